@@ -1,0 +1,419 @@
+"""The events of a run: everything that happens, as immutable records in one order, and their one JSON encoding.
+
+A run is the list of its events. Reporters, the run's result and every other reader see the same list. Times are Unix
+times in seconds, durations are seconds, items are numbered from 1 in the order in which they were enqueued, workers
+from 1. A reader must skip event types and fields that it does not know: `decode` does.
+"""
+
+from typing import Final, Literal
+
+import msgspec
+from msgspec import Raw
+
+__all__ = [
+    "EVENT_TYPES",
+    "NO_DATA",
+    "SCHEMA_VERSION",
+    "Counts",
+    "ErrorInfo",
+    "Event",
+    "ItemChildrenFailed",
+    "ItemChildrenProcessed",
+    "ItemCompleted",
+    "ItemDescribed",
+    "ItemEnqueued",
+    "ItemFailed",
+    "ItemInterrupted",
+    "ItemReopened",
+    "ItemRetryScheduled",
+    "ItemStarted",
+    "Phase",
+    "ReporterFailed",
+    "RunFinished",
+    "RunResumed",
+    "RunStarted",
+    "RunStatus",
+    "RunStopping",
+    "decode",
+    "encode",
+    "encode_lines",
+]
+
+SCHEMA_VERSION: Final = 1
+"""The version of the event schema that this aqueue writes, as in `run.started`."""
+
+NO_DATA: Final = Raw()
+"""The value of an optional JSON field (a result, a payload) that is absent."""
+
+Phase = Literal["process", "after_children"]
+"""Which of an item's two methods an attempt runs: `process`, or the hook `after_children_processed`."""
+
+RunStatus = Literal["completed", "failed", "interrupted"]
+"""How a run ended: everything succeeded; an item failed for good; it was stopped before everything had run."""
+
+
+class ErrorInfo(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
+    """An exception as data.
+
+    Attributes:
+        type: the exception's class, as ``module:qualname`` (builtins without the module).
+        message: what `str` gives for it, at most 10,000 characters.
+        traceback: the formatted traceback, at most 20,000 characters: its end, where the error is.
+    """
+
+    type: str
+    message: str
+    traceback: str = ""
+
+
+class Counts(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
+    """How many items came to what. What is outstanding is `enqueued` less `completed` less `failed`.
+
+    Attributes:
+        enqueued: items announced, the initial ones included.
+        completed: items whose `process` returned.
+        failed: items that failed for good, in `process` or in the hook.
+        interrupted: attempts that were cut short by a cancellation or a crash.
+        deduplicated: items dropped because their key was known.
+    """
+
+    enqueued: int = 0
+    completed: int = 0
+    failed: int = 0
+    interrupted: int = 0
+    deduplicated: int = 0
+
+    @property
+    def outstanding(self) -> int:
+        """How many items have neither completed nor failed."""
+        return self.enqueued - self.completed - self.failed
+
+
+class Event(msgspec.Struct, frozen=True, gc=False, omit_defaults=True, tag_field="event"):
+    """What every event has.
+
+    Attributes:
+        seq: the event's number: 1, 2, 3, … without a gap; the only order that counts.
+        at: when it happened, Unix time in seconds; never less than the event before it.
+    """
+
+    seq: int
+    at: float
+
+    @property
+    def event(self) -> str:
+        """The event's name, such as ``item.completed``."""
+        return str(self.__struct_config__.tag)
+
+
+class RunStarted(Event, tag="run.started"):
+    """A process starts a run. The first event.
+
+    Attributes:
+        run_id: names the run; stays the same when it is resumed.
+        schema_version: of the events that follow.
+        aqueue_version: which aqueue wrote them.
+        num_workers: how many workers run items.
+        queue_type_name: ``queue``, ``stack`` or ``priority``.
+        pid: the process.
+        host: the machine's name.
+    """
+
+    run_id: str
+    schema_version: int
+    aqueue_version: str
+    num_workers: int
+    queue_type_name: str
+    pid: int
+    host: str
+
+
+class RunResumed(RunStarted, tag="run.resumed"):
+    """Another process continues a run; the fields are those of `RunStarted`."""
+
+
+class ItemEnqueued(Event, tag="item.enqueued"):
+    """An item is announced, before any other event names it.
+
+    Attributes:
+        item: its number, from 1, in the order of enqueue.
+        parent: the number of the item that enqueued it; 0 for an initial item.
+        type: its class, as ``module:qualname``.
+        track_overall: whether its class counts in the overall progress.
+        key: its identity across the run, if it has one.
+        payload: its state, only with a journal.
+    """
+
+    item: int
+    parent: int
+    type: str
+    track_overall: bool = False
+    key: str | None = None
+    payload: Raw = NO_DATA
+
+
+class ItemStarted(Event, tag="item.started"):
+    """A worker takes an item, or the item's own hook begins.
+
+    Attributes:
+        item: its number.
+        type: its class, as ``module:qualname``.
+        worker: the worker's number, from 1.
+        phase: ``process``, or ``after_children`` for the hook.
+        attempt: which try of that phase, from 1.
+    """
+
+    item: int
+    type: str
+    worker: int
+    phase: Phase = "process"
+    attempt: int = 1
+
+
+class ItemDescribed(Event, tag="item.described"):
+    """An item said what it is doing (`set_desc`).
+
+    Attributes:
+        item: its number.
+        worker: the worker that runs it.
+        text: the description: made safe, at most 1,000 characters.
+    """
+
+    item: int
+    worker: int
+    text: str
+
+
+class ItemCompleted(Event, tag="item.completed"):
+    """An item's `process` returned.
+
+    Attributes:
+        item: its number.
+        worker: the worker that ran it.
+        duration_s: how long this attempt took, seconds.
+        attempt: which try it was, from 1.
+        deduplicated: how many of its children were dropped because their key was known.
+        result: what it returned, as JSON; absent for None.
+        payload: its state, where that changed and will be needed; only with a journal.
+    """
+
+    item: int
+    worker: int
+    duration_s: float
+    attempt: int = 1
+    deduplicated: int = 0
+    result: Raw = NO_DATA
+    payload: Raw = NO_DATA
+
+
+class ItemChildrenProcessed(Event, tag="item.children_processed"):
+    """All of an item's descendants succeeded, and its hook, if it has one, returned.
+
+    Left out for an item with neither hook nor children: its completion is its end.
+
+    Attributes:
+        item: its number.
+        type: its class, as ``module:qualname``.
+        result: what the hook returned, as JSON; absent for None or without a hook.
+    """
+
+    item: int
+    type: str
+    result: Raw = NO_DATA
+
+
+class ItemChildrenFailed(Event, tag="item.children_failed"):
+    """An item's subtree ended with a failure among its descendants, and so its hook was not run.
+
+    Attributes:
+        item: its number.
+        type: its class, as ``module:qualname``.
+    """
+
+    item: int
+    type: str
+
+
+class ItemFailed(Event, tag="item.failed"):
+    """An item's `process` or hook raised, for good.
+
+    Attributes:
+        item: its number.
+        type: its class, as ``module:qualname``.
+        worker: the worker that ran it.
+        duration_s: how long this attempt took, seconds.
+        error: what it raised.
+        phase: which method raised.
+        attempt: which try of that phase it was, from 1.
+        deduplicated: how many of its children were dropped because their key was known.
+    """
+
+    item: int
+    type: str
+    worker: int
+    duration_s: float
+    error: ErrorInfo
+    phase: Phase = "process"
+    attempt: int = 1
+    deduplicated: int = 0
+
+
+class ItemRetryScheduled(Event, tag="item.retry_scheduled"):
+    """An item raised and will be tried again.
+
+    Attributes:
+        item: its number.
+        worker: the worker that ran it.
+        error: what it raised.
+        due: when it may start again, Unix time in seconds.
+        phase: which method raised.
+        attempt: which try of that phase it was, from 1.
+    """
+
+    item: int
+    worker: int
+    error: ErrorInfo
+    due: float
+    phase: Phase = "process"
+    attempt: int = 1
+
+
+class ItemInterrupted(Event, tag="item.interrupted"):
+    """An attempt was cut short: cancelled, or found unfinished after a crash.
+
+    Attributes:
+        item: its number.
+        phase: which method was running.
+        attempt: which try of that phase it was, from 1.
+        reason: ``cancelled``, ``crash`` or ``worker_lost``.
+    """
+
+    item: int
+    phase: Phase = "process"
+    attempt: int = 1
+    reason: Literal["cancelled", "crash", "worker_lost"] = "cancelled"
+
+
+class ItemReopened(Event, tag="item.reopened"):
+    """On resume: a failed item, or an ancestor that was closed over it, is outstanding again.
+
+    Attributes:
+        item: its number.
+        type: its class, as ``module:qualname``.
+    """
+
+    item: int
+    type: str
+
+
+class RunStopping(Event, tag="run.stopping"):
+    """No more items are taken.
+
+    Attributes:
+        reason: why, for a person to read.
+        cancelling: True when the running items are cancelled, False when they are waited for.
+    """
+
+    reason: str
+    cancelling: bool = False
+
+
+class ReporterFailed(Event, tag="reporter.failed"):
+    """A reporter raised and gets no more events.
+
+    Attributes:
+        reporter: its class, as ``module:qualname``.
+        error: what it raised.
+    """
+
+    reporter: str
+    error: ErrorInfo
+
+
+class RunFinished(Event, tag="run.finished"):
+    """The last event of a process that ended by itself.
+
+    Attributes:
+        status: ``completed``, ``failed`` or ``interrupted``.
+        counts: what the items came to, over all processes of the run.
+    """
+
+    status: RunStatus
+    counts: Counts
+
+
+AnyEvent = (
+    RunStarted
+    | RunResumed
+    | ItemEnqueued
+    | ItemStarted
+    | ItemDescribed
+    | ItemCompleted
+    | ItemChildrenProcessed
+    | ItemChildrenFailed
+    | ItemFailed
+    | ItemRetryScheduled
+    | ItemInterrupted
+    | ItemReopened
+    | RunStopping
+    | ReporterFailed
+    | RunFinished
+)
+
+EVENT_TYPES: Final[dict[str, type[Event]]] = {
+    str(cls.__struct_config__.tag): cls
+    for cls in (
+        RunStarted,
+        RunResumed,
+        ItemEnqueued,
+        ItemStarted,
+        ItemDescribed,
+        ItemCompleted,
+        ItemChildrenProcessed,
+        ItemChildrenFailed,
+        ItemFailed,
+        ItemRetryScheduled,
+        ItemInterrupted,
+        ItemReopened,
+        RunStopping,
+        ReporterFailed,
+        RunFinished,
+    )
+}
+"""Every event type by its name."""
+
+
+class _Header(msgspec.Struct):
+    event: str
+
+
+_encoder = msgspec.json.Encoder()
+_decoder: msgspec.json.Decoder[AnyEvent] = msgspec.json.Decoder(AnyEvent)
+_header_decoder = msgspec.json.Decoder(_Header)
+
+
+def encode(event: Event) -> bytes:
+    """Return `event` as one JSON object without a newline; fields that have their default are left out."""
+    return _encoder.encode(event)
+
+
+def encode_lines(events: list[Event]) -> bytes:
+    """Return `events` as JSON Lines, one object and a newline for each."""
+    return _encoder.encode_lines(events)
+
+
+def decode(data: bytes | str) -> Event | None:
+    """Return the event that `data` holds as one JSON object, or None if its type is not known here.
+
+    Fields that are not known are skipped.
+
+    Raises:
+        msgspec.ValidationError: a field is missing or of the wrong type.
+        msgspec.DecodeError: `data` is not JSON (a torn line, say).
+    """
+    try:
+        return _decoder.decode(data)
+    except msgspec.ValidationError:
+        if _header_decoder.decode(data).event in EVENT_TYPES:
+            raise
+        return None

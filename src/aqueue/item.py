@@ -1,0 +1,143 @@
+"""Items: what a user writes, and what the engine looks up about an item's class, once a class."""
+
+import inspect
+from collections.abc import Callable
+from typing import Any, ClassVar, Final, Literal, Protocol, cast
+
+from aqueue.errors import InvalidArgument, InvalidItem
+from aqueue.text import visible
+
+__all__ = ["AfterChildrenRule", "EnqueueFn", "Item", "ItemClass", "ItemLike", "SetDescFn"]
+
+AfterChildrenRule = Literal["all_success", "all_done"]
+"""When an item's hook runs: ``all_success``, if its whole subtree succeeded; ``all_done``, also if parts failed."""
+
+_RULES: Final = ("all_success", "all_done")
+
+SetDescFn = Callable[[str], None]
+"""Says in a few words what the running item is doing."""
+
+
+class ItemLike(Protocol):
+    """Any object with an async `process` is an item; subclassing `Item` is optional."""
+
+    async def process(self, enqueue: "EnqueueFn", set_desc: SetDescFn, /) -> Any:
+        """Do one unit of work."""
+        ...
+
+
+EnqueueFn = Callable[[ItemLike], None]
+"""Adds an item to the run, as a child of the item that is running."""
+
+
+class Item:
+    """One unit of work. Subclass it and write `process`.
+
+    Class attributes:
+        track_overall: whether this class counts in the overall progress: in its total when enqueued, as done when
+            completed. Default False.
+        after_children_rule: ``"all_success"`` (the default) runs the hook only if the whole subtree succeeded;
+            ``"all_done"`` also when descendants failed, once they all have ended. Either needs this item's own
+            `process` to have succeeded.
+    """
+
+    track_overall: ClassVar[bool] = False
+    after_children_rule: ClassVar[AfterChildrenRule] = "all_success"
+
+    async def process(self, enqueue: EnqueueFn, set_desc: SetDescFn) -> Any:
+        """Do one unit of work. Subclasses must override it.
+
+        Parameters:
+            enqueue: adds a child item; returns at once. Raises `MisplacedCall` (a `RuntimeError`) after this
+                `process` has ended and when called from another thread, `InvalidItem` (a `TypeError`) for an object
+                without an async `process`.
+            set_desc: says what the item is doing; control characters are made visible and text after 1,000
+                characters is cut. Raises `MisplacedCall` as `enqueue` does.
+
+        Returns:
+            The item's result, or None. It must be data that JSON can carry; anything else fails the item.
+        """
+        raise NotImplementedError(f"{type(self).__qualname__} must define: async def process(self, enqueue, set_desc)")
+
+    async def after_children_processed(self) -> Any:
+        """Run after this item and all its descendants have succeeded; children's hooks run before their parent's.
+
+        Also runs for an item without children. `aqueue.child_results()` gives the direct children's results.
+
+        Returns:
+            None, or a result that replaces the one of `process`.
+        """
+
+
+class ItemClass:
+    """What the engine knows about one class of items, and how many of them came to what.
+
+    Attributes:
+        type: the class, as ``module:qualname``, made safe to show.
+        track_overall: see `Item`.
+        hook: whether it has an `after_children_processed` of its own.
+        all_done: whether its hook also runs when descendants failed.
+        enqueued, completed, failed, interrupted: see `aqueue.events.Counts`.
+    """
+
+    __slots__ = ("all_done", "completed", "enqueued", "failed", "hook", "interrupted", "track_overall", "type")
+
+    def __init__(self, type: str, *, track_overall: bool, hook: bool, all_done: bool) -> None:
+        self.type = type
+        self.track_overall = track_overall
+        self.hook = hook
+        self.all_done = all_done
+        self.enqueued = 0
+        self.completed = 0
+        self.failed = 0
+        self.interrupted = 0
+
+
+def type_name(cls: type) -> str:
+    """Return the name of a class as events carry it: ``module:qualname``, made safe to show."""
+    return visible(f"{cls.__module__}:{cls.__qualname__}", 1_000)
+
+
+def look_up_class(item: object) -> ItemClass:
+    """Return what the engine needs to know about the class of `item`.
+
+    Raises:
+        InvalidItem: `item` is a class, or has no async `process`, or an `after_children_processed` that is not async.
+        InvalidArgument: a class attribute has a value that is not allowed.
+    """
+    cls = type(item)
+    if isinstance(item, type):
+        raise InvalidItem(f"{type_name(item)} is a class, not an item; enqueue an instance of it")
+    name = type_name(cls)
+    process = getattr(item, "process", None)
+    if process is None:
+        raise InvalidItem(
+            f"{visible(repr(item), 200)} ({name}) is not an item: it has no method "
+            "'async def process(self, enqueue, set_desc)'"
+        )
+    if not _is_async(process):
+        raise InvalidItem(f"{name}.process is not async; write 'async def process(self, enqueue, set_desc)'")
+    hook = getattr(item, "after_children_processed", None)
+    has_hook = hook is not None and getattr(cls, "after_children_processed", None) is not Item.after_children_processed
+    if has_hook and not _is_async(hook):
+        raise InvalidItem(
+            f"{name}.after_children_processed is not async; write 'async def after_children_processed(self)'"
+        )
+    rule = getattr(cls, "after_children_rule", "all_success")
+    if rule not in _RULES:
+        raise InvalidArgument(
+            f"{name}.after_children_rule is {visible(repr(rule), 200)}; allowed are 'all_success' and 'all_done'"
+        )
+    return ItemClass(
+        name,
+        track_overall=bool(getattr(cls, "track_overall", False)),
+        hook=has_hook,
+        all_done=rule == "all_done",
+    )
+
+
+def _is_async(method: object) -> bool:
+    function = inspect.unwrap(cast(Callable[..., Any], method)) if callable(method) else method
+    while hasattr(function, "func"):  # functools.partial
+        function = function.func
+    return inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(getattr(function, "__call__", None))

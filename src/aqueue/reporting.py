@@ -1,0 +1,162 @@
+"""The Reporter protocol, and how a reporter is named: "rich", "jsonl:run.jsonl", an object, or several of these."""
+
+import os
+import sys
+from collections.abc import Callable, Sequence
+from importlib.metadata import EntryPoint, entry_points
+from inspect import signature
+from typing import Any, Protocol, cast, runtime_checkable
+
+import msgspec
+
+from aqueue.errors import InvalidArgument
+from aqueue.events import Event
+from aqueue.result import RunResult
+from aqueue.text import visible
+from aqueue.view import RunView
+
+__all__ = ["ENTRY_POINT_GROUP", "Reporter", "ReporterSpec", "RunInfo", "TerminalReporter", "resolve_reporters"]
+
+ENTRY_POINT_GROUP = "aqueue.reporters"
+"""The entry-point group in which reporters are found by name."""
+
+ENVIRONMENT_VARIABLE = "AQUEUE_REPORTER"
+
+
+class RunInfo(msgspec.Struct, frozen=True):
+    """What a reporter is told when it is opened.
+
+    Attributes:
+        run_id: names the run.
+        num_workers: how many workers run items.
+        queue_type_name: ``queue``, ``stack`` or ``priority``.
+        started_at: when the run began, Unix time in seconds.
+    """
+
+    run_id: str
+    num_workers: int
+    queue_type_name: str
+    started_at: float
+
+
+@runtime_checkable
+class Reporter(Protocol):
+    """Shows or records a run. All calls come from one thread, which is the reporters' own.
+
+    A reporter that raises from `handle` or `close` is detached and the run goes on; one that raises from `open` ends
+    the call before anything has run. A reporter may block that thread (a slow pipe): the run then waits rather than
+    fill the memory.
+    """
+
+    @property
+    def uses_terminal(self) -> bool:
+        """Whether it redraws parts of a terminal, and so must be the only one that does."""
+        ...
+
+    def open(self, run: RunInfo) -> None:
+        """Begin: called once, before any event."""
+        ...
+
+    def handle(self, events: Sequence[Event], view: RunView) -> None:
+        """Take the next events, in order, none left out and none twice.
+
+        Called at most every 50 ms or so while something happens, and with no events at all about ten times a second
+        otherwise, so that a clock can tick. `view` is the run after these events; it changes after the call returns.
+        """
+        ...
+
+    def close(self, result: RunResult) -> None:
+        """End: called once, after the last event. Put everything back and flush."""
+        ...
+
+
+@runtime_checkable
+class TerminalReporter(Reporter, Protocol):
+    """A reporter that changes a terminal and can put it back in an emergency."""
+
+    def release_terminal(self) -> None:
+        """Put the terminal back at once.
+
+        Called when the reporter is detached, and from a signal handler in the main thread just before the process
+        ends: it must take no lock and touch nothing but the terminal (`os.write`).
+        """
+        ...
+
+
+ReporterSpec = str | Reporter | Sequence[str | Reporter]
+"""What `run_queue` takes as its reporter."""
+
+
+def resolve_reporters(spec: ReporterSpec) -> list[Reporter]:
+    """Return the reporters that `spec` names; importing only those.
+
+    Parameters:
+        spec: ``"auto"`` (rich on a terminal, plain otherwise; the environment variable ``AQUEUE_REPORTER`` overrides
+            it), ``"none"``, a name from the entry-point group ``aqueue.reporters`` with an argument after a colon where
+            it takes one (``"jsonl:run.jsonl"``), a `Reporter`, or a sequence of these.
+
+    Raises:
+        InvalidArgument: a name is not known, an argument is missing or not taken, an object is no reporter, or two
+            reporters would redraw the terminal.
+    """
+    specs: Sequence[str | Reporter]
+    if isinstance(spec, str) or not isinstance(spec, Sequence):
+        specs = [spec]
+    else:
+        specs = spec
+    reporters = [reporter for one in specs for reporter in _resolve_one(one)]
+    owners = [_name(reporter) for reporter in reporters if reporter.uses_terminal]
+    if len(owners) > 1:
+        raise InvalidArgument(
+            f"reporter: {' and '.join(owners)} would both redraw the terminal; keep one of them, or send the other to a file"
+        )
+    return reporters
+
+
+def _name(reporter: Reporter) -> str:
+    return f"{type(reporter).__module__}:{type(reporter).__qualname__}"
+
+
+def _resolve_one(spec: str | Reporter) -> list[Reporter]:
+    if not isinstance(spec, str):
+        missing = [
+            name for name in ("open", "handle", "close") if not callable(getattr(spec, name, None))
+        ]
+        if not hasattr(spec, "uses_terminal"):
+            missing.append("uses_terminal")
+        if missing or isinstance(spec, type):
+            hint = f"it lacks {', '.join(missing)}" if missing else "it is a class; pass an instance"
+            raise InvalidArgument(f"reporter: {visible(repr(spec), 200)} is not a reporter: {hint}")
+        return [spec]
+    name, colon, argument = spec.partition(":")
+    if spec == "auto":
+        name = os.environ.get(ENVIRONMENT_VARIABLE, "")
+        if name and name != "auto":
+            try:
+                return _resolve_one(name)
+            except InvalidArgument as error:
+                raise InvalidArgument(f"{error} (it was named by the environment variable {ENVIRONMENT_VARIABLE})") from None
+        name = "rich" if _on_capable_terminal() else "plain"
+    if spec == "none":
+        return []
+    factories: dict[str, EntryPoint] = {point.name: point for point in entry_points(group=ENTRY_POINT_GROUP)}
+    if name not in factories:
+        known = ", ".join(repr(n) for n in ["auto", "none", *sorted(factories)])
+        raise InvalidArgument(f"reporter: {visible(spec, 200)!r} is not known; known are {known}")
+    factory = cast(Callable[..., Any], factories[name].load())
+    arguments = (argument,) if colon else ()
+    if colon and not argument:
+        raise InvalidArgument(f"reporter: {spec!r} has nothing after the colon; leave the colon out or name a target")
+    try:
+        signature(factory).bind(*arguments)
+    except TypeError:
+        hint = f"takes no argument: write {name!r}" if colon else f"needs an argument: write '{name}:…'"
+        raise InvalidArgument(f"reporter: {visible(spec, 200)!r}: {name!r} {hint}") from None
+    return _resolve_one(factory(*arguments))
+
+
+def _on_capable_terminal() -> bool:
+    try:
+        return sys.stderr.isatty() and os.environ.get("TERM", "") not in ("", "dumb", "unknown")
+    except (AttributeError, ValueError):  # no stderr, or a closed one
+        return False

@@ -1,0 +1,58 @@
+"""Text from items, made safe to show: nothing in it can steer a terminal or break a log line."""
+
+import re
+import unicodedata
+
+__all__ = ["DESCRIPTION_MAX_CHARS", "without_surrogates", "visible"]
+
+DESCRIPTION_MAX_CHARS = 1_000
+"""How long a description may be, in characters; a longer one is cut when it is set."""
+
+# What a terminal or a bidirectional layout acts on instead of showing: control characters (Cc), format characters
+# (Cf: bidi overrides, tags, invisible operators), lone surrogates (Cs), line and paragraph separators (Zl, Zp).
+# Joiners (U+200C, U+200D) stay: Persian, Indic scripts and emoji need them, and they move nothing.
+_ACTED_ON = frozenset({"Cc", "Cf", "Cs", "Zl", "Zp"})
+_JOINERS = frozenset("\u200c\u200d")
+_NAMED = {"\n": "\\n", "\r": "\\r", "\t": "\\t"}
+_SURROGATE = re.compile("[\ud800-\udfff]")
+
+
+def _escape(character: str) -> str:
+    named = _NAMED.get(character)
+    if named is not None:
+        return named
+    code = ord(character)
+    if code <= 0xFF:
+        return f"\\x{code:02x}"
+    return f"\\u{code:04x}" if code <= 0xFFFF else f"\\U{code:08x}"
+
+
+def visible(text: str, max_chars: int | None = None) -> str:
+    """Return `text` on one line, with every character that a terminal would act on written as a Python escape.
+
+    An escape character becomes the four characters ``\\x1b``, a newline ``\\n``, a right-to-left override
+    ``\\u202e``, a lone surrogate ``\\ud800``. Text that is safe already is returned as it is.
+
+    Parameters:
+        text: any string, however long.
+        max_chars: the most characters to return, at least 1; what is cut is replaced by one ``…`` inside that limit.
+            None does not cut.
+    """
+    if max_chars is not None and len(text) > max_chars:
+        # Escaping only lengthens, so nothing past max_chars can be part of the answer.
+        text = text[:max_chars]
+        cut = True
+    else:
+        cut = False
+    if not text.isprintable():
+        text = "".join(
+            _escape(c) if unicodedata.category(c) in _ACTED_ON and c not in _JOINERS else c for c in text
+        )
+    if max_chars is not None and (cut or len(text) > max_chars):
+        text = text[: max_chars - 1] + "…"
+    return text
+
+
+def without_surrogates(text: str) -> str:
+    """Return `text` with each lone surrogate replaced by U+FFFD, so that it can be encoded as UTF-8."""
+    return _SURROGATE.sub("\ufffd", text)

@@ -1,0 +1,351 @@
+"""RunView: a run as it stands, folded from its events. No I/O and no clock; memory bounded by types and workers."""
+
+from collections import deque
+from collections.abc import Iterable
+from typing import Final, Literal
+
+import msgspec
+
+from aqueue.events import (
+    Counts,
+    Event,
+    ItemChildrenFailed,
+    ItemChildrenProcessed,
+    ItemCompleted,
+    ItemDescribed,
+    ItemEnqueued,
+    ItemFailed,
+    ItemInterrupted,
+    ItemReopened,
+    ItemRetryScheduled,
+    ItemStarted,
+    Phase,
+    ReporterFailed,
+    RunFinished,
+    RunResumed,
+    RunStarted,
+    RunStatus,
+    RunStopping,
+)
+
+__all__ = ["RunView", "RunningItem", "Sample", "TypeView"]
+
+SAMPLE_INTERVAL_S: Final = 0.5
+RATE_WINDOW_S: Final = 10.0
+_MAX_SAMPLES: Final = int(RATE_WINDOW_S / SAMPLE_INTERVAL_S) + 1
+_MAX_FAILURES: Final = 20
+
+
+class TypeView(msgspec.Struct):
+    """The items of one type. Only the fold writes to it.
+
+    Attributes:
+        type: the item class, as ``module:qualname``.
+        track_overall: whether the class counts in the overall progress.
+        enqueued: how many were announced.
+        queued: how many wait to be started now.
+        peak_queued: the most that ever waited.
+        running: how many attempts run now, hooks included.
+        completed: how many completed.
+        failed: how many failed for good.
+        interrupted: how many attempts were cut short.
+        deduplicated: how many children its items enqueued that were dropped because their key was known.
+    """
+
+    type: str
+    track_overall: bool = False
+    enqueued: int = 0
+    queued: int = 0
+    peak_queued: int = 0
+    running: int = 0
+    completed: int = 0
+    failed: int = 0
+    interrupted: int = 0
+    deduplicated: int = 0
+
+    @property
+    def counts(self) -> Counts:
+        """The same as a record."""
+        return Counts(self.enqueued, self.completed, self.failed, self.interrupted, self.deduplicated)
+
+
+class RunningItem(msgspec.Struct):
+    """What a worker is at. Only the fold writes to it.
+
+    Attributes:
+        item: the item's number.
+        type: its class, as ``module:qualname``.
+        worker: the worker's number.
+        phase: ``process``, or ``after_children`` for the hook.
+        attempt: which try of that phase, from 1.
+        started_at: Unix time in seconds.
+        text: its latest description; empty if it has none.
+    """
+
+    item: int
+    type: str
+    worker: int
+    phase: Phase
+    attempt: int
+    started_at: float
+    text: str = ""
+
+
+class Sample(msgspec.Struct, frozen=True):
+    """Counters at one moment, from which rates are taken.
+
+    Attributes:
+        at: Unix time in seconds.
+        enqueued: items announced until then, by type.
+        completed: items completed until then, by type.
+    """
+
+    at: float
+    enqueued: dict[str, int]
+    completed: dict[str, int]
+
+
+class RunView:
+    """A run as it stands after the events applied so far.
+
+    A pure fold: the same events give an equal view, in however many calls they are applied. Reporters get it with each
+    batch and must not change it.
+
+    Attributes:
+        state: ``new`` before the first event, then ``running``, ``stopping`` once no more items are taken, ``finished``.
+        run_id: names the run.
+        num_workers: how many workers it has.
+        queue_type_name: ``queue``, ``stack`` or ``priority``.
+        seq: the number of the last event applied; 0 before the first.
+        at: the time of the last event applied, Unix time in seconds.
+        started_at: when this process began or resumed the run, Unix time in seconds.
+        earlier_s: how long earlier processes of the run took in all, seconds.
+        stop_reason: why it is stopping; empty if it is not.
+        cancelling: whether the running items are being cancelled.
+        status: how it ended; None before its end.
+        types: each item type that was announced, in the order of the first announcement.
+        running: what each busy worker is at, by the worker's number.
+        failures: the latest failures, at most 20, the oldest first.
+        failed_reporters: the reporters that were detached.
+    """
+
+    def __init__(self) -> None:
+        self.state: Literal["new", "running", "stopping", "finished"] = "new"
+        self.run_id: str = ""
+        self.num_workers: int = 0
+        self.queue_type_name: str = ""
+        self.seq: int = 0
+        self.at: float = 0.0
+        self.started_at: float = 0.0
+        self.earlier_s: float = 0.0
+        self.stop_reason: str = ""
+        self.cancelling: bool = False
+        self.status: RunStatus | None = None
+        self.types: dict[str, TypeView] = {}
+        self.running: dict[int, RunningItem] = {}
+        self.failures: deque[ItemFailed] = deque(maxlen=_MAX_FAILURES)
+        self.failed_reporters: list[ReporterFailed] = []
+        self._samples: deque[Sample] = deque(maxlen=_MAX_SAMPLES)
+        self._next_sample_at: float = 0.0
+        self._hook_workers: dict[int, int] = {}
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, RunView):
+            return NotImplemented
+        return self.__dict__ == other.__dict__
+
+    __hash__ = None  # type: ignore[assignment]  # it changes
+
+    def apply(self, events: Iterable[Event]) -> None:
+        """Fold `events`, which must follow those applied so far, into the view.
+
+        One loop over local names, the most frequent types first: this runs once for every event of a run.
+        """
+        types = self.types
+        running = self.running
+        next_sample_at = self._next_sample_at
+        event: Event | None = None
+        for event in events:
+            if event.at >= next_sample_at:
+                next_sample_at = self._sample(event.at)
+            cls = type(event)
+            if cls is ItemEnqueued:
+                assert isinstance(event, ItemEnqueued)
+                view = types.get(event.type)
+                if view is None:
+                    view = types[event.type] = TypeView(event.type, event.track_overall)
+                view.enqueued += 1
+                queued = view.queued = view.queued + 1
+                if queued > view.peak_queued:
+                    view.peak_queued = queued
+            elif cls is ItemStarted:
+                assert isinstance(event, ItemStarted)
+                view = types[event.type]
+                view.running += 1
+                if event.phase == "process":
+                    view.queued -= 1
+                else:
+                    self._hook_workers[event.item] = event.worker
+                running[event.worker] = RunningItem(
+                    event.item, event.type, event.worker, event.phase, event.attempt, event.at
+                )
+            elif cls is ItemDescribed:
+                assert isinstance(event, ItemDescribed)
+                running[event.worker].text = event.text
+            elif cls is ItemCompleted:
+                assert isinstance(event, ItemCompleted)
+                view = types[running.pop(event.worker).type]
+                view.running -= 1
+                view.completed += 1
+                view.deduplicated += event.deduplicated
+            else:
+                self._apply_rare(event)
+        self._next_sample_at = next_sample_at
+        if event is not None:
+            self.seq = event.seq
+            self.at = event.at
+
+    def _apply_rare(self, event: Event) -> None:
+        match event:
+            case RunStarted():  # RunResumed is one
+                if isinstance(event, RunResumed) and self.started_at:
+                    self.earlier_s += self.at - self.started_at
+                self.state = "running"
+                self.run_id = event.run_id
+                self.num_workers = event.num_workers
+                self.queue_type_name = event.queue_type_name
+                self.started_at = event.at
+                self.stop_reason = ""
+                self.cancelling = False
+                self.status = None
+            case ItemChildrenProcessed():
+                self._end_hook(event.item)
+            case ItemFailed():
+                view = self.types[event.type]
+                self.running.pop(event.worker)
+                view.running -= 1
+                view.failed += 1
+                view.deduplicated += event.deduplicated
+                if event.phase == "after_children":
+                    # Its `process` had completed; an item comes to one thing in the end.
+                    view.completed -= 1
+                    self._hook_workers.pop(event.item)
+                self.failures.append(event)
+            case ItemRetryScheduled():
+                item = self.running.pop(event.worker)
+                view = self.types[item.type]
+                view.running -= 1
+                self._hook_workers.pop(event.item, None)
+            case ItemInterrupted():
+                self._interrupt(event)
+            case ItemReopened() | ItemChildrenFailed():
+                pass
+            case RunStopping():
+                self.state = "stopping"
+                self.stop_reason = event.reason
+                self.cancelling = event.cancelling
+            case ReporterFailed():
+                self.failed_reporters.append(event)
+            case RunFinished():
+                self.state = "finished"
+                self.status = event.status
+
+    def _end_hook(self, item: int) -> None:
+        worker = self._hook_workers.pop(item, None)
+        if worker is not None:
+            self.types[self.running.pop(worker).type].running -= 1
+
+    def _interrupt(self, event: ItemInterrupted) -> None:
+        self._hook_workers.pop(event.item, None)
+        # Interruptions are as many as workers: a scan of those is cheap.
+        for worker, item in self.running.items():
+            if item.item == event.item:
+                del self.running[worker]
+                view = self.types[item.type]
+                view.running -= 1
+                view.interrupted += 1
+                if item.phase == "process":
+                    # It is outstanding again, but no worker takes it any more in this process.
+                    view.queued += 1
+                return
+
+    def _sample(self, at: float) -> float:
+        types = self.types
+        self._samples.append(
+            Sample(
+                at, {name: t.enqueued for name, t in types.items()}, {name: t.completed for name, t in types.items()}
+            )
+        )
+        return at + SAMPLE_INTERVAL_S
+
+    @property
+    def counts(self) -> Counts:
+        """What the items came to so far, all types together."""
+        types = self.types.values()
+        return Counts(
+            sum(t.enqueued for t in types),
+            sum(t.completed for t in types),
+            sum(t.failed for t in types),
+            sum(t.interrupted for t in types),
+            sum(t.deduplicated for t in types),
+        )
+
+    @property
+    def overall(self) -> Counts:
+        """The same for the types with `track_overall` alone."""
+        types = [t for t in self.types.values() if t.track_overall]
+        return Counts(
+            sum(t.enqueued for t in types),
+            sum(t.completed for t in types),
+            sum(t.failed for t in types),
+            sum(t.interrupted for t in types),
+            sum(t.deduplicated for t in types),
+        )
+
+    @property
+    def queued(self) -> int:
+        """How many items wait to be started now, all types together."""
+        return sum(t.queued for t in self.types.values())
+
+    def elapsed_s(self, now: float) -> float:
+        """Return how long the run has taken at the Unix time `now`, seconds, without the time between processes."""
+        if not self.started_at:
+            return 0.0
+        end = self.at if self.state == "finished" else max(now, self.at)
+        return self.earlier_s + end - self.started_at
+
+    def rate(self, now: float, of: Literal["completed", "enqueued"] = "completed", type: str | None = None) -> float:
+        """Return how many items a second completed, or were enqueued, over the last 10 s before the Unix time `now`.
+
+        Once the run has finished, over the whole of this process's time.
+
+        Parameters:
+            now: Unix time in seconds.
+            of: what to count.
+            type: one item type, or None for all.
+        """
+        counted = [t for t in self.types.values() if type is None or t.type == type]
+        total = sum(getattr(t, of) for t in counted)
+        if not self._samples:
+            return 0.0
+        if self.state == "finished":
+            elapsed_s = self.elapsed_s(now)
+            return total / elapsed_s if elapsed_s > 0 else 0.0
+        end = max(now, self.at)
+        # The samples cover a window of events; where nothing happened lately they are older than the window.
+        base = next((s for s in self._samples if s.at >= end - RATE_WINDOW_S), None)
+        if base is None:
+            base_total, base_at = self._total_before(end - RATE_WINDOW_S, of, type, total), end - RATE_WINDOW_S
+        else:
+            base_total, base_at = self._sampled(base, of, type), base.at
+        elapsed_s = end - base_at
+        return (total - base_total) / max(elapsed_s, SAMPLE_INTERVAL_S)
+
+    def _sampled(self, sample: Sample, of: str, type: str | None) -> int:
+        by_type: dict[str, int] = getattr(sample, of)
+        return sum(by_type.values()) if type is None else by_type.get(type, 0)
+
+    def _total_before(self, at: float, of: str, type: str | None, total: int) -> int:
+        """Return the total at a time after the newest sample: events since then are at most one interval newer."""
+        newest = self._samples[-1]
+        return total if self.at <= at else self._sampled(newest, of, type)
