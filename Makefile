@@ -1,0 +1,92 @@
+# `make help` lists the targets. Each sets up what it needs in .venv once; after that nothing here uses the network
+# except package-test.
+
+# The first of these that runs, is new enough and can make virtual environments. `make PYTHON=…` picks another.
+PYTHON ?= $(or $(shell for python in python3.11 python3.12 python3.13 python3; do \
+	$$python -c 'import sys, ensurepip, venv; sys.exit(sys.version_info < (3, 11))' >/dev/null 2>&1 \
+		&& echo $$python && break; done),$(error aqueue needs Python 3.11 or newer with its venv module; found none. \
+	Install it, or name it: make PYTHON=/path/to/python3.11))
+
+VENV := .venv
+# For the tools of the environment and for what the tests start; an active environment of another project is not used.
+RUN := env -u PYTHONHOME -u PYTHONPATH VIRTUAL_ENV="$(CURDIR)/$(VENV)" PATH="$(CURDIR)/$(VENV)/bin:$$PATH"
+PIP_INSTALL := $(RUN) python -m pip install --quiet --quiet --disable-pip-version-check
+
+# The environment counts only with this stamp, which is written last and names the folder: one whose set-up was
+# interrupted, that was moved or copied, or whose Python is gone, is made anew.
+READY := $(VENV)/.ready
+ifneq ($(shell $(VENV)/bin/python -c 'print(open("$(READY)").read())' 2>/dev/null),$(CURDIR))
+.PHONY: $(READY)
+endif
+
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+
+.PHONY: help
+help: ## List the targets.
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-13s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
+
+.PHONY: demo
+demo: $(READY) ## Watch a real job: mirror a few thousand files over HTTP and check them.
+	@$(RUN) python examples/mirror.py
+
+.PHONY: test
+test: $(READY) ## Run the tests.
+	@$(RUN) python -m pytest
+
+.PHONY: check check-style check-types check-api check-imports check-spelling
+check: check-style check-types check-api check-imports check-spelling ## Check style, types, layers of imports, spelling.
+
+check-style: $(READY)-check
+	@$(RUN) ruff check --quiet
+	@$(RUN) ruff format --quiet --diff
+
+check-types: $(READY)-check
+	@$(RUN) mypy --no-error-summary
+	@$(RUN) basedpyright >$(VENV)/log || { cat $(VENV)/log; exit 1; }
+
+# Every type in the public API is written down, not inferred: checkers may infer differently.
+check-api: $(READY)-check
+	@$(foreach package,aqueue aqueue_reporters,$(RUN) basedpyright --verifytypes $(package) --ignoreexternal >$(VENV)/log \
+		|| { cat $(VENV)/log; exit 1; };)
+
+check-imports: $(READY)-check
+	@$(RUN) lint-imports --no-cache >$(VENV)/log || { cat $(VENV)/log; exit 1; }
+
+check-spelling: $(READY)-check
+	@$(RUN) codespell
+
+.PHONY: package-test
+package-test: $(READY)-check ## Build the wheel and the sdist; install, use and type-check them elsewhere (uses the network).
+	@$(RUN) python -m pytest -m packaging tests/packaging
+
+.PHONY: bench
+bench: $(READY) ## Measure the engine and the reporters against a hand-written worker loop.
+	@$(RUN) python tests/benchmarks
+
+.PHONY: docs
+docs: $(READY)-docs ## Build the documentation in docs/_build/html.
+	@$(RUN) python -m sphinx --quiet --fail-on-warning --keep-going --fresh-env docs docs/_build/html
+
+.PHONY: format
+format: $(READY)-check ## Format the code and fix what ruff can fix by itself.
+	@$(RUN) ruff check --quiet --fix-only
+	@$(RUN) ruff format --quiet
+
+.PHONY: clean
+clean: ## Remove everything that these targets made.
+	@rm -rf $(VENV) build dist docs/_build .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	@find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+$(READY): pyproject.toml
+	@echo "Setting up $(VENV) (once; needs the network) …"
+	@rm -rf $(VENV)
+	@$(PYTHON) -m venv $(VENV)
+	@$(PIP_INSTALL) --upgrade 'pip>=25.1'
+	@$(PIP_INSTALL) --editable . --group test
+	@printf '%s' '$(CURDIR)' >$@
+
+$(READY)-%: $(READY)
+	@echo "Adding what \`make $*\` needs to $(VENV) (once; needs the network) …"
+	@$(PIP_INSTALL) --group $*
+	@touch $@
