@@ -1,0 +1,380 @@
+"""Lines at the bottom of a terminal that are redrawn in place, while what the program prints scrolls above them.
+
+Between two draws the cursor rests at the start of the first line, not below the last one. Terminals move the cursor
+with its text when they are resized, whether they wrap long lines again (tmux, VTE, kitty) or not (xterm), so the next
+draw begins in the right place without having to know how many rows the old lines take now. And what a child process
+writes straight to the terminal lands above the next frame instead of inside it.
+"""
+
+import contextlib
+import errno
+import os
+import re
+import select
+import stat
+import sys
+import threading
+from collections import deque
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, Final, TextIO, cast
+
+__all__ = ["TerminalRegion"]
+
+MAX_WAITING_BYTES: Final = 1_000_000
+"""How much printed text may wait to be drawn before the thread that prints has to wait."""
+
+MAX_PARTIAL_LINE_BYTES: Final = 64_000
+"""How long a line without its newline may get before it is drawn anyway."""
+
+_HIDE_CURSOR: Final = b"\x1b[?25l"
+_SHOW_CURSOR: Final = b"\x1b[?25h"
+_RESET_STYLE: Final = b"\x1b[0m"
+_ERASE_TO_END_OF_LINE: Final = b"\x1b[K"
+_ERASE_BELOW: Final = b"\x1b[J"
+# While the lines are written, what is too wide is cut off instead of wrapped: a line is a row, whatever its width.
+_WRAP_OFF: Final = b"\x1b[?7l"
+_WRAP_ON: Final = b"\x1b[?7h"
+# Erase from the start of the cursor's row, by way of the row below: in the top left corner tmux takes a plain
+# "erase below" for "clear the screen" and saves what is erased in its history.
+_ERASE_FROM_HERE: Final = b"\r\x1b[2K\n\x1b[J\x1b[A"
+
+_STYLE: Final = re.compile("\x1b\\[[0-9;:]*m")
+_STYLE_RESETS: Final = ("\x1b[0m", "\x1b[m")
+# Characters that may take two cells. Counting one too many is harmless here.
+_MAYBE_WIDE: Final = re.compile(
+    "[\u1100-\u11ff\u231a-\u27bf\u2b00-\u2bff\u2e80-\ua4cf\ua960-\ua97f\uac00-\ud7ff"
+    "\uf900-\ufaff\ufe10-\ufe6f\uff00-\uffef\U00016fe0-\U0001ffff\U00020000-\U0003ffff]"
+)
+
+_FALLBACK_SIZE: Final = os.terminal_size((80, 24))
+
+
+class TerminalRegion:
+    """Lines at the bottom of a terminal, redrawn in place.
+
+    While it is open, what the program prints to that same terminal through `sys.stdout` or `sys.stderr`, or through
+    anyone who kept one of these objects, is held back and shown above the lines at the next draw. Lines keep their
+    order; one without its newline waits for it. A thread that prints faster than is drawn waits once 1 MB is held
+    back, as it would on a slow terminal. A stream that leads elsewhere is not touched.
+
+    `open`, `draw` and `close` are to be called from one thread; anyone may print. In the process there can be one open
+    region at a time.
+    """
+
+    _opened_in = 0  # the process in which some region is open
+
+    def __init__(self, stream: TextIO) -> None:
+        """Make a region of the terminal to which `stream` leads; nothing happens before `open`."""
+        self._stream = stream
+        self._is_open = False
+        self._rows = 0  # how many the last frame has
+        self._columns = 0  # the terminal's width when it was drawn; 0 before the first
+        self._taps: list[_Tap] = []
+        self._process = 0
+        self._drawing_thread = 0
+        # Reentrant, because a signal handler may print while its own thread is inside `_capture`.
+        self._lock = threading.RLock()
+        self._drained = threading.Condition(self._lock)
+        self._waiting: deque[bytes] = deque()
+        self._waiting_bytes = 0
+        self._line_waits = False
+        self._partial = b""
+
+    def open(self) -> None:
+        """Hide the cursor and begin to hold back what is printed.
+
+        Raises:
+            RuntimeError: another region is open, or this one was opened before.
+            OSError: the terminal can't be written to.
+        """
+        if TerminalRegion._opened_in == os.getpid():
+            raise RuntimeError("another region of the terminal is open in this process; close that one first")
+        if self._process:
+            raise RuntimeError("this region of the terminal was opened before; make a new one")
+        streams = _streams_of_same_terminal(self._stream)
+        for stream in streams:
+            stream.flush()
+        self._write(_HIDE_CURSOR)
+        self._process = TerminalRegion._opened_in = os.getpid()
+        self._drawing_thread = threading.get_ident()
+        self._is_open = True
+        for stream in streams:
+            self._taps.append(_Tap(stream, self._capture))
+
+    @property
+    def size(self) -> os.terminal_size:
+        """The terminal's size in cells, asked afresh; both numbers are at least 1."""
+        try:
+            size = os.get_terminal_size(self._stream.fileno())
+        except (OSError, ValueError):
+            size = os.terminal_size((0, 0))
+        return os.terminal_size(
+            (
+                size.columns or _positive(os.environ.get("COLUMNS")) or _FALLBACK_SIZE.columns,
+                size.lines or _positive(os.environ.get("LINES")) or _FALLBACK_SIZE.lines,
+            )
+        )
+
+    @property
+    def has_captured(self) -> bool:
+        """Whether the next draw has printed text to show."""
+        return self._line_waits
+
+    def draw(self, lines: Sequence[str]) -> None:
+        """Show what was printed since the last draw, and below it `lines` in place of the last ones: one write.
+
+        Does nothing once the region was closed or released.
+
+        Parameters:
+            lines: plain or styled with SGR sequences, without newlines, each at most `size.columns` cells wide; what
+                is wider is cut off by the terminal. Lines beyond the terminal's rows less one are left out.
+
+        Raises:
+            OSError: the terminal can't be written to.
+            RuntimeError: the region was never opened.
+        """
+        if not self._is_open:
+            if not self._process:
+                raise RuntimeError("draw() before open()")
+            return
+        self._drawing_thread = threading.get_ident()
+        columns, rows = self.size
+        out = [b"\r"]
+        if columns != self._columns:
+            # Rows that the terminal has wrapped again would be joined again when it gets wider.
+            out.append(_ERASE_FROM_HERE)
+            self._rows = 0
+        self._append_captured(out, self._take_captured(), columns)
+        lines = lines[: max(rows - 1, 1)]
+        erase_below = self._rows > len(lines)
+        last = len(lines) - 1
+        encoding = self._stream.encoding or "utf-8"
+        out.append(_WRAP_OFF)
+        for index, line in enumerate(lines):
+            erase = _ERASE_BELOW if erase_below and index == last else _ERASE_TO_END_OF_LINE
+            # Behind a character in the last column, erasing would take that character away.
+            if _max_cells(_STYLE.sub("", line)) < columns:
+                out += (line.encode(encoding, "replace"), _RESET_STYLE, erase)
+            else:
+                out += (erase, line.encode(encoding, "replace"), _RESET_STYLE)
+            if index < last:
+                out.append(b"\r\n")
+        out.append(_WRAP_ON)
+        if not lines:
+            out.append(_ERASE_FROM_HERE)
+        out.append(b"\r")
+        if last > 0:
+            out.append(b"\x1b[%dA" % last)
+        self._rows = len(lines)
+        self._columns = columns
+        self._write(b"".join(out))
+
+    def close(self, last_lines: Sequence[str] = ()) -> None:
+        """Erase the lines, show all that was printed and then `last_lines`, which stay, and put everything back.
+
+        A terminal that can't be written to is no error here. A second call does nothing.
+        """
+        if not self._is_open:
+            return
+        encoding = self._stream.encoding or "utf-8"
+        closing = b"".join(line.encode(encoding, "replace") + _RESET_STYLE + b"\n" for line in last_lines)
+        self._write_unless_broken(_ERASE_FROM_HERE + self._take_captured(whole=True))
+        # From here on those who print wait a moment, so that nothing gets ahead of what was held back.
+        with self._lock:
+            self._write_unless_broken(self._take_captured(whole=True) + closing + _RESET_STYLE + _SHOW_CURSOR)
+            self._put_back()
+            self._drained.notify_all()
+
+    def release(self) -> None:
+        """Put the terminal and the streams back at once; for an emergency, from a signal handler too.
+
+        Takes no lock. What was held back is shown if the terminal takes it without delay.
+        """
+        if not self._is_open:
+            return
+        self._put_back()
+        waiting = [self._partial]
+        try:
+            while True:
+                waiting.append(self._waiting.popleft())
+        except IndexError:
+            pass
+        text = b"".join(waiting)
+        if text and not text.endswith(b"\n"):
+            text += b"\n"
+        try:
+            fd = self._stream.fileno()
+            for data in (_SHOW_CURSOR + _WRAP_ON + _RESET_STYLE + _ERASE_FROM_HERE, text, _RESET_STYLE):
+                while data and _writable(fd, 0.2):
+                    data = data[os.write(fd, data[:4096]) :]
+        except (OSError, ValueError):
+            pass
+
+    def _holds_back(self) -> bool:
+        return self._is_open and os.getpid() == self._process  # a forked child has nobody who draws
+
+    def _put_back(self) -> None:
+        self._is_open = False
+        TerminalRegion._opened_in = 0
+        for tap in self._taps:
+            tap.remove()
+
+    def _capture(self, text: str, tap: "_Tap") -> int:
+        """Hold back `text`, which someone writes to a stream of this terminal; the `write` of that stream."""
+        if not self._holds_back():
+            return tap.original(text)
+        # Encoded here, so that what can't be encoded raises where it is written, as it would without us.
+        data = str.encode(text, tap.stream.encoding or "utf-8", tap.stream.errors or "strict")
+        with self._lock:
+            while (
+                self._waiting_bytes > MAX_WAITING_BYTES
+                and threading.get_ident() != self._drawing_thread
+                and self._holds_back()
+            ):
+                # The timeout is for `release`, which can't notify.
+                self._drained.wait(0.2)
+            if not self._holds_back():
+                return tap.original(text)
+            self._waiting.append(data)
+            self._waiting_bytes += len(data)
+            if b"\n" in data or self._waiting_bytes > MAX_PARTIAL_LINE_BYTES:
+                self._line_waits = True
+        return len(text)
+
+    def _take_captured(self, *, whole: bool = False) -> bytes:
+        """Return the complete lines that wait, or, if `whole`, all of the text, ended by a newline."""
+        with self._lock:
+            text = b"".join((self._partial, *self._waiting))
+            self._waiting.clear()
+            end = text.rfind(b"\n") + 1
+            if whole or len(text) - end > MAX_PARTIAL_LINE_BYTES:
+                end = len(text)
+            self._partial = text[end:]
+            self._waiting_bytes = len(self._partial)
+            self._line_waits = False
+            self._drained.notify_all()
+        text = text[:end]
+        return text if not text or text.endswith(b"\n") else text + b"\n"
+
+    def _append_captured(self, out: list[bytes], text: bytes, columns: int) -> None:
+        """Append `text`, which takes the place of the last frame's first rows, to `out`."""
+        if not text:
+            return
+        lines = text.decode(self._stream.encoding or "utf-8", "replace").split("\n")[:-1]
+        if all(_covers_one_row(line, columns) for line in lines):
+            # Each row is overwritten, then erased behind the text: nothing flickers.
+            out.append(text.replace(b"\n", _ERASE_TO_END_OF_LINE + b"\r\n"))
+            self._rows -= len(lines)
+        else:
+            out += (_ERASE_FROM_HERE, text, _RESET_STYLE)
+            self._rows = 0
+
+    def _write_unless_broken(self, data: bytes) -> None:
+        with contextlib.suppress(OSError):
+            self._write(data)
+
+    def _write(self, data: bytes) -> None:
+        try:
+            fd = self._stream.fileno()
+        except ValueError as error:  # closed
+            raise OSError(errno.EBADF, str(error)) from error
+        rest = memoryview(data)
+        while rest:
+            try:
+                rest = rest[os.write(fd, rest) :]
+            except BlockingIOError:
+                _writable(fd, 1.0)
+
+
+class _Tap:
+    """Takes over the `write` of one stream object, and gives it back."""
+
+    def __init__(self, stream: TextIO, capture: "Callable[[str, _Tap], int]") -> None:
+        self.stream = stream
+        self.original: Callable[[str], int] = stream.write
+        self._proxy: _StreamProxy | None = None
+
+        def write(text: str) -> int:
+            return capture(text, self)
+
+        self._write = write
+        self._earlier = getattr(stream, "__dict__", {}).get("write")
+        try:
+            # On the object itself, so that logging handlers and others that kept it are heard too.
+            cast(Any, stream).write = write
+        except (AttributeError, TypeError):
+            self._proxy = _StreamProxy(stream, write)
+            _replace_in_sys(stream, self._proxy)
+
+    def remove(self) -> None:
+        """Give the stream its own `write` back, unless someone else has replaced ours since."""
+        if self._proxy is not None:
+            _replace_in_sys(self._proxy, self.stream)
+        elif self.stream.__dict__.get("write") is self._write:
+            if self._earlier is None:
+                del cast(Any, self.stream).write
+            else:
+                cast(Any, self.stream).write = self._earlier
+
+
+class _StreamProxy:
+    """Stands in `sys` for a stream whose `write` can't be replaced."""
+
+    def __init__(self, stream: TextIO, write: Callable[[str], int]) -> None:
+        self._stream = stream
+        self.write = write
+
+    def writelines(self, lines: Iterable[str]) -> None:
+        for line in lines:
+            self.write(line)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
+
+
+def _replace_in_sys(old: object, new: object) -> None:
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is old:
+            setattr(sys, name, new)
+
+
+def _streams_of_same_terminal(stream: TextIO) -> list[TextIO]:
+    """Return the program's output streams that lead to the terminal of `stream`, each once."""
+    terminal = _terminal_device(stream)
+    if terminal is None:
+        return []
+    found: list[TextIO] = []
+    for other in (stream, sys.stdout, sys.stderr, sys.__stdout__, sys.__stderr__):
+        if other is not None and _terminal_device(other) == terminal and not any(other is one for one in found):
+            found.append(cast(TextIO, other))
+    return found
+
+
+def _terminal_device(stream: Any) -> int | None:
+    try:
+        status = os.fstat(stream.fileno())
+        return status.st_rdev if stat.S_ISCHR(status.st_mode) and os.isatty(stream.fileno()) else None
+    except (AttributeError, OSError, ValueError):  # no descriptor, or a closed one
+        return None
+
+
+def _covers_one_row(line: str, columns: int) -> bool:
+    """Whether `line`, as printed, surely stays on one row with room behind it, and leaves no style behind."""
+    if "\x1b" in line:
+        styles = _STYLE.findall(line)
+        if styles and styles[-1] not in _STYLE_RESETS:
+            return False
+        line = _STYLE.sub("", line)
+    return line.isprintable() and _max_cells(line) < columns
+
+
+def _max_cells(line: str) -> int:
+    return len(line) if line.isascii() else len(line) + len(_MAYBE_WIDE.findall(line))
+
+
+def _writable(fd: int, timeout_s: float) -> bool:
+    return bool(select.select([], [fd], [], timeout_s)[1])
+
+
+def _positive(text: str | None) -> int:
+    return int(text) if text is not None and text.isdecimal() else 0
