@@ -1,0 +1,316 @@
+"""The bus: numbers events and hands them, in batches and in order, to the reporters on a thread of their own."""
+
+import sys
+import threading
+import time
+import traceback
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
+from itertools import count
+from typing import Any, Final
+
+import anyio
+
+from aqueue._loop import CallSoon
+from aqueue.errors import ReporterError
+from aqueue.events import ErrorInfo, Event, ReporterFailed
+from aqueue.item import type_name
+from aqueue.reporting import Reporter, RunInfo, TerminalReporter
+from aqueue.result import RunResult
+from aqueue.text import visible, without_surrogates
+from aqueue.view import RunView
+
+__all__ = ["Bus", "error_info"]
+
+BATCH_INTERVAL_S: Final = 0.05
+"""How long events wait for others, at most, before reporters get them."""
+
+TICK_INTERVAL_S: Final = 0.1
+"""How often reporters are called while nothing happens, so that clocks tick."""
+
+BATCH_EVENTS: Final = 10_000
+"""How many events a reporter gets in one call, at most."""
+
+SOFT_LIMIT_EVENTS: Final = 20_000
+"""With so many events not yet handed on, workers pause between items."""
+
+HARD_LIMIT_EVENTS: Final = 200_000
+"""With so many, `enqueue` and `set_desc` themselves wait: about 30 MB."""
+
+CLOSE_TIMEOUT_S: Final = 5.0
+"""How long the end of a run waits for a reporter that makes no progress."""
+
+CLOCK_STEP_S: Final = 0.1
+
+_MESSAGE_CHARS: Final = 10_000
+_TRACEBACK_CHARS: Final = 20_000
+
+
+def error_info(error: BaseException) -> ErrorInfo:
+    """Return `error` as data: encodable, cut to size, whatever its `__str__` does."""
+    cls = type(error)
+    name = visible(cls.__qualname__, 1_000) if cls.__module__ == "builtins" else type_name(cls)
+    try:
+        message = str(error)
+    except Exception:  # the user's __str__
+        message = "(its message can't be shown: __str__ raised)"
+    try:
+        lines = "".join(traceback.format_exception(error))
+    except Exception:  # a __str__ or __repr__ in the chain
+        lines = ""
+    return ErrorInfo(name, without_surrogates(message[:_MESSAGE_CHARS]), without_surrogates(lines[-_TRACEBACK_CHARS:]))
+
+
+class Bus:
+    """Numbers events and hands them to reporters.
+
+    The hot path is `append`, `next_seq` and `now`: an event is built with the two and appended to a list. The
+    reporters' thread takes what has come about every 50 ms, folds it into the view, and calls each reporter. It may
+    be slower than the run (then workers pause, see `wait_for_room`) or blocked: the event loop never waits for it
+    inside an item's code, but at the hard limit.
+
+    All methods are called in the loop's thread, but for those that say otherwise.
+
+    Attributes:
+        append: adds an event.
+        next_seq: returns the number for the next event.
+        view: the run as the reporters know it; belongs to their thread while that runs.
+    """
+
+    def __init__(
+        self,
+        reporters: Sequence[Reporter],
+        call_soon: CallSoon,
+        on_tick: Callable[[], None],
+        released: Callable[[], bool],
+    ) -> None:
+        """Parameters:
+        reporters: those that get the events; without any, events are only counted.
+        call_soon: has a function called in the loop.
+        on_tick: called on the reporters' thread about ten times a second or more often.
+        released: tells whether waiting for room must end, since the run is being stopped.
+        """
+        # Terminals are opened last, so that a log that can't be opened leaves nothing on the screen.
+        self._reporters = sorted(reporters, key=lambda reporter: reporter.uses_terminal)
+        self._opened: list[Reporter] = []
+        self._call_soon = call_soon
+        self._on_tick = on_tick
+        self._released = released
+        self._events: list[Event] | deque[Event] = [] if reporters else deque(maxlen=0)
+        self.append = self._events.append
+        self.next_seq = count(1).__next__
+        self.view = RunView()
+        self._offset = time.time() - time.monotonic()
+        self._thread: threading.Thread | None = None
+        self._wake = threading.Event()
+        self._progress = 0
+        self._room: anyio.Event | None = None
+        self._stage = "open"  # then "drained", when all events have been handed on once, then "closed"
+        self._asked = "open"
+        self._stage_changed = anyio.Event()
+        self._open_error: tuple[Reporter, Exception] | None = None
+        self._result: RunResult | None = None
+
+    # ---- the hot path -------------------------------------------------------------------------------------------
+
+    def now(self) -> float:
+        """Return the time for the next event: Unix time in seconds, never less than before, whatever the clock does.
+
+        The monotonic clock carries it; the reporters' thread moves the offset forward after the machine has slept.
+        """
+        return time.monotonic() + self._offset
+
+    @property
+    def is_full(self) -> bool:
+        """Whether `enqueue` must wait for the reporters."""
+        return len(self._events) >= HARD_LIMIT_EVENTS
+
+    @property
+    def is_crowded(self) -> bool:
+        """Whether workers should pause between items."""
+        return len(self._events) >= SOFT_LIMIT_EVENTS
+
+    # ---- waiting for the reporters ------------------------------------------------------------------------------
+
+    def block_until_room(self) -> None:
+        """Block the loop's thread until there is room below the hard limit, or waiting must end."""
+        while self.is_full and not self._released() and self._alive:
+            self._wake.set()
+            time.sleep(0.005)
+
+    async def wait_for_room(self) -> None:
+        """Wait until reporters have caught up, or waiting must end."""
+        while self.is_crowded and not self._released() and self._alive:
+            if self._room is None:
+                self._room = anyio.Event()
+            self._wake.set()
+            await self._room.wait()
+
+    def wake_waiting(self) -> None:
+        """Let those that wait for room look again."""
+        if self._room is not None:
+            self._room.set()
+            self._room = None
+
+    # ---- opening and closing ------------------------------------------------------------------------------------
+
+    @property
+    def _alive(self) -> bool:
+        return self._thread is not None and self._thread.is_alive()
+
+    async def open(self, run: RunInfo) -> None:
+        """Start the reporters' thread and open the reporters.
+
+        Raises:
+            ReporterError: one raised; those that were open are closed.
+        """
+        if not self._reporters:
+            return
+        self._thread = threading.Thread(target=self._work, args=(run,), name="aqueue-reporters", daemon=True)
+        opened = self._stage_changed
+        self._thread.start()
+        with anyio.CancelScope(shield=True):
+            await opened.wait()
+        if self._open_error is not None:
+            reporter, error = self._open_error
+            raise ReporterError(
+                f"reporter {type_name(type(reporter))} could not be opened: {type(error).__name__}: "
+                f"{visible(str(error), 1_000)}; nothing has been run"
+            ) from error
+
+    async def drain(self) -> None:
+        """Wait until reporters have had all events; at most 5 s without progress."""
+        await self._reach("drained", None)
+
+    async def close(self, result: RunResult) -> None:
+        """Hand on what is left, close the reporters and end their thread; waits at most 5 s without progress."""
+        await self._reach("closed", result)
+
+    async def _reach(self, stage: str, result: RunResult | None) -> None:
+        if not self._alive:
+            return
+        self._stage_changed = reached = anyio.Event()
+        self._result = result
+        self._asked = stage
+        self._wake.set()
+        with anyio.CancelScope(shield=True):
+            seen = -1
+            while not reached.is_set() and seen != self._progress:
+                seen = self._progress
+                with anyio.move_on_after(CLOSE_TIMEOUT_S):
+                    await reached.wait()
+        if not reached.is_set():
+            # It is stuck in a write. It is a daemon thread: the process can end without it.
+            self.release_terminals()
+            self._thread = None
+            _warn(f"the reporters did not take the last events within {CLOSE_TIMEOUT_S:g} s and were left behind")
+
+    def release_terminals(self) -> None:
+        """Put back every terminal that a reporter has changed; safe in a signal handler and on any thread."""
+        for reporter in self._opened:
+            if isinstance(reporter, TerminalReporter):
+                with suppress(Exception):
+                    reporter.release_terminal()
+
+    # ---- the reporters' thread ----------------------------------------------------------------------------------
+
+    def _work(self, run: RunInfo) -> None:
+        for reporter in self._reporters:
+            try:
+                reporter.open(run)
+            except Exception as error:
+                self._open_error = reporter, error
+                break
+            self._opened.append(reporter)
+        if self._open_error is not None:
+            self._close_reporters(RunResult(run.run_id, "interrupted", self.view.counts, {}, 0.0))
+            self._announce("closed")
+            return
+        self._announce("open")
+        busy = False
+        while True:
+            self._wake.wait(BATCH_INTERVAL_S if busy else TICK_INTERVAL_S)
+            self._wake.clear()
+            asked = self._asked
+            busy = False
+            for batch in self._batches():
+                busy = busy or bool(batch)
+                self._hand_on(batch)
+            self._on_tick()
+            self._follow_clock()
+            if asked != self._stage:
+                if asked == "closed":
+                    assert self._result is not None
+                    self._close_reporters(self._result)
+                    self._announce("closed")
+                    return
+                self._announce(asked)
+
+    def _batches(self) -> Iterator[list[Event]]:
+        """Yield what has come, in parts; an empty one if nothing has."""
+        events = self._events
+        assert isinstance(events, list)
+        left = len(events)
+        while True:
+            # Each of these is one step under the interpreter's lock; the loop only ever appends at the other end.
+            batch = events[:BATCH_EVENTS]
+            del events[: len(batch)]
+            yield batch
+            left -= len(batch)
+            if self._room is not None and len(events) < SOFT_LIMIT_EVENTS // 2:
+                self._call_soon(self.wake_waiting)
+            if left <= 0 or not batch:
+                return
+
+    def _hand_on(self, batch: list[Event]) -> None:
+        self.view.apply(batch)
+        for reporter in tuple(self._opened):
+            try:
+                reporter.handle(batch, self.view)
+            except BaseException as error:  # SystemExit, too: a display never ends a run
+                self._detach(reporter, error)
+            self._progress += 1
+
+    def _detach(self, reporter: Reporter, error: BaseException) -> None:
+        self._opened.remove(reporter)
+        if isinstance(reporter, TerminalReporter):
+            with suppress(Exception):
+                reporter.release_terminal()
+        name = type_name(type(reporter))
+        info = error_info(error)
+        self._call_soon(lambda: self.append(ReporterFailed(self.next_seq(), self.now(), name, info)))
+        _warn(f"reporter {name} raised {info.type}: {visible(info.message, 500)}; the run goes on without it")
+
+    def _close_reporters(self, result: RunResult) -> None:
+        for reporter in self._opened:
+            try:
+                reporter.close(result)
+            except Exception as error:
+                if isinstance(reporter, TerminalReporter):
+                    with suppress(Exception):
+                        reporter.release_terminal()
+                name = type_name(type(reporter))
+                _warn(f"reporter {name} raised {type(error).__name__} when closed: {visible(str(error), 500)}")
+            self._progress += 1
+        self._opened.clear()
+
+    def _announce(self, stage: str) -> None:
+        self._stage = stage
+        self._call_soon(self._stage_changed.set)
+
+    def _follow_clock(self) -> None:
+        """Move the offset forward where the wall clock has got ahead of the monotonic one (a laptop that slept)."""
+        before = time.monotonic()
+        wall = time.time()
+        if time.monotonic() - before < CLOCK_STEP_S / 10:  # else this thread was held up in between
+            ahead = wall - (before + self._offset)
+            if ahead > CLOCK_STEP_S:
+                self._offset += ahead
+
+
+def _warn(message: str) -> None:
+    stderr: Any = sys.stderr
+    with suppress(Exception):  # closed, broken or absent
+        stderr.write(f"aqueue: warning: {message}\n")
+        stderr.flush()

@@ -1,0 +1,104 @@
+"""Which item's code is running: `current`, `shared`, `child_results` and `stop`, for use inside `process` and hooks."""
+
+from contextvars import ContextVar
+from typing import Any, Protocol
+
+import msgspec
+
+from aqueue.errors import MisplacedCall
+from aqueue.events import Phase
+
+__all__ = ["Current", "child_results", "current", "current_or_none", "shared", "stop"]
+
+
+class Current(msgspec.Struct, frozen=True):
+    """The running item.
+
+    Attributes:
+        id: its number, from 1, in the order of enqueue.
+        type: its class, as ``module:qualname``.
+        attempt: which try of this phase, from 1.
+        phase: ``process``, or ``after_children`` inside the hook.
+        worker: the worker that runs it, from 1.
+    """
+
+    id: int
+    type: str
+    attempt: int
+    phase: Phase
+    worker: int
+
+
+class RunningAttempt(Protocol):
+    """What the engine puts into the context of an item's code."""
+
+    def current(self) -> Current | None: ...
+    def shared(self) -> Any: ...
+    def child_results(self) -> list[Any]: ...
+    def stop(self, reason: str) -> None: ...
+
+
+running_attempt: ContextVar[RunningAttempt] = ContextVar("aqueue_running_attempt")
+
+
+def current_or_none() -> Current | None:
+    """Return the running item, or None outside an item's `process` and hook."""
+    attempt = running_attempt.get(None)
+    return None if attempt is None else attempt.current()
+
+
+def current() -> Current:
+    """Return the running item.
+
+    Raises:
+        MisplacedCall: called outside an item's `process` and hook, or after it had ended.
+    """
+    running = current_or_none()
+    if running is None:
+        raise _misplaced("current")
+    return running
+
+
+def shared() -> Any:
+    """Return what `lifespan` yielded.
+
+    Raises:
+        MisplacedCall: called outside an item's `process` and hook, or the run has no `lifespan`.
+    """
+    return _attempt("shared").shared()
+
+
+def child_results() -> list[Any]:
+    """Return the results of the running item's direct children, in the order in which they were enqueued.
+
+    Results that are None are left out. They are what JSON gives back: a tuple comes as a list.
+
+    Raises:
+        MisplacedCall: called outside an item's `after_children_processed`.
+    """
+    return _attempt("child_results").child_results()
+
+
+def stop(reason: str) -> None:
+    """Stop the run gracefully: no more items are taken, the running ones end.
+
+    The run ends as ``interrupted`` unless nothing was left to do. May be called from a thread that an item started.
+
+    Parameters:
+        reason: for a person to read.
+
+    Raises:
+        MisplacedCall: called outside an item's `process` and hook.
+    """
+    _attempt("stop").stop(reason)
+
+
+def _attempt(name: str) -> RunningAttempt:
+    attempt = running_attempt.get(None)
+    if attempt is None or attempt.current() is None:
+        raise _misplaced(name)
+    return attempt
+
+
+def _misplaced(name: str) -> MisplacedCall:
+    return MisplacedCall(f"aqueue.{name}() works only inside an item's process or after_children_processed")

@@ -1,0 +1,444 @@
+"""The engine: workers that take items, run them and their hooks, and stop when asked to."""
+
+from collections import deque
+from collections.abc import Iterable
+from enum import IntEnum
+from threading import get_ident
+from typing import Any, Final, Literal
+
+import anyio
+import msgspec
+from anyio.lowlevel import checkpoint
+
+from aqueue._bus import Bus, error_info
+from aqueue._codec import decode_result, encode_result
+from aqueue._context import Current, running_attempt
+from aqueue._loop import CallSoon
+from aqueue._queues import NodeQueue
+from aqueue._tree import Node, Tree, unlink
+from aqueue.errors import AqueueError, InvalidArgument, InvalidItem, MisplacedCall, StrayCancellation
+from aqueue.events import (
+    NO_DATA,
+    Counts,
+    ItemCompleted,
+    ItemDescribed,
+    ItemEnqueued,
+    ItemFailed,
+    ItemInterrupted,
+    ItemStarted,
+    Phase,
+    RunStatus,
+    RunStopping,
+)
+from aqueue.item import ItemClass, look_up_class
+from aqueue.result import MAX_LISTED_FAILURES
+from aqueue.text import DESCRIPTION_MAX_CHARS, visible
+
+_METHODS: Final[dict[Phase, str]] = {"process": "process", "after_children": "after_children_processed"}
+
+__all__ = ["NO_SHARED", "Engine", "OnError"]
+
+OnError = Literal["stop", "continue"]
+"""What the first item that fails for good does: ``stop`` the run gracefully, or let everything else ``continue``."""
+
+SLICE_S: Final = 0.005
+"""How long items that never await may keep the event loop to themselves, seconds (and one item a worker more)."""
+
+MAX_LIVE_EXCEPTIONS: Final = 100
+"""How many of the items' exceptions are kept alive, with the frames that they hold."""
+
+NO_SHARED: Final = object()
+"""Stands for what `lifespan` yielded when there is none."""
+
+
+class Stage(IntEnum):
+    """How far the run has got in stopping."""
+
+    RUNNING = 0
+    STOPPING = 1
+    CANCELLING = 2
+
+
+class Attempt(msgspec.Struct, gc=False, eq=False):
+    """One attempt at an item: what its code is given, and what `aqueue.current` and the like ask.
+
+    Untracked by the garbage collector, as nodes are; a user's object may keep `enqueue` and so the attempt, which is
+    why it lets go of its node when it ends.
+
+    Attributes:
+        engine: the engine.
+        node: the item's node; None once the attempt has ended.
+        worker: the worker's number.
+        phase: ``process``, or ``after_children`` for the hook.
+    """
+
+    engine: "Engine"
+    node: Node | None
+    worker: int
+    phase: Phase
+
+    def enqueue(self, item: Any, /) -> None:
+        """Add a child; see `aqueue.Item.process`."""
+        engine = self.engine
+        parent = self.node
+        if parent is None or get_ident() != engine.thread or self.phase != "process":
+            self._refuse("enqueue")
+        assert parent is not None
+        engine.add(item, parent)
+
+    def set_desc(self, text: str, /) -> None:
+        """Say what the item is doing; see `aqueue.Item.process`."""
+        engine = self.engine
+        node = self.node
+        if node is None or get_ident() != engine.thread:
+            self._refuse("set_desc")
+        assert node is not None
+        if type(text) is not str:
+            if not isinstance(text, str):
+                raise InvalidArgument(f"set_desc takes a string; {node.cls.type} gave it {visible(repr(text), 200)}")
+            text = str.__str__(text)
+        if len(text) > DESCRIPTION_MAX_CHARS or not text.isprintable():
+            text = visible(text, DESCRIPTION_MAX_CHARS)
+        bus = engine.bus
+        bus.append(ItemDescribed(bus.next_seq(), bus.now(), node.id, self.worker, text))
+        if bus.is_full:
+            bus.block_until_room()
+
+    def _refuse(self, name: str) -> None:
+        if self.node is None:
+            raise MisplacedCall(f"{name} was called after the process that it was given to had ended")
+        raise MisplacedCall(
+            f"{name} was called by {self.node.cls.type} from another thread; "
+            f"use anyio.from_thread.run_sync({name}, …) there"
+        )
+
+    def current(self) -> Current | None:
+        """Return the running item, or None once the attempt has ended."""
+        node = self.node
+        return None if node is None else Current(node.id, node.cls.type, 1, self.phase, self.worker)
+
+    def shared(self) -> Any:
+        """Return what `lifespan` yielded."""
+        if self.engine.shared is NO_SHARED:
+            raise MisplacedCall("aqueue.shared() gives what lifespan yielded, and this run has no lifespan")
+        return self.engine.shared
+
+    def child_results(self) -> list[Any]:
+        """Return the results of the direct children."""
+        if self.node is None or self.phase != "after_children":
+            raise MisplacedCall("aqueue.child_results() works only inside after_children_processed")
+        results = self.node.child_results or {}
+        return [decode_result(results[child]) for child in sorted(results)]
+
+    def stop(self, reason: str) -> None:
+        """Stop the run gracefully, from any thread."""
+        engine = self.engine
+        reason = visible(reason, DESCRIPTION_MAX_CHARS)
+        if get_ident() == engine.thread:
+            engine.stop(reason)
+        else:
+            engine.call_soon(lambda: engine.stop(reason))
+
+
+class Engine:
+    """Runs items until none is left, or until it is stopped.
+
+    Attributes:
+        bus: where every event goes.
+        tree: who waits for whom.
+        classes: what is known about each item class.
+        thread: the identifier of the loop's thread.
+        call_soon: has a function called in the loop.
+        shared: what `lifespan` yielded.
+        stage: how far stopping has got.
+        stop_reason: why it was stopped; empty if it was not.
+        error: what ended the run besides items that failed: an item's `SystemExit`, a comparison that raised.
+        failures: the first failures.
+        exceptions: the first exceptions of items, for as many failures.
+        last_id: the number of the item that was enqueued last.
+        num_roots: how many initial items there are; theirs are the first numbers.
+    """
+
+    def __init__(
+        self, bus: Bus, queue: NodeQueue, call_soon: CallSoon, num_workers: int, on_error: OnError
+    ) -> None:
+        self.bus = bus
+        self.tree = Tree(bus)
+        self.classes: dict[type, ItemClass] = {}
+        self.thread = get_ident()
+        self.call_soon = call_soon
+        self.shared: Any = NO_SHARED
+        self.stage = Stage.RUNNING
+        self.stop_reason = ""
+        self.error: BaseException | None = None
+        self.failures: list[ItemFailed] = []
+        self.exceptions: list[Exception] = []
+        self.last_id = 0
+        self.num_roots = 0
+        self._queue = queue
+        self._put = queue.put
+        self._num_workers = num_workers
+        self._on_error = on_error
+        self._idle: deque[anyio.Event] = deque()
+        self._left: list[Node] = []
+        self._scope: anyio.CancelScope | None = None
+        self._is_done = False
+        self._slice_end = 0.0
+        self._cancelled_class: type[BaseException] = anyio.get_cancelled_exc_class()
+
+    # ---- adding items -------------------------------------------------------------------------------------------
+
+    def add(self, item: Any, parent: Node | None) -> None:
+        """Announce `item` as a child of `parent`, or as an initial item, and queue it."""
+        cls = self.classes.get(type(item))
+        if cls is None:
+            cls = self._look_up(item)
+        number = self.last_id + 1
+        node = Node(number, item, parent, cls)
+        self._put(node)  # may refuse an item that can't be compared: then nothing has been announced
+        self.last_id = number
+        cls.enqueued += 1
+        bus = self.bus
+        if parent is None:
+            self.num_roots += 1
+            self.tree.open_roots += 1
+            bus.append(ItemEnqueued(bus.next_seq(), bus.now(), number, 0, cls.type, cls.track_overall))
+        else:
+            parent.pending += 1
+            parent.has_children = True
+            bus.append(ItemEnqueued(bus.next_seq(), bus.now(), number, parent.id, cls.type, cls.track_overall))
+        if self._idle:
+            self._idle.pop().set()
+        if bus.is_full:
+            bus.block_until_room()
+
+    async def add_initial(self, items: Iterable[Any]) -> None:
+        """Add the initial items, all of them; a stop ends that early."""
+        slice_end = self.bus.now() + SLICE_S
+        for item in items:
+            self.add(item, None)
+            if self.bus.now() > slice_end:
+                await checkpoint()
+                slice_end = self.bus.now() + SLICE_S
+            if self.stage is not Stage.RUNNING:
+                return
+
+    def _look_up(self, item: Any) -> ItemClass:
+        cls = look_up_class(item)
+        # A process on the instance alone says nothing about the next object of that class.
+        if hasattr(type(item), "process"):
+            # Two classes may have one name (made in a function, say): they are one type to every reader.
+            twin = next((known for known in self.classes.values() if known.type == cls.type), None)
+            if twin is not None and (twin.hook, twin.all_done, twin.track_overall) == (
+                cls.hook, cls.all_done, cls.track_overall
+            ):
+                cls = twin
+            self.classes[type(item)] = cls
+        return cls
+
+    # ---- stopping -----------------------------------------------------------------------------------------------
+
+    def stop(self, reason: str, *, cancel: bool = False) -> None:
+        """Take no more items; with `cancel`, cancel the running ones as well. Later calls can only go further."""
+        stage = Stage.CANCELLING if cancel else Stage.STOPPING
+        if stage <= self.stage:
+            return
+        self.stage = stage
+        self.stop_reason = self.stop_reason or reason
+        bus = self.bus
+        bus.append(RunStopping(bus.next_seq(), bus.now(), reason, cancel))
+        if cancel and self._scope is not None:
+            self._scope.cancel()
+        self._wake_all()
+        bus.wake_waiting()
+
+    def _wake_all(self) -> None:
+        while self._idle:
+            self._idle.pop().set()
+
+    # ---- running ------------------------------------------------------------------------------------------------
+
+    async def run(self) -> None:
+        """Run all items; returns when nothing is left, or when the run has been stopped and the running ones ended."""
+        try:
+            async with anyio.create_task_group() as workers:
+                self._scope = workers.cancel_scope
+                if self.stage is Stage.CANCELLING:
+                    return
+                for worker in range(1, self._num_workers + 1):
+                    workers.start_soon(self._work, worker, name=f"aqueue worker {worker}")
+        finally:
+            unlink(self._left)
+            unlink(self._queue)
+
+    async def _work(self, worker: int) -> None:
+        take = self._queue.take
+        bus = self.bus
+        while self.stage is Stage.RUNNING:
+            try:
+                node = take()
+            except IndexError:
+                if len(self._idle) + 1 == self._num_workers:
+                    # Nothing is queued, and nobody is running who could enqueue more.
+                    self._is_done = True
+                    self._wake_all()
+                if self._is_done:
+                    return
+                event = anyio.Event()
+                self._idle.append(event)
+                await event.wait()
+                continue
+            except AqueueError as error:
+                self._break(error, "the queue's order is broken")
+                return
+            due = await self._process(node, worker)
+            while due is not None:
+                if self.stage is not Stage.RUNNING and due is not node:
+                    self._left.append(due)
+                    break
+                due = await self._run_hook(due, worker)
+            if bus.now() > self._slice_end:
+                await self._give_way()
+            if bus.is_crowded:
+                await bus.wait_for_room()
+
+    async def _give_way(self) -> None:
+        """Let everything else in the loop run.
+
+        The first to find the time slice used up leads: until it is back, the others run one item each, and then it
+        begins the next slice. So one round of the loop takes one slice and one item a worker, however many there are.
+        """
+        leads = self._slice_end != 0.0
+        self._slice_end = 0.0
+        await checkpoint()
+        if leads or self._slice_end == 0.0:
+            self._slice_end = self.bus.now() + SLICE_S
+
+    async def _process(self, node: Node, worker: int) -> Node | None:
+        """Run the `process` of `node`'s item, and return the node whose hook is due then, if any."""
+        bus = self.bus
+        cls = node.cls
+        attempt = Attempt(self, node, worker, "process")
+        running_attempt.set(attempt)
+        started = bus.now()
+        bus.append(ItemStarted(bus.next_seq(), started, node.id, cls.type, worker))
+        try:
+            result = await node.item.process(attempt.enqueue, attempt.set_desc)
+            attempt.node = None
+            if result is not None:
+                node.result = encode_result(result, cls.type)
+        except BaseException as error:
+            attempt.node = None
+            if self._interrupted(error, node, "process"):
+                return None
+            self._fail(error, node, worker, started, "process")
+        else:
+            ended = bus.now()
+            cls.completed += 1
+            bus.append(ItemCompleted(bus.next_seq(), ended, node.id, worker, ended - started, result=node.result))
+        return self.tree.end_process(node)
+
+    async def _run_hook(self, node: Node, worker: int) -> Node | None:
+        """Run the hook of `node`'s item, and return the node whose hook is due next, if any."""
+        bus = self.bus
+        cls = node.cls
+        attempt = Attempt(self, node, worker, "after_children")
+        running_attempt.set(attempt)
+        started = bus.now()
+        bus.append(ItemStarted(bus.next_seq(), started, node.id, cls.type, worker, "after_children"))
+        result = NO_DATA
+        try:
+            value = await node.item.after_children_processed()
+            attempt.node = None
+            if value is not None:
+                result = encode_result(value, cls.type)
+        except BaseException as error:
+            attempt.node = None
+            if self._interrupted(error, node, "after_children"):
+                return None
+            cls.completed -= 1
+            self._fail(error, node, worker, started, "after_children")
+        due = self.tree.end_hook(node, result)
+        if bus.now() > self._slice_end:  # a chain of hooks is a chain of items' code, too
+            await self._give_way()
+        return due
+
+    # ---- when an item raises ------------------------------------------------------------------------------------
+
+    def _interrupted(self, error: BaseException, node: Node, phase: Phase) -> bool:
+        """Tell whether `error` means that the attempt was cut short; if so, record that.
+
+        Raises `error` again if it is the cancellation itself.
+        """
+        cancelled = isinstance(error, self._cancelled_class)
+        asked = self.stage is Stage.CANCELLING or anyio.get_current_effective_deadline() == float("-inf")
+        if not asked and (cancelled or isinstance(error, Exception)):
+            return False
+        if not cancelled and not isinstance(error, Exception) and not self._is_cancelled_group(error):
+            self._break(error, f"{node.cls.type} raised {type(error).__qualname__}")
+        bus = self.bus
+        node.cls.interrupted += 1
+        bus.append(ItemInterrupted(bus.next_seq(), bus.now(), node.id, phase))
+        self._left.append(node)
+        # A cancellation from outside says nothing to the engine itself: take nothing more.
+        self.stage = Stage.CANCELLING
+        if cancelled:
+            raise error
+        return True
+
+    def _is_cancelled_group(self, error: BaseException) -> bool:
+        if not isinstance(error, BaseExceptionGroup):
+            return False
+        rest = error.split(self._cancelled_class)[1]
+        return rest is None or isinstance(rest, Exception)
+
+    def _fail(self, error: BaseException, node: Node, worker: int, started: float, phase: Phase) -> None:
+        """Record that `node`'s item failed for good."""
+        bus = self.bus
+        cls = node.cls
+        what = f"item {node.id} ({cls.type})"
+        if error.__traceback__ is not None:
+            error.__traceback__ = error.__traceback__.tb_next  # the frame above the item's code is the engine's
+        if not isinstance(error, Exception):
+            stray = StrayCancellation(f"{what} was cancelled, but not by aqueue: did it await something cancelled?")
+            stray.__cause__ = error
+            error = stray
+        now = bus.now()
+        failure = ItemFailed(
+            bus.next_seq(), now, node.id, cls.type, worker, now - started, error_info(error), phase
+        )
+        bus.append(failure)
+        cls.failed += 1
+        node.failed = node.subtree_failed = True
+        node.result = NO_DATA
+        if len(self.failures) < MAX_LISTED_FAILURES:
+            self.failures.append(failure)
+        if len(self.exceptions) < MAX_LIVE_EXCEPTIONS:
+            error.add_note(f"aqueue: raised by {what} in {_METHODS[phase]}")
+            self.exceptions.append(error)
+        if self._on_error == "stop":
+            self.stop(f"{what} failed")
+
+    def _break(self, error: BaseException, reason: str) -> None:
+        """End the run because of `error`, which is not an item's failure."""
+        if self.error is None:
+            self.error = error
+        self.stop(reason, cancel=not isinstance(error, Exception))
+
+    # ---- what it came to ----------------------------------------------------------------------------------------
+
+    @property
+    def counts_by_type(self) -> dict[str, Counts]:
+        """What the items came to, for each type."""
+        return {
+            cls.type: Counts(cls.enqueued, cls.completed, cls.failed, cls.interrupted)
+            for cls in self.classes.values()
+        }
+
+    @property
+    def status(self) -> RunStatus:
+        """How the run ended."""
+        by_failure = self.failures and self._on_error == "stop"
+        if self.tree.open_roots and not by_failure:
+            return "interrupted"
+        return "failed" if self.failures or self.error is not None else "completed"

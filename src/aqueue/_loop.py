@@ -1,0 +1,27 @@
+"""Reach into a running event loop from outside: from another thread, or from a signal handler."""
+
+import asyncio
+from collections.abc import Callable
+from contextlib import suppress
+
+import trio
+
+__all__ = ["CallSoon", "call_soon_in_this_loop"]
+
+CallSoon = Callable[[Callable[[], object]], None]
+"""Has a function called in the loop soon; does nothing once that loop has ended."""
+
+
+def call_soon_in_this_loop() -> CallSoon:
+    """Return a function that has another one called in the current loop soon, from any thread or signal handler."""
+    call: Callable[[Callable[[], object]], object]
+    if trio.lowlevel.in_trio_run():
+        call = trio.lowlevel.current_trio_token().run_sync_soon
+    else:
+        call = asyncio.get_running_loop().call_soon_threadsafe
+
+    def call_soon(function: Callable[[], object]) -> None:
+        with suppress(RuntimeError):  # the loop has ended; trio.RunFinishedError is one, too
+            call(function)
+
+    return call_soon

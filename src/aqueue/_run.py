@@ -1,0 +1,347 @@
+"""run_queue and async_run_queue: check the arguments, wire the parts, run, close, and raise what must be raised."""
+
+import asyncio
+import os
+import socket
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterable
+from contextlib import AbstractAsyncContextManager, suppress
+from functools import partial
+from typing import Any, Final, Literal, TypeVar, get_args
+
+import anyio
+import msgspec
+import trio
+
+from aqueue._bus import Bus
+from aqueue._codec import decode_result
+from aqueue._engine import Engine, OnError, Stage
+from aqueue._loop import call_soon_in_this_loop
+from aqueue._queues import QUEUE_TYPES, QueueTypeName
+from aqueue._signals import SignalHandlers, exception_for, signal_name
+from aqueue._version import __version__
+from aqueue.errors import InvalidArgument, ItemFailures, MisplacedCall, RecordedFailure
+from aqueue.events import SCHEMA_VERSION, Counts, RunFinished, RunStarted, RunStatus
+from aqueue.item import ItemLike
+from aqueue.reporting import Reporter, ReporterSpec, RunInfo, resolve_reporters
+from aqueue.result import RunResult
+from aqueue.text import visible
+
+__all__ = ["Backend", "Lifespan", "async_run_queue", "run_queue"]
+
+Backend = Literal["trio", "asyncio"]
+"""The event loop that a run uses."""
+
+Lifespan = Callable[[], AbstractAsyncContextManager[Any]]
+"""A function that returns an async context manager; what that yields is `aqueue.shared()`."""
+
+_UNRESPONSIVE_S: Final = 1.0
+
+_terminal = threading.Lock()
+"""Held by the run that redraws the terminal: one a process."""
+
+
+class _Settings(msgspec.Struct, frozen=True):
+    initial_items: Iterable[ItemLike]
+    num_workers: int
+    queue_type_name: QueueTypeName
+    graceful_ctrl_c: bool
+    reporters: list[Reporter]
+    on_error: OnError
+    lifespan: Lifespan | None
+
+
+class _Outcome(msgspec.Struct, frozen=True):
+    result: RunResult
+    error: BaseException | None
+
+
+def run_queue(
+    initial_items: Iterable[ItemLike],
+    *,
+    num_workers: int = 5,
+    queue_type_name: QueueTypeName = "queue",
+    graceful_ctrl_c: bool = True,
+    reporter: ReporterSpec = "auto",
+    on_error: OnError = "stop",
+    lifespan: Lifespan | None = None,
+    backend: Backend = "trio",
+) -> RunResult:
+    """Run `initial_items` and all that they enqueue, and return what came of it.
+
+    Parameters:
+        initial_items: the first items; any iterable, consumed whole before the first item starts.
+        num_workers: how many items run at a time, at least 1.
+        queue_type_name: the order in which items are taken: ``"queue"`` first in first out, ``"stack"`` last in first
+            out, ``"priority"`` the lesser item (``<``) first, equal ones as they came.
+        graceful_ctrl_c: what the first Ctrl-C (SIGINT), SIGTERM or SIGHUP does: True waits for the running items,
+            False cancels them. The second cancels, the third ends the process at once.
+        reporter: who shows or records the run: ``"auto"``, ``"rich"``, ``"plain"``, ``"jsonl"``, ``"jsonl:PATH"``,
+            ``"none"``, the name of a plugin, a `Reporter`, or a sequence of these.
+        on_error: ``"stop"`` stops the run gracefully when an item has failed, ``"continue"`` runs everything else.
+        lifespan: a function that returns an async context manager, entered before the first item and left after the
+            last; what it yields is `aqueue.shared()`. It isn't called if there are no items.
+        backend: the event loop, ``"trio"`` or ``"asyncio"``.
+
+    Returns:
+        What the run came to. `RunResult.status` is ``completed``, or ``interrupted`` after `aqueue.stop`.
+
+    Raises:
+        InvalidArgument: an argument is not allowed; nothing was run.
+        InvalidItem: an initial item is not an item; nothing was run.
+        ReporterError: a reporter could not be opened; nothing was run.
+        MisplacedCall: called inside an event loop of the same backend; use `async_run_queue` there.
+        ItemFailures: at least one item failed for good. An exception group of their exceptions.
+        ItemsNotComparable: ``queue_type_name="priority"``, and two items can't be compared.
+        KeyboardInterrupt: the run was stopped by Ctrl-C.
+        SystemExit: the run was stopped by SIGTERM or SIGHUP (the code is 128 plus the signal's number).
+        BaseException: whatever `initial_items` or `lifespan` raised, and `SystemExit`, `KeyboardInterrupt` and the
+            like from an item.
+    """
+    if backend not in get_args(Backend):
+        raise _not_one_of("backend", backend, get_args(Backend))
+    if _running_backend() == backend:
+        raise MisplacedCall(
+            f"run_queue was called inside a running {backend} event loop; write 'await async_run_queue(…)' there"
+        )
+    settings = _check(initial_items, num_workers, queue_type_name, graceful_ctrl_c, reporter, on_error, lifespan)
+    outcome = anyio.run(partial(_run, settings), backend=backend)
+    return _unwrap(outcome)
+
+
+async def async_run_queue(
+    initial_items: Iterable[ItemLike],
+    *,
+    num_workers: int = 5,
+    queue_type_name: QueueTypeName = "queue",
+    graceful_ctrl_c: bool = True,
+    reporter: ReporterSpec = "auto",
+    on_error: OnError = "stop",
+    lifespan: Lifespan | None = None,
+) -> RunResult:
+    """Do what `run_queue` does in the caller's own event loop, trio or asyncio.
+
+    Cancelling it interrupts the running items, hands the last events on, closes the reporters (which takes at most
+    5 s with a reporter that is stuck), and raises the cancellation again.
+
+    Parameters: as for `run_queue`; signals are handled only in the main thread.
+
+    Raises:
+        as `run_queue` does, but for `MisplacedCall`.
+    """
+    settings = _check(initial_items, num_workers, queue_type_name, graceful_ctrl_c, reporter, on_error, lifespan)
+    return _unwrap(await _run(settings))
+
+
+def _running_backend() -> str | None:
+    if trio.lowlevel.in_trio_run():
+        return "trio"
+    with suppress(RuntimeError):
+        asyncio.get_running_loop()
+        return "asyncio"
+    return None
+
+
+def _not_one_of(name: str, value: object, allowed: Iterable[str]) -> InvalidArgument:
+    return InvalidArgument(
+        f"{name} is {visible(repr(value), 200)}; allowed are {', '.join(repr(one) for one in allowed)}"
+    )
+
+
+def _check(
+    initial_items: Iterable[ItemLike],
+    num_workers: int,
+    queue_type_name: QueueTypeName,
+    graceful_ctrl_c: bool,
+    reporter: ReporterSpec,
+    on_error: OnError,
+    lifespan: Lifespan | None,
+) -> _Settings:
+    if isinstance(initial_items, str | bytes) or not isinstance(initial_items, Iterable):
+        raise InvalidArgument(
+            f"initial_items is {visible(repr(initial_items), 200)}; it must be an iterable of items, such as a list"
+        )
+    if isinstance(num_workers, bool) or not isinstance(num_workers, int) or num_workers < 1:
+        raise InvalidArgument(f"num_workers is {visible(repr(num_workers), 200)}; it must be an int of at least 1")
+    if not isinstance(queue_type_name, str) or queue_type_name not in QUEUE_TYPES:
+        raise _not_one_of("queue_type_name", queue_type_name, QUEUE_TYPES)
+    if not isinstance(graceful_ctrl_c, bool):
+        raise InvalidArgument(f"graceful_ctrl_c is {visible(repr(graceful_ctrl_c), 200)}; it must be True or False")
+    if on_error not in get_args(OnError):
+        raise _not_one_of("on_error", on_error, get_args(OnError))
+    if lifespan is not None and not callable(lifespan):
+        raise InvalidArgument(
+            f"lifespan is {visible(repr(lifespan), 200)}; it must be a function that returns an async context manager"
+        )
+    reporters = resolve_reporters(reporter)
+    return _Settings(initial_items, num_workers, queue_type_name, graceful_ctrl_c, reporters, on_error, lifespan)
+
+
+def _unwrap(outcome: _Outcome) -> RunResult:
+    if outcome.error is not None:
+        try:
+            raise outcome.error
+        finally:
+            del outcome  # the error's frames would hold the error
+    return outcome.result
+
+
+async def _run(settings: _Settings) -> _Outcome:
+    """Run with the terminal to itself, or without the reporters that need it (a run inside another run)."""
+    owner = any(reporter.uses_terminal for reporter in settings.reporters)
+    owns_terminal = owner and _terminal.acquire(blocking=False)
+    reporters = [one for one in settings.reporters if owns_terminal or not one.uses_terminal]
+    try:
+        return await _Run(settings, reporters).run()
+    finally:
+        if owns_terminal:
+            _terminal.release()
+
+
+class _Run:
+    """One run in one process, from opening to closing."""
+
+    def __init__(self, settings: _Settings, reporters: list[Reporter]) -> None:
+        self._settings = settings
+        self._reporters = reporters
+        self._call_soon = call_soon_in_this_loop()
+        self._bus = Bus(reporters, self._call_soon, self._watch, self._is_released)
+        self._signals = SignalHandlers(self._on_signal, self._bus.release_terminals)
+        self._engine = Engine(
+            self._bus,
+            QUEUE_TYPES[settings.queue_type_name](),
+            self._call_soon,
+            settings.num_workers,
+            settings.on_error,
+        )
+        self._unanswered_since: float | None = None
+
+    async def run(self) -> _Outcome:
+        settings = self._settings
+        bus = self._bus
+        run_id = os.urandom(8).hex()
+        error: BaseException | None = None
+        with self._signals:
+            started_at = bus.now()
+            await bus.open(RunInfo(run_id, settings.num_workers, settings.queue_type_name, started_at))
+            bus.append(
+                RunStarted(
+                    bus.next_seq(),
+                    bus.now(),
+                    run_id,
+                    SCHEMA_VERSION,
+                    __version__,
+                    settings.num_workers,
+                    settings.queue_type_name,
+                    os.getpid(),
+                    visible(socket.gethostname(), 255),
+                )
+            )
+            try:
+                await self._run_items()
+            except BaseException as raised:
+                error = raised
+            result = await self._close(run_id, started_at, error)
+        return _Outcome(result, self._what_to_raise(result, error))
+
+    async def _run_items(self) -> None:
+        engine = self._engine
+        await engine.add_initial(self._settings.initial_items)
+        if not engine.last_id or engine.stage is not Stage.RUNNING:
+            return
+        if self._settings.lifespan is None:
+            await engine.run()
+            return
+        async with self._settings.lifespan() as shared:
+            engine.shared = shared
+            await engine.run()
+
+    async def _close(self, run_id: str, started_at: float, error: BaseException | None) -> RunResult:
+        bus = self._bus
+        engine = self._engine
+        await bus.drain()  # so that a reporter that fails now is still told of before the last event
+        status: RunStatus = engine.status
+        if error is not None:
+            status = "failed" if isinstance(error, Exception) else "interrupted"
+        by_type = engine.counts_by_type
+        counts = Counts(
+            *(sum(getattr(one, field) for one in by_type.values()) for field in Counts.__struct_fields__)
+        )
+        bus.append(RunFinished(bus.next_seq(), bus.now(), status, counts))
+        roots = engine.tree.root_results
+        results = [decode_result(roots[n]) if n in roots else None for n in range(1, engine.num_roots + 1)]
+        result = RunResult(
+            run_id,
+            status,
+            counts,
+            by_type,
+            bus.now() - started_at,
+            tuple(engine.failures),
+            results if roots else [],
+            engine.stop_reason,
+        )
+        await bus.close(result)
+        return result
+
+    def _what_to_raise(self, result: RunResult, error: BaseException | None) -> BaseException | None:
+        engine = self._engine
+        if engine.error is not None and not isinstance(engine.error, Exception):
+            return engine.error
+        if error is not None:
+            return error
+        if engine.error is not None:
+            return engine.error
+        if self._signals.first is not None:
+            return exception_for(self._signals.first)
+        if not engine.failures:
+            return None
+        listed = [*engine.exceptions, *(RecordedFailure(one) for one in engine.failures[len(engine.exceptions) :])]
+        failed = result.counts.failed
+        message = f"{failed:,} item{'s' if failed > 1 else ''} failed"
+        if failed > len(listed):
+            message += f"; the first {len(listed):,} are listed"
+        return ItemFailures(message, listed, result)
+
+    # ---- signals ------------------------------------------------------------------------------------------------
+
+    def _on_signal(self, number: int, count: int) -> None:
+        """Called between any two steps of the main thread's work: only tell the loop."""
+        if self._unanswered_since is None:
+            self._unanswered_since = time.monotonic()
+        cancel = count > 1 or not self._settings.graceful_ctrl_c or self._engine.stage is not Stage.RUNNING
+        self._call_soon(partial(self._answer, signal_name(number), cancel))
+        if not any(reporter.uses_terminal for reporter in self._reporters):
+            doing = "cancelling the running items" if cancel else "waiting for the running items"
+            _say_at_once(f"\naqueue: {signal_name(number)}: {doing}; {_next_signal(cancel)}\n")
+
+    def _answer(self, reason: str, cancel: bool) -> None:
+        self._unanswered_since = None
+        self._engine.stop(reason, cancel=cancel)
+
+    def _watch(self) -> None:
+        """On the reporters' thread: say so if the loop doesn't get round to a signal."""
+        since = self._unanswered_since
+        if since is not None and time.monotonic() - since > _UNRESPONSIVE_S:
+            self._unanswered_since = None
+            with suppress(Exception):
+                print(
+                    "aqueue: an item is keeping the event loop to itself, so the run can't stop yet; "
+                    "a third Ctrl-C ends the process at once",
+                    file=sys.stderr,
+                )
+
+    def _is_released(self) -> bool:
+        return self._signals.count > 1 or self._engine.stage is Stage.CANCELLING
+
+
+def _next_signal(cancelling: bool) -> str:
+    return "once more ends the process at once" if cancelling else "again cancels them"
+
+
+def _say_at_once(message: str) -> None:
+    """Write to standard error if a person is there; safe in a signal handler."""
+    with suppress(Exception):
+        if sys.stderr.isatty():
+            os.write(sys.stderr.fileno(), message.encode("ascii", "backslashreplace"))

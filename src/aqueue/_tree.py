@@ -1,0 +1,140 @@
+"""The tree of live items: who waits for whom, when a subtree has ended, and which hook is due then.
+
+A node counts its unfinished children; nothing is ever scanned, and nothing recurses, so an item costs the same in a
+chain 100,000 deep as among a million siblings. A subtree that has ended is unlinked at once.
+"""
+
+from collections.abc import Iterable
+from typing import Any
+
+import msgspec
+
+from aqueue._bus import Bus
+from aqueue.errors import ItemsNotComparable
+from aqueue.events import NO_DATA, ItemChildrenFailed, ItemChildrenProcessed
+from aqueue.item import ItemClass, type_name
+
+__all__ = ["Node", "Tree", "unlink"]
+
+
+class Node(msgspec.Struct, gc=False, eq=False):
+    """A live item's place in the tree.
+
+    Kept out of the garbage collector: a million tracked nodes make one full collection take a quarter of a second.
+    Nodes point only upwards, and `unlink` undoes that before the last of them goes, since freeing a long chain of
+    untracked objects recurses in C.
+
+    Attributes:
+        id: the item's number.
+        item: the user's object; None once no hook needs it.
+        parent: the node of the item that enqueued it; None for an initial item and once it is unlinked.
+        cls: what is known about the item's class.
+        pending: its own `process`, as 1 until that has ended, and its children that have not ended.
+        has_children: whether it ever enqueued one.
+        failed: whether its own `process` or hook failed.
+        subtree_failed: whether it or a descendant failed.
+        result: what it returned, as JSON.
+        child_results: its children's results by their numbers, if it has a hook.
+    """
+
+    id: int
+    item: Any
+    parent: "Node | None"
+    cls: ItemClass
+    pending: int = 1
+    has_children: bool = False
+    failed: bool = False
+    subtree_failed: bool = False
+    result: msgspec.Raw = NO_DATA
+    child_results: dict[int, msgspec.Raw] | None = None
+
+    def __lt__(self, other: "Node") -> bool:
+        """Order by the items; among equal ones the earlier first."""
+        try:
+            if self.item < other.item:
+                return True
+            if other.item < self.item:
+                return False
+        except Exception as error:
+            raise ItemsNotComparable(
+                f'queue_type_name="priority" needs items that can be compared with <, but comparing '
+                f"{type_name(type(self.item))} with {type_name(type(other.item))} raised "
+                f"{type(error).__name__}; define __lt__ on both"
+            ) from error
+        return self.id < other.id
+
+
+class Tree:
+    """Ends nodes, tells whose hook is due, and keeps the results that are still needed.
+
+    Attributes:
+        open_roots: how many initial items have a subtree that has not ended.
+        root_results: the results of ended initial items by their numbers, those that are not None.
+    """
+
+    def __init__(self, bus: Bus) -> None:
+        self._bus = bus
+        self.open_roots = 0
+        self.root_results: dict[int, msgspec.Raw] = {}
+
+    def end_process(self, node: Node) -> Node | None:
+        """Count `node`'s own `process` as ended, and return the node whose hook is due now, if any."""
+        node.pending -= 1
+        if not node.cls.hook or node.failed:
+            node.item = None
+        return self._ascend(node)
+
+    def end_hook(self, node: Node, result: msgspec.Raw) -> Node | None:
+        """Count `node`'s hook as ended (failed, if ``node.failed``), and return the node whose hook is due next.
+
+        `result` is what the hook returned, as JSON; `NO_DATA` leaves the result of `process` in place.
+        """
+        if not node.failed:
+            if result is not NO_DATA:
+                node.result = result
+            bus = self._bus
+            bus.append(ItemChildrenProcessed(bus.next_seq(), bus.now(), node.id, node.cls.type, result))
+        return self._ascend(self._detach(node, node.failed))
+
+    def _ascend(self, node: Node | None) -> Node | None:
+        """Close nodes upwards while their subtrees have ended; stop at one whose hook is due and return it."""
+        while node is not None and node.pending == 0:
+            cls = node.cls
+            if cls.hook and not node.failed and (cls.all_done or not node.subtree_failed):
+                return node
+            if not node.failed and (cls.hook or node.has_children):
+                bus = self._bus
+                outcome = ItemChildrenFailed if node.subtree_failed else ItemChildrenProcessed
+                bus.append(outcome(bus.next_seq(), bus.now(), node.id, cls.type))
+            # A hook that never ran may have had another result in mind: then there is none.
+            node = self._detach(node, node.failed or cls.hook)
+        return None
+
+    def _detach(self, node: Node, without_result: bool) -> Node | None:
+        """Hand what `node` came to to its parent, unlink it, and return the parent."""
+        parent = node.parent
+        node.parent = node.item = node.child_results = None
+        has_result = node.result is not NO_DATA and not without_result
+        if parent is None:
+            self.open_roots -= 1
+            if has_result:
+                self.root_results[node.id] = node.result
+            return None
+        if node.subtree_failed:
+            parent.subtree_failed = True
+        if has_result and parent.cls.hook:
+            if parent.child_results is None:
+                parent.child_results = {}
+            parent.child_results[node.id] = node.result
+        parent.pending -= 1
+        return parent
+
+
+def unlink(nodes: Iterable[Node]) -> None:
+    """Cut all that `nodes` and their ancestors point to, one by one, so that freeing them does not recurse."""
+    node: Node | None
+    for node in nodes:
+        while node is not None:
+            parent = node.parent
+            node.parent = node.item = node.child_results = None
+            node = parent
