@@ -62,6 +62,27 @@ def error_info(error: BaseException) -> ErrorInfo:
     return ErrorInfo(name, without_surrogates(message[:_MESSAGE_CHARS]), without_surrogates(lines[-_TRACEBACK_CHARS:]))
 
 
+class Clock:
+    """Unix time that never decreases: the monotonic clock and an `offset` that only ever grows.
+
+    The time is ``time.monotonic() + clock.offset``; where every nanosecond counts, that is written out.
+    """
+
+    __slots__ = ("offset",)
+
+    def __init__(self) -> None:
+        self.offset = time.time() - time.monotonic()
+
+    def follow_wall_clock(self) -> None:
+        """Grow the offset where the wall clock has got ahead of the monotonic one (a laptop that slept)."""
+        before = time.monotonic()
+        wall = time.time()
+        if time.monotonic() - before < CLOCK_STEP_S / 10:  # else this thread was held up in between
+            ahead = wall - (before + self.offset)
+            if ahead > CLOCK_STEP_S:
+                self.offset += ahead
+
+
 class Bus:
     """Numbers events and hands them to reporters.
 
@@ -75,6 +96,8 @@ class Bus:
     Attributes:
         append: adds an event.
         next_seq: returns the number for the next event.
+        clock: tells the time for the next event.
+        events: those not yet handed on.
         view: the run as the reporters know it; belongs to their thread while that runs.
     """
 
@@ -97,11 +120,11 @@ class Bus:
         self._call_soon = call_soon
         self._on_tick = on_tick
         self._released = released
-        self._events: list[Event] | deque[Event] = [] if reporters else deque(maxlen=0)
-        self.append = self._events.append
+        self.events: list[Event] | deque[Event] = [] if reporters else deque(maxlen=0)
+        self.append = self.events.append
         self.next_seq = count(1).__next__
         self.view = RunView()
-        self._offset = time.time() - time.monotonic()
+        self.clock = Clock()
         self._thread: threading.Thread | None = None
         self._wake = threading.Event()
         self._progress = 0
@@ -117,19 +140,19 @@ class Bus:
     def now(self) -> float:
         """Return the time for the next event: Unix time in seconds, never less than before, whatever the clock does.
 
-        The monotonic clock carries it; the reporters' thread moves the offset forward after the machine has slept.
+        The reporters' thread sees to it that it follows the wall clock after the machine has slept.
         """
-        return time.monotonic() + self._offset
+        return time.monotonic() + self.clock.offset
 
     @property
     def is_full(self) -> bool:
         """Whether `enqueue` must wait for the reporters."""
-        return len(self._events) >= HARD_LIMIT_EVENTS
+        return len(self.events) >= HARD_LIMIT_EVENTS
 
     @property
     def is_crowded(self) -> bool:
         """Whether workers should pause between items."""
-        return len(self._events) >= SOFT_LIMIT_EVENTS
+        return len(self.events) >= SOFT_LIMIT_EVENTS
 
     # ---- waiting for the reporters ------------------------------------------------------------------------------
 
@@ -238,7 +261,7 @@ class Bus:
                 busy = busy or bool(batch)
                 self._hand_on(batch)
             self._on_tick()
-            self._follow_clock()
+            self.clock.follow_wall_clock()
             if asked != self._stage:
                 if asked == "closed":
                     assert self._result is not None
@@ -249,7 +272,7 @@ class Bus:
 
     def _batches(self) -> Iterator[list[Event]]:
         """Yield what has come, in parts; an empty one if nothing has."""
-        events = self._events
+        events = self.events
         assert isinstance(events, list)
         left = len(events)
         while True:
@@ -298,15 +321,6 @@ class Bus:
     def _announce(self, stage: str) -> None:
         self._stage = stage
         self._call_soon(self._stage_changed.set)
-
-    def _follow_clock(self) -> None:
-        """Move the offset forward where the wall clock has got ahead of the monotonic one (a laptop that slept)."""
-        before = time.monotonic()
-        wall = time.time()
-        if time.monotonic() - before < CLOCK_STEP_S / 10:  # else this thread was held up in between
-            ahead = wall - (before + self._offset)
-            if ahead > CLOCK_STEP_S:
-                self._offset += ahead
 
 
 def _warn(message: str) -> None:

@@ -4,13 +4,14 @@ from collections import deque
 from collections.abc import Iterable
 from enum import IntEnum
 from threading import get_ident
+from time import monotonic
 from typing import Any, Final, Literal
 
 import anyio
 import msgspec
 from anyio.lowlevel import checkpoint
 
-from aqueue._bus import Bus, error_info
+from aqueue._bus import SOFT_LIMIT_EVENTS, Bus, error_info
 from aqueue._codec import decode_result, encode_result
 from aqueue._context import Current, running_attempt
 from aqueue._loop import CallSoon
@@ -43,6 +44,9 @@ OnError = Literal["stop", "continue"]
 
 SLICE_S: Final = 0.005
 """How long items that never await may keep the event loop to themselves, seconds (and one item a worker more)."""
+
+ROOM_CHECK_EVENTS: Final = 256
+"""How many events come between two looks at whether the reporters keep up, while an item's code runs."""
 
 MAX_LIVE_EXCEPTIONS: Final = 100
 """How many of the items' exceptions are kept alive, with the frames that they hold."""
@@ -99,10 +103,10 @@ class Attempt(msgspec.Struct, gc=False, eq=False):
             text = str.__str__(text)
         if len(text) > DESCRIPTION_MAX_CHARS or not text.isprintable():
             text = visible(text, DESCRIPTION_MAX_CHARS)
-        bus = engine.bus
-        bus.append(ItemDescribed(bus.next_seq(), bus.now(), node.id, self.worker, text))
-        if bus.is_full:
-            bus.block_until_room()
+        seq = engine.next_seq()
+        engine.append(ItemDescribed(seq, monotonic() + engine.clock.offset, node.id, self.worker, text))
+        if seq % ROOM_CHECK_EVENTS == 0 and engine.bus.is_full:
+            engine.bus.block_until_room()
 
     def _refuse(self, name: str) -> None:
         if self.node is None:
@@ -145,6 +149,7 @@ class Engine:
 
     Attributes:
         bus: where every event goes.
+        append, next_seq, clock: the bus's own, one step nearer: they are used for every event.
         tree: who waits for whom.
         classes: what is known about each item class.
         thread: the identifier of the loop's thread.
@@ -163,6 +168,9 @@ class Engine:
         self, bus: Bus, queue: NodeQueue, call_soon: CallSoon, num_workers: int, on_error: OnError
     ) -> None:
         self.bus = bus
+        self.append = bus.append
+        self.next_seq = bus.next_seq
+        self.clock = bus.clock
         self.tree = Tree(bus)
         self.classes: dict[type, ItemClass] = {}
         self.thread = get_ident()
@@ -198,19 +206,21 @@ class Engine:
         self._put(node)  # may refuse an item that can't be compared: then nothing has been announced
         self.last_id = number
         cls.enqueued += 1
-        bus = self.bus
         if parent is None:
             self.num_roots += 1
             self.tree.open_roots += 1
-            bus.append(ItemEnqueued(bus.next_seq(), bus.now(), number, 0, cls.type, cls.track_overall))
+            parent_id = 0
         else:
             parent.pending += 1
             parent.has_children = True
-            bus.append(ItemEnqueued(bus.next_seq(), bus.now(), number, parent.id, cls.type, cls.track_overall))
+            parent_id = parent.id
+        seq = self.next_seq()
+        now = monotonic() + self.clock.offset
+        self.append(ItemEnqueued(seq, now, number, parent_id, cls.type, cls.track_overall))
         if self._idle:
             self._idle.pop().set()
-        if bus.is_full:
-            bus.block_until_room()
+        if seq % ROOM_CHECK_EVENTS == 0 and self.bus.is_full:
+            self.bus.block_until_room()
 
     async def add_initial(self, items: Iterable[Any]) -> None:
         """Add the initial items, all of them; a stop ends that early."""
@@ -272,35 +282,78 @@ class Engine:
             unlink(self._queue)
 
     async def _work(self, worker: int) -> None:
+        """Take items and run them, one after the other, until none is left or the run is stopped.
+
+        What an ordinary item costs is written out here, over local names and with one reading of the clock for the
+        end of an item and the start of the next; what is rare has a method of its own.
+        """
         take = self._queue.take
-        bus = self.bus
-        while self.stage is Stage.RUNNING:
+        append = self.append
+        next_seq = self.next_seq
+        clock = self.clock
+        events = self.bus.events
+        end_process = self.tree.end_process
+        running = Stage.RUNNING
+        now = self.bus.now()
+        while self.stage is running:
             try:
                 node = take()
             except IndexError:
-                if len(self._idle) + 1 == self._num_workers:
-                    # Nothing is queued, and nobody is running who could enqueue more.
-                    self._is_done = True
-                    self._wake_all()
-                if self._is_done:
-                    return
-                event = anyio.Event()
-                self._idle.append(event)
-                await event.wait()
-                continue
-            except AqueueError as error:
-                self._break(error, "the queue's order is broken")
+                if await self._wait_for_item():
+                    now = self.bus.now()
+                    continue
                 return
-            due = await self._process(node, worker)
+            except AqueueError as error:
+                self._break(error, "items could not be ordered")
+                return
+            cls = node.cls
+            attempt = Attempt(self, node, worker, "process")
+            running_attempt.set(attempt)
+            started = now
+            append(ItemStarted(next_seq(), started, node.id, cls.type, worker))
+            try:
+                result = await node.item.process(attempt.enqueue, attempt.set_desc)
+                attempt.node = None
+                if result is not None:
+                    node.result = encode_result(result, cls.type)
+            except BaseException as error:
+                attempt.node = None
+                if self._is_interrupted(error, node, "process"):
+                    return
+                now = self._fail(error, node, worker, started, "process")
+            else:
+                now = monotonic() + clock.offset
+                cls.completed += 1
+                if result is None:
+                    append(ItemCompleted(next_seq(), now, node.id, worker, now - started))
+                else:
+                    append(ItemCompleted(next_seq(), now, node.id, worker, now - started, result=node.result))
+            due = end_process(node)
             while due is not None:
-                if self.stage is not Stage.RUNNING and due is not node:
+                if self.stage is not running and due is not node:
                     self._left.append(due)
                     break
                 due = await self._run_hook(due, worker)
-            if bus.now() > self._slice_end:
+                now = self.bus.now()
+            if now > self._slice_end:
                 await self._give_way()
-            if bus.is_crowded:
-                await bus.wait_for_room()
+                now = self.bus.now()
+            if len(events) > SOFT_LIMIT_EVENTS:
+                await self.bus.wait_for_room()
+                now = self.bus.now()
+
+    async def _wait_for_item(self) -> bool:
+        """Sleep until an item may be there; return False if none will ever come."""
+        if len(self._idle) + 1 == self._num_workers:
+            # Nothing is queued, and nobody is running who could enqueue more.
+            self._is_done = True
+            self._wake_all()
+        if self._is_done:
+            return False
+        event = anyio.Event()
+        self._idle.append(event)
+        await event.wait()
+        return True
 
     async def _give_way(self) -> None:
         """Let everything else in the loop run.
@@ -313,30 +366,6 @@ class Engine:
         await checkpoint()
         if leads or self._slice_end == 0.0:
             self._slice_end = self.bus.now() + SLICE_S
-
-    async def _process(self, node: Node, worker: int) -> Node | None:
-        """Run the `process` of `node`'s item, and return the node whose hook is due then, if any."""
-        bus = self.bus
-        cls = node.cls
-        attempt = Attempt(self, node, worker, "process")
-        running_attempt.set(attempt)
-        started = bus.now()
-        bus.append(ItemStarted(bus.next_seq(), started, node.id, cls.type, worker))
-        try:
-            result = await node.item.process(attempt.enqueue, attempt.set_desc)
-            attempt.node = None
-            if result is not None:
-                node.result = encode_result(result, cls.type)
-        except BaseException as error:
-            attempt.node = None
-            if self._interrupted(error, node, "process"):
-                return None
-            self._fail(error, node, worker, started, "process")
-        else:
-            ended = bus.now()
-            cls.completed += 1
-            bus.append(ItemCompleted(bus.next_seq(), ended, node.id, worker, ended - started, result=node.result))
-        return self.tree.end_process(node)
 
     async def _run_hook(self, node: Node, worker: int) -> Node | None:
         """Run the hook of `node`'s item, and return the node whose hook is due next, if any."""
@@ -354,7 +383,7 @@ class Engine:
                 result = encode_result(value, cls.type)
         except BaseException as error:
             attempt.node = None
-            if self._interrupted(error, node, "after_children"):
+            if self._is_interrupted(error, node, "after_children"):
                 return None
             cls.completed -= 1
             self._fail(error, node, worker, started, "after_children")
@@ -365,13 +394,10 @@ class Engine:
 
     # ---- when an item raises ------------------------------------------------------------------------------------
 
-    def _interrupted(self, error: BaseException, node: Node, phase: Phase) -> bool:
-        """Tell whether `error` means that the attempt was cut short; if so, record that.
-
-        Raises `error` again if it is the cancellation itself.
-        """
+    def _is_interrupted(self, error: BaseException, node: Node, phase: Phase) -> bool:
+        """Tell whether `error` means that the attempt was cut short; if so, record that, and take no more items."""
         cancelled = isinstance(error, self._cancelled_class)
-        asked = self.stage is Stage.CANCELLING or anyio.get_current_effective_deadline() == float("-inf")
+        asked = self.stage is Stage.CANCELLING or anyio.current_effective_deadline() == float("-inf")
         if not asked and (cancelled or isinstance(error, Exception)):
             return False
         if not cancelled and not isinstance(error, Exception) and not self._is_cancelled_group(error):
@@ -382,8 +408,6 @@ class Engine:
         self._left.append(node)
         # A cancellation from outside says nothing to the engine itself: take nothing more.
         self.stage = Stage.CANCELLING
-        if cancelled:
-            raise error
         return True
 
     def _is_cancelled_group(self, error: BaseException) -> bool:
@@ -392,8 +416,8 @@ class Engine:
         rest = error.split(self._cancelled_class)[1]
         return rest is None or isinstance(rest, Exception)
 
-    def _fail(self, error: BaseException, node: Node, worker: int, started: float, phase: Phase) -> None:
-        """Record that `node`'s item failed for good."""
+    def _fail(self, error: BaseException, node: Node, worker: int, started: float, phase: Phase) -> float:
+        """Record that `node`'s item failed for good, and return when."""
         bus = self.bus
         cls = node.cls
         what = f"item {node.id} ({cls.type})"
@@ -418,6 +442,7 @@ class Engine:
             self.exceptions.append(error)
         if self._on_error == "stop":
             self.stop(f"{what} failed")
+        return now
 
     def _break(self, error: BaseException, reason: str) -> None:
         """End the run because of `error`, which is not an item's failure."""

@@ -82,7 +82,7 @@ class Tree:
         node.pending -= 1
         if not node.cls.hook or node.failed:
             node.item = None
-        return self._ascend(node)
+        return None if node.pending else self._ascend(node)
 
     def end_hook(self, node: Node, result: msgspec.Raw) -> Node | None:
         """Count `node`'s hook as ended (failed, if ``node.failed``), and return the node whose hook is due next.

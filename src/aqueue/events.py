@@ -46,10 +46,14 @@ NO_DATA: Final = Raw()
 """The value of an optional JSON field (a result, a payload) that is absent."""
 
 Phase = Literal["process", "after_children"]
-"""Which of an item's two methods an attempt runs: `process`, or the hook `after_children_processed`."""
+"""The method that an attempt runs, `process` or the hook `after_children_processed`."""
 
 RunStatus = Literal["completed", "failed", "interrupted"]
-"""How a run ended: everything succeeded; an item failed for good; it was stopped before everything had run."""
+"""How a run ended.
+
+``completed``: everything succeeded; ``failed``: an item failed for good; ``interrupted``: it was stopped before
+everything had run.
+"""
 
 
 class ErrorInfo(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):

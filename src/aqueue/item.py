@@ -7,10 +7,10 @@ from typing import Any, ClassVar, Final, Literal, Protocol, cast
 from aqueue.errors import InvalidArgument, InvalidItem
 from aqueue.text import visible
 
-__all__ = ["AfterChildrenRule", "EnqueueFn", "Item", "ItemClass", "ItemLike", "SetDescFn"]
+__all__ = ["AfterChildrenRule", "EnqueueFn", "Item", "ItemLike", "SetDescFn"]
 
 AfterChildrenRule = Literal["all_success", "all_done"]
-"""When an item's hook runs: ``all_success``, if its whole subtree succeeded; ``all_done``, also if parts failed."""
+"""When an item's hook runs, ``all_success`` if its whole subtree succeeded, ``all_done`` also if parts failed."""
 
 _RULES: Final = ("all_success", "all_done")
 
