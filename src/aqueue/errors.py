@@ -95,6 +95,7 @@ class ItemFailures(AqueueError, ExceptionGroup[Exception]):
     result: RunResult
 
     def __new__(cls, message: str, exceptions: Sequence[Exception], result: RunResult) -> Self:
+        """Return a group of `exceptions` that carries `result`."""
         group = super().__new__(cls, message, exceptions)
         group.result = result
         return group
@@ -102,7 +103,7 @@ class ItemFailures(AqueueError, ExceptionGroup[Exception]):
     def __init__(self, message: str, exceptions: Sequence[Exception], result: RunResult) -> None:
         super().__init__(message, exceptions)
 
-    def derive(self, excs: Sequence[Exception], /) -> "ItemFailures":
+    def derive(self, excs: Sequence[Exception], /) -> "ItemFailures":  # type: ignore[override]  # not generic
         """Return a group of `excs` with the same message and result (as `split` and ``except*`` need it)."""
         return ItemFailures(self.message, excs, self.result)
 

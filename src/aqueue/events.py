@@ -110,7 +110,7 @@ class Event(msgspec.Struct, frozen=True, gc=False, omit_defaults=True, tag_field
         return str(self.__struct_config__.tag)
 
 
-class RunStarted(Event, tag="run.started"):
+class RunStarted(Event, frozen=True, tag="run.started"):
     """A process starts a run. The first event.
 
     Attributes:
@@ -132,11 +132,11 @@ class RunStarted(Event, tag="run.started"):
     host: str
 
 
-class RunResumed(RunStarted, tag="run.resumed"):
+class RunResumed(RunStarted, frozen=True, tag="run.resumed"):
     """Another process continues a run; the fields are those of `RunStarted`."""
 
 
-class ItemEnqueued(Event, tag="item.enqueued"):
+class ItemEnqueued(Event, frozen=True, tag="item.enqueued"):
     """An item is announced, before any other event names it.
 
     Attributes:
@@ -156,7 +156,7 @@ class ItemEnqueued(Event, tag="item.enqueued"):
     payload: Raw = NO_DATA
 
 
-class ItemStarted(Event, tag="item.started"):
+class ItemStarted(Event, frozen=True, tag="item.started"):
     """A worker takes an item, or the item's own hook begins.
 
     Attributes:
@@ -174,7 +174,7 @@ class ItemStarted(Event, tag="item.started"):
     attempt: int = 1
 
 
-class ItemDescribed(Event, tag="item.described"):
+class ItemDescribed(Event, frozen=True, tag="item.described"):
     """An item said what it is doing (`set_desc`).
 
     Attributes:
@@ -188,7 +188,7 @@ class ItemDescribed(Event, tag="item.described"):
     text: str
 
 
-class ItemCompleted(Event, tag="item.completed"):
+class ItemCompleted(Event, frozen=True, tag="item.completed"):
     """An item's `process` returned.
 
     Attributes:
@@ -210,7 +210,7 @@ class ItemCompleted(Event, tag="item.completed"):
     payload: Raw = NO_DATA
 
 
-class ItemChildrenProcessed(Event, tag="item.children_processed"):
+class ItemChildrenProcessed(Event, frozen=True, tag="item.children_processed"):
     """All of an item's descendants succeeded, and its hook, if it has one, returned.
 
     Left out for an item with neither hook nor children: its completion is its end.
@@ -226,7 +226,7 @@ class ItemChildrenProcessed(Event, tag="item.children_processed"):
     result: Raw = NO_DATA
 
 
-class ItemChildrenFailed(Event, tag="item.children_failed"):
+class ItemChildrenFailed(Event, frozen=True, tag="item.children_failed"):
     """An item's subtree ended with a failure among its descendants, and so its hook was not run.
 
     Attributes:
@@ -238,7 +238,7 @@ class ItemChildrenFailed(Event, tag="item.children_failed"):
     type: str
 
 
-class ItemFailed(Event, tag="item.failed"):
+class ItemFailed(Event, frozen=True, tag="item.failed"):
     """An item's `process` or hook raised, for good.
 
     Attributes:
@@ -262,7 +262,7 @@ class ItemFailed(Event, tag="item.failed"):
     deduplicated: int = 0
 
 
-class ItemRetryScheduled(Event, tag="item.retry_scheduled"):
+class ItemRetryScheduled(Event, frozen=True, tag="item.retry_scheduled"):
     """An item raised and will be tried again.
 
     Attributes:
@@ -282,7 +282,7 @@ class ItemRetryScheduled(Event, tag="item.retry_scheduled"):
     attempt: int = 1
 
 
-class ItemInterrupted(Event, tag="item.interrupted"):
+class ItemInterrupted(Event, frozen=True, tag="item.interrupted"):
     """An attempt was cut short: cancelled, or found unfinished after a crash.
 
     Attributes:
@@ -298,7 +298,7 @@ class ItemInterrupted(Event, tag="item.interrupted"):
     reason: Literal["cancelled", "crash", "worker_lost"] = "cancelled"
 
 
-class ItemReopened(Event, tag="item.reopened"):
+class ItemReopened(Event, frozen=True, tag="item.reopened"):
     """On resume: a failed item, or an ancestor that was closed over it, is outstanding again.
 
     Attributes:
@@ -310,7 +310,7 @@ class ItemReopened(Event, tag="item.reopened"):
     type: str
 
 
-class RunStopping(Event, tag="run.stopping"):
+class RunStopping(Event, frozen=True, tag="run.stopping"):
     """No more items are taken.
 
     Attributes:
@@ -322,7 +322,7 @@ class RunStopping(Event, tag="run.stopping"):
     cancelling: bool = False
 
 
-class ReporterFailed(Event, tag="reporter.failed"):
+class ReporterFailed(Event, frozen=True, tag="reporter.failed"):
     """A reporter raised and gets no more events.
 
     Attributes:
@@ -334,7 +334,7 @@ class ReporterFailed(Event, tag="reporter.failed"):
     error: ErrorInfo
 
 
-class RunFinished(Event, tag="run.finished"):
+class RunFinished(Event, frozen=True, tag="run.finished"):
     """The last event of a process that ended by itself.
 
     Attributes:

@@ -83,14 +83,14 @@ class ItemClass:
     __slots__ = ("all_done", "completed", "enqueued", "failed", "hook", "interrupted", "track_overall", "type")
 
     def __init__(self, type: str, *, track_overall: bool, hook: bool, all_done: bool) -> None:
-        self.type = type
-        self.track_overall = track_overall
-        self.hook = hook
-        self.all_done = all_done
-        self.enqueued = 0
-        self.completed = 0
-        self.failed = 0
-        self.interrupted = 0
+        self.type: str = type
+        self.track_overall: bool = track_overall
+        self.hook: bool = hook
+        self.all_done: bool = all_done
+        self.enqueued: int = 0
+        self.completed: int = 0
+        self.failed: int = 0
+        self.interrupted: int = 0
 
 
 def type_name(cls: type) -> str:
@@ -140,4 +140,6 @@ def _is_async(method: object) -> bool:
     function = inspect.unwrap(cast(Callable[..., Any], method)) if callable(method) else method
     while hasattr(function, "func"):  # functools.partial
         function = function.func
-    return inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(getattr(function, "__call__", None))
+    return inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(
+        getattr(function, "__call__", None)  # noqa: B004  # whether it is callable is not the question
+    )

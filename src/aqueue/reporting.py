@@ -119,9 +119,7 @@ def _name(reporter: Reporter) -> str:
 
 def _resolve_one(spec: str | Reporter) -> list[Reporter]:
     if not isinstance(spec, str):
-        missing = [
-            name for name in ("open", "handle", "close") if not callable(getattr(spec, name, None))
-        ]
+        missing = [name for name in ("open", "handle", "close") if not callable(getattr(spec, name, None))]
         if not hasattr(spec, "uses_terminal"):
             missing.append("uses_terminal")
         if missing or isinstance(spec, type):
@@ -135,7 +133,9 @@ def _resolve_one(spec: str | Reporter) -> list[Reporter]:
             try:
                 return _resolve_one(name)
             except InvalidArgument as error:
-                raise InvalidArgument(f"{error} (it was named by the environment variable {ENVIRONMENT_VARIABLE})") from None
+                raise InvalidArgument(
+                    f"{error} (it was named by the environment variable {ENVIRONMENT_VARIABLE})"
+                ) from None
         name = "rich" if _on_capable_terminal() else "plain"
     if spec == "none":
         return []

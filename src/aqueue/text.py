@@ -3,7 +3,7 @@
 import re
 import unicodedata
 
-__all__ = ["DESCRIPTION_MAX_CHARS", "without_surrogates", "visible"]
+__all__ = ["DESCRIPTION_MAX_CHARS", "visible", "without_surrogates"]
 
 DESCRIPTION_MAX_CHARS = 1_000
 """How long a description may be, in characters; a longer one is cut when it is set."""
@@ -28,10 +28,10 @@ def _escape(character: str) -> str:
 
 
 def visible(text: str, max_chars: int | None = None) -> str:
-    """Return `text` on one line, with every character that a terminal would act on written as a Python escape.
+    r"""Return `text` on one line, with every character that a terminal would act on written as a Python escape.
 
-    An escape character becomes the four characters ``\\x1b``, a newline ``\\n``, a right-to-left override
-    ``\\u202e``, a lone surrogate ``\\ud800``. Text that is safe already is returned as it is.
+    An escape character becomes the four characters ``\x1b``, a newline ``\n``, a right-to-left override
+    ``\u202e``, a lone surrogate ``\ud800``. Text that is safe already is returned as it is.
 
     Parameters:
         text: any string, however long.
@@ -45,9 +45,7 @@ def visible(text: str, max_chars: int | None = None) -> str:
     else:
         cut = False
     if not text.isprintable():
-        text = "".join(
-            _escape(c) if unicodedata.category(c) in _ACTED_ON and c not in _JOINERS else c for c in text
-        )
+        text = "".join(_escape(c) if unicodedata.category(c) in _ACTED_ON and c not in _JOINERS else c for c in text)
     if max_chars is not None and (cut or len(text) > max_chars):
         text = text[: max_chars - 1] + "…"
     return text
