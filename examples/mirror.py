@@ -1,0 +1,253 @@
+"""Mirror a directory listing over HTTP, and prove the copy by one digest.
+
+    python examples/mirror.py                                       # the standard library, from a server of its own
+    python examples/mirror.py https://example.org/pub/ pub/         # what Apache, nginx or `python -m http.server` list
+    python examples/mirror.py --help
+
+A `Directory` reads one listing and enqueues what it finds. A `File` streams to disk and returns its SHA-256. Once all
+below a directory is done, its hook makes one digest of its children's, so that the root's digest stands for every byte
+and every name of the mirror. Run without a URL, the example compares it with one computed straight from the source.
+"""
+
+import argparse
+import hashlib
+import os
+import sys
+import tempfile
+from collections.abc import AsyncIterator, Iterable, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from functools import partial
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import BinaryIO
+from urllib.parse import quote, unquote, urljoin, urlsplit
+from uuid import uuid4
+
+import httpx
+
+import standard_library
+from aqueue import EnqueueFn, Item, ItemFailures, SetDescFn, child_results, run_queue, shared
+
+# --- The items ---
+
+
+class Directory(Item):
+    """A listing at `url`, to be mirrored into the folder `path`; names in `exclude` are left out at every depth."""
+
+    def __init__(self, url: str, path: str, exclude: tuple[str, ...] = ()) -> None:
+        self.url = url
+        self.path = path
+        self.exclude = exclude
+
+    async def process(self, enqueue: EnqueueFn, set_desc: SetDescFn) -> None:
+        set_desc(unquote(self.url))
+        async with get(self.url) as response:
+            if not response.headers.get("content-type", "").startswith("text/html"):
+                raise MirrorError(f"{self.url}: not a directory listing: it is not HTML")
+            await response.aread()
+        os.makedirs(self.path, exist_ok=True)
+        links, refused = read_listing(self.url, response.text)
+        for name, url in links.items():
+            path = os.path.join(self.path, name)
+            if name in self.exclude:
+                continue
+            if url.endswith("/"):
+                enqueue(Directory(url, path, self.exclude))
+            else:
+                enqueue(File(url, path))
+        if refused:  # the rest is mirrored all the same
+            raise MirrorError(f"{self.url}: not mirrored: {'; '.join(refused)}")
+
+    async def after_children_processed(self) -> tuple[str, str]:
+        return listed_name(self.path) + "/", directory_digest(child_results())
+
+
+class File(Item):
+    """A file at `url`, to be written to `path`."""
+
+    track_overall = True
+
+    def __init__(self, url: str, path: str) -> None:
+        self.url = url
+        self.path = path
+
+    async def process(self, enqueue: EnqueueFn, set_desc: SetDescFn) -> tuple[str, str]:
+        digest = hashlib.sha256()
+        async with get(self.url) as response:
+            with whole_file(self.path) as file:
+                async for chunk in response.aiter_raw():
+                    # Not in a thread: the page cache takes 64 kB in less time than it takes to wake one.
+                    file.write(chunk)
+                    digest.update(chunk)
+                    set_desc(f"{readable(file.tell()):>8}  {unquote(urlsplit(self.url).path)}")
+        return listed_name(self.path), digest.hexdigest()
+
+
+class MirrorError(Exception):
+    """A URL could not be mirrored; the message names it and says why."""
+
+
+@asynccontextmanager
+async def get(url: str) -> AsyncIterator[httpx.Response]:
+    """Request `url` by the client that all items share; whatever goes wrong with it becomes a `MirrorError`."""
+    client: httpx.AsyncClient = shared()
+    try:
+        async with client.stream("GET", url) as response:
+            if response.status_code != 200:
+                to = f" to {response.headers['location']}" if response.has_redirect_location else ""
+                raise MirrorError(f"{url}: HTTP {response.status_code} {response.reason_phrase}{to}")
+            yield response
+    except (httpx.HTTPError, httpx.InvalidURL) as error:
+        raise MirrorError(f"{url}: {type(error).__name__}: {error}") from error
+
+
+@contextmanager
+def whole_file(path: str) -> Iterator[BinaryIO]:
+    """Open a new file that will be at `path` once it is whole; after an error or a cancellation nothing is left."""
+    temporary = Path(path).with_name(f".{uuid4().hex}.part")  # no name in the listing, and short enough
+    try:
+        with temporary.open("xb") as file:
+            yield file
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+# --- What a listing says ---
+
+
+class LinkParser(HTMLParser):
+    """Collects what the links of a page refer to."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.references: list[str] = []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.references += [value for name, value in attrs if tag == "a" and name == "href" and value]
+
+
+def read_listing(url: str, html: str) -> tuple[dict[str, str], list[str]]:
+    """Return the URL of each entry directly below `url` by its name on disk, and what is wrong with the other links.
+
+    A folder's URL ends in a slash. Links elsewhere (the parent, other hosts, sort orders) are nobody's entries and
+    are passed over; one that claims to be an entry but whose name could lead out of its folder is refused.
+    """
+    parser = LinkParser()
+    parser.feed(html)
+    links: dict[str, str] = {}
+    refused: list[str] = []
+    for reference in parser.references:
+        try:
+            link = urljoin(url, reference.strip()).partition("#")[0]
+        except ValueError:  # no URL at all
+            continue
+        entry = link.removeprefix(url)
+        encoded_name = entry.removesuffix("/")
+        if entry == link or not encoded_name or "/" in encoded_name or "?" in entry:
+            continue
+        name = unquote(encoded_name, errors="surrogateescape")
+        if name in {".", ".."} or set(name) & set("/\\\0"):
+            refused.append(f"the link {reference!r} is no name of a file")
+        elif links.setdefault(name, link) != link:
+            refused.append(f"{name!r} is both a file and a folder")
+    return links, refused
+
+
+def listed_name(path: str) -> str:
+    """Return the last part of `path` percent-encoded: on one line, and valid in JSON whatever its encoding on disk."""
+    return quote(os.fsencode(Path(path).name))
+
+
+def directory_digest(entries: Iterable[tuple[str, str]]) -> str:
+    """Return the SHA-256 of a folder, given the name and digest of each entry in it."""
+    return hashlib.sha256("".join(f"{digest}  {name}\n" for name, digest in sorted(entries)).encode()).hexdigest()
+
+
+def readable(size_bytes: float) -> str:
+    """Return a size for people, such as ``12.3 kB``."""
+    for unit in ("B", "kB", "MB"):
+        if size_bytes < 1000:
+            return f"{size_bytes:.1f} {unit}" if unit != "B" else f"{size_bytes} B"
+        size_bytes /= 1000
+    return f"{size_bytes:.1f} GB"
+
+
+# --- The run ---
+
+
+def mirror(url: str, folder: Path, options: argparse.Namespace) -> str:
+    """Mirror the listing at `url` into `folder`, and return the digest of the whole."""
+    open_client = partial(
+        httpx.AsyncClient,
+        headers={"accept-encoding": "identity"},  # the bytes of the file, not a compressed form of them
+        limits=httpx.Limits(max_connections=options.workers),
+        timeout=30.0,
+        trust_env=options.url != "stdlib",  # no proxy can reach our own server
+    )
+    result = run_queue(
+        initial_items=[Directory(url if url.endswith("/") else url + "/", str(folder), tuple(options.exclude))],
+        num_workers=options.workers,
+        queue_type_name="stack",  # depth first: subtrees are finished, and forgotten, early
+        on_error="continue",
+        lifespan=open_client,
+        reporter=options.reporter,
+    )
+    [(_, digest)] = result.root_results
+    return str(digest)
+
+
+def mirror_standard_library(options: argparse.Namespace) -> str:
+    """Mirror the standard library from a server of our own, and return what comparing it with the source gives."""
+    options.exclude += standard_library.EXCLUDE
+    with tempfile.TemporaryDirectory(prefix="aqueue-mirror-") as temporary, standard_library.serve() as url:
+        folder = Path(options.dest or temporary)
+        return standard_library.check(mirror(url, folder, options), folder)
+
+
+def main() -> int:
+    """Run the example and return the exit code: 0 if everything is mirrored."""
+    options = read_arguments()
+    try:
+        if options.url == "stdlib":
+            print(mirror_standard_library(options))
+        else:
+            print(f"digest {mirror(options.url, Path(options.dest), options)}")
+    except ItemFailures as failures:
+        listed = "".join(f"\n  {failure}" for failure in failures.exceptions[:10])
+        print(f"the mirror is incomplete: {failures.message}{listed}", file=sys.stderr)
+        return 1
+    except standard_library.Difference as difference:
+        print(difference, file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("interrupted: the mirror is incomplete", file=sys.stderr)
+        return 130
+    return 0
+
+
+def read_arguments() -> argparse.Namespace:
+    """Read the command line."""
+    parser = argparse.ArgumentParser(
+        description="Mirror a directory listing over HTTP, and print a digest that stands for the whole of it.",
+        epilog="examples:\n"
+        "  mirror.py                                  serve and mirror Python's standard library, and check the copy\n"
+        "  mirror.py stdlib copy/                     the same, and keep the copy\n"
+        "  mirror.py https://example.org/pub/ pub/    mirror a listing by Apache, nginx or python -m http.server\n",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("url", metavar="URL", nargs="?", default="stdlib", help="the listing (default: %(default)s)")
+    parser.add_argument("dest", metavar="DEST", nargs="?", help="the folder to write (stdlib: a temporary one)")
+    parser.add_argument("--workers", type=int, default=8, help="downloads at a time (default: %(default)s)")
+    parser.add_argument("--reporter", default="auto", help="auto, rich, plain, jsonl or none (default: %(default)s)")
+    parser.add_argument("--exclude", metavar="NAME", action="append", default=[], help="leave out; may be repeated")
+    options = parser.parse_args()
+    if options.url != "stdlib" and not options.url.startswith(("http://", "https://")):
+        parser.error("URL must begin with http:// or https://")
+    if options.url != "stdlib" and not options.dest:
+        parser.error("DEST is missing: name the folder to mirror into")
+    return options
+
+
+if __name__ == "__main__":
+    sys.exit(main())

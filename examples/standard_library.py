@@ -1,0 +1,98 @@
+"""Something real to mirror, without leaving the machine: the standard library of the running Python, served by HTTP.
+
+`mirror.py` uses it when it is run without a URL. It is no example of aqueue.
+"""
+
+import hashlib
+import os
+import subprocess
+import sys
+import sysconfig
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from urllib.parse import quote
+
+# What is installed beside the library can be of any size, and bytecode may be written while we read.
+EXCLUDE = ("site-packages", "dist-packages", "__pycache__")
+
+# `python -m http.server`, ended by the end of its standard input, which comes even if this process is killed.
+_SERVER = """
+import os, runpy, sys, threading
+threading.Thread(target=lambda: (sys.stdin.read(), os._exit(0)), daemon=True).start()
+runpy.run_module("http.server", run_name="__main__", alter_sys=True)
+"""
+
+
+FOLDER = Path(sysconfig.get_paths()["stdlib"])
+
+
+class Difference(Exception):
+    """A copy is not what its source is; the message says where."""
+
+
+@contextmanager
+def serve() -> Iterator[str]:
+    """Serve the standard library on loopback, by a child process, and return its URL."""
+    command = [sys.executable, "-Iuc", _SERVER, "0", "--bind", "127.0.0.1", "--directory", str(FOLDER)]
+    with subprocess.Popen(
+        command,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+        start_new_session=True,  # Ctrl-C is not for the server: downloads that have begun are finished first
+    ) as server:
+        assert server.stdin is not None
+        assert server.stdout is not None
+        try:
+            first_line = server.stdout.readline()  # Serving HTTP on 127.0.0.1 port 8000 (http://127.0.0.1:8000/) ...
+            url = first_line.partition("(")[2].partition(")")[0]
+            if not url:
+                raise OSError(f"python -m http.server did not start: {command}")
+            yield url
+        finally:
+            server.stdin.close()
+
+
+def check(digest: str, copy: Path, source: Path = FOLDER) -> str:
+    """Return a line that says that `digest` is that of `source`, which is computed here, from the disk.
+
+    Raises:
+        Difference: it is not; the message names the paths in which `copy` differs.
+    """
+    expected = scan(source, EXCLUDE)
+    if digest != expected[""]:
+        found = scan(copy)
+        paths = [path for path in expected.keys() | found.keys() if expected.get(path) != found.get(path)]
+        raise Difference(
+            f"digest {digest} differs from {expected['']} of the source folder {source}; {len(paths)} paths differ"
+            + "".join(f"\n  {path or './'}" for path in sorted(paths)[:20])
+        )
+    files = [path for path in expected if path and not path.endswith("/")]
+    size_mb = sum((source / path).stat().st_size for path in files) / 1e6
+    return (
+        f"digest {digest} matches the source folder: "
+        f"{len(files)} files, {len(expected) - len(files)} directories, {size_mb:.1f} MB"
+    )
+
+
+def scan(folder: Path, exclude: tuple[str, ...] = (), below: str = "") -> dict[str, str]:
+    """Return the digest of each file and directory in `folder` by its path; a directory's path ends in a slash.
+
+    The folder's own is under `below`, with which all paths begin. Directories are digested as `mirror.py` says.
+    """
+    digests: dict[str, str] = {}
+    entries: list[tuple[str, str]] = []
+    for child in folder.iterdir():
+        if child.name in exclude:
+            continue
+        slash = "/" if child.is_dir() else ""
+        path = f"{below}{child.name}{slash}"
+        if slash:
+            digests |= scan(child, exclude, path)
+        else:
+            digests[path] = hashlib.sha256(child.read_bytes()).hexdigest()
+        entries.append((quote(os.fsencode(child.name)) + slash, digests[path]))
+    digests[below] = hashlib.sha256("".join(f"{d}  {name}\n" for name, d in sorted(entries)).encode()).hexdigest()
+    return digests
