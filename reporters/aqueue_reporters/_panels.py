@@ -1,0 +1,363 @@
+"""The rich reporter's panels: a run as it stands, as lines that fit a terminal."""
+
+from collections.abc import Sequence
+from heapq import nsmallest
+from typing import Final, NamedTuple
+
+from rich.cells import cell_len
+
+from aqueue.events import Counts
+from aqueue.view import RunningItem, RunView, TypeView
+from aqueue_reporters._pen import Pen, amount, clock, per_second, short_names
+
+__all__ = ["Panels"]
+
+_MIN_BOXED_ROWS: Final = 12
+_MAX_STACKED_CELLS: Final = 100
+_MIN_SIDE_BY_SIDE_CELLS: Final = 130
+_MAX_BAR_CELLS: Final = 40
+_RATES_INTERVAL_S: Final = 0.5
+"""How often rates are taken anew: figures that change ten times a second can't be read."""
+
+
+class _Rates(NamedTuple):
+    """Items a second: completed by type, completed in all, and of the overall progress completed and found."""
+
+    by_type: dict[str, float]
+    total: float
+    done: float
+    found: float
+
+
+class Panels:
+    """Draws a run as three panels: what the workers do, what the queue holds, how far it all is.
+
+    It remembers what calm drawing needs: the spinner's turn, the rates of a moment ago, the longest queue so far.
+    """
+
+    def __init__(self, pen: Pen) -> None:
+        """Make panels that are drawn with `pen`."""
+        self._pen = pen
+        self._turn = 0
+        self._peak_queued = 0
+        self._names: dict[str, str] = {}
+        self._rates = _Rates({}, 0.0, 0.0, 0.0)
+        self._rates_at = 0.0
+
+    def lines(self, view: RunView, now: float, columns: int, rows: int) -> list[str]:
+        """Return the run at the Unix time `now` as lines for a terminal of `columns` by `rows` cells.
+
+        Each is at most `columns` less 1 cells wide, and they are at most `rows` less 1.
+        """
+        self._turn += 1
+        self._peak_queued = max(self._peak_queued, view.queued)
+        if len(self._names) != len(view.types):
+            self._names = {type: self._pen.safe(name, 200) for type, name in short_names(view.types).items()}
+        if not 0 <= now - self._rates_at < _RATES_INTERVAL_S or view.state == "finished":
+            self._rates = self._take_rates(view, now)
+            self._rates_at = now
+        cells = max(columns - 1, 1)
+        # What is printed above needs some room too.
+        height = max(rows - 1 - rows // 8, 1)
+        stopping = self._stopping(view, min(cells, _MAX_STACKED_CELLS))
+        height -= len(stopping)
+        if height < _MIN_BOXED_ROWS or cells < 24:
+            lines = self._compact(view, now, cells, height)
+        elif cells >= _MIN_SIDE_BY_SIDE_CELLS:
+            lines = ["", *self._side_by_side(view, now, cells, height - 1)]
+        else:
+            lines = ["", *self._stacked(view, now, min(cells, _MAX_STACKED_CELLS), height - 1)]
+        return (lines + stopping)[-max(rows - 1, 1) :]
+
+    # Arrangements
+
+    def _stacked(self, view: RunView, now: float, cells: int, height: int) -> list[str]:
+        overall = self._overall(view, now, cells)
+        workers, types = _share(height - len(overall) - 6, view.num_workers, max(len(view.types), 1))
+        return [
+            *self._worker_status(view, now, cells, workers),
+            *self._queue_stats(view, cells, types),
+            *overall,
+        ]
+
+    def _side_by_side(self, view: RunView, now: float, cells: int, height: int) -> list[str]:
+        right_cells = min(cells * 45 // 100, 88)
+        left_cells = min(cells - right_cells - 1, 110)
+        left = self._worker_status(view, now, left_cells, min(view.num_workers, height - 2))
+        overall = self._overall(view, now, right_cells)
+        types = min(max(len(view.types), 1), height - len(overall) - 4)
+        right = [*self._queue_stats(view, right_cells, types), *overall]
+        empty = " " * left_cells
+        left += [empty] * (len(right) - len(left))
+        right += [""] * (len(left) - len(right))
+        return [f"{a} {b}" for a, b in zip(left, right, strict=True)]
+
+    def _compact(self, view: RunView, now: float, cells: int, height: int) -> list[str]:
+        """Return what matters most where there is no room for panels: totals, and the longest-running items."""
+        lines = [self._totals(view, now, cells)]
+        if height > 1:
+            lines = [*self._workers(view, now, cells, min(view.num_workers, height - 1)), *lines]
+        return lines
+
+    # Worker Status
+
+    def _worker_status(self, view: RunView, now: float, cells: int, rows: int) -> list[str]:
+        note = f"{amount(len(view.running))} of {amount(view.num_workers)} busy"
+        return self._pen.box("Worker Status", note, self._workers(view, now, cells - 4, rows), cells)
+
+    def _workers(self, view: RunView, now: float, cells: int, rows: int) -> list[str]:
+        """Return `rows` lines: one for each worker in its place, or, if they are more, for the longest-running."""
+        number_cells = len(str(view.num_workers))
+        name_cells = min(max((cell_len(n) for n in self._names.values()), default=4), max(cells // 4, 10))
+        clock_cells = 5 if all(now - item.started_at < 3600 for item in view.running.values()) else 8
+        widths = (number_cells, name_cells, max(cells - number_cells - name_cells - clock_cells - 5, 0), clock_cells)
+        if view.num_workers <= rows:
+            return [
+                self._busy(item, now, widths) if (item := view.running.get(worker)) else self._idle(worker, widths)
+                for worker in range(1, view.num_workers + 1)
+            ]
+        shown = nsmallest(rows - 1, view.running.values(), key=lambda item: (item.started_at, item.worker))
+        lines = [self._busy(item, now, widths) for item in shown]
+        lines += [" " * sum(widths, 5)] * (rows - 1 - len(lines))
+        more = len(view.running) - len(shown)
+        idle = view.num_workers - len(view.running)
+        text = f"+{amount(more)} more" if more else f"{amount(idle)} idle"
+        if more and idle:
+            text += f" {self._pen.characters.dot} {amount(idle)} idle"
+        lines.append(self._pen.write("quiet", self._pen.fit(" " * (number_cells + 3) + text, sum(widths, 5))))
+        return lines[:rows]
+
+    def _busy(self, item: RunningItem, now: float, widths: tuple[int, int, int, int]) -> str:
+        pen = self._pen
+        number, name, text, time = widths
+        spinner = pen.characters.spinner
+        said = pen.safe(item.text, 2 * text)
+        style = ""
+        if item.phase == "after_children":
+            said, style = f"after children: {said}" if said else "after children", "quiet"
+        if item.attempt > 1:
+            said = f"try {item.attempt}: {said}" if said else f"try {item.attempt}"
+        said = pen.fit(said, text)
+        return (
+            f"{pen.write('quiet', str(item.worker).rjust(number))}"
+            f" {pen.write('accent', spinner[self._turn % len(spinner)])}"
+            f" {pen.write('strong', pen.fit(self._names[item.type], name))}"
+            f"  {pen.write(style, said) if style else said}"
+            f" {pen.write('quiet', clock(now - item.started_at).rjust(time))}"
+        )
+
+    def _idle(self, worker: int, widths: tuple[int, int, int, int]) -> str:
+        number, name, text, time = widths
+        idle = self._pen.fit(f"{str(worker).rjust(number)}   idle", number + name + text + time + 5)
+        return self._pen.write("quiet", idle)
+
+    # Queue Stats
+
+    def _queue_stats(self, view: RunView, cells: int, rows: int) -> list[str]:
+        return self._pen.box(
+            "Queue Stats", self._pen.safe(view.queue_type_name, 40), self._stats(view, cells - 4, rows), cells
+        )
+
+    def _stats(self, view: RunView, cells: int, rows: int) -> list[str]:
+        """Return a heading, a line for the total, and `rows` lines for types, the most active ones."""
+        pen = self._pen
+        counts = view.counts
+        shown = list(view.types.values())
+        rest: list[TypeView] = []
+        if len(shown) > rows:
+            ranked = sorted(shown, key=lambda t: (t.running + t.queued == 0, -t.enqueued))
+            kept = {t.type for t in ranked[: rows - 1]}
+            rest = [t for t in shown if t.type not in kept]
+            shown = [t for t in shown if t.type in kept]
+        more = f"+{amount(len(rest))} more"
+        labels = [self._names[t.type] for t in shown] + [more] * bool(rest)
+        queued_cells = max(6, len(amount(max(self._peak_queued, counts.enqueued))))
+        done_cells = max(6, len(amount(counts.enqueued)))
+        failed_cells = max(6, len(amount(counts.failed)))
+        label_cells = max(max((cell_len(label) for label in labels), default=0), 12)
+        spare = cells - queued_cells - done_cells - failed_cells - 6
+        label_cells = min(label_cells, max(spare // 2, 8) if spare >= 30 else spare)
+        spare -= label_cells
+        rate_cells = 8 if spare >= 8 else 5 if spare >= 6 else 0
+        spare -= (rate_cells + 1) if rate_cells else 0
+        bar_cells = min(spare - 2, _MAX_BAR_CELLS) if spare >= 8 else 0
+        pad = " " * (spare - (bar_cells + 2 if bar_cells else 0))
+
+        def line(label: str, queued: int, peak: int, done: int, failed: int, rate: float, style: str) -> str:
+            parts = [
+                pen.write(style, pen.fit(label, label_cells)) if style else pen.fit(label, label_cells),
+                "  ",
+                _number(pen, queued, queued_cells, style),
+            ]
+            if bar_cells:
+                parts += ("  ", pen.bar(bar_cells, queued / peak if peak else 0.0))
+            parts += (
+                "  ",
+                _number(pen, done, done_cells, style),
+                "  ",
+                pen.write("bad strong", amount(failed).rjust(failed_cells))
+                if failed
+                else _number(pen, 0, failed_cells, ""),
+            )
+            if rate_cells:
+                text = per_second(rate).rjust(rate_cells)
+                parts += (" ", pen.write("quiet", text) if rate < 0.05 else text)
+            return "".join((*parts, pad))
+
+        heading = [" " * label_cells, "queued".rjust(queued_cells)]
+        if bar_cells:
+            heading.append("of the most so far".ljust(bar_cells) if bar_cells >= 18 else " " * bar_cells)
+        heading += ["done".rjust(done_cells), "failed".rjust(failed_cells)]
+        head = "  ".join(heading)
+        if rate_cells:
+            head += " " + ("per sec" if rate_cells >= 7 else "per s").rjust(rate_cells)
+        lines = [
+            pen.write("quiet", head + pad),
+            line("Total", view.queued, self._peak_queued, counts.completed, counts.failed, self._rates.total, "strong"),
+        ]
+        rates = self._rates.by_type
+        for t in shown:
+            rate = rates.get(t.type, 0.0)
+            lines.append(line(self._names[t.type], t.queued, t.peak_queued, t.completed, t.failed, rate, ""))
+        if rest:
+            queued, peak = sum(t.queued for t in rest), sum(t.peak_queued for t in rest)
+            done, failed = sum(t.completed for t in rest), sum(t.failed for t in rest)
+            lines.append(line(more, queued, peak, done, failed, sum(rates.get(t.type, 0.0) for t in rest), "quiet"))
+        lines += [" " * cells] * (rows - len(shown) - bool(rest))
+        return lines
+
+    # Overall Progress
+
+    def _overall(self, view: RunView, now: float, cells: int) -> list[str]:
+        tracked = [self._names[t.type] for t in view.types.values() if t.track_overall]
+        if not tracked:
+            return [self._totals(view, now, cells)]
+        return self._pen.box("Overall Progress", ", ".join(tracked), self._progress(view, now, cells - 4), cells)
+
+    def _progress(self, view: RunView, now: float, cells: int) -> list[str]:
+        pen = self._pen
+        c = view.overall
+        ended = c.completed + c.failed
+        total = max(c.enqueued, 1)
+        percent = f"{ended * 100 // total} %".rjust(6)
+        failed = f" {pen.characters.dot} {amount(c.failed)} failed" if c.failed else ""
+        done, found = per_second(self._rates.done), per_second(self._rates.found)
+        remaining = self._remaining(c, view)
+        of = f"{amount(c.completed)} of {amount(c.enqueued)}"
+        elapsed = clock(view.elapsed_s(now))
+        return [
+            pen.bar(cells - 7, c.completed / total, c.failed / total) + " " + pen.write("strong", percent),
+            self._spread(
+                (f"{of} done{failed}", f"{of} done", of),
+                (f"elapsed {elapsed}", elapsed),
+                cells,
+                "",
+            ),
+            self._spread(
+                (
+                    f"{done} done and {found} found a second",
+                    f"{done} done, {found} found a second",
+                    f"{done} done, {found} found /s",
+                    f"{done}/s done",
+                ),
+                remaining,
+                cells,
+                "quiet",
+            ),
+        ]
+
+    def _remaining(self, c: Counts, view: RunView) -> tuple[str, ...]:
+        """Return how long it will take, the longest wording first, without claiming what can't be known."""
+        done, found = self._rates.done, self._rates.found
+        if view.state == "stopping":
+            return (f"{amount(c.outstanding)} left",)
+        if not c.outstanding and not view.queued and not view.running:
+            return ("nothing left", "0 left")
+        if done <= 0:
+            return ("remaining: not known yet", "not known yet", "unknown")
+        if found >= done:
+            return ("found faster than done", "still growing")
+        at_this_rate = clock(c.outstanding / done)
+        if found > 0 or not c.outstanding:
+            return (f"at least {at_this_rate} remaining", f"at least {at_this_rate}", f"> {at_this_rate}")
+        return (f"about {at_this_rate} remaining", f"about {at_this_rate}", at_this_rate)
+
+    def _totals(self, view: RunView, now: float, cells: int) -> str:
+        """Return the whole run on one line."""
+        c = view.counts
+        elapsed, done, found = clock(view.elapsed_s(now)), amount(c.completed), amount(c.enqueued)
+        failed = f"{amount(c.failed)} failed" if c.failed else ""
+        rate = f"{per_second(self._rates.total)} a second"
+        dot = f" {self._pen.characters.dot} "
+        variants = [
+            dot.join(part for part in parts if part)
+            for parts in (
+                (f"elapsed {elapsed}", f"{done} done of {found} found", failed, rate),
+                (elapsed, f"{done} of {found} done", failed, rate),
+                (elapsed, f"{done} of {found} done", failed),
+                (elapsed, f"{done} of {found}"),
+            )
+        ]
+        return self._pen.fit("  " + next((v for v in variants if len(v) + 2 <= cells), variants[-1]), cells)
+
+    def _spread(self, left: Sequence[str], right: Sequence[str], cells: int, style: str) -> str:
+        """Return one wording of `left` and one of `right` at the two ends of a line: the longest that fit."""
+        pen = self._pen
+        pairs = ((a, b) for b in right for a in left)
+        a, b = next(((a, b) for a, b in pairs if len(a) + len(b) + 2 <= cells), (left[-1], right[-1]))
+        text = pen.fit(a, cells - len(b) - 1) + " " + b if len(b) < cells else pen.fit(b, cells)
+        return pen.write(style, text) if style else text
+
+    # Stopping
+
+    def _stopping(self, view: RunView, cells: int) -> list[str]:
+        if view.state != "stopping":
+            return []
+        pen = self._pen
+        reason = pen.safe(view.stop_reason, 60)
+        left = len(view.running)
+        items = f"{amount(left)} running item{'' if left == 1 else 's'}"
+        if view.cancelling:
+            text = f"Stopping: {reason}. Cancelling {items}; Ctrl-C once more ends at once."
+        else:
+            text = f"Stopping: {reason}. Waiting for {items}; Ctrl-C again cancels {'it' if left == 1 else 'them'}."
+        return [pen.write("stopping", pen.fit(line, cells)) for line in _wrapped(text, cells - 2)]
+
+    # Rates
+
+    def _take_rates(self, view: RunView, now: float) -> _Rates:
+        by_type = {type: view.rate(now, "completed", type) for type in view.types}
+        tracked = [t.type for t in view.types.values() if t.track_overall]
+        return _Rates(
+            by_type,
+            sum(by_type.values()),
+            sum(by_type[type] for type in tracked),
+            sum(view.rate(now, "enqueued", type) for type in tracked),
+        )
+
+
+def _number(pen: Pen, number: int, cells: int, style: str) -> str:
+    text = amount(number).rjust(cells)
+    style = style if number else "quiet"
+    return pen.write(style, text) if style else text
+
+
+def _share(rows: int, first: int, second: int) -> tuple[int, int]:
+    """Divide `rows` between two that want `first` and `second`: half each, and what one leaves goes to the other."""
+    if first + second <= rows:
+        return first, second
+    half = rows // 2
+    if first <= half:
+        return first, rows - first
+    if second <= rows - half:
+        return rows - second, second
+    return half, rows - half
+
+
+def _wrapped(text: str, cells: int) -> list[str]:
+    lines = [""]
+    for word in text.split():
+        if lines[-1] and cell_len(lines[-1]) + 1 + cell_len(word) > cells:
+            lines.append("")
+        lines[-1] += f" {word}" if lines[-1] else f"  {word}" if len(lines) == 1 else word
+    return [line if line.startswith(" ") else f"  {line}" for line in lines]

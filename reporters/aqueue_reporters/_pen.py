@@ -1,0 +1,181 @@
+"""How the rich reporter writes: its few styles, its characters, and text, numbers and times cut to measure."""
+
+from collections.abc import Iterable
+from typing import Final, NamedTuple
+
+from rich.cells import cell_len, set_cell_size
+from rich.color import ColorSystem
+from rich.style import Style
+
+from aqueue.text import visible
+
+__all__ = ["Pen", "amount", "clock", "per_second", "short_names"]
+
+# From the 16 colours that every terminal theme defines, those that read on dark and on light backgrounds.
+_STYLES: Final = {
+    "title": Style(bold=True),
+    "strong": Style(bold=True),
+    "quiet": Style(dim=True),
+    "accent": Style(color="cyan"),
+    "good": Style(color="green"),
+    "good strong": Style(color="green", bold=True),
+    "bad": Style(color="red"),
+    "bad strong": Style(color="red", bold=True),
+    "stopping": Style(color="magenta", bold=True),
+}
+
+
+class _Characters(NamedTuple):
+    top_left: str = "╭"
+    top_right: str = "╮"
+    bottom_left: str = "╰"
+    bottom_right: str = "╯"
+    across: str = "─"
+    down: str = "│"
+    bar: str = "━"
+    bar_half: str = "╸"
+    bar_rest: str = "─"
+    ellipsis: str = "…"
+    dot: str = "·"
+    times: str = "×"
+    nothing: str = "–"
+    succeeded: str = "✓"
+    failed: str = "✗"
+    stopped: str = "■"
+    spinner: str = "⠋⠙⠹⠸⠼⠴⠦⠧⠇⠏"
+
+
+_ASCII: Final = _Characters(
+    top_left="+",
+    top_right="+",
+    bottom_left="+",
+    bottom_right="+",
+    across="-",
+    down="|",
+    bar="#",
+    bar_half="",
+    bar_rest=".",
+    ellipsis="~",
+    dot="-",
+    times="x",
+    nothing="-",
+    succeeded="+",
+    failed="x",
+    stopped="#",
+    spinner="|/-\\",
+)
+
+
+class Pen:
+    """Styles text as ANSI, and cuts and pads it to a number of cells.
+
+    Attributes:
+        characters: those that the encoding has: box-drawing characters, or ASCII in their place.
+    """
+
+    def __init__(self, *, styles: bool, colors: bool, encoding: str) -> None:
+        """Make a pen.
+
+        Parameters:
+            styles: whether it may use bold and dim at all.
+            colors: whether it may use colours too.
+            encoding: the output's; what it can't express is replaced.
+        """
+        self.characters = _Characters() if _has_all(encoding, "".join(_Characters())) else _ASCII
+        self._encoding = None if _has_all(encoding, "ก漢🂡") else encoding
+        self._codes: dict[str, tuple[str, str]] = {}
+        for name, style in _STYLES.items():
+            ansi = (style if colors else style.without_color).render("|", color_system=ColorSystem.STANDARD)
+            before, _, after = ansi.partition("|")
+            self._codes[name] = (before, after) if styles else ("", "")
+
+    def write(self, style: str, text: str) -> str:
+        """Return `text` in one of the styles."""
+        before, after = self._codes[style]
+        return f"{before}{text}{after}"
+
+    def safe(self, text: str, max_chars: int = 1_000) -> str:
+        """Return text from an item as it may be shown: on one line, cut, in characters that the output has."""
+        text = visible(text[: max_chars + 1])
+        return text if self._encoding is None else text.encode(self._encoding, "replace").decode(self._encoding)
+
+    def fit(self, text: str, cells: int) -> str:
+        """Return `text`, which must be safe, cut or padded on the right to exactly `cells` cells."""
+        width = cell_len(text)
+        if width <= cells:
+            return text + " " * (cells - width)
+        return set_cell_size(text, cells - 1) + self.characters.ellipsis if cells > 0 else ""
+
+    def bar(self, cells: int, done: float, failed: float = 0.0) -> str:
+        """Return a bar of `cells` cells, of which the shares `done` and `failed`, both from 0 to 1, are filled."""
+        c = self.characters
+        bad = min(cells, max(round(failed * cells), 1)) if failed > 0 else 0
+        halves = min(int(done * cells * 2), (cells - bad) * 2)
+        full, half = divmod(halves, 2)
+        # Something is never shown as nothing.
+        half_bar = c.bar_half if half or (halves == 0 and done > 0 and cells > bad) else ""
+        text = self.write("accent", c.bar * full + half_bar) + (self.write("bad", c.bar * bad) if bad else "")
+        return text + self.write("quiet", c.bar_rest * (cells - full - len(half_bar) - bad))
+
+    def box(self, title: str, note: str, body: Iterable[str], cells: int) -> list[str]:
+        """Return `body`, lines of exactly `cells` less 4 cells, in a frame `cells` wide with a title and a note."""
+        c = self.characters
+        note = self.fit(note, min(cell_len(note), max(cells - len(title) - 9, 0)))
+        rule = cells - 6 - len(title) - (cell_len(note) + 1 if note else 0)
+        top = [self.write("quiet", f"{c.top_left}{c.across} "), self.write("title", title)]
+        if note:
+            top.append(self.write("quiet", f" {c.across * (rule - 1)} {note} {c.across}{c.top_right}"))
+        else:
+            top.append(self.write("quiet", f" {c.across * rule}{c.across}{c.top_right}"))
+        side = self.write("quiet", c.down)
+        bottom = self.write("quiet", f"{c.bottom_left}{c.across * (cells - 2)}{c.bottom_right}")
+        return ["".join(top), *(f"{side} {line} {side}" for line in body), bottom]
+
+
+def _has_all(encoding: str, text: str) -> bool:
+    try:
+        text.encode(encoding)
+    except (UnicodeError, LookupError):
+        return False
+    return True
+
+
+def amount(number: int) -> str:
+    """Return a count for people: 1,234."""
+    return f"{number:,}"
+
+
+def per_second(rate: float) -> str:
+    """Return a rate for people: a decimal where it tells something."""
+    return f"{rate:,.0f}" if rate >= 99.95 else f"{rate:.1f}"
+
+
+def clock(seconds: float) -> str:
+    """Return a duration as a clock shows it: 0:07, 12:34, 1:02:03, 2d 03:04:05."""
+    minutes, s = divmod(int(max(seconds, 0.0)), 60)
+    hours, m = divmod(minutes, 60)
+    if not hours:
+        return f"{m}:{s:02}"
+    days, h = divmod(hours, 24)
+    return f"{days}d {h:02}:{m:02}:{s:02}" if days else f"{h}:{m:02}:{s:02}"
+
+
+def short_names(types: Iterable[str]) -> dict[str, str]:
+    """Return the shortest name for each ``module:qualname`` that tells it from the others."""
+    names: dict[str, str] = {}
+    left = list(types)
+    for shorten in (_class_name, _qualname):
+        by_name: dict[str, list[str]] = {}
+        for type in left:
+            by_name.setdefault(shorten(type), []).append(type)
+        names |= {same[0]: name for name, same in by_name.items() if len(same) == 1}
+        left = [type for type in left if type not in names]
+    return names | {type: type for type in left}
+
+
+def _class_name(type: str) -> str:
+    return type.rpartition(":")[2].rpartition("<locals>.")[2] or type
+
+
+def _qualname(type: str) -> str:
+    return type.rpartition(":")[2] or type

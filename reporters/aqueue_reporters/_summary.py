@@ -1,0 +1,127 @@
+"""The rich reporter's summary: what a run came to, as lines that stay."""
+
+from collections.abc import Iterable
+from typing import Final
+
+from rich.cells import cell_len
+
+from aqueue.events import ErrorInfo, ItemFailed
+from aqueue.result import RunResult
+from aqueue_reporters._pen import Pen, amount, clock, per_second, short_names
+
+__all__ = ["failure_line", "summary_lines"]
+
+_MAX_TYPES: Final = 50
+_MAX_GROUPS: Final = 10
+_MAX_MESSAGE_CHARS: Final = 300
+
+
+def summary_lines(result: RunResult, pen: Pen, columns: int) -> list[str]:
+    """Return the summary of `result` for a terminal `columns` wide; only error messages may be wider than that."""
+    names = {type: pen.safe(name, 200) for type, name in short_names(result.counts_by_type).items()}
+    lines = ["", _headline(result, pen)]
+    if len(result.counts_by_type) > 1:
+        lines += ["", *_types(result, names, pen, columns)]
+    if result.failures:
+        lines += ["", *_failures(result, names, pen, columns)]
+    return [*lines, ""]
+
+
+def failure_line(failure: ItemFailed, pen: Pen) -> str:
+    """Return one failure as a line of its own, for where nothing is redrawn."""
+    name = pen.safe(next(iter(short_names([failure.type]).values())), 200)
+    return f"failed: {name} (item {failure.item}): {_error(failure.error, pen)}"
+
+
+def _headline(result: RunResult, pen: Pen) -> str:
+    c, counts = pen.characters, result.counts
+    match result.status:
+        case "completed":
+            mark, style, word = c.succeeded, "good strong", "Completed"
+        case "failed":
+            mark, style, word = c.failed, "bad strong", "Failed"
+        case _:
+            mark, style, word = c.stopped, "stopping", "Interrupted"
+    if result.stop_reason:
+        word += f" ({pen.safe(result.stop_reason, 200)})"
+    parts = [f"{amount(counts.completed)} done"]
+    if counts.failed:
+        parts.append(f"{amount(counts.failed)} failed")
+    if counts.outstanding:
+        parts.append(f"{amount(counts.outstanding)} outstanding")
+    elapsed_s = result.elapsed_s
+    elapsed = f"{elapsed_s:.1f} s" if elapsed_s < 59.95 else clock(elapsed_s)
+    rate = f"{per_second(counts.completed / elapsed_s)} a second" if elapsed_s > 0 else ""
+    text = f"{', '.join(parts)} in {elapsed}" + (f" {c.dot} {rate}" if rate else "")
+    return f"{pen.write(style, f'{mark} {word}')}  {text}"
+
+
+def _types(result: RunResult, names: dict[str, str], pen: Pen, columns: int) -> Iterable[str]:
+    """Return a table: a line a type, the most numerous first, with those columns that have something to say."""
+    ranked = sorted(result.counts_by_type.items(), key=lambda entry: -entry[1].enqueued)
+    rows = [(names[type], counts) for type, counts in ranked[:_MAX_TYPES]]
+    figures = [
+        ("done", lambda c: c.completed),
+        ("failed", lambda c: c.failed),
+        ("outstanding", lambda c: c.outstanding),
+    ]
+    figures = [f for f in figures if f[0] == "done" or f[1](result.counts)]
+    widths = [max(len(title), len(amount(value(result.counts)))) for title, value in figures]
+    room = columns - 3 - sum(widths) - 3 * len(widths)
+    name_cells = min(max(cell_len(name) for name, _ in rows), max(room, 8))
+    yield pen.write(
+        "quiet",
+        "  "
+        + " " * name_cells
+        + "".join("   " + title.rjust(w) for (title, _), w in zip(figures, widths, strict=True)),
+    )
+    for name, counts in rows:
+        cells = [(value(counts), width) for (_, value), width in zip(figures, widths, strict=True)]
+        texts = [amount(number).rjust(width) for number, width in cells]
+        if counts.failed:
+            texts[1] = pen.write("bad strong", texts[1])
+        texts = [text if number else pen.write("quiet", text) for text, (number, _) in zip(texts, cells, strict=True)]
+        yield "  " + pen.fit(name, name_cells) + "".join("   " + text for text in texts)
+    if len(ranked) > _MAX_TYPES:
+        yield pen.write("quiet", f"  +{amount(len(ranked) - _MAX_TYPES)} more types")
+
+
+def _failures(result: RunResult, names: dict[str, str], pen: Pen, columns: int) -> Iterable[str]:
+    """Return the failures, those of one type with one kind of error together, the most numerous first."""
+    groups: dict[tuple[str, str, str], list[ItemFailed]] = {}
+    for failure in result.failures:
+        groups.setdefault((failure.type, failure.phase, failure.error.type), []).append(failure)
+    ranked = sorted(groups.values(), key=lambda group: -len(group))
+    width = max(len(amount(len(group))) for group in ranked[:_MAX_GROUPS])
+    for group in ranked[:_MAX_GROUPS]:
+        first = group[0]
+        name = names.get(first.type) or pen.safe(first.type, 200)
+        phase = " after children" if first.phase == "after_children" else ""
+        count = pen.write("bad strong", amount(len(group)).rjust(width))
+        kind = pen.safe(first.error.type.rpartition(":")[2] or first.error.type, 200)
+        yield f"  {count} {pen.characters.times} {pen.write('strong', name)}{phase}: {pen.write('bad', kind)}"
+        for line in _example(first, len(group), pen, columns - width - 6):
+            yield " " * (width + 5) + line
+    shown = sum(len(group) for group in ranked[:_MAX_GROUPS])
+    if result.counts.failed > shown:
+        yield pen.write("quiet", f"  +{amount(result.counts.failed - shown)} more failures")
+
+
+def _example(failure: ItemFailed, of: int, pen: Pen, cells: int) -> Iterable[str]:
+    message = pen.safe(failure.error.message, _MAX_MESSAGE_CHARS)
+    text = f"{'first: ' if of > 1 else ''}item {failure.item}" + (f": {message}" if message else "")
+    cells = max(cells, 20)
+    while cell_len(text) > cells:
+        # At a space where there is one in the last third, else anywhere.
+        end = text.rfind(" ", cells * 2 // 3, cells) + 1 or cells
+        while cell_len(text[:end]) > cells:
+            end -= 1
+        yield text[:end].rstrip()
+        text = text[end:]
+    yield text
+
+
+def _error(error: ErrorInfo, pen: Pen) -> str:
+    kind = pen.safe(error.type.rpartition(":")[2] or error.type, 200)
+    message = pen.safe(error.message, _MAX_MESSAGE_CHARS)
+    return f"{kind}: {message}" if message else kind

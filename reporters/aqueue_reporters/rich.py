@@ -1,0 +1,115 @@
+"""The rich reporter: three panels at the bottom of the terminal while a run goes on, and a summary that stays."""
+
+import time
+from collections.abc import Callable, Sequence
+from typing import Final
+
+from rich.console import Console
+
+from aqueue.events import Event, ItemFailed
+from aqueue.reporting import RunInfo
+from aqueue.result import RunResult
+from aqueue.view import RunView
+from aqueue_reporters._panels import Panels
+from aqueue_reporters._pen import Pen
+from aqueue_reporters._summary import failure_line, summary_lines
+from aqueue_reporters._terminal import TerminalRegion
+
+__all__ = ["RichReporter"]
+
+MIN_REDRAW_INTERVAL_S: Final = 0.1
+"""The least time between two redraws for events, seconds."""
+
+CLOCK_INTERVAL_S: Final = 1.0
+"""How often to redraw when only the clock has changed, seconds."""
+
+
+class RichReporter:
+    """Shows a run on a terminal: what each worker does, what the queue holds, how far it all is.
+
+    The panels are redrawn in place at the bottom, at most ten times a second. What items print or log to that terminal
+    appears above them. At the end a summary takes their place. Where nothing can be redrawn (a pipe, a dumb terminal)
+    each failure is a line, and the summary ends it. The environment variable ``NO_COLOR`` is honoured.
+    """
+
+    uses_terminal = True
+
+    def __init__(self, *, console: Console | None = None, clock: Callable[[], float] = time.time) -> None:
+        """Make a reporter.
+
+        Parameters:
+            console: where to write, and with how many colours; by default what `sys.stderr` is at `open`.
+            clock: what time it is, Unix time in seconds.
+        """
+        self._console = console
+        self._clock = clock
+        self._region: TerminalRegion | None = None
+        self._has_news = False
+        self._drawn_at: float | None = None
+
+    def open(self, run: RunInfo) -> None:
+        """Take over the bottom of the terminal, if there is one.
+
+        Raises:
+            OSError: the terminal can't be written to.
+            RuntimeError: another run of this process draws on the terminal.
+        """
+        console = self._console = self._console or Console(stderr=True)
+        styled = console.is_terminal and not console.is_dumb_terminal
+        colors = styled and not console.no_color and console.color_system is not None
+        self._pen = Pen(styles=styled, colors=colors, encoding=console.encoding)
+        self._panels = Panels(self._pen)
+        if styled and _is_terminal(console):
+            region = TerminalRegion(console.file)  # type: ignore[arg-type]
+            region.open()
+            self._region = region
+
+    def handle(self, events: Sequence[Event], view: RunView) -> None:
+        """Redraw if it is time.
+
+        Raises:
+            OSError: the terminal can't be written to.
+        """
+        region = self._region
+        if region is None:
+            self._write([failure_line(event, self._pen) for event in events if isinstance(event, ItemFailed)])
+            return
+        self._has_news = self._has_news or bool(events)
+        now = self._clock()
+        if self._drawn_at is not None and not region.has_captured:
+            since_s = now - self._drawn_at
+            if 0.0 <= since_s < (MIN_REDRAW_INTERVAL_S if self._has_news else CLOCK_INTERVAL_S):
+                return
+        self._drawn_at = now
+        self._has_news = False
+        columns, rows = region.size
+        region.draw(self._panels.lines(view, now, columns, rows))
+
+    def close(self, result: RunResult) -> None:
+        """Put the summary in the place of the panels."""
+        region = self._region
+        if region is not None:
+            region.close(summary_lines(result, self._pen, region.size.columns))
+        else:
+            assert self._console is not None
+            self._write(summary_lines(result, self._pen, self._console.width))
+
+    def release_terminal(self) -> None:
+        """Put the terminal back at once; safe in a signal handler."""
+        region = self._region
+        if region is not None:
+            region.release()
+
+    def _write(self, lines: Sequence[str]) -> None:
+        if lines:
+            assert self._console is not None
+            file = self._console.file
+            file.write("\n".join((*lines, "")))
+            file.flush()
+
+
+def _is_terminal(console: Console) -> bool:
+    try:
+        return console.file.isatty() and console.file.fileno() >= 0
+    except (AttributeError, OSError, ValueError):
+        return False
