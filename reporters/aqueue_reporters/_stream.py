@@ -5,7 +5,7 @@ import os
 import select
 from typing import TextIO
 
-__all__ = ["write_all", "write_bytes", "write_text"]
+__all__ = ["encodable", "write_all", "write_bytes", "write_text"]
 
 
 def write_all(fd: int, data: bytes) -> None:
@@ -55,8 +55,14 @@ def write_bytes(stream: TextIO, data: bytes) -> None:
         stream.flush()
 
 
+def encodable(stream: TextIO, text: str) -> str:
+    r"""Return `text` with what the encoding of `stream` lacks replaced by an escape such as ``\u4e2d``."""
+    encoding = getattr(stream, "encoding", None) or "utf-8"
+    return text.encode(encoding, "backslashreplace").decode(encoding)
+
+
 def write_text(stream: TextIO, text: str) -> None:
-    r"""Write `text` to `stream` and flush; what its encoding lacks becomes an escape such as ``\u4e2d``.
+    """Write `text`, made `encodable`, to `stream` and flush.
 
     What can't be written does not stay in the stream's buffer, see `write_bytes`.
 
@@ -64,10 +70,9 @@ def write_text(stream: TextIO, text: str) -> None:
         OSError: it can't be written.
         ValueError: the stream is closed.
     """
-    encoding = getattr(stream, "encoding", None) or "utf-8"
-    data = text.encode(encoding, "backslashreplace")
+    text = encodable(stream, text)
     if _descriptor(stream) is not None:
-        write_bytes(stream, data)
+        write_bytes(stream, text.encode(stream.encoding))
     else:
-        stream.write(data.decode(encoding))
+        stream.write(text)
         stream.flush()

@@ -14,7 +14,6 @@ import msgspec
 import structlog
 from structlog.typing import EventDict, Processor, WrappedLogger
 
-from aqueue.errors import ReporterError
 from aqueue.events import (
     NO_DATA,
     Event,
@@ -30,7 +29,7 @@ from aqueue.events import (
 )
 from aqueue.reporting import RunInfo
 from aqueue.result import RunResult
-from aqueue.text import visible, without_surrogates
+from aqueue.text import without_surrogates
 from aqueue.view import RunView
 from aqueue_reporters._stream import write_all, write_bytes
 
@@ -102,7 +101,7 @@ class JsonlReporter:
         """Open the file, creating it if it isn't there.
 
         Raises:
-            ReporterError: it can't be opened for appending; or there is no stdout.
+            OSError: it can't be opened for appending, or there is no stdout.
         """
         self._target = _Stdout() if self._path is None else _File(self._path)
 
@@ -122,7 +121,13 @@ class JsonlReporter:
             self._lines.append(b"")
             data = b"\n".join(self._lines)
             self._lines.clear()
-            self._target.write(data)
+            try:
+                self._target.write(data)
+            except BaseException:
+                # A reporter that raises here is detached, not closed.
+                self._target.close()
+                self._target = None
+                raise
 
     def close(self, result: RunResult) -> None:
         """Close the file."""
@@ -220,7 +225,7 @@ class _Target(Protocol):
 class _Stdout:
     def __init__(self) -> None:
         if sys.stdout is None:
-            raise ReporterError("jsonl: there is no stdout to write to; name a file, as in 'jsonl:run.jsonl'")
+            raise OSError("there is no stdout; name a file, as in 'jsonl:run.jsonl'")
 
     def write(self, data: bytes) -> None:
         # Looked up each time: a display may have replaced it, to show above itself what is printed.
@@ -244,13 +249,7 @@ class _File:
     def __init__(self, path: str | os.PathLike[str]) -> None:
         # The program may change its directory before the file is opened again.
         self._path = os.path.abspath(path)
-        try:
-            self._open()
-        except OSError as error:
-            raise ReporterError(
-                f"jsonl: {visible(self._path)} can't be opened for appending ({error.strerror}); "
-                "name a file in a folder that exists and can be written to"
-            ) from error
+        self._open()
 
     def _open(self) -> None:
         self._fd = os.open(self._path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)

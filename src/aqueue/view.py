@@ -2,7 +2,7 @@
 
 from collections import deque
 from collections.abc import Iterable
-from typing import Final, Literal
+from typing import ClassVar, Final, Literal
 
 import msgspec
 
@@ -154,7 +154,7 @@ class RunView:
             return NotImplemented
         return self.__dict__ == other.__dict__
 
-    __hash__ = None  # type: ignore[assignment]  # it changes
+    __hash__: ClassVar[None]  # type: ignore[assignment]  # it changes, so Python makes it unhashable: __eq__ alone
 
     def apply(self, events: Iterable[Event]) -> None:
         """Fold `events`, which must follow those applied so far, into the view.
@@ -165,9 +165,12 @@ class RunView:
         running = self.running
         next_sample_at = self._next_sample_at
         event: Event | None = None
+        at = self.at
         for event in events:
-            if event.at >= next_sample_at:
-                next_sample_at = self._sample(event.at)
+            previous_at = at
+            at = event.at
+            if at >= next_sample_at:
+                next_sample_at = self._sample(at)
             cls = type(event)
             if cls is ItemEnqueued:
                 assert isinstance(event, ItemEnqueued)
@@ -187,7 +190,7 @@ class RunView:
                 else:
                     self._hook_workers[event.item] = event.worker
                 running[event.worker] = RunningItem(
-                    event.item, event.type, event.worker, event.phase, event.attempt, event.at
+                    event.item, event.type, event.worker, event.phase, event.attempt, at
                 )
             elif cls is ItemDescribed:
                 assert isinstance(event, ItemDescribed)
@@ -199,46 +202,31 @@ class RunView:
                 view.completed += 1
                 view.deduplicated += event.deduplicated
             else:
-                self._apply_rare(event)
+                self._apply_rare(event, previous_at)
         self._next_sample_at = next_sample_at
         if event is not None:
             self.seq = event.seq
-            self.at = event.at
+            self.at = at
 
-    def _apply_rare(self, event: Event) -> None:
+    def _apply_rare(self, event: Event, previous_at: float) -> None:
         match event:
             case RunStarted():  # RunResumed is one
-                if isinstance(event, RunResumed) and self.started_at:
-                    self.earlier_s += self.at - self.started_at
-                self.state = "running"
-                self.run_id = event.run_id
-                self.num_workers = event.num_workers
-                self.queue_type_name = event.queue_type_name
-                self.started_at = event.at
-                self.stop_reason = ""
-                self.cancelling = False
-                self.status = None
-            case ItemChildrenProcessed():
+                self._begin(event, previous_at)
+            case ItemChildrenProcessed() | ItemChildrenFailed():
                 self._end_hook(event.item)
             case ItemFailed():
-                view = self.types[event.type]
-                self.running.pop(event.worker)
-                view.running -= 1
-                view.failed += 1
-                view.deduplicated += event.deduplicated
-                if event.phase == "after_children":
-                    # Its `process` had completed; an item comes to one thing in the end.
-                    view.completed -= 1
-                    self._hook_workers.pop(event.item)
-                self.failures.append(event)
+                self._fail(event)
             case ItemRetryScheduled():
                 item = self.running.pop(event.worker)
                 view = self.types[item.type]
                 view.running -= 1
-                self._hook_workers.pop(event.item, None)
+                if item.phase == "process":
+                    self._wait_again(view)
+                else:
+                    self._hook_workers.pop(event.item)
             case ItemInterrupted():
                 self._interrupt(event)
-            case ItemReopened() | ItemChildrenFailed():
+            case ItemReopened():
                 pass
             case RunStopping():
                 self.state = "stopping"
@@ -249,6 +237,33 @@ class RunView:
             case RunFinished():
                 self.state = "finished"
                 self.status = event.status
+
+    def _begin(self, event: RunStarted, previous_at: float) -> None:
+        if isinstance(event, RunResumed) and self.started_at:
+            self.earlier_s += previous_at - self.started_at
+        # Rates are of this process: the time before it is not to count as time without work.
+        self._samples.clear()
+        self._sample(event.at)
+        self.state = "running"
+        self.run_id = event.run_id
+        self.num_workers = event.num_workers
+        self.queue_type_name = event.queue_type_name
+        self.started_at = event.at
+        self.stop_reason = ""
+        self.cancelling = False
+        self.status = None
+
+    def _fail(self, event: ItemFailed) -> None:
+        view = self.types[event.type]
+        self.running.pop(event.worker)
+        view.running -= 1
+        view.failed += 1
+        view.deduplicated += event.deduplicated
+        if event.phase == "after_children":
+            # Its `process` had completed; an item comes to one thing in the end.
+            view.completed -= 1
+            self._hook_workers.pop(event.item)
+        self.failures.append(event)
 
     def _end_hook(self, item: int) -> None:
         worker = self._hook_workers.pop(item, None)
@@ -265,9 +280,13 @@ class RunView:
                 view.running -= 1
                 view.interrupted += 1
                 if item.phase == "process":
-                    # It is outstanding again, but no worker takes it any more in this process.
-                    view.queued += 1
+                    self._wait_again(view)
                 return
+
+    @staticmethod
+    def _wait_again(view: TypeView) -> None:
+        view.queued += 1
+        view.peak_queued = max(view.peak_queued, view.queued)
 
     def _sample(self, at: float) -> float:
         types = self.types
@@ -317,35 +336,46 @@ class RunView:
     def rate(self, now: float, of: Literal["completed", "enqueued"] = "completed", type: str | None = None) -> float:
         """Return how many items a second completed, or were enqueued, over the last 10 s before the Unix time `now`.
 
-        Once the run has finished, over the whole of this process's time.
+        Over less where this process has not run for that long, but at least 0.5 s. Once the run has finished, over
+        the whole of its time.
 
         Parameters:
             now: Unix time in seconds.
             of: what to count.
             type: one item type, or None for all.
         """
-        counted = [t for t in self.types.values() if type is None or t.type == type]
-        total = sum(getattr(t, of) for t in counted)
         if not self._samples:
             return 0.0
+        total: int = sum(getattr(t, of) for t in self.types.values() if type is None or t.type == type)
         if self.state == "finished":
             elapsed_s = self.elapsed_s(now)
             return total / elapsed_s if elapsed_s > 0 else 0.0
         end = max(now, self.at)
-        # The samples cover a window of events; where nothing happened lately they are older than the window.
-        base = next((s for s in self._samples if s.at >= end - RATE_WINDOW_S), None)
-        if base is None:
-            base_total, base_at = self._total_before(end - RATE_WINDOW_S, of, type, total), end - RATE_WINDOW_S
-        else:
-            base_total, base_at = self._sampled(base, of, type), base.at
-        elapsed_s = end - base_at
-        return (total - base_total) / max(elapsed_s, SAMPLE_INTERVAL_S)
+        base_total, base_at = self._base(end - RATE_WINDOW_S, of, type, total)
+        # A hook that fails takes its item back from those that had completed.
+        return max(total - base_total, 0) / max(end - base_at, SAMPLE_INTERVAL_S)
 
-    def _sampled(self, sample: Sample, of: str, type: str | None) -> int:
-        by_type: dict[str, int] = getattr(sample, of)
-        return sum(by_type.values()) if type is None else by_type.get(type, 0)
+    def _base(self, at: float, of: str, type: str | None, total: int) -> tuple[int, float]:
+        """Return the total as it was at the time `at`, or nearly then, and the time for which it is exact.
 
-    def _total_before(self, at: float, of: str, type: str | None, total: int) -> int:
-        """Return the total at a time after the newest sample: events since then are at most one interval newer."""
-        newest = self._samples[-1]
-        return total if self.at <= at else self._sampled(newest, of, type)
+        Parameters:
+            at: the beginning of the window, Unix time in seconds.
+            of, type: see `rate`.
+            total: as it is now.
+        """
+        after: Sample | None = None
+        for sample in reversed(self._samples):
+            if sample.at <= at:
+                if at < sample.at + SAMPLE_INTERVAL_S:
+                    return _sampled(sample, of, type), sample.at
+                # A sample is taken at the first event that comes later than the interval after the one before. So
+                # nothing happened between the end of that interval and the next sample, or until now.
+                return (total if after is None else _sampled(after, of, type)), at
+            after = sample
+        first = self._samples[0]
+        return _sampled(first, of, type), first.at
+
+
+def _sampled(sample: Sample, of: str, type: str | None) -> int:
+    by_type: dict[str, int] = getattr(sample, of)
+    return sum(by_type.values()) if type is None else by_type.get(type, 0)

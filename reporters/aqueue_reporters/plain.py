@@ -1,0 +1,250 @@
+"""The plain reporter: now and then one line of progress, each failure at once, a summary at the end."""
+
+import os
+import sys
+import time
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from typing import TextIO
+
+from aqueue.events import Event, ItemFailed, RunStopping
+from aqueue.reporting import RunInfo
+from aqueue.result import RunResult
+from aqueue.text import visible
+from aqueue.view import RunView
+from aqueue_reporters._stream import encodable, write_text
+from aqueue_reporters._terminal import TerminalRegion
+
+__all__ = ["PlainReporter"]
+
+_INTERVAL_S = 5.0
+_REDRAW_INTERVAL_S = 0.1
+_CLOCK_INTERVAL_S = 1.0
+_MAX_NAME_CHARS = 120
+_MAX_MESSAGE_CHARS = 400
+_MAX_KINDS = 1_000
+_MAX_SHOWN_KINDS = 20
+
+
+class PlainReporter:
+    """Show a run as lines of plain text: for CI logs, pipes and people who like it quiet.
+
+    A progress line says how many items are done of how many found, how many a second, how many are queued and how many
+    failed, the time elapsed, and how long it will take if that can be told: while items are found faster than they are
+    done, it can't. It comes when something has happened since the last one, at most every `interval_s`. Each failure
+    gets a line at once. The end is a summary.
+
+    On a terminal the progress line is rewritten in place, at most ten times a second; what the program prints appears
+    above it.
+
+    Parameters:
+        stream: where to write; None is `sys.stderr`, as it is when the run begins.
+        interval_s: the least time between two progress lines, seconds; it is not used on a terminal. Default 5.
+        clock: tells the Unix time, seconds.
+    """
+
+    def __init__(
+        self,
+        *,
+        stream: TextIO | None = None,
+        interval_s: float = _INTERVAL_S,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        self._given_stream = stream
+        self._interval_s = interval_s
+        self._clock = clock
+        self._stream: TextIO | None = None
+        self._region: TerminalRegion | None = None
+        self._failures = _FailureTally()
+        self._shown_seq = 0
+        self._shown_at = 0.0
+
+    @property
+    def uses_terminal(self) -> bool:
+        """Whether the stream is a terminal that can rewrite a line."""
+        stream = sys.stderr if self._given_stream is None else self._given_stream
+        if stream is None or os.environ.get("TERM", "") in ("", "dumb", "unknown"):
+            return False
+        try:
+            return stream.isatty()
+        except ValueError:  # it is closed
+            return False
+
+    def open(self, run: RunInfo) -> None:
+        """Begin; on a terminal, keep its last line for the progress.
+
+        Raises:
+            OSError: the terminal can't be written to.
+        """
+        self._stream = sys.stderr if self._given_stream is None else self._given_stream
+        self._shown_at = self._clock()
+        if self.uses_terminal and self._stream is not None:
+            region = TerminalRegion(self._stream)
+            region.open()
+            self._region = region
+
+    def handle(self, events: Sequence[Event], view: RunView) -> None:
+        """Write a line for each failure and for the stop, and the progress if it is time.
+
+        Raises:
+            OSError: the stream can't be written to.
+        """
+        lines = []
+        for event in events:
+            if type(event) is ItemFailed:
+                self._failures.add(event)
+                lines.append(_failure_line(event))
+            elif type(event) is RunStopping:
+                lines.append(_stopping_line(event, len(view.running)))
+        if self._region is None:
+            self._write(lines, view)
+        else:
+            self._redraw(self._region, lines, view)
+
+    def _write(self, lines: list[str], view: RunView) -> None:
+        now = self._clock()
+        if view.seq != self._shown_seq and view.state != "finished" and self._is_due(now, self._interval_s):
+            lines.append(_progress_line(view, now))
+            self._note_shown(view, now)
+        if lines and self._stream is not None:
+            write_text(self._stream, _joined(lines))
+
+    def _redraw(self, region: TerminalRegion, lines: list[str], view: RunView) -> None:
+        if lines and self._stream is not None:
+            # The region holds it back, as it does what others print, and shows it above the progress line.
+            self._stream.write(encodable(self._stream, _joined(lines)))
+        now = self._clock()
+        moved = region.has_captured or view.seq != self._shown_seq
+        if self._is_due(now, _REDRAW_INTERVAL_S if moved else _CLOCK_INTERVAL_S):
+            # It is all ASCII, a cell for each character. The last cell stays free: some terminals wrap after it.
+            region.draw([_progress_line(view, now)[: max(region.size.columns - 1, 1)]])
+            self._note_shown(view, now)
+
+    def _is_due(self, now: float, interval_s: float) -> bool:
+        # A clock that was set back must not silence the progress.
+        return not 0 <= now - self._shown_at < interval_s
+
+    def _note_shown(self, view: RunView, now: float) -> None:
+        self._shown_seq = view.seq
+        self._shown_at = now
+
+    def close(self, result: RunResult) -> None:
+        """Write the summary. A stream that can't be written to any more is no error: the run went as it went."""
+        lines = _summary_lines(result, self._failures)
+        if self._region is not None:
+            self._region.close(lines)
+            self._region = None
+        elif self._stream is not None:
+            with suppress(OSError, ValueError):
+                write_text(self._stream, _joined(lines))
+
+    def release_terminal(self) -> None:
+        """Put the terminal back at once; safe in a signal handler."""
+        if self._region is not None:
+            self._region.release()
+
+
+def _joined(lines: Sequence[str]) -> str:
+    return "".join(f"{line}\n" for line in lines)
+
+
+class _FailureTally:
+    """How many failures there were of each kind: the item's type and the error's. Bounded, however many there are."""
+
+    def __init__(self) -> None:
+        self._counts: dict[tuple[str, str], int] = {}
+        self._examples: dict[tuple[str, str], str] = {}
+        self._other = 0
+
+    def add(self, failure: ItemFailed) -> None:
+        """Count one."""
+        kind = (visible(failure.type, _MAX_NAME_CHARS), visible(failure.error.type, _MAX_NAME_CHARS))
+        if kind in self._counts:
+            self._counts[kind] += 1
+        elif len(self._counts) < _MAX_KINDS:
+            self._counts[kind] = 1
+            self._examples[kind] = f"item {failure.item}: {visible(failure.error.message, _MAX_MESSAGE_CHARS)}"
+        else:
+            self._other += 1
+
+    def lines(self) -> list[str]:
+        """Return a line for each of the most frequent kinds, and one for the rest."""
+        kinds = sorted(self._counts, key=lambda kind: -self._counts[kind])
+        lines = [
+            f"  {self._counts[kind]} x {kind[0]}: {kind[1]}; for example {self._examples[kind]}"
+            for kind in kinds[:_MAX_SHOWN_KINDS]
+        ]
+        rest = self._other + sum(self._counts[kind] for kind in kinds[_MAX_SHOWN_KINDS:])
+        if rest:
+            lines.append(f"  {rest} x other failures")
+        return lines
+
+
+def _failure_line(event: ItemFailed) -> str:
+    place = " in after_children_processed" if event.phase == "after_children" else ""
+    error = event.error
+    return (
+        f"failed: item {event.item} {visible(event.type, _MAX_NAME_CHARS)}{place}: "
+        f"{visible(error.type, _MAX_NAME_CHARS)}: {visible(error.message, _MAX_MESSAGE_CHARS)}"
+    )
+
+
+def _stopping_line(event: RunStopping, running: int) -> str:
+    items = "1 running item" if running == 1 else f"{running} running items"
+    verb = "cancelling" if event.cancelling else "waiting for"
+    return f"stopping: {visible(event.reason, _MAX_MESSAGE_CHARS)}; {verb} {items}"
+
+
+def _progress_line(view: RunView, now: float) -> str:
+    counts = view.counts
+    parts = [
+        f"{counts.completed}/{counts.enqueued} done",
+        _rate(view.rate(now)),
+        f"{view.queued} queued",
+        f"{counts.failed} failed",
+        f"{_duration(view.elapsed_s(now))} elapsed",
+    ]
+    if view.state == "stopping":
+        parts.append(f"stopping, {len(view.running)} running")
+    elif (remaining_s := _remaining_s(view, now)) is not None:
+        parts.append(f"eta {_duration(remaining_s)}")
+    return ", ".join(parts)
+
+
+def _remaining_s(view: RunView, now: float) -> float | None:
+    """Return how long the run will still take; None while items are found as fast as they are done, or faster."""
+    gain = view.rate(now) - view.rate(now, "enqueued")
+    outstanding = view.counts.outstanding
+    return outstanding / gain if gain > 0 and outstanding > 0 else None
+
+
+def _summary_lines(result: RunResult, failures: _FailureTally) -> list[str]:
+    counts = result.counts
+    head = [f"{counts.completed}/{counts.enqueued} done", f"{counts.failed} failed"]
+    if counts.outstanding:
+        head.append(f"{counts.outstanding} outstanding")
+    if counts.deduplicated:
+        head.append(f"{counts.deduplicated} dropped as known")
+    head.append(f"{_duration(result.elapsed_s)} elapsed")
+    if result.elapsed_s > 0:
+        head.append(_rate(counts.completed / result.elapsed_s))
+    reason = f" ({visible(result.stop_reason, _MAX_MESSAGE_CHARS)})" if result.stop_reason else ""
+    lines = [f"run {result.status}{reason}: {', '.join(head)}"]
+    lines += [
+        f"  {visible(name, _MAX_NAME_CHARS)}: {of_type.completed}/{of_type.enqueued} done, {of_type.failed} failed"
+        for name, of_type in result.counts_by_type.items()
+    ]
+    failed = failures.lines()
+    if failed:
+        lines += ["failures:", *failed]
+    return lines
+
+
+def _rate(per_second: float) -> str:
+    return f"{per_second * 60:.1f}/min" if 0 < per_second < 0.1 else f"{per_second:.1f}/s"
+
+
+def _duration(seconds: float) -> str:
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"

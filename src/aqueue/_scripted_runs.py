@@ -1,0 +1,234 @@
+"""Runs that nobody ran: legal streams of events, small and large, for the suite that reporters must pass."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from msgspec import Raw
+
+from aqueue.events import (
+    ErrorInfo,
+    Event,
+    ItemChildrenFailed,
+    ItemChildrenProcessed,
+    ItemCompleted,
+    ItemDescribed,
+    ItemEnqueued,
+    ItemFailed,
+    ItemInterrupted,
+    ItemReopened,
+    ItemRetryScheduled,
+    ItemStarted,
+    ReporterFailed,
+    RunFinished,
+    RunResumed,
+    RunStarted,
+    RunStatus,
+    RunStopping,
+)
+from aqueue.view import RunView
+
+
+class EventOfTheFuture(Event, frozen=True, gc=False, tag="item.dreamt"):
+    """One that no aqueue has yet."""
+
+    item: int
+
+
+class Script:
+    """Writes the events of a run that nobody ran."""
+
+    def __init__(self, num_workers: int = 3) -> None:
+        self.events: list[Event] = []
+        self._at = 1_700_000_000.0
+        self._items = 0
+        self._num_workers = num_workers
+        self.begin(RunStarted)
+
+    def add(self, cls: type[Event], **fields: Any) -> None:
+        """Append an event."""
+        self._at += 0.01
+        self.events.append(cls(seq=len(self.events) + 1, at=self._at, **fields))
+
+    def wait(self, seconds: float) -> None:
+        """Let time pass."""
+        self._at += seconds
+
+    def begin(self, cls: type[RunStarted], host: str = "host") -> None:
+        """Start or resume."""
+        self.add(
+            cls,
+            run_id="3b1f",
+            schema_version=1,
+            aqueue_version="1.0",
+            num_workers=self._num_workers,
+            queue_type_name="queue",
+            pid=1234,
+            host=host,
+        )
+
+    def enqueue(self, type: str = "module:Page", parent: int = 0, **fields: Any) -> int:
+        """Announce an item and return its number."""
+        self._items += 1
+        self.add(ItemEnqueued, item=self._items, parent=parent, type=type, **fields)
+        return self._items
+
+    def start(self, item: int, type: str = "module:Page", worker: int = 1, **fields: Any) -> None:
+        """Start it."""
+        self.add(ItemStarted, item=item, type=type, worker=worker, **fields)
+
+    def complete(self, item: int, worker: int = 1, **fields: Any) -> None:
+        """Complete it."""
+        self.add(ItemCompleted, item=item, worker=worker, duration_s=0.25, **fields)
+
+    def fail(self, item: int, error: ErrorInfo, type: str = "module:Page", worker: int = 1, **fields: Any) -> None:
+        """Let it fail."""
+        self.add(ItemFailed, item=item, type=type, worker=worker, duration_s=0.25, error=error, **fields)
+
+    def finish(self, status: RunStatus) -> list[Event]:
+        """End the run and return its events."""
+        view = RunView()
+        view.apply(self.events)
+        self.add(RunFinished, status=status, counts=view.counts)
+        return self.events
+
+
+_ERROR = ErrorInfo("module:Boom", "it broke", "Traceback (most recent call last):\n  …\nBoom: it broke\n")
+
+
+def completed(items: int) -> list[Event]:
+    """Return a run in which `items` items complete."""
+    script = Script()
+    for item in [script.enqueue(track_overall=True) for _ in range(items)]:
+        script.start(item)
+        script.add(ItemDescribed, item=item, worker=1, text=f"page {item}")
+        script.complete(item)
+    return script.finish("completed")
+
+
+def every_event_type() -> list[Event]:
+    """Return a run with every type of event in it, and every field set in one of them."""
+    script = Script()
+    folder, parent, child = "module:Folder", script.enqueue("module:Folder", key="k", payload=Raw(b'{"url":"/"}')), 0
+    script.start(parent, folder, worker=2)
+    script.add(ItemDescribed, item=parent, worker=2, text="listing")
+    child = script.enqueue(parent=parent, track_overall=True)
+    failing = script.enqueue(parent=parent)
+    script.complete(parent, worker=2, deduplicated=3, result=Raw(b"[1,2]"), payload=Raw(b'{"url":"/","n":1}'))
+    script.start(child)
+    script.add(ItemRetryScheduled, item=child, worker=1, error=_ERROR, due=1_700_000_001.0)
+    script.start(child, attempt=2)
+    script.complete(child, attempt=2)
+    script.add(ItemChildrenProcessed, item=child, type="module:Page", result=Raw(b'"x"'))
+    script.start(failing, worker=3)
+    script.fail(failing, _ERROR, worker=3, deduplicated=1)
+    script.add(ItemChildrenFailed, item=parent, type=folder)
+    script.add(ReporterFailed, reporter="module:Other", error=_ERROR)
+    script.add(RunStopping, reason="SIGINT")
+    script.finish("failed")
+    script.wait(3_600)
+    script.begin(RunResumed)
+    script.add(ItemReopened, item=parent, type=folder)
+    running = script.enqueue()
+    script.start(running, worker=1)
+    hook = script.enqueue(folder)
+    script.start(hook, folder, worker=2)
+    script.complete(hook, worker=2)
+    script.start(hook, folder, worker=2, phase="after_children")
+    script.add(RunStopping, reason="SIGINT again", cancelling=True)
+    script.add(ItemInterrupted, item=running, reason="crash")
+    script.fail(hook, _ERROR, folder, worker=2, phase="after_children")
+    return script.finish("interrupted")
+
+
+def interrupted() -> list[Event]:
+    """Return a run that is stopped, then cancelled."""
+    script = Script()
+    items = [script.enqueue() for _ in range(10)]
+    for worker in (1, 2, 3):
+        script.start(items[worker], worker=worker)
+    script.add(RunStopping, reason="SIGINT")
+    script.complete(items[1], worker=1)
+    script.wait(5)
+    script.add(RunStopping, reason="SIGINT again", cancelling=True)
+    for worker in (2, 3):
+        script.add(ItemInterrupted, item=items[worker])
+    return script.finish("interrupted")
+
+
+def with_failures(count: int) -> list[Event]:
+    """Return a run of items that all fail, each with a type of error of its own."""
+    script = Script()
+    for number in range(count):
+        item = script.enqueue()
+        script.start(item)
+        script.fail(item, ErrorInfo(f"module:Error{number}", f"number {number}", "Traceback …"))
+    return script.finish("failed")
+
+
+def resumed() -> list[Event]:
+    """Return a run that a second process continues two hours after the first one was killed."""
+    script = Script()
+    items = [script.enqueue() for _ in range(5)]
+    script.start(items[0])
+    script.complete(items[0])
+    script.start(items[1])
+    script.wait(7_200)
+    script.begin(RunResumed)
+    script.add(ItemInterrupted, item=items[1], reason="crash")
+    for item in items[1:]:
+        script.start(item)
+        script.complete(item)
+    return script.finish("completed")
+
+
+def with_workers(count: int) -> list[Event]:
+    """Return a run in which `count` workers are busy at once."""
+    script = Script(num_workers=count)
+    workers = range(1, count + 1)
+    items = [script.enqueue() for _ in workers]
+    for worker, item in zip(workers, items, strict=True):
+        script.start(item, worker=worker)
+        script.add(ItemDescribed, item=item, worker=worker, text=f"page {item}")
+    for worker, item in zip(workers, items, strict=True):
+        script.complete(item, worker=worker)
+    return script.finish("completed")
+
+
+def with_an_event_of_the_future() -> list[Event]:
+    """Return a run with an event of a type that readers do not know."""
+    script = Script()
+    script.add(EventOfTheFuture, item=1)
+    return script.finish("completed")
+
+
+def with_types(names: Sequence[str]) -> list[Event]:
+    """Return a run with one item of each of these types."""
+    script = Script()
+    for number, name in enumerate(names):
+        item = script.enqueue(name, track_overall=number % 2 == 0)
+        script.start(item, name)
+        script.complete(item)
+    return script.finish("completed")
+
+
+def saying(text: str) -> list[Event]:
+    """Return a run in which every field that holds a person's or a program's text holds `text`."""
+    script = Script()
+    error = ErrorInfo(text, text, text)
+    script.wait(60)
+    for item in [script.enqueue(text, key=text, track_overall=True) for _ in range(3)]:
+        script.start(item, text)
+        script.add(ItemDescribed, item=item, worker=1, text=text)
+        # A display draws the running item only if time passes.
+        script.wait(60)
+        script.add(ItemRetryScheduled, item=item, worker=1, error=error, due=1_700_000_001.0)
+        script.start(item, text, attempt=2)
+        script.fail(item, error, text)
+        script.add(ItemChildrenFailed, item=item, type=text)
+    script.add(ReporterFailed, reporter=text, error=error)
+    script.add(RunStopping, reason=text)
+    script.finish("failed")
+    script.wait(60)
+    script.begin(RunResumed, host=text)
+    script.add(RunStopping, reason=text)
+    return script.finish("interrupted")

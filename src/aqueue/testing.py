@@ -1,0 +1,395 @@
+"""For tests: `EventRecorder`, a reporter that keeps what happened, and `ReporterSuite`, which any reporter must pass."""
+
+import io
+import sys
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import ClassVar, TypeVar
+from unittest import SkipTest
+
+from aqueue._scripted_runs import (
+    completed,
+    every_event_type,
+    interrupted,
+    resumed,
+    saying,
+    with_an_event_of_the_future,
+    with_failures,
+    with_types,
+    with_workers,
+)
+from aqueue.events import Event, ItemFailed, RunStarted
+from aqueue.reporting import Reporter, RunInfo
+from aqueue.result import MAX_LISTED_FAILURES, RunResult
+from aqueue.view import RunView
+
+__all__ = ["EventRecorder", "ReporterSuite", "replay"]
+
+E = TypeVar("E", bound=Event)
+
+_PATIENCE_S = 60.0
+"""How long a reporter may take for one of the suite's runs, seconds."""
+
+
+class EventRecorder:
+    """A reporter that keeps all it is told, for a test to look at once the run is over.
+
+    Attributes:
+        run: what it was told when it was opened; None before.
+        events: all events, in order.
+        calls: the names of the calls to it, in order: ``open``, ``handle``, …, ``close``.
+        result: what it was told when it was closed; None before.
+    """
+
+    uses_terminal = False
+
+    def __init__(self) -> None:
+        self.run: RunInfo | None = None
+        self.events: list[Event] = []
+        self.calls: list[str] = []
+        self.result: RunResult | None = None
+
+    def open(self, run: RunInfo) -> None:
+        """Keep `run`."""
+        self.calls.append("open")
+        self.run = run
+
+    def handle(self, events: Sequence[Event], view: RunView) -> None:
+        """Keep `events`."""
+        self.calls.append("handle")
+        self.events.extend(events)
+
+    def close(self, result: RunResult) -> None:
+        """Keep `result`."""
+        self.calls.append("close")
+        self.result = result
+
+    def of(self, cls: type[E]) -> list[E]:
+        """Return the events of one type, in order: ``recorder.of(ItemCompleted)``."""
+        return [event for event in self.events if isinstance(event, cls)]
+
+
+def replay(events: Sequence[Event], reporter: Reporter, *, batch_size: int = 100) -> RunResult:
+    """Give `reporter` a whole run, from `open` to `close`, in the calling thread.
+
+    Parameters:
+        events: the events of a run, from its first.
+        reporter: gets them in batches, and an empty one after each, as when the engine lets a clock tick.
+        batch_size: how many events make a batch, at least 1.
+
+    Returns:
+        The result that the reporter was given, folded from the events.
+    """
+    view = RunView()
+    reporter.open(_info(events))
+    for start in range(0, len(events), batch_size):
+        batch = events[start : start + batch_size]
+        view.apply(batch)
+        reporter.handle(batch, view)
+        reporter.handle((), view)
+    result = _result(events, view)
+    reporter.close(result)
+    return result
+
+
+def _info(events: Sequence[Event]) -> RunInfo:
+    for event in events:
+        if isinstance(event, RunStarted):
+            return RunInfo(event.run_id, event.num_workers, event.queue_type_name, event.at)
+    return RunInfo("r", 1, "queue", 1_700_000_000.0)
+
+
+def _result(events: Sequence[Event], view: RunView) -> RunResult:
+    failures = [event for event in events if isinstance(event, ItemFailed)]
+    return RunResult(
+        view.run_id,
+        view.status or "interrupted",
+        view.counts,
+        {name: of_type.counts for name, of_type in view.types.items()},
+        view.elapsed_s(view.at),
+        tuple(failures[:MAX_LISTED_FAILURES]),
+        stop_reason=view.stop_reason,
+    )
+
+
+class ReporterSuite:
+    """What every reporter must stand. Write a subclass, whose name begins with ``Test``, and let pytest run it.
+
+    For example::
+
+        class TestMyReporter(ReporterSuite):
+            def make_reporter(self):
+                return MyReporter()
+
+    Where the suite can see what the reporter writes (see `output`), it looks at that, too.
+
+    Class attributes:
+        writes_to_stdout: whether writing to stdout is what the reporter is for. Default False.
+        output_depends_on_batches: whether what it writes depends on how the events are cut into batches, as for a
+            display, which may skip to the newest state. Default True.
+    """
+
+    writes_to_stdout: ClassVar[bool] = False
+    output_depends_on_batches: ClassVar[bool] = True
+
+    def make_reporter(self) -> Reporter:
+        """Return a new reporter that was not opened. Subclasses must override it."""
+        raise NotImplementedError(f"{type(self).__qualname__} must define make_reporter(self)")
+
+    def output(self) -> bytes | None:
+        """Return all that the reporter made last has written, after its `close`; None if that can't be seen."""
+        return None
+
+    def _report(self, events: Sequence[Event], batch_size: int = 100) -> None:
+        reporter = self.make_reporter()
+        _call_in_thread(lambda: replay(events, reporter, batch_size=batch_size))
+
+    def test_is_a_reporter(self) -> None:
+        """It has the attributes of the protocol, and says whether it uses the terminal before it is opened."""
+        reporter = self.make_reporter()
+        assert isinstance(reporter, Reporter), f"{reporter!r} lacks open, handle, close or uses_terminal"
+        assert isinstance(reporter.uses_terminal, bool), f"uses_terminal is {reporter.uses_terminal!r}, not a bool"
+
+    def test_can_put_its_terminal_back(self) -> None:
+        """One that uses the terminal has release_terminal, which may be called at any time."""
+        reporter = self.make_reporter()
+        if not reporter.uses_terminal:
+            raise SkipTest("it does not use the terminal")
+        release: Callable[[], None] = getattr(reporter, "release_terminal")  # noqa: B009  # not in Reporter
+        events = every_event_type()
+        view = RunView()
+        view.apply(events)
+
+        def report() -> None:
+            release()
+            reporter.open(_info(events))
+            reporter.handle(events, view)
+            release()
+            release()
+            reporter.close(_result(events, view))
+            release()
+
+        before = _streams()
+        _call_in_thread(report)
+        assert _streams() == before, "it did not put sys.stdout or sys.stderr back"
+
+    def test_takes_no_event_at_all(self) -> None:
+        """A run that comes to nothing is opened and closed."""
+        self._report([])
+
+    def test_takes_empty_batches(self) -> None:
+        """It is called without events so that a clock can tick, also before the first event."""
+        reporter = self.make_reporter()
+        view = RunView()
+        events = completed(3)
+
+        def report() -> None:
+            reporter.open(_info(events))
+            for _ in range(3):
+                reporter.handle([], view)
+            view.apply(events)
+            reporter.handle(events, view)
+            for _ in range(3):
+                reporter.handle([], view)
+            reporter.close(_result(events, view))
+
+        _call_in_thread(report)
+
+    def test_takes_every_event_type(self) -> None:
+        """Each type of event that there is, with each of its fields set."""
+        self._report(every_event_type(), batch_size=1)
+
+    def test_skips_event_types_that_it_does_not_know(self) -> None:
+        """A later aqueue may have more of them."""
+        self._report(with_an_event_of_the_future())
+
+    def test_takes_a_run_without_items(self) -> None:
+        """A run may have nothing to do."""
+        self._report(completed(0))
+
+    def test_takes_ten_thousand_events_at_once(self) -> None:
+        """A batch may be long."""
+        self._report(completed(2_500), batch_size=100_000)
+
+    def test_takes_an_interrupted_run(self) -> None:
+        """A run may be stopped, then cancelled, with items outstanding."""
+        self._report(interrupted())
+
+    def test_takes_a_run_that_was_cut_off(self) -> None:
+        """A reporter may be closed in the middle of a run."""
+        for end in (1, 2, 3, 5, 8):
+            self._report(every_event_type()[:end])
+
+    def test_takes_a_run_with_many_failures(self) -> None:
+        """Failures may be many, and each of a kind of its own."""
+        self._report(with_failures(1_200))
+
+    def test_takes_a_resumed_run(self) -> None:
+        """A run may be continued by another process, hours later."""
+        self._report(resumed())
+
+    def test_takes_two_hundred_workers(self) -> None:
+        """There may be more workers than a terminal has rows."""
+        self._report(with_workers(200), batch_size=50)
+
+    def test_takes_thirty_item_types(self) -> None:
+        """There may be more item types than a terminal has rows."""
+        self._report(with_types([f"module_{number}:Type{number}" for number in range(30)]))
+
+    def test_takes_odd_item_types(self) -> None:
+        """A type's name need not look like module:qualname."""
+        self._report(with_types(["", " ", "x", "a:b:c", ":", "<locals>", "m:f.<locals>.C", "類:型", "e" * 5_000]))
+
+    def test_takes_hostile_text(self) -> None:
+        """Text from items, wherever it stands, neither breaks it nor gets to a terminal or a log as it is."""
+        for text in HOSTILE_TEXTS:
+            self._report(saying(text), batch_size=3)
+            _check_output(self.output(), text)
+
+    def test_does_not_change_the_view(self) -> None:
+        """The view is shared between reporters."""
+        reporter = self.make_reporter()
+        view, twin = RunView(), RunView()
+        events = every_event_type()
+        changed_after: list[Event] = []
+
+        def report() -> None:
+            reporter.open(_info(events))
+            for event in events:
+                view.apply([event])
+                twin.apply([event])
+                reporter.handle([event], view)
+                if view != twin and not changed_after:
+                    changed_after.append(event)
+            reporter.close(_result(events, view))
+
+        _call_in_thread(report)
+        assert not changed_after, f"it changed the view when it handled {changed_after[0]!r}"
+
+    def test_does_not_change_the_events(self) -> None:
+        """A batch is shared between reporters."""
+        reporter = self.make_reporter()
+        batch = every_event_type()
+        before = list(batch)
+        view = RunView()
+        view.apply(batch)
+
+        def report() -> None:
+            reporter.open(_info(batch))
+            reporter.handle(batch, view)
+            reporter.close(_result(batch, view))
+
+        _call_in_thread(report)
+        assert batch == before, "it changed the list of events"
+
+    def test_puts_the_standard_streams_back(self) -> None:
+        """After a run, sys.stdout, sys.stderr and their write are what they were."""
+        reporter = self.make_reporter()
+        before = _streams()
+        _call_in_thread(lambda: replay(every_event_type(), reporter))
+        assert _streams() == before, "it did not put sys.stdout or sys.stderr back"
+
+    def test_leaves_no_thread_running(self) -> None:
+        """Threads that it starts have ended when it is closed."""
+        reporter = self.make_reporter()
+        before = set(threading.enumerate())
+        _call_in_thread(lambda: replay(every_event_type(), reporter))
+        left = set(threading.enumerate()) - before
+        assert not left, f"it left running: {left}"
+
+    def test_keeps_off_stdout(self) -> None:
+        """Stdout belongs to the program, unless it is what the reporter writes to."""
+        if self.writes_to_stdout:
+            raise SkipTest("writing to stdout is what it is for")
+        reporter = self.make_reporter()
+        with _captured_stdout() as written:
+            _call_in_thread(lambda: replay(every_event_type(), reporter))
+        assert not written.getvalue(), f"it wrote to stdout: {written.getvalue()[:200]!r}"
+
+    def test_can_be_made_again(self) -> None:
+        """A program may run several runs, one after the other, each with a reporter of its own."""
+        for _ in range(3):
+            self._report(completed(5))
+
+    def test_writes_the_same_in_batches_of_any_size(self) -> None:
+        """What a log holds does not depend on how the events came."""
+        if self.output_depends_on_batches:
+            raise SkipTest("what it writes depends on the batches")
+        outputs = []
+        for batch_size in (1, 7, 100_000):
+            self._report(every_event_type(), batch_size)
+            outputs.append(self.output())
+        assert outputs[0] is not None, "output() must be overridden where output_depends_on_batches is False"
+        assert outputs[0] == outputs[1] == outputs[2], "what it wrote depends on how the events were cut into batches"
+
+
+def _call_in_thread(call: Callable[[], object]) -> None:
+    """Call in a thread of its own, as the engine calls reporters, and raise here what it raises."""
+    raised: list[BaseException] = []
+
+    def run() -> None:
+        try:
+            call()
+        except BaseException as error:  # it is raised again below, in the test's thread
+            raised.append(error)
+
+    thread = threading.Thread(target=run, name="reporter suite", daemon=True)
+    thread.start()
+    thread.join(_PATIENCE_S)
+    assert not thread.is_alive(), f"the reporter has not returned for {_PATIENCE_S:.0f} s"
+    if raised:
+        raise raised[0]
+
+
+def _streams() -> list[object]:
+    return [sys.stdout, sys.stderr, *(getattr(stream, "write", None) for stream in (sys.stdout, sys.stderr))]
+
+
+@contextmanager
+def _captured_stdout() -> Iterator[io.StringIO]:
+    before = sys.stdout
+    sys.stdout = written = io.StringIO()
+    try:
+        yield written
+    finally:
+        sys.stdout = before
+
+
+HOSTILE_TEXTS = (
+    "\x1b[7;5;31;47mred",
+    "\x1b[2;3H\x1b[9;9Hjumped",
+    "\x1b]52;c;ZXZpbA==\x07",
+    "\x1b]0;title\x1b\\",
+    "\x9b7;5;31;47mred",
+    "\x9d52;c;ZXZpbA==\x9c",
+    "two\nlines\r\nand\rmore\x0b\x0c\x85\u2028\u2029end",
+    "\u202eright to left\u202c\u2066isolate\u2069\u200f\u061c",
+    "[/red][bold]markup[/] \\[link=x]",
+    "%s %d {0} {name}",
+    "lone \ud800 surrogate \udfff",
+    "\x00\x07\x08\x7f",
+    "\U000e0041\U000e0042tags \ufeff\u00ad",
+    "wide 漢字 👩\u200d👩\u200d👧 e\u0301\u0302",
+    "long " * 200_000,
+    "",
+)
+
+# None of these may reach a terminal or a log. A reporter's own sequences are other ones.
+_FORBIDDEN = tuple(
+    text.encode()
+    for text in (
+        "\x1b[7;5;31;47m", "\x1b[9;9H", "\x1b]52", "\x1b]0;title", "\x00", "\x08", "\x0b", "\x0c", "\x7f",
+        *map(chr, range(0x80, 0xA0)), "\u2028", "\u2029", "\u202e", "\u2066", "\u2069", "\u200f", "\u061c",
+        "\U000e0041", "\ufeff", "\u00ad",
+    )
+)  # fmt: skip
+
+
+def _check_output(output: bytes | None, text: str) -> None:
+    if output is None:
+        return
+    is_ascii = output.isascii()
+    for sequence in _FORBIDDEN:
+        if sequence.isascii() or not is_ascii:
+            assert sequence not in output, f"it wrote {sequence!r} for the text {text[:60]!r}"
