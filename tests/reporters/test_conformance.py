@@ -2,10 +2,12 @@
 
 import io
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from itertools import count
 from pathlib import Path
 
 import pytest
+from rich.console import Console
 
 from aqueue._scripted_runs import completed
 from aqueue.events import ItemCompleted
@@ -13,7 +15,14 @@ from aqueue.reporting import Reporter
 from aqueue.testing import EventRecorder, ReporterSuite, replay
 from aqueue_reporters.jsonl import JsonlReporter
 from aqueue_reporters.plain import PlainReporter
+from aqueue_reporters.rich import RichReporter
 from tests.reporters.pty_stream import PtyStream
+
+
+def _clock() -> Callable[[], float]:
+    """Return a clock on which enough time passes between two calls for every display to be drawn again."""
+    times = count(1_700_000_000, 2)
+    return lambda: float(next(times))
 
 
 class TestEventRecorder(ReporterSuite):
@@ -123,7 +132,7 @@ class TestPlainOnTerminal(_OnTerminal):
 
     def make_reporter(self) -> Reporter:
         """Return one."""
-        return PlainReporter(stream=self.new_terminal().stream)
+        return PlainReporter(stream=self.new_terminal().stream, clock=_clock())
 
 
 class TestPlainOnNarrowTerminal(TestPlainOnTerminal):
@@ -163,3 +172,31 @@ def _bytes(stream: io.TextIOWrapper) -> bytes:
     below = stream.buffer
     assert isinstance(below, io.BytesIO)
     return below.getvalue()
+
+
+class TestRichOnTerminal(_OnTerminal):
+    """The rich reporter, on a terminal."""
+
+    def make_reporter(self) -> Reporter:
+        """Return one."""
+        console = Console(file=self.new_terminal().stream, force_terminal=True, color_system="truecolor")
+        return RichReporter(console=console, clock=_clock())
+
+
+class TestRichOnNarrowTerminal(TestRichOnTerminal):
+    """The rich reporter, on a terminal of ten columns."""
+
+    columns = 10
+
+
+class TestRichOnPipe(ReporterSuite):
+    """The rich reporter, where there is no terminal."""
+
+    def make_reporter(self) -> Reporter:
+        """Return one that writes into memory."""
+        self.stream = io.StringIO()
+        return RichReporter(console=Console(file=self.stream), clock=_clock())
+
+    def output(self) -> bytes:
+        """Return what it wrote."""
+        return self.stream.getvalue().encode()
