@@ -1,6 +1,5 @@
 """Reach into a running event loop from outside: from another thread, or from a signal handler."""
 
-import asyncio
 from collections.abc import Callable
 from contextlib import suppress
 
@@ -18,6 +17,8 @@ def call_soon_in_this_loop() -> CallSoon:
     if trio.lowlevel.in_trio_run():
         call = trio.lowlevel.current_trio_token().run_sync_soon
     else:
+        import asyncio  # a trio program need not load it
+
         call = asyncio.get_running_loop().call_soon_threadsafe
 
     def call_soon(function: Callable[[], object]) -> None:

@@ -1,6 +1,5 @@
 """run_queue and async_run_queue: check the arguments, wire the parts, run, close, and raise what must be raised."""
 
-import asyncio
 import os
 import socket
 import sys
@@ -128,8 +127,7 @@ async def async_run_queue(
 
     Parameters: as for `run_queue`; signals are handled only in the main thread.
 
-    Raises:
-        as `run_queue` does, but for `MisplacedCall`.
+    It raises what `run_queue` raises, but for `MisplacedCall`.
     """
     settings = _check(initial_items, num_workers, queue_type_name, graceful_ctrl_c, reporter, on_error, lifespan)
     return _unwrap(await _run(settings))
@@ -138,9 +136,11 @@ async def async_run_queue(
 def _running_backend() -> str | None:
     if trio.lowlevel.in_trio_run():
         return "trio"
-    with suppress(RuntimeError):
-        asyncio.get_running_loop()
-        return "asyncio"
+    asyncio = sys.modules.get("asyncio")  # a trio program need not load it
+    if asyncio is not None:
+        with suppress(RuntimeError):
+            asyncio.get_running_loop()
+            return "asyncio"
     return None
 
 

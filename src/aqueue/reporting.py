@@ -3,7 +3,6 @@
 import os
 import sys
 from collections.abc import Callable, Sequence
-from importlib.metadata import EntryPoint, entry_points
 from inspect import signature
 from typing import Any, Protocol, cast, runtime_checkable
 
@@ -139,7 +138,9 @@ def _resolve_one(spec: str | Reporter) -> list[Reporter]:
         name = "rich" if _on_capable_terminal() else "plain"
     if spec == "none":
         return []
-    factories: dict[str, EntryPoint] = {point.name: point for point in entry_points(group=ENTRY_POINT_GROUP)}
+    from importlib.metadata import entry_points  # slow to load, and only needed here
+
+    factories = {point.name: point for point in entry_points(group=ENTRY_POINT_GROUP)}
     if name not in factories:
         known = ", ".join(repr(n) for n in ["auto", "none", *sorted(factories)])
         raise InvalidArgument(f"reporter: {visible(spec, 200)!r} is not known; known are {known}")
