@@ -173,6 +173,7 @@ class Engine:
         self.clock = bus.clock
         self.tree = Tree(bus)
         self.classes: dict[type, ItemClass] = {}
+        self._known: dict[tuple[str, bool, bool, bool], ItemClass] = {}
         self.thread = get_ident()
         self.call_soon = call_soon
         self.shared: Any = NO_SHARED
@@ -234,15 +235,11 @@ class Engine:
                 return
 
     def _look_up(self, item: Any) -> ItemClass:
-        cls = look_up_class(item)
+        found = look_up_class(item)
+        # Two classes may look alike (made by one function, say): to every reader they are one.
+        cls = self._known.setdefault((found.type, found.track_overall, found.hook, found.all_done), found)
         # A process on the instance alone says nothing about the next object of that class.
         if hasattr(type(item), "process"):
-            # Two classes may have one name (made in a function, say): they are one type to every reader.
-            twin = next((known for known in self.classes.values() if known.type == cls.type), None)
-            if twin is not None and (twin.hook, twin.all_done, twin.track_overall) == (
-                cls.hook, cls.all_done, cls.track_overall
-            ):
-                cls = twin
             self.classes[type(item)] = cls
         return cls
 
@@ -455,10 +452,16 @@ class Engine:
     @property
     def counts_by_type(self) -> dict[str, Counts]:
         """What the items came to, for each type."""
-        return {
-            cls.type: Counts(cls.enqueued, cls.completed, cls.failed, cls.interrupted)
-            for cls in self.classes.values()
-        }
+        counts: dict[str, Counts] = {}
+        for cls in self._known.values():
+            more = counts.get(cls.type, Counts())
+            counts[cls.type] = Counts(
+                more.enqueued + cls.enqueued,
+                more.completed + cls.completed,
+                more.failed + cls.failed,
+                more.interrupted + cls.interrupted,
+            )
+        return counts
 
     @property
     def status(self) -> RunStatus:
