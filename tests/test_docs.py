@@ -1,0 +1,196 @@
+"""The README and the docs: their code runs, their links lead somewhere, and the reference leaves nothing out.
+
+A ``python`` block is run unless the line before it is ``<!-- not-run: the reason -->``; then it is only compiled. The
+blocks of one page are one program: later ones use what earlier ones defined.
+"""
+
+import ast
+import importlib.metadata
+import inspect
+import os
+import pkgutil
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from itertools import pairwise
+from pathlib import Path
+from types import ModuleType
+
+import msgspec
+import pytest
+from markdown_it import MarkdownIt
+from markdown_it.token import Token
+
+from tests.test_public_api import MODULES
+
+ROOT = Path(__file__).parents[1]
+PAGES = sorted([*ROOT.glob("*.md"), *(page for page in ROOT.glob("docs/**/*.md") if "_build" not in page.parts)])
+REFERENCE = sorted(ROOT.glob("docs/reference/*.md"))
+NOT_RUN = re.compile(r"<!-- not-run: \S.* -->\s*")
+SHELLS = {"sh", "shell", "bash", "console"}
+
+each_module = pytest.mark.parametrize("module", MODULES, ids=lambda module: module.__name__)
+
+
+def page_id(page: Path) -> str:
+    """Name a page in the tests' names."""
+    return str(page.relative_to(ROOT))
+
+
+each_page = pytest.mark.parametrize("page", PAGES, ids=page_id)
+
+
+def parse(page: Path) -> list[Token]:
+    """Return the Markdown tokens of a page."""
+    return MarkdownIt("commonmark").enable("table").parse(page.read_text(encoding="utf-8"))
+
+
+def fences(page: Path) -> Iterator[tuple[Token, bool]]:
+    """Yield each code block of a page, and whether it is marked as not to be run."""
+    previous = None
+    for token in parse(page):
+        if token.type == "fence":
+            marked = previous is not None and previous.type == "html_block" and NOT_RUN.fullmatch(previous.content)
+            yield token, bool(marked)
+        previous = token
+
+
+def first_line(token: Token) -> int:
+    """Return the number, from 0, of the line on which a block's code begins."""
+    assert token.map is not None
+    return token.map[0] + 1
+
+
+def program(page: Path) -> str:
+    """Return the page's code that is to be run, each line where the page has it, so that a traceback is true of both."""
+    lines: list[str] = []
+    for token, not_run in fences(page):
+        if token.info == "python" and not not_run:
+            lines += [""] * (first_line(token) - len(lines)) + token.content.splitlines()
+    return "\n".join(lines)
+
+
+@pytest.mark.parametrize("page", [page for page in PAGES if program(page)], ids=page_id)
+def test_code_on_the_page_runs(page: Path, tmp_path: Path) -> None:
+    """What a reader copies from the page works, in an empty folder, block after block."""
+    script = tmp_path / f"{page.stem}.py"
+    script.write_text(program(page) + "\n", encoding="utf-8")
+    folder = tmp_path / "empty"
+    folder.mkdir()
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("AQUEUE_")}
+    done = subprocess.run(
+        [sys.executable, "-W", "error", script],
+        cwd=folder,
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert done.returncode == 0, f"{page}:\n{done.stdout}\n{done.stderr}"
+
+
+@each_page
+def test_code_that_is_not_run_compiles(page: Path) -> None:
+    """A block that can't be run here is Python all the same."""
+    for token, not_run in fences(page):
+        if token.info == "python" and not_run:
+            source = "\n" * first_line(token) + token.content
+            compile(source, page, "exec", flags=ast.PyCF_ALLOW_TOP_LEVEL_AWAIT, dont_inherit=True)
+
+
+@each_page
+def test_code_blocks_say_what_they_are(page: Path) -> None:
+    """No Python hides from these tests behind another spelling, or none, of its language."""
+    known = {"python", "json", "text", "toml", *SHELLS}
+    unknown = [
+        (first_line(token), token.info)
+        for token, _ in fences(page)
+        if token.info not in known and not token.info.startswith("{")
+    ]
+    assert unknown == []
+
+
+@each_page
+def test_make_targets_exist(page: Path) -> None:
+    """Every `make` command that a page tells the reader to type has its target."""
+    code = [token.content for token, _ in fences(page) if token.info in SHELLS]
+    code += [child.content for token in parse(page) for child in token.children or [] if child.type == "code_inline"]
+    named = {target for text in code for target in re.findall(r"\bmake ([a-z][a-z-]*)", text)}
+    targets = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE))
+    assert named - targets == set()
+
+
+def anchors(page: Path) -> set[str]:
+    """Return the anchors that the headings of a page get."""
+    tokens = parse(page)
+    headings = [after.content for token, after in pairwise(tokens) if token.type == "heading_open"]
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+@each_page
+def test_links_lead_somewhere(page: Path) -> None:
+    """Each link and picture within the project names a file that exists, and a heading in it."""
+    dead = []
+    for child in (child for token in parse(page) for child in token.children or []):
+        target = str(child.attrs.get("href", child.attrs.get("src", "")))
+        if not target or re.match(r"[a-z]+:", target):
+            continue
+        path, _, anchor = target.partition("#")
+        file = (page.parent / path).resolve() if path else page
+        if not file.exists() or (anchor and anchor not in anchors(file)):
+            dead.append(target)
+    assert dead == []
+
+
+def documented_objects() -> list[object]:
+    """Return what the reference's directives name: a module stands for all that it exports."""
+    objects: list[object] = []
+    for page in REFERENCE:
+        for name in re.findall(r"^\.\. auto\w+:: (\S+)", page.read_text(encoding="utf-8"), re.MULTILINE):
+            value = pkgutil.resolve_name(name)
+            objects += [getattr(value, n) for n in value.__all__] if inspect.ismodule(value) else [value]
+    return objects
+
+
+@each_module
+def test_every_public_name_is_in_the_reference(module: ModuleType) -> None:
+    """The reference has each public name: by a directive for it, or for a whole module that exports it."""
+    documented = documented_objects()
+    names = getattr(module, "__all__", [])
+    assert [name for name in names if not any(getattr(module, name) is value for value in documented)] == []
+
+
+@each_module
+def test_every_field_is_documented(module: ModuleType) -> None:
+    """The docstring of each public record describes each of its fields, in their order, and no others."""
+    for value in vars(module).values():
+        if not (inspect.isclass(value) and issubclass(value, msgspec.Struct)) or value.__name__.startswith("_"):
+            continue
+        own = [field for field in value.__struct_fields__ if field in value.__annotations__]
+        section = re.search(r"^Attributes:\n((?:(?:    .*)?\n?)*)", inspect.cleandoc(value.__doc__ or ""), re.MULTILINE)
+        documented = re.findall(r"^    (\w[\w, ]*):", section[1] if section else "", re.MULTILINE)
+        assert [name.strip() for names in documented for name in names.split(",")] == own, value
+
+
+def test_every_environment_variable_is_in_the_reference() -> None:
+    """Whatever the code reads from an AQUEUE_… variable, the reference names it."""
+    reference = "".join(page.read_text(encoding="utf-8") for page in REFERENCE)
+    sources = [*ROOT.glob("src/**/*.py"), *ROOT.glob("reporters/**/*.py")]
+    named = {
+        name for source in sources for name in re.findall(r"\bAQUEUE_[A-Z_]+\b", source.read_text(encoding="utf-8"))
+    }
+    assert named
+    assert {name for name in named if name not in reference} == set()
+
+
+def test_every_reporter_is_in_the_reference() -> None:
+    """Each reporter that comes with aqueue has its name and its class in the reference."""
+    reference = "".join(page.read_text(encoding="utf-8") for page in REFERENCE)
+    points = [
+        point
+        for point in importlib.metadata.entry_points(group="aqueue.reporters")
+        if point.dist is not None and point.dist.name == "aqueue"
+    ]
+    assert points
+    assert [p.name for p in points if f'"{p.name}"' not in reference or f":: {p.module}" not in reference] == []
