@@ -72,6 +72,8 @@ class File(Item):
         self.path = path
 
     async def process(self, enqueue: EnqueueFn, set_desc: SetDescFn) -> tuple[str, str]:
+        shown_path = unquote(urlsplit(self.url).path)
+        set_desc(f"{readable(0):>8}  {shown_path}")
         digest = hashlib.sha256()
         async with get(self.url) as response:
             with whole_file(self.path) as file:
@@ -79,7 +81,7 @@ class File(Item):
                     # Not in a thread: the page cache takes 64 kB in less time than it takes to wake one.
                     file.write(chunk)
                     digest.update(chunk)
-                    set_desc(f"{readable(file.tell()):>8}  {unquote(urlsplit(self.url).path)}")
+                    set_desc(f"{readable(file.tell()):>8}  {shown_path}")
         return listed_name(self.path), digest.hexdigest()
 
 

@@ -16,9 +16,11 @@ from urllib.parse import quote
 # What is installed beside the library can be of any size, and bytecode may be written while we read.
 EXCLUDE = ("site-packages", "dist-packages", "__pycache__")
 
-# `python -m http.server`, ended by the end of its standard input, which comes even if this process is killed.
+# `python -m http.server`, ended by the end of its standard input, which comes even if this process is killed, and with
+# room for many connections at once: of more than five that wait to be accepted, Linux loses some.
 _SERVER = """
-import os, runpy, sys, threading
+import os, runpy, socketserver, sys, threading
+socketserver.TCPServer.request_queue_size = 1000
 threading.Thread(target=lambda: (sys.stdin.read(), os._exit(0)), daemon=True).start()
 runpy.run_module("http.server", run_name="__main__", alter_sys=True)
 """

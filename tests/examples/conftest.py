@@ -4,7 +4,9 @@ import importlib.util
 import os
 import subprocess
 import sys
+import termios
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from types import ModuleType
 
@@ -32,13 +34,25 @@ def load(name: str) -> ModuleType:
 
 
 @pytest.fixture
-def start_example(tmp_path: Path) -> Start:
-    """Return a function that starts an example with arguments, in an empty folder; its temporary files go there too."""
+def folder(tmp_path: Path) -> Path:
+    """Return the empty folder in which examples are started."""
     folder = tmp_path / "cwd"
     folder.mkdir()
+    return folder
+
+
+@pytest.fixture
+def environment(folder: Path) -> dict[str, str]:
+    """Return the environment of examples: no proxy, no chosen reporter, temporary files in their folder."""
     environment = {name: value for name, value in os.environ.items() if not name.lower().endswith("_proxy")}
-    environment.pop("AQUEUE_REPORTER", None)
-    environment["TMPDIR"] = str(folder)
+    for name in ("AQUEUE_REPORTER", "NO_COLOR", "FORCE_COLOR", "COLUMNS", "LINES"):
+        environment.pop(name, None)
+    return environment | {"TMPDIR": str(folder), "TERM": "xterm-256color"}
+
+
+@pytest.fixture
+def start_example(folder: Path, environment: dict[str, str]) -> Start:
+    """Return a function that starts an example with arguments."""
 
     def start(name: str, *arguments: str | Path) -> "subprocess.Popen[str]":
         return subprocess.Popen(
@@ -66,5 +80,31 @@ def run_example(start_example: Start) -> Run:
                 process.kill()
                 raise
             return subprocess.CompletedProcess(process.args, process.returncode, stdout, stderr)
+
+    return run
+
+
+@pytest.fixture
+def run_example_on_terminal(folder: Path, environment: dict[str, str]) -> Callable[[str], tuple[int, bytes]]:
+    """Return a function that runs an example on a pseudo-terminal, and returns its exit code and all that it wrote."""
+
+    def run(name: str) -> tuple[int, bytes]:
+        terminal, its_end = os.openpty()
+        termios.tcsetwinsize(its_end, (50, 200))
+        output = b""
+        with subprocess.Popen(
+            [sys.executable, EXAMPLES / name],
+            stdin=its_end,
+            stdout=its_end,
+            stderr=its_end,
+            cwd=folder,
+            env=environment,
+        ) as process:
+            os.close(its_end)
+            with suppress(OSError):  # EIO: the other end was closed
+                while part := os.read(terminal, 65536):
+                    output += part
+            os.close(terminal)
+        return process.returncode, output
 
     return run

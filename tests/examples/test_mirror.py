@@ -17,6 +17,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from urllib.parse import quote
 
+import pyte
 import pytest
 
 from tests.examples.conftest import Run, Start, load
@@ -198,6 +199,23 @@ def test_the_standard_library_is_mirrored_and_proven(tmp_path: Path, run_example
     files = sum(digest is not None for digest in expected.values())
     assert f" matches the source folder: {files} files, {len(expected) - files + 1} directories, " in done.stdout
     assert len(done.stdout.splitlines()) == 1
+
+
+def test_the_demo_is_live_on_a_terminal(run_example_on_terminal: Callable[[str], tuple[int, bytes]]) -> None:
+    """As `make demo` runs it: the panels are drawn while it runs, the cursor is put back, and the proof stands last."""
+    returncode, output = run_example_on_terminal("mirror.py")
+    assert returncode == 0, output
+    screen = pyte.Screen(200, 50)
+    stream = pyte.ByteStream(screen)
+    shown = set()
+    for part in output.splitlines(keepends=True):
+        stream.feed(part)
+        shown |= {title for title in ("Worker Status", "Queue Stats", "Overall Progress") if title in part.decode()}
+    assert shown == {"Worker Status", "Queue Stats", "Overall Progress"}
+    lines = [line.rstrip() for line in screen.display if line.strip()]
+    assert " matches the source folder: " in lines[-1]
+    assert not any("Worker Status" in line for line in lines)
+    assert not screen.cursor.hidden
 
 
 def test_a_copy_that_differs_is_found_out(source: Path, tmp_path: Path) -> None:
