@@ -13,6 +13,7 @@ from aqueue_reporters._pen import Pen, amount, clock, per_second, short_names
 __all__ = ["Panels"]
 
 _MIN_BOXED_ROWS: Final = 12
+_MIN_CELLS: Final = 30
 _MAX_STACKED_CELLS: Final = 100
 _MIN_SIDE_BY_SIDE_CELLS: Final = 130
 _MAX_BAR_CELLS: Final = 40
@@ -61,7 +62,7 @@ class Panels:
         height = max(rows - 1 - rows // 8, 1)
         stopping = self._stopping(view, min(cells, _MAX_STACKED_CELLS))
         height -= len(stopping)
-        if height < _MIN_BOXED_ROWS or cells < 24:
+        if height < _MIN_BOXED_ROWS or cells < _MIN_CELLS:
             lines = self._compact(view, now, cells, height)
         elif cells >= _MIN_SIDE_BY_SIDE_CELLS:
             lines = ["", *self._side_by_side(view, now, cells, height - 1)]
@@ -95,7 +96,7 @@ class Panels:
     def _compact(self, view: RunView, now: float, cells: int, height: int) -> list[str]:
         """Return what matters most where there is no room for panels: totals, and the longest-running items."""
         lines = [self._totals(view, now, cells)]
-        if height > 1:
+        if height > 1 and cells >= _MIN_CELLS:
             lines = [*self._workers(view, now, cells, min(view.num_workers, height - 1)), *lines]
         return lines
 
@@ -110,7 +111,7 @@ class Panels:
         number_cells = len(str(view.num_workers))
         name_cells = min(max((cell_len(n) for n in self._names.values()), default=4), max(cells // 4, 10))
         clock_cells = 5 if all(now - item.started_at < 3600 for item in view.running.values()) else 8
-        widths = (number_cells, name_cells, max(cells - number_cells - name_cells - clock_cells - 5, 0), clock_cells)
+        widths = (number_cells, name_cells, max(cells - number_cells - name_cells - clock_cells - 6, 0), clock_cells)
         if view.num_workers <= rows:
             return [
                 self._busy(item, now, widths) if (item := view.running.get(worker)) else self._idle(worker, widths)
@@ -118,13 +119,13 @@ class Panels:
             ]
         shown = nsmallest(rows - 1, view.running.values(), key=lambda item: (item.started_at, item.worker))
         lines = [self._busy(item, now, widths) for item in shown]
-        lines += [" " * sum(widths, 5)] * (rows - 1 - len(lines))
+        lines += [" " * sum(widths, 6)] * (rows - 1 - len(lines))
         more = len(view.running) - len(shown)
         idle = view.num_workers - len(view.running)
         text = f"+{amount(more)} more" if more else f"{amount(idle)} idle"
         if more and idle:
             text += f" {self._pen.characters.dot} {amount(idle)} idle"
-        lines.append(self._pen.write("quiet", self._pen.fit(" " * (number_cells + 3) + text, sum(widths, 5))))
+        lines.append(self._pen.write("quiet", self._pen.fit(" " * (number_cells + 3) + text, sum(widths, 6))))
         return lines[:rows]
 
     def _busy(self, item: RunningItem, now: float, widths: tuple[int, int, int, int]) -> str:
@@ -148,7 +149,7 @@ class Panels:
 
     def _idle(self, worker: int, widths: tuple[int, int, int, int]) -> str:
         number, name, text, time = widths
-        idle = self._pen.fit(f"{str(worker).rjust(number)}   idle", number + name + text + time + 5)
+        idle = self._pen.fit(f"{str(worker).rjust(number)}   idle", number + name + text + time + 6)
         return self._pen.write("quiet", idle)
 
     # Queue Stats
@@ -178,7 +179,7 @@ class Panels:
         spare = cells - queued_cells - done_cells - failed_cells - 6
         label_cells = min(label_cells, max(spare // 2, 8) if spare >= 30 else spare)
         spare -= label_cells
-        rate_cells = 8 if spare >= 8 else 5 if spare >= 6 else 0
+        rate_cells = 8 if spare >= 9 else 5 if spare >= 6 else 0
         spare -= (rate_cells + 1) if rate_cells else 0
         bar_cells = min(spare - 2, _MAX_BAR_CELLS) if spare >= 8 else 0
         pad = " " * (spare - (bar_cells + 2 if bar_cells else 0))
@@ -318,9 +319,10 @@ class Panels:
         left = len(view.running)
         items = f"{amount(left)} running item{'' if left == 1 else 's'}"
         if view.cancelling:
-            text = f"Stopping: {reason}. Cancelling {items}; Ctrl-C once more ends at once."
+            text = f"Stopping: {reason}. Cancelling {items}; a third Ctrl-C ends at once."
         else:
-            text = f"Stopping: {reason}. Waiting for {items}; Ctrl-C again cancels {'it' if left == 1 else 'them'}."
+            again = "Ctrl-C again" if view.stop_reason == "Ctrl-C" else "Ctrl-C"
+            text = f"Stopping: {reason}. Waiting for {items}; {again} cancels {'it' if left == 1 else 'them'}."
         return [pen.write("stopping", pen.fit(line, cells)) for line in _wrapped(text, cells - 2)]
 
     # Rates

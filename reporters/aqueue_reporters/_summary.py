@@ -19,7 +19,7 @@ _MAX_MESSAGE_CHARS: Final = 300
 def summary_lines(result: RunResult, pen: Pen, columns: int) -> list[str]:
     """Return the summary of `result` for a terminal `columns` wide; only error messages may be wider than that."""
     names = {type: pen.safe(name, 200) for type, name in short_names(result.counts_by_type).items()}
-    lines = ["", _headline(result, pen)]
+    lines = ["", *_headline(result, pen, columns)]
     if len(result.counts_by_type) > 1:
         lines += ["", *_types(result, names, pen, columns)]
     if result.failures:
@@ -33,7 +33,8 @@ def failure_line(failure: ItemFailed, pen: Pen) -> str:
     return f"failed: {name} (item {failure.item}): {_error(failure.error, pen)}"
 
 
-def _headline(result: RunResult, pen: Pen) -> str:
+def _headline(result: RunResult, pen: Pen, columns: int) -> list[str]:
+    """Return how the run ended, its counts and its rate: one line, or three where that is too wide."""
     c, counts = pen.characters, result.counts
     match result.status:
         case "completed":
@@ -51,9 +52,14 @@ def _headline(result: RunResult, pen: Pen) -> str:
         parts.append(f"{amount(counts.outstanding)} outstanding")
     elapsed_s = result.elapsed_s
     elapsed = f"{elapsed_s:.1f} s" if elapsed_s < 59.95 else clock(elapsed_s)
-    rate = f"{per_second(counts.completed / elapsed_s)} a second" if elapsed_s > 0 else ""
-    text = f"{', '.join(parts)} in {elapsed}" + (f" {c.dot} {rate}" if rate else "")
-    return f"{pen.write(style, f'{mark} {word}')}  {text}"
+    texts = [f"{', '.join(parts)} in {elapsed}"]
+    if elapsed_s > 0:
+        texts.append(f"{per_second(counts.completed / elapsed_s)} a second")
+    head = f"{mark} {word}"
+    on_one_line = f" {c.dot} ".join(texts)
+    if cell_len(head) + 2 + cell_len(on_one_line) < columns:
+        return [f"{pen.write(style, head)}  {on_one_line}"]
+    return [pen.write(style, head), *(f"  {text}" for text in texts)]
 
 
 def _types(result: RunResult, names: dict[str, str], pen: Pen, columns: int) -> Iterable[str]:
