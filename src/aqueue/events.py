@@ -43,7 +43,7 @@ SCHEMA_VERSION: Final = 1
 """The version of the event schema that this aqueue writes, as in `run.started`."""
 
 NO_DATA: Final = Raw()
-"""The value of an optional JSON field (a result, a payload) that is absent."""
+"""The value of an optional JSON field (a result, a payload) that is absent: this very object, not one that equals it."""
 
 Phase = Literal["process", "after_children"]
 """The method that an attempt runs, `process` or the hook `after_children_processed`."""

@@ -1,0 +1,307 @@
+"""RunView: one fold of the events, right however it is cut, and bounded."""
+
+from collections import Counter
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from aqueue._scripted_runs import Script, completed, resumed, with_failures, with_workers
+from aqueue.events import (
+    Counts,
+    ErrorInfo,
+    Event,
+    ItemCompleted,
+    ItemDescribed,
+    ItemEnqueued,
+    ItemFailed,
+    ItemInterrupted,
+    ItemRetryScheduled,
+    ItemStarted,
+    RunFinished,
+    RunResumed,
+    RunStarted,
+    RunStopping,
+)
+from aqueue.view import RunView
+from tests.strategies import event_streams
+
+
+def view_of(events: list[Event]) -> RunView:
+    """Return the view of `events`."""
+    view = RunView()
+    view.apply(events)
+    return view
+
+
+@given(event_streams(), st.data())
+def test_folding_a_prefix_and_the_rest_is_folding_all(events: list[Event], data: st.DataObject) -> None:
+    """The view depends on the events alone, not on how they were cut into batches."""
+    cuts = sorted(data.draw(st.lists(st.integers(0, len(events)), max_size=4)))
+    view = RunView()
+    for start, end in zip([0, *cuts], [*cuts, len(events)], strict=True):
+        view.apply(events[start:end])
+
+    assert view_of(events) == view
+
+
+@given(event_streams())
+def test_counters_equal_an_independent_count(events: list[Event]) -> None:
+    """Each counter is what anyone who reads the events one by one would count."""
+    type_of = {event.item: event.type for event in events if isinstance(event, ItemEnqueued)}
+    state = dict.fromkeys(type_of, "absent")
+    at_work: dict[int, tuple[int, str]] = {}
+    interrupted: Counter[str] = Counter()
+    deduplicated: Counter[str] = Counter()
+    failed_hooks = set()
+    for event in events:
+        match event:
+            case ItemEnqueued():
+                state[event.item] = "queued"
+            case ItemStarted():
+                at_work[event.item] = (event.worker, event.phase)
+                if event.phase == "process":
+                    state[event.item] = "running"
+            case ItemCompleted():
+                state[event.item] = "completed"
+                del at_work[event.item]
+                deduplicated[type_of[event.item]] += event.deduplicated
+            case ItemFailed():
+                state[event.item] = "failed"
+                del at_work[event.item]
+                failed_hooks.add(event.item)
+            case ItemRetryScheduled() | ItemInterrupted():
+                del at_work[event.item]
+                if event.phase == "process":
+                    state[event.item] = "queued"
+                if isinstance(event, ItemInterrupted):
+                    interrupted[type_of[event.item]] += 1
+            case _:
+                if event.event == "item.children_processed":
+                    at_work.pop(event.item, None)  # type: ignore[attr-defined]
+    view = view_of(events)
+
+    for name in set(type_of.values()):
+        of_type = Counter(state[item] for item, type in type_of.items() if type == name)
+        seen = view.types[name]
+        assert of_type.total() == seen.enqueued
+        assert of_type["queued"] == seen.queued
+        assert of_type["completed"] == seen.completed
+        assert of_type["failed"] == seen.failed
+        assert interrupted[name] == seen.interrupted
+        assert deduplicated[name] == seen.deduplicated
+        assert sum(type_of[item] == name for item in at_work) == seen.running
+        assert seen.queued <= seen.peak_queued <= seen.enqueued
+    assert at_work == {running.item: (running.worker, running.phase) for running in view.running.values()}
+    assert len(type_of) - sum(s in ("completed", "failed") for s in state.values()) == view.counts.outstanding
+    tracked = {event.type for event in events if isinstance(event, ItemEnqueued) and event.track_overall}
+    assert sum(name in tracked for name in type_of.values()) == view.overall.enqueued
+
+
+@given(event_streams())
+def test_the_last_event_is_where_the_view_stands(events: list[Event]) -> None:
+    """Its number and time are those of the view."""
+    view = view_of(events)
+
+    assert (events[-1].seq, events[-1].at) == (view.seq, view.at)
+    assert isinstance(events[-1], RunFinished) == (view.state == "finished")
+
+
+@given(event_streams())
+def test_memory_is_bounded(events: list[Event]) -> None:
+    """What is kept grows with types and workers alone."""
+    view = view_of(events)
+
+    assert len(view.failures) <= 20
+    assert len(view._samples) <= 21
+    assert len(view.running) <= view.num_workers
+    assert len(view._hook_workers) <= view.num_workers
+
+
+def test_only_the_latest_failures_are_kept() -> None:
+    """Of 100 failures the last 20, the oldest of them first."""
+    view = view_of(with_failures(100))
+
+    assert [failure.item for failure in view.failures] == list(range(81, 101))
+    assert view.counts.failed == 100
+
+
+def test_samples_of_a_long_run_are_bounded() -> None:
+    """An hour of events leaves no more samples than the rate needs."""
+    script = Script()
+    for _ in range(7_200):
+        script.wait(0.5)
+        script.enqueue()
+
+    assert len(view_of(script.events)._samples) == 21
+
+
+def test_running_items_say_what_they_do() -> None:
+    """A busy worker is shown with its item, since when, and the latest description."""
+    events = with_workers(3)
+    last_start = max(index for index, event in enumerate(events) if isinstance(event, ItemDescribed))
+    view = view_of(events[: last_start + 1])
+
+    assert [(r.worker, r.text) for r in view.running.values()] == [(1, "page 1"), (2, "page 2"), (3, "page 3")]
+
+
+def test_stopping_is_told_with_its_reason() -> None:
+    """The state, the reason and whether what runs is cancelled."""
+    script = Script()
+    script.add(RunStopping, reason="SIGINT")
+    first = view_of(script.events)
+    script.add(RunStopping, reason="SIGINT again", cancelling=True)
+    second = view_of(script.events)
+
+    assert (first.state, first.stop_reason, first.cancelling) == ("stopping", "SIGINT", False)
+    assert (second.state, second.stop_reason, second.cancelling) == ("stopping", "SIGINT again", True)
+
+
+def test_items_that_wait_for_a_retry_are_queued() -> None:
+    """An item that failed and will be tried again waits to be started."""
+    script = Script()
+    item = script.enqueue()
+    script.start(item)
+    script.add(ItemRetryScheduled, item=item, worker=1, error=ErrorInfo("m:E", "broke"), due=0.0)
+
+    assert view_of(script.events).queued == 1
+
+
+def test_time_between_processes_is_not_counted() -> None:
+    """A run that was resumed two hours later has not taken two hours, in one fold or in many."""
+    events = resumed()
+    at_once = view_of(events)
+    singly = RunView()
+    for event in events:
+        singly.apply([event])
+
+    assert at_once.elapsed_s(at_once.at) < 1
+    assert at_once.elapsed_s(0) == singly.elapsed_s(0)
+
+
+def test_elapsed_time_goes_on_until_the_end() -> None:
+    """It is 0 before the run, follows the clock during it, never goes back, and stands still after it."""
+    events = completed(10)
+    view = view_of(events[:-1])
+    started_at = events[0].at
+
+    assert RunView().elapsed_s(123.0) == 0
+    assert view.elapsed_s(started_at + 60) == 60
+    assert view.elapsed_s(started_at - 60) == view.at - started_at
+    view.apply(events[-1:])
+    assert view.elapsed_s(started_at + 60) == events[-1].at - started_at
+
+
+START = 1_700_000_000.0
+
+
+def completions(*times: float) -> list[Event]:
+    """Return a run in which an item is found and completed at each of these times, seconds after its start."""
+    events: list[Event] = [RunStarted(1, START, "run", 1, "0", 1, "queue", 1, "host")]
+    for item, time in enumerate(times, 1):
+        at = START + time
+        seq = len(events)
+        events += [
+            ItemEnqueued(seq + 1, at, item, 0, "module:Page"),
+            ItemStarted(seq + 2, at, item, "module:Page", 1),
+            ItemCompleted(seq + 3, at, item, 1, 0.0),
+        ]
+    return events
+
+
+def test_rate_is_zero_before_the_run() -> None:
+    """Nothing has happened."""
+    assert RunView().rate(START) == 0
+
+
+def test_rate_of_a_steady_run() -> None:
+    """Ten items a second are ten items a second, found as well as done, of one type as of all."""
+    view = view_of(completions(*[tenth / 10 for tenth in range(600)]))
+
+    assert view.rate(START + 60) == pytest.approx(10, rel=0.02)
+    assert view.rate(START + 60, "enqueued") == pytest.approx(10, rel=0.02)
+    assert view.rate(START + 60, type="module:Page") == pytest.approx(10, rel=0.02)
+    assert view.rate(START + 60, type="module:Other") == 0
+
+
+def test_rate_soon_after_the_start() -> None:
+    """It is taken over the time that the run has had, but not over a moment."""
+    view = view_of(completions(*[tenth / 10 for tenth in range(20)]))
+
+    assert view.rate(START + 2) == pytest.approx(10)
+    assert view_of(completions(0.0, 0.0, 0.001)).rate(START + 0.001) == pytest.approx(6)
+
+
+def test_rate_in_a_lull() -> None:
+    """It falls to nothing as the window passes over what was done."""
+    view = view_of(completions(*[tenth / 10 for tenth in range(300)]))
+
+    assert view.rate(START + 35) == pytest.approx(5, rel=0.1)
+    assert view.rate(START + 39.8) == pytest.approx(0, abs=0.5)
+    assert view.rate(START + 41) == 0
+
+
+def test_rate_after_a_lull() -> None:
+    """The first item after a lull is one item in ten seconds, not one in a moment."""
+    view = view_of(completions(1.0, 2.0, 100.0))
+
+    assert view.rate(START + 100.1) == pytest.approx(0.1)
+
+
+def test_rate_after_a_resume() -> None:
+    """The hours between two processes are no time without work."""
+    events = completions(0.0, 1.0)
+    later = START + 7_200
+    events.append(RunResumed(len(events) + 1, later, "run", 1, "0", 1, "queue", 1, "host"))
+    for item in range(3, 13):
+        seq = len(events)
+        events += [
+            ItemEnqueued(seq + 1, later + 0.1 * item, item, 0, "module:Page"),
+            ItemStarted(seq + 2, later + 0.1 * item, item, "module:Page", 1),
+            ItemCompleted(seq + 3, later + 0.1 * item, item, 1, 0.0),
+        ]
+
+    assert view_of(events).rate(later + 2) == pytest.approx(5)
+
+
+def test_rate_of_a_finished_run() -> None:
+    """It is taken over the whole of the run, and does not change any more."""
+    events = completions(*range(100))
+    events.append(RunFinished(len(events) + 1, START + 200, "completed", Counts(100, 100)))
+    view = view_of(events)
+
+    assert view.rate(START + 200) == pytest.approx(0.5)
+    assert view.rate(START + 900) == pytest.approx(0.5)
+
+
+@given(st.lists(st.floats(0, 60), max_size=60), st.floats(0, 30))
+def test_rate_is_of_the_last_ten_seconds(times: list[float], later: float) -> None:
+    """Whenever things happened: what completed in the last 10 to 10.5 s, a second."""
+    times = sorted([*times, 11.0])
+    end = max(times) + later
+    rate = view_of(completions(*times)).rate(START + end)
+    slack = 1e-6
+    least = sum(time > end - 10 + slack for time in times)
+    most = sum(time >= end - 10.5 - slack for time in times)
+
+    assert least / 10.5 - slack <= rate <= most / 10 + slack
+
+
+@given(event_streams(), st.floats(-100, 100))
+def test_rate_is_never_negative(events: list[Event], later: float) -> None:
+    """Not even where a hook fails and takes its item back from those that had completed."""
+    view = view_of(events)
+
+    assert view.rate(view.at + later) >= 0
+    assert view.rate(view.at + later, "enqueued") >= 0
+
+
+def test_views_are_compared_by_what_they_hold() -> None:
+    """Two folds of the same events are equal, and of others not; a view is no key, for it changes."""
+    events = completions(1.0)
+
+    assert view_of(events) == view_of(events)
+    assert view_of(events) != view_of(events[:-1])
+    assert view_of(events) != "a view"
+    with pytest.raises(TypeError):
+        hash(view_of(events))
