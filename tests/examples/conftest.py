@@ -2,10 +2,11 @@
 
 import importlib.util
 import os
+import signal
 import subprocess
 import sys
 import termios
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
 from types import ModuleType
@@ -51,8 +52,11 @@ def environment(folder: Path) -> dict[str, str]:
 
 
 @pytest.fixture
-def start_example(folder: Path, environment: dict[str, str]) -> Start:
-    """Return a function that starts an example with arguments."""
+def start_example(folder: Path, environment: dict[str, str]) -> Iterator[Start]:
+    """Return a function that starts an example with arguments, and with a Ctrl-C that works.
+
+    Shells start what runs in the background with SIGINT ignored, and processes inherit that.
+    """
 
     def start(name: str, *arguments: str | Path) -> "subprocess.Popen[str]":
         return subprocess.Popen(
@@ -65,7 +69,9 @@ def start_example(folder: Path, environment: dict[str, str]) -> Start:
             env=environment,
         )
 
-    return start
+    previous = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield start
+    signal.signal(signal.SIGINT, previous)
 
 
 @pytest.fixture
