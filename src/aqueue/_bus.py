@@ -99,6 +99,7 @@ class Bus:
         clock: tells the time for the next event.
         events: those not yet handed on.
         view: the run as the reporters know it; belongs to their thread while that runs.
+        cancellation: one that came while the bus was opened or closed, which it doesn't cut short; to be raised then.
     """
 
     def __init__(
@@ -125,6 +126,7 @@ class Bus:
         self.next_seq = count(1).__next__
         self.view = RunView()
         self.clock = Clock()
+        self.cancellation: BaseException | None = None
         self._thread: threading.Thread | None = None
         self._wake = threading.Event()
         self._progress = 0
@@ -132,7 +134,7 @@ class Bus:
         self._stage = "open"  # then "drained", when all events have been handed on once, then "closed"
         self._asked = "open"
         self._stage_changed = anyio.Event()
-        self._open_error: tuple[Reporter, Exception] | None = None
+        self._open_error: tuple[Reporter, BaseException] | None = None
         self._result: RunResult | None = None
 
     # ---- the hot path -------------------------------------------------------------------------------------------
@@ -193,8 +195,8 @@ class Bus:
         self._thread = threading.Thread(target=self._work, args=(run,), name="aqueue-reporters", daemon=True)
         opened = self._stage_changed
         self._thread.start()
-        with anyio.CancelScope(shield=True):
-            await opened.wait()
+        while not opened.is_set():
+            await self._wait_shielded(opened, float("inf"))
         if self._open_error is not None:
             reporter, error = self._open_error
             raise ReporterError(
@@ -217,17 +219,26 @@ class Bus:
         self._result = result
         self._asked = stage
         self._wake.set()
-        with anyio.CancelScope(shield=True):
-            seen = -1
-            while not reached.is_set() and seen != self._progress:
-                seen = self._progress
-                with anyio.move_on_after(CLOSE_TIMEOUT_S):
-                    await reached.wait()
+        seen = -1
+        while not reached.is_set() and seen != self._progress:
+            seen = self._progress
+            if await self._wait_shielded(reached, CLOSE_TIMEOUT_S):
+                seen = -1
         if not reached.is_set():
             # It is stuck in a write. It is a daemon thread: the process can end without it.
             self.release_terminals()
             self._thread = None
             _warn(f"the reporters did not take the last events within {CLOSE_TIMEOUT_S:g} s and were left behind")
+
+    async def _wait_shielded(self, reached: anyio.Event, timeout_s: float) -> bool:
+        """Wait, and return whether that was cut short by asyncio's own `Task.cancel`, which goes through shields."""
+        try:
+            with anyio.move_on_after(timeout_s, shield=True):
+                await reached.wait()
+        except anyio.get_cancelled_exc_class() as error:
+            self.cancellation = error
+            return True
+        return False
 
     def release_terminals(self) -> None:
         """Put back every terminal that a reporter has changed; safe in a signal handler and on any thread."""
@@ -242,7 +253,7 @@ class Bus:
         for reporter in self._reporters:
             try:
                 reporter.open(run)
-            except Exception as error:
+            except BaseException as error:  # SystemExit, too: a display never ends a run
                 self._open_error = reporter, error
                 break
             self._opened.append(reporter)
@@ -291,7 +302,7 @@ class Bus:
         for reporter in tuple(self._opened):
             try:
                 reporter.handle(batch, self.view)
-            except BaseException as error:  # SystemExit, too: a display never ends a run
+            except BaseException as error:
                 self._detach(reporter, error)
             self._progress += 1
 
@@ -309,7 +320,7 @@ class Bus:
         for reporter in self._opened:
             try:
                 reporter.close(result)
-            except Exception as error:
+            except BaseException as error:
                 if isinstance(reporter, TerminalReporter):
                     with suppress(Exception):
                         reporter.release_terminal()

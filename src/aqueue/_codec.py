@@ -1,7 +1,8 @@
 """Results to JSON and back: exactly what JSON can carry, nothing silently changed into something else."""
 
+import dataclasses
 import json
-from typing import Any
+from typing import Any, Final
 
 import msgspec
 
@@ -11,6 +12,21 @@ from aqueue.text import visible
 __all__ = ["decode_result", "encode_result"]
 
 
+def _plain(value: object) -> object:
+    """Return what the standard library can't write in terms of what it can; raise `TypeError` for what JSON can't."""
+    if isinstance(value, set | frozenset):
+        raise TypeError("a set has no order in JSON: return sorted(…)")
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return {field.name: getattr(value, field.name) for field in dataclasses.fields(value)}
+    return msgspec.to_builtins(value, str_keys=True)
+
+
+# The standard library's, since msgspec writes NaN and infinity as null, and a set as a list in any order.
+_encode: Final = json.JSONEncoder(
+    allow_nan=False, ensure_ascii=False, separators=(",", ":"), default=_plain
+).encode
+
+
 def encode_result(value: object, type: str) -> msgspec.Raw:
     """Return `value`, which an item of class `type` returned, as JSON.
 
@@ -18,12 +34,10 @@ def encode_result(value: object, type: str) -> msgspec.Raw:
     writes them.
 
     Raises:
-        InvalidResult: JSON can't carry it: an object of another kind, NaN, infinity, a lone surrogate, a cycle.
+        InvalidResult: JSON can't carry it: an object of another kind, a set, NaN, infinity, a lone surrogate, a cycle.
     """
     try:
-        # msgspec writes NaN and infinity as null, so the last step is the standard library's, which refuses them.
-        plain = msgspec.to_builtins(value, str_keys=True)
-        return msgspec.Raw(json.dumps(plain, allow_nan=False, ensure_ascii=False, separators=(",", ":")).encode())
+        return msgspec.Raw(_encode(value).encode())
     except (TypeError, ValueError, OverflowError, RecursionError) as error:  # UnicodeEncodeError is a ValueError
         raise InvalidResult(
             f"{type} returned {visible(_short_repr(value), 200)}, which JSON can't carry ({visible(str(error), 200)}); "

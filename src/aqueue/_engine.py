@@ -17,7 +17,7 @@ from aqueue._context import Current, running_attempt
 from aqueue._loop import CallSoon
 from aqueue._queues import NodeQueue
 from aqueue._tree import Node, Tree, unlink
-from aqueue.errors import AqueueError, InvalidArgument, InvalidItem, MisplacedCall, StrayCancellation
+from aqueue.errors import InvalidArgument, InvalidItem, MisplacedCall, StrayCancellation
 from aqueue.events import (
     NO_DATA,
     Counts,
@@ -61,6 +61,7 @@ class Stage(IntEnum):
     RUNNING = 0
     STOPPING = 1
     CANCELLING = 2
+    ENDED = 3
 
 
 class Attempt(msgspec.Struct, gc=False, eq=False):
@@ -230,6 +231,7 @@ class Engine:
             self.add(item, None)
             if self.bus.now() > slice_end:
                 await checkpoint()
+                await self.bus.wait_for_room()
                 slice_end = self.bus.now() + SLICE_S
             if self.stage is not Stage.RUNNING:
                 return
@@ -300,7 +302,7 @@ class Engine:
                     now = self.bus.now()
                     continue
                 return
-            except AqueueError as error:
+            except BaseException as error:  # a comparison of items is the user's code
                 self._break(error, "items could not be ordered")
                 return
             cls = node.cls
@@ -325,7 +327,7 @@ class Engine:
                     append(ItemCompleted(next_seq(), now, node.id, worker, now - started))
                 else:
                     append(ItemCompleted(next_seq(), now, node.id, worker, now - started, result=node.result))
-            due = end_process(node)
+            due = end_process(node, now)
             while due is not None:
                 if self.stage is not running and due is not node:
                     self._left.append(due)
@@ -385,8 +387,15 @@ class Engine:
             cls.completed -= 1
             self._fail(error, node, worker, started, "after_children")
         due = self.tree.end_hook(node, result)
-        if bus.now() > self._slice_end:  # a chain of hooks is a chain of items' code, too
-            await self._give_way()
+        try:
+            if bus.now() > self._slice_end:  # a chain of hooks is a chain of items' code, too
+                await self._give_way()
+            if bus.is_crowded:
+                await bus.wait_for_room()
+        except BaseException:  # cancelled
+            if due is not None:
+                self._left.append(due)
+            raise
         return due
 
     # ---- when an item raises ------------------------------------------------------------------------------------
@@ -395,9 +404,10 @@ class Engine:
         """Tell whether `error` means that the attempt was cut short; if so, record that, and take no more items."""
         cancelled = isinstance(error, self._cancelled_class)
         asked = self.stage is Stage.CANCELLING or anyio.current_effective_deadline() == float("-inf")
-        if not asked and (cancelled or isinstance(error, Exception)):
+        is_ordinary = cancelled or isinstance(error, Exception) or self._is_cancelled_group(error)
+        if is_ordinary and not asked:
             return False
-        if not cancelled and not isinstance(error, Exception) and not self._is_cancelled_group(error):
+        if not is_ordinary:
             self._break(error, f"{node.cls.type} raised {type(error).__qualname__}")
         bus = self.bus
         node.cls.interrupted += 1
@@ -419,7 +429,8 @@ class Engine:
         cls = node.cls
         what = f"item {node.id} ({cls.type})"
         if error.__traceback__ is not None:
-            error.__traceback__ = error.__traceback__.tb_next  # the frame above the item's code is the engine's
+            # The frame above the item's code is the engine's. Not by assignment: a frozen dataclass refuses that.
+            error.with_traceback(error.__traceback__.tb_next)
         if not isinstance(error, Exception):
             stray = StrayCancellation(f"{what} was cancelled, but not by aqueue: did it await something cancelled?")
             stray.__cause__ = error
@@ -435,11 +446,15 @@ class Engine:
         if len(self.failures) < MAX_LISTED_FAILURES:
             self.failures.append(failure)
         if len(self.exceptions) < MAX_LIVE_EXCEPTIONS:
-            error.add_note(f"aqueue: raised by {what} in {_METHODS[phase]}")
+            note = f"aqueue: raised by {what} in {_METHODS[phase]}"
+            try:
+                error.add_note(note)
+            except Exception:  # a frozen dataclass refuses that, too
+                vars(error)["__notes__"] = [note]
             self.exceptions.append(error)
         if self._on_error == "stop":
             self.stop(f"{what} failed")
-        return now
+        return bus.now()
 
     def _break(self, error: BaseException, reason: str) -> None:
         """End the run because of `error`, which is not an item's failure."""

@@ -1,10 +1,12 @@
 """The order in which items are taken: first in first out, last in first out, by priority."""
 
 from collections import deque
+from collections.abc import Iterator
 from heapq import heappop
 from typing import Final, Literal, Protocol
 
 from aqueue._tree import Node
+from aqueue.errors import ItemsNotComparable
 
 __all__ = ["QUEUE_TYPES", "NodeQueue", "QueueTypeName"]
 
@@ -28,6 +30,8 @@ class NodeQueue(Protocol):
         ...
 
     def __len__(self) -> int: ...
+
+    def __iter__(self) -> Iterator[Node]: ...
 
 
 class FifoQueue(deque[Node]):
@@ -63,19 +67,32 @@ class PriorityQueue:
             if not node < heap[above]:
                 break
             path.append(above)
+        if len(heap) != path[0]:
+            raise ItemsNotComparable(f"comparing {node.cls.type} with < enqueued an item; __lt__ must only compare")
         heap.append(node)
         for below, above in zip(path, path[1:], strict=False):
             heap[below] = heap[above]
         heap[path[-1]] = node
 
     def take(self) -> Node:
-        """Remove and return the least node; raises `IndexError` if empty, `ItemsNotComparable` as `put` does."""
-        return heappop(self._heap)
+        """Remove and return the least node.
+
+        Raises:
+            IndexError: the queue is empty.
+            ItemsNotComparable: two items can't be compared; the queue then still has all nodes, but not in order.
+        """
+        heap = self._heap
+        least = heap[0]
+        try:
+            return heappop(heap)
+        except BaseException:
+            heap.append(least)
+            raise
 
     def __len__(self) -> int:
         return len(self._heap)
 
-    def __iter__(self):  # type: ignore[no-untyped-def]
+    def __iter__(self) -> Iterator[Node]:
         return iter(self._heap)
 
 

@@ -91,7 +91,7 @@ def run_queue(
         InvalidArgument: an argument is not allowed; nothing was run.
         InvalidItem: an initial item is not an item; nothing was run.
         ReporterError: a reporter could not be opened; nothing was run.
-        MisplacedCall: called inside an event loop of the same backend; use `async_run_queue` there.
+        MisplacedCall: called inside a running event loop; use `async_run_queue` there.
         ItemFailures: at least one item failed for good. An exception group of their exceptions.
         ItemsNotComparable: ``queue_type_name="priority"``, and two items can't be compared.
         KeyboardInterrupt: the run was stopped by Ctrl-C.
@@ -101,9 +101,10 @@ def run_queue(
     """
     if backend not in get_args(Backend):
         raise _not_one_of("backend", backend, get_args(Backend))
-    if _running_backend() == backend:
+    running = _running_backend()
+    if running is not None:
         raise MisplacedCall(
-            f"run_queue was called inside a running {backend} event loop; write 'await async_run_queue(…)' there"
+            f"run_queue was called inside a running {running} event loop; write 'await async_run_queue(…)' there"
         )
     settings = _check(initial_items, num_workers, queue_type_name, graceful_ctrl_c, reporter, on_error, lifespan)
     outcome = anyio.run(partial(_run, settings), backend=backend)
@@ -240,10 +241,13 @@ class _Run:
                 )
             )
             try:
+                if bus.cancellation is not None:
+                    raise bus.cancellation
                 await self._run_items()
             except BaseException as raised:
                 error = raised
             result = await self._close(run_id, started_at, error)
+            error = bus.cancellation or error
         return _Outcome(result, self._what_to_raise(result, error))
 
     async def _run_items(self) -> None:
@@ -269,6 +273,7 @@ class _Run:
         counts = Counts(
             *(sum(getattr(one, field) for one in by_type.values()) for field in Counts.__struct_fields__)
         )
+        engine.stage = Stage.ENDED  # nothing more is announced: a signal or a late `stop` comes too late
         bus.append(RunFinished(bus.next_seq(), bus.now(), status, counts))
         roots = engine.tree.root_results
         results = [decode_result(roots[n]) if n in roots else None for n in range(1, engine.num_roots + 1)]
@@ -333,7 +338,7 @@ class _Run:
                 )
 
     def _is_released(self) -> bool:
-        return self._signals.count > 1 or self._engine.stage is Stage.CANCELLING
+        return self._signals.count > 1 or self._engine.stage >= Stage.CANCELLING
 
 
 def _next_signal(cancelling: bool) -> str:

@@ -77,27 +77,31 @@ class Tree:
         self.open_roots = 0
         self.root_results: dict[int, msgspec.Raw] = {}
 
-    def end_process(self, node: Node) -> Node | None:
-        """Count `node`'s own `process` as ended, and return the node whose hook is due now, if any."""
+    def end_process(self, node: Node, at: float) -> Node | None:
+        """Count `node`'s own `process` as ended at the time `at`, and return the node whose hook is due now, if any."""
         node.pending -= 1
         if not node.cls.hook or node.failed:
             node.item = None
-        return None if node.pending else self._ascend(node)
+        return None if node.pending else self._ascend(node, at)
 
     def end_hook(self, node: Node, result: msgspec.Raw) -> Node | None:
         """Count `node`'s hook as ended (failed, if ``node.failed``), and return the node whose hook is due next.
 
         `result` is what the hook returned, as JSON; `NO_DATA` leaves the result of `process` in place.
         """
+        bus = self._bus
+        at = bus.now()
         if not node.failed:
             if result is not NO_DATA:
                 node.result = result
-            bus = self._bus
-            bus.append(ItemChildrenProcessed(bus.next_seq(), bus.now(), node.id, node.cls.type, result))
-        return self._ascend(self._detach(node, node.failed))
+            bus.append(ItemChildrenProcessed(bus.next_seq(), at, node.id, node.cls.type, result))
+        return self._ascend(self._detach(node, node.failed), at)
 
-    def _ascend(self, node: Node | None) -> Node | None:
-        """Close nodes upwards while their subtrees have ended; stop at one whose hook is due and return it."""
+    def _ascend(self, node: Node | None, at: float) -> Node | None:
+        """Close nodes upwards while their subtrees have ended; stop at one whose hook is due and return it.
+
+        All of that happens at one time, `at`: a worker goes on with a time that it has read before.
+        """
         while node is not None and node.pending == 0:
             cls = node.cls
             if cls.hook and not node.failed and (cls.all_done or not node.subtree_failed):
@@ -105,7 +109,7 @@ class Tree:
             if not node.failed and (cls.hook or node.has_children):
                 bus = self._bus
                 outcome = ItemChildrenFailed if node.subtree_failed else ItemChildrenProcessed
-                bus.append(outcome(bus.next_seq(), bus.now(), node.id, cls.type))
+                bus.append(outcome(bus.next_seq(), at, node.id, cls.type))
             # A hook that never ran may have had another result in mind: then there is none.
             node = self._detach(node, node.failed or cls.hook)
         return None
