@@ -8,7 +8,7 @@ name, over connections of their own; `Leaf` items let a blocking function work i
 
 import asyncio
 import hashlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 
 from aqueue import EnqueueFn, Item, SetDescFn, child_results, run_queue, shared
@@ -30,7 +30,7 @@ async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> 
 
 
 @asynccontextmanager
-async def open_server() -> AsyncIterator[int]:
+async def open_server() -> AsyncGenerator[int, None]:
     """Run the server while there are items, and share its port with them."""
     async with await asyncio.start_server(answer, "127.0.0.1", 0) as server:
         yield server.sockets[0].getsockname()[1]

@@ -14,7 +14,7 @@ import hashlib
 import os
 import sys
 import tempfile
-from collections.abc import AsyncIterator, Iterable, Iterator
+from collections.abc import AsyncGenerator, Generator, Iterable
 from contextlib import asynccontextmanager, contextmanager
 from functools import partial
 from html.parser import HTMLParser
@@ -90,7 +90,7 @@ class MirrorError(Exception):
 
 
 @asynccontextmanager
-async def get(url: str) -> AsyncIterator[httpx.Response]:
+async def get(url: str) -> AsyncGenerator[httpx.Response, None]:
     """Request `url` by the client that all items share; whatever goes wrong with it becomes a `MirrorError`."""
     client: httpx.AsyncClient = shared()
     try:
@@ -104,7 +104,7 @@ async def get(url: str) -> AsyncIterator[httpx.Response]:
 
 
 @contextmanager
-def whole_file(path: str) -> Iterator[BinaryIO]:
+def whole_file(path: str) -> Generator[BinaryIO, None, None]:
     """Open a new file that will be at `path` once it is whole; after an error or a cancellation nothing is left."""
     temporary = Path(path).with_name(f".{uuid4().hex}.part")  # no name in the listing, and short enough
     try:

@@ -8,7 +8,7 @@ import os
 import subprocess
 import sys
 import sysconfig
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 from pathlib import Path
 from urllib.parse import quote
@@ -34,7 +34,7 @@ class Difference(Exception):
 
 
 @contextmanager
-def serve() -> Iterator[str]:
+def serve() -> Generator[str, None, None]:
     """Serve the standard library on loopback, by a child process, and return its URL."""
     command = [sys.executable, "-Iuc", _SERVER, "0", "--bind", "127.0.0.1", "--directory", str(FOLDER)]
     with subprocess.Popen(

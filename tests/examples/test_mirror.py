@@ -11,7 +11,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from contextlib import contextmanager, suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -82,7 +82,7 @@ def site() -> Iterator[Site]:
             else:
                 answer(self)
 
-        def log_message(self, *arguments: object) -> None:
+        def log_message(self, format: str, *args: object) -> None:
             pass
 
     with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
@@ -172,7 +172,7 @@ def test_python_s_own_server_is_mirrored(source: Path, tmp_path: Path, run_examp
 
 
 @contextmanager
-def http_server(folder: Path) -> Iterator[str]:
+def http_server(folder: Path) -> Generator[str, None, None]:
     """Serve `folder` by `python -m http.server`, and return its URL."""
     command = [sys.executable, "-u", "-m", "http.server", "0", "--bind", "127.0.0.1", "--directory", str(folder)]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as server:
@@ -207,7 +207,7 @@ def test_the_demo_is_live_on_a_terminal(run_example_on_terminal: Callable[[str],
     assert returncode == 0, output
     screen = pyte.Screen(200, 50)
     stream = pyte.ByteStream(screen)
-    shown = set()
+    shown: set[str] = set()
     for part in output.splitlines(keepends=True):
         stream.feed(part)
         shown |= {title for title in ("Worker Status", "Queue Stats", "Overall Progress") if title in part.decode()}
