@@ -31,14 +31,14 @@ from aqueue.events import (
     RunStopping,
 )
 
-__all__ = ["encodable_text", "event_streams", "events", "hostile_text"]
+__all__ = ["encodable_text", "event_streams", "events", "hostile_text", "long_hostile_text"]
 
 encodable_text = st.text(st.characters(exclude_categories=["Cs"]))
 """Any text that UTF-8 can carry."""
 
 _fragments = st.sampled_from(
     [
-        "\x1b", "\x1b[", "\x1b[2J", "\x1b[31m", "\x1b[0m", "\x1b[1A", "\x1b[?25l", "\x1b]52;c;ZXZpbA==\x07",
+        "\x1b", "\x1b[", "\x1b[2J", "\x1b[31m", "\x1b[5;35;45m", "\x1b[0m", "\x1b[1A", "\x1b[?25l", "\x1b]52;c;ZXZpbA==\x07",
         "\x1b]8;;http://x\x1b\\", "\x1bP", "\x9b2J", "\x9d0;t\x9c", "\x85", "\u2028", "\u2029", "\u202e", "\u2066",
         "\u200f", "\ud800", "\udfff", "\ud83d\ude00", "[/red]", "[bold]", "[link=x]", "\\", "\\[", "{0}", "%s", "\n",
         "\r", "\r\n", "\t", "\x00", "\x08", "\x7f", "\ufeff", "\u200d", "漢", "\u3000", "e\u0301", '"', "'", " ",
@@ -46,12 +46,13 @@ _fragments = st.sampled_from(
 )  # fmt: skip
 _any_text = st.text(st.characters())  # lone surrogates, too
 
-hostile_text = st.one_of(
-    st.lists(st.one_of(_fragments, _any_text), max_size=8).map("".join),
-    # About a megabyte.
-    st.builds(lambda fragment, text: (fragment + text) * (1_000_000 // len(fragment + text)), _fragments, _any_text),
+hostile_text = st.lists(st.one_of(_fragments, _any_text), max_size=8).map("".join)
+"""Text that is after the terminal or the log line."""
+
+long_hostile_text = st.builds(
+    lambda fragment, text: (fragment + text) * (1_000_000 // len(fragment + text)), _fragments, _any_text
 )
-"""Text that is after the terminal or the log line, or very long."""
+"""The same, about a million characters long."""
 
 _numbers = st.integers(0, 2**53)
 _seconds = st.floats(0, 4e9, allow_nan=False)

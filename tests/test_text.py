@@ -7,12 +7,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from aqueue.text import visible, without_surrogates
-from tests.strategies import hostile_text
+from tests.strategies import hostile_text, long_hostile_text
 
 ACTED_ON = {"Cc", "Cf", "Cs", "Zl", "Zp"}
 
 
-@given(hostile_text)
+@given(hostile_text | long_hostile_text)
 def test_nothing_is_left_that_a_terminal_acts_on(text: str) -> None:
     """No control, format, surrogate or separator character is left; joiners, which move nothing, are."""
     left = {character for character in visible(text, 5_000) if unicodedata.category(character) in ACTED_ON}
@@ -20,7 +20,7 @@ def test_nothing_is_left_that_a_terminal_acts_on(text: str) -> None:
     assert left <= {"\u200c", "\u200d"}
 
 
-@given(hostile_text)
+@given(hostile_text | long_hostile_text)
 def test_it_is_one_line(text: str) -> None:
     """Nothing that anything takes for the end of a line is left."""
     assert len(visible(text, 5_000).splitlines()) <= 1
