@@ -82,7 +82,7 @@ def site() -> Iterator[Site]:
             else:
                 answer(self)
 
-        def log_message(self, format: str, *args: object) -> None:
+        def log_message(self, format: str, *args: object) -> None:  # noqa: A002  # the name that the base class gives it
             pass
 
     with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
