@@ -1,0 +1,234 @@
+"""What must hold for the events of any run, checked from the events alone, by the plainest means."""
+
+from collections import Counter
+from collections.abc import Sequence
+from typing import Any
+
+from aqueue import RunResult
+from aqueue.events import (
+    Counts,
+    Event,
+    ItemChildrenFailed,
+    ItemChildrenProcessed,
+    ItemCompleted,
+    ItemDescribed,
+    ItemEnqueued,
+    ItemFailed,
+    ItemInterrupted,
+    ItemStarted,
+    ReporterFailed,
+    RunFinished,
+    RunStarted,
+    RunStopping,
+)
+from aqueue.view import RunView
+
+__all__ = ["check_events", "check_result", "counts_of"]
+
+
+class _Checker:
+    """Follows a run event by event and asserts that each may come where it comes."""
+
+    def __init__(self, num_workers: int) -> None:
+        self.num_workers = num_workers
+        self.parents: dict[int, int] = {}
+        self.types: dict[int, str] = {}
+        self.state: dict[int, str] = {}  # enqueued, process, completed, failed, interrupted, after_children
+        self.has_children: set[int] = set()
+        self.workers: dict[int, ItemStarted] = {}
+        self.closed: set[int] = set()
+        self.hooks: Counter[int] = Counter()
+        self.sealed: set[int] = set()  # nothing may happen below these
+        self.stopping: list[RunStopping] = []
+        self.any_started = False
+
+    def check(self, event: Event) -> None:
+        match event:
+            case ItemEnqueued():
+                self.enqueued(event)
+            case ItemStarted():
+                self.started(event)
+            case ItemDescribed():
+                assert self.at_work(event).phase == "process", event
+            case ItemCompleted():
+                started = self.end(event)
+                assert started.phase == "process", event
+                assert event.duration_s == event.at - started.at, event
+                self.state[event.item] = "completed"
+            case ItemFailed():
+                started = self.end(event)
+                assert (started.phase, started.type) == (event.phase, event.type), event
+                self.state[event.item] = "failed"
+            case ItemInterrupted():
+                [worker] = [number for number, at in self.workers.items() if at.item == event.item]
+                assert self.workers.pop(worker).phase == event.phase, event
+                self.state[event.item] = "interrupted"
+            case ItemChildrenProcessed() | ItemChildrenFailed():
+                self.children_ended(event)
+            case RunStopping():
+                assert not self.stopping or (event.cancelling and not self.stopping[-1].cancelling), event
+                self.stopping.append(event)
+            case ReporterFailed():
+                pass
+            case _:
+                raise AssertionError(f"{event} has no place in the middle of a run")
+
+    def named(self, item: int) -> None:
+        """Nothing happens in a subtree that has ended, nor below an item whose hook has begun."""
+        assert item in self.parents, f"item {item} is named before it is enqueued"
+        assert item not in self.closed, f"item {item} is named after its subtree has ended"
+        above = self.parents[item]
+        while above:
+            assert above not in self.closed, f"item {item} is named after {above} has ended"
+            assert above not in self.sealed, f"item {item} is named after the hook of {above} has begun"
+            above = self.parents[above]
+
+    def enqueued(self, event: ItemEnqueued) -> None:
+        assert event.item == len(self.parents) + 1, event
+        if event.parent:
+            assert self.state[event.parent] == "process", event
+            self.has_children.add(event.parent)
+        else:
+            assert not self.any_started, f"{event} comes after the first start"
+        self.parents[event.item] = event.parent
+        self.types[event.item] = event.type
+        self.state[event.item] = "enqueued"
+        self.named(event.item)
+
+    def started(self, event: ItemStarted) -> None:
+        self.named(event.item)
+        self.any_started = True
+        assert 1 <= event.worker <= self.num_workers, event
+        assert event.worker not in self.workers, f"worker {event.worker} is at something else: {event}"
+        assert event.type == self.types[event.item], event
+        assert event.attempt == 1, event
+        self.workers[event.worker] = event
+        if event.phase == "process":
+            assert not self.stopping, f"{event} comes after {self.stopping}"
+            assert self.state[event.item] == "enqueued", event
+        else:
+            assert self.state[event.item] == "completed", event
+            self.hooks[event.item] += 1
+            assert self.hooks[event.item] == 1, event
+            self.check_ended_below(event.item)
+            self.sealed.add(event.item)
+        self.state[event.item] = event.phase
+
+    def at_work(self, event: Any) -> ItemStarted:
+        self.named(event.item)
+        assert event.worker in self.workers, f"worker {event.worker} is at nothing: {event}"
+        started = self.workers[event.worker]
+        assert started.item == event.item, event
+        return started
+
+    def end(self, event: Any) -> ItemStarted:
+        started = self.at_work(event)
+        del self.workers[event.worker]
+        return started
+
+    def children_ended(self, event: ItemChildrenProcessed | ItemChildrenFailed) -> None:
+        item = event.item
+        self.named(item)
+        assert event.type == self.types[item], event
+        if self.state[item] == "after_children":
+            assert isinstance(event, ItemChildrenProcessed), event
+            [worker] = [number for number, at in self.workers.items() if at.item == item]
+            del self.workers[worker]
+            self.state[item] = "completed"
+        else:
+            assert self.state[item] == "completed", event
+            self.check_ended_below(item)
+            failed = any(self.state[one] == "failed" for one in self.below(item))
+            assert failed == isinstance(event, ItemChildrenFailed), event
+        self.closed.add(item)
+
+    def below(self, item: int) -> list[int]:
+        found = []
+        for one in self.parents:
+            above = self.parents[one]
+            while above and above != item:
+                above = self.parents[above]
+            if above:
+                found.append(one)
+        return found
+
+    def check_ended_below(self, item: int) -> None:
+        for one in self.below(item):
+            assert self.state[one] in ("completed", "failed"), f"{item} ended before {one}, which is {self.state[one]}"
+            if self.state[one] == "completed" and one in self.has_children:
+                assert one in self.closed, f"{item} ended before the subtree of {one}"
+
+
+def counts_of(events: Sequence[Event], type: str | None = None) -> Counts:
+    """Count the items of `events`, or those of one type, anew."""
+    types = {event.item: event.type for event in events if isinstance(event, ItemEnqueued)}
+    completed: set[int] = set()
+    failed: set[int] = set()
+    interrupted = 0
+    for event in events:
+        if isinstance(event, ItemCompleted | ItemFailed | ItemInterrupted) and type in (None, types[event.item]):
+            if isinstance(event, ItemCompleted):
+                completed.add(event.item)
+            elif isinstance(event, ItemFailed):
+                failed.add(event.item)
+                completed.discard(event.item)
+            else:
+                interrupted += 1
+    return Counts(sum(type in (None, one) for one in types.values()), len(completed), len(failed), interrupted)
+
+
+def check_events(events: Sequence[Event]) -> None:
+    """Assert all that must hold for the events of one whole run."""
+    assert [event.seq for event in events] == list(range(1, len(events) + 1))
+    for before, after in zip(events, events[1:], strict=False):
+        assert before.at <= after.at, f"time goes back from {before} to {after}"
+    first, last = events[0], events[-1]
+    assert isinstance(first, RunStarted)
+    assert isinstance(last, RunFinished)
+    checker = _Checker(first.num_workers)
+    for event in events[1:-1]:
+        checker.check(event)
+    assert not checker.workers, f"still at work at the end: {checker.workers}"
+    counts = counts_of(events)
+    assert last.counts == counts
+    if last.status == "completed":
+        assert counts.completed == counts.enqueued
+        assert checker.has_children <= checker.closed
+    if counts.failed and not counts.outstanding:
+        assert last.status == "failed"
+    if not counts.failed and counts.outstanding:
+        assert last.status == "interrupted"
+    _check_folding(events)
+
+
+def _check_folding(events: Sequence[Event]) -> None:
+    """Folding the events at once and one by one gives the same, and the same counts as counting them."""
+    at_once, one_by_one = RunView(), RunView()
+    at_once.apply(events)
+    for event in events:
+        one_by_one.apply([event])
+    assert at_once == one_by_one
+    assert at_once.counts == counts_of(events)
+    assert not at_once.running
+    assert at_once.queued == sum(1 for event in events if isinstance(event, ItemEnqueued)) - sum(
+        1 if isinstance(event, ItemStarted) and event.phase == "process" else -1
+        for event in events
+        if (isinstance(event, ItemStarted) and event.phase == "process")
+        or (isinstance(event, ItemInterrupted) and event.phase == "process")
+    )
+
+
+def check_result(result: RunResult, events: Sequence[Event]) -> None:
+    """Assert that `result` says what `events` say."""
+    first, last = events[0], events[-1]
+    assert isinstance(first, RunStarted)
+    assert isinstance(last, RunFinished)
+    assert result.run_id == first.run_id
+    assert result.status == last.status
+    assert result.counts == counts_of(events)
+    types = dict.fromkeys(event.type for event in events if isinstance(event, ItemEnqueued))
+    assert result.counts_by_type == {type: counts_of(events, type) for type in types}
+    assert list(result.failures) == [event for event in events if isinstance(event, ItemFailed)][:1_000]
+    reasons = [event.reason for event in events if isinstance(event, RunStopping)]
+    assert result.stop_reason == (reasons[0] if reasons else "")
+    assert result.elapsed_s >= last.at - first.at
