@@ -8,8 +8,17 @@ AqueueError
 ├── StrayCancellation                 an item was cancelled, and nobody had asked for it
 ├── MisplacedCall (RuntimeError)      a call outside the place where it works
 ├── ReporterError                     a reporter could not be opened
+├── JournalError                      the journal could not be read or written
+│   ├── JournalExists                 a new run was to be journalled in a file that has something in it
+│   ├── JournalLocked                 another run is writing the journal
+│   ├── NotAJournal                   the file is something else, or has what aqueue didn't put there
+│   ├── JournalTooNew                 a newer aqueue wrote it
+│   └── JournalDamaged                it is a journal, but a part of it is missing or unreadable
 ├── RecordedFailure                   stands for an item's exception that is no longer in memory
-└── ItemFailures (ExceptionGroup)     items failed for good
+├── ItemFailures (ExceptionGroup)     items failed for good
+├── UnstorableItem (TypeError)        an item has state that the journal can't store exactly
+├── UnknownItemType (LookupError)     the journal names a class that this program doesn't have
+└── PayloadMismatch (ValueError)      a recorded item can't be restored by today's class
 """
 
 from collections.abc import Sequence
@@ -25,10 +34,19 @@ __all__ = [
     "InvalidResult",
     "ItemFailures",
     "ItemsNotComparable",
+    "JournalDamaged",
+    "JournalError",
+    "JournalExists",
+    "JournalLocked",
+    "JournalTooNew",
     "MisplacedCall",
+    "NotAJournal",
+    "PayloadMismatch",
     "RecordedFailure",
     "ReporterError",
     "StrayCancellation",
+    "UnknownItemType",
+    "UnstorableItem",
 ]
 
 
@@ -65,6 +83,33 @@ class MisplacedCall(AqueueError, RuntimeError):
 
 class ReporterError(AqueueError):
     """A reporter could not be opened, and so the run was not begun."""
+
+
+class JournalError(AqueueError):
+    """The journal could not be opened, read or written; the message names the file, the cause and what to do.
+
+    What was committed before stays in the file.
+    """
+
+
+class JournalExists(JournalError):
+    """A new run was to be journalled in a file that is not empty; it was left as it is."""
+
+
+class JournalLocked(JournalError):
+    """Another run is writing the journal; the message names its process and machine."""
+
+
+class NotAJournal(JournalError):
+    """The file is not a journal, or its schema has something that aqueue didn't put there; it was left as it is."""
+
+
+class JournalTooNew(JournalError):
+    """A newer aqueue wrote the journal; it was left as it is."""
+
+
+class JournalDamaged(JournalError):
+    """A part of the journal is missing or can't be read; the message names it."""
 
 
 class RecordedFailure(AqueueError):
@@ -109,3 +154,18 @@ class ItemFailures(AqueueError, ExceptionGroup[Exception]):
 
     def __reduce__(self) -> tuple[type[Self], tuple[str, Sequence[Exception], RunResult]]:
         return type(self), (self.message, self.exceptions, self.result)
+
+
+class UnstorableItem(AqueueError, TypeError):
+    """An item has state that the journal can't store and restore exactly.
+
+    The message names its class, the attribute and the ways to mend it.
+    """
+
+
+class UnknownItemType(AqueueError, LookupError):
+    """A journal names a class of items that this program has not defined; the message says how to bring it back."""
+
+
+class PayloadMismatch(AqueueError, ValueError):
+    """The state of a recorded item doesn't fit today's class; the message names class, attribute and what to do."""

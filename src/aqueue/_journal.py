@@ -1,0 +1,412 @@
+"""The journal: the run's events in a SQLite file, read back in order, and written by one thread of its own."""
+
+import os
+import sqlite3
+import sys
+import threading
+import weakref
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from pathlib import Path
+from typing import Any, Final, Self
+
+import msgspec
+
+from aqueue import _journal_file as journal_file
+from aqueue.errors import JournalDamaged, JournalError, JournalLocked, JournalTooNew, NotAJournal
+from aqueue.events import SCHEMA_VERSION, AnyEvent, Event, RunStarted, decode, encode, encode_lines
+
+__all__ = ["BATCH_EVENTS", "Journal"]
+
+BATCH_EVENTS: Final = 10_000
+"""How many events `take` gives at most; one that gives fewer has no more."""
+
+COMMIT_INTERVAL_S: Final = 0.05
+"""How long events wait for others, at most, before they are written."""
+
+_SLICE_EVENTS: Final = 2_000
+_MAX_INSERT_ROWS: Final = 1_024
+
+_list_decoder = msgspec.json.Decoder(list[AnyEvent])
+
+# Descriptions are a fifth of the events and of no use to whoever continues the run. Text is compared byte by byte, so
+# that these two bounds stand for "begins with".
+_DESCRIBED = '{"event":"item.described"'
+_DESCRIBED_END = '{"event":"item.described#'
+
+
+class Journal:
+    """The journal of a run, locked for this process from `create` or `open` to `close`.
+
+    First `recorded` is read, if there is anything; then `start` begins writing. After a fork the child has nothing of it.
+
+    Attributes:
+        path: the file, with symbolic links resolved.
+        is_new: whether nothing is recorded yet.
+        last_seq: the number of the last event that is committed; 0 if there is none.
+    """
+
+    def __init__(self, path: Path) -> None:
+        """Take the lock on `path` and open it; a missing or empty file is made. Use `create` or `open`."""
+        self.path = path
+        with _opening:
+            if path in _open_paths:
+                # Not even read: closing a file drops all locks that this process, and SQLite in it, has on it.
+                raise JournalLocked(
+                    f"the journal {journal_file.shown(path)} is in use by another run in this process; "
+                    "wait until that has ended"
+                )
+            if not journal_file.is_empty(path):
+                journal_file.check(path)  # before a lock file appears beside what may be no journal
+            self._lock = journal_file.lock(path)
+            try:
+                if journal_file.is_empty(path):
+                    journal_file.make(path)
+                else:
+                    journal_file.check(path)
+                self._connection = self._connect()
+            except BaseException:
+                self._lock.release()
+                raise
+            _open_paths.add(path)
+        self._pid = os.getpid()
+        self._identity = journal_file.identity(path)
+        self._log_identity: tuple[int, int] | None = None
+        self._thread: threading.Thread | None = None
+        self._wake = threading.Event()
+        self._flushes: list[Callable[[], None]] = []
+        self._closing = False
+        self._closed = False
+        self._failed = False
+        self._said_busy = False
+        _journals.add(self)
+
+    @classmethod
+    def create(cls, path: "str | os.PathLike[str]") -> Self:
+        """Return the journal of a new run at `path`.
+
+        Raises:
+            JournalExists: a file with something in it is there; it was left as it is.
+            JournalLocked: another run uses it.
+            JournalError: the file can't be made there.
+        """
+        resolved = _resolve(path)
+        journal_file.refuse_existing(resolved)
+        journal = cls(resolved)
+        if not journal.is_new:  # another run made it and ended, all since the first look
+            journal.close(0.0)
+            journal_file.refuse_existing(resolved)
+        return journal
+
+    @classmethod
+    def open(cls, path: "str | os.PathLike[str]") -> Self:
+        """Return the journal at `path`; a missing or empty file is made.
+
+        Raises:
+            NotAJournal: the file is something else, or its schema has something that aqueue didn't put there.
+            JournalTooNew: a newer aqueue wrote it.
+            JournalDamaged: it is cut short or can't be read.
+            JournalLocked: another run uses it.
+            JournalError: it can't be read, written or made. In each case it was left as it is.
+        """
+        return cls(_resolve(path))
+
+    def _connect(self) -> sqlite3.Connection:
+        try:
+            connection = journal_file.connect_to_write(self.path)
+            (self.last_seq,) = connection.execute("SELECT coalesce(max(seq), 0) FROM events").fetchone()
+        except sqlite3.Error as error:
+            raise JournalError(
+                f"the journal {journal_file.shown(self.path)} can't be opened for writing: {journal_file.explain(error)}"
+            ) from error
+        self.is_new: bool = self.last_seq == 0
+        return connection
+
+    # ---- reading ------------------------------------------------------------------------------------------------
+
+    def recorded(self, *, skip_described: bool = True, batch: int = 2_000) -> Iterator[list[Event]]:
+        """Yield the events in order, in lists; only before `start`.
+
+        Event types that this aqueue doesn't know are left out.
+
+        Parameters:
+            skip_described: leave out `item.described`, which are many and which a resumed run doesn't need.
+            batch: how many rows to read for each list.
+
+        Raises:
+            JournalDamaged: an event is missing or can't be read; the message names it.
+            JournalTooNew: a newer aqueue went on with the run.
+        """
+        assert self._thread is None
+        yield from read_events(self._connection, self.path, skip_described=skip_described, batch=batch)
+
+    # ---- writing ------------------------------------------------------------------------------------------------
+
+    def start(
+        self,
+        take: Callable[[], list[Event]],
+        committed: Callable[[list[Event]], None],
+        failed: Callable[[JournalError], None],
+    ) -> None:
+        """Begin writing, on a thread of the journal's own. The three functions are called on that thread.
+
+        Parameters:
+            take: returns the next events, at most `BATCH_EVENTS`; fewer if there are no more. It is called about every
+                50 ms, and at once after `wake`.
+            committed: gets what `take` gave when it is on the disk.
+            failed: gets the error when writing failed, once. From then on what `take` gives is dropped.
+        """
+        assert self._thread is None
+        self._take = take
+        self._committed = committed
+        self._on_failed = failed
+        self._thread = threading.Thread(target=self._work, name="aqueue-journal", daemon=True)
+        self._thread.start()
+
+    def wake(self) -> None:
+        """Have events written now; from any thread."""
+        self._wake.set()
+
+    def flush(self, on_done: Callable[[], None]) -> None:
+        """Write what there is now; `on_done` is called, on the journal's thread, when that is committed or has failed."""
+        self._flushes.append(on_done)
+        self._wake.set()
+
+    def close(self, timeout_s: float) -> bool:
+        """Write what is left, close the file and give the lock back; from any thread but the journal's own.
+
+        Parameters:
+            timeout_s: how long to wait for the disk, seconds.
+
+        Returns:
+            Whether it ended in time. If not, it is still going on, and the file is still locked.
+        """
+        if os.getpid() != self._pid:
+            return True
+        if self._thread is None:
+            self._end()
+            return True
+        self._closing = True
+        self._wake.set()
+        self._thread.join(timeout_s)
+        return not self._thread.is_alive()
+
+    def leave_to_the_parent(self) -> None:
+        """In a forked child: do nothing ever again, and keep the connection from being closed."""
+        _inherited.append(self._connection)
+        self._closed = True
+
+    def _work(self) -> None:
+        try:
+            while not self._closed:
+                self._wake.wait(COMMIT_INTERVAL_S)
+                self._wake.clear()
+                closing = self._closing
+                flushes = self._flushes
+                self._flushes = []
+                self._drain()
+                for on_done in flushes:
+                    on_done()
+                if closing:
+                    return
+        finally:
+            self._end()
+
+    def _drain(self) -> None:
+        """Write until `take` has no more."""
+        more = True
+        while more:
+            batch = self._take()
+            more = len(batch) >= BATCH_EVENTS
+            if not batch or self._failed:
+                continue
+            try:
+                self._write(batch)
+            except BaseException as error:
+                # MemoryError and what else there may be: whatever it was, nothing after it may count as saved.
+                self._failed = True
+                with suppress(sqlite3.Error):
+                    self._connection.rollback()
+                self._on_failed(self._writing_failed(error))
+            else:
+                self._committed(batch)
+
+    def _write(self, batch: list[Event]) -> None:
+        first = batch[0].seq
+        if first != self.last_seq + 1 or batch[-1].seq != first + len(batch) - 1:
+            raise JournalError(
+                f"events {first} to {batch[-1].seq} don't follow {self.last_seq}: this is a mistake in aqueue"
+            )
+        rows = [
+            row
+            for start in range(0, len(batch), _SLICE_EVENTS)
+            for row in _encode(batch[start : start + _SLICE_EVENTS])
+        ]
+        self._begin()
+        execute = self._connection.execute
+        start = 0
+        size = _MAX_INSERT_ROWS
+        while start < len(rows):
+            while size > len(rows) - start:
+                size //= 2
+            execute(_INSERTS[size], [first + start, *rows[start : start + size]])
+            start += size
+        execute("COMMIT")
+        self._check_place()
+        self.last_seq = batch[-1].seq
+
+    def _begin(self) -> None:
+        """Begin a transaction, once no other connection is writing."""
+        while True:
+            try:
+                self._connection.execute("BEGIN IMMEDIATE")
+            except sqlite3.OperationalError as error:
+                if error.sqlite_errorcode & 0xFF != sqlite3.SQLITE_BUSY:
+                    raise
+                if not self._said_busy:
+                    self._said_busy = True
+                    _warn(
+                        f"the journal {journal_file.shown(self.path)} is being written by another program; waiting for it"
+                    )
+            else:
+                return
+
+    def _check_place(self) -> None:
+        """See that what was committed is where a resume will look for it: a removed file takes writes as before."""
+        log = journal_file.identity(f"{self.path}-wal")
+        if self._log_identity is None:
+            self._log_identity = log
+        if log is None or log != self._log_identity or journal_file.identity(self.path) != self._identity:
+            raise JournalError(
+                f"the journal {journal_file.shown(self.path)}, or its log with -wal at the end of the name, was removed or "
+                "replaced while the run was writing it; what this run has done since is not saved"
+            )
+
+    def _writing_failed(self, error: BaseException) -> JournalError:
+        if isinstance(error, JournalError):
+            return error
+        cause = journal_file.explain(error) if isinstance(error, sqlite3.Error) else f"{type(error).__name__}: {error}"
+        failure = JournalError(
+            f"the journal {journal_file.shown(self.path)} could not be written after event {self.last_seq:,}: {cause}; "
+            f"what was committed up to there is safe; then go on with resume={str(self.path)!r}"
+        )
+        failure.__cause__ = error
+        return failure
+
+    def _end(self) -> None:
+        if self._closed:
+            return
+        self._closed = True
+        # The last connection's close writes the log into the file and removes it; beside a reader this does the first.
+        with suppress(sqlite3.Error):
+            self._connection.execute("PRAGMA wal_checkpoint(PASSIVE)")
+        with suppress(sqlite3.Error):
+            self._connection.close()
+        with suppress(OSError):
+            self._lock.release()
+        _open_paths.discard(self.path)
+
+
+def _insert(rows: int) -> str:
+    return "INSERT INTO events (seq, event) VALUES " + ",".join(f"(?1+{n},?{n + 2})" for n in range(rows))  # noqa: S608  # numbers only
+
+
+# Of one to 1,024 rows: whatever the size of a batch, few statements write it, and each is compiled only once.
+_INSERTS: Final = {1 << n: _insert(1 << n) for n in range(_MAX_INSERT_ROWS.bit_length())}
+
+
+def _encode(events: list[Event]) -> list[str]:
+    """Return each event's JSON; this holds the interpreter's lock, so `events` are few."""
+    lines = encode_lines(events).decode().split("\n")
+    lines.pop()
+    if len(lines) != len(events):  # a newline inside an item's own JSON
+        return [encode(event).decode() for event in events]
+    return lines
+
+
+def read_events(
+    connection: sqlite3.Connection, path: Path, *, skip_described: bool, batch: int, after: int = 0
+) -> Iterator[list[Event]]:
+    """Yield the events after number `after` from any connection to the journal at `path`, as `Journal.recorded` does."""
+    wanted = f"CASE WHEN event >= '{_DESCRIBED}' AND event < '{_DESCRIBED_END}' THEN NULL ELSE event END"
+    # One string for many rows, and one call to decode it: several times as fast as a row at a time.
+    query = (
+        f"SELECT count(*), max(seq), '[' || coalesce(group_concat({wanted if skip_described else 'event'}, ','), '')"  # noqa: S608
+        " || ']' FROM (SELECT seq, event FROM events WHERE seq > ? ORDER BY seq LIMIT ?)"
+    )
+    while True:
+        try:
+            count, last, text = connection.execute(query, (after, batch)).fetchone()
+        except sqlite3.Error as error:
+            raise JournalDamaged(
+                f"the journal {journal_file.shown(path)} can't be read after event {after:,}: "
+                f"{journal_file.explain(error)}"
+            ) from error
+        if not count:
+            return
+        if last != after + count:
+            raise JournalDamaged(
+                f"the journal {journal_file.shown(path)} lacks events between {after + 1:,} and {last:,}; "
+                "restore it from a copy"
+            )
+        try:
+            events: list[Event] = list(_list_decoder.decode(text))
+        except msgspec.MsgspecError:
+            events = list(_decode_one_by_one(connection, path, after, last, skip_described=skip_described))
+        for event in events:
+            if isinstance(event, RunStarted) and event.schema_version > SCHEMA_VERSION:
+                raise JournalTooNew(
+                    f"the journal {journal_file.shown(path)} was continued by a newer aqueue (event {event.seq:,} is of "
+                    f"version {event.schema_version}, this aqueue knows {SCHEMA_VERSION}); upgrade aqueue"
+                )
+        yield events
+        after = last
+
+
+def _decode_one_by_one(
+    connection: sqlite3.Connection, path: Path, after: int, last: int, *, skip_described: bool
+) -> Iterator[Event]:
+    rows = connection.execute("SELECT seq, event FROM events WHERE seq > ? AND seq <= ? ORDER BY seq", (after, last))
+    for seq, text in rows:
+        try:
+            event = decode(text)
+        except (msgspec.MsgspecError, TypeError, UnicodeError) as error:
+            raise JournalDamaged(
+                f"event {seq:,} in the journal {journal_file.shown(path)} can't be read ({error}); restore it from a copy"
+            ) from error
+        if event is not None and not (skip_described and event.event == "item.described"):
+            yield event
+
+
+def _resolve(path: "str | os.PathLike[str]") -> Path:
+    try:
+        return Path(path).resolve()
+    except (OSError, RuntimeError, ValueError) as error:  # a loop of symbolic links; a null character
+        raise NotAJournal(
+            f"{journal_file.shown(str(path))} is no path to a file ({error}); name another file"
+        ) from error
+
+
+def _warn(message: str) -> None:
+    stderr: Any = sys.stderr
+    with suppress(Exception):  # closed, broken or absent
+        stderr.write(f"aqueue: warning: {message}\n")
+        stderr.flush()
+
+
+_opening = threading.Lock()
+_open_paths: set[Path] = set()
+_journals: "weakref.WeakSet[Journal]" = weakref.WeakSet()
+_inherited: list[sqlite3.Connection] = []
+
+
+def _leave_to_the_parent() -> None:
+    """In a forked child: see that what the parent has open is neither used nor closed, which SQLite forbids there."""
+    for journal in _journals:
+        journal.leave_to_the_parent()
+    _journals.clear()
+    _open_paths.clear()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_leave_to_the_parent)
