@@ -8,12 +8,12 @@ from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from itertools import count
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 import anyio
 
 from aqueue._loop import CallSoon
-from aqueue.errors import ReporterError
+from aqueue.errors import JournalError, ReporterError
 from aqueue.events import ErrorInfo, Event, ReporterFailed
 from aqueue.item import type_name
 from aqueue.reporting import Reporter, RunInfo, TerminalReporter
@@ -21,7 +21,7 @@ from aqueue.result import RunResult
 from aqueue.text import visible, without_surrogates
 from aqueue.view import RunView
 
-__all__ = ["Bus", "error_info"]
+__all__ = ["Bus", "JournalWriter", "error_info", "say", "warn"]
 
 BATCH_INTERVAL_S: Final = 0.05
 """How long events wait for others, at most, before reporters get them."""
@@ -83,13 +83,28 @@ class Clock:
                 self.offset += ahead
 
 
+class JournalWriter(Protocol):
+    """What the bus needs of a journal; see `aqueue._journal.Journal`."""
+
+    def start(
+        self,
+        take: Callable[[], list[Event]],
+        committed: Callable[[list[Event]], None],
+        failed: Callable[[JournalError], None],
+    ) -> None: ...
+    def wake(self) -> None: ...
+    def flush(self, on_done: Callable[[], None]) -> None: ...
+    def close(self, timeout_s: float) -> bool: ...
+
+
 class Bus:
-    """Numbers events and hands them to reporters.
+    """Numbers events and hands them to the journal, if there is one, and to reporters.
 
     The hot path is `append`, `next_seq` and `now`: an event is built with the two and appended to a list. The
     reporters' thread takes what has come about every 50 ms, folds it into the view, and calls each reporter. It may
     be slower than the run (then workers pause, see `wait_for_room`) or blocked: the event loop never waits for it
-    inside an item's code, but at the hard limit.
+    inside an item's code, but at the hard limit. With a journal, its thread takes the events first, and reporters get
+    them once they are committed: what is shown is saved.
 
     All methods are called in the loop's thread, but for those that say otherwise.
 
@@ -108,12 +123,14 @@ class Bus:
         call_soon: CallSoon,
         on_tick: Callable[[], None],
         released: Callable[[], bool],
+        journal: JournalWriter | None = None,
     ) -> None:
         """Parameters:
-        reporters: those that get the events; without any, events are only counted.
+        reporters: those that get the events; without any, and without a journal, events are only counted.
         call_soon: has a function called in the loop.
         on_tick: called on the reporters' thread about ten times a second or more often.
         released: tells whether waiting for room must end, since the run is being stopped.
+        journal: gets the events first.
         """
         # Terminals are opened last, so that a log that can't be opened leaves nothing on the screen.
         self._reporters = sorted(reporters, key=lambda reporter: reporter.uses_terminal)
@@ -121,7 +138,10 @@ class Bus:
         self._call_soon = call_soon
         self._on_tick = on_tick
         self._released = released
-        self.events: list[Event] | deque[Event] = [] if reporters else deque(maxlen=0)
+        self._journal = journal
+        self.events: list[Event] | deque[Event] = [] if reporters or journal is not None else deque(maxlen=0)
+        self._for_reporters: list[Event] | deque[Event] = self.events if journal is None else []
+        self._ending = False
         self.append = self.events.append
         self.next_seq = count(1).__next__
         self.view = RunView()
@@ -136,6 +156,12 @@ class Bus:
         self._stage_changed = anyio.Event()
         self._open_error: tuple[Reporter, BaseException] | None = None
         self._result: RunResult | None = None
+
+    def continue_after(self, seq: int, at: float, view: RunView) -> None:
+        """Go on with a recorded run whose last event was number `seq`, at the Unix time `at`, and which stood at `view`."""
+        self.next_seq = count(seq + 1).__next__
+        self.view = view
+        self.clock.offset += max(at - self.now(), 0.0)
 
     # ---- the hot path -------------------------------------------------------------------------------------------
 
@@ -160,17 +186,26 @@ class Bus:
 
     def block_until_room(self) -> None:
         """Block the loop's thread until there is room below the hard limit, or waiting must end."""
-        while self.is_full and not self._released() and self._alive:
-            self._wake.set()
+        while self.is_full and not self._released() and self._is_read:
+            self._hurry()
             time.sleep(0.005)
 
     async def wait_for_room(self) -> None:
         """Wait until reporters have caught up, or waiting must end."""
-        while self.is_crowded and not self._released() and self._alive:
+        while self.is_crowded and not self._released() and self._is_read:
             if self._room is None:
                 self._room = anyio.Event()
-            self._wake.set()
+            self._hurry()
             await self._room.wait()
+
+    @property
+    def _is_read(self) -> bool:
+        return self._journal is not None or self._alive
+
+    def _hurry(self) -> None:
+        self._wake.set()
+        if self._journal is not None:
+            self._journal.wake()
 
     def wake_waiting(self) -> None:
         """Let those that wait for room look again."""
@@ -204,6 +239,47 @@ class Bus:
                 f"{visible(str(error), 1_000)}; nothing has been run"
             ) from error
 
+    def start_journal(self, on_failed: Callable[[JournalError], None]) -> None:
+        """Have the journal take events from now on; `on_failed` is called in the loop if it can't write them."""
+        if self._journal is not None:
+            self._journal.start(
+                self._take_for_journal,
+                self._take_committed,
+                lambda error: self._call_soon(lambda: on_failed(error)),
+            )
+
+    def _take_for_journal(self) -> list[Event]:
+        """On the journal's thread: return the next events; none while reporters are far behind."""
+        self._on_tick()
+        self.clock.follow_wall_clock()
+        if len(self._for_reporters) >= SOFT_LIMIT_EVENTS and self._alive and not (self._ending or self._released()):
+            return []
+        events = self.events
+        assert isinstance(events, list)
+        batch = events[:BATCH_EVENTS]
+        del events[: len(batch)]
+        if self._room is not None and len(events) < SOFT_LIMIT_EVENTS // 2:
+            self._call_soon(self.wake_waiting)
+        return batch
+
+    def _take_committed(self, batch: list[Event]) -> None:
+        if self._alive:
+            self._for_reporters.extend(batch)
+
+    async def saved(self) -> None:
+        """Wait until all events so far are committed to the journal, or writing has failed."""
+        if self._journal is not None:
+            saved = anyio.Event()
+            self._journal.flush(lambda: self._call_soon(saved.set))
+            await saved.wait()
+
+    async def close_journal(self) -> None:
+        """Write what is left and close the journal's file; takes as long as that takes."""
+        if self._journal is not None:
+            with anyio.CancelScope(shield=True):
+                while not await anyio.to_thread.run_sync(self._journal.close, CLOSE_TIMEOUT_S):
+                    warn("the disk is slow: still writing the journal")
+
     async def drain(self) -> None:
         """Wait until reporters have had all events; at most 5 s without progress."""
         await self._reach("drained", None)
@@ -213,6 +289,10 @@ class Bus:
         await self._reach("closed", result)
 
     async def _reach(self, stage: str, result: RunResult | None) -> None:
+        self._ending = True
+        if self._journal is not None:
+            with anyio.CancelScope(shield=True):
+                await self.saved()
         if not self._alive:
             return
         self._stage_changed = reached = anyio.Event()
@@ -228,7 +308,7 @@ class Bus:
             # It is stuck in a write. It is a daemon thread: the process can end without it.
             self.release_terminals()
             self._thread = None
-            _warn(f"the reporters did not take the last events within {CLOSE_TIMEOUT_S:g} s and were left behind")
+            warn(f"the reporters did not take the last events within {CLOSE_TIMEOUT_S:g} s and were left behind")
 
     async def _wait_shielded(self, reached: anyio.Event, timeout_s: float) -> bool:
         """Wait, and return whether that was cut short by asyncio's own `Task.cancel`, which goes through shields."""
@@ -283,7 +363,7 @@ class Bus:
 
     def _batches(self) -> Iterator[list[Event]]:
         """Yield what has come, in parts; an empty one if nothing has."""
-        events = self.events
+        events = self._for_reporters
         assert isinstance(events, list)
         left = len(events)
         while True:
@@ -292,7 +372,7 @@ class Bus:
             del events[: len(batch)]
             yield batch
             left -= len(batch)
-            if self._room is not None and len(events) < SOFT_LIMIT_EVENTS // 2:
+            if self._room is not None and self._journal is None and len(events) < SOFT_LIMIT_EVENTS // 2:
                 self._call_soon(self.wake_waiting)
             if left <= 0 or not batch:
                 return
@@ -314,7 +394,7 @@ class Bus:
         name = type_name(type(reporter))
         info = error_info(error)
         self._call_soon(lambda: self.append(ReporterFailed(self.next_seq(), self.now(), name, info)))
-        _warn(f"reporter {name} raised {info.type}: {visible(info.message, 500)}; the run goes on without it")
+        warn(f"reporter {name} raised {info.type}: {visible(info.message, 500)}; the run goes on without it")
 
     def _close_reporters(self, result: RunResult) -> None:
         for reporter in self._opened:
@@ -325,7 +405,7 @@ class Bus:
                     with suppress(Exception):
                         reporter.release_terminal()
                 name = type_name(type(reporter))
-                _warn(f"reporter {name} raised {type(error).__name__} when closed: {visible(str(error), 500)}")
+                warn(f"reporter {name} raised {type(error).__name__} when closed: {visible(str(error), 500)}")
             self._progress += 1
         self._opened.clear()
 
@@ -334,8 +414,14 @@ class Bus:
         self._call_soon(self._stage_changed.set)
 
 
-def _warn(message: str) -> None:
+def say(message: str) -> None:
+    """Write a line to standard error, if that can be written to."""
     stderr: Any = sys.stderr
     with suppress(Exception):  # closed, broken or absent
-        stderr.write(f"aqueue: warning: {message}\n")
+        stderr.write(f"aqueue: {message}\n")
         stderr.flush()
+
+
+def warn(message: str) -> None:
+    """Write a warning to standard error, if that can be written to."""
+    say(f"warning: {message}")

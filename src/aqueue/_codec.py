@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 import msgspec
@@ -9,7 +10,7 @@ import msgspec
 from aqueue.errors import InvalidResult
 from aqueue.text import visible
 
-__all__ = ["decode_result", "encode_result"]
+__all__ = ["decode_result", "decode_root_results", "encode_result"]
 
 
 def _plain(value: object) -> object:
@@ -48,6 +49,11 @@ def encode_result(value: object, type: str) -> msgspec.Raw:
 def decode_result(data: msgspec.Raw) -> Any:
     """Return the Python value of the JSON that `encode_result` wrote."""
     return json.loads(bytes(data))
+
+
+def decode_root_results(roots: Sequence[int], results: Mapping[int, msgspec.Raw]) -> list[Any]:
+    """Return the `results` of the initial items numbered `roots`, None for one without; empty if all are without."""
+    return [decode_result(results[n]) if n in results else None for n in roots] if results else []
 
 
 def _short_repr(value: object) -> str:

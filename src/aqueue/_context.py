@@ -20,6 +20,9 @@ class Current(msgspec.Struct, frozen=True):
         attempt: which try of this phase, from 1.
         phase: ``process``, or ``after_children`` inside the hook.
         worker: the worker that runs it, from 1.
+        idempotency_key: the same in every rerun of this item, and of no other: hand it to a remote API, so that a
+            request made twice counts once. A digest of the run, the item's ancestors, its type, its key or payload,
+            and its place among equal siblings. Empty without a journal.
     """
 
     id: int
@@ -27,6 +30,7 @@ class Current(msgspec.Struct, frozen=True):
     attempt: int
     phase: Phase
     worker: int
+    idempotency_key: str = ""
 
 
 class RunningAttempt(Protocol):

@@ -1,7 +1,7 @@
 """The engine: workers that take items, run them and their hooks, and stop when asked to."""
 
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Awaitable, Callable, Iterable
 from enum import IntEnum
 from threading import get_ident
 from time import monotonic
@@ -11,13 +11,16 @@ import anyio
 import msgspec
 from anyio.lowlevel import checkpoint
 
-from aqueue._bus import SOFT_LIMIT_EVENTS, Bus, error_info
+from aqueue._adoption import RecordedChildren
+from aqueue._bus import SOFT_LIMIT_EVENTS, Bus, error_info, warn
 from aqueue._codec import decode_result, encode_result
 from aqueue._context import Current, running_attempt
+from aqueue._keys import KeySet
+from aqueue._ledger import Ledger
 from aqueue._loop import CallSoon
-from aqueue._queues import NodeQueue
+from aqueue._queues import LifoQueue, NodeQueue
 from aqueue._tree import Node, Tree, unlink
-from aqueue.errors import InvalidArgument, InvalidItem, MisplacedCall, StrayCancellation
+from aqueue.errors import InvalidArgument, MisplacedCall, PoisonItem, StrayCancellation
 from aqueue.events import (
     NO_DATA,
     Counts,
@@ -31,7 +34,7 @@ from aqueue.events import (
     RunStatus,
     RunStopping,
 )
-from aqueue.item import ItemClass, look_up_class
+from aqueue.item import ItemClass, key_of, look_up_class
 from aqueue.result import MAX_LISTED_FAILURES
 from aqueue.text import DESCRIPTION_MAX_CHARS, visible
 
@@ -75,12 +78,16 @@ class Attempt(msgspec.Struct, gc=False, eq=False):
         node: the item's node; None once the attempt has ended.
         worker: the worker's number.
         phase: ``process``, or ``after_children`` for the hook.
+        deduplicated: how many of its children were dropped because their key was known.
+        occurrences: how many children of each type and payload it has enqueued, by their hash; with a journal.
     """
 
     engine: "Engine"
     node: Node | None
     worker: int
     phase: Phase
+    deduplicated: int = 0
+    occurrences: dict[int, int] | None = None
 
     def enqueue(self, item: Any, /) -> None:
         """Add a child; see `aqueue.Item.process`."""
@@ -89,7 +96,7 @@ class Attempt(msgspec.Struct, gc=False, eq=False):
         if parent is None or get_ident() != engine.thread or self.phase != "process":
             self._refuse("enqueue")
         assert parent is not None
-        engine.add(item, parent)
+        engine.add(item, parent, self)
 
     def set_desc(self, text: str, /) -> None:
         """Say what the item is doing; see `aqueue.Item.process`."""
@@ -120,7 +127,10 @@ class Attempt(msgspec.Struct, gc=False, eq=False):
     def current(self) -> Current | None:
         """Return the running item, or None once the attempt has ended."""
         node = self.node
-        return None if node is None else Current(node.id, node.cls.type, 1, self.phase, self.worker)
+        if node is None:
+            return None
+        attempt = node.attempt if self.phase == "process" else node.hook_attempt
+        return Current(node.id, node.cls.type, attempt, self.phase, self.worker, node.identity.hex())
 
     def shared(self) -> Any:
         """Return what `lifespan` yielded."""
@@ -162,17 +172,26 @@ class Engine:
         failures: the first failures.
         exceptions: the first exceptions of items, for as many failures.
         last_id: the number of the item that was enqueued last.
-        num_roots: how many initial items there are; theirs are the first numbers.
+        roots: the numbers of the initial items.
+        deduplicated_roots: how many initial items were dropped because their key was known.
+        recorded_roots: the initial items of earlier processes, until this one's have been added.
+        takes_last_first: whether the queue is a stack.
     """
 
     def __init__(
-        self, bus: Bus, queue: NodeQueue, call_soon: CallSoon, num_workers: int, on_error: OnError
+        self,
+        bus: Bus,
+        queue: NodeQueue,
+        call_soon: CallSoon,
+        num_workers: int,
+        on_error: OnError,
+        ledger: Ledger | None = None,
     ) -> None:
         self.bus = bus
         self.append = bus.append
         self.next_seq = bus.next_seq
         self.clock = bus.clock
-        self.tree = Tree(bus)
+        self.tree = Tree(bus, keeps_items=ledger is not None)
         self.classes: dict[type, ItemClass] = {}
         self._known: dict[tuple[str, bool, bool, bool], ItemClass] = {}
         self.thread = get_ident()
@@ -184,7 +203,16 @@ class Engine:
         self.failures: list[ItemFailed] = []
         self.exceptions: list[Exception] = []
         self.last_id = 0
-        self.num_roots = 0
+        self.roots: list[int] = []
+        self.recorded_roots: RecordedChildren | None = None
+        self.takes_last_first = isinstance(queue, LifoQueue)
+        self.keys = KeySet()
+        self._ledger = ledger
+        self.deduplicated_roots = 0
+        self._alone: list[tuple[Node, bool]] = []
+        self._due: deque[Node] = deque()
+        self._restored: list[Node] = []
+        self._is_cautious = False
         self._queue = queue
         self._put = queue.put
         self._num_workers = num_workers
@@ -198,18 +226,21 @@ class Engine:
 
     # ---- adding items -------------------------------------------------------------------------------------------
 
-    def add(self, item: Any, parent: Node | None) -> None:
+    def add(self, item: Any, parent: Node | None, attempt: Attempt) -> None:
         """Announce `item` as a child of `parent`, or as an initial item, and queue it."""
         cls = self.classes.get(type(item))
         if cls is None:
             cls = self._look_up(item)
+        if cls.keyed or self._ledger is not None:
+            self._add_identified(item, parent, attempt, cls)
+            return
         number = self.last_id + 1
         node = Node(number, item, parent, cls)
         self._put(node)  # may refuse an item that can't be compared: then nothing has been announced
         self.last_id = number
         cls.enqueued += 1
         if parent is None:
-            self.num_roots += 1
+            self.roots.append(number)
             self.tree.open_roots += 1
             parent_id = 0
         else:
@@ -218,32 +249,157 @@ class Engine:
             parent_id = parent.id
         seq = self.next_seq()
         now = monotonic() + self.clock.offset
-        self.append(ItemEnqueued(seq, now, number, parent_id, cls.type, cls.track_overall))
+        self.append(ItemEnqueued(seq, now, number, parent_id, cls.type, cls.track_overall, None, cls.hook))
         if self._idle:
             self._idle.pop().set()
         if seq % ROOM_CHECK_EVENTS == 0 and self.bus.is_full:
             self.bus.block_until_room()
 
+    def _add_identified(self, item: Any, parent: Node | None, attempt: Attempt, cls: ItemClass) -> None:
+        """Do what `add` does for an item that can be known again: by its key, or with a journal by its payload."""
+        key = key_of(item, cls.type) if cls.keyed else None
+        payload, occurrence, identity = NO_DATA, 0, b""
+        ledger = self._ledger
+        if ledger is not None:
+            payload = ledger.payload(item, parent)
+            state = bytes(payload)
+            if key is None:
+                if attempt.occurrences is None:
+                    attempt.occurrences = {}
+                occurrence = ledger.occurrence(cls.type, state, attempt.occurrences)
+            recorded = self.recorded_roots if parent is None else parent.recorded
+            child = None if recorded is None else recorded.match(cls.type, key, state)
+            if child is not None:
+                self._adopt(child.node, item, cls, state)
+                return
+            identity = ledger.identity(parent, cls.type, key, state, occurrence)
+        if key is not None:
+            if self.keys.knows(cls.names, key):
+                attempt.deduplicated += 1
+                return
+        number = self.last_id + 1
+        node = Node(number, item, parent, cls, payload_hash=hash(bytes(payload)), identity=identity)
+        self._put(node)  # may refuse an item that can't be compared: then nothing has been announced
+        if key is not None:
+            self.keys.add(cls.type, key)
+        self.last_id = number
+        cls.enqueued += 1
+        if parent is None:
+            self.roots.append(number)
+            self.tree.open_roots += 1
+        else:
+            parent.pending += 1
+            parent.has_children = True
+        bus = self.bus
+        bus.append(
+            ItemEnqueued(
+                bus.next_seq(),
+                bus.now(),
+                number,
+                0 if parent is None else parent.id,
+                cls.type,
+                cls.track_overall,
+                key,
+                cls.hook,
+                occurrence,
+                payload,
+            )
+        )
+        self._after_put()
+
+    def _adopt(self, node: Node | None, item: Any, cls: ItemClass, state: bytes) -> None:
+        """Let `item` take the place of the recorded child of `node`, if that is still to run."""
+        if node is not None and node.is_held:
+            node.item = item
+            node.cls = cls
+            node.payload_hash = hash(state)
+            self._put(node)
+            node.is_held = False
+            self._after_put()
+
+    def _after_put(self) -> None:
+        if self._idle:
+            self._idle.pop().set()
+        if self.bus.is_full:
+            self.bus.block_until_room()
+
     async def add_initial(self, items: Iterable[Any]) -> None:
         """Add the initial items, all of them; a stop ends that early."""
         slice_end = self.bus.now() + SLICE_S
+        roots = Attempt(self, None, 0, "process")
         for item in items:
-            self.add(item, None)
+            self.add(item, None, roots)
+            self.deduplicated_roots = roots.deduplicated
             if self.bus.now() > slice_end:
                 await checkpoint()
                 await self.bus.wait_for_room()
                 slice_end = self.bus.now() + SLICE_S
             if self.stage is not Stage.RUNNING:
                 return
+        self._run_unrepeated(self.recorded_roots, "the caller")
+        self.recorded_roots = None
+
+    def _run_unrepeated(self, recorded: RecordedChildren | None, parent: str) -> None:
+        """Queue the recorded children that their parent did not enqueue again."""
+        left = sorted(
+            (child.node for child in recorded or () if child.node is not None and child.node.is_held),
+            key=lambda node: node.id,
+        )
+        for node in left:
+            self.queue_again(node)
+            self._after_put()
+        if left:
+            warn(
+                f"{parent} did not enqueue {len(left):,} of its recorded items again (item {left[0].id}, "
+                f"{left[0].cls.type}, is the first); they run as they were recorded"
+            )
 
     def _look_up(self, item: Any) -> ItemClass:
-        found = look_up_class(item)
-        # Two classes may look alike (made by one function, say): to every reader they are one.
-        cls = self._known.setdefault((found.type, found.track_overall, found.hook, found.all_done), found)
+        cls = self.known_class(look_up_class(item))
         # A process on the instance alone says nothing about the next object of that class.
         if hasattr(type(item), "process"):
             self.classes[type(item)] = cls
         return cls
+
+    def known_class(self, found: ItemClass) -> ItemClass:
+        """Return the class that looks like `found`, which may be `found` itself: to every reader they are one."""
+        return self._known.setdefault((found.type, found.track_overall, found.hook, found.all_done), found)
+
+    # ---- going on with a recorded run ---------------------------------------------------------------------------
+
+    def class_of(self, item: Any) -> ItemClass:
+        """Return what is known about the class of `item`."""
+        return self.classes.get(type(item)) or self._look_up(item)
+
+    def class_named(self, type: str, track_overall: bool) -> ItemClass:
+        """Return what is known about the class called `type`, for counting only."""
+        for cls in self._known.values():
+            if cls.type == type:
+                return cls
+        return self.known_class(ItemClass(type, track_overall=track_overall, hook=False, all_done=False))
+
+    def keep_restored(self, nodes: Iterable[Node]) -> None:
+        """Remember the recorded nodes, to be unlinked at the end: some wait where nothing else would find them."""
+        self._restored = list(nodes)
+
+    def queue_again(self, node: Node) -> None:
+        """Queue a recorded node."""
+        node.is_held = False
+        self._put(node)
+
+    def end_again(self, node: Node) -> None:
+        """Go on from a recorded node whose `process` and children have ended."""
+        due = self.tree.end_again(node, self.bus.now())
+        if due is not None:
+            self._due.append(due)
+
+    def run_alone_first(self, node: Node, *, is_poison: bool) -> None:
+        """Have `node` run while nothing else does, before all others; or fail, if it is poison."""
+        self._alone.append((node, is_poison))
+
+    def be_cautious(self) -> None:
+        """Commit each start to the journal before the item's code is called."""
+        self._is_cautious = True
 
     # ---- stopping -----------------------------------------------------------------------------------------------
 
@@ -274,31 +430,79 @@ class Engine:
                 self._scope = workers.cancel_scope
                 if self.stage is Stage.CANCELLING:
                     return
+                await self._run_alone()
                 for worker in range(1, self._num_workers + 1):
-                    workers.start_soon(self._work, worker, name=f"aqueue worker {worker}")
+                    workers.start_soon(self._start_worker, worker, name=f"aqueue worker {worker}")
         finally:
-            unlink(self._left)
-            unlink(self._queue)
+            self.unlink_all()
 
-    async def _work(self, worker: int) -> None:
+    def unlink_all(self) -> None:
+        """Cut the links between the nodes that are left."""
+        unlink(self._left)
+        unlink(self._restored)
+        unlink(self._queue)
+
+    async def _run_alone(self) -> None:
+        """Run the items that may have crashed the process, one by one, with nothing beside them."""
+        worker = 1
+        while self._alone and self.stage is Stage.RUNNING:
+            node, is_poison = self._alone.pop(0)
+            if is_poison:
+                self._fail_poison(node, worker)
+            elif not node.is_ended:
+                await self._work(worker, deque([node]).popleft, None)
+            else:
+                await self._run_hooks(self.tree.end_again(node, self.bus.now()), worker)
+
+    def _fail_poison(self, node: Node, worker: int) -> None:
+        bus = self.bus
+        phase: Phase = "after_children" if node.is_ended else "process"
+        attempt = node.attempt if phase == "process" else node.hook_attempt
+        now = bus.now()
+        bus.append(ItemStarted(bus.next_seq(), now, node.id, node.cls.type, worker, phase, attempt))
+        error = PoisonItem(
+            f"item {node.id} ({node.cls.type}) was the only one running in three crashes in a row, and was not run again"
+        )
+        if phase == "after_children":
+            node.cls.completed -= 1
+        self._fail(error, node, worker, now, phase)
+        if phase == "process":
+            self._run_unrepeated(node.recorded, f"item {node.id}")
+            self._queue_due(self.tree.end_process(node, bus.now()))
+        else:
+            self._queue_due(self.tree.end_hook(node, NO_DATA))
+
+    def _queue_due(self, due: Node | None) -> None:
+        if due is not None:
+            self._due.append(due)
+
+    async def _start_worker(self, worker: int) -> None:
+        while self._due and self.stage is Stage.RUNNING:
+            await self._run_hooks(self._due.popleft(), worker)
+        await self._work(worker, self._queue.take, self._wait_for_item)
+
+    async def _work(
+        self, worker: int, take: Callable[[], Node], wait_for_item: Callable[[], Awaitable[bool]] | None
+    ) -> None:
         """Take items and run them, one after the other, until none is left or the run is stopped.
 
         What an ordinary item costs is written out here, over local names and with one reading of the clock for the
         end of an item and the start of the next; what is rare has a method of its own.
         """
-        take = self._queue.take
         append = self.append
         next_seq = self.next_seq
         clock = self.clock
         events = self.bus.events
         end_process = self.tree.end_process
         running = Stage.RUNNING
+        ledger = self._ledger
+        is_cautious = self._is_cautious
         now = self.bus.now()
         while self.stage is running:
             try:
                 node = take()
             except IndexError:
-                if await self._wait_for_item():
+                if wait_for_item is not None and await wait_for_item():
                     now = self.bus.now()
                     continue
                 return
@@ -309,30 +513,45 @@ class Engine:
             attempt = Attempt(self, node, worker, "process")
             running_attempt.set(attempt)
             started = now
-            append(ItemStarted(next_seq(), started, node.id, cls.type, worker))
+            append(ItemStarted(next_seq(), started, node.id, cls.type, worker, "process", node.attempt))
             try:
+                if is_cautious:
+                    await self.bus.saved()
                 result = await node.item.process(attempt.enqueue, attempt.set_desc)
                 attempt.node = None
                 if result is not None:
                     node.result = encode_result(result, cls.type)
+                state = NO_DATA
+                if ledger is not None and (cls.hook or node.has_children):
+                    state = ledger.changed_state(node)
             except BaseException as error:
                 attempt.node = None
                 if self._is_interrupted(error, node, "process"):
                     return
-                now = self._fail(error, node, worker, started, "process")
+                now = self._fail(error, node, worker, started, "process", attempt.deduplicated)
             else:
                 now = monotonic() + clock.offset
                 cls.completed += 1
-                if result is None:
-                    append(ItemCompleted(next_seq(), now, node.id, worker, now - started))
-                else:
-                    append(ItemCompleted(next_seq(), now, node.id, worker, now - started, result=node.result))
+                append(
+                    ItemCompleted(
+                        next_seq(),
+                        now,
+                        node.id,
+                        worker,
+                        now - started,
+                        node.attempt,
+                        attempt.deduplicated,
+                        node.result,
+                        state,
+                    )
+                )
+                cls.deduplicated += attempt.deduplicated
+            if node.recorded is not None:
+                self._run_unrepeated(node.recorded, f"item {node.id} ({cls.type})")
+                node.recorded = None
             due = end_process(node, now)
-            while due is not None:
-                if self.stage is not running and due is not node:
-                    self._left.append(due)
-                    break
-                due = await self._run_hook(due, worker)
+            if due is not None:
+                await self._run_hooks(due, worker, node)
                 now = self.bus.now()
             if now > self._slice_end:
                 await self._give_way()
@@ -340,6 +559,14 @@ class Engine:
             if len(events) > SOFT_LIMIT_EVENTS:
                 await self.bus.wait_for_room()
                 now = self.bus.now()
+
+    async def _run_hooks(self, due: Node | None, worker: int, own: Node | None = None) -> None:
+        """Run the hook of `due`, and then those that become due by it; once the run stops, only that of `own`."""
+        while due is not None:
+            if self.stage is not Stage.RUNNING and due is not own:
+                self._left.append(due)
+                return
+            due = await self._run_hook(due, worker)
 
     async def _wait_for_item(self) -> bool:
         """Sleep until an item may be there; return False if none will ever come."""
@@ -373,9 +600,15 @@ class Engine:
         attempt = Attempt(self, node, worker, "after_children")
         running_attempt.set(attempt)
         started = bus.now()
-        bus.append(ItemStarted(bus.next_seq(), started, node.id, cls.type, worker, "after_children"))
+        bus.append(
+            ItemStarted(bus.next_seq(), started, node.id, cls.type, worker, "after_children", node.hook_attempt)
+        )
         result = NO_DATA
+        if self._ledger is not None:
+            self._ledger.check_unchanged(node)
         try:
+            if self._is_cautious:
+                await bus.saved()
             value = await node.item.after_children_processed()
             attempt.node = None
             if value is not None:
@@ -411,7 +644,8 @@ class Engine:
             self._break(error, f"{node.cls.type} raised {type(error).__qualname__}")
         bus = self.bus
         node.cls.interrupted += 1
-        bus.append(ItemInterrupted(bus.next_seq(), bus.now(), node.id, phase))
+        tries = node.attempt if phase == "process" else node.hook_attempt
+        bus.append(ItemInterrupted(bus.next_seq(), bus.now(), node.id, phase, tries))
         self._left.append(node)
         # A cancellation from outside says nothing to the engine itself: take nothing more.
         self.stage = Stage.CANCELLING
@@ -423,7 +657,7 @@ class Engine:
         rest = error.split(self._cancelled_class)[1]
         return rest is None or isinstance(rest, Exception)
 
-    def _fail(self, error: BaseException, node: Node, worker: int, started: float, phase: Phase) -> float:
+    def _fail(self, error: BaseException, node: Node, worker: int, started: float, phase: Phase, deduplicated: int = 0) -> float:
         """Record that `node`'s item failed for good, and return when."""
         bus = self.bus
         cls = node.cls
@@ -437,8 +671,18 @@ class Engine:
             error = stray
         now = bus.now()
         failure = ItemFailed(
-            bus.next_seq(), now, node.id, cls.type, worker, now - started, error_info(error), phase
+            bus.next_seq(),
+            now,
+            node.id,
+            cls.type,
+            worker,
+            now - started,
+            error_info(error),
+            phase,
+            node.attempt if phase == "process" else node.hook_attempt,
+            deduplicated,
         )
+        cls.deduplicated += deduplicated
         bus.append(failure)
         cls.failed += 1
         node.failed = node.subtree_failed = True
@@ -455,6 +699,12 @@ class Engine:
         if self._on_error == "stop":
             self.stop(f"{what} failed")
         return bus.now()
+
+    def fail_to_save(self, error: BaseException) -> None:
+        """End the run at once: the journal can't be written, so nothing that runs now would be recorded."""
+        if self.error is None:
+            self.error = error
+        self.stop("the journal can't be written", cancel=True)
 
     def _break(self, error: BaseException, reason: str) -> None:
         """End the run because of `error`, which is not an item's failure."""
@@ -475,13 +725,24 @@ class Engine:
                 more.completed + cls.completed,
                 more.failed + cls.failed,
                 more.interrupted + cls.interrupted,
+                more.deduplicated + cls.deduplicated,
             )
         return counts
+
+    @property
+    def counts(self) -> Counts:
+        """What the items came to, all types together."""
+        by_type = self.counts_by_type.values()
+        totals = {field: sum(getattr(one, field) for one in by_type) for field in Counts.__struct_fields__}
+        totals["deduplicated"] += self.deduplicated_roots
+        return Counts(**totals)
 
     @property
     def status(self) -> RunStatus:
         """How the run ended."""
         by_failure = self.failures and self._on_error == "stop"
+        if isinstance(self.error, Exception):
+            return "failed"
         if self.tree.open_roots and not by_failure:
             return "interrupted"
         return "failed" if self.failures or self.error is not None else "completed"

@@ -5,7 +5,7 @@ import sqlite3
 import sys
 import threading
 import weakref
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, Final, Self
@@ -139,6 +139,23 @@ class Journal:
         """
         assert self._thread is None
         yield from read_events(self._connection, self.path, skip_described=skip_described, batch=batch)
+
+    def events_at(self, seqs: Sequence[int]) -> Iterator[Event]:
+        """Yield the recorded events with these numbers, in order; only before `start`.
+
+        Raises:
+            JournalDamaged: one can't be read.
+        """
+        assert self._thread is None
+        for start in range(0, len(seqs), BATCH_EVENTS):
+            wanted = msgspec.json.encode(seqs[start : start + BATCH_EVENTS]).decode()
+            rows = self._connection.execute(
+                "SELECT seq, event FROM events WHERE seq IN (SELECT value FROM json_each(?)) ORDER BY seq", (wanted,)
+            )
+            for seq, text in rows:
+                event = _decode(self.path, seq, text)
+                if event is not None:
+                    yield event
 
     # ---- writing ------------------------------------------------------------------------------------------------
 
@@ -368,14 +385,18 @@ def _decode_one_by_one(
 ) -> Iterator[Event]:
     rows = connection.execute("SELECT seq, event FROM events WHERE seq > ? AND seq <= ? ORDER BY seq", (after, last))
     for seq, text in rows:
-        try:
-            event = decode(text)
-        except (msgspec.MsgspecError, TypeError, UnicodeError) as error:
-            raise JournalDamaged(
-                f"event {seq:,} in the journal {journal_file.shown(path)} can't be read ({error}); restore it from a copy"
-            ) from error
+        event = _decode(path, seq, text)
         if event is not None and not (skip_described and event.event == "item.described"):
             yield event
+
+
+def _decode(path: Path, seq: int, text: str) -> Event | None:
+    try:
+        return decode(text)
+    except (msgspec.MsgspecError, TypeError, UnicodeError) as error:
+        raise JournalDamaged(
+            f"event {seq:,} in the journal {journal_file.shown(path)} can't be read ({error}); restore it from a copy"
+        ) from error
 
 
 def _resolve(path: "str | os.PathLike[str]") -> Path:

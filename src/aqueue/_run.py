@@ -1,6 +1,7 @@
 """run_queue and async_run_queue: check the arguments, wire the parts, run, close, and raise what must be raised."""
 
 import os
+import shlex
 import socket
 import sys
 import threading
@@ -8,25 +9,31 @@ import time
 from collections.abc import Callable, Iterable
 from contextlib import AbstractAsyncContextManager, suppress
 from functools import partial
-from typing import Any, Final, Literal, TypeVar, get_args
+from typing import TYPE_CHECKING, Any, Final, Literal, get_args
 
 import anyio
 import msgspec
 import trio
 
-from aqueue._bus import Bus
-from aqueue._codec import decode_result
+from aqueue._bus import Bus, say
+from aqueue._codec import decode_root_results
 from aqueue._engine import Engine, OnError, Stage
+from aqueue._ledger import Ledger
 from aqueue._loop import call_soon_in_this_loop
+from aqueue._payload import PayloadCodec
 from aqueue._queues import QUEUE_TYPES, QueueTypeName
+from aqueue._resume import Resumption, read_past
 from aqueue._signals import SignalHandlers, exception_for, signal_name
 from aqueue._version import __version__
 from aqueue.errors import InvalidArgument, ItemFailures, MisplacedCall, RecordedFailure
-from aqueue.events import SCHEMA_VERSION, Counts, RunFinished, RunStarted, RunStatus
+from aqueue.events import SCHEMA_VERSION, RunFinished, RunResumed, RunStarted, RunStatus
 from aqueue.item import ItemLike
 from aqueue.reporting import Reporter, ReporterSpec, RunInfo, resolve_reporters
 from aqueue.result import RunResult
 from aqueue.text import visible
+
+if TYPE_CHECKING:
+    from aqueue._journal import Journal
 
 __all__ = ["Backend", "Lifespan", "async_run_queue", "run_queue"]
 
@@ -50,6 +57,8 @@ class _Settings(msgspec.Struct, frozen=True):
     reporters: list[Reporter]
     on_error: OnError
     lifespan: Lifespan | None
+    journal: "str | os.PathLike[str] | None"
+    resume: "str | os.PathLike[str] | None"
 
 
 class _Outcome(msgspec.Struct, frozen=True):
@@ -66,6 +75,8 @@ def run_queue(
     reporter: ReporterSpec = "auto",
     on_error: OnError = "stop",
     lifespan: Lifespan | None = None,
+    journal: "str | os.PathLike[str] | None" = None,
+    resume: "str | os.PathLike[str] | None" = None,
     backend: Backend = "trio",
 ) -> RunResult:
     """Run `initial_items` and all that they enqueue, and return what came of it.
@@ -82,6 +93,9 @@ def run_queue(
         on_error: ``"stop"`` stops the run gracefully when an item has failed, ``"continue"`` runs everything else.
         lifespan: a function that returns an async context manager, entered before the first item and left after the
             last; what it yields is `aqueue.shared()`. It isn't called if there are no items.
+        journal: the file in which to record a new run, so that it can be resumed. It must not exist yet, or be empty.
+        resume: the journal of a run to go on with. If there is no such file, a new run is recorded there. Items that
+            are recorded as completed are not run again; a run that had completed returns its recorded result at once.
         backend: the event loop, ``"trio"`` or ``"asyncio"``.
 
     Returns:
@@ -91,6 +105,9 @@ def run_queue(
         InvalidArgument: an argument is not allowed; nothing was run.
         InvalidItem: an initial item is not an item; nothing was run.
         ReporterError: a reporter could not be opened; nothing was run.
+        JournalError: the journal can't be used, or can't be written any more; one of its subclasses says why.
+        UnknownItemType: the journal has items waiting whose class this program does not have; nothing was changed.
+        PayloadMismatch: the journal has an item waiting that today's class can't restore; nothing was changed.
         MisplacedCall: called inside a running event loop; use `async_run_queue` there.
         ItemFailures: at least one item failed for good. An exception group of their exceptions.
         ItemsNotComparable: ``queue_type_name="priority"``, and two items can't be compared.
@@ -106,7 +123,9 @@ def run_queue(
         raise MisplacedCall(
             f"run_queue was called inside a running {running} event loop; write 'await async_run_queue(…)' there"
         )
-    settings = _check(initial_items, num_workers, queue_type_name, graceful_ctrl_c, reporter, on_error, lifespan)
+    settings = _check(
+        initial_items, num_workers, queue_type_name, graceful_ctrl_c, reporter, on_error, lifespan, journal, resume
+    )
     outcome = anyio.run(partial(_run, settings), backend=backend)
     return _unwrap(outcome)
 
@@ -120,6 +139,8 @@ async def async_run_queue(
     reporter: ReporterSpec = "auto",
     on_error: OnError = "stop",
     lifespan: Lifespan | None = None,
+    journal: "str | os.PathLike[str] | None" = None,
+    resume: "str | os.PathLike[str] | None" = None,
 ) -> RunResult:
     """Do what `run_queue` does in the caller's own event loop, trio or asyncio.
 
@@ -130,7 +151,9 @@ async def async_run_queue(
 
     It raises what `run_queue` raises, but for `MisplacedCall`.
     """
-    settings = _check(initial_items, num_workers, queue_type_name, graceful_ctrl_c, reporter, on_error, lifespan)
+    settings = _check(
+        initial_items, num_workers, queue_type_name, graceful_ctrl_c, reporter, on_error, lifespan, journal, resume
+    )
     return _unwrap(await _run(settings))
 
 
@@ -159,6 +182,8 @@ def _check(
     reporter: ReporterSpec,
     on_error: OnError,
     lifespan: Lifespan | None,
+    journal: "str | os.PathLike[str] | None",
+    resume: "str | os.PathLike[str] | None",
 ) -> _Settings:
     if isinstance(initial_items, str | bytes) or not isinstance(initial_items, Iterable):
         raise InvalidArgument(
@@ -176,8 +201,23 @@ def _check(
         raise InvalidArgument(
             f"lifespan is {visible(repr(lifespan), 200)}; it must be a function that returns an async context manager"
         )
+    for name, path in (("journal", journal), ("resume", resume)):
+        if path is not None and (not isinstance(path, str | os.PathLike) or not os.fspath(path)):
+            raise InvalidArgument(f"{name} is {visible(repr(path), 200)}; it must be the path of a file, or None")
+    if journal is not None and resume is not None:
+        raise InvalidArgument("journal and resume are both given; use journal for a new run, resume to go on with one")
     reporters = resolve_reporters(reporter)
-    return _Settings(initial_items, num_workers, queue_type_name, graceful_ctrl_c, reporters, on_error, lifespan)
+    return _Settings(
+        initial_items,
+        num_workers,
+        queue_type_name,
+        graceful_ctrl_c,
+        reporters,
+        on_error,
+        lifespan,
+        journal,
+        resume,
+    )
 
 
 def _unwrap(outcome: _Outcome) -> RunResult:
@@ -195,20 +235,59 @@ async def _run(settings: _Settings) -> _Outcome:
     owns_terminal = owner and _terminal.acquire(blocking=False)
     reporters = [one for one in settings.reporters if owns_terminal or not one.uses_terminal]
     try:
-        return await _Run(settings, reporters).run()
+        if settings.journal is None and settings.resume is None:
+            return await _Run(settings, reporters, None, None).run()
+        return await _run_recorded(settings, reporters)
     finally:
         if owns_terminal:
             _terminal.release()
 
 
+async def _run_recorded(settings: _Settings, reporters: list[Reporter]) -> _Outcome:
+    """Run with a journal: a new one, or go on with what it has recorded."""
+    from aqueue._journal import Journal  # SQLite is for those who have a journal
+
+    if settings.resume is not None:
+        journal = Journal.open(settings.resume)
+    else:
+        assert settings.journal is not None
+        journal = Journal.create(settings.journal)
+    try:
+        past = None if journal.is_new else read_past(journal)
+        if past is not None:
+            settings = msgspec.structs.replace(settings, initial_items=list(settings.initial_items))
+            if past.is_completed and past.has_all(settings.initial_items):
+                return _Outcome(past.result, None)
+            say(past.summary(str(journal.path)))
+        outcome = await _Run(settings, reporters, journal, past).run()
+    finally:
+        journal.close(0.0)
+    if outcome.result.status == "interrupted":
+        say(f"to go on: {_how_to_resume(settings, str(journal.path))}")
+    return outcome
+
+
+def _how_to_resume(settings: _Settings, path: str) -> str:
+    command = shlex.join(sys.orig_argv)
+    if settings.resume is not None:
+        return f"run the same command again: {visible(command, 2_000)}"
+    return f"give run_queue resume={path!r} instead of journal={os.fspath(settings.journal or path)!r}, and run it again"
+
+
 class _Run:
     """One run in one process, from opening to closing."""
 
-    def __init__(self, settings: _Settings, reporters: list[Reporter]) -> None:
+    def __init__(
+        self, settings: _Settings, reporters: list[Reporter], journal: "Journal | None", past: Resumption | None
+    ) -> None:
         self._settings = settings
         self._reporters = reporters
+        self._past = past
+        self._run_id = os.urandom(8).hex() if past is None else past.run_id
         self._call_soon = call_soon_in_this_loop()
-        self._bus = Bus(reporters, self._call_soon, self._watch, self._is_released)
+        self._bus = Bus(reporters, self._call_soon, self._watch, self._is_released, journal)
+        if past is not None:
+            past.continue_bus(self._bus)
         self._signals = SignalHandlers(self._on_signal, self._bus.release_terminals)
         self._engine = Engine(
             self._bus,
@@ -216,19 +295,21 @@ class _Run:
             self._call_soon,
             settings.num_workers,
             settings.on_error,
+            None if journal is None else Ledger(PayloadCodec(), self._run_id),
         )
         self._unanswered_since: float | None = None
 
     async def run(self) -> _Outcome:
         settings = self._settings
         bus = self._bus
-        run_id = os.urandom(8).hex()
+        run_id = self._run_id
         error: BaseException | None = None
         with self._signals:
             started_at = bus.now()
             await bus.open(RunInfo(run_id, settings.num_workers, settings.queue_type_name, started_at))
+            bus.start_journal(self._engine.fail_to_save)
             bus.append(
-                RunStarted(
+                (RunStarted if self._past is None else RunResumed)(
                     bus.next_seq(),
                     bus.now(),
                     run_id,
@@ -252,8 +333,11 @@ class _Run:
 
     async def _run_items(self) -> None:
         engine = self._engine
+        if self._past is not None:
+            self._past.restore(engine)
         await engine.add_initial(self._settings.initial_items)
-        if not engine.last_id or engine.stage is not Stage.RUNNING:
+        if not engine.tree.open_roots or engine.stage is not Stage.RUNNING:
+            engine.unlink_all()
             return
         if self._settings.lifespan is None:
             await engine.run()
@@ -270,24 +354,21 @@ class _Run:
         if error is not None:
             status = "failed" if isinstance(error, Exception) else "interrupted"
         by_type = engine.counts_by_type
-        counts = Counts(
-            *(sum(getattr(one, field) for one in by_type.values()) for field in Counts.__struct_fields__)
-        )
+        counts = engine.counts
         engine.stage = Stage.ENDED  # nothing more is announced: a signal or a late `stop` comes too late
         bus.append(RunFinished(bus.next_seq(), bus.now(), status, counts))
-        roots = engine.tree.root_results
-        results = [decode_result(roots[n]) if n in roots else None for n in range(1, engine.num_roots + 1)]
         result = RunResult(
             run_id,
             status,
             counts,
             by_type,
-            bus.now() - started_at,
+            bus.now() - started_at + (0.0 if self._past is None else self._past.elapsed_s),
             tuple(engine.failures),
-            results if roots else [],
+            decode_root_results(engine.roots, engine.tree.root_results),
             engine.stop_reason,
         )
         await bus.close(result)
+        await bus.close_journal()
         return result
 
     def _what_to_raise(self, result: RunResult, error: BaseException | None) -> BaseException | None:

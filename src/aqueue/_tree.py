@@ -33,6 +33,14 @@ class Node(msgspec.Struct, gc=False, eq=False):
         has_children: whether it ever enqueued one.
         failed: whether its own `process` or hook failed.
         subtree_failed: whether it or a descendant failed.
+        attempt: which try of its `process` is next or running, from 1.
+        hook_attempt: which try of its hook is.
+        payload_hash: the hash of its state as last recorded, with a journal.
+        identity: a digest that is the same in every rerun, with a journal; see `aqueue.Current.idempotency_key`.
+        recorded: the children that an earlier attempt enqueued (`aqueue._adoption.RecordedChildren`), while it runs
+            again; else None.
+        is_held: whether it waits, after a resume, for its parent to enqueue it again.
+        is_ended: whether its `process` had completed before a resume.
         result: what it returned, as JSON.
         child_results: its children's results by their numbers, if it has a hook.
     """
@@ -42,6 +50,13 @@ class Node(msgspec.Struct, gc=False, eq=False):
     parent: "Node | None"
     cls: ItemClass
     pending: int = 1
+    attempt: int = 1
+    hook_attempt: int = 1
+    payload_hash: int = 0
+    identity: bytes = b""
+    recorded: Any = None
+    is_held: bool = False
+    is_ended: bool = False
     has_children: bool = False
     failed: bool = False
     subtree_failed: bool = False
@@ -69,20 +84,26 @@ class Tree:
 
     Attributes:
         open_roots: how many initial items have a subtree that has not ended.
+        keeps_items: whether an item is kept while it has live children, which may refer to it.
         root_results: the results of ended initial items by their numbers, those that are not None.
     """
 
-    def __init__(self, bus: Bus) -> None:
+    def __init__(self, bus: Bus, *, keeps_items: bool) -> None:
         self._bus = bus
+        self.keeps_items = keeps_items
         self.open_roots = 0
         self.root_results: dict[int, msgspec.Raw] = {}
 
     def end_process(self, node: Node, at: float) -> Node | None:
         """Count `node`'s own `process` as ended at the time `at`, and return the node whose hook is due now, if any."""
         node.pending -= 1
-        if not node.cls.hook or node.failed:
+        if (not node.cls.hook or node.failed) and not (self.keeps_items and node.has_children):
             node.item = None
         return None if node.pending else self._ascend(node, at)
+
+    def end_again(self, node: Node, at: float) -> Node | None:
+        """Go on from `node`, whose `process` had ended before a resume; return the node whose hook is due, if any."""
+        return self._ascend(node, at)
 
     def end_hook(self, node: Node, result: msgspec.Raw) -> Node | None:
         """Count `node`'s hook as ended (failed, if ``node.failed``), and return the node whose hook is due next.
@@ -117,7 +138,7 @@ class Tree:
     def _detach(self, node: Node, without_result: bool) -> Node | None:
         """Hand what `node` came to to its parent, unlink it, and return the parent."""
         parent = node.parent
-        node.parent = node.item = node.child_results = None
+        node.parent = node.item = node.child_results = node.recorded = None
         has_result = node.result is not NO_DATA and not without_result
         if parent is None:
             self.open_roots -= 1
@@ -140,5 +161,5 @@ def unlink(nodes: Iterable[Node]) -> None:
     for node in nodes:
         while node is not None:
             parent = node.parent
-            node.parent = node.item = node.child_results = None
+            node.parent = node.item = node.child_results = node.recorded = None
             node = parent

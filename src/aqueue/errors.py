@@ -14,6 +14,7 @@ AqueueError
 │   ├── NotAJournal                   the file is something else, or has what aqueue didn't put there
 │   ├── JournalTooNew                 a newer aqueue wrote it
 │   └── JournalDamaged                it is a journal, but a part of it is missing or unreadable
+├── PoisonItem                        an item that crashed the process three times in a row
 ├── RecordedFailure                   stands for an item's exception that is no longer in memory
 ├── ItemFailures (ExceptionGroup)     items failed for good
 ├── UnstorableItem (TypeError)        an item has state that the journal can't store exactly
@@ -42,6 +43,7 @@ __all__ = [
     "MisplacedCall",
     "NotAJournal",
     "PayloadMismatch",
+    "PoisonItem",
     "RecordedFailure",
     "ReporterError",
     "StrayCancellation",
@@ -110,6 +112,10 @@ class JournalTooNew(JournalError):
 
 class JournalDamaged(JournalError):
     """A part of the journal is missing or can't be read; the message names it."""
+
+
+class PoisonItem(AqueueError):
+    """An item was the only one running in three crashes of the process in a row, and was not run again."""
 
 
 class RecordedFailure(AqueueError):

@@ -145,6 +145,8 @@ class ItemEnqueued(Event, frozen=True, tag="item.enqueued"):
         type: its class, as ``module:qualname``.
         track_overall: whether its class counts in the overall progress.
         key: its identity across the run, if it has one.
+        hook: whether its class has an `after_children_processed` of its own.
+        occurrence: how many earlier children of the same parent were of the same type and payload.
         payload: its state, only with a journal.
     """
 
@@ -153,6 +155,8 @@ class ItemEnqueued(Event, frozen=True, tag="item.enqueued"):
     type: str
     track_overall: bool = False
     key: str | None = None
+    hook: bool = False
+    occurrence: int = 0
     payload: Raw = NO_DATA
 
 
@@ -304,10 +308,12 @@ class ItemReopened(Event, frozen=True, tag="item.reopened"):
     Attributes:
         item: its number.
         type: its class, as ``module:qualname``.
+        failed: which of its methods had failed and will run again; None for an ancestor.
     """
 
     item: int
     type: str
+    failed: Phase | None = None
 
 
 class RunStopping(Event, frozen=True, tag="run.stopping"):

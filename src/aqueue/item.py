@@ -1,11 +1,13 @@
 """Items: what a user writes, and what the engine looks up about an item's class, once a class."""
 
 import inspect
-from collections.abc import Callable
+import itertools
+from collections.abc import Callable, Sequence
 from typing import Any, ClassVar, Final, Literal, Protocol, cast
+from weakref import WeakValueDictionary
 
 from aqueue.errors import InvalidArgument, InvalidItem
-from aqueue.text import visible
+from aqueue.text import visible, without_surrogates
 
 __all__ = ["AfterChildrenRule", "EnqueueFn", "Item", "ItemLike", "SetDescFn"]
 
@@ -30,6 +32,12 @@ EnqueueFn = Callable[[ItemLike], None]
 """Adds an item to the run, as a child of the item that is running."""
 
 
+# Every subclass of Item that is alive, in the order of definition. Its name is not the key: a decorator that makes the
+# class anew (``@dataclass(slots=True)``) gives it its full name only later.
+_defined: Final[WeakValueDictionary[int, type]] = WeakValueDictionary()
+_definition_numbers: Final = itertools.count()
+
+
 class Item:
     """One unit of work. Subclass it and write `process`.
 
@@ -39,10 +47,23 @@ class Item:
         after_children_rule: ``"all_success"`` (the default) runs the hook only if the whole subtree succeeded;
             ``"all_done"`` also when descendants failed, once they all have ended. Either needs this item's own
             `process` to have succeeded.
+        previous_names: names that this class had when journals were written that are still to be resumed, as
+            ``module:qualname``, or ``qualname`` if the module is the same. Subclasses don't inherit it.
+
+    With a journal, an item's state is its attributes; they are stored when it is enqueued, and an item that is resumed
+    gets them back without its `__init__` (or `__post_init__`) being called. A class decides otherwise by two methods:
+    ``dump(self)`` returns what to store, made of the values that can be stored without an annotation, and the
+    class method ``load(cls, data)`` returns an item made from that.
     """
 
     track_overall: ClassVar[bool] = False
     after_children_rule: ClassVar[AfterChildrenRule] = "all_success"
+    previous_names: ClassVar[Sequence[str]] = ()
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        """Remember the class, so that a resumed run finds it by its name."""
+        super().__init_subclass__(**kwargs)
+        _defined[next(_definition_numbers)] = cls
 
     async def process(self, enqueue: EnqueueFn, set_desc: SetDescFn) -> Any:
         """Do one unit of work. Subclasses must override it.
@@ -77,16 +98,42 @@ class ItemClass:
         track_overall: see `Item`.
         hook: whether it has an `after_children_processed` of its own.
         all_done: whether its hook also runs when descendants failed.
-        enqueued, completed, failed, interrupted: see `aqueue.events.Counts`.
+        names: the names that the class has or had, as ``module:qualname``.
+        keyed: whether its items have a `key`.
+        enqueued, completed, failed, interrupted, deduplicated: see `aqueue.events.Counts`.
     """
 
-    __slots__ = ("all_done", "completed", "enqueued", "failed", "hook", "interrupted", "track_overall", "type")
+    __slots__ = (
+        "all_done",
+        "completed",
+        "deduplicated",
+        "enqueued",
+        "failed",
+        "hook",
+        "interrupted",
+        "keyed",
+        "names",
+        "track_overall",
+        "type",
+    )
 
-    def __init__(self, type: str, *, track_overall: bool, hook: bool, all_done: bool) -> None:
+    def __init__(
+        self,
+        type: str,
+        *,
+        track_overall: bool,
+        hook: bool,
+        all_done: bool,
+        keyed: bool = False,
+        previous_names: tuple[str, ...] = (),
+    ) -> None:
         self.type: str = type
         self.track_overall: bool = track_overall
         self.hook: bool = hook
         self.all_done: bool = all_done
+        self.names: tuple[str, ...] = (type, *previous_names)
+        self.keyed: bool = keyed
+        self.deduplicated: int = 0
         self.enqueued: int = 0
         self.completed: int = 0
         self.failed: int = 0
@@ -96,6 +143,11 @@ class ItemClass:
 def type_name(cls: type) -> str:
     """Return the name of a class as events carry it: ``module:qualname``, made safe to show."""
     return visible(f"{cls.__module__}:{cls.__qualname__}", 1_000)
+
+
+def defined_items() -> list[type]:
+    """Return every subclass of `Item` that this program has defined and still has, in the order of definition."""
+    return list(_defined.values())
 
 
 def look_up_class(item: object) -> ItemClass:
@@ -133,7 +185,23 @@ def look_up_class(item: object) -> ItemClass:
         track_overall=bool(getattr(cls, "track_overall", False)),
         hook=has_hook,
         all_done=rule == "all_done",
+        keyed=hasattr(item, "key"),
+        previous_names=tuple(getattr(cls, "previous_names", ())),
     )
+
+
+def key_of(item: Any, type: str) -> str | None:
+    """Return the `key` of `item`, whose class is called `type`.
+
+    Raises:
+        InvalidItem: it is neither a string nor None.
+    """
+    key = getattr(item, "key", None)
+    if key is None:
+        return None
+    if not isinstance(key, str):
+        raise InvalidItem(f"{type}.key is {visible(repr(key), 200)}; it must be a string or None")
+    return without_surrogates(str.__str__(key))
 
 
 def _is_async(method: object) -> bool:

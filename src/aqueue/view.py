@@ -227,7 +227,7 @@ class RunView:
             case ItemInterrupted():
                 self._interrupt(event)
             case ItemReopened():
-                pass
+                self._reopen(event)
             case RunStopping():
                 self.state = "stopping"
                 self.stop_reason = event.reason
@@ -264,6 +264,15 @@ class RunView:
             view.completed -= 1
             self._hook_workers.pop(event.item)
         self.failures.append(event)
+
+    def _reopen(self, event: ItemReopened) -> None:
+        if event.failed is not None:
+            view = self.types[event.type]
+            view.failed -= 1
+            if event.failed == "process":
+                self._wait_again(view)
+            else:
+                view.completed += 1
 
     def _end_hook(self, item: int) -> None:
         worker = self._hook_workers.pop(item, None)

@@ -1,0 +1,95 @@
+"""What is written down about an item when there is a journal: its state, and what makes it the same in every rerun."""
+
+from hashlib import blake2b
+
+import msgspec
+
+from aqueue._bus import warn
+from aqueue._payload import PayloadCodec
+from aqueue._tree import Node
+from aqueue.errors import AqueueError
+from aqueue.events import NO_DATA
+
+__all__ = ["Ledger", "identity_of"]
+
+_IDENTITY_BYTES = 16
+
+
+def identity_of(parent: bytes, type: str, key: str | None, payload: bytes, occurrence: int) -> bytes:
+    """Return a digest of what an item is: 16 bytes that are the same in every rerun, and its own.
+
+    Parameters:
+        parent: the identity of its parent; the run's for an initial item.
+        type: the name of its class when it was enqueued first.
+        key: its key, if it has one; then the payload does not matter.
+        payload: its state when it was enqueued first.
+        occurrence: how many earlier children of its parent had the same type and payload.
+    """
+    digest = blake2b(parent, digest_size=_IDENTITY_BYTES)
+    what = b"k" + key.encode("utf-8", "surrogatepass") if key is not None else b"p%d\0" % occurrence + payload
+    digest.update(type.encode("utf-8", "surrogatepass") + b"\0" + what)
+    return digest.digest()
+
+
+class Ledger:
+    """Encodes items, and notices when their state changes."""
+
+    def __init__(self, codec: PayloadCodec, run_id: str) -> None:
+        self._codec = codec
+        self._run_identity = run_id.encode()
+        self._warned: set[str] = set()
+
+    def payload(self, item: object, parent: Node | None) -> msgspec.Raw:
+        """Return the state of `item`, a child of `parent`, as JSON.
+
+        Raises:
+            UnstorableItem: it can't be restored exactly.
+        """
+
+        def ancestor_id(candidate: object) -> int | None:
+            node = parent
+            while node is not None:
+                if node.item is candidate:
+                    return node.id
+                node = node.parent
+            return None
+
+        return msgspec.Raw(self._codec.encode(item, ancestor_id))
+
+    def changed_state(self, node: Node) -> msgspec.Raw:
+        """Return the state of `node`'s item after its `process` if that has changed since it was recorded."""
+        payload = self.payload(node.item, node.parent)
+        now = hash(bytes(payload))
+        if now == node.payload_hash:
+            return NO_DATA
+        node.payload_hash = now
+        return payload
+
+    def check_unchanged(self, node: Node) -> None:
+        """Warn, once a class, if the state of `node`'s item has changed since its `process` ended: that isn't kept."""
+        type = node.cls.type
+        if type in self._warned:
+            return
+        try:
+            changed = hash(bytes(self.payload(node.item, node.parent))) != node.payload_hash
+        except AqueueError:
+            changed = True
+        if changed:
+            self._warned.add(type)
+            warn(
+                f"{type}: its state was changed after its process had ended (by a child, say); after a crash that change "
+                "would be lost. Return results from the children and use aqueue.child_results() instead"
+            )
+
+    @staticmethod
+    def occurrence(type: str, payload: bytes, occurrences: dict[int, int]) -> int:
+        """Count a child of `type` and `payload` in `occurrences`, and return how many there were before."""
+        equal = hash((type, payload))
+        before = occurrences.get(equal, 0)
+        occurrences[equal] = before + 1
+        return before
+
+    def identity(self, parent: Node | None, type: str, key: str | None, payload: bytes, occurrence: int) -> bytes:
+        """Return what makes a child of `parent` the same in every rerun."""
+        above = self._run_identity if parent is None else parent.identity
+        return identity_of(above, type, key, payload, occurrence)

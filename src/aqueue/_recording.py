@@ -1,0 +1,284 @@
+"""What a journal says of a run: its recorded events, folded into the items that are still live.
+
+No class of the program is looked at here, and no payload: a recording can be made whatever the code has become. A live
+item is one that is outstanding, waits for a descendant or for its hook, or has a parent that will run again and will
+enqueue it again. Everything else is forgotten as soon as it has ended, so that a long run costs little to read.
+"""
+
+from collections.abc import Iterable
+from typing import Any, Final
+
+import msgspec
+
+from aqueue._keys import KeySet
+from aqueue.events import (
+    NO_DATA,
+    Event,
+    ItemChildrenFailed,
+    ItemChildrenProcessed,
+    ItemCompleted,
+    ItemDescribed,
+    ItemEnqueued,
+    ItemFailed,
+    ItemInterrupted,
+    ItemReopened,
+    ItemRetryScheduled,
+    ItemStarted,
+    Phase,
+    RunFinished,
+    RunResumed,
+    RunStarted,
+)
+
+__all__ = ["ROOT", "Recording", "RecordedItem"]
+
+ROOT: Final = 0
+"""The number that stands for the caller, the parent of the initial items."""
+
+
+class RecordedItem(msgspec.Struct, gc=False, eq=False):
+    """A live item, as recorded.
+
+    Attributes:
+        id: its number.
+        parent: its parent's number; `ROOT` for an initial item.
+        type: its class when it was enqueued.
+        enqueued_seq: the number of the event that has its payload.
+        track_overall, hook, key, occurrence: see `aqueue.events.ItemEnqueued`.
+        completed: whether its `process` has returned.
+        state_seq: the number of the event that has the state that `process` left, if that had changed; else 0.
+        running: the phase that a worker was at when the events end; None if none was.
+        failed: the phase that failed for good; None if none did.
+        attempt: how often its `process` was started.
+        hook_attempt: how often its hook was started.
+        pending: how many of its children have a subtree that has not ended well.
+        closed: whether its own subtree has ended well; kept because its parent will run again.
+        closed_over: whether it was closed although a descendant had failed.
+        failed_below: whether a descendant has failed.
+        result: its result so far, as JSON.
+        results: its children's results by their numbers, if it has a hook.
+        children: its children's numbers, while its `process` has not completed.
+        has_children: whether it ever had any.
+    """
+
+    id: int
+    parent: int
+    type: str
+    enqueued_seq: int
+    track_overall: bool = False
+    hook: bool = False
+    key: str | None = None
+    occurrence: int = 0
+    completed: bool = False
+    state_seq: int = 0
+    running: Phase | None = None
+    failed: Phase | None = None
+    attempt: int = 0
+    hook_attempt: int = 0
+    pending: int = 0
+    closed: bool = False
+    closed_over: bool = False
+    failed_below: bool = False
+    result: msgspec.Raw = NO_DATA
+    results: dict[int, msgspec.Raw] | None = None
+    children: list[int] | None = None
+    has_children: bool = False
+
+
+class Recording:
+    """The fold of a journal's events.
+
+    Attributes:
+        live: the live items by number, in the order in which they were enqueued; `ROOT` stands for the caller.
+        last_id: the number of the item that was enqueued last.
+        run_id: names the run; empty before its first event.
+        last_seq: the number of the last event.
+        last_at: when that was, Unix time in seconds.
+        elapsed_s: how long the run has taken, without the time between processes.
+        finished: the last process's `run.finished`; None if it did not get that far.
+        crashes: how many processes in a row, up to the last, ended without `run.finished`.
+        suspects: the items that were running in both of the last two of those.
+        alone: how many processes in a row crashed while this item was the only one running, by number.
+        root_results: the results of initial items that have ended, by number.
+        keys: all keys that were ever enqueued.
+    """
+
+    def __init__(self) -> None:
+        self.live: dict[int, RecordedItem] = {ROOT: RecordedItem(ROOT, -1, "", 0, children=[])}
+        self.last_id = 0
+        self.run_id = ""
+        self.last_seq = 0
+        self.last_at = 0.0
+        self.elapsed_s = 0.0
+        self.finished: RunFinished | None = None
+        self.crashes = 0
+        self.suspects: frozenset[int] = frozenset()
+        self.alone: dict[int, int] = {}
+        self.root_results: dict[int, msgspec.Raw] = {}
+        self.keys = KeySet()
+        self._process_started_at = 0.0
+        self._running_before: frozenset[int] = frozenset()
+        self._running: set[int] = set()
+
+    def apply(self, events: Iterable[Event]) -> None:
+        """Fold `events`, which must follow those applied so far."""
+        live = self.live
+        event: Event | None = None
+        for event in events:
+            cls = type(event)
+            if cls is ItemEnqueued:
+                assert isinstance(event, ItemEnqueued)
+                item = event.item
+                live[item] = RecordedItem(
+                    item,
+                    event.parent,
+                    event.type,
+                    event.seq,
+                    event.track_overall,
+                    event.hook,
+                    event.key,
+                    event.occurrence,
+                )
+                self.last_id = item
+                if event.key is not None:
+                    self.keys.add(event.type, event.key)
+                parent = live[event.parent]
+                parent.pending += 1
+                parent.has_children = True
+                if parent.children is None:
+                    parent.children = []
+                parent.children.append(item)
+            elif cls is ItemStarted:
+                assert isinstance(event, ItemStarted)
+                record = live[event.item]
+                record.running = event.phase
+                self._running.add(event.item)
+                if event.phase == "process":
+                    record.attempt = event.attempt
+                else:
+                    record.hook_attempt = event.attempt
+            elif cls is ItemCompleted:
+                assert isinstance(event, ItemCompleted)
+                self._complete(event)
+            elif cls is not ItemDescribed:
+                self._apply_rare(event)
+            self.last_at = event.at
+        if event is not None:
+            self.last_seq = event.seq
+
+    def _complete(self, event: ItemCompleted) -> None:
+        live = self.live
+        record = live[event.item]
+        self._running.discard(event.item)
+        record.running = None
+        record.completed = True
+        record.result = event.result
+        if event.payload is not NO_DATA:
+            record.state_seq = event.seq
+        if record.children is not None:
+            # It will not run again, so nobody will enqueue these again.
+            for child in record.children:
+                if child in live and live[child].closed:
+                    del live[child]
+            record.children = None
+        if not record.hook and not record.has_children:
+            self._close(record)
+
+    def _apply_rare(self, event: Event) -> None:
+        live = self.live
+        match event:
+            case RunStarted():  # RunResumed is one
+                if isinstance(event, RunResumed):
+                    self._end_process()
+                self.run_id = event.run_id
+                self.finished = None
+                self._process_started_at = event.at
+            case ItemChildrenProcessed():
+                record = live[event.item]
+                self._running.discard(event.item)
+                record.running = None
+                if event.result is not NO_DATA:
+                    record.result = event.result
+                if record.failed_below:
+                    record.closed_over = True
+                else:
+                    self._close(record)
+            case ItemChildrenFailed():
+                live[event.item].closed_over = True
+            case ItemFailed():
+                record = live[event.item]
+                self._running.discard(event.item)
+                record.running = None
+                record.failed = event.phase
+                self._mark_failed_below(record.parent)
+            case ItemInterrupted() | ItemRetryScheduled():
+                live[event.item].running = None
+                if isinstance(event, ItemRetryScheduled) or event.reason != "crash":
+                    self._running.discard(event.item)
+            case ItemReopened():
+                record = live[event.item]
+                record.failed = None
+                record.failed_below = record.closed_over = False
+            case RunFinished():
+                self.finished = event
+                self.elapsed_s += event.at - self._process_started_at
+                self.crashes = 0
+                self.suspects = frozenset()
+                self.alone.clear()
+                self._running_before = frozenset()
+                self._running.clear()
+            case _:
+                pass
+
+    def end(self) -> None:
+        """Say that no more events will follow: if the last process did not finish, it has crashed."""
+        if self.run_id:
+            self._end_process()
+
+    def _end_process(self) -> None:
+        if self.finished is not None:
+            return
+        self.elapsed_s += self.last_at - self._process_started_at
+        self.crashes += 1
+        running = frozenset(self._running)
+        self.suspects = running & self._running_before if self.crashes > 1 else frozenset()
+        only = next(iter(running)) if len(running) == 1 else None
+        self.alone = {only: self.alone.get(only, 0) + 1} if only is not None else {}
+        self._running_before = running
+        self._running.clear()
+
+    def _mark_failed_below(self, item: int) -> None:
+        # Stops at the first that knows: each item is marked once.
+        while item != ROOT and not (record := self.live[item]).failed_below:
+            record.failed_below = True
+            item = record.parent
+
+    def _close(self, record: RecordedItem) -> None:
+        """The subtree of `record` has ended well: tell its parent, and forget it unless that will run again."""
+        parent = self.live[record.parent]
+        parent.pending -= 1
+        if record.result is not NO_DATA:
+            if parent.id == ROOT:
+                self.root_results[record.id] = record.result
+            elif parent.hook:
+                if parent.results is None:
+                    parent.results = {}
+                parent.results[record.id] = record.result
+        if parent.completed:
+            del self.live[record.id]
+        else:
+            record.closed = True
+            record.result = NO_DATA
+            record.results = None
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, Recording):
+            return NotImplemented
+        return self._state() == other._state()
+
+    __hash__ = None  # type: ignore[assignment]  # it changes
+
+    def _state(self) -> dict[str, Any]:
+        state = dict(vars(self))
+        state["live"] = [msgspec.structs.astuple(record) for record in self.live.values()]
+        return state

@@ -1,0 +1,337 @@
+"""Put a recorded run back into an engine: its live items as objects, its tree, its queue, its counters."""
+
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
+from typing import Any, Final, Protocol
+
+from aqueue._adoption import RecordedChild, RecordedChildren
+from aqueue._bus import Bus
+from aqueue._codec import decode_root_results
+from aqueue._engine import Engine
+from aqueue._ledger import identity_of
+from aqueue._payload import PayloadCodec
+from aqueue._recording import ROOT, RecordedItem, Recording
+from aqueue._tree import Node
+from aqueue.errors import PayloadMismatch, UnknownItemType
+from aqueue.events import Event, ItemCompleted, ItemEnqueued, ItemInterrupted, ItemReopened
+from aqueue.item import ItemClass, key_of, look_up_class, type_name
+from aqueue.result import RunResult
+from aqueue.view import RunView
+
+__all__ = ["Resumption", "read_past"]
+
+CAUTIOUS_AFTER_CRASHES: Final = 2
+"""After so many crashes in a row, starts are committed before the item's code is called."""
+
+POISON_AFTER_CRASHES: Final = 3
+"""An item that was the only one running in so many crashes in a row fails instead of running again."""
+
+
+class RecordedEvents(Protocol):
+    """What is read of a journal; see `aqueue._journal.Journal`."""
+
+    def recorded(self) -> Iterable[list[Event]]: ...
+    def events_at(self, seqs: Sequence[int]) -> Iterable[Event]: ...
+
+
+def read_past(journal: RecordedEvents) -> "Resumption":
+    """Read what `journal` has recorded, and restore what is left of it with today's classes.
+
+    Raises:
+        JournalError: an event can't be read.
+        UnknownItemType, PayloadMismatch: see `Resumption`.
+    """
+    recording = Recording()
+    view = RunView()
+    for events in journal.recorded():
+        recording.apply(events)
+        view.apply(events)
+    recording.end()
+    return Resumption(recording, view, journal.events_at, PayloadCodec())
+
+
+class Resumption:
+    """What is left of a recorded run, with today's classes."""
+
+    def __init__(
+        self,
+        recording: Recording,
+        view: RunView,
+        events_at: Callable[[Sequence[int]], Iterable[Event]],
+        codec: PayloadCodec,
+    ) -> None:
+        """Restore the objects of the live items; nothing is changed or announced yet.
+
+        Parameters:
+            recording: the run, as recorded.
+            view: the same, as reporters know it.
+            events_at: reads the recorded events with these numbers.
+            codec: restores items.
+
+        Raises:
+            UnknownItemType: live items are of classes that the program does not have; names them and how many wait.
+            PayloadMismatch: a live item can't be restored by today's class.
+        """
+        self._recording = recording
+        self._view = view
+        self._codec = codec
+        self._payloads: dict[int, bytes] = {}
+        self._types: dict[str, type | None] = {}
+        self._objects: dict[int, object] = {}
+        self._read_payloads(events_at)
+        self._restore_objects()
+
+    def summary(self, name: str) -> str:
+        """Return in one line what resuming the journal called `name` will do."""
+        counts = self._view.counts
+        running = sum(1 for record in self._recording.live.values() if record.running is not None)
+        failed = f", {counts.failed:,} failed and will run again" if counts.failed else ""
+        return (
+            f"resuming {name}: {counts.completed:,} done, {counts.outstanding + counts.failed:,} outstanding, "
+            f"{running:,} were running{failed}"
+        )
+
+    @property
+    def run_id(self) -> str:
+        """The run's name."""
+        return self._recording.run_id
+
+    @property
+    def elapsed_s(self) -> float:
+        """How long the run has taken so far, without the time between processes, seconds."""
+        return self._recording.elapsed_s
+
+    @property
+    def is_completed(self) -> bool:
+        """Whether the run had completed: nothing is outstanding."""
+        finished = self._recording.finished
+        return finished is not None and finished.status == "completed"
+
+    @property
+    def result(self) -> RunResult:
+        """What the run had come to when it completed."""
+        counts = {self.type_today(view.type): view.counts for view in self._view.types.values()}
+        finished = self._recording.finished
+        assert finished is not None
+        roots = decode_root_results(self._recording.live[ROOT].children or (), self._recording.root_results)
+        return RunResult(self.run_id, finished.status, finished.counts, counts, self.elapsed_s, (), roots)
+
+    def has_all(self, items: Iterable[Any]) -> bool:
+        """Tell whether each of `items` is one of the recorded initial items."""
+        recorded = self._recorded_children(self._recording.live[ROOT], {})
+        keys = self._recording.keys
+        for item in items:
+            cls = look_up_class(item)
+            key = key_of(item, cls.type) if cls.keyed else None
+            if recorded.match(cls.type, key, self._codec.encode(item, lambda _: None)) is None and not (
+                key is not None and keys.knows(cls.names, key)
+            ):
+                return False
+        return True
+
+    def continue_bus(self, bus: Bus) -> None:
+        """Have `bus` go on with the number, the time and the view of the last event."""
+        bus.continue_after(self._recording.last_seq, self._recording.last_at, self._view)
+
+    # ---- restoring objects --------------------------------------------------------------------------------------
+
+    def _read_payloads(self, events_at: Callable[[Sequence[int]], Iterable[Event]]) -> None:
+        wanted: list[int] = []
+        for record in self._recording.live.values():
+            if record.id == ROOT:
+                continue
+            wanted.append(record.enqueued_seq)
+            if record.state_seq:
+                wanted.append(record.state_seq)
+        for event in events_at(sorted(wanted)):
+            if isinstance(event, ItemEnqueued | ItemCompleted):
+                self._payloads[event.seq] = bytes(event.payload)
+
+    def _resolve(self, name: str) -> type | None:
+        if name not in self._types:
+            try:
+                self._types[name] = self._codec.resolve(name)
+            except UnknownItemType:
+                self._types[name] = None
+        return self._types[name]
+
+    def type_today(self, recorded: str) -> str:
+        """Return the name that the class recorded as `recorded` has today; the same if it is gone."""
+        cls = self._resolve(recorded)
+        return recorded if cls is None else type_name(cls)
+
+    def _restore_objects(self) -> None:
+        missing: Counter[str] = Counter()
+        for record in self._recording.live.values():
+            if record.id == ROOT or record.closed:
+                continue
+            cls = self._resolve(record.type)
+            needed = not record.completed or record.hook
+            if cls is None:
+                if needed:
+                    missing[record.type] += 1
+            elif needed:
+                self._restore(record)
+            else:  # a hook or a child may need it
+                with suppress(PayloadMismatch):
+                    self._restore(record)
+        if missing:
+            listed = ", ".join(f"{name} ({count:,} waiting)" for name, count in missing.most_common())
+            raise UnknownItemType(
+                f"items are waiting whose class this program does not have: {listed}; define it again, or name the "
+                "class that took its place with previous_names = (…,), and run the same command; nothing was changed"
+            )
+
+    def _restore(self, record: RecordedItem) -> object:
+        number = record.id
+        if number not in self._objects:
+            payload = self._payloads[record.state_seq or record.enqueued_seq]
+            try:
+                self._objects[number] = self._codec.decode(record.type, payload, self._ancestor)
+            except PayloadMismatch as error:
+                waiting = sum(
+                    other.type == record.type and not other.completed for other in self._recording.live.values()
+                )
+                raise PayloadMismatch(
+                    f"item {number} can't be restored: {error} ({waiting:,} items of {record.type} are waiting; "
+                    "nothing was changed)"
+                ) from error
+        return self._objects[number]
+
+    def _ancestor(self, number: int) -> object:
+        record = self._recording.live.get(number)
+        if record is None or record.id == ROOT:
+            raise PayloadMismatch(f"it refers to item {number}, which is not one of its ancestors")
+        return self._restore(record)
+
+    # ---- restoring the engine -----------------------------------------------------------------------------------
+
+    def restore(self, engine: Engine) -> None:
+        """Put everything back into `engine`, which is new, and announce what has changed since the last event."""
+        recording = self._recording
+        engine.last_id = recording.last_id
+        engine.tree.root_results.update(recording.root_results)
+        engine.keys = recording.keys
+        engine.roots = list(recording.live[ROOT].children or ())
+        nodes: dict[int, Node] = {}
+        for record in recording.live.values():
+            if record.id != ROOT and not record.closed:
+                nodes[record.id] = self._node(record, nodes.get(record.parent), engine)
+        engine.tree.open_roots = sum(node.parent is None for node in nodes.values())
+        engine.keep_restored(nodes.values())
+        self._restore_counts(engine)
+        self._announce(engine, nodes)
+        if recording.crashes >= CAUTIOUS_AFTER_CRASHES:
+            engine.be_cautious()
+        held = self._hold_children(engine, nodes)
+        self._queue(engine, nodes, held)
+
+    def _node(self, record: RecordedItem, parent: Node | None, engine: Engine) -> Node:
+        item = self._objects.get(record.id)
+        cls = (
+            engine.class_of(item)
+            if item is not None
+            else engine.known_class(
+                ItemClass(record.type, track_overall=record.track_overall, hook=False, all_done=False)
+            )
+        )
+        node = Node(record.id, item, parent, cls)
+        node.pending = record.pending + (not record.completed)
+        node.has_children = record.has_children
+        node.result = record.result
+        node.child_results = record.results
+        node.attempt = record.attempt + 1
+        node.hook_attempt = record.hook_attempt + 1
+        node.is_ended = record.completed
+        payload = self._payloads.get(record.state_seq or record.enqueued_seq)
+        if payload is not None:
+            node.payload_hash = hash(payload)
+        node.identity = identity_of(
+            self._recording.run_id.encode() if parent is None else parent.identity,
+            record.type,
+            record.key,
+            self._payloads[record.enqueued_seq],
+            record.occurrence,
+        )
+        return node
+
+    def _restore_counts(self, engine: Engine) -> None:
+        for view in self._view.types.values():
+            cls = engine.class_named(self.type_today(view.type), view.track_overall)
+            cls.enqueued += view.enqueued
+            cls.completed += view.completed
+            cls.failed += view.failed
+            cls.interrupted += view.interrupted
+            cls.deduplicated += view.deduplicated
+
+    def _announce(self, engine: Engine, nodes: dict[int, Node]) -> None:
+        bus = engine.bus
+        for record in self._recording.live.values():
+            if record.running is not None and record.id in nodes:
+                attempt = record.attempt if record.running == "process" else record.hook_attempt
+                nodes[record.id].cls.interrupted += 1
+                bus.append(
+                    ItemInterrupted(bus.next_seq(), bus.now(), record.id, record.running, max(attempt, 1), "crash")
+                )
+        for record in self._recording.live.values():
+            if record.failed is not None or record.closed_over:
+                bus.append(
+                    ItemReopened(
+                        bus.next_seq(), bus.now(), record.id, self.type_today(record.type), failed=record.failed
+                    )
+                )
+            if record.failed is not None:
+                cls = nodes[record.id].cls
+                cls.failed -= 1
+                cls.completed += record.failed == "after_children"
+
+    def _hold_children(self, engine: Engine, nodes: dict[int, Node]) -> set[int]:
+        """Let the children of parents that run again wait for that; return their numbers."""
+        held: set[int] = set()
+        for record in self._recording.live.values():
+            if record.children and not record.completed:
+                recorded = self._recorded_children(record, nodes)
+                if record.id == ROOT:
+                    engine.recorded_roots = recorded
+                else:
+                    nodes[record.id].recorded = recorded
+                for number in record.children:
+                    if number in nodes and not self._recording.live[number].completed:
+                        nodes[number].is_held = True
+                        held.add(number)
+        return held
+
+    def _recorded_children(self, parent: RecordedItem, nodes: dict[int, Node]) -> RecordedChildren:
+        live = self._recording.live
+        children = [live[number] for number in parent.children or () if number in live]
+        return RecordedChildren(
+            [
+                RecordedChild(
+                    child.id,
+                    nodes.get(child.id),
+                    self.type_today(child.type),
+                    child.key,
+                    self._payloads[child.enqueued_seq],
+                )
+                for child in children
+            ],
+            self._codec.canonical,
+        )
+
+    def _queue(self, engine: Engine, nodes: dict[int, Node], held: set[int]) -> None:
+        records = [record for record in self._recording.live.values() if record.id in nodes]
+        for record in records:
+            if record.id in self._recording.suspects and record.id not in held:
+                is_poison = self._recording.alone.get(record.id, 0) >= POISON_AFTER_CRASHES
+                engine.run_alone_first(nodes[record.id], is_poison=is_poison)
+        # What was running had been taken already: it comes first again, also from a stack.
+        waiting = [r for r in records if not r.completed and r.id not in held]
+        waiting.sort(key=lambda record: record.attempt == 0, reverse=engine.takes_last_first)
+        for record in waiting:
+            if record.id not in self._recording.suspects:
+                engine.queue_again(nodes[record.id])
+        for record in records:
+            node = nodes[record.id]
+            if record.completed and node.pending == 0 and record.id not in self._recording.suspects:
+                engine.end_again(node)
