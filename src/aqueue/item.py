@@ -5,7 +5,7 @@ from collections.abc import Callable
 from typing import Any, ClassVar, Final, Literal, Protocol, cast
 
 from aqueue.errors import InvalidArgument, InvalidItem
-from aqueue.text import visible
+from aqueue.text import visible, visible_repr
 
 __all__ = ["AfterChildrenRule", "EnqueueFn", "Item", "ItemLike", "SetDescFn"]
 
@@ -112,7 +112,7 @@ def look_up_class(item: object) -> ItemClass:
     process = getattr(item, "process", None)
     if process is None:
         raise InvalidItem(
-            f"{visible(repr(item), 200)} ({name}) is not an item: it has no method "
+            f"{visible_repr(item)} ({name}) is not an item: it has no method "
             "'async def process(self, enqueue, set_desc)'"
         )
     if not _is_async(process):
@@ -126,7 +126,7 @@ def look_up_class(item: object) -> ItemClass:
     rule = getattr(cls, "after_children_rule", "all_success")
     if rule not in _RULES:
         raise InvalidArgument(
-            f"{name}.after_children_rule is {visible(repr(rule), 200)}; allowed are 'all_success' and 'all_done'"
+            f"{name}.after_children_rule is {visible_repr(rule)}; allowed are 'all_success' and 'all_done'"
         )
     return ItemClass(
         name,

@@ -11,7 +11,7 @@ import msgspec
 from aqueue.errors import InvalidArgument
 from aqueue.events import Event
 from aqueue.result import RunResult
-from aqueue.text import visible
+from aqueue.text import visible, visible_repr
 from aqueue.view import RunView
 
 __all__ = ["ENTRY_POINT_GROUP", "Reporter", "ReporterSpec", "RunInfo", "TerminalReporter", "resolve_reporters"]
@@ -123,7 +123,7 @@ def _resolve_one(spec: str | Reporter) -> list[Reporter]:
             missing.append("uses_terminal")
         if missing or isinstance(spec, type):
             hint = f"it lacks {', '.join(missing)}" if missing else "it is a class; pass an instance"
-            raise InvalidArgument(f"reporter: {visible(repr(spec), 200)} is not a reporter: {hint}")
+            raise InvalidArgument(f"reporter: {visible_repr(spec)} is not a reporter: {hint}")
         return [spec]
     name, colon, argument = spec.partition(":")
     if spec == "auto":
