@@ -68,7 +68,7 @@ class PlainReporter:
             return False
         try:
             return stream.isatty()
-        except ValueError:  # it is closed
+        except (AttributeError, ValueError):  # a stand-in, or a closed one
             return False
 
     def open(self, run: RunInfo) -> None:
