@@ -18,6 +18,8 @@ from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Final, TextIO, cast
 
+from aqueue_reporters._stream import write_all
+
 __all__ = ["TerminalRegion"]
 
 MAX_WAITING_BYTES: Final = 1_000_000
@@ -278,12 +280,7 @@ class TerminalRegion:
             fd = self._stream.fileno()
         except ValueError as error:  # closed
             raise OSError(errno.EBADF, str(error)) from error
-        rest = memoryview(data)
-        while rest:
-            try:
-                rest = rest[os.write(fd, rest) :]
-            except BlockingIOError:
-                _writable(fd, 1.0)
+        write_all(fd, data)
 
 
 class _Tap:

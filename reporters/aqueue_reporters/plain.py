@@ -20,6 +20,7 @@ __all__ = ["PlainReporter"]
 _INTERVAL_S = 5.0
 _REDRAW_INTERVAL_S = 0.1
 _CLOCK_INTERVAL_S = 1.0
+_FEW_PER_S = 1.0
 _MAX_NAME_CHARS = 120
 _MAX_MESSAGE_CHARS = 400
 _MAX_KINDS = 1_000
@@ -67,7 +68,7 @@ class PlainReporter:
             return False
         try:
             return stream.isatty()
-        except ValueError:  # it is closed
+        except (AttributeError, ValueError):  # a stand-in, or a closed one
             return False
 
     def open(self, run: RunInfo) -> None:
@@ -213,9 +214,13 @@ def _progress_line(view: RunView, now: float) -> str:
 
 def _remaining_s(view: RunView, now: float) -> float | None:
     """Return how long the run will still take; None while items are found as fast as they are done, or faster."""
-    gain = view.rate(now) - view.rate(now, "enqueued")
-    outstanding = view.counts.outstanding
-    return outstanding / gain if gain > 0 and outstanding > 0 else None
+    counts = view.counts
+    done, found = view.rate(now), view.rate(now, "enqueued")
+    elapsed_s = view.elapsed_s(now)
+    if done < _FEW_PER_S and not found and elapsed_s > 0:
+        # Of slow items, a few seconds see one or none.
+        done = counts.completed / elapsed_s
+    return counts.outstanding / (done - found) if done > found and counts.outstanding else None
 
 
 def _summary_lines(result: RunResult, failures: _FailureTally) -> list[str]:

@@ -8,7 +8,7 @@ from typing import Any, Final
 import msgspec
 
 from aqueue.errors import InvalidResult
-from aqueue.text import visible
+from aqueue.text import visible, visible_repr
 
 __all__ = ["decode_result", "decode_root_results", "encode_result"]
 
@@ -41,7 +41,7 @@ def encode_result(value: object, type: str) -> msgspec.Raw:
         return msgspec.Raw(_encode(value).encode())
     except (TypeError, ValueError, OverflowError, RecursionError) as error:  # UnicodeEncodeError is a ValueError
         raise InvalidResult(
-            f"{type} returned {visible(_short_repr(value), 200)}, which JSON can't carry ({visible(str(error), 200)}); "
+            f"{type} returned {visible_repr(value)}, which JSON can't carry ({visible(str(error), 200)}); "
             "return None, or data made of dicts, lists, strings, finite numbers, booleans and None"
         ) from error
 
@@ -54,10 +54,3 @@ def decode_result(data: msgspec.Raw) -> Any:
 def decode_root_results(roots: Sequence[int], results: Mapping[int, msgspec.Raw]) -> list[Any]:
     """Return the `results` of the initial items numbered `roots`, None for one without; empty if all are without."""
     return [decode_result(results[n]) if n in results else None for n in roots] if results else []
-
-
-def _short_repr(value: object) -> str:
-    try:
-        return repr(value)
-    except Exception:  # the user's __repr__, or a structure too deep for it
-        return f"an object of class {type(value).__qualname__}"

@@ -3,6 +3,7 @@
 from collections import deque
 from collections.abc import Iterator
 from heapq import heappop
+from itertools import pairwise
 from typing import Final, Literal, Protocol
 
 from aqueue._tree import Node
@@ -70,7 +71,7 @@ class PriorityQueue:
         if len(heap) != path[0]:
             raise ItemsNotComparable(f"comparing {node.cls.type} with < enqueued an item; __lt__ must only compare")
         heap.append(node)
-        for below, above in zip(path, path[1:], strict=False):
+        for below, above in pairwise(path):
             heap[below] = heap[above]
         heap[path[-1]] = node
 

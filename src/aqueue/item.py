@@ -7,7 +7,7 @@ from typing import Any, ClassVar, Final, Literal, Protocol, cast
 from weakref import WeakValueDictionary
 
 from aqueue.errors import InvalidArgument, InvalidItem
-from aqueue.text import visible, without_surrogates
+from aqueue.text import visible, visible_repr, without_surrogates
 
 __all__ = ["AfterChildrenRule", "EnqueueFn", "Item", "ItemLike", "SetDescFn"]
 
@@ -164,7 +164,7 @@ def look_up_class(item: object) -> ItemClass:
     process = getattr(item, "process", None)
     if process is None:
         raise InvalidItem(
-            f"{visible(repr(item), 200)} ({name}) is not an item: it has no method "
+            f"{visible_repr(item)} ({name}) is not an item: it has no method "
             "'async def process(self, enqueue, set_desc)'"
         )
     if not _is_async(process):
@@ -178,7 +178,7 @@ def look_up_class(item: object) -> ItemClass:
     rule = getattr(cls, "after_children_rule", "all_success")
     if rule not in _RULES:
         raise InvalidArgument(
-            f"{name}.after_children_rule is {visible(repr(rule), 200)}; allowed are 'all_success' and 'all_done'"
+            f"{name}.after_children_rule is {visible_repr(rule)}; allowed are 'all_success' and 'all_done'"
         )
     return ItemClass(
         name,
@@ -200,7 +200,7 @@ def key_of(item: Any, type: str) -> str | None:
     if key is None:
         return None
     if not isinstance(key, str):
-        raise InvalidItem(f"{type}.key is {visible(repr(key), 200)}; it must be a string or None")
+        raise InvalidItem(f"{type}.key is {visible_repr(key)}; it must be a string or None")
     return without_surrogates(str.__str__(key))
 
 

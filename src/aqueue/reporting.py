@@ -11,7 +11,7 @@ import msgspec
 from aqueue.errors import InvalidArgument
 from aqueue.events import Event
 from aqueue.result import RunResult
-from aqueue.text import visible
+from aqueue.text import visible, visible_repr
 from aqueue.view import RunView
 
 __all__ = ["ENTRY_POINT_GROUP", "Reporter", "ReporterSpec", "RunInfo", "TerminalReporter", "resolve_reporters"]
@@ -118,12 +118,9 @@ def _name(reporter: Reporter) -> str:
 
 def _resolve_one(spec: str | Reporter) -> list[Reporter]:
     if not isinstance(spec, str):
-        missing = [name for name in ("open", "handle", "close") if not callable(getattr(spec, name, None))]
-        if not hasattr(spec, "uses_terminal"):
-            missing.append("uses_terminal")
-        if missing or isinstance(spec, type):
-            hint = f"it lacks {', '.join(missing)}" if missing else "it is a class; pass an instance"
-            raise InvalidArgument(f"reporter: {visible(repr(spec), 200)} is not a reporter: {hint}")
+        hint = "it is a class; pass an instance" if isinstance(spec, type) else _what_it_lacks(spec)
+        if hint:
+            raise InvalidArgument(f"reporter: {visible_repr(spec)} is not a reporter: {hint}")
         return [spec]
     name, colon, argument = spec.partition(":")
     if spec == "auto":
@@ -154,6 +151,13 @@ def _resolve_one(spec: str | Reporter) -> list[Reporter]:
         hint = f"takes no argument: write {name!r}" if colon else f"needs an argument: write '{name}:…'"
         raise InvalidArgument(f"reporter: {visible(spec, 200)!r}: {name!r} {hint}") from None
     return _resolve_one(factory(*arguments))
+
+
+def _what_it_lacks(reporter: Reporter) -> str:
+    missing = [name for name in ("open", "handle", "close") if not callable(getattr(reporter, name, None))]
+    if not hasattr(reporter, "uses_terminal"):
+        missing.append("uses_terminal")
+    return f"it lacks {', '.join(missing)}" if missing else ""
 
 
 def _on_capable_terminal() -> bool:

@@ -3,7 +3,7 @@
 import re
 import unicodedata
 
-__all__ = ["DESCRIPTION_MAX_CHARS", "visible", "without_surrogates"]
+__all__ = ["DESCRIPTION_MAX_CHARS", "visible", "visible_repr", "without_surrogates"]
 
 DESCRIPTION_MAX_CHARS = 1_000
 """How long a description may be, in characters; a longer one is cut when it is set."""
@@ -49,6 +49,15 @@ def visible(text: str, max_chars: int | None = None) -> str:
     if max_chars is not None and (cut or len(text) > max_chars):
         text = text[: max_chars - 1] + "…"
     return text
+
+
+def visible_repr(value: object) -> str:
+    """Return `value` as Python shows it, safe to show and at most 200 characters, even if its `__repr__` raises."""
+    try:
+        text = repr(value)
+    except Exception:  # the user's code, or a structure too deep for it
+        text = f"an object of class {type(value).__qualname__}"
+    return visible(text, 200)
 
 
 def without_surrogates(text: str) -> str:

@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Sequence
+from itertools import pairwise
 from typing import Any
 
 from aqueue import RunResult
@@ -180,7 +181,7 @@ def counts_of(events: Sequence[Event], type: str | None = None) -> Counts:
 def check_events(events: Sequence[Event]) -> None:
     """Assert all that must hold for the events of one whole run."""
     assert [event.seq for event in events] == list(range(1, len(events) + 1))
-    for before, after in zip(events, events[1:], strict=False):
+    for before, after in pairwise(events):
         assert before.at <= after.at, f"time goes back from {before} to {after}"
     first, last = events[0], events[-1]
     assert isinstance(first, RunStarted)

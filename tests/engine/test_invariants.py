@@ -7,7 +7,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import aqueue
-from aqueue import ItemFailures, RunResult, run_queue
+from aqueue import Backend, ItemFailures, RunResult, run_queue
 from aqueue.events import ItemStarted
 from aqueue.testing import EventRecorder
 from aqueue.view import RunView
@@ -46,7 +46,7 @@ def check_log(log: Log) -> None:
 @on_both_backends
 @given(st.lists(plans(), min_size=1, max_size=3), st.integers(1, 6), queue_types)
 def test_all_that_can_run_runs_when_errors_do_not_stop_it(
-    backend: str, roots: list[Plan], num_workers: int, queue_type_name: str
+    backend: Backend, roots: list[Plan], num_workers: int, queue_type_name: str
 ) -> None:
     """With on_error="continue" everything runs but the hooks above failures, and the result says exactly that."""
     result, recorder, log = run(
@@ -66,7 +66,7 @@ def test_all_that_can_run_runs_when_errors_do_not_stop_it(
 @on_both_backends
 @given(st.lists(plans(), min_size=1, max_size=3), st.integers(1, 6), queue_types)
 def test_a_run_that_the_first_failure_stops(
-    backend: str, roots: list[Plan], num_workers: int, queue_type_name: str
+    backend: Backend, roots: list[Plan], num_workers: int, queue_type_name: str
 ) -> None:
     """With on_error="stop" the invariants hold, too, and what was left is outstanding."""
     result, _, log = run(
@@ -78,7 +78,7 @@ def test_a_run_that_the_first_failure_stops(
 
 @on_both_backends
 @given(st.lists(plans(failures=False), min_size=1, max_size=3), st.integers(1, 6), st.integers(1, 20))
-def test_a_run_that_an_item_stops(backend: str, roots: list[Plan], num_workers: int, after: int) -> None:
+def test_a_run_that_an_item_stops(backend: Backend, roots: list[Plan], num_workers: int, after: int) -> None:
     """A run stopped at any moment keeps the invariants, and is interrupted unless nothing was left."""
     seen = 0
 
@@ -106,7 +106,7 @@ def test_a_run_that_an_item_stops(backend: str, roots: list[Plan], num_workers: 
 @on_both_backends
 @given(plans(), st.integers(1, 4), st.data())
 def test_folding_a_prefix_and_then_the_rest_equals_folding_all(
-    backend: str, root: Plan, num_workers: int, data: st.DataObject
+    backend: Backend, root: Plan, num_workers: int, data: st.DataObject
 ) -> None:
     """A view can be folded in any parts: of real runs, too."""
     _, recorder, _ = run([root], num_workers=num_workers, on_error="continue", backend=backend)

@@ -1,19 +1,18 @@
 """A thousand seeded schedules on trio: what happens must not depend on who is woken first."""
 
-from collections.abc import Iterator
 from random import Random
 
 import pytest
 import trio
 
-from aqueue import ItemFailures, run_queue
+from aqueue import ItemFailures, OnError, run_queue
 from aqueue.testing import EventRecorder
 from tests.engine.invariants import check_events, check_result
 from tests.engine.trees import expected, items_of, random_plan
 
 
 @pytest.fixture
-def seeded_scheduler(monkeypatch: pytest.MonkeyPatch) -> Iterator[Random]:
+def seeded_scheduler(monkeypatch: pytest.MonkeyPatch) -> Random:
     """Make trio order its runnable tasks by a random generator of ours: a private switch, used here alone."""
     random = Random(0)
     monkeypatch.setattr(trio._core._run, "_ALLOW_DETERMINISTIC_SCHEDULING", True)
@@ -30,7 +29,7 @@ def test_any_schedule_keeps_the_invariants(seeded_scheduler: Random, hundred: in
         roots = [random_plan(random, random.randint(1, 15)) for _ in range(random.randint(1, 3))]
         items, _ = items_of(roots)
         recorder = EventRecorder()
-        on_error = random.choice(["stop", "continue"])
+        on_error: OnError = random.choice(["stop", "continue"])
         try:
             result = run_queue(
                 items,

@@ -1,0 +1,87 @@
+"""The classes that a class's annotations name for each attribute: those whose values may be stored there."""
+
+import contextlib
+import enum
+import inspect
+import sys
+import types
+import typing
+from collections.abc import Callable
+from typing import Any, ClassVar, Literal, TypeVar, get_args, get_origin, is_typeddict
+
+__all__ = ["annotations_of", "class_annotations", "classes_in", "is_class_variable"]
+
+
+def annotations_of(cls: type) -> dict[str, Any]:
+    """Return the annotation of each attribute: of the class and its bases, else of `__init__`'s parameter of that name.
+
+    One that can't be resolved (a name that only type checkers import, or one local to a function) is left out.
+    """
+    found: dict[str, Any] = {}
+    for base in reversed(cls.__mro__):
+        init = vars(base).get("__init__")
+        if isinstance(init, types.FunctionType):
+            found.update(_resolved(init, cls))
+    found.pop("return", None)
+    return found | class_annotations(cls)
+
+
+def class_annotations(cls: type) -> dict[str, Any]:
+    """Return the annotations in the bodies of the class and its bases, less those that can't be resolved."""
+    found: dict[str, Any] = {}
+    for base in reversed(cls.__mro__):
+        found.update(_resolved(base, cls))
+    return found
+
+
+def is_class_variable(annotation: Any) -> bool:
+    """Return whether the annotation is ClassVar, and so of no attribute of an instance."""
+    return annotation is ClassVar or get_origin(annotation) is ClassVar
+
+
+def classes_in(annotation: Any) -> set[type]:
+    """Return every class that the annotation names, at whatever depth."""
+    found: set[type] = set()
+    _collect(annotation, found, {})
+    return found
+
+
+def _resolved(owner: type | Callable[..., Any], cls: type) -> dict[str, Any]:
+    try:
+        raw = inspect.get_annotations(owner)
+    except Exception:  # annotations are evaluated when they are asked for, from Python 3.14 on
+        return {}
+    module = sys.modules.get(owner.__module__)
+    names = {} if module is None else vars(module)
+    resolved: dict[str, Any] = {}
+    for name, annotation in raw.items():
+        one = types.SimpleNamespace(__annotations__={name: annotation})
+        with contextlib.suppress(Exception):  # whatever evaluating the user's annotation raises, it can't be used
+            resolved.update(typing.get_type_hints(one, names, {cls.__name__: cls}))
+    return resolved
+
+
+def _collect(annotation: Any, found: set[type], seen: dict[int, Any]) -> None:
+    if id(annotation) in seen:  # a TypedDict or an alias that names itself
+        return
+    seen[id(annotation)] = annotation  # kept alive, so that no other gets its id
+    origin = get_origin(annotation)
+    if origin is Literal:
+        found.update(type(value) for value in get_args(annotation) if isinstance(value, enum.Enum))
+    elif origin is not None:
+        for part in (origin, *get_args(annotation)):
+            _collect(part, found, seen)
+    elif is_typeddict(annotation):
+        for part in _resolved(annotation, annotation).values():
+            _collect(part, found, seen)
+    elif isinstance(annotation, type):
+        found.add(annotation)
+    elif isinstance(annotation, list | tuple):  # the parameters of a Callable
+        for part in annotation:
+            _collect(part, found, seen)
+    elif isinstance(annotation, TypeVar):
+        _collect((annotation.__bound__, *annotation.__constraints__), found, seen)
+    else:  # what a NewType or a `type` alias stands for
+        for name in ("__supertype__", "__value__"):
+            if hasattr(annotation, name):
+                _collect(getattr(annotation, name), found, seen)

@@ -1,0 +1,100 @@
+"""Which class of this program a type name in a journal means: one that is defined already, never one to be imported."""
+
+import inspect
+import sys
+from collections.abc import Iterator
+from types import FunctionType, ModuleType
+from typing import Any
+
+from aqueue.errors import UnknownItemType
+from aqueue.item import defined_items, type_name
+from aqueue.text import visible
+
+__all__ = ["has_process", "resolve_type"]
+
+
+def resolve_type(name: str) -> type:
+    """Return the class that `name` (``module:qualname``) stands for.
+
+    Subclasses of `Item` are found wherever they were defined, the latest definition of a name first; other classes at
+    the top level of a module that is imported already, or nested in such a class. If no class has the name, the one
+    is taken whose `previous_names` say that it had. No code of the classes or modules is run for this.
+
+    Raises:
+        UnknownItemType: no class of this program has or had the name, or several had it.
+    """
+    latest = {type_name(cls): cls for cls in defined_items()}  # of one name, the last stays
+    found = latest.get(name) or _in_module(name)
+    if found is not None:
+        return found
+    renamed = _renamed(name, latest)
+    if len(renamed) == 1:
+        return renamed[0]
+    if renamed:
+        claims = ", ".join(sorted(type_name(cls) for cls in renamed))
+        raise UnknownItemType(
+            f"{visible(name, 300)} is in the previous_names of several classes ({claims}); leave it in those of one"
+        )
+    raise UnknownItemType(
+        f"{visible(name, 300)} is no item class that this program has defined; import its module before the run, or, "
+        f"if it was renamed, add the class attribute previous_names = [{visible(name, 300)!r}] to the class it is now"
+    )
+
+
+def has_process(cls: type) -> bool:
+    """Return whether `cls` itself has an async `process`, without running any code of its."""
+    process: Any = inspect.getattr_static(cls, "process", None)
+    if isinstance(process, staticmethod | classmethod):
+        process = process.__func__
+    if isinstance(process, FunctionType):
+        process = inspect.unwrap(process)
+    return inspect.iscoroutinefunction(process)
+
+
+def _in_module(name: str) -> type | None:
+    module_name, _, qualname = name.partition(":")
+    found: object = sys.modules.get(module_name)
+    if not isinstance(found, ModuleType):
+        return None
+    names = _names_in(found)
+    for part in qualname.split("."):
+        found = names.get(part)
+        if not isinstance(found, type):
+            return None
+        names = dict(vars(found))
+    assert isinstance(found, type)
+    return found if type_name(found) == name and has_process(found) else None
+
+
+def _names_in(module: ModuleType) -> dict[str, Any]:
+    # Not vars(): a module that is loaded lazily would load itself when it is asked.
+    names: dict[str, Any] = object.__getattribute__(module, "__dict__")
+    return names
+
+
+def _renamed(name: str, latest: dict[str, type]) -> list[type]:
+    """Return the classes of today whose `previous_names` hold `name`."""
+    return list({id(cls): cls for cls in [*latest.values(), *_top_level_classes()] if name in _previous(cls)}.values())
+
+
+def _previous(cls: type) -> list[str]:
+    # Only its own: a subclass has not had the earlier names of its base.
+    names = vars(cls).get("previous_names", ())
+    if isinstance(names, str):
+        names = (names,)
+    if not isinstance(names, tuple | list | set | frozenset):
+        return []
+    return [name if ":" in name else f"{cls.__module__}:{name}" for name in names if isinstance(name, str)]
+
+
+def _top_level_classes() -> Iterator[type]:
+    for module_name, module in list(sys.modules.items()):
+        if isinstance(module, ModuleType):
+            for value in list(_names_in(module).values()):
+                if (
+                    isinstance(value, type)
+                    and "previous_names" in vars(value)
+                    and value.__module__ == module_name
+                    and has_process(value)
+                ):
+                    yield value

@@ -1,0 +1,253 @@
+"""What run_queue refuses, and what it takes as initial items."""
+
+from collections import deque
+from collections.abc import AsyncIterator, Iterable, Iterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+import anyio
+import anyio.to_thread
+import pytest
+
+import aqueue
+from aqueue import Backend, InvalidArgument, InvalidItem, Item, MisplacedCall, async_run_queue, run_queue
+from aqueue.testing import EventRecorder
+from tests.engine.jobs import Do, Noop
+
+WRONG = [
+    ("num_workers", 0, "at least 1"),
+    ("num_workers", -1, "at least 1"),
+    ("num_workers", True, "at least 1"),
+    ("num_workers", 2.5, "at least 1"),
+    ("num_workers", "5", "at least 1"),
+    ("num_workers", None, "at least 1"),
+    ("queue_type_name", "heap", "'queue', 'stack', 'priority'"),
+    ("queue_type_name", [], "'queue', 'stack', 'priority'"),
+    ("queue_type_name", None, "'queue', 'stack', 'priority'"),
+    ("on_error", "ignore", "'stop', 'continue'"),
+    ("on_error", True, "'stop', 'continue'"),
+    ("graceful_ctrl_c", "yes", "True or False"),
+    ("reporter", "ritch", "'rich'"),
+    ("reporter", 7, "open, handle, close"),
+    ("reporter", EventRecorder, "pass an instance"),
+    ("lifespan", 7, "a function that returns an async context manager"),
+    ("initial_items", None, "an iterable of items"),
+    ("initial_items", "items", "an iterable of items"),
+    ("initial_items", b"items", "an iterable of items"),
+    ("initial_items", Noop(), "an iterable of items"),
+    ("initial_items", Noop, "an iterable of items"),
+]
+
+
+class Untouched(Item):
+    """Fails the test if it is run."""
+
+    async def process(self, enqueue: Any, set_desc: Any) -> None:
+        pytest.fail("an item was run")
+
+
+@pytest.mark.parametrize(("name", "value", "allowed"), WRONG)
+def test_a_wrong_argument_is_refused_by_name(backend: Backend, name: str, value: Any, allowed: str) -> None:
+    """Each wrong argument raises an InvalidArgument, a ValueError, that names it and says what is allowed."""
+    recorder = EventRecorder()
+    arguments: dict[str, Any] = {"initial_items": [Untouched()], "reporter": recorder, "backend": backend, name: value}
+    with pytest.raises(InvalidArgument) as caught:
+        run_queue(**arguments)
+    assert isinstance(caught.value, ValueError)
+    assert name in str(caught.value)
+    assert allowed in str(caught.value)
+    assert recorder.calls == []
+
+
+@pytest.mark.parametrize(("name", "value", "allowed"), WRONG)
+def test_async_run_queue_refuses_the_same(backend: Backend, name: str, value: Any, allowed: str) -> None:
+    """async_run_queue checks its arguments as run_queue does."""
+
+    async def main() -> None:
+        await async_run_queue(**{"initial_items": [Untouched()], "reporter": "none", name: value})
+
+    with pytest.raises(InvalidArgument, match=name):
+        anyio.run(main, backend=backend)
+
+
+@pytest.mark.parametrize("value", ["curio", "", None, 3])
+def test_an_unknown_backend_is_refused(value: Any) -> None:
+    """The backend is trio or asyncio."""
+    with pytest.raises(InvalidArgument, match=r"backend is .*'trio', 'asyncio'"):
+        run_queue([Untouched()], backend=value)
+
+
+class NoProcess:
+    pass
+
+
+class SyncProcess:
+    def process(self, enqueue: Any, set_desc: Any) -> None:
+        pass
+
+
+class SyncHook(Noop):
+    def after_children_processed(self) -> None:  # type: ignore[override]
+        pass
+
+
+class BadRule(Noop):
+    after_children_rule = "any_done"  # type: ignore[assignment]
+
+
+class BrokenRepr:
+    def __repr__(self) -> str:
+        raise RuntimeError("no repr")
+
+
+WRONG_ITEMS = [
+    (Noop, InvalidItem, "is a class, not an item; enqueue an instance"),
+    (NoProcess(), InvalidItem, "has no method 'async def process"),
+    ("item", InvalidItem, "has no method 'async def process"),
+    (None, InvalidItem, "has no method 'async def process"),
+    (BrokenRepr(), InvalidItem, "BrokenRepr"),
+    (SyncProcess(), InvalidItem, "SyncProcess.process is not async"),
+    (SyncHook(), InvalidItem, "SyncHook.after_children_processed is not async"),
+    (BadRule(), InvalidArgument, "after_children_rule is 'any_done'; allowed are 'all_success' and 'all_done'"),
+]
+
+
+@pytest.mark.parametrize(("item", "error", "message"), WRONG_ITEMS)
+def test_a_wrong_initial_item_is_refused_before_anything_runs(
+    backend: Backend, item: Any, error: type[Exception], message: str
+) -> None:
+    """One wrong item among the initial ones, and none is run."""
+    with pytest.raises(error) as caught:
+        run_queue([Untouched(), item], reporter="none", backend=backend)
+    assert message in str(caught.value)
+
+
+@pytest.mark.parametrize(("item", "error", "message"), WRONG_ITEMS)
+def test_a_wrong_item_is_refused_by_enqueue(backend: Backend, item: Any, error: type[Exception], message: str) -> None:
+    """`enqueue` raises, announces nothing, and the item may go on."""
+    caught: list[Exception] = []
+
+    async def process(enqueue: Any, set_desc: Any) -> None:
+        try:
+            enqueue(item)
+        except error as refused:
+            caught.append(refused)
+        enqueue(Noop())
+
+    result = run_queue([Do(process)], reporter="none", backend=backend)
+    assert message in str(caught[0])
+    assert (result.status, result.counts.enqueued) == ("completed", 2)
+
+
+@pytest.mark.parametrize("reporter", [[], ["none"], "none"])
+def test_no_reporter_at_all(backend: Backend, reporter: Any) -> None:
+    """An empty sequence of reporters is as good as "none"."""
+    assert run_queue([Noop()], reporter=reporter, backend=backend).counts.completed == 1
+
+
+def _generator() -> Iterator[Noop]:
+    yield Noop()
+    yield Noop()
+
+
+@pytest.mark.parametrize(
+    "items", [[Noop(), Noop()], (Noop(), Noop()), {Noop(), Noop()}, deque([Noop(), Noop()]), _generator, map],
+    ids=["list", "tuple", "set", "deque", "generator", "map"],
+)  # fmt: skip
+def test_any_iterable_of_items(backend: Backend, items: Any) -> None:
+    """Initial items come in any iterable, one that can be read only once, too."""
+    if items is _generator:
+        items = _generator()
+    elif items is map:
+        items = (Noop() for _ in range(2))
+    assert run_queue(items, reporter="none", backend=backend).counts.completed == 2
+
+
+def test_initial_items_are_consumed_whole_before_the_first_start(backend: Backend) -> None:
+    """Nothing runs while the iterable still gives items, and that happens on the caller's thread."""
+    happened: list[str] = []
+
+    async def process(enqueue: Any, set_desc: Any) -> None:
+        happened.append("run")
+
+    def items() -> Iterator[Item]:
+        for _ in range(3):
+            happened.append("given")
+            yield Do(process)
+
+    run_queue(items(), reporter="none", backend=backend)
+    assert happened == ["given"] * 3 + ["run"] * 3
+
+
+@pytest.mark.parametrize("items", [[], (), set(), iter(())], ids=["list", "tuple", "set", "iterator"])
+def test_no_items_at_all(backend: Backend, items: Iterable[Item]) -> None:
+    """A run without items returns at once as completed, and its lifespan is not entered."""
+    recorder = EventRecorder()
+
+    def lifespan() -> Any:
+        pytest.fail("lifespan was called")
+
+    result = run_queue(items, reporter=recorder, lifespan=lifespan, backend=backend)
+    assert (result.status, result.counts.enqueued, result.root_results) == ("completed", 0, [])
+    assert [event.event for event in recorder.events] == ["run.started", "run.finished"]
+
+
+def test_an_iterable_that_raises(backend: Backend) -> None:
+    """What the iterable raises comes out, nothing has run, and reporters are closed."""
+    recorder = EventRecorder()
+    error = LookupError("no more")
+
+    def items() -> Iterator[Item]:
+        yield Untouched()
+        raise error
+
+    with pytest.raises(LookupError) as caught:
+        run_queue(items(), reporter=recorder, backend=backend)
+    assert caught.value is error
+    assert recorder.calls[-1] == "close"
+    assert [event.event for event in recorder.events] == ["run.started", "item.enqueued", "run.finished"]
+
+
+@pytest.mark.parametrize("asked", ["trio", "asyncio"])
+def test_run_queue_inside_a_running_loop_names_async_run_queue(backend: Backend, asked: Any) -> None:
+    """Inside any event loop, run_queue would block it: it raises and says what to call, whichever it was asked for."""
+
+    async def main() -> None:
+        with pytest.raises(MisplacedCall, match=rf"running {backend} event loop.*await async_run_queue"):
+            run_queue([Untouched()], reporter="none", backend=asked)
+
+    anyio.run(main, backend=backend)
+
+
+@pytest.mark.parametrize("asked", ["trio", "asyncio"])
+def test_run_queue_in_a_thread_beside_a_running_loop(backend: Backend, asked: Any) -> None:
+    """A thread that an event loop started has no loop of its own: run_queue works there."""
+
+    async def main() -> int:
+        def run() -> int:
+            return run_queue([Noop()], reporter="none", backend=asked).counts.completed
+
+        return await anyio.to_thread.run_sync(run)
+
+    assert anyio.run(main, backend=backend) == 1
+
+
+def test_lifespan_that_is_no_context_manager(backend: Backend) -> None:
+    """A lifespan that returns something else fails the run before the first item."""
+    with pytest.raises(TypeError):
+        run_queue([Untouched()], reporter="none", lifespan=lambda: 7, backend=backend)  # type: ignore[arg-type,return-value]
+
+
+def test_lifespan_gives_what_shared_returns(backend: Backend) -> None:
+    """`aqueue.shared()` is, in every item and hook, the very object that lifespan yielded."""
+    seen: list[int] = []
+
+    @asynccontextmanager
+    async def lifespan() -> AsyncIterator[object]:
+        yield seen
+
+    async def process(enqueue: Any, set_desc: Any) -> None:
+        aqueue.shared().append(1)
+
+    run_queue([Do(process), Do(process)], reporter="none", lifespan=lifespan, backend=backend)
+    assert seen == [1, 1]

@@ -1,0 +1,453 @@
+"""The plain reporter: when it says something, what it says, and how it keeps one line of a terminal up to date."""
+
+import io
+import os
+import pty
+import sys
+from collections.abc import Sequence
+
+import pyte
+import pytest
+
+from aqueue._scripted_runs import Script, completed, interrupted, with_failures, with_types
+from aqueue.events import ErrorInfo, Event, RunStopping
+from aqueue.reporting import RunInfo
+from aqueue.result import RunResult
+from aqueue.testing import replay
+from aqueue.view import RunView
+from aqueue_reporters.plain import PlainReporter
+from tests.reporters.pty_stream import PtyStream
+
+START = 1_700_000_000.0
+INFO = RunInfo("run", 3, "queue", START)
+ERROR = ErrorInfo("module:Boom", "it broke")
+
+
+class Session:
+    """A plain reporter on a stream, with a clock that the test sets."""
+
+    def __init__(self, stream: io.StringIO | None = None) -> None:
+        self.stream = io.StringIO() if stream is None else stream
+        self.now = START
+        self.view = RunView()
+        self.reporter = PlainReporter(stream=self.stream, clock=lambda: self.now)
+        self.reporter.open(INFO)
+
+    def tell(self, events: Sequence[Event], after_s: float = 0.0) -> list[str]:
+        """Let time pass, hand on `events`, and return the lines that were written for them."""
+        self.now += after_s
+        self.view.apply(events)
+        before = len(self.stream.getvalue())
+        self.reporter.handle(events, self.view)
+        return self.stream.getvalue()[before:].splitlines()
+
+
+def summary(events: Sequence[Event]) -> list[str]:
+    """Return the lines at the end of a run."""
+    stream = io.StringIO()
+    replay(events, PlainReporter(stream=stream, clock=lambda: START))
+    lines = stream.getvalue().splitlines()
+    return lines[next(index for index, line in enumerate(lines) if line.startswith("run ")) :]
+
+
+def finding(count: int) -> Script:
+    """Return the beginning of a run that has found `count` items."""
+    script = Script()
+    for _ in range(count):
+        script.enqueue()
+    return script
+
+
+def test_it_is_silent_while_nothing_happens() -> None:
+    """No line without an event since the last one, however long it takes."""
+    session = Session()
+
+    assert len(session.tell(finding(3).events, 10)) == 1
+    assert session.tell([], 10) == []
+    assert session.tell([], 3_600) == []
+
+
+def test_it_is_silent_between_two_lines() -> None:
+    """At most one progress line every five seconds; then one that tells all."""
+    events = completed(20)
+    session = Session()
+
+    assert session.tell(events[:10]) == []
+    assert session.tell(events[10:20], 4.9) == []
+    assert len(session.tell(events[20:30], 0.1)) == 1
+    assert session.tell(events[30:40], 4.9) == []
+    assert len(session.tell([], 0.1)) == 1
+
+
+def test_clock_that_is_set_back_does_not_silence_it() -> None:
+    """An hour back is not an hour without a line."""
+    events = completed(20)
+    session = Session()
+    session.tell(events[:10], 10)
+
+    assert len(session.tell(events[10:20], -3_600)) == 1
+
+
+def test_progress_line_tells_how_far_it_is() -> None:
+    """Done of found, the rate, what waits, what failed, the time."""
+    script = finding(8)
+    for item in (1, 2, 3, 4):
+        script.start(item)
+        script.complete(item)
+    script.start(5)
+    script.fail(5, ERROR)
+    script.start(6)
+    session = Session()
+    lines = session.tell(script.events, 8)
+
+    assert lines[-1] == "4/8 done, 0.5/s, 2 queued, 1 failed, 0:08 elapsed"
+
+
+def test_time_left_is_told_when_it_can_be() -> None:
+    """Once items are done faster than they are found, by the difference."""
+    script = finding(100)
+    script.wait(60)
+    for item in range(1, 21):
+        script.start(item)
+        script.complete(item)
+        script.wait(0.98)
+    session = Session()
+    session.now = script.events[-1].at + 0.98
+    (line,) = session.tell(script.events)
+
+    assert line == "20/100 done, 1.0/s, 80 queued, 0 failed, 1:21 elapsed, eta 1:20"
+
+
+def test_time_left_is_not_told_while_more_is_found_than_done() -> None:
+    """It would be a lie."""
+    script = Script()
+    for item in range(1, 41):
+        script.enqueue()
+        script.enqueue()
+        script.start(item)
+        script.complete(item)
+        script.wait(0.5)
+    session = Session()
+    session.now = script.events[-1].at
+    (line,) = session.tell(script.events)
+
+    assert "40/80 done" in line
+    assert "eta" not in line
+
+
+def test_time_left_of_slow_items_is_told_by_all_that_were_done() -> None:
+    """The last ten seconds may have seen none of them end."""
+    script = finding(10)
+    for item in range(1, 5):
+        script.start(item)
+        script.wait(59.98)
+        script.complete(item)
+    session = Session()
+    session.now = script.events[-1].at + 59
+    (line,) = session.tell(script.events)
+
+    assert line == "4/10 done, 0.0/s, 6 queued, 0 failed, 4:59 elapsed, eta 7:29"
+
+
+def test_slow_rate_is_told_a_minute() -> None:
+    """An item every twenty seconds is not 0.1 a second."""
+    script = Script()
+    for item in range(1, 4):
+        script.enqueue()
+        script.start(item)
+        script.wait(20)
+        script.complete(item)
+
+    assert summary(script.finish("completed"))[0] == "run completed: 3/3 done, 0 failed, 1:00 elapsed, 3.0/min"
+
+
+def test_failure_is_told_at_once() -> None:
+    """Number, type, error and message, on one line."""
+    script = finding(1)
+    script.start(1)
+    script.fail(1, ErrorInfo("module:Boom", "it\nbroke \x1b[2J"), attempt=2)
+
+    assert Session().tell(script.events) == ["failed: item 1 module:Page: module:Boom: it\\nbroke \\x1b[2J"]
+
+
+def test_failure_of_a_hook_says_so() -> None:
+    """Which method raised makes a difference."""
+    script = finding(1)
+    script.start(1)
+    script.complete(1)
+    script.start(1, phase="after_children")
+    script.fail(1, ERROR, phase="after_children")
+
+    assert Session().tell(script.events) == [
+        "failed: item 1 module:Page in after_children_processed: module:Boom: it broke"
+    ]
+
+
+def test_stop_is_told_at_once() -> None:
+    """Why, and how many still run; then that they are cancelled; the progress goes on."""
+    script = finding(5)
+    for item in (1, 2):
+        script.start(item, worker=item)
+    script.add(RunStopping, reason="SIGINT")
+    session = Session()
+
+    assert session.tell(script.events) == ["stopping: SIGINT; waiting for 2 running items"]
+    before = len(script.events)
+    script.complete(1)
+    assert session.tell(script.events[before:], 5) == [
+        "1/5 done, 0.2/s, 3 queued, 0 failed, 0:05 elapsed, stopping, 1 running"
+    ]
+    script.add(RunStopping, reason="SIGINT again", cancelling=True)
+    assert session.tell(script.events[-1:]) == ["stopping: SIGINT again; cancelling 1 running item"]
+
+
+def test_summary_of_a_completed_run() -> None:
+    """All counts, the time, the rate, and each type."""
+    assert summary(with_types(["a:A", "b:B"])) == [
+        "run completed: 2/2 done, 0 failed, 0:00 elapsed, 28.6/s",
+        "  a:A: 1/1 done, 0 failed",
+        "  b:B: 1/1 done, 0 failed",
+    ]
+
+
+def test_summary_of_a_run_without_items() -> None:
+    """It says so in as many words."""
+    assert summary(completed(0)) == ["run completed: 0/0 done, 0 failed, 0:00 elapsed, 0.0/s"]
+
+
+def test_summary_of_an_interrupted_run() -> None:
+    """How many are outstanding, and why it was stopped."""
+    assert summary(interrupted()) == [
+        "run interrupted (SIGINT again): 1/10 done, 0 failed, 9 outstanding, 0:05 elapsed, 0.2/s",
+        "  module:Page: 1/10 done, 0 failed",
+    ]
+
+
+def test_summary_groups_failures() -> None:
+    """By the item's type and the error's, the most frequent first, each with an example."""
+    script = finding(5)
+    for item, error in zip(range(1, 6), ["Rare", "Often", "Often", "Often", "Often"], strict=True):
+        script.start(item)
+        script.fail(item, ErrorInfo(error, f"number {item}"))
+
+    assert summary(script.finish("failed"))[2:] == [
+        "failures:",
+        "  4 x module:Page: Often; for example item 2: number 2",
+        "  1 x module:Page: Rare; for example item 1: number 1",
+    ]
+
+
+def test_summary_of_many_kinds_of_failures_is_short() -> None:
+    """Twenty kinds, and how many there are beside them, also where there are too many kinds to remember."""
+    lines = summary(with_failures(1_200))
+
+    assert len(lines) == 3 + 20 + 1
+    assert lines[-1] == "  1180 x other failures"
+
+
+def test_nobody_who_reads_is_an_error_of_a_batch_but_not_of_the_end() -> None:
+    """So that the run goes on without it."""
+    read_end, write_end = os.pipe()
+    os.close(read_end)
+    events = with_failures(1)
+    view = RunView()
+    view.apply(events)
+    with open(write_end, "w") as stream:
+        reporter = PlainReporter(stream=stream)
+        reporter.open(INFO)
+        with pytest.raises(BrokenPipeError):
+            reporter.handle(events, view)
+        reporter.close(RunResult("run", "failed", view.counts, {}, 1.0))
+
+
+def test_stream_that_was_closed_is_no_error_at_the_end() -> None:
+    """The program may have closed its stderr."""
+    stream = io.StringIO()
+    reporter = PlainReporter(stream=stream)
+    reporter.open(INFO)
+    stream.close()
+    reporter.close(RunResult("run", "completed", RunView().counts, {}, 1.0))
+
+    assert not reporter.uses_terminal
+
+
+def test_program_without_stderr_gets_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As under pythonw."""
+    monkeypatch.setattr(sys, "stderr", None)
+    reporter = PlainReporter()
+
+    assert not reporter.uses_terminal
+    replay(with_failures(3), reporter)
+
+
+def test_stderr_is_taken_as_it_is_when_the_run_begins(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not as it was when the reporter was made."""
+    reporter = PlainReporter()
+    stderr = io.StringIO()
+    monkeypatch.setattr(sys, "stderr", stderr)
+    replay(completed(1), reporter)
+
+    assert stderr.getvalue().startswith("run completed: 1/1 done")
+
+
+def test_encoding_of_the_stream_is_respected() -> None:
+    """What it lacks is escaped."""
+    script = finding(1)
+    script.start(1)
+    script.fail(1, ErrorInfo("E", "漢 é"))
+    below = io.BytesIO()
+    stream = io.TextIOWrapper(below, "latin-1")
+    replay(script.finish("failed"), PlainReporter(stream=stream))
+    stream.flush()
+
+    assert b"failed: item 1 module:Page: E: \\u6f22 \xe9\n" in below.getvalue()
+
+
+class Screen:
+    """A terminal, and what a person sees on it."""
+
+    def __init__(self, columns: int = 80, rows: int = 12) -> None:
+        self.terminal = PtyStream(columns, rows)
+        self._emulator = pyte.Screen(columns, rows)
+
+    def finish(self) -> list[str]:
+        """Return the lines on the screen at the end."""
+        pyte.ByteStream(self._emulator).feed(self.terminal.finish())
+        return [line.rstrip() for line in self._emulator.display]
+
+    @property
+    def cursor_is_shown(self) -> bool:
+        """Whether the cursor can be seen."""
+        return not self._emulator.cursor.hidden
+
+
+@pytest.fixture
+def _capable_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TERM", "xterm-256color")
+
+
+@pytest.mark.usefixtures("_capable_terminal")
+class TestOnTerminal:
+    """On a terminal it keeps one line up to date."""
+
+    def test_line_is_rewritten_in_place(self) -> None:
+        """Before the end there is what was printed and one line of progress below it, the latest."""
+        screen = Screen()
+        events = completed(20)
+        now = START
+        reporter = PlainReporter(stream=screen.terminal.stream, clock=lambda: now)
+        reporter.open(INFO)
+        view = RunView()
+        for start in range(0, 60, 10):
+            now += 1
+            view.apply(events[start : start + 10])
+            reporter.handle(events[start : start + 10], view)
+        screen.terminal.stream.write("printed\n")
+        now += 1
+        reporter.handle([], view)
+        lines = screen.finish()
+        reporter.release_terminal()
+
+        assert lines[:3] == ["printed", "13/20 done, 1.9/s, 7 queued, 0 failed, 0:07 elapsed", ""]
+
+    def test_summary_takes_the_place_of_the_line(self) -> None:
+        """At the end there are the failures and the summary, no progress line, and a cursor."""
+        screen = Screen()
+        replay(with_failures(2), PlainReporter(stream=screen.terminal.stream))
+
+        assert screen.finish()[:8] == [
+            "failed: item 1 module:Page: module:Error0: number 0",
+            "failed: item 2 module:Page: module:Error1: number 1",
+            "run failed: 0/2 done, 2 failed, 0:00 elapsed, 0.0/s",
+            "  module:Page: 0/2 done, 2 failed",
+            "failures:",
+            "  1 x module:Page: module:Error0; for example item 1: number 0",
+            "  1 x module:Page: module:Error1; for example item 2: number 1",
+            "",
+        ]
+        assert screen.cursor_is_shown
+
+    def test_line_is_cut_to_the_width(self) -> None:
+        """It never takes two rows."""
+        screen = Screen(columns=20)
+        now = START
+        reporter = PlainReporter(stream=screen.terminal.stream, clock=lambda: now)
+        reporter.open(INFO)
+        view = RunView()
+        view.apply(completed(5)[:10])
+        now += 1
+        reporter.handle([], view)
+        lines = screen.finish()
+        reporter.release_terminal()
+
+        assert lines[:2] == ["1/5 done, 1.0/s, 3", ""]
+
+    def test_it_is_drawn_at_most_ten_times_a_second(self) -> None:
+        """Once a second when only the clock has changed."""
+        terminal = PtyStream()
+        events = completed(500)
+        now = START
+        reporter = PlainReporter(stream=terminal.stream, clock=lambda: now)
+        reporter.open(INFO)
+        view = RunView()
+        for start in range(1_000):
+            now = START + start / 100
+            view.apply(events[start : start + 1])
+            reporter.handle(events[start : start + 1], view)
+        busy = now
+        for tick in range(1_000):
+            now = busy + tick / 100
+            reporter.handle([], view)
+        reporter.release_terminal()
+        frames = terminal.finish().count(b" elapsed")
+
+        assert 90 <= frames <= 112
+
+    def test_program_that_prints_is_shown_above(self) -> None:
+        """What goes to the same terminal, by stdout or stderr, stays whole."""
+        screen = Screen()
+        reporter = PlainReporter(stream=screen.terminal.stream)
+        reporter.open(INFO)
+        print("one", file=screen.terminal.stream)
+        reporter.handle([], RunView())
+        print("two", end="", file=screen.terminal.stream)
+        reporter.close(RunResult("run", "completed", RunView().counts, {}, 1.0))
+
+        assert screen.finish()[:3] == ["one", "two", "run completed: 0/0 done, 0 failed, 0:01 elapsed, 0.0/s"]
+
+    @pytest.mark.parametrize("term", ["dumb", "unknown", ""])
+    def test_dumb_terminal_gets_lines(self, monkeypatch: pytest.MonkeyPatch, term: str) -> None:
+        """Where a line can't be rewritten, none is."""
+        monkeypatch.setenv("TERM", term)
+        terminal = PtyStream()
+        reporter = PlainReporter(stream=terminal.stream)
+        uses_terminal = reporter.uses_terminal
+        replay(with_failures(2), reporter)
+
+        assert not uses_terminal
+        assert b"\x1b" not in terminal.finish()
+
+    def test_it_says_that_it_uses_the_terminal(self) -> None:
+        """So that no other reporter does."""
+        terminal = PtyStream()
+        uses_terminal = PlainReporter(stream=terminal.stream).uses_terminal
+        terminal.finish()
+
+        assert uses_terminal
+        assert not PlainReporter(stream=io.StringIO()).uses_terminal
+
+    def test_terminal_that_is_gone_is_an_error_of_a_batch_but_not_of_the_end(self) -> None:
+        """So that the run goes on without it."""
+        master, slave = pty.openpty()
+        now = START
+        view = RunView()
+        view.apply(completed(1))
+        with open(slave, "w") as stream:
+            reporter = PlainReporter(stream=stream, clock=lambda: now)
+            reporter.open(INFO)
+            os.close(master)
+            now += 10
+            with pytest.raises(OSError, match="Input/output error"):
+                reporter.handle([], view)
+            reporter.release_terminal()
+            reporter.close(RunResult("run", "completed", view.counts, {}, 1.0))
