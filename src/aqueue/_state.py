@@ -15,7 +15,7 @@ from typing import Any, ClassVar, Final, cast
 import msgspec
 
 from aqueue._annotations import annotations_of, class_annotations, classes_in, is_class_variable
-from aqueue._tags import Unwritable, is_plain_text
+from aqueue._tags import WRITERS, Unwritable, is_plain_text
 
 __all__ = ["Dumped", "MissingField", "Model", "NamedFields", "Plain", "State", "Structure", "check_name", "state_of"]
 
@@ -137,7 +137,10 @@ class Plain(State):
         found: dict[str, Default | None] = {}
         for name, annotation in class_annotations(self.cls).items():
             value = inspect.getattr_static(self.cls, name, _ABSENT)
-            if value is not _ABSENT and not is_class_variable(annotation) and not hasattr(type(value), "__get__"):
+            # Only plain data: a logger or a client in the class's body belongs to the class, whatever its annotation.
+            if not is_class_variable(annotation) and (
+                type(value) in _DATA or (isinstance(value, enum.Enum) and type(value) in classes_in(annotation))
+            ):
                 found[name] = functools.partial(_same, value)
         return found
 
@@ -292,8 +295,9 @@ class Model(State):
             private.update({n: value for n, value in parts.get("$private", {}).items() if n in defaults})
         made: Any = object.__new__(self.cls)
         object.__setattr__(made, "__dict__", given)
-        object.__setattr__(made, "__pydantic_extra__", extra if allows_extra else None)
-        object.__setattr__(made, "__pydantic_private__", private)
+        if not self._model.__pydantic_root_model__:  # such a class has neither, and says so itself
+            object.__setattr__(made, "__pydantic_extra__", extra if allows_extra else None)
+            object.__setattr__(made, "__pydantic_private__", private)
         object.__setattr__(
             made, "__pydantic_fields_set__", (set(given) - unset) | (set(extra) if allows_extra else set())
         )
@@ -356,6 +360,7 @@ def state_of(cls: type, *, item: bool) -> State:
 
 
 _ABSENT: Final = object()
+_DATA: Final = frozenset({*WRITERS, list, dict, tuple, set, frozenset})
 
 
 def _same(value: object, made: object) -> object:

@@ -193,6 +193,18 @@ class PydanticItem(pydantic.BaseModel, Worked):
     _unset: int = pydantic.PrivateAttr()
 
 
+class RootItem(pydantic.RootModel[list[Model]], Worked):
+    pass
+
+
+class BothItem(pydantic.BaseModel, Item):
+    url: Any
+
+
+class StructAndItem(msgspec.Struct, Item):
+    url: Any
+
+
 T = TypeVar("T")
 
 
@@ -317,6 +329,9 @@ ITEMS: dict[str, st.SearchStrategy[Any]] = {
         lambda item: st.builds(_with, st.just(item), _private=values)
     ),
     "pydantic, number set": st.builds(PydanticItem, url=texts, number=st.integers()),
+    "pydantic root": st.builds(RootItem, st.lists(models, max_size=2)),
+    "pydantic and Item": st.builds(BothItem, url=values),
+    "struct and Item": st.builds(StructAndItem, values),
     "generic": st.builds(GenericItem[int], st.integers()),
     "named tuple": st.builds(TupleItem, values, st.none() | points),
     "dumped": st.builds(DumpedItem, values),

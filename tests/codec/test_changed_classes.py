@@ -1,8 +1,9 @@
 """A class that has changed since an item was recorded: what goes on, and what is told."""
 
 import dataclasses
+import logging
 from collections.abc import Callable
-from typing import Any
+from typing import Any, ClassVar
 
 import attrs
 import msgspec
@@ -150,6 +151,17 @@ def test_a_plain_class_gets_what_its_body_declares() -> None:
         restored: Any = codec.decode(type_name(Page), RECORDED, no_item)
         assert vars(restored) == {"url": "u", "tries": 3}
         assert codec.canonical(type_name(Page), RECORDED) == codec.encode(Page("u"), no_ancestor)
+
+
+def test_what_belongs_to_the_class_is_not_stored_with_items() -> None:
+    """A logger, a client or a method in the body of a plain class is no attribute of the item, though annotated."""
+
+    class Page(Item):
+        log: logging.Logger = logging.getLogger("page")
+        limit: ClassVar[int] = 3
+        parse: Callable[[str], str] = str.strip
+
+    assert PayloadCodec().encode(Page(), no_ancestor) == b"{}"
 
 
 def test_what_the_class_declares_is_kept_as_it_was_recorded() -> None:
