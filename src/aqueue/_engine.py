@@ -9,7 +9,7 @@ from typing import Any, Final, Literal
 
 import anyio
 import msgspec
-from anyio.lowlevel import checkpoint
+from anyio.lowlevel import checkpoint, checkpoint_if_cancelled
 
 from aqueue._bus import SOFT_LIMIT_EVENTS, Bus, error_info
 from aqueue._codec import decode_result, encode_result
@@ -276,6 +276,9 @@ class Engine:
                     return
                 for worker in range(1, self._num_workers + 1):
                     workers.start_soon(self._work, worker, name=f"aqueue worker {worker}")
+            if self.stage is Stage.CANCELLING:
+                # Workers end quietly when they are cancelled, and then trio's nursery doesn't say that it was, too.
+                await checkpoint_if_cancelled()
         finally:
             unlink(self._left)
             unlink(self._queue)
