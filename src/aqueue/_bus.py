@@ -1,18 +1,18 @@
 """The bus: numbers events and hands them, in batches and in order, to the reporters on a thread of their own."""
 
-import sys
 import threading
 import time
 import traceback
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from itertools import count
-from typing import Any, Final
+from typing import Final
 
 import anyio
 
 from aqueue._loop import CallSoon
+from aqueue._notice import say
 from aqueue.errors import ReporterError
 from aqueue.events import ErrorInfo, Event, ReporterFailed
 from aqueue.item import type_name
@@ -99,6 +99,8 @@ class Bus:
         clock: tells the time for the next event.
         events: those not yet handed on.
         view: the run as the reporters know it; belongs to their thread while that runs.
+        may_pause: whether workers wait between items for reporters that lag; not once the run is being stopped.
+        may_block: whether `enqueue` waits for them at the hard limit; not once the running items are cancelled.
         cancellation: one that came while the bus was opened or closed, which it doesn't cut short; to be raised then.
     """
 
@@ -106,26 +108,24 @@ class Bus:
         self,
         reporters: Sequence[Reporter],
         call_soon: CallSoon,
-        on_tick: Callable[[], None],
-        released: Callable[[], bool],
     ) -> None:
-        """Parameters:
-        reporters: those that get the events; without any, events are only counted.
-        call_soon: has a function called in the loop.
-        on_tick: called on the reporters' thread about ten times a second or more often.
-        released: tells whether waiting for room must end, since the run is being stopped.
+        """Make a bus; nothing is started before `open`.
+
+        Parameters:
+            reporters: those that get the events; without any, events are only counted.
+            call_soon: has a function called in the loop.
         """
         # Terminals are opened last, so that a log that can't be opened leaves nothing on the screen.
         self._reporters = sorted(reporters, key=lambda reporter: reporter.uses_terminal)
         self._opened: list[Reporter] = []
         self._call_soon = call_soon
-        self._on_tick = on_tick
-        self._released = released
         self.events: list[Event] | deque[Event] = [] if reporters else deque(maxlen=0)
         self.append = self.events.append
         self.next_seq = count(1).__next__
         self.view = RunView()
         self.clock = Clock()
+        self.may_pause = True
+        self.may_block = True
         self.cancellation: BaseException | None = None
         self._thread: threading.Thread | None = None
         self._wake = threading.Event()
@@ -160,13 +160,13 @@ class Bus:
 
     def block_until_room(self) -> None:
         """Block the loop's thread until there is room below the hard limit, or waiting must end."""
-        while self.is_full and not self._released() and self._alive:
+        while self.is_full and self.may_block and self._alive:
             self._wake.set()
             time.sleep(0.005)
 
     async def wait_for_room(self) -> None:
         """Wait until reporters have caught up, or waiting must end."""
-        while self.is_crowded and not self._released() and self._alive:
+        while self.is_crowded and self.may_pause and self._alive:
             if self._room is None:
                 self._room = anyio.Event()
             self._wake.set()
@@ -228,7 +228,9 @@ class Bus:
             # It is stuck in a write. It is a daemon thread: the process can end without it.
             self.release_terminals()
             self._thread = None
-            _warn(f"the reporters did not take the last events within {CLOSE_TIMEOUT_S:g} s and were left behind")
+            say(
+                f"aqueue: warning: the reporters did not take the last events within {CLOSE_TIMEOUT_S:g} s and were left behind"
+            )
 
     async def _wait_shielded(self, reached: anyio.Event, timeout_s: float) -> bool:
         """Wait, and return whether that was cut short by asyncio's own `Task.cancel`, which goes through shields."""
@@ -271,7 +273,6 @@ class Bus:
             for batch in self._batches():
                 busy = busy or bool(batch)
                 self._hand_on(batch)
-            self._on_tick()
             self.clock.follow_wall_clock()
             if asked != self._stage:
                 if asked == "closed":
@@ -314,7 +315,9 @@ class Bus:
         name = type_name(type(reporter))
         info = error_info(error)
         self._call_soon(lambda: self.append(ReporterFailed(self.next_seq(), self.now(), name, info)))
-        _warn(f"reporter {name} raised {info.type}: {visible(info.message, 500)}; the run goes on without it")
+        say(
+            f"aqueue: warning: reporter {name} raised {info.type}: {visible(info.message, 500)}; the run goes on without it"
+        )
 
     def _close_reporters(self, result: RunResult) -> None:
         for reporter in self._opened:
@@ -325,17 +328,12 @@ class Bus:
                     with suppress(Exception):
                         reporter.release_terminal()
                 name = type_name(type(reporter))
-                _warn(f"reporter {name} raised {type(error).__name__} when closed: {visible(str(error), 500)}")
+                say(
+                    f"aqueue: warning: reporter {name} raised {type(error).__name__} when closed: {visible(str(error), 500)}"
+                )
             self._progress += 1
         self._opened.clear()
 
     def _announce(self, stage: str) -> None:
         self._stage = stage
         self._call_soon(self._stage_changed.set)
-
-
-def _warn(message: str) -> None:
-    stderr: Any = sys.stderr
-    with suppress(Exception):  # closed, broken or absent
-        stderr.write(f"aqueue: warning: {message}\n")
-        stderr.flush()

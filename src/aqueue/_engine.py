@@ -17,7 +17,7 @@ from aqueue._context import Current, running_attempt
 from aqueue._loop import CallSoon
 from aqueue._queues import NodeQueue
 from aqueue._tree import Node, Tree, unlink
-from aqueue.errors import InvalidArgument, InvalidItem, MisplacedCall, StrayCancellation
+from aqueue.errors import InvalidArgument, MisplacedCall, StrayCancellation
 from aqueue.events import (
     NO_DATA,
     Counts,
@@ -33,7 +33,7 @@ from aqueue.events import (
 )
 from aqueue.item import ItemClass, look_up_class
 from aqueue.result import MAX_LISTED_FAILURES
-from aqueue.text import DESCRIPTION_MAX_CHARS, visible
+from aqueue.text import DESCRIPTION_MAX_CHARS, visible, visible_repr
 
 _METHODS: Final[dict[Phase, str]] = {"process": "process", "after_children": "after_children_processed"}
 
@@ -100,7 +100,7 @@ class Attempt(msgspec.Struct, gc=False, eq=False):
         assert node is not None
         if type(text) is not str:
             if not isinstance(text, str):
-                raise InvalidArgument(f"set_desc takes a string; {node.cls.type} gave it {visible(repr(text), 200)}")
+                raise InvalidArgument(f"set_desc takes a string; {node.cls.type} gave it {visible_repr(text)}")
             text = str.__str__(text)
         if len(text) > DESCRIPTION_MAX_CHARS or not text.isprintable():
             text = visible(text, DESCRIPTION_MAX_CHARS)
@@ -157,6 +157,8 @@ class Engine:
         call_soon: has a function called in the loop.
         shared: what `lifespan` yielded.
         stage: how far stopping has got.
+        is_asking: whether the source of the initial items is being asked for the next one.
+        scope: what a stop that cancels has to cancel; None if nothing runs.
         stop_reason: why it was stopped; empty if it was not.
         error: what ended the run besides items that failed: an item's `SystemExit`, a comparison that raised.
         failures: the first failures.
@@ -179,6 +181,8 @@ class Engine:
         self.call_soon = call_soon
         self.shared: Any = NO_SHARED
         self.stage = Stage.RUNNING
+        self.is_asking = False
+        self.scope: anyio.CancelScope | None = None
         self.stop_reason = ""
         self.error: BaseException | None = None
         self.failures: list[ItemFailed] = []
@@ -191,7 +195,6 @@ class Engine:
         self._on_error = on_error
         self._idle: deque[anyio.Event] = deque()
         self._left: list[Node] = []
-        self._scope: anyio.CancelScope | None = None
         self._is_done = False
         self._slice_end = 0.0
         self._cancelled_class: type[BaseException] = anyio.get_cancelled_exc_class()
@@ -227,7 +230,19 @@ class Engine:
     async def add_initial(self, items: Iterable[Any]) -> None:
         """Add the initial items, all of them; a stop ends that early."""
         slice_end = self.bus.now() + SLICE_S
-        for item in items:
+        self.is_asking = True
+        try:
+            iterator = iter(items)
+        finally:
+            self.is_asking = False
+        while True:
+            self.is_asking = True
+            try:
+                item = next(iterator)
+            except StopIteration:
+                return
+            finally:
+                self.is_asking = False
             self.add(item, None)
             if self.bus.now() > slice_end:
                 await checkpoint()
@@ -256,8 +271,11 @@ class Engine:
         self.stop_reason = self.stop_reason or reason
         bus = self.bus
         bus.append(RunStopping(bus.next_seq(), bus.now(), reason, cancel))
-        if cancel and self._scope is not None:
-            self._scope.cancel()
+        bus.may_pause = False
+        if cancel:
+            bus.may_block = False
+            if self.scope is not None:
+                self.scope.cancel()
         self._wake_all()
         bus.wake_waiting()
 
@@ -269,9 +287,10 @@ class Engine:
 
     async def run(self) -> None:
         """Run all items; returns when nothing is left, or when the run has been stopped and the running ones ended."""
+        outer = self.scope
         try:
             async with anyio.create_task_group() as workers:
-                self._scope = workers.cancel_scope
+                self.scope = workers.cancel_scope
                 if self.stage is Stage.CANCELLING:
                     return
                 for worker in range(1, self._num_workers + 1):
@@ -280,6 +299,7 @@ class Engine:
                 # Workers end quietly when they are cancelled, and then trio's nursery doesn't say that it was, too.
                 await checkpoint_if_cancelled()
         finally:
+            self.scope = outer
             unlink(self._left)
             unlink(self._queue)
 

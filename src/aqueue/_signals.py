@@ -2,17 +2,27 @@
 
 import os
 import signal
+import socket
 import threading
+import time
 from collections.abc import Callable
+from contextlib import suppress
 from types import FrameType, TracebackType
 from typing import Any, Final, Self
 
+from aqueue._loop import CallSoon
+
 __all__ = ["SignalHandlers", "exception_for", "signal_name"]
 
-_HANDLED: Final = tuple(
-    getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)
-)
+UNRESPONSIVE_S: Final = 1.0
+"""How long the event loop may take to get round to a signal before a person is told why nothing happens."""
+
+_KILL_GRACE_S: Final = 0.2
+
+_HANDLED: Final = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name))
 _KILLING: Final = 3
+
+_installed: "list[SignalHandlers]" = []
 
 
 def signal_name(number: int) -> str:
@@ -31,44 +41,139 @@ class SignalHandlers:
     Does nothing outside the main thread. A signal that is ignored (as `nohup` does with SIGHUP, and a shell with the
     SIGINT of a job in the background) stays ignored.
 
+    Python calls a handler only between two steps of the main thread's own work, and the loop gets round to it only
+    when no item keeps it. So a thread watches (by `signal.set_wakeup_fd`) whether signals are answered: it says so if
+    they aren't, wakes a loop that fell asleep just when one came, and ends the process at the third if the main thread
+    can't, since it is inside a call that knows nothing of signals.
+
     Attributes:
-        count: how many signals came.
         first: the first signal that came, or None.
     """
 
-    def __init__(self, on_signal: Callable[[int, int], None], before_kill: Callable[[], None]) -> None:
-        """Parameters:
-        on_signal: called in the main thread, at any moment of its other work, with the signal and its count.
-        before_kill: called just before the process ends; must only use what is safe at any moment.
+    def __init__(
+        self,
+        on_signal: Callable[[int, int], None],
+        on_unanswered: Callable[[int], None],
+        before_kill: Callable[[], None],
+        call_soon: CallSoon,
+    ) -> None:
+        """Make them; nothing is installed before `__enter__`.
+
+        Parameters:
+            on_signal: called in the main thread, at any moment of its other work, with the signal and its count. What
+                it raises is raised there.
+            on_unanswered: called in a thread of its own with the count of signals when the loop has not got round
+                to the last one for a second.
+            before_kill: called just before the process ends; must only use what is safe at any moment.
+            call_soon: has a function called in the loop.
         """
-        self.count = 0
         self.first: int | None = None
+        self._count = 0
         self._on_signal = on_signal
+        self._on_unanswered = on_unanswered
         self._before_kill = before_kill
+        self._call_soon = call_soon
         self._previous: dict[int, Any] = {}
+        self._caught = 0
+        self._answered = 0
+        self._thread: threading.Thread | None = None
 
     def __enter__(self) -> Self:
-        if threading.current_thread() is threading.main_thread():
-            for number in _HANDLED:
-                # None: installed by other than Python, and could not be put back.
-                if signal.getsignal(number) not in (signal.SIG_IGN, None):
-                    self._previous[number] = signal.signal(number, self._handle)
+        if threading.current_thread() is not threading.main_thread():
+            return self
+        self._reading, self._writing = socket.socketpair()
+        self._writing.setblocking(False)
+        self._previous_wakeup_fd = signal.set_wakeup_fd(self._writing.fileno(), warn_on_full_buffer=False)
+        _installed.append(self)
+        for number in _HANDLED:
+            # None: installed by other than Python, and could not be put back.
+            if signal.getsignal(number) not in (signal.SIG_IGN, None):
+                self._previous[number] = signal.signal(number, self._handle)
+        self._thread = threading.Thread(target=self._watch, name="aqueue-signals", daemon=True)
+        self._thread.start()
         return self
 
     def __exit__(
         self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
     ) -> None:
+        if self._thread is None:
+            return
+        self._put_back()
+        self._writing.close()
+        self._thread.join(_KILL_GRACE_S)  # it ends at once, unless it is stuck in telling something
+        if not self._thread.is_alive():
+            self._reading.close()
+
+    def _put_back(self) -> None:
+        """Install again what was installed before, except where someone has installed something else since."""
         for number, previous in self._previous.items():
-            signal.signal(number, previous)
-        self._previous.clear()
+            if signal.getsignal(number) == self._handle:
+                signal.signal(number, previous)
+        ours = self._writing.fileno()
+        now = signal.set_wakeup_fd(self._previous_wakeup_fd)
+        if now != ours:
+            signal.set_wakeup_fd(now)
+        if self in _installed:
+            _installed.remove(self)
 
     def _handle(self, number: int, frame: FrameType | None) -> None:
-        self.count += 1
+        self._count += 1
         if self.first is None:
             self.first = number
-        if self.count >= _KILLING:
+        if self._count >= _KILLING:
             self._before_kill()
             # Die of the signal itself, so that a shell or a supervisor sees what happened.
             signal.signal(number, signal.SIG_DFL)
             os.kill(os.getpid(), number)
-        self._on_signal(number, self.count)
+        self._on_signal(number, self._count)
+
+    # ---- the watching thread ------------------------------------------------------------------------------------
+
+    def _watch(self) -> None:
+        tell_at = kill_at = float("inf")
+        last = 0
+        while True:
+            if self._answered == self._caught:
+                tell_at = kill_at = float("inf")
+            due = min(tell_at, kill_at)
+            self._reading.settimeout(None if due == float("inf") else max(due - time.monotonic(), 0.001))
+            try:
+                data = self._reading.recv(4096)
+            except TimeoutError:
+                if self._answered == self._caught:
+                    continue
+                if kill_at <= tell_at:
+                    self._before_kill()
+                    os._exit(128 + last)
+                tell_at = float("inf")
+                self._on_unanswered(self._caught)
+                continue
+            if not data:
+                return
+            if self._previous_wakeup_fd >= 0:
+                with suppress(OSError):
+                    os.write(self._previous_wakeup_fd, data)
+            caught = [number for number in data if number in self._previous]
+            if caught:
+                last = caught[-1]
+                self._caught += len(caught)
+                self._ask_loop(self._caught)
+                tell_at = time.monotonic() + UNRESPONSIVE_S
+                if self._caught >= _KILLING:
+                    kill_at = min(kill_at, time.monotonic() + _KILL_GRACE_S)
+
+    def _ask_loop(self, caught: int) -> None:
+        def answer() -> None:
+            self._answered = caught
+
+        self._call_soon(answer)
+
+
+def _put_back_in_child() -> None:
+    """In a forked child, put everything back: its signals are none of the run's, and `Process.terminate` must work."""
+    for handlers in reversed(_installed):
+        handlers._put_back()  # noqa: SLF001  # this module's own
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_put_back_in_child)
