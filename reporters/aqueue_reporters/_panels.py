@@ -51,7 +51,7 @@ class Panels:
         Each is at most `columns` less 1 cells wide, and they are at most `rows` less 1.
         """
         self._turn += 1
-        self._peak_queued = max(self._peak_queued, view.queued)
+        self._peak_queued = max(self._peak_queued, view.queued, *(t.peak_queued for t in view.types.values()))
         if len(self._names) != len(view.types):
             self._names = {type: self._pen.safe(name, 200) for type, name in short_names(view.types).items()}
         if not 0 <= now - self._rates_at < _RATES_INTERVAL_S or view.state == "finished":

@@ -52,14 +52,13 @@ def _headline(result: RunResult, pen: Pen, columns: int) -> list[str]:
         parts.append(f"{amount(counts.outstanding)} outstanding")
     elapsed_s = result.elapsed_s
     elapsed = f"{elapsed_s:.1f} s" if elapsed_s < 59.95 else clock(elapsed_s)
-    texts = [f"{', '.join(parts)} in {elapsed}"]
+    time = f"in {elapsed}"
     if elapsed_s > 0:
-        texts.append(f"{per_second(counts.completed / elapsed_s)} a second")
-    head = f"{mark} {word}"
-    on_one_line = f" {c.dot} ".join(texts)
-    if cell_len(head) + 2 + cell_len(on_one_line) < columns:
-        return [f"{pen.write(style, head)}  {on_one_line}"]
-    return [pen.write(style, head), *(f"  {text}" for text in texts)]
+        time += f" {c.dot} {per_second(counts.completed / elapsed_s)} a second"
+    head, came_to = f"{mark} {word}", ", ".join(parts)
+    if cell_len(f"{head}  {came_to} {time}") < columns:
+        return [f"{pen.write(style, head)}  {came_to} {time}"]
+    return [pen.write(style, head), f"  {came_to}", f"  {time}"]
 
 
 def _types(result: RunResult, names: dict[str, str], pen: Pen, columns: int) -> Iterable[str]:
