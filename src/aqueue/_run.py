@@ -5,7 +5,7 @@ import socket
 import sys
 import threading
 from collections.abc import Callable, Iterable
-from contextlib import AbstractAsyncContextManager, suppress
+from contextlib import AbstractAsyncContextManager, nullcontext, suppress
 from functools import partial
 from typing import Any, Literal, get_args
 
@@ -15,6 +15,7 @@ import trio
 
 from aqueue._bus import Bus
 from aqueue._codec import decode_result
+from aqueue._context import current_or_none
 from aqueue._engine import Engine, OnError, Stage
 from aqueue._loop import call_soon_in_this_loop
 from aqueue._notice import say, stderr_is_terminal
@@ -221,7 +222,8 @@ class _Run:
         bus = self._bus
         run_id = os.urandom(8).hex()
         error: BaseException | None = None
-        with self._signals:
+        # Within an item of another run, that run's signals are enough: it waits for this one or cancels it.
+        with nullcontext() if current_or_none() is not None else self._signals:
             started_at = bus.now()
             await bus.open(RunInfo(run_id, settings.num_workers, settings.queue_type_name, started_at))
             bus.append(
