@@ -157,7 +157,8 @@ def test_cancelling_an_asyncio_task(cancels: int) -> None:
                 loop.call_soon_threadsafe(task.cancel)
 
         recorder = Cancels(3, cancel)
-        task = asyncio.create_task(async_run_queue([Do(_sleep) for _ in range(5)], num_workers=3, reporter=recorder))
+        items = [Do(_sleep) for _ in range(5)]
+        task = asyncio.create_task(async_run_queue(items, num_workers=3, reporter=recorder))
         with pytest.raises(asyncio.CancelledError):
             await task
         assert task.cancelled()
