@@ -106,8 +106,8 @@ def run_queue(
             f"run_queue was called inside a running {running} event loop; write 'await async_run_queue(…)' there"
         )
     settings = _check(initial_items, num_workers, queue_type_name, graceful_ctrl_c, reporter, on_error, lifespan)
-    outcome = anyio.run(partial(_run, settings), backend=backend)
-    return _unwrap(outcome)
+    # No local variable for the outcome: an error that is raised here holds this frame, which would hold the error.
+    return _unwrap(anyio.run(partial(_run, settings), backend=backend))
 
 
 async def async_run_queue(
