@@ -58,8 +58,8 @@ class Panels:
             self._rates = self._take_rates(view, now)
             self._rates_at = now
         cells = max(columns - 1, 1)
-        # What is printed above needs some room too.
-        height = max(rows - 1 - rows // 8, 1)
+        # On a higher terminal, leave some room for what is printed above.
+        height = max(rows - 1 - max(rows - 24, 0) // 4, 1)
         stopping = self._stopping(view, min(cells, _MAX_STACKED_CELLS))
         height -= len(stopping)
         if height < _MIN_BOXED_ROWS or cells < _MIN_CELLS:
