@@ -1,11 +1,11 @@
 """The rich reporter's summary: what a run came to, as lines that stay."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Final
 
 from rich.cells import cell_len
 
-from aqueue.events import ErrorInfo, ItemFailed
+from aqueue.events import Counts, ErrorInfo, ItemFailed
 from aqueue.result import RunResult
 from aqueue_reporters._pen import Pen, amount, clock, per_second, short_names
 
@@ -65,12 +65,12 @@ def _types(result: RunResult, names: dict[str, str], pen: Pen, columns: int) -> 
     """Return a table: a line a type, the most numerous first, with those columns that have something to say."""
     ranked = sorted(result.counts_by_type.items(), key=lambda entry: -entry[1].enqueued)
     rows = [(names[type], counts) for type, counts in ranked[:_MAX_TYPES]]
-    figures = [
+    figures: list[tuple[str, Callable[[Counts], int]]] = [
         ("done", lambda c: c.completed),
         ("failed", lambda c: c.failed),
         ("outstanding", lambda c: c.outstanding),
     ]
-    figures = [f for f in figures if f[0] == "done" or f[1](result.counts)]
+    figures = [(title, value) for title, value in figures if title == "done" or value(result.counts)]
     widths = [max(len(title), len(amount(value(result.counts)))) for title, value in figures]
     room = columns - 3 - sum(widths) - 3 * len(widths)
     name_cells = min(max(cell_len(name) for name, _ in rows), max(room, 8))
