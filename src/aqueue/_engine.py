@@ -54,6 +54,8 @@ MAX_LIVE_EXCEPTIONS: Final = 100
 NO_SHARED: Final = object()
 """Stands for what `lifespan` yielded when there is none."""
 
+_NO_ENGINE: Final[Any] = None
+
 
 class Stage(IntEnum):
     """How far the run has got in stopping."""
@@ -67,11 +69,11 @@ class Stage(IntEnum):
 class Attempt(msgspec.Struct, gc=False, eq=False):
     """One attempt at an item: what its code is given, and what `aqueue.current` and the like ask.
 
-    Untracked by the garbage collector, as nodes are; a user's object may keep `enqueue` and so the attempt, which is
-    why it lets go of its node when it ends.
+    Untracked by the garbage collector, as nodes are. A user's object may keep `enqueue`, and an exception does, in the
+    frame that raised it: so when the attempt ends it lets go of all it has, or a cycle would never be found.
 
     Attributes:
-        engine: the engine.
+        engine: the engine; None once the attempt has ended, which only `node` is asked about.
         node: the item's node; None once the attempt has ended.
         worker: the worker's number.
         phase: ``process``, or ``after_children`` for the hook.
@@ -124,9 +126,12 @@ class Attempt(msgspec.Struct, gc=False, eq=False):
 
     def shared(self) -> Any:
         """Return what `lifespan` yielded."""
-        if self.engine.shared is NO_SHARED:
+        engine = self.engine
+        if engine is _NO_ENGINE:  # the attempt has ended just now, in another thread
+            raise MisplacedCall("aqueue.shared() was called when the item had ended")
+        if engine.shared is NO_SHARED:
             raise MisplacedCall("aqueue.shared() gives what lifespan yielded, and this run has no lifespan")
-        return self.engine.shared
+        return engine.shared
 
     def child_results(self) -> list[Any]:
         """Return the results of the direct children."""
@@ -138,6 +143,8 @@ class Attempt(msgspec.Struct, gc=False, eq=False):
     def stop(self, reason: str) -> None:
         """Stop the run gracefully, from any thread."""
         engine = self.engine
+        if engine is _NO_ENGINE:
+            raise MisplacedCall("aqueue.stop() was called when the item had ended")
         reason = visible(reason, DESCRIPTION_MAX_CHARS)
         if get_ident() == engine.thread:
             engine.stop(reason)
@@ -335,11 +342,11 @@ class Engine:
             append(ItemStarted(next_seq(), started, node.id, cls.type, worker))
             try:
                 result = await node.item.process(attempt.enqueue, attempt.set_desc)
-                attempt.node = None
+                attempt.node = attempt.engine = _NO_ENGINE
                 if result is not None:
                     node.result = encode_result(result, cls.type)
             except BaseException as error:
-                attempt.node = None
+                attempt.node = attempt.engine = _NO_ENGINE
                 if self._is_interrupted(error, node, "process"):
                     return
                 now = self._fail(error, node, worker, started, "process")
@@ -400,11 +407,11 @@ class Engine:
         result = NO_DATA
         try:
             value = await node.item.after_children_processed()
-            attempt.node = None
+            attempt.node = attempt.engine = _NO_ENGINE
             if value is not None:
                 result = encode_result(value, cls.type)
         except BaseException as error:
-            attempt.node = None
+            attempt.node = attempt.engine = _NO_ENGINE
             if self._is_interrupted(error, node, "after_children"):
                 return None
             cls.completed -= 1
