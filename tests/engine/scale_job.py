@@ -3,6 +3,7 @@
 Arguments: shape (``chain`` or ``siblings``), number of items, how it ends, in which phase, backend.
 """
 
+import gc
 import json
 import sys
 import threading
@@ -83,8 +84,13 @@ async def run() -> None:
 
 def main() -> None:
     """Run in a thread with a small stack: what recurses in C crashes there at a tenth of the depth."""
+
+    def run_and_free() -> None:
+        anyio.run(run, backend=backend)
+        gc.collect()  # here, and not at the end of the process, where the stack is large
+
     threading.stack_size(512 * 1024)
-    thread = threading.Thread(target=lambda: anyio.run(run, backend=backend))
+    thread = threading.Thread(target=run_and_free)
     thread.start()
     thread.join()
 
