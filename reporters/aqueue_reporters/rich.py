@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Callable, Sequence
-from typing import Final
+from typing import Final, TextIO, cast
 
 from rich.console import Console
 
@@ -13,6 +13,7 @@ from aqueue.view import RunView
 from aqueue_reporters._panels import Panels
 from aqueue_reporters._pen import Pen
 from aqueue_reporters._summary import failure_line, summary_lines
+from aqueue_reporters._stream import write_text
 from aqueue_reporters._terminal import TerminalRegion
 
 __all__ = ["RichReporter"]
@@ -101,9 +102,7 @@ class RichReporter:
     def _write(self, lines: Sequence[str]) -> None:
         if lines:
             assert self._console is not None
-            file = self._console.file
-            file.write("\n".join((*lines, "")))
-            file.flush()
+            write_text(cast(TextIO, self._console.file), "\n".join((*lines, "")))
 
 
 def _is_terminal(console: Console) -> bool:

@@ -79,7 +79,7 @@ class SignalHandlers:
     def __exit__(
         self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        global _installed  # noqa: PLW0603  # one in the process, as the handlers are
+        global _installed  # one in the process, as the handlers are
         if _installed is None or self not in _installed.open_runs:
             return
         if len(_installed.open_runs) > 1:

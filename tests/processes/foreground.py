@@ -34,6 +34,7 @@ def main() -> None:
         os.execvp(sys.argv[3], sys.argv[3:])  # noqa: S606  # what is tested is named by the test
     with contextlib.suppress(ProcessLookupError, PermissionError):
         os.setpgid(job, job)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # a key that is pressed just when the job has ended
     # As a shell does when its terminal goes away.
     signal.signal(signal.SIGHUP, lambda number, frame: os.killpg(job, signal.SIGHUP))
 

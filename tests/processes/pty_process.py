@@ -5,6 +5,7 @@ import json
 import os
 import pty
 import re
+import select
 import signal
 import struct
 import subprocess
@@ -110,7 +111,9 @@ class PtyProcess:
     def hang_up(self) -> None:
         """Close the terminal's window."""
         self._may_read.clear()
-        os.close(self._terminal)
+        terminal, self._terminal = self._terminal, -1
+        time.sleep(0.1)  # the thread's own time-out, doubled
+        os.close(terminal)
 
     def stop_reading(self) -> None:
         """Take nothing more from the terminal, as a stalled connection does."""
@@ -201,8 +204,11 @@ class PtyProcess:
         while True:
             self._may_read.wait()
             try:
+                # Not to be inside a read when the terminal is to be closed: that would keep it open.
+                if not select.select([self._terminal], [], [], 0.05)[0] or not self._may_read.is_set():
+                    continue
                 data = os.read(self._terminal, 65536)
-            except OSError:  # hung up
+            except (OSError, ValueError):  # hung up
                 return
             if not data:
                 return

@@ -5,6 +5,8 @@ Items are given as ``NAME`` or ``NAME*COUNT``, separated by commas. What the run
 
 import ctypes
 import json
+import os
+import signal
 import sys
 import time
 from collections.abc import AsyncIterator, Iterator
@@ -142,12 +144,33 @@ class Flood(Counted):
         await anyio.sleep(0)
 
 
+class Tree(Counted):
+    """Has children and hooks, prints now and then, and is over after half a second or so."""
+
+    def __init__(self, depth: int = 3) -> None:
+        super().__init__()
+        self.depth = depth
+
+    async def process(self, enqueue: EnqueueFn, set_desc: SetDescFn) -> None:
+        set_desc(f"depth {self.depth}")
+        if self.depth:
+            for _ in range(4):
+                enqueue(Tree(self.depth - 1))
+        if Tree.made % 10 == 0:
+            print("printed by an item")
+        await anyio.sleep(0.01)
+
+    async def after_children_processed(self) -> None:
+        await anyio.sleep(0.001)
+
+
 class Source(Counted):
     """Enqueues many quick items."""
 
     async def process(self, enqueue: EnqueueFn, set_desc: SetDescFn) -> None:
         for _ in range(100_000):
             enqueue(Nothing())
+        mark("made")
 
 
 class Nothing(Item):
@@ -228,7 +251,13 @@ def main() -> None:
     except BaseException as error:
         mark(f"raised {type(error).__name__} {error}".rstrip())
         raise
-    mark(f"returned {result.status}")
+    else:
+        mark(f"returned {result.status}")
+    finally:
+        # What signals do to an interpreter that ends is not what is tested.
+        if "AQUEUE_TEST_DEAF_AT_END" in os.environ:
+            for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+                signal.signal(number, signal.SIG_IGN)
 
 
 if __name__ == "__main__":
