@@ -204,6 +204,7 @@ class Engine:
         self._left: list[Node] = []
         self._is_done = False
         self._slice_end = 0.0
+        self._latest: Attempt | None = None
         self._cancelled_class: type[BaseException] = anyio.get_cancelled_exc_class()
 
     # ---- adding items -------------------------------------------------------------------------------------------
@@ -338,6 +339,7 @@ class Engine:
             cls = node.cls
             attempt = Attempt(self, node, worker, "process")
             running_attempt.set(attempt)
+            self._latest = attempt
             started = now
             append(ItemStarted(next_seq(), started, node.id, cls.type, worker))
             try:
@@ -365,7 +367,7 @@ class Engine:
                 due = await self._run_hook(due, worker)
                 now = self.bus.now()
             if now > self._slice_end:
-                await self._give_way()
+                await self._give_way(attempt)
                 now = self.bus.now()
             if len(events) > SOFT_LIMIT_EVENTS:
                 await self.bus.wait_for_room()
@@ -384,13 +386,18 @@ class Engine:
         await event.wait()
         return True
 
-    async def _give_way(self) -> None:
-        """Let everything else in the loop run.
+    async def _give_way(self, attempt: Attempt) -> None:
+        """Let everything else in the loop run, if `attempt`, which has ended, has not done so by awaiting.
 
         The first to find the time slice used up leads: until it is back, the others run one item each, and then it
         begins the next slice. So one round of the loop takes one slice and one item a worker, however many there are.
         """
         leads = self._slice_end != 0.0
+        if leads and self._latest is not attempt:
+            # Other attempts were started during this one, so it has awaited: a new slice begins. Without this, of 200
+            # workers that wake at one time each would go round the loop once more for every item.
+            self._slice_end = self.bus.now() + SLICE_S
+            return
         self._slice_end = 0.0
         await checkpoint()
         if leads or self._slice_end == 0.0:
@@ -402,6 +409,7 @@ class Engine:
         cls = node.cls
         attempt = Attempt(self, node, worker, "after_children")
         running_attempt.set(attempt)
+        self._latest = attempt
         started = bus.now()
         bus.append(ItemStarted(bus.next_seq(), started, node.id, cls.type, worker, "after_children"))
         result = NO_DATA
@@ -419,7 +427,7 @@ class Engine:
         due = self.tree.end_hook(node, result)
         try:
             if bus.now() > self._slice_end:  # a chain of hooks is a chain of items' code, too
-                await self._give_way()
+                await self._give_way(attempt)
             if bus.is_crowded:
                 await bus.wait_for_room()
         except BaseException:  # cancelled
