@@ -43,7 +43,12 @@ class PtyProcess:
     """
 
     def __init__(
-        self, *command: str | Path, env: Mapping[str, str] | None = None, rows: int = 30, columns: int = 100
+        self,
+        *command: str | Path,
+        env: Mapping[str, str] | None = None,
+        rows: int = 30,
+        columns: int = 100,
+        keeps_output: bool = False,
     ) -> None:
         """Start it.
 
@@ -52,6 +57,8 @@ class PtyProcess:
             env: environment variables to add.
             rows: the terminal's height, cells.
             columns: its width, cells.
+            keeps_output: whether a typed ^C leaves the output alone that was written and not yet read. By default the
+                kernel discards it (NOFLSH is off), the sequence that shows the cursor again too, if it is just then.
         """
         words = [str(word) for word in command]
         if words[0].endswith(".py"):
@@ -65,23 +72,32 @@ class PtyProcess:
         self._may_read.set()
         self._terminal, terminal = pty.openpty()
         fcntl.ioctl(terminal, termios.TIOCSWINSZ, struct.pack("HHHH", rows, columns, 0, 0))
+        if keeps_output:
+            settings = termios.tcgetattr(terminal)
+            settings[3] |= termios.NOFLSH
+            termios.tcsetattr(terminal, termios.TCSANOW, settings)
         reports, report = os.pipe()
         control, self._control = os.pipe()
         marks, mark = os.pipe()
-        environment = {
-            **os.environ, "TERM": "xterm-256color", "PYTHONUNBUFFERED": "", _MARKS: str(mark), **(env or {})
-        }
+        environment = {**os.environ, "TERM": "xterm-256color", "PYTHONUNBUFFERED": "", _MARKS: str(mark), **(env or {})}
         for name in ("AQUEUE_REPORTER", "NO_COLOR", "COLUMNS", "LINES", "FORCE_COLOR"):
             if name not in (env or {}):
                 environment.pop(name, None)
         self._shell = subprocess.Popen(
             [sys.executable, "-I", "-S", str(_SHELL), str(report), str(control), *words],
-            stdin=terminal, stdout=terminal, stderr=terminal, env=environment, pass_fds=(report, control, mark),
+            stdin=terminal,
+            stdout=terminal,
+            stderr=terminal,
+            env=environment,
+            pass_fds=(report, control, mark),
         )
         for fd in (terminal, report, control, mark):
             os.close(fd)
-        for read in (self._read_terminal, lambda: self._read_lines(reports, self._add_news),
-                     lambda: self._read_lines(marks, self.marks.append)):
+        for read in (
+            self._read_terminal,
+            lambda: self._read_lines(reports, self._add_news),
+            lambda: self._read_lines(marks, self.marks.append),
+        ):
             threading.Thread(target=read, daemon=True).start()
         self.pid: int = self._await(lambda: self._news.get("pid"), "the start")
 

@@ -1,10 +1,7 @@
 """How a script that runs items ends: its exit code, and that nothing is printed but what must be."""
 
-import signal
 from collections.abc import Callable
 from pathlib import Path
-
-import pytest
 
 from tests.processes.pty_process import PtyProcess
 

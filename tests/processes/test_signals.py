@@ -115,9 +115,7 @@ def test_an_item_that_blocks_the_loop_is_named_as_the_cause(start: Start, item: 
     job.assert_terminal_restored()
 
 
-@pytest.mark.parametrize(
-    ("number", "name", "code"), [(signal.SIGTERM, "SIGTERM", 143), (signal.SIGHUP, "SIGHUP", 129)]
-)
+@pytest.mark.parametrize(("number", "name", "code"), [(signal.SIGTERM, "SIGTERM", 143), (signal.SIGHUP, "SIGHUP", 129)])
 def test_other_signals_end_by_system_exit(
     start: Start, gates: Path, number: int, name: str, code: int, reporter: str
 ) -> None:

@@ -26,7 +26,7 @@ def _one(seed: int, gates: Path, life_s: dict[tuple[str, str], float]) -> tuple[
         "lifespan": "with_tasks",
     }
     env = {"AQUEUE_TEST_GATES": str(gates), "AQUEUE_TEST_DEAF_AT_END": "1"}
-    with PtyProcess("job.py", "Tree", json.dumps(options), env=env) as job:
+    with PtyProcess("job.py", "Tree", json.dumps(options), env=env, keeps_output=True) as job:
         job.until_mark("ready")
         began = time.monotonic()
         if kind not in life_s:  # the undisturbed one, to know over what time to spread the others' signals

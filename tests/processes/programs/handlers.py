@@ -38,8 +38,11 @@ class Forks(Item):
     """Starts a process by fork and terminates it."""
 
     async def process(self, enqueue: EnqueueFn, set_desc: SetDescFn) -> None:
-        child = multiprocessing.get_context("fork").Process(target=time.sleep, args=(60,))
+        context = multiprocessing.get_context("fork")
+        ready = context.Event()
+        child = context.Process(target=lambda: (ready.set(), time.sleep(60)))
         child.start()
+        await anyio.to_thread.run_sync(ready.wait)
         child.terminate()
         await anyio.to_thread.run_sync(child.join)
         assert child.exitcode == -signal.SIGTERM, child.exitcode

@@ -84,7 +84,7 @@ class Swallowing(Counted):
         while True:
             try:
                 await anyio.sleep(0.01)
-            except BaseException:  # noqa: B036, PERF203  # as bad code does
+            except BaseException:  # as bad code does
                 time.sleep(0.01)  # not to burn the processor
 
 
@@ -234,7 +234,9 @@ def items(words: str) -> Any:
     if words in ("slowly", "stuck"):
         return globals()[words]()
     return [
-        globals()[name]() for word in words.split(",") for name, _, count in [word.partition("*")]
+        globals()[name]()
+        for word in words.split(",")
+        for name, _, count in [word.partition("*")]
         for _ in range(int(count or 1))
     ]
 

@@ -19,5 +19,5 @@ def mark(text: str) -> None:
 async def gate(name: str) -> None:
     """Wait until the test has made a file called `name` in the folder ``AQUEUE_TEST_GATES``."""
     path = Path(os.environ["AQUEUE_TEST_GATES"]) / name
-    while not path.exists():  # noqa: ASYNC110  # another process makes it
+    while not path.exists():  # another process makes it
         await anyio.sleep(0.01)
