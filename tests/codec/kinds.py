@@ -106,6 +106,20 @@ class PlainItem(Item):
         self.more = list(values[2:])
 
 
+class SmallItem(Item):
+    """Two attributes that JSON mostly has: the short way, where nothing may slip through."""
+
+    def __init__(self, url: Any, number: Any) -> None:
+        self.url = url
+        self.number = number
+
+
+@dataclass
+class SmallDataclassItem(Item):
+    url: Any
+    number: Any
+
+
 class SlottedItem(Worked):
     __slots__ = ("__hidden", "unset", "url")
 
@@ -303,6 +317,8 @@ def _with(item: Any, **attributes: Any) -> Any:
 ITEMS: dict[str, st.SearchStrategy[Any]] = {
     "plain": st.builds(PlainItem, values, values, values),
     "plain, few attributes": st.builds(PlainItem, texts, st.integers() | st.floats()),
+    "small": st.builds(SmallItem, hashable_scalars, hashable_scalars),
+    "small dataclass": st.builds(SmallDataclassItem, hashable_scalars, hashable_scalars),
     "slots": st.builds(SlottedItem, values, values),
     "annotated": st.builds(
         _annotated,

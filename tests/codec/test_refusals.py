@@ -141,6 +141,13 @@ def test_an_object_of_a_subclass_is_refused() -> None:
         PayloadCodec().encode(BaseAnnotated(Farther(1)), no_ancestor)
 
 
+def test_an_object_of_a_subclass_of_the_same_name_is_refused() -> None:
+    """Only the class itself is the one that the annotation names."""
+    namesake = type("Point", (Point,), {})
+    with pytest.raises(UnstorableItem, match="'point': an object of class"):
+        PayloadCodec().encode(BaseAnnotated(namesake(1)), no_ancestor)
+
+
 class Deep(Item):
     tree: Tree
 

@@ -1,6 +1,7 @@
 """What is stored is restored: of the same type, equal, and so all that it is made of."""
 
 import copy
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -16,6 +17,8 @@ from tests.codec.kinds import (
     FrozenStructItem,
     PlainItem,
     PydanticItem,
+    SmallDataclassItem,
+    SmallItem,
     Tree,
     same,
     values,
@@ -58,6 +61,19 @@ def test_the_canonical_payload_is_that_of_an_equal_item(kind: str, data: st.Data
     equal = copy.deepcopy(item) if not isinstance(item, DumpedItem) else DumpedItem(copy.deepcopy(item.data))
     payload = PayloadCodec().encode(item, no_ancestor)
     assert PayloadCodec().canonical(type_name(type(item)), payload) == PayloadCodec().encode(equal, no_ancestor)
+
+
+@pytest.mark.parametrize("cls", [SmallItem, SmallDataclassItem])
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), 2**63, -(2**63) - 1, 2**70, "\ud800", -0.0, True, 1e16])
+def test_the_short_way_lets_nothing_slip_through(cls: Callable[[Any, Any], Any], value: object) -> None:
+    """A class whose simple items were stored many times still tells what JSON can't carry, and writes the same bytes."""
+    codec = PayloadCodec()
+    name = f"{cls.__module__}:{cls.__name__}"
+    for _ in range(2):
+        codec.decode(name, codec.encode(cls("u", 1), no_ancestor), no_item)
+    payload = codec.encode(cls("u", value), no_ancestor)
+    assert same(codec.decode(name, payload, no_item), cls("u", value))
+    assert payload == PayloadCodec().encode(cls("u", value), no_ancestor)
 
 
 def test_the_order_of_attributes_and_sets_is_no_difference() -> None:
