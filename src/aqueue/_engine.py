@@ -193,7 +193,7 @@ class Engine:
         self.clock = bus.clock
         self.tree = Tree(bus, keeps_items=ledger is not None)
         self.classes: dict[type, ItemClass] = {}
-        self._known: dict[tuple[str, bool, bool, bool], ItemClass] = {}
+        self._known: dict[tuple[object, ...], ItemClass] = {}
         self.thread = get_ident()
         self.call_soon = call_soon
         self.shared: Any = NO_SHARED
@@ -270,7 +270,7 @@ class Engine:
             recorded = self.recorded_roots if parent is None else parent.recorded
             child = None if recorded is None else recorded.match(cls.type, key, state)
             if child is not None:
-                self._adopt(child.node, item, cls, state)
+                self._adopt(child.node, item, state)
                 return
             identity = ledger.identity(parent, cls.type, key, state, occurrence)
         if key is not None:
@@ -307,11 +307,10 @@ class Engine:
         )
         self._after_put()
 
-    def _adopt(self, node: Node | None, item: Any, cls: ItemClass, state: bytes) -> None:
+    def _adopt(self, node: Node | None, item: Any, state: bytes) -> None:
         """Let `item` take the place of the recorded child of `node`, if that is still to run."""
         if node is not None and node.is_held:
             node.item = item
-            node.cls = cls
             node.payload_hash = hash(state)
             self._put(node)
             node.is_held = False
@@ -363,13 +362,10 @@ class Engine:
 
     def known_class(self, found: ItemClass) -> ItemClass:
         """Return the class that looks like `found`, which may be `found` itself: to every reader they are one."""
-        return self._known.setdefault((found.type, found.track_overall, found.hook, found.all_done), found)
+        looks = (found.names, found.track_overall, found.hook, found.all_done, found.keyed)
+        return self._known.setdefault(looks, found)
 
     # ---- going on with a recorded run ---------------------------------------------------------------------------
-
-    def class_of(self, item: Any) -> ItemClass:
-        """Return what is known about the class of `item`."""
-        return self.classes.get(type(item)) or self._look_up(item)
 
     def class_named(self, type: str, track_overall: bool) -> ItemClass:
         """Return what is known about the class called `type`, for counting only."""
@@ -609,7 +605,9 @@ class Engine:
         try:
             if self._is_cautious:
                 await bus.saved()
-            value = await node.item.after_children_processed()
+            # None where the class had a hook when the item was enqueued, and a resumed run's class has not.
+            hook = getattr(node.item, "after_children_processed", None)
+            value = None if hook is None else await hook()
             attempt.node = None
             if value is not None:
                 result = encode_result(value, cls.type)

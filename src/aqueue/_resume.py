@@ -31,6 +31,8 @@ POISON_AFTER_CRASHES: Final = 3
 class RecordedEvents(Protocol):
     """What is read of a journal; see `aqueue._journal.Journal`."""
 
+    @property
+    def last_seq(self) -> int: ...
     def recorded(self) -> Iterable[list[Event]]: ...
     def events_at(self, seqs: Sequence[int]) -> Iterable[Event]: ...
 
@@ -47,6 +49,12 @@ def read_past(journal: RecordedEvents) -> "Resumption":
     for events in journal.recorded():
         recording.apply(events)
         view.apply(events)
+    # The last events are often descriptions, which were left out, or of a type that this aqueue doesn't know; what
+    # follows goes on from their number and time.
+    last = [event for event in journal.events_at([journal.last_seq]) if event.seq > recording.last_seq]
+    recording.apply(last)
+    view.apply(last)
+    recording.last_seq = journal.last_seq
     recording.end()
     return Resumption(recording, view, journal.events_at, PayloadCodec())
 
@@ -79,6 +87,7 @@ class Resumption:
         self._payloads: dict[int, bytes] = {}
         self._types: dict[str, type | None] = {}
         self._objects: dict[int, object] = {}
+        self._classes: dict[type, ItemClass] = {}
         self._read_payloads(events_at)
         self._restore_objects()
 
@@ -111,7 +120,7 @@ class Resumption:
     @property
     def result(self) -> RunResult:
         """What the run had come to when it completed."""
-        counts = {self.type_today(view.type): view.counts for view in self._view.types.values()}
+        counts = {view.type: view.counts for view in self._view.types.values()}
         finished = self._recording.finished
         assert finished is not None
         roots = decode_root_results(self._recording.live[ROOT].children or (), self._recording.root_results)
@@ -229,14 +238,7 @@ class Resumption:
 
     def _node(self, record: RecordedItem, parent: Node | None, engine: Engine) -> Node:
         item = self._objects.get(record.id)
-        cls = (
-            engine.class_of(item)
-            if item is not None
-            else engine.known_class(
-                ItemClass(record.type, track_overall=record.track_overall, hook=False, all_done=False)
-            )
-        )
-        node = Node(record.id, item, parent, cls)
+        node = Node(record.id, item, parent, engine.known_class(self._class_of(record, item)))
         node.pending = record.pending + (not record.completed)
         node.has_children = record.has_children
         node.result = record.result
@@ -256,9 +258,27 @@ class Resumption:
         )
         return node
 
+    def _class_of(self, record: RecordedItem, item: object) -> ItemClass:
+        """Return what the engine is to know about the class of `item`, which was restored from `record`.
+
+        An item keeps the name under which it was announced, and whether it has a hook: each reader of its events goes
+        by that, whatever the class is called and has today.
+        """
+        today = None
+        if item is not None:
+            today = self._classes.get(type(item))
+            if today is None:
+                today = self._classes[type(item)] = look_up_class(item)
+        return ItemClass(
+            record.type,
+            track_overall=record.track_overall,
+            hook=record.hook,
+            all_done=today is not None and today.all_done,
+        )
+
     def _restore_counts(self, engine: Engine) -> None:
         for view in self._view.types.values():
-            cls = engine.class_named(self.type_today(view.type), view.track_overall)
+            cls = engine.class_named(view.type, view.track_overall)
             cls.enqueued += view.enqueued
             cls.completed += view.completed
             cls.failed += view.failed
@@ -277,9 +297,7 @@ class Resumption:
         for record in self._recording.live.values():
             if record.failed is not None or record.closed_over:
                 bus.append(
-                    ItemReopened(
-                        bus.next_seq(), bus.now(), record.id, self.type_today(record.type), failed=record.failed
-                    )
+                    ItemReopened(bus.next_seq(), bus.now(), record.id, record.type, failed=record.failed)
                 )
             if record.failed is not None:
                 cls = nodes[record.id].cls
