@@ -18,7 +18,7 @@ from aqueue._context import Current, running_attempt
 from aqueue._keys import KeySet
 from aqueue._ledger import Ledger
 from aqueue._loop import CallSoon
-from aqueue._queues import LifoQueue, NodeQueue
+from aqueue._queues import LifoQueue, NodeQueue, PriorityQueue
 from aqueue._tree import Node, Tree, unlink
 from aqueue.errors import InvalidArgument, MisplacedCall, PoisonItem, StrayCancellation
 from aqueue.events import (
@@ -213,6 +213,7 @@ class Engine:
         self._due: deque[Node] = deque()
         self._restored: list[Node] = []
         self._is_cautious = False
+        self._is_disordered = False
         self._queue = queue
         self._put = queue.put
         self._num_workers = num_workers
@@ -309,12 +310,16 @@ class Engine:
 
     def _adopt(self, node: Node | None, item: Any, state: bytes) -> None:
         """Let `item` take the place of the recorded child of `node`, if that is still to run."""
-        if node is not None and node.is_held:
-            node.item = item
-            node.payload_hash = hash(state)
+        if node is None or not node.is_held:
+            return
+        node.item = item
+        if node.parent is None:  # it is queued already, in its old place
+            self._is_disordered = self._is_disordered or node.payload_hash != hash(state)
+        else:
             self._put(node)
-            node.is_held = False
             self._after_put()
+        node.payload_hash = hash(state)
+        node.is_held = False
 
     def _after_put(self) -> None:
         if self._idle:
@@ -337,16 +342,22 @@ class Engine:
                 return
         self._run_unrepeated(self.recorded_roots, "the caller")
         self.recorded_roots = None
+        if self._is_disordered and isinstance(self._queue, PriorityQueue):
+            # An item that is the same by its key, but not the same otherwise, may belong in another place.
+            for node in [self._queue.take() for _ in range(len(self._queue))]:
+                self._put(node)
 
     def _run_unrepeated(self, recorded: RecordedChildren | None, parent: str) -> None:
-        """Queue the recorded children that their parent did not enqueue again."""
+        """Queue the recorded children that their parent did not enqueue again (the caller's are queued already)."""
         left = sorted(
             (child.node for child in recorded or () if child.node is not None and child.node.is_held),
             key=lambda node: node.id,
         )
         for node in left:
-            self.queue_again(node)
-            self._after_put()
+            if node.parent is not None:
+                self.queue_again(node)
+                self._after_put()
+            node.is_held = False
         if left:
             warn(
                 f"{parent} did not enqueue {len(left):,} of its recorded items again (item {left[0].id}, "
@@ -380,7 +391,6 @@ class Engine:
 
     def queue_again(self, node: Node) -> None:
         """Queue a recorded node."""
-        node.is_held = False
         self._put(node)
 
     def end_again(self, node: Node) -> None:
@@ -421,19 +431,16 @@ class Engine:
 
     async def run(self) -> None:
         """Run all items; returns when nothing is left, or when the run has been stopped and the running ones ended."""
-        try:
-            async with anyio.create_task_group() as workers:
-                self._scope = workers.cancel_scope
-                if self.stage is Stage.CANCELLING:
-                    return
-                await self._run_alone()
-                for worker in range(1, self._num_workers + 1):
-                    workers.start_soon(self._start_worker, worker, name=f"aqueue worker {worker}")
-        finally:
-            self.unlink_all()
+        async with anyio.create_task_group() as workers:
+            self._scope = workers.cancel_scope
+            if self.stage is Stage.CANCELLING:
+                return
+            await self._run_alone()
+            for worker in range(1, self._num_workers + 1):
+                workers.start_soon(self._start_worker, worker, name=f"aqueue worker {worker}")
 
     def unlink_all(self) -> None:
-        """Cut the links between the nodes that are left."""
+        """Cut the links between the nodes that are left, once nothing will run any more."""
         unlink(self._left)
         unlink(self._restored)
         unlink(self._queue)

@@ -9,11 +9,11 @@ from aqueue._adoption import RecordedChild, RecordedChildren
 from aqueue._bus import Bus
 from aqueue._codec import decode_root_results
 from aqueue._engine import Engine
-from aqueue._ledger import identity_of
+from aqueue._ledger import Ledger, identity_of
 from aqueue._payload import PayloadCodec
 from aqueue._recording import ROOT, RecordedItem, Recording
 from aqueue._tree import Node
-from aqueue.errors import PayloadMismatch, UnknownItemType
+from aqueue.errors import PayloadMismatch, UnknownItemType, UnstorableItem
 from aqueue.events import Event, ItemCompleted, ItemEnqueued, ItemInterrupted, ItemReopened
 from aqueue.item import ItemClass, key_of, look_up_class, type_name
 from aqueue.result import RunResult
@@ -84,6 +84,7 @@ class Resumption:
         self._recording = recording
         self._view = view
         self._codec = codec
+        self._ledger = Ledger(codec, recording.run_id)
         self._payloads: dict[int, bytes] = {}
         self._types: dict[str, type | None] = {}
         self._objects: dict[int, object] = {}
@@ -246,9 +247,11 @@ class Resumption:
         node.attempt = record.attempt + 1
         node.hook_attempt = record.hook_attempt + 1
         node.is_ended = record.completed
-        payload = self._payloads.get(record.state_seq or record.enqueued_seq)
-        if payload is not None:
-            node.payload_hash = hash(payload)
+        node.payload_hash = hash(self._payloads[record.state_seq or record.enqueued_seq])
+        if record.completed and record.hook:
+            # As today's class writes it, which may have fields that it had not: that is no change of its state.
+            with suppress(UnstorableItem):
+                self._ledger.changed_state(node)
         node.identity = identity_of(
             self._recording.run_id.encode() if parent is None else parent.identity,
             record.type,
@@ -305,7 +308,10 @@ class Resumption:
                 cls.completed += record.failed == "after_children"
 
     def _hold_children(self, engine: Engine, nodes: dict[int, Node]) -> set[int]:
-        """Let the children of parents that run again wait for that; return their numbers."""
+        """Let the children of parents that run again wait for that; return the numbers of those not to be queued yet.
+
+        The initial items keep their places in the queue: nothing starts before all of them have been enqueued again.
+        """
         held: set[int] = set()
         for record in self._recording.live.values():
             if record.children and not record.completed:
@@ -317,7 +323,8 @@ class Resumption:
                 for number in record.children:
                     if number in nodes and not self._recording.live[number].completed:
                         nodes[number].is_held = True
-                        held.add(number)
+                        if record.id != ROOT:
+                            held.add(number)
         return held
 
     def _recorded_children(self, parent: RecordedItem, nodes: dict[int, Node]) -> RecordedChildren:
@@ -339,17 +346,24 @@ class Resumption:
 
     def _queue(self, engine: Engine, nodes: dict[int, Node], held: set[int]) -> None:
         records = [record for record in self._recording.live.values() if record.id in nodes]
-        for record in records:
-            if record.id in self._recording.suspects and record.id not in held:
-                is_poison = self._recording.alone.get(record.id, 0) >= POISON_AFTER_CRASHES
-                engine.run_alone_first(nodes[record.id], is_poison=is_poison)
+        suspects = {
+            record.id
+            for record in records
+            if record.id in self._recording.suspects
+            and record.id not in held
+            # One whose hook was running over failures waits for what failed below it, and is then one of many.
+            and not (record.completed and record.pending)
+        }
+        for number in sorted(suspects):
+            is_poison = self._recording.alone.get(number, 0) >= POISON_AFTER_CRASHES
+            engine.run_alone_first(nodes[number], is_poison=is_poison)
         # What was running had been taken already: it comes first again, also from a stack.
         waiting = [r for r in records if not r.completed and r.id not in held]
         waiting.sort(key=lambda record: record.attempt == 0, reverse=engine.takes_last_first)
         for record in waiting:
-            if record.id not in self._recording.suspects:
+            if record.id not in suspects:
                 engine.queue_again(nodes[record.id])
         for record in records:
             node = nodes[record.id]
-            if record.completed and node.pending == 0 and record.id not in self._recording.suspects:
+            if record.completed and node.pending == 0 and record.id not in suspects:
                 engine.end_again(node)
