@@ -19,7 +19,7 @@ from aqueue._keys import KeySet
 from aqueue._ledger import Ledger
 from aqueue._loop import CallSoon
 from aqueue._notice import warn
-from aqueue._queues import LifoQueue, NodeQueue
+from aqueue._queues import LifoQueue, NodeQueue, PriorityQueue
 from aqueue._tree import Node, Tree, unlink
 from aqueue.errors import InvalidArgument, MisplacedCall, PoisonItem, StrayCancellation
 from aqueue.events import (
@@ -203,7 +203,7 @@ class Engine:
         self.clock = bus.clock
         self.tree = Tree(bus, keeps_items=ledger is not None)
         self.classes: dict[type, ItemClass] = {}
-        self._known: dict[tuple[str, bool, bool, bool], ItemClass] = {}
+        self._known: dict[tuple[object, ...], ItemClass] = {}
         self.thread = get_ident()
         self.call_soon = call_soon
         self.shared: Any = NO_SHARED
@@ -225,6 +225,7 @@ class Engine:
         self._due: deque[Node] = deque()
         self._restored: list[Node] = []
         self._is_cautious = False
+        self._is_disordered = False
         self._queue = queue
         self._put = queue.put
         self._num_workers = num_workers
@@ -282,7 +283,7 @@ class Engine:
             recorded = self.recorded_roots if parent is None else parent.recorded
             child = None if recorded is None else recorded.match(cls.type, key, state)
             if child is not None:
-                self._adopt(child.node, item, cls, state)
+                self._adopt(child.node, item, state)
                 return
             identity = ledger.identity(parent, cls.type, key, state, occurrence)
         if key is not None and self.keys.knows(cls.names, key):
@@ -318,15 +319,18 @@ class Engine:
         )
         self._after_put()
 
-    def _adopt(self, node: Node | None, item: Any, cls: ItemClass, state: bytes) -> None:
+    def _adopt(self, node: Node | None, item: Any, state: bytes) -> None:
         """Let `item` take the place of the recorded child of `node`, if that is still to run."""
-        if node is not None and node.is_held:
-            node.item = item
-            node.cls = cls
-            node.payload_hash = hash(state)
+        if node is None or not node.is_held:
+            return
+        node.item = item
+        if node.parent is None:  # it is queued already, in its old place
+            self._is_disordered = self._is_disordered or node.payload_hash != hash(state)
+        else:
             self._put(node)
-            node.is_held = False
             self._after_put()
+        node.payload_hash = hash(state)
+        node.is_held = False
 
     def _after_put(self) -> None:
         if self._idle:
@@ -348,8 +352,7 @@ class Engine:
             try:
                 item = next(iterator)
             except StopIteration:
-                self._run_unrepeated(self.recorded_roots, "the caller")
-                self.recorded_roots = None
+                self._end_initial()
                 return
             finally:
                 self.is_asking = False
@@ -360,15 +363,25 @@ class Engine:
                 await self.bus.wait_for_room()
                 slice_end = self.bus.now() + SLICE_S
 
+    def _end_initial(self) -> None:
+        self._run_unrepeated(self.recorded_roots, "the caller")
+        self.recorded_roots = None
+        if self._is_disordered and isinstance(self._queue, PriorityQueue):
+            # An item that is the same by its key, but not the same otherwise, may belong in another place.
+            for node in [self._queue.take() for _ in range(len(self._queue))]:
+                self._put(node)
+
     def _run_unrepeated(self, recorded: RecordedChildren | None, parent: str) -> None:
-        """Queue the recorded children that their parent did not enqueue again."""
+        """Queue the recorded children that their parent did not enqueue again (the caller's are queued already)."""
         left = sorted(
             (child.node for child in recorded or () if child.node is not None and child.node.is_held),
             key=lambda node: node.id,
         )
         for node in left:
-            self.queue_again(node)
-            self._after_put()
+            if node.parent is not None:
+                self.queue_again(node)
+                self._after_put()
+            node.is_held = False
         if left:
             warn(
                 f"{parent} did not enqueue {len(left):,} of its recorded items again (item {left[0].id}, "
@@ -384,13 +397,10 @@ class Engine:
 
     def known_class(self, found: ItemClass) -> ItemClass:
         """Return the class that looks like `found`, which may be `found` itself: to every reader they are one."""
-        return self._known.setdefault((found.type, found.track_overall, found.hook, found.all_done), found)
+        looks = (found.names, found.track_overall, found.hook, found.all_done, found.keyed)
+        return self._known.setdefault(looks, found)
 
     # ---- going on with a recorded run ---------------------------------------------------------------------------
-
-    def class_of(self, item: Any) -> ItemClass:
-        """Return what is known about the class of `item`."""
-        return self.classes.get(type(item)) or self._look_up(item)
 
     def class_named(self, type: str, track_overall: bool) -> ItemClass:
         """Return what is known about the class called `type`, for counting only."""
@@ -405,7 +415,6 @@ class Engine:
 
     def queue_again(self, node: Node) -> None:
         """Queue a recorded node."""
-        node.is_held = False
         self._put(node)
 
     def end_again(self, node: Node) -> None:
@@ -463,10 +472,9 @@ class Engine:
                 await checkpoint_if_cancelled()
         finally:
             self.scope = outer
-            self.unlink_all()
 
     def unlink_all(self) -> None:
-        """Cut the links between the nodes that are left."""
+        """Cut the links between the nodes that are left, once nothing will run any more."""
         unlink(self._left)
         unlink(self._restored)
         unlink(self._queue)
@@ -643,7 +651,9 @@ class Engine:
         try:
             if self._is_cautious:
                 await bus.saved()
-            value = await node.item.after_children_processed()
+            # None where the class had a hook when the item was enqueued, and a resumed run's class has not.
+            hook = getattr(node.item, "after_children_processed", None)
+            value = None if hook is None else await hook()
             attempt.node = attempt.engine = _NO_ENGINE
             if value is not None:
                 result = encode_result(value, cls.type)

@@ -334,20 +334,22 @@ class _Run:
 
     async def _run_items(self) -> None:
         engine = self._engine
-        if self._past is not None:
-            self._past.restore(engine)
-        await engine.add_initial(self._settings.initial_items)
-        if not engine.tree.open_roots or engine.stage is not Stage.RUNNING:
-            engine.unlink_all()
-            return
-        if self._settings.lifespan is None:
-            await engine.run()
-            return
-        # A second signal cancels the lifespan only while it is entered or left: it is the items' turn in between.
-        with anyio.CancelScope() as engine.scope:
-            async with self._settings.lifespan() as shared:
-                engine.shared = shared
+        try:
+            if self._past is not None:
+                self._past.restore(engine)
+            await engine.add_initial(self._settings.initial_items)
+            if not engine.tree.open_roots or engine.stage is not Stage.RUNNING:
+                return
+            if self._settings.lifespan is None:
                 await engine.run()
+                return
+            # A second signal cancels the lifespan only while it is entered or left: it is the items' turn in between.
+            with anyio.CancelScope() as engine.scope:
+                async with self._settings.lifespan() as shared:
+                    engine.shared = shared
+                    await engine.run()
+        finally:
+            engine.unlink_all()  # also if `initial_items` or the lifespan raised: restored nodes may be a long chain
 
     async def _close(self, run_id: str, started_at: float, error: BaseException | None) -> RunResult:
         bus = self._bus
