@@ -14,6 +14,7 @@ APPLICATION_ID: Final = 0x61717565
 """What marks a SQLite file as a journal: the bytes ``aque``, in the file's header at offset 68."""
 
 migrations = Migrations("aqueue")
+"""The steps from an empty file to today's schema, in their order."""
 
 
 @migrations()

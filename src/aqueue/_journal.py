@@ -17,7 +17,7 @@ from aqueue import _journal_file as journal_file
 from aqueue.errors import JournalDamaged, JournalError, JournalLocked, JournalTooNew, NotAJournal
 from aqueue.events import SCHEMA_VERSION, AnyEvent, Event, RunStarted, decode, encode, encode_lines
 
-__all__ = ["BATCH_EVENTS", "Journal"]
+__all__ = ["BATCH_EVENTS", "Journal", "connect_to_read", "damaged"]
 
 BATCH_EVENTS: Final = 10_000
 """How many events `take` gives at most; one that gives fewer has no more."""
@@ -420,6 +420,29 @@ def _warn(message: str) -> None:
     with suppress(Exception):  # closed, broken or absent
         stderr.write(f"aqueue: warning: {message}\n")
         stderr.flush()
+
+
+def connect_to_read(path: "str | os.PathLike[str]") -> sqlite3.Connection:
+    """Return a connection that reads the journal at `path`, also while another process is writing it.
+
+    Raises:
+        JournalLocked: this process is writing it.
+        JournalError: as `aqueue._journal_file.connect_read_only` raises it and its subclasses.
+    """
+    resolved = _resolve(path)
+    with _opening:
+        if resolved in _open_paths:  # as above: to look at its first bytes would drop the writer's locks
+            raise JournalLocked(
+                f"the journal {journal_file.shown(resolved)} is being written by a run in this process; read it when "
+                "that has ended, or from another process"
+            )
+        return journal_file.connect_read_only(resolved)
+
+
+def damaged(path: "str | os.PathLike[str]", error: Exception) -> JournalDamaged:
+    """Return the error that says that the journal at `path` can't be read because of `error`."""
+    why = journal_file.explain(error) if isinstance(error, sqlite3.Error) else str(error)
+    return JournalDamaged(f"the journal {journal_file.shown(os.fspath(path))} can't be read: {why}; restore it from a copy")
 
 
 _opening = threading.Lock()

@@ -254,7 +254,7 @@ async def _run_recorded(settings: _Settings, reporters: list[Reporter]) -> _Outc
         if past is not None:
             settings = msgspec.structs.replace(settings, initial_items=list(settings.initial_items))
             if past.is_completed and past.has_all(settings.initial_items):
-                return _Outcome(past.result, None)
+                return _Outcome(msgspec.structs.replace(past.result, journal=str(journal.path)), None)
             say(f"aqueue: {past.summary(str(journal.path))}")
         outcome = await _Run(settings, reporters, journal, past).run()
     finally:
@@ -282,6 +282,7 @@ class _Run:
         self._settings = settings
         self._reporters = reporters
         self._past = past
+        self._journal_path = "" if journal is None else str(journal.path)
         self._run_id = os.urandom(8).hex() if past is None else past.run_id
         self._call_soon = call_soon_in_this_loop()
         self._bus = Bus(reporters, self._call_soon, journal)
@@ -371,6 +372,7 @@ class _Run:
             tuple(engine.failures),
             decode_root_results(engine.roots, engine.tree.root_results),
             engine.stop_reason,
+            self._journal_path,
         )
         await bus.close(result)
         await bus.close_journal()
