@@ -23,7 +23,7 @@ def test_handlers_are_put_back(backend: str) -> None:
 def test_an_ignored_sighup_stays_ignored(gates: Path, backend: str) -> None:
     """Under nohup a SIGHUP does nothing to a run."""
     options = f'{{"backend": "{backend}", "reporter": "none"}}'
-    command = ["nohup", sys.executable, PROGRAMS / "job.py", "Gated,Quick", options]
+    command: list[str | Path] = ["nohup", sys.executable, PROGRAMS / "job.py", "Gated,Quick", options]
     with PtyProcess(*command, env={"AQUEUE_TEST_GATES": str(gates)}) as job:
         job.until_mark("started Gated1")
         job.kill(signal.SIGHUP)
