@@ -22,7 +22,7 @@ import pyte
 
 __all__ = ["DEADLINE_S", "PROGRAMS", "PtyProcess"]
 
-DEADLINE_S: Final = float(os.environ.get("AQUEUE_TEST_DEADLINE", "30"))
+DEADLINE_S: Final = 30.0
 """How long anything may take before the test fails: far longer than it takes on the slowest machine, seconds."""
 
 PROGRAMS: Final = Path(__file__).parent / "programs"
@@ -116,7 +116,7 @@ class PtyProcess:
     # ---- what a person does -------------------------------------------------------------------------------------
 
     def type(self, keys: bytes) -> None:
-        """Type `keys`; ``b"\\x03"`` is Ctrl-C."""
+        r"""Type `keys`; ``b"\x03"`` is Ctrl-C."""
         os.write(self._terminal, keys)
 
     def kill(self, number: int) -> None:

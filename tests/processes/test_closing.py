@@ -55,8 +55,7 @@ def test_broken_streams_do_not_end_the_run(gates: Path, backend: str, reporter: 
         job.assert_terminal_restored()
 
 
-@pytest.mark.parametrize("reporter", ["rich", "plain"])
-@pytest.mark.parametrize("stuck_by", ["stalled", "xoff"])
+@pytest.mark.parametrize(("reporter", "stuck_by"), [("rich", "stalled"), ("plain", "xoff")])
 def test_a_stuck_terminal_does_not_stop_the_items(start: Start, gates: Path, reporter: str, stuck_by: str) -> None:
     """While nobody takes what the reporter writes, items go on; the run's end does not wait for it for good."""
     job = start("Gated,Quick*300", num_workers=2, reporter=reporter, env={"AQUEUE_TEST_DEAF_AT_END": "1"})

@@ -1,5 +1,6 @@
 """Signal handlers are installed while a run is open, in the main thread only, and put back exactly as they were."""
 
+import shlex
 import signal
 import subprocess
 import sys
@@ -23,8 +24,9 @@ def test_handlers_are_put_back(backend: str) -> None:
 def test_an_ignored_sighup_stays_ignored(gates: Path, backend: str) -> None:
     """Under nohup a SIGHUP does nothing to a run."""
     options = f'{{"backend": "{backend}", "reporter": "none"}}'
-    command = ["nohup", sys.executable, PROGRAMS / "job.py", "Gated,Quick", options]
-    with PtyProcess(*command, env={"AQUEUE_TEST_GATES": str(gates)}) as job:
+    words = [sys.executable, str(PROGRAMS / "job.py"), "Gated,Quick", options]
+    command = f"exec nohup {shlex.join(words)} >{gates}/out 2>&1"
+    with PtyProcess("sh", "-c", command, env={"AQUEUE_TEST_GATES": str(gates)}) as job:
         job.until_mark("started Gated1")
         job.kill(signal.SIGHUP)
         (gates / "go").touch()

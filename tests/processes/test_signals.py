@@ -100,7 +100,7 @@ def test_the_third_ctrl_c_ends_what_can_not_be_cancelled(start: Start, item: str
     job.assert_terminal_restored()
 
 
-@pytest.mark.parametrize("item", ["Sleeping", "InC"])
+@pytest.mark.parametrize(("item", "reporter"), [("Sleeping", "rich"), ("InC", "plain"), ("InC", "none")])
 def test_an_item_that_blocks_the_loop_is_named_as_the_cause(start: Start, item: str, reporter: str) -> None:
     """If the loop is blocked, in Python or in C, the screen says so about a second after Ctrl-C; the third ends it."""
     job = start(item, reporter=reporter)

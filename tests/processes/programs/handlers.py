@@ -16,7 +16,7 @@ import trio
 from aqueue import EnqueueFn, Item, SetDescFn, async_run_queue, run_queue
 
 NUMBERS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-during: dict[int, Any] = {}
+during: dict[signal.Signals, Any] = {}
 backend: Any = sys.argv[1]
 
 
@@ -40,7 +40,12 @@ class Forks(Item):
     async def process(self, enqueue: EnqueueFn, set_desc: SetDescFn) -> None:
         context = multiprocessing.get_context("fork")
         ready = context.Event()
-        child = context.Process(target=lambda: (ready.set(), time.sleep(60)))
+
+        def wait() -> None:
+            ready.set()
+            time.sleep(60)
+
+        child = context.Process(target=wait)
         child.start()
         await anyio.to_thread.run_sync(ready.wait)
         child.terminate()
@@ -85,10 +90,12 @@ async def in_loop(count: int = 1) -> None:
 
 
 def run() -> object:
+    """Run with `run_queue`."""
     return run_queue([Look()], reporter="none", backend=backend)
 
 
 def in_own_loop(count: int = 1) -> None:
+    """Run with `async_run_queue`, in a loop made for it."""
     if backend == "trio":
         trio.run(in_loop, count)
     else:
