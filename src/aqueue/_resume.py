@@ -299,9 +299,7 @@ class Resumption:
                 )
         for record in self._recording.live.values():
             if record.failed is not None or record.closed_over:
-                bus.append(
-                    ItemReopened(bus.next_seq(), bus.now(), record.id, record.type, failed=record.failed)
-                )
+                bus.append(ItemReopened(bus.next_seq(), bus.now(), record.id, record.type, failed=record.failed))
             if record.failed is not None:
                 cls = nodes[record.id].cls
                 cls.failed -= 1
