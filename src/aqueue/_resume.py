@@ -253,7 +253,7 @@ class Resumption:
             with suppress(UnstorableItem):
                 self._ledger.changed_state(node)
         node.identity = identity_of(
-            self._recording.run_id.encode() if parent is None else parent.identity,
+            self._recording.run_id.encode() if parent is None or record.key is not None else parent.identity,
             record.type,
             record.key,
             self._payloads[record.enqueued_seq],
