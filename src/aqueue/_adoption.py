@@ -6,10 +6,12 @@ such child with the first recorded, the second with the second, and so on.
 
 from collections import deque
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 
 import msgspec
 
 from aqueue._tree import Node
+from aqueue.errors import PayloadMismatch, UnknownItemType, UnstorableItem
 
 __all__ = ["RecordedChild", "RecordedChildren"]
 
@@ -36,9 +38,9 @@ class RecordedChildren:
     """The recorded children of a parent that runs again, less those that it has enqueued again."""
 
     def __init__(self, children: list[RecordedChild], canonical: Callable[[str, bytes], bytes]) -> None:
-        """Parameters:
-        children: in the order in which they were enqueued.
-        canonical: writes a payload as today's class of that name writes it; used only once a child matches nothing.
+        """Take `children`, in the order in which they were enqueued.
+
+        `canonical` writes a payload as today's class of that name writes it; it is used only once a child matches nothing.
         """
         self._canonical: Callable[[str, bytes], bytes] | None = canonical
         self._by_key: dict[tuple[str, str], RecordedChild] = {}
@@ -88,7 +90,10 @@ class RecordedChildren:
         )
         self._by_payload.clear()
         for child in children:
-            payload = canonical(child.type, child.payload)
+            payload = child.payload
+            # A child that has ended may be of a class that is gone, or is no longer what it was.
+            with suppress(UnknownItemType, PayloadMismatch, UnstorableItem):
+                payload = canonical(child.type, payload)
             self._by_payload.setdefault((child.type, payload), deque()).append(child)
 
     def __iter__(self) -> Iterator[RecordedChild]:

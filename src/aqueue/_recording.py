@@ -30,7 +30,7 @@ from aqueue.events import (
     RunStarted,
 )
 
-__all__ = ["ROOT", "Recording", "RecordedItem"]
+__all__ = ["ROOT", "RecordedItem", "Recording"]
 
 ROOT: Final = 0
 """The number that stands for the caller, the parent of the initial items."""
@@ -54,7 +54,6 @@ class RecordedItem(msgspec.Struct, gc=False, eq=False):
         pending: how many of its children have a subtree that has not ended well.
         closed: whether its own subtree has ended well; kept because its parent will run again.
         closed_over: whether it was closed although a descendant had failed.
-        failed_below: whether a descendant has failed.
         result: its result so far, as JSON.
         results: its children's results by their numbers, if it has a hook.
         children: its children's numbers, while its `process` has not completed.
@@ -78,7 +77,6 @@ class RecordedItem(msgspec.Struct, gc=False, eq=False):
     pending: int = 0
     closed: bool = False
     closed_over: bool = False
-    failed_below: bool = False
     result: msgspec.Raw = NO_DATA
     results: dict[int, msgspec.Raw] | None = None
     children: list[int] | None = None
@@ -116,6 +114,7 @@ class Recording:
         self.alone: dict[int, int] = {}
         self.root_results: dict[int, msgspec.Raw] = {}
         self.keys = KeySet()
+        self._failed_below: set[int] = set()  # the items of which a descendant has failed in the last process
         self._process_started_at = 0.0
         self._running_before: frozenset[int] = frozenset()
         self._running: set[int] = set()
@@ -190,6 +189,7 @@ class Recording:
             case RunStarted():  # RunResumed is one
                 if isinstance(event, RunResumed):
                     self._end_process()
+                    self._failed_below.clear()  # all that failed runs again
                 self.run_id = event.run_id
                 self.finished = None
                 self._process_started_at = event.at
@@ -197,12 +197,12 @@ class Recording:
                 record = live[event.item]
                 self._running.discard(event.item)
                 record.running = None
+                if event.item in self._failed_below:
+                    record.closed_over = True  # its hook will run again, so what it returned doesn't count
+                    return
                 if event.result is not NO_DATA:
                     record.result = event.result
-                if record.failed_below:
-                    record.closed_over = True
-                else:
-                    self._close(record)
+                self._close(record)
             case ItemChildrenFailed():
                 live[event.item].closed_over = True
             case ItemFailed():
@@ -218,7 +218,7 @@ class Recording:
             case ItemReopened():
                 record = live[event.item]
                 record.failed = None
-                record.failed_below = record.closed_over = False
+                record.closed_over = False
             case RunFinished():
                 self.finished = event
                 self.elapsed_s += event.at - self._process_started_at
@@ -249,9 +249,9 @@ class Recording:
 
     def _mark_failed_below(self, item: int) -> None:
         # Stops at the first that knows: each item is marked once.
-        while item != ROOT and not (record := self.live[item]).failed_below:
-            record.failed_below = True
-            item = record.parent
+        while item != ROOT and item not in self._failed_below:
+            self._failed_below.add(item)
+            item = self.live[item].parent
 
     def _close(self, record: RecordedItem) -> None:
         """The subtree of `record` has ended well: tell its parent, and forget it unless that will run again."""

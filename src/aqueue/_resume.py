@@ -9,11 +9,11 @@ from aqueue._adoption import RecordedChild, RecordedChildren
 from aqueue._bus import Bus
 from aqueue._codec import decode_root_results
 from aqueue._engine import Engine
-from aqueue._ledger import identity_of
+from aqueue._ledger import Ledger, identity_of
 from aqueue._payload import PayloadCodec
 from aqueue._recording import ROOT, RecordedItem, Recording
 from aqueue._tree import Node
-from aqueue.errors import PayloadMismatch, UnknownItemType
+from aqueue.errors import PayloadMismatch, UnknownItemType, UnstorableItem
 from aqueue.events import Event, ItemCompleted, ItemEnqueued, ItemInterrupted, ItemReopened
 from aqueue.item import ItemClass, key_of, look_up_class, type_name
 from aqueue.result import RunResult
@@ -31,6 +31,8 @@ POISON_AFTER_CRASHES: Final = 3
 class RecordedEvents(Protocol):
     """What is read of a journal; see `aqueue._journal.Journal`."""
 
+    @property
+    def last_seq(self) -> int: ...
     def recorded(self) -> Iterable[list[Event]]: ...
     def events_at(self, seqs: Sequence[int]) -> Iterable[Event]: ...
 
@@ -47,6 +49,12 @@ def read_past(journal: RecordedEvents) -> "Resumption":
     for events in journal.recorded():
         recording.apply(events)
         view.apply(events)
+    # The last events are often descriptions, which were left out, or of a type that this aqueue doesn't know; what
+    # follows goes on from their number and time.
+    last = [event for event in journal.events_at([journal.last_seq]) if event.seq > recording.last_seq]
+    recording.apply(last)
+    view.apply(last)
+    recording.last_seq = journal.last_seq
     recording.end()
     return Resumption(recording, view, journal.events_at, PayloadCodec())
 
@@ -76,9 +84,11 @@ class Resumption:
         self._recording = recording
         self._view = view
         self._codec = codec
+        self._ledger = Ledger(codec, recording.run_id)
         self._payloads: dict[int, bytes] = {}
         self._types: dict[str, type | None] = {}
         self._objects: dict[int, object] = {}
+        self._classes: dict[type, ItemClass] = {}
         self._read_payloads(events_at)
         self._restore_objects()
 
@@ -111,7 +121,7 @@ class Resumption:
     @property
     def result(self) -> RunResult:
         """What the run had come to when it completed."""
-        counts = {self.type_today(view.type): view.counts for view in self._view.types.values()}
+        counts = {view.type: view.counts for view in self._view.types.values()}
         finished = self._recording.finished
         assert finished is not None
         roots = decode_root_results(self._recording.live[ROOT].children or (), self._recording.root_results)
@@ -229,14 +239,7 @@ class Resumption:
 
     def _node(self, record: RecordedItem, parent: Node | None, engine: Engine) -> Node:
         item = self._objects.get(record.id)
-        cls = (
-            engine.class_of(item)
-            if item is not None
-            else engine.known_class(
-                ItemClass(record.type, track_overall=record.track_overall, hook=False, all_done=False)
-            )
-        )
-        node = Node(record.id, item, parent, cls)
+        node = Node(record.id, item, parent, engine.known_class(self._class_of(record, item)))
         node.pending = record.pending + (not record.completed)
         node.has_children = record.has_children
         node.result = record.result
@@ -244,9 +247,11 @@ class Resumption:
         node.attempt = record.attempt + 1
         node.hook_attempt = record.hook_attempt + 1
         node.is_ended = record.completed
-        payload = self._payloads.get(record.state_seq or record.enqueued_seq)
-        if payload is not None:
-            node.payload_hash = hash(payload)
+        node.payload_hash = hash(self._payloads[record.state_seq or record.enqueued_seq])
+        if record.completed and record.hook:
+            # As today's class writes it, which may have fields that it had not: that is no change of its state.
+            with suppress(UnstorableItem):
+                self._ledger.changed_state(node)
         node.identity = identity_of(
             self._recording.run_id.encode() if parent is None else parent.identity,
             record.type,
@@ -256,9 +261,27 @@ class Resumption:
         )
         return node
 
+    def _class_of(self, record: RecordedItem, item: object) -> ItemClass:
+        """Return what the engine is to know about the class of `item`, which was restored from `record`.
+
+        An item keeps the name under which it was announced, and whether it has a hook: each reader of its events goes
+        by that, whatever the class is called and has today.
+        """
+        today = None
+        if item is not None:
+            today = self._classes.get(type(item))
+            if today is None:
+                today = self._classes[type(item)] = look_up_class(item)
+        return ItemClass(
+            record.type,
+            track_overall=record.track_overall,
+            hook=record.hook,
+            all_done=today is not None and today.all_done,
+        )
+
     def _restore_counts(self, engine: Engine) -> None:
         for view in self._view.types.values():
-            cls = engine.class_named(self.type_today(view.type), view.track_overall)
+            cls = engine.class_named(view.type, view.track_overall)
             cls.enqueued += view.enqueued
             cls.completed += view.completed
             cls.failed += view.failed
@@ -277,9 +300,7 @@ class Resumption:
         for record in self._recording.live.values():
             if record.failed is not None or record.closed_over:
                 bus.append(
-                    ItemReopened(
-                        bus.next_seq(), bus.now(), record.id, self.type_today(record.type), failed=record.failed
-                    )
+                    ItemReopened(bus.next_seq(), bus.now(), record.id, record.type, failed=record.failed)
                 )
             if record.failed is not None:
                 cls = nodes[record.id].cls
@@ -287,7 +308,10 @@ class Resumption:
                 cls.completed += record.failed == "after_children"
 
     def _hold_children(self, engine: Engine, nodes: dict[int, Node]) -> set[int]:
-        """Let the children of parents that run again wait for that; return their numbers."""
+        """Let the children of parents that run again wait for that; return the numbers of those not to be queued yet.
+
+        The initial items keep their places in the queue: nothing starts before all of them have been enqueued again.
+        """
         held: set[int] = set()
         for record in self._recording.live.values():
             if record.children and not record.completed:
@@ -299,7 +323,8 @@ class Resumption:
                 for number in record.children:
                     if number in nodes and not self._recording.live[number].completed:
                         nodes[number].is_held = True
-                        held.add(number)
+                        if record.id != ROOT:
+                            held.add(number)
         return held
 
     def _recorded_children(self, parent: RecordedItem, nodes: dict[int, Node]) -> RecordedChildren:
@@ -321,17 +346,24 @@ class Resumption:
 
     def _queue(self, engine: Engine, nodes: dict[int, Node], held: set[int]) -> None:
         records = [record for record in self._recording.live.values() if record.id in nodes]
-        for record in records:
-            if record.id in self._recording.suspects and record.id not in held:
-                is_poison = self._recording.alone.get(record.id, 0) >= POISON_AFTER_CRASHES
-                engine.run_alone_first(nodes[record.id], is_poison=is_poison)
+        suspects = {
+            record.id
+            for record in records
+            if record.id in self._recording.suspects
+            and record.id not in held
+            # One whose hook was running over failures waits for what failed below it, and is then one of many.
+            and not (record.completed and record.pending)
+        }
+        for number in sorted(suspects):
+            is_poison = self._recording.alone.get(number, 0) >= POISON_AFTER_CRASHES
+            engine.run_alone_first(nodes[number], is_poison=is_poison)
         # What was running had been taken already: it comes first again, also from a stack.
         waiting = [r for r in records if not r.completed and r.id not in held]
         waiting.sort(key=lambda record: record.attempt == 0, reverse=engine.takes_last_first)
         for record in waiting:
-            if record.id not in self._recording.suspects:
+            if record.id not in suspects:
                 engine.queue_again(nodes[record.id])
         for record in records:
             node = nodes[record.id]
-            if record.completed and node.pending == 0 and record.id not in self._recording.suspects:
+            if record.completed and node.pending == 0 and record.id not in suspects:
                 engine.end_again(node)
