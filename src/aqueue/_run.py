@@ -127,6 +127,9 @@ def run_queue(
         initial_items, num_workers, queue_type_name, graceful_ctrl_c, reporter, on_error, lifespan, journal, resume
     )
     outcome = anyio.run(partial(_run, settings), backend=backend)
+    if backend == "asyncio" and isinstance(outcome.error, sys.modules["asyncio"].CancelledError):
+        # A Ctrl-C while the journal was read, before the handlers were installed: asyncio makes a cancellation of that.
+        outcome = _Outcome(outcome.result, KeyboardInterrupt())
     return _unwrap(outcome)
 
 
