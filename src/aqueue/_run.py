@@ -353,8 +353,8 @@ class _Run:
             await engine.add_initial(self._settings.initial_items)
             if not engine.tree.open_roots or engine.stage is not Stage.RUNNING:
                 return
-            if self._past is None:
-                await self._bus.saved()  # items' idempotency keys hang on the run's name: a crash must not lose that
+            # Items' idempotency keys hang on the run's name, and poison items are told by how many processes began.
+            await self._bus.saved()
             if self._settings.lifespan is None:
                 await engine.run()
                 return

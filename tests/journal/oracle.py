@@ -19,6 +19,7 @@ from aqueue.events import (
     ItemFailed,
     ItemInterrupted,
     ItemReopened,
+    ItemRetryScheduled,
     ItemStarted,
     RunFinished,
     RunResumed,
@@ -108,6 +109,9 @@ class Story:
                 started = self._workers.pop(worker)
                 assert (started.phase, started.attempt) == (event.phase, event.attempt)
                 self.interrupted += 1
+                self.state[event.item] = "waits" if event.phase == "process" else "completed"
+            case ItemRetryScheduled():
+                self._end(event, event.phase)
                 self.state[event.item] = "waits" if event.phase == "process" else "completed"
             case ItemReopened():
                 assert event.type == self.enqueued[event.item].type
