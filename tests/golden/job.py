@@ -82,4 +82,9 @@ class Site(Item):
 
 def roots() -> list[Item]:
     """Return the initial items."""
-    return [Site("outer", ["fails", "good"]), Leaf("exits"), Site("late", ["stops", "a", "b", "c"]), Site("again", ["x", "x"])]
+    return [
+        Site("outer", ["fails", "good"]),
+        Leaf("exits"),
+        Site("late", ["stops", "a", "b", "c"]),
+        Site("again", ["x", "x"]),
+    ]

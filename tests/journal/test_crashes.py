@@ -117,7 +117,11 @@ def test_a_power_cut_leaves_a_prefix_that_resumes(tmp_path: Path, backend: Backe
         log = Path(f"{image}-wal")
         content = log.read_bytes() if log.exists() else b""
         at = random.randrange(len(content) + 1)
-        damage = [content[:at], content[:at] + bytes(len(content) - at), content[:at] + random.randbytes(len(content) - at)]
+        damage = [
+            content[:at],
+            content[:at] + bytes(len(content) - at),
+            content[:at] + random.randbytes(len(content) - at),
+        ]
         if log.exists():
             log.write_bytes(damage[number % 3])
         left = events_of(image)
