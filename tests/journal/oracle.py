@@ -80,9 +80,9 @@ class Story:
                 self._finished = False
             case RunFinished():
                 assert not self._workers
-                assert event.counts == msgspec.structs.replace(
-                    self.counts, deduplicated=event.counts.deduplicated
-                ), self.counts
+                assert event.counts == msgspec.structs.replace(self.counts, deduplicated=event.counts.deduplicated), (
+                    self.counts
+                )
                 self._finished = True
             case ItemEnqueued():
                 self._enqueue(event)
@@ -162,7 +162,9 @@ class Story:
     def _check_open_above(self, item: int) -> None:
         above = self.enqueued[item].parent
         while above:
-            assert self.state[above] in ("waits", "process", "failed", "completed"), f"item {above} is {self.state[above]}"
+            assert self.state[above] in ("waits", "process", "failed", "completed"), (
+                f"item {above} is {self.state[above]}"
+            )
             above = self.enqueued[above].parent
 
     def _end(self, event: Any, phase: str) -> None:
