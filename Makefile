@@ -27,8 +27,11 @@ help: ## List the targets.
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-13s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
 
 .PHONY: demo
-demo: $(READY) ## Watch a real job: mirror a few thousand files over HTTP and check them.
-	@$(RUN) python examples/mirror.py
+demo: $(READY) ## Watch a real job: mirror a few thousand files over HTTP and check them. Interrupted, it goes on.
+	@mkdir -p build/demo
+	@echo "Press Ctrl-C, then run 'make demo' again: it goes on. build/demo has the copy and the journal until it is done."
+	@$(RUN) python examples/mirror.py stdlib build/demo/copy --resume build/demo/mirror.db
+	@rm -rf build/demo
 
 .PHONY: test
 test: $(READY) ## Run the tests.

@@ -4,6 +4,8 @@ import importlib.metadata
 import sys
 from pathlib import Path
 
+from sphinx.application import Sphinx
+
 sys.path.insert(0, str(Path(__file__).parent / "_ext"))
 
 project = "aqueue"
@@ -39,3 +41,27 @@ nitpick_ignore_regex = [
     ("py:class", r"aqueue\..*\.[A-Z]"),  # type variables
     ("py:class", r"(EventDict|WrappedLogger)"),  # structlog's names for its own types
 ]
+
+
+# Napoleon takes what stands before a colon in the first line about a constant for its type: it gets none to see.
+CONSTANTS = ("attribute", "data", "property")
+held: dict[str, list[str]] = {}
+
+
+def hold(app: Sphinx, what: str, name: str, obj: object, options: object, lines: list[str]) -> None:
+    """Take a constant's docstring away before napoleon comes."""
+    if what in CONSTANTS:
+        held[name] = lines[:]
+        lines.clear()
+
+
+def give_back(app: Sphinx, what: str, name: str, obj: object, options: object, lines: list[str]) -> None:
+    """Put it back once napoleon has gone."""
+    if what in CONSTANTS:
+        lines[:] = held.pop(name)
+
+
+def setup(app: Sphinx) -> None:
+    """Connect both, around napoleon's own listener (500)."""
+    app.connect("autodoc-process-docstring", hold, priority=400)
+    app.connect("autodoc-process-docstring", give_back, priority=600)

@@ -2,11 +2,18 @@
 
     python examples/mirror.py                                       # the standard library, from a server of its own
     python examples/mirror.py https://example.org/pub/ pub/         # what Apache, nginx or `python -m http.server` list
+    python examples/mirror.py URL DEST --resume mirror.db           # with a journal: interrupted, it can go on
     python examples/mirror.py --help
 
 A `Directory` reads one listing and enqueues what it finds. A `File` streams to disk and returns its SHA-256. Once all
 below a directory is done, its hook makes one digest of its children's, so that the root's digest stands for every byte
 and every name of the mirror. Run without a URL, the example compares it with one computed straight from the source.
+
+With `--resume`, everything is recorded in a journal. After Ctrl-C, `kill -9` or a power cut the same command goes on: what
+was finished is not requested again, and the digest is that of an uninterrupted run. Three things make that so. Items
+hold only what names them for good, while what may differ the next time (the server's port, the folder, the client)
+comes from `lifespan`. A file appears whole or not at all, so fetching it twice does no harm. And it is on the disk
+before its item completes, since the journal will then say that it is there.
 """
 
 import argparse
@@ -14,8 +21,9 @@ import hashlib
 import os
 import sys
 import tempfile
-from collections.abc import AsyncGenerator, Generator, Iterable
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import AsyncGenerator, Iterable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
 from functools import partial
 from html.parser import HTMLParser
 from pathlib import Path
@@ -23,47 +31,60 @@ from typing import BinaryIO
 from urllib.parse import quote, unquote, urljoin, urlsplit
 from uuid import uuid4
 
+import anyio.to_thread
 import httpx
 
 import standard_library
-from aqueue import EnqueueFn, Item, ItemFailures, SetDescFn, child_results, run_queue, shared
+from aqueue import EnqueueFn, Item, ItemFailures, JournalError, SetDescFn, child_results, current, run_queue, shared
 
 # --- The items ---
 
 
-class Directory(Item):
-    """A listing at `url`, to be mirrored into the folder `path`; names in `exclude` are left out at every depth."""
+@dataclass
+class Site:
+    """What all items share: where they come from and go to in this process."""
 
-    def __init__(self, url: str, path: str, exclude: tuple[str, ...] = ()) -> None:
+    client: httpx.AsyncClient
+    url: str
+    folder: Path
+    exclude: tuple[str, ...]
+
+
+class Directory(Item):
+    """A listing at `url`, to be mirrored into the folder `path`; both are relative to the site's.
+
+    The initial one also names the `source`, so that a journal is not taken for that of another mirror.
+    """
+
+    def __init__(self, url: str, path: str, source: str = "") -> None:
         self.url = url
         self.path = path
-        self.exclude = exclude
+        self.source = source
 
     async def process(self, enqueue: EnqueueFn, set_desc: SetDescFn) -> None:
-        set_desc(unquote(self.url))
-        async with get(self.url) as response:
+        site: Site = shared()
+        listing = site.url + self.url
+        set_desc(unquote(listing))
+        async with get(listing) as response:
             if not response.headers.get("content-type", "").startswith("text/html"):
-                raise MirrorError(f"{self.url}: not a directory listing: it is not HTML")
+                raise MirrorError(f"{listing}: not a directory listing: it is not HTML")
             await response.aread()
-        os.makedirs(self.path, exist_ok=True)
-        links, refused = read_listing(self.url, response.text)
+        os.makedirs(site.folder / self.path, exist_ok=True)
+        links, refused = read_listing(listing, response.text)
         for name, url in links.items():
-            path = os.path.join(self.path, name)
-            if name in self.exclude:
+            if name in site.exclude:
                 continue
-            if url.endswith("/"):
-                enqueue(Directory(url, path, self.exclude))
-            else:
-                enqueue(File(url, path))
+            kind: type[Directory | File] = Directory if url.endswith("/") else File
+            enqueue(kind(url.removeprefix(site.url), os.path.join(self.path, name)))
         if refused:  # the rest is mirrored all the same
-            raise MirrorError(f"{self.url}: not mirrored: {'; '.join(refused)}")
+            raise MirrorError(f"{listing}: not mirrored: {'; '.join(refused)}")
 
     async def after_children_processed(self) -> tuple[str, str]:
         return listed_name(self.path) + "/", directory_digest(child_results())
 
 
 class File(Item):
-    """A file at `url`, to be written to `path`."""
+    """A file at `url`, to be written to `path`; both are relative to the site's."""
 
     track_overall = True
 
@@ -72,16 +93,17 @@ class File(Item):
         self.path = path
 
     async def process(self, enqueue: EnqueueFn, set_desc: SetDescFn) -> tuple[str, str]:
-        shown_path = unquote(urlsplit(self.url).path)
+        site: Site = shared()
+        url = site.url + self.url
+        shown_path = unquote(urlsplit(url).path)
         set_desc(f"{readable(0):>8}  {shown_path}")
         digest = hashlib.sha256()
-        async with get(self.url) as response:
-            with whole_file(self.path) as file:
-                async for chunk in response.aiter_raw():
-                    # Not in a thread: the page cache takes 64 kB in less time than it takes to wake one.
-                    file.write(chunk)
-                    digest.update(chunk)
-                    set_desc(f"{readable(file.tell()):>8}  {shown_path}")
+        async with get(url) as response, whole_file(site.folder / self.path) as file:
+            async for chunk in response.aiter_raw():
+                # Not in a thread: the page cache takes 64 kB in less time than it takes to wake one.
+                file.write(chunk)
+                digest.update(chunk)
+                set_desc(f"{readable(file.tell()):>8}  {shown_path}")
         return listed_name(self.path), digest.hexdigest()
 
 
@@ -92,9 +114,9 @@ class MirrorError(Exception):
 @asynccontextmanager
 async def get(url: str) -> AsyncGenerator[httpx.Response, None]:
     """Request `url` by the client that all items share; whatever goes wrong with it becomes a `MirrorError`."""
-    client: httpx.AsyncClient = shared()
+    site: Site = shared()
     try:
-        async with client.stream("GET", url) as response:
+        async with site.client.stream("GET", url) as response:
             if response.status_code != 200:
                 to = f" to {response.headers['location']}" if response.has_redirect_location else ""
                 raise MirrorError(f"{url}: HTTP {response.status_code} {response.reason_phrase}{to}")
@@ -103,16 +125,35 @@ async def get(url: str) -> AsyncGenerator[httpx.Response, None]:
         raise MirrorError(f"{url}: {type(error).__name__}: {error}") from error
 
 
-@contextmanager
-def whole_file(path: str) -> Generator[BinaryIO, None, None]:
-    """Open a new file that will be at `path` once it is whole; after an error or a cancellation nothing is left."""
-    temporary = Path(path).with_name(f".{uuid4().hex}.part")  # no name in the listing, and short enough
+@asynccontextmanager
+async def whole_file(path: Path) -> AsyncGenerator[BinaryIO, None]:
+    """Open a new file that will be at `path` once it is whole; after an error or a cancellation nothing is left.
+
+    With a journal, it is then on the disk; and what a killed process left of it is replaced when its item runs again,
+    since the temporary name is the same in every rerun, and no other item's.
+    """
+    key = current().idempotency_key
+    temporary = path.with_name(f".{key or uuid4().hex}.part")  # no name in the listing, and short enough
     try:
-        with temporary.open("xb") as file:
+        with temporary.open("wb") as file:
             yield file
+            file.flush()
+            if key:
+                await anyio.to_thread.run_sync(os.fsync, file.fileno())
         temporary.replace(path)
+        if key:
+            await anyio.to_thread.run_sync(sync_folder, path.parent)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def sync_folder(folder: Path) -> None:
+    """See that the names in `folder` are on the disk."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 # --- What a listing says ---
@@ -180,23 +221,31 @@ def readable(size_bytes: float) -> str:
 
 def mirror(url: str, folder: Path, options: argparse.Namespace) -> str:
     """Mirror the listing at `url` into `folder`, and return the digest of the whole."""
-    open_client = partial(
-        httpx.AsyncClient,
+    result = run_queue(
+        initial_items=[Directory("", "", options.url)],
+        num_workers=options.workers,
+        queue_type_name="stack",  # depth first: subtrees are finished, and forgotten, early
+        on_error="continue",
+        lifespan=partial(open_site, url if url.endswith("/") else url + "/", folder, options),
+        reporter=options.reporter,
+        resume=options.resume,
+    )
+    if len(result.root_results) > 1:
+        raise MirrorError(f"{options.resume} is the journal of another mirror; name another file")
+    [(_, digest)] = result.root_results
+    return str(digest)
+
+
+@asynccontextmanager
+async def open_site(url: str, folder: Path, options: argparse.Namespace) -> AsyncGenerator[Site, None]:
+    """Open what the items share."""
+    async with httpx.AsyncClient(
         headers={"accept-encoding": "identity"},  # the bytes of the file, not a compressed form of them
         limits=httpx.Limits(max_connections=options.workers),
         timeout=30.0,
         trust_env=options.url != "stdlib",  # no proxy can reach our own server
-    )
-    result = run_queue(
-        initial_items=[Directory(url if url.endswith("/") else url + "/", str(folder), tuple(options.exclude))],
-        num_workers=options.workers,
-        queue_type_name="stack",  # depth first: subtrees are finished, and forgotten, early
-        on_error="continue",
-        lifespan=open_client,
-        reporter=options.reporter,
-    )
-    [(_, digest)] = result.root_results
-    return str(digest)
+    ) as client:
+        yield Site(client, url, folder, tuple(options.exclude))
 
 
 def mirror_standard_library(options: argparse.Namespace) -> str:
@@ -219,8 +268,8 @@ def main() -> int:
         listed = "".join(f"\n  {failure}" for failure in failures.exceptions[:10])
         print(f"the mirror is incomplete: {failures.message}{listed}", file=sys.stderr)
         return 1
-    except standard_library.Difference as difference:
-        print(difference, file=sys.stderr)
+    except (standard_library.Difference, MirrorError, JournalError) as error:
+        print(error, file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         print("interrupted: the mirror is incomplete", file=sys.stderr)
@@ -235,19 +284,23 @@ def read_arguments() -> argparse.Namespace:
         epilog="examples:\n"
         "  mirror.py                                  serve and mirror Python's standard library, and check the copy\n"
         "  mirror.py stdlib copy/                     the same, and keep the copy\n"
-        "  mirror.py https://example.org/pub/ pub/    mirror a listing by Apache, nginx or python -m http.server\n",
+        "  mirror.py https://example.org/pub/ pub/    mirror a listing by Apache, nginx or python -m http.server\n"
+        "  mirror.py https://example.org/pub/ pub/ --resume pub.db    the same; interrupted, run it again to go on\n",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("url", metavar="URL", nargs="?", default="stdlib", help="the listing (default: %(default)s)")
     parser.add_argument("dest", metavar="DEST", nargs="?", help="the folder to write (stdlib: a temporary one)")
     parser.add_argument("--workers", type=int, default=8, help="downloads at a time (default: %(default)s)")
     parser.add_argument("--reporter", default="auto", help="auto, rich, plain, jsonl or none (default: %(default)s)")
+    parser.add_argument("--resume", metavar="FILE", help="record the run in FILE, or go on with the one recorded there")
     parser.add_argument("--exclude", metavar="NAME", action="append", default=[], help="leave out; may be repeated")
     options = parser.parse_args()
     if options.url != "stdlib" and not options.url.startswith(("http://", "https://")):
         parser.error("URL must begin with http:// or https://")
     if options.url != "stdlib" and not options.dest:
         parser.error("DEST is missing: name the folder to mirror into")
+    if options.resume and not options.dest:
+        parser.error("DEST is missing: what is to be gone on with must not be in a temporary folder")
     return options
 
 

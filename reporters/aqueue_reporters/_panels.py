@@ -51,15 +51,15 @@ class Panels:
         Each is at most `columns` less 1 cells wide, and they are at most `rows` less 1.
         """
         self._turn += 1
-        self._peak_queued = max(self._peak_queued, view.queued)
+        self._peak_queued = max(self._peak_queued, view.queued, *(t.peak_queued for t in view.types.values()))
         if len(self._names) != len(view.types):
             self._names = {type: self._pen.safe(name, 200) for type, name in short_names(view.types).items()}
         if not 0 <= now - self._rates_at < _RATES_INTERVAL_S or view.state == "finished":
             self._rates = self._take_rates(view, now)
             self._rates_at = now
         cells = max(columns - 1, 1)
-        # What is printed above needs some room too.
-        height = max(rows - 1 - rows // 8, 1)
+        # On a higher terminal, leave some room for what is printed above.
+        height = max(rows - 1 - max(rows - 24, 0) // 4, 1)
         stopping = self._stopping(view, min(cells, _MAX_STACKED_CELLS))
         height -= len(stopping)
         if height < _MIN_BOXED_ROWS or cells < _MIN_CELLS:

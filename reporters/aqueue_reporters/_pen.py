@@ -113,7 +113,7 @@ class Pen:
         halves = min(int(done * cells * 2), (cells - bad) * 2)
         full, half = divmod(halves, 2)
         # Something is never shown as nothing.
-        half_bar = c.bar_half if half or (halves == 0 and done > 0 and cells > bad) else ""
+        half_bar = c.bar_half if (half and not bad) or (halves == 0 and done > 0 and cells > bad) else ""
         text = self.write("accent", c.bar * full + half_bar) + (self.write("bad", c.bar * bad) if bad else "")
         return text + self.write("quiet", c.bar_rest * (cells - full - len(half_bar) - bad))
 

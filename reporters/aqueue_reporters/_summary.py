@@ -1,11 +1,11 @@
 """The rich reporter's summary: what a run came to, as lines that stay."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Final
 
 from rich.cells import cell_len
 
-from aqueue.events import ErrorInfo, ItemFailed
+from aqueue.events import Counts, ErrorInfo, ItemFailed
 from aqueue.result import RunResult
 from aqueue_reporters._pen import Pen, amount, clock, per_second, short_names
 
@@ -52,26 +52,25 @@ def _headline(result: RunResult, pen: Pen, columns: int) -> list[str]:
         parts.append(f"{amount(counts.outstanding)} outstanding")
     elapsed_s = result.elapsed_s
     elapsed = f"{elapsed_s:.1f} s" if elapsed_s < 59.95 else clock(elapsed_s)
-    texts = [f"{', '.join(parts)} in {elapsed}"]
+    time = f"in {elapsed}"
     if elapsed_s > 0:
-        texts.append(f"{per_second(counts.completed / elapsed_s)} a second")
-    head = f"{mark} {word}"
-    on_one_line = f" {c.dot} ".join(texts)
-    if cell_len(head) + 2 + cell_len(on_one_line) < columns:
-        return [f"{pen.write(style, head)}  {on_one_line}"]
-    return [pen.write(style, head), *(f"  {text}" for text in texts)]
+        time += f" {c.dot} {per_second(counts.completed / elapsed_s)} a second"
+    head, came_to = f"{mark} {word}", ", ".join(parts)
+    if cell_len(f"{head}  {came_to} {time}") < columns:
+        return [f"{pen.write(style, head)}  {came_to} {time}"]
+    return [pen.write(style, head), f"  {came_to}", f"  {time}"]
 
 
 def _types(result: RunResult, names: dict[str, str], pen: Pen, columns: int) -> Iterable[str]:
     """Return a table: a line a type, the most numerous first, with those columns that have something to say."""
     ranked = sorted(result.counts_by_type.items(), key=lambda entry: -entry[1].enqueued)
     rows = [(names[type], counts) for type, counts in ranked[:_MAX_TYPES]]
-    figures = [
+    figures: list[tuple[str, Callable[[Counts], int]]] = [
         ("done", lambda c: c.completed),
         ("failed", lambda c: c.failed),
         ("outstanding", lambda c: c.outstanding),
     ]
-    figures = [f for f in figures if f[0] == "done" or f[1](result.counts)]
+    figures = [(title, value) for title, value in figures if title == "done" or value(result.counts)]
     widths = [max(len(title), len(amount(value(result.counts)))) for title, value in figures]
     room = columns - 3 - sum(widths) - 3 * len(widths)
     name_cells = min(max(cell_len(name) for name, _ in rows), max(room, 8))

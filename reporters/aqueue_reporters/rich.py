@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Callable, Sequence
-from typing import Final
+from typing import Final, TextIO, cast
 
 from rich.console import Console
 
@@ -12,16 +12,14 @@ from aqueue.result import RunResult
 from aqueue.view import RunView
 from aqueue_reporters._panels import Panels
 from aqueue_reporters._pen import Pen
+from aqueue_reporters._stream import write_text
 from aqueue_reporters._summary import failure_line, summary_lines
 from aqueue_reporters._terminal import TerminalRegion
 
 __all__ = ["RichReporter"]
 
-MIN_REDRAW_INTERVAL_S: Final = 0.1
-"""The least time between two redraws for events, seconds."""
-
-CLOCK_INTERVAL_S: Final = 1.0
-"""How often to redraw when only the clock has changed, seconds."""
+MAX_REDRAWS_A_SECOND: Final = 10
+"""How often the panels are drawn at most, however much happens; when only the clock has changed, once a second."""
 
 
 class RichReporter:
@@ -77,8 +75,9 @@ class RichReporter:
         self._has_news = self._has_news or bool(events)
         now = self._clock()
         if self._drawn_at is not None and not region.has_captured:
-            since_s = now - self._drawn_at
-            if 0.0 <= since_s < (MIN_REDRAW_INTERVAL_S if self._has_news else CLOCK_INTERVAL_S):
+            # A draw in each tenth of a second (or second) of the clock, also of one that was set back.
+            ticks_a_second = MAX_REDRAWS_A_SECOND if self._has_news else 1
+            if int(now * ticks_a_second) == int(self._drawn_at * ticks_a_second):
                 return
         self._drawn_at = now
         self._has_news = False
@@ -103,9 +102,7 @@ class RichReporter:
     def _write(self, lines: Sequence[str]) -> None:
         if lines:
             assert self._console is not None
-            file = self._console.file
-            file.write("\n".join((*lines, "")))
-            file.flush()
+            write_text(cast(TextIO, self._console.file), "\n".join((*lines, "")))
 
 
 def _is_terminal(console: Console) -> bool:

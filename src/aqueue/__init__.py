@@ -6,12 +6,18 @@
 #   result, errors              what a run came to; everything that is raised
 #   item, view, reporting       what users write; a run folded from its events; the Reporter protocol
 #   _context, _codec            what an item's code may ask; results to JSON and back
+#   _payload, _state, _tags,    items to JSON and back: whole items, their attributes, single values,
+#   _types, _annotations        the names of classes, what annotations say
 #   _loop, _signals             reaching into the loop from outside; SIGINT, SIGTERM, SIGHUP
-#   _bus, _tree, _queues        hands events to reporters; who waits for whom; the order of items
+#   _journal, _journal_file     the recorded events: written and read; the file itself
+#   _bus, _tree, _queues        hands events on; who waits for whom; the order of items
+#   _keys, _ledger, _adoption   which keys are taken; what is recorded of an item; how it is known again
 #   _engine                     workers, hooks, failing, stopping
+#   _recording, _resume         the recorded events folded; put back into an engine
 #   _run                        run_queue, async_run_queue: wires the rest
 #
-# Beside them: log_context (log records that name the item) and testing (for those who write reporters).
+# Beside them: journal (reads results), log_context (log records that name the item) and testing (for those who write
+# reporters).
 # This module only re-exports.
 
 from aqueue._context import Current, child_results, current, shared, stop
@@ -26,12 +32,23 @@ from aqueue.errors import (
     InvalidResult,
     ItemFailures,
     ItemsNotComparable,
+    JournalDamaged,
+    JournalError,
+    JournalExists,
+    JournalLocked,
+    JournalTooNew,
     MisplacedCall,
+    NotAJournal,
+    PayloadMismatch,
+    PoisonItem,
     RecordedFailure,
     ReporterError,
     StrayCancellation,
+    UnknownItemType,
+    UnstorableItem,
 )
 from aqueue.item import AfterChildrenRule, EnqueueFn, Item, ItemLike, SetDescFn
+from aqueue.journal import ItemResult, iter_results
 from aqueue.reporting import Reporter, ReporterSpec, RunInfo, TerminalReporter
 from aqueue.result import RunResult
 
@@ -47,10 +64,19 @@ __all__ = [
     "Item",
     "ItemFailures",
     "ItemLike",
+    "ItemResult",
     "ItemsNotComparable",
+    "JournalDamaged",
+    "JournalError",
+    "JournalExists",
+    "JournalLocked",
+    "JournalTooNew",
     "Lifespan",
     "MisplacedCall",
+    "NotAJournal",
     "OnError",
+    "PayloadMismatch",
+    "PoisonItem",
     "QueueTypeName",
     "RecordedFailure",
     "Reporter",
@@ -61,10 +87,13 @@ __all__ = [
     "SetDescFn",
     "StrayCancellation",
     "TerminalReporter",
+    "UnknownItemType",
+    "UnstorableItem",
     "__version__",
     "async_run_queue",
     "child_results",
     "current",
+    "iter_results",
     "run_queue",
     "shared",
     "stop",

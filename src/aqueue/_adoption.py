@@ -38,9 +38,9 @@ class RecordedChildren:
     """The recorded children of a parent that runs again, less those that it has enqueued again."""
 
     def __init__(self, children: list[RecordedChild], canonical: Callable[[str, bytes], bytes]) -> None:
-        """Parameters:
-        children: in the order in which they were enqueued.
-        canonical: writes a payload as today's class of that name writes it; used only once a child matches nothing.
+        """Take `children`, in the order in which they were enqueued.
+
+        `canonical` writes a payload as today's class of that name writes it; it is used only once a child matches nothing.
         """
         self._canonical: Callable[[str, bytes], bytes] | None = canonical
         self._by_key: dict[tuple[str, str], RecordedChild] = {}

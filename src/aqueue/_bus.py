@@ -1,6 +1,5 @@
 """The bus: numbers events and hands them, in batches and in order, to the reporters on a thread of their own."""
 
-import sys
 import threading
 import time
 import traceback
@@ -8,11 +7,12 @@ from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from itertools import count
-from typing import Any, Final, Protocol
+from typing import Final, Protocol
 
 import anyio
 
 from aqueue._loop import CallSoon
+from aqueue._notice import warn
 from aqueue.errors import JournalError, ReporterError
 from aqueue.events import ErrorInfo, Event, ReporterFailed
 from aqueue.item import type_name
@@ -21,7 +21,7 @@ from aqueue.result import RunResult
 from aqueue.text import visible, without_surrogates
 from aqueue.view import RunView
 
-__all__ = ["Bus", "JournalWriter", "error_info", "say", "warn"]
+__all__ = ["Bus", "JournalWriter", "error_info"]
 
 BATCH_INTERVAL_S: Final = 0.05
 """How long events wait for others, at most, before reporters get them."""
@@ -114,6 +114,8 @@ class Bus:
         clock: tells the time for the next event.
         events: those not yet handed on.
         view: the run as the reporters know it; belongs to their thread while that runs.
+        may_pause: whether workers wait between items for reporters that lag; not once the run is being stopped.
+        may_block: whether `enqueue` waits for them at the hard limit; not once the running items are cancelled.
         cancellation: one that came while the bus was opened or closed, which it doesn't cut short; to be raised then.
     """
 
@@ -121,23 +123,19 @@ class Bus:
         self,
         reporters: Sequence[Reporter],
         call_soon: CallSoon,
-        on_tick: Callable[[], None],
-        released: Callable[[], bool],
         journal: JournalWriter | None = None,
     ) -> None:
-        """Parameters:
-        reporters: those that get the events; without any, and without a journal, events are only counted.
-        call_soon: has a function called in the loop.
-        on_tick: called on the reporters' thread about ten times a second or more often.
-        released: tells whether waiting for room must end, since the run is being stopped.
-        journal: gets the events first.
+        """Make a bus; nothing is started before `open`.
+
+        Parameters:
+            reporters: those that get the events; without any, and without a journal, events are only counted.
+            call_soon: has a function called in the loop.
+            journal: gets the events first.
         """
         # Terminals are opened last, so that a log that can't be opened leaves nothing on the screen.
         self._reporters = sorted(reporters, key=lambda reporter: reporter.uses_terminal)
         self._opened: list[Reporter] = []
         self._call_soon = call_soon
-        self._on_tick = on_tick
-        self._released = released
         self._journal = journal
         self.events: list[Event] | deque[Event] = [] if reporters or journal is not None else deque(maxlen=0)
         self._for_reporters: list[Event] | deque[Event] = self.events if journal is None else []
@@ -146,6 +144,8 @@ class Bus:
         self.next_seq = count(1).__next__
         self.view = RunView()
         self.clock = Clock()
+        self.may_pause = True
+        self.may_block = True
         self.cancellation: BaseException | None = None
         self._thread: threading.Thread | None = None
         self._wake = threading.Event()
@@ -186,13 +186,13 @@ class Bus:
 
     def block_until_room(self) -> None:
         """Block the loop's thread until there is room below the hard limit, or waiting must end."""
-        while self.is_full and not self._released() and self._is_read:
+        while self.is_full and self.may_block and self._is_read:
             self._hurry()
             time.sleep(0.005)
 
     async def wait_for_room(self) -> None:
         """Wait until reporters have caught up, or waiting must end."""
-        while self.is_crowded and not self._released() and self._is_read:
+        while self.is_crowded and self.may_pause and self._is_read:
             if self._room is None:
                 self._room = anyio.Event()
             self._hurry()
@@ -250,9 +250,8 @@ class Bus:
 
     def _take_for_journal(self) -> list[Event]:
         """On the journal's thread: return the next events; none while reporters are far behind."""
-        self._on_tick()
         self.clock.follow_wall_clock()
-        if len(self._for_reporters) >= SOFT_LIMIT_EVENTS and self._alive and not (self._ending or self._released()):
+        if len(self._for_reporters) >= SOFT_LIMIT_EVENTS and self._alive and self.may_pause and not self._ending:
             return []
         events = self.events
         assert isinstance(events, list)
@@ -351,7 +350,6 @@ class Bus:
             for batch in self._batches():
                 busy = busy or bool(batch)
                 self._hand_on(batch)
-            self._on_tick()
             self.clock.follow_wall_clock()
             if asked != self._stage:
                 if asked == "closed":
@@ -412,16 +410,3 @@ class Bus:
     def _announce(self, stage: str) -> None:
         self._stage = stage
         self._call_soon(self._stage_changed.set)
-
-
-def say(message: str) -> None:
-    """Write a line to standard error, if that can be written to."""
-    stderr: Any = sys.stderr
-    with suppress(Exception):  # closed, broken or absent
-        stderr.write(f"aqueue: {message}\n")
-        stderr.flush()
-
-
-def warn(message: str) -> None:
-    """Write a warning to standard error, if that can be written to."""
-    say(f"warning: {message}")

@@ -23,9 +23,7 @@ def _plain(value: object) -> object:
 
 
 # The standard library's, since msgspec writes NaN and infinity as null, and a set as a list in any order.
-_encode: Final = json.JSONEncoder(
-    allow_nan=False, ensure_ascii=False, separators=(",", ":"), default=_plain
-).encode
+_encode: Final = json.JSONEncoder(allow_nan=False, ensure_ascii=False, separators=(",", ":"), default=_plain).encode
 
 
 def encode_result(value: object, type: str) -> msgspec.Raw:

@@ -9,15 +9,16 @@ from typing import Any, Final, Literal
 
 import anyio
 import msgspec
-from anyio.lowlevel import checkpoint
+from anyio.lowlevel import checkpoint, checkpoint_if_cancelled
 
 from aqueue._adoption import RecordedChildren
-from aqueue._bus import SOFT_LIMIT_EVENTS, Bus, error_info, warn
+from aqueue._bus import SOFT_LIMIT_EVENTS, Bus, error_info
 from aqueue._codec import decode_result, encode_result
 from aqueue._context import Current, running_attempt
 from aqueue._keys import KeySet
 from aqueue._ledger import Ledger
 from aqueue._loop import CallSoon
+from aqueue._notice import warn
 from aqueue._queues import LifoQueue, NodeQueue, PriorityQueue
 from aqueue._tree import Node, Tree, unlink
 from aqueue.errors import InvalidArgument, MisplacedCall, PoisonItem, StrayCancellation
@@ -36,7 +37,7 @@ from aqueue.events import (
 )
 from aqueue.item import ItemClass, key_of, look_up_class
 from aqueue.result import MAX_LISTED_FAILURES
-from aqueue.text import DESCRIPTION_MAX_CHARS, visible
+from aqueue.text import DESCRIPTION_MAX_CHARS, visible, visible_repr
 
 _METHODS: Final[dict[Phase, str]] = {"process": "process", "after_children": "after_children_processed"}
 
@@ -57,6 +58,8 @@ MAX_LIVE_EXCEPTIONS: Final = 100
 NO_SHARED: Final = object()
 """Stands for what `lifespan` yielded when there is none."""
 
+_NO_ENGINE: Final[Any] = None
+
 
 class Stage(IntEnum):
     """How far the run has got in stopping."""
@@ -70,11 +73,11 @@ class Stage(IntEnum):
 class Attempt(msgspec.Struct, gc=False, eq=False):
     """One attempt at an item: what its code is given, and what `aqueue.current` and the like ask.
 
-    Untracked by the garbage collector, as nodes are; a user's object may keep `enqueue` and so the attempt, which is
-    why it lets go of its node when it ends.
+    Untracked by the garbage collector, as nodes are. A user's object may keep `enqueue`, and an exception does, in the
+    frame that raised it: so when the attempt ends it lets go of all it has, or a cycle would never be found.
 
     Attributes:
-        engine: the engine.
+        engine: the engine; None once the attempt has ended, which only `node` is asked about.
         node: the item's node; None once the attempt has ended.
         worker: the worker's number.
         phase: ``process``, or ``after_children`` for the hook.
@@ -107,7 +110,7 @@ class Attempt(msgspec.Struct, gc=False, eq=False):
         assert node is not None
         if type(text) is not str:
             if not isinstance(text, str):
-                raise InvalidArgument(f"set_desc takes a string; {node.cls.type} gave it {visible(repr(text), 200)}")
+                raise InvalidArgument(f"set_desc takes a string; {node.cls.type} gave it {visible_repr(text)}")
             text = str.__str__(text)
         if len(text) > DESCRIPTION_MAX_CHARS or not text.isprintable():
             text = visible(text, DESCRIPTION_MAX_CHARS)
@@ -134,9 +137,12 @@ class Attempt(msgspec.Struct, gc=False, eq=False):
 
     def shared(self) -> Any:
         """Return what `lifespan` yielded."""
-        if self.engine.shared is NO_SHARED:
+        engine = self.engine
+        if engine is _NO_ENGINE:  # the attempt has ended just now, in another thread
+            raise MisplacedCall("aqueue.shared() was called when the item had ended")
+        if engine.shared is NO_SHARED:
             raise MisplacedCall("aqueue.shared() gives what lifespan yielded, and this run has no lifespan")
-        return self.engine.shared
+        return engine.shared
 
     def child_results(self) -> list[Any]:
         """Return the results of the direct children."""
@@ -148,6 +154,8 @@ class Attempt(msgspec.Struct, gc=False, eq=False):
     def stop(self, reason: str) -> None:
         """Stop the run gracefully, from any thread."""
         engine = self.engine
+        if engine is _NO_ENGINE:
+            raise MisplacedCall("aqueue.stop() was called when the item had ended")
         reason = visible(reason, DESCRIPTION_MAX_CHARS)
         if get_ident() == engine.thread:
             engine.stop(reason)
@@ -167,6 +175,8 @@ class Engine:
         call_soon: has a function called in the loop.
         shared: what `lifespan` yielded.
         stage: how far stopping has got.
+        is_asking: whether the source of the initial items is being asked for the next one.
+        scope: what a stop that cancels has to cancel; None if nothing runs.
         stop_reason: why it was stopped; empty if it was not.
         error: what ended the run besides items that failed: an item's `SystemExit`, a comparison that raised.
         failures: the first failures.
@@ -198,6 +208,8 @@ class Engine:
         self.call_soon = call_soon
         self.shared: Any = NO_SHARED
         self.stage = Stage.RUNNING
+        self.is_asking = False
+        self.scope: anyio.CancelScope | None = None
         self.stop_reason = ""
         self.error: BaseException | None = None
         self.failures: list[ItemFailed] = []
@@ -220,9 +232,9 @@ class Engine:
         self._on_error = on_error
         self._idle: deque[anyio.Event] = deque()
         self._left: list[Node] = []
-        self._scope: anyio.CancelScope | None = None
         self._is_done = False
         self._slice_end = 0.0
+        self._latest: Attempt | None = None
         self._cancelled_class: type[BaseException] = anyio.get_cancelled_exc_class()
 
     # ---- adding items -------------------------------------------------------------------------------------------
@@ -274,10 +286,9 @@ class Engine:
                 self._adopt(child.node, item, state)
                 return
             identity = ledger.identity(parent, cls.type, key, state, occurrence)
-        if key is not None:
-            if self.keys.knows(cls.names, key):
-                attempt.deduplicated += 1
-                return
+        if key is not None and self.keys.knows(cls.names, key):
+            attempt.deduplicated += 1
+            return
         number = self.last_id + 1
         node = Node(number, item, parent, cls, payload_hash=hash(bytes(payload)), identity=identity)
         self._put(node)  # may refuse an item that can't be compared: then nothing has been announced
@@ -331,15 +342,28 @@ class Engine:
         """Add the initial items, all of them; a stop ends that early."""
         slice_end = self.bus.now() + SLICE_S
         roots = Attempt(self, None, 0, "process")
-        for item in items:
+        self.is_asking = True
+        try:
+            iterator = iter(items)
+        finally:
+            self.is_asking = False
+        while self.stage is Stage.RUNNING:
+            self.is_asking = True
+            try:
+                item = next(iterator)
+            except StopIteration:
+                self._end_initial()
+                return
+            finally:
+                self.is_asking = False
             self.add(item, None, roots)
             self.deduplicated_roots = roots.deduplicated
             if self.bus.now() > slice_end:
                 await checkpoint()
                 await self.bus.wait_for_room()
                 slice_end = self.bus.now() + SLICE_S
-            if self.stage is not Stage.RUNNING:
-                return
+
+    def _end_initial(self) -> None:
         self._run_unrepeated(self.recorded_roots, "the caller")
         self.recorded_roots = None
         if self._is_disordered and isinstance(self._queue, PriorityQueue):
@@ -418,8 +442,11 @@ class Engine:
         self.stop_reason = self.stop_reason or reason
         bus = self.bus
         bus.append(RunStopping(bus.next_seq(), bus.now(), reason, cancel))
-        if cancel and self._scope is not None:
-            self._scope.cancel()
+        bus.may_pause = False
+        if cancel:
+            bus.may_block = False
+            if self.scope is not None:
+                self.scope.cancel()
         self._wake_all()
         bus.wake_waiting()
 
@@ -431,13 +458,20 @@ class Engine:
 
     async def run(self) -> None:
         """Run all items; returns when nothing is left, or when the run has been stopped and the running ones ended."""
-        async with anyio.create_task_group() as workers:
-            self._scope = workers.cancel_scope
+        outer = self.scope
+        try:
+            async with anyio.create_task_group() as workers:
+                self.scope = workers.cancel_scope
+                if self.stage is Stage.CANCELLING:
+                    return
+                await self._run_alone()
+                for worker in range(1, self._num_workers + 1):
+                    workers.start_soon(self._start_worker, worker, name=f"aqueue worker {worker}")
             if self.stage is Stage.CANCELLING:
-                return
-            await self._run_alone()
-            for worker in range(1, self._num_workers + 1):
-                workers.start_soon(self._start_worker, worker, name=f"aqueue worker {worker}")
+                # Workers end quietly when they are cancelled, and then trio's nursery doesn't say that it was, too.
+                await checkpoint_if_cancelled()
+        finally:
+            self.scope = outer
 
     def unlink_all(self) -> None:
         """Cut the links between the nodes that are left, once nothing will run any more."""
@@ -515,20 +549,21 @@ class Engine:
             cls = node.cls
             attempt = Attempt(self, node, worker, "process")
             running_attempt.set(attempt)
+            self._latest = attempt
             started = now
             append(ItemStarted(next_seq(), started, node.id, cls.type, worker, "process", node.attempt))
             try:
                 if is_cautious:
                     await self.bus.saved()
                 result = await node.item.process(attempt.enqueue, attempt.set_desc)
-                attempt.node = None
+                attempt.node = attempt.engine = _NO_ENGINE
                 if result is not None:
                     node.result = encode_result(result, cls.type)
                 state = NO_DATA
                 if ledger is not None and (cls.hook or node.has_children):
                     state = ledger.changed_state(node)
             except BaseException as error:
-                attempt.node = None
+                attempt.node = attempt.engine = _NO_ENGINE
                 if self._is_interrupted(error, node, "process"):
                     return
                 now = self._fail(error, node, worker, started, "process", attempt.deduplicated)
@@ -557,7 +592,7 @@ class Engine:
                 await self._run_hooks(due, worker, node)
                 now = self.bus.now()
             if now > self._slice_end:
-                await self._give_way()
+                await self._give_way(attempt)
                 now = self.bus.now()
             if len(events) > SOFT_LIMIT_EVENTS:
                 await self.bus.wait_for_room()
@@ -584,13 +619,18 @@ class Engine:
         await event.wait()
         return True
 
-    async def _give_way(self) -> None:
-        """Let everything else in the loop run.
+    async def _give_way(self, attempt: Attempt) -> None:
+        """Let everything else in the loop run, if `attempt`, which has ended, has not done so by awaiting.
 
         The first to find the time slice used up leads: until it is back, the others run one item each, and then it
         begins the next slice. So one round of the loop takes one slice and one item a worker, however many there are.
         """
         leads = self._slice_end != 0.0
+        if leads and self._latest is not attempt:
+            # Other attempts were started during this one, so it has awaited: a new slice begins. Without this, of 200
+            # workers that wake at one time each would go round the loop once more for every item.
+            self._slice_end = self.bus.now() + SLICE_S
+            return
         self._slice_end = 0.0
         await checkpoint()
         if leads or self._slice_end == 0.0:
@@ -602,10 +642,9 @@ class Engine:
         cls = node.cls
         attempt = Attempt(self, node, worker, "after_children")
         running_attempt.set(attempt)
+        self._latest = attempt
         started = bus.now()
-        bus.append(
-            ItemStarted(bus.next_seq(), started, node.id, cls.type, worker, "after_children", node.hook_attempt)
-        )
+        bus.append(ItemStarted(bus.next_seq(), started, node.id, cls.type, worker, "after_children", node.hook_attempt))
         result = NO_DATA
         if self._ledger is not None:
             self._ledger.check_unchanged(node)
@@ -615,11 +654,11 @@ class Engine:
             # None where the class had a hook when the item was enqueued, and a resumed run's class has not.
             hook = getattr(node.item, "after_children_processed", None)
             value = None if hook is None else await hook()
-            attempt.node = None
+            attempt.node = attempt.engine = _NO_ENGINE
             if value is not None:
                 result = encode_result(value, cls.type)
         except BaseException as error:
-            attempt.node = None
+            attempt.node = attempt.engine = _NO_ENGINE
             if self._is_interrupted(error, node, "after_children"):
                 return None
             cls.completed -= 1
@@ -627,7 +666,7 @@ class Engine:
         due = self.tree.end_hook(node, result)
         try:
             if bus.now() > self._slice_end:  # a chain of hooks is a chain of items' code, too
-                await self._give_way()
+                await self._give_way(attempt)
             if bus.is_crowded:
                 await bus.wait_for_room()
         except BaseException:  # cancelled
@@ -662,7 +701,9 @@ class Engine:
         rest = error.split(self._cancelled_class)[1]
         return rest is None or isinstance(rest, Exception)
 
-    def _fail(self, error: BaseException, node: Node, worker: int, started: float, phase: Phase, deduplicated: int = 0) -> float:
+    def _fail(
+        self, error: BaseException, node: Node, worker: int, started: float, phase: Phase, deduplicated: int = 0
+    ) -> float:
         """Record that `node`'s item failed for good, and return when."""
         bus = self.bus
         cls = node.cls
@@ -746,8 +787,6 @@ class Engine:
     def status(self) -> RunStatus:
         """How the run ended."""
         by_failure = self.failures and self._on_error == "stop"
-        if isinstance(self.error, Exception):
-            return "failed"
         if self.tree.open_roots and not by_failure:
             return "interrupted"
         return "failed" if self.failures or self.error is not None else "completed"

@@ -12,11 +12,12 @@ from typing import Any, Final, Self
 
 import msgspec
 
+from aqueue import _journal_check as journal_check
 from aqueue import _journal_file as journal_file
 from aqueue.errors import JournalDamaged, JournalError, JournalLocked, JournalTooNew, NotAJournal
 from aqueue.events import SCHEMA_VERSION, AnyEvent, Event, RunStarted, decode, encode, encode_lines
 
-__all__ = ["BATCH_EVENTS", "Journal"]
+__all__ = ["BATCH_EVENTS", "Journal", "connect_to_read", "damaged"]
 
 BATCH_EVENTS: Final = 10_000
 """How many events `take` gives at most; one that gives fewer has no more."""
@@ -57,13 +58,13 @@ class Journal:
                     "wait until that has ended"
                 )
             if not journal_file.is_empty(path):
-                journal_file.check(path)  # before a lock file appears beside what may be no journal
+                journal_check.check_header(path)  # before a lock file appears beside what may be no journal
             self._lock = journal_file.lock(path)
             try:
                 if journal_file.is_empty(path):
                     journal_file.make(path)
                 else:
-                    journal_file.check(path)
+                    journal_check.check(path)
                 self._connection = self._connect()
             except BaseException:
                 self._lock.release()
@@ -114,12 +115,17 @@ class Journal:
     def _connect(self) -> sqlite3.Connection:
         try:
             connection = journal_file.connect_to_write(self.path)
-            (self.last_seq,) = connection.execute("SELECT coalesce(max(seq), 0) FROM events").fetchone()
+            try:
+                (last_seq,) = connection.execute("SELECT coalesce(max(seq), 0) FROM events").fetchone()
+            except BaseException:
+                connection.close()
+                raise
         except sqlite3.Error as error:
             raise JournalError(
                 f"the journal {journal_file.shown(self.path)} can't be opened for writing: {journal_file.explain(error)}"
             ) from error
-        self.is_new: bool = self.last_seq == 0
+        self.last_seq: int = last_seq
+        self.is_new: bool = last_seq == 0
         return connection
 
     # ---- reading ------------------------------------------------------------------------------------------------
@@ -233,20 +239,21 @@ class Journal:
         """Write until `take` has no more."""
         more = True
         while more:
-            batch = self._take()
-            more = len(batch) >= BATCH_EVENTS
-            if not batch or self._failed:
-                continue
             try:
-                self._write(batch)
+                batch = self._take()
+                more = len(batch) >= BATCH_EVENTS
+                if batch and not self._failed:
+                    self._write(batch)
+                    self._committed(batch)
             except BaseException as error:
                 # MemoryError and what else there may be: whatever it was, nothing after it may count as saved.
+                if self._failed:
+                    return
                 self._failed = True
+                more = False
                 with suppress(sqlite3.Error):
                     self._connection.rollback()
                 self._on_failed(self._writing_failed(error))
-            else:
-                self._committed(batch)
 
     def _write(self, batch: list[Event]) -> None:
         first = batch[0].seq
@@ -413,6 +420,31 @@ def _warn(message: str) -> None:
     with suppress(Exception):  # closed, broken or absent
         stderr.write(f"aqueue: warning: {message}\n")
         stderr.flush()
+
+
+def connect_to_read(path: "str | os.PathLike[str]") -> sqlite3.Connection:
+    """Return a connection that reads the journal at `path`, also while another process is writing it.
+
+    Raises:
+        JournalLocked: this process is writing it.
+        JournalError: as `aqueue._journal_check.connect_read_only` raises it and its subclasses.
+    """
+    resolved = _resolve(path)
+    with _opening:
+        if resolved in _open_paths:  # as above: to look at its first bytes would drop the writer's locks
+            raise JournalLocked(
+                f"the journal {journal_file.shown(resolved)} is being written by a run in this process; read it when "
+                "that has ended, or from another process"
+            )
+        return journal_check.connect_read_only(resolved)
+
+
+def damaged(path: "str | os.PathLike[str]", error: Exception) -> JournalDamaged:
+    """Return the error that says that the journal at `path` can't be read because of `error`."""
+    why = journal_file.explain(error) if isinstance(error, sqlite3.Error) else str(error)
+    return JournalDamaged(
+        f"the journal {journal_file.shown(os.fspath(path))} can't be read: {why}; restore it from a copy"
+    )
 
 
 _opening = threading.Lock()

@@ -4,7 +4,7 @@ from hashlib import blake2b
 
 import msgspec
 
-from aqueue._bus import warn
+from aqueue._notice import warn
 from aqueue._payload import PayloadCodec
 from aqueue._tree import Node
 from aqueue.errors import AqueueError

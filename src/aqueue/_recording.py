@@ -30,7 +30,7 @@ from aqueue.events import (
     RunStarted,
 )
 
-__all__ = ["ROOT", "Recording", "RecordedItem"]
+__all__ = ["ROOT", "RecordedItem", "Recording"]
 
 ROOT: Final = 0
 """The number that stands for the caller, the parent of the initial items."""

@@ -5,32 +5,33 @@ import shlex
 import socket
 import sys
 import threading
-import time
 from collections.abc import Callable, Iterable
-from contextlib import AbstractAsyncContextManager, suppress
+from contextlib import AbstractAsyncContextManager, nullcontext, suppress
 from functools import partial
-from typing import TYPE_CHECKING, Any, Final, Literal, get_args
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import anyio
 import msgspec
 import trio
 
-from aqueue._bus import Bus, say
+from aqueue._bus import Bus
 from aqueue._codec import decode_root_results
+from aqueue._context import current_or_none
 from aqueue._engine import Engine, OnError, Stage
 from aqueue._ledger import Ledger
 from aqueue._loop import call_soon_in_this_loop
+from aqueue._notice import say, stderr_is_terminal
 from aqueue._payload import PayloadCodec
 from aqueue._queues import QUEUE_TYPES, QueueTypeName
 from aqueue._resume import Resumption, read_past
-from aqueue._signals import SignalHandlers, exception_for, signal_name
+from aqueue._signals import HeldInterrupts, SignalHandlers, exception_for, signal_name
 from aqueue._version import __version__
 from aqueue.errors import InvalidArgument, ItemFailures, MisplacedCall, RecordedFailure
 from aqueue.events import SCHEMA_VERSION, RunFinished, RunResumed, RunStarted, RunStatus
 from aqueue.item import ItemLike
 from aqueue.reporting import Reporter, ReporterSpec, RunInfo, resolve_reporters
 from aqueue.result import RunResult
-from aqueue.text import visible
+from aqueue.text import visible, visible_repr
 
 if TYPE_CHECKING:
     from aqueue._journal import Journal
@@ -42,8 +43,6 @@ Backend = Literal["trio", "asyncio"]
 
 Lifespan = Callable[[], AbstractAsyncContextManager[Any]]
 """A function that returns an async context manager; what that yields is `aqueue.shared()`."""
-
-_UNRESPONSIVE_S: Final = 1.0
 
 _terminal = threading.Lock()
 """Held by the run that redraws the terminal: one a process."""
@@ -126,11 +125,9 @@ def run_queue(
     settings = _check(
         initial_items, num_workers, queue_type_name, graceful_ctrl_c, reporter, on_error, lifespan, journal, resume
     )
-    outcome = anyio.run(partial(_run, settings), backend=backend)
-    if backend == "asyncio" and isinstance(outcome.error, sys.modules["asyncio"].CancelledError):
-        # A Ctrl-C while the journal was read, before the handlers were installed: asyncio makes a cancellation of that.
-        outcome = _Outcome(outcome.result, KeyboardInterrupt())
-    return _unwrap(outcome)
+    # No local variable for the outcome: an error that is raised here holds this frame, which would hold the error.
+    with HeldInterrupts() as held:
+        return _unwrap(anyio.run(partial(_run, settings, held), backend=backend))
 
 
 async def async_run_queue(
@@ -157,7 +154,7 @@ async def async_run_queue(
     settings = _check(
         initial_items, num_workers, queue_type_name, graceful_ctrl_c, reporter, on_error, lifespan, journal, resume
     )
-    return _unwrap(await _run(settings))
+    return _unwrap(await _run(settings, HeldInterrupts()))
 
 
 def _running_backend() -> str | None:
@@ -172,9 +169,7 @@ def _running_backend() -> str | None:
 
 
 def _not_one_of(name: str, value: object, allowed: Iterable[str]) -> InvalidArgument:
-    return InvalidArgument(
-        f"{name} is {visible(repr(value), 200)}; allowed are {', '.join(repr(one) for one in allowed)}"
-    )
+    return InvalidArgument(f"{name} is {visible_repr(value)}; allowed are {', '.join(repr(one) for one in allowed)}")
 
 
 def _check(
@@ -190,23 +185,23 @@ def _check(
 ) -> _Settings:
     if isinstance(initial_items, str | bytes) or not isinstance(initial_items, Iterable):
         raise InvalidArgument(
-            f"initial_items is {visible(repr(initial_items), 200)}; it must be an iterable of items, such as a list"
+            f"initial_items is {visible_repr(initial_items)}; it must be an iterable of items, such as a list"
         )
     if isinstance(num_workers, bool) or not isinstance(num_workers, int) or num_workers < 1:
-        raise InvalidArgument(f"num_workers is {visible(repr(num_workers), 200)}; it must be an int of at least 1")
+        raise InvalidArgument(f"num_workers is {visible_repr(num_workers)}; it must be an int of at least 1")
     if not isinstance(queue_type_name, str) or queue_type_name not in QUEUE_TYPES:
         raise _not_one_of("queue_type_name", queue_type_name, QUEUE_TYPES)
     if not isinstance(graceful_ctrl_c, bool):
-        raise InvalidArgument(f"graceful_ctrl_c is {visible(repr(graceful_ctrl_c), 200)}; it must be True or False")
+        raise InvalidArgument(f"graceful_ctrl_c is {visible_repr(graceful_ctrl_c)}; it must be True or False")
     if on_error not in get_args(OnError):
         raise _not_one_of("on_error", on_error, get_args(OnError))
     if lifespan is not None and not callable(lifespan):
         raise InvalidArgument(
-            f"lifespan is {visible(repr(lifespan), 200)}; it must be a function that returns an async context manager"
+            f"lifespan is {visible_repr(lifespan)}; it must be a function that returns an async context manager"
         )
     for name, path in (("journal", journal), ("resume", resume)):
         if path is not None and (not isinstance(path, str | os.PathLike) or not os.fspath(path)):
-            raise InvalidArgument(f"{name} is {visible(repr(path), 200)}; it must be the path of a file, or None")
+            raise InvalidArgument(f"{name} is {visible_repr(path)}; it must be the path of a file, or None")
     if journal is not None and resume is not None:
         raise InvalidArgument("journal and resume are both given; use journal for a new run, resume to go on with one")
     reporters = resolve_reporters(reporter)
@@ -232,21 +227,25 @@ def _unwrap(outcome: _Outcome) -> RunResult:
     return outcome.result
 
 
-async def _run(settings: _Settings) -> _Outcome:
+async def _run(settings: _Settings, held: HeldInterrupts) -> _Outcome:
     """Run with the terminal to itself, or without the reporters that need it (a run inside another run)."""
     owner = any(reporter.uses_terminal for reporter in settings.reporters)
     owns_terminal = owner and _terminal.acquire(blocking=False)
     reporters = [one for one in settings.reporters if owns_terminal or not one.uses_terminal]
     try:
         if settings.journal is None and settings.resume is None:
-            return await _Run(settings, reporters, None, None).run()
-        return await _run_recorded(settings, reporters)
+            outcome = await _Run(settings, reporters, None, None, held).run()
+        else:
+            outcome = await _run_recorded(settings, reporters, held)
     finally:
         if owns_terminal:
             _terminal.release()
+    if isinstance(outcome.error, anyio.get_cancelled_exc_class()):
+        return _Outcome(_unwrap(outcome), None)  # raised here, where the loop sees it
+    return outcome
 
 
-async def _run_recorded(settings: _Settings, reporters: list[Reporter]) -> _Outcome:
+async def _run_recorded(settings: _Settings, reporters: list[Reporter], held: HeldInterrupts) -> _Outcome:
     """Run with a journal: a new one, or go on with what it has recorded."""
     from aqueue._journal import Journal  # SQLite is for those who have a journal
 
@@ -256,17 +255,17 @@ async def _run_recorded(settings: _Settings, reporters: list[Reporter]) -> _Outc
         assert settings.journal is not None
         journal = Journal.create(settings.journal)
     try:
-        past = None if journal.is_new else read_past(journal)
+        past = None if journal.is_new else read_past(journal, held.check)
         if past is not None:
             settings = msgspec.structs.replace(settings, initial_items=list(settings.initial_items))
             if past.is_completed and past.has_all(settings.initial_items):
-                return _Outcome(past.result, None)
-            say(past.summary(str(journal.path)))
-        outcome = await _Run(settings, reporters, journal, past).run()
+                return _Outcome(msgspec.structs.replace(past.result, journal=str(journal.path)), None)
+            say(f"aqueue: {past.summary(str(journal.path))}")
+        outcome = await _Run(settings, reporters, journal, past, held).run()
     finally:
         journal.close(0.0)
     if outcome.result.status == "interrupted":
-        say(f"to go on: {_how_to_resume(settings, str(journal.path))}")
+        say(f"aqueue: to go on: {_how_to_resume(settings, str(journal.path))}")
     return outcome
 
 
@@ -274,24 +273,35 @@ def _how_to_resume(settings: _Settings, path: str) -> str:
     command = shlex.join(sys.orig_argv)
     if settings.resume is not None:
         return f"run the same command again: {visible(command, 2_000)}"
-    return f"give run_queue resume={path!r} instead of journal={os.fspath(settings.journal or path)!r}, and run it again"
+    return (
+        f"give run_queue resume={path!r} instead of journal={os.fspath(settings.journal or path)!r}, and run it again"
+    )
 
 
 class _Run:
     """One run in one process, from opening to closing."""
 
     def __init__(
-        self, settings: _Settings, reporters: list[Reporter], journal: "Journal | None", past: Resumption | None
+        self,
+        settings: _Settings,
+        reporters: list[Reporter],
+        journal: "Journal | None",
+        past: Resumption | None,
+        held: HeldInterrupts,
     ) -> None:
         self._settings = settings
         self._reporters = reporters
         self._past = past
+        self._held = held
+        self._journal_path = "" if journal is None else str(journal.path)
         self._run_id = os.urandom(8).hex() if past is None else past.run_id
         self._call_soon = call_soon_in_this_loop()
-        self._bus = Bus(reporters, self._call_soon, self._watch, self._is_released, journal)
+        self._bus = Bus(reporters, self._call_soon, journal)
         if past is not None:
             past.continue_bus(self._bus)
-        self._signals = SignalHandlers(self._on_signal, self._bus.release_terminals)
+        self._signals = SignalHandlers(
+            self._on_signal, self._on_unanswered, self._bus.release_terminals, self._call_soon
+        )
         self._engine = Engine(
             self._bus,
             QUEUE_TYPES[settings.queue_type_name](),
@@ -300,14 +310,15 @@ class _Run:
             settings.on_error,
             None if journal is None else Ledger(PayloadCodec(), self._run_id),
         )
-        self._unanswered_since: float | None = None
 
     async def run(self) -> _Outcome:
         settings = self._settings
         bus = self._bus
         run_id = self._run_id
         error: BaseException | None = None
-        with self._signals:
+        # Within an item of another run, that run's signals are enough: it waits for this one or cancels it.
+        with nullcontext() if current_or_none() is not None else self._signals:
+            self._held.deliver()
             started_at = bus.now()
             await bus.open(RunInfo(run_id, settings.num_workers, settings.queue_type_name, started_at))
             bus.start_journal(self._engine.fail_to_save)
@@ -347,9 +358,11 @@ class _Run:
             if self._settings.lifespan is None:
                 await engine.run()
                 return
-            async with self._settings.lifespan() as shared:
-                engine.shared = shared
-                await engine.run()
+            # A second signal cancels the lifespan only while it is entered or left: it is the items' turn in between.
+            with anyio.CancelScope() as engine.scope:
+                async with self._settings.lifespan() as shared:
+                    engine.shared = shared
+                    await engine.run()
         finally:
             engine.unlink_all()  # also if `initial_items` or the lifespan raised: restored nodes may be a long chain
 
@@ -373,6 +386,7 @@ class _Run:
             tuple(engine.failures),
             decode_root_results(engine.roots, engine.tree.root_results),
             engine.stop_reason,
+            self._journal_path,
         )
         await bus.close(result)
         await bus.close_journal()
@@ -401,40 +415,24 @@ class _Run:
 
     def _on_signal(self, number: int, count: int) -> None:
         """Called between any two steps of the main thread's work: only tell the loop."""
-        if self._unanswered_since is None:
-            self._unanswered_since = time.monotonic()
-        cancel = count > 1 or not self._settings.graceful_ctrl_c or self._engine.stage is not Stage.RUNNING
-        self._call_soon(partial(self._answer, signal_name(number), cancel))
-        if not any(reporter.uses_terminal for reporter in self._reporters):
+        engine = self._engine
+        cancel = count > 1 or not self._settings.graceful_ctrl_c or engine.stage is not Stage.RUNNING
+        if cancel:
+            self._bus.may_block = False  # it may be in this very thread that `enqueue` waits
+        self._call_soon(partial(engine.stop, signal_name(number), cancel=cancel))
+        if stderr_is_terminal() and not any(reporter.uses_terminal for reporter in self._reporters):
             doing = "cancelling the running items" if cancel else "waiting for the running items"
-            _say_at_once(f"\naqueue: {signal_name(number)}: {doing}; {_next_signal(cancel)}\n")
+            say(f"\naqueue: {signal_name(number)}: {doing}; {_next_signal(cancel)}")
+        if engine.is_asking:
+            # Nothing runs yet but the source of the initial items, in this very thread; it may block for good.
+            raise exception_for(number)
 
-    def _answer(self, reason: str, cancel: bool) -> None:
-        self._unanswered_since = None
-        self._engine.stop(reason, cancel=cancel)
-
-    def _watch(self) -> None:
-        """On the reporters' thread: say so if the loop doesn't get round to a signal."""
-        since = self._unanswered_since
-        if since is not None and time.monotonic() - since > _UNRESPONSIVE_S:
-            self._unanswered_since = None
-            with suppress(Exception):
-                print(
-                    "aqueue: an item is keeping the event loop to itself, so the run can't stop yet; "
-                    "a third Ctrl-C ends the process at once",
-                    file=sys.stderr,
-                )
-
-    def _is_released(self) -> bool:
-        return self._signals.count > 1 or self._engine.stage >= Stage.CANCELLING
+    def _on_unanswered(self, count: int) -> None:
+        """Called in the thread that watches the signals."""
+        if self._engine.stage is not Stage.ENDED:
+            more = "a third Ctrl-C ends the process at once" if count < 2 else "once more ends the process at once"
+            say(f"aqueue: an item is keeping the event loop to itself, so the run can't stop yet; {more}")
 
 
 def _next_signal(cancelling: bool) -> str:
     return "once more ends the process at once" if cancelling else "again cancels them"
-
-
-def _say_at_once(message: str) -> None:
-    """Write to standard error if a person is there; safe in a signal handler."""
-    with suppress(Exception):
-        if sys.stderr.isatty():
-            os.write(sys.stderr.fileno(), message.encode("ascii", "backslashreplace"))

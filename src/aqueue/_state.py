@@ -10,14 +10,14 @@ import inspect
 import sys
 from collections.abc import Callable
 from types import MemberDescriptorType
-from typing import Any, Final, cast
+from typing import Any, ClassVar, Final, cast
 
 import msgspec
 
 from aqueue._annotations import annotations_of, class_annotations, classes_in, is_class_variable
-from aqueue._tags import Unwritable, is_plain_text
+from aqueue._tags import WRITERS, Unwritable, is_plain_text
 
-__all__ = ["Dumped", "MissingField", "Model", "NamedFields", "Plain", "State", "Structure", "state_of"]
+__all__ = ["Dumped", "MissingField", "Model", "NamedFields", "Plain", "State", "Structure", "check_name", "state_of"]
 
 _HEAP_TYPE: Final = 1 << 9  # Py_TPFLAGS_HEAPTYPE: made by a class statement, not built into Python
 
@@ -41,7 +41,10 @@ class State:
         fields: the fields that the class declares, in their order, each with its default; None if it has none.
         declares: whether `fields` are all that a new object has. Otherwise any attribute is one, and all are sorted.
         optional: fields without a default that an object may yet lack.
+        parts: what `read` may return beside fields.
     """
+
+    parts: ClassVar[frozenset[str]] = frozenset({"$extra"})
 
     def __init__(self, cls: type) -> None:
         self.cls = cls
@@ -117,14 +120,14 @@ class Plain(State):
         if dataclasses.is_dataclass(cls):
             self.fields = {field.name: _dataclass_default(field) for field in dataclasses.fields(cls)}
             self.optional = frozenset(
-                field.name
-                for field in dataclasses.fields(cls)
-                if not field.init and self.fields[field.name] is None
+                field.name for field in dataclasses.fields(cls) if not field.init and self.fields[field.name] is None
             )
         elif hasattr(cls, "__attrs_attrs__"):
             declared = cast(Any, cls).__attrs_attrs__
             self.fields = {field.name: _attrs_default(field) for field in declared}
-            self.optional = frozenset(field.name for field in declared if not field.init and field.default is _nothing())
+            self.optional = frozenset(
+                field.name for field in declared if not field.init and field.default is _nothing()
+            )
         else:
             self.declares = False
             self.fields = self._class_defaults()
@@ -134,7 +137,10 @@ class Plain(State):
         found: dict[str, Default | None] = {}
         for name, annotation in class_annotations(self.cls).items():
             value = inspect.getattr_static(self.cls, name, _ABSENT)
-            if value is not _ABSENT and not is_class_variable(annotation) and not hasattr(type(value), "__get__"):
+            # Only plain data: a logger or a client in the class's body belongs to the class, whatever its annotation.
+            if not is_class_variable(annotation) and (
+                type(value) in _DATA or (isinstance(value, enum.Enum) and type(value) in classes_in(annotation))
+            ):
                 found[name] = functools.partial(_same, value)
         return found
 
@@ -150,7 +156,7 @@ class Plain(State):
             for name in self._skipped:
                 values.pop(name, None)
         for name in values:
-            _check_name(name)
+            check_name(name)
         if not self.declares:
             for name, default in self.fields.items():
                 if name not in values and default is not None:
@@ -163,7 +169,7 @@ class Plain(State):
         return fields, {"$extra": dict(sorted(values.items()))} if values else {}
 
     def make(self, fields: dict[str, Any], parts: dict[str, Any]) -> Any:
-        made = object.__new__(self.cls)
+        made: Any = object.__new__(self.cls)
         if self.declares:
             for name in self.fields:
                 if name in fields:
@@ -205,7 +211,7 @@ class Structure(State):
         values = {name: getattr(value, name) for name in self.fields if hasattr(value, name)}
         extra = dict(sorted(value.__dict__.items())) if self._has_dict else {}
         for name in extra:
-            _check_name(name)
+            check_name(name)
         return self._in_order(values), {"$extra": extra} if extra else {}
 
     def make(self, fields: dict[str, Any], parts: dict[str, Any]) -> Any:
@@ -243,6 +249,8 @@ class NamedFields(State):
 class Model(State):
     """pydantic models, with private attributes, extra ones, and which fields were set."""
 
+    parts = frozenset({"$extra", "$private", "$unset"})
+
     def __init__(self, cls: type) -> None:
         super().__init__(cls)
         self._model = cast(Any, cls)
@@ -263,7 +271,7 @@ class Model(State):
             "$unset": sorted(set(fields) - value.__pydantic_fields_set__),
         }
         for name in (*parts["$extra"], *parts["$private"]):
-            _check_name(name)
+            check_name(name)
         return fields, {name: part for name, part in parts.items() if part}
 
     def make(self, fields: dict[str, Any], parts: dict[str, Any]) -> Any:
@@ -284,11 +292,12 @@ class Model(State):
             undefined = sys.modules["pydantic_core"].PydanticUndefined
             defaults = {name: attribute.get_default() for name, attribute in self._model.__private_attributes__.items()}
             private = {name: value for name, value in defaults.items() if value is not undefined}
-            private.update(parts.get("$private", {}))
-        made = object.__new__(self.cls)
+            private.update({n: value for n, value in parts.get("$private", {}).items() if n in defaults})
+        made: Any = object.__new__(self.cls)
         object.__setattr__(made, "__dict__", given)
-        object.__setattr__(made, "__pydantic_extra__", extra if allows_extra else None)
-        object.__setattr__(made, "__pydantic_private__", private)
+        if not self._model.__pydantic_root_model__:  # such a class has neither, and says so itself
+            object.__setattr__(made, "__pydantic_extra__", extra if allows_extra else None)
+            object.__setattr__(made, "__pydantic_private__", private)
         object.__setattr__(
             made, "__pydantic_fields_set__", (set(given) - unset) | (set(extra) if allows_extra else set())
         )
@@ -297,6 +306,8 @@ class Model(State):
 
 class Dumped(State):
     """Classes that say by ``dump`` and ``load`` what is stored."""
+
+    parts = frozenset({"$dump"})
 
     def read(self, value: Any) -> tuple[dict[str, Any], dict[str, Any]]:
         try:
@@ -349,6 +360,7 @@ def state_of(cls: type, *, item: bool) -> State:
 
 
 _ABSENT: Final = object()
+_DATA: Final = frozenset({*WRITERS, list, dict, tuple, set, frozenset})
 
 
 def _same(value: object, made: object) -> object:
@@ -400,7 +412,8 @@ def _with_defaults(state: State, fields: dict[str, Any]) -> dict[str, Any]:
     return given
 
 
-def _check_name(name: object) -> None:
+def check_name(name: object) -> None:
+    """Raise `Unwritable` if no attribute by this name is ever stored or restored."""
     if (
         type(name) is not str
         or name.startswith("$")

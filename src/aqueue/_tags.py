@@ -15,11 +15,17 @@ __all__ = ["READERS", "WRITERS", "Unwritable", "is_plain_text"]
 
 
 class Unwritable(Exception):
-    """A value can't be stored exactly; `reason` says why, as the end of a sentence that begins with where it is."""
+    """A value can't be stored exactly.
+
+    Attributes:
+        reason: what it is, or why; what says where goes before it.
+        path: the attributes that lead to it, from the item on.
+    """
 
     def __init__(self, reason: str) -> None:
         super().__init__(reason)
         self.reason = reason
+        self.path: tuple[str, ...] = ()
 
 
 def is_plain_text(text: str) -> bool:

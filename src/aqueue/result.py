@@ -1,10 +1,14 @@
 """What a run came to."""
 
-from typing import Any
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
 from aqueue.events import Counts, ItemFailed, RunStatus
+
+if TYPE_CHECKING:
+    from aqueue.journal import ItemResult
 
 __all__ = ["MAX_LISTED_FAILURES", "RunResult"]
 
@@ -26,6 +30,7 @@ class RunResult(msgspec.Struct, frozen=True):
         root_results: the results of the initial items, in their order, as JSON gives them back; None for one
             without a result. A run whose initial items all have none has an empty list.
         stop_reason: why the run was stopped before its end; empty if it was not.
+        journal: the path of the file in which it is recorded, with symbolic links resolved; empty without a journal.
     """
 
     run_id: str
@@ -36,3 +41,15 @@ class RunResult(msgspec.Struct, frozen=True):
     failures: tuple[ItemFailed, ...] = ()
     root_results: list[Any] = []
     stop_reason: str = ""
+    journal: str = ""
+
+    def iter_results(self) -> "Iterator[ItemResult]":
+        """Yield the results of all items, initial or not, from the journal; see `aqueue.iter_results`.
+
+        Raises:
+            InvalidArgument: the run had no journal.
+            JournalError: the file can't be read, or is gone; one of its subclasses says why.
+        """
+        from aqueue.journal import iter_results
+
+        return iter_results(self.journal)

@@ -204,34 +204,36 @@ def test_a_comparison_that_enqueues_is_refused(backend: Backend) -> None:
     assert result.counts.completed == 3
 
 
+class Value(Item):
+    """An item whose comparison raises once `fails_after` has come down to 0."""
+
+    fails_after = -1
+
+    def __init__(self, rank: int) -> None:
+        self.rank = rank
+
+    def __lt__(self, other: "Value") -> bool:
+        if Value.fails_after == 0:
+            raise RuntimeError("no order")
+        Value.fails_after -= 1
+        return self.rank < other.rank
+
+
 class PriorityQueueMachine(RuleBasedStateMachine):
     """The priority queue against a list that is kept sorted, with comparisons that raise now and then."""
-
-    class Value(Item):
-        fails_after = -1
-
-        def __init__(self, rank: int) -> None:
-            self.rank = rank
-
-        def __lt__(self, other: "PriorityQueueMachine.Value") -> bool:
-            cls = PriorityQueueMachine.Value
-            if cls.fails_after == 0:
-                raise RuntimeError("no order")
-            cls.fails_after -= 1
-            return self.rank < other.rank
 
     def __init__(self) -> None:
         super().__init__()
         self.queue = PriorityQueue()
         self.model: list[tuple[int, int]] = []
         self.number = 0
-        self.cls = look_up_class(self.Value(0))
+        self.cls = look_up_class(Value(0))
 
     @rule(rank=st.integers(0, 5), fails_after=st.none() | st.integers(0, 4))
     def put(self, rank: int, fails_after: int | None) -> None:
         self.number += 1
-        node = Node(self.number, self.Value(rank), None, self.cls)
-        self.Value.fails_after = -1 if fails_after is None else fails_after
+        node = Node(self.number, Value(rank), None, self.cls)
+        Value.fails_after = -1 if fails_after is None else fails_after
         try:
             self.queue.put(node)
         except ItemsNotComparable:
@@ -239,7 +241,7 @@ class PriorityQueueMachine(RuleBasedStateMachine):
         else:
             self.model = sorted([*self.model, (rank, self.number)])
         finally:
-            self.Value.fails_after = -1
+            Value.fails_after = -1
 
     @rule()
     def take(self) -> None:
@@ -253,13 +255,13 @@ class PriorityQueueMachine(RuleBasedStateMachine):
     @rule(fails_after=st.integers(0, 4))
     def take_with_a_failing_comparison(self, fails_after: int) -> None:
         """It may succeed; if it raises, all nodes are still there (their order is not: a run ends with that)."""
-        self.Value.fails_after = fails_after
+        Value.fails_after = fails_after
         try:
             node = self.queue.take()
         except IndexError:
             assert not self.model
         except ItemsNotComparable:
-            self.Value.fails_after = -1
+            Value.fails_after = -1
             assert sorted((node.item.rank, node.id) for node in self.queue) == self.model
             left, self.queue = list(self.queue), PriorityQueue()
             for node in left:
@@ -267,7 +269,7 @@ class PriorityQueueMachine(RuleBasedStateMachine):
         else:
             assert (node.item.rank, node.id) == self.model.pop(0)
         finally:
-            self.Value.fails_after = -1
+            Value.fails_after = -1
 
     @invariant()
     def has_as_many(self) -> None:

@@ -1,6 +1,6 @@
 """What items return: what JSON can carry, handed up the tree and freed."""
 
-import datetime
+import datetime as dt
 import enum
 import gc
 import math
@@ -51,7 +51,7 @@ class Collects(Item):
 @dataclass
 class Point:
     x: int
-    when: datetime.date
+    when: dt.date
 
 
 class Size(msgspec.Struct):
@@ -82,10 +82,10 @@ ROUND_TRIPS = [
     ({"a": [None, {"b": 1}]}, {"a": [None, {"b": 1}]}),
     ({1: "one", 2: "two"}, {"1": "one", "2": "two"}),
     (OrderedDict(b=1, a=2), {"b": 1, "a": 2}),
-    (Point(1, datetime.date(2020, 2, 29)), {"x": 1, "when": "2020-02-29"}),
-    ([Point(1, datetime.date(2020, 2, 29))], [{"x": 1, "when": "2020-02-29"}]),
+    (Point(1, dt.date(2020, 2, 29)), {"x": 1, "when": "2020-02-29"}),
+    ([Point(1, dt.date(2020, 2, 29))], [{"x": 1, "when": "2020-02-29"}]),
     (Size(3), {"width": 3}),
-    (datetime.datetime(2020, 2, 29, 12, tzinfo=datetime.UTC), "2020-02-29T12:00:00Z"),
+    (dt.datetime(2020, 2, 29, 12, tzinfo=dt.UTC), "2020-02-29T12:00:00Z"),
     (uuid.UUID(int=5), "00000000-0000-0000-0000-000000000005"),
     (Decimal("1.10"), "1.10"),
     (Colour.RED, "red"),
@@ -144,7 +144,7 @@ NOT_JSON = {
     "class": Point,
     "dataclass that holds an object": Bag(object()),
     "function": len,
-    "generator": (one for one in ()),
+    "generator": iter(()),
     "tuple as a key": {(1, 2): 3},
     "complex number": 1j,
     "cycle": _cycle(),

@@ -7,12 +7,13 @@ import os
 import shutil
 import signal
 import socket
+import sqlite3
 import subprocess
 import sys
 import threading
 import time
 from collections.abc import Callable, Generator, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from urllib.parse import quote
@@ -321,7 +322,11 @@ def test_a_server_that_is_not_there_is_named(tmp_path: Path, run_example: Run) -
 
 @pytest.mark.parametrize(
     ("arguments", "message"),
-    [(("example.org", "copy"), "URL must begin with http"), (("http://example.org/",), "DEST is missing")],
+    [
+        (("example.org", "copy"), "URL must begin with http"),
+        (("http://example.org/",), "DEST is missing"),
+        (("--resume", "run.db"), "DEST is missing"),
+    ],
 )
 def test_wrong_arguments_are_explained(run_example: Run, arguments: tuple[str, ...], message: str) -> None:
     """A URL without a scheme or without a destination is refused before anything runs."""
@@ -391,6 +396,76 @@ def test_a_second_ctrl_c_leaves_no_half_written_file(site: Site, tmp_path: Path,
     slow.release.set()
     assert process.returncode == 130, stderr
     assert content(copy) == {"done": b"done"}
+
+
+def completed_urls(journal: Path) -> set[str]:
+    """Return the relative URLs of the items that the journal says are completed."""
+    if not journal.exists():
+        return set()
+    with closing(sqlite3.connect(f"{journal.as_uri()}?mode=ro", uri=True)) as connection:
+        recorded = [json.loads(text) for (text,) in connection.execute("SELECT event FROM events ORDER BY seq")]
+    urls = {event["item"]: event["payload"]["url"] for event in recorded if event["event"] == "item.enqueued"}
+    return {urls[event["item"]] for event in recorded if event["event"] == "item.completed"}
+
+
+@pytest.mark.parametrize("signals", [(signal.SIGINT,), (signal.SIGINT, signal.SIGINT), (signal.SIGKILL,)])
+def test_an_interrupted_mirror_goes_on(
+    site: Site, tmp_path: Path, start_example: Start, run_example: Run, signals: tuple[signal.Signals, ...]
+) -> None:
+    """After Ctrl-C, once or twice, and after SIGKILL the same command fetches only what was not completed."""
+    for name in ("a", "b", "b/c"):
+        (tmp_path / "source" / name).mkdir(parents=True)
+        for number in range(10):
+            (tmp_path / "source" / name / f"{number}: ü&.txt").write_bytes(os.urandom(30_000))
+    (tmp_path / "source/b/slow").write_bytes(b"x" * 100_000 + b"y" * 100_000)
+    site.put_folder(tmp_path / "source", "/pub/", apache_listing)
+    whole_slow = site.pages["/pub/b/slow"]
+    slow = SlowFile(site, "/pub/b/slow")
+    copy, journal, log = tmp_path / "copy", tmp_path / "mirror.db", tmp_path / "log"
+    arguments = ("mirror.py", f"{site.url}/pub", copy, "--resume", journal, "--workers", "2")
+    with start_example(*arguments, "--reporter", f"jsonl:{log}") as process:
+        wait_until(lambda: "/pub/b/slow" in site.paths and len(completed_urls(journal)) >= 12)
+        process.send_signal(signals[0])
+        if len(signals) > 1:
+            wait_until(lambda: "run.stopping" in events(log))
+            process.send_signal(signals[1])
+            process.wait(60)
+        slow.release.set()
+        _, stderr = process.communicate(timeout=60)
+    assert process.returncode == (130 if signal.SIGINT in signals else -signal.SIGKILL)
+    assert ("to go on: run the same command again" in stderr) == (signal.SIGINT in signals)
+    completed = completed_urls(journal)
+    assert ("b/slow" in completed) == (signals == (signal.SIGINT,))
+    site.paths.clear()
+    site.pages["/pub/b/slow"] = whole_slow
+    done = run_example(*arguments)
+    assert done.returncode == 0, done.stderr
+    assert f"resuming {journal}: {len(completed)} done" in done.stderr
+    everything = {path.removeprefix("/pub/") for path in site.pages}
+    assert sorted(path.removeprefix("/pub/") for path in site.paths) == sorted(everything - completed)
+    assert content(copy) == content(tmp_path / "source")
+    assert done.stdout == f"digest {standard_library.scan(tmp_path / 'source')['']}\n"
+
+
+def test_a_mirror_that_was_completed_is_not_fetched_again(site: Site, tmp_path: Path, run_example: Run) -> None:
+    """Run once more with its journal, it says the same digest and asks for nothing."""
+    site.put_listing("/", "a")
+    site.put("/a", "a")
+    first, second = (run_example("mirror.py", site.url, tmp_path / "c", "--resume", tmp_path / "j") for _ in range(2))
+    assert (first.returncode, second.returncode) == (0, 0)
+    assert first.stdout == second.stdout
+    assert site.paths == ["/", "/a"]
+
+
+def test_the_journal_of_another_mirror_is_told(site: Site, tmp_path: Path, run_example: Run) -> None:
+    """A digest is never that of something else: a journal that has another source is an error that names it."""
+    for name in ("/one/", "/two/"):
+        site.put_listing(name, "a")
+        site.put(f"{name}a", name)
+    first = run_example("mirror.py", f"{site.url}/one/", tmp_path / "c", "--resume", tmp_path / "j")
+    second = run_example("mirror.py", f"{site.url}/two/", tmp_path / "d", "--resume", tmp_path / "j")
+    assert (first.returncode, second.returncode) == (0, 1)
+    assert f"{tmp_path / 'j'} is the journal of another mirror" in second.stderr
 
 
 def test_the_server_ends_with_its_process(tmp_path: Path, start_example: Start) -> None:

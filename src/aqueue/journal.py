@@ -1,0 +1,114 @@
+"""Reading a journal: the results that a run has recorded, one after the other.
+
+SQLite is loaded when a journal is read, not when this module is imported.
+"""
+
+import os
+from collections.abc import Iterator
+from contextlib import closing
+from typing import TYPE_CHECKING, Any, Final
+
+import msgspec
+
+from aqueue._codec import decode_result
+from aqueue.errors import InvalidArgument
+from aqueue.events import NO_DATA
+
+if TYPE_CHECKING:
+    import sqlite3
+
+__all__ = ["ItemResult", "iter_results"]
+
+
+class ItemResult(msgspec.Struct, frozen=True):
+    """What one item came to.
+
+    Attributes:
+        item: its number, from 1, in the order of enqueue.
+        type: its class when it was enqueued, as ``module:qualname``.
+        result: what its hook returned, or else its `process`, as JSON gives it back: a tuple comes as a list.
+    """
+
+    item: int
+    type: str
+    result: Any
+
+
+def iter_results(path: "str | os.PathLike[str]") -> Iterator[ItemResult]:
+    """Yield the results in the journal at `path`, ordered by the items' numbers.
+
+    Items whose result is None are left out. All results are of one moment, that of the first step of the iteration. A
+    run of another process may be writing the journal all the while; neither waits for the other. Only a few results are
+    in memory at a time: SQLite sorts their numbers first, in a temporary file if need be.
+
+    The file is opened at the first step, and what is wrong with it is raised there.
+
+    Raises:
+        InvalidArgument: `path` is empty, as `RunResult.journal` is for a run without one.
+        NotAJournal: the file is something else.
+        JournalTooNew: a newer aqueue wrote it.
+        JournalDamaged: it can't be read; for some of its events this comes only when they are reached.
+        JournalLocked: a run of this very process is writing it.
+        JournalError: there is no such file, or it may not be read.
+    """
+    if not os.fspath(path):
+        raise InvalidArgument("there is no journal to read results from; give run_queue journal=… or resume=…")
+    import sqlite3
+
+    from aqueue._journal import connect_to_read, damaged
+
+    outcome = msgspec.json.Decoder(_Outcome).decode
+    with closing(connect_to_read(path)) as connection:
+        try:
+            connection.execute("BEGIN")  # both queries see one moment
+            types = _types(connection)
+            announced = _Announced(0, "")
+            for item, event in connection.execute(_RESULTS):
+                # Items are announced in the order of their numbers, so the two queries go forward side by side.
+                while announced.item < item:
+                    announced = next(types)
+                result = decode_result(outcome(event).result)
+                yield ItemResult(item, announced.type, result)
+        except (sqlite3.Error, msgspec.MsgspecError, TypeError) as error:
+            raise damaged(path, error) from error
+
+
+def _is(event: str) -> str:
+    # What each row begins with, so that nothing needs to be parsed.
+    return f"""event >= '{{"event":"{event}"' AND event < '{{"event":"{event}#'"""
+
+
+# Only numbers are sorted. The LIMIT keeps SQLite from merging the inner query into the outer one, whose sorter would
+# then hold the text of each event. `instr` may find too much (a payload with such a member), never too little.
+_RESULTS: Final = f"""
+SELECT one.item, ended.event
+FROM (
+    SELECT item, max(seq) AS seq
+    FROM (
+        SELECT json_extract(event, '$.item') AS item, seq
+        FROM events
+        WHERE ({_is("item.completed")} OR {_is("item.children_processed")})
+            AND instr(event, '"result":') AND json_type(event, '$.result') IS NOT NULL
+        LIMIT -1
+    )
+    GROUP BY item
+) AS one
+JOIN events AS ended ON ended.seq = one.seq
+ORDER BY one.item
+"""  # noqa: S608  # the names of events
+_TYPES: Final = f"SELECT event FROM events WHERE {_is('item.enqueued')} ORDER BY seq"  # noqa: S608  # the same
+
+
+class _Outcome(msgspec.Struct):
+    result: msgspec.Raw = NO_DATA
+
+
+class _Announced(msgspec.Struct):
+    item: int
+    type: str
+
+
+def _types(connection: "sqlite3.Connection") -> Iterator[_Announced]:
+    decode = msgspec.json.Decoder(_Announced).decode
+    for (event,) in connection.execute(_TYPES):
+        yield decode(event)

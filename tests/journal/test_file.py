@@ -1,0 +1,392 @@
+"""Opening a journal: what is made, what is refused and left as it is, and who may write."""
+
+import os
+import signal
+import sqlite3
+import stat
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from sqlite_utils import Database
+
+from aqueue import _journal_check as journal_check
+from aqueue._journal import Journal
+from aqueue.errors import (
+    AqueueError,
+    JournalDamaged,
+    JournalError,
+    JournalExists,
+    JournalLocked,
+    JournalTooNew,
+    NotAJournal,
+)
+from tests.journal.writing import DEADLINE_S, Source, make_events, recorded, write
+
+ROOT = Path(__file__).parents[2]
+
+
+def start_writer(path: Path) -> subprocess.Popen[str]:
+    """Return a process that writes to the journal at `path` until it is stopped."""
+    writer = subprocess.Popen(
+        [sys.executable, "-m", "tests.journal.writer", str(path)], cwd=ROOT, stdout=subprocess.PIPE, text=True
+    )
+    assert writer.stdout is not None
+    assert writer.stdout.readline() == "open\n"
+    return writer
+
+
+def stop(writer: subprocess.Popen[str]) -> None:
+    """Kill it."""
+    writer.kill()
+    writer.communicate(timeout=DEADLINE_S)
+
+
+def contents(folder: Path) -> dict[str, tuple[bytes, int, int]]:
+    """Return all there is of the files in `folder`."""
+    return {
+        file.name: (file.read_bytes(), file.stat().st_mtime_ns, file.stat().st_ino)
+        for file in folder.iterdir()
+        if file.is_file() and not file.name.endswith(".lock")
+    }
+
+
+def test_a_missing_file_is_made(tmp_path: Path) -> None:
+    """A journal that isn't there yet is made, empty, by `create` and by `open`."""
+    for make in (Journal.create, Journal.open):
+        path = tmp_path / f"{make.__name__} ?#%20 ü.db"
+        journal = make(path)
+        assert (journal.is_new, journal.last_seq, list(journal.recorded())) == (True, 0, [])
+        assert journal.close(DEADLINE_S)
+        assert path.read_bytes().startswith(b"SQLite format 3\0")
+        assert path.read_bytes()[68:72] == b"aque"
+
+
+def test_an_empty_file_becomes_a_journal(tmp_path: Path) -> None:
+    """An empty file (of `mktemp`, say) is as good as none, for `create` and for `open`."""
+    for make in (Journal.create, Journal.open):
+        path = tmp_path / make.__name__
+        path.touch(mode=0o644)
+        assert make(path).close(DEADLINE_S)
+        write(path, make_events(1, 9))
+        assert recorded(path) == make_events(1, 9)
+
+
+def test_only_the_owner_may_read(tmp_path: Path) -> None:
+    """The journal, its log and its lock are made for their owner only, whatever the umask is."""
+    before = os.umask(0)
+    try:
+        journal = Journal.create(tmp_path / "run.db")
+        source = Source(make_events(1, 9))
+        source.start(journal)
+        journal.flush(lambda: None)
+        modes = {file.name: stat.S_IMODE(file.stat().st_mode) for file in tmp_path.iterdir()}
+        assert modes == dict.fromkeys(["run.db", "run.db-wal", "run.db-shm", "run.db.lock"], 0o600)
+        assert journal.close(DEADLINE_S)
+    finally:
+        os.umask(before)
+
+
+def test_a_new_run_does_not_touch_an_existing_file(tmp_path: Path) -> None:
+    """`create` refuses a file with something in it, leaves it as it is and names the way to go on with it."""
+    path = tmp_path / "run.db"
+    write(path, make_events(1, 9))
+    before = contents(tmp_path)
+    with pytest.raises(JournalExists, match=f"resume={str(path)!r}"):
+        Journal.create(path)
+    assert contents(tmp_path) == before
+
+
+def test_closing_leaves_one_file_and_the_lock(tmp_path: Path) -> None:
+    """After closing everything is in the one file, which may be copied or moved."""
+    path = tmp_path / "run.db"
+    write(path, make_events(1, 500))
+    assert sorted(file.name for file in tmp_path.iterdir()) == ["run.db", "run.db.lock"]
+    path.rename(tmp_path / "moved.db")
+    assert recorded(tmp_path / "moved.db") == make_events(1, 500)
+
+
+def test_the_log_of_a_removed_journal_does_not_come_back(tmp_path: Path) -> None:
+    """Who removes run.db but not the log beside it, and starts anew, gets no event of the old run."""
+    path = tmp_path / "run.db"
+    writer = start_writer(path)
+    assert writer.stdout is not None
+    writer.stdout.readline()
+    stop(writer)
+    assert (tmp_path / "run.db-wal").stat().st_size
+    path.unlink()
+    journal = Journal.create(path)
+    assert journal.is_new
+    assert journal.close(DEADLINE_S)
+
+
+def test_a_half_made_journal_is_made_anew(tmp_path: Path) -> None:
+    """What a process left that was killed while it made the journal is in nobody's way."""
+    (tmp_path / "run.db.new").write_bytes(b"SQLite format 3\0 and no more")
+    (tmp_path / "run.db.new-journal").write_bytes(b"half")
+    write(tmp_path / "run.db", make_events(1, 9))
+    assert sorted(file.name for file in tmp_path.iterdir()) == ["run.db", "run.db.lock"]
+
+
+# ---- what is refused ------------------------------------------------------------------------------------------------
+
+
+def _journal(path: Path) -> None:
+    write(path, make_events(1, 200))
+
+
+def _no_sqlite(path: Path) -> None:
+    path.write_text("id,name\n1,one\n" * 100)
+
+
+def _short_text(path: Path) -> None:
+    path.write_text("x")
+
+
+def _another_program(path: Path) -> None:
+    Database(path)["pages"].insert({"id": 1})  # type: ignore[union-attr]
+
+
+def _only_magic(path: Path) -> None:
+    path.write_bytes(b"SQLite format 3\0")
+
+
+def _cut_short(path: Path) -> None:
+    _journal(path)
+    os.truncate(path, path.stat().st_size - 5_000)
+
+
+def _garbled(path: Path) -> None:
+    _journal(path)
+    with path.open("r+b") as file:
+        file.seek(100)
+        file.write(b"\xa5" * 3_900)
+
+
+def _marked_only(path: Path) -> None:
+    with sqlite3.connect(path) as connection:
+        connection.execute(f"PRAGMA application_id = {int.from_bytes(b'aque', 'big')}")
+        connection.execute("CREATE TABLE other (id)")
+    connection.close()
+
+
+def _execute(path: Path, statement: str) -> None:
+    connection = sqlite3.connect(path, isolation_level=None)
+    connection.execute(statement)
+    connection.close()
+
+
+def _with(statement: str) -> Callable[[Path], None]:
+    def make(path: Path) -> None:
+        _journal(path)
+        _execute(path, statement)
+
+    return make
+
+
+REFUSED: dict[str, tuple[Callable[[Path], None], type[JournalError], str]] = {
+    "text": (_no_sqlite, NotAJournal, "is no SQLite file"),
+    "one byte": (_short_text, NotAJournal, "is no SQLite file"),
+    "magic": (_only_magic, NotAJournal, "of another program"),
+    "another program's": (_another_program, NotAJournal, "of another program"),
+    "directory": (Path.mkdir, NotAJournal, "is a directory"),
+    "fifo": (os.mkfifo, NotAJournal, "is no regular file"),
+    "cut short": (_cut_short, JournalDamaged, "is cut short"),
+    "garbled": (_garbled, JournalDamaged, "can't be read"),
+    "marked": (_marked_only, NotAJournal, "lacks its schema"),
+    "trigger": (
+        _with("CREATE TRIGGER evil AFTER INSERT ON events BEGIN DELETE FROM events; END"), NotAJournal, "trigger evil",
+    ),
+    "view": (_with("CREATE VIEW mine AS SELECT 1"), NotAJournal, "view mine"),
+    "table": (_with("CREATE TABLE mine (id)"), NotAJournal, "table mine"),
+    "index": (_with("CREATE INDEX mine ON events (event)"), NotAJournal, "index mine"),
+    "no view": (_with("DROP VIEW items"), NotAJournal, "lacks view items"),
+    "column": (_with("ALTER TABLE events ADD COLUMN mine"), NotAJournal, "table events"),
+    "trigger on migrations": (
+        _with("CREATE TRIGGER evil AFTER INSERT ON _sqlite_migrations BEGIN DELETE FROM events; END"),
+        NotAJournal,
+        "trigger evil",
+    ),
+    "newer schema": (
+        _with("INSERT INTO _sqlite_migrations (migration_set, name) VALUES ('aqueue', 'm999_future')"),
+        JournalTooNew,
+        "m999_future.*upgrade aqueue",
+    ),
+    "newer events": (
+        _with("""UPDATE events SET event = replace(event, '"schema_version":1', '"schema_version":999') WHERE seq = 1"""),
+        JournalTooNew,
+        "version 999.*upgrade aqueue",
+    ),
+    "no start": (_with("UPDATE events SET event = '{}' WHERE seq = 1"), JournalDamaged, "first event"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_what_is_no_sound_journal_is_refused_and_left_as_it_is(name: str, tmp_path: Path) -> None:
+    """Each file that can't be gone on with has its own error, stays as it is to the byte, and nothing appears beside."""
+    make, error, message = REFUSED[name]
+    path = tmp_path / "run.db"
+    make(path)
+    before = contents(tmp_path)
+    with pytest.raises(error, match=message) as raised:
+        Journal.open(path)
+    assert type(raised.value) is error
+    assert str(path) in str(raised.value)
+    assert contents(tmp_path) == before
+
+
+def test_a_missing_folder_is_named(tmp_path: Path) -> None:
+    """A path in a folder that isn't there is an error that names the folder; nothing is made."""
+    with pytest.raises(JournalError, match=f"no folder {tmp_path / 'runs'}"):
+        Journal.open(tmp_path / "runs" / "run.db")
+    assert not list(tmp_path.iterdir())
+
+
+AS_NOBODY = """
+import os, sys
+from aqueue._journal import Journal
+from aqueue.errors import JournalError
+Journal.open(sys.argv[2]).close(60)  # imports what it needs while that may be read
+if os.geteuid() == 0:
+    os.setegid(65534)
+    os.seteuid(65534)
+try:
+    Journal.open(sys.argv[1])
+except JournalError as error:
+    print(error)
+"""
+
+
+@pytest.mark.parametrize(
+    ("mode", "folder_mode", "message"),
+    [(0o000, 0o777, "make it readable"), (0o444, 0o777, "is not writable"), (None, 0o555, "in which you may write")],
+    ids=["unreadable", "unwritable", "folder"],
+)
+def test_missing_permissions_are_named(tmp_path: Path, mode: int | None, folder_mode: int, message: str) -> None:
+    """A file that may not be read or written, and a folder where nothing may be made, are errors that say so."""
+    folder = tmp_path / "runs"
+    folder.mkdir()
+    path = folder / "run.db"
+    if mode is not None:
+        write(path, make_events(1, 9))
+        path.chmod(mode)
+        (folder / "run.db.lock").chmod(0o666)
+    for parent in (tmp_path, *tmp_path.parents):
+        if parent.stat().st_uid == os.getuid() and parent != Path("/"):
+            parent.chmod(parent.stat().st_mode | 0o555)
+    folder.chmod(folder_mode)
+    try:
+        said = subprocess.run(
+            [sys.executable, "-c", AS_NOBODY, str(path), str(tmp_path / "other.db")],
+            cwd=ROOT,
+            capture_output=True,
+            text=True,
+            timeout=DEADLINE_S,
+        )
+    finally:
+        folder.chmod(0o700)
+    assert message in said.stdout, said
+    assert str(path) in said.stdout
+
+
+def test_every_error_is_a_journal_error() -> None:
+    """`except JournalError` catches whatever is wrong with a journal."""
+    for error in (JournalDamaged, JournalExists, JournalLocked, JournalTooNew, NotAJournal):
+        assert issubclass(error, JournalError)
+        assert issubclass(error, AqueueError)
+
+
+# ---- the lock -------------------------------------------------------------------------------------------------------
+
+
+def test_a_second_run_is_refused(tmp_path: Path) -> None:
+    """While a process writes a journal no other may: it is told the process and the machine; symbolic links don't help."""
+    path = tmp_path / "run.db"
+    (tmp_path / "folder").mkdir()
+    link = tmp_path / "folder" / "link.db"
+    link.symlink_to(path)
+    writer = start_writer(path)
+    try:
+        for name in (path, link):
+            with pytest.raises(JournalLocked, match=f"pid {writer.pid} on "):
+                Journal.open(name)
+    finally:
+        stop(writer)
+
+
+def test_the_lock_dies_with_its_process(tmp_path: Path) -> None:
+    """After SIGKILL the journal can be opened at once."""
+    path = tmp_path / "run.db"
+    stop(start_writer(path))
+    assert Journal.open(path).close(DEADLINE_S)
+
+
+def test_a_second_run_in_the_same_process_is_refused(tmp_path: Path) -> None:
+    """Two runs in one process can't have the same journal either; once the first is closed, the next may."""
+    journal = Journal.open(tmp_path / "run.db")
+    with pytest.raises(JournalLocked, match="in this process"):
+        Journal.open(tmp_path / "run.db")
+    assert journal.close(DEADLINE_S)
+    assert Journal.open(tmp_path / "run.db").close(DEADLINE_S)
+
+
+def test_a_refused_file_is_not_locked(tmp_path: Path) -> None:
+    """After a file was refused and mended, the same process can open it."""
+    path = tmp_path / "run.db"
+    write(path, make_events(1, 9))
+    _execute(path, "CREATE VIEW mine AS SELECT 1")
+    with pytest.raises(NotAJournal):
+        Journal.open(path)
+    _execute(path, "DROP VIEW mine")
+    assert recorded(path) == make_events(1, 9)
+
+
+FORKING = """
+import os, signal, sys
+from aqueue._journal import Journal
+from tests.journal.writing import make_events, Source
+
+journal = Journal.open(sys.argv[1])
+source = Source(make_events(1, 400))
+source.start(journal)
+child = os.fork()
+if child == 0:
+    journal.close(0.0)
+    del journal
+    print(os.getpid(), flush=True)
+    signal.pause()
+assert journal.close(60), "closing"
+os._exit(0)
+"""
+
+
+def test_a_forked_child_has_no_part_in_the_journal(tmp_path: Path) -> None:
+    """A child process that lives on neither keeps the lock nor disturbs what its parent writes."""
+    path = tmp_path / "run.db"
+    parent = subprocess.Popen(
+        [sys.executable, "-W", "ignore", "-c", FORKING, str(path)], cwd=ROOT, stdout=subprocess.PIPE, text=True
+    )
+    assert parent.stdout is not None
+    child = int(parent.stdout.readline())
+    try:
+        assert parent.wait(DEADLINE_S) == 0
+        assert recorded(path) == make_events(1, 400)
+    finally:
+        os.kill(child, signal.SIGKILL)
+        parent.stdout.close()
+
+
+# ---- readers --------------------------------------------------------------------------------------------------------
+
+
+def test_a_reader_cannot_write(tmp_path: Path) -> None:
+    """A connection for reading gives the events and refuses to change them."""
+    path = tmp_path / "run.db"
+    write(path, make_events(1, 9))
+    connection = journal_check.connect_read_only(path)
+    assert connection.execute("SELECT count(*) FROM events").fetchone() == (9,)
+    with pytest.raises(sqlite3.OperationalError, match="readonly"):
+        connection.execute("DELETE FROM events")
+    connection.close()

@@ -1,0 +1,76 @@
+"""What the tests of the journal share: events by the number, a source of them, and waiting for what was written."""
+
+import threading
+from collections.abc import Callable
+from pathlib import Path
+
+from aqueue._journal import BATCH_EVENTS, Journal
+from aqueue.errors import JournalError
+from aqueue.events import Event, ItemCompleted, ItemDescribed, ItemEnqueued, ItemStarted, RunStarted
+
+__all__ = ["DEADLINE_S", "Source", "make_events", "recorded", "write"]
+
+DEADLINE_S = 60.0
+
+
+def make_events(first: int, last: int) -> list[Event]:
+    """Return events with the numbers from `first` to `last` of a run whose items do nothing; the same ones each time."""
+    events: list[Event] = []
+    for seq in range(first, last + 1):
+        item, step = divmod(seq + 2, 4)
+        at = 1_700_000_000 + seq / 1_000
+        if seq == 1:
+            events.append(RunStarted(1, at, "run", 1, "0", 5, "queue", 1, "host"))
+        elif step == 0:
+            events.append(ItemEnqueued(seq, at, item, item // 10, "shop:Page"))
+        elif step == 1:
+            events.append(ItemStarted(seq, at, item, "shop:Page", 1 + item % 5))
+        elif step == 2:
+            events.append(ItemDescribed(seq, at, item, 1 + item % 5, f"page {item} …"))
+        else:
+            events.append(ItemCompleted(seq, at, item, 1 + item % 5, 0.25))
+    return events
+
+
+class Source:
+    """Stands where the run does: has events to write, and notes what the journal says of them."""
+
+    def __init__(self, events: list[Event]) -> None:
+        self.events = events
+        self.committed: list[Event] = []
+        self.errors: list[JournalError] = []
+        self.batch_events = BATCH_EVENTS
+
+    def take(self) -> list[Event]:
+        batch = self.events[: self.batch_events]
+        del self.events[: self.batch_events]
+        return batch
+
+    def start(self, journal: Journal) -> None:
+        journal.start(self.take, self.committed.extend, self.errors.append)
+
+
+def wait(ask: Callable[[Callable[[], None]], None]) -> None:
+    """Call `ask` with a function, and return once that has been called."""
+    done = threading.Event()
+    ask(done.set)
+    assert done.wait(DEADLINE_S)
+
+
+def write(path: Path, events: list[Event]) -> None:
+    """Write `events` to a new or existing journal and close it."""
+    journal = Journal.open(path)
+    source = Source(list(events))
+    source.start(journal)
+    assert journal.close(DEADLINE_S)
+    assert not source.errors
+    assert source.committed == events
+
+
+def recorded(path: Path) -> list[Event]:
+    """Return all events of a journal, by opening it as a run would."""
+    journal = Journal.open(path)
+    try:
+        return [event for batch in journal.recorded(skip_described=False) for event in batch]
+    finally:
+        assert journal.close(DEADLINE_S)

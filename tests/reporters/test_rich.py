@@ -1,0 +1,616 @@
+"""The rich reporter: what the panels and the summary say, that they fit, and when they are drawn."""
+
+import io
+import re
+import unicodedata
+from collections.abc import Callable, Iterator, Sequence
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from rich.cells import cell_len
+from rich.console import Console
+
+from aqueue._scripted_runs import Script, saying, with_failures, with_types, with_workers
+from aqueue.events import ErrorInfo, Event, ItemDescribed, ItemFailed, ItemInterrupted, RunStopping
+from aqueue.reporting import RunInfo
+from aqueue.result import RunResult
+from aqueue.testing import replay
+from aqueue.view import RunView
+from aqueue_reporters._panels import Panels
+from aqueue_reporters._pen import Pen, clock, per_second, short_names
+from aqueue_reporters._summary import summary_lines
+from aqueue_reporters.rich import RichReporter
+from tests.reporters.emulator import OWN_SEQUENCES, Emulator
+
+FOLDER, FILE = "mirror:Folder", "mirror:File"
+RUN = RunInfo("3b1f", 3, "queue", 1_700_000_000.0)
+STYLE = re.compile(r"\x1b\[[0-9;]*m")
+ACTED_ON = {"Cc", "Cf", "Cs", "Zl", "Zp"}
+COLOUR = re.compile(r"\x1b\[(?:[0-9;]*;)?(?:3[0-8]|4[0-8]|9[0-7]|10[0-7])[0-9;]*m")
+
+
+@pytest.fixture(autouse=True)
+def _environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Show the same on every machine."""
+    monkeypatch.setenv("TERM", "xterm-256color")
+    for name in ("NO_COLOR", "FORCE_COLOR", "COLORTERM", "COLUMNS", "LINES"):
+        monkeypatch.delenv(name, raising=False)
+
+
+@pytest.fixture
+def terminal() -> Iterator[Emulator]:
+    """Return a terminal of 80 by 30 cells."""
+    with Emulator(80, 30) as emulator:
+        yield emulator
+
+
+def in_the_middle() -> Script:
+    """Return a run of 8 s in which 2 of 3 workers are busy, 4 files are done, 1 has failed, and 3 items wait."""
+    script = Script(num_workers=3)
+    root = script.enqueue(FOLDER)
+    script.start(root, FOLDER)
+    script.add(ItemDescribed, item=root, worker=1, text="lib/")
+    files = [script.enqueue(FILE, parent=root, track_overall=True) for _ in range(8)]
+    script.complete(root)
+    for file in files[:4]:
+        script.start(file, FILE)
+        script.wait(1)
+        script.complete(file)
+    script.start(files[4], FILE)
+    script.fail(files[4], ErrorInfo("httpx:ReadTimeout", "no answer within 10 s"), FILE)
+    script.start(files[5], FILE, worker=1)
+    script.add(ItemDescribed, item=files[5], worker=1, text="lib/ast.py  12 of 64 kB")
+    script.start(root, FOLDER, worker=3, phase="after_children")
+    script.enqueue(FOLDER)
+    script.wait(4)
+    return script
+
+
+def view_of(events: Sequence[Event]) -> RunView:
+    """Return the view after these events."""
+    view = RunView()
+    view.apply(events)
+    return view
+
+
+def plain_pen(encoding: str = "utf-8") -> Pen:
+    """Return a pen that writes no styles."""
+    return Pen(styles=False, colors=False, encoding=encoding)
+
+
+def drawn(script: Script, columns: int, rows: int = 40, after_s: float = 4.0, pen: Pen | None = None) -> list[str]:
+    """Return what the panels show `after_s` after the last event, without styles and trailing blanks."""
+    panels = Panels(pen or plain_pen())
+    lines = panels.lines(view_of(script.events), script.events[-1].at + after_s, columns, rows)
+    return [line.rstrip() for line in lines]
+
+
+def test_panels_at_80_columns() -> None:
+    """The three panels as a person sees them."""
+    assert (
+        """
+╭─ Worker Status ─────────────────────────────────────────────── 2 of 3 busy ─╮
+│ 1 ⠙ File    lib/ast.py  12 of 64 kB                                    0:04 │
+│ 2   idle                                                                    │
+│ 3 ⠙ Folder  after children                                             0:04 │
+╰─────────────────────────────────────────────────────────────────────────────╯
+╭─ Queue Stats ─────────────────────────────────────────────────────── queue ─╮
+│               queued  of the most so far              done  failed  per sec │
+│ Total              3  ━━━━━━━━━━╸─────────────────       5       1      0.6 │
+│ Folder             1  ━━━━━━━━━━━━━━━━━━━━━━━━━━━━       1       0      0.1 │
+│ File               2  ━━━━━━━─────────────────────       4       1      0.5 │
+╰─────────────────────────────────────────────────────────────────────────────╯
+╭─ Overall Progress ─────────────────────────────────────────────────── File ─╮
+│ ━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━──────────────────────────   62 % │
+│ 4 of 8 done · 1 failed                                         elapsed 0:08 │
+│ 0.5 done and 1.0 found a second                      found faster than done │
+╰─────────────────────────────────────────────────────────────────────────────╯
+""".splitlines()
+        == drawn(in_the_middle(), 80)
+    )
+
+
+def test_widths_and_rows_are_kept() -> None:
+    """No line is wider than the terminal less one, none too many, and frames close in one column."""
+    for events in (in_the_middle().events, with_workers(200)[:450], with_types([f"m:T{n}" for n in range(30)])):
+        view = view_of(events)
+        for state in ("running", "stopping"):
+            if state == "stopping":
+                view.apply([RunStopping(view.seq + 1, view.at, "Ctrl-C")])
+            for encoding in ("utf-8", "ascii"):
+                panels = Panels(plain_pen(encoding))
+                for columns in (*range(1, 60), 79, 80, 81, 100, 129, 130, 131, 132, 160, 200, 400):
+                    for rows in (1, 2, 5, 12, 13, 14, 15, 18, 24, 50):
+                        lines = panels.lines(view, view.at, columns, rows)
+                        assert len(lines) <= max(rows - 1, 1)
+                        assert max(map(cell_len, lines), default=0) <= max(columns - 1, 1)
+                        edges = {cell_len(line) for line in lines if line.endswith(("│", "╮", "╯"))}
+                        assert len(edges) <= (1 if columns < 130 else 2)
+
+
+def test_panels_at_40_columns() -> None:
+    """What matters fits on a narrow terminal: items, counts, progress."""
+    text = "\n".join(drawn(in_the_middle(), 40))
+    for expected in ("1 ⠙ File", "2   idle", "after children", "Total             3       5       1", "62 %", "4 of 8"):
+        assert expected in text, text
+
+
+def test_panels_at_200_columns() -> None:
+    """On a wide terminal the panels stand beside each other."""
+    lines = drawn(in_the_middle(), 200)
+    assert "Worker Status" in lines[1]
+    assert "Queue Stats" in lines[1]
+    assert "lib/ast.py" in lines[2]
+
+
+def test_more_workers_than_rows() -> None:
+    """The longest-running items are shown, and how many there are besides."""
+    script = Script(num_workers=200)
+    items = [script.enqueue() for _ in range(150)]
+    for worker, item in zip(range(200, 50, -1), items, strict=True):
+        script.start(item, worker=worker)
+    lines = drawn(script, 80, 24)
+    shown = [int(line.split()[1]) for line in lines if re.match(r"│ +\d+ ⠙", line)]
+    assert shown
+    assert shown == list(range(200, 200 - len(shown), -1))
+    assert f"+{150 - len(shown)} more · 50 idle" in "\n".join(lines)
+
+
+def test_more_types_than_rows() -> None:
+    """The most active types are shown; the others are one line, with their sums."""
+    script = Script(num_workers=1)
+    for number in range(30):
+        for _ in range(30 - number if number % 2 else number + 1):
+            script.enqueue(f"module:Type{number}")
+    text = "\n".join(drawn(script, 80, 24))
+    shown = [int(number) for number in re.findall(r"│ Type(\d+)", text)]
+    match = re.search(r"\+(\d+) more +(\d+)", text)
+    assert match
+    assert int(match[1]) == 30 - len(shown)
+    enqueued = {number: 30 - number if number % 2 else number + 1 for number in range(30)}
+    assert int(match[2]) == sum(count for number, count in enqueued.items() if number not in shown)
+    assert min(enqueued[number] for number in shown) >= max(n for k, n in enqueued.items() if k not in shown)
+
+
+def test_little_room() -> None:
+    """On a terminal of few rows the totals stay."""
+    assert "5 of 10" in drawn(in_the_middle(), 40, 2)[-1]
+    assert "lib/ast.py" in drawn(in_the_middle(), 40, 5)[0]
+
+
+def test_nothing_tracked() -> None:
+    """Without a type in the overall progress, the run's totals are one line."""
+    script = Script()
+    script.enqueue()
+    last = drawn(script, 80)[-1]
+    assert last == "  elapsed 0:04 · 0 done of 1 found · 0.0 a second"
+
+
+def test_attempts_are_told() -> None:
+    """A further try says which one it is."""
+    script = Script()
+    script.start(script.enqueue(), attempt=3)
+    assert "try 3" in "\n".join(drawn(script, 80))
+
+
+@pytest.mark.parametrize(
+    ("cancelling", "reason", "expected"),
+    [
+        (False, "Ctrl-C", "Stopping: Ctrl-C. Waiting for 2 running items; Ctrl-C again cancels them."),
+        (False, "an item failed", "Stopping: an item failed. Waiting for 2 running items; Ctrl-C cancels them."),
+        (True, "SIGTERM", "Stopping: SIGTERM. Cancelling 2 running items; a third Ctrl-C ends at once."),
+    ],
+)
+def test_stopping_is_said(cancelling: bool, reason: str, expected: str) -> None:
+    """Why, how many are left, and what the next Ctrl-C does; in full on a narrow terminal and a low one, too."""
+    script = in_the_middle()
+    script.add(RunStopping, reason=reason, cancelling=cancelling)
+    assert drawn(script, 90)[-1].strip() == expected
+    for columns, rows in ((40, 24), (40, 8)):
+        lines = drawn(script, columns, rows)
+        start = next(number for number, line in enumerate(lines) if "Stopping" in line)
+        assert " ".join(line.strip() for line in lines[start:]) == expected
+
+
+def progress(found_each_s: int, done_each_s: int, found_at_once: int) -> str:
+    """Return the last line of the overall progress after 20 s in which both move at these speeds."""
+    script = Script(num_workers=1)
+    items = [script.enqueue(FILE, track_overall=True) for _ in range(found_at_once)]
+    for _ in range(20):
+        items += [script.enqueue(FILE, track_overall=True) for _ in range(found_each_s)]
+        for _ in range(done_each_s):
+            item = items.pop()
+            script.start(item, FILE)
+            script.complete(item)
+        script.wait(1 - (found_each_s + 2 * done_each_s) * 0.01)
+    return drawn(script, 80, after_s=0)[-2].strip("│ ")
+
+
+def test_no_time_is_claimed_while_more_is_found_than_done() -> None:
+    """A total that grows faster than what is done will not be reached."""
+    line = progress(found_each_s=5, done_each_s=3, found_at_once=50)
+    assert line.endswith("found faster than done")
+    assert re.match(r"3\.\d done and 5\.\d found a second", line)
+
+
+def test_the_time_is_a_least_one_while_the_total_grows() -> None:
+    """What is still found adds to it."""
+    assert re.search(r"at least 0:\d\d remaining$", progress(found_each_s=1, done_each_s=5, found_at_once=150))
+
+
+def test_the_time_remaining() -> None:
+    """When the total stands still, it is what is outstanding at the present speed."""
+    line = progress(found_each_s=0, done_each_s=5, found_at_once=200)
+    assert re.search(r"about 0:(1[5-9]|2[0-5]) remaining$", line), line
+
+
+def test_no_time_is_claimed_before_anything_is_done() -> None:
+    """There is no speed yet."""
+    assert progress(found_each_s=0, done_each_s=0, found_at_once=10).endswith("remaining: not known yet")
+
+
+def test_all_is_not_said_to_be_done_before_it_is() -> None:
+    """Percent are rounded down."""
+    script = Script()
+    for number, item in enumerate([script.enqueue(FILE, track_overall=True) for _ in range(1000)]):
+        if number < 999:
+            script.start(item, FILE)
+            script.complete(item)
+    assert "99 %" in "\n".join(drawn(script, 80))
+
+
+def test_wide_and_combining_characters_keep_the_frame() -> None:
+    """Widths are counted in cells."""
+    for text in ("漢字" * 50, "e\u0301\u0302" * 60, "ก็" * 40, "half 漢" * 11, "a" * 53 + "漢"):
+        script = Script()
+        item = script.enqueue("m:類型の名前" * 4)
+        script.start(item, "m:類型の名前" * 4)
+        script.add(ItemDescribed, item=item, worker=1, text=text)
+        for columns in (40, 41, 80, 81):
+            lines = [line for line in drawn(script, columns) if line.endswith(("│", "╮", "╯"))]
+            assert {cell_len(line) for line in lines} == {columns - 1}
+
+
+@given(st.text(st.characters(categories=None)), st.sampled_from(["utf-8", "ascii", "latin-1", "koi8-r"]))
+def test_text_from_items_writes_no_escape(text: str, encoding: str) -> None:
+    """Whatever an item says, all that a terminal would act on are the reporter's own styles."""
+    events = saying(text)
+    pen = Pen(styles=True, colors=True, encoding=encoding)
+    panels = Panels(pen)
+    view = RunView()
+    lines = []
+    for event in events:
+        view.apply([event])
+        lines += panels.lines(view, view.at, 80, 30)
+    result = RunResult("r", "failed", view.counts, {t.type: t.counts for t in view.types.values()}, 1.0,
+                       tuple(view.failures), stop_reason=text)  # fmt: skip
+    for line in [*lines, *summary_lines(result, pen, 80)]:
+        bare = STYLE.sub("", line)
+        assert not [c for c in bare if unicodedata.category(c) in ACTED_ON and c not in "\u200c\u200d"], bare
+        bare.encode(encoding)
+
+
+@pytest.mark.parametrize(
+    "text", ["\x1b[2J\x1b]52;c;aGk=\x07\x9b2J\u202e", "[/red][bold]x", "\n\r\n", "\ud800", "x" * 10**6]
+)
+def test_hostile_text_on_a_terminal(terminal: Emulator, text: str) -> None:
+    """Every byte that reaches the terminal is text or one of the reporter's own few sequences."""
+    reporter = RichReporter(console=Console(file=terminal.stream), clock=ticking(2.0))
+    replay(saying(text), reporter, batch_size=1)
+    terminal.until(lambda: terminal.written().endswith(b"\x1b[?25h"))
+    bare = OWN_SEQUENCES.sub(b"", terminal.written()).decode()
+    assert not [c for c in bare if unicodedata.category(c) in ("Cc", "Cf") and c not in "\r\n\u200c\u200d"]
+    if text.startswith("[/red]"):
+        assert "[/red][bold]x" in bare
+
+
+def ticking(step_s: float) -> Callable[[], float]:
+    """Return a clock that goes on by so much at each look."""
+    now = 1_700_000_000.0
+
+    def look() -> float:
+        nonlocal now
+        now += step_s
+        return now
+
+    return look
+
+
+class Drive:
+    """A reporter on a terminal with a clock that is set by hand."""
+
+    def __init__(self, terminal: Emulator) -> None:
+        self.now = 1_700_000_000.0
+        self.reporter = RichReporter(console=Console(file=terminal.stream), clock=lambda: self.now)
+        self.view = RunView()
+        script = in_the_middle()
+        for step in range(100):
+            script.add(ItemDescribed, item=7, worker=1, text=f"step {step}")
+        self.events = script.events
+        self.terminal = terminal
+
+    def widest(self) -> int:
+        """Return how wide what the screen shows is."""
+        return max(map(cell_len, self.terminal.lines()), default=0)
+
+    def handle(self, *, news: bool) -> int:
+        """Hand over one event or none, and return how many frames that has drawn: 0 or 1."""
+        events = [self.events.pop(0)] if news else []
+        self.view.apply(events)
+        before = self.reporter._drawn_at
+        self.reporter.handle(events, self.view)
+        return int(self.reporter._drawn_at != before)
+
+
+@pytest.fixture
+def drive(terminal: Emulator) -> Iterator[Drive]:
+    """Return an open reporter on the terminal."""
+    driven = Drive(terminal)
+    driven.reporter.open(RUN)
+    yield driven
+    driven.reporter.release_terminal()
+
+
+def test_the_first_frame_is_drawn_at_once(drive: Drive) -> None:
+    """Even before the first event."""
+    assert drive.handle(news=False) == 1
+    drive.terminal.until(lambda: any("Worker Status" in line for line in drive.terminal.lines()))
+
+
+def test_at_most_ten_frames_a_second(drive: Drive) -> None:
+    """However often something happens; and the last of it is shown."""
+    drive.handle(news=False)
+    frames = 0
+    for _ in range(32):
+        drive.now += 1 / 16
+        frames += drive.handle(news=True)
+    assert frames == 20
+    drive.now += 0.01
+    assert drive.handle(news=True) == 0
+    drive.now += 0.1
+    assert drive.handle(news=False) == 1
+
+
+def test_one_frame_a_second_for_the_clock(drive: Drive) -> None:
+    """When nothing happens, only the clock moves."""
+    drive.handle(news=True)
+    frames = 0
+    for _ in range(100):
+        drive.now += 0.1
+        frames += drive.handle(news=False)
+    assert 9 <= frames <= 10
+
+
+def test_a_clock_that_is_set_back_does_not_stop_the_display(drive: Drive) -> None:
+    """Wall clocks are."""
+    drive.handle(news=True)
+    drive.now -= 3_600
+    assert drive.handle(news=True) == 1
+
+
+def test_prints_are_shown_at_once(drive: Drive) -> None:
+    """What items print and log appears above the panels, once, without waiting for the next frame."""
+    drive.handle(news=True)
+    drive.now += 0.001
+    drive.terminal.stream.write("printed by an item\n")
+    assert drive.handle(news=False) == 1
+    drive.terminal.until(lambda: drive.terminal.lines()[:1] == ["printed by an item"])
+
+
+def test_a_resize_is_followed(drive: Drive) -> None:
+    """The next frame fits the new width."""
+    for event in list(drive.events):
+        drive.view.apply([event])
+    for columns in (80, 50, 100, 40, 80):
+        drive.terminal.resize(columns)
+        drive.now += 1
+        drive.handle(news=False)
+        drive.terminal.until(lambda columns=columns: drive.widest() == columns - 1)  # type: ignore[misc]
+        assert sum("Worker Status" in line for line in drive.terminal.transcript()) == 1
+
+
+def test_the_summary_takes_the_place_of_the_panels(terminal: Emulator) -> None:
+    """At the end only it stays, with the cursor shown, and the streams are their own again."""
+    replay(
+        in_the_middle().finish("failed"),
+        RichReporter(console=Console(file=terminal.stream), clock=ticking(1)),
+        batch_size=5,
+    )
+    terminal.until(lambda: any("ReadTimeout" in line for line in terminal.lines()) and terminal.cursor_is_shown)
+    text = "\n".join(terminal.transcript())
+    assert "Worker Status" not in text
+    assert "✗ Failed  5 done, 1 failed, 4 outstanding" in text
+    assert re.search(r"Folder +1 +0 +1\n", text)
+    assert re.search(r"File +4 +1 +3\n", text)
+    assert "1 × File: ReadTimeout\n      item 6: no answer within 10 s" in text
+    assert "write" not in vars(terminal.stream)
+
+
+def test_release_shows_the_cursor(drive: Drive) -> None:
+    """In an emergency, too, and closing afterwards harms nothing."""
+    drive.handle(news=True)
+    drive.terminal.until(lambda: not drive.terminal.cursor_is_shown)
+    drive.reporter.release_terminal()
+    drive.terminal.until(lambda: drive.terminal.cursor_is_shown)
+    assert "write" not in vars(drive.terminal.stream)
+
+
+def test_a_lost_terminal_raises_and_restores(drive: Drive) -> None:
+    """`handle` raises OSError, so that the reporter is detached; then the streams are put back."""
+    drive.handle(news=True)
+    drive.terminal.hang_up()
+    drive.now += 1
+    with pytest.raises(OSError, match="Input/output"):
+        drive.handle(news=True)
+    drive.reporter.release_terminal()
+    assert "write" not in vars(drive.terminal.stream)
+
+
+def test_no_color(terminal: Emulator, monkeypatch: pytest.MonkeyPatch) -> None:
+    """NO_COLOR leaves bold and dim."""
+    monkeypatch.setenv("NO_COLOR", "1")
+    replay(with_failures(3), RichReporter(console=Console(file=terminal.stream), clock=ticking(1)), batch_size=3)
+    terminal.until(lambda: terminal.cursor_is_shown and any("Error2" in line for line in terminal.lines()))
+    assert not COLOUR.search(terminal.written().decode())
+    assert b"\x1b[1m" in terminal.written()
+
+
+def test_colours_are_used_where_they_are_welcome(terminal: Emulator) -> None:
+    """So that the test above can fail."""
+    replay(with_failures(3), RichReporter(console=Console(file=terminal.stream), clock=ticking(1)), batch_size=3)
+    terminal.until(lambda: any("Error2" in line for line in terminal.lines()))
+    assert COLOUR.search(terminal.written().decode())
+
+
+@pytest.mark.parametrize("term", ["dumb", "unknown"])
+def test_a_dumb_terminal_gets_lines(terminal: Emulator, monkeypatch: pytest.MonkeyPatch, term: str) -> None:
+    """No escape sequence at all: a line for each failure, and the summary."""
+    monkeypatch.setenv("TERM", term)
+    replay(with_failures(3), RichReporter(console=Console(file=terminal.stream), clock=ticking(1)))
+    terminal.until(lambda: any("item 3: number 2" in line for line in terminal.lines()[5:]))
+    assert b"\x1b" not in terminal.written()
+    assert terminal.lines()[:3] == [f"failed: Page (item {n + 1}): Error{n}: number {n}" for n in range(3)]
+
+
+def test_a_pipe_gets_lines() -> None:
+    """The same where stderr leads to a file or a pipe."""
+    stream = io.StringIO()
+    replay(with_failures(1), RichReporter(console=Console(file=stream)))
+    assert "failed: Page (item 1): Error0: number 0\n" in stream.getvalue()
+    assert "✗ Failed  0 done, 1 failed" in stream.getvalue()
+    assert "\x1b" not in stream.getvalue()
+
+
+def test_stderr_is_where_it_writes(capsys: pytest.CaptureFixture[str]) -> None:
+    """By default, and stdout stays untouched."""
+    replay(with_failures(1), RichReporter())
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert "failed: Page" in err
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "latin-1", "koi8-r"])
+def test_encodings_without_box_characters(encoding: str) -> None:
+    """Where box characters can't be encoded, ASCII takes their place; what items say is replaced, not fatal."""
+    with Emulator(80, 30) as emulator:
+        stream = emulator.another_stream(encoding)
+        script = in_the_middle()
+        script.add(ItemDescribed, item=7, worker=1, text="漢字 und ä")
+        replay(script.finish("failed"), RichReporter(console=Console(file=stream), clock=ticking(1)), batch_size=4)
+        emulator.until(lambda: any(b"ReadTimeout" in line for line in emulator.written().splitlines()))
+        bare = OWN_SEQUENCES.sub(b"", emulator.written())
+        assert b"+- Worker Status" in bare
+        assert b"??" in bare
+
+
+def test_a_file_that_encodes_less_than_the_summary_says(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """The same where stderr was sent to a file."""
+    path = tmp_path_factory.mktemp("out") / "err"
+    with path.open("w", encoding="ascii") as stream:
+        replay(saying("漢字 ✓"), RichReporter(console=Console(file=stream)))
+    assert "failed: ?? ? (item 1)" in path.read_text("ascii")
+
+
+def summary(result: RunResult, columns: int = 80) -> str:
+    """Return the summary as text."""
+    return "\n".join(summary_lines(result, plain_pen(), columns))
+
+
+def result_of(events: Sequence[Event], elapsed_s: float = 83.0) -> RunResult:
+    """Return the result of a run with these events."""
+    view = view_of(events)
+    failures = tuple(event for event in events if isinstance(event, ItemFailed))
+    by_type = {t.type: t.counts for t in view.types.values()}
+    return RunResult(
+        "r", view.status or "interrupted", view.counts, by_type, elapsed_s, failures, stop_reason=view.stop_reason
+    )  # fmt: skip
+
+
+def test_summary_of_a_completed_run() -> None:
+    """Status, counts, elapsed, rate: for one type, that is all."""
+    assert summary(result_of(with_workers(200), 8.0)) == "\n✓ Completed  200 done in 8.0 s · 25.0 a second\n"
+
+
+def test_summary_of_an_interrupted_run() -> None:
+    """How many are done and how many are outstanding, and why it was stopped."""
+    script = in_the_middle()
+    script.add(RunStopping, reason="Ctrl-C", cancelling=True)
+    script.add(ItemInterrupted, item=7)
+    text = summary(result_of(script.finish("interrupted")))
+    assert "■ Interrupted (Ctrl-C)  5 done, 1 failed, 4 outstanding in 1:23 · 0.1 a second" in text
+
+
+def test_summary_groups_failures() -> None:
+    """Those of one type with one kind of error are counted together, the first is told; others are counted."""
+    script = Script()
+    for number in range(40):
+        item = script.enqueue(FILE)
+        script.start(item, FILE)
+        kind = "httpx:ReadTimeout" if number % 2 else f"mod:Odd{number}"
+        script.fail(item, ErrorInfo(kind, f"message {number}"), FILE)
+    lines = summary(result_of(script.finish("failed"))).splitlines()
+    assert "  20 × File: ReadTimeout" in lines
+    assert "       first: item 2: message 1" in lines
+    assert "   1 × File: Odd0" in lines
+    assert "  +11 more failures" in lines
+
+
+def test_summary_of_hooks() -> None:
+    """A failure of the hook says so."""
+    script = Script()
+    item = script.enqueue(FOLDER)
+    script.start(item, FOLDER)
+    script.complete(item)
+    script.start(item, FOLDER, phase="after_children")
+    script.fail(item, ErrorInfo("OSError", "disk full"), FOLDER, phase="after_children")
+    assert "1 × Folder after children: OSError" in summary(result_of(script.finish("failed")))
+
+
+def test_long_messages_are_wrapped_and_cut() -> None:
+    """An error of a thousand lines does not fill the screen."""
+    script = Script()
+    item = script.enqueue()
+    script.start(item)
+    script.fail(item, ErrorInfo("ValueError", "word " * 10_000))
+    lines = summary(result_of(script.finish("failed")), 60).splitlines()
+    assert len(lines) < 15
+    assert max(map(len, lines)) <= 60
+
+
+def test_narrow_summary() -> None:
+    """The headline is broken where it does not fit."""
+    text = summary(result_of(in_the_middle().finish("failed")), 40)
+    assert max(map(len, text.splitlines())) <= 40
+    assert "✗ Failed\n  5 done, 1 failed, 4 outstanding\n  in 1:23" in text
+
+
+@pytest.mark.parametrize(
+    ("types", "expected"),
+    [
+        (["a:Page"], ["Page"]),
+        (["m:f.<locals>.Page"], ["Page"]),
+        (["a:Page", "b:Page", "b:File"], ["a:Page", "b:Page", "File"]),
+        (["a:X.Page", "a:Page"], ["X.Page", "Page"]),
+        (["m:f.<locals>.Page", "m:g.<locals>.Page"], ["f.<locals>.Page", "g.<locals>.Page"]),
+        (["", ":", "odd"], ["", ":", "odd"]),
+    ],
+)
+def test_short_names_tell_types_apart(types: list[str], expected: list[str]) -> None:
+    """The class's name where it is the only one of that name, more where it isn't."""
+    assert [short_names(types)[type] for type in types] == expected
+
+
+@pytest.mark.parametrize(
+    ("seconds", "expected"),
+    [(-1, "0:00"), (0, "0:00"), (59.99, "0:59"), (61, "1:01"), (3600, "1:00:00"), (86_400 * 2 + 3_723, "2d 01:02:03")],
+)
+def test_clock(seconds: float, expected: str) -> None:
+    """Durations look like clocks, and never go ahead of the time."""
+    assert clock(seconds) == expected
+
+
+@pytest.mark.parametrize(("rate", "expected"), [(0, "0.0"), (9.96, "10.0"), (99.96, "100"), (12_345.6, "12,346")])
+def test_per_second(rate: float, expected: str) -> None:
+    """A decimal only where it tells something."""
+    assert per_second(rate) == expected
