@@ -427,7 +427,7 @@ def connect_to_read(path: "str | os.PathLike[str]") -> sqlite3.Connection:
 
     Raises:
         JournalLocked: this process is writing it.
-        JournalError: as `aqueue._journal_file.connect_read_only` raises it and its subclasses.
+        JournalError: as `aqueue._journal_check.connect_read_only` raises it and its subclasses.
     """
     resolved = _resolve(path)
     with _opening:
@@ -436,7 +436,7 @@ def connect_to_read(path: "str | os.PathLike[str]") -> sqlite3.Connection:
                 f"the journal {journal_file.shown(resolved)} is being written by a run in this process; read it when "
                 "that has ended, or from another process"
             )
-        return journal_file.connect_read_only(resolved)
+        return journal_check.connect_read_only(resolved)
 
 
 def damaged(path: "str | os.PathLike[str]", error: Exception) -> JournalDamaged:
