@@ -64,6 +64,7 @@ _by_annotation: dict[Any, st.SearchStrategy[Any]] = {
     str: encodable_text,
     str | None: st.none() | encodable_text,
     Phase: st.sampled_from(["process", "after_children"]),
+    Phase | None: st.none() | st.sampled_from(["process", "after_children"]),
     RunStatus: st.sampled_from(["completed", "failed", "interrupted"]),
     Raw: st.just(NO_DATA) | st.sampled_from([b"null", b"[1,2]", b'{"a":"\xc3\xa9"}', b'"x"', b"0"]).map(Raw),
     ErrorInfo: _errors,

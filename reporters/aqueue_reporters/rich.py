@@ -12,8 +12,8 @@ from aqueue.result import RunResult
 from aqueue.view import RunView
 from aqueue_reporters._panels import Panels
 from aqueue_reporters._pen import Pen
-from aqueue_reporters._summary import failure_line, summary_lines
 from aqueue_reporters._stream import write_text
+from aqueue_reporters._summary import failure_line, summary_lines
 from aqueue_reporters._terminal import TerminalRegion
 
 __all__ = ["RichReporter"]

@@ -21,8 +21,8 @@ class Current(msgspec.Struct, frozen=True):
         phase: ``process``, or ``after_children`` inside the hook.
         worker: the worker that runs it, from 1.
         idempotency_key: the same in every rerun of this item, and of no other: hand it to a remote API, so that a
-            request made twice counts once. A digest of the run, the item's ancestors, its type, its key or payload,
-            and its place among equal siblings. Empty without a journal.
+            request made twice counts once. A digest of the run, its type, and its key; without a key, of its payload,
+            its place among equal siblings, and the item's ancestors. Empty without a journal.
     """
 
     id: int

@@ -442,7 +442,9 @@ def connect_to_read(path: "str | os.PathLike[str]") -> sqlite3.Connection:
 def damaged(path: "str | os.PathLike[str]", error: Exception) -> JournalDamaged:
     """Return the error that says that the journal at `path` can't be read because of `error`."""
     why = journal_file.explain(error) if isinstance(error, sqlite3.Error) else str(error)
-    return JournalDamaged(f"the journal {journal_file.shown(os.fspath(path))} can't be read: {why}; restore it from a copy")
+    return JournalDamaged(
+        f"the journal {journal_file.shown(os.fspath(path))} can't be read: {why}; restore it from a copy"
+    )
 
 
 _opening = threading.Lock()

@@ -19,7 +19,8 @@ def identity_of(parent: bytes, type: str, key: str | None, payload: bytes, occur
     """Return a digest of what an item is: 16 bytes that are the same in every rerun, and its own.
 
     Parameters:
-        parent: the identity of its parent; the run's for an initial item.
+        parent: the identity of its parent; the run's for an initial item, and for one with a key: which of several
+            parents is the first to enqueue that is chance.
         type: the name of its class when it was enqueued first.
         key: its key, if it has one; then the payload does not matter.
         payload: its state when it was enqueued first.
@@ -91,5 +92,5 @@ class Ledger:
 
     def identity(self, parent: Node | None, type: str, key: str | None, payload: bytes, occurrence: int) -> bytes:
         """Return what makes a child of `parent` the same in every rerun."""
-        above = self._run_identity if parent is None else parent.identity
+        above = self._run_identity if parent is None or key is not None else parent.identity
         return identity_of(above, type, key, payload, occurrence)

@@ -253,7 +253,7 @@ class Resumption:
             with suppress(UnstorableItem):
                 self._ledger.changed_state(node)
         node.identity = identity_of(
-            self._recording.run_id.encode() if parent is None else parent.identity,
+            self._recording.run_id.encode() if parent is None or record.key is not None else parent.identity,
             record.type,
             record.key,
             self._payloads[record.enqueued_seq],
@@ -299,9 +299,7 @@ class Resumption:
                 )
         for record in self._recording.live.values():
             if record.failed is not None or record.closed_over:
-                bus.append(
-                    ItemReopened(bus.next_seq(), bus.now(), record.id, record.type, failed=record.failed)
-                )
+                bus.append(ItemReopened(bus.next_seq(), bus.now(), record.id, record.type, failed=record.failed))
             if record.failed is not None:
                 cls = nodes[record.id].cls
                 cls.failed -= 1

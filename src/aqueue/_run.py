@@ -341,6 +341,8 @@ class _Run:
             await engine.add_initial(self._settings.initial_items)
             if not engine.tree.open_roots or engine.stage is not Stage.RUNNING:
                 return
+            if self._past is None:
+                await self._bus.saved()  # items' idempotency keys hang on the run's name: a crash must not lose that
             if self._settings.lifespan is None:
                 await engine.run()
                 return

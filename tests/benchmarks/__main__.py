@@ -95,7 +95,9 @@ def figures(log: str) -> list[Figure]:
             lambda: compare(siblings(m), siblings(10_000, "--repeat", "100"), m, m),
             1.3,
         ),
-        Figure("an item of a chain 100,000 deep / of siblings", lambda: compare(("chain", str(k)), siblings(k), k), 1.3),
+        Figure(
+            "an item of a chain 100,000 deep / of siblings", lambda: compare(("chain", str(k)), siblings(k), k), 1.3
+        ),
         Figure(
             "20,000 items of 50 ms, 200 workers, rich / loop",
             lambda: compare(("sleepers", "20000", *with_rich), ("sleepers", "20000", *loop), 20_000),

@@ -17,9 +17,9 @@ from collections.abc import Callable
 from typing import Any
 
 import trio
-from hand_written_loop import hand_written_loop
 
 import aqueue
+from hand_written_loop import hand_written_loop
 
 
 class Page:
@@ -138,6 +138,7 @@ def main() -> None:
     gc.collect()
     cpu = time.process_time()
     wall = time.perf_counter()
+    items: list[Any] = []
     for _ in range(arguments.repeat):
         items, num_workers = _initial_items(arguments.job, arguments.count)
         if arguments.loop:

@@ -140,7 +140,7 @@ print(json.dumps([one.result for one in results]))
 
 def test_another_process_reads_while_the_run_writes(tmp_path: Path) -> None:
     """A reader sees the results that are committed, and the run goes on as if nobody were there."""
-    seen = []
+    seen: list[object] = []
 
     class Late(Item):
         async def process(self, enqueue: EnqueueFn, set_desc: SetDescFn) -> str:

@@ -1,0 +1,244 @@
+"""What must hold for the events of a journal, over all processes of its run, checked by the plainest means."""
+
+from collections import Counter
+from collections.abc import Sequence
+from itertools import pairwise
+from typing import Any
+
+import msgspec
+
+from aqueue._recording import Recording
+from aqueue.events import (
+    Counts,
+    Event,
+    ItemChildrenFailed,
+    ItemChildrenProcessed,
+    ItemCompleted,
+    ItemDescribed,
+    ItemEnqueued,
+    ItemFailed,
+    ItemInterrupted,
+    ItemReopened,
+    ItemStarted,
+    RunFinished,
+    RunResumed,
+    RunStarted,
+)
+from aqueue.view import RunView
+
+__all__ = ["Story", "told_by"]
+
+
+class Story:
+    """What the events of a journal tell, each checked for whether it may come where it comes.
+
+    Attributes:
+        enqueued: each item's announcement, by its number.
+        state: ``waits``, ``process``, ``failed``, ``completed``, ``hook``, ``hook failed``, ``closed`` or ``closed over``.
+        attempts: the last attempt at each item, by its number and phase.
+        results: each closed item's result, as JSON.
+        completions: how often each item completed.
+        hooks: how often the hook of each item was recorded as done since it was last reopened.
+        reopened: how often each item was reopened.
+        processes: how many processes there were.
+    """
+
+    def __init__(self, events: Sequence[Event]) -> None:
+        self.events = events
+        self.enqueued: dict[int, ItemEnqueued] = {}
+        self.state: dict[int, str] = {}
+        self.attempts: dict[tuple[int, str], int] = {}
+        self.results: dict[int, bytes] = {}
+        self.completions: Counter[int] = Counter()
+        self.hooks: Counter[int] = Counter()
+        self.reopened: Counter[int] = Counter()
+        self.interrupted = 0
+        self.deduplicated = 0
+        self.processes = 0
+        self._workers: dict[int, ItemStarted] = {}
+        self._identities: set[Any] = set()
+        self._keys: set[tuple[str, str]] = set()
+        self._finished = False
+        self._may_start = False
+        assert [event.seq for event in events] == list(range(1, len(events) + 1)), "the numbers have a gap"
+        for before, after in pairwise(events):
+            assert before.at <= after.at, f"time goes back from {before} to {after}"
+        for event in events:
+            try:
+                self._tell(event)
+            except AssertionError as error:
+                error.add_note(f"at {event}")
+                raise
+
+    def _tell(self, event: Event) -> None:
+        assert not self._finished or isinstance(event, RunResumed), "something follows the end"
+        match event:
+            case RunStarted():
+                assert isinstance(event, RunResumed) == (event.seq > 1)
+                self.processes += 1
+                self._finished = False
+            case RunFinished():
+                assert not self._workers
+                assert event.counts == msgspec.structs.replace(
+                    self.counts, deduplicated=event.counts.deduplicated
+                ), self.counts
+                self._finished = True
+            case ItemEnqueued():
+                self._enqueue(event)
+            case ItemStarted():
+                self._start(event)
+            case ItemDescribed():
+                assert self._workers[event.worker].item == event.item
+            case ItemCompleted():
+                self._end(event, "process")
+                assert self.state[event.item] == "process"
+                self.completions[event.item] += 1
+                assert self.completions[event.item] == 1, "completed twice"
+                self.deduplicated += event.deduplicated
+                self.results[event.item] = bytes(event.result)
+                self.state[event.item] = "completed"
+                if not self.enqueued[event.item].hook and not self.children(event.item):
+                    self.state[event.item] = "closed"
+            case ItemFailed():
+                self._end(event, event.phase)
+                self.deduplicated += event.deduplicated
+                self.state[event.item] = "failed" if event.phase == "process" else "hook failed"
+            case ItemInterrupted():
+                [worker] = [number for number, at in self._workers.items() if at.item == event.item]
+                started = self._workers.pop(worker)
+                assert (started.phase, started.attempt) == (event.phase, event.attempt)
+                self.interrupted += 1
+                self.state[event.item] = "waits" if event.phase == "process" else "completed"
+            case ItemReopened():
+                assert event.type == self.enqueued[event.item].type
+                self.reopened[event.item] += 1
+                self.hooks[event.item] = 0
+                before = self.state[event.item]
+                if event.failed is None:
+                    assert before == "closed over"
+                    self.state[event.item] = "completed"
+                else:
+                    assert before == ("failed" if event.failed == "process" else "hook failed")
+                    self.state[event.item] = "waits" if event.failed == "process" else "completed"
+            case ItemChildrenProcessed() | ItemChildrenFailed():
+                self._close(event)
+            case _:
+                pass
+
+    def _enqueue(self, event: ItemEnqueued) -> None:
+        assert event.item == len(self.enqueued) + 1
+        assert event.parent == 0 or self.state[event.parent] == "process"
+        identity: Any = (event.parent, event.type, bytes(event.payload), event.occurrence)
+        if event.key is not None:
+            identity = (event.type, event.key)
+        assert identity not in self._identities, "announced twice"
+        self._identities.add(identity)
+        self.enqueued[event.item] = event
+        self.state[event.item] = "waits"
+        self._check_open_above(event.item)
+
+    def _start(self, event: ItemStarted) -> None:
+        assert event.worker not in self._workers
+        assert event.type == self.enqueued[event.item].type
+        self._workers[event.worker] = event
+        before = self.attempts.get((event.item, event.phase), 0)
+        assert event.attempt == before + 1
+        self.attempts[event.item, event.phase] = event.attempt
+        if event.phase == "process":
+            assert self.state[event.item] == "waits"
+            self.state[event.item] = "process"
+        else:
+            assert self.state[event.item] == "completed"
+            for below in self.below(event.item):
+                allowed = {"closed", "closed over", "failed", "hook failed"}
+                assert self.state[below] in allowed, f"the hook begins before item {below} has ended"
+            self.state[event.item] = "hook"
+        self._check_open_above(event.item)
+
+    def _check_open_above(self, item: int) -> None:
+        above = self.enqueued[item].parent
+        while above:
+            assert self.state[above] in ("waits", "process", "failed", "completed"), f"item {above} is {self.state[above]}"
+            above = self.enqueued[above].parent
+
+    def _end(self, event: Any, phase: str) -> None:
+        started = self._workers.pop(event.worker)
+        assert (started.item, started.phase, started.attempt) == (event.item, phase, event.attempt)
+
+    def _close(self, event: ItemChildrenProcessed | ItemChildrenFailed) -> None:
+        item = event.item
+        assert event.type == self.enqueued[item].type
+        below = [self.state[one] for one in self.below(item)]
+        good = all(state == "closed" for state in below)
+        assert all(state in ("closed", "closed over", "failed", "hook failed") for state in below)
+        if self.state[item] == "hook":
+            assert isinstance(event, ItemChildrenProcessed)
+            [worker] = [number for number, at in self._workers.items() if at.item == item]
+            del self._workers[worker]
+            self.hooks[item] += 1
+            assert self.hooks[item] == 1, "its hook was done twice"
+            if event.result:
+                self.results[item] = bytes(event.result)
+        else:
+            assert self.state[item] == "completed"
+            assert isinstance(event, ItemChildrenProcessed) == good
+        self.state[item] = "closed" if good else "closed over"
+        self._check_open_above(item)
+
+    def children(self, item: int) -> list[int]:
+        """Return the numbers of the children of `item`."""
+        return [one for one, event in self.enqueued.items() if event.parent == item]
+
+    def below(self, item: int) -> list[int]:
+        """Return the numbers of all descendants of `item`."""
+        found = set()
+        for one, event in self.enqueued.items():  # parents come before their children
+            if event.parent == item or event.parent in found:
+                found.add(one)
+        return sorted(found)
+
+    @property
+    def counts(self) -> Counts:
+        """What the items came to, counted one by one."""
+        states = Counter(self.state.values())
+        failed = states["failed"] + states["hook failed"]
+        completed = states["completed"] + states["hook"] + states["closed"] + states["closed over"]
+        return Counts(len(self.state), completed, failed, self.interrupted, self.deduplicated)
+
+    def path(self, item: int) -> tuple[Any, ...]:
+        """Return what tells `item` from all others of its job, in every run of that job."""
+        event = self.enqueued[item]
+        if event.key is not None:
+            return ((event.type, event.key),)
+        above = self.path(event.parent) if event.parent else ()
+        return (*above, (event.type, bytes(event.payload), event.occurrence))
+
+    def ended_well(self) -> set[Any]:
+        """Return the paths of all items, each with whether its hook was done and with its result; all must be closed."""
+        assert set(self.state.values()) <= {"closed"}, self.state
+        return {(self.path(item), self.hooks[item], self.results.get(item, b"")) for item in self.enqueued}
+
+    def root_results(self) -> list[bytes]:
+        """Return the results of the initial items."""
+        return [self.results.get(item, b"") for item in self.children(0)]
+
+
+def told_by(events: Sequence[Event]) -> Story:
+    """Return what `events` tell; assert all that must hold for them, folds included."""
+    story = Story(events)
+    view, parts = RunView(), RunView()
+    view.apply(events)
+    for event in events:
+        parts.apply([event])
+    assert view == parts
+    assert view.counts == story.counts
+    whole, cut = Recording(), Recording()
+    whole.apply(events)
+    half = len(events) // 2
+    cut.apply(events[:half])
+    cut.apply(events[half:])
+    assert whole == cut
+    closed = {item for item, state in story.state.items() if state == "closed"}
+    live = {item for item, record in whole.live.items() if item and not record.closed}
+    assert live == set(story.enqueued) - closed, "the recording keeps what has ended, or forgets what has not"
+    return story

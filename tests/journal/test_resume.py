@@ -1,0 +1,647 @@
+"""Resuming a run: what is adopted, what runs again, what is restored, and what is refused."""
+
+import sqlite3
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from pathlib import Path
+from typing import Any, ClassVar
+
+import pytest
+
+import aqueue
+from aqueue import Backend, EnqueueFn, Item, ItemFailures, RunResult, SetDescFn, run_queue
+from aqueue.errors import JournalExists, JournalLocked, PayloadMismatch, UnknownItemType, UnstorableItem
+from aqueue.events import (
+    Event,
+    ItemChildrenProcessed,
+    ItemCompleted,
+    ItemEnqueued,
+    ItemFailed,
+    ItemInterrupted,
+    ItemReopened,
+    ItemStarted,
+    RunFinished,
+    RunResumed,
+)
+from aqueue.testing import EventRecorder
+from aqueue.view import RunView
+from tests.journal.oracle import told_by
+from tests.journal.recorded import cut, events_of
+
+
+class World:
+    """What items of these tests do and did: set and read by the tests, cleared before each.
+
+    Attributes:
+        did: what ran, in order.
+        keys: the idempotency keys that each name had.
+        children: what an item of a name enqueues.
+        raises: the names whose items raise, and how often.
+        objects: the objects that ran, by name.
+    """
+
+    def __init__(self) -> None:
+        self.did: list[str] = []
+        self.keys: dict[str, list[str]] = {}
+        self.children: dict[str, Callable[[Any], list[Item]]] = {}
+        self.raises: Counter[str] = Counter()
+        self.objects: dict[str, Item] = {}
+
+    def saw(self, item: Any, what: str) -> None:
+        self.did.append(what)
+        self.keys.setdefault(what, []).append(aqueue.current().idempotency_key)
+        self.objects[what] = item
+        if self.raises[what] > 0:
+            self.raises[what] -= 1
+            raise ZeroDivisionError(what)
+
+
+world = World()
+
+
+@pytest.fixture(autouse=True)
+def fresh_world() -> Iterator[None]:
+    """Forget what items of the test before did."""
+    world.__init__()  # type: ignore[misc]
+    yield
+
+
+class Named(Item):
+    """Does what the world says that an item of its name does."""
+
+    def __init__(self, name: str, parent: Item | None = None) -> None:
+        self.name = name
+        self.parent = parent
+        self.saw: list[str] = []
+
+    def __lt__(self, other: "Named") -> bool:
+        return self.name < other.name
+
+    async def process(self, enqueue: EnqueueFn, set_desc: SetDescFn) -> str:
+        for child in world.children.get(self.name, lambda _: [])(self):
+            enqueue(child)
+        self.saw = [*self.saw, "process"]
+        set_desc(self.name)
+        world.saw(self, self.name)
+        return self.name
+
+
+class Gathering(Named):
+    """One with a hook."""
+
+    async def after_children_processed(self) -> list[str]:
+        assert self.saw == ["process"]
+        world.saw(self, f"hook of {self.name}")
+        return aqueue.child_results()
+
+
+class GatheringAnyway(Gathering):
+    """One whose hook runs also if something failed."""
+
+    after_children_rule = "all_done"
+
+
+class Keyed(Named):
+    """One whose name is its key, and which has something else besides."""
+
+    def __init__(self, name: str, rest: int = 0) -> None:
+        super().__init__(name)
+        self.rest = rest
+
+    @property
+    def key(self) -> str:
+        return self.name
+
+
+def parent_of(*children: Callable[[], Item]) -> Callable[[Any], list[Item]]:
+    return lambda _: [child() for child in children]
+
+
+def run(path: Path, *items: Item, **arguments: Any) -> RunResult:
+    """Run or resume with one worker, and return what came of it, failures or not."""
+    try:
+        return run_queue(items, resume=path, **{"num_workers": 1, "reporter": "none", **arguments})
+    except ItemFailures as failures:
+        return failures.result
+
+
+def first(events: list[Event], cls: type[Event], **fields: Any) -> int:
+    """Return how many events there are up to the first of this type and fields, itself included."""
+    for event in events:
+        if type(event) is cls and all(getattr(event, name) == value for name, value in fields.items()):
+            return event.seq
+    raise AssertionError(f"no {cls.__name__} with {fields}")
+
+
+def again(path: Path, after: int, *items: Item, **arguments: Any) -> tuple[RunResult, list[Event]]:
+    """Resume what is left of the journal at `path` when it is cut after some events; also return all its events."""
+    world.did.clear()
+    cut_off = cut(path, after, path.with_name(f"cut after {after}.db"))
+    result = run(cut_off, *items, **arguments)
+    events = events_of(cut_off)
+    told_by(events)
+    return result, events
+
+
+# ---- adoption -----------------------------------------------------------------------------------------------------
+
+
+def test_children_that_completed_are_not_run_again_with_their_parent(tmp_path: Path, backend: Backend) -> None:
+    """A failed parent runs again and enqueues its children again: those that had completed are done."""
+    path = tmp_path / "run.db"
+    world.children["root"] = parent_of(lambda: Named("a"), lambda: Named("b"))
+    world.raises["root"] = 1
+    assert run(path, Gathering("root"), on_error="continue", backend=backend).status == "failed"
+    assert sorted(world.did) == ["a", "b", "root"]
+    world.did.clear()
+    result = run(path, Gathering("root"), backend=backend)
+    assert world.did == ["root", "hook of root"]
+    assert result.root_results == [["a", "b"]]
+    assert result.counts.enqueued == result.counts.completed == 3
+    told_by(events_of(path))
+
+
+def test_the_new_object_of_an_outstanding_child_is_the_one_that_runs(tmp_path: Path) -> None:
+    """A child that was enqueued and had not run is enqueued again by its parent: that object runs, once."""
+    path = tmp_path / "run.db"
+    made: list[Item] = []
+
+    def children(parent: Item) -> list[Item]:
+        made.append(Named("child"))
+        return [made[-1]]
+
+    world.children["root"] = children
+    run(path, Named("root"))
+    events = events_of(path)
+    result, _ = again(path, first(events, ItemEnqueued, item=2), Named("root"))
+    assert world.did == ["root", "child"]
+    assert world.objects["child"] is made[-1]
+    assert result.counts.enqueued == 2
+
+
+def test_a_child_with_an_open_subtree_goes_on_while_its_parent_runs_again(tmp_path: Path) -> None:
+    """The parent failed; its child had completed, its grandchild had not: only that and the parent run."""
+    path = tmp_path / "run.db"
+    world.children["root"] = parent_of(lambda: Gathering("child"))
+    world.children["child"] = parent_of(lambda: Named("grandchild"))
+    world.raises["root"] = 1
+    run(path, Named("root"), on_error="continue")
+    events = events_of(path)
+    result, _ = again(path, first(events, ItemCompleted, item=2), Named("root"))
+    assert sorted(world.did) == ["grandchild", "hook of child", "root"]
+    assert result.counts.enqueued == result.counts.completed == 3
+
+
+def test_recorded_children_that_are_not_repeated_run_all_the_same(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A parent that enqueues less when it runs again gets what it enqueued first, and the user is told."""
+    path = tmp_path / "run.db"
+    world.children["root"] = parent_of(lambda: Named("a"), lambda: Named("b"), lambda: Named("c"))
+    run(path, Named("root"))
+    events = events_of(path)
+    world.children["root"] = parent_of(lambda: Named("b"))
+    capsys.readouterr()
+    result, _ = again(path, first(events, ItemEnqueued, item=4), Named("root"))
+    assert world.did == ["root", "b", "a", "c"]
+    assert "did not enqueue 2 of its recorded items again" in capsys.readouterr().err
+    assert result.counts.enqueued == result.counts.completed == 4
+
+
+def test_equal_children_are_matched_one_by_one(tmp_path: Path) -> None:
+    """Of three equal children two were recorded: the third is new, each runs once, and none has another's identity."""
+    path = tmp_path / "run.db"
+    world.children["root"] = parent_of(*[lambda: Named("same")] * 3)
+    run(path, Named("root"))
+    events = events_of(path)
+    all_keys = set(world.keys["same"])
+    assert len(all_keys) == 3
+    world.keys.clear()
+    _, events = again(path, first(events, ItemEnqueued, item=3), Named("root"))
+    assert world.did == ["root", "same", "same", "same"]
+    assert set(world.keys["same"]) == all_keys, "also the one whose enqueue was lost has the key it had"
+    assert [event.occurrence for event in events if isinstance(event, ItemEnqueued)] == [0, 0, 1, 2]
+
+
+def test_a_child_with_another_payload_is_another_child(tmp_path: Path) -> None:
+    """What the parent enqueues now and has not enqueued before is new; what it had enqueued still runs."""
+    path = tmp_path / "run.db"
+    world.children["root"] = parent_of(lambda: Named("old"))
+    run(path, Named("root"))
+    events = events_of(path)
+    world.children["root"] = parent_of(lambda: Named("new"))
+    result, _ = again(path, first(events, ItemEnqueued, item=2), Named("root"))
+    assert sorted(world.did) == ["new", "old", "root"]
+    assert result.counts.enqueued == 3
+
+
+def test_a_key_counts_before_the_payload(tmp_path: Path) -> None:
+    """A child with the key of a recorded one is that child, whatever else has changed; it is not dropped for its key."""
+    path = tmp_path / "run.db"
+    world.children["root"] = parent_of(lambda: Keyed("k", 1), lambda: Keyed("k", 2))
+    result = run(path, Named("root"))
+    assert result.counts.deduplicated == 1
+    events = events_of(path)
+    world.children["root"] = parent_of(lambda: Keyed("k", 3), lambda: Keyed("k", 4))
+    result, events = again(path, first(events, ItemEnqueued, item=2), Named("root"))
+    assert world.did == ["root", "k"]
+    assert world.objects["k"].rest == 3  # type: ignore[attr-defined]
+    assert result.counts.deduplicated == 1
+    assert result.counts.enqueued == 2
+
+
+def test_keys_are_known_after_a_resume_although_their_items_have_ended(tmp_path: Path) -> None:
+    """The visited set is the whole run's: a key whose item ended in an earlier process is not run again."""
+    path = tmp_path / "run.db"
+    run(path, Keyed("seen"))
+    world.did.clear()
+    world.children["new"] = parent_of(lambda: Keyed("seen"), lambda: Keyed("unseen"))
+    result = run(path, Named("new"))
+    assert world.did == ["new", "unseen"]
+    assert result.counts_by_type[f"{__name__}:Named"].deduplicated == 1
+
+
+# ---- hooks and state ----------------------------------------------------------------------------------------------
+
+
+def test_a_hook_that_was_due_runs(tmp_path: Path, backend: Backend) -> None:
+    """All below had ended, and the crash came before the hook: it runs, with the state and results there were."""
+    path = tmp_path / "run.db"
+    world.children["root"] = parent_of(lambda: Named("a"), lambda: Named("b"))
+    run(path, Gathering("root"))
+    events = events_of(path)
+    result, _ = again(path, first(events, ItemCompleted, item=3), Gathering("root"), backend=backend)
+    assert world.did == ["hook of root"]
+    assert result.root_results == [["a", "b"]]
+
+
+def test_a_hook_that_a_crash_cut_off_runs_again(tmp_path: Path) -> None:
+    """The hook had begun: it is interrupted, and begins again as its second attempt."""
+    path = tmp_path / "run.db"
+    run(path, Gathering("root"))
+    events = events_of(path)
+    _, events = again(path, first(events, ItemStarted, phase="after_children"), Gathering("root"))
+    assert world.did == ["hook of root"]
+    assert [event.attempt for event in events if isinstance(event, ItemStarted) and event.phase == "after_children"] == [1, 2]
+    [interrupted] = [event for event in events if isinstance(event, ItemInterrupted)]
+    assert (interrupted.phase, interrupted.reason) == ("after_children", "crash")
+
+
+def test_a_hook_that_failed_runs_again_without_its_item(tmp_path: Path) -> None:
+    """Only what failed is repeated: the hook, not the process that had completed."""
+    path = tmp_path / "run.db"
+    world.raises["hook of root"] = 1
+    assert run(path, Gathering("root")).counts.failed == 1
+    world.did.clear()
+    result = run(path, Gathering("root"))
+    assert world.did == ["hook of root"]
+    assert (result.status, result.counts.failed, result.counts.completed) == ("completed", 0, 1)
+    told_by(events_of(path))
+
+
+def test_what_had_closed_over_a_failure_is_reopened(tmp_path: Path, backend: Backend) -> None:
+    """The failed item runs again; hooks that had run over the failure run again, those that had not now do, once each."""
+    path = tmp_path / "run.db"
+    world.children["root"] = parent_of(lambda: GatheringAnyway("anyway"))
+    world.children["anyway"] = parent_of(lambda: Named("good"), lambda: Named("bad"))
+    world.raises["bad"] = 1
+    run(path, Gathering("root"), on_error="continue", backend=backend)
+    assert "hook of anyway" in world.did
+    assert "hook of root" not in world.did
+    world.did.clear()
+    result = run(path, Gathering("root"), backend=backend)
+    assert world.did == ["bad", "hook of anyway", "hook of root"]
+    assert result.root_results == [[["good", "bad"]]]
+    story = told_by(events_of(path))
+    assert [event.item for event in story.events if isinstance(event, ItemReopened)] == [1, 2, 4]
+    before = path.read_bytes()
+    world.did.clear()
+    assert run(path, Gathering("root")).root_results == result.root_results
+    assert world.did == [], "what was reopened and ended well is closed for good"
+    assert path.read_bytes() == before
+
+
+def test_a_parent_is_the_same_object_for_its_hook_and_its_children(tmp_path: Path) -> None:
+    """A child's link to its parent, and the parent's own hook, see one object with the state that process had left."""
+    path = tmp_path / "run.db"
+    world.children["root"] = lambda root: [Named("a", root), Gathering("b", root)]
+    world.children["b"] = lambda b: [Named("c", b)]
+    run(path, Gathering("root"))
+    events = events_of(path)
+    _, _ = again(path, first(events, ItemCompleted, item=2), Gathering("root"))
+    root: Any = world.objects["hook of root"]
+    b: Any = world.objects["hook of b"]
+    c: Any = world.objects["c"]
+    assert b.parent is root
+    assert c.parent is b
+    assert root.saw == ["process"]
+
+
+class Ticks(Item):
+    """Counts in overall progress, and changes what its children can see of it."""
+
+    track_overall: ClassVar[bool] = True
+
+    def __init__(self, number: int) -> None:
+        self.number = number
+
+    async def process(self, enqueue: EnqueueFn, set_desc: SetDescFn) -> None:
+        set_desc(f"tick {self.number}")
+        world.saw(self, f"tick {self.number}")
+        if self.number:
+            enqueue(Ticks(self.number - 1))
+            enqueue(Ticks(self.number - 1))
+
+
+# ---- what a run goes on with --------------------------------------------------------------------------------------
+
+
+def test_a_finished_run_returns_its_result_at_once(tmp_path: Path) -> None:
+    """Nothing runs, no reporter is opened, not a byte of the file changes, and the result is the recorded one."""
+    path = tmp_path / "run.db"
+    world.children["root"] = parent_of(lambda: Named("a"))
+    result = run(path, Gathering("root"), Named("other"))
+    before = path.read_bytes()
+    world.did.clear()
+    recorder = EventRecorder()
+    repeated = run(path, Gathering("root"), Named("other"), reporter=recorder)
+    assert repeated.root_results == result.root_results == [["a"], "other"]
+    assert (repeated.run_id, repeated.status, repeated.counts) == (result.run_id, "completed", result.counts)
+    assert repeated.counts_by_type == result.counts_by_type
+    assert repeated.elapsed_s == pytest.approx(result.elapsed_s, abs=1.0)
+    assert (world.did, recorder.events, recorder.result) == ([], [], None)
+    assert path.read_bytes() == before
+
+
+def test_new_initial_items_run(tmp_path: Path) -> None:
+    """A finished run that is resumed with more initial items runs those alone, and has all results."""
+    path = tmp_path / "run.db"
+    run(path, Named("a"), Named("b"))
+    world.did.clear()
+    result = run(path, Named("a"), Named("c"), Named("b"))
+    assert world.did == ["c"]
+    assert result.root_results == ["a", "b", "c"]
+    told_by(events_of(path))
+
+
+def test_the_view_goes_on_where_it_stood(tmp_path: Path) -> None:
+    """Reporters of a resumed run see counters, overall totals and time as at the crash, and end at the engine's counts."""
+    path = tmp_path / "run.db"
+    run(path, Ticks(3))
+    events = events_of(path)
+    after = first(events, ItemCompleted, item=5)
+    at_crash = RunView()
+    at_crash.apply(events[:after])
+    views: list[Any] = []
+
+    class Looks(EventRecorder):
+        def handle(self, events: Any, view: RunView) -> None:
+            if events and isinstance(events[0], RunResumed):
+                views.append(view)
+            super().handle(events, view)
+
+    recorder = Looks()
+    result, all_events = again(path, after, Ticks(3), reporter=recorder)
+    whole = RunView()
+    whole.apply(all_events)
+    [view] = views
+    assert view.counts == whole.counts == result.counts
+    assert view.overall == whole.overall
+    assert view.overall.enqueued == 15
+    assert recorder.events == all_events[after:]
+    resumed = all_events[after]
+    at_resume = RunView()
+    at_resume.apply(all_events[: after + 1])
+    assert at_resume.counts == at_crash.counts
+    assert at_resume.overall == at_crash.overall
+    assert at_resume.elapsed_s(resumed.at) == pytest.approx(at_crash.at - at_crash.started_at)
+    last = all_events[-1]
+    assert whole.elapsed_s(last.at) == pytest.approx(at_crash.at - at_crash.started_at + last.at - resumed.at)
+    assert result.elapsed_s == pytest.approx(whole.elapsed_s(last.at), abs=0.5)
+
+
+def test_a_journal_that_ends_with_a_description_is_resumed(tmp_path: Path) -> None:
+    """Descriptions are not read on a resume, but their numbers are taken."""
+    path = tmp_path / "run.db"
+    run(path, Named("a"))
+    events = events_of(path)
+    [described] = [event.seq for event in events if event.event == "item.described"]
+    result, _ = again(path, described, Named("a"))
+    assert result.status == "completed"
+
+
+@pytest.mark.parametrize("queue_type_name", ["queue", "stack", "priority"])
+def test_the_order_of_the_queue_is_kept(tmp_path: Path, queue_type_name: str) -> None:
+    """With one worker, wherever the run is cut, what is left runs in the order in which it would have run."""
+    path = tmp_path / "run.db"
+    for name in ("m", "c", "x"):
+        world.children[name] = parent_of(*[lambda name=name, n=n: Named(f"{name}{n}") for n in (2, 1, 3)])  # type: ignore[misc]
+    roots = [lambda: Named("m"), lambda: Named("c"), lambda: Named("x")]
+    run(path, *[make() for make in roots], queue_type_name=queue_type_name)
+    order = list(world.did)
+    events = events_of(path)
+    for event in events:
+        if isinstance(event, ItemCompleted):
+            done = sum(isinstance(one, ItemCompleted) for one in events[: event.seq])
+            again(path, event.seq, *[make() for make in roots], queue_type_name=queue_type_name)
+            assert world.did == order[done:], f"cut after {done} items"
+        if isinstance(event, ItemStarted):
+            done = sum(isinstance(one, ItemCompleted) for one in events[: event.seq])
+            again(path, event.seq, *[make() for make in roots], queue_type_name=queue_type_name)
+            assert world.did == order[done:], f"cut after {done} items and a start"
+
+
+def test_attempts_count_on(tmp_path: Path) -> None:
+    """Each attempt has its own number, over all processes."""
+    path = tmp_path / "run.db"
+    world.raises["a"] = 2
+    for _ in range(3):
+        run(path, Named("a"))
+    events = events_of(path)
+    assert [event.attempt for event in events if isinstance(event, ItemStarted)] == [1, 2, 3]
+    assert [event.attempt for event in events if isinstance(event, ItemFailed)] == [1, 2]
+    assert len(set(world.keys["a"])) == 1
+    told_by(events)
+
+
+# ---- refusals -----------------------------------------------------------------------------------------------------
+
+
+def test_journal_refuses_an_existing_file(tmp_path: Path) -> None:
+    """A new run does not touch the journal of another, and says how to resume it."""
+    path = tmp_path / "run.db"
+    run(path, Named("a"))
+    before = path.read_bytes()
+    with pytest.raises(JournalExists, match="resume="):
+        run_queue([Named("a")], journal=path, reporter="none")
+    assert path.read_bytes() == before
+
+
+def _interrupted(path: Path, code: dict[str, Any], body: str, children: int = 3) -> Path:
+    """Record a run with `children` items waiting of the class that `body` defines; return the cut journal."""
+    item = _define(code, body)
+    world.children["root"] = lambda _: [item(f"c{n}") for n in range(children)]
+    run(path, Named("root"))
+    return cut(path, first(events_of(path), ItemCompleted, item=1), path.with_name("cut.db"))
+
+
+def _define(code: dict[str, Any], body: str) -> Any:
+    code["__name__"] = "program"
+    exec(body, code)  # noqa: S102  # a program that is changed between two runs
+    return code["Page"]
+
+
+PAGE = """
+from dataclasses import dataclass
+from aqueue import Item
+from tests.journal.test_resume import world
+@dataclass
+class Page(Item):
+    name: str
+    async def process(self, enqueue, set_desc):
+        world.saw(self, self.name)
+        return self.name
+"""
+
+
+def test_a_class_that_is_gone_is_named_and_nothing_is_changed(tmp_path: Path) -> None:
+    """The error says which class and how many items wait; after it is back the same command goes on."""
+    import gc
+
+    code: dict[str, Any] = {}
+    path = _interrupted(tmp_path / "run.db", code, PAGE)
+    before = path.read_bytes()
+    code.clear()
+    world.children.clear()
+    world.objects.clear()
+    gc.collect()
+    with pytest.raises(UnknownItemType, match=r"program:Page \(3 waiting\)"):
+        run(path, Named("root"))
+    assert path.read_bytes() == before
+    _define(code, PAGE)
+    world.did.clear()
+    assert run(path, Named("root")).status == "completed"
+    assert world.did == ["c0", "c1", "c2"]
+
+
+def test_a_renamed_class_is_found_by_its_previous_name(tmp_path: Path) -> None:
+    """Its items run, and in the events they keep the name under which they were announced."""
+    import gc
+
+    code: dict[str, Any] = {}
+    path = _interrupted(tmp_path / "run.db", code, PAGE)
+    code.clear()
+    world.children.clear()
+    world.objects.clear()
+    gc.collect()
+    renamed = PAGE.replace("class Page", "class Leaf").replace("name: str", "previous_names = ['Page']\n    name: str")
+    code["Page"] = None
+    _define(code, renamed)
+    recorder = EventRecorder()
+    result = run(path, Named("root"), reporter=recorder)
+    assert result.status == "completed"
+    story = told_by(events_of(path))
+    assert set(result.counts_by_type) == {f"{__name__}:Named", "program:Page"}
+    assert {event.type for event in story.events if isinstance(event, ItemStarted)} == set(result.counts_by_type)
+    assert run(path, Named("root")).counts_by_type == result.counts_by_type
+
+
+def test_a_new_required_field_is_refused_and_one_with_a_default_is_not(tmp_path: Path) -> None:
+    """The error names the class, the field and how many wait, and changes nothing; with a default the items run."""
+    code: dict[str, Any] = {}
+    path = _interrupted(tmp_path / "run.db", code, PAGE)
+    before = path.read_bytes()
+    _define(code, PAGE.replace("name: str", "name: str\n    depth: int"))
+    with pytest.raises(PayloadMismatch, match=r"(?s)program:Page.*depth.*3 items of program:Page are waiting"):
+        run(path, Named("root"))
+    assert path.read_bytes() == before
+    _define(code, PAGE.replace("name: str", "name: str\n    depth: int = 0"))
+    world.did.clear()
+    assert run(path, Named("root")).status == "completed"
+    assert world.did == ["c0", "c1", "c2"]
+
+
+def test_children_of_a_class_with_a_new_default_are_still_the_recorded_ones(tmp_path: Path) -> None:
+    """A parent that runs again enqueues objects with the new field, and they match what was recorded without it."""
+    code: dict[str, Any] = {}
+    item = _define(code, PAGE)
+    world.children["root"] = lambda _: [item("a"), item("b")]
+    path = tmp_path / "run.db"
+    world.raises["root"] = 1
+    run(path, Named("root"), on_error="continue")
+    cut_off = cut(path, first(events_of(path), ItemCompleted, item=2), tmp_path / "cut.db")
+    newer = _define(code, PAGE.replace("name: str", "name: str\n    depth: int = 0"))
+    world.children["root"] = lambda _: [newer("a"), newer("b")]
+    world.did.clear()
+    result = run(cut_off, Named("root"))
+    assert world.did == ["root", "b"]
+    assert result.counts.enqueued == 3
+
+
+def test_a_hook_that_came_to_a_class_later_is_not_run_for_recorded_items(tmp_path: Path) -> None:
+    """Whether an item has a hook is settled when it is announced; the journal stays readable when classes change."""
+    code: dict[str, Any] = {}
+    with_hook = PAGE + "    async def after_children_processed(self):\n        world.saw(self, f'hook of {self.name}')\n"
+    path = _interrupted(tmp_path / "run.db", code, PAGE)
+    _define(code, with_hook)
+    world.did.clear()
+    assert run(path, Named("root")).status == "completed"
+    assert world.did == ["c0", "c1", "c2"]
+    told_by(events_of(path))
+    path = _interrupted(tmp_path / "second.db", code, with_hook)
+    _define(code, PAGE)
+    world.did.clear()
+    assert run(path, Named("root")).status == "completed"
+    assert world.did == ["c0", "c1", "c2"]
+    told_by(events_of(path))
+
+
+def test_an_item_that_cannot_be_stored_is_refused_when_it_is_enqueued(tmp_path: Path) -> None:
+    """enqueue raises, naming class and attribute, and so the parent fails; nothing is recorded of the child."""
+    path = tmp_path / "run.db"
+
+    def children(_: Item) -> list[Item]:
+        child = Named("child")
+        child.socket = object()  # type: ignore[attr-defined]
+        return [child]
+
+    world.children["root"] = children
+    with pytest.raises(ItemFailures) as caught:
+        run_queue([Named("root")], journal=path, reporter="none")
+    [error] = caught.value.exceptions
+    assert isinstance(error, UnstorableItem)
+    assert "Named" in str(error)
+    assert "socket" in str(error)
+    assert sum(isinstance(event, ItemEnqueued) for event in events_of(path)) == 1
+
+
+def test_a_second_run_of_a_journal_is_refused_in_one_process(tmp_path: Path) -> None:
+    """A run inside an item can't resume the journal of the run that it is in."""
+    path = tmp_path / "run.db"
+
+    class Inner(Item):
+        async def process(self, enqueue: EnqueueFn, set_desc: SetDescFn) -> None:
+            with pytest.raises(JournalLocked):
+                await aqueue.async_run_queue([Named("a")], resume=path, reporter="none")
+
+    assert run_queue([Inner()], journal=path, reporter="none").status == "completed"
+
+
+# ---- keys ---------------------------------------------------------------------------------------------------------
+
+
+def test_a_hundred_thousand_keys_fit_in_fifteen_megabytes() -> None:
+    """The visited set costs at most 150 bytes a key, however long the keys are."""
+    import tracemalloc
+
+    from aqueue._keys import KeySet
+
+    keys = KeySet()
+    tracemalloc.start()
+    for number in range(100_000):
+        keys.add("shop:Page", f"https://example.org/{'directory/' * 20}{number}")
+    size, _ = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert len(keys) == 100_000
+    assert size < 150 * 100_000
