@@ -233,11 +233,16 @@ async def _run(settings: _Settings) -> _Outcome:
     reporters = [one for one in settings.reporters if owns_terminal or not one.uses_terminal]
     try:
         if settings.journal is None and settings.resume is None:
-            return await _Run(settings, reporters, None, None).run()
-        return await _run_recorded(settings, reporters)
+            outcome = await _Run(settings, reporters, None, None).run()
+        else:
+            outcome = await _run_recorded(settings, reporters)
     finally:
         if owns_terminal:
             _terminal.release()
+    if isinstance(outcome.error, anyio.get_cancelled_exc_class()):
+        # Here, where the loop sees it: asyncio makes a KeyboardInterrupt of a Ctrl-C that came before there were handlers.
+        return _Outcome(_unwrap(outcome), None)
+    return outcome
 
 
 async def _run_recorded(settings: _Settings, reporters: list[Reporter]) -> _Outcome:

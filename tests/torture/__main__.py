@@ -25,7 +25,7 @@ import anyio
 
 from aqueue import ItemFailures, run_queue
 from aqueue._journal import Journal
-from aqueue._journal_file import connect_read_only
+from aqueue._journal_check import connect_read_only
 from aqueue._ledger import identity_of
 from aqueue.errors import JournalError
 from aqueue.events import Event, RunStarted
