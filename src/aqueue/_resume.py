@@ -37,7 +37,7 @@ class RecordedEvents(Protocol):
     def events_at(self, seqs: Sequence[int]) -> Iterable[Event]: ...
 
 
-def read_past(journal: RecordedEvents) -> "Resumption":
+def read_past(journal: RecordedEvents, check_interrupt: Callable[[], None]) -> "Resumption":
     """Read what `journal` has recorded, and restore what is left of it with today's classes.
 
     Raises:
@@ -47,6 +47,7 @@ def read_past(journal: RecordedEvents) -> "Resumption":
     recording = Recording()
     view = RunView()
     for events in journal.recorded():
+        check_interrupt()
         recording.apply(events)
         view.apply(events)
     # The last events are often descriptions, which were left out, or of a type that this aqueue doesn't know; what

@@ -24,7 +24,7 @@ from aqueue._notice import say, stderr_is_terminal
 from aqueue._payload import PayloadCodec
 from aqueue._queues import QUEUE_TYPES, QueueTypeName
 from aqueue._resume import Resumption, read_past
-from aqueue._signals import SignalHandlers, exception_for, signal_name
+from aqueue._signals import HeldInterrupts, SignalHandlers, exception_for, signal_name
 from aqueue._version import __version__
 from aqueue.errors import InvalidArgument, ItemFailures, MisplacedCall, RecordedFailure
 from aqueue.events import SCHEMA_VERSION, RunFinished, RunResumed, RunStarted, RunStatus
@@ -126,7 +126,8 @@ def run_queue(
         initial_items, num_workers, queue_type_name, graceful_ctrl_c, reporter, on_error, lifespan, journal, resume
     )
     # No local variable for the outcome: an error that is raised here holds this frame, which would hold the error.
-    return _unwrap(anyio.run(partial(_run, settings), backend=backend))
+    with HeldInterrupts() as held:
+        return _unwrap(anyio.run(partial(_run, settings, held), backend=backend))
 
 
 async def async_run_queue(
@@ -153,7 +154,7 @@ async def async_run_queue(
     settings = _check(
         initial_items, num_workers, queue_type_name, graceful_ctrl_c, reporter, on_error, lifespan, journal, resume
     )
-    return _unwrap(await _run(settings))
+    return _unwrap(await _run(settings, HeldInterrupts()))
 
 
 def _running_backend() -> str | None:
@@ -226,26 +227,25 @@ def _unwrap(outcome: _Outcome) -> RunResult:
     return outcome.result
 
 
-async def _run(settings: _Settings) -> _Outcome:
+async def _run(settings: _Settings, held: HeldInterrupts) -> _Outcome:
     """Run with the terminal to itself, or without the reporters that need it (a run inside another run)."""
     owner = any(reporter.uses_terminal for reporter in settings.reporters)
     owns_terminal = owner and _terminal.acquire(blocking=False)
     reporters = [one for one in settings.reporters if owns_terminal or not one.uses_terminal]
     try:
         if settings.journal is None and settings.resume is None:
-            outcome = await _Run(settings, reporters, None, None).run()
+            outcome = await _Run(settings, reporters, None, None, held).run()
         else:
-            outcome = await _run_recorded(settings, reporters)
+            outcome = await _run_recorded(settings, reporters, held)
     finally:
         if owns_terminal:
             _terminal.release()
     if isinstance(outcome.error, anyio.get_cancelled_exc_class()):
-        # Here, where the loop sees it: asyncio makes a KeyboardInterrupt of a Ctrl-C that came before there were handlers.
-        return _Outcome(_unwrap(outcome), None)
+        return _Outcome(_unwrap(outcome), None)  # raised here, where the loop sees it
     return outcome
 
 
-async def _run_recorded(settings: _Settings, reporters: list[Reporter]) -> _Outcome:
+async def _run_recorded(settings: _Settings, reporters: list[Reporter], held: HeldInterrupts) -> _Outcome:
     """Run with a journal: a new one, or go on with what it has recorded."""
     from aqueue._journal import Journal  # SQLite is for those who have a journal
 
@@ -255,13 +255,13 @@ async def _run_recorded(settings: _Settings, reporters: list[Reporter]) -> _Outc
         assert settings.journal is not None
         journal = Journal.create(settings.journal)
     try:
-        past = None if journal.is_new else read_past(journal)
+        past = None if journal.is_new else read_past(journal, held.check)
         if past is not None:
             settings = msgspec.structs.replace(settings, initial_items=list(settings.initial_items))
             if past.is_completed and past.has_all(settings.initial_items):
                 return _Outcome(msgspec.structs.replace(past.result, journal=str(journal.path)), None)
             say(f"aqueue: {past.summary(str(journal.path))}")
-        outcome = await _Run(settings, reporters, journal, past).run()
+        outcome = await _Run(settings, reporters, journal, past, held).run()
     finally:
         journal.close(0.0)
     if outcome.result.status == "interrupted":
@@ -282,11 +282,17 @@ class _Run:
     """One run in one process, from opening to closing."""
 
     def __init__(
-        self, settings: _Settings, reporters: list[Reporter], journal: "Journal | None", past: Resumption | None
+        self,
+        settings: _Settings,
+        reporters: list[Reporter],
+        journal: "Journal | None",
+        past: Resumption | None,
+        held: HeldInterrupts,
     ) -> None:
         self._settings = settings
         self._reporters = reporters
         self._past = past
+        self._held = held
         self._journal_path = "" if journal is None else str(journal.path)
         self._run_id = os.urandom(8).hex() if past is None else past.run_id
         self._call_soon = call_soon_in_this_loop()
@@ -312,6 +318,7 @@ class _Run:
         error: BaseException | None = None
         # Within an item of another run, that run's signals are enough: it waits for this one or cancels it.
         with nullcontext() if current_or_none() is not None else self._signals:
+            self._held.deliver()
             started_at = bus.now()
             await bus.open(RunInfo(run_id, settings.num_workers, settings.queue_type_name, started_at))
             bus.start_journal(self._engine.fail_to_save)
@@ -346,8 +353,8 @@ class _Run:
             await engine.add_initial(self._settings.initial_items)
             if not engine.tree.open_roots or engine.stage is not Stage.RUNNING:
                 return
-            if self._past is None:
-                await self._bus.saved()  # items' idempotency keys hang on the run's name: a crash must not lose that
+            # Items' idempotency keys hang on the run's name, and poison items are told by how many processes began.
+            await self._bus.saved()
             if self._settings.lifespan is None:
                 await engine.run()
                 return

@@ -12,7 +12,7 @@ from typing import Any, Final, Self
 
 from aqueue._loop import CallSoon
 
-__all__ = ["SignalHandlers", "exception_for", "signal_name"]
+__all__ = ["HeldInterrupts", "SignalHandlers", "exception_for", "signal_name"]
 
 UNRESPONSIVE_S: Final = 1.0
 """How long the event loop may take to get round to a signal before a person is told why nothing happens."""
@@ -31,6 +31,50 @@ def signal_name(number: int) -> str:
 def exception_for(number: int) -> BaseException:
     """Return what a run raises that was stopped by the signal: `KeyboardInterrupt`, or `SystemExit` with 128 + n."""
     return KeyboardInterrupt() if number == signal.SIGINT else SystemExit(128 + number)
+
+
+class HeldInterrupts:
+    """A context manager around an event loop of aqueue's own, in which a Ctrl-C without another handler is held.
+
+    Both loops would install a handler of theirs for the time before `SignalHandlers` is entered and after it is left,
+    and raise somewhere inside the run. What is held is handed over by `deliver`, or raised at the end.
+    """
+
+    def __init__(self) -> None:
+        self._count = 0
+        self._holds = False
+
+    def __enter__(self) -> Self:
+        if (
+            threading.current_thread() is threading.main_thread()
+            and signal.getsignal(signal.SIGINT) is signal.default_int_handler
+        ):
+            signal.signal(signal.SIGINT, self._hold)
+            self._holds = True
+        return self
+
+    def __exit__(
+        self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        if self._holds and signal.getsignal(signal.SIGINT) == self._hold:
+            signal.signal(signal.SIGINT, signal.default_int_handler)
+        if self._count and not isinstance(exc, KeyboardInterrupt):
+            raise KeyboardInterrupt
+
+    def _hold(self, number: int, frame: FrameType | None) -> None:
+        self._count += 1
+
+    def check(self) -> None:
+        """Raise `KeyboardInterrupt` if there was a Ctrl-C; for long work before the run begins."""
+        if self._count:
+            self._count = 0
+            raise KeyboardInterrupt
+
+    def deliver(self) -> None:
+        """Send what was held again, now that there are handlers for it."""
+        count, self._count = self._count, 0
+        for _ in range(count):
+            os.kill(os.getpid(), signal.SIGINT)
 
 
 class SignalHandlers:

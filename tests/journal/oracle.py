@@ -19,6 +19,7 @@ from aqueue.events import (
     ItemFailed,
     ItemInterrupted,
     ItemReopened,
+    ItemRetryScheduled,
     ItemStarted,
     RunFinished,
     RunResumed,
@@ -79,9 +80,9 @@ class Story:
                 self._finished = False
             case RunFinished():
                 assert not self._workers
-                assert event.counts == msgspec.structs.replace(
-                    self.counts, deduplicated=event.counts.deduplicated
-                ), self.counts
+                assert event.counts == msgspec.structs.replace(self.counts, deduplicated=event.counts.deduplicated), (
+                    self.counts
+                )
                 self._finished = True
             case ItemEnqueued():
                 self._enqueue(event)
@@ -108,6 +109,9 @@ class Story:
                 started = self._workers.pop(worker)
                 assert (started.phase, started.attempt) == (event.phase, event.attempt)
                 self.interrupted += 1
+                self.state[event.item] = "waits" if event.phase == "process" else "completed"
+            case ItemRetryScheduled():
+                self._end(event, event.phase)
                 self.state[event.item] = "waits" if event.phase == "process" else "completed"
             case ItemReopened():
                 assert event.type == self.enqueued[event.item].type
@@ -158,7 +162,9 @@ class Story:
     def _check_open_above(self, item: int) -> None:
         above = self.enqueued[item].parent
         while above:
-            assert self.state[above] in ("waits", "process", "failed", "completed"), f"item {above} is {self.state[above]}"
+            assert self.state[above] in ("waits", "process", "failed", "completed"), (
+                f"item {above} is {self.state[above]}"
+            )
             above = self.enqueued[above].parent
 
     def _end(self, event: Any, phase: str) -> None:

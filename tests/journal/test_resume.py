@@ -1,9 +1,7 @@
 """Resuming a run: what is adopted, what runs again, what is restored, and what is refused."""
 
-import sqlite3
 from collections import Counter
 from collections.abc import Callable, Iterator
-from contextlib import closing
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -14,14 +12,12 @@ from aqueue import Backend, EnqueueFn, Item, ItemFailures, RunResult, SetDescFn,
 from aqueue.errors import JournalExists, JournalLocked, PayloadMismatch, UnknownItemType, UnstorableItem
 from aqueue.events import (
     Event,
-    ItemChildrenProcessed,
     ItemCompleted,
     ItemEnqueued,
     ItemFailed,
     ItemInterrupted,
     ItemReopened,
     ItemStarted,
-    RunFinished,
     RunResumed,
 )
 from aqueue.testing import EventRecorder
@@ -283,7 +279,9 @@ def test_a_hook_that_a_crash_cut_off_runs_again(tmp_path: Path) -> None:
     events = events_of(path)
     _, events = again(path, first(events, ItemStarted, phase="after_children"), Gathering("root"))
     assert world.did == ["hook of root"]
-    assert [event.attempt for event in events if isinstance(event, ItemStarted) and event.phase == "after_children"] == [1, 2]
+    assert [
+        event.attempt for event in events if isinstance(event, ItemStarted) and event.phase == "after_children"
+    ] == [1, 2]
     [interrupted] = [event for event in events if isinstance(event, ItemInterrupted)]
     assert (interrupted.phase, interrupted.reason) == ("after_children", "crash")
 
@@ -488,7 +486,7 @@ def _interrupted(path: Path, code: dict[str, Any], body: str, children: int = 3)
 
 def _define(code: dict[str, Any], body: str) -> Any:
     code["__name__"] = "program"
-    exec(body, code)  # noqa: S102  # a program that is changed between two runs
+    exec(body, code)  # a program that is changed between two runs
     return code["Page"]
 
 
@@ -582,7 +580,9 @@ def test_children_of_a_class_with_a_new_default_are_still_the_recorded_ones(tmp_
 def test_a_hook_that_came_to_a_class_later_is_not_run_for_recorded_items(tmp_path: Path) -> None:
     """Whether an item has a hook is settled when it is announced; the journal stays readable when classes change."""
     code: dict[str, Any] = {}
-    with_hook = PAGE + "    async def after_children_processed(self):\n        world.saw(self, f'hook of {self.name}')\n"
+    with_hook = (
+        PAGE + "    async def after_children_processed(self):\n        world.saw(self, f'hook of {self.name}')\n"
+    )
     path = _interrupted(tmp_path / "run.db", code, PAGE)
     _define(code, with_hook)
     world.did.clear()
@@ -598,7 +598,7 @@ def test_a_hook_that_came_to_a_class_later_is_not_run_for_recorded_items(tmp_pat
 
 
 def test_an_item_that_cannot_be_stored_is_refused_when_it_is_enqueued(tmp_path: Path) -> None:
-    """enqueue raises, naming class and attribute, and so the parent fails; nothing is recorded of the child."""
+    """Enqueue raises, naming class and attribute, and so the parent fails; nothing is recorded of the child."""
     path = tmp_path / "run.db"
 
     def children(_: Item) -> list[Item]:

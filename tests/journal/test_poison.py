@@ -1,0 +1,116 @@
+"""Items that end the process: found by what was running when it crashed, and given up after three times alone."""
+
+import os
+import signal
+import subprocess
+import sys
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+from aqueue.events import ItemChildrenProcessed, ItemCompleted, ItemEnqueued, ItemFailed, ItemInterrupted, ItemStarted
+from tests.journal.oracle import told_by
+from tests.journal.recorded import events_of
+
+PROGRAM = """
+import os, signal, sys
+from aqueue import Item, ItemFailures, run_queue
+
+class Page(Item):
+    def __init__(self, name): self.name = name
+    async def process(self, enqueue, set_desc):
+        os.write(log, f"{self.name}\\n".encode())
+        if self.name == "poison":
+            os._exit(77) if how == "exit" else os.kill(os.getpid(), signal.SIGKILL)
+        if self.name == "slow":
+            import anyio
+            await anyio.sleep(0.15)
+
+class Hook(Page):
+    async def after_children_processed(self):
+        os.write(log, f"hook of {self.name}\\n".encode())
+        if self.name == "poison hook":
+            os._exit(77)
+
+path, how, backend, workers = sys.argv[1:5]
+log = os.open(path + ".log", os.O_WRONLY | os.O_APPEND | os.O_CREAT)
+items = [(Hook if "hook" in name else Page)(name) for name in sys.argv[5:]]
+try:
+    run_queue(items, resume=path, num_workers=int(workers), on_error="continue", reporter="none", backend=backend)
+except ItemFailures as failures:
+    print(*failures.exceptions, sep="\\n")
+    sys.exit(3)
+"""
+
+
+def crash_until_it_ends(path: Path, how: str, names: list[str], workers: int = 3) -> tuple[int, str]:
+    """Run the program again and again while it crashes; return how often it did, and what it said at last."""
+    for crashes in range(12):
+        backend = ["trio", "asyncio"][crashes % 2]
+        done = subprocess.run(
+            [sys.executable, "-c", PROGRAM, str(path), how, backend, str(workers), *names],
+            capture_output=True,
+            text=True,
+            timeout=60,
+        )
+        if done.returncode not in (77, -signal.SIGKILL):
+            return crashes, done.stdout + done.stderr
+        told_by(events_of(path))
+    raise AssertionError("it does not come to an end")
+
+
+@pytest.mark.parametrize("how", ["exit", "kill"])
+def test_an_item_that_ends_the_process_is_found_and_given_up(tmp_path: Path, how: str) -> None:
+    """It fails as PoisonItem after it was the only one running in three crashes; all others complete, none is blamed."""
+    path = tmp_path / "run.db"
+    names = ["a", "slow", "poison", "b", "slow"]
+    crashes, said = crash_until_it_ends(path, how, names)
+    assert 3 <= crashes <= 8
+    assert "was the only one running in three crashes in a row" in said
+    events = events_of(path)
+    [failure] = [event for event in events if isinstance(event, ItemFailed)]
+    assert failure.error.type == "aqueue.errors:PoisonItem"
+    assert failure.item == 3
+    assert {event.item for event in events if isinstance(event, ItemCompleted)} == {1, 2, 4, 5}
+    did = Counter(Path(f"{path}.log").read_text().split())
+    assert did["poison"] == crashes, "it is not called once it has been given up"
+
+
+def test_a_hook_that_ends_the_process_is_given_up(tmp_path: Path) -> None:
+    """The same for a hook: its item fails in that phase, and the others complete."""
+    path = tmp_path / "run.db"
+    crashes, said = crash_until_it_ends(path, "exit", ["a", "poison hook", "good hook"])
+    assert 3 <= crashes <= 8
+    assert "PoisonItem" in said or "three crashes" in said
+    events = events_of(path)
+    [failure] = [event for event in events if isinstance(event, ItemFailed)]
+    assert (failure.item, failure.phase) == (2, "after_children")
+    assert sum(isinstance(event, ItemChildrenProcessed) for event in events) == 1
+
+
+def test_after_two_crashes_a_start_is_committed_before_the_item_is_called(tmp_path: Path) -> None:
+    """From the third process on, whatever was called is known to have been started, however soon it crashed."""
+    path = tmp_path / "run.db"
+    names = ["poison"]
+    command = [sys.executable, "-c", PROGRAM, str(path), "kill", "trio", "1", *names]
+    started = []
+    for _ in range(4):
+        assert subprocess.run(command, capture_output=True, timeout=60).returncode == -signal.SIGKILL
+        started.append(sum(isinstance(event, ItemStarted) for event in events_of(path)))
+    assert started[2] == started[1] + 1
+    assert started[3] == started[2] + 1
+
+
+def test_an_item_that_happened_to_run_beside_the_bad_one_is_not_failed(tmp_path: Path) -> None:
+    """Items that ran in the same crashes are tried alone first, complete, and are not failed."""
+    path = tmp_path / "run.db"
+    names = ["slow", "slow", "slow", "poison", "slow"]
+    _, _ = crash_until_it_ends(path, "kill", names, workers=5)
+    events = events_of(path)
+    assert [event.item for event in events if isinstance(event, ItemFailed)] == [4]
+    interrupted = {event.item for event in events if isinstance(event, ItemInterrupted)}
+    assert len(interrupted) > 1, "others did run beside it"
+    assert sum(isinstance(event, ItemCompleted) for event in events) == 4
+    assert sum(isinstance(event, ItemEnqueued) for event in events) == 5
+    assert os.path.exists(path)
