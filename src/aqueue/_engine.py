@@ -233,7 +233,7 @@ class Engine:
         self._idle: deque[anyio.Event] = deque()
         self._left: list[Node] = []
         self._is_done = False
-        self._slice_end = 0.0
+        self._slice_end = -1.0  # over before it began; 0.0 while the one who leads is away
         self._latest: Attempt | None = None
         self._cancelled_class: type[BaseException] = anyio.get_cancelled_exc_class()
 
@@ -633,7 +633,7 @@ class Engine:
             return
         self._slice_end = 0.0
         await checkpoint()
-        if leads or self._slice_end == 0.0:
+        if leads:
             self._slice_end = self.bus.now() + SLICE_S
 
     async def _run_hook(self, node: Node, worker: int) -> Node | None:
