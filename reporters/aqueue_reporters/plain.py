@@ -139,6 +139,16 @@ class PlainReporter:
             with suppress(OSError, ValueError):
                 write_text(self._stream, _joined(lines))
 
+    def suspend_terminal(self) -> None:
+        """Put the terminal back until `resume_terminal`; safe in a signal handler."""
+        if self._region is not None:
+            self._region.suspend()
+
+    def resume_terminal(self) -> None:
+        """Draw again."""
+        if self._region is not None:
+            self._region.resume()
+
     def release_terminal(self) -> None:
         """Put the terminal back at once; safe in a signal handler."""
         if self._region is not None:

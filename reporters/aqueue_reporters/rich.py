@@ -12,8 +12,8 @@ from aqueue.result import RunResult
 from aqueue.view import RunView
 from aqueue_reporters._panels import Panels
 from aqueue_reporters._pen import Pen
-from aqueue_reporters._summary import failure_line, summary_lines
 from aqueue_reporters._stream import write_text
+from aqueue_reporters._summary import failure_line, summary_lines
 from aqueue_reporters._terminal import TerminalRegion
 
 __all__ = ["RichReporter"]
@@ -92,6 +92,16 @@ class RichReporter:
         else:
             assert self._console is not None
             self._write(summary_lines(result, self._pen, self._console.width))
+
+    def suspend_terminal(self) -> None:
+        """Put the terminal back until `resume_terminal`; safe in a signal handler."""
+        if self._region is not None:
+            self._region.suspend()
+
+    def resume_terminal(self) -> None:
+        """Draw again."""
+        if self._region is not None:
+            self._region.resume()
 
     def release_terminal(self) -> None:
         """Put the terminal back at once; safe in a signal handler."""

@@ -17,6 +17,7 @@ from aqueue._bus import Bus
 from aqueue._codec import decode_result
 from aqueue._context import current_or_none
 from aqueue._engine import Engine, OnError, Stage
+from aqueue._job_control import JobControl
 from aqueue._loop import call_soon_in_this_loop
 from aqueue._notice import say, stderr_is_terminal
 from aqueue._queues import QUEUE_TYPES, QueueTypeName
@@ -209,6 +210,8 @@ class _Run:
         self._signals = SignalHandlers(
             self._on_signal, self._on_unanswered, self._bus.release_terminals, self._call_soon
         )
+        draws = any(reporter.uses_terminal for reporter in reporters)
+        self._job_control = JobControl(self._bus.suspend_terminals, self._bus.resume_terminals) if draws else nullcontext()
         self._engine = Engine(
             self._bus,
             QUEUE_TYPES[settings.queue_type_name](),
@@ -223,7 +226,7 @@ class _Run:
         run_id = os.urandom(8).hex()
         error: BaseException | None = None
         # Within an item of another run, that run's signals are enough: it waits for this one or cancels it.
-        with nullcontext() if current_or_none() is not None else self._signals:
+        with nullcontext() if current_or_none() is not None else self._signals, self._job_control:
             started_at = bus.now()
             await bus.open(RunInfo(run_id, settings.num_workers, settings.queue_type_name, started_at))
             bus.append(
