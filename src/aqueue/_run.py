@@ -1,6 +1,7 @@
 """run_queue and async_run_queue: check the arguments, wire the parts, run, close, and raise what must be raised."""
 
 import os
+import signal
 import socket
 import sys
 import threading
@@ -211,7 +212,9 @@ class _Run:
             self._on_signal, self._on_unanswered, self._bus.release_terminals, self._call_soon
         )
         draws = any(reporter.uses_terminal for reporter in reporters)
-        self._job_control = JobControl(self._bus.suspend_terminals, self._bus.resume_terminals) if draws else nullcontext()
+        self._job_control = (
+            JobControl(self._bus.suspend_terminals, self._bus.resume_terminals) if draws else nullcontext()
+        )
         self._engine = Engine(
             self._bus,
             QUEUE_TYPES[settings.queue_type_name](),
@@ -322,7 +325,7 @@ class _Run:
         self._call_soon(partial(engine.stop, signal_name(number), cancel=cancel))
         if stderr_is_terminal() and not any(reporter.uses_terminal for reporter in self._reporters):
             doing = "cancelling the running items" if cancel else "waiting for the running items"
-            say(f"\naqueue: {signal_name(number)}: {doing}; {_next_signal(cancel)}")
+            say(f"\naqueue: {signal_name(number)}: {doing}; {_next_signal(number, cancel)}")
         if engine.is_asking:
             # Nothing runs yet but the source of the initial items, in this very thread; it may block for good.
             raise exception_for(number)
@@ -330,9 +333,12 @@ class _Run:
     def _on_unanswered(self, count: int) -> None:
         """Called in the thread that watches the signals."""
         if self._engine.stage is not Stage.ENDED:
-            more = "a third Ctrl-C ends the process at once" if count < 2 else "once more ends the process at once"
-            say(f"aqueue: an item is keeping the event loop to itself, so the run can't stop yet; {more}")
+            say(f"aqueue: an item is keeping the event loop to itself, so the run can't stop yet; {_THIRD_SIGNAL}")
 
 
-def _next_signal(cancelling: bool) -> str:
-    return "once more ends the process at once" if cancelling else "again cancels them"
+_THIRD_SIGNAL = "a third Ctrl-C ends the process at once"  # also where the first one cancels, or a failure stopped it
+
+
+def _next_signal(number: int, cancelling: bool) -> str:
+    """Say what the next one does, in the words of the reporters that draw on the terminal."""
+    return _THIRD_SIGNAL if cancelling else f"Ctrl-C{' again' if number == signal.SIGINT else ''} cancels them"

@@ -76,7 +76,11 @@ def test_an_ignored_ctrl_z_stays_ignored(gates: Path, backend: str) -> None:
 def stop_handler() -> Iterator[Callable[[Any], None]]:
     """Return what installs a handler for SIGTSTP until the test's end."""
     before = signal.getsignal(signal.SIGTSTP)
-    yield lambda handler: signal.signal(signal.SIGTSTP, handler)
+
+    def install(handler: Any) -> None:
+        signal.signal(signal.SIGTSTP, handler)
+
+    yield install
     signal.signal(signal.SIGTSTP, before)
 
 
