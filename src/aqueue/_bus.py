@@ -16,7 +16,7 @@ from aqueue._notice import warn
 from aqueue.errors import JournalError, ReporterError
 from aqueue.events import ErrorInfo, Event, ReporterFailed
 from aqueue.item import type_name
-from aqueue.reporting import Reporter, RunInfo, TerminalReporter
+from aqueue.reporting import Reporter, RunInfo, SuspendableReporter, TerminalReporter
 from aqueue.result import RunResult
 from aqueue.text import visible, without_surrogates
 from aqueue.view import RunView
@@ -330,6 +330,20 @@ class Bus:
             if isinstance(reporter, TerminalReporter):
                 with suppress(Exception):
                     reporter.release_terminal()
+
+    def suspend_terminals(self) -> None:
+        """Put the terminals back until `resume_terminals`; safe in a signal handler."""
+        for reporter in self._opened:
+            if isinstance(reporter, SuspendableReporter):
+                with suppress(Exception):
+                    reporter.suspend_terminal()
+
+    def resume_terminals(self) -> None:
+        """Let reporters draw again; safe in a signal handler."""
+        for reporter in self._opened:
+            if isinstance(reporter, SuspendableReporter):
+                with suppress(Exception):
+                    reporter.resume_terminal()
 
     # ---- the reporters' thread ----------------------------------------------------------------------------------
 
