@@ -6,6 +6,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar
 
+import anyio
 import pytest
 
 import aqueue
@@ -463,6 +464,90 @@ def test_attempts_count_on(tmp_path: Path) -> None:
     assert [event.attempt for event in events if isinstance(event, ItemFailed)] == [1, 2]
     assert len(set(world.keys["a"])) == 1
     told_by(events)
+
+
+class Ranked(Keyed):
+    """One that is ordered by something else than its key."""
+
+    def __lt__(self, other: Named) -> bool:
+        return isinstance(other, Ranked) and self.rest < other.rest
+
+
+def test_an_initial_item_whose_rank_has_changed_takes_its_new_place(tmp_path: Path) -> None:
+    """Matched by their keys, initial items run in the order that they have now."""
+    path = tmp_path / "run.db"
+    run(path, *[Ranked(name, rank) for rank, name in enumerate("abcdef")], queue_type_name="priority")
+    assert world.did == [*"abcdef"]
+    after = first(events_of(path), ItemCompleted, item=2)
+    again(path, after, *[Ranked(name, -rank) for rank, name in enumerate("abcdef")], queue_type_name="priority")
+    assert world.did == [*"fedc"]
+
+
+class Deep(Item):
+    """One of a chain, in which each refers to the one above it."""
+
+    def __init__(self, depth: int, parent: Item | None = None) -> None:
+        self.depth = depth
+        self.parent = parent
+
+    async def process(self, enqueue: EnqueueFn, set_desc: SetDescFn) -> None:
+        if self.depth:
+            enqueue(Deep(self.depth - 1, self))
+
+    async def after_children_processed(self) -> int:
+        below: list[int] = aqueue.child_results()
+        return sum(below) + 1
+
+
+def test_a_long_chain_is_resumed_without_recursion(tmp_path: Path) -> None:
+    """A chain of 3,000 items, cut in its middle or among its hooks, also when the initial items raise first."""
+    path = tmp_path / "run.db"
+    run(path, Deep(3_000))
+    events = events_of(path)
+
+    def raises() -> Iterator[Item]:
+        yield Deep(3_000)
+        raise ZeroDivisionError
+
+    for after in (len(events) // 2, len(events) * 4 // 5):
+        cut_off = cut(path, after, tmp_path / f"{after}.db")
+        with pytest.raises(ZeroDivisionError):
+            run_queue(raises(), resume=cut_off, reporter="none")
+        assert run(cut_off, Deep(3_000)).root_results == [3_001]
+
+
+class Stays(Named):
+    """One that does not end before it is cancelled, the first time."""
+
+    async def process(self, enqueue: EnqueueFn, set_desc: SetDescFn) -> str:
+        for child in world.children[self.name](self):
+            enqueue(child)
+        world.saw(self, self.name)
+        if aqueue.current().attempt == 1:
+            await anyio.sleep_forever()
+        return self.name
+
+
+def test_a_run_that_its_caller_cancelled_is_resumed(tmp_path: Path, backend: Backend) -> None:
+    """What was running is interrupted and runs again; its children are not announced twice."""
+    path = tmp_path / "run.db"
+    world.children["stays"] = parent_of(lambda: Named("a"), lambda: Named("b"))
+
+    async def cancelled() -> None:
+        async with anyio.create_task_group() as group:
+            group.start_soon(
+                partial(aqueue.async_run_queue, [Stays("stays")], num_workers=2, journal=path, reporter="none")
+            )
+            while world.did != ["stays", "a", "b"]:
+                await anyio.sleep(0.001)
+            group.cancel_scope.cancel()
+
+    anyio.run(cancelled, backend=backend)
+    world.did.clear()
+    assert run(path, Stays("stays"), backend=backend).counts.enqueued == 3
+    assert world.did == ["stays"]
+    story = told_by(events_of(path))
+    assert [event.reason for event in story.events if isinstance(event, ItemInterrupted)] == ["cancelled"]
 
 
 # ---- refusals -----------------------------------------------------------------------------------------------------
