@@ -632,6 +632,22 @@ def test_a_renamed_class_is_found_by_its_previous_name(tmp_path: Path) -> None:
     assert run(path, Named("root")).counts_by_type == result.counts_by_type
 
 
+def test_keys_of_a_renamed_class_are_known(tmp_path: Path) -> None:
+    """The visited set holds under the new name, also if the previous one is given without its module."""
+    keyed = PAGE + "    @property\n    def key(self):\n        return self.name\n"
+    code: dict[str, Any] = {}
+    path = tmp_path / "run.db"
+    run(path, _define(code, keyed)("seen"))
+    renamed = keyed.replace("class Page", "class Leaf").replace("name: str", "previous_names = 'Page'\n    name: str")
+    code.clear()
+    code["Page"] = None
+    _define(code, renamed)
+    world.did.clear()
+    world.children["root"] = parent_of(lambda: code["Leaf"]("seen"), lambda: code["Leaf"]("unseen"))
+    assert run(path, Named("root")).counts.deduplicated == 1
+    assert world.did == ["root", "unseen"]
+
+
 def test_a_new_required_field_is_refused_and_one_with_a_default_is_not(tmp_path: Path) -> None:
     """The error names the class, the field and how many wait, and changes nothing; with a default the items run."""
     code: dict[str, Any] = {}
