@@ -261,6 +261,17 @@ def test_keys_are_known_after_a_resume_although_their_items_have_ended(tmp_path:
     assert result.counts_by_type[f"{__name__}:Named"].deduplicated == 1
 
 
+def test_initial_items_with_a_known_key_are_counted_in_the_view_too(tmp_path: Path) -> None:
+    """No item is there to tell of those that were dropped: the end of the process does, once, resumed or not."""
+    path = tmp_path / "run.db"
+    for names in ("aab", "aabc"):
+        result = run(path, *[Keyed(name) for name in names])
+        view = RunView()
+        view.apply(events_of(path))
+        assert view.counts == result.counts
+        assert result.counts.deduplicated == 1
+
+
 # ---- hooks and state ----------------------------------------------------------------------------------------------
 
 
