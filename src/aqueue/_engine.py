@@ -116,8 +116,8 @@ class Attempt(msgspec.Struct, gc=False, eq=False):
             text = visible(text, DESCRIPTION_MAX_CHARS)
         seq = engine.next_seq()
         engine.append(ItemDescribed(seq, monotonic() + engine.clock.offset, node.id, self.worker, text))
-        if seq % ROOM_CHECK_EVENTS == 0 and engine.bus.is_full:
-            engine.bus.block_until_room()
+        if seq % ROOM_CHECK_EVENTS == 0:
+            engine.bus.make_room()
 
     def _refuse(self, name: str) -> None:
         if self.node is None:
@@ -233,7 +233,7 @@ class Engine:
         self._idle: deque[anyio.Event] = deque()
         self._left: list[Node] = []
         self._is_done = False
-        self._slice_end = 0.0
+        self._slice_end = -1.0  # over before it began; 0.0 while the one who leads is away
         self._latest: Attempt | None = None
         self._cancelled_class: type[BaseException] = anyio.get_cancelled_exc_class()
 
@@ -265,8 +265,8 @@ class Engine:
         self.append(ItemEnqueued(seq, now, number, parent_id, cls.type, cls.track_overall, None, cls.hook))
         if self._idle:
             self._idle.pop().set()
-        if seq % ROOM_CHECK_EVENTS == 0 and self.bus.is_full:
-            self.bus.block_until_room()
+        if seq % ROOM_CHECK_EVENTS == 0:
+            self.bus.make_room()
 
     def _add_identified(self, item: Any, parent: Node | None, attempt: Attempt, cls: ItemClass) -> None:
         """Do what `add` does for an item that can be known again: by its key, or with a journal by its payload."""
@@ -335,8 +335,8 @@ class Engine:
     def _after_put(self) -> None:
         if self._idle:
             self._idle.pop().set()
-        if self.bus.is_full:
-            self.bus.block_until_room()
+        if self.last_id % ROOM_CHECK_EVENTS == 0:
+            self.bus.make_room()
 
     async def add_initial(self, items: Iterable[Any]) -> None:
         """Add the initial items, all of them; a stop ends that early."""
@@ -633,7 +633,7 @@ class Engine:
             return
         self._slice_end = 0.0
         await checkpoint()
-        if leads or self._slice_end == 0.0:
+        if leads:
             self._slice_end = self.bus.now() + SLICE_S
 
     async def _run_hook(self, node: Node, worker: int) -> Node | None:

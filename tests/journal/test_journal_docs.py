@@ -1,0 +1,53 @@
+"""The page on the journal: each promise names its test, which exists; the reference has the views as they are."""
+
+import ast
+import re
+import sqlite3
+from contextlib import closing
+from pathlib import Path
+
+from aqueue import EnqueueFn, Item, SetDescFn, run_queue
+
+ROOT = Path(__file__).parents[2]
+PAGE = ROOT / "docs/journal.md"
+
+
+def rows(text: str, heading: str) -> list[list[str]]:
+    """Return the cells of the first table below a heading, without its first two lines."""
+    _, found, below = text.partition(f"\n## {heading}\n")
+    assert found
+    lines = below.split("\n## ")[0].splitlines()
+    table = [line.strip("|").split(" | ") for line in lines if line.startswith("|")]
+    return [[cell.strip() for cell in cells] for cells in table[2:]]
+
+
+def functions(path: Path) -> set[str]:
+    """Return the names of a module's functions."""
+    return {node.name for node in ast.parse(path.read_text(encoding="utf-8")).body if isinstance(node, ast.FunctionDef)}
+
+
+def test_each_promise_names_a_test_that_exists() -> None:
+    """A promise in the table that nobody tests, or whose test was renamed, is found out."""
+    table = rows(PAGE.read_text(encoding="utf-8"), "What survives what")
+    assert len(table) > 10
+    for *_, last in table:
+        named = re.findall(r"`(tests/[\w/]+\.py)::(test_\w+)`", last)
+        assert named, last
+        for path, name in named:
+            assert name in functions(ROOT / path), f"{path}::{name}"
+
+
+def test_the_reference_has_the_views_and_their_columns(tmp_path: Path) -> None:
+    """The table of views names each view of a real journal with its columns, in their order."""
+
+    class Nothing(Item):
+        async def process(self, enqueue: EnqueueFn, set_desc: SetDescFn) -> None:
+            pass
+
+    run_queue([Nothing()], reporter="none", journal=tmp_path / "run.db")
+    with closing(sqlite3.connect(tmp_path / "run.db")) as connection:
+        names = [name for (name,) in connection.execute("SELECT name FROM sqlite_schema WHERE type = 'view'")]
+        views = {name: [row[1] for row in connection.execute(f"PRAGMA table_info({name})")] for name in names}
+    text = (ROOT / "docs/reference/journal.md").read_text(encoding="utf-8")
+    documented = {name.strip("` "): re.findall(r"`(\w+)`", columns) for name, _, columns in rows(text, "The views")}
+    assert documented == views

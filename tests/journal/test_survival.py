@@ -1,0 +1,237 @@
+"""What a run survives, seen from outside: programs that are stopped, changed and started again.
+
+`docs/journal.md` promises each of these, and names its test.
+"""
+
+import json
+import re
+import signal
+import sqlite3
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+# An item says in the file `done` that it ran; those that are to wait do so until the file `go` is there.
+_BEGINNING = """
+import os, sys
+from dataclasses import dataclass, field
+from pathlib import Path
+import trio
+from aqueue import Item, ItemFailures, run_queue
+
+def say(text):
+    with open("done", "a") as file:
+        file.write(text + chr(10))
+
+"""
+_LEAF = """
+@dataclass
+class Leaf(Item):
+    number: int
+    async def process(self, enqueue, set_desc):
+        if self.number == 2:
+            say("waiting")
+            while not Path("go").exists():
+                await trio.sleep(0.01)
+        say(f"leaf {self.number}")
+        return self.number
+"""
+_ROOT = """
+@dataclass
+class Root(Item):
+    async def process(self, enqueue, set_desc):
+        for number in range(4):
+            enqueue(Leaf(number))
+    async def after_children_processed(self):
+        from aqueue import child_results
+        return child_results()
+
+try:
+    result = run_queue([Root()], resume="run.db", reporter="none", num_workers=1, on_error="continue")
+except ItemFailures:
+    sys.exit(1)
+print(result.root_results)
+"""
+_PROGRAM = _BEGINNING + _LEAF + _ROOT
+
+
+class Job:
+    """A folder with a program that can be started again and again."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def start(self, program: str) -> "subprocess.Popen[str]":
+        """Start the program."""
+        script = self.folder / "job.py"
+        script.write_text(program)
+        return subprocess.Popen(
+            [sys.executable, script], cwd=self.folder, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        )
+
+    def run(self, program: str) -> tuple[int | None, str, str]:
+        """Run the program to its end, and return its exit code and output."""
+        with self.start(program) as process:
+            stdout, stderr = process.communicate(timeout=60)
+        return process.returncode, stdout, stderr
+
+    def interrupt(self, program: str, number: signal.Signals = signal.SIGKILL) -> int:
+        """Run the program until its second leaf waits and all before that is in the journal; then send the signal."""
+        with self.start(program) as process:
+            wait_until(lambda: "waiting" in self.done() and self.count("item.completed") == 3)
+            process.send_signal(number)
+            if number is not signal.SIGKILL:
+                wait_until(lambda: self.count("run.stopping"))
+                self.go()
+            process.communicate(timeout=60)
+        return process.returncode
+
+    def go(self) -> None:
+        """Let the leaf that waits go on."""
+        (self.folder / "go").touch()
+
+    def done(self) -> list[str]:
+        """Return what items have said."""
+        path = self.folder / "done"
+        return path.read_text().splitlines() if path.exists() else []
+
+    def events(self, journal: str = "run.db") -> list[dict[str, Any]]:
+        """Return the events in the journal."""
+        path = self.folder / journal
+        if not path.exists():
+            return []
+        with closing(sqlite3.connect(f"{path.as_uri()}?mode=ro", uri=True)) as connection:
+            return [json.loads(text) for (text,) in connection.execute("SELECT event FROM events ORDER BY seq")]
+
+    def count(self, event: str) -> int:
+        """Return how many events of that type are in the journal."""
+        return sum(one["event"] == event for one in self.events())
+
+
+@pytest.fixture
+def job(tmp_path: Path) -> Job:
+    """Return a job in an empty folder."""
+    return Job(tmp_path)
+
+
+def wait_until(condition: Callable[[], object]) -> None:
+    """Wait for `condition`, at most 60 s."""
+    end = time.monotonic() + 60
+    while not condition():
+        assert time.monotonic() < end, "waited in vain"
+        time.sleep(0.02)
+
+
+def test_a_terminated_run_goes_on(job: Job) -> None:
+    """SIGTERM lets the running item end and exits with 143; the same command does the rest, and only that."""
+    assert job.interrupt(_PROGRAM, signal.SIGTERM) == 128 + signal.SIGTERM
+    assert job.done() == ["leaf 0", "leaf 1", "waiting", "leaf 2"]
+    returncode, stdout, _ = job.run(_PROGRAM)
+    assert (returncode, stdout) == (0, "[[0, 1, 2, 3]]\n")
+    assert job.done() == ["leaf 0", "leaf 1", "waiting", "leaf 2", "leaf 3"]
+
+
+def test_what_failed_runs_again_and_nothing_else(job: Job) -> None:
+    """Once the cause is mended the failed item and the hook above it run; what was done stays done."""
+    failing = _PROGRAM.replace('say(f"leaf', '1 / (self.number != 1); say(f"leaf')
+    job.go()
+    assert job.run(failing)[0] == 1
+    assert job.done() == ["leaf 0", "waiting", "leaf 2", "leaf 3"]
+    returncode, stdout, stderr = job.run(_PROGRAM)
+    assert (returncode, stdout) == (0, "[[0, 1, 2, 3]]\n")
+    assert job.done()[4:] == ["leaf 1"]
+    assert "1 failed and will run again" in stderr
+
+
+def test_what_is_outstanding_runs_with_the_new_code(job: Job) -> None:
+    """A changed `process` is used for what is left; what was done before stays as it was."""
+    job.interrupt(_PROGRAM)
+    job.go()
+    returncode, stdout, _ = job.run(_PROGRAM.replace('f"leaf', 'f"new leaf'))
+    assert (returncode, stdout) == (0, "[[0, 1, 2, 3]]\n")
+    assert job.done() == ["leaf 0", "leaf 1", "waiting", "waiting", "new leaf 2", "new leaf 3"]
+
+
+def test_a_new_field_with_a_default_is_filled_in(job: Job) -> None:
+    """Recorded items get the default of a field that they didn't have."""
+    job.interrupt(_PROGRAM)
+    job.go()
+    changed = _PROGRAM.replace("    number: int\n", "    number: int\n    more: list = field(default_factory=lambda: [7])\n")
+    returncode, _, stderr = job.run(changed.replace("{self.number}", "{self.number} {self.more}"))
+    assert returncode == 0, stderr
+    assert job.done()[-2:] == ["leaf 2 [7]", "leaf 3 [7]"]
+
+
+def test_a_renamed_class_is_an_error_until_it_says_so(job: Job) -> None:
+    """A class that is gone is named with the number of items that wait, and nothing changes; then the run goes on."""
+    job.interrupt(_PROGRAM)
+    job.go()
+    before = job.events()
+    renamed = re.sub(r"\bLeaf\b", "Sheet", _PROGRAM)
+    returncode, _, stderr = job.run(renamed)
+    assert returncode == 1
+    assert "UnknownItemType" in stderr
+    assert "__main__:Leaf (2 waiting)" in stderr
+    assert job.events() == before
+    mended = renamed.replace("    number: int\n", '    previous_names = ("Leaf",)\n    number: int\n')
+    assert job.run(mended)[:2] == (0, "[[0, 1, 2, 3]]\n")
+
+
+def test_a_new_field_without_a_default_is_an_error_until_it_has_one(job: Job) -> None:
+    """A required field that was not recorded is named, and nothing changes; with a default the run goes on."""
+    job.interrupt(_PROGRAM)
+    job.go()
+    before = job.events()
+    changed = _PROGRAM.replace("    number: int\n", "    number: int\n    colour: str\n").replace(
+        "Leaf(number)", "Leaf(number, 'red')"
+    )
+    returncode, _, stderr = job.run(changed)
+    assert returncode == 1
+    assert "PayloadMismatch" in stderr
+    assert "'colour'" in stderr
+    assert job.events() == before
+    assert job.run(changed.replace("colour: str", "colour: str = 'red'"))[:2] == (0, "[[0, 1, 2, 3]]\n")
+
+
+def test_times_never_decrease_though_the_clock_was_set_back(job: Job) -> None:
+    """A run that is resumed before the time of its last event goes on from that time."""
+    job.interrupt(_PROGRAM)
+    job.go()
+    with closing(sqlite3.connect(job.folder / "run.db")) as connection:  # as if the clock had been a day ahead
+        connection.execute(
+            "UPDATE events SET event = json_replace(event, '$.at', json_extract(event, '$.at') + 86400.0)"
+        )
+        connection.commit()
+    returncode, stdout, stderr = job.run(_PROGRAM)
+    assert (returncode, stdout) == (0, "[[0, 1, 2, 3]]\n"), stderr
+    times = [event["at"] for event in job.events()]
+    assert times == sorted(times)
+    assert times[-1] > time.time() + 80_000
+
+
+@pytest.mark.parametrize("way", ["backup", "vacuum"])
+def test_a_copy_made_during_the_run_goes_on(job: Job, way: str) -> None:
+    """What SQLite copies while the run writes is a journal of that moment: resumed, it ends as the run does."""
+    with job.start(_PROGRAM) as process:
+        wait_until(lambda: "waiting" in job.done() and job.count("item.completed") == 3)
+        source = sqlite3.connect(f"{(job.folder / 'run.db').as_uri()}?mode=ro", uri=True)
+        with closing(source), closing(sqlite3.connect(job.folder / "copy.db")) as copy:
+            if way == "backup":
+                source.backup(copy)
+            else:
+                source.execute("VACUUM INTO ?", (str(job.folder / "copy.db"),))
+        copied = job.events("copy.db")
+        job.go()
+        stdout, stderr = process.communicate(timeout=60)
+    assert (process.returncode, stdout) == (0, "[[0, 1, 2, 3]]\n"), stderr
+    original = job.events()
+    assert original[: len(copied)] == copied
+    (job.folder / "done").unlink()
+    assert job.run(_PROGRAM.replace("run.db", "copy.db"))[:2] == (0, "[[0, 1, 2, 3]]\n")
+    assert job.done() == ["waiting", "leaf 2", "leaf 3"]
