@@ -7,7 +7,7 @@ from types import FunctionType, ModuleType
 from typing import Any
 
 from aqueue.errors import UnknownItemType
-from aqueue.item import defined_items, type_name
+from aqueue.item import defined_items, previous_names_of, type_name
 from aqueue.text import visible
 
 __all__ = ["has_process", "resolve_type"]
@@ -74,17 +74,9 @@ def _names_in(module: ModuleType) -> dict[str, Any]:
 
 def _renamed(name: str, latest: dict[str, type]) -> list[type]:
     """Return the classes of today whose `previous_names` hold `name`."""
-    return list({id(cls): cls for cls in [*latest.values(), *_top_level_classes()] if name in _previous(cls)}.values())
-
-
-def _previous(cls: type) -> list[str]:
-    # Only its own: a subclass has not had the earlier names of its base.
-    names = vars(cls).get("previous_names", ())
-    if isinstance(names, str):
-        names = (names,)
-    if not isinstance(names, tuple | list | set | frozenset):
-        return []
-    return [name if ":" in name else f"{cls.__module__}:{name}" for name in names if isinstance(name, str)]
+    return list(
+        {id(cls): cls for cls in [*latest.values(), *_top_level_classes()] if name in previous_names_of(cls)}.values()
+    )
 
 
 def _top_level_classes() -> Iterator[type]:

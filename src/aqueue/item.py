@@ -145,6 +145,16 @@ def type_name(cls: type) -> str:
     return visible(f"{cls.__module__}:{cls.__qualname__}", 1_000)
 
 
+def previous_names_of(cls: type) -> tuple[str, ...]:
+    """Return the names that `cls` says it had, as ``module:qualname``; those of its bases are not its own."""
+    names = vars(cls).get("previous_names", ())
+    if isinstance(names, str):
+        names = (names,)
+    if not isinstance(names, tuple | list | set | frozenset):
+        return ()
+    return tuple(name if ":" in name else f"{cls.__module__}:{name}" for name in names if isinstance(name, str))
+
+
 def defined_items() -> list[type]:
     """Return every subclass of `Item` that this program has defined and still has, in the order of definition."""
     return list(_defined.values())
@@ -186,7 +196,7 @@ def look_up_class(item: object) -> ItemClass:
         hook=has_hook,
         all_done=rule == "all_done",
         keyed=hasattr(item, "key"),
-        previous_names=tuple(getattr(cls, "previous_names", ())),
+        previous_names=previous_names_of(cls),
     )
 
 

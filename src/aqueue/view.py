@@ -127,6 +127,7 @@ class RunView:
         running: what each busy worker is at, by the worker's number.
         failures: the latest failures, at most 20, the oldest first.
         failed_reporters: the reporters that were detached.
+        deduplicated_roots: how many initial items were dropped because their key was known; told when a process ends.
     """
 
     def __init__(self) -> None:
@@ -145,6 +146,7 @@ class RunView:
         self.running: dict[int, RunningItem] = {}
         self.failures: deque[ItemFailed] = deque(maxlen=_MAX_FAILURES)
         self.failed_reporters: list[ReporterFailed] = []
+        self.deduplicated_roots: int = 0
         self._samples: deque[Sample] = deque(maxlen=_MAX_SAMPLES)
         self._next_sample_at: float = 0.0
         self._hook_workers: dict[int, int] = {}
@@ -237,6 +239,7 @@ class RunView:
             case RunFinished():
                 self.state = "finished"
                 self.status = event.status
+                self.deduplicated_roots = event.counts.deduplicated - self.counts.deduplicated
 
     def _begin(self, event: RunStarted, previous_at: float) -> None:
         if isinstance(event, RunResumed) and self.started_at:
@@ -252,6 +255,7 @@ class RunView:
         self.stop_reason = ""
         self.cancelling = False
         self.status = None
+        self.deduplicated_roots = 0  # the initial items come again
 
     def _fail(self, event: ItemFailed) -> None:
         view = self.types[event.type]
@@ -315,7 +319,7 @@ class RunView:
             sum(t.completed for t in types),
             sum(t.failed for t in types),
             sum(t.interrupted for t in types),
-            sum(t.deduplicated for t in types),
+            sum(t.deduplicated for t in types) + self.deduplicated_roots,
         )
 
     @property

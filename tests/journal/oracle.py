@@ -55,6 +55,7 @@ class Story:
         self.reopened: Counter[int] = Counter()
         self.interrupted = 0
         self.deduplicated = 0
+        self.deduplicated_roots = 0
         self.processes = 0
         self._workers: dict[int, ItemStarted] = {}
         self._identities: set[Any] = set()
@@ -78,11 +79,13 @@ class Story:
                 assert isinstance(event, RunResumed) == (event.seq > 1)
                 self.processes += 1
                 self._finished = False
+                self.deduplicated_roots = 0
             case RunFinished():
                 assert not self._workers
-                assert event.counts == msgspec.structs.replace(self.counts, deduplicated=event.counts.deduplicated), (
-                    self.counts
-                )
+                dropped = event.counts.deduplicated - self.deduplicated  # of the initial items
+                assert dropped >= 0
+                assert event.counts == msgspec.structs.replace(self.counts, deduplicated=event.counts.deduplicated)
+                self.deduplicated_roots = dropped
                 self._finished = True
             case ItemEnqueued():
                 self._enqueue(event)
@@ -209,7 +212,8 @@ class Story:
         states = Counter(self.state.values())
         failed = states["failed"] + states["hook failed"]
         completed = states["completed"] + states["hook"] + states["closed"] + states["closed over"]
-        return Counts(len(self.state), completed, failed, self.interrupted, self.deduplicated)
+        dropped = self.deduplicated + self.deduplicated_roots
+        return Counts(len(self.state), completed, failed, self.interrupted, dropped)
 
     def path(self, item: int) -> tuple[Any, ...]:
         """Return what tells `item` from all others of its job, in every run of that job."""

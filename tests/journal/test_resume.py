@@ -6,6 +6,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar
 
+import anyio
 import pytest
 
 import aqueue
@@ -260,6 +261,17 @@ def test_keys_are_known_after_a_resume_although_their_items_have_ended(tmp_path:
     assert result.counts_by_type[f"{__name__}:Named"].deduplicated == 1
 
 
+def test_initial_items_with_a_known_key_are_counted_in_the_view_too(tmp_path: Path) -> None:
+    """No item is there to tell of those that were dropped: the end of the process does, once, resumed or not."""
+    path = tmp_path / "run.db"
+    for names in ("aab", "aabc"):
+        result = run(path, *[Keyed(name) for name in names])
+        view = RunView()
+        view.apply(events_of(path))
+        assert view.counts == result.counts
+        assert result.counts.deduplicated == 1
+
+
 # ---- hooks and state ----------------------------------------------------------------------------------------------
 
 
@@ -465,6 +477,90 @@ def test_attempts_count_on(tmp_path: Path) -> None:
     told_by(events)
 
 
+class Ranked(Keyed):
+    """One that is ordered by something else than its key."""
+
+    def __lt__(self, other: Named) -> bool:
+        return isinstance(other, Ranked) and self.rest < other.rest
+
+
+def test_an_initial_item_whose_rank_has_changed_takes_its_new_place(tmp_path: Path) -> None:
+    """Matched by their keys, initial items run in the order that they have now."""
+    path = tmp_path / "run.db"
+    run(path, *[Ranked(name, rank) for rank, name in enumerate("abcdef")], queue_type_name="priority")
+    assert world.did == [*"abcdef"]
+    after = first(events_of(path), ItemCompleted, item=2)
+    again(path, after, *[Ranked(name, -rank) for rank, name in enumerate("abcdef")], queue_type_name="priority")
+    assert world.did == [*"fedc"]
+
+
+class Deep(Item):
+    """One of a chain, in which each refers to the one above it."""
+
+    def __init__(self, depth: int, parent: Item | None = None) -> None:
+        self.depth = depth
+        self.parent = parent
+
+    async def process(self, enqueue: EnqueueFn, set_desc: SetDescFn) -> None:
+        if self.depth:
+            enqueue(Deep(self.depth - 1, self))
+
+    async def after_children_processed(self) -> int:
+        below: list[int] = aqueue.child_results()
+        return sum(below) + 1
+
+
+def test_a_long_chain_is_resumed_without_recursion(tmp_path: Path) -> None:
+    """A chain of 3,000 items, cut in its middle or among its hooks, also when the initial items raise first."""
+    path = tmp_path / "run.db"
+    run(path, Deep(3_000))
+    events = events_of(path)
+
+    def raises() -> Iterator[Item]:
+        yield Deep(3_000)
+        raise ZeroDivisionError
+
+    for after in (len(events) // 2, len(events) * 4 // 5):
+        cut_off = cut(path, after, tmp_path / f"{after}.db")
+        with pytest.raises(ZeroDivisionError):
+            run_queue(raises(), resume=cut_off, reporter="none")
+        assert run(cut_off, Deep(3_000)).root_results == [3_001]
+
+
+class Stays(Named):
+    """One that does not end before it is cancelled, the first time."""
+
+    async def process(self, enqueue: EnqueueFn, set_desc: SetDescFn) -> str:
+        for child in world.children[self.name](self):
+            enqueue(child)
+        world.saw(self, self.name)
+        if aqueue.current().attempt == 1:
+            await anyio.sleep_forever()
+        return self.name
+
+
+def test_a_run_that_its_caller_cancelled_is_resumed(tmp_path: Path, backend: Backend) -> None:
+    """What was running is interrupted and runs again; its children are not announced twice."""
+    path = tmp_path / "run.db"
+    world.children["stays"] = parent_of(lambda: Named("a"), lambda: Named("b"))
+
+    async def cancelled() -> None:
+        async with anyio.create_task_group() as group:
+            group.start_soon(
+                partial(aqueue.async_run_queue, [Stays("stays")], num_workers=2, journal=path, reporter="none")
+            )
+            while world.did != ["stays", "a", "b"]:
+                await anyio.sleep(0.001)
+            group.cancel_scope.cancel()
+
+    anyio.run(cancelled, backend=backend)
+    world.did.clear()
+    assert run(path, Stays("stays"), backend=backend).counts.enqueued == 3
+    assert world.did == ["stays"]
+    story = told_by(events_of(path))
+    assert [event.reason for event in story.events if isinstance(event, ItemInterrupted)] == ["cancelled"]
+
+
 # ---- refusals -----------------------------------------------------------------------------------------------------
 
 
@@ -545,6 +641,22 @@ def test_a_renamed_class_is_found_by_its_previous_name(tmp_path: Path) -> None:
     assert set(result.counts_by_type) == {f"{__name__}:Named", "program:Page"}
     assert {event.type for event in story.events if isinstance(event, ItemStarted)} == set(result.counts_by_type)
     assert run(path, Named("root")).counts_by_type == result.counts_by_type
+
+
+def test_keys_of_a_renamed_class_are_known(tmp_path: Path) -> None:
+    """The visited set holds under the new name, also if the previous one is given without its module."""
+    keyed = PAGE + "    @property\n    def key(self):\n        return self.name\n"
+    code: dict[str, Any] = {}
+    path = tmp_path / "run.db"
+    run(path, _define(code, keyed)("seen"))
+    renamed = keyed.replace("class Page", "class Leaf").replace("name: str", "previous_names = 'Page'\n    name: str")
+    code.clear()
+    code["Page"] = None
+    _define(code, renamed)
+    world.did.clear()
+    world.children["root"] = parent_of(lambda: code["Leaf"]("seen"), lambda: code["Leaf"]("unseen"))
+    assert run(path, Named("root")).counts.deduplicated == 1
+    assert world.did == ["root", "unseen"]
 
 
 def test_a_new_required_field_is_refused_and_one_with_a_default_is_not(tmp_path: Path) -> None:
