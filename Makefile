@@ -37,6 +37,10 @@ demo: $(READY) ## Watch a real job: mirror a few thousand files over HTTP and ch
 test: $(READY) ## Run the tests.
 	@$(RUN) python -m pytest
 
+.PHONY: torture
+torture: $(READY) ## Kill recorded runs at random moments and resume them, 200 times.
+	@$(RUN) python -m tests.torture --kills 200
+
 .PHONY: check check-style check-types check-api check-imports check-spelling
 check: check-style check-types check-api check-imports check-spelling ## Check style, types, layers of imports, spelling.
 
