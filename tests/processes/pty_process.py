@@ -1,5 +1,6 @@
 """Start a program as the foreground job of a pseudo-terminal; type, send signals, read what a person would see."""
 
+import contextlib
 import fcntl
 import json
 import os
@@ -109,7 +110,8 @@ class PtyProcess:
         self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
     ) -> None:
         if "exit" not in self._news:
-            os.killpg(self.pid, signal.SIGKILL)
+            with contextlib.suppress(ProcessLookupError):  # its end may be known to the shell alone
+                os.killpg(self.pid, signal.SIGKILL)
         self._may_read.set()
         os.close(self._control)
         self._shell.wait()
@@ -187,6 +189,10 @@ class PtyProcess:
         """Wait until the program has made each of `marks`."""
         for mark in marks:
             self._await(lambda mark=mark: mark in self.marks or None, f"the mark {mark!r}")  # type: ignore[misc]
+
+    def until_one_mark(self, *marks: str) -> None:
+        """Wait until the program has made one of `marks`."""
+        self._await(lambda: not set(marks).isdisjoint(self.marks) or None, f"one of the marks {marks}")
 
     @property
     def text(self) -> str:
