@@ -319,7 +319,7 @@ class Panels:
         left = len(view.running)
         items = f"{amount(left)} running item{'' if left == 1 else 's'}"
         if view.cancelling:
-            text = f"Stopping: {reason}. Cancelling {items}; a third Ctrl-C ends at once."
+            text = f"Stopping: {reason}. Cancelling {items}; a third Ctrl-C ends the process at once."
         else:
             again = "Ctrl-C again" if view.stop_reason == "Ctrl-C" else "Ctrl-C"
             text = f"Stopping: {reason}. Waiting for {items}; {again} cancels {'it' if left == 1 else 'them'}."

@@ -3,6 +3,7 @@
 import io
 import os
 import select
+from contextlib import suppress
 from typing import TextIO
 
 __all__ = ["encodable", "write_all", "write_bytes", "write_text"]
@@ -26,9 +27,10 @@ def write_all(fd: int, data: bytes) -> None:
 def _descriptor(stream: TextIO) -> int | None:
     """Return the file descriptor behind `stream`, or None if what is written must pass through the object itself.
 
-    Only a plain text stream is bypassed: a subclass or a stand-in may do something of its own with what it is given.
+    Only a plain text stream is bypassed: a subclass or a stand-in, or one whose `write` was replaced (a display does
+    that), may do something of its own with what it is given.
     """
-    if type(stream) is not io.TextIOWrapper:
+    if type(stream) is not io.TextIOWrapper or "write" in vars(stream):
         return None
     try:
         return stream.fileno()
@@ -40,14 +42,18 @@ def write_bytes(stream: TextIO, data: bytes) -> None:
     """Write `data` to the bytes below the text stream `stream`, after what the stream holds already, and flush.
 
     What can't be written does not stay in the stream's buffer, where the interpreter would fail on it again at its
-    end ("Exception ignored … BrokenPipeError").
+    end ("Exception ignored … BrokenPipeError"). Nor is the buffer's lock held while a reader takes nothing: on that
+    the interpreter would abort at its end ("Fatal Python error: _enter_buffered_busy").
 
     Raises:
         OSError: it can't be written.
         ValueError: the stream is closed.
     """
-    stream.flush()
     fd = _descriptor(stream)
+    if fd is not None:
+        with suppress(OSError, ValueError):  # whatever can't be asked, on Windows files, is just written to
+            select.select([], [fd], [])
+    stream.flush()
     if fd is not None:
         write_all(fd, data)
     else:

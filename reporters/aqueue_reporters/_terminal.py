@@ -4,8 +4,12 @@ Between two draws the cursor rests at the start of the first line, not below the
 with its text when they are resized, whether they wrap long lines again (tmux, VTE, kitty) or not (xterm), so the next
 draw begins in the right place without having to know how many rows the old lines take now. And what a child process
 writes straight to the terminal lands above the next frame instead of inside it.
+
+A typed ^C makes the kernel discard what was written and not yet read, "show the cursor" too if it is just then. So
+that is written once more when the interpreter ends.
 """
 
+import atexit
 import contextlib
 import errno
 import os
@@ -15,7 +19,7 @@ import stat
 import sys
 import threading
 from collections import deque
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, Final, TextIO, cast
 
 from aqueue_reporters._stream import write_all
@@ -27,6 +31,9 @@ MAX_WAITING_BYTES: Final = 1_000_000
 
 MAX_PARTIAL_LINE_BYTES: Final = 64_000
 """How long a line without its newline may get before it is drawn anyway."""
+
+_PATIENCE_S: Final = 0.2
+"""How long an emergency, or Ctrl-Z, waits for a terminal that takes nothing."""
 
 _HIDE_CURSOR: Final = b"\x1b[?25l"
 _SHOW_CURSOR: Final = b"\x1b[?25h"
@@ -60,7 +67,7 @@ class TerminalRegion:
     back, as it would on a slow terminal. A stream that leads elsewhere is not touched.
 
     `open`, `draw` and `close` are to be called from one thread; anyone may print. In the process there can be one open
-    region at a time.
+    region at a time. While the process is in the terminal's background (``bg``), no lines are drawn.
     """
 
     _opened_in = 0  # the process in which some region is open
@@ -69,13 +76,16 @@ class TerminalRegion:
         """Make a region of the terminal to which `stream` leads; nothing happens before `open`."""
         self._stream = stream
         self._is_open = False
+        self._is_suspended = False
         self._rows = 0  # how many the last frame has
-        self._columns = 0  # the terminal's width when it was drawn; 0 before the first
+        self._columns = 0  # the terminal's width when it was drawn; 0 if nothing of it is on the screen
         self._taps: list[_Tap] = []
         self._process = 0
         self._drawing_thread = 0
-        # Reentrant, because a signal handler may print while its own thread is inside `_capture`.
+        # Both are reentrant, because a signal handler may print while its own thread is inside `_capture`, and release
+        # while that is inside `draw`.
         self._lock = threading.RLock()
+        self._draw_lock = threading.RLock()
         self._drained = threading.Condition(self._lock)
         self._waiting: deque[bytes] = deque()
         self._waiting_bytes = 0
@@ -83,7 +93,7 @@ class TerminalRegion:
         self._partial = b""
 
     def open(self) -> None:
-        """Hide the cursor and begin to hold back what is printed.
+        """Begin to hold back what is printed.
 
         Raises:
             RuntimeError: another region is open, or this one was opened before.
@@ -96,7 +106,8 @@ class TerminalRegion:
         streams = _streams_of_same_terminal(self._stream)
         for stream in streams:
             stream.flush()
-        self._write(_HIDE_CURSOR)
+        self._write(_RESET_STYLE)
+        _show_cursor_at_exit(self._stream.fileno())
         self._process = TerminalRegion._opened_in = os.getpid()
         self._drawing_thread = threading.get_ident()
         self._is_open = True
@@ -125,7 +136,7 @@ class TerminalRegion:
     def draw(self, lines: Sequence[str]) -> None:
         """Show what was printed since the last draw, and below it `lines` in place of the last ones: one write.
 
-        Does nothing once the region was closed or released.
+        Does nothing once the region was closed or released, or while it is suspended.
 
         Parameters:
             lines: plain or styled with SGR sequences, without newlines, each at most `size.columns` cells wide; what
@@ -140,8 +151,22 @@ class TerminalRegion:
                 raise RuntimeError("draw() before open()")
             return
         self._drawing_thread = threading.get_ident()
+        with self._draw_lock:
+            if self._is_suspended or not self._is_open:
+                return
+            if self._is_in_background:
+                frame = self._take_captured()
+                self._columns = 0
+            else:
+                frame = self._frame(lines)
+            if self._is_open:
+                self._write(frame)
+
+    def _frame(self, lines: Sequence[str]) -> bytes:
+        """Return what shows the printed text, and `lines` below it."""
         columns, rows = self.size
-        out = [b"\r"]
+        # The cursor is hidden each time: it may have been shown since, after Ctrl-Z or by another program.
+        out = [_HIDE_CURSOR, b"\r"]
         if columns != self._columns:
             # Rows that the terminal has wrapped again would be joined again when it gets wider.
             out.append(_ERASE_FROM_HERE)
@@ -169,29 +194,55 @@ class TerminalRegion:
             out.append(b"\x1b[%dA" % last)
         self._rows = len(lines)
         self._columns = columns
-        self._write(b"".join(out))
+        return b"".join(out)
 
     def close(self, last_lines: Sequence[str] = ()) -> None:
         """Erase the lines, show all that was printed and then `last_lines`, which stay, and put everything back.
 
         A terminal that can't be written to is no error here. A second call does nothing.
         """
-        if not self._is_open:
-            return
         encoding = self._stream.encoding or "utf-8"
         closing = b"".join(line.encode(encoding, "replace") + _RESET_STYLE + b"\n" for line in last_lines)
-        self._write_unless_broken(_ERASE_FROM_HERE + self._take_captured(whole=True))
-        # From here on those who print wait a moment, so that nothing gets ahead of what was held back.
-        with self._lock:
-            self._write_unless_broken(self._take_captured(whole=True) + closing + _RESET_STYLE + _SHOW_CURSOR)
-            self._put_back()
-            self._drained.notify_all()
+        with self._draw_lock:
+            if not self._is_open:
+                return
+            self._write_unless_broken(self._erase() + self._take_captured(whole=True))
+            # From here on those who print wait a moment, so that nothing gets ahead of what was held back.
+            with self._lock:
+                self._write_unless_broken(self._take_captured(whole=True) + closing + _RESET_STYLE + _SHOW_CURSOR)
+                self._put_back()
+                self._drained.notify_all()
+
+    def suspend(self) -> None:
+        """Erase the lines and show the cursor, since the process is about to be stopped; from a signal handler too.
+
+        What is printed is held back until `resume`. A terminal that takes nothing for 0.2 s stays as it is.
+        """
+        if not self._holds_back():
+            return
+        with self._unless_drawn():
+            if not self._is_open:
+                return
+            self._is_suspended = True
+            self._write_at_once(_WRAP_ON + _RESET_STYLE + self._erase() + _SHOW_CURSOR)
+
+    def resume(self) -> None:
+        """Draw again, from where the cursor is at the next draw."""
+        self._is_suspended = False
 
     def release(self) -> None:
         """Put the terminal and the streams back at once; for an emergency, from a signal handler too.
 
-        Takes no lock. What was held back is shown if the terminal takes it without delay.
+        Waits at most 0.2 s for a draw that is going on. What was held back is shown if the terminal takes it without
+        delay. One that was stopped by ^S goes on: it would keep its cursor hidden otherwise.
         """
+        if not self._is_open:
+            return
+        self._undo_xoff()
+        with self._unless_drawn():
+            self._release()
+
+    def _release(self) -> None:
         if not self._is_open:
             return
         self._put_back()
@@ -204,13 +255,44 @@ class TerminalRegion:
         text = b"".join(waiting)
         if text and not text.endswith(b"\n"):
             text += b"\n"
+        for data in (_SHOW_CURSOR + _WRAP_ON + _RESET_STYLE + self._erase(), text, _RESET_STYLE):
+            self._write_at_once(data)
+
+    @contextlib.contextmanager
+    def _unless_drawn(self) -> Iterator[None]:
+        """Keep others from drawing, as far as that can be had in 0.2 s: a stuck terminal keeps who draws there."""
+        held = self._draw_lock.acquire(timeout=_PATIENCE_S)
         try:
+            yield
+        finally:
+            if held:
+                self._draw_lock.release()
+
+    @property
+    def _is_in_background(self) -> bool:
+        try:
+            return os.tcgetpgrp(self._stream.fileno()) != os.getpgrp()
+        except (OSError, ValueError, AttributeError):  # not this session's terminal, closed, or Windows
+            return False
+
+    def _undo_xoff(self) -> None:
+        """Let a terminal that takes nothing go on, in case it was stopped by ^S."""
+        with contextlib.suppress(ImportError, OSError, ValueError):
+            import termios  # not on Windows
+
             fd = self._stream.fileno()
-            for data in (_SHOW_CURSOR + _WRAP_ON + _RESET_STYLE + _ERASE_FROM_HERE, text, _RESET_STYLE):
-                while data and _writable(fd, 0.2):
-                    data = data[os.write(fd, data[:4096]) :]
-        except (OSError, ValueError):
-            pass
+            # From the background the system would stop us for it.
+            if not self._is_in_background and not select.select([], [fd], [], 0)[1]:
+                with contextlib.suppress(termios.error):
+                    # To let output go on does nothing by itself: it undoes only what was stopped the same way.
+                    termios.tcflow(fd, termios.TCOOFF)
+                    termios.tcflow(fd, termios.TCOON)
+
+    def _erase(self) -> bytes:
+        """Return what erases the last frame, if one is on the screen."""
+        on_screen = self._columns
+        self._rows = self._columns = 0
+        return _ERASE_FROM_HERE if on_screen else b""
 
     def _holds_back(self) -> bool:
         return self._is_open and os.getpid() == self._process  # a forked child has nobody who draws
@@ -270,6 +352,11 @@ class TerminalRegion:
         else:
             out += (_ERASE_FROM_HERE, text, _RESET_STYLE)
             self._rows = 0
+
+    def _write_at_once(self, data: bytes) -> None:
+        """Write what the terminal takes, with no more than 0.2 s between two parts."""
+        with contextlib.suppress(OSError, ValueError):
+            _write_at_once(self._stream.fileno(), data)
 
     def _write_unless_broken(self, data: bytes) -> None:
         with contextlib.suppress(OSError):
@@ -369,8 +456,26 @@ def _max_cells(line: str) -> int:
     return len(line) if line.isascii() else len(line) + len(_MAYBE_WIDE.findall(line))
 
 
-def _writable(fd: int, timeout_s: float) -> bool:
-    return bool(select.select([], [fd], [], timeout_s)[1])
+def _write_at_once(fd: int, data: bytes) -> None:
+    while data and select.select([], [fd], [], _PATIENCE_S)[1]:
+        data = data[os.write(fd, data[:4096]) :]
+
+
+_shown_at_exit: dict[int, tuple[int, int]] = {}  # descriptors of terminals: which terminal it was, in which process
+
+
+def _show_cursor_at_exit(fd: int) -> None:
+    if not _shown_at_exit:
+        atexit.register(_show_cursors)
+    _shown_at_exit[fd] = os.fstat(fd).st_rdev, os.getpid()
+
+
+def _show_cursors() -> None:
+    for fd, opened in _shown_at_exit.items():
+        # It may have been closed, or lead elsewhere now.
+        with contextlib.suppress(OSError, ValueError):
+            if os.isatty(fd) and (os.fstat(fd).st_rdev, os.getpid()) == opened:
+                _write_at_once(fd, _SHOW_CURSOR)
 
 
 def _positive(text: str | None) -> int:

@@ -30,7 +30,7 @@ from aqueue.reporting import RunInfo
 from aqueue.result import RunResult
 from aqueue.text import without_surrogates
 from aqueue.view import RunView
-from aqueue_reporters._stream import write_all, write_bytes
+from aqueue_reporters._stream import write_all, write_bytes, write_text
 
 __all__ = ["JsonlReporter"]
 
@@ -243,8 +243,7 @@ class _Stdout:
             text.encode(stream.encoding or "utf-8", stream.errors or "strict")
         except UnicodeEncodeError:
             text = _NOT_ASCII.sub(_escape, text)
-        stream.write(text)
-        stream.flush()
+        write_text(stream, text)
 
     def close(self) -> None:
         pass

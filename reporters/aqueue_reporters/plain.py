@@ -96,7 +96,9 @@ class PlainReporter:
                 self._failures.add(event)
                 lines.append(_failure_line(event))
             elif type(event) is RunStopping:
-                lines.append(_stopping_line(event, len(view.running)))
+                # A signal that comes to a log's run comes from no person at its keys.
+                more = "" if self._region is None else f"; {_next_ctrl_c(event, len(view.running))}"
+                lines.append(_stopping_line(event, len(view.running)) + more)
         if self._region is None:
             self._write(lines, view)
         else:
@@ -138,6 +140,16 @@ class PlainReporter:
         elif self._stream is not None:
             with suppress(OSError, ValueError):
                 write_text(self._stream, _joined(lines))
+
+    def suspend_terminal(self) -> None:
+        """Put the terminal back until `resume_terminal`; safe in a signal handler."""
+        if self._region is not None:
+            self._region.suspend()
+
+    def resume_terminal(self) -> None:
+        """Draw again."""
+        if self._region is not None:
+            self._region.resume()
 
     def release_terminal(self) -> None:
         """Put the terminal back at once; safe in a signal handler."""
@@ -194,6 +206,13 @@ def _stopping_line(event: RunStopping, running: int) -> str:
     items = "1 running item" if running == 1 else f"{running} running items"
     verb = "cancelling" if event.cancelling else "waiting for"
     return f"stopping: {visible(event.reason, _MAX_MESSAGE_CHARS)}; {verb} {items}"
+
+
+def _next_ctrl_c(event: RunStopping, running: int) -> str:
+    if event.cancelling:
+        return "a third Ctrl-C ends the process at once"
+    again = " again" if event.reason == "Ctrl-C" else ""
+    return f"Ctrl-C{again} cancels {'it' if running == 1 else 'them'}"
 
 
 def _progress_line(view: RunView, now: float) -> str:

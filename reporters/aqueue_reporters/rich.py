@@ -93,6 +93,16 @@ class RichReporter:
             assert self._console is not None
             self._write(summary_lines(result, self._pen, self._console.width))
 
+    def suspend_terminal(self) -> None:
+        """Put the terminal back until `resume_terminal`; safe in a signal handler."""
+        if self._region is not None:
+            self._region.suspend()
+
+    def resume_terminal(self) -> None:
+        """Draw again."""
+        if self._region is not None:
+            self._region.resume()
+
     def release_terminal(self) -> None:
         """Put the terminal back at once; safe in a signal handler."""
         region = self._region

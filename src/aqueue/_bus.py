@@ -16,7 +16,7 @@ from aqueue._notice import warn
 from aqueue.errors import JournalError, ReporterError
 from aqueue.events import ErrorInfo, Event, ReporterFailed
 from aqueue.item import type_name
-from aqueue.reporting import Reporter, RunInfo, TerminalReporter
+from aqueue.reporting import Reporter, RunInfo, SuspendableReporter, TerminalReporter
 from aqueue.result import RunResult
 from aqueue.text import visible, without_surrogates
 from aqueue.view import RunView
@@ -32,7 +32,10 @@ TICK_INTERVAL_S: Final = 0.1
 BATCH_EVENTS: Final = 10_000
 """How many events a reporter gets in one call, at most."""
 
-SOFT_LIMIT_EVENTS: Final = 20_000
+HURRY_EVENTS: Final = 4_000
+"""With so many, the journal writes at once, beside the run, rather than when the run must wait for it."""
+
+SOFT_LIMIT_EVENTS: Final = 40_000
 """With so many events not yet handed on, workers pause between items."""
 
 HARD_LIMIT_EVENTS: Final = 200_000
@@ -184,8 +187,10 @@ class Bus:
 
     # ---- waiting for the reporters ------------------------------------------------------------------------------
 
-    def block_until_room(self) -> None:
-        """Block the loop's thread until there is room below the hard limit, or waiting must end."""
+    def make_room(self) -> None:
+        """Hurry the journal where many events wait; block until there is room below the hard limit, or that must end."""
+        if self._journal is not None and len(self.events) >= HURRY_EVENTS:
+            self._journal.wake()
         while self.is_full and self.may_block and self._is_read:
             self._hurry()
             time.sleep(0.005)
@@ -325,6 +330,20 @@ class Bus:
             if isinstance(reporter, TerminalReporter):
                 with suppress(Exception):
                     reporter.release_terminal()
+
+    def suspend_terminals(self) -> None:
+        """Put the terminals back until `resume_terminals`; safe in a signal handler."""
+        for reporter in self._opened:
+            if isinstance(reporter, SuspendableReporter):
+                with suppress(Exception):
+                    reporter.suspend_terminal()
+
+    def resume_terminals(self) -> None:
+        """Let reporters draw again; safe in a signal handler."""
+        for reporter in self._opened:
+            if isinstance(reporter, SuspendableReporter):
+                with suppress(Exception):
+                    reporter.resume_terminal()
 
     # ---- the reporters' thread ----------------------------------------------------------------------------------
 

@@ -116,8 +116,8 @@ class Attempt(msgspec.Struct, gc=False, eq=False):
             text = visible(text, DESCRIPTION_MAX_CHARS)
         seq = engine.next_seq()
         engine.append(ItemDescribed(seq, monotonic() + engine.clock.offset, node.id, self.worker, text))
-        if seq % ROOM_CHECK_EVENTS == 0 and engine.bus.is_full:
-            engine.bus.block_until_room()
+        if seq % ROOM_CHECK_EVENTS == 0:
+            engine.bus.make_room()
 
     def _refuse(self, name: str) -> None:
         if self.node is None:
@@ -265,8 +265,8 @@ class Engine:
         self.append(ItemEnqueued(seq, now, number, parent_id, cls.type, cls.track_overall, None, cls.hook))
         if self._idle:
             self._idle.pop().set()
-        if seq % ROOM_CHECK_EVENTS == 0 and self.bus.is_full:
-            self.bus.block_until_room()
+        if seq % ROOM_CHECK_EVENTS == 0:
+            self.bus.make_room()
 
     def _add_identified(self, item: Any, parent: Node | None, attempt: Attempt, cls: ItemClass) -> None:
         """Do what `add` does for an item that can be known again: by its key, or with a journal by its payload."""
@@ -337,8 +337,8 @@ class Engine:
     def _after_put(self) -> None:
         if self._idle:
             self._idle.pop().set()
-        if self.bus.is_full:
-            self.bus.block_until_room()
+        if self.last_id % ROOM_CHECK_EVENTS == 0:
+            self.bus.make_room()
 
     async def add_initial(self, items: Iterable[Any]) -> None:
         """Add the initial items, all of them; a stop ends that early."""

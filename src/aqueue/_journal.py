@@ -25,6 +25,9 @@ BATCH_EVENTS: Final = 10_000
 COMMIT_INTERVAL_S: Final = 0.05
 """How long events wait for others, at most, before they are written."""
 
+_BUSY_EVENTS: Final = 2_000
+"""After a batch of so many, what has come meanwhile is worth a commit of its own at once."""
+
 _SLICE_EVENTS: Final = 2_000
 _MAX_INSERT_ROWS: Final = 1_024
 
@@ -241,7 +244,7 @@ class Journal:
         while more:
             try:
                 batch = self._take()
-                more = len(batch) >= BATCH_EVENTS
+                more = len(batch) >= _BUSY_EVENTS
                 if batch and not self._failed:
                     self._write(batch)
                     self._committed(batch)

@@ -2,6 +2,7 @@
 
 import os
 import shlex
+import signal
 import socket
 import sys
 import threading
@@ -18,6 +19,7 @@ from aqueue._bus import Bus
 from aqueue._codec import decode_root_results
 from aqueue._context import current_or_none
 from aqueue._engine import Engine, OnError, Stage
+from aqueue._job_control import JobControl
 from aqueue._ledger import Ledger
 from aqueue._loop import call_soon_in_this_loop
 from aqueue._notice import say, stderr_is_terminal
@@ -302,6 +304,10 @@ class _Run:
         self._signals = SignalHandlers(
             self._on_signal, self._on_unanswered, self._bus.release_terminals, self._call_soon
         )
+        draws = any(reporter.uses_terminal for reporter in reporters)
+        self._job_control = (
+            JobControl(self._bus.suspend_terminals, self._bus.resume_terminals) if draws else nullcontext()
+        )
         self._engine = Engine(
             self._bus,
             QUEUE_TYPES[settings.queue_type_name](),
@@ -317,7 +323,7 @@ class _Run:
         run_id = self._run_id
         error: BaseException | None = None
         # Within an item of another run, that run's signals are enough: it waits for this one or cancels it.
-        with nullcontext() if current_or_none() is not None else self._signals:
+        with nullcontext() if current_or_none() is not None else self._signals, self._job_control:
             self._held.deliver()
             started_at = bus.now()
             await bus.open(RunInfo(run_id, settings.num_workers, settings.queue_type_name, started_at))
@@ -422,7 +428,7 @@ class _Run:
         self._call_soon(partial(engine.stop, signal_name(number), cancel=cancel))
         if stderr_is_terminal() and not any(reporter.uses_terminal for reporter in self._reporters):
             doing = "cancelling the running items" if cancel else "waiting for the running items"
-            say(f"\naqueue: {signal_name(number)}: {doing}; {_next_signal(cancel)}")
+            say(f"\naqueue: {signal_name(number)}: {doing}; {_next_signal(number, cancel)}")
         if engine.is_asking:
             # Nothing runs yet but the source of the initial items, in this very thread; it may block for good.
             raise exception_for(number)
@@ -430,9 +436,12 @@ class _Run:
     def _on_unanswered(self, count: int) -> None:
         """Called in the thread that watches the signals."""
         if self._engine.stage is not Stage.ENDED:
-            more = "a third Ctrl-C ends the process at once" if count < 2 else "once more ends the process at once"
-            say(f"aqueue: an item is keeping the event loop to itself, so the run can't stop yet; {more}")
+            say(f"aqueue: an item is keeping the event loop to itself, so the run can't stop yet; {_THIRD_SIGNAL}")
 
 
-def _next_signal(cancelling: bool) -> str:
-    return "once more ends the process at once" if cancelling else "again cancels them"
+_THIRD_SIGNAL = "a third Ctrl-C ends the process at once"  # also where the first one cancels, or a failure stopped it
+
+
+def _next_signal(number: int, cancelling: bool) -> str:
+    """Say what the next one does, in the words of the reporters that draw on the terminal."""
+    return _THIRD_SIGNAL if cancelling else f"Ctrl-C{' again' if number == signal.SIGINT else ''} cancels them"

@@ -14,7 +14,15 @@ from aqueue.result import RunResult
 from aqueue.text import visible, visible_repr
 from aqueue.view import RunView
 
-__all__ = ["ENTRY_POINT_GROUP", "Reporter", "ReporterSpec", "RunInfo", "TerminalReporter", "resolve_reporters"]
+__all__ = [
+    "ENTRY_POINT_GROUP",
+    "Reporter",
+    "ReporterSpec",
+    "RunInfo",
+    "SuspendableReporter",
+    "TerminalReporter",
+    "resolve_reporters",
+]
 
 ENTRY_POINT_GROUP = "aqueue.reporters"
 """The entry-point group in which reporters are found by name."""
@@ -77,8 +85,25 @@ class TerminalReporter(Reporter, Protocol):
         """Put the terminal back at once.
 
         Called when the reporter is detached, and from a signal handler in the main thread just before the process
-        ends: it must take no lock and touch nothing but the terminal (`os.write`).
+        ends: it must not wait for a lock without a short time-out, and touch nothing but the terminal (`os.write`).
         """
+        ...
+
+
+@runtime_checkable
+class SuspendableReporter(TerminalReporter, Protocol):
+    """A terminal reporter that can let go of the terminal for a while: Ctrl-Z, and later ``fg``."""
+
+    def suspend_terminal(self) -> None:
+        """Put the terminal back and change nothing on it until `resume_terminal`.
+
+        Called from a signal handler in the main thread just before the process is stopped; what `release_terminal`
+        must not do, it must not do either.
+        """
+        ...
+
+    def resume_terminal(self) -> None:
+        """Go on, where the cursor is now. Called from the same signal handler once the process goes on."""
         ...
 
 

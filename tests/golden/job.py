@@ -27,10 +27,10 @@ class Leaf(Item):
     fails: int = 0
     colour: Colour = Colour.RED
     at: datetime = datetime(2024, 2, 29, 12, tzinfo=UTC)
-    uuid: UUID = UUID(int=7)
+    uuid: UUID = field(default=UUID(int=7))
     amount: Decimal = Decimal("1.10")
     raw: bytes = b"\0\xff"
-    path: PurePosixPath = PurePosixPath("/a/b")
+    path: PurePosixPath = field(default=PurePosixPath("/a/b"))
     numbers: frozenset[int] = frozenset({1, 2})
     pair: tuple[int, str] = (1, "one")
     big: int = 10**30

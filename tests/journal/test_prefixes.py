@@ -52,7 +52,9 @@ def test_resuming_any_prefix_comes_to_the_same_end(
     }
     with TemporaryDirectory() as folder:
         path = Path(folder, "whole.db")
-        whole_result = run_to_the_end(roots, path, Counter(), **arguments)
+        whole_did: Counter[tuple[Did, str]] = Counter()
+        whole_result = run_to_the_end(roots, path, whole_did, **arguments)
+        assert all(count == 1 for (what, _), count in whole_did.items() if what == "processed"), "two have one key"
         events = events_of(path)
         whole = told_by(events)
         for number in range(data.draw(st.integers(1, 3), label="how often it is cut")):
@@ -77,3 +79,6 @@ def test_resuming_any_prefix_comes_to_the_same_end(
             enqueued = sum(isinstance(event, ItemEnqueued) for event in events)
             ran = sum(count for (what, _), count in did.items() if what == "processed")
             assert ran == enqueued - len(completed), "each item that was not completed runs to its end once"
+            if not after:
+                whole_did = did  # it is a new run, with a name of its own
+            assert set(did) <= set(whole_did), "an item has another idempotency key when it runs again"

@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -58,9 +59,9 @@ world = World()
 
 @pytest.fixture(autouse=True)
 def fresh_world() -> Iterator[None]:
-    """Forget what items of the test before did."""
-    world.__init__()  # type: ignore[misc]
+    """Forget what the items of the test before did, and let go of them."""
     yield
+    world.__init__()  # type: ignore[misc]
 
 
 class Named(Item):
@@ -111,6 +112,7 @@ class Keyed(Named):
 
 
 def parent_of(*children: Callable[[], Item]) -> Callable[[Any], list[Item]]:
+    """Return what the world is told of an item that enqueues what `children` make."""
     return lambda _: [child() for child in children]
 
 
@@ -434,8 +436,8 @@ def test_the_order_of_the_queue_is_kept(tmp_path: Path, queue_type_name: str) ->
     """With one worker, wherever the run is cut, what is left runs in the order in which it would have run."""
     path = tmp_path / "run.db"
     for name in ("m", "c", "x"):
-        world.children[name] = parent_of(*[lambda name=name, n=n: Named(f"{name}{n}") for n in (2, 1, 3)])  # type: ignore[misc]
-    roots = [lambda: Named("m"), lambda: Named("c"), lambda: Named("x")]
+        world.children[name] = parent_of(*[partial(Named, f"{name}{n}") for n in (2, 1, 3)])
+    roots = [partial(Named, name) for name in ("m", "c", "x")]
     run(path, *[make() for make in roots], queue_type_name=queue_type_name)
     order = list(world.did)
     events = events_of(path)
@@ -598,7 +600,7 @@ def test_a_hook_that_came_to_a_class_later_is_not_run_for_recorded_items(tmp_pat
 
 
 def test_an_item_that_cannot_be_stored_is_refused_when_it_is_enqueued(tmp_path: Path) -> None:
-    """Enqueue raises, naming class and attribute, and so the parent fails; nothing is recorded of the child."""
+    """Its parent's enqueue raises, naming class and attribute, and so the parent fails; nothing is recorded of the child."""
     path = tmp_path / "run.db"
 
     def children(_: Item) -> list[Item]:

@@ -50,9 +50,12 @@ def main() -> None:
         if not os.WIFSTOPPED(status):
             break
         say(stopped=True)
-        os.read(control, 1)
-        os.tcsetpgrp(0, job)
+        command = os.read(control, 1)
+        os.write(1, b"fg\n" if command == b"f" else b"bg\n" + PROMPT)
+        if command == b"f":
+            os.tcsetpgrp(0, job)
         os.killpg(job, signal.SIGCONT)
+        say(stopped=False)
     try:
         same = termios.tcgetattr(0) == before
     except termios.error:

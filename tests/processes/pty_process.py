@@ -68,6 +68,7 @@ class PtyProcess:
         self._size = columns, rows
         self._changed = threading.Condition()
         self._news: dict[str, Any] = {}
+        self._prompts = 0  # how many the shell has written, but for the one after the program's end
         self._may_read = threading.Event()
         self._may_read.set()
         self._terminal, terminal = pty.openpty()
@@ -141,8 +142,16 @@ class PtyProcess:
 
     def foreground(self) -> None:
         """Let the stopped program go on in the foreground, as ``fg`` does."""
-        self._news.pop("stopped", None)
-        os.write(self._control, b"f")
+        self._continue(b"f")
+
+    def background(self) -> None:
+        """Let the stopped program go on in the background, as ``bg`` does."""
+        self._prompts += 1
+        self._continue(b"b")
+
+    def _continue(self, command: bytes) -> None:
+        os.write(self._control, command)
+        self._await(lambda: True if self._news.get("stopped") is False else None, "being continued")
 
     # ---- what a person sees -------------------------------------------------------------------------------------
 
@@ -150,12 +159,17 @@ class PtyProcess:
         """Wait for the program's end; return its exit code, or minus the signal that killed it."""
         code = self._await(lambda: self._news.get("exit"), "its end")
         if self._may_read.is_set():
-            self._await(lambda: b"next-prompt$ " in self.output or None, "the shell's prompt")
+            self._await_prompt()
         return int(code)
+
+    def _await_prompt(self) -> None:
+        self._await(lambda: self.output.count(b"next-prompt$ ") > self._prompts or None, "the shell's prompt")
 
     def wait_stopped(self) -> None:
         """Wait until the program has been stopped (Ctrl-Z)."""
-        self._await(lambda: self._news.get("stopped"), "being stopped")
+        self._await(lambda: self._news.get("stopped") or None, "being stopped")
+        self._await_prompt()
+        self._prompts += 1
 
     def until(self, *texts: str) -> None:
         """Wait until the program has written each of `texts` to the terminal, in capitals or not, in any colour."""
@@ -164,6 +178,10 @@ class PtyProcess:
                 lambda text=text: text.lower() in self.text.lower() or None,  # type: ignore[misc]
                 f"{text!r} on the terminal",
             )
+
+    def until_more(self, text: str, count: int) -> None:
+        """Wait until the program has written `text` more than `count` times, of which the empty text has any number."""
+        self._await(lambda: not text or self.text.count(text) > count or None, f"{text!r} once more")
 
     def until_mark(self, *marks: str) -> None:
         """Wait until the program has made each of `marks`."""
@@ -197,6 +215,11 @@ class PtyProcess:
 
     def assert_terminal_restored(self) -> None:
         """Assert that the next program finds the terminal as this one found it, on a fresh line."""
+        self.assert_terminal_usable()
+        assert self.termios_restored, f"the terminal's settings were changed; marks {self.marks}"
+
+    def assert_terminal_usable(self) -> None:
+        """Assert that the shell's prompt stands on a fresh line, with a cursor, without styles and nothing below it."""
         screen = self.screen
         context = f"\n--- marks {self.marks}\n--- the screen:\n{self.shown}\n--- the bytes' end: {self.output[-600:]!r}"
         assert not screen.cursor.hidden, "the cursor is hidden" + context
@@ -208,11 +231,10 @@ class PtyProcess:
         assert plain and not (attributes.bold or attributes.reverse or attributes.underscore), "a style" + context
         line = screen.display[screen.cursor.y]
         prompt = "next-prompt$"
-        # A terminal echoes ^C where the cursor is; that is not the program's doing.
-        assert line.replace("^C", "").rstrip() == prompt, f"the prompt stands in {line!r}" + context
+        # A terminal echoes ^C and ^Z where the cursor is; that is not the program's doing.
+        assert line.replace("^C", "").replace("^Z", "").rstrip() == prompt, f"the prompt stands in {line!r}" + context
         below = [row for row in screen.display[screen.cursor.y + 1 :] if row.strip()]
         assert not below, "something is left below the prompt" + context
-        assert self.termios_restored, "the terminal's settings were changed" + context
 
     # ---- the reading threads ------------------------------------------------------------------------------------
 

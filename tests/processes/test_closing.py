@@ -14,6 +14,7 @@ from tests.processes.pty_process import DEADLINE_S, PROGRAMS, PtyProcess
 
 Start = Callable[..., PtyProcess]
 
+CTRL_C = b"\x03"
 NOISE = ("Exception ignored", "Traceback", "Fatal Python error", "lost sys.stderr")
 
 
@@ -66,13 +67,25 @@ def test_a_stuck_terminal_does_not_stop_the_items(start: Start, gates: Path, rep
         job.stop_reading()
     (gates / "go").touch()
     job.until_mark("returned completed")
-    if stuck_by == "xoff":
-        job.type(b"\x11")
-    else:
+    if stuck_by == "stalled":  # what was stopped with ^S goes on by itself, or its cursor would stay hidden
         job.continue_reading()
     assert job.wait() == 0
-    if stuck_by == "stalled":  # one that was stopped with ^S takes nothing, not even "show the cursor"
-        assert not job.screen.cursor.hidden
+    assert not job.screen.cursor.hidden
+
+
+def test_a_ctrl_c_at_the_very_end_does_not_take_the_cursor(start: Start, gates: Path) -> None:
+    """A typed ^C discards what the terminal has not read yet; the cursor is shown nevertheless."""
+    env = {"AQUEUE_TEST_DEAF_AT_END": "1", "AQUEUE_TEST_PAUSES_AT_END": "1"}
+    job = start("Gated,Quick*300", num_workers=1, reporter="rich", env=env)
+    job.until("Worker Status")
+    job.stop_reading()
+    (gates / "go").touch()
+    job.until_mark("over")
+    job.type(CTRL_C)
+    job.continue_reading()
+    (gates / "end").touch()
+    assert job.wait() == 0
+    assert not job.screen.cursor.hidden
 
 
 def test_ctrl_c_reaches_a_run_that_waits_for_a_stuck_reporter(start: Start) -> None:

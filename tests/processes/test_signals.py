@@ -44,6 +44,7 @@ def test_the_first_ctrl_c_lets_running_items_finish_and_takes_no_more(
     job.until_mark("started Gated1", "started Gated2")
     job.type(CTRL_C)
     job.until("waiting for the running items" if reporter == "none" else "waiting for 2 running items")
+    job.until("Ctrl-C again cancels them")
     open_gate(gates)
     assert job.wait() == -signal.SIGINT
     assert job.marks[-1] == "raised KeyboardInterrupt"
@@ -85,6 +86,18 @@ def test_without_grace_the_first_ctrl_c_cancels(start: Start, reporter: str) -> 
     job.assert_terminal_restored()
 
 
+def test_without_grace_too_the_third_ends_the_process(start: Start, reporter: str) -> None:
+    """Where the first signal cancels, the third ends the process, and that is what is said, by each alike."""
+    job = start("Shielded", reporter=reporter, graceful_ctrl_c=False)
+    job.until_mark("started Shielded1")
+    job.type(CTRL_C)
+    job.until("a third Ctrl-C ends the process at once")
+    job.kill(signal.SIGTERM)
+    job.kill(signal.SIGHUP)
+    assert job.wait() in (-signal.SIGTERM, -signal.SIGHUP)  # which comes first is the system's choice
+    job.assert_terminal_restored()
+
+
 @pytest.mark.parametrize("item", ["Swallowing", "Shielded"])
 def test_the_third_ctrl_c_ends_what_can_not_be_cancelled(start: Start, item: str, reporter: str) -> None:
     """An item that doesn't let itself be cancelled can't keep the process alive, nor the answers from the screen."""
@@ -106,9 +119,10 @@ def test_an_item_that_blocks_the_loop_is_named_as_the_cause(start: Start, item: 
     job = start(item, reporter=reporter)
     job.until_mark(f"started {item}1")
     job.type(CTRL_C)
-    job.until(f"{LOOP_IS_BLOCKED}, so the run can't stop yet; a third Ctrl-C")
+    said = f"{LOOP_IS_BLOCKED}, so the run can't stop yet; a third Ctrl-C ends the process at once"
+    job.until(said)
     job.type(CTRL_C)
-    job.until(f"{LOOP_IS_BLOCKED}, so the run can't stop yet; once more")
+    job.until_more(said, 1)
     job.type(CTRL_C)
     assert job.wait() in (-signal.SIGINT, 128 + signal.SIGINT)
     assert "raised KeyboardInterrupt" not in job.marks
@@ -159,7 +173,7 @@ def test_with_no_reporter_one_line_answers_at_once(start: Start, gates: Path) ->
     job = start("Gated", reporter="none")
     job.until_mark("started Gated1")
     job.type(CTRL_C)
-    job.until("aqueue: Ctrl-C: waiting for the running items; again cancels them")
+    job.until("aqueue: Ctrl-C: waiting for the running items; Ctrl-C again cancels them")
     assert job.text.count("aqueue:") == 1
     open_gate(gates)
     job.wait()

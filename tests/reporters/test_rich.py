@@ -199,14 +199,14 @@ def test_attempts_are_told() -> None:
     [
         (False, "Ctrl-C", "Stopping: Ctrl-C. Waiting for 2 running items; Ctrl-C again cancels them."),
         (False, "an item failed", "Stopping: an item failed. Waiting for 2 running items; Ctrl-C cancels them."),
-        (True, "SIGTERM", "Stopping: SIGTERM. Cancelling 2 running items; a third Ctrl-C ends at once."),
+        (True, "SIGTERM", "Stopping: SIGTERM. Cancelling 2 running items; a third Ctrl-C ends the process at once."),
     ],
 )
 def test_stopping_is_said(cancelling: bool, reason: str, expected: str) -> None:
     """Why, how many are left, and what the next Ctrl-C does; in full on a narrow terminal and a low one, too."""
     script = in_the_middle()
     script.add(RunStopping, reason=reason, cancelling=cancelling)
-    assert drawn(script, 90)[-1].strip() == expected
+    assert drawn(script, 100)[-1].strip() == expected
     for columns, rows in ((40, 24), (40, 8)):
         lines = drawn(script, columns, rows)
         start = next(number for number, line in enumerate(lines) if "Stopping" in line)

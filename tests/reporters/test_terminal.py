@@ -404,6 +404,67 @@ def test_release_puts_everything_back(terminal: Emulator) -> None:
         assert "write" not in vars(sys.stdout)
 
 
+def test_released_in_the_middle_of_a_draw(terminal: Emulator, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A draw that was begun before writes nothing after it."""
+    with open_region(terminal) as region:
+        region.draw(["one"])
+        get_size = os.get_terminal_size
+
+        def interrupted(fd: int) -> os.terminal_size:
+            region.release()  # as from a signal handler
+            return get_size(fd)
+
+        monkeypatch.setattr(os, "get_terminal_size", interrupted)
+        region.draw(["two"])
+        monkeypatch.undo()
+        print("after")
+        terminal.until(lambda: terminal.lines() == ["after"])
+        assert terminal.cursor_is_shown
+
+
+def test_release_waits_for_a_draw_in_another_thread(terminal: Emulator, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What another thread is just drawing is erased too, unless it takes long."""
+    monkeypatch.setattr(_terminal, "_PATIENCE_S", 30.0)
+    with open_region(terminal) as region:
+        writing, go_on = threading.Event(), threading.Event()
+        write = os.write
+
+        def slow(fd: int, data: bytes) -> int:
+            if threading.current_thread() is drawing:
+                writing.set()
+                go_on.wait(30)
+            return write(fd, data)
+
+        drawing = threading.Thread(target=region.draw, args=(["one", "two"],), daemon=True)
+        monkeypatch.setattr(os, "write", slow)
+        drawing.start()
+        assert writing.wait(30)
+        releasing = threading.Thread(target=region.release, daemon=True)
+        releasing.start()
+        go_on.set()
+        releasing.join(30)
+        drawing.join(30)
+        print("after")
+        terminal.until(lambda: terminal.lines() == ["after"])
+        assert terminal.cursor_is_shown
+
+
+def test_suspended_and_resumed(terminal: Emulator) -> None:
+    """Meanwhile the lines are gone and the cursor is shown; then they are drawn where the cursor is."""
+    with open_region(terminal) as region:
+        region.draw(["one", "two"])
+        region.suspend()
+        print("held back")
+        region.draw(["not now"])
+        os.write(terminal.stream.fileno(), b"prompt$ fg\n")
+        terminal.until(lambda: terminal.lines() == ["prompt$ fg"])
+        assert terminal.cursor_is_shown
+        region.resume()
+        region.draw(["one", "two"])
+        terminal.until(lambda: terminal.lines() == ["prompt$ fg", "held back", "one", "two"])
+        assert not terminal.cursor_is_shown
+
+
 def test_release_takes_no_lock(terminal: Emulator) -> None:
     """It may interrupt anyone, also one who holds the region's lock."""
     with open_region(terminal) as region:

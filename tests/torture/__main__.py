@@ -113,7 +113,7 @@ class Tree:
         at = self.random.randint(1, 12)
         process = _fork(lambda: self.run(self.journal, self.log, fate, at))
         if fate.startswith("SIG"):
-            number = signal.Signals[fate.split(maxsplit=1)[0]]
+            number = signal.Signals[fate.removesuffix(" twice")]
             time.sleep(self.random.choice([0.02, 0.1, 0.25]) * self.random.random() + 0.005)
             for _ in range(2 if fate.endswith("twice") else 1):
                 with suppress(ProcessLookupError):
@@ -249,8 +249,9 @@ def _read_on(path: Path) -> int:
                     seen = last
                     time.sleep(0.005)
         except (JournalError, sqlite3.OperationalError) as error:
-            # No file yet, or the moment at which the log is opened anew.
-            assert not path.exists() or "no journal" in str(error) or "locked" not in str(error), error
+            # No file yet, or the moment at which the log is opened anew: but never held up by who writes.
+            if "locked" in str(error):
+                raise
             time.sleep(0.01)
     return 0
 

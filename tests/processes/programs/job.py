@@ -260,6 +260,9 @@ def main() -> None:
         if "AQUEUE_TEST_DEAF_AT_END" in os.environ:
             for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
                 signal.signal(number, signal.SIG_IGN)
+        if "AQUEUE_TEST_PAUSES_AT_END" in os.environ:
+            mark("over")
+            anyio.run(gate, "end")
 
 
 if __name__ == "__main__":
