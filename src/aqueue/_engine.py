@@ -271,11 +271,10 @@ class Engine:
     def _add_identified(self, item: Any, parent: Node | None, attempt: Attempt, cls: ItemClass) -> None:
         """Do what `add` does for an item that can be known again: by its key, or with a journal by its payload."""
         key = key_of(item, cls.type) if cls.keyed else None
-        payload, occurrence, identity = NO_DATA, 0, b""
+        state, occurrence, identity = b"", 0, b""
         ledger = self._ledger
         if ledger is not None:
-            payload = ledger.payload(item, parent)
-            state = bytes(payload)
+            state = ledger.state(item, parent)
             if key is None:
                 if attempt.occurrences is None:
                     attempt.occurrences = {}
@@ -290,7 +289,7 @@ class Engine:
             attempt.deduplicated += 1
             return
         number = self.last_id + 1
-        node = Node(number, item, parent, cls, payload_hash=hash(bytes(payload)), identity=identity)
+        node = Node(number, item, parent, cls, payload_hash=hash(state), identity=identity)
         self._put(node)  # may refuse an item that can't be compared: then nothing has been announced
         if key is not None:
             self.keys.add(cls.type, key)
@@ -302,11 +301,11 @@ class Engine:
         else:
             parent.pending += 1
             parent.has_children = True
-        bus = self.bus
-        bus.append(
+        seq = self.next_seq()
+        self.append(
             ItemEnqueued(
-                bus.next_seq(),
-                bus.now(),
+                seq,
+                monotonic() + self.clock.offset,
                 number,
                 0 if parent is None else parent.id,
                 cls.type,
@@ -314,10 +313,13 @@ class Engine:
                 key,
                 cls.hook,
                 occurrence,
-                payload,
+                NO_DATA if ledger is None else msgspec.Raw(state),
             )
         )
-        self._after_put()
+        if self._idle:
+            self._idle.pop().set()
+        if seq % ROOM_CHECK_EVENTS == 0 and self.bus.is_full:
+            self.bus.block_until_room()
 
     def _adopt(self, node: Node | None, item: Any, state: bytes) -> None:
         """Let `item` take the place of the recorded child of `node`, if that is still to run."""

@@ -1,5 +1,6 @@
 """What is written down about an item when there is a journal: its state, and what makes it the same in every rerun."""
 
+from functools import partial
 from hashlib import blake2b
 
 import msgspec
@@ -26,10 +27,18 @@ def identity_of(parent: bytes, type: str, key: str | None, payload: bytes, occur
         payload: its state when it was enqueued first.
         occurrence: how many earlier children of its parent had the same type and payload.
     """
-    digest = blake2b(parent, digest_size=_IDENTITY_BYTES)
-    what = b"k" + key.encode("utf-8", "surrogatepass") if key is not None else b"p%d\0" % occurrence + payload
-    digest.update(type.encode("utf-8", "surrogatepass") + b"\0" + what)
-    return digest.digest()
+    what = b"p%d\0%b" % (occurrence, payload) if key is None else b"k" + key.encode("utf-8", "surrogatepass")
+    whole = b"%b%b\0%b" % (parent, type.encode("utf-8", "surrogatepass"), what)
+    return blake2b(whole, digest_size=_IDENTITY_BYTES).digest()
+
+
+def _ancestor_id(parent: Node | None, candidate: object) -> int | None:
+    """Return the number of `candidate` if that is the item of `parent` or of a node above it."""
+    while parent is not None:
+        if parent.item is candidate:
+            return parent.id
+        parent = parent.parent
+    return None
 
 
 class Ledger:
@@ -40,31 +49,22 @@ class Ledger:
         self._run_identity = run_id.encode()
         self._warned: set[str] = set()
 
-    def payload(self, item: object, parent: Node | None) -> msgspec.Raw:
+    def state(self, item: object, parent: Node | None) -> bytes:
         """Return the state of `item`, a child of `parent`, as JSON.
 
         Raises:
             UnstorableItem: it can't be restored exactly.
         """
-
-        def ancestor_id(candidate: object) -> int | None:
-            node = parent
-            while node is not None:
-                if node.item is candidate:
-                    return node.id
-                node = node.parent
-            return None
-
-        return msgspec.Raw(self._codec.encode(item, ancestor_id))
+        return self._codec.encode(item, partial(_ancestor_id, parent))
 
     def changed_state(self, node: Node) -> msgspec.Raw:
         """Return the state of `node`'s item after its `process` if that has changed since it was recorded."""
-        payload = self.payload(node.item, node.parent)
-        now = hash(bytes(payload))
+        state = self.state(node.item, node.parent)
+        now = hash(state)
         if now == node.payload_hash:
             return NO_DATA
         node.payload_hash = now
-        return payload
+        return msgspec.Raw(state)
 
     def check_unchanged(self, node: Node) -> None:
         """Warn, once a class, if the state of `node`'s item has changed since its `process` ended: that isn't kept."""
@@ -72,7 +72,7 @@ class Ledger:
         if type in self._warned:
             return
         try:
-            changed = hash(bytes(self.payload(node.item, node.parent))) != node.payload_hash
+            changed = hash(self.state(node.item, node.parent)) != node.payload_hash
         except AqueueError:
             changed = True
         if changed:
@@ -85,7 +85,7 @@ class Ledger:
     @staticmethod
     def occurrence(type: str, payload: bytes, occurrences: dict[int, int]) -> int:
         """Count a child of `type` and `payload` in `occurrences`, and return how many there were before."""
-        equal = hash((type, payload))
+        equal = hash(type) ^ hash(payload)  # both are kept with their objects; a tuple's would be made anew
         before = occurrences.get(equal, 0)
         occurrences[equal] = before + 1
         return before

@@ -50,6 +50,9 @@ class Item:
         previous_names: names that this class had when journals were written that are still to be resumed, as
             ``module:qualname``, or ``qualname`` if the module is the same. Subclasses don't inherit it.
 
+    An item may have a `key`, an attribute or property that is a string or None. A second item of the same class and key is
+    dropped when it is enqueued, over the whole run and across resumes; drops are counted as ``deduplicated``.
+
     With a journal, an item's state is its attributes; they are stored when it is enqueued, and an item that is resumed
     gets them back without its `__init__` (or `__post_init__`) being called. A class decides otherwise by two methods:
     ``dump(self)`` returns what to store, made of the values that can be stored without an annotation, and the

@@ -1,0 +1,179 @@
+"""Runs one job with a journal once, in this process, and prints what it cost as one JSON object on standard output.
+
+    python recorded.py leaves 1000000 run.db       # 1,000,000 items that do nothing, recorded; no file: not recorded
+    python recorded.py stall 500000 run.db         # the longest time that the event loop did not come round
+    python recorded.py prepare 1000000 run.db      # a run of which the last tenth is outstanding …
+    python recorded.py resume 0 run.db             # … and how long it takes to go on with it
+    python recorded.py bytes 200000 run.db         # how large the file is
+    python recorded.py keys 1000000                # what the visited set takes
+
+`python tests/benchmarks` starts it; see there.
+"""
+
+import gc
+import json
+import os
+import resource
+import sys
+import time
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
+from typing import Any, Literal
+
+import trio
+
+import aqueue
+
+BEAT_S = 0.002
+
+
+class Leaf(aqueue.Item):
+    """An item that does nothing but say so."""
+
+    def __init__(self, url: str) -> None:
+        self.url = url
+
+    async def process(self, enqueue: aqueue.EnqueueFn, set_desc: aqueue.SetDescFn) -> None:
+        set_desc("https://example.org/page")
+
+
+class Site(aqueue.Item):
+    """Enqueues `count` leaves, each with a payload of 60 bytes."""
+
+    def __init__(self, count: int) -> None:
+        self.count = count
+
+    async def process(self, enqueue: aqueue.EnqueueFn, set_desc: aqueue.SetDescFn) -> None:
+        for number in range(self.count):
+            enqueue(Leaf(f"https://example.org/archive/page-{number:017}"))
+
+
+class Branch(aqueue.Item):
+    """Enqueues a tree of small fan-out, so that no `process` takes more than a millisecond."""
+
+    def __init__(self, left: int) -> None:
+        self.left = left
+
+    async def process(self, enqueue: aqueue.EnqueueFn, set_desc: aqueue.SetDescFn) -> None:
+        set_desc("https://example.org/page")
+        if self.left > 1:
+            share = max(self.left // 50, 1)
+            for _ in range(min(50, self.left)):
+                enqueue(Branch(share))
+
+
+class LastTenthLeft(Leaf):
+    """A leaf that stops the run once nine tenths are done."""
+
+    todo = 0
+
+    async def process(self, enqueue: aqueue.EnqueueFn, set_desc: aqueue.SetDescFn) -> None:
+        cls = type(self)
+        cls.todo -= 1
+        if cls.todo == 0:
+            aqueue.stop("prepared")
+        elif cls.todo < 0:
+            _report_start()
+            aqueue.stop("measured")
+
+
+class Prepared(Site):
+    """Enqueues `count` leaves that stop the run."""
+
+    async def process(self, enqueue: aqueue.EnqueueFn, set_desc: aqueue.SetDescFn) -> None:
+        LastTenthLeft.todo = self.count - self.count // 10
+        for number in range(self.count):
+            enqueue(LastTenthLeft(f"https://example.org/archive/page-{number:017}"))
+
+
+_called = 0.0
+_started: dict[str, float] = {}
+
+
+def _report_start() -> None:
+    if not _started:
+        _started["wall_s"] = time.perf_counter() - _called
+        _started["peak_mb"] = _peak_bytes() / 1e6
+
+
+def _peak_bytes() -> int:
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+
+
+def _resident_bytes() -> int:
+    gc.collect()
+    with open("/proc/self/statm") as statm:
+        return int(statm.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+
+
+class Heartbeat:
+    """A task that finds out how long the loop keeps it waiting, less what the garbage collector took of that."""
+
+    def __init__(self) -> None:
+        self.longest_s = 0.0
+        self.gc_s = 0.0
+        self._gc_began = 0.0
+
+    @asynccontextmanager
+    async def beating(self) -> AsyncGenerator[None, None]:
+        """Beat while the run goes on."""
+        gc.callbacks.append(self._on_gc)
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self._beat)
+            yield
+            nursery.cancel_scope.cancel()
+        gc.callbacks.remove(self._on_gc)
+
+    async def _beat(self) -> None:
+        while True:
+            before, gc_before = time.perf_counter(), self.gc_s
+            await trio.sleep(BEAT_S)
+            late_s = time.perf_counter() - before - BEAT_S - (self.gc_s - gc_before)
+            self.longest_s = max(self.longest_s, late_s)
+
+    def _on_gc(self, phase: Literal["start", "stop"], info: dict[str, int]) -> None:
+        if phase == "start":
+            self._gc_began = time.perf_counter()
+        else:
+            self.gc_s += time.perf_counter() - self._gc_began
+
+
+def _run(items: list[Any], journal: str | None, **options: Any) -> float:
+    began = time.perf_counter()
+    aqueue.run_queue(items, reporter="none", journal=journal, **options)
+    return time.perf_counter() - began
+
+
+def measure(job: str, count: int, path: str | None) -> dict[str, float]:
+    """Run the job and return what it cost."""
+    global _called  # noqa: PLW0603  # items read it
+    match job:
+        case "leaves":
+            return {"wall_s": _run([Site(count)], path)}
+        case "stall":
+            heart = Heartbeat()
+            wall_s = _run([Branch(count)], path, lifespan=heart.beating)
+            return {"wall_s": wall_s, "stall_ms": heart.longest_s * 1e3, "gc_ms": heart.gc_s * 1e3}
+        case "prepare":
+            return {"wall_s": _run([Prepared(count)], path)}
+        case "resume":
+            _called = time.perf_counter()
+            aqueue.run_queue([Prepared(1_000_000)], reporter="none", resume=path)
+            return _started
+        case "bytes":
+            assert path is not None
+            _run([Site(count)], path)
+            return {"bytes_an_item": os.path.getsize(path) / count}
+        case "keys":
+            from aqueue._keys import KeySet
+
+            before = _resident_bytes()
+            keys = KeySet()
+            for number in range(count):
+                keys.add("recorded:Keyed", f"https://example.org/archive/page-{number:017}")
+            return {"keys_mb": (_resident_bytes() - before) / 1e6, "count": len(keys)}
+    raise SystemExit(f"no such job: {job}")
+
+
+if __name__ == "__main__":
+    print(json.dumps(measure(sys.argv[1], int(sys.argv[2]), sys.argv[3] if len(sys.argv) > 3 else None)))
