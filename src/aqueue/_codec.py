@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
@@ -11,6 +12,13 @@ from aqueue.errors import InvalidResult
 from aqueue.text import visible, visible_repr
 
 __all__ = ["decode_result", "decode_root_results", "encode_result"]
+
+MAX_DEPTH: Final = 500
+"""How deep a result may be nested: more could be written, but not read again deeper in Python's stack."""
+
+
+# A string is one match, so that brackets in it don't count.
+_brackets: Final = re.compile(r'[][{}]|"(?:[^"\\]|\\.)*"').findall
 
 
 def _plain(value: object) -> object:
@@ -33,15 +41,31 @@ def encode_result(value: object, type: str) -> msgspec.Raw:
     writes them.
 
     Raises:
-        InvalidResult: JSON can't carry it: an object of another kind, a set, NaN, infinity, a lone surrogate, a cycle.
+        InvalidResult: JSON can't carry it: an object of another kind, a set, NaN, infinity, a lone surrogate, a cycle,
+            data nested deeper than 500.
     """
     try:
-        return msgspec.Raw(_encode(value).encode())
+        text = _encode(value)
+        if text.count("[") + text.count("{") > MAX_DEPTH and _depth(text) > MAX_DEPTH:
+            raise ValueError(f"it is nested deeper than {MAX_DEPTH}")
+        return msgspec.Raw(text.encode())
     except (TypeError, ValueError, OverflowError, RecursionError) as error:  # UnicodeEncodeError is a ValueError
         raise InvalidResult(
             f"{type} returned {visible_repr(value)}, which JSON can't carry ({visible(str(error), 200)}); "
             "return None, or data made of dicts, lists, strings, finite numbers, booleans and None"
         ) from error
+
+
+def _depth(text: str) -> int:
+    """Return how many arrays and objects of the JSON `text` are inside each other."""
+    deepest = depth = 0
+    for bracket in _brackets(text):
+        if bracket in ("[", "{"):
+            depth += 1
+            deepest = max(deepest, depth)
+        elif bracket in ("]", "}"):
+            depth -= 1
+    return deepest
 
 
 def decode_result(data: msgspec.Raw) -> Any:

@@ -110,9 +110,9 @@ def _cycle() -> list[Any]:
     return cycle
 
 
-def _deep() -> list[Any]:
+def _deep(depth: int = 100_000) -> list[Any]:
     deep: list[Any] = []
-    for _ in range(100_000):
+    for _ in range(depth - 1):
         deep = [deep]
     return deep
 
@@ -149,6 +149,7 @@ NOT_JSON = {
     "complex number": 1j,
     "cycle": _cycle(),
     "very deep": _deep(),
+    "deeper than can be read again anywhere": _deep(501),
 }
 
 
@@ -163,6 +164,12 @@ def test_what_json_can_not_carry_fails_the_item(backend: Backend, name: str) -> 
     assert "tests.engine.test_results:Returns returned" in str(error)
     assert caught.value.result.counts.completed == 0
     assert recorder.of(ItemCompleted) == []
+
+
+@pytest.mark.parametrize("value", [_deep(500), ["[" * 501], {'"[{\\': ['\\"[', "]" * 501]}, [[]] * 501])
+def test_only_a_deep_result_counts_as_deep(value: Any) -> None:
+    """Up to 500 arrays and objects inside each other; brackets in strings and beside each other don't count."""
+    assert run_queue([Returns(value)], reporter="none").root_results == [value]
 
 
 def test_a_hook_s_wrong_result_fails_the_item(backend: Backend) -> None:
