@@ -143,6 +143,8 @@ class Bus:
         self.events: list[Event] | deque[Event] = [] if reporters or journal is not None else deque(maxlen=0)
         self._for_reporters: list[Event] | deque[Event] = self.events if journal is None else []
         self._ending = False
+        self._finished = False
+        self._saving = 0
         self.append = self.events.append
         self.next_seq = count(1).__next__
         self.view = RunView()
@@ -183,7 +185,12 @@ class Bus:
     @property
     def is_crowded(self) -> bool:
         """Whether workers should pause between items."""
-        return len(self.events) >= SOFT_LIMIT_EVENTS
+        return len(self.events) >= SOFT_LIMIT_EVENTS or self._reporters_lag
+
+    @property
+    def _reporters_lag(self) -> bool:
+        """Whether so much that is saved waits for the reporters that the journal should wait, too."""
+        return len(self._for_reporters) >= SOFT_LIMIT_EVENTS and self._alive
 
     # ---- waiting for the reporters ------------------------------------------------------------------------------
 
@@ -256,13 +263,13 @@ class Bus:
     def _take_for_journal(self) -> list[Event]:
         """On the journal's thread: return the next events; none while reporters are far behind."""
         self.clock.follow_wall_clock()
-        if len(self._for_reporters) >= SOFT_LIMIT_EVENTS and self._alive and self.may_pause and not self._ending:
+        if self._reporters_lag and self.may_pause and not self._ending and not self._saving:
             return []
         events = self.events
         assert isinstance(events, list)
         batch = events[:BATCH_EVENTS]
         del events[: len(batch)]
-        if self._room is not None and len(events) < SOFT_LIMIT_EVENTS // 2:
+        if self._room is not None and len(events) < SOFT_LIMIT_EVENTS // 2 and not self._reporters_lag:
             self._call_soon(self.wake_waiting)
         return batch
 
@@ -274,8 +281,17 @@ class Bus:
         """Wait until all events so far are committed to the journal, or writing has failed."""
         if self._journal is not None:
             saved = anyio.Event()
-            self._journal.flush(lambda: self._call_soon(saved.set))
-            await saved.wait()
+            self._saving += 1
+            try:
+                self._journal.flush(lambda: self._call_soon(saved.set))
+                await saved.wait()
+            finally:
+                self._saving -= 1
+
+    def finish(self, event: Event) -> None:
+        """Append the last event: nothing comes after it, not even that a reporter failed over it."""
+        self._finished = True
+        self.append(event)
 
     async def close_journal(self) -> None:
         """Write what is left and close the journal's file; takes as long as that takes."""
@@ -410,8 +426,12 @@ class Bus:
                 reporter.release_terminal()
         name = type_name(type(reporter))
         info = error_info(error)
-        self._call_soon(lambda: self.append(ReporterFailed(self.next_seq(), self.now(), name, info)))
+        self._call_soon(lambda: self._tell_of_failure(name, info))
         warn(f"reporter {name} raised {info.type}: {visible(info.message, 500)}; the run goes on without it")
+
+    def _tell_of_failure(self, reporter: str, error: ErrorInfo) -> None:
+        if not self._finished:
+            self.append(ReporterFailed(self.next_seq(), self.now(), reporter, error))
 
     def _close_reporters(self, result: RunResult) -> None:
         for reporter in self._opened:

@@ -556,7 +556,7 @@ class Engine:
             append(ItemStarted(next_seq(), started, node.id, cls.type, worker, "process", node.attempt))
             try:
                 if is_cautious:
-                    await self.bus.saved()
+                    await self._save_start()
                 result = await node.item.process(attempt.enqueue, attempt.set_desc)
                 attempt.node = attempt.engine = _NO_ENGINE
                 if result is not None:
@@ -599,6 +599,11 @@ class Engine:
             if len(events) > SOFT_LIMIT_EVENTS:
                 await self.bus.wait_for_room()
                 now = self.bus.now()
+
+    async def _save_start(self) -> None:
+        """Wait until the start of an attempt is committed, and before that, as between items, for slow reporters."""
+        await self.bus.wait_for_room()
+        await self.bus.saved()
 
     async def _run_hooks(self, due: Node | None, worker: int, own: Node | None = None) -> None:
         """Run the hook of `due`, and then those that become due by it; once the run stops, only that of `own`."""
@@ -652,7 +657,7 @@ class Engine:
             self._ledger.check_unchanged(node)
         try:
             if self._is_cautious:
-                await bus.saved()
+                await self._save_start()
             # None where the class had a hook when the item was enqueued, and a resumed run's class has not.
             hook = getattr(node.item, "after_children_processed", None)
             value = None if hook is None else await hook()

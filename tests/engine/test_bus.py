@@ -2,6 +2,7 @@
 
 import threading
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
 import anyio
@@ -10,12 +11,16 @@ from anyio.lowlevel import checkpoint
 
 import aqueue._bus
 from aqueue import Backend, EnqueueFn, Item, ReporterError, RunInfo, RunResult, SetDescFn, async_run_queue, run_queue
+from aqueue._bus import Bus
 from aqueue._engine import ROOM_CHECK_EVENTS
-from aqueue.events import Event, ItemCompleted, ReporterFailed, RunFinished
+from aqueue._journal import Journal
+from aqueue._loop import call_soon_in_this_loop
+from aqueue.events import Counts, Event, ItemCompleted, ReporterFailed, RunFinished, RunStopping
 from aqueue.testing import EventRecorder
 from aqueue.view import RunView
 from tests.engine.invariants import check_events
 from tests.engine.jobs import Do, Noop
+from tests.journal.recorded import events_of
 
 PATIENCE_S = 60.0
 
@@ -309,6 +314,34 @@ class Broken(EventRecorder):
         self._maybe("close")
 
 
+@pytest.mark.usefixtures("small_limits")
+def test_what_must_be_saved_is_saved_while_reporters_lag(backend: Backend, tmp_path: Path) -> None:
+    """The journal waits for reporters that are far behind, but not while someone waits for it to save."""
+    path = tmp_path / "run.db"
+    reporter = Blocked()
+
+    async def main() -> None:
+        journal = Journal.create(path)
+        bus = Bus([reporter], call_soon_in_this_loop(), journal)
+        await bus.open(RunInfo("run", 1, "queue", 0.0))
+        bus.start_journal(lambda error: None)
+        saved = []
+        for _ in range(3):
+            for _ in range(300):
+                bus.append(RunStopping(bus.next_seq(), bus.now(), ""))
+            await bus.saved()
+            saved.append(journal.last_seq)
+        crowded = bus.is_crowded
+        reporter.let_go.set()
+        await bus.close(RunResult("run", "completed", Counts(), {}, 0.0))
+        await bus.close_journal()
+        assert saved == [300, 600, 900]
+        assert crowded
+
+    anyio.run(main, backend=backend)
+    assert len(events_of(path)) == len(reporter.events) == 900
+
+
 errors = pytest.mark.parametrize("error", [ValueError("broken"), SystemExit(3), KeyboardInterrupt()], ids=repr)
 
 
@@ -329,6 +362,24 @@ def test_a_reporter_that_raises_is_detached_and_the_run_goes_on(
         assert failed.error.type == type(error).__name__
     warning = capsys.readouterr().err
     assert warning.count("aqueue: warning: reporter tests.engine.test_bus:Broken raised") == 1
+
+
+def test_nothing_comes_after_the_run_s_last_event(
+    backend: Backend, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A reporter that raises over run.finished gets its warning, but no event."""
+
+    class Late(EventRecorder):
+        def handle(self, events: Sequence[Event], view: RunView) -> None:
+            if any(isinstance(event, RunFinished) for event in events):
+                raise ValueError("too late")
+
+    recorder = EventRecorder()
+    path = tmp_path / "run.db"
+    run_queue([Noop()], reporter=[Late(), recorder], backend=backend, journal=path)
+    assert isinstance(recorder.events[-1], RunFinished)
+    assert events_of(path)[-1] == recorder.events[-1]
+    assert "too late" in capsys.readouterr().err
 
 
 @errors
