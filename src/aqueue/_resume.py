@@ -219,7 +219,7 @@ class Resumption:
     # ---- restoring the engine -----------------------------------------------------------------------------------
 
     def restore(self, engine: Engine) -> None:
-        """Put everything back into `engine`, which is new, and announce what has changed since the last event."""
+        """Put everything back into `engine`, which is new, and announce what has changed since the last event; once."""
         recording = self._recording
         engine.last_id = recording.last_id
         engine.tree.root_results.update(recording.root_results)
@@ -237,6 +237,10 @@ class Resumption:
             engine.be_cautious()
         held = self._hold_children(engine, nodes)
         self._queue(engine, nodes, held)
+        # The engine has all of it now, and frees each item when it has ended.
+        recording.live.clear()
+        self._objects.clear()
+        self._payloads.clear()
 
     def _node(self, record: RecordedItem, parent: Node | None, engine: Engine) -> Node:
         item = self._objects.get(record.id)

@@ -6,7 +6,7 @@ import signal
 import socket
 import sys
 import threading
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractAsyncContextManager, nullcontext, suppress
 from functools import partial
 from typing import TYPE_CHECKING, Any, Literal, get_args
@@ -259,9 +259,12 @@ async def _run_recorded(settings: _Settings, reporters: list[Reporter], held: He
     try:
         past = None if journal.is_new else read_past(journal, held.check)
         if past is not None:
-            settings = msgspec.structs.replace(settings, initial_items=list(settings.initial_items))
-            if past.is_completed and past.has_all(settings.initial_items):
+            with held.let_through():
+                items = list(settings.initial_items)
+            if past.is_completed and past.has_all(items):
                 return _Outcome(msgspec.structs.replace(past.result, journal=str(journal.path)), None)
+            settings = msgspec.structs.replace(settings, initial_items=_consumed(items))
+            del items
             say(f"aqueue: {past.summary(str(journal.path))}")
         outcome = await _Run(settings, reporters, journal, past, held).run()
     finally:
@@ -269,6 +272,13 @@ async def _run_recorded(settings: _Settings, reporters: list[Reporter], held: He
     if outcome.result.status == "interrupted":
         say(f"aqueue: to go on: {_how_to_resume(settings, str(journal.path))}")
     return outcome
+
+
+def _consumed(items: list[ItemLike]) -> Iterator[ItemLike]:
+    """Yield `items` and empty the list, so that each can be freed when it has ended."""
+    items.reverse()
+    while items:
+        yield items.pop()
 
 
 def _how_to_resume(settings: _Settings, path: str) -> str:
@@ -382,7 +392,7 @@ class _Run:
         by_type = engine.counts_by_type
         counts = engine.counts
         engine.stage = Stage.ENDED  # nothing more is announced: a signal or a late `stop` comes too late
-        bus.append(RunFinished(bus.next_seq(), bus.now(), status, counts))
+        bus.finish(RunFinished(bus.next_seq(), bus.now(), status, counts))
         result = RunResult(
             run_id,
             status,

@@ -5,8 +5,8 @@ import signal
 import socket
 import threading
 import time
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from types import FrameType, TracebackType
 from typing import Any, Final, Self
 
@@ -43,6 +43,7 @@ class HeldInterrupts:
     def __init__(self) -> None:
         self._count = 0
         self._holds = False
+        self._lets_through = False
 
     def __enter__(self) -> Self:
         if (
@@ -62,7 +63,19 @@ class HeldInterrupts:
             raise KeyboardInterrupt
 
     def _hold(self, number: int, frame: FrameType | None) -> None:
+        if self._lets_through:
+            raise KeyboardInterrupt
         self._count += 1
+
+    @contextmanager
+    def let_through(self) -> Iterator[None]:
+        """Raise `KeyboardInterrupt` at once, for the user's code that may block and with which nothing is lost."""
+        self.check()
+        self._lets_through = True
+        try:
+            yield
+        finally:
+            self._lets_through = False
 
     def check(self) -> None:
         """Raise `KeyboardInterrupt` if there was a Ctrl-C; for long work before the run begins."""
