@@ -162,7 +162,9 @@ def test_a_new_field_with_a_default_is_filled_in(job: Job) -> None:
     """Recorded items get the default of a field that they didn't have."""
     job.interrupt(_PROGRAM)
     job.go()
-    changed = _PROGRAM.replace("    number: int\n", "    number: int\n    more: list = field(default_factory=lambda: [7])\n")
+    changed = _PROGRAM.replace(
+        "    number: int\n", "    number: int\n    more: list = field(default_factory=lambda: [7])\n"
+    )
     returncode, _, stderr = job.run(changed.replace("{self.number}", "{self.number} {self.more}"))
     assert returncode == 0, stderr
     assert job.done()[-2:] == ["leaf 2 [7]", "leaf 3 [7]"]
