@@ -318,8 +318,8 @@ class Engine:
         )
         if self._idle:
             self._idle.pop().set()
-        if seq % ROOM_CHECK_EVENTS == 0 and self.bus.is_full:
-            self.bus.block_until_room()
+        if seq % ROOM_CHECK_EVENTS == 0:
+            self.bus.make_room()
 
     def _adopt(self, node: Node | None, item: Any, state: bytes) -> None:
         """Let `item` take the place of the recorded child of `node`, if that is still to run."""
