@@ -318,8 +318,8 @@ class Engine:
         )
         if self._idle:
             self._idle.pop().set()
-        if seq % ROOM_CHECK_EVENTS == 0 and self.bus.is_full:
-            self.bus.block_until_room()
+        if seq % ROOM_CHECK_EVENTS == 0:
+            self.bus.make_room()
 
     def _adopt(self, node: Node | None, item: Any, state: bytes) -> None:
         """Let `item` take the place of the recorded child of `node`, if that is still to run."""
@@ -606,12 +606,28 @@ class Engine:
         await self.bus.saved()
 
     async def _run_hooks(self, due: Node | None, worker: int, own: Node | None = None) -> None:
-        """Run the hook of `due`, and then those that become due by it; once the run stops, only that of `own`."""
+        """Run the hook of `due`, and then those that become due by it; once the run stops, only that of `own`.
+
+        Nodes without a hook that are left to close are closed in any case.
+        """
         while due is not None:
-            if self.stage is not Stage.RUNNING and due is not own:
+            if self.stage is not Stage.RUNNING and due is not own and self.tree.is_hook_due(due):
                 self._left.append(due)
                 return
-            due = await self._run_hook(due, worker)
+            if self.tree.is_hook_due(due):
+                due = await self._run_hook(due, worker)
+            else:
+                due = await self._close_more(due)
+
+    async def _close_more(self, node: Node) -> Node | None:
+        """Go on closing a chain that is too long for one step, once everything else has had its turn."""
+        try:
+            await checkpoint()
+            await self.bus.wait_for_room()
+        except BaseException:  # cancelled
+            self._left.append(node)
+            raise
+        return self.tree.end_again(node, self.bus.now())
 
     async def _wait_for_item(self) -> bool:
         """Sleep until an item may be there; return False if none will ever come."""

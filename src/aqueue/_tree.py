@@ -5,7 +5,7 @@ chain 100,000 deep as among a million siblings. A subtree that has ended is unli
 """
 
 from collections.abc import Iterable
-from typing import Any
+from typing import Any, Final
 
 import msgspec
 
@@ -15,6 +15,10 @@ from aqueue.events import NO_DATA, ItemChildrenFailed, ItemChildrenProcessed
 from aqueue.item import ItemClass, type_name
 
 __all__ = ["Node", "Tree", "unlink"]
+
+
+MAX_CLOSED_AT_ONCE: Final = 1_000
+"""How many nodes of a chain are closed before everything else in the event loop gets its turn: about 1 ms."""
 
 
 class Node(msgspec.Struct, gc=False, eq=False):
@@ -95,18 +99,21 @@ class Tree:
         self.root_results: dict[int, msgspec.Raw] = {}
 
     def end_process(self, node: Node, at: float) -> Node | None:
-        """Count `node`'s own `process` as ended at the time `at`, and return the node whose hook is due now, if any."""
+        """Count `node`'s own `process` as ended at the time `at`, and return the node to go on with, if any.
+
+        Its hook is due, or, if `is_hook_due` denies that, `end_again` has more to do.
+        """
         node.pending -= 1
         if (not node.cls.hook or node.failed) and not (self.keeps_items and node.has_children):
             node.item = None
         return None if node.pending else self._ascend(node, at)
 
     def end_again(self, node: Node, at: float) -> Node | None:
-        """Go on from `node`, whose `process` had ended before a resume; return the node whose hook is due, if any."""
+        """Go on from `node`, which has ended; return the node to go on with, as `end_process` does."""
         return self._ascend(node, at)
 
     def end_hook(self, node: Node, result: msgspec.Raw) -> Node | None:
-        """Count `node`'s hook as ended (failed, if ``node.failed``), and return the node whose hook is due next.
+        """Count `node`'s hook as ended (failed, if ``node.failed``), and return the node to go on with, if any.
 
         `result` is what the hook returned, as JSON; `NO_DATA` leaves the result of `process` in place.
         """
@@ -118,15 +125,23 @@ class Tree:
             bus.append(ItemChildrenProcessed(bus.next_seq(), at, node.id, node.cls.type, result))
         return self._ascend(self._detach(node, node.failed), at)
 
+    @staticmethod
+    def is_hook_due(node: Node) -> bool:
+        """Tell whether `node`, which has ended with all its children, has a hook that is to run."""
+        cls = node.cls
+        return cls.hook and not node.failed and (cls.all_done or not node.subtree_failed)
+
     def _ascend(self, node: Node | None, at: float) -> Node | None:
-        """Close nodes upwards while their subtrees have ended; stop at one whose hook is due and return it.
+        """Close nodes upwards while their subtrees have ended; stop at one whose hook is due, or after many.
 
         All of that happens at one time, `at`: a worker goes on with a time that it has read before.
         """
+        left = MAX_CLOSED_AT_ONCE
         while node is not None and node.pending == 0:
-            cls = node.cls
-            if cls.hook and not node.failed and (cls.all_done or not node.subtree_failed):
+            if left == 0 or self.is_hook_due(node):
                 return node
+            left -= 1
+            cls = node.cls
             if not node.failed and (cls.hook or node.has_children):
                 bus = self._bus
                 outcome = ItemChildrenFailed if node.subtree_failed else ItemChildrenProcessed

@@ -21,7 +21,7 @@ def huey(count: int, folder: Path) -> float:
     """Return the seconds that huey's SqliteHuey takes."""
     queue: Any = import_module("huey").SqliteHuey(filename=str(folder / "huey.db"))
 
-    @queue.task()
+    @queue.task()  # type: ignore[untyped-decorator]
     def page(url: str) -> None:
         pass
 

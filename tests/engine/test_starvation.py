@@ -2,15 +2,18 @@
 
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 
 import anyio
 import pytest
 import trio
 from anyio.lowlevel import checkpoint
 
-from aqueue import Backend, EnqueueFn, Item, SetDescFn, async_run_queue, run_queue
+from aqueue import Backend, EnqueueFn, Item, RunInfo, RunResult, SetDescFn, async_run_queue, run_queue
 from aqueue._engine import SLICE_S
+from aqueue._tree import MAX_CLOSED_AT_ONCE
+from aqueue.events import Event, ItemChildrenProcessed
+from aqueue.view import RunView
 from tests.engine.jobs import Do, Noop
 
 
@@ -188,3 +191,35 @@ async def _until(condition: Callable[[], bool]) -> None:
     with anyio.fail_after(60):
         while not condition():
             await checkpoint()
+
+
+@pytest.mark.parametrize("num_workers", [1, 5])
+def test_closing_a_long_chain_lets_others_run(backend: Backend, num_workers: int) -> None:
+    """The ancestors of the last item of a deep chain, which all end with it, are closed in steps."""
+
+    class Link(Item):
+        def __init__(self, left: int) -> None:
+            self.left = left
+
+        async def process(self, enqueue: EnqueueFn, set_desc: SetDescFn) -> None:
+            if self.left:
+                enqueue(Link(self.left - 1))
+
+    closed_at: list[int] = []
+
+    class Watch:
+        uses_terminal = False
+
+        def open(self, run: RunInfo) -> None: ...
+
+        def handle(self, events: Sequence[Event], view: RunView) -> None:
+            closed_at.extend(int(event.at * 1e9) for event in events if isinstance(event, ItemChildrenProcessed))
+
+        def close(self, result: RunResult) -> None: ...
+
+    result = run_queue([Link(20_000)], num_workers=num_workers, reporter=Watch(), backend=backend)
+    assert result.status == "completed"
+    assert len(closed_at) == 20_000
+    # Each step has one time for all that it closes.
+    most = max(Counter(closed_at).values())
+    assert most <= MAX_CLOSED_AT_ONCE
