@@ -1,5 +1,9 @@
 """Resuming a run: what is adopted, what runs again, what is restored, and what is refused."""
 
+import os
+import signal
+import time
+import weakref
 from collections import Counter
 from collections.abc import Callable, Iterator
 from functools import partial
@@ -759,3 +763,61 @@ def test_a_hundred_thousand_keys_fit_in_fifteen_megabytes() -> None:
     tracemalloc.stop()
     assert len(keys) == 100_000
     assert size < 150 * 100_000
+
+
+class Remembered(Item):
+    """Stops the run at its first item; counts how many others are alive when it runs."""
+
+    alive: ClassVar["weakref.WeakSet[Remembered]"] = weakref.WeakSet()
+    most: ClassVar[int] = 0
+    stops: ClassVar[bool] = False
+
+    def __init__(self, number: int) -> None:
+        self.number = number
+
+    async def process(self, enqueue: EnqueueFn, set_desc: SetDescFn) -> None:
+        cls = type(self)
+        if cls.stops:
+            aqueue.stop("enough")
+            return
+        cls.alive.add(self)
+        cls.most = max(cls.most, len(cls.alive))
+
+
+class Rememberer(Item):
+    async def process(self, enqueue: EnqueueFn, set_desc: SetDescFn) -> None:
+        for number in range(100):
+            enqueue(Remembered(number))
+
+
+@pytest.mark.parametrize("items", [lambda: (Remembered(n) for n in range(100)), lambda: [Rememberer()]])
+def test_a_restored_item_is_freed_when_it_has_ended(tmp_path: Path, items: Callable[[], Any]) -> None:
+    """The initial items, though they were all asked for before, and those that were waiting."""
+    path = tmp_path / "run.db"
+    Remembered.stops = True
+    run_queue(items(), num_workers=1, reporter="none", resume=path)
+    Remembered.stops, Remembered.most = False, 0
+    result = run_queue(items(), num_workers=1, reporter="none", resume=path)
+    assert (result.status, result.counts.outstanding) == ("completed", 0)
+    assert Remembered.most <= 2
+
+
+def test_ctrl_c_ends_a_blocking_source_of_items_when_a_run_is_resumed(tmp_path: Path) -> None:
+    """KeyboardInterrupt at once; the journal is as it was, and is given back."""
+    path = tmp_path / "run.db"
+    Remembered.stops = True
+    run_queue([Remembered(1), Remembered(2)], num_workers=1, reporter="none", resume=path)
+    before = events_of(path)
+
+    def blocking() -> Iterator[Item]:
+        yield Remembered(1)
+        os.kill(os.getpid(), signal.SIGINT)
+        time.sleep(60)
+
+    began = time.monotonic()
+    with pytest.raises(KeyboardInterrupt):
+        run_queue(blocking(), reporter="none", resume=path)
+    assert time.monotonic() - began < 30
+    assert events_of(path) == before
+    Remembered.stops = False
+    assert run_queue([Remembered(1), Remembered(2)], reporter="none", resume=path).status == "completed"
