@@ -207,7 +207,7 @@ def connect(path: Path, mode: str) -> sqlite3.Connection:
             f"the journal needs SQLite 3.38 or newer, this Python has {sqlite3.sqlite_version}; use a newer Python"
         )
     connection = sqlite3.connect(
-        f"file:{quote(os.fspath(path))}?mode={mode}",
+        f"file:{quote(os.fsencode(path))}?mode={mode}",
         uri=True,
         timeout=BUSY_TIMEOUT_S,
         isolation_level=None,

@@ -202,7 +202,7 @@ def _check(
             f"lifespan is {visible_repr(lifespan)}; it must be a function that returns an async context manager"
         )
     for name, path in (("journal", journal), ("resume", resume)):
-        if path is not None and (not isinstance(path, str | os.PathLike) or not os.fspath(path)):
+        if path is not None and (not isinstance(path, str | os.PathLike) or not _is_name(os.fspath(path))):
             raise InvalidArgument(f"{name} is {visible_repr(path)}; it must be the path of a file, or None")
     if journal is not None and resume is not None:
         raise InvalidArgument("journal and resume are both given; use journal for a new run, resume to go on with one")
@@ -218,6 +218,10 @@ def _check(
         journal,
         resume,
     )
+
+
+def _is_name(path: object) -> bool:
+    return isinstance(path, str) and path != ""
 
 
 def _unwrap(outcome: _Outcome) -> RunResult:

@@ -237,6 +237,15 @@ def test_what_is_no_sound_journal_is_refused_and_left_as_it_is(name: str, tmp_pa
     assert contents(tmp_path) == before
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems may refuse such a name")
+def test_any_name_that_a_file_can_have_will_do(tmp_path: Path) -> None:
+    """Bytes that are no UTF-8, and what means something in a URI."""
+    path = tmp_path / os.fsdecode(b"\xff run?mode=memory#%20.db")
+    Journal.create(path).close(0.0)
+    assert path.stat().st_size > 0
+    Journal.open(path).close(0.0)
+
+
 def test_a_missing_folder_is_named(tmp_path: Path) -> None:
     """A path in a folder that isn't there is an error that names the folder; nothing is made."""
     with pytest.raises(JournalError, match=f"no folder {tmp_path / 'runs'}"):
