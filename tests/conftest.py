@@ -1,6 +1,7 @@
 """What all tests share: both backends, and Hypothesis's profiles."""
 
 import os
+import signal
 
 import pytest
 from hypothesis import settings
@@ -12,6 +13,12 @@ from aqueue import Backend
 settings.register_profile("local", deadline=None)
 settings.register_profile("ci", deadline=None, derandomize=True, print_blob=True)
 settings.load_profile("ci" if os.environ.get("CI") else "local")
+
+# What the tests start inherits what is ignored here: `nohup` ignores SIGHUP, and shells the SIGINT of a job in the
+# background. Runs respect that, and so would not be stopped by the signals that the tests send.
+for number, default in ((signal.SIGHUP, signal.SIG_DFL), (signal.SIGINT, signal.default_int_handler)):
+    if signal.getsignal(number) is signal.SIG_IGN:
+        signal.signal(number, default)
 
 
 @pytest.fixture(params=["trio", "asyncio"])

@@ -411,7 +411,12 @@ class Bus:
                 return
 
     def _hand_on(self, batch: list[Event]) -> None:
-        self.view.apply(batch)
+        try:
+            self.view.apply(batch)
+        except Exception as error:  # a mistake in aqueue; the run and the journal go on all the same
+            for reporter in tuple(self._opened):
+                self._detach(reporter, error)
+            return
         for reporter in tuple(self._opened):
             try:
                 reporter.handle(batch, self.view)

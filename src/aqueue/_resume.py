@@ -13,7 +13,7 @@ from aqueue._ledger import Ledger, identity_of
 from aqueue._payload import PayloadCodec
 from aqueue._recording import ROOT, RecordedItem, Recording
 from aqueue._tree import Node
-from aqueue.errors import PayloadMismatch, UnknownItemType, UnstorableItem
+from aqueue.errors import JournalDamaged, PayloadMismatch, UnknownItemType, UnstorableItem
 from aqueue.events import Event, ItemCompleted, ItemEnqueued, ItemInterrupted, ItemReopened
 from aqueue.item import ItemClass, key_of, look_up_class, type_name
 from aqueue.result import RunResult
@@ -46,10 +46,16 @@ def read_past(journal: RecordedEvents, check_interrupt: Callable[[], None]) -> "
     """
     recording = Recording()
     view = RunView()
-    for events in journal.recorded():
-        check_interrupt()
-        recording.apply(events)
-        view.apply(events)
+    try:
+        for events in journal.recorded():
+            check_interrupt()
+            recording.apply(events)
+            view.apply(events)
+    except KeyError as error:
+        raise JournalDamaged(
+            f"the journal can't be resumed: after event {recording.last_seq:,} one names an item, a worker or a type "
+            f"({error}) that no event before it announced; restore it from a copy"
+        ) from error
     # The last events are often descriptions, which were left out, or of a type that this aqueue doesn't know; what
     # follows goes on from their number and time.
     last = [event for event in journal.events_at([journal.last_seq]) if event.seq > recording.last_seq]

@@ -146,6 +146,8 @@ async def async_run_queue(
 ) -> RunResult:
     """Do what `run_queue` does in the caller's own event loop, trio or asyncio.
 
+    With `resume`, reading what is recorded takes that loop's time: about 5 µs an item, before anything runs.
+
     Cancelling it interrupts the running items, hands the last events on, closes the reporters (which takes at most
     5 s with a reporter that is stuck), and raises the cancellation again.
 
