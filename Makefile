@@ -38,8 +38,9 @@ test: $(READY) ## Run the tests.
 	@$(RUN) python -m pytest
 
 .PHONY: torture
-torture: $(READY) ## Kill recorded runs at random moments and resume them, 200 times.
+torture: $(READY) ## Kill recorded runs and resume them, 200 times; resume 600 images of power cuts (some minutes).
 	@$(RUN) python -m tests.torture --kills 200
+	@$(RUN) TORTURE_POWER_CUTS=300 python -m pytest --quiet --timeout=900 tests/journal/test_crashes.py -k power_cut
 
 .PHONY: check check-style check-types check-api check-imports check-spelling
 check: check-style check-types check-api check-imports check-spelling ## Check style, types, layers of imports, spelling.

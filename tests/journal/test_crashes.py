@@ -1,5 +1,6 @@
 """Disks that fill up, machines that lose power, and two processes at one journal, through the whole of run_queue."""
 
+import os
 import resource
 import shutil
 import socket
@@ -84,6 +85,10 @@ def test_a_write_that_fails_stops_the_run_and_what_was_committed_resumes(tmp_pat
     assert failed >= 8
 
 
+POWER_CUTS = int(os.environ.get("TORTURE_POWER_CUTS", "12"))
+"""How many images of a running journal are damaged and resumed, on each backend; `make torture` asks for more."""
+
+
 class Photographer(EventRecorder):
     """Copies the journal as it is at each call, while the run goes on."""
 
@@ -113,8 +118,14 @@ def test_a_power_cut_leaves_a_prefix_that_resumes(tmp_path: Path, backend: Backe
     whole = to_the_end(roots, path)
     random = Random(3)
     lengths = set()
-    for number, image in enumerate(random.sample(camera.images, min(12, len(camera.images)))):
-        log = Path(f"{image}-wal")
+    for number in range(POWER_CUTS):
+        taken = random.choice(camera.images)
+        image, log = tmp_path / "cut.db", tmp_path / "cut.db-wal"
+        for left_over in tmp_path.glob("cut.db*"):
+            left_over.unlink()
+        shutil.copyfile(taken, image)
+        with suppress(FileNotFoundError):
+            shutil.copyfile(f"{taken}-wal", log)
         content = log.read_bytes() if log.exists() else b""
         at = random.randrange(len(content) + 1)
         damage = [
