@@ -125,7 +125,7 @@ class PtyProcess:
     def kill(self, number: int) -> None:
         """Send the signal to the program, if it still runs."""
         if "exit" not in self._news:
-            with suppress(ProcessLookupError):  # it ended just now
+            with contextlib.suppress(ProcessLookupError):  # it ended just now
                 os.kill(self.pid, number)
 
     def hang_up(self) -> None:
