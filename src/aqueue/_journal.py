@@ -2,18 +2,18 @@
 
 import os
 import sqlite3
-import sys
 import threading
 import weakref
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import Any, Final, Self
+from typing import Final, Self
 
 import msgspec
 
 from aqueue import _journal_check as journal_check
 from aqueue import _journal_file as journal_file
+from aqueue._notice import warn
 from aqueue.errors import JournalDamaged, JournalError, JournalLocked, JournalTooNew, NotAJournal
 from aqueue.events import SCHEMA_VERSION, AnyEvent, Event, RunStarted, decode, encode, encode_lines
 
@@ -292,7 +292,7 @@ class Journal:
                     raise
                 if not self._said_busy:
                     self._said_busy = True
-                    _warn(
+                    warn(
                         f"the journal {journal_file.shown(self.path)} is being written by another program; waiting for it"
                     )
             else:
@@ -416,13 +416,6 @@ def _resolve(path: "str | os.PathLike[str]") -> Path:
         raise NotAJournal(
             f"{journal_file.shown(str(path))} is no path to a file ({error}); name another file"
         ) from error
-
-
-def _warn(message: str) -> None:
-    stderr: Any = sys.stderr
-    with suppress(Exception):  # closed, broken or absent
-        stderr.write(f"aqueue: warning: {message}\n")
-        stderr.flush()
 
 
 def connect_to_read(path: "str | os.PathLike[str]") -> sqlite3.Connection:

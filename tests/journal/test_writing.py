@@ -199,7 +199,7 @@ def test_a_busy_file_is_waited_for(
         print(message)
         said.set()
 
-    monkeypatch.setattr("aqueue._journal._warn", say)
+    monkeypatch.setattr("aqueue._journal.warn", say)
     source.start(journal)
     assert said.wait(DEADLINE_S)
     assert not journal.close(0.1)
