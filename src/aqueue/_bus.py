@@ -343,9 +343,7 @@ class Bus:
     def release_terminals(self) -> None:
         """Put back every terminal that a reporter has changed; safe in a signal handler and on any thread."""
         for reporter in self._opened:
-            if isinstance(reporter, TerminalReporter):
-                with suppress(Exception):
-                    reporter.release_terminal()
+            _release(reporter)
 
     def suspend_terminals(self) -> None:
         """Put the terminals back until `resume_terminals`; safe in a signal handler."""
@@ -426,9 +424,7 @@ class Bus:
 
     def _detach(self, reporter: Reporter, error: BaseException) -> None:
         self._opened.remove(reporter)
-        if isinstance(reporter, TerminalReporter):
-            with suppress(Exception):
-                reporter.release_terminal()
+        _release(reporter)
         name = type_name(type(reporter))
         info = error_info(error)
         self._call_soon(lambda: self._tell_of_failure(name, info))
@@ -443,9 +439,7 @@ class Bus:
             try:
                 reporter.close(result)
             except BaseException as error:
-                if isinstance(reporter, TerminalReporter):
-                    with suppress(Exception):
-                        reporter.release_terminal()
+                _release(reporter)
                 name = type_name(type(reporter))
                 warn(f"reporter {name} raised {type(error).__name__} when closed: {visible(str(error), 500)}")
             self._progress += 1
@@ -454,3 +448,9 @@ class Bus:
     def _announce(self, stage: str) -> None:
         self._stage = stage
         self._call_soon(self._stage_changed.set)
+
+
+def _release(reporter: Reporter) -> None:
+    if isinstance(reporter, TerminalReporter):
+        with suppress(Exception):
+            reporter.release_terminal()

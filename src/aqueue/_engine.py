@@ -132,8 +132,7 @@ class Attempt(msgspec.Struct, gc=False, eq=False):
         node = self.node
         if node is None:
             return None
-        attempt = node.attempt if self.phase == "process" else node.hook_attempt
-        return Current(node.id, node.cls.type, attempt, self.phase, self.worker, node.identity.hex())
+        return Current(node.id, node.cls.type, node.tries(self.phase), self.phase, self.worker, node.identity.hex())
 
     def shared(self) -> Any:
         """Return what `lifespan` yielded."""
@@ -421,9 +420,7 @@ class Engine:
 
     def end_again(self, node: Node) -> None:
         """Go on from a recorded node whose `process` and children have ended."""
-        due = self.tree.end_again(node, self.bus.now())
-        if due is not None:
-            self._due.append(due)
+        self._queue_due(self.tree.ascend(node, self.bus.now()))
 
     def run_alone_first(self, node: Node, *, is_poison: bool) -> None:
         """Have `node` run while nothing else does, before all others; or fail, if it is poison."""
@@ -491,14 +488,13 @@ class Engine:
             elif not node.is_ended:
                 await self._work(worker, deque([node]).popleft, None)
             else:
-                await self._run_hooks(self.tree.end_again(node, self.bus.now()), worker)
+                await self._run_hooks(self.tree.ascend(node, self.bus.now()), worker)
 
     def _fail_poison(self, node: Node, worker: int) -> None:
         bus = self.bus
         phase: Phase = "after_children" if node.is_ended else "process"
-        attempt = node.attempt if phase == "process" else node.hook_attempt
         now = bus.now()
-        bus.append(ItemStarted(bus.next_seq(), now, node.id, node.cls.type, worker, phase, attempt))
+        bus.append(ItemStarted(bus.next_seq(), now, node.id, node.cls.type, worker, phase, node.tries(phase)))
         error = PoisonItem(
             f"item {node.id} ({node.cls.type}) was the only one running in three crashes in a row, and was not run again"
         )
@@ -546,7 +542,7 @@ class Engine:
                     continue
                 return
             except BaseException as error:  # a comparison of items is the user's code
-                self._break(error, "items could not be ordered")
+                self._break(error, "items could not be ordered", cancel=not isinstance(error, Exception))
                 return
             cls = node.cls
             attempt = Attempt(self, node, worker, "process")
@@ -627,7 +623,7 @@ class Engine:
         except BaseException:  # cancelled
             self._left.append(node)
             raise
-        return self.tree.end_again(node, self.bus.now())
+        return self.tree.ascend(node, self.bus.now())
 
     async def _wait_for_item(self) -> bool:
         """Sleep until an item may be there; return False if none will ever come."""
@@ -708,11 +704,10 @@ class Engine:
         if is_ordinary and not asked:
             return False
         if not is_ordinary:
-            self._break(error, f"{node.cls.type} raised {type(error).__qualname__}")
+            self._break(error, f"{node.cls.type} raised {type(error).__qualname__}", cancel=True)
         bus = self.bus
         node.cls.interrupted += 1
-        tries = node.attempt if phase == "process" else node.hook_attempt
-        bus.append(ItemInterrupted(bus.next_seq(), bus.now(), node.id, phase, tries))
+        bus.append(ItemInterrupted(bus.next_seq(), bus.now(), node.id, phase, node.tries(phase)))
         self._left.append(node)
         # A cancellation from outside says nothing to the engine itself: take nothing more.
         self.stage = Stage.CANCELLING
@@ -748,7 +743,7 @@ class Engine:
             now - started,
             error_info(error),
             phase,
-            node.attempt if phase == "process" else node.hook_attempt,
+            node.tries(phase),
             deduplicated,
         )
         cls.deduplicated += deduplicated
@@ -771,15 +766,13 @@ class Engine:
 
     def fail_to_save(self, error: BaseException) -> None:
         """End the run at once: the journal can't be written, so nothing that runs now would be recorded."""
-        if self.error is None:
-            self.error = error
-        self.stop("the journal can't be written", cancel=True)
+        self._break(error, "the journal can't be written", cancel=True)
 
-    def _break(self, error: BaseException, reason: str) -> None:
-        """End the run because of `error`, which is not an item's failure."""
+    def _break(self, error: BaseException, reason: str, *, cancel: bool) -> None:
+        """End the run because of `error`, which is not an item's failure; with `cancel`, as `stop` takes it."""
         if self.error is None:
             self.error = error
-        self.stop(reason, cancel=not isinstance(error, Exception))
+        self.stop(reason, cancel=cancel)
 
     # ---- what it came to ----------------------------------------------------------------------------------------
 

@@ -336,19 +336,18 @@ class _Run:
     async def run(self) -> _Outcome:
         settings = self._settings
         bus = self._bus
-        run_id = self._run_id
         error: BaseException | None = None
         # Within an item of another run, that run's signals are enough: it waits for this one or cancels it.
         with nullcontext() if current_or_none() is not None else self._signals, self._job_control:
             self._held.deliver()
             started_at = bus.now()
-            await bus.open(RunInfo(run_id, settings.num_workers, settings.queue_type_name, started_at))
+            await bus.open(RunInfo(self._run_id, settings.num_workers, settings.queue_type_name, started_at))
             bus.start_journal(self._engine.fail_to_save)
             bus.append(
                 (RunStarted if self._past is None else RunResumed)(
                     bus.next_seq(),
                     bus.now(),
-                    run_id,
+                    self._run_id,
                     SCHEMA_VERSION,
                     __version__,
                     settings.num_workers,
@@ -363,7 +362,7 @@ class _Run:
                 await self._run_items()
             except BaseException as raised:
                 error = raised
-            result = await self._close(run_id, started_at, error)
+            result = await self._close(started_at, error)
             error = bus.cancellation or error
         return _Outcome(result, self._what_to_raise(result, error))
 
@@ -388,7 +387,7 @@ class _Run:
         finally:
             engine.unlink_all()  # also if `initial_items` or the lifespan raised: restored nodes may be a long chain
 
-    async def _close(self, run_id: str, started_at: float, error: BaseException | None) -> RunResult:
+    async def _close(self, started_at: float, error: BaseException | None) -> RunResult:
         bus = self._bus
         engine = self._engine
         await bus.drain()  # so that a reporter that fails now is still told of before the last event
@@ -400,7 +399,7 @@ class _Run:
         engine.stage = Stage.ENDED  # nothing more is announced: a signal or a late `stop` comes too late
         bus.finish(RunFinished(bus.next_seq(), bus.now(), status, counts))
         result = RunResult(
-            run_id,
+            self._run_id,
             status,
             counts,
             by_type,

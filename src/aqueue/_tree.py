@@ -11,7 +11,7 @@ import msgspec
 
 from aqueue._bus import Bus
 from aqueue.errors import ItemsNotComparable
-from aqueue.events import NO_DATA, ItemChildrenFailed, ItemChildrenProcessed
+from aqueue.events import NO_DATA, ItemChildrenFailed, ItemChildrenProcessed, Phase
 from aqueue.item import ItemClass, type_name
 
 __all__ = ["Node", "Tree", "unlink"]
@@ -67,6 +67,10 @@ class Node(msgspec.Struct, gc=False, eq=False):
     result: msgspec.Raw = NO_DATA
     child_results: dict[int, msgspec.Raw] | None = None
 
+    def tries(self, phase: Phase) -> int:
+        """Return which try of `phase` is next or running, from 1."""
+        return self.attempt if phase == "process" else self.hook_attempt
+
     def __lt__(self, other: "Node") -> bool:
         """Order by the items; among equal ones the earlier first."""
         try:
@@ -101,16 +105,12 @@ class Tree:
     def end_process(self, node: Node, at: float) -> Node | None:
         """Count `node`'s own `process` as ended at the time `at`, and return the node to go on with, if any.
 
-        Its hook is due, or, if `is_hook_due` denies that, `end_again` has more to do.
+        Its hook is due, or, if `is_hook_due` denies that, `ascend` has more to do.
         """
         node.pending -= 1
         if (not node.cls.hook or node.failed) and not (self.keeps_items and node.has_children):
             node.item = None
-        return None if node.pending else self._ascend(node, at)
-
-    def end_again(self, node: Node, at: float) -> Node | None:
-        """Go on from `node`, which has ended; return the node to go on with, as `end_process` does."""
-        return self._ascend(node, at)
+        return None if node.pending else self.ascend(node, at)
 
     def end_hook(self, node: Node, result: msgspec.Raw) -> Node | None:
         """Count `node`'s hook as ended (failed, if ``node.failed``), and return the node to go on with, if any.
@@ -123,7 +123,7 @@ class Tree:
             if result is not NO_DATA:
                 node.result = result
             bus.append(ItemChildrenProcessed(bus.next_seq(), at, node.id, node.cls.type, result))
-        return self._ascend(self._detach(node, node.failed), at)
+        return self.ascend(self._detach(node, node.failed), at)
 
     @staticmethod
     def is_hook_due(node: Node) -> bool:
@@ -131,10 +131,10 @@ class Tree:
         cls = node.cls
         return cls.hook and not node.failed and (cls.all_done or not node.subtree_failed)
 
-    def _ascend(self, node: Node | None, at: float) -> Node | None:
-        """Close nodes upwards while their subtrees have ended; stop at one whose hook is due, or after many.
+    def ascend(self, node: Node | None, at: float) -> Node | None:
+        """Close nodes from `node` upwards while their subtrees have ended; stop at one whose hook is due, or after many.
 
-        All of that happens at one time, `at`: a worker goes on with a time that it has read before.
+        Returns the node to go on with, as `end_process` does. All of that happens at one time, `at`: a worker goes on with a time that it has read before.
         """
         left = MAX_CLOSED_AT_ONCE
         while node is not None and node.pending == 0:
