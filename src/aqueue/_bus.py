@@ -242,8 +242,7 @@ class Bus:
         self._thread = threading.Thread(target=self._work, args=(run,), name="aqueue-reporters", daemon=True)
         opened = self._stage_changed
         self._thread.start()
-        while not opened.is_set():
-            await self._wait_shielded(opened, float("inf"))
+        await self._wait_in_any_case(opened)
         if self._open_error is not None:
             reporter, error = self._open_error
             raise ReporterError(
@@ -279,14 +278,20 @@ class Bus:
 
     async def saved(self) -> None:
         """Wait until all events so far are committed to the journal, or writing has failed."""
-        if self._journal is not None:
-            saved = anyio.Event()
-            self._saving += 1
-            try:
-                self._journal.flush(lambda: self._call_soon(saved.set))
-                await saved.wait()
-            finally:
-                self._saving -= 1
+        self._saving += 1
+        try:
+            await self._saving_all().wait()
+        finally:
+            self._saving -= 1
+
+    def _saving_all(self) -> anyio.Event:
+        """Return an event that is set once all events so far are committed, or writing has failed."""
+        saved = anyio.Event()
+        if self._journal is None:
+            saved.set()
+        else:
+            self._journal.flush(lambda: self._call_soon(saved.set))
+        return saved
 
     def finish(self, event: Event) -> None:
         """Append the last event: nothing comes after it, not even that a reporter failed over it."""
@@ -295,10 +300,18 @@ class Bus:
 
     async def close_journal(self) -> None:
         """Write what is left and close the journal's file; takes as long as that takes."""
-        if self._journal is not None:
-            with anyio.CancelScope(shield=True):
-                while not await anyio.to_thread.run_sync(self._journal.close, CLOSE_TIMEOUT_S):
-                    warn("the disk is slow: still writing the journal")
+        journal = self._journal
+        if journal is None:
+            return
+        closed = anyio.Event()
+
+        def close() -> None:
+            while not journal.close(CLOSE_TIMEOUT_S):
+                warn("the disk is slow: still writing the journal")
+            self._call_soon(closed.set)
+
+        threading.Thread(target=close, name="aqueue-journal-close", daemon=True).start()
+        await self._wait_in_any_case(closed)
 
     async def drain(self) -> None:
         """Wait until reporters have had all events; at most 5 s without progress."""
@@ -310,9 +323,7 @@ class Bus:
 
     async def _reach(self, stage: str, result: RunResult | None) -> None:
         self._ending = True
-        if self._journal is not None:
-            with anyio.CancelScope(shield=True):
-                await self.saved()
+        await self._wait_in_any_case(self._saving_all())
         if not self._alive:
             return
         self._stage_changed = reached = anyio.Event()
@@ -329,6 +340,10 @@ class Bus:
             self.release_terminals()
             self._thread = None
             warn(f"the reporters did not take the last events within {CLOSE_TIMEOUT_S:g} s and were left behind")
+
+    async def _wait_in_any_case(self, reached: anyio.Event) -> None:
+        while not reached.is_set():
+            await self._wait_shielded(reached, float("inf"))
 
     async def _wait_shielded(self, reached: anyio.Event, timeout_s: float) -> bool:
         """Wait, and return whether that was cut short by asyncio's own `Task.cancel`, which goes through shields."""

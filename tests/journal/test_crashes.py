@@ -1,5 +1,6 @@
 """Disks that fill up, machines that lose power, and two processes at one journal, through the whole of run_queue."""
 
+import asyncio
 import os
 import resource
 import shutil
@@ -16,9 +17,9 @@ from typing import Any
 import anyio
 import pytest
 
-from aqueue import Backend, ItemFailures, run_queue
+from aqueue import Backend, EnqueueFn, Item, ItemFailures, SetDescFn, async_run_queue, run_queue
 from aqueue.errors import JournalError, JournalLocked
-from aqueue.events import Event
+from aqueue.events import Event, ItemStarted
 from aqueue.testing import EventRecorder
 from aqueue.view import RunView
 from tests.journal.oracle import told_by
@@ -176,3 +177,28 @@ def test_a_second_process_is_refused(tmp_path: Path) -> None:
         first.kill()
         first.wait()
     assert run_queue([], resume=path, reporter="none").status == "completed"
+
+
+def test_a_task_that_is_cancelled_again_and_again_is_recorded_to_its_end(tmp_path: Path) -> None:
+    """On asyncio `Task.cancel` goes through shields; however often it comes, the journal and the reporters are closed."""
+    path = tmp_path / "run.db"
+    recorder = EventRecorder()
+
+    class Waits(Item):
+        async def process(self, enqueue: EnqueueFn, set_desc: SetDescFn) -> None:
+            await asyncio.Event().wait()
+
+    async def main() -> None:
+        task = asyncio.create_task(async_run_queue([Waits()], journal=path, reporter=recorder))
+        while not recorder.of(ItemStarted):
+            await asyncio.sleep(0.001)
+        while not task.done():
+            task.cancel()
+            await asyncio.sleep(0)
+        assert task.cancelled()
+
+    asyncio.run(main())
+    assert recorder.result is not None
+    assert recorder.result.status == "interrupted"
+    assert [event.event for event in events_of(path)][-2:] == ["item.interrupted", "run.finished"]
+    assert not Path(f"{path}-wal").exists()
