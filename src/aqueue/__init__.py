@@ -20,10 +20,12 @@
 # reporters).
 # This module only re-exports.
 
-from aqueue._context import Current, child_results, current, shared, stop
+from aqueue._context import Current, child_results, current, shared, slow_down, stop
 from aqueue._engine import OnError
+from aqueue._groups import Limits
 from aqueue._queues import QueueTypeName
-from aqueue._run import Backend, Lifespan, async_run_queue, run_queue
+from aqueue._run import async_run_queue, run_queue
+from aqueue._settings import Backend, Lifespan
 from aqueue._version import __version__
 from aqueue.errors import (
     AqueueError,
@@ -49,8 +51,10 @@ from aqueue.errors import (
 )
 from aqueue.item import AfterChildrenRule, EnqueueFn, Item, ItemLike, SetDescFn
 from aqueue.journal import ItemResult, iter_results
+from aqueue.limits import Limit
 from aqueue.reporting import Reporter, ReporterSpec, RunInfo, TerminalReporter
 from aqueue.result import RunResult
+from aqueue.retry import Retry, RetryAfter, parse_retry_after
 
 __all__ = [
     "AfterChildrenRule",
@@ -72,6 +76,8 @@ __all__ = [
     "JournalLocked",
     "JournalTooNew",
     "Lifespan",
+    "Limit",
+    "Limits",
     "MisplacedCall",
     "NotAJournal",
     "OnError",
@@ -82,6 +88,8 @@ __all__ = [
     "Reporter",
     "ReporterError",
     "ReporterSpec",
+    "Retry",
+    "RetryAfter",
     "RunInfo",
     "RunResult",
     "SetDescFn",
@@ -94,7 +102,9 @@ __all__ = [
     "child_results",
     "current",
     "iter_results",
+    "parse_retry_after",
     "run_queue",
     "shared",
+    "slow_down",
     "stop",
 ]

@@ -1,14 +1,17 @@
-"""Which item's code is running: `current`, `shared`, `child_results` and `stop`, for use inside `process` and hooks."""
+"""Which item's code is running: `current`, `shared`, `child_results`, `slow_down` and `stop`, for use inside `process` and hooks."""
 
 from contextvars import ContextVar
-from typing import Any, Protocol
+from typing import Any, Final, Protocol
 
 import msgspec
 
-from aqueue.errors import MisplacedCall
+from aqueue.errors import InvalidArgument, MisplacedCall
 from aqueue.events import Phase
+from aqueue.text import visible_repr, without_surrogates
 
-__all__ = ["Current", "child_results", "current", "current_or_none", "shared", "stop"]
+__all__ = ["Current", "child_results", "current", "current_or_none", "shared", "slow_down", "stop"]
+
+_YEAR_S: Final = 31_536_000
 
 
 class Current(msgspec.Struct, frozen=True):
@@ -40,6 +43,7 @@ class RunningAttempt(Protocol):
     def shared(self) -> Any: ...
     def child_results(self) -> list[Any]: ...
     def stop(self, reason: str) -> None: ...
+    def slow_down(self, group: str, seconds: float) -> None: ...
 
 
 running_attempt: ContextVar[RunningAttempt] = ContextVar("aqueue_running_attempt")
@@ -95,6 +99,28 @@ def stop(reason: str) -> None:
         MisplacedCall: called outside an item's `process` and hook.
     """
     _attempt("stop").stop(reason)
+
+
+def slow_down(group: str, seconds: float) -> None:
+    """Start no more items of a group for some time: a server's wish that concerns all of its pages.
+
+    What runs goes on running. The time is kept across a resume: at most what is left of it then. The longest of several
+    calls counts. May be called from a thread that an item started.
+
+    Parameters:
+        group: the group's name, as the items' `group` gives it.
+        seconds: how long from now, from 0 to a year (31,536,000).
+
+    Raises:
+        InvalidArgument: `group` is no string, or `seconds` is out of range.
+        MisplacedCall: called outside an item's `process` and hook.
+    """
+    attempt = _attempt("slow_down")
+    if not isinstance(group, str):
+        raise InvalidArgument(f"slow_down takes the name of a group, a string; it was given {visible_repr(group)}")
+    if isinstance(seconds, bool) or not isinstance(seconds, int | float) or not 0 <= seconds <= _YEAR_S:
+        raise InvalidArgument(f"slow_down takes seconds, from 0 to a year; it was given {visible_repr(seconds)}")
+    attempt.slow_down(without_surrogates(str.__str__(group)), seconds)
 
 
 def _attempt(name: str) -> RunningAttempt:

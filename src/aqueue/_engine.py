@@ -1,47 +1,53 @@
 """The engine: workers that take items, run them and their hooks, and stop when asked to."""
 
-from collections import deque
-from collections.abc import Awaitable, Callable, Iterable
+from collections import Counter, deque
+from collections.abc import Callable, Coroutine, Iterable
 from enum import IntEnum
+from functools import partial
+from hashlib import blake2b
 from threading import get_ident
 from time import monotonic
 from typing import Any, Final, Literal
 
 import anyio
 import msgspec
+from anyio.abc import TaskGroup
 from anyio.lowlevel import checkpoint, checkpoint_if_cancelled
 
 from aqueue._adoption import RecordedChildren
+from aqueue._attempt import NO_ENGINE, NO_SHARED, ROOM_CHECK_EVENTS, Attempt, Tries
 from aqueue._bus import SOFT_LIMIT_EVENTS, Bus, error_info
-from aqueue._codec import decode_result, encode_result
-from aqueue._context import Current, running_attempt
+from aqueue._codec import encode_result
+from aqueue._context import running_attempt
+from aqueue._failures import Failures, as_failure, without_frames_of
+from aqueue._groups import GroupedQueue, Limits
 from aqueue._keys import KeySet
 from aqueue._ledger import Ledger
-from aqueue._loop import CallSoon
+from aqueue._loop import CallSoon, clock_of_this_loop
 from aqueue._notice import warn
-from aqueue._queues import LifoQueue, NodeQueue, PriorityQueue
+from aqueue._payload import PayloadCodec
+from aqueue._queues import LifoQueue, PlainQueue
+from aqueue._timers import Timers
 from aqueue._tree import Node, Tree, unlink
-from aqueue.errors import InvalidArgument, MisplacedCall, PoisonItem, StrayCancellation
+from aqueue.errors import MisplacedCall, PoisonItem
 from aqueue.events import (
     NO_DATA,
     Counts,
+    GroupSlowedDown,
     ItemCompleted,
-    ItemDescribed,
     ItemEnqueued,
     ItemFailed,
     ItemInterrupted,
+    ItemRetryScheduled,
     ItemStarted,
     Phase,
     RunStatus,
     RunStopping,
 )
-from aqueue.item import ItemClass, key_of, look_up_class
-from aqueue.result import MAX_LISTED_FAILURES
-from aqueue.text import DESCRIPTION_MAX_CHARS, visible, visible_repr
+from aqueue.item import NO_POLICIES, ItemClass, Policies, key_of, look_up_class
+from aqueue.retry import Retry, RetryAfter, asked_delay_s
 
-_METHODS: Final[dict[Phase, str]] = {"process": "process", "after_children": "after_children_processed"}
-
-__all__ = ["NO_SHARED", "Engine", "OnError"]
+__all__ = ["NO_SHARED", "Engine", "OnError", "StopLimits"]
 
 OnError = Literal["stop", "continue"]
 """What the first item that fails for good does: ``stop`` the run gracefully, or let everything else ``continue``."""
@@ -49,16 +55,10 @@ OnError = Literal["stop", "continue"]
 SLICE_S: Final = 0.005
 """How long items that never await may keep the event loop to themselves, seconds (and one item a worker more)."""
 
-ROOM_CHECK_EVENTS: Final = 256
-"""How many events come between two looks at whether the reporters keep up, while an item's code runs."""
+_CHILD_BYTES: Final = 16
 
-MAX_LIVE_EXCEPTIONS: Final = 100
-"""How many of the items' exceptions are kept alive, with the frames that they hold."""
-
-NO_SHARED: Final = object()
-"""Stands for what `lifespan` yielded when there is none."""
-
-_NO_ENGINE: Final[Any] = None
+_ONLY_WHEN_ASKED: Final = Retry(on=())
+"""How an item of a class without a policy is tried again: after a `RetryAfter`, and nothing else."""
 
 
 class Stage(IntEnum):
@@ -70,96 +70,20 @@ class Stage(IntEnum):
     ENDED = 3
 
 
-class Attempt(msgspec.Struct, gc=False, eq=False):
-    """One attempt at an item: what its code is given, and what `aqueue.current` and the like ask.
-
-    Untracked by the garbage collector, as nodes are. A user's object may keep `enqueue`, and an exception does, in the
-    frame that raised it: so when the attempt ends it lets go of all it has, or a cycle would never be found.
+class StopLimits(msgspec.Struct, frozen=True):
+    """What stops a run gracefully in one process, and how long that may take.
 
     Attributes:
-        engine: the engine; None once the attempt has ended, which only `node` is asked about.
-        node: the item's node; None once the attempt has ended.
-        worker: the worker's number.
-        phase: ``process``, or ``after_children`` for the hook.
-        deduplicated: how many of its children were dropped because their key was known.
-        occurrences: how many children of each type and payload it has enqueued, by their hash; with a journal.
+        stop_after_s: after how long, seconds; None for never.
+        max_items: after how many items have been taken; None for any number.
+        max_failures: after how many have failed for good; None for any number.
+        grace_s: how long the running items are waited for before they are cancelled, seconds; None for ever.
     """
 
-    engine: "Engine"
-    node: Node | None
-    worker: int
-    phase: Phase
-    deduplicated: int = 0
-    occurrences: dict[int, int] | None = None
-
-    def enqueue(self, item: Any, /) -> None:
-        """Add a child; see `aqueue.Item.process`."""
-        engine = self.engine
-        parent = self.node
-        if parent is None or get_ident() != engine.thread or self.phase != "process":
-            self._refuse("enqueue")
-        assert parent is not None
-        engine.add(item, parent, self)
-
-    def set_desc(self, text: str, /) -> None:
-        """Say what the item is doing; see `aqueue.Item.process`."""
-        engine = self.engine
-        node = self.node
-        if node is None or get_ident() != engine.thread:
-            self._refuse("set_desc")
-        assert node is not None
-        if type(text) is not str:
-            if not isinstance(text, str):
-                raise InvalidArgument(f"set_desc takes a string; {node.cls.type} gave it {visible_repr(text)}")
-            text = str.__str__(text)
-        if len(text) > DESCRIPTION_MAX_CHARS or not text.isprintable():
-            text = visible(text, DESCRIPTION_MAX_CHARS)
-        seq = engine.next_seq()
-        engine.append(ItemDescribed(seq, monotonic() + engine.clock.offset, node.id, self.worker, text))
-        if seq % ROOM_CHECK_EVENTS == 0:
-            engine.bus.make_room()
-
-    def _refuse(self, name: str) -> None:
-        if self.node is None:
-            raise MisplacedCall(f"{name} was called after the process that it was given to had ended")
-        raise MisplacedCall(
-            f"{name} was called by {self.node.cls.type} from another thread; "
-            f"use anyio.from_thread.run_sync({name}, …) there"
-        )
-
-    def current(self) -> Current | None:
-        """Return the running item, or None once the attempt has ended."""
-        node = self.node
-        if node is None:
-            return None
-        return Current(node.id, node.cls.type, node.tries(self.phase), self.phase, self.worker, node.identity.hex())
-
-    def shared(self) -> Any:
-        """Return what `lifespan` yielded."""
-        engine = self.engine
-        if engine is _NO_ENGINE:  # the attempt has ended just now, in another thread
-            raise MisplacedCall("aqueue.shared() was called when the item had ended")
-        if engine.shared is NO_SHARED:
-            raise MisplacedCall("aqueue.shared() gives what lifespan yielded, and this run has no lifespan")
-        return engine.shared
-
-    def child_results(self) -> list[Any]:
-        """Return the results of the direct children."""
-        if self.node is None or self.phase != "after_children":
-            raise MisplacedCall("aqueue.child_results() works only inside after_children_processed")
-        results = self.node.child_results or {}
-        return [decode_result(results[child]) for child in sorted(results)]
-
-    def stop(self, reason: str) -> None:
-        """Stop the run gracefully, from any thread."""
-        engine = self.engine
-        if engine is _NO_ENGINE:
-            raise MisplacedCall("aqueue.stop() was called when the item had ended")
-        reason = visible(reason, DESCRIPTION_MAX_CHARS)
-        if get_ident() == engine.thread:
-            engine.stop(reason)
-        else:
-            engine.call_soon(lambda: engine.stop(reason))
+    stop_after_s: float | None = None
+    max_items: int | None = None
+    max_failures: int | None = None
+    grace_s: float | None = None
 
 
 class Engine:
@@ -178,8 +102,7 @@ class Engine:
         scope: what a stop that cancels has to cancel; None if nothing runs.
         stop_reason: why it was stopped; empty if it was not.
         error: what ended the run besides items that failed: an item's `SystemExit`, a comparison that raised.
-        failures: the first failures.
-        exceptions: the first exceptions of items, for as many failures.
+        failures: what failed for good.
         last_id: the number of the item that was enqueued last.
         roots: the numbers of the initial items.
         deduplicated_roots: how many initial items were dropped because their key was known.
@@ -190,11 +113,14 @@ class Engine:
     def __init__(
         self,
         bus: Bus,
-        queue: NodeQueue,
+        queue: PlainQueue,
         call_soon: CallSoon,
         num_workers: int,
         on_error: OnError,
         ledger: Ledger | None = None,
+        policies: Policies = NO_POLICIES,
+        limits: Limits | None = None,
+        stop_limits: StopLimits | None = None,
     ) -> None:
         self.bus = bus
         self.append = bus.append
@@ -211,8 +137,7 @@ class Engine:
         self.scope: anyio.CancelScope | None = None
         self.stop_reason = ""
         self.error: BaseException | None = None
-        self.failures: list[ItemFailed] = []
-        self.exceptions: list[Exception] = []
+        self.failures = Failures()
         self.last_id = 0
         self.roots: list[int] = []
         self.recorded_roots: RecordedChildren | None = None
@@ -225,8 +150,20 @@ class Engine:
         self._restored: list[Node] = []
         self._is_cautious = False
         self._is_disordered = False
-        self._queue = queue
-        self._put = queue.put
+        self.policies = policies
+        self._limits = limits
+        self._stop_limits = stop_limits or StopLimits()
+        self._loop_time = clock_of_this_loop()
+        self._timers = Timers(self._loop_time)
+        self._tries: dict[int, Tries] = {}
+        self._not_before: dict[int, float] = {}
+        self._resting: dict[int, Node] = {}
+        self._children_codec: PayloadCodec | None = None
+        self._taken = 0
+        self._working = 0
+        self._groups: GroupedQueue | None = None
+        self._queue: PlainQueue | GroupedQueue = queue
+        self._use_queue(queue)
         self._num_workers = num_workers
         self._on_error = on_error
         self._idle: deque[anyio.Event] = deque()
@@ -235,6 +172,29 @@ class Engine:
         self._slice_end = -1.0  # over before it began; 0.0 while the one who leads is away
         self._latest: Attempt | None = None
         self._cancelled_class: type[BaseException] = anyio.get_cancelled_exc_class()
+
+    def _use_queue(self, queue: PlainQueue | GroupedQueue) -> None:
+        self._queue = queue
+        self._put = queue.put
+        self._take: Callable[[], Node] = queue.take if self._stop_limits.max_items is None else self._take_counted
+
+    def _use_groups(self) -> None:
+        """From the first class on whose items have a group, let the queue go by groups."""
+        assert not isinstance(self._queue, GroupedQueue)
+        self._groups = GroupedQueue(self._queue, self._limits, self._loop_time, self._timers, self._wake_one)
+        self._use_queue(self._groups)
+
+    def _take_counted(self) -> Node:
+        """Take the next node, unless as many items have been taken as may be; then stop if there are more."""
+        most = self._stop_limits.max_items
+        if self._taken == most:
+            if len(self._queue):
+                self.stop(f"max_items={most} was reached")
+            raise IndexError
+        node = self._queue.take()
+        if node.id not in self._tries:  # one that is tried again was counted before
+            self._taken += 1
+        return node
 
     # ---- adding items -------------------------------------------------------------------------------------------
 
@@ -263,7 +223,7 @@ class Engine:
         now = monotonic() + self.clock.offset
         self.append(ItemEnqueued(seq, now, number, parent_id, cls.type, cls.track_overall, None, cls.hook))
         if self._idle:
-            self._idle.pop().set()
+            self._wake_one()
         if seq % ROOM_CHECK_EVENTS == 0:
             self.bus.make_room()
 
@@ -316,9 +276,44 @@ class Engine:
             )
         )
         if self._idle:
-            self._idle.pop().set()
+            self._wake_one()
         if seq % ROOM_CHECK_EVENTS == 0:
             self.bus.make_room()
+
+    def add_repeatable(self, item: Any, parent: Node, attempt: Attempt) -> None:
+        """Do what `add` does for a child of an item that may be tried again.
+
+        A child that an earlier attempt enqueued is not announced again: it goes on as it is. The same child is one with
+        the same type and key; without a key, with the same type and payload, the first of several such with the first.
+        """
+        cls = self.classes.get(type(item))
+        if cls is None:
+            cls = self._look_up(item)
+        tries = attempt.tries
+        if tries is None:
+            tries = attempt.tries = Tries()
+        child = self._child_digest(item, parent, cls)
+        if tries.unmatched:
+            left = tries.unmatched.get(child, 0)
+            if left:
+                tries.unmatched[child] = left - 1
+                return
+        dropped = attempt.deduplicated
+        self.add(item, parent, attempt)
+        if attempt.deduplicated == dropped:
+            tries.children += child
+
+    def _child_digest(self, item: Any, parent: Node, cls: ItemClass) -> bytes:
+        key = key_of(item, cls.type) if cls.keyed else None
+        if key is not None:
+            what = b"k" + key.encode()
+        elif self._ledger is not None:
+            what = b"p" + self._ledger.state(item, parent)
+        else:
+            if self._children_codec is None:
+                self._children_codec = PayloadCodec()
+            what = b"p" + self._children_codec.outline(item)
+        return blake2b(b"%b\0%b" % (cls.type.encode(), what), digest_size=_CHILD_BYTES).digest()
 
     def _adopt(self, node: Node | None, item: Any, state: bytes) -> None:
         """Let `item` take the place of the recorded child of `node`, if that is still to run."""
@@ -328,14 +323,13 @@ class Engine:
         if node.parent is None:  # it is queued already, in its old place
             self._is_disordered = self._is_disordered or node.payload_hash != hash(state)
         else:
-            self._put(node)
+            self.queue_again(node)
             self._after_put()
         node.payload_hash = hash(state)
         node.is_held = False
 
     def _after_put(self) -> None:
-        if self._idle:
-            self._idle.pop().set()
+        self._wake_one()
         if self.last_id % ROOM_CHECK_EVENTS == 0:
             self.bus.make_room()
 
@@ -367,10 +361,9 @@ class Engine:
     def _end_initial(self) -> None:
         self._run_unrepeated(self.recorded_roots, "the caller")
         self.recorded_roots = None
-        if self._is_disordered and isinstance(self._queue, PriorityQueue):
+        if self._is_disordered:
             # An item that is the same by its key, but not the same otherwise, may belong in another place.
-            for node in [self._queue.take() for _ in range(len(self._queue))]:
-                self._put(node)
+            self._queue.reorder()
 
     def _run_unrepeated(self, recorded: RecordedChildren | None, parent: str) -> None:
         """Queue the recorded children that their parent did not enqueue again (the caller's are queued already)."""
@@ -390,7 +383,7 @@ class Engine:
             )
 
     def _look_up(self, item: Any) -> ItemClass:
-        cls = self.known_class(look_up_class(item))
+        cls = self.known_class(look_up_class(item, self.policies))
         # A process on the instance alone says nothing about the next object of that class.
         if hasattr(type(item), "process"):
             self.classes[type(item)] = cls
@@ -398,7 +391,17 @@ class Engine:
 
     def known_class(self, found: ItemClass) -> ItemClass:
         """Return the class that looks like `found`, which may be `found` itself: to every reader they are one."""
-        looks = (found.names, found.track_overall, found.hook, found.all_done, found.keyed)
+        looks = (
+            found.names,
+            found.track_overall,
+            found.hook,
+            found.all_done,
+            found.keyed,
+            found.grouped,
+            found.policies,
+        )
+        if found.grouped and self._groups is None:
+            self._use_groups()
         return self._known.setdefault(looks, found)
 
     # ---- going on with a recorded run ---------------------------------------------------------------------------
@@ -415,12 +418,33 @@ class Engine:
         self._restored = list(nodes)
 
     def queue_again(self, node: Node) -> None:
-        """Queue a recorded node."""
-        self._put(node)
+        """Queue a recorded node, once it is due."""
+        delay_s = self._not_before.pop(node.id, 0.0) - self._loop_time()
+        if delay_s > 0:
+            self._rest(node, delay_s, "process")
+        else:
+            self._put(node)
 
     def end_again(self, node: Node) -> None:
-        """Go on from a recorded node whose `process` and children have ended."""
-        self._queue_due(self.tree.ascend(node, self.bus.now()))
+        """Go on from a recorded node whose `process` and children have ended, once its hook is due."""
+        delay_s = self._not_before.pop(node.id, 0.0) - self._loop_time()
+        if delay_s > 0:
+            self._rest(node, delay_s, "after_children")
+        else:
+            self._queue_due(self.tree.ascend(node, self.bus.now()))
+
+    def restore_tries(self, node: Node, failed: int, delay_s: float) -> None:
+        """Say of a recorded node that `failed` attempts count, and that the next may start in `delay_s` seconds."""
+        self._tries[node.id] = Tries(failed)
+        if delay_s > 0:
+            self._not_before[node.id] = self._loop_time() + delay_s
+
+    def restore_slow_down(self, group: str, seconds: float) -> None:
+        """Start nothing of `group` for so long, as a recorded process has asked."""
+        if self._groups is None:
+            self._use_groups()
+        assert self._groups is not None
+        self._groups.slow_down(group, seconds)
 
     def run_alone_first(self, node: Node, *, is_poison: bool) -> None:
         """Have `node` run while nothing else does, before all others; or fail, if it is poison."""
@@ -441,6 +465,9 @@ class Engine:
         self.stop_reason = self.stop_reason or reason
         bus = self.bus
         bus.append(RunStopping(bus.next_seq(), bus.now(), reason, cancel))
+        grace_s = self._stop_limits.grace_s
+        if grace_s is not None and not cancel:
+            self._timers.after(grace_s, partial(self.stop, f"grace_s={grace_s:g} has passed", cancel=True))
         bus.may_pause = False
         if cancel:
             bus.may_block = False
@@ -448,6 +475,11 @@ class Engine:
                 self.scope.cancel()
         self._wake_all()
         bus.wake_waiting()
+
+    def _wake_one(self) -> None:
+        """Wake an idle worker if there is one, and something for it."""
+        if self._idle and (self._groups is None or self._groups.is_ready or self._due):
+            self._idle.pop().set()
 
     def _wake_all(self) -> None:
         while self._idle:
@@ -463,7 +495,9 @@ class Engine:
                 self.scope = workers.cancel_scope
                 if self.stage is Stage.CANCELLING:
                     return
+                self._start_timers(workers)
                 await self._run_alone()
+                self._working = self._num_workers
                 for worker in range(1, self._num_workers + 1):
                     workers.start_soon(self._start_worker, worker, name=f"aqueue worker {worker}")
             if self.stage is Stage.CANCELLING:
@@ -472,10 +506,18 @@ class Engine:
         finally:
             self.scope = outer
 
+    def _start_timers(self, tasks: TaskGroup) -> None:
+        self._timers.open(tasks)
+        stop_after_s = self._stop_limits.stop_after_s
+        if stop_after_s is not None:
+            self._timers.after(stop_after_s, partial(self.stop, f"stop_after_s={stop_after_s:g} has passed"))
+
     def unlink_all(self) -> None:
         """Cut the links between the nodes that are left, once nothing will run any more."""
         unlink(self._left)
         unlink(self._restored)
+        unlink(self._resting.values())
+        unlink(self._due)
         unlink(self._queue)
 
     async def _run_alone(self) -> None:
@@ -486,7 +528,7 @@ class Engine:
             if is_poison:
                 self._fail_poison(node, worker)
             elif not node.is_ended:
-                await self._work(worker, deque([node]).popleft, None)
+                await self._run_queued(worker, deque([node]).popleft)
             else:
                 await self._run_hooks(self.tree.ascend(node, self.bus.now()), worker)
 
@@ -500,7 +542,7 @@ class Engine:
         )
         if phase == "after_children":
             node.cls.completed -= 1
-        self._fail(error, node, worker, now, phase)
+        self._fail_for(error, node, worker, now, phase)
         if phase == "process":
             self._run_unrepeated(node.recorded, f"item {node.id}")
             self._queue_due(self.tree.end_process(node, bus.now()))
@@ -512,14 +554,32 @@ class Engine:
             self._due.append(due)
 
     async def _start_worker(self, worker: int) -> None:
+        try:
+            await self._run_due(worker)
+            await self._work(worker)
+        finally:
+            self._working -= 1
+            if not self._working:
+                self._timers.close()
+
+    async def _run_due(self, worker: int) -> None:
+        """Run the hooks that are due and that no worker has come upon: of a resumed run, or to be tried again."""
         while self._due and self.stage is Stage.RUNNING:
             await self._run_hooks(self._due.popleft(), worker)
-        await self._work(worker, self._queue.take, self._wait_for_item)
 
-    async def _work(
-        self, worker: int, take: Callable[[], Node], wait_for_item: Callable[[], Awaitable[bool]] | None
-    ) -> None:
-        """Take items and run them, one after the other, until none is left or the run is stopped.
+    async def _work(self, worker: int) -> None:
+        """Run items until none is left or the run is stopped."""
+        while True:
+            take = self._take
+            await self._run_queued(worker, take)
+            if self.stage is not Stage.RUNNING:
+                return
+            # Items may have been moved to another queue meanwhile, for the first of them that has a group.
+            if take == self._take and not await self._wait_for_item(worker):
+                return
+
+    async def _run_queued(self, worker: int, take: Callable[[], Node]) -> None:
+        """Take items and run them, one after the other, until there is none now or the run is stopped.
 
         What an ordinary item costs is written out here, over local names and with one reading of the clock for the
         end of an item and the start of the next; what is rare has a method of its own.
@@ -531,15 +591,11 @@ class Engine:
         end_process = self.tree.end_process
         running = Stage.RUNNING
         ledger = self._ledger
-        is_cautious = self._is_cautious
         now = self.bus.now()
         while self.stage is running:
             try:
                 node = take()
             except IndexError:
-                if wait_for_item is not None and await wait_for_item():
-                    now = self.bus.now()
-                    continue
                 return
             except BaseException as error:  # a comparison of items is the user's code
                 self._break(error, "items could not be ordered", cancel=not isinstance(error, Exception))
@@ -551,20 +607,27 @@ class Engine:
             started = now
             append(ItemStarted(next_seq(), started, node.id, cls.type, worker, "process", node.attempt))
             try:
-                if is_cautious:
+                if self._is_cautious:
                     await self._save_start()
-                result = await node.item.process(attempt.enqueue, attempt.set_desc)
-                attempt.node = attempt.engine = _NO_ENGINE
+                if cls.is_plain:
+                    result = await node.item.process(attempt.enqueue, attempt.set_desc)
+                else:
+                    result = await self._process(node, attempt)
+                attempt.node = attempt.engine = NO_ENGINE
                 if result is not None:
                     node.result = encode_result(result, cls.type)
                 state = NO_DATA
                 if ledger is not None and (cls.hook or node.has_children):
                     state = ledger.changed_state(node)
             except BaseException as error:
-                attempt.node = attempt.engine = _NO_ENGINE
+                attempt.node = attempt.engine = NO_ENGINE
                 if self._is_interrupted(error, node, "process"):
                     return
-                now = self._fail(error, node, worker, started, "process", attempt.deduplicated)
+                if self._is_tried_again(error, node, worker, attempt):
+                    await self._pause(attempt, worker)
+                    now = self.bus.now()
+                    continue
+                now = self._fail(error, node, worker, started, attempt)
             else:
                 now = monotonic() + clock.offset
                 cls.completed += 1
@@ -589,12 +652,56 @@ class Engine:
             if due is not None:
                 await self._run_hooks(due, worker, node)
                 now = self.bus.now()
-            if now > self._slice_end:
-                await self._give_way(attempt)
+            if now > self._slice_end or len(events) > SOFT_LIMIT_EVENTS:
+                await self._pause(attempt, worker)
                 now = self.bus.now()
-            if len(events) > SOFT_LIMIT_EVENTS:
-                await self.bus.wait_for_room()
-                now = self.bus.now()
+
+    async def _process(self, node: Node, attempt: Attempt) -> Any:
+        """Call the `process` of an item whose class has a group or policies, and return what that returns."""
+        retry, timeout_s = node.cls.policies.retry, node.cls.policies.timeout_s
+        enqueue = attempt.enqueue
+        if retry is not None:
+            attempt.tries = self._tries.get(node.id)
+            enqueue = attempt.enqueue_repeatable
+        try:
+            result = node.item.process(enqueue, attempt.set_desc)
+            result = await (result if timeout_s is None else self._within(timeout_s, result))
+        finally:
+            if self._groups is not None:
+                self._groups.release(node)
+        if self._tries:
+            self._tries.pop(node.id, None)
+        return result
+
+    async def _within(self, timeout_s: float, call: Coroutine[Any, Any, Any]) -> Any:
+        """Await `call`, and return what it returns.
+
+        Raises:
+            TimeoutError: it took longer than `timeout_s`, and was cancelled; the traceback shows where it was then.
+        """
+        scope = anyio.CancelScope(deadline=self._loop_time() + timeout_s)
+        where = None
+        try:
+            with scope:
+                try:
+                    return await call
+                except self._cancelled_class as cancelled:
+                    where = cancelled.__traceback__
+                    raise
+            raise _timed_out(timeout_s).with_traceback(where)
+        except Exception as error:
+            if scope.cancel_called and not isinstance(error, TimeoutError):
+                raise _timed_out(timeout_s) from error
+            raise
+        finally:
+            where = None  # its frames hold this one
+
+    async def _pause(self, attempt: Attempt, worker: int) -> None:
+        """Between two items, let everything else have its turn: the event loop, hooks that are due, slow reporters."""
+        if self.bus.now() > self._slice_end:
+            await self._give_way(attempt)
+            await self._run_due(worker)
+        await self.bus.wait_for_room()
 
     async def _save_start(self) -> None:
         """Wait until the start of an attempt is committed, and before that, as between items, for slow reporters."""
@@ -625,10 +732,13 @@ class Engine:
             raise
         return self.tree.ascend(node, self.bus.now())
 
-    async def _wait_for_item(self) -> bool:
+    async def _wait_for_item(self, worker: int) -> bool:
         """Sleep until an item may be there; return False if none will ever come."""
-        if len(self._idle) + 1 == self._num_workers:
-            # Nothing is queued, and nobody is running who could enqueue more.
+        if self._due:
+            await self._run_due(worker)
+            return True
+        if len(self._idle) + 1 == self._num_workers and not self._resting and not len(self._queue):
+            # Nothing is queued or waits for its time, and nobody is running who could enqueue more.
             self._is_done = True
             self._wake_all()
         if self._is_done:
@@ -665,6 +775,7 @@ class Engine:
         started = bus.now()
         bus.append(ItemStarted(bus.next_seq(), started, node.id, cls.type, worker, "after_children", node.hook_attempt))
         result = NO_DATA
+        tried_again = False
         if self._ledger is not None:
             self._ledger.check_unchanged(node)
         try:
@@ -672,17 +783,28 @@ class Engine:
                 await self._save_start()
             # None where the class had a hook when the item was enqueued, and a resumed run's class has not.
             hook = getattr(node.item, "after_children_processed", None)
-            value = None if hook is None else await hook()
-            attempt.node = attempt.engine = _NO_ENGINE
+            if hook is None:
+                value = None
+            elif cls.policies.timeout_s is None:
+                value = await hook()
+            else:
+                value = await self._within(cls.policies.timeout_s, hook())
+            attempt.node = attempt.engine = NO_ENGINE
             if value is not None:
                 result = encode_result(value, cls.type)
         except BaseException as error:
-            attempt.node = attempt.engine = _NO_ENGINE
+            attempt.node = attempt.engine = NO_ENGINE
             if self._is_interrupted(error, node, "after_children"):
                 return None
-            cls.completed -= 1
-            self._fail(error, node, worker, started, "after_children")
-        due = self.tree.end_hook(node, result)
+            tried_again = self._is_tried_again(error, node, worker, attempt)
+            if not tried_again:
+                cls.completed -= 1
+                self._fail(error, node, worker, started, attempt)
+        if tried_again:
+            due = None
+        else:
+            self._tries.pop(node.id, None)
+            due = self.tree.end_hook(node, result)
         try:
             if bus.now() > self._slice_end:  # a chain of hooks is a chain of items' code, too
                 await self._give_way(attempt)
@@ -719,50 +841,116 @@ class Engine:
         rest = error.split(self._cancelled_class)[1]
         return rest is None or isinstance(rest, Exception)
 
-    def _fail(
-        self, error: BaseException, node: Node, worker: int, started: float, phase: Phase, deduplicated: int = 0
-    ) -> float:
-        """Record that `node`'s item failed for good, and return when."""
+    def _is_tried_again(self, error: BaseException, node: Node, worker: int, attempt: Attempt) -> bool:
+        """Tell whether the item whose attempt raised `error` may be tried again; if so, record and arrange that."""
+        # The frames above the item's code are the engine's. Not by assignment: a frozen dataclass refuses that.
+        error.with_traceback(without_frames_of(__file__, error.__traceback__))
+        tries = attempt.tries or self._tries.get(node.id) or Tries()
+        policy = node.cls.policies.retry or _ONLY_WHEN_ASKED
+        raised = as_failure(error, node)
+        if tries.failed + 1 >= policy.attempts or not policy.covers(raised):
+            return False
+        if attempt.phase == "process" and node.has_children and not self._knows_children(node):
+            return False
+        self._try_again(raised, node, worker, attempt.phase, policy, tries)
+        return True
+
+    @staticmethod
+    def _knows_children(node: Node) -> bool:
+        """Tell whether the children that an attempt enqueued will be known again in the next one."""
+        return node.cls.policies.retry is not None or node.recorded is not None
+
+    def _try_again(self, error: Exception, node: Node, worker: int, phase: Phase, policy: Retry, tries: Tries) -> None:
+        """Record that an attempt failed and that there will be another, and have `node` wait for it."""
         bus = self.bus
         cls = node.cls
-        what = f"item {node.id} ({cls.type})"
-        if error.__traceback__ is not None:
-            # The frame above the item's code is the engine's. Not by assignment: a frozen dataclass refuses that.
-            error.with_traceback(error.__traceback__.tb_next)
-        if not isinstance(error, Exception):
-            stray = StrayCancellation(f"{what} was cancelled, but not by aqueue: did it await something cancelled?")
-            stray.__cause__ = error
-            error = stray
+        tries.failed += 1
+        asked_s = asked_delay_s(error)
+        delay_s = policy.delay_s(tries.failed) if asked_s is None else asked_s
         now = bus.now()
-        failure = ItemFailed(
-            bus.next_seq(),
-            now,
-            node.id,
-            cls.type,
-            worker,
-            now - started,
-            error_info(error),
-            phase,
-            node.tries(phase),
-            deduplicated,
+        due = now + delay_s
+        tried = node.tries(phase)
+        bus.append(ItemRetryScheduled(bus.next_seq(), now, node.id, worker, error_info(error), due, phase, tried))
+        cls.retried += 1
+        cls.is_plain = False  # such an item's attempts have to be remembered, also if it has no policy
+        children = tries.children
+        tries.unmatched = Counter(
+            bytes(children[start : start + _CHILD_BYTES]) for start in range(0, len(children), _CHILD_BYTES)
         )
-        cls.deduplicated += deduplicated
+        self._tries[node.id] = tries
+        if phase == "process":
+            node.attempt += 1
+        else:
+            node.hook_attempt += 1
+        self._rest(node, delay_s, phase)
+
+    def _rest(self, node: Node, delay_s: float, phase: Phase) -> None:
+        """Let `node` wait for its next attempt at `phase`, `delay_s` seconds or a little longer."""
+        self._resting[node.id] = node
+        self._timers.after(delay_s, partial(self._end_rest, node, phase))
+
+    def _end_rest(self, node: Node, phase: Phase) -> None:
+        if self.stage is not Stage.RUNNING:
+            return
+        del self._resting[node.id]
+        if phase == "process":
+            try:
+                self._queue.put_again(node)
+            except BaseException as error:  # a comparison of items, or a group, is the user's code
+                self._left.append(node)
+                self._break(error, "items could not be ordered", cancel=not isinstance(error, Exception))
+        else:
+            self._due.append(node)
+        self._wake_one()
+
+    def _fail(self, error: BaseException, node: Node, worker: int, started: float, attempt: Attempt) -> float:
+        """Record that an attempt failed for good, and return when."""
+        raised = as_failure(error, node)
+        if isinstance(raised, RetryAfter) and not self._knows_children(node) and node.has_children:
+            refused = MisplacedCall(
+                f"{node.cls.type} raised RetryAfter after it had enqueued items; what it enqueues can be known again in "
+                "another attempt only if its class has a retry policy: give it 'retry = aqueue.Retry()'"
+            )
+            refused.__cause__ = raised
+            raised = refused
+        node.cls.deduplicated += attempt.deduplicated
+        return self._fail_for(raised, node, worker, started, attempt.phase, attempt.deduplicated)
+
+    def _fail_for(
+        self, error: Exception, node: Node, worker: int, started: float, phase: Phase, deduplicated: int = 0
+    ) -> float:
+        """Record that `node`'s item failed for good because of `error`, and return when."""
+        bus = self.bus
+        cls = node.cls
+        now = bus.now()
+        tried = node.tries(phase)
+        failure = ItemFailed(
+            bus.next_seq(), now, node.id, cls.type, worker, now - started, error_info(error), phase, tried, deduplicated
+        )
         bus.append(failure)
         cls.failed += 1
         node.failed = node.subtree_failed = True
         node.result = NO_DATA
-        if len(self.failures) < MAX_LISTED_FAILURES:
-            self.failures.append(failure)
-        if len(self.exceptions) < MAX_LIVE_EXCEPTIONS:
-            note = f"aqueue: raised by {what} in {_METHODS[phase]}"
-            try:
-                error.add_note(note)
-            except Exception:  # a frozen dataclass refuses that, too
-                vars(error)["__notes__"] = [note]
-            self.exceptions.append(error)
+        self._tries.pop(node.id, None)
+        self.failures.add(failure, error)
+        most = self._stop_limits.max_failures
         if self._on_error == "stop":
-            self.stop(f"{what} failed")
+            self.stop(f"item {node.id} ({cls.type}) failed")
+        elif self.failures.count == most:
+            self.stop(f"max_failures={most} was reached")
         return bus.now()
+
+    def slow_down(self, group: str, seconds: float, node: Node | None) -> None:
+        """Start nothing of `group` for so long, as the item of `node` asks; see `aqueue.slow_down`."""
+        bus = self.bus
+        if self.stage is Stage.ENDED:
+            return
+        if self._groups is None:
+            self._use_groups()
+        assert self._groups is not None
+        now = bus.now()
+        bus.append(GroupSlowedDown(bus.next_seq(), now, group, now + seconds, 0 if node is None else node.id))
+        self._groups.slow_down(group, seconds)
 
     def fail_to_save(self, error: BaseException) -> None:
         """End the run at once: the journal can't be written, so nothing that runs now would be recorded."""
@@ -788,6 +976,7 @@ class Engine:
                 more.failed + cls.failed,
                 more.interrupted + cls.interrupted,
                 more.deduplicated + cls.deduplicated,
+                more.retried + cls.retried,
             )
         return counts
 
@@ -802,7 +991,11 @@ class Engine:
     @property
     def status(self) -> RunStatus:
         """How the run ended."""
-        by_failure = self.failures and self._on_error == "stop"
+        by_failure = self.failures.count and self._on_error == "stop"
         if self.tree.open_roots and not by_failure:
             return "interrupted"
-        return "failed" if self.failures or self.error is not None else "completed"
+        return "failed" if self.failures.count or self.error is not None else "completed"
+
+
+def _timed_out(timeout_s: float) -> TimeoutError:
+    return TimeoutError(f"the attempt took longer than timeout_s={timeout_s:g}")

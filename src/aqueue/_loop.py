@@ -1,11 +1,11 @@
-"""Reach into a running event loop from outside: from another thread, or from a signal handler."""
+"""What is asked of a running event loop itself: to call a function from outside of it, and the time."""
 
 from collections.abc import Callable
 from contextlib import suppress
 
 import trio
 
-__all__ = ["CallSoon", "call_soon_in_this_loop"]
+__all__ = ["CallSoon", "call_soon_in_this_loop", "clock_of_this_loop"]
 
 CallSoon = Callable[[Callable[[], object]], None]
 """Has a function called in the loop soon; does nothing once that loop has ended."""
@@ -26,3 +26,12 @@ def call_soon_in_this_loop() -> CallSoon:
             call(function)
 
     return call_soon
+
+
+def clock_of_this_loop() -> Callable[[], float]:
+    """Return a function that tells the current loop's time in seconds; it works in its callbacks, too."""
+    if trio.lowlevel.in_trio_run():
+        return trio.current_time
+    import asyncio
+
+    return asyncio.get_running_loop().time

@@ -39,6 +39,10 @@ _AncestorId = Callable[[object], int | None]
 _Ancestor = Callable[[int], object]
 
 
+def _no_ancestor(candidate: object) -> None:
+    return None
+
+
 class _Reference:
     """Stands for an ancestor when a payload is only written anew."""
 
@@ -113,6 +117,28 @@ class PayloadCodec:
                 except UnicodeEncodeError:
                     pass  # a lone surrogate, which the long way writes
         return self._encode(known, item, ancestor_id)
+
+    def outline(self, item: object) -> bytes:
+        """Return what of the state of `item` can be written, to tell it from others; never raises for its attributes.
+
+        Of an attribute that can't be stored only the class of its value is written.
+        """
+        try:
+            return self.encode(item, _no_ancestor)
+        except UnstorableItem:
+            pass
+        try:
+            state = state_of(type(item), item=True)
+            fields, _ = state.read(item)
+        except Unwritable:
+            return b""
+        written: dict[str, Any] = {}
+        for name, value in fields.items():
+            try:
+                written.update(self._write_attributes(state, {name: value}, _no_ancestor, 1))
+            except Unwritable:
+                written[name] = {"$class": type_name(type(value))}
+        return _encode_sorted(written)
 
     def decode(self, type_name: str, payload: bytes, ancestor: _Ancestor) -> object:
         """Return an item of the type and state that were recorded.

@@ -4,12 +4,13 @@ from collections import deque
 from collections.abc import Iterator
 from heapq import heappop
 from itertools import pairwise
-from typing import Final, Literal, Protocol
+from typing import Any, Final, Generic, Literal, Protocol, TypeVar
 
 from aqueue._tree import Node
 from aqueue.errors import ItemsNotComparable
+from aqueue.item import ItemClass
 
-__all__ = ["QUEUE_TYPES", "NodeQueue", "QueueTypeName"]
+__all__ = ["QUEUE_TYPES", "FifoQueue", "LifoQueue", "NodeQueue", "PlainQueue", "PriorityQueue", "QueueTypeName"]
 
 QueueTypeName = Literal["queue", "stack", "priority"]
 """``queue``: first in, first out. ``stack``: last in, first out. ``priority``: the lesser item (``<``) first."""
@@ -22,12 +23,20 @@ class NodeQueue(Protocol):
         """Add `node`. If it raises, the queue is as it was."""
         ...
 
+    def put_again(self, node: Node, /) -> None:
+        """Add `node`, which has been taken before and is to be the next, as far as the order allows that."""
+        ...
+
     def take(self) -> Node:
         """Remove and return the next node.
 
         Raises:
             IndexError: the queue is empty.
         """
+        ...
+
+    def reorder(self) -> None:
+        """Put every node into its place anew: an item may have been changed."""
         ...
 
     def __len__(self) -> int: ...
@@ -39,17 +48,53 @@ class FifoQueue(deque[Node]):
     """First in, first out."""
 
     put = deque.append
+    put_again = deque.appendleft
     take = deque.popleft
+
+    def move(self) -> "FifoQueue":
+        """Return a queue with all the nodes, and leave this one empty."""
+        return _moved(self)
+
+    def reorder(self) -> None:
+        """Leave everything where it is."""
 
 
 class LifoQueue(deque[Node]):
     """Last in, first out."""
 
     put = deque.append
+    put_again = deque.append
     take = deque.pop
 
+    def move(self) -> "LifoQueue":
+        """Return a queue with all the nodes, and leave this one empty."""
+        return _moved(self)
 
-class PriorityQueue:
+    def reorder(self) -> None:
+        """Leave everything where it is."""
+
+
+_AnyDeque = TypeVar("_AnyDeque", FifoQueue, LifoQueue)
+
+
+def _moved(queue: _AnyDeque) -> _AnyDeque:
+    moved = type(queue)(queue)
+    queue.clear()
+    return moved
+
+
+class Ordered(Protocol):
+    """What a `PriorityQueue` holds: nodes, or what stands for one."""
+
+    @property
+    def cls(self) -> ItemClass: ...
+    def __lt__(self, other: Any, /) -> bool: ...
+
+
+_Ordered = TypeVar("_Ordered", bound=Ordered)
+
+
+class PriorityQueue(Generic[_Ordered]):
     """The lesser item first; equal items leave in the order in which they came.
 
     A binary heap. `heapq` moves entries while it compares, and a comparison is the user's code, which can raise: so
@@ -57,9 +102,9 @@ class PriorityQueue:
     """
 
     def __init__(self) -> None:
-        self._heap: list[Node] = []
+        self._heap: list[_Ordered] = []
 
-    def put(self, node: Node, /) -> None:
+    def put(self, node: _Ordered, /) -> None:
         """Add `node`; raises `ItemsNotComparable` and changes nothing if its item can't be compared."""
         heap = self._heap
         path = [len(heap)]
@@ -75,7 +120,7 @@ class PriorityQueue:
             heap[below] = heap[above]
         heap[path[-1]] = node
 
-    def take(self) -> Node:
+    def take(self) -> _Ordered:
         """Remove and return the least node.
 
         Raises:
@@ -90,14 +135,38 @@ class PriorityQueue:
             heap.append(least)
             raise
 
+    def put_again(self, node: _Ordered, /) -> None:
+        """Add `node` as `put` does: it is the items that decide."""
+        self.put(node)
+
+    def move(self) -> "PriorityQueue[_Ordered]":
+        """Return a queue with all the nodes, and leave this one empty."""
+        moved = PriorityQueue[_Ordered]()
+        moved._heap, self._heap = self._heap, moved._heap
+        return moved
+
+    def reorder(self) -> None:
+        """Put every node into its place anew."""
+        nodes, self._heap = self._heap, []
+        try:
+            while nodes:
+                self.put(nodes[-1])
+                nodes.pop()
+        except BaseException:
+            self._heap += nodes
+            raise
+
     def __len__(self) -> int:
         return len(self._heap)
 
-    def __iter__(self) -> Iterator[Node]:
+    def __iter__(self) -> Iterator[_Ordered]:
         return iter(self._heap)
 
 
-QUEUE_TYPES: Final[dict[str, type[FifoQueue] | type[LifoQueue] | type[PriorityQueue]]] = {
+PlainQueue = FifoQueue | LifoQueue | PriorityQueue[Node]
+"""A queue of nodes in one order. They can `move` all their nodes to a new one."""
+
+QUEUE_TYPES: Final[dict[str, type[FifoQueue] | type[LifoQueue] | type[PriorityQueue[Node]]]] = {
     "queue": FifoQueue,
     "stack": LifoQueue,
     "priority": PriorityQueue,

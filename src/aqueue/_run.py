@@ -7,9 +7,9 @@ import socket
 import sys
 import threading
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import AbstractAsyncContextManager, nullcontext, suppress
+from contextlib import nullcontext, suppress
 from functools import partial
-from typing import TYPE_CHECKING, Any, Literal, get_args
+from typing import TYPE_CHECKING, get_args
 
 import anyio
 import msgspec
@@ -19,6 +19,7 @@ from aqueue._bus import Bus
 from aqueue._codec import decode_root_results
 from aqueue._context import current_or_none
 from aqueue._engine import Engine, OnError, Stage
+from aqueue._groups import Limits
 from aqueue._job_control import JobControl
 from aqueue._ledger import Ledger
 from aqueue._loop import call_soon_in_this_loop
@@ -26,40 +27,24 @@ from aqueue._notice import say, stderr_is_terminal
 from aqueue._payload import PayloadCodec
 from aqueue._queues import QUEUE_TYPES, QueueTypeName
 from aqueue._resume import Resumption, read_past
+from aqueue._settings import Backend, Lifespan, Settings, not_one_of
 from aqueue._signals import HeldInterrupts, SignalHandlers, exception_for, signal_name
 from aqueue._version import __version__
-from aqueue.errors import InvalidArgument, ItemFailures, MisplacedCall, RecordedFailure
+from aqueue.errors import ItemFailures, MisplacedCall, RecordedFailure
 from aqueue.events import SCHEMA_VERSION, RunFinished, RunResumed, RunStarted, RunStatus
 from aqueue.item import ItemLike
-from aqueue.reporting import Reporter, ReporterSpec, RunInfo, resolve_reporters
+from aqueue.reporting import Reporter, ReporterSpec, RunInfo
 from aqueue.result import RunResult
-from aqueue.text import visible, visible_repr
+from aqueue.retry import Retry
+from aqueue.text import visible
 
 if TYPE_CHECKING:
     from aqueue._journal import Journal
 
-__all__ = ["Backend", "Lifespan", "async_run_queue", "run_queue"]
-
-Backend = Literal["trio", "asyncio"]
-"""The event loop that a run uses."""
-
-Lifespan = Callable[[], AbstractAsyncContextManager[Any]]
-"""A function that returns an async context manager; what that yields is `aqueue.shared()`."""
+__all__ = ["async_run_queue", "run_queue"]
 
 _terminal = threading.Lock()
 """Held by the run that redraws the terminal: one a process."""
-
-
-class _Settings(msgspec.Struct, frozen=True):
-    initial_items: Iterable[ItemLike]
-    num_workers: int
-    queue_type_name: QueueTypeName
-    graceful_ctrl_c: bool
-    reporters: list[Reporter]
-    on_error: OnError
-    lifespan: Lifespan | None
-    journal: "str | os.PathLike[str] | None"
-    resume: "str | os.PathLike[str] | None"
 
 
 class _Outcome(msgspec.Struct, frozen=True):
@@ -78,6 +63,15 @@ def run_queue(
     lifespan: Lifespan | None = None,
     journal: "str | os.PathLike[str] | None" = None,
     resume: "str | os.PathLike[str] | None" = None,
+    retry: Retry | None = None,
+    timeout_s: float | None = None,
+    limits: Limits | None = None,
+    stop_after_s: float | None = None,
+    max_items: int | None = None,
+    max_failures: int | None = None,
+    grace_s: float | None = None,
+    retry_failed: bool = True,
+    only: Callable[[str], object] | None = None,
     backend: Backend = "trio",
 ) -> RunResult:
     """Run `initial_items` and all that they enqueue, and return what came of it.
@@ -97,10 +91,23 @@ def run_queue(
         journal: the file in which to record a new run, so that it can be resumed. It must not exist yet, or be empty.
         resume: the journal of a run to go on with. If there is no such file, a new run is recorded there. Items that
             are recorded as completed are not run again; a run that had completed returns its recorded result at once.
+        retry: when an item that raised is tried again, for the classes that have no `retry` of their own.
+        timeout_s: how long one attempt may take, seconds, for the classes that have no `timeout_s` of their own.
+        limits: how many items of one `group` run at once, and start in a second: a mapping from the group's name to a
+            `Limit`, in which ``"*"`` stands for the groups not named, or a function from the name to a `Limit` or None.
+            Items without a group are not limited.
+        stop_after_s: stop gracefully after so long, seconds.
+        max_items: stop gracefully when so many items have been run (hooks and further attempts don't count), if more wait.
+        max_failures: stop gracefully when so many items have failed for good; it needs ``on_error="continue"``.
+        grace_s: how long a graceful stop, whatever the reason, waits for the running items before it cancels them;
+            seconds. None for as long as they take.
+        retry_failed: whether items that are recorded as failed are run again, with `resume`.
+        only: which of those: a function that takes the name of an item class, such as ``"shop:Page"``.
         backend: the event loop, ``"trio"`` or ``"asyncio"``.
 
     Returns:
-        What the run came to. `RunResult.status` is ``completed``, or ``interrupted`` after `aqueue.stop`.
+        What the run came to. `RunResult.status` is ``completed``, or ``interrupted`` after `aqueue.stop` or when a
+        limit stopped it; `RunResult.stop_reason` then names that. These limits count anew in each process.
 
     Raises:
         InvalidArgument: an argument is not allowed; nothing was run.
@@ -118,18 +125,36 @@ def run_queue(
             like from an item.
     """
     if backend not in get_args(Backend):
-        raise _not_one_of("backend", backend, get_args(Backend))
+        raise not_one_of("backend", backend, get_args(Backend))
     running = _running_backend()
     if running is not None:
         raise MisplacedCall(
             f"run_queue was called inside a running {running} event loop; write 'await async_run_queue(…)' there"
         )
-    settings = _check(
-        initial_items, num_workers, queue_type_name, graceful_ctrl_c, reporter, on_error, lifespan, journal, resume
+    settings = Settings(
+        initial_items,
+        num_workers,
+        queue_type_name,
+        graceful_ctrl_c,
+        reporter,
+        on_error,
+        lifespan,
+        journal,
+        resume,
+        retry,
+        timeout_s,
+        limits,
+        stop_after_s,
+        max_items,
+        max_failures,
+        grace_s,
+        retry_failed,
+        only,
     )
+    reporters = settings.checked()
     # No local variable for the outcome: an error that is raised here holds this frame, which would hold the error.
     with HeldInterrupts() as held:
-        return _unwrap(anyio.run(partial(_run, settings, held), backend=backend))
+        return _unwrap(anyio.run(partial(_run, settings, reporters, held), backend=backend))
 
 
 async def async_run_queue(
@@ -143,6 +168,15 @@ async def async_run_queue(
     lifespan: Lifespan | None = None,
     journal: "str | os.PathLike[str] | None" = None,
     resume: "str | os.PathLike[str] | None" = None,
+    retry: Retry | None = None,
+    timeout_s: float | None = None,
+    limits: Limits | None = None,
+    stop_after_s: float | None = None,
+    max_items: int | None = None,
+    max_failures: int | None = None,
+    grace_s: float | None = None,
+    retry_failed: bool = True,
+    only: Callable[[str], object] | None = None,
 ) -> RunResult:
     """Do what `run_queue` does in the caller's own event loop, trio or asyncio.
 
@@ -155,10 +189,28 @@ async def async_run_queue(
 
     It raises what `run_queue` raises, but for `MisplacedCall`.
     """
-    settings = _check(
-        initial_items, num_workers, queue_type_name, graceful_ctrl_c, reporter, on_error, lifespan, journal, resume
+    settings = Settings(
+        initial_items,
+        num_workers,
+        queue_type_name,
+        graceful_ctrl_c,
+        reporter,
+        on_error,
+        lifespan,
+        journal,
+        resume,
+        retry,
+        timeout_s,
+        limits,
+        stop_after_s,
+        max_items,
+        max_failures,
+        grace_s,
+        retry_failed,
+        only,
     )
-    return _unwrap(await _run(settings, HeldInterrupts()))
+    reporters = settings.checked()
+    return _unwrap(await _run(settings, reporters, HeldInterrupts()))
 
 
 def _running_backend() -> str | None:
@@ -172,60 +224,6 @@ def _running_backend() -> str | None:
     return None
 
 
-def _not_one_of(name: str, value: object, allowed: Iterable[str]) -> InvalidArgument:
-    return InvalidArgument(f"{name} is {visible_repr(value)}; allowed are {', '.join(repr(one) for one in allowed)}")
-
-
-def _check(
-    initial_items: Iterable[ItemLike],
-    num_workers: int,
-    queue_type_name: QueueTypeName,
-    graceful_ctrl_c: bool,
-    reporter: ReporterSpec,
-    on_error: OnError,
-    lifespan: Lifespan | None,
-    journal: "str | os.PathLike[str] | None",
-    resume: "str | os.PathLike[str] | None",
-) -> _Settings:
-    if isinstance(initial_items, str | bytes) or not isinstance(initial_items, Iterable):
-        raise InvalidArgument(
-            f"initial_items is {visible_repr(initial_items)}; it must be an iterable of items, such as a list"
-        )
-    if isinstance(num_workers, bool) or not isinstance(num_workers, int) or num_workers < 1:
-        raise InvalidArgument(f"num_workers is {visible_repr(num_workers)}; it must be an int of at least 1")
-    if not isinstance(queue_type_name, str) or queue_type_name not in QUEUE_TYPES:
-        raise _not_one_of("queue_type_name", queue_type_name, QUEUE_TYPES)
-    if not isinstance(graceful_ctrl_c, bool):
-        raise InvalidArgument(f"graceful_ctrl_c is {visible_repr(graceful_ctrl_c)}; it must be True or False")
-    if on_error not in get_args(OnError):
-        raise _not_one_of("on_error", on_error, get_args(OnError))
-    if lifespan is not None and not callable(lifespan):
-        raise InvalidArgument(
-            f"lifespan is {visible_repr(lifespan)}; it must be a function that returns an async context manager"
-        )
-    for name, path in (("journal", journal), ("resume", resume)):
-        if path is not None and (not isinstance(path, str | os.PathLike) or not _is_name(os.fspath(path))):
-            raise InvalidArgument(f"{name} is {visible_repr(path)}; it must be the path of a file, or None")
-    if journal is not None and resume is not None:
-        raise InvalidArgument("journal and resume are both given; use journal for a new run, resume to go on with one")
-    reporters = resolve_reporters(reporter)
-    return _Settings(
-        initial_items,
-        num_workers,
-        queue_type_name,
-        graceful_ctrl_c,
-        reporters,
-        on_error,
-        lifespan,
-        journal,
-        resume,
-    )
-
-
-def _is_name(path: object) -> bool:
-    return isinstance(path, str) and path != ""
-
-
 def _unwrap(outcome: _Outcome) -> RunResult:
     if outcome.error is not None:
         try:
@@ -235,11 +233,11 @@ def _unwrap(outcome: _Outcome) -> RunResult:
     return outcome.result
 
 
-async def _run(settings: _Settings, held: HeldInterrupts) -> _Outcome:
+async def _run(settings: Settings, every: list[Reporter], held: HeldInterrupts) -> _Outcome:
     """Run with the terminal to itself, or without the reporters that need it (a run inside another run)."""
-    owner = any(reporter.uses_terminal for reporter in settings.reporters)
+    owner = any(reporter.uses_terminal for reporter in every)
     owns_terminal = owner and _terminal.acquire(blocking=False)
-    reporters = [one for one in settings.reporters if owns_terminal or not one.uses_terminal]
+    reporters = [one for one in every if owns_terminal or not one.uses_terminal]
     try:
         if settings.journal is None and settings.resume is None:
             outcome = await _Run(settings, reporters, None, None, held).run()
@@ -253,7 +251,7 @@ async def _run(settings: _Settings, held: HeldInterrupts) -> _Outcome:
     return outcome
 
 
-async def _run_recorded(settings: _Settings, reporters: list[Reporter], held: HeldInterrupts) -> _Outcome:
+async def _run_recorded(settings: Settings, reporters: list[Reporter], held: HeldInterrupts) -> _Outcome:
     """Run with a journal: a new one, or go on with what it has recorded."""
     from aqueue._journal import Journal  # SQLite is for those who have a journal
 
@@ -287,7 +285,7 @@ def _consumed(items: list[ItemLike]) -> Iterator[ItemLike]:
         yield items.pop()
 
 
-def _how_to_resume(settings: _Settings, path: str) -> str:
+def _how_to_resume(settings: Settings, path: str) -> str:
     command = shlex.join(sys.orig_argv)
     if settings.resume is not None:
         return f"run the same command again: {visible(command, 2_000)}"
@@ -301,7 +299,7 @@ class _Run:
 
     def __init__(
         self,
-        settings: _Settings,
+        settings: Settings,
         reporters: list[Reporter],
         journal: "Journal | None",
         past: Resumption | None,
@@ -331,6 +329,9 @@ class _Run:
             settings.num_workers,
             settings.on_error,
             None if journal is None else Ledger(PayloadCodec(), self._run_id),
+            settings.policies,
+            settings.limits,
+            settings.stop_limits,
         )
 
     async def run(self) -> _Outcome:
@@ -404,7 +405,7 @@ class _Run:
             counts,
             by_type,
             bus.now() - started_at + (0.0 if self._past is None else self._past.elapsed_s),
-            tuple(engine.failures),
+            tuple(engine.failures.listed),
             decode_root_results(engine.roots, engine.tree.root_results),
             engine.stop_reason,
             self._journal_path,
@@ -423,9 +424,10 @@ class _Run:
             return engine.error
         if self._signals.first is not None:
             return exception_for(self._signals.first)
-        if not engine.failures:
+        failures = engine.failures
+        if not failures.count:
             return None
-        listed = [*engine.exceptions, *(RecordedFailure(one) for one in engine.failures[len(engine.exceptions) :])]
+        listed = [*failures.exceptions, *(RecordedFailure(one) for one in failures.listed[len(failures.exceptions) :])]
         failed = result.counts.failed
         message = f"{failed:,} item{'s' if failed > 1 else ''} failed"
         if failed > len(listed):

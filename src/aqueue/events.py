@@ -17,6 +17,7 @@ __all__ = [
     "Counts",
     "ErrorInfo",
     "Event",
+    "GroupSlowedDown",
     "ItemChildrenFailed",
     "ItemChildrenProcessed",
     "ItemCompleted",
@@ -79,6 +80,7 @@ class Counts(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
         failed: items that failed for good, in `process` or in the hook.
         interrupted: attempts that were cut short by a cancellation or a crash.
         deduplicated: items dropped because their key was known.
+        retried: attempts that failed and were followed by another, or will be.
     """
 
     enqueued: int = 0
@@ -86,6 +88,7 @@ class Counts(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
     failed: int = 0
     interrupted: int = 0
     deduplicated: int = 0
+    retried: int = 0
 
     @property
     def outstanding(self) -> int:
@@ -316,6 +319,20 @@ class ItemReopened(Event, frozen=True, tag="item.reopened"):
     failed: Phase | None = None
 
 
+class GroupSlowedDown(Event, frozen=True, tag="group.slowed_down"):
+    """An item asked for a pause of its group, or of another one (`aqueue.slow_down`).
+
+    Attributes:
+        group: the group's name.
+        due: when items of it may start again, Unix time in seconds.
+        item: the number of the item that asked.
+    """
+
+    group: str
+    due: float
+    item: int
+
+
 class RunStopping(Event, frozen=True, tag="run.stopping"):
     """No more items are taken.
 
@@ -365,6 +382,7 @@ AnyEvent = (
     | ItemRetryScheduled
     | ItemInterrupted
     | ItemReopened
+    | GroupSlowedDown
     | RunStopping
     | ReporterFailed
     | RunFinished
@@ -385,6 +403,7 @@ EVENT_TYPES: Final[dict[str, type[Event]]] = {
         ItemRetryScheduled,
         ItemInterrupted,
         ItemReopened,
+        GroupSlowedDown,
         RunStopping,
         ReporterFailed,
         RunFinished,

@@ -3,10 +3,14 @@
 import inspect
 import itertools
 from collections.abc import Callable, Sequence
+from math import isfinite
 from typing import Any, ClassVar, Final, Literal, Protocol, cast
 from weakref import WeakValueDictionary
 
+import msgspec
+
 from aqueue.errors import InvalidArgument, InvalidItem
+from aqueue.retry import Retry
 from aqueue.text import visible, visible_repr, without_surrogates
 
 __all__ = ["AfterChildrenRule", "EnqueueFn", "Item", "ItemLike", "SetDescFn"]
@@ -50,6 +54,14 @@ class Item:
         previous_names: names that this class had when journals were written that are still to be resumed, as
             ``module:qualname``, or ``qualname`` if the module is the same. Subclasses don't inherit it.
 
+        retry: when an item of this class that raised is tried again, an `aqueue.Retry`; None for never. Without it, what
+            `run_queue` was given counts.
+        timeout_s: how long one attempt at `process` or the hook may take, seconds, more than 0; then it is cancelled
+            and fails with `TimeoutError`, as any failure. None for no limit. Without it, what `run_queue` was given counts.
+
+    An item may have a `group`, an attribute or property that is a string or None, such as the host of its URL. It is
+    looked up when the item is enqueued; ``run_queue(limits=…)`` and `aqueue.slow_down` go by it.
+
     An item may have a `key`, an attribute or property that is a string or None. A second item of the same class and key is
     dropped when it is enqueued, over the whole run and across resumes; drops are counted as ``deduplicated``.
 
@@ -62,6 +74,8 @@ class Item:
     track_overall: ClassVar[bool] = False
     after_children_rule: ClassVar[AfterChildrenRule] = "all_success"
     previous_names: ClassVar[Sequence[str]] = ()
+    retry: ClassVar[Retry | None]
+    timeout_s: ClassVar[float | None]
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         """Remember the class, so that a resumed run finds it by its name."""
@@ -93,6 +107,42 @@ class Item:
         """
 
 
+class Policies(msgspec.Struct, frozen=True):
+    """What holds for the attempts at items of one class, or for all classes that don't say otherwise.
+
+    Attributes:
+        retry: when an item is tried again; None for never.
+        timeout_s: how long an attempt may take, seconds; None for no limit.
+    """
+
+    retry: Retry | None = None
+    timeout_s: float | None = None
+
+    def check(self, where: str) -> None:
+        """Raise if a value is not allowed.
+
+        Parameters:
+            where: goes before the name of the value in the message.
+
+        Raises:
+            InvalidArgument: one is not.
+        """
+        if self.retry is not None and not isinstance(self.retry, Retry):
+            raise InvalidArgument(
+                f"{where}retry is {visible_repr(self.retry)}; it must be an aqueue.Retry, such as Retry(attempts=3), or None"
+            )
+        seconds = self.timeout_s
+        if seconds is not None and (
+            isinstance(seconds, bool) or not isinstance(seconds, int | float) or not isfinite(seconds) or seconds <= 0
+        ):
+            raise InvalidArgument(
+                f"{where}timeout_s is {visible_repr(seconds)}; it must be a number of seconds greater than 0, or None"
+            )
+
+
+NO_POLICIES: Final = Policies()
+
+
 class ItemClass:
     """What the engine knows about one class of items, and how many of them came to what.
 
@@ -103,7 +153,10 @@ class ItemClass:
         all_done: whether its hook also runs when descendants failed.
         names: the names that the class has or had, as ``module:qualname``.
         keyed: whether its items have a `key`.
-        enqueued, completed, failed, interrupted, deduplicated: see `aqueue.events.Counts`.
+        grouped: whether its items have a `group`.
+        policies: when its items are tried again, and how long an attempt may take.
+        is_plain: whether it has neither group nor policies, so that an attempt is only a call.
+        enqueued, completed, failed, interrupted, retried, deduplicated: see `aqueue.events.Counts`.
     """
 
     __slots__ = (
@@ -112,10 +165,14 @@ class ItemClass:
         "deduplicated",
         "enqueued",
         "failed",
+        "grouped",
         "hook",
         "interrupted",
+        "is_plain",
         "keyed",
         "names",
+        "policies",
+        "retried",
         "track_overall",
         "type",
     )
@@ -128,6 +185,8 @@ class ItemClass:
         hook: bool,
         all_done: bool,
         keyed: bool = False,
+        grouped: bool = False,
+        policies: "Policies | None" = None,
         previous_names: tuple[str, ...] = (),
     ) -> None:
         self.type: str = type
@@ -136,11 +195,15 @@ class ItemClass:
         self.all_done: bool = all_done
         self.names: tuple[str, ...] = (type, *previous_names)
         self.keyed: bool = keyed
+        self.grouped: bool = grouped
+        self.policies: Policies = policies or NO_POLICIES
+        self.is_plain: bool = not grouped and self.policies == NO_POLICIES
         self.deduplicated: int = 0
         self.enqueued: int = 0
         self.completed: int = 0
         self.failed: int = 0
         self.interrupted: int = 0
+        self.retried: int = 0
 
 
 def type_name(cls: type) -> str:
@@ -163,8 +226,12 @@ def defined_items() -> list[type]:
     return list(_defined.values())
 
 
-def look_up_class(item: object) -> ItemClass:
+def look_up_class(item: object, defaults: Policies = NO_POLICIES) -> ItemClass:
     """Return what the engine needs to know about the class of `item`.
+
+    Parameters:
+        item: an item.
+        defaults: what holds where the class doesn't say otherwise.
 
     Raises:
         InvalidItem: `item` is a class, or has no async `process`, or an `after_children_processed` that is not async.
@@ -193,14 +260,23 @@ def look_up_class(item: object) -> ItemClass:
         raise InvalidArgument(
             f"{name}.after_children_rule is {visible_repr(rule)}; allowed are 'all_success' and 'all_done'"
         )
+    policies = Policies(getattr(cls, "retry", defaults.retry), getattr(cls, "timeout_s", defaults.timeout_s))
+    policies.check(f"{name}.")
     return ItemClass(
         name,
         track_overall=bool(getattr(cls, "track_overall", False)),
         hook=has_hook,
         all_done=rule == "all_done",
-        keyed=hasattr(item, "key"),
+        keyed=_has(item, "key"),
+        grouped=_has(item, "group"),
+        policies=policies,
         previous_names=previous_names_of(cls),
     )
+
+
+def _has(item: object, name: str) -> bool:
+    """Tell whether `item` has an attribute or property called `name`, without asking a property for its value."""
+    return hasattr(type(item), name) or hasattr(item, name)
 
 
 def key_of(item: Any, type: str) -> str | None:

@@ -11,8 +11,8 @@ from anyio.lowlevel import checkpoint
 
 import aqueue._bus
 from aqueue import Backend, EnqueueFn, Item, ReporterError, RunInfo, RunResult, SetDescFn, async_run_queue, run_queue
+from aqueue._attempt import ROOM_CHECK_EVENTS
 from aqueue._bus import Bus
-from aqueue._engine import ROOM_CHECK_EVENTS
 from aqueue._journal import Journal
 from aqueue._loop import call_soon_in_this_loop
 from aqueue.events import Counts, Event, ItemCompleted, ReporterFailed, RunFinished, RunStopping

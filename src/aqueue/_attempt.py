@@ -1,0 +1,172 @@
+"""An attempt: one try of an item's `process` or hook, and what the item's code is given to call."""
+
+from collections.abc import Callable
+from threading import get_ident
+from time import monotonic
+from typing import Any, Final, Protocol
+
+import msgspec
+
+from aqueue._bus import Bus, Clock
+from aqueue._codec import decode_result
+from aqueue._context import Current
+from aqueue._loop import CallSoon
+from aqueue._tree import Node
+from aqueue.errors import InvalidArgument, MisplacedCall
+from aqueue.events import Event, ItemDescribed, Phase
+from aqueue.text import DESCRIPTION_MAX_CHARS, visible, visible_repr
+
+__all__ = ["NO_ENGINE", "NO_SHARED", "ROOM_CHECK_EVENTS", "Attempt", "Tries"]
+
+ROOM_CHECK_EVENTS: Final = 256
+"""How many events come between two looks at whether the reporters keep up, while an item's code runs."""
+
+NO_SHARED: Final = object()
+"""Stands for what `lifespan` yielded when there is none."""
+
+NO_ENGINE: Final[Any] = None
+
+
+class Tries(msgspec.Struct, gc=False, eq=False):
+    """What is remembered of an item's earlier attempts at one phase, while it may be tried again.
+
+    Attributes:
+        failed: how many attempts have failed since it was enqueued, or reopened.
+        children: what tells the children that they enqueued apart, 16 bytes each, in their order.
+        unmatched: how many equal ones of those the running attempt has not enqueued again; None in the first attempt.
+    """
+
+    failed: int = 0
+    children: bytearray = msgspec.field(default_factory=bytearray)
+    unmatched: dict[bytes, int] | None = None
+
+
+class AttemptEngine(Protocol):
+    """What an attempt asks of the engine; see `aqueue._engine.Engine`."""
+
+    bus: Bus
+    append: Callable[[Event], None]
+    next_seq: Callable[[], int]
+    clock: Clock
+    thread: int
+    call_soon: CallSoon
+    shared: Any
+
+    def add(self, item: Any, parent: Node | None, attempt: "Attempt") -> None: ...
+    def add_repeatable(self, item: Any, parent: Node, attempt: "Attempt") -> None: ...
+    def stop(self, reason: str) -> None: ...
+    def slow_down(self, group: str, seconds: float, node: Node | None) -> None: ...
+
+
+class Attempt(msgspec.Struct, gc=False, eq=False):
+    """One attempt at an item: what its code is given, and what `aqueue.current` and the like ask.
+
+    Untracked by the garbage collector, as nodes are. A user's object may keep `enqueue`, and an exception does, in the
+    frame that raised it: so when the attempt ends it lets go of all it has, or a cycle would never be found.
+
+    Attributes:
+        engine: the engine; None once the attempt has ended, which only `node` is asked about.
+        node: the item's node; None once the attempt has ended.
+        worker: the worker's number.
+        phase: ``process``, or ``after_children`` for the hook.
+        deduplicated: how many of its children were dropped because their key was known.
+        occurrences: how many children of each type and payload it has enqueued, by their hash; with a journal.
+        tries: what is remembered for the next attempt, if its class may be tried again and there is anything.
+    """
+
+    engine: AttemptEngine
+    node: Node | None
+    worker: int
+    phase: Phase
+    deduplicated: int = 0
+    occurrences: dict[int, int] | None = None
+    tries: Tries | None = None
+
+    def enqueue(self, item: Any, /) -> None:
+        """Add a child; see `aqueue.Item.process`."""
+        engine = self.engine
+        parent = self.node
+        if parent is None or get_ident() != engine.thread or self.phase != "process":
+            self._refuse("enqueue")
+        assert parent is not None
+        engine.add(item, parent, self)
+
+    def enqueue_repeatable(self, item: Any, /) -> None:
+        """Add a child as `enqueue` does, for an item that may be tried again: one that it had before is not doubled."""
+        engine = self.engine
+        parent = self.node
+        if parent is None or get_ident() != engine.thread or self.phase != "process":
+            self._refuse("enqueue")
+        assert parent is not None
+        engine.add_repeatable(item, parent, self)
+
+    def set_desc(self, text: str, /) -> None:
+        """Say what the item is doing; see `aqueue.Item.process`."""
+        engine = self.engine
+        node = self.node
+        if node is None or get_ident() != engine.thread:
+            self._refuse("set_desc")
+        assert node is not None
+        if type(text) is not str:
+            if not isinstance(text, str):
+                raise InvalidArgument(f"set_desc takes a string; {node.cls.type} gave it {visible_repr(text)}")
+            text = str.__str__(text)
+        if len(text) > DESCRIPTION_MAX_CHARS or not text.isprintable():
+            text = visible(text, DESCRIPTION_MAX_CHARS)
+        seq = engine.next_seq()
+        engine.append(ItemDescribed(seq, monotonic() + engine.clock.offset, node.id, self.worker, text))
+        if seq % ROOM_CHECK_EVENTS == 0:
+            engine.bus.make_room()
+
+    def _refuse(self, name: str) -> None:
+        if self.node is None:
+            raise MisplacedCall(f"{name} was called after the process that it was given to had ended")
+        raise MisplacedCall(
+            f"{name} was called by {self.node.cls.type} from another thread; "
+            f"use anyio.from_thread.run_sync({name}, …) there"
+        )
+
+    def current(self) -> Current | None:
+        """Return the running item, or None once the attempt has ended."""
+        node = self.node
+        if node is None:
+            return None
+        return Current(node.id, node.cls.type, node.tries(self.phase), self.phase, self.worker, node.identity.hex())
+
+    def shared(self) -> Any:
+        """Return what `lifespan` yielded."""
+        engine = self.engine
+        if engine is NO_ENGINE:  # the attempt has ended just now, in another thread
+            raise MisplacedCall("aqueue.shared() was called when the item had ended")
+        if engine.shared is NO_SHARED:
+            raise MisplacedCall("aqueue.shared() gives what lifespan yielded, and this run has no lifespan")
+        return engine.shared
+
+    def child_results(self) -> list[Any]:
+        """Return the results of the direct children."""
+        if self.node is None or self.phase != "after_children":
+            raise MisplacedCall("aqueue.child_results() works only inside after_children_processed")
+        results = self.node.child_results or {}
+        return [decode_result(results[child]) for child in sorted(results)]
+
+    def stop(self, reason: str) -> None:
+        """Stop the run gracefully, from any thread."""
+        engine = self.engine
+        if engine is NO_ENGINE:
+            raise MisplacedCall("aqueue.stop() was called when the item had ended")
+        reason = visible(reason, DESCRIPTION_MAX_CHARS)
+        if get_ident() == engine.thread:
+            engine.stop(reason)
+        else:
+            engine.call_soon(lambda: engine.stop(reason))
+
+    def slow_down(self, group: str, seconds: float) -> None:
+        """Start nothing of `group` for a while, from any thread."""
+        engine = self.engine
+        node = self.node
+        if engine is NO_ENGINE or node is None:
+            raise MisplacedCall("aqueue.slow_down() was called when the item had ended")
+        if get_ident() == engine.thread:
+            engine.slow_down(group, seconds, node)
+        else:
+            engine.call_soon(lambda: engine.slow_down(group, seconds, node))

@@ -1,0 +1,153 @@
+"""The settings of a run: what `run_queue` is given, checked before anything happens."""
+
+import os
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import AbstractAsyncContextManager
+from math import isfinite
+from typing import Any, Final, Literal, get_args
+
+import msgspec
+
+from aqueue._engine import OnError, StopLimits
+from aqueue._groups import Limits
+from aqueue._queues import QUEUE_TYPES, QueueTypeName
+from aqueue.errors import InvalidArgument
+from aqueue.item import ItemLike, Policies
+from aqueue.limits import Limit
+from aqueue.reporting import Reporter, ReporterSpec, resolve_reporters
+from aqueue.retry import Retry
+from aqueue.text import visible_repr
+
+__all__ = ["Backend", "Lifespan", "Settings", "not_one_of"]
+
+Backend = Literal["trio", "asyncio"]
+"""The event loop that a run uses."""
+
+Lifespan = Callable[[], AbstractAsyncContextManager[Any]]
+"""A function that returns an async context manager; what that yields is `aqueue.shared()`."""
+
+
+class Settings(msgspec.Struct, frozen=True):
+    """What `run_queue` was given; see there. `checked` tells whether it is allowed."""
+
+    initial_items: Iterable[ItemLike]
+    num_workers: int
+    queue_type_name: QueueTypeName
+    graceful_ctrl_c: bool
+    reporter: ReporterSpec
+    on_error: OnError
+    lifespan: Lifespan | None
+    journal: "str | os.PathLike[str] | None"
+    resume: "str | os.PathLike[str] | None"
+    retry: Retry | None
+    timeout_s: float | None
+    limits: Limits | None
+    stop_after_s: float | None
+    max_items: int | None
+    max_failures: int | None
+    grace_s: float | None
+    retry_failed: bool
+    only: Callable[[str], object] | None
+
+    @property
+    def policies(self) -> Policies:
+        """What holds for the attempts at all classes that don't say otherwise."""
+        return Policies(self.retry, self.timeout_s)
+
+    @property
+    def stop_limits(self) -> StopLimits:
+        """What stops the run."""
+        return StopLimits(self.stop_after_s, self.max_items, self.max_failures, self.grace_s)
+
+    def checked(self) -> list[Reporter]:
+        """Check everything, and return the reporters.
+
+        Raises:
+            InvalidArgument: something is not allowed; the message names it.
+            ReporterError: a reporter can't be loaded.
+        """
+        items = self.initial_items
+        if isinstance(items, str | bytes) or not isinstance(items, Iterable):
+            raise InvalidArgument(
+                f"initial_items is {visible_repr(items)}; it must be an iterable of items, such as a list"
+            )
+        _check_number("num_workers", self.num_workers, 1, whole=True)
+        if not isinstance(self.queue_type_name, str) or self.queue_type_name not in QUEUE_TYPES:
+            raise not_one_of("queue_type_name", self.queue_type_name, QUEUE_TYPES)
+        for name in ("graceful_ctrl_c", "retry_failed"):
+            if not isinstance(getattr(self, name), bool):
+                raise InvalidArgument(f"{name} is {visible_repr(getattr(self, name))}; it must be True or False")
+        if self.on_error not in get_args(OnError):
+            raise not_one_of("on_error", self.on_error, get_args(OnError))
+        if self.lifespan is not None and not callable(self.lifespan):
+            raise InvalidArgument(
+                f"lifespan is {visible_repr(self.lifespan)}; it must be a function that returns an async context manager"
+            )
+        self._check_paths()
+        self.policies.check("")
+        self._check_limits()
+        return resolve_reporters(self.reporter)
+
+    def _check_paths(self) -> None:
+        for name, path in (("journal", self.journal), ("resume", self.resume)):
+            if path is not None and (not isinstance(path, str | os.PathLike) or not _is_name(os.fspath(path))):
+                raise InvalidArgument(f"{name} is {visible_repr(path)}; it must be the path of a file, or None")
+        if self.journal is not None and self.resume is not None:
+            raise InvalidArgument(
+                "journal and resume are both given; use journal for a new run, resume to go on with one"
+            )
+        if self.only is not None and not callable(self.only):
+            raise InvalidArgument(
+                f"only is {visible_repr(self.only)}; it must be a function that takes the name of an item class, such as "
+                "'shop:Page', and tells whether failed items of it are to run again"
+            )
+        if self.only is not None and not self.retry_failed:
+            raise InvalidArgument(
+                "only and retry_failed=False are both given; only picks the failed items that run again, retry_failed=False "
+                "lets none of them run again"
+            )
+
+    def _check_limits(self) -> None:
+        limits = self.limits
+        if isinstance(limits, Mapping):
+            for name, limit in limits.items():
+                if not isinstance(name, str) or not isinstance(limit, Limit):
+                    raise InvalidArgument(
+                        f"limits has {visible_repr(name)}: {visible_repr(limit)}; it must give an aqueue.Limit for each "
+                        "group's name, a string"
+                    )
+        elif limits is not None and not callable(limits):
+            raise InvalidArgument(
+                f"limits is {visible_repr(limits)}; it must be a dict from group to aqueue.Limit, or a function of the group"
+            )
+        _check_number("stop_after_s", self.stop_after_s, 0, or_none=True)
+        _check_number("max_items", self.max_items, 1, whole=True, or_none=True)
+        _check_number("max_failures", self.max_failures, 1, whole=True, or_none=True)
+        _check_number("grace_s", self.grace_s, 0, or_none=True)
+        if self.max_failures is not None and self.on_error == "stop":
+            raise InvalidArgument(
+                'max_failures needs on_error="continue": with on_error="stop" the first failure stops the run'
+            )
+
+
+_NOUNS: Final = {True: "an int", False: "a number"}
+
+
+def _check_number(name: str, value: Any, least: int, *, whole: bool = False, or_none: bool = False) -> None:
+    if value is None and or_none:
+        return
+    is_number = isinstance(value, int if whole else int | float) and not isinstance(value, bool)
+    if not is_number or not isfinite(value) or value < least:
+        raise InvalidArgument(
+            f"{name} is {visible_repr(value)}; it must be {_NOUNS[whole]} of at least {least}"
+            f"{', or None' if or_none else ''}"
+        )
+
+
+def not_one_of(name: str, value: object, allowed: Iterable[str]) -> InvalidArgument:
+    """Return the error that says which values `name` may have."""
+    return InvalidArgument(f"{name} is {visible_repr(value)}; allowed are {', '.join(repr(one) for one in allowed)}")
+
+
+def _is_name(path: object) -> bool:
+    return isinstance(path, str) and path != ""
