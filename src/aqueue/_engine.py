@@ -29,6 +29,7 @@ from aqueue._payload import PayloadCodec
 from aqueue._queues import LifoQueue, PlainQueue
 from aqueue._timers import Timers
 from aqueue._tree import Node, Tree, unlink
+from aqueue._watchdog import PATIENCE_S, Watchdog
 from aqueue.errors import MisplacedCall, PoisonItem
 from aqueue.events import (
     NO_DATA,
@@ -159,6 +160,8 @@ class Engine:
         self._not_before: dict[int, float] = {}
         self._resting: dict[int, Node] = {}
         self._children_codec: PayloadCodec | None = None
+        self._deadlines: dict[anyio.CancelScope, tuple[float, Node]] = {}
+        self._overdue: set[str] = set()
         self._taken = 0
         self._working = 0
         self._groups: GroupedQueue | None = None
@@ -490,6 +493,9 @@ class Engine:
     async def run(self) -> None:
         """Run all items; returns when nothing is left, or when the run has been stopped and the running ones ended."""
         outer = self.scope
+        items = frozenset(one.__code__ for one in (Engine._run_queued, Engine._run_hook))
+        watchdog = Watchdog(self.call_soon, items, Bus.make_room.__code__, self._check_deadlines)
+        watchdog.start()
         try:
             async with anyio.create_task_group() as workers:
                 self.scope = workers.cancel_scope
@@ -504,6 +510,7 @@ class Engine:
                 # Workers end quietly when they are cancelled, and then trio's nursery doesn't say that it was, too.
                 await checkpoint_if_cancelled()
         finally:
+            watchdog.stop()
             self.scope = outer
 
     def _start_timers(self, tasks: TaskGroup) -> None:
@@ -665,7 +672,7 @@ class Engine:
             enqueue = attempt.enqueue_repeatable
         try:
             result = node.item.process(enqueue, attempt.set_desc)
-            result = await (result if timeout_s is None else self._within(timeout_s, result))
+            result = await (result if timeout_s is None else self._within(timeout_s, node, result))
         finally:
             if self._groups is not None:
                 self._groups.release(node)
@@ -673,14 +680,16 @@ class Engine:
             self._tries.pop(node.id, None)
         return result
 
-    async def _within(self, timeout_s: float, call: Coroutine[Any, Any, Any]) -> Any:
+    async def _within(self, timeout_s: float, node: Node, call: Coroutine[Any, Any, Any]) -> Any:
         """Await `call`, and return what it returns.
 
         Raises:
             TimeoutError: it took longer than `timeout_s`, and was cancelled; the traceback shows where it was then.
         """
-        scope = anyio.CancelScope(deadline=self._loop_time() + timeout_s)
+        deadline = self._loop_time() + timeout_s
+        scope = anyio.CancelScope(deadline=deadline)
         where = None
+        self._deadlines[scope] = (deadline, node)
         try:
             with scope:
                 try:
@@ -695,6 +704,20 @@ class Engine:
             raise
         finally:
             where = None  # its frames hold this one
+            del self._deadlines[scope]
+
+    def _check_deadlines(self) -> None:
+        """Warn, once a class, of an attempt that goes on although its timeout has passed."""
+        now = self._loop_time()
+        for deadline, node in self._deadlines.values():
+            cls = node.cls
+            timeout_s = cls.policies.timeout_s or 0.0
+            if now > deadline + PATIENCE_S and cls.type not in self._overdue:
+                self._overdue.add(cls.type)
+                warn(
+                    f"item {node.id} ({cls.type}) still runs {now - deadline:.1f} s after its timeout_s={timeout_s:g}: "
+                    "it shields itself from being cancelled, or goes on in spite of that"
+                )
 
     async def _pause(self, attempt: Attempt, worker: int) -> None:
         """Between two items, let everything else have its turn: the event loop, hooks that are due, slow reporters."""
@@ -788,7 +811,7 @@ class Engine:
             elif cls.policies.timeout_s is None:
                 value = await hook()
             else:
-                value = await self._within(cls.policies.timeout_s, hook())
+                value = await self._within(cls.policies.timeout_s, node, hook())
             attempt.node = attempt.engine = NO_ENGINE
             if value is not None:
                 result = encode_result(value, cls.type)
