@@ -16,7 +16,7 @@ from aqueue._bus import SOFT_LIMIT_EVENTS, Bus, error_info
 from aqueue._codec import decode_result, encode_result
 from aqueue._context import Current, running_attempt
 from aqueue._keys import KeySet
-from aqueue._ledger import Ledger
+from aqueue._ledger import KEPT_STATE_BYTES, Ledger, to_keep
 from aqueue._loop import CallSoon
 from aqueue._notice import warn
 from aqueue._queues import LifoQueue, NodeQueue, PriorityQueue
@@ -127,12 +127,21 @@ class Attempt(msgspec.Struct, gc=False, eq=False):
             f"use anyio.from_thread.run_sync({name}, …) there"
         )
 
+    @property
+    def has_ended(self) -> bool:
+        """Whether its code is through."""
+        return self.node is None
+
     def current(self) -> Current | None:
         """Return the running item, or None once the attempt has ended."""
+        engine = self.engine
         node = self.node
         if node is None:
             return None
-        return Current(node.id, node.cls.type, node.tries(self.phase), self.phase, self.worker, node.identity.hex())
+        identity = engine.identity(node)
+        if self.node is None:  # it has ended just now, in another thread, and the links above it may have been cut
+            return None
+        return Current(node.id, node.cls.type, node.tries(self.phase), self.phase, self.worker, identity.hex())
 
     def shared(self) -> Any:
         """Return what `lifespan` yielded."""
@@ -283,12 +292,13 @@ class Engine:
             if child is not None:
                 self._adopt(child.node, item, state)
                 return
-            identity = ledger.identity(parent, cls.type, key, state, occurrence)
+            if key is not None or occurrence or len(state) > KEPT_STATE_BYTES:
+                identity = ledger.identity_of_new(parent, cls.type, key, state, occurrence)
         if key is not None and self.keys.knows(cls.names, key):
             attempt.deduplicated += 1
             return
         number = self.last_id + 1
-        node = Node(number, item, parent, cls, payload_hash=hash(state), identity=identity)
+        node = Node(number, item, parent, cls, state=to_keep(state), identity=identity)
         self._put(node)  # may refuse an item that can't be compared: then nothing has been announced
         if key is not None:
             self.keys.add(cls.type, key)
@@ -326,12 +336,16 @@ class Engine:
             return
         node.item = item
         if node.parent is None:  # it is queued already, in its old place
-            self._is_disordered = self._is_disordered or node.payload_hash != hash(state)
+            self._is_disordered = self._is_disordered or node.state != to_keep(state)
         else:
             self._put(node)
             self._after_put()
-        node.payload_hash = hash(state)
+        node.state = to_keep(state)
         node.is_held = False
+
+    def identity(self, node: Node) -> bytes:
+        """Return what makes the item of `node` the same in every rerun; empty without a journal. From any thread."""
+        return b"" if self._ledger is None else self._ledger.identity(node)
 
     def _after_put(self) -> None:
         if self._idle:
