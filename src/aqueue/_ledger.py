@@ -56,6 +56,7 @@ class Ledger:
 
     def __init__(self, codec: PayloadCodec, run_id: str) -> None:
         self._codec = codec
+        self._write_flat = codec.write_flat
         self._run_identity = run_id.encode()
         self._warned: set[str] = set()
 
@@ -67,6 +68,11 @@ class Ledger:
         Raises:
             UnstorableItem: it can't be restored exactly.
         """
+        write = self._write_flat.get(type(item))
+        if write is not None:
+            state = write(item)
+            if state is not None:
+                return state
         return self._codec.encode(item, partial(_ancestor_id, parent))
 
     def changed_state(self, node: Node) -> msgspec.Raw:
