@@ -6,8 +6,11 @@
 #   result, errors              what a run came to; everything that is raised
 #   item, view, reporting       what users write; a run folded from its events; the Reporter protocol
 #   _context, _codec            what an item's code may ask; results to JSON and back
-#   _payload, _state, _tags,    items to JSON and back: whole items, their attributes, single values,
-#   _types, _annotations        the names of classes, what annotations say
+#   _payload, _payload_writer,  items to JSON and back: whole items; their attributes written
+#   _payload_reader, _flat      and read one by one; most items, which are plain data, at once
+#   _state, _plain_state,       what there is to write of an object of each kind of class
+#   _state_kinds
+#   _tags, _types, _annotations single values, the names of classes, what annotations say
 #   _loop, _signals             reaching into the loop from outside; SIGINT, SIGTERM, SIGHUP
 #   _journal, _journal_file     the recorded events: written and read; the file itself
 #   _bus, _tree, _queues        hands events on; who waits for whom; the order of items

@@ -54,6 +54,7 @@ class AttemptEngine(Protocol):
 
     def add(self, item: Any, parent: Node | None, attempt: "Attempt") -> None: ...
     def add_repeatable(self, item: Any, parent: Node, attempt: "Attempt") -> None: ...
+    def identity(self, node: Node) -> bytes: ...
     def stop(self, reason: str) -> None: ...
     def slow_down(self, group: str, seconds: float, node: Node | None) -> None: ...
 
@@ -126,12 +127,21 @@ class Attempt(msgspec.Struct, gc=False, eq=False):
             f"use anyio.from_thread.run_sync({name}, …) there"
         )
 
+    @property
+    def has_ended(self) -> bool:
+        """Whether its code is through."""
+        return self.node is None
+
     def current(self) -> Current | None:
         """Return the running item, or None once the attempt has ended."""
+        engine = self.engine
         node = self.node
         if node is None:
             return None
-        return Current(node.id, node.cls.type, node.tries(self.phase), self.phase, self.worker, node.identity.hex())
+        identity = engine.identity(node)
+        if self.node is None:  # it has ended just now, in another thread, and the links above it may have been cut
+            return None
+        return Current(node.id, node.cls.type, node.tries(self.phase), self.phase, self.worker, identity.hex())
 
     def shared(self) -> Any:
         """Return what `lifespan` yielded."""

@@ -39,6 +39,8 @@ class Current(msgspec.Struct, frozen=True):
 class RunningAttempt(Protocol):
     """What the engine puts into the context of an item's code."""
 
+    @property
+    def has_ended(self) -> bool: ...
     def current(self) -> Current | None: ...
     def shared(self) -> Any: ...
     def child_results(self) -> list[Any]: ...
@@ -125,7 +127,7 @@ def slow_down(group: str, seconds: float) -> None:
 
 def _attempt(name: str) -> RunningAttempt:
     attempt = running_attempt.get(None)
-    if attempt is None or attempt.current() is None:
+    if attempt is None or attempt.has_ended:
         raise _misplaced(name)
     return attempt
 

@@ -22,7 +22,7 @@ from aqueue._context import running_attempt
 from aqueue._failures import Failures, as_failure, without_frames_of
 from aqueue._groups import GroupedQueue, Limits
 from aqueue._keys import KeySet
-from aqueue._ledger import Ledger
+from aqueue._ledger import KEPT_STATE_BYTES, Ledger, to_keep
 from aqueue._loop import CallSoon, clock_of_this_loop
 from aqueue._notice import warn
 from aqueue._payload import PayloadCodec
@@ -246,12 +246,13 @@ class Engine:
             if child is not None:
                 self._adopt(child.node, item, state)
                 return
-            identity = ledger.identity(parent, cls.type, key, state, occurrence)
+            if key is not None or occurrence or len(state) > KEPT_STATE_BYTES:
+                identity = ledger.identity_of_new(parent, cls.type, key, state, occurrence)
         if key is not None and self.keys.knows(cls.names, key):
             attempt.deduplicated += 1
             return
         number = self.last_id + 1
-        node = Node(number, item, parent, cls, payload_hash=hash(state), identity=identity)
+        node = Node(number, item, parent, cls, state=to_keep(state), identity=identity)
         self._put(node)  # may refuse an item that can't be compared: then nothing has been announced
         if key is not None:
             self.keys.add(cls.type, key)
@@ -324,12 +325,16 @@ class Engine:
             return
         node.item = item
         if node.parent is None:  # it is queued already, in its old place
-            self._is_disordered = self._is_disordered or node.payload_hash != hash(state)
+            self._is_disordered = self._is_disordered or node.state != to_keep(state)
         else:
             self.queue_again(node)
             self._after_put()
-        node.payload_hash = hash(state)
+        node.state = to_keep(state)
         node.is_held = False
+
+    def identity(self, node: Node) -> bytes:
+        """Return what makes the item of `node` the same in every rerun; empty without a journal. From any thread."""
+        return b"" if self._ledger is None else self._ledger.identity(node)
 
     def _after_put(self) -> None:
         self._wake_one()

@@ -29,7 +29,7 @@ _BUSY_EVENTS: Final = 2_000
 """After a batch of so many, what has come meanwhile is worth a commit of its own at once."""
 
 _SLICE_EVENTS: Final = 2_000
-_MAX_INSERT_ROWS: Final = 1_024
+_MAX_INSERT_ROWS: Final = 4_096
 
 _list_decoder = msgspec.json.Decoder(list[AnyEvent])
 
@@ -273,11 +273,17 @@ class Journal:
         execute = self._connection.execute
         start = 0
         size = _MAX_INSERT_ROWS
+        last_seq: int | None = 0
         while start < len(rows):
             while size > len(rows) - start:
                 size //= 2
-            execute(_INSERTS[size], [first + start, *rows[start : start + size]])
+            last_seq = execute(_INSERTS[size], rows[start : start + size]).lastrowid
             start += size
+        if last_seq != batch[-1].seq:
+            raise JournalError(
+                f"the journal {journal_file.shown(self.path)} was written by another program: event {batch[-1].seq:,} "
+                f"would have become event {last_seq:,}"
+            )
         execute("COMMIT")
         self._check_place()
         self.last_seq = batch[-1].seq
@@ -335,10 +341,11 @@ class Journal:
 
 
 def _insert(rows: int) -> str:
-    return "INSERT INTO events (seq, event) VALUES " + ",".join(f"(?1+{n},?{n + 2})" for n in range(rows))  # noqa: S608  # numbers only
+    # Without seq, which SQLite then makes the next number itself: with it, each row would be looked for first.
+    return "INSERT INTO events (event) VALUES " + ",".join(["(?)"] * rows)  # noqa: S608  # question marks only
 
 
-# Of one to 1,024 rows: whatever the size of a batch, few statements write it, and each is compiled only once.
+# Of one to 4,096 rows: whatever the size of a batch, few statements write it, and each is compiled only once.
 _INSERTS: Final = {1 << n: _insert(1 << n) for n in range(_MAX_INSERT_ROWS.bit_length())}
 
 

@@ -2,6 +2,7 @@
 
 from functools import partial
 from hashlib import blake2b
+from typing import Final
 
 import msgspec
 
@@ -11,9 +12,13 @@ from aqueue._tree import Node
 from aqueue.errors import AqueueError
 from aqueue.events import NO_DATA
 
-__all__ = ["Ledger", "identity_of"]
+__all__ = ["KEPT_STATE_BYTES", "Ledger", "identity_of", "to_keep"]
 
-_IDENTITY_BYTES = 16
+KEPT_STATE_BYTES: Final = 256
+"""How long a state may be to be kept with its node as it is: then what it would be digested for can wait."""
+
+_IDENTITY_BYTES: Final = 16
+_DIGEST_BYTES: Final = 32
 
 
 def identity_of(parent: bytes, type: str, key: str | None, payload: bytes, occurrence: int) -> bytes:
@@ -32,6 +37,11 @@ def identity_of(parent: bytes, type: str, key: str | None, payload: bytes, occur
     return blake2b(whole, digest_size=_IDENTITY_BYTES).digest()
 
 
+def to_keep(state: bytes) -> bytes:
+    """Return what a node keeps of its item's `state`, to know it again: a long one would be in memory twice."""
+    return state if len(state) <= KEPT_STATE_BYTES else blake2b(state, digest_size=_DIGEST_BYTES).digest()
+
+
 def _ancestor_id(parent: Node | None, candidate: object) -> int | None:
     """Return the number of `candidate` if that is the item of `parent` or of a node above it."""
     while parent is not None:
@@ -42,12 +52,15 @@ def _ancestor_id(parent: Node | None, candidate: object) -> int | None:
 
 
 class Ledger:
-    """Encodes items, and notices when their state changes."""
+    """Encodes items, notices when their state changes, and tells what makes them the same in every rerun."""
 
     def __init__(self, codec: PayloadCodec, run_id: str) -> None:
         self._codec = codec
+        self._write_flat = codec.write_flat
         self._run_identity = run_id.encode()
         self._warned: set[str] = set()
+
+    # ---- states -------------------------------------------------------------------------------------------------
 
     def state(self, item: object, parent: Node | None) -> bytes:
         """Return the state of `item`, a child of `parent`, as JSON.
@@ -55,15 +68,21 @@ class Ledger:
         Raises:
             UnstorableItem: it can't be restored exactly.
         """
+        write = self._write_flat.get(type(item))
+        if write is not None:
+            state = write(item)
+            if state is not None:
+                return state
         return self._codec.encode(item, partial(_ancestor_id, parent))
 
     def changed_state(self, node: Node) -> msgspec.Raw:
         """Return the state of `node`'s item after its `process` if that has changed since it was recorded."""
         state = self.state(node.item, node.parent)
-        now = hash(state)
-        if now == node.payload_hash:
+        kept = to_keep(state)
+        if kept == node.state:
             return NO_DATA
-        node.payload_hash = now
+        self.identity(node)  # it goes by the state before
+        node.state = kept
         return msgspec.Raw(state)
 
     def check_unchanged(self, node: Node) -> None:
@@ -72,7 +91,7 @@ class Ledger:
         if type in self._warned:
             return
         try:
-            changed = hash(self.state(node.item, node.parent)) != node.payload_hash
+            changed = to_keep(self.state(node.item, node.parent)) != node.state
         except AqueueError:
             changed = True
         if changed:
@@ -82,6 +101,8 @@ class Ledger:
                 "would be lost. Return results from the children and use aqueue.child_results() instead"
             )
 
+    # ---- identities ---------------------------------------------------------------------------------------------
+
     @staticmethod
     def occurrence(type: str, payload: bytes, occurrences: dict[int, int]) -> int:
         """Count a child of `type` and `payload` in `occurrences`, and return how many there were before."""
@@ -90,7 +111,29 @@ class Ledger:
         occurrences[equal] = before + 1
         return before
 
-    def identity(self, parent: Node | None, type: str, key: str | None, payload: bytes, occurrence: int) -> bytes:
-        """Return what makes a child of `parent` the same in every rerun."""
-        above = self._run_identity if parent is None or key is not None else parent.identity
+    def identity_of_new(
+        self, parent: Node | None, type: str, key: str | None, payload: bytes, occurrence: int
+    ) -> bytes:
+        """Return what makes a child of `parent` the same in every rerun.
+
+        A node needs it from the start if its child has a key or an occurrence other than 0, or a state that is not
+        kept as it is; `identity` finds the others' when asked: few are.
+        """
+        above = self._run_identity if parent is None or key is not None else self.identity(parent)
         return identity_of(above, type, key, payload, occurrence)
+
+    def identity(self, node: Node) -> bytes:
+        """Return what makes the item of `node` the same in every rerun; from any thread while the item runs."""
+        unknown: list[tuple[Node, bytes]] = []
+        above: Node | None = node
+        identity = self._run_identity
+        while above is not None:
+            state = above.state  # read first: in the loop's thread a changed one is set after the identity
+            if above.identity:
+                identity = above.identity
+                break
+            unknown.append((above, state))
+            above = above.parent
+        for below, state in reversed(unknown):
+            identity = below.identity = identity_of(identity, below.cls.type, None, state, 0)
+        return identity

@@ -1,42 +1,29 @@
 """The state of an item as JSON and back: restored equal and of the same type, or refused when it is stored.
 
-A payload is one JSON object with a member for each attribute. A value that JSON lacks is an object with one key that
-begins with ``$``: those of `aqueue._tags`, and here containers, references to ancestors, enum members and objects. The
-class of an enum member or object is one that the attribute's annotation names: no payload can name any other.
+A payload is one JSON object with a member for each attribute; `aqueue._payload_writer` and `aqueue._payload_reader` know
+how values are written. Here is what an item's class is in a program, and how errors name it.
 """
 
-import enum
-from collections.abc import Callable, Iterable, Sequence
-from math import isfinite
-from typing import Any, Final
+import functools
+from typing import Final
 
 import msgspec
 
-from aqueue._state import Dumped, MissingField, Plain, State, check_name, state_of
-from aqueue._tags import READERS, WRITERS, Unwritable, is_plain_text
-from aqueue._types import has_process, resolve_type
+from aqueue._flat import FlatItems, WriteFlat
+from aqueue._payload_reader import Ancestor, StateReader, Unreadable
+from aqueue._payload_writer import AncestorId, StateWriter
+from aqueue._state import State
+from aqueue._state_kinds import Dumped, state_of
+from aqueue._tags import MAX_DEPTH, Unwritable
+from aqueue._types import resolve_type
 from aqueue.errors import AqueueError, PayloadMismatch, UnknownItemType, UnstorableItem
 from aqueue.item import type_name
 from aqueue.text import visible
 
 __all__ = ["MAX_DEPTH", "PayloadCodec"]
 
-MAX_DEPTH: Final = 500
-"""How deep arrays and objects may be nested in a payload; SQLite's JSON functions refuse a thousand."""
-
-_MAX_SHAPES = 64
-# How many more arrays and objects a value has around it that is written whole: {"$time": ["12:00", "Europe/Oslo", 0]}.
-_SCALAR_DEPTH: Final = 2
-_SCALARS: Final = frozenset({str, bool, type(None), int, float})
-_SEQUENCES: Final[dict[type, str]] = {tuple: "$tuple", set: "$set", frozenset: "$frozenset"}
-_BUILT: Final[dict[str, Callable[[list[Any]], Any]]] = {"$tuple": tuple, "$set": set, "$frozenset": frozenset}
 _encode_json: Final = msgspec.json.Encoder().encode
-_encode_sorted: Final = msgspec.json.Encoder(order="deterministic").encode
 _decode_json: Final = msgspec.json.Decoder().decode
-
-_Classes = dict[str, type | None]
-_AncestorId = Callable[[object], int | None]
-_Ancestor = Callable[[int], object]
 
 
 def _no_ancestor(candidate: object) -> None:
@@ -57,36 +44,30 @@ class _ItemClass:
 
     Attributes:
         state: how its objects are read and made.
-        simple: whether the attributes are the object's ``__dict__`` and nothing else.
-        written, read: the names of attributes, in their order, of which one object has been written or read the
-            long way, so that others with the same names need no check of them.
+        flat: writes and makes those that are flat.
     """
 
-    __slots__ = ("read", "simple", "state", "written")
+    __slots__ = ("flat", "state")
 
     def __init__(self, state: State) -> None:
         self.state = state
-        self.simple = isinstance(state, Plain) and state.in_dict
-        self.written: set[tuple[str, ...]] = set()
-        self.read: set[tuple[str, ...]] = set()
-
-
-class _Unreadable(Exception):
-    """A payload is none that today's class would have written."""
-
-    def __init__(self, reason: str) -> None:
-        super().__init__(reason)
-        self.reason = reason
-        self.path: tuple[str, ...] = ()
+        self.flat = FlatItems(state)
 
 
 class PayloadCodec:
-    """Writes items as JSON, and restores them. What it needs to know about a class is looked up once."""
+    """Writes items as JSON, and restores them. What it needs to know about a class is looked up once.
+
+    Attributes:
+        write_flat: what writes flat items at once, by their class; for those who have many to write.
+    """
 
     def __init__(self) -> None:
+        self.write_flat: dict[type, WriteFlat] = {}
         self._classes: dict[type, _ItemClass] = {}
         self._by_name: dict[str, _ItemClass] = {}
-        self._states: dict[type, State] = {}
+        states = functools.cache(functools.partial(state_of, item=False))
+        self._writer = StateWriter(states)
+        self._reader = StateReader(states)
 
     def resolve(self, type_name: str) -> type:
         """Return the class of this program that a type name in a journal stands for.
@@ -96,7 +77,7 @@ class PayloadCodec:
         """
         return resolve_type(type_name)
 
-    def encode(self, item: object, ancestor_id: _AncestorId) -> bytes:
+    def encode(self, item: object, ancestor_id: AncestorId) -> bytes:
         """Return the state of `item` as one JSON object.
 
         Equal items give equal bytes. Attributes have a fixed order and sets are sorted, but dicts keep their order: two
@@ -109,14 +90,8 @@ class PayloadCodec:
             UnstorableItem: it has something that would not be restored equal and of the same type.
         """
         known = self._classes.get(type(item)) or self._look_up(type(item))
-        if known.simple:
-            values = item.__dict__
-            if tuple(values) in known.written and _all_scalars(values.values()):
-                try:
-                    return _encode_json(values) if known.state.declares else _encode_sorted(values)
-                except UnicodeEncodeError:
-                    pass  # a lone surrogate, which the long way writes
-        return self._encode(known, item, ancestor_id)
+        written = known.flat.write(item)
+        return written if written is not None else self._encode(known, item, ancestor_id)
 
     def outline(self, item: object) -> bytes:
         """Return what of the state of `item` can be written, to tell it from others; never raises for its attributes.
@@ -129,18 +104,11 @@ class PayloadCodec:
             pass
         try:
             state = state_of(type(item), item=True)
-            fields, _ = state.read(item)
         except Unwritable:
             return b""
-        written: dict[str, Any] = {}
-        for name, value in fields.items():
-            try:
-                written.update(self._write_attributes(state, {name: value}, _no_ancestor, 1))
-            except Unwritable:
-                written[name] = {"$class": type_name(type(value))}
-        return _encode_sorted(written)
+        return _encode_json(self._writer.outline(state, item))
 
-    def decode(self, type_name: str, payload: bytes, ancestor: _Ancestor) -> object:
+    def decode(self, type_name: str, payload: bytes, ancestor: Ancestor) -> object:
         """Return an item of the type and state that were recorded.
 
         Two attributes that held the same list hold two equal ones. Fields that the class has no more are left out.
@@ -155,23 +123,17 @@ class PayloadCodec:
         known = self._by_name.get(type_name) or self._find(type_name)
         try:
             raw = _decode_json(payload)
-            if known.simple and type(raw) is dict and tuple(raw) in known.read:
-                for value in raw.values():
-                    if type(value) not in _SCALARS:
-                        break
-                else:
-                    made: Any = object.__new__(known.state.cls)
-                    made.__dict__.update(raw)
-                    return made
-            made = self._read_state(known.state, raw, ancestor, 1)
+            made = known.flat.make(raw)
+            if made is not None:
+                return made
+            made = self._reader.read(known.state, raw, ancestor)
         except AqueueError:
             raise
-        except _Unreadable as error:
+        except Unreadable as error:
             raise _mismatch(type_name, _where(error.path) + error.reason) from error
         except (ValueError, RecursionError) as error:  # msgspec's errors are ValueErrors
             raise _mismatch(type_name, str(error)) from error
-        if known.simple and tuple(made.__dict__) == tuple(raw):
-            _remember(known.read, tuple(raw))
+        known.flat.learn_read(made, raw)
         return made
 
     def canonical(self, type_name: str, payload: bytes) -> bytes:
@@ -221,271 +183,18 @@ class PayloadCodec:
         self._by_name[name] = known
         return known
 
-    def _encode(self, known: _ItemClass, item: object, ancestor_id: _AncestorId) -> bytes:
+    def _encode(self, known: _ItemClass, item: object, ancestor_id: AncestorId) -> bytes:
         try:
-            written = self._write_state(known.state, item, ancestor_id, 1)
+            written = self._writer.write(known.state, item, ancestor_id)
             payload = _encode_json(written)
         except Unwritable as error:
             raise UnstorableItem(
                 f"{type_name(type(item))} can't be stored: {visible(_where(error.path) + error.reason, 1_000)}; "
                 f"{_mend(type(item), error.path[0] if error.path else '')}"
             ) from error
-        if known.simple:
-            names = tuple(item.__dict__)
-            if names == tuple(written) or (not known.state.declares and set(names) == set(written)):
-                _remember(known.written, names)
+        known.flat.learn_written(item, written)
+        self.write_flat[type(item)] = known.flat.write
         return payload
-
-    def _write_state(self, state: State, value: object, ancestor_id: _AncestorId, depth: int) -> dict[str, Any]:
-        fields, parts = state.read(value)
-        written = self._write_attributes(state, fields, ancestor_id, depth)
-        for part, content in parts.items():
-            if part == "$dump":
-                written[part] = self._write(content, {}, ancestor_id, depth)
-            elif part == "$unset":
-                written[part] = content
-            else:
-                written[part] = self._write_attributes(state, content, ancestor_id, depth + 1)
-        return written
-
-    def _write_attributes(
-        self, state: State, values: dict[str, Any], ancestor_id: _AncestorId, depth: int
-    ) -> dict[str, Any]:
-        written = {}
-        for name, value in values.items():
-            try:
-                write = WRITERS.get(type(value))
-                if write is not None:
-                    written[name] = write(value)
-                else:
-                    written[name] = self._write(value, state.classes(name), ancestor_id, depth)
-            except Unwritable as error:
-                error.path = (name, *error.path)
-                raise
-            except RecursionError as error:
-                if depth > 1:
-                    raise
-                reason = Unwritable(f"data nested too deep for Python's stack here, though not deeper than {MAX_DEPTH}")
-                reason.path = (name,)
-                raise reason from error
-        return written
-
-    def _write(self, value: Any, classes: _Classes, ancestor_id: _AncestorId, depth: int) -> Any:
-        """Return a value of an attribute as JSON's types; `depth` is how many arrays and objects it is in."""
-        cls = type(value)
-        write = WRITERS.get(cls)
-        if write is not None:
-            return write(value)
-        if depth >= MAX_DEPTH:
-            raise Unwritable(f"data nested deeper than {MAX_DEPTH}, or in itself")
-        # Loops, not comprehensions: those are calls of their own, and the limit on calls is about twice that on depth.
-        parts: list[Any] = []
-        if cls is list:
-            for part in value:
-                parts.append(self._write(part, classes, ancestor_id, depth + 1))  # noqa: PERF401  # as said
-            return parts
-        if cls is dict:
-            members: dict[str, Any] = {}
-            if all(type(key) is str and not key.startswith("$") and is_plain_text(key) for key in value):
-                for key, part in value.items():
-                    members[key] = self._write(part, classes, ancestor_id, depth + 1)
-                return members
-            for key, part in value.items():
-                written = self._write(key, classes, ancestor_id, depth + 3)
-                parts.append([written, self._write(part, classes, ancestor_id, depth + 3)])
-            return {"$dict": parts}
-        tag = _SEQUENCES.get(cls)
-        if tag is not None:
-            for part in value:
-                parts.append(self._write(part, classes, ancestor_id, depth + 2))  # noqa: PERF401  # as said
-            return {tag: parts if cls is tuple else sorted(parts, key=_encode_json)}
-        number = ancestor_id(value)
-        if number is not None:
-            return {"$item": number}
-        return self._write_object(value, classes, ancestor_id, depth)
-
-    def _write_object(self, value: Any, classes: _Classes, ancestor_id: _AncestorId, depth: int) -> Any:
-        cls = type(value)
-        name = cls.__name__
-        if has_process(cls):
-            raise Unwritable(f"an item of class {type_name(cls)} that is not one of this item's ancestors")
-        if name in classes and classes[name] is None:
-            raise Unwritable(f"an object of class {type_name(cls)}, but the annotation names two classes {name}")
-        is_enum = isinstance(value, enum.Enum)
-        try:
-            state = None if is_enum else self._state(cls)
-        except Unwritable as error:
-            raise Unwritable(f"an object of class {type_name(cls)}, which {error.reason}") from error
-        if classes.get(name) is not cls:
-            raise Unwritable(f"an object of class {type_name(cls)}, which the attribute's annotation doesn't name")
-        if state is not None:
-            return {"$object": [name, self._write_state(state, value, ancestor_id, depth + 3)]}
-        if isinstance(value, enum.Flag):
-            return {"$enum": [name, WRITERS[int](int(value.value))]}
-        if cls.__members__.get(value.name) is not value:
-            raise Unwritable(f"a member of {type_name(cls)} that the enum doesn't list")
-        return {"$enum": [name, WRITERS[str](value.name)]}
-
-    def _state(self, cls: type) -> State:
-        state = self._states.get(cls)
-        if state is None:
-            state = self._states[cls] = state_of(cls, item=False)
-        return state
-
-    def _read_state(self, state: State, raw: Any, ancestor: _Ancestor, depth: int) -> Any:
-        if type(raw) is not dict:
-            raise _Unreadable("the state of an object is not a JSON object")
-        fields: dict[str, Any] = {}
-        parts: dict[str, Any] = {}
-        for name, data in raw.items():
-            if name.startswith("$"):
-                parts[name] = self._read_part(state, name, data, ancestor, depth)
-            elif not state.declares or name in state.fields:
-                fields[name] = self._read_attribute(state, name, data, ancestor, depth)
-        try:
-            made = state.make(fields, parts)
-        except AqueueError:
-            raise
-        except MissingField as error:
-            raise _Unreadable(
-                f"{type_name(state.cls)} has the field {error.name!r}, which was not recorded and has no default; give "
-                "it one"
-            ) from error
-        except Exception as error:  # of the class's own code: a default factory, load, a Struct's __post_init__
-            raise _Unreadable(
-                f"making an object of {type_name(state.cls)} raised {type(error).__qualname__}: {error}"
-            ) from error
-        if type(made) is not state.cls:
-            raise _Unreadable(f"load() of {type_name(state.cls)} returned an object of {type_name(type(made))}")
-        return made
-
-    def _read_part(self, state: State, part: str, data: Any, ancestor: _Ancestor, depth: int) -> Any:
-        if part not in state.parts:
-            raise _Unreadable(f"{type_name(state.cls)} stores nothing as {part!r}")
-        if part == "$dump":
-            return self._read(data, {}, ancestor, depth)
-        if part == "$unset":
-            if type(data) is not list or not all(type(name) is str for name in data):
-                raise _Unreadable("the names of unset fields are not a list of strings")
-            return data
-        if type(data) is not dict:
-            raise _Unreadable(f"{part!r} is not a JSON object")
-        return {name: self._read_attribute(state, name, value, ancestor, depth + 1) for name, value in data.items()}
-
-    def _read_attribute(self, state: State, name: str, data: Any, ancestor: _Ancestor, depth: int) -> Any:
-        try:
-            check_name(name)
-            if type(data) in _SCALARS:
-                return data
-            return self._read(data, state.classes(name), ancestor, depth)
-        except Unwritable as error:
-            raise _Unreadable(error.reason) from error
-        except _Unreadable as error:
-            error.path = (name, *error.path)
-            raise
-
-    def _read(self, raw: Any, classes: _Classes, ancestor: _Ancestor, depth: int) -> Any:
-        kind = type(raw)
-        if kind in _SCALARS:
-            return raw
-        if depth > MAX_DEPTH + _SCALAR_DEPTH:
-            raise _Unreadable(f"data nested deeper than {MAX_DEPTH}")
-        if kind is list:
-            parts = []
-            for part in raw:
-                parts.append(self._read(part, classes, ancestor, depth + 1))  # noqa: PERF401  # as in _write
-            return parts
-        for key in raw:
-            if key.startswith("$"):
-                if len(raw) == 1:
-                    try:
-                        return self._read_tag(key, raw[key], classes, ancestor, depth + 1)
-                    except (AqueueError, _Unreadable, RecursionError):
-                        raise
-                    except Exception as error:  # readers trust their data, and fail in many ways
-                        raise _Unreadable(f"no value for {key!r}: {error}") from error
-                raise _Unreadable(f"an object with {key!r} and other keys")
-        members = {}
-        for key, part in raw.items():
-            members[key] = self._read(part, classes, ancestor, depth + 1)
-        return members
-
-    def _read_tag(self, tag: str, data: Any, classes: _Classes, ancestor: _Ancestor, depth: int) -> Any:
-        reader = READERS.get(tag)
-        if reader is not None:
-            return reader(data)
-        if tag in _BUILT:
-            parts = []
-            for part in _sized(data):
-                parts.append(self._read(part, classes, ancestor, depth + 1))  # noqa: PERF401  # as in _write
-            return _BUILT[tag](parts)
-        if tag == "$dict":
-            found = {}
-            for pair in _sized(data):
-                key, value = _sized(pair, 2)
-                found[self._read(key, classes, ancestor, depth + 2)] = self._read(value, classes, ancestor, depth + 2)
-            return found
-        if tag == "$item":
-            if type(data) is not int:
-                raise _Unreadable("the number of an item is not a whole number")
-            return ancestor(data)
-        if tag == "$enum":
-            name, member = _sized(data, 2)
-            members: Any = self._named(name, classes, of_enums=True)
-            if issubclass(members, enum.Flag):
-                value = self._read(member, {}, ancestor, depth + 1)
-                if type(value) is not int:
-                    raise _Unreadable("the value of a flag is not a whole number")
-                return members(value)
-            return members.__members__[self._read(member, {}, ancestor, depth + 1)]
-        if tag == "$object":
-            name, state = _sized(data, 2)
-            return self._read_state(self._state(self._named(name, classes, of_enums=False)), state, ancestor, depth + 2)
-        raise _Unreadable(f"the tag {tag!r}, which this aqueue doesn't know")
-
-    def _named(self, name: Any, classes: _Classes, *, of_enums: bool) -> type:
-        """Return the class that the annotation names so; if none, the only one it names, which may be renamed."""
-        cls = classes.get(name) if type(name) is str else None
-        if cls is not None and issubclass(cls, enum.Enum) == of_enums:
-            return cls
-        others = [other for other in classes.values() if other is not None and self._may_be(other, of_enums)]
-        if len(others) == 1:
-            return others[0]
-        raise _Unreadable(f"an object of a class {name!r}, which the attribute's annotation doesn't name")
-
-    def _may_be(self, cls: type, of_enums: bool) -> bool:
-        if issubclass(cls, enum.Enum):
-            return of_enums
-        try:
-            self._state(cls)
-        except Unwritable:
-            return False
-        return not of_enums
-
-
-def _all_scalars(values: Iterable[Any]) -> bool:
-    """Return whether JSON carries the values as they are, but for lone surrogates."""
-    for value in values:
-        cls = type(value)
-        if cls is str or cls is bool or value is None:
-            continue
-        if cls is int:
-            if not -0x8000_0000_0000_0000 <= value <= 0x7FFF_FFFF_FFFF_FFFF:
-                return False
-        elif cls is not float or not isfinite(value):
-            return False
-    return True
-
-
-def _remember(known: set[tuple[str, ...]], names: tuple[str, ...]) -> None:
-    if len(known) < _MAX_SHAPES:
-        known.add(names)
-
-
-def _sized(data: Any, length: int | None = None) -> Sequence[Any]:
-    if type(data) is not list or (length is not None and len(data) != length):
-        raise _Unreadable("a JSON array is missing, or has the wrong length")
-    return data
 
 
 def _where(path: tuple[str, ...]) -> str:

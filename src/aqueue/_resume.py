@@ -9,7 +9,7 @@ from aqueue._adoption import RecordedChild, RecordedChildren
 from aqueue._bus import Bus
 from aqueue._codec import decode_root_results
 from aqueue._engine import Engine
-from aqueue._ledger import Ledger, identity_of
+from aqueue._ledger import Ledger, identity_of, to_keep
 from aqueue._payload import PayloadCodec
 from aqueue._recording import ROOT, RecordedItem, Recording
 from aqueue._tree import Node
@@ -258,11 +258,7 @@ class Resumption:
         node.attempt = record.attempt + 1
         node.hook_attempt = record.hook_attempt + 1
         node.is_ended = record.completed
-        node.payload_hash = hash(self._payloads[record.state_seq or record.enqueued_seq])
-        if record.completed and record.hook:
-            # As today's class writes it, which may have fields that it had not: that is no change of its state.
-            with suppress(UnstorableItem):
-                self._ledger.changed_state(node)
+        node.state = to_keep(self._payloads[record.state_seq or record.enqueued_seq])
         node.identity = identity_of(
             self._recording.run_id.encode() if parent is None or record.key is not None else parent.identity,
             record.type,
@@ -270,6 +266,10 @@ class Resumption:
             self._payloads[record.enqueued_seq],
             record.occurrence,
         )
+        if record.completed and record.hook:
+            # As today's class writes it, which may have fields that it had not: that is no change of its state.
+            with suppress(UnstorableItem):
+                self._ledger.changed_state(node)
         return node
 
     def _class_of(self, record: RecordedItem, item: object) -> ItemClass:

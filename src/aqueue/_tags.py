@@ -11,7 +11,13 @@ from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import Any, Final
 from zoneinfo import ZoneInfo, available_timezones
 
-__all__ = ["READERS", "WRITERS", "Unwritable", "is_plain_text"]
+__all__ = ["MAX_DEPTH", "READERS", "SCALARS", "WRITERS", "Unwritable", "is_plain_text"]
+
+MAX_DEPTH: Final = 500
+"""How deep arrays and objects may be nested in a payload; SQLite's JSON functions refuse a thousand."""
+
+SCALARS: Final = frozenset({str, bool, type(None), int, float})
+"""The types of values that are in JSON what they are in Python, but for a few values."""
 
 
 class Unwritable(Exception):

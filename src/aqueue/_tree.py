@@ -39,8 +39,9 @@ class Node(msgspec.Struct, gc=False, eq=False):
         subtree_failed: whether it or a descendant failed.
         attempt: which try of its `process` is next or running, from 1.
         hook_attempt: which try of its hook is.
-        payload_hash: the hash of its state as last recorded, with a journal.
-        identity: a digest that is the same in every rerun, with a journal; see `aqueue.Current.idempotency_key`.
+        state: its state as last recorded, with a journal; see `aqueue._ledger.to_keep`.
+        identity: a digest that is the same in every rerun, with a journal; empty until `aqueue._ledger.Ledger.identity`
+            is asked for it.
         recorded: the children that an earlier attempt enqueued (`aqueue._adoption.RecordedChildren`), while it runs
             again; else None.
         is_held: whether it waits, after a resume, for its parent to enqueue it again.
@@ -56,7 +57,7 @@ class Node(msgspec.Struct, gc=False, eq=False):
     pending: int = 1
     attempt: int = 1
     hook_attempt: int = 1
-    payload_hash: int = 0
+    state: bytes = b""
     identity: bytes = b""
     recorded: Any = None
     is_held: bool = False

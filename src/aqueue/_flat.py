@@ -1,0 +1,142 @@
+"""Flat items: those with nothing but scalars in attributes of their own are written and made whole, not value by value.
+
+Most items are, and the journal's cost is theirs. An item of a class counts as flat if another with attributes of the same
+names has been written or read the long way: names and defaults need no second look then.
+"""
+
+from collections.abc import Callable
+from gc import get_referents
+from math import isfinite
+from operator import attrgetter
+from typing import Any, Final
+
+import msgspec
+
+from aqueue._plain_state import Plain
+from aqueue._state import State
+from aqueue._tags import SCALARS
+
+__all__ = ["FlatItems", "WriteFlat"]
+
+WriteFlat = Callable[[Any], bytes | None]
+"""Returns the state of an item as JSON if the item is flat, otherwise None."""
+
+_MAX_SHAPES: Final = 64
+_encode: Final = msgspec.json.Encoder().encode
+_encode_sorted: Final = msgspec.json.Encoder(order="deterministic").encode
+
+
+class FlatItems:
+    """Writes and makes the flat items of one class.
+
+    Attributes:
+        write: writes one.
+    """
+
+    __slots__ = ("_may_be_flat", "_read", "_state", "_written", "write")
+
+    def __init__(self, state: State) -> None:
+        """Know nothing yet of the items whose class `state` knows."""
+        self._state = state
+        # Whether the attributes are the object's __dict__ and nothing else.
+        self._may_be_flat = isinstance(state, Plain) and state.in_dict
+        # Tuples of names, in their order in an object that was written or read.
+        self._written: set[tuple[str, ...]] = set()
+        self._read: set[tuple[str, ...]] = set()
+        self.write: WriteFlat = self._write_dict if self._may_be_flat else _write_none
+
+    def _write_dict(self, item: Any) -> bytes | None:
+        values = item.__dict__
+        if tuple(values) in self._written and all(map(_is_scalar, values.values())):
+            try:
+                return _encode(values) if self._state.declares else _encode_sorted(values)
+            except UnicodeEncodeError:
+                pass  # a lone surrogate, which has to be written in another way
+        return None
+
+    def learn_written(self, item: Any, written: dict[str, Any]) -> None:
+        """Take note of the names in `item`, which was `written` the long way."""
+        if not self._may_be_flat:
+            return
+        names = tuple(item.__dict__)
+        if names == tuple(written) or (not self._state.declares and set(names) == set(written)):
+            if not self._written:
+                write = _without_dict(self._state.cls, tuple(written), self._write_dict)
+                if write is not None:
+                    self.write = write
+            _remember(self._written, names)
+
+    def make(self, raw: Any) -> Any:
+        """Return an item made of `raw`, its state as JSON gave it back, or None if it may not be flat."""
+        if type(raw) is dict and tuple(raw) in self._read:
+            for value in raw.values():
+                if type(value) not in SCALARS:
+                    return None
+            made: Any = object.__new__(self._state.cls)
+            made.__dict__.update(raw)
+            return made
+        return None
+
+    def learn_read(self, item: Any, raw: dict[str, Any]) -> None:
+        """Take note of the names in `raw`, of which `item` was made the long way."""
+        if self._may_be_flat and tuple(item.__dict__) == tuple(raw):
+            _remember(self._read, tuple(raw))
+
+
+def _without_dict(cls: type, names: tuple[str, ...], otherwise: WriteFlat) -> WriteFlat | None:
+    """Return what writes an object of `cls` with attributes of these names, in this order; None if that can't be.
+
+    CPython keeps an object's attributes without a dict until its ``__dict__`` is asked for. That makes one that lives as
+    long as the object, so that a million waiting items take 100 MB more, and each of the garbage collector's rounds
+    through them nearly twice the time. What has such a dict already, or other attributes, goes to `otherwise`.
+    """
+    of_classes = {name for base in cls.__mro__[:-1] for name in vars(base)}
+    if (
+        not names
+        or not all(name.isidentifier() for name in names)
+        # With these, an attribute could be read that the object does not have. (Classes don't get defaults while in use.)
+        or not of_classes.isdisjoint({*names, "__getattr__", "__getattribute__"})
+    ):
+        return None
+    fields = [f"f{n}" for n in range(len(names))]
+    record: Any = msgspec.defstruct("Flat", fields, rename=dict(zip(fields, names, strict=True)), gc=False)
+    read = attrgetter(*names)
+    is_single = len(names) == 1
+    count = len(names) + 1  # the values and the class
+
+    def write(item: Any) -> bytes | None:
+        held = get_referents(item)
+        if len(held) != count or type(held[0]) is dict:
+            return otherwise(item)
+        try:
+            values = (read(item),) if is_single else read(item)
+            for value in values:
+                if type(value) is not str and not _is_scalar(value):
+                    return None
+            return _encode(record(*values))
+        except AttributeError:
+            return otherwise(item)
+        except UnicodeEncodeError:  # a lone surrogate, which has to be written in another way
+            return None
+
+    return write
+
+
+def _write_none(item: Any) -> None:
+    return None
+
+
+def _is_scalar(value: Any) -> bool:
+    """Return whether JSON carries `value` as it is, but for lone surrogates."""
+    cls = type(value)
+    if cls is int:
+        fits: bool = -0x8000_0000_0000_0000 <= value <= 0x7FFF_FFFF_FFFF_FFFF
+        return fits
+    if cls is float:
+        return isfinite(value)
+    return cls in SCALARS
+
+
+def _remember(known: set[tuple[str, ...]], names: tuple[str, ...]) -> None:
+    if len(known) < _MAX_SHAPES:
+        known.add(names)

@@ -1,0 +1,191 @@
+"""Reading the state of an object back from what `aqueue._payload_writer` wrote, and making an equal object from it.
+
+The class of an enum member or object is one that the attribute's annotation names: no payload can name any other.
+"""
+
+import enum
+from collections.abc import Callable, Sequence
+from typing import Any, Final
+
+from aqueue._state import MissingField, State, check_name
+from aqueue._tags import MAX_DEPTH, READERS, SCALARS, Unwritable
+from aqueue.errors import AqueueError
+from aqueue.item import type_name
+
+__all__ = ["Ancestor", "StateReader", "Unreadable"]
+
+Ancestor = Callable[[int], object]
+"""Returns the ancestor that has a number."""
+
+# How many more arrays and objects a value has around it that is written whole: {"$time": ["12:00", "Europe/Oslo", 0]}.
+_SCALAR_DEPTH: Final = 2
+_BUILT: Final[dict[str, Callable[[list[Any]], Any]]] = {"$tuple": tuple, "$set": set, "$frozenset": frozenset}
+
+_Classes = dict[str, type | None]
+
+
+class Unreadable(Exception):
+    """A payload is none that today's class would have written.
+
+    Attributes:
+        reason: what is wrong; what says where goes before it.
+        path: the attributes that lead to it, from the item on.
+    """
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(reason)
+        self.reason = reason
+        self.path: tuple[str, ...] = ()
+
+
+class StateReader:
+    """Reads states."""
+
+    def __init__(self, state_of: Callable[[type], State]) -> None:
+        """Make a reader; `state_of` tells how objects of a class that are no items are made."""
+        self._state_of = state_of
+
+    def read(self, state: State, raw: Any, ancestor: Ancestor, depth: int = 1) -> Any:
+        """Return an object of the class that `state` knows, made from what was recorded.
+
+        Parameters:
+            ancestor: returns the ancestor that has a number; what `AqueueError` it raises comes out.
+            depth: how many arrays and objects `raw` is in, itself included.
+
+        Raises:
+            Unreadable: today's class would not have written that.
+        """
+        if type(raw) is not dict:
+            raise Unreadable("the state of an object is not a JSON object")
+        fields: dict[str, Any] = {}
+        parts: dict[str, Any] = {}
+        for name, data in raw.items():
+            if name.startswith("$"):
+                parts[name] = self._read_part(state, name, data, ancestor, depth)
+            elif not state.declares or name in state.fields:
+                fields[name] = self._read_attribute(state, name, data, ancestor, depth)
+        try:
+            made = state.make(fields, parts)
+        except AqueueError:
+            raise
+        except MissingField as error:
+            raise Unreadable(
+                f"{type_name(state.cls)} has the field {error.name!r}, which was not recorded and has no default; give "
+                "it one"
+            ) from error
+        except Exception as error:  # of the class's own code: a default factory, load, a Struct's __post_init__
+            raise Unreadable(
+                f"making an object of {type_name(state.cls)} raised {type(error).__qualname__}: {error}"
+            ) from error
+        if type(made) is not state.cls:
+            raise Unreadable(f"load() of {type_name(state.cls)} returned an object of {type_name(type(made))}")
+        return made
+
+    def _read_part(self, state: State, part: str, data: Any, ancestor: Ancestor, depth: int) -> Any:
+        if part not in state.parts:
+            raise Unreadable(f"{type_name(state.cls)} stores nothing as {part!r}")
+        if part == "$dump":
+            return self._read(data, {}, ancestor, depth)
+        if part == "$unset":
+            if type(data) is not list or not all(type(name) is str for name in data):
+                raise Unreadable("the names of unset fields are not a list of strings")
+            return data
+        if type(data) is not dict:
+            raise Unreadable(f"{part!r} is not a JSON object")
+        return {name: self._read_attribute(state, name, value, ancestor, depth + 1) for name, value in data.items()}
+
+    def _read_attribute(self, state: State, name: str, data: Any, ancestor: Ancestor, depth: int) -> Any:
+        try:
+            check_name(name)
+            if type(data) in SCALARS:
+                return data
+            return self._read(data, state.classes(name), ancestor, depth)
+        except Unwritable as error:
+            raise Unreadable(error.reason) from error
+        except Unreadable as error:
+            error.path = (name, *error.path)
+            raise
+
+    def _read(self, raw: Any, classes: _Classes, ancestor: Ancestor, depth: int) -> Any:
+        kind = type(raw)
+        if kind in SCALARS:
+            return raw
+        if depth > MAX_DEPTH + _SCALAR_DEPTH:
+            raise Unreadable(f"data nested deeper than {MAX_DEPTH}")
+        if kind is list:
+            parts = []
+            for part in raw:
+                parts.append(self._read(part, classes, ancestor, depth + 1))  # noqa: PERF401  # as in StateWriter
+            return parts
+        for key in raw:
+            if key.startswith("$"):
+                if len(raw) == 1:
+                    try:
+                        return self._read_tag(key, raw[key], classes, ancestor, depth + 1)
+                    except (AqueueError, Unreadable, RecursionError):
+                        raise
+                    except Exception as error:  # readers trust their data, and fail in many ways
+                        raise Unreadable(f"no value for {key!r}: {error}") from error
+                raise Unreadable(f"an object with {key!r} and other keys")
+        members = {}
+        for key, part in raw.items():
+            members[key] = self._read(part, classes, ancestor, depth + 1)
+        return members
+
+    def _read_tag(self, tag: str, data: Any, classes: _Classes, ancestor: Ancestor, depth: int) -> Any:
+        reader = READERS.get(tag)
+        if reader is not None:
+            return reader(data)
+        if tag in _BUILT:
+            parts = []
+            for part in _sized(data):
+                parts.append(self._read(part, classes, ancestor, depth + 1))  # noqa: PERF401  # as in StateWriter
+            return _BUILT[tag](parts)
+        if tag == "$dict":
+            found = {}
+            for pair in _sized(data):
+                key, value = _sized(pair, 2)
+                found[self._read(key, classes, ancestor, depth + 2)] = self._read(value, classes, ancestor, depth + 2)
+            return found
+        if tag == "$item":
+            if type(data) is not int:
+                raise Unreadable("the number of an item is not a whole number")
+            return ancestor(data)
+        if tag == "$enum":
+            name, member = _sized(data, 2)
+            members: Any = self._named(name, classes, of_enums=True)
+            if issubclass(members, enum.Flag):
+                value = self._read(member, {}, ancestor, depth + 1)
+                if type(value) is not int:
+                    raise Unreadable("the value of a flag is not a whole number")
+                return members(value)
+            return members.__members__[self._read(member, {}, ancestor, depth + 1)]
+        if tag == "$object":
+            name, state = _sized(data, 2)
+            return self.read(self._state_of(self._named(name, classes, of_enums=False)), state, ancestor, depth + 2)
+        raise Unreadable(f"the tag {tag!r}, which this aqueue doesn't know")
+
+    def _named(self, name: Any, classes: _Classes, *, of_enums: bool) -> type:
+        """Return the class that the annotation names so; if none, the only one it names, which may be renamed."""
+        cls = classes.get(name) if type(name) is str else None
+        if cls is not None and issubclass(cls, enum.Enum) == of_enums:
+            return cls
+        others = [other for other in classes.values() if other is not None and self._may_be(other, of_enums)]
+        if len(others) == 1:
+            return others[0]
+        raise Unreadable(f"an object of a class {name!r}, which the attribute's annotation doesn't name")
+
+    def _may_be(self, cls: type, of_enums: bool) -> bool:
+        if issubclass(cls, enum.Enum):
+            return of_enums
+        try:
+            self._state_of(cls)
+        except Unwritable:
+            return False
+        return not of_enums
+
+
+def _sized(data: Any, length: int | None = None) -> Sequence[Any]:
+    if type(data) is not list or (length is not None and len(data) != length):
+        raise Unreadable("a JSON array is missing, or has the wrong length")
+    return data

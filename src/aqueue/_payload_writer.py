@@ -1,0 +1,151 @@
+"""Writing the state of an object as JSON's types, value by value, so that it will be restored equal and of the same type.
+
+A value that JSON lacks is an object with one key that begins with ``$``: those of `aqueue._tags`, and here containers,
+references to ancestors, enum members and objects.
+"""
+
+import enum
+from collections.abc import Callable
+from typing import Any, Final
+
+import msgspec
+
+from aqueue._state import State
+from aqueue._tags import MAX_DEPTH, WRITERS, Unwritable, is_plain_text
+from aqueue._types import has_process
+from aqueue.item import type_name
+
+__all__ = ["AncestorId", "StateWriter"]
+
+AncestorId = Callable[[object], int | None]
+"""Returns the number of an object that is itself an ancestor of the item, otherwise None."""
+
+_SEQUENCES: Final[dict[type, str]] = {tuple: "$tuple", set: "$set", frozenset: "$frozenset"}
+_encode_json: Final = msgspec.json.Encoder().encode
+
+_Classes = dict[str, type | None]
+
+
+def _no_ancestor(candidate: object) -> None:
+    return None
+
+
+class StateWriter:
+    """Writes states."""
+
+    def __init__(self, state_of: Callable[[type], State]) -> None:
+        """Make a writer; `state_of` tells how objects of a class that are no items are read."""
+        self._state_of = state_of
+
+    def write(self, state: State, value: object, ancestor_id: AncestorId, depth: int = 1) -> dict[str, Any]:
+        """Return the state of `value`, whose class `state` knows, as JSON's types.
+
+        Parameters:
+            ancestor_id: returns the number of an object that is itself an ancestor of the item, otherwise None.
+            depth: how many arrays and objects it is in, itself included.
+
+        Raises:
+            Unwritable: it has something that would not be restored equal and of the same type.
+        """
+        fields, parts = state.read(value)
+        written = self._write_attributes(state, fields, ancestor_id, depth)
+        for part, content in parts.items():
+            if part == "$dump":
+                written[part] = self._write(content, {}, ancestor_id, depth)
+            elif part == "$unset":
+                written[part] = content
+            else:
+                written[part] = self._write_attributes(state, content, ancestor_id, depth + 1)
+        return written
+
+    def outline(self, state: State, value: object) -> dict[str, Any]:
+        """Return what `write` can write of the state of `value`, in the order of names, and of the rest only the classes."""
+        try:
+            fields, _ = state.read(value)
+        except Unwritable:
+            return {}
+        written: dict[str, Any] = {}
+        for name, part in sorted(fields.items()):
+            try:
+                written.update(self._write_attributes(state, {name: part}, _no_ancestor, 1))
+            except Unwritable:
+                written[name] = {"$class": type_name(type(part))}
+        return written
+
+    def _write_attributes(
+        self, state: State, values: dict[str, Any], ancestor_id: AncestorId, depth: int
+    ) -> dict[str, Any]:
+        written = {}
+        for name, value in values.items():
+            try:
+                write = WRITERS.get(type(value))
+                if write is not None:
+                    written[name] = write(value)
+                else:
+                    written[name] = self._write(value, state.classes(name), ancestor_id, depth)
+            except Unwritable as error:
+                error.path = (name, *error.path)
+                raise
+            except RecursionError as error:
+                if depth > 1:
+                    raise
+                reason = Unwritable(f"data nested too deep for Python's stack here, though not deeper than {MAX_DEPTH}")
+                reason.path = (name,)
+                raise reason from error
+        return written
+
+    def _write(self, value: Any, classes: _Classes, ancestor_id: AncestorId, depth: int) -> Any:
+        """Return a value of an attribute as JSON's types; `depth` is how many arrays and objects it is in."""
+        cls = type(value)
+        write = WRITERS.get(cls)
+        if write is not None:
+            return write(value)
+        if depth >= MAX_DEPTH:
+            raise Unwritable(f"data nested deeper than {MAX_DEPTH}, or in itself")
+        # Loops, not comprehensions: those are calls of their own, and the limit on calls is about twice that on depth.
+        parts: list[Any] = []
+        if cls is list:
+            for part in value:
+                parts.append(self._write(part, classes, ancestor_id, depth + 1))  # noqa: PERF401  # as said
+            return parts
+        if cls is dict:
+            members: dict[str, Any] = {}
+            if all(type(key) is str and not key.startswith("$") and is_plain_text(key) for key in value):
+                for key, part in value.items():
+                    members[key] = self._write(part, classes, ancestor_id, depth + 1)
+                return members
+            for key, part in value.items():
+                written = self._write(key, classes, ancestor_id, depth + 3)
+                parts.append([written, self._write(part, classes, ancestor_id, depth + 3)])
+            return {"$dict": parts}
+        tag = _SEQUENCES.get(cls)
+        if tag is not None:
+            for part in value:
+                parts.append(self._write(part, classes, ancestor_id, depth + 2))  # noqa: PERF401  # as said
+            return {tag: parts if cls is tuple else sorted(parts, key=_encode_json)}
+        number = ancestor_id(value)
+        if number is not None:
+            return {"$item": number}
+        return self._write_object(value, classes, ancestor_id, depth)
+
+    def _write_object(self, value: Any, classes: _Classes, ancestor_id: AncestorId, depth: int) -> Any:
+        cls = type(value)
+        name = cls.__name__
+        if has_process(cls):
+            raise Unwritable(f"an item of class {type_name(cls)} that is not one of this item's ancestors")
+        if name in classes and classes[name] is None:
+            raise Unwritable(f"an object of class {type_name(cls)}, but the annotation names two classes {name}")
+        is_enum = isinstance(value, enum.Enum)
+        try:
+            state = None if is_enum else self._state_of(cls)
+        except Unwritable as error:
+            raise Unwritable(f"an object of class {type_name(cls)}, which {error.reason}") from error
+        if classes.get(name) is not cls:
+            raise Unwritable(f"an object of class {type_name(cls)}, which the attribute's annotation doesn't name")
+        if state is not None:
+            return {"$object": [name, self.write(state, value, ancestor_id, depth + 3)]}
+        if isinstance(value, enum.Flag):
+            return {"$enum": [name, WRITERS[int](int(value.value))]}
+        if cls.__members__.get(value.name) is not value:
+            raise Unwritable(f"a member of {type_name(cls)} that the enum doesn't list")
+        return {"$enum": [name, WRITERS[str](value.name)]}

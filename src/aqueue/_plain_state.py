@@ -1,0 +1,143 @@
+"""The state of dataclasses, attrs classes and classes of no special kind: what is in ``__dict__`` and ``__slots__``."""
+
+import dataclasses
+import enum
+import functools
+import inspect
+import sys
+from collections.abc import Callable
+from types import MemberDescriptorType
+from typing import Any, Final, cast
+
+from aqueue._annotations import class_annotations, classes_in, is_class_variable
+from aqueue._state import Default, MissingField, State, call, check_name, same
+from aqueue._tags import WRITERS
+
+__all__ = ["Plain"]
+
+_ABSENT: Final = object()
+_DATA: Final = frozenset({*WRITERS, list, dict, tuple, set, frozenset})
+
+
+class Plain(State):
+    """Dataclasses, attrs classes and classes of no special kind: attributes in ``__dict__`` and ``__slots__``.
+
+    Attributes:
+        in_dict: whether all attributes are in ``__dict__``.
+    """
+
+    def __init__(self, cls: type) -> None:
+        super().__init__(cls)
+        self._slots: dict[str, MemberDescriptorType] = {}
+        for base in cls.__mro__:
+            for name, value in vars(base).items():
+                if type(value) is MemberDescriptorType and name not in self._slots:
+                    self._slots[name] = value
+        self.in_dict = cls.__dictoffset__ != 0 and not self._slots
+        self._has_dict = cls.__dictoffset__ != 0
+        self._skipped = {
+            name
+            for base in cls.__mro__
+            for name, value in vars(base).items()
+            if isinstance(value, functools.cached_property)
+        } | {"__orig_class__"}  # what a generic class writes on its objects
+        if dataclasses.is_dataclass(cls):
+            self.fields = {field.name: _dataclass_default(field) for field in dataclasses.fields(cls)}
+            self.optional = frozenset(
+                field.name for field in dataclasses.fields(cls) if not field.init and self.fields[field.name] is None
+            )
+        elif hasattr(cls, "__attrs_attrs__"):
+            declared = cast(Any, cls).__attrs_attrs__
+            self.fields = {field.name: _attrs_default(field) for field in declared}
+            self.optional = frozenset(
+                field.name for field in declared if not field.init and field.default is _nothing()
+            )
+        else:
+            self.declares = False
+            self.fields = self._class_defaults()
+
+    def _class_defaults(self) -> dict[str, Default | None]:
+        """Return what the class declares as a dataclass would: ``retries: int = 3`` in its body."""
+        found: dict[str, Default | None] = {}
+        for name, annotation in class_annotations(self.cls).items():
+            value = inspect.getattr_static(self.cls, name, _ABSENT)
+            # Only plain data: a logger or a client in the class's body belongs to the class, whatever its annotation.
+            if not is_class_variable(annotation) and (
+                type(value) in _DATA or (isinstance(value, enum.Enum) and type(value) in classes_in(annotation))
+            ):
+                found[name] = functools.partial(same, value)
+        return found
+
+    def read(self, value: Any) -> tuple[dict[str, Any], dict[str, Any]]:
+        values: dict[str, Any] = {}
+        for name, slot in self._slots.items():
+            try:
+                values[name] = slot.__get__(value, self.cls)
+            except AttributeError:  # not set
+                continue
+        if self._has_dict:
+            values.update(value.__dict__)
+            for name in self._skipped:
+                values.pop(name, None)
+        for name in values:
+            check_name(name)
+        if not self.declares:
+            for name, default in self.fields.items():
+                if name not in values and default is not None:
+                    values[name] = default(value)
+            return dict(sorted(values.items())), {}
+        for name in self.fields:
+            if name not in values and hasattr(value, name):  # a default that stands in the class alone
+                values[name] = getattr(value, name)
+        fields = self._in_order(values)
+        return fields, {"$extra": dict(sorted(values.items()))} if values else {}
+
+    def make(self, fields: dict[str, Any], parts: dict[str, Any]) -> Any:
+        made: Any = object.__new__(self.cls)
+        if self.declares:
+            for name in self.fields:
+                if name in fields:
+                    self._set(made, name, fields[name])
+            for name, default in self.fields.items():
+                if name in fields:
+                    continue
+                if default is not None:
+                    self._set(made, name, default(made))
+                elif name not in self.optional:
+                    raise MissingField(name)
+        else:
+            fields = {**{name: default(made) for name, default in self.fields.items() if default}, **fields}
+            for name, value in fields.items():
+                self._set(made, name, value)
+        for name, value in parts.get("$extra", {}).items():
+            self._set(made, name, value)
+        return made
+
+    def _set(self, made: object, name: str, value: object) -> None:
+        # Not setattr: the class may be frozen, or do more than set the attribute.
+        slot = self._slots.get(name)
+        if slot is not None:
+            slot.__set__(made, value)
+        elif self._has_dict:  # otherwise the class has no such attribute any more
+            made.__dict__[name] = value
+
+
+def _nothing() -> object:
+    return cast(Any, sys.modules["attr"]).NOTHING
+
+
+def _dataclass_default(field: "dataclasses.Field[Any]") -> Default | None:
+    if field.default is not dataclasses.MISSING:
+        return functools.partial(same, field.default)
+    if field.default_factory is not dataclasses.MISSING:
+        return functools.partial(call, field.default_factory)
+    return None
+
+
+def _attrs_default(field: Any) -> Default | None:
+    if field.default is _nothing():
+        return None
+    if isinstance(field.default, cast(Any, sys.modules["attr"]).Factory):
+        factory: Callable[..., object] = field.default.factory
+        return factory if field.default.takes_self else functools.partial(call, factory)
+    return functools.partial(same, field.default)

@@ -1,0 +1,201 @@
+"""Which kind of class has its state where: msgspec Structs, named tuples, pydantic models, classes with dump and load."""
+
+import dataclasses
+import enum
+import functools
+import inspect
+import sys
+from collections.abc import Callable
+from typing import Any, Final, cast
+
+import msgspec
+
+from aqueue._annotations import annotations_of
+from aqueue._plain_state import Plain
+from aqueue._state import Default, MissingField, State, call, check_name, same
+from aqueue._tags import Unwritable
+
+__all__ = ["Dumped", "state_of"]
+
+_HEAP_TYPE: Final = 1 << 9  # Py_TPFLAGS_HEAPTYPE: made by a class statement, not built into Python
+
+
+class Structure(State):
+    """msgspec Structs. They are made by their constructor; what their ``__post_init__`` changes is set again."""
+
+    def __init__(self, cls: type) -> None:
+        super().__init__(cls)
+        declared = msgspec.structs.fields(cls)
+        self.fields = {field.name: _struct_default(field) for field in declared}
+        self._has_dict = cls.__dictoffset__ != 0
+
+    def read(self, value: Any) -> tuple[dict[str, Any], dict[str, Any]]:
+        values = {name: getattr(value, name) for name in self.fields if hasattr(value, name)}
+        extra = dict(sorted(value.__dict__.items())) if self._has_dict else {}
+        for name in extra:
+            check_name(name)
+        return self._in_order(values), {"$extra": extra} if extra else {}
+
+    def make(self, fields: dict[str, Any], parts: dict[str, Any]) -> Any:
+        given = _with_defaults(self, fields)
+        made = self.cls(**given)
+        for name, value in given.items():
+            if getattr(made, name) is not value:
+                msgspec.structs.force_setattr(made, name, value)
+        if self._has_dict:
+            made.__dict__.clear()
+            made.__dict__.update(parts.get("$extra", {}))
+        return made
+
+
+class NamedFields(State):
+    """Named tuples."""
+
+    def __init__(self, cls: type) -> None:
+        super().__init__(cls)
+        names = cast(Any, cls)._fields
+        defaults = cast(Any, cls)._field_defaults
+        self.fields = {name: functools.partial(same, defaults[name]) if name in defaults else None for name in names}
+        self._has_dict = cls.__dictoffset__ != 0
+
+    def read(self, value: Any) -> tuple[dict[str, Any], dict[str, Any]]:
+        if self._has_dict and value.__dict__:
+            raise Unwritable("is a named tuple with attributes beside its fields")
+        return dict(zip(self.fields, tuple.__iter__(value), strict=True)), {}
+
+    def make(self, fields: dict[str, Any], parts: dict[str, Any]) -> Any:
+        given = _with_defaults(self, fields)
+        return tuple.__new__(self.cls, [given[name] for name in self.fields])
+
+
+class Model(State):
+    """pydantic models, with private attributes, extra ones, and which fields were set."""
+
+    parts = frozenset({"$extra", "$private", "$unset"})
+
+    def __init__(self, cls: type) -> None:
+        super().__init__(cls)
+        self._model = cast(Any, cls)
+        self.fields = dict.fromkeys(self._model.model_fields)  # a default may need the values of other fields: see make
+
+    def _declared(self) -> list[tuple[str, Any]]:
+        return list(self._model.model_fields.items())
+
+    def _read_annotations(self) -> dict[str, Any]:
+        return {**annotations_of(self.cls), **{name: field.annotation for name, field in self._declared()}}
+
+    def read(self, value: Any) -> tuple[dict[str, Any], dict[str, Any]]:
+        # Only fields: what else is in a model's __dict__ are cached properties, which belong to no comparison.
+        fields = self._in_order({name: value.__dict__[name] for name in self.fields if name in value.__dict__})
+        parts: dict[str, Any] = {
+            "$extra": dict(sorted((value.__pydantic_extra__ or {}).items())),
+            "$private": dict(sorted((value.__pydantic_private__ or {}).items())),
+            "$unset": sorted(set(fields) - value.__pydantic_fields_set__),
+        }
+        for name in (*parts["$extra"], *parts["$private"]):
+            check_name(name)
+        return fields, {name: part for name, part in parts.items() if part}
+
+    def make(self, fields: dict[str, Any], parts: dict[str, Any]) -> Any:
+        given: dict[str, Any] = {}
+        extra = parts.get("$extra", {})
+        unset = set(parts.get("$unset", ()))
+        for name, field in self._declared():
+            if name in fields:
+                given[name] = fields[name]
+            elif field.is_required():
+                raise MissingField(name)
+            else:
+                given[name] = field.get_default(call_default_factory=True, validated_data=dict(given))
+                unset.add(name)
+        allows_extra = self._model.model_config.get("extra") == "allow"
+        private = None
+        if self._model.__private_attributes__:
+            undefined = sys.modules["pydantic_core"].PydanticUndefined
+            defaults = {name: attribute.get_default() for name, attribute in self._model.__private_attributes__.items()}
+            private = {name: value for name, value in defaults.items() if value is not undefined}
+            private.update({n: value for n, value in parts.get("$private", {}).items() if n in defaults})
+        made: Any = object.__new__(self.cls)
+        object.__setattr__(made, "__dict__", given)
+        if not self._model.__pydantic_root_model__:  # such a class has neither, and says so itself
+            object.__setattr__(made, "__pydantic_extra__", extra if allows_extra else None)
+            object.__setattr__(made, "__pydantic_private__", private)
+        object.__setattr__(
+            made, "__pydantic_fields_set__", (set(given) - unset) | (set(extra) if allows_extra else set())
+        )
+        return made
+
+
+class Dumped(State):
+    """Classes that say by ``dump`` and ``load`` what is stored."""
+
+    parts = frozenset({"$dump"})
+
+    def read(self, value: Any) -> tuple[dict[str, Any], dict[str, Any]]:
+        try:
+            return {}, {"$dump": value.dump()}
+        except Exception as error:
+            raise Unwritable(f"its dump() raised {type(error).__qualname__}: {error}") from error
+
+    def make(self, fields: dict[str, Any], parts: dict[str, Any]) -> Any:
+        if "$dump" not in parts:
+            raise ValueError("it was stored before the class defined dump and load")
+        return cast(Any, self.cls).load(parts["$dump"])
+
+
+def state_of(cls: type, *, item: bool) -> State:
+    """Return how objects of `cls` are read and made.
+
+    Parameters:
+        item: whether it is a class of items. Of the classes of other values, those of no special kind are refused:
+            an object of theirs may be more than its attributes.
+
+    Raises:
+        Unwritable: objects of this class can't be stored; the reason goes on after the class's name.
+    """
+    dump, load = (inspect.getattr_static(cls, name, None) for name in ("dump", "load"))
+    if callable(dump) and load is not None:
+        if not isinstance(load, classmethod):
+            raise Unwritable("defines dump and load, but load is not a class method: write '@classmethod' above it")
+        return Dumped(cls)
+    if issubclass(cls, enum.Enum):
+        raise Unwritable("is an enum")
+    if issubclass(cls, msgspec.Struct):
+        return Structure(cls)
+    pydantic: Any = sys.modules.get("pydantic")
+    if pydantic is not None and issubclass(cls, pydantic.BaseModel):
+        return Model(cls)
+    if issubclass(cls, tuple) and hasattr(cls, "_fields") and hasattr(cls, "_field_defaults"):
+        return NamedFields(cls)
+    if not (item or dataclasses.is_dataclass(cls) or hasattr(cls, "__attrs_attrs__")):
+        raise Unwritable(
+            "is neither a dataclass, an attrs class, a Struct, a pydantic model, an enum nor a named tuple, and does "
+            "not define dump and load"
+        )
+    if any(base is not object and not base.__flags__ & _HEAP_TYPE for base in cls.__mro__):
+        raise Unwritable("derives from a class that is built into Python, whose state is more than attributes")
+    try:
+        object.__new__(cls)
+    except TypeError as error:
+        raise Unwritable(f"can't be made without its constructor ({error})") from error
+    return Plain(cls)
+
+
+def _struct_default(field: msgspec.structs.FieldInfo) -> Default | None:
+    if field.default is not msgspec.NODEFAULT:
+        return functools.partial(same, field.default)
+    if field.default_factory is not msgspec.NODEFAULT:
+        return functools.partial(call, cast("Callable[[], object]", field.default_factory))
+    return None
+
+
+def _with_defaults(state: State, fields: dict[str, Any]) -> dict[str, Any]:
+    given = {}
+    for name, default in state.fields.items():
+        if name in fields:
+            given[name] = fields[name]
+        elif default is None:
+            raise MissingField(name)
+        else:
+            given[name] = default(None)
+    return given
