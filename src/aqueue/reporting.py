@@ -124,8 +124,8 @@ def resolve_reporters(spec: ReporterSpec) -> list[Reporter]:
             reporters would redraw the terminal.
     """
     specs: Sequence[str | Reporter]
-    if isinstance(spec, str) or not isinstance(spec, Sequence):
-        specs = [spec]
+    if isinstance(spec, str | bytes | bytearray) or not isinstance(spec, Sequence):
+        specs = [spec]  # bytes are refused there, as what they are: not number by number
     else:
         specs = spec
     reporters = [reporter for one in specs for reporter in _resolve_one(one)]
@@ -143,7 +143,7 @@ def _name(reporter: Reporter) -> str:
 
 def _resolve_one(spec: str | Reporter) -> list[Reporter]:
     if not isinstance(spec, str):
-        hint = "it is a class; pass an instance" if isinstance(spec, type) else _what_it_lacks(spec)
+        hint = _why_no_reporter(spec)
         if hint:
             raise InvalidArgument(f"reporter: {visible_repr(spec)} is not a reporter: {hint}")
         return [spec]
@@ -178,7 +178,11 @@ def _resolve_one(spec: str | Reporter) -> list[Reporter]:
     return _resolve_one(factory(*arguments))
 
 
-def _what_it_lacks(reporter: Reporter) -> str:
+def _why_no_reporter(reporter: Reporter) -> str:
+    if isinstance(reporter, bytes | bytearray):
+        return "it is bytes; name a reporter by a str, such as 'plain'"
+    if isinstance(reporter, type):
+        return "it is a class; pass an instance"
     missing = [name for name in ("open", "handle", "close") if not callable(getattr(reporter, name, None))]
     if not hasattr(reporter, "uses_terminal"):
         missing.append("uses_terminal")
