@@ -6,7 +6,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from aqueue._scripted_runs import Script, completed, resumed, with_failures, with_workers
 from aqueue.events import (
     Counts,
     ErrorInfo,
@@ -23,6 +22,7 @@ from aqueue.events import (
     RunStarted,
     RunStopping,
 )
+from aqueue.testing._scripted_runs import Script, completed, resumed, with_failures, with_workers
 from aqueue.view import RunView
 from tests.strategies import event_streams
 

@@ -9,11 +9,11 @@ from collections.abc import Sequence
 import pyte
 import pytest
 
-from aqueue._scripted_runs import Script, completed, interrupted, with_failures, with_types
 from aqueue.events import ErrorInfo, Event, RunStopping
 from aqueue.reporting import RunInfo
 from aqueue.result import RunResult
 from aqueue.testing import replay
+from aqueue.testing._scripted_runs import Script, completed, interrupted, with_failures, with_types
 from aqueue.view import RunView
 from aqueue_reporters.plain import PlainReporter
 from tests.reporters.pty_stream import PtyStream

@@ -11,11 +11,11 @@ from hypothesis import strategies as st
 from rich.cells import cell_len
 from rich.console import Console
 
-from aqueue._scripted_runs import Script, saying, with_failures, with_types, with_workers
 from aqueue.events import ErrorInfo, Event, ItemDescribed, ItemFailed, ItemInterrupted, RunStopping
 from aqueue.reporting import RunInfo
 from aqueue.result import RunResult
 from aqueue.testing import replay
+from aqueue.testing._scripted_runs import Script, saying, with_failures, with_types, with_workers
 from aqueue.view import RunView
 from aqueue_reporters._panels import Panels
 from aqueue_reporters._pen import Pen, clock, per_second, short_names
