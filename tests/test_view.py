@@ -24,7 +24,7 @@ from aqueue.events import (
     RunStarted,
     RunStopping,
 )
-from aqueue.testing._scripted_runs import Script, completed, resumed, with_failures, with_workers
+from aqueue.testing._scripted_runs import BOOM, Script, completed, resumed, with_failures, with_workers
 from aqueue.view import RunView
 from tests.strategies import event_streams
 
@@ -166,9 +166,6 @@ def test_stopping_is_told_with_its_reason() -> None:
 
     assert (first.state, first.stop_reason, first.cancelling) == ("stopping", "SIGINT", False)
     assert (second.state, second.stop_reason, second.cancelling) == ("stopping", "SIGINT again", True)
-
-
-BOOM = ErrorInfo("m:E", "broke")
 
 
 def test_items_that_wait_for_a_retry_are_not_queued() -> None:

@@ -11,6 +11,7 @@ from aqueue.reporting import RunInfo, can_redraw
 from aqueue.result import RunResult
 from aqueue.text import visible
 from aqueue.view import RunView
+from aqueue_reporters._due import when_due
 from aqueue_reporters._region_reporter import RegionReporter
 from aqueue_reporters._stream import encodable, write_text
 from aqueue_reporters._terminal import TerminalRegion
@@ -199,6 +200,7 @@ def _progress_line(view: RunView, now: float) -> str:
         f"{counts.completed}/{counts.enqueued} done",
         _rate(view.rate(now)),
         f"{view.queued} queued",
+        *_waiting(view, now),
         f"{counts.failed} failed",
         f"{_duration(view.elapsed_s(now))} elapsed",
     ]
@@ -207,6 +209,14 @@ def _progress_line(view: RunView, now: float) -> str:
     elif (remaining_s := _remaining_s(view, now)) is not None:
         parts.append(f"eta {_duration(remaining_s)}")
     return ", ".join(parts)
+
+
+def _waiting(view: RunView, now: float) -> list[str]:
+    if not view.waiting:
+        return []
+    # Once no more items are taken, they won't be retried in this process.
+    next_due = "" if view.state == "stopping" else f" (next {when_due(view.next_due, now)})"
+    return [f"{view.waiting} to retry{next_due}"]
 
 
 def _remaining_s(view: RunView, now: float) -> float | None:

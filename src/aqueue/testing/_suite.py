@@ -19,6 +19,7 @@ from aqueue.testing._scripted_runs import (
     saying,
     with_an_event_of_the_future,
     with_failures,
+    with_retries,
     with_types,
     with_workers,
 )
@@ -141,6 +142,10 @@ class ReporterSuite:
     def test_takes_a_run_with_many_failures(self) -> None:
         """Failures may be many, and each of a kind of its own."""
         self._report(with_failures(1_200))
+
+    def test_takes_items_that_wait_for_a_retry(self) -> None:
+        """They may be many, and wait for a day, or for nothing but a worker."""
+        self._report(with_retries(300), batch_size=7)
 
     def test_takes_a_resumed_run(self) -> None:
         """A run may be continued by another process, hours later."""
