@@ -153,6 +153,33 @@ def test_what_waits_for_a_retry_moves_nothing() -> None:
     assert ("to be retried" in "".join(before), "retr" in "".join(after)) == (True, False)
 
 
+def test_a_hook_that_waits_is_left_to_do() -> None:
+    """All items have completed, but the run has not come to its end."""
+    script = Script()
+    item = script.enqueue(FILE, track_overall=True)
+    script.start(item, FILE)
+    script.complete(item)
+    script.start(item, FILE, phase="after_children")
+    script.fail_for_now(item, 60, phase="after_children")
+    lines = "\n".join(drawn(script, 80))
+    assert "1 waits to be retried in 56 s" in lines
+    assert "nothing left" not in lines
+
+
+def test_a_type_that_waits_for_a_retry_is_shown_before_those_that_are_done() -> None:
+    """Where there is no room for all types, it counts as active."""
+    script = Script()
+    for number in range(30):
+        for _ in range(2):
+            item = script.enqueue(f"m:Done{number}")
+            script.start(item, f"m:Done{number}")
+            script.complete(item)
+    item = script.enqueue("m:Waits")
+    script.start(item, "m:Waits")
+    script.fail_for_now(item, 60)
+    assert any(line.startswith("│ Waits ") for line in drawn(script, 80, rows=24))
+
+
 def test_what_waits_is_not_promised_a_retry_when_the_run_stops() -> None:
     """No more items are taken then."""
     script = waiting(3, 16)
