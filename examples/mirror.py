@@ -53,13 +53,15 @@ class Site:
 class Directory(Item):
     """A listing at `url`, to be mirrored into the folder `path`; both are relative to the site's.
 
-    The initial one also names the `source`, so that a journal is not taken for that of another mirror.
+    The initial one also names the `source` and what to `exclude`, so that a journal is not taken for that of another
+    mirror: an initial item that differs from the recorded one is a new item.
     """
 
-    def __init__(self, url: str, path: str, source: str = "") -> None:
+    def __init__(self, url: str, path: str, source: str = "", exclude: frozenset[str] = frozenset()) -> None:
         self.url = url
         self.path = path
         self.source = source
+        self.exclude = exclude
 
     async def process(self, enqueue: EnqueueFn, set_desc: SetDescFn) -> None:
         site: Site = shared()
@@ -222,7 +224,7 @@ def readable(size_bytes: float) -> str:
 def mirror(url: str, folder: Path, options: argparse.Namespace) -> str:
     """Mirror the listing at `url` into `folder`, and return the digest of the whole."""
     result = run_queue(
-        initial_items=[Directory("", "", options.url)],
+        initial_items=[Directory("", "", options.url, frozenset(options.exclude))],
         num_workers=options.workers,
         queue_type_name="stack",  # depth first: subtrees are finished, and forgotten, early
         on_error="continue",
@@ -231,7 +233,7 @@ def mirror(url: str, folder: Path, options: argparse.Namespace) -> str:
         resume=options.resume,
     )
     if len(result.root_results) > 1:
-        raise MirrorError(f"{options.resume} is the journal of another mirror; name another file")
+        raise MirrorError(f"{options.resume} is the journal of another mirror, by URL or --exclude; name another file")
     [(_, digest)] = result.root_results
     return str(digest)
 

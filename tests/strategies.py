@@ -169,7 +169,8 @@ class _Simulation:
             else:
                 self.close_subtree(item)
         else:
-            self.add(ItemRetryScheduled, error=self.error(), due=self.at, phase=item.phase, **of_attempt)
+            due = self.at + self.random.choice((0.0, 0.0, 1.0, 7.5, 600.0))
+            self.add(ItemRetryScheduled, error=self.error(), due=due, phase=item.phase, **of_attempt)
             self.ready.append(item)
 
     def close_part(self, item: _Item) -> None:

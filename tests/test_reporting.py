@@ -1,5 +1,6 @@
 """How a reporter is named: every form that `reporter=` takes, and every error."""
 
+import io
 import subprocess
 import sys
 from collections.abc import Callable, Iterator, Sequence
@@ -10,7 +11,7 @@ import pytest
 
 from aqueue.errors import InvalidArgument
 from aqueue.events import Event
-from aqueue.reporting import Reporter, RunInfo, resolve_reporters
+from aqueue.reporting import Reporter, RunInfo, can_redraw, resolve_reporters
 from aqueue.result import RunResult
 from aqueue.testing import EventRecorder
 from aqueue.view import RunView
@@ -267,3 +268,25 @@ resolve_reporters("rich")
 assert "structlog" not in sys.modules, "rich"
 """
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+@pytest.mark.parametrize(("term", "expected"), [("xterm", True), ("dumb", False), ("unknown", False), ("", False)])
+def test_a_terminal_can_be_redrawn_if_its_type_says_so(term: str, expected: bool) -> None:
+    """A terminal that can do nothing but print is written to as a file is."""
+    with stderr_on_terminal(term):
+        assert can_redraw(sys.stderr) == expected
+
+
+def test_what_is_no_terminal_can_not_be_redrawn(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """A file, a closed one, one that only says that it is a terminal, and none at all."""
+    monkeypatch.setenv("TERM", "xterm")
+    with (tmp_path / "file").open("w") as file:
+        assert not can_redraw(file)
+    assert not can_redraw(file)
+
+    class Boaster(io.StringIO):
+        def isatty(self) -> bool:
+            return True
+
+    assert not can_redraw(Boaster())
+    assert not can_redraw(None)

@@ -6,16 +6,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from aqueue._scripted_runs import Script, completed, resumed, with_failures, with_workers
 from aqueue.events import (
     Counts,
     ErrorInfo,
     Event,
+    ItemChildrenFailed,
     ItemCompleted,
     ItemDescribed,
     ItemEnqueued,
     ItemFailed,
     ItemInterrupted,
+    ItemReopened,
     ItemRetryScheduled,
     ItemStarted,
     RunFinished,
@@ -23,6 +24,7 @@ from aqueue.events import (
     RunStarted,
     RunStopping,
 )
+from aqueue.testing._scripted_runs import BOOM, Script, completed, resumed, with_failures, with_workers
 from aqueue.view import RunView
 from tests.strategies import event_streams
 
@@ -54,11 +56,13 @@ def test_counters_equal_an_independent_count(events: list[Event]) -> None:
     interrupted: Counter[str] = Counter()
     deduplicated: Counter[str] = Counter()
     failed_hooks = set()
+    dues: dict[int, float] = {}
     for event in events:
         match event:
             case ItemEnqueued():
                 state[event.item] = "queued"
             case ItemStarted():
+                dues.pop(event.item, None)
                 at_work[event.item] = (event.worker, event.phase)
                 if event.phase == "process":
                     state[event.item] = "running"
@@ -72,9 +76,12 @@ def test_counters_equal_an_independent_count(events: list[Event]) -> None:
                 failed_hooks.add(event.item)
             case ItemRetryScheduled() | ItemInterrupted():
                 del at_work[event.item]
+                is_retry = isinstance(event, ItemRetryScheduled)
                 if event.phase == "process":
-                    state[event.item] = "queued"
-                if isinstance(event, ItemInterrupted):
+                    state[event.item] = "waiting" if is_retry else "queued"
+                if isinstance(event, ItemRetryScheduled):
+                    dues[event.item] = event.due
+                else:
                     interrupted[type_of[event.item]] += 1
             case _:
                 if event.event == "item.children_processed":
@@ -86,12 +93,14 @@ def test_counters_equal_an_independent_count(events: list[Event]) -> None:
         seen = view.types[name]
         assert of_type.total() == seen.enqueued
         assert of_type["queued"] == seen.queued
+        assert sum(type_of[item] == name for item in dues) == seen.waiting
         assert of_type["completed"] == seen.completed
         assert of_type["failed"] == seen.failed
         assert interrupted[name] == seen.interrupted
         assert deduplicated[name] == seen.deduplicated
         assert sum(type_of[item] == name for item in at_work) == seen.running
         assert seen.queued <= seen.peak_queued <= seen.enqueued
+    assert (len(dues), min(dues.values(), default=0.0)) == (view.waiting, view.next_due)
     assert at_work == {running.item: (running.worker, running.phase) for running in view.running.values()}
     assert len(type_of) - sum(s in ("completed", "failed") for s in state.values()) == view.counts.outstanding
     tracked = {event.type for event in events if isinstance(event, ItemEnqueued) and event.track_overall}
@@ -109,13 +118,15 @@ def test_the_last_event_is_where_the_view_stands(events: list[Event]) -> None:
 
 @given(event_streams())
 def test_memory_is_bounded(events: list[Event]) -> None:
-    """What is kept grows with types and workers alone."""
+    """What is kept grows with types, workers and what waits for a retry alone."""
     view = view_of(events)
 
     assert len(view.failures) <= 20
     assert len(view._samples) <= 21
     assert len(view.running) <= view.num_workers
     assert len(view._hook_workers) <= view.num_workers
+    assert len(view._waits) == view.waiting
+    assert len(view._dues) <= 2 * view.waiting + 200
 
 
 def test_only_the_latest_failures_are_kept() -> None:
@@ -157,14 +168,87 @@ def test_stopping_is_told_with_its_reason() -> None:
     assert (second.state, second.stop_reason, second.cancelling) == ("stopping", "SIGINT again", True)
 
 
-def test_items_that_wait_for_a_retry_are_queued() -> None:
-    """An item that failed and will be tried again waits to be started."""
+def test_items_that_wait_for_a_retry_are_not_queued() -> None:
+    """They are counted by themselves, the first due is told, and each leaves when it starts; outstanding they all are."""
+    script = Script()
+    items = [script.enqueue() for _ in range(3)]
+    for item, due in zip(items, (300.0, 100.0, 200.0), strict=True):
+        script.start(item)
+        script.add(ItemRetryScheduled, item=item, worker=1, error=BOOM, due=due)
+    view = view_of(script.events)
+    seen = [(view.waiting, view.queued, view.next_due, view.counts.outstanding)]
+    for item in (items[0], items[1], items[2]):  # not in the order of their dues: a limit held the first one back
+        begun = len(script.events)
+        script.start(item, attempt=2)
+        script.complete(item, attempt=2)
+        view.apply(script.events[begun:])
+        seen.append((view.waiting, view.queued, view.next_due, view.counts.outstanding))
+
+    assert seen == [(3, 0, 100.0, 3), (2, 0, 100.0, 2), (1, 0, 200.0, 1), (0, 0, 0.0, 0)]
+    assert view.types["module:Page"].waiting == 0
+    assert view.types["module:Page"].peak_queued == 3
+
+
+def test_a_hook_that_waits_for_a_retry_is_waiting_and_its_item_completed() -> None:
+    """It is neither queued nor outstanding, before and after its retry."""
     script = Script()
     item = script.enqueue()
     script.start(item)
-    script.add(ItemRetryScheduled, item=item, worker=1, error=ErrorInfo("m:E", "broke"), due=0.0)
+    script.complete(item)
+    script.start(item, phase="after_children")
+    script.add(ItemRetryScheduled, item=item, worker=1, error=BOOM, due=9.0, phase="after_children")
+    view = view_of(script.events)
+    before = (view.waiting, view.queued, view.counts.completed, view.next_due, len(view.running))
+    begun = len(script.events)
+    script.start(item, phase="after_children", attempt=2)
+    view.apply(script.events[begun:])
 
-    assert view_of(script.events).queued == 1
+    assert before == (1, 0, 1, 9.0, 0)
+    assert (view.waiting, view.queued, view.counts.completed, view.next_due, len(view.running)) == (0, 0, 1, 0.0, 1)
+
+
+def test_waiting_for_a_retry_goes_on_after_a_resume() -> None:
+    """What waited when the process ended waits in the next one, until what was recorded."""
+    script = Script()
+    item = script.enqueue()
+    script.start(item)
+    script.add(ItemRetryScheduled, item=item, worker=1, error=BOOM, due=9.0)
+    script.finish("interrupted")
+    script.begin(RunResumed)
+    view = view_of(script.events)
+
+    assert (view.waiting, view.queued, view.next_due) == (1, 0, 9.0)
+
+
+@pytest.mark.parametrize("cls", [ItemReopened, ItemChildrenFailed])
+def test_a_hook_waits_no_more_once_its_subtree_is_told_of_anew(cls: type[Event]) -> None:
+    """A hook that ran over a failure may wait when that is resumed; it will start afresh, or never."""
+    script = Script()
+    item = script.enqueue()
+    script.start(item)
+    script.complete(item)
+    script.start(item, phase="after_children")
+    script.add(ItemRetryScheduled, item=item, worker=1, error=BOOM, due=9.0, phase="after_children")
+    script.begin(RunResumed)
+    script.add(cls, item=item, type="module:Page")
+    view = view_of(script.events)
+
+    assert (view.waiting, view.queued, view.counts.completed, view.next_due) == (0, 0, 1, 0.0)
+
+
+def test_memory_for_retries_is_bounded_by_what_waits() -> None:
+    """However often items are retried, also while the first due is not taken, little more than what waits is kept."""
+    script = Script()
+    stuck, busy = script.enqueue(), script.enqueue()
+    script.start(stuck)
+    script.add(ItemRetryScheduled, item=stuck, worker=1, error=BOOM, due=1.0)
+    for attempt in range(1, 2_000):
+        script.start(busy, attempt=attempt)
+        script.add(ItemRetryScheduled, item=busy, worker=1, error=BOOM, due=1.0 + attempt, attempt=attempt)
+    view = view_of(script.events)
+
+    assert (view.waiting, view.next_due) == (2, 1.0)
+    assert len(view._dues) < 200
 
 
 def test_time_between_processes_is_not_counted() -> None:

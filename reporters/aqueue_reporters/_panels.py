@@ -8,6 +8,7 @@ from rich.cells import cell_len
 
 from aqueue.events import Counts
 from aqueue.view import RunningItem, RunView, TypeView
+from aqueue_reporters._due import when_due
 from aqueue_reporters._pen import Pen, amount, clock, per_second, short_names
 
 __all__ = ["Panels"]
@@ -77,7 +78,7 @@ class Panels:
         workers, types = _share(height - len(overall) - 6, view.num_workers, max(len(view.types), 1))
         return [
             *self._worker_status(view, now, cells, workers),
-            *self._queue_stats(view, cells, types),
+            *self._queue_stats(view, now, cells, types),
             *overall,
         ]
 
@@ -87,7 +88,7 @@ class Panels:
         left = self._worker_status(view, now, left_cells, min(view.num_workers, height - 2))
         overall = self._overall(view, now, right_cells)
         types = min(max(len(view.types), 1), height - len(overall) - 4)
-        right = [*self._queue_stats(view, right_cells, types), *overall]
+        right = [*self._queue_stats(view, now, right_cells, types), *overall]
         empty = " " * left_cells
         left += [empty] * (len(right) - len(left))
         right += [""] * (len(left) - len(right))
@@ -96,8 +97,11 @@ class Panels:
     def _compact(self, view: RunView, now: float, cells: int, height: int) -> list[str]:
         """Return what matters most where there is no room for panels: totals, and the longest-running items."""
         lines = [self._totals(view, now, cells)]
-        if height > 1 and cells >= _MIN_CELLS:
-            lines = [*self._workers(view, now, cells, min(view.num_workers, height - 1)), *lines]
+        waiting = next((words for words in self._waiting(view, now) if len(words) + 2 <= cells), "")
+        if waiting and height > 1:
+            lines = [self._pen.fit("  " + waiting, cells), *lines]
+        if height > len(lines) and cells >= _MIN_CELLS:
+            lines = [*self._workers(view, now, cells, min(view.num_workers, height - len(lines))), *lines]
         return lines
 
     # Worker Status
@@ -154,9 +158,24 @@ class Panels:
 
     # Queue Stats
 
-    def _queue_stats(self, view: RunView, cells: int, rows: int) -> list[str]:
-        return self._pen.box(
-            "Queue Stats", self._pen.safe(view.queue_type_name, 40), self._stats(view, cells - 4, rows), cells
+    def _queue_stats(self, view: RunView, now: float, cells: int, rows: int) -> list[str]:
+        note = self._pen.safe(view.queue_type_name, 40)
+        # In the frame what waits takes no row: the panels keep their place when the last one has had its retry.
+        return self._pen.box("Queue Stats", note, self._stats(view, cells - 4, rows), cells, self._waiting(view, now))
+
+    def _waiting(self, view: RunView, now: float) -> tuple[str, ...]:
+        """Say how many items wait for a retry, and when the next is due; the longest wording first, none if none do."""
+        if not view.waiting:
+            return ()
+        one = view.waiting == 1
+        number, wait = amount(view.waiting), "waits" if one else "wait"
+        if view.state == "stopping":  # no more items are taken
+            return (f"{number} {wait} to be retried", f"{number} to retry")
+        when = when_due(view.next_due, now)
+        return (
+            f"{number} {wait} to be retried{'' if one else ', the next'} {when}",
+            f"{number} to retry{'' if one else ', next'} {when}",
+            f"{number} to retry",
         )
 
     def _stats(self, view: RunView, cells: int, rows: int) -> list[str]:
@@ -166,7 +185,7 @@ class Panels:
         shown = list(view.types.values())
         rest: list[TypeView] = []
         if len(shown) > rows:
-            ranked = sorted(shown, key=lambda t: (t.running + t.queued == 0, -t.enqueued))
+            ranked = sorted(shown, key=lambda t: (t.running + t.queued + t.waiting == 0, -t.enqueued))
             kept = {t.type for t in ranked[: rows - 1]}
             rest = [t for t in shown if t.type not in kept]
             shown = [t for t in shown if t.type in kept]
@@ -272,7 +291,7 @@ class Panels:
         done, found = self._rates.done, self._rates.found
         if view.state == "stopping":
             return (f"{amount(c.outstanding)} left",)
-        if not c.outstanding and not view.queued and not view.running:
+        if not c.outstanding and not view.queued and not view.waiting and not view.running:
             return ("nothing left", "0 left")
         if done <= 0:
             return ("remaining: not known yet", "not known yet", "unknown")

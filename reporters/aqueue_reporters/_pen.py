@@ -1,6 +1,6 @@
 """How the rich reporter writes: its few styles, its characters, and text, numbers and times cut to measure."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Final, NamedTuple
 
 from rich.cells import cell_len, set_cell_size
@@ -117,8 +117,11 @@ class Pen:
         text = self.write("accent", c.bar * full + half_bar) + (self.write("bad", c.bar * bad) if bad else "")
         return text + self.write("quiet", c.bar_rest * (cells - full - len(half_bar) - bad))
 
-    def box(self, title: str, note: str, body: Iterable[str], cells: int) -> list[str]:
-        """Return `body`, lines of exactly `cells` less 4 cells, in a frame `cells` wide with a title and a note."""
+    def box(self, title: str, note: str, body: Iterable[str], cells: int, foot: Sequence[str] = ()) -> list[str]:
+        """Return `body`, lines of exactly `cells` less 4 cells, in a frame `cells` wide with a title and a note.
+
+        Of the wordings in `foot`, if there are any, the first that fits stands in the frame's lower edge.
+        """
         c = self.characters
         note = self.fit(note, min(cell_len(note), max(cells - len(title) - 9, 0)))
         rule = cells - 6 - len(title) - (cell_len(note) + 1 if note else 0)
@@ -128,7 +131,12 @@ class Pen:
         else:
             top.append(self.write("quiet", f" {c.across * rule}{c.across}{c.top_right}"))
         side = self.write("quiet", c.down)
-        bottom = self.write("quiet", f"{c.bottom_left}{c.across * (cells - 2)}{c.bottom_right}")
+        said = next((words for words in foot if cell_len(words) + 6 <= cells), "")
+        if said:
+            rest = c.across * (cells - 5 - cell_len(said))
+            bottom = f"{self.write('quiet', f'{c.bottom_left}{c.across} ')}{said}{self.write('quiet', f' {rest}{c.bottom_right}')}"
+        else:
+            bottom = self.write("quiet", f"{c.bottom_left}{c.across * (cells - 2)}{c.bottom_right}")
         return ["".join(top), *(f"{side} {line} {side}" for line in body), bottom]
 
 

@@ -1,6 +1,5 @@
 """The plain reporter: now and then one line of progress, each failure at once, a summary at the end."""
 
-import os
 import sys
 import time
 from collections.abc import Callable, Sequence
@@ -8,10 +7,12 @@ from contextlib import suppress
 from typing import TextIO
 
 from aqueue.events import Event, ItemFailed, RunStopping
-from aqueue.reporting import RunInfo
+from aqueue.reporting import RunInfo, can_redraw
 from aqueue.result import RunResult
 from aqueue.text import visible
 from aqueue.view import RunView
+from aqueue_reporters._due import when_due
+from aqueue_reporters._region_reporter import RegionReporter
 from aqueue_reporters._stream import encodable, write_text
 from aqueue_reporters._terminal import TerminalRegion
 
@@ -27,7 +28,7 @@ _MAX_KINDS = 1_000
 _MAX_SHOWN_KINDS = 20
 
 
-class PlainReporter:
+class PlainReporter(RegionReporter):
     """Show a run as lines of plain text: for CI logs, pipes and people who like it quiet.
 
     A progress line says how many items are done of how many found, how many a second, how many are queued and how many
@@ -55,7 +56,6 @@ class PlainReporter:
         self._interval_s = interval_s
         self._clock = clock
         self._stream: TextIO | None = None
-        self._region: TerminalRegion | None = None
         self._failures = _FailureTally()
         self._shown_seq = 0
         self._shown_at = 0.0
@@ -63,13 +63,7 @@ class PlainReporter:
     @property
     def uses_terminal(self) -> bool:
         """Whether the stream is a terminal that can rewrite a line."""
-        stream = sys.stderr if self._given_stream is None else self._given_stream
-        if stream is None or os.environ.get("TERM", "") in ("", "dumb", "unknown"):
-            return False
-        try:
-            return stream.isatty()
-        except (AttributeError, ValueError):  # a stand-in, or a closed one
-            return False
+        return can_redraw(sys.stderr if self._given_stream is None else self._given_stream)
 
     def open(self, run: RunInfo) -> None:
         """Begin; on a terminal, keep its last line for the progress.
@@ -141,21 +135,6 @@ class PlainReporter:
             with suppress(OSError, ValueError):
                 write_text(self._stream, _joined(lines))
 
-    def suspend_terminal(self) -> None:
-        """Put the terminal back until `resume_terminal`; safe in a signal handler."""
-        if self._region is not None:
-            self._region.suspend()
-
-    def resume_terminal(self) -> None:
-        """Draw again."""
-        if self._region is not None:
-            self._region.resume()
-
-    def release_terminal(self) -> None:
-        """Put the terminal back at once; safe in a signal handler."""
-        if self._region is not None:
-            self._region.release()
-
 
 def _joined(lines: Sequence[str]) -> str:
     return "".join(f"{line}\n" for line in lines)
@@ -221,6 +200,7 @@ def _progress_line(view: RunView, now: float) -> str:
         f"{counts.completed}/{counts.enqueued} done",
         _rate(view.rate(now)),
         f"{view.queued} queued",
+        *_waiting(view, now),
         f"{counts.failed} failed",
         f"{_duration(view.elapsed_s(now))} elapsed",
     ]
@@ -229,6 +209,14 @@ def _progress_line(view: RunView, now: float) -> str:
     elif (remaining_s := _remaining_s(view, now)) is not None:
         parts.append(f"eta {_duration(remaining_s)}")
     return ", ".join(parts)
+
+
+def _waiting(view: RunView, now: float) -> list[str]:
+    if not view.waiting:
+        return []
+    # Once no more items are taken, they won't be retried in this process.
+    next_due = "" if view.state == "stopping" else f" (next {when_due(view.next_due, now)})"
+    return [f"{view.waiting} to retry{next_due}"]
 
 
 def _remaining_s(view: RunView, now: float) -> float | None:

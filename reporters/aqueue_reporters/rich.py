@@ -7,11 +7,12 @@ from typing import Final, TextIO, cast
 from rich.console import Console
 
 from aqueue.events import Event, ItemFailed
-from aqueue.reporting import RunInfo
+from aqueue.reporting import RunInfo, can_redraw
 from aqueue.result import RunResult
 from aqueue.view import RunView
 from aqueue_reporters._panels import Panels
 from aqueue_reporters._pen import Pen
+from aqueue_reporters._region_reporter import RegionReporter
 from aqueue_reporters._stream import write_text
 from aqueue_reporters._summary import failure_line, summary_lines
 from aqueue_reporters._terminal import TerminalRegion
@@ -22,7 +23,7 @@ MAX_REDRAWS_A_SECOND: Final = 10
 """How often the panels are drawn at most, however much happens; when only the clock has changed, once a second."""
 
 
-class RichReporter:
+class RichReporter(RegionReporter):
     """Shows a run on a terminal: what each worker does, what the queue holds, how far it all is.
 
     The panels are redrawn in place at the bottom, at most ten times a second. What items print or log to that terminal
@@ -41,7 +42,6 @@ class RichReporter:
         """
         self._console = console
         self._clock = clock
-        self._region: TerminalRegion | None = None
         self._has_news = False
         self._drawn_at: float | None = None
 
@@ -57,8 +57,8 @@ class RichReporter:
         colors = styled and not console.no_color and console.color_system is not None
         self._pen = Pen(styles=styled, colors=colors, encoding=console.encoding)
         self._panels = Panels(self._pen)
-        if styled and _is_terminal(console):
-            region = TerminalRegion(console.file)  # type: ignore[arg-type]
+        if styled and can_redraw(cast(TextIO, console.file)):
+            region = TerminalRegion(cast(TextIO, console.file))
             region.open()
             self._region = region
 
@@ -93,30 +93,7 @@ class RichReporter:
             assert self._console is not None
             self._write(summary_lines(result, self._pen, self._console.width))
 
-    def suspend_terminal(self) -> None:
-        """Put the terminal back until `resume_terminal`; safe in a signal handler."""
-        if self._region is not None:
-            self._region.suspend()
-
-    def resume_terminal(self) -> None:
-        """Draw again."""
-        if self._region is not None:
-            self._region.resume()
-
-    def release_terminal(self) -> None:
-        """Put the terminal back at once; safe in a signal handler."""
-        region = self._region
-        if region is not None:
-            region.release()
-
     def _write(self, lines: Sequence[str]) -> None:
         if lines:
             assert self._console is not None
             write_text(cast(TextIO, self._console.file), "\n".join((*lines, "")))
-
-
-def _is_terminal(console: Console) -> bool:
-    try:
-        return console.file.isatty() and console.file.fileno() >= 0
-    except (AttributeError, OSError, ValueError):
-        return False

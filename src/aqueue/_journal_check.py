@@ -172,6 +172,9 @@ def _schema(connection: sqlite3.Connection) -> frozenset[_SchemaObject]:
 def connect_read_only(path: Path) -> sqlite3.Connection:
     """Return a connection that reads the journal at `path`, also while a run is writing it, and holds nobody up.
 
+    SQLite may leave an empty log and its index beside the file. ``immutable=1`` would leave none, but a run that is
+    resumed meanwhile would then change pages under the reader, which takes no locks and would not notice.
+
     Raises:
         NotAJournal, JournalTooNew, JournalDamaged, JournalError: as `check` raises them.
     """

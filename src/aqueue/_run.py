@@ -6,10 +6,10 @@ import signal
 import socket
 import sys
 import threading
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import nullcontext, suppress
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Iterator
+from contextlib import AbstractAsyncContextManager, AbstractContextManager, nullcontext, suppress
 from functools import partial
-from typing import TYPE_CHECKING, get_args
+from typing import TYPE_CHECKING, Any, get_args
 
 import anyio
 import msgspec
@@ -30,13 +30,13 @@ from aqueue._resume import Resumption, read_past
 from aqueue._settings import Backend, Lifespan, Settings, not_one_of
 from aqueue._signals import HeldInterrupts, SignalHandlers, exception_for, signal_name
 from aqueue._version import __version__
-from aqueue.errors import ItemFailures, MisplacedCall, RecordedFailure
+from aqueue.errors import InvalidArgument, ItemFailures, MisplacedCall, RecordedFailure
 from aqueue.events import SCHEMA_VERSION, RunFinished, RunResumed, RunStarted, RunStatus
 from aqueue.item import ItemLike
 from aqueue.reporting import Reporter, ReporterSpec, RunInfo
 from aqueue.result import RunResult
 from aqueue.retry import Retry
-from aqueue.text import visible
+from aqueue.text import visible, visible_repr
 
 if TYPE_CHECKING:
     from aqueue._journal import Journal
@@ -110,7 +110,7 @@ def run_queue(
         limit stopped it; `RunResult.stop_reason` then names that. These limits count anew in each process.
 
     Raises:
-        InvalidArgument: an argument is not allowed; nothing was run.
+        InvalidArgument: an argument is not allowed, or `lifespan` returned no async context manager; nothing was run.
         InvalidItem: an initial item is not an item; nothing was run.
         ReporterError: a reporter could not be opened; nothing was run.
         JournalError: the journal can't be used, or can't be written any more; one of its subclasses says why.
@@ -382,7 +382,7 @@ class _Run:
                 return
             # A second signal cancels the lifespan only while it is entered or left: it is the items' turn in between.
             with anyio.CancelScope() as engine.scope:
-                async with self._settings.lifespan() as shared:
+                async with _checked(self._settings.lifespan()) as shared:
                     engine.shared = shared
                     await engine.run()
         finally:
@@ -454,6 +454,26 @@ class _Run:
         """Called in the thread that watches the signals."""
         if self._engine.stage is not Stage.ENDED:
             say(f"aqueue: an item is keeping the event loop to itself, so the run can't stop yet; {_THIRD_SIGNAL}")
+
+
+def _checked(made: AbstractAsyncContextManager[Any]) -> AbstractAsyncContextManager[Any]:
+    """Return what `lifespan` returned.
+
+    Raises:
+        InvalidArgument: it is no async context manager.
+    """
+    if isinstance(made, AbstractAsyncContextManager):  # by its methods, whatever its class
+        return made
+    shown = visible_repr(made)
+    if isinstance(made, Coroutine):
+        made.close()  # it will never be awaited, and Python would warn
+    if isinstance(made, AsyncIterator | AbstractContextManager | Coroutine):
+        mend = "write it as 'async def' with one yield, and decorate it with contextlib.asynccontextmanager"
+    else:
+        mend = "return one, such as contextlib.asynccontextmanager makes of an 'async def' with one yield"
+    raise InvalidArgument(
+        f"lifespan was called before the first item, and returned {shown}, which is no async context manager; {mend}"
+    )
 
 
 _THIRD_SIGNAL = "a third Ctrl-C ends the process at once"  # also where the first one cancels, or a failure stopped it

@@ -41,7 +41,8 @@ def iter_results(path: "str | os.PathLike[str]") -> Iterator[ItemResult]:
     run of another process may be writing the journal all the while; neither waits for the other. Only a few results are
     in memory at a time: SQLite sorts their numbers first, in a temporary file if need be.
 
-    The file is opened at the first step, and what is wrong with it is raised there.
+    The file is opened at the first step, and what is wrong with it is raised there. It is opened only to be read, so
+    that SQLite may leave an empty ``PATH-wal`` and a ``PATH-shm`` beside it, which do no harm.
 
     Raises:
         InvalidArgument: `path` is empty, as `RunResult.journal` is for a run without one.

@@ -4,7 +4,7 @@ import os
 import sys
 from collections.abc import Callable, Sequence
 from inspect import signature
-from typing import Any, Protocol, cast, runtime_checkable
+from typing import Any, Protocol, TextIO, cast, runtime_checkable
 
 import msgspec
 
@@ -21,6 +21,7 @@ __all__ = [
     "RunInfo",
     "SuspendableReporter",
     "TerminalReporter",
+    "can_redraw",
     "resolve_reporters",
 ]
 
@@ -107,6 +108,20 @@ class SuspendableReporter(TerminalReporter, Protocol):
         ...
 
 
+def can_redraw(stream: TextIO | None) -> bool:
+    """Return whether `stream` leads to a terminal on which what was written can be written over.
+
+    That is one whose ``TERM`` says what it can do, and isn't ``dumb``. A stream that is None, closed or a stand-in
+    without a file leads to none.
+    """
+    if stream is None or os.environ.get("TERM", "") in ("", "dumb", "unknown"):
+        return False
+    try:
+        return stream.isatty() and stream.fileno() >= 0
+    except (AttributeError, OSError, ValueError):
+        return False
+
+
 ReporterSpec = str | Reporter | Sequence[str | Reporter]
 """What `run_queue` takes as its reporter."""
 
@@ -124,8 +139,8 @@ def resolve_reporters(spec: ReporterSpec) -> list[Reporter]:
             reporters would redraw the terminal.
     """
     specs: Sequence[str | Reporter]
-    if isinstance(spec, str) or not isinstance(spec, Sequence):
-        specs = [spec]
+    if isinstance(spec, str | bytes | bytearray) or not isinstance(spec, Sequence):
+        specs = [spec]  # bytes are refused there, as what they are: not number by number
     else:
         specs = spec
     reporters = [reporter for one in specs for reporter in _resolve_one(one)]
@@ -143,7 +158,7 @@ def _name(reporter: Reporter) -> str:
 
 def _resolve_one(spec: str | Reporter) -> list[Reporter]:
     if not isinstance(spec, str):
-        hint = "it is a class; pass an instance" if isinstance(spec, type) else _what_it_lacks(spec)
+        hint = _why_no_reporter(spec)
         if hint:
             raise InvalidArgument(f"reporter: {visible_repr(spec)} is not a reporter: {hint}")
         return [spec]
@@ -157,7 +172,7 @@ def _resolve_one(spec: str | Reporter) -> list[Reporter]:
                 raise InvalidArgument(
                     f"{error} (it was named by the environment variable {ENVIRONMENT_VARIABLE})"
                 ) from None
-        name = "rich" if _on_capable_terminal() else "plain"
+        name = "rich" if can_redraw(sys.stderr) else "plain"
     if spec == "none":
         return []
     from importlib.metadata import entry_points  # slow to load, and only needed here
@@ -178,15 +193,12 @@ def _resolve_one(spec: str | Reporter) -> list[Reporter]:
     return _resolve_one(factory(*arguments))
 
 
-def _what_it_lacks(reporter: Reporter) -> str:
+def _why_no_reporter(reporter: Reporter) -> str:
+    if isinstance(reporter, bytes | bytearray):
+        return "it is bytes; name a reporter by a str, such as 'plain'"
+    if isinstance(reporter, type):
+        return "it is a class; pass an instance"
     missing = [name for name in ("open", "handle", "close") if not callable(getattr(reporter, name, None))]
     if not hasattr(reporter, "uses_terminal"):
         missing.append("uses_terminal")
     return f"it lacks {', '.join(missing)}" if missing else ""
-
-
-def _on_capable_terminal() -> bool:
-    try:
-        return sys.stderr.isatty() and os.environ.get("TERM", "") not in ("", "dumb", "unknown")
-    except (AttributeError, ValueError):  # no stderr, or a closed one
-        return False

@@ -1,7 +1,11 @@
-"""RunView: a run as it stands, folded from its events. No I/O and no clock; memory bounded by types and workers."""
+"""RunView: a run as it stands, folded from its events.
+
+No I/O and no clock. Memory is bounded by types, workers, and items that wait for a retry, as the engine's own is.
+"""
 
 from collections import deque
 from collections.abc import Iterable
+from heapq import heapify, heappop, heappush
 from typing import ClassVar, Final, Literal
 
 import msgspec
@@ -34,6 +38,7 @@ SAMPLE_INTERVAL_S: Final = 0.5
 RATE_WINDOW_S: Final = 10.0
 _MAX_SAMPLES: Final = int(RATE_WINDOW_S / SAMPLE_INTERVAL_S) + 1
 _MAX_FAILURES: Final = 20
+_MIN_STALE_DUES: Final = 100
 
 
 class TypeView(msgspec.Struct):
@@ -44,7 +49,8 @@ class TypeView(msgspec.Struct):
         track_overall: whether the class counts in the overall progress.
         enqueued: how many were announced.
         queued: how many wait to be started now.
-        peak_queued: the most that ever waited.
+        peak_queued: the most that ever were queued.
+        waiting: how many failed and wait for a retry, in `process` or in their hook; they are not queued.
         running: how many attempts run now, hooks included.
         completed: how many completed.
         failed: how many failed for good.
@@ -57,6 +63,7 @@ class TypeView(msgspec.Struct):
     enqueued: int = 0
     queued: int = 0
     peak_queued: int = 0
+    waiting: int = 0
     running: int = 0
     completed: int = 0
     failed: int = 0
@@ -150,6 +157,10 @@ class RunView:
         self._samples: deque[Sample] = deque(maxlen=_MAX_SAMPLES)
         self._next_sample_at: float = 0.0
         self._hook_workers: dict[int, int] = {}
+        # What waits for a retry, and until when: 170 bytes each, measured. The heap keeps those that wait no more until they
+        # come to its top or are too many. It changes only with events, so that looking at the view leaves it equal.
+        self._waits: dict[int, float] = {}
+        self._dues: list[tuple[float, int]] = []
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, RunView):
@@ -165,6 +176,7 @@ class RunView:
         """
         types = self.types
         running = self.running
+        waits = self._waits
         next_sample_at = self._next_sample_at
         event: Event | None = None
         at = self.at
@@ -187,10 +199,11 @@ class RunView:
                 assert isinstance(event, ItemStarted)
                 view = types[event.type]
                 view.running += 1
-                if event.phase == "process":
-                    view.queued -= 1
-                else:
+                waited = waits and self._end_wait(event.item, view)
+                if event.phase != "process":
                     self._hook_workers[event.item] = event.worker
+                elif not waited:
+                    view.queued -= 1
                 running[event.worker] = RunningItem(
                     event.item, event.type, event.worker, event.phase, event.attempt, at
                 )
@@ -216,16 +229,12 @@ class RunView:
                 self._begin(event, previous_at)
             case ItemChildrenProcessed() | ItemChildrenFailed():
                 self._end_hook(event.item)
+                if self._waits:
+                    self._end_wait(event.item, self.types[event.type])
             case ItemFailed():
                 self._fail(event)
             case ItemRetryScheduled():
-                item = self.running.pop(event.worker)
-                view = self.types[item.type]
-                view.running -= 1
-                if item.phase == "process":
-                    self._wait_again(view)
-                else:
-                    self._hook_workers.pop(event.item)
+                self._retry_later(event)
             case ItemInterrupted():
                 self._interrupt(event)
             case ItemReopened():
@@ -269,12 +278,37 @@ class RunView:
             self._hook_workers.pop(event.item)
         self.failures.append(event)
 
+    def _retry_later(self, event: ItemRetryScheduled) -> None:
+        item = self.running.pop(event.worker)
+        view = self.types[item.type]
+        view.running -= 1
+        view.waiting += 1
+        if item.phase == "after_children":
+            self._hook_workers.pop(event.item)
+        self._waits[event.item] = event.due
+        heappush(self._dues, (event.due, event.item))
+
+    def _end_wait(self, item: int, view: TypeView) -> bool:
+        """Let `item`, of the type of `view`, wait no more; return whether it did."""
+        waits = self._waits
+        if waits.pop(item, None) is None:
+            return False
+        view.waiting -= 1
+        dues = self._dues
+        while dues and waits.get(dues[0][1]) != dues[0][0]:
+            heappop(dues)
+        if len(dues) > 2 * len(waits) + _MIN_STALE_DUES:
+            dues[:] = [(due, waiting) for waiting, due in waits.items()]
+            heapify(dues)
+        return True
+
     def _reopen(self, event: ItemReopened) -> None:
+        view = self.types[event.type]
+        self._end_wait(event.item, view)  # its hook ran over a failure that is now to run again
         if event.failed is not None:
-            view = self.types[event.type]
             view.failed -= 1
             if event.failed == "process":
-                self._wait_again(view)
+                self._queue_again(view)
             else:
                 view.completed += 1
 
@@ -293,11 +327,11 @@ class RunView:
                 view.running -= 1
                 view.interrupted += 1
                 if item.phase == "process":
-                    self._wait_again(view)
+                    self._queue_again(view)
                 return
 
     @staticmethod
-    def _wait_again(view: TypeView) -> None:
+    def _queue_again(view: TypeView) -> None:
         view.queued += 1
         view.peak_queued = max(view.peak_queued, view.queued)
 
@@ -338,6 +372,19 @@ class RunView:
     def queued(self) -> int:
         """How many items wait to be started now, all types together."""
         return sum(t.queued for t in self.types.values())
+
+    @property
+    def waiting(self) -> int:
+        """How many items failed and wait for a retry, all types together."""
+        return len(self._waits)
+
+    @property
+    def next_due(self) -> float:
+        """When the first of them may start again, Unix time in seconds; 0 if none waits.
+
+        It may be past: then the item waits for a worker.
+        """
+        return self._dues[0][0] if self._waits else 0.0
 
     def elapsed_s(self, now: float) -> float:
         """Return how long the run has taken at the Unix time `now`, seconds, without the time between processes."""

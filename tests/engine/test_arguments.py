@@ -2,7 +2,7 @@
 
 from collections import deque
 from collections.abc import AsyncIterator, Iterable, Iterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, contextmanager
 from typing import Any
 
 import anyio
@@ -30,6 +30,8 @@ WRONG = [
     ("reporter", "ritch", "'rich'"),
     ("reporter", 7, "open, handle, close"),
     ("reporter", EventRecorder, "pass an instance"),
+    ("reporter", b"plain", "b'plain' is not a reporter: it is bytes; name a reporter by a str"),
+    ("reporter", ["plain", bytearray(b"plain")], "it is bytes"),
     ("lifespan", 7, "a function that returns an async context manager"),
     ("initial_items", None, "an iterable of items"),
     ("initial_items", "items", "an iterable of items"),
@@ -232,10 +234,36 @@ def test_run_queue_in_a_thread_beside_a_running_loop(backend: Backend, asked: An
     assert anyio.run(main, backend=backend) == 1
 
 
-def test_lifespan_that_is_no_context_manager(backend: Backend) -> None:
-    """A lifespan that returns something else fails the run before the first item."""
-    with pytest.raises(TypeError):
-        run_queue([Untouched()], reporter="none", lifespan=lambda: 7, backend=backend)  # type: ignore[arg-type,return-value]
+async def _coroutine() -> object:
+    return object()
+
+
+async def _undecorated() -> AsyncIterator[object]:
+    yield object()
+
+
+@pytest.mark.parametrize(
+    ("lifespan", "returned", "mend"),
+    [
+        (lambda: 5, "5", "return one"),
+        (lambda: None, "None", "return one"),
+        (_coroutine, "<coroutine object", "decorate it"),
+        (_undecorated, "<async_generator object", "decorate it"),
+        (contextmanager(lambda: iter([1])), "_GeneratorContextManager object", "'async def' with one yield"),
+    ],
+)
+def test_lifespan_that_is_no_context_manager(backend: Backend, lifespan: Any, returned: str, mend: str) -> None:
+    """A lifespan that returns something else fails the run before the first item: the error says what, and the remedy."""
+    recorder = EventRecorder()
+    with pytest.raises(InvalidArgument) as caught:
+        run_queue([Untouched()], reporter=recorder, lifespan=lifespan, backend=backend)
+    message = str(caught.value)
+    assert message.startswith("lifespan was called before the first item, and returned ")
+    assert returned in message
+    assert "which is no async context manager" in message
+    assert mend in message
+    assert recorder.result is not None
+    assert recorder.result.status == "failed"
 
 
 def test_lifespan_gives_what_shared_returns(backend: Backend) -> None:

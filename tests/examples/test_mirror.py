@@ -477,6 +477,22 @@ def test_the_journal_of_another_mirror_is_told(site: Site, tmp_path: Path, run_e
     assert f"{tmp_path / 'j'} is the journal of another mirror" in second.stderr
 
 
+def test_the_journal_of_a_mirror_that_left_out_others_is_told(site: Site, tmp_path: Path, run_example: Run) -> None:
+    """What is left out is a part of what is mirrored: the order of the options is not, but another one is an error."""
+    site.put_listing("/", "a", "b", "c")
+    for name in ("/a", "/b", "/c"):
+        site.put(name, name)
+
+    def run(*exclude: str) -> subprocess.CompletedProcess[str]:
+        options = [word for name in exclude for word in ("--exclude", name)]
+        return run_example("mirror.py", site.url, tmp_path / "c", "--resume", tmp_path / "j", *options)
+
+    first, same, another = run("a", "b"), run("b", "a"), run("a")
+    assert (first.returncode, same.returncode, another.returncode) == (0, 0, 1)
+    assert first.stdout == same.stdout
+    assert "is the journal of another mirror, by URL or --exclude; name another file" in another.stderr
+
+
 def test_the_server_ends_with_its_process(tmp_path: Path, start_example: Start) -> None:
     """The server of the standard library is gone soon after the example was killed."""
     log = tmp_path / "log"

@@ -21,9 +21,9 @@ from typing import Any, Final, Self
 
 import pyte
 
-__all__ = ["DEADLINE_S", "PROGRAMS", "PtyProcess"]
+__all__ = ["PROGRAMS", "PtyProcess"]
 
-DEADLINE_S: Final = 30.0
+_DEADLINE_S: Final = 30.0
 """How long anything may take before the test fails: far longer than it takes on the slowest machine, seconds."""
 
 PROGRAMS: Final = Path(__file__).parent / "programs"
@@ -195,6 +195,13 @@ class PtyProcess:
         """Wait until the program has made one of `marks`."""
         self._await(lambda: not set(marks).isdisjoint(self.marks) or None, f"one of the marks {marks}")
 
+    def until_event(self, log: Path, name: str) -> None:
+        """Wait until the jsonl reporter has written an event called `name` to `log`."""
+        end = time.monotonic() + _DEADLINE_S
+        while name not in log.read_text():
+            assert time.monotonic() < end, f"the event {name!r} did not come; the terminal:\n{self.shown}"
+            time.sleep(0.01)
+
     @property
     def text(self) -> str:
         """All that was written to the terminal, without colours."""
@@ -272,7 +279,7 @@ class PtyProcess:
         self._news |= json.loads(line)
 
     def _await(self, find: Callable[[], Any], what: str) -> Any:
-        end = time.monotonic() + DEADLINE_S
+        end = time.monotonic() + _DEADLINE_S
         with self._changed:
             while (found := find()) is None:
                 left = end - time.monotonic()
@@ -280,7 +287,7 @@ class PtyProcess:
                 # What the program wrote last may still be on its way when its end is known.
                 if left <= 0 or (gone and not self._changed.wait(1.0) and find() is None):
                     raise AssertionError(
-                        f"{what} did not come {'before its end' if gone else f'in {DEADLINE_S:g} s'}; {self._news}, "
+                        f"{what} did not come {'before its end' if gone else f'in {_DEADLINE_S:g} s'}; {self._news}, "
                         f"marks {self.marks}, the terminal:\n{self.shown}"
                     )
                 if not gone:

@@ -4,13 +4,12 @@ import json
 import shlex
 import signal
 import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from tests.processes.pty_process import DEADLINE_S, PROGRAMS, PtyProcess
+from tests.processes.pty_process import PROGRAMS, PtyProcess
 
 Start = Callable[..., PtyProcess]
 
@@ -31,10 +30,7 @@ def test_a_closed_terminal_stops_the_run(start: Start, gates: Path, reporter: st
     job = start("Gated*2,Quick*9", num_workers=2, reporter=[reporter, f"jsonl:{log}"])
     job.until_mark("started Gated1", "started Gated2")
     job.hang_up()
-    end = time.monotonic() + DEADLINE_S
-    while "run.stopping" not in log.read_text():
-        assert time.monotonic() < end
-        time.sleep(0.01)
+    job.until_event(log, "run.stopping")
     (gates / "go").touch()
     job.until_mark("raised SystemExit 129")
     assert "hook Gated1" in job.marks

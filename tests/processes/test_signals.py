@@ -45,6 +45,7 @@ def test_the_first_ctrl_c_lets_running_items_finish_and_takes_no_more(
     job.type(CTRL_C)
     job.until("waiting for the running items" if reporter == "none" else "waiting for 2 running items")
     job.until("Ctrl-C again cancels them")
+    job.until_event(log, "run.stopping")  # the signal's handler says so a moment before the loop is told
     open_gate(gates)
     assert job.wait() == -signal.SIGINT
     assert job.marks[-1] == "raised KeyboardInterrupt"

@@ -9,10 +9,10 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from aqueue._scripted_runs import completed
 from aqueue.events import ItemCompleted
 from aqueue.reporting import Reporter
 from aqueue.testing import EventRecorder, ReporterSuite, replay
+from aqueue.testing._scripted_runs import completed
 from aqueue_reporters.jsonl import JsonlReporter
 from aqueue_reporters.plain import PlainReporter
 from aqueue_reporters.rich import RichReporter

@@ -13,10 +13,10 @@ import pytest
 from hypothesis import given, settings
 from rich.console import Console
 
-from aqueue._scripted_runs import every_event_type, interrupted, saying, with_failures, with_workers
 from aqueue.events import Event, ItemDescribed
 from aqueue.reporting import Reporter
 from aqueue.testing import replay
+from aqueue.testing._scripted_runs import every_event_type, interrupted, saying, with_failures, with_workers
 from aqueue.text import without_surrogates
 from aqueue_reporters.jsonl import JsonlReporter
 from aqueue_reporters.plain import PlainReporter

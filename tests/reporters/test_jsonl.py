@@ -17,11 +17,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from structlog.typing import EventDict, WrappedLogger
 
-from aqueue._scripted_runs import completed, every_event_type
 from aqueue.events import EVENT_TYPES, Event, ItemChildrenProcessed, ItemDescribed, RunStopping, decode
 from aqueue.reporting import RunInfo
 from aqueue.result import RunResult
 from aqueue.testing import replay
+from aqueue.testing._scripted_runs import completed, every_event_type
 from aqueue.view import RunView
 from aqueue_reporters.jsonl import JsonlReporter
 from tests.reporters.pty_stream import PtyStream

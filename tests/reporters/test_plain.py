@@ -9,11 +9,11 @@ from collections.abc import Sequence
 import pyte
 import pytest
 
-from aqueue._scripted_runs import Script, completed, interrupted, with_failures, with_types
 from aqueue.events import ErrorInfo, Event, RunStopping
 from aqueue.reporting import RunInfo
 from aqueue.result import RunResult
 from aqueue.testing import replay
+from aqueue.testing._scripted_runs import Script, completed, interrupted, with_failures, with_types
 from aqueue.view import RunView
 from aqueue_reporters.plain import PlainReporter
 from tests.reporters.pty_stream import PtyStream
@@ -101,6 +101,36 @@ def test_progress_line_tells_how_far_it_is() -> None:
     lines = session.tell(script.events, 8)
 
     assert lines[-1] == "4/8 done, 0.5/s, 2 queued, 1 failed, 0:08 elapsed"
+
+
+@pytest.mark.parametrize(
+    ("due_in_s", "after_s", "told"),
+    [
+        (30.0, 10.0, "2 queued, 2 to retry (next in 21 s), 0 failed"),
+        (30.0, 40.0, "2 queued, 2 to retry (next now), 0 failed"),
+        (1_800.0, 10.0, "2 queued, 2 to retry (next in 30 min), 0 failed"),
+        (90_000.0, 10.0, "2 queued, 2 to retry (next in 25 h), 0 failed"),
+    ],
+)
+def test_what_waits_for_a_retry_is_told(due_in_s: float, after_s: float, told: str) -> None:
+    """How many wait, beside the queued ones, and when the next of them is due."""
+    script = finding(4)
+    for item in (1, 2):
+        script.start(item)
+        script.fail_for_now(item, due_in_s)
+    (line,) = Session().tell(script.events, after_s)
+
+    assert told in line
+
+
+def test_what_waits_is_not_promised_a_retry_when_the_run_stops() -> None:
+    """It is told of without a time, since no more items are taken."""
+    script = finding(1)
+    script.start(1)
+    script.fail_for_now(1, 30.0)
+    script.add(RunStopping, reason="Ctrl-C")
+
+    assert "0 queued, 1 to retry, 0 failed" in Session().tell(script.events, 10.0)[-1]
 
 
 def test_time_left_is_told_when_it_can_be() -> None:

@@ -11,11 +11,11 @@ from hypothesis import strategies as st
 from rich.cells import cell_len
 from rich.console import Console
 
-from aqueue._scripted_runs import Script, saying, with_failures, with_types, with_workers
-from aqueue.events import ErrorInfo, Event, ItemDescribed, ItemFailed, ItemInterrupted, RunStopping
+from aqueue.events import ErrorInfo, Event, ItemDescribed, ItemFailed, ItemInterrupted, ItemRetryScheduled, RunStopping
 from aqueue.reporting import RunInfo
 from aqueue.result import RunResult
 from aqueue.testing import replay
+from aqueue.testing._scripted_runs import Script, saying, with_failures, with_types, with_workers
 from aqueue.view import RunView
 from aqueue_reporters._panels import Panels
 from aqueue_reporters._pen import Pen, clock, per_second, short_names
@@ -111,9 +111,90 @@ def test_panels_at_80_columns() -> None:
     )
 
 
+def waiting(count: int, due_in_s: float) -> Script:
+    """Return the run of `in_the_middle` with `count` more items, which wait for a retry."""
+    script = in_the_middle()
+    for _ in range(count):
+        item = script.enqueue(FILE, track_overall=True)
+        script.start(item, FILE, worker=2)
+        script.fail_for_now(item, due_in_s, worker=2)
+    return script
+
+
+@pytest.mark.parametrize(
+    ("count", "due_in_s", "columns", "rows", "expected"),
+    [
+        (3, 16, 80, 40, "╰─ 3 wait to be retried, the next in 12 s ────────────────────────────────────╯"),
+        (1, 16, 80, 40, "╰─ 1 waits to be retried in 12 s ─────────────────────────────────────────────╯"),
+        (3, 16, 40, 40, "╰─ 3 to retry, next in 12 s ──────────╯"),
+        (1, 16, 40, 40, "╰─ 1 waits to be retried in 12 s ─────╯"),
+        (1_234, 7_204, 40, 40, "╰─ 1,234 to retry, next in 2 h ───────╯"),
+        (3, 604, 200, 40, "╰─ 3 wait to be retried, the next in 10 min ───────────"),
+        (3, 1, 80, 40, "╰─ 3 wait to be retried, the next now ───"),
+        (3, 16, 80, 10, "  3 wait to be retried, the next in 12 s"),
+        (3, 16, 20, 40, "  3 to retry"),
+    ],
+)
+def test_what_waits_for_a_retry_is_told(count: int, due_in_s: float, columns: int, rows: int, expected: str) -> None:
+    """In the lower edge of the queue's frame, or on a line where there is no frame: how many, and when the next is due."""
+    lines = drawn(waiting(count, due_in_s), columns, rows)
+    assert any(expected in line if expected.startswith("╰") else expected == line for line in lines), lines
+
+
+def test_what_waits_for_a_retry_moves_nothing() -> None:
+    """The panels have the same rows whether something waits or not, and other lines say nothing of it."""
+    script = waiting(1, 16)
+    before = drawn(script, 80)
+    (item,) = (event.item for event in script.events if isinstance(event, ItemRetryScheduled))
+    script.start(item, FILE, worker=2, attempt=2)
+    script.complete(item, worker=2, attempt=2)
+    after = drawn(script, 80)
+    assert len(before) == len(after)
+    assert ("to be retried" in "".join(before), "retr" in "".join(after)) == (True, False)
+
+
+def test_a_hook_that_waits_is_left_to_do() -> None:
+    """All items have completed, but the run has not come to its end."""
+    script = Script()
+    item = script.enqueue(FILE, track_overall=True)
+    script.start(item, FILE)
+    script.complete(item)
+    script.start(item, FILE, phase="after_children")
+    script.fail_for_now(item, 60, phase="after_children")
+    lines = "\n".join(drawn(script, 80))
+    assert "1 waits to be retried in 56 s" in lines
+    assert "nothing left" not in lines
+
+
+def test_a_type_that_waits_for_a_retry_is_shown_before_those_that_are_done() -> None:
+    """Where there is no room for all types, it counts as active."""
+    script = Script()
+    for number in range(30):
+        for _ in range(2):
+            item = script.enqueue(f"m:Done{number}")
+            script.start(item, f"m:Done{number}")
+            script.complete(item)
+    item = script.enqueue("m:Waits")
+    script.start(item, "m:Waits")
+    script.fail_for_now(item, 60)
+    assert any(line.startswith("│ Waits ") for line in drawn(script, 80, rows=24))
+
+
+def test_what_waits_is_not_promised_a_retry_when_the_run_stops() -> None:
+    """No more items are taken then."""
+    script = waiting(3, 16)
+    script.add(RunStopping, reason="Ctrl-C")
+    assert any(line.startswith("╰─ 3 wait to be retried ───") for line in drawn(script, 80))
+
+
 def test_widths_and_rows_are_kept() -> None:
     """No line is wider than the terminal less one, none too many, and frames close in one column."""
-    for events in (in_the_middle().events, with_workers(200)[:450], with_types([f"m:T{n}" for n in range(30)])):
+    for events in (
+        in_the_middle().events,
+        waiting(1_000, 9).events,
+        with_workers(200)[:450],
+        with_types([f"m:T{n}" for n in range(30)]),
+    ):
         view = view_of(events)
         for state in ("running", "stopping"):
             if state == "stopping":

@@ -27,6 +27,8 @@ from aqueue.events import (
 )
 from aqueue.view import RunView
 
+BOOM = ErrorInfo("module:Boom", "it broke", "Traceback (most recent call last):\n  …\nBoom: it broke\n")
+
 
 class EventOfTheFuture(Event, frozen=True, gc=False, tag="item.dreamt"):
     """One that no aqueue has yet."""
@@ -84,15 +86,17 @@ class Script:
         """Let it fail."""
         self.add(ItemFailed, item=item, type=type, worker=worker, duration_s=0.25, error=error, **fields)
 
+    def fail_for_now(self, item: int, due_in_s: float, worker: int = 1, **fields: Any) -> None:
+        """Let it fail, and wait that long for a retry."""
+        due = self._at + due_in_s
+        self.add(ItemRetryScheduled, item=item, worker=worker, error=BOOM, due=due, **fields)
+
     def finish(self, status: RunStatus) -> list[Event]:
         """End the run and return its events."""
         view = RunView()
         view.apply(self.events)
         self.add(RunFinished, status=status, counts=view.counts)
         return self.events
-
-
-_ERROR = ErrorInfo("module:Boom", "it broke", "Traceback (most recent call last):\n  …\nBoom: it broke\n")
 
 
 def completed(items: int) -> list[Event]:
@@ -115,14 +119,14 @@ def every_event_type() -> list[Event]:
     failing = script.enqueue(parent=parent)
     script.complete(parent, worker=2, deduplicated=3, result=Raw(b"[1,2]"), payload=Raw(b'{"url":"/","n":1}'))
     script.start(child)
-    script.add(ItemRetryScheduled, item=child, worker=1, error=_ERROR, due=1_700_000_001.0)
+    script.add(ItemRetryScheduled, item=child, worker=1, error=BOOM, due=1_700_000_001.0)
     script.start(child, attempt=2)
     script.complete(child, attempt=2)
     script.add(ItemChildrenProcessed, item=child, type="module:Page", result=Raw(b'"x"'))
     script.start(failing, worker=3)
-    script.fail(failing, _ERROR, worker=3, deduplicated=1)
+    script.fail(failing, BOOM, worker=3, deduplicated=1)
     script.add(ItemChildrenFailed, item=parent, type=folder)
-    script.add(ReporterFailed, reporter="module:Other", error=_ERROR)
+    script.add(ReporterFailed, reporter="module:Other", error=BOOM)
     script.add(RunStopping, reason="SIGINT")
     script.finish("failed")
     script.wait(3_600)
@@ -136,7 +140,7 @@ def every_event_type() -> list[Event]:
     script.start(hook, folder, worker=2, phase="after_children")
     script.add(RunStopping, reason="SIGINT again", cancelling=True)
     script.add(ItemInterrupted, item=running, reason="crash")
-    script.fail(hook, _ERROR, folder, worker=2, phase="after_children")
+    script.fail(hook, BOOM, folder, worker=2, phase="after_children")
     return script.finish("interrupted")
 
 
@@ -178,6 +182,32 @@ def resumed() -> list[Event]:
     for item in items[1:]:
         script.start(item)
         script.complete(item)
+    return script.finish("completed")
+
+
+def with_retries(count: int) -> list[Event]:
+    """Return a run in which `count` items and a hook wait for a retry, over a resume, and get it."""
+    script = Script()
+    folder = "module:Folder"
+    hook = script.enqueue(folder)
+    script.start(hook, folder)
+    script.complete(hook)
+    items = [script.enqueue() for _ in range(count)]
+    for item in items:
+        script.start(item)
+        script.fail_for_now(item, due_in_s=item * 0.5)
+    script.start(hook, folder, phase="after_children")
+    script.fail_for_now(hook, due_in_s=90_000, phase="after_children")
+    script.add(RunStopping, reason="SIGINT")
+    script.finish("interrupted")
+    script.wait(60)
+    script.begin(RunResumed)
+    for item in items:
+        script.wait(1)
+        script.start(item, attempt=2)
+        script.complete(item, attempt=2)
+    script.start(hook, folder, phase="after_children", attempt=2)
+    script.add(ItemChildrenProcessed, item=hook, type=folder)
     return script.finish("completed")
 
 

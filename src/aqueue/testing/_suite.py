@@ -1,14 +1,17 @@
-"""For tests: `EventRecorder`, a reporter that keeps what happened, and `ReporterSuite`, which any reporter must pass."""
+"""ReporterSuite: what every reporter must stand, as tests."""
 
 import io
 import sys
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import ClassVar, TypeVar
+from typing import ClassVar
 from unittest import SkipTest
 
-from aqueue._scripted_runs import (
+from aqueue.events import Event
+from aqueue.reporting import Reporter
+from aqueue.testing._replay import info_of, replay, result_of
+from aqueue.testing._scripted_runs import (
     completed,
     every_event_type,
     interrupted,
@@ -16,101 +19,16 @@ from aqueue._scripted_runs import (
     saying,
     with_an_event_of_the_future,
     with_failures,
+    with_retries,
     with_types,
     with_workers,
 )
-from aqueue.events import Event, ItemFailed, RunStarted
-from aqueue.reporting import Reporter, RunInfo
-from aqueue.result import MAX_LISTED_FAILURES, RunResult
 from aqueue.view import RunView
 
-__all__ = ["EventRecorder", "ReporterSuite", "replay"]
-
-E = TypeVar("E", bound=Event)
+__all__ = ["ReporterSuite"]
 
 _PATIENCE_S = 60.0
 """How long a reporter may take for one of the suite's runs, seconds."""
-
-
-class EventRecorder:
-    """A reporter that keeps all it is told, for a test to look at once the run is over.
-
-    Attributes:
-        run: what it was told when it was opened; None before.
-        events: all events, in order.
-        calls: the names of the calls to it, in order: ``open``, ``handle``, …, ``close``.
-        result: what it was told when it was closed; None before.
-    """
-
-    uses_terminal = False
-
-    def __init__(self) -> None:
-        self.run: RunInfo | None = None
-        self.events: list[Event] = []
-        self.calls: list[str] = []
-        self.result: RunResult | None = None
-
-    def open(self, run: RunInfo) -> None:
-        """Keep `run`."""
-        self.calls.append("open")
-        self.run = run
-
-    def handle(self, events: Sequence[Event], view: RunView) -> None:
-        """Keep `events`."""
-        self.calls.append("handle")
-        self.events.extend(events)
-
-    def close(self, result: RunResult) -> None:
-        """Keep `result`."""
-        self.calls.append("close")
-        self.result = result
-
-    def of(self, cls: type[E]) -> list[E]:
-        """Return the events of one type, in order: ``recorder.of(ItemCompleted)``."""
-        return [event for event in self.events if isinstance(event, cls)]
-
-
-def replay(events: Sequence[Event], reporter: Reporter, *, batch_size: int = 100) -> RunResult:
-    """Give `reporter` a whole run, from `open` to `close`, in the calling thread.
-
-    Parameters:
-        events: the events of a run, from its first.
-        reporter: gets them in batches, and an empty one after each, as when the engine lets a clock tick.
-        batch_size: how many events make a batch, at least 1.
-
-    Returns:
-        The result that the reporter was given, folded from the events.
-    """
-    view = RunView()
-    reporter.open(_info(events))
-    for start in range(0, len(events), batch_size):
-        batch = events[start : start + batch_size]
-        view.apply(batch)
-        reporter.handle(batch, view)
-        reporter.handle((), view)
-    result = _result(events, view)
-    reporter.close(result)
-    return result
-
-
-def _info(events: Sequence[Event]) -> RunInfo:
-    for event in events:
-        if isinstance(event, RunStarted):
-            return RunInfo(event.run_id, event.num_workers, event.queue_type_name, event.at)
-    return RunInfo("r", 1, "queue", 1_700_000_000.0)
-
-
-def _result(events: Sequence[Event], view: RunView) -> RunResult:
-    failures = [event for event in events if isinstance(event, ItemFailed)]
-    return RunResult(
-        view.run_id,
-        view.status or "interrupted",
-        view.counts,
-        {name: of_type.counts for name, of_type in view.types.items()},
-        view.elapsed_s(view.at),
-        tuple(failures[:MAX_LISTED_FAILURES]),
-        stop_reason=view.stop_reason,
-    )
 
 
 class ReporterSuite:
@@ -163,11 +81,11 @@ class ReporterSuite:
 
         def report() -> None:
             release()
-            reporter.open(_info(events))
+            reporter.open(info_of(events))
             reporter.handle(events, view)
             release()
             release()
-            reporter.close(_result(events, view))
+            reporter.close(result_of(events, view))
             release()
 
         before = _streams()
@@ -185,14 +103,14 @@ class ReporterSuite:
         events = completed(3)
 
         def report() -> None:
-            reporter.open(_info(events))
+            reporter.open(info_of(events))
             for _ in range(3):
                 reporter.handle([], view)
             view.apply(events)
             reporter.handle(events, view)
             for _ in range(3):
                 reporter.handle([], view)
-            reporter.close(_result(events, view))
+            reporter.close(result_of(events, view))
 
         _call_in_thread(report)
 
@@ -225,6 +143,10 @@ class ReporterSuite:
         """Failures may be many, and each of a kind of its own."""
         self._report(with_failures(1_200))
 
+    def test_takes_items_that_wait_for_a_retry(self) -> None:
+        """They may be many, and wait for a day, or for nothing but a worker."""
+        self._report(with_retries(300), batch_size=7)
+
     def test_takes_a_resumed_run(self) -> None:
         """A run may be continued by another process, hours later."""
         self._report(resumed())
@@ -255,14 +177,14 @@ class ReporterSuite:
         changed_after: list[Event] = []
 
         def report() -> None:
-            reporter.open(_info(events))
+            reporter.open(info_of(events))
             for event in events:
                 view.apply([event])
                 twin.apply([event])
                 reporter.handle([event], view)
                 if view != twin and not changed_after:
                     changed_after.append(event)
-            reporter.close(_result(events, view))
+            reporter.close(result_of(events, view))
 
         _call_in_thread(report)
         assert not changed_after, f"it changed the view when it handled {changed_after[0]!r}"
@@ -276,9 +198,9 @@ class ReporterSuite:
         view.apply(batch)
 
         def report() -> None:
-            reporter.open(_info(batch))
+            reporter.open(info_of(batch))
             reporter.handle(batch, view)
-            reporter.close(_result(batch, view))
+            reporter.close(result_of(batch, view))
 
         _call_in_thread(report)
         assert batch == before, "it changed the list of events"

@@ -1,0 +1,55 @@
+"""Replaying: a reporter is given a run that is there as its events."""
+
+from collections.abc import Sequence
+
+from aqueue.events import Event, ItemFailed, RunStarted
+from aqueue.reporting import Reporter, RunInfo
+from aqueue.result import MAX_LISTED_FAILURES, RunResult
+from aqueue.view import RunView
+
+__all__ = ["info_of", "replay", "result_of"]
+
+
+def replay(events: Sequence[Event], reporter: Reporter, *, batch_size: int = 100) -> RunResult:
+    """Give `reporter` a whole run, from `open` to `close`, in the calling thread.
+
+    Parameters:
+        events: the events of a run, from its first.
+        reporter: gets them in batches, and an empty one after each, as when the engine lets a clock tick.
+        batch_size: how many events make a batch, at least 1.
+
+    Returns:
+        The result that the reporter was given, folded from the events.
+    """
+    view = RunView()
+    reporter.open(info_of(events))
+    for start in range(0, len(events), batch_size):
+        batch = events[start : start + batch_size]
+        view.apply(batch)
+        reporter.handle(batch, view)
+        reporter.handle((), view)
+    result = result_of(events, view)
+    reporter.close(result)
+    return result
+
+
+def info_of(events: Sequence[Event]) -> RunInfo:
+    """Return what a reporter of these events is told when it is opened."""
+    for event in events:
+        if isinstance(event, RunStarted):
+            return RunInfo(event.run_id, event.num_workers, event.queue_type_name, event.at)
+    return RunInfo("r", 1, "queue", 1_700_000_000.0)
+
+
+def result_of(events: Sequence[Event], view: RunView) -> RunResult:
+    """Return what a reporter of these events, folded into `view`, is told when it is closed."""
+    failures = [event for event in events if isinstance(event, ItemFailed)]
+    return RunResult(
+        view.run_id,
+        view.status or "interrupted",
+        view.counts,
+        {name: of_type.counts for name, of_type in view.types.items()},
+        view.elapsed_s(view.at),
+        tuple(failures[:MAX_LISTED_FAILURES]),
+        stop_reason=view.stop_reason,
+    )
