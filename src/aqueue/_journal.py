@@ -264,11 +264,9 @@ class Journal:
             raise JournalError(
                 f"events {first} to {batch[-1].seq} don't follow {self.last_seq}: this is a mistake in aqueue"
             )
-        rows = [
-            row
-            for start in range(0, len(batch), _SLICE_EVENTS)
-            for row in _encode(batch[start : start + _SLICE_EVENTS])
-        ]
+        rows: list[str] = []
+        for start in range(0, len(batch), _SLICE_EVENTS):
+            rows += _encode(batch[start : start + _SLICE_EVENTS])
         self._begin()
         execute = self._connection.execute
         start = 0
