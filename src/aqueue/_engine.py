@@ -293,14 +293,14 @@ class Engine:
                 self._adopt(child.node, item, state)
                 return
             kept = state
-            if key is not None or occurrence or len(state) > KEPT_STATE_BYTES:
+            if key is not None or len(state) > KEPT_STATE_BYTES:
                 identity = ledger.identity_of_new(parent, cls.type, key, state, occurrence)
                 kept = to_keep(state)
         if key is not None and self.keys.knows(cls.names, key):
             attempt.deduplicated += 1
             return
         number = self.last_id + 1
-        node = Node(number, item, parent, cls, kept, identity)
+        node = Node(number, item, parent, cls, kept, occurrence, identity)
         self._put(node)  # may refuse an item that can't be compared: then nothing has been announced
         if key is not None:
             self.keys.add(cls.type, key)

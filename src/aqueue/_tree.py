@@ -34,6 +34,7 @@ class Node(msgspec.Struct, gc=False, eq=False):
         parent: the node of the item that enqueued it; None for an initial item and once it is unlinked.
         cls: what is known about the item's class.
         state: its state as last recorded, with a journal; see `aqueue._ledger.to_keep`.
+        occurrence: how many earlier children of its parent were of the same type and state, with a journal.
         identity: a digest that is the same in every rerun, with a journal; empty until `aqueue._ledger.Ledger.identity`
             is asked for it.
         pending: its own `process`, as 1 until that has ended, and its children that have not ended.
@@ -55,6 +56,7 @@ class Node(msgspec.Struct, gc=False, eq=False):
     parent: "Node | None"
     cls: ItemClass
     state: bytes = b""
+    occurrence: int = 0
     identity: bytes = b""
     pending: int = 1
     attempt: int = 1
