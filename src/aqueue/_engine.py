@@ -233,7 +233,7 @@ class Engine:
     def _add_identified(self, item: Any, parent: Node | None, attempt: Attempt, cls: ItemClass) -> None:
         """Do what `add` does for an item that can be known again: by its key, or with a journal by its payload."""
         key = key_of(item, cls.type) if cls.keyed else None
-        state, occurrence, identity = b"", 0, b""
+        state, kept, occurrence, identity = b"", b"", 0, b""
         ledger = self._ledger
         if ledger is not None:
             state = ledger.state(item, parent)
@@ -246,13 +246,15 @@ class Engine:
             if child is not None:
                 self._adopt(child.node, item, state)
                 return
-            if key is not None or occurrence or len(state) > KEPT_STATE_BYTES:
+            kept = state
+            if key is not None or len(state) > KEPT_STATE_BYTES:
                 identity = ledger.identity_of_new(parent, cls.type, key, state, occurrence)
+                kept = to_keep(state)
         if key is not None and self.keys.knows(cls.names, key):
             attempt.deduplicated += 1
             return
         number = self.last_id + 1
-        node = Node(number, item, parent, cls, state=to_keep(state), identity=identity)
+        node = Node(number, item, parent, cls, kept, occurrence, identity)
         self._put(node)  # may refuse an item that can't be compared: then nothing has been announced
         if key is not None:
             self.keys.add(cls.type, key)

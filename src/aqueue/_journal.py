@@ -4,6 +4,7 @@ import os
 import sqlite3
 import threading
 import weakref
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -78,7 +79,7 @@ class Journal:
         self._log_identity: tuple[int, int] | None = None
         self._thread: threading.Thread | None = None
         self._wake = threading.Event()
-        self._flushes: list[Callable[[], None]] = []
+        self._flushes: deque[Callable[[], None]] = deque()  # whose ends any two threads may use at once
         self._closing = False
         self._closed = False
         self._failed = False
@@ -228,11 +229,10 @@ class Journal:
                 self._wake.wait(COMMIT_INTERVAL_S)
                 self._wake.clear()
                 closing = self._closing
-                flushes = self._flushes
-                self._flushes = []
+                flushes = len(self._flushes)  # those asked for before `take`: what they wait for is among what it gives
                 self._drain()
-                for on_done in flushes:
-                    on_done()
+                for _ in range(flushes):
+                    self._flushes.popleft()()
                 if closing:
                     return
         finally:
@@ -264,11 +264,9 @@ class Journal:
             raise JournalError(
                 f"events {first} to {batch[-1].seq} don't follow {self.last_seq}: this is a mistake in aqueue"
             )
-        rows = [
-            row
-            for start in range(0, len(batch), _SLICE_EVENTS)
-            for row in _encode(batch[start : start + _SLICE_EVENTS])
-        ]
+        rows: list[str] = []
+        for start in range(0, len(batch), _SLICE_EVENTS):
+            rows += _encode(batch[start : start + _SLICE_EVENTS])
         self._begin()
         execute = self._connection.execute
         start = 0

@@ -116,8 +116,8 @@ class Ledger:
     ) -> bytes:
         """Return what makes a child of `parent` the same in every rerun.
 
-        A node needs it from the start if its child has a key or an occurrence other than 0, or a state that is not
-        kept as it is; `identity` finds the others' when asked: few are.
+        A node needs it from the start if its item has a key, or a state that is not kept as it is; `identity` finds the
+        others' when asked: few are.
         """
         above = self._run_identity if parent is None or key is not None else self.identity(parent)
         return identity_of(above, type, key, payload, occurrence)
@@ -135,5 +135,5 @@ class Ledger:
             unknown.append((above, state))
             above = above.parent
         for below, state in reversed(unknown):
-            identity = below.identity = identity_of(identity, below.cls.type, None, state, 0)
+            identity = below.identity = identity_of(identity, below.cls.type, None, state, below.occurrence)
         return identity

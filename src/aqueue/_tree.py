@@ -33,15 +33,16 @@ class Node(msgspec.Struct, gc=False, eq=False):
         item: the user's object; None once no hook needs it.
         parent: the node of the item that enqueued it; None for an initial item and once it is unlinked.
         cls: what is known about the item's class.
+        state: its state as last recorded, with a journal; see `aqueue._ledger.to_keep`.
+        occurrence: how many earlier children of its parent were of the same type and state, with a journal.
+        identity: a digest that is the same in every rerun, with a journal; empty until `aqueue._ledger.Ledger.identity`
+            is asked for it.
         pending: its own `process`, as 1 until that has ended, and its children that have not ended.
         has_children: whether it ever enqueued one.
         failed: whether its own `process` or hook failed.
         subtree_failed: whether it or a descendant failed.
         attempt: which try of its `process` is next or running, from 1.
         hook_attempt: which try of its hook is.
-        state: its state as last recorded, with a journal; see `aqueue._ledger.to_keep`.
-        identity: a digest that is the same in every rerun, with a journal; empty until `aqueue._ledger.Ledger.identity`
-            is asked for it.
         recorded: the children that an earlier attempt enqueued (`aqueue._adoption.RecordedChildren`), while it runs
             again; else None.
         is_held: whether it waits, after a resume, for its parent to enqueue it again.
@@ -54,11 +55,12 @@ class Node(msgspec.Struct, gc=False, eq=False):
     item: Any
     parent: "Node | None"
     cls: ItemClass
+    state: bytes = b""
+    occurrence: int = 0
+    identity: bytes = b""
     pending: int = 1
     attempt: int = 1
     hook_attempt: int = 1
-    state: bytes = b""
-    identity: bytes = b""
     recorded: Any = None
     is_held: bool = False
     is_ended: bool = False

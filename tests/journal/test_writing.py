@@ -2,6 +2,7 @@
 
 import json
 import os
+import queue
 import random
 import resource
 import signal
@@ -10,6 +11,9 @@ import subprocess
 import sys
 import tempfile
 import threading
+from collections import Counter
+from contextlib import closing
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -184,6 +188,33 @@ def test_flush_returns_when_all_is_saved(tmp_path: Path) -> None:
     assert journal.close(DEADLINE_S)
 
 
+def test_any_thread_may_flush(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of many flushes from many threads at once, each is called back, and once."""
+    monkeypatch.setattr("aqueue._journal.COMMIT_INTERVAL_S", 0.0)  # the writer looks all the time
+    interval = sys.getswitchinterval()
+    journal = Journal.open(tmp_path / "run.db")
+    Source([]).start(journal)
+    calls: queue.SimpleQueue[int] = queue.SimpleQueue()
+
+    def flush_often(number: int) -> None:
+        for _ in range(500):
+            journal.flush(partial(calls.put, number))
+
+    threads = [threading.Thread(target=flush_often, args=(number,)) for number in range(4)]
+    try:
+        sys.setswitchinterval(1e-6)
+        for thread in threads:
+            thread.start()
+        called = Counter(calls.get(timeout=DEADLINE_S) for _ in range(4 * 500))
+    finally:
+        sys.setswitchinterval(interval)
+    assert called == dict.fromkeys(range(4), 500)
+    for thread in threads:
+        thread.join()
+    assert journal.close(DEADLINE_S)
+    assert calls.empty()
+
+
 def test_a_busy_file_is_waited_for(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -356,6 +387,28 @@ def test_events_that_do_not_follow_are_refused(tmp_path: Path) -> None:
     source = _write_until_it_fails(Journal.open(tmp_path / "run.db"), [*make_events(1, 10), *make_events(10, 20)], 10)
     assert len(source.errors) == 1
     assert recorded(tmp_path / "run.db") == source.committed == make_events(1, 10)
+
+
+@pytest.mark.parametrize(
+    "change", ['INSERT INTO events (event) VALUES (\'{"event":"theirs"}\')', "DELETE FROM events WHERE seq = 10"]
+)
+def test_another_program_that_writes_events_is_noticed(change: str, tmp_path: Path) -> None:
+    """An event gets the row of its number or none: the run stops if another program added rows, or took some away."""
+    path = tmp_path / "run.db"
+    journal = Journal.open(path)
+    source = Source(make_events(1, 10))
+    source.start(journal)
+    wait(journal.flush)
+    with closing(sqlite3.connect(path)) as connection, connection:
+        connection.execute(change)
+    source.events.extend(make_events(11, 20))
+    wait(journal.flush)
+    assert journal.close(DEADLINE_S)
+    (error,) = source.errors
+    assert "another program" in str(error)
+    assert source.committed == make_events(1, 10)
+    with closing(sqlite3.connect(path)) as connection:
+        assert connection.execute("SELECT count(*) FROM events WHERE seq > 11").fetchone() == (0,)
 
 
 def test_a_reader_watches_all_along(tmp_path: Path) -> None:
