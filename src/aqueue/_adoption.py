@@ -4,16 +4,18 @@ A child with a key matches the recorded one with the same type and key. Another 
 such child with the first recorded, the second with the second, and so on.
 """
 
-from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
+from hashlib import blake2b
+from typing import Final
 
 import msgspec
 
+from aqueue._keys import KeySet
 from aqueue._tree import Node
 from aqueue.errors import PayloadMismatch, UnknownItemType, UnstorableItem
 
-__all__ = ["RecordedChild", "RecordedChildren"]
+__all__ = ["EndedChildren", "RecordedChild", "RecordedChildren"]
 
 
 class RecordedChild(msgspec.Struct, gc=False, eq=False):
@@ -25,6 +27,8 @@ class RecordedChild(msgspec.Struct, gc=False, eq=False):
         type: the name of its class today, or the recorded one if that class is gone.
         key: its key, if it has one.
         payload: its recorded payload.
+        occurrence: how many earlier children of its parent had the same type and payload.
+        ended_before: how many of those have ended and are to be matched after the equal one before it, and before it.
     """
 
     id: int
@@ -32,72 +36,190 @@ class RecordedChild(msgspec.Struct, gc=False, eq=False):
     type: str
     key: str | None
     payload: bytes
+    occurrence: int = 0
+    ended_before: int = 0
+
+
+_DIGEST_BYTES: Final = 16
+
+_ENDED: Final = RecordedChild(0, None, "", None, b"")
+"""Stands for any child of which only a digest is kept."""
+
+Announced = tuple[str, str | None, bytes]
+"""What an announcement says of a child: the name of its class today, its key and its payload."""
+
+
+class _Digests:
+    """A multiset of payloads of one type, as digests: 16 bytes each while they are taken out in the order they came in.
+
+    That is what a parent does that runs again unchanged. Otherwise those that are left are put into a dict.
+    """
+
+    __slots__ = ("_counts", "_in_order", "_next")
+
+    def __init__(self) -> None:
+        self._in_order = bytearray()
+        self._next = 0
+        self._counts: dict[bytes, int] | None = None
+
+    def add(self, payload: bytes) -> None:
+        """Put one in; not after one was taken out."""
+        self._in_order += blake2b(payload, digest_size=_DIGEST_BYTES).digest()
+
+    def take(self, payload: bytes) -> bool:
+        """Take one out; tell whether it was there."""
+        digest = blake2b(payload, digest_size=_DIGEST_BYTES).digest()
+        if self._counts is None:
+            after = self._next + _DIGEST_BYTES
+            if self._in_order[self._next : after] == digest:
+                self._next = after
+                return True
+            self._counts = self._count()
+        count = self._counts.pop(digest, 0)
+        if count > 1:
+            self._counts[digest] = count - 1
+        return count > 0
+
+    def _count(self) -> dict[bytes, int]:
+        counts: dict[bytes, int] = {}
+        for start in range(self._next, len(self._in_order), _DIGEST_BYTES):
+            digest = bytes(self._in_order[start : start + _DIGEST_BYTES])
+            counts[digest] = counts.get(digest, 0) + 1
+        self._in_order.clear()
+        return counts
+
+
+class EndedChildren:
+    """The children whose subtrees have ended well, without their payloads: there may be a million of them.
+
+    Equal ones are not told apart: nothing is left to do for either. Two that differ are taken for equal with a
+    probability of 2^-128 a pair, as two keys are.
+    """
+
+    def __init__(self, announced: Callable[[], Iterable[Announced]]) -> None:
+        """Take the children that `announced` gives; it is called again if their payloads must be written anew."""
+        self._announced = announced
+        self._keys = KeySet()
+        self._types: dict[str, _Digests] = {}
+        self._left = 0
+        for type, key, payload in announced():
+            self._left += 1
+            if key is not None:
+                self._keys.add(type, key)
+                continue
+            digests = self._types.get(type)
+            if digests is None:
+                digests = self._types[type] = _Digests()
+            digests.add(payload)
+
+    def __len__(self) -> int:
+        return self._left
+
+    def take(self, type: str, key: str | None, payload: bytes) -> bool:
+        """Take out the child of this type and key, or one of this payload without a key; tell whether there was one."""
+        if key is not None:
+            found = self._keys.discard(type, key)
+        else:
+            digests = self._types.get(type)
+            found = digests is not None and digests.take(payload)
+        self._left -= found
+        return found
+
+    def rewrite(self, type: str, canonical: Callable[[str, bytes], bytes]) -> None:
+        """Know those left of `type` by what `canonical` makes of their payloads."""
+        before = self._types.get(type)
+        if before is None or not self._left:
+            return
+        self._types[type] = after = _Digests()
+        for other, key, payload in self._announced():
+            if other == type and key is None and before.take(payload):
+                after.add(_rewritten(canonical, type, payload))
 
 
 class RecordedChildren:
     """The recorded children of a parent that runs again, less those that it has enqueued again."""
 
-    def __init__(self, children: list[RecordedChild], canonical: Callable[[str, bytes], bytes]) -> None:
-        """Take `children`, in the order in which they were enqueued.
+    def __init__(
+        self,
+        children: Sequence[RecordedChild],
+        canonical: Callable[[str, bytes], bytes],
+        ended: EndedChildren | None = None,
+    ) -> None:
+        """Take `children`, in the order in which they were enqueued, and those that have `ended`, if not among them.
 
-        `canonical` writes a payload as today's class of that name writes it; it is used only once a child matches nothing.
+        `canonical` writes a payload as today's class of that name writes it; it is used only once a child of that class
+        matches nothing.
         """
-        self._canonical: Callable[[str, bytes], bytes] | None = canonical
+        self._canonical = canonical
+        self._rewritten: set[str] = set()
         self._by_key: dict[tuple[str, str], RecordedChild] = {}
-        self._by_payload: dict[tuple[str, bytes], deque[RecordedChild]] = {}
-        self._left = 0
-        for child in children:
-            self._add(child)
+        self._by_payload: dict[str, dict[bytes, list[RecordedChild]]] = {}  # of equal ones the first is the last
+        self._ended = ended or EndedChildren(tuple)
+        for child in reversed(children):
+            if child.key is not None:
+                self._by_key[child.type, child.key] = child
+            else:
+                self._add(child)
+        if self._ended:
+            self._leave_room()
+
+    def _leave_room(self) -> None:
+        """Note for each child how many of its equals, which have ended, come before it."""
+        for by_payload in self._by_payload.values():
+            for equal in by_payload.values():
+                before = -1
+                for child in reversed(equal):
+                    child.ended_before = child.occurrence - before - 1
+                    before = child.occurrence
 
     def _add(self, child: RecordedChild) -> None:
-        self._left += 1
-        if child.key is not None:
-            self._by_key[child.type, child.key] = child
-        else:
-            self._by_payload.setdefault((child.type, child.payload), deque()).append(child)
+        self._by_payload.setdefault(child.type, {}).setdefault(child.payload, []).append(child)
 
     def match(self, type: str, key: str | None, payload: bytes) -> RecordedChild | None:
         """Take out and return the recorded child that an item of this type, key and payload repeats, if any."""
-        if not self._left:
-            return None
         if key is not None:
             child = self._by_key.pop((type, key), None)
-        else:
+            return _ENDED if child is None and self._ended.take(type, key, payload) else child
+        child = self._take(type, payload)
+        if child is None and type not in self._rewritten:
+            self._rewrite(type)
             child = self._take(type, payload)
-            if child is None and self._canonical is not None:
-                self._rewrite()
-                child = self._take(type, payload)
-        if child is not None:
-            self._left -= 1
         return child
 
     def _take(self, type: str, payload: bytes) -> RecordedChild | None:
-        found = self._by_payload.get((type, payload))
-        if found is None:
-            return None
-        child = found.popleft()
-        if not found:
-            del self._by_payload[type, payload]
-        return child
+        by_payload = self._by_payload.get(type)
+        equal = None if by_payload is None else by_payload.get(payload)
+        if by_payload is None or equal is None:
+            return _ENDED if self._ended.take(type, None, payload) else None
+        first = equal[-1]
+        if first.ended_before > 0 and self._ended.take(type, None, payload):
+            first.ended_before -= 1
+            return _ENDED
+        equal.pop()
+        if not equal:
+            del by_payload[payload]
+        return first
 
-    def _rewrite(self) -> None:
-        """Write all payloads as today's classes do: a field may have been added since."""
-        canonical, self._canonical = self._canonical, None
-        assert canonical is not None
-        children = sorted(
-            (child for found in self._by_payload.values() for child in found),
-            key=lambda child: child.id,
-        )
-        self._by_payload.clear()
+    def _rewrite(self, type: str) -> None:
+        """Write the payloads of one type as today's class does: a field may have been added since."""
+        self._rewritten.add(type)
+        self._ended.rewrite(type, self._canonical)
+        children = [child for equal in self._by_payload.pop(type, {}).values() for child in equal]
+        children.sort(key=lambda child: child.id, reverse=True)
         for child in children:
-            payload = child.payload
-            # A child that has ended may be of a class that is gone, or is no longer what it was.
-            with suppress(UnknownItemType, PayloadMismatch, UnstorableItem):
-                payload = canonical(child.type, payload)
-            self._by_payload.setdefault((child.type, payload), deque()).append(child)
+            child.payload = _rewritten(self._canonical, type, child.payload)
+            self._add(child)
 
     def __iter__(self) -> Iterator[RecordedChild]:
-        """Iterate over those not matched."""
+        """Iterate over those not matched that have not ended."""
         yield from self._by_key.values()
-        for found in self._by_payload.values():
-            yield from found
+        for by_payload in self._by_payload.values():
+            for equal in by_payload.values():
+                yield from reversed(equal)
+
+
+def _rewritten(canonical: Callable[[str, bytes], bytes], type: str, payload: bytes) -> bytes:
+    # A child that has ended may be of a class that is gone, or is no longer what it was.
+    with suppress(UnknownItemType, PayloadMismatch, UnstorableItem):
+        return canonical(type, payload)
+    return payload

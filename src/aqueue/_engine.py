@@ -183,6 +183,7 @@ class Engine:
         last_id: the number of the item that was enqueued last.
         roots: the numbers of the initial items.
         deduplicated_roots: how many initial items were dropped because their key was known.
+        root_occurrences: how many initial items of each type and payload there were already, by their hash.
         recorded_roots: the initial items of earlier processes, until this one's have been added.
         takes_last_first: whether the queue is a stack.
     """
@@ -220,9 +221,9 @@ class Engine:
         self.keys = KeySet()
         self._ledger = ledger
         self.deduplicated_roots = 0
+        self.root_occurrences: dict[int, int] = {}
         self._alone: list[tuple[Node, bool]] = []
         self._due: deque[Node] = deque()
-        self._restored: list[Node] = []
         self._is_cautious = False
         self._is_disordered = False
         self._queue = queue
@@ -342,7 +343,7 @@ class Engine:
     async def add_initial(self, items: Iterable[Any]) -> None:
         """Add the initial items, all of them; a stop ends that early."""
         slice_end = self.bus.now() + SLICE_S
-        roots = Attempt(self, None, 0, "process")
+        roots = Attempt(self, None, 0, "process", self.deduplicated_roots, self.root_occurrences)
         self.is_asking = True
         try:
             iterator = iter(items)
@@ -410,10 +411,6 @@ class Engine:
                 return cls
         return self.known_class(ItemClass(type, track_overall=track_overall, hook=False, all_done=False))
 
-    def keep_restored(self, nodes: Iterable[Node]) -> None:
-        """Remember the recorded nodes, to be unlinked at the end: some wait where nothing else would find them."""
-        self._restored = list(nodes)
-
     def queue_again(self, node: Node) -> None:
         """Queue a recorded node."""
         self._put(node)
@@ -475,7 +472,8 @@ class Engine:
     def unlink_all(self) -> None:
         """Cut the links between the nodes that are left, once nothing will run any more."""
         unlink(self._left)
-        unlink(self._restored)
+        unlink(self._due)
+        unlink(node for node, _ in self._alone)
         unlink(self._queue)
 
     async def _run_alone(self) -> None:

@@ -5,7 +5,7 @@ import sqlite3
 import threading
 import weakref
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import suppress
+from contextlib import closing, nullcontext, suppress
 from pathlib import Path
 from typing import Final, Self
 
@@ -28,6 +28,7 @@ COMMIT_INTERVAL_S: Final = 0.05
 _BUSY_EVENTS: Final = 2_000
 """After a batch of so many, what has come meanwhile is worth a commit of its own at once."""
 
+_READ_EVENTS: Final = 2_000
 _SLICE_EVENTS: Final = 2_000
 _MAX_INSERT_ROWS: Final = 1_024
 
@@ -150,21 +151,37 @@ class Journal:
         yield from read_events(self._connection, self.path, skip_described=skip_described, batch=batch)
 
     def events_at(self, seqs: Sequence[int]) -> Iterator[Event]:
-        """Yield the recorded events with these numbers, in order; only before `start`.
+        """Yield the recorded events with these numbers, in any order; from the loop's thread, also while it writes.
 
         Raises:
             JournalDamaged: one can't be read.
         """
-        assert self._thread is None
-        for start in range(0, len(seqs), BATCH_EVENTS):
-            wanted = msgspec.json.encode(seqs[start : start + BATCH_EVENTS]).decode()
-            rows = self._connection.execute(
-                "SELECT seq, event FROM events WHERE seq IN (SELECT value FROM json_each(?)) ORDER BY seq", (wanted,)
-            )
-            for seq, text in rows:
-                event = _decode(self.path, seq, text)
-                if event is not None:
-                    yield event
+        try:
+            # SQLite's own connections get on in one process; Python's can't be used by two threads at a time.
+            reading = nullcontext(self._connection) if self._thread is None else self._connect_again()
+            with reading as connection:
+                for start in range(0, len(seqs), _READ_EVENTS):
+                    yield from self._read_at(connection, list(seqs[start : start + _READ_EVENTS]))
+        except sqlite3.Error as error:
+            raise damaged(self.path, error) from error
+
+    def _connect_again(self) -> "closing[sqlite3.Connection]":
+        return closing(journal_file.connect(self.path, "ro"))
+
+    def _read_at(self, connection: sqlite3.Connection, seqs: list[int]) -> list[Event]:
+        first, last = min(seqs), max(seqs)
+        wanted: tuple[int | str, ...]
+        if last - first + 1 == len(seqs):  # one after the other, as the announcements of siblings are: half the time
+            where, wanted = "FROM events WHERE seq BETWEEN ? AND ?", (first, last)
+        else:
+            where = "FROM events WHERE seq IN (SELECT value FROM json_each(?))"
+            wanted = (msgspec.json.encode(seqs).decode(),)
+        (text,) = connection.execute(f"SELECT '[' || group_concat(event, ',') || ']' {where}", wanted).fetchone()
+        try:
+            return list(_list_decoder.decode(text or "[]"))
+        except msgspec.MsgspecError:
+            rows = connection.execute(f"SELECT seq, event {where}", wanted)
+            return [event for seq, text in rows if (event := _decode(self.path, seq, text)) is not None]
 
     # ---- writing ------------------------------------------------------------------------------------------------
 

@@ -803,7 +803,7 @@ def test_a_restored_item_is_freed_when_it_has_ended(tmp_path: Path, items: Calla
 
 
 def test_ctrl_c_ends_a_blocking_source_of_items_when_a_run_is_resumed(tmp_path: Path) -> None:
-    """KeyboardInterrupt at once; the journal is as it was, and is given back."""
+    """KeyboardInterrupt at once; the journal is what it was with a process that ran nothing, and is given back."""
     path = tmp_path / "run.db"
     Remembered.stops = True
     run_queue([Remembered(1), Remembered(2)], num_workers=1, reporter="none", resume=path)
@@ -818,6 +818,8 @@ def test_ctrl_c_ends_a_blocking_source_of_items_when_a_run_is_resumed(tmp_path: 
     with pytest.raises(KeyboardInterrupt):
         run_queue(blocking(), reporter="none", resume=path)
     assert time.monotonic() - began < 30
-    assert events_of(path) == before
+    events = events_of(path)
+    assert events[: len(before)] == before
+    assert [event.event for event in events[len(before) :]] == ["run.resumed", "run.stopping", "run.finished"]
     Remembered.stops = False
     assert run_queue([Remembered(1), Remembered(2)], reporter="none", resume=path).status == "completed"
