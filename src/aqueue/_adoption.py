@@ -49,91 +49,89 @@ Announced = tuple[str, str | None, bytes]
 """What an announcement says of a child: the name of its class today, its key and its payload."""
 
 
-class _Digests:
+class _Payloads:
     """A multiset of payloads of one type, as digests: 16 bytes each while they are taken out in the order they came in.
 
-    That is what a parent does that runs again unchanged. Otherwise those that are left are put into a dict.
+    That is what a parent does that runs again unchanged. Otherwise those that are left are put into a dict. Two payloads
+    that differ are taken for equal with a probability of 2^-128 a pair, as two keys are.
     """
 
-    __slots__ = ("_counts", "_in_order", "_next")
+    __slots__ = ("_digests", "_left", "_next", "_totals")
 
-    def __init__(self) -> None:
-        self._in_order = bytearray()
-        self._next = 0
-        self._counts: dict[bytes, int] | None = None
+    def __init__(self, taken: bytes | bytearray = b"", left: bytes | bytearray = b"") -> None:
+        self._digests = bytearray(taken) + left
+        self._next = len(taken)
+        self._left: dict[bytes, int] | None = None
+        self._totals: dict[bytes, int] | None = None
+
+    def __len__(self) -> int:
+        """Return how many different ones there are to take out, at least; 0 if there are none."""
+        return len(self._digests) - self._next if self._left is None else len(self._left)
 
     def add(self, payload: bytes) -> None:
-        """Put one in; not after one was taken out."""
-        self._in_order += blake2b(payload, digest_size=_DIGEST_BYTES).digest()
+        """Put one in; only before one is taken out or `total` is called."""
+        self._digests += blake2b(payload, digest_size=_DIGEST_BYTES).digest()
 
     def take(self, payload: bytes) -> bool:
         """Take one out; tell whether it was there."""
         digest = blake2b(payload, digest_size=_DIGEST_BYTES).digest()
-        if self._counts is None:
+        if self._left is None:
             after = self._next + _DIGEST_BYTES
-            if self._in_order[self._next : after] == digest:
+            if self._digests[self._next : after] == digest:
                 self._next = after
                 return True
-            self._counts = self._count()
-        count = self._counts.pop(digest, 0)
+            self._left = self._count(self._next)
+        count = self._left.pop(digest, 0)
         if count > 1:
-            self._counts[digest] = count - 1
+            self._left[digest] = count - 1
         return count > 0
 
-    def _count(self) -> dict[bytes, int]:
+    def total(self, payload: bytes) -> int:
+        """Return how many equal to `payload` were put in."""
+        if self._totals is None:
+            self._totals = self._count(0)
+        return self._totals.get(blake2b(payload, digest_size=_DIGEST_BYTES).digest(), 0)
+
+    def _count(self, start: int) -> dict[bytes, int]:
         counts: dict[bytes, int] = {}
-        for start in range(self._next, len(self._in_order), _DIGEST_BYTES):
-            digest = bytes(self._in_order[start : start + _DIGEST_BYTES])
+        for at in range(start, len(self._digests), _DIGEST_BYTES):
+            digest = bytes(self._digests[at : at + _DIGEST_BYTES])
             counts[digest] = counts.get(digest, 0) + 1
-        self._in_order.clear()
         return counts
 
 
 class EndedChildren:
     """The children whose subtrees have ended well, without their payloads: there may be a million of them.
 
-    Equal ones are not told apart: nothing is left to do for either. Two that differ are taken for equal with a
-    probability of 2^-128 a pair, as two keys are.
+    Equal ones are not told apart: nothing is left to do for either.
     """
 
-    def __init__(self, announced: Callable[[], Iterable[Announced]]) -> None:
+    def __init__(self, announced: Callable[[], Iterable[Announced]] = tuple) -> None:
         """Take the children that `announced` gives; it is called again if their payloads must be written anew."""
         self._announced = announced
-        self._keys = KeySet()
-        self._types: dict[str, _Digests] = {}
-        self._left = 0
+        self.keys = KeySet()
+        self.payloads: dict[str, _Payloads] = {}
         for type, key, payload in announced():
-            self._left += 1
             if key is not None:
-                self._keys.add(type, key)
+                self.keys.add(type, key)
                 continue
-            digests = self._types.get(type)
-            if digests is None:
-                digests = self._types[type] = _Digests()
-            digests.add(payload)
-
-    def __len__(self) -> int:
-        return self._left
-
-    def take(self, type: str, key: str | None, payload: bytes) -> bool:
-        """Take out the child of this type and key, or one of this payload without a key; tell whether there was one."""
-        if key is not None:
-            found = self._keys.discard(type, key)
-        else:
-            digests = self._types.get(type)
-            found = digests is not None and digests.take(payload)
-        self._left -= found
-        return found
+            payloads = self.payloads.get(type)
+            if payloads is None:
+                payloads = self.payloads[type] = _Payloads()
+            payloads.add(payload)
 
     def rewrite(self, type: str, canonical: Callable[[str, bytes], bytes]) -> None:
         """Know those left of `type` by what `canonical` makes of their payloads."""
-        before = self._types.get(type)
-        if before is None or not self._left:
+        payloads = self.payloads.get(type)
+        if not payloads:
             return
-        self._types[type] = after = _Digests()
+        taken, left = bytearray(), bytearray()
         for other, key, payload in self._announced():
-            if other == type and key is None and before.take(payload):
-                after.add(_rewritten(canonical, type, payload))
+            if other == type and key is None:
+                is_left = payloads.take(payload)
+                known_by = _rewritten(canonical, type, payload) if is_left else payload
+                (left if is_left else taken).extend(blake2b(known_by, digest_size=_DIGEST_BYTES).digest())
+        self.payloads[type] = _Payloads(taken, left)
 
 
 class RecordedChildren:
@@ -154,13 +152,14 @@ class RecordedChildren:
         self._rewritten: set[str] = set()
         self._by_key: dict[tuple[str, str], RecordedChild] = {}
         self._by_payload: dict[str, dict[bytes, list[RecordedChild]]] = {}  # of equal ones the first is the last
-        self._ended = ended or EndedChildren(tuple)
+        self._totals: dict[tuple[str, int], int] = {}
+        self._ended = ended or EndedChildren()
         for child in reversed(children):
             if child.key is not None:
                 self._by_key[child.type, child.key] = child
             else:
                 self._add(child)
-        if self._ended:
+        if self._ended.payloads:
             self._leave_room()
 
     def _leave_room(self) -> None:
@@ -179,7 +178,7 @@ class RecordedChildren:
         """Take out and return the recorded child that an item of this type, key and payload repeats, if any."""
         if key is not None:
             child = self._by_key.pop((type, key), None)
-            return _ENDED if child is None and self._ended.take(type, key, payload) else child
+            return _ENDED if child is None and self._ended.keys.discard(type, key) else child
         child = self._take(type, payload)
         if child is None and type not in self._rewritten:
             self._rewrite(type)
@@ -187,18 +186,26 @@ class RecordedChildren:
         return child
 
     def _take(self, type: str, payload: bytes) -> RecordedChild | None:
+        ended = self._ended.payloads.get(type)
         by_payload = self._by_payload.get(type)
         equal = None if by_payload is None else by_payload.get(payload)
         if by_payload is None or equal is None:
-            return _ENDED if self._ended.take(type, None, payload) else None
+            return _ENDED if ended is not None and ended.take(payload) else None
         first = equal[-1]
-        if first.ended_before > 0 and self._ended.take(type, None, payload):
+        if first.ended_before > 0 and ended is not None and ended.take(payload):
             first.ended_before -= 1
             return _ENDED
         equal.pop()
         if not equal:
             del by_payload[payload]
+        which = type, hash(payload)
+        self._totals[which] = self._totals.get(which, 0) + 1
         return first
+
+    def total(self, type: str, payload: bytes) -> int:
+        """Return how many recorded children this type and payload have matched, if none is left that it would match."""
+        ended = self._ended.payloads.get(type)
+        return self._totals.get((type, hash(payload)), 0) + (0 if ended is None else ended.total(payload))
 
     def _rewrite(self, type: str) -> None:
         """Write the payloads of one type as today's class does: a field may have been added since."""

@@ -82,7 +82,7 @@ class Attempt(msgspec.Struct, gc=False, eq=False):
         worker: the worker's number.
         phase: ``process``, or ``after_children`` for the hook.
         deduplicated: how many of its children were dropped because their key was known.
-        occurrences: how many children of each type and payload it has enqueued, by their hash; with a journal.
+        occurrences: how many new children of each type and payload it has enqueued, by their hash; with a journal.
     """
 
     engine: "Engine"
@@ -183,7 +183,6 @@ class Engine:
         last_id: the number of the item that was enqueued last.
         roots: the numbers of the initial items.
         deduplicated_roots: how many initial items were dropped because their key was known.
-        root_occurrences: how many initial items of each type and payload there were already, by their hash.
         recorded_roots: the initial items of earlier processes, until this one's have been added.
         takes_last_first: whether the queue is a stack.
     """
@@ -221,7 +220,6 @@ class Engine:
         self.keys = KeySet()
         self._ledger = ledger
         self.deduplicated_roots = 0
-        self.root_occurrences: dict[int, int] = {}
         self._alone: list[tuple[Node, bool]] = []
         self._due: deque[Node] = deque()
         self._is_cautious = False
@@ -275,15 +273,19 @@ class Engine:
         ledger = self._ledger
         if ledger is not None:
             state = ledger.state(item, parent)
+            recorded = self.recorded_roots if parent is None else parent.recorded
+            if recorded is not None:
+                child = recorded.match(cls.type, key, state)
+                if child is not None:
+                    if child.node is not None:
+                        self._adopt(child.node, item, state)
+                    return
             if key is None:
                 if attempt.occurrences is None:
                     attempt.occurrences = {}
                 occurrence = ledger.occurrence(cls.type, state, attempt.occurrences)
-            recorded = self.recorded_roots if parent is None else parent.recorded
-            child = None if recorded is None else recorded.match(cls.type, key, state)
-            if child is not None:
-                self._adopt(child.node, item, state)
-                return
+                if recorded is not None:
+                    occurrence += recorded.total(cls.type, state)
             identity = ledger.identity(parent, cls.type, key, state, occurrence)
         if key is not None and self.keys.knows(cls.names, key):
             attempt.deduplicated += 1
@@ -321,9 +323,9 @@ class Engine:
         if seq % ROOM_CHECK_EVENTS == 0:
             self.bus.make_room()
 
-    def _adopt(self, node: Node | None, item: Any, state: bytes) -> None:
+    def _adopt(self, node: Node, item: Any, state: bytes) -> None:
         """Let `item` take the place of the recorded child of `node`, if that is still to run."""
-        if node is None or not node.is_held:
+        if not node.is_held:
             return
         node.item = item
         if node.parent is None:  # it is queued already, in its old place
@@ -342,8 +344,8 @@ class Engine:
 
     async def add_initial(self, items: Iterable[Any]) -> None:
         """Add the initial items, all of them; a stop ends that early."""
-        slice_end = self.bus.now() + SLICE_S
-        roots = Attempt(self, None, 0, "process", self.deduplicated_roots, self.root_occurrences)
+        slice_end = monotonic() + SLICE_S
+        roots = Attempt(self, None, 0, "process", self.deduplicated_roots)
         self.is_asking = True
         try:
             iterator = iter(items)
@@ -360,10 +362,10 @@ class Engine:
                 self.is_asking = False
             self.add(item, None, roots)
             self.deduplicated_roots = roots.deduplicated
-            if self.bus.now() > slice_end:
+            if monotonic() > slice_end:
                 await checkpoint()
                 await self.bus.wait_for_room()
-                slice_end = self.bus.now() + SLICE_S
+                slice_end = monotonic() + SLICE_S
 
     def _end_initial(self) -> None:
         self._run_unrepeated(self.recorded_roots, "the caller")

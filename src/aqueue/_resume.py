@@ -109,7 +109,6 @@ class Resumption:
             if record.closed_children
         }
         self._known_roots: RecordedChildren | None = None
-        self._known_occurrences: dict[int, int] = {}
         self._dropped_roots = 0
 
     def summary(self, name: str) -> str:
@@ -164,8 +163,6 @@ class Resumption:
                 if key is None or not keys.knows(cls.names, key):
                     return [item]
                 self._dropped_roots += 1
-            elif key is None:
-                self._ledger.occurrence(cls.type, payload, self._known_occurrences)
         return []
 
     def continue_bus(self, bus: Bus) -> None:
@@ -269,7 +266,6 @@ class Resumption:
         engine.keys = recording.keys
         engine.roots = recording.roots
         engine.deduplicated_roots = self._dropped_roots
-        engine.root_occurrences = self._known_occurrences
         for record in recording.live.values():
             if record.id != ROOT:
                 nodes[record.id] = self._node(record, nodes.get(record.parent), engine)
