@@ -220,7 +220,7 @@ class Engine:
         self.keys = KeySet()
         self._ledger = ledger
         self.deduplicated_roots = 0
-        self._alone: list[tuple[Node, bool]] = []
+        self._alone: list[tuple[Node, str]] = []
         self._due: deque[Node] = deque()
         self._is_cautious = False
         self._is_disordered = False
@@ -421,9 +421,12 @@ class Engine:
         """Go on from a recorded node whose `process` and children have ended."""
         self._queue_due(self.tree.ascend(node, self.bus.now()))
 
-    def run_alone_first(self, node: Node, *, is_poison: bool) -> None:
-        """Have `node` run while nothing else does, before all others; or fail, if it is poison."""
-        self._alone.append((node, is_poison))
+    def run_alone_first(self, node: Node, poison: str) -> None:
+        """Have `node` run while nothing else does, before all others, its start committed; or fail it, if it is `poison`.
+
+        `poison` says, for a message, why it is given up; empty if it isn't.
+        """
+        self._alone.append((node, poison))
 
     def be_cautious(self) -> None:
         """Commit each start to the journal before the item's code is called."""
@@ -479,25 +482,30 @@ class Engine:
         unlink(self._queue)
 
     async def _run_alone(self) -> None:
-        """Run the items that may have crashed the process, one by one, with nothing beside them."""
+        """Run the items that may have crashed the process, one by one, with nothing beside them.
+
+        Each start is committed, so that the next crash tells which it was. After several crashes in a row that goes on to
+        the process's end: an item that ends the process at once may be another, whose start no crash has left on record.
+        """
+        goes_on = self._is_cautious
+        self._is_cautious = True
         worker = 1
         while self._alone and self.stage is Stage.RUNNING:
-            node, is_poison = self._alone.pop(0)
-            if is_poison:
-                self._fail_poison(node, worker)
+            node, poison = self._alone.pop(0)
+            if poison:
+                self._fail_poison(node, worker, poison)
             elif not node.is_ended:
                 await self._work(worker, deque([node]).popleft, None)
             else:
                 await self._run_hooks(self.tree.ascend(node, self.bus.now()), worker)
+        self._is_cautious = goes_on
 
-    def _fail_poison(self, node: Node, worker: int) -> None:
+    def _fail_poison(self, node: Node, worker: int, why: str) -> None:
         bus = self.bus
         phase: Phase = "after_children" if node.is_ended else "process"
         now = bus.now()
         bus.append(ItemStarted(bus.next_seq(), now, node.id, node.cls.type, worker, phase, node.tries(phase)))
-        error = PoisonItem(
-            f"item {node.id} ({node.cls.type}) was the only one running in three crashes in a row, and was not run again"
-        )
+        error = PoisonItem(f"item {node.id} ({node.cls.type}) {why}")
         if phase == "after_children":
             node.cls.completed -= 1
         self._fail(error, node, worker, now, phase)

@@ -12,6 +12,7 @@ from typing import Any, Final
 import msgspec
 
 from aqueue._keys import KeySet
+from aqueue.errors import PoisonItem
 from aqueue.events import (
     NO_DATA,
     Event,
@@ -30,11 +31,16 @@ from aqueue.events import (
     RunResumed,
     RunStarted,
 )
+from aqueue.item import type_name
 
-__all__ = ["ROOT", "RecordedItem", "Recording"]
+__all__ = ["POISON", "ROOT", "RecordedItem", "Recording"]
 
 ROOT: Final = 0
 """The number that stands for the caller, the parent of the initial items."""
+
+
+POISON: Final = type_name(PoisonItem)
+"""The type of the error of an item that was given up."""
 
 
 class RecordedItem(msgspec.Struct, gc=False, eq=False):
@@ -50,6 +56,7 @@ class RecordedItem(msgspec.Struct, gc=False, eq=False):
         state_seq: the number of the event that has the state that `process` left, if that had changed; else 0.
         running: the phase that a worker was at when the events end; None if none was.
         failed: the phase that failed for good; None if none did.
+        is_poison: whether it was given up for ending the process, and has neither returned nor raised since.
         attempt: how often its `process` was started.
         hook_attempt: how often its hook was started.
         pending: how many of its children have a subtree that has not ended well.
@@ -73,6 +80,7 @@ class RecordedItem(msgspec.Struct, gc=False, eq=False):
     state_seq: int = 0
     running: Phase | None = None
     failed: Phase | None = None
+    is_poison: bool = False
     attempt: int = 0
     hook_attempt: int = 0
     pending: int = 0
@@ -174,6 +182,7 @@ class Recording:
         self._running.discard(event.item)
         record.running = None
         record.completed = True
+        record.is_poison = False
         record.result = event.result
         if event.payload is not NO_DATA:
             record.state_seq = event.seq
@@ -208,9 +217,13 @@ class Recording:
                 self._running.discard(event.item)
                 record.running = None
                 record.failed = event.phase
+                record.is_poison = event.error.type == POISON
                 self._mark_failed_below(record.parent)
             case ItemInterrupted() | ItemRetryScheduled():
-                live[event.item].running = None
+                record = live[event.item]
+                record.running = None
+                if isinstance(event, ItemRetryScheduled):
+                    record.is_poison = False
                 if isinstance(event, ItemRetryScheduled) or event.reason != "crash":
                     self._running.discard(event.item)
             case ItemReopened():

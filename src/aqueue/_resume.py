@@ -12,6 +12,7 @@ from aqueue._bus import Bus
 from aqueue._codec import decode_root_results
 from aqueue._engine import Engine
 from aqueue._ledger import Ledger, identity_of
+from aqueue._notice import warn
 from aqueue._payload import PayloadCodec
 from aqueue._recording import ROOT, RecordedItem, Recording
 from aqueue._tree import Node, unlink
@@ -108,6 +109,7 @@ class Resumption:
             for record in recording.live.values()
             if record.closed_children
         }
+        self._changed_hooks: Counter[tuple[str, bool]] = Counter()
         self._known_roots: RecordedChildren | None = None
         self._dropped_roots = 0
 
@@ -269,6 +271,7 @@ class Resumption:
         for record in recording.live.values():
             if record.id != ROOT:
                 nodes[record.id] = self._node(record, nodes.get(record.parent), engine)
+        self._tell_of_changed_hooks()
         engine.tree.open_roots = sum(node.parent is None for node in nodes.values())
         self._restore_counts(engine)
         self._announce(engine, nodes)
@@ -318,12 +321,23 @@ class Resumption:
             today = self._classes.get(type(item))
             if today is None:
                 today = self._classes[type(item)] = look_up_class(item)
+            if today.hook != record.hook:
+                self._changed_hooks[today.type, today.hook] += 1
         return ItemClass(
             record.type,
             track_overall=record.track_overall,
             hook=record.hook,
             all_done=today is not None and today.all_done,
         )
+
+    def _tell_of_changed_hooks(self) -> None:
+        for (type, has_hook), count in self._changed_hooks.items():
+            what = "has" if has_hook else "has no"
+            had = "had none" if has_hook else "had one"
+            warn(
+                f"{type} {what} after_children_processed now, but {had} when {count:,} of its outstanding items were "
+                f"enqueued: {'it is not called' if has_hook else 'nothing is called'} for those"
+            )
 
     def _restore_counts(self, engine: Engine) -> None:
         for view in self._view.types.values():
@@ -394,14 +408,13 @@ class Resumption:
         suspects = {
             record.id
             for record in records
-            if record.id in self._recording.suspects
+            if (record.id in self._recording.suspects or record.is_poison)
             and record.id not in held
             # One whose hook was running over failures waits for what failed below it, and is then one of many.
             and not (record.completed and record.pending)
         }
         for number in sorted(suspects):
-            is_poison = self._recording.alone.get(number, 0) >= POISON_AFTER_CRASHES
-            engine.run_alone_first(nodes[number], is_poison=is_poison)
+            engine.run_alone_first(nodes[number], self._why_given_up(self._recording.live[number]))
         # What was running had been taken already: it comes first again, also from a stack.
         waiting = [r for r in records if not r.completed and r.id not in held]
         waiting.sort(key=lambda record: record.attempt == 0, reverse=engine.takes_last_first)
@@ -412,3 +425,15 @@ class Resumption:
             node = nodes[record.id]
             if record.completed and node.pending == 0 and record.id not in suspects:
                 engine.end_again(node)
+
+    def _why_given_up(self, record: RecordedItem) -> str:
+        """Return why the item of `record` is not to run, for a message; empty if it is to run."""
+        crashes = self._recording.alone.get(record.id, 0)
+        if not record.is_poison:
+            found = "was the only one running in three crashes in a row, and was not run again"
+            return found if crashes >= POISON_AFTER_CRASHES else ""
+        if record.failed is not None and self._recording.crashes:
+            # Tried between the crashes of another item, it would keep that from ever being found.
+            return "had been given up for ending the process, which has crashed since; it is tried again when the run has ended"
+        again = "had been given up for ending the process, was tried alone, and ended it again"
+        return again if crashes else ""

@@ -786,8 +786,10 @@ def test_initial_items_of_a_class_with_a_new_default_are_still_the_recorded_ones
     assert path.read_bytes() == before
 
 
-def test_a_hook_that_came_to_a_class_later_is_not_run_for_recorded_items(tmp_path: Path) -> None:
-    """Whether an item has a hook is settled when it is announced; the journal stays readable when classes change."""
+def test_a_hook_that_came_to_a_class_later_is_not_run_for_recorded_items(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Whether an item has a hook is settled when it is announced, and a class that differs is named once."""
     code: dict[str, Any] = {}
     with_hook = (
         PAGE + "    async def after_children_processed(self):\n        world.saw(self, f'hook of {self.name}')\n"
@@ -795,14 +797,20 @@ def test_a_hook_that_came_to_a_class_later_is_not_run_for_recorded_items(tmp_pat
     path = _interrupted(tmp_path / "run.db", code, PAGE)
     _define(code, with_hook)
     world.did.clear()
+    capsys.readouterr()
     assert run(path, Named("root")).status == "completed"
     assert world.did == ["c0", "c1", "c2"]
+    said = capsys.readouterr().err
+    assert said.count("program:Page has after_children_processed now, but had none when 3 of its") == 1
     told_by(events_of(path))
     path = _interrupted(tmp_path / "second.db", code, with_hook)
     _define(code, PAGE)
     world.did.clear()
+    capsys.readouterr()
     assert run(path, Named("root")).status == "completed"
     assert world.did == ["c0", "c1", "c2"]
+    said = capsys.readouterr().err
+    assert said.count("program:Page has no after_children_processed now, but had one when 3 of its") == 1
     told_by(events_of(path))
 
 
