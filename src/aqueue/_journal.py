@@ -64,6 +64,7 @@ class Journal:
             if not journal_file.is_empty(path):
                 journal_check.check_header(path)  # before a lock file appears beside what may be no journal
             self._lock = journal_file.lock(path)
+            self._lock_identity = journal_file.identity(f"{path}.lock")
             try:
                 if journal_file.is_empty(path):
                     journal_file.make(path)
@@ -260,6 +261,8 @@ class Journal:
         more = True
         while more:
             try:
+                if not self._failed:
+                    self._keep_lock()
                 batch = self._take()
                 more = len(batch) >= _BUSY_EVENTS
                 if batch and not self._failed:
@@ -287,6 +290,7 @@ class Journal:
             for row in _encode(batch[start : start + _SLICE_EVENTS])
         ]
         self._begin()
+        self._keep_lock()  # now nobody else can begin to write
         execute = self._connection.execute
         start = 0
         size = _MAX_INSERT_ROWS
@@ -314,6 +318,28 @@ class Journal:
                     )
             else:
                 return
+
+    def _keep_lock(self) -> None:
+        """See that the lock is on the file that another run would try to lock; if somebody removed that, make it again."""
+        name = f"{self.path}.lock"
+        if journal_file.identity(name) == self._lock_identity:
+            return
+        if journal_file.identity(self.path) != self._identity:
+            return  # not only the lock is gone, which `_check_place` says
+        self._lock.release()
+        try:
+            self._lock = journal_file.lock(self.path)
+        except JournalLocked as error:
+            raise JournalError(
+                f"the lock file {journal_file.shown(name)} was removed or replaced while the run was writing the journal, "
+                f"and so another run could begin to write it: {error}. This run has stopped; what it did after event "
+                f"{self.last_seq:,} is not saved"
+            ) from error
+        self._lock_identity = journal_file.identity(name)
+        warn(
+            f"the lock file {journal_file.shown(name)} was removed or replaced, and has been made again; leave it alone: "
+            "without it a second run could write the journal"
+        )
 
     def _check_place(self) -> None:
         """See that what was committed is where a resume will look for it: a removed file takes writes as before."""
