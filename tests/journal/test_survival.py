@@ -10,8 +10,8 @@ import sqlite3
 import subprocess
 import sys
 import time
-from collections.abc import Callable
-from contextlib import closing
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -239,9 +239,18 @@ def test_a_copy_made_during_the_run_goes_on(job: Job, way: str) -> None:
     assert job.done() == ["waiting", "leaf 2", "leaf 3"]
 
 
+@contextmanager
+def killed_at_last(process: "subprocess.Popen[str]") -> Iterator[None]:
+    """See that a process whose test fails is not waited for."""
+    try:
+        yield
+    finally:
+        process.kill()
+
+
 def test_a_run_whose_lock_file_was_removed_makes_it_again(job: Job) -> None:
     """Within a moment a second run is refused as before, and the first one goes on to its end; the user is told once."""
-    with job.start(_PROGRAM) as first:
+    with job.start(_PROGRAM) as first, killed_at_last(first):
         wait_until(lambda: "waiting" in job.done() and job.count("item.completed") == 3)
         lock = job.folder / "run.db.lock"
         lock.unlink()
@@ -258,12 +267,12 @@ def test_a_run_whose_lock_file_was_removed_makes_it_again(job: Job) -> None:
 
 def test_a_run_stops_if_another_has_begun_since_its_lock_file_was_removed(job: Job) -> None:
     """The first stops and says why, without writing; the second goes on to the end with a sound journal."""
-    with job.start(_PROGRAM) as first:
+    with job.start(_PROGRAM) as first, killed_at_last(first):
         wait_until(lambda: "waiting" in job.done() and job.count("item.completed") == 3)
         before = job.events()
         first.send_signal(signal.SIGSTOP)  # so that it doesn't notice before the other has begun
         (job.folder / "run.db.lock").unlink()
-        with job.start(_PROGRAM) as second:
+        with job.start(_PROGRAM) as second, killed_at_last(second):
             wait_until(lambda: job.count("run.resumed") and job.done().count("waiting") == 2)
             first.send_signal(signal.SIGCONT)
             _, stderr = first.communicate(timeout=60)
