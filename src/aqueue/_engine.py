@@ -146,9 +146,8 @@ class Engine:
         self.keys = KeySet()
         self._ledger = ledger
         self.deduplicated_roots = 0
-        self._alone: list[tuple[Node, bool]] = []
+        self._alone: list[tuple[Node, str]] = []
         self._due: deque[Node] = deque()
-        self._restored: list[Node] = []
         self._is_cautious = False
         self._is_disordered = False
         self.policies = policies
@@ -237,15 +236,19 @@ class Engine:
         ledger = self._ledger
         if ledger is not None:
             state = ledger.state(item, parent)
+            recorded = self.recorded_roots if parent is None else parent.recorded
+            if recorded is not None:
+                child = recorded.match(cls.type, key, state)
+                if child is not None:
+                    if child.node is not None:
+                        self._adopt(child.node, item, state)
+                    return
             if key is None:
                 if attempt.occurrences is None:
                     attempt.occurrences = {}
                 occurrence = ledger.occurrence(cls.type, state, attempt.occurrences)
-            recorded = self.recorded_roots if parent is None else parent.recorded
-            child = None if recorded is None else recorded.match(cls.type, key, state)
-            if child is not None:
-                self._adopt(child.node, item, state)
-                return
+                if recorded is not None:
+                    occurrence += recorded.total(cls.type, state)
             kept = state
             if key is not None or len(state) > KEPT_STATE_BYTES:
                 identity = ledger.identity_of_new(parent, cls.type, key, state, occurrence)
@@ -321,9 +324,9 @@ class Engine:
             what = b"p" + self._children_codec.outline(item)
         return blake2b(b"%b\0%b" % (cls.type.encode(), what), digest_size=_CHILD_BYTES).digest()
 
-    def _adopt(self, node: Node | None, item: Any, state: bytes) -> None:
+    def _adopt(self, node: Node, item: Any, state: bytes) -> None:
         """Let `item` take the place of the recorded child of `node`, if that is still to run."""
-        if node is None or not node.is_held:
+        if not node.is_held:
             return
         node.item = item
         if node.parent is None:  # it is queued already, in its old place
@@ -345,8 +348,8 @@ class Engine:
 
     async def add_initial(self, items: Iterable[Any]) -> None:
         """Add the initial items, all of them; a stop ends that early."""
-        slice_end = self.bus.now() + SLICE_S
-        roots = Attempt(self, None, 0, "process")
+        slice_end = monotonic() + SLICE_S
+        roots = Attempt(self, None, 0, "process", self.deduplicated_roots)
         self.is_asking = True
         try:
             iterator = iter(items)
@@ -363,10 +366,10 @@ class Engine:
                 self.is_asking = False
             self.add(item, None, roots)
             self.deduplicated_roots = roots.deduplicated
-            if self.bus.now() > slice_end:
+            if monotonic() > slice_end:
                 await checkpoint()
                 await self.bus.wait_for_room()
-                slice_end = self.bus.now() + SLICE_S
+                slice_end = monotonic() + SLICE_S
 
     def _end_initial(self) -> None:
         self._run_unrepeated(self.recorded_roots, "the caller")
@@ -423,10 +426,6 @@ class Engine:
                 return cls
         return self.known_class(ItemClass(type, track_overall=track_overall, hook=False, all_done=False))
 
-    def keep_restored(self, nodes: Iterable[Node]) -> None:
-        """Remember the recorded nodes, to be unlinked at the end: some wait where nothing else would find them."""
-        self._restored = list(nodes)
-
     def queue_again(self, node: Node) -> None:
         """Queue a recorded node, once it is due."""
         delay_s = self._not_before.pop(node.id, 0.0) - self._loop_time()
@@ -456,9 +455,12 @@ class Engine:
         assert self._groups is not None
         self._groups.slow_down(group, seconds)
 
-    def run_alone_first(self, node: Node, *, is_poison: bool) -> None:
-        """Have `node` run while nothing else does, before all others; or fail, if it is poison."""
-        self._alone.append((node, is_poison))
+    def run_alone_first(self, node: Node, poison: str) -> None:
+        """Have `node` run while nothing else does, before all others, its start committed; or fail it, if it is `poison`.
+
+        `poison` says, for a message, why it is given up; empty if it isn't.
+        """
+        self._alone.append((node, poison))
 
     def be_cautious(self) -> None:
         """Commit each start to the journal before the item's code is called."""
@@ -529,31 +531,36 @@ class Engine:
     def unlink_all(self) -> None:
         """Cut the links between the nodes that are left, once nothing will run any more."""
         unlink(self._left)
-        unlink(self._restored)
         unlink(self._resting.values())
         unlink(self._due)
+        unlink(node for node, _ in self._alone)
         unlink(self._queue)
 
     async def _run_alone(self) -> None:
-        """Run the items that may have crashed the process, one by one, with nothing beside them."""
+        """Run the items that may have crashed the process, one by one, with nothing beside them.
+
+        Each start is committed, so that the next crash tells which it was. After several crashes in a row that goes on to
+        the process's end: an item that ends the process at once may be another, whose start no crash has left on record.
+        """
+        goes_on = self._is_cautious
+        self._is_cautious = True
         worker = 1
         while self._alone and self.stage is Stage.RUNNING:
-            node, is_poison = self._alone.pop(0)
-            if is_poison:
-                self._fail_poison(node, worker)
+            node, poison = self._alone.pop(0)
+            if poison:
+                self._fail_poison(node, worker, poison)
             elif not node.is_ended:
                 await self._run_queued(worker, deque([node]).popleft)
             else:
                 await self._run_hooks(self.tree.ascend(node, self.bus.now()), worker)
+        self._is_cautious = goes_on
 
-    def _fail_poison(self, node: Node, worker: int) -> None:
+    def _fail_poison(self, node: Node, worker: int, why: str) -> None:
         bus = self.bus
         phase: Phase = "after_children" if node.is_ended else "process"
         now = bus.now()
         bus.append(ItemStarted(bus.next_seq(), now, node.id, node.cls.type, worker, phase, node.tries(phase)))
-        error = PoisonItem(
-            f"item {node.id} ({node.cls.type}) was the only one running in three crashes in a row, and was not run again"
-        )
+        error = PoisonItem(f"item {node.id} ({node.cls.type}) {why}")
         if phase == "after_children":
             node.cls.completed -= 1
         self._fail_for(error, node, worker, now, phase)

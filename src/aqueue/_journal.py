@@ -6,7 +6,7 @@ import threading
 import weakref
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import suppress
+from contextlib import closing, nullcontext, suppress
 from pathlib import Path
 from typing import Final, Self
 
@@ -29,6 +29,7 @@ COMMIT_INTERVAL_S: Final = 0.05
 _BUSY_EVENTS: Final = 2_000
 """After a batch of so many, what has come meanwhile is worth a commit of its own at once."""
 
+_READ_EVENTS: Final = 2_000
 _SLICE_EVENTS: Final = 2_000
 _MAX_INSERT_ROWS: Final = 4_096
 
@@ -64,6 +65,7 @@ class Journal:
             if not journal_file.is_empty(path):
                 journal_check.check_header(path)  # before a lock file appears beside what may be no journal
             self._lock = journal_file.lock(path)
+            self._lock_identity = journal_file.identity(f"{path}.lock")
             try:
                 if journal_file.is_empty(path):
                     journal_file.make(path)
@@ -151,21 +153,37 @@ class Journal:
         yield from read_events(self._connection, self.path, skip_described=skip_described, batch=batch)
 
     def events_at(self, seqs: Sequence[int]) -> Iterator[Event]:
-        """Yield the recorded events with these numbers, in order; only before `start`.
+        """Yield the recorded events with these numbers, in any order; from the loop's thread, also while it writes.
 
         Raises:
             JournalDamaged: one can't be read.
         """
-        assert self._thread is None
-        for start in range(0, len(seqs), BATCH_EVENTS):
-            wanted = msgspec.json.encode(seqs[start : start + BATCH_EVENTS]).decode()
-            rows = self._connection.execute(
-                "SELECT seq, event FROM events WHERE seq IN (SELECT value FROM json_each(?)) ORDER BY seq", (wanted,)
-            )
-            for seq, text in rows:
-                event = _decode(self.path, seq, text)
-                if event is not None:
-                    yield event
+        try:
+            # SQLite's own connections get on in one process; Python's can't be used by two threads at a time.
+            reading = nullcontext(self._connection) if self._thread is None else self._connect_again()
+            with reading as connection:
+                for start in range(0, len(seqs), _READ_EVENTS):
+                    yield from self._read_at(connection, list(seqs[start : start + _READ_EVENTS]))
+        except sqlite3.Error as error:
+            raise damaged(self.path, error) from error
+
+    def _connect_again(self) -> "closing[sqlite3.Connection]":
+        return closing(journal_file.connect(self.path, "ro"))
+
+    def _read_at(self, connection: sqlite3.Connection, seqs: list[int]) -> list[Event]:
+        first, last = min(seqs), max(seqs)
+        wanted: tuple[int | str, ...]
+        if last - first + 1 == len(seqs):  # one after the other, as the announcements of siblings are: half the time
+            where, wanted = "FROM events WHERE seq BETWEEN ? AND ?", (first, last)
+        else:
+            where = "FROM events WHERE seq IN (SELECT value FROM json_each(?))"
+            wanted = (msgspec.json.encode(seqs).decode(),)
+        (text,) = connection.execute(f"SELECT '[' || group_concat(event, ',') || ']' {where}", wanted).fetchone()
+        try:
+            return list(_list_decoder.decode(text or "[]"))
+        except msgspec.MsgspecError:
+            rows = connection.execute(f"SELECT seq, event {where}", wanted)
+            return [event for seq, text in rows if (event := _decode(self.path, seq, text)) is not None]
 
     # ---- writing ------------------------------------------------------------------------------------------------
 
@@ -243,6 +261,8 @@ class Journal:
         more = True
         while more:
             try:
+                if not self._failed:
+                    self._keep_lock()
                 batch = self._take()
                 more = len(batch) >= _BUSY_EVENTS
                 if batch and not self._failed:
@@ -268,6 +288,7 @@ class Journal:
         for start in range(0, len(batch), _SLICE_EVENTS):
             rows += _encode(batch[start : start + _SLICE_EVENTS])
         self._begin()
+        self._keep_lock()  # now nobody else can begin to write
         execute = self._connection.execute
         start = 0
         size = _MAX_INSERT_ROWS
@@ -301,6 +322,28 @@ class Journal:
                     )
             else:
                 return
+
+    def _keep_lock(self) -> None:
+        """See that the lock is on the file that another run would try to lock; if somebody removed that, make it again."""
+        name = f"{self.path}.lock"
+        if journal_file.identity(name) == self._lock_identity:
+            return
+        if journal_file.identity(self.path) != self._identity:
+            return  # not only the lock is gone, which `_check_place` says
+        self._lock.release()
+        try:
+            self._lock = journal_file.lock(self.path)
+        except JournalLocked as error:
+            raise JournalError(
+                f"the lock file {journal_file.shown(name)} was removed or replaced while the run was writing the journal, "
+                f"and so another run could begin to write it: {error}. This run has stopped; what it did after event "
+                f"{self.last_seq:,} is not saved"
+            ) from error
+        self._lock_identity = journal_file.identity(name)
+        warn(
+            f"the lock file {journal_file.shown(name)} was removed or replaced, and has been made again; leave it alone: "
+            "without it a second run could write the journal"
+        )
 
     def _check_place(self) -> None:
         """See that what was committed is where a resume will look for it: a removed file takes writes as before."""

@@ -268,6 +268,7 @@ _ADVICE: Final = {
     sqlite3.SQLITE_NOTADB: "a part of the file is damaged; restore it from a copy",
     sqlite3.SQLITE_PERM: "the system doesn't permit it; change the file's permissions",
     sqlite3.SQLITE_NOMEM: "there is not enough memory",
+    sqlite3.SQLITE_CONSTRAINT: "another run has written to it, which can be only if its lock file was removed",
     sqlite3.SQLITE_BUSY: "another program keeps the file to itself; close that program",
 }
 

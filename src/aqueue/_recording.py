@@ -1,16 +1,18 @@
 """What a journal says of a run: its recorded events, folded into the items that are still live.
 
 No class of the program is looked at here, and no payload: a recording can be made whatever the code has become. A live
-item is one that is outstanding, waits for a descendant or for its hook, or has a parent that will run again and will
-enqueue it again. Everything else is forgotten as soon as it has ended, so that a long run costs little to read.
+item is one that is outstanding, or waits for a descendant or for its hook. Everything else is forgotten as soon as it
+has ended, so that a long run costs little to read; but for one number, if its parent will run again and enqueue it again.
 """
 
+from array import array
 from collections.abc import Iterable
 from typing import Any, Final
 
 import msgspec
 
 from aqueue._keys import KeySet
+from aqueue.errors import PoisonItem
 from aqueue.events import (
     NO_DATA,
     Event,
@@ -29,11 +31,16 @@ from aqueue.events import (
     RunResumed,
     RunStarted,
 )
+from aqueue.item import type_name
 
-__all__ = ["ROOT", "RecordedItem", "Recording"]
+__all__ = ["POISON", "ROOT", "RecordedItem", "Recording"]
 
 ROOT: Final = 0
 """The number that stands for the caller, the parent of the initial items."""
+
+
+POISON: Final = type_name(PoisonItem)
+"""The type of the error of an item that was given up."""
 
 
 class RecordedItem(msgspec.Struct, gc=False, eq=False):
@@ -49,14 +56,15 @@ class RecordedItem(msgspec.Struct, gc=False, eq=False):
         state_seq: the number of the event that has the state that `process` left, if that had changed; else 0.
         running: the phase that a worker was at when the events end; None if none was.
         failed: the phase that failed for good; None if none did.
+        is_poison: whether it was given up for ending the process, and has neither returned nor raised since.
         attempt: how often its `process` was started.
         hook_attempt: how often its hook was started.
         pending: how many of its children have a subtree that has not ended well.
-        closed: whether its own subtree has ended well; kept because its parent will run again.
         closed_over: whether it was closed although a descendant had failed.
         result: its result so far, as JSON.
         results: its children's results by their numbers, if it has a hook.
-        children: its children's numbers, while its `process` has not completed.
+        closed_children: the numbers of the events that announced those of its children whose subtrees have ended well,
+            while its own `process` has not completed.
         has_children: whether it ever had any.
     """
 
@@ -72,14 +80,14 @@ class RecordedItem(msgspec.Struct, gc=False, eq=False):
     state_seq: int = 0
     running: Phase | None = None
     failed: Phase | None = None
+    is_poison: bool = False
     attempt: int = 0
     hook_attempt: int = 0
     pending: int = 0
-    closed: bool = False
     closed_over: bool = False
     result: msgspec.Raw = NO_DATA
     results: dict[int, msgspec.Raw] | None = None
-    children: list[int] | None = None
+    closed_children: "array[int] | None" = None
     has_children: bool = False
 
 
@@ -88,6 +96,7 @@ class Recording:
 
     Attributes:
         live: the live items by number, in the order in which they were enqueued; `ROOT` stands for the caller.
+        roots: the numbers of all initial items, live or not.
         last_id: the number of the item that was enqueued last.
         run_id: names the run; empty before its first event.
         last_seq: the number of the last event.
@@ -102,7 +111,8 @@ class Recording:
     """
 
     def __init__(self) -> None:
-        self.live: dict[int, RecordedItem] = {ROOT: RecordedItem(ROOT, -1, "", 0, children=[])}
+        self.live: dict[int, RecordedItem] = {ROOT: RecordedItem(ROOT, -1, "", 0)}
+        self.roots: list[int] = []
         self.last_id = 0
         self.run_id = ""
         self.last_seq = 0
@@ -114,6 +124,7 @@ class Recording:
         self.alone: dict[int, int] = {}
         self.root_results: dict[int, msgspec.Raw] = {}
         self.keys = KeySet()
+        self._types: dict[str, str] = {}  # one string for all items of a type, not one each
         self._failed_below: set[int] = set()  # the items of which a descendant has failed in the last process
         self._process_started_at = 0.0
         self._running_before: frozenset[int] = frozenset()
@@ -122,6 +133,8 @@ class Recording:
     def apply(self, events: Iterable[Event]) -> None:
         """Fold `events`, which must follow those applied so far."""
         live = self.live
+        root = live[ROOT]
+        types = self._types
         event: Event | None = None
         for event in events:
             cls = type(event)
@@ -131,7 +144,7 @@ class Recording:
                 live[item] = RecordedItem(
                     item,
                     event.parent,
-                    event.type,
+                    types.setdefault(event.type, event.type),
                     event.seq,
                     event.track_overall,
                     event.hook,
@@ -144,9 +157,8 @@ class Recording:
                 parent = live[event.parent]
                 parent.pending += 1
                 parent.has_children = True
-                if parent.children is None:
-                    parent.children = []
-                parent.children.append(item)
+                if parent is root:
+                    self.roots.append(item)
             elif cls is ItemStarted:
                 assert isinstance(event, ItemStarted)
                 record = live[event.item]
@@ -166,20 +178,15 @@ class Recording:
             self.last_seq = event.seq
 
     def _complete(self, event: ItemCompleted) -> None:
-        live = self.live
-        record = live[event.item]
+        record = self.live[event.item]
         self._running.discard(event.item)
         record.running = None
         record.completed = True
+        record.is_poison = False
         record.result = event.result
         if event.payload is not NO_DATA:
             record.state_seq = event.seq
-        if record.children is not None:
-            # It will not run again, so nobody will enqueue these again.
-            for child in record.children:
-                if child in live and live[child].closed:
-                    del live[child]
-            record.children = None
+        record.closed_children = None  # it will not run again, so nobody will enqueue these again
         if not record.hook and not record.has_children:
             self._close(record)
 
@@ -210,9 +217,13 @@ class Recording:
                 self._running.discard(event.item)
                 record.running = None
                 record.failed = event.phase
+                record.is_poison = event.error.type == POISON
                 self._mark_failed_below(record.parent)
             case ItemInterrupted() | ItemRetryScheduled():
-                live[event.item].running = None
+                record = live[event.item]
+                record.running = None
+                if isinstance(event, ItemRetryScheduled):
+                    record.is_poison = False
                 if isinstance(event, ItemRetryScheduled) or event.reason != "crash":
                     self._running.discard(event.item)
             case ItemReopened():
@@ -254,7 +265,7 @@ class Recording:
             item = self.live[item].parent
 
     def _close(self, record: RecordedItem) -> None:
-        """The subtree of `record` has ended well: tell its parent, and forget it unless that will run again."""
+        """The subtree of `record` has ended well: tell its parent, and forget it."""
         parent = self.live[record.parent]
         parent.pending -= 1
         if record.result is not NO_DATA:
@@ -264,12 +275,11 @@ class Recording:
                 if parent.results is None:
                     parent.results = {}
                 parent.results[record.id] = record.result
-        if parent.completed:
-            del self.live[record.id]
-        else:
-            record.closed = True
-            record.result = NO_DATA
-            record.results = None
+        del self.live[record.id]
+        if not parent.completed:
+            if parent.closed_children is None:
+                parent.closed_children = array("q")
+            parent.closed_children.append(record.enqueued_seq)
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, Recording):

@@ -1,18 +1,21 @@
 """Put a recorded run back into an engine: its live items as objects, its tree, its queue, its counters."""
 
+from array import array
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
+from functools import partial
 from typing import Any, Final, Protocol
 
-from aqueue._adoption import RecordedChild, RecordedChildren
+from aqueue._adoption import Announced, EndedChildren, RecordedChild, RecordedChildren
 from aqueue._bus import Bus
 from aqueue._codec import decode_root_results
 from aqueue._engine import Engine
 from aqueue._ledger import Ledger, identity_of, to_keep
+from aqueue._notice import warn
 from aqueue._payload import PayloadCodec
 from aqueue._recording import ROOT, RecordedItem, Recording
-from aqueue._tree import Node
+from aqueue._tree import Node, unlink
 from aqueue.errors import JournalDamaged, PayloadMismatch, UnknownItemType, UnstorableItem
 from aqueue.events import Event, ItemCompleted, ItemEnqueued, ItemInterrupted, ItemReopened
 from aqueue.item import ItemClass, key_of, look_up_class, type_name
@@ -81,7 +84,7 @@ class Resumption:
         Parameters:
             recording: the run, as recorded.
             view: the same, as reporters know it.
-            events_at: reads the recorded events with these numbers.
+            events_at: reads the recorded events with these numbers, in any order, at any time until the run has ended.
             codec: restores items.
 
         Raises:
@@ -93,11 +96,22 @@ class Resumption:
         self._codec = codec
         self._ledger = Ledger(codec, recording.run_id)
         self._payloads: dict[int, bytes] = {}
+        self._events_at = events_at
         self._types: dict[str, type | None] = {}
+        self._names_today: dict[str, str] = {}
         self._objects: dict[int, object] = {}
         self._classes: dict[type, ItemClass] = {}
-        self._read_payloads(events_at)
+        self._read_payloads()
         self._restore_objects()
+        self._ended = {
+            # In the order of their announcement, so that they are read and matched one after the other.
+            record.id: EndedChildren(partial(self._announced, array("q", sorted(record.closed_children))))
+            for record in recording.live.values()
+            if record.closed_children
+        }
+        self._changed_hooks: Counter[tuple[str, bool]] = Counter()
+        self._known_roots: RecordedChildren | None = None
+        self._dropped_roots = 0
 
     def summary(self, name: str) -> str:
         """Return in one line what resuming the journal called `name` will do."""
@@ -131,21 +145,27 @@ class Resumption:
         counts = {view.type: view.counts for view in self._view.types.values()}
         finished = self._recording.finished
         assert finished is not None
-        roots = decode_root_results(self._recording.live[ROOT].children or (), self._recording.root_results)
+        roots = decode_root_results(self._recording.roots, self._recording.root_results)
         return RunResult(self.run_id, finished.status, finished.counts, counts, self.elapsed_s, (), roots)
 
-    def has_all(self, items: Iterable[Any]) -> bool:
-        """Tell whether each of `items` is one of the recorded initial items."""
-        recorded = self._recorded_children(self._recording.live[ROOT], {})
+    def first_new(self, items: Iterator[Any]) -> list[Any]:
+        """Take from `items` up to the first that is none of the recorded initial items; return that, if there is one.
+
+        Only for a run that had completed: nothing is left to do for those before it, and they need not be kept. What they
+        change about those that follow, `restore` hands on.
+        """
+        recorded = self._known_roots = RecordedChildren([], self._codec.canonical, self._ended.pop(ROOT, None))
         keys = self._recording.keys
+        classes: dict[type, ItemClass] = {}
         for item in items:
-            cls = look_up_class(item)
+            cls = classes.get(type(item)) or classes.setdefault(type(item), look_up_class(item))
             key = key_of(item, cls.type) if cls.keyed else None
-            if recorded.match(cls.type, key, self._codec.encode(item, lambda _: None)) is None and not (
-                key is not None and keys.knows(cls.names, key)
-            ):
-                return False
-        return True
+            payload = self._ledger.state(item, None)
+            if recorded.match(cls.type, key, payload) is None:
+                if key is None or not keys.knows(cls.names, key):
+                    return [item]
+                self._dropped_roots += 1
+        return []
 
     def continue_bus(self, bus: Bus) -> None:
         """Have `bus` go on with the number, the time and the view of the last event."""
@@ -153,7 +173,7 @@ class Resumption:
 
     # ---- restoring objects --------------------------------------------------------------------------------------
 
-    def _read_payloads(self, events_at: Callable[[Sequence[int]], Iterable[Event]]) -> None:
+    def _read_payloads(self) -> None:
         wanted: list[int] = []
         for record in self._recording.live.values():
             if record.id == ROOT:
@@ -161,9 +181,14 @@ class Resumption:
             wanted.append(record.enqueued_seq)
             if record.state_seq:
                 wanted.append(record.state_seq)
-        for event in events_at(sorted(wanted)):
+        for event in self._events_at(sorted(wanted)):
             if isinstance(event, ItemEnqueued | ItemCompleted):
                 self._payloads[event.seq] = bytes(event.payload)
+
+    def _announced(self, seqs: Sequence[int]) -> Iterator[Announced]:
+        for event in self._events_at(seqs):
+            if isinstance(event, ItemEnqueued):
+                yield self.type_today(event.type), event.key, bytes(event.payload)
 
     def _resolve(self, name: str) -> type | None:
         if name not in self._types:
@@ -175,13 +200,16 @@ class Resumption:
 
     def type_today(self, recorded: str) -> str:
         """Return the name that the class recorded as `recorded` has today; the same if it is gone."""
-        cls = self._resolve(recorded)
-        return recorded if cls is None else type_name(cls)
+        name = self._names_today.get(recorded)
+        if name is None:
+            cls = self._resolve(recorded)
+            name = self._names_today[recorded] = recorded if cls is None else type_name(cls)
+        return name
 
     def _restore_objects(self) -> None:
         missing: Counter[str] = Counter()
         for record in self._recording.live.values():
-            if record.id == ROOT or record.closed:
+            if record.id == ROOT:
                 continue
             cls = self._resolve(record.type)
             needed = not record.completed or record.hook
@@ -226,17 +254,25 @@ class Resumption:
 
     def restore(self, engine: Engine) -> None:
         """Put everything back into `engine`, which is new, and announce what has changed since the last event; once."""
+        nodes: dict[int, Node] = {}
+        try:
+            self._restore_into(engine, nodes)
+        except BaseException:
+            unlink(nodes.values())  # a long chain of them, say, that could not be queued
+            raise
+
+    def _restore_into(self, engine: Engine, nodes: dict[int, Node]) -> None:
         recording = self._recording
         engine.last_id = recording.last_id
         engine.tree.root_results.update(recording.root_results)
         engine.keys = recording.keys
-        engine.roots = list(recording.live[ROOT].children or ())
-        nodes: dict[int, Node] = {}
+        engine.roots = recording.roots
+        engine.deduplicated_roots = self._dropped_roots
         for record in recording.live.values():
-            if record.id != ROOT and not record.closed:
+            if record.id != ROOT:
                 nodes[record.id] = self._node(record, nodes.get(record.parent), engine)
+        self._tell_of_changed_hooks()
         engine.tree.open_roots = sum(node.parent is None for node in nodes.values())
-        engine.keep_restored(nodes.values())
         self._restore_counts(engine)
         self._announce(engine, nodes)
         if recording.crashes >= CAUTIOUS_AFTER_CRASHES:
@@ -247,6 +283,8 @@ class Resumption:
         recording.live.clear()
         self._objects.clear()
         self._payloads.clear()
+        self._ended.clear()
+        self._known_roots = None
 
     def _node(self, record: RecordedItem, parent: Node | None, engine: Engine) -> Node:
         item = self._objects.get(record.id)
@@ -283,12 +321,23 @@ class Resumption:
             today = self._classes.get(type(item))
             if today is None:
                 today = self._classes[type(item)] = look_up_class(item)
+            if today.hook != record.hook:
+                self._changed_hooks[today.type, today.hook] += 1
         return ItemClass(
             record.type,
             track_overall=record.track_overall,
             hook=record.hook,
             all_done=today is not None and today.all_done,
         )
+
+    def _tell_of_changed_hooks(self) -> None:
+        for (type, has_hook), count in self._changed_hooks.items():
+            what = "has" if has_hook else "has no"
+            had = "had none" if has_hook else "had one"
+            warn(
+                f"{type} {what} after_children_processed now, but {had} when {count:,} of its outstanding items were "
+                f"enqueued: {'it is not called' if has_hook else 'nothing is called'} for those"
+            )
 
     def _restore_counts(self, engine: Engine) -> None:
         for view in self._view.types.values():
@@ -321,51 +370,51 @@ class Resumption:
 
         The initial items keep their places in the queue: nothing starts before all of them have been enqueued again.
         """
+        live = self._recording.live
         held: set[int] = set()
-        for record in self._recording.live.values():
-            if record.children and not record.completed:
-                recorded = self._recorded_children(record, nodes)
+        waiting: dict[int, list[RecordedChild]] = {}
+        for record in live.values():
+            if record.id == ROOT or live[record.parent].completed:
+                continue
+            node = nodes[record.id]
+            waiting.setdefault(record.parent, []).append(
+                RecordedChild(
+                    record.id,
+                    node,
+                    self.type_today(record.type),
+                    record.key,
+                    self._payloads[record.enqueued_seq],
+                    record.occurrence,
+                )
+            )
+            if not record.completed:
+                node.is_held = True
+                if record.parent != ROOT:
+                    held.add(record.id)
+        for record in live.values():
+            if record.id in waiting or record.id in self._ended:
+                recorded = RecordedChildren(
+                    waiting.get(record.id, ()), self._codec.canonical, self._ended.get(record.id)
+                )
                 if record.id == ROOT:
                     engine.recorded_roots = recorded
                 else:
                     nodes[record.id].recorded = recorded
-                for number in record.children:
-                    if number in nodes and not self._recording.live[number].completed:
-                        nodes[number].is_held = True
-                        if record.id != ROOT:
-                            held.add(number)
+        engine.recorded_roots = self._known_roots or engine.recorded_roots
         return held
-
-    def _recorded_children(self, parent: RecordedItem, nodes: dict[int, Node]) -> RecordedChildren:
-        live = self._recording.live
-        children = [live[number] for number in parent.children or () if number in live]
-        return RecordedChildren(
-            [
-                RecordedChild(
-                    child.id,
-                    nodes.get(child.id),
-                    self.type_today(child.type),
-                    child.key,
-                    self._payloads[child.enqueued_seq],
-                )
-                for child in children
-            ],
-            self._codec.canonical,
-        )
 
     def _queue(self, engine: Engine, nodes: dict[int, Node], held: set[int]) -> None:
         records = [record for record in self._recording.live.values() if record.id in nodes]
         suspects = {
             record.id
             for record in records
-            if record.id in self._recording.suspects
+            if (record.id in self._recording.suspects or record.is_poison)
             and record.id not in held
             # One whose hook was running over failures waits for what failed below it, and is then one of many.
             and not (record.completed and record.pending)
         }
         for number in sorted(suspects):
-            is_poison = self._recording.alone.get(number, 0) >= POISON_AFTER_CRASHES
-            engine.run_alone_first(nodes[number], is_poison=is_poison)
+            engine.run_alone_first(nodes[number], self._why_given_up(self._recording.live[number]))
         # What was running had been taken already: it comes first again, also from a stack.
         waiting = [r for r in records if not r.completed and r.id not in held]
         waiting.sort(key=lambda record: record.attempt == 0, reverse=engine.takes_last_first)
@@ -376,3 +425,15 @@ class Resumption:
             node = nodes[record.id]
             if record.completed and node.pending == 0 and record.id not in suspects:
                 engine.end_again(node)
+
+    def _why_given_up(self, record: RecordedItem) -> str:
+        """Return why the item of `record` is not to run, for a message; empty if it is to run."""
+        crashes = self._recording.alone.get(record.id, 0)
+        if not record.is_poison:
+            found = "was the only one running in three crashes in a row, and was not run again"
+            return found if crashes >= POISON_AFTER_CRASHES else ""
+        if record.failed is not None and self._recording.crashes:
+            # Tried between the crashes of another item, it would keep that from ever being found.
+            return "had been given up for ending the process, which has crashed since; it is tried again when the run has ended"
+        again = "had been given up for ending the process, was tried alone, and ended it again"
+        return again if crashes else ""

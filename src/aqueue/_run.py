@@ -263,12 +263,14 @@ async def _run_recorded(settings: Settings, reporters: list[Reporter], held: Hel
     try:
         past = None if journal.is_new else read_past(journal, held.check)
         if past is not None:
-            with held.let_through():
-                items = list(settings.initial_items)
-            if past.is_completed and past.has_all(items):
-                return _Outcome(msgspec.structs.replace(past.result, journal=str(journal.path)), None)
-            settings = msgspec.structs.replace(settings, initial_items=_consumed(items))
-            del items
+            if past.is_completed:
+                with held.let_through():
+                    items = iter(settings.initial_items)
+                    new = past.first_new(items)
+                if not new:
+                    return _Outcome(msgspec.structs.replace(past.result, journal=str(journal.path)), None)
+                settings = msgspec.structs.replace(settings, initial_items=_consumed(new, items))
+                del new, items
             say(f"aqueue: {past.summary(str(journal.path))}")
         outcome = await _Run(settings, reporters, journal, past, held).run()
     finally:
@@ -278,11 +280,11 @@ async def _run_recorded(settings: Settings, reporters: list[Reporter], held: Hel
     return outcome
 
 
-def _consumed(items: list[ItemLike]) -> Iterator[ItemLike]:
-    """Yield `items` and empty the list, so that each can be freed when it has ended."""
-    items.reverse()
-    while items:
-        yield items.pop()
+def _consumed(first: list[ItemLike], others: Iterator[ItemLike]) -> Iterator[ItemLike]:
+    """Yield the `first` items, emptying the list so that they can be freed when they have ended, and then the `others`."""
+    while first:
+        yield first.pop()
+    yield from others
 
 
 def _how_to_resume(settings: Settings, path: str) -> str:

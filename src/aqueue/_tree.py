@@ -174,10 +174,17 @@ class Tree:
 
 
 def unlink(nodes: Iterable[Node]) -> None:
-    """Cut all that `nodes` and their ancestors point to, one by one, so that freeing them does not recurse."""
+    """Cut all that `nodes` and their ancestors point to, one by one, so that freeing them does not recurse.
+
+    The same for the children that wait, after a resume, for one of these to enqueue them again.
+    """
     node: Node | None
-    for node in nodes:
-        while node is not None:
-            parent = node.parent
-            node.parent = node.item = node.child_results = node.recorded = None
-            node = parent
+    groups = [nodes]
+    while groups:
+        for node in groups.pop():
+            while node is not None:
+                if node.recorded is not None:
+                    groups.append([child.node for child in node.recorded if child.node is not None])
+                parent = node.parent
+                node.parent = node.item = node.child_results = node.recorded = None
+                node = parent

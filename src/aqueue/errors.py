@@ -115,7 +115,11 @@ class JournalDamaged(JournalError):
 
 
 class PoisonItem(AqueueError):
-    """An item was the only one running in three crashes of the process in a row, and was not run again."""
+    """An item was the only one running in three crashes of the process in a row, and was not run again.
+
+    When the run has ended and is resumed, it is tried once more: alone and before all others. If it ends the process again,
+    it fails so again.
+    """
 
 
 class RecordedFailure(AqueueError):

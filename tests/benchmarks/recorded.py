@@ -3,7 +3,9 @@
     python recorded.py leaves 1000000 run.db       # 1,000,000 items that do nothing, recorded; no file: not recorded
     python recorded.py stall 500000 run.db         # the longest time that the event loop did not come round
     python recorded.py prepare 1000000 run.db      # a run of which the last tenth is outstanding …
-    python recorded.py resume 0 run.db             # … and how long it takes to go on with it
+    python recorded.py resume 1000000 run.db       # … and how long it takes to go on with it
+    python recorded.py prepare-flat 1000000 run.db # the same two, when all items are initial items
+    python recorded.py resume-flat 1000000 run.db
     python recorded.py bytes 200000 run.db         # how large the file is
     python recorded.py keys 1000000                # what the visited set takes
 
@@ -16,7 +18,7 @@ import os
 import resource
 import sys
 import time
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Iterable, Iterator
 from contextlib import asynccontextmanager
 from typing import Any, Literal
 
@@ -77,13 +79,17 @@ class LastTenthLeft(Leaf):
             aqueue.stop("measured")
 
 
+def _leaves(count: int) -> Iterator[LastTenthLeft]:
+    for number in range(count):
+        yield LastTenthLeft(f"https://example.org/archive/page-{number:017}")
+
+
 class Prepared(Site):
     """Enqueues `count` leaves that stop the run."""
 
     async def process(self, enqueue: aqueue.EnqueueFn, set_desc: aqueue.SetDescFn) -> None:
-        LastTenthLeft.todo = self.count - self.count // 10
-        for number in range(self.count):
-            enqueue(LastTenthLeft(f"https://example.org/archive/page-{number:017}"))
+        for leaf in _leaves(self.count):
+            enqueue(leaf)
 
 
 _called = 0.0
@@ -138,7 +144,7 @@ class Heartbeat:
             self.gc_s += time.perf_counter() - self._gc_began
 
 
-def _run(items: list[Any], journal: str | None, **options: Any) -> float:
+def _run(items: Iterable[Any], journal: str | None, **options: Any) -> float:
     began = time.perf_counter()
     aqueue.run_queue(items, reporter="none", journal=journal, **options)
     return time.perf_counter() - began
@@ -154,11 +160,13 @@ def measure(job: str, count: int, path: str | None) -> dict[str, float]:
             heart = Heartbeat()
             wall_s = _run([Branch(count)], path, lifespan=heart.beating)
             return {"wall_s": wall_s, "stall_ms": heart.longest_s * 1e3, "gc_ms": heart.gc_s * 1e3}
-        case "prepare":
-            return {"wall_s": _run([Prepared(count)], path)}
-        case "resume":
+        case "prepare" | "prepare-flat":
+            LastTenthLeft.todo = count - count // 10
+            return {"wall_s": _run([Prepared(count)] if job == "prepare" else _leaves(count), path)}
+        case "resume" | "resume-flat":
             _called = time.perf_counter()
-            aqueue.run_queue([Prepared(1_000_000)], reporter="none", resume=path)
+            items: Iterable[Any] = [Prepared(count)] if job == "resume" else _leaves(count)
+            aqueue.run_queue(items, reporter="none", resume=path)
             return _started
         case "bytes":
             assert path is not None

@@ -249,6 +249,14 @@ def told_by(events: Sequence[Event]) -> Story:
     cut.apply(events[half:])
     assert whole == cut
     closed = {item for item, state in story.state.items() if state == "closed"}
-    live = {item for item, record in whole.live.items() if item and not record.closed}
-    assert live == set(story.enqueued) - closed, "the recording keeps what has ended, or forgets what has not"
+    assert set(whole.live) == {0, *story.enqueued} - closed, (
+        "the recording keeps what has ended, or forgets what has not"
+    )
+    for number, record in whole.live.items():
+        ended = (
+            []
+            if record.completed
+            else sorted(story.enqueued[one].seq for one in story.children(number) if one in closed)
+        )
+        assert sorted(record.closed_children or ()) == ended, "an ended child of a parent that runs again is forgotten"
     return story

@@ -21,11 +21,13 @@ class Page(Item):
     def __init__(self, name): self.name = name
     async def process(self, enqueue, set_desc):
         os.write(log, f"{self.name}\\n".encode())
-        if self.name == "poison":
-            os._exit(77) if how == "exit" else os.kill(os.getpid(), signal.SIGKILL)
-        if self.name == "slow":
+        if "hook" in self.name:
+            return
+        if self.name in ("slow", "late poison"):
             import anyio
             await anyio.sleep(0.15)
+        if "poison" in self.name and how != "mended":
+            os._exit(77) if how == "exit" else os.kill(os.getpid(), signal.SIGKILL)
 
 class Hook(Page):
     async def after_children_processed(self):
@@ -46,7 +48,7 @@ except ItemFailures as failures:
 
 def crash_until_it_ends(path: Path, how: str, names: list[str], workers: int = 3) -> tuple[int, str]:
     """Run the program again and again while it crashes; return how often it did, and what it said at last."""
-    for crashes in range(12):
+    for crashes in range(15):
         backend = ["trio", "asyncio"][crashes % 2]
         done = subprocess.run(
             [sys.executable, "-c", PROGRAM, str(path), how, backend, str(workers), *names],
@@ -75,6 +77,36 @@ def test_an_item_that_ends_the_process_is_found_and_given_up(tmp_path: Path, how
     assert {event.item for event in events if isinstance(event, ItemCompleted)} == {1, 2, 4, 5}
     did = Counter(Path(f"{path}.log").read_text().split())
     assert did["poison"] == crashes, "it is not called once it has been given up"
+
+
+def test_an_item_that_was_given_up_is_tried_once_more_alone(tmp_path: Path) -> None:
+    """Each resume after the run's end tries it alone and first; it crashes once, with nothing beside it, or completes."""
+    path = tmp_path / "run.db"
+    names = ["slow", "poison", "slow"]
+    first, _ = crash_until_it_ends(path, "kill", names)
+    before = len(events_of(path))
+    again, said = crash_until_it_ends(path, "kill", [*names, "slow", "slow"])
+    assert again == 1
+    assert "was tried alone, and ended it again" in said
+    new = events_of(path)[before:]
+    [interrupted] = [event for event in new if isinstance(event, ItemInterrupted)]
+    assert interrupted.item == 2, "what was new did not run beside it"
+    assert sum(isinstance(event, ItemCompleted) for event in new) == 2
+    assert Counter(Path(f"{path}.log").read_text().split())["poison"] == first + 1
+    crashes, said = crash_until_it_ends(path, "mended", names)
+    assert (crashes, said.count("given up")) == (0, 0)
+    assert [event.item for event in events_of(path) if isinstance(event, ItemCompleted)][-1] == 2
+
+
+@pytest.mark.parametrize("names", [["poison", "late poison"], ["late poison", "poison"]])
+def test_two_items_that_end_the_process_are_both_found(tmp_path: Path, names: list[str]) -> None:
+    """The one that was given up is not tried again between the crashes of the other, which then would go on for ever."""
+    path = tmp_path / "run.db"
+    crashes, _ = crash_until_it_ends(path, "exit", [*names, "a"])
+    assert crashes <= 12
+    given_up = [event.item for event in events_of(path) if isinstance(event, ItemFailed)]
+    assert set(given_up) == {1, 2}
+    assert [event.item for event in events_of(path) if isinstance(event, ItemCompleted)] == [3]
 
 
 def test_a_hook_that_ends_the_process_is_given_up(tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 """Resuming a run: what is adopted, what runs again, what is restored, and what is refused."""
 
+import gc
 import os
 import signal
 import time
@@ -116,6 +117,23 @@ class Keyed(Named):
         return self.name
 
 
+class Fails(Named):
+    """One of which the so-manyth of those called ``same`` fails."""
+
+    ran: ClassVar[int] = 0
+
+    def __init__(self, name: str, number: int) -> None:
+        super().__init__(name)
+        self.number = number
+
+    async def process(self, enqueue: EnqueueFn, set_desc: SetDescFn) -> str:
+        if self.name == "same":
+            if Fails.ran == self.number:
+                world.raises["same"] = 1
+            Fails.ran += 1
+        return await super().process(enqueue, set_desc)
+
+
 def parent_of(*children: Callable[[], Item]) -> Callable[[Any], list[Item]]:
     """Return what the world is told of an item that enqueues what `children` make."""
     return lambda _: [child() for child in children]
@@ -225,6 +243,29 @@ def test_equal_children_are_matched_one_by_one(tmp_path: Path) -> None:
     assert world.did == ["root", "same", "same", "same"]
     assert set(world.keys["same"]) == all_keys, "also the one whose enqueue was lost has the key it had"
     assert [event.occurrence for event in events if isinstance(event, ItemEnqueued)] == [0, 0, 1, 2]
+
+
+@pytest.mark.parametrize("failed", [0, 1, 2])
+def test_an_outstanding_child_keeps_its_place_among_equals_that_have_ended(tmp_path: Path, failed: int) -> None:
+    """Of three equal children two ended and one failed: that one runs, at its own place; a fourth is a new one."""
+    path = tmp_path / "run.db"
+    names = ["same", "other", "same", "another", "same"]
+    Fails.ran = 0
+    world.children["root"] = parent_of(*[partial(Fails, name, failed) for name in names])
+    world.raises.update({"root": 1, "other": 1, "another": 1})
+    run(path, Named("root"), on_error="continue")
+    before = world.keys["same"]
+    assert len(set(before)) == 3
+    world.did.clear()
+    world.keys.clear()
+    world.children["root"] = parent_of(*[partial(Fails, name, failed) for name in [*names, "same"]])
+    result = run(path, Named("root"))
+    left = [name for place, name in enumerate(names) if name != "same" or place == 2 * failed]
+    assert world.did == ["root", *left, "same"]
+    assert world.keys["same"][0] == before[failed]
+    assert world.keys["same"][1] not in before
+    assert result.counts.enqueued == result.counts.completed == 7
+    assert [e.occurrence for e in events_of(path) if isinstance(e, ItemEnqueued)] == [0, 0, 0, 1, 0, 2, 3]
 
 
 def test_a_child_with_another_payload_is_another_child(tmp_path: Path) -> None:
@@ -399,6 +440,40 @@ def test_new_initial_items_run(tmp_path: Path) -> None:
     assert world.did == ["c"]
     assert result.root_results == ["a", "b", "c"]
     told_by(events_of(path))
+
+
+def test_only_the_new_ones_of_a_source_that_can_be_read_once_run(tmp_path: Path) -> None:
+    """Of a finished run's initial items those before and after the first new one are known again, equals one by one."""
+    path = tmp_path / "run.db"
+    run(path, *[Named(name) for name in "aab"], Keyed("k"))
+    world.did.clear()
+    before = {*world.keys["a"]}
+    new = (Keyed(name) if name == "k" else Named(name) for name in "akkcbaad")
+    result = run_queue(new, resume=path, num_workers=1, reporter="none")
+    assert world.did == ["c", "a", "d"]
+    assert len({*world.keys["a"]} - before) == 1
+    assert (result.root_results, result.counts.deduplicated) == (["a", "a", "b", "k", "c", "a", "d"], 1)
+    told_by(events_of(path))
+
+
+def test_known_items_of_a_finished_run_are_not_kept(tmp_path: Path) -> None:
+    """Each is freed as soon as it is known again, though a million of them may come before a new one."""
+    path = tmp_path / "run.db"
+    run_queue((Remembered(n) for n in range(100)), resume=path, num_workers=1, reporter="none")
+    alive: weakref.WeakSet[Item] = weakref.WeakSet()
+    most = 0
+
+    def items() -> Iterator[Item]:
+        nonlocal most
+        for number in range(101):
+            item = Remembered(number)
+            alive.add(item)
+            most = max(most, len(alive))
+            yield item
+            del item
+
+    assert run_queue(items(), resume=path, num_workers=1, reporter="none").counts.enqueued == 101
+    assert most <= 3
 
 
 def test_the_view_goes_on_where_it_stood(tmp_path: Path) -> None:
@@ -607,8 +682,6 @@ class Page(Item):
 
 def test_a_class_that_is_gone_is_named_and_nothing_is_changed(tmp_path: Path) -> None:
     """The error says which class and how many items wait; after it is back the same command goes on."""
-    import gc
-
     code: dict[str, Any] = {}
     path = _interrupted(tmp_path / "run.db", code, PAGE)
     before = path.read_bytes()
@@ -627,8 +700,6 @@ def test_a_class_that_is_gone_is_named_and_nothing_is_changed(tmp_path: Path) ->
 
 def test_a_renamed_class_is_found_by_its_previous_name(tmp_path: Path) -> None:
     """Its items run, and in the events they keep the name under which they were announced."""
-    import gc
-
     code: dict[str, Any] = {}
     path = _interrupted(tmp_path / "run.db", code, PAGE)
     code.clear()
@@ -695,8 +766,30 @@ def test_children_of_a_class_with_a_new_default_are_still_the_recorded_ones(tmp_
     assert result.counts.enqueued == 3
 
 
-def test_a_hook_that_came_to_a_class_later_is_not_run_for_recorded_items(tmp_path: Path) -> None:
-    """Whether an item has a hook is settled when it is announced; the journal stays readable when classes change."""
+def test_initial_items_of_a_class_with_a_new_default_are_still_the_recorded_ones(tmp_path: Path) -> None:
+    """Those that have ended are not run again, with or without others outstanding; a new one is, and is told apart."""
+    code: dict[str, Any] = {}
+    item = _define(code, PAGE)
+    path = tmp_path / "run.db"
+    run(path, *[item(name) for name in "aabc"])
+    after = first(events_of(path), ItemCompleted, item=3)
+    newer = _define(code, PAGE.replace("name: str", "name: str\n    depth: int = 0"))
+    result, _ = again(path, after, *[newer(name) for name in "daaabc"])
+    assert sorted(world.did) == ["a", "c", "d"]
+    assert result.counts.enqueued == 6
+    world.did.clear()
+    result = run(path, *[newer(name) for name in "daaabc"])
+    assert sorted(world.did) == ["a", "d"]
+    assert result.counts.enqueued == 6
+    before = path.read_bytes()
+    assert run(path, *[newer(name) for name in "daaabc"]).counts == result.counts
+    assert path.read_bytes() == before
+
+
+def test_a_hook_that_came_to_a_class_later_is_not_run_for_recorded_items(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Whether an item has a hook is settled when it is announced, and a class that differs is named once."""
     code: dict[str, Any] = {}
     with_hook = (
         PAGE + "    async def after_children_processed(self):\n        world.saw(self, f'hook of {self.name}')\n"
@@ -704,14 +797,20 @@ def test_a_hook_that_came_to_a_class_later_is_not_run_for_recorded_items(tmp_pat
     path = _interrupted(tmp_path / "run.db", code, PAGE)
     _define(code, with_hook)
     world.did.clear()
+    capsys.readouterr()
     assert run(path, Named("root")).status == "completed"
     assert world.did == ["c0", "c1", "c2"]
+    said = capsys.readouterr().err
+    assert said.count("program:Page has after_children_processed now, but had none when 3 of its") == 1
     told_by(events_of(path))
     path = _interrupted(tmp_path / "second.db", code, with_hook)
     _define(code, PAGE)
     world.did.clear()
+    capsys.readouterr()
     assert run(path, Named("root")).status == "completed"
     assert world.did == ["c0", "c1", "c2"]
+    said = capsys.readouterr().err
+    assert said.count("program:Page has no after_children_processed now, but had one when 3 of its") == 1
     told_by(events_of(path))
 
 
@@ -802,8 +901,27 @@ def test_a_restored_item_is_freed_when_it_has_ended(tmp_path: Path, items: Calla
     assert Remembered.most <= 2
 
 
+def test_restored_children_that_wait_for_their_parent_are_freed_with_the_run(tmp_path: Path) -> None:
+    """The run ends before the parent could enqueue them again: nothing of them stays in memory."""
+    path = tmp_path / "run.db"
+    world.children["root"] = parent_of(lambda: Named("child"))
+    world.children["child"] = parent_of(lambda: Named("grandchild"))
+    world.raises.update({"root": 1, "child": 1, "grandchild": 1})
+    run(path, Named("root"), on_error="continue")
+    world.objects.clear()
+
+    def raises() -> Iterator[Item]:
+        yield Named("root")
+        raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        run_queue(raises(), resume=path, reporter="none")
+    gc.collect()
+    assert [one for one in gc.get_objects() if isinstance(one, Named)] == []
+
+
 def test_ctrl_c_ends_a_blocking_source_of_items_when_a_run_is_resumed(tmp_path: Path) -> None:
-    """KeyboardInterrupt at once; the journal is as it was, and is given back."""
+    """KeyboardInterrupt at once; the journal is what it was with a process that ran nothing, and is given back."""
     path = tmp_path / "run.db"
     Remembered.stops = True
     run_queue([Remembered(1), Remembered(2)], num_workers=1, reporter="none", resume=path)
@@ -818,6 +936,8 @@ def test_ctrl_c_ends_a_blocking_source_of_items_when_a_run_is_resumed(tmp_path: 
     with pytest.raises(KeyboardInterrupt):
         run_queue(blocking(), reporter="none", resume=path)
     assert time.monotonic() - began < 30
-    assert events_of(path) == before
+    events = events_of(path)
+    assert events[: len(before)] == before
+    assert [event.event for event in events[len(before) :]] == ["run.resumed", "run.stopping", "run.finished"]
     Remembered.stops = False
     assert run_queue([Remembered(1), Remembered(2)], reporter="none", resume=path).status == "completed"

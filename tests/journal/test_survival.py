@@ -10,8 +10,8 @@ import sqlite3
 import subprocess
 import sys
 import time
-from collections.abc import Callable
-from contextlib import closing
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -237,3 +237,52 @@ def test_a_copy_made_during_the_run_goes_on(job: Job, way: str) -> None:
     (job.folder / "done").unlink()
     assert job.run(_PROGRAM.replace("run.db", "copy.db"))[:2] == (0, "[[0, 1, 2, 3]]\n")
     assert job.done() == ["waiting", "leaf 2", "leaf 3"]
+
+
+@contextmanager
+def killed_at_last(process: "subprocess.Popen[str]") -> Iterator[None]:
+    """See that a process whose test fails is not waited for."""
+    try:
+        yield
+    finally:
+        process.kill()
+
+
+def test_a_run_whose_lock_file_was_removed_makes_it_again(job: Job) -> None:
+    """Within a moment a second run is refused as before, and the first one goes on to its end; the user is told once."""
+    with job.start(_PROGRAM) as first, killed_at_last(first):
+        wait_until(lambda: "waiting" in job.done() and job.count("item.completed") == 3)
+        lock = job.folder / "run.db.lock"
+        lock.unlink()
+        wait_until(lambda: lock.exists() and lock.read_text())
+        code, _, said = job.run(_PROGRAM)
+        assert code == 1
+        assert f"in use by another run (pid {first.pid} " in said
+        job.go()
+        stdout, stderr = first.communicate(timeout=60)
+    assert (first.returncode, stdout) == (0, "[[0, 1, 2, 3]]\n")
+    assert stderr.count("run.db.lock was removed or replaced, and has been made again") == 1
+    assert job.done().count("leaf 3") == 1
+
+
+def test_a_run_stops_if_another_has_begun_since_its_lock_file_was_removed(job: Job) -> None:
+    """The first stops and says why, without writing; the second goes on to the end with a sound journal."""
+    with job.start(_PROGRAM) as first, killed_at_last(first):
+        wait_until(lambda: "waiting" in job.done() and job.count("item.completed") == 3)
+        before = job.events()
+        first.send_signal(signal.SIGSTOP)  # so that it doesn't notice before the other has begun
+        (job.folder / "run.db.lock").unlink()
+        with job.start(_PROGRAM) as second, killed_at_last(second):
+            wait_until(lambda: job.count("run.resumed") and job.done().count("waiting") == 2)
+            first.send_signal(signal.SIGCONT)
+            _, stderr = first.communicate(timeout=60)
+            assert first.returncode == 1
+            assert "was removed or replaced while the run was writing the journal" in stderr
+            assert f"in use by another run (pid {second.pid} " in stderr
+            job.go()
+            stdout, _ = second.communicate(timeout=60)
+    assert (second.returncode, stdout) == (0, "[[0, 1, 2, 3]]\n")
+    events = job.events()
+    assert events[: len(before)] == before
+    assert [event["seq"] for event in events] == list(range(1, len(events) + 1))
+    assert [event["event"] for event in events].count("run.finished") == 1
