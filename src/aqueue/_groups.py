@@ -5,6 +5,7 @@ that is saturated is not in the heap, so to pass over it costs nothing, however 
 items. Between groups that may start, the order of the queue type decides as it does within a group.
 """
 
+from bisect import bisect_left
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from functools import partial
@@ -36,6 +37,7 @@ SPREAD: Final = 10
 
 _SWEEP_GROUPS: Final = 1_000
 _STALE_OFFERS: Final = 64
+_TRIM_EVERY: Final = 1_024
 
 
 def group_of(node: Node) -> str | None:
@@ -114,8 +116,8 @@ class _Group:
             starts = self.starts
             starts.append(now)
             most = ceil(rate)
-            if len(starts) >= 2 * most:  # not at each start: that would move `most` times
-                del starts[:-most]
+            if len(starts) >= 2 * most or len(starts) % _TRIM_EVERY == 0:  # at each start it would move `most` times
+                del starts[: max(len(starts) - most, bisect_left(starts, now - most / rate))]
 
     def holds_up_nothing(self, now: float) -> bool:
         """Tell whether nothing waits or runs in it, nor does anything that it did limit what may come."""
