@@ -674,8 +674,10 @@ class Engine:
     async def _process(self, node: Node, attempt: Attempt) -> Any:
         """Call the `process` of an item whose class has a group or policies, and return what that returns."""
         retry, timeout_s = node.cls.policies.retry, node.cls.policies.timeout_s
-        enqueue = attempt.enqueue if retry is None else attempt.enqueue_repeatable
-        attempt.tries = self._tries.get(node.id)  # also without a policy: its result or state may be refused yet
+        enqueue = attempt.enqueue
+        if retry is not None:
+            attempt.tries = self._tries.get(node.id)
+            enqueue = attempt.enqueue_repeatable
         try:
             result = node.item.process(enqueue, attempt.set_desc)
             result = await (result if timeout_s is None else self._within(timeout_s, result))
@@ -894,7 +896,6 @@ class Engine:
         self._tries[node.id] = tries
         if phase == "process":
             node.attempt += 1
-            node.result = NO_DATA
         else:
             node.hook_attempt += 1
         self._rest(node, delay_s, phase)

@@ -58,7 +58,8 @@ def parse_retry_after(
     """
     text = "" if value is None else value.strip()
     if text.isascii() and text.isdigit():
-        return min(float(text[:20]), max_s) if len(text) <= 20 else max_s
+        digits = text.lstrip("0") or "0"
+        return min(float(digits), max_s) if len(digits) <= 20 else max_s
     try:
         date = parsedate_to_datetime(text)
     except ValueError:

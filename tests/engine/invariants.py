@@ -184,10 +184,12 @@ def counts_of(events: Sequence[Event], type: str | None = None) -> Counts:
     types = {event.item: event.type for event in events if isinstance(event, ItemEnqueued)}
     completed: set[int] = set()
     failed: set[int] = set()
-    interrupted = retried = 0
+    interrupted = retried = deduplicated = 0
     for event in events:
         if isinstance(event, ItemRetryScheduled) and type in (None, types[event.item]):
             retried += 1
+        if isinstance(event, ItemCompleted | ItemFailed) and type in (None, types[event.item]):
+            deduplicated += event.deduplicated
         if isinstance(event, ItemCompleted | ItemFailed | ItemInterrupted) and type in (None, types[event.item]):
             if isinstance(event, ItemCompleted):
                 completed.add(event.item)
@@ -197,7 +199,7 @@ def counts_of(events: Sequence[Event], type: str | None = None) -> Counts:
             else:
                 interrupted += 1
     enqueued = sum(type in (None, one) for one in types.values())
-    return Counts(enqueued, len(completed), len(failed), interrupted, retried=retried)
+    return Counts(enqueued, len(completed), len(failed), interrupted, deduplicated, retried)
 
 
 def check_events(events: Sequence[Event], *, follows_clock: bool = True) -> None:
