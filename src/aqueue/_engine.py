@@ -700,7 +700,7 @@ class Engine:
             with scope:
                 try:
                     return await call
-                except self._cancelled_class as cancelled:
+                except (self._cancelled_class, BaseExceptionGroup) as cancelled:  # a group of them, out of a nursery
                     where = cancelled.__traceback__
                     raise
             raise _timed_out(timeout_s).with_traceback(where)
