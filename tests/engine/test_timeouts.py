@@ -202,7 +202,7 @@ def test_the_time_is_exact_and_waiting_does_not_count() -> None:
 
     result, _ = run_by_mock_clock([Page(), Page()], num_workers=1)
     assert result.status == "completed"
-    assert ends == [10.0, 20.0, 519.999, 529.998]
+    assert ends == [10.0, 20.0, 519.999, 529.999]
 
 
 def test_a_class_says_otherwise_than_the_run(backend: Backend) -> None:
