@@ -1,5 +1,6 @@
 """Retries, limits, timeouts and pauses all at once, over random jobs by a clock that jumps."""
 
+from itertools import pairwise
 from math import ceil
 from typing import Any, ClassVar
 
@@ -193,9 +194,9 @@ def test_any_policies_at_once(
     hooked: bool,
 ) -> None:
     """Nothing starts before its time or beyond its group's limit, no worker idles for nothing, and everything ends."""
-    Kind = type("Kind", (Hooked if hooked else Page,), {"log": [], "pauses": []})
+    kind = type("Kind", (Hooked if hooked else Page,), {"log": [], "pauses": []})
     result, recorder = run_by_mock_clock(
-        [Kind(job, str(number)) for number, job in enumerate(roots)],
+        [kind(job, str(number)) for number, job in enumerate(roots)],
         num_workers=num_workers,
         queue_type_name=queue_type_name,
         on_error="continue",
@@ -203,12 +204,12 @@ def test_any_policies_at_once(
         timeout_s=timeout_s,
         limits=limits,
     )
-    log: list[Span] = Kind.log  # type: ignore[attr-defined]
+    log: list[Span] = kind.log  # type: ignore[attr-defined]
     assert not result.counts.outstanding
     check_attempts(recorder.events, roots, policy, timeout_s, hooked)
     waiting = check_waits(recorder.events, log, policy)
     check_limits(log, limits)
-    check_nobody_waits_for_nothing(log, waiting, limits, Kind.pauses, num_workers)  # type: ignore[attr-defined]
+    check_nobody_waits_for_nothing(log, waiting, limits, kind.pauses, num_workers)  # type: ignore[attr-defined]
 
 
 def check_attempts(events: list[Any], roots: list[Job], policy: Retry, timeout_s: float | None, hooked: bool) -> None:
@@ -295,7 +296,7 @@ def check_nobody_waits_for_nothing(
             continue
         limit = limits.get(span.group or "", limits.get("*", Limit())) if span.group is not None else Limit()
         times = [since, *(one for one in moments if since < one < span.begin), span.begin]
-        for before, after in zip(times, times[1:], strict=False):
+        for before, after in pairwise(times):
             if after - before < 10 * EPSILON_S:
                 continue
             # Just before the end: a pause or a rate may have been the reason until then.

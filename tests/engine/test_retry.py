@@ -260,7 +260,7 @@ def make_child(name: str, parent: Item) -> Child:
     class Local(Child):
         pass
 
-    match name.split()[0]:
+    match name.split(maxsplit=1)[0]:
         case "other":
             return Other(name.removeprefix("other of "))
         case "keyed":
@@ -534,6 +534,6 @@ def test_a_run_or_a_class_with_a_wrong_policy_is_refused(arguments: dict[str, An
     """Before anything runs; a class is named."""
     with pytest.raises(InvalidArgument, match=message):
         run_queue([Child("a")], reporter="none", **arguments)
-    Wrong = type("Wrong", (Child,), arguments)
+    wrong = type("Wrong", (Child,), arguments)
     with pytest.raises(InvalidArgument, match=message.replace("^", r"test_retry:Wrong\.")):
-        run_queue([Wrong("a")], reporter="none")
+        run_queue([wrong("a")], reporter="none")

@@ -38,6 +38,7 @@ LONG_S = 3_600.0
 
 
 def run(items: list[Any], **arguments: Any) -> tuple[Any, EventRecorder]:
+    """Run `items`, check what holds for any run, and return what came of it."""
     recorder = EventRecorder()
     try:
         result = run_queue(items, reporter=recorder, **arguments)
@@ -228,14 +229,14 @@ def test_a_graceful_stop_takes_no_longer_than_its_grace(backend: Backend, reason
             aqueue.stop("enough")
         await anyio.sleep(LONG_S)
 
-    arguments: dict[str, Any] = {
+    by_reason: dict[str, dict[str, Any]] = {
         "stop": {},
         "max_failures": {"on_error": "continue", "max_failures": 1},
         "stop_after_s": {"stop_after_s": 0.01},
         "on_error": {},
-    }[reason]
+    }
     items = [Do(long), *([Failing()] if reason in ("max_failures", "on_error") else [])]
-    result, recorder = run(items, grace_s=0.05, backend=backend, **arguments)
+    result, recorder = run(items, grace_s=0.05, backend=backend, **by_reason[reason])
     assert result.status == ("failed" if reason == "on_error" else "interrupted")
     assert len(recorder.of(ItemInterrupted)) == 1
     first, second = recorder.of(RunStopping)
@@ -319,17 +320,15 @@ def test_a_stop_does_not_wait_for_retries(backend: Backend, kind: type[Item], ho
             with pytest.raises(KeyboardInterrupt):
                 run_queue(items, reporter=recorder, backend=backend)
         case _:
-            arguments: dict[str, Any] = {"stop_after_s": {"stop_after_s": 0.05}, "max_items": {"max_items": 4}}.get(
-                how, {}
-            )
-            result = run_queue(items, reporter=recorder, backend=backend, **arguments)
+            by_how: dict[str, dict[str, Any]] = {"stop_after_s": {"stop_after_s": 0.05}, "max_items": {"max_items": 4}}
+            result = run_queue(items, reporter=recorder, backend=backend, **by_how.get(how, {}))
             assert result.status == "interrupted"
     assert time.monotonic() - begin < LONG_S / 10
     check_events(recorder.events)
     assert recorder.result is not None
     assert recorder.result.status == "interrupted"
     assert recorder.result.counts.retried == 3
-    del items
+    items.clear()
     gc.collect()
     assert not any(one() for one in alive), "an item that waited is still alive"
 

@@ -42,6 +42,7 @@ class SlowHook(Slow):
 
 
 def run(item: Item, **arguments: Any) -> tuple[Any, EventRecorder, BaseException | None]:
+    """Run `item`, check what holds for any run, and return what came of it and the error of the item."""
     recorder = EventRecorder()
     error = None
     try:
@@ -55,16 +56,19 @@ def run(item: Item, **arguments: Any) -> tuple[Any, EventRecorder, BaseException
 
 
 async def wait_here() -> None:
+    """Wait."""
     await anyio.sleep(LONG_S)
 
 
 async def wait_in_a_nested_group() -> None:
+    """Wait in two tasks of a group."""
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(wait_here)
         await wait_here()
 
 
 async def wait_in_a_nested_nursery() -> None:
+    """Wait in three tasks of a nursery of trio's own."""
     async with trio.open_nursery() as nursery:
         nursery.start_soon(wait_here)
         nursery.start_soon(wait_here)
