@@ -520,6 +520,7 @@ class Engine:
                 await checkpoint_if_cancelled()
         finally:
             self.scope = outer
+            self._timers.close()  # a worker that was cancelled before it began has not done that
 
     def _start_timers(self, tasks: TaskGroup) -> None:
         self._timers.open(tasks)
@@ -861,6 +862,7 @@ class Engine:
         # The frames above the item's code are the engine's. Not by assignment: a frozen dataclass refuses that.
         error.with_traceback(without_frames_of(__file__, error.__traceback__))
         tries = attempt.tries or self._tries.get(node.id) or Tries()
+        attempt.tries = None
         policy = node.cls.policies.retry or _ONLY_WHEN_ASKED
         raised = as_failure(error, node)
         if tries.failed + 1 >= policy.attempts or not policy.covers(raised):

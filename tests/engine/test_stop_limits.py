@@ -245,6 +245,20 @@ def test_a_graceful_stop_takes_no_longer_than_its_grace(backend: Backend, reason
     assert second.at - first.at >= 0.05
 
 
+def test_ctrl_c_waits_no_longer_than_the_grace(backend: Backend) -> None:
+    """The first signal alone ends the run, also where no timer was ever set before."""
+
+    async def long(enqueue: EnqueueFn, set_desc: SetDescFn) -> None:
+        os.kill(os.getpid(), signal.SIGINT)
+        await anyio.sleep(LONG_S)
+
+    recorder = EventRecorder()
+    with pytest.raises(KeyboardInterrupt):
+        run_queue([Do(long)], grace_s=0.05, reporter=recorder, backend=backend)
+    check_events(recorder.events)
+    assert [event.reason for event in recorder.of(RunStopping)] == ["Ctrl-C", "grace_s=0.05 has passed"]
+
+
 def test_an_item_that_shields_itself_outlasts_the_grace(backend: Backend) -> None:
     """It can't be cancelled: when it has ended by itself it counts as completed, and the run ends."""
 
