@@ -7,11 +7,13 @@ class of an enum member or object is one that the attribute's annotation names: 
 
 import enum
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
 from math import isfinite
 from typing import Any, Final
 
 import msgspec
 
+from aqueue._outline import outline_of
 from aqueue._state import Dumped, MissingField, Plain, State, check_name, state_of
 from aqueue._tags import READERS, WRITERS, Unwritable, is_plain_text
 from aqueue._types import has_process, resolve_type
@@ -119,25 +121,23 @@ class PayloadCodec:
         return self._encode(known, item, ancestor_id)
 
     def outline(self, item: object) -> bytes:
-        """Return what of the state of `item` can be written, to tell it from others; never raises for its attributes.
+        """Return what of the state of `item` can be written, to tell it from others; never raises.
 
-        Of an attribute that can't be stored only the class of its value is written.
+        Of what can't be stored its `aqueue._outline.outline_of` is written.
         """
-        try:
+        with suppress(Exception):  # what can't be stored, or what a class's own dump raises
             return self.encode(item, _no_ancestor)
-        except UnstorableItem:
-            pass
         try:
             state = state_of(type(item), item=True)
             fields, _ = state.read(item)
-        except Unwritable:
-            return b""
+        except Exception:
+            return _encode_sorted(outline_of(item))
         written: dict[str, Any] = {}
         for name, value in fields.items():
             try:
                 written.update(self._write_attributes(state, {name: value}, _no_ancestor, 1))
-            except Unwritable:
-                written[name] = {"$class": type_name(type(value))}
+            except Exception:  # it can't be stored, or has code of its own that raises
+                written[name] = {"$outline": outline_of(value, 1)}
         return _encode_sorted(written)
 
     def decode(self, type_name: str, payload: bytes, ancestor: _Ancestor) -> object:

@@ -3,11 +3,13 @@
 import threading
 from collections import Counter
 from email.utils import formatdate
-from pathlib import Path
+from enum import Enum
+from pathlib import Path, PurePosixPath
 from tempfile import TemporaryDirectory
 from typing import Any
 
 import anyio
+import msgspec
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -18,6 +20,7 @@ from aqueue import (
     EnqueueFn,
     Item,
     ItemFailures,
+    ItemLike,
     Retry,
     RetryAfter,
     SetDescFn,
@@ -25,6 +28,7 @@ from aqueue import (
     run_queue,
 )
 from aqueue._engine import Engine
+from aqueue._payload import PayloadCodec
 from aqueue.errors import InvalidArgument, MisplacedCall
 from aqueue.events import ItemEnqueued, ItemFailed, ItemRetryScheduled, ItemStarted
 from aqueue.testing import EventRecorder
@@ -236,7 +240,15 @@ class Child(Item):
         self.extra = extra
 
     async def process(self, enqueue: EnqueueFn, set_desc: SetDescFn) -> None:
-        RAN.append(self.name)
+        extra = self.extra
+        if isinstance(extra, PurePosixPath):
+            RAN.append(extra.name)
+        elif isinstance(extra, Data):
+            RAN.append(extra.content[0]["in"])
+        elif isinstance(extra, Member):
+            RAN.append(f"member {extra.name}")
+        else:
+            RAN.append(self.name)
 
 
 class Other(Child):
@@ -254,7 +266,27 @@ class Keyed(Child):
         return self.name
 
 
-def make_child(name: str, parent: Item) -> Child:
+class Data(msgspec.Struct):
+    """A value that no annotation names, so that it can't be stored."""
+
+    content: Any
+
+
+class Member(Enum):
+    """Likewise."""
+
+    a = 1
+    b = 2
+
+
+class Number(int):
+    """An item that is a number itself, and can't be stored either."""
+
+    async def process(self, enqueue: EnqueueFn, set_desc: SetDescFn) -> None:
+        RAN.append(f"number {chr(self % 128)}")
+
+
+def make_child(name: str, parent: Item) -> ItemLike:
     """Make the child called `name`, whose first word says of what kind."""
 
     class Local(Child):
@@ -277,6 +309,14 @@ def make_child(name: str, parent: Item) -> Child:
             return Child(name, parent)
         case "local":
             return Local(name)
+        case "url":
+            return Child(name.split(maxsplit=1)[0], PurePosixPath("/" + name))
+        case "data":
+            return Child(name.split(maxsplit=1)[0], Data([{"in": name}]))
+        case "member":
+            return Child(name.split(maxsplit=1)[0], Member[name[-1]])
+        case "number":
+            return Number(ord(name[-1]))
         case "loop":
             child = Child(name)
             child.extra = [child]
@@ -285,7 +325,23 @@ def make_child(name: str, parent: Item) -> Child:
 
 
 STORABLE = ["plain a", "plain b", "other of plain a", "keyed a", "keyed b", "list a", "parent a"]
-ANY = [*STORABLE, "lock a", "lock b", "client a", "new-client a", "local a", "loop a"]
+ANY = [
+    *STORABLE,
+    "url a",
+    "url b",
+    "data a",
+    "data b",
+    "member a",
+    "member b",
+    "number a",
+    "number b",
+    "lock a",
+    "lock b",
+    "client a",
+    "new-client a",
+    "local a",
+    "loop a",
+]
 
 
 def run_parent(attempts: list[list[str]], **arguments: Any) -> None:
@@ -329,6 +385,79 @@ def test_no_child_is_announced_twice_with_a_journal(attempts: list[list[str]]) -
     """The same with a journal; and no two children are the same to a resumed run."""
     with TemporaryDirectory() as folder:
         run_parent(attempts, journal=Path(folder) / "run.db")
+
+
+def nested(depth: int) -> list[Any]:
+    """Return a list in a list in a list …"""
+    inner: list[Any] = []
+    for _ in range(depth):
+        inner = [inner]
+    return inner
+
+
+class Odd:
+    """Raises whatever is asked of it."""
+
+    __hash__ = None  # type: ignore[assignment]
+
+    def __eq__(self, other: object) -> bool:
+        raise ValueError
+
+    def __repr__(self) -> str:
+        raise ValueError
+
+    def __getattr__(self, name: str) -> Any:
+        raise ValueError
+
+
+class Hashing(Odd):
+    def __hash__(self) -> int:
+        raise ValueError
+
+
+class Dumping(Child):
+    """Can't say what its state is."""
+
+    def dump(self) -> Any:
+        raise ValueError
+
+    @classmethod
+    def load(cls, data: Any) -> Any:
+        raise ValueError
+
+
+class Meta(type):
+    @property
+    def __module__(cls) -> str:  # type: ignore[override]
+        raise ValueError
+
+
+@pytest.mark.parametrize(
+    "item",
+    [
+        Child("a", Odd()),
+        Child("a", Hashing()),
+        Child("a", {1: Odd(), (): LOCK}),
+        Child("a", {Member.a, LOCK}),
+        Child("a", Meta("Hidden", (), {})()),
+        Child("a", nested(100_000)),
+        Dumping("a", LOCK),
+        Number(10**5_000),
+    ],
+    ids=lambda item: type(getattr(item, "extra", item)).__qualname__,
+)
+def test_any_child_can_be_told_from_others(item: Any) -> None:
+    """Enqueuing never fails, whatever the child's attributes are, and what is the same gives the same."""
+    codec = PayloadCodec()
+    assert codec.outline(item) == codec.outline(item)
+    run_queue([Do(_enqueuing(item))], retry=NOW, reporter="none")
+
+
+def _enqueuing(item: Any) -> Any:
+    async def enqueuing(enqueue: EnqueueFn, set_desc: SetDescFn) -> None:
+        enqueue(item)
+
+    return enqueuing
 
 
 def test_three_failures_in_a_row_double_nothing(backend: Backend) -> None:
