@@ -388,7 +388,7 @@ def test_no_child_is_announced_twice_with_a_journal(attempts: list[list[str]]) -
 
 
 def nested(depth: int) -> list[Any]:
-    """Return a list in a list in a list …"""
+    """Return a list in a list, and so on."""
     inner: list[Any] = []
     for _ in range(depth):
         inner = [inner]
@@ -398,9 +398,10 @@ def nested(depth: int) -> list[Any]:
 class Odd:
     """Raises whatever is asked of it."""
 
-    __hash__ = None  # type: ignore[assignment]
-
     def __eq__(self, other: object) -> bool:
+        raise ValueError
+
+    def __hash__(self) -> int:
         raise ValueError
 
     def __repr__(self) -> str:
@@ -410,9 +411,10 @@ class Odd:
         raise ValueError
 
 
-class Hashing(Odd):
-    def __hash__(self) -> int:
-        raise ValueError
+class Unhashable(Odd):
+    """Says in the usual way that it has no hash."""
+
+    __hash__ = None  # type: ignore[assignment]
 
 
 class Dumping(Child):
@@ -436,8 +438,8 @@ class Meta(type):
     "item",
     [
         Child("a", Odd()),
-        Child("a", Hashing()),
-        Child("a", {1: Odd(), (): LOCK}),
+        Child("a", Unhashable()),
+        Child("a", {1: Unhashable(), (): LOCK}),
         Child("a", {Member.a, LOCK}),
         Child("a", Meta("Hidden", (), {})()),
         Child("a", nested(100_000)),
