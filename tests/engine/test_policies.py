@@ -316,3 +316,34 @@ def check_nobody_waits_for_nothing(
                 if any(len(begins) >= some and begins[-some] + some / rate > middle for some in (most, few)):
                     continue
             raise AssertionError(f"{span} waited from {before} to {after} for nothing")
+
+
+@settings(max_examples=10)
+@given(st.randoms(use_true_random=False), st.integers(3, 20), st.sampled_from(["queue", "stack"]))
+def test_one_slow_host_holds_up_no_other(random: Any, num_workers: int, queue_type_name: Any) -> None:
+    """Of 100 hosts one takes 100 times as long: it keeps two workers, and the others share what is left evenly."""
+    hosts = [f"host {number}" for number in range(100)]
+    ends: dict[str, list[float]] = {host: [] for host in hosts}
+
+    class Fetch(Item):
+        def __init__(self, group: str) -> None:
+            self.group = group
+
+        async def process(self, enqueue: EnqueueFn, set_desc: SetDescFn) -> None:
+            await anyio.sleep(100.0 if self.group == hosts[0] else 1.0)
+            ends[self.group].append(trio.current_time())
+
+    items = [Fetch(host) for host in hosts for _ in range(10)]
+    random.shuffle(items)
+    result, _ = run_by_mock_clock(
+        items,
+        num_workers=num_workers,
+        queue_type_name=queue_type_name,
+        limits={"*": Limit(concurrent=2)},
+        recorded=False,
+    )
+    assert result.status == "completed"
+    assert max(ends[hosts[0]]) <= 10 * 100.0 / 2 + 1.0 + 990 / num_workers
+    others = max(max(ends[host]) for host in hosts[1:])
+    # With two workers at the slow host, the others do 990 pages; at the end not all of them have a host to ask.
+    assert others <= 990 / (num_workers - 2) + 20 / 2 + 1.0
