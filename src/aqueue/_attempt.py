@@ -34,11 +34,13 @@ class Tries(msgspec.Struct, gc=False, eq=False):
         failed: how many attempts have failed since it was enqueued, or reopened.
         children: what tells the children that they enqueued apart, 16 bytes each, in their order.
         unmatched: how many equal ones of those the running attempt has not enqueued again; None in the first attempt.
+        is_counted: whether an attempt in this process failed, so that the item has been counted for `max_items`.
     """
 
     failed: int = 0
     children: bytearray = msgspec.field(default_factory=bytearray)
     unmatched: dict[bytes, int] | None = None
+    is_counted: bool = False
 
 
 class AttemptEngine(Protocol):
@@ -57,6 +59,7 @@ class AttemptEngine(Protocol):
     def identity(self, node: Node) -> bytes: ...
     def stop(self, reason: str) -> None: ...
     def slow_down(self, group: str, seconds: float, node: Node | None) -> None: ...
+    def slow_down_later(self, group: str, seconds: float, node: Node | None) -> None: ...
 
 
 class Attempt(msgspec.Struct, gc=False, eq=False):
@@ -179,4 +182,4 @@ class Attempt(msgspec.Struct, gc=False, eq=False):
         if get_ident() == engine.thread:
             engine.slow_down(group, seconds, node)
         else:
-            engine.call_soon(lambda: engine.slow_down(group, seconds, node))
+            engine.call_soon(lambda: engine.slow_down_later(group, seconds, node))

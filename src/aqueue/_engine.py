@@ -162,6 +162,7 @@ class Engine:
         self._deadlines: dict[anyio.CancelScope, tuple[float, Node]] = {}
         self._overdue: set[str] = set()
         self._taken = 0
+        self._queued_again = 0
         self._working = 0
         self._groups: GroupedQueue | None = None
         self._queue: PlainQueue | GroupedQueue = queue
@@ -187,16 +188,24 @@ class Engine:
         self._use_queue(self._groups)
 
     def _take_counted(self) -> Node:
-        """Take the next node, unless as many items have been taken as may be; then stop if there are more."""
+        """Take the next node, unless as many items have been taken as may be; then stop if there are more.
+
+        One that is tried again was counted before.
+        """
         most = self._stop_limits.max_items
-        if self._taken == most:
-            if len(self._queue):
-                self.stop(f"max_items={most} was reached")
+        if self._taken == most and len(self._queue) > self._queued_again:
+            self.stop(f"max_items={most} was reached")
             raise IndexError
         node = self._queue.take()
-        if node.id not in self._tries:  # one that is tried again was counted before
+        if self._is_counted(node):
+            self._queued_again -= 1
+        else:
             self._taken += 1
         return node
+
+    def _is_counted(self, node: Node) -> bool:
+        tries = self._tries.get(node.id)
+        return tries is not None and tries.is_counted
 
     # ---- adding items -------------------------------------------------------------------------------------------
 
@@ -301,23 +310,29 @@ class Engine:
         tries = attempt.tries
         if tries is None:
             tries = attempt.tries = Tries()
-        child = self._child_digest(item, parent, cls)
+        ledger = self._ledger
+        key = key_of(item, cls.type) if cls.keyed else None
+        state = b"" if ledger is None or key is not None else ledger.state(item, parent)
+        child = self._child_digest(item, cls, key, state)
         if tries.unmatched:
             left = tries.unmatched.get(child, 0)
             if left:
                 tries.unmatched[child] = left - 1
+                if ledger is not None and key is None:  # an equal one after it is the second, as it would have been
+                    if attempt.occurrences is None:
+                        attempt.occurrences = {}
+                    ledger.occurrence(cls.type, state, attempt.occurrences)
                 return
         dropped = attempt.deduplicated
         self.add(item, parent, attempt)
         if attempt.deduplicated == dropped:
             tries.children += child
 
-    def _child_digest(self, item: Any, parent: Node, cls: ItemClass) -> bytes:
-        key = key_of(item, cls.type) if cls.keyed else None
+    def _child_digest(self, item: Any, cls: ItemClass, key: str | None, state: bytes) -> bytes:
         if key is not None:
             what = b"k" + key.encode()
         elif self._ledger is not None:
-            what = b"p" + self._ledger.state(item, parent)
+            what = b"p" + state
         else:
             if self._children_codec is None:
                 self._children_codec = PayloadCodec()
@@ -521,6 +536,7 @@ class Engine:
         finally:
             watchdog.stop()
             self.scope = outer
+            self._timers.close()  # a worker that was cancelled before it began has not done that
 
     def _start_timers(self, tasks: TaskGroup) -> None:
         self._timers.open(tasks)
@@ -708,7 +724,7 @@ class Engine:
             with scope:
                 try:
                     return await call
-                except self._cancelled_class as cancelled:
+                except (self._cancelled_class, BaseExceptionGroup) as cancelled:  # a group of them, out of a nursery
                     where = cancelled.__traceback__
                     raise
             raise _timed_out(timeout_s).with_traceback(where)
@@ -883,6 +899,7 @@ class Engine:
         # The frames above the item's code are the engine's. Not by assignment: a frozen dataclass refuses that.
         error.with_traceback(without_frames_of(__file__, error.__traceback__))
         tries = attempt.tries or self._tries.get(node.id) or Tries()
+        attempt.tries = None
         policy = node.cls.policies.retry or _ONLY_WHEN_ASKED
         raised = as_failure(error, node)
         if tries.failed + 1 >= policy.attempts or not policy.covers(raised):
@@ -902,6 +919,7 @@ class Engine:
         bus = self.bus
         cls = node.cls
         tries.failed += 1
+        tries.is_counted = True
         asked_s = asked_delay_s(error)
         delay_s = policy.delay_s(tries.failed) if asked_s is None else asked_s
         now = bus.now()
@@ -933,6 +951,7 @@ class Engine:
         if phase == "process":
             try:
                 self._queue.put_again(node)
+                self._queued_again += self._is_counted(node)
             except BaseException as error:  # a comparison of items, or a group, is the user's code
                 self._left.append(node)
                 self._break(error, "items could not be ordered", cancel=not isinstance(error, Exception))
@@ -943,7 +962,12 @@ class Engine:
     def _fail(self, error: BaseException, node: Node, worker: int, started: float, attempt: Attempt) -> float:
         """Record that an attempt failed for good, and return when."""
         raised = as_failure(error, node)
-        if isinstance(raised, RetryAfter) and not self._knows_children(node) and node.has_children:
+        if (
+            isinstance(raised, RetryAfter)
+            and attempt.phase == "process"
+            and node.has_children
+            and not self._knows_children(node)
+        ):
             refused = MisplacedCall(
                 f"{node.cls.type} raised RetryAfter after it had enqueued items; what it enqueues can be known again in "
                 "another attempt only if its class has a retry policy: give it 'retry = aqueue.Retry()'"
@@ -985,9 +1009,16 @@ class Engine:
         if self._groups is None:
             self._use_groups()
         assert self._groups is not None
+        self._groups.slow_down(group, seconds)  # may refuse: a function that tells the limits is the user's code
         now = bus.now()
         bus.append(GroupSlowedDown(bus.next_seq(), now, group, now + seconds, 0 if node is None else node.id))
-        self._groups.slow_down(group, seconds)
+
+    def slow_down_later(self, group: str, seconds: float, node: Node | None) -> None:
+        """Do what `slow_down` does for a caller in another thread, who can't be told that it went wrong."""
+        try:
+            self.slow_down(group, seconds, node)
+        except BaseException as error:
+            self._break(error, f"the group {group!r} could not be slowed down", cancel=not isinstance(error, Exception))
 
     def fail_to_save(self, error: BaseException) -> None:
         """End the run at once: the journal can't be written, so nothing that runs now would be recorded."""

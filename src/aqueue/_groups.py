@@ -5,8 +5,10 @@ that is saturated is not in the heap, so to pass over it costs nothing, however 
 items. Between groups that may start, the order of the queue type decides as it does within a group.
 """
 
+from bisect import bisect_left
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
+from functools import partial
 from heapq import heapify, heappop, heappush
 from itertools import count
 from math import ceil
@@ -35,6 +37,7 @@ SPREAD: Final = 10
 
 _SWEEP_GROUPS: Final = 1_000
 _STALE_OFFERS: Final = 64
+_TRIM_EVERY: Final = 1_024
 
 
 def group_of(node: Node) -> str | None:
@@ -60,7 +63,8 @@ class _Group:
         head: the node that is next; None if none waits.
         rest: the nodes after that; None while there is none.
         running: how many of its nodes have been taken and not released; not counted without a limit on it.
-        starts: when its latest nodes were taken, on the loop's clock; empty without a limit on it.
+        starts: when its latest nodes were taken, on the loop's clock, as many as the limit looks at and some more;
+            empty without a limit on it.
         not_before: when it may start again because it was told to slow down, on the loop's clock.
         waits_until: the time for which a timer is set; 0.0 if none is.
         offer: what stands for it among those that may start; None if it does not.
@@ -97,8 +101,8 @@ class _Group:
         most = ceil(rate)
         few = max(1, most // SPREAD)
         at = self.not_before
-        if len(starts) == most:
-            at = max(at, starts[0] + most / rate)
+        if len(starts) >= most:
+            at = max(at, starts[-most] + most / rate)
         if len(starts) >= few:
             at = max(at, starts[-few] + few / rate)
         return at
@@ -107,9 +111,13 @@ class _Group:
         """Remember that a node was taken at the time `now`."""
         if self.limit.concurrent is not None:
             self.running += 1
-        if self.limit.per_second is not None:
-            self.starts.append(now)
-            del self.starts[: -ceil(self.limit.per_second)]
+        rate = self.limit.per_second
+        if rate is not None:
+            starts = self.starts
+            starts.append(now)
+            most = ceil(rate)
+            if len(starts) >= 2 * most or len(starts) % _TRIM_EVERY == 0:  # at each start it would move `most` times
+                del starts[: max(len(starts) - most, bisect_left(starts, now - most / rate))]
 
     def holds_up_nothing(self, now: float) -> bool:
         """Tell whether nothing waits or runs in it, nor does anything that it did limit what may come."""
@@ -126,6 +134,11 @@ class _Offer:
     def __init__(self, group: _Group, node: Node) -> None:
         self.group = group
         self.node = node
+
+    def go_stale(self) -> None:
+        """Stand for nothing any more, but keep the place in the heap: the node may run and let go of its item."""
+        node = self.node
+        self.node = Node(node.id, node.item, None, node.cls)
 
     @property
     def cls(self) -> ItemClass:
@@ -172,10 +185,11 @@ class _ByPriority:
         return len(self._queue)
 
     def drop_stale(self) -> None:
-        valid = [offer for offer in self._queue if offer.group.offer is offer]
-        self._queue = PriorityQueue[_Offer]()
-        for offer in valid:
-            self._queue.put(offer)
+        valid = PriorityQueue[_Offer]()
+        for offer in self._queue:
+            if offer.group.offer is offer:
+                valid.put(offer)
+        self._queue = valid
 
 
 class GroupedQueue:
@@ -197,6 +211,9 @@ class GroupedQueue:
             clock: tells the loop's time, seconds.
             timers: calls functions when their time has come.
             on_ready: called when a group may start again that could not.
+
+        Raises:
+            ItemsNotComparable: two of the nodes can't be compared; they are still in `nodes`.
         """
         self._limits = limits
         self._clock = clock
@@ -207,14 +224,19 @@ class GroupedQueue:
         self._new_queue = type(nodes)
         self._groups: dict[str | None, _Group] = {}
         self._running: dict[int, _Group] = {}
-        self._offers: _ByNumber | _ByPriority = _ByPriority() if self._is_by_priority else _ByNumber()
+        self._offers = self._new_offers()
         self._valid = 0
         self._count = len(nodes)
         self._sweep_at = _SWEEP_GROUPS
+        self._is_comparing = False
+        self._unplaced: list[Node] = []
+        self._error: BaseException | None = None
         if len(nodes):
+            head = nodes.take()  # may raise: then they stay where they are
             group = self._group(None)
-            group.rest = nodes.move()
-            group.head = group.rest.take()
+            group.head = head
+            if len(nodes):
+                group.rest = nodes.move()
             self._offer(group)
 
     # ---- as any queue of nodes ----------------------------------------------------------------------------------
@@ -237,27 +259,38 @@ class GroupedQueue:
 
         Raises:
             IndexError: none may start now.
-            ItemsNotComparable: two items can't be compared.
+            ItemsNotComparable: two items can't be compared; the queue then still has all nodes, but gives none of them
+                any more. What was raised since the last call, when no node was asked for, is raised here, too.
         """
-        while True:
-            offer = self._offers.take()
-            group = offer.group
-            if group.offer is offer:
-                break
-        rest = group.rest
-        group.head = None if rest is None else rest.take()
+        if self._error is not None:
+            raise self._error
+        self._is_comparing = self._is_by_priority
+        try:
+            while True:
+                offer = self._offers.take()
+                group = offer.group
+                if group.offer is offer:
+                    break
+            rest = group.rest
+            group.head = rest.take() if rest else None
+        except IndexError:
+            raise
+        except BaseException as error:
+            self._error = error
+            raise
+        finally:
+            self._is_comparing = False
         if not rest:
             group.rest = None
         node = offer.node
-        self._withdraw(group)
+        group.offer = None
+        self._valid -= 1
         self._count -= 1
         if group.limit is not NO_LIMIT:
             group.count_start(self._clock())
             if group.running:
                 self._running[node.id] = group
-        if self._offer(group):
-            self._on_ready()  # another worker may take the next at once
-        self._forget_if_idle(group)
+        self._look_at(group)  # another worker may take the next at once
         return node
 
     def release(self, node: Node) -> None:
@@ -266,42 +299,61 @@ class GroupedQueue:
         if group is None:
             return
         group.running -= 1
-        if self._offer(group):
-            self._on_ready()
-        self._forget_if_idle(group)
+        self._look_at(group)
 
     def reorder(self) -> None:
-        """Put every node into its place anew: an item may have been changed."""
-        nodes = list(self)
+        """Put every node into its place anew: an item may have been changed.
+
+        Raises:
+            InvalidItem, InvalidArgument, ItemsNotComparable: as `put` does; the queue then still has all nodes.
+        """
+        nodes = self._unplaced[::-1]
+        self._offers = self._new_offers()
         for group in self._groups.values():
             self._withdraw(group)
+            waiting = [] if group.head is None else [group.head, *(group.rest or ())]
+            if self._is_lifo:
+                waiting = [*waiting[1:], *waiting[:1]]  # what is put last is the head
+            nodes += waiting
             group.head = group.rest = None
+        nodes.reverse()
+        self._unplaced = nodes
         self._count = 0
-        for node in nodes:
-            self.put(node)
+        while nodes:
+            self.put(nodes[-1])
+            nodes.pop()
 
     def __len__(self) -> int:
-        return self._count
+        return self._count + len(self._unplaced)
 
     def __iter__(self) -> Iterator[Node]:
         for group in self._groups.values():
             if group.head is not None:
                 yield group.head
             yield from group.rest or ()
+        yield from self._unplaced
 
     # ---- what groups add ----------------------------------------------------------------------------------------
 
     @property
     def is_ready(self) -> bool:
-        """Whether `take` would return a node."""
-        return self._valid > 0
+        """Whether `take` would return a node, or raise anything else than IndexError."""
+        return self._valid > 0 or self._error is not None
 
     def slow_down(self, name: str, seconds: float) -> None:
-        """Start nothing of the group called `name` for so long, from now."""
+        """Start nothing of the group called `name` for so long, from now.
+
+        Raises:
+            InvalidArgument: its limit is none; nothing was changed.
+            BaseException: what the function raised that tells the limits; nothing was changed.
+        """
+        self._refuse_while_comparing()
         group = self._group(name)
-        group.not_before = max(group.not_before, self._clock() + seconds)
-        self._withdraw(group)
-        self._offer(group)
+        until = self._clock() + seconds
+        if until > group.not_before:
+            group.not_before = until
+            self._withdraw(group)
+            self._look_at(group)
         self._sweep()
 
     # ---- how ----------------------------------------------------------------------------------------------------
@@ -326,26 +378,43 @@ class GroupedQueue:
             )
         return limit
 
+    def _new_offers(self) -> _ByNumber | _ByPriority:
+        return _ByPriority() if self._is_by_priority else _ByNumber()
+
+    def _refuse_while_comparing(self) -> None:
+        if self._is_comparing:
+            raise ItemsNotComparable("comparing two items with < changed the queue; __lt__ must only compare")
+
     def _add(self, node: Node, *, again: bool) -> None:
+        self._refuse_while_comparing()
         group = self._group(group_of(node))
-        head = group.head
-        if head is None:
-            group.head = node
-            try:
-                self._offer(group)
-            except BaseException:
-                group.head = None
-                raise
-        elif node < head if self._is_by_priority else (again or self._is_lifo):
-            self._put_first(group, node, head)
-        else:
-            self._rest(group).put(node)
+        self._is_comparing = self._is_by_priority
+        try:
+            head = group.head
+            if head is None:
+                group.head = node
+                try:
+                    self._offer(group)
+                except BaseException:
+                    group.head = None
+                    self._forget_if_idle(group)
+                    raise
+            elif node < head if self._is_by_priority else (again or self._is_lifo):
+                self._put_first(group, node, head)
+            else:
+                self._rest(group).put(node)
+        finally:
+            self._is_comparing = False
         self._count += 1
 
-    def _put_first(self, group: _Group, node: Node, head: Node) -> None:
+    def _drop_stale(self) -> None:
+        """Forget, once there are many, the offers that don't count any more."""
         if len(self._offers) > _STALE_OFFERS + 2 * self._valid:
             with suppress(ItemsNotComparable):  # what can't be compared is told when it must be
                 self._offers.drop_stale()
+
+    def _put_first(self, group: _Group, node: Node, head: Node) -> None:
+        self._drop_stale()
         old = group.offer
         if old is not None:
             offer = _Offer(group, node)
@@ -356,6 +425,8 @@ class GroupedQueue:
         except BaseException:
             group.offer = old
             raise
+        if old is not None:
+            old.go_stale()
         group.head = node
 
     def _rest(self, group: _Group) -> PlainQueue:
@@ -375,22 +446,39 @@ class GroupedQueue:
         if at > 0.0 and at > self._clock():
             if not 0.0 < group.waits_until <= at:
                 group.waits_until = at
-                self._timers.after(at - self._clock(), lambda: self._look_again(group))
+                self._timers.after(at - self._clock(), partial(self._look_again, group))
             return False
+        self._drop_stale()
         offer = _Offer(group, node)
         self._offers.put(offer, self._key(node))
         group.offer = offer
         self._valid += 1
         return True
 
-    def _look_again(self, group: _Group) -> None:
-        group.waits_until = 0.0
-        if self._offer(group):
+    def _look_at(self, group: _Group) -> None:
+        """Let `group` stand among those that may start, if it may since now, and say so; else forget it, if it is idle.
+
+        Nobody is there who could be told that items can't be compared: whoever takes the next one is.
+        """
+        self._is_comparing = self._is_by_priority
+        try:
+            is_ready = self._offer(group)
+        except BaseException as error:
+            self._error = self._error or error
+            is_ready = True
+        finally:
+            self._is_comparing = False
+        if is_ready:
             self._on_ready()
         self._forget_if_idle(group)
 
+    def _look_again(self, group: _Group) -> None:
+        group.waits_until = 0.0
+        self._look_at(group)
+
     def _withdraw(self, group: _Group) -> None:
         if group.offer is not None:
+            group.offer.go_stale()
             group.offer = None
             self._valid -= 1
 

@@ -5,11 +5,13 @@ how values are written. Here is what an item's class is in a program, and how er
 """
 
 import functools
+from contextlib import suppress
 from typing import Final
 
 import msgspec
 
 from aqueue._flat import FlatItems, WriteFlat
+from aqueue._outline import outline_of
 from aqueue._payload_reader import Ancestor, StateReader, Unreadable
 from aqueue._payload_writer import AncestorId, StateWriter
 from aqueue._state import State
@@ -23,6 +25,7 @@ from aqueue.text import visible
 __all__ = ["MAX_DEPTH", "PayloadCodec"]
 
 _encode_json: Final = msgspec.json.Encoder().encode
+_encode_sorted: Final = msgspec.json.Encoder(order="deterministic").encode
 _decode_json: Final = msgspec.json.Decoder().decode
 
 
@@ -94,19 +97,17 @@ class PayloadCodec:
         return written if written is not None else self._encode(known, item, ancestor_id)
 
     def outline(self, item: object) -> bytes:
-        """Return what of the state of `item` can be written, to tell it from others; never raises for its attributes.
+        """Return what of the state of `item` can be written, to tell it from others; never raises.
 
-        Of an attribute that can't be stored only the class of its value is written.
+        Of what can't be stored its `aqueue._outline.outline_of` is written.
         """
-        try:
+        with suppress(Exception):  # what can't be stored, or what a class's own dump raises
             return self.encode(item, _no_ancestor)
-        except UnstorableItem:
-            pass
         try:
             state = state_of(type(item), item=True)
         except Unwritable:
-            return b""
-        return _encode_json(self._writer.outline(state, item))
+            return _encode_sorted(outline_of(item))
+        return _encode_sorted(self._writer.outline(state, item))
 
     def decode(self, type_name: str, payload: bytes, ancestor: Ancestor) -> object:
         """Return an item of the type and state that were recorded.

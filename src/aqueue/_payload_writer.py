@@ -10,6 +10,7 @@ from typing import Any, Final
 
 import msgspec
 
+from aqueue._outline import outline_of
 from aqueue._state import State
 from aqueue._tags import MAX_DEPTH, WRITERS, Unwritable, is_plain_text
 from aqueue._types import has_process
@@ -58,18 +59,18 @@ class StateWriter:
                 written[part] = self._write_attributes(state, content, ancestor_id, depth + 1)
         return written
 
-    def outline(self, state: State, value: object) -> dict[str, Any]:
-        """Return what `write` can write of the state of `value`, in the order of names, and of the rest only the classes."""
+    def outline(self, state: State, value: object) -> Any:
+        """Return what `write` can write of the state of `value`, and of the rest its `outline_of`; never raises."""
         try:
             fields, _ = state.read(value)
-        except Unwritable:
-            return {}
+        except Exception:
+            return outline_of(value)
         written: dict[str, Any] = {}
-        for name, part in sorted(fields.items()):
+        for name, part in fields.items():
             try:
                 written.update(self._write_attributes(state, {name: part}, _no_ancestor, 1))
-            except Unwritable:
-                written[name] = {"$class": type_name(type(part))}
+            except Exception:  # it can't be stored, or has code of its own that raises
+                written[name] = {"$outline": outline_of(part, 1)}
         return written
 
     def _write_attributes(

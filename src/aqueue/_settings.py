@@ -1,9 +1,9 @@
 """The settings of a run: what `run_queue` is given, checked before anything happens."""
 
 import os
+import sys
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import AbstractAsyncContextManager
-from math import isfinite
 from typing import Any, Final, Literal, get_args
 
 import msgspec
@@ -137,7 +137,7 @@ def _check_number(name: str, value: Any, least: int, *, whole: bool = False, or_
     if value is None and or_none:
         return
     is_number = isinstance(value, int if whole else int | float) and not isinstance(value, bool)
-    if not is_number or not isfinite(value) or value < least:
+    if not is_number or not least <= value <= sys.float_info.max:
         raise InvalidArgument(
             f"{name} is {visible_repr(value)}; it must be {_NOUNS[whole]} of at least {least}"
             f"{', or None' if or_none else ''}"

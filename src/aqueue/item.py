@@ -2,8 +2,8 @@
 
 import inspect
 import itertools
+import sys
 from collections.abc import Callable, Sequence
-from math import isfinite
 from typing import Any, ClassVar, Final, Literal, Protocol, cast
 from weakref import WeakValueDictionary
 
@@ -133,7 +133,7 @@ class Policies(msgspec.Struct, frozen=True):
             )
         seconds = self.timeout_s
         if seconds is not None and (
-            isinstance(seconds, bool) or not isinstance(seconds, int | float) or not isfinite(seconds) or seconds <= 0
+            isinstance(seconds, bool) or not isinstance(seconds, int | float) or not 0 < seconds <= sys.float_info.max
         ):
             raise InvalidArgument(
                 f"{where}timeout_s is {visible_repr(seconds)}; it must be a number of seconds greater than 0, or None"

@@ -1,6 +1,6 @@
 """Limits: how many items of one group run at once, and how many start in a second."""
 
-from math import isfinite
+import sys
 
 import msgspec
 
@@ -34,7 +34,7 @@ class Limit(msgspec.Struct, frozen=True):
                 f"Limit(concurrent=…) is {visible_repr(at_once)}; it must be a whole number from 1, or None"
             )
         if rate is not None and (
-            isinstance(rate, bool) or not isinstance(rate, int | float) or not isfinite(rate) or rate <= 0
+            isinstance(rate, bool) or not isinstance(rate, int | float) or not 0 < rate <= sys.float_info.max
         ):
             raise InvalidArgument(
                 f"Limit(per_second=…) is {visible_repr(rate)}; it must be a number greater than 0, or None"

@@ -1,6 +1,7 @@
 """Retry: whether and when an item whose method raised is tried again."""
 
 import random
+import sys
 from collections.abc import Callable, Iterator
 from datetime import UTC
 from email.utils import parsedate_to_datetime
@@ -31,7 +32,7 @@ class RetryAfter(Exception):
         Raises:
             InvalidArgument: `seconds` is negative, not finite, or no number.
         """
-        if isinstance(seconds, bool) or not isinstance(seconds, int | float) or not 0 <= seconds < float("inf"):
+        if isinstance(seconds, bool) or not isinstance(seconds, int | float) or not 0 <= seconds <= sys.float_info.max:
             raise InvalidArgument(
                 f"RetryAfter got {visible_repr(seconds)}; it takes the seconds to wait, a number from 0"
             )
@@ -57,7 +58,8 @@ def parse_retry_after(
     """
     text = "" if value is None else value.strip()
     if text.isascii() and text.isdigit():
-        return min(float(text[:20]), max_s) if len(text) <= 20 else max_s
+        digits = text.lstrip("0") or "0"
+        return min(float(digits), max_s) if len(digits) <= 20 else max_s
     try:
         date = parsedate_to_datetime(text)
     except ValueError:
@@ -128,9 +130,9 @@ class Retry(msgspec.Struct, frozen=True):
             chance: returns a number from 0 to 1.
         """
         try:
-            longest = min(self.max_s, self.first_s * self.factor ** (failed - 1))
+            longest = min(self.max_s, self.first_s * float(self.factor) ** (failed - 1))
         except OverflowError:
-            longest = self.max_s
+            longest = self.max_s if self.first_s else 0.0
         return longest * (1 - self.jitter * chance())
 
 
@@ -151,7 +153,7 @@ def _leaves(error: BaseException) -> Iterator[BaseException]:
 
 def _check(name: str, value: object, least: float, most: float = float("inf"), *, whole: bool = False) -> None:
     is_number = isinstance(value, int if whole else int | float) and not isinstance(value, bool)
-    if not is_number or not isfinite(value) or not least <= value <= most:  # type: ignore[arg-type,operator]
+    if not is_number or not least <= value <= min(most, sys.float_info.max):  # type: ignore[operator]
         kind = "a whole number" if whole else "a number"
         upto = f" to {most:g}" if isfinite(most) else ""
         raise InvalidArgument(f"Retry({name}=…) is {visible_repr(value)}; it must be {kind} from {least:g}{upto}")

@@ -56,6 +56,7 @@ class TypeView(msgspec.Struct):
         failed: how many failed for good.
         interrupted: how many attempts were cut short.
         deduplicated: how many children its items enqueued that were dropped because their key was known.
+        retried: how many attempts failed and were followed by another, or will be.
     """
 
     type: str
@@ -69,11 +70,12 @@ class TypeView(msgspec.Struct):
     failed: int = 0
     interrupted: int = 0
     deduplicated: int = 0
+    retried: int = 0
 
     @property
     def counts(self) -> Counts:
         """The same as a record."""
-        return Counts(self.enqueued, self.completed, self.failed, self.interrupted, self.deduplicated)
+        return Counts(self.enqueued, self.completed, self.failed, self.interrupted, self.deduplicated, self.retried)
 
 
 class RunningItem(msgspec.Struct):
@@ -282,6 +284,7 @@ class RunView:
         item = self.running.pop(event.worker)
         view = self.types[item.type]
         view.running -= 1
+        view.retried += 1
         view.waiting += 1
         if item.phase == "after_children":
             self._hook_workers.pop(event.item)
@@ -354,6 +357,7 @@ class RunView:
             sum(t.failed for t in types),
             sum(t.interrupted for t in types),
             sum(t.deduplicated for t in types) + self.deduplicated_roots,
+            sum(t.retried for t in types),
         )
 
     @property
@@ -366,6 +370,7 @@ class RunView:
             sum(t.failed for t in types),
             sum(t.interrupted for t in types),
             sum(t.deduplicated for t in types),
+            sum(t.retried for t in types),
         )
 
     @property

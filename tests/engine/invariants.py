@@ -9,6 +9,7 @@ from aqueue import RunResult
 from aqueue.events import (
     Counts,
     Event,
+    GroupSlowedDown,
     ItemChildrenFailed,
     ItemChildrenProcessed,
     ItemCompleted,
@@ -16,7 +17,9 @@ from aqueue.events import (
     ItemEnqueued,
     ItemFailed,
     ItemInterrupted,
+    ItemRetryScheduled,
     ItemStarted,
+    Phase,
     ReporterFailed,
     RunFinished,
     RunStarted,
@@ -30,15 +33,17 @@ __all__ = ["check_events", "check_result", "counts_of"]
 class _Checker:
     """Follows a run event by event and asserts that each may come where it comes."""
 
-    def __init__(self, num_workers: int) -> None:
+    def __init__(self, num_workers: int, follows_clock: bool) -> None:
+        self.follows_clock = follows_clock
         self.num_workers = num_workers
         self.parents: dict[int, int] = {}
         self.types: dict[int, str] = {}
         self.state: dict[int, str] = {}  # enqueued, process, completed, failed, interrupted, after_children
+        self.attempts: Counter[tuple[int, Phase]] = Counter()
+        self.due: dict[int, float] = {}
         self.has_children: set[int] = set()
         self.workers: dict[int, ItemStarted] = {}
         self.closed: set[int] = set()
-        self.hooks: Counter[int] = Counter()
         self.sealed: set[int] = set()  # nothing may happen below these
         self.stopping: list[RunStopping] = []
         self.any_started = False
@@ -59,10 +64,22 @@ class _Checker:
             case ItemFailed():
                 started = self.end(event)
                 assert (started.phase, started.type) == (event.phase, event.type), event
+                assert event.duration_s == event.at - started.at, event
                 self.state[event.item] = "failed"
+            case ItemRetryScheduled():
+                started = self.end(event)
+                assert started.phase == event.phase, event
+                assert event.due >= event.at, event
+                self.due[event.item] = event.due
+                self.state[event.item] = "enqueued" if event.phase == "process" else "completed"
+            case GroupSlowedDown():
+                assert event.due >= event.at, event
+                if event.item:
+                    self.named(event.item)
             case ItemInterrupted():
                 [worker] = [number for number, at in self.workers.items() if at.item == event.item]
-                assert self.workers.pop(worker).phase == event.phase, event
+                started = self.workers.pop(worker)
+                assert (started.phase, started.attempt) == (event.phase, event.attempt), event
                 self.state[event.item] = "interrupted"
             case ItemChildrenProcessed() | ItemChildrenFailed():
                 self.children_ended(event)
@@ -102,15 +119,16 @@ class _Checker:
         assert 1 <= event.worker <= self.num_workers, event
         assert event.worker not in self.workers, f"worker {event.worker} is at something else: {event}"
         assert event.type == self.types[event.item], event
-        assert event.attempt == 1, event
+        self.attempts[event.item, event.phase] += 1
+        assert event.attempt == self.attempts[event.item, event.phase], event
+        if self.follows_clock:
+            assert event.at >= self.due.get(event.item, 0.0), f"{event} comes before its time"
         self.workers[event.worker] = event
         if event.phase == "process":
             assert not self.stopping, f"{event} comes after {self.stopping}"
             assert self.state[event.item] == "enqueued", event
         else:
             assert self.state[event.item] == "completed", event
-            self.hooks[event.item] += 1
-            assert self.hooks[event.item] == 1, event
             self.check_ended_below(event.item)
             self.sealed.add(event.item)
         self.state[event.item] = event.phase
@@ -124,6 +142,7 @@ class _Checker:
 
     def end(self, event: Any) -> ItemStarted:
         started = self.at_work(event)
+        assert event.attempt == started.attempt, event
         del self.workers[event.worker]
         return started
 
@@ -165,8 +184,12 @@ def counts_of(events: Sequence[Event], type: str | None = None) -> Counts:
     types = {event.item: event.type for event in events if isinstance(event, ItemEnqueued)}
     completed: set[int] = set()
     failed: set[int] = set()
-    interrupted = 0
+    interrupted = retried = deduplicated = 0
     for event in events:
+        if isinstance(event, ItemRetryScheduled) and type in (None, types[event.item]):
+            retried += 1
+        if isinstance(event, ItemCompleted | ItemFailed) and type in (None, types[event.item]):
+            deduplicated += event.deduplicated
         if isinstance(event, ItemCompleted | ItemFailed | ItemInterrupted) and type in (None, types[event.item]):
             if isinstance(event, ItemCompleted):
                 completed.add(event.item)
@@ -175,18 +198,23 @@ def counts_of(events: Sequence[Event], type: str | None = None) -> Counts:
                 completed.discard(event.item)
             else:
                 interrupted += 1
-    return Counts(sum(type in (None, one) for one in types.values()), len(completed), len(failed), interrupted)
+    enqueued = sum(type in (None, one) for one in types.values())
+    return Counts(enqueued, len(completed), len(failed), interrupted, deduplicated, retried)
 
 
-def check_events(events: Sequence[Event]) -> None:
-    """Assert all that must hold for the events of one whole run."""
+def check_events(events: Sequence[Event], *, follows_clock: bool = True) -> None:
+    """Assert all that must hold for the events of one whole run.
+
+    Parameters:
+        follows_clock: whether the loop goes by the clock that the events go by; not so with a mock clock.
+    """
     assert [event.seq for event in events] == list(range(1, len(events) + 1))
     for before, after in pairwise(events):
         assert before.at <= after.at, f"time goes back from {before} to {after}"
     first, last = events[0], events[-1]
     assert isinstance(first, RunStarted)
     assert isinstance(last, RunFinished)
-    checker = _Checker(first.num_workers)
+    checker = _Checker(first.num_workers, follows_clock)
     for event in events[1:-1]:
         checker.check(event)
     assert not checker.workers, f"still at work at the end: {checker.workers}"
@@ -213,8 +241,7 @@ def _check_folding(events: Sequence[Event]) -> None:
     assert at_once.queued == sum(1 for event in events if isinstance(event, ItemEnqueued)) - sum(
         1 if isinstance(event, ItemStarted) and event.phase == "process" else -1
         for event in events
-        if (isinstance(event, ItemStarted) and event.phase == "process")
-        or (isinstance(event, ItemInterrupted) and event.phase == "process")
+        if isinstance(event, ItemStarted | ItemInterrupted | ItemRetryScheduled) and event.phase == "process"
     )
 
 

@@ -1,0 +1,670 @@
+"""Further attempts: when there is one, what waits meanwhile, and that no child is doubled."""
+
+import threading
+from collections import Counter
+from email.utils import formatdate
+from enum import Enum
+from pathlib import Path, PurePosixPath
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import anyio
+import msgspec
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import aqueue
+from aqueue import (
+    Backend,
+    EnqueueFn,
+    Item,
+    ItemFailures,
+    ItemLike,
+    Retry,
+    RetryAfter,
+    SetDescFn,
+    parse_retry_after,
+    run_queue,
+)
+from aqueue._engine import Engine
+from aqueue._payload import PayloadCodec
+from aqueue.errors import InvalidArgument, MisplacedCall
+from aqueue.events import ItemEnqueued, ItemFailed, ItemRetryScheduled, ItemStarted
+from aqueue.testing import EventRecorder
+from tests.engine.clocks import run_by_mock_clock
+from tests.engine.invariants import check_events, check_result
+from tests.engine.jobs import Do
+
+NOW = Retry(first_s=0.0)
+
+
+def run(items: list[Any], **arguments: Any) -> tuple[Any, EventRecorder]:
+    """Run `items` in real time, check what holds for any run, and return what came of it."""
+    recorder = EventRecorder()
+    try:
+        result = run_queue(items, reporter=recorder, **arguments)
+    except ItemFailures as failures:
+        result = failures.result
+    check_events(recorder.events)
+    check_result(result, recorder.events)
+    return result, recorder
+
+
+class Failing(Item):
+    """Raises what it is given, one after the other, and then returns."""
+
+    def __init__(self, *errors: BaseException) -> None:
+        self.errors = list(errors)
+
+    async def process(self, enqueue: EnqueueFn, set_desc: SetDescFn) -> int:
+        if self.errors:
+            raise self.errors.pop(0)
+        return 1
+
+
+class Covered(Failing):
+    retry = Retry(attempts=3, first_s=0.0, on=OSError)
+
+
+class FailingHook(Failing):
+    """Does so in its hook."""
+
+    async def process(self, enqueue: EnqueueFn, set_desc: SetDescFn) -> int:
+        enqueue(Do(_nothing))
+        return 0
+
+    async def after_children_processed(self) -> int:
+        return await Failing.process(self, None, None)  # type: ignore[arg-type]
+
+
+class CoveredHook(FailingHook):
+    retry = Retry(attempts=3, first_s=0.0, on=OSError)
+
+
+async def _nothing(enqueue: EnqueueFn, set_desc: SetDescFn) -> None:
+    pass
+
+
+# ---- which errors -------------------------------------------------------------------------------------------------
+
+OS, VALUE, AFTER = OSError("os"), ValueError("value"), RetryAfter(0)
+
+
+@pytest.mark.parametrize("kinds", [(Failing, Covered), (FailingHook, CoveredHook)], ids=["process", "hook"])
+@pytest.mark.parametrize(
+    ("error", "without", "covered"),
+    [
+        (OS, False, True),
+        (TimeoutError(), False, True),
+        (VALUE, False, False),
+        (AFTER, True, True),
+        (ExceptionGroup("all", [OS, TimeoutError()]), False, True),
+        (ExceptionGroup("mixed", [OS, VALUE]), False, False),
+        (ExceptionGroup("deep", [OS, ExceptionGroup("in", [TimeoutError(), AFTER])]), False, True),
+        (ExceptionGroup("deep mixed", [OS, ExceptionGroup("in", [OS, VALUE])]), False, False),
+        (ExceptionGroup("asked", [AFTER, RetryAfter(0.001)]), True, True),
+        (ExceptionGroup("asked, mixed", [AFTER, OS]), False, True),
+        (MisplacedCall("aqueue's"), False, False),
+    ],
+)
+def test_which_errors_are_tried_again(
+    backend: Backend, kinds: tuple[type[Failing], type[Failing]], error: Exception, without: bool, covered: bool
+) -> None:
+    """Those that the policy names, a group if all in it are; RetryAfter always; what aqueue raises never."""
+    for kind, again in zip(kinds, (without, covered), strict=True):
+        result, recorder = run([kind(error)], backend=backend)
+        assert result.status == ("completed" if again else "failed"), kind
+        assert result.counts.retried == len(recorder.of(ItemRetryScheduled)) == again
+
+
+@pytest.mark.parametrize("kind", [Covered, CoveredHook, Failing, FailingHook])
+def test_no_more_attempts_than_allowed(backend: Backend, kind: type[Failing]) -> None:
+    """The last of them fails the item, with its own error: 3 by the policy, 5 without one; RetryAfter counts as any."""
+    allowed = 3 if "Covered" in kind.__name__ else 5
+    errors = [RetryAfter(0.0) for _ in range(9)]
+    result, recorder = run([kind(*errors)], backend=backend)
+    assert result.status == "failed"
+    assert result.counts.retried == allowed - 1
+    [failed] = recorder.of(ItemFailed)
+    assert failed.attempt == allowed
+    assert failed.error.type == "aqueue.retry:RetryAfter"
+    phase = "after_children" if "Hook" in kind.__name__ else "process"
+    starts = [(event.phase, event.attempt) for event in recorder.of(ItemStarted) if event.item == 1]
+    assert starts[-allowed:] == [(phase, number) for number in range(1, allowed + 1)]
+
+
+def test_process_and_hook_have_their_attempts_each(backend: Backend) -> None:
+    """Attempts that `process` used up are not missing to the hook."""
+
+    class Both(Covered):
+        async def after_children_processed(self) -> None:
+            self.hooks = getattr(self, "hooks", 0) + 1
+            if self.hooks < 3:
+                raise OS
+
+    result, _ = run([Both(OS, OS)], backend=backend)
+    assert result.status == "completed"
+    assert result.counts.retried == 4
+
+
+def test_a_class_says_otherwise_than_the_run(backend: Backend) -> None:
+    """`retry = None` means never, whatever the run's default is; without one the default counts."""
+
+    class Never(Failing):
+        retry = None
+
+    result, _ = run([Never(OS)], retry=NOW, backend=backend)
+    assert result.status == "failed"
+    result, _ = run([Failing(OS)], retry=NOW, backend=backend)
+    assert result.status == "completed"
+
+
+def test_a_result_that_json_cannot_carry_is_not_tried_again(backend: Backend) -> None:
+    """Only the program can mend that."""
+
+    class Odd(Item):
+        retry = NOW
+
+        async def process(self, enqueue: EnqueueFn, set_desc: SetDescFn) -> object:
+            return object()
+
+    result, _ = run([Odd()], backend=backend)
+    assert result.status == "failed"
+    assert result.counts.retried == 0
+
+
+def test_a_stray_cancellation_on_asyncio_is_tried_again() -> None:
+    """A library that cancels what it should not is as good a reason as any error."""
+    import asyncio
+
+    class Stray(Item):
+        retry = NOW
+
+        async def process(self, enqueue: EnqueueFn, set_desc: SetDescFn) -> None:
+            if aqueue.current().attempt < 3:
+                future = asyncio.get_running_loop().create_future()
+                future.cancel()
+                await future
+
+    result, recorder = run([Stray()], backend="asyncio")
+    assert result.status == "completed"
+    assert [event.error.type for event in recorder.of(ItemRetryScheduled)] == ["aqueue.errors:StrayCancellation"] * 2
+
+
+# ---- children ------------------------------------------------------------------------------------------------------
+
+
+def test_retry_after_needs_a_policy_once_it_has_children(backend: Backend) -> None:
+    """Without one, what the next attempt enqueues could not be known again: that is told, and nothing is doubled."""
+
+    async def late(enqueue: EnqueueFn, set_desc: SetDescFn) -> None:
+        enqueue(Do(_nothing))
+        raise RetryAfter(0.0)
+
+    with pytest.raises(ItemFailures) as caught:
+        run_queue([Do(late)], reporter="none", backend=backend)
+    [error] = caught.value.exceptions
+    assert isinstance(error, MisplacedCall)
+    assert "give it 'retry = aqueue.Retry()'" in str(error)
+    assert isinstance(error.__cause__, RetryAfter)
+
+
+def test_a_hook_that_asks_too_often_fails_with_its_own_error(backend: Backend) -> None:
+    """RetryAfter in a hook is never blamed for the children that `process` enqueued."""
+    with pytest.raises(ItemFailures) as caught:
+        run_queue([FailingHook(*[RetryAfter(0.0) for _ in range(9)])], reporter="none", backend=backend)
+    assert isinstance(caught.value.exceptions[0], RetryAfter)
+
+
+class Client:
+    """What no payload can carry."""
+
+    def __init__(self) -> None:
+        self.lock = threading.Lock()
+
+
+CLIENT = Client()
+LOCK = threading.Lock()
+
+
+RAN: list[str] = []
+"""The names of the children that ran."""
+
+
+class Child(Item):
+    """A child by its payload."""
+
+    def __init__(self, name: str, extra: Any = None) -> None:
+        self.name = name
+        self.extra = extra
+
+    async def process(self, enqueue: EnqueueFn, set_desc: SetDescFn) -> None:
+        extra = self.extra
+        if isinstance(extra, PurePosixPath):
+            RAN.append(extra.name)
+        elif isinstance(extra, Data):
+            RAN.append(extra.content[0]["in"])
+        elif isinstance(extra, Member):
+            RAN.append(f"member {extra.name}")
+        else:
+            RAN.append(self.name)
+
+
+class Other(Child):
+    """Another class with the same state."""
+
+    async def process(self, enqueue: EnqueueFn, set_desc: SetDescFn) -> None:
+        RAN.append("other of " + self.name)
+
+
+class Keyed(Child):
+    """A child by its key."""
+
+    @property
+    def key(self) -> str:
+        return self.name
+
+
+class Data(msgspec.Struct):
+    """A value that no annotation names, so that it can't be stored."""
+
+    content: Any
+
+
+class Member(Enum):
+    """Likewise."""
+
+    a = 1
+    b = 2
+
+
+class Number(int):
+    """An item that is a number itself, and can't be stored either."""
+
+    async def process(self, enqueue: EnqueueFn, set_desc: SetDescFn) -> None:
+        RAN.append(f"number {chr(self % 128)}")
+
+
+def make_child(name: str, parent: Item) -> ItemLike:
+    """Make the child called `name`, whose first word says of what kind."""
+
+    class Local(Child):
+        pass
+
+    match name.split(maxsplit=1)[0]:
+        case "other":
+            return Other(name.removeprefix("other of "))
+        case "keyed":
+            return Keyed(name)
+        case "list":
+            return Child(name, [name, {"b", "a"}, {"k": (1, 2)}])
+        case "lock":
+            return Child(name, LOCK)
+        case "client":
+            return Child(name, CLIENT)
+        case "new-client":
+            return Child(name, Client())
+        case "parent":
+            return Child(name, parent)
+        case "local":
+            return Local(name)
+        case "url":
+            return Child(name.split(maxsplit=1)[0], PurePosixPath("/" + name))
+        case "data":
+            return Child(name.split(maxsplit=1)[0], Data([{"in": name}]))
+        case "member":
+            return Child(name.split(maxsplit=1)[0], Member[name[-1]])
+        case "number":
+            return Number(ord(name[-1]))
+        case "loop":
+            child = Child(name)
+            child.extra = [child]
+            return child
+    return Child(name)
+
+
+STORABLE = ["plain a", "plain b", "other of plain a", "keyed a", "keyed b", "list a", "parent a"]
+ANY = [
+    *STORABLE,
+    "url a",
+    "url b",
+    "data a",
+    "data b",
+    "member a",
+    "member b",
+    "number a",
+    "number b",
+    "lock a",
+    "lock b",
+    "client a",
+    "new-client a",
+    "local a",
+    "loop a",
+]
+
+
+def run_parent(attempts: list[list[str]], **arguments: Any) -> None:
+    """Run a parent that enqueues other children in each attempt: each is announced, and runs, once."""
+    RAN.clear()
+
+    class Parent(Item):
+        retry = Retry(attempts=len(attempts), first_s=0.0)
+
+        async def process(self, enqueue: EnqueueFn, set_desc: SetDescFn) -> None:
+            number = aqueue.current().attempt
+            for name in attempts[number - 1]:
+                enqueue(make_child(name, self))
+                await anyio.sleep(0)
+            if number < len(attempts):
+                raise OSError(number)
+
+    result, recorder = run([Parent()], **arguments)
+    assert result.status == "completed"
+    most: Counter[str] = Counter()
+    for names in attempts:
+        most |= Counter(names)
+    expected = Counter({name: 1 if name.startswith("keyed") else number for name, number in most.items()})
+    assert Counter(RAN) == expected
+    announced = recorder.of(ItemEnqueued)[1:]
+    assert len(announced) == expected.total()
+    if "journal" in arguments:
+        places = [(event.type, event.key, bytes(event.payload), event.occurrence) for event in announced]
+        assert len(set(places)) == len(places), "two children have one identity"
+
+
+@given(st.lists(st.lists(st.sampled_from(ANY), max_size=8), min_size=2, max_size=4), st.integers(1, 3))
+def test_no_child_is_announced_twice(attempts: list[list[str]], num_workers: int) -> None:
+    """Whatever a further attempt enqueues (fewer, more, in another order, several equal ones), each child runs once."""
+    run_parent(attempts, num_workers=num_workers)
+
+
+@settings(max_examples=25)
+@given(st.lists(st.lists(st.sampled_from(STORABLE), max_size=8), min_size=2, max_size=4))
+def test_no_child_is_announced_twice_with_a_journal(attempts: list[list[str]]) -> None:
+    """The same with a journal; and no two children are the same to a resumed run."""
+    with TemporaryDirectory() as folder:
+        run_parent(attempts, journal=Path(folder) / "run.db")
+
+
+def nested(depth: int) -> list[Any]:
+    """Return a list in a list, and so on."""
+    inner: list[Any] = []
+    for _ in range(depth):
+        inner = [inner]
+    return inner
+
+
+class Odd:
+    """Raises whatever is asked of it."""
+
+    def __eq__(self, other: object) -> bool:
+        raise ValueError
+
+    def __hash__(self) -> int:
+        raise ValueError
+
+    def __repr__(self) -> str:
+        raise ValueError
+
+    def __getattr__(self, name: str) -> Any:
+        raise ValueError
+
+
+class Unhashable(Odd):
+    """Says in the usual way that it has no hash."""
+
+    __hash__ = None  # type: ignore[assignment]
+
+
+class Dumping(Child):
+    """Can't say what its state is."""
+
+    def dump(self) -> Any:
+        raise ValueError
+
+    @classmethod
+    def load(cls, data: Any) -> Any:
+        raise ValueError
+
+
+class Meta(type):
+    @property
+    def __module__(cls) -> str:  # type: ignore[override]
+        raise ValueError
+
+
+@pytest.mark.parametrize(
+    "item",
+    [
+        Child("a", Odd()),
+        Child("a", Unhashable()),
+        Child("a", {1: Unhashable(), (): LOCK}),
+        Child("a", {Member.a, LOCK}),
+        Child("a", Meta("Hidden", (), {})()),
+        Child("a", nested(100_000)),
+        Dumping("a", LOCK),
+        Number(10**5_000),
+    ],
+    ids=lambda item: type(getattr(item, "extra", item)).__qualname__,
+)
+def test_any_child_can_be_told_from_others(item: Any) -> None:
+    """Enqueuing never fails, whatever the child's attributes are, and what is the same gives the same."""
+    codec = PayloadCodec()
+    assert codec.outline(item) == codec.outline(item)
+    run_queue([Do(_enqueuing(item))], retry=NOW, reporter="none")
+
+
+def _enqueuing(item: Any) -> Any:
+    async def enqueuing(enqueue: EnqueueFn, set_desc: SetDescFn) -> None:
+        enqueue(item)
+
+    return enqueuing
+
+
+def test_three_failures_in_a_row_double_nothing(backend: Backend) -> None:
+    """A parent that fails three times after enqueuing a thousand children has a thousand."""
+    run_parent([[f"plain {number}" for number in range(1_000)]] * 4, backend=backend)
+
+
+def test_an_equal_child_of_a_further_attempt_is_the_second(tmp_path: Path) -> None:
+    """With a journal, a child that comes to an adopted one is numbered after it, and has a key of its own."""
+    keys = []
+
+    class Asking(Item):
+        async def process(self, enqueue: EnqueueFn, set_desc: SetDescFn) -> None:
+            keys.append(aqueue.current().idempotency_key)
+
+    class Parent(Item):
+        retry = NOW
+
+        async def process(self, enqueue: EnqueueFn, set_desc: SetDescFn) -> None:
+            number = aqueue.current().attempt
+            for _ in range(number):
+                enqueue(Asking())
+            if number < 3:
+                raise OSError
+
+    _, recorder = run([Parent()], journal=tmp_path / "run.db")
+    assert [event.occurrence for event in recorder.of(ItemEnqueued)[1:]] == [0, 1, 2]
+    assert len(set(keys)) == 3
+
+
+# ---- what is left over ---------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def engines(monkeypatch: pytest.MonkeyPatch) -> list[Engine]:
+    """Gather the engines of the runs of a test."""
+    made: list[Engine] = []
+    init = Engine.__init__
+
+    def remember(self: Engine, *arguments: Any, **named: Any) -> None:
+        init(self, *arguments, **named)
+        made.append(self)
+
+    monkeypatch.setattr(Engine, "__init__", remember)
+    return made
+
+
+@pytest.mark.parametrize("kind", [Failing, Covered, FailingHook, CoveredHook])
+def test_nothing_is_remembered_of_items_that_ended(
+    backend: Backend, engines: list[Engine], kind: type[Failing]
+) -> None:
+    """After many retries, of classes with a policy and without one, the engine holds nothing about them."""
+    items = [kind(*[RetryAfter(0.0)] * (number % 7)) for number in range(70)]
+    result, _ = run(items, on_error="continue", backend=backend)
+    assert result.counts.retried > 100
+    assert result.counts.failed >= 10
+    [engine] = engines
+    assert not engine._tries
+    assert not engine._resting
+    assert not engine._not_before
+    assert not engine._due
+    assert not engine._timers._heap
+
+
+# ---- the clock -----------------------------------------------------------------------------------------------------
+
+
+def test_waiting_holds_no_worker() -> None:
+    """While an item waits an hour for its next attempt, the only worker runs all the others."""
+    order = []
+
+    class Page(Item):
+        def __init__(self, name: str) -> None:
+            self.name = name
+
+        async def process(self, enqueue: EnqueueFn, set_desc: SetDescFn) -> None:
+            order.append((self.name, anyio.current_time()))
+            if self.name == "first" and aqueue.current().attempt == 1:
+                raise RetryAfter(3_600)
+            await anyio.sleep(1)
+
+    run_by_mock_clock([Page("first"), Page("second"), Page("third")], num_workers=1)
+    assert order == [("first", 0.0), ("second", 0.0), ("third", 1.0), ("first", 3_600.0)]
+
+
+@pytest.mark.parametrize("kind", [Failing, FailingHook])
+def test_the_longest_wait_asked_for_counts(kind: type[Failing]) -> None:
+    """Of several RetryAfter in a group the longest, whatever the policy's own waits are."""
+    error = ExceptionGroup("both", [RetryAfter(5.0), RetryAfter(500.0)])
+    _, recorder = run_by_mock_clock([kind(error)], retry=Retry(first_s=1.0, max_s=2.0))
+    [scheduled] = recorder.of(ItemRetryScheduled)
+    assert scheduled.due - scheduled.at == pytest.approx(500.0)
+
+
+# ---- values --------------------------------------------------------------------------------------------------------
+
+
+@given(
+    st.builds(
+        Retry,
+        first_s=st.floats(0, 1e300) | st.integers(0, 100),
+        factor=st.floats(1, 1e300) | st.integers(1, 100),
+        max_s=st.floats(0, 1e300) | st.integers(0, 100),
+        jitter=st.floats(0, 1),
+    ),
+    st.integers(1, 10**9),
+    st.floats(0, 1),
+)
+def test_a_wait_is_within_its_bounds(policy: Retry, failed: int, chance: float) -> None:
+    """It is never more than max_s, nor than first_s after the first attempt, and never less than without the jitter."""
+    delay_s = policy.delay_s(failed, lambda: chance)
+    assert 0 <= delay_s <= policy.max_s
+    longest = policy.delay_s(failed, lambda: 0.0)
+    assert longest * (1 - policy.jitter) <= delay_s * (1 + 1e-9) + 1e-300
+    assert longest <= policy.delay_s(failed + 1, lambda: 0.0)
+    if failed == 1:
+        assert longest == min(policy.first_s, policy.max_s)
+    if policy.first_s == 0:
+        assert delay_s == 0
+
+
+@pytest.mark.parametrize(
+    ("value", "seconds"),
+    [
+        ("120", 120.0),
+        (" 7 ", 7.0),
+        ("0", 0.0),
+        ("99999", 3_600.0),
+        ("9" * 5_000, 3_600.0),
+        ("0" * 30 + "5", 5.0),
+        ("-5", 30.0),
+        ("1.5", 30.0),
+        ("\u0661\u0662", 30.0),
+        ("soon", 30.0),
+        ("", 30.0),
+        (None, 30.0),
+        (formatdate(1_000_060, usegmt=True), 60.0),
+        (formatdate(1_000_060), 60.0),
+        (formatdate(999_000, usegmt=True), 0.0),
+        (formatdate(2_000_000, usegmt=True), 3_600.0),
+        ("Mon, 12 Jan 1970 13:47:40 -0000", 60.0),
+        ("Monday, 12-Jan-70 13:47:40 GMT", 60.0),
+        ("Mon Jan 12 13:47:40 1970", 60.0),
+        ("Mon, 12 Jan 99999 13:47:40 GMT", 30.0),
+        ("Fri, 31 Dec 9999 23:59:59 -2359", 3_600.0),
+    ],
+)
+def test_both_forms_of_the_header_are_read(value: str | None, seconds: float) -> None:
+    """Seconds and a date; what can't be read gives the default, what is too long the most."""
+    assert parse_retry_after(value, now=1_000_000.0) == seconds
+
+
+@given(st.text() | st.from_regex(r"[A-Z][a-z]{2}, \d{1,6} [A-Z][a-z]{2} \d{1,6} \d+:\d+:\d+ ([+-]\d{1,9}|GMT)"))
+def test_no_header_raises(value: str) -> None:
+    """Whatever a server sends, it is a number from 0 to max_s."""
+    assert 0 <= parse_retry_after(value, max_s=100.0) <= 100.0
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"attempts": 0}, r"Retry\(attempts=…\) is 0; it must be a whole number from 1"),
+        ({"attempts": 2.0}, r"attempts=…\) is 2\.0; it must be a whole number"),
+        ({"attempts": True}, r"attempts=…\) is True"),
+        ({"attempts": None}, r"attempts=…\) is None"),
+        ({"first_s": -1}, r"first_s=…\) is -1; it must be a number from 0"),
+        ({"first_s": float("nan")}, r"first_s=…\) is nan"),
+        ({"first_s": "1"}, r"first_s=…\) is '1'"),
+        ({"first_s": 10**400}, r"first_s=…\) is 1000"),
+        ({"factor": 0.5}, r"factor=…\) is 0\.5; it must be a number from 1"),
+        ({"max_s": float("inf")}, r"max_s=…\) is inf"),
+        ({"jitter": 1.5}, r"jitter=…\) is 1\.5; it must be a number from 0 to 1"),
+        ({"on": OSError()}, r"Retry\(on=…\) has .*it takes exception classes"),
+        ({"on": (OSError, int)}, r"Retry\(on=…\) has .*int"),
+        ({"on": BaseException}, r"Retry\(on=…\) has .*BaseException"),
+        ({"on": [OSError]}, r"Retry\(on=…\) has .*list|Retry\(on=…\) has \["),
+    ],
+)
+def test_a_policy_with_a_wrong_value_is_refused(arguments: Any, message: str) -> None:
+    """The message names the value and what is allowed."""
+    with pytest.raises(InvalidArgument, match=message):
+        Retry(**arguments)
+
+
+@pytest.mark.parametrize("seconds", [-1, float("nan"), float("inf"), True, "5", None, 10**400])
+def test_retry_after_takes_seconds(seconds: Any) -> None:
+    """Anything else is refused where it is made."""
+    with pytest.raises(InvalidArgument, match="it takes the seconds to wait, a number from 0"):
+        RetryAfter(seconds)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"retry": 3}, r"^retry is 3; it must be an aqueue\.Retry"),
+        ({"retry": True}, r"^retry is True"),
+        ({"timeout_s": 0}, r"^timeout_s is 0; it must be a number of seconds greater than 0"),
+        ({"timeout_s": 10**400}, r"^timeout_s is 1000"),
+        ({"timeout_s": "5"}, r"^timeout_s is '5'"),
+    ],
+)
+def test_a_run_or_a_class_with_a_wrong_policy_is_refused(arguments: dict[str, Any], message: str) -> None:
+    """Before anything runs; a class is named."""
+    with pytest.raises(InvalidArgument, match=message):
+        run_queue([Child("a")], reporter="none", **arguments)
+    wrong = type("Wrong", (Child,), arguments)
+    with pytest.raises(InvalidArgument, match=message.replace("^", r"test_retry:Wrong\.")):
+        run_queue([wrong("a")], reporter="none")
