@@ -394,17 +394,20 @@ WORDS = {
 def show(links: list[Checked], states: tuple[str, ...], console: Console) -> None:
     """Print a table of the links in some of the states."""
     table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, header_style="bold")
-    table.add_column("Problem", max_width=24, overflow="fold")
-    table.add_column("Link, and the pages that have it", overflow="fold")
+    table.add_column("Problem", max_width=min(40, max(16, console.width // 4)), overflow="fold")
+    table.add_column("Link, and the pages it is on")
     rows = sorted((link for link in links if link.state in states), key=lambda link: states.index(link.state))
     for link in rows:
-        cell = Text(link.url)
+        cell = Table.grid(padding=(0, 1))
+        cell.add_column(min_width=2)
+        cell.add_column(overflow="fold")
+        cell.add_row("", Text(link.url))
         for url in link.redirects:
-            cell.append(f"\nto {url}")
+            cell.add_row("to", Text(url))
         for url in link.found_on[:SHOWN_PAGES]:
-            cell.append(f"\non {url}", style="dim")
+            cell.add_row("on", Text(url), style="dim")
         if link.pages > SHOWN_PAGES:
-            cell.append(f"\nand on {link.pages - SHOWN_PAGES:,} more", style="dim")
+            cell.add_row("on", f"{link.pages - SHOWN_PAGES:,} more", style="dim")
         problem = link.problem or f"{WORDS[link.state]} (HTTP {link.status})"
         table.add_row(Text(problem, style="red" if link.state == "broken" else ""), cell)
     if rows:
@@ -444,7 +447,7 @@ def check(options: argparse.Namespace, lines: TextIO) -> int:
             resume=options.resume,
         )
     except ItemFailures as failures:  # a mistake in this program
-        print(*failures.exceptions[:10], sep="\n", file=sys.stderr)
+        print(visible(f"linkcheck.py: {failures.message}: {failures.exceptions[0]!r}", 500), file=sys.stderr)
         code = 2
     except KeyboardInterrupt:  # report what is known so far
         code = 130
@@ -453,6 +456,14 @@ def check(options: argparse.Namespace, lines: TextIO) -> int:
         report = Report()
         for item in iter_results(options.resume):
             report.add(item.result)
+    is_fine = tell(report, options, lines)
+    if options.resume and not checker.was_opened:
+        print(f"This is what {visible(options.resume)} has recorded; delete it to check anew.", file=sys.stderr)
+    return code or int(not is_fine)
+
+
+def tell(report: Report, options: argparse.Namespace, lines: TextIO) -> bool:
+    """Write the JSON lines, the table and the summary; return whether links were checked and none is broken."""
     links = list(report.links())
     if options.json:
         lines.writelines(f"{json.dumps(asdict(link))}\n" for link in links)
@@ -462,16 +473,11 @@ def check(options: argparse.Namespace, lines: TextIO) -> int:
     if options.json != "-":
         show(links, ("skipped", "redirected", "broken") if options.verbose else ("broken",), console)
     counts = Counter(link.state for link in links)
-    shares = [f"{counts[state]:,} {word}" for state, word in WORDS.items() if counts[state]]
-    console.print(
-        f"{len(links):,} links on {report.pages_read:,} page{'s' * (report.pages_read != 1)}: {', '.join(shares)}",
-        markup=False,
-    )
-    if options.resume and not checker.was_opened:
-        console.print(f"This is what {visible(options.resume)} has recorded; delete it to check anew.", markup=False)
-    if counts["broken"] or not counts["ok"] + counts["redirected"]:
-        return code or 1
-    return code
+    is_fine = not counts["broken"] and counts["ok"] + counts["redirected"] > 0
+    shares = ", ".join(f"{counts[state]:,} {word}" for state, word in WORDS.items() if counts[state])
+    pages = f"{report.pages_read:,} page{'s' * (report.pages_read != 1)}"
+    console.print(f"{len(links):,} links on {pages}: {shares}", style="bold green" if is_fine else "bold red")
+    return is_fine
 
 
 def read_arguments() -> argparse.Namespace:
@@ -498,7 +504,7 @@ def read_arguments() -> argparse.Namespace:
     parser.add_argument("--ignore-robots", action="store_true", help="don't ask for robots.txt (for your own site)")
     parser.add_argument("--max-links", metavar="N", type=int, help="check at most N links this time")
     parser.add_argument(
-        "--workers", metavar="N", type=int, default=32, help="requests at a time (default: %(default)s)"
+        "--workers", metavar="N", type=int, default=16, help="requests at a time (default: %(default)s)"
     )
     parser.add_argument(
         "--per-host", metavar="N", type=int, default=4, help="of these to one host (default: %(default)s)"

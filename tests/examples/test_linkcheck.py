@@ -136,13 +136,13 @@ def test_each_broken_link_is_told_with_its_pages(site: Site, check: Check, run_e
     }
     table = run_example("linkcheck.py", site.url, "--per-host", "1")
     assert table.returncode == 1
-    assert table.stdout.splitlines()[2:] == [
-        f"HTTP 410 Gone   {site.url}/gone",
-        *(f"                on {site.url}{name}" for name in names[:3]),
-        "                and on 12 more",
-        "",
-        "17 links on 16 pages: 16 fine, 1 broken",
+    assert [line.split() for line in table.stdout.splitlines()[2:-1]] == [
+        ["HTTP", "410", "Gone", f"{site.url}/gone"],
+        *(["on", site.url + name] for name in names[:3]),
+        ["on", "12", "more"],
+        [],
     ]
+    assert table.stdout.endswith("\n17 links on 16 pages: 16 fine, 1 broken\n")
 
 
 def test_redirects_are_followed_and_told(site: Site, other: Site, check: Check) -> None:
@@ -530,7 +530,7 @@ def test_nothing_of_a_page_reaches_the_terminal_raw(site: Site, run_example: Run
     assert done.returncode == 1
     for text in (done.stdout, done.stderr):
         assert not {"\x1b", "\x07", "\u202e"} & set(text)
-    assert "x%1B[31m[bold]%E2%80%AEx" in done.stdout
+    assert r"   x\x1b[31m[bold]\u202ex" in done.stdout
     assert r"http://[x\x1b[31m[bold]\u202ex" in done.stdout
 
 
@@ -566,7 +566,7 @@ def test_an_interrupted_check_goes_on(
     put_page(site, "/", *names, "gone")
     for name in names:
         put_page(site, name, "missing", "/")
-    expected = check(site.url)
+    expected = check(site.url, "--per-host", "1")  # one after the other: the first pages with a link are known
     whole = site.pages["/9"]
 
     def hang(request: BaseHTTPRequestHandler) -> None:
@@ -576,8 +576,8 @@ def test_an_interrupted_check_goes_on(
     site.pages["/9"] = hang
     site.requests.clear()
     journal, log = tmp_path / "check.db", tmp_path / "log"
-    options = ("linkcheck.py", site.url, "--json", "-", "--resume", journal)
-    with start_example(*options, "--per-host", "1", "--reporter", f"jsonl:{log}") as process:
+    options = ("linkcheck.py", site.url, "--json", "-", "--resume", journal, "--per-host", "1")
+    with start_example(*options, "--reporter", f"jsonl:{log}") as process:
         wait_until(lambda: "/9" in site.paths and checked(journal) >= 10)
         process.send_signal(signal.SIGINT)
         wait_until(lambda: "run.stopping" in events(log))
