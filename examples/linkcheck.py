@@ -59,7 +59,7 @@ PAGE_TYPES = ("text/html", "application/xhtml+xml")
 MAX_REDIRECTS = 10
 MAX_PAUSE_S = 120.0  # the longest wait that a server is granted
 MAX_CRAWL_DELAY_S = 10.0
-MAX_PAGE_BYTES = 10_000_000
+MAX_PAGE_BYTES = 5_000_000
 MAX_ROBOTS_BYTES = 512_000  # what RFC 9309 has a crawler read, at least
 GRACE_S = 5.0  # what a Ctrl-C gives the requests under way
 LISTED_PAGES = 10  # of those that have a link; the others are counted
@@ -73,8 +73,8 @@ class Outcome(TypedDict):
     url: str
     state: str  # ok, redirect, broken or skipped
     redirects: int  # how many led here
+    problem: str
     status: NotRequired[int]
-    problem: NotRequired[str]
     to: NotRequired[str]
     links: NotRequired[list[str]]
     invalid: NotRequired[list[str]]  # links that are no URLs
@@ -101,6 +101,10 @@ class Link(Item):
     def group(self) -> str:
         return urlsplit(self.url).netloc
 
+    @property
+    def is_ours(self) -> bool:
+        return not self.site or is_below(self.url, self.site)
+
     async def process(self, enqueue: EnqueueFn, set_desc: SetDescFn) -> Outcome:
         checker: Checker = shared()
         set_desc(self.url)
@@ -111,34 +115,25 @@ class Link(Item):
             if checker.retry.covers(error) and current().attempt < checker.retry.attempts and not host.refuses:
                 raise
             host.refuses = host.refuses or (isinstance(error, Busy) and error.status == 429)
-            outcome = self.outcome("broken", problem=reason(error))
+            outcome = self.outcome("broken", reason(error))
             if isinstance(error, Busy):
                 outcome["status"] = error.status
         checker.report.add(outcome)
         return outcome
 
-    @property
-    def looks_like_page(self) -> bool:
-        """Whether it will probably have to be read: by its name it is no picture, and it is on the site."""
-        is_ours = not self.site or is_below(self.url, self.site)
-        return is_ours and mimetypes.guess_type(urlsplit(self.url).path)[0] in {None, *PAGE_TYPES}
-
-    def outcome(self, state: str, *, problem: str = "") -> Outcome:
-        outcome = Outcome(url=self.url, state=state, redirects=self.redirects)
-        if problem:
-            outcome["problem"] = problem
-        return outcome
+    def outcome(self, state: str, problem: str = "") -> Outcome:
+        return Outcome(url=self.url, state=state, problem=problem, redirects=self.redirects)
 
     async def check(self, checker: "Checker", enqueue: EnqueueFn) -> Outcome:
         if not await checker.may_fetch(self.url):
-            return self.outcome("skipped", problem="robots.txt forbids it")
-        is_first = current().attempt == 1
+            return self.outcome("skipped", "robots.txt forbids it")
+        is_page = self.is_ours and mimetypes.guess_type(urlsplit(self.url).path)[0] in {None, *PAGE_TYPES}  # probably
         with anyio.fail_after(checker.options.timeout):
-            response, html = await self.fetch(checker, "HEAD" if is_first and not self.looks_like_page else "GET")
+            response, html = await self.fetch(checker, "GET" if is_page or current().attempt > 1 else "HEAD")
         if response.has_redirect_location:
             outcome = self.redirect(checker, enqueue, response.headers["location"])
         elif not response.is_success:
-            outcome = self.outcome("broken", problem=answer(response))
+            outcome = self.outcome("broken", answer(response))
         else:
             outcome = self.outcome("ok")
             if html is not None:
@@ -155,28 +150,27 @@ class Link(Item):
 
         Some servers don't know HEAD, or answer it wrongly, so that an error is asked for again, with GET.
         """
-        is_ours = not self.site or is_below(self.url, self.site)
         async with checker.client.stream(method, self.url) as response:
-            is_page = is_ours and response.is_success and media_type(response) in PAGE_TYPES
+            is_page = self.is_ours and response.is_success and media_type(response) in PAGE_TYPES
             if method == "GET" or not (is_page or (response.is_error and response.status_code != 429)):
                 checker.raise_if_busy(self.url, response)
-                return response, decode(
-                    await read(response, MAX_PAGE_BYTES), response.charset_encoding
-                ) if is_page else None
+                if not is_page:
+                    return response, None
+                return response, decode(await read(response, MAX_PAGE_BYTES), response.charset_encoding)
         return await self.fetch(checker, "GET")
 
     def redirect(self, checker: "Checker", enqueue: EnqueueFn, location: str) -> Outcome:
         with suppress(ValueError):
             if url := normalise(location, self.url):
                 if self.redirects == MAX_REDIRECTS:
-                    return self.outcome("broken", problem=f"more than {MAX_REDIRECTS} redirects")
+                    return self.outcome("broken", f"more than {MAX_REDIRECTS} redirects")
                 if self.site and not checker.wants(url, self.site):
-                    return self.outcome("skipped", problem=f"redirects to {url}, which is left out")
+                    return self.outcome("skipped", f"redirects to {url}, which is left out")
                 enqueue(Link(url, self.site, self.redirects + 1))
                 outcome = self.outcome("redirect")
                 outcome["to"] = url
                 return outcome
-        return self.outcome("broken", problem=f"redirects to {visible(location, 200)}, which is no web address")
+        return self.outcome("broken", f"redirects to {visible(location, 200)}, which is no web address")
 
 
 class Busy(RetryAfter):
@@ -255,7 +249,8 @@ class Checker:
                     host.rules = await self.fetch_rules(url)
                 except TEMPORARY as error:
                     host.error = error
-                    slow_down(urlsplit(url).netloc, self.retry.delay_s(host.tries))
+                    if host.tries < self.retry.attempts:
+                        slow_down(urlsplit(url).netloc, self.retry.delay_s(host.tries))
                     raise
         if not host.rules.can_fetch(AGENT, url):
             return False
@@ -350,7 +345,7 @@ class Report:
         self.outcomes[kept["url"]] = kept
         self.pages_read += "links" in outcome
         for link in invalid:
-            self.outcomes[link] = Outcome(url=link, state="broken", redirects=0, problem="no URL")
+            self.outcomes[link] = Outcome(url=link, state="broken", problem="no URL", redirects=0)
         for link in links + invalid:
             self.pages[link] += 1
             if len(self.found_on[link]) < LISTED_PAGES:
@@ -376,7 +371,7 @@ class Report:
             link.state = "unchecked"
             return link
         link.status = outcome.get("status")
-        link.problem = outcome.get("problem", "")
+        link.problem = outcome["problem"]
         link.state = "redirected" if link.redirects and outcome["state"] != "broken" else outcome["state"]
         return link
 
@@ -483,15 +478,15 @@ def tell(report: Report, options: argparse.Namespace, lines: TextIO) -> bool:
 def read_arguments() -> argparse.Namespace:
     """Read the command line."""
     parser = argparse.ArgumentParser(
-        description="Check the links of a web site: which are broken, and on which pages they stand. Pages below URL's "
-        "folder are read and followed; other links are only checked.",
+        description="Check the links of a web site: which are broken, and on which pages they are.\n"
+        "The pages below URL's folder are read; other links are only checked.",
         epilog="exit code: 0 all links are fine, 1 some are broken, 2 wrong usage, 130 interrupted by Ctrl-C\n\n"
         "examples:\n"
-        "  linkcheck.py https://example.org/                        check a whole site\n"
-        "  linkcheck.py https://example.org/docs/ --no-external     only its documentation, and only its own links\n"
-        "  linkcheck.py http://localhost:8000/ --ignore-robots --per-host 20    your own server can take more\n"
-        "  linkcheck.py https://example.org/ --json - | jq 'select(.state == \"broken\")'\n"
-        "  linkcheck.py https://example.org/ --resume check.db      interrupted, run it again to go on\n",
+        "  linkcheck.py https://example.org/                     a whole site\n"
+        "  linkcheck.py https://example.org/docs/ --no-external  a part, and no other hosts\n"
+        "  linkcheck.py https://example.org/ --resume check.db   interrupted, it can go on\n"
+        "  linkcheck.py http://localhost:8000/ --per-host 16     a server of your own\n"
+        "  linkcheck.py https://example.org/ --json - | jq 'select(.state == \"broken\")'\n",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("urls", metavar="URL", nargs="+", help="where to begin")
