@@ -429,6 +429,7 @@ def test_a_robots_txt_that_cannot_be_reached_forbids_everything(site: Site, othe
     assert done.code == 1
     assert done.state(f"{site.url}/") == ("ok", "")
     assert other.paths == ["/robots.txt"] * 2
+    assert other.requests[1].at - other.requests[0].at >= 0.5  # not at once by another link of the host
     told = {link["problem"] for url, link in done.links.items() if url.startswith(other.url)}
     assert told == {"robots.txt: HTTP 500 Internal Server Error"}
 
@@ -444,6 +445,18 @@ def test_crawl_delay_is_kept(site: Site, check: Check) -> None:
     times = [request.at for request in site.requests[1:]]
     assert len(times) == 4
     assert times[-1] - times[0] >= 2.9
+
+
+def test_a_crawl_delay_holds_up_no_other_host(site: Site, other: Site, check: Check) -> None:
+    """Even a single worker checks another host while it may not ask the first."""
+    site.put("/robots.txt", "User-agent: *\nCrawl-delay: 2\n", "text/plain")
+    put_page(site, "/", "a", f"{other.url}/1", f"{other.url}/2")
+    put_page(site, "/a")
+    done = check(site.url, "--workers", "1", "--retries", "0")
+    assert done.code == 1
+    assert other.paths == ["/robots.txt", "/1", "/1", "/2", "/2"]  # HEAD and GET: they are not there
+    assert other.requests[-1].at < site.requests[-1].at
+    assert site.paths == ["/robots.txt", "/", "/a"]
 
 
 def test_one_address_is_asked_for_once_however_it_is_spelled(site: Site, check: Check) -> None:
