@@ -52,7 +52,7 @@ from aqueue import (
     slow_down,
 )
 from aqueue.text import visible
-from web_page import decode, find_links, is_below, normalise, origin, site_of
+from web_page import decode, find_links, is_below, normalise, origin, read_robots, site_of
 
 AGENT = "aqueue-linkcheck"
 PAGE_TYPES = ("text/html", "application/xhtml+xml")
@@ -269,9 +269,7 @@ class Checker:
                 self.raise_if_busy(url, response)
                 if response.is_success:
                     text = (await read(response, MAX_ROBOTS_BYTES)).decode("utf-8-sig", "replace")
-        rules = RobotFileParser()
-        rules.parse(text.splitlines())
-        return rules
+        return read_robots(text)
 
     def raise_if_busy(self, url: str, response: httpx.Response) -> None:
         """Raise if the server can't answer now, and give it the pause that it asks for."""

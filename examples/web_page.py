@@ -1,9 +1,10 @@
-"""Addresses in their normal form, and the links of a page: what the link checker knows of the web's formats."""
+"""Addresses in their normal form, the links of a page, robots.txt: what the link checker knows of the web's formats."""
 
 import re
 from contextlib import suppress
 from html.parser import HTMLParser
 from urllib.parse import urljoin, urlsplit
+from urllib.robotparser import RobotFileParser
 
 import httpx
 
@@ -102,3 +103,15 @@ def decode(body: bytes, charset: str | None) -> str:
             if encoding:
                 return body.decode(encoding, "replace")
     return body.decode("utf-8-sig", "replace")
+
+
+def read_robots(text: str) -> RobotFileParser:
+    """Read robots.txt. Lines that make the parser raise, such as a path that is half a URL, count as not there."""
+    lines: list[str] = []
+    for line in text.splitlines():
+        with suppress(ValueError):
+            RobotFileParser().parse(["User-agent: *", line])
+            lines.append(line)
+    rules = RobotFileParser()
+    rules.parse(lines)
+    return rules

@@ -381,7 +381,7 @@ def test_no_host_gets_more_requests_at_once_than_allowed(site: Site, other: Site
 
 def test_robots_txt_is_obeyed(site: Site, other: Site, check: Check) -> None:
     """What it forbids is not asked for, it is fetched once a host, and `--ignore-robots` doesn't ask."""
-    site.put("/robots.txt", "\ufeffUser-agent: *\nDisallow: /private\n", "text/plain")
+    site.put("/robots.txt", "\ufeffUser-agent: *\nAllow: //[\nCrawl-delay: ²\nDisallow: /private\n", "text/plain")
     put_page(site, "/", "private/a", "public", f"{other.url}/x", f"{other.url}/y")
     put_page(site, "/public", "private/b")
     put_page(site, "/private/a")
