@@ -18,7 +18,7 @@ from aqueue._recording import ROOT, RecordedItem, Recording
 from aqueue._tree import Node, unlink
 from aqueue.errors import JournalDamaged, PayloadMismatch, UnknownItemType, UnstorableItem
 from aqueue.events import Event, ItemCompleted, ItemEnqueued, ItemInterrupted, ItemReopened
-from aqueue.item import ItemClass, key_of, look_up_class, type_name
+from aqueue.item import ItemClass, Policies, key_of, look_up_class, type_name
 from aqueue.result import RunResult
 from aqueue.view import RunView
 
@@ -288,7 +288,7 @@ class Resumption:
 
     def _node(self, record: RecordedItem, parent: Node | None, engine: Engine) -> Node:
         item = self._objects.get(record.id)
-        node = Node(record.id, item, parent, engine.known_class(self._class_of(record, item)))
+        node = Node(record.id, item, parent, engine.known_class(self._class_of(record, item, engine.policies)))
         node.pending = record.pending + (not record.completed)
         node.has_children = record.has_children
         node.result = record.result
@@ -310,24 +310,28 @@ class Resumption:
                 self._ledger.changed_state(node)
         return node
 
-    def _class_of(self, record: RecordedItem, item: object) -> ItemClass:
+    def _class_of(self, record: RecordedItem, item: object, defaults: Policies) -> ItemClass:
         """Return what the engine is to know about the class of `item`, which was restored from `record`.
 
         An item keeps the name under which it was announced, and whether it has a hook: each reader of its events goes
-        by that, whatever the class is called and has today.
+        by that, whatever the class is called and has today. Its policies and whether it has a group are today's.
         """
         today = None
         if item is not None:
             today = self._classes.get(type(item))
             if today is None:
-                today = self._classes[type(item)] = look_up_class(item)
+                today = self._classes[type(item)] = look_up_class(item, defaults)
             if today.hook != record.hook:
                 self._changed_hooks[today.type, today.hook] += 1
+        if today is None:
+            return ItemClass(record.type, track_overall=record.track_overall, hook=record.hook, all_done=False)
         return ItemClass(
             record.type,
             track_overall=record.track_overall,
             hook=record.hook,
-            all_done=today is not None and today.all_done,
+            all_done=today.all_done,
+            grouped=today.grouped,
+            policies=today.policies,
         )
 
     def _tell_of_changed_hooks(self) -> None:

@@ -1,15 +1,20 @@
-"""Runs an example as a user does: a process of its own, its output into pipes."""
+"""Runs an example as a user does: a process of its own, its output into pipes. Serves it a site on loopback."""
 
 import importlib.util
+import json
 import os
 import signal
 import subprocess
 import sys
 import termios
+import threading
+import time
 from collections.abc import Callable, Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from types import ModuleType
+from typing import NamedTuple
 
 import pytest
 
@@ -114,3 +119,99 @@ def run_example_on_terminal(folder: Path, environment: dict[str, str]) -> Callab
         return process.returncode, output
 
     return run
+
+
+Answer = Callable[[BaseHTTPRequestHandler], None]
+
+
+class Request(NamedTuple):
+    """What a site was asked for, and when, on the monotonic clock."""
+
+    method: str
+    path: str
+    at: float
+
+
+class Site:
+    """A server of made-up pages.
+
+    Attributes:
+        pages: what answers each path.
+        requests: what was asked for, in that order.
+        url: where it is, without a slash at the end.
+    """
+
+    def __init__(self) -> None:
+        self.pages: dict[str, Answer] = {}
+        self.requests: list[Request] = []
+        self.url = ""
+
+    @property
+    def paths(self) -> list[str]:
+        """Return the paths that were asked for."""
+        return [request.path for request in self.requests]
+
+    def put(
+        self, path: str, body: str | bytes, content_type: str = "application/octet-stream", status: int = 200
+    ) -> None:
+        """Answer `path` with `body`."""
+        data = body.encode() if isinstance(body, str) else body
+
+        def answer(request: BaseHTTPRequestHandler) -> None:
+            request.send_response(status)
+            request.send_header("Content-Type", content_type)
+            request.send_header("Content-Length", str(len(data)))
+            request.end_headers()
+            if request.command != "HEAD":
+                request.wfile.write(data)
+
+        self.pages[path] = answer
+
+
+@contextmanager
+def serve_site() -> Iterator[Site]:
+    """Serve a `Site` on loopback."""
+    site = Site()
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            site.requests.append(Request(self.command, self.path, time.monotonic()))
+            answer = site.pages.get(self.path)
+            if answer is None:
+                self.send_error(404, "Not here")
+            else:
+                answer(self)
+
+        do_HEAD = do_GET  # noqa: N815  # the name that the base class looks for
+
+        def log_message(self, format: str, *args: object) -> None:  # noqa: A002  # the name that the base class gives it
+            pass
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        site.url = f"http://127.0.0.1:{server.server_port}"
+        threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True).start()
+        try:
+            yield site
+        finally:
+            server.shutdown()
+
+
+@pytest.fixture
+def site() -> Iterator[Site]:
+    """Serve a `Site` on loopback."""
+    with serve_site() as site:
+        yield site
+
+
+def wait_until(condition: Callable[[], object]) -> None:
+    """Wait for `condition`, at most 60 s."""
+    end = time.monotonic() + 60
+    while not condition():
+        assert time.monotonic() < end, "waited in vain"
+        time.sleep(0.02)
+
+
+def events(path: Path) -> list[str]:
+    """Return the names of the events that were logged so far."""
+    lines = path.read_text().splitlines() if path.exists() else []
+    return [json.loads(line)["event"] for line in lines]

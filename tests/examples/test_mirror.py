@@ -11,88 +11,37 @@ import sqlite3
 import subprocess
 import sys
 import threading
-import time
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Generator
 from contextlib import closing, contextmanager, suppress
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from urllib.parse import quote
 
 import pyte
 import pytest
 
-from tests.examples.conftest import Run, Start, load
+from tests.examples.conftest import Run, Site, Start, events, load, wait_until
 
 standard_library = load("standard_library")
 
-Answer = Callable[[BaseHTTPRequestHandler], None]
+
+def put_listing(site: Site, path: str, *references: str) -> None:
+    """Answer `path` with a page that has these links."""
+    links = "".join(f'<li><a href="{html.escape(reference)}">x</a></li>' for reference in references)
+    site.put(path, f"<!DOCTYPE html><ul>{links}</ul>", "text/html; charset=utf-8")
 
 
-class Site:
-    """A server of made-up pages; `paths` are those that were asked for."""
-
-    def __init__(self) -> None:
-        self.pages: dict[str, Answer] = {}
-        self.paths: list[str] = []
-        self.url = ""
-
-    def put(
-        self, path: str, body: str | bytes, content_type: str = "application/octet-stream", status: int = 200
-    ) -> None:
-        """Answer `path` with `body`."""
-        data = body.encode() if isinstance(body, str) else body
-
-        def answer(request: BaseHTTPRequestHandler) -> None:
-            request.send_response(status)
-            request.send_header("Content-Type", content_type)
-            request.send_header("Content-Length", str(len(data)))
-            request.end_headers()
-            request.wfile.write(data)
-
-        self.pages[path] = answer
-
-    def put_listing(self, path: str, *references: str) -> None:
-        """Answer `path` with a page that has these links."""
-        links = "".join(f'<li><a href="{html.escape(reference)}">x</a></li>' for reference in references)
-        self.put(path, f"<!DOCTYPE html><ul>{links}</ul>", "text/html; charset=utf-8")
-
-    def put_folder(self, folder: Path, path: str, make_listing: Callable[[str, list[str]], str]) -> None:
-        """Serve a folder with listings in a style."""
-        names: list[str] = []
-        for child in sorted(folder.iterdir()):
-            name = quote(os.fsencode(child.name))
-            names.append(name + "/" * child.is_dir())
-            if child.is_dir():
-                self.put_folder(child, f"{path}{name}/", make_listing)
-            else:
-                self.put(f"{path}{name}", child.read_bytes())
-        self.put(path, make_listing(path, names), "text/html;charset=UTF-8")
-
-
-@pytest.fixture
-def site() -> Iterator[Site]:
-    """Serve a `Site` on loopback."""
-    site = Site()
-
-    class Handler(BaseHTTPRequestHandler):
-        def do_GET(self) -> None:
-            site.paths.append(self.path)
-            answer = site.pages.get(self.path)
-            if answer is None:
-                self.send_error(404, "Not here")
-            else:
-                answer(self)
-
-        def log_message(self, format: str, *args: object) -> None:  # noqa: A002  # the name that the base class gives it
-            pass
-
-    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
-        site.url = f"http://127.0.0.1:{server.server_port}"
-        threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True).start()
-        try:
-            yield site
-        finally:
-            server.shutdown()
+def put_folder(site: Site, folder: Path, path: str, make_listing: Callable[[str, list[str]], str]) -> None:
+    """Serve a folder with listings in a style."""
+    names: list[str] = []
+    for child in sorted(folder.iterdir()):
+        name = quote(os.fsencode(child.name))
+        names.append(name + "/" * child.is_dir())
+        if child.is_dir():
+            put_folder(site, child, f"{path}{name}/", make_listing)
+        else:
+            site.put(f"{path}{name}", child.read_bytes())
+    site.put(path, make_listing(path, names), "text/html;charset=UTF-8")
 
 
 def apache_listing(path: str, names: list[str]) -> str:
@@ -153,7 +102,7 @@ def test_a_listing_is_mirrored_whole(
     slash: str,
 ) -> None:
     """Whatever server wrote the listings, the copy has all of the source and nothing else, and so has the digest."""
-    site.put_folder(source, "/pub/odd%20place/", make_listing)
+    put_folder(site, source, "/pub/odd%20place/", make_listing)
     done = run_example("mirror.py", f"{site.url}/pub/odd%20place{slash}", tmp_path / "copy")
     assert done.returncode == 0, done.stderr
     assert content(tmp_path / "copy") == content(source)
@@ -245,8 +194,8 @@ def test_a_hostile_listing_writes_nothing_outside(site: Site, tmp_path: Path, ru
         "%2e%2e%2fsecret.txt", "..%2f..%2fsecret.txt", "%2e%2e/", "%2e%2e", "%2e", "%2fetc%2fpasswd", "/pub/%2e%2e/",
         "nul%00.txt", r"..\secret.txt", r"%5c..%5csecret.txt", r"C:%5csecret.txt".replace(":", "%3a"),
     ]  # fmt: skip
-    site.put_listing("/pub/", *elsewhere, *refused, "good.txt", " sub/ ", "/pub/also%20good.txt")
-    site.put_listing("/pub/sub/", "../", "../../secret.txt", "%2e%2e%2f%2e%2e%2fsecret.txt")
+    put_listing(site, "/pub/", *elsewhere, *refused, "good.txt", " sub/ ", "/pub/also%20good.txt")
+    put_listing(site, "/pub/sub/", "../", "../../secret.txt", "%2e%2e%2f%2e%2e%2fsecret.txt")
     site.put("/pub/good.txt", "good")
     site.put("/pub/also%20good.txt", "also")
     inner = tmp_path / "inner"
@@ -265,7 +214,7 @@ def test_a_hostile_listing_writes_nothing_outside(site: Site, tmp_path: Path, ru
 
 def test_a_name_that_is_both_file_and_folder_fails_its_directory(site: Site, tmp_path: Path, run_example: Run) -> None:
     """A folder on disk can't hold both: the directory fails and says so, and the rest is mirrored."""
-    site.put_listing("/", "twin", "twin/", "other")
+    put_listing(site, "/", "twin", "twin/", "other")
     site.put("/twin", "file")
     site.put("/other", "other")
     done = run_example("mirror.py", site.url, tmp_path / "copy")
@@ -288,7 +237,7 @@ def test_what_fails_is_named_and_the_rest_is_mirrored(site: Site, tmp_path: Path
         request.send_header("Location", "http://127.0.0.2/elsewhere")
         request.end_headers()
 
-    site.put_listing("/", "gone", "broken", "cut", "moved", "closed/", "text/", "good")
+    put_listing(site, "/", "gone", "broken", "cut", "moved", "closed/", "text/", "good")
     site.put("/broken", "oops", status=500)
     site.pages["/cut"] = truncate
     site.pages["/moved"] = redirect
@@ -360,24 +309,10 @@ def is_under_way(copy: Path) -> bool:
     return False
 
 
-def wait_until(condition: Callable[[], object]) -> None:
-    """Wait for `condition`, at most 60 s."""
-    end = time.monotonic() + 60
-    while not condition():
-        assert time.monotonic() < end, "waited in vain"
-        time.sleep(0.02)
-
-
-def events(path: Path) -> list[str]:
-    """Return the names of the events that were logged so far."""
-    lines = path.read_text().splitlines() if path.exists() else []
-    return [json.loads(line)["event"] for line in lines]
-
-
 def test_ctrl_c_finishes_what_is_being_downloaded(site: Site, tmp_path: Path, start_example: Start) -> None:
     """After one Ctrl-C the file under way becomes whole, nothing else is begun, and the exit code is 130."""
     slow = SlowFile(site, "/slow")
-    site.put_listing("/", "never", "slow")  # a stack: the last is taken first
+    put_listing(site, "/", "never", "slow")  # a stack: the last is taken first
     site.put("/never", "never")
     copy, log = tmp_path / "copy", tmp_path / "log"
     with start_example("mirror.py", site.url, copy, "--workers", "1", "--reporter", f"jsonl:{log}") as process:
@@ -393,7 +328,7 @@ def test_ctrl_c_finishes_what_is_being_downloaded(site: Site, tmp_path: Path, st
 def test_a_second_ctrl_c_leaves_no_half_written_file(site: Site, tmp_path: Path, start_example: Start) -> None:
     """After two Ctrl-C the download is cancelled, and neither the file nor a part of it is left."""
     slow = SlowFile(site, "/slow")
-    site.put_listing("/", "slow", "done")
+    put_listing(site, "/", "slow", "done")
     site.put("/done", "done")
     copy, log = tmp_path / "copy", tmp_path / "log"
     with start_example("mirror.py", site.url, copy, "--workers", "1", "--reporter", f"jsonl:{log}") as process:
@@ -427,7 +362,7 @@ def test_an_interrupted_mirror_goes_on(
         for number in range(10):
             (tmp_path / "source" / name / f"{number}: ü&.txt").write_bytes(os.urandom(30_000))
     (tmp_path / "source/b/slow").write_bytes(b"x" * 100_000 + b"y" * 100_000)
-    site.put_folder(tmp_path / "source", "/pub/", apache_listing)
+    put_folder(site, tmp_path / "source", "/pub/", apache_listing)
     whole_slow = site.pages["/pub/b/slow"]
     slow = SlowFile(site, "/pub/b/slow")
     copy, journal, log = tmp_path / "copy", tmp_path / "mirror.db", tmp_path / "log"
@@ -445,7 +380,7 @@ def test_an_interrupted_mirror_goes_on(
     assert ("to go on: run the same command again" in stderr) == (signal.SIGINT in signals)
     completed = completed_urls(journal)
     assert ("b/slow" in completed) == (signals == (signal.SIGINT,))
-    site.paths.clear()
+    site.requests.clear()
     site.pages["/pub/b/slow"] = whole_slow
     done = run_example(*arguments)
     assert done.returncode == 0, done.stderr
@@ -458,7 +393,7 @@ def test_an_interrupted_mirror_goes_on(
 
 def test_a_mirror_that_was_completed_is_not_fetched_again(site: Site, tmp_path: Path, run_example: Run) -> None:
     """Run once more with its journal, it says the same digest and asks for nothing."""
-    site.put_listing("/", "a")
+    put_listing(site, "/", "a")
     site.put("/a", "a")
     first, second = (run_example("mirror.py", site.url, tmp_path / "c", "--resume", tmp_path / "j") for _ in range(2))
     assert (first.returncode, second.returncode) == (0, 0)
@@ -469,7 +404,7 @@ def test_a_mirror_that_was_completed_is_not_fetched_again(site: Site, tmp_path: 
 def test_the_journal_of_another_mirror_is_told(site: Site, tmp_path: Path, run_example: Run) -> None:
     """A digest is never that of something else: a journal that has another source is an error that names it."""
     for name in ("/one/", "/two/"):
-        site.put_listing(name, "a")
+        put_listing(site, name, "a")
         site.put(f"{name}a", name)
     first = run_example("mirror.py", f"{site.url}/one/", tmp_path / "c", "--resume", tmp_path / "j")
     second = run_example("mirror.py", f"{site.url}/two/", tmp_path / "d", "--resume", tmp_path / "j")

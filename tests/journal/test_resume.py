@@ -556,6 +556,46 @@ def test_attempts_count_on(tmp_path: Path) -> None:
     told_by(events)
 
 
+class Crowding(Named):
+    """One of a group, which tells how many run at once."""
+
+    group = "crowd"
+    running: ClassVar[int] = 0
+    most: ClassVar[int] = 0
+
+    async def process(self, enqueue: EnqueueFn, set_desc: SetDescFn) -> str:
+        Crowding.running += 1
+        Crowding.most = max(Crowding.most, Crowding.running)
+        try:
+            for _ in range(10):
+                await anyio.lowlevel.checkpoint()
+            return await super().process(enqueue, set_desc)
+        finally:
+            Crowding.running -= 1
+
+
+def test_limits_and_policies_hold_for_what_was_enqueued_before_a_crash(tmp_path: Path) -> None:
+    """A restored item is limited by its group, and tried again, as one that is enqueued now."""
+    path = tmp_path / "run.db"
+    names = [f"child {number}" for number in range(6)]
+    world.children["a"] = parent_of(*(partial(Crowding, name) for name in names))
+    run(path, Named("a"))
+    cut_off = cut(path, first(events_of(path), ItemCompleted, item=1), tmp_path / "cut.db")
+    world.did.clear()
+    world.raises["child 3"] = 1
+    Crowding.most = 0
+    result = run(
+        cut_off,
+        Named("a"),
+        num_workers=6,
+        limits={"crowd": aqueue.Limit(concurrent=2)},
+        retry=aqueue.Retry(attempts=2, first_s=0),
+    )
+    assert result.status == "completed"
+    assert Crowding.most == 2
+    assert sorted(world.did) == sorted([*names, "child 3"])
+
+
 class Ranked(Keyed):
     """One that is ordered by something else than its key."""
 
