@@ -414,7 +414,7 @@ def test_the_journal_of_another_mirror_is_told(site: Site, tmp_path: Path, run_e
 
 def test_the_journal_of_a_mirror_that_left_out_others_is_told(site: Site, tmp_path: Path, run_example: Run) -> None:
     """What is left out is a part of what is mirrored: the order of the options is not, but another one is an error."""
-    site.put_listing("/", "a", "b", "c")
+    put_listing(site, "/", "a", "b", "c")
     for name in ("/a", "/b", "/c"):
         site.put(name, name)
 
