@@ -13,6 +13,7 @@ from aqueue.events import (
     Counts,
     ErrorInfo,
     Event,
+    GroupSlowedDown,
     ItemChildrenFailed,
     ItemChildrenProcessed,
     ItemCompleted,
@@ -68,7 +69,7 @@ _by_annotation: dict[Any, st.SearchStrategy[Any]] = {
     RunStatus: st.sampled_from(["completed", "failed", "interrupted"]),
     Raw: st.just(NO_DATA) | st.sampled_from([b"null", b"[1,2]", b'{"a":"\xc3\xa9"}', b'"x"', b"0"]).map(Raw),
     ErrorInfo: _errors,
-    Counts: st.builds(Counts, *[_numbers] * 5),
+    Counts: st.builds(Counts, *[_numbers] * 6),
     ItemInterrupted.__annotations__["reason"]: st.sampled_from(["cancelled", "crash", "worker_lost"]),
 }
 
@@ -219,8 +220,11 @@ class _Simulation:
             self.rare()
 
     def rare(self) -> None:
-        act = self.random.randrange(4)
-        if act == 0:
+        act = self.random.randrange(5)
+        if act == 4:
+            item = self.random.randint(0, self.number)
+            self.add(GroupSlowedDown, group=self.text, due=self.at + 30.0, item=item)
+        elif act == 0:
             self.add(ReporterFailed, reporter=self.text, error=self.error())
         elif act == 1:
             self.stopping = True

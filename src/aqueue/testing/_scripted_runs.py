@@ -8,6 +8,7 @@ from msgspec import Raw
 from aqueue.events import (
     ErrorInfo,
     Event,
+    GroupSlowedDown,
     ItemChildrenFailed,
     ItemChildrenProcessed,
     ItemCompleted,
@@ -119,6 +120,7 @@ def every_event_type() -> list[Event]:
     failing = script.enqueue(parent=parent)
     script.complete(parent, worker=2, deduplicated=3, result=Raw(b"[1,2]"), payload=Raw(b'{"url":"/","n":1}'))
     script.start(child)
+    script.add(GroupSlowedDown, group="example.org", due=1_700_000_001.0, item=child)
     script.add(ItemRetryScheduled, item=child, worker=1, error=BOOM, due=1_700_000_001.0)
     script.start(child, attempt=2)
     script.complete(child, attempt=2)
@@ -251,6 +253,7 @@ def saying(text: str) -> list[Event]:
         script.add(ItemDescribed, item=item, worker=1, text=text)
         # A display draws the running item only if time passes.
         script.wait(60)
+        script.add(GroupSlowedDown, group=text, due=1_700_000_001.0, item=item)
         script.add(ItemRetryScheduled, item=item, worker=1, error=error, due=1_700_000_001.0)
         script.start(item, text, attempt=2)
         script.fail(item, error, text)
