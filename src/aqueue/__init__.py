@@ -2,8 +2,9 @@
 
 # The layers, each of which imports only those before it:
 #
-#   events, text                what happens, as data; untrusted text made safe
+#   events, text, tracebacks    what happens, as data; untrusted text made safe; which frames are the user's
 #   result, errors              what a run came to; everything that is raised
+#   retry, limits               the policies, as data: further attempts, what a group may do
 #   item, view, reporting       what users write; a run folded from its events; the Reporter protocol
 #   _context, _codec            what an item's code may ask; results to JSON and back
 #   _payload, _payload_writer,  items to JSON and back: whole items; their attributes written
@@ -11,12 +12,17 @@
 #   _state, _plain_state,       what there is to write of an object of each kind of class
 #   _state_kinds
 #   _tags, _types, _annotations single values, the names of classes, what annotations say
+#   _outline                    what tells items apart that can't be stored
 #   _loop, _signals             reaching into the loop from outside; SIGINT, SIGTERM, SIGHUP
 #   _journal, _journal_file     the recorded events: written and read; the file itself
 #   _bus, _tree, _queues        hands events on; who waits for whom; the order of items
+#   _timers                     calls functions when their time has come
 #   _keys, _ledger, _adoption   which keys are taken; what is recorded of an item; how it is known again
-#   _engine                     workers, hooks, failing, stopping
+#   _attempt, _failures         one try of an item's method, and what its code may call; what failed for good
+#   _groups, _watchdog          a queue that passes over groups; tells which code keeps the loop to itself
+#   _engine                     workers, hooks, failing, trying again, stopping
 #   _recording, _resume         the recorded events folded; put back into an engine
+#   _settings                   what run_queue is given, checked
 #   _run                        run_queue, async_run_queue: wires the rest
 #
 # Beside them: journal (reads results), log_context (log records that name the item) and testing (for those who write
