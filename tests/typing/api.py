@@ -47,6 +47,32 @@ class Link:
         """Do one unit of work."""
 
 
+class Polite(Item):
+    """An item with policies and a group."""
+
+    retry = aqueue.Retry(attempts=8, on=(OSError, TimeoutError))
+    timeout_s = 60
+
+    @property
+    def group(self) -> str:
+        """Return its host."""
+        return "example.org"
+
+    async def process(self, enqueue: EnqueueFn, set_desc: SetDescFn) -> None:
+        """Do as the server asks."""
+        seconds = aqueue.parse_retry_after(None)
+        assert_type(seconds, float)
+        aqueue.slow_down(self.group, seconds)
+        raise aqueue.RetryAfter(seconds)
+
+
+class Never(Item):
+    """An item that is not tried again, whatever the run's policy is."""
+
+    retry = None
+    timeout_s = None
+
+
 class NotAsync:
     """No item: its `process` is an ordinary method."""
 
@@ -99,6 +125,11 @@ def main() -> None:
     assert_type(result.counts.completed, int)
     assert_type(result.root_results, list[Any])
     run_queue([Page(), Link("https://example.org")])
+    limits = {"example.org": aqueue.Limit(concurrent=2), "*": aqueue.Limit(per_second=0.5)}
+    run_queue([Polite(), Never()], retry=aqueue.Retry(on=OSError), timeout_s=60, limits=limits, max_items=5, grace_s=1)
+    run_queue([Polite()], limits=lambda group: aqueue.Limit(concurrent=len(group)) if group else None)
+    run_queue([Polite()], resume="run.db", only=lambda type: type.endswith(":Page"))
+    run_queue([Polite()], limits={"example.org": 2})  # type: ignore[dict-item]  # pyright: ignore[reportArgumentType]
     run_queue([NotAsync()])  # type: ignore[list-item]  # pyright: ignore[reportArgumentType]
     run_queue([Page()], queue_type_name="heap")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
     run_queue([Page()], num_workers="5")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
