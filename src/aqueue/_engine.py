@@ -460,6 +460,7 @@ class Engine:
     def restore_tries(self, node: Node, failed: int, delay_s: float) -> None:
         """Say of a recorded node that `failed` attempts count, and that the next may start in `delay_s` seconds."""
         self._tries[node.id] = Tries(failed)
+        node.cls.is_plain = False
         if delay_s > 0:
             self._not_before[node.id] = self._loop_time() + delay_s
 
@@ -1062,7 +1063,7 @@ class Engine:
         by_failure = self.failures.count and self._on_error == "stop"
         if self.tree.open_roots and not by_failure:
             return "interrupted"
-        return "failed" if self.failures.count or self.error is not None else "completed"
+        return "failed" if self.failures.count or self.failures.recorded or self.error is not None else "completed"
 
 
 def _timed_out(timeout_s: float) -> TimeoutError:

@@ -261,7 +261,7 @@ async def _run_recorded(settings: Settings, reporters: list[Reporter], held: Hel
         assert settings.journal is not None
         journal = Journal.create(settings.journal)
     try:
-        past = None if journal.is_new else read_past(journal, held.check)
+        past = None if journal.is_new else read_past(journal, held.check, settings.runs_again)
         if past is not None:
             if past.is_completed:
                 with held.let_through():
@@ -427,9 +427,9 @@ class _Run:
         if self._signals.first is not None:
             return exception_for(self._signals.first)
         failures = engine.failures
-        if not failures.count:
+        if not failures.count and not failures.recorded:
             return None
-        listed = [*failures.exceptions, *(RecordedFailure(one) for one in failures.listed[len(failures.exceptions) :])]
+        listed = [*failures.exceptions, *(RecordedFailure(one) for one in failures.not_alive)]
         failed = result.counts.failed
         message = f"{failed:,} item{'s' if failed > 1 else ''} failed"
         if failed > len(listed):
