@@ -1,5 +1,6 @@
 """What failed: the first failures and their exceptions, which are kept alive, and exceptions as reports show them."""
 
+from collections.abc import Container
 from types import TracebackType
 from typing import Final
 
@@ -58,9 +59,9 @@ class Failures:
         return [*self.listed[:recorded], *self.listed[recorded + len(self.exceptions) :]]
 
 
-def without_frames_of(filename: str, traceback: TracebackType | None) -> TracebackType | None:
-    """Return `traceback` from its first frame that is not in the file called `filename`."""
-    while traceback is not None and traceback.tb_frame.f_code.co_filename == filename:
+def without_frames_of(files: Container[str], traceback: TracebackType | None) -> TracebackType | None:
+    """Return `traceback` from its first frame that is in none of the source files called `files`."""
+    while traceback is not None and traceback.tb_frame.f_code.co_filename in files:
         traceback = traceback.tb_next
     return traceback
 

@@ -437,7 +437,7 @@ class Resumption:
         for record in self._recording.live.values():
             if record.id in nodes and record.retries and record.failed is None:
                 left_s = min(record.due - now, record.delay_s) if record.due else 0.0
-                engine.restore_tries(nodes[record.id], record.retries, left_s)
+                engine.retrying.restore(nodes[record.id], record.retries, left_s)
         for group, (due, delay_s) in self._recording.slowed_down.items():
             if due > now:
                 engine.restore_slow_down(group, min(due - now, delay_s))
