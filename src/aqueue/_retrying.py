@@ -61,6 +61,12 @@ class Retrying:
         tries = self._tries.get(node.id)
         return tries is not None and tries.is_counted
 
+    def attempts_left(self, node: Node) -> int:
+        """Return how many attempts may follow the one that runs."""
+        tries = self._tries.get(node.id)
+        policy = node.cls.policies.retry or _ONLY_WHEN_ASKED
+        return max(policy.attempts - 1 - (0 if tries is None else tries.failed), 0)
+
     def forget(self, node: Node) -> None:
         """Remember nothing of `node` any more: the phase has ended, well or badly."""
         if self._tries:

@@ -96,7 +96,7 @@ def run_queue(
         limits: how many items of one `group` run at once, and start in a second: a mapping from the group's name to a
             `Limit`, in which ``"*"`` stands for the groups not named, or a function from the name to a `Limit` or None.
             Items without a group are not limited.
-        stop_after_s: stop gracefully after so long, seconds.
+        stop_after_s: stop gracefully so long after the first items could start, seconds.
         max_items: stop gracefully when so many items have been run (hooks and further attempts don't count), if more wait.
         max_failures: stop gracefully when so many items have failed for good; it needs ``on_error="continue"``.
         grace_s: how long a graceful stop, whatever the reason, waits for the running items before it cancels them;

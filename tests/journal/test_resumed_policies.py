@@ -183,6 +183,23 @@ def test_a_failed_item_gets_its_attempts_afresh(tmp_path: Path) -> None:
     told_by(events)
 
 
+class Counting(Plain):
+    """One that notes how many attempts it has left, and fails."""
+
+    retry = Retry(attempts=3, first_s=0.0)
+
+    async def process(self, enqueue: EnqueueFn, set_desc: SetDescFn) -> str:
+        did.append(f"{aqueue.current().attempt}: {aqueue.current().attempts_left} left")
+        raise ConnectionError(self.name)
+
+
+def test_an_item_is_told_how_many_attempts_it_has_left(tmp_path: Path, backend: Backend) -> None:
+    """None in the last; all of them again when a failed item is resumed."""
+    for _ in range(2):
+        run(tmp_path / "run.db", [Counting("a")], backend=backend)
+    assert did == ["1: 2 left", "2: 1 left", "3: 0 left", "4: 2 left", "5: 1 left", "6: 0 left"]
+
+
 def test_a_retried_hook_is_tried_on_after_a_resume_without_its_item(tmp_path: Path) -> None:
     """A crash between two attempts at a hook: the hook is tried again, `process` is not."""
     path = tmp_path / "run.db"
