@@ -94,7 +94,7 @@ class Link(Item):
             outcome = await self.check(checker, enqueue)
         except (*TEMPORARY, Unreachable) as error:
             host = checker.hosts[origin(self.url)]
-            if checker.retry.covers(error) and current().attempt < checker.retry.attempts and not host.refuses:
+            if checker.retry.covers(error) and current().attempts_left and not host.refuses:
                 raise
             host.refuses = host.refuses or (isinstance(error, Busy) and error.status == 429)
             outcome = self.outcome("broken", reason(error))

@@ -43,6 +43,12 @@ class Tries(msgspec.Struct, gc=False, eq=False):
     is_counted: bool = False
 
 
+class AttemptsLeft(Protocol):
+    """What an attempt asks of what is remembered of earlier ones; see `aqueue._retrying.Retrying`."""
+
+    def attempts_left(self, node: Node) -> int: ...
+
+
 class AttemptEngine(Protocol):
     """What an attempt asks of the engine; see `aqueue._engine.Engine`."""
 
@@ -54,6 +60,8 @@ class AttemptEngine(Protocol):
     call_soon: CallSoon
     shared: Any
 
+    @property
+    def retrying(self) -> AttemptsLeft: ...
     def add(self, item: Any, parent: Node | None, attempt: "Attempt") -> None: ...
     def add_repeatable(self, item: Any, parent: Node, attempt: "Attempt") -> None: ...
     def identity(self, node: Node) -> bytes: ...
@@ -142,9 +150,10 @@ class Attempt(msgspec.Struct, gc=False, eq=False):
         if node is None:
             return None
         identity = engine.identity(node)
+        left = engine.retrying.attempts_left(node)
         if self.node is None:  # it has ended just now, in another thread, and the links above it may have been cut
             return None
-        return Current(node.id, node.cls.type, node.tries(self.phase), self.phase, self.worker, identity.hex())
+        return Current(node.id, node.cls.type, node.tries(self.phase), self.phase, self.worker, identity.hex(), left)
 
     def shared(self) -> Any:
         """Return what `lifespan` yielded."""

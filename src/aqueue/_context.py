@@ -26,6 +26,8 @@ class Current(msgspec.Struct, frozen=True):
         idempotency_key: the same in every rerun of this item, and of no other: hand it to a remote API, so that a
             request made twice counts once. A digest of the run, its type, and its key; without a key, of its payload,
             its place among equal siblings, and the item's ancestors. Empty without a journal.
+        attempts_left: how many attempts may follow this one, if it raises what its class's `Retry` covers; without such
+            a policy, if it raises `RetryAfter`. 0 in the last: what it raises then fails the item for good.
     """
 
     id: int
@@ -34,6 +36,7 @@ class Current(msgspec.Struct, frozen=True):
     phase: Phase
     worker: int
     idempotency_key: str = ""
+    attempts_left: int = 0
 
 
 class RunningAttempt(Protocol):

@@ -1,10 +1,9 @@
 """The engine: workers that take items, run them and their hooks, and stop when asked to."""
 
-from collections import Counter, deque
-from collections.abc import Callable, Coroutine, Iterable
+from collections import deque
+from collections.abc import Callable, Iterable
 from enum import IntEnum
 from functools import partial
-from hashlib import blake2b
 from threading import get_ident
 from time import monotonic
 from typing import Any, Final, Literal
@@ -25,11 +24,13 @@ from aqueue._keys import KeySet
 from aqueue._ledger import KEPT_STATE_BYTES, Ledger, to_keep
 from aqueue._loop import CallSoon, clock_of_this_loop
 from aqueue._notice import warn
-from aqueue._payload import PayloadCodec
 from aqueue._queues import LifoQueue, PlainQueue
+from aqueue._retrying import Retrying
+from aqueue._timeouts import Timeouts
+from aqueue._timeouts import __file__ as timeouts_file
 from aqueue._timers import Timers
 from aqueue._tree import Node, Tree, unlink
-from aqueue._watchdog import PATIENCE_S, Watchdog
+from aqueue._watchdog import Watchdog
 from aqueue.errors import MisplacedCall, PoisonItem
 from aqueue.events import (
     NO_DATA,
@@ -39,27 +40,24 @@ from aqueue.events import (
     ItemEnqueued,
     ItemFailed,
     ItemInterrupted,
-    ItemRetryScheduled,
     ItemStarted,
     Phase,
     RunStatus,
     RunStopping,
 )
 from aqueue.item import NO_POLICIES, ItemClass, Policies, key_of, look_up_class
-from aqueue.retry import Retry, RetryAfter, asked_delay_s
+from aqueue.retry import RetryAfter
 
 __all__ = ["NO_SHARED", "Engine", "OnError", "StopLimits"]
 
 OnError = Literal["stop", "continue"]
 """What the first item that fails for good does: ``stop`` the run gracefully, or let everything else ``continue``."""
 
+_OWN_FILES: Final = frozenset({__file__, timeouts_file})
+"""What calls the items' code: no part of their tracebacks."""
+
 SLICE_S: Final = 0.005
 """How long items that never await may keep the event loop to themselves, seconds (and one item a worker more)."""
-
-_CHILD_BYTES: Final = 16
-
-_ONLY_WHEN_ASKED: Final = Retry(on=())
-"""How an item of a class without a policy is tried again: after a `RetryAfter`, and nothing else."""
 
 
 class Stage(IntEnum):
@@ -109,6 +107,8 @@ class Engine:
         deduplicated_roots: how many initial items were dropped because their key was known.
         recorded_roots: the initial items of earlier processes, until this one's have been added.
         takes_last_first: whether the queue is a stack.
+        policies: what holds for the attempts at all classes that don't say otherwise.
+        retrying: the items that are tried again.
     """
 
     def __init__(
@@ -155,12 +155,8 @@ class Engine:
         self._stop_limits = stop_limits or StopLimits()
         self._loop_time = clock_of_this_loop()
         self._timers = Timers(self._loop_time)
-        self._tries: dict[int, Tries] = {}
-        self._not_before: dict[int, float] = {}
-        self._resting: dict[int, Node] = {}
-        self._children_codec: PayloadCodec | None = None
-        self._deadlines: dict[anyio.CancelScope, tuple[float, Node]] = {}
-        self._overdue: set[str] = set()
+        self._timeouts = Timeouts(self._loop_time)
+        self.retrying = Retrying(bus, self._timers, self._loop_time, self._end_rest)
         self._taken = 0
         self._queued_again = 0
         self._working = 0
@@ -197,15 +193,11 @@ class Engine:
             self.stop(f"max_items={most} was reached")
             raise IndexError
         node = self._queue.take()
-        if self._is_counted(node):
+        if self.retrying.is_counted(node):
             self._queued_again -= 1
         else:
             self._taken += 1
         return node
-
-    def _is_counted(self, node: Node) -> bool:
-        tries = self._tries.get(node.id)
-        return tries is not None and tries.is_counted
 
     # ---- adding items -------------------------------------------------------------------------------------------
 
@@ -313,7 +305,7 @@ class Engine:
         ledger = self._ledger
         key = key_of(item, cls.type) if cls.keyed else None
         state = b"" if ledger is None or key is not None else ledger.state(item, parent)
-        child = self._child_digest(item, cls, key, state)
+        child = self.retrying.child_digest(item, cls, key, state)
         if tries.unmatched:
             left = tries.unmatched.get(child, 0)
             if left:
@@ -327,17 +319,6 @@ class Engine:
         self.add(item, parent, attempt)
         if attempt.deduplicated == dropped:
             tries.children += child
-
-    def _child_digest(self, item: Any, cls: ItemClass, key: str | None, state: bytes) -> bytes:
-        if key is not None:
-            what = b"k" + key.encode()
-        elif self._ledger is not None:
-            what = b"p" + state
-        else:
-            if self._children_codec is None:
-                self._children_codec = PayloadCodec()
-            what = b"p" + self._children_codec.outline(item)
-        return blake2b(b"%b\0%b" % (cls.type.encode(), what), digest_size=_CHILD_BYTES).digest()
 
     def _adopt(self, node: Node, item: Any, state: bytes) -> None:
         """Let `item` take the place of the recorded child of `node`, if that is still to run."""
@@ -443,25 +424,13 @@ class Engine:
 
     def queue_again(self, node: Node) -> None:
         """Queue a recorded node, once it is due."""
-        delay_s = self._not_before.pop(node.id, 0.0) - self._loop_time()
-        if delay_s > 0:
-            self._rest(node, delay_s, "process")
-        else:
+        if not self.retrying.rests(node, "process"):
             self._put(node)
 
     def end_again(self, node: Node) -> None:
         """Go on from a recorded node whose `process` and children have ended, once its hook is due."""
-        delay_s = self._not_before.pop(node.id, 0.0) - self._loop_time()
-        if delay_s > 0:
-            self._rest(node, delay_s, "after_children")
-        else:
+        if not self.retrying.rests(node, "after_children"):
             self._queue_due(self.tree.ascend(node, self.bus.now()))
-
-    def restore_tries(self, node: Node, failed: int, delay_s: float) -> None:
-        """Say of a recorded node that `failed` attempts count, and that the next may start in `delay_s` seconds."""
-        self._tries[node.id] = Tries(failed)
-        if delay_s > 0:
-            self._not_before[node.id] = self._loop_time() + delay_s
 
     def restore_slow_down(self, group: str, seconds: float) -> None:
         """Start nothing of `group` for so long, as a recorded process has asked."""
@@ -518,7 +487,7 @@ class Engine:
         """Run all items; returns when nothing is left, or when the run has been stopped and the running ones ended."""
         outer = self.scope
         items = frozenset(one.__code__ for one in (Engine._run_queued, Engine._run_hook))
-        watchdog = Watchdog(self.call_soon, items, Bus.make_room.__code__, self._check_deadlines)
+        watchdog = Watchdog(self.call_soon, items, Bus.make_room.__code__, self._timeouts.check)
         watchdog.start()
         try:
             async with anyio.create_task_group() as workers:
@@ -547,7 +516,7 @@ class Engine:
     def unlink_all(self) -> None:
         """Cut the links between the nodes that are left, once nothing will run any more."""
         unlink(self._left)
-        unlink(self._resting.values())
+        unlink(self.retrying.resting.values())
         unlink(self._due)
         unlink(node for node, _ in self._alone)
         unlink(self._queue)
@@ -660,7 +629,7 @@ class Engine:
                 attempt.node = attempt.engine = NO_ENGINE
                 if self._is_interrupted(error, node, "process"):
                     return
-                if self._is_tried_again(error, node, worker, attempt):
+                if self._is_tried_again(error, node, attempt):
                     await self._pause(attempt, worker)
                     now = self.bus.now()
                     continue
@@ -698,56 +667,16 @@ class Engine:
         retry, timeout_s = node.cls.policies.retry, node.cls.policies.timeout_s
         enqueue = attempt.enqueue
         if retry is not None:
-            attempt.tries = self._tries.get(node.id)
+            attempt.tries = self.retrying.tries(node)
             enqueue = attempt.enqueue_repeatable
         try:
             result = node.item.process(enqueue, attempt.set_desc)
-            result = await (result if timeout_s is None else self._within(timeout_s, node, result))
+            result = await (result if timeout_s is None else self._timeouts.within(timeout_s, node, result))
         finally:
             if self._groups is not None:
                 self._groups.release(node)
-        if self._tries:
-            self._tries.pop(node.id, None)
+        self.retrying.forget(node)
         return result
-
-    async def _within(self, timeout_s: float, node: Node, call: Coroutine[Any, Any, Any]) -> Any:
-        """Await `call`, and return what it returns.
-
-        Raises:
-            TimeoutError: it took longer than `timeout_s`, and was cancelled; the traceback shows where it was then.
-        """
-        deadline = self._loop_time() + timeout_s
-        scope = anyio.CancelScope(deadline=deadline)
-        where = None
-        self._deadlines[scope] = (deadline, node)
-        try:
-            with scope:
-                try:
-                    return await call
-                except (self._cancelled_class, BaseExceptionGroup) as cancelled:  # a group of them, out of a nursery
-                    where = cancelled.__traceback__
-                    raise
-            raise _timed_out(timeout_s).with_traceback(where)
-        except Exception as error:
-            if scope.cancel_called and not isinstance(error, TimeoutError):
-                raise _timed_out(timeout_s) from error
-            raise
-        finally:
-            where = None  # its frames hold this one
-            del self._deadlines[scope]
-
-    def _check_deadlines(self) -> None:
-        """Warn, once a class, of an attempt that goes on although its timeout has passed."""
-        now = self._loop_time()
-        for deadline, node in self._deadlines.values():
-            cls = node.cls
-            timeout_s = cls.policies.timeout_s or 0.0
-            if now > deadline + PATIENCE_S and cls.type not in self._overdue:
-                self._overdue.add(cls.type)
-                warn(
-                    f"item {node.id} ({cls.type}) still runs {now - deadline:.1f} s after its timeout_s={timeout_s:g}: "
-                    "it shields itself from being cancelled, or goes on in spite of that"
-                )
 
     async def _pause(self, attempt: Attempt, worker: int) -> None:
         """Between two items, let everything else have its turn: the event loop, hooks that are due, slow reporters."""
@@ -790,7 +719,7 @@ class Engine:
         if self._due:
             await self._run_due(worker)
             return True
-        if len(self._idle) + 1 == self._num_workers and not self._resting and not len(self._queue):
+        if len(self._idle) + 1 == self._num_workers and not self.retrying.resting and not len(self._queue):
             # Nothing is queued or waits for its time, and nobody is running who could enqueue more.
             self._is_done = True
             self._wake_all()
@@ -841,7 +770,7 @@ class Engine:
             elif cls.policies.timeout_s is None:
                 value = await hook()
             else:
-                value = await self._within(cls.policies.timeout_s, node, hook())
+                value = await self._timeouts.within(cls.policies.timeout_s, node, hook())
             attempt.node = attempt.engine = NO_ENGINE
             if value is not None:
                 result = encode_result(value, cls.type)
@@ -849,14 +778,14 @@ class Engine:
             attempt.node = attempt.engine = NO_ENGINE
             if self._is_interrupted(error, node, "after_children"):
                 return None
-            tried_again = self._is_tried_again(error, node, worker, attempt)
+            tried_again = self._is_tried_again(error, node, attempt)
             if not tried_again:
                 cls.completed -= 1
                 self._fail(error, node, worker, started, attempt)
         if tried_again:
             due = None
         else:
-            self._tries.pop(node.id, None)
+            self.retrying.forget(node)
             due = self.tree.end_hook(node, result)
         try:
             if bus.now() > self._slice_end:  # a chain of hooks is a chain of items' code, too
@@ -894,64 +823,23 @@ class Engine:
         rest = error.split(self._cancelled_class)[1]
         return rest is None or isinstance(rest, Exception)
 
-    def _is_tried_again(self, error: BaseException, node: Node, worker: int, attempt: Attempt) -> bool:
+    def _is_tried_again(self, error: BaseException, node: Node, attempt: Attempt) -> bool:
         """Tell whether the item whose attempt raised `error` may be tried again; if so, record and arrange that."""
         # The frames above the item's code are the engine's. Not by assignment: a frozen dataclass refuses that.
-        error.with_traceback(without_frames_of(__file__, error.__traceback__))
-        tries = attempt.tries or self._tries.get(node.id) or Tries()
+        error.with_traceback(without_frames_of(_OWN_FILES, error.__traceback__))
+        is_tried_again = self.retrying.try_again(as_failure(error, node), node, attempt)
         attempt.tries = None
-        policy = node.cls.policies.retry or _ONLY_WHEN_ASKED
-        raised = as_failure(error, node)
-        if tries.failed + 1 >= policy.attempts or not policy.covers(raised):
-            return False
-        if attempt.phase == "process" and node.has_children and not self._knows_children(node):
-            return False
-        self._try_again(raised, node, worker, attempt.phase, policy, tries)
-        return True
-
-    @staticmethod
-    def _knows_children(node: Node) -> bool:
-        """Tell whether the children that an attempt enqueued will be known again in the next one."""
-        return node.cls.policies.retry is not None or node.recorded is not None
-
-    def _try_again(self, error: Exception, node: Node, worker: int, phase: Phase, policy: Retry, tries: Tries) -> None:
-        """Record that an attempt failed and that there will be another, and have `node` wait for it."""
-        bus = self.bus
-        cls = node.cls
-        tries.failed += 1
-        tries.is_counted = True
-        asked_s = asked_delay_s(error)
-        delay_s = policy.delay_s(tries.failed) if asked_s is None else asked_s
-        now = bus.now()
-        due = now + delay_s
-        tried = node.tries(phase)
-        bus.append(ItemRetryScheduled(bus.next_seq(), now, node.id, worker, error_info(error), due, phase, tried))
-        cls.retried += 1
-        cls.is_plain = False  # such an item's attempts have to be remembered, also if it has no policy
-        children = tries.children
-        tries.unmatched = Counter(
-            bytes(children[start : start + _CHILD_BYTES]) for start in range(0, len(children), _CHILD_BYTES)
-        )
-        self._tries[node.id] = tries
-        if phase == "process":
-            node.attempt += 1
-        else:
-            node.hook_attempt += 1
-        self._rest(node, delay_s, phase)
-
-    def _rest(self, node: Node, delay_s: float, phase: Phase) -> None:
-        """Let `node` wait for its next attempt at `phase`, `delay_s` seconds or a little longer."""
-        self._resting[node.id] = node
-        self._timers.after(delay_s, partial(self._end_rest, node, phase))
+        return is_tried_again
 
     def _end_rest(self, node: Node, phase: Phase) -> None:
+        """Queue a node that has waited for its next attempt at `phase`."""
         if self.stage is not Stage.RUNNING:
             return
-        del self._resting[node.id]
+        del self.retrying.resting[node.id]
         if phase == "process":
             try:
                 self._queue.put_again(node)
-                self._queued_again += self._is_counted(node)
+                self._queued_again += self.retrying.is_counted(node)
             except BaseException as error:  # a comparison of items, or a group, is the user's code
                 self._left.append(node)
                 self._break(error, "items could not be ordered", cancel=not isinstance(error, Exception))
@@ -966,7 +854,7 @@ class Engine:
             isinstance(raised, RetryAfter)
             and attempt.phase == "process"
             and node.has_children
-            and not self._knows_children(node)
+            and not self.retrying.knows_children(node)
         ):
             refused = MisplacedCall(
                 f"{node.cls.type} raised RetryAfter after it had enqueued items; what it enqueues can be known again in "
@@ -992,7 +880,7 @@ class Engine:
         cls.failed += 1
         node.failed = node.subtree_failed = True
         node.result = NO_DATA
-        self._tries.pop(node.id, None)
+        self.retrying.forget(node)
         self.failures.add(failure, error)
         most = self._stop_limits.max_failures
         if self._on_error == "stop":
@@ -1062,8 +950,4 @@ class Engine:
         by_failure = self.failures.count and self._on_error == "stop"
         if self.tree.open_roots and not by_failure:
             return "interrupted"
-        return "failed" if self.failures.count or self.error is not None else "completed"
-
-
-def _timed_out(timeout_s: float) -> TimeoutError:
-    return TimeoutError(f"the attempt took longer than timeout_s={timeout_s:g}")
+        return "failed" if self.failures.count or self.failures.recorded or self.error is not None else "completed"

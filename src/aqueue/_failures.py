@@ -1,5 +1,6 @@
 """What failed: the first failures and their exceptions, which are kept alive, and exceptions as reports show them."""
 
+from collections.abc import Container
 from types import TracebackType
 from typing import Final
 
@@ -21,14 +22,22 @@ class Failures:
 
     Attributes:
         count: how many.
-        listed: the first failures, at most 1,000.
+        recorded: how many items have failed in earlier processes and are not run again.
+        listed: the first failures, at most 1,000, those of earlier processes included.
         exceptions: the exceptions of the first of those, at most 100.
     """
 
     def __init__(self) -> None:
         self.count = 0
+        self.recorded = 0
         self.listed: list[ItemFailed] = []
         self.exceptions: list[Exception] = []
+
+    def restore(self, failure: ItemFailed) -> None:
+        """Count `failure`, of an earlier process; only before any other is added."""
+        self.recorded += 1
+        if len(self.listed) < MAX_LISTED_FAILURES:
+            self.listed.append(failure)
 
     def add(self, failure: ItemFailed, error: Exception) -> None:
         """Count `failure`, which `error` was the reason of, and keep both as long as there is room."""
@@ -43,10 +52,16 @@ class Failures:
                 vars(error)["__notes__"] = [note]
             self.exceptions.append(error)
 
+    @property
+    def not_alive(self) -> list[ItemFailed]:
+        """The listed failures whose exceptions are not in memory."""
+        recorded = min(self.recorded, len(self.listed))
+        return [*self.listed[:recorded], *self.listed[recorded + len(self.exceptions) :]]
 
-def without_frames_of(filename: str, traceback: TracebackType | None) -> TracebackType | None:
-    """Return `traceback` from its first frame that is not in the file called `filename`."""
-    while traceback is not None and traceback.tb_frame.f_code.co_filename == filename:
+
+def without_frames_of(files: Container[str], traceback: TracebackType | None) -> TracebackType | None:
+    """Return `traceback` from its first frame that is in none of the source files called `files`."""
+    while traceback is not None and traceback.tb_frame.f_code.co_filename in files:
         traceback = traceback.tb_next
     return traceback
 

@@ -5,20 +5,16 @@ that is saturated is not in the heap, so to pass over it costs nothing, however 
 items. Between groups that may start, the order of the queue type decides as it does within a group.
 """
 
-from bisect import bisect_left
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from functools import partial
-from heapq import heapify, heappop, heappush
-from itertools import count
-from math import ceil
 from typing import Any, Final
 
+from aqueue._offers import Group, Offer, OffersByNumber, OffersByPriority
 from aqueue._queues import LifoQueue, PlainQueue, PriorityQueue
 from aqueue._timers import Timers
 from aqueue._tree import Node
 from aqueue.errors import InvalidArgument, InvalidItem, ItemsNotComparable
-from aqueue.item import ItemClass
 from aqueue.limits import Limit
 from aqueue.text import visible_repr, without_surrogates
 
@@ -32,12 +28,8 @@ OTHERS: Final = "*"
 
 NO_LIMIT: Final = Limit()
 
-SPREAD: Final = 10
-"""Starts are spread over a second's tenths, so that a limit of 100 a second is 10 in a tenth of one."""
-
 _SWEEP_GROUPS: Final = 1_000
 _STALE_OFFERS: Final = 64
-_TRIM_EVERY: Final = 1_024
 
 
 def group_of(node: Node) -> str | None:
@@ -52,144 +44,6 @@ def group_of(node: Node) -> str | None:
     if not isinstance(group, str):
         raise InvalidItem(f"{node.cls.type}.group is {visible_repr(group)}; it must be a string or None")
     return without_surrogates(str.__str__(group))
-
-
-class _Group:
-    """One group: its nodes in order, and what it has started.
-
-    Attributes:
-        name: its name; None for the items without a group.
-        limit: what it may do.
-        head: the node that is next; None if none waits.
-        rest: the nodes after that; None while there is none.
-        running: how many of its nodes have been taken and not released; not counted without a limit on it.
-        starts: when its latest nodes were taken, on the loop's clock, as many as the limit looks at and some more;
-            empty without a limit on it.
-        not_before: when it may start again because it was told to slow down, on the loop's clock.
-        waits_until: the time for which a timer is set; 0.0 if none is.
-        offer: what stands for it among those that may start; None if it does not.
-    """
-
-    __slots__ = ("head", "limit", "name", "not_before", "offer", "rest", "running", "starts", "waits_until")
-
-    def __init__(self, name: str | None, limit: Limit) -> None:
-        self.name = name
-        self.limit = limit
-        self.head: Node | None = None
-        self.rest: PlainQueue | None = None
-        self.running = 0
-        self.starts: list[float] = []
-        self.not_before = 0.0
-        self.waits_until = 0.0
-        self.offer: _Offer | None = None
-
-    @property
-    def is_saturated(self) -> bool:
-        """Whether it runs as many as it may."""
-        most = self.limit.concurrent
-        return most is not None and self.running >= most
-
-    @property
-    def may_start_at(self) -> float:
-        """When the next node may be taken, on the loop's clock, as far as time decides."""
-        rate = self.limit.per_second
-        starts = self.starts
-        if rate is None or not starts:
-            return self.not_before
-        # Two windows: a whole number of starts in a second or a little more (the time of one, if that is longer), and
-        # for a high rate a tenth of that, so that not everything starts at the second's beginning.
-        most = ceil(rate)
-        few = max(1, most // SPREAD)
-        at = self.not_before
-        if len(starts) >= most:
-            at = max(at, starts[-most] + most / rate)
-        if len(starts) >= few:
-            at = max(at, starts[-few] + few / rate)
-        return at
-
-    def count_start(self, now: float) -> None:
-        """Remember that a node was taken at the time `now`."""
-        if self.limit.concurrent is not None:
-            self.running += 1
-        rate = self.limit.per_second
-        if rate is not None:
-            starts = self.starts
-            starts.append(now)
-            most = ceil(rate)
-            if len(starts) >= 2 * most or len(starts) % _TRIM_EVERY == 0:  # at each start it would move `most` times
-                del starts[: max(len(starts) - most, bisect_left(starts, now - most / rate))]
-
-    def holds_up_nothing(self, now: float) -> bool:
-        """Tell whether nothing waits or runs in it, nor does anything that it did limit what may come."""
-        rate = self.limit.per_second
-        is_past = rate is None or not self.starts or self.starts[-1] + ceil(rate) / rate <= now
-        return self.head is None and not self.running and self.not_before <= now and is_past
-
-
-class _Offer:
-    """Stands for a group that may start its first node; compared by the items, for a priority queue."""
-
-    __slots__ = ("group", "node")
-
-    def __init__(self, group: _Group, node: Node) -> None:
-        self.group = group
-        self.node = node
-
-    def go_stale(self) -> None:
-        """Stand for nothing any more, but keep the place in the heap: the node may run and let go of its item."""
-        node = self.node
-        self.node = Node(node.id, node.item, None, node.cls)
-
-    @property
-    def cls(self) -> ItemClass:
-        return self.node.cls
-
-    def __lt__(self, other: "_Offer") -> bool:
-        return self.node < other.node
-
-
-class _ByNumber:
-    """Offers in the order of a number: that of a node for a FIFO queue, minus that for a LIFO one."""
-
-    def __init__(self) -> None:
-        self._heap: list[tuple[int, int, _Offer]] = []
-        self._numbers = count()
-
-    def put(self, offer: _Offer, key: int) -> None:
-        heappush(self._heap, (key, next(self._numbers), offer))
-
-    def take(self) -> _Offer:
-        return heappop(self._heap)[2]
-
-    def __len__(self) -> int:
-        return len(self._heap)
-
-    def drop_stale(self) -> None:
-        self._heap = [entry for entry in self._heap if entry[2].group.offer is entry[2]]
-        heapify(self._heap)
-
-
-class _ByPriority:
-    """Offers in the order of their items."""
-
-    def __init__(self) -> None:
-        self._queue = PriorityQueue[_Offer]()
-
-    def put(self, offer: _Offer, key: int) -> None:
-        self._queue.put(offer)
-
-    def take(self) -> _Offer:
-        return self._queue.take()
-
-    def __len__(self) -> int:
-        return len(self._queue)
-
-    def drop_stale(self) -> None:
-        valid = PriorityQueue[_Offer]()
-        for offer in self._queue:
-            if offer.group.offer is offer:
-                valid.put(offer)
-        self._queue = valid
 
 
 class GroupedQueue:
@@ -222,8 +76,8 @@ class GroupedQueue:
         self._is_lifo = isinstance(nodes, LifoQueue)
         self._is_by_priority = isinstance(nodes, PriorityQueue)
         self._new_queue = type(nodes)
-        self._groups: dict[str | None, _Group] = {}
-        self._running: dict[int, _Group] = {}
+        self._groups: dict[str | None, Group] = {}
+        self._running: dict[int, Group] = {}
         self._offers = self._new_offers()
         self._valid = 0
         self._count = len(nodes)
@@ -358,11 +212,11 @@ class GroupedQueue:
 
     # ---- how ----------------------------------------------------------------------------------------------------
 
-    def _group(self, name: str | None) -> _Group:
+    def _group(self, name: str | None) -> Group:
         group = self._groups.get(name)
         if group is None:
             limit = NO_LIMIT if name is None else self._limit(name)
-            group = self._groups[name] = _Group(name, limit)
+            group = self._groups[name] = Group(name, limit)
         return group
 
     def _limit(self, name: str) -> Limit:
@@ -378,8 +232,8 @@ class GroupedQueue:
             )
         return limit
 
-    def _new_offers(self) -> _ByNumber | _ByPriority:
-        return _ByPriority() if self._is_by_priority else _ByNumber()
+    def _new_offers(self) -> OffersByNumber | OffersByPriority:
+        return OffersByPriority() if self._is_by_priority else OffersByNumber()
 
     def _refuse_while_comparing(self) -> None:
         if self._is_comparing:
@@ -413,11 +267,11 @@ class GroupedQueue:
             with suppress(ItemsNotComparable):  # what can't be compared is told when it must be
                 self._offers.drop_stale()
 
-    def _put_first(self, group: _Group, node: Node, head: Node) -> None:
+    def _put_first(self, group: Group, node: Node, head: Node) -> None:
         self._drop_stale()
         old = group.offer
         if old is not None:
-            offer = _Offer(group, node)
+            offer = Offer(group, node)
             self._offers.put(offer, self._key(node))  # may refuse; the old one is still the one that counts
             group.offer = offer
         try:
@@ -429,7 +283,7 @@ class GroupedQueue:
             old.go_stale()
         group.head = node
 
-    def _rest(self, group: _Group) -> PlainQueue:
+    def _rest(self, group: Group) -> PlainQueue:
         if group.rest is None:
             group.rest = self._new_queue()
         return group.rest
@@ -437,7 +291,7 @@ class GroupedQueue:
     def _key(self, node: Node) -> int:
         return -node.id if self._is_lifo else node.id
 
-    def _offer(self, group: _Group) -> bool:
+    def _offer(self, group: Group) -> bool:
         """Let `group` stand among those that may start, if it may; return whether it does so since now."""
         node = group.head
         if node is None or group.offer is not None or group.is_saturated:
@@ -449,13 +303,13 @@ class GroupedQueue:
                 self._timers.after(at - self._clock(), partial(self._look_again, group))
             return False
         self._drop_stale()
-        offer = _Offer(group, node)
+        offer = Offer(group, node)
         self._offers.put(offer, self._key(node))
         group.offer = offer
         self._valid += 1
         return True
 
-    def _look_at(self, group: _Group) -> None:
+    def _look_at(self, group: Group) -> None:
         """Let `group` stand among those that may start, if it may since now, and say so; else forget it, if it is idle.
 
         Nobody is there who could be told that items can't be compared: whoever takes the next one is.
@@ -472,11 +326,11 @@ class GroupedQueue:
             self._on_ready()
         self._forget_if_idle(group)
 
-    def _look_again(self, group: _Group) -> None:
+    def _look_again(self, group: Group) -> None:
         group.waits_until = 0.0
         self._look_at(group)
 
-    def _withdraw(self, group: _Group) -> None:
+    def _withdraw(self, group: Group) -> None:
         if group.offer is not None:
             group.offer.go_stale()
             group.offer = None
@@ -484,7 +338,7 @@ class GroupedQueue:
 
     # ---- forgetting what is not needed any more -----------------------------------------------------------------
 
-    def _forget_if_idle(self, group: _Group) -> None:
+    def _forget_if_idle(self, group: Group) -> None:
         if group.head is None:
             if group.running or group.starts or group.not_before:
                 self._sweep()

@@ -16,6 +16,7 @@ from aqueue.errors import PoisonItem
 from aqueue.events import (
     NO_DATA,
     Event,
+    GroupSlowedDown,
     ItemChildrenFailed,
     ItemChildrenProcessed,
     ItemCompleted,
@@ -39,6 +40,8 @@ ROOT: Final = 0
 """The number that stands for the caller, the parent of the initial items."""
 
 
+_SWEEP_GROUPS: Final = 1_000
+
 POISON: Final = type_name(PoisonItem)
 """The type of the error of an item that was given up."""
 
@@ -56,6 +59,10 @@ class RecordedItem(msgspec.Struct, gc=False, eq=False):
         state_seq: the number of the event that has the state that `process` left, if that had changed; else 0.
         running: the phase that a worker was at when the events end; None if none was.
         failed: the phase that failed for good; None if none did.
+        failed_seq: the number of the event that says so.
+        retries: how many attempts at the phase that is next have failed and were to be followed by another.
+        due: when that attempt may start, Unix time in seconds; 0.0 if nothing holds it up.
+        delay_s: how long that was to wait from the failure, seconds.
         is_poison: whether it was given up for ending the process, and has neither returned nor raised since.
         attempt: how often its `process` was started.
         hook_attempt: how often its hook was started.
@@ -80,6 +87,10 @@ class RecordedItem(msgspec.Struct, gc=False, eq=False):
     state_seq: int = 0
     running: Phase | None = None
     failed: Phase | None = None
+    failed_seq: int = 0
+    retries: int = 0
+    due: float = 0.0
+    delay_s: float = 0.0
     is_poison: bool = False
     attempt: int = 0
     hook_attempt: int = 0
@@ -108,6 +119,7 @@ class Recording:
         alone: how many processes in a row crashed while this item was the only one running, by number.
         root_results: the results of initial items that have ended, by number.
         keys: all keys that were ever enqueued.
+        slowed_down: of groups that were slowed down, when they may go on, Unix time in seconds, and how long that was then.
     """
 
     def __init__(self) -> None:
@@ -125,7 +137,9 @@ class Recording:
         self.root_results: dict[int, msgspec.Raw] = {}
         self.keys = KeySet()
         self._types: dict[str, str] = {}  # one string for all items of a type, not one each
-        self._failed_below: set[int] = set()  # the items of which a descendant has failed in the last process
+        self.slowed_down: dict[str, tuple[float, float]] = {}
+        self._sweep_at = _SWEEP_GROUPS
+        self._failed_below: set[int] | None = set()  # the items of which a descendant has failed; None if not known
         self._process_started_at = 0.0
         self._running_before: frozenset[int] = frozenset()
         self._running: set[int] = set()
@@ -163,6 +177,7 @@ class Recording:
                 assert isinstance(event, ItemStarted)
                 record = live[event.item]
                 record.running = event.phase
+                record.due = 0.0
                 self._running.add(event.item)
                 if event.phase == "process":
                     record.attempt = event.attempt
@@ -183,6 +198,7 @@ class Recording:
         record.running = None
         record.completed = True
         record.is_poison = False
+        record.retries = 0
         record.result = event.result
         if event.payload is not NO_DATA:
             record.state_seq = event.seq
@@ -196,7 +212,7 @@ class Recording:
             case RunStarted():  # RunResumed is one
                 if isinstance(event, RunResumed):
                     self._end_process()
-                    self._failed_below.clear()  # all that failed runs again
+                    self._failed_below = None  # what failed may run again
                 self.run_id = event.run_id
                 self.finished = None
                 self._process_started_at = event.at
@@ -204,7 +220,8 @@ class Recording:
                 record = live[event.item]
                 self._running.discard(event.item)
                 record.running = None
-                if event.item in self._failed_below:
+                record.retries = 0
+                if event.item in self._below():
                     record.closed_over = True  # its hook will run again, so what it returned doesn't count
                     return
                 if event.result is not NO_DATA:
@@ -217,19 +234,29 @@ class Recording:
                 self._running.discard(event.item)
                 record.running = None
                 record.failed = event.phase
+                record.failed_seq = event.seq
+                record.retries = 0
                 record.is_poison = event.error.type == POISON
-                self._mark_failed_below(record.parent)
-            case ItemInterrupted() | ItemRetryScheduled():
-                record = live[event.item]
-                record.running = None
-                if isinstance(event, ItemRetryScheduled):
-                    record.is_poison = False
-                if isinstance(event, ItemRetryScheduled) or event.reason != "crash":
+                self._mark(record.parent, self._below())
+            case ItemInterrupted():
+                live[event.item].running = None
+                if event.reason != "crash":
                     self._running.discard(event.item)
+            case ItemRetryScheduled():
+                record = live[event.item]
+                self._running.discard(event.item)
+                record.running = None
+                record.is_poison = False
+                record.retries += 1
+                record.due = event.due
+                record.delay_s = event.due - event.at
             case ItemReopened():
                 record = live[event.item]
                 record.failed = None
                 record.closed_over = False
+                self._failed_below = None
+            case GroupSlowedDown():
+                self._slow_down(event)
             case RunFinished():
                 self.finished = event
                 self.elapsed_s += event.at - self._process_started_at
@@ -258,11 +285,29 @@ class Recording:
         self._running_before = running
         self._running.clear()
 
-    def _mark_failed_below(self, item: int) -> None:
+    def _below(self) -> set[int]:
+        """Return the items of which a descendant has failed and was not reopened."""
+        if self._failed_below is None:
+            self._failed_below = set()
+            for record in self.live.values():
+                if record.failed is not None:
+                    self._mark(record.parent, self._failed_below)
+        return self._failed_below
+
+    def _mark(self, item: int, failed_below: set[int]) -> None:
         # Stops at the first that knows: each item is marked once.
-        while item != ROOT and item not in self._failed_below:
-            self._failed_below.add(item)
+        while item != ROOT and item not in failed_below:
+            failed_below.add(item)
             item = self.live[item].parent
+
+    def _slow_down(self, event: GroupSlowedDown) -> None:
+        slowed = self.slowed_down
+        if event.due >= slowed.get(event.group, (0.0, 0.0))[0]:
+            slowed[event.group] = event.due, event.due - event.at
+        if len(slowed) >= self._sweep_at:
+            for group in [group for group, (due, _) in slowed.items() if due <= event.at]:
+                del slowed[group]
+            self._sweep_at = max(_SWEEP_GROUPS, 2 * len(slowed))
 
     def _close(self, record: RecordedItem) -> None:
         """The subtree of `record` has ended well: tell its parent, and forget it."""

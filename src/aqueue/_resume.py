@@ -4,7 +4,7 @@ from array import array
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
-from functools import partial
+from functools import cache, partial
 from typing import Any, Final, Protocol
 
 from aqueue._adoption import Announced, EndedChildren, RecordedChild, RecordedChildren
@@ -17,7 +17,7 @@ from aqueue._payload import PayloadCodec
 from aqueue._recording import ROOT, RecordedItem, Recording
 from aqueue._tree import Node, unlink
 from aqueue.errors import JournalDamaged, PayloadMismatch, UnknownItemType, UnstorableItem
-from aqueue.events import Event, ItemCompleted, ItemEnqueued, ItemInterrupted, ItemReopened
+from aqueue.events import Event, ItemCompleted, ItemEnqueued, ItemFailed, ItemInterrupted, ItemReopened
 from aqueue.item import ItemClass, Policies, key_of, look_up_class, type_name
 from aqueue.result import RunResult
 from aqueue.view import RunView
@@ -40,8 +40,17 @@ class RecordedEvents(Protocol):
     def events_at(self, seqs: Sequence[int]) -> Iterable[Event]: ...
 
 
-def read_past(journal: RecordedEvents, check_interrupt: Callable[[], None]) -> "Resumption":
+def read_past(
+    journal: RecordedEvents,
+    check_interrupt: Callable[[], None],
+    runs_again: Callable[[str], object] = lambda _: True,
+) -> "Resumption":
     """Read what `journal` has recorded, and restore what is left of it with today's classes.
+
+    Parameters:
+        journal: the recorded events.
+        check_interrupt: called now and then; raises if the user doesn't want to wait.
+        runs_again: tells of the name of an item class, as it is today, whether failed items of it are to run again.
 
     Raises:
         JournalError: an event can't be read.
@@ -66,7 +75,7 @@ def read_past(journal: RecordedEvents, check_interrupt: Callable[[], None]) -> "
     view.apply(last)
     recording.last_seq = journal.last_seq
     recording.end()
-    return Resumption(recording, view, journal.events_at, PayloadCodec())
+    return Resumption(recording, view, journal.events_at, PayloadCodec(), runs_again)
 
 
 class Resumption:
@@ -78,6 +87,7 @@ class Resumption:
         view: RunView,
         events_at: Callable[[Sequence[int]], Iterable[Event]],
         codec: PayloadCodec,
+        runs_again: Callable[[str], object] = lambda _: True,
     ) -> None:
         """Restore the objects of the live items; nothing is changed or announced yet.
 
@@ -86,6 +96,7 @@ class Resumption:
             view: the same, as reporters know it.
             events_at: reads the recorded events with these numbers, in any order, at any time until the run has ended.
             codec: restores items.
+            runs_again: tells of the name of an item class whether failed items of it are to run again.
 
         Raises:
             UnknownItemType: live items are of classes that the program does not have; names them and how many wait.
@@ -101,6 +112,9 @@ class Resumption:
         self._names_today: dict[str, str] = {}
         self._objects: dict[int, object] = {}
         self._classes: dict[type, ItemClass] = {}
+        self._looks: dict[tuple[type, str, bool, bool], ItemClass] = {}
+        self._runs_again = cache(runs_again)
+        self._left, self._over = self._what_stays_failed()
         self._read_payloads()
         self._restore_objects()
         self._ended = {
@@ -117,9 +131,15 @@ class Resumption:
         """Return in one line what resuming the journal called `name` will do."""
         counts = self._view.counts
         running = sum(1 for record in self._recording.live.values() if record.running is not None)
-        failed = f", {counts.failed:,} failed and will run again" if counts.failed else ""
+        left = len(self._left)
+        again = counts.failed - left
+        failed = f", {again:,} failed and will run again" if again else ""
+        if left:
+            failed += (
+                f", {left:,} failed and {'is' if left == 1 else 'are'} left as {'it is' if left == 1 else 'they are'}"
+            )
         return (
-            f"resuming {name}: {counts.completed:,} done, {counts.outstanding + counts.failed:,} outstanding, "
+            f"resuming {name}: {counts.completed:,} done, {counts.outstanding + again:,} outstanding, "
             f"{running:,} were running{failed}"
         )
 
@@ -171,6 +191,30 @@ class Resumption:
         """Have `bus` go on with the number, the time and the view of the last event."""
         bus.continue_after(self._recording.last_seq, self._recording.last_at, self._view)
 
+    # ---- what has failed ----------------------------------------------------------------------------------------
+
+    def _what_stays_failed(self) -> tuple[dict[int, RecordedItem], set[int]]:
+        """Return the items that have failed and are not to run again, and those that are over: they, and what closed over them.
+
+        An item with an outstanding descendant is not over, though it has failed itself.
+        """
+        live = self._recording.live
+        failed = [record for record in live.values() if record.failed is not None]
+        left = {record.id: record for record in failed if not self._runs_again(self.type_today(record.type))}
+        over: set[int] = set()
+        if left:
+            parents_of_open: set[int] = set()
+            for record in reversed(live.values()):  # children come before their parents
+                if (record.id in left or record.closed_over) and record.id not in parents_of_open:
+                    over.add(record.id)
+                else:
+                    parents_of_open.add(record.parent)
+        return left, over
+
+    def _is_next(self, record: RecordedItem) -> bool:
+        """Tell whether the `process` of `record` is still to run."""
+        return not record.completed and record.id not in self._left
+
     # ---- restoring objects --------------------------------------------------------------------------------------
 
     def _read_payloads(self) -> None:
@@ -212,7 +256,9 @@ class Resumption:
             if record.id == ROOT:
                 continue
             cls = self._resolve(record.type)
-            needed = not record.completed or record.hook
+            if record.id in self._over:
+                continue
+            needed = record.id not in self._left and (not record.completed or record.hook)
             if cls is None:
                 if needed:
                     missing[record.type] += 1
@@ -269,12 +315,22 @@ class Resumption:
         engine.roots = recording.roots
         engine.deduplicated_roots = self._dropped_roots
         for record in recording.live.values():
-            if record.id != ROOT:
-                nodes[record.id] = self._node(record, nodes.get(record.parent), engine)
+            if record.id == ROOT:
+                continue
+            parent = nodes.get(record.parent)
+            if record.id not in self._over:
+                nodes[record.id] = self._node(record, parent, engine)
+            elif parent is not None:
+                parent.pending -= 1
+                parent.subtree_failed = True
         self._tell_of_changed_hooks()
         engine.tree.open_roots = sum(node.parent is None for node in nodes.values())
         self._restore_counts(engine)
         self._announce(engine, nodes)
+        self._restore_waits(engine, nodes)
+        for event in self._events_at(sorted(record.failed_seq for record in self._left.values())):
+            if isinstance(event, ItemFailed):
+                engine.failures.restore(event)
         if recording.crashes >= CAUTIOUS_AFTER_CRASHES:
             engine.be_cautious()
         held = self._hold_children(engine, nodes)
@@ -284,12 +340,14 @@ class Resumption:
         self._objects.clear()
         self._payloads.clear()
         self._ended.clear()
+        self._left.clear()
         self._known_roots = None
 
     def _node(self, record: RecordedItem, parent: Node | None, engine: Engine) -> Node:
         item = self._objects.get(record.id)
         node = Node(record.id, item, parent, engine.known_class(self._class_of(record, item, engine.policies)))
-        node.pending = record.pending + (not record.completed)
+        node.pending = record.pending + self._is_next(record)
+        node.failed = node.subtree_failed = record.id in self._left
         node.has_children = record.has_children
         node.result = record.result
         node.child_results = record.results
@@ -316,23 +374,25 @@ class Resumption:
         An item keeps the name under which it was announced, and whether it has a hook: each reader of its events goes
         by that, whatever the class is called and has today. Its policies and whether it has a group are today's.
         """
-        today = None
-        if item is not None:
-            today = self._classes.get(type(item))
-            if today is None:
-                today = self._classes[type(item)] = look_up_class(item, defaults)
-            if today.hook != record.hook:
-                self._changed_hooks[today.type, today.hook] += 1
-        if today is None:
+        if item is None:
             return ItemClass(record.type, track_overall=record.track_overall, hook=record.hook, all_done=False)
-        return ItemClass(
-            record.type,
-            track_overall=record.track_overall,
-            hook=record.hook,
-            all_done=today.all_done,
-            grouped=today.grouped,
-            policies=today.policies,
-        )
+        today = self._classes.get(type(item))
+        if today is None:
+            today = self._classes[type(item)] = look_up_class(item, defaults)
+        if today.hook != record.hook:
+            self._changed_hooks[today.type, today.hook] += 1
+        looks = type(item), record.type, record.track_overall, record.hook
+        known = self._looks.get(looks)
+        if known is None:
+            known = self._looks[looks] = ItemClass(
+                record.type,
+                track_overall=record.track_overall,
+                hook=record.hook,
+                all_done=today.all_done,
+                grouped=today.grouped,
+                policies=today.policies,
+            )
+        return known
 
     def _tell_of_changed_hooks(self) -> None:
         for (type, has_hook), count in self._changed_hooks.items():
@@ -351,6 +411,7 @@ class Resumption:
             cls.failed += view.failed
             cls.interrupted += view.interrupted
             cls.deduplicated += view.deduplicated
+            cls.retried += view.retried
 
     def _announce(self, engine: Engine, nodes: dict[int, Node]) -> None:
         bus = engine.bus
@@ -362,12 +423,24 @@ class Resumption:
                     ItemInterrupted(bus.next_seq(), bus.now(), record.id, record.running, max(attempt, 1), "crash")
                 )
         for record in self._recording.live.values():
-            if record.failed is not None or record.closed_over:
-                bus.append(ItemReopened(bus.next_seq(), bus.now(), record.id, record.type, failed=record.failed))
-            if record.failed is not None:
+            failed = None if record.id in self._left else record.failed
+            if failed is not None or (record.closed_over and record.id in nodes):
+                bus.append(ItemReopened(bus.next_seq(), bus.now(), record.id, record.type, failed=failed))
+            if failed is not None:
                 cls = nodes[record.id].cls
                 cls.failed -= 1
-                cls.completed += record.failed == "after_children"
+                cls.completed += failed == "after_children"
+
+    def _restore_waits(self, engine: Engine, nodes: dict[int, Node]) -> None:
+        """Go on with the waits for further attempts and of groups, each for as long as it was then at the most."""
+        now = engine.bus.now()
+        for record in self._recording.live.values():
+            if record.id in nodes and record.retries and record.failed is None:
+                left_s = min(record.due - now, record.delay_s) if record.due else 0.0
+                engine.retrying.restore(nodes[record.id], record.retries, left_s)
+        for group, (due, delay_s) in self._recording.slowed_down.items():
+            if due > now:
+                engine.restore_slow_down(group, min(due - now, delay_s))
 
     def _hold_children(self, engine: Engine, nodes: dict[int, Node]) -> set[int]:
         """Let the children of parents that run again wait for that; return the numbers of those not to be queued yet.
@@ -378,9 +451,9 @@ class Resumption:
         held: set[int] = set()
         waiting: dict[int, list[RecordedChild]] = {}
         for record in live.values():
-            if record.id == ROOT or live[record.parent].completed:
+            if record.id == ROOT or not self._is_next(live[record.parent]):
                 continue
-            node = nodes[record.id]
+            node = nodes.get(record.id)  # None if it stays failed, and is over
             waiting.setdefault(record.parent, []).append(
                 RecordedChild(
                     record.id,
@@ -391,12 +464,12 @@ class Resumption:
                     record.occurrence,
                 )
             )
-            if not record.completed:
+            if node is not None and self._is_next(record):
                 node.is_held = True
                 if record.parent != ROOT:
                     held.add(record.id)
         for record in live.values():
-            if record.id in waiting or record.id in self._ended:
+            if (record.id in waiting or record.id in self._ended) and record.id not in self._left:
                 recorded = RecordedChildren(
                     waiting.get(record.id, ()), self._codec.canonical, self._ended.get(record.id)
                 )
@@ -414,13 +487,14 @@ class Resumption:
             for record in records
             if (record.id in self._recording.suspects or record.is_poison)
             and record.id not in held
+            and record.id not in self._left
             # One whose hook was running over failures waits for what failed below it, and is then one of many.
             and not (record.completed and record.pending)
         }
         for number in sorted(suspects):
             engine.run_alone_first(nodes[number], self._why_given_up(self._recording.live[number]))
         # What was running had been taken already: it comes first again, also from a stack.
-        waiting = [r for r in records if not r.completed and r.id not in held]
+        waiting = [r for r in records if self._is_next(r) and r.id not in held]
         waiting.sort(key=lambda record: record.attempt == 0, reverse=engine.takes_last_first)
         for record in waiting:
             if record.id not in suspects:

@@ -96,7 +96,7 @@ def run_queue(
         limits: how many items of one `group` run at once, and start in a second: a mapping from the group's name to a
             `Limit`, in which ``"*"`` stands for the groups not named, or a function from the name to a `Limit` or None.
             Items without a group are not limited.
-        stop_after_s: stop gracefully after so long, seconds.
+        stop_after_s: stop gracefully so long after the first items could start, seconds.
         max_items: stop gracefully when so many items have been run (hooks and further attempts don't count), if more wait.
         max_failures: stop gracefully when so many items have failed for good; it needs ``on_error="continue"``.
         grace_s: how long a graceful stop, whatever the reason, waits for the running items before it cancels them;
@@ -261,7 +261,7 @@ async def _run_recorded(settings: Settings, reporters: list[Reporter], held: Hel
         assert settings.journal is not None
         journal = Journal.create(settings.journal)
     try:
-        past = None if journal.is_new else read_past(journal, held.check)
+        past = None if journal.is_new else read_past(journal, held.check, settings.runs_again)
         if past is not None:
             if past.is_completed:
                 with held.let_through():
@@ -427,9 +427,9 @@ class _Run:
         if self._signals.first is not None:
             return exception_for(self._signals.first)
         failures = engine.failures
-        if not failures.count:
+        if not failures.count and not failures.recorded:
             return None
-        listed = [*failures.exceptions, *(RecordedFailure(one) for one in failures.listed[len(failures.exceptions) :])]
+        listed = [*failures.exceptions, *(RecordedFailure(one) for one in failures.not_alive)]
         failed = result.counts.failed
         message = f"{failed:,} item{'s' if failed > 1 else ''} failed"
         if failed > len(listed):

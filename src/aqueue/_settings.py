@@ -59,6 +59,11 @@ class Settings(msgspec.Struct, frozen=True):
         """What stops the run."""
         return StopLimits(self.stop_after_s, self.max_items, self.max_failures, self.grace_s)
 
+    @property
+    def runs_again(self) -> Callable[[str], object]:
+        """What tells of the name of an item class whether items of it that are recorded as failed are run again."""
+        return self.only or (lambda _: self.retry_failed)
+
     def checked(self) -> list[Reporter]:
         """Check everything, and return the reporters.
 

@@ -238,11 +238,20 @@ def _check_folding(events: Sequence[Event]) -> None:
     assert at_once == one_by_one
     assert at_once.counts == counts_of(events)
     assert not at_once.running
-    assert at_once.queued == sum(1 for event in events if isinstance(event, ItemEnqueued)) - sum(
-        1 if isinstance(event, ItemStarted) and event.phase == "process" else -1
-        for event in events
-        if isinstance(event, ItemStarted | ItemInterrupted | ItemRetryScheduled) and event.phase == "process"
-    )
+    waits: dict[int, ItemRetryScheduled] = {}
+    queued = 0
+    for event in events:
+        if isinstance(event, ItemRetryScheduled):
+            waits[event.item] = event
+        elif isinstance(event, ItemStarted):
+            queued -= event.phase == "process" and waits.pop(event.item, None) is None
+            waits.pop(event.item, None)
+        elif isinstance(event, ItemEnqueued):
+            queued += 1
+        elif isinstance(event, ItemInterrupted):
+            queued += event.phase == "process"
+    assert (at_once.queued, at_once.waiting) == (queued, len(waits))
+    assert at_once.next_due == min((wait.due for wait in waits.values()), default=0.0)
 
 
 def check_result(result: RunResult, events: Sequence[Event]) -> None:

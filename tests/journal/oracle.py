@@ -29,6 +29,9 @@ from aqueue.view import RunView
 
 __all__ = ["Story", "told_by"]
 
+CLOCKS_S = 0.005
+"""How far the loop's clock, by which items wait, and that of the events may be apart, seconds."""
+
 
 class Story:
     """What the events of a journal tell, each checked for whether it may come where it comes.
@@ -54,10 +57,12 @@ class Story:
         self.hooks: Counter[int] = Counter()
         self.reopened: Counter[int] = Counter()
         self.interrupted = 0
+        self.retried = 0
         self.deduplicated = 0
         self.deduplicated_roots = 0
         self.processes = 0
         self._workers: dict[int, ItemStarted] = {}
+        self._due: dict[int, float] = {}
         self._identities: set[Any] = set()
         self._keys: set[tuple[str, str]] = set()
         self._finished = False
@@ -115,6 +120,9 @@ class Story:
                 self.state[event.item] = "waits" if event.phase == "process" else "completed"
             case ItemRetryScheduled():
                 self._end(event, event.phase)
+                self.retried += 1
+                assert event.due >= event.at
+                self._due[event.item] = event.due
                 self.state[event.item] = "waits" if event.phase == "process" else "completed"
             case ItemReopened():
                 assert event.type == self.enqueued[event.item].type
@@ -150,6 +158,7 @@ class Story:
         self._workers[event.worker] = event
         before = self.attempts.get((event.item, event.phase), 0)
         assert event.attempt == before + 1
+        assert event.at >= self._due.pop(event.item, 0.0) - CLOCKS_S, "tried again too early"
         self.attempts[event.item, event.phase] = event.attempt
         if event.phase == "process":
             assert self.state[event.item] == "waits"
@@ -165,7 +174,7 @@ class Story:
     def _check_open_above(self, item: int) -> None:
         above = self.enqueued[item].parent
         while above:
-            assert self.state[above] in ("waits", "process", "failed", "completed"), (
+            assert self.state[above] in ("waits", "process", "failed", "hook failed", "completed"), (
                 f"item {above} is {self.state[above]}"
             )
             above = self.enqueued[above].parent
@@ -213,7 +222,7 @@ class Story:
         failed = states["failed"] + states["hook failed"]
         completed = states["completed"] + states["hook"] + states["closed"] + states["closed over"]
         dropped = self.deduplicated + self.deduplicated_roots
-        return Counts(len(self.state), completed, failed, self.interrupted, dropped)
+        return Counts(len(self.state), completed, failed, self.interrupted, dropped, self.retried)
 
     def path(self, item: int) -> tuple[Any, ...]:
         """Return what tells `item` from all others of its job, in every run of that job."""

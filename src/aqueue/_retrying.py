@@ -1,0 +1,153 @@
+"""Retrying: what is remembered of items whose attempts failed, and their wait for the next one."""
+
+from collections import Counter
+from collections.abc import Callable
+from functools import partial
+from hashlib import blake2b
+from typing import Any, Final
+
+from aqueue._attempt import Attempt, Tries
+from aqueue._bus import Bus, error_info
+from aqueue._payload import PayloadCodec
+from aqueue._timers import Timers
+from aqueue._tree import Node
+from aqueue.events import ItemRetryScheduled, Phase
+from aqueue.item import ItemClass
+from aqueue.retry import Retry, asked_delay_s
+
+__all__ = ["Retrying"]
+
+_CHILD_BYTES: Final = 16
+
+_ONLY_WHEN_ASKED: Final = Retry(on=())
+"""How an item of a class without a policy is tried again: after a `RetryAfter`, and nothing else."""
+
+
+class Retrying:
+    """The items that are, or may be, tried again.
+
+    Attributes:
+        resting: the nodes that wait for their next attempt, by their numbers.
+    """
+
+    def __init__(
+        self, bus: Bus, timers: Timers, clock: Callable[[], float], on_due: Callable[[Node, Phase], None]
+    ) -> None:
+        """Nothing waits yet.
+
+        Parameters:
+            bus: where it is recorded that an item will be tried again.
+            timers: calls functions when their time has come.
+            clock: tells the loop's time, seconds.
+            on_due: called when a node has waited for its next attempt at a phase.
+        """
+        self.resting: dict[int, Node] = {}
+        self._bus = bus
+        self._timers = timers
+        self._clock = clock
+        self._on_due = on_due
+        self._tries: dict[int, Tries] = {}
+        self._not_before: dict[int, float] = {}
+        self._codec: PayloadCodec | None = None
+
+    # ---- what is remembered -------------------------------------------------------------------------------------
+
+    def tries(self, node: Node) -> Tries | None:
+        """Return what is remembered of earlier attempts at the phase that is next for `node`; None if there is nothing."""
+        return self._tries.get(node.id)
+
+    def is_counted(self, node: Node) -> bool:
+        """Tell whether an attempt at `node` has failed in this process, since when it has not come to its end."""
+        tries = self._tries.get(node.id)
+        return tries is not None and tries.is_counted
+
+    def attempts_left(self, node: Node) -> int:
+        """Return how many attempts may follow the one that runs."""
+        tries = self._tries.get(node.id)
+        policy = node.cls.policies.retry or _ONLY_WHEN_ASKED
+        return max(policy.attempts - 1 - (0 if tries is None else tries.failed), 0)
+
+    def forget(self, node: Node) -> None:
+        """Remember nothing of `node` any more: the phase has ended, well or badly."""
+        if self._tries:
+            self._tries.pop(node.id, None)
+
+    def restore(self, node: Node, failed: int, delay_s: float) -> None:
+        """Remember of a recorded node that `failed` attempts count, and that the next may start in `delay_s` seconds."""
+        self._tries[node.id] = Tries(failed)
+        node.cls.is_plain = False
+        if delay_s > 0:
+            self._not_before[node.id] = self._clock() + delay_s
+
+    def rests(self, node: Node, phase: Phase) -> bool:
+        """Let a recorded node wait for its next attempt at `phase`, if it is not due; tell whether it waits."""
+        delay_s = self._not_before.pop(node.id, 0.0) - self._clock()
+        if delay_s <= 0:
+            return False
+        self._rest(node, delay_s, phase)
+        return True
+
+    # ---- after a failed attempt ---------------------------------------------------------------------------------
+
+    @staticmethod
+    def knows_children(node: Node) -> bool:
+        """Tell whether the children that an attempt enqueued will be known again in the next one."""
+        return node.cls.policies.retry is not None or node.recorded is not None
+
+    def try_again(self, error: Exception, node: Node, attempt: Attempt) -> bool:
+        """Record that there will be another attempt after `error`, and have `node` wait for it; False if there won't."""
+        cls = node.cls
+        phase = attempt.phase
+        tries = attempt.tries or self._tries.get(node.id) or Tries()
+        policy = cls.policies.retry or _ONLY_WHEN_ASKED
+        if tries.failed + 1 >= policy.attempts or not policy.covers(error):
+            return False
+        if phase == "process" and node.has_children and not self.knows_children(node):
+            return False
+        bus = self._bus
+        tries.failed += 1
+        tries.is_counted = True
+        asked_s = asked_delay_s(error)
+        delay_s = policy.delay_s(tries.failed) if asked_s is None else asked_s
+        now = bus.now()
+        info = error_info(error)
+        tried = node.tries(phase)
+        bus.append(ItemRetryScheduled(bus.next_seq(), now, node.id, attempt.worker, info, now + delay_s, phase, tried))
+        cls.retried += 1
+        cls.is_plain = False  # such an item's attempts have to be remembered, also if it has no policy
+        children = tries.children
+        tries.unmatched = Counter(
+            bytes(children[start : start + _CHILD_BYTES]) for start in range(0, len(children), _CHILD_BYTES)
+        )
+        self._tries[node.id] = tries
+        if phase == "process":
+            node.attempt += 1
+        else:
+            node.hook_attempt += 1
+        self._rest(node, delay_s, phase)
+        return True
+
+    def _rest(self, node: Node, delay_s: float, phase: Phase) -> None:
+        self.resting[node.id] = node
+        self._timers.after(delay_s, partial(self._on_due, node, phase))
+
+    # ---- the children of an item that is tried again ------------------------------------------------------------
+
+    def child_digest(self, item: Any, cls: ItemClass, key: str | None, state: bytes) -> bytes:
+        """Return 16 bytes that are the same for the same child of another attempt.
+
+        Parameters:
+            item: the child.
+            cls: what is known about its class.
+            key: its key, if it has one; then nothing else matters.
+            state: its state with a journal; empty without one, and then what can be told apart of it counts.
+        """
+        if key is not None:
+            what = b"k" + key.encode()
+        else:
+            if not state:
+                if self._codec is None:
+                    self._codec = PayloadCodec()
+                state = self._codec.outline(item)
+            what = b"p" + state
+        return blake2b(b"%b\0%b" % (cls.type.encode(), what), digest_size=_CHILD_BYTES).digest()

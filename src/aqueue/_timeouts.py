@@ -1,0 +1,66 @@
+"""Timeouts: attempts that are cancelled when they have taken too long, and told of when that doesn't end them."""
+
+from collections.abc import Callable, Coroutine
+from typing import Any
+
+import anyio
+
+from aqueue._notice import warn
+from aqueue._tree import Node
+from aqueue._watchdog import PATIENCE_S
+
+__all__ = ["Timeouts"]
+
+
+class Timeouts:
+    """The attempts that run against a timeout."""
+
+    def __init__(self, clock: Callable[[], float]) -> None:
+        """Make timeouts that go by `clock`, which tells the loop's time in seconds."""
+        self._clock = clock
+        self._cancelled_class: type[BaseException] = anyio.get_cancelled_exc_class()
+        self._running: dict[anyio.CancelScope, tuple[float, Node]] = {}
+        self._told: set[str] = set()
+
+    async def within(self, timeout_s: float, node: Node, call: Coroutine[Any, Any, Any]) -> Any:
+        """Await `call`, an attempt at the item of `node`, and return what it returns.
+
+        Raises:
+            TimeoutError: it took longer than `timeout_s`, and was cancelled; the traceback shows where it was then.
+        """
+        deadline = self._clock() + timeout_s
+        scope = anyio.CancelScope(deadline=deadline)
+        where = None
+        self._running[scope] = deadline, node
+        try:
+            with scope:
+                try:
+                    return await call
+                except (self._cancelled_class, BaseExceptionGroup) as cancelled:  # a group of them, out of a nursery
+                    where = cancelled.__traceback__
+                    raise
+            raise _timed_out(timeout_s).with_traceback(where)
+        except Exception as error:
+            if scope.cancel_called and not isinstance(error, TimeoutError):
+                raise _timed_out(timeout_s) from error
+            raise
+        finally:
+            where = None  # its frames hold this one
+            del self._running[scope]
+
+    def check(self) -> None:
+        """Warn, once a class, of an attempt that goes on although its timeout has passed."""
+        now = self._clock()
+        for deadline, node in self._running.values():
+            cls = node.cls
+            if now > deadline + PATIENCE_S and cls.type not in self._told:
+                self._told.add(cls.type)
+                warn(
+                    f"item {node.id} ({cls.type}) still runs {now - deadline:.1f} s after its "
+                    f"timeout_s={cls.policies.timeout_s or 0.0:g}: it shields itself from being cancelled, or goes on in "
+                    "spite of that"
+                )
+
+
+def _timed_out(timeout_s: float) -> TimeoutError:
+    return TimeoutError(f"the attempt took longer than timeout_s={timeout_s:g}")
