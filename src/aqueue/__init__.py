@@ -19,8 +19,10 @@
 #   _timers                     calls functions when their time has come
 #   _keys, _ledger, _adoption   which keys are taken; what is recorded of an item; how it is known again
 #   _attempt, _failures         one try of an item's method, and what its code may call; what failed for good
-#   _groups, _watchdog          a queue that passes over groups; tells which code keeps the loop to itself
-#   _engine                     workers, hooks, failing, trying again, stopping
+#   _offers, _groups            the groups that may start an item now; a queue that passes over the others
+#   _watchdog                   tells which code keeps the loop to itself
+#   _retrying, _timeouts        items that are tried again, and their waits; attempts that take too long
+#   _engine                     workers, hooks, failing, stopping
 #   _recording, _resume         the recorded events folded; put back into an engine
 #   _settings                   what run_queue is given, checked
 #   _run                        run_queue, async_run_queue: wires the rest

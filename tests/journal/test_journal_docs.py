@@ -1,4 +1,4 @@
-"""The page on the journal: each promise names its test, which exists; the reference has the views as they are."""
+"""The pages on the journal and on failures: each promise names its test, which exists; the reference has the views."""
 
 import ast
 import re
@@ -6,10 +6,12 @@ import sqlite3
 from contextlib import closing
 from pathlib import Path
 
+import pytest
+
 from aqueue import EnqueueFn, Item, SetDescFn, run_queue
 
 ROOT = Path(__file__).parents[2]
-PAGE = ROOT / "docs/journal.md"
+DOCS = ROOT / "docs"
 
 
 def rows(text: str, heading: str) -> list[list[str]]:
@@ -26,10 +28,14 @@ def functions(path: Path) -> set[str]:
     return {node.name for node in ast.parse(path.read_text(encoding="utf-8")).body if isinstance(node, ast.FunctionDef)}
 
 
-def test_each_promise_names_a_test_that_exists() -> None:
+@pytest.mark.parametrize(
+    ("page", "heading", "at_least"),
+    [("journal.md", "What survives what", 15), ("failures.md", "Failed items, and resuming", 9)],
+)
+def test_each_promise_names_a_test_that_exists(page: str, heading: str, at_least: int) -> None:
     """A promise in the table that nobody tests, or whose test was renamed, is found out."""
-    table = rows(PAGE.read_text(encoding="utf-8"), "What survives what")
-    assert len(table) > 10
+    table = rows((DOCS / page).read_text(encoding="utf-8"), heading)
+    assert len(table) >= at_least
     for *_, last in table:
         named = re.findall(r"`(tests/[\w/]+\.py)::(test_\w+)`", last)
         assert named, last
@@ -48,6 +54,6 @@ def test_the_reference_has_the_views_and_their_columns(tmp_path: Path) -> None:
     with closing(sqlite3.connect(tmp_path / "run.db")) as connection:
         names = [name for (name,) in connection.execute("SELECT name FROM sqlite_schema WHERE type = 'view'")]
         views = {name: [row[1] for row in connection.execute(f"PRAGMA table_info({name})")] for name in names}
-    text = (ROOT / "docs/reference/journal.md").read_text(encoding="utf-8")
+    text = (DOCS / "reference/journal.md").read_text(encoding="utf-8")
     documented = {name.strip("` "): re.findall(r"`(\w+)`", columns) for name, _, columns in rows(text, "The views")}
     assert documented == views
