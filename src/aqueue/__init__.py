@@ -2,7 +2,7 @@
 
 # The layers, each of which imports only those before it:
 #
-#   events, text, tracebacks    what happens, as data; untrusted text made safe; which frames are the user's
+#   events, text, tracebacks    what happens, as data; untrusted text made safe; where the user's own code was
 #   result, errors              what a run came to; everything that is raised
 #   retry, limits               the policies, as data: further attempts, what a group may do
 #   item, view, reporting       what users write; a run folded from its events; the Reporter protocol
