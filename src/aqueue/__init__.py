@@ -2,7 +2,7 @@
 
 # The layers, each of which imports only those before it:
 #
-#   events, text                what happens, as data; untrusted text made safe
+#   events, text, tracebacks    what happens, as data; untrusted text made safe; where the user's own code was
 #   result, errors              what a run came to; everything that is raised
 #   item, view, reporting       what users write; a run folded from its events; the Reporter protocol
 #   _context, _codec            what an item's code may ask; results to JSON and back
@@ -56,7 +56,7 @@ from aqueue.item import AfterChildrenRule, EnqueueFn, Item, ItemLike, SetDescFn
 from aqueue.journal import ItemResult, iter_results
 from aqueue.limits import Limit
 from aqueue.reporting import Reporter, ReporterSpec, RunInfo, TerminalReporter
-from aqueue.result import RunResult
+from aqueue.result import FailureGroup, RunResult
 from aqueue.retry import Retry, RetryAfter, parse_retry_after
 
 __all__ = [
@@ -65,6 +65,7 @@ __all__ = [
     "Backend",
     "Current",
     "EnqueueFn",
+    "FailureGroup",
     "InvalidArgument",
     "InvalidItem",
     "InvalidResult",
