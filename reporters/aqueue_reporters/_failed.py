@@ -11,6 +11,7 @@ from aqueue.tracebacks import Frame, user_frames
 __all__ = ["how_to_list", "innermost_frames", "not_shown", "place"]
 
 _MAX_FRAMES: Final = 5
+_MAX_PATH_CHARS: Final = 200
 
 
 def innermost_frames(failure: ItemFailed) -> list[Frame]:
@@ -19,8 +20,9 @@ def innermost_frames(failure: ItemFailed) -> list[Frame]:
 
 
 def place(frame: Frame) -> str:
-    """Return where a frame is, as editors and terminals find it; not made safe."""
-    return f"{frame.file}:{frame.line} in {frame.function}"
+    """Return where a frame is, as editors and terminals find it; of a long path the end. It is not made safe."""
+    file = frame.file if len(frame.file) <= _MAX_PATH_CHARS else f"...{frame.file[3 - _MAX_PATH_CHARS :]}"
+    return f"{file}:{frame.line} in {frame.function}"
 
 
 def not_shown(result: RunResult, groups: Sequence[FailureGroup]) -> int:

@@ -150,7 +150,7 @@ def test_groups_of_failures_are_bounded() -> None:
     """A hundred are listed, of the first thousand kinds, and those that are listed are counted to the last."""
     tally = FailureTally()
     for number in range(3_000):
-        for _ in range(2 if number == 999 else 1):
+        for _ in range({999: 2, 1_000: 3}.get(number, 1)):
             tally.add(ItemFailed(number, 0.0, number, "m:C", 1, 0.0, ErrorInfo(f"E{number}", "")))
     groups = tally.groups()
     assert len(groups) == 100

@@ -310,17 +310,17 @@ def test_summary_tells_failures_of_hooks_from_others() -> None:
 
 def test_summary_with_a_journal_says_how_to_list_failures() -> None:
     """By a command that can be copied as it stands."""
-    view = RunView()
     events = with_failures(1)
+    view = RunView()
     view.apply(events)
-    result = msgspec.structs.replace(result_of(events, view), journal="/home/me/it's.db")
-    stream = io.StringIO()
-    reporter = PlainReporter(stream=stream, clock=lambda: START)
-    reporter.open(INFO)
-    reporter.close(result)
+    for path, shown in (("/home/me/it's.db", """'/home/me/it'"'"'s.db'"""), ("/\x1b[2J.db", r"'/\x1b[2J.db'")):
+        stream = io.StringIO()
+        reporter = PlainReporter(stream=stream, clock=lambda: START)
+        reporter.open(INFO)
+        reporter.close(msgspec.structs.replace(result_of(events, view), journal=path))
 
-    last = stream.getvalue().splitlines()[-1]
-    assert last == """  all, with whole tracebacks: sqlite-utils rows '/home/me/it'"'"'s.db' failures"""
+        last = stream.getvalue().splitlines()[-1]
+        assert last == f"  all, with whole tracebacks: sqlite-utils rows {shown} failures"
 
 
 def test_summary_of_many_kinds_of_failures_is_short() -> None:

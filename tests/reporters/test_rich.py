@@ -670,12 +670,19 @@ def test_summary_shows_where_the_user_s_code_was() -> None:
 @pytest.mark.parametrize("columns", [40, 80, 200])
 def test_frames_fit_the_terminal(columns: int) -> None:
     """A long path is wrapped, whole; a long line of code is cut."""
-    path = "/home/me/" + "folder/" * 30 + "job.py"
+    path = "/home/me/" + "folder/" * 25 + "job.py"
     error = ErrorInfo("OSError", "no", f'{TRACEBACK}\n  File "{path}", line 1, in f\n    {"漢字 " * 100}\nOSError: no')
     lines = summary(failing(error), columns).splitlines()
     assert max(map(cell_len, lines)) <= columns
     assert f"{path}:1inf" in "".join(lines).replace(" ", "")
     assert next(line for line in lines if "漢" in line).endswith("…")
+
+
+def test_a_very_long_path_is_cut_at_its_front() -> None:
+    """So that the file's name, the line and the function are always told."""
+    path = "/home/me/" + "folder/" * 1_000 + "job.py"
+    error = ErrorInfo("OSError", "no", f'{TRACEBACK}\n  File "{path}", line 12, in f\nOSError: no')
+    assert re.search(r"^      \.\.\.\w*/(folder/)+job\.py:12 in f$", summary(failing(error), 400), re.MULTILINE)
 
 
 def test_summary_tells_attempts() -> None:
