@@ -1,12 +1,13 @@
 """The rich reporter's summary: what a run came to, as lines that stay."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Final
 
 from rich.cells import cell_len
 
 from aqueue.events import Counts, ErrorInfo, ItemFailed
-from aqueue.result import RunResult
+from aqueue.result import FailureGroup, RunResult
+from aqueue_reporters._failed import how_to_list, innermost_frames, not_shown, place
 from aqueue_reporters._pen import Pen, amount, clock, per_second, short_names
 
 __all__ = ["failure_line", "summary_lines"]
@@ -17,12 +18,12 @@ _MAX_MESSAGE_CHARS: Final = 300
 
 
 def summary_lines(result: RunResult, pen: Pen, columns: int) -> list[str]:
-    """Return the summary of `result` for a terminal `columns` wide; only error messages may be wider than that."""
+    """Return the summary of `result` for a terminal `columns` wide; only the command to list failures may be wider."""
     names = {type: pen.safe(name, 200) for type, name in short_names(result.counts_by_type).items()}
     lines = ["", *_headline(result, pen, columns)]
     if len(result.counts_by_type) > 1:
         lines += ["", *_types(result, names, pen, columns)]
-    if result.failures:
+    if result.counts.failed:
         lines += ["", *_failures(result, names, pen, columns)]
     return [*lines, ""]
 
@@ -34,7 +35,7 @@ def failure_line(failure: ItemFailed, pen: Pen) -> str:
 
 
 def _headline(result: RunResult, pen: Pen, columns: int) -> list[str]:
-    """Return how the run ended, its counts and its rate: one line, or three where that is too wide."""
+    """Return how the run ended, its counts and its rate: on one line, or on several where that is too wide."""
     c, counts = pen.characters, result.counts
     match result.status:
         case "completed":
@@ -50,6 +51,8 @@ def _headline(result: RunResult, pen: Pen, columns: int) -> list[str]:
         parts.append(f"{amount(counts.failed)} failed")
     if counts.outstanding:
         parts.append(f"{amount(counts.outstanding)} outstanding")
+    if counts.retried:
+        parts.append(f"{amount(counts.retried)} retried")
     elapsed_s = result.elapsed_s
     elapsed = f"{elapsed_s:.1f} s" if elapsed_s < 59.95 else clock(elapsed_s)
     time = f"in {elapsed}"
@@ -58,7 +61,19 @@ def _headline(result: RunResult, pen: Pen, columns: int) -> list[str]:
     head, came_to = f"{mark} {word}", ", ".join(parts)
     if cell_len(f"{head}  {came_to} {time}") < columns:
         return [f"{pen.write(style, head)}  {came_to} {time}"]
-    return [pen.write(style, head), f"  {came_to}", f"  {time}"]
+    return [pen.write(style, head), *_packed(parts, columns), f"  {time}"]
+
+
+def _packed(parts: Sequence[str], cells: int) -> list[str]:
+    """Return the parts, parted by commas, on as few lines as they fit on; none is broken."""
+    lines = [f"  {parts[0]}"]
+    for part in parts[1:]:
+        lines[-1] += ","
+        if cell_len(f"{lines[-1]} {part}") < cells:
+            lines[-1] += f" {part}"
+        else:
+            lines.append(f"  {part}")
+    return lines
 
 
 def _types(result: RunResult, names: dict[str, str], pen: Pen, columns: int) -> Iterable[str]:
@@ -92,30 +107,38 @@ def _types(result: RunResult, names: dict[str, str], pen: Pen, columns: int) -> 
 
 
 def _failures(result: RunResult, names: dict[str, str], pen: Pen, columns: int) -> Iterable[str]:
-    """Return the failures, those of one type with one kind of error together, the most numerous first."""
-    groups: dict[tuple[str, str, str], list[ItemFailed]] = {}
-    for failure in result.failures:
-        groups.setdefault((failure.type, failure.phase, failure.error.type), []).append(failure)
-    ranked = sorted(groups.values(), key=lambda group: -len(group))
-    width = max(len(amount(len(group))) for group in ranked[:_MAX_GROUPS])
-    for group in ranked[:_MAX_GROUPS]:
-        first = group[0]
-        name = names.get(first.type) or pen.safe(first.type, 200)
-        phase = " after children" if first.phase == "after_children" else ""
-        count = pen.write("bad strong", amount(len(group)).rjust(width))
-        kind = pen.safe(first.error.type.rpartition(":")[2] or first.error.type, 200)
+    """Return the failures by kind, the most numerous first, each with an example and where the user's code was in it."""
+    groups = result.failure_groups[:_MAX_GROUPS]
+    width = max((len(amount(group.count)) for group in groups), default=0)
+    for group in groups:
+        name = names.get(group.type) or pen.safe(group.type, 200)
+        phase = " after children" if group.phase == "after_children" else ""
+        count = pen.write("bad strong", amount(group.count).rjust(width))
+        kind = pen.safe(group.error.rpartition(":")[2] or group.error, 200)
         yield f"  {count} {pen.characters.times} {pen.write('strong', name)}{phase}: {pen.write('bad', kind)}"
-        for line in _example(first, len(group), pen, columns - width - 6):
+        for line in _example(group, pen, max(columns - width - 6, 20)):
             yield " " * (width + 5) + line
-    shown = sum(len(group) for group in ranked[:_MAX_GROUPS])
-    if result.counts.failed > shown:
-        yield pen.write("quiet", f"  +{amount(result.counts.failed - shown)} more failures")
+    if more := not_shown(result, groups):
+        yield pen.write("quiet", f"  +{amount(more)} more failures")
+    if how := how_to_list(result, groups):
+        # On a line of its own, which the terminal wraps: so it can be copied whole.
+        yield from ("", pen.write("quiet", f"  {how[0]}:"), f"  {pen.safe(how[1], 5_000)}")
 
 
-def _example(failure: ItemFailed, of: int, pen: Pen, cells: int) -> Iterable[str]:
-    message = pen.safe(failure.error.message, _MAX_MESSAGE_CHARS)
-    text = f"{'first: ' if of > 1 else ''}item {failure.item}" + (f": {message}" if message else "")
-    cells = max(cells, 20)
+def _example(group: FailureGroup, pen: Pen, cells: int) -> Iterable[str]:
+    first = group.first
+    message = pen.safe(first.error.message, _MAX_MESSAGE_CHARS)
+    attempts = f" ({first.attempt} attempts)" if first.attempt > 1 else ""
+    item = f"{'first: ' if group.count > 1 else ''}item {first.item}{attempts}"
+    yield from _wrapped(f"{item}: {message}" if message else item, cells)
+    frames = innermost_frames(first)
+    for frame in frames:
+        yield from (pen.write("quiet", line) for line in _wrapped(pen.safe(place(frame), _MAX_MESSAGE_CHARS), cells))
+    if frames and frames[-1].code:
+        yield "  " + pen.fit(pen.safe(frames[-1].code, _MAX_MESSAGE_CHARS), cells - 2).rstrip()
+
+
+def _wrapped(text: str, cells: int) -> Iterable[str]:
     while cell_len(text) > cells:
         # At a space where there is one in the last third, else anywhere.
         end = text.rfind(" ", cells * 2 // 3, cells) + 1 or cells

@@ -2,16 +2,17 @@
 
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from typing import TextIO
 
-from aqueue.events import Event, ItemFailed, RunStopping
+from aqueue.events import Event, ItemFailed, Phase, RunStopping
 from aqueue.reporting import RunInfo, can_redraw
 from aqueue.result import RunResult
 from aqueue.text import visible
 from aqueue.view import RunView
 from aqueue_reporters._due import when_due
+from aqueue_reporters._failed import how_to_list, innermost_frames, not_shown, place
 from aqueue_reporters._region_reporter import RegionReporter
 from aqueue_reporters._stream import encodable, write_text
 from aqueue_reporters._terminal import TerminalRegion
@@ -24,8 +25,8 @@ _CLOCK_INTERVAL_S = 1.0
 _FEW_PER_S = 1.0
 _MAX_NAME_CHARS = 120
 _MAX_MESSAGE_CHARS = 400
-_MAX_KINDS = 1_000
-_MAX_SHOWN_KINDS = 20
+_MAX_CODE_CHARS = 300
+_MAX_GROUPS = 20
 
 
 class PlainReporter(RegionReporter):
@@ -56,7 +57,6 @@ class PlainReporter(RegionReporter):
         self._interval_s = interval_s
         self._clock = clock
         self._stream: TextIO | None = None
-        self._failures = _FailureTally()
         self._shown_seq = 0
         self._shown_at = 0.0
 
@@ -87,7 +87,6 @@ class PlainReporter(RegionReporter):
         lines = []
         for event in events:
             if type(event) is ItemFailed:
-                self._failures.add(event)
                 lines.append(_failure_line(event))
             elif type(event) is RunStopping:
                 # A signal that comes to a log's run comes from no person at its keys.
@@ -127,7 +126,7 @@ class PlainReporter(RegionReporter):
 
     def close(self, result: RunResult) -> None:
         """Write the summary. A stream that can't be written to any more is no error: the run went as it went."""
-        lines = _summary_lines(result, self._failures)
+        lines = _summary_lines(result)
         if self._region is not None:
             self._region.close(lines)
             self._region = None
@@ -140,45 +139,16 @@ def _joined(lines: Sequence[str]) -> str:
     return "".join(f"{line}\n" for line in lines)
 
 
-class _FailureTally:
-    """How many failures there were of each kind: the item's type and the error's. Bounded, however many there are."""
-
-    def __init__(self) -> None:
-        self._counts: dict[tuple[str, str], int] = {}
-        self._examples: dict[tuple[str, str], str] = {}
-        self._other = 0
-
-    def add(self, failure: ItemFailed) -> None:
-        """Count one."""
-        kind = (visible(failure.type, _MAX_NAME_CHARS), visible(failure.error.type, _MAX_NAME_CHARS))
-        if kind in self._counts:
-            self._counts[kind] += 1
-        elif len(self._counts) < _MAX_KINDS:
-            self._counts[kind] = 1
-            self._examples[kind] = f"item {failure.item}: {visible(failure.error.message, _MAX_MESSAGE_CHARS)}"
-        else:
-            self._other += 1
-
-    def lines(self) -> list[str]:
-        """Return a line for each of the most frequent kinds, and one for the rest."""
-        kinds = sorted(self._counts, key=lambda kind: -self._counts[kind])
-        lines = [
-            f"  {self._counts[kind]} x {kind[0]}: {kind[1]}; for example {self._examples[kind]}"
-            for kind in kinds[:_MAX_SHOWN_KINDS]
-        ]
-        rest = self._other + sum(self._counts[kind] for kind in kinds[_MAX_SHOWN_KINDS:])
-        if rest:
-            lines.append(f"  {rest} x other failures")
-        return lines
-
-
 def _failure_line(event: ItemFailed) -> str:
-    place = " in after_children_processed" if event.phase == "after_children" else ""
     error = event.error
     return (
-        f"failed: item {event.item} {visible(event.type, _MAX_NAME_CHARS)}{place}: "
+        f"failed: item {event.item} {visible(event.type, _MAX_NAME_CHARS)}{_place(event.phase)}: "
         f"{visible(error.type, _MAX_NAME_CHARS)}: {visible(error.message, _MAX_MESSAGE_CHARS)}"
     )
+
+
+def _place(phase: Phase) -> str:
+    return " in after_children_processed" if phase == "after_children" else ""
 
 
 def _stopping_line(event: RunStopping, running: int) -> str:
@@ -230,13 +200,15 @@ def _remaining_s(view: RunView, now: float) -> float | None:
     return counts.outstanding / (done - found) if done > found and counts.outstanding else None
 
 
-def _summary_lines(result: RunResult, failures: _FailureTally) -> list[str]:
+def _summary_lines(result: RunResult) -> list[str]:
     counts = result.counts
     head = [f"{counts.completed}/{counts.enqueued} done", f"{counts.failed} failed"]
     if counts.outstanding:
         head.append(f"{counts.outstanding} outstanding")
     if counts.deduplicated:
         head.append(f"{counts.deduplicated} dropped as known")
+    if counts.retried:
+        head.append(f"{counts.retried} retried")
     head.append(f"{_duration(result.elapsed_s)} elapsed")
     if result.elapsed_s > 0:
         head.append(_rate(counts.completed / result.elapsed_s))
@@ -246,10 +218,30 @@ def _summary_lines(result: RunResult, failures: _FailureTally) -> list[str]:
         f"  {visible(name, _MAX_NAME_CHARS)}: {of_type.completed}/{of_type.enqueued} done, {of_type.failed} failed"
         for name, of_type in result.counts_by_type.items()
     ]
-    failed = failures.lines()
-    if failed:
-        lines += ["failures:", *failed]
+    if counts.failed:
+        lines += ["failures:", *_failures(result)]
     return lines
+
+
+def _failures(result: RunResult) -> Iterator[str]:
+    """Yield each kind of failures, the most numerous first, with an example and where the user's code was in it."""
+    groups = result.failure_groups[:_MAX_GROUPS]
+    for group in groups:
+        kind = f"{visible(group.type, _MAX_NAME_CHARS)}{_place(group.phase)}: {visible(group.error, _MAX_NAME_CHARS)}"
+        yield f"  {group.count} x {kind}; for example {_example(group.first)}"
+        frames = innermost_frames(group.first)
+        yield from (f"      {visible(place(frame), _MAX_CODE_CHARS)}" for frame in frames)
+        if frames and frames[-1].code:
+            yield f"        {visible(frames[-1].code, _MAX_CODE_CHARS)}"
+    if more := not_shown(result, groups):
+        yield f"  {more} x other failures"
+    if how := how_to_list(result, groups):
+        yield f"  {how[0]}: {visible(how[1])}"
+
+
+def _example(failure: ItemFailed) -> str:
+    attempts = f" ({failure.attempt} attempts)" if failure.attempt > 1 else ""
+    return f"item {failure.item}{attempts}: {visible(failure.error.message, _MAX_MESSAGE_CHARS)}"
 
 
 def _rate(per_second: float) -> str:

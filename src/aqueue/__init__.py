@@ -64,7 +64,7 @@ from aqueue.item import AfterChildrenRule, EnqueueFn, Item, ItemLike, SetDescFn
 from aqueue.journal import ItemResult, iter_results
 from aqueue.limits import Limit
 from aqueue.reporting import Reporter, ReporterSpec, RunInfo, TerminalReporter
-from aqueue.result import RunResult
+from aqueue.result import FailureGroup, RunResult
 from aqueue.retry import Retry, RetryAfter, parse_retry_after
 
 __all__ = [
@@ -73,6 +73,7 @@ __all__ = [
     "Backend",
     "Current",
     "EnqueueFn",
+    "FailureGroup",
     "InvalidArgument",
     "InvalidItem",
     "InvalidResult",

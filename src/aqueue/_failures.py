@@ -1,4 +1,4 @@
-"""What failed: the first failures and their exceptions, which are kept alive, and exceptions as reports show them."""
+"""What failed: how often each kind, the first failures with their exceptions, and exceptions as reports show them."""
 
 from collections.abc import Container
 from types import TracebackType
@@ -7,14 +7,40 @@ from typing import Final
 from aqueue._tree import Node
 from aqueue.errors import StrayCancellation
 from aqueue.events import ItemFailed, Phase
-from aqueue.result import MAX_LISTED_FAILURES
+from aqueue.result import MAX_LISTED_FAILURES, FailureGroup
 
-__all__ = ["Failures", "as_failure", "without_frames_of"]
+__all__ = ["FailureTally", "Failures", "as_failure", "without_frames_of"]
 
 MAX_LIVE_EXCEPTIONS: Final = 100
 """How many of the items' exceptions are kept alive, with the frames that they hold."""
 
+_MAX_GROUPS: Final = 100
+_MAX_COUNTED_KINDS: Final = 1_000
+"""How many kinds of failures are told apart: each keeps an event with its traceback, of at most 30,000 characters."""
+
 _METHODS: Final[dict[Phase, str]] = {"process": "process", "after_children": "after_children_processed"}
+
+
+class FailureTally:
+    """How many failures there were of each kind. Bounded, however many there are."""
+
+    def __init__(self) -> None:
+        self._firsts: dict[tuple[str, Phase, str], ItemFailed] = {}
+        self._counts: dict[tuple[str, Phase, str], int] = {}
+
+    def add(self, failure: ItemFailed) -> None:
+        """Count one."""
+        kind = (failure.type, failure.phase, failure.error.type)
+        if kind in self._counts:
+            self._counts[kind] += 1
+        elif len(self._counts) < _MAX_COUNTED_KINDS:
+            self._counts[kind] = 1
+            self._firsts[kind] = failure
+
+    def groups(self) -> tuple[FailureGroup, ...]:
+        """Return the kinds, the most numerous first, at most 100; of equally many the one that came first."""
+        ranked = sorted(self._counts, key=self._counts.__getitem__, reverse=True)[:_MAX_GROUPS]
+        return tuple(FailureGroup(*kind, self._counts[kind], self._firsts[kind]) for kind in ranked)
 
 
 class Failures:
@@ -23,6 +49,7 @@ class Failures:
     Attributes:
         count: how many.
         recorded: how many items have failed in earlier processes and are not run again.
+        tally: how many of each kind, those of earlier processes included.
         listed: the first failures, at most 1,000, those of earlier processes included.
         exceptions: the exceptions of the first of those, at most 100.
     """
@@ -30,18 +57,21 @@ class Failures:
     def __init__(self) -> None:
         self.count = 0
         self.recorded = 0
+        self.tally = FailureTally()
         self.listed: list[ItemFailed] = []
         self.exceptions: list[Exception] = []
 
     def restore(self, failure: ItemFailed) -> None:
         """Count `failure`, of an earlier process; only before any other is added."""
         self.recorded += 1
+        self.tally.add(failure)
         if len(self.listed) < MAX_LISTED_FAILURES:
             self.listed.append(failure)
 
     def add(self, failure: ItemFailed, error: Exception) -> None:
         """Count `failure`, which `error` was the reason of, and keep both as long as there is room."""
         self.count += 1
+        self.tally.add(failure)
         if len(self.listed) < MAX_LISTED_FAILURES:
             self.listed.append(failure)
         if len(self.exceptions) < MAX_LIVE_EXCEPTIONS:

@@ -166,7 +166,7 @@ class Resumption:
         finished = self._recording.finished
         assert finished is not None
         roots = decode_root_results(self._recording.roots, self._recording.root_results)
-        return RunResult(self.run_id, finished.status, finished.counts, counts, self.elapsed_s, (), roots)
+        return RunResult(self.run_id, finished.status, finished.counts, counts, self.elapsed_s, root_results=roots)
 
     def first_new(self, items: Iterator[Any]) -> list[Any]:
         """Take from `items` up to the first that is none of the recorded initial items; return that, if there is one.

@@ -408,6 +408,7 @@ class _Run:
             by_type,
             bus.now() - started_at + (0.0 if self._past is None else self._past.elapsed_s),
             tuple(engine.failures.listed),
+            engine.failures.tally.groups(),
             decode_root_results(engine.roots, engine.tree.root_results),
             engine.stop_reason,
             self._journal_path,

@@ -5,19 +5,23 @@ import re
 import sys
 import sysconfig
 from functools import cache
+from itertools import pairwise
 from typing import Final
 
 import msgspec
 
 __all__ = ["Frame", "is_user_file", "user_frames"]
 
-_FRAME: Final = re.compile(r'^ *(?:\| *)*File "(?P<file>.+)", line (?P<line>\d+), in (?P<function>.+)$')
+# Within an exception group, what its frames stand in is marked by bars.
+_FRAME: Final = re.compile(
+    r'^(?P<margin> *(?:\| *)*)File "(?P<file>.+)", line (?P<line>[0-9]{1,9}), in (?P<function>.+)$'
+)
 _SECTION: Final = "Traceback (most recent call last)"
 _PACKAGES: Final = frozenset({"site-packages", "dist-packages"})
 
 
 class Frame(msgspec.Struct, frozen=True):
-    """One frame of a traceback.
+    """One frame of a traceback. Its texts are as they were found; `aqueue.text.visible` makes them safe to show.
 
     Attributes:
         file: the source file's path, relative to the current folder if it is in that.
@@ -52,24 +56,41 @@ def _foreign_folders() -> tuple[str, ...]:
 def user_frames(traceback: str) -> list[Frame]:
     """Return the frames of the user's own code in `traceback`, the outermost first.
 
-    Of a chain of exceptions only the last counts, the one that was raised.
+    Of a chain of exceptions only the last counts, the one that was raised; of an exception group, the last exception
+    in it. Where that has no such frames, what comes before it counts: its cause, or the group.
 
     Parameters:
         traceback: as `traceback.format_exception` gives it; text that is none gives no frames. None of it is made safe
             to show.
     """
-    section = traceback[max(traceback.rfind(_SECTION), 0) :]
-    lines = section.splitlines()
+    for section in reversed(traceback.split(_SECTION)):
+        if frames := _user_frames_of(section.splitlines()):
+            return frames
+    return []
+
+
+def _user_frames_of(lines: list[str]) -> list[Frame]:
+    here = _current_folder()
     frames = []
-    for number, line in enumerate(lines):
+    for line, after in pairwise([*lines, ""]):
         found = _FRAME.match(line)
         if found is not None and is_user_file(found["file"]):
-            after = lines[number + 1].strip() if number + 1 < len(lines) else ""
-            code = "" if _FRAME.match(after) or set(after) <= set("^~ ") else after
-            frames.append(Frame(_short(found["file"]), int(found["line"]), found["function"], code))
+            # The line of code is indented below its frame; without one the next frame follows, or the error.
+            is_code = after.startswith(found["margin"] + "  ")
+            file = found["file"].removeprefix(here)
+            frames.append(
+                Frame(
+                    file,
+                    int(found["line"]),
+                    found["function"],
+                    after[len(found["margin"]) :].strip() if is_code else "",
+                )
+            )
     return frames
 
 
-def _short(path: str) -> str:
-    here = os.path.join(os.getcwd(), "")
-    return path.removeprefix(here)
+def _current_folder() -> str:
+    try:
+        return os.path.join(os.getcwd(), "")
+    except OSError:  # it is gone
+        return ""

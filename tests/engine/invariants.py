@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from itertools import pairwise
 from typing import Any
 
-from aqueue import RunResult
+from aqueue import FailureGroup, RunResult
 from aqueue.events import (
     Counts,
     Event,
@@ -254,6 +254,17 @@ def _check_folding(events: Sequence[Event]) -> None:
     assert at_once.next_due == min((wait.due for wait in waits.values()), default=0.0)
 
 
+def check_failure_groups(result: RunResult, events: Sequence[Event]) -> None:
+    """Assert that the failures are grouped by kind, each counted in full, the most numerous first."""
+    kinds: dict[tuple[str, Phase, str], list[ItemFailed]] = {}
+    for event in events:
+        if isinstance(event, ItemFailed):
+            kinds.setdefault((event.type, event.phase, event.error.type), []).append(event)
+    ranked = sorted(kinds.items(), key=lambda entry: (-len(entry[1]), entry[1][0].seq))
+    expected = [FailureGroup(*kind, len(failures), failures[0]) for kind, failures in ranked]
+    assert list(result.failure_groups) == expected[:100]
+
+
 def check_result(result: RunResult, events: Sequence[Event]) -> None:
     """Assert that `result` says what `events` say."""
     first, last = events[0], events[-1]
@@ -265,6 +276,7 @@ def check_result(result: RunResult, events: Sequence[Event]) -> None:
     types = dict.fromkeys(event.type for event in events if isinstance(event, ItemEnqueued))
     assert result.counts_by_type == {type: counts_of(events, type) for type in types}
     assert list(result.failures) == [event for event in events if isinstance(event, ItemFailed)][:1_000]
+    check_failure_groups(result, events)
     reasons = [event.reason for event in events if isinstance(event, RunStopping)]
     assert result.stop_reason == (reasons[0] if reasons else "")
     assert result.elapsed_s >= last.at - first.at

@@ -21,7 +21,8 @@ from aqueue import (
     StrayCancellation,
     run_queue,
 )
-from aqueue.events import ItemCompleted, ItemFailed, ItemInterrupted, ItemStarted, RunFinished, RunStopping
+from aqueue._failures import FailureTally
+from aqueue.events import ErrorInfo, ItemCompleted, ItemFailed, ItemInterrupted, ItemStarted, RunFinished, RunStopping
 from aqueue.testing import EventRecorder
 from tests.engine.invariants import check_events, check_result
 from tests.engine.jobs import Do, Noop
@@ -34,6 +35,16 @@ class Raises(Item):
         self.error = error
 
     async def process(self, enqueue: EnqueueFn, set_desc: SetDescFn) -> None:
+        raise self.error
+
+
+class RaisesInHook(Raises):
+    """Raises what it is made with, in its hook."""
+
+    async def process(self, enqueue: EnqueueFn, set_desc: SetDescFn) -> None:
+        pass
+
+    async def after_children_processed(self) -> None:
         raise self.error
 
 
@@ -115,6 +126,35 @@ def test_tracebacks_begin_with_the_item_s_own_code(backend: Backend) -> None:
     assert traceback is not None
     assert traceback.tb_frame.f_code.co_filename == __file__
     assert "_engine.py" not in recorder.of(ItemFailed)[0].error.traceback
+
+
+def test_failures_are_grouped_by_class_phase_and_error(backend: Backend) -> None:
+    """The result counts each kind in full, beyond the failures that it lists, and gives the first of it."""
+
+    async def many(enqueue: EnqueueFn, set_desc: SetDescFn) -> None:
+        enqueue(RaisesInHook(KeyError("hook")))
+        for number in range(1_200):
+            enqueue(Raises(ValueError(number) if number % 3 else KeyError(number)))
+
+    failures, _ = fail(backend, Do(many), on_error="continue", num_workers=1)
+    groups = [(g.type.rpartition(":")[2], g.phase, g.error, g.count) for g in failures.result.failure_groups]
+    assert groups == [
+        ("Raises", "process", "ValueError", 800),
+        ("Raises", "process", "KeyError", 400),
+        ("RaisesInHook", "after_children", "KeyError", 1),
+    ]
+    assert [group.first.error.message for group in failures.result.failure_groups] == ["1", "0", "'hook'"]
+
+
+def test_groups_of_failures_are_bounded() -> None:
+    """A hundred are listed, of the first thousand kinds, and those that are listed are counted to the last."""
+    tally = FailureTally()
+    for number in range(3_000):
+        for _ in range({999: 2, 1_000: 3}.get(number, 1)):
+            tally.add(ItemFailed(number, 0.0, number, "m:C", 1, 0.0, ErrorInfo(f"E{number}", "")))
+    groups = tally.groups()
+    assert len(groups) == 100
+    assert [(group.error, group.count) for group in groups[:3]] == [("E999", 2), ("E0", 1), ("E1", 1)]
 
 
 def test_except_star_and_split(backend: Backend) -> None:

@@ -283,6 +283,9 @@ def test_what_failed_is_left_as_it_is(tmp_path: Path, failing: str, backend: Bac
         assert raised.value.result.status == "failed"
         assert raised.value.result.counts.failed == 1
         assert [one.error.message for one in raised.value.result.failures] == [failing]
+        assert [(group.count, group.first.error.message) for group in raised.value.result.failure_groups] == [
+            (1, failing)
+        ]
     assert did == ["x", "y"]
     events = events_of(path)
     assert not any(isinstance(event, ItemReopened) for event in events)

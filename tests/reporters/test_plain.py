@@ -6,6 +6,7 @@ import pty
 import sys
 from collections.abc import Sequence
 
+import msgspec
 import pyte
 import pytest
 
@@ -13,6 +14,7 @@ from aqueue.events import ErrorInfo, Event, RunStopping
 from aqueue.reporting import RunInfo
 from aqueue.result import RunResult
 from aqueue.testing import replay
+from aqueue.testing._replay import result_of
 from aqueue.testing._scripted_runs import Script, completed, interrupted, with_failures, with_types
 from aqueue.view import RunView
 from aqueue_reporters.plain import PlainReporter
@@ -264,15 +266,69 @@ def test_summary_groups_failures() -> None:
         "failures:",
         "  4 x module:Page: Often; for example item 2: number 2",
         "  1 x module:Page: Rare; for example item 1: number 1",
+        '  to keep all, with whole tracebacks: journal="run.db"',
     ]
+
+
+def test_summary_shows_where_the_user_s_code_was() -> None:
+    """The innermost five frames of it, the innermost last, with its line of code; and how many attempts there were."""
+    lines = ["Traceback (most recent call last):"]
+    for number in range(1, 8):
+        lines += [f'  File "/p/site-packages/lib.py", line {number}, in lib', "    lib()"]
+        lines += [f'  File "/home/me/job.py", line {number}, in f{number}', f"    f{number + 1}(url)"]
+    script = finding(1)
+    script.start(1)
+    script.fail_for_now(1, 0.0)
+    script.start(1, attempt=2)
+    script.fail(1, ErrorInfo("OSError", "no", "\n".join([*lines, "OSError: no"])), attempt=2)
+
+    assert summary(script.finish("failed")) == [
+        "run failed: 0/1 done, 1 failed, 1 retried, 0:00 elapsed, 0.0/s",
+        "  module:Page: 0/1 done, 1 failed",
+        "failures:",
+        "  1 x module:Page: OSError; for example item 1 (2 attempts): no",
+        *(f"      /home/me/job.py:{number} in f{number}" for number in range(3, 8)),
+        "        f8(url)",
+    ]
+
+
+def test_summary_tells_failures_of_hooks_from_others() -> None:
+    """Which method raised makes two kinds of one error."""
+    script = finding(2)
+    script.start(1)
+    script.fail(1, ERROR)
+    script.start(2)
+    script.complete(2)
+    script.start(2, phase="after_children")
+    script.fail(2, ERROR, phase="after_children")
+
+    assert summary(script.finish("failed"))[3:] == [
+        "  1 x module:Page: module:Boom; for example item 1: it broke",
+        "  1 x module:Page in after_children_processed: module:Boom; for example item 2: it broke",
+    ]
+
+
+def test_summary_with_a_journal_says_how_to_list_failures() -> None:
+    """By a command that can be copied as it stands."""
+    events = with_failures(1)
+    view = RunView()
+    view.apply(events)
+    for path, shown in (("/home/me/it's.db", """'/home/me/it'"'"'s.db'"""), ("/\x1b[2J.db", r"'/\x1b[2J.db'")):
+        stream = io.StringIO()
+        reporter = PlainReporter(stream=stream, clock=lambda: START)
+        reporter.open(INFO)
+        reporter.close(msgspec.structs.replace(result_of(events, view), journal=path))
+
+        last = stream.getvalue().splitlines()[-1]
+        assert last == f"  all, with whole tracebacks: sqlite-utils rows {shown} failures"
 
 
 def test_summary_of_many_kinds_of_failures_is_short() -> None:
     """Twenty kinds, and how many there are beside them, also where there are too many kinds to remember."""
     lines = summary(with_failures(1_200))
 
-    assert len(lines) == 3 + 20 + 1
-    assert lines[-1] == "  1180 x other failures"
+    assert len(lines) == 3 + 20 + 2
+    assert lines[-2] == "  1180 x other failures"
 
 
 def test_nobody_who_reads_is_an_error_of_a_batch_but_not_of_the_end() -> None:

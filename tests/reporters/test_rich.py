@@ -4,17 +4,20 @@ import io
 import re
 import unicodedata
 from collections.abc import Callable, Iterator, Sequence
+from typing import Any
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from rich.cells import cell_len
 from rich.console import Console
 
-from aqueue.events import ErrorInfo, Event, ItemDescribed, ItemFailed, ItemInterrupted, ItemRetryScheduled, RunStopping
+from aqueue.events import ErrorInfo, Event, ItemDescribed, ItemInterrupted, ItemRetryScheduled, RunStopping
 from aqueue.reporting import RunInfo
 from aqueue.result import RunResult
 from aqueue.testing import replay
+from aqueue.testing._replay import result_of as replayed_result
 from aqueue.testing._scripted_runs import Script, saying, with_failures, with_types, with_workers
 from aqueue.view import RunView
 from aqueue_reporters._panels import Panels
@@ -24,6 +27,8 @@ from aqueue_reporters.rich import RichReporter
 from tests.reporters.emulator import OWN_SEQUENCES, Emulator
 
 FOLDER, FILE = "mirror:Folder", "mirror:File"
+OSERROR = ErrorInfo("OSError", "no")
+TRACEBACK = "Traceback (most recent call last):"
 RUN = RunInfo("3b1f", 3, "queue", 1_700_000_000.0)
 STYLE = re.compile(r"\x1b\[[0-9;]*m")
 ACTED_ON = {"Cc", "Cf", "Cs", "Zl", "Zp"}
@@ -364,8 +369,7 @@ def test_text_from_items_writes_no_escape(text: str, encoding: str) -> None:
     for event in events:
         view.apply([event])
         lines += panels.lines(view, view.at, 80, 30)
-    result = RunResult("r", "failed", view.counts, {t.type: t.counts for t in view.types.values()}, 1.0,
-                       tuple(view.failures), stop_reason=text)  # fmt: skip
+    result = msgspec.structs.replace(replayed_result(events, view), journal=text)
     for line in [*lines, *summary_lines(result, pen, 80)]:
         bare = STYLE.sub("", line)
         assert not [c for c in bare if unicodedata.category(c) in ACTED_ON and c not in "\u200c\u200d"], bare
@@ -601,11 +605,7 @@ def summary(result: RunResult, columns: int = 80) -> str:
 def result_of(events: Sequence[Event], elapsed_s: float = 83.0) -> RunResult:
     """Return the result of a run with these events."""
     view = view_of(events)
-    failures = tuple(event for event in events if isinstance(event, ItemFailed))
-    by_type = {t.type: t.counts for t in view.types.values()}
-    return RunResult(
-        "r", view.status or "interrupted", view.counts, by_type, elapsed_s, failures, stop_reason=view.stop_reason
-    )  # fmt: skip
+    return msgspec.structs.replace(replayed_result(events, view), elapsed_s=elapsed_s)
 
 
 def test_summary_of_a_completed_run() -> None:
@@ -635,6 +635,80 @@ def test_summary_groups_failures() -> None:
     assert "       first: item 2: message 1" in lines
     assert "   1 × File: Odd0" in lines
     assert "  +11 more failures" in lines
+
+
+def failing(*errors: ErrorInfo, **fields: Any) -> RunResult:
+    """Return the result of a run in which an item failed with each of the errors."""
+    script = Script()
+    for error in errors:
+        item = script.enqueue()
+        script.start(item)
+        script.fail(item, error, **fields)
+    return result_of(script.finish("failed"))
+
+
+def test_summary_counts_failures_beyond_those_listed() -> None:
+    """The number before a kind is exact, however many failures there are."""
+    assert "  3,000 × Page: OSError" in summary(failing(*[ErrorInfo("OSError", "no")] * 3_000)).splitlines()
+
+
+def test_summary_shows_where_the_user_s_code_was() -> None:
+    """The innermost five frames of it, the innermost last, with its line of code; nobody else's."""
+    lines = ["Traceback (most recent call last):"]
+    for number in range(1, 8):
+        lines += [f'  File "/p/site-packages/lib.py", line {number}, in lib', "    lib()"]
+        lines += [f'  File "/home/me/job.py", line {number}, in f{number}', f"    f{number + 1}(url)"]
+    error = ErrorInfo("OSError", "no", "\n".join([*lines, "OSError: no"]))
+    shown = summary(failing(error)).splitlines()
+    first = shown.index("      item 1: no")
+    assert shown[first + 1 :] == [
+        *(f"      /home/me/job.py:{number} in f{number}" for number in range(3, 8)),
+        "        f8(url)",
+    ]
+
+
+@pytest.mark.parametrize("columns", [40, 80, 200])
+def test_frames_fit_the_terminal(columns: int) -> None:
+    """A long path is wrapped, whole; a long line of code is cut."""
+    path = "/home/me/" + "folder/" * 25 + "job.py"
+    error = ErrorInfo("OSError", "no", f'{TRACEBACK}\n  File "{path}", line 1, in f\n    {"漢字 " * 100}\nOSError: no')
+    lines = summary(failing(error), columns).splitlines()
+    assert max(map(cell_len, lines)) <= columns
+    assert f"{path}:1inf" in "".join(lines).replace(" ", "")
+    assert next(line for line in lines if "漢" in line).endswith("…")
+
+
+def test_a_very_long_path_is_cut_at_its_front() -> None:
+    """So that the file's name, the line and the function are always told."""
+    path = "/home/me/" + "folder/" * 1_000 + "job.py"
+    error = ErrorInfo("OSError", "no", f'{TRACEBACK}\n  File "{path}", line 12, in f\nOSError: no')
+    assert re.search(r"^      \.\.\.\w*/(folder/)+job\.py:12 in f$", summary(failing(error), 400), re.MULTILINE)
+
+
+def test_summary_tells_attempts() -> None:
+    """How many tries the example had, where it had more than one."""
+    assert "first: item 1 (3 attempts): no" in summary(failing(OSERROR, OSERROR, attempt=3))
+    assert "attempt" not in summary(failing(OSERROR))
+
+
+def test_summary_counts_what_was_retried() -> None:
+    """In the headline, if anything was."""
+    script = in_the_middle()
+    script.fail_for_now(7, due_in_s=1.0)
+    result = result_of(script.finish("interrupted"))
+    assert "5 done, 1 failed, 4 outstanding, 1 retried in 1:23" in summary(result, 100)
+    assert "■ Interrupted\n  5 done, 1 failed, 4 outstanding,\n  1 retried\n  in 1:23" in summary(result, 40)
+
+
+def test_summary_says_how_to_list_all_failures() -> None:
+    """With a journal the command, whole, on a line of its own; without one how to keep them, if some are not shown."""
+    one, two = failing(OSERROR), failing(OSERROR, OSERROR)
+    assert "journal" not in summary(one)
+    assert summary(two).endswith('\n\n  to keep all, with whole tracebacks:\n  journal="run.db"\n')
+    path = "/home/me/a folder/" + "x" * 100 + ".db"
+    for result in (one, two):
+        text = summary(msgspec.structs.replace(result, journal=path), 40)
+        assert text.endswith(f"\n\n  all, with whole tracebacks:\n  sqlite-utils rows '{path}' failures\n")
 
 
 def test_summary_of_hooks() -> None:

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 
+from aqueue._failures import FailureTally
 from aqueue.events import Event, ItemFailed, RunStarted
 from aqueue.reporting import Reporter, RunInfo
 from aqueue.result import MAX_LISTED_FAILURES, RunResult
@@ -44,6 +45,9 @@ def info_of(events: Sequence[Event]) -> RunInfo:
 def result_of(events: Sequence[Event], view: RunView) -> RunResult:
     """Return what a reporter of these events, folded into `view`, is told when it is closed."""
     failures = [event for event in events if isinstance(event, ItemFailed)]
+    tally = FailureTally()
+    for failure in failures:
+        tally.add(failure)
     return RunResult(
         view.run_id,
         view.status or "interrupted",
@@ -51,5 +55,6 @@ def result_of(events: Sequence[Event], view: RunView) -> RunResult:
         {name: of_type.counts for name, of_type in view.types.items()},
         view.elapsed_s(view.at),
         tuple(failures[:MAX_LISTED_FAILURES]),
+        tally.groups(),
         stop_reason=view.stop_reason,
     )

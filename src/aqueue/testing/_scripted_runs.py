@@ -246,7 +246,8 @@ def with_types(names: Sequence[str]) -> list[Event]:
 def saying(text: str) -> list[Event]:
     """Return a run in which every field that holds a person's or a program's text holds `text`."""
     script = Script()
-    error = ErrorInfo(text, text, text)
+    frame = f'  File "{text}.py", line 7, in {text}\n    {text}\n'
+    error = ErrorInfo(text, text, f"Traceback (most recent call last):\n{frame}{text}: {text}\n")
     script.wait(60)
     for item in [script.enqueue(text, key=text, track_overall=True) for _ in range(3)]:
         script.start(item, text)

@@ -1,0 +1,46 @@
+"""What the summaries say of failures: where the user's own code was, how many are not shown, how to see them all."""
+
+import shlex
+from collections.abc import Sequence
+from typing import Final
+
+from aqueue.events import ItemFailed
+from aqueue.result import FailureGroup, RunResult
+from aqueue.tracebacks import Frame, user_frames
+
+__all__ = ["how_to_list", "innermost_frames", "not_shown", "place"]
+
+_MAX_FRAMES: Final = 5
+_MAX_PATH_CHARS: Final = 200
+
+
+def innermost_frames(failure: ItemFailed) -> list[Frame]:
+    """Return the frames of the user's own code in which it failed, at most 5, the innermost last; not made safe."""
+    return user_frames(failure.error.traceback)[-_MAX_FRAMES:]
+
+
+def place(frame: Frame) -> str:
+    """Return where a frame is, as editors and terminals find it; of a long path the end. It is not made safe."""
+    file = frame.file if len(frame.file) <= _MAX_PATH_CHARS else f"...{frame.file[3 - _MAX_PATH_CHARS :]}"
+    return f"{file}:{frame.line} in {frame.function}"
+
+
+def not_shown(result: RunResult, groups: Sequence[FailureGroup]) -> int:
+    """Return how many of the run's failures are in none of the `groups` that are shown."""
+    return max(result.counts.failed - sum(group.count for group in groups), 0)
+
+
+def how_to_list(result: RunResult, groups: Sequence[FailureGroup]) -> tuple[str, str] | None:
+    """Return what shows every failure: what it is for, and the command, or the argument of `run_queue`, itself.
+
+    None if there is no journal and each failure is shown. Neither text is made safe.
+
+    Parameters:
+        result: what the run came to.
+        groups: those whose first failure is shown.
+    """
+    if result.journal:
+        return "all, with whole tracebacks", f"sqlite-utils rows {shlex.quote(result.journal)} failures"
+    if result.counts.failed > len(groups):
+        return "to keep all, with whole tracebacks", 'journal="run.db"'
+    return None

@@ -1,0 +1,44 @@
+"""The command that a summary gives for listing all failures: it works as it stands."""
+
+import io
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from aqueue import EnqueueFn, Item, ItemFailures, SetDescFn, run_queue
+from aqueue_reporters.plain import PlainReporter
+
+
+class Fails(Item):
+    """Fails, and says which it is."""
+
+    def __init__(self, number: int) -> None:
+        self.number = number
+
+    async def process(self, enqueue: EnqueueFn, set_desc: SetDescFn) -> None:
+        raise ValueError(f"number {self.number}")
+
+
+def test_command_lists_the_failures_of_a_real_journal(tmp_path: Path) -> None:
+    """In a shell, from any folder, whatever the file's name: each failure, with its traceback."""
+    stream = io.StringIO()
+    path = tmp_path / "it's a $(run) é.db"
+    with pytest.raises(ItemFailures):
+        run_queue(
+            [Fails(number) for number in range(3)],
+            on_error="continue",
+            num_workers=1,
+            journal=path,
+            reporter=PlainReporter(stream=stream),
+        )
+    command = stream.getvalue().splitlines()[-1].partition(": ")[2]
+    environment = os.environ | {"PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"}
+    done = subprocess.run(command, shell=True, cwd="/", env=environment, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stderr
+    rows = json.loads(done.stdout)
+    assert [row["error_message"] for row in rows] == ["number 0", "number 1", "number 2"]
+    assert all(row["traceback"].endswith(f"ValueError: {row['error_message']}\n") for row in rows)
