@@ -160,6 +160,7 @@ class Engine:
         self._resting: dict[int, Node] = {}
         self._children_codec: PayloadCodec | None = None
         self._deadlines: dict[anyio.CancelScope, tuple[float, Node]] = {}
+        self._late: set[anyio.CancelScope] = set()
         self._overdue: set[str] = set()
         self._taken = 0
         self._queued_again = 0
@@ -737,17 +738,24 @@ class Engine:
             del self._deadlines[scope]
 
     def _check_deadlines(self) -> None:
-        """Warn, once a class, of an attempt that goes on although its timeout has passed."""
+        """Warn, once a class, of an attempt that goes on although its timeout has passed.
+
+        It must have been late at the last look, too: when code has kept the loop to itself for long, those that it kept
+        waiting have not been cancelled yet.
+        """
         now = self._loop_time()
-        for deadline, node in self._deadlines.values():
+        late = {scope for scope, (deadline, _) in self._deadlines.items() if now > deadline + PATIENCE_S}
+        for scope in late & self._late:
+            deadline, node = self._deadlines[scope]
             cls = node.cls
-            timeout_s = cls.policies.timeout_s or 0.0
-            if now > deadline + PATIENCE_S and cls.type not in self._overdue:
+            if cls.type not in self._overdue:
                 self._overdue.add(cls.type)
                 warn(
-                    f"item {node.id} ({cls.type}) still runs {now - deadline:.1f} s after its timeout_s={timeout_s:g}: "
+                    f"item {node.id} ({cls.type}) still runs {now - deadline:.1f} s after its "
+                    f"timeout_s={cls.policies.timeout_s or 0.0:g}: "
                     "it shields itself from being cancelled, or goes on in spite of that"
                 )
+        self._late = late
 
     async def _pause(self, attempt: Attempt, worker: int) -> None:
         """Between two items, let everything else have its turn: the event loop, hooks that are due, slow reporters."""
