@@ -37,10 +37,15 @@ demo: $(READY) ## Watch a real job: mirror a few thousand files over HTTP and ch
 test: $(READY) ## Run the tests.
 	@$(RUN) python -m pytest
 
+# For how long all faults come at once, seconds, on each of the two event loops: `make torture SOAK_S=60`.
+SOAK_S ?= 300
+
 .PHONY: torture
-torture: $(READY) ## Kill recorded runs and resume them, 200 times; resume 600 images of power cuts (some minutes).
+torture: $(READY) ## Kill and resume runs 200 times; resume 600 images of power cuts; soak (about 15 minutes).
 	@$(RUN) python -m tests.torture --kills 200
 	@$(RUN) TORTURE_POWER_CUTS=300 python -m pytest --quiet --timeout=900 tests/journal/test_crashes.py -k power_cut
+	@$(RUN) python -m tests.torture.soak --seconds $(SOAK_S) --backend trio
+	@$(RUN) python -m tests.torture.soak --seconds $(SOAK_S) --backend asyncio
 
 .PHONY: check check-style check-types check-api check-imports check-spelling
 check: check-style check-types check-api check-imports check-spelling ## Check style, types, layers of imports, spelling.

@@ -20,6 +20,7 @@ class Timeouts:
         self._clock = clock
         self._cancelled_class: type[BaseException] = anyio.get_cancelled_exc_class()
         self._running: dict[anyio.CancelScope, tuple[float, Node]] = {}
+        self._late: set[anyio.CancelScope] = set()
         self._told: set[str] = set()
 
     async def within(self, timeout_s: float, node: Node, call: Coroutine[Any, Any, Any]) -> Any:
@@ -49,17 +50,24 @@ class Timeouts:
             del self._running[scope]
 
     def check(self) -> None:
-        """Warn, once a class, of an attempt that goes on although its timeout has passed."""
+        """Warn, once a class, of an attempt that goes on although its timeout has passed.
+
+        It must have been late at the last look, too: when code has kept the loop to itself for long, those that it kept
+        waiting have not been cancelled yet.
+        """
         now = self._clock()
-        for deadline, node in self._running.values():
+        late = {scope for scope, (deadline, _) in self._running.items() if now > deadline + PATIENCE_S}
+        for scope in late & self._late:
+            deadline, node = self._running[scope]
             cls = node.cls
-            if now > deadline + PATIENCE_S and cls.type not in self._told:
+            if cls.type not in self._told:
                 self._told.add(cls.type)
                 warn(
                     f"item {node.id} ({cls.type}) still runs {now - deadline:.1f} s after its "
                     f"timeout_s={cls.policies.timeout_s or 0.0:g}: it shields itself from being cancelled, or goes on in "
                     "spite of that"
                 )
+        self._late = late
 
 
 def _timed_out(timeout_s: float) -> TimeoutError:

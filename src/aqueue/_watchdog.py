@@ -5,6 +5,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable
+from functools import partial
 from types import CodeType, FrameType
 from typing import Final
 
@@ -19,10 +20,19 @@ PATIENCE_S: Final = 1.0
 """How long code may keep the loop to itself, or go on after its timeout, before that is told; seconds."""
 
 INTERVAL_S: Final = 0.25
-"""How often the loop is asked for a sign of life."""
+"""How often the loop is asked for a sign of life, seconds."""
+
+LOOK_S: Final = 0.05
+"""How often, while it owes one, it is looked at what it is doing, seconds."""
 
 _LOOPS: Final = {os.path.join("trio", "_core", "_run.py"): "unrolled_run", os.path.join("asyncio", "events.py"): "_run"}
 """The functions of the event loops that run a step of a task, by the end of their file's path."""
+
+_DEBUGGERS: Final = frozenset({"bdb", "pydevd", "_pydevd_bundle"})
+"""The modules of debuggers that wait, in the thread they have stopped, for a person."""
+
+_NOT_THEIRS: Final = sys.stdlib_module_names | {"aqueue", "aqueue_reporters", "aqueue_migrations", "anyio", "trio"}
+"""The packages that are in the stack of items in any case."""
 
 
 class Watchdog:
@@ -44,9 +54,13 @@ class Watchdog:
         self._excused = excused
         self._on_tick = on_tick
         self._loop_thread = threading.get_ident()
+        self._clock = _Clock(self._loop_thread)
         self._answered = threading.Event()
         self._stopped = threading.Event()
         self._told: set[CodeType] = set()
+        # The calls that were seen to keep the loop waiting. They are let go of in the loop's thread: with the last
+        # reference to a frame goes what was local in it, and that is for the thread it belongs to.
+        self._seen: list[FrameType] = []
         self._thread = threading.Thread(target=self._watch, name="aqueue-watchdog", daemon=True)
 
     def start(self) -> None:
@@ -58,42 +72,69 @@ class Watchdog:
         self._stopped.set()
         self._answered.set()
         self._thread.join(PATIENCE_S)
+        self._seen.clear()
 
     def _answer(self) -> None:
         self._answered.set()
+        self._seen.clear()
         if not self._stopped.is_set():
             self._on_tick()
 
     def _watch(self) -> None:
         while not self._stopped.wait(INTERVAL_S):
+            held_s = self._clock.lap_s()
+            if held_s > PATIENCE_S + INTERVAL_S:  # by a call in C that has just ended
+                self._tell(held_s)
             self._answered.clear()
             if self._stopped.is_set():
                 return
-            asked_at, used = time.monotonic(), time.process_time()
             self._call_soon(self._answer)
-            if self._answered.wait(PATIENCE_S):
-                continue
-            # A wait that took much longer than it should means that this thread was held up, too: by code that keeps
-            # the interpreter's lock, or because the whole process was stopped (Ctrl-Z), and used no time.
-            waited_s = time.monotonic() - asked_at
-            if waited_s < 2 * PATIENCE_S or time.process_time() - used > PATIENCE_S / 2:
-                self._tell(waited_s)
-            self._answered.wait()
+            self._follow()
 
-    def _tell(self, waited_s: float) -> None:
+    def _follow(self) -> None:
+        """Until the loop answers, see whether one and the same call keeps it: many short ones are nobody's fault."""
+        kept_s = 0.0
+        is_answered = False
+        while not is_answered:
+            is_answered = self._answered.wait(LOOK_S)
+            passed_s = self._clock.lap_s()
+            if passed_s > 2 * INTERVAL_S:  # a call in C that has just ended, and may have begun after the answer
+                kept_s = passed_s + (kept_s if self._is_same_call() else 0.0)
+            elif not is_answered:
+                kept_s = kept_s + passed_s if self._is_same_call() else 0.0
+            else:
+                return
+            if kept_s >= PATIENCE_S:
+                self._tell(kept_s)
+
+    def _is_same_call(self) -> bool:
+        """Tell whether the loop is still in the call in which it was at the last look."""
+        call = self._stack()[-1:]
+        seen = self._seen
+        if call and call == seen[-1:]:  # not by index: the loop's thread may clear it at any moment
+            return True
+        seen += call
+        return False
+
+    def _tell(self, kept_s: float) -> None:
         stack = self._stack()
-        users = [frame for frame in stack if is_user_file(frame.f_code.co_filename)]
+        users = [frame for frame in stack if is_user_file(frame.f_code.co_filename)] or [
+            # Their own program may be an installed package, too.
+            frame
+            for frame in stack
+            if _package(frame) not in _NOT_THEIRS
+        ]
         if not users or self._stopped.is_set():
             return
         place, method = users[0], users[-1]
-        if method.f_code in self._told:
+        if method.f_code in self._told or any(_package(frame) in _DEBUGGERS for frame in stack):
             return
         self._told.add(method.f_code)
         where = f"{os.path.basename(place.f_code.co_filename)}:{place.f_lineno}"
         inside = "" if place is method else f" in {place.f_code.co_qualname}"
         warn(
             visible(
-                f"{method.f_code.co_qualname} has kept the event loop to itself for {waited_s:.1f} s, at {where}{inside}; "
+                f"{method.f_code.co_qualname} has kept the event loop to itself for {kept_s:.1f} s, at {where}{inside}; "
                 "nothing else can run meanwhile. Await something there, or move the work to a thread with "
                 "anyio.to_thread.run_sync",
                 1_000,
@@ -115,3 +156,28 @@ class Watchdog:
             stack.append(frame)
             frame = frame.f_back
         return []  # it is between two tasks
+
+
+class _Clock:
+    """Tells the watchdog how long the loop has been at work since it last asked, by what it can know of that."""
+
+    def __init__(self, loop_thread: int) -> None:
+        # Not everywhere has a thread a clock that others can read; then the time of the whole process must do.
+        find = getattr(time, "pthread_getcpuclockid", None)
+        self._used_s = time.process_time if find is None else partial(time.clock_gettime, find(loop_thread))
+        self._at, self._used = time.monotonic(), self._used_s()
+
+    def lap_s(self) -> float:
+        """Return the seconds since the last call.
+
+        If they are more than this thread meant to wait, it was held up, too: by a call in C that keeps the interpreter's
+        lock, or because the whole process was stopped (Ctrl-Z). Then the loop's thread's own time counts.
+        """
+        before, used_before = self._at, self._used
+        self._at, self._used = time.monotonic(), self._used_s()
+        passed_s = self._at - before
+        return passed_s if passed_s <= 2 * INTERVAL_S else min(passed_s, self._used - used_before)
+
+
+def _package(frame: FrameType) -> str:
+    return str(frame.f_globals.get("__name__", "")).partition(".")[0]

@@ -179,6 +179,46 @@ def journal_figures(folder: Path) -> list[Figure]:
     ]
 
 
+def policies_ratio(job: str, base: str) -> tuple[float, float]:
+    """Return the ratio of the costs of 300,000 items in two jobs of `policies.py`, and the base's in microseconds."""
+    count = 300_000
+    base_s, ours_s = (run_job(one, str(count), program="policies.py")["wall_s"] for one in (base, job))
+    return ours_s / base_s, base_s / count * 1e6
+
+
+def harvest_share() -> tuple[float, float]:
+    """Return how much of the workers' time was spent in items, %, and the ratio of the shortest time to the real, %."""
+    cost = run_job("harvest", "9900", program="policies.py")
+    return 100 * cost["busy"], 100 * cost["ideal"]
+
+
+def policies_figures() -> list[Figure]:
+    """Return the part of the table that is about retries, timeouts and groups."""
+    return [
+        Figure(
+            f"300,000 items with {what} / plain ones",
+            partial(policies_ratio, job, "plain"),
+            limit,
+        )
+        for what, job, limit in (
+            ("retry", "retry", 1.3),
+            ("timeout_s", "timeout", 5),
+            ("group, limited", "groups-10", 2.5),
+            ("retry, timeout_s and group", "policies", 6.5),
+        )
+    ] + [
+        Figure("300,000 items, 10,000 groups / 10 groups", partial(policies_ratio, "groups-10000", "groups-10"), 1.5),
+        Figure(
+            "100 hosts, 2 at a time, one 100 times slower",
+            harvest_share,
+            95,
+            "% busy",
+            "% of the ideal speed",
+            at_least=True,
+        ),
+    ]
+
+
 def figures(log: str) -> list[Figure]:
     """Return the table."""
     k, m = 100_000, 1_000_000
@@ -240,7 +280,7 @@ def main() -> None:
     print(f"median of {arguments.rounds} rounds (lowest to highest)\n")
     above = 0
     with tempfile.TemporaryDirectory() as folder:
-        for figure in [*figures(str(Path(folder) / "run.jsonl")), *journal_figures(Path(folder))]:
+        for figure in [*figures(str(Path(folder) / "run.jsonl")), *policies_figures(), *journal_figures(Path(folder))]:
             if arguments.only not in figure.name:
                 continue
             try:

@@ -37,6 +37,7 @@ class _Checker:
         self.follows_clock = follows_clock
         self.num_workers = num_workers
         self.parents: dict[int, int] = {}
+        self.children: dict[int, list[int]] = {}
         self.types: dict[int, str] = {}
         self.state: dict[int, str] = {}  # enqueued, process, completed, failed, interrupted, after_children
         self.attempts: Counter[tuple[int, Phase]] = Counter()
@@ -109,6 +110,7 @@ class _Checker:
         else:
             assert not self.any_started, f"{event} comes after the first start"
         self.parents[event.item] = event.parent
+        self.children.setdefault(event.parent, []).append(event.item)
         self.types[event.item] = event.type
         self.state[event.item] = "enqueued"
         self.named(event.item)
@@ -163,13 +165,12 @@ class _Checker:
         self.closed.add(item)
 
     def below(self, item: int) -> list[int]:
-        found = []
-        for one in self.parents:
-            above = self.parents[one]
-            while above and above != item:
-                above = self.parents[above]
-            if above:
-                found.append(one)
+        found: list[int] = []
+        left = [item]
+        while left:
+            below = self.children.get(left.pop(), [])
+            found += below
+            left += below
         return found
 
     def check_ended_below(self, item: int) -> None:

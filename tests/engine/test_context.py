@@ -39,8 +39,10 @@ def test_current_tells_the_running_item(backend: Backend) -> None:
             tasks.start_soon(ask)
 
     run_queue([Noop(), WithHook(process, ask)], num_workers=1, reporter="none", backend=backend)
-    expected = aqueue.Current(2, "tests.engine.jobs:WithHook", 1, "process", 1)
-    assert seen == [expected] * 4 + [aqueue.Current(2, "tests.engine.jobs:WithHook", 1, "after_children", 1)]
+    expected = aqueue.Current(2, "tests.engine.jobs:WithHook", 1, "process", 1, attempts_left=4)
+    assert seen == [expected] * 4 + [
+        aqueue.Current(2, "tests.engine.jobs:WithHook", 1, "after_children", 1, attempts_left=4)
+    ]
 
 
 @pytest.mark.parametrize(
