@@ -204,7 +204,7 @@ def policies_figures() -> list[Figure]:
             ("retry", "retry", 1.3),
             ("timeout_s", "timeout", 5),
             ("group, limited", "groups-10", 2.5),
-            ("retry, timeout_s and group", "policies", 6.5),
+            ("all three", "policies", 6.5),
         )
     ] + [
         Figure("300,000 items, 10,000 groups / 10 groups", partial(policies_ratio, "groups-10000", "groups-10"), 1.5),
