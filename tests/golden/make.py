@@ -1,7 +1,7 @@
-"""Make a golden journal: ``python -m tests.golden.make tests/golden/journal-v1.db``.
+"""Make a golden journal: ``python -m tests.golden.make tests/golden/journal-v1-N.db``.
 
-A journal that is checked in is never made again: it must resume for ever as it is. When the events get a new version,
-make one of that version beside it.
+A journal that is checked in is never made again: it must resume for ever as it is. When there are new events or the
+events get a new version, make one beside it.
 """
 
 import sqlite3
@@ -17,6 +17,7 @@ from aqueue.events import (
     EVENT_TYPES,
     ErrorInfo,
     Event,
+    GroupSlowedDown,
     ItemFailed,
     ItemRetryScheduled,
     ItemStarted,
@@ -63,7 +64,8 @@ def make(path: Path) -> None:
     )
     with closing(sqlite3.connect(path)) as connection, connection:
         connection.execute("DELETE FROM events")
-        for event in (*events[:last], retry):
+        slow = GroupSlowedDown(last + 2, started.at, "example.org", started.at + 1.0, started.item)
+        for event in (*events[:last], retry, slow):
             connection.execute("INSERT INTO events VALUES (?, ?)", (event.seq, encode(_anywhere(event)).decode()))
     with closing(sqlite3.connect(path, isolation_level=None)) as connection:
         connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
