@@ -107,9 +107,10 @@ class Slowing(Plain):
 
     group: ClassVar[str] = "host"
 
-    async def process(self, enqueue: EnqueueFn, set_desc: SetDescFn) -> None:
+    async def process(self, enqueue: EnqueueFn, set_desc: SetDescFn) -> str:
         did.append(self.name)
         aqueue.slow_down("host", 3600)
+        return self.name
 
 
 KINDS: dict[str, type[Plain]] = {"plain": Plain, "gathering": Gathering, "retried": Retried, "anyway": Anyway}
