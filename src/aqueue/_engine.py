@@ -310,7 +310,9 @@ class Engine:
             left = tries.unmatched.get(child, 0)
             if left:
                 tries.unmatched[child] = left - 1
-                if ledger is not None and key is None:  # an equal one after it is the second, as it would have been
+                recorded = parent.recorded
+                # An equal one after it is the second, as it would have been. Those adopted are counted by `recorded`.
+                if ledger is not None and key is None and (recorded is None or left > recorded.total(cls.type, state)):
                     if attempt.occurrences is None:
                         attempt.occurrences = {}
                     ledger.occurrence(cls.type, state, attempt.occurrences)

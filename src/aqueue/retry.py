@@ -37,7 +37,7 @@ class RetryAfter(Exception):
                 f"RetryAfter got {visible_repr(seconds)}; it takes the seconds to wait, a number from 0"
             )
         super().__init__(seconds)
-        self.seconds = float(seconds)
+        self.seconds: float = float(seconds)
 
     def __str__(self) -> str:
         return f"asked to be tried again after {self.seconds:g} s"

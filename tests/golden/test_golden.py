@@ -6,13 +6,15 @@ from pathlib import Path
 import pytest
 
 from aqueue import Backend, run_queue
-from aqueue.events import EVENT_TYPES, ItemReopened
+from aqueue.events import EVENT_TYPES, ItemFailed, ItemReopened, ItemRetryScheduled, RunFinished
+from tests.golden import policies
 from tests.golden.job import roots
 from tests.golden.make import make
 from tests.journal.oracle import told_by
 from tests.journal.recorded import events_of
 
-GOLDEN = sorted(Path(__file__).parent.glob("journal-v*.db"))
+GOLDEN = sorted(Path(__file__).parent.glob("journal-v?.db"))
+GOLDEN_WITH_POLICIES = sorted(Path(__file__).parent.glob("journal-v?-policies.db"))
 LATE = [{"leaf": leaf} for leaf in ("stops", "a", "b", "c")]
 OUTER = [{"leaf": "fails"}, {"leaf": "good"}, [{"leaf": "equal"}, {"leaf": "equal"}]]
 
@@ -35,14 +37,44 @@ def test_a_golden_journal_resumes(golden: Path, tmp_path: Path, backend: Backend
     assert run_queue(roots(), resume=path, reporter="none", backend=backend).root_results == result.root_results
 
 
+@pytest.mark.parametrize("golden", GOLDEN_WITH_POLICIES, ids=lambda path: path.stem)
+def test_a_golden_journal_with_policies_resumes(golden: Path, tmp_path: Path, backend: Backend) -> None:
+    """The item that waited is tried on, nothing that had completed runs, and attempts that were made count."""
+    path = tmp_path / "run.db"
+    shutil.copyfile(golden, path)
+    before = events_of(path)
+    result = run_queue(policies.roots(), resume=path, num_workers=2, reporter="none", backend=backend)
+    events = events_of(path)
+    assert events[: len(before)] == before
+    story = told_by(events)
+    story.ended_well()
+    assert result.status == "completed"
+    assert result.root_results == [["slow"], ["again", ["x"], ["x"]], ["fails", ["y"], ["z"]]]
+    assert result.counts.enqueued == result.counts.completed == 7
+    assert result.counts.retried == 5
+    assert story.attempts[3, "process"] == 5
+
+
+def test_a_golden_journal_has_retries_of_both_phases() -> None:
+    """It has a failure after the last attempt, a pause of a group, and counts of further attempts."""
+    events = events_of(GOLDEN_WITH_POLICIES[-1])
+    phases = {event.phase for event in events if isinstance(event, ItemRetryScheduled)}
+    assert phases == {"process", "after_children"}
+    assert [event.attempt for event in events if isinstance(event, ItemFailed)] == [3]
+    assert any(event.event == "group.slowed_down" for event in events)
+    assert [event.counts.retried for event in events if isinstance(event, RunFinished)] == [4]
+
+
 def test_there_is_a_golden_journal_with_every_event() -> None:
-    """One has all types of events that there are, and a failed parent whose children are to be adopted."""
-    every = [events_of(path) for path in GOLDEN]
-    [events] = [events for events in every if {event.event for event in events} == set(EVENT_TYPES)]
+    """The newest ones have all types of events that there are, and a failed parent whose children are to be adopted."""
+    events = [*events_of(GOLDEN[-1]), *events_of(GOLDEN_WITH_POLICIES[-1])]
+    assert {event.event for event in events} == set(EVENT_TYPES)
     assert any(isinstance(event, ItemReopened) and event.failed == "process" for event in events)
 
 
-def test_the_script_still_makes_one(tmp_path: Path) -> None:
-    """A golden journal of the next version can be made as this one was."""
+def test_the_scripts_still_make_them(tmp_path: Path) -> None:
+    """Golden journals of the next version can be made as these were."""
     make(tmp_path / "run.db")
-    assert {event.event for event in events_of(tmp_path / "run.db")} == set(EVENT_TYPES)
+    policies.make(tmp_path / "policies.db")
+    events = [*events_of(tmp_path / "run.db"), *events_of(tmp_path / "policies.db")]
+    assert {event.event for event in events} == set(EVENT_TYPES)

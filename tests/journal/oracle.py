@@ -1,7 +1,7 @@
 """What must hold for the events of a journal, over all processes of its run, checked by the plainest means."""
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from itertools import pairwise
 from typing import Any
 
@@ -10,7 +10,9 @@ import msgspec
 from aqueue._recording import Recording
 from aqueue.events import (
     Counts,
+    ErrorInfo,
     Event,
+    GroupSlowedDown,
     ItemChildrenFailed,
     ItemChildrenProcessed,
     ItemCompleted,
@@ -25,9 +27,11 @@ from aqueue.events import (
     RunResumed,
     RunStarted,
 )
+from aqueue.item import defined_items, type_name
+from aqueue.retry import Retry
 from aqueue.view import RunView
 
-__all__ = ["Story", "told_by"]
+__all__ = ["Story", "check_left", "told_by"]
 
 CLOCKS_S = 0.005
 """How far the loop's clock, by which items wait, and that of the events may be apart, seconds."""
@@ -44,10 +48,13 @@ class Story:
         completions: how often each item completed.
         hooks: how often the hook of each item was recorded as done since it was last reopened.
         reopened: how often each item was reopened.
+        failed: how many attempts at each item have failed since it was enqueued or reopened, by its number and phase.
         processes: how many processes there were.
     """
 
-    def __init__(self, events: Sequence[Event]) -> None:
+    def __init__(
+        self, events: Sequence[Event], group_of: Callable[[ItemEnqueued], str | None] = lambda _: None
+    ) -> None:
         self.events = events
         self.enqueued: dict[int, ItemEnqueued] = {}
         self.state: dict[int, str] = {}
@@ -56,6 +63,7 @@ class Story:
         self.completions: Counter[int] = Counter()
         self.hooks: Counter[int] = Counter()
         self.reopened: Counter[int] = Counter()
+        self.failed: Counter[tuple[int, str]] = Counter()
         self.interrupted = 0
         self.retried = 0
         self.deduplicated = 0
@@ -63,6 +71,9 @@ class Story:
         self.processes = 0
         self._workers: dict[int, ItemStarted] = {}
         self._due: dict[int, float] = {}
+        self._group_of = group_of
+        self._paused: dict[str | None, float] = {}
+        self._policies = {type_name(cls): getattr(cls, "retry", None) for cls in defined_items()}
         self._identities: set[Any] = set()
         self._keys: set[tuple[str, str]] = set()
         self._finished = False
@@ -77,7 +88,7 @@ class Story:
                 error.add_note(f"at {event}")
                 raise
 
-    def _tell(self, event: Event) -> None:
+    def _tell(self, event: Event) -> None:  # noqa: PLR0912, PLR0915  # a case for each type of event
         assert not self._finished or isinstance(event, RunResumed), "something follows the end"
         match event:
             case RunStarted():
@@ -112,6 +123,7 @@ class Story:
                 self._end(event, event.phase)
                 self.deduplicated += event.deduplicated
                 self.state[event.item] = "failed" if event.phase == "process" else "hook failed"
+                self._count_failure(event.item, event.phase, event.error, is_last=True)
             case ItemInterrupted():
                 [worker] = [number for number, at in self._workers.items() if at.item == event.item]
                 started = self._workers.pop(worker)
@@ -122,6 +134,7 @@ class Story:
                 self._end(event, event.phase)
                 self.retried += 1
                 assert event.due >= event.at
+                self._count_failure(event.item, event.phase, event.error, is_last=False)
                 self._due[event.item] = event.due
                 self.state[event.item] = "waits" if event.phase == "process" else "completed"
             case ItemReopened():
@@ -135,6 +148,10 @@ class Story:
                 else:
                     assert before == ("failed" if event.failed == "process" else "hook failed")
                     self.state[event.item] = "waits" if event.failed == "process" else "completed"
+                    self.failed[event.item, event.failed] = 0
+            case GroupSlowedDown():
+                assert event.item == 0 or self.state[event.item] in ("process", "hook")
+                self._paused[event.group] = max(event.due, self._paused.get(event.group, 0.0))
             case ItemChildrenProcessed() | ItemChildrenFailed():
                 self._close(event)
             case _:
@@ -162,6 +179,8 @@ class Story:
         self.attempts[event.item, event.phase] = event.attempt
         if event.phase == "process":
             assert self.state[event.item] == "waits"
+            group = self._group_of(self.enqueued[event.item])
+            assert group is None or event.at >= self._paused.get(group, 0.0) - CLOCKS_S, f"{group} was told to pause"
             self.state[event.item] = "process"
         else:
             assert self.state[event.item] == "completed"
@@ -170,6 +189,18 @@ class Story:
                 assert self.state[below] in allowed, f"the hook begins before item {below} has ended"
             self.state[event.item] = "hook"
         self._check_open_above(event.item)
+
+    def _count_failure(self, item: int, phase: str, error: ErrorInfo, *, is_last: bool) -> None:
+        """Check that after an attempt that failed there is another if, and only if, the policy allows it."""
+        self.failed[item, phase] += 1
+        failed = self.failed[item, phase]
+        policy = self._policies.get(self.enqueued[item].type)
+        allowed = (policy or Retry()).attempts
+        assert failed <= allowed, f"{failed} attempts, {allowed} are allowed"
+        if not is_last:
+            assert failed < allowed, "tried again after the last attempt"
+        elif policy is not None and policy.on == (Exception,) and not error.type.startswith("aqueue.errors:"):
+            assert failed == allowed, f"failed for good after {failed} attempts, {allowed} are allowed"
 
     def _check_open_above(self, item: int) -> None:
         above = self.enqueued[item].parent
@@ -195,6 +226,7 @@ class Story:
             del self._workers[worker]
             self.hooks[item] += 1
             assert self.hooks[item] == 1, "its hook was done twice"
+            self.failed[item, "after_children"] = 0  # if it is done again, for it was done over failures, that is anew
             if event.result:
                 self.results[item] = bytes(event.result)
         else:
@@ -242,9 +274,36 @@ class Story:
         return [self.results.get(item, b"") for item in self.children(0)]
 
 
-def told_by(events: Sequence[Event]) -> Story:
-    """Return what `events` tell; assert all that must hold for them, folds included."""
-    story = Story(events)
+def check_left(before: Story, after: Story, runs_again: Callable[[str], object], *, to_the_end: bool) -> None:
+    """Assert that what had failed and was not to run again was left as it was, and that all else was tried.
+
+    Parameters:
+        before: what there was before a process went on.
+        after: what there was after it.
+        runs_again: tells of the name of a class whether failed items of it were to run again.
+        to_the_end: whether that process ended by itself, not stopped by a failure.
+    """
+    failed = {item for item, state in before.state.items() if state in ("failed", "hook failed")}
+    left = {item for item in failed if not runs_again(before.enqueued[item].type)}
+    for event in after.events[len(before.events) :]:
+        if isinstance(event, ItemStarted | ItemReopened):
+            assert event.item not in left, f"it had failed and was not to run again: {event}"
+    if to_the_end:
+        tried = {event.item for event in after.events[len(before.events) :] if isinstance(event, ItemStarted)}
+        ended = {"closed", "closed over", "failed", "hook failed"}
+        for item, state in after.state.items():
+            assert state in ended, f"item {item} {state} after the end"
+        waited = {item for item, state in before.state.items() if state == "waits"}
+        not_tried = (failed - left | waited) - tried
+        assert not not_tried, f"not run: {not_tried}"
+
+
+def told_by(events: Sequence[Event], group_of: Callable[[ItemEnqueued], str | None] = lambda _: None) -> Story:
+    """Return what `events` tell; assert all that must hold for them, folds included.
+
+    `group_of` tells the group of an item, by its announcement.
+    """
+    story = Story(events, group_of)
     view, parts = RunView(), RunView()
     view.apply(events)
     for event in events:

@@ -6,16 +6,31 @@ outlives it.
 
 from collections.abc import Callable
 from random import Random
-from typing import Any, Literal
+from typing import Any, ClassVar, Final, Literal
 
+import anyio
 import msgspec
 from anyio.lowlevel import checkpoint
 from hypothesis import strategies as st
 
 import aqueue
-from aqueue import EnqueueFn, Item, SetDescFn
+from aqueue import EnqueueFn, Item, Limit, Retry, RetryAfter, SetDescFn
+from aqueue.events import ItemEnqueued
 
-__all__ = ["Bare", "Hooked", "HookedAnyway", "Seed", "SeedError", "items_of", "random_seed", "seeds", "tell"]
+__all__ = [
+    "LIMITS",
+    "Bare",
+    "Hooked",
+    "HookedAnyway",
+    "Seed",
+    "SeedError",
+    "group_of",
+    "items_of",
+    "random_seed",
+    "seeds",
+    "tell",
+    "with_policies",
+]
 
 
 class Seed(msgspec.Struct, frozen=True, omit_defaults=True, array_like=True):
@@ -33,6 +48,12 @@ class Seed(msgspec.Struct, frozen=True, omit_defaults=True, array_like=True):
         hook_fails: how many attempts at its hook fail.
         describes: whether it calls set_desc.
         priority: its place in a priority queue; the lesser first.
+        policy: whether its class may be tried again, and whether that has a timeout, too; both have a group.
+        raises: what the attempts that fail do: raise an error, ask to be tried again later, or hang (which without a
+            timeout is an error, too).
+        halfway: whether the attempts that fail enqueue only the first half of the children.
+        group: the number of its group, if it has a policy; 0 for none.
+        pauses: whether it slows its group down.
     """
 
     children: tuple["Seed", ...] = ()
@@ -45,6 +66,11 @@ class Seed(msgspec.Struct, frozen=True, omit_defaults=True, array_like=True):
     hook_fails: int = 0
     describes: bool = False
     priority: int = 0
+    policy: Literal["none", "retried", "timed"] = "none"
+    raises: Literal["error", "asks", "hangs"] = "error"
+    halfway: bool = False
+    group: int = 0
+    pauses: bool = False
 
 
 class SeedError(Exception):
@@ -68,6 +94,8 @@ def _tell(what: Did) -> None:
 class Bare(Item):
     """Does what its seed says."""
 
+    timeout_s: ClassVar[float | None] = None
+
     def __init__(self, seed: Seed) -> None:
         self.seed = msgspec.json.encode(seed).decode()
         self.saw = 0
@@ -86,19 +114,30 @@ class Bare(Item):
     async def process(self, enqueue: EnqueueFn, set_desc: SetDescFn) -> int | None:
         seed = self.parsed
         _tell("process")
-        for child in seed.children:
+        fails = aqueue.current().attempt <= seed.fails
+        if seed.pauses:
+            aqueue.slow_down(_group(seed) or "nobody's", PAUSE_S)
+        for child in seed.children[: len(seed.children) // 2] if fails and seed.halfway else seed.children:
             for _ in range(seed.awaits):
                 await waits[-1]()
-            enqueue(_CLASSES[child.hook](child))
+            enqueue(_item_of(child))
         if seed.describes:
             set_desc("is nearly there")
         for _ in range(seed.awaits):
             await waits[-1]()
-        if aqueue.current().attempt <= seed.fails:
-            raise SeedError("process")
+        if fails:
+            await self.fail("process")
         self.saw = len(seed.children) + 1  # state that the hook needs
         _tell("processed")
         return (seed.result or None) if not seed.key else None
+
+    async def fail(self, where: str) -> None:
+        raises = self.parsed.raises
+        if raises == "asks":
+            raise RetryAfter(ASKED_S)
+        if raises == "hangs" and self.timeout_s is not None:
+            await anyio.sleep_forever()
+        raise SeedError(where)
 
 
 class Hooked(Bare):
@@ -111,7 +150,7 @@ class Hooked(Bare):
         for _ in range(seed.awaits):
             await waits[-1]()
         if aqueue.current().attempt <= seed.hook_fails:
-            raise SeedError("hook")
+            await self.fail("hook")
         _tell("hooked")
         return aqueue.child_results() if seed.gathers and not seed.key else None
 
@@ -122,12 +161,80 @@ class HookedAnyway(Hooked):
     after_children_rule = "all_done"
 
 
-_CLASSES: dict[str, type[Bare]] = {"none": Bare, "all_success": Hooked, "all_done": HookedAnyway}
+class _Retried(Bare):
+    """What may be tried again, and has a group."""
+
+    retry = Retry(attempts=3, first_s=0.02, max_s=0.05, jitter=1.0)
+
+    @property
+    def group(self) -> str | None:
+        return _group(self.parsed)
+
+
+class RetriedBare(_Retried):
+    """One without a hook."""
+
+
+class RetriedHooked(_Retried, Hooked):
+    """One with a hook."""
+
+
+class RetriedHookedAnyway(_Retried, HookedAnyway):
+    """One whose hook runs also if descendants failed."""
+
+
+class _Timed(_Retried):
+    """What has a timeout besides, and other attempts."""
+
+    retry = Retry(attempts=2, first_s=0.0)
+    timeout_s = 0.05
+
+
+class TimedBare(_Timed):
+    """One without a hook."""
+
+
+class TimedHooked(_Timed, Hooked):
+    """One with a hook."""
+
+
+class TimedHookedAnyway(_Timed, HookedAnyway):
+    """One whose hook runs also if descendants failed."""
+
+
+_CLASSES: dict[str, dict[str, type[Bare]]] = {
+    "none": {"none": Bare, "all_success": Hooked, "all_done": HookedAnyway},
+    "retried": {"none": RetriedBare, "all_success": RetriedHooked, "all_done": RetriedHookedAnyway},
+    "timed": {"none": TimedBare, "all_success": TimedHooked, "all_done": TimedHookedAnyway},
+}
+
+
+def _item_of(seed: Seed) -> Bare:
+    return _CLASSES[seed.policy][seed.hook](seed)
+
+
+def _group(seed: Seed) -> str | None:
+    return f"group {seed.group}" if seed.group and seed.policy != "none" else None
 
 
 def items_of(seeds: list[Seed]) -> list[Bare]:
     """Return initial items that do what `seeds` say."""
-    return [_CLASSES[seed.hook](seed) for seed in seeds]
+    return [_item_of(seed) for seed in seeds]
+
+
+def group_of(event: ItemEnqueued) -> str | None:
+    """Return the group of an item of this module, by its announcement."""
+    return _group(msgspec.json.decode(msgspec.json.decode(event.payload)["seed"], type=Seed))
+
+
+ASKED_S: Final = 0.01
+"""For how long an item asks to wait that asks for it, seconds."""
+
+PAUSE_S: Final = 0.02
+"""For how long an item slows its group down that does so, seconds."""
+
+LIMITS: Final = {"group 1": Limit(concurrent=1), "group 2": Limit(per_second=100), "*": Limit(concurrent=2)}
+"""What the groups may do at most."""
 
 
 KEYED = (
@@ -195,4 +302,30 @@ def random_seed(random: Random, size: int) -> Seed:
         hook_fails=random.choice([0] * 15 + [1]),
         describes=random.random() < 0.3,
         priority=random.randint(0, 3),
+    )
+
+
+def with_policies(seed: Seed, salt: int) -> Seed:
+    """Return `seed` with policies for itself and for most that is below it; the same for seeds that are equal.
+
+    Parameters:
+        seed: a seed without policies.
+        salt: makes for other policies; one number for all the seeds of a run.
+    """
+    random = Random(msgspec.json.encode((seed, salt)))
+    policy: Literal["none", "retried", "timed"] = random.choice(["none", "retried", "retried", "timed"])
+    more = (
+        random.choice([0, 0, 1, 2, 4]) if policy != "none" else 0
+    )  # attempts, so that most come to no failure for good
+    hook_more = random.choice([0, 0, 0, 1, 3]) if policy != "none" and seed.hook != "none" else 0
+    return msgspec.structs.replace(
+        seed,
+        children=tuple(with_policies(child, salt) for child in seed.children),
+        fails=max(seed.fails, more),
+        hook_fails=max(seed.hook_fails, hook_more),
+        policy=policy,
+        raises=random.choice(["error", "error", "asks", "hangs"]),
+        halfway=random.random() < 0.3,
+        group=random.choice([0, 1, 2, 3]),
+        pauses=random.random() < 0.1,
     )

@@ -237,6 +237,28 @@ def test_the_children_of_a_retried_parent_are_known_after_a_crash(tmp_path: Path
         ]
 
 
+class Growing(Item):
+    """One whose fourth attempt has a child more than those before, equal to the other."""
+
+    retry = Retry(attempts=2, first_s=0.0)
+
+    async def process(self, enqueue: EnqueueFn, set_desc: SetDescFn) -> None:
+        enqueue(Plain("b"))
+        if aqueue.current().attempt < 4:
+            raise ConnectionError
+        enqueue(Plain("b"))
+
+
+def test_a_new_child_after_adopted_equal_ones_is_counted_once(tmp_path: Path) -> None:
+    """An attempt that repeats what an earlier one of its process has adopted goes on with the next occurrence."""
+    path = tmp_path / "run.db"
+    run(path, [Growing()])
+    assert run(path, [Growing()]).status == "completed"
+    children = [event for event in events_of(path) if isinstance(event, ItemEnqueued) and event.parent]
+    assert [event.occurrence for event in children] == [0, 1]
+    told_by(events_of(path))
+
+
 def test_a_pause_of_a_group_goes_on_after_a_resume(tmp_path: Path, backend: Backend) -> None:
     """Items of a group that was slowed down for an hour do not start in the next process either."""
     path = tmp_path / "run.db"

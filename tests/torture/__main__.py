@@ -22,6 +22,7 @@ from tempfile import TemporaryDirectory
 from typing import Any, Final
 
 import anyio
+import msgspec
 
 from aqueue import ItemFailures, run_queue
 from aqueue._journal import Journal
@@ -29,9 +30,9 @@ from aqueue._journal_check import connect_read_only
 from aqueue._ledger import identity_of
 from aqueue.errors import JournalError
 from aqueue.events import Event, RunStarted, decode
-from tests.journal.oracle import Story, told_by
+from tests.journal.oracle import Story, check_left, told_by
 from tests.journal.recorded import events_of
-from tests.journal.seeds import Did, items_of, random_seed, tell, waits
+from tests.journal.seeds import LIMITS, Did, group_of, items_of, random_seed, tell, waits, with_policies
 
 ENDED: Final = 0
 FAILED: Final = 3
@@ -48,6 +49,23 @@ FATES: Final = {
     "os._exit in the writer after a commit": 2,
 }
 """How processes end before their time, and how often beside the others."""
+
+
+class Again(msgspec.Struct, frozen=True):
+    """Which failed items a process runs again.
+
+    Attributes:
+        arguments: what `run_queue` is given.
+        tells: what that stands for: whether items of a class run again, by its name.
+    """
+
+    arguments: dict[str, Any]
+    tells: Callable[[str], bool]
+
+
+ALL: Final = Again({}, lambda _: True)
+NONE: Final = Again({"retry_failed": False}, lambda _: False)
+HOOKED: Final = Again({"only": lambda type: "Hooked" in type}, lambda type: "Hooked" in type)
 
 
 class Tree:
@@ -68,6 +86,10 @@ class Tree:
             "on_error": self.random.choice(["stop", "continue"]),
             "backend": self.random.choice(["trio", "asyncio"]),
         }
+        self.has_policies = number % 2 == 1
+        if self.has_policies:
+            self.roots = [with_policies(root, number) for root in self.roots]
+            self.arguments["limits"] = LIMITS
         self.journal = folder / f"{number}.db"
         self.log = folder / f"{number}.log"
         self.log.touch()
@@ -75,13 +97,14 @@ class Tree:
         self.kills: Counter[str] = Counter()
         self.reruns = 0
         self.items = 0
+        self.story = Story([])
         self._recorded: list[Event] = []
         self._done: set[tuple[str, str]] = set()  # what must not be done again: what, and the item's identity
         self._lines = 0
 
     # ---- the process that runs ----------------------------------------------------------------------------------
 
-    def run(self, journal: Path, log: Path, fate: str, at: int) -> int:
+    def run(self, journal: Path, log: Path, fate: str, at: int, again: Again = ALL) -> int:
         """Run it in this process, which ends at the `at`-th chance that its `fate` has; return the exit code."""
         descriptor = os.open(log, os.O_WRONLY | os.O_APPEND | os.O_CREAT)
         left = at
@@ -101,7 +124,7 @@ class Tree:
         waits.append(lambda: anyio.sleep(random.choice([0.0, 0.001, 0.004])))
         _crash_writer(fate, at)
         try:
-            run_queue(items_of(self.roots), resume=journal, reporter="none", **self.arguments)
+            run_queue(items_of(self.roots), resume=journal, reporter="none", **self.arguments, **again.arguments)
         except ItemFailures:
             return FAILED
         except (KeyboardInterrupt, SystemExit):
@@ -109,9 +132,14 @@ class Tree:
         return ENDED
 
     def live(self, fate: str) -> int:
-        """Have a process run it that comes to `fate` at a random moment; return its exit code, negative for a signal."""
+        """Have a process run it that comes to `fate` at a random moment, and look at what it has left behind.
+
+        Some leave failed items as they are; the last, which nothing happens to, runs all. Returns its exit code, negative
+        for a signal.
+        """
         at = self.random.randint(1, 12)
-        process = _fork(lambda: self.run(self.journal, self.log, fate, at))
+        again = self.random.choice([ALL, ALL, ALL, NONE, HOOKED]) if self.has_policies and fate != "none" else ALL
+        process = _fork(lambda: self.run(self.journal, self.log, fate, at, again))
         if fate.startswith("SIG"):
             number = signal.Signals[fate.removesuffix(" twice")]
             time.sleep(self.random.choice([0.02, 0.1, 0.25]) * self.random.random() + 0.005)
@@ -123,6 +151,14 @@ class Tree:
         assert code in (ENDED, FAILED, CRASHED, -signal.SIGKILL, -signal.SIGINT, -signal.SIGTERM), f"exit code {code}"
         if code not in (ENDED, FAILED):
             self.kills[fate] += 1
+        before, after = self.story, self.look()
+        check_left(
+            before,
+            after,
+            again.tells,
+            to_the_end=code == ENDED or (code == FAILED and self.arguments["on_error"] == "continue"),
+        )
+        self.story = after
         return code
 
     # ---- what must hold after each process ----------------------------------------------------------------------
@@ -134,7 +170,7 @@ class Tree:
         events = _read(self.journal) if self.journal.exists() else []
         assert events[: len(self._recorded)] == self._recorded, "what was recorded has changed"
         self._recorded = events
-        story = told_by(events)
+        story = told_by(events, group_of)
         lines = self.log.read_text().splitlines()
         for line in lines[self._lines :]:
             what, key = line.split()
@@ -150,7 +186,7 @@ class Tree:
 
     def check_end(self, whole: set[Any]) -> None:
         """Check the whole run, which has ended, against one that nobody disturbed."""
-        story = self.look()
+        story = self.story
         assert story.ended_well() == whole, "it did not come to the same end"
         keys = identities(story)
         assert len(set(keys.values())) == len(keys), "two items have one identity"
@@ -266,7 +302,7 @@ def undisturbed(tree: Tree) -> set[Any]:
         process = _fork(lambda: tree.run(journal, Path(os.devnull), "none", 0))
         code = os.waitstatus_to_exitcode(os.waitpid(process, 0)[1])
     assert code == ENDED, code
-    return told_by(events_of(journal)).ended_well()
+    return told_by(events_of(journal), group_of).ended_well()
 
 
 def torture(kills: int, seed: int, size: int, report: Callable[[str], None]) -> Counter[str]:
@@ -292,7 +328,6 @@ def torture(kills: int, seed: int, size: int, report: Callable[[str], None]) -> 
                     calm = total.total() + tree.kills.total() >= kills or tree.kills.total() >= 40
                     fate = "none" if calm else tree.random.choices(list(FATES), list(FATES.values()))[0]
                     code = tree.live(fate)
-                    tree.look()
                 tree.check_end(whole)
             except BaseException as error:
                 kept = Path(folder).parent / f"aqueue-torture-failed-{number}"
@@ -307,7 +342,7 @@ def torture(kills: int, seed: int, size: int, report: Callable[[str], None]) -> 
                     raise AssertionError("the process that reads the journal has failed")
             total += tree.kills
             report(
-                f"tree {number}: {tree.items} items, {tree.kills.total()} processes killed, {tree.reruns} runs in vain, "
+                f"tree {number}{' with policies' if tree.has_policies else ''}: {tree.items} items, {tree.kills.total()} processes killed, {tree.reruns} runs in vain, {tree.story.retried} of them tried again, "
                 f"{len(tree._recorded)} events in all"
             )
             number += 1
