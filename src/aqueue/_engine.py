@@ -668,7 +668,7 @@ class Engine:
         """Call the `process` of an item whose class has a group or policies, and return what that returns."""
         retry, timeout_s = node.cls.policies.retry, node.cls.policies.timeout_s
         enqueue = attempt.enqueue
-        if retry is not None:
+        if retry is not None or node.recorded is not None:
             attempt.tries = self.retrying.tries(node)
             enqueue = attempt.enqueue_repeatable
         try:
@@ -844,7 +844,8 @@ class Engine:
                 self._queued_again += self.retrying.is_counted(node)
             except BaseException as error:  # a comparison of items, or a group, is the user's code
                 self._left.append(node)
-                self._break(error, "items could not be ordered", cancel=not isinstance(error, Exception))
+                what = f"item {node.id} ({node.cls.type}) could not be queued again"
+                self._break(error, what, cancel=not isinstance(error, Exception))
         else:
             self._due.append(node)
         self._wake_one()

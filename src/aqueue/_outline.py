@@ -49,17 +49,27 @@ def _value_of(value: Any, depth: int) -> Any:
     equals, hashes = getattr(cls, "__eq__", None), getattr(cls, "__hash__", None)
     if depth and equals is object.__eq__:
         return None
+    fields = [[ascii(field), outline_of(part, depth + 1)] for field, part in _fields_of(value)]
+    if hasattr(cls, "__dataclass_fields__") or hasattr(cls, "__attrs_attrs__") or hasattr(cls, "__struct_fields__"):
+        return fields
     if hashes is not None and hashes is not object.__hash__:
-        with suppress(TypeError):  # a Struct that can be changed has a __hash__ that says that it has none
-            return hash(value)
-    return [[ascii(field), outline_of(part, depth + 1)] for field, part in _fields_of(value)]
+        # Unequal values may have equal hashes: with a hash alone one of two children would be taken for the other.
+        with suppress(TypeError):
+            shows = getattr(cls, "__repr__", None)
+            return [hash(value), fields if shows is object.__repr__ else ascii(repr(value))]
+    return fields
 
 
 def _fields_of(value: Any) -> list[tuple[str, Any]]:
     names = dict.fromkeys(slot for cls in type(value).__mro__ for slot in _slots_of(cls))
     names |= dict.fromkeys(getattr(value, "__struct_fields__", ()))
     fields = [(name, getattr(value, name)) for name in names if hasattr(value, name)]
-    return fields + list(getattr(value, "__dict__", {}).items())
+    declared = getattr(type(value), "__dataclass_fields__", {})
+    return [
+        (name, part)
+        for name, part in (*fields, *getattr(value, "__dict__", {}).items())
+        if name not in declared or declared[name].compare
+    ]
 
 
 def _slots_of(cls: type) -> tuple[str, ...]:

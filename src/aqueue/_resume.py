@@ -477,6 +477,7 @@ class Resumption:
                     engine.recorded_roots = recorded
                 else:
                     nodes[record.id].recorded = recorded
+                    nodes[record.id].cls.is_plain = False  # what it enqueues must be known again in each attempt
         engine.recorded_roots = self._known_roots or engine.recorded_roots
         return held
 

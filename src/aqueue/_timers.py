@@ -71,6 +71,8 @@ class Timers:
                 if left == 0:
                     left = MAX_CALLS_AT_ONCE
                     await checkpoint()
+            if self._tasks is None:  # closed during that checkpoint: nobody would end the wait
+                return
             self._changed = anyio.Event()
             with anyio.CancelScope(deadline=self._heap[0][0] if self._heap else float("inf")):
                 await self._changed.wait()

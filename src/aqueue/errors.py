@@ -27,6 +27,7 @@ from typing import Self
 
 from aqueue.events import ItemFailed
 from aqueue.result import RunResult
+from aqueue.text import visible
 
 __all__ = [
     "AqueueError",
@@ -135,7 +136,7 @@ class RecordedFailure(AqueueError):
 
     def __str__(self) -> str:
         error = self.failure.error
-        return f"item {self.failure.item} ({self.failure.type}): {error.type}: {error.message}"
+        return f"item {self.failure.item} ({self.failure.type}): {error.type}: {visible(error.message, 1_000)}"
 
 
 class ItemFailures(AqueueError, ExceptionGroup[Exception]):

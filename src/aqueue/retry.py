@@ -62,7 +62,7 @@ def parse_retry_after(
         return min(float(digits), max_s) if len(digits) <= 20 else max_s
     try:
         date = parsedate_to_datetime(text)
-    except ValueError:
+    except (ValueError, OverflowError):
         return min(default_s, max_s)
     if date.tzinfo is None:  # "-0000": the time is UTC, and nothing is said of where
         date = date.replace(tzinfo=UTC)

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import anyio
+import msgspec
 import pytest
 from anyio.lowlevel import checkpoint
 
@@ -201,6 +202,8 @@ def test_at_most_a_hundred_exceptions_are_kept_alive(backend: Backend) -> None:
     assert len(failures.result.failures) == 1_000
     recorded = failures.exceptions[100]
     assert isinstance(recorded, RecordedFailure)
+    hostile = msgspec.structs.replace(recorded.failure, error=ErrorInfo("ValueError", "\x1b[31mred\u202e"))
+    assert str(RecordedFailure(hostile)).endswith(r"ValueError: \x1b[31mred\u202e")
     assert recorded.failure == recorder.of(ItemFailed)[100]
     assert str(recorded) == (
         f"item {recorded.failure.item} (tests.engine.test_failures:Raises): ValueError: {recorded.failure.error.message}"

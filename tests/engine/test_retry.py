@@ -1,7 +1,9 @@
 """Further attempts: when there is one, what waits meanwhile, and that no child is doubled."""
 
 import threading
+import time
 from collections import Counter
+from dataclasses import dataclass
 from email.utils import formatdate
 from enum import Enum
 from pathlib import Path, PurePosixPath
@@ -455,6 +457,67 @@ def test_any_child_can_be_told_from_others(item: Any) -> None:
     run_queue([Do(_enqueuing(item))], retry=NOW, reporter="none")
 
 
+class SameHash:
+    """Compared by host and path, hashed by the host alone, as a class may."""
+
+    def __init__(self, host: str, path: str) -> None:
+        self.host = host
+        self.path = path
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, SameHash) and (self.host, self.path) == (other.host, other.path)
+
+    def __hash__(self) -> int:
+        return hash(self.host)
+
+
+def test_unequal_children_are_told_apart_though_their_hashes_are_equal() -> None:
+    """A hash alone never makes two children the same: one of them would not run."""
+    codec = PayloadCodec()
+    one, other = Child("a", SameHash("h", "/1")), Child("a", SameHash("h", "/2"))
+    assert hash(one.extra) == hash(other.extra)
+    assert codec.outline(one) != codec.outline(other)
+    assert codec.outline(one) == codec.outline(Child("a", SameHash("h", "/1")))
+
+
+@dataclass(frozen=True)
+class Context:
+    """Data that has a client in it."""
+
+    url: str
+    client: Any
+
+
+def test_a_client_inside_of_data_does_no_harm() -> None:
+    """A new one in the next attempt doesn't make the child another."""
+    codec = PayloadCodec()
+    assert codec.outline(Child("a", Context("u", threading.Lock()))) == codec.outline(
+        Child("a", Context("u", threading.Lock()))
+    )
+    assert codec.outline(Child("a", Context("u", LOCK))) != codec.outline(Child("a", Context("v", LOCK)))
+
+
+class LastStops(Item):
+    """Fails twice; the last of them first blocks the loop until all the others are due."""
+
+    retry = Retry(attempts=2, first_s=0.05, jitter=0.0)
+
+    def __init__(self, number: int) -> None:
+        self.number = number
+
+    async def process(self, enqueue: EnqueueFn, set_desc: SetDescFn) -> None:
+        if self.number == 2_499 and aqueue.current().attempt == 1:
+            time.sleep(0.3)
+        raise ConnectionError(self.number)
+
+
+def test_a_run_ends_that_is_stopped_while_many_items_become_due_at_once(backend: Backend) -> None:
+    """The timers go on in steps, and the end may come between two of these."""
+    with pytest.raises(ItemFailures) as failures:
+        run_queue([LastStops(number) for number in range(2_500)], num_workers=1, reporter="none", backend=backend)
+    assert failures.value.result.counts.failed == 1
+
+
 def _enqueuing(item: Any) -> Any:
     async def enqueuing(enqueue: EnqueueFn, set_desc: SetDescFn) -> None:
         enqueue(item)
@@ -605,6 +668,9 @@ def test_a_wait_is_within_its_bounds(policy: Retry, failed: int, chance: float) 
         ("Mon Jan 12 13:47:40 1970", 60.0),
         ("Mon, 12 Jan 99999 13:47:40 GMT", 30.0),
         ("Fri, 31 Dec 9999 23:59:59 -2359", 3_600.0),
+        ("Wed, 21 Oct 99999999999999 07:28:00 GMT", 30.0),
+        ("Wed, 21 Oct 2015 07:28:00 +99999999999999", 30.0),
+        ("Wed, 21 Oct 2015 99999999999999999999:28:00 GMT", 30.0),
     ],
 )
 def test_both_forms_of_the_header_are_read(value: str | None, seconds: float) -> None:

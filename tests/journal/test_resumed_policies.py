@@ -259,6 +259,32 @@ def test_a_new_child_after_adopted_equal_ones_is_counted_once(tmp_path: Path) ->
     told_by(events_of(path))
 
 
+class Asking(Plain):
+    """One without a policy that asks to be tried again, after it has enqueued."""
+
+    async def process(self, enqueue: EnqueueFn, set_desc: SetDescFn) -> str:
+        for child in self.make():
+            enqueue(child)
+        act(self.name)
+        if raises["asks"] > 0:
+            raises["asks"] -= 1
+            raise RetryAfter(0.0)
+        return self.name
+
+
+def test_a_resumed_parent_that_asks_to_be_tried_again_enqueues_nothing_twice(tmp_path: Path) -> None:
+    """Its class has no policy, but its recorded children are known, in each further attempt."""
+    path = tmp_path / "run.db"
+    children = [("plain", "b"), ("plain", "b"), ("plain", "c")]
+    raises["a"] = 1
+    run(path, [Asking("a", *children)], num_workers=1)
+    raises["asks"] = 2
+    result = run(path, [Asking("a", *children)], num_workers=1)
+    assert (result.status, result.counts.enqueued, result.counts.retried) == ("completed", 4, 2)
+    assert Counter(did) == {"a": 4, "b": 2, "c": 1}
+    told_by(events_of(path))
+
+
 def test_a_pause_of_a_group_goes_on_after_a_resume(tmp_path: Path, backend: Backend) -> None:
     """Items of a group that was slowed down for an hour do not start in the next process either."""
     path = tmp_path / "run.db"
