@@ -1,16 +1,17 @@
 """Further attempts: when there is one, what waits meanwhile, and that no child is doubled."""
 
 import threading
-import time
 from collections import Counter
 from dataclasses import dataclass
 from email.utils import formatdate
 from enum import Enum
+from functools import partial
 from pathlib import Path, PurePosixPath
 from tempfile import TemporaryDirectory
 from typing import Any
 
 import anyio
+import anyio.lowlevel
 import msgspec
 import pytest
 from hypothesis import given, settings
@@ -31,6 +32,7 @@ from aqueue import (
 )
 from aqueue._engine import Engine
 from aqueue._payload import PayloadCodec
+from aqueue._timers import MAX_CALLS_AT_ONCE, Timers
 from aqueue.errors import InvalidArgument, MisplacedCall
 from aqueue.events import ItemEnqueued, ItemFailed, ItemRetryScheduled, ItemStarted
 from aqueue.testing import EventRecorder
@@ -497,25 +499,23 @@ def test_a_client_inside_of_data_does_no_harm() -> None:
     assert codec.outline(Child("a", Context("u", LOCK))) != codec.outline(Child("a", Context("v", LOCK)))
 
 
-class LastStops(Item):
-    """Fails twice; the last of them first blocks the loop until all the others are due."""
+def test_timers_that_are_closed_while_they_give_way_end(backend: Backend) -> None:
+    """Many items become due at once, and the run is stopped between two steps of that: it ends."""
 
-    retry = Retry(attempts=2, first_s=0.05, jitter=0.0)
+    async def main() -> None:
+        timers = Timers(anyio.current_time)
+        calls: list[int] = []
+        for number in range(MAX_CALLS_AT_ONCE + 500):
+            timers.after(0.0, partial(calls.append, number))
+        with anyio.fail_after(30.0):
+            async with anyio.create_task_group() as tasks:
+                timers.open(tasks)
+                while len(calls) < MAX_CALLS_AT_ONCE:
+                    await anyio.lowlevel.checkpoint()
+                timers.close()
+        assert len(calls) == MAX_CALLS_AT_ONCE
 
-    def __init__(self, number: int) -> None:
-        self.number = number
-
-    async def process(self, enqueue: EnqueueFn, set_desc: SetDescFn) -> None:
-        if self.number == 2_499 and aqueue.current().attempt == 1:
-            time.sleep(0.3)
-        raise ConnectionError(self.number)
-
-
-def test_a_run_ends_that_is_stopped_while_many_items_become_due_at_once(backend: Backend) -> None:
-    """The timers go on in steps, and the end may come between two of these."""
-    with pytest.raises(ItemFailures) as failures:
-        run_queue([LastStops(number) for number in range(2_500)], num_workers=1, reporter="none", backend=backend)
-    assert failures.value.result.counts.failed == 1
+    anyio.run(main, backend=backend)
 
 
 def _enqueuing(item: Any) -> Any:
