@@ -177,11 +177,13 @@ class Engine:
         self._put = queue.put
         self._take: Callable[[], Node] = queue.take if self._stop_limits.max_items is None else self._take_counted
 
-    def _use_groups(self) -> None:
-        """From the first class on whose items have a group, let the queue go by groups."""
-        assert not isinstance(self._queue, GroupedQueue)
-        self._groups = GroupedQueue(self._queue, self._limits, self._loop_time, self._timers, self._wake_one)
-        self._use_queue(self._groups)
+    def _use_groups(self) -> GroupedQueue:
+        """From the first class on whose items have a group, let the queue go by groups; return it."""
+        if self._groups is None:
+            assert not isinstance(self._queue, GroupedQueue)
+            self._groups = GroupedQueue(self._queue, self._limits, self._loop_time, self._timers, self._wake_one)
+            self._use_queue(self._groups)
+        return self._groups
 
     def _take_counted(self) -> Node:
         """Take the next node, unless as many items have been taken as may be; then stop if there are more.
@@ -411,7 +413,7 @@ class Engine:
             found.grouped,
             found.policies,
         )
-        if found.grouped and self._groups is None:
+        if found.grouped:
             self._use_groups()
         return self._known.setdefault(looks, found)
 
@@ -436,10 +438,7 @@ class Engine:
 
     def restore_slow_down(self, group: str, seconds: float) -> None:
         """Start nothing of `group` for so long, as a recorded process has asked."""
-        if self._groups is None:
-            self._use_groups()
-        assert self._groups is not None
-        self._groups.slow_down(group, seconds)
+        self._use_groups().slow_down(group, seconds)
 
     def run_alone_first(self, node: Node, poison: str) -> None:
         """Have `node` run while nothing else does, before all others, its start committed; or fail it, if it is `poison`.
@@ -897,10 +896,7 @@ class Engine:
         bus = self.bus
         if self.stage is Stage.ENDED:
             return
-        if self._groups is None:
-            self._use_groups()
-        assert self._groups is not None
-        self._groups.slow_down(group, seconds)  # may refuse: a function that tells the limits is the user's code
+        self._use_groups().slow_down(group, seconds)  # may refuse: a function that tells the limits is the user's code
         now = bus.now()
         bus.append(GroupSlowedDown(bus.next_seq(), now, group, now + seconds, 0 if node is None else node.id))
 

@@ -13,7 +13,7 @@ import msgspec
 from aqueue._flat import FlatItems, WriteFlat
 from aqueue._outline import outline_of
 from aqueue._payload_reader import Ancestor, StateReader, Unreadable
-from aqueue._payload_writer import AncestorId, StateWriter
+from aqueue._payload_writer import AncestorId, StateWriter, no_ancestor
 from aqueue._state import State
 from aqueue._state_kinds import Dumped, state_of
 from aqueue._tags import MAX_DEPTH, Unwritable
@@ -27,10 +27,6 @@ __all__ = ["MAX_DEPTH", "PayloadCodec"]
 _encode_json: Final = msgspec.json.Encoder().encode
 _encode_sorted: Final = msgspec.json.Encoder(order="deterministic").encode
 _decode_json: Final = msgspec.json.Decoder().decode
-
-
-def _no_ancestor(candidate: object) -> None:
-    return None
 
 
 class _Reference:
@@ -102,7 +98,7 @@ class PayloadCodec:
         Of what can't be stored its `aqueue._outline.outline_of` is written.
         """
         with suppress(Exception):  # what can't be stored, or what a class's own dump raises
-            return self.encode(item, _no_ancestor)
+            return self.encode(item, no_ancestor)
         try:
             state = state_of(type(item), item=True)
         except Unwritable:

@@ -16,7 +16,7 @@ from aqueue._tags import MAX_DEPTH, WRITERS, Unwritable, is_plain_text
 from aqueue._types import has_process
 from aqueue.item import type_name
 
-__all__ = ["AncestorId", "StateWriter"]
+__all__ = ["AncestorId", "StateWriter", "no_ancestor"]
 
 AncestorId = Callable[[object], int | None]
 """Returns the number of an object that is itself an ancestor of the item, otherwise None."""
@@ -27,8 +27,8 @@ _encode_json: Final = msgspec.json.Encoder().encode
 _Classes = dict[str, type | None]
 
 
-def _no_ancestor(candidate: object) -> None:
-    return None
+def no_ancestor(candidate: object) -> None:
+    """Say of any object that it is no ancestor of the item."""
 
 
 class StateWriter:
@@ -68,7 +68,7 @@ class StateWriter:
         written: dict[str, Any] = {}
         for name, part in fields.items():
             try:
-                written.update(self._write_attributes(state, {name: part}, _no_ancestor, 1))
+                written.update(self._write_attributes(state, {name: part}, no_ancestor, 1))
             except Exception:  # it can't be stored, or has code of its own that raises
                 written[name] = {"$outline": outline_of(part, 1)}
         return written
