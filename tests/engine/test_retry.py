@@ -505,7 +505,7 @@ def test_timers_that_are_closed_while_they_give_way_end(backend: Backend) -> Non
     async def main() -> None:
         timers = Timers(anyio.current_time)
         calls: list[int] = []
-        for number in range(MAX_CALLS_AT_ONCE + 500):
+        for number in range(20 * MAX_CALLS_AT_ONCE):
             timers.after(0.0, partial(calls.append, number))
         with anyio.fail_after(30.0):
             async with anyio.create_task_group() as tasks:
@@ -513,7 +513,9 @@ def test_timers_that_are_closed_while_they_give_way_end(backend: Backend) -> Non
                 while len(calls) < MAX_CALLS_AT_ONCE:
                     await anyio.lowlevel.checkpoint()
                 timers.close()
-        assert len(calls) == MAX_CALLS_AT_ONCE
+        # Which task is first after a step is chance, but each has its turn: a step or two more, and no other.
+        assert calls == list(range(len(calls)))
+        assert MAX_CALLS_AT_ONCE <= len(calls) <= 3 * MAX_CALLS_AT_ONCE
 
     anyio.run(main, backend=backend)
 
