@@ -8,21 +8,14 @@ from aqueue.events import ItemFailed
 from aqueue.result import FailureGroup, RunResult
 from aqueue.tracebacks import Frame, user_frames
 
-__all__ = ["how_to_list", "innermost_frames", "not_shown", "place"]
+__all__ = ["how_to_list", "innermost_frames", "not_shown"]
 
 _MAX_FRAMES: Final = 5
-_MAX_PATH_CHARS: Final = 200
 
 
 def innermost_frames(failure: ItemFailed) -> list[Frame]:
     """Return the frames of the user's own code in which it failed, at most 5, the innermost last; not made safe."""
     return user_frames(failure.error.traceback)[-_MAX_FRAMES:]
-
-
-def place(frame: Frame) -> str:
-    """Return where a frame is, as editors and terminals find it; of a long path the end. It is not made safe."""
-    file = frame.file if len(frame.file) <= _MAX_PATH_CHARS else f"...{frame.file[3 - _MAX_PATH_CHARS :]}"
-    return f"{file}:{frame.line} in {frame.function}"
 
 
 def not_shown(result: RunResult, groups: Sequence[FailureGroup]) -> int:
@@ -40,7 +33,7 @@ def how_to_list(result: RunResult, groups: Sequence[FailureGroup]) -> tuple[str,
         groups: those whose first failure is shown.
     """
     if result.journal:
-        return "all, with whole tracebacks", f"sqlite-utils rows {shlex.quote(result.journal)} failures"
+        return "all, with whole tracebacks", f"aqueue failures --tracebacks {shlex.quote(result.journal)}"
     if result.counts.failed > len(groups):
         return "to keep all, with whole tracebacks", 'journal="run.db"'
     return None

@@ -7,9 +7,10 @@ from typing import Final, NamedTuple
 from rich.cells import cell_len
 
 from aqueue.events import Counts
+from aqueue.figures import amount, clock, per_second, when_due
+from aqueue.text import short_names
 from aqueue.view import RunningItem, RunView, TypeView
-from aqueue_reporters._due import when_due
-from aqueue_reporters._pen import Pen, amount, clock, per_second, short_names
+from aqueue_reporters._pen import Pen
 
 __all__ = ["Panels"]
 

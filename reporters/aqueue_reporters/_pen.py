@@ -1,4 +1,4 @@
-"""How the rich reporter writes: its few styles, its characters, and text, numbers and times cut to measure."""
+"""How the rich reporter writes: its few styles, its characters, and text cut to measure."""
 
 from collections.abc import Iterable, Sequence
 from typing import Final, NamedTuple
@@ -9,7 +9,7 @@ from rich.style import Style
 
 from aqueue.text import visible
 
-__all__ = ["Pen", "amount", "clock", "per_second", "short_names"]
+__all__ = ["Pen"]
 
 # From the 16 colours that every terminal theme defines, those that read on dark and on light backgrounds.
 _STYLES: Final = {
@@ -146,44 +146,3 @@ def _has_all(encoding: str, text: str) -> bool:
     except (UnicodeError, LookupError):
         return False
     return True
-
-
-def amount(number: int) -> str:
-    """Return a count for people: 1,234."""
-    return f"{number:,}"
-
-
-def per_second(rate: float) -> str:
-    """Return a rate for people: a decimal where it tells something."""
-    return f"{rate:,.0f}" if rate >= 99.95 else f"{rate:.1f}"
-
-
-def clock(seconds: float) -> str:
-    """Return a duration as a clock shows it: 0:07, 12:34, 1:02:03, 2d 03:04:05."""
-    minutes, s = divmod(int(max(seconds, 0.0)), 60)
-    hours, m = divmod(minutes, 60)
-    if not hours:
-        return f"{m}:{s:02}"
-    days, h = divmod(hours, 24)
-    return f"{days}d {h:02}:{m:02}:{s:02}" if days else f"{h}:{m:02}:{s:02}"
-
-
-def short_names(types: Iterable[str]) -> dict[str, str]:
-    """Return the shortest name for each ``module:qualname`` that tells it from the others."""
-    names: dict[str, str] = {}
-    left = list(types)
-    for shorten in (_class_name, _qualname):
-        by_name: dict[str, list[str]] = {}
-        for type in left:
-            by_name.setdefault(shorten(type), []).append(type)
-        names |= {same[0]: name for name, same in by_name.items() if len(same) == 1}
-        left = [type for type in left if type not in names]
-    return names | {type: type for type in left}
-
-
-def _class_name(type: str) -> str:
-    return type.rpartition(":")[2].rpartition("<locals>.")[2] or type
-
-
-def _qualname(type: str) -> str:
-    return type.rpartition(":")[2] or type

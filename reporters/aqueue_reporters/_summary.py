@@ -6,9 +6,12 @@ from typing import Final
 from rich.cells import cell_len
 
 from aqueue.events import Counts, ErrorInfo, ItemFailed
+from aqueue.figures import amount, clock, per_second
 from aqueue.result import FailureGroup, RunResult
-from aqueue_reporters._failed import how_to_list, innermost_frames, not_shown, place
-from aqueue_reporters._pen import Pen, amount, clock, per_second, short_names
+from aqueue.text import short_names
+from aqueue.tracebacks import place
+from aqueue_reporters._failed import how_to_list, innermost_frames, not_shown
+from aqueue_reporters._pen import Pen
 
 __all__ = ["failure_line", "summary_lines"]
 

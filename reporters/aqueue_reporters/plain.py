@@ -7,12 +7,13 @@ from contextlib import suppress
 from typing import TextIO
 
 from aqueue.events import Event, ItemFailed, Phase, RunStopping
+from aqueue.figures import when_due
 from aqueue.reporting import RunInfo, can_redraw
 from aqueue.result import RunResult
 from aqueue.text import visible
+from aqueue.tracebacks import place
 from aqueue.view import RunView
-from aqueue_reporters._due import when_due
-from aqueue_reporters._failed import how_to_list, innermost_frames, not_shown, place
+from aqueue_reporters._failed import how_to_list, innermost_frames, not_shown
 from aqueue_reporters._region_reporter import RegionReporter
 from aqueue_reporters._stream import encodable, write_text
 from aqueue_reporters._terminal import TerminalRegion

@@ -2,8 +2,9 @@
 
 import re
 import unicodedata
+from collections.abc import Iterable
 
-__all__ = ["DESCRIPTION_MAX_CHARS", "visible", "visible_repr", "without_surrogates"]
+__all__ = ["DESCRIPTION_MAX_CHARS", "short_names", "visible", "visible_repr", "without_surrogates"]
 
 DESCRIPTION_MAX_CHARS = 1_000
 """How long a description may be, in characters; a longer one is cut when it is set."""
@@ -63,3 +64,24 @@ def visible_repr(value: object) -> str:
 def without_surrogates(text: str) -> str:
     """Return `text` with each lone surrogate replaced by U+FFFD, so that it can be encoded as UTF-8."""
     return _SURROGATE.sub("\ufffd", text)
+
+
+def short_names(types: Iterable[str]) -> dict[str, str]:
+    """Return the shortest name for each ``module:qualname`` that tells it from the others; not made safe."""
+    names: dict[str, str] = {}
+    left = list(types)
+    for shorten in (_class_name, _qualname):
+        by_name: dict[str, list[str]] = {}
+        for type in left:
+            by_name.setdefault(shorten(type), []).append(type)
+        names |= {same[0]: name for name, same in by_name.items() if len(same) == 1}
+        left = [type for type in left if type not in names]
+    return names | {type: type for type in left}
+
+
+def _class_name(type: str) -> str:
+    return type.rpartition(":")[2].rpartition("<locals>.")[2] or type
+
+
+def _qualname(type: str) -> str:
+    return type.rpartition(":")[2] or type

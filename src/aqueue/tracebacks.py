@@ -10,13 +10,14 @@ from typing import Final
 
 import msgspec
 
-__all__ = ["Frame", "is_user_file", "user_frames"]
+__all__ = ["Frame", "is_user_file", "place", "user_frames"]
 
 # Within an exception group, what its frames stand in is marked by bars.
 _FRAME: Final = re.compile(
     r'^(?P<margin> *(?:\| *)*)File "(?P<file>.+)", line (?P<line>[0-9]{1,9}), in (?P<function>.+)$'
 )
 _SECTION: Final = "Traceback (most recent call last)"
+_MAX_PATH_CHARS: Final = 200
 _PACKAGES: Final = frozenset({"site-packages", "dist-packages"})
 
 
@@ -34,6 +35,12 @@ class Frame(msgspec.Struct, frozen=True):
     line: int
     function: str
     code: str = ""
+
+
+def place(frame: Frame) -> str:
+    """Return where a frame is, as editors and terminals find it; of a long path the end. It is not made safe."""
+    file = frame.file if len(frame.file) <= _MAX_PATH_CHARS else f"...{frame.file[3 - _MAX_PATH_CHARS :]}"
+    return f"{file}:{frame.line} in {frame.function}"
 
 
 def is_user_file(filename: str) -> bool:

@@ -320,7 +320,7 @@ def test_summary_with_a_journal_says_how_to_list_failures() -> None:
         reporter.close(msgspec.structs.replace(result_of(events, view), journal=path))
 
         last = stream.getvalue().splitlines()[-1]
-        assert last == f"  all, with whole tracebacks: sqlite-utils rows {shown} failures"
+        assert last == f"  all, with whole tracebacks: aqueue failures --tracebacks {shown}"
 
 
 def test_summary_of_many_kinds_of_failures_is_short() -> None:

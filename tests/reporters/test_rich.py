@@ -14,14 +14,16 @@ from rich.cells import cell_len
 from rich.console import Console
 
 from aqueue.events import ErrorInfo, Event, ItemDescribed, ItemInterrupted, ItemRetryScheduled, RunStopping
+from aqueue.figures import clock, per_second
 from aqueue.reporting import RunInfo
 from aqueue.result import RunResult
 from aqueue.testing import replay
 from aqueue.testing._replay import result_of as replayed_result
 from aqueue.testing._scripted_runs import Script, saying, with_failures, with_types, with_workers
+from aqueue.text import short_names
 from aqueue.view import RunView
 from aqueue_reporters._panels import Panels
-from aqueue_reporters._pen import Pen, clock, per_second, short_names
+from aqueue_reporters._pen import Pen
 from aqueue_reporters._summary import summary_lines
 from aqueue_reporters.rich import RichReporter
 from tests.reporters.emulator import OWN_SEQUENCES, Emulator
@@ -708,7 +710,7 @@ def test_summary_says_how_to_list_all_failures() -> None:
     path = "/home/me/a folder/" + "x" * 100 + ".db"
     for result in (one, two):
         text = summary(msgspec.structs.replace(result, journal=path), 40)
-        assert text.endswith(f"\n\n  all, with whole tracebacks:\n  sqlite-utils rows '{path}' failures\n")
+        assert text.endswith(f"\n\n  all, with whole tracebacks:\n  aqueue failures --tracebacks '{path}'\n")
 
 
 def test_summary_of_hooks() -> None:
