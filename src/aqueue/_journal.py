@@ -18,7 +18,7 @@ from aqueue._notice import warn
 from aqueue.errors import JournalDamaged, JournalError, JournalLocked, JournalTooNew, NotAJournal
 from aqueue.events import SCHEMA_VERSION, AnyEvent, Event, RunStarted, decode, encode, encode_lines
 
-__all__ = ["BATCH_EVENTS", "Journal", "connect_to_read", "damaged"]
+__all__ = ["BATCH_EVENTS", "EventReader", "Journal", "connect_to_read", "damaged", "read_events", "read_events_at"]
 
 BATCH_EVENTS: Final = 10_000
 """How many events `take` gives at most; one that gives fewer has no more."""
@@ -158,32 +158,13 @@ class Journal:
         Raises:
             JournalDamaged: one can't be read.
         """
-        try:
-            # SQLite's own connections get on in one process; Python's can't be used by two threads at a time.
-            reading = nullcontext(self._connection) if self._thread is None else self._connect_again()
-            with reading as connection:
-                for start in range(0, len(seqs), _READ_EVENTS):
-                    yield from self._read_at(connection, list(seqs[start : start + _READ_EVENTS]))
-        except sqlite3.Error as error:
-            raise damaged(self.path, error) from error
+        # SQLite's own connections get on in one process; Python's can't be used by two threads at a time.
+        reading = nullcontext(self._connection) if self._thread is None else self._connect_again()
+        with reading as connection:
+            yield from read_events_at(connection, self.path, seqs)
 
     def _connect_again(self) -> "closing[sqlite3.Connection]":
         return closing(journal_file.connect(self.path, "ro"))
-
-    def _read_at(self, connection: sqlite3.Connection, seqs: list[int]) -> list[Event]:
-        first, last = min(seqs), max(seqs)
-        wanted: tuple[int | str, ...]
-        if last - first + 1 == len(seqs):  # one after the other, as the announcements of siblings are: half the time
-            where, wanted = "FROM events WHERE seq BETWEEN ? AND ?", (first, last)
-        else:
-            where = "FROM events WHERE seq IN (SELECT value FROM json_each(?))"
-            wanted = (msgspec.json.encode(seqs).decode(),)
-        (text,) = connection.execute(f"SELECT '[' || group_concat(event, ',') || ']' {where}", wanted).fetchone()
-        try:
-            return list(_list_decoder.decode(text or "[]"))
-        except msgspec.MsgspecError:
-            rows = connection.execute(f"SELECT seq, event {where}", wanted)
-            return [event for seq, text in rows if (event := _decode(self.path, seq, text)) is not None]
 
     # ---- writing ------------------------------------------------------------------------------------------------
 
@@ -399,26 +380,54 @@ def _encode(events: list[Event]) -> list[str]:
     return lines
 
 
-def read_events(
-    connection: sqlite3.Connection, path: Path, *, skip_described: bool, batch: int, after: int = 0
-) -> Iterator[list[Event]]:
-    """Yield the events after number `after` from any connection to the journal at `path`, as `Journal.recorded` does."""
-    wanted = f"CASE WHEN event >= '{_DESCRIBED}' AND event < '{_DESCRIBED_END}' THEN NULL ELSE event END"
-    # One string for many rows, and one call to decode it: several times as fast as a row at a time.
-    query = (
-        f"SELECT count(*), max(seq), '[' || coalesce(group_concat({wanted if skip_described else 'event'}, ','), '')"  # noqa: S608
-        " || ']' FROM (SELECT seq, event FROM events WHERE seq > ? ORDER BY seq LIMIT ?)"
-    )
-    while True:
+class EventReader:
+    """Reads the events in a journal in their order, from any connection to it; what comes later, too.
+
+    Attributes:
+        after: the number of the last event that was read, known to this aqueue or not.
+    """
+
+    def __init__(
+        self, connection: sqlite3.Connection, path: Path, *, skip_described: bool, batch: int, after: int = 0
+    ) -> None:
+        """Make a reader of the journal at `path`.
+
+        Parameters:
+            connection: a connection to it.
+            path: for messages.
+            skip_described: see `Journal.recorded`.
+            batch: how many rows to read at a time.
+            after: the number of the event after which to begin.
+        """
+        self.after = after
+        self._connection = connection
+        self._path = path
+        self._skip_described = skip_described
+        self._batch = batch
+        wanted = f"CASE WHEN event >= '{_DESCRIBED}' AND event < '{_DESCRIBED_END}' THEN NULL ELSE event END"
+        # One string for many rows, and one call to decode it: several times as fast as a row at a time.
+        self._query = (
+            f"SELECT count(*), max(seq), '[' || coalesce(group_concat({wanted if skip_described else 'event'}, ','), '')"  # noqa: S608
+            " || ']' FROM (SELECT seq, event FROM events WHERE seq > ? ORDER BY seq LIMIT ?)"
+        )
+
+    def read(self) -> list[Event] | None:
+        """Return the next events, those of types that this aqueue knows; None if there are no more now.
+
+        Raises:
+            JournalDamaged: an event is missing or can't be read; the message names it.
+            JournalTooNew: a newer aqueue went on with the run.
+        """
+        path, after = self._path, self.after
         try:
-            count, last, text = connection.execute(query, (after, batch)).fetchone()
+            count, last, text = self._connection.execute(self._query, (after, self._batch)).fetchone()
         except sqlite3.Error as error:
             raise JournalDamaged(
                 f"the journal {journal_file.shown(path)} can't be read after event {after:,}: "
                 f"{journal_file.explain(error)}"
             ) from error
         if not count:
-            return
+            return None
         if last != after + count:
             raise JournalDamaged(
                 f"the journal {journal_file.shown(path)} lacks events between {after + 1:,} and {last:,}; "
@@ -427,15 +436,53 @@ def read_events(
         try:
             events: list[Event] = list(_list_decoder.decode(text))
         except msgspec.MsgspecError:
-            events = list(_decode_one_by_one(connection, path, after, last, skip_described=skip_described))
+            events = list(_decode_one_by_one(self._connection, path, after, last, skip_described=self._skip_described))
         for event in events:
             if isinstance(event, RunStarted) and event.schema_version > SCHEMA_VERSION:
                 raise JournalTooNew(
                     f"the journal {journal_file.shown(path)} was continued by a newer aqueue (event {event.seq:,} is of "
                     f"version {event.schema_version}, this aqueue knows {SCHEMA_VERSION}); upgrade aqueue"
                 )
+        self.after = last
+        return events
+
+
+def read_events(
+    connection: sqlite3.Connection, path: Path, *, skip_described: bool, batch: int, after: int = 0
+) -> Iterator[list[Event]]:
+    """Yield the events after number `after` from any connection to the journal at `path`, as `Journal.recorded` does."""
+    reader = EventReader(connection, path, skip_described=skip_described, batch=batch, after=after)
+    while (events := reader.read()) is not None:
         yield events
-        after = last
+
+
+def read_events_at(connection: sqlite3.Connection, path: Path, seqs: Sequence[int]) -> Iterator[Event]:
+    """Yield the events with these numbers, in any order, from any connection to the journal at `path`.
+
+    Raises:
+        JournalDamaged: one can't be read.
+    """
+    try:
+        for start in range(0, len(seqs), _READ_EVENTS):
+            yield from _read_at(connection, path, list(seqs[start : start + _READ_EVENTS]))
+    except sqlite3.Error as error:
+        raise damaged(path, error) from error
+
+
+def _read_at(connection: sqlite3.Connection, path: Path, seqs: list[int]) -> list[Event]:
+    first, last = min(seqs), max(seqs)
+    wanted: tuple[int | str, ...]
+    if last - first + 1 == len(seqs):  # one after the other, as the announcements of siblings are: half the time
+        where, wanted = "FROM events WHERE seq BETWEEN ? AND ?", (first, last)
+    else:
+        where = "FROM events WHERE seq IN (SELECT value FROM json_each(?))"
+        wanted = (msgspec.json.encode(seqs).decode(),)
+    (text,) = connection.execute(f"SELECT '[' || group_concat(event, ',') || ']' {where}", wanted).fetchone()
+    try:
+        return list(_list_decoder.decode(text or "[]"))
+    except msgspec.MsgspecError:
+        rows = connection.execute(f"SELECT seq, event {where}", wanted)
+        return [event for seq, text in rows if (event := _decode(path, seq, text)) is not None]
 
 
 def _decode_one_by_one(
