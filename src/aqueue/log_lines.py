@@ -1,0 +1,157 @@
+"""A run's events as log records: a level, a timestamp and the event's fields, one line of JSON each.
+
+The jsonl reporter writes these lines while a run goes on; from a journal the same lines can be made later.
+"""
+
+import re
+import unicodedata
+from datetime import UTC, datetime
+from functools import lru_cache
+from typing import Any, Final, Literal
+
+import msgspec
+
+from aqueue.events import (
+    NO_DATA,
+    Event,
+    ItemChildrenProcessed,
+    ItemCompleted,
+    ItemDescribed,
+    ItemEnqueued,
+    ItemFailed,
+    ItemInterrupted,
+    ItemRetryScheduled,
+    ReporterFailed,
+    RunStopping,
+)
+from aqueue.text import without_surrogates
+
+__all__ = ["LEVELS", "Level", "level_of", "record_of", "render_record", "safe_line", "timestamp_of"]
+
+Level = Literal["debug", "info", "warning", "error"]
+"""How much an event matters in a log, by the names that Python's logging and structlog have for it."""
+
+LEVELS: Final[dict[type[Event], Level]] = {
+    ItemFailed: "error",
+    ReporterFailed: "error",
+    RunStopping: "warning",
+    ItemInterrupted: "warning",
+    ItemRetryScheduled: "warning",
+    ItemDescribed: "debug",
+}
+"""The levels of the event types that are not ``info``."""
+
+# The fields that may hold secrets, and are Raw, which msgspec does not turn into plain data.
+_DATA_FIELDS: dict[type[Event], tuple[str, ...]] = {
+    ItemEnqueued: ("payload",),
+    ItemCompleted: ("result", "payload"),
+    ItemChildrenProcessed: ("result",),
+}
+
+
+def level_of(event: Event) -> Level:
+    """Return the level of `event`; types that `LEVELS` doesn't name have ``info``."""
+    return LEVELS.get(type(event), "info")
+
+
+def timestamp_of(at: float) -> str:
+    """Return the Unix time `at`, in seconds, as ISO 8601 in UTC with microseconds: ``2023-11-14T22:13:20.000000Z``.
+
+    Raises:
+        ValueError, OverflowError, OSError: `at` is past the year 9999, or no number that a time can have.
+    """
+    seconds, microseconds = divmod(round(at * 1_000_000), 1_000_000)
+    return f"{_to_the_second(seconds)}.{microseconds:06d}Z"
+
+
+# Many events share a second: a third of the time of a new one each.
+@lru_cache(maxsize=16)
+def _to_the_second(seconds: int) -> str:
+    return datetime.fromtimestamp(seconds, UTC).isoformat()[:19]
+
+
+def record_of(event: Event, include_data: bool = False) -> dict[str, Any]:
+    """Return `event` as plain data: a new dict whose first keys, ``timestamp`` and ``level``, a person looks for.
+
+    The others are the event's name under ``event`` and its fields, those left out that have their default.
+
+    Parameters:
+        event: any event.
+        include_data: whether to include the item's payload and result, which may hold secrets.
+
+    Raises:
+        ValueError, OverflowError, OSError: as `timestamp_of` does.
+    """
+    record: dict[str, Any] = {"timestamp": timestamp_of(event.at), "level": level_of(event)}
+    names = _DATA_FIELDS.get(type(event))
+    data = {name: raw for name in names if (raw := getattr(event, name))} if names else None
+    if not data:
+        record.update(msgspec.to_builtins(event))
+        return record
+    record.update(msgspec.to_builtins(msgspec.structs.replace(event, **dict.fromkeys(data, NO_DATA))))
+    if include_data:
+        record.update({name: msgspec.json.decode(raw) for name, raw in data.items()})
+    return record
+
+
+_encoder = msgspec.json.Encoder(enc_hook=repr)
+
+
+def render_record(record: object) -> bytes:
+    r"""Return `record`, a dict or any other value, as JSON on one line that does nothing to a terminal; no newline.
+
+    Characters that can't be seen are written as ``\uXXXX``, lone surrogates as U+FFFD, what JSON can't carry as its
+    `repr`.
+
+    Raises:
+        Exception: what the `repr` of something in the record raises.
+        TypeError: a key of a dict in it is neither text nor a number.
+    """
+    try:
+        line = _encoder.encode(record)
+    except UnicodeEncodeError:
+        line = _encoder.encode(_without_surrogates(record))
+    # JSON escapes the control characters below a space only.
+    if line.isascii() and b"\x7f" not in line:
+        return line
+    return safe_line(line)
+
+
+def safe_line(line: bytes) -> bytes:
+    r"""Return `line`, a line of JSON from anywhere, as JSON that means the same and does nothing to a terminal.
+
+    Characters that can't be seen are written as ``\uXXXX``; what is no UTF-8 as U+FFFD; white space between values,
+    which is all that JSON allows of control characters, as spaces; that around it is left out.
+    """
+    text = line.strip().decode(errors="replace")
+    if text.isprintable():
+        return text.encode()
+    return _NOT_ASCII_TEXT.sub(_escape_unseen, text.translate(_SPACES)).encode()
+
+
+_SPACES: Final = {ord(character): " " for character in "\t\n\r"}
+
+
+def _without_surrogates(value: Any) -> Any:
+    if isinstance(value, str):
+        return without_surrogates(value)
+    if isinstance(value, dict):
+        return {_without_surrogates(key): _without_surrogates(inner) for key, inner in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_without_surrogates(inner) for inner in value]
+    return value
+
+
+_NOT_ASCII_TEXT = re.compile("[^ -~]")
+
+
+def _escape_unseen(match: re.Match[str]) -> str:
+    # Spaces other than " " count as not printable, but do nothing to a terminal: Japanese uses U+3000.
+    character = match[0]
+    if character.isprintable() or unicodedata.category(character) == "Zs":
+        return character
+    code = ord(character)
+    if code <= 0xFFFF:
+        return f"\\u{code:04x}"
+    code -= 0x10000
+    return f"\\u{0xD800 + (code >> 10):04x}\\u{0xDC00 + (code & 0x3FF):04x}"

@@ -1,0 +1,123 @@
+"""What must hold of every trace, by the format's schema and by the rules of Perfetto's importer, written down anew.
+
+The importer sorts events by time, those of one time by their place in the file, but slices by their length before that.
+It drops a slice that neither nests in the one before it nor comes after it, and an arrow whose end falls where no slice
+is open. A mark on a thread is a slice without length, which gets the arrows that follow up to the next slice.
+"""
+
+import json
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+from jsonschema import Draft202012Validator
+
+from aqueue.events import Event, ItemEnqueued, ItemReopened, ItemStarted, RunResumed, RunStarted
+from aqueue.text import visible
+
+__all__ = ["Line", "check_trace", "slices"]
+
+Line = dict[str, Any]
+
+_SCHEMA = json.loads(Path(__file__).with_name("trace_format.schema.json").read_bytes())
+_validator = Draft202012Validator(_SCHEMA)
+_validator.check_schema(_SCHEMA)
+_PER_SECOND = 1_000_000
+
+
+def check_trace(trace: bytes, events: list[Event]) -> list[Line]:
+    """Assert all that must hold of the trace of a run with these events, and return what it consists of."""
+    lines = _parsed(trace)
+    by_time = sorted((line for line in lines if line["ph"] != "M"), key=lambda line: line["ts"])
+    _check_names(lines)
+    _check_slices(lines, by_time, events)
+    _check_arrows(by_time, events)
+    _check_counters(lines, events)
+    return lines
+
+
+def slices(lines: list[Line]) -> list[Line]:
+    """Return the slices, that is the attempts, in the order of their starts."""
+    return sorted((line for line in lines if line["ph"] == "X"), key=lambda line: line["ts"])
+
+
+def _parsed(trace: bytes) -> list[Line]:
+    text = trace.decode()
+    assert [line for line in text.split("\n") if visible(line) != line] == []
+    parsed = json.loads(text)
+    assert [error.message for error in _validator.iter_errors(parsed)] == []
+    lines: list[Line] = parsed["traceEvents"]
+    return lines
+
+
+def _check_names(lines: list[Line]) -> None:
+    """Each process and each thread with something on it is named once, by a number that is no other's."""
+    processes = [line["pid"] for line in lines if line["name"] == "process_name"]
+    threads = [(line["pid"], line["tid"]) for line in lines if line["name"] == "thread_name"]
+    numbers = [*processes, *(tid for _, tid in threads)]
+    assert len(numbers) == len(set(numbers))
+    assert {line["pid"] for line in lines} == set(processes)
+    assert {(line["pid"], line["tid"]) for line in lines} - {(pid, pid) for pid in processes} == set(threads)
+    assert all(line["tid"] != line["pid"] for line in lines if line["ph"] == "X")
+
+
+def _check_slices(lines: list[Line], by_time: list[Line], events: list[Event]) -> None:
+    """There is a slice an attempt, and those of one track neither overlap nor are open where there is none."""
+    assert not [line for line in lines if line["ph"] in "BE"]
+    started = [(event.item, event.attempt, event.phase) for event in events if isinstance(event, ItemStarted)]
+    drawn = [tuple(line["args"][name] for name in ("item", "attempt", "phase")) for line in slices(lines)]
+    assert sorted(drawn) == sorted(started)
+    ends: dict[int, int] = {}
+    for line in by_time:
+        if line["ph"] == "X":
+            # In whole nanoseconds, as the importer has it: no rounding may be needed.
+            start, duration = line["ts"] * 1_000, line["dur"] * 1_000
+            assert start == int(start) and duration == int(duration) > 0
+            assert start >= ends.get(line["tid"], 0)
+            ends[line["tid"]] = int(start) + int(duration)
+
+
+def _check_arrows(by_time: list[Line], events: list[Event]) -> None:
+    """An arrow leads from the parent's slice to the child's first one, and only one child never started lacks its end."""
+    parents = {event.item: event.parent for event in events if isinstance(event, ItemEnqueued)}
+    first: dict[int, ItemStarted] = {}
+    for event in events:
+        if isinstance(event, ItemStarted):
+            first.setdefault(event.item, event)
+    top: dict[int, Line] = {}
+    begun: set[int] = set()
+    ended: set[int] = set()
+    for line in by_time:
+        if line["ph"] == "X":
+            top[line["tid"]] = line
+        elif line.get("s") == "t":
+            drawn = top.pop(line["tid"])
+            assert drawn["ts"] < line["ts"] < drawn["ts"] + drawn["dur"]
+        elif line["ph"] in "sf":
+            drawn, item = top[line["tid"]], line["id"]
+            assert drawn["ts"] < line["ts"] < drawn["ts"] + drawn["dur"]
+            if line["ph"] == "s":
+                assert item not in begun
+                assert drawn["args"]["item"] == parents[item] != 0
+                begun.add(item)
+            else:
+                assert item in begun and item not in ended
+                assert (drawn["args"]["item"], drawn["args"]["attempt"]) == (item, first[item].attempt)
+                ended.add(item)
+    assert ended == begun & first.keys()
+
+
+def _check_counters(lines: list[Line], events: list[Event]) -> None:
+    """Samples come at most every 100 ms but for the last of a process; what has ended doesn't grow less."""
+    reopened = any(isinstance(event, ItemReopened) for event in events)
+    for pid in {line["pid"] for line in lines}:
+        samples = [line for line in lines if line["ph"] == "C" and line["pid"] == pid]
+        assert samples
+        for number, (one, other) in enumerate(pairwise(samples), 2):
+            assert one["ts"] <= other["ts"]
+            assert number == len(samples) or other["ts"] - one["ts"] >= 0.1 * _PER_SECOND - 1
+            ended = [sample["args"]["done"] + sample["args"]["failed"] for sample in (one, other)]
+            assert reopened or ended[0] <= ended[1]
+        assert all(value >= 0 for sample in samples for value in sample["args"].values())
+        assert samples[-1]["ts"] == max(line["ts"] for line in lines if line["pid"] == pid and "ts" in line)
+    assert len({line["pid"] for line in lines}) == sum(isinstance(event, RunStarted | RunResumed) for event in events)
