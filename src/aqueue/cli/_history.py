@@ -1,0 +1,74 @@
+"""A recorded run as the command reads it: its events in their order, as far as they are there by now."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Collection, Iterator
+from pathlib import Path
+
+from aqueue.errors import AqueueError
+from aqueue.events import Event
+
+__all__ = ["CannotRead", "History", "Line", "batches"]
+
+Line = tuple[bytes, Event]
+"""A line of JSON, without its newline, and the event that it holds."""
+
+
+class CannotRead(AqueueError):
+    """What was given to the command can't be read; the message is one line that says why and what to do."""
+
+
+class History(ABC):
+    """The events of one run, from a journal or a log that is only read.
+
+    `read` and `read_lines` are two ways to go through it, of which a reader uses one.
+
+    Attributes:
+        name: the file's name, safe to show.
+        path: the file; None for standard input.
+        is_journal: whether it is a journal, from which the run can be resumed.
+        is_over: whether nothing more can come: standard input has ended, or another run begins here.
+    """
+
+    name: str
+    path: Path | None
+    is_journal: bool
+    is_over: bool = False
+
+    @abstractmethod
+    def read(self) -> list[Event] | None:
+        """Return the next events, consistent as those of a journal are; None if there are no more now."""
+
+    @abstractmethod
+    def read_lines(self) -> list[Line] | None:
+        """Return the next events as they were recorded, each with its line; None if there are no more now."""
+
+    @abstractmethod
+    def start_near_end(self, num_events: int) -> bool:
+        """Begin near the end, about `num_events` events before it; return whether that leaves any out."""
+
+    @abstractmethod
+    def events_at(self, seqs: Collection[int]) -> dict[int, Event]:
+        """Return, by number, those of the events read so far that have one of these numbers."""
+
+    @abstractmethod
+    def close(self) -> None:
+        """Let go of the file."""
+
+    @property
+    def missing(self) -> int:
+        """How many events are not there, as far as was read."""
+        return 0
+
+    def take_notices(self) -> list[str]:
+        """Return what there is to say about the file since the last call, safe to show: that it was rotated, say."""
+        return []
+
+    def complaint(self) -> str:
+        """Return one line about what could not be read so far, safe to show; empty if all could."""
+        return ""
+
+
+def batches(history: History) -> Iterator[list[Event]]:
+    """Yield the events that are there by now."""
+    while (events := history.read()) is not None:
+        yield events

@@ -1,0 +1,87 @@
+"""A recorded run in a journal."""
+
+from collections.abc import Collection
+from pathlib import Path
+from typing import Final
+
+from aqueue._journal import EventReader, connect_to_read, read_events_at
+from aqueue._journal_file import identity, is_empty, shown
+from aqueue.cli._history import CannotRead, History, Line
+from aqueue.cli._mending import Mender
+from aqueue.errors import JournalError
+from aqueue.events import Event, encode
+
+__all__ = ["JournalHistory"]
+
+_BATCH_EVENTS: Final = 2_000
+
+
+class JournalHistory(History):
+    """The events in a journal, also while a run is writing it. The base table is read, never a view."""
+
+    is_journal = True
+
+    def __init__(self, path: Path, *, skip_described: bool = False) -> None:
+        """Open the journal at `path`.
+
+        Parameters:
+            path: the file.
+            skip_described: leave out `item.described`, which are many, for readers that don't need them.
+
+        Raises:
+            JournalError: it can't be read; one of its subclasses says why.
+            CannotRead: nothing is recorded in it yet.
+        """
+        self.path = path
+        self.name = shown(path)
+        if is_empty(path):
+            raise CannotRead(f"{self.name} is empty: nothing is recorded there yet")
+        self._connection = connect_to_read(path)
+        self._identity = identity(path)
+        # A journal lacks nothing, but a stranger's may hold what no run can have written.
+        self._mender = Mender()
+        self._reader = EventReader(self._connection, path, skip_described=skip_described, batch=_BATCH_EVENTS)
+
+    def read(self) -> list[Event] | None:
+        """Return the next events; None if there are no more now.
+
+        Raises:
+            JournalDamaged: an event is missing or can't be read.
+            JournalTooNew: a newer aqueue went on with the run.
+            JournalError: the file was removed or replaced meanwhile.
+        """
+        events = self._next()
+        return None if events is None else self._mender.mend(events)
+
+    def _next(self) -> list[Event] | None:
+        events = self._reader.read()
+        if events is None and identity(self._path()) != self._identity:
+            raise JournalError(f"the journal {self.name} was removed or replaced while it was read; open it again")
+        return events
+
+    def _path(self) -> Path:
+        assert self.path is not None
+        return self.path
+
+    def read_lines(self) -> list[Line] | None:
+        """Return the next events and their JSON; None if there are no more now. It raises what `read` does."""
+        events = self._next()
+        return None if events is None else [(encode(event), event) for event in events]
+
+    def start_near_end(self, num_events: int) -> bool:
+        """Begin near the end; return whether that leaves any events out."""
+        (last,) = self._connection.execute("SELECT coalesce(max(seq), 0) FROM events").fetchone()
+        self._reader.after = max(last - num_events, 0)
+        return self._reader.after > 0
+
+    def events_at(self, seqs: Collection[int]) -> dict[int, Event]:
+        """Return the events with these numbers.
+
+        Raises:
+            JournalDamaged: one can't be read.
+        """
+        return {event.seq: event for event in read_events_at(self._connection, self._path(), sorted(seqs))}
+
+    def close(self) -> None:
+        """Close the connection."""
+        self._connection.close()

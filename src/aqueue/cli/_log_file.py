@@ -1,0 +1,267 @@
+"""The lines of a log that may be growing, rotated or cut, or that come from standard input: bytes, not yet decoded."""
+
+import os
+import select
+import sys
+from pathlib import Path
+from typing import Final, NamedTuple
+
+from aqueue._journal_file import identity, shown
+
+__all__ = ["Chunk", "LogFile", "find_lines"]
+
+_READ_BYTES: Final = 1 << 20
+_MAX_LINE_BYTES: Final = 64 << 20
+"""How long a line may be; a longer one is no event, and would only fill the memory."""
+
+_MAX_NAMED_LINES: Final = 10
+_REPLACED: Final = "a new file has taken its place"
+_CUT: Final = "it was cut"
+
+
+class Chunk(NamedTuple):
+    """Whole lines.
+
+    Attributes:
+        number: the first one's number, from 1 at the file's beginning, or at where `LogFile.seek_before_end` went.
+        offset: where it begins in the file, in bytes.
+        data: the lines, each with its newline; the last may lack it at the end of the file.
+    """
+
+    number: int
+    offset: int
+    data: bytes
+
+
+class LogFile:
+    """Reads whole lines from a file or a pipe, in chunks of a megabyte or so.
+
+    Attributes:
+        is_over: whether nothing more can come: a pipe has ended, or `end` is reached.
+        num_too_long: how many lines were passed over because they are longer than 64 MiB.
+        too_long: their numbers in the file, the first 10.
+        notices: what happened to the file since somebody last looked, safe to show.
+    """
+
+    def __init__(
+        self,
+        descriptor: int,
+        path: Path | None = None,
+        *,
+        is_pipe: bool = False,
+        max_line_bytes: int = _MAX_LINE_BYTES,
+    ) -> None:
+        """Read from `descriptor`, which `close` closes.
+
+        Parameters:
+            descriptor: an open file or pipe.
+            path: the file; it is opened again when another one has taken its place, as logrotate does.
+            is_pipe: whether it may have nothing to read now and more later.
+            max_line_bytes: how long a line may be; a longer one is passed over.
+        """
+        self.is_over = False
+        self.num_too_long = 0
+        self.too_long: list[int] = []
+        self.notices: list[str] = []
+        self._descriptor = descriptor
+        self._path = path
+        self._is_pipe = is_pipe
+        self._max_line_bytes = max_line_bytes
+        self._identity = _identity(descriptor)
+        self._number = 1
+        self._offset = 0
+        self._begin = 0  # what lies before it counts as not there
+        self._first = 0  # where the line with the number 1 begins, if lines are numbered from one in the middle
+        self._end: int | None = None
+        self._before: int | None = 0  # how many lines come before number 1; None if nobody has counted them
+        self._rest: list[bytes] = []
+        self._rest_bytes = 0
+        self._skips = False  # in the middle of a line that is too long
+
+    def seek(self, offset: int, number: int, end: int | None) -> None:
+        """Go to the line `number` at `offset`; what lies before it, and at `end` and after it, counts as not there."""
+        self._begin, self._end = offset, end
+        self._go_to(offset, number)
+
+    def _go_to(self, offset: int, number: int) -> None:
+        if not self._is_pipe:
+            os.lseek(self._descriptor, offset, os.SEEK_SET)
+        self._offset, self._number, self._before = offset, number, 0
+        self._rest, self._rest_bytes, self._skips = [], 0, False
+        self.num_too_long, self.too_long = 0, []
+        self.is_over = False
+
+    def seek_before_end(self, num_bytes: int) -> bool:
+        """Go to a line about `num_bytes` before the end; return whether that leaves any lines out. A pipe is read whole.
+
+        Lines are numbered from there; `number_in_file` tells their numbers in the file.
+        """
+        if self._is_pipe:
+            return False
+        end = os.fstat(self._descriptor).st_size if self._end is None else self._end
+        offset = self._line_at(end - num_bytes, end)
+        self._go_to(offset, 1)
+        self._first, self._before = offset, None
+        return offset > self._begin
+
+    def _line_at(self, offset: int, end: int) -> int:
+        """Return where the first line begins at `offset` or behind it; the beginning if there is none."""
+        while self._begin < offset < end:
+            # One byte back: a line may begin at this very offset.
+            found = self.read_again(offset - 1, min(_READ_BYTES, end - offset + 1))
+            newline = found.find(b"\n")
+            if newline >= 0:
+                return offset + newline
+            if not found:
+                break
+            offset += len(found)
+        return self._begin
+
+    def number_in_file(self, number: int) -> int:
+        """Return the number in the file of the line with this number, for which lines may have to be counted first."""
+        if self._before is None:
+            self._before = offset = 0
+            while offset < self._first and (found := self.read_again(offset, min(_READ_BYTES, self._first - offset))):
+                self._before += found.count(b"\n")
+                offset += len(found)
+        return self._before + number
+
+    def read(self) -> Chunk | None:
+        """Return the next whole lines; None if there are none now. A line without its end waits for it."""
+        while True:
+            data = self._read_bytes()
+            if not data:
+                change = "" if self.is_over else self._change()
+                if not change:
+                    return None
+                # What was written before the file was moved away, but after the read above.
+                data = self._read_bytes()
+                if not data:
+                    # Nobody will end that line any more.
+                    unended = self.read_unended() if change == _REPLACED else None
+                    if not self._start_over(change):
+                        return None
+                    if unended is not None:
+                        return unended
+                    continue
+            end = data.rfind(b"\n") + 1
+            if not end:
+                self._keep(data)
+                continue
+            lines = b"".join((*self._rest, data[:end]))
+            self._rest, self._rest_bytes = [], 0
+            if self._skips:
+                self._skips = False
+                skipped = lines.index(b"\n") + 1
+                self._number += 1
+                self._offset += skipped
+                lines = lines[skipped:]
+            chunk = Chunk(self._number, self._offset, lines)
+            self._number += lines.count(b"\n")
+            self._offset += len(lines)
+            self._keep(data[end:])
+            if lines:
+                return chunk
+
+    def read_unended(self) -> Chunk | None:
+        """Return the last line if it lacks its end, as a file does that was cut; None if it has one."""
+        data = b"".join(self._rest)
+        return Chunk(self._number, self._offset, data) if data and not self._skips else None
+
+    def read_again(self, offset: int, size: int) -> bytes:
+        """Return what was read before at `offset`; shorter if the file has been cut since, nothing from a pipe."""
+        if self._is_pipe:
+            return b""
+        here = os.lseek(self._descriptor, 0, os.SEEK_CUR)
+        os.lseek(self._descriptor, offset, os.SEEK_SET)
+        try:
+            return os.read(self._descriptor, size)
+        finally:
+            os.lseek(self._descriptor, here, os.SEEK_SET)
+
+    def close(self) -> None:
+        """Close it."""
+        if self._descriptor != 0:
+            os.close(self._descriptor)
+
+    def _read_bytes(self) -> bytes:
+        size = _READ_BYTES
+        if self._end is not None:
+            size = min(size, self._end - self._offset - self._rest_bytes)
+        if not size:
+            self.is_over = True
+            return b""
+        if self._is_pipe and not _is_ready(self._descriptor):
+            return b""
+        data = os.read(self._descriptor, size)
+        if not data and self._is_pipe:
+            self.is_over = True
+        return data
+
+    def _keep(self, data: bytes) -> None:
+        if not data:
+            return
+        if self._skips:
+            self._offset += len(data)
+            return
+        self._rest.append(data)
+        self._rest_bytes += len(data)
+        if self._rest_bytes > self._max_line_bytes:
+            self.num_too_long += 1
+            if len(self.too_long) < _MAX_NAMED_LINES:
+                self.too_long.append(self.number_in_file(self._number))
+            self._offset += self._rest_bytes
+            self._rest, self._rest_bytes, self._skips = [], 0, True
+
+    def _change(self) -> str:
+        """Return what has become of the file, if it must be read from its beginning now; else nothing."""
+        path = self._path
+        now = identity(path) if path is not None else None
+        if now is None:  # moved away, and not made again yet
+            return ""
+        if now != self._identity:
+            return _REPLACED
+        if self._end is None and os.fstat(self._descriptor).st_size < self._offset + self._rest_bytes:
+            return _CUT
+        return ""
+
+    def _start_over(self, why: str) -> bool:
+        assert self._path is not None
+        try:
+            descriptor = os.open(self._path, os.O_RDONLY | getattr(os, "O_CLOEXEC", 0))
+        except OSError:  # moved away once more
+            return False
+        os.close(self._descriptor)
+        self._descriptor, self._identity = descriptor, _identity(descriptor)
+        self.notices.append(f"{shown(self._path)}: {why}; reading goes on at its beginning")
+        self._rest, self._rest_bytes, self._skips = [], 0, False
+        self._number, self._offset, self._begin, self._before = 1, 0, 0, 0
+        return True
+
+
+def _identity(descriptor: int) -> tuple[int, int]:
+    """Return the same as `identity`, of an open file: its name may be another one's by now."""
+    found = os.fstat(descriptor)
+    return found.st_dev, found.st_ino
+
+
+def _is_ready(descriptor: int) -> bool:
+    if sys.platform == "win32":
+        return True  # select is for sockets there: a read waits
+    ready, _, _ = select.select([descriptor], [], [], 0)
+    return bool(ready)
+
+
+def find_lines(file: LogFile, text: bytes) -> list[tuple[int, int, bytes]]:
+    """Return each line of `file`, from where it is to its end, that has `text` in it: its number, its offset, and itself."""
+    found = []
+    while (chunk := file.read()) is not None:
+        at = chunk.data.find(text)
+        while at >= 0:
+            start = chunk.data.rfind(b"\n", 0, at) + 1
+            end = chunk.data.index(b"\n", at)
+            found.append(
+                (chunk.number + chunk.data.count(b"\n", 0, start), chunk.offset + start, chunk.data[start:end])
+            )
+            at = chunk.data.find(text, end)
+    return found

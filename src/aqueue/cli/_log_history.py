@@ -1,0 +1,284 @@
+"""A recorded run in a log: lines of JSON as the jsonl reporter writes them, mended where something is missing."""
+
+from bisect import bisect_right
+from collections.abc import Collection
+from pathlib import Path
+from typing import Final, NamedTuple
+
+import msgspec
+
+from aqueue.cli._history import CannotRead, History, Line
+from aqueue.cli._log_file import Chunk, LogFile, find_lines
+from aqueue.cli._mending import Mender
+from aqueue.events import SCHEMA_VERSION, AnyEvent, Event, RunStarted, decode
+from aqueue.text import visible
+
+__all__ = ["LogHistory", "LogRun", "runs_in"]
+
+_MAX_NAMED_LINES: Final = 10
+_PATIENCE_LINES: Final = 1_000
+"""After so many lines without one event, a file is no log, however long it is."""
+
+_AVERAGE_LINE_BYTES: Final = 200
+_BOM: Final = b"\xef\xbb\xbf"
+_decode_all = msgspec.json.Decoder(AnyEvent).decode_lines
+_UNREADABLE = (msgspec.MsgspecError, UnicodeError, RecursionError)
+
+
+def _decode(line: bytes) -> Event | None:
+    """Return the event in a line, which may begin with the mark that some programs put before UTF-8."""
+    return decode(line.removeprefix(_BOM))
+
+
+class LogRun(NamedTuple):
+    """Where a run begins in a log, which may hold several, one after the other.
+
+    Attributes:
+        run_id: names it; empty where the log begins in the middle of a run.
+        number: its first line's number, from 1.
+        offset: where that begins, in bytes.
+        end: where the next run begins, in bytes; None for the last one.
+    """
+
+    run_id: str
+    number: int
+    offset: int
+    end: int | None
+
+
+def runs_in(descriptor: int) -> list[LogRun]:
+    """Return the runs in the log open as `descriptor`, in their order; at least one."""
+    starts = []
+    file = LogFile(descriptor)
+    file.seek(0, 1, None)
+    for number, offset, line in find_lines(file, b'"run.started"'):
+        try:
+            event = _decode(line)
+        except _UNREADABLE:
+            continue
+        if type(event) is RunStarted:
+            starts.append((event.run_id, number, offset))
+    # Only where there are events before the first start is that another run.
+    if not starts or (starts[0][2] > 0 and _has_event(descriptor, starts[0][2])):
+        starts.insert(0, ("", 1, 0))
+    ends: list[int | None] = [offset for _, _, offset in starts[1:]]
+    return [LogRun(*start, end) for start, end in zip(starts, [*ends, None], strict=True)]
+
+
+def _has_event(descriptor: int, end: int) -> bool:
+    file = LogFile(descriptor)
+    file.seek(0, 1, end)
+    while (chunk := file.read()) is not None:
+        for line in chunk.data.splitlines():
+            try:
+                if _decode(line) is not None:
+                    return True
+            except _UNREADABLE:
+                continue
+    return False
+
+
+class LogHistory(History):
+    """The events of one run in a log, also while it grows."""
+
+    is_journal = False
+
+    def __init__(self, file: LogFile, *, name: str, path: Path | None, follows: bool) -> None:
+        """Read `file`, which is at the run's beginning.
+
+        Parameters:
+            file: the lines.
+            name: the log's name, safe to show.
+            path: the file; None for standard input.
+            follows: whether a last line without its end is to be waited for; otherwise it counts if it is whole.
+        """
+        self.name = name
+        self.path = path
+        self._file = file
+        self._follows = follows
+        self._mender = Mender()
+        self._num_events = 0
+        self._num_garbled = 0
+        self._garbled: list[int] = []
+        self._first_reason = ""
+        self._read_unended = False
+        self._index: list[tuple[int, int, int]] = []  # of each chunk: its first event's number, offset and size
+
+    @property
+    def missing(self) -> int:
+        """How many events are not there, as far as was read: dropped by a processor, say, or cut off."""
+        return self._mender.missing
+
+    def read(self) -> list[Event] | None:
+        """Return the next events, mended; None if there are no more now.
+
+        Raises:
+            CannotRead: it is no log, or a newer aqueue wrote it.
+        """
+        if self.is_over:
+            return None
+        chunk = self._next_chunk()
+        if chunk is None:
+            return None
+        events = self._decode(chunk)
+        if events:
+            self._index.append((events[0].seq, chunk.offset, len(chunk.data)))
+        for at, event in enumerate(events):
+            if type(event) is RunStarted and (at or self._num_events):
+                self.is_over = True
+                events = events[:at]
+                break
+        self._num_events += len(events)
+        return self._mender.mend(events)
+
+    def read_lines(self) -> list[Line] | None:
+        """Return the next events, as they are, and their lines; None if there are no more now. It raises what `read` does.
+
+        The lines of several runs in one log follow each other.
+        """
+        chunk = self._next_chunk()
+        if chunk is None:
+            return None
+        lines = self._decode_lines(chunk)
+        self._num_events += len(lines)
+        return lines
+
+    def _decode_lines(self, chunk: Chunk) -> list[Line]:
+        lines = [line for line in chunk.data.split(b"\n") if line]
+        try:
+            events = list(_decode_all(chunk.data))
+        except _UNREADABLE:
+            events = []
+        # JSON may also be spread over lines, or two on one: then none of the lines is an event, or not the one beside it.
+        if len(events) != len(lines) or not all(line[:1] == b"{" and line.rstrip()[-1:] == b"}" for line in lines):
+            return [(line, event) for line, event in self._decode_one_by_one(chunk) if event is not None]
+        for event in events:
+            if isinstance(event, RunStarted):
+                self._check_version(event)
+        return list(zip(lines, events, strict=True))
+
+    def start_near_end(self, num_events: int) -> bool:
+        """Begin near the end, at a whole line; return whether that leaves any events out."""
+        self._num_events = self._num_garbled = 0
+        self._garbled, self._first_reason, self._read_unended = [], "", False
+        return self._file.seek_before_end(num_events * _AVERAGE_LINE_BYTES)
+
+    def events_at(self, seqs: Collection[int]) -> dict[int, Event]:
+        """Return the events with these numbers; where the file has been cut meanwhile, some may not be there."""
+        firsts = [first for first, _, _ in self._index]
+        wanted = set(seqs)
+        found: dict[int, Event] = {}
+        for at in sorted({max(bisect_right(firsts, seq) - 1, 0) for seq in wanted} if firsts else ()):
+            _, offset, size = self._index[at]
+            for event in self._decoded_again(self._file.read_again(offset, size)):
+                if event.seq in wanted:
+                    found.setdefault(event.seq, event)
+        return found
+
+    def take_notices(self) -> list[str]:
+        """Return what happened to the file since the last call."""
+        notices, self._file.notices = self._file.notices, []
+        return notices
+
+    def complaint(self) -> str:
+        """Return which lines could not be read, if any."""
+        count = self._num_garbled + self._file.num_too_long
+        if not count:
+            return ""
+        numbers = sorted([*self._garbled, *self._file.too_long])[:_MAX_NAMED_LINES]
+        named = ", ".join(f"{number:,}" for number in numbers) + (", …" if count > len(numbers) else "")
+        reason = self._first_reason or "a line is longer than 64 MiB"
+        if count == 1:
+            return f"{self.name}: line {named} could not be read and was skipped ({reason})"
+        return f"{self.name}: {count:,} lines could not be read and were skipped: {named} (the first: {reason})"
+
+    def close(self) -> None:
+        """Close the file."""
+        self._file.close()
+
+    def _next_chunk(self) -> Chunk | None:
+        chunk = self._file.read()
+        if chunk is None:
+            self.is_over = self._file.is_over
+            if not self._read_unended and (self.is_over or not self._follows):
+                self._read_unended = True
+                chunk = self._file.read_unended()
+                if chunk is not None and _is_whole(chunk.data):
+                    return chunk
+            self._check_that_it_is_a_log(at_end=True)
+            return None
+        return chunk
+
+    def _decode(self, chunk: Chunk) -> list[Event]:
+        try:
+            events: list[Event] = list(_decode_all(chunk.data))
+        except _UNREADABLE:
+            events = [event for _, event in self._decode_one_by_one(chunk) if event is not None]
+        for event in events:
+            if isinstance(event, RunStarted):
+                self._check_version(event)
+        return events
+
+    def _decode_one_by_one(self, chunk: Chunk) -> list[tuple[bytes, Event | None]]:
+        decoded: list[tuple[bytes, Event | None]] = []
+        for number, line in enumerate(chunk.data.split(b"\n"), chunk.number):
+            if not line or line.isspace():
+                continue
+            try:
+                event = _decode(line)
+            except _UNREADABLE as error:
+                self._note_garbled(number, error, is_first=not decoded)
+                continue
+            if isinstance(event, RunStarted):
+                self._check_version(event)
+            decoded.append((line, event))
+        return decoded
+
+    def _decoded_again(self, data: bytes) -> list[Event]:
+        try:
+            return list(_decode_all(data))
+        except _UNREADABLE:
+            events = []
+            for line in data.split(b"\n"):
+                try:
+                    event = _decode(line)
+                except _UNREADABLE:
+                    continue
+                if event is not None:
+                    events.append(event)
+            return events
+
+    def _note_garbled(self, number: int, error: Exception, *, is_first: bool) -> None:
+        self._num_garbled += 1
+        if len(self._garbled) < _MAX_NAMED_LINES:
+            self._garbled.append(self._file.number_in_file(number))
+        if not self._first_reason:
+            self._first_reason = visible(str(error), 200)
+        if is_first and self._num_garbled >= _PATIENCE_LINES:
+            self._check_that_it_is_a_log()
+
+    def _check_that_it_is_a_log(self, *, at_end: bool = False) -> None:
+        if self._num_events or not (self._num_garbled or at_end):
+            return
+        if self._num_garbled:
+            raise CannotRead(
+                f"{self.name} is neither a journal nor a log of aqueue: line {self._garbled[0]:,} is no event "
+                f"({self._first_reason}); name the file that a run has written"
+            )
+        if not self._follows or self.is_over:
+            raise CannotRead(f"{self.name} has no event of a run; name the file that a run has written")
+
+    def _check_version(self, event: RunStarted) -> None:
+        if event.schema_version > SCHEMA_VERSION:
+            raise CannotRead(
+                f"{self.name} was written by a newer aqueue (event {event.seq:,} is of version {event.schema_version}, "
+                f"this aqueue knows {SCHEMA_VERSION}); upgrade aqueue"
+            )
+
+
+def _is_whole(line: bytes) -> bool:
+    """Tell whether a last line without its newline is a whole event all the same."""
+    try:
+        return _decode(line) is not None
+    except _UNREADABLE:
+        return False

@@ -1,0 +1,136 @@
+"""Opening what a person names on the command line: a journal, a log, or ``-`` for a log on standard input."""
+
+import os
+import stat
+import tempfile
+from pathlib import Path
+from typing import Final
+
+from aqueue._journal_file import reason, shown
+from aqueue.cli._history import CannotRead, History
+from aqueue.cli._journal_history import JournalHistory
+from aqueue.cli._log_file import LogFile
+from aqueue.cli._log_history import LogHistory, LogRun, runs_in
+from aqueue.text import visible
+
+__all__ = ["STANDARD_INPUT", "open_history"]
+
+STANDARD_INPUT: Final = "-"
+_SQLITE: Final = b"SQLite format 3\0"
+_COPY_BYTES: Final = 1 << 20
+
+
+def open_history(
+    file: str, *, run: str = "", follows: bool = False, whole_log: bool = False, skip_described: bool = False
+) -> History:
+    """Return the run that is recorded in `file`, a journal or a log.
+
+    Parameters:
+        file: a path, or ``-`` for standard input.
+        run: of a log with several runs, which: its number from 1, or from -1 for the last, or the beginning of its id;
+            empty for the last.
+        follows: whether the reader will wait for more.
+        whole_log: all runs of a log, as one.
+        skip_described: leave out `item.described` where that is cheap, for readers that don't need them.
+
+    Raises:
+        CannotRead: there is no such file or run, it can't be read, or nothing is recorded in it.
+        JournalError: the journal can't be read; one of its subclasses says why.
+    """
+    if file == STANDARD_INPUT:
+        return _from_pipe(0, "standard input", run=run, follows=follows, whole_log=whole_log)
+    path = Path(file)
+    try:
+        descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_CLOEXEC", 0))
+    except FileNotFoundError:
+        raise CannotRead(
+            f"there is no file {shown(path)}; name the journal or the log that a run has written"
+        ) from None
+    except OSError as error:
+        raise CannotRead(f"{shown(path)} can't be read: {reason(error)}; name another file, or allow it") from error
+    except ValueError as error:  # a null character
+        raise CannotRead(f"{shown(path)} is no path to a file ({error}); name another file") from error
+    try:
+        mode = os.fstat(descriptor).st_mode
+        if stat.S_ISDIR(mode):
+            raise CannotRead(f"{shown(path)} is a directory; name the journal or the log in it")
+        is_sqlite = stat.S_ISREG(mode) and os.read(descriptor, len(_SQLITE)) == _SQLITE
+    except BaseException:
+        os.close(descriptor)
+        raise
+    if is_sqlite:
+        # Before SQLite opens the file: closing one that it has open drops the locks that it holds on it.
+        os.close(descriptor)
+        return _from_journal(path, run, skip_described=skip_described)
+    if not stat.S_ISREG(mode):
+        return _from_pipe(descriptor, shown(path), run=run, follows=follows, whole_log=whole_log)
+    return _from_file(descriptor, shown(path), path, run=run, follows=follows, whole_log=whole_log)
+
+
+def _from_journal(path: Path, run: str, *, skip_described: bool) -> History:
+    history = JournalHistory(path, skip_described=skip_described)
+    if run:
+        first = history.events_at([1])
+        run_id = getattr(first.get(1), "run_id", "")
+        if run not in {"1", "-1"} and not run_id.startswith(run):
+            history.close()
+            raise CannotRead(f"{history.name} has one run, {visible(run_id, 100)}, and no run {visible(run, 100)!r}")
+    return history
+
+
+def _from_file(descriptor: int, name: str, path: Path | None, *, run: str, follows: bool, whole_log: bool) -> History:
+    try:
+        one = LogRun("", 1, 0, None) if whole_log and not run else _select(descriptor, name, run)
+    except BaseException:
+        os.close(descriptor)
+        raise
+    file = LogFile(descriptor, path)
+    file.seek(one.offset, one.number, one.end)
+    return LogHistory(file, name=name, path=path, follows=follows)
+
+
+def _from_pipe(descriptor: int, name: str, *, run: str, follows: bool, whole_log: bool) -> History:
+    """Return what comes through a pipe: as it comes, or from a copy of the whole, which can be read twice."""
+    if os.isatty(descriptor):
+        raise CannotRead(f"{name} is a terminal; send a log to it, as in: ssh host cat run.jsonl | aqueue status -")
+    if follows:
+        return LogHistory(LogFile(descriptor, is_pipe=True), name=name, path=None, follows=True)
+    copy, copy_name = tempfile.mkstemp()
+    try:
+        os.unlink(copy_name)
+        while data := os.read(descriptor, _COPY_BYTES):
+            _write_all(copy, data)
+    except BaseException:
+        os.close(copy)
+        raise
+    finally:
+        if descriptor:
+            os.close(descriptor)
+    os.lseek(copy, 0, os.SEEK_SET)
+    if os.read(copy, len(_SQLITE)) == _SQLITE:
+        os.close(copy)
+        raise CannotRead(f"a journal can't be read from {name}; name its file")
+    return _from_file(copy, name, None, run=run, follows=False, whole_log=whole_log)
+
+
+def _write_all(descriptor: int, data: bytes) -> None:
+    rest = memoryview(data)
+    while rest:
+        rest = rest[os.write(descriptor, rest) :]
+
+
+def _select(descriptor: int, name: str, run: str) -> LogRun:
+    runs = runs_in(descriptor)
+    if not run:
+        return runs[-1]
+    number = int(run) if run.lstrip("-").isdecimal() and len(run) < 8 else 0
+    if number and -len(runs) <= number <= len(runs):
+        return runs[number - 1 if number > 0 else number]
+    found = [one for one in runs if one.run_id.startswith(run)]
+    if len(found) == 1:
+        return found[0]
+    named = ", ".join(
+        f"{number} ({visible(one.run_id, 40) or 'its start is missing'})" for number, one in enumerate(runs[:20], 1)
+    )
+    what = "has no run" if not found else "has several runs"
+    raise CannotRead(f"{name} {what} {visible(run, 100)!r}; it has {named}{', …' if len(runs) > 20 else ''}")
