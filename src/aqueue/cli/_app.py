@@ -1,0 +1,161 @@
+"""The command's frame: its group, its errors and exit codes, and the arguments that several subcommands share."""
+
+import os
+import sys
+from collections.abc import Callable, Sequence
+from typing import Any, Final, NoReturn, TypeVar
+
+import click
+
+from aqueue._version import __version__
+from aqueue.cli._history import History
+from aqueue.cli._screen import say
+from aqueue.errors import AqueueError
+from aqueue.text import visible
+
+__all__ = [
+    "CANNOT",
+    "app",
+    "as_json",
+    "examples",
+    "file_argument",
+    "finish",
+    "is_meant",
+    "limited",
+    "main",
+    "of_run",
+]
+
+CANNOT: Final = 2
+"""The exit code for what can't be done: a missing file, no journal, a line that can't be read, a wrong option."""
+
+_INTERRUPTED: Final = 130
+_BROKEN_PIPE: Final = 141
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+class _App(click.Group):
+    """The group, with its subcommands in the order in which a person needs them."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(self.commands)
+
+
+def examples(*lines: str) -> str:
+    """Return the end of a help page: examples, each on a line of its own."""
+    return "\b\nExamples:\n" + "\n".join(f"  {line}" for line in lines)
+
+
+@click.group(
+    cls=_App,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+    epilog=examples(
+        "aqueue status run.db",
+        "aqueue watch run.db",
+        "aqueue tail -f run.jsonl --level warning",
+        "aqueue report run.db -o report.html",
+        "ssh host cat run.jsonl | aqueue failures -",
+    ),
+)
+@click.version_option(__version__, prog_name="aqueue", message="%(prog)s %(version)s")
+def app() -> None:
+    """Watch, replay, inspect and export what a run of aqueue has recorded.
+
+    FILE is a journal (run_queue(resume="run.db")), a log (reporter="jsonl:run.jsonl"), or - for a log on standard input.
+    It is only ever read, and may be that of a run that is going on: the run is neither held up nor locked out.
+    """
+
+
+file_argument = click.argument("file", metavar="FILE", type=click.Path(allow_dash=True, path_type=str))
+"""The file that every subcommand reads."""
+
+of_run = click.option(
+    "--run",
+    metavar="RUN",
+    default="",
+    help="Of a log with several runs, which: 1 for the first, -1 for the last, or the beginning of its id.  [default: the last]",
+)
+"""Which run of a log."""
+
+as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON instead of what is meant for people.")
+"""JSON wherever a table is printed."""
+
+
+limited = click.option(
+    "-n",
+    "--limit",
+    type=click.IntRange(min=0),
+    metavar="N",
+    help="Show at most N.  [default: 50; with --json all]",
+)
+"""How many rows of a table."""
+
+
+def is_meant(name: str, type: str) -> bool:
+    """Tell whether a person who writes `name` means the item type `type`: all of it, its qualname, or the class's name."""
+    qualname = type.rpartition(":")[2]
+    return name in {type, qualname, qualname.rpartition(".")[2]}
+
+
+def finish(history: History, code: int = 0) -> NoReturn:
+    """End the subcommand: with `code`, or, if some lines of the file could not be read, by saying so.
+
+    Raises:
+        click.exceptions.Exit: always.
+    """
+    for notice in history.take_notices():
+        say(notice)
+    complaint = history.complaint()
+    history.close()
+    if complaint:
+        say(complaint)
+        code = CANNOT
+    raise click.exceptions.Exit(code)
+
+
+def main(args: Sequence[str] | None = None) -> NoReturn:
+    """Run the `aqueue` command and end the process with its exit code.
+
+    The code is 0 if all went well; 2 if something could not be done or read, which one line on standard error explains;
+    `aqueue status` and `aqueue watch` tell the state of the run by it. 130 after Ctrl-C.
+
+    Parameters:
+        args: the arguments behind the command's name; by default those of this process.
+    """
+    # A terminal that lacks a character is no reason to fail.
+    for stream in (sys.stdout, sys.stderr):
+        if stream is not None and hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="backslashreplace")
+    sys.exit(_run(args))
+
+
+def _run(args: Sequence[str] | None) -> int:
+    try:
+        try:
+            code = app.main(args=args, prog_name="aqueue", standalone_mode=False)
+            sys.stdout.flush()
+        except click.UsageError as error:
+            _say_usage(error)
+            return CANNOT
+        except click.ClickException as error:
+            say(visible(error.format_message()))
+            return CANNOT
+        except AqueueError as error:
+            say(visible(str(error)))
+            return CANNOT
+        return code if isinstance(code, int) else 0
+    except (KeyboardInterrupt, click.Abort):
+        return _INTERRUPTED
+    except BrokenPipeError:
+        # Whoever read has read enough; Python would complain when it flushes at its end.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return _BROKEN_PIPE
+    except OSError as error:
+        say(f"{visible(error.strerror or str(error))}{f': {visible(str(error.filename))}' if error.filename else ''}")
+        return CANNOT
+
+
+def _say_usage(error: click.UsageError) -> None:
+    command = error.ctx.command_path if error.ctx is not None else "aqueue"
+    say(f"{visible(error.format_message())} ({command} --help tells more)")

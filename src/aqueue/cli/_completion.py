@@ -1,0 +1,26 @@
+"""``aqueue completion``: the script with which a shell completes the command's words."""
+
+import click
+from click.shell_completion import get_completion_class
+
+from aqueue.cli._app import app, examples
+
+__all__ = ["completion"]
+
+
+@app.command(
+    epilog=examples(
+        "aqueue completion bash > ~/.local/share/bash-completion/completions/aqueue",
+        "aqueue completion zsh > ~/.zfunc/_aqueue      # in a folder of $fpath, before compinit",
+        "aqueue completion fish > ~/.config/fish/completions/aqueue.fish",
+    )
+)
+@click.argument("shell", type=click.Choice(["bash", "zsh", "fish"]))
+def completion(shell: str) -> None:
+    """Print the script that completes subcommands, options, events and item types in SHELL.
+
+    The shell runs `aqueue` itself to find out what there is, so that the script need not be made anew.
+    """
+    cls = get_completion_class(shell)
+    assert cls is not None
+    click.echo(cls(app, {}, "aqueue", "_AQUEUE_COMPLETE").source())

@@ -1,0 +1,213 @@
+"""``aqueue explain``: the whole story of one item, and what resuming the run would do with it."""
+
+from collections import Counter
+from typing import Any, Final
+
+import click
+import msgspec
+from rich.console import RenderableType
+from rich.text import Text
+
+from aqueue._recording import Recording
+from aqueue.cli._app import app, as_json, examples, file_argument, finish, of_run
+from aqueue.cli._items import STATES, State
+from aqueue.cli._opening import open_history
+from aqueue.cli._outlook import outlook
+from aqueue.cli._record import ItemTexts, Record
+from aqueue.cli._screen import (
+    STATE_STYLES,
+    Column,
+    heading,
+    note,
+    print_json,
+    print_lines,
+    table,
+    text,
+    time_of_day,
+    when,
+)
+from aqueue.cli._story import Chapter, Story
+from aqueue.cli._tree import find_row
+from aqueue.events import Event
+from aqueue.figures import amount, duration
+from aqueue.text import visible
+
+__all__ = ["explain"]
+
+_TONES: Final = {"": "", "good": "green", "bad": "red", "odd": "magenta", "quiet": "dim"}
+_MAX_ANCESTORS: Final = 20
+_MAX_TYPES: Final = 20
+
+
+@app.command(epilog=examples("aqueue explain run.db 17", "aqueue explain run.db 17 --json"))
+@file_argument
+@click.argument("item", type=click.IntRange(min=1))
+@of_run
+@as_json
+def explain(file: str, item: int, run: str, as_json: bool) -> None:
+    """Tell the whole story of ITEM, a number: who enqueued it, each attempt, each wait, and what it raised.
+
+    And how its children stand, and why it will or won't run when the run is resumed.
+    """
+    history = open_history(file, run=run)
+    story = Story(item)
+    recording = Recording() if history.is_journal else None
+
+    def apply(events: list[Event]) -> None:
+        story.apply(events)
+        if recording is not None:
+            recording.apply(events)
+
+    record = Record(history, apply)
+    if recording is not None:
+        recording.end()
+    row = find_row(record, item)
+    ancestors = _ancestors(record, row)
+    texts = dict(record.texts([*ancestors, row]))
+    why = outlook(record, recording, row)
+    is_lost = record.standing.state == "interrupted" and record.view.state != "finished"
+    chapters = list(story.chapters(record.view.at if is_lost else None))
+    children = _children(record, row)
+    if as_json:
+        print_json(_as_json(record, row, ancestors, texts[row], chapters, story, children, why))
+    else:
+        print_lines(_screen(record, row, ancestors, texts, chapters, story, children, why))
+    finish(history)
+
+
+def _ancestors(record: Record, row: int) -> list[int]:
+    """Return the rows of its ancestors, the initial item first."""
+    rows: list[int] = []
+    parent = record.items.parent_row[row]
+    while parent >= 0:
+        rows.append(parent)
+        parent = record.items.parent_row[parent]
+    rows.reverse()
+    return rows
+
+
+def _children(record: Record, row: int) -> Counter[tuple[int, State]]:
+    """Return how many children of each type, by its index, are in each state."""
+    items = record.items
+    return Counter(
+        (items.type_number[child], items.state_of(child))
+        for child, parent in enumerate(items.parent_row)
+        if parent == row
+    )
+
+
+def _screen(
+    record: Record,
+    row: int,
+    ancestors: list[int],
+    texts: dict[int, ItemTexts],
+    chapters: list[Chapter],
+    story: Story,
+    children: Counter[tuple[int, State]],
+    why: str,
+) -> list[RenderableType]:
+    items = record.items
+    state = items.state_of(row)
+    parts: list[RenderableType] = [
+        Text.assemble(
+            (f"Item {items.item_of(row)}", "bold"), f"  {record.name_of(row)}  ", (state, STATE_STYLES[state] or "dim")
+        )
+    ]
+    if texts[row].label:
+        parts.append(text(f"  {texts[row].label}"))
+    if ancestors:
+        parts += ["", heading("Where it comes from")]
+        left_out = max(len(ancestors) - _MAX_ANCESTORS, 0)
+        for ancestor in ancestors[: _MAX_ANCESTORS // 2] + ancestors[_MAX_ANCESTORS // 2 + left_out :]:
+            parts.append(_ancestor(record, ancestor, texts[ancestor]))
+        if left_out:
+            parts.append(note(f"{amount(left_out)} more between them"))
+    parts += ["", heading("What happened"), *_told(chapters, story)]
+    if children:
+        total = sum(children.values())
+        parts += ["", heading("Its children", amount(total)), _children_table(record, children)]
+    parts += ["", heading("When the run is resumed" if record.standing.state != "running" else "Now"), Text(f"  {why}")]
+    return parts
+
+
+def _ancestor(record: Record, row: int, texts: ItemTexts) -> Text:
+    items = record.items
+    state = items.state_of(row)
+    line = Text.assemble(
+        f"  {record.name_of(row)}", (f" {items.item_of(row)} ", "dim"), (state, STATE_STYLES[state] or "dim")
+    )
+    if texts.label:
+        line.append("  ").append_text(text(texts.label, max_chars=200))
+    return line
+
+
+def _told(chapters: list[Chapter], story: Story) -> list[RenderableType]:
+    parts: list[RenderableType] = []
+    day = ""
+    for chapter in chapters:
+        today = when(chapter.at)[:10]
+        if today != day:
+            day = today
+            parts.append(Text(f"  {day}", style="dim"))
+        parts.append(Text.assemble((f"  {time_of_day(chapter.at)}  ", "dim"), (chapter.text, _TONES[chapter.tone])))
+        if chapter.error is not None and chapter.error.traceback:
+            parts += [
+                Text.assemble(" " * 16, text(line, "dim", 2_000)) for line in chapter.error.traceback.splitlines()
+            ]
+    if story.left_out:
+        parts.append(note(f"{amount(story.left_out)} events in the middle are left out"))
+    if story.wait_s or story.work_s:
+        parts.append(
+            note(f"in all {duration(story.work_s)} of work, and {duration(story.wait_s)} of waiting to be started")
+        )
+    return parts
+
+
+def _children_table(record: Record, children: Counter[tuple[int, State]]) -> RenderableType:
+    states = [state for state in STATES if any(found == state for _, found in children)]
+    numbers = sorted({number for number, _ in children})[:_MAX_TYPES]
+    columns = [Column("type", may_shrink=True), *(Column(state, is_number=True) for state in states)]
+    rows = [
+        [
+            record.names[record.items.types[number]],
+            *(
+                Text(amount(children[number, s]), style=STATE_STYLES[s] if children[number, s] else "dim")
+                for s in states
+            ),
+        ]
+        for number in numbers
+    ]
+    return table(columns, rows)
+
+
+def _as_json(
+    record: Record,
+    row: int,
+    ancestors: list[int],
+    texts: ItemTexts,
+    chapters: list[Chapter],
+    story: Story,
+    children: Counter[tuple[int, State]],
+    why: str,
+) -> dict[str, Any]:
+    items = record.items
+    return {
+        "item": items.item_of(row),
+        "type": items.type_of(row),
+        "key": texts.key,
+        "description": texts.description,
+        "state": items.state_of(row),
+        "ancestors": [items.item_of(ancestor) for ancestor in ancestors],
+        "story": [msgspec.structs.asdict(c) | {"text": visible(c.text), "error": _plain(c)} for c in chapters],
+        "story_left_out": story.left_out,
+        "work_s": story.work_s,
+        "wait_s": story.wait_s,
+        "children": [
+            {"type": items.types[number], "state": state, "count": count} for (number, state), count in children.items()
+        ],
+        "outlook": why,
+    }
+
+
+def _plain(chapter: Chapter) -> dict[str, Any] | None:
+    return msgspec.structs.asdict(chapter.error) if chapter.error is not None else None

@@ -1,0 +1,57 @@
+"""``aqueue export``: a run's events as lines of JSON, as a table, or as a trace that opens in Perfetto."""
+
+from collections.abc import Iterator
+
+import click
+
+from aqueue.cli._app import app, examples, file_argument, finish, of_run
+from aqueue.cli._history import History, batches
+from aqueue.cli._lines import write_events_jsonl
+from aqueue.cli._opening import open_history
+from aqueue.cli._output import open_output, output_option
+from aqueue.cli._tables import write_events_csv
+from aqueue.cli._trace import write_chrome_trace
+from aqueue.events import Event
+
+__all__ = ["export"]
+
+
+@app.command(
+    epilog=examples(
+        "aqueue export run.db --format jsonl > run.jsonl",
+        "aqueue export run.db --format csv -o events.csv",
+        "aqueue export run.db --format chrome-trace -o trace.json   # opens in ui.perfetto.dev and chrome://tracing",
+    )
+)
+@file_argument
+@click.option("--format", "as_what", type=click.Choice(["jsonl", "csv", "chrome-trace"]), required=True, help="As what.")
+@click.option(
+    "--include-data",
+    is_flag=True,
+    help="With jsonl and csv: include the items' payloads and results, which may hold secrets.",
+)
+@output_option
+@of_run
+def export(file: str, as_what: str, include_data: bool, output: str | None, run: str) -> None:
+    """Write all events of a run in another format.
+
+    jsonl: the lines that reporter="jsonl" writes. csv: a row an event. chrome-trace: a track a worker, a slice an attempt,
+    arrows from parents to children, counters.
+    """
+    if include_data and as_what == "chrome-trace":
+        raise click.UsageError("--include-data: a trace holds no payloads and no results; leave it out")
+    history = open_history(file, run=run)
+    with open_output(output, history) as write:
+        if as_what == "jsonl":
+            write_events_jsonl(_as_recorded(history), write, include_data)
+        elif as_what == "csv":
+            write_events_csv(_as_recorded(history), write, include_data)
+        else:
+            write_chrome_trace(batches(history), write)
+    finish(history)
+
+
+def _as_recorded(history: History) -> Iterator[list[Event]]:
+    """Yield the events as they are, with nothing put in for what a log lacks."""
+    while (lines := history.read_lines()) is not None:
+        yield [event for _, event in lines]

@@ -1,0 +1,60 @@
+"""Which types of items a person means by ``--type``."""
+
+from collections.abc import Sequence
+
+import click
+from click.shell_completion import CompletionItem
+
+from aqueue.cli._app import is_meant
+from aqueue.cli._opening import STANDARD_INPUT, open_history
+from aqueue.errors import AqueueError
+from aqueue.events import ItemEnqueued
+from aqueue.text import short_names, visible
+
+__all__ = ["item_types", "with_types"]
+
+
+def _complete_types(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
+    """Offer the item types in the file that was named, as far as its beginning tells."""
+    # Before an option that has no value yet, click leaves the arguments as they are.
+    file = ctx.params.get("file") or next(iter(ctx.args), None)
+    if not file or file == STANDARD_INPUT:
+        return []
+    try:
+        history = open_history(str(file))
+        types = {event.type for event in history.read() or () if isinstance(event, ItemEnqueued)}
+    except (AqueueError, OSError):
+        return []
+    return [CompletionItem(name) for name in sorted(short_names(types).values()) if name.startswith(incomplete)]
+
+
+with_types = click.option(
+    "--type",
+    "types",
+    metavar="TYPE",
+    multiple=True,
+    shell_complete=_complete_types,
+    help="Only items of this type: a class, with or without its module. May be given several times.",
+)
+"""Which types of items."""
+
+
+def item_types(wanted: Sequence[str], known: Sequence[str]) -> frozenset[int] | None:
+    """Return the indexes of those of the `known` types that a person means; None for all.
+
+    Raises:
+        click.UsageError: there is none of that name.
+    """
+    if not wanted:
+        return None
+    found: set[int] = set()
+    for name in wanted:
+        indexes = {index for index, type in enumerate(known) if is_meant(name, type)}
+        if not indexes:
+            shown = ", ".join(visible(type, 100) for type in known[:20])
+            raise click.UsageError(
+                f"--type: there are no items of a type {visible(name, 100)!r}; there are {shown or 'no items at all'}"
+                + (", …" if len(known) > 20 else "")
+            )
+        found |= indexes
+    return frozenset(found)

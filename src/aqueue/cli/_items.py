@@ -1,0 +1,260 @@
+"""The items of a run, folded from its events: a row for each, in columns of about 80 bytes an item.
+
+Texts (descriptions, keys, errors) are not kept, but the numbers of the events that have them, so that they can be read
+again for the few items that are shown.
+"""
+
+from array import array
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from typing import Final, Literal, get_args
+
+from aqueue.events import (
+    Event,
+    ItemChildrenFailed,
+    ItemChildrenProcessed,
+    ItemCompleted,
+    ItemDescribed,
+    ItemEnqueued,
+    ItemFailed,
+    ItemInterrupted,
+    ItemReopened,
+    ItemRetryScheduled,
+    ItemStarted,
+)
+
+__all__ = ["OUTSTANDING", "STATES", "Items", "State"]
+
+State = Literal["queued", "running", "waiting", "interrupted", "completed", "failed"]
+"""What an item is: ``queued``: to be started; ``running``: a worker is at it or its hook; ``waiting``: it failed and waits
+for its next attempt; ``interrupted``: an attempt was cut short, by a cancellation or a crash; ``completed``: its `process`
+has returned, and its hook has not failed; ``failed``: for good.
+"""
+
+STATES: Final[tuple[State, ...]] = get_args(State)
+_QUEUED, _RUNNING, _WAITING, _INTERRUPTED, _COMPLETED, _FAILED = range(6)
+
+OUTSTANDING: Final[frozenset[State]] = frozenset({"queued", "running", "waiting", "interrupted"})
+"""The states of items that have neither completed nor failed."""
+
+_HAS_HOOK, _ENDED, _CLOSED_OVER, _IN_HOOK = 1, 2, 4, 8
+_MAX_COUNT: Final = 0xFFFFFFFF
+
+
+class Items:
+    """Every item of a run, by row. Rows are in the order of enqueue, counted from 0.
+
+    The events must be consistent (see `_mending`).
+
+    Attributes:
+        types: the item types in the order of their first item; `type_number` holds indexes of it.
+        parent_row: the row of each item's parent; -1 for initial items.
+        enqueued_at, started_at, ended_at: when it was announced, last started, and when that attempt ended; Unix time in
+            seconds, 0.0 for never.
+        duration_s: how long its last attempt that ended took, seconds.
+        attempts: how often its `process` was started.
+        worker: the worker that last took it; 0 for none.
+        enqueued_seq, described_seq, failed_seq: the numbers of the events that announced it, last described it, and last
+            said that an attempt failed; 0 for none.
+        due: when those that wait may start again, by row; Unix time in seconds.
+        last_at: the time of the last event, Unix time in seconds.
+    """
+
+    def __init__(self) -> None:
+        self.types: list[str] = []
+        self.type_number = array("I")
+        self.parent_row = array("q")
+        self.enqueued_at = array("d")
+        self.started_at = array("d")
+        self.ended_at = array("d")
+        self.duration_s = array("f")
+        self.attempts = array("I")
+        self.worker = array("I")
+        self.enqueued_seq = array("q")
+        self.described_seq = array("q")
+        self.failed_seq = array("q")
+        self.due: dict[int, float] = {}
+        self.last_at = 0.0
+        self._state = bytearray()
+        self._flags = bytearray()
+        self._type_numbers: dict[str, int] = {}
+        self._first = 1  # the number of the item in row 0, as long as numbers follow each other
+        self._rows: dict[int, int] | None = None  # where they don't
+        self._numbers: list[int] = []
+
+    def __len__(self) -> int:
+        return len(self._state)
+
+    # ---- asking -------------------------------------------------------------------------------------------------
+
+    def row_of(self, item: int) -> int | None:
+        """Return the row of the item with this number; None if there is none."""
+        if self._rows is not None:
+            return self._rows.get(item)
+        row = item - self._first
+        return row if 0 <= row < len(self._state) else None
+
+    def item_of(self, row: int) -> int:
+        """Return the number of the item in a row."""
+        return self._first + row if self._rows is None else self._numbers[row]
+
+    def type_of(self, row: int) -> str:
+        """Return its type."""
+        return self.types[self.type_number[row]]
+
+    def state_of(self, row: int) -> State:
+        """Return its state."""
+        return STATES[self._state[row]]
+
+    def rows_in(self, states: Iterable[State], type_numbers: frozenset[int] | None = None) -> Iterator[int]:
+        """Yield the rows of the items in one of these states, and of one of these types unless that is None."""
+        wanted = bytes(state in set(states) for state in STATES)
+        of_type = self.type_number
+        for row, state in enumerate(self._state):
+            if wanted[state] and (type_numbers is None or of_type[row] in type_numbers):
+                yield row
+
+    def is_in(self, state: State) -> bytes:
+        """Return a byte for each row: 1 if its item is in `state`, else 0."""
+        return self._state.translate(bytes(number == STATES.index(state) for number in range(256)))
+
+    def counts(self) -> dict[tuple[int, State], int]:
+        """Return how many items of each type, by its index, are in each state; those of which there are none are left out."""
+        found = Counter(zip(self.type_number, self._state, strict=True))
+        return {(number, STATES[state]): count for (number, state), count in found.items()}
+
+    def has_hook(self, row: int) -> bool:
+        """Return whether its class has an `after_children_processed` of its own."""
+        return bool(self._flags[row] & _HAS_HOOK)
+
+    def is_closed(self, row: int) -> bool:
+        """Return whether it and everything below it, its hook included, have ended well."""
+        return bool(self._flags[row] & _ENDED)
+
+    def is_closed_over(self, row: int) -> bool:
+        """Return whether it ended without its hook, since something below it has failed."""
+        return bool(self._flags[row] & _CLOSED_OVER)
+
+    def lose_workers(self) -> None:
+        """Note that the process which runs them has ended without a word: what was running is interrupted."""
+        for row in list(self.rows_in(("running",))):
+            state = _COMPLETED if self._flags[row] & _IN_HOOK else _INTERRUPTED
+            self._end(row, state, self.last_at, self.last_at - self.started_at[row])
+
+    # ---- folding ------------------------------------------------------------------------------------------------
+
+    def apply(self, events: Iterable[Event]) -> None:
+        """Fold `events`, which must follow those applied so far."""
+        state, started_at, ended_at, duration_s = self._state, self.started_at, self.ended_at, self.duration_s
+        event: Event | None = None
+        for event in events:
+            cls = type(event)
+            if cls is ItemDescribed:
+                assert isinstance(event, ItemDescribed)
+                row = event.item - self._first if self._rows is None else self._rows[event.item]
+                self.described_seq[row] = event.seq
+            elif cls is ItemStarted:
+                assert isinstance(event, ItemStarted)
+                row = event.item - self._first if self._rows is None else self._rows[event.item]
+                if state[row] == _WAITING:
+                    self.due.pop(row, None)
+                state[row] = _RUNNING
+                started_at[row] = event.at
+                ended_at[row] = 0.0
+                self.worker[row] = min(event.worker, _MAX_COUNT)
+                if event.phase == "process":
+                    self.attempts[row] = min(event.attempt, _MAX_COUNT)
+                else:
+                    self._flags[row] |= _IN_HOOK
+            elif cls is ItemCompleted:
+                assert isinstance(event, ItemCompleted)
+                row = event.item - self._first if self._rows is None else self._rows[event.item]
+                state[row] = _COMPLETED
+                ended_at[row] = event.at
+                duration_s[row] = event.duration_s
+            elif cls is ItemEnqueued:
+                assert isinstance(event, ItemEnqueued)
+                self._add(event)
+            else:
+                self._apply_rare(event)
+        if event is not None:
+            self.last_at = event.at
+
+    def _add(self, event: ItemEnqueued) -> None:
+        number = self._type_numbers.get(event.type)
+        if number is None:
+            number = self._type_numbers[event.type] = len(self.types)
+            self.types.append(event.type)
+        row = len(self._state)
+        if self._rows is None and event.item != self._first + row:
+            if row:
+                self._number_by_dict()
+            else:
+                self._first = event.item
+        if self._rows is not None:
+            self._rows[event.item] = row
+            self._numbers.append(event.item)
+        parent = self.row_of(event.parent) if event.parent else None
+        self.parent_row.append(-1 if parent is None else parent)
+        self.type_number.append(number)
+        self.enqueued_at.append(event.at)
+        self.started_at.append(0.0)
+        self.ended_at.append(0.0)
+        self.duration_s.append(0.0)
+        self.attempts.append(0)
+        self.worker.append(0)
+        self.enqueued_seq.append(event.seq)
+        self.described_seq.append(0)
+        self.failed_seq.append(0)
+        self._flags.append(_HAS_HOOK if event.hook else 0)
+        self._state.append(_QUEUED)
+
+    def _number_by_dict(self) -> None:
+        """Give up that the numbers follow each other, which they don't in a log that lacks lines."""
+        self._numbers = list(range(self._first, self._first + len(self._state)))
+        self._rows = {item: row for row, item in enumerate(self._numbers)}
+
+    def _apply_rare(self, event: Event) -> None:
+        match event:
+            case ItemFailed():
+                row = self._row(event.item)
+                self._end(row, _FAILED, event.at, event.duration_s)
+                self.failed_seq[row] = event.seq
+            case ItemRetryScheduled():
+                row = self._row(event.item)
+                self._end(row, _WAITING, event.at, event.at - self.started_at[row])
+                self.failed_seq[row] = event.seq
+                self.due[row] = event.due
+            case ItemInterrupted():
+                row = self._row(event.item)
+                in_hook = event.phase == "after_children"
+                self._end(row, _COMPLETED if in_hook else _INTERRUPTED, event.at, event.at - self.started_at[row])
+            case ItemChildrenProcessed():
+                row = self._row(event.item)
+                if self._state[row] in (_RUNNING, _WAITING):
+                    self._end(row, _COMPLETED, event.at, event.at - self.started_at[row])
+                self._flags[row] = self._flags[row] & ~_CLOSED_OVER | _ENDED
+            case ItemChildrenFailed():
+                row = self._row(event.item)
+                self.due.pop(row, None)
+                self._flags[row] |= _CLOSED_OVER
+            case ItemReopened():
+                row = self._row(event.item)
+                self.due.pop(row, None)
+                self._flags[row] &= ~(_ENDED | _CLOSED_OVER)
+                if event.failed is not None:
+                    self._state[row] = _QUEUED if event.failed == "process" else _COMPLETED
+            case _:
+                pass
+
+    def _row(self, item: int) -> int:
+        row = self.row_of(item)
+        assert row is not None
+        return row
+
+    def _end(self, row: int, state: int, at: float, duration_s: float) -> None:
+        self._state[row] = state
+        self._flags[row] &= ~_IN_HOOK
+        self.ended_at[row] = at
+        self.duration_s[row] = duration_s
+        self.due.pop(row, None)

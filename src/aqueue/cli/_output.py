@@ -1,0 +1,62 @@
+"""Where an export goes: standard output, or a file that is whole or not there."""
+
+import os
+import sys
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import IO
+
+import click
+
+from aqueue.cli._history import History
+from aqueue.text import visible
+
+__all__ = ["open_output", "output_option"]
+
+output_option = click.option(
+    "-o",
+    "--output",
+    metavar="PATH",
+    type=click.Path(dir_okay=False, path_type=str),
+    help="The file to write, which is replaced once the new one is whole.  [default: standard output]",
+)
+"""Where to write."""
+
+
+@contextmanager
+def open_output(path: str | None, history: History) -> Iterator[Callable[[bytes], object]]:
+    """Give a function that writes bytes to the file at `path`, or to standard output if that is None or ``-``.
+
+    A file is written under another name and moved into its place at the end, so that whoever finds it finds all of it. It
+    gets the permissions of any new file.
+
+    Raises:
+        click.UsageError: the file is the one that is read.
+        OSError: it can't be written.
+    """
+    if path is None or path == "-":
+        yield _standard_output().write
+        _standard_output().flush()
+        return
+    target = Path(path)
+    if history.path is not None and target.exists() and target.samefile(history.path):
+        raise click.UsageError(f"--output: {visible(path, 500)} is the file that is read; name another one")
+    with tempfile.NamedTemporaryFile(dir=target.parent, prefix=f".{target.name[:100]}.", delete=False) as file:
+        try:
+            yield file.write
+            file.flush()
+            umask = os.umask(0)
+            os.umask(umask)
+            os.chmod(file.name, 0o666 & ~umask)
+            os.replace(file.name, target)
+        except BaseException:
+            with suppress(OSError):
+                os.unlink(file.name)
+            raise
+
+
+def _standard_output() -> IO[bytes]:
+    sys.stdout.flush()
+    return sys.stdout.buffer

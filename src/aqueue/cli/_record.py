@@ -1,0 +1,174 @@
+"""A whole run read at once: its view, its items and its failures, and how it stands."""
+
+import shlex
+import time
+from collections.abc import Callable, Iterable, Iterator
+from typing import Literal
+
+import msgspec
+
+from aqueue.cli._failed_items import FailedItems, chunks
+from aqueue.cli._history import History, batches
+from aqueue.cli._items import Items
+from aqueue.cli._process import Liveness, liveness
+from aqueue.events import Event, ItemDescribed, ItemEnqueued, ItemFailed, ItemRetryScheduled, RunStarted
+from aqueue.figures import clock
+from aqueue.result import FailureGroup
+from aqueue.text import short_names, visible
+from aqueue.view import RunView
+
+__all__ = ["ItemTexts", "Record", "RunState", "Standing", "resume_hint", "stand"]
+
+RunState = Literal["running", "interrupted", "failed", "completed"]
+"""How a run stands."""
+
+_RECENT_S = 60.0
+"""For how long the silence of a run on another machine tells nothing."""
+
+
+class Standing(msgspec.Struct, frozen=True):
+    """How a run stands, and how that is known.
+
+    Attributes:
+        state: the state.
+        why: what a person should know of it; safe to show, empty if the state says all.
+        liveness: whether its last process is still there; None if that has said that it ended.
+    """
+
+    state: RunState
+    why: str
+    liveness: Liveness | None = None
+
+
+class ItemTexts(msgspec.Struct):
+    """What an item's events say in words; not made safe.
+
+    Attributes:
+        key: its key; None if it has none.
+        description: its last description; empty if it has none.
+        failure: what its last failed attempt raised; None if none failed.
+    """
+
+    key: str | None = None
+    description: str = ""
+    failure: ItemFailed | ItemRetryScheduled | None = None
+
+    @property
+    def label(self) -> str:
+        """What tells the item from its siblings, as far as it says: its description, or its key."""
+        return self.description or self.key or ""
+
+
+class Record:
+    """A run as it is recorded, read to its end.
+
+    Attributes:
+        history: from which it was read.
+        view: the run as reporters see it.
+        items: its items, a row each.
+        started: with which event its last process began or resumed it; None if a log lacks that.
+        now: when it was read, Unix time in seconds.
+        standing: how it stands.
+        names: the short name of each item type, safe to show.
+    """
+
+    def __init__(self, history: History, also: Callable[[list[Event]], None] | None = None) -> None:
+        """Read `history`.
+
+        Parameters:
+            history: the run, of which nothing has been read yet.
+            also: gets each batch of events, too, for another fold.
+
+        Raises:
+            JournalError, CannotRead: it can't be read.
+        """
+        self.history = history
+        self.view = RunView()
+        self.items = Items()
+        self.started: RunStarted | None = None
+        self._failed = FailedItems()
+        for events in batches(history):
+            self.view.apply(events)
+            self.items.apply(events)
+            self._failed.apply(events)
+            if also is not None:
+                also(events)
+            for event in events:
+                if isinstance(event, RunStarted):
+                    self.started = event
+        self.now = time.time()
+        self.standing = stand(self.view, self.started, history, self.now)
+        if self.standing.state != "running":
+            self.items.lose_workers()
+        self.names = {type: visible(name, 200) for type, name in short_names(self.items.types).items()}
+
+    def name_of(self, row: int) -> str:
+        """Return the short name of the type of the item in a row, safe to show."""
+        return self.names[self.items.type_of(row)]
+
+    def command(self, *words: str) -> str:
+        """Return the command line, safe to show, that runs another subcommand on this file."""
+        file = str(self.history.path) if self.history.path is not None else "FILE"
+        return visible(f"aqueue {shlex.join((words[0], file, *words[1:]))}", 1_000)
+
+    def failure_groups(self) -> tuple[FailureGroup, ...]:
+        """Return the failures of items that are failed now, by kind, the most numerous first."""
+        return self._failed.groups(self.history, self.items) if self.view.counts.failed else ()
+
+    def duration_s(self, row: int) -> float:
+        """Return how long the last attempt of the item in a row took, or has taken by now, seconds."""
+        if self.items.state_of(row) == "running":
+            return max(self.now - self.items.started_at[row], 0.0)
+        return self.items.duration_s[row]
+
+    def texts(self, rows: Iterable[int]) -> Iterator[tuple[int, ItemTexts]]:
+        """Yield each of the rows, with what its events say in words, read again; a few thousand are in memory at a time."""
+        items = self.items
+        for chunk in chunks(rows, 1_000):
+            columns = (items.enqueued_seq, items.described_seq, items.failed_seq)
+            found = self.history.events_at({column[row] for row in chunk for column in columns} - {0})
+            for row in chunk:
+                texts = ItemTexts()
+                for column in columns:
+                    match found.get(column[row]):
+                        case ItemEnqueued(key=key):
+                            texts.key = key
+                        case ItemDescribed(text=text):
+                            texts.description = text
+                        case ItemFailed() | ItemRetryScheduled() as failure:
+                            texts.failure = failure
+                        case _:
+                            pass
+                yield row, texts
+
+
+def stand(view: RunView, started: RunStarted | None, history: History, now: float) -> Standing:
+    """Return how a run stands at the Unix time `now`, seconds.
+
+    Parameters:
+        view: folded from all its events.
+        started: the last event with which a process began or resumed it; None if the log lacks that.
+        history: from which all was read.
+        now: Unix time in seconds.
+    """
+    if view.state == "finished" and view.status is not None:
+        return Standing(view.status, visible(view.stop_reason, 200))
+    if started is None or not started.run_id:
+        return Standing("interrupted", "the log doesn't say which process runs it")
+    process = f"pid {started.pid}"
+    alive = liveness(started, history.path if history.is_journal else None)
+    if alive == "alive":
+        stopping = f", stopping: {visible(view.stop_reason, 200)}" if view.state == "stopping" else ""
+        return Standing("running", f"{process}{stopping}", alive)
+    silence = f"the last event came {clock(now - view.at)} ago"
+    if alive == "elsewhere":
+        process = f"{process} on {visible(started.host, 100)}, which can't be seen from here"
+        return Standing("running" if now - view.at < _RECENT_S else "interrupted", f"{process}; {silence}", alive)
+    return Standing("interrupted", f"{process} has ended without a word: killed, or it crashed; {silence}", alive)
+
+
+def resume_hint(history: History) -> str:
+    """Return how to go on with an unfinished run, safe to show."""
+    if history.path is None or not history.is_journal:
+        return "a log can't be resumed, only a journal can: run_queue(resume=…)"
+    return f"run its program again, with run_queue(resume={visible(repr(str(history.path)), 1_000)})"

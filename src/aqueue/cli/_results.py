@@ -1,0 +1,130 @@
+"""``aqueue results``: what the items returned, the dataset that a run was for."""
+
+from collections.abc import Callable, Iterator, Sequence
+
+import click
+
+from aqueue._codec import decode_result
+from aqueue.cli._app import app, examples, file_argument, finish, is_meant, of_run
+from aqueue.cli._failed_items import chunks
+from aqueue.cli._history import History, batches
+from aqueue.cli._item_types import with_types
+from aqueue.cli._items import Items
+from aqueue.cli._lines import write_results_jsonl
+from aqueue.cli._opening import open_history
+from aqueue.cli._output import open_output, output_option
+from aqueue.cli._screen import say
+from aqueue.cli._tables import result_columns, write_results_csv
+from aqueue.events import NO_DATA, Event, ItemChildrenProcessed, ItemCompleted
+from aqueue.figures import amount
+from aqueue.journal import ItemResult, iter_results
+from aqueue.text import visible
+
+__all__ = ["results"]
+
+Rows = Callable[[], Iterator[ItemResult]]
+
+
+@app.command(
+    epilog=examples(
+        "aqueue results run.db > results.jsonl",
+        "aqueue results run.db --type Product --format csv -o products.csv",
+        "aqueue results run.db | jq .result",
+    )
+)
+@file_argument
+@click.option(
+    "--format",
+    "as_what",
+    type=click.Choice(["jsonl", "csv"]),
+    default="jsonl",
+    show_default=True,
+    help="As what; in csv, results that are JSON objects get a column for each key.",
+)
+@with_types
+@output_option
+@of_run
+def results(file: str, as_what: str, types: tuple[str, ...], output: str | None, run: str) -> None:
+    """Write the results of the items: what their hooks returned, or else their process.
+
+    In the order of the items' numbers. They are there as soon as they are recorded, also while the run goes on. A log has
+    them only if it was written with JsonlReporter(include_data=True).
+    """
+    history = open_history(file, run=run, skip_described=True)
+    every = _rows_of(history)
+    seen: set[str] = set()
+
+    def rows() -> Iterator[ItemResult]:
+        for one in every():
+            if not types:
+                yield one
+                continue
+            seen.add(one.type)
+            if any(is_meant(name, one.type) for name in types):
+                yield one
+
+    with open_output(output, history) as write:
+        if as_what == "jsonl":
+            write_results_jsonl(rows(), write)
+        else:
+            _write_csv(rows, write)
+    for name in types:
+        if not any(is_meant(name, type) for type in seen):
+            known = ", ".join(visible(type, 100) for type in sorted(seen)[:20])
+            say(
+                f"no item of a type {visible(name, 100)!r} has a result; {f'those of {known} have' if known else 'none has'}"
+            )
+    finish(history)
+
+
+def _write_csv(rows: Rows, write: Callable[[bytes], object]) -> None:
+    """Write the table in two passes, between which a run that goes on may have got results that need other columns."""
+    columns = result_columns(rows())
+    num_late = 0
+
+    def fitting() -> Iterator[ItemResult]:
+        nonlocal num_late
+        for one in rows():
+            if columns.fit(one):
+                yield one
+            else:
+                num_late += 1
+
+    write_results_csv(fitting(), write, columns)
+    if num_late:
+        say(
+            f"{amount(num_late)} results that came meanwhile need other columns and are left out; run the command again"
+        )
+
+
+def _rows_of(history: History) -> Rows:
+    """Return what yields the results, each time from the first on."""
+    if history.is_journal:
+        path = history.path
+        assert path is not None
+        return lambda: iter_results(path)
+    items = Items()
+    seqs: dict[int, int] = {}
+    for events in batches(history):
+        items.apply(events)
+        for event in events:
+            if isinstance(event, ItemCompleted | ItemChildrenProcessed) and event.result is not NO_DATA:
+                row = items.row_of(event.item)
+                assert row is not None
+                seqs[row] = event.seq
+    if not seqs:
+        say("this log has no results; JsonlReporter(include_data=True) would have written them, and a journal has them")
+    return lambda: _results_of_log(history, items, seqs)
+
+
+def _results_of_log(history: History, items: Items, seqs: dict[int, int]) -> Iterator[ItemResult]:
+    for rows in chunks(sorted(seqs)):
+        found = history.events_at([seqs[row] for row in rows])
+        yield from _decoded(rows, found, items, seqs)
+
+
+def _decoded(rows: Sequence[int], found: dict[int, Event], items: Items, seqs: dict[int, int]) -> Iterator[ItemResult]:
+    for row in rows:
+        event = found.get(seqs[row])
+        if isinstance(event, ItemCompleted | ItemChildrenProcessed):
+            yield ItemResult(items.item_of(row), items.type_of(row), decode_result(event.result))

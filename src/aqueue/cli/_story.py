@@ -1,0 +1,228 @@
+"""One item's story: what happened to it, when, and how long it waited in between, as sentences."""
+
+from collections import deque
+from collections.abc import Iterable, Iterator
+from typing import Final, Literal
+
+import msgspec
+
+from aqueue.events import (
+    ErrorInfo,
+    Event,
+    GroupSlowedDown,
+    ItemChildrenFailed,
+    ItemChildrenProcessed,
+    ItemCompleted,
+    ItemDescribed,
+    ItemEnqueued,
+    ItemFailed,
+    ItemInterrupted,
+    ItemReopened,
+    ItemRetryScheduled,
+    ItemStarted,
+    Phase,
+    RunFinished,
+    RunResumed,
+    RunStarted,
+)
+from aqueue.figures import amount, duration
+from aqueue.text import visible
+
+__all__ = ["Chapter", "Story"]
+
+_MAX_EVENTS: Final = 2_000
+_MAX_TEXT_CHARS: Final = 500
+
+
+class Chapter(msgspec.Struct, frozen=True):
+    """One thing that happened.
+
+    Attributes:
+        at: when, Unix time in seconds.
+        event: the event's name.
+        text: what, in words; safe to show.
+        tone: how it is to be taken.
+        error: what was raised, if that is what happened.
+    """
+
+    at: float
+    event: str
+    text: str
+    tone: Literal["", "good", "bad", "odd", "quiet"] = ""
+    error: ErrorInfo | None = None
+
+
+class Story:
+    """Collects what happened to one item; of a very long story the middle is left out.
+
+    Attributes:
+        left_out: how many of its events are not told.
+        wait_s: how long it waited, in all, to be started: in the queue, for its next attempt, and between processes.
+        work_s: how long its attempts took in all, seconds.
+    """
+
+    def __init__(self, item: int) -> None:
+        self._item = item
+        self._first: list[Event] = []
+        self._last: deque[Event] = deque(maxlen=_MAX_EVENTS // 2)
+        self.left_out = 0
+        self.wait_s = 0.0
+        self.work_s = 0.0
+        self._is_named = False
+
+    def apply(self, events: Iterable[Event]) -> None:
+        """Fold `events`, which must follow those applied so far."""
+        item = self._item
+        for event in events:
+            if getattr(event, "item", None) == item:
+                self._is_named = True
+                self._keep(event)
+            elif self._is_named and isinstance(event, RunStarted | RunFinished):
+                self._keep(event)
+
+    def _keep(self, event: Event) -> None:
+        if len(self._first) < _MAX_EVENTS // 2:
+            self._first.append(event)
+            return
+        self.left_out += len(self._last) == self._last.maxlen
+        self._last.append(event)
+
+    def chapters(self, lost_at: float | None = None) -> Iterator[Chapter]:
+        """Yield what happened, in order; once.
+
+        Parameters:
+            lost_at: when its process was last heard of, Unix time in seconds, if that has ended without a word; else None.
+        """
+        teller = _Teller()
+        for event in (*self._first, *self._last):
+            chapter = teller.tell(event)
+            if chapter is not None:
+                yield chapter
+        if lost_at is not None and teller.runs_since is not None:
+            teller.end_attempt(lost_at)
+            yield Chapter(lost_at, "", "nothing more: the process was killed, or it crashed", "odd")
+        self.wait_s, self.work_s = teller.wait_s, teller.work_s
+
+
+class _Teller:
+    """Puts one event after the other into words, each in the light of those before."""
+
+    def __init__(self) -> None:
+        self.wait_s = 0.0
+        self.work_s = 0.0
+        self.runs_since: float | None = None
+        self._waits_since: float | None = None
+        self._due = 0.0
+        self._had_hook = False
+
+    def tell(self, event: Event) -> Chapter | None:
+        """Return what happened; None for what is not worth a word."""
+        match event:
+            case ItemEnqueued():
+                self._waits_since = event.at
+                return Chapter(event.at, event.event, _enqueued(event))
+            case ItemStarted():
+                return Chapter(event.at, event.event, self._start(event))
+            case ItemDescribed():
+                return Chapter(event.at, event.event, f"“{visible(event.text, _MAX_TEXT_CHARS)}”", "quiet")
+            case ItemCompleted() | ItemFailed() | ItemRetryScheduled() | ItemInterrupted():
+                return self._end(event)
+            case _:
+                return self._tell_rare(event)
+
+    def _tell_rare(self, event: Event) -> Chapter | None:
+        match event:
+            case ItemChildrenProcessed():
+                self.end_attempt(event.at)
+                hook = ", and its hook returned" if self._had_hook else ""
+                return Chapter(event.at, event.event, f"everything below it has succeeded{hook}", "good")
+            case ItemChildrenFailed():
+                return Chapter(event.at, event.event, "something below it has failed, so its hook is not run", "bad")
+            case ItemReopened():
+                if event.failed is not None:
+                    self._waits_since = event.at
+                return Chapter(event.at, event.event, _reopened(event))
+            case GroupSlowedDown():
+                text = f"asked for a pause of group {visible(event.group, 200)} of {duration(event.due - event.at)}"
+                return Chapter(event.at, event.event, text, "odd")
+            case RunResumed():
+                return Chapter(event.at, event.event, f"the run was resumed (pid {event.pid})", "quiet")
+            case RunFinished():
+                return Chapter(event.at, event.event, f"the process ended; the run was {event.status}", "quiet")
+            case _:
+                return None
+
+    def _start(self, event: ItemStarted) -> str:
+        """Begin an attempt, and say so."""
+        waited_s = event.at - self._waits_since if self._waits_since is not None else None
+        late_s = event.at - self._due if self._due else -1.0
+        self._had_hook = self._had_hook or event.phase == "after_children"
+        self._waits_since, self.runs_since, self._due = None, event.at, 0.0
+        words = [f"{'its hook ' if event.phase == 'after_children' else ''}started by worker {event.worker}"]
+        if event.attempt > 1:
+            words.append(f"attempt {event.attempt}")
+        if waited_s is not None:
+            self.wait_s += waited_s
+            words.append(f"after a wait of {duration(waited_s)}")
+            if late_s >= 0:
+                words.append(f"{duration(late_s)} of it for a worker")
+        return ", ".join(words)
+
+    def _end(self, event: ItemCompleted | ItemFailed | ItemRetryScheduled | ItemInterrupted) -> Chapter:
+        worked_s = self.end_attempt(event.at)
+        if isinstance(event, ItemRetryScheduled | ItemInterrupted):
+            self._waits_since = event.at
+        if isinstance(event, ItemRetryScheduled):
+            self._due = event.due
+        return _ended(event, worked_s)
+
+    def end_attempt(self, at: float) -> float:
+        """Note that an attempt, if there is one, ended at the Unix time `at`; return how long it took, seconds."""
+        worked_s = max(at - self.runs_since, 0.0) if self.runs_since is not None else 0.0
+        self.work_s += worked_s
+        self.runs_since = None
+        return worked_s
+
+
+def _enqueued(event: ItemEnqueued) -> str:
+    by = f"by item {event.parent}" if event.parent else "as an initial item"
+    key = f", with the key {visible(event.key, 200)}" if event.key is not None else ""
+    again = f", the {event.occurrence + 1}. like it" if event.occurrence else ""
+    return f"enqueued {by}{key}{again}"
+
+
+def _phase(phase: Phase) -> str:
+    return "process" if phase == "process" else "its hook"
+
+
+def _ended(event: ItemCompleted | ItemFailed | ItemRetryScheduled | ItemInterrupted, worked_s: float) -> Chapter:
+    match event:
+        case ItemCompleted():
+            dropped = f"; {amount(event.deduplicated)} children dropped as known" if event.deduplicated else ""
+            result = "" if not event.result else f", with a result of {amount(len(bytes(event.result)))} bytes"
+            return Chapter(event.at, event.event, f"completed in {duration(event.duration_s)}{result}{dropped}", "good")
+        case ItemFailed():
+            text = f"failed for good in {_phase(event.phase)} after {duration(event.duration_s)}: {_error(event.error)}"
+            return Chapter(event.at, event.event, text, "bad", event.error)
+        case ItemRetryScheduled():
+            wait = duration(event.due - event.at)
+            text = f"raised in {_phase(event.phase)} after {duration(worked_s)}, to be tried again after {wait}: {_error(event.error)}"
+            return Chapter(event.at, event.event, text, "odd", event.error)
+    reasons = {
+        "cancelled": "it was cancelled, as the run was stopped",
+        "crash": "its process had ended without a word",
+        "worker_lost": "what became of it isn't recorded",
+    }
+    text = f"cut short in {_phase(event.phase)}: {reasons[event.reason]}"
+    return Chapter(event.at, event.event, text, "odd")
+
+
+def _error(error: ErrorInfo) -> str:
+    kind = visible(error.type.rpartition(":")[2] or error.type, 200)
+    return f"{kind}: {visible(error.message, _MAX_TEXT_CHARS)}" if error.message else kind
+
+
+def _reopened(event: ItemReopened) -> str:
+    if event.failed is None:
+        return "opened again, since something below it that had failed is run again"
+    return f"opened again: {_phase(event.failed)}, which had failed, is run again"

@@ -1,0 +1,130 @@
+"""Runs that nobody ran, as journals and logs."""
+
+import os
+import socket
+import time
+from collections.abc import Sequence
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+from aqueue._journal_file import connect, make
+from aqueue.events import (
+    ErrorInfo,
+    Event,
+    ItemCompleted,
+    ItemDescribed,
+    ItemInterrupted,
+    ItemReopened,
+    RunResumed,
+    RunStarted,
+    RunStopping,
+    encode,
+    encode_lines,
+)
+from aqueue.testing._scripted_runs import BOOM
+from aqueue.testing._scripted_runs import Script as BaseScript
+
+__all__ = ["Script", "write_journal", "write_log"]
+
+
+class Script(BaseScript):
+    """A run whose process, machine and time can be told."""
+
+    def __init__(
+        self,
+        num_workers: int = 3,
+        *,
+        host: str | None = "elsewhere.example",
+        pid: int | None = 1234,
+        at: float | None = None,
+        age_s: float = 0.0,
+        run_id: str = "3b1f",
+    ) -> None:
+        """Begin a run.
+
+        Parameters:
+            num_workers: how many workers it has.
+            host: its machine; None for this one.
+            pid: its process; None for this one.
+            at: when it began, Unix time in seconds; None for now.
+            age_s: how long before that, seconds.
+            run_id: what names it.
+        """
+        self._pid = os.getpid() if pid is None else pid
+        self._host = socket.gethostname() if host is None else host
+        self._run_id = run_id
+        self._begin_at = (time.time() if at is None else at) - age_s
+        super().__init__(num_workers)
+
+    def begin(self, cls: type[RunStarted], host: str = "host") -> None:
+        """Start or resume."""
+        if not self.events:
+            self._at = self._begin_at
+        self.add(
+            cls,
+            run_id=self._run_id,
+            schema_version=1,
+            aqueue_version="1.0",
+            num_workers=self._num_workers,
+            queue_type_name="queue",
+            pid=self._pid,
+            host=self._host,
+        )
+
+    def describe(self, item: int, text: str, worker: int = 1, **fields: Any) -> None:
+        """Say what it is at."""
+        self.add(ItemDescribed, item=item, worker=worker, text=text, **fields)
+
+    def complete(self, item: int, worker: int = 1, *, duration: float = 0.25, **fields: Any) -> None:
+        """Complete it."""
+        self.add(ItemCompleted, item=item, worker=worker, duration_s=duration, **fields)
+
+    def fail_now(self, item: int, worker: int = 1, **fields: Any) -> None:
+        """Let it fail for good."""
+        self.fail(item, BOOM, worker=worker, **fields)
+
+    def fail_hostile(self, item: int, type: str, text: str) -> None:
+        """Let it fail with this text wherever an error has text."""
+        self.fail(item, ErrorInfo(text, text, f"Traceback (most recent call last):\n  {text}\n{text}: {text}\n"), type)
+
+    def stop(self, reason: str) -> None:
+        """Let no more items be taken."""
+        self.add(RunStopping, reason=reason)
+
+    def interrupt(self, item: int) -> None:
+        """Cut its attempt short."""
+        self.add(ItemInterrupted, item=item)
+
+    def resume(self) -> None:
+        """Go on in another process."""
+        self.begin(RunResumed)
+
+    def reopen(self, item: int, type: str = "module:Page") -> None:
+        """Take a failed item up again."""
+        self.add(ItemReopened, item=item, type=type, failed="process")
+
+    @property
+    def last_item(self) -> int:
+        """The number of the item that was enqueued last."""
+        return self._items
+
+
+def write_log(folder: Path, events: Sequence[Event], name: str = "run.jsonl") -> Path:
+    """Write a log of `events` into `folder`."""
+    path = folder / name
+    path.write_bytes(encode_lines(list(events)))
+    return path
+
+
+def write_journal(folder: Path, events: Sequence[Event], name: str = "run.db") -> Path:
+    """Write a journal of `events` into `folder`."""
+    path = folder / name
+    make(path)
+    with closing(connect(path, "rw")) as connection:
+        connection.execute("BEGIN")
+        connection.executemany(
+            "INSERT INTO events (seq, event) VALUES (?, ?)", [(event.seq, encode(event).decode()) for event in events]
+        )
+        connection.execute("COMMIT")
+    return path

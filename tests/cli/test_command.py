@@ -1,0 +1,297 @@
+"""The command as a whole: its help, its errors, its exit codes, pipes, completion, and that nothing is printed raw."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import unicodedata
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+
+import click
+import pytest
+from hypothesis import HealthCheck, given, settings
+
+from aqueue._journal_file import connect
+from aqueue.cli._app import app
+from tests.cli.conftest import Aqueue
+from tests.cli.scripted import Script, write_journal, write_log
+from tests.strategies import hostile_text
+
+ROOT = Path(__file__).parents[2]
+READERS = [
+    ["status"],
+    ["items"],
+    ["failures"],
+    ["tree"],
+    ["explain", "1"],
+    ["results"],
+    ["export", "--format", "jsonl"],
+    ["export", "--format", "csv"],
+    ["export", "--format", "chrome-trace"],
+    ["tail"],
+    ["replay", "--reporter", "plain", "--speed", "inf"],
+    ["report", "-o", "-"],
+]
+"""Every subcommand that reads to the end of a file, with what it needs."""
+
+each_reader = pytest.mark.parametrize("reader", READERS, ids=" ".join)
+
+
+def call(reader: list[str], file: object) -> list[object]:
+    """Return the arguments with which a reader reads `file`."""
+    return [reader[0], file, *reader[1:]]
+
+
+def every_command() -> Iterator[tuple[str, click.Command]]:
+    """Yield each subcommand by name."""
+    yield from app.commands.items()
+
+
+def test_there_are_the_subcommands_that_the_docs_name() -> None:
+    """A subcommand comes or goes together with this list."""
+    assert list(app.commands) == [
+        "status",
+        "watch",
+        "tail",
+        "replay",
+        "items",
+        "failures",
+        "tree",
+        "explain",
+        "results",
+        "export",
+        "report",
+        "completion",
+    ]
+
+
+@pytest.mark.parametrize("name", list(app.commands))
+def test_help_says_what_it_does_with_examples(aqueue: Aqueue, name: str) -> None:
+    """Each subcommand has a sentence, examples that name it, and a text to each of its options."""
+    done = aqueue(name, "--help")
+
+    assert done.code == 0
+    assert "Examples:" in done.out
+    assert f"  aqueue {name} " in done.out
+    command = app.commands[name]
+    options = [parameter for parameter in command.params if isinstance(parameter, click.Option)]
+    assert [option.name for option in options if not option.help] == []
+    assert command.help is not None
+    assert max(len(line) for line in done.out.splitlines()) <= 120
+
+
+def test_python_m_aqueue_is_the_same_command() -> None:
+    """`python -m aqueue` needs no script on the path."""
+    done = subprocess.run([sys.executable, "-m", "aqueue", "--version"], capture_output=True, text=True, check=True)
+
+    assert done.stdout.startswith("aqueue ")
+
+
+@each_reader
+def test_a_missing_file_is_one_line(aqueue: Aqueue, tmp_path: Path, reader: list[str]) -> None:
+    """What isn't there is named, with what to do."""
+    done = aqueue(*call(reader, tmp_path / "nothing.db"))
+
+    assert (done.code, done.out) == (2, "")
+    assert done.err.startswith(f"aqueue: there is no file {tmp_path / 'nothing.db'}; ")
+    assert done.err.count("\n") == 1
+
+
+@each_reader
+def test_what_is_no_run_is_one_line(aqueue: Aqueue, tmp_path: Path, reader: list[str]) -> None:
+    """A text, another program's database, an empty file and a folder are refused by name."""
+    text = tmp_path / "notes.txt"
+    text.write_text("buy milk\n" * 10)
+    database = tmp_path / "other.db"
+    with closing(__import__("sqlite3").connect(database)) as connection:
+        connection.execute("CREATE TABLE notes (text)")
+    empty = tmp_path / "empty"
+    empty.touch()
+    for file in (text, database, empty, tmp_path):
+        done = aqueue(*call(reader, file))
+
+        assert (done.code, done.out) == (2, ""), file
+        assert str(file) in done.err
+        assert done.err.count("\n") == 1
+
+
+@each_reader
+def test_a_journal_of_a_newer_aqueue_is_refused(aqueue: Aqueue, tmp_path: Path, reader: list[str]) -> None:
+    """What can't be understood is not guessed at: upgrade, says the one line."""
+    script = Script()
+    script.enqueue()
+    path = write_journal(tmp_path, script.events)
+    with closing(connect(path, "rw")) as connection:
+        connection.execute("UPDATE events SET event = replace(event, '\"schema_version\":1', '\"schema_version\":9')")
+    done = aqueue(*call(reader, path))
+
+    assert (done.code, done.out) == (2, "")
+    assert "newer aqueue" in done.err
+    assert "upgrade" in done.err
+    assert done.err.count("\n") == 1
+
+
+@each_reader
+def test_a_garbled_line_is_named_skipped_and_counted(aqueue: Aqueue, tmp_path: Path, reader: list[str]) -> None:
+    """All else is read, one line says which lines were not, and the exit code is 2."""
+    script = Script()
+    for _ in range(3):
+        script.start(script.enqueue())
+        script.complete(script.last_item)
+    lines = write_log(tmp_path, script.finish("completed")).read_bytes().splitlines()
+    lines[3:3] = [b'{"event":"item.comple', b"\xff\xfe"]
+    path = tmp_path / "garbled.jsonl"
+    path.write_bytes(b"\n".join(lines) + b"\n")
+    done = aqueue(*call(reader, path))
+
+    assert done.code == 2
+    said = [line for line in done.err.splitlines() if line.startswith(f"aqueue: {path}: 2 lines")]
+    assert len(said) == 1, done.err
+    assert "skipped: 4, 5 " in said[0]
+    if reader[0] not in ("results", "failures"):
+        assert done.out or reader[0] == "replay"
+
+
+@each_reader
+def test_what_nobody_reads_on_is_no_error(tmp_path: Path, reader: list[str]) -> None:
+    """A pipe that is closed, as by `head`, ends the command without a word."""
+    script = Script()
+    for _ in range(2_000):
+        script.enqueue()
+    path = write_log(tmp_path, script.events)
+    command = [sys.executable, "-m", "aqueue", *map(str, call(reader, path))]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, cwd=ROOT) as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        process.stdout.close()
+        error = process.stderr.read().decode()
+
+    assert "Traceback" not in error
+    assert "Exception ignored" not in error
+
+
+@pytest.mark.parametrize("reader", [reader for reader in READERS if reader[0] not in {"replay", "report"}], ids=" ".join)
+@settings(max_examples=20, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(text=hostile_text)
+def test_nothing_of_a_file_is_printed_raw(aqueue: Aqueue, tmp_path: Path, reader: list[str], text: str) -> None:
+    """Types, keys, descriptions, errors, groups and reasons reach no terminal as they are."""
+    text = text.encode("utf-8", "replace").decode()
+    script = Script()
+    script.enqueue(text or "x", key=text)
+    script.start(1, text or "x")
+    script.describe(1, text)
+    script.fail_hostile(1, text or "x", text)
+    script.stop(text)
+    path = write_log(tmp_path, script.finish("failed"), f"{abs(hash(text))}.jsonl")
+    done = aqueue(*call(reader, path))
+
+    line_end = "\r\n" if "csv" in reader else "\n"
+    printed = (done.out + done.err).replace(line_end, "")
+    acted_on = {c for c in printed if unicodedata.category(c) in {"Cc", "Cf", "Cs", "Zl", "Zp"}} - set("\u200c\u200d")
+    assert acted_on == set()
+
+
+def test_standard_input_is_read_by_a_dash(recorded: Path) -> None:
+    """A log that comes through a pipe, over ssh say, is read whole."""
+    command = [sys.executable, "-m", "aqueue", "status", "-", "--json"]
+    log = (recorded / "run.jsonl").read_bytes()
+    done = subprocess.run(command, input=log, capture_output=True, check=False, cwd=ROOT)
+
+    assert done.returncode == 1, done.stderr
+    assert json.loads(done.stdout)["counts"]["enqueued"] == 11
+
+
+def test_a_run_of_a_log_is_chosen(aqueue: Aqueue, tmp_path: Path) -> None:
+    """A log that was appended to by two runs has both: by number, from the end, or by id; the last if nothing is said."""
+    path = tmp_path / "two.jsonl"
+    with path.open("wb") as file:
+        for run_id, count in (("aaa1", 1), ("bbb2", 2)):
+            script = Script(run_id=run_id)
+            for _ in range(count):
+                script.enqueue()
+            file.write(write_log(tmp_path, script.finish("interrupted")).read_bytes())
+
+    def count(*args: str) -> int:
+        return int(aqueue("status", path, "--json", *args).json["counts"]["enqueued"])
+
+    assert [count(), count("--run", "1"), count("--run=-1"), count("--run", "aaa"), count("--run", "b")] == [
+        2,
+        1,
+        2,
+        1,
+        2,
+    ]
+    done = aqueue("status", path, "--run", "ccc")
+    assert done.code == 2
+    assert "has no run 'ccc'; it has 1 (aaa1), 2 (bbb2)" in done.err
+
+
+def test_types_are_completed_from_the_file(recorded: Path) -> None:
+    """The shell offers the classes that are in the file, and the events that there are."""
+    completed = complete("aqueue items run.db --type P", recorded)
+    assert completed == ["Product"]
+    assert "item.failed" in complete("aqueue tail run.db --event item.f", recorded)
+    assert "failures" in complete("aqueue fai", recorded)
+
+
+def complete(line: str, folder: Path) -> list[str]:
+    """Return what bash would offer at the end of `line`."""
+    words = line.split()
+    environment = os.environ | {
+        "_AQUEUE_COMPLETE": "bash_complete",
+        "COMP_WORDS": line,
+        "COMP_CWORD": str(len(words) - 1),
+        "PYTHONPATH": str(ROOT),
+    }
+    script = shutil.which("aqueue", path=str(Path(sys.executable).parent))
+    assert script is not None, "aqueue is not installed beside this Python"
+    done = subprocess.run([script], env=environment, capture_output=True, text=True, check=False, cwd=folder)
+    return [offer.partition(",")[2] for offer in done.stdout.splitlines()]
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+def test_completion_prints_a_script_for_the_shell(aqueue: Aqueue, shell: str) -> None:
+    """What is printed is the script, and the help says where to put it."""
+    done = aqueue("completion", shell)
+
+    assert done.code == 0
+    assert "_AQUEUE_COMPLETE" in done.out
+
+
+def test_an_output_file_is_whole_or_not_there(aqueue: Aqueue, recorded: Path, tmp_path: Path) -> None:
+    """What fails midway leaves no half of a file, and the file that is read is never written over."""
+    target = tmp_path / "out.csv"
+    assert aqueue("export", recorded / "run.db", "--format", "csv", "-o", target).code == 0
+    assert [entry.name for entry in tmp_path.iterdir()] == ["out.csv"]
+    assert len(target.read_text().splitlines()) > 30
+    before = (recorded / "run.jsonl").read_bytes()
+    done = aqueue("export", recorded / "run.jsonl", "--format", "csv", "-o", recorded / "run.jsonl")
+    assert done.code == 2
+    assert "is the file that is read" in done.err
+    assert (recorded / "run.jsonl").read_bytes() == before
+    done = aqueue("report", recorded / "run.db", "-o", tmp_path / "no" / "folder.html")
+    assert (done.code, done.err.count("\n")) == (2, 1)
+
+
+def test_results_are_those_of_the_journal_in_both_formats(aqueue: Aqueue, file: Path) -> None:
+    """A hook's result stands for the item's own; objects get a column for each key; formulas are escaped."""
+    results = aqueue("results", file).json_lines
+    assert {one["type"].rpartition(":")[2] for one in results} == {"Product", "Category"}
+    assert [one["result"] for one in results if one["type"].endswith("Category")] == [4]
+    prices = sorted(one["result"]["price"] for one in results if one["type"].endswith("Product"))
+    assert prices == [-3, -2, -2, -1, -1, 0, 0]
+    rows = aqueue("results", file, "--format", "csv", "--type", "Product").out.splitlines()
+    assert rows[0] == "item,type,name,price"
+    assert len(rows) == 8
+    assert any(row.endswith(",games 2,-2") for row in rows)
+
+
+def test_a_type_without_results_is_said(aqueue: Aqueue, file: Path) -> None:
+    """An empty dataset doesn't come without a word."""
+    done = aqueue("results", file, "--type", "Front")
+
+    assert (done.code, done.out) == (0, "")
+    assert "no item of a type 'Front' has a result" in done.err

@@ -1,0 +1,110 @@
+"""``aqueue explain``: one item's whole story, and what resuming would do with it; held against what resuming does."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from aqueue import ItemFailures, run_queue
+from aqueue.events import ItemStarted
+from aqueue.testing import EventRecorder
+from tests.cli import job
+from tests.cli.conftest import Aqueue
+from tests.cli.scripted import Script, write_journal, write_log
+from tests.journal.recorded import cut, events_of
+
+ROOT = Path(__file__).parents[2]
+
+
+def find(aqueue: Aqueue, file: Path, description: str) -> int:
+    """Return the number of the item that said this."""
+    [item] = [one["item"] for one in aqueue("items", file, "--json").json_lines if one["description"] == description]
+    return int(item)
+
+
+def test_the_story_has_each_attempt_wait_and_error(aqueue: Aqueue, file: Path) -> None:
+    """Who enqueued it, what it raised, that it was tried again, and how it ended, in their order."""
+    item = find(aqueue, file, "books 1")
+    out = aqueue("explain", file, item).out
+    story = aqueue("explain", file, item, "--json").json
+
+    assert [chapter["event"] for chapter in story["story"]] == [
+        "item.enqueued",
+        "item.started",
+        "item.described",
+        "item.retry_scheduled",
+        "item.started",
+        "item.described",
+        "item.completed",
+        *(["run.finished"]),
+    ]
+    assert story["ancestors"] == [1, 2]
+    assert "enqueued by item 2" in out
+    assert "ConnectionError: no answer" in out
+    assert "attempt 2, after a wait of" in out
+    assert "    raise ConnectionError" in out
+    assert 0 < story["work_s"] < 60
+    assert 0 < story["wait_s"] < 60
+
+
+def test_a_parent_tells_how_its_children_stand(aqueue: Aqueue, file: Path) -> None:
+    """Children by type and state, and why the hook was not run."""
+    explained = aqueue("explain", file, 3, "--json").json
+
+    assert sorted((one["state"], one["count"]) for one in explained["children"]) == [("completed", 3), ("failed", 1)]
+    assert "something below it has failed" in aqueue("explain", file, 3).out
+
+
+def test_a_crash_ends_the_story(aqueue: Aqueue, tmp_path: Path) -> None:
+    """An attempt that never ended says so, and resuming begins anew."""
+    script = Script(age_s=3_600.0)
+    script.start(script.enqueue())
+    script.enqueue(parent=1)
+    done = aqueue("explain", write_journal(tmp_path, script.events), 1)
+
+    assert "nothing more: the process was killed, or it crashed" in done.out
+    assert "On resume it runs again, from its beginning" in done.out
+    assert "of the children that it enqueues, 1 are known already" in done.out
+    waiting = aqueue("explain", tmp_path / "run.db", 2).out
+    assert "waits until its parent, item 1, which was cut short, has run again" in waiting
+
+
+def test_a_log_can_not_be_resumed_and_says_so(aqueue: Aqueue, tmp_path: Path) -> None:
+    """What is no journal promises nothing."""
+    script = Script(age_s=3_600.0)
+    script.enqueue()
+
+    assert "A log can't be resumed" in aqueue("explain", write_log(tmp_path, script.events), 1).out
+
+
+def test_the_outlook_is_what_resuming_does(aqueue: Aqueue, tmp_path: Path) -> None:
+    """Of a run cut off at any event, exactly those items whose outlook says so are run by the resume."""
+    whole = tmp_path / "whole.db"
+    # In another process, which is gone when its run is looked at.
+    program = "import sys; from tests.cli.job import main; main(sys.argv[1])"
+    subprocess.run([sys.executable, "-c", program, whole], check=True, cwd=ROOT)
+    num_events = len(events_of(whole))
+    for after in range(2, num_events + 1, 3):
+        path = cut(whole, after, tmp_path / f"cut-{after}.db")
+        announced = [one["item"] for one in aqueue("items", path, "--json").json_lines]
+        promised = {item for item in announced if "run_again" in outlook_of(aqueue, path, item)}
+        hooks = {item for item in announced if "hook_again" in outlook_of(aqueue, path, item)}
+        recorder = EventRecorder()
+        with pytest.raises(ItemFailures):
+            run_queue(job.shop(), num_workers=2, reporter=recorder, resume=path, on_error="continue")
+
+        starts = [event for event in recorder.of(ItemStarted) if event.item in announced]
+        assert {event.item for event in starts if event.phase == "process"} == promised, after
+        assert {event.item for event in starts if event.phase == "after_children"} <= hooks, after
+
+
+def outlook_of(aqueue: Aqueue, path: Path, item: int) -> set[str]:
+    """Return what the outlook of an item promises: that its process runs again, that its hook may."""
+    said = str(aqueue("explain", path, item, "--json").json["outlook"])
+    promises = set()
+    if any(f"On resume it {verb}" in said for verb in ("runs", "is tried again", "waits until")):
+        promises.add("run_again")
+    if promises or "hook runs" in said:
+        promises.add("hook_again")
+    return promises

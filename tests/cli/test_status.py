@@ -1,0 +1,148 @@
+"""``aqueue status``: how a run stands, told on one screen and by the exit code."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.cli.conftest import Aqueue
+from tests.cli.scripted import Script, write_journal, write_log
+
+
+def test_a_failed_run_is_told_with_counts_failures_and_how_to_go_on(aqueue: Aqueue, file: Path) -> None:
+    """State, counts by type, failures by error with the place in the user's code, and how to resume."""
+    done = aqueue("status", file)
+
+    assert (done.code, done.err) == (1, "")
+    lines = done.out.splitlines()
+    assert lines[1].startswith("Failed")
+    assert "  10 of 11 done, 1 failed, 1 retried" in lines
+    assert [line.split() for line in lines if line.startswith(("  Product", "  Category", "  Front"))] == [
+        ["Product", "7", "1"],
+        ["Category", "2", "0"],
+        ["Front", "1", "0"],
+    ]
+    assert "ValueError  =no price\\x1b[2J" in done.out
+    assert "job.py:" in done.out
+    how = f"run_queue(resume='{file}')" if file.suffix == ".db" else "only a journal can"
+    assert how in lines[-1]
+
+
+def test_json_has_the_same(aqueue: Aqueue, file: Path) -> None:
+    """A program gets every figure under a name."""
+    status = aqueue("status", file, "--json").json
+
+    assert status["state"] == "failed"
+    assert status["counts"] == {
+        "enqueued": 11,
+        "completed": 10,
+        "failed": 1,
+        "interrupted": 0,
+        "deduplicated": 0,
+        "retried": 1,
+        "outstanding": 0,
+    }
+    assert {one["type"].rpartition(":")[2]: one["completed"] for one in status["types"]} == {
+        "Front": 1,
+        "Category": 2,
+        "Product": 7,
+    }
+    assert [(one["error"], one["count"]) for one in status["failures"]] == [("ValueError", 1)]
+    assert status["kind"] == ("journal" if file.suffix == ".db" else "log")
+
+
+def test_a_completed_run_has_the_exit_code_0(aqueue: Aqueue, tmp_path: Path) -> None:
+    """What succeeded is told by 0, and has nothing to go on with."""
+    script = Script()
+    script.start(script.enqueue())
+    script.complete(1)
+    done = aqueue("status", write_log(tmp_path, script.finish("completed")))
+
+    assert done.code == 0
+    assert "Completed" in done.out
+    assert "To go on" not in done.out
+
+
+def test_a_crashed_run_is_interrupted_and_its_running_items_too(aqueue: Aqueue, tmp_path: Path) -> None:
+    """A process that is gone without a word runs nothing any more, whatever the last events say."""
+    process = subprocess.Popen([sys.executable, "-c", ""])
+    process.wait()
+    script = Script(host=None, pid=process.pid)
+    script.start(script.enqueue())
+    script.enqueue("module:Later")
+    done = aqueue("status", write_journal(tmp_path, script.events), "--json")
+
+    assert done.code == 3
+    status = done.json
+    assert (status["state"], status["running"]) == ("interrupted", [])
+    assert [one["interrupted"] for one in status["types"]] == [1, 0]
+    assert status["oldest_outstanding"]["item"] == 1
+    assert f"pid {process.pid} has ended without a word" in status["why"]
+
+
+def test_a_run_whose_process_is_there_is_running(aqueue: Aqueue, tmp_path: Path) -> None:
+    """A log whose process still runs is that of a running run, with what its workers are at."""
+    script = Script(host=None, pid=None)
+    script.start(script.enqueue(), attempt=2)
+    script.describe(1, "https://example.org/")
+    done = aqueue("status", write_log(tmp_path, script.events))
+
+    assert done.code == 4
+    assert "Running  pid" in done.out
+    assert "try 2: https://example.org/" in done.out
+
+
+def test_a_process_that_only_has_the_same_number_is_not_taken_for_the_run(aqueue: Aqueue, tmp_path: Path) -> None:
+    """A number that a later process got tells nothing: it began after the run did."""
+    script = Script(host=None, pid=None, at=1_000_000_000.0)
+    script.start(script.enqueue())
+
+    assert aqueue("status", write_log(tmp_path, script.events)).code == 3
+
+
+@pytest.mark.parametrize(("age_s", "code"), [(5.0, 4), (3_600.0, 3)])
+def test_a_run_on_another_machine_is_judged_by_its_silence(
+    aqueue: Aqueue, tmp_path: Path, age_s: float, code: int
+) -> None:
+    """Where nobody can look, a run counts as running for a minute after its last event, and the text says why."""
+    script = Script(host="elsewhere.example", age_s=age_s)
+    script.start(script.enqueue())
+    done = aqueue("status", write_log(tmp_path, script.events))
+
+    assert done.code == code
+    assert "on elsewhere.example, which can't be seen from here" in done.out
+
+
+def test_waiting_items_are_told_with_the_time_of_the_next(aqueue: Aqueue, tmp_path: Path) -> None:
+    """What waits for its next attempt is counted, and when the first of it may start."""
+    script = Script(host=None, pid=None)
+    script.start(script.enqueue())
+    script.fail_for_now(1, due_in_s=3_590.0)
+    done = aqueue("status", write_log(tmp_path, script.events))
+
+    assert "1 waits to be tried again, in 60 min" in done.out
+
+
+def test_many_types_are_cut_to_a_screen_and_none_is_lost(aqueue: Aqueue, tmp_path: Path) -> None:
+    """Of 30 types the most numerous are shown, and the others in one row."""
+    script = Script()
+    for number in range(30):
+        script.enqueue(f"module:Type{number}")
+    lines = aqueue("status", write_log(tmp_path, script.finish("interrupted"))).out.splitlines()
+
+    assert ["+10", "more", "types", "0", "10"] in [line.split() for line in lines]
+    assert len(lines) < 40
+
+
+def test_the_lost_events_of_a_log_are_told(aqueue: Aqueue, tmp_path: Path) -> None:
+    """A log that lacks events is read all the same, and says that its figures may be off."""
+    script = Script()
+    script.start(script.enqueue())
+    script.complete(1)
+    events = script.finish("completed")
+    done = aqueue("status", write_log(tmp_path, [event for event in events if event.seq != 3]))
+
+    assert done.code == 0
+    assert "1 of 1 done" in done.out
+    assert "1 events are not in this log" in done.out

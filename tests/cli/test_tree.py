@@ -1,0 +1,88 @@
+"""``aqueue tree``: the items as a tree, with counts, folded where it is large."""
+
+from pathlib import Path
+
+import pytest
+
+from tests.cli.conftest import Aqueue
+from tests.cli.scripted import Script, write_journal, write_log
+
+
+def test_the_tree_has_each_item_below_its_parent(aqueue: Aqueue, file: Path) -> None:
+    """From the initial items down, with states, texts and counts of what is below."""
+    lines = aqueue("tree", file).out.splitlines()
+
+    assert lines[0].endswith("run" + file.suffix + "  11 below: 10 completed, 1 failed")
+    assert lines[1] == "└── Front 1 completed  the front page  10 below: 9 completed, 1 failed"
+    assert lines[2] == "    ├── Category 2 completed  category books  4 below: 4 completed"
+    assert "Product" in lines[3]
+    assert lines[3].startswith("    │   ├── ")
+    [failed] = [line for line in lines if "failed ValueError" in line]
+    assert failed.startswith("        └── ")
+
+
+def test_depth_cuts_and_says_what_is_below(aqueue: Aqueue, file: Path) -> None:
+    """What is deeper is counted."""
+    lines = aqueue("tree", file, "--depth", 1).out.splitlines()
+
+    assert len(lines) == 4
+    assert lines[3] == "    └── Category 3 completed  category games  … 4 below: 3 completed, 1 failed"
+
+
+def test_one_item_can_be_the_top(aqueue: Aqueue, file: Path) -> None:
+    """ITEM shows the subtree below it."""
+    lines = aqueue("tree", file, 3).out.splitlines()
+
+    assert lines[0].startswith("Category 3 completed  category games  4 below")
+    assert len(lines) == 5
+
+
+def test_many_siblings_are_folded_but_failures_are_shown(aqueue: Aqueue, tmp_path: Path) -> None:
+    """Of 1,000 children ten lines are left, among them the one that failed and the one that runs; sums are exact."""
+    script = Script()
+    root = script.enqueue("module:Root")
+    script.start(root, "module:Root")
+    for _ in range(1_000):
+        script.enqueue(parent=root)
+    script.complete(root)
+    for item in range(2, 500):
+        script.start(item)
+        script.complete(item)
+    script.start(700)
+    script.fail_now(700)
+    script.finish("failed")
+    lines = aqueue("tree", write_journal(tmp_path, script.events)).out.splitlines()
+
+    assert len(lines) == 1 + 1 + 9 + 1
+    assert "Page 700 failed" in lines[-2]
+    assert lines[-1] == "    └── +991 Page  490 completed, 501 outstanding"
+
+
+def test_json_nests_the_same(aqueue: Aqueue, file: Path) -> None:
+    """A program gets the items shown, and the sums of those folded."""
+    tree = aqueue("tree", file, "--json", "--width", 1).json
+
+    assert tree["below"] == {"total": 11, "completed": 10, "failed": 1}
+    [front] = tree["children"]
+    assert (front["item"], front["children"]) == (1, [])
+    assert front["folded"] == [{"type": "tests.cli.job:Category", "count": 2, "completed": 2, "failed": 0, "below": 8}]
+
+
+def test_a_chain_of_100_000_items_is_no_deeper_than_asked(aqueue: Aqueue, tmp_path: Path) -> None:
+    """Depth costs no stack, and what is below the last level shown is counted."""
+    script = Script()
+    for item in range(100_000):
+        script.enqueue(parent=item)
+    lines = aqueue("tree", write_log(tmp_path, script.events), "--depth", 50).out.splitlines()
+
+    assert len(lines) == 52
+    assert lines[-1].endswith("99,949 below: 99,949 outstanding")
+
+
+@pytest.mark.parametrize("command", ["tree", "explain"])
+def test_an_item_that_is_not_there_is_an_error(aqueue: Aqueue, file: Path, command: str) -> None:
+    """The message tells which numbers there are."""
+    done = aqueue(command, file, 99)
+
+    assert (done.code, done.out) == (2, "")
+    assert "has no item 99; its items are 1 to 11" in done.err
