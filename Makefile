@@ -73,6 +73,10 @@ check-spelling: $(READY)-check
 package-test: $(READY)-check ## Build the wheel and the sdist; install, use and type-check them elsewhere (uses the network).
 	@$(RUN) python -m pytest -m packaging tests/packaging
 
+.PHONY: browser-test
+browser-test: $(READY)-browser ## Test the HTML report in a real Chromium, which must be installed (Debian: chromium).
+	@$(RUN) python -m pytest -m browser tests/report
+
 .PHONY: bench
 bench: $(READY) ## Measure the engine, the reporters and the journal, against a hand-written loop and other queues.
 	@test -e $(READY)-bench || $(MAKE) --no-print-directory $(READY)-bench \

@@ -1,6 +1,7 @@
 """``aqueue report``: a run as one HTML file that can be sent to a colleague."""
 
 import time
+from typing import Final
 
 import click
 
@@ -8,13 +9,21 @@ from aqueue.cli._app import app, examples, file_argument, finish, of_run
 from aqueue.cli._history import History, batches
 from aqueue.cli._opening import open_history
 from aqueue.cli._output import open_output
+from aqueue.cli._process import Liveness
+from aqueue.cli._record import stand
 from aqueue.cli._screen import say
+from aqueue.events import RunStarted
+from aqueue.figures import amount
 from aqueue.text import visible
 
 __all__ = ["report"]
 
+_IS_RUNNING: Final[dict[Liveness, bool | None]] = {"alive": True, "gone": False, "elsewhere": None}
 
-@app.command(epilog=examples("aqueue report run.db -o report.html", "aqueue report run.jsonl -o - | gzip > report.html.gz"))
+
+@app.command(
+    epilog=examples("aqueue report run.db -o report.html", "aqueue report run.jsonl -o - | gzip > report.html.gz")
+)
 @file_argument
 @click.option(
     "-o",
@@ -31,15 +40,28 @@ def report(file: str, output: str, run: str) -> None:
     It needs no network, has everything in it and is at most 5 MB, however large the run; what is left out for that is said
     in it. It has descriptions, types and errors of items, but no payloads and no results.
     """
-    from aqueue.cli._report import render
+    from aqueue.cli._report import Report
 
     history = open_history(file, run=run)
+    made = Report()
+    started: RunStarted | None = None
+    for events in batches(history):
+        made.apply(events)
+        started = next((event for event in reversed(events) if isinstance(event, RunStarted)), started)
+    now = time.time()
+    liveness = stand(made.view, started, history, now).liveness
     with open_output(output, history) as write:
-        write(render(batches(history), source=history.name, now=time.time(), notes=_notes(history)).encode())
+        is_running = None if liveness is None else _IS_RUNNING[liveness]
+        page = made.page(source=history.name, now=now, notes=_notes(history), is_running=is_running)
+        write(page.encode())
     if output != "-":
         say(f"wrote {visible(output, 500)}")
     finish(history)
 
 
 def _notes(history: History) -> list[str]:
-    return []
+    """Return what a reader must know of the file before the figures."""
+    notes = [f"{amount(history.missing)} events are not in this log: figures may be off."] if history.missing else []
+    if complaint := history.complaint():
+        notes.append(f"{complaint}.")
+    return notes

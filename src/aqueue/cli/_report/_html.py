@@ -1,0 +1,148 @@
+"""HTML from text that nobody trusts: whatever is not marked as HTML is made visible and escaped."""
+
+import html
+from collections.abc import Iterable, Sequence
+from datetime import UTC, datetime
+from itertools import pairwise
+from typing import Final
+
+import msgspec
+
+from aqueue.text import visible
+
+__all__ = [
+    "Html",
+    "amount",
+    "as_json",
+    "clock",
+    "counted",
+    "duration",
+    "joined",
+    "lines",
+    "percent",
+    "rate",
+    "table",
+    "text",
+    "time",
+]
+
+_TEXT_MAX_CHARS: Final = 1_000
+_IN_SCRIPT: Final = {ord(c): f"\\u{ord(c):04x}" for c in "<>&\u2028\u2029"}
+
+
+class Html(str):
+    """Text that is HTML already."""
+
+    __slots__ = ()
+
+
+def text(value: object, max_chars: int = _TEXT_MAX_CHARS) -> Html:
+    """Return a value as HTML that shows it: itself if it is HTML, else its text, cut, on one line and escaped."""
+    return value if isinstance(value, Html) else Html(html.escape(visible(str(value), max_chars)))
+
+
+def lines(value: str, max_chars: int) -> Html:
+    """Return text of several lines as HTML; of one that is too long the end."""
+    start = "…\n" if len(value) > max_chars else ""
+    shown = (visible(line) for line in value[-max_chars:].rstrip().split("\n"))
+    return Html(html.escape(start + "\n".join(shown)))
+
+
+def joined(parts: Iterable[str]) -> Html:
+    """Return parts, each of which is made safe, as one."""
+    return Html("".join(text(part) for part in parts))
+
+
+def table(caption: str, columns: Sequence[str], rows: Iterable[Sequence[object]], figures: Iterable[int] = ()) -> Html:
+    """Return a table with a caption and headings; the first cell of each row heads it.
+
+    Parameters:
+        caption: what it shows.
+        columns: the headings.
+        rows: the cells, made safe here.
+        figures: which columns are figures, from 0, and so stand on the right.
+    """
+    right = set(figures)
+    mark = [' class="figure"' if number in right else "" for number in range(len(columns))]
+    head = "".join(f'<th scope="col"{mark[n]}>{text(title)}</th>' for n, title in enumerate(columns))
+    body = "".join(
+        "<tr>"
+        + "".join(
+            f"<td{mark[n]}>{text(cell)}</td>" if n else f'<th scope="row"{mark[n]}>{text(cell)}</th>'
+            for n, cell in enumerate(row)
+        )
+        + "</tr>\n"
+        for row in rows
+    )
+    return Html(
+        f'<div class="scroll" role="group" tabindex="0" aria-label="{text(caption)}"><table>'
+        f"<caption>{text(caption)}</caption><thead><tr>{head}</tr></thead>\n<tbody>{body}</tbody></table></div>"
+    )
+
+
+def as_json(value: object) -> Html:
+    """Return JSON that can stand in a script element; its strings must be UTF-8."""
+    return Html(msgspec.json.encode(value).decode().translate(_IN_SCRIPT))
+
+
+def time(at: float) -> Html:
+    """Return a moment, Unix time in seconds, as a time element in UTC; the page's script shows it in local time."""
+    try:
+        moment = datetime.fromtimestamp(at, UTC)
+    except (ValueError, OverflowError, OSError):  # no calendar has it
+        return text(f"{at:,.0f} s of Unix time")
+    return Html(f'<time datetime="{moment:%Y-%m-%dT%H:%M:%S}Z">{moment:%Y-%m-%d %H:%M:%S} UTC</time>')
+
+
+def amount(number: int) -> str:
+    """Return a count for people: 1,234."""
+    return f"{number:,}"
+
+
+def counted(number: int, noun: str) -> str:
+    """Return a count with what it counts, a word whose plural ends in s: 1 item, 1,234 items."""
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"
+
+
+def rate(a_second: float) -> str:
+    """Return a rate for people: three figures where it has that many."""
+    if a_second >= 99.95:
+        return f"{a_second:,.0f}"
+    return f"{a_second:.1f}" if a_second >= 9.995 else f"{a_second:.2f}"
+
+
+def percent(part: float, whole: float) -> str:
+    """Return a share for people."""
+    return f"{100 * part / whole:.0f} %" if whole else "–"
+
+
+_UNITS: Final = ((86_400.0, "d"), (3_600.0, "h"), (60.0, "min"), (1.0, "s"))
+
+
+def duration(seconds: float) -> str:
+    """Return a duration for people: 250 µs, 3.2 ms, 0.25 s, 12.3 s, 2 min 5 s, 3 h 20 min, 4 d 1 h."""
+    if not seconds < 1e12:
+        return f"{seconds:.3g} s"  # no run took that long: a log may say so all the same
+    if seconds < 0.000_999_5:
+        return f"{seconds * 1e6:.0f} µs" if seconds > 0 else "0 s"
+    if seconds < 0.099_95:
+        return f"{seconds * 1e3:.3g} ms"
+    if seconds < 9.995:
+        return f"{seconds:.2f} s"
+    if seconds < 59.95:
+        return f"{seconds:.1f} s"
+    left = round(seconds) if seconds < 3_570 else round(seconds / 60) * 60 if seconds < 86_370 else seconds
+    for (size, name), (below, name_below) in pairwise(_UNITS):
+        if left >= size:
+            whole, rest = divmod(left, size)
+            return f"{whole:,.0f} {name} {int(rest // below)} {name_below}"
+    return f"{left:.0f} s"
+
+
+def clock(seconds: float) -> str:
+    """Return a moment in a run as a clock shows it: 0:07, 12:34, 1:02:03; with decimals where a run is short."""
+    if seconds < 10:
+        return f"{seconds:.2f} s"
+    minutes, s = divmod(int(seconds), 60)
+    hours, m = divmod(minutes, 60)
+    return f"{hours}:{m:02}:{s:02}" if hours else f"{m}:{s:02}"

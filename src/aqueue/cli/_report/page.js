@@ -1,0 +1,261 @@
+// Draws the charts of the page from its data. What is text on the page is there without this script.
+// Text from the run is put into the page as text alone, never as HTML.
+
+(() => {
+  const data = JSON.parse(document.getElementById("data").textContent);
+  const root = document.documentElement;
+  const byId = (id) => document.getElementById(id);
+  const amount = (number) => number.toLocaleString("en-US", { maximumFractionDigits: 2 });
+  const TYPE_COLORS = 8;
+
+  const element = (name, text, className) => {
+    const made = document.createElement(name);
+    if (text !== undefined) made.textContent = text;
+    if (className) made.className = className;
+    return made;
+  };
+
+  const legendEntry = (color, said) => {
+    const entry = element("li");
+    const swatch = element("i", undefined, `type-${color}`);
+    swatch.setAttribute("aria-hidden", "true");
+    entry.append(swatch, said);
+    return entry;
+  };
+
+  const tip = (title, ...lines) => {
+    const made = element("div", undefined, "tip");
+    made.append(element("strong", title));
+    for (const line of lines) if (line) made.append(element("div", line));
+    return made;
+  };
+
+  const duration = (ms) => {
+    const s = ms / 1000;
+    if (s <= 0) return "0 s";
+    if (s < 0.00099) return `${Math.round(s * 1e6)} µs`;
+    if (s < 0.0995) return `${Number((s * 1e3).toPrecision(3))} ms`;
+    if (s < 59.95) return `${s < 9.995 ? s.toFixed(2) : s.toFixed(1)} s`;
+    const [m, h, d] = [Math.floor(s / 60), Math.floor(s / 3600), Math.floor(s / 86400)];
+    if (h < 1) return `${m} min ${Math.floor(s % 60)} s`;
+    return d < 1 ? `${h} h ${m % 60} min` : `${amount(d)} d ${h % 24} h`;
+  };
+
+  const clock = (ms) => {
+    const whole = Math.floor(ms / 1000 + 1e-6);
+    const two = (number) => String(number).padStart(2, "0");
+    const rest = ms - whole * 1000 > 0.5 ? (ms / 1000 - whole).toFixed(3).slice(1).replace(/0+$/, "") : "";
+    const [h, m, s] = [Math.floor(whole / 3600), Math.floor(whole / 60) % 60, whole % 60];
+    return (h ? `${h}:${two(m)}:${two(s)}` : `${m}:${two(s)}`) + rest;
+  };
+
+  // ---- Colours: the style sheet is their one source, for both schemes and for print.
+
+  const NAMES = ["surface", "text", "quiet", "line", "faint", "accent", "accent-soft", "bad", "warn", "cut", "on-fill"];
+  const colors = { types: [] };
+  const readColors = () => {
+    const style = getComputedStyle(root);
+    const read = (name) => style.getPropertyValue(`--${name}`).trim();
+    for (const name of NAMES) colors[name] = read(name);
+    colors.types = Array.from({ length: TYPE_COLORS }, (_, number) => read(`type-${number}`));
+  };
+
+  const theme = () => {
+    const axis = {
+      axisLine: { lineStyle: { color: colors.line } },
+      axisTick: { lineStyle: { color: colors.line } },
+      axisLabel: { color: colors.quiet },
+      splitLine: { lineStyle: { color: colors.line } },
+    };
+    return {
+      backgroundColor: "transparent",
+      color: colors.types,
+      textStyle: { fontFamily: getComputedStyle(document.body).fontFamily, color: colors.text },
+      timeAxis: axis, valueAxis: axis, categoryAxis: axis,
+      tooltip: {
+        backgroundColor: colors.surface, borderColor: colors.line, textStyle: { color: colors.text },
+        axisPointer: { lineStyle: { color: colors.quiet }, shadowStyle: { color: colors["accent-soft"] } },
+      },
+    };
+  };
+
+  // ---- Charts in general.
+
+  const charts = [];
+  const draw = (name, option, start) => {
+    const box = byId(`${name}-chart`);
+    try {
+      const chart = echarts.init(box, theme(), { renderer: "canvas", devicePixelRatio: Math.max(2, devicePixelRatio) });
+      const paint = () => chart.setOption({ animation: false, useUTC: true, ...option(chart) }, { notMerge: true });
+      paint();
+      charts.push({ chart, paint });
+      new ResizeObserver(() => {
+        if (matchMedia("print").matches) return; // the style sheet scales what is drawn already
+        chart.resize();
+        if (start?.repaints) paint();
+      }).observe(box);
+      if (start?.bind) start.bind(chart, paint);
+    } catch (error) {
+      box.textContent = "This chart could not be drawn; its data is in the table below.";
+      console.error(error);
+    }
+  };
+
+  const repaint = () => {
+    readColors();
+    for (const { chart, paint } of charts) {
+      chart.setTheme(theme());
+      paint();
+      chart.getZr().flush(); // paper doesn't wait for the next frame
+    }
+  };
+
+  const working = Math.max(data.end - data.gaps.reduce((sum, [from, to]) => sum + to - from, 0), 0.001);
+  const isLong = ([from, to]) => to - from > working * 0.04;
+  const longGaps = data.gaps.filter(isLong);
+  const withoutGaps = (at) => longGaps.reduce((left, [from, to]) => left - Math.min(Math.max(at - from, 0), to - from), at);
+  const withGaps = (worked) => longGaps.reduce((at, [from, to]) => (at > from ? at + to - from : at), worked);
+  const total = Math.max(withoutGaps(data.end), 0.001);
+
+  // Where an axis is broken, the library would space its labels by the whole time, gaps included.
+  const STEPS = [
+    1, 2, 5, 10, 20, 50, 100, 200, 500, 1e3, 2e3, 5e3, 1e4, 15e3, 3e4, // to half a minute
+    6e4, 12e4, 3e5, 6e5, 9e5, 18e5, 36e5, 72e5, 108e5, 216e5, 432e5, // to half a day
+    864e5, 1728e5, 432e6, 864e6,
+  ];
+  const ticks = () => {
+    if (!longGaps.length) return undefined;
+    const wanted = working / Math.min(Math.max(root.clientWidth / 140, 2), 9);
+    const step = STEPS.findLast((one) => one <= wanted) ?? 1;
+    const starts = [0, ...longGaps.map(([, to]) => to)];
+    const found = [...starts];
+    starts.forEach((from, index) => {
+      const to = longGaps[index]?.[0] ?? data.end;
+      for (let at = Math.ceil(from / step + 0.6) * step; at <= to - step * 0.2; at += step) found.push(at);
+    });
+    return found;
+  };
+  const isNarrow = () => root.clientWidth < 600;
+  const gapWidth = () => `${Math.min(isNarrow() ? 5 : 2.5, 30 / longGaps.length)}%`; // all together leave most of the axis
+  const roughly = (ms) => clock(working > 60000 ? Math.round(ms / 1000) * 1000 : ms);
+  const timeAxis = () => ({
+    type: "time", min: 0, max: Math.max(data.end, 0.001),
+    axisLabel: { formatter: roughly, hideOverlap: true, customValues: ticks() }, axisTick: { customValues: ticks() },
+    splitLine: { show: false },
+    breaks: longGaps.map(([from, to]) => ({ start: from, end: to, gap: gapWidth() })),
+    breakArea: {
+      expandOnClick: false, zigzagAmplitude: longGaps.length > 12 ? 0 : isNarrow() ? 2 : 3, zigzagMinSpan: 6, zigzagMaxSpan: 9,
+      itemStyle: { color: colors.faint, borderColor: colors.quiet, borderWidth: 1, borderType: "solid", opacity: 1 },
+    },
+  });
+  const gapMarks = () => ({
+    silent: false, itemStyle: { color: colors.cut, opacity: 0.18 }, label: { show: false },
+    data: data.gaps.map(([from, to, said]) => [{ xAxis: from, name: said }, { xAxis: to }]),
+  });
+  const grid = (more) => ({ left: 8, right: 16, top: 12, bottom: 4, containLabel: true, ...more });
+  const overTime = (series, said, minInterval = 0) => ({
+    grid: grid(), xAxis: timeAxis(),
+    yAxis: { type: "value", min: 0, minInterval, splitNumber: 4, axisLabel: { formatter: amount } },
+    tooltip: {
+      trigger: "axis", confine: true, transitionDuration: 0,
+      formatter: (shown) => tip(clock(shown[0].value[0]), ...shown.filter((one) => one.value[1] !== null)
+        .map((one) => `${said(one.value[1])}${one.seriesName}`)),
+    },
+    series: series.map((one) => ({
+      type: "line", showSymbol: false, silent: true, connectNulls: false, triggerLineEvent: false, ...one,
+    })),
+  });
+
+  const KEYS = {
+    ArrowLeft: "previous", ArrowRight: "next", ArrowUp: "up", ArrowDown: "down",
+    "+": "in", "=": "in", "-": "out", Backspace: "out",
+  };
+  const control = (name, actions) => {
+    const box = byId(`${name}-controls`);
+    box.addEventListener("click", (event) => actions[event.target.dataset.do]?.());
+    box.addEventListener("keydown", (event) => {
+      const action = KEYS[event.key];
+      if (!action || event.ctrlKey || event.metaKey || event.altKey) return;
+      event.preventDefault();
+      actions[action]();
+    });
+  };
+
+  // ---- Over time.
+
+  const drawOverTime = () => {
+    const line = (name, points, color, more) =>
+      ({ name, data: points, itemStyle: { color }, lineStyle: { color, width: 1.5, ...more } });
+    const area = (name, points) => ({
+      ...line(name, points, colors.accent), step: "end", markArea: gapMarks(), areaStyle: { color: colors["accent-soft"], opacity: 1 },
+    });
+    draw("rate", () => overTime([area(" items a second", data.rate)], amount));
+    draw("found", () => overTime([
+      { ...line(" found", data.enqueued, colors.quiet, { type: "dashed" }), markArea: gapMarks() },
+      line(" done", data.done, colors.accent, { width: 2.5 }),
+      ...(data.failed.length ? [line(" failed", data.failed, colors.bad, { width: 2.5, type: "dotted" })] : []),
+    ], (number) => amount(Math.round(number)), 1));
+    draw("busy", () => overTime([
+      area(" busy workers", data.busy),
+      { ...line(" workers", data.workers, colors.quiet, { type: "dashed" }), step: "end" },
+    ], amount, 1));
+  };
+
+  // ---- How long it took.
+
+  const drawDurations = () => {
+    const { edges, types, decades } = data.durations;
+    const picker = byId("durations-type");
+    const name = (number) => (number < 0 ? "all other types" : data.types[number]);
+    types.forEach(([number], index) => {
+      const option = element("option", name(number));
+      option.value = String(index);
+      picker.append(option);
+      byId("durations-legend").append(legendEntry(index % TYPE_COLORS, name(number)));
+    });
+    const bins = Math.max(edges.length - 1, 0);
+    draw("durations", () => ({
+      grid: grid(),
+      xAxis: {
+        type: "category", data: edges.slice(0, bins), axisTick: { alignWithLabel: false, show: false },
+        axisLabel: { hideOverlap: true, interval: decades?.length > 1 ? (index) => decades.includes(index) : "auto" },
+      },
+      yAxis: { type: "value", minInterval: 1, splitNumber: 4, axisLabel: { formatter: amount } },
+      tooltip: {
+        trigger: "axis", confine: true, transitionDuration: 0, axisPointer: { type: "shadow" },
+        formatter: (shown) => tip(`${edges[shown[0].dataIndex]} – ${edges[shown[0].dataIndex + 1]}`,
+          ...shown.filter((one) => one.value).map((one) => `${amount(one.value)} ${name(types[one.seriesId][0])}`)),
+      },
+      series: types.map(([, counts], index) => ({
+        type: "bar", id: String(index), stack: "all", barCategoryGap: "8%", barMaxWidth: 80, data: counts, silent: true,
+        itemStyle: { color: colors.types[index % TYPE_COLORS] },
+      })).filter((_, index) => picker.value === "" || picker.value === String(index)),
+    }), { bind: (_, paint) => picker.addEventListener("change", paint) });
+  };
+
+  // ---- The page.
+
+  root.classList.add("js");
+  const local = new Intl.DateTimeFormat(undefined, {
+    year: "numeric", month: "short", day: "numeric", hour: "numeric", minute: "2-digit", second: "2-digit", timeZoneName: "short",
+  });
+  for (const time of document.querySelectorAll("time")) {
+    const at = new Date(time.dateTime);
+    if (!Number.isNaN(at.valueOf())) {
+      time.title = time.textContent;
+      time.textContent = local.format(at);
+    }
+  }
+  const shared = {
+    data, colors, amount, byId, element, legendEntry, tip, duration, clock, draw, control, TYPE_COLORS,
+    grid, timeAxis, gapMarks, longGaps, withGaps, withoutGaps, total, theme,
+  };
+  readColors();
+  drawOverTime();
+  drawTimeline(shared);
+  drawDurations();
+  drawTree(shared);
+  matchMedia("(prefers-color-scheme: dark)").addEventListener("change", repaint);
+  addEventListener("beforeprint", () => { root.classList.add("print"); repaint(); });
+  addEventListener("afterprint", () => { root.classList.remove("print"); repaint(); });
+})();

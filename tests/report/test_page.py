@@ -1,0 +1,276 @@
+"""The page: whole in one file, safe whatever the run's texts say, bounded, and readable without its script."""
+
+import json
+import re
+from base64 import b64decode
+from collections.abc import Sequence
+from hashlib import sha256
+from html.parser import HTMLParser
+from importlib.resources import files
+from itertools import pairwise
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+
+from aqueue.cli._report import render
+from aqueue.cli._report._html import Html, as_json, lines, table, text, time
+from aqueue.events import ErrorInfo, Event
+from aqueue.testing._scripted_runs import Script, completed, every_event_type, resumed, saying, with_failures
+from tests.report.runs import HOSTILE, TRACEBACK, large, of_everything
+from tests.strategies import event_streams, hostile_text
+
+NOW = 1_700_100_000.0
+VOID = {"meta", "link", "br", "img", "input", "hr"}
+
+
+class Page(HTMLParser):
+    """What a browser would make of a page: its elements, and its text outside scripts and styles."""
+
+    def __init__(self, page: str) -> None:
+        super().__init__(convert_charrefs=True)
+        self.elements: list[tuple[str, dict[str, str | None]]] = []
+        self.scripts: list[str] = []
+        self.styles: list[str] = []
+        self.text = ""
+        self._open: list[str] = []
+        self.feed(page)
+        assert self._open == [], "each element is closed"
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.elements.append((tag, dict(attrs)))
+        if tag not in VOID:
+            self._open.append(tag)
+        if tag == "script":
+            self.scripts.append("")
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self._open.pop() == tag
+
+    def handle_data(self, data: str) -> None:
+        inside = self._open[-1] if self._open else ""
+        if inside == "script":
+            self.scripts[-1] += data
+        elif inside == "style":
+            self.styles.append(data)
+        else:
+            self.text += data
+
+    def all(self, tag: str) -> list[dict[str, str | None]]:
+        """Return the attributes of all elements of that name."""
+        return [attributes for name, attributes in self.elements if name == tag]
+
+
+def page_of(events: Sequence[Event], **options: Any) -> Page:
+    """Return the page of a run, as a browser reads it."""
+    return Page(render([events], **{"source": "run.db", "now": NOW, **options}))
+
+
+@pytest.fixture(scope="module")
+def everything() -> Page:
+    """Return the page of a run with all that a page can have."""
+    events = of_everything()
+    return page_of(events, notes=["3 lines could not be read"], now=events[-1].at + 5, is_running=True)
+
+
+def policy_of(page: Page) -> dict[str, list[str]]:
+    """Return the page's content security policy."""
+    (policy,) = [meta["content"] or "" for meta in page.all("meta") if "Content-Security-Policy" in meta.values()]
+    return {name: sources for name, *sources in map(str.split, policy.split(";"))}
+
+
+def test_nothing_but_the_page_itself_may_run_or_load(everything: Page) -> None:
+    """The policy forbids everything; but for the page's own scripts and its style, which are named by their hashes."""
+    policy = policy_of(everything)
+
+    _, *scripts = everything.scripts  # the first is the data, which doesn't run
+    for inline, sources in ((scripts, policy["script-src"]), (everything.styles, policy["style-src"])):
+        hashes = {b64decode(source.removeprefix("'sha256-")[:-1]) for source in sources}
+        assert hashes == {sha256(text.encode()).digest() for text in inline}
+    assert policy["default-src"] == policy["base-uri"] == policy["form-action"] == ["'none'"]
+    assert set(policy) == {"default-src", "script-src", "style-src", "img-src", "base-uri", "form-action"}
+    assert policy["img-src"] == ["data:"]
+
+
+def test_nothing_is_loaded(everything: Page) -> None:
+    """No element names anything outside the page: links lead within it, and the icon is empty data."""
+    for tag, attributes in everything.elements:
+        for name, value in attributes.items():
+            assert name not in {"src", "srcset", "action", "style", "ping"} and not name.startswith("on")
+            if name == "href":
+                assert value == "data:," if tag == "link" else (value or "").startswith("#")
+    assert "url(" not in "".join(everything.styles) and "@import" not in "".join(everything.styles)
+
+
+def test_links_lead_to_what_is_there(everything: Page) -> None:
+    """Each link within the page has its target, and no id is given twice."""
+    ids = [attributes["id"] for _, attributes in everything.elements if "id" in attributes]
+
+    assert len(ids) == len(set(ids))
+    assert {(link["href"] or "")[1:] for link in everything.all("a")} <= set(ids)
+    labels = [attributes["aria-labelledby"] for _, attributes in everything.elements if "aria-labelledby" in attributes]
+    assert labels and set(labels) <= set(ids)
+
+
+@pytest.mark.parametrize("run", [saying(HOSTILE), of_everything(HOSTILE)], ids=["saying", "everything"])
+def test_hostile_text_is_only_text(run: list[Event]) -> None:
+    """Markup, placeholders and control characters from the run are shown, never acted on."""
+    page = page_of(run, source=HOSTILE, notes=[HOSTILE])
+
+    assert not page.all("img")
+    assert len(page.scripts) == 3
+    assert page.text.count(
+        "</script><img src=x onerror=alert(1)>\\u202e\\u2028\\x1b[2J\\x00\"'`&amp;<!--${source}\\ud800"
+    )
+    assert not set("\u202e\u2028\x1b\x00\ud800") & set(page.text + page.scripts[0])
+    assert not set("<>&") & set(page.scripts[0])
+    assert json.loads(page.scripts[0])["end"] > 0
+
+
+@settings(max_examples=30)
+@given(event_streams(hostile_text))
+def test_no_text_gets_out_of_its_place(events: list[Event]) -> None:
+    """Whatever the texts of a run, the page has the same elements as one with harmless texts would have."""
+    page = page_of(events)
+
+    assert len(page.scripts) == 3 and len(page.styles) == 1
+    known = {
+        "html", "head", "meta", "title", "link", "style", "body", "a", "header", "p", "h1", "strong", "span", "ul", "li",
+        "nav", "main", "section", "h2", "h3", "dl", "div", "dt", "dd", "small", "time", "table", "caption",
+        "thead", "tbody", "tr", "th", "td", "article", "q", "ol", "br", "code", "details", "summary", "pre", "figure",
+        "figcaption", "i", "button", "label", "select", "option", "footer", "script",
+    }  # fmt: skip
+    assert {tag for tag, _ in page.elements} <= known
+    json.loads(page.scripts[0])
+
+
+def test_what_a_reader_needs_is_there_without_the_script(everything: Page) -> None:
+    """How the run ended, its counts, its failures with their frames, and each chart's data are text on the page."""
+    said = " ".join(everything.text.split())
+
+    for sentence in (
+        "▶ Still running",
+        "34 of 66 items done in 1 min 43 s; 3 failed, 29 outstanding, 1 at work",
+        "3 lines could not be read",
+        "3 × Page: httpx:ConnectError",
+        "For example item 5: no such name",
+        "/srv/app/site.py:40 in process page = await client.get(self.url)",
+        "httpx.ConnectError: no such name",
+        "Crashed",
+    ):
+        assert sentence in said
+    assert "httpx/_client.py:9" not in said  # the user's frames alone; the whole traceback has it as Python writes it
+    assert "The charts need JavaScript." in said
+
+
+def test_every_chart_says_what_it_shows(everything: Page) -> None:
+    """Each figure has a caption, a chart whose label has its key figures, and a table with the data."""
+    charts = [attributes for _, attributes in everything.elements if attributes.get("role") == "img"]
+
+    assert len(charts) == len(everything.all("figure")) == len(everything.all("figcaption")) == 6
+    for chart in charts:
+        assert re.search(r"\d", chart["aria-label"] or ""), "it has figures"
+    assert len(everything.all("table")) == len(everything.all("caption")) == 9
+    assert len(everything.all("summary")) == 6 + 1
+
+
+def test_tables_have_headings_for_rows_and_columns(everything: Page) -> None:
+    """Each heading of a table says whether it heads a row or a column, and wide tables can be scrolled by keyboard."""
+    assert {heading.get("scope") for heading in everything.all("th")} == {"row", "col"}
+    boxes = [box for box in everything.all("div") if box.get("class") == "scroll"]
+    assert len(boxes) == len(everything.all("table"))
+    assert all(box.get("tabindex") == "0" and box.get("role") == "group" and box.get("aria-label") for box in boxes)
+
+
+def test_one_heading_of_the_first_level(everything: Page) -> None:
+    """The page has one h1, the file's name, and no level of headings is left out below it."""
+    levels = [int(tag[1]) for tag, _ in everything.elements if re.fullmatch("h[1-6]", tag)]
+
+    assert levels.count(1) == 1 and levels[0] == 1
+    assert all(deeper - level <= 1 for level, deeper in pairwise(levels))
+    assert everything.all("html") == [{"lang": "en"}]
+
+
+def test_moments_are_there_in_utc() -> None:
+    """A moment is text in UTC, with the machine-readable form from which the page's script makes local time."""
+    page = page_of(completed(1))
+
+    assert "2023-11-14 22:13:20 UTC" in page.text
+    assert {"datetime": "2023-11-14T22:13:20Z"} in page.all("time")
+    assert time(1e18) == "1,000,000,000,000,000,000 s of Unix time"
+
+
+@pytest.mark.parametrize(
+    ("run", "word"), [(completed(2), "Completed"), (with_failures(1), "Failed"), (resumed()[:-1], "No end recorded")]
+)
+def test_how_a_run_ended_is_said_in_a_word(run: list[Event], word: str) -> None:
+    """The page says in a word how the run ended, also when its log doesn't."""
+    assert f" {word}" in page_of(run).text
+
+
+def test_a_run_without_failures_says_so() -> None:
+    """That nothing failed is said, not left to be concluded from an empty section."""
+    assert "No item has failed for good." in page_of(completed(2)).text
+
+
+def test_the_page_depends_on_nothing_but_what_is_given() -> None:
+    """The same events make the same page, byte by byte, however they come in batches."""
+    events = every_event_type()
+    options = {"source": "run.db", "now": NOW}
+
+    assert render([events], **options) == render(([event] for event in events), **options)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("batches", [[], [[]]])
+def test_what_is_no_run_is_refused(batches: list[list[Event]]) -> None:
+    """Without `run.started` there is nothing to show, and the error names the file."""
+    with pytest.raises(ValueError, match=r"empty\.db has no run"):
+        render(batches, source="empty.db", now=NOW)
+
+
+@pytest.mark.parametrize("text", ["https://example.org/", "<&\u202e>" * 250], ids=["plain", "hostile"])
+def test_the_page_of_a_large_run_is_small(text: str) -> None:
+    """A page is at most 5 MB whatever the run: all that grows with it is bounded, and hostile text is cut before that."""
+    page = render(large(50_000, workers=64, text=text), source="run.db", now=NOW)
+
+    size = len(page.encode())
+    library = len((files("aqueue.cli._report") / "vendor" / "echarts.min.js").read_bytes())
+    assert size - library < 3_800_000
+    assert "each attempt longer than" in page.lower()
+    assert re.search(r"This page has the [\d,]+ largest cells, 3,000 being the most", page)
+
+
+def test_tracebacks_are_cut_and_some_left_out() -> None:
+    """A long traceback is shown from its end; when all together would make the page large, the rest is left out."""
+    script = Script()
+    for number in range(60):
+        item = script.enqueue()
+        script.start(item)
+        script.fail(item, ErrorInfo(f"module:E{number}", "x" * 10_000, TRACEBACK + "&" * 20_000 + "the end"))
+    page = render([script.events], source="run.db", now=NOW)
+
+    assert 0 < page.count("the end</pre>") < 50
+    assert "Its traceback is left out" in page
+    assert "10 failures of other kinds" in page
+    assert "x" * 601 not in page
+
+
+def test_the_library_is_the_one_that_its_readme_says() -> None:
+    """The plot library is unchanged, and comes with its licences."""
+    vendor = files("aqueue.cli._report") / "vendor"
+    readme = (vendor / "README.md").read_text("utf-8")
+
+    assert sha256((vendor / "echarts.min.js").read_bytes()).hexdigest() in readme
+    for name in ("LICENSE", "NOTICE", "LICENSE-d3", "LICENSE-zrender"):
+        assert (vendor / name).is_file() and name in readme
+
+
+def test_what_is_not_marked_as_html_is_escaped() -> None:
+    """Text becomes HTML that shows it; only what is HTML already stays as it is."""
+    assert text("<b>\n") == "&lt;b&gt;\\n"
+    assert text(Html("<b>")) == "<b>"
+    assert text("x" * 10, 4) == "xxx…"
+    assert lines("a\n<b>\x1b\n", 100) == "a\n&lt;b&gt;\\x1b"
+    assert lines("first\nlast", 4) == "…\nlast"
+    assert as_json({"a": "</script>\u2028"}) == '{"a":"\\u003c/script\\u003e\\u2028"}'
+    assert "<td>&lt;i&gt;</td>" in table("c", ["a", "b"], [("x", "<i>")])
