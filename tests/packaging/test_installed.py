@@ -88,6 +88,8 @@ def test_the_wheel_holds_the_three_packages_alone(distributions: tuple[Path, Pat
     assert {name.partition("/")[0] for name in names if ".dist-info/" not in name} == PACKAGES
     assert {f"{package}/py.typed" for package in PACKAGES} <= names
     assert [name for name in names if name.endswith(".pyc")] == []
+    vendor = "aqueue/cli/_report/vendor/"
+    assert {f"{vendor}{file}" for file in ("echarts.min.js", "LICENSE", "NOTICE")} <= names
     assert any(name.endswith(".dist-info/entry_points.txt") for name in names)
 
 
@@ -105,6 +107,18 @@ def test_all_three_packages_work(installed: tuple[Path, Path], tmp_path: Path) -
     """In an empty folder, all three packages are imported from where they were installed, and a run works."""
     python, root = installed
     assert call_well([python, "-I", "-W", "error", PROGRAM, root], tmp_path) == ""
+
+
+def test_the_command_is_there_and_has_all_it_needs(installed: tuple[Path, Path], tmp_path: Path) -> None:
+    """In an empty folder, `aqueue` reads what a run has written, and makes a report with the page's parts in it."""
+    python, root = installed
+    call_well([python, "-I", "-W", "error", PROGRAM, root], tmp_path)
+    command = python.with_name("aqueue")
+    assert call_well([command, "status", "trio.jsonl"], tmp_path).startswith("trio.jsonl  log of run ")
+    call_well([command, "report", "trio.jsonl", "-o", "report.html"], tmp_path)
+    page = (tmp_path / "report.html").read_text(encoding="utf-8")
+    assert "</html>" in page
+    assert "Apache ECharts" in page
 
 
 def test_mypy_sees_the_types(installed: tuple[Path, Path], tmp_path: Path) -> None:
