@@ -18,12 +18,14 @@ from aqueue.cli._screen import (
     STATE_STYLES,
     Column,
     heading,
+    indented,
     note,
     print_json,
     print_lines,
     table,
     text,
     time_of_day,
+    told,
     when,
 )
 from aqueue.cli._story import Chapter, Story
@@ -114,7 +116,7 @@ def _screen(
         )
     ]
     if texts[row].label:
-        parts.append(text(f"  {texts[row].label}"))
+        parts.append(indented(text(texts[row].label)))
     if ancestors:
         parts += ["", heading("Where it comes from")]
         left_out = max(len(ancestors) - _MAX_ANCESTORS, 0)
@@ -126,34 +128,35 @@ def _screen(
     if children:
         total = sum(children.values())
         parts += ["", heading("Its children", amount(total)), _children_table(record, children)]
-    parts += ["", heading("When the run is resumed" if record.standing.state != "running" else "Now"), Text(f"  {why}")]
+    parts += [
+        "",
+        heading("When the run is resumed" if record.standing.state != "running" else "Now"),
+        indented(Text(why)),
+    ]
     return parts
 
 
-def _ancestor(record: Record, row: int, texts: ItemTexts) -> Text:
+def _ancestor(record: Record, row: int, texts: ItemTexts) -> RenderableType:
     items = record.items
     state = items.state_of(row)
-    line = Text.assemble(
-        f"  {record.name_of(row)}", (f" {items.item_of(row)} ", "dim"), (state, STATE_STYLES[state] or "dim")
-    )
+    line = Text.assemble(record.name_of(row), (f" {items.item_of(row)} ", "dim"), (state, STATE_STYLES[state] or "dim"))
     if texts.label:
         line.append("  ").append_text(text(texts.label, max_chars=200))
-    return line
+    return indented(line)
 
 
 def _told(chapters: list[Chapter], story: Story) -> list[RenderableType]:
-    parts: list[RenderableType] = []
+    rows: list[tuple[str, Text]] = []
     day = ""
     for chapter in chapters:
         today = when(chapter.at)[:10]
         if today != day:
             day = today
-            parts.append(Text(f"  {day}", style="dim"))
-        parts.append(Text.assemble((f"  {time_of_day(chapter.at)}  ", "dim"), (chapter.text, _TONES[chapter.tone])))
+            rows.append((day, Text()))
+        rows.append((time_of_day(chapter.at), Text(chapter.text, style=_TONES[chapter.tone])))
         if chapter.error is not None and chapter.error.traceback:
-            parts += [
-                Text.assemble(" " * 16, text(line, "dim", 2_000)) for line in chapter.error.traceback.splitlines()
-            ]
+            rows += [("", text(line, "dim", 2_000)) for line in chapter.error.traceback.splitlines()]
+    parts = [told(rows)]
     if story.left_out:
         parts.append(note(f"{amount(story.left_out)} events in the middle are left out"))
     if story.wait_s or story.work_s:

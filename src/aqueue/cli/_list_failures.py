@@ -12,7 +12,7 @@ from aqueue.cli._app import app, as_json, examples, file_argument, finish, limit
 from aqueue.cli._item_types import item_types, with_types
 from aqueue.cli._opening import open_history
 from aqueue.cli._record import ItemTexts, Record
-from aqueue.cli._screen import Column, heading, note, print_json_lines, print_lines, table, text, when
+from aqueue.cli._screen import Column, heading, indented, note, print_json_lines, print_lines, table, text, when
 from aqueue.events import ItemFailed
 from aqueue.figures import amount
 from aqueue.text import visible
@@ -117,7 +117,7 @@ def _one_by_one(record: Record, found: Iterable[tuple[int, ItemTexts]]) -> Rende
     columns = [
         Column("item", is_number=True),
         Column("type", may_shrink=True),
-        Column("failed"),
+        Column("failed", is_optional=True),
         Column("error", may_shrink=True),
         Column("what", may_shrink=True),
     ]
@@ -135,15 +135,15 @@ def _whole(record: Record, row: int, texts: ItemTexts) -> list[RenderableType]:
         ),
     ]
     if texts.label:
-        parts.append(text(f"  {texts.label}", "dim"))
+        parts.append(indented(text(texts.label, "dim")))
     if texts.failure is not None:
-        parts += traceback_lines(texts.failure.error.traceback, texts.failure.error.message)
+        parts += _traceback_lines(texts.failure.error.traceback, texts.failure.error.message)
     return parts
 
 
-def traceback_lines(traceback: str, message: str) -> list[RenderableType]:
+def _traceback_lines(traceback: str, message: str) -> list[RenderableType]:
     """Return a traceback line by line, each made safe; only the message where there is no traceback."""
-    return [text(f"  {line}", max_chars=2_000) for line in (traceback or message).splitlines()]
+    return [indented(text(line, max_chars=2_000)) for line in (traceback or message).splitlines()]
 
 
 def _as_json(record: Record, row: int, texts: ItemTexts) -> dict[str, Any]:

@@ -4,10 +4,12 @@ import io
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
-from typing import Any, Final, TextIO
+from typing import Any, Final, Literal, TextIO
 
 import msgspec
-from rich.console import Console, Group, RenderableType
+from rich.cells import cell_len
+from rich.console import Console, ConsoleOptions, Group, RenderableType, RenderResult
+from rich.measure import Measurement
 from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
@@ -20,6 +22,7 @@ __all__ = [
     "STATE_STYLES",
     "Column",
     "heading",
+    "indented",
     "note",
     "print_json",
     "print_json_lines",
@@ -28,6 +31,7 @@ __all__ = [
     "table",
     "text",
     "time_of_day",
+    "told",
     "when",
 ]
 
@@ -43,6 +47,9 @@ STATE_STYLES: Final[Mapping[State, str]] = {
 """How each state of an item is written."""
 
 _MAX_TEXT_CHARS: Final = 1_000
+_GAP_CELLS: Final = 2
+_MIN_CELLS: Final = 4
+_COMFORTABLE_CELLS: Final = 30
 _PIPE_CELLS: Final = 1_000_000
 """How wide lines may be where nobody's terminal ends them: in a pipe nothing is cut."""
 
@@ -54,11 +61,13 @@ class Column(msgspec.Struct, frozen=True):
         title: its heading.
         is_number: whether its cells stand to the right.
         may_shrink: whether its texts are cut where the terminal is narrow, the others being whole.
+        is_optional: whether it is left out where not even that is enough.
     """
 
     title: str
     is_number: bool = False
     may_shrink: bool = False
+    is_optional: bool = False
 
 
 def text(value: str, style: str = "", max_chars: int = _MAX_TEXT_CHARS) -> Text:
@@ -71,25 +80,82 @@ def heading(value: str, note: str = "") -> Text:
     return Text.assemble((value, "bold"), (f"  {note}" if note else "", "dim"))
 
 
-def note(value: str) -> Text:
+def indented(part: RenderableType, cells: int = 2) -> RenderableType:
+    """Return `part` moved to the right, the lines into which the terminal's width breaks it, too."""
+    return Padding(part, (0, 0, 0, cells), expand=False)
+
+
+def note(value: str) -> RenderableType:
     """Return a remark below a table; it is not made safe."""
-    return Text(f"  {value}", style="dim")
+    return indented(Text(value, style="dim"))
 
 
 def table(columns: Sequence[Column], rows: Iterable[Sequence[Text | str]]) -> RenderableType:
-    """Return a table without rules, indented by two cells; its cells must be safe."""
-    grid = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="dim", show_edge=False)
-    for column in columns:
-        grid.add_column(
-            column.title,
-            justify="right" if column.is_number else "left",
-            no_wrap=True,
-            overflow="ellipsis",
-            min_width=4 if column.may_shrink else None,
-        )
-    for row in rows:
-        grid.add_row(*row)
-    return Padding(grid, (0, 0, 0, 2), expand=False)
+    """Return a table without rules, indented by two cells; its cells must be safe.
+
+    Where the terminal is narrow, the columns that may shrink do, and the others stay whole.
+    """
+    return indented(_Grid(columns, [[*row] for row in rows]))
+
+
+class _Grid:
+    """A table whose columns are as wide as there is room: rich alone would take from all of them alike."""
+
+    def __init__(self, columns: Sequence[Column], rows: list[list[Text | str]]) -> None:
+        self._columns = columns
+        self._rows = rows
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        grid = Table(box=None, pad_edge=False, padding=(0, _GAP_CELLS, 0, 0), header_style="dim", show_edge=False)
+        widths = self._widths(options.max_width)
+        for index, width in widths.items():
+            column = self._columns[index]
+            justify: Literal["left", "right"] = "right" if column.is_number else "left"
+            grid.add_column(column.title, justify=justify, no_wrap=True, overflow="ellipsis", width=width)
+        for row in self._rows:
+            grid.add_row(*(row[index] for index in widths))
+        yield grid
+
+    def __rich_measure__(self, console: Console, options: ConsoleOptions) -> Measurement:
+        widths = self._widths(options.max_width)
+        width = min(sum(widths.values()) + _GAP_CELLS * len(widths), options.max_width)
+        return Measurement(width, width)
+
+    def _widths(self, room: int) -> dict[int, int]:
+        """Return how wide each column is that is shown, by its index.
+
+        Those that may shrink share what the others leave, none of them more than it needs.
+        """
+        widths = {
+            index: max(cell_len(column.title), *(cell_len(str(row[index])) for row in self._rows), 1)
+            for index, column in enumerate(self._columns)
+        }
+        left = self._left(widths, room)
+        for index, column in enumerate(self._columns):
+            if column.is_optional and left < _COMFORTABLE_CELLS:
+                del widths[index]
+                left = self._left(widths, room)
+        shrinking = sorted((index for index in widths if self._columns[index].may_shrink), key=widths.__getitem__)
+        for place, index in enumerate(shrinking):
+            share = left // (len(shrinking) - place)
+            widths[index] = min(widths[index], max(share, _MIN_CELLS))
+            left -= widths[index]
+        return widths
+
+    def _left(self, widths: dict[int, int], room: int) -> int:
+        """Return how many cells the columns that don't shrink leave to the others."""
+        fixed = sum(width for index, width in widths.items() if not self._columns[index].may_shrink)
+        return room - fixed - _GAP_CELLS * len(widths)
+
+
+def told(rows: Iterable[tuple[str, Text]]) -> RenderableType:
+    """Return rows of a dim word, a time say, and a text beside it, which is broken where the terminal ends, not cut."""
+    grid = Table.grid(padding=(0, 2, 0, 0))
+    grid.add_column(style="dim", no_wrap=True)
+    grid.add_column(overflow="fold")
+    for word, beside in rows:
+        grid.add_row(word, beside)
+    return indented(grid)
 
 
 def print_lines(parts: Iterable[RenderableType]) -> None:

@@ -12,7 +12,7 @@ from aqueue.cli._app import app, as_json, examples, file_argument, finish, of_ru
 from aqueue.cli._items import OUTSTANDING, STATES, Items, State
 from aqueue.cli._opening import open_history
 from aqueue.cli._record import Record, RunState, resume_hint
-from aqueue.cli._screen import Column, heading, note, print_json, print_lines, table, text, when
+from aqueue.cli._screen import Column, heading, indented, note, print_json, print_lines, table, text, when
 from aqueue.figures import amount, clock, duration, per_second, when_due
 from aqueue.result import FailureGroup
 from aqueue.text import visible
@@ -172,12 +172,14 @@ def _head(record: Record) -> list[RenderableType]:
         Text.assemble((history.name, "bold"), (f"  {kind}{run}", "dim")),
         Text.assemble((word, _STATE_STYLES[standing.state]), f"  {standing.why}" if standing.why else ""),
         "",
-        Text(f"  {', '.join(parts)}"),
-        Text(f"  {elapsed} elapsed, {per_second(_rate(record))} a second, {workers}"),
-        Text(f"  since {when(view.started_at)}{host}", style="dim"),
+        indented(Text(", ".join(parts))),
+        indented(Text(f"{elapsed} elapsed, {per_second(_rate(record))} a second, {workers}")),
+        indented(Text(f"since {when(view.started_at)}{host}", style="dim")),
     ]
     if history.missing:
-        lines.append(Text(f"  {amount(history.missing)} events are not in this log: figures may be off", "magenta"))
+        lines.append(
+            indented(Text(f"{amount(history.missing)} events are not in this log: figures may be off", "magenta"))
+        )
     return lines
 
 

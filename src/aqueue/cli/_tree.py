@@ -111,7 +111,7 @@ def _drawn(
         label = Text.assemble((record.history.name, "bold"), (f"  {_sums(_of_run(record))}", "dim"))
     else:
         label = _label(record, shape, texts[top], top, is_cut=top not in cuts)
-    root = Tree(label, guide_style="dim")
+    root = Tree(_on_one_line(label), guide_style="dim")
     pending: list[tuple[Tree, int]] = [(root, -1 if top is None else top)]
     while pending:
         branch, row = pending.pop()
@@ -120,13 +120,20 @@ def _drawn(
             continue
         for child in cut.children:
             is_cut = child not in cuts and shape.below(child).total > 0
-            pending.append((branch.add(_label(record, shape, texts[child], child, is_cut=is_cut)), child))
+            pending.append((branch.add(_on_one_line(_label(record, shape, texts[child], child, is_cut=is_cut))), child))
         for folded in cut.folded:
-            branch.add(_folded_label(record, folded))
+            branch.add(_on_one_line(_folded_label(record, folded)))
     parts: list[RenderableType] = [root]
     if not len(record.items):
         parts.append(note("no items yet"))
     return parts
+
+
+def _on_one_line(label: Text) -> Text:
+    """Let a narrow terminal cut a label rather than break the tree."""
+    label.no_wrap = True
+    label.overflow = "ellipsis"
+    return label
 
 
 def _label(record: Record, shape: TreeShape, texts: ItemTexts, row: int, *, is_cut: bool) -> Text:
