@@ -116,7 +116,7 @@ class Items:
 
     def is_in(self, state: State) -> bytes:
         """Return a byte for each row: 1 if its item is in `state`, else 0."""
-        return self._state.translate(bytes(number == STATES.index(state) for number in range(256)))
+        return bytes(self._state).translate(bytes(number == STATES.index(state) for number in range(256)))
 
     def counts(self) -> dict[tuple[int, State], int]:
         """Return how many items of each type, by its index, are in each state; those of which there are none are left out."""
@@ -161,9 +161,9 @@ class Items:
                 state[row] = _RUNNING
                 started_at[row] = event.at
                 ended_at[row] = 0.0
-                self.worker[row] = min(event.worker, _MAX_COUNT)
+                self.worker[row] = min(max(event.worker, 0), _MAX_COUNT)
                 if event.phase == "process":
-                    self.attempts[row] = min(event.attempt, _MAX_COUNT)
+                    self.attempts[row] = min(max(event.attempt, 0), _MAX_COUNT)
                 else:
                     self._flags[row] |= _IN_HOOK
             elif cls is ItemCompleted:
@@ -236,16 +236,24 @@ class Items:
                 self._flags[row] = self._flags[row] & ~_CLOSED_OVER | _ENDED
             case ItemChildrenFailed():
                 row = self._row(event.item)
-                self.due.pop(row, None)
+                self._leave_hook(row, event.at)
                 self._flags[row] |= _CLOSED_OVER
             case ItemReopened():
                 row = self._row(event.item)
-                self.due.pop(row, None)
+                self._leave_hook(row, event.at)
                 self._flags[row] &= ~(_ENDED | _CLOSED_OVER)
                 if event.failed is not None:
                     self._state[row] = _QUEUED if event.failed == "process" else _COMPLETED
             case _:
                 pass
+
+    def _leave_hook(self, row: int, at: float) -> None:
+        """Note that an item whose hook runs, or waits for a retry, is no longer at it: something below it failed."""
+        if self._state[row] == _RUNNING:
+            self._end(row, _COMPLETED, at, at - self.started_at[row])
+        elif self._state[row] == _WAITING:
+            self._state[row] = _COMPLETED
+            self.due.pop(row, None)
 
     def _row(self, item: int) -> int:
         row = self.row_of(item)

@@ -1,10 +1,12 @@
 """A recorded run in a journal."""
 
-from collections.abc import Collection
+import sqlite3
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
-from aqueue._journal import EventReader, connect_to_read, read_events_at
+from aqueue._journal import EventReader, connect_to_read, damaged, read_events_at
 from aqueue._journal_file import identity, is_empty, shown
 from aqueue.cli._history import CannotRead, History, Line
 from aqueue.cli._mending import Mender
@@ -54,10 +56,19 @@ class JournalHistory(History):
         return None if events is None else self._mender.mend(events)
 
     def _next(self) -> list[Event] | None:
-        events = self._reader.read()
+        with self._naming_damage():
+            events = self._reader.read()
         if events is None and identity(self._path()) != self._identity:
             raise JournalError(f"the journal {self.name} was removed or replaced while it was read; open it again")
         return events
+
+    @contextmanager
+    def _naming_damage(self) -> Iterator[None]:
+        """Turn what SQLite says of a damaged file, or a stranger's JSON that is too deep, into an error that names it."""
+        try:
+            yield
+        except (sqlite3.Error, RecursionError) as error:
+            raise damaged(self._path(), error) from error
 
     def _path(self) -> Path:
         assert self.path is not None
@@ -69,8 +80,13 @@ class JournalHistory(History):
         return None if events is None else [(encode(event), event) for event in events]
 
     def start_near_end(self, num_events: int) -> bool:
-        """Begin near the end; return whether that leaves any events out."""
-        (last,) = self._connection.execute("SELECT coalesce(max(seq), 0) FROM events").fetchone()
+        """Begin near the end; return whether that leaves any events out.
+
+        Raises:
+            JournalDamaged: it can't be read.
+        """
+        with self._naming_damage():
+            (last,) = self._connection.execute("SELECT coalesce(max(seq), 0) FROM events").fetchone()
         self._reader.after = max(last - num_events, 0)
         return self._reader.after > 0
 
@@ -80,7 +96,8 @@ class JournalHistory(History):
         Raises:
             JournalDamaged: one can't be read.
         """
-        return {event.seq: event for event in read_events_at(self._connection, self._path(), sorted(seqs))}
+        with self._naming_damage():
+            return {event.seq: event for event in read_events_at(self._connection, self._path(), sorted(seqs))}
 
     def close(self) -> None:
         """Close the connection."""

@@ -1,7 +1,8 @@
 """A recorded run in a log: lines of JSON as the jsonl reporter writes them, mended where something is missing."""
 
 from bisect import bisect_right
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
+from contextlib import suppress
 from pathlib import Path
 from typing import Final, NamedTuple
 
@@ -97,6 +98,7 @@ class LogHistory(History):
         self._file = file
         self._follows = follows
         self._mender = Mender()
+        self._is_part = False  # events before those that are read may be there
         self._num_events = 0
         self._num_garbled = 0
         self._garbled: list[int] = []
@@ -145,23 +147,21 @@ class LogHistory(History):
 
     def _decode_lines(self, chunk: Chunk) -> list[Line]:
         lines = [line for line in chunk.data.split(b"\n") if line]
-        try:
+        events: list[Event] = []
+        with suppress(*_UNREADABLE):
             events = list(_decode_all(chunk.data))
-        except _UNREADABLE:
-            events = []
         # JSON may also be spread over lines, or two on one: then none of the lines is an event, or not the one beside it.
         if len(events) != len(lines) or not all(line[:1] == b"{" and line.rstrip()[-1:] == b"}" for line in lines):
             return [(line, event) for line, event in self._decode_one_by_one(chunk) if event is not None]
-        for event in events:
-            if isinstance(event, RunStarted):
-                self._check_version(event)
+        self._check_versions(events)
         return list(zip(lines, events, strict=True))
 
     def start_near_end(self, num_events: int) -> bool:
         """Begin near the end, at a whole line; return whether that leaves any events out."""
         self._num_events = self._num_garbled = 0
         self._garbled, self._first_reason, self._read_unended = [], "", False
-        return self._file.seek_before_end(num_events * _AVERAGE_LINE_BYTES)
+        self._is_part = self._file.seek_before_end(num_events * _AVERAGE_LINE_BYTES)
+        return self._is_part
 
     def events_at(self, seqs: Collection[int]) -> dict[int, Event]:
         """Return the events with these numbers; where the file has been cut meanwhile, some may not be there."""
@@ -210,13 +210,13 @@ class LogHistory(History):
         return chunk
 
     def _decode(self, chunk: Chunk) -> list[Event]:
-        try:
-            events: list[Event] = list(_decode_all(chunk.data))
-        except _UNREADABLE:
-            events = [event for _, event in self._decode_one_by_one(chunk) if event is not None]
-        for event in events:
-            if isinstance(event, RunStarted):
-                self._check_version(event)
+        events: list[Event] = []
+        with suppress(*_UNREADABLE):
+            events = list(_decode_all(chunk.data))
+        # Or there are blank lines, or several events on one.
+        if len(events) != chunk.data.count(b"\n") + (not chunk.data.endswith(b"\n")):
+            return [event for _, event in self._decode_one_by_one(chunk) if event is not None]
+        self._check_versions(events)
         return events
 
     def _decode_one_by_one(self, chunk: Chunk) -> list[tuple[bytes, Event | None]]:
@@ -229,9 +229,8 @@ class LogHistory(History):
             except _UNREADABLE as error:
                 self._note_garbled(number, error, is_first=not decoded)
                 continue
-            if isinstance(event, RunStarted):
-                self._check_version(event)
             decoded.append((line, event))
+        self._check_versions(event for _, event in decoded)
         return decoded
 
     def _decoded_again(self, data: bytes) -> list[Event]:
@@ -258,8 +257,10 @@ class LogHistory(History):
             self._check_that_it_is_a_log()
 
     def _check_that_it_is_a_log(self, *, at_end: bool = False) -> None:
-        if self._num_events or not (self._num_garbled or at_end):
+        if self._num_events or self._is_part or not (self._num_garbled or at_end):
             return
+        if at_end and self.path is None and self._follows and not self.is_over:
+            return  # a program may print something before its run begins
         if self._num_garbled:
             raise CannotRead(
                 f"{self.name} is neither a journal nor a log of aqueue: line {self._garbled[0]:,} is no event "
@@ -268,12 +269,13 @@ class LogHistory(History):
         if not self._follows or self.is_over:
             raise CannotRead(f"{self.name} has no event of a run; name the file that a run has written")
 
-    def _check_version(self, event: RunStarted) -> None:
-        if event.schema_version > SCHEMA_VERSION:
-            raise CannotRead(
-                f"{self.name} was written by a newer aqueue (event {event.seq:,} is of version {event.schema_version}, "
-                f"this aqueue knows {SCHEMA_VERSION}); upgrade aqueue"
-            )
+    def _check_versions(self, events: Iterable[Event | None]) -> None:
+        for event in events:
+            if isinstance(event, RunStarted) and event.schema_version > SCHEMA_VERSION:
+                raise CannotRead(
+                    f"{self.name} was written by a newer aqueue (event {event.seq:,} is of version "
+                    f"{event.schema_version}, this aqueue knows {SCHEMA_VERSION}); upgrade aqueue"
+                )
 
 
 def _is_whole(line: bytes) -> bool:

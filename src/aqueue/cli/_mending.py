@@ -5,13 +5,13 @@ when the run was resumed. `Mender` puts in what must have happened, and leaves o
 nothing in a stream that lacks nothing.
 """
 
-from array import array
-from bisect import bisect_right
 from collections.abc import Iterable
 from typing import Final
 
+import msgspec
 from msgspec.structs import replace
 
+from aqueue.cli._known_items import UNKNOWN_TYPE, KnownItems
 from aqueue.events import (
     SCHEMA_VERSION,
     Event,
@@ -28,13 +28,11 @@ from aqueue.events import (
     ItemStarted,
     Phase,
     RunFinished,
+    RunResumed,
     RunStarted,
 )
 
 __all__ = ["UNKNOWN_TYPE", "Mender"]
-
-UNKNOWN_TYPE: Final = "?"
-"""The type of an item of which no event that is there tells it."""
 
 _NO_WORKER: Final = 0
 _MAX_NUMBER: Final = 2**53
@@ -42,7 +40,6 @@ _MAX_AT: Final = 253_402_300_799.0
 """The end of the year 9999, Unix time in seconds: later times can't be written as dates."""
 
 _COMPLETED: Final = 1
-_EMPTY: Final = bytearray()
 _FAILED: Final[dict[Phase, int]] = {"process": 2, "after_children": 4}
 
 
@@ -61,7 +58,9 @@ class Mender:
         self.repeated = 0
         self._seq = 0
         self._at = 0.0
-        self._items = _KnownItems()
+        self._goes_on = False  # whether a process of the run has begun and not ended
+        self._started = RunStarted(1, 0.0, "", SCHEMA_VERSION, "", 0, "", 0, "")  # the last one
+        self._items = KnownItems()
         self._running: dict[int, int] = {}  # by worker: twice the item, and one more in its hook
         self._workers: dict[int, int] = {}  # by item
         self._whole: list[Event] = []
@@ -75,7 +74,9 @@ class Mender:
         append = whole.append
         running, workers, items = self._running, self._workers, self._items
         seq, at = self._seq, self._at
-        first, flags = items.last_span
+        first, types, flags = items.last_span
+        numbers = items.numbers
+        goes_on = self._goes_on
         for event in events:
             if event.seq != seq + 1 or not at <= event.at <= _MAX_AT:
                 if not seq < event.seq <= _MAX_NUMBER:
@@ -84,8 +85,9 @@ class Mender:
                 self.missing += event.seq - seq - 1
                 if not at <= event.at <= _MAX_AT:  # times never decrease
                     event = replace(event, at=at)
-            if not seq and not isinstance(event, RunStarted):
-                append(RunStarted(event.seq, event.at, "", SCHEMA_VERSION, "", 0, "", 0, ""))
+            if not goes_on and not isinstance(event, RunStarted):
+                append(self._begin(event))
+                goes_on = True
             seq, at = event.seq, event.at
             cls = type(event)
             if cls is ItemDescribed:
@@ -101,6 +103,7 @@ class Mender:
                     event.phase == "process"
                     and 0 <= offset < len(flags)
                     and not flags[offset]
+                    and types[offset] == numbers.get(event.type)
                     and worker not in running
                     and item not in workers
                 ):
@@ -112,109 +115,143 @@ class Mender:
                 assert isinstance(event, ItemCompleted)
                 item, worker = event.item, event.worker
                 offset = item - first
-                if running.get(worker) == 2 * item and 0 <= offset < len(flags):
+                if running.get(worker) == 2 * item and 0 <= offset < len(flags) and event.deduplicated >= 0:
                     del running[worker], workers[item]
                     flags[offset] |= _COMPLETED
                     append(event)
                     continue
             elif cls is ItemEnqueued:
                 assert isinstance(event, ItemEnqueued)
+                number = numbers.get(event.type)
                 if (
                     flags
+                    and number is not None
                     and event.item == first + len(flags)
                     and (not event.parent or 0 <= event.parent - first < len(flags))
                 ):
-                    items.append(event.type)
+                    types.append(number)
+                    flags.append(0)
                     append(event)
                     continue
             self._seq, self._at = seq, at
-            if self._may_come(event):
-                append(event)
+            whole_event = self._prepare(event)
+            if whole_event is not None:
+                append(whole_event)
             else:
                 self.repeated += 1
-            first, flags = items.last_span
+            goes_on = self._goes_on
+            first, types, flags = items.last_span
         self._seq, self._at = seq, at
         return whole
 
-    def _may_come(self, event: Event) -> bool:
-        """Put in what must have come before `event`, keep track, and tell whether it may come at all."""
-        cls = type(event)
+    def _prepare(self, event: Event) -> Event | None:
+        """Put in what must have come before `event`, keep track, and return it as it may come; None if it may not at all."""
         item = getattr(event, "item", None)
-        if item is not None and not 0 < item <= _MAX_NUMBER and cls is not GroupSlowedDown:
-            return False
-        if cls is ItemEnqueued:
-            assert isinstance(event, ItemEnqueued)
-            if not 0 <= event.parent < event.item:  # parents come first
-                return False
-            if event.parent:
-                self._announce(event, event.parent)
-            if event.item in self._items:
-                return False
-            self._items.add(event.item, event.type)
-            return True
-        if cls is ItemStarted:
-            assert isinstance(event, ItemStarted)
-            return self._prepare_start(event)
-        if cls is ItemDescribed:
-            assert isinstance(event, ItemDescribed)
-            # It may come from the hook, too.
-            is_in_hook = self._running.get(event.worker) == _coded(event.item, "after_children")
-            return is_in_hook or self._see_running(event, event.item, event.worker)
-        if cls is ItemCompleted:
-            assert isinstance(event, ItemCompleted)
-            if not self._see_running(event, event.item, event.worker, attempt=event.attempt):
-                return False
-            self._note_end(event.worker)
-            self._items.flag(event.item, _COMPLETED)
-            return True
-        return self._rare_may_come(event)
+        if item is not None and not 0 < item <= _MAX_NUMBER and not isinstance(event, GroupSlowedDown):
+            return None
+        event = _with_counts(event)
+        match event:
+            case ItemEnqueued():
+                return self._prepare_enqueued(event)
+            case ItemStarted():
+                return self._typed(event) if self._prepare_start(event) else None
+            case ItemDescribed():
+                # It may come from the hook, too.
+                if self._running.get(event.worker) == _coded(event.item, "after_children"):
+                    return event
+                return event if self._see_running(event, event.item, event.worker) else None
+            case ItemCompleted():
+                if not self._see_running(event, event.item, event.worker, attempt=event.attempt):
+                    return None
+                self._note_end(event.worker)
+                self._items.flag(event.item, _COMPLETED)
+                return event
+            case _:
+                return self._typed(event) if self._rare_may_come(event) else None
+
+    def _prepare_enqueued(self, event: ItemEnqueued) -> Event | None:
+        if not 0 <= event.parent < event.item:  # parents come first
+            return None
+        if event.parent:
+            self._announce(event, event.parent)
+        if event.item in self._items:
+            return None
+        self._items.add(event.item, event.type)
+        return self._typed(event)
+
+    def _typed(self, event: Event) -> Event:
+        """Return `event`, whose item is known, with the type that the item was announced with."""
+        type = getattr(event, "type", None)
+        if type is None or (known := self._items.type_of(event.item)) == type:  # type: ignore[attr-defined]
+            return event
+        return replace(event, type=known)
 
     def _rare_may_come(self, event: Event) -> bool:
         match event:
-            case ItemFailed():
-                if not self._see_running(event, event.item, event.worker, event.phase, event.attempt, event.type):
-                    return False
-                self._note_end(event.worker)
-                self._items.flag(event.item, _FAILED[event.phase])
-            case ItemRetryScheduled():
-                if not self._see_running(event, event.item, event.worker, event.phase, event.attempt):
-                    return False
-                self._note_end(event.worker)
-            case ItemInterrupted():
-                self._announce(event, event.item)
-                worker = self._workers.get(event.item)
-                if worker is not None:
-                    self._note_end(worker)
+            case ItemFailed() | ItemRetryScheduled() | ItemInterrupted():
+                return self._prepare_end(event)
             case ItemChildrenProcessed():
                 self._see_completed(event, event.item, event.type)
-                self._end_hook(event)
+                if self._items.flags(event.item) & _FAILED["after_children"]:
+                    self._see_running(event, event.item, _NO_WORKER, "after_children")
+                self._end_hook(event.item)
             case ItemChildrenFailed():
-                self._announce(event, event.item, event.type)
-                self._end_hook(event)
+                self._see_over(event, event.item, event.type)
+                self._end_hook(event.item)
             case ItemReopened():
                 return self._prepare_reopened(event)
             case GroupSlowedDown():
                 if 0 < event.item <= _MAX_NUMBER:
                     self._announce(event, event.item)
+            case RunStarted():
+                self._started, self._goes_on = event, True
             case RunFinished():
                 for worker in list(self._running):
                     self._end_attempt(event, worker)
+                self._goes_on = False
             case _:
                 pass
         return True
 
+    def _prepare_end(self, event: ItemFailed | ItemRetryScheduled | ItemInterrupted) -> bool:
+        item, phase = event.item, event.phase
+        worker = self._workers.get(item, _NO_WORKER) if isinstance(event, ItemInterrupted) else event.worker
+        type = event.type if isinstance(event, ItemFailed) else UNKNOWN_TYPE
+        if not self._see_running(event, item, worker, phase, event.attempt, type):
+            return False
+        self._note_end(worker)
+        if isinstance(event, ItemFailed):
+            self._items.flag(item, _FAILED[phase])
+        return True
+
+    def _begin(self, event: Event) -> RunStarted:
+        """Return the start, or the resumption, that must have come before `event`."""
+        self._goes_on = True
+        begun = self._started
+        if not self._seq:
+            return replace(begun, seq=event.seq, at=event.at)
+        fields = msgspec.structs.asdict(begun) | {"seq": event.seq, "at": event.at}
+        return RunResumed(**fields)
+
     def _announce(self, event: Event, item: int, type: str = UNKNOWN_TYPE) -> None:
         if item not in self._items:
-            self._whole.append(ItemEnqueued(event.seq, event.at, item, 0, type))
             self._items.add(item, type)
+            self._whole.append(ItemEnqueued(event.seq, event.at, item, 0, self._items.type_of(item)))
 
     def _see_completed(self, event: Event, item: int, type: str) -> None:
         """See that the `process` of `item` has completed: what comes next says so."""
         self._announce(event, item, type)
-        if not self._items.flags(item) & _COMPLETED and self._see_running(event, item, _NO_WORKER):
-            self._whole.append(ItemCompleted(event.seq, event.at, item, _NO_WORKER, 0.0))
-            self._note_end(_NO_WORKER)
+        worker = self._workers.get(item, _NO_WORKER)
+        if not self._items.flags(item) & _COMPLETED and self._see_running(event, item, worker):
+            self._whole.append(ItemCompleted(event.seq, event.at, item, worker, 0.0))
+            self._note_end(worker)
             self._items.flag(item, _COMPLETED)
+
+    def _see_over(self, event: Event, item: int, type: str) -> None:
+        """See that the `process` of `item` has completed or failed."""
+        self._announce(event, item, type)
+        if not self._items.flags(item) & _FAILED["process"]:
+            self._see_completed(event, item, type)
 
     def _see_running(
         self,
@@ -246,31 +283,30 @@ class Mender:
         self._end_attempt(start, self._workers.get(item))
         self._end_attempt(start, start.worker)
         if self._items.flags(item) & _FAILED[phase]:
-            self._whole.append(ItemReopened(start.seq, start.at, item, start.type, phase))
+            self._whole.append(ItemReopened(start.seq, start.at, item, self._items.type_of(item), phase))
             self._items.unflag(item, _FAILED[phase])
         self._running[start.worker] = _coded(item, phase)
         self._workers[item] = start.worker
         return True
 
     def _prepare_reopened(self, event: ItemReopened) -> bool:
-        if event.failed == "after_children":
-            self._see_completed(event, event.item, event.type)
-        self._announce(event, event.item, event.type)
-        self._end_attempt(event, self._workers.get(event.item))
         if event.failed is None:
+            self._see_over(event, event.item, event.type)
+            self._end_attempt(event, self._workers.get(event.item))
             return True
+        if event.failed == "process":
+            self._announce(event, event.item, event.type)
+        else:
+            self._see_completed(event, event.item, event.type)
         flag = _FAILED[event.failed]
         had_failed = bool(self._items.flags(event.item) & flag)
         self._items.unflag(event.item, flag)
         return had_failed  # if not, that it had isn't known, and it is queued or running as far as is known
 
-    def _end_hook(self, event: ItemChildrenProcessed | ItemChildrenFailed) -> None:
-        worker = self._workers.get(event.item)
+    def _end_hook(self, item: int) -> None:
+        worker = self._workers.get(item)
         if worker is not None:
-            if self._running[worker] == _coded(event.item, "process"):  # its end is missing
-                self._end_attempt(event, worker)
-            else:
-                self._note_end(worker)
+            self._note_end(worker)
 
     def _end_attempt(self, event: Event, worker: int | None) -> None:
         running = self._running.get(worker) if worker is not None else None
@@ -288,79 +324,10 @@ def _coded(item: int, phase: Phase) -> int:
     return 2 * item + (phase != "process")
 
 
-class _KnownItems:
-    """Which items were announced, each one's type and flags: three bytes an item where their numbers follow each other."""
-
-    def __init__(self) -> None:
-        self._names: list[str] = []
-        self._numbers: dict[str, int] = {}
-        self._starts: list[int] = []  # sorted, as the spans beside them
-        self._spans: list[tuple[array[int], bytearray]] = []
-
-    @property
-    def last_span(self) -> tuple[int, bytearray]:
-        """The first item of the span with the greatest numbers, and the flags of all in it."""
-        return (self._starts[-1], self._spans[-1][1]) if self._starts else (1, _EMPTY)
-
-    def _find(self, item: int) -> "tuple[array[int], bytearray, int] | None":
-        at = bisect_right(self._starts, item) - 1
-        if at < 0:
-            return None
-        types, flags = self._spans[at]
-        offset = item - self._starts[at]
-        return (types, flags, offset) if offset < len(types) else None
-
-    def _get(self, item: int) -> "tuple[array[int], bytearray, int]":
-        found = self._find(item)
-        assert found is not None
-        return found
-
-    def __contains__(self, item: int) -> bool:
-        return self._find(item) is not None
-
-    def type_of(self, item: int) -> str:
-        """Return the type of a known item."""
-        types, _, offset = self._get(item)
-        return self._names[types[offset]]
-
-    def flags(self, item: int) -> int:
-        """Return the flags of a known item."""
-        _, flags, offset = self._get(item)
-        return flags[offset]
-
-    def flag(self, item: int, flag: int) -> None:
-        """Set a flag of a known item."""
-        _, flags, offset = self._get(item)
-        flags[offset] |= flag
-
-    def unflag(self, item: int, flag: int) -> None:
-        """Take a flag off a known item."""
-        _, flags, offset = self._get(item)
-        flags[offset] &= ~flag
-
-    def append(self, type: str) -> None:
-        """Note that the item after the last one of the last span, which there must be, was announced."""
-        number = self._numbers.get(type)
-        types, flags = self._spans[-1]
-        types.append(self._number(type) if number is None else number)
-        flags.append(0)
-
-    def _number(self, type: str) -> int:
-        number = self._numbers.get(type)
-        if number is None:
-            number = self._numbers[type] = min(len(self._names), 0xFFFF)
-            if number == len(self._names):
-                self._names.append(type)
-        return number
-
-    def add(self, item: int, type: str) -> None:
-        """Note that `item`, which is not known yet, was announced."""
-        number = self._number(type)
-        at = bisect_right(self._starts, item) - 1
-        if at >= 0 and item == self._starts[at] + len(self._spans[at][0]):
-            types, flags = self._spans[at]
-            types.append(number)
-            flags.append(0)
-        else:
-            self._starts.insert(at + 1, item)
-            self._spans.insert(at + 1, (array("H", (number,)), bytearray(1)))
+def _with_counts(event: Event) -> Event:
+    """Return `event` with the counts that must not be below zero as they may be."""
+    if isinstance(event, ItemCompleted | ItemFailed) and event.deduplicated < 0:
+        return replace(event, deduplicated=0)
+    if isinstance(event, RunFinished) and event.counts.deduplicated < 0:
+        return replace(event, counts=replace(event.counts, deduplicated=0))
+    return event

@@ -1,0 +1,164 @@
+"""Which events a person wants to see: by name, level, item, and the item's type, which not every event tells."""
+
+from collections.abc import Sequence
+from typing import Final, get_args
+
+import click
+from click.shell_completion import CompletionItem
+
+from aqueue import log_lines
+from aqueue.cli._app import is_meant
+from aqueue.cli._known_items import UNKNOWN_TYPE
+from aqueue.events import (
+    EVENT_TYPES,
+    Event,
+    ItemChildrenFailed,
+    ItemChildrenProcessed,
+    ItemCompleted,
+    ItemFailed,
+    ItemInterrupted,
+    ItemRetryScheduled,
+    ItemStarted,
+    RunStarted,
+)
+from aqueue.log_lines import Level
+from aqueue.text import visible
+
+__all__ = ["LEVELS", "ChosenEvents", "RunningTypes", "with_events"]
+
+LEVELS: Final[tuple[Level, ...]] = get_args(Level)
+"""The levels, from that which matters least."""
+
+_RANKS: Final = {level: rank for rank, level in enumerate(LEVELS)}
+_MAX_RUNNING: Final = 65_536
+_MAX_TYPES: Final = 1_000
+_ENDS: Final = (
+    ItemCompleted,
+    ItemFailed,
+    ItemRetryScheduled,
+    ItemInterrupted,
+    ItemChildrenProcessed,
+    ItemChildrenFailed,
+)
+
+
+class RunningTypes:
+    """Knows the types of the items that run, for the events that don't tell them."""
+
+    def __init__(self) -> None:
+        self._types: dict[int, str] = {}
+
+    def type_of(self, event: Event) -> str:
+        """Return the type of the item of `event`, which follows those asked before.
+
+        It is empty if the event is of no item, and `UNKNOWN_TYPE` if none of the events tells it.
+        """
+        types = self._types
+        if type(event) is RunStarted:  # another run in the same log, whose items are numbered from 1 again
+            types.clear()
+        item: int = getattr(event, "item", 0)
+        if not item:
+            return ""
+        found: str = getattr(event, "type", "") or types.get(item, UNKNOWN_TYPE)
+        if isinstance(event, ItemStarted):
+            # As many as there are workers, but for a log that lacks ends.
+            if len(types) >= _MAX_RUNNING and item not in types:
+                del types[next(iter(types))]
+            types[item] = found
+        elif isinstance(event, _ENDS):
+            types.pop(item, None)
+        return found
+
+
+class ChosenEvents:
+    """Which events are wanted.
+
+    Attributes:
+        by_type: whether the types of items matter at all.
+        not_seen: those of the wanted types that no event has had so far, as they were named.
+        seen: the types that came, the first 1,000, and whether each is wanted.
+    """
+
+    def __init__(
+        self,
+        events: frozenset[str] = frozenset(),
+        types: Sequence[str] = (),
+        items: frozenset[int] = frozenset(),
+        level: Level = "debug",
+    ) -> None:
+        """Want those that meet all of these.
+
+        Parameters:
+            events: names of events; none for all.
+            types: types of items, as a person names them; none for all.
+            items: numbers of items; none for all.
+            level: the least level.
+        """
+        self.by_type = bool(types)
+        self.not_seen = set(types)
+        self.seen: dict[str, bool] = {}
+        self._types = types
+        self._items = items
+        self._classes = {
+            cls
+            for name, cls in EVENT_TYPES.items()
+            if (not events or name in events) and _RANKS[log_lines.LEVELS.get(cls, "info")] >= _RANKS[level]
+        }
+
+    def has(self, event: Event, type: str) -> bool:
+        """Tell whether `event` is wanted.
+
+        Parameters:
+            event: any event.
+            type: the type of its item; with `UNKNOWN_TYPE` it is wanted if it would be with one of the wanted types.
+        """
+        return (
+            # First, so that all types that come are seen.
+            (not self._types or (type != "" and (type == UNKNOWN_TYPE or self._has_type(type))))
+            and event.__class__ in self._classes
+            and (not self._items or getattr(event, "item", 0) in self._items)
+        )
+
+    def _has_type(self, type: str) -> bool:
+        wanted = self.seen.get(type)
+        if wanted is None:
+            meant = {name for name in self._types if is_meant(name, type)}
+            self.not_seen -= meant
+            wanted = bool(meant)
+            if len(self.seen) < _MAX_TYPES:
+                self.seen[type] = wanted
+        return wanted
+
+
+def _events_named(ctx: click.Context, param: click.Parameter, names: Sequence[str]) -> frozenset[str]:
+    found: set[str] = set()
+    for name in names:
+        meant = {event for event in EVENT_TYPES if _is_named(event, name)}
+        if not meant:
+            known = ", ".join(EVENT_TYPES)
+            raise click.BadParameter(f"there is no event {visible(name, 100)!r}; there are {known}", ctx, param)
+        found |= meant
+    return frozenset(found)
+
+
+def _is_named(event: str, name: str) -> bool:
+    """Tell whether `name` is all of the event's name, its first or its last part, or the first word of that."""
+    kind, _, what = event.partition(".")
+    return name in {event, kind, what} or f"{what}_".startswith(f"{name}_")
+
+
+def _complete_events(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
+    kinds = dict.fromkeys(event.partition(".")[0] for event in EVENT_TYPES)
+    return [CompletionItem(name) for name in [*kinds, *EVENT_TYPES] if name.startswith(incomplete)]
+
+
+with_events = click.option(
+    "--event",
+    "events",
+    metavar="EVENT",
+    multiple=True,
+    callback=_events_named,
+    shell_complete=_complete_events,
+    help="Only events of this name, such as item.failed, or failed; item stands for all of them. May be given several times.",
+)
+"""Which events, by their names; the command gets the whole names."""

@@ -1,0 +1,131 @@
+"""What a person should know of each event, in a few words."""
+
+from collections.abc import Callable
+from typing import Any, Final, Literal
+
+from aqueue.events import (
+    ErrorInfo,
+    Event,
+    GroupSlowedDown,
+    ItemCompleted,
+    ItemDescribed,
+    ItemEnqueued,
+    ItemFailed,
+    ItemInterrupted,
+    ItemReopened,
+    ItemRetryScheduled,
+    ItemStarted,
+    ReporterFailed,
+    RunFinished,
+    RunResumed,
+    RunStarted,
+    RunStatus,
+    RunStopping,
+)
+from aqueue.figures import amount, duration, when_due
+
+__all__ = ["Part", "StyleName", "details"]
+
+StyleName = Literal["plain", "dim", "bold", "good", "busy", "warning", "error"]
+"""How a part is written."""
+
+Part = tuple[StyleName, str]
+"""A part of a line: how it is written, and its text, which is not safe to show yet."""
+
+
+def details(event: Event) -> list[Part]:
+    """Return what matters of `event` beside its item, the item's type and its worker."""
+    of_it = _DETAILS.get(type(event))
+    return of_it(event) if of_it is not None else []
+
+
+def _list(*facts: str) -> str:
+    return ", ".join(fact for fact in facts if fact)
+
+
+def _attempt(event: Any, *, first: bool = False) -> str:
+    """Say which try it is, if it isn't the first or that is to be told as well, and that it is the hook's."""
+    hook = "after children" if event.phase == "after_children" else ""
+    return _list(hook, f"try {event.attempt}" if first or event.attempt > 1 else "")
+
+
+def _error(error: ErrorInfo, style: StyleName, *facts: str) -> list[Part]:
+    known = _list(*facts)
+    kind = error.type.rpartition(":")[2] or error.type
+    return [
+        ("plain", f"{known}: " if known else ""),
+        (style, kind),
+        ("plain", f": {error.message}" if error.message else ""),
+    ]
+
+
+def _dropped(count: int) -> str:
+    return f"{amount(count)} dropped as known" if count else ""
+
+
+def _of_start(event: RunStarted) -> list[Part]:
+    workers = f"{amount(event.num_workers)} worker{'' if event.num_workers == 1 else 's'}"
+    return [("bold", event.run_id), ("plain", f"  {workers}, {event.queue_type_name}, pid {event.pid} on {event.host}")]
+
+
+def _of_enqueued(event: ItemEnqueued) -> list[Part]:
+    by = f"by {event.parent}" if event.parent else ""
+    return [("plain", _list(by, f"key {event.key}" if event.key is not None else ""))]
+
+
+def _of_completed(event: ItemCompleted) -> list[Part]:
+    attempt = f"try {event.attempt}" if event.attempt > 1 else ""
+    return [("plain", _list(duration(event.duration_s), attempt, _dropped(event.deduplicated)))]
+
+
+def _of_failed(event: ItemFailed) -> list[Part]:
+    facts = (duration(event.duration_s), _attempt(event), _dropped(event.deduplicated))
+    return _error(event.error, "error", *facts)
+
+
+_REASONS: Final = {"cancelled": "cancelled", "crash": "by a crash", "worker_lost": "its worker was lost"}
+_REOPENED: Final = {
+    None: "something below it runs again",
+    "process": "it runs again",
+    "after_children": "its hook runs again",
+}
+
+
+_STATUS_STYLES: Final[dict[RunStatus, StyleName]] = {
+    "completed": "good",
+    "failed": "error",
+    "interrupted": "warning",
+}
+
+
+def _of_finish(event: RunFinished) -> list[Part]:
+    counts = event.counts
+    figures = ("failed", "outstanding", "interrupted", "retried")
+    others = [f"{amount(number)} {name}" for name in figures if (number := getattr(counts, name))]
+    done = f"{amount(counts.completed)} of {amount(counts.enqueued)} done"
+    return [
+        (_STATUS_STYLES[event.status], event.status),
+        ("plain", f"  {_list(done, *others, _dropped(counts.deduplicated))}"),
+    ]
+
+
+_DETAILS: Final[dict[type[Event], Callable[[Any], list[Part]]]] = {
+    RunStarted: _of_start,
+    RunResumed: _of_start,
+    ItemEnqueued: _of_enqueued,
+    ItemStarted: lambda event: [("plain", _attempt(event))],
+    ItemDescribed: lambda event: [("plain", event.text)],
+    ItemCompleted: _of_completed,
+    ItemFailed: _of_failed,
+    ItemRetryScheduled: lambda event: _error(
+        event.error, "warning", _attempt(event, first=True), f"again {when_due(event.due, event.at)}"
+    ),
+    ItemInterrupted: lambda event: [("plain", _list(_REASONS[event.reason], _attempt(event)))],
+    ItemReopened: lambda event: [("plain", _REOPENED[event.failed])],
+    GroupSlowedDown: lambda event: [("bold", event.group), ("plain", f"  goes on {when_due(event.due, event.at)}")],
+    RunStopping: lambda event: [
+        ("plain", _list(event.reason, "running items are cancelled" if event.cancelling else ""))
+    ],
+    ReporterFailed: lambda event: _error(event.error, "error", event.reporter.rpartition(":")[2]),
+    RunFinished: _of_finish,
+}

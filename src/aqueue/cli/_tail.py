@@ -1,0 +1,291 @@
+"""``aqueue tail``: the last events of a run, one line each, and those that come."""
+
+import os
+import select
+import stat
+import sys
+import time
+from collections import deque
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any, Final, NamedTuple
+
+import click
+from msgspec.structs import replace
+
+from aqueue._journal_file import identity, shown
+from aqueue.cli._app import app, examples, file_argument, finish
+from aqueue.cli._chosen_events import LEVELS, ChosenEvents, RunningTypes, with_events
+from aqueue.cli._event_lines import EventLines
+from aqueue.cli._history import History, Line
+from aqueue.cli._item_types import with_types
+from aqueue.cli._known_items import UNKNOWN_TYPE
+from aqueue.cli._opening import STANDARD_INPUT, open_history
+from aqueue.cli._screen import say
+from aqueue.errors import JournalError
+from aqueue.events import Event
+from aqueue.log_lines import Level, record_of, render_record, safe_line
+from aqueue.text import short_names, visible
+
+__all__ = ["tail"]
+
+_POLL_S: Final = 0.1
+_COMPLAINT_INTERVAL_S: Final = 5.0
+_FIRST_WINDOW: Final = 2_000
+_WIDER: Final = 8
+_TYPES_WINDOW: Final = 100_000
+"""After so many events no more are read only to learn the type of an item that has run for long."""
+
+_MAX_NAMED: Final = 20
+
+
+class _Found(NamedTuple):
+    """An event that is wanted: its line of JSON, itself, and the type of its item."""
+
+    line: bytes
+    event: Event
+    type: str
+
+
+class _Printer:
+    """Prints events, as lines for people or as JSON."""
+
+    def __init__(self, *, as_json: bool) -> None:
+        self._lines = None if as_json else EventLines(sys.stdout)
+
+    def print(self, found: Iterable[_Found], history: History) -> None:
+        """Print the next events, which come from `history`."""
+        if self._lines is not None:
+            self._lines.measure()
+            write = self._lines.write
+            text = "".join(write(event, type) for _, event, type in found)
+        elif history.is_journal:
+            text = "".join(f"{_log_line(event).decode()}\n" for _, event, _ in found)
+        else:
+            text = "".join(f"{safe_line(line).decode()}\n" for line, _, _ in found)
+        if text:
+            sys.stdout.write(text)
+            sys.stdout.flush()
+
+
+def _log_line(event: Event) -> bytes:
+    """Return the line that the jsonl reporter writes for `event`."""
+    try:
+        return render_record(record_of(event))
+    except (ValueError, OverflowError, OSError):  # a time that no date has, which a stranger's journal may hold
+        return render_record(record_of(replace(event, at=0.0)) | {"timestamp": None, "at": event.at})
+
+
+def _choose(
+    lines: Iterable[Line], types: RunningTypes, chosen: ChosenEvents, *, may_be_unknown: bool
+) -> Iterator[_Found]:
+    """Yield those of the events that are wanted, and those that may be, if it `may_be_unknown` which type they are of."""
+    for line, event in lines:
+        type = types.type_of(event)
+        if chosen.has(event, type) and (may_be_unknown or not chosen.by_type or type != UNKNOWN_TYPE):
+            yield _Found(line, event, type)
+
+
+def _print_rest(history: History, types: RunningTypes, chosen: ChosenEvents, printer: _Printer) -> None:
+    """Print what is there by now behind what was read."""
+    while True:
+        lines = history.read_lines()
+        for notice in history.take_notices():
+            say(notice)
+        if lines is None:
+            return
+        printer.print(_choose(lines, types, chosen, may_be_unknown=False), history)
+
+
+def _read_last(history: History, count: int, chosen: ChosenEvents) -> tuple[Sequence[_Found], RunningTypes]:
+    """Return the last `count` events that are wanted, and what is running at the end.
+
+    A part of the file before its end is read, and a larger one while some may be missing: some of the events, or the
+    starts of the items that they are of.
+    """
+    window = max(_FIRST_WINDOW, 4 * count)
+    while True:
+        is_part = history.start_near_end(window)
+        types = RunningTypes()
+        found: deque[_Found] = deque(maxlen=count)
+        while (lines := history.read_lines()) is not None:
+            found.extend(_choose(lines, types, chosen, may_be_unknown=is_part))
+        lacks_types = any(one.type == UNKNOWN_TYPE for one in found)
+        is_enough = len(found) == count and not (lacks_types and (chosen.by_type or window < _TYPES_WINDOW))
+        if is_enough or not is_part:
+            return found, types
+        window *= _WIDER
+
+
+def _tail_once(file: str, count: int | None, chosen: ChosenEvents, printer: _Printer) -> History:
+    """Print the last events in `file`, and say which of the wanted types it lacks; return what was read."""
+    history = open_history(file, whole_log=True)
+    if count is None:
+        _print_rest(history, RunningTypes(), chosen, printer)
+        is_whole = True
+    else:
+        found, _ = _read_last(history, count, chosen)
+        printer.print(found, history)
+        is_whole = len(found) < count
+    if is_whole and chosen.not_seen:
+        named = ", ".join(repr(visible(name, 100)) for name in sorted(chosen.not_seen))
+        there = [visible(name, 100) for name in sorted(short_names(chosen.seen).values())]
+        known = f"there are {', '.join(there[:_MAX_NAMED])}" if there else "nor of any other"
+        say(
+            f"{history.name} has no event of an item of type {named}; {known}{', …' if len(there) > _MAX_NAMED else ''}"
+        )
+    return history
+
+
+def _tail_and_follow(file: str, count: int | None, chosen: ChosenEvents, printer: _Printer) -> History:
+    """Print the last events in `file` and those that come; return what was read when no more can come."""
+    is_new = False
+    while True:
+        if file != STANDARD_INPUT:
+            is_new |= _wait_for(file)
+        was = identity(file)
+        history = open_history(file, follows=True, whole_log=True)
+        types = RunningTypes()
+        try:
+            if count is not None and not is_new and history.path is not None:
+                found, types = _read_last(history, count, chosen)
+                printer.print(found, history)
+            _follow(history, types, chosen, printer)
+        except JournalError:
+            if identity(file) == was:
+                raise
+        else:
+            return history
+        history.close()
+        say(f"{history.name} was removed or replaced; the new one is read from its beginning")
+        is_new = True
+
+
+def _wait_for(file: str) -> bool:
+    """Wait until there is something in `file`; return whether there wasn't at first."""
+    waited = False
+    while True:
+        try:
+            status = os.stat(file)
+        except FileNotFoundError:
+            if not waited:
+                say(f"there is no file {shown(file)} yet; waiting for it")
+        except (OSError, ValueError):  # opening it tells more
+            return waited
+        else:
+            if status.st_size or not stat.S_ISREG(status.st_mode):
+                return waited
+        waited = True
+        _pause()
+
+
+def _follow(history: History, types: RunningTypes, chosen: ChosenEvents, printer: _Printer) -> None:
+    """Print what comes, and say what can't be read, until no more can come."""
+    complaint, complained_at = "", -_COMPLAINT_INTERVAL_S
+    while True:
+        _print_rest(history, types, chosen, printer)
+        if history.is_over:
+            return
+        now = time.monotonic()
+        if now - complained_at >= _COMPLAINT_INTERVAL_S and (new := history.complaint()) != complaint:
+            complaint, complained_at = new, now
+            say(complaint)
+        _pause()
+
+
+def _pause() -> None:
+    """Wait a moment, or end if nobody can read any more what is printed.
+
+    Raises:
+        BrokenPipeError: whoever read it has gone.
+    """
+    try:
+        poller = select.poll()
+        poller.register(sys.stdout.fileno(), 0)  # its end is told unasked
+    except (AttributeError, OSError, ValueError):  # Windows has none of this; or stdout is no file
+        time.sleep(_POLL_S)
+        return
+    if poller.poll(_POLL_S * 1_000):
+        raise BrokenPipeError
+
+
+class _NumLines(click.ParamType[int | None]):
+    """A number from 0, or ``all``."""
+
+    name = "N"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int | None:
+        if isinstance(value, int):
+            return value
+        if value == "all":
+            return None
+        if not (value.isascii() and value.isdecimal() and len(value) < 16):
+            self.fail(f"{visible(value, 100)!r} is neither a number from 0 nor 'all'", param, ctx)
+        return int(value)
+
+
+@app.command(
+    short_help="Print the last events, a line each; with -f those that come.",
+    epilog=examples(
+        "aqueue tail run.db",
+        "aqueue tail -f run.jsonl --level warning",
+        "aqueue tail run.db -n all --item 17",
+        "aqueue tail run.db -n 1 --event failed --type Page",
+        "aqueue tail run.jsonl -n all --event item.completed --json | jq .duration_s",
+        "ssh host tail -f run.jsonl | aqueue tail -f -",
+    ),
+)
+@file_argument
+@click.option("-f", "--follow", is_flag=True, help="Go on with what comes, until Ctrl-C.")
+@click.option(
+    "-n",
+    "--lines",
+    "count",
+    type=_NumLines(),
+    default=10,
+    show_default=True,
+    help="The last N of the events that match; 'all' for all of them.",
+)
+@with_events
+@with_types
+@click.option(
+    "--item",
+    "items",
+    metavar="NUMBER",
+    type=click.IntRange(min=1),
+    multiple=True,
+    help="Only events of the item with this number. May be given several times.",
+)
+@click.option(
+    "--level",
+    type=click.Choice(LEVELS),
+    default="debug",
+    help="Only events of this level or above; debug are descriptions alone.  [default: all]",
+)
+@click.option(
+    "--json", "as_json", is_flag=True, help="Print the lines of the log themselves; of a journal, those of its log."
+)
+def tail(
+    file: str,
+    *,
+    follow: bool,
+    count: int | None,
+    events: frozenset[str],
+    types: tuple[str, ...],
+    items: tuple[int, ...],
+    level: Level,
+    as_json: bool,
+) -> None:
+    """Print the last events of FILE, a line each, and with -f those that come.
+
+    A line has the local time, the level (D for debug, W for warning, E for error), what happened, the item's number, type
+    and worker, and what matters of that event. On a terminal it is cut to the width; in a pipe it is whole. All runs in a
+    log are one here.
+
+    With -f it waits for a FILE that isn't there yet. It goes on when a log is rotated, cut or made anew, and when the run
+    has ended, since that may be resumed. What comes through a pipe is printed as it comes, until that ends: how many lines
+    it begins with is up to the sender.
+    """
+    chosen = ChosenEvents(events, types, frozenset(items), level)
+    printer = _Printer(as_json=as_json)
+    go = _tail_and_follow if follow else _tail_once
+    finish(go(file, count, chosen, printer))

@@ -1,0 +1,324 @@
+"""Mending: whatever a log lacks, repeats or makes up, what is handed on is a run that every fold can take."""
+
+from collections import Counter
+from itertools import pairwise
+from random import Random
+from typing import Any
+
+import msgspec
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from aqueue.cli._items import Items
+from aqueue.cli._known_items import UNKNOWN_TYPE
+from aqueue.cli._mending import Mender
+from aqueue.events import (
+    Event,
+    ItemChildrenFailed,
+    ItemChildrenProcessed,
+    ItemCompleted,
+    ItemDescribed,
+    ItemEnqueued,
+    ItemFailed,
+    ItemInterrupted,
+    ItemReopened,
+    ItemRetryScheduled,
+    ItemStarted,
+    Phase,
+    RunFinished,
+    RunResumed,
+    RunStarted,
+)
+from aqueue.testing import _scripted_runs as scripted
+from aqueue.testing._scripted_runs import BOOM
+from aqueue.view import RunView
+from tests.strategies import event_streams, events
+
+SCRIPTED = [
+    scripted.completed(5),
+    scripted.every_event_type(),
+    scripted.interrupted(),
+    scripted.with_failures(5),
+    scripted.resumed(),
+    scripted.with_retries(4),
+    scripted.with_workers(6),
+    scripted.with_types(["module:Page", "other:Page", "x"]),
+    scripted.saying("text"),
+]
+"""Runs whose every event is known to this aqueue."""
+
+HOSTILE_NUMBERS = (0, -1, 1, 2, 2**53, 2**53 + 1, 2**63, 10**30)
+_FIELDS = ("seq", "at", "item", "parent", "worker", "attempt", "duration_s", "due", "deduplicated")
+
+whole_runs = st.one_of(event_streams(), st.sampled_from(SCRIPTED))
+
+
+def mangle(run: list[Event], random: Random) -> list[Event]:
+    """Return a run of which some events are lost, come twice or come elsewhere."""
+    keep, again, move = (random.choice((0.0, 0.02, 0.3, 1.0)) for _ in range(3))
+    mangled = [event for event in run if random.random() >= keep]
+    mangled += [event for event in mangled if random.random() < again]
+    order = [(at + (random.uniform(-5, 5) if random.random() < move else 0.0)) for at in range(len(mangled))]
+    mangled = [mangled[at] for at in sorted(range(len(mangled)), key=order.__getitem__)]
+    if random.random() < 0.5:  # as if nothing were lost: the numbers tell nothing
+        mangled = [msgspec.structs.replace(event, seq=seq) for seq, event in enumerate(mangled, 1)]
+    return mangled
+
+
+def spoil(run: list[Event], random: Random) -> list[Event]:
+    """Return a run in which some numbers are those that a hostile program writes."""
+    spoilt = []
+    for event in run:
+        if random.random() < 0.2:
+            name = random.choice([name for name in _FIELDS if hasattr(event, name)])
+            number: Any = random.choice(HOSTILE_NUMBERS)
+            if name in {"at", "due", "duration_s"}:
+                number = random.choice((float(number), 1e300, -1e300, 5e-324))
+            event = msgspec.structs.replace(event, **{name: number})
+        spoilt.append(event)
+    return spoilt
+
+
+def in_batches(run: list[Event], random: Random) -> list[list[Event]]:
+    """Return a run cut into batches anywhere."""
+    cuts = sorted({0, len(run), *(random.randint(0, len(run)) for _ in range(random.randint(0, 5)))})
+    return [run[start:end] for start, end in pairwise(cuts)]
+
+
+def hooks_waiting(whole: list[Event]) -> Counter[str]:
+    """Count, by type, the items whose hook waits for a retry at the end."""
+    waiting: dict[int, Phase] = {}
+    types: dict[int, str] = {}
+    for event in whole:
+        match event:
+            case ItemEnqueued():
+                types[event.item] = event.type
+            case ItemRetryScheduled():
+                waiting[event.item] = event.phase
+            case ItemStarted() | ItemChildrenProcessed() | ItemChildrenFailed() | ItemReopened():
+                waiting.pop(event.item, None)
+            case _:
+                pass
+    return Counter(types[item] for item, phase in waiting.items() if phase == "after_children")
+
+
+def check(batches: list[list[Event]]) -> list[Event]:
+    """Mend and fold the batches; see that the folds agree and count nothing below zero; return what was handed on."""
+    mender, view, items = Mender(), RunView(), Items()
+    whole: list[Event] = []
+    for batch in batches:
+        mended = mender.mend(batch)
+        whole += mended
+        view.apply(mended)
+        items.apply(mended)
+    assert mender.missing >= 0 and mender.repeated >= 0
+    states = Counter((items.type_of(row), items.state_of(row)) for row in range(len(items)))
+    hooks = Counter(one.type for one in view.running.values() if one.phase == "after_children")
+    hooks += hooks_waiting(whole)
+    for one in view.types.values():
+        figures = msgspec.structs.asdict(one)
+        assert all(number >= 0 for number in figures.values() if not isinstance(number, str)), figures
+        of_it = {state: number for (type, state), number in states.items() if type == one.type}
+        assert one.enqueued == sum(of_it.values())
+        assert one.running == of_it.get("running", 0)
+        assert one.waiting == of_it.get("waiting", 0)
+        assert one.failed == of_it.get("failed", 0)
+        assert one.queued == of_it.get("queued", 0) + of_it.get("interrupted", 0)
+        assert one.completed == of_it.get("completed", 0) + hooks[one.type]
+    assert len(items.due) == view.waiting
+    assert all(number >= 0 for number in msgspec.structs.asdict(view.counts).values())
+    assert [event.seq for event in whole] == sorted(event.seq for event in whole)
+    assert [event.at for event in whole] == sorted(event.at for event in whole)
+    return whole
+
+
+@given(whole_runs, st.integers(0, 2**32))
+def test_run_that_lacks_nothing_comes_out_as_it_is(run: list[Event], seed: int) -> None:
+    """Event by event the very same, wherever it is cut into batches."""
+    mender = Mender()
+    mended = [event for batch in in_batches(run, Random(seed)) for event in mender.mend(batch)]
+
+    assert mended == run
+    assert (mender.missing, mender.repeated) == (0, 0)
+    check([run])
+
+
+@given(whole_runs, st.integers(0, 2**32))
+def test_run_that_lacks_and_repeats_events_can_be_folded(run: list[Event], seed: int) -> None:
+    """Whatever is lost, doubled or out of order, and both folds come to the same."""
+    random = Random(seed)
+
+    check(in_batches(mangle(run, random), random))
+
+
+@given(whole_runs, st.integers(0, 2**32))
+def test_mending_does_not_depend_on_the_batches(run: list[Event], seed: int) -> None:
+    """A log is cut into batches by its bytes: that must not show."""
+    random = Random(seed)
+    mangled = mangle(run, random)
+    mender = Mender()
+
+    assert [e for batch in in_batches(mangled, random) for e in mender.mend(batch)] == Mender().mend(mangled)
+
+
+@given(whole_runs, st.integers(0, 2**32))
+def test_numbers_that_no_run_has_can_be_folded(run: list[Event], seed: int) -> None:
+    """Zero, negative, huge: of items, workers, parents, attempts, times and the events themselves."""
+    random = Random(seed)
+
+    check(in_batches(spoil(mangle(run, random) if random.random() < 0.5 else run, random), random))
+
+
+@given(st.lists(events, max_size=30))
+def test_any_events_at_all_can_be_folded(anything: list[Event]) -> None:
+    """Even those that have nothing to do with each other."""
+    check([anything])
+    check([[msgspec.structs.replace(event, seq=seq) for seq, event in enumerate(anything, 1)]])
+
+
+@given(whole_runs, st.integers(0, 2**32))
+def test_mended_run_lacks_nothing(run: list[Event], seed: int) -> None:
+    """Mended a second time it comes out with the same events; only numbers may be shared."""
+    mended = Mender().mend(mangle(run, Random(seed)))
+    numbered = [msgspec.structs.replace(event, seq=seq) for seq, event in enumerate(mended, 1)]
+
+    assert Mender().mend(numbered) == numbered
+
+
+# ---- what is put in -------------------------------------------------------------------------------------------------
+
+START = RunStarted(1, 1.0, "run", 1, "0", 2, "queue", 1, "host")
+
+
+def mended(*run: Event) -> list[Event]:
+    """Return the events behind the start of a run, mended, numbered and without their times."""
+    return [
+        msgspec.structs.replace(event, seq=0, at=0.0)
+        for event in check(
+            [[START, *(msgspec.structs.replace(one, seq=seq, at=1.0) for seq, one in enumerate(run, 2))]]
+        )
+    ][1:]
+
+
+def test_log_that_begins_in_the_middle_gets_a_start() -> None:
+    """Of a run without a name."""
+    whole = check([[ItemStarted(70, 5.0, 7, "m:T", 3)]])
+
+    assert whole == [
+        RunStarted(70, 5.0, "", 1, "", 0, "", 0, ""),
+        ItemEnqueued(70, 5.0, 7, 0, "m:T"),
+        ItemStarted(70, 5.0, 7, "m:T", 3),
+    ]
+
+
+def test_log_that_begins_with_a_resume_needs_no_start() -> None:
+    """That event says all that a start does."""
+    resume = RunResumed(70, 5.0, "run", 1, "0", 2, "queue", 1, "host")
+
+    assert check([[resume]]) == [resume]
+
+
+def test_end_without_a_start_gets_one() -> None:
+    """And an announcement, of no known type if the event doesn't tell it."""
+    completed = ItemCompleted(0, 0.0, 4, 2, 0.5, attempt=3)
+
+    assert mended(completed) == [
+        ItemEnqueued(0, 0.0, 4, 0, UNKNOWN_TYPE),
+        ItemStarted(0, 0.0, 4, UNKNOWN_TYPE, 2, attempt=3),
+        completed,
+    ]
+
+
+def test_start_without_the_end_of_what_the_worker_was_at() -> None:
+    """The attempt before it was cut short, as far as can be known."""
+    first, second = (ItemEnqueued(0, 0.0, item, 0, "m:T") for item in (1, 2))
+    starts = [ItemStarted(0, 0.0, item, "m:T", 1) for item in (1, 2)]
+
+    assert mended(first, second, *starts) == [
+        first,
+        second,
+        starts[0],
+        ItemInterrupted(0, 0.0, 1, reason="worker_lost"),
+        starts[1],
+    ]
+
+
+def test_parent_that_is_not_known_is_announced_first() -> None:
+    """A child names it, and so it was there."""
+    child = ItemEnqueued(0, 0.0, 9, 4, "m:T")
+
+    assert mended(child) == [ItemEnqueued(0, 0.0, 4, 0, UNKNOWN_TYPE), child]
+
+
+@pytest.mark.parametrize("parent", [5, 6, -1, 10**30])
+def test_item_that_came_before_its_parent_is_left_out(parent: int) -> None:
+    """Of itself, or of an item that is enqueued later, nothing can be a child."""
+    assert mended(ItemEnqueued(0, 0.0, 5, parent, "m:T")) == []
+
+
+def test_hook_without_the_completion_before_it() -> None:
+    """The hook runs only when `process` has returned."""
+    announced, hook = ItemEnqueued(0, 0.0, 1, 0, "m:T"), ItemStarted(0, 0.0, 1, "m:T", 2, "after_children")
+
+    assert mended(announced, hook) == [
+        announced,
+        ItemStarted(0, 0.0, 1, "m:T", 0),
+        ItemCompleted(0, 0.0, 1, 0, 0.0),
+        hook,
+    ]
+
+
+def test_description_of_an_item_that_is_over_starts_nothing() -> None:
+    """What has completed doesn't run again; the description is left out."""
+    run = (
+        ItemEnqueued(0, 0.0, 1, 0, "m:T"),
+        ItemStarted(0, 0.0, 1, "m:T", 1),
+        ItemCompleted(0, 0.0, 1, 1, 0.1),
+        ItemDescribed(0, 0.0, 1, 1, "late"),
+    )
+
+    assert mended(*run) == list(run[:3])
+
+
+def test_failed_item_that_starts_again_was_reopened() -> None:
+    """A failure is counted once, however often it is tried after a resume."""
+    failed = ItemFailed(0, 0.0, 1, "m:T", 1, 0.1, BOOM)
+    start = ItemStarted(0, 0.0, 1, "m:T", 1)
+    announced = ItemEnqueued(0, 0.0, 1, 0, "m:T")
+
+    assert mended(announced, start, failed, start) == [
+        announced,
+        start,
+        failed,
+        ItemReopened(0, 0.0, 1, "m:T", "process"),
+        start,
+    ]
+
+
+def test_what_runs_when_the_run_ends_was_cut_short() -> None:
+    """A process says of its end only when nothing runs any more."""
+    end = scripted.completed(1)[-1]
+    assert isinstance(end, RunFinished)
+
+    assert mended(ItemStarted(0, 0.0, 1, "m:T", 1), end)[2:] == [
+        ItemInterrupted(0, 0.0, 1, reason="worker_lost"),
+        msgspec.structs.replace(end, seq=0, at=0.0),
+    ]
+
+
+def test_missing_and_repeated_events_are_counted() -> None:
+    """By their numbers."""
+    mender = Mender()
+    run = scripted.completed(3)
+    mender.mend([*run[:3], *run[1:3], *run[6:]])
+
+    assert (mender.missing, mender.repeated) == (3, 2)
+
+
+def test_time_never_goes_back() -> None:
+    """A clock that was set back, or a time beyond all dates, counts as the time before."""
+    mender = Mender()
+    run = [START, *(ItemEnqueued(seq, at, seq, 0, "m:T") for seq, at in enumerate((5.0, 3.0, 1e300, 6.0), 2))]
+
+    assert [event.at for event in mender.mend(run)] == [1.0, 5.0, 5.0, 5.0, 6.0]
