@@ -3,6 +3,7 @@
 import json
 import os
 import shutil
+import sqlite3
 import subprocess
 import sys
 import unicodedata
@@ -106,7 +107,7 @@ def test_what_is_no_run_is_one_line(aqueue: Aqueue, tmp_path: Path, reader: list
     text = tmp_path / "notes.txt"
     text.write_text("buy milk\n" * 10)
     database = tmp_path / "other.db"
-    with closing(__import__("sqlite3").connect(database)) as connection:
+    with closing(sqlite3.connect(database)) as connection:
         connection.execute("CREATE TABLE notes (text)")
     empty = tmp_path / "empty"
     empty.touch()
@@ -173,7 +174,9 @@ def test_what_nobody_reads_on_is_no_error(tmp_path: Path, reader: list[str]) -> 
     assert "Exception ignored" not in error
 
 
-@pytest.mark.parametrize("reader", [reader for reader in READERS if reader[0] not in {"replay", "report"}], ids=" ".join)
+@pytest.mark.parametrize(
+    "reader", [reader for reader in READERS if reader[0] not in {"replay", "report"}], ids=" ".join
+)
 @settings(max_examples=20, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(text=hostile_text)
 def test_nothing_of_a_file_is_printed_raw(aqueue: Aqueue, tmp_path: Path, reader: list[str], text: str) -> None:
@@ -208,9 +211,9 @@ def test_a_run_of_a_log_is_chosen(aqueue: Aqueue, tmp_path: Path) -> None:
     """A log that was appended to by two runs has both: by number, from the end, or by id; the last if nothing is said."""
     path = tmp_path / "two.jsonl"
     with path.open("wb") as file:
-        for run_id, count in (("aaa1", 1), ("bbb2", 2)):
+        for run_id, size in (("aaa1", 1), ("bbb2", 2)):
             script = Script(run_id=run_id)
-            for _ in range(count):
+            for _ in range(size):
                 script.enqueue()
             file.write(write_log(tmp_path, script.finish("interrupted")).read_bytes())
 

@@ -45,5 +45,7 @@ def test_each_choice_of_an_option_is_in_the_docs(name: str) -> None:
     text = section(name)
     for option in app.commands[name].params:
         if isinstance(option.type, click.Choice):
-            missing = [choice for choice in option.type.choices if f"`{choice}`" not in text and f" {choice} " not in text]
+            missing = [
+                choice for choice in option.type.choices if f"`{choice}`" not in text and f" {choice} " not in text
+            ]
             assert missing == []

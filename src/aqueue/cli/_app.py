@@ -29,6 +29,7 @@ __all__ = [
 CANNOT: Final = 2
 """The exit code for what can't be done: a missing file, no journal, a line that can't be read, a wrong option."""
 
+_COMPLETE: Final = "_AQUEUE_COMPLETE"
 _INTERRUPTED: Final = 130
 _BROKEN_PIPE: Final = 141
 
@@ -131,10 +132,20 @@ def main(args: Sequence[str] | None = None) -> NoReturn:
 
 
 def _run(args: Sequence[str] | None) -> int:
+    if _COMPLETE in os.environ:  # the shell asks what there is
+        app.main(prog_name="aqueue", complete_var=_COMPLETE)
     try:
         try:
-            code = app.main(args=args, prog_name="aqueue", standalone_mode=False)
+            # Not app.main: that prints an empty line after Ctrl-C, and has a code of its own for a pipe nobody reads.
+            with app.make_context("aqueue", list(sys.argv[1:] if args is None else args)) as context:
+                app.invoke(context)
             sys.stdout.flush()
+        except click.exceptions.Exit as ended:
+            sys.stdout.flush()
+            return ended.exit_code
+        except click.exceptions.NoArgsIsHelpError as error:
+            print(error.format_message(), file=sys.stderr)  # noqa: T201  # a command speaks
+            return CANNOT
         except click.UsageError as error:
             _say_usage(error)
             return CANNOT
@@ -144,7 +155,6 @@ def _run(args: Sequence[str] | None) -> int:
         except AqueueError as error:
             say(visible(str(error)))
             return CANNOT
-        return code if isinstance(code, int) else 0
     except (KeyboardInterrupt, click.Abort):
         return _INTERRUPTED
     except BrokenPipeError:
@@ -154,6 +164,7 @@ def _run(args: Sequence[str] | None) -> int:
     except OSError as error:
         say(f"{visible(error.strerror or str(error))}{f': {visible(str(error.filename))}' if error.filename else ''}")
         return CANNOT
+    return 0
 
 
 def _say_usage(error: click.UsageError) -> None:

@@ -9,11 +9,12 @@ __all__ = ["completion"]
 
 
 @app.command(
+    short_help="Print the completion script for a shell.",
     epilog=examples(
         "aqueue completion bash > ~/.local/share/bash-completion/completions/aqueue",
         "aqueue completion zsh > ~/.zfunc/_aqueue      # in a folder of $fpath, before compinit",
         "aqueue completion fish > ~/.config/fish/completions/aqueue.fish",
-    )
+    ),
 )
 @click.argument("shell", type=click.Choice(["bash", "zsh", "fish"]))
 def completion(shell: str) -> None:

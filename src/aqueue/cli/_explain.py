@@ -41,7 +41,10 @@ _MAX_ANCESTORS: Final = 20
 _MAX_TYPES: Final = 20
 
 
-@app.command(epilog=examples("aqueue explain run.db 17", "aqueue explain run.db 17 --json"))
+@app.command(
+    short_help="Tell the whole story of one item.",
+    epilog=examples("aqueue explain run.db 17", "aqueue explain run.db 17 --json"),
+)
 @file_argument
 @click.argument("item", type=click.IntRange(min=1))
 @of_run
@@ -170,7 +173,7 @@ def _children_table(record: Record, children: Counter[tuple[int, State]]) -> Ren
     states = [state for state in STATES if any(found == state for _, found in children)]
     numbers = sorted({number for number, _ in children})[:_MAX_TYPES]
     columns = [Column("type", may_shrink=True), *(Column(state, is_number=True) for state in states)]
-    rows = [
+    rows: list[list[Text | str]] = [
         [
             record.names[record.items.types[number]],
             *(

@@ -17,14 +17,17 @@ __all__ = ["export"]
 
 
 @app.command(
+    short_help="Write all events as JSON lines, CSV or a trace.",
     epilog=examples(
         "aqueue export run.db --format jsonl > run.jsonl",
         "aqueue export run.db --format csv -o events.csv",
         "aqueue export run.db --format chrome-trace -o trace.json   # opens in ui.perfetto.dev and chrome://tracing",
-    )
+    ),
 )
 @file_argument
-@click.option("--format", "as_what", type=click.Choice(["jsonl", "csv", "chrome-trace"]), required=True, help="As what.")
+@click.option(
+    "--format", "as_what", type=click.Choice(["jsonl", "csv", "chrome-trace"]), required=True, help="As what."
+)
 @click.option(
     "--include-data",
     is_flag=True,

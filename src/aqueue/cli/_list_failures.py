@@ -25,11 +25,12 @@ _MAX_MESSAGE_CHARS: Final = 300
 
 
 @app.command(
+    short_help="List what failed, by kind and one by one.",
     epilog=examples(
         "aqueue failures run.db",
         "aqueue failures run.db --type Page --tracebacks",
         "aqueue failures run.db --json | jq -r .error.message | sort | uniq -c",
-    )
+    ),
 )
 @file_argument
 @with_types

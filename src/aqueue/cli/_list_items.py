@@ -24,12 +24,13 @@ _MAX_TEXT_CHARS: Final = 200
 
 
 @app.command(
+    short_help="List items by state and type, or the slowest.",
     epilog=examples(
         "aqueue items run.db --state failed",
         "aqueue items run.db --state running --slowest 5",
         "aqueue items run.db --type Page --slowest 20",
         "aqueue items run.db --state outstanding --json | jq .item",
-    )
+    ),
 )
 @file_argument
 @click.option(

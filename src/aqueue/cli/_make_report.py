@@ -22,7 +22,8 @@ _IS_RUNNING: Final[dict[Liveness, bool | None]] = {"alive": True, "gone": False,
 
 
 @app.command(
-    epilog=examples("aqueue report run.db -o report.html", "aqueue report run.jsonl -o - | gzip > report.html.gz")
+    short_help="Make one HTML file of a run, with plots.",
+    epilog=examples("aqueue report run.db -o report.html", "aqueue report run.jsonl -o - | gzip > report.html.gz"),
 )
 @file_argument
 @click.option(

@@ -26,11 +26,12 @@ Rows = Callable[[], Iterator[ItemResult]]
 
 
 @app.command(
+    short_help="Write what the items returned.",
     epilog=examples(
         "aqueue results run.db > results.jsonl",
         "aqueue results run.db --type Product --format csv -o products.csv",
         "aqueue results run.db | jq .result",
-    )
+    ),
 )
 @file_argument
 @click.option(

@@ -30,6 +30,7 @@ class _Cut(msgspec.Struct):
 
 
 @app.command(
+    short_help="Show the items as a tree, with counts.",
     epilog=examples("aqueue tree run.db", "aqueue tree run.db 17 --depth 5", "aqueue tree run.db --width 30"),
 )
 @file_argument
