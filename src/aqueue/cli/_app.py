@@ -156,6 +156,8 @@ def _run(args: Sequence[str] | None) -> int:
             say(visible(str(error)))
             return CANNOT
     except (KeyboardInterrupt, click.Abort):
+        if sys.stderr.isatty():  # it has shown ^C on a line of its own
+            print(file=sys.stderr)  # noqa: T201
         return _INTERRUPTED
     except BrokenPipeError:
         # Whoever read has read enough; Python would complain when it flushes at its end.
