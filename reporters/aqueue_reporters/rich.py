@@ -93,6 +93,14 @@ class RichReporter(RegionReporter):
             assert self._console is not None
             self._write(summary_lines(result, self._pen, self._console.width))
 
+    def close_still(self, result: RunResult, view: RunView) -> None:
+        """Leave the panels on the screen as they are at this moment; without a terminal, write the summary."""
+        region = self._region
+        if region is None:
+            self.close(result)
+        else:
+            region.close(self._panels.lines(view, self._clock(), *region.size))
+
     def _write(self, lines: Sequence[str]) -> None:
         if lines:
             assert self._console is not None

@@ -5,18 +5,18 @@ import time
 import traceback
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import suppress
 from itertools import count
 from typing import Final, Protocol
 
 import anyio
 
+from aqueue._attached import AttachedReporters
 from aqueue._loop import CallSoon
 from aqueue._notice import warn
 from aqueue.errors import JournalError, ReporterError
 from aqueue.events import ErrorInfo, Event, ReporterFailed
 from aqueue.item import type_name
-from aqueue.reporting import Reporter, RunInfo, SuspendableReporter, TerminalReporter
+from aqueue.reporting import Reporter, RunInfo
 from aqueue.result import RunResult
 from aqueue.text import visible, without_surrogates
 from aqueue.view import RunView
@@ -135,9 +135,8 @@ class Bus:
             call_soon: has a function called in the loop.
             journal: gets the events first.
         """
-        # Terminals are opened last, so that a log that can't be opened leaves nothing on the screen.
-        self._reporters = sorted(reporters, key=lambda reporter: reporter.uses_terminal)
-        self._opened: list[Reporter] = []
+        self._has_reporters = bool(reporters)
+        self._reporters = AttachedReporters(reporters, self._on_raised)
         self._call_soon = call_soon
         self._journal = journal
         self.events: list[Event] | deque[Event] = [] if reporters or journal is not None else deque(maxlen=0)
@@ -154,12 +153,11 @@ class Bus:
         self.cancellation: BaseException | None = None
         self._thread: threading.Thread | None = None
         self._wake = threading.Event()
-        self._progress = 0
         self._room: anyio.Event | None = None
         self._stage = "open"  # then "drained", when all events have been handed on once, then "closed"
         self._asked = "open"
         self._stage_changed = anyio.Event()
-        self._open_error: tuple[Reporter, BaseException] | None = None
+        self._open_error: ReporterError | None = None
         self._result: RunResult | None = None
 
     def continue_after(self, seq: int, at: float, view: RunView) -> None:
@@ -237,18 +235,14 @@ class Bus:
         Raises:
             ReporterError: one raised; those that were open are closed.
         """
-        if not self._reporters:
+        if not self._has_reporters:
             return
         self._thread = threading.Thread(target=self._work, args=(run,), name="aqueue-reporters", daemon=True)
         opened = self._stage_changed
         self._thread.start()
         await self._wait_in_any_case(opened)
         if self._open_error is not None:
-            reporter, error = self._open_error
-            raise ReporterError(
-                f"reporter {type_name(type(reporter))} could not be opened: {type(error).__name__}: "
-                f"{visible(str(error), 1_000)}; nothing has been run"
-            ) from error
+            raise ReporterError(f"{self._open_error}; nothing has been run") from self._open_error.__cause__
 
     def start_journal(self, on_failed: Callable[[JournalError], None]) -> None:
         """Have the journal take events from now on; `on_failed` is called in the loop if it can't write them."""
@@ -331,8 +325,8 @@ class Bus:
         self._asked = stage
         self._wake.set()
         seen = -1
-        while not reached.is_set() and seen != self._progress:
-            seen = self._progress
+        while not reached.is_set() and seen != self._reporters.calls:
+            seen = self._reporters.calls
             if await self._wait_shielded(reached, CLOSE_TIMEOUT_S):
                 seen = -1
         if not reached.is_set():
@@ -357,35 +351,24 @@ class Bus:
 
     def release_terminals(self) -> None:
         """Put back every terminal that a reporter has changed; safe in a signal handler and on any thread."""
-        for reporter in self._opened:
-            _release(reporter)
+        self._reporters.release_terminals()
 
     def suspend_terminals(self) -> None:
         """Put the terminals back until `resume_terminals`; safe in a signal handler."""
-        for reporter in self._opened:
-            if isinstance(reporter, SuspendableReporter):
-                with suppress(Exception):
-                    reporter.suspend_terminal()
+        self._reporters.suspend_terminals()
 
     def resume_terminals(self) -> None:
         """Let reporters draw again; safe in a signal handler."""
-        for reporter in self._opened:
-            if isinstance(reporter, SuspendableReporter):
-                with suppress(Exception):
-                    reporter.resume_terminal()
+        self._reporters.resume_terminals()
 
     # ---- the reporters' thread ----------------------------------------------------------------------------------
 
     def _work(self, run: RunInfo) -> None:
-        for reporter in self._reporters:
-            try:
-                reporter.open(run)
-            except BaseException as error:  # SystemExit, too: a display never ends a run
-                self._open_error = reporter, error
-                break
-            self._opened.append(reporter)
-        if self._open_error is not None:
-            self._close_reporters(RunResult(run.run_id, "interrupted", self.view.counts, {}, 0.0))
+        try:
+            self._reporters.open(run)
+        except ReporterError as error:
+            self._open_error = error
+            self._reporters.close(RunResult(run.run_id, "interrupted", self.view.counts, {}, 0.0))
             self._announce("closed")
             return
         self._announce("open")
@@ -402,7 +385,7 @@ class Bus:
             if asked != self._stage:
                 if asked == "closed":
                     assert self._result is not None
-                    self._close_reporters(self._result)
+                    self._reporters.close(self._result)
                     self._announce("closed")
                     return
                 self._announce(asked)
@@ -427,19 +410,11 @@ class Bus:
         try:
             self.view.apply(batch)
         except Exception as error:  # a mistake in aqueue; the run and the journal go on all the same
-            for reporter in tuple(self._opened):
-                self._detach(reporter, error)
+            self._reporters.detach_all(error)
             return
-        for reporter in tuple(self._opened):
-            try:
-                reporter.handle(batch, self.view)
-            except BaseException as error:
-                self._detach(reporter, error)
-            self._progress += 1
+        self._reporters.hand_on(batch, self.view)
 
-    def _detach(self, reporter: Reporter, error: BaseException) -> None:
-        self._opened.remove(reporter)
-        _release(reporter)
+    def _on_raised(self, reporter: Reporter, error: BaseException) -> None:
         name = type_name(type(reporter))
         info = error_info(error)
         self._call_soon(lambda: self._tell_of_failure(name, info))
@@ -449,23 +424,6 @@ class Bus:
         if not self._finished:
             self.append(ReporterFailed(self.next_seq(), self.now(), reporter, error))
 
-    def _close_reporters(self, result: RunResult) -> None:
-        for reporter in self._opened:
-            try:
-                reporter.close(result)
-            except BaseException as error:
-                _release(reporter)
-                name = type_name(type(reporter))
-                warn(f"reporter {name} raised {type(error).__name__} when closed: {visible(str(error), 500)}")
-            self._progress += 1
-        self._opened.clear()
-
     def _announce(self, stage: str) -> None:
         self._stage = stage
         self._call_soon(self._stage_changed.set)
-
-
-def _release(reporter: Reporter) -> None:
-    if isinstance(reporter, TerminalReporter):
-        with suppress(Exception):
-            reporter.release_terminal()

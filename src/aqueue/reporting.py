@@ -19,6 +19,7 @@ __all__ = [
     "Reporter",
     "ReporterSpec",
     "RunInfo",
+    "StillReporter",
     "SuspendableReporter",
     "TerminalReporter",
     "can_redraw",
@@ -108,6 +109,15 @@ class SuspendableReporter(TerminalReporter, Protocol):
         ...
 
 
+@runtime_checkable
+class StillReporter(Reporter, Protocol):
+    """A reporter that can leave a moment in the midst of a run on the screen: `aqueue replay --until` ends with that."""
+
+    def close_still(self, result: RunResult, view: RunView) -> None:
+        """End as `close` does, but leave the run as it was at this moment to be seen, instead of a summary."""
+        ...
+
+
 def can_redraw(stream: TextIO | None) -> bool:
     """Return whether `stream` leads to a terminal on which what was written can be written over.
 
@@ -126,13 +136,18 @@ ReporterSpec = str | Reporter | Sequence[str | Reporter]
 """What `run_queue` takes as its reporter."""
 
 
-def resolve_reporters(spec: ReporterSpec) -> list[Reporter]:
+def resolve_reporters(spec: ReporterSpec, *, clock: Callable[[], float] | None = None) -> list[Reporter]:
     """Return the reporters that `spec` names; importing only those.
+
+    What an entry point names is called with the argument behind the colon, if there is one, and returns a reporter.
 
     Parameters:
         spec: ``"auto"`` (rich on a terminal, plain otherwise; the environment variable ``AQUEUE_REPORTER`` overrides
             it), ``"none"``, a name from the entry-point group ``aqueue.reporters`` with an argument after a colon where
             it takes one (``"jsonl:run.jsonl"``), a `Reporter`, or a sequence of these.
+        clock: tells the Unix time, seconds, as `aqueue replay` has it: the time of the run that is replayed. It is given
+            to what has a parameter called `clock`, which is to be its only source of the time, so that elapsed times and
+            rates are those of the run; what has none gets the events alone. None leaves each its own.
 
     Raises:
         InvalidArgument: a name is not known, an argument is missing or not taken, an object is no reporter, or two
@@ -143,7 +158,7 @@ def resolve_reporters(spec: ReporterSpec) -> list[Reporter]:
         specs = [spec]  # bytes are refused there, as what they are: not number by number
     else:
         specs = spec
-    reporters = [reporter for one in specs for reporter in _resolve_one(one)]
+    reporters = [reporter for one in specs for reporter in _resolve_one(one, clock)]
     owners = [_name(reporter) for reporter in reporters if reporter.uses_terminal]
     if len(owners) > 1:
         raise InvalidArgument(
@@ -156,7 +171,7 @@ def _name(reporter: Reporter) -> str:
     return f"{type(reporter).__module__}:{type(reporter).__qualname__}"
 
 
-def _resolve_one(spec: str | Reporter) -> list[Reporter]:
+def _resolve_one(spec: str | Reporter, clock: Callable[[], float] | None) -> list[Reporter]:
     if not isinstance(spec, str):
         hint = _why_no_reporter(spec)
         if hint:
@@ -167,7 +182,7 @@ def _resolve_one(spec: str | Reporter) -> list[Reporter]:
         name = os.environ.get(ENVIRONMENT_VARIABLE, "")
         if name and name != "auto":
             try:
-                return _resolve_one(name)
+                return _resolve_one(name, clock)
             except InvalidArgument as error:
                 raise InvalidArgument(
                     f"{error} (it was named by the environment variable {ENVIRONMENT_VARIABLE})"
@@ -185,12 +200,14 @@ def _resolve_one(spec: str | Reporter) -> list[Reporter]:
     arguments = (argument,) if colon else ()
     if colon and not argument:
         raise InvalidArgument(f"reporter: {spec!r} has nothing after the colon; leave the colon out or name a target")
+    parameters = signature(factory)
+    options = {} if clock is None or "clock" not in parameters.parameters else {"clock": clock}
     try:
-        signature(factory).bind(*arguments)
+        parameters.bind(*arguments, **options)
     except TypeError:
         hint = f"takes no argument: write {name!r}" if colon else f"needs an argument: write '{name}:…'"
         raise InvalidArgument(f"reporter: {visible(spec, 200)!r}: {name!r} {hint}") from None
-    return _resolve_one(factory(*arguments))
+    return _resolve_one(factory(*arguments, **options), clock)
 
 
 def _why_no_reporter(reporter: Reporter) -> str:

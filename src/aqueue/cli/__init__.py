@@ -22,14 +22,16 @@ from aqueue.cli._export import export
 from aqueue.cli._list_failures import failures
 from aqueue.cli._list_items import items
 from aqueue.cli._make_report import report
+from aqueue.cli._replay import replay
 from aqueue.cli._results import results
 from aqueue.cli._status import status
 from aqueue.cli._tail import tail
 from aqueue.cli._tree import tree
+from aqueue.cli._watch import watch
 
 __all__ = ["main"]
 
 # In the order in which a person needs them.
 app.commands.clear()
-for _command in (status, tail, items, failures, tree, explain, results, export, report, completion):
+for _command in (status, watch, tail, replay, items, failures, tree, explain, results, export, report, completion):
     app.add_command(_command)

@@ -2,10 +2,10 @@
 
 from collections.abc import Sequence
 
-from aqueue._failures import FailureTally
-from aqueue.events import Event, ItemFailed, RunStarted
+from aqueue._folded_result import FoldedResult, info_from
+from aqueue.events import Event, RunStarted
 from aqueue.reporting import Reporter, RunInfo
-from aqueue.result import MAX_LISTED_FAILURES, RunResult
+from aqueue.result import RunResult
 from aqueue.view import RunView
 
 __all__ = ["info_of", "replay", "result_of"]
@@ -38,23 +38,12 @@ def info_of(events: Sequence[Event]) -> RunInfo:
     """Return what a reporter of these events is told when it is opened."""
     for event in events:
         if isinstance(event, RunStarted):
-            return RunInfo(event.run_id, event.num_workers, event.queue_type_name, event.at)
+            return info_from(event)
     return RunInfo("r", 1, "queue", 1_700_000_000.0)
 
 
 def result_of(events: Sequence[Event], view: RunView) -> RunResult:
     """Return what a reporter of these events, folded into `view`, is told when it is closed."""
-    failures = [event for event in events if isinstance(event, ItemFailed)]
-    tally = FailureTally()
-    for failure in failures:
-        tally.add(failure)
-    return RunResult(
-        view.run_id,
-        view.status or "interrupted",
-        view.counts,
-        {name: of_type.counts for name, of_type in view.types.items()},
-        view.elapsed_s(view.at),
-        tuple(failures[:MAX_LISTED_FAILURES]),
-        tally.groups(),
-        stop_reason=view.stop_reason,
-    )
+    folded = FoldedResult()
+    folded.apply(events)
+    return folded.result(view)

@@ -1,0 +1,144 @@
+"""The reporters of a run: opened, given its events, and detached where they raise, so that the others go on."""
+
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+
+from aqueue._notice import warn
+from aqueue.errors import ReporterError
+from aqueue.events import Event
+from aqueue.item import type_name
+from aqueue.reporting import Reporter, RunInfo, StillReporter, SuspendableReporter, TerminalReporter
+from aqueue.result import RunResult
+from aqueue.text import visible
+from aqueue.view import RunView
+
+__all__ = ["AttachedReporters"]
+
+
+class AttachedReporters:
+    """Reporters from their opening to their end.
+
+    `open`, `hand_on` and those that end them are called in one thread; what concerns the terminal is safe on any
+    thread and in a signal handler.
+
+    Attributes:
+        calls: how many calls of reporters have returned or raised, in order to tell whether they make progress.
+    """
+
+    def __init__(self, reporters: Sequence[Reporter], on_raised: Callable[[Reporter, BaseException], None]) -> None:
+        """Keep `reporters`; nothing is opened before `open`.
+
+        Parameters:
+            reporters: who gets the events.
+            on_raised: called when one has raised from `handle` and was detached.
+        """
+        # Terminals are opened last, so that a log that can't be opened leaves nothing on the screen.
+        self._reporters = sorted(reporters, key=lambda reporter: reporter.uses_terminal)
+        self._opened: list[Reporter] = []
+        self._on_raised = on_raised
+        self.calls = 0
+
+    def __len__(self) -> int:
+        """How many are open."""
+        return len(self._opened)
+
+    def open(self, run: RunInfo) -> None:
+        """Open them.
+
+        Raises:
+            ReporterError: one raised; those before it are open.
+        """
+        for reporter in self._reporters:
+            try:
+                reporter.open(run)
+            except BaseException as error:  # SystemExit, too: a display never ends a run
+                raise ReporterError(
+                    f"reporter {type_name(type(reporter))} could not be opened: {type(error).__name__}: "
+                    f"{visible(str(error), 1_000)}"
+                ) from error
+            self._opened.append(reporter)
+
+    def hand_on(self, events: Sequence[Event], view: RunView) -> None:
+        """Give `events`, and the run as it is after them, to those that are open; detach those that raise."""
+        for reporter in tuple(self._opened):
+            try:
+                reporter.handle(events, view)
+            except BaseException as error:
+                self._detach(reporter, error)
+            self.calls += 1
+
+    def detach_all(self, error: BaseException) -> None:
+        """Let all of them go because of `error`, as if each had raised it."""
+        for reporter in tuple(self._opened):
+            self._detach(reporter, error)
+
+    def _detach(self, reporter: Reporter, error: BaseException) -> None:
+        self._opened.remove(reporter)
+        _release(reporter)
+        self._on_raised(reporter, error)
+
+    # ---- their end ----------------------------------------------------------------------------------------------
+
+    def close(self, result: RunResult) -> None:
+        """Close them: the run has ended."""
+        self._end(lambda reporter: reporter.close(result))
+
+    def leave(self, result: RunResult) -> None:
+        """End them before the run has: a terminal is put back, without a summary; who has none is closed."""
+
+        def end(reporter: Reporter) -> None:
+            if reporter.uses_terminal and isinstance(reporter, TerminalReporter):
+                reporter.release_terminal()
+            else:
+                reporter.close(result)
+
+        self._end(end)
+
+    def close_still(self, result: RunResult, view: RunView) -> None:
+        """Close them where only the showing has ended; what is on a terminal stays there as it is, where that can be."""
+
+        def end(reporter: Reporter) -> None:
+            if isinstance(reporter, StillReporter):
+                reporter.close_still(result, view)
+            else:
+                reporter.close(result)
+
+        self._end(end)
+
+    def _end(self, end: Callable[[Reporter], None]) -> None:
+        for reporter in self._opened:
+            try:
+                end(reporter)
+            except BaseException as error:
+                _release(reporter)
+                name = type_name(type(reporter))
+                warn(f"reporter {name} raised {type(error).__name__} when closed: {visible(str(error), 500)}")
+            self.calls += 1
+        self._opened.clear()
+
+    # ---- the terminal -------------------------------------------------------------------------------------------
+
+    def release_terminals(self) -> None:
+        """Put back every terminal that a reporter has changed."""
+        for reporter in self._opened:
+            _release(reporter)
+
+    def suspend_terminals(self) -> None:
+        """Put the terminals back until `resume_terminals`."""
+        for reporter in self._opened:
+            if isinstance(reporter, SuspendableReporter):
+                with suppress(Exception):
+                    reporter.suspend_terminal()
+
+    def resume_terminals(self) -> None:
+        """Let reporters draw again."""
+        for reporter in self._opened:
+            if isinstance(reporter, SuspendableReporter):
+                with suppress(Exception):
+                    reporter.resume_terminal()
+
+
+def _release(reporter: Reporter) -> None:
+    if isinstance(reporter, TerminalReporter):
+        with suppress(Exception):
+            reporter.release_terminal()

@@ -1,0 +1,70 @@
+"""What a run came to, folded from its events: for who has these and ran nothing."""
+
+from collections.abc import Iterable
+
+from aqueue._failures import FailureTally
+from aqueue.events import Event, ItemFailed, ItemReopened, RunStarted
+from aqueue.reporting import RunInfo
+from aqueue.result import MAX_LISTED_FAILURES, RunResult
+from aqueue.view import RunView
+
+__all__ = ["FoldedResult", "info_from"]
+
+
+def info_from(start: RunStarted) -> RunInfo:
+    """Return what a reporter of the run that began with `start` is told when it is opened."""
+    return RunInfo(start.run_id, start.num_workers, start.queue_type_name, start.at)
+
+
+class FoldedResult:
+    """Keeps what a `RunResult` tells beyond a `RunView`: the failures. Bounded, however many there are.
+
+    What the initial items returned is not kept: a log has none of it.
+    """
+
+    def __init__(self) -> None:
+        self._tally = FailureTally()
+        self._listed: dict[int, ItemFailed] = {}  # by item
+        self._is_exact = True
+
+    def apply(self, events: Iterable[Event]) -> None:
+        """Fold `events`, which must follow those applied so far."""
+        for event in events:
+            if type(event) is ItemFailed:
+                self._tally.add(event)
+                if len(self._listed) < MAX_LISTED_FAILURES:
+                    self._listed[event.item] = event
+            elif type(event) is ItemReopened and event.failed is not None:
+                self._listed.pop(event.item, None)
+                self._is_exact = False
+
+    def result(
+        self, view: RunView, *, now: float | None = None, stop_reason: str | None = None, journal: str = ""
+    ) -> RunResult:
+        """Return what the run came to; ``interrupted`` if it has not ended.
+
+        Once failed items have been run again, the kinds are those of the listed failures. That is all of them, unless
+        more than 1,000 items fail.
+
+        Parameters:
+            view: the same events, folded.
+            now: Unix time in seconds, until which it took; None for that of the last event.
+            stop_reason: why it was stopped, if its events don't tell that.
+            journal: the path of the file in which it is recorded.
+        """
+        tally = self._tally
+        if not self._is_exact:
+            tally = FailureTally()
+            for failure in self._listed.values():
+                tally.add(failure)
+        return RunResult(
+            view.run_id,
+            view.status or "interrupted",
+            view.counts,
+            {name: of_type.counts for name, of_type in view.types.items()},
+            view.elapsed_s(view.at if now is None else now),
+            tuple(self._listed.values()),
+            tally.groups(),
+            stop_reason=view.stop_reason if stop_reason is None else stop_reason,
+            journal=journal,
+        )

@@ -1,0 +1,154 @@
+"""Handing a recorded run to reporters: what `aqueue watch` and `aqueue replay` have in common."""
+
+import os
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from types import TracebackType
+from typing import Final, Self
+
+import click
+
+from aqueue._attached import AttachedReporters
+from aqueue._folded_result import FoldedResult, info_from
+from aqueue._notice import warn
+from aqueue.cli._history import History
+from aqueue.events import Event, RunStarted
+from aqueue.figures import amount
+from aqueue.item import type_name
+from aqueue.reporting import Reporter, resolve_reporters
+from aqueue.text import visible
+from aqueue.view import RunView
+
+__all__ = ["BATCH_INTERVAL_S", "TICK_INTERVAL_S", "Feeding", "reporters_named", "with_reporters"]
+
+BATCH_INTERVAL_S: Final = 0.05
+"""How long events wait for others, at most, before reporters get them."""
+
+TICK_INTERVAL_S: Final = 0.1
+"""How often reporters are called while nothing happens, so that clocks tick."""
+
+with_reporters = click.option(
+    "--reporter",
+    "reporters",
+    metavar="REPORTER",
+    multiple=True,
+    help="Who shows the run, as run_queue(reporter=…) has it: auto, rich, plain, jsonl, jsonl:PATH, none, or the name of a "
+    "plugin. May be given several times.  [default: auto]",
+)
+"""Which reporters."""
+
+
+def reporters_named(specs: Sequence[str], file: str, *, clock: Callable[[], float] | None = None) -> list[Reporter]:
+    """Return the reporters that a person names, not opened yet.
+
+    Parameters:
+        specs: their names; none for ``auto``.
+        file: the file that is read, which none of them may write.
+        clock: see `resolve_reporters`.
+
+    Raises:
+        InvalidArgument: see `resolve_reporters`.
+        click.UsageError: one would write to `file`.
+    """
+    for spec in specs:
+        target = spec.partition(":")[2]
+        with suppress(OSError, ValueError):
+            if target and os.path.samefile(target, file):
+                raise click.UsageError(f"--reporter: {visible(spec, 200)} would write to the file that is read")
+    return resolve_reporters(list(specs) or "auto", clock=clock)
+
+
+class Feeding:
+    """Folds a run's events and hands them to reporters, which are opened at the first of them.
+
+    A context manager: at its end, whatever that is, no reporter is left open and the terminal is as it was.
+
+    Attributes:
+        view: the run after the events so far.
+        started: the last event with which a process began or resumed the run; None before the first event.
+    """
+
+    def __init__(self, reporters: Sequence[Reporter], history: History) -> None:
+        """Make it; nothing is opened yet.
+
+        Parameters:
+            reporters: who gets the events.
+            history: where these come from.
+        """
+        self.view = RunView()
+        self.started: RunStarted | None = None
+        self._folded = FoldedResult()
+        self._reporters = AttachedReporters(reporters, _on_raised)
+        self._had_any = bool(reporters)
+        self._journal = str(history.path.resolve()) if history.is_journal and history.path is not None else ""
+        self.release_terminals = self._reporters.release_terminals
+        self.suspend_terminals = self._reporters.suspend_terminals
+        self.resume_terminals = self._reporters.resume_terminals
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.leave("" if exc is None else str(exc))
+
+    @property
+    def is_deserted(self) -> bool:
+        """Whether all reporters have raised and were detached; never where there were none."""
+        return self._had_any and self.started is not None and not self._reporters
+
+    @property
+    def progress(self) -> str:
+        """How far the run is: ``12 of 40 done``."""
+        counts = self.view.counts
+        return f"{amount(counts.completed)} of {amount(counts.enqueued)} done"
+
+    def feed(self, events: Sequence[Event]) -> None:
+        """Fold and hand on the next events, at least one.
+
+        Raises:
+            ReporterError: one of the reporters could not be opened.
+        """
+        if self.started is None:
+            first = events[0]
+            assert isinstance(first, RunStarted), first  # every history begins so
+            self.started = first
+            self._reporters.open(info_from(first))
+        began_at = self.view.started_at
+        self.view.apply(events)
+        if self.view.started_at != began_at:
+            self.started = next(event for event in reversed(events) if isinstance(event, RunStarted))
+        self._folded.apply(events)
+        self._reporters.hand_on(events, self.view)
+
+    def tick(self) -> None:
+        """Call the reporters so that their clocks tick."""
+        self._reporters.hand_on((), self.view)
+
+    def close(self, stop_reason: str | None = None) -> None:
+        """Close the reporters: the run has ended, with its last event.
+
+        Parameters:
+            stop_reason: why, if the events don't tell.
+        """
+        self._reporters.close(self._folded.result(self.view, stop_reason=stop_reason, journal=self._journal))
+
+    def close_still(self, stop_reason: str) -> None:
+        """Close the reporters in the midst of the run, just after its last event so far, which is left to be seen."""
+        result = self._folded.result(self.view, stop_reason=stop_reason, journal=self._journal)
+        self._reporters.close_still(result, self.view)
+
+    def leave(self, stop_reason: str, now: float | None = None) -> None:
+        """End the reporters while the run goes on: without a summary on a terminal.
+
+        Parameters:
+            stop_reason: what the others are told.
+            now: Unix time in seconds, until which the run is known to have taken; None for that of its last event.
+        """
+        self._reporters.leave(self._folded.result(self.view, now=now, stop_reason=stop_reason, journal=self._journal))
+
+
+def _on_raised(reporter: Reporter, error: BaseException) -> None:
+    kind, message = type(error).__name__, visible(str(error), 500)
+    warn(f"reporter {type_name(type(reporter))} raised {kind}: {message}; it gets no more events")

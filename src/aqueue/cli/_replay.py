@@ -1,0 +1,138 @@
+"""``aqueue replay``: a run that has been recorded, shown as it was."""
+
+import math
+import signal
+from contextlib import nullcontext
+
+import click
+
+from aqueue._job_control import JobControl
+from aqueue._notice import say
+from aqueue.cli._app import CANNOT, app, examples, file_argument, finish, of_run
+from aqueue.cli._feeding import Feeding, reporters_named, with_reporters
+from aqueue.cli._keyboard import Keyboard
+from aqueue.cli._opening import open_history
+from aqueue.cli._playback import KEYS, Playback
+from aqueue.cli._replay_clock import ReplayClock
+from aqueue.cli._stop_signals import StopSignals
+from aqueue.figures import amount
+
+__all__ = ["replay"]
+
+
+def _checked_speed(ctx: click.Context, param: click.Parameter, value: float) -> float:
+    if not value > 0:  # nor is a NaN
+        raise click.BadParameter(f"{value:g} is no speed; give a number above 0, or inf for as fast as possible")
+    return value
+
+
+@app.command(
+    epilog=examples(
+        "aqueue replay run.db --speed 10",
+        "aqueue replay run.jsonl --speed 60 --reporter plain",
+        "aqueue replay run.db --speed inf --until 5000",
+        "ssh host cat run.jsonl | aqueue replay - --speed 100",
+    )
+)
+@file_argument
+@click.option(
+    "--speed",
+    metavar="TIMES",
+    type=float,
+    callback=_checked_speed,
+    default=1.0,
+    help="How many times as fast as the run went: 0.5 for half as fast, inf for as fast as possible.  [default: 1]",
+)
+@click.option(
+    "--until",
+    metavar="SEQ",
+    type=click.IntRange(min=1),
+    help="Stop after the event with this number; the display stays as it was at that moment.",
+)
+@click.option(
+    "--max-gap",
+    "max_gap_s",
+    metavar="SECONDS",
+    type=click.FloatRange(min=0, min_open=True),
+    default=math.inf,
+    help="Wait for the next event no longer than this.  [default: as long as the run took]",
+)
+@with_reporters
+@of_run
+def replay(file: str, speed: float, until: int | None, max_gap_s: float, reporters: tuple[str, ...], run: str) -> None:
+    """Play a run as it was, from its beginning to where its record ends.
+
+    Elapsed times and rates are those of the run, on displays that can take their time from the replay, as rich and plain
+    do. On a terminal, space pauses and goes on, + and - double and halve the speed, q or Ctrl-C quits.
+
+    Between a crash, or a stop, and the resume it waits no longer than a second. Any other time without an event is kept
+    as it was, a night that the machine slept too, unless --max-gap is given.
+
+    The exit code is 0 however the run ended; 2 means that FILE, or a part of it, could not be read, or that no reporter
+    was left.
+    """
+    clock = ReplayClock(speed)
+    named = reporters_named(reporters, file, clock=clock)
+    history = open_history(file, run=run)
+    feeding = Feeding(named, history)
+    keyboard = Keyboard()
+
+    def put_back() -> None:
+        keyboard.suspend()
+        feeding.release_terminals()
+
+    def suspend() -> None:
+        keyboard.suspend()
+        feeding.suspend_terminals()
+
+    def resume() -> None:
+        keyboard.resume()
+        feeding.resume_terminals()
+        playback.remind()
+
+    signals = StopSignals(put_back)
+    playback = Playback(
+        history,
+        feeding,
+        clock,
+        until=until,
+        max_gap_s=max_gap_s,
+        wait=keyboard.wait,
+        is_stopped=lambda: signals.first() is not None,
+    )
+    is_interactive = keyboard.is_there or any(reporter.uses_terminal for reporter in named)
+
+    def show() -> int:
+        with feeding:
+            if keyboard.is_there:
+                say(f"aqueue: {KEYS}")
+            return _end(playback.play(), feeding, clock)
+
+    with signals, JobControl(suspend, resume) if is_interactive else nullcontext(), keyboard:
+        code = signals.run(show)
+    stopped_by = signals.first()
+    if stopped_by not in (None, signal.SIGINT):
+        code = 128 + stopped_by
+    finish(history, code)
+
+
+def _end(end: str, feeding: Feeding, clock: ReplayClock) -> int:
+    """End the reporters, say where that is, and return the exit code."""
+    if end == "deserted":
+        say("aqueue: no reporter is left to show the run")
+        return CANNOT
+    view = feeding.view
+    where = f"replayed until event {amount(view.seq)}"
+    if end == "until":
+        clock.is_held = True
+        clock.set(view.at)
+        feeding.close_still(where)
+        say(f"aqueue: {where}: {feeding.progress}; the run went on")
+    elif end == "quit":
+        feeding.leave(where)
+        say(f"aqueue: {where}: {feeding.progress}")
+    elif view.state == "finished":
+        feeding.close()
+    else:
+        feeding.close("nothing more is recorded")
+    return 0

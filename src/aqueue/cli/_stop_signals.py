@@ -1,0 +1,91 @@
+"""Ctrl-C, SIGTERM and SIGHUP for a subcommand that shows something until it is told to end."""
+
+import os
+import threading
+import time
+from collections import deque
+from collections.abc import Callable
+from types import TracebackType
+from typing import Final, Self, TypeVar
+
+from aqueue._notice import say
+from aqueue._signals import SignalHandlers
+
+__all__ = ["StopSignals"]
+
+T = TypeVar("T")
+
+_JOIN_S: Final = 0.1  # without a limit, no handler would run meanwhile on Windows
+_PATIENCE_S: Final = 4.0
+"""How long to wait, beyond the second after which it is told, for a reporter that takes nothing."""
+
+
+class StopSignals:
+    """A context manager in which the signals are noted, so that the subcommand ends in its own time.
+
+    The third ends the process at once. So does the first, after five seconds, if the subcommand does not get round to
+    it, since a reporter keeps it: one that writes into a pipe that nobody reads, say.
+    """
+
+    def __init__(self, put_back: Callable[[], None]) -> None:
+        """Make it; nothing is installed before `__enter__`.
+
+        Parameters:
+            put_back: puts the terminal back; safe in a signal handler and on any thread.
+        """
+        self._handlers = SignalHandlers(self._note, self._on_unanswered, put_back, self._call_soon)
+        self._put_back = put_back
+        self._answers: deque[Callable[[], object]] = deque()
+
+    def __enter__(self) -> Self:
+        self._handlers.__enter__()
+        return self
+
+    def __exit__(
+        self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self._handlers.__exit__(exc_type, exc, traceback)
+
+    def run(self, function: Callable[[], T]) -> T:
+        """Call `function` in a thread of its own, and return or raise what it does, while signals are handled in this one.
+
+        Reporters are to be called so: Ctrl-Z puts the terminal back between two of their draws, not in the midst of one.
+        """
+        returned: list[T] = []
+        raised: list[BaseException] = []
+
+        def call() -> None:
+            try:
+                returned.append(function())
+            except BaseException as error:  # for the thread that waits
+                raised.append(error)
+
+        thread = threading.Thread(target=call, name="aqueue-reporters", daemon=True)
+        thread.start()
+        while thread.is_alive():
+            thread.join(_JOIN_S)
+        if raised:
+            raise raised[0]
+        return returned[0]
+
+    def first(self) -> int | None:
+        """Return the number of the first signal that came, or None; to be called again and again."""
+        while self._answers:
+            self._answers.popleft()()
+        return self._handlers.first
+
+    def _note(self, number: int, count: int) -> None:
+        """The handlers have counted it: that is all."""
+
+    def _call_soon(self, function: Callable[[], object]) -> None:
+        self._answers.append(function)
+
+    def _on_unanswered(self, count: int) -> None:
+        """Called in the thread that watches the signals."""
+        say("aqueue: a reporter takes no events, so this can't end yet; a third Ctrl-C ends it at once")
+        end = time.monotonic() + _PATIENCE_S
+        while self._answers:
+            if time.monotonic() >= end:
+                self._put_back()
+                os._exit(128 + (self._handlers.first or 0))
+            time.sleep(0.05)

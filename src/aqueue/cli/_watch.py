@@ -1,0 +1,166 @@
+"""``aqueue watch``: a run as it goes on, shown from another terminal or another machine."""
+
+import time
+from collections.abc import Callable
+from contextlib import nullcontext
+from typing import Final, Literal
+
+import click
+
+from aqueue._job_control import JobControl
+from aqueue._notice import say
+from aqueue.cli._app import CANNOT, app, examples, file_argument, finish, of_run
+from aqueue.cli._feeding import BATCH_INTERVAL_S, TICK_INTERVAL_S, Feeding, reporters_named, with_reporters
+from aqueue.cli._history import History
+from aqueue.cli._opening import open_history
+from aqueue.cli._process import liveness
+from aqueue.cli._record import Standing, resume_hint, stand
+from aqueue.cli._status import EXIT_CODES
+from aqueue.cli._stop_signals import StopSignals
+
+__all__ = ["watch"]
+
+_LOOK_INTERVAL_S: Final = 1.0
+"""How often to look whether the run's process is still there, once it says nothing."""
+
+_End = Literal["finished", "gone", "over", "left", "deserted"]
+"""Why there is nothing more to show.
+
+``finished``: the run said that it ended; ``gone``: its process is not there any more; ``over``: standard input has
+ended, or another run begins in the log; ``left``: a signal; ``deserted``: all reporters have raised.
+"""
+
+
+@app.command(
+    epilog=examples(
+        "aqueue watch run.db",
+        "aqueue watch run.jsonl --reporter plain",
+        "aqueue watch run.db --reporter rich --reporter jsonl:copy.jsonl",
+        "ssh -t host aqueue watch run.db",
+        "ssh host tail -f -n +1 run.jsonl | aqueue watch -",
+    )
+)
+@file_argument
+@with_reporters
+@of_run
+def watch(file: str, reporters: tuple[str, ...], run: str) -> None:
+    """Show a run as it goes on, from its beginning to its end.
+
+    Ctrl-C detaches: the run goes on. It is not touched, not even locked: it can end, be resumed or be killed meanwhile.
+    A run that has ended already is shown as it ended. Of a log on standard input, the first run is shown.
+
+    The exit code tells the state: 0 completed, 1 failed, 3 interrupted (also by a crash), 4 running; 2 means that FILE
+    could not be read, or that no reporter was left.
+    """
+    named = reporters_named(reporters, file)
+    history = open_history(file, run=run, follows=True)
+    if run and history.path is None:
+        raise click.UsageError(
+            "--run: which run it is can't be told while it comes in; leave --run out, or name a file"
+        )
+    feeding = Feeding(named, history)
+    signals = StopSignals(feeding.release_terminals)
+    draws = any(reporter.uses_terminal for reporter in named)
+
+    def show() -> int:
+        with feeding:
+            end = follow(history, feeding, lambda: signals.first() is not None)
+            return _end(end, history, feeding)
+
+    with signals, JobControl(feeding.suspend_terminals, feeding.resume_terminals) if draws else nullcontext():
+        code = signals.run(show)
+    finish(history, code)
+
+
+def follow(
+    history: History,
+    feeding: Feeding,
+    is_left: Callable[[], bool],
+    *,
+    monotonic: Callable[[], float] = time.monotonic,
+    sleep: Callable[[float], None] = time.sleep,
+) -> _End:
+    """Feed what is recorded and what comes until there is nothing more to show; return why.
+
+    Parameters:
+        history: from which to read.
+        feeding: what gets the events.
+        is_left: tells whether a person wants to see no more.
+        monotonic: the real time, seconds.
+        sleep: waits so many seconds.
+    """
+    looked_at = monotonic()
+    fed_at = 0.0
+    is_gone = False
+    while not is_left():
+        events = history.read()
+        for notice in history.take_notices():
+            say(f"aqueue: {notice}")
+        if events is not None:
+            is_gone = False
+            if events:
+                feeding.feed(events)
+                fed_at = monotonic()
+        elif feeding.view.state == "finished":
+            return "finished"
+        elif history.is_over:
+            return "over"
+        elif is_gone:  # and what it had written before has been read since
+            return "gone"
+        else:
+            now = monotonic()
+            if now - fed_at >= TICK_INTERVAL_S:
+                feeding.tick()
+                fed_at = now
+            if now - looked_at >= _LOOK_INTERVAL_S:
+                looked_at = now
+                is_gone = _is_gone(history, feeding)
+            if not is_gone:
+                sleep(BATCH_INTERVAL_S)
+        if feeding.is_deserted:
+            return "left" if is_left() else "deserted"  # a terminal that is lost does both
+    return "left"
+
+
+def _is_gone(history: History, feeding: Feeding) -> bool:
+    started = feeding.started
+    if started is None or not started.run_id:  # a log that lacks its beginning doesn't tell the process
+        return False
+    return liveness(started, history.path if history.is_journal else None) == "gone"
+
+
+def _end(end: _End, history: History, feeding: Feeding) -> int:
+    """End the reporters, say what a person should know, and return the exit code."""
+    now = time.time()
+    standing = stand(feeding.view, feeding.started, history, now)
+    if end == "deserted":
+        say("aqueue: no reporter is left to show the run")
+        return CANNOT
+    if feeding.view.state == "finished":
+        feeding.close()
+        if standing.state == "interrupted":
+            say(f"aqueue: to go on: {resume_hint(history)}")
+    elif end == "left":
+        _detach(feeding, standing, now)
+    elif end == "over" and history.path is None:
+        feeding.close("the log ends here")
+        if standing.why:
+            say(f"aqueue: the log ends here; {standing.state}: {standing.why}")
+    else:
+        pid = feeding.started.pid if feeding.started is not None else 0
+        after = "; another run begins after it in the log" if end == "over" else ""
+        feeding.close(f"its process, pid {pid}, has ended without a word{after}")
+        say(f"aqueue: to go on: {resume_hint(history)}")
+        return EXIT_CODES["interrupted"]
+    return EXIT_CODES[standing.state]
+
+
+def _detach(feeding: Feeding, standing: Standing, now: float) -> None:
+    if standing.state == "running":
+        feeding.leave("detached: the run goes on", now)
+        say(f"Detached; the run goes on: {feeding.progress}.")
+    elif feeding.started is None:
+        say("Detached; nothing of a run has come yet.")
+    else:
+        feeding.leave(f"detached: {standing.why}")
+        say(f"Detached: {feeding.progress}; {standing.why}.")
