@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from aqueue import ItemResult, iter_results
-from aqueue.cli._tables import (
+from aqueue.cli._formats.tables import (
     EVENT_COLUMNS,
     MORE,
     ResultColumns,

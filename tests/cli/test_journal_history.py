@@ -14,9 +14,9 @@ import msgspec
 import pytest
 
 from aqueue._journal import Journal
-from aqueue.cli._history import CannotRead, History, batches
-from aqueue.cli._items import Items
-from aqueue.cli._opening import open_history
+from aqueue.cli._folds.items import Items
+from aqueue.cli._reading.history import CannotRead, History, batches
+from aqueue.cli._reading.opening import open_history
 from aqueue.errors import AqueueError, JournalDamaged, JournalTooNew, NotAJournal
 from aqueue.events import Event, encode
 from aqueue.testing._scripted_runs import every_event_type, interrupted, with_retries

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 
 from aqueue import ItemResult, iter_results
-from aqueue.cli._lines import write_events_jsonl, write_results_jsonl
+from aqueue.cli._formats.lines import write_events_jsonl, write_results_jsonl
 from aqueue.events import Event
 from aqueue.log_lines import LEVELS, level_of, record_of, render_record, timestamp_of
 from aqueue.testing import replay

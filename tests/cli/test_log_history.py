@@ -12,13 +12,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from aqueue import run_queue
-from aqueue.cli import _log_file
-from aqueue.cli._history import CannotRead, History, batches
-from aqueue.cli._items import Items
-from aqueue.cli._lines import write_events_jsonl
-from aqueue.cli._log_file import LogFile
-from aqueue.cli._log_history import LogHistory
-from aqueue.cli._opening import open_history
+from aqueue.cli._folds.items import Items
+from aqueue.cli._formats.lines import write_events_jsonl
+from aqueue.cli._reading import log_file
+from aqueue.cli._reading.history import CannotRead, History, batches
+from aqueue.cli._reading.log_file import LogFile
+from aqueue.cli._reading.log_history import LogHistory
+from aqueue.cli._reading.opening import open_history
 from aqueue.errors import NotAJournal
 from aqueue.events import Event, RunStarted, RunStopping, encode
 from aqueue.testing._scripted_runs import every_event_type, resumed, with_an_event_of_the_future
@@ -203,7 +203,7 @@ def test_fields_that_are_not_known_stay_in_the_lines(path: Path) -> None:
 
 def test_line_that_is_too_long_is_named(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """And skipped, without filling the memory."""
-    monkeypatch.setattr(_log_file, "_READ_BYTES", 1_000)
+    monkeypatch.setattr(log_file, "_READ_BYTES", 1_000)
     path.write_bytes(LINES[0] + b'{"event":"' + b"x" * 10_000 + b'"}\n' + LINES[1])
     file = LogFile(os.open(path, os.O_RDONLY), path, max_line_bytes=5_000)
     history = LogHistory(file, name="it", path=path, follows=False)
@@ -306,7 +306,7 @@ def test_two_runs_that_wrote_at_once_can_be_folded(path: Path) -> None:
 
 def test_events_can_be_read_again(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """By their numbers, wherever they are in the file."""
-    monkeypatch.setattr(_log_file, "_READ_BYTES", 1_000)
+    monkeypatch.setattr(log_file, "_READ_BYTES", 1_000)
     path.write_bytes(b"".join([*lines_of(SECOND), b"garbled\n", *lines_of(FIRST)]))
     _, history = read(path)
 
@@ -497,8 +497,8 @@ def test_path_that_no_file_can_have() -> None:
 
 READER = """
 import sys
-from aqueue.cli._history import batches
-from aqueue.cli._opening import open_history
+from aqueue.cli._reading.history import batches
+from aqueue.cli._reading.opening import open_history
 from aqueue.errors import AqueueError
 from aqueue.events import encode
 try:

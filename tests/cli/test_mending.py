@@ -10,9 +10,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from aqueue.cli._items import Items
-from aqueue.cli._known_items import UNKNOWN_TYPE
-from aqueue.cli._mending import Mender
+from aqueue.cli._folds.items import Items
+from aqueue.cli._reading.known_items import UNKNOWN_TYPE
+from aqueue.cli._reading.mending import Mender
 from aqueue.events import (
     Event,
     ItemChildrenFailed,

@@ -19,12 +19,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from rich.cells import cell_len
 
-from aqueue.cli import _event_lines, _tail
 from aqueue.cli._app import main
-from aqueue.cli._chosen_events import ChosenEvents
-from aqueue.cli._event_lines import EventLines
-from aqueue.cli._lines import write_events_jsonl
-from aqueue.cli._opening import open_history
+from aqueue.cli._commands import tail as tail_command
+from aqueue.cli._commands.chosen_events import ChosenEvents
+from aqueue.cli._formats import event_lines
+from aqueue.cli._formats.event_lines import EventLines
+from aqueue.cli._formats.lines import write_events_jsonl
+from aqueue.cli._reading.opening import open_history
 from aqueue.events import EVENT_TYPES, Event, ItemCompleted, ItemDescribed, ItemInterrupted, encode_lines
 from aqueue.log_lines import LEVELS, level_of, safe_line
 from aqueue.testing._scripted_runs import Script, completed, every_event_type, saying, with_retries, with_types
@@ -37,7 +38,7 @@ from tests.reporters.emulator import Emulator
 from tests.strategies import event_streams, events, hostile_text
 
 DEADLINE_S = 60.0
-COMMAND = [sys.executable, "-c", "import aqueue.cli._tail; from aqueue.cli._app import main; main()", "tail"]
+COMMAND = [sys.executable, "-c", "import aqueue.cli._commands.tail; from aqueue.cli._app import main; main()", "tail"]
 STYLE = re.compile(r"\x1b\[[0-9;]*m")
 
 
@@ -46,7 +47,7 @@ def in_utc(monkeypatch: pytest.MonkeyPatch) -> None:
     """Local time is UTC in these tests, so that lines can be compared."""
     monkeypatch.setenv("TZ", "UTC")
     time.tzset()
-    _event_lines._local_second.cache_clear()
+    event_lines._local_second.cache_clear()
 
 
 @pytest.fixture
@@ -374,7 +375,7 @@ def test_reading_goes_back_as_far_as_it_must(
     tmp_path: Path, tail: Tail, kind: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """In steps, up to the beginning, for the last events that match and for the types of items that run for long."""
-    monkeypatch.setattr(_tail, "_FIRST_WINDOW", 10)
+    monkeypatch.setattr(tail_command, "_FIRST_WINDOW", 10)
     script = Script()
     long = script.enqueue("module:Long")
     script.start(long, "module:Long", worker=2)
@@ -398,7 +399,7 @@ def test_reading_goes_back_as_far_as_it_must(
     assert seqs(tail(path, "--json", "-n", "2", "--type", "Page", "--event", "completed")[1]) == [last - 7, last - 4]
     assert "described           1 Long  w2  still there" in tail(path, "-n", "4")[1][1]
     # To show one type is worth so much, and no more.
-    monkeypatch.setattr(_tail, "_TYPES_WINDOW", 20)
+    monkeypatch.setattr(tail_command, "_TYPES_WINDOW", 20)
     assert "described           1 ?     w2  still there" in tail(path, "-n", "4")[1][1]
     assert seqs(tail(path, "--json", "-n", "1", "--type", "Long")[1]) == [last - 3]
 
@@ -413,10 +414,10 @@ def test_window_finds_what_reading_all_of_it_finds(
     with pytest.MonkeyPatch.context() as patch:
         found = []
         for size in (window, 10**9):
-            patch.setattr(_tail, "_FIRST_WINDOW", size)
+            patch.setattr(tail_command, "_FIRST_WINDOW", size)
             history = open_history(str(path), whole_log=True)
             chosen = ChosenEvents(types=[type] if type else [])
-            last, _ = _tail._read_last(history, count, chosen)
+            last, _ = tail_command._read_last(history, count, chosen)
             history.close()
             found.append([(event.seq, of_type) for _, event, of_type in last])
 
@@ -527,7 +528,7 @@ def test_items_of_another_run_in_the_same_log_have_their_own_types(path: Path, t
 
 def test_types_of_running_items_are_bounded(path: Path, tail: Tail, monkeypatch: pytest.MonkeyPatch) -> None:
     """In a log that lacks ends; the oldest are forgotten."""
-    monkeypatch.setattr("aqueue.cli._chosen_events._MAX_RUNNING", 3)
+    monkeypatch.setattr("aqueue.cli._commands.chosen_events._MAX_RUNNING", 3)
     script = Script()
     for item in range(1, 6):
         script.start(script.enqueue(f"m:T{item}"), f"m:T{item}", worker=item)

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from aqueue.cli._trace import write_chrome_trace
+from aqueue.cli._formats.trace import write_chrome_trace
 from aqueue.events import (
     Event,
     GroupSlowedDown,

@@ -15,10 +15,9 @@ from typing import Any
 
 import pytest
 
-import aqueue.cli._watch
-from aqueue.cli._feeding import Feeding
-from aqueue.cli._opening import open_history
-from aqueue.cli._watch import follow
+from aqueue.cli._commands.watch import follow
+from aqueue.cli._playing.feeding import Feeding
+from aqueue.cli._reading.opening import open_history
 from aqueue.events import Event, encode_lines
 from aqueue.testing import EventRecorder
 from aqueue.testing._scripted_runs import completed
@@ -28,9 +27,7 @@ from tests.cli.scripted import Script, write_journal, write_log
 from tests.journal.recorded import events_of
 from tests.processes.pty_process import PROGRAMS, PtyProcess
 
-del aqueue  # imported for its command
-
-WATCH = [sys.executable, "-c", "import aqueue.cli._watch; from aqueue.cli import main; main()", "watch"]
+WATCH = [sys.executable, "-c", "from aqueue.cli import main; main()", "watch"]
 DEADLINE_S = 30.0
 
 

@@ -8,7 +8,7 @@ from typing import Any, Final, NoReturn, TypeVar
 import click
 
 from aqueue._version import __version__
-from aqueue.cli._history import History
+from aqueue.cli._reading.history import History
 from aqueue.cli._screen import say
 from aqueue.errors import AqueueError
 from aqueue.text import visible

@@ -10,7 +10,7 @@ from typing import IO
 
 import click
 
-from aqueue.cli._history import History
+from aqueue.cli._reading.history import History
 from aqueue.text import visible
 
 __all__ = ["open_output", "output_option"]

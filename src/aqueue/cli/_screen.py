@@ -14,7 +14,6 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
-from aqueue.cli._items import State
 from aqueue.log_lines import render_record
 from aqueue.text import visible
 
@@ -36,7 +35,7 @@ __all__ = [
 ]
 
 # Of the 16 colours that every terminal theme defines, those that read on dark and on light backgrounds.
-STATE_STYLES: Final[Mapping[State, str]] = {
+STATE_STYLES: Final[Mapping[str, str]] = {
     "queued": "",
     "running": "cyan",
     "waiting": "magenta",

@@ -7,10 +7,10 @@ from typing import Literal
 
 import msgspec
 
-from aqueue.cli._failed_items import FailedItems, chunks
-from aqueue.cli._history import History, batches
-from aqueue.cli._items import Items
-from aqueue.cli._process import Liveness, liveness
+from aqueue.cli._folds.failed_items import FailedItems, chunks
+from aqueue.cli._folds.items import Items
+from aqueue.cli._reading.history import History, batches
+from aqueue.cli._reading.process import Liveness, liveness
 from aqueue.events import Event, ItemDescribed, ItemEnqueued, ItemFailed, ItemRetryScheduled, RunStarted
 from aqueue.figures import clock
 from aqueue.result import FailureGroup

@@ -9,9 +9,9 @@ from rich.console import RenderableType
 from rich.text import Text
 
 from aqueue.cli._app import app, as_json, examples, file_argument, finish, of_run
-from aqueue.cli._items import OUTSTANDING, STATES, Items, State
-from aqueue.cli._opening import open_history
-from aqueue.cli._record import Record, RunState, resume_hint
+from aqueue.cli._folds.items import OUTSTANDING, STATES, Items, State
+from aqueue.cli._folds.record import Record, RunState, resume_hint
+from aqueue.cli._reading.opening import open_history
 from aqueue.cli._screen import Column, heading, indented, note, print_json, print_lines, table, text, when
 from aqueue.figures import amount, clock, duration, per_second, when_due
 from aqueue.result import FailureGroup

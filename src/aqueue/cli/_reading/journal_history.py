@@ -8,8 +8,8 @@ from typing import Final
 
 from aqueue._journal import EventReader, connect_to_read, damaged, read_events_at
 from aqueue._journal_file import identity, is_empty, shown
-from aqueue.cli._history import CannotRead, History, Line
-from aqueue.cli._mending import Mender
+from aqueue.cli._reading.history import CannotRead, History, Line
+from aqueue.cli._reading.mending import Mender
 from aqueue.errors import JournalError
 from aqueue.events import Event, encode
 

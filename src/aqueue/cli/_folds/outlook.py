@@ -1,8 +1,8 @@
 """What resuming a run would do with one item, and why: told from the same fold from which a run is resumed."""
 
 from aqueue._recording import ROOT, Recording
-from aqueue.cli._items import Items
-from aqueue.cli._record import Record
+from aqueue.cli._folds.items import Items
+from aqueue.cli._folds.record import Record
 from aqueue.figures import amount, when_due
 
 __all__ = ["outlook"]

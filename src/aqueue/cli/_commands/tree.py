@@ -9,10 +9,10 @@ from rich.text import Text
 from rich.tree import Tree
 
 from aqueue.cli._app import app, as_json, examples, file_argument, finish, of_run
-from aqueue.cli._opening import open_history
-from aqueue.cli._record import ItemTexts, Record
+from aqueue.cli._folds.record import ItemTexts, Record
+from aqueue.cli._folds.tree_shape import Below, Folded, TreeShape
+from aqueue.cli._reading.opening import open_history
 from aqueue.cli._screen import STATE_STYLES, note, print_json, print_lines, text
-from aqueue.cli._tree_shape import Below, Folded, TreeShape
 from aqueue.figures import amount
 from aqueue.text import visible
 

@@ -10,7 +10,7 @@ from rich.cells import get_character_cell_size
 from rich.color import ColorSystem
 from rich.style import Style
 
-from aqueue.cli._event_details import Part, StyleName, details
+from aqueue.cli._formats.event_details import Part, StyleName, details
 from aqueue.events import Event
 from aqueue.log_lines import Level, level_of
 from aqueue.text import short_names, visible

@@ -9,9 +9,9 @@ from rich.console import RenderableType
 from rich.text import Text
 
 from aqueue.cli._app import app, as_json, examples, file_argument, finish, limited, of_run
+from aqueue.cli._folds.record import ItemTexts, Record
 from aqueue.cli._item_types import item_types, with_types
-from aqueue.cli._opening import open_history
-from aqueue.cli._record import ItemTexts, Record
+from aqueue.cli._reading.opening import open_history
 from aqueue.cli._screen import Column, heading, indented, note, print_json_lines, print_lines, table, text, when
 from aqueue.events import ItemFailed
 from aqueue.figures import amount

@@ -10,13 +10,13 @@ import click
 from aqueue._job_control import JobControl
 from aqueue._notice import say
 from aqueue.cli._app import CANNOT, app, examples, file_argument, finish, of_run
-from aqueue.cli._feeding import BATCH_INTERVAL_S, TICK_INTERVAL_S, Feeding, reporters_named, with_reporters
-from aqueue.cli._history import History
-from aqueue.cli._opening import open_history
-from aqueue.cli._process import liveness
-from aqueue.cli._record import Standing, resume_hint, stand
-from aqueue.cli._status import EXIT_CODES
-from aqueue.cli._stop_signals import StopSignals
+from aqueue.cli._commands.status import EXIT_CODES
+from aqueue.cli._folds.record import Standing, resume_hint, stand
+from aqueue.cli._playing.feeding import BATCH_INTERVAL_S, TICK_INTERVAL_S, Feeding, reporters_named, with_reporters
+from aqueue.cli._playing.stop_signals import StopSignals
+from aqueue.cli._reading.history import History
+from aqueue.cli._reading.opening import open_history
+from aqueue.cli._reading.process import liveness
 
 __all__ = ["watch"]
 

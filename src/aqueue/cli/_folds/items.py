@@ -44,7 +44,7 @@ _MAX_COUNT: Final = 0xFFFFFFFF
 class Items:
     """Every item of a run, by row. Rows are in the order of enqueue, counted from 0.
 
-    The events must be consistent (see `_mending`).
+    The events must be consistent (see `aqueue.cli._reading.mending`).
 
     Attributes:
         types: the item types in the order of their first item; `type_number` holds indexes of it.

@@ -5,8 +5,8 @@ from itertools import islice
 from typing import Final, TypeVar
 
 from aqueue._failures import FailureTally
-from aqueue.cli._history import History
-from aqueue.cli._items import Items
+from aqueue.cli._folds.items import Items
+from aqueue.cli._reading.history import History
 from aqueue.events import Event, ItemFailed, ItemReopened
 from aqueue.result import FailureGroup
 

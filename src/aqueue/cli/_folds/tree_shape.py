@@ -5,7 +5,7 @@ from collections.abc import Iterator, Sequence
 
 import msgspec
 
-from aqueue.cli._items import Items
+from aqueue.cli._folds.items import Items
 
 __all__ = ["Below", "Folded", "TreeShape"]
 

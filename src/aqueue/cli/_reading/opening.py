@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import Final
 
 from aqueue._journal_file import reason, shown
-from aqueue.cli._history import CannotRead, History
-from aqueue.cli._journal_history import JournalHistory
-from aqueue.cli._log_file import LogFile
-from aqueue.cli._log_history import LogHistory, LogRun, runs_in
+from aqueue.cli._reading.history import CannotRead, History
+from aqueue.cli._reading.journal_history import JournalHistory
+from aqueue.cli._reading.log_file import LogFile
+from aqueue.cli._reading.log_history import LogHistory, LogRun, runs_in
 from aqueue.text import visible
 
 __all__ = ["STANDARD_INPUT", "open_history"]

@@ -7,9 +7,9 @@ from collections.abc import Callable, Iterator
 from typing import Final, Literal
 
 from aqueue._notice import say
-from aqueue.cli._feeding import BATCH_INTERVAL_S, TICK_INTERVAL_S, Feeding
-from aqueue.cli._history import History, batches
-from aqueue.cli._replay_clock import ReplayClock
+from aqueue.cli._playing.feeding import BATCH_INTERVAL_S, TICK_INTERVAL_S, Feeding
+from aqueue.cli._playing.replay_clock import ReplayClock
+from aqueue.cli._reading.history import History, batches
 from aqueue.events import Event, RunResumed
 from aqueue.figures import amount
 

@@ -9,10 +9,10 @@ import msgspec
 from rich.text import Text
 
 from aqueue.cli._app import app, as_json, examples, file_argument, finish, limited, of_run
+from aqueue.cli._folds.items import OUTSTANDING, STATES, State
+from aqueue.cli._folds.record import ItemTexts, Record
 from aqueue.cli._item_types import item_types, with_types
-from aqueue.cli._items import OUTSTANDING, STATES, State
-from aqueue.cli._opening import open_history
-from aqueue.cli._record import ItemTexts, Record
+from aqueue.cli._reading.opening import open_history
 from aqueue.cli._screen import STATE_STYLES, Column, note, print_json_lines, print_lines, table, text
 from aqueue.figures import amount, duration, when_due
 from aqueue.text import visible

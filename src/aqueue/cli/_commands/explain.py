@@ -10,10 +10,12 @@ from rich.text import Text
 
 from aqueue._recording import Recording
 from aqueue.cli._app import app, as_json, examples, file_argument, finish, of_run
-from aqueue.cli._items import STATES, State
-from aqueue.cli._opening import open_history
-from aqueue.cli._outlook import outlook
-from aqueue.cli._record import ItemTexts, Record
+from aqueue.cli._commands.tree import find_row
+from aqueue.cli._folds.items import STATES, State
+from aqueue.cli._folds.outlook import outlook
+from aqueue.cli._folds.record import ItemTexts, Record
+from aqueue.cli._folds.story import Chapter, Story
+from aqueue.cli._reading.opening import open_history
 from aqueue.cli._screen import (
     STATE_STYLES,
     Column,
@@ -28,8 +30,6 @@ from aqueue.cli._screen import (
     told,
     when,
 )
-from aqueue.cli._story import Chapter, Story
-from aqueue.cli._tree import find_row
 from aqueue.events import Event
 from aqueue.figures import amount, duration
 from aqueue.text import visible

@@ -9,12 +9,12 @@ import click
 from aqueue._job_control import JobControl
 from aqueue._notice import say
 from aqueue.cli._app import CANNOT, app, examples, file_argument, finish, of_run
-from aqueue.cli._feeding import Feeding, reporters_named, with_reporters
-from aqueue.cli._keyboard import Keyboard
-from aqueue.cli._opening import open_history
-from aqueue.cli._playback import KEYS, Playback
-from aqueue.cli._replay_clock import ReplayClock
-from aqueue.cli._stop_signals import StopSignals
+from aqueue.cli._playing.feeding import Feeding, reporters_named, with_reporters
+from aqueue.cli._playing.keyboard import Keyboard
+from aqueue.cli._playing.playback import KEYS, Playback
+from aqueue.cli._playing.replay_clock import ReplayClock
+from aqueue.cli._playing.stop_signals import StopSignals
+from aqueue.cli._reading.opening import open_history
 from aqueue.figures import amount
 
 __all__ = ["replay"]

@@ -5,12 +5,12 @@ from collections.abc import Iterator
 import click
 
 from aqueue.cli._app import app, examples, file_argument, finish, of_run
-from aqueue.cli._history import History, batches
-from aqueue.cli._lines import write_events_jsonl
-from aqueue.cli._opening import open_history
+from aqueue.cli._formats.lines import write_events_jsonl
+from aqueue.cli._formats.tables import write_events_csv
+from aqueue.cli._formats.trace import write_chrome_trace
 from aqueue.cli._output import open_output, output_option
-from aqueue.cli._tables import write_events_csv
-from aqueue.cli._trace import write_chrome_trace
+from aqueue.cli._reading.history import History, batches
+from aqueue.cli._reading.opening import open_history
 from aqueue.events import Event
 
 __all__ = ["export"]

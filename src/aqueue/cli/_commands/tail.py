@@ -14,12 +14,12 @@ from msgspec.structs import replace
 
 from aqueue._journal_file import identity, shown
 from aqueue.cli._app import app, examples, file_argument, finish
-from aqueue.cli._chosen_events import LEVELS, ChosenEvents, RunningTypes, with_events
-from aqueue.cli._event_lines import EventLines
-from aqueue.cli._history import History, Line
+from aqueue.cli._commands.chosen_events import LEVELS, ChosenEvents, RunningTypes, with_events
+from aqueue.cli._formats.event_lines import EventLines
 from aqueue.cli._item_types import with_types
-from aqueue.cli._known_items import UNKNOWN_TYPE
-from aqueue.cli._opening import STANDARD_INPUT, open_history
+from aqueue.cli._reading.history import History, Line
+from aqueue.cli._reading.known_items import UNKNOWN_TYPE
+from aqueue.cli._reading.opening import STANDARD_INPUT, open_history
 from aqueue.cli._screen import say
 from aqueue.errors import JournalError
 from aqueue.events import Event

@@ -6,11 +6,11 @@ from typing import Final
 import click
 
 from aqueue.cli._app import app, examples, file_argument, finish, of_run
-from aqueue.cli._history import History, batches
-from aqueue.cli._opening import open_history
+from aqueue.cli._folds.record import stand
 from aqueue.cli._output import open_output
-from aqueue.cli._process import Liveness
-from aqueue.cli._record import stand
+from aqueue.cli._reading.history import History, batches
+from aqueue.cli._reading.opening import open_history
+from aqueue.cli._reading.process import Liveness
 from aqueue.cli._screen import say
 from aqueue.events import RunStarted
 from aqueue.figures import amount

@@ -11,7 +11,7 @@ import click
 from aqueue._attached import AttachedReporters
 from aqueue._folded_result import FoldedResult, info_from
 from aqueue._notice import warn
-from aqueue.cli._history import History
+from aqueue.cli._reading.history import History
 from aqueue.events import Event, RunStarted
 from aqueue.figures import amount
 from aqueue.item import type_name

@@ -6,15 +6,15 @@ import click
 
 from aqueue._codec import decode_result
 from aqueue.cli._app import app, examples, file_argument, finish, is_meant, of_run
-from aqueue.cli._failed_items import chunks
-from aqueue.cli._history import History, batches
+from aqueue.cli._folds.failed_items import chunks
+from aqueue.cli._folds.items import Items
+from aqueue.cli._formats.lines import write_results_jsonl
+from aqueue.cli._formats.tables import result_columns, write_results_csv
 from aqueue.cli._item_types import with_types
-from aqueue.cli._items import Items
-from aqueue.cli._lines import write_results_jsonl
-from aqueue.cli._opening import open_history
 from aqueue.cli._output import open_output, output_option
+from aqueue.cli._reading.history import History, batches
+from aqueue.cli._reading.opening import open_history
 from aqueue.cli._screen import say
-from aqueue.cli._tables import result_columns, write_results_csv
 from aqueue.events import NO_DATA, Event, ItemChildrenProcessed, ItemCompleted
 from aqueue.figures import amount
 from aqueue.journal import ItemResult, iter_results

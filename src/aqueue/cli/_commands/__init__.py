@@ -1,0 +1,1 @@
+"""The subcommands, each a module that is named like it."""

@@ -1,0 +1,1 @@
+"""A run in other formats: lines for people, lines of JSON, tables, a trace."""

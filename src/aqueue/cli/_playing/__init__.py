@@ -1,0 +1,1 @@
+"""A recorded run handed to reporters, as it goes on or as it was."""
