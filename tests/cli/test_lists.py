@@ -103,10 +103,10 @@ def test_a_long_list_is_cut_and_says_how_to_see_all(aqueue: Aqueue, tmp_path: Pa
 
 def test_an_unknown_type_is_an_error_that_names_the_known_ones(aqueue: Aqueue, file: Path) -> None:
     """A misspelt class doesn't look like an empty list."""
-    done = aqueue("items", file, "--type", "Prodct")
+    done = aqueue("items", file, "--type", "NoSuchClass")
 
     assert (done.code, done.out) == (2, "")
-    assert "no items of a type 'Prodct'" in done.err
+    assert "no items of a type 'NoSuchClass'" in done.err
     assert "tests.cli.job:Product" in done.err
 
 

@@ -448,7 +448,7 @@ def test_events_by_name(path: Path, tail: Tail, names: list[str], expected: set[
     assert seqs(lines) == [event.seq for event in run_ if event.event in expected]
 
 
-@pytest.mark.parametrize("name", ["faild", "", "item.fail", "item.", "*", "\x1b[2J"])
+@pytest.mark.parametrize("name", ["filed", "", "item.fail", "item.", "*", "\x1b[2J"])
 def test_event_that_is_not_known(path: Path, tail: Tail, name: str) -> None:
     """Is a usage error that names those that are."""
     code, lines, said = tail(path, f"--event={name}")
