@@ -1,11 +1,15 @@
 """Counts, rates and times as a person reads them: what every display and the command write alike."""
 
 import math
+from itertools import pairwise
+from typing import Final
 
 __all__ = ["amount", "clock", "duration", "per_second", "when_due"]
 
-_MAX_SECONDS = 1e12
+_MAX_SECONDS: Final = 1e12
 """30,000 years: what a spoiled file may say beyond that is no duration."""
+
+_UNITS: Final = ((86_400.0, "d"), (3_600.0, "h"), (60.0, "min"), (1.0, "s"))
 
 
 def amount(number: int) -> str:
@@ -32,26 +36,36 @@ def clock(seconds: float) -> str:
 
 
 def duration(seconds: float) -> str:
-    """Return how long something took, in three figures or so: ``480 µs``, ``25.1 ms``, ``3.42 s``, ``12:34``.
+    """Return how long something took, in about three figures or its two largest units.
+
+    ``250 µs``, ``3.2 ms``, ``0.25 s``, ``12.3 s``, ``2 min 5 s``, ``3 h 20 min``, ``4 d 1 h``.
 
     Parameters:
-        seconds: a negative one counts as 0.
+        seconds: 0 and what is less is ``0 s``.
     """
-    seconds = max(seconds, 0.0)
-    if seconds >= 99.95:
-        return clock(seconds)
-    for unit, size in (("s", 1.0), ("ms", 1e-3), ("µs", 1e-6)):
-        if seconds >= 0.9995 * size or unit == "µs":
-            value = seconds / size
-            return f"{value:.0f} {unit}" if value >= 99.95 else f"{value:.3g} {unit}"
-    raise AssertionError("the last unit takes what is left")
+    if not seconds < _MAX_SECONDS:
+        return f"{seconds:.3g} s"  # no run took that long: a log may say so all the same
+    if seconds < 0.000_999_5:
+        return f"{seconds * 1e6:.0f} µs" if seconds > 0 else "0 s"
+    if seconds < 0.099_95:
+        return f"{seconds * 1e3:.3g} ms"
+    if seconds < 9.995:
+        return f"{seconds:.2f} s"
+    if seconds < 59.95:
+        return f"{seconds:.1f} s"
+    left = round(seconds) if seconds < 3_570 else round(seconds / 60) * 60 if seconds < 86_370 else seconds
+    for (size, name), (below, name_below) in pairwise(_UNITS):
+        if left >= size:
+            whole, rest = divmod(left, size)
+            return f"{whole:,.0f} {name} {int(rest // below)} {name_below}"
+    return f"{left:.0f} s"
 
 
 def when_due(due: float, now: float) -> str:
     """Return how a person says at the Unix time `now` that something may start at `due`: ``in 12 s``, or ``now``."""
-    seconds = math.ceil(min(due - now, _MAX_SECONDS))
-    if seconds <= 0:
+    if due <= now:
         return "now"
+    seconds = math.ceil(min(due - now, _MAX_SECONDS))
     if seconds < 100:
         return f"in {seconds} s"
     minutes = math.ceil(seconds / 60)

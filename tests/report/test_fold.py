@@ -13,7 +13,7 @@ from aqueue.cli._report._chart_data import chart_data
 from aqueue.cli._report._durations import Slowest, SlowItem, bin_edge
 from aqueue.cli._report._figures import over_time
 from aqueue.cli._report._fold import MAX_TYPES, NOT_RECORDED, OTHER_TYPES, Fold
-from aqueue.cli._report._html import clock, counted, duration
+from aqueue.cli._report._html import clock, counted
 from aqueue.cli._report._processes import Clock, Gap
 from aqueue.cli._report._sections import failures, status
 from aqueue.cli._report._series import MAX_BINS, Series
@@ -32,6 +32,7 @@ from aqueue.events import (
     Phase,
     RunResumed,
 )
+from aqueue.figures import duration
 from aqueue.testing._scripted_runs import BOOM, Script, every_event_type, interrupted, with_retries, with_workers
 from tests.strategies import event_streams
 

@@ -1,18 +1,18 @@
 """What the page's script draws, as plain data."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from typing import Any, Final
 
 from aqueue.cli._report._durations import BINS_A_DECADE, bin_edge
 from aqueue.cli._report._fold import Fold
-from aqueue.cli._report._html import duration
 from aqueue.cli._report._processes import Clock
 from aqueue.cli._report._series import Period
 from aqueue.cli._report._timeline import Span
 from aqueue.cli._report._tree import Cell
-from aqueue.text import visible
+from aqueue.figures import duration
+from aqueue.text import short_names, visible
 
-__all__ = ["SPAN_TEXT_MAX_CHARS", "chart_data", "short_names"]
+__all__ = ["SPAN_TEXT_MAX_CHARS", "chart_data"]
 
 SPAN_TEXT_MAX_CHARS: Final = 60
 _MAX_SERIES: Final = 7
@@ -53,16 +53,6 @@ def chart_data(fold: Fold, bins: list[Period], cells: list[Cell]) -> dict[str, A
             [c.parent, c.type, c.item, c.count, c.size, c.failed, round(c.busy_s, 4), int(c.is_cut)] for c in cells
         ],
     }
-
-
-def short_names(types: Iterable[str]) -> dict[str, str]:
-    """Return for each ``module:qualname`` the name of its class, or all of it where two classes have that name."""
-    types = list(types)
-    short = {type: type.rpartition(":")[2].rpartition("<locals>.")[2] or type for type in types}
-    seen: dict[str, int] = {}
-    for name in short.values():
-        seen[name] = seen.get(name, 0) + 1
-    return {type: name if seen[name] == 1 else type for type, name in short.items()}
 
 
 def _ms(seconds: float) -> float:

@@ -2,12 +2,14 @@
 
 from typing import Final
 
-from aqueue.cli._report._chart_data import SPAN_TEXT_MAX_CHARS, short_names
+from aqueue.cli._report._chart_data import SPAN_TEXT_MAX_CHARS
 from aqueue.cli._report._fold import Fold
-from aqueue.cli._report._html import Html, amount, clock, counted, duration, joined, percent, rate, table, text
+from aqueue.cli._report._html import Html, clock, counted, joined, percent, rate, table, text
 from aqueue.cli._report._series import Period
 from aqueue.cli._report._timeline import MAX_ROWS
 from aqueue.cli._report._tree import MAX_CELLS, Cell
+from aqueue.figures import amount, duration
+from aqueue.text import short_names
 
 __all__ = ["durations", "over_time", "timeline", "tree"]
 

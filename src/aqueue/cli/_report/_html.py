@@ -3,7 +3,6 @@
 import html
 from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
-from itertools import pairwise
 from typing import Final
 
 import msgspec
@@ -12,11 +11,9 @@ from aqueue.text import visible
 
 __all__ = [
     "Html",
-    "amount",
     "as_json",
     "clock",
     "counted",
-    "duration",
     "joined",
     "lines",
     "percent",
@@ -94,11 +91,6 @@ def time(at: float) -> Html:
     return Html(f'<time datetime="{moment:%Y-%m-%dT%H:%M:%S}Z">{moment:%Y-%m-%d %H:%M:%S} UTC</time>')
 
 
-def amount(number: int) -> str:
-    """Return a count for people: 1,234."""
-    return f"{number:,}"
-
-
 def counted(number: int, noun: str) -> str:
     """Return a count with what it counts, a word whose plural ends in s: 1 item, 1,234 items."""
     return f"{number:,} {noun}{'' if number == 1 else 's'}"
@@ -114,29 +106,6 @@ def rate(a_second: float) -> str:
 def percent(part: float, whole: float) -> str:
     """Return a share for people."""
     return f"{100 * part / whole:.0f} %" if whole else "–"
-
-
-_UNITS: Final = ((86_400.0, "d"), (3_600.0, "h"), (60.0, "min"), (1.0, "s"))
-
-
-def duration(seconds: float) -> str:
-    """Return a duration for people: 250 µs, 3.2 ms, 0.25 s, 12.3 s, 2 min 5 s, 3 h 20 min, 4 d 1 h."""
-    if not seconds < 1e12:
-        return f"{seconds:.3g} s"  # no run took that long: a log may say so all the same
-    if seconds < 0.000_999_5:
-        return f"{seconds * 1e6:.0f} µs" if seconds > 0 else "0 s"
-    if seconds < 0.099_95:
-        return f"{seconds * 1e3:.3g} ms"
-    if seconds < 9.995:
-        return f"{seconds:.2f} s"
-    if seconds < 59.95:
-        return f"{seconds:.1f} s"
-    left = round(seconds) if seconds < 3_570 else round(seconds / 60) * 60 if seconds < 86_370 else seconds
-    for (size, name), (below, name_below) in pairwise(_UNITS):
-        if left >= size:
-            whole, rest = divmod(left, size)
-            return f"{whole:,.0f} {name} {int(rest // below)} {name_below}"
-    return f"{left:.0f} s"
 
 
 def clock(seconds: float) -> str:

@@ -3,13 +3,14 @@
 from collections.abc import Iterable, Sequence
 from typing import Final
 
-from aqueue.cli._report._chart_data import short_names
 from aqueue.cli._report._durations import SlowItem
 from aqueue.cli._report._failed import FailureKind
 from aqueue.cli._report._fold import Fold
-from aqueue.cli._report._html import Html, amount, duration, joined, lines, rate, table, text, time
+from aqueue.cli._report._html import Html, joined, lines, rate, table, text, time
 from aqueue.cli._report._processes import MAX_PROCESSES
 from aqueue.events import Counts
+from aqueue.figures import amount, duration
+from aqueue.text import short_names
 from aqueue.tracebacks import Frame, user_frames
 
 __all__ = ["OUTCOMES", "failures", "headline", "notes", "slowest", "status", "summary"]
