@@ -23,7 +23,8 @@
 #   _watchdog                   tells which code keeps the loop to itself
 #   _retrying, _timeouts        items that are tried again, and their waits; attempts that take too long
 #   _engine                     workers, hooks, failing, stopping
-#   _recording, _resume         the recorded events folded; put back into an engine
+#   _recording, _crashes,       the recorded events folded; what was running at crashes; what is left put back
+#   _resume                     into an engine
 #   _settings                   what run_queue is given, checked
 #   _run                        run_queue, async_run_queue: wires the rest
 #

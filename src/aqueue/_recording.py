@@ -11,6 +11,7 @@ from typing import Any, Final
 
 import msgspec
 
+from aqueue._crashes import Crashes
 from aqueue._keys import KeySet
 from aqueue.errors import PoisonItem
 from aqueue.events import (
@@ -114,9 +115,7 @@ class Recording:
         last_at: when that was, Unix time in seconds.
         elapsed_s: how long the run has taken, without the time between processes.
         finished: the last process's `run.finished`; None if it did not get that far.
-        crashes: how many processes in a row, up to the last, ended without `run.finished`.
-        suspects: the items that were running in both of the last two of those.
-        alone: how many processes in a row crashed while this item was the only one running, by number.
+        crashes: which processes ended without `run.finished`, and what was running then.
         root_results: the results of initial items that have ended, by number.
         keys: all keys that were ever enqueued.
         slowed_down: of groups that were slowed down, when they may go on, Unix time in seconds, and how long that was then.
@@ -131,9 +130,7 @@ class Recording:
         self.last_at = 0.0
         self.elapsed_s = 0.0
         self.finished: RunFinished | None = None
-        self.crashes = 0
-        self.suspects: frozenset[int] = frozenset()
-        self.alone: dict[int, int] = {}
+        self.crashes = Crashes()
         self.root_results: dict[int, msgspec.Raw] = {}
         self.keys = KeySet()
         self._types: dict[str, str] = {}  # one string for all items of a type, not one each
@@ -141,8 +138,7 @@ class Recording:
         self._sweep_at = _SWEEP_GROUPS
         self._failed_below: set[int] | None = set()  # the items of which a descendant has failed; None if not known
         self._process_started_at = 0.0
-        self._running_before: frozenset[int] = frozenset()
-        self._running: set[int] = set()
+        self._running = self.crashes.running
 
     def apply(self, events: Iterable[Event]) -> None:
         """Fold `events`, which must follow those applied so far."""
@@ -260,11 +256,7 @@ class Recording:
             case RunFinished():
                 self.finished = event
                 self.elapsed_s += event.at - self._process_started_at
-                self.crashes = 0
-                self.suspects = frozenset()
-                self.alone.clear()
-                self._running_before = frozenset()
-                self._running.clear()
+                self.crashes.finish()
             case _:
                 pass
 
@@ -277,13 +269,7 @@ class Recording:
         if self.finished is not None:
             return
         self.elapsed_s += self.last_at - self._process_started_at
-        self.crashes += 1
-        running = frozenset(self._running)
-        self.suspects = running & self._running_before if self.crashes > 1 else frozenset()
-        only = next(iter(running)) if len(running) == 1 else None
-        self.alone = {only: self.alone.get(only, 0) + 1} if only is not None else {}
-        self._running_before = running
-        self._running.clear()
+        self.crashes.crash()
 
     def _below(self) -> set[int]:
         """Return the items of which a descendant has failed and was not reopened."""

@@ -331,7 +331,7 @@ class Resumption:
         for event in self._events_at(sorted(record.failed_seq for record in self._left.values())):
             if isinstance(event, ItemFailed):
                 engine.failures.restore(event)
-        if recording.crashes >= CAUTIOUS_AFTER_CRASHES:
+        if recording.crashes.count >= CAUTIOUS_AFTER_CRASHES:
             engine.be_cautious()
         held = self._hold_children(engine, nodes)
         self._queue(engine, nodes, held)
@@ -486,7 +486,7 @@ class Resumption:
         suspects = {
             record.id
             for record in records
-            if (record.id in self._recording.suspects or record.is_poison)
+            if (record.id in self._recording.crashes.suspects or record.is_poison)
             and record.id not in held
             and record.id not in self._left
             # One whose hook was running over failures waits for what failed below it, and is then one of many.
@@ -507,11 +507,11 @@ class Resumption:
 
     def _why_given_up(self, record: RecordedItem) -> str:
         """Return why the item of `record` is not to run, for a message; empty if it is to run."""
-        crashes = self._recording.alone.get(record.id, 0)
+        crashes = self._recording.crashes.alone.get(record.id, 0)
         if not record.is_poison:
             found = "was the only one running in three crashes in a row, and was not run again"
             return found if crashes >= POISON_AFTER_CRASHES else ""
-        if record.failed is not None and self._recording.crashes:
+        if record.failed is not None and self._recording.crashes.count:
             # Tried between the crashes of another item, it would keep that from ever being found.
             return "had been given up for ending the process, which has crashed since; it is tried again when the run has ended"
         again = "had been given up for ending the process, was tried alone, and ended it again"

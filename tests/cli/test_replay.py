@@ -45,12 +45,26 @@ class Stage:
 
     def wait(self, seconds: float) -> str:
         """Let time pass, until a key is typed at most."""
+        assert seconds >= 0
         if self._keys and self._keys[0][0] <= self.now + seconds:
             at, key = self._keys.pop(0)
             self.now = max(self.now, at)
             return key
         self.now += seconds
         return ""
+
+
+class SlowMachine(Stage):
+    """Time that also passes, by so much, whenever somebody asks for it."""
+
+    def __init__(self, seconds: float) -> None:
+        super().__init__()
+        self._seconds = seconds
+
+    def monotonic(self) -> float:
+        """Return the time, seconds."""
+        self.now += self._seconds
+        return self.now
 
 
 class Seen(EventRecorder):
@@ -86,9 +100,10 @@ def play(
     speed: float = 1.0,
     until: int | None = None,
     max_gap_s: float = math.inf,
+    stage: Stage | None = None,
 ) -> tuple[Seen, Stage, str]:
     """Replay the run at `path`; return what a reporter saw, the time at the end, and why it ended."""
-    stage = Stage(*keys)
+    stage = stage or Stage(*keys)
     clock = ReplayClock(speed, stage.monotonic)
     seen = Seen(stage, clock)
     with Feeding([seen], open_history(str(path))) as feeding:
@@ -154,6 +169,14 @@ def test_any_run_is_replayed_whole_and_in_order(
     """A reporter gets what is recorded, none left out and none twice, whatever the run and the speed."""
     seen, _, _ = play(write_log(tmp_path_factory.mktemp("run"), events), speed=speed, max_gap_s=0.2)
     assert seen.events == events
+
+
+@pytest.mark.parametrize("seconds", [0.0007, 0.011, 0.3])
+def test_on_a_slow_machine_events_come_late_but_they_come(tmp_path: Path, seconds: float) -> None:
+    """Whatever takes long between two steps, all events come in order, and no wait is less than none."""
+    events = slow_run(num_items=20, seconds=0.02).finish("completed")
+    seen, _, end = play(write_log(tmp_path, events), stage=SlowMachine(seconds))
+    assert (seen.events, end) == (events, "run")
 
 
 def test_space_pauses_and_goes_on(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -493,7 +516,7 @@ def test_in_the_background_it_goes_on(tmp_path: Path) -> None:
         job.type(b"\x1a")
         job.wait_stopped()
         job.background()
-        assert job.wait() == 0
+        assert job.wait() == 0, job.shown
         assert "Completed" in job.shown
         job.assert_terminal_restored()
 

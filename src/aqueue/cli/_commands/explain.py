@@ -8,13 +8,13 @@ import msgspec
 from rich.console import RenderableType
 from rich.text import Text
 
-from aqueue._recording import Recording
 from aqueue.cli._app import app, as_json, examples, file_argument, finish, of_run
 from aqueue.cli._commands.tree import find_row
 from aqueue.cli._folds.items import STATES, State
-from aqueue.cli._folds.outlook import outlook
+from aqueue.cli._folds.outlook import CrashFold, outlook
 from aqueue.cli._folds.record import ItemTexts, Record
 from aqueue.cli._folds.story import Chapter, Story
+from aqueue.cli._folds.tree_shape import TreeShape
 from aqueue.cli._reading.opening import open_history
 from aqueue.cli._screen import (
     STATE_STYLES,
@@ -56,23 +56,22 @@ def explain(file: str, item: int, run: str, as_json: bool) -> None:
     """
     history = open_history(file, run=run)
     story = Story(item)
-    recording = Recording() if history.is_journal else None
+    crashes = CrashFold()
 
     def apply(events: list[Event]) -> None:
         story.apply(events)
-        if recording is not None:
-            recording.apply(events)
+        crashes.apply(events)
 
     record = Record(history, apply)
-    if recording is not None:
-        recording.end()
+    crashes.end()
     row = find_row(record, item)
     ancestors = _ancestors(record, row)
     texts = dict(record.texts([*ancestors, row]))
-    why = outlook(record, recording, row)
+    shape = TreeShape(record.items)
+    why = outlook(record, shape, crashes.crashes, row, texts[row])
     is_lost = record.standing.state == "interrupted" and record.view.state != "finished"
     chapters = list(story.chapters(record.view.at if is_lost else None))
-    children = _children(record, row)
+    children = _children(record, shape, row)
     if as_json:
         print_json(_as_json(record, row, ancestors, texts[row], chapters, story, children, why))
     else:
@@ -91,14 +90,10 @@ def _ancestors(record: Record, row: int) -> list[int]:
     return rows
 
 
-def _children(record: Record, row: int) -> Counter[tuple[int, State]]:
+def _children(record: Record, shape: TreeShape, row: int) -> Counter[tuple[int, State]]:
     """Return how many children of each type, by its index, are in each state."""
     items = record.items
-    return Counter(
-        (items.type_number[child], items.state_of(child))
-        for child, parent in enumerate(items.parent_row)
-        if parent == row
-    )
+    return Counter((items.type_number[child], items.state_of(child)) for child in shape.children(row))
 
 
 def _screen(

@@ -1,54 +1,100 @@
-"""What resuming a run would do with one item, and why: told from the same fold from which a run is resumed."""
+"""What resuming a run would do with one item, and why.
 
-from aqueue._recording import ROOT, Recording
-from aqueue.cli._folds.items import Items
-from aqueue.cli._folds.record import Record
+It follows `aqueue._resume`: a test compares what it says with what a resume does, at many a point of a run.
+"""
+
+from collections.abc import Iterable
+
+from aqueue._crashes import Crashes
+from aqueue._recording import POISON
+from aqueue.cli._folds.record import ItemTexts, Record
+from aqueue.cli._folds.tree_shape import TreeShape
+from aqueue.events import (
+    Event,
+    ItemChildrenProcessed,
+    ItemCompleted,
+    ItemFailed,
+    ItemInterrupted,
+    ItemRetryScheduled,
+    ItemStarted,
+    RunFinished,
+    RunResumed,
+)
 from aqueue.figures import amount, when_due
 
-__all__ = ["outlook"]
+__all__ = ["CrashFold", "outlook"]
+
+_ENDS = (ItemCompleted, ItemFailed, ItemRetryScheduled, ItemChildrenProcessed)
 
 
-def outlook(record: Record, recording: Recording | None, row: int) -> str:
+class CrashFold:
+    """Folds the events into what was running at the crashes of the run."""
+
+    def __init__(self) -> None:
+        self.crashes = Crashes()
+        self._has_finished = False
+
+    def apply(self, events: Iterable[Event]) -> None:
+        """Fold `events`, which must follow those applied so far."""
+        running = self.crashes.running
+        for event in events:
+            if isinstance(event, ItemStarted):
+                running.add(event.item)
+            elif isinstance(event, _ENDS) or (isinstance(event, ItemInterrupted) and event.reason != "crash"):
+                running.discard(event.item)
+            elif isinstance(event, RunResumed):
+                self.end()
+                self._has_finished = False
+            elif isinstance(event, RunFinished):
+                self.crashes.finish()
+                self._has_finished = True
+
+    def end(self) -> None:
+        """Note that no more events of this process will follow."""
+        if not self._has_finished:
+            self.crashes.crash()
+
+
+def outlook(record: Record, shape: TreeShape, crashes: Crashes, row: int, texts: ItemTexts) -> str:
     """Return in a sentence or two whether and why the item in `row` will run when the run is resumed; safe to show.
 
     Parameters:
         record: the run.
-        recording: the same events folded as a resume folds them, to their end; None for a log.
+        shape: its tree.
+        crashes: what was running at its crashes, the last process included.
         row: the item's row.
+        texts: what its events say.
     """
     items = record.items
-    item = items.item_of(row)
     if record.standing.state == "running":
         return _while_running(record, row)
-    if recording is None:
+    if not record.history.is_journal:
         return "A log can't be resumed. With a journal, run_queue(resume=…), it could."
-    live = recording.live.get(item)
-    if live is None:
-        return "It will not run again: it has completed, and so has everything below it."
-    if live.failed is not None:
-        again = "its hook runs" if live.failed == "after_children" else "it runs"
-        if live.is_poison:
-            return (
-                f"On resume {again} again, alone and before all others: it ended the process in three crashes in a row. "
-                "With retry_failed=False it is left as it is."
-            )
-        return f"On resume {again} again, since it has failed. retry_failed=False, or only=, can leave it as it is."
-    if live.completed:
-        return _completed(record, recording, row)
-    parent = recording.live.get(live.parent)
-    if parent is not None and parent.id != ROOT and not parent.completed and parent.failed is None:
+    state = items.state_of(row)
+    in_hook = texts.failure is not None and texts.failure.phase == "after_children"
+    if state == "failed":
+        return _failed(texts, in_hook=in_hook)
+    if state == "completed" or (state == "waiting" and in_hook):
+        return _completed(record, shape, row)
+    parent = items.parent_row[row]
+    if parent >= 0 and items.state_of(parent) in ("queued", "waiting", "interrupted"):
         return (
-            f"On resume it waits until its parent, item {parent.id}, which was cut short, has run again: the parent "
-            "enqueues it again, and only then it runs. If the parent doesn't, it runs as it is recorded."
+            f"On resume it waits until its parent, item {items.item_of(parent)}, which was cut short, has run again: the "
+            "parent enqueues it again, and only then it runs. If the parent doesn't, it runs as it is recorded."
         )
-    alone = item in recording.suspects or recording.alone.get(item, 0) > 1
-    first = " It runs alone, before all others: it was running in the last crashes." if alone else ""
-    if live.due:
-        return f"On resume it is tried again, {when_due(live.due, record.now)}: its attempt {live.attempt} has failed.{first}"
-    if live.attempt:
-        children = _num_children(items, row)
-        adopted = f"; of the children that it enqueues, {amount(children)} are known already" if children else ""
-        return f"On resume it runs again, from its beginning: its attempt {live.attempt} was cut short{adopted}.{first}"
+    item = items.item_of(row)
+    is_suspect = item in crashes.suspects or crashes.alone.get(item, 0) > 1
+    first = " It runs alone, before all others: it was running in the last crashes." if is_suspect else ""
+    attempt = items.attempts[row]
+    if state == "waiting":
+        due = when_due(items.due.get(row, 0.0), record.now)
+        return f"On resume it is tried again, {due}: its attempt {attempt} has failed.{first}"
+    if state == "interrupted":
+        count = sum(1 for _ in shape.children(row))
+        adopted = f"; of the children that it enqueues, {amount(count)} are known already" if count else ""
+        return f"On resume it runs again, from its beginning: its attempt {attempt} was cut short{adopted}.{first}"
+    if attempt:
+        return f"On resume it runs again: it had failed, and was taken up again.{first}"
     return f"On resume it runs: it was enqueued and never started.{first}"
 
 
@@ -64,24 +110,30 @@ def _while_running(record: Record, row: int) -> str:
         case "failed":
             return "It is not run again by this process. When the run is resumed, it is."
         case _:
-            return (
-                "It has completed."
-                if not items.has_hook(row) or items.is_closed(row)
-                else ("It has completed; its hook runs once everything below it has.")
-            )
+            if items.has_hook(row) and not items.is_closed(row):
+                return "It has completed; its hook runs once everything below it has."
+            return "It has completed."
 
 
-def _completed(record: Record, recording: Recording, row: int) -> str:
-    live = recording.live[record.items.item_of(row)]
-    below = "something below it is not done"
-    if live.closed_over:
-        below = "something below it has failed and is run again"
-    if live.running == "after_children" or (live.hook and not live.pending):
-        return "Its process will not run again. On resume its hook runs again: it was cut short, or not begun."
-    if live.hook:
-        return f"Its process will not run again: it has completed. Its hook runs when the rest is done: {below}."
-    return f"It will not run again: it has completed. It is kept open only because {below}."
+def _failed(texts: ItemTexts, *, in_hook: bool) -> str:
+    again = "its hook runs" if in_hook else "it runs"
+    if texts.failure is not None and texts.failure.error.type == POISON:
+        return (
+            f"On resume {again} again, alone and before all others: it ended the process in three crashes in a row. "
+            "With retry_failed=False it is left as it is."
+        )
+    return f"On resume {again} again, since it has failed. retry_failed=False, or only=, can leave it as it is."
 
 
-def _num_children(items: Items, row: int) -> int:
-    return sum(parent == row for parent in items.parent_row)
+def _completed(record: Record, shape: TreeShape, row: int) -> str:
+    items = record.items
+    below = shape.below(row)
+    is_done = below.completed == below.total
+    if is_done and (items.is_closed(row) or not items.has_hook(row)):
+        return "It will not run again: it has completed, and so has everything below it."
+    if is_done:
+        return "Its process will not run again. On resume its hook runs: it was cut short, or something below it was."
+    why = "something below it has failed and is run again" if below.failed else "something below it is not done"
+    if items.has_hook(row):
+        return f"Its process will not run again: it has completed. Its hook runs when the rest is done: {why}."
+    return f"It will not run again: it has completed. It is kept open only because {why}."

@@ -194,10 +194,11 @@ class Playback:
         before = self._monotonic()
         was_paused = self._clock.is_paused
         if self._due:
-            if self._seconds_to_feed <= 0:
+            to_feed_s = self._seconds_to_feed
+            if to_feed_s <= 0:
                 self._feed()
             else:
-                seconds = min(seconds, self._seconds_to_feed)
+                seconds = min(seconds, to_feed_s)
         elif before - self._fed_at >= TICK_INTERVAL_S and self._feeding.started is not None:
             self._feeding.tick()
             self._fed_at = before
