@@ -111,8 +111,9 @@ class PlainReporter(RegionReporter):
             # The region holds it back, as it does what others print, and shows it above the progress line.
             self._stream.write(encodable(self._stream, _joined(lines)))
         now = self._clock()
-        moved = region.has_captured or view.seq != self._shown_seq
-        if self._is_due(now, _REDRAW_INTERVAL_S if moved else _CLOCK_INTERVAL_S):
+        interval_s = _REDRAW_INTERVAL_S if view.seq != self._shown_seq else _CLOCK_INTERVAL_S
+        # What was printed is shown at once, also while a replay's clock stands still.
+        if region.has_captured or self._is_due(now, interval_s):
             # It is all ASCII, a cell for each character. The last cell stays free: some terminals wrap after it.
             region.draw([_progress_line(view, now)[: max(region.size.columns - 1, 1)]])
             self._note_shown(view, now)
