@@ -92,9 +92,14 @@ class Script(BaseScript):
         """Let no more items be taken."""
         self.add(RunStopping, reason=reason)
 
-    def interrupt(self, item: int) -> None:
+    def interrupt(self, item: int, reason: str = "cancelled") -> None:
         """Cut its attempt short."""
-        self.add(ItemInterrupted, item=item)
+        self.add(ItemInterrupted, item=item, reason=reason)
+
+    def give_up(self, item: int) -> None:
+        """Let it fail for ending the process, without being run."""
+        self.start(item, attempt=4)
+        self.fail(item, ErrorInfo("aqueue.errors:PoisonItem", "it was not run again"))
 
     def resume(self) -> None:
         """Go on in another process."""

@@ -2,10 +2,12 @@
 
 import json
 import os
+import shlex
 import shutil
 import sqlite3
 import subprocess
 import sys
+import time
 import unicodedata
 from collections.abc import Iterator
 from contextlib import closing
@@ -298,3 +300,71 @@ def test_a_type_without_results_is_said(aqueue: Aqueue, file: Path) -> None:
 
     assert (done.code, done.out) == (0, "")
     assert "no item of a type 'Front' has a result" in done.err
+
+
+@pytest.mark.parametrize(
+    "reader", [["status"], ["items"], ["tree"], ["tail"], ["results"], ["--version"]], ids=" ".join
+)
+def test_closed_streams_are_no_error(recorded: Path, reader: list[str]) -> None:
+    """Where nobody listens nothing is said, no message gets into the data, and the exit code is what it is."""
+    arguments = reader if reader == ["--version"] else [*reader, "run.db"]
+    command = shlex.join([sys.executable, "-m", "aqueue", *arguments])
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    expected = 1 if reader == ["status"] else 0
+    for closed in (">&-", "2>&-", ">&- 2>&-"):
+        done = subprocess.run(
+            ["sh", "-c", f"{command} {closed}"], cwd=recorded, env=environment, capture_output=True, check=False
+        )
+        assert (done.returncode, done.stderr) == (expected, b""), closed
+    failed = f"{shlex.quote(sys.executable)} -m aqueue status nothing.db 2>&-"
+    done = subprocess.run(["sh", "-c", failed], cwd=recorded, env=environment, capture_output=True, check=False)
+    assert (done.returncode, done.stdout) == (2, b"")
+
+
+def test_completion_offers_only_what_a_shell_may_run(tmp_path: Path) -> None:
+    """A file's text gets to the shell's command line only where it is surely the name of a class."""
+    script = Script()
+    for type in ("m:Page", "m:Pa$(touch pwned)", "m:Pa;x", "m:Pa\nplain,injected", "m:P\x1b[2J", "m:P x"):
+        script.enqueue(type)
+    write_log(tmp_path, script.events)
+
+    assert complete("aqueue items run.jsonl --type P", tmp_path) == ["Page"]
+
+
+def test_sigterm_leaves_no_half_of_a_file(tmp_path: Path) -> None:
+    """An export that is ended midway takes away what it has written."""
+    script = Script()
+    for _ in range(20_000):
+        script.enqueue()
+    log = write_log(tmp_path, script.events)
+    folder = tmp_path / "out"
+    folder.mkdir()
+    command = [sys.executable, "-m", "aqueue", "export", str(log), "--format", "csv", "-o", str(folder / "x.csv")]
+    with subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE) as process:
+        deadline = time.monotonic() + 60
+        while not list(folder.iterdir()):
+            assert time.monotonic() < deadline
+        process.terminate()
+        code = process.wait(60)
+
+    assert (code, list(folder.iterdir())) in [(143, []), (0, [folder / "x.csv"])]
+
+
+def test_an_output_that_can_not_be_written_is_named(aqueue: Aqueue, recorded: Path, tmp_path: Path) -> None:
+    """The message has the path that was given, not that of a file on the way."""
+    for path in ("", str(tmp_path / "no" / "x.html")):
+        done = aqueue("report", recorded / "run.db", "-o", path)
+        assert (done.code, done.err.count("\n")) == (2, 1)
+        assert "--output: " in done.err
+        assert path in done.err
+
+
+def test_lines_out_of_order_are_told(aqueue: Aqueue, recorded: Path, tmp_path: Path) -> None:
+    """What was left out is no secret."""
+    lines = (recorded / "run.jsonl").read_bytes().splitlines(keepends=True)
+    path = tmp_path / "odd.jsonl"
+    path.write_bytes(b"".join([*lines[:10], lines[3], *lines[10:]]))
+    done = aqueue("status", path)
+
+    assert "1 events came twice or out of order, and were left out" in done.out
+    assert "10 of 11 done" in done.out

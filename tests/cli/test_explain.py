@@ -108,3 +108,58 @@ def outlook_of(aqueue: Aqueue, path: Path, item: int) -> set[str]:
     if promises or "hook runs" in said:
         promises.add("hook_again")
     return promises
+
+
+def crash_and_resume(script: Script, item: int, after_s: float = 3_600.0) -> None:
+    """Let the process crash in the midst of an attempt, and the run be resumed a while later."""
+    script.wait(0.5)
+    script.describe(item, "still at it")
+    script.wait(after_s)
+    script.resume()
+    script.interrupt(item, "crash")
+
+
+def test_the_time_between_processes_is_no_work(aqueue: Aqueue, tmp_path: Path) -> None:
+    """An attempt that a crash cut short took until the crash, not until the resume a day later."""
+    script = Script(age_s=90_000.0)
+    script.start(script.enqueue())
+    crash_and_resume(script, 1, after_s=86_400.0)
+    path = write_journal(tmp_path, script.events)
+    explained = aqueue("explain", path, 1, "--json").json
+    [item] = aqueue("items", path, "--json").json_lines
+
+    assert 0.5 <= explained["work_s"] < 1
+    assert 0.5 <= item["duration_s"] < 1
+
+
+def test_what_a_run_is_at_is_counted_until_now(aqueue: Aqueue, tmp_path: Path) -> None:
+    """An attempt that goes on has taken something already."""
+    script = Script(age_s=30.0)
+    script.start(script.enqueue())
+
+    assert 29 < aqueue("explain", write_log(tmp_path, script.events), 1, "--json").json["work_s"] < 300
+
+
+def test_the_outlook_of_an_item_that_ends_the_process(aqueue: Aqueue, tmp_path: Path) -> None:
+    """Alone in three crashes in a row, it fails; given up and tried once more, one crash is enough."""
+    script = Script(age_s=30_000.0)
+    script.enqueue()
+    outlooks = []
+    for attempt in (1, 2, 3):
+        script.start(1, attempt=attempt)
+        path = write_journal(tmp_path, script.events, f"{attempt}.db")
+        outlooks.append(str(aqueue("explain", path, 1, "--json").json["outlook"]))
+        crash_and_resume(script, 1)
+    assert "runs again, from its beginning" in outlooks[0]
+    assert "It runs alone, before all others" in outlooks[1]
+    assert "fails, as PoisonItem, and is not run" in outlooks[2]
+
+    script.give_up(1)
+    script.finish("failed")
+    path = write_journal(tmp_path, script.events, "given_up.db")
+    assert "alone and before all others" in aqueue("explain", path, 1, "--json").json["outlook"]
+    script.resume()
+    script.reopen(1)
+    script.start(1, attempt=5)
+    path = write_journal(tmp_path, script.events, "again.db")
+    assert "fails, as PoisonItem, and is not run" in aqueue("explain", path, 1, "--json").json["outlook"]

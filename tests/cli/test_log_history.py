@@ -105,7 +105,8 @@ def test_log_without_one_whole_line_is_no_log_yet(real_log: Path, path: Path) ->
     data = real_log.read_bytes()
     for size in (0, 1, 50, data.index(b"\n") - 1):
         path.write_bytes(data[:size])
-        with pytest.raises(CannotRead, match="no event of a run; name the file that a run has written"):
+        why = "no event of a run; name the file that a run has written" if size else "is empty: nothing is recorded there"
+        with pytest.raises(CannotRead, match=why):
             read(path)
         assert read(path, follows=True)[0] == []
 
@@ -473,7 +474,7 @@ def unreadable(path: Path) -> None:
     [
         (no_such_file, "there is no file .*; name the journal or the log that a run has written"),
         (Path.mkdir, "is a directory; name the journal or the log in it"),
-        (Path.touch, "has no event of a run"),
+        (Path.touch, "is empty: nothing is recorded there yet"),
         (unreadable, "can't be read: Permission denied"),
     ],
 )

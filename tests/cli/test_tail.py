@@ -156,15 +156,15 @@ def test_every_type_of_event_for_people(path: Path, tail: Tail) -> None:
 22:13:20.040 D described           1 Folder  w2  listing
 22:13:20.050   enqueued            2 Page        by 1
 22:13:20.060   enqueued            3 Page        by 1
-22:13:20.070   completed           1 Folder  w2  250 ms, 3 dropped as known
+22:13:20.070   completed           1 Folder  w2  0.25 s, 3 dropped as known
 22:13:20.080   started             2 Page    w1
 22:13:20.090   slowed down         2 Page        example.org  goes on in 1 s
 22:13:20.100 W retry scheduled     2 Page    w1  try 1, again in 1 s: Boom: it broke
 22:13:20.110   started             2 Page    w1  try 2
-22:13:20.120   completed           2 Page    w1  250 ms, try 2
+22:13:20.120   completed           2 Page    w1  0.25 s, try 2
 22:13:20.130   children done       2 Page
 22:13:20.140   started             3 Page    w3
-22:13:20.150 E failed              3 Page    w3  250 ms, 1 dropped as known: Boom: it broke
+22:13:20.150 E failed              3 Page    w3  0.25 s, 1 dropped as known: Boom: it broke
 22:13:20.160   children failed     1 Folder
 22:13:20.170 E reporter failed  Other: Boom: it broke
 22:13:20.180 W run stopping     SIGINT
@@ -175,11 +175,11 @@ def test_every_type_of_event_for_people(path: Path, tail: Tail) -> None:
 23:13:20.230   started             4 Page    w1
 23:13:20.240   enqueued            5 Folder
 23:13:20.250   started             5 Folder  w2
-23:13:20.260   completed           5 Folder  w2  250 ms
+23:13:20.260   completed           5 Folder  w2  0.25 s
 23:13:20.270   started             5 Folder  w2  after children
 23:13:20.280 W run stopping     SIGINT again, running items are cancelled
 23:13:20.290 W interrupted         4 Page        by a crash
-23:13:20.300 E failed              5 Folder  w2  250 ms, after children: Boom: it broke
+23:13:20.300 E failed              5 Folder  w2  0.25 s, after children: Boom: it broke
 23:13:20.310   run finished     interrupted  2 of 5 done, 2 failed, 1 outstanding, 1 interrupted, 1 retried, 4 dropped as known
 """.splitlines(),
         [],

@@ -53,9 +53,9 @@ def test_many_siblings_are_folded_but_failures_are_shown(aqueue: Aqueue, tmp_pat
     script.finish("failed")
     lines = aqueue("tree", write_journal(tmp_path, script.events)).out.splitlines()
 
-    assert len(lines) == 1 + 1 + 9 + 1
+    assert len(lines) == 1 + 1 + 10 + 1
     assert "Page 700 failed" in lines[-2]
-    assert lines[-1] == "    └── +991 Page  490 completed, 501 outstanding"
+    assert lines[-1] == "    └── +990 Page  489 completed, 501 outstanding"
 
 
 def test_json_nests_the_same(aqueue: Aqueue, file: Path) -> None:
@@ -64,8 +64,8 @@ def test_json_nests_the_same(aqueue: Aqueue, file: Path) -> None:
 
     assert tree["below"] == {"total": 11, "completed": 10, "failed": 1}
     [front] = tree["children"]
-    assert (front["item"], front["children"]) == (1, [])
-    assert front["folded"] == [{"type": "tests.cli.job:Category", "count": 2, "completed": 2, "failed": 0, "below": 8}]
+    assert (front["item"], front["error"], [child["item"] for child in front["children"]]) == (1, None, [3])
+    assert front["folded"] == [{"type": "tests.cli.job:Category", "count": 1, "completed": 1, "failed": 0, "below": 4}]
 
 
 def test_a_chain_of_100_000_items_is_no_deeper_than_asked(aqueue: Aqueue, tmp_path: Path) -> None:

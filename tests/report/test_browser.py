@@ -115,7 +115,7 @@ class Visit:
 
     def text(self, selector: str) -> str:
         """Return what an element says."""
-        return self.page.locator(selector).inner_text()
+        return str(self.page.locator(selector).inner_text())
 
     def point_along(self, chart: str, *, until: str) -> None:
         """Move the pointer along a chart, near its upper edge, until its tooltip shows and has that text in it."""

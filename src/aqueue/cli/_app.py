@@ -1,8 +1,11 @@
 """The command's frame: its group, its errors and exit codes, and the arguments that several subcommands share."""
 
 import os
+import signal
 import sys
-from collections.abc import Callable, Sequence
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any, Final, NoReturn, TypeVar
 
 import click
@@ -124,16 +127,44 @@ def main(args: Sequence[str] | None = None) -> NoReturn:
     Parameters:
         args: the arguments behind the command's name; by default those of this process.
     """
+    # A stream that is closed is one that nobody reads; None would make some of Python's own functions fail, and others
+    # write to the other stream.
+    sys.stdout = sys.stdout or open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115  # until the process ends
+    sys.stderr = sys.stderr or open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115  # the same
     # A terminal that lacks a character is no reason to fail.
     for stream in (sys.stdout, sys.stderr):
-        if stream is not None and hasattr(stream, "reconfigure"):
+        if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="backslashreplace")
-    sys.exit(_run(args))
+    with _ending_orderly():
+        code = _run(args)
+    sys.exit(code)
+
+
+@contextmanager
+def _ending_orderly() -> Iterator[None]:
+    """Let SIGTERM and SIGHUP end the process as an error does, so that no half of a file is left behind."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def end(number: int, frame: object) -> NoReturn:
+        sys.exit(128 + number)
+
+    numbers = [getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name)]
+    before = {number: signal.signal(number, end) for number in numbers if signal.getsignal(number) == signal.SIG_DFL}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def _run(args: Sequence[str] | None) -> int:
     if _COMPLETE in os.environ:  # the shell asks what there is
-        app.main(prog_name="aqueue", complete_var=_COMPLETE)
+        try:
+            app.main(prog_name="aqueue", complete_var=_COMPLETE)
+        except (KeyError, ValueError):  # it is not the shell that asks
+            return CANNOT
     try:
         try:
             # Not app.main: that prints an empty line after Ctrl-C, and has a code of its own for a pipe nobody reads.
@@ -171,4 +202,4 @@ def _run(args: Sequence[str] | None) -> int:
 
 def _say_usage(error: click.UsageError) -> None:
     command = error.ctx.command_path if error.ctx is not None else "aqueue"
-    say(f"{visible(error.format_message())} ({command} --help tells more)")
+    say(f"{visible(' '.join(error.format_message().split()))} ({command} --help tells more)")

@@ -1,6 +1,8 @@
 """Which types of items a person means by ``--type``."""
 
+import re
 from collections.abc import Sequence
+from typing import Final
 
 import click
 from click.shell_completion import CompletionItem
@@ -12,6 +14,8 @@ from aqueue.events import ItemEnqueued
 from aqueue.text import short_names, visible
 
 __all__ = ["item_types", "with_types"]
+
+_CLASS_NAME: Final = re.compile(r"[\w.:]{1,200}", re.ASCII)
 
 
 def _complete_types(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
@@ -25,7 +29,9 @@ def _complete_types(ctx: click.Context, param: click.Parameter, incomplete: str)
         types = {event.type for event in history.read() or () if isinstance(event, ItemEnqueued)}
     except (AqueueError, OSError):
         return []
-    return [CompletionItem(name) for name in sorted(short_names(types).values()) if name.startswith(incomplete)]
+    # The shell puts what is offered on its command line as it is: only what is surely a class's name may get there.
+    names = [name for name in short_names(types).values() if _CLASS_NAME.fullmatch(name)]
+    return [CompletionItem(name) for name in sorted(names) if name.startswith(incomplete)]
 
 
 with_types = click.option(

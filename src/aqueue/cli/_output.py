@@ -40,10 +40,20 @@ def open_output(path: str | None, history: History) -> Iterator[Callable[[bytes]
         yield _standard_output().write
         _standard_output().flush()
         return
+    if not path:
+        raise click.UsageError("--output: it is empty; name a file, or - for standard output")
     target = Path(path)
     if history.path is not None and target.exists() and target.samefile(history.path):
         raise click.UsageError(f"--output: {visible(path, 500)} is the file that is read; name another one")
-    with tempfile.NamedTemporaryFile(dir=target.parent, prefix=f".{target.name[:100]}.", delete=False) as file:
+    try:
+        prefix = f".{target.name[:100]}."
+        new = tempfile.NamedTemporaryFile(dir=target.parent, prefix=prefix, delete=False)  # noqa: SIM115  # used below
+    except OSError as error:
+        why = visible(error.strerror or str(error), 300)
+        raise click.UsageError(
+            f"--output: {visible(path, 500)} can't be written: {why}; name a file in a folder in which you may write"
+        ) from error
+    with new as file:
         try:
             yield file.write
             file.flush()

@@ -3,6 +3,7 @@
 import io
 import sys
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from datetime import datetime
 from typing import Any, Final, Literal, TextIO
 
@@ -26,6 +27,7 @@ __all__ = [
     "print_json",
     "print_json_lines",
     "print_lines",
+    "raised",
     "say",
     "table",
     "text",
@@ -190,7 +192,14 @@ def _write(data: bytes) -> None:
 def say(message: str) -> None:
     """Print one line to standard error, after what was printed before; `message` must be safe."""
     sys.stdout.flush()
-    print(f"aqueue: {message}", file=sys.stderr, flush=True)  # noqa: T201  # a command speaks
+    with suppress(OSError):  # whoever can't be told must not change how the command ends
+        print(f"aqueue: {message}", file=sys.stderr, flush=True)  # noqa: T201  # a command speaks
+
+
+def raised(type: str, message: str, max_chars: int = 300) -> str:
+    """Return what was raised in a few words, safe to show: the class's name, and the message if there is one."""
+    kind = visible(type.rpartition(":")[2] or type, 200)
+    return f"{kind}: {visible(message, max_chars)}" if message else kind
 
 
 def when(at: float) -> str:

@@ -68,9 +68,10 @@ def explain(file: str, item: int, run: str, as_json: bool) -> None:
     ancestors = _ancestors(record, row)
     texts = dict(record.texts([*ancestors, row]))
     shape = TreeShape(record.items)
-    why = outlook(record, shape, crashes.crashes, row, texts[row])
+    why = outlook(record, shape, crashes, row, texts[row])
     is_lost = record.standing.state == "interrupted" and record.view.state != "finished"
-    chapters = list(story.chapters(record.view.at if is_lost else None))
+    now = record.now if record.standing.state == "running" else None
+    chapters = list(story.chapters(record.view.at if is_lost else None, now))
     children = _children(record, shape, row)
     if as_json:
         print_json(_as_json(record, row, ancestors, texts[row], chapters, story, children, why))

@@ -12,7 +12,7 @@ from aqueue.cli._app import app, as_json, examples, file_argument, finish, limit
 from aqueue.cli._folds.record import ItemTexts, Record
 from aqueue.cli._item_types import item_types, with_types
 from aqueue.cli._reading.opening import open_history
-from aqueue.cli._screen import Column, heading, indented, note, print_json_lines, print_lines, table, text, when
+from aqueue.cli._screen import Column, heading, indented, note, print_json_lines, print_lines, raised, table, text, when
 from aqueue.events import ItemFailed
 from aqueue.figures import amount
 from aqueue.text import visible
@@ -105,7 +105,7 @@ def _one_by_one(record: Record, found: Iterable[tuple[int, ItemTexts]]) -> Rende
     rows: list[list[Text | str]] = []
     for row, texts in found:
         error = texts.failure.error if texts.failure is not None else None
-        message = f"{_kind(error.type)}: {visible(error.message, _MAX_MESSAGE_CHARS)}" if error is not None else ""
+        message = raised(error.type, error.message, _MAX_MESSAGE_CHARS) if error is not None else ""
         rows.append(
             [
                 str(record.items.item_of(row)),

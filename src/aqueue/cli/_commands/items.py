@@ -13,9 +13,8 @@ from aqueue.cli._folds.items import OUTSTANDING, STATES, State
 from aqueue.cli._folds.record import ItemTexts, Record
 from aqueue.cli._item_types import item_types, with_types
 from aqueue.cli._reading.opening import open_history
-from aqueue.cli._screen import STATE_STYLES, Column, note, print_json_lines, print_lines, table, text
+from aqueue.cli._screen import STATE_STYLES, Column, note, print_json_lines, print_lines, raised, table, text
 from aqueue.figures import amount, duration, when_due
-from aqueue.text import visible
 
 __all__ = ["items"]
 
@@ -98,8 +97,8 @@ def _print_table(record: Record, rows: Sequence[int], limit: int | None) -> None
         Column("item", is_number=True),
         Column("type", may_shrink=True),
         Column("state"),
-        *([Column("attempts", is_number=True)] if several else []),
-        Column("took", is_number=True),
+        *([Column("attempts", is_number=True, is_optional=True)] if several else []),
+        Column("took", is_number=True, is_optional=True),
         Column("what", may_shrink=True),
     ]
     cells = (_cells(record, row, texts, several=several) for row, texts in record.texts(shown))
@@ -116,12 +115,10 @@ def _cells(record: Record, row: int, texts: ItemTexts, *, several: bool) -> list
     state = items.state_of(row)
     took = duration(record.duration_s(row)) if items.started_at[row] else ""
     what = text(texts.label, max_chars=_MAX_TEXT_CHARS)
-    if state == "waiting":
+    if state == "waiting" and record.standing.state == "running":
         what = Text.assemble((f"again {when_due(items.due.get(row, 0.0), record.now)}  ", "magenta"), what)
     if texts.failure is not None and state in ("failed", "waiting"):
-        error = texts.failure.error
-        kind = visible(error.type.rpartition(":")[2], 100)
-        said = f"{kind}: {visible(error.message, _MAX_TEXT_CHARS)}"
+        said = raised(texts.failure.error.type, texts.failure.error.message, _MAX_TEXT_CHARS)
         what = Text.assemble((said, "red"), "  ", what) if what else Text(said, style="red")
     return [
         str(items.item_of(row)),

@@ -27,12 +27,13 @@ def _checked_speed(ctx: click.Context, param: click.Parameter, value: float) -> 
 
 
 @app.command(
+    short_help="Play a run as it was, faster or slower.",
     epilog=examples(
         "aqueue replay run.db --speed 10",
         "aqueue replay run.jsonl --speed 60 --reporter plain",
         "aqueue replay run.db --speed inf --until 5000",
         "ssh host cat run.jsonl | aqueue replay - --speed 100",
-    )
+    ),
 )
 @file_argument
 @click.option(

@@ -63,6 +63,8 @@ def report(file: str, output: str, run: str) -> None:
 def _notes(history: History) -> list[str]:
     """Return what a reader must know of the file before the figures."""
     notes = [f"{amount(history.missing)} events are not in this log: figures may be off."] if history.missing else []
+    if history.misplaced:
+        notes.append(f"{amount(history.misplaced)} events came twice or out of order, and were left out.")
     if complaint := history.complaint():
         notes.append(f"{complaint}.")
     return notes

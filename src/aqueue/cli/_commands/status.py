@@ -74,10 +74,13 @@ def _as_json(record: Record, groups: tuple[FailureGroup, ...]) -> dict[str, Any]
         "host": started.host if started is not None else None,
         "num_workers": view.num_workers,
         "queue_type_name": view.queue_type_name,
+        "started_at": record.begun_at,
         "process_started_at": view.started_at,
+        "processes": record.num_processes,
         "last_event_at": view.at,
         "events": view.seq,
         "missing_events": record.history.missing,
+        "misplaced_events": record.history.misplaced,
         "elapsed_s": _elapsed_s(record),
         "rate": _rate(record),
         "counts": msgspec.structs.asdict(view.counts) | {"outstanding": view.counts.outstanding},
@@ -174,13 +177,24 @@ def _head(record: Record) -> list[RenderableType]:
         "",
         indented(Text(", ".join(parts))),
         indented(Text(f"{elapsed} elapsed, {per_second(_rate(record))} a second, {workers}")),
-        indented(Text(f"since {when(view.started_at)}{host}", style="dim")),
+        indented(Text(f"{_begun(record)}{host}", style="dim")),
     ]
     if history.missing:
         lines.append(
             indented(Text(f"{amount(history.missing)} events are not in this log: figures may be off", "magenta"))
         )
+    if history.misplaced:
+        said = f"{amount(history.misplaced)} events came twice or out of order, and were left out"
+        lines.append(indented(Text(said, "magenta")))
     return lines
+
+
+def _begun(record: Record) -> str:
+    """Return when the run began, and when its last process did if that is another one."""
+    if record.num_processes <= 1:
+        return f"since {when(record.begun_at)}"
+    times = "once" if record.num_processes == 2 else f"{amount(record.num_processes - 1)} times"
+    return f"since {when(record.begun_at)}, resumed {times}, last {when(record.view.started_at)}"
 
 
 def _types(items: Items, names: dict[str, str]) -> RenderableType:

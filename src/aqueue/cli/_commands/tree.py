@@ -12,9 +12,8 @@ from aqueue.cli._app import app, as_json, examples, file_argument, finish, of_ru
 from aqueue.cli._folds.record import ItemTexts, Record
 from aqueue.cli._folds.tree_shape import Below, Folded, TreeShape
 from aqueue.cli._reading.opening import open_history
-from aqueue.cli._screen import STATE_STYLES, note, print_json, print_lines, text
+from aqueue.cli._screen import STATE_STYLES, note, print_json, print_lines, raised, text
 from aqueue.figures import amount
-from aqueue.text import visible
 
 __all__ = ["find_row", "tree"]
 
@@ -36,10 +35,16 @@ class _Cut(msgspec.Struct):
 @file_argument
 @click.argument("item", type=click.IntRange(min=1), required=False)
 @click.option(
-    "--depth", type=click.IntRange(0, _MAX_DEPTH), default=3, show_default=True, help="How many levels below the top."
+    "--depth",
+    metavar="N",
+    type=click.IntRange(0, _MAX_DEPTH),
+    default=3,
+    show_default=True,
+    help="How many levels below the top.",
 )
 @click.option(
     "--width",
+    metavar="N",
     type=click.IntRange(1, 10_000),
     default=10,
     show_default=True,
@@ -144,8 +149,7 @@ def _label(record: Record, shape: TreeShape, texts: ItemTexts, row: int, *, is_c
         (record.name_of(row), "bold"), (f" {items.item_of(row)} ", "dim"), (state, STATE_STYLES[state] or "dim")
     )
     if state == "failed" and texts.failure is not None:
-        error = texts.failure.error
-        label.append(f" {visible(error.type.rpartition(':')[2], 100)}: {visible(error.message, 200)}", style="red")
+        label.append(f" {raised(texts.failure.error.type, texts.failure.error.message, 200)}", style="red")
     if texts.label:
         label.append("  ").append_text(text(texts.label, max_chars=200))
     below = shape.below(row)
@@ -211,5 +215,8 @@ def _node(record: Record, shape: TreeShape, texts: ItemTexts, row: int) -> dict[
         "state": record.items.state_of(row),
         "key": texts.key,
         "description": texts.description,
+        "error": msgspec.structs.asdict(texts.failure.error)
+        if texts.failure is not None and record.items.state_of(row) == "failed"
+        else None,
         "below": msgspec.structs.asdict(shape.below(row)),
     }

@@ -20,25 +20,27 @@ from aqueue.cli._reading.process import liveness
 
 __all__ = ["watch"]
 
+_LEFT_EARLY: Final = 130
 _LOOK_INTERVAL_S: Final = 1.0
 """How often to look whether the run's process is still there, once it says nothing."""
 
-_End = Literal["finished", "gone", "over", "left", "deserted"]
+_End = Literal["finished", "gone", "over", "left", "left early", "deserted"]
 """Why there is nothing more to show.
 
 ``finished``: the run said that it ended; ``gone``: its process is not there any more; ``over``: standard input has
-ended, or another run begins in the log; ``left``: a signal; ``deserted``: all reporters have raised.
+ended, or another run begins in the log; ``left``: a signal; ``left early``: one that came before all that is recorded had been read; ``deserted``: all reporters have raised.
 """
 
 
 @app.command(
+    short_help="Show a run as it goes on, from another terminal.",
     epilog=examples(
         "aqueue watch run.db",
         "aqueue watch run.jsonl --reporter plain",
         "aqueue watch run.db --reporter rich --reporter jsonl:copy.jsonl",
         "ssh -t host aqueue watch run.db",
         "ssh host tail -f -n +1 run.jsonl | aqueue watch -",
-    )
+    ),
 )
 @file_argument
 @with_reporters
@@ -92,8 +94,10 @@ def follow(
     looked_at = monotonic()
     fed_at = 0.0
     is_gone = False
+    has_caught_up = False
     while not is_left():
         events = history.read()
+        has_caught_up = has_caught_up or events is None
         for notice in history.take_notices():
             say(f"aqueue: {notice}")
         if events is not None:
@@ -119,7 +123,7 @@ def follow(
                 sleep(BATCH_INTERVAL_S)
         if feeding.is_deserted:
             return "left" if is_left() else "deserted"  # a terminal that is lost does both
-    return "left"
+    return "left" if has_caught_up else "left early"
 
 
 def _is_gone(history: History, feeding: Feeding) -> bool:
@@ -136,6 +140,10 @@ def _end(end: _End, history: History, feeding: Feeding) -> int:
     if end == "deserted":
         say("aqueue: no reporter is left to show the run")
         return CANNOT
+    if end == "left early":
+        feeding.leave("detached")
+        say("Detached before all that is recorded had been read.")
+        return _LEFT_EARLY
     if feeding.view.state == "finished":
         feeding.close()
         if standing.state == "interrupted":

@@ -21,6 +21,7 @@ from aqueue.events import (
     ItemReopened,
     ItemRetryScheduled,
     ItemStarted,
+    RunResumed,
 )
 
 __all__ = ["OUTSTANDING", "STATES", "Items", "State"]
@@ -75,6 +76,7 @@ class Items:
         self.failed_seq = array("q")
         self.due: dict[int, float] = {}
         self.last_at = 0.0
+        self._crashed_at = 0.0  # when the process before the last one was last heard of
         self._state = bytearray()
         self._flags = bytearray()
         self._type_numbers: dict[str, int] = {}
@@ -146,8 +148,9 @@ class Items:
     def apply(self, events: Iterable[Event]) -> None:
         """Fold `events`, which must follow those applied so far."""
         state, started_at, ended_at, duration_s = self._state, self.started_at, self.ended_at, self.duration_s
-        event: Event | None = None
+        at = self.last_at
         for event in events:
+            previous_at, at = at, event.at
             cls = type(event)
             if cls is ItemDescribed:
                 assert isinstance(event, ItemDescribed)
@@ -176,9 +179,8 @@ class Items:
                 assert isinstance(event, ItemEnqueued)
                 self._add(event)
             else:
-                self._apply_rare(event)
-        if event is not None:
-            self.last_at = event.at
+                self._apply_rare(event, previous_at)
+        self.last_at = at
 
     def _add(self, event: ItemEnqueued) -> None:
         number = self._type_numbers.get(event.type)
@@ -214,8 +216,10 @@ class Items:
         self._numbers = list(range(self._first, self._first + len(self._state)))
         self._rows = {item: row for row, item in enumerate(self._numbers)}
 
-    def _apply_rare(self, event: Event) -> None:
+    def _apply_rare(self, event: Event, previous_at: float) -> None:
         match event:
+            case RunResumed():
+                self._crashed_at = previous_at
             case ItemFailed():
                 row = self._row(event.item)
                 self._end(row, _FAILED, event.at, event.duration_s)
@@ -227,8 +231,10 @@ class Items:
                 self.due[row] = event.due
             case ItemInterrupted():
                 row = self._row(event.item)
-                in_hook = event.phase == "after_children"
-                self._end(row, _COMPLETED if in_hook else _INTERRUPTED, event.at, event.at - self.started_at[row])
+                state = _COMPLETED if event.phase == "after_children" else _INTERRUPTED
+                # Of a crash it is told when the run is resumed, which may be a week later.
+                at = self._crashed_at if event.reason == "crash" else event.at
+                self._end(row, state, at, max(at - self.started_at[row], 0.0))
             case ItemChildrenProcessed():
                 row = self._row(event.item)
                 if self._state[row] in (_RUNNING, _WAITING):

@@ -7,6 +7,7 @@ from collections.abc import Iterable
 
 from aqueue._crashes import Crashes
 from aqueue._recording import POISON
+from aqueue._resume import POISON_AFTER_CRASHES
 from aqueue.cli._folds.record import ItemTexts, Record
 from aqueue.cli._folds.tree_shape import TreeShape
 from aqueue.events import (
@@ -32,6 +33,7 @@ class CrashFold:
 
     def __init__(self) -> None:
         self.crashes = Crashes()
+        self.given_up: set[int] = set()  # for ending the process; and they have neither returned nor raised since
         self._has_finished = False
 
     def apply(self, events: Iterable[Event]) -> None:
@@ -40,7 +42,13 @@ class CrashFold:
         for event in events:
             if isinstance(event, ItemStarted):
                 running.add(event.item)
-            elif isinstance(event, _ENDS) or (isinstance(event, ItemInterrupted) and event.reason != "crash"):
+            elif isinstance(event, _ENDS):
+                running.discard(event.item)
+                if isinstance(event, ItemFailed) and event.error.type == POISON:
+                    self.given_up.add(event.item)
+                else:
+                    self.given_up.discard(event.item)
+            elif isinstance(event, ItemInterrupted) and event.reason != "crash":
                 running.discard(event.item)
             elif isinstance(event, RunResumed):
                 self.end()
@@ -55,13 +63,13 @@ class CrashFold:
             self.crashes.crash()
 
 
-def outlook(record: Record, shape: TreeShape, crashes: Crashes, row: int, texts: ItemTexts) -> str:
+def outlook(record: Record, shape: TreeShape, fold: CrashFold, row: int, texts: ItemTexts) -> str:
     """Return in a sentence or two whether and why the item in `row` will run when the run is resumed; safe to show.
 
     Parameters:
         record: the run.
         shape: its tree.
-        crashes: what was running at its crashes, the last process included.
+        fold: what was running at its crashes, the last process included.
         row: the item's row.
         texts: what its events say.
     """
@@ -73,7 +81,7 @@ def outlook(record: Record, shape: TreeShape, crashes: Crashes, row: int, texts:
     state = items.state_of(row)
     in_hook = texts.failure is not None and texts.failure.phase == "after_children"
     if state == "failed":
-        return _failed(texts, in_hook=in_hook)
+        return _failed(texts, fold.crashes, in_hook=in_hook)
     if state == "completed" or (state == "waiting" and in_hook):
         return _completed(record, shape, row)
     parent = items.parent_row[row]
@@ -83,7 +91,10 @@ def outlook(record: Record, shape: TreeShape, crashes: Crashes, row: int, texts:
             "parent enqueues it again, and only then it runs. If the parent doesn't, it runs as it is recorded."
         )
     item = items.item_of(row)
-    is_suspect = item in crashes.suspects or crashes.alone.get(item, 0) > 1
+    crashes_alone = fold.crashes.alone.get(item, 0)
+    if crashes_alone >= (1 if item in fold.given_up else POISON_AFTER_CRASHES):
+        return "On resume it fails, as PoisonItem, and is not run: alone, it has ended the process in the last crashes."
+    is_suspect = item in fold.crashes.suspects or item in fold.given_up
     first = " It runs alone, before all others: it was running in the last crashes." if is_suspect else ""
     attempt = items.attempts[row]
     if state == "waiting":
@@ -115,9 +126,11 @@ def _while_running(record: Record, row: int) -> str:
             return "It has completed."
 
 
-def _failed(texts: ItemTexts, *, in_hook: bool) -> str:
+def _failed(texts: ItemTexts, crashes: Crashes, *, in_hook: bool) -> str:
     again = "its hook runs" if in_hook else "it runs"
     if texts.failure is not None and texts.failure.error.type == POISON:
+        if crashes.count:
+            return "It is left as it is until the run has ended: it had ended the process, which has crashed since."
         return (
             f"On resume {again} again, alone and before all others: it ended the process in three crashes in a row. "
             "With retry_failed=False it is left as it is."

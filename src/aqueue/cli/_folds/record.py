@@ -67,6 +67,8 @@ class Record:
         view: the run as reporters see it.
         items: its items, a row each.
         started: with which event its last process began or resumed it; None if a log lacks that.
+        begun_at: when its first process began, as far as is recorded, Unix time in seconds.
+        num_processes: how many processes have worked at it.
         now: when it was read, Unix time in seconds.
         standing: how it stands.
         names: the short name of each item type, safe to show.
@@ -86,6 +88,8 @@ class Record:
         self.view = RunView()
         self.items = Items()
         self.started: RunStarted | None = None
+        self.begun_at = 0.0
+        self.num_processes = 0
         self._failed = FailedItems()
         for events in batches(history):
             self.view.apply(events)
@@ -96,6 +100,8 @@ class Record:
             for event in events:
                 if isinstance(event, RunStarted):
                     self.started = event
+                    self.begun_at = self.begun_at or event.at
+                    self.num_processes += 1
         self.now = time.time()
         self.standing = stand(self.view, self.started, history, self.now)
         if self.standing.state != "running":
@@ -108,7 +114,9 @@ class Record:
 
     def command(self, *words: str) -> str:
         """Return the command line, safe to show, that runs another subcommand on this file."""
-        file = str(self.history.path) if self.history.path is not None else "FILE"
+        file = str(self.history.path) if self.history.path is not None else "-"
+        if len(file) > 1 and file.startswith("-"):
+            file = f"./{file}"
         return visible(f"aqueue {shlex.join((words[0], file, *words[1:]))}", 1_000)
 
     def failure_groups(self) -> tuple[FailureGroup, ...]:

@@ -1,7 +1,7 @@
 """One item's story: what happened to it, when, and how long it waited in between, as sentences."""
 
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Final, Literal
 
 import msgspec
@@ -69,16 +69,22 @@ class Story:
         self.wait_s = 0.0
         self.work_s = 0.0
         self._is_named = False
+        self._at = 0.0
+        self._heard_of: dict[int, float] = {}  # when the process before each `run.resumed` was last heard of, by number
 
     def apply(self, events: Iterable[Event]) -> None:
         """Fold `events`, which must follow those applied so far."""
         item = self._item
+        at = self._at
         for event in events:
             if getattr(event, "item", None) == item:
                 self._is_named = True
                 self._keep(event)
             elif self._is_named and isinstance(event, RunStarted | RunFinished):
                 self._keep(event)
+                self._heard_of[event.seq] = at
+            at = event.at
+        self._at = at
 
     def _keep(self, event: Event) -> None:
         if len(self._first) < _MAX_EVENTS // 2:
@@ -87,13 +93,14 @@ class Story:
         self.left_out += len(self._last) == self._last.maxlen
         self._last.append(event)
 
-    def chapters(self, lost_at: float | None = None) -> Iterator[Chapter]:
+    def chapters(self, lost_at: float | None = None, now: float | None = None) -> Iterator[Chapter]:
         """Yield what happened, in order; once.
 
         Parameters:
             lost_at: when its process was last heard of, Unix time in seconds, if that has ended without a word; else None.
+            now: Unix time in seconds, until which what goes on now has taken; None if nothing goes on.
         """
-        teller = _Teller()
+        teller = _Teller(self._heard_of)
         for event in (*self._first, *self._last):
             chapter = teller.tell(event)
             if chapter is not None:
@@ -101,13 +108,17 @@ class Story:
         if lost_at is not None and teller.runs_since is not None:
             teller.end_attempt(lost_at)
             yield Chapter(lost_at, "", "nothing more: the process was killed, or it crashed", "odd")
+        if now is not None:
+            teller.go_on_until(now)
         self.wait_s, self.work_s = teller.wait_s, teller.work_s
 
 
 class _Teller:
     """Puts one event after the other into words, each in the light of those before."""
 
-    def __init__(self) -> None:
+    def __init__(self, heard_of: Mapping[int, float]) -> None:
+        self._heard_of = heard_of
+        self._crashed_at: float | None = None
         self.wait_s = 0.0
         self.work_s = 0.0
         self.runs_since: float | None = None
@@ -146,6 +157,7 @@ class _Teller:
                 text = f"asked for a pause of group {visible(event.group, 200)} of {duration(event.due - event.at)}"
                 return Chapter(event.at, event.event, text, "odd")
             case RunResumed():
+                self._crashed_at = self._heard_of.get(event.seq)
                 return Chapter(event.at, event.event, f"the run was resumed (pid {event.pid})", "quiet")
             case RunFinished():
                 return Chapter(event.at, event.event, f"the process ended; the run was {event.status}", "quiet")
@@ -169,12 +181,21 @@ class _Teller:
         return ", ".join(words)
 
     def _end(self, event: ItemCompleted | ItemFailed | ItemRetryScheduled | ItemInterrupted) -> Chapter:
-        worked_s = self.end_attempt(event.at)
+        ended_at = event.at
+        if isinstance(event, ItemInterrupted) and event.reason == "crash" and self._crashed_at is not None:
+            ended_at = self._crashed_at  # it is told only when the run is resumed, which may be a week later
+        worked_s = self.end_attempt(ended_at)
         if isinstance(event, ItemRetryScheduled | ItemInterrupted):
-            self._waits_since = event.at
+            self._waits_since = ended_at
         if isinstance(event, ItemRetryScheduled):
             self._due = event.due
         return _ended(event, worked_s)
+
+    def go_on_until(self, now: float) -> None:
+        """Count what goes on, work or a wait, until the Unix time `now`."""
+        if self.runs_since is None and self._waits_since is not None:
+            self.wait_s += max(now - self._waits_since, 0.0)
+        self.end_attempt(now)
 
     def end_attempt(self, at: float) -> float:
         """Note that an attempt, if there is one, ended at the Unix time `at`; return how long it took, seconds."""
@@ -191,6 +212,10 @@ def _enqueued(event: ItemEnqueued) -> str:
     return f"enqueued {by}{key}{again}"
 
 
+def _bytes(number: int) -> str:
+    return f"{amount(number)} byte{'' if number == 1 else 's'}"
+
+
 def _phase(phase: Phase) -> str:
     return "process" if phase == "process" else "its hook"
 
@@ -199,7 +224,7 @@ def _ended(event: ItemCompleted | ItemFailed | ItemRetryScheduled | ItemInterrup
     match event:
         case ItemCompleted():
             dropped = f"; {amount(event.deduplicated)} children dropped as known" if event.deduplicated else ""
-            result = "" if not event.result else f", with a result of {amount(len(bytes(event.result)))} bytes"
+            result = "" if not event.result else f", with a result of {_bytes(len(bytes(event.result)))}"
             return Chapter(event.at, event.event, f"completed in {duration(event.duration_s)}{result}{dropped}", "good")
         case ItemFailed():
             text = f"failed for good in {_phase(event.phase)} after {duration(event.duration_s)}: {_error(event.error)}"

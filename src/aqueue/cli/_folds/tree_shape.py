@@ -101,7 +101,7 @@ class TreeShape:
             state = state_of(row)
             return 0 if state == "failed" or self._failed[row] else 1 if state == "running" else 2
 
-        shown = set(sorted(siblings, key=rank)[: max(width - 1, 0)])
+        shown = set(sorted(siblings, key=rank)[:width])
         others: dict[int, Folded] = {}
         for row in siblings:
             if row in shown:

@@ -80,7 +80,8 @@ class Feeding:
         self._folded = FoldedResult()
         self._reporters = AttachedReporters(reporters, _on_raised)
         self._had_any = bool(reporters)
-        self._journal = str(history.path.resolve()) if history.is_journal and history.path is not None else ""
+        # A log has the failures, too, which is what summaries need it for.
+        self._journal = str(history.path.resolve()) if history.path is not None else ""
         self.release_terminals = self._reporters.release_terminals
         self.suspend_terminals = self._reporters.suspend_terminals
         self.resume_terminals = self._reporters.resume_terminals

@@ -59,6 +59,11 @@ class History(ABC):
         """How many events are not there, as far as was read."""
         return 0
 
+    @property
+    def misplaced(self) -> int:
+        """How many events came twice, out of order or where they can't be, and were left out."""
+        return 0
+
     def take_notices(self) -> list[str]:
         """Return what there is to say about the file since the last call, safe to show: that it was rotated, say."""
         return []

@@ -111,6 +111,11 @@ class LogHistory(History):
         """How many events are not there, as far as was read: dropped by a processor, say, or cut off."""
         return self._mender.missing
 
+    @property
+    def misplaced(self) -> int:
+        """How many events came twice, out of order or where they can't be, and were left out."""
+        return self._mender.repeated
+
     def read(self) -> list[Event] | None:
         """Return the next events, mended; None if there are no more now.
 

@@ -54,6 +54,8 @@ def open_history(
         mode = os.fstat(descriptor).st_mode
         if stat.S_ISDIR(mode):
             raise CannotRead(f"{shown(path)} is a directory; name the journal or the log in it")
+        if stat.S_ISREG(mode) and not follows and not os.fstat(descriptor).st_size:
+            raise CannotRead(f"{shown(path)} is empty: nothing is recorded there yet")
         is_sqlite = stat.S_ISREG(mode) and os.read(descriptor, len(_SQLITE)) == _SQLITE
     except BaseException:
         os.close(descriptor)
