@@ -105,7 +105,9 @@ def test_log_without_one_whole_line_is_no_log_yet(real_log: Path, path: Path) ->
     data = real_log.read_bytes()
     for size in (0, 1, 50, data.index(b"\n") - 1):
         path.write_bytes(data[:size])
-        why = "no event of a run; name the file that a run has written" if size else "is empty: nothing is recorded there"
+        why = (
+            "no event of a run; name the file that a run has written" if size else "is empty: nothing is recorded there"
+        )
         with pytest.raises(CannotRead, match=why):
             read(path)
         assert read(path, follows=True)[0] == []
