@@ -4,9 +4,9 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any, Final, NoReturn, TypeVar
+from typing import Final, NoReturn
 
 import click
 
@@ -35,9 +35,6 @@ CANNOT: Final = 2
 _COMPLETE: Final = "_AQUEUE_COMPLETE"
 _INTERRUPTED: Final = 130
 _BROKEN_PIPE: Final = 141
-
-F = TypeVar("F", bound=Callable[..., Any])
-
 
 class _App(click.Group):
     """The group, with its subcommands in the order in which a person needs them."""
