@@ -36,6 +36,7 @@ _COMPLETE: Final = "_AQUEUE_COMPLETE"
 _INTERRUPTED: Final = 130
 _BROKEN_PIPE: Final = 141
 
+
 class _App(click.Group):
     """The group, with its subcommands in the order in which a person needs them."""
 
