@@ -14,9 +14,11 @@ from aqueue.errors import JournalDamaged, JournalError, JournalTooNew, NotAJourn
 from aqueue.events import SCHEMA_VERSION
 from aqueue.text import visible
 
-__all__ = ["check", "check_header", "connect_read_only"]
+__all__ = ["MAGIC", "check", "check_header", "connect_read_only"]
 
-_MAGIC: Final = b"SQLite format 3\0"
+MAGIC: Final = b"SQLite format 3\0"
+"""What every SQLite file begins with."""
+
 _HEADER_BYTES: Final = 100
 _MIGRATIONS_TABLE: Final = "_sqlite_migrations"
 
@@ -75,7 +77,7 @@ def check_header(path: Path) -> None:
         raise JournalError(
             f"the journal {shown(path)} can't be read: {reason(error)}; make it readable, or name another file"
         ) from error
-    if not header.startswith(_MAGIC):
+    if not header.startswith(MAGIC):
         raise NotAJournal(
             f"{shown(path)} is no SQLite file, and so no journal; it was left as it is; name another file"
         )

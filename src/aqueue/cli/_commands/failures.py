@@ -86,7 +86,7 @@ def _by_kind(record: Record) -> list[RenderableType]:
             [
                 Text(amount(group.count), style="bold red"),
                 f"{name} after children" if group.phase == "after_children" else name,
-                Text(_kind(group.error), style="red"),
+                Text(raised(group.error, ""), style="red"),
                 text(place(frames[-1]), "dim", _MAX_MESSAGE_CHARS) if frames else "",
             ]
         )
@@ -95,10 +95,6 @@ def _by_kind(record: Record) -> list[RenderableType]:
     if len(groups) > _MAX_GROUPS:
         parts.append(note(f"{amount(len(groups) - _MAX_GROUPS)} more kinds"))
     return parts
-
-
-def _kind(error: str) -> str:
-    return visible(error.rpartition(":")[2] or error, 200)
 
 
 def _one_by_one(record: Record, found: Iterable[tuple[int, ItemTexts]]) -> RenderableType:
@@ -149,10 +145,9 @@ def _traceback_lines(traceback: str, message: str) -> list[RenderableType]:
 
 def _as_json(record: Record, row: int, texts: ItemTexts) -> dict[str, Any]:
     failure = texts.failure
-    parent = record.items.parent_row[row]
     return {
         "item": record.items.item_of(row),
-        "parent": record.items.item_of(parent) if parent >= 0 else 0,
+        "parent": record.items.parent_of(row),
         "type": record.items.type_of(row),
         "key": texts.key,
         "description": texts.description,

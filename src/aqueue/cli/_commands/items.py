@@ -132,11 +132,10 @@ def _cells(record: Record, row: int, texts: ItemTexts, *, several: bool) -> list
 
 def _as_json(record: Record, row: int, texts: ItemTexts) -> dict[str, Any]:
     items = record.items
-    parent = items.parent_row[row]
     failure = texts.failure if items.state_of(row) in ("failed", "waiting") else None
     return {
         "item": items.item_of(row),
-        "parent": items.item_of(parent) if parent >= 0 else 0,
+        "parent": items.parent_of(row),
         "type": items.type_of(row),
         "key": texts.key,
         "state": items.state_of(row),

@@ -13,7 +13,6 @@ from aqueue.cli._reading.opening import open_history
 from aqueue.cli._reading.process import Liveness
 from aqueue.cli._screen import say
 from aqueue.events import RunStarted
-from aqueue.figures import amount
 from aqueue.text import visible
 
 __all__ = ["report"]
@@ -62,9 +61,7 @@ def report(file: str, output: str, run: str) -> None:
 
 def _notes(history: History) -> list[str]:
     """Return what a reader must know of the file before the figures."""
-    notes = [f"{amount(history.missing)} events are not in this log: figures may be off."] if history.missing else []
-    if history.misplaced:
-        notes.append(f"{amount(history.misplaced)} events came twice or out of order, and were left out.")
+    notes = [f"{said}." for said in history.shortcomings()]
     if complaint := history.complaint():
         notes.append(f"{complaint}.")
     return notes

@@ -12,7 +12,7 @@ from aqueue.cli._app import app, as_json, examples, file_argument, finish, of_ru
 from aqueue.cli._folds.items import OUTSTANDING, STATES, Items, State
 from aqueue.cli._folds.record import Record, RunState, resume_hint
 from aqueue.cli._reading.opening import open_history
-from aqueue.cli._screen import Column, heading, indented, note, print_json, print_lines, table, text, when
+from aqueue.cli._screen import Column, heading, indented, note, print_json, print_lines, raised, table, text, when
 from aqueue.figures import amount, clock, duration, per_second, when_due
 from aqueue.result import FailureGroup
 from aqueue.text import visible
@@ -179,13 +179,7 @@ def _head(record: Record) -> list[RenderableType]:
         indented(Text(f"{elapsed} elapsed, {per_second(_rate(record))} a second, {workers}")),
         indented(Text(f"{_begun(record)}{host}", style="dim")),
     ]
-    if history.missing:
-        lines.append(
-            indented(Text(f"{amount(history.missing)} events are not in this log: figures may be off", "magenta"))
-        )
-    if history.misplaced:
-        said = f"{amount(history.misplaced)} events came twice or out of order, and were left out"
-        lines.append(indented(Text(said, "magenta")))
+    lines += [indented(Text(said, "magenta")) for said in history.shortcomings()]
     return lines
 
 
@@ -262,10 +256,11 @@ def _failed(record: Record, groups: tuple[FailureGroup, ...]) -> list[Renderable
     rows: list[list[Text | str]] = []
     for group in groups[:_MAX_GROUPS]:
         hook = " after children" if group.phase == "after_children" else ""
-        kind = visible(group.error.rpartition(":")[2] or group.error, 200)
         message = text(group.first.error.message, max_chars=300)
         name = f"{record.names.get(group.type) or visible(group.type, 200)}{hook}"
-        rows.append([Text(amount(group.count), style="bold red"), name, Text(kind, style="red"), message])
+        rows.append(
+            [Text(amount(group.count), style="bold red"), name, Text(raised(group.error, ""), style="red"), message]
+        )
         frames = user_frames(group.first.error.traceback)
         if frames:
             rows.append(["", "", "", text(place(frames[-1]), "dim", 300)])

@@ -100,6 +100,11 @@ class Items:
         """Return the number of the item in a row."""
         return self._first + row if self._rows is None else self._numbers[row]
 
+    def parent_of(self, row: int) -> int:
+        """Return the number of the parent of the item in a row; 0 for an initial item."""
+        parent = self.parent_row[row]
+        return self.item_of(parent) if parent >= 0 else 0
+
     def type_of(self, row: int) -> str:
         """Return its type."""
         return self.types[self.type_number[row]]

@@ -6,6 +6,7 @@ from typing import Final, Literal
 
 import msgspec
 
+from aqueue.cli._screen import raised
 from aqueue.events import (
     ErrorInfo,
     Event,
@@ -227,11 +228,11 @@ def _ended(event: ItemCompleted | ItemFailed | ItemRetryScheduled | ItemInterrup
             result = "" if not event.result else f", with a result of {_bytes(len(bytes(event.result)))}"
             return Chapter(event.at, event.event, f"completed in {duration(event.duration_s)}{result}{dropped}", "good")
         case ItemFailed():
-            text = f"failed for good in {_phase(event.phase)} after {duration(event.duration_s)}: {_error(event.error)}"
+            text = f"failed for good in {_phase(event.phase)} after {duration(event.duration_s)}: {raised(event.error.type, event.error.message, _MAX_TEXT_CHARS)}"
             return Chapter(event.at, event.event, text, "bad", event.error)
         case ItemRetryScheduled():
             wait = duration(event.due - event.at)
-            text = f"raised in {_phase(event.phase)} after {duration(worked_s)}, to be tried again after {wait}: {_error(event.error)}"
+            text = f"raised in {_phase(event.phase)} after {duration(worked_s)}, to be tried again after {wait}: {raised(event.error.type, event.error.message, _MAX_TEXT_CHARS)}"
             return Chapter(event.at, event.event, text, "odd", event.error)
     reasons = {
         "cancelled": "it was cancelled, as the run was stopped",
@@ -240,11 +241,6 @@ def _ended(event: ItemCompleted | ItemFailed | ItemRetryScheduled | ItemInterrup
     }
     text = f"cut short in {_phase(event.phase)}: {reasons[event.reason]}"
     return Chapter(event.at, event.event, text, "odd")
-
-
-def _error(error: ErrorInfo) -> str:
-    kind = visible(error.type.rpartition(":")[2] or error.type, 200)
-    return f"{kind}: {visible(error.message, _MAX_TEXT_CHARS)}" if error.message else kind
 
 
 def _reopened(event: ItemReopened) -> str:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from aqueue.errors import AqueueError
 from aqueue.events import Event
+from aqueue.figures import amount
 
 __all__ = ["CannotRead", "History", "Line", "batches"]
 
@@ -63,6 +64,15 @@ class History(ABC):
     def misplaced(self) -> int:
         """How many events came twice, out of order or where they can't be, and were left out."""
         return 0
+
+    def shortcomings(self) -> list[str]:
+        """Return what a reader must know of the figures: a sentence each, without its full stop; safe to show."""
+        said = []
+        if self.missing:
+            said.append(f"{amount(self.missing)} events are not in this log: figures may be off")
+        if self.misplaced:
+            said.append(f"{amount(self.misplaced)} events came twice or out of order, and were left out")
+        return said
 
     def take_notices(self) -> list[str]:
         """Return what there is to say about the file since the last call, safe to show: that it was rotated, say."""

@@ -6,6 +6,7 @@ import tempfile
 from pathlib import Path
 from typing import Final
 
+from aqueue._journal_check import MAGIC
 from aqueue._journal_file import reason, shown
 from aqueue.cli._reading.history import CannotRead, History
 from aqueue.cli._reading.journal_history import JournalHistory
@@ -16,7 +17,6 @@ from aqueue.text import visible
 __all__ = ["STANDARD_INPUT", "open_history"]
 
 STANDARD_INPUT: Final = "-"
-_SQLITE: Final = b"SQLite format 3\0"
 _COPY_BYTES: Final = 1 << 20
 
 
@@ -56,7 +56,7 @@ def open_history(
             raise CannotRead(f"{shown(path)} is a directory; name the journal or the log in it")
         if stat.S_ISREG(mode) and not follows and not os.fstat(descriptor).st_size:
             raise CannotRead(f"{shown(path)} is empty: nothing is recorded there yet")
-        is_sqlite = stat.S_ISREG(mode) and os.read(descriptor, len(_SQLITE)) == _SQLITE
+        is_sqlite = stat.S_ISREG(mode) and os.read(descriptor, len(MAGIC)) == MAGIC
     except BaseException:
         os.close(descriptor)
         raise
@@ -109,7 +109,7 @@ def _from_pipe(descriptor: int, name: str, *, run: str, follows: bool, whole_log
         if descriptor:
             os.close(descriptor)
     os.lseek(copy, 0, os.SEEK_SET)
-    if os.read(copy, len(_SQLITE)) == _SQLITE:
+    if os.read(copy, len(MAGIC)) == MAGIC:
         os.close(copy)
         raise CannotRead(f"a journal can't be read from {name}; name its file")
     return _from_file(copy, name, None, run=run, follows=False, whole_log=whole_log)
