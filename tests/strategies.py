@@ -24,6 +24,8 @@ from aqueue.events import (
     ItemRetryScheduled,
     ItemStarted,
     Phase,
+    ProcessJoined,
+    ProcessLeft,
     ReporterFailed,
     RunFinished,
     RunResumed,
@@ -70,6 +72,7 @@ _by_annotation: dict[Any, st.SearchStrategy[Any]] = {
     Raw: st.just(NO_DATA) | st.sampled_from([b"null", b"[1,2]", b'{"a":"\xc3\xa9"}', b'"x"', b"0"]).map(Raw),
     ErrorInfo: _errors,
     Counts: st.builds(Counts, *[_numbers] * 6),
+    ProcessLeft.__annotations__["reason"]: st.sampled_from(["left", "lost"]),
     ItemInterrupted.__annotations__["reason"]: st.sampled_from(["cancelled", "crash", "worker_lost"]),
 }
 
@@ -106,6 +109,8 @@ class _Simulation:
         self.events: list[Event] = []
         self.at = 1_700_000_000.0
         self.workers = random.randint(1, 4)
+        self.on_cluster = False
+        self.present: dict[int, int] = {}  # how many workers each process has, by the number of its first
         self.number = 0
         self.failed = 0
         self.ready: list[_Item] = []
@@ -121,6 +126,8 @@ class _Simulation:
 
     def begin(self, cls: type[RunStarted]) -> None:
         self.stopping = False
+        self.on_cluster = self.random.random() < 0.4
+        self.present.clear()
         self.add(
             cls,
             run_id="run",
@@ -130,7 +137,40 @@ class _Simulation:
             queue_type_name="queue",
             pid=1,
             host="host",
+            cluster="tcp://scheduler:8786" if self.on_cluster else "",
         )
+
+    def free_workers(self) -> list[int]:
+        present = self.present if self.on_cluster else {1: self.workers}
+        return [w for first, count in present.items() for w in range(first, first + count) if w not in self.running]
+
+    def join(self) -> None:
+        """Let a worker process join, with the first numbers that neither another has nor a hook that outlasts its own."""
+        count = self.random.randint(1, 3)
+        taken = {w for first, has in self.present.items() for w in range(first, first + has)} | self.running.keys()
+        first = 1
+        while not taken.isdisjoint(range(first, first + count)):
+            first += 1
+        self.present[first] = count
+        self.add(ProcessJoined, first_worker=first, num_workers=count, host=self.text, pid=self.random.randint(1, 99))
+
+    def leave(self) -> None:
+        """Let a worker process leave, or die: what runs in it is interrupted, but for hooks, which run elsewhere."""
+        first = self.random.choice(list(self.present))
+        count = self.present.pop(first)
+        lost = [w for w, item in self.running.items() if first <= w < first + count and item.phase == "process"]
+        told_before = self.random.randint(0, len(lost))
+        for worker in lost[:told_before]:
+            self.lose(worker)
+        reason = self.random.choice(("left", "lost"))
+        self.add(ProcessLeft, first_worker=first, reason=reason, ignored=self.random.randrange(3))
+        for worker in lost[told_before:]:
+            self.lose(worker)
+
+    def lose(self, worker: int) -> None:
+        item = self.running.pop(worker)
+        self.add(ItemInterrupted, item=item.number, attempt=item.attempt, reason="worker_lost")
+        self.ready.append(item)
 
     def enqueue(self, parent: _Item | None) -> None:
         kind = self.random.randrange(len(self.types))
@@ -145,7 +185,7 @@ class _Simulation:
 
     def start(self) -> None:
         item = self.ready.pop(self.random.randrange(len(self.ready)))
-        worker = self.random.choice([w for w in range(1, self.workers + 1) if w not in self.running])
+        worker = self.random.choice(self.free_workers())
         item.attempt += 1
         self.running[worker] = item
         self.add(ItemStarted, item=item.number, type=item.type, worker=worker, phase=item.phase, attempt=item.attempt)
@@ -205,11 +245,11 @@ class _Simulation:
         self.running.clear()
 
     def step(self) -> None:
-        act = self.random.randrange(12)
+        act = self.random.randrange(14)
         parents = [item for item in self.running.values() if item.phase == "process"]
         if act < 3 and parents:
             self.enqueue(self.random.choice(parents))
-        elif act < 7 and self.ready and len(self.running) < self.workers and not self.stopping:
+        elif act < 7 and self.ready and self.free_workers() and not self.stopping:
             self.start()
         elif act < 8 and self.running:
             worker = self.random.choice(list(self.running))
@@ -218,6 +258,10 @@ class _Simulation:
             self.end(self.random.choice(list(self.running)))
         elif act == 11 and self.random.random() < 0.3:
             self.rare()
+        elif act == 12 and self.on_cluster and len(self.present) < 4:
+            self.join()
+        elif act == 13 and self.present and self.random.random() < 0.3:
+            self.leave()
 
     def rare(self) -> None:
         act = self.random.randrange(5)
@@ -241,6 +285,8 @@ class _Simulation:
 
     def run(self, steps: int) -> list[Event]:
         self.begin(RunStarted)
+        if self.on_cluster and self.random.random() < 0.8:
+            self.join()
         for _ in range(self.random.choice((0, 1, 1, 2, 5))):
             self.enqueue(None)
         for _ in range(steps):

@@ -18,6 +18,7 @@ from aqueue.events import (
     ItemEnqueued,
     ItemFailed,
     ItemStarted,
+    RunStarted,
     RunStopping,
     decode,
     encode,
@@ -75,6 +76,18 @@ def test_defaults_are_left_out() -> None:
         "worker",
     ]
     assert "result" not in json.loads(encode(ItemCompleted(1, 2.0, 3, 4, 0.5, result=NO_DATA)))
+
+
+def test_start_that_was_written_before_there_were_clusters() -> None:
+    """Its items ran in its own process; and one whose items do is written as it was then."""
+    start = RunStarted(1, 2.0, "run", 1, "0", 5, "queue", 7, "host")
+    line = (
+        b'{"event":"run.started","seq":1,"at":2.0,"run_id":"run","schema_version":1,"aqueue_version":"0","num_workers":5,'
+        b'"queue_type_name":"queue","pid":7,"host":"host"}'
+    )
+
+    assert decode(line) == start
+    assert encode(start) == line
 
 
 def test_result_is_json_in_json() -> None:

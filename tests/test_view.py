@@ -11,6 +11,7 @@ from aqueue.events import (
     ErrorInfo,
     Event,
     ItemChildrenFailed,
+    ItemChildrenProcessed,
     ItemCompleted,
     ItemDescribed,
     ItemEnqueued,
@@ -19,13 +20,15 @@ from aqueue.events import (
     ItemReopened,
     ItemRetryScheduled,
     ItemStarted,
+    ProcessJoined,
+    ProcessLeft,
     RunFinished,
     RunResumed,
     RunStarted,
     RunStopping,
 )
 from aqueue.testing._scripted_runs import BOOM, Script, completed, resumed, with_failures, with_workers
-from aqueue.view import RunView
+from aqueue.view import RunView, WorkerProcess, WorkerProcesses
 from tests.strategies import event_streams
 
 
@@ -118,15 +121,159 @@ def test_the_last_event_is_where_the_view_stands(events: list[Event]) -> None:
 
 @given(event_streams())
 def test_memory_is_bounded(events: list[Event]) -> None:
-    """What is kept grows with types, workers and what waits for a retry alone."""
+    """What is kept grows with types, workers, their processes and what waits for a retry alone."""
     view = view_of(events)
+    workers = {event.worker for event in events if isinstance(event, ItemStarted)}
 
     assert len(view.failures) <= 20
     assert len(view._samples) <= 21
-    assert len(view.running) <= view.num_workers
-    assert len(view._hook_workers) <= view.num_workers
+    assert view.running.keys() <= workers
+    assert view.cluster or len(view.running) <= view.num_workers
+    assert len(view._hook_workers) <= len(workers)
+    assert len(view.processes._firsts) == len(view.processes)
     assert len(view._waits) == view.waiting
     assert len(view._dues) <= 2 * view.waiting + 200
+
+
+@given(event_streams())
+def test_worker_processes_are_those_that_joined_and_have_not_left(events: list[Event]) -> None:
+    """Since the run was begun or resumed; each worker is in one of them, and so is what runs, but for hooks."""
+    on_cluster, present = False, dict[int, WorkerProcess]()
+    num_workers = 0
+    for event in events:
+        match event:
+            case RunStarted():
+                on_cluster, present, num_workers = bool(event.cluster), {}, event.num_workers
+            case ProcessJoined():
+                workers = range(event.first_worker, event.first_worker + event.num_workers)
+                process = WorkerProcess(event.first_worker, event.num_workers, event.host, event.pid)
+                present |= dict.fromkeys(workers, process)
+            case ProcessLeft():
+                present = {n: process for n, process in present.items() if process.first_worker != event.first_worker}
+            case _:
+                pass
+    view = view_of(events)
+
+    assert on_cluster == bool(view.cluster)
+    assert {process.first_worker: process for process in present.values()} == view.processes
+    assert list(view.workers) == (sorted(present) if on_cluster else list(range(1, num_workers + 1)))
+    assert len(list(view.workers)) == view.num_workers
+    for worker in range(max(present, default=0) + 2):
+        assert present.get(worker) == view.process_of(worker)
+    if on_cluster:
+        assert all(one.worker in present for one in view.running.values() if one.phase == "process")
+
+
+CLUSTER = "tcp://scheduler:8786"
+
+
+def lost_at(*when: str) -> RunView:
+    """Return the view of a run on a cluster after a process, which was at two items, died; then after these steps."""
+    script = Script(cluster=CLUSTER)
+    script.join(1, 3, host="a")
+    script.join(4, 2, host="b")
+    items = [script.enqueue(), script.enqueue()]
+    for item in items:
+        script.start(item, worker=item)
+    script.lose(1, *items, ignored=1)
+    if "started again" in when:
+        for item in items:
+            script.start(item, worker=3 + item, attempt=2)
+    return view_of(script.events)
+
+
+def test_items_lost_with_their_process_are_queued_until_they_start_again() -> None:
+    """Each counts as interrupted once, and is outstanding all the time; no event announces it a second time."""
+    lost, again = lost_at(), lost_at("started again")
+
+    assert (lost.queued, lost.counts, lost.running, lost.num_workers) == (2, Counts(2, interrupted=2), {}, 2)
+    assert (again.queued, again.counts, list(again.running)) == (0, Counts(2, interrupted=2), [4, 5])
+    assert [process.host for process in lost.processes.values()] == ["b"]
+    assert lost.types["module:Page"].peak_queued == 2
+
+
+def test_number_of_a_process_that_has_left_may_be_used_again() -> None:
+    """By one with more workers or fewer."""
+    script = Script(cluster=CLUSTER)
+    script.join(1, 2)
+    script.join(3, 2)
+    script.add(ProcessLeft, first_worker=1)
+    script.join(1, 1, host="other")
+    view = view_of(script.events)
+
+    assert (view.num_workers, list(view.workers)) == (3, [1, 3, 4])
+    assert (process := view.process_of(1)) is not None and process.host == "other"
+    assert view.process_of(2) is None
+
+
+def test_hook_outlasts_the_process_of_its_worker() -> None:
+    """It runs in the run's own process, and is at work until it ends."""
+    script = Script(cluster=CLUSTER)
+    script.join(1, 1)
+    item = script.enqueue()
+    script.start(item)
+    script.complete(item)
+    script.start(item, phase="after_children")
+    script.add(ProcessLeft, first_worker=1)
+    view = view_of(script.events)
+    before = (list(view.running), view.num_workers, view.process_of(1))
+    script.add(ItemDescribed, item=item, worker=1, text="adding up")
+    script.add(ItemChildrenProcessed, item=item, type="module:Page")
+    view.apply(script.events[-2:])
+
+    assert before == ([1], 0, None)
+    assert view.running == {}
+
+
+def test_a_cluster_has_no_workers_before_a_process_joins() -> None:
+    """However many each process is to have; and none after it was resumed, until processes join again."""
+    script = Script(cluster=CLUSTER)
+    before = view_of(script.events)
+    script.join()
+    script.begin(RunResumed, cluster=CLUSTER)
+    resumed_there = view_of(script.events)
+    script.begin(RunResumed)
+    resumed_here = view_of(script.events)
+
+    assert [(view.cluster, view.num_workers, view.processes) for view in (before, resumed_there, resumed_here)] == [
+        (CLUSTER, 0, {}),
+        (CLUSTER, 0, {}),
+        ("", 3, {}),
+    ]
+
+
+def test_process_events_without_a_cluster_change_nothing() -> None:
+    """The workers are those of the run's own process."""
+    script = Script()
+    script.join(1, 9)
+    script.add(ProcessLeft, first_worker=1)
+    view = view_of(script.events)
+
+    assert (view.num_workers, view.processes, view.process_of(1)) == (3, {}, None)
+
+
+def test_worker_processes_are_found_by_their_workers() -> None:
+    """By one, or by a span of them; one that joins under the same first number takes the other's place."""
+    processes = WorkerProcesses()
+    first, second, third = (
+        processes.join(ProcessJoined(1, 0.0, number, 2, "node", number)) for number in (5, 1, 9)
+    )  # workers 5 and 6, 1 and 2, 9 and 10
+
+    assert [processes.of(worker) for worker in (0, 1, 2, 3, 5, 6, 7)] == [
+        None,
+        second,
+        second,
+        None,
+        first,
+        first,
+        None,
+    ]
+    assert processes.overlapping(2, 6) == [second, first]
+    assert processes.overlapping(3, 5) == []
+    assert processes.overlapping(6, 100) == [first, third]
+    assert processes.leave(ProcessLeft(1, 0.0, 7)) is None
+    processes.join(ProcessJoined(1, 0.0, 5, 4, "node", 1))
+    assert (processes.num_workers, list(processes.workers)) == (8, [1, 2, 5, 6, 7, 8, 9, 10])
 
 
 def test_only_the_latest_failures_are_kept() -> None:

@@ -11,6 +11,7 @@ from aqueue.figures import amount, clock, per_second, when_due
 from aqueue.text import short_names
 from aqueue.view import RunningItem, RunView, TypeView
 from aqueue_reporters._pen import Pen
+from aqueue_reporters._places import Places
 
 __all__ = ["Panels"]
 
@@ -44,6 +45,7 @@ class Panels:
         self._turn = 0
         self._peak_queued = 0
         self._names: dict[str, str] = {}
+        self._places = Places(pen)
         self._rates = _Rates({}, 0.0, 0.0, 0.0)
         self._rates_at = 0.0
 
@@ -76,7 +78,7 @@ class Panels:
 
     def _stacked(self, view: RunView, now: float, cells: int, height: int) -> list[str]:
         overall = self._overall(view, now, cells)
-        workers, types = _share(height - len(overall) - 6, view.num_workers, max(len(view.types), 1))
+        workers, types = _share(height - len(overall) - 6, _num_rows(view, height), max(len(view.types), 1))
         return [
             *self._worker_status(view, now, cells, workers),
             *self._queue_stats(view, now, cells, types),
@@ -86,7 +88,7 @@ class Panels:
     def _side_by_side(self, view: RunView, now: float, cells: int, height: int) -> list[str]:
         right_cells = min(cells * 45 // 100, 88)
         left_cells = min(cells - right_cells - 1, 110)
-        left = self._worker_status(view, now, left_cells, min(view.num_workers, height - 2))
+        left = self._worker_status(view, now, left_cells, min(_num_rows(view, height), height - 2))
         overall = self._overall(view, now, right_cells)
         types = min(max(len(view.types), 1), height - len(overall) - 4)
         right = [*self._queue_stats(view, now, right_cells, types), *overall]
@@ -102,40 +104,74 @@ class Panels:
         if waiting and height > 1:
             lines = [self._pen.fit("  " + waiting, cells), *lines]
         if height > len(lines) and cells >= _MIN_CELLS:
-            lines = [*self._workers(view, now, cells, min(view.num_workers, height - len(lines))), *lines]
+            rows = min(_num_rows(view, height), height - len(lines))
+            lines = [*self._workers(view, now, cells, rows), *lines]
         return lines
 
     # Worker Status
 
     def _worker_status(self, view: RunView, now: float, cells: int, rows: int) -> list[str]:
-        note = f"{amount(len(view.running))} of {amount(view.num_workers)} busy"
-        return self._pen.box("Worker Status", note, self._workers(view, now, cells - 4, rows), cells)
+        title = "Worker Status"
+        body = self._workers(view, now, cells - 4, rows)
+        note = self._busy_note(view, cells - len(title) - 9)
+        return self._pen.box(title, note, body, cells)
+
+    def _busy_note(self, view: RunView, cells: int) -> str:
+        """Say how many workers are busy, and on a cluster in how many processes, if it fits."""
+        running = amount(len(view.running))
+        busy = f"{running} of {amount(view.num_workers)} busy"
+        if not view.cluster:
+            return busy
+        if len(view.running) > view.num_workers:  # a process has left, and hooks of its workers go on
+            busy = f"{running} busy"
+        count = len(view.processes)
+        dot = self._pen.characters.dot
+        processes = f"{amount(count)} process{'' if count == 1 else 'es'}"
+        if not count and not view.running:
+            return processes
+        wordings = [f"{busy} {dot} {processes}", busy]
+        if self._places.host:
+            wordings.insert(0, f"{wordings[0]} on {self._places.host}")
+        return next((words for words in wordings if cell_len(words) <= cells), f"{running} busy")
 
     def _workers(self, view: RunView, now: float, cells: int, rows: int) -> list[str]:
         """Return `rows` lines: one for each worker in its place, or, if they are more, for the longest-running."""
-        number_cells = len(str(view.num_workers))
         name_cells = min(max((cell_len(n) for n in self._names.values()), default=4), max(cells // 4, 10))
         clock_cells = 5 if all(now - item.started_at < 3600 for item in view.running.values()) else 8
-        widths = (number_cells, name_cells, max(cells - number_cells - name_cells - clock_cells - 6, 0), clock_cells)
-        if view.num_workers <= rows:
-            return [
-                self._busy(item, now, widths) if (item := view.running.get(worker)) else self._idle(worker, widths)
-                for worker in range(1, view.num_workers + 1)
+        if view.cluster:
+            self._places.fit(view.processes, cells)
+            where_cells = self._places.cells
+            name_cells = min(name_cells, max(cells - where_cells - clock_cells - 6, 0))
+        else:
+            where_cells = len(str(view.num_workers))
+        widths = (where_cells, name_cells, max(cells - where_cells - name_cells - clock_cells - 6, 0), clock_cells)
+        if _num_rows(view, rows) <= rows:
+            lines = [] if view.processes or not view.cluster else [self._no_processes(view, sum(widths, 6))]
+            workers = sorted({*view.workers, *view.running}) if view.cluster else view.workers
+            return lines + [
+                self._busy(item, view, now, widths)
+                if (item := view.running.get(worker))
+                else self._idle(worker, view, widths)
+                for worker in workers
             ]
         shown = nsmallest(rows - 1, view.running.values(), key=lambda item: (item.started_at, item.worker))
-        lines = [self._busy(item, now, widths) for item in shown]
+        lines = [self._busy(item, view, now, widths) for item in shown]
         lines += [" " * sum(widths, 6)] * (rows - 1 - len(lines))
         more = len(view.running) - len(shown)
-        idle = view.num_workers - len(view.running)
+        idle = max(view.num_workers - len(view.running), 0)
         text = f"+{amount(more)} more" if more else f"{amount(idle)} idle"
         if more and idle:
             text += f" {self._pen.characters.dot} {amount(idle)} idle"
-        lines.append(self._pen.write("quiet", self._pen.fit(" " * (number_cells + 3) + text, sum(widths, 6))))
+        lines.append(self._pen.write("quiet", self._pen.fit(" " * (where_cells + 3) + text, sum(widths, 6))))
         return lines[:rows]
 
-    def _busy(self, item: RunningItem, now: float, widths: tuple[int, int, int, int]) -> str:
+    def _no_processes(self, view: RunView, cells: int) -> str:
+        text = "waiting for worker processes" if view.state == "running" else "no worker processes"
+        return self._pen.write("quiet", self._pen.fit(text, cells))
+
+    def _busy(self, item: RunningItem, view: RunView, now: float, widths: tuple[int, int, int, int]) -> str:
         pen = self._pen
-        number, name, text, time = widths
+        where, name, text, time = widths
         spinner = pen.characters.spinner
         said = pen.safe(item.text, 2 * text)
         style = ""
@@ -145,17 +181,23 @@ class Panels:
             said = f"try {item.attempt}: {said}" if said else f"try {item.attempt}"
         said = pen.fit(said, text)
         return (
-            f"{pen.write('quiet', str(item.worker).rjust(number))}"
+            f"{pen.write('quiet', self._where(item.worker, view, where, item))}"
             f" {pen.write('accent', spinner[self._turn % len(spinner)])}"
             f" {pen.write('strong', pen.fit(self._names[item.type], name))}"
             f"  {pen.write(style, said) if style else said}"
             f" {pen.write('quiet', clock(now - item.started_at).rjust(time))}"
         )
 
-    def _idle(self, worker: int, widths: tuple[int, int, int, int]) -> str:
-        number, name, text, time = widths
-        idle = self._pen.fit(f"{str(worker).rjust(number)}   idle", number + name + text + time + 6)
+    def _idle(self, worker: int, view: RunView, widths: tuple[int, int, int, int]) -> str:
+        idle = self._pen.fit(f"{self._where(worker, view, widths[0])}   idle", sum(widths, 6))
         return self._pen.write("quiet", idle)
+
+    def _where(self, worker: int, view: RunView, cells: int, item: RunningItem | None = None) -> str:
+        """Return a worker's number; on a cluster, where it is, or where the item runs that it is at."""
+        if not view.cluster:
+            return str(worker).rjust(cells)
+        places = self._places
+        return self._pen.fit(places.of_worker(worker, view) if item is None else places.of_item(item, view), cells)
 
     # Queue Stats
 
@@ -362,6 +404,15 @@ def _number(pen: Pen, number: int, cells: int, style: str) -> str:
     text = amount(number).rjust(cells)
     style = style if number else "quiet"
     return pen.write(style, text) if style else text
+
+
+def _num_rows(view: RunView, most: int) -> int:
+    """Return how many rows the workers take: exactly, if they are at most `most`."""
+    if not view.cluster or view.num_workers > most:
+        return view.num_workers
+    # Besides, what goes on of workers whose process is gone, and that there is no process.
+    gone = sum(view.process_of(worker) is None for worker in view.running)
+    return view.num_workers + gone + (not view.processes)
 
 
 def _share(rows: int, first: int, second: int) -> tuple[int, int]:

@@ -4,15 +4,15 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
-from typing import TextIO
+from typing import Literal, NamedTuple, TextIO
 
-from aqueue.events import Event, ItemFailed, Phase, RunStopping
+from aqueue.events import Event, ItemFailed, Phase, ProcessJoined, ProcessLeft, RunStarted, RunStopping
 from aqueue.figures import when_due
 from aqueue.reporting import RunInfo, can_redraw
 from aqueue.result import RunResult
 from aqueue.text import visible
 from aqueue.tracebacks import place
-from aqueue.view import RunView
+from aqueue.view import RunView, WorkerProcess, WorkerProcesses
 from aqueue_reporters._failed import how_to_list, innermost_frames, not_shown
 from aqueue_reporters._region_reporter import RegionReporter
 from aqueue_reporters._stream import encodable, write_text
@@ -28,6 +28,7 @@ _MAX_NAME_CHARS = 120
 _MAX_MESSAGE_CHARS = 400
 _MAX_CODE_CHARS = 300
 _MAX_GROUPS = 20
+_MAX_PROCESS_LINES = 3
 
 
 class PlainReporter(RegionReporter):
@@ -36,7 +37,8 @@ class PlainReporter(RegionReporter):
     A progress line says how many items are done of how many found, how many a second, how many are queued and how many
     failed, the time elapsed, and how long it will take if that can be told: while items are found faster than they are
     done, it can't. It comes when something has happened since the last one, at most every `interval_s`. Each failure
-    gets a line at once. The end is a summary.
+    gets a line at once, and so do worker processes of a cluster that join or leave, one line for many of them. The end is
+    a summary.
 
     On a terminal the progress line is rewritten in place, at most ten times a second; what the program prints appears
     above it.
@@ -60,6 +62,7 @@ class PlainReporter(RegionReporter):
         self._stream: TextIO | None = None
         self._shown_seq = 0
         self._shown_at = 0.0
+        self._processes = WorkerProcesses()  # those after the events of which lines have been made
 
     @property
     def uses_terminal(self) -> bool:
@@ -80,23 +83,37 @@ class PlainReporter(RegionReporter):
             self._region = region
 
     def handle(self, events: Sequence[Event], view: RunView) -> None:
-        """Write a line for each failure and for the stop, and the progress if it is time.
+        """Write a line for each failure, for worker processes that come and go, for the stop, and the progress if it is time.
 
         Raises:
             OSError: the stream can't be written to.
         """
         lines = []
+        changes: list[_Change] = []
         for event in events:
             if type(event) is ItemFailed:
                 lines.append(_failure_line(event))
+            elif isinstance(event, ProcessJoined | ProcessLeft):
+                self._follow(event, changes)
+            elif isinstance(event, RunStarted):
+                self._processes.clear()
             elif type(event) is RunStopping:
                 # A signal that comes to a log's run comes from no person at its keys.
                 more = "" if self._region is None else f"; {_next_ctrl_c(event, len(view.running))}"
                 lines.append(_stopping_line(event, len(view.running)) + more)
+        lines += _process_lines(changes)
         if self._region is None:
             self._write(lines, view)
         else:
             self._redraw(self._region, lines, view)
+
+    def _follow(self, event: ProcessJoined | ProcessLeft, changes: list["_Change"]) -> None:
+        """Note in `changes` that a process has joined or left."""
+        processes = self._processes
+        if isinstance(event, ProcessJoined):
+            changes.append(_Change("joined", processes.join(event), 0, len(processes), processes.num_workers))
+        elif (process := processes.leave(event)) is not None:
+            changes.append(_Change(event.reason, process, event.ignored, len(processes), processes.num_workers))
 
     def _write(self, lines: list[str], view: RunView) -> None:
         now = self._clock()
@@ -135,6 +152,37 @@ class PlainReporter(RegionReporter):
         elif self._stream is not None:
             with suppress(OSError, ValueError):
                 write_text(self._stream, _joined(lines))
+
+
+class _Change(NamedTuple):
+    """A worker process came or went: how, which, how many of its reports were ignored, and what there was after it."""
+
+    how: Literal["joined", "left", "lost"]
+    process: WorkerProcess
+    ignored: int
+    processes: int
+    workers: int
+
+
+def _process_lines(changes: Sequence[_Change]) -> Iterator[str]:
+    """Yield a line for each change, or, of many of a kind, one for them all."""
+    for how in ("joined", "left", "lost"):
+        same = [change for change in changes if change.how == how]
+        if len(same) > _MAX_PROCESS_LINES:
+            workers = sum(change.process.num_workers for change in same)
+            ignored = sum(change.ignored for change in same)
+            yield _process_line(f"{how}: {len(same)} processes", workers, ignored, same[-1])
+        else:
+            for change in same:
+                process = change.process
+                where = f"{how}: {visible(process.host, _MAX_NAME_CHARS)}:{process.pid}"
+                yield _process_line(where, process.num_workers, change.ignored, change)
+
+
+def _process_line(what: str, workers: int, ignored: int, last: _Change) -> str:
+    left = f"{last.workers} in {last.processes} process{'' if last.processes == 1 else 'es'}"
+    late = f"; {ignored} late report{'' if ignored == 1 else 's'} not counted" if ignored else ""
+    return f"{what}, {workers} worker{'' if workers == 1 else 's'} ({left}){late}"
 
 
 def _joined(lines: Sequence[str]) -> str:
@@ -176,7 +224,9 @@ def _progress_line(view: RunView, now: float) -> str:
         f"{counts.failed} failed",
         f"{_duration(view.elapsed_s(now))} elapsed",
     ]
-    if view.state == "stopping":
+    if view.cluster and not view.processes and view.state == "running":
+        parts.append("waiting for worker processes")
+    elif view.state == "stopping":
         parts.append(f"stopping, {len(view.running)} running")
     elif (remaining_s := _remaining_s(view, now)) is not None:
         parts.append(f"eta {_duration(remaining_s)}")

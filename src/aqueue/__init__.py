@@ -25,6 +25,8 @@
 #   _engine                     workers, hooks, failing, stopping
 #   _recording, _crashes,       the recorded events folded; what was running at crashes; what is left put back
 #   _resume                     into an engine
+#   _execution                  what the engine and a place elsewhere, where items run, ask of each other
+#   _cluster                    such places: the worker processes of a Dask cluster
 #   _settings                   what run_queue is given, checked
 #   _run                        run_queue, async_run_queue: wires the rest
 #
@@ -41,6 +43,7 @@ from aqueue._settings import Backend, Lifespan
 from aqueue._version import __version__
 from aqueue.errors import (
     AqueueError,
+    ClusterError,
     InvalidArgument,
     InvalidItem,
     InvalidResult,
@@ -56,9 +59,11 @@ from aqueue.errors import (
     PayloadMismatch,
     PoisonItem,
     RecordedFailure,
+    RemoteError,
     ReporterError,
     StrayCancellation,
     UnknownItemType,
+    UnsendableItem,
     UnstorableItem,
 )
 from aqueue.item import AfterChildrenRule, EnqueueFn, Item, ItemLike, SetDescFn
@@ -72,6 +77,7 @@ __all__ = [
     "AfterChildrenRule",
     "AqueueError",
     "Backend",
+    "ClusterError",
     "Current",
     "EnqueueFn",
     "FailureGroup",
@@ -98,6 +104,7 @@ __all__ = [
     "PoisonItem",
     "QueueTypeName",
     "RecordedFailure",
+    "RemoteError",
     "Reporter",
     "ReporterError",
     "ReporterSpec",
@@ -109,6 +116,7 @@ __all__ = [
     "StrayCancellation",
     "TerminalReporter",
     "UnknownItemType",
+    "UnsendableItem",
     "UnstorableItem",
     "__version__",
     "async_run_queue",

@@ -18,7 +18,8 @@ from aqueue._attempt import NO_ENGINE, NO_SHARED, ROOM_CHECK_EVENTS, Attempt, Tr
 from aqueue._bus import SOFT_LIMIT_EVENTS, Bus, error_info
 from aqueue._codec import encode_result
 from aqueue._context import running_attempt
-from aqueue._failures import Failures, as_failure, without_frames_of
+from aqueue._execution import AttemptLost, Execution, Place
+from aqueue._failures import Failures, as_failure, hide_frames_of, without_own_frames
 from aqueue._groups import GroupedQueue, Limits
 from aqueue._keys import KeySet
 from aqueue._ledger import KEPT_STATE_BYTES, Ledger, to_keep
@@ -27,7 +28,6 @@ from aqueue._notice import warn
 from aqueue._queues import LifoQueue, PlainQueue
 from aqueue._retrying import Retrying
 from aqueue._timeouts import Timeouts
-from aqueue._timeouts import __file__ as timeouts_file
 from aqueue._timers import Timers
 from aqueue._tree import Node, Tree, unlink
 from aqueue._watchdog import Watchdog
@@ -53,8 +53,7 @@ __all__ = ["NO_SHARED", "Engine", "OnError", "StopLimits"]
 OnError = Literal["stop", "continue"]
 """What the first item that fails for good does: ``stop`` the run gracefully, or let everything else ``continue``."""
 
-_OWN_FILES: Final = frozenset({__file__, timeouts_file})
-"""What calls the items' code: no part of their tracebacks."""
+hide_frames_of(__file__)
 
 SLICE_S: Final = 0.005
 """How long items that never await may keep the event loop to themselves, seconds (and one item a worker more)."""
@@ -122,6 +121,7 @@ class Engine:
         policies: Policies = NO_POLICIES,
         limits: Limits | None = None,
         stop_limits: StopLimits | None = None,
+        execution: Execution | None = None,
     ) -> None:
         self.bus = bus
         self.append = bus.append
@@ -163,7 +163,10 @@ class Engine:
         self._groups: GroupedQueue | None = None
         self._queue: PlainQueue | GroupedQueue = queue
         self._use_queue(queue)
-        self._num_workers = num_workers
+        self._execution = execution
+        self._places: dict[int, Place] = {}  # by worker, where items run elsewhere
+        self._tasks: TaskGroup | None = None
+        self._num_workers = num_workers if execution is None else 0  # as many as there are now
         self._on_error = on_error
         self._idle: deque[anyio.Event] = deque()
         self._left: list[Node] = []
@@ -364,6 +367,10 @@ class Engine:
                 return
             finally:
                 self.is_asking = False
+            if self._execution is not None:
+                if type(item) not in self.classes:
+                    self._look_up(item)
+                self._execution.check(item)
             self.add(item, None, roots)
             self.deduplicated_roots = roots.deduplicated
             if monotonic() > slice_end:
@@ -415,6 +422,8 @@ class Engine:
         )
         if found.grouped:
             self._use_groups()
+        if self._execution is not None:
+            found.is_plain = False  # an attempt is more than a call
         return self._known.setdefault(looks, found)
 
     # ---- going on with a recorded run ---------------------------------------------------------------------------
@@ -472,6 +481,12 @@ class Engine:
                 self.scope.cancel()
         self._wake_all()
         bus.wake_waiting()
+        self._end_execution()
+
+    def _end_execution(self) -> None:
+        """Let go of where items run, once no worker is left and none is to come."""
+        if self._execution is not None and not self._working and (self._is_done or self.stage is not Stage.RUNNING):
+            self._execution.end()
 
     def _wake_one(self) -> None:
         """Wake an idle worker if there is one, and something for it."""
@@ -497,9 +512,15 @@ class Engine:
                     return
                 self._start_timers(workers)
                 await self._run_alone()
-                self._working = self._num_workers
-                for worker in range(1, self._num_workers + 1):
-                    workers.start_soon(self._start_worker, worker, name=f"aqueue worker {worker}")
+                if self._execution is None:
+                    self._working = self._num_workers
+                    for worker in range(1, self._num_workers + 1):
+                        workers.start_soon(self._start_worker, worker, name=f"aqueue worker {worker}")
+                else:
+                    self._tasks = workers
+                    if self.stage is Stage.RUNNING:
+                        await self._execution.serve(self)
+                    self._timers.close()
             if self.stage is Stage.CANCELLING:
                 # Workers end quietly when they are cancelled, and then trio's nursery doesn't say that it was, too.
                 await checkpoint_if_cancelled()
@@ -535,6 +556,10 @@ class Engine:
             node, poison = self._alone.pop(0)
             if poison:
                 self._fail_poison(node, worker, poison)
+            elif self._execution is not None and not node.is_ended:
+                # What it may end is not this process. Wherever it runs, nothing else does.
+                self._execution.suspect(node)
+                self._put_again(node)
             elif not node.is_ended:
                 await self._run_queued(worker, deque([node]).popleft)
             else:
@@ -568,6 +593,77 @@ class Engine:
             self._working -= 1
             if not self._working:
                 self._timers.close()
+
+    # ---- where items run elsewhere ------------------------------------------------------------------------------
+
+    def add_workers(self, place: Place) -> None:
+        """Let the workers of `place`, which is new, take items."""
+        assert self._tasks is not None
+        for worker in place.workers:
+            self._places[worker] = place
+            self._num_workers += 1
+            self._working += 1
+            self._tasks.start_soon(self._start_worker_at, place, worker, name=f"aqueue worker {worker}")
+
+    def dismiss(self, place: Place) -> None:
+        """Let the workers of `place`, which is open no more, end as soon as they are through with what they are at."""
+        assert not place.is_open
+        self._wake_all()
+
+    def fail_to_execute(self, error: BaseException) -> None:
+        """End the run at once: items can't be run any more."""
+        self._break(error, "the cluster can't be used", cancel=True)
+
+    async def _start_worker_at(self, place: Place, worker: int) -> None:
+        try:
+            await self._run_due(worker)
+            await self._work_at(place, worker)
+        finally:
+            self._working -= 1
+            self._num_workers -= 1
+            del self._places[worker]
+            place.leave(worker)
+            self._look_if_done(0)
+            self._end_execution()
+
+    async def _work_at(self, place: Place, worker: int) -> None:
+        """Run items in `place` until none is left, the run is stopped or the place is closed."""
+
+        def take() -> Node:
+            if not place.is_open or place.is_reserved:
+                raise IndexError
+            return self._take()
+
+        while place.is_open and self.stage is Stage.RUNNING:
+            await self._run_queued(worker, take)
+            if self.stage is not Stage.RUNNING:
+                return
+            if not place.is_open or place.is_reserved:
+                self._wake_one()  # what this one was woken for, another can take
+                await place.until_free()
+            elif not await self._wait_for_item(worker):
+                return
+
+    def _run_again(self, node: Node, attempt: Attempt) -> None:
+        """Record that the attempt at `node`'s item was lost with the process that ran it, and queue the item again."""
+        bus = self.bus
+        node.cls.interrupted += 1
+        bus.append(ItemInterrupted(bus.next_seq(), bus.now(), node.id, "process", node.attempt, "worker_lost"))
+        if self.stage is not Stage.RUNNING:
+            self._left.append(node)
+            return
+        self.retrying.run_again(node, attempt)
+        self._put_again(node)
+
+    def _put_again(self, node: Node) -> None:
+        try:
+            self._queue.put_again(node)
+            self._queued_again += self.retrying.is_counted(node)
+        except BaseException as error:  # a comparison of items, or a group, is the user's code
+            self._left.append(node)
+            what = f"item {node.id} ({node.cls.type}) could not be queued again"
+            self._break(error, what, cancel=not isinstance(error, Exception))
+        self._wake_one()
 
     async def _run_due(self, worker: int) -> None:
         """Run the hooks that are due and that no worker has come upon: of a resumed run, or to be tried again."""
@@ -628,7 +724,7 @@ class Engine:
                     state = ledger.changed_state(node)
             except BaseException as error:
                 attempt.node = attempt.engine = NO_ENGINE
-                if self._is_interrupted(error, node, "process"):
+                if self._is_interrupted(error, node, attempt):
                     return
                 if self._is_tried_again(error, node, attempt):
                     await self._pause(attempt, worker)
@@ -667,12 +763,18 @@ class Engine:
         """Call the `process` of an item whose class has a group or policies, and return what that returns."""
         retry, timeout_s = node.cls.policies.retry, node.cls.policies.timeout_s
         enqueue = attempt.enqueue
-        if retry is not None or node.recorded is not None:
+        if retry is not None or node.recorded is not None or self._execution is not None:
             attempt.tries = self.retrying.tries(node)
             enqueue = attempt.enqueue_repeatable
         try:
+            if self._execution is not None:
+                await self._places[attempt.worker].run(node, attempt)
+                self.retrying.forget(node)
+                return None
             result = node.item.process(enqueue, attempt.set_desc)
-            result = await (result if timeout_s is None else self._timeouts.within(timeout_s, node, result))
+            result = await (
+                result if timeout_s is None else self._timeouts.within(timeout_s, node.id, node.cls.type, result)
+            )
         finally:
             if self._groups is not None:
                 self._groups.release(node)
@@ -720,16 +822,22 @@ class Engine:
         if self._due:
             await self._run_due(worker)
             return True
-        if len(self._idle) + 1 == self._num_workers and not self.retrying.resting and not len(self._queue):
-            # Nothing is queued or waits for its time, and nobody is running who could enqueue more.
-            self._is_done = True
-            self._wake_all()
+        self._look_if_done(1)
         if self._is_done:
             return False
         event = anyio.Event()
         self._idle.append(event)
         await event.wait()
         return True
+
+    def _look_if_done(self, looking: int) -> None:
+        """See whether nothing is left, where besides those that wait for an item `looking` workers are at nothing."""
+        if len(self._idle) + looking == self._num_workers and not (
+            self.retrying.resting or self._due or len(self._queue)
+        ):
+            # Nothing is queued or waits for its time, and nobody is running who could enqueue more.
+            self._is_done = True
+            self._wake_all()
 
     async def _give_way(self, attempt: Attempt) -> None:
         """Let everything else in the loop run, if `attempt`, which has ended, has not done so by awaiting.
@@ -771,13 +879,13 @@ class Engine:
             elif cls.policies.timeout_s is None:
                 value = await hook()
             else:
-                value = await self._timeouts.within(cls.policies.timeout_s, node, hook())
+                value = await self._timeouts.within(cls.policies.timeout_s, node.id, cls.type, hook())
             attempt.node = attempt.engine = NO_ENGINE
             if value is not None:
                 result = encode_result(value, cls.type)
         except BaseException as error:
             attempt.node = attempt.engine = NO_ENGINE
-            if self._is_interrupted(error, node, "after_children"):
+            if self._is_interrupted(error, node, attempt):
                 return None
             tried_again = self._is_tried_again(error, node, attempt)
             if not tried_again:
@@ -801,8 +909,12 @@ class Engine:
 
     # ---- when an item raises ------------------------------------------------------------------------------------
 
-    def _is_interrupted(self, error: BaseException, node: Node, phase: Phase) -> bool:
-        """Tell whether `error` means that the attempt was cut short; if so, record that, and take no more items."""
+    def _is_interrupted(self, error: BaseException, node: Node, attempt: Attempt) -> bool:
+        """Tell whether `error` means that the attempt was cut short; if so, record that: its worker takes no more items."""
+        if type(error) is AttemptLost:
+            self._run_again(node, attempt)
+            return True
+        phase = attempt.phase
         cancelled = isinstance(error, self._cancelled_class)
         asked = self.stage is Stage.CANCELLING or anyio.current_effective_deadline() == float("-inf")
         is_ordinary = cancelled or isinstance(error, Exception) or self._is_cancelled_group(error)
@@ -827,8 +939,8 @@ class Engine:
     def _is_tried_again(self, error: BaseException, node: Node, attempt: Attempt) -> bool:
         """Tell whether the item whose attempt raised `error` may be tried again; if so, record and arrange that."""
         # The frames above the item's code are the engine's. Not by assignment: a frozen dataclass refuses that.
-        error.with_traceback(without_frames_of(_OWN_FILES, error.__traceback__))
-        is_tried_again = self.retrying.try_again(as_failure(error, node), node, attempt)
+        error.with_traceback(without_own_frames(error.__traceback__))
+        is_tried_again = self.retrying.try_again(as_failure(error, node.id, node.cls.type), node, attempt)
         attempt.tries = None
         return is_tried_again
 
@@ -838,20 +950,14 @@ class Engine:
             return
         del self.retrying.resting[node.id]
         if phase == "process":
-            try:
-                self._queue.put_again(node)
-                self._queued_again += self.retrying.is_counted(node)
-            except BaseException as error:  # a comparison of items, or a group, is the user's code
-                self._left.append(node)
-                what = f"item {node.id} ({node.cls.type}) could not be queued again"
-                self._break(error, what, cancel=not isinstance(error, Exception))
+            self._put_again(node)
         else:
             self._due.append(node)
-        self._wake_one()
+            self._wake_one()
 
     def _fail(self, error: BaseException, node: Node, worker: int, started: float, attempt: Attempt) -> float:
         """Record that an attempt failed for good, and return when."""
-        raised = as_failure(error, node)
+        raised = as_failure(error, node.id, node.cls.type)
         if (
             isinstance(raised, RetryAfter)
             and attempt.phase == "process"

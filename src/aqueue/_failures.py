@@ -1,15 +1,13 @@
 """What failed: how often each kind, the first failures with their exceptions, and exceptions as reports show them."""
 
-from collections.abc import Container
 from types import TracebackType
 from typing import Final
 
-from aqueue._tree import Node
 from aqueue.errors import StrayCancellation
 from aqueue.events import ItemFailed, Phase
 from aqueue.result import MAX_LISTED_FAILURES, FailureGroup
 
-__all__ = ["FailureTally", "Failures", "as_failure", "without_frames_of"]
+__all__ = ["FailureTally", "Failures", "as_failure", "hide_frames_of", "without_own_frames"]
 
 MAX_LIVE_EXCEPTIONS: Final = 100
 """How many of the items' exceptions are kept alive, with the frames that they hold."""
@@ -89,19 +87,27 @@ class Failures:
         return [*self.listed[:recorded], *self.listed[recorded + len(self.exceptions) :]]
 
 
-def without_frames_of(files: Container[str], traceback: TracebackType | None) -> TracebackType | None:
-    """Return `traceback` from its first frame that is in none of the source files called `files`."""
-    while traceback is not None and traceback.tb_frame.f_code.co_filename in files:
+_own_files: Final[set[str]] = set()
+
+
+def hide_frames_of(file: str) -> None:
+    """Let what calls the items' code from the source file called `file` be no part of their tracebacks."""
+    _own_files.add(file)
+
+
+def without_own_frames(traceback: TracebackType | None) -> TracebackType | None:
+    """Return `traceback` from its first frame that is in none of the files that are to be hidden."""
+    while traceback is not None and traceback.tb_frame.f_code.co_filename in _own_files:
         traceback = traceback.tb_next
     return traceback
 
 
-def as_failure(error: BaseException, node: Node) -> Exception:
-    """Return `error`, which the item of `node` raised, as an exception that counts as its failure."""
+def as_failure(error: BaseException, item: int, type: str) -> Exception:
+    """Return `error`, which the item numbered `item` of a class called `type` raised, as what counts as its failure."""
     if isinstance(error, Exception):
         return error
     stray = StrayCancellation(
-        f"item {node.id} ({node.cls.type}) was cancelled, but not by aqueue: did it await something cancelled?"
+        f"item {item} ({type}) was cancelled, but not by aqueue: did it await something cancelled?"
     )
     stray.__cause__ = error
     return stray

@@ -66,8 +66,9 @@ class Journal:
                 journal_check.check_header(path)  # before a lock file appears beside what may be no journal
             self._lock = journal_file.lock(path)
             self._lock_identity = journal_file.identity(f"{path}.lock")
+            self._is_made_here = journal_file.is_empty(path)
             try:
-                if journal_file.is_empty(path):
+                if self._is_made_here:
                     journal_file.make(path)
                 else:
                     journal_check.check(path)
@@ -217,6 +218,14 @@ class Journal:
         self._thread.join(timeout_s)
         return not self._thread.is_alive()
 
+    def abandon(self) -> None:
+        """Close the file of a run that has not begun; if it was made here, it is removed.
+
+        Once what kept the run from beginning is mended, the same call with ``journal=`` must not find a journal.
+        """
+        if os.getpid() == self._pid and self._thread is None:
+            self._end(removes=self._is_made_here)
+
     def leave_to_the_parent(self) -> None:
         """In a forked child: do nothing ever again, and keep the connection from being closed."""
         _inherited.append(self._connection)
@@ -348,7 +357,7 @@ class Journal:
         failure.__cause__ = error
         return failure
 
-    def _end(self) -> None:
+    def _end(self, *, removes: bool = False) -> None:
         if self._closed:
             return
         self._closed = True
@@ -357,6 +366,9 @@ class Journal:
             self._connection.execute("PRAGMA wal_checkpoint(PASSIVE)")
         with suppress(sqlite3.Error):
             self._connection.close()
+        if removes:
+            with suppress(OSError):
+                journal_file.remove(self.path)
         with suppress(OSError):
             self._lock.release()
         _open_paths.discard(self.path)

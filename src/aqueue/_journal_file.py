@@ -27,6 +27,7 @@ __all__ = [
     "make",
     "reason",
     "refuse_existing",
+    "remove",
     "shown",
 ]
 
@@ -168,6 +169,15 @@ def make(path: Path) -> None:
     finally:
         with suppress(OSError):
             _remove(new, *_beside(new))
+
+
+def remove(path: Path) -> None:
+    """Remove the journal at `path`; the lock must be held.
+
+    Raises:
+        OSError: it can't be removed.
+    """
+    _remove(*_beside(path), path)
 
 
 def _remove(*paths: Path) -> None:

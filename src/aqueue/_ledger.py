@@ -12,7 +12,7 @@ from aqueue._tree import Node
 from aqueue.errors import AqueueError
 from aqueue.events import NO_DATA
 
-__all__ = ["KEPT_STATE_BYTES", "Ledger", "identity_of", "to_keep"]
+__all__ = ["KEPT_STATE_BYTES", "Ledger", "ancestor_id", "identity_of", "to_keep"]
 
 KEPT_STATE_BYTES: Final = 256
 """How long a state may be to be kept with its node as it is: then what it would be digested for can wait."""
@@ -42,7 +42,7 @@ def to_keep(state: bytes) -> bytes:
     return state if len(state) <= KEPT_STATE_BYTES else blake2b(state, digest_size=_DIGEST_BYTES).digest()
 
 
-def _ancestor_id(parent: Node | None, candidate: object) -> int | None:
+def ancestor_id(parent: Node | None, candidate: object) -> int | None:
     """Return the number of `candidate` if that is the item of `parent` or of a node above it."""
     while parent is not None:
         if parent.item is candidate:
@@ -73,7 +73,7 @@ class Ledger:
             state = write(item)
             if state is not None:
                 return state
-        return self._codec.encode(item, partial(_ancestor_id, parent))
+        return self._codec.encode(item, partial(ancestor_id, parent))
 
     def changed_state(self, node: Node) -> msgspec.Raw:
         """Return the state of `node`'s item after its `process` if that has changed since it was recorded."""

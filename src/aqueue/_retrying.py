@@ -114,18 +114,28 @@ class Retrying:
         tried = node.tries(phase)
         bus.append(ItemRetryScheduled(bus.next_seq(), now, node.id, attempt.worker, info, now + delay_s, phase, tried))
         cls.retried += 1
-        cls.is_plain = False  # such an item's attempts have to be remembered, also if it has no policy
-        children = tries.children
-        tries.unmatched = Counter(
-            bytes(children[start : start + _CHILD_BYTES]) for start in range(0, len(children), _CHILD_BYTES)
-        )
-        self._tries[node.id] = tries
+        self._remember(node, tries)
         if phase == "process":
             node.attempt += 1
         else:
             node.hook_attempt += 1
         self._rest(node, delay_s, phase)
         return True
+
+    def run_again(self, node: Node, attempt: Attempt) -> None:
+        """Remember of an attempt at `process` that was lost what its children were; it doesn't count as a failed one."""
+        tries = attempt.tries or self._tries.get(node.id) or Tries()
+        tries.is_counted = True
+        self._remember(node, tries)
+        node.attempt += 1
+
+    def _remember(self, node: Node, tries: Tries) -> None:
+        node.cls.is_plain = False  # such an item's attempts have to be remembered, also if it has no policy
+        children = tries.children
+        tries.unmatched = Counter(
+            bytes(children[start : start + _CHILD_BYTES]) for start in range(0, len(children), _CHILD_BYTES)
+        )
+        self._tries[node.id] = tries
 
     def _rest(self, node: Node, delay_s: float, phase: Phase) -> None:
         self.resting[node.id] = node

@@ -22,7 +22,7 @@ from aqueue._engine import Engine, OnError, Stage
 from aqueue._groups import Limits
 from aqueue._job_control import JobControl
 from aqueue._ledger import Ledger
-from aqueue._loop import call_soon_in_this_loop
+from aqueue._loop import CallSoon, call_soon_in_this_loop
 from aqueue._notice import say, stderr_is_terminal
 from aqueue._payload import PayloadCodec
 from aqueue._queues import QUEUE_TYPES, QueueTypeName
@@ -39,6 +39,9 @@ from aqueue.retry import Retry
 from aqueue.text import visible, visible_repr
 
 if TYPE_CHECKING:
+    import distributed
+
+    from aqueue._cluster.cluster import Cluster
     from aqueue._journal import Journal
 
 __all__ = ["async_run_queue", "run_queue"]
@@ -72,6 +75,8 @@ def run_queue(
     grace_s: float | None = None,
     retry_failed: bool = True,
     only: Callable[[str], object] | None = None,
+    cluster: "str | distributed.Client | None" = None,
+    allow_insecure: bool = False,
     backend: Backend = "trio",
 ) -> RunResult:
     """Run `initial_items` and all that they enqueue, and return what came of it.
@@ -103,6 +108,12 @@ def run_queue(
             seconds. None for as long as they take.
         retry_failed: whether items that are recorded as failed are run again, with `resume`.
         only: which of those: a function that takes the name of an item class, such as ``"shop:Page"``.
+        cluster: where `process` runs, if not in this process; hooks run here in any case. The address of a Dask
+            scheduler, such as ``"tls://scheduler:8786"``, a connected `distributed.Client`, or ``"local:4"`` for four
+            worker processes on this machine. `num_workers` then is how many items each worker process runs at a time,
+            and `lifespan` is entered in each of them, and here. It needs ``pip install aqueue[dask]``.
+        allow_insecure: whether a scheduler on another machine may be reached without TLS; whoever reaches it can run
+            programs.
         backend: the event loop, ``"trio"`` or ``"asyncio"``.
 
     Returns:
@@ -119,6 +130,8 @@ def run_queue(
         MisplacedCall: called inside a running event loop; use `async_run_queue` there.
         ItemFailures: at least one item failed for good. An exception group of their exceptions.
         ItemsNotComparable: ``queue_type_name="priority"``, and two items can't be compared.
+        ClusterError: the cluster can't be used, and nothing was run; or it was lost, and did not come back for 10 minutes.
+        UnsendableItem: an initial item can't be sent to the cluster; nothing was run.
         KeyboardInterrupt: the run was stopped by Ctrl-C.
         SystemExit: the run was stopped by SIGTERM or SIGHUP (the code is 128 plus the signal's number).
         BaseException: whatever `initial_items` or `lifespan` raised, and `SystemExit`, `KeyboardInterrupt` and the
@@ -150,6 +163,8 @@ def run_queue(
         grace_s,
         retry_failed,
         only,
+        cluster,
+        allow_insecure,
     )
     reporters = settings.checked()
     # No local variable for the outcome: an error that is raised here holds this frame, which would hold the error.
@@ -177,6 +192,8 @@ async def async_run_queue(
     grace_s: float | None = None,
     retry_failed: bool = True,
     only: Callable[[str], object] | None = None,
+    cluster: "str | distributed.Client | None" = None,
+    allow_insecure: bool = False,
 ) -> RunResult:
     """Do what `run_queue` does in the caller's own event loop, trio or asyncio.
 
@@ -208,6 +225,8 @@ async def async_run_queue(
         grace_s,
         retry_failed,
         only,
+        cluster,
+        allow_insecure,
     )
     reporters = settings.checked()
     return _unwrap(await _run(settings, reporters, HeldInterrupts()))
@@ -274,6 +293,7 @@ async def _run_recorded(settings: Settings, reporters: list[Reporter], held: Hel
             say(f"aqueue: {past.summary(str(journal.path))}")
         outcome = await _Run(settings, reporters, journal, past, held).run()
     finally:
+        journal.abandon()
         journal.close(0.0)
     if outcome.result.status == "interrupted":
         say(f"aqueue: to go on: {_how_to_resume(settings, str(journal.path))}")
@@ -315,6 +335,9 @@ class _Run:
         self._run_id = os.urandom(8).hex() if past is None else past.run_id
         self._call_soon = call_soon_in_this_loop()
         self._bus = Bus(reporters, self._call_soon, journal)
+        self._cluster = (
+            None if settings.cluster is None else _cluster(settings, self._run_id, self._call_soon, journal is not None)
+        )
         if past is not None:
             past.continue_bus(self._bus)
         self._signals = SignalHandlers(
@@ -334,39 +357,50 @@ class _Run:
             settings.policies,
             settings.limits,
             settings.stop_limits,
+            self._cluster,
         )
 
     async def run(self) -> _Outcome:
-        settings = self._settings
-        bus = self._bus
-        error: BaseException | None = None
         # Within an item of another run, that run's signals are enough: it waits for this one or cancels it.
         with nullcontext() if current_or_none() is not None else self._signals, self._job_control:
             self._held.deliver()
-            started_at = bus.now()
-            await bus.open(RunInfo(self._run_id, settings.num_workers, settings.queue_type_name, started_at))
-            bus.start_journal(self._engine.fail_to_save)
-            bus.append(
-                (RunStarted if self._past is None else RunResumed)(
-                    bus.next_seq(),
-                    bus.now(),
-                    self._run_id,
-                    SCHEMA_VERSION,
-                    __version__,
-                    settings.num_workers,
-                    settings.queue_type_name,
-                    os.getpid(),
-                    visible(socket.gethostname(), 255),
-                )
-            )
+            if self._cluster is None:
+                return await self._run()
             try:
-                if bus.cancellation is not None:
-                    raise bus.cancellation
-                await self._run_items()
-            except BaseException as raised:
-                error = raised
-            result = await self._close(started_at, error)
-            error = bus.cancellation or error
+                await self._cluster.open()
+                return await self._run()
+            finally:
+                await self._cluster.close()
+
+    async def _run(self) -> _Outcome:
+        settings = self._settings
+        bus = self._bus
+        error: BaseException | None = None
+        started_at = bus.now()
+        await bus.open(RunInfo(self._run_id, settings.num_workers, settings.queue_type_name, started_at))
+        bus.start_journal(self._engine.fail_to_save)
+        bus.append(
+            (RunStarted if self._past is None else RunResumed)(
+                bus.next_seq(),
+                bus.now(),
+                self._run_id,
+                SCHEMA_VERSION,
+                __version__,
+                settings.num_workers,
+                settings.queue_type_name,
+                os.getpid(),
+                visible(socket.gethostname(), 255),
+                "" if self._cluster is None else visible(self._cluster.address, 500),
+            )
+        )
+        try:
+            if bus.cancellation is not None:
+                raise bus.cancellation
+            await self._run_items()
+        except BaseException as raised:
+            error = raised
+        result = await self._close(started_at, error)
+        error = bus.cancellation or error
         return _Outcome(result, self._what_to_raise(result, error))
 
     async def _run_items(self) -> None:
@@ -457,6 +491,29 @@ class _Run:
         """Called in the thread that watches the signals."""
         if self._engine.stage is not Stage.ENDED:
             say(f"aqueue: an item is keeping the event loop to itself, so the run can't stop yet; {_THIRD_SIGNAL}")
+
+
+def _cluster(settings: Settings, run_id: str, call_soon: CallSoon, has_journal: bool) -> "Cluster":
+    """Return the cluster that `settings`, which are checked, name, not connected yet.
+
+    Raises:
+        InvalidArgument: the lifespan can't be sent.
+    """
+    from aqueue._cluster.cluster import Cluster  # Dask is for those who have a cluster
+    from aqueue._cluster.dask_transport import DaskTransport
+
+    backend = _running_backend()
+    assert backend is not None
+    assert settings.cluster is not None
+    return Cluster(
+        DaskTransport(settings.cluster, allow_insecure=settings.allow_insecure),
+        call_soon,
+        num_workers=settings.num_workers,
+        backend=backend,
+        lifespan=settings.lifespan,
+        has_journal=has_journal,
+        run_id=run_id,
+    )
 
 
 def _checked(made: AbstractAsyncContextManager[Any]) -> AbstractAsyncContextManager[Any]:

@@ -4,7 +4,7 @@ import os
 import sys
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import AbstractAsyncContextManager
-from typing import Any, Final, Literal, get_args
+from typing import TYPE_CHECKING, Any, Final, Literal, get_args
 
 import msgspec
 
@@ -17,6 +17,9 @@ from aqueue.limits import Limit
 from aqueue.reporting import Reporter, ReporterSpec, resolve_reporters
 from aqueue.retry import Retry
 from aqueue.text import visible_repr
+
+if TYPE_CHECKING:
+    import distributed
 
 __all__ = ["Backend", "Lifespan", "Settings", "not_one_of"]
 
@@ -48,6 +51,8 @@ class Settings(msgspec.Struct, frozen=True):
     grace_s: float | None
     retry_failed: bool
     only: Callable[[str], object] | None
+    cluster: "str | distributed.Client | None" = None
+    allow_insecure: bool = False
 
     @property
     def policies(self) -> Policies:
@@ -69,6 +74,7 @@ class Settings(msgspec.Struct, frozen=True):
 
         Raises:
             InvalidArgument: something is not allowed; the message names it.
+            ClusterError: Dask is not installed.
             ReporterError: a reporter can't be loaded.
         """
         items = self.initial_items
@@ -79,7 +85,7 @@ class Settings(msgspec.Struct, frozen=True):
         _check_number("num_workers", self.num_workers, 1, whole=True)
         if not isinstance(self.queue_type_name, str) or self.queue_type_name not in QUEUE_TYPES:
             raise not_one_of("queue_type_name", self.queue_type_name, QUEUE_TYPES)
-        for name in ("graceful_ctrl_c", "retry_failed"):
+        for name in ("graceful_ctrl_c", "retry_failed", "allow_insecure"):
             if not isinstance(getattr(self, name), bool):
                 raise InvalidArgument(f"{name} is {visible_repr(getattr(self, name))}; it must be True or False")
         if self.on_error not in get_args(OnError):
@@ -91,6 +97,7 @@ class Settings(msgspec.Struct, frozen=True):
         self._check_paths()
         self.policies.check("")
         self._check_limits()
+        self._check_cluster()
         return resolve_reporters(self.reporter)
 
     def _check_paths(self) -> None:
@@ -111,6 +118,15 @@ class Settings(msgspec.Struct, frozen=True):
                 "only and retry_failed=False are both given; only picks the failed items that run again, retry_failed=False "
                 "lets none of them run again"
             )
+
+    def _check_cluster(self) -> None:
+        if self.cluster is None:
+            if self.allow_insecure:
+                raise InvalidArgument("allow_insecure=True is about the connection to a cluster; give cluster=, too")
+            return
+        from aqueue._cluster.dask_transport import DaskTransport  # Dask is for those who have a cluster
+
+        DaskTransport(self.cluster, allow_insecure=self.allow_insecure)
 
     def _check_limits(self) -> None:
         limits = self.limits

@@ -5,26 +5,29 @@ from typing import Any
 
 import anyio
 
+from aqueue._failures import hide_frames_of
 from aqueue._notice import warn
-from aqueue._tree import Node
 from aqueue._watchdog import PATIENCE_S
 
 __all__ = ["Timeouts"]
+
+hide_frames_of(__file__)
 
 
 class Timeouts:
     """The attempts that run against a timeout."""
 
-    def __init__(self, clock: Callable[[], float]) -> None:
-        """Make timeouts that go by `clock`, which tells the loop's time in seconds."""
+    def __init__(self, clock: Callable[[], float], warn: Callable[[str], None] = warn) -> None:
+        """Make timeouts that go by `clock`, which tells the loop's time in seconds; `warn` tells of what goes on in spite."""
         self._clock = clock
+        self._warn = warn
         self._cancelled_class: type[BaseException] = anyio.get_cancelled_exc_class()
-        self._running: dict[anyio.CancelScope, tuple[float, Node]] = {}
+        self._running: dict[anyio.CancelScope, tuple[float, float, int, str]] = {}
         self._late: set[anyio.CancelScope] = set()
         self._told: set[str] = set()
 
-    async def within(self, timeout_s: float, node: Node, call: Coroutine[Any, Any, Any]) -> Any:
-        """Await `call`, an attempt at the item of `node`, and return what it returns.
+    async def within(self, timeout_s: float, item: int, type: str, call: Coroutine[Any, Any, Any]) -> Any:
+        """Await `call`, an attempt at the item numbered `item` of a class called `type`, and return what it returns.
 
         Raises:
             TimeoutError: it took longer than `timeout_s`, and was cancelled; the traceback shows where it was then.
@@ -32,7 +35,7 @@ class Timeouts:
         deadline = self._clock() + timeout_s
         scope = anyio.CancelScope(deadline=deadline)
         where = None
-        self._running[scope] = deadline, node
+        self._running[scope] = deadline, timeout_s, item, type
         try:
             with scope:
                 try:
@@ -56,15 +59,14 @@ class Timeouts:
         waiting have not been cancelled yet.
         """
         now = self._clock()
-        late = {scope for scope, (deadline, _) in self._running.items() if now > deadline + PATIENCE_S}
+        late = {scope for scope, (deadline, *_) in self._running.items() if now > deadline + PATIENCE_S}
         for scope in late & self._late:
-            deadline, node = self._running[scope]
-            cls = node.cls
-            if cls.type not in self._told:
-                self._told.add(cls.type)
-                warn(
-                    f"item {node.id} ({cls.type}) still runs {now - deadline:.1f} s after its "
-                    f"timeout_s={cls.policies.timeout_s or 0.0:g}: it shields itself from being cancelled, or goes on in "
+            deadline, timeout_s, item, type = self._running[scope]
+            if type not in self._told:
+                self._told.add(type)
+                self._warn(
+                    f"item {item} ({type}) still runs {now - deadline:.1f} s after its "
+                    f"timeout_s={timeout_s:g}: it shields itself from being cancelled, or goes on in "
                     "spite of that"
                 )
         self._late = late

@@ -39,7 +39,12 @@ class Watchdog:
     """Asks a loop for a sign of life, on a thread of its own, and warns once for each function that keeps it waiting."""
 
     def __init__(
-        self, call_soon: CallSoon, callers: frozenset[CodeType], excused: CodeType, on_tick: Callable[[], None]
+        self,
+        call_soon: CallSoon,
+        callers: frozenset[CodeType],
+        excused: CodeType,
+        on_tick: Callable[[], None],
+        warn: Callable[[str], None] = warn,
     ) -> None:
         """Watch the loop of this thread from `start` to `stop`.
 
@@ -48,11 +53,13 @@ class Watchdog:
             callers: the engine's code that calls items: what called that is not theirs.
             excused: aqueue's own code that may keep the loop waiting on purpose.
             on_tick: called in the loop with each sign of life.
+            warn: tells the user, from the watchdog's thread.
         """
         self._call_soon = call_soon
         self._callers = callers
         self._excused = excused
         self._on_tick = on_tick
+        self._warn = warn
         self._loop_thread = threading.get_ident()
         self._clock = _Clock(self._loop_thread)
         self._answered = threading.Event()
@@ -132,7 +139,7 @@ class Watchdog:
         self._told.add(method.f_code)
         where = f"{os.path.basename(place.f_code.co_filename)}:{place.f_lineno}"
         inside = "" if place is method else f" in {place.f_code.co_qualname}"
-        warn(
+        self._warn(
             visible(
                 f"{method.f_code.co_qualname} has kept the event loop to itself for {kept_s:.1f} s, at {where}{inside}; "
                 "nothing else can run meanwhile. Await something there, or move the work to a thread with "

@@ -8,6 +8,7 @@ AqueueError
 ├── StrayCancellation                 an item was cancelled, and nobody had asked for it
 ├── MisplacedCall (RuntimeError)      a call outside the place where it works
 ├── ReporterError                     a reporter could not be opened
+├── ClusterError                      a cluster can't be used, or was lost
 ├── JournalError                      the journal could not be read or written
 │   ├── JournalExists                 a new run was to be journalled in a file that has something in it
 │   ├── JournalLocked                 another run is writing the journal
@@ -15,9 +16,11 @@ AqueueError
 │   ├── JournalTooNew                 a newer aqueue wrote it
 │   └── JournalDamaged                it is a journal, but a part of it is missing or unreadable
 ├── PoisonItem                        an item that crashed the process three times in a row
+├── RemoteError                       stands for an exception of a worker's that could not be sent
 ├── RecordedFailure                   stands for an item's exception that is no longer in memory
 ├── ItemFailures (ExceptionGroup)     items failed for good
 ├── UnstorableItem (TypeError)        an item has state that the journal can't store exactly
+├── UnsendableItem (TypeError)        an item has state, or is of a class, that can't be sent to another process
 ├── UnknownItemType (LookupError)     the journal names a class that this program doesn't have
 └── PayloadMismatch (ValueError)      a recorded item can't be restored by today's class
 """
@@ -31,6 +34,7 @@ from aqueue.text import visible
 
 __all__ = [
     "AqueueError",
+    "ClusterError",
     "InvalidArgument",
     "InvalidItem",
     "InvalidResult",
@@ -46,9 +50,11 @@ __all__ = [
     "PayloadMismatch",
     "PoisonItem",
     "RecordedFailure",
+    "RemoteError",
     "ReporterError",
     "StrayCancellation",
     "UnknownItemType",
+    "UnsendableItem",
     "UnstorableItem",
 ]
 
@@ -88,6 +94,10 @@ class ReporterError(AqueueError):
     """A reporter could not be opened, and so the run was not begun."""
 
 
+class ClusterError(AqueueError):
+    """The cluster can't be used, was lost, or one of its worker processes can't run items; the message says why."""
+
+
 class JournalError(AqueueError):
     """The journal could not be opened, read or written; the message names the file, the cause and what to do.
 
@@ -120,6 +130,13 @@ class PoisonItem(AqueueError):
 
     When the run has ended and is resumed, it is tried once more: alone and before all others. If it ends the process again,
     it fails so again.
+    """
+
+
+class RemoteError(AqueueError):
+    """Stands for an exception that an item raised on a worker and that could not be sent; its message says which.
+
+    Its class was not found in the program, for instance. It has the traceback and the notes of the original.
     """
 
 
@@ -169,6 +186,13 @@ class ItemFailures(AqueueError, ExceptionGroup[Exception]):
 
 class UnstorableItem(AqueueError, TypeError):
     """An item has state that the journal can't store and restore exactly.
+
+    The message names its class, the attribute and the ways to mend it.
+    """
+
+
+class UnsendableItem(AqueueError, TypeError):
+    """An item has state, or is of a class, that can't be sent to another process, as a run on a cluster needs it.
 
     The message names its class, the attribute and the ways to mend it.
     """

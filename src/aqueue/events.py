@@ -29,6 +29,8 @@ __all__ = [
     "ItemRetryScheduled",
     "ItemStarted",
     "Phase",
+    "ProcessJoined",
+    "ProcessLeft",
     "ReporterFailed",
     "RunFinished",
     "RunResumed",
@@ -120,10 +122,11 @@ class RunStarted(Event, frozen=True, tag="run.started"):
         run_id: names the run; stays the same when it is resumed.
         schema_version: of the events that follow.
         aqueue_version: which aqueue wrote them.
-        num_workers: how many workers run items.
+        num_workers: how many workers run items; with a cluster, in each of its worker processes.
         queue_type_name: ``queue``, ``stack`` or ``priority``.
         pid: the process.
         host: the machine's name.
+        cluster: the address of the cluster's scheduler; empty if the items run in this process.
     """
 
     run_id: str
@@ -133,6 +136,7 @@ class RunStarted(Event, frozen=True, tag="run.started"):
     queue_type_name: str
     pid: int
     host: str
+    cluster: str = ""
 
 
 class RunResumed(RunStarted, frozen=True, tag="run.resumed"):
@@ -296,7 +300,8 @@ class ItemInterrupted(Event, frozen=True, tag="item.interrupted"):
         item: its number.
         phase: which method was running.
         attempt: which try of that phase it was, from 1.
-        reason: ``cancelled``, ``crash`` or ``worker_lost``.
+        reason: ``cancelled``, ``crash``, or ``worker_lost``: the worker process in which it ran is gone, and the item is
+            queued again.
     """
 
     item: int
@@ -345,6 +350,39 @@ class RunStopping(Event, frozen=True, tag="run.stopping"):
     cancelling: bool = False
 
 
+class ProcessJoined(Event, frozen=True, tag="process.joined"):
+    """A worker process of the cluster can run items from now on.
+
+    Attributes:
+        first_worker: the number of its first worker; the others follow. Numbers of a process that has left are used again.
+        num_workers: how many workers it has.
+        host: its machine's name.
+        pid: the process there.
+    """
+
+    first_worker: int
+    num_workers: int
+    host: str
+    pid: int
+
+
+class ProcessLeft(Event, frozen=True, tag="process.left"):
+    """A worker process of the cluster runs no more items; left out at the normal end of a run.
+
+    Hooks run in the run's own process: one of a worker of it may still be going on, and its events still come. So may
+    those that say which items were interrupted as it left.
+
+    Attributes:
+        first_worker: the number of its first worker, as when it joined.
+        reason: ``left``: it left the cluster, or the connection to it was given up, in good order; ``lost``: it died.
+        ignored: how many of its reports came too late, or twice, and were not counted.
+    """
+
+    first_worker: int
+    reason: Literal["left", "lost"] = "left"
+    ignored: int = 0
+
+
 class ReporterFailed(Event, frozen=True, tag="reporter.failed"):
     """A reporter raised and gets no more events.
 
@@ -383,6 +421,8 @@ AnyEvent = (
     | ItemInterrupted
     | ItemReopened
     | GroupSlowedDown
+    | ProcessJoined
+    | ProcessLeft
     | RunStopping
     | ReporterFailed
     | RunFinished
@@ -404,6 +444,8 @@ EVENT_TYPES: Final[dict[str, type[Event]]] = {
         ItemInterrupted,
         ItemReopened,
         GroupSlowedDown,
+        ProcessJoined,
+        ProcessLeft,
         RunStopping,
         ReporterFailed,
         RunFinished,

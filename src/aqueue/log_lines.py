@@ -21,6 +21,7 @@ from aqueue.events import (
     ItemFailed,
     ItemInterrupted,
     ItemRetryScheduled,
+    ProcessLeft,
     ReporterFailed,
     RunStopping,
 )
@@ -34,12 +35,13 @@ Level = Literal["debug", "info", "warning", "error"]
 LEVELS: Final[dict[type[Event], Level]] = {
     ItemFailed: "error",
     ReporterFailed: "error",
+    ProcessLeft: "warning",
     RunStopping: "warning",
     ItemInterrupted: "warning",
     ItemRetryScheduled: "warning",
     ItemDescribed: "debug",
 }
-"""The levels of the event types that are not ``info``."""
+"""The levels of the event types that are not ``info``; of a process that left in good order, `level_of` says that it is."""
 
 # The fields that may hold secrets, and are Raw, which msgspec does not turn into plain data.
 _DATA_FIELDS: dict[type[Event], tuple[str, ...]] = {
@@ -51,6 +53,8 @@ _DATA_FIELDS: dict[type[Event], tuple[str, ...]] = {
 
 def level_of(event: Event) -> Level:
     """Return the level of `event`; types that `LEVELS` doesn't name have ``info``."""
+    if isinstance(event, ProcessLeft) and event.reason == "left":
+        return "info"
     return LEVELS.get(type(event), "info")
 
 

@@ -1,10 +1,12 @@
 """RunView: a run as it stands, folded from its events.
 
-No I/O and no clock. Memory is bounded by types, workers, and items that wait for a retry, as the engine's own is.
+No I/O and no clock. Memory is bounded by types, workers and their processes, and items that wait for a retry, as the
+engine's own is.
 """
 
+from bisect import bisect_right, insort
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from heapq import heapify, heappop, heappush
 from typing import ClassVar, Final, Literal
 
@@ -24,6 +26,8 @@ from aqueue.events import (
     ItemRetryScheduled,
     ItemStarted,
     Phase,
+    ProcessJoined,
+    ProcessLeft,
     ReporterFailed,
     RunFinished,
     RunResumed,
@@ -32,7 +36,7 @@ from aqueue.events import (
     RunStopping,
 )
 
-__all__ = ["RunView", "RunningItem", "Sample", "TypeView"]
+__all__ = ["RunView", "RunningItem", "Sample", "TypeView", "WorkerProcess", "WorkerProcesses"]
 
 SAMPLE_INTERVAL_S: Final = 0.5
 RATE_WINDOW_S: Final = 10.0
@@ -100,6 +104,90 @@ class RunningItem(msgspec.Struct):
     text: str = ""
 
 
+class WorkerProcess(msgspec.Struct, frozen=True):
+    """A process of a cluster that runs items.
+
+    Attributes:
+        first_worker: the number of its first worker; the others follow.
+        num_workers: how many workers it has.
+        host: its machine's name; not made safe.
+        pid: the process there.
+    """
+
+    first_worker: int
+    num_workers: int
+    host: str
+    pid: int
+
+
+class WorkerProcesses(dict[int, WorkerProcess]):
+    """The worker processes of a cluster that are there, by the number of their first worker. Only folds write to it.
+
+    Attributes:
+        num_workers: how many workers they have in all.
+    """
+
+    def __init__(self) -> None:
+        """Begin with none."""
+        super().__init__()
+        self.num_workers = 0
+        self._firsts: list[int] = []  # sorted
+
+    def join(self, event: ProcessJoined) -> WorkerProcess:
+        """Add a process, in the place of one that has the same first worker, and return it."""
+        process = WorkerProcess(event.first_worker, event.num_workers, event.host, event.pid)
+        before = self.get(event.first_worker)
+        if before is None:
+            insort(self._firsts, event.first_worker)
+        else:
+            self.num_workers -= before.num_workers
+        self[event.first_worker] = process
+        self.num_workers += process.num_workers
+        return process
+
+    def leave(self, event: ProcessLeft) -> WorkerProcess | None:
+        """Remove a process and return it; None if it isn't there."""
+        process = self.pop(event.first_worker, None)
+        if process is not None:
+            self._firsts.remove(event.first_worker)
+            self.num_workers -= process.num_workers
+        return process
+
+    def clear(self) -> None:
+        """Remove all."""
+        super().clear()
+        self._firsts.clear()
+        self.num_workers = 0
+
+    def of(self, worker: int) -> WorkerProcess | None:
+        """Return the process that has the worker of this number; None if none has.
+
+        It takes as many steps as a search in a sorted list.
+        """
+        place = bisect_right(self._firsts, worker)
+        if not place:
+            return None
+        process = self[self._firsts[place - 1]]
+        return process if worker < process.first_worker + process.num_workers else None
+
+    def overlapping(self, first: int, end: int) -> list[WorkerProcess]:
+        """Return the processes that have workers of the numbers from `first` to `end` less 1, in their order."""
+        place = max(bisect_right(self._firsts, first) - 1, 0)
+        found = []
+        while place < len(self._firsts) and self._firsts[place] < end:
+            process = self[self._firsts[place]]
+            if process.first_worker + process.num_workers > first:
+                found.append(process)
+            place += 1
+        return found
+
+    @property
+    def workers(self) -> Iterator[int]:
+        """The numbers of all workers, in their order."""
+        for first in self._firsts:
+            yield from range(first, first + self[first].num_workers)
+
+
 class Sample(msgspec.Struct, frozen=True):
     """Counters at one moment, from which rates are taken.
 
@@ -123,8 +211,10 @@ class RunView:
     Attributes:
         state: ``new`` before the first event, then ``running``, ``stopping`` once no more items are taken, ``finished``.
         run_id: names the run.
-        num_workers: how many workers it has.
+        num_workers: how many workers it has; with a cluster, those of the worker processes that are there, 0 at first.
         queue_type_name: ``queue``, ``stack`` or ``priority``.
+        cluster: the address of the cluster's scheduler; empty if items run in the run's own process.
+        processes: the worker processes of the cluster that are there, by the number of their first worker.
         seq: the number of the last event applied; 0 before the first.
         at: the time of the last event applied, Unix time in seconds.
         started_at: when this process began or resumed the run, Unix time in seconds.
@@ -133,7 +223,8 @@ class RunView:
         cancelling: whether the running items are being cancelled.
         status: how it ended; None before its end.
         types: each item type that was announced, in the order of the first announcement.
-        running: what each busy worker is at, by the worker's number.
+        running: what each busy worker is at, by the worker's number. Those of a worker process that has gone are there
+            until their hook has ended, or until they are told to be interrupted.
         failures: the latest failures, at most 20, the oldest first.
         failed_reporters: the reporters that were detached.
         deduplicated_roots: how many initial items were dropped because their key was known; told when a process ends.
@@ -144,6 +235,8 @@ class RunView:
         self.run_id: str = ""
         self.num_workers: int = 0
         self.queue_type_name: str = ""
+        self.cluster: str = ""
+        self.processes = WorkerProcesses()
         self.seq: int = 0
         self.at: float = 0.0
         self.started_at: float = 0.0
@@ -241,6 +334,12 @@ class RunView:
                 self._interrupt(event)
             case ItemReopened():
                 self._reopen(event)
+            case ProcessJoined() if self.cluster:
+                self.processes.join(event)
+                self.num_workers = self.processes.num_workers
+            case ProcessLeft() if self.cluster:
+                self.processes.leave(event)
+                self.num_workers = self.processes.num_workers
             case RunStopping():
                 self.state = "stopping"
                 self.stop_reason = event.reason
@@ -260,7 +359,9 @@ class RunView:
         self._sample(event.at)
         self.state = "running"
         self.run_id = event.run_id
-        self.num_workers = event.num_workers
+        self.cluster = event.cluster
+        self.processes.clear()
+        self.num_workers = 0 if event.cluster else event.num_workers
         self.queue_type_name = event.queue_type_name
         self.started_at = event.at
         self.stop_reason = ""
@@ -390,6 +491,15 @@ class RunView:
         It may be past: then the item waits for a worker.
         """
         return self._dues[0][0] if self._waits else 0.0
+
+    @property
+    def workers(self) -> Iterator[int]:
+        """The numbers of the workers that there are now, in their order."""
+        return self.processes.workers if self.cluster else iter(range(1, self.num_workers + 1))
+
+    def process_of(self, worker: int) -> WorkerProcess | None:
+        """Return the worker process that has the worker of this number; None without a cluster, or if it is gone."""
+        return self.processes.of(worker)
 
     def elapsed_s(self, now: float) -> float:
         """Return how long the run has taken at the Unix time `now`, seconds, without the time between processes."""

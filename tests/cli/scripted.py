@@ -25,7 +25,7 @@ from aqueue.events import (
 from aqueue.testing._scripted_runs import BOOM
 from aqueue.testing._scripted_runs import Script as BaseScript
 
-__all__ = ["Script", "write_journal", "write_log"]
+__all__ = ["HOSTILE_HOST", "Script", "on_a_cluster", "write_journal", "write_log"]
 
 
 class Script(BaseScript):
@@ -40,6 +40,7 @@ class Script(BaseScript):
         at: float | None = None,
         age_s: float = 0.0,
         run_id: str = "3b1f",
+        cluster: str = "",
     ) -> None:
         """Begin a run.
 
@@ -50,14 +51,15 @@ class Script(BaseScript):
             at: when it began, Unix time in seconds; None for now.
             age_s: how long before that, seconds.
             run_id: what names it.
+            cluster: the address of its cluster; empty for none.
         """
         self._pid = os.getpid() if pid is None else pid
         self._host = socket.gethostname() if host is None else host
         self._run_id = run_id
         self._begin_at = (time.time() if at is None else at) - age_s
-        super().__init__(num_workers)
+        super().__init__(num_workers, cluster)
 
-    def begin(self, cls: type[RunStarted], host: str = "host") -> None:
+    def begin(self, cls: type[RunStarted], host: str = "host", cluster: str = "") -> None:
         """Start or resume."""
         if not self.events:
             self._at = self._begin_at
@@ -70,6 +72,7 @@ class Script(BaseScript):
             queue_type_name="queue",
             pid=self._pid,
             host=self._host,
+            cluster=cluster,
         )
 
     def describe(self, item: int, text: str, worker: int = 1, **fields: Any) -> None:
@@ -113,6 +116,29 @@ class Script(BaseScript):
     def last_item(self) -> int:
         """The number of the item that was enqueued last."""
         return self._items
+
+
+def on_a_cluster() -> Script:
+    """Return a run on a cluster that goes on: a worker process died, what it was at runs again, and one more has failed.
+
+    Item 1 and the hook of item 2 run now; item 3 is queued again, and item 4 has failed.
+    """
+    script = Script(2, host=None, pid=None, cluster="tcp://scheduler:8786")
+    script.join(1, 2, host="lost.example", pid=10)
+    script.join(3, 2, host=HOSTILE_HOST, pid=11)
+    items = [script.enqueue() for _ in range(4)]
+    for item, worker in zip(items[:3], (1, 3, 2), strict=True):
+        script.start(item, worker=worker)
+    script.complete(items[1], worker=3)
+    script.start(items[1], worker=3, phase="after_children")
+    script.start(items[3], worker=4)
+    script.lose(1, items[0], items[2], ignored=1)
+    script.fail_now(items[3], worker=4)
+    script.start(items[0], worker=4, attempt=2)
+    return script
+
+
+HOSTILE_HOST = "node\x1b[2J.example"
 
 
 def write_log(folder: Path, events: Sequence[Event], name: str = "run.jsonl") -> Path:

@@ -241,11 +241,14 @@ def test_no_cell_of_any_run_is_run_or_seen_as_more(events: list[Event]) -> None:
 
 
 def test_hostile_text_of_every_field() -> None:
-    """Types, keys, descriptions, errors, groups, reporters, reasons and hosts are all made safe."""
+    """Types, keys, descriptions, errors, groups, reporters, reasons, hosts and clusters are all made safe."""
     rows = events_table([saying(HOSTILE)])
+    fields = ("type", "key", "text", "error_type", "error_message", "group", "reporter", "reason", "host", "cluster")
+    said = f"'{visible(HOSTILE)}"
 
-    for name in ("type", "key", "text", "error_type", "error_message", "group", "reporter", "reason", "host"):
-        assert {row[name] for row in rows} <= {"", f"'{visible(HOSTILE)}", "host"}, name
+    for name in fields:
+        assert {row[name] for row in rows} <= {"", said, f"{said}.example", "host", "worker_lost", "lost", "left"}, name
+        assert said in {row[name] for row in rows}, name
 
 
 # ---- results --------------------------------------------------------------------------------------------------------

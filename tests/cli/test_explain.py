@@ -9,9 +9,10 @@ import pytest
 from aqueue import ItemFailures, run_queue
 from aqueue.events import ItemStarted
 from aqueue.testing import EventRecorder
+from aqueue.text import visible
 from tests.cli import job
 from tests.cli.conftest import Aqueue
-from tests.cli.scripted import Script, write_journal, write_log
+from tests.cli.scripted import HOSTILE_HOST, Script, on_a_cluster, write_journal, write_log
 from tests.journal.recorded import cut, events_of
 
 ROOT = Path(__file__).parents[2]
@@ -68,6 +69,45 @@ def test_a_crash_ends_the_story(aqueue: Aqueue, tmp_path: Path) -> None:
     assert "of the children that it enqueues, 1 are known already" in done.out
     waiting = aqueue("explain", tmp_path / "run.db", 2).out
     assert "waits until its parent, item 1, which was cut short, has run again" in waiting
+
+
+def test_the_story_on_a_cluster_has_each_process(aqueue: Aqueue, tmp_path: Path) -> None:
+    """In which the item was started, that one is gone, and where it is now."""
+    path = write_log(tmp_path, on_a_cluster().events)
+    lines = aqueue("explain", path, 1).out.splitlines()
+    told = [line.partition("  ")[2].partition("  ")[2] for line in lines if ":" in line[:8]]
+
+    assert [words.partition(", after")[0] for words in told] == [
+        "enqueued as an initial item",
+        "started by worker 1 on lost.example:10",
+        "cut short in process: its worker process is gone",
+        f"started by worker 4 on {visible(HOSTILE_HOST)}:11, attempt 2",
+    ]
+    assert f"  Worker 4, on {visible(HOSTILE_HOST)}:11, is at it now." in lines
+
+
+def test_the_outlook_of_an_item_that_was_lost_with_its_process(aqueue: Aqueue, tmp_path: Path) -> None:
+    """It was queued again, or ran again, when the run's own process ended; either way it runs again on resume."""
+    script = Script(age_s=3_600.0, cluster="tcp://scheduler:8786")
+    script.join(1, 2)
+    script.join(3, 2)
+    for worker in (1, 2):
+        script.start(script.enqueue(), worker=worker)
+    script.lose(1, 1, 2)
+    script.start(2, worker=3, attempt=2)
+    path = write_journal(tmp_path, script.events)
+
+    assert "On resume it runs again, from its beginning" in aqueue("explain", path, 1).out
+    assert "On resume it runs again, from its beginning: its attempt 2 was cut short" in aqueue("explain", path, 2).out
+
+
+def test_a_hook_on_a_cluster_runs_in_the_runs_own_process(aqueue: Aqueue, tmp_path: Path) -> None:
+    """It is told of the item's process where that ran, and not of its hook."""
+    out = aqueue("explain", write_log(tmp_path, on_a_cluster().events), 2).out
+
+    assert f"started by worker 3 on {visible(HOSTILE_HOST)}:11, after" in out
+    assert "its hook started by worker 3\n" in out
+    assert "Worker 3 is at it now." in out
 
 
 def test_a_log_can_not_be_resumed_and_says_so(aqueue: Aqueue, tmp_path: Path) -> None:

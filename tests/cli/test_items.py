@@ -23,11 +23,14 @@ from aqueue.events import (
     ItemReopened,
     ItemRetryScheduled,
     ItemStarted,
+    ProcessJoined,
+    ProcessLeft,
     RunResumed,
     RunStarted,
 )
 from aqueue.testing import _scripted_runs as scripted
-from aqueue.testing._scripted_runs import BOOM
+from aqueue.testing._scripted_runs import BOOM, Script
+from aqueue.view import WorkerProcess
 from tests.journal.writing import make_events
 from tests.strategies import event_streams
 
@@ -39,6 +42,7 @@ SCRIPTED = [
     scripted.resumed(),
     scripted.with_retries(4),
     scripted.with_workers(6),
+    scripted.on_a_cluster(3, 2),
 ]
 
 
@@ -54,6 +58,7 @@ class Record:
         self.failed_seq = 0
         self.attempts = 0
         self.worker = 0
+        self.place: WorkerProcess | None = None
         self.due: float | None = None
         self.is_closed = False
         self.is_closed_over = False
@@ -99,11 +104,23 @@ class Record:
 def records_of(run: list[Event]) -> dict[int, Record]:
     """Return a record for each item, by its number."""
     records: dict[int, Record] = {}
+    places: dict[int, WorkerProcess] = {}  # by worker
     for event in run:
-        if isinstance(event, ItemEnqueued):
-            records[event.item] = Record(event)
-        elif (item := getattr(event, "item", None)) in records:
-            records[item].note(event)
+        match event:
+            case RunStarted():
+                places.clear()
+            case ProcessJoined():
+                process = WorkerProcess(event.first_worker, event.num_workers, event.host, event.pid)
+                places |= dict.fromkeys(range(event.first_worker, event.first_worker + event.num_workers), process)
+            case ProcessLeft():
+                places = {worker: one for worker, one in places.items() if one.first_worker != event.first_worker}
+            case ItemEnqueued():
+                records[event.item] = Record(event)
+            case _:
+                if (item := getattr(event, "item", None)) in records:
+                    records[item].note(event)
+                if isinstance(event, ItemStarted) and event.phase == "process":
+                    records[event.item].place = places.get(event.worker)
     return records
 
 
@@ -134,6 +151,7 @@ def check(run: list[Event]) -> None:
         assert items.failed_seq[row] == record.failed_seq
         assert items.attempts[row] == record.attempts
         assert items.worker[row] == record.worker
+        assert items.process_of(row) == record.place
         assert items.due.get(row) == record.due
         assert items.has_hook(row) == announced.hook
         assert items.is_closed(row) == record.is_closed
@@ -252,6 +270,20 @@ def test_numbers_that_no_run_has_are_taken_as_far_as_they_go(number: int) -> Non
     items = folded(Mender().mend(run))
 
     assert items.worker[0] == items.attempts[0] == min(max(number, 0), 2**32 - 1)
+
+
+def test_where_items_ran_is_remembered_for_ten_thousand_processes() -> None:
+    """Of what ran in later ones it is not known, rather than told wrong."""
+    script = Script(1, cluster="tcp://scheduler:8786")
+    for pid in range(10_005):
+        script.join(1, 1, pid=pid)
+        script.start(script.enqueue())
+        script.complete(script.events[-1].item)  # type: ignore[attr-defined]
+        script.add(ProcessLeft, first_worker=1)
+    items = folded(script.events)
+    found = [items.process_of(row) for row in (0, 9_999, 10_000, 10_004)]
+
+    assert [process and process.pid for process in found] == [0, 9_999, None, None]
 
 
 def test_an_item_takes_at_most_a_hundred_bytes() -> None:

@@ -4,9 +4,10 @@ from pathlib import Path
 
 import pytest
 
+from aqueue.text import visible
 from tests.cli import job
 from tests.cli.conftest import Aqueue
-from tests.cli.scripted import Script, write_journal, write_log
+from tests.cli.scripted import HOSTILE_HOST, Script, on_a_cluster, write_journal, write_log
 
 
 def numbers(out: str) -> list[int]:
@@ -128,6 +129,40 @@ def test_tracebacks_are_whole_and_safe(aqueue: Aqueue, file: Path) -> None:
     assert "  Traceback (most recent call last):" in out.splitlines()
     assert "  ValueError: =no price\\x1b[2J" in out.splitlines()
     assert "\x1b" not in out
+
+
+def test_failures_and_items_of_a_cluster_say_where_they_ran(aqueue: Aqueue, tmp_path: Path) -> None:
+    """Host and number of the worker process; of an item that ran again, the last one."""
+    path = write_log(tmp_path, on_a_cluster().events)
+    [failure] = aqueue("failures", path, "--json").json_lines
+    items = aqueue("items", path, "--json").json_lines
+
+    assert (failure["item"], failure["worker"], failure["host"], failure["pid"]) == (4, 4, HOSTILE_HOST, 11)
+    assert f", on {visible(HOSTILE_HOST)}:11" in aqueue("failures", path, "--tracebacks").out
+    assert [(one["item"], one["host"], one["pid"]) for one in items] == [
+        (1, HOSTILE_HOST, 11),
+        (2, HOSTILE_HOST, 11),
+        (3, "lost.example", 10),
+        (4, HOSTILE_HOST, 11),
+    ]
+
+
+def test_failed_hook_of_a_cluster_ran_in_no_worker_process(aqueue: Aqueue, tmp_path: Path) -> None:
+    """Hooks run in the run's own process, whatever worker they belong to."""
+    script = on_a_cluster()
+    script.fail_now(2, worker=3, phase="after_children")
+    path = write_log(tmp_path, script.events)
+
+    assert [(one["item"], one["host"]) for one in aqueue("failures", path, "--json").json_lines] == [
+        (2, None),
+        (4, HOSTILE_HOST),
+    ]
+
+
+def test_without_a_cluster_nothing_ran_elsewhere(aqueue: Aqueue, file: Path) -> None:
+    """There is no worker process to name."""
+    assert {(one["host"], one["pid"]) for one in aqueue("items", file, "--json").json_lines} == {(None, None)}
+    assert {(one["host"], one["pid"]) for one in aqueue("failures", file, "--json").json_lines} == {(None, None)}
 
 
 def test_failures_that_were_taken_up_again_are_gone(aqueue: Aqueue, tmp_path: Path) -> None:

@@ -26,6 +26,8 @@ from aqueue.events import (
     ItemRetryScheduled,
     ItemStarted,
     Phase,
+    ProcessJoined,
+    ProcessLeft,
     RunFinished,
     RunResumed,
     RunStarted,
@@ -44,12 +46,15 @@ SCRIPTED = [
     scripted.with_retries(4),
     scripted.with_workers(6),
     scripted.with_types(["module:Page", "other:Page", "x"]),
+    scripted.on_a_cluster(3, 2),
     scripted.saying("text"),
 ]
 """Runs whose every event is known to this aqueue."""
 
 HOSTILE_NUMBERS = (0, -1, 1, 2, 2**53, 2**53 + 1, 2**63, 10**30)
-_FIELDS = ("seq", "at", "item", "parent", "worker", "attempt", "duration_s", "due", "deduplicated")
+_FIELDS = (
+    "seq", "at", "item", "parent", "worker", "attempt", "duration_s", "due", "deduplicated", "first_worker", "num_workers",
+)  # fmt: skip
 
 whole_runs = st.one_of(event_streams(), st.sampled_from(SCRIPTED))
 
@@ -127,6 +132,11 @@ def check(batches: list[list[Event]]) -> list[Event]:
         assert one.queued == of_it.get("queued", 0) + of_it.get("interrupted", 0)
         assert one.completed == of_it.get("completed", 0) + hooks[one.type]
     assert len(items.due) == view.waiting
+    workers = view.processes.num_workers
+    assert workers == sum(process.num_workers for process in view.processes.values()) < 2**40
+    assert not view.cluster or workers == view.num_workers
+    blocks = sorted((one.first_worker, one.first_worker + one.num_workers) for one in view.processes.values())
+    assert all(end <= first for (_, end), (first, _) in pairwise(blocks))
     assert all(number >= 0 for number in msgspec.structs.asdict(view.counts).values())
     assert [event.seq for event in whole] == sorted(event.seq for event in whole)
     assert [event.at for event in whole] == sorted(event.at for event in whole)
@@ -305,6 +315,104 @@ def test_what_runs_when_the_run_ends_was_cut_short() -> None:
         ItemInterrupted(0, 0.0, 1, reason="worker_lost"),
         msgspec.structs.replace(end, seq=0, at=0.0),
     ]
+
+
+def on_cluster(*run: Event) -> list[Event]:
+    """Return the same as `mended`, of a run on a cluster."""
+    return mended(msgspec.structs.replace(START, cluster="tcp://scheduler:8786"), *run)[1:]
+
+
+FIRST, SECOND = (ProcessJoined(0, 0.0, first, 2, "node", pid) for first, pid in ((1, 10), (3, 11)))
+
+
+def test_items_lost_with_their_process_run_again() -> None:
+    """Whether it is told before or after the process is, nothing is amiss."""
+    announced = [ItemEnqueued(0, 0.0, item, 0, "m:T") for item in (1, 2)]
+    starts = [ItemStarted(0, 0.0, item, "m:T", item) for item in (1, 2)]
+    lost = [ItemInterrupted(0, 0.0, item, reason="worker_lost") for item in (1, 2)]
+    left = ProcessLeft(0, 0.0, 1, "lost")
+    again = [ItemStarted(0, 0.0, item, "m:T", item + 2, attempt=2) for item in (1, 2)]
+    run = [FIRST, SECOND, *announced, *starts, lost[0], left, lost[1], *again]
+
+    assert on_cluster(*run) == run
+
+
+def test_process_that_joins_in_the_place_of_another() -> None:
+    """That one was lost, with what its workers were at, as far as can be known; others stay."""
+    announced = [ItemEnqueued(0, 0.0, item, 0, "m:T") for item in (1, 2)]
+    starts = [ItemStarted(0, 0.0, item, "m:T", worker) for item, worker in ((1, 2), (2, 3))]
+    other = ProcessJoined(0, 0.0, 1, 2, "node", 12)
+
+    assert on_cluster(FIRST, SECOND, *announced, *starts, other) == [
+        FIRST,
+        SECOND,
+        *announced,
+        *starts,
+        ItemInterrupted(0, 0.0, 1, reason="worker_lost"),
+        ProcessLeft(0, 0.0, 1, "lost"),
+        other,
+    ]
+
+
+def test_process_whose_workers_were_those_of_several() -> None:
+    """All of them were lost."""
+    wide = ProcessJoined(0, 0.0, 2, 2, "node", 12)
+
+    assert on_cluster(FIRST, SECOND, wide) == [
+        FIRST,
+        SECOND,
+        ProcessLeft(0, 0.0, 1, "lost"),
+        ProcessLeft(0, 0.0, 3, "lost"),
+        wide,
+    ]
+
+
+@pytest.mark.parametrize(
+    "amiss",
+    [
+        [FIRST],
+        [ProcessLeft(0, 0.0, 2)],
+        [ProcessLeft(0, 0.0, 3), ProcessLeft(0, 0.0, 3)],
+        [ProcessJoined(0, 0.0, 0, 2, "node", 12)],
+        [ProcessJoined(0, 0.0, 3, 0, "node", 12)],
+        [ProcessJoined(0, 0.0, 3, 2**60, "node", 12)],
+    ],
+    ids=["joins twice", "leaves by another number", "leaves and never came", "no worker 0", "no workers", "too many"],
+)
+def test_processes_that_can_not_be_are_left_out(amiss: list[Event]) -> None:
+    """What they say of workers would make no sense."""
+    assert on_cluster(FIRST, *amiss) == [FIRST]
+
+
+def test_process_that_joins_a_run_without_a_cluster_is_left_out() -> None:
+    """Its workers are those of its own process."""
+    assert mended(FIRST) == []
+
+
+def test_log_that_begins_with_a_process_is_of_a_run_on_a_cluster() -> None:
+    """Which one is not known."""
+    joined = msgspec.structs.replace(FIRST, seq=70, at=5.0)
+    begun, *rest = check([[joined]])
+
+    assert isinstance(begun, RunStarted) and begun.cluster == "?"
+    assert rest == [joined]
+
+
+def test_processes_of_a_run_that_is_resumed_are_gone() -> None:
+    """Those of the process before have ended with it, and the same may join again."""
+    resume = RunResumed(0, 0.0, "run", 1, "0", 2, "queue", 1, "host", "tcp://scheduler:8786")
+
+    assert on_cluster(FIRST, resume, FIRST) == [FIRST, resume, FIRST]
+
+
+def test_there_are_no_more_processes_than_can_be_remembered() -> None:
+    """A log with a million of them takes no more memory than one with ten thousand."""
+    mender = Mender()
+    begun = msgspec.structs.replace(START, cluster="tcp://scheduler:8786")
+    joins = [ProcessJoined(seq, 1.0, seq, 1, "node", seq) for seq in range(2, 10_102)]
+
+    assert len(mender.mend([begun, *joins])) == 10_001
+    assert mender.repeated == 100
 
 
 def test_missing_and_repeated_events_are_counted() -> None:

@@ -1,13 +1,18 @@
 """``aqueue status``: how a run stands, told on one screen and by the exit code."""
 
+import os
+import socket
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
+from aqueue.events import Event, ProcessLeft
+from aqueue.text import visible
 from tests.cli.conftest import Aqueue
-from tests.cli.scripted import Script, write_journal, write_log
+from tests.cli.scripted import HOSTILE_HOST, Script, on_a_cluster, write_journal, write_log
 
 
 def test_a_failed_run_is_told_with_counts_failures_and_how_to_go_on(aqueue: Aqueue, file: Path) -> None:
@@ -112,6 +117,80 @@ def test_a_run_on_another_machine_is_judged_by_its_silence(
 
     assert done.code == code
     assert "on elsewhere.example, which can't be seen from here" in done.out
+
+
+SHOWN_HOST = visible(HOSTILE_HOST)
+
+
+@pytest.mark.parametrize("write", [write_log, write_journal])
+def test_a_run_on_a_cluster_is_told_with_its_processes(
+    aqueue: Aqueue, tmp_path: Path, write: Callable[[Path, list[Event]], Path]
+) -> None:
+    """How many workers are in how many processes, where each item runs, and how busy each process is."""
+    lines = aqueue("status", write(tmp_path, on_a_cluster().events)).out.splitlines()
+
+    assert any(line.endswith(" a second, 2 workers in 1 process") for line in lines)
+    at = lines.index("Running  2 of 2 workers")
+    assert lines[at + 1].split() == ["item", "type", "for", "on"]
+    assert [line.split()[::3] for line in lines[at + 2 : at + 4]] == [
+        ["2", f"{socket.gethostname()}:{os.getpid()}"],
+        ["1", f"{SHOWN_HOST}:11"],
+    ]
+    at = lines.index("Worker processes  1")
+    assert [line.split() for line in lines[at + 1 : at + 3]] == [["workers", "busy"], [f"{SHOWN_HOST}:11", "2", "1"]]
+
+
+def test_json_tells_where_items_run(aqueue: Aqueue, tmp_path: Path) -> None:
+    """The scheduler, the worker processes, and host and number of the process in which each item runs."""
+    status = aqueue("status", write_log(tmp_path, on_a_cluster().events), "--json").json
+
+    assert (status["cluster"], status["num_workers"]) == ("tcp://scheduler:8786", 2)
+    assert status["worker_processes"] == [{"first_worker": 3, "num_workers": 2, "host": HOSTILE_HOST, "pid": 11}]
+    assert [(one["item"], one["phase"], one["host"], one["pid"]) for one in status["running"]] == [
+        (2, "after_children", socket.gethostname(), os.getpid()),
+        (1, "process", HOSTILE_HOST, 11),
+    ]
+
+
+def test_many_processes_are_cut_to_a_screen(aqueue: Aqueue, tmp_path: Path) -> None:
+    """Of 30 the busiest ten are shown, and the others in one row."""
+    script = Script(host=None, pid=None, cluster="tcp://scheduler:8786")
+    for number in range(30):
+        script.join(1 + 2 * number, 2, pid=number)
+    for worker in (60, 59, 57, 1):
+        script.start(script.enqueue(), worker=worker)
+    lines = aqueue("status", write_log(tmp_path, script.events)).out.splitlines()
+    at = lines.index("Worker processes  30")
+
+    assert [line.split() for line in lines[at + 2 : at + 13]] == [
+        ["node:29", "2", "2"],
+        ["node:0", "2", "1"],
+        ["node:28", "2", "1"],
+        *[[f"node:{number}", "2", "0"] for number in range(1, 8)],
+        ["+20", "more", "40", "0"],
+    ]
+
+
+def test_hooks_that_outlast_their_process_are_not_of_no_workers(aqueue: Aqueue, tmp_path: Path) -> None:
+    """They are counted, but not as some of so many workers."""
+    script = on_a_cluster()
+    script.interrupt(1, reason="worker_lost")
+    script.add(ProcessLeft, first_worker=3, reason="lost")
+
+    assert "Running  1" in aqueue("status", write_log(tmp_path, script.events)).out.splitlines()
+
+
+def test_a_run_without_a_cluster_says_nothing_of_one(aqueue: Aqueue, tmp_path: Path) -> None:
+    """Its items run in its own process."""
+    script = Script(host=None, pid=None)
+    script.start(script.enqueue())
+    path = write_log(tmp_path, script.events)
+    status = aqueue("status", path, "--json").json
+
+    assert (status["cluster"], status["worker_processes"]) == (None, [])
+    assert (status["running"][0]["host"], status["running"][0]["pid"]) == (socket.gethostname(), os.getpid())
+    out = aqueue("status", path).out
+    assert "1 of 3 workers" in out and "process" not in out.partition("Running")[2].partition("Running")[2]
 
 
 def test_waiting_items_are_told_with_the_time_of_the_next(aqueue: Aqueue, tmp_path: Path) -> None:

@@ -105,6 +105,8 @@ SCRIPTED = {
     "retries": scripted.with_retries(10),
     "many workers": scripted.with_workers(1_200),
     "an event of the future": scripted.with_an_event_of_the_future(),
+    "on a cluster": scripted.on_a_cluster(3, 2),
+    "more worker processes than a thousand": scripted.on_a_cluster(600, 1),
     "hostile text": scripted.saying(HOSTILE),
     "lone surrogates": scripted.saying("\ud800 \udfff"),
     "nothing to say": scripted.saying(""),
@@ -212,7 +214,7 @@ def test_each_way_to_end_has_its_outcome() -> None:
     assert outcomes["resumed after a crash"][:2] == [("completed", "process"), ("crash", "process")]
     assert outcomes["interrupted"] == [("completed", "process"), *[("interrupted", "process")] * 2]
     assert outcomes["every type of event"][1] == ("retry_scheduled", "process")
-    assert outcomes["every type of event"][-1] == ("failed", "after_children")
+    assert outcomes["every type of event"][-2:] == [("failed", "after_children"), ("interrupted", "process")]
     assert [line["args"]["outcome"] for line in slices(lines_of(script.events))] == ["running"]
 
 
@@ -248,6 +250,31 @@ def test_processes_of_a_run_stand_apart() -> None:
     assert [line["pid"] for line in slices(lines)] == [1000] * 2 + [2000] * 4
 
 
+def test_worker_processes_of_a_cluster_stand_apart() -> None:
+    """Each has its workers, also where their numbers were those of one that is gone; hooks are in the run's own process."""
+    lines = lines_of(SCRIPTED["on a cluster"])
+    names = {line["pid"]: line["args"]["name"] for line in named(lines, "process_name")}
+    threads = {line["tid"]: line["args"]["name"] for line in named(lines, "thread_name")}
+
+    assert list(names.values()) == [
+        "process 1 (pid 1234 on host)",
+        "node-0.example.org:4000",
+        "node-1.example.org:4001",
+        "node-2.example.org:4002",
+        "late.example.org:3",
+    ]
+    drawn = [
+        (line["args"]["item"], names[line["pid"]].partition(".")[0], threads[line["tid"]]) for line in slices(lines)
+    ]
+    assert drawn == [
+        *[(item, f"node-{(item - 1) // 2}", f"worker {item}") for item in range(1, 7)],
+        (1, "late", "worker 1"),
+        (2, "late", "worker 2"),
+        (1, "process 1 (pid 1234 on host)", "worker 1"),
+    ]
+    assert {line["args"]["sort_index"] for line in named(lines, "process_sort_index")} == {1}
+
+
 def test_marks() -> None:
     """Retries, pauses, interruptions, stops and crashes are marked where they happened."""
     marks = [
@@ -263,6 +290,9 @@ def test_marks() -> None:
         ("run stopping", "p", 1000, {"reason": "SIGINT", "cancelling": False}),
         ("run stopping", "p", 2000, {"reason": "SIGINT again", "cancelling": True}),
         ("interrupted", "t", 2001, {"item": 4, "reason": "crash"}),
+        ("process left", "p", 3001, {}),
+        ("interrupted", "t", 3003, {"item": 4, "reason": "worker_lost"}),
+        ("process lost", "p", 3002, {"ignored": 2}),
         ("crash", "p", 1000, {}),
     ]
 
@@ -385,7 +415,16 @@ TROUBLE = "SELECT name, value FROM stats WHERE severity IN ('error', 'data_loss'
 
 @pytest.mark.skipif(bool(why_not()), reason=why_not())
 @pytest.mark.parametrize(
-    "run", ["real", "every type of event", "retries", "resumed after a crash", "at one time", "marks in between"]
+    "run",
+    [
+        "real",
+        "every type of event",
+        "retries",
+        "resumed after a crash",
+        "at one time",
+        "marks in between",
+        "on a cluster",
+    ],
 )
 def test_perfetto_reads_what_is_meant(tmp_path: Path, run: str) -> None:
     """Its trace processor finds each slice, arrow, name, counter and mark, exact to the nanosecond, and no fault."""

@@ -6,13 +6,14 @@ is open. A mark on a thread is a slice without length, which gets the arrows tha
 """
 
 import json
+from collections import Counter
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 from jsonschema import Draft202012Validator
 
-from aqueue.events import Event, ItemEnqueued, ItemReopened, ItemStarted, RunResumed, RunStarted
+from aqueue.events import Event, ItemEnqueued, ItemReopened, ItemStarted, ProcessJoined, RunStarted
 from aqueue.text import visible
 
 __all__ = ["Line", "check_trace", "slices"]
@@ -33,6 +34,7 @@ def check_trace(trace: bytes, events: list[Event]) -> list[Line]:
     _check_slices(lines, by_time, events)
     _check_arrows(by_time, events)
     _check_counters(lines, events)
+    _check_places(lines, events)
     return lines
 
 
@@ -108,16 +110,54 @@ def _check_arrows(by_time: list[Line], events: list[Event]) -> None:
 
 
 def _check_counters(lines: list[Line], events: list[Event]) -> None:
-    """Samples come at most every 100 ms but for the last of a process; what has ended doesn't grow less."""
+    """Each process of the run has samples, at most every 100 ms but for the last; what has ended doesn't grow less."""
     reopened = any(isinstance(event, ItemReopened) for event in events)
-    for pid in {line["pid"] for line in lines}:
-        samples = [line for line in lines if line["ph"] == "C" and line["pid"] == pid]
-        assert samples
+    sampled = [line["pid"] for line in lines if line["ph"] == "C"]
+    assert len(set(sampled)) == sum(isinstance(event, RunStarted) for event in events)
+    for drawn in _by_process_of_run(lines, set(sampled)):
+        samples = [line for line in drawn if line["ph"] == "C"]
+        assert {line["pid"] for line in samples} == {drawn[0]["pid"]}
         for number, (one, other) in enumerate(pairwise(samples), 2):
             assert one["ts"] <= other["ts"]
             assert number == len(samples) or other["ts"] - one["ts"] >= 0.1 * _PER_SECOND - 1
             ended = [sample["args"]["done"] + sample["args"]["failed"] for sample in (one, other)]
             assert reopened or ended[0] <= ended[1]
         assert all(value >= 0 for sample in samples for value in sample["args"].values())
-        assert samples[-1]["ts"] == max(line["ts"] for line in lines if line["pid"] == pid and "ts" in line)
-    assert len({line["pid"] for line in lines}) == sum(isinstance(event, RunStarted | RunResumed) for event in events)
+        assert samples[-1]["ts"] == max(line["ts"] for line in drawn if "ts" in line)
+
+
+def _by_process_of_run(lines: list[Line], pids: set[int]) -> list[list[Line]]:
+    """Return the lines of each process of the run, with those of its worker processes: from its name to the next one's."""
+    starts = [place for place, line in enumerate(lines) if line["name"] == "process_name" and line["pid"] in pids]
+    return [lines[start:end] for start, end in pairwise([*starts, len(lines)])]
+
+
+def _check_places(lines: list[Line], events: list[Event]) -> None:
+    """Each attempt is drawn in the process that ran it: the worker process that had its worker then, or the run's own."""
+    of_run = {line["pid"] for line in lines if line["ph"] == "C"}
+    names = [line for line in lines if line["name"] == "process_name"]
+    own = [line for line in names if line["pid"] in of_run]
+    others = iter([line for line in names if line["pid"] not in of_run])  # in the order in which they joined
+    current, on_cluster = -1, False
+    pid_of_worker: dict[int, int] = {}
+    expected: Counter[tuple[Any, ...]] = Counter()
+    for event in events:
+        match event:
+            case RunStarted():
+                current, pid_of_worker, on_cluster = current + 1, {}, bool(event.cluster)
+            case ProcessJoined() if on_cluster:
+                line = next(others)
+                assert line["args"]["name"] == f"{visible(event.host, 1_000)}:{event.pid}"
+                for worker in range(event.first_worker, event.first_worker + event.num_workers):
+                    pid_of_worker[worker] = line["pid"]
+            case ItemStarted():
+                here = own[current]["pid"]
+                pid = pid_of_worker.get(event.worker, here) if event.phase == "process" else here
+                expected[pid, event.item, event.phase, event.attempt] += 1
+            case _:
+                pass
+    assert next(others, None) is None
+    drawn = Counter(
+        (line["pid"], *(line["args"][name] for name in ("item", "phase", "attempt"))) for line in slices(lines)
+    )
+    assert drawn == expected

@@ -26,11 +26,13 @@ from aqueue.events import (
     ItemReopened,
     ItemRetryScheduled,
     ItemStarted,
+    ProcessLeft,
     RunFinished,
     RunResumed,
     RunStarted,
     encode,
 )
+from aqueue.testing._scripted_runs import on_a_cluster
 from aqueue_migrations.migrations import APPLICATION_ID, migrations
 from tests.journal.writing import DEADLINE_S, make_events, recorded, write
 
@@ -196,6 +198,26 @@ def test_items_are_shown_with_their_state(journal: Path) -> None:
     assert (third["ended_at"], third["error"]) == (119.0, "ValueError: no [b]price[/b]")
     (hook,) = rows(journal, "SELECT * FROM items WHERE id = 7")
     assert (hook["attempts"], hook["duration_s"], hook["ended_at"]) == (1, 1.0, 128.0)
+
+
+def test_runs_on_a_cluster_have_the_same_views(tmp_path: Path) -> None:
+    """Worker processes are in no view; an item that was lost with one is interrupted until it starts again."""
+    path = tmp_path / "run.db"
+    events = on_a_cluster(3, 2)
+    lost = next(number for number, event in enumerate(events) if isinstance(event, ProcessLeft)) + 2
+    write(path, events[:lost])
+    before = rows(path, "SELECT id, state, attempts FROM items WHERE id <= 3")
+    write(path, events[lost:])
+
+    assert [tuple(row.values()) for row in before] == [(1, "interrupted", 1), (2, "interrupted", 1), (3, "running", 1)]
+    assert recorded(path) == events
+    assert [tuple(row.values()) for row in rows(path, "SELECT state, attempts, worker FROM items WHERE id <= 3")] == [
+        ("completed", 2, 1),
+        ("completed", 2, 2),
+        ("completed", 1, 3),
+    ]
+    assert [row["num_workers"] for row in rows(path, "SELECT num_workers FROM runs")] == [2]
+    assert [row["started"] for row in rows(path, "SELECT started FROM workers ORDER BY worker")] == [3, 2, 1, 1, 1, 1]
 
 
 def test_failures_are_those_that_stand(journal: Path) -> None:

@@ -14,7 +14,7 @@ from aqueue.cli._report._durations import Slowest, SlowItem, bin_edge
 from aqueue.cli._report._figures import over_time
 from aqueue.cli._report._fold import MAX_TYPES, NOT_RECORDED, OTHER_TYPES, Fold
 from aqueue.cli._report._html import clock, counted
-from aqueue.cli._report._processes import Clock, Gap
+from aqueue.cli._report._processes import MAX_CHANGES, Clock, Gap
 from aqueue.cli._report._sections import failures, status
 from aqueue.cli._report._series import MAX_BINS, Series
 from aqueue.cli._report._timeline import MAX_ROWS, MAX_SPANS, Span, Timeline
@@ -30,6 +30,7 @@ from aqueue.events import (
     ItemReopened,
     ItemStarted,
     Phase,
+    ProcessLeft,
     RunResumed,
 )
 from aqueue.figures import duration
@@ -145,6 +146,51 @@ def test_what_is_known_of_processes() -> None:
 
     assert [(process.end, process.host) for process in processes.first] == [("crashed", "host"), ("completed", "other")]
     assert (processes.count, processes.crashed) == (2, 1)
+
+
+def on_a_cluster() -> Script:
+    """Return the script of a run of 60 s on a cluster: 2 workers from 10 s on, 5 from 20 s, 3 from 50 s."""
+    script = Script(num_workers=2, cluster="tcp://scheduler:8786")
+    script.wait(9.99)
+    script.join(1, 2)
+    script.wait(9.99)
+    script.join(3, 3)
+    script.start(script.enqueue(), worker=1)
+    script.wait(29.97)
+    script.lose(1, 1)
+    script.wait(9.98)
+    return script
+
+
+def test_workers_of_a_cluster_come_and_go() -> None:
+    """Over time there are those of the worker processes that are there; of a process of the run, the most are told."""
+    fold = folded(on_a_cluster().finish("interrupted"))
+
+    assert [(round(at), count) for at, count in fold.processes.worker_changes()] == [(0, 0), (10, 2), (20, 5), (50, 3)]
+    assert [(round(at / 1_000), count) for at, count in data_of(fold)["workers"]] == [
+        (0, 0),
+        (10, 2),
+        (20, 5),
+        (50, 3),
+        (60, 3),
+    ]
+    assert (fold.processes.most_workers, fold.processes.last and fold.processes.last.num_workers) == (5, 5)
+
+
+def test_changes_of_workers_are_bounded() -> None:
+    """However often processes come and go, over however long, the line has the last change of each span of time."""
+    script = Script(num_workers=1, cluster="tcp://scheduler:8786")
+    for number in range(5_000):
+        script.join(1, 1 + number % 7)
+        script.wait(number)
+        script.add(ProcessLeft, first_worker=1)
+    fold = folded(script.finish("completed"))
+    changes = fold.processes.worker_changes()
+
+    assert 400 < len(changes) <= MAX_CHANGES
+    assert [at for at, _ in changes] == sorted(at for at, _ in changes)
+    assert changes[-1][1] == 0
+    assert fold.processes.most_workers == 7
 
 
 def test_a_stop_between_processes_is_no_crash() -> None:
@@ -560,10 +606,14 @@ def test_a_run_in_which_nothing_happened() -> None:
 
 
 def test_every_type_of_event_is_taken() -> None:
-    """A run with every type of event has a report that knows why it was stopped."""
+    """A run with every type of event has a report, up to its last process, whose workers were in two of a cluster's."""
     fold = folded(every_event_type())
 
-    assert fold.view.stop_reason == "SIGINT again"
+    assert [(process.cluster, process.num_workers) for process in fold.processes.first] == [
+        ("", 3),
+        ("", 3),
+        ("tcp://scheduler:8786", 6),
+    ]
     assert [failed.reporter for failed in fold.view.failed_reporters] == ["module:Other"]
 
 

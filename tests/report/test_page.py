@@ -16,7 +16,15 @@ from hypothesis import given, settings
 from aqueue.cli._report import render
 from aqueue.cli._report._html import Html, as_json, lines, table, text, time
 from aqueue.events import ErrorInfo, Event
-from aqueue.testing._scripted_runs import Script, completed, every_event_type, resumed, saying, with_failures
+from aqueue.testing._scripted_runs import (
+    Script,
+    completed,
+    every_event_type,
+    on_a_cluster,
+    resumed,
+    saying,
+    with_failures,
+)
 from tests.report.runs import HOSTILE, TRACEBACK, large, of_everything
 from tests.strategies import event_streams, hostile_text
 
@@ -206,6 +214,16 @@ def test_moments_are_there_in_utc() -> None:
 def test_how_a_run_ended_is_said_in_a_word(run: list[Event], word: str) -> None:
     """The page says in a word how the run ended, also when its log doesn't."""
     assert f" {word}" in page_of(run).text
+
+
+def test_a_run_on_a_cluster_says_so() -> None:
+    """Where its scheduler is, that its workers were at most so many, and that their numbers tell little."""
+    text = page_of(on_a_cluster(3, 2)).text
+
+    assert re.search(r"Workers\s*at most 6\s*Cluster\s*tcp://scheduler:8786", text)
+    assert re.search(r"of at most 6 on average", text)
+    assert "the number of a worker may have been that of several" in text
+    assert "luster" not in page_of(completed(1)).text
 
 
 def test_a_run_without_failures_says_so() -> None:

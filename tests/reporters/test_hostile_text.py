@@ -16,7 +16,14 @@ from rich.console import Console
 from aqueue.events import Event, ItemDescribed
 from aqueue.reporting import Reporter
 from aqueue.testing import replay
-from aqueue.testing._scripted_runs import every_event_type, interrupted, saying, with_failures, with_workers
+from aqueue.testing._scripted_runs import (
+    every_event_type,
+    interrupted,
+    on_a_cluster,
+    saying,
+    with_failures,
+    with_workers,
+)
 from aqueue.text import without_surrogates
 from aqueue_reporters.jsonl import JsonlReporter
 from aqueue_reporters.plain import PlainReporter
@@ -24,7 +31,14 @@ from aqueue_reporters.rich import RichReporter
 from tests.reporters.pty_stream import PtyStream
 from tests.strategies import encodable_text, event_streams, hostile_text, long_hostile_text
 
-HARMLESS_RUNS = [every_event_type(), interrupted(), with_failures(30), with_workers(40), saying("harmless")]
+HARMLESS_RUNS = [
+    every_event_type(),
+    interrupted(),
+    with_failures(30),
+    with_workers(40),
+    on_a_cluster(20, 2),
+    saying("harmless"),
+]
 SEQUENCE = re.compile("\x1b\\[[0-9;:?]*[A-Za-z]")
 FEW = settings(max_examples=3)
 

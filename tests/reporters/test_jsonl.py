@@ -76,6 +76,7 @@ def test_levels(log: Path) -> None:
     assert {name: level for name, level in levels.items() if level != "info"} == {
         "item.failed": "error",
         "reporter.failed": "error",
+        "process.left": "warning",
         "run.stopping": "warning",
         "item.interrupted": "warning",
         "item.retry_scheduled": "warning",

@@ -10,7 +10,7 @@ import msgspec
 import pyte
 import pytest
 
-from aqueue.events import ErrorInfo, Event, RunStopping
+from aqueue.events import ErrorInfo, Event, ProcessLeft, RunResumed, RunStopping
 from aqueue.reporting import RunInfo
 from aqueue.result import RunResult
 from aqueue.testing import replay
@@ -191,6 +191,70 @@ def test_slow_rate_is_told_a_minute() -> None:
         script.complete(item)
 
     assert summary(script.finish("completed"))[0] == "run completed: 3/3 done, 0 failed, 1:00 elapsed, 3.0/min"
+
+
+CLUSTER = "tcp://scheduler:8786"
+
+
+def test_processes_of_a_cluster_are_told_at_once() -> None:
+    """Which came, went or died, how many workers it has, how many there are then, and which reports came too late."""
+    script = Script(cluster=CLUSTER)
+    script.join(1, 3, host="a.example.org")
+    script.join(4, 1, host="b\x1b[2J", pid=7)
+    script.lose(1, ignored=2)
+    script.add(ProcessLeft, first_worker=4)
+
+    assert Session().tell(script.events) == [
+        "joined: a.example.org:4711, 3 workers (3 in 1 process)",
+        "joined: b\\x1b[2J:7, 1 worker (4 in 2 processes)",
+        "left: b\\x1b[2J:7, 1 worker (0 in 0 processes)",
+        "lost: a.example.org:4711, 3 workers (1 in 1 process); 2 late reports not counted",
+    ]
+
+
+def test_many_processes_at_once_are_one_line() -> None:
+    """A cluster of a thousand may come in a moment, and go in another."""
+    script = Script(cluster=CLUSTER)
+    for number in range(1_000):
+        script.join(1 + 3 * number, 3)
+    joined = len(script.events)
+    for number in range(999):
+        script.lose(1 + 3 * number, ignored=1)
+    session = Session()
+
+    assert session.tell(script.events[:joined]) == ["joined: 1000 processes, 3000 workers (3000 in 1000 processes)"]
+    assert session.tell(script.events[joined:]) == [
+        "lost: 999 processes, 2997 workers (3 in 1 process); 999 late reports not counted"
+    ]
+
+
+def test_process_that_nobody_knows_is_not_told_of() -> None:
+    """One that had joined before the run was resumed has gone with the process before."""
+    script = Script(cluster=CLUSTER)
+    script.join(1, 3)
+    script.begin(RunResumed, cluster=CLUSTER)
+    begun = len(script.events)
+    script.add(ProcessLeft, first_worker=1)
+    session = Session()
+    session.tell(script.events[:begun])
+
+    assert session.tell(script.events[begun:]) == []
+
+
+def test_waiting_for_processes_is_told() -> None:
+    """A run that does nothing says why."""
+    script = Script(cluster=CLUSTER)
+    script.enqueue()
+    session = Session()
+    waits = session.tell(script.events, 10)
+    script.join()
+    begun = session.tell(script.events[-1:], 10)
+
+    assert waits == ["0/1 done, 0.0/s, 1 queued, 0 failed, 0:10 elapsed, waiting for worker processes"]
+    assert begun == [
+        "joined: node:4711, 3 workers (3 in 1 process)",
+        "0/1 done, 0.0/s, 1 queued, 0 failed, 0:20 elapsed",
+    ]
 
 
 def test_failure_is_told_at_once() -> None:

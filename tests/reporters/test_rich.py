@@ -13,13 +13,21 @@ from hypothesis import strategies as st
 from rich.cells import cell_len
 from rich.console import Console
 
-from aqueue.events import ErrorInfo, Event, ItemDescribed, ItemInterrupted, ItemRetryScheduled, RunStopping
+from aqueue.events import (
+    ErrorInfo,
+    Event,
+    ItemDescribed,
+    ItemInterrupted,
+    ItemRetryScheduled,
+    ProcessLeft,
+    RunStopping,
+)
 from aqueue.figures import clock, per_second
 from aqueue.reporting import RunInfo
 from aqueue.result import RunResult
 from aqueue.testing import replay
 from aqueue.testing._replay import result_of as replayed_result
-from aqueue.testing._scripted_runs import Script, saying, with_failures, with_types, with_workers
+from aqueue.testing._scripted_runs import Script, on_a_cluster, saying, with_failures, with_types, with_workers
 from aqueue.text import short_names
 from aqueue.view import RunView
 from aqueue_reporters._panels import Panels
@@ -118,6 +126,106 @@ def test_panels_at_80_columns() -> None:
     )
 
 
+CLUSTER = "tcp://scheduler:8786"
+
+
+def on_cluster(processes: int = 3, workers: int = 2, host: str = "node-{}.example.org") -> Script:
+    """Return a run on a cluster in which each worker but the last is busy, the first one with a hook."""
+    script = Script(workers, cluster=CLUSTER)
+    for number in range(processes):
+        script.join(1 + number * workers, workers, host=host.format(number), pid=4_000 + number)
+    for worker in range(1, processes * workers):
+        item = script.enqueue(FILE, track_overall=True)
+        script.start(item, FILE, worker=worker)
+        script.add(ItemDescribed, item=item, worker=worker, text=f"lib/{item}.py")
+        if worker == 1:
+            script.complete(item)
+            script.start(item, FILE, phase="after_children")
+    return script
+
+
+def worker_lines(lines: Sequence[str]) -> list[str]:
+    """Return the first of the panels, without its frame."""
+    start = next(number for number, line in enumerate(lines) if "Worker Status" in line)
+    end = next(number for number, line in enumerate(lines) if line.startswith("╰"))
+    return [line.partition("│ ╭")[0].partition("│ │")[0].strip("│ ").rstrip() for line in lines[start:end]]
+
+
+def test_workers_of_a_cluster_are_shown_with_their_process() -> None:
+    """Its host, without the domain where that tells nothing, and its number there; of a hook that it runs here."""
+    assert (
+        """
+╭─ Worker Status ───────────────────────────────── 5 of 6 busy · 3 processes ─╮
+│ here        ⠙ File  after children                                     0:04 │
+│ node-0:4000 ⠙ File  lib/2.py                                           0:04 │
+│ node-1:4001 ⠙ File  lib/3.py                                           0:04 │
+│ node-1:4001 ⠙ File  lib/4.py                                           0:04 │
+│ node-2:4002 ⠙ File  lib/5.py                                           0:04 │
+│ node-2:4002   idle                                                          │
+╰─────────────────────────────────────────────────────────────────────────────╯
+""".splitlines()
+        == drawn(on_cluster(), 80)[:9]
+    )
+
+
+@pytest.mark.parametrize(
+    ("host", "columns", "expected"),
+    [
+        ("node-{}.example.org", 40, "…de-1:4001"),
+        ("node-{}.example.org", 200, "node-1:4001"),
+        ("node.rack-{}", 80, "…de.rack-1:4001"),  # without what comes after the dot they would be one
+        ("10.0.0.{}", 80, "10.0.0.1:4001"),  # an address has no domain
+        ("gpu-partition-number-{}.example.org", 80, "…-number-1:4001"),
+        ("alone.example.org", 80, "alone:4001"),
+        ("alone.example.org", 40, "alone:4001"),
+        ("all-on-this-one.example.org", 80, ":4001"),
+        ("漢字漢字漢字漢字漢字漢字{}", 80, "…漢字漢字1:4001"),
+        ("", 80, ":4001"),
+    ],
+)
+def test_processes_are_named_as_short_as_they_can_be_told_apart(host: str, columns: int, expected: str) -> None:
+    """By the end of a long host's name, which is where the names of machines differ."""
+    lines = worker_lines(drawn(on_cluster(host=host), columns))
+    assert f"{expected} ⠙ File" in re.sub(" +", " ", lines[3]), lines
+
+
+def test_host_of_all_processes_is_told_once() -> None:
+    """In the frame, where it is too long for a column."""
+    lines = drawn(on_cluster(host="all-on-this-one.example.org"), 80)
+    assert lines[1].endswith("─ 5 of 6 busy · 3 processes on all-on-this-one ─╮")
+
+
+def test_more_workers_of_a_cluster_than_rows() -> None:
+    """The longest-running items are shown with where they run, and how many there are besides."""
+    lines = drawn(on_cluster(20, 10), 80, 24)
+    shown = [line.split()[1] for line in lines if "lib/" in line]
+    assert shown == sorted(shown)
+    assert "199 of 200 busy · 20 processes" in lines[1]
+    assert f"+{199 - 1 - len(shown)} more · 1 idle" in "\n".join(lines)
+
+
+@pytest.mark.parametrize(
+    ("stopping", "expected"), [(False, "waiting for worker processes"), (True, "no worker processes")]
+)
+def test_no_process_is_said(stopping: bool, expected: str) -> None:
+    """A run whose workers are not there yet, or not any more, is not one without workers."""
+    script = Script(cluster=CLUSTER)
+    if stopping:
+        script.add(RunStopping, reason="Ctrl-C")
+    panel = worker_lines(drawn(script, 80))
+    assert panel[0].endswith("0 processes ─╮") and panel[1:] == [expected]
+    assert drawn(script, 40, 6)[0] == expected
+
+
+def test_what_outlasts_its_process_stays() -> None:
+    """A hook of a worker whose process has left, and an item of which nobody has said yet that it was interrupted."""
+    script = on_cluster(2, 2)
+    script.add(ProcessLeft, first_worker=1, reason="lost")
+    panel = worker_lines(drawn(script, 80))
+    assert panel[0].endswith("3 busy · 1 process ─╮")
+    assert [line.split()[0] for line in panel[1:]] == ["here", "–", "node-1:4001", "node-1:4001"]
+
+
 def waiting(count: int, due_in_s: float) -> Script:
     """Return the run of `in_the_middle` with `count` more items, which wait for a retry."""
     script = in_the_middle()
@@ -200,6 +308,10 @@ def test_widths_and_rows_are_kept() -> None:
         in_the_middle().events,
         waiting(1_000, 9).events,
         with_workers(200)[:450],
+        on_cluster().events,
+        on_cluster(20, 10, host="漢字漢字漢字{}").events,
+        on_a_cluster(3, 2)[:-2],
+        Script(cluster=CLUSTER).events,
         with_types([f"m:T{n}" for n in range(30)]),
     ):
         view = view_of(events)

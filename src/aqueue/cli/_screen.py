@@ -17,11 +17,13 @@ from rich.text import Text
 
 from aqueue.log_lines import render_record
 from aqueue.text import visible
+from aqueue.view import WorkerProcess
 
 __all__ = [
     "STATE_STYLES",
     "Column",
     "heading",
+    "host_and_pid",
     "indented",
     "note",
     "print_json",
@@ -74,6 +76,11 @@ class Column(msgspec.Struct, frozen=True):
 def text(value: str, style: str = "", max_chars: int = _MAX_TEXT_CHARS) -> Text:
     """Return text from a file as it may be shown: on one line, with nothing in it that a terminal acts on."""
     return Text(visible(value, max_chars), style=style)
+
+
+def host_and_pid(process: WorkerProcess) -> str:
+    """Return which worker process that is: ``host:4711``, safe to show."""
+    return f"{visible(process.host, 100)}:{process.pid}"
 
 
 def heading(value: str, note: str = "") -> Text:

@@ -19,6 +19,8 @@ from aqueue.events import (
     ItemReopened,
     ItemRetryScheduled,
     ItemStarted,
+    ProcessJoined,
+    ProcessLeft,
     ReporterFailed,
     RunFinished,
     RunResumed,
@@ -40,12 +42,12 @@ class EventOfTheFuture(Event, frozen=True, gc=False, tag="item.dreamt"):
 class Script:
     """Writes the events of a run that nobody ran."""
 
-    def __init__(self, num_workers: int = 3) -> None:
+    def __init__(self, num_workers: int = 3, cluster: str = "") -> None:
         self.events: list[Event] = []
         self._at = 1_700_000_000.0
         self._items = 0
         self._num_workers = num_workers
-        self.begin(RunStarted)
+        self.begin(RunStarted, cluster=cluster)
 
     def add(self, cls: type[Event], **fields: Any) -> None:
         """Append an event."""
@@ -56,7 +58,7 @@ class Script:
         """Let time pass."""
         self._at += seconds
 
-    def begin(self, cls: type[RunStarted], host: str = "host") -> None:
+    def begin(self, cls: type[RunStarted], host: str = "host", cluster: str = "") -> None:
         """Start or resume."""
         self.add(
             cls,
@@ -67,7 +69,20 @@ class Script:
             queue_type_name="queue",
             pid=1234,
             host=host,
+            cluster=cluster,
         )
+
+    def join(self, first_worker: int = 1, num_workers: int = 3, host: str = "node", pid: int = 4711) -> None:
+        """Let a worker process join."""
+        self.add(ProcessJoined, first_worker=first_worker, num_workers=num_workers, host=host, pid=pid)
+
+    def lose(self, first_worker: int = 1, *items: int, ignored: int = 0) -> None:
+        """Let a worker process die that was at these items."""
+        for item in items[:1]:  # some are told before, some after it
+            self.add(ItemInterrupted, item=item, reason="worker_lost")
+        self.add(ProcessLeft, first_worker=first_worker, reason="lost", ignored=ignored)
+        for item in items[1:]:
+            self.add(ItemInterrupted, item=item, reason="worker_lost")
 
     def enqueue(self, type: str = "module:Page", parent: int = 0, **fields: Any) -> int:
         """Announce an item and return its number."""
@@ -143,6 +158,14 @@ def every_event_type() -> list[Event]:
     script.add(RunStopping, reason="SIGINT again", cancelling=True)
     script.add(ItemInterrupted, item=running, reason="crash")
     script.fail(hook, BOOM, folder, worker=2, phase="after_children")
+    script.finish("interrupted")
+    script.wait(600)
+    script.begin(RunResumed, cluster="tcp://scheduler:8786")
+    script.join(1, 3)
+    script.join(4, 3, host="other", pid=99)
+    script.start(running, worker=5, attempt=2)
+    script.add(ProcessLeft, first_worker=1)
+    script.lose(4, running, ignored=2)
     return script.finish("interrupted")
 
 
@@ -226,6 +249,39 @@ def with_workers(count: int) -> list[Event]:
     return script.finish("completed")
 
 
+def on_a_cluster(processes: int, workers: int) -> list[Event]:
+    """Return a run on a cluster of so many worker processes and workers in each; the first dies, and another joins.
+
+    At the end all leave but the last, and a hook goes on that one of their workers had begun.
+    """
+    script = Script(workers, cluster="tcp://scheduler:8786")
+    items = [script.enqueue(track_overall=True) for _ in range(processes * workers)]
+    script.wait(5)
+    firsts = range(1, processes * workers + 1, workers)
+    for number, first in enumerate(firsts):
+        script.join(first, workers, host=f"node-{number % 7}.example.org", pid=4_000 + number)
+    for item in items:
+        script.start(item, worker=item)
+        script.add(ItemDescribed, item=item, worker=item, text=f"page {item}")
+    script.wait(60)
+    script.lose(1, *items[:workers], ignored=1)
+    script.wait(60)
+    script.join(1, workers, host="late.example.org", pid=3)
+    for item in items[:workers]:
+        script.start(item, worker=item, attempt=2)
+    script.wait(60)
+    for item in items:
+        script.complete(item, worker=item, attempt=2 if item <= workers else 1)
+    hook = items[0]
+    script.start(hook, worker=1, phase="after_children")
+    for first in firsts[:-1]:
+        script.add(ProcessLeft, first_worker=first)
+    script.wait(60)
+    script.add(ItemDescribed, item=hook, worker=1, text="adding up")
+    script.add(ItemChildrenProcessed, item=hook, type="module:Page")
+    return script.finish("completed")
+
+
 def with_an_event_of_the_future() -> list[Event]:
     """Return a run with an event of a type that readers do not know."""
     script = Script()
@@ -263,6 +319,16 @@ def saying(text: str) -> list[Event]:
     script.add(RunStopping, reason=text)
     script.finish("failed")
     script.wait(60)
-    script.begin(RunResumed, host=text)
+    script.begin(RunResumed, host=text, cluster=text or "tcp://scheduler:8786")
+    script.join(host=text)
+    script.join(4, host=f"{text}.example")
+    items = [script.enqueue(text), script.enqueue(text)]
+    for item, worker in zip(items, (1, 4), strict=True):
+        script.start(item, text, worker=worker)
+    script.wait(60)
+    script.lose(4, items[1])
+    script.wait(60)
+    script.add(ItemInterrupted, item=items[0], reason="worker_lost")
+    script.add(ProcessLeft, first_worker=1)
     script.add(RunStopping, reason=text)
     return script.finish("interrupted")

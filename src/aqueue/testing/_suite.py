@@ -15,6 +15,7 @@ from aqueue.testing._scripted_runs import (
     completed,
     every_event_type,
     interrupted,
+    on_a_cluster,
     resumed,
     saying,
     with_an_event_of_the_future,
@@ -154,6 +155,11 @@ class ReporterSuite:
     def test_takes_two_hundred_workers(self) -> None:
         """There may be more workers than a terminal has rows."""
         self._report(with_workers(200), batch_size=50)
+
+    def test_takes_a_run_on_a_cluster(self) -> None:
+        """Worker processes join, one by one or hundreds at once, die and leave, and hooks outlast their process."""
+        for processes, workers, batch_size in ((1, 1, 1), (3, 2, 1), (300, 2, 100_000), (300, 2, 50)):
+            self._report(on_a_cluster(processes, workers), batch_size)
 
     def test_takes_thirty_item_types(self) -> None:
         """There may be more item types than a terminal has rows."""

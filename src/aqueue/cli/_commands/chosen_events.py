@@ -99,6 +99,7 @@ class ChosenEvents:
         self.seen: dict[str, bool] = {}
         self._types = types
         self._items = items
+        self._rank = _RANKS[level]
         self._classes = {
             cls
             for name, cls in EVENT_TYPES.items()
@@ -116,6 +117,7 @@ class ChosenEvents:
             # First, so that all types that come are seen.
             (not self._types or (type != "" and (type == UNKNOWN_TYPE or self._has_type(type))))
             and event.__class__ in self._classes
+            and _RANKS[log_lines.level_of(event)] >= self._rank
             and (not self._items or getattr(event, "item", 0) in self._items)
         )
 

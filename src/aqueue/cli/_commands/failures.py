@@ -12,11 +12,24 @@ from aqueue.cli._app import app, as_json, examples, file_argument, finish, limit
 from aqueue.cli._folds.record import ItemTexts, Record
 from aqueue.cli._item_types import item_types, with_types
 from aqueue.cli._reading.opening import open_history
-from aqueue.cli._screen import Column, heading, indented, note, print_json_lines, print_lines, raised, table, text, when
+from aqueue.cli._screen import (
+    Column,
+    heading,
+    host_and_pid,
+    indented,
+    note,
+    print_json_lines,
+    print_lines,
+    raised,
+    table,
+    text,
+    when,
+)
 from aqueue.events import ItemFailed
 from aqueue.figures import amount
 from aqueue.text import visible
 from aqueue.tracebacks import place, user_frames
+from aqueue.view import WorkerProcess
 
 __all__ = ["failures"]
 
@@ -122,12 +135,14 @@ def _one_by_one(record: Record, found: Iterable[tuple[int, ItemTexts]]) -> Rende
 
 
 def _whole(record: Record, row: int, texts: ItemTexts) -> list[RenderableType]:
+    process = _process_of(record, row, texts)
     parts: list[RenderableType] = [
         "",
         Text.assemble(
             (f"Item {record.items.item_of(row)}", "bold"),
             f" {record.name_of(row)}, {when(record.items.ended_at[row])}",
             (f", attempt {texts.failure.attempt}" if texts.failure is not None else ""),
+            (f", on {host_and_pid(process)}" if process is not None else ""),
             (", after its children" if texts.failure is not None and texts.failure.phase != "process" else ""),
         ),
     ]
@@ -138,6 +153,12 @@ def _whole(record: Record, row: int, texts: ItemTexts) -> list[RenderableType]:
     return parts
 
 
+def _process_of(record: Record, row: int, texts: ItemTexts) -> WorkerProcess | None:
+    """Return in which worker process of a cluster it failed; None without one, or if not known. Hooks run in none."""
+    in_hook = texts.failure is not None and texts.failure.phase != "process"
+    return None if in_hook else record.items.process_of(row)
+
+
 def _traceback_lines(traceback: str, message: str) -> list[RenderableType]:
     """Return a traceback line by line, each made safe; only the message where there is no traceback."""
     return [indented(text(line, max_chars=2_000)) for line in (traceback or message).splitlines()]
@@ -145,6 +166,7 @@ def _traceback_lines(traceback: str, message: str) -> list[RenderableType]:
 
 def _as_json(record: Record, row: int, texts: ItemTexts) -> dict[str, Any]:
     failure = texts.failure
+    process = _process_of(record, row, texts)
     return {
         "item": record.items.item_of(row),
         "parent": record.items.parent_of(row),
@@ -153,6 +175,8 @@ def _as_json(record: Record, row: int, texts: ItemTexts) -> dict[str, Any]:
         "description": texts.description,
         "at": record.items.ended_at[row],
         "worker": record.items.worker[row],
+        "host": process.host if process is not None else None,
+        "pid": process.pid if process is not None else None,
         "phase": failure.phase if failure is not None else "process",
         "attempt": failure.attempt if failure is not None else 1,
         "duration_s": failure.duration_s if isinstance(failure, ItemFailed) else None,

@@ -133,6 +133,7 @@ def _cells(record: Record, row: int, texts: ItemTexts, *, several: bool) -> list
 def _as_json(record: Record, row: int, texts: ItemTexts) -> dict[str, Any]:
     items = record.items
     failure = texts.failure if items.state_of(row) in ("failed", "waiting") else None
+    process = items.process_of(row)
     return {
         "item": items.item_of(row),
         "parent": items.parent_of(row),
@@ -141,6 +142,8 @@ def _as_json(record: Record, row: int, texts: ItemTexts) -> dict[str, Any]:
         "state": items.state_of(row),
         "attempts": items.attempts[row],
         "worker": items.worker[row] or None,
+        "host": process.host if process is not None else None,
+        "pid": process.pid if process is not None else None,
         "enqueued_at": items.enqueued_at[row],
         "started_at": items.started_at[row] or None,
         "ended_at": items.ended_at[row] or None,

@@ -12,12 +12,24 @@ from aqueue.cli._app import app, as_json, examples, file_argument, finish, of_ru
 from aqueue.cli._folds.items import OUTSTANDING, STATES, Items, State
 from aqueue.cli._folds.record import Record, RunState, resume_hint
 from aqueue.cli._reading.opening import open_history
-from aqueue.cli._screen import Column, heading, indented, note, print_json, print_lines, raised, table, text, when
+from aqueue.cli._screen import (
+    Column,
+    heading,
+    host_and_pid,
+    indented,
+    note,
+    print_json,
+    print_lines,
+    raised,
+    table,
+    text,
+    when,
+)
 from aqueue.figures import amount, clock, duration, per_second, when_due
 from aqueue.result import FailureGroup
 from aqueue.text import visible
 from aqueue.tracebacks import place, user_frames
-from aqueue.view import RunningItem
+from aqueue.view import RunningItem, WorkerProcess
 
 __all__ = ["EXIT_CODES", "status"]
 
@@ -26,6 +38,7 @@ EXIT_CODES: Final[dict[RunState, int]] = {"completed": 0, "failed": 1, "interrup
 
 _STATE_ORDER: Final[tuple[State, ...]] = ("completed", "failed", "running", "queued", "waiting", "interrupted")
 _MAX_RUNNING: Final = 10
+_MAX_PROCESSES: Final = 10
 _MAX_GROUPS: Final = 5
 _MAX_TYPES: Final = 20
 _STATE_STYLES: Final[dict[RunState, str]] = {
@@ -73,6 +86,8 @@ def _as_json(record: Record, groups: tuple[FailureGroup, ...]) -> dict[str, Any]
         "pid": started.pid if started is not None else None,
         "host": started.host if started is not None else None,
         "num_workers": view.num_workers,
+        "cluster": view.cluster or None,
+        "worker_processes": [msgspec.structs.asdict(process) for process in view.processes.values()],
         "queue_type_name": view.queue_type_name,
         "started_at": record.begun_at,
         "process_started_at": view.started_at,
@@ -85,7 +100,7 @@ def _as_json(record: Record, groups: tuple[FailureGroup, ...]) -> dict[str, Any]
         "rate": _rate(record),
         "counts": msgspec.structs.asdict(view.counts) | {"outstanding": view.counts.outstanding},
         "types": _type_records(items),
-        "running": [msgspec.structs.asdict(one) for one in _running_items(record)],
+        "running": [msgspec.structs.asdict(one) | _place_record(record, one) for one in _running_items(record)],
         "waiting": view.waiting,
         "next_due": view.next_due or None,
         "oldest_outstanding": None
@@ -126,6 +141,19 @@ def _running_items(record: Record) -> list[RunningItem]:
     return sorted(record.view.running.values(), key=lambda one: (one.started_at, one.worker))
 
 
+def _process_of(record: Record, one: RunningItem) -> WorkerProcess | None:
+    """Return the process in which an item runs: the run's own, or one of its cluster's; None if not known."""
+    view, started = record.view, record.started
+    if view.cluster and one.phase == "process":
+        return view.process_of(one.worker)
+    return WorkerProcess(1, view.num_workers, started.host, started.pid) if started is not None else None
+
+
+def _place_record(record: Record, one: RunningItem) -> dict[str, Any]:
+    process = _process_of(record, one)
+    return {"host": None, "pid": None} if process is None else {"host": process.host, "pid": process.pid}
+
+
 def _elapsed_s(record: Record) -> float:
     return record.view.elapsed_s(record.now if record.standing.state == "running" else record.view.at)
 
@@ -141,8 +169,12 @@ def _screen(record: Record, groups: tuple[FailureGroup, ...]) -> list[Renderable
     view = record.view
     parts: list[RenderableType] = [*_head(record), "", _types(record.items, record.names)]
     if running := _running_items(record):
-        parts += ["", heading("Running", f"{amount(len(running))} of {amount(view.num_workers)} workers")]
+        # Where a worker process has left, hooks of its workers may go on.
+        of = f" of {amount(view.num_workers)} workers" if len(running) <= view.num_workers else ""
+        parts += ["", heading("Running", f"{amount(len(running))}{of}")]
         parts.append(_running(record, running))
+    if view.processes and record.standing.state == "running":
+        parts += ["", heading("Worker processes", amount(len(view.processes))), _processes(record, running)]
     if record.standing.state != "completed":
         parts += _outstanding(record)
     if groups:
@@ -169,6 +201,9 @@ def _head(record: Record) -> list[RenderableType]:
         parts.append(f"{amount(counts.deduplicated)} dropped as known")
     host = f" on {visible(started.host, 100)}" if started is not None and started.host else ""
     workers = f"{amount(view.num_workers)} worker{'' if view.num_workers == 1 else 's'}"
+    if view.cluster:
+        count = len(view.processes)
+        workers += f" in {amount(count)} process{'' if count == 1 else 'es'}"
     elapsed_s = _elapsed_s(record)
     elapsed = clock(elapsed_s) if elapsed_s >= 60 else duration(elapsed_s)
     lines: list[RenderableType] = [
@@ -230,10 +265,35 @@ def _running(record: Record, longest: Sequence[RunningItem]) -> RenderableType:
         if one.attempt > 1:
             said = f"try {one.attempt}: {said}"
         rows.append([str(one.item), record.names[one.type], clock(record.now - one.started_at), said])
-    if len(longest) > _MAX_RUNNING:
-        rows.append(["", Text(f"+{amount(len(longest) - _MAX_RUNNING)} more", style="dim"), "", ""])
+        if record.view.cluster:
+            process = _process_of(record, one)
+            rows[-1].insert(3, Text(host_and_pid(process) if process is not None else "", style="dim"))
     columns = [Column("item", True), Column("type", may_shrink=True), Column("for", True), Column("", may_shrink=True)]
+    if record.view.cluster:
+        columns.insert(3, Column("on", may_shrink=True, is_optional=True))
+    if len(longest) > _MAX_RUNNING:
+        more = Text(f"+{amount(len(longest) - _MAX_RUNNING)} more", style="dim")
+        rows.append(["", more, *[""] * (len(columns) - 2)])
     return table(columns, rows)
+
+
+def _processes(record: Record, running: Sequence[RunningItem]) -> RenderableType:
+    """Return a row a worker process, the busiest first."""
+    view = record.view
+    busy = Counter(
+        process.first_worker
+        for one in running
+        if one.phase == "process" and (process := view.process_of(one.worker)) is not None
+    )
+    ranked = sorted(view.processes.values(), key=lambda process: (-busy[process.first_worker], process.first_worker))
+    rows: list[list[Text | str]] = [
+        [host_and_pid(process), amount(process.num_workers), amount(busy[process.first_worker])]
+        for process in ranked[:_MAX_PROCESSES]
+    ]
+    if rest := ranked[_MAX_PROCESSES:]:
+        workers, at_work = sum(p.num_workers for p in rest), sum(busy[p.first_worker] for p in rest)
+        rows.append([Text(f"+{amount(len(rest))} more", style="dim"), amount(workers), amount(at_work)])
+    return table([Column("", may_shrink=True), Column("workers", True), Column("busy", True)], rows)
 
 
 def _outstanding(record: Record) -> list[RenderableType]:

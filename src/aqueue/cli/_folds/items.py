@@ -21,8 +21,12 @@ from aqueue.events import (
     ItemReopened,
     ItemRetryScheduled,
     ItemStarted,
+    ProcessJoined,
+    ProcessLeft,
     RunResumed,
+    RunStarted,
 )
+from aqueue.view import WorkerProcess, WorkerProcesses
 
 __all__ = ["OUTSTANDING", "STATES", "Items", "State"]
 
@@ -40,6 +44,8 @@ OUTSTANDING: Final[frozenset[State]] = frozenset({"queued", "running", "waiting"
 
 _HAS_HOOK, _ENDED, _CLOSED_OVER, _IN_HOOK = 1, 2, 4, 8
 _MAX_COUNT: Final = 0xFFFFFFFF
+_MAX_PLACES: Final = 10_000
+"""How many worker processes are remembered; of items that ran in later ones it isn't known where."""
 
 
 class Items:
@@ -83,6 +89,11 @@ class Items:
         self._first = 1  # the number of the item in row 0, as long as numbers follow each other
         self._rows: dict[int, int] | None = None  # where they don't
         self._numbers: list[int] = []
+        self._processes = WorkerProcesses()
+        # On a cluster, by row: where it last started, as an index of the list; 0 for not known. As long as it has to be.
+        self._place = array("I")
+        self._places: list[WorkerProcess | None] = [None]
+        self._place_numbers: dict[WorkerProcess, int] = {}
 
     def __len__(self) -> int:
         return len(self._state)
@@ -130,6 +141,10 @@ class Items:
         found = Counter(zip(self.type_number, self._state, strict=True))
         return {(number, STATES[state]): count for (number, state), count in found.items()}
 
+    def process_of(self, row: int) -> WorkerProcess | None:
+        """Return in which worker process of a cluster its `process` last started; None without one, or if not known."""
+        return self._places[self._place[row]] if row < len(self._place) else None
+
     def has_hook(self, row: int) -> bool:
         """Return whether its class has an `after_children_processed` of its own."""
         return bool(self._flags[row] & _HAS_HOOK)
@@ -154,6 +169,7 @@ class Items:
         """Fold `events`, which must follow those applied so far."""
         state, started_at, ended_at, duration_s = self._state, self.started_at, self.ended_at, self.duration_s
         at = self.last_at
+        processes, place = self._processes, self._place
         for event in events:
             previous_at, at = at, event.at
             cls = type(event)
@@ -171,6 +187,8 @@ class Items:
                 ended_at[row] = 0.0
                 self.worker[row] = min(max(event.worker, 0), _MAX_COUNT)
                 if event.phase == "process":
+                    if processes or place:  # never without a cluster
+                        self._note_place(row, event.worker)
                     self.attempts[row] = min(max(event.attempt, 0), _MAX_COUNT)
                 else:
                     self._flags[row] |= _IN_HOOK
@@ -223,8 +241,14 @@ class Items:
 
     def _apply_rare(self, event: Event, previous_at: float) -> None:
         match event:
-            case RunResumed():
-                self._crashed_at = previous_at
+            case RunStarted():  # RunResumed is one
+                self._processes.clear()
+                if isinstance(event, RunResumed):
+                    self._crashed_at = previous_at
+            case ProcessJoined():
+                self._processes.join(event)
+            case ProcessLeft():
+                self._processes.leave(event)
             case ItemFailed():
                 row = self._row(event.item)
                 self._end(row, _FAILED, event.at, event.duration_s)
@@ -257,6 +281,17 @@ class Items:
                     self._state[row] = _QUEUED if event.failed == "process" else _COMPLETED
             case _:
                 pass
+
+    def _note_place(self, row: int, worker: int) -> None:
+        place = self._place
+        if row >= len(place):
+            place.frombytes(bytes((row + 1 - len(place)) * place.itemsize))
+        process = self._processes.of(worker)
+        number = self._place_numbers.get(process, 0) if process is not None else 0
+        if process is not None and not number and len(self._places) <= _MAX_PLACES:
+            number = self._place_numbers[process] = len(self._places)
+            self._places.append(process)
+        place[row] = number
 
     def _leave_hook(self, row: int, at: float) -> None:
         """Note that an item whose hook runs, or waits for a retry, is no longer at it: something below it failed."""

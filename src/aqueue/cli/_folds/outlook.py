@@ -10,6 +10,7 @@ from aqueue._recording import POISON
 from aqueue._resume import POISON_AFTER_CRASHES
 from aqueue.cli._folds.record import ItemTexts, Record
 from aqueue.cli._folds.tree_shape import TreeShape
+from aqueue.cli._screen import host_and_pid
 from aqueue.events import (
     Event,
     ItemChildrenProcessed,
@@ -113,7 +114,11 @@ def _while_running(record: Record, row: int) -> str:
     items = record.items
     match items.state_of(row):
         case "running":
-            return f"Worker {items.worker[row]} is at it now."
+            worker = items.worker[row]
+            at = record.view.running.get(worker)
+            process = record.view.process_of(worker) if at is not None and at.phase == "process" else None
+            on = f", on {host_and_pid(process)}," if process is not None else ""
+            return f"Worker {worker}{on} is at it now."
         case "waiting":
             return f"It is tried again {when_due(items.due.get(row, 0.0), record.now)}."
         case "queued" | "interrupted":

@@ -6,7 +6,7 @@ from typing import Final, Literal
 
 import msgspec
 
-from aqueue.cli._screen import raised
+from aqueue.cli._screen import host_and_pid, raised
 from aqueue.events import (
     ErrorInfo,
     Event,
@@ -22,12 +22,15 @@ from aqueue.events import (
     ItemRetryScheduled,
     ItemStarted,
     Phase,
+    ProcessJoined,
+    ProcessLeft,
     RunFinished,
     RunResumed,
     RunStarted,
 )
 from aqueue.figures import amount, duration
 from aqueue.text import visible
+from aqueue.view import WorkerProcess, WorkerProcesses
 
 __all__ = ["Chapter", "Story"]
 
@@ -72,6 +75,8 @@ class Story:
         self._is_named = False
         self._at = 0.0
         self._heard_of: dict[int, float] = {}  # when the process before each `run.resumed` was last heard of, by number
+        self._processes = WorkerProcesses()
+        self._ran_in: dict[int, WorkerProcess] = {}  # the worker process of each attempt, by the number of its start
 
     def apply(self, events: Iterable[Event]) -> None:
         """Fold `events`, which must follow those applied so far."""
@@ -81,11 +86,25 @@ class Story:
             if getattr(event, "item", None) == item:
                 self._is_named = True
                 self._keep(event)
-            elif self._is_named and isinstance(event, RunStarted | RunFinished):
-                self._keep(event)
-                self._heard_of[event.seq] = at
+                if isinstance(event, ItemStarted):
+                    self._note_place(event)
+            elif isinstance(event, RunStarted | RunFinished):
+                self._processes.clear()
+                if self._is_named:
+                    self._keep(event)
+                    self._heard_of[event.seq] = at
+            elif isinstance(event, ProcessJoined):
+                self._processes.join(event)
+            elif isinstance(event, ProcessLeft):
+                self._processes.leave(event)
             at = event.at
         self._at = at
+
+    def _note_place(self, event: ItemStarted) -> None:
+        # Hooks run in the run's own process.
+        process = self._processes.of(event.worker) if event.phase == "process" else None
+        if process is not None and len(self._ran_in) < _MAX_EVENTS:
+            self._ran_in[event.seq] = process
 
     def _keep(self, event: Event) -> None:
         if len(self._first) < _MAX_EVENTS // 2:
@@ -101,7 +120,7 @@ class Story:
             lost_at: when its process was last heard of, Unix time in seconds, if that has ended without a word; else None.
             now: Unix time in seconds, until which what goes on now has taken; None if nothing goes on.
         """
-        teller = _Teller(self._heard_of)
+        teller = _Teller(self._heard_of, self._ran_in)
         for event in (*self._first, *self._last):
             chapter = teller.tell(event)
             if chapter is not None:
@@ -117,8 +136,9 @@ class Story:
 class _Teller:
     """Puts one event after the other into words, each in the light of those before."""
 
-    def __init__(self, heard_of: Mapping[int, float]) -> None:
+    def __init__(self, heard_of: Mapping[int, float], ran_in: Mapping[int, WorkerProcess]) -> None:
         self._heard_of = heard_of
+        self._ran_in = ran_in
         self._crashed_at: float | None = None
         self.wait_s = 0.0
         self.work_s = 0.0
@@ -126,6 +146,7 @@ class _Teller:
         self._waits_since: float | None = None
         self._due = 0.0
         self._had_hook = False
+        self._was_elsewhere = False  # whether its last attempt was in a worker process of a cluster
 
     def tell(self, event: Event) -> Chapter | None:
         """Return what happened; None for what is not worth a word."""
@@ -171,7 +192,10 @@ class _Teller:
         late_s = event.at - self._due if self._due else -1.0
         self._had_hook = self._had_hook or event.phase == "after_children"
         self._waits_since, self.runs_since, self._due = None, event.at, 0.0
-        words = [f"{'its hook ' if event.phase == 'after_children' else ''}started by worker {event.worker}"]
+        process = self._ran_in.get(event.seq)
+        self._was_elsewhere = process is not None
+        on = f" on {host_and_pid(process)}" if process is not None else ""
+        words = [f"{'its hook ' if event.phase == 'after_children' else ''}started by worker {event.worker}{on}"]
         if event.attempt > 1:
             words.append(f"attempt {event.attempt}")
         if waited_s is not None:
@@ -190,7 +214,7 @@ class _Teller:
             self._waits_since = ended_at
         if isinstance(event, ItemRetryScheduled):
             self._due = event.due
-        return _ended(event, worked_s)
+        return _ended(event, worked_s, was_elsewhere=self._was_elsewhere)
 
     def go_on_until(self, now: float) -> None:
         """Count what goes on, work or a wait, until the Unix time `now`."""
@@ -221,7 +245,9 @@ def _phase(phase: Phase) -> str:
     return "process" if phase == "process" else "its hook"
 
 
-def _ended(event: ItemCompleted | ItemFailed | ItemRetryScheduled | ItemInterrupted, worked_s: float) -> Chapter:
+def _ended(
+    event: ItemCompleted | ItemFailed | ItemRetryScheduled | ItemInterrupted, worked_s: float, *, was_elsewhere: bool
+) -> Chapter:
     match event:
         case ItemCompleted():
             dropped = f"; {amount(event.deduplicated)} children dropped as known" if event.deduplicated else ""
@@ -237,7 +263,7 @@ def _ended(event: ItemCompleted | ItemFailed | ItemRetryScheduled | ItemInterrup
     reasons = {
         "cancelled": "it was cancelled, as the run was stopped",
         "crash": "its process had ended without a word",
-        "worker_lost": "what became of it isn't recorded",
+        "worker_lost": "its worker process is gone" if was_elsewhere else "what became of it isn't recorded",
     }
     text = f"cut short in {_phase(event.phase)}: {reasons[event.reason]}"
     return Chapter(event.at, event.event, text, "odd")

@@ -15,6 +15,8 @@ from aqueue.events import (
     ItemReopened,
     ItemRetryScheduled,
     ItemStarted,
+    ProcessJoined,
+    ProcessLeft,
     ReporterFailed,
     RunFinished,
     RunResumed,
@@ -64,8 +66,26 @@ def _dropped(count: int) -> str:
 
 
 def _of_start(event: RunStarted) -> list[Part]:
-    workers = f"{amount(event.num_workers)} worker{'' if event.num_workers == 1 else 's'}"
-    return [("bold", event.run_id), ("plain", f"  {workers}, {event.queue_type_name}, pid {event.pid} on {event.host}")]
+    workers = _workers(event.num_workers) + (" a process" if event.cluster else "")
+    cluster = f", cluster {event.cluster}" if event.cluster else ""
+    said = f"  {workers}, {event.queue_type_name}, pid {event.pid} on {event.host}{cluster}"
+    return [("bold", event.run_id), ("plain", said)]
+
+
+def _workers(count: int) -> str:
+    return f"{amount(count)} worker{'' if count == 1 else 's'}"
+
+
+def _of_joined(event: ProcessJoined) -> list[Part]:
+    first, last = event.first_worker, event.first_worker + event.num_workers - 1
+    numbers = f"w{first}" if first == last else f"w{first} to w{last}"
+    return [("bold", f"{event.host}:{event.pid}"), ("plain", f"  {_workers(event.num_workers)}, {numbers}")]
+
+
+def _of_left(event: ProcessLeft) -> list[Part]:
+    lost = "it died" if event.reason == "lost" else ""
+    late = f"{amount(event.ignored)} of its reports came too late or twice" if event.ignored else ""
+    return [("plain", _list(f"that with w{event.first_worker}", lost, late))]
 
 
 def _of_enqueued(event: ItemEnqueued) -> list[Part]:
@@ -123,6 +143,8 @@ _DETAILS: Final[dict[type[Event], Callable[[Any], list[Part]]]] = {
     ItemInterrupted: lambda event: [("plain", _list(_REASONS[event.reason], _attempt(event)))],
     ItemReopened: lambda event: [("plain", _REOPENED[event.failed])],
     GroupSlowedDown: lambda event: [("bold", event.group), ("plain", f"  goes on {when_due(event.due, event.at)}")],
+    ProcessJoined: _of_joined,
+    ProcessLeft: _of_left,
     RunStopping: lambda event: [
         ("plain", _list(event.reason, "running items are cancelled" if event.cancelling else ""))
     ],

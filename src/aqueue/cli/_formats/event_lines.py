@@ -55,6 +55,8 @@ _WORDS: Final = {
     "item.retry_scheduled": _Mark("retry scheduled", "warning"),
     "item.interrupted": _Mark("interrupted", "warning"),
     "item.failed": _Mark("failed", "error"),
+    "process.joined": _Mark("process joined", "plain"),
+    "process.left": _Mark("process left", "plain"),
     "group.slowed_down": _Mark("slowed down", "plain"),
     "reporter.failed": _Mark("reporter failed", "error"),
 }

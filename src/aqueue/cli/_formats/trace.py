@@ -23,6 +23,8 @@ from aqueue.events import (
     ItemRetryScheduled,
     ItemStarted,
     Phase,
+    ProcessJoined,
+    ProcessLeft,
     RunFinished,
     RunResumed,
     RunStarted,
@@ -30,7 +32,7 @@ from aqueue.events import (
 )
 from aqueue.log_lines import timestamp_of
 from aqueue.text import visible
-from aqueue.view import RunView
+from aqueue.view import RunView, WorkerProcesses
 
 __all__ = ["write_chrome_trace"]
 
@@ -45,7 +47,8 @@ _TICKS_A_MICROSECOND: Final = 8
 
 # A process gets the first free multiple of this as its number and its workers those that follow: 1003 is worker 3 of the
 # first process. Numbers are told apart in the whole trace, and none is 0 (the idle thread) or that of its process (the
-# main thread). The numbers of the operating system would not do: in containers each process is number 1.
+# main thread). The numbers of the operating system would not do: in containers each process is number 1. On a cluster,
+# whose workers' numbers are given to other processes later on, each worker process and each worker gets the next number.
 _NUMBERS_A_PROCESS: Final = 1_000
 
 _MAX_DESCRIPTIONS: Final = 10
@@ -59,13 +62,14 @@ def write_chrome_trace(batches: Iterable[Sequence[Event]], write: Callable[[byte
 
     Each process of the run is one of the trace. An attempt is a slice on the track of its worker, of category ``process``
     or ``after_children``, with the item's particulars as its arguments; one that its process did not end is closed at the
-    process's last event, with the outcome ``crash`` or, in the last process, ``running``. An arrow leads from where a
-    running item enqueued a child to the child's first start; of a child that did not start there is only its beginning.
-    The counters ``queued``, ``running``, ``done`` and ``failed`` are taken at most every 100 ms, and at the end of each
-    process. Times are microseconds from the run's start. Payloads and results are left out.
+    process's last event, with the outcome ``crash`` or, in the last process, ``running``. Each worker process of a cluster
+    is one of the trace, too; hooks are drawn in the run's own process, where they run. An arrow leads from where a running
+    item enqueued a child to the child's first start; of a child that did not start there is only its beginning. The
+    counters ``queued``, ``running``, ``done`` and ``failed`` are taken at most every 100 ms, and at the end of each process
+    of the run. Times are microseconds from the run's start. Payloads and results are left out.
 
-    Memory: what the view of a run takes, that is by workers, types and items that wait for a retry; and 8 bytes an item,
-    by which retries, hooks and items of later processes know their parents: 8 MB for a million.
+    Memory: what the view of a run takes, that is by workers, their processes, types and items that wait for a retry; and
+    8 bytes an item, by which retries, hooks and items of later processes know their parents: 8 MB for a million.
 
     Parameters:
         batches: the events of one run, in order, from ``run.started`` on.
@@ -122,6 +126,18 @@ class _Line(msgspec.Struct, gc=False, omit_defaults=True):
     args: dict[str, Any] | None = None
 
 
+class _Tracks(msgspec.Struct, eq=False):
+    """A process of the trace.
+
+    Attributes:
+        pid: its number.
+        tids: the number of each of its workers of which something was drawn, by the worker's number in the run.
+    """
+
+    pid: int
+    tids: dict[int, int]
+
+
 class _Attempt(msgspec.Struct, gc=False, eq=False):
     """What a worker is at.
 
@@ -129,6 +145,7 @@ class _Attempt(msgspec.Struct, gc=False, eq=False):
         item, type, worker, phase, attempt: see `aqueue.events.ItemStarted`.
         parent: the number of the item's parent; 0 for an initial item.
         tick: when it started.
+        pid, tid: the process and the thread of the trace on which it is drawn.
         latest: the tick of the latest thing that is drawn within it, or of its start.
         descriptions: its latest ones.
     """
@@ -140,6 +157,8 @@ class _Attempt(msgspec.Struct, gc=False, eq=False):
     attempt: int
     parent: int
     tick: int
+    pid: int
+    tid: int
     latest: int
     descriptions: deque[str] | None = None
 
@@ -160,9 +179,11 @@ class _Trace:
         self._last_tick = 0
         self._processes = 0
         self._is_open = False  # a process has begun, and has not ended
-        self._pid = 0
+        self._own = _Tracks(0, {})
         self._last_number = 0
-        self._named: set[int] = set()  # workers of this process
+        self._on_cluster = False
+        self._worker_processes = WorkerProcesses()
+        self._tracks: dict[int, _Tracks] = {}  # by the first worker of a worker process that is there
         self._attempts: dict[int, _Attempt] = {}  # by worker
         self._worker_of: dict[int, int] = {}  # by running item
         self._names: dict[str, tuple[str, str]] = {}  # by type
@@ -181,6 +202,8 @@ class _Trace:
             ItemRetryScheduled: self._retry_later,
             ItemInterrupted: self._interrupt,
             GroupSlowedDown: self._slow_down,
+            ProcessJoined: self._join,
+            ProcessLeft: self._leave,
             RunStopping: self._stop,
             RunFinished: self._finish,
         }
@@ -227,7 +250,7 @@ class _Trace:
 
     def _begin(self, event: RunStarted) -> None:
         if self._is_open:
-            self._instant("crash", self._last_tick)
+            self._instant("crash", self._last_tick, self._own.pid, self._own.pid)
             self._close_process("crash")
         if not self._processes:
             self._started_at = event.at
@@ -239,10 +262,13 @@ class _Trace:
             }
         self._processes += 1
         self._is_open = True
-        self._pid = self._last_number = (self._last_number // _NUMBERS_A_PROCESS + 1) * _NUMBERS_A_PROCESS
-        self._named.clear()
+        self._on_cluster = bool(event.cluster)
+        self._worker_processes.clear()
+        self._tracks.clear()
+        self._last_number = (self._last_number // _NUMBERS_A_PROCESS + 1) * _NUMBERS_A_PROCESS
+        self._own = _Tracks(self._last_number, {})
         name = f"process {self._processes} (pid {event.pid} on {event.host})"
-        self._name("process", self._pid, visible(name, _MAX_TEXT_CHARS), self._processes)
+        self._name("process", self._own.pid, self._own.pid, visible(name, _MAX_TEXT_CHARS), self._processes)
         if self._processes == 1:
             self._count(0)
         # A resumed run counts as running what the crash cut off, until it has said that it was.
@@ -258,6 +284,21 @@ class _Trace:
         # A viewer draws the last value on and on, and nothing runs in a process that is no more.
         self._count(self._last_tick, still_running=outcome != "crash")
         self._is_open = False
+
+    def _join(self, event: ProcessJoined) -> None:
+        if not self._on_cluster:
+            return
+        self._worker_processes.join(event)
+        self._last_number += 1
+        tracks = self._tracks[event.first_worker] = _Tracks(self._last_number, {})
+        name = f"{visible(event.host, _MAX_TEXT_CHARS)}:{event.pid}"
+        self._name("process", tracks.pid, tracks.pid, name, self._processes)
+
+    def _leave(self, event: ProcessLeft) -> None:
+        if self._worker_processes.leave(event) is not None:
+            pid = self._tracks.pop(event.first_worker).pid
+            args = {"ignored": event.ignored} if event.ignored else None
+            self._instant(f"process {event.reason}", self._tick(event.at), pid, pid, args)
 
     def _stop(self, event: RunStopping) -> None:
         self._mark("run stopping", event.at, reason=visible(event.reason, _MAX_TEXT_CHARS), cancelling=event.cancelling)
@@ -278,16 +319,26 @@ class _Trace:
             self._parents[event.item] = -parent
         worker = event.worker
         tick = self._tick(event.at)
-        if worker not in self._named:
-            self._named.add(worker)
-            self._last_number = max(self._last_number, self._pid + worker)
-            self._name("thread", self._pid + worker, f"worker {worker}", worker)
+        pid, tid = self._track_of(event)
         attempt = self._attempts[worker] = _Attempt(
-            event.item, event.type, worker, event.phase, event.attempt, abs(parent), tick, tick
+            event.item, event.type, worker, event.phase, event.attempt, abs(parent), tick, pid, tid, tick
         )
         if parent < 0:
             self._arrow("f", event.item, worker, self._tick_within(attempt, event.at), bp="e")
         self._worker_of[event.item] = worker
+
+    def _track_of(self, event: ItemStarted) -> tuple[int, int]:
+        """Return the process and the thread on which an attempt is drawn; name them if that was not done before."""
+        worker = event.worker
+        process = self._worker_processes.of(worker) if event.phase == "process" else None
+        tracks = self._tracks[process.first_worker] if process is not None else self._own
+        tid = tracks.tids.get(worker)
+        if tid is None:
+            tid = self._last_number + 1 if self._on_cluster else tracks.pid + worker
+            tracks.tids[worker] = tid
+            self._last_number = max(self._last_number, tid)
+            self._name("thread", tracks.pid, tid, f"worker {worker}", worker)
+        return tracks.pid, tid
 
     def _describe(self, event: ItemDescribed) -> None:
         attempt = self._attempts[event.worker]
@@ -356,8 +407,8 @@ class _Trace:
             _Line(
                 "X",
                 short,
-                self._pid,
-                self._pid + worker,
+                attempt.pid,
+                attempt.tid,
                 attempt.tick / _TICKS_A_MICROSECOND,
                 (end - attempt.tick) / _TICKS_A_MICROSECOND,
                 attempt.phase,
@@ -375,23 +426,26 @@ class _Trace:
 
     # ---- lines --------------------------------------------------------------------------------------------------
 
-    def _name(self, what: str, tid: int, name: str, place: int) -> None:
-        self._lines.append(_Line("M", f"{what}_name", self._pid, tid, args={"name": name}))
-        self._lines.append(_Line("M", f"{what}_sort_index", self._pid, tid, args={"sort_index": place}))
+    def _name(self, what: str, pid: int, tid: int, name: str, place: int) -> None:
+        self._lines.append(_Line("M", f"{what}_name", pid, tid, args={"name": name}))
+        self._lines.append(_Line("M", f"{what}_sort_index", pid, tid, args={"sort_index": place}))
 
     def _arrow(self, ph: str, item: int, worker: int, tick: int, bp: str = "") -> None:
         ts = tick / _TICKS_A_MICROSECOND
-        self._lines.append(_Line(ph, "child", self._pid, self._pid + worker, ts, None, "child", item, bp))
+        attempt = self._attempts[worker]
+        self._lines.append(_Line(ph, "child", attempt.pid, attempt.tid, ts, None, "child", item, bp))
 
     def _mark(self, name: str, at: float, worker: int = 0, **args: Any) -> None:
-        """Mark a moment: within what `worker` is at, or, with worker 0, in the process."""
-        tick = self._tick_within(self._attempts[worker], at) if worker else self._tick(at)
-        self._instant(name, tick, worker, args)
+        """Mark a moment: within what `worker` is at, or, with worker 0, in the run's own process."""
+        if worker:
+            attempt = self._attempts[worker]
+            self._instant(name, self._tick_within(attempt, at), attempt.pid, attempt.tid, args)
+        else:
+            self._instant(name, self._tick(at), self._own.pid, self._own.pid, args)
 
-    def _instant(self, name: str, tick: int, worker: int = 0, args: dict[str, Any] | None = None) -> None:
-        ts = tick / _TICKS_A_MICROSECOND
-        scope, cat = ("t", "item") if worker else ("p", "run")
-        self._lines.append(_Line("i", name, self._pid, self._pid + worker, ts, None, cat, s=scope, args=args))
+    def _instant(self, name: str, tick: int, pid: int, tid: int, args: dict[str, Any] | None = None) -> None:
+        scope, cat = ("p", "run") if tid == pid else ("t", "item")
+        self._lines.append(_Line("i", name, pid, tid, tick / _TICKS_A_MICROSECOND, None, cat, s=scope, args=args))
 
     def _sample(self, at: float) -> None:
         """Write what was counted at the end of the interval, and begin the next one, at `at` if nothing was in between."""
@@ -407,7 +461,7 @@ class _Trace:
             "done": counts.completed,
             "failed": counts.failed,
         }
-        self._lines.append(_Line("C", "items", self._pid, self._pid, tick / _TICKS_A_MICROSECOND, args=args))
+        self._lines.append(_Line("C", "items", self._own.pid, self._own.pid, tick / _TICKS_A_MICROSECOND, args=args))
 
 
 def _error(error: ErrorInfo) -> dict[str, str]:

@@ -27,17 +27,25 @@ from aqueue.events import (
     ItemRetryScheduled,
     ItemStarted,
     Phase,
+    ProcessJoined,
+    ProcessLeft,
     RunFinished,
     RunResumed,
     RunStarted,
 )
+from aqueue.view import WorkerProcess, WorkerProcesses
 
 __all__ = ["UNKNOWN_TYPE", "Mender"]
 
 _NO_WORKER: Final = 0
+_UNKNOWN_CLUSTER: Final = "?"
 _MAX_NUMBER: Final = 2**53
 _MAX_AT: Final = 253_402_300_799.0
 """The end of the year 9999, Unix time in seconds: later times can't be written as dates."""
+
+_MAX_PROCESSES: Final = 10_000
+_MAX_WORKER: Final = 100_000_000
+"""The highest number that a worker of a cluster may have."""
 
 _COMPLETED: Final = 1
 _FAILED: Final[dict[Phase, int]] = {"process": 2, "after_children": 4}
@@ -46,7 +54,7 @@ _FAILED: Final[dict[Phase, int]] = {"process": 2, "after_children": 4}
 class Mender:
     """Follows the events of one run and hands them on, consistent.
 
-    Memory: three bytes an item, and what is running.
+    Memory: three bytes an item, what is running, and the worker processes that are there, 10,000 at most.
 
     Attributes:
         missing: how many events are not there, as far as the numbers tell.
@@ -63,6 +71,7 @@ class Mender:
         self._items = KnownItems()
         self._running: dict[int, int] = {}  # by worker: twice the item, and one more in its hook
         self._workers: dict[int, int] = {}  # by item
+        self._processes = WorkerProcesses()
         self._whole: list[Event] = []
 
     def mend(self, events: Iterable[Event]) -> list[Event]:
@@ -203,14 +212,39 @@ class Mender:
             case GroupSlowedDown():
                 if 0 < event.item <= _MAX_NUMBER:
                     self._announce(event, event.item)
+            case ProcessJoined():
+                return self._prepare_joined(event)
+            case ProcessLeft():
+                return self._processes.leave(event) is not None
             case RunStarted():
                 self._started, self._goes_on = event, True
+                self._processes.clear()
             case RunFinished():
                 for worker in list(self._running):
                     self._end_attempt(event, worker)
                 self._goes_on = False
+                self._processes.clear()
             case _:
                 pass
+        return True
+
+    def _prepare_joined(self, event: ProcessJoined) -> bool:
+        """See that the numbers of a process that joins are free: what had them, or ran under them, must have ended."""
+        processes = self._processes
+        first, end = event.first_worker, event.first_worker + event.num_workers
+        if not self._started.cluster or not 0 < first < end <= _MAX_WORKER + 1:
+            return False
+        if processes.get(first) == WorkerProcess(first, event.num_workers, event.host, event.pid):
+            return False  # it is told twice
+        if len(processes) >= _MAX_PROCESSES:
+            return False
+        for worker in [worker for worker in self._running if first <= worker < end]:
+            self._end_attempt(event, worker)
+        for gone in processes.overlapping(first, end):
+            left = ProcessLeft(event.seq, event.at, gone.first_worker, "lost")
+            processes.leave(left)
+            self._whole.append(left)
+        processes.join(event)
         return True
 
     def _prepare_end(self, event: ItemFailed | ItemRetryScheduled | ItemInterrupted) -> bool:
@@ -228,6 +262,9 @@ class Mender:
         """Return the start, or the resumption, that must have come before `event`."""
         self._goes_on = True
         begun = self._started
+        self._processes.clear()
+        if isinstance(event, ProcessJoined | ProcessLeft) and not begun.cluster:
+            begun = self._started = replace(begun, cluster=_UNKNOWN_CLUSTER)
         if not self._seq:
             return replace(begun, seq=event.seq, at=event.at)
         fields = msgspec.structs.asdict(begun) | {"seq": event.seq, "at": event.at}

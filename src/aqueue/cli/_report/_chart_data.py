@@ -98,7 +98,7 @@ def _cumulative(bins: list[Period], value: Callable[[Period], int], clock: Clock
 
 
 def _workers(fold: Fold, clock: Clock) -> Points:
-    changes = fold.processes.workers
+    changes = fold.processes.worker_changes()
     points: Points = [(_ms(clock.after(at)), count) for at, count in changes]
     if changes:
         points.append((_ms(clock.before(fold.elapsed_s)), changes[-1][1]))

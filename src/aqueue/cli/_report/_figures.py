@@ -41,9 +41,12 @@ def over_time(fold: Fold, bins: list[Period], few_bins: list[Period]) -> Html:
         f"{amount(counts.completed)} done{failed}."
     )
     busy_s = sum(period.busy * (period.end - period.start) for period in bins)
+    most = amount(fold.processes.most_workers)
+    if any(process.cluster for process in fold.processes.first):
+        most = f"at most {most}"
     busy = (
         f"Workers that were busy: {busy_s / elapsed_s if elapsed_s else 0.0:.1f} of "
-        f"{amount(fold.processes.most_workers)} on average. The dashed line is how many there were."
+        f"{most} on average. The dashed line is how many there were."
     )
     from_to = [(f"{clock(period.start)} – {clock(period.end)}", period) for period in few_bins]
     return joined(
@@ -101,6 +104,8 @@ def timeline(fold: Fold) -> Html:
     if len(line.totals) > len(line.rows):
         said += f" Workers above {MAX_ROWS} are left out, {amount(len(line.totals) - len(line.rows))} of them, with "
         said += f"{counted(attempts - drawn, 'attempt')}."
+    if any(process.cluster for process in fold.processes.first):
+        said += " On a cluster the number of a worker may have been that of several, one after the other."
     if single < drawn:
         said += (
             f" Each attempt longer than {duration(line.limit_s)} is a bar of its own; of the shorter ones, "

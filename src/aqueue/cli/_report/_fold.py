@@ -26,6 +26,8 @@ from aqueue.events import (
     ItemReopened,
     ItemRetryScheduled,
     ItemStarted,
+    ProcessJoined,
+    ProcessLeft,
     RunFinished,
     RunStarted,
 )
@@ -199,6 +201,8 @@ class Fold:
                     self.series.failed[index] -= 1
                     self.series.done[index] += event.failed == "after_children"
                     self.failed.reopen(event.item)
+            case ProcessJoined() | ProcessLeft():
+                self.processes.change(event, at)
             case RunFinished():
                 self.processes.end(event.at, event.status)
             case _:

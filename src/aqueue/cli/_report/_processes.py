@@ -7,11 +7,14 @@ from typing import Final, Literal
 
 import msgspec
 
-from aqueue.events import RunResumed, RunStarted, RunStatus
+from aqueue.events import ProcessJoined, ProcessLeft, RunResumed, RunStarted, RunStatus
+from aqueue.view import WorkerProcesses
 
-__all__ = ["MAX_PROCESSES", "Clock", "End", "Gap", "Process", "Processes"]
+__all__ = ["MAX_CHANGES", "MAX_PROCESSES", "Clock", "End", "Gap", "Process", "Processes"]
 
 MAX_PROCESSES: Final = 100
+MAX_CHANGES: Final = 1_000
+_FIRST_RESOLUTION_S: Final = 0.01
 _MAX_GAPS: Final = 50
 
 End = RunStatus | Literal["running", "crashed", "unknown"]
@@ -24,9 +27,10 @@ class Process(msgspec.Struct, gc=False):
         pid: its number on its machine.
         host: the machine's name.
         aqueue_version: which aqueue it ran.
-        num_workers: how many workers it had.
+        num_workers: how many workers it had; with a cluster, the most that there were at once.
         started_at: Unix time in seconds.
         ended_at: when its last event happened, Unix time in seconds.
+        cluster: the address of its cluster; empty if items ran in it.
         end: how it ended.
     """
 
@@ -36,6 +40,7 @@ class Process(msgspec.Struct, gc=False):
     num_workers: int
     started_at: float
     ended_at: float
+    cluster: str = ""
     end: End = "unknown"
 
 
@@ -88,7 +93,8 @@ class Processes:
         count: how many there were.
         crashed: how many of them ended without `run.finished`.
         most_workers: the most workers that any of them had.
-        workers: how many workers there were from when on, seconds since the run's start; of the first 100 changes.
+        workers: how many workers there were from when on, seconds since the run's start; of the first 100 changes. Of a
+            cluster's changes, which may be many, those close to each other are one, so that they are at most 1,000.
         dropped_gaps: how many gaps were longer than none of the 50 longest, and are left out of `clock`.
         dropped_s: how long those were together, seconds.
     """
@@ -103,6 +109,8 @@ class Processes:
         self.dropped_gaps = 0
         self.dropped_s = 0.0
         self._gaps: list[Gap] = []
+        self._present = WorkerProcesses()
+        self._resolution_s = 0.0
 
     def begin(self, event: RunStarted, elapsed_s: float) -> None:
         """Note the start of a process, before which the run had taken `elapsed_s` seconds."""
@@ -114,14 +122,40 @@ class Processes:
             else:
                 self.dropped_gaps += 1
                 self.dropped_s += heappushpop(self._gaps, gap).length_s
-        self.last = Process(event.pid, event.host, event.aqueue_version, event.num_workers, event.at, event.at)
+        self._present.clear()
+        num_workers = 0 if event.cluster else event.num_workers
+        self.last = Process(event.pid, event.host, event.aqueue_version, num_workers, event.at, event.at, event.cluster)
         self.count += 1
-        self.most_workers = max(self.most_workers, event.num_workers)
+        self.most_workers = max(self.most_workers, num_workers)
         if len(self.first) < MAX_PROCESSES:
             self.first.append(self.last)
         workers = self.workers
-        if (not workers or workers[-1][1] != event.num_workers) and len(workers) < MAX_PROCESSES:
-            workers.append((elapsed_s, event.num_workers))
+        if (not workers or workers[-1][1] != num_workers) and (len(workers) < MAX_PROCESSES or event.cluster):
+            self._note_workers(elapsed_s, num_workers)
+
+    def change(self, event: ProcessJoined | ProcessLeft, elapsed_s: float) -> None:
+        """Note that a worker process came or went when the run had taken `elapsed_s` seconds."""
+        if isinstance(event, ProcessJoined):
+            self._present.join(event)
+        else:
+            self._present.leave(event)
+        num_workers = self._present.num_workers
+        if self.last is not None:
+            self.last.num_workers = max(self.last.num_workers, num_workers)
+        self.most_workers = max(self.most_workers, num_workers)
+        self._note_workers(elapsed_s, num_workers)
+
+    def _note_workers(self, elapsed_s: float, num_workers: int) -> None:
+        self.workers.append((elapsed_s, num_workers))
+        if len(self.workers) > 2 * MAX_CHANGES:
+            self._thin()
+
+    def _thin(self) -> None:
+        """Of the changes in each span of time keep the last, in spans that are so long that they are few enough."""
+        while len(self.workers) > MAX_CHANGES:
+            resolution_s = self._resolution_s = self._resolution_s * 2 or _FIRST_RESOLUTION_S
+            last = {int(at / resolution_s): (at, count) for at, count in self.workers}
+            self.workers = list(last.values())
 
     def end(self, at: float, how: End) -> None:
         """Note the end of the process that began last, if that is not known yet."""
@@ -133,3 +167,9 @@ class Processes:
     def clock(self) -> Clock:
         """Return the clock of the run with its longest gaps."""
         return Clock(self._gaps)
+
+    def worker_changes(self) -> list[tuple[float, int]]:
+        """Return `workers`, no more than are to be drawn."""
+        if len(self.workers) > MAX_CHANGES:
+            self._thin()
+        return self.workers

@@ -1,0 +1,375 @@
+"""A cluster, to the engine: supplies it with a place for each worker process, as they join and leave."""
+
+import asyncio
+import itertools
+import re
+import time
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from functools import partial
+from typing import Any, Final
+
+import anyio
+import anyio.to_thread
+
+from aqueue._cluster.link import Fate, Link
+from aqueue._cluster.messages import Cancel, End, LaneSettings, Ready, Report, Warned
+from aqueue._cluster.objects import CoordinatorObjects
+from aqueue._cluster.place import ALONE_AFTER, Place
+from aqueue._cluster.transport import Transport, TransportError
+from aqueue._execution import Crew
+from aqueue._loop import CallSoon
+from aqueue._notice import say, warn
+from aqueue._tree import Node
+from aqueue.errors import ClusterError
+from aqueue.events import ProcessJoined, ProcessLeft
+from aqueue.text import visible
+
+__all__ = ["LEASE_S", "PATIENCE_S", "Cluster"]
+
+LEASE_S: Final = 30.0
+"""After how long without a word from the coordinator lanes end by themselves, seconds."""
+
+PATIENCE_S: Final = 600.0
+"""How long a scheduler that does not answer is tried again, seconds."""
+
+LOOK_S: Final = 1.0
+"""How often it is seen which worker processes there are, seconds."""
+
+END_S: Final = 30.0
+"""How long lanes may take to end when nothing runs in them any more (to leave `lifespan`), seconds."""
+
+_NOTICE_S: Final = 5.0
+_MAX_WARNINGS: Final = 100
+
+
+class Cluster:
+    """Runs `process` in the worker processes of a cluster, each of which is one place with as many workers.
+
+    Attributes:
+        objects: turns items into bytes and back.
+        losses: how often the process that ran an item was lost, of those items that have not ended since, by number.
+        ignored: how many reports came too late or twice.
+    """
+
+    def __init__(
+        self,
+        transport: Transport,
+        call_soon: CallSoon,
+        *,
+        num_workers: int,
+        backend: str,
+        lifespan: Callable[..., Any] | None,
+        has_journal: bool,
+        run_id: str,
+        lease_s: float = LEASE_S,
+        patience_s: float = PATIENCE_S,
+    ) -> None:
+        """Make a cluster; `open` connects it.
+
+        Parameters:
+            transport: reaches the worker processes.
+            call_soon: has a function called in the engine's loop.
+            num_workers: how many items each process runs at a time.
+            backend: the event loop of the items, ``trio`` or ``asyncio``.
+            lifespan: entered in each process.
+            has_journal: whether items must be such as can be stored.
+            run_id: the run's name.
+            lease_s: see `LEASE_S`.
+            patience_s: see `PATIENCE_S`.
+        """
+        self.objects = CoordinatorObjects(lifespan)
+        self.losses: dict[int, int] = {}
+        self.ignored = 0
+        self._transport = transport
+        self._call_soon = call_soon
+        self._num_workers = num_workers
+        self._backend = backend
+        self._has_journal = has_journal
+        self._run_id = run_id
+        self._lease_s = lease_s
+        self._patience_s = patience_s
+        self._orders = itertools.count(1).__next__
+        self._lane_numbers = itertools.count(1)
+        # In the engine's loop:
+        self._crew: Crew | None = None
+        self._blocks: set[int] = set()
+        self._places: dict[Link, Place] = {}
+        self._last_order: Cancel | End | None = None
+        self._ended = anyio.Event()
+        self._closed = anyio.Event()
+        self._told: set[str] = set()
+        # In the transport's loop:
+        self._links: dict[str, Link] = {}
+        self._refused: set[str] = set()
+        self._tending: set[asyncio.Task[None]] = set()
+        self._look = asyncio.Event()
+
+    # ---- opening and closing, in the engine's loop ----------------------------------------------------------------
+
+    @property
+    def address(self) -> str:
+        """The scheduler's address."""
+        return self._transport.address
+
+    async def open(self) -> None:
+        """Connect; returns early if `end` is called meanwhile.
+
+        Raises:
+            ClusterError: that is not possible.
+        """
+        error: BaseException | None = None
+
+        async def connect() -> None:
+            nonlocal error
+            try:
+                await anyio.to_thread.run_sync(self._transport.open, abandon_on_cancel=True)
+            except Exception as raised:
+                error = raised
+            tasks.cancel_scope.cancel()
+
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(connect)
+            await self._ended.wait()
+            tasks.cancel_scope.cancel()
+        if error is not None:
+            try:
+                raise error
+            finally:
+                error = None
+
+    async def close(self) -> None:
+        """Disconnect, in any case."""
+        with anyio.CancelScope(shield=True):
+            await anyio.to_thread.run_sync(self._transport.close)
+
+    # ---- what the engine asks -------------------------------------------------------------------------------------
+
+    def check(self, item: Any) -> None:
+        """Raise `UnsendableItem` if an initial item can't be sent."""
+        self.objects.check_item(item, _no_ancestor)
+
+    def suspect(self, node: Node) -> None:
+        """Have the item of `node` run alone in its process."""
+        self.losses[node.id] = max(self.losses.get(node.id, 0), ALONE_AFTER)
+
+    async def serve(self, crew: Crew) -> None:
+        """Supply `crew` with places until `end` is called, and then close them."""
+        self._crew = crew
+        managing = asyncio.run_coroutine_threadsafe(self._manage(), self._transport.loop)
+        try:
+            await self._ended.wait()
+        except BaseException:
+            self.cancel()
+            raise
+        finally:
+            with anyio.CancelScope(shield=True):
+                self._finish(End())
+                with anyio.move_on_after(END_S):
+                    await self._closed.wait()
+                if not self._closed.is_set():
+                    warn(
+                        f"worker processes did not end within {END_S:g} s and were left behind; they end by themselves"
+                    )
+                    managing.cancel()
+                self._crew = None
+
+    def end(self) -> None:
+        """Have `serve` return."""
+        self._ended.set()
+
+    # ---- what places ask ------------------------------------------------------------------------------------------
+
+    def next_order(self) -> int:
+        """Return the number of the next order."""
+        return self._orders()
+
+    def cancel(self) -> None:
+        """Cancel all that runs in any place."""
+        if not isinstance(self._last_order, Cancel):
+            self._finish(Cancel())
+
+    def give_back(self, place: Place) -> None:
+        """Use the numbers of the workers of `place` again: the last of them has ended."""
+        self._blocks.discard(place.workers[0])
+
+    def _finish(self, order: Cancel | End) -> None:
+        if isinstance(self._last_order, Cancel):
+            return
+        self._last_order = order
+        with suppress(RuntimeError):  # the transport's loop has ended
+            self._transport.loop.call_soon_threadsafe(self._finish_links, order)
+
+    # ---- what links say, in the engine's loop -----------------------------------------------------------------------
+
+    def _apply(self, link: Link, reports: list[Report], done: Callable[[], None]) -> None:
+        place = self._places.get(link)
+        start = 0
+        for number, report in enumerate(reports):
+            if isinstance(report, Ready | Warned):
+                if place is not None:
+                    place.apply(reports[start:number])
+                start = number + 1
+                if isinstance(report, Warned):
+                    self._warn(report.text, place)
+                elif place is None:
+                    place = self._join(link, report)
+        if place is not None:
+            place.apply(reports[start:] if start else reports)
+        done()
+
+    def _join(self, link: Link, ready: Ready) -> Place | None:
+        crew = self._crew
+        if crew is None or self._last_order is not None:
+            return None
+        first = next(number for number in itertools.count(1, self._num_workers) if number not in self._blocks)
+        self._blocks.add(first)
+        workers = range(first, first + self._num_workers)
+        place = Place(self, workers, visible(ready.host, 255), ready.pid, link.send)
+        self._places[link] = place
+        bus = crew.bus
+        bus.append(ProcessJoined(bus.next_seq(), bus.now(), first, self._num_workers, place.host, place.pid))
+        crew.add_workers(place)
+        return place
+
+    def _warn(self, text: str, place: Place | None) -> None:
+        kind = re.sub("[0-9]+", "0", text)
+        if kind not in self._told and len(self._told) < _MAX_WARNINGS:
+            self._told.add(kind)
+            where = "" if place is None else f" (on {place.host}, process {place.pid})"
+            warn(f"{visible(text, 2_000)}{where}")
+
+    def _leave_off(self, link: Link) -> None:
+        """A lane's process is about to leave: give it nothing more to do."""
+        place = self._places.get(link)
+        if place is not None and place.is_open and self._crew is not None:
+            place.leave_off()
+            self._crew.dismiss(place)
+
+    def _part(self, link: Link, fate: Fate, error: bytes) -> None:
+        """A lane is gone."""
+        place = self._places.pop(link, None)
+        raised = self.objects.load_error(error) if error else None
+        crew = self._crew
+        if crew is None:
+            return
+        if place is not None:
+            place.close(blames=fate is Fate.LOST)
+            if self._last_order is None:
+                ignored = place.ignored + link.repeated
+                bus = crew.bus
+                bus.append(
+                    ProcessLeft(
+                        bus.next_seq(), bus.now(), place.workers[0], "lost" if fate is Fate.LOST else "left", ignored
+                    )
+                )
+            crew.dismiss(place)
+        if raised is not None:
+            crew.fail_to_execute(raised)
+
+    def _fail(self, error: BaseException) -> None:
+        if self._crew is not None:
+            self._crew.fail_to_execute(error)
+
+    # ---- the worker processes, in the transport's loop --------------------------------------------------------------
+
+    async def _manage(self) -> None:
+        """See which worker processes there are, and tend a lane in each, until all are to end."""
+        try:
+            await self._watch_members()
+            while self._tending:
+                await asyncio.wait(self._tending)
+        except Exception as error:  # a mistake in aqueue, or in the transport
+            self._call_soon(partial(self._fail, error))
+        finally:
+            for task in self._tending:
+                task.cancel()
+            self._call_soon(self._closed.set)
+
+    async def _watch_members(self) -> None:
+        answered_at = began_at = time.monotonic()
+        told = False
+        while self._last_order is None:
+            try:
+                await self._transport.reconnect()
+                members = await self._transport.members()
+            except TransportError as error:
+                silent_s = time.monotonic() - answered_at
+                if silent_s > self._patience_s:
+                    lost = ClusterError(
+                        f"the scheduler at {self.address} has not answered for {silent_s:.0f} s ({error}); see that it "
+                        "runs and can be reached"
+                    )
+                    self._call_soon(partial(self._fail, lost))
+                    return
+                if not told and silent_s >= min(_NOTICE_S, self._patience_s / 2):
+                    told = True
+                    warn(
+                        f"the scheduler at {self.address} does not answer; it is tried again for "
+                        f"{self._patience_s:.0f} s. Items that run are not lost"
+                    )
+            else:
+                answered_at = time.monotonic()
+                if told:
+                    told = False
+                    say(f"aqueue: the scheduler at {self.address} answers again")
+                self._follow(members)
+                if not self._links and not self._refused and began_at and answered_at - began_at > _NOTICE_S:
+                    began_at = 0.0
+                    say(f"aqueue: the cluster at {self.address} has no worker processes yet; waiting for some")
+            self._look.clear()
+            with suppress(TimeoutError):
+                async with asyncio.timeout(LOOK_S):
+                    await self._look.wait()
+
+    def _follow(self, members: Mapping[str, bool]) -> None:
+        for address, link in self._links.items():
+            if address not in members and not link.is_leaving:
+                link.lose()
+        self._refused &= members.keys()
+        for address, takes_work in members.items():
+            if takes_work and address not in self._links and address not in self._refused:
+                self._tend(address)
+
+    def _tend(self, address: str) -> None:
+        settings = LaneSettings(
+            f"aqueue-{self._run_id}-{next(self._lane_numbers)}", self._backend, self._has_journal, self._lease_s
+        )
+
+        def apply(reports: list[Report], done: Callable[[], None]) -> None:
+            self._call_soon(partial(self._apply, link, reports, done))
+
+        link = Link(address, settings, self._transport, self.objects.definitions, apply)
+        link.on_leaving = lambda: self._call_soon(partial(self._leave_off, link))
+        self._links[address] = link
+        task = asyncio.ensure_future(self._serve_link(link))
+        self._tending.add(task)
+        task.add_done_callback(self._tending.discard)
+
+    async def _serve_link(self, link: Link) -> None:
+        address = link.address
+        fate, error = Fate.LEFT, b""
+        try:
+            problem = await self._transport.prepare(address)
+            if problem:
+                self._refused.add(address)
+                warn(f"the worker process at {visible(address, 200)} is not used: {problem}")
+            else:
+                if self._last_order is not None:
+                    link.finish(self._last_order)
+                fate, error = await link.run()
+        except TransportError:
+            pass  # it will be tried again, if it is still there
+        finally:
+            del self._links[address]
+            self._call_soon(partial(self._part, link, fate, error))
+            self._look.set()
+
+    def _finish_links(self, order: Cancel | End) -> None:
+        self._look.set()
+        for link in self._links.values():
+            link.finish(order)
+
+
+def _no_ancestor(candidate: object) -> int | None:
+    return None

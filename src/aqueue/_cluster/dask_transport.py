@@ -1,0 +1,296 @@
+"""Letters over a Dask cluster: the one module that knows `distributed`, but for the processes that it starts.
+
+All goes by way of the scheduler, the one address that must be reachable. Letters are messages to a handler of the
+worker's, which the scheduler passes on (``broadcast``); a lane is a task, tied to its worker. Dask's own events are not
+used: they may be dropped without a word.
+"""
+
+import asyncio
+import importlib.metadata
+import ipaddress
+import platform
+from collections.abc import Mapping
+from contextlib import suppress
+from typing import Any, Final
+
+import msgspec
+
+from aqueue._cluster.letters import Letter
+from aqueue._cluster.local_workers import LocalWorkers
+from aqueue._cluster.messages import Answer, LaneSettings
+from aqueue._cluster.transport import LaneEnd, TransportError
+from aqueue._cluster.worker import HANDLER, open_door, run_lane
+from aqueue._version import __version__
+from aqueue.errors import ClusterError, InvalidArgument
+from aqueue.text import visible, visible_repr
+
+try:
+    import distributed
+    from distributed.comm.core import CommClosedError
+except ImportError as error:
+    raise ClusterError("a cluster needs Dask's distributed: pip install 'aqueue[dask]'") from error
+
+__all__ = ["DaskTransport"]
+
+CONNECT_S: Final = 10.0
+"""How long the scheduler may take to answer at the start, seconds."""
+
+_SAFE: Final = ("tls://", "wss://", "inproc://")
+_LOCAL: Final = "local:"
+
+
+class DaskTransport:
+    """Reaches the workers of a Dask cluster; see `aqueue._cluster.transport.Transport`."""
+
+    def __init__(self, cluster: "str | distributed.Client", *, allow_insecure: bool) -> None:
+        """Make a transport; `open` connects it.
+
+        Parameters:
+            cluster: the scheduler's address, ``local:N``, or a client.
+            allow_insecure: whether a scheduler on another machine may be reached without TLS.
+
+        Raises:
+            InvalidArgument: `cluster` is not allowed.
+        """
+        self.address = ""
+        self._allow_insecure = allow_insecure
+        self._local: LocalWorkers | None = None
+        self._client: Any = None
+        self._first: Any = None  # whose event loop is used, whatever becomes of it
+        self._owns_client = True
+        self._security: Any = None
+        if isinstance(cluster, str):
+            if cluster.startswith(_LOCAL):
+                self._local = LocalWorkers(_count(cluster))
+            else:
+                self.address = cluster
+                self._check_safety()
+        else:
+            if not isinstance(cluster, distributed.Client):
+                raise InvalidArgument(
+                    f"cluster is {visible_repr(cluster)}; it must be a scheduler's address such as 'tls://host:8786', "
+                    "'local:4' for four worker processes here, or a distributed.Client"
+                )
+            if cluster.asynchronous:
+                raise InvalidArgument("cluster is an asynchronous Client; give one made with asynchronous=False")
+            self._client = cluster
+            self._owns_client = False
+            self._security = cluster.security
+            self.address = _address_of(cluster)
+            self._check_safety()
+
+    def _check_safety(self) -> None:
+        if self._allow_insecure or self.address.startswith(_SAFE) or _is_loopback(self.address):
+            return
+        raise InvalidArgument(
+            f"the scheduler's address {visible(self.address, 200)!r} is on another machine, and without TLS whoever reaches "
+            "its port can run programs on the cluster and on this machine; use tls:// with distributed.Security, or say "
+            "allow_insecure=True if the network is only yours"
+        )
+
+    @property
+    def loop(self) -> asyncio.AbstractEventLoop:
+        """The client's event loop."""
+        loop: asyncio.AbstractEventLoop = self._first.loop.asyncio_loop
+        return loop
+
+    # ---- opening and closing ------------------------------------------------------------------------------------
+
+    def open(self) -> None:
+        """Connect, and check the workers that are there; blocks."""
+        if self._local is not None:
+            try:
+                self._local.start()
+            except (OSError, RuntimeError) as error:
+                raise ClusterError(f"worker processes can't be started on this machine: {error}") from error
+            self.address = self._local.address
+        if self._client is None:
+            try:
+                self._client = self._connect()
+            except (OSError, TypeError, ValueError, RuntimeError) as error:  # TimeoutError is an OSError
+                raise ClusterError(
+                    f"the scheduler at {visible(self.address, 200)} can't be reached: {_one_line(error)}; see that it runs, "
+                    "that the address is right and, with tls://, that Dask's configuration has its certificates, or give "
+                    "a distributed.Client"
+                ) from error
+        self._first = self._client
+        problems = {
+            address: problem
+            for address, problem in asyncio.run_coroutine_threadsafe(self._check_all(), self.loop).result().items()
+            if problem
+        }
+        if problems:
+            told = "; ".join(f"{visible(address, 200)}: {problem}" for address, problem in sorted(problems.items())[:5])
+            raise ClusterError(f"{len(problems)} worker processes can't run items: {told}")
+
+    def _connect(self) -> Any:
+        return distributed.Client(  # type: ignore[no-untyped-call]
+            self.address,
+            security=self._security,
+            timeout=CONNECT_S,
+            set_as_default=False,
+            name="aqueue",
+        )
+
+    def close(self) -> None:
+        """Disconnect, and end the worker processes that were started here; blocks."""
+        if self._first is not None and self._client is not self._first:
+            with suppress(OSError, TimeoutError):
+                asyncio.run_coroutine_threadsafe(self._client.close(timeout=2), self.loop).result(5)
+        if self._client is not None and self._owns_client:
+            with suppress(OSError, TimeoutError):
+                (self._first or self._client).close(timeout=2)
+        if self._local is not None:
+            self._local.close()
+
+    async def reconnect(self) -> None:
+        """Make a new client where the old one has given up."""
+        if self._client.status != "closed":
+            return
+        # The old one's loop goes on: links and the rest live in it.
+        self._client = await distributed.Client(  # type: ignore[no-untyped-call]
+            self.address,
+            security=self._security,
+            timeout=CONNECT_S,
+            set_as_default=False,
+            asynchronous=True,
+        )
+
+    # ---- worker processes ---------------------------------------------------------------------------------------
+
+    async def members(self) -> Mapping[str, bool]:
+        """Return the addresses of the workers, each with whether it takes new work."""
+        try:
+            async with asyncio.timeout(CONNECT_S):
+                every = await self._client.scheduler.ncores()
+                running = await self._client.scheduler.ncores_running()
+        except (OSError, CommClosedError, ValueError, RuntimeError) as error:
+            raise TransportError(_one_line(error)) from error
+        return {address: address in running for address in every}
+
+    async def _check_all(self) -> dict[str, str]:
+        members = await self.members()
+        problems = await asyncio.gather(*(self._problem(address) for address in members))
+        return dict(zip(members, problems, strict=True))
+
+    async def prepare(self, address: str) -> str:
+        """Check a worker, and have it take letters."""
+        problem = await self._problem(address)
+        if not problem:
+            await self._run(open_door, address)
+        return problem
+
+    async def _problem(self, address: str) -> str:
+        """Return why the worker can't run items; empty if it can."""
+        theirs: Any = await self._run(platform.python_version, address)
+        here = platform.python_version()
+        if not isinstance(theirs, str) or theirs.split(".")[:2] != here.split(".")[:2]:
+            return f"it has Python {visible(str(theirs), 100)}, and here it is {here}; the first two numbers must be the same"
+        try:
+            version = await self._run(importlib.metadata.version, address, "aqueue")
+        except importlib.metadata.PackageNotFoundError:
+            return f"aqueue is not installed there; install aqueue {__version__} with the extra dask"
+        if version != importlib.metadata.version("aqueue"):
+            return f"it has aqueue {visible(str(version), 100)}, and here it is {__version__}; install the same"
+        return ""
+
+    async def _run(self, function: Any, address: str, *arguments: Any) -> Any:
+        try:
+            replies = await self._client.run(
+                function, *arguments, workers=[address], on_error="return", asynchronous=True
+            )
+        except (OSError, CommClosedError, RuntimeError) as error:
+            raise TransportError(_one_line(error)) from error
+        reply = replies.get(address)
+        if isinstance(reply, importlib.metadata.PackageNotFoundError):
+            raise reply
+        if isinstance(reply, BaseException):
+            raise TransportError(_one_line(reply)) from reply
+        return reply
+
+    # ---- lanes --------------------------------------------------------------------------------------------------
+
+    def start_lane(self, address: str, settings: LaneSettings) -> "asyncio.Future[LaneEnd]":
+        """Start a lane as a task of the worker."""
+        return asyncio.ensure_future(self._lane(address, settings))
+
+    async def _lane(self, address: str, settings: LaneSettings) -> LaneEnd:
+        future = self._client.submit(
+            run_lane,
+            msgspec.msgpack.encode(settings),
+            key=settings.lane,
+            workers=[address],
+            allow_other_workers=False,
+            pure=False,
+            retries=0,
+        )
+        gathering = asyncio.ensure_future(self._client.gather(future, asynchronous=True))
+        gathering.add_done_callback(_look_at)
+        try:
+            # A gather that is cancelled leaves tasks behind that complain.
+            letters, error = await asyncio.shield(gathering)
+        except asyncio.CancelledError:
+            raise
+        except Exception as error:  # the worker died, or the scheduler is lost
+            raise TransportError(_one_line(error)) from error
+        finally:
+            with suppress(Exception):
+                future.release()
+        return [(number, content) for number, content in letters], error
+
+    async def exchange(
+        self, address: str, lane: str, letters: list[Letter], acknowledged: int, wait_s: float
+    ) -> Answer:
+        """Hand letters to a lane and take its own, by way of the scheduler."""
+        message = {
+            "op": HANDLER,
+            "lane": lane,
+            "letters": letters,
+            "acknowledged": acknowledged,
+            "wait_s": wait_s,
+        }
+        try:
+            replies = await self._client.scheduler.broadcast(msg=message, workers=[address], on_error="return_pickle")
+            reply = replies[address]
+            if isinstance(reply, dict) and "boot" in reply:
+                return msgspec.convert(reply, Answer)
+        except (OSError, CommClosedError, RuntimeError, ValueError, KeyError, AttributeError) as error:
+            raise TransportError(_one_line(error)) from error
+        raise TransportError("the worker did not answer")
+
+
+def _look_at(done: "asyncio.Future[Any]") -> None:
+    """Take note of how a task ended, so that asyncio doesn't say that nobody did."""
+    if not done.cancelled():
+        done.exception()
+
+
+def _count(cluster: str) -> int:
+    number = cluster.removeprefix(_LOCAL)
+    if not number.isascii() or not number.isdigit() or not 1 <= int(number[:6]) <= 1_000:
+        raise InvalidArgument(
+            f"cluster is {visible(cluster, 100)!r}; after 'local:' comes the number of worker processes, 1 to 1,000, as in "
+            "'local:4'"
+        )
+    return int(number)
+
+
+def _is_loopback(address: str) -> bool:
+    host = address.rpartition("://")[2].rpartition(":")[0].strip("[]")
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def _one_line(error: BaseException) -> str:
+    return visible(f"{type(error).__name__}: {error}", 500)
+
+
+def _address_of(client: "distributed.Client") -> str:
+    scheduler: Any = client.scheduler
+    if scheduler is None:
+        raise InvalidArgument("cluster is a Client that is closed; give one that is connected")
+    return str(scheduler.address)

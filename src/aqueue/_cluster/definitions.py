@@ -1,0 +1,356 @@
+"""Classes and functions that both sides refer to: those that the lanes can't import are sent to them, with a number each.
+
+A lane gets such a class by value, made anew from its code. The coordinator never does: it would be left with two classes
+where its program has one (cloudpickle even overwrites the first). So what comes back names a class by its number, or by
+its name in the coordinator's program.
+"""
+
+import copyreg
+import functools
+import inspect
+import os
+import pickle
+import sys
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from io import BytesIO
+from types import CodeType, FunctionType
+from typing import Any, Final
+from uuid import uuid4
+from weakref import WeakValueDictionary
+
+import cloudpickle  # type: ignore[import-untyped]  # it ships no annotations
+
+from aqueue._cluster.names import (
+    CACHED,
+    MAIN,
+    Definition,
+    Key,
+    is_definition,
+    is_found,
+    name_of,
+    travels_by_value,
+    walk,
+)
+from aqueue._types import resolve_type
+from aqueue.errors import InvalidArgument, UnknownItemType, UnsendableItem
+from aqueue.item import defined_items
+from aqueue.text import visible
+
+__all__ = ["Definitions", "LaneDefinitions", "Refused", "SentDefinitions", "shown"]
+
+
+class Refused(Exception):
+    """A value can't be sent; the text says what it is and why, and goes on after the value's name."""
+
+
+def shown(error: BaseException) -> str:
+    """Return what `error` says, made safe, whatever its `__str__` does."""
+    try:
+        message = str(error)
+    except Exception:  # the user's __str__
+        message = "(its message can't be shown: __str__ raised)"
+    name = type(error).__qualname__
+    return visible(f"{name}: {message}" if message else name, 500)
+
+
+class Definitions:
+    """What the sides have in common: which classes and functions have numbers, and which are found by their names."""
+
+    def __init__(self) -> None:
+        self._by_number: dict[int, Any] = {}
+        # By id, since a metaclass may say what is equal; each with the object, so that no other gets its id.
+        self._keys: dict[int, tuple[Definition, Key | None]] = {}
+        self._by_name: dict[str, Any] = {}
+
+    def key_of(self, definition: Definition) -> Key | None:
+        """Return by what a class or function is named; None if both sides can import it.
+
+        Raises:
+            Refused: it is a function without a name by which it could be found, or one that only this worker has.
+            UnsendableItem: its code can't be sent.
+        """
+        known = self._keys.get(id(definition))
+        if known is None:
+            known = self._keys[id(definition)] = (definition, self._new_key(definition))
+        return known[1]
+
+    def name_or_number(self, cls: type) -> Key:
+        """Return by what a class is named, its name also if both sides can import it.
+
+        Raises:
+            Refused, UnsendableItem: as in `key_of`.
+        """
+        key = self.key_of(cls)
+        return name_of(cls) if key is None else key
+
+    def find(self, key: Key) -> Any:
+        """Return the class or function that `key` names.
+
+        Raises:
+            LookupError, ImportError: there is none.
+        """
+        if isinstance(key, int):
+            return self._by_number[key]
+        found = self._by_name.get(key)
+        if found is None:
+            found = self._by_name[key] = self._look_up(key)
+        return found
+
+    def _new_key(self, definition: Definition) -> Key | None:
+        raise NotImplementedError
+
+    def _look_up(self, name: str) -> Any:
+        return walk(name)
+
+
+class SentDefinitions(Definitions):
+    """The coordinator's: what is not to be imported gets a number and is sent.
+
+    Attributes:
+        parcels: what the lanes must be given, in this order.
+    """
+
+    def __init__(self, lifespan: Callable[..., Any] | None) -> None:
+        super().__init__()
+        self.parcels: list[bytes] = []
+        self.lifespan = lifespan
+        self._id = uuid4().hex
+        self._all_items_together = True
+        _LIVING[self._id] = self
+        if lifespan is not None:
+            by_value = is_definition(lifespan) and travels_by_value(lifespan)
+            try:
+                self._send([lifespan] if by_value else [], with_items=by_value, lifespans=[lifespan])
+            except Exception as error:  # whatever the user's objects raise when they are pickled
+                raise InvalidArgument(
+                    f"run_queue(lifespan=…) can't be sent to the workers: {shown(error)}; move it to a module that the "
+                    "workers have, and open in it what it needs"
+                ) from error
+
+    def definitions_from(self, first: int, count: int) -> Iterator[tuple[int, Any]]:
+        """Return `count` numbers from `first`, with what they stand for."""
+        return ((number, self._by_number[number]) for number in range(first, first + count))
+
+    def _new_key(self, definition: Definition) -> Key | None:
+        if isinstance(definition, FunctionType) and not is_found(definition):
+            raise Refused(_NAMELESS.format(visible(definition.__qualname__, 100)))
+        if not travels_by_value(definition):
+            return None
+        try:
+            return self._send([definition], with_items=True)
+        except Exception as error:  # whatever the user's objects raise when they are pickled
+            used = _unpicklable_use(definition)
+            raise UnsendableItem(
+                f"{visible(name_of(definition), 300)} can't be sent to the workers: its code uses "
+                f"{f'{used}, which' if used else 'something that'} can't be pickled ({shown(error)}); move the class to a "
+                "module that the workers have, or open in the lifespan what it uses"
+            ) from error
+
+    def _look_up(self, name: str) -> Any:
+        try:
+            return resolve_type(name)
+        except UnknownItemType:
+            return walk(name)
+
+    def _send(self, wanted: list[Any], *, with_items: bool, lifespans: Iterable[Any] = ()) -> int:
+        """Put `wanted` into a new parcel, and return the number of the first of it.
+
+        Functions of one module share its globals in the lane if they are in one parcel: so all items of the script go
+        with the first of them.
+        """
+        if with_items and self._all_items_together:
+            together = [
+                cls
+                for cls in defined_items()
+                if cls.__module__ in MAIN and id(cls) not in self._keys and not any(cls is one for one in wanted)
+            ]
+            try:
+                return self._dump([*wanted, *together], lifespans)
+            except Exception:  # one of them can't be pickled; the others perhaps can
+                self._all_items_together = False
+                wanted = [*wanted, *filter(_can_be_pickled, together)]
+        return self._dump(wanted, lifespans)
+
+    def _dump(self, wanted: list[Any], lifespans: Iterable[Any]) -> int:
+        first = len(self._by_number)
+        entries = list(enumerate(wanted, first))
+        file = BytesIO()
+        pickler = _ParcelPickler(file, self._keys, entries, first)
+        with _script_by_value():
+            # The list of what is met on the way is written last, when it is complete.
+            pickler.dump((entries, list(lifespans), pickler.met))
+        numbered = [*entries, *pickler.met]
+        self.parcels.append(pickle.dumps((os.getpid(), self._id, first, len(numbered), file.getvalue())))
+        for number, definition in numbered:
+            self._by_number[number] = definition
+            self._keys[id(definition)] = (definition, number)
+        return first
+
+
+_LIVING: Final[WeakValueDictionary[str, SentDefinitions]] = WeakValueDictionary()
+"""Those of this process, by what their parcels are marked with."""
+
+
+class LaneDefinitions(Definitions):
+    """A lane's: what it was sent has the coordinator's numbers.
+
+    Attributes:
+        lifespan: what was sent as such.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.lifespan: Callable[..., Any] | None = None
+
+    def define(self, parcel: bytes) -> None:
+        """Take in what the coordinator has sent.
+
+        Raises:
+            UnsendableItem: it can't be made here; a module is missing, say.
+        """
+        pid, sender, first, count, data = pickle.loads(parcel)  # noqa: S301  # the coordinator's
+        living = _LIVING.get(sender) if pid == os.getpid() else None
+        if living is not None:
+            # The lane is a thread of the coordinator's process: unpickling would overwrite the program's own classes.
+            self.lifespan = living.lifespan
+            numbered = list(living.definitions_from(first, count))
+        else:
+            try:
+                entries, lifespans, met = _ParcelUnpickler(BytesIO(data), self._by_number).load()
+            except Exception as error:  # whatever the user's objects raise when they are unpickled
+                raise UnsendableItem(
+                    f"a worker can't make the classes that it was sent: {shown(error)}; install on the workers the "
+                    "modules that they use, in the versions that your program has"
+                ) from error
+            self.lifespan = lifespans[0] if lifespans else self.lifespan
+            numbered = [*entries, *met]
+        for number, definition in numbered:
+            self._by_number[number] = definition
+            self._keys[id(definition)] = (definition, number)
+
+    def _new_key(self, definition: Definition) -> Key | None:
+        if not travels_by_value(definition):
+            return None
+        name = name_of(definition)
+        if "<locals>" in name or name.endswith("<lambda>"):
+            is_class = isinstance(definition, type)
+            text = "is of class {}, which was made inside a function, on the worker" if is_class else _NAMELESS
+            raise Refused(text.format(visible(definition.__qualname__, 100)))
+        return name  # learned as a global of something that was sent: the coordinator has it
+
+
+_NAMELESS: Final = "is a lambda or local function ({}), which another process can't find by its name"
+
+
+class _ParcelPickler(cloudpickle.Pickler):  # type: ignore[misc]  # cloudpickle ships no annotations
+    """Writes definitions by value, except those that have been sent before, and collects what else goes with them.
+
+    Attributes:
+        met: the other classes and functions that are in the parcel, numbered.
+    """
+
+    def __init__(
+        self,
+        file: BytesIO,
+        sent: dict[int, tuple[Definition, Key | None]],
+        entries: list[tuple[int, Any]],
+        first: int,
+    ) -> None:
+        super().__init__(file, protocol=5)
+        self.met: list[tuple[int, Any]] = []
+        self._sent = sent
+        self._wanted = {id(definition) for _, definition in entries}
+        self._next = first + len(entries)
+
+    def persistent_id(self, value: Any) -> int | None:
+        sent = self._sent.get(id(value)) if is_definition(value) else None
+        return None if sent is None else sent[1]  # type: ignore[return-value]  # the coordinator's keys are numbers
+
+    def reducer_override(self, value: Any) -> Any:
+        if type(value) is CodeType:
+            # cloudpickle leaves out which file the code is from; tracebacks tell it.
+            make, arguments = self.dispatch_table[CodeType](value)
+            return make, tuple(value.co_filename if one == "<dynamic-code>" else one for one in arguments)
+        reduced = super().reducer_override(value)
+        if reduced is NotImplemented and getattr(value, "__module__", None) in MAIN:
+            reduced = _by_value(value)
+        if (
+            reduced is not NotImplemented
+            and is_definition(value)
+            and id(value) not in self._wanted
+            and travels_by_value(value)
+            and (isinstance(value, type) or is_found(value))
+        ):
+            self.met.append((self._next + len(self.met), value))
+        return reduced
+
+
+def _by_value(value: Any) -> Any:
+    """Return how an object of a script's is made anew that both pickle and cloudpickle would write as its name only.
+
+    Such are functions with a cache, type aliases, `NewType`s, and whatever has a ``__reduce__`` that returns a name.
+    """
+    if type(value) is CACHED:
+        return _cached, (value.__wrapped__, value.cache_parameters())
+    if not isinstance(value.__reduce_ex__(5), str):
+        return NotImplemented
+    cls = type(value)
+    if cls.__name__ == "TypeAliasType":
+        return _type_alias, (cls, value.__name__, value.__value__, value.__type_params__)
+    return copyreg.__newobj__, (cls,), object.__getstate__(value)  # type: ignore[attr-defined]
+
+
+def _cached(function: Callable[..., Any], parameters: Any) -> Any:
+    return functools.lru_cache(**parameters)(function)
+
+
+def _type_alias(cls: Any, name: str, value: Any, parameters: Any) -> Any:
+    return cls(name, value, type_params=parameters)
+
+
+class _ParcelUnpickler(pickle.Unpickler):
+    def __init__(self, file: BytesIO, numbered: dict[int, Any]) -> None:
+        super().__init__(file)
+        self._numbered = numbered
+
+    def persistent_load(self, pid: Any) -> Any:
+        return self._numbered[pid]
+
+
+@contextmanager
+def _script_by_value() -> Iterator[None]:
+    """Have cloudpickle send by value what a script defines that multiprocessing has started under another name."""
+    module = sys.modules.get("__mp_main__")
+    if (
+        module is None
+        or module.__name__ != "__mp_main__"
+        or "__mp_main__" in cloudpickle.list_registry_pickle_by_value()
+    ):
+        yield
+        return
+    cloudpickle.register_pickle_by_value(module)
+    try:
+        yield
+    finally:
+        cloudpickle.unregister_pickle_by_value(module)
+
+
+def _can_be_pickled(value: object) -> bool:
+    try:
+        with _script_by_value():
+            cloudpickle.dumps(value)
+    except Exception:  # whatever the user's objects raise when they are pickled
+        return False
+    return True
+
+
+def _unpicklable_use(definition: Definition) -> str:
+    """Return the name of a global that keeps `definition` from being pickled, if it is found."""
+    for function in (definition, *vars(definition).values()):
+        if isinstance(function, FunctionType):
+            used = inspect.getclosurevars(function)
+            for name, value in {**used.globals, **used.nonlocals}.items():
+                if not is_definition(value) and not _can_be_pickled(value):
+                    return visible(name, 100)
+    return ""

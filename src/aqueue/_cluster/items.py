@@ -1,0 +1,372 @@
+"""Items as bytes and back, whole or only their state. Most are flat, and take a short way."""
+
+import copyreg
+import inspect
+import pickle
+import pickletools
+from collections.abc import Callable
+from contextlib import suppress
+from gc import get_referents
+from operator import is_
+from sys import intern
+from types import GetSetDescriptorType
+from typing import Any, Final, Literal
+
+import msgspec
+
+from aqueue._cluster.definitions import Definitions, Refused, shown
+from aqueue._cluster.names import Key
+from aqueue._cluster.pickles import dump, failing_part, load
+from aqueue.errors import UnsendableItem
+from aqueue.item import type_name
+from aqueue.text import visible
+
+__all__ = ["Ancestor", "AncestorNumber", "ItemPickles", "is_flat"]
+
+AncestorNumber = Callable[[object], int | None]
+"""Returns the number of an object that is an ancestor of the item in question, otherwise None."""
+
+Ancestor = Callable[[int], object]
+"""Returns the ancestor that has a number."""
+
+_FLAT: Final = frozenset({str, int, float, bool, type(None), bytes})
+_all_flat: Final = _FLAT.issuperset
+_all_str: Final = frozenset({str}).issuperset
+_PICKLE: Final = 0x80
+"""The first byte of what pickle writes: a flat item. Everything else begins with one of the following letters."""
+_ITEM, _ITEM_AND_FIELDS, _STATE, _FIELDS = b"G", b"D", b"S", b"F"
+
+_SELF: Final = ("self",)
+_HEAP_TYPE: Final = 1 << 9  # Py_TPFLAGS_HEAPTYPE: made by a class statement, not built into Python
+_MAX_SHAPES: Final = 64
+_dumps: Final = pickle.dumps
+_loads: Final = pickle.loads
+_new: Final = object.__new__
+_set: Final = object.__setattr__
+
+
+class _ItemClass:
+    """What is known about a class of items.
+
+    Attributes:
+        key: what names the class on both sides.
+        may_be_flat: whether an object of it is its ``__dict__`` and nothing else.
+        form: what is sent of an object whose state has changed: the state that pickle would take, the fields of a
+            msgspec Struct, or, where only pickle knows how such an object is made, the whole of it.
+        shapes: tuples of names which an object was made with, interned; none of them is a property or slot.
+    """
+
+    __slots__ = ("cls", "form", "key", "may_be_flat", "shapes")
+
+    def __init__(self, cls: type, key: Key) -> None:
+        self.cls = cls
+        self.key = key
+        self.form = _form_of(cls)
+        self.may_be_flat = self.form == "state" and _may_be_flat(cls)
+        self.shapes: dict[tuple[str, ...], tuple[str, ...]] = {}
+
+    def learn(self, names: tuple[str, ...]) -> None:
+        """Take note of the names of a flat object's attributes, if they can be set one by one."""
+        kinds = [type(vars(base).get(name)) for base in self.cls.__mro__ for name in names]
+        if len(self.shapes) < _MAX_SHAPES and not any(
+            hasattr(kind, "__set__") or hasattr(kind, "__delete__") for kind in kinds
+        ):
+            self.shapes[names] = tuple(map(intern, names))
+
+
+class ItemPickles:
+    """Writes and reads items, on both sides."""
+
+    def __init__(self, definitions: Definitions) -> None:
+        self._definitions = definitions
+        self._classes: dict[type, _ItemClass] = {}
+        self._by_key: dict[Key, _ItemClass] = {}
+
+    # ---- whole items --------------------------------------------------------------------------------------------
+
+    def check(self, item: Any, ancestor_number: AncestorNumber) -> None:
+        """Raise if `item` can't be sent.
+
+        Raises:
+            UnsendableItem: it can't.
+        """
+        known = self._classes.get(type(item)) or self._learn(type(item))
+        if known.may_be_flat:
+            # Not by its __dict__: asking for that makes one, which lives as long as the item.
+            types = [type(held) for held in get_referents(item) if held is not known.cls]
+            if _all_flat(types) or (dict in types and _is_flat(item)):
+                return
+        self._dump_long(known, item, ancestor_number)
+
+    def dump(self, item: Any, ancestor_number: AncestorNumber) -> bytes:
+        """Return `item` as bytes.
+
+        Raises:
+            UnsendableItem: it can't be sent.
+        """
+        known = self._classes.get(type(item)) or self._learn(type(item))
+        if known.may_be_flat:
+            attributes = item.__dict__
+            if _all_flat(map(type, attributes.values())) and _all_str(map(type, attributes)):
+                return _dumps((known.key, attributes), 5)
+        return self._dump_long(known, item, ancestor_number)
+
+    def load(self, data: bytes, ancestor: Ancestor) -> Any:
+        """Return a new item made of `data`.
+
+        Raises:
+            UnsendableItem: it can't be made on this side; its class is missing, say.
+        """
+        if data[0] == _PICKLE:
+            key, attributes = _loads(data)
+            known = self._by_key.get(key) or self._find(key)
+            try:
+                made: Any = _new(known.cls)
+            except TypeError as error:  # the class is an abstract one here
+                raise _unreadable(str(key), error) from error
+            names = known.shapes.get(tuple(attributes))
+            if names is None:
+                known.learn(tuple(attributes))
+                made.__dict__.update(_interned(attributes))
+                return made
+            for name, value in zip(names, attributes.values(), strict=True):
+                _set(made, name, value)
+            return made
+        try:
+            loaded = load(data, self._definitions.find, lambda pid: ancestor(pid[1]), 1)
+            made = loaded[1]
+            if data[:1] == _ITEM_AND_FIELDS:
+                _restore_fields(made, *loaded[2:])
+        except Exception as error:  # whatever the user's objects raise when they are unpickled
+            raise _unreadable(_name_in(data), error) from error
+        return made
+
+    def _dump_long(self, known: _ItemClass, item: Any, ancestor_number: AncestorNumber) -> bytes:
+        def reference_to(value: Any) -> tuple[Any, ...] | None:
+            if value is item:
+                return None
+            number = ancestor_number(value)
+            return None if number is None else ("item", number)
+
+        name = f"{known.cls.__module__}:{known.cls.__qualname__}"
+        # A Struct's __reduce__ has it made by its constructor: that forgets the attributes of a __dict__ which another base
+        # brings, and __post_init__ may change the others.
+        if known.form == "fields" and (getattr(item, "__dict__", None) or hasattr(known.cls, "__post_init__")):
+            return self._dump(_ITEM_AND_FIELDS, (name, item, *_fields_of(item)), item, reference_to)
+        return self._dump(_ITEM, (name, item), item, reference_to)
+
+    # ---- states -------------------------------------------------------------------------------------------------
+
+    def dump_state(self, item: Any, ancestor_number: AncestorNumber) -> bytes:
+        """Return the state of `item`, to be given to the object that it is a copy of.
+
+        Raises:
+            UnsendableItem: it can't be sent.
+        """
+        known = self._classes.get(type(item)) or self._learn(type(item))
+        if known.may_be_flat and _is_flat(item):
+            return _dumps((known.key, item.__dict__), 5)
+        if known.form == "whole":
+            return self._dump_long(known, item, ancestor_number)
+
+        def reference_to(value: Any) -> tuple[Any, ...] | None:
+            if value is item:
+                return _SELF
+            number = ancestor_number(value)
+            return None if number is None else ("item", number)
+
+        if known.form == "fields":
+            return self._dump(_FIELDS, _fields_of(item), item, reference_to)
+        try:
+            state = item.__getstate__()
+        except Exception as error:
+            raise _unsendable(known.cls, [], error) from error
+        return self._dump(_STATE, state, item, reference_to)
+
+    def is_unchanged(self, item: Any, state: bytes, before: bytes) -> bool:
+        """Return whether two states of `item` are one, though they were written by different processes."""
+        if state == before:
+            return True
+        if not before or before[0] != _PICKLE or state[0] != _PICKLE:
+            return False
+        # Which of its strings were one and the same object leaves its mark in a pickle.
+        attributes = _interned(_loads(before)[1])
+        return _dumps((self._classes[type(item)].key, attributes), 5) == state
+
+    def apply_state(self, item: Any, data: bytes, ancestor: Ancestor) -> Any:
+        """Give `item` the state in `data`, and return it; or return what replaces it.
+
+        Raises:
+            UnsendableItem: the state can't be made on this side.
+        """
+        cls = type(item)
+        try:
+            if data[0] == _PICKLE:
+                _replace_dict(item, _loads(data)[1])
+                return item
+            state = load(data, self._definitions.find, lambda pid: item if pid == _SELF else ancestor(pid[1]), 1)
+            kind = data[:1]
+            if kind == _STATE:
+                _restore(item, state)
+            elif kind == _FIELDS:
+                _restore_fields(item, *state)
+            else:
+                return state[1]
+        except Exception as error:  # whatever the user's objects raise when they are unpickled
+            raise _unreadable(type_name(cls), error) from error
+        return item
+
+    # ---- both ---------------------------------------------------------------------------------------------------
+
+    def _dump(
+        self, prefix: bytes, value: Any, item: Any, reference_to: Callable[[Any], tuple[Any, ...] | None]
+    ) -> bytes:
+        key_of = self._definitions.key_of
+        try:
+            return dump(value, key_of, reference_to, prefix)
+        except UnsendableItem:  # its class or another can't be sent
+            raise
+        except Exception as error:  # whatever the user's objects raise when they are pickled
+            path, reason = failing_part(item, key_of, reference_to)
+            raise _unsendable(type(item), path, reason or error) from error
+
+    def _learn(self, cls: type) -> _ItemClass:
+        try:
+            known = _ItemClass(cls, self._definitions.name_or_number(cls))
+        except UnsendableItem:
+            raise
+        except Exception as error:  # besides Refused, whatever a metaclass of the user's raises
+            why = error if isinstance(error, Refused) else f"can't be looked at ({shown(error)})"
+            raise UnsendableItem(
+                f"{type_name(cls)} can't be sent to another process: it {why}; define it at the top level of a module"
+            ) from error
+        self._classes[cls] = self._by_key[known.key] = known
+        return known
+
+    def _find(self, key: Key) -> _ItemClass:
+        try:
+            cls = self._definitions.find(key)
+            if not isinstance(cls, type):
+                raise TypeError("it is no class here")
+            known = self._classes.get(cls) or self._learn(cls)
+        except Exception as error:  # whatever the user's module raises when it is imported
+            raise _unreadable(str(key), error) from error
+        self._by_key[key] = known
+        return known
+
+
+def is_flat(data: bytes) -> bool:
+    """Return whether `data` is a flat item, or the state of one."""
+    return data[0] == _PICKLE
+
+
+def _is_flat(item: Any) -> bool:
+    # A name may be of a subclass of str (a member of a StrEnum), which only the long way can send.
+    attributes = item.__dict__
+    return _all_flat(map(type, attributes.values())) and _all_str(map(type, attributes))
+
+
+def _form_of(cls: Any) -> Literal["state", "fields", "whole"]:
+    if issubclass(cls, msgspec.Struct):
+        return "fields" if is_(cls.__reduce__, msgspec.Struct.__reduce__) else "whole"
+    is_usual = (
+        cls.__reduce_ex__ is object.__reduce_ex__
+        and cls.__reduce__ is object.__reduce__
+        and cls not in copyreg.dispatch_table
+        and not hasattr(cls, "__getnewargs__")
+        and not hasattr(cls, "__getnewargs_ex__")
+        and all(base is object or base.__flags__ & _HEAP_TYPE for base in cls.__mro__)
+    )
+    return "state" if is_usual else "whole"
+
+
+def _may_be_flat(cls: Any) -> bool:
+    return bool(
+        cls.__dictoffset__
+        and cls.__new__ is object.__new__
+        and cls.__getstate__ is object.__getstate__
+        and cls.__getattribute__ is object.__getattribute__
+        and all(type(vars(base).get("__dict__")) in (GetSetDescriptorType, type(None)) for base in cls.__mro__)
+        and not hasattr(cls, "__setstate__")
+        and not any(vars(base).get("__slots__") for base in cls.__mro__)
+    )
+
+
+def _interned(attributes: dict[str, Any]) -> dict[str, Any]:
+    """Return `attributes` with the names that the program itself uses: a million items have no names of their own."""
+    return {intern(name) if type(name) is str else name: value for name, value in attributes.items()}
+
+
+def _restore(item: Any, state: Any) -> None:
+    """Give `item` the state that pickle would give to a new object, and take away what is in its state, but not in that."""
+    set_state = getattr(item, "__setstate__", None)
+    if set_state is not None:
+        if state is not None:
+            set_state(state)
+        return
+    attributes, slots = _halves(state)
+    # What its class's own __getstate__ leaves out has never been in another process: it stays.
+    old_attributes, old_slots = _halves(item.__getstate__())
+    if hasattr(item, "__dict__"):
+        held = item.__dict__
+        for name in old_attributes.keys() - attributes.keys():
+            held.pop(name, None)
+        held.update(_interned(attributes))
+    for name in old_slots.keys() - slots.keys():
+        with suppress(AttributeError):
+            object.__delattr__(item, name)
+    for name, value in slots.items():
+        _set(item, name, value)
+
+
+def _halves(state: Any) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Return what a state without a `__setstate__` has in it: attributes in the ``__dict__``, and others."""
+    attributes, slots = state if isinstance(state, tuple) and len(state) == 2 else (state, None)
+    return attributes or {}, slots or {}
+
+
+def _fields_of(item: Any) -> tuple[dict[str, Any], dict[str, Any] | None]:
+    """Return the fields of a Struct that are set, and its other attributes."""
+    fields = {name: getattr(item, name) for name in item.__struct_fields__ if hasattr(item, name)}
+    return fields, getattr(item, "__dict__", None)
+
+
+def _restore_fields(item: Any, fields: dict[str, Any], attributes: dict[str, Any] | None) -> None:
+    for name in item.__struct_fields__:
+        if name in fields:
+            msgspec.structs.force_setattr(item, name, fields[name])
+        else:
+            field: Any = inspect.getattr_static(type(item), name)
+            with suppress(AttributeError):
+                field.__delete__(item)
+    if attributes is not None:
+        _replace_dict(item, attributes)
+
+
+def _replace_dict(item: Any, attributes: dict[str, Any]) -> None:
+    held = item.__dict__
+    held.clear()
+    held.update(_interned(attributes))
+
+
+def _unsendable(cls: type, path: list[str], reason: Exception) -> UnsendableItem:
+    text = str(reason) if isinstance(reason, Refused) else f"can't be pickled ({shown(reason)})"
+    where = f"attribute {visible('.'.join(path), 300)!r}" if path else "it"
+    out = visible(path[0], 100) if path else "that"
+    return UnsendableItem(
+        f"{type_name(cls)} can't be sent to another process: {where} {text}; leave {out} out of the item and make it in "
+        f"process or in the lifespan, or give the class a __getstate__ without it"
+    )
+
+
+def _unreadable(name: str, error: Exception) -> UnsendableItem:
+    return UnsendableItem(
+        f"{visible(name, 300)} can't be made from what another process sent: {shown(error)}; see that your program and "
+        "the workers have the same modules, in the same versions, and that what the class's __setstate__ takes is what "
+        "its __getstate__ returns"
+    )
+
+
+def _name_in(data: bytes) -> str:
+    """Return the name of the item's class, which comes first."""
+    return next((found for _, found, _ in pickletools.genops(data[1:]) if isinstance(found, str)), "an item")

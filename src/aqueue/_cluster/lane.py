@@ -1,0 +1,418 @@
+"""A lane: runs items in a worker process, in an event loop of its own, and reports what comes of them.
+
+Letters are handed in and out by other threads than the loop's: `deliver` and `collect`. Nothing here knows how they
+travel.
+"""
+
+import os
+import threading
+import time
+from collections import deque
+from collections.abc import Callable
+from contextlib import suppress
+from typing import Any, Final
+
+import anyio
+from anyio.abc import TaskGroup
+from anyio.lowlevel import checkpoint
+
+from aqueue._attempt import NO_SHARED
+from aqueue._cluster.lane_attempt import LaneAttempt
+from aqueue._cluster.letters import Inbox, Letter, Outbox
+from aqueue._cluster.messages import (
+    Ancestors,
+    Begin,
+    Cancel,
+    Define,
+    End,
+    Ended,
+    LaneSettings,
+    Order,
+    Ready,
+    Report,
+    Run,
+    Warned,
+    decode_orders,
+    encode_reports,
+)
+from aqueue._cluster.objects import LaneObjects
+from aqueue._codec import encode_result
+from aqueue._context import running_attempt
+from aqueue._failures import as_failure, hide_frames_of, without_own_frames
+from aqueue._loop import call_soon_in_this_loop, clock_of_this_loop
+from aqueue._payload import PayloadCodec
+from aqueue._timeouts import Timeouts
+from aqueue._types import resolve_type
+from aqueue._watchdog import Watchdog
+from aqueue.errors import ClusterError, UnknownItemType, UnsendableItem
+from aqueue.item import ItemClass, look_up_class, type_name
+from aqueue.text import visible
+
+__all__ = ["Lane"]
+
+SLICE_S: Final = 0.005
+"""How long items that never await may keep the lane's loop to themselves, seconds."""
+
+LETTER_REPORTS: Final = 1_000
+"""How many reports go into one letter, at most."""
+
+SOFT_LIMIT_REPORTS: Final = 20_000
+"""With so many reports not yet acknowledged, no more items are begun."""
+
+HARD_LIMIT_REPORTS: Final = 100_000
+HARD_LIMIT_BYTES: Final = 64_000_000
+"""With so many reports, or bytes, not yet acknowledged, `enqueue` and `set_desc` wait themselves."""
+
+_LOOK_S: Final = 0.5
+
+hide_frames_of(__file__)
+
+
+class Lane:
+    """Runs the items that it is ordered to run, as many at once as it is given, until it is told to end.
+
+    It ends by itself, and cancels what runs, when it has not heard from the coordinator for the time of its lease.
+
+    Attributes:
+        name: what the coordinator calls it.
+        boot: tells it from any other lane, also of the same name.
+        thread: the identifier of the loop's thread.
+        shared: what `lifespan` yielded.
+    """
+
+    def __init__(self, settings: LaneSettings, host: str) -> None:
+        self.name = settings.lane
+        self.boot = os.urandom(8).hex()
+        self.thread = 0
+        self.shared: Any = NO_SHARED
+        self._settings = settings
+        self._host = host
+        self._heard_at = time.monotonic()
+        # What follows up to here is used under the lock: by the threads that deliver and collect, and by the loop's.
+        self._lock = threading.Lock()
+        self._inbox = Inbox()
+        self._outbox = Outbox()
+        self._reports: list[Report] = []
+        self._packed: deque[tuple[int, int]] = deque()  # the letters not acknowledged: how many reports and bytes each
+        self._waiting_reports = 0
+        self._waiting_bytes = 0
+        self._on_report: Callable[[], None] | None = None
+        self._orders_in: list[Order] = []
+        self._wake: Callable[[], None] | None = None
+        # What follows belongs to the loop's thread.
+        self._objects = LaneObjects()
+        self._codec = PayloadCodec()
+        self._classes: dict[type, ItemClass] = {}
+        self._orders: deque[tuple[Run, _Family]] = deque()
+        self._busy = 0
+        self._is_hand_coming = False
+        self._has_begun = False
+        self._is_ending = False
+        self._is_cancelling = False
+        self._slice_end = 0.0
+        self._changed: anyio.Event | None = None
+        self._tasks: TaskGroup | None = None
+        self._cancelled_class: type[BaseException] = Exception
+        self._timeouts: Timeouts | None = None
+        self._running: set[int] = set()
+
+    # ---- letters, in and out, from other threads -----------------------------------------------------------------
+
+    def deliver(self, letters: list[Letter]) -> int:
+        """Take letters with orders, and return the number of the last that has been taken."""
+        self._heard_at = time.monotonic()
+        with self._lock:
+            contents = self._inbox.take(letters)
+            for content in contents:
+                self._orders_in += decode_orders(content)
+            wake = self._wake
+            acknowledged = self._inbox.acknowledged
+        if contents and wake is not None:
+            wake()
+        return acknowledged
+
+    def collect(self, acknowledged: int) -> list[Letter]:
+        """Forget the letters up to the number `acknowledged`, and return the others, which hold the reports until now."""
+        self._heard_at = time.monotonic()
+        with self._lock:
+            before = len(self._outbox)
+            self._outbox.acknowledge(acknowledged)
+            for _ in range(before - len(self._outbox)):
+                reports, size = self._packed.popleft()
+                self._waiting_reports -= reports
+                self._waiting_bytes -= size
+            if not self._outbox:  # else send what is there first: what it replies to may be lost
+                self._write()
+            return self._outbox.to_send()
+
+    def last_letters(self) -> list[Letter]:
+        """Return all letters that were not acknowledged, once the lane has ended."""
+        with self._lock:
+            self._write()
+            return self._outbox.all()
+
+    def on_report(self, call: Callable[[], None] | None) -> bool:
+        """Have `call` called, once, in any thread, when there is something to collect; tell whether there is already."""
+        with self._lock:
+            self._on_report = None if self._reports or self._outbox else call
+            return self._on_report is None
+
+    def _write(self) -> None:
+        """Put the reports into letters; under the lock."""
+        reports = self._reports
+        for start in range(0, len(reports), LETTER_REPORTS):
+            some = reports[start : start + LETTER_REPORTS]
+            content = encode_reports(some)
+            self._outbox.write(content)
+            self._packed.append((len(some), len(content)))
+            self._waiting_bytes += len(content)
+        self._reports = []
+
+    def report(self, report: Report) -> None:
+        """Have the coordinator told; from any thread."""
+        with self._lock:
+            self._reports.append(report)
+            self._waiting_reports += 1
+            call, self._on_report = self._on_report, None
+        if call is not None:
+            call()
+
+    def make_room(self) -> None:
+        """Wait while far too much is still to be told to the coordinator, but not when nobody will ever take it."""
+        while (
+            self._waiting_reports >= HARD_LIMIT_REPORTS or self._waiting_bytes >= HARD_LIMIT_BYTES
+        ) and not self._is_forsaken:
+            time.sleep(0.005)
+
+    @property
+    def _is_forsaken(self) -> bool:
+        return time.monotonic() - self._heard_at > self._settings.lease_s
+
+    def warn(self, text: str) -> None:
+        """Have the user told of something, from any thread."""
+        self.report(Warned(visible(text, 2_000)))
+
+    # ---- the loop -----------------------------------------------------------------------------------------------
+
+    def run(self) -> None:
+        """Run items in this thread until the lane ends.
+
+        Raises:
+            BaseException: what `lifespan` raised.
+        """
+        anyio.run(self._main, backend=self._settings.backend)
+
+    async def _main(self) -> None:
+        self.thread = threading.get_ident()
+        self._cancelled_class = anyio.get_cancelled_exc_class()
+        self._changed = anyio.Event()
+        self._timeouts = Timeouts(clock_of_this_loop(), self.warn)
+        call_soon = call_soon_in_this_loop()
+        with self._lock:
+            self._wake = lambda: call_soon(self._notice)
+        watchdog = Watchdog(
+            call_soon,
+            frozenset({Lane._run.__code__}),
+            Lane.make_room.__code__,
+            self._timeouts.check,
+            self.warn,
+        )
+        watchdog.start()
+        try:
+            await self._until(lambda: self._has_begun or self._is_ending)
+            lifespan = self._objects.lifespan
+            if self._is_ending:
+                return
+            if lifespan is None:
+                await self._work()
+            else:
+                async with lifespan() as self.shared:
+                    await self._work()
+        finally:
+            watchdog.stop()
+
+    def _notice(self) -> None:
+        if self._changed is not None:
+            self._changed.set()
+
+    async def _until(self, condition: Callable[[], bool]) -> None:
+        """Take orders until `condition` holds, or nobody is there any more who could give any."""
+        assert self._changed is not None
+        self._take_orders()
+        while not condition():
+            with anyio.move_on_after(_LOOK_S):
+                await self._changed.wait()
+            self._changed = anyio.Event()
+            self._take_orders()
+            if self._is_forsaken:
+                self._cancel()
+
+    def _take_orders(self) -> None:
+        with self._lock:
+            orders, self._orders_in = self._orders_in, []
+        family = _Family({})
+        for order in orders:
+            match order:
+                case Run():
+                    self._orders.append((order, family))
+                case Ancestors():
+                    family = _Family(order.items)
+                case Define():
+                    self._objects.define(order.parcel)
+                case Begin():
+                    self._has_begun = True
+                case End():
+                    self._is_ending = True
+                case Cancel():
+                    self._cancel()
+
+    def _cancel(self) -> None:
+        self._is_cancelling = self._is_ending = True
+        if self._tasks is not None:
+            self._tasks.cancel_scope.cancel()
+
+    async def _work(self) -> None:
+        self.report(Ready(self._host, os.getpid()))
+        try:
+            async with anyio.create_task_group() as self._tasks:
+                if self._is_cancelling:
+                    self._tasks.cancel_scope.cancel()
+                await self._until(self._is_through)
+        finally:
+            for run, _ in self._orders:
+                self.report(Ended(run.order, "cancelled"))
+            self._orders.clear()
+
+    def _is_through(self) -> bool:
+        self._call_hand()
+        return self._is_ending and not self._orders and not self._busy
+
+    # ---- running items ------------------------------------------------------------------------------------------
+
+    def _call_hand(self) -> None:
+        """See that there is a hand for the next item, as soon as those at work await something."""
+        if self._orders and not self._is_hand_coming and self._tasks is not None and not self._is_cancelling:
+            self._is_hand_coming = True
+            self._busy += 1
+            self._tasks.start_soon(self._lend_hand)
+
+    async def _lend_hand(self) -> None:
+        """Run items as long as there are some that nobody runs."""
+        self._is_hand_coming = False
+        try:
+            while self._orders and not self._is_cancelling:
+                if self._waiting_reports >= SOFT_LIMIT_REPORTS and not self._is_forsaken:
+                    await anyio.sleep(0.01)
+                    continue
+                run, family = self._orders.popleft()
+                self._call_hand()
+                await self._run(run, family)
+                if time.monotonic() > self._slice_end:
+                    await checkpoint()
+                    self._slice_end = time.monotonic() + SLICE_S
+        finally:
+            self._busy -= 1
+            self._notice()
+
+    async def _run(self, run: Run, family: "_Family") -> None:
+        attempt = LaneAttempt(self, run)
+        running_attempt.set(attempt)
+        try:
+            before = self._load(attempt, family)
+            call = attempt.item.process(attempt.enqueue, attempt.set_desc)
+            if run.timeout_s is None:
+                value = await call
+            else:
+                assert self._timeouts is not None
+                value = await self._timeouts.within(run.timeout_s, run.item, run.type, call)
+            attempt.has_ended = True
+            result = b"" if value is None else bytes(encode_result(value, run.type))
+            state = self._changed_state(attempt, before)
+        except BaseException as error:
+            attempt.has_ended = True
+            self._report_error(run, error)
+        else:
+            self.report(Ended(run.order, "returned", result, state))
+
+    def _report_error(self, run: Run, error: BaseException) -> None:
+        is_ordinary = isinstance(error, Exception | self._cancelled_class) or self._is_cancelled_group(error)
+        if is_ordinary and self._is_cancelling:
+            self.report(Ended(run.order, "cancelled"))
+            return
+        with suppress(Exception):  # an exception that can't be changed
+            error.with_traceback(without_own_frames(error.__traceback__))
+        raised = as_failure(error, run.item, run.type) if is_ordinary else error
+        self.report(Ended(run.order, "raised", error=self._objects.dump_error(raised)))
+
+    def _is_cancelled_group(self, error: BaseException) -> bool:
+        if not isinstance(error, BaseExceptionGroup):
+            return False
+        rest = error.split(self._cancelled_class)[1]
+        return rest is None or isinstance(rest, Exception)
+
+    def _load(self, attempt: LaneAttempt, family: "_Family") -> bytes:
+        """Make the attempt's item, and return its state as it came."""
+
+        def ancestor(number: int) -> object:
+            found = family.member(number, self._objects)
+            attempt.note_ancestor(number, found)
+            return found
+
+        try:
+            attempt.item, before = self._objects.load_item(attempt.run.data, ancestor)
+        except Exception as error:
+            raise ClusterError(
+                f"the worker process {os.getpid()} on {visible(self._host, 255)} can't load an item of "
+                f"{attempt.run.type}: {type(error).__name__}: {visible(str(error), 500)}; the modules of the items must "
+                "be installed there as they are here"
+            ) from error
+        return before
+
+    def _changed_state(self, attempt: LaneAttempt, before: bytes) -> bytes | None:
+        try:
+            return self._objects.changed_state(attempt.item, before, attempt.above)
+        except UnsendableItem:
+            if attempt.run.needs_state or attempt.has_children:
+                raise
+            return None  # nobody will ask for it
+
+    def pack(self, item: Any, ancestor_number: Callable[[object], int | None]) -> bytes:
+        """Return what stands for `item`, a child, in a report.
+
+        Raises:
+            InvalidItem: it is not an item.
+            UnstorableItem: there is a journal, and it can't be stored.
+            UnsendableItem: it can't be sent to the coordinator.
+        """
+        cls = type(item)
+        if cls not in self._classes:
+            known = look_up_class(item)
+            if hasattr(cls, "process"):  # one on the instance alone says nothing about the next object
+                self._classes[cls] = known
+        if self._settings.has_journal and _is_resolved(cls):
+            self._codec.encode(item, ancestor_number)
+        return self._objects.dump_item(item, ancestor_number)
+
+
+def _is_resolved(cls: type) -> bool:
+    """Tell whether `cls` can be known here by its name, as it will be by the coordinator."""
+    try:
+        return resolve_type(type_name(cls)) is cls
+    except UnknownItemType:
+        return False
+
+
+class _Family:
+    """The ancestors that some items of a letter refer to, each made when it is first asked for."""
+
+    def __init__(self, items: dict[int, bytes]) -> None:
+        self._data = items
+        self._made: dict[int, object] = {}
+
+    def member(self, number: int, objects: LaneObjects) -> object:
+        """Return the object that stands here for the item numbered `number`."""
+        made = self._made.get(number)
+        if made is None:
+            made, _ = objects.load_item(self._data[number], lambda above: self.member(above, objects))
+            self._made[number] = made
+        return made

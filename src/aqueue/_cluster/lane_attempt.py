@@ -1,0 +1,122 @@
+"""An attempt in a lane: what an item's code is given there, and what `aqueue.current` and the like ask."""
+
+import threading
+from collections.abc import Callable
+from typing import Any, Protocol
+
+from aqueue._attempt import NO_SHARED
+from aqueue._cluster.messages import Described, Enqueued, Report, Run, SlowDownAsked, StopAsked
+from aqueue._context import Current
+from aqueue.errors import InvalidArgument, MisplacedCall
+from aqueue.text import DESCRIPTION_MAX_CHARS, visible, visible_repr
+
+__all__ = ["AttemptLane", "LaneAttempt"]
+
+
+class AttemptLane(Protocol):
+    """What an attempt asks of its lane; see `aqueue._cluster.lane.Lane`."""
+
+    thread: int
+    shared: Any
+
+    def report(self, report: Report) -> None:
+        """Have the coordinator told; from any thread."""
+        ...
+
+    def make_room(self) -> None:
+        """Wait while too much is still to be told to the coordinator."""
+        ...
+
+    def pack(self, item: Any, ancestor_number: Callable[[object], int | None]) -> bytes:
+        """Return what stands for `item`, a child, in a report."""
+        ...
+
+
+class LaneAttempt:
+    """One attempt at an item's `process`, in a lane.
+
+    Attributes:
+        run: what was ordered.
+        item: the item.
+        has_children: whether it has enqueued any.
+        has_ended: whether its code is through.
+    """
+
+    def __init__(self, lane: AttemptLane, run: Run) -> None:
+        self.run = run
+        self.item: Any = None
+        self.has_children = False
+        self.has_ended = False
+        self._lane = lane
+        self._ancestors: dict[int, tuple[int, object]] = {}
+
+    # ---- the item and those above it ----------------------------------------------------------------------------
+
+    def note_ancestor(self, number: int, ancestor: object) -> None:
+        """Know `ancestor`, an object that stands for the item numbered `number`, when the item's children hold it."""
+        self._ancestors[id(ancestor)] = number, ancestor
+
+    def ancestor_number(self, candidate: object) -> int | None:
+        """Return the number of `candidate` if it is the item or one above it."""
+        if candidate is self.item:
+            return self.run.item
+        known = self._ancestors.get(id(candidate))
+        return None if known is None else known[0]
+
+    def above(self, candidate: object) -> int | None:
+        """Return the number of `candidate` if it is an item above this one."""
+        return None if candidate is self.item else self.ancestor_number(candidate)
+
+    # ---- what `process` is given --------------------------------------------------------------------------------
+
+    def enqueue(self, item: Any, /) -> None:
+        """Add a child; see `aqueue.Item.process`."""
+        self._check("enqueue")
+        data = self._lane.pack(item, self.ancestor_number)
+        self.has_children = True
+        self._lane.report(Enqueued(self.run.order, data))
+        self._lane.make_room()
+
+    def set_desc(self, text: str, /) -> None:
+        """Say what the item is doing; see `aqueue.Item.process`."""
+        self._check("set_desc")
+        if not isinstance(text, str):
+            raise InvalidArgument(f"set_desc takes a string; {self.run.type} gave it {visible_repr(text)}")
+        self._lane.report(Described(self.run.order, visible(str.__str__(text), DESCRIPTION_MAX_CHARS)))
+        self._lane.make_room()
+
+    def _check(self, name: str) -> None:
+        if self.has_ended:
+            raise MisplacedCall(f"{name} was called after the process that it was given to had ended")
+        if threading.get_ident() != self._lane.thread:
+            raise MisplacedCall(
+                f"{name} was called by {self.run.type} from another thread; "
+                f"use anyio.from_thread.run_sync({name}, …) there"
+            )
+
+    # ---- what is asked inside it --------------------------------------------------------------------------------
+
+    def current(self) -> Current | None:
+        """Return the running item, or None once the attempt has ended."""
+        if self.has_ended:
+            return None
+        run = self.run
+        return Current(run.item, run.type, run.attempt, "process", run.worker, run.identity.hex(), run.attempts_left)
+
+    def shared(self) -> Any:
+        """Return what `lifespan` yielded in this process."""
+        if self._lane.shared is NO_SHARED:
+            raise MisplacedCall("aqueue.shared() gives what lifespan yielded, and this run has no lifespan")
+        return self._lane.shared
+
+    def child_results(self) -> list[Any]:
+        """Refuse: hooks run in the coordinator."""
+        raise MisplacedCall("aqueue.child_results() works only inside after_children_processed")
+
+    def stop(self, reason: str) -> None:
+        """Stop the run gracefully, from any thread."""
+        self._lane.report(StopAsked(self.run.order, visible(reason, DESCRIPTION_MAX_CHARS)))
+
+    def slow_down(self, group: str, seconds: float) -> None:
+        """Start nothing of `group` for a while, from any thread."""
+        self._lane.report(SlowDownAsked(self.run.order, group, float(seconds)))

@@ -1,0 +1,84 @@
+"""Letters: numbered messages over a connection that may lose, repeat and reorder them.
+
+Each side keeps what it has written until the other acknowledges it, and takes each letter once, in the order of their
+numbers. The numbers are 1, 2, 3, … in each direction.
+"""
+
+from collections import deque
+from collections.abc import Iterable
+from typing import Final
+
+__all__ = ["Inbox", "Letter", "Outbox"]
+
+Letter = tuple[int, bytes]
+"""A letter's number and what is in it."""
+
+MAX_BYTES_AT_ONCE: Final = 4_000_000
+"""How much is sent in one go, at most, unless a single letter is longer."""
+
+_MAX_EARLY: Final = 1_000
+
+
+class Outbox:
+    """The letters that were written and not acknowledged yet."""
+
+    def __init__(self) -> None:
+        self._letters: deque[Letter] = deque()
+        self._last = 0
+
+    def write(self, content: bytes) -> None:
+        """Add a letter."""
+        self._last += 1
+        self._letters.append((self._last, content))
+
+    def acknowledge(self, number: int) -> None:
+        """Forget the letters up to `number`, which the other side has."""
+        letters = self._letters
+        while letters and letters[0][0] <= number:
+            letters.popleft()
+
+    def to_send(self) -> list[Letter]:
+        """Return the first letters that were not acknowledged, as many as are to be sent in one go."""
+        sent: list[Letter] = []
+        left = MAX_BYTES_AT_ONCE
+        for letter in self._letters:
+            left -= len(letter[1])
+            if left < 0 and sent:
+                break
+            sent.append(letter)
+        return sent
+
+    def all(self) -> list[Letter]:
+        """Return all letters that were not acknowledged."""
+        return list(self._letters)
+
+    def __len__(self) -> int:
+        return len(self._letters)
+
+
+class Inbox:
+    """Takes letters as they come, and gives each out once, in the order of their numbers.
+
+    Attributes:
+        acknowledged: the number of the last letter that was given out.
+        repeated: how many letters came that had come before.
+    """
+
+    def __init__(self) -> None:
+        self.acknowledged = 0
+        self.repeated = 0
+        self._early: dict[int, bytes] = {}
+
+    def take(self, letters: Iterable[Letter]) -> list[bytes]:
+        """Take `letters`, and return what is in those whose turn has come."""
+        early = self._early
+        for number, content in letters:
+            if number <= self.acknowledged or number in early:
+                self.repeated += 1
+            elif number <= self.acknowledged + _MAX_EARLY:  # any later one comes again
+                early[number] = content
+        given: list[bytes] = []
+        while self.acknowledged + 1 in early:
+            self.acknowledged += 1
+            given.append(early.pop(self.acknowledged))
+        return given

@@ -1,0 +1,258 @@
+"""A link: the coordinator's end of the connection with one lane. It lives in the transport's event loop."""
+
+import asyncio
+import time
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from enum import Enum
+from typing import Any, Final
+
+from aqueue._cluster.letters import Inbox, Letter, Outbox
+from aqueue._cluster.messages import (
+    Ancestors,
+    Answer,
+    Begin,
+    Cancel,
+    Define,
+    End,
+    LaneSettings,
+    Order,
+    Report,
+    decode_reports,
+    encode_orders,
+)
+from aqueue._cluster.place import Ordered
+from aqueue._cluster.transport import LaneEnd, Transport, TransportError
+
+__all__ = ["Fate", "Link"]
+
+LETTER_ORDERS: Final = 200
+"""How many items go into one letter, at most."""
+
+POLL_S: Final = 1.0
+"""How long a lane keeps a question for its reports before it answers that there are none, seconds."""
+
+KEEPALIVE_S: Final = 5.0
+_PAUSE_S: Final = 0.1
+
+
+class Fate(Enum):
+    """How a link ended."""
+
+    ENDED = "it was told to"
+    LEFT = "its process has left the cluster"
+    EXPIRED = "it had not heard from here for too long"
+    LOST = "its process has died"
+
+
+class Link:
+    """Sends orders to a lane and hands its reports on, each once, whatever becomes of single messages.
+
+    Attributes:
+        address: the worker process's.
+        lane: the lane's name.
+        is_leaving: whether its process is about to leave the cluster.
+        on_leaving: called when it is.
+        repeated: how many letters came more than once.
+    """
+
+    def __init__(
+        self,
+        address: str,
+        settings: LaneSettings,
+        transport: Transport,
+        definitions: Sequence[bytes],
+        apply: Callable[[list[Report], Callable[[], None]], None],
+    ) -> None:
+        """Make a link; `run` starts the lane.
+
+        Parameters:
+            definitions: the parcels that the lane must have before what comes after them; more may be added.
+            apply: has reports taken in elsewhere, in the order of the calls, and calls back, in any thread, when that is
+                done.
+        """
+        self.address = address
+        self.lane = settings.lane
+        self.is_leaving = False
+        self.on_leaving: Callable[[], None] = _do_nothing
+        self._settings = settings
+        self._transport = transport
+        self._definitions = definitions
+        self._defined = 0
+        self._apply = apply
+        self._outbox = Outbox()
+        self._inbox = Inbox()
+        self._orders: list[Ordered] = []  # other threads append to it
+        self._last_order: Order | None = None
+        self._wake = asyncio.Event()
+        self._applied = asyncio.Event()
+        self._applied.set()
+        self._boot = ""
+        self._heard_at = time.monotonic()
+        self._is_gone = asyncio.Event()
+
+    @property
+    def repeated(self) -> int:
+        """How many letters came more than once."""
+        return self._inbox.repeated
+
+    # ---- from other threads -------------------------------------------------------------------------------------
+
+    def send(self, ordered: Ordered) -> None:
+        """Have an order sent; from any thread."""
+        orders = self._orders
+        orders.append(ordered)
+        if len(orders) == 1:
+            self._call(self._wake.set)
+
+    def finish(self, order: Cancel | End) -> None:
+        """Have the lane end, and nothing sent after that; from any thread. A later call can only go further."""
+        if not isinstance(self._last_order, Cancel):
+            self._last_order = order
+            self._call(self._finish)
+
+    def _call(self, function: Callable[[], object]) -> None:
+        with suppress(RuntimeError):  # the loop has ended
+            self._transport.loop.call_soon_threadsafe(function)
+
+    # ---- in the transport's loop --------------------------------------------------------------------------------
+
+    def lose(self) -> None:
+        """Give the lane up: its process is no part of the cluster any more."""
+        self._is_gone.set()
+
+    def _finish(self) -> None:
+        assert self._last_order is not None
+        self._pack()
+        self._outbox.write(encode_orders([self._last_order]))
+        self._wake.set()
+
+    async def run(self) -> tuple[Fate, bytes]:
+        """Start the lane, and serve it until it has ended or is lost; return its fate, and what it raised, if anything."""
+        self._outbox.write(encode_orders([*self._undefined(), Begin()]))
+        self._wake.set()
+        end = self._transport.start_lane(self.address, self._settings)
+        sending = asyncio.ensure_future(self._send())
+        collecting = asyncio.ensure_future(self._collect(end))
+        gone = asyncio.ensure_future(self._is_gone.wait())
+        watched: set[asyncio.Future[Any]] = {end, collecting, gone}
+        try:
+            while True:
+                done, _ = await asyncio.wait(watched, return_when=asyncio.FIRST_COMPLETED)
+                if end in done and not end.cancelled() and end.exception() is None:
+                    return await self._take_end(end.result())
+                if collecting in done:
+                    return collecting.result(), b""
+                if gone in done:
+                    return Fate.LEFT if self.is_leaving else Fate.LOST, b""
+                watched.discard(end)  # its end won't be known: the lane itself must tell
+        finally:
+            for task in (sending, collecting, gone):
+                task.cancel()
+            end.cancel()
+            await asyncio.gather(sending, collecting, gone, return_exceptions=True)
+
+    async def _take_end(self, end: LaneEnd) -> tuple[Fate, bytes]:
+        letters, error = end
+        await self._hand_over(self._inbox.take(letters))
+        await self._applied.wait()
+        return Fate.ENDED if self._last_order is not None else Fate.EXPIRED, error
+
+    # ---- orders -------------------------------------------------------------------------------------------------
+
+    def _undefined(self) -> list[Order]:
+        parcels = self._definitions[self._defined :]
+        self._defined += len(parcels)
+        return [Define(parcel) for parcel in parcels]
+
+    def _pack(self) -> None:
+        """Put the orders that wait into letters."""
+        while self._orders:
+            some = self._orders[:LETTER_ORDERS]
+            del self._orders[: len(some)]  # one step each under the interpreter's lock; others append at the other end
+            orders = self._undefined()
+            ancestors: dict[int, bytes] = {}
+            for ordered in some:
+                if ordered.ancestors is not None:
+                    ancestors.update(ordered.ancestors)
+            if ancestors:
+                orders.append(Ancestors(ancestors))
+            orders += [ordered.run for ordered in some]
+            self._outbox.write(encode_orders(orders))
+
+    async def _send(self) -> None:
+        while True:
+            await self._wake.wait()
+            self._wake.clear()
+            self._pack()
+            while letters := self._outbox.to_send():
+                try:
+                    await self._exchange(letters, -1, 0.0)
+                except TransportError:
+                    await asyncio.sleep(_PAUSE_S)
+                if self._outbox and not self._boot:
+                    await asyncio.sleep(_PAUSE_S / 10)  # it has not begun yet
+                self._pack()
+
+    # ---- reports ------------------------------------------------------------------------------------------------
+
+    async def _collect(self, end: "asyncio.Future[LaneEnd]") -> Fate:
+        """Hand on what the lane reports; return its fate once it is known that it is gone."""
+        while True:
+            boot = self._boot  # empty: the question may be there before the lane
+            try:
+                answer = await self._exchange([], self._inbox.acknowledged, POLL_S)
+            except TransportError:
+                fate = await self._fate()
+                if fate is not None:
+                    return fate
+                await asyncio.sleep(_PAUSE_S)
+                continue
+            if boot and answer.boot != boot:
+                if not end.done():  # its last letters come with its end
+                    await asyncio.wait({end}, timeout=KEEPALIVE_S)
+                if end.done() and not end.cancelled() and end.exception() is None:
+                    await asyncio.Event().wait()
+                return Fate.EXPIRED
+            await self._hand_over(self._inbox.take(answer.letters))
+
+    async def _exchange(self, letters: list[Letter], acknowledged: int, wait_s: float) -> Answer:
+        answer = await self._transport.exchange(self.address, self.lane, letters, acknowledged, wait_s)
+        self._heard_at = time.monotonic()
+        if answer.is_leaving and not self.is_leaving:
+            self.is_leaving = True
+            self.on_leaving()
+        if answer.boot and answer.boot == (self._boot or answer.boot):
+            self._boot = answer.boot
+            self._outbox.acknowledge(answer.acknowledged)
+        return answer
+
+    async def _fate(self) -> Fate | None:
+        """Tell what has become of the lane that doesn't answer; None if it may do so again."""
+        try:
+            members = await self._transport.members()
+        except TransportError:
+            members = {self.address: False}  # nobody knows
+        if self.address not in members:
+            return Fate.LEFT if self.is_leaving else Fate.LOST
+        silent_s = time.monotonic() - self._heard_at
+        return Fate.EXPIRED if silent_s > self._settings.lease_s + KEEPALIVE_S else None
+
+    async def _hand_over(self, contents: list[bytes]) -> None:
+        """Have the reports in `contents` applied, once those before have been; meanwhile the lane hears that all is well."""
+        if not contents:
+            return
+        reports = [report for content in contents for report in decode_reports(content)]
+        while not self._applied.is_set():
+            try:
+                async with asyncio.timeout(KEEPALIVE_S):
+                    await self._applied.wait()
+            except TimeoutError:
+                with suppress(TransportError):
+                    await self._exchange([], -1, 0.0)
+        self._applied.clear()
+        self._apply(reports, lambda: self._call(self._applied.set))
+
+
+def _do_nothing() -> None:
+    pass

@@ -1,0 +1,110 @@
+"""Run one Dask worker until the process that started this one ends: the program that `local_workers` starts."""
+
+import asyncio
+import io
+import logging
+import os
+import shutil
+import signal
+import sys
+import threading
+from contextlib import suppress
+from typing import Final, NoReturn
+
+__all__ = ["main"]
+
+_DEATH_TIMEOUT_S: Final = 60
+_FLUSH_PATIENCE_S: Final = 0.1
+
+
+def main() -> None:
+    """Run the worker; the arguments are the scheduler's address, a folder for scratch files, and PYTHONPATH as it was.
+
+    Standard input is a pipe that the parent holds open. When it reaches its end the parent is gone, or wants this
+    process gone, and it ends at once: the running item, whatever that started, and all.
+    """
+    address, scratch, *python_path = sys.argv[1:]
+    _end_with_parent(scratch)
+    # It holds the parent's whole `sys.path`, on which the programs that items start would choke if they are of another
+    # Python; for them it is again what the user set, if anything.
+    os.environ.pop("PYTHONPATH", None)
+    if python_path:
+        os.environ["PYTHONPATH"] = python_path[0]
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(
+            stream, io.TextIOWrapper
+        ):  # there is an encoding to agree on, and a line is worth showing at once
+            stream.reconfigure(encoding="utf-8", errors="backslashreplace", line_buffering=True)
+    try:
+        asyncio.run(_work(address, scratch))
+    except (OSError, RuntimeError) as error:
+        print(f"a worker of aqueue's could not join the scheduler at {address}: {error!r}", file=sys.stderr)  # noqa: T201
+        _exit(1)
+
+
+async def _work(address: str, scratch: str) -> None:
+    # Only now: while Dask is imported, the parent is watched already.
+    import dask.config
+    from distributed import Worker
+
+    for name in ("distributed", "distributed.client", "distributed.gc"):  # those that Dask gives a level of their own
+        logging.getLogger(name).setLevel(logging.ERROR)
+    # Nobody sees the profile, for which the stacks of all threads would be taken 100 times a second; nor is there
+    # anyone to read a worker's pages.
+    dask.config.set({"distributed.worker.profile.enabled": False, "distributed.worker.http.routes": []})
+    worker = await Worker(
+        address,
+        nthreads=1,
+        memory_limit=0,  # none,
+        local_directory=scratch,
+        host="127.0.0.1",
+        dashboard=False,
+        death_timeout=_DEATH_TIMEOUT_S,
+    )
+    await worker.finished()
+    _exit(0)
+
+
+def _end_with_parent(scratch: str) -> None:
+    """Watch standard input, and put an empty one in its place, lest an item that reads it takes its end away."""
+    lifeline = os.dup(0)
+    nothing = os.open(os.devnull, os.O_RDONLY)
+    os.dup2(nothing, 0)
+    os.close(nothing)
+
+    def watch() -> None:
+        while os.read(lifeline, 1):
+            pass
+        shutil.rmtree(scratch, ignore_errors=True)  # a parent that was killed can't
+        _flush()
+        if os.getpgrp() == os.getpid():
+            os.killpg(0, signal.SIGKILL)
+        os._exit(1)
+
+    threading.Thread(target=watch, name="aqueue-parent", daemon=True).start()
+
+
+def _exit(code: int) -> NoReturn:
+    """End the process without the interpreter's own end, which would wait for an item that is still running."""
+    _flush()
+    os._exit(code)
+
+
+def _flush() -> None:
+    """Hand over what was printed without a newline, if that is quick.
+
+    It may take for good, if the parent reads no more, or if a thread has the stream's lock that waits for the parent.
+    """
+
+    def flush() -> None:
+        for stream in (sys.stdout, sys.stderr):
+            with suppress(Exception):
+                stream.flush()
+
+    flushing = threading.Thread(target=flush, daemon=True)
+    flushing.start()
+    flushing.join(_FLUSH_PATIENCE_S)
+
+
+if __name__ == "__main__":
+    main()

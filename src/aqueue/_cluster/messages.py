@@ -1,0 +1,212 @@
+"""What the coordinator and a lane tell each other: orders one way, reports the other, as MessagePack."""
+
+from typing import Final, Literal
+
+import msgspec
+
+__all__ = [
+    "Ancestors",
+    "Answer",
+    "Begin",
+    "Cancel",
+    "Define",
+    "Described",
+    "End",
+    "Ended",
+    "Enqueued",
+    "LaneSettings",
+    "Order",
+    "Outcome",
+    "Ready",
+    "Report",
+    "Run",
+    "SlowDownAsked",
+    "StopAsked",
+    "Warned",
+    "decode_orders",
+    "decode_reports",
+    "encode_orders",
+    "encode_reports",
+]
+
+
+class LaneSettings(msgspec.Struct, frozen=True):
+    """What a lane is told when it begins.
+
+    Attributes:
+        lane: its name.
+        backend: the event loop, ``trio`` or ``asyncio``.
+        has_journal: whether there is one, so that items must be such as can be stored.
+        lease_s: after how long without a word from the coordinator it ends by itself, seconds.
+    """
+
+    lane: str
+    backend: str
+    has_journal: bool
+    lease_s: float
+
+
+class Answer(msgspec.Struct, frozen=True):
+    """What a lane answers when it is given letters or asked for some.
+
+    Attributes:
+        boot: tells one lane of a name from another; empty if there is none of that name.
+        acknowledged: the number of the last of the coordinator's letters that it has taken.
+        letters: its own, those that were not acknowledged.
+        is_leaving: whether its process is about to leave the cluster.
+    """
+
+    boot: str
+    acknowledged: int
+    letters: list[tuple[int, bytes]]
+    is_leaving: bool
+
+
+# ---- orders ---------------------------------------------------------------------------------------------------------
+
+
+class Define(msgspec.Struct, frozen=True, array_like=True, tag_field="kind", tag=1):
+    """Know these classes from now on; see `aqueue._cluster.objects`."""
+
+    parcel: bytes
+
+
+class Ancestors(msgspec.Struct, frozen=True, array_like=True, tag_field="kind", tag=2):
+    """The items that those which follow in this letter refer to, by their numbers."""
+
+    items: dict[int, bytes]
+
+
+class Run(msgspec.Struct, frozen=True, array_like=True, tag_field="kind", tag=3):
+    """Run the `process` of an item.
+
+    Attributes:
+        order: names this attempt.
+        item: the item's number.
+        type: its class, as ``module:qualname``.
+        attempt: which try it is, from 1.
+        worker: the worker's number.
+        identity: what makes the item the same in every rerun; empty without a journal.
+        attempts_left: how many attempts may follow.
+        timeout_s: how long it may take, seconds; None for no limit.
+        needs_state: whether its hook will need the state that `process` leaves it with.
+        data: the item.
+    """
+
+    order: int
+    item: int
+    type: str
+    attempt: int
+    worker: int
+    identity: bytes
+    attempts_left: int
+    timeout_s: float | None
+    needs_state: bool
+    data: bytes
+
+
+class Begin(msgspec.Struct, frozen=True, array_like=True, tag_field="kind", tag=6):
+    """Begin: what was to be known before that has been told."""
+
+
+class Cancel(msgspec.Struct, frozen=True, array_like=True, tag_field="kind", tag=4):
+    """Cancel whatever runs, and end."""
+
+
+class End(msgspec.Struct, frozen=True, array_like=True, tag_field="kind", tag=5):
+    """End when all has been run: nothing more will come."""
+
+
+Order = Define | Begin | Ancestors | Run | Cancel | End
+
+# ---- reports --------------------------------------------------------------------------------------------------------
+
+
+class Ready(msgspec.Struct, frozen=True, array_like=True, tag_field="kind", tag=1):
+    """The lane has begun, and takes items."""
+
+    host: str
+    pid: int
+
+
+class Enqueued(msgspec.Struct, frozen=True, array_like=True, tag_field="kind", tag=2):
+    """An item enqueued a child."""
+
+    order: int
+    data: bytes
+
+
+class Described(msgspec.Struct, frozen=True, array_like=True, tag_field="kind", tag=3):
+    """An item said what it is doing."""
+
+    order: int
+    text: str
+
+
+Outcome = Literal["returned", "raised", "cancelled"]
+
+
+class Ended(msgspec.Struct, frozen=True, array_like=True, tag_field="kind", tag=4):
+    """An attempt has ended.
+
+    Attributes:
+        order: which.
+        outcome: how.
+        result: what `process` returned, as JSON; empty for None.
+        state: the item's state, if it has changed.
+        error: what `process` raised.
+    """
+
+    order: int
+    outcome: Outcome
+    result: bytes = b""
+    state: bytes | None = None
+    error: bytes = b""
+
+
+class StopAsked(msgspec.Struct, frozen=True, array_like=True, tag_field="kind", tag=5):
+    """An item called `aqueue.stop`."""
+
+    order: int
+    reason: str
+
+
+class SlowDownAsked(msgspec.Struct, frozen=True, array_like=True, tag_field="kind", tag=6):
+    """An item called `aqueue.slow_down`."""
+
+    order: int
+    group: str
+    seconds: float
+
+
+class Warned(msgspec.Struct, frozen=True, array_like=True, tag_field="kind", tag=7):
+    """The user should know this."""
+
+    text: str
+
+
+Report = Ready | Enqueued | Described | Ended | StopAsked | SlowDownAsked | Warned
+
+_encode: Final = msgspec.msgpack.Encoder().encode
+_orders: Final = msgspec.msgpack.Decoder(list[Order])
+_reports: Final = msgspec.msgpack.Decoder(list[Report])
+
+
+def encode_orders(orders: list[Order]) -> bytes:
+    """Return what a letter with `orders` holds."""
+    return _encode(orders)
+
+
+def decode_orders(content: bytes) -> list[Order]:
+    """Return the orders that a letter holds."""
+    return _orders.decode(content)
+
+
+def encode_reports(reports: list[Report]) -> bytes:
+    """Return what a letter with `reports` holds."""
+    return _encode(reports)
+
+
+def decode_reports(content: bytes) -> list[Report]:
+    """Return the reports that a letter holds."""
+    return _reports.decode(content)

@@ -1,0 +1,74 @@
+"""Classes and functions by their names: which have one that other processes can find them by, and what a name means."""
+
+import functools
+import importlib
+import sys
+from types import FunctionType
+from typing import Any, Final, TypeGuard
+
+import cloudpickle  # type: ignore[import-untyped]  # it ships no annotations
+
+from aqueue.text import visible
+
+__all__ = ["CACHED", "MAIN", "Definition", "Key", "is_definition", "is_found", "name_of", "travels_by_value", "walk"]
+
+Definition = type | FunctionType
+"""A class or a function; a function with a cache, which is of another class, is taken for one as well."""
+
+CACHED: Final = type(functools.cache(len))
+"""The class of what `functools.cache` and `functools.lru_cache` make."""
+
+Key = int | str
+"""Names a class or function: the number that the coordinator gave it, or its name as ``module:qualname``."""
+
+MAIN: Final = ("__main__", "__mp_main__")
+"""The module that a script is; the second is its name where multiprocessing has started it again."""
+
+
+def is_definition(value: object) -> TypeGuard[Definition]:
+    """Return whether `value` is a class or a function written in Python, with a cache or not."""
+    cls = type(value)
+    return cls is FunctionType or cls is CACHED or issubclass(cls, type)
+
+
+def name_of(definition: Definition) -> str:
+    """Return the name of a class or function, as ``module:qualname``."""
+    return f"{definition.__module__}:{definition.__qualname__}"
+
+
+def travels_by_value(definition: Definition) -> bool:
+    """Return whether the lanes can't be expected to import `definition`, by cloudpickle's rules."""
+    module: Any = getattr(definition, "__module__", None)
+    if module == "builtins":  # pickle has ways of its own for some that have no name there
+        return False
+    if not isinstance(module, str) or module in MAIN or not is_found(definition):
+        return True
+    registered = cloudpickle.list_registry_pickle_by_value()
+    return bool(registered) and any(module == name or module.startswith(f"{name}.") for name in registered)
+
+
+def is_found(definition: Definition) -> bool:
+    """Return whether a loaded module has `definition` under its name."""
+    found: object = sys.modules.get(definition.__module__)
+    for part in definition.__qualname__.split("."):
+        found = getattr(found, part, None)
+    return found is definition
+
+
+def walk(name: str) -> Any:
+    """Return what ``module:qualname`` names; a module is imported for it, but not the script.
+
+    Raises:
+        LookupError, ImportError: there is none.
+    """
+    module, _, qualname = name.partition(":")
+    if module in MAIN:
+        found: Any = sys.modules["__main__"]
+    else:
+        found = sys.modules.get(module) or importlib.import_module(module)
+    for part in qualname.split("."):
+        try:
+            found = getattr(found, part)
+        except AttributeError as error:
+            raise LookupError(f"module {visible(module, 200)} has no {visible(qualname, 200)}") from error
+    return found

@@ -1,0 +1,327 @@
+"""A lane as the engine sees it: a place where `process` runs, and the attempts that are under way there.
+
+All of this happens in the engine's thread.
+"""
+
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Any, Final, Protocol
+
+import anyio
+import msgspec
+
+from aqueue._attempt import Attempt
+from aqueue._cluster.messages import (
+    Described,
+    Ended,
+    Enqueued,
+    Report,
+    Run,
+    SlowDownAsked,
+    StopAsked,
+)
+from aqueue._cluster.objects import CoordinatorObjects
+from aqueue._execution import AttemptLost
+from aqueue._failures import hide_frames_of
+from aqueue._ledger import ancestor_id
+from aqueue._tree import Node
+from aqueue.errors import ClusterError, PoisonItem
+from aqueue.text import visible
+
+__all__ = ["ALONE_AFTER", "Ordered", "Place", "PlaceCluster"]
+
+ALONE_AFTER: Final = 2
+"""After how many losses of the process that ran it an item runs alone; after one more it fails."""
+
+hide_frames_of(__file__)
+
+CANCEL_S: Final = 5.0
+"""How long a cancelled attempt is waited for, seconds."""
+
+
+class Ordered(msgspec.Struct, frozen=True, gc=False):
+    """An attempt that a lane is to make.
+
+    Attributes:
+        run: the order.
+        ancestors: the items that it refers to, by number; None if there are none.
+    """
+
+    run: Run
+    ancestors: dict[int, bytes] | None
+
+
+class PlaceCluster(Protocol):
+    """What a place asks of its cluster; see `aqueue._cluster.cluster.Cluster`."""
+
+    objects: CoordinatorObjects
+    losses: dict[int, int]
+    ignored: int
+
+    def next_order(self) -> int:
+        """Return the number of the next order."""
+        ...
+
+    def cancel(self) -> None:
+        """Cancel all that runs in any place."""
+        ...
+
+    def give_back(self, place: "Place") -> None:
+        """Use the numbers of its workers again: the last of them has ended."""
+        ...
+
+
+class _Pending:
+    """An attempt that is under way in a lane.
+
+    Attributes:
+        node, attempt: the item's, and the engine's side of the attempt.
+        ended: what the lane said of its end; None until then.
+        is_lost: whether the lane is gone.
+        is_blamed: whether the item may be why.
+        error: what its children, or what else it asked for, have raised here.
+        over: set when it has ended or is lost.
+    """
+
+    __slots__ = ("attempt", "ended", "error", "is_blamed", "is_lost", "node", "over")
+
+    def __init__(self, node: Node, attempt: Attempt) -> None:
+        self.node = node
+        self.attempt = attempt
+        self.ended: Ended | None = None
+        self.is_lost = False
+        self.is_blamed = False
+        self.error: BaseException | None = None
+        self.over = anyio.Event()
+
+
+class Place:
+    """A lane, to the engine.
+
+    Attributes:
+        host, pid: the process that it is in; the host's name is as the lane gave it.
+        workers: the numbers of its workers.
+        is_open: whether they may take items.
+        is_reserved: whether one of them runs an item alone, or waits to do so.
+        ignored: how many of its reports were about attempts that are over.
+    """
+
+    def __init__(
+        self, cluster: PlaceCluster, workers: range, host: str, pid: int, send: Callable[[Ordered], None]
+    ) -> None:
+        """Make the place of a lane that is ready.
+
+        Parameters:
+            send: has an order sent to the lane.
+        """
+        self.host = host
+        self.pid = pid
+        self.workers: Sequence[int] = workers
+        self.is_open = True
+        self.is_reserved = False
+        self.ignored = 0
+        self._cluster = cluster
+        self._send = send
+        self._pending: dict[int, _Pending] = {}
+        self._waiting_alone = 0
+        self._emptied: anyio.Event | None = None
+        self._freed: anyio.Event | None = None
+        self._left = 0
+        self._alone_lock = anyio.Lock()
+
+    # ---- what the engine asks -----------------------------------------------------------------------------------
+
+    async def until_free(self) -> None:
+        """Wait until it is not reserved any more, or closed."""
+        while self.is_open and self.is_reserved:
+            if self._freed is None:
+                self._freed = anyio.Event()
+            await self._freed.wait()
+
+    def leave(self, worker: int) -> None:
+        """Note that one of its workers has ended."""
+        self._left += 1
+        if self._left == len(self.workers):
+            self._cluster.give_back(self)
+
+    async def run(self, node: Node, attempt: Attempt) -> None:
+        """Run the `process` of the item of `node`; see `aqueue._execution.Place.run`."""
+        if self._cluster.losses.get(node.id, 0) < ALONE_AFTER:
+            if self.is_reserved:  # it was taken before that
+                await self.until_free()
+            await self._run(node, attempt, is_alone=False)
+            return
+        self._waiting_alone += 1
+        self.is_reserved = True
+        try:
+            async with self._alone_lock:
+                while self._pending and self.is_open:
+                    self._emptied = anyio.Event()
+                    await self._emptied.wait()
+                await self._run(node, attempt, is_alone=True)
+        finally:
+            self._waiting_alone -= 1
+            if not self._waiting_alone:
+                self.is_reserved = False
+                self._tell_freed()
+
+    async def _run(self, node: Node, attempt: Attempt, *, is_alone: bool) -> None:
+        if not self.is_open:
+            raise AttemptLost
+        order = self._cluster.next_order()
+        ordered = self._order(order, node, attempt)
+        pending = _Pending(node, attempt)
+        self._pending[order] = pending
+        self._send(ordered)
+        try:
+            await pending.over.wait()
+        except BaseException:  # cancelled
+            if not pending.over.is_set():
+                self._cluster.cancel()
+                with anyio.move_on_after(CANCEL_S, shield=True):
+                    await pending.over.wait()
+            ended = pending.ended
+            if ended is None or ended.outcome != "returned":
+                raise
+        finally:
+            self._forget(order)
+        self._conclude(pending, is_alone=is_alone)
+
+    def _order(self, order: int, node: Node, attempt: Attempt) -> Ordered:
+        objects = self._cluster.objects
+        wanted: dict[int, object] = {}
+
+        def number_of(above: Node | None, candidate: object) -> int | None:
+            number = ancestor_id(above, candidate)
+            if number is not None:
+                wanted[number] = candidate
+            return number
+
+        data = objects.dump_item(node.item, partial(number_of, node.parent))
+        ancestors: dict[int, bytes] | None = None
+        while wanted:
+            if ancestors is None:
+                ancestors = {}
+            number, item = wanted.popitem()
+            if number not in ancestors:
+                above = node.parent
+                while above is not None and above.item is not item:
+                    above = above.parent
+                ancestors[number] = objects.dump_item(item, partial(number_of, above and above.parent))
+        cls = node.cls
+        engine = attempt.engine
+        return Ordered(
+            Run(
+                order,
+                node.id,
+                cls.type,
+                node.attempt,
+                attempt.worker,
+                engine.identity(node),
+                engine.retrying.attempts_left(node),
+                cls.policies.timeout_s,
+                cls.hook,
+                data,
+            ),
+            ancestors,
+        )
+
+    def _conclude(self, pending: _Pending, *, is_alone: bool) -> None:
+        """Make of what has become of an attempt what the engine is told; see `run`."""
+        cluster = self._cluster
+        node = pending.node
+        ended = pending.ended
+        if pending.is_lost or ended is None or ended.outcome == "cancelled":
+            if pending.is_blamed:
+                losses = cluster.losses[node.id] = cluster.losses.get(node.id, 0) + 1
+                if is_alone and losses > ALONE_AFTER:
+                    raise PoisonItem(
+                        f"item {node.id} ({node.cls.type}) was running in {losses} worker processes that ended, the last "
+                        "time as the only one; it is not run again"
+                    )
+            raise AttemptLost
+        cluster.losses.pop(node.id, None)
+        if pending.error is not None:
+            raise pending.error
+        if ended.state is not None:
+            node.item = cluster.objects.apply_state(node.item, ended.state, partial(_ancestor, node.parent))
+        if ended.outcome == "raised":
+            raise cluster.objects.load_error(ended.error)
+        if ended.result:
+            node.result = msgspec.Raw(ended.result)
+
+    def _forget(self, order: int) -> None:
+        self._pending.pop(order, None)
+        if self._emptied is not None and not self._pending:
+            self._emptied.set()
+            self._emptied = None
+
+    def _tell_freed(self) -> None:
+        if self._freed is not None:
+            self._freed.set()
+            self._freed = None
+
+    # ---- what the lane says -------------------------------------------------------------------------------------
+
+    def apply(self, reports: Sequence[Report]) -> None:
+        """Take in what the lane reports of its attempts; what is about one that is over is counted, and no more."""
+        for report in reports:
+            assert isinstance(report, Enqueued | Described | Ended | StopAsked | SlowDownAsked)
+            pending = self._pending.get(report.order)
+            if pending is None or pending.over.is_set():
+                self.ignored += 1
+                self._cluster.ignored += 1
+            elif type(report) is Ended:
+                pending.ended = report
+                pending.over.set()
+            else:
+                try:
+                    self._apply_one(report, pending)
+                except BaseException as error:  # a comparison of items, a key, a group: the user's code
+                    pending.error = pending.error or error
+
+    def _apply_one(self, report: Report, pending: _Pending) -> None:
+        attempt = pending.attempt
+        match report:
+            case Enqueued():
+                try:
+                    item: Any = self._cluster.objects.load_item(report.data, partial(_ancestor, pending.node))
+                except Exception as error:
+                    raise ClusterError(
+                        f"a child of item {pending.node.id} ({pending.node.cls.type}) can't be loaded in this process: "
+                        f"{type(error).__name__}: {visible(str(error), 500)}; its module must be imported here, too"
+                    ) from error
+                attempt.enqueue_repeatable(item)
+            case Described():
+                attempt.set_desc(report.text)
+            case StopAsked():
+                attempt.stop(report.reason)
+            case SlowDownAsked():
+                attempt.slow_down(report.group, report.seconds)
+
+    def close(self, *, blames: bool) -> None:
+        """Take no more items: the lane is gone, and what is under way with it, which may be why, if `blames`."""
+        self.is_open = False
+        self._tell_freed()
+        if self._emptied is not None:
+            self._emptied.set()
+            self._emptied = None
+        for pending in self._pending.values():
+            if not pending.over.is_set():
+                pending.is_lost = True
+                pending.is_blamed = blames
+                pending.over.set()
+
+    def leave_off(self) -> None:
+        """Take no more items, but wait for what is under way."""
+        self.is_open = False
+        self._tell_freed()
+
+
+def _ancestor(node: Node | None, number: int) -> object:
+    """Return the item numbered `number`, of `node` or above it."""
+    while node is not None and node.id != number:
+        node = node.parent
+    if node is None:
+        raise LookupError(f"item {number} is not above")
+    return node.item

@@ -1,0 +1,85 @@
+"""What carries letters: the few things that a cluster must be able to do, whatever it is made of."""
+
+import asyncio
+from collections.abc import Mapping
+from typing import Protocol
+
+from aqueue._cluster.letters import Letter
+from aqueue._cluster.messages import Answer, LaneSettings
+
+__all__ = ["LaneEnd", "Transport", "TransportError"]
+
+LaneEnd = tuple[list[Letter], bytes]
+"""What a lane leaves when it ends: the letters that were not acknowledged, and what it raised; see `CoordinatorObjects.load_error`."""
+
+
+class TransportError(Exception):
+    """A call came to nothing: the worker process, the scheduler or the network did not answer. It may be made again."""
+
+
+class Transport(Protocol):
+    """Reaches the worker processes of a cluster. All but `open` and `close` are called in its own event loop, asyncio's.
+
+    Attributes:
+        address: the scheduler's.
+    """
+
+    address: str
+
+    @property
+    def loop(self) -> asyncio.AbstractEventLoop:
+        """Its event loop, which runs in a thread of its own."""
+        ...
+
+    def open(self) -> None:
+        """Connect; blocks.
+
+        Raises:
+            ClusterError: that is not possible, or a worker process that is there can't be used.
+        """
+        ...
+
+    def close(self) -> None:
+        """Disconnect; blocks, a few seconds at the most."""
+        ...
+
+    async def members(self) -> Mapping[str, bool]:
+        """Return the addresses of the worker processes, each with whether it takes new work.
+
+        Raises:
+            TransportError: the scheduler does not answer.
+        """
+        ...
+
+    async def reconnect(self) -> None:
+        """Try once to connect anew, if that is needed.
+
+        Raises:
+            TransportError: it can't be done now.
+        """
+        ...
+
+    async def prepare(self, address: str) -> str:
+        """Make a worker process ready for a lane; return what is wrong with it, empty if nothing is.
+
+        Raises:
+            TransportError: it does not answer.
+        """
+        ...
+
+    def start_lane(self, address: str, settings: LaneSettings) -> "asyncio.Future[LaneEnd]":
+        """Start a lane, and return what will have its end.
+
+        The future raises `TransportError` if the end won't be known.
+        """
+        ...
+
+    async def exchange(
+        self, address: str, lane: str, letters: list[Letter], acknowledged: int, wait_s: float
+    ) -> Answer:
+        """Hand `letters` to a lane; unless `acknowledged` is negative, wait up to `wait_s` seconds for its own letters.
+
+        Raises:
+            TransportError: no answer came. The letters may have been taken.
+        """
+        ...

@@ -1,0 +1,104 @@
+"""What runs in a Dask worker: a task that is a lane, and a handler by which letters go in and out."""
+
+import asyncio
+import socket
+import time
+from collections.abc import Sequence
+from contextlib import suppress
+from typing import Any, Final
+
+import msgspec
+
+from aqueue._cluster.lane import Lane
+from aqueue._cluster.letters import Letter
+from aqueue._cluster.messages import Answer, LaneSettings
+from aqueue._cluster.objects import LaneObjects
+
+__all__ = ["HANDLER", "open_door", "run_lane"]
+
+HANDLER: Final = "aqueue_exchange"
+"""The name of the worker's handler."""
+
+GATHERING_S: Final = 0.002
+"""How long reports wait for others, once there is one; seconds."""
+
+_LINGER_S: Final = 60.0
+_LOOK_S: Final = 0.2
+
+_lanes: Final[dict[str, Lane]] = {}
+_ended_at: Final[dict[str, float]] = {}
+
+
+def open_door(dask_worker: Any) -> None:
+    """Have a worker take letters for its lanes."""
+
+    async def exchange(
+        lane: str = "", letters: Sequence[Letter] = (), acknowledged: int = -1, wait_s: float = 0.0
+    ) -> dict[str, Any]:
+        return await _exchange(dask_worker, lane, letters, acknowledged, wait_s)
+
+    dask_worker.handlers[HANDLER] = exchange
+
+
+def run_lane(settings: bytes) -> tuple[list[Letter], bytes]:
+    """Be a lane, until that ends; return the letters that were not acknowledged, and what it raised, if anything."""
+    lane = Lane(msgspec.msgpack.decode(settings, type=LaneSettings), socket.gethostname())
+    _forget_ended()
+    _lanes[lane.name] = lane
+    error = b""
+    try:
+        lane.run()
+    except BaseException as raised:
+        error = LaneObjects().dump_error(raised)
+    _ended_at[lane.name] = time.monotonic()
+    return lane.last_letters(), error
+
+
+def _forget_ended() -> None:
+    for name, ended_at in list(_ended_at.items()):
+        if time.monotonic() - ended_at > _LINGER_S:
+            _lanes.pop(name, None)
+            _ended_at.pop(name, None)
+
+
+async def _exchange(
+    worker: Any, lane: str, letters: Sequence[Letter], acknowledged: int, wait_s: float
+) -> dict[str, Any]:
+    """Hand `letters` to a lane; unless `acknowledged` is negative, wait for its own, and return them."""
+    found = _lanes.get(lane)
+    if found is None:
+        await asyncio.sleep(min(wait_s, 0.02))
+        return _answer(Answer("", 0, [], _is_leaving(worker)))
+    taken = found.deliver([(number, content) for number, content in letters])
+    collected: list[Letter] = []
+    if acknowledged >= 0:
+        if wait_s:
+            await _until_there_are_reports(found, worker, wait_s)
+        collected = found.collect(acknowledged)
+    return _answer(Answer(found.boot, taken, collected, _is_leaving(worker)))
+
+
+async def _until_there_are_reports(lane: Lane, worker: Any, wait_s: float) -> None:
+    there_are = asyncio.Event()
+    loop = asyncio.get_running_loop()
+
+    def wake() -> None:
+        with suppress(RuntimeError):  # the loop has ended
+            loop.call_soon_threadsafe(there_are.set)
+
+    if not lane.on_report(wake):
+        end = time.monotonic() + wait_s
+        while not there_are.is_set() and time.monotonic() < end and not _is_leaving(worker):
+            with suppress(TimeoutError):
+                async with asyncio.timeout(min(_LOOK_S, wait_s)):
+                    await there_are.wait()
+        lane.on_report(None)
+    await asyncio.sleep(GATHERING_S)
+
+
+def _is_leaving(worker: Any) -> bool:
+    return worker.status.name not in ("running", "paused", "init")
+
+
+def _answer(answer: Answer) -> dict[str, Any]:
+    return msgspec.structs.asdict(answer)
