@@ -91,6 +91,16 @@ class KeepsStderr(Bad):
         sys.stderr = sys.stdout
 
 
+class CountsWorkersFromOne(Bad):
+    """It takes for granted that all workers are there from the beginning, and stay."""
+
+    def handle(self, events: Sequence[Event], view: RunView) -> None:
+        """Show a line for each."""
+        lines = [""] * view.num_workers
+        for worker, item in view.running.items():
+            lines[worker - 1] = item.text
+
+
 class LeavesAThread(Bad):
     """It forgets to end its thread."""
 
@@ -177,6 +187,7 @@ def _put_back(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
         (ChangesTheView, "test_does_not_change_the_view"),
         (ChangesTheBatch, "test_does_not_change_the_events"),
         (KeepsStderr, "test_puts_the_standard_streams_back"),
+        (CountsWorkersFromOne, "test_takes_a_run_on_a_cluster"),
         (LeavesAThread, "test_leaves_no_thread_running"),
         (Prints, "test_keeps_off_stdout"),
         (WritesPerBatch, "test_writes_the_same_in_batches_of_any_size"),

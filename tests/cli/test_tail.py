@@ -26,7 +26,7 @@ from aqueue.cli._formats import event_lines
 from aqueue.cli._formats.event_lines import EventLines
 from aqueue.cli._formats.lines import write_events_jsonl
 from aqueue.cli._reading.opening import open_history
-from aqueue.events import EVENT_TYPES, Event, ItemCompleted, ItemDescribed, ItemInterrupted, encode_lines
+from aqueue.events import EVENT_TYPES, Event, ItemCompleted, ItemDescribed, ItemInterrupted, ProcessLeft, encode_lines
 from aqueue.log_lines import LEVELS, level_of, safe_line
 from aqueue.testing._scripted_runs import Script, completed, every_event_type, saying, with_retries, with_types
 from aqueue.text import visible
@@ -222,6 +222,24 @@ def test_levels_can_be_told_without_colours(path: Path, tail: Tail) -> None:
     letters = {"debug": "D", "info": " ", "warning": "W", "error": "E"}
 
     assert [line[13] for line in lines[1:]] == [letters[level_of(event)] for event in run_]
+
+
+def test_process_that_left_in_good_order_is_no_warning(path: Path, tail: Tail) -> None:
+    """One that died is, though the events are of one type."""
+    script = Script(cluster="tcp://scheduler:8786")
+    script.join(1)
+    script.join(4)
+    script.add(ProcessLeft, first_worker=1)
+    script.lose(4)
+    write_log(path, script.events)
+    _, whole, _ = tail(path, "-n", "all", "--event", "process.left")
+    _, warnings, _ = tail(path, "-n", "all", "--level", "warning")
+
+    assert [line[13:] for line in whole[1:]] == [
+        "  process left     that with w1",
+        "W process left     that with w4, it died",
+    ]
+    assert warnings == [whole[0], whole[2]]
 
 
 def test_texts_are_whole_in_a_pipe(path: Path, tail: Tail) -> None:

@@ -39,7 +39,10 @@ class Fails(EventRecorder):
         raise ConnectionError("the other end is gone")
 
 
-__all__ = ["anywhere", "make"]
+__all__ = ["ON_CLUSTERS", "anywhere", "make"]
+
+ON_CLUSTERS = {"process.joined", "process.left"}
+"""The events that only runs on a cluster have. Of journals with them `tests.journal.test_lost_processes` takes care."""
 
 
 def make(path: Path) -> None:
@@ -71,7 +74,7 @@ def make(path: Path) -> None:
     with closing(sqlite3.connect(path, isolation_level=None)) as connection:
         connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
         connection.execute("VACUUM")
-    missing = set(EVENT_TYPES) - {"group.slowed_down"} - {event.event for event in events_of(path)}
+    missing = set(EVENT_TYPES) - {"group.slowed_down"} - ON_CLUSTERS - {event.event for event in events_of(path)}
     assert not missing, f"it has no {missing}"
     told_by(events_of(path))
 

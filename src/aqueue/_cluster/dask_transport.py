@@ -18,7 +18,7 @@ import msgspec
 from aqueue._cluster.letters import Letter
 from aqueue._cluster.local_workers import LocalWorkers
 from aqueue._cluster.messages import Answer, LaneSettings
-from aqueue._cluster.transport import LaneEnd, TransportError
+from aqueue._cluster.transport import TransportError
 from aqueue._cluster.worker import HANDLER, open_door, run_lane
 from aqueue._version import __version__
 from aqueue.errors import ClusterError, InvalidArgument
@@ -210,11 +210,11 @@ class DaskTransport:
 
     # ---- lanes --------------------------------------------------------------------------------------------------
 
-    def start_lane(self, address: str, settings: LaneSettings) -> "asyncio.Future[LaneEnd]":
+    def start_lane(self, address: str, settings: LaneSettings) -> "asyncio.Future[list[Letter]]":
         """Start a lane as a task of the worker."""
         return asyncio.ensure_future(self._lane(address, settings))
 
-    async def _lane(self, address: str, settings: LaneSettings) -> LaneEnd:
+    async def _lane(self, address: str, settings: LaneSettings) -> list[Letter]:
         future = self._client.submit(
             run_lane,
             msgspec.msgpack.encode(settings),
@@ -228,7 +228,7 @@ class DaskTransport:
         gathering.add_done_callback(_look_at)
         try:
             # A gather that is cancelled leaves tasks behind that complain.
-            letters, error = await asyncio.shield(gathering)
+            letters = await asyncio.shield(gathering)
         except asyncio.CancelledError:
             raise
         except Exception as error:  # the worker died, or the scheduler is lost
@@ -236,7 +236,7 @@ class DaskTransport:
         finally:
             with suppress(Exception):
                 future.release()
-        return [(number, content) for number, content in letters], error
+        return [(number, content) for number, content in letters]
 
     async def exchange(
         self, address: str, lane: str, letters: list[Letter], acknowledged: int, wait_s: float

@@ -28,6 +28,7 @@ from aqueue._cluster.messages import (
     Ended,
     LaneSettings,
     Order,
+    Over,
     Ready,
     Report,
     Run,
@@ -195,12 +196,13 @@ class Lane:
     # ---- the loop -----------------------------------------------------------------------------------------------
 
     def run(self) -> None:
-        """Run items in this thread until the lane ends.
-
-        Raises:
-            BaseException: what `lifespan` raised.
-        """
-        anyio.run(self._main, backend=self._settings.backend)
+        """Run items in this thread until the lane ends."""
+        error = b""
+        try:
+            anyio.run(self._main, backend=self._settings.backend)
+        except BaseException as raised:  # by the lifespan
+            error = self._objects.dump_error(raised)
+        self.report(Over(error))
 
     async def _main(self) -> None:
         self.thread = threading.get_ident()

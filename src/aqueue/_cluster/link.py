@@ -17,12 +17,13 @@ from aqueue._cluster.messages import (
     End,
     LaneSettings,
     Order,
+    Over,
     Report,
     decode_reports,
     encode_orders,
 )
 from aqueue._cluster.place import Ordered
-from aqueue._cluster.transport import LaneEnd, Transport, TransportError
+from aqueue._cluster.transport import Transport, TransportError
 
 __all__ = ["Fate", "Link"]
 
@@ -33,7 +34,9 @@ POLL_S: Final = 1.0
 """How long a lane keeps a question for its reports before it answers that there are none, seconds."""
 
 KEEPALIVE_S: Final = 5.0
-_PAUSE_S: Final = 0.1
+
+PAUSE_S: Final = 0.1
+"""After how long a message that was not answered is sent again, seconds."""
 
 
 class Fate(Enum):
@@ -90,6 +93,8 @@ class Link:
         self._boot = ""
         self._heard_at = time.monotonic()
         self._is_gone = asyncio.Event()
+        self._over: Over | None = None
+        self._taking = asyncio.Lock()
 
     @property
     def repeated(self) -> int:
@@ -139,24 +144,23 @@ class Link:
         try:
             while True:
                 done, _ = await asyncio.wait(watched, return_when=asyncio.FIRST_COMPLETED)
-                if end in done and not end.cancelled() and end.exception() is None:
-                    return await self._take_end(end.result())
-                if collecting in done:
-                    return collecting.result(), b""
-                if gone in done:
-                    return Fate.LEFT if self.is_leaving else Fate.LOST, b""
-                watched.discard(end)  # its end won't be known: the lane itself must tell
+                if end in done:
+                    watched.discard(end)
+                    if not end.cancelled() and end.exception() is None:
+                        await self._take(end.result())
+                    # Else nobody knows whether it has ended, unless it answers.
+                if self._over is not None or collecting in done or gone in done:
+                    break
+            async with self._taking:  # what was taken must be applied
+                await self._applied.wait()
+            if self._over is not None:
+                return Fate.ENDED if self._last_order is not None else Fate.EXPIRED, self._over.error
+            return collecting.result() if collecting.done() else self._parted(), b""
         finally:
             for task in (sending, collecting, gone):
                 task.cancel()
             end.cancel()
             await asyncio.gather(sending, collecting, gone, return_exceptions=True)
-
-    async def _take_end(self, end: LaneEnd) -> tuple[Fate, bytes]:
-        letters, error = end
-        await self._hand_over(self._inbox.take(letters))
-        await self._applied.wait()
-        return Fate.ENDED if self._last_order is not None else Fate.EXPIRED, error
 
     # ---- orders -------------------------------------------------------------------------------------------------
 
@@ -189,16 +193,16 @@ class Link:
                 try:
                     await self._exchange(letters, -1, 0.0)
                 except TransportError:
-                    await asyncio.sleep(_PAUSE_S)
+                    await asyncio.sleep(PAUSE_S)
                 if self._outbox and not self._boot:
-                    await asyncio.sleep(_PAUSE_S / 10)  # it has not begun yet
+                    await asyncio.sleep(PAUSE_S / 10)  # it has not begun yet
                 self._pack()
 
     # ---- reports ------------------------------------------------------------------------------------------------
 
-    async def _collect(self, end: "asyncio.Future[LaneEnd]") -> Fate:
-        """Hand on what the lane reports; return its fate once it is known that it is gone."""
-        while True:
+    async def _collect(self, end: "asyncio.Future[list[Letter]]") -> Fate:
+        """Hand on what the lane reports; return its fate once it has said that it is over, or is known to be gone."""
+        while self._over is None:
             boot = self._boot  # empty: the question may be there before the lane
             try:
                 answer = await self._exchange([], self._inbox.acknowledged, POLL_S)
@@ -206,7 +210,7 @@ class Link:
                 fate = await self._fate()
                 if fate is not None:
                     return fate
-                await asyncio.sleep(_PAUSE_S)
+                await asyncio.sleep(PAUSE_S)
                 continue
             if boot and answer.boot != boot:
                 if not end.done():  # its last letters come with its end
@@ -214,7 +218,8 @@ class Link:
                 if end.done() and not end.cancelled() and end.exception() is None:
                     await asyncio.Event().wait()
                 return Fate.EXPIRED
-            await self._hand_over(self._inbox.take(answer.letters))
+            await self._take(answer.letters)
+        return Fate.ENDED
 
     async def _exchange(self, letters: list[Letter], acknowledged: int, wait_s: float) -> Answer:
         answer = await self._transport.exchange(self.address, self.lane, letters, acknowledged, wait_s)
@@ -234,15 +239,24 @@ class Link:
         except TransportError:
             members = {self.address: False}  # nobody knows
         if self.address not in members:
-            return Fate.LEFT if self.is_leaving else Fate.LOST
+            return self._parted()
         silent_s = time.monotonic() - self._heard_at
         return Fate.EXPIRED if silent_s > self._settings.lease_s + KEEPALIVE_S else None
 
+    def _parted(self) -> Fate:
+        return Fate.LEFT if self.is_leaving else Fate.LOST
+
+    async def _take(self, letters: list[Letter]) -> None:
+        async with self._taking:
+            contents = self._inbox.take(letters)
+            if contents:
+                await self._hand_over(contents)
+
     async def _hand_over(self, contents: list[bytes]) -> None:
         """Have the reports in `contents` applied, once those before have been; meanwhile the lane hears that all is well."""
-        if not contents:
-            return
         reports = [report for content in contents for report in decode_reports(content)]
+        if type(reports[-1]) is Over:
+            self._over = reports.pop()
         while not self._applied.is_set():
             try:
                 async with asyncio.timeout(KEEPALIVE_S):

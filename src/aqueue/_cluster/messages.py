@@ -17,6 +17,7 @@ __all__ = [
     "LaneSettings",
     "Order",
     "Outcome",
+    "Over",
     "Ready",
     "Report",
     "Run",
@@ -185,7 +186,17 @@ class Warned(msgspec.Struct, frozen=True, array_like=True, tag_field="kind", tag
     text: str
 
 
-Report = Ready | Enqueued | Described | Ended | StopAsked | SlowDownAsked | Warned
+class Over(msgspec.Struct, frozen=True, array_like=True, tag_field="kind", tag=8):
+    """The lane has ended: this is the last that it reports.
+
+    Attributes:
+        error: what `lifespan` raised; empty if nothing.
+    """
+
+    error: bytes = b""
+
+
+Report = Ready | Enqueued | Described | Ended | StopAsked | SlowDownAsked | Warned | Over
 
 _encode: Final = msgspec.msgpack.Encoder().encode
 _orders: Final = msgspec.msgpack.Decoder(list[Order])

@@ -7,10 +7,7 @@ from typing import Protocol
 from aqueue._cluster.letters import Letter
 from aqueue._cluster.messages import Answer, LaneSettings
 
-__all__ = ["LaneEnd", "Transport", "TransportError"]
-
-LaneEnd = tuple[list[Letter], bytes]
-"""What a lane leaves when it ends: the letters that were not acknowledged, and what it raised; see `CoordinatorObjects.load_error`."""
+__all__ = ["Transport", "TransportError"]
 
 
 class TransportError(Exception):
@@ -67,10 +64,10 @@ class Transport(Protocol):
         """
         ...
 
-    def start_lane(self, address: str, settings: LaneSettings) -> "asyncio.Future[LaneEnd]":
-        """Start a lane, and return what will have its end.
+    def start_lane(self, address: str, settings: LaneSettings) -> "asyncio.Future[list[Letter]]":
+        """Start a lane, and return what will have the letters that were not acknowledged when it ended.
 
-        The future raises `TransportError` if the end won't be known.
+        The future raises `TransportError` if they won't be known.
         """
         ...
 

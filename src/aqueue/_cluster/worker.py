@@ -12,7 +12,6 @@ import msgspec
 from aqueue._cluster.lane import Lane
 from aqueue._cluster.letters import Letter
 from aqueue._cluster.messages import Answer, LaneSettings
-from aqueue._cluster.objects import LaneObjects
 
 __all__ = ["HANDLER", "open_door", "run_lane"]
 
@@ -40,18 +39,14 @@ def open_door(dask_worker: Any) -> None:
     dask_worker.handlers[HANDLER] = exchange
 
 
-def run_lane(settings: bytes) -> tuple[list[Letter], bytes]:
-    """Be a lane, until that ends; return the letters that were not acknowledged, and what it raised, if anything."""
+def run_lane(settings: bytes) -> list[Letter]:
+    """Be a lane, until that ends; return the letters that were not acknowledged."""
     lane = Lane(msgspec.msgpack.decode(settings, type=LaneSettings), socket.gethostname())
     _forget_ended()
     _lanes[lane.name] = lane
-    error = b""
-    try:
-        lane.run()
-    except BaseException as raised:
-        error = LaneObjects().dump_error(raised)
+    lane.run()
     _ended_at[lane.name] = time.monotonic()
-    return lane.last_letters(), error
+    return lane.last_letters()
 
 
 def _forget_ended() -> None:

@@ -1,0 +1,104 @@
+"""Whatever becomes of single messages and processes, a run on a cluster comes to what it comes to in one process."""
+
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from random import Random
+from typing import Any
+
+import anyio
+import pytest
+
+from aqueue import Backend, ItemFailures, run_queue
+from aqueue.events import ItemStarted, ProcessJoined
+from tests.cluster.memory_transport import MemoryTransport
+from tests.journal.oracle import Story, told_by
+from tests.journal.recorded import events_of
+from tests.journal.seeds import LIMITS, Seed, group_of, items_of, random_seed, waits, with_policies
+
+
+def run(seeds: list[Seed], journal: Path, **arguments: Any) -> Story:
+    """Run `seeds` until all have ended well, and return what the journal tells."""
+    for _ in range(12):
+        try:
+            run_queue(items_of(seeds), resume=journal, reporter="none", on_error="continue", **arguments)
+        except ItemFailures:
+            continue
+        return told_by(events_of(journal), group_of)
+    raise AssertionError("it always fails")
+
+
+@contextmanager
+def slow_items(random: Random) -> Iterator[None]:
+    """Have items wait for a few milliseconds where they would only let others run."""
+    waits.append(lambda: anyio.sleep(random.choice([0.0, 0.001, 0.004])))
+    try:
+        yield
+    finally:
+        waits.pop()
+
+
+@pytest.mark.parametrize("number", range(12))
+def test_lost_late_and_doubled_messages_change_nothing(
+    number: int, tmp_path: Path, backend: Backend, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With 30 % of all messages lost, come again late, or unanswered, all ends as it does in one process."""
+    random = Random(number)
+    seeds = [random_seed(random, 25) for _ in range(2)]
+    arguments: dict[str, Any] = {
+        "num_workers": random.choice([1, 3, 20]),
+        "queue_type_name": random.choice(["queue", "stack", "priority"]),
+        "backend": backend,
+    }
+    if number % 2:
+        seeds = [with_policies(seed, number) for seed in seeds]
+        arguments["limits"] = LIMITS
+    whole = run(seeds, tmp_path / "whole.db", **arguments)
+    transport = MemoryTransport(random, faults=0.3, loses_ends=number % 3 == 0)
+    transport.use(monkeypatch)
+    with slow_items(random):
+        story = run(seeds, tmp_path / "cluster.db", cluster="local:2", **arguments)
+    assert story.ended_well() == whole.ended_well()
+    assert story.root_results() == whole.root_results()
+    assert len(transport.counts) == 4, transport.counts
+
+
+@pytest.mark.parametrize("number", range(10))
+def test_processes_that_die_and_join_change_nothing(
+    number: int, tmp_path: Path, backend: Backend, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With processes that are killed, retired and joined at any moment, all ends as it does in one process."""
+    random = Random(number)
+    seeds = [random_seed(random, 40) for _ in range(2)]
+    arguments: dict[str, Any] = {"num_workers": random.choice([1, 3, 20]), "backend": backend}
+    if number % 2:
+        seeds = [with_policies(seed, number) for seed in seeds]
+        arguments["limits"] = LIMITS
+    whole = run(seeds, tmp_path / "whole.db", **arguments)
+    transport = MemoryTransport(random, 3, faults=0.1)
+    transport.use(monkeypatch, lease_s=1.0)
+    is_over = threading.Event()
+
+    def fate() -> None:
+        while not is_over.wait(random.random() / 10):
+            transport.join()
+            addresses = transport.addresses
+            if len(addresses) > 2:
+                (transport.kill if random.random() < 0.7 else transport.retire)(random.choice(addresses))
+
+    killer = threading.Thread(target=fate)
+    killer.start()
+    try:
+        with slow_items(random):
+            story = run(seeds, tmp_path / "cluster.db", cluster="local:3", **arguments)
+    finally:
+        is_over.set()
+        killer.join()
+    assert story.ended_well() == whole.ended_well()
+    joined = {event.first_worker: event for event in story.events if isinstance(event, ProcessJoined)}
+    assert all(
+        any(first <= event.worker < first + one.num_workers for first, one in joined.items())
+        for event in story.events
+        if isinstance(event, ItemStarted)
+    )
