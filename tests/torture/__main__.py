@@ -72,11 +72,13 @@ class Tree:
     """One run: its seeds, its files, and what has come of it so far.
 
     Attributes:
+        fates: what may come of its processes, and how often beside the others.
         kills: how many processes ended before their time, by their fate.
         reruns: how often an item or hook ran in vain.
     """
 
     def __init__(self, folder: Path, number: int, size: int) -> None:
+        self.fates = FATES
         self.random = Random(number)
         self.number = number
         self.roots = [random_seed(self.random, size) for _ in range(self.random.randint(1, 3))]
@@ -299,13 +301,19 @@ def undisturbed(tree: Tree) -> set[Any]:
         Path(f"{journal}{suffix}").unlink(missing_ok=True)
     code = FAILED
     while code == FAILED:
-        process = _fork(lambda: tree.run(journal, Path(os.devnull), "none", 0))
+        process = _fork(lambda: Tree.run(tree, journal, Path(os.devnull), "none", 0))
         code = os.waitstatus_to_exitcode(os.waitpid(process, 0)[1])
     assert code == ENDED, code
     return told_by(events_of(journal), group_of).ended_well()
 
 
-def torture(kills: int, seed: int, size: int, report: Callable[[str], None]) -> Counter[str]:
+def torture(
+    kills: int,
+    seed: int,
+    size: int,
+    report: Callable[[str], None],
+    make_tree: Callable[[Path, int, int], Tree] = Tree,
+) -> Counter[str]:
     """Kill processes `kills` times, over as many trees as that takes; return how often each fate came.
 
     Parameters:
@@ -313,20 +321,22 @@ def torture(kills: int, seed: int, size: int, report: Callable[[str], None]) -> 
         seed: of the first tree; the next ones count on.
         size: about how many items each initial item's tree has.
         report: told of each tree when it has ended.
+        make_tree: makes a tree of a folder, a number and a size.
     """
     assert threading.active_count() == 1, "a process with threads must not fork"
     total: Counter[str] = Counter()
     with TemporaryDirectory(prefix="aqueue-torture-") as folder:
         number = seed
         while total.total() < kills:
-            tree = Tree(Path(folder), number, size)
+            tree = make_tree(Path(folder), number, size)
             whole = undisturbed(tree)
             reader = _fork(lambda tree=tree: _read_on(tree.journal))  # type: ignore[misc]
             try:
                 code = -1
                 while code != ENDED:
                     calm = total.total() + tree.kills.total() >= kills or tree.kills.total() >= 40
-                    fate = "none" if calm else tree.random.choices(list(FATES), list(FATES.values()))[0]
+                    fates = tree.fates
+                    fate = "none" if calm else tree.random.choices(list(fates), list(fates.values()))[0]
                     code = tree.live(fate)
                 tree.check_end(whole)
             except BaseException as error:
