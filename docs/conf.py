@@ -37,7 +37,7 @@ myst_enable_extensions = ["colon_fence"]
 nitpicky = True
 nitpick_ignore_regex = [
     ("py:obj", r".*"),
-    ("py:.*", r"(builtins|collections|contextlib|io|logging|msgspec|os|rich|structlog|typing)\..*"),
+    ("py:.*", r"(builtins|collections|contextlib|distributed|io|logging|msgspec|os|rich|structlog|typing)\..*"),
     ("py:class", r"aqueue\..*\.[A-Z]"),  # type variables
     ("py:class", r"(EventDict|WrappedLogger)"),  # structlog's names for its own types
 ]

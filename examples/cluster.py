@@ -84,7 +84,8 @@ def main() -> None:
     [library] = result.root_results
     for word, count in Counter(library["words"]).most_common(3):
         print(f"{count:7,} {word}")
-    print(f"counted by {library['processes']} worker processes")
+    count = library["processes"]
+    print(f"counted by {count} worker process{'' if count == 1 else 'es'}")
 
 
 if __name__ == "__main__":

@@ -7,11 +7,9 @@ from collections.abc import Callable, Mapping
 from contextlib import suppress
 from functools import partial
 from random import Random
-from typing import Any
 
 import pytest
 
-from aqueue._cluster.cluster import LEASE_S, PATIENCE_S, Cluster
 from aqueue._cluster.lane import Lane
 from aqueue._cluster.letters import Letter
 from aqueue._cluster.messages import Answer, LaneSettings
@@ -55,18 +53,14 @@ class MemoryTransport:
         for _ in range(processes):
             self.join()
 
-    def use(self, monkeypatch: pytest.MonkeyPatch, *, lease_s: float = LEASE_S, patience_s: float = PATIENCE_S) -> None:
+    def use(self, monkeypatch: pytest.MonkeyPatch) -> None:
         """Have runs with a cluster use this one, whatever its address."""
 
         def make(cluster: object, *, allow_insecure: bool) -> MemoryTransport:
             return self
 
-        def with_times(*args: Any, **kwargs: Any) -> Cluster:
-            return Cluster(*args, **kwargs, lease_s=lease_s, patience_s=patience_s)
-
         monkeypatch.setattr("aqueue._cluster.link.PAUSE_S", 0.005)
         monkeypatch.setattr("aqueue._cluster.dask_transport.DaskTransport", make)
-        monkeypatch.setattr("aqueue._cluster.cluster.Cluster", with_times)
 
     # ---- what may happen to it; from any thread -------------------------------------------------------------------
 
@@ -117,6 +111,9 @@ class MemoryTransport:
         while self._late:
             await asyncio.wait(self._late)
 
+    async def was_told_to_leave(self, address: str) -> bool:
+        return False
+
     async def reconnect(self) -> None:
         pass
 
@@ -125,8 +122,10 @@ class MemoryTransport:
             raise TransportError("no answer from the scheduler")
         return {address: not process.is_leaving for address, process in self._processes.items()}
 
-    async def prepare(self, address: str) -> str:
-        self._process(address)
+    async def prepare(self, address: str, run_id: str) -> str:
+        lane = self._process(address).lane
+        if lane is not None:
+            lane.abandon()
         return ""
 
     def start_lane(self, address: str, settings: LaneSettings) -> "asyncio.Future[list[Letter]]":

@@ -77,7 +77,8 @@ def test_processes_that_die_and_join_change_nothing(
         arguments["limits"] = LIMITS
     whole = run(seeds, tmp_path / "whole.db", **arguments)
     transport = MemoryTransport(random, 3, faults=0.1)
-    transport.use(monkeypatch, lease_s=1.0)
+    transport.use(monkeypatch)
+    monkeypatch.setattr("aqueue._cluster.cluster.LEASE_S", 1.0)
     is_over = threading.Event()
 
     def fate() -> None:

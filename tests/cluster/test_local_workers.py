@@ -307,7 +307,7 @@ def test_a_worker_that_can_not_be_asked_is_killed() -> None:
         [pid] = workers.pids
         busy = client.submit(lambda: re.match("(a+)+$", "a" * 60 + "b"))
         until(lambda: psutil.Process(pid).cpu_percent(0.1) > 50)
-        assert not busy.done()
+        assert not busy.done()  # type: ignore[no-untyped-call]
         began = time.monotonic()
         workers.close()
         assert time.monotonic() - began < 4

@@ -2,6 +2,7 @@
 
 import io
 import re
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -57,6 +58,18 @@ def test_asyncio_libraries_work(run_example: Run) -> None:
     done = run_example("asyncio_libraries.py")
     assert done.returncode == 0, done.stderr
     assert done.stdout == "5 keys, 160 bytes\n"
+
+
+def test_cluster_counts_words_in_worker_processes(run_example: Run) -> None:
+    """What worker processes have counted is added up here, and is what one process counts."""
+    done = run_example("cluster.py")
+    assert done.returncode == 0, done.stderr
+    example = load("cluster")
+    books = range(example.SHELVES * example.BOOKS_ON_A_SHELF)
+    words = Counter(word for book in books for word in example.made_up_text(book).split())
+    *lines, last = done.stdout.splitlines()
+    assert lines == [f"{count:7,} {word}" for word, count in words.most_common(3)]
+    assert last in {"counted by 1 worker process", "counted by 2 worker processes"}
 
 
 class TestMilestoneReporter(ReporterSuite):

@@ -15,7 +15,7 @@ import anyio.to_thread
 from aqueue._cluster.link import Fate, Link
 from aqueue._cluster.messages import Cancel, End, LaneSettings, Ready, Report, Warned
 from aqueue._cluster.objects import CoordinatorObjects
-from aqueue._cluster.place import ALONE_AFTER, Place
+from aqueue._cluster.place import ALONE_AFTER, CANCEL_S, Place
 from aqueue._cluster.transport import Transport, TransportError
 from aqueue._execution import Crew
 from aqueue._loop import CallSoon
@@ -62,8 +62,6 @@ class Cluster:
         lifespan: Callable[..., Any] | None,
         has_journal: bool,
         run_id: str,
-        lease_s: float = LEASE_S,
-        patience_s: float = PATIENCE_S,
     ) -> None:
         """Make a cluster; `open` connects it.
 
@@ -75,8 +73,6 @@ class Cluster:
             lifespan: entered in each process.
             has_journal: whether items must be such as can be stored.
             run_id: the run's name.
-            lease_s: see `LEASE_S`.
-            patience_s: see `PATIENCE_S`.
         """
         self.objects = CoordinatorObjects(lifespan)
         self.losses: dict[int, int] = {}
@@ -87,8 +83,6 @@ class Cluster:
         self._backend = backend
         self._has_journal = has_journal
         self._run_id = run_id
-        self._lease_s = lease_s
-        self._patience_s = patience_s
         self._orders = itertools.count(1).__next__
         self._lane_numbers = itertools.count(1)
         # In the engine's loop:
@@ -157,19 +151,22 @@ class Cluster:
         """Supply `crew` with places until `end` is called, and then close them."""
         self._crew = crew
         managing = asyncio.run_coroutine_threadsafe(self._manage(), self._transport.loop)
+        patience_s = END_S
         try:
             await self._ended.wait()
         except BaseException:
             self.cancel()
+            patience_s = CANCEL_S
             raise
         finally:
             with anyio.CancelScope(shield=True):
                 self._finish(End())
-                with anyio.move_on_after(END_S):
+                with anyio.move_on_after(patience_s):
                     await self._closed.wait()
                 if not self._closed.is_set():
                     warn(
-                        f"worker processes did not end within {END_S:g} s and were left behind; they end by themselves"
+                        f"worker processes did not end within {patience_s:g} s and were left behind; they end by "
+                        "themselves"
                     )
                     managing.cancel()
                 self._crew = None
@@ -279,7 +276,7 @@ class Cluster:
             await self._watch_members()
             while self._tending:
                 await asyncio.wait(self._tending)
-        except Exception as error:  # a mistake in aqueue, or in the transport
+        except Exception as error:  # the scheduler is lost; or a mistake in aqueue, or in the transport
             self._call_soon(partial(self._fail, error))
         finally:
             for task in self._tending:
@@ -287,6 +284,11 @@ class Cluster:
             self._call_soon(self._closed.set)
 
     async def _watch_members(self) -> None:
+        """Follow who joins and leaves until the lanes are to end.
+
+        Raises:
+            ClusterError: the scheduler has not answered for too long.
+        """
         answered_at = began_at = time.monotonic()
         told = False
         while self._last_order is None:
@@ -295,18 +297,16 @@ class Cluster:
                 members = await self._transport.members()
             except TransportError as error:
                 silent_s = time.monotonic() - answered_at
-                if silent_s > self._patience_s:
-                    lost = ClusterError(
+                if silent_s > PATIENCE_S:
+                    raise ClusterError(
                         f"the scheduler at {self.address} has not answered for {silent_s:.0f} s ({error}); see that it "
                         "runs and can be reached"
-                    )
-                    self._call_soon(partial(self._fail, lost))
-                    return
-                if not told and silent_s >= min(_NOTICE_S, self._patience_s / 2):
+                    ) from error
+                if not told and silent_s >= min(_NOTICE_S, PATIENCE_S / 2):
                     told = True
                     warn(
                         f"the scheduler at {self.address} does not answer; it is tried again for "
-                        f"{self._patience_s:.0f} s. Items that run are not lost"
+                        f"{PATIENCE_S:.0f} s. Items that run are not lost"
                     )
             else:
                 answered_at = time.monotonic()
@@ -332,9 +332,7 @@ class Cluster:
                 self._tend(address)
 
     def _tend(self, address: str) -> None:
-        settings = LaneSettings(
-            f"aqueue-{self._run_id}-{next(self._lane_numbers)}", self._backend, self._has_journal, self._lease_s
-        )
+        settings = LaneSettings(self._run_id, next(self._lane_numbers), self._backend, self._has_journal, LEASE_S)
 
         def apply(reports: list[Report], done: Callable[[], None]) -> None:
             self._call_soon(partial(self._apply, link, reports, done))
@@ -344,13 +342,19 @@ class Cluster:
         self._links[address] = link
         task = asyncio.ensure_future(self._serve_link(link))
         self._tending.add(task)
-        task.add_done_callback(self._tending.discard)
+        task.add_done_callback(self._tended)
+
+    def _tended(self, task: asyncio.Task[None]) -> None:
+        self._tending.discard(task)
+        error = None if task.cancelled() else task.exception()
+        if error is not None:  # a mistake in aqueue, or in the transport
+            self._call_soon(partial(self._fail, error))
 
     async def _serve_link(self, link: Link) -> None:
         address = link.address
         fate, error = Fate.LEFT, b""
         try:
-            problem = await self._transport.prepare(address)
+            problem = await self._transport.prepare(address, self._run_id)
             if problem:
                 self._refused.add(address)
                 warn(f"the worker process at {visible(address, 200)} is not used: {problem}")

@@ -35,6 +35,12 @@ __all__ = ["DaskTransport"]
 CONNECT_S: Final = 10.0
 """How long the scheduler may take to answer at the start, seconds."""
 
+ANSWER_S: Final = 5.0
+"""How long the scheduler may take to answer a question about itself, seconds."""
+
+_TOLD: Final = ("retired", "close-worker", "closing-worker")
+"""What the scheduler logs of a worker that does not die by itself; it also marks a removal as expected."""
+
 _SAFE: Final = ("tls://", "wss://", "inproc://")
 _LOCAL: Final = "local:"
 
@@ -148,36 +154,61 @@ class DaskTransport:
         if self._client.status != "closed":
             return
         # The old one's loop goes on: links and the rest live in it.
-        self._client = await distributed.Client(  # type: ignore[no-untyped-call]
-            self.address,
-            security=self._security,
-            timeout=CONNECT_S,
-            set_as_default=False,
-            asynchronous=True,
-        )
+        try:
+            self._client = await distributed.Client(  # type: ignore[no-untyped-call]
+                self.address,
+                security=self._security,
+                timeout=CONNECT_S,
+                set_as_default=False,
+                asynchronous=True,
+            )
+        except (OSError, CommClosedError, ValueError, RuntimeError) as error:
+            raise TransportError(_one_line(error)) from error
 
     # ---- worker processes ---------------------------------------------------------------------------------------
 
     async def members(self) -> Mapping[str, bool]:
         """Return the addresses of the workers, each with whether it takes new work."""
         try:
-            async with asyncio.timeout(CONNECT_S):
-                every = await self._client.scheduler.ncores()
-                running = await self._client.scheduler.ncores_running()
+            async with asyncio.timeout(ANSWER_S):
+                every = await self._scheduler.ncores()
+                running = await self._scheduler.ncores_running()
         except (OSError, CommClosedError, ValueError, RuntimeError) as error:
             raise TransportError(_one_line(error)) from error
         return {address: address in running for address in every}
+
+    async def was_told_to_leave(self, address: str) -> bool:
+        """Return whether a worker that is gone was retired or closed, as the scheduler has it in its log."""
+        try:
+            async with asyncio.timeout(ANSWER_S):
+                events = await self._scheduler.events(topic=address)
+        except (OSError, CommClosedError, ValueError, RuntimeError) as error:
+            raise TransportError(_one_line(error)) from error
+        told = False
+        for _, event in events:
+            if event.get("action") == "add-worker":
+                told = False
+            elif event.get("action") in _TOLD or event.get("expected"):
+                told = True
+        return told
+
+    @property
+    def _scheduler(self) -> Any:
+        scheduler = self._client.scheduler
+        if scheduler is None:  # the client has given up
+            raise TransportError("the connection to the scheduler is closed")
+        return scheduler
 
     async def _check_all(self) -> dict[str, str]:
         members = await self.members()
         problems = await asyncio.gather(*(self._problem(address) for address in members))
         return dict(zip(members, problems, strict=True))
 
-    async def prepare(self, address: str) -> str:
-        """Check a worker, and have it take letters."""
+    async def prepare(self, address: str, run_id: str) -> str:
+        """Check a worker, and have it take letters, but no more those of an earlier lane of the run."""
         problem = await self._problem(address)
         if not problem:
-            await self._run(open_door, address)
+            await self._run(open_door, address, run_id)
         return problem
 
     async def _problem(self, address: str) -> str:
@@ -250,7 +281,7 @@ class DaskTransport:
             "wait_s": wait_s,
         }
         try:
-            replies = await self._client.scheduler.broadcast(msg=message, workers=[address], on_error="return_pickle")
+            replies = await self._scheduler.broadcast(msg=message, workers=[address], on_error="return_pickle")
             reply = replies[address]
             if isinstance(reply, dict) and "boot" in reply:
                 return msgspec.convert(reply, Answer)

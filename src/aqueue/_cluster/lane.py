@@ -76,18 +76,27 @@ class Lane:
 
     Attributes:
         name: what the coordinator calls it.
+        run_id: its run's name.
         boot: tells it from any other lane, also of the same name.
         thread: the identifier of the loop's thread.
         shared: what `lifespan` yielded.
     """
 
-    def __init__(self, settings: LaneSettings, host: str) -> None:
+    def __init__(self, settings: LaneSettings, host: str, is_closing: Callable[[], bool] = lambda: False) -> None:
+        """Make a lane; `run` begins it.
+
+        Parameters:
+            host: the machine's name.
+            is_closing: tells whether the process is about to end, and what runs is lost.
+        """
         self.name = settings.lane
+        self.run_id = settings.run_id
         self.boot = os.urandom(8).hex()
         self.thread = 0
         self.shared: Any = NO_SHARED
         self._settings = settings
         self._host = host
+        self._is_closing = is_closing
         self._heard_at = time.monotonic()
         # What follows up to here is used under the lock: by the threads that deliver and collect, and by the loop's.
         self._lock = threading.Lock()
@@ -145,6 +154,14 @@ class Lane:
             if not self._outbox:  # else send what is there first: what it replies to may be lost
                 self._write()
             return self._outbox.to_send()
+
+    def abandon(self) -> None:
+        """Have it end, and cancel what runs: nobody will ask for it any more; from any thread."""
+        with self._lock:
+            self._orders_in.append(Cancel())
+            wake = self._wake
+        if wake is not None:
+            wake()
 
     def last_letters(self) -> list[Letter]:
         """Return all letters that were not acknowledged, once the lane has ended."""
@@ -246,7 +263,7 @@ class Lane:
                 await self._changed.wait()
             self._changed = anyio.Event()
             self._take_orders()
-            if self._is_forsaken:
+            if self._is_forsaken or self._is_closing():
                 self._cancel()
 
     def _take_orders(self) -> None:

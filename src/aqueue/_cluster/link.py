@@ -155,7 +155,7 @@ class Link:
                 await self._applied.wait()
             if self._over is not None:
                 return Fate.ENDED if self._last_order is not None else Fate.EXPIRED, self._over.error
-            return collecting.result() if collecting.done() else self._parted(), b""
+            return collecting.result() if collecting.done() else await self._parted(), b""
         finally:
             for task in (sending, collecting, gone):
                 task.cancel()
@@ -239,12 +239,15 @@ class Link:
         except TransportError:
             members = {self.address: False}  # nobody knows
         if self.address not in members:
-            return self._parted()
+            return await self._parted()
         silent_s = time.monotonic() - self._heard_at
         return Fate.EXPIRED if silent_s > self._settings.lease_s + KEEPALIVE_S else None
 
-    def _parted(self) -> Fate:
-        return Fate.LEFT if self.is_leaving else Fate.LOST
+    async def _parted(self) -> Fate:
+        with suppress(TransportError):
+            if self.is_leaving or await self._transport.was_told_to_leave(self.address):
+                return Fate.LEFT
+        return Fate.LOST
 
     async def _take(self, letters: list[Letter]) -> None:
         async with self._taking:
@@ -255,8 +258,10 @@ class Link:
     async def _hand_over(self, contents: list[bytes]) -> None:
         """Have the reports in `contents` applied, once those before have been; meanwhile the lane hears that all is well."""
         reports = [report for content in contents for report in decode_reports(content)]
-        if type(reports[-1]) is Over:
-            self._over = reports.pop()
+        last = reports[-1]
+        if isinstance(last, Over):
+            self._over = last
+            del reports[-1]
         while not self._applied.is_set():
             try:
                 async with asyncio.timeout(KEEPALIVE_S):

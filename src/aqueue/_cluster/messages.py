@@ -35,16 +35,23 @@ class LaneSettings(msgspec.Struct, frozen=True):
     """What a lane is told when it begins.
 
     Attributes:
-        lane: its name.
+        run_id: the run's name.
+        number: tells it from the run's other lanes.
         backend: the event loop, ``trio`` or ``asyncio``.
         has_journal: whether there is one, so that items must be such as can be stored.
         lease_s: after how long without a word from the coordinator it ends by itself, seconds.
     """
 
-    lane: str
+    run_id: str
+    number: int
     backend: str
     has_journal: bool
     lease_s: float
+
+    @property
+    def lane(self) -> str:
+        """The lane's name."""
+        return f"aqueue-{self.run_id}-{self.number}"
 
 
 class Answer(msgspec.Struct, frozen=True):

@@ -48,6 +48,14 @@ class Transport(Protocol):
         """
         ...
 
+    async def was_told_to_leave(self, address: str) -> bool:
+        """Return whether a worker process that is gone was told to leave, and did not die by itself.
+
+        Raises:
+            TransportError: the scheduler does not answer.
+        """
+        ...
+
     async def reconnect(self) -> None:
         """Try once to connect anew, if that is needed.
 
@@ -56,8 +64,10 @@ class Transport(Protocol):
         """
         ...
 
-    async def prepare(self, address: str) -> str:
+    async def prepare(self, address: str, run_id: str) -> str:
         """Make a worker process ready for a lane; return what is wrong with it, empty if nothing is.
+
+        A lane of the run that is still there, of an earlier coordinator, say, has to end.
 
         Raises:
             TransportError: it does not answer.

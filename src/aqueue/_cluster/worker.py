@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 from typing import Any, Final
 
+import distributed
 import msgspec
 
 from aqueue._cluster.lane import Lane
@@ -28,8 +29,15 @@ _lanes: Final[dict[str, Lane]] = {}
 _ended_at: Final[dict[str, float]] = {}
 
 
-def open_door(dask_worker: Any) -> None:
-    """Have a worker take letters for its lanes."""
+def open_door(run_id: str, dask_worker: Any) -> None:
+    """Have a worker take letters for its lanes; but those of the run that are there already end.
+
+    There is one coordinator of a run, and that one has no lane here: they are of one that has died, and would keep the
+    worker's threads for as long as their lease lasts.
+    """
+    for lane in list(_lanes.values()):
+        if lane.run_id == run_id:
+            lane.abandon()
 
     async def exchange(
         lane: str = "", letters: Sequence[Letter] = (), acknowledged: int = -1, wait_s: float = 0.0
@@ -41,7 +49,12 @@ def open_door(dask_worker: Any) -> None:
 
 def run_lane(settings: bytes) -> list[Letter]:
     """Be a lane, until that ends; return the letters that were not acknowledged."""
-    lane = Lane(msgspec.msgpack.decode(settings, type=LaneSettings), socket.gethostname())
+    worker = distributed.get_worker()
+    lane = Lane(
+        msgspec.msgpack.decode(settings, type=LaneSettings),
+        socket.gethostname(),
+        lambda: worker.status.name in ("closing", "closed", "failed"),
+    )
     _forget_ended()
     _lanes[lane.name] = lane
     lane.run()
