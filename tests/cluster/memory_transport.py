@@ -111,8 +111,8 @@ class MemoryTransport:
         while self._late:
             await asyncio.wait(self._late)
 
-    async def was_told_to_leave(self, address: str) -> bool:
-        return False
+    async def has_died(self, address: str) -> bool:
+        return True
 
     async def reconnect(self) -> None:
         pass

@@ -304,10 +304,7 @@ class Cluster:
                     ) from error
                 if not told and silent_s >= min(_NOTICE_S, PATIENCE_S / 2):
                     told = True
-                    warn(
-                        f"the scheduler at {self.address} does not answer; it is tried again for "
-                        f"{PATIENCE_S:.0f} s. Items that run are not lost"
-                    )
+                    warn(f"the scheduler at {self.address} does not answer; it is tried again for {PATIENCE_S:.0f} s")
             else:
                 answered_at = time.monotonic()
                 if told:

@@ -64,6 +64,7 @@ class DaskTransport:
         self._client: Any = None
         self._first: Any = None  # whose event loop is used, whatever becomes of it
         self._owns_client = True
+        self._checked: set[str] = set()
         self._security: Any = None
         if isinstance(cluster, str):
             if cluster.startswith(_LOCAL):
@@ -177,20 +178,22 @@ class DaskTransport:
             raise TransportError(_one_line(error)) from error
         return {address: address in running for address in every}
 
-    async def was_told_to_leave(self, address: str) -> bool:
-        """Return whether a worker that is gone was retired or closed, as the scheduler has it in its log."""
+    async def has_died(self, address: str) -> bool:
+        """Return whether a worker that is gone has died by itself, as the scheduler has it in its log.
+
+        It has not if it was retired or closed; nor is that known of one that a new scheduler has never seen.
+        """
         try:
             async with asyncio.timeout(ANSWER_S):
                 events = await self._scheduler.events(topic=address)
         except (OSError, CommClosedError, ValueError, RuntimeError) as error:
             raise TransportError(_one_line(error)) from error
-        told = False
+        was_told = has_gone = False
         for _, event in events:
-            if event.get("action") == "add-worker":
-                told = False
-            elif event.get("action") in _TOLD or event.get("expected"):
-                told = True
-        return told
+            action = event.get("action")
+            was_told = (was_told and action != "add-worker") or action in _TOLD or bool(event.get("expected"))
+            has_gone = (has_gone and action != "add-worker") or action == "remove-worker"
+        return has_gone and not was_told
 
     @property
     def _scheduler(self) -> Any:
@@ -201,12 +204,16 @@ class DaskTransport:
 
     async def _check_all(self) -> dict[str, str]:
         members = await self.members()
-        problems = await asyncio.gather(*(self._problem(address) for address in members))
-        return dict(zip(members, problems, strict=True))
+        problems = dict(
+            zip(members, await asyncio.gather(*(self._problem(address) for address in members)), strict=True)
+        )
+        self._checked = {address for address, problem in problems.items() if not problem}
+        return problems
 
     async def prepare(self, address: str, run_id: str) -> str:
         """Check a worker, and have it take letters, but no more those of an earlier lane of the run."""
-        problem = await self._problem(address)
+        problem = "" if address in self._checked else await self._problem(address)
+        self._checked.discard(address)  # the next process there may be another
         if not problem:
             await self._run(open_door, address, run_id)
         return problem

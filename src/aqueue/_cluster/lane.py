@@ -336,6 +336,7 @@ class Lane:
     async def _run(self, run: Run, family: "_Family") -> None:
         attempt = LaneAttempt(self, run)
         running_attempt.set(attempt)
+        before = b""
         try:
             before = self._load(attempt, family)
             call = attempt.item.process(attempt.enqueue, attempt.set_desc)
@@ -349,11 +350,12 @@ class Lane:
             state = self._changed_state(attempt, before)
         except BaseException as error:
             attempt.has_ended = True
-            self._report_error(run, error)
+            self._report_error(attempt, before, error)
         else:
             self.report(Ended(run.order, "returned", result, state))
 
-    def _report_error(self, run: Run, error: BaseException) -> None:
+    def _report_error(self, attempt: LaneAttempt, before: bytes, error: BaseException) -> None:
+        run = attempt.run
         is_ordinary = isinstance(error, Exception | self._cancelled_class) or self._is_cancelled_group(error)
         if is_ordinary and self._is_cancelling:
             self.report(Ended(run.order, "cancelled"))
@@ -361,7 +363,11 @@ class Lane:
         with suppress(Exception):  # an exception that can't be changed
             error.with_traceback(without_own_frames(error.__traceback__))
         raised = as_failure(error, run.item, run.type) if is_ordinary else error
-        self.report(Ended(run.order, "raised", error=self._objects.dump_error(raised)))
+        state = None
+        if before and run.attempts_left:  # the next one begins with what this one has left
+            with suppress(Exception):  # whatever the user's objects raise when they are pickled
+                state = self._objects.changed_state(attempt.item, before, attempt.above)
+        self.report(Ended(run.order, "raised", state=state, error=self._objects.dump_error(raised)))
 
     def _is_cancelled_group(self, error: BaseException) -> bool:
         if not isinstance(error, BaseExceptionGroup):

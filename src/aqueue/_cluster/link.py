@@ -245,9 +245,9 @@ class Link:
 
     async def _parted(self) -> Fate:
         with suppress(TransportError):
-            if self.is_leaving or await self._transport.was_told_to_leave(self.address):
-                return Fate.LEFT
-        return Fate.LOST
+            if not self.is_leaving and await self._transport.has_died(self.address):
+                return Fate.LOST
+        return Fate.LEFT
 
     async def _take(self, letters: list[Letter]) -> None:
         async with self._taking:

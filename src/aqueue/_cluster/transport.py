@@ -48,8 +48,8 @@ class Transport(Protocol):
         """
         ...
 
-    async def was_told_to_leave(self, address: str) -> bool:
-        """Return whether a worker process that is gone was told to leave, and did not die by itself.
+    async def has_died(self, address: str) -> bool:
+        """Return whether a worker process that is gone has died by itself, and was not told to leave.
 
         Raises:
             TransportError: the scheduler does not answer.

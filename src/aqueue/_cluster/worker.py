@@ -19,7 +19,7 @@ __all__ = ["HANDLER", "open_door", "run_lane"]
 HANDLER: Final = "aqueue_exchange"
 """The name of the worker's handler."""
 
-GATHERING_S: Final = 0.002
+GATHERING_S: Final = 0.0005
 """How long reports wait for others, once there is one; seconds."""
 
 _LINGER_S: Final = 60.0
