@@ -518,7 +518,9 @@ class Engine:
                         workers.start_soon(self._start_worker, worker, name=f"aqueue worker {worker}")
                 else:
                     self._tasks = workers
-                    if self.stage is Stage.RUNNING:
+                    self._look_if_done(0)
+                    self._end_execution()
+                    if self.stage is Stage.RUNNING and not self._is_done:
                         await self._execution.serve(self)
                     self._timers.close()
             if self.stage is Stage.CANCELLING:
@@ -639,6 +641,7 @@ class Engine:
             if self.stage is not Stage.RUNNING:
                 return
             if not place.is_open or place.is_reserved:
+                await self._run_due(worker)
                 self._wake_one()  # what this one was woken for, another can take
                 await place.until_free()
             elif not await self._wait_for_item(worker):

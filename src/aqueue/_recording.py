@@ -139,6 +139,7 @@ class Recording:
         self._failed_below: set[int] | None = set()  # the items of which a descendant has failed; None if not known
         self._process_started_at = 0.0
         self._running = self.crashes.running
+        self._runs_elsewhere = False  # then what `process` does can't be why this process crashes
 
     def apply(self, events: Iterable[Event]) -> None:
         """Fold `events`, which must follow those applied so far."""
@@ -174,11 +175,13 @@ class Recording:
                 record = live[event.item]
                 record.running = event.phase
                 record.due = 0.0
-                self._running.add(event.item)
                 if event.phase == "process":
                     record.attempt = event.attempt
+                    if not self._runs_elsewhere:
+                        self._running.add(event.item)
                 else:
                     record.hook_attempt = event.attempt
+                    self._running.add(event.item)
             elif cls is ItemCompleted:
                 assert isinstance(event, ItemCompleted)
                 self._complete(event)
@@ -212,6 +215,7 @@ class Recording:
                 self.run_id = event.run_id
                 self.finished = None
                 self._process_started_at = event.at
+                self._runs_elsewhere = bool(event.cluster)
             case ItemChildrenProcessed():
                 record = live[event.item]
                 self._running.discard(event.item)

@@ -122,9 +122,9 @@ class MemoryTransport:
             raise TransportError("no answer from the scheduler")
         return {address: not process.is_leaving for address, process in self._processes.items()}
 
-    async def prepare(self, address: str, run_id: str) -> str:
+    async def prepare(self, address: str, settings: LaneSettings) -> str:
         lane = self._process(address).lane
-        if lane is not None:
+        if lane is not None and lane.coordinator != settings.coordinator:
             lane.abandon()
         return ""
 
@@ -178,7 +178,7 @@ class MemoryTransport:
         process = self._process(address)
         lane = process.lane
         if lane is None or lane.name != name:
-            return Answer("", 0, [], process.is_leaving)
+            return Answer(address, "", 0, [], process.is_leaving)
         taken = lane.deliver(letters)
         collected: list[Letter] = []
         if acknowledged >= 0:
@@ -192,7 +192,7 @@ class MemoryTransport:
                 lane.on_report(None)
             self._process(address)
             collected = lane.collect(acknowledged)
-        return Answer(lane.boot, taken, collected, process.is_leaving)
+        return Answer(address, lane.boot, taken, collected, process.is_leaving)
 
     def _call(self, function: Callable[[], object]) -> None:
         with suppress(RuntimeError):  # the run is over

@@ -66,6 +66,11 @@ def local_cluster(**arguments: Any) -> Iterator[Any]:
         yield cluster
 
 
+def client_of(cluster: Any) -> Any:
+    """Return a client of a cluster, or of the address of its scheduler."""
+    return Client(cluster)  # type: ignore[no-untyped-call]
+
+
 def free_port() -> int:
     """Return a port that nobody listens at."""
     with closing(socket.socket()) as one:
@@ -168,12 +173,12 @@ def test_with_tls_all_is_as_without(tmp_path: Path) -> None:
     log, journal = tmp_path / "log", tmp_path / "run.db"
     with (
         local_cluster(security=Security.temporary(), protocol="tls") as cluster,  # type: ignore[no-untyped-call]
-        Client(cluster) as client,  # type: ignore[no-untyped-call]
+        client_of(cluster) as client,
     ):
         result = run_queue([Root(50, str(log), 0.01)], cluster=client, num_workers=10, journal=journal)
         assert client.status == "running"
         assert client.submit(sum, [1, 2]).result() == 3
-        assert client.run(os.getpid)  # type: ignore[no-untyped-call]
+        assert client.run(os.getpid)
     check(result, 50, journal, log)
     [joined, *_] = [event for event in events_of(journal) if isinstance(event, ProcessJoined)]
     assert joined.pid in pids(str(log))
@@ -247,9 +252,9 @@ def test_a_coordinator_that_is_killed_is_followed_by_another(lease_s: float, tmp
             coordinator.wait()
         before = events_of(journal)
         if lease_s < 10:
-            with Client(address) as client:  # type: ignore[no-untyped-call]
+            with client_of(address) as client:
                 deadline = time.monotonic() + 30
-                while any(client.run(_lanes).values()):  # type: ignore[no-untyped-call]
+                while any(client.run(_lanes).values()):
                     assert time.monotonic() < deadline, "the lanes have not ended by themselves"
                     time.sleep(0.1)
         note(str(log), "again")
@@ -280,8 +285,8 @@ def test_workers_join_and_leave_in_the_middle(tmp_path: Path) -> None:
             while len(pids(str(log))) < 3:
                 assert time.monotonic() < deadline, "the third process gets no items"
                 time.sleep(0.02)
-            with Client(cluster.scheduler_address) as client:  # type: ignore[no-untyped-call]
-                client.retire_workers([min(client.scheduler_info(n_workers=-1)["workers"])])  # type: ignore[no-untyped-call]
+            with client_of(cluster.scheduler_address) as client:
+                client.retire_workers([min(client.scheduler_info(n_workers=-1)["workers"])])
 
         with meanwhile(change):
             result = run_queue([Root(400, str(log))], cluster=cluster.scheduler_address, num_workers=3, journal=journal)
@@ -324,7 +329,7 @@ def test_a_worker_that_can_not_run_items_is_named_at_the_start(site: str, says: 
     address = f"tcp://127.0.0.1:{port}"
     path = os.pathsep.join([str(tmp_path), str(ROOT)])
     with scheduler(port), worker(port, PYTHONPATH=path):
-        with Client(address) as client:  # type: ignore[no-untyped-call]
+        with client_of(address) as client:
             client.wait_for_workers(1, timeout=30)
         with pytest.raises(ClusterError, match=rf"1 worker processes can't run items: tcp://127.0.0.1:[0-9]+: {says}"):
             run_queue([Root(1, str(tmp_path / "log"))], cluster=address, journal=journal)

@@ -2,6 +2,7 @@
 
 import asyncio
 import itertools
+import os
 import re
 import time
 from collections.abc import Callable, Mapping
@@ -38,6 +39,9 @@ LOOK_S: Final = 1.0
 
 END_S: Final = 30.0
 """How long lanes may take to end when nothing runs in them any more (to leave `lifespan`), seconds."""
+
+APPLIED_AT_ONCE: Final = 200
+"""How many reports are taken in before the engine's loop has its turn."""
 
 _NOTICE_S: Final = 5.0
 _MAX_WARNINGS: Final = 100
@@ -83,6 +87,7 @@ class Cluster:
         self._backend = backend
         self._has_journal = has_journal
         self._run_id = run_id
+        self._name = os.urandom(4).hex()
         self._orders = itertools.count(1).__next__
         self._lane_numbers = itertools.count(1)
         # In the engine's loop:
@@ -200,6 +205,11 @@ class Cluster:
     # ---- what links say, in the engine's loop -----------------------------------------------------------------------
 
     def _apply(self, link: Link, reports: list[Report], done: Callable[[], None]) -> None:
+        """Take in reports, a few at a time, so that the engine's loop has its turns."""
+        if len(reports) > APPLIED_AT_ONCE:
+            self._apply(link, reports[:APPLIED_AT_ONCE], _do_nothing)
+            self._call_soon(partial(self._apply, link, reports[APPLIED_AT_ONCE:], done))
+            return
         place = self._places.get(link)
         start = 0
         for number, report in enumerate(reports):
@@ -329,7 +339,9 @@ class Cluster:
                 self._tend(address)
 
     def _tend(self, address: str) -> None:
-        settings = LaneSettings(self._run_id, next(self._lane_numbers), self._backend, self._has_journal, LEASE_S)
+        settings = LaneSettings(
+            self._run_id, self._name, next(self._lane_numbers), self._backend, self._has_journal, LEASE_S
+        )
 
         def apply(reports: list[Report], done: Callable[[], None]) -> None:
             self._call_soon(partial(self._apply, link, reports, done))
@@ -351,25 +363,27 @@ class Cluster:
         address = link.address
         fate, error = Fate.LEFT, b""
         try:
-            problem = await self._transport.prepare(address, self._run_id)
+            problem = await link.prepare()
             if problem:
                 self._refused.add(address)
-                warn(f"the worker process at {visible(address, 200)} is not used: {problem}")
-            else:
-                if self._last_order is not None:
-                    link.finish(self._last_order)
+                told = f"the worker process at {visible(address, 200)} is not used: {problem}"
+                self._call_soon(partial(self._warn, told, None))
+            elif problem is not None and self._last_order is None:
                 fate, error = await link.run()
         except TransportError:
             pass  # it will be tried again, if it is still there
         finally:
             del self._links[address]
             self._call_soon(partial(self._part, link, fate, error))
-            self._look.set()
 
     def _finish_links(self, order: Cancel | End) -> None:
         self._look.set()
         for link in self._links.values():
             link.finish(order)
+
+
+def _do_nothing() -> None:
+    pass
 
 
 def _no_ancestor(candidate: object) -> int | None:

@@ -9,6 +9,8 @@ import asyncio
 import importlib.metadata
 import ipaddress
 import platform
+import re
+import threading
 from collections.abc import Mapping
 from contextlib import suppress
 from typing import Any, Final
@@ -41,8 +43,16 @@ ANSWER_S: Final = 5.0
 _TOLD: Final = ("retired", "close-worker", "closing-worker")
 """What the scheduler logs of a worker that does not die by itself; it also marks a removal as expected."""
 
+_FAILURES: Final = (OSError, CommClosedError, RuntimeError, ValueError, KeyError, AttributeError, TypeError)
+"""What Dask raises, in one version or another, when a connection is lost, a client is closed, or no answer comes."""
+
 _SAFE: Final = ("tls://", "wss://", "inproc://")
 _LOCAL: Final = "local:"
+_ADDRESS: Final = re.compile(r"([a-z]+://)?\S+:[0-9]{1,5}|inproc://\S+")
+_WHAT_IT_IS: Final = (
+    "cluster is {}; it must be a scheduler's address such as 'tls://host:8786', 'local:4' for four worker processes here, "
+    "or a distributed.Client"
+)
 
 
 class DaskTransport:
@@ -65,19 +75,20 @@ class DaskTransport:
         self._first: Any = None  # whose event loop is used, whatever becomes of it
         self._owns_client = True
         self._checked: set[str] = set()
+        self._lock = threading.Lock()
+        self._is_closed = False
         self._security: Any = None
         if isinstance(cluster, str):
             if cluster.startswith(_LOCAL):
                 self._local = LocalWorkers(_count(cluster))
             else:
+                if not _ADDRESS.fullmatch(cluster):
+                    raise InvalidArgument(_WHAT_IT_IS.format(visible_repr(cluster)))
                 self.address = cluster
                 self._check_safety()
         else:
             if not isinstance(cluster, distributed.Client):
-                raise InvalidArgument(
-                    f"cluster is {visible_repr(cluster)}; it must be a scheduler's address such as 'tls://host:8786', "
-                    "'local:4' for four worker processes here, or a distributed.Client"
-                )
+                raise InvalidArgument(_WHAT_IT_IS.format(visible_repr(cluster)))
             if cluster.asynchronous:
                 raise InvalidArgument("cluster is an asynchronous Client; give one made with asynchronous=False")
             self._client = cluster
@@ -113,24 +124,34 @@ class DaskTransport:
             self.address = self._local.address
         if self._client is None:
             try:
-                self._client = self._connect()
+                client = self._connect()
             except (OSError, TypeError, ValueError, RuntimeError) as error:  # TimeoutError is an OSError
                 raise ClusterError(
                     f"the scheduler at {visible(self.address, 200)} can't be reached: {_one_line(error)}; see that it runs, "
                     "that the address is right and, with tls://, that Dask's configuration has its certificates, or give "
                     "a distributed.Client"
                 ) from error
+            with self._lock:
+                if not self._is_closed:
+                    self._client = client
+            if self._client is None:  # closed meanwhile
+                client.close(timeout=2)
+                raise ClusterError("the run ended while the cluster was being reached")
         self._first = self._client
-        problems = {
-            address: problem
-            for address, problem in asyncio.run_coroutine_threadsafe(self._check_all(), self.loop).result().items()
-            if problem
-        }
+        try:
+            problems = asyncio.run_coroutine_threadsafe(self._check_all(), self.loop).result()
+        except TransportError as error:
+            raise ClusterError(f"the scheduler at {visible(self.address, 200)} does not answer: {error}") from error
         if problems:
             told = "; ".join(f"{visible(address, 200)}: {problem}" for address, problem in sorted(problems.items())[:5])
             raise ClusterError(f"{len(problems)} worker processes can't run items: {told}")
 
     def _connect(self) -> Any:
+        if self.address.startswith("tls://"):
+            # Dask's client, if it finds no certificates, keeps the program from ending for 20 s.
+            security = self._security or distributed.Security()  # type: ignore[no-untyped-call]
+            if security.get_connection_args("client").get("ssl_context") is None:
+                raise ValueError("there are no certificates for TLS")
         return distributed.Client(  # type: ignore[no-untyped-call]
             self.address,
             security=self._security,
@@ -141,12 +162,15 @@ class DaskTransport:
 
     def close(self) -> None:
         """Disconnect, and end the worker processes that were started here; blocks."""
-        if self._first is not None and self._client is not self._first:
-            with suppress(OSError, TimeoutError):
-                asyncio.run_coroutine_threadsafe(self._client.close(timeout=2), self.loop).result(5)
-        if self._client is not None and self._owns_client:
-            with suppress(OSError, TimeoutError):
-                (self._first or self._client).close(timeout=2)
+        with self._lock:
+            self._is_closed = True
+            first, client = self._first, self._client
+        with suppress(*_FAILURES):
+            if first is not None and client is not first:
+                asyncio.run_coroutine_threadsafe(_close(client), first.loop.asyncio_loop).result(5)
+        with suppress(*_FAILURES):
+            if self._owns_client and (first or client) is not None:
+                (first or client).close(timeout=2)
         if self._local is not None:
             self._local.close()
 
@@ -163,7 +187,7 @@ class DaskTransport:
                 set_as_default=False,
                 asynchronous=True,
             )
-        except (OSError, CommClosedError, ValueError, RuntimeError) as error:
+        except _FAILURES as error:
             raise TransportError(_one_line(error)) from error
 
     # ---- worker processes ---------------------------------------------------------------------------------------
@@ -174,7 +198,7 @@ class DaskTransport:
             async with asyncio.timeout(ANSWER_S):
                 every = await self._scheduler.ncores()
                 running = await self._scheduler.ncores_running()
-        except (OSError, CommClosedError, ValueError, RuntimeError) as error:
+        except _FAILURES as error:
             raise TransportError(_one_line(error)) from error
         return {address: address in running for address in every}
 
@@ -186,14 +210,18 @@ class DaskTransport:
         try:
             async with asyncio.timeout(ANSWER_S):
                 events = await self._scheduler.events(topic=address)
-        except (OSError, CommClosedError, ValueError, RuntimeError) as error:
+        except _FAILURES as error:
             raise TransportError(_one_line(error)) from error
-        was_told = has_gone = False
+        was_told = has_died = False
         for _, event in events:
             action = event.get("action")
-            was_told = (was_told and action != "add-worker") or action in _TOLD or bool(event.get("expected"))
-            has_gone = (has_gone and action != "add-worker") or action == "remove-worker"
-        return has_gone and not was_told
+            if action == "add-worker":
+                was_told = False
+            elif action in _TOLD:
+                was_told = True
+            elif action == "remove-worker":
+                has_died = not (was_told or event.get("expected"))
+        return has_died
 
     @property
     def _scheduler(self) -> Any:
@@ -203,19 +231,24 @@ class DaskTransport:
         return scheduler
 
     async def _check_all(self) -> dict[str, str]:
+        """Return what is wrong with the workers that can't run items. One that doesn't answer now may do so later."""
         members = await self.members()
-        problems = dict(
-            zip(members, await asyncio.gather(*(self._problem(address) for address in members)), strict=True)
-        )
-        self._checked = {address for address, problem in problems.items() if not problem}
-        return problems
+        found = await asyncio.gather(*map(self._problem_or_none, members))
+        self._checked = {address for address, problem in zip(members, found, strict=True) if problem == ""}
+        return {address: problem for address, problem in zip(members, found, strict=True) if problem}
 
-    async def prepare(self, address: str, run_id: str) -> str:
-        """Check a worker, and have it take letters, but no more those of an earlier lane of the run."""
+    async def _problem_or_none(self, address: str) -> str | None:
+        with suppress(TransportError, TimeoutError):
+            async with asyncio.timeout(CONNECT_S):
+                return await self._problem(address)
+        return None
+
+    async def prepare(self, address: str, settings: LaneSettings) -> str:
+        """Check a worker, and have it take letters, and end the lanes of earlier coordinators of the run."""
         problem = "" if address in self._checked else await self._problem(address)
         self._checked.discard(address)  # the next process there may be another
         if not problem:
-            await self._run(open_door, address, run_id)
+            await self._run(open_door, address, settings.run_id, settings.coordinator)
         return problem
 
     async def _problem(self, address: str) -> str:
@@ -237,7 +270,7 @@ class DaskTransport:
             replies = await self._client.run(
                 function, *arguments, workers=[address], on_error="return", asynchronous=True
             )
-        except (OSError, CommClosedError, RuntimeError) as error:
+        except _FAILURES as error:
             raise TransportError(_one_line(error)) from error
         reply = replies.get(address)
         if isinstance(reply, importlib.metadata.PackageNotFoundError):
@@ -292,9 +325,13 @@ class DaskTransport:
             reply = replies[address]
             if isinstance(reply, dict) and "boot" in reply:
                 return msgspec.convert(reply, Answer)
-        except (OSError, CommClosedError, RuntimeError, ValueError, KeyError, AttributeError) as error:
+        except _FAILURES as error:
             raise TransportError(_one_line(error)) from error
         raise TransportError("the worker did not answer")
+
+
+async def _close(client: Any) -> None:
+    await client.close(timeout=2)
 
 
 def _look_at(done: "asyncio.Future[Any]") -> None:

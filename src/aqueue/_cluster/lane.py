@@ -18,7 +18,7 @@ from anyio.lowlevel import checkpoint
 
 from aqueue._attempt import NO_SHARED
 from aqueue._cluster.lane_attempt import LaneAttempt
-from aqueue._cluster.letters import Inbox, Letter, Outbox
+from aqueue._cluster.letters import Inbox, Letter, Outbox, in_letters
 from aqueue._cluster.messages import (
     Ancestors,
     Begin,
@@ -35,6 +35,7 @@ from aqueue._cluster.messages import (
     Warned,
     decode_orders,
     encode_reports,
+    size_of_report,
 )
 from aqueue._cluster.objects import LaneObjects
 from aqueue._codec import encode_result
@@ -77,6 +78,7 @@ class Lane:
     Attributes:
         name: what the coordinator calls it.
         run_id: its run's name.
+        coordinator: tells the coordinator of the run from earlier ones.
         boot: tells it from any other lane, also of the same name.
         thread: the identifier of the loop's thread.
         shared: what `lifespan` yielded.
@@ -91,6 +93,7 @@ class Lane:
         """
         self.name = settings.lane
         self.run_id = settings.run_id
+        self.coordinator = settings.coordinator
         self.boot = os.urandom(8).hex()
         self.thread = 0
         self.shared: Any = NO_SHARED
@@ -121,6 +124,9 @@ class Lane:
         self._is_cancelling = False
         self._slice_end = 0.0
         self._changed: anyio.Event | None = None
+        self._is_entering = False
+        self._error: Exception | None = None
+        self._everything: TaskGroup | None = None
         self._tasks: TaskGroup | None = None
         self._cancelled_class: type[BaseException] = Exception
         self._timeouts: Timeouts | None = None
@@ -177,13 +183,9 @@ class Lane:
 
     def _write(self) -> None:
         """Put the reports into letters; under the lock."""
-        reports = self._reports
-        for start in range(0, len(reports), LETTER_REPORTS):
-            some = reports[start : start + LETTER_REPORTS]
-            content = encode_reports(some)
-            self._outbox.write(content)
-            self._packed.append((len(some), len(content)))
-            self._waiting_bytes += len(content)
+        for some, size in in_letters(self._reports, size_of_report, LETTER_REPORTS):
+            self._outbox.write(encode_reports(some))
+            self._packed.append((len(some), size))
         self._reports = []
 
     def report(self, report: Report) -> None:
@@ -191,6 +193,7 @@ class Lane:
         with self._lock:
             self._reports.append(report)
             self._waiting_reports += 1
+            self._waiting_bytes += size_of_report(report)
             call, self._on_report = self._on_report, None
         if call is not None:
             call()
@@ -219,6 +222,7 @@ class Lane:
             anyio.run(self._main, backend=self._settings.backend)
         except BaseException as raised:  # by the lifespan
             error = self._objects.dump_error(raised)
+        self.shared = NO_SHARED  # whoever still knows the lane must not keep that
         self.report(Over(error))
 
     async def _main(self) -> None:
@@ -227,8 +231,6 @@ class Lane:
         self._changed = anyio.Event()
         self._timeouts = Timeouts(clock_of_this_loop(), self.warn)
         call_soon = call_soon_in_this_loop()
-        with self._lock:
-            self._wake = lambda: call_soon(self._notice)
         watchdog = Watchdog(
             call_soon,
             frozenset({Lane._run.__code__}),
@@ -238,33 +240,56 @@ class Lane:
         )
         watchdog.start()
         try:
-            await self._until(lambda: self._has_begun or self._is_ending)
-            lifespan = self._objects.lifespan
-            if self._is_ending:
-                return
-            if lifespan is None:
-                await self._work()
-            else:
-                async with lifespan() as self.shared:
-                    await self._work()
+            async with anyio.create_task_group() as everything:
+                self._everything = everything
+                with self._lock:
+                    self._wake = lambda: call_soon(self._take_orders)
+                everything.start_soon(self._watch)
+                self._take_orders()
+                try:
+                    await self._serve()
+                except Exception as error:
+                    self._error = self._error or error
+                everything.cancel_scope.cancel()
         finally:
             watchdog.stop()
+        if self._error is not None:
+            raise self._error
+
+    async def _serve(self) -> None:
+        """Enter the lifespan once all is known, and run items in it."""
+        await self._until(lambda: self._has_begun or self._is_ending)
+        if self._is_ending:
+            return
+        lifespan = self._objects.lifespan
+        if lifespan is None:
+            await self._work()
+            return
+        self._is_entering = True
+        async with lifespan() as self.shared:
+            self._is_entering = False
+            await self._work()
+
+    async def _watch(self) -> None:
+        """Cancel what runs when nobody will ask for it any more; and later everything, if that has not ended it."""
+        while True:
+            if self._is_forsaken or self._is_closing():
+                break
+            await anyio.sleep(_LOOK_S)
+        self._cancel()
+        await anyio.sleep(self._settings.lease_s)
+        assert self._everything is not None
+        self._everything.cancel_scope.cancel()
+
+    async def _until(self, condition: Callable[[], bool]) -> None:
+        while not condition():
+            assert self._changed is not None
+            await self._changed.wait()
 
     def _notice(self) -> None:
         if self._changed is not None:
             self._changed.set()
-
-    async def _until(self, condition: Callable[[], bool]) -> None:
-        """Take orders until `condition` holds, or nobody is there any more who could give any."""
-        assert self._changed is not None
-        self._take_orders()
-        while not condition():
-            with anyio.move_on_after(_LOOK_S):
-                await self._changed.wait()
             self._changed = anyio.Event()
-            self._take_orders()
-            if self._is_forsaken or self._is_closing():
-                self._cancel()
 
     def _take_orders(self) -> None:
         with self._lock:
@@ -277,18 +302,26 @@ class Lane:
                 case Ancestors():
                     family = _Family(order.items)
                 case Define():
-                    self._objects.define(order.parcel)
+                    try:
+                        self._objects.define(order.parcel)
+                    except Exception as error:  # it stands for the lane's end: nothing can be made of what follows
+                        self._error = self._error or error
+                        self._cancel()
                 case Begin():
                     self._has_begun = True
                 case End():
                     self._is_ending = True
                 case Cancel():
                     self._cancel()
+        self._notice()
 
     def _cancel(self) -> None:
         self._is_cancelling = self._is_ending = True
         if self._tasks is not None:
             self._tasks.cancel_scope.cancel()
+        elif self._is_entering and self._everything is not None:
+            self._everything.cancel_scope.cancel()
+        self._notice()
 
     async def _work(self) -> None:
         self.report(Ready(self._host, os.getpid()))

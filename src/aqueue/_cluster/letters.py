@@ -5,10 +5,12 @@ numbers. The numbers are 1, 2, 3, … in each direction.
 """
 
 from collections import deque
-from collections.abc import Iterable
-from typing import Final
+from collections.abc import Callable, Iterable, Iterator
+from typing import Final, TypeVar
 
-__all__ = ["Inbox", "Letter", "Outbox"]
+__all__ = ["Inbox", "Letter", "Outbox", "in_letters"]
+
+T = TypeVar("T")
 
 Letter = tuple[int, bytes]
 """A letter's number and what is in it."""
@@ -16,7 +18,25 @@ Letter = tuple[int, bytes]
 MAX_BYTES_AT_ONCE: Final = 4_000_000
 """How much is sent in one go, at most, unless a single letter is longer."""
 
+MAX_BYTES: Final = 1_000_000
+"""How much is in one letter, at most, unless a single message is longer."""
+
 _MAX_EARLY: Final = 1_000
+
+
+def in_letters(messages: list[T], size_of: Callable[[T], int], count: int) -> Iterator[tuple[list[T], int]]:
+    """Yield the messages for one letter after the other, `count` at most for each, with how many bytes they have."""
+    some: list[T] = []
+    size = 0
+    for message in messages:
+        length = size_of(message)
+        if some and (len(some) >= count or size + length > MAX_BYTES):
+            yield some, size
+            some, size = [], 0
+        some.append(message)
+        size += length
+    if some:
+        yield some, size
 
 
 class Outbox:

@@ -7,7 +7,7 @@ from contextlib import suppress
 from enum import Enum
 from typing import Any, Final
 
-from aqueue._cluster.letters import Inbox, Letter, Outbox
+from aqueue._cluster.letters import Inbox, Letter, Outbox, in_letters
 from aqueue._cluster.messages import (
     Ancestors,
     Answer,
@@ -30,7 +30,7 @@ __all__ = ["Fate", "Link"]
 LETTER_ORDERS: Final = 200
 """How many items go into one letter, at most."""
 
-POLL_S: Final = 1.0
+POLL_S: Final = 5.0
 """How long a lane keeps a question for its reports before it answers that there are none, seconds."""
 
 KEEPALIVE_S: Final = 5.0
@@ -90,7 +90,9 @@ class Link:
         self._wake = asyncio.Event()
         self._applied = asyncio.Event()
         self._applied.set()
-        self._boot = ""
+        self._has_begun = False
+        self._met = asyncio.Event()  # set once the lane has answered
+        self._boot = self._process = ""
         self._heard_at = time.monotonic()
         self._is_gone = asyncio.Event()
         self._over: Over | None = None
@@ -128,19 +130,39 @@ class Link:
 
     def _finish(self) -> None:
         assert self._last_order is not None
+        if not self._has_begun:
+            self._is_gone.set()
+            return
         self._pack()
         self._outbox.write(encode_orders([self._last_order]))
         self._wake.set()
 
+    async def prepare(self) -> str | None:
+        """Make the process ready; return what is wrong with it, empty if nothing is, or None if it is not needed any more.
+
+        Raises:
+            TransportError: it does not answer.
+        """
+        preparing = asyncio.ensure_future(self._transport.prepare(self.address, self._settings))
+        gone = asyncio.ensure_future(self._is_gone.wait())
+        try:
+            await asyncio.wait({preparing, gone}, return_when=asyncio.FIRST_COMPLETED)
+            return None if self._is_gone.is_set() else preparing.result()
+        finally:
+            for task in (preparing, gone):
+                task.cancel()
+            await asyncio.gather(preparing, gone, return_exceptions=True)
+
     async def run(self) -> tuple[Fate, bytes]:
         """Start the lane, and serve it until it has ended or is lost; return its fate, and what it raised, if anything."""
+        self._has_begun = True
         self._outbox.write(encode_orders([*self._undefined(), Begin()]))
         self._wake.set()
         end = self._transport.start_lane(self.address, self._settings)
         sending = asyncio.ensure_future(self._send())
         collecting = asyncio.ensure_future(self._collect(end))
         gone = asyncio.ensure_future(self._is_gone.wait())
-        watched: set[asyncio.Future[Any]] = {end, collecting, gone}
+        watched: set[asyncio.Future[Any]] = {end, sending, collecting, gone}
         try:
             while True:
                 done, _ = await asyncio.wait(watched, return_when=asyncio.FIRST_COMPLETED)
@@ -151,6 +173,8 @@ class Link:
                     # Else nobody knows whether it has ended, unless it answers.
                 if self._over is not None or collecting in done or gone in done:
                     break
+                if sending in done:
+                    sending.result()  # which it never has: it raises
             async with self._taking:  # what was taken must be applied
                 await self._applied.wait()
             if self._over is not None:
@@ -171,9 +195,9 @@ class Link:
 
     def _pack(self) -> None:
         """Put the orders that wait into letters."""
-        while self._orders:
-            some = self._orders[:LETTER_ORDERS]
-            del self._orders[: len(some)]  # one step each under the interpreter's lock; others append at the other end
+        waiting = self._orders[:]
+        del self._orders[: len(waiting)]  # one step each under the interpreter's lock; others append at the other end
+        for some, _ in in_letters(waiting, _size_of, LETTER_ORDERS):
             orders = self._undefined()
             ancestors: dict[int, bytes] = {}
             for ordered in some:
@@ -185,6 +209,7 @@ class Link:
             self._outbox.write(encode_orders(orders))
 
     async def _send(self) -> None:
+        await self._met.wait()
         while True:
             await self._wake.wait()
             self._wake.clear()
@@ -194,8 +219,6 @@ class Link:
                     await self._exchange(letters, -1, 0.0)
                 except TransportError:
                     await asyncio.sleep(PAUSE_S)
-                if self._outbox and not self._boot:
-                    await asyncio.sleep(PAUSE_S / 10)  # it has not begun yet
                 self._pack()
 
     # ---- reports ------------------------------------------------------------------------------------------------
@@ -212,6 +235,8 @@ class Link:
                     return fate
                 await asyncio.sleep(PAUSE_S)
                 continue
+            if boot and answer.process != self._process:
+                return await self._parted()
             if boot and answer.boot != boot:
                 if not end.done():  # its last letters come with its end
                     await asyncio.wait({end}, timeout=KEEPALIVE_S)
@@ -228,7 +253,8 @@ class Link:
             self.is_leaving = True
             self.on_leaving()
         if answer.boot and answer.boot == (self._boot or answer.boot):
-            self._boot = answer.boot
+            self._boot, self._process = answer.boot, answer.process
+            self._met.set()
             self._outbox.acknowledge(answer.acknowledged)
         return answer
 
@@ -271,6 +297,10 @@ class Link:
                     await self._exchange([], -1, 0.0)
         self._applied.clear()
         self._apply(reports, lambda: self._call(self._applied.set))
+
+
+def _size_of(ordered: Ordered) -> int:
+    return ordered.size
 
 
 def _do_nothing() -> None:

@@ -28,6 +28,7 @@ __all__ = [
     "decode_reports",
     "encode_orders",
     "encode_reports",
+    "size_of_report",
 ]
 
 
@@ -36,13 +37,15 @@ class LaneSettings(msgspec.Struct, frozen=True):
 
     Attributes:
         run_id: the run's name.
-        number: tells it from the run's other lanes.
+        coordinator: tells the coordinator from others of the run, of which there may be one after the other.
+        number: tells it from the coordinator's other lanes.
         backend: the event loop, ``trio`` or ``asyncio``.
         has_journal: whether there is one, so that items must be such as can be stored.
         lease_s: after how long without a word from the coordinator it ends by itself, seconds.
     """
 
     run_id: str
+    coordinator: str
     number: int
     backend: str
     has_journal: bool
@@ -51,19 +54,21 @@ class LaneSettings(msgspec.Struct, frozen=True):
     @property
     def lane(self) -> str:
         """The lane's name."""
-        return f"aqueue-{self.run_id}-{self.number}"
+        return f"aqueue-{self.run_id}-{self.coordinator}-{self.number}"
 
 
 class Answer(msgspec.Struct, frozen=True):
     """What a lane answers when it is given letters or asked for some.
 
     Attributes:
+        process: tells the process from any other, also of the same address.
         boot: tells one lane of a name from another; empty if there is none of that name.
         acknowledged: the number of the last of the coordinator's letters that it has taken.
         letters: its own, those that were not acknowledged.
         is_leaving: whether its process is about to leave the cluster.
     """
 
+    process: str
     boot: str
     acknowledged: int
     letters: list[tuple[int, bytes]]
@@ -204,6 +209,25 @@ class Over(msgspec.Struct, frozen=True, array_like=True, tag_field="kind", tag=8
 
 
 Report = Ready | Enqueued | Described | Ended | StopAsked | SlowDownAsked | Warned | Over
+
+_OVERHEAD: Final = 20
+"""About how many bytes a report has besides what is in it."""
+
+
+def size_of_report(report: Report) -> int:
+    """Return how many bytes a report has on the wire, about."""
+    match report:
+        case Enqueued():
+            return _OVERHEAD + len(report.data)
+        case Ended():
+            return _OVERHEAD + len(report.result) + len(report.state or b"") + len(report.error)
+        case Described() | Warned():
+            return _OVERHEAD + len(report.text)
+        case Over():
+            return _OVERHEAD + len(report.error)
+        case _:
+            return _OVERHEAD
+
 
 _encode: Final = msgspec.msgpack.Encoder().encode
 _orders: Final = msgspec.msgpack.Decoder(list[Order])

@@ -50,6 +50,12 @@ class Ordered(msgspec.Struct, frozen=True, gc=False):
     run: Run
     ancestors: dict[int, bytes] | None
 
+    @property
+    def size(self) -> int:
+        """How many bytes it has on the wire, about."""
+        above = self.ancestors
+        return 100 + len(self.run.data) + (0 if above is None else sum(map(len, above.values())))
+
 
 class PlaceCluster(Protocol):
     """What a place asks of its cluster; see `aqueue._cluster.cluster.Cluster`."""
@@ -235,6 +241,7 @@ class Place:
             if pending.is_blamed:
                 losses = cluster.losses[node.id] = cluster.losses.get(node.id, 0) + 1
                 if is_alone and losses > ALONE_AFTER:
+                    del cluster.losses[node.id]
                     raise PoisonItem(
                         f"item {node.id} ({node.cls.type}) was running in {losses} worker processes that ended, the last "
                         "time as the only one; it is not run again"

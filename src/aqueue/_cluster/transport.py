@@ -64,10 +64,10 @@ class Transport(Protocol):
         """
         ...
 
-    async def prepare(self, address: str, run_id: str) -> str:
+    async def prepare(self, address: str, settings: LaneSettings) -> str:
         """Make a worker process ready for a lane; return what is wrong with it, empty if nothing is.
 
-        A lane of the run that is still there, of an earlier coordinator, say, has to end.
+        Lanes of the run that are still there, of an earlier coordinator, have to end.
 
         Raises:
             TransportError: it does not answer.

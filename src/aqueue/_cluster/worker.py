@@ -1,6 +1,7 @@
 """What runs in a Dask worker: a task that is a lane, and a handler by which letters go in and out."""
 
 import asyncio
+import os
 import socket
 import time
 from collections.abc import Sequence
@@ -22,21 +23,22 @@ HANDLER: Final = "aqueue_exchange"
 GATHERING_S: Final = 0.0005
 """How long reports wait for others, once there is one; seconds."""
 
+_ARRIVAL_S: Final = 0.005
 _LINGER_S: Final = 60.0
 _LOOK_S: Final = 0.2
 
+_PROCESS: Final = os.urandom(8).hex()
 _lanes: Final[dict[str, Lane]] = {}
 _ended_at: Final[dict[str, float]] = {}
 
 
-def open_door(run_id: str, dask_worker: Any) -> None:
-    """Have a worker take letters for its lanes; but those of the run that are there already end.
+def open_door(run_id: str, coordinator: str, dask_worker: Any) -> None:
+    """Have a worker take letters for its lanes; but those of earlier coordinators of the run end.
 
-    There is one coordinator of a run, and that one has no lane here: they are of one that has died, and would keep the
-    worker's threads for as long as their lease lasts.
+    They have died, and their lanes would go on for as long as the lease lasts.
     """
     for lane in list(_lanes.values()):
-        if lane.run_id == run_id:
+        if lane.run_id == run_id and lane.coordinator != coordinator:
             lane.abandon()
 
     async def exchange(
@@ -49,6 +51,8 @@ def open_door(run_id: str, dask_worker: Any) -> None:
 
 def run_lane(settings: bytes) -> list[Letter]:
     """Be a lane, until that ends; return the letters that were not acknowledged."""
+    # The worker's threads are for what ends soon: a lane must neither wait for one nor keep others waiting.
+    distributed.secede()  # type: ignore[no-untyped-call]
     worker = distributed.get_worker()
     lane = Lane(
         msgspec.msgpack.decode(settings, type=LaneSettings),
@@ -75,15 +79,20 @@ async def _exchange(
     """Hand `letters` to a lane; unless `acknowledged` is negative, wait for its own, and return them."""
     found = _lanes.get(lane)
     if found is None:
-        await asyncio.sleep(min(wait_s, 0.02))
-        return _answer(Answer("", 0, [], _is_leaving(worker)))
+        # It is asked for as soon as it is started: tell at once that it is there.
+        end = time.monotonic() + wait_s
+        while found is None and time.monotonic() < end and not _is_leaving(worker):
+            await asyncio.sleep(_ARRIVAL_S)
+            found = _lanes.get(lane)
+        boot = "" if found is None else found.boot
+        return _answer(Answer(_PROCESS, boot, 0, [], _is_leaving(worker)))
     taken = found.deliver([(number, content) for number, content in letters])
     collected: list[Letter] = []
     if acknowledged >= 0:
         if wait_s:
             await _until_there_are_reports(found, worker, wait_s)
         collected = found.collect(acknowledged)
-    return _answer(Answer(found.boot, taken, collected, _is_leaving(worker)))
+    return _answer(Answer(_PROCESS, found.boot, taken, collected, _is_leaving(worker)))
 
 
 async def _until_there_are_reports(lane: Lane, worker: Any, wait_s: float) -> None:
