@@ -34,7 +34,9 @@ class MemoryTransport:
         faults: of how many messages something becomes that should not, from 0 to 1.
         loses_ends: whether what a lane leaves at its end never arrives.
         is_cut: whether nothing gets through at all.
-        counts: how often which fault came.
+        is_silent: whether the scheduler does not answer.
+        dies: whether processes that are killed have died by themselves, and were not told to leave.
+        counts: how often which fault came, and what else was refused.
     """
 
     def __init__(self, random: Random, processes: int = 2, *, faults: float = 0.0, loses_ends: bool = False) -> None:
@@ -42,6 +44,8 @@ class MemoryTransport:
         self.faults = faults
         self.loses_ends = loses_ends
         self.is_cut = False
+        self.is_silent = False
+        self.dies = True
         self.counts: Counter[str] = Counter()
         self._random = random
         self._processes: dict[str, _Process] = {}
@@ -80,6 +84,11 @@ class MemoryTransport:
         """Have a process say that it is about to leave."""
         self._processes[address].is_leaving = True
 
+    def here(self) -> str:
+        """Return the address of the process whose lane's thread this is, or which it was."""
+        process = next(one for one in self._all if one.thread is threading.current_thread())
+        return next((address for address, one in self._processes.copy().items() if one is process), "")
+
     @property
     def addresses(self) -> list[str]:
         """Those of the processes that are there."""
@@ -112,15 +121,18 @@ class MemoryTransport:
             await asyncio.wait(self._late)
 
     async def has_died(self, address: str) -> bool:
-        return True
+        return self.dies
 
     async def reconnect(self) -> None:
         pass
 
     async def members(self) -> Mapping[str, bool]:
-        if self.is_cut or self._comes("no answer from the scheduler"):
+        if self.is_cut or self.is_silent:
+            self.counts["the scheduler is silent"] += 1
+            raise TransportError("the scheduler is silent")
+        if self._comes("no answer from the scheduler"):
             raise TransportError("no answer from the scheduler")
-        return {address: not process.is_leaving for address, process in self._processes.items()}
+        return {address: not process.is_leaving for address, process in self._processes.copy().items()}
 
     async def prepare(self, address: str, settings: LaneSettings) -> str:
         lane = self._process(address).lane
@@ -183,7 +195,7 @@ class MemoryTransport:
         collected: list[Letter] = []
         if acknowledged >= 0:
             there_are = asyncio.Event()
-            if not lane.on_report(lambda: self._call(there_are.set)):
+            if taken and not lane.on_report(lambda: self._call(there_are.set)):
                 try:
                     async with asyncio.timeout(min(wait_s, 0.2)):
                         await there_are.wait()

@@ -87,6 +87,7 @@ class Link:
         self._inbox = Inbox()
         self._orders: list[Ordered] = []  # other threads append to it
         self._last_order: Order | None = None
+        self._is_finishing = False  # whether that is still to be written
         self._wake = asyncio.Event()
         self._applied = asyncio.Event()
         self._applied.set()
@@ -129,12 +130,10 @@ class Link:
         self._is_gone.set()
 
     def _finish(self) -> None:
-        assert self._last_order is not None
         if not self._has_begun:
             self._is_gone.set()
             return
-        self._pack()
-        self._outbox.write(encode_orders([self._last_order]))
+        self._is_finishing = True
         self._wake.set()
 
     async def prepare(self) -> str | None:
@@ -207,6 +206,10 @@ class Link:
                 orders.append(Ancestors(ancestors))
             orders += [ordered.run for ordered in some]
             self._outbox.write(encode_orders(orders))
+        if self._is_finishing:
+            assert self._last_order is not None
+            self._is_finishing = False
+            self._outbox.write(encode_orders([self._last_order]))
 
     async def _send(self) -> None:
         await self._met.wait()
