@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from typing import Literal, NamedTuple, TextIO
 
-from aqueue.events import Event, ItemFailed, Phase, ProcessJoined, ProcessLeft, RunStarted, RunStopping
+from aqueue.events import Event, ItemFailed, Phase, ProcessJoined, ProcessLeft, RunResumed, RunStarted, RunStopping
 from aqueue.figures import when_due
 from aqueue.reporting import RunInfo, can_redraw
 from aqueue.result import RunResult
@@ -29,6 +29,7 @@ _MAX_MESSAGE_CHARS = 400
 _MAX_CODE_CHARS = 300
 _MAX_GROUPS = 20
 _MAX_PROCESS_LINES = 3
+_TOLD = frozenset({ItemFailed, ProcessJoined, ProcessLeft, RunStarted, RunResumed, RunStopping})
 
 
 class PlainReporter(RegionReporter):
@@ -90,14 +91,14 @@ class PlainReporter(RegionReporter):
         """
         lines = []
         changes: list[_Change] = []
-        for event in events:
-            if type(event) is ItemFailed:
+        for event in [one for one in events if type(one) in _TOLD]:  # few of many
+            if isinstance(event, ItemFailed):
                 lines.append(_failure_line(event))
             elif isinstance(event, ProcessJoined | ProcessLeft):
                 self._follow(event, changes)
             elif isinstance(event, RunStarted):
                 self._processes.clear()
-            elif type(event) is RunStopping:
+            elif isinstance(event, RunStopping):
                 # A signal that comes to a log's run comes from no person at its keys.
                 more = "" if self._region is None else f"; {_next_ctrl_c(event, len(view.running))}"
                 lines.append(_stopping_line(event, len(view.running)) + more)

@@ -219,6 +219,73 @@ def policies_figures() -> list[Figure]:
     ]
 
 
+def on_cluster(job: str, count: int, folder: Path) -> dict[str, float]:
+    """Run a job of `on_cluster.py` with a new journal."""
+    path = folder / "cluster.db"
+    path.unlink(missing_ok=True)
+    return run_job(job, str(count), str(path), program="on_cluster.py")
+
+
+def cluster_rate(folder: Path) -> tuple[float, float]:
+    """Return how many items a second a cluster of two processes runs, and the cost of one in microseconds."""
+    count = 40_000
+    wall_s = on_cluster("noop", count, folder)["wall_s"]
+    return count / wall_s, wall_s / count * 1e6
+
+
+def cluster_waits(folder: Path) -> tuple[float, float]:
+    """Return the ratio of the time from the first item's start to the last one's end to the ideal, and of the whole run."""
+    cost = on_cluster("sleepers", 2_000, folder)
+    ideal_s = 2_000 / 200 * 0.05
+    return cost["items_s"] / ideal_s, cost["wall_s"] / ideal_s
+
+
+def coordinator_cost(folder: Path) -> tuple[float, float]:
+    """Return the CPU time of the coordinator for an item, in microseconds, and how many items a second that allows."""
+    count = 40_000
+    cpu_us = on_cluster("coordinator", count, folder)["cpu_s"] / count * 1e6
+    return cpu_us, 1e6 / cpu_us
+
+
+def crunch_ratio(folder: Path) -> tuple[float, float]:
+    """Return how many times as fast items that compute run in two processes, and the seconds in one."""
+    here_s = on_cluster("crunch-here", 400, folder)["wall_s"]
+    return here_s / on_cluster("crunch", 400, folder)["wall_s"], here_s
+
+
+def cluster_figures(folder: Path) -> list[Figure]:
+    """Return the part of the table that is about runs on a cluster."""
+    return [
+        Figure(
+            "cluster of 2 processes, items with a journal",
+            lambda: cluster_rate(folder),
+            4_000,
+            "items/s",
+            at_least=True,
+        ),
+        Figure(
+            "2,000 items of 50 ms, 2 processes of 100 / ideal",
+            lambda: cluster_waits(folder),
+            1.3,
+            base_unit="the whole run",
+        ),
+        Figure(
+            "the coordinator's own cost of an item",
+            lambda: coordinator_cost(folder),
+            100,
+            "µs of CPU",
+            "items/s at most",
+        ),
+        Figure(
+            "items that compute, 1 process / 2 processes",
+            lambda: crunch_ratio(folder),
+            1.5,
+            base_unit="s",
+            at_least=True,
+        ),
+    ]
+
+
 def figures(log: str) -> list[Figure]:
     """Return the table."""
     k, m = 100_000, 1_000_000
@@ -280,7 +347,12 @@ def main() -> None:
     print(f"median of {arguments.rounds} rounds (lowest to highest)\n")
     above = 0
     with tempfile.TemporaryDirectory() as folder:
-        for figure in [*figures(str(Path(folder) / "run.jsonl")), *policies_figures(), *journal_figures(Path(folder))]:
+        for figure in [
+            *figures(str(Path(folder) / "run.jsonl")),
+            *policies_figures(),
+            *journal_figures(Path(folder)),
+            *cluster_figures(Path(folder)),
+        ]:
             if arguments.only not in figure.name:
                 continue
             try:
