@@ -21,9 +21,9 @@ from typing import Any
 
 import anyio
 
-from aqueue import EnqueueFn, Item, SetDescFn, run_queue
+from aqueue import EnqueueFn, Item, RunResult, SetDescFn, run_queue
 from aqueue.events import Event, ItemCompleted, ItemStarted
-from aqueue.reporting import Reporter, RunInfo
+from aqueue.reporting import ReporterSpec, RunInfo
 from aqueue.view import RunView
 
 WORKERS = 100
@@ -67,13 +67,17 @@ class Index(Item):
             enqueue(cls(number))
 
 
-class Times(Reporter):
+class Times:
     """Notes when the first item but the root was started, and when the last ended."""
 
     def __init__(self) -> None:
+        self.uses_terminal = False
         self.first = self.last = 0.0
 
     def open(self, run: RunInfo) -> None:
+        pass
+
+    def close(self, result: RunResult) -> None:
         pass
 
     def handle(self, events: Sequence[Event], view: RunView) -> None:
@@ -87,7 +91,7 @@ class Times(Reporter):
 def run(kind: str, count: int, path: str, cluster: str | None, workers: int = WORKERS) -> dict[str, float]:
     """Run the job, and return its costs."""
     times = Times()
-    reporter: Any = times if kind == "sleepers" else "none"
+    reporter: ReporterSpec = times if kind == "sleepers" else "none"
     cpu_s = time.process_time()
     result = run_queue(
         [Index(kind, count)],
@@ -119,8 +123,10 @@ def own_scheduler() -> Iterator[str]:
 
         deadline = time.monotonic() + 60
         while True:
-            with suppress(OSError), Client(address) as client:  # type: ignore[no-untyped-call]
-                client.wait_for_workers(2, timeout=30)  # type: ignore[no-untyped-call]
+            with suppress(OSError):
+                client: Any = Client(address)  # type: ignore[no-untyped-call]
+                with client:
+                    client.wait_for_workers(2, timeout=30)
                 break
             if time.monotonic() > deadline:
                 raise SystemExit("the scheduler does not start")
