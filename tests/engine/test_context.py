@@ -46,7 +46,9 @@ def test_current_tells_the_running_item(backend: Backend) -> None:
 
 
 @pytest.mark.parametrize(
-    "call", [aqueue.current, aqueue.shared, aqueue.child_results, lambda: aqueue.stop("no")], ids=str
+    "call",
+    [aqueue.current, aqueue.shared, aqueue.child_results, lambda: aqueue.stop("no")],
+    ids=["current", "shared", "child_results", "stop"],
 )
 def test_calls_outside_an_item_are_misplaced(call: Callable[[], Any]) -> None:
     """Outside a run, each raises a MisplacedCall, a RuntimeError, that says where it works."""

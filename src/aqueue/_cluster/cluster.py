@@ -95,6 +95,7 @@ class Cluster:
         self._blocks: set[int] = set()
         self._places: dict[Link, Place] = {}
         self._last_order: Cancel | End | None = None
+        self._late_error: BaseException | None = None
         self._ended = anyio.Event()
         self._closed = anyio.Event()
         self._told: set[str] = set()
@@ -159,22 +160,25 @@ class Cluster:
         patience_s = END_S
         try:
             await self._ended.wait()
+            self._finish(End())
+            with anyio.move_on_after(END_S):
+                await self._closed.wait()
         except BaseException:
             self.cancel()
             patience_s = CANCEL_S
+            with anyio.move_on_after(CANCEL_S, shield=True):
+                await self._closed.wait()
             raise
         finally:
-            with anyio.CancelScope(shield=True):
-                self._finish(End())
-                with anyio.move_on_after(patience_s):
-                    await self._closed.wait()
-                if not self._closed.is_set():
-                    warn(
-                        f"worker processes did not end within {patience_s:g} s and were left behind; they end by "
-                        "themselves"
-                    )
-                    managing.cancel()
-                self._crew = None
+            if not self._closed.is_set():
+                warn(
+                    f"worker processes did not end within {patience_s:g} s and were left behind; they end by "
+                    "themselves"
+                )
+                managing.cancel()
+            self._crew = None
+            if self._late_error is not None:
+                crew.fail_to_execute(self._late_error)
 
     def end(self) -> None:
         """Have `serve` return."""
@@ -271,7 +275,11 @@ class Cluster:
                     )
                 )
             crew.dismiss(place)
-        if raised is not None:
+        if raised is None:
+            return
+        if self._ended.is_set():  # the other lanes may leave the lifespan in peace
+            self._late_error = self._late_error or raised
+        else:
             crew.fail_to_execute(raised)
 
     def _fail(self, error: BaseException) -> None:
