@@ -102,7 +102,7 @@ class PlainReporter(RegionReporter):
                 # A signal that comes to a log's run comes from no person at its keys.
                 more = "" if self._region is None else f"; {_next_ctrl_c(event, len(view.running))}"
                 lines.append(_stopping_line(event, len(view.running)) + more)
-        lines += _process_lines(changes)
+        lines = [*_process_lines(changes), *lines]
         if self._region is None:
             self._write(lines, view)
         else:
