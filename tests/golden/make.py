@@ -20,6 +20,7 @@ from aqueue.events import (
     ItemFailed,
     ItemRetryScheduled,
     ItemStarted,
+    ProcessJoined,
     ReporterFailed,
     RunResumed,
     RunStarted,
@@ -39,10 +40,10 @@ class Fails(EventRecorder):
         raise ConnectionError("the other end is gone")
 
 
-__all__ = ["ON_CLUSTERS", "anywhere", "make"]
+__all__ = ["ELSEWHERE", "anywhere", "make"]
 
-ON_CLUSTERS = {"process.joined", "process.left"}
-"""The events that only runs on a cluster have. Of journals with them `tests.journal.test_lost_processes` takes care."""
+ELSEWHERE = {"group.slowed_down", "process.joined", "process.left"}
+"""The events that the other golden journals have."""
 
 
 def make(path: Path) -> None:
@@ -74,7 +75,7 @@ def make(path: Path) -> None:
     with closing(sqlite3.connect(path, isolation_level=None)) as connection:
         connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
         connection.execute("VACUUM")
-    missing = set(EVENT_TYPES) - {"group.slowed_down"} - ON_CLUSTERS - {event.event for event in events_of(path)}
+    missing = set(EVENT_TYPES) - ELSEWHERE - {event.event for event in events_of(path)}
     assert not missing, f"it has no {missing}"
     told_by(events_of(path))
 
@@ -82,7 +83,10 @@ def make(path: Path) -> None:
 def anywhere(event: Event) -> Event:
     """Return `event` as if it had happened on no machine in particular."""
     if isinstance(event, RunStarted):
-        return msgspec.structs.replace(event, host="example.org", pid=1_000)
+        cluster = event.cluster and "tls://scheduler.example.org:8786"
+        return msgspec.structs.replace(event, host="example.org", pid=1_000, cluster=cluster)
+    if isinstance(event, ProcessJoined):
+        return msgspec.structs.replace(event, host="node.example.org", pid=1_000 + event.first_worker)
     if isinstance(event, ItemFailed | ItemRetryScheduled | ReporterFailed):
         return msgspec.structs.replace(event, error=msgspec.structs.replace(event.error, traceback=""))
     return event

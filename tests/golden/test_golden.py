@@ -7,14 +7,15 @@ import pytest
 
 from aqueue import Backend, run_queue
 from aqueue.events import EVENT_TYPES, ItemFailed, ItemReopened, ItemRetryScheduled, RunFinished
-from tests.golden import policies
+from tests.golden import cluster, policies
 from tests.golden.job import roots
-from tests.golden.make import ON_CLUSTERS, make
+from tests.golden.make import make
 from tests.journal.oracle import told_by
 from tests.journal.recorded import events_of
 
 GOLDEN = sorted(Path(__file__).parent.glob("journal-v?.db"))
 GOLDEN_WITH_POLICIES = sorted(Path(__file__).parent.glob("journal-v?-policies.db"))
+GOLDEN_ON_CLUSTERS = sorted(Path(__file__).parent.glob("journal-v?-cluster.db"))
 LATE = [{"leaf": leaf} for leaf in ("stops", "a", "b", "c")]
 OUTER = [{"leaf": "fails"}, {"leaf": "good"}, [{"leaf": "equal"}, {"leaf": "equal"}]]
 
@@ -55,6 +56,22 @@ def test_a_golden_journal_with_policies_resumes(golden: Path, tmp_path: Path, ba
     assert story.attempts[3, "process"] == 5
 
 
+@pytest.mark.parametrize("where", [None, "local:1"])
+@pytest.mark.parametrize("golden", GOLDEN_ON_CLUSTERS, ids=lambda path: path.stem)
+def test_a_golden_journal_of_a_cluster_resumes(golden: Path, where: str | None, tmp_path: Path) -> None:
+    """It does so without a cluster and on another one; what the lost attempt had enqueued is known again."""
+    path = tmp_path / "run.db"
+    shutil.copyfile(golden, path)
+    before = events_of(path)
+    result = run_queue(cluster.roots(), resume=path, num_workers=2, reporter="none", cluster=where)
+    events = events_of(path)
+    assert events[: len(before)] == before
+    told_by(events).ended_well()
+    assert result.status == "completed"
+    assert result.root_results == [[2, "a", "b"], [2, "kills", "c"], [2, "d", "e"]]
+    assert result.counts.enqueued == result.counts.completed == 10
+
+
 def test_a_golden_journal_has_retries_of_both_phases() -> None:
     """It has a failure after the last attempt, a pause of a group, and counts of further attempts."""
     events = events_of(GOLDEN_WITH_POLICIES[-1])
@@ -66,9 +83,9 @@ def test_a_golden_journal_has_retries_of_both_phases() -> None:
 
 
 def test_there_is_a_golden_journal_with_every_event() -> None:
-    """The newest have all types of events that there are without a cluster, and a failed parent with children to adopt."""
-    events = [*events_of(GOLDEN[-1]), *events_of(GOLDEN_WITH_POLICIES[-1])]
-    assert {event.event for event in events} == set(EVENT_TYPES) - ON_CLUSTERS
+    """The newest have all types of events that there are, and a failed parent with children to adopt."""
+    events = [event for every in (GOLDEN, GOLDEN_WITH_POLICIES, GOLDEN_ON_CLUSTERS) for event in events_of(every[-1])]
+    assert {event.event for event in events} == set(EVENT_TYPES)
     assert any(isinstance(event, ItemReopened) and event.failed == "process" for event in events)
 
 
@@ -76,5 +93,6 @@ def test_the_scripts_still_make_them(tmp_path: Path) -> None:
     """Golden journals of the next version can be made as these were."""
     make(tmp_path / "run.db")
     policies.make(tmp_path / "policies.db")
-    events = [*events_of(tmp_path / "run.db"), *events_of(tmp_path / "policies.db")]
-    assert {event.event for event in events} == set(EVENT_TYPES) - ON_CLUSTERS
+    cluster.make(tmp_path / "cluster.db")
+    events = [event for path in tmp_path.glob("*.db") for event in events_of(path)]
+    assert {event.event for event in events} == set(EVENT_TYPES)
