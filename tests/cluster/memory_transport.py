@@ -77,7 +77,7 @@ class MemoryTransport:
         return address
 
     def kill(self, address: str) -> None:
-        """End a process; what runs in it goes on, but nobody will hear of it."""
+        """End a process; what runs in it goes on until the run is over, but nobody will hear of it."""
         del self._processes[address]
 
     def retire(self, address: str) -> None:
@@ -112,6 +112,9 @@ class MemoryTransport:
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join()
         self._loop.close()
+        for process in self._all:
+            if process.lane is not None and process not in self._processes.values():
+                process.lane.abandon()
         for process in self._all:
             if process.thread is not None:
                 process.thread.join()

@@ -17,7 +17,7 @@ import anyio
 import pytest
 
 import aqueue
-from aqueue import Backend, ClusterError, EnqueueFn, Item, ItemFailures, PoisonItem, SetDescFn, run_queue
+from aqueue import Backend, ClusterError, EnqueueFn, Item, ItemFailures, PoisonItem, SetDescFn, _notice, run_queue
 from aqueue._cluster.cluster import Cluster
 from aqueue._cluster.lane import Lane
 from aqueue._cluster.messages import (
@@ -71,6 +71,7 @@ class World:
         self.went_on = threading.Event()
         self.began: list[Any] = []
         self.ended: list[Any] = []
+        self.address = ""
 
 
 worlds: list[World] = []
@@ -81,7 +82,7 @@ worlds: list[World] = []
 def world(monkeypatch: pytest.MonkeyPatch) -> Iterator[World]:
     """Have a cluster of two processes, and let nothing take long."""
     monkeypatch.setattr("aqueue._cluster.cluster.LOOK_S", 0.02)
-    monkeypatch.setattr("aqueue._cluster.cluster.LEASE_S", 0.5)
+    monkeypatch.setattr("aqueue._cluster.lane._LOOK_S", 0.05)
     made = World(MemoryTransport(Random(1)))
     made.transport.use(monkeypatch)
     worlds.append(made)
@@ -123,6 +124,18 @@ class Waits(Item):
         finally:
             world.ended.append(threading.get_ident())
         return 1
+
+
+class Brief(Item):
+    """Takes a moment."""
+
+    async def process(self, enqueue: EnqueueFn, set_desc: SetDescFn) -> None:
+        world = worlds[-1]
+        world.began.append(threading.get_ident())
+        try:
+            await anyio.sleep(0.005)
+        finally:
+            world.ended.append(threading.get_ident())
 
 
 class Listener(EventRecorder):
@@ -202,6 +215,7 @@ def test_an_order_that_can_not_be_written_ends_the_run(
         return encode_orders(orders)
 
     monkeypatch.setattr("aqueue._cluster.link.encode_orders", refuse)
+    monkeypatch.setattr("aqueue._cluster.cluster.LEASE_S", 0.5)  # nobody tells the lanes that it is over
     with pytest.raises(MemoryError, match="no room for the order"):
         run_queue([Noop() for _ in range(30)], cluster="local:2", reporter="none", num_workers=10, backend=backend)
 
@@ -229,10 +243,13 @@ async def never_entered() -> AsyncIterator[None]:
 def stop_when_entering(world: World, signals: int) -> Listener:
     """Return a reporter that sends SIGINT once both lanes enter the lifespan, and again once the run is stopping."""
 
+    def interrupt_when_entering() -> None:
+        sleep_until(lambda: len(world.began) == 2)
+        interrupt()
+
     def hear(event: Event) -> None:
         if isinstance(event, RunStarted):
-            sleeper = threading.Thread(target=lambda: (sleep_until(lambda: len(world.began) == 2), interrupt()))
-            sleeper.start()
+            threading.Thread(target=interrupt_when_entering).start()
         elif isinstance(event, RunStopping) and not event.cancelling and signals > 1:
             interrupt()
 
@@ -249,6 +266,7 @@ def test_a_lifespan_that_is_never_entered_does_not_keep_a_run_from_stopping(
 ) -> None:
     """After Ctrl-C such lanes are left behind when their time is up, and end with their lease."""
     monkeypatch.setattr("aqueue._cluster.cluster.END_S", 0.1)
+    monkeypatch.setattr("aqueue._cluster.cluster.LEASE_S", 0.5)
     with pytest.raises(KeyboardInterrupt):
         run_queue(
             [Noop()],
@@ -265,7 +283,6 @@ def test_the_second_ctrl_c_cancels_a_lifespan_that_is_being_entered(
     world: World, backend: Backend, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
     """Lanes that enter it are cancelled at once, and none is left behind."""
-    monkeypatch.setattr("aqueue._cluster.cluster.LEASE_S", 600.0)
     with pytest.raises(KeyboardInterrupt):
         run_queue(
             [Noop()],
@@ -276,6 +293,41 @@ def test_the_second_ctrl_c_cancels_a_lifespan_that_is_being_entered(
         )
     assert len(world.ended) == 2
     assert "left behind" not in capfd.readouterr().err
+
+
+@asynccontextmanager
+async def never_left() -> AsyncIterator[None]:
+    """Take for ever to be left in a lane."""
+    yield
+    if in_lane():
+        await anyio.sleep_forever()
+
+
+def test_a_lifespan_that_is_never_left_does_not_keep_a_run_from_ending(
+    world: World, backend: Backend, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """When all items have ended, its lanes have some time, and then the run ends well without them."""
+    monkeypatch.setattr("aqueue._cluster.cluster.END_S", 0.1)
+    monkeypatch.setattr("aqueue._cluster.cluster.LEASE_S", 0.3)
+    result = run_queue([Noop()], cluster="local:2", lifespan=never_left, reporter="none", backend=backend)
+    assert (result.status, result.root_results) == ("completed", [1])
+    assert "worker processes did not end within 0.1 s and were left behind" in capfd.readouterr().err
+
+
+def test_ctrl_c_does_not_wait_for_a_lifespan_that_is_never_left(
+    world: World, backend: Backend, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where lanes are told to end and don't, the second Ctrl-C shortens the wait for them."""
+    monkeypatch.setattr("aqueue._cluster.cluster.END_S", 3_600.0)
+    monkeypatch.setattr("aqueue._cluster.cluster.CANCEL_S", 0.1)
+    monkeypatch.setattr("aqueue._cluster.cluster.LEASE_S", 0.3)
+
+    def hear(event: Event) -> None:
+        if isinstance(event, ItemCompleted) or (isinstance(event, RunStopping) and not event.cancelling):
+            interrupt()
+
+    with pytest.raises(KeyboardInterrupt):
+        run_queue([Noop()], cluster="local:2", lifespan=never_left, reporter=Listener(hear), backend=backend)
 
 
 class LifespanError(Exception):
@@ -303,11 +355,6 @@ async def refuses_to_leave_anywhere() -> AsyncIterator[None]:
     """Raise when it is left."""
     yield
     raise LifespanError("it does not commit")
-
-
-def not_a_context_manager() -> int:
-    """Return what no lifespan returns in a lane."""
-    return 5
 
 
 def test_what_the_lifespan_raises_in_a_lane_ends_the_run(world: World, backend: Backend) -> None:
@@ -341,7 +388,7 @@ class EndsTwice(Item):
     async def process(self, enqueue: EnqueueFn, set_desc: SetDescFn) -> int:
         attempt: Any = running_attempt.get()
         set_desc("in time")
-        worlds[-1].began.append(worlds[-1].transport.here())
+        worlds[-1].address = worlds[-1].transport.here()
         attempt._lane.report(Ended(attempt.run.order, "returned", b"7"))
         set_desc("too late")
         enqueue(Noop())
@@ -353,7 +400,7 @@ def test_reports_about_an_attempt_that_is_over_are_ignored_and_counted(world: Wo
 
     def hear(event: Event) -> None:
         if isinstance(event, ItemCompleted) and event.item == 1:
-            world.transport.kill(world.began[0])
+            world.transport.kill(world.address)
         elif isinstance(event, ProcessLeft):
             world.went_on.set()
 
@@ -378,7 +425,7 @@ def test_letters_that_come_twice_are_counted(world: World, backend: Backend, mon
 
     def hear(event: Event) -> None:
         if isinstance(event, ItemCompleted) and event.item == 1:
-            world.transport.kill(world.began[0])
+            world.transport.kill(world.address)
         elif isinstance(event, ProcessLeft):
             world.went_on.set()
 
@@ -394,7 +441,7 @@ def test_a_place_counts_reports_about_orders_that_it_does_not_know() -> None:
     """They change nothing, whatever they say."""
     cluster = Cluster(
         MemoryTransport(Random(1)),
-        lambda function: function(),
+        lambda function: None,
         num_workers=1,
         backend="trio",
         lifespan=None,
@@ -456,50 +503,60 @@ def test_many_reports_are_taken_in_a_few_at_a_time_and_in_order(
 
 
 class Deadly(Item):
-    """Kills its process, and another takes its place, until it has been run `times` times."""
+    """Kills its process, and another takes its place, until it is run for the time number `times`."""
 
     def __init__(self, times: int) -> None:
         self.times = times
 
     async def process(self, enqueue: EnqueueFn, set_desc: SetDescFn) -> int:
         world = worlds[-1]
-        here = threading.get_ident()
-        beside = world.began.count(here) - world.ended.count(here)
-        world.began.append(("deadly", beside))
-        count = sum(isinstance(one, tuple) for one in world.began)
+        count = 1 + sum(isinstance(one, tuple) for one in world.began)
+        if count == 1 and self.times > 10:
+            await until(lambda: running_here(world))
+        beside = running_here(world)
+        await anyio.sleep(0.02)
+        world.began.append(("deadly", beside + running_here(world)))
         if count == self.times:
             world.went_on.set()
             return count
         world.transport.join()
         world.transport.kill(world.transport.here())
-        if count == 3:
-            world.went_on.set()
         await anyio.sleep_forever()
         raise AssertionError
 
 
-def test_an_item_whose_process_dies_runs_alone_at_last_and_fails(world: World, backend: Backend) -> None:
+def running_here(world: World) -> int:
+    """Return how many other items are under way in this lane."""
+    here = threading.get_ident()
+    return world.began.count(here) - world.ended.count(here)
+
+
+def test_an_item_whose_process_dies_runs_alone_at_last_and_fails(
+    world: World, backend: Backend, tmp_path: Path
+) -> None:
     """After two losses nothing else runs in its process, after the third it fails; what ran beside it runs again."""
     recorder = EventRecorder()
     with pytest.raises(ItemFailures) as caught:
         run_queue(
-            [Deadly(99), *(Waits() for _ in range(6))],
+            [Deadly(99), *(Brief() for _ in range(200))],
             cluster="local:2",
             num_workers=3,
             on_error="continue",
             reporter=recorder,
+            journal=tmp_path / "run.db",
             backend=backend,
         )
     [failure] = caught.value.exceptions
     assert isinstance(failure, PoisonItem)
-    told_by(recorder.events)
-    assert caught.value.result.counts.completed == 6
+    told_by(events_of(tmp_path / "run.db"))
+    assert caught.value.result.counts.completed == 200
     assert [event.attempt for event in recorder.of(ItemFailed)] == [3]
     beside = [one[1] for one in world.began if isinstance(one, tuple)]
     assert len(beside) == 3
+    assert beside[0] > 0
     assert beside[2] == 0
     assert {event.reason for event in recorder.of(ItemInterrupted)} == {"worker_lost"}
-    assert [event.reason for event in recorder.of(ProcessLeft)][:3] == ["lost"] * 3
+    assert [event.reason for event in recorder.of(ProcessLeft)] == ["lost"] * 3
 
 
 def test_a_process_that_was_told_to_leave_blames_nobody(world: World, backend: Backend) -> None:
@@ -542,19 +599,17 @@ def test_a_scheduler_that_is_silent_for_a_while_changes_nothing(
     """Lanes go on meanwhile; the user is told, also when it is over."""
     monkeypatch.setattr("aqueue._cluster.cluster._NOTICE_S", 0.0)
     recorder = EventRecorder()
-    looks: list[int] = []
-    say = aqueue._cluster.cluster.say
 
     def hear(text: str) -> None:
-        say(text)
+        _notice.say(text)
         if "answers again" in text:
-            looks.append(1)
             world.went_on.set()
 
     monkeypatch.setattr("aqueue._cluster.cluster.say", hear)
     result = run_queue([Silences(), Waits()], cluster="local:2", num_workers=2, reporter=recorder, backend=backend)
     assert result.root_results == [2, 1]
-    assert recorder.of(ProcessLeft) == recorder.of(ItemInterrupted) == []
+    assert not recorder.of(ProcessLeft)
+    assert not recorder.of(ItemInterrupted)
     said = capfd.readouterr().err
     assert said.count("the scheduler at memory:// does not answer; it is tried again for 600 s") == 1
     assert said.count("the scheduler at memory:// answers again") == 1
@@ -573,16 +628,15 @@ def test_a_scheduler_that_is_silent_for_too_long_ends_the_run(
 ) -> None:
     """It ends by `ClusterError`, soon after the patience is over, and can be resumed."""
     monkeypatch.setattr("aqueue._cluster.cluster.PATIENCE_S", 0.2)
+    monkeypatch.setattr("aqueue._cluster.cluster.LEASE_S", 0.5)
     monkeypatch.setattr("aqueue._cluster.cluster.CANCEL_S", 0.1)
     monkeypatch.setattr("aqueue._cluster.place.CANCEL_S", 0.1)
     journal = tmp_path / "run.db"
-    recorder = EventRecorder()
     with pytest.raises(ClusterError, match="the scheduler at memory:// has not answered for 0 s"):
-        run_queue([Noop(), Cuts()], cluster="local:2", reporter=recorder, journal=journal, backend=backend)
-    assert recorder.result is not None
-    assert recorder.result.status == "failed"
-    story = told_by(events_of(journal))
-    assert story.state[2] == "waits"
+        run_queue([Noop(), Cuts()], cluster="local:2", reporter="none", journal=journal, backend=backend)
+    assert told_by(events_of(journal)).state[2] == "waits"
+    monkeypatch.setattr(Cuts, "process", Noop.process)
+    assert run_queue([Noop(), Cuts()], reporter="none", resume=journal, backend=backend).root_results == [1, 1]
 
 
 class Lone:
@@ -760,6 +814,7 @@ class Program:
         return self.process.returncode, said
 
 
+@pytest.mark.parametrize("backend", ["trio"])  # one each: starting a cluster takes seconds
 def test_the_first_ctrl_c_lets_items_on_the_cluster_finish(tmp_path: Path, backend: Backend) -> None:
     """Nothing more is taken, what runs ends well, and the way to go on is told."""
     program = Program(tmp_path, backend)
@@ -773,6 +828,7 @@ def test_the_first_ctrl_c_lets_items_on_the_cluster_finish(tmp_path: Path, backe
     assert Counter(told_by(events_of(tmp_path / "run.db")).state.values()) == {"closed": 2, "waits": 7}
 
 
+@pytest.mark.parametrize("backend", ["asyncio"])
 def test_the_second_ctrl_c_cancels_items_on_the_cluster(tmp_path: Path, backend: Backend) -> None:
     """They see it, and the program ends without waiting for them any longer."""
     program = Program(tmp_path, backend)

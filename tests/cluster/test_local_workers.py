@@ -233,8 +233,8 @@ def test_ctrl_c_leaves_workers_alone(start_script: Callable[..., "subprocess.Pop
     process = start_script("""
         workers = LocalWorkers(1)
         workers.start()
-        print(*workers.pids, flush=True)
         try:
+            print(*workers.pids, flush=True)
             sys.stdin.read()
         except KeyboardInterrupt:
             print(run(os.getpid))

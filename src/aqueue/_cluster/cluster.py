@@ -172,8 +172,7 @@ class Cluster:
         finally:
             if not self._closed.is_set():
                 warn(
-                    f"worker processes did not end within {patience_s:g} s and were left behind; they end by "
-                    "themselves"
+                    f"worker processes did not end within {patience_s:g} s and were left behind; they end by themselves"
                 )
                 managing.cancel()
             self._crew = None

@@ -222,11 +222,19 @@ def size_of_report(report: Report) -> int:
         case Ended():
             return _OVERHEAD + len(report.result) + len(report.state or b"") + len(report.error)
         case Described() | Warned():
-            return _OVERHEAD + len(report.text)
+            return _OVERHEAD + _size_of_text(report.text)
+        case StopAsked():
+            return _OVERHEAD + _size_of_text(report.reason)
+        case SlowDownAsked():
+            return _OVERHEAD + _size_of_text(report.group)
+        case Ready():
+            return _OVERHEAD + _size_of_text(report.host)
         case Over():
             return _OVERHEAD + len(report.error)
-        case _:
-            return _OVERHEAD
+
+
+def _size_of_text(text: str) -> int:
+    return len(text) if text.isascii() else 4 * len(text)  # at most; to write it costs more than it is worth
 
 
 _encode: Final = msgspec.msgpack.Encoder().encode

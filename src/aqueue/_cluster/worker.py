@@ -89,8 +89,10 @@ async def _exchange(
     taken = found.deliver([(number, content) for number, content in letters])
     collected: list[Letter] = []
     if acknowledged >= 0:
-        if wait_s and taken:  # before its first order a lane has nothing to say, and that order waits for the answer
+        if wait_s and taken:
             await _until_there_are_reports(found, worker, wait_s)
+        elif wait_s:  # before its first order a lane has nothing to say, and that order waits for this answer
+            await asyncio.sleep(_ARRIVAL_S)
         collected = found.collect(acknowledged)
     return _answer(Answer(_PROCESS, found.boot, taken, collected, _is_leaving(worker)))
 
