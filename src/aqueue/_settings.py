@@ -11,7 +11,7 @@ import msgspec
 from aqueue._engine import OnError, StopLimits
 from aqueue._groups import Limits
 from aqueue._queues import QUEUE_TYPES, QueueTypeName
-from aqueue.errors import InvalidArgument
+from aqueue.errors import ClusterError, InvalidArgument
 from aqueue.item import ItemLike, Policies
 from aqueue.limits import Limit
 from aqueue.reporting import Reporter, ReporterSpec, resolve_reporters
@@ -124,7 +124,12 @@ class Settings(msgspec.Struct, frozen=True):
             if self.allow_insecure:
                 raise InvalidArgument("allow_insecure=True is about the connection to a cluster; give cluster=, too")
             return
-        from aqueue._cluster.dask_transport import DaskTransport  # Dask is for those who have a cluster
+        try:
+            from aqueue._cluster.dask_transport import DaskTransport  # Dask is for those who have a cluster
+        except ImportError as error:
+            if (error.name or "").partition(".")[0] not in {"cloudpickle", "dask", "distributed"}:
+                raise
+            raise ClusterError("runs on a cluster need Dask's distributed: pip install 'aqueue[dask]'") from error
 
         DaskTransport(self.cluster, allow_insecure=self.allow_insecure)
 

@@ -109,6 +109,17 @@ def test_all_three_packages_work(installed: tuple[Path, Path], tmp_path: Path) -
     assert call_well([python, "-I", "-W", "error", PROGRAM, root], tmp_path) == ""
 
 
+def test_a_cluster_needs_the_extra(installed: tuple[Path, Path], tmp_path: Path) -> None:
+    """Without Dask a run on a cluster is refused, and told what to install; everything else works."""
+    python, _ = installed
+    program = "import aqueue; aqueue.run_queue([], cluster='local:2')"
+    done = subprocess.run([python, "-c", program], cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 1
+    assert done.stderr.splitlines()[-1] == (
+        "aqueue.errors.ClusterError: runs on a cluster need Dask's distributed: pip install 'aqueue[dask]'"
+    )
+
+
 def test_the_command_is_there_and_has_all_it_needs(installed: tuple[Path, Path], tmp_path: Path) -> None:
     """In an empty folder, `aqueue` reads what a run has written, and makes a report with the page's parts in it."""
     python, root = installed

@@ -15,7 +15,9 @@ from collections.abc import Mapping
 from contextlib import suppress
 from typing import Any, Final
 
+import distributed
 import msgspec
+from distributed.comm.core import CommClosedError
 
 from aqueue._cluster.letters import Letter
 from aqueue._cluster.local_workers import LocalWorkers
@@ -25,12 +27,6 @@ from aqueue._cluster.worker import HANDLER, open_door, run_lane
 from aqueue._version import __version__
 from aqueue.errors import ClusterError, InvalidArgument
 from aqueue.text import visible, visible_repr
-
-try:
-    import distributed
-    from distributed.comm.core import CommClosedError
-except ImportError as error:
-    raise ClusterError("a cluster needs Dask's distributed: pip install 'aqueue[dask]'") from error
 
 __all__ = ["DaskTransport"]
 
