@@ -35,14 +35,16 @@ demo: $(READY) ## Watch a real job: mirror a few thousand files over HTTP and ch
 
 .PHONY: test
 test: $(READY) ## Run the tests.
-	@$(RUN) python -m pytest
+	@$(RUN) python -m pytest -n 4 --dist worksteal
 
 # For how long all faults come at once, seconds, on each of the two event loops: `make torture SOAK_S=60`.
 SOAK_S ?= 300
 
 .PHONY: torture
-torture: $(READY) ## Kill and resume runs 200 times; resume 600 images of power cuts; soak (about 15 minutes).
+torture: $(READY) ## Kill and resume runs 250 times, 50 of them on a cluster; 600 power cuts; soak (about 25 minutes).
 	@$(RUN) python -m tests.torture --kills 200
+	@$(RUN) python -m tests.torture.cluster --kills 50
+	@$(RUN) TORTURE_TERMINALS=100 python -m pytest --quiet --timeout=900 tests/processes/test_terminal_restored.py
 	@$(RUN) TORTURE_POWER_CUTS=300 python -m pytest --quiet --timeout=900 tests/journal/test_crashes.py -k power_cut
 	@$(RUN) python -m tests.torture.soak --seconds $(SOAK_S) --backend trio
 	@$(RUN) python -m tests.torture.soak --seconds $(SOAK_S) --backend asyncio

@@ -243,6 +243,7 @@ class _Installation:
                     run.on_unanswered(self._caught)
                 continue
             if not data:
+                self._reading.close()  # here, since nobody may wait long for this thread
                 return
             if self._previous_wakeup_fd >= 0:
                 with suppress(OSError):

@@ -316,6 +316,11 @@ def test_closed_streams_are_no_error(recorded: Path, reader: list[str]) -> None:
             ["sh", "-c", f"{command} {closed}"], cwd=recorded, env=environment, capture_output=True, check=False
         )
         assert (done.returncode, done.stderr) == (expected, b""), closed
+
+
+def test_a_closed_error_stream_leaves_the_exit_code(recorded: Path) -> None:
+    """A command that fails, and has nowhere to say so, writes nothing into the data and fails as always."""
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
     failed = f"{shlex.quote(sys.executable)} -m aqueue status nothing.db 2>&-"
     done = subprocess.run(["sh", "-c", failed], cwd=recorded, env=environment, capture_output=True, check=False)
     assert (done.returncode, done.stdout) == (2, b"")

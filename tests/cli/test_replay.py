@@ -522,7 +522,7 @@ def test_in_the_background_it_goes_on(tmp_path: Path) -> None:
 
 
 def test_the_panels_of_a_replay_tell_the_runs_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Half an hour into the run its display says so, but for a few seconds between two draws."""
+    """Ten minutes into the run its display says so, but for a few seconds between two draws."""
     with Emulator(columns=100, rows=30) as terminal:
         monkeypatch.setattr(sys, "stderr", terminal.stream)
         monkeypatch.setenv("TERM", "xterm-256color")
@@ -535,11 +535,11 @@ def test_the_panels_of_a_replay_tell_the_runs_time(tmp_path: Path, monkeypatch: 
                 feeding,
                 clock,
                 wait=stage.wait,
-                is_stopped=lambda: stage.now >= 30,
+                is_stopped=lambda: stage.now >= 10,
                 monotonic=stage.monotonic,
             )
             assert playback.play() == "quit"
-            terminal.until(lambda: any("elapsed 29:5" in line or "elapsed 30:0" in line for line in terminal.lines()))
+            terminal.until(lambda: any("elapsed 9:5" in line or "elapsed 10:0" in line for line in terminal.lines()))
             assert any(re.search(r"(0\.9|1\.[01]) done and (0\.9|1\.[01]) found", line) for line in terminal.lines())
 
 

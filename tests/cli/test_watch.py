@@ -104,10 +104,18 @@ class Watcher:
         return self.process.returncode, err
 
 
+def until_caught_up(watcher: PtyProcess) -> None:
+    """Wait until a watcher knows that it has read all there is: not before does it draw again, since time passes."""
+    watcher.until("waiting Gated1")
+    for _ in range(2):  # the first may be of the same draw
+        watcher.until_more("elapsed", watcher.text.count("elapsed"))
+
+
 def watched(job: Job, copy: Path, *options: str) -> Watcher:
     """Return a watcher that has caught up with the run, and writes what it is told to `copy`."""
     watcher = Watcher(job.journal, f"--reporter=jsonl:{copy}", *options)
     until(lambda: copy.exists() and b"waiting Gated1" in copy.read_bytes(), "what is recorded so far")
+    time.sleep(0.5)  # until it has looked for more: nothing shows that
     return watcher
 
 
@@ -179,7 +187,7 @@ def test_ctrl_c_detaches_and_the_run_goes_on(job: Job) -> None:
 def test_signals_detach(job: Job, number: signal.Signals) -> None:
     """Also where it draws: the terminal is put back."""
     with PtyProcess(*WATCH, job.log) as watcher:
-        watcher.until("waiting Gated1")
+        until_caught_up(watcher)
         watcher.kill(number)
         assert watcher.wait() == 4
         assert "Detached; the run goes on" in watcher.shown
@@ -190,7 +198,7 @@ def test_signals_detach(job: Job, number: signal.Signals) -> None:
 def test_a_terminal_that_is_lost(job: Job) -> None:
     """As when a connection breaks: the watcher ends by itself, the run doesn't."""
     with PtyProcess(*WATCH, job.journal) as watcher:
-        watcher.until("waiting Gated1")
+        until_caught_up(watcher)
         watcher.hang_up()
         assert watcher.wait() == 4
     assert job.is_going_on

@@ -24,32 +24,36 @@ def note(log: str, line: str) -> None:
 
 
 class Leaf(Item):
-    """Takes `seconds`, and notes that it began and ended."""
+    """Takes `seconds` once there is a file called `gate`, if one is named, and notes that it began and ended."""
 
-    def __init__(self, number: int, log: str, seconds: float = 0.05) -> None:
+    def __init__(self, number: int, log: str, seconds: float = 0.05, gate: str = "") -> None:
         self.number = number
         self.log = log
         self.seconds = seconds
+        self.gate = gate
 
     async def process(self, enqueue: EnqueueFn, set_desc: SetDescFn) -> int:
         note(self.log, f"begins {self.number} {os.getpid()}")
         set_desc(f"leaf {self.number}")
+        while self.gate and not os.path.exists(self.gate):
+            await anyio.sleep(0.01)
         await anyio.sleep(self.seconds)
         note(self.log, f"ends {self.number} {os.getpid()}")
         return self.number
 
 
 class Root(Item):
-    """Has `count` leaves, and adds up what they return."""
+    """Has `count` leaves, of which those after the first 50 wait at the `gate`, and adds up what they return."""
 
-    def __init__(self, count: int, log: str, seconds: float = 0.05) -> None:
+    def __init__(self, count: int, log: str, seconds: float = 0.05, gate: str = "") -> None:
         self.count = count
         self.log = log
         self.seconds = seconds
+        self.gate = gate
 
     async def process(self, enqueue: EnqueueFn, set_desc: SetDescFn) -> None:
         for number in range(self.count):
-            enqueue(Leaf(number, self.log, self.seconds))
+            enqueue(Leaf(number, self.log, self.seconds, self.gate if number >= 50 else ""))
 
     async def after_children_processed(self) -> int:
         note(self.log, f"hook {os.getpid()}")

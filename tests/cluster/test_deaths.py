@@ -123,7 +123,7 @@ def check(result: RunResult, count: int, journal: Path, log: Path) -> Counter[st
 def test_a_worker_that_hangs_is_given_up_after_its_time(tmp_path: Path) -> None:
     """What a stopped process was at runs elsewhere once the scheduler has given it up, and what it says later is no use."""
     log, journal = tmp_path / "log", tmp_path / "run.db"
-    with dask.config.set({"distributed.scheduler.worker-ttl": "2s"}), local_cluster() as cluster:
+    with dask.config.set({"distributed.scheduler.worker-ttl": "1s"}), local_cluster() as cluster:
         stopped: list[int] = []
 
         def stop() -> None:
@@ -212,7 +212,7 @@ def test_a_scheduler_that_comes_back_is_used_again(tmp_path: Path, capfd: pytest
 
 def test_a_scheduler_that_stays_away_ends_the_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """When the scheduler is killed and none comes, the run fails, and goes on later without any cluster."""
-    monkeypatch.setattr("aqueue._cluster.cluster.PATIENCE_S", 14.0)
+    monkeypatch.setattr("aqueue._cluster.cluster.PATIENCE_S", 5.0)
     log, journal = tmp_path / "log", tmp_path / "run.db"
     port = free_port()
     with scheduler(port) as only, worker(port), worker(port):
@@ -222,6 +222,7 @@ def test_a_scheduler_that_stays_away_ends_the_run(tmp_path: Path, monkeypatch: p
             os.killpg(only.pid, signal.SIGKILL)
 
         with (
+            dask.config.set({"distributed.comm.timeouts.connect": "2s"}),  # for so long its client tries
             meanwhile(kill),
             pytest.raises(ClusterError, match=rf"scheduler at tcp://127.0.0.1:{port} has not answered"),
         ):
@@ -275,22 +276,29 @@ def _lanes() -> int:
 
 def test_workers_join_and_leave_in_the_middle(tmp_path: Path) -> None:
     """A process that joins gets items; one that is retired finishes what it is at, and nothing runs twice."""
-    log, journal = tmp_path / "log", tmp_path / "run.db"
+    log, journal, gate = tmp_path / "log", tmp_path / "run.db", tmp_path / "gate"
     with local_cluster() as cluster:
 
         def change() -> None:
+            try:
+                join()
+            finally:
+                gate.touch()
+            with client_of(cluster.scheduler_address) as client:
+                client.retire_workers([min(client.scheduler_info(n_workers=-1)["workers"])])
+
+        def join() -> None:
             wait_for(str(log), 20)
             cluster.scale(3)
             deadline = time.monotonic() + 30
             while len(pids(str(log))) < 3:
                 assert time.monotonic() < deadline, "the third process gets no items"
                 time.sleep(0.02)
-            with client_of(cluster.scheduler_address) as client:
-                client.retire_workers([min(client.scheduler_info(n_workers=-1)["workers"])])
 
+        items = [Root(300, str(log), gate=str(gate))]
         with meanwhile(change):
-            result = run_queue([Root(400, str(log))], cluster=cluster.scheduler_address, num_workers=3, journal=journal)
-    check(result, 400, journal, log)
+            result = run_queue(items, cluster=cluster.scheduler_address, num_workers=3, journal=journal)
+    check(result, 300, journal, log)
     events = events_of(journal)
     assert sum(isinstance(event, ProcessJoined) for event in events) == 3
     assert [event.reason for event in events if isinstance(event, ProcessLeft)] == ["left"]

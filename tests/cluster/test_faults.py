@@ -39,7 +39,7 @@ def slow_items(random: Random) -> Iterator[None]:
         waits.pop()
 
 
-@pytest.mark.parametrize("number", range(12))
+@pytest.mark.parametrize("number", range(5))
 def test_lost_late_and_doubled_messages_change_nothing(
     number: int, tmp_path: Path, backend: Backend, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -64,7 +64,7 @@ def test_lost_late_and_doubled_messages_change_nothing(
     assert len(transport.counts) == 4, transport.counts
 
 
-@pytest.mark.parametrize("number", range(10))
+@pytest.mark.parametrize("number", range(5))
 def test_processes_that_die_and_join_change_nothing(
     number: int, tmp_path: Path, backend: Backend, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -174,7 +174,7 @@ def expected_tries(tries: tuple[Try, ...], policy: Retry, timeout_s: float | Non
     raise AssertionError
 
 
-@settings(max_examples=200)
+@settings(max_examples=60)
 @given(
     st.lists(jobs, min_size=1, max_size=5),
     policies,

@@ -405,7 +405,12 @@ def test_those_who_could_not_be_cancelled_yet_are_not_told(backend: Backend, hea
     async def wait(enqueue: EnqueueFn, set_desc: SetDescFn) -> None:
         await anyio.sleep(LONG_S)
 
-    items = [Limited(block, nothing), *(Limited(wait, nothing) for _ in range(20))]
+    class Patient(Limited):
+        timeout_s = (
+            PATIENCE_S  # on a busy machine, too, not over before one of them blocks, and over long before that ends
+        )
+
+    items = [Patient(block, nothing), *(Patient(wait, nothing) for _ in range(20))]
     with pytest.raises(ItemFailures):
         run_queue(items, num_workers=30, on_error="continue", reporter="none", backend=backend)
     [warning] = heard.warnings

@@ -75,7 +75,7 @@ def rewrite(path: Path, events: Sequence[Event]) -> None:
         )
 
 
-@settings(max_examples=40)
+@settings(max_examples=20)
 @given(st.lists(seeds(), min_size=1, max_size=3), st.integers(1, WORKERS), st.randoms(use_true_random=False), st.data())
 def test_resuming_any_prefix_comes_to_the_same_end(
     roots: list[Seed], num_workers: int, random: Random, data: st.DataObject

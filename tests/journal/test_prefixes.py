@@ -18,7 +18,7 @@ from tests.journal.oracle import check_left, told_by
 from tests.journal.recorded import cut, events_of
 from tests.journal.seeds import LIMITS, Did, Seed, group_of, items_of, seeds, tell, with_policies
 
-on_both_backends = settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=50)
+on_both_backends = settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=25)
 waiting = settings(
     on_both_backends, max_examples=10
 )  # such runs wait by a real clock; so how many events there are is chance

@@ -251,7 +251,7 @@ def test_a_killed_writer_leaves_a_prefix(tmp_path: Path) -> None:
     seed = random.Random(3)
     events: list[Event] = []
     last = 0
-    for _ in range(25):
+    for _ in range(12):
         writer = subprocess.Popen(
             [sys.executable, "-m", "tests.journal.writer", str(path), str(seed.choice([1, 40, 3_000]))],
             cwd=ROOT,
@@ -433,7 +433,7 @@ def test_a_reader_watches_all_along(tmp_path: Path) -> None:
 
 
 def test_power_loss_leaves_a_prefix(tmp_path: Path) -> None:
-    """Of 600 states that a disk may be in after power loss, each opens and holds the first events, without a hole."""
+    """Of 300 states that a disk may be in after power loss, each opens and holds the first events, without a hole."""
     path = tmp_path / "run.db"
     journal = Journal.open(path)
     source = Source([])
@@ -454,7 +454,7 @@ def test_power_loss_leaves_a_prefix(tmp_path: Path) -> None:
         subprocess.run(["cp", path, f"{path}-wal", disk], check=True)
         data = (disk / "run.db").read_bytes()
         written = (disk / "run.db-wal").read_bytes()
-        for _ in range(20):
+        for _ in range(10):
             torn = bytearray(written)
             offset = seed.randrange(len(torn)) if torn else 0
             match seed.randrange(3):

@@ -30,6 +30,7 @@ PROGRAMS: Final = Path(__file__).parent / "programs"
 _SHELL: Final = Path(__file__).parent / "foreground.py"
 _STYLE: Final = re.compile("\x1b\\[[0-9;:]*m")
 _MARKS: Final = "AQUEUE_TEST_MARKS_FD"
+_NO_MORE_MARKS: Final = "no more marks"
 
 
 class PtyProcess:
@@ -80,8 +81,15 @@ class PtyProcess:
             termios.tcsetattr(terminal, termios.TCSANOW, settings)
         reports, report = os.pipe()
         control, self._control = os.pipe()
-        marks, mark = os.pipe()
-        environment = {**os.environ, "TERM": "xterm-256color", "PYTHONUNBUFFERED": "", _MARKS: str(mark), **(env or {})}
+        marks, self._mark = os.pipe()
+        self._has_all_marks = False
+        environment = {
+            **os.environ,
+            "TERM": "xterm-256color",
+            "PYTHONUNBUFFERED": "",
+            _MARKS: str(self._mark),
+            **(env or {}),
+        }
         for name in ("AQUEUE_REPORTER", "NO_COLOR", "COLUMNS", "LINES", "FORCE_COLOR"):
             if name not in (env or {}):
                 environment.pop(name, None)
@@ -91,14 +99,14 @@ class PtyProcess:
             stdout=terminal,
             stderr=terminal,
             env=environment,
-            pass_fds=(report, control, mark),
+            pass_fds=(report, control, self._mark),
         )
-        for fd in (terminal, report, control, mark):
+        for fd in (terminal, report, control):
             os.close(fd)
         for read in (
             self._read_terminal,
             lambda: self._read_lines(reports, self._add_news),
-            lambda: self._read_lines(marks, self.marks.append),
+            lambda: self._read_lines(marks, self._add_mark),
         ):
             threading.Thread(target=read, daemon=True).start()
         self.pid: int = self._await(lambda: self._news.get("pid"), "the start")
@@ -114,6 +122,7 @@ class PtyProcess:
                 os.killpg(self.pid, signal.SIGKILL)
         self._may_read.set()
         os.close(self._control)
+        os.close(self._mark)
         self._shell.wait()
 
     # ---- what a person does -------------------------------------------------------------------------------------
@@ -163,7 +172,13 @@ class PtyProcess:
         code = self._await(lambda: self._news.get("exit"), "its end")
         if self._may_read.is_set():
             self._await_prompt()
+        self._await_marks()
         return int(code)
+
+    def _await_marks(self) -> None:
+        """Wait until `marks` has all that the program has marked, which has ended."""
+        os.write(self._mark, f"{_NO_MORE_MARKS}\n".encode())
+        self._await(lambda: self._has_all_marks or None, "the shell's last mark")
 
     def _await_prompt(self) -> None:
         self._await(lambda: self.output.count(b"next-prompt$ ") > self._prompts or None, "the shell's prompt")
@@ -274,6 +289,12 @@ class PtyProcess:
                 with self._changed:
                     add(line.rstrip("\n"))
                     self._changed.notify_all()
+
+    def _add_mark(self, line: str) -> None:
+        if line == _NO_MORE_MARKS:
+            self._has_all_marks = True
+        else:
+            self.marks.append(line)
 
     def _add_news(self, line: str) -> None:
         self._news |= json.loads(line)
