@@ -142,8 +142,8 @@ def main(kind: str, count: int, path: str) -> dict[str, float]:
     jobs: dict[str, Callable[[], dict[str, float]]] = {
         "noop": lambda: run(kind, count, path, "local:2"),
         "sleepers": lambda: run(kind, count, path, "local:2"),
-        "crunch": lambda: run(kind, count, path, "local:2", 2),
-        "crunch-here": lambda: run("crunch", count, path, None, 2),
+        "crunch": lambda: run(kind, count, path, "local:2", 10),
+        "crunch-here": lambda: run("crunch", count, path, None, 10),
     }
     if kind == "coordinator":
         with own_scheduler() as address:
