@@ -130,7 +130,7 @@ class WorkerProcesses(dict[int, WorkerProcess]):
     def __init__(self) -> None:
         """Begin with none."""
         super().__init__()
-        self.num_workers = 0
+        self.num_workers: int = 0
         self._firsts: list[int] = []  # sorted
 
     def join(self, event: ProcessJoined) -> WorkerProcess:
@@ -236,7 +236,7 @@ class RunView:
         self.num_workers: int = 0
         self.queue_type_name: str = ""
         self.cluster: str = ""
-        self.processes = WorkerProcesses()
+        self.processes: WorkerProcesses = WorkerProcesses()
         self.seq: int = 0
         self.at: float = 0.0
         self.started_at: float = 0.0
