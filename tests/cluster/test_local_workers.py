@@ -19,6 +19,7 @@ import psutil
 import pytest
 import trio
 from distributed import Client
+from distributed.security import Security
 
 from aqueue._cluster.local_workers import LocalWorkers, _pause_s
 
@@ -28,7 +29,7 @@ _DEADLINE_S: Final = 20.0
 
 def connected(workers: LocalWorkers) -> Client:
     """Make a client of theirs."""
-    return Client(workers.address, set_as_default=False)  # type: ignore[no-untyped-call]
+    return Client(workers.address, security=workers.security, set_as_default=False)  # type: ignore[no-untyped-call]
 
 
 @contextlib.contextmanager
@@ -82,7 +83,7 @@ from distributed import Client
 from aqueue._cluster.local_workers import LocalWorkers
 
 def run(function):
-    with Client(workers.address) as client:
+    with Client(workers.address, security=workers.security) as client:
         return client.submit(function, pure=False).result(20)
 
 """
@@ -257,7 +258,7 @@ def test_a_stuck_output_does_not_keep_the_program_from_ending(
                 print("a line of fifty characters, to fill the pipe " + str(number))
                 if number == 1_000:
                     open({str(tmp_path / "flooded")!r}, "w").close()
-        with Client(workers.address) as client:
+        with Client(workers.address, security=workers.security) as client:
             flooding = client.submit(flood)
             sys.stdin.readline()
             assert not flooding.done()
@@ -299,6 +300,22 @@ def test_close_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     assert workers.pids == []
     assert our_threads() == threads
     assert (this.num_fds(), sys.path, list(tmp_path.iterdir())) == (files, path, [])
+
+
+def test_nobody_else_can_connect() -> None:
+    """The scheduler lets in only who has the key of this run, which no other user of the machine can see anywhere."""
+    with started() as (workers, _):
+        assert workers.address.startswith("tls://127.0.0.1:")
+        without_tls = workers.address.replace("tls://", "tcp://")
+        others = Security.temporary()  # type: ignore[no-untyped-call]
+        for address, security in ((without_tls, None), (workers.address, others)):
+            with pytest.raises(OSError, match=r"Timed out|reset|closed|certificate does not match"):
+                _ = Client(address, security=security, timeout=1, set_as_default=False)  # type: ignore[no-untyped-call]
+        key: Any = workers.security
+        [pid] = workers.pids
+        process = psutil.Process(pid)
+        assert "PRIVATE KEY" in key.tls_worker_key
+        assert not any("PRIVATE KEY" in one for one in [*process.cmdline(), *process.environ().values()])
 
 
 def test_a_worker_that_can_not_be_asked_is_killed() -> None:

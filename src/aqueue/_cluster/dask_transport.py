@@ -118,6 +118,7 @@ class DaskTransport:
             except (OSError, RuntimeError) as error:
                 raise ClusterError(f"worker processes can't be started on this machine: {error}") from error
             self.address = self._local.address
+            self._security = self._local.security
         if self._client is None:
             try:
                 client = self._connect()

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
     from distributed import Scheduler
+    from distributed.security import Security
 
 __all__ = ["LocalScheduler"]
 
@@ -20,9 +21,14 @@ _LOGGERS: Final = re.compile(r"(distributed|tornado|asyncio)(\.|$)")
 
 
 class LocalScheduler:
-    """A Dask scheduler on an event loop in a thread of its own."""
+    """A Dask scheduler on an event loop in a thread of its own.
+
+    Attributes:
+        security: a key and a certificate that were made for it, without which nobody can connect. Set by `start`.
+    """
 
     def __init__(self, scratch: str) -> None:
+        self.security: Security | None = None
         self._scratch = scratch
         self._scheduler: Future[Scheduler] = Future()
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -67,13 +73,17 @@ class LocalScheduler:
         # It takes a third of a second, of which the caller's event loop shouldn't be deprived.
         import dask.config
         from distributed import Scheduler
+        from distributed.security import Security
 
         silencer.add()
+        # Whoever reaches a scheduler can run programs, and every user of a machine reaches its loopback interface.
+        self.security = Security.temporary()  # type: ignore[no-untyped-call]
         # There is always a server of pages; it has none, and so is of no use to other users of the machine. The profile
         # is of this thread's stack, 100 times a second.
         with dask.config.set({"distributed.scheduler.http.routes": [], "distributed.worker.profile.enabled": False}):
             scheduler = Scheduler(
-                protocol="tcp",
+                protocol="tls",
+                security=self.security,
                 host="127.0.0.1",
                 dashboard=False,
                 dashboard_address="127.0.0.1:0",  # by default a certain port, with a warning if that is taken

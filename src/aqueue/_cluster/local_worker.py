@@ -2,6 +2,7 @@
 
 import asyncio
 import io
+import json
 import logging
 import os
 import shutil
@@ -20,10 +21,12 @@ _FLUSH_PATIENCE_S: Final = 0.1
 def main() -> None:
     """Run the worker; the arguments are the scheduler's address, a folder for scratch files, and PYTHONPATH as it was.
 
-    Standard input is a pipe that the parent holds open. When it reaches its end the parent is gone, or wants this
-    process gone, and it ends at once: the running item, whatever that started, and all.
+    Standard input is a pipe, by which the parent sends the scheduler's certificate, its own, and its key, as one line of
+    JSON, and which it holds open then. When that reaches its end the parent is gone, or wants this process gone, and it
+    ends at once: the running item, whatever that started, and all.
     """
     address, scratch, *python_path = sys.argv[1:]
+    credentials = _read_line()
     _end_with_parent(scratch)
     # It holds the parent's whole `sys.path`, on which the programs that items start would choke if they are of another
     # Python; for them it is again what the user set, if anything.
@@ -36,24 +39,42 @@ def main() -> None:
         ):  # there is an encoding to agree on, and a line is worth showing at once
             stream.reconfigure(encoding="utf-8", errors="backslashreplace", line_buffering=True)
     try:
-        asyncio.run(_work(address, scratch))
+        asyncio.run(_work(address, scratch, json.loads(credentials)))
     except (OSError, RuntimeError) as error:
         print(f"a worker of aqueue's could not join the scheduler at {address}: {error!r}", file=sys.stderr)  # noqa: T201
         _exit(1)
 
 
-async def _work(address: str, scratch: str) -> None:
+def _read_line() -> bytes:
+    """Return the first line of standard input, and take nothing that follows it."""
+    line = b""
+    while not line.endswith(b"\n"):
+        character = os.read(0, 1)
+        if not character:
+            os._exit(1)  # there is no parent any more
+        line += character
+    return line
+
+
+async def _work(address: str, scratch: str, credentials: list[str]) -> None:
     # Only now: while Dask is imported, the parent is watched already.
     import dask.config
     from distributed import Worker
+    from distributed.security import Security
 
     for name in ("distributed", "distributed.client", "distributed.gc"):  # those that Dask gives a level of their own
         logging.getLogger(name).setLevel(logging.ERROR)
     # Nobody sees the profile, for which the stacks of all threads would be taken 100 times a second; nor is there
     # anyone to read a worker's pages.
     dask.config.set({"distributed.worker.profile.enabled": False, "distributed.worker.http.routes": []})
+    ca, certificate, key = credentials
+    security = Security(  # type: ignore[no-untyped-call]
+        require_encryption=True, tls_ca_file=ca, tls_worker_cert=certificate, tls_worker_key=key
+    )
     worker = await Worker(
         address,
+        security=security,
+        protocol="tls",
         nthreads=1,
         memory_limit=0,  # none,
         local_directory=scratch,

@@ -1,5 +1,6 @@
 """Start worker processes on this machine, with a Dask scheduler of their own in this process, and keep them running."""
 
+import json
 import os
 import re
 import shutil
@@ -11,10 +12,13 @@ import threading
 import time
 from collections.abc import Sequence
 from contextlib import suppress
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from aqueue._cluster.local_output import Outlet
 from aqueue._cluster.local_scheduler import LocalScheduler
+
+if TYPE_CHECKING:
+    from distributed.security import Security
 
 __all__ = ["LocalWorkers"]
 
@@ -37,15 +41,18 @@ class LocalWorkers:
     `sys.stdout` and `sys.stderr` are here at that moment. While nobody takes it there, printing items wait, as they
     would with a pipe; when the workers are closed, they end nevertheless, and what they said last may be lost.
 
-    Nothing listens but on the loopback interface; as always with Dask, every user of this machine can connect to it.
+    Nothing listens but on the loopback interface, and nobody can connect who has not the key that was made for the run.
 
     Attributes:
-        address: the scheduler's, such as ``tcp://127.0.0.1:40001``; empty before `start`.
+        address: the scheduler's, such as ``tls://127.0.0.1:40001``; empty before `start`.
+        security: that key with its certificate, for Dask's client; None before `start`.
     """
 
     def __init__(self, count: int) -> None:
         """Prepare `count` workers, at least 1; nothing is started before `start`."""
         self.address = ""
+        self.security: Security | None = None
+        self._credentials = b""
         self._count = count
         self._lock = threading.Lock()  # no process is started once `_closing` is set
         self._close_lock = threading.Lock()
@@ -80,6 +87,10 @@ class LocalWorkers:
         self._environment = {**os.environ, "PYTHONPATH": _python_path()}
         self._scheduler = LocalScheduler(self._scratch)
         self.address = self._scheduler.start()
+        self.security = security = self._scheduler.security
+        assert security is not None
+        credentials = [security.tls_ca_file, security.tls_worker_cert, security.tls_worker_key]  # type: ignore[attr-defined]
+        self._credentials = json.dumps(credentials).encode() + b"\n"
         self._arguments = [*command, "-m", "aqueue._cluster.local_worker", self.address, self._scratch]
         if "PYTHONPATH" in os.environ:
             self._arguments.append(os.environ["PYTHONPATH"])
@@ -137,7 +148,7 @@ class LocalWorkers:
             if self._closing.is_set():
                 return None
             assert self._outlet is not None
-            process = _Process(self._arguments, self._environment, self._outlet)
+            process = _Process(self._arguments, self._environment, self._outlet, self._credentials)
             self._processes.append(process)
             return process
 
@@ -167,7 +178,7 @@ class LocalWorkers:
 class _Process:
     """One worker's process, and the threads that hand on what it prints."""
 
-    def __init__(self, arguments: list[str], environment: dict[str, str], outlet: Outlet) -> None:
+    def __init__(self, arguments: list[str], environment: dict[str, str], outlet: Outlet, credentials: bytes) -> None:
         self._started_at = time.monotonic()
         self._popen = subprocess.Popen(  # noqa: S603  # this Python, with arguments of ours
             arguments,
@@ -182,6 +193,8 @@ class _Process:
         assert self._popen.stdout is not None
         assert self._popen.stderr is not None
         self._lifeline = self._popen.stdin
+        with suppress(OSError):  # it has died already
+            self._lifeline.write(credentials)
         outlet.connect(self._popen.stdout, "stdout")
         self._errors = outlet.connect(self._popen.stderr, "stderr")
         self.pid = self._popen.pid
