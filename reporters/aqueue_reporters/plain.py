@@ -146,7 +146,13 @@ class PlainReporter(RegionReporter):
 
     def close(self, result: RunResult) -> None:
         """Write the summary. A stream that can't be written to any more is no error: the run went as it went."""
-        lines = _summary_lines(result)
+        self._end(_summary_lines(result, f"run {result.status}"))
+
+    def close_still(self, result: RunResult, view: RunView) -> None:
+        """Write the summary as of this moment, which doesn't say that the run has ended."""
+        self._end(_summary_lines(result, "watching ended"))
+
+    def _end(self, lines: Sequence[str]) -> None:
         if self._region is not None:
             self._region.close(lines)
             self._region = None
@@ -253,7 +259,7 @@ def _remaining_s(view: RunView, now: float) -> float | None:
     return counts.outstanding / (done - found) if done > found and counts.outstanding else None
 
 
-def _summary_lines(result: RunResult) -> list[str]:
+def _summary_lines(result: RunResult, ended: str) -> list[str]:
     counts = result.counts
     head = [f"{counts.completed}/{counts.enqueued} done", f"{counts.failed} failed"]
     if counts.outstanding:
@@ -266,7 +272,7 @@ def _summary_lines(result: RunResult) -> list[str]:
     if result.elapsed_s > 0:
         head.append(_rate(counts.completed / result.elapsed_s))
     reason = f" ({visible(result.stop_reason, _MAX_MESSAGE_CHARS)})" if result.stop_reason else ""
-    lines = [f"run {result.status}{reason}: {', '.join(head)}"]
+    lines = [f"{ended}{reason}: {', '.join(head)}"]
     lines += [
         f"  {visible(name, _MAX_NAME_CHARS)}: {of_type.completed}/{of_type.enqueued} done, {of_type.failed} failed"
         for name, of_type in result.counts_by_type.items()

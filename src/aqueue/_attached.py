@@ -30,7 +30,7 @@ class AttachedReporters:
 
         Parameters:
             reporters: who gets the events.
-            on_raised: called when one has raised from `handle` and was detached.
+            on_raised: called when one has raised from `handle` and was detached; what it raises itself is passed on.
         """
         # Terminals are opened last, so that a log that can't be opened leaves nothing on the screen.
         self._reporters = sorted(reporters, key=lambda reporter: reporter.uses_terminal)
@@ -83,27 +83,20 @@ class AttachedReporters:
         """Close them: the run has ended."""
         self._end(lambda reporter: reporter.close(result))
 
-    def leave(self, result: RunResult) -> None:
-        """End them before the run has: a terminal is put back, without a summary; who has none is closed."""
+    def leave(self, result: RunResult, view: RunView) -> None:
+        """End them before the run has: a terminal is put back, without a summary; who has none is closed, as still if it can."""
 
         def end(reporter: Reporter) -> None:
             if reporter.uses_terminal and isinstance(reporter, TerminalReporter):
                 reporter.release_terminal()
             else:
-                reporter.close(result)
+                _close_still(reporter, result, view)
 
         self._end(end)
 
     def close_still(self, result: RunResult, view: RunView) -> None:
         """Close them where only the showing has ended; what is on a terminal stays there as it is, where that can be."""
-
-        def end(reporter: Reporter) -> None:
-            if isinstance(reporter, StillReporter):
-                reporter.close_still(result, view)
-            else:
-                reporter.close(result)
-
-        self._end(end)
+        self._end(lambda reporter: _close_still(reporter, result, view))
 
     def _end(self, end: Callable[[Reporter], None]) -> None:
         for reporter in self._opened:
@@ -136,6 +129,13 @@ class AttachedReporters:
             if isinstance(reporter, SuspendableReporter):
                 with suppress(Exception):
                     reporter.resume_terminal()
+
+
+def _close_still(reporter: Reporter, result: RunResult, view: RunView) -> None:
+    if isinstance(reporter, StillReporter):
+        reporter.close_still(result, view)
+    else:
+        reporter.close(result)
 
 
 def _release(reporter: Reporter) -> None:

@@ -111,7 +111,10 @@ class SuspendableReporter(TerminalReporter, Protocol):
 
 @runtime_checkable
 class StillReporter(Reporter, Protocol):
-    """A reporter that can leave a moment in the midst of a run on the screen: `aqueue replay --until` ends with that."""
+    """A reporter that can leave a moment in the midst of a run on the screen: `aqueue replay --until` ends with that.
+
+    So does `aqueue watch`, or a replay, that is left early, for reporters that use no terminal.
+    """
 
     def close_still(self, result: RunResult, view: RunView) -> None:
         """End as `close` does, but leave the run as it was at this moment to be seen, instead of a summary."""

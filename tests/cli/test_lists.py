@@ -102,9 +102,10 @@ def test_a_long_list_is_cut_and_says_how_to_see_all(aqueue: Aqueue, tmp_path: Pa
     assert len(aqueue("items", path, "--json", "-n", 3).json_lines) == 3
 
 
-def test_an_unknown_type_is_an_error_that_names_the_known_ones(aqueue: Aqueue, file: Path) -> None:
-    """A misspelt class doesn't look like an empty list."""
-    done = aqueue("items", file, "--type", "NoSuchClass")
+@pytest.mark.parametrize("command", ["items", "failures", "results", "tail"])
+def test_an_unknown_type_is_an_error_that_names_the_known_ones(aqueue: Aqueue, file: Path, command: str) -> None:
+    """A misspelt class doesn't look like an empty list, whichever the subcommand."""
+    done = aqueue(command, file, "--type", "NoSuchClass")
 
     assert (done.code, done.out) == (2, "")
     assert "no items of a type 'NoSuchClass'" in done.err

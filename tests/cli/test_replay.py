@@ -370,7 +370,7 @@ def test_a_moment_is_left_to_be_seen(tmp_path: Path, aqueue: Aqueue) -> None:
     assert (seq, made[0].result) == (7, None)
     assert (result.stop_reason, result.status) == ("replayed until event 7", "interrupted")
     assert result.journal == str(path.resolve())
-    assert "run interrupted (replayed until event 7): 2/2 done" in done.err
+    assert "watching ended (replayed until event 7): 2/2 done" in done.err
     assert "aqueue: replayed until event 7: 2 of 2 done; the run went on" in done.err
 
 
@@ -437,6 +437,15 @@ def test_a_speed_that_is_none(tmp_path: Path, aqueue: Aqueue, speed: str) -> Non
     done = aqueue("replay", tmp_path / "none.db", f"--speed={speed}")
     assert done.code == 2
     assert "--speed" in done.err
+
+
+@pytest.mark.parametrize("gap", ["0", "-1", "nan", "inf", "-inf", "long"])
+def test_a_gap_that_is_none(tmp_path: Path, aqueue: Aqueue, gap: str) -> None:
+    """It is refused before anything is read, by name; what is a number is told which are allowed."""
+    done = aqueue("replay", tmp_path / "none.db", f"--max-gap={gap}")
+    assert (done.code, done.err.count("\n")) == (2, 1)
+    assert "'--max-gap'" in done.err
+    assert "a number above 0" in done.err or gap == "long"
 
 
 def test_no_reporter_may_write_to_the_file_that_is_read(tmp_path: Path, aqueue: Aqueue) -> None:

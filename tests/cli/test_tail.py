@@ -519,16 +519,29 @@ def test_events_of_items_and_types(path: Path, tail: Tail, options: list[str], i
 
 
 @pytest.mark.parametrize("count", ["10", "all"])
-def test_type_that_never_came_is_said(path: Path, tail: Tail, count: str) -> None:
-    """On standard error, with those that there are; it is no failure."""
+def test_type_that_never_came_is_refused(path: Path, tail: Tail, count: str) -> None:
+    """On standard error, with those that there are; it is a failure."""
     write_log(path, every_event_type())
-    said = f"aqueue: {path} has no event of an item of type 'Pgae\\\\x1b'; there are Folder, Page"
+    code, lines, said = tail(path, "-n", count, "--type", "Pgae\x1b")
 
-    assert tail(path, "-n", count, "--type", "Pgae\x1b") == (0, [], [said])
+    assert (code, lines, len(said)) == (2, [], 1)
+    assert "--type: there are no items of a type 'Pgae\\\\x1b'; there are " in said[0]
+    assert "Folder" in said[0]
     # Where the last ten are found without reading all of it, it isn't known.
-    assert tail(path, "-n", count, "--type", "Pgae\x1b", "--type", "Page")[2] == ([said] if count == "all" else [])
+    assert tail(path, "-n", count, "--type", "Pgae\x1b", "--type", "Page")[2] == (said if count == "all" else [])
     # It came, but what is wanted of it did not.
     assert tail(path, "-n", count, "--type", "Page", "--event", "reopened") == (0, [], [])
+
+
+def test_type_that_never_came_through_a_pipe_is_only_said() -> None:
+    """What a sender leaves out, or sends later, is no mistake of the person who waits for it."""
+    log = b"\n".join(lines_of(every_event_type())) + b"\n"
+    done = subprocess.run(
+        [*COMMAND, "-", "--type", "Pgae"], input=log, capture_output=True, timeout=DEADLINE_S, check=False
+    )
+
+    assert (done.returncode, done.stdout) == (0, b"")
+    assert done.stderr.startswith(b"aqueue: --type: there are no items of a type 'Pgae'; there are ")
 
 
 def test_filters_apply_together(path: Path, tail: Tail) -> None:

@@ -211,10 +211,23 @@ def test_reporters_without_a_terminal_are_closed_when_it_is_left(job: Job, tmp_p
     watcher.process.terminate()
     code, err = watcher.end()
     assert code == 4
-    assert "run interrupted (detached: the run goes on): 20/30 done" in err
+    assert "watching ended (detached: the run goes on): 20/30 done" in err
     assert err.endswith("Detached; the run goes on: 20 of 30 done.\n")
     assert copy.read_bytes().endswith(b"\n")
     assert job.is_going_on
+
+
+def test_a_reader_that_goes_away_ends_it_quietly(tmp_path: Path) -> None:
+    """As `head` does: no word on standard error, and the exit code of all subcommands for that."""
+    path = write_log(tmp_path, completed(5_000))
+    command = [*WATCH, str(path), "--reporter=jsonl"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        assert process.stdout.readline()
+        process.stdout.close()
+        said = process.stderr.read()
+        assert (process.wait(DEADLINE_S), said) == (141, b"")
 
 
 def test_stopped_and_continued(job: Job) -> None:

@@ -1,7 +1,8 @@
 """Which types of items a person means by ``--type``."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
+from itertools import islice
 from typing import Final
 
 import click
@@ -13,8 +14,9 @@ from aqueue.errors import AqueueError
 from aqueue.events import ItemEnqueued
 from aqueue.text import short_names, visible
 
-__all__ = ["item_types", "with_types"]
+__all__ = ["item_types", "unknown_types", "with_types"]
 
+_MAX_NAMED: Final = 20
 _CLASS_NAME: Final = re.compile(r"[\w.:]{1,200}", re.ASCII)
 
 
@@ -53,14 +55,20 @@ def item_types(wanted: Sequence[str], known: Sequence[str]) -> frozenset[int] | 
     """
     if not wanted:
         return None
-    found: set[int] = set()
-    for name in wanted:
-        indexes = {index for index, type in enumerate(known) if is_meant(name, type)}
-        if not indexes:
-            shown = ", ".join(visible(type, 100) for type in known[:20])
-            raise click.UsageError(
-                f"--type: there are no items of a type {visible(name, 100)!r}; there are {shown or 'no items at all'}"
-                + (", …" if len(known) > 20 else "")
-            )
-        found |= indexes
-    return frozenset(found)
+    if error := unknown_types(wanted, known):
+        raise error
+    return frozenset(index for index, type in enumerate(known) if any(is_meant(name, type) for name in wanted))
+
+
+def unknown_types(wanted: Sequence[str], known: Collection[str]) -> click.UsageError | None:
+    """Return what is wrong with the types that a person named; None if each means some of the `known` ones.
+
+    It is to be raised, or only said where such items may still come.
+    """
+    unknown = [name for name in wanted if not any(is_meant(name, type) for type in known)]
+    if not unknown:
+        return None
+    named = " or ".join(repr(visible(name, 100)) for name in unknown)
+    shown = ", ".join(visible(type, 100) for type in islice(known, _MAX_NAMED)) or "no items at all"
+    more = ", …" if len(known) > _MAX_NAMED else ""
+    return click.UsageError(f"--type: there are no items of a type {named}; there are {shown}{more}")

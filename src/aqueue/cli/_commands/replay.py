@@ -26,6 +26,14 @@ def _checked_speed(ctx: click.Context, param: click.Parameter, value: float) -> 
     return value
 
 
+def _checked_gap(ctx: click.Context, param: click.Parameter, value: float | None) -> float:
+    if value is None:
+        return math.inf
+    if not 0 < value < math.inf:  # nor is a NaN
+        raise click.BadParameter(f"{value:g} is no time to wait; give seconds, a number above 0")
+    return value
+
+
 @app.command(
     short_help="Play a run as it was, faster or slower.",
     epilog=examples(
@@ -54,8 +62,8 @@ def _checked_speed(ctx: click.Context, param: click.Parameter, value: float) -> 
     "--max-gap",
     "max_gap_s",
     metavar="SECONDS",
-    type=click.FloatRange(min=0, min_open=True),
-    default=math.inf,
+    type=float,
+    callback=_checked_gap,
     help="Wait for the next event no longer than this.  [default: as long as the run took]",
 )
 @with_reporters

@@ -1,6 +1,6 @@
 """``aqueue results``: what the items returned, the dataset that a run was for."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 
 import click
 
@@ -10,12 +10,12 @@ from aqueue.cli._folds.failed_items import chunks
 from aqueue.cli._folds.items import Items
 from aqueue.cli._formats.lines import write_results_jsonl
 from aqueue.cli._formats.tables import result_columns, write_results_csv
-from aqueue.cli._item_types import with_types
+from aqueue.cli._item_types import unknown_types, with_types
 from aqueue.cli._output import open_output, output_option
 from aqueue.cli._reading.history import History, batches
 from aqueue.cli._reading.opening import open_history
 from aqueue.cli._screen import say
-from aqueue.events import NO_DATA, Event, ItemChildrenProcessed, ItemCompleted
+from aqueue.events import NO_DATA, Event, ItemChildrenProcessed, ItemCompleted, ItemEnqueued
 from aqueue.figures import amount
 from aqueue.journal import ItemResult, iter_results
 from aqueue.text import visible
@@ -52,7 +52,7 @@ def results(file: str, as_what: str, types: tuple[str, ...], output: str | None,
     them only if it was written with JsonlReporter(include_data=True).
     """
     history = open_history(file, run=run, skip_described=True)
-    every = _rows_of(history)
+    every = _rows_of(history, types)
     seen: set[str] = set()
 
     def rows() -> Iterator[ItemResult]:
@@ -98,9 +98,15 @@ def _write_csv(rows: Rows, write: Callable[[bytes], object]) -> None:
         )
 
 
-def _rows_of(history: History) -> Rows:
-    """Return what yields the results, each time from the first on."""
+def _rows_of(history: History, types: Sequence[str]) -> Rows:
+    """Return what yields the results, those of all types, each time from the first on.
+
+    Raises:
+        click.UsageError: there are no items of one of the `types`, as a person names them.
+    """
     if history.is_journal:
+        if types and (error := unknown_types(types, _types_until_found(history, types))):
+            raise error
         path = history.path
         assert path is not None
         return lambda: iter_results(path)
@@ -113,9 +119,22 @@ def _rows_of(history: History) -> Rows:
                 row = items.row_of(event.item)
                 assert row is not None
                 seqs[row] = event.seq
+    if error := unknown_types(types, items.types):
+        raise error
     if not seqs:
         say("this log has no results; JsonlReporter(include_data=True) would have written them, and a journal has them")
     return lambda: _results_of_log(history, items, seqs)
+
+
+def _types_until_found(history: History, wanted: Sequence[str]) -> Collection[str]:
+    """Return the types of items in the order in which they came, no more than it takes to find the `wanted` ones."""
+    known: dict[str, None] = {}
+    for events in batches(history):
+        num_before = len(known)
+        known |= dict.fromkeys(event.type for event in events if isinstance(event, ItemEnqueued))
+        if len(known) > num_before and unknown_types(wanted, known) is None:
+            break
+    return known
 
 
 def _results_of_log(history: History, items: Items, seqs: dict[int, int]) -> Iterator[ItemResult]:

@@ -16,7 +16,7 @@ from aqueue._journal_file import identity, shown
 from aqueue.cli._app import app, examples, file_argument, finish
 from aqueue.cli._commands.chosen_events import LEVELS, ChosenEvents, RunningTypes, with_events
 from aqueue.cli._formats.event_lines import EventLines
-from aqueue.cli._item_types import with_types
+from aqueue.cli._item_types import unknown_types, with_types
 from aqueue.cli._reading.history import History, Line
 from aqueue.cli._reading.known_items import UNKNOWN_TYPE
 from aqueue.cli._reading.opening import STANDARD_INPUT, open_history
@@ -24,7 +24,7 @@ from aqueue.cli._screen import say
 from aqueue.errors import JournalError
 from aqueue.events import Event
 from aqueue.log_lines import Level, record_of, render_record, safe_line
-from aqueue.text import short_names, visible
+from aqueue.text import visible
 
 __all__ = ["tail"]
 
@@ -34,8 +34,6 @@ _FIRST_WINDOW: Final = 2_000
 _WIDER: Final = 8
 _TYPES_WINDOW: Final = 100_000
 """After so many events no more are read only to learn the type of an item that has run for long."""
-
-_MAX_NAMED: Final = 20
 
 
 class _Found(NamedTuple):
@@ -117,7 +115,12 @@ def _read_last(history: History, count: int, chosen: ChosenEvents) -> tuple[Sequ
 
 
 def _tail_once(file: str, count: int | None, chosen: ChosenEvents, printer: _Printer) -> History:
-    """Print the last events in `file`, and say which of the wanted types it lacks; return what was read."""
+    """Print the last events in `file`; return what was read.
+
+    Raises:
+        click.UsageError: all of it was read, and it has no item of one of the wanted types; of standard input, which others
+            may have cut to what they send, that is only said.
+    """
     history = open_history(file, whole_log=True)
     if count is None:
         _print_rest(history, RunningTypes(), chosen, printer)
@@ -127,12 +130,11 @@ def _tail_once(file: str, count: int | None, chosen: ChosenEvents, printer: _Pri
         printer.print(found, history)
         is_whole = len(found) < count
     if is_whole and chosen.not_seen:
-        named = ", ".join(repr(visible(name, 100)) for name in sorted(chosen.not_seen))
-        there = [visible(name, 100) for name in sorted(short_names(chosen.seen).values())]
-        known = f"there are {', '.join(there[:_MAX_NAMED])}" if there else "nor of any other"
-        say(
-            f"{history.name} has no event of an item of type {named}; {known}{', …' if len(there) > _MAX_NAMED else ''}"
-        )
+        error = unknown_types(sorted(chosen.not_seen), chosen.seen)
+        assert error is not None
+        if history.path is not None:
+            raise error
+        say(error.message)
     return history
 
 

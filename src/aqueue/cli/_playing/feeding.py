@@ -78,7 +78,7 @@ class Feeding:
         self.view = RunView()
         self.started: RunStarted | None = None
         self._folded = FoldedResult()
-        self._reporters = AttachedReporters(reporters, _on_raised)
+        self._reporters = AttachedReporters(reporters, self._on_raised)
         self._had_any = bool(reporters)
         # A log has the failures, too, which is what summaries need it for.
         self._journal = str(history.path.resolve()) if history.path is not None else ""
@@ -110,6 +110,7 @@ class Feeding:
 
         Raises:
             ReporterError: one of the reporters could not be opened.
+            BrokenPipeError: the last reporter wrote into a pipe that nobody reads any more.
         """
         if self.started is None:
             first = events[0]
@@ -124,7 +125,11 @@ class Feeding:
         self._reporters.hand_on(events, self.view)
 
     def tick(self) -> None:
-        """Call the reporters so that their clocks tick."""
+        """Call the reporters so that their clocks tick.
+
+        Raises:
+            BrokenPipeError: see `feed`.
+        """
         self._reporters.hand_on((), self.view)
 
     def close(self, stop_reason: str | None = None) -> None:
@@ -147,9 +152,11 @@ class Feeding:
             stop_reason: what the others are told.
             now: Unix time in seconds, until which the run is known to have taken; None for that of its last event.
         """
-        self._reporters.leave(self._folded.result(self.view, now=now, stop_reason=stop_reason, journal=self._journal))
+        result = self._folded.result(self.view, now=now, stop_reason=stop_reason, journal=self._journal)
+        self._reporters.leave(result, self.view)
 
-
-def _on_raised(reporter: Reporter, error: BaseException) -> None:
-    kind, message = type(error).__name__, visible(str(error), 500)
-    warn(f"reporter {type_name(type(reporter))} raised {kind}: {message}; it gets no more events")
+    def _on_raised(self, reporter: Reporter, error: BaseException) -> None:
+        if isinstance(error, BrokenPipeError) and not self._reporters:
+            raise error  # whoever read has read enough, and there is nobody else to show the run to
+        kind, message = type(error).__name__, visible(str(error), 500)
+        warn(f"reporter {type_name(type(reporter))} raised {kind}: {message}; it gets no more events")
