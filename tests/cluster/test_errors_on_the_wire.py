@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any, Self
 
+import distributed  # noqa: F401  # first: it hashes all exception classes that there are, and `Unhashable` is one
 import pydantic
 import pytest
 from hypothesis import given
