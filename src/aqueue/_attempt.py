@@ -16,7 +16,7 @@ from aqueue.errors import InvalidArgument, MisplacedCall
 from aqueue.events import Event, ItemDescribed, Phase
 from aqueue.text import DESCRIPTION_MAX_CHARS, visible, visible_repr
 
-__all__ = ["NO_ENGINE", "NO_SHARED", "ROOM_CHECK_EVENTS", "Attempt", "Tries"]
+__all__ = ["NO_ENGINE", "NO_SHARED", "ROOM_CHECK_EVENTS", "Attempt", "Tries", "refusal"]
 
 ROOM_CHECK_EVENTS: Final = 256
 """How many events come between two looks at whether the reporters keep up, while an item's code runs."""
@@ -131,12 +131,7 @@ class Attempt(msgspec.Struct, gc=False, eq=False):
             engine.bus.make_room()
 
     def _refuse(self, name: str) -> None:
-        if self.node is None:
-            raise MisplacedCall(f"{name} was called after the process that it was given to had ended")
-        raise MisplacedCall(
-            f"{name} was called by {self.node.cls.type} from another thread; "
-            f"use anyio.from_thread.run_sync({name}, …) there"
-        )
+        raise refusal(name, None if self.node is None else self.node.cls.type)
 
     @property
     def has_ended(self) -> bool:
@@ -192,3 +187,12 @@ class Attempt(msgspec.Struct, gc=False, eq=False):
             engine.slow_down(group, seconds, node)
         else:
             engine.call_soon(lambda: engine.slow_down_later(group, seconds, node))
+
+
+def refusal(name: str, type: str | None) -> MisplacedCall:
+    """Return the error of calling what an attempt was given, `name`, in another thread; or, without a `type`, too late."""
+    if type is None:
+        return MisplacedCall(f"{name} was called after the process that it was given to had ended")
+    return MisplacedCall(
+        f"{name} was called by {type} from another thread; use anyio.from_thread.run_sync({name}, …) there"
+    )

@@ -21,7 +21,7 @@ from aqueue.result import RunResult
 from aqueue.text import visible, without_surrogates
 from aqueue.view import RunView
 
-__all__ = ["Bus", "JournalWriter", "error_info"]
+__all__ = ["Bus", "JournalWriter", "error_info", "name_and_message"]
 
 BATCH_INTERVAL_S: Final = 0.05
 """How long events wait for others, at most, before reporters get them."""
@@ -50,14 +50,19 @@ _MESSAGE_CHARS: Final = 10_000
 _TRACEBACK_CHARS: Final = 20_000
 
 
-def error_info(error: BaseException) -> ErrorInfo:
-    """Return `error` as data: encodable, cut to size, whatever its `__str__` does."""
+def name_and_message(error: BaseException) -> tuple[str, str]:
+    """Return the name of the class of `error`, and its message as it is, whatever its `__str__` does."""
     cls = type(error)
     name = visible(cls.__qualname__, 1_000) if cls.__module__ == "builtins" else type_name(cls)
     try:
-        message = str(error)
+        return name, str.__str__(str(error))
     except Exception:  # the user's __str__
-        message = "(its message can't be shown: __str__ raised)"
+        return name, "(its message can't be shown: __str__ raised)"
+
+
+def error_info(error: BaseException) -> ErrorInfo:
+    """Return `error` as data: encodable, cut to size, whatever its `__str__` does."""
+    name, message = name_and_message(error)
     try:
         lines = "".join(traceback.format_exception(error))
     except Exception:  # a __str__ or __repr__ in the chain

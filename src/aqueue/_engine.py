@@ -19,7 +19,7 @@ from aqueue._bus import SOFT_LIMIT_EVENTS, Bus, error_info
 from aqueue._codec import encode_result
 from aqueue._context import running_attempt
 from aqueue._execution import AttemptLost, Execution, Place
-from aqueue._failures import Failures, as_failure, hide_frames_of, without_own_frames
+from aqueue._failures import Failures, as_failure, hide_frames_of, is_cancelled_group, without_own_frames
 from aqueue._groups import GroupedQueue, Limits
 from aqueue._keys import KeySet
 from aqueue._ledger import KEPT_STATE_BYTES, Ledger, to_keep
@@ -48,7 +48,7 @@ from aqueue.events import (
 from aqueue.item import NO_POLICIES, ItemClass, Policies, key_of, look_up_class
 from aqueue.retry import RetryAfter
 
-__all__ = ["NO_SHARED", "Engine", "OnError", "StopLimits"]
+__all__ = ["NO_SHARED", "SLICE_S", "Engine", "OnError", "StopLimits"]
 
 OnError = Literal["stop", "continue"]
 """What the first item that fails for good does: ``stop`` the run gracefully, or let everything else ``continue``."""
@@ -920,7 +920,7 @@ class Engine:
         phase = attempt.phase
         cancelled = isinstance(error, self._cancelled_class)
         asked = self.stage is Stage.CANCELLING or anyio.current_effective_deadline() == float("-inf")
-        is_ordinary = cancelled or isinstance(error, Exception) or self._is_cancelled_group(error)
+        is_ordinary = cancelled or isinstance(error, Exception) or is_cancelled_group(error, self._cancelled_class)
         if is_ordinary and not asked:
             return False
         if not is_ordinary:
@@ -932,12 +932,6 @@ class Engine:
         # A cancellation from outside says nothing to the engine itself: take nothing more.
         self.stage = Stage.CANCELLING
         return True
-
-    def _is_cancelled_group(self, error: BaseException) -> bool:
-        if not isinstance(error, BaseExceptionGroup):
-            return False
-        rest = error.split(self._cancelled_class)[1]
-        return rest is None or isinstance(rest, Exception)
 
     def _is_tried_again(self, error: BaseException, node: Node, attempt: Attempt) -> bool:
         """Tell whether the item whose attempt raised `error` may be tried again; if so, record and arrange that."""

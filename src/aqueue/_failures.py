@@ -7,7 +7,7 @@ from aqueue.errors import StrayCancellation
 from aqueue.events import ItemFailed, Phase
 from aqueue.result import MAX_LISTED_FAILURES, FailureGroup
 
-__all__ = ["FailureTally", "Failures", "as_failure", "hide_frames_of", "without_own_frames"]
+__all__ = ["FailureTally", "Failures", "as_failure", "hide_frames_of", "is_cancelled_group", "without_own_frames"]
 
 MAX_LIVE_EXCEPTIONS: Final = 100
 """How many of the items' exceptions are kept alive, with the frames that they hold."""
@@ -100,6 +100,14 @@ def without_own_frames(traceback: TracebackType | None) -> TracebackType | None:
     while traceback is not None and traceback.tb_frame.f_code.co_filename in _own_files:
         traceback = traceback.tb_next
     return traceback
+
+
+def is_cancelled_group(error: BaseException, cancelled_class: type[BaseException]) -> bool:
+    """Return whether `error` is a group of cancellations, `cancelled_class`, and of ordinary exceptions at most."""
+    if not isinstance(error, BaseExceptionGroup):
+        return False
+    rest = error.split(cancelled_class)[1]
+    return rest is None or isinstance(rest, Exception)
 
 
 def as_failure(error: BaseException, item: int, type: str) -> Exception:

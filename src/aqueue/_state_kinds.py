@@ -15,9 +15,14 @@ from aqueue._plain_state import Plain
 from aqueue._state import Default, MissingField, State, call, check_name, same
 from aqueue._tags import Unwritable
 
-__all__ = ["Dumped", "state_of"]
+__all__ = ["Dumped", "is_built_in", "state_of"]
 
 _HEAP_TYPE: Final = 1 << 9  # Py_TPFLAGS_HEAPTYPE: made by a class statement, not built into Python
+
+
+def is_built_in(cls: type) -> bool:
+    """Return whether `cls` is built into Python or an extension module, and not made by a class statement."""
+    return not cls.__flags__ & _HEAP_TYPE
 
 
 class Structure(State):
@@ -172,7 +177,7 @@ def state_of(cls: type, *, item: bool) -> State:
             "is neither a dataclass, an attrs class, a Struct, a pydantic model, an enum nor a named tuple, and does "
             "not define dump and load"
         )
-    if any(base is not object and not base.__flags__ & _HEAP_TYPE for base in cls.__mro__):
+    if any(base is not object and is_built_in(base) for base in cls.__mro__):
         raise Unwritable("derives from a class that is built into Python, whose state is more than attributes")
     try:
         object.__new__(cls)

@@ -29,6 +29,16 @@ def run(seeds: list[Seed], journal: Path, **arguments: Any) -> Story:
     raise AssertionError("it always fails")
 
 
+def job(random: Random, number: int, size: int, backend: Backend) -> tuple[list[Seed], dict[str, Any]]:
+    """Return two seeds of about `size` items, every other time with policies, and what `run_queue` is to be given."""
+    seeds = [random_seed(random, size) for _ in range(2)]
+    arguments: dict[str, Any] = {"num_workers": random.choice([1, 3, 20]), "backend": backend}
+    if number % 2:
+        seeds = [with_policies(seed, number) for seed in seeds]
+        arguments["limits"] = LIMITS
+    return seeds, arguments
+
+
 @contextmanager
 def slow_items(random: Random) -> Iterator[None]:
     """Have items wait for a few milliseconds where they would only let others run."""
@@ -45,15 +55,8 @@ def test_lost_late_and_doubled_messages_change_nothing(
 ) -> None:
     """With 30 % of all messages lost, come again late, or unanswered, all ends as it does in one process."""
     random = Random(number)
-    seeds = [random_seed(random, 25) for _ in range(2)]
-    arguments: dict[str, Any] = {
-        "num_workers": random.choice([1, 3, 20]),
-        "queue_type_name": random.choice(["queue", "stack", "priority"]),
-        "backend": backend,
-    }
-    if number % 2:
-        seeds = [with_policies(seed, number) for seed in seeds]
-        arguments["limits"] = LIMITS
+    seeds, arguments = job(random, number, 25, backend)
+    arguments["queue_type_name"] = random.choice(["queue", "stack", "priority"])
     whole = run(seeds, tmp_path / "whole.db", **arguments)
     transport = MemoryTransport(random, faults=0.3, loses_ends=number % 3 == 0)
     transport.use(monkeypatch)
@@ -70,11 +73,7 @@ def test_processes_that_die_and_join_change_nothing(
 ) -> None:
     """With processes that are killed, retired and joined at any moment, all ends as it does in one process."""
     random = Random(number)
-    seeds = [random_seed(random, 40) for _ in range(2)]
-    arguments: dict[str, Any] = {"num_workers": random.choice([1, 3, 20]), "backend": backend}
-    if number % 2:
-        seeds = [with_policies(seed, number) for seed in seeds]
-        arguments["limits"] = LIMITS
+    seeds, arguments = job(random, number, 40, backend)
     whole = run(seeds, tmp_path / "whole.db", **arguments)
     transport = MemoryTransport(random, 3, faults=0.1)
     transport.use(monkeypatch)

@@ -6,16 +6,14 @@ What is here may get more, but must go on to read what it has written. A journal
 
 import os
 import signal
-import sqlite3
-from contextlib import closing
 from pathlib import Path
 
 import anyio
 
 import aqueue
 from aqueue import EnqueueFn, Item, SetDescFn, run_queue
-from aqueue.events import ItemStarted, ProcessJoined, ProcessLeft, encode
-from tests.golden.make import anywhere
+from aqueue.events import ItemStarted, ProcessJoined, ProcessLeft
+from tests.golden.make import keep
 from tests.journal.oracle import told_by
 from tests.journal.recorded import events_of
 
@@ -65,13 +63,7 @@ def make(path: Path) -> None:
     events = events_of(path)
     left = next(event.seq for event in events if isinstance(event, ProcessLeft))
     last = next(event.seq for event in events[left:] if isinstance(event, ItemStarted))
-    with closing(sqlite3.connect(path)) as connection, connection:
-        connection.execute("DELETE FROM events")
-        for event in events[:last]:
-            connection.execute("INSERT INTO events VALUES (?, ?)", (event.seq, encode(anywhere(event)).decode()))
-    with closing(sqlite3.connect(path, isolation_level=None)) as connection:
-        connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
-        connection.execute("VACUUM")
+    keep(path, events[:last])
     assert {ProcessJoined, ProcessLeft} <= {type(event) for event in events_of(path)}
     story = told_by(events_of(path))
     assert any(story.enqueued[event.parent].parent for event in story.enqueued.values() if event.parent), (

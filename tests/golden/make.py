@@ -40,7 +40,7 @@ class Fails(EventRecorder):
         raise ConnectionError("the other end is gone")
 
 
-__all__ = ["ELSEWHERE", "anywhere", "make"]
+__all__ = ["ELSEWHERE", "anywhere", "keep", "make"]
 
 ELSEWHERE = {"group.slowed_down", "process.joined", "process.left"}
 """The events that the other golden journals have."""
@@ -68,16 +68,21 @@ def make(path: Path) -> None:
         started.at + 1.0,
         attempt=started.attempt,
     )
+    keep(path, [*events[:last], retry])
+    missing = set(EVENT_TYPES) - ELSEWHERE - {event.event for event in events_of(path)}
+    assert not missing, f"it has no {missing}"
+    told_by(events_of(path))
+
+
+def keep(path: Path, events: Sequence[Event]) -> None:
+    """Have `events` in the journal at `path` instead of what is there, as if they had happened on no machine in particular."""
     with closing(sqlite3.connect(path)) as connection, connection:
         connection.execute("DELETE FROM events")
-        for event in (*events[:last], retry):
+        for event in events:
             connection.execute("INSERT INTO events VALUES (?, ?)", (event.seq, encode(anywhere(event)).decode()))
     with closing(sqlite3.connect(path, isolation_level=None)) as connection:
         connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
         connection.execute("VACUUM")
-    missing = set(EVENT_TYPES) - ELSEWHERE - {event.event for event in events_of(path)}
-    assert not missing, f"it has no {missing}"
-    told_by(events_of(path))
 
 
 def anywhere(event: Event) -> Event:

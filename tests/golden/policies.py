@@ -4,14 +4,13 @@ Not by ``python -m``: its items would be those of a module called ``__main__``.
 What is here may get more, but must go on to read what it has written. A journal that is checked in is never made again.
 """
 
-import sqlite3
-from contextlib import closing, suppress
+from contextlib import suppress
 from pathlib import Path
 
 import aqueue
 from aqueue import EnqueueFn, Item, ItemFailures, Retry, SetDescFn, run_queue
-from aqueue.events import ItemRetryScheduled, RunResumed, encode
-from tests.golden.make import anywhere
+from aqueue.events import ItemRetryScheduled, RunResumed
+from tests.golden.make import keep
 from tests.journal.oracle import told_by
 from tests.journal.recorded import events_of
 
@@ -61,11 +60,5 @@ def make(path: Path) -> None:
     events = events_of(path)
     resumed = next(event.seq for event in events if isinstance(event, RunResumed))
     last = next(event.seq for event in events[resumed:] if isinstance(event, ItemRetryScheduled))
-    with closing(sqlite3.connect(path)) as connection, connection:
-        connection.execute("DELETE FROM events")
-        for event in events[:last]:
-            connection.execute("INSERT INTO events VALUES (?, ?)", (event.seq, encode(anywhere(event)).decode()))
-    with closing(sqlite3.connect(path, isolation_level=None)) as connection:
-        connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
-        connection.execute("VACUUM")
+    keep(path, events[:last])
     told_by(events_of(path))

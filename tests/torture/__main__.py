@@ -359,15 +359,22 @@ def torture(
     return total
 
 
-def main() -> None:
-    """Read the arguments, and torture."""
-    parser = argparse.ArgumentParser(prog="python -m tests.torture", description=__doc__)
-    parser.add_argument("--kills", type=int, default=200, help="how many processes to kill, at least")
+def main(
+    prog: str = "python -m tests.torture",
+    description: str | None = __doc__,
+    *,
+    kills: int = 200,
+    size: int = 60,
+    make_tree: Callable[[Path, int, int], Tree] = Tree,
+) -> None:
+    """Read the arguments, for which `kills` and `size` are the defaults, and torture."""
+    parser = argparse.ArgumentParser(prog=prog, description=description)
+    parser.add_argument("--kills", type=int, default=kills, help="how many processes to kill, at least")
     parser.add_argument("--seed", type=int, default=1, help="the number of the first tree")
-    parser.add_argument("--size", type=int, default=60, help="about how many items an initial item's tree has")
+    parser.add_argument("--size", type=int, default=size, help="about how many items an initial item's tree has")
     arguments = parser.parse_args()
     began = time.monotonic()
-    total = torture(arguments.kills, arguments.seed, arguments.size, print)
+    total = torture(arguments.kills, arguments.seed, arguments.size, print, make_tree)
     for fate, count in sorted(total.items(), key=lambda pair: -pair[1]):
         print(f"{count:6} {fate}")
     print(f"{total.total():6} in all, in {time.monotonic() - began:.0f} s: nothing lost, nothing done twice")

@@ -5,7 +5,6 @@ items write what they really do to a file; here most of them do so in worker pro
 once more in one process, undisturbed, and must come to the same.
 """
 
-import argparse
 import os
 import random
 import signal
@@ -21,7 +20,7 @@ import psutil
 from aqueue import ItemFailures, run_queue
 from aqueue.events import ItemInterrupted, ProcessLeft
 from tests.journal.seeds import items_of
-from tests.torture.__main__ import ALL, CRASHED, ENDED, FAILED, Again, Tree, torture
+from tests.torture.__main__ import ALL, CRASHED, ENDED, FAILED, Again, Tree, main
 from tests.torture.hearing import heard
 
 COORDINATOR: Final = {"none": 30, "SIGKILL": 6, "SIGINT": 1, "SIGINT twice": 1, "SIGTERM": 1}
@@ -95,19 +94,5 @@ def _wait_for_workers(mark: str) -> None:
                 time.sleep(0.01)
 
 
-def main() -> None:
-    """Read the arguments, and torture."""
-    parser = argparse.ArgumentParser(prog="python -m tests.torture.cluster", description=__doc__)
-    parser.add_argument("--kills", type=int, default=50, help="how many processes to kill, at least")
-    parser.add_argument("--seed", type=int, default=1, help="the number of the first tree")
-    parser.add_argument("--size", type=int, default=200, help="about how many items an initial item's tree has")
-    arguments = parser.parse_args()
-    began = time.monotonic()
-    total = torture(arguments.kills, arguments.seed, arguments.size, print, ClusterTree)
-    for fate, count in sorted(total.items(), key=lambda pair: -pair[1]):
-        print(f"{count:6} {fate}")
-    print(f"{total.total():6} in all, in {time.monotonic() - began:.0f} s: nothing lost, nothing done twice")
-
-
 if __name__ == "__main__":
-    main()
+    main("python -m tests.torture.cluster", __doc__, kills=50, size=200, make_tree=ClusterTree)

@@ -191,8 +191,7 @@ class Cluster:
 
     def cancel(self) -> None:
         """Cancel all that runs in any place."""
-        if not isinstance(self._last_order, Cancel):
-            self._finish(Cancel())
+        self._finish(Cancel())
 
     def give_back(self, place: Place) -> None:
         """Use the numbers of the workers of `place` again: the last of them has ended."""

@@ -21,6 +21,7 @@ from weakref import WeakValueDictionary
 
 import cloudpickle  # type: ignore[import-untyped]  # it ships no annotations
 
+from aqueue._bus import name_and_message
 from aqueue._cluster.names import (
     CACHED,
     MAIN,
@@ -46,11 +47,7 @@ class Refused(Exception):
 
 def shown(error: BaseException) -> str:
     """Return what `error` says, made safe, whatever its `__str__` does."""
-    try:
-        message = str(error)
-    except Exception:  # the user's __str__
-        message = "(its message can't be shown: __str__ raised)"
-    name = type(error).__qualname__
+    name, (_, message) = type(error).__qualname__, name_and_message(error)
     return visible(f"{name}: {message}" if message else name, 500)
 
 

@@ -14,11 +14,12 @@ from itertools import islice
 from types import CodeType, GetSetDescriptorType, MemberDescriptorType, TracebackType
 from typing import Any, Final, NamedTuple
 
+from aqueue._bus import name_and_message
 from aqueue._cluster.definitions import Refused
 from aqueue._cluster.names import Key, walk
-from aqueue._cluster.pickles import KeyOf, dump, load
+from aqueue._cluster.pickles import SCALARS, KeyOf, dump, load
+from aqueue._state_kinds import is_built_in
 from aqueue.errors import RemoteError, UnsendableItem
-from aqueue.item import type_name
 from aqueue.text import visible, visible_repr
 
 __all__ = ["dump_error", "load_error"]
@@ -28,8 +29,6 @@ _MAX_LINKS: Final = 50
 _MAX_ATTRIBUTE_BYTES: Final = 1_000_000
 _MAX_FRAMES: Final = 2_000
 _MESSAGE_CHARS: Final = 10_000
-_HEAP_TYPE: Final = 1 << 9  # Py_TPFLAGS_HEAPTYPE: made by a class statement, not built into Python
-_SCALARS: Final = frozenset({str, int, float, bool, type(None), bytes})
 # A class may have attributes of its own of these names, or a __setattr__ that refuses them (a frozen dataclass's).
 _ARGS: Final[Any] = vars(BaseException)["args"]
 _CAUSE: Final[Any] = vars(BaseException)["__cause__"]
@@ -198,7 +197,7 @@ class _Writer:
         return f"{cls.__module__}:{cls.__qualname__}" if key is None else key
 
     def _argument(self, value: Any) -> Any:
-        if type(value) in _SCALARS:
+        if type(value) in SCALARS:
             return value
         try:
             return _Pickled(self._dump(value), visible_repr(value))
@@ -214,7 +213,7 @@ class _Writer:
             same = next((index for index, one in enumerate(args) if one is value), None)
             if same is not None:
                 written[name] = _Argument(same)
-            elif type(value) in _SCALARS:
+            elif type(value) in SCALARS:
                 if not isinstance(value, str | bytes) or len(value) <= _MAX_ATTRIBUTE_BYTES:
                     written[name] = value
             else:
@@ -332,7 +331,7 @@ def _stand_in_for(error: BaseException) -> _Record:
 def _new(cls: Any) -> BaseException:
     """Return an exception of `cls` that has nothing yet; no code of the user's runs."""
     base = cls
-    while base.__flags__ & _HEAP_TYPE:
+    while not is_built_in(base):
         base = base.__base__
     made: BaseException = base.__new__(cls)
     return made
@@ -350,7 +349,6 @@ def _fields_of(error: BaseException) -> dict[str, Any]:
     """Return the attributes of `error` that are not in its ``__dict__``: an `OSError`'s errno, slots."""
     fields: dict[str, Any] = {}
     for base in type(error).__mro__:
-        is_built_in = not base.__flags__ & _HEAP_TYPE
         for name, descriptor in vars(base).items():
             if (
                 not isinstance(descriptor, MemberDescriptorType | GetSetDescriptorType)
@@ -361,7 +359,7 @@ def _fields_of(error: BaseException) -> dict[str, Any]:
             with suppress(Exception):  # it is not set
                 value = descriptor.__get__(error)
                 # An OSError whose filename is set to None shows that.
-                if value is not None or not is_built_in:
+                if value is not None or not is_built_in(base):
                     fields.setdefault(name, value)
     return fields
 
@@ -376,12 +374,7 @@ def _descriptor(cls: type, name: str) -> Any:
 
 
 def _text_of(error: BaseException) -> str:
-    cls = type(error)
-    name = visible(cls.__qualname__, 1_000) if cls.__module__ == "builtins" else type_name(cls)
-    try:
-        message = str.__str__(str(error))
-    except Exception:  # the user's __str__
-        message = "(its message can't be shown: __str__ raised)"
+    name, message = name_and_message(error)
     return f"{name}: {visible(message, _MESSAGE_CHARS)}" if message else name
 
 

@@ -16,7 +16,8 @@ import msgspec
 
 from aqueue._cluster.definitions import Definitions, Refused, shown
 from aqueue._cluster.names import Key
-from aqueue._cluster.pickles import dump, failing_part, load
+from aqueue._cluster.pickles import SCALARS, dump, failing_part, load
+from aqueue._state_kinds import is_built_in
 from aqueue.errors import UnsendableItem
 from aqueue.item import type_name
 from aqueue.text import visible
@@ -29,15 +30,13 @@ AncestorNumber = Callable[[object], int | None]
 Ancestor = Callable[[int], object]
 """Returns the ancestor that has a number."""
 
-_FLAT: Final = frozenset({str, int, float, bool, type(None), bytes})
-_all_flat: Final = _FLAT.issuperset
+_all_flat: Final = SCALARS.issuperset
 _all_str: Final = frozenset({str}).issuperset
 _PICKLE: Final = 0x80
 """The first byte of what pickle writes: a flat item. Everything else begins with one of the following letters."""
 _ITEM, _ITEM_AND_FIELDS, _STATE, _FIELDS = b"G", b"D", b"S", b"F"
 
 _SELF: Final = ("self",)
-_HEAP_TYPE: Final = 1 << 9  # Py_TPFLAGS_HEAPTYPE: made by a class statement, not built into Python
 _MAX_SHAPES: Final = 64
 _dumps: Final = pickle.dumps
 _loads: Final = pickle.loads
@@ -275,7 +274,7 @@ def _form_of(cls: Any) -> Literal["state", "fields", "whole"]:
         and cls not in copyreg.dispatch_table
         and not hasattr(cls, "__getnewargs__")
         and not hasattr(cls, "__getnewargs_ex__")
-        and all(base is object or base.__flags__ & _HEAP_TYPE for base in cls.__mro__)
+        and all(base is object or not is_built_in(base) for base in cls.__mro__)
     )
     return "state" if is_usual else "whole"
 

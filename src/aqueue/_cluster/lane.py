@@ -40,7 +40,8 @@ from aqueue._cluster.messages import (
 from aqueue._cluster.objects import LaneObjects
 from aqueue._codec import encode_result
 from aqueue._context import running_attempt
-from aqueue._failures import as_failure, hide_frames_of, without_own_frames
+from aqueue._engine import SLICE_S
+from aqueue._failures import as_failure, hide_frames_of, is_cancelled_group, without_own_frames
 from aqueue._loop import call_soon_in_this_loop, clock_of_this_loop
 from aqueue._payload import PayloadCodec
 from aqueue._timeouts import Timeouts
@@ -51,9 +52,6 @@ from aqueue.item import ItemClass, look_up_class, type_name
 from aqueue.text import visible
 
 __all__ = ["Lane"]
-
-SLICE_S: Final = 0.005
-"""How long items that never await may keep the lane's loop to themselves, seconds."""
 
 LETTER_REPORTS: Final = 1_000
 """How many reports go into one letter, at most."""
@@ -130,7 +128,6 @@ class Lane:
         self._tasks: TaskGroup | None = None
         self._cancelled_class: type[BaseException] = Exception
         self._timeouts: Timeouts | None = None
-        self._running: set[int] = set()
 
     # ---- letters, in and out, from other threads -----------------------------------------------------------------
 
@@ -389,7 +386,9 @@ class Lane:
 
     def _report_error(self, attempt: LaneAttempt, before: bytes, error: BaseException) -> None:
         run = attempt.run
-        is_ordinary = isinstance(error, Exception | self._cancelled_class) or self._is_cancelled_group(error)
+        is_ordinary = isinstance(error, Exception | self._cancelled_class) or is_cancelled_group(
+            error, self._cancelled_class
+        )
         if is_ordinary and self._is_cancelling:
             self.report(Ended(run.order, "cancelled"))
             return
@@ -401,12 +400,6 @@ class Lane:
             with suppress(Exception):  # whatever the user's objects raise when they are pickled
                 state = self._objects.changed_state(attempt.item, before, attempt.above)
         self.report(Ended(run.order, "raised", state=state, error=self._objects.dump_error(raised)))
-
-    def _is_cancelled_group(self, error: BaseException) -> bool:
-        if not isinstance(error, BaseExceptionGroup):
-            return False
-        rest = error.split(self._cancelled_class)[1]
-        return rest is None or isinstance(rest, Exception)
 
     def _load(self, attempt: LaneAttempt, family: "_Family") -> bytes:
         """Make the attempt's item, and return its state as it came."""

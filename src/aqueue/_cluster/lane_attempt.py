@@ -4,7 +4,7 @@ import threading
 from collections.abc import Callable
 from typing import Any, Protocol
 
-from aqueue._attempt import NO_SHARED
+from aqueue._attempt import NO_SHARED, refusal
 from aqueue._cluster.messages import Described, Enqueued, Report, Run, SlowDownAsked, StopAsked
 from aqueue._context import Current
 from aqueue.errors import InvalidArgument, MisplacedCall
@@ -86,13 +86,8 @@ class LaneAttempt:
         self._lane.make_room()
 
     def _check(self, name: str) -> None:
-        if self.has_ended:
-            raise MisplacedCall(f"{name} was called after the process that it was given to had ended")
-        if threading.get_ident() != self._lane.thread:
-            raise MisplacedCall(
-                f"{name} was called by {self.run.type} from another thread; "
-                f"use anyio.from_thread.run_sync({name}, …) there"
-            )
+        if self.has_ended or threading.get_ident() != self._lane.thread:
+            raise refusal(name, None if self.has_ended else self.run.type)
 
     # ---- what is asked inside it --------------------------------------------------------------------------------
 

@@ -12,7 +12,7 @@ import msgspec
 from aqueue._cluster.names import Definition, Key, is_definition
 from aqueue.errors import UnsendableItem
 
-__all__ = ["KeyOf", "ReferenceTo", "dump", "failing_part", "load", "parts_of"]
+__all__ = ["SCALARS", "KeyOf", "ReferenceTo", "dump", "failing_part", "load", "parts_of"]
 
 KeyOf = Callable[[Definition], Key | None]
 """Names a class or function, as `Definitions.key_of` does."""
@@ -20,9 +20,10 @@ KeyOf = Callable[[Definition], Key | None]
 ReferenceTo = Callable[[Any], tuple[Any, ...] | None]
 """Returns what is written instead of an object, or None if the object itself is."""
 
-_NEVER_REFERENCES: Final = frozenset(
-    {str, int, float, bool, type(None), bytes, bytearray, complex, list, tuple, dict, set, frozenset}
-)
+SCALARS: Final = frozenset({str, int, float, bool, type(None), bytes})
+"""The types whose objects have no parts and no state of their own."""
+
+_NEVER_REFERENCES: Final = SCALARS | {bytearray, complex, list, tuple, dict, set, frozenset}
 _MAX_PATH: Final = 6
 
 

@@ -26,6 +26,7 @@ __all__ = [
     "host_and_pid",
     "indented",
     "note",
+    "place_record",
     "print_json",
     "print_json_lines",
     "print_lines",
@@ -81,6 +82,11 @@ def text(value: str, style: str = "", max_chars: int = _MAX_TEXT_CHARS) -> Text:
 def host_and_pid(process: WorkerProcess) -> str:
     """Return which worker process that is: ``host:4711``, safe to show."""
     return f"{visible(process.host, 100)}:{process.pid}"
+
+
+def place_record(process: WorkerProcess | None) -> dict[str, Any]:
+    """Return where something ran, for JSON; nulls where that is not known."""
+    return {"host": None, "pid": None} if process is None else {"host": process.host, "pid": process.pid}
 
 
 def heading(value: str, note: str = "") -> Text:

@@ -13,7 +13,17 @@ from aqueue.cli._folds.items import OUTSTANDING, STATES, State
 from aqueue.cli._folds.record import ItemTexts, Record
 from aqueue.cli._item_types import item_types, with_types
 from aqueue.cli._reading.opening import open_history
-from aqueue.cli._screen import STATE_STYLES, Column, note, print_json_lines, print_lines, raised, table, text
+from aqueue.cli._screen import (
+    STATE_STYLES,
+    Column,
+    note,
+    place_record,
+    print_json_lines,
+    print_lines,
+    raised,
+    table,
+    text,
+)
 from aqueue.figures import amount, duration, when_due
 
 __all__ = ["items"]
@@ -142,8 +152,7 @@ def _as_json(record: Record, row: int, texts: ItemTexts) -> dict[str, Any]:
         "state": items.state_of(row),
         "attempts": items.attempts[row],
         "worker": items.worker[row] or None,
-        "host": process.host if process is not None else None,
-        "pid": process.pid if process is not None else None,
+        **place_record(process),
         "enqueued_at": items.enqueued_at[row],
         "started_at": items.started_at[row] or None,
         "ended_at": items.ended_at[row] or None,

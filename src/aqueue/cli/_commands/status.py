@@ -18,6 +18,7 @@ from aqueue.cli._screen import (
     host_and_pid,
     indented,
     note,
+    place_record,
     print_json,
     print_lines,
     raised,
@@ -100,7 +101,9 @@ def _as_json(record: Record, groups: tuple[FailureGroup, ...]) -> dict[str, Any]
         "rate": _rate(record),
         "counts": msgspec.structs.asdict(view.counts) | {"outstanding": view.counts.outstanding},
         "types": _type_records(items),
-        "running": [msgspec.structs.asdict(one) | _place_record(record, one) for one in _running_items(record)],
+        "running": [
+            msgspec.structs.asdict(one) | place_record(_process_of(record, one)) for one in _running_items(record)
+        ],
         "waiting": view.waiting,
         "next_due": view.next_due or None,
         "oldest_outstanding": None
@@ -147,11 +150,6 @@ def _process_of(record: Record, one: RunningItem) -> WorkerProcess | None:
     if view.cluster and one.phase == "process":
         return view.process_of(one.worker)
     return WorkerProcess(1, view.num_workers, started.host, started.pid) if started is not None else None
-
-
-def _place_record(record: Record, one: RunningItem) -> dict[str, Any]:
-    process = _process_of(record, one)
-    return {"host": None, "pid": None} if process is None else {"host": process.host, "pid": process.pid}
 
 
 def _elapsed_s(record: Record) -> float:
