@@ -68,7 +68,10 @@ def _in_module(name: str) -> type | None:
 
 def _names_in(module: ModuleType) -> dict[str, Any]:
     # Not vars(): a module that is loaded lazily would load itself when it is asked.
-    names: dict[str, Any] = object.__getattribute__(module, "__dict__")
+    try:
+        names: dict[str, Any] = object.__getattribute__(module, "__dict__")
+    except AttributeError:  # what only says that it is a module, as cffi's libraries do
+        return {}
     return names
 
 

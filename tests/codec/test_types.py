@@ -237,3 +237,22 @@ def test_a_class_of_the_main_program_is_found_in_it(tmp_path: Path) -> None:
         ).stdout.strip()
 
     assert run(run()) == "https://x.y"
+
+
+class _NoModule:
+    """Says that it is a module, and has no attributes: as the libraries that cffi has loaded."""
+
+    __slots__ = ()
+
+    @property  # type: ignore[misc]  # what it says is not so
+    def __class__(self) -> type:
+        return types.ModuleType
+
+
+def test_what_only_says_that_it_is_a_module_is_passed_over(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Other libraries put such things among the modules; a class that is gone is named nevertheless."""
+    monkeypatch.setitem(sys.modules, "no_module", _NoModule())
+    with pytest.raises(UnknownItemType, match="gone:Page"):
+        resolve_type("gone:Page")
+    with pytest.raises(UnknownItemType, match="no_module:Page"):
+        resolve_type("no_module:Page")
