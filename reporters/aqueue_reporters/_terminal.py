@@ -5,8 +5,8 @@ with its text when they are resized, whether they wrap long lines again (tmux, V
 draw begins in the right place without having to know how many rows the old lines take now. And what a child process
 writes straight to the terminal lands above the next frame instead of inside it.
 
-A typed ^C makes the kernel discard what was written and not yet read, "show the cursor" too if it is just then. So
-that is written once more when the interpreter ends.
+A typed ^C or ^Z makes the kernel discard what was written and not yet read, "show the cursor" and "wrap long lines" too
+if it comes just then. So these are written once more when the region is closed and when the interpreter ends.
 """
 
 import atexit
@@ -107,7 +107,7 @@ class TerminalRegion:
         for stream in streams:
             stream.flush()
         self._write(_RESET_STYLE)
-        _show_cursor_at_exit(self._stream.fileno())
+        _usable_at_exit(self._stream.fileno())
         self._process = TerminalRegion._opened_in = os.getpid()
         self._drawing_thread = threading.get_ident()
         self._is_open = True
@@ -209,7 +209,9 @@ class TerminalRegion:
             self._write_unless_broken(self._erase() + self._take_captured(whole=True))
             # From here on those who print wait a moment, so that nothing gets ahead of what was held back.
             with self._lock:
-                self._write_unless_broken(self._take_captured(whole=True) + closing + _RESET_STYLE + _SHOW_CURSOR)
+                self._write_unless_broken(
+                    self._take_captured(whole=True) + closing + _RESET_STYLE + _WRAP_ON + _SHOW_CURSOR
+                )
                 self._put_back()
                 self._drained.notify_all()
 
@@ -461,21 +463,21 @@ def _write_at_once(fd: int, data: bytes) -> None:
         data = data[os.write(fd, data[:4096]) :]
 
 
-_shown_at_exit: dict[int, tuple[int, int]] = {}  # descriptors of terminals: which terminal it was, in which process
+_opened_terminals: dict[int, tuple[int, int]] = {}  # descriptors of terminals: which terminal it was, in which process
 
 
-def _show_cursor_at_exit(fd: int) -> None:
-    if not _shown_at_exit:
-        atexit.register(_show_cursors)
-    _shown_at_exit[fd] = os.fstat(fd).st_rdev, os.getpid()
+def _usable_at_exit(fd: int) -> None:
+    if not _opened_terminals:
+        atexit.register(_make_usable)
+    _opened_terminals[fd] = os.fstat(fd).st_rdev, os.getpid()
 
 
-def _show_cursors() -> None:
-    for fd, opened in _shown_at_exit.items():
+def _make_usable() -> None:
+    for fd, opened in _opened_terminals.items():
         # It may have been closed, or lead elsewhere now.
         with contextlib.suppress(OSError, ValueError):
             if os.isatty(fd) and (os.fstat(fd).st_rdev, os.getpid()) == opened:
-                _write_at_once(fd, _SHOW_CURSOR)
+                _write_at_once(fd, _WRAP_ON + _SHOW_CURSOR)
 
 
 def _positive(text: str | None) -> int:

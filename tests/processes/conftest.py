@@ -26,10 +26,9 @@ def start(gates: Path, backend: str) -> Iterator[Start]:
     """Return what starts programs/job.py with items and the arguments of `run_queue`, on the test's backend."""
     with ExitStack() as started:
 
-        def start_job(items: str, **options: Any) -> PtyProcess:
+        def start_job(items: str, *, keeps_output: bool = False, **options: Any) -> PtyProcess:
             env = {"AQUEUE_TEST_GATES": str(gates), **options.pop("env", {})}
-            return started.enter_context(
-                PtyProcess("job.py", items, json.dumps({"backend": backend, **options}), env=env)
-            )
+            arguments = items, json.dumps({"backend": backend, **options})
+            return started.enter_context(PtyProcess("job.py", *arguments, env=env, keeps_output=keeps_output))
 
         yield start_job

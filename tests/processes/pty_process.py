@@ -59,8 +59,9 @@ class PtyProcess:
             env: environment variables to add.
             rows: the terminal's height, cells.
             columns: its width, cells.
-            keeps_output: whether a typed ^C leaves the output alone that was written and not yet read. By default the
-                kernel discards it (NOFLSH is off), the sequence that shows the cursor again too, if it is just then.
+            keeps_output: whether a typed ^C or ^Z leaves the output alone that was written and not yet read. By default
+                the kernel discards it (NOFLSH is off): the sequence that shows the cursor again, or that takes it back
+                to the first row of a frame, if the key comes just then. A terminal that a person types at has read it.
         """
         words = [str(word) for word in command]
         if words[0].endswith(".py"):

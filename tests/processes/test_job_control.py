@@ -23,7 +23,7 @@ SHOWN = {"rich": "Worker Status", "plain": "elapsed", "none": ""}
 def test_stopped_and_continued(start: Start, gates: Path, reporter: str) -> None:
     """At the shell's prompt there is a cursor and nothing of the display; after fg it is drawn below; twice."""
     shown = SHOWN[reporter]
-    job = start("Gated,Quick*9", num_workers=1, reporter=reporter)
+    job = start("Gated,Quick*9", num_workers=1, reporter=reporter, keeps_output=True)
     job.until_mark("started Gated1")
     for _ in range(2):
         job.until(shown)
@@ -45,7 +45,7 @@ def test_stopped_and_continued(start: Start, gates: Path, reporter: str) -> None
 @pytest.mark.parametrize("reporter", ["rich", "plain"])
 def test_in_the_background_only_text_is_shown(start: Start, gates: Path, reporter: str) -> None:
     """After bg nothing is drawn over the shell's line; the summary comes nevertheless."""
-    job = start("Gated,Quick*300", num_workers=1, reporter=reporter)
+    job = start("Gated,Quick*300", num_workers=1, reporter=reporter, keeps_output=True)
     job.until(SHOWN[reporter])
     job.type(CTRL_Z)
     job.wait_stopped()
@@ -63,7 +63,7 @@ def test_an_ignored_ctrl_z_stays_ignored(gates: Path, backend: str) -> None:
     """Where the shell has switched Ctrl-Z off it does nothing to a run."""
     words = [sys.executable, str(PROGRAMS / "job.py"), "Gated", json.dumps({"backend": backend, "reporter": "rich"})]
     command = f"trap '' TSTP; exec {shlex.join(words)}"
-    with PtyProcess("sh", "-c", command, env={"AQUEUE_TEST_GATES": str(gates)}) as job:
+    with PtyProcess("sh", "-c", command, env={"AQUEUE_TEST_GATES": str(gates)}, keeps_output=True) as job:
         job.until("Worker Status")
         job.type(CTRL_Z)
         (gates / "go").touch()
