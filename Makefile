@@ -83,11 +83,12 @@ browser-test: $(READY)-browser ## Test the HTML report in a real Chromium, which
 bench: $(READY) ## Measure the engine, the reporters and the journal, against a hand-written loop and other queues.
 	@test -e $(READY)-bench || $(MAKE) --no-print-directory $(READY)-bench \
 		|| echo "What to compare with can't be installed: those rows are left out."
-	@$(RUN) python tests/benchmarks
+	@$(RUN) python tests/benchmarks --write docs/reference/figures.md
 
 .PHONY: docs
-docs: $(READY)-docs ## Build the documentation in docs/_build/html.
+docs: $(READY)-docs ## Build the documentation in docs/_build/html, and check its links with the link checker.
 	@$(RUN) python -m sphinx --quiet --fail-on-warning --keep-going --fresh-env docs docs/_build/html
+	@$(RUN) python docs/check_links.py docs/_build/html
 
 .PHONY: format
 format: $(READY)-check ## Format the code and fix what ruff can fix by itself.

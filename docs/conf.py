@@ -16,6 +16,8 @@ extensions = [
     "sphinx.ext.autodoc",
     "sphinx.ext.napoleon",
     "event_table",
+    "error_table",
+    "pictures",
 ]
 exclude_patterns = ["_build"]
 

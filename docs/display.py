@@ -1,17 +1,19 @@
-"""Draw the pictures of the display in the README, from a real run: ``python docs/display.py``.
+"""Draw the moving pictures of the display in the README, from a real run: ``python docs/display.py``.
 
-It runs a small job that pretends to mirror a site, takes the lines that the rich reporter draws about two thirds through,
-and writes them as ``display-dark.svg`` and ``display-light.svg`` beside this file. It takes half a minute; figures
-differ a little from one time to the next.
+It runs a small job that pretends to mirror a site, takes what the rich reporter draws every second or two, and what it leaves at
+the end, and writes that as ``display-dark.svg`` and ``display-light.svg`` beside this file, faster than it was. It
+takes half a minute; figures differ a little from one time to the next. Who has asked their system for less motion sees
+one picture from the middle of the run.
 """
 
 import random
 import re
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import suppress
+from contextlib import chdir, suppress
 from itertools import groupby
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import NamedTuple
 from xml.sax.saxutils import escape
 
@@ -26,10 +28,14 @@ from aqueue.events import Event
 from aqueue.view import RunView
 from aqueue_reporters._panels import Panels
 from aqueue_reporters._pen import Pen
+from aqueue_reporters._summary import summary_lines
 
 COLUMNS, ROWS = 88, 40
 CELL_WIDTH, CELL_HEIGHT, FONT_SIZE = 8.4, 18, 14
 MARGIN = 18
+FRAMES_A_SECOND = 0.7
+FRAME_S = 0.5  # how long each is shown
+HOLD_FRAMES = 8  # for so many more the last one stays
 
 
 class Theme(NamedTuple):
@@ -111,69 +117,123 @@ class File(Item):
 
 
 class Camera:
-    """A reporter that keeps what the rich reporter draws two thirds through."""
+    """A reporter that keeps what the rich reporter draws now and then, and the summary.
+
+    Attributes:
+        frames: what was drawn, as lines.
+        still: which of the frames shows most of what there is to see.
+    """
 
     uses_terminal = False
 
     def __init__(self) -> None:
-        self._panels = Panels(Pen(styles=True, colors=True, encoding="utf-8"))
-        self.lines: list[str] = []
+        self._pen = Pen(styles=True, colors=True, encoding="utf-8")
+        self._panels = Panels(self._pen)
+        self._drawn_at = 0.0
+        self.frames: list[list[str]] = []
+        self.still = 0
 
     def open(self, run: RunInfo) -> None:
         """Do nothing."""
 
     def handle(self, events: Sequence[Event], view: RunView) -> None:
-        """Draw, and keep what is drawn when it is time."""
-        lines = self._panels.lines(view, time.time(), COLUMNS, ROWS)
+        """Draw, if it is time."""
+        now = time.time()
+        if now - self._drawn_at < 1 / FRAMES_A_SECOND:
+            return
+        self._drawn_at = now
+        self.frames.append(self._panels.lines(view, now, COLUMNS, ROWS))
         files = view.overall
-        if not self.lines and files.completed > 100 and files.completed > files.enqueued * 0.64 and files.failed:
-            # With an example of all there is to see: a hook, and something that takes its time.
-            longest_s = max(time.time() - item.started_at for item in view.running.values())
-            if longest_s > 2 and any(item.phase == "after_children" for item in view.running.values()):
-                self.lines = lines
+        if files.completed < files.enqueued * 0.7 and any(
+            one.phase == "after_children" for one in view.running.values()
+        ):
+            self.still = len(self.frames) - 1
 
     def close(self, result: RunResult) -> None:
-        """Do nothing."""
+        """Draw the summary."""
+        self.frames.append(summary_lines(result, self._pen, COLUMNS))
 
 
-def svg(lines: Sequence[str], theme: Theme) -> str:
-    """Return `lines`, styled with ANSI sequences, as a picture of a terminal."""
-    width, height = 2 * MARGIN + COLUMNS * CELL_WIDTH, 2 * MARGIN + len(lines) * CELL_HEIGHT
+def svg(frames: Sequence[Sequence[str]], still: int, theme: Theme) -> str:
+    """Return `frames`, lines styled with ANSI sequences, as a moving picture of a terminal.
+
+    A row that stays as it is over several frames is drawn once, and shown for as long.
+    """
+    rows = max(len(lines) for lines in frames)
+    width, height = 2 * MARGIN + COLUMNS * CELL_WIDTH, 2 * MARGIN + rows * CELL_HEIGHT
     size = f'viewBox="0 0 {width:g} {height:g}" width="{width:g}" height="{height:g}" font-size="{FONT_SIZE}"'
     fonts = "ui-monospace, SFMono-Regular, Menlo, Consolas, 'DejaVu Sans Mono', monospace"
     box = f'x=".5" y=".5" width="{width - 1:g}" height="{height - 1:g}" rx="8"'
+    total = len(frames) + HOLD_FRAMES
+    spans: set[tuple[int, int]] = set()
+    drawn: list[str] = []
+    for row in range(rows):
+        first = 0
+        lines = [lines[row] if row < len(lines) else "" for lines in frames]
+        for line, same in groupby(lines):
+            last = first + len(list(same))
+            span = first, total if last == len(frames) else last
+            if line.strip():
+                spans.add(span)
+                kept = " still" if first <= still < last else ""
+                drawn.append(f'<g class="s{first}-{span[1]}{kept}">')
+                drawn += elements(row, line, theme)
+                drawn.append("</g>")
+            first = last
     return "\n".join(
         (
-            f'<svg xmlns="http://www.w3.org/2000/svg" {size} font-family="{fonts}">',
+            f'<svg xmlns="http://www.w3.org/2000/svg" {size} font-family="{fonts}" xml:space="preserve">',
+            f"<style>{style(sorted(spans), total)}</style>",
             f'<rect {box} fill="{theme.background}" stroke="{theme.border}"/>',
-            *elements(lines, theme),
+            *drawn,
             "</svg>\n",
         )
     )
 
 
-def elements(lines: Sequence[str], theme: Theme) -> Iterator[str]:
-    """Yield the words and the strokes; each word has its own place and length, so that no font can shift the columns."""
+def style(spans: Sequence[tuple[int, int]], total: int) -> str:
+    """Return the style sheet that shows what belongs to each span of frames in its time."""
+    rules = [
+        "g{visibility:hidden}",
+        "@media (prefers-reduced-motion:reduce){g{animation:none!important}g.still{visibility:visible}}",
+    ]
+    for first, last in spans:
+        name = f"s{first}-{last}"
+        if (first, last) == (0, total):
+            rules.append(f".{name}{{visibility:visible}}")
+            continue
+        begin, end = 100 * first / total, 100 * last / total
+        steps = "" if first == 0 else "0%{visibility:hidden}"
+        steps += f"{begin:.4g}%{{visibility:visible}}"
+        steps += "" if last == total else f"{end:.4g}%{{visibility:hidden}}"
+        steps += f"100%{{visibility:{'visible' if last == total else 'hidden'}}}"
+        rules.append(f"@keyframes {name}{{{steps}}}.{name}{{animation:{name} {total * FRAME_S:g}s step-end infinite}}")
+    return "".join(rules)
+
+
+def elements(row: int, line: str, theme: Theme) -> Iterator[str]:
+    """Yield the text and the strokes of a row; each text has its own place and length, so that no font can shift it."""
+    top, column = MARGIN + row * CELL_HEIGHT, 0
     console = Console(width=COLUMNS)
-    for row, line in enumerate(AnsiDecoder().decode("\n".join(lines))):
-        top, column = MARGIN + row * CELL_HEIGHT, 0
-        for segment in line.render(console):
-            text, strokes = paint(segment.style or Style(), theme)
-            for character, repeated in groupby(segment.text):
-                count = len(list(repeated))
-                if character in STROKES:
-                    right, down, path, width = STROKES[character]
-                    x, y = MARGIN + (column + right) * CELL_WIDTH, top + down * CELL_HEIGHT
-                    d = f"M{x:.5g} {y:.5g}" + (f"h{count * CELL_WIDTH:.5g}" if character in "─━" else path)
-                    yield f'<path d="{d}" fill="none" stroke-width="{width}"{strokes}/>'
-                column += count * cell_len(character)
-            column -= segment.cell_length
-            for word in re.split("( +)", "".join(" " if c in STROKES else c for c in segment.text)):
-                if word.strip():
-                    x, y = MARGIN + column * CELL_WIDTH, top + CELL_HEIGHT / 2 + FONT_SIZE * 0.34
-                    size = f'textLength="{cell_len(word) * CELL_WIDTH:.5g}" lengthAdjust="spacingAndGlyphs"'
-                    yield f'<text x="{x:.5g}" y="{y:.5g}" {size}{text}>{escape(word)}</text>'
-                column += cell_len(word)
+    for segment in next(iter(AnsiDecoder().decode(line))).render(console):
+        text, strokes = paint(segment.style or Style(), theme)
+        for character, repeated in groupby(segment.text):
+            count = len(list(repeated))
+            if character in STROKES:
+                right, down, path, width = STROKES[character]
+                x, y = MARGIN + (column + right) * CELL_WIDTH, top + down * CELL_HEIGHT
+                d = f"M{x:.5g} {y:.5g}" + (f"h{count * CELL_WIDTH:.5g}" if character in "─━" else path)
+                yield f'<path d="{d}" fill="none" stroke-width="{width}"{strokes}/>'
+            column += count * cell_len(character)
+        column -= segment.cell_length
+        for words in re.split("(  +)", "".join(" " if c in STROKES else c for c in segment.text)):
+            if words.strip():
+                blank = len(words) - len(words.lstrip())
+                x, y = MARGIN + (column + blank) * CELL_WIDTH, top + CELL_HEIGHT / 2 + FONT_SIZE * 0.34
+                shown = words.strip()
+                size = f'textLength="{cell_len(shown) * CELL_WIDTH:.5g}" lengthAdjust="spacingAndGlyphs"'
+                yield f'<text x="{x:.5g}" y="{y:.5g}" {size}{text}>{escape(shown)}</text>'
+            column += cell_len(words)
 
 
 def paint(style: Style, theme: Theme) -> tuple[str, str]:
@@ -188,11 +248,13 @@ def paint(style: Style, theme: Theme) -> tuple[str, str]:
 def main() -> None:
     """Run the job and write the pictures."""
     camera = Camera()
-    with suppress(ItemFailures):
-        run_queue(initial_items=[Directory()], num_workers=8, on_error="continue", reporter=camera)
-    lines = ["$ python mirror.py", *camera.lines]
+    with TemporaryDirectory() as folder, chdir(folder), suppress(ItemFailures):
+        run_queue([Directory()], num_workers=8, on_error="continue", reporter=camera, resume="mirror.db")
+    command = "$ python mirror.py"
+    frames = [[command], *([command, *lines] for lines in camera.frames)]
     for name, theme in THEMES.items():
-        Path(__file__).with_name(f"display-{name}.svg").write_text(svg(lines, theme), encoding="utf-8")
+        picture = svg(frames, camera.still + 1, theme)
+        Path(__file__).with_name(f"display-{name}.svg").write_text(picture, encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""The map in docs/design.md names every module once, in an order in which imports point up the table only."""
+"""The map in docs/explanation/architecture.md names every module once, in an order in which imports point up the table only."""
 
 import ast
 import re
@@ -10,7 +10,7 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 SOURCE = ROOT / "src" / "aqueue"
-DESIGN = (ROOT / "docs" / "design.md").read_text()
+DESIGN = (ROOT / "docs" / "explanation" / "architecture.md").read_text()
 
 BESIDE = {"journal", "log_context", "testing"}
 """Those that the text below the table is about. `_version` is a constant, `__main__` a call."""

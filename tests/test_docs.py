@@ -7,11 +7,13 @@ blocks of one page are one program: later ones use what earlier ones defined.
 import ast
 import importlib.metadata
 import inspect
+import json
 import os
 import pkgutil
 import re
 import subprocess
 import sys
+import tomllib
 from collections.abc import Iterator
 from itertools import pairwise
 from pathlib import Path
@@ -19,9 +21,12 @@ from types import ModuleType
 
 import msgspec
 import pytest
+import yaml
 from markdown_it import MarkdownIt
 from markdown_it.token import Token
 
+from aqueue import run_queue
+from aqueue.events import EVENT_TYPES
 from tests.test_public_api import MODULES
 
 ROOT = Path(__file__).parents[1]
@@ -74,7 +79,7 @@ def program(page: Path) -> str:
 @pytest.mark.parametrize("page", [page for page in PAGES if program(page)], ids=page_id)
 def test_code_on_the_page_runs(page: Path, tmp_path: Path) -> None:
     """What a reader copies from the page works, in an empty folder, block after block."""
-    script = tmp_path / f"{page.stem}.py"
+    script = tmp_path / f"page_{page.stem}.py"  # not the name of a module that it imports
     script.write_text(program(page) + "\n", encoding="utf-8")
     folder = tmp_path / "empty"
     folder.mkdir()
@@ -102,13 +107,25 @@ def test_code_that_is_not_run_compiles(page: Path) -> None:
 @each_page
 def test_code_blocks_say_what_they_are(page: Path) -> None:
     """No Python hides from these tests behind another spelling, or none, of its language."""
-    known = {"python", "json", "text", "toml", *SHELLS}
+    known = {"python", "json", "text", "toml", "yaml", "ini", *SHELLS}
     unknown = [
         (first_line(token), token.info)
         for token, _ in fences(page)
         if token.info not in known and not token.info.startswith("{")
     ]
     assert unknown == []
+
+
+@each_page
+def test_configuration_can_be_read(page: Path) -> None:
+    """What a page shows of YAML, TOML and JSON is such."""
+    for token, _ in fences(page):
+        if token.info == "yaml":
+            assert list(yaml.safe_load_all(token.content))
+        elif token.info == "toml":
+            assert tomllib.loads(token.content)
+        elif token.info == "json":
+            assert [json.loads(line) for line in token.content.splitlines()]
 
 
 @each_page
@@ -171,6 +188,39 @@ def test_every_field_is_documented(module: ModuleType) -> None:
         section = re.search(r"^Attributes:\n((?:(?:    .*)?\n?)*)", inspect.cleandoc(value.__doc__ or ""), re.MULTILINE)
         documented = re.findall(r"^    (\w[\w, ]*):", section[1] if section else "", re.MULTILINE)
         assert [name.strip() for names in documented for name in names.split(",")] == own, value
+
+
+def test_the_table_of_arguments_is_that_of_run_queue() -> None:
+    """The reference's table names each argument once, in the order of the signature, with its default."""
+    page = (ROOT / "docs/reference/run.md").read_text(encoding="utf-8").partition("## The arguments at a glance")[2]
+    rows = re.findall(r"^\| (`.*?`) \| (.*?) \|", page.partition("\n## ")[0], re.MULTILINE)
+    documented = {name: default.split("`")[1::2] for names, default in rows for name in re.findall(r"`(\w+)`", names)}
+    parameters = inspect.signature(run_queue).parameters.values()
+    assert documented == {
+        one.name: []
+        if one.default is one.empty
+        else [json.dumps(one.default) if isinstance(one.default, str) else repr(one.default)]
+        for one in parameters
+    }
+    assert list(documented) == [one.name for one in parameters]
+
+
+def test_every_example_is_told_of() -> None:
+    """Some page leads to each example that is a program."""
+    pages = "".join(page.read_text(encoding="utf-8") for page in PAGES)
+    programs = [
+        one for one in ROOT.glob("examples/*.py") if '__name__ == "__main__"' in one.read_text(encoding="utf-8")
+    ]
+    assert programs
+    assert [one.name for one in programs if one.name not in pages] == []
+
+
+def test_the_drawing_of_the_states_has_every_event_of_an_item() -> None:
+    """Each event that changes an item's state stands at an arrow, and what stands at the arrows are events."""
+    drawing = (ROOT / "docs/explanation/states-light.svg").read_text(encoding="utf-8")
+    drawn = set(re.findall(r"item\.\w+", drawing))
+    events = {name for name in EVENT_TYPES if name.startswith("item.")}
+    assert drawn == events - {"item.enqueued", "item.described"}  # the call that makes it; what changes no state
 
 
 def test_every_environment_variable_is_in_the_reference() -> None:

@@ -1,6 +1,6 @@
 """aqueue: run tree-like I/O-bound jobs with async workers, live progress and an event log."""
 
-# docs/design.md has the map of the modules; each imports only those of its row and those above. This one re-exports.
+# docs/explanation/architecture.md has the map of the modules; each imports only those of its row and those above. This one re-exports.
 
 from aqueue._context import Current, child_results, current, shared, slow_down, stop
 from aqueue._engine import OnError

@@ -30,16 +30,17 @@ def functions(path: Path) -> set[str]:
 
 @pytest.mark.parametrize(
     ("page", "heading", "at_least"),
-    [("journal.md", "What survives what", 15), ("failures.md", "Failed items, and resuming", 9)],
+    [("explanation/survival.md", "With a journal", 15), ("howto/failures.md", "Failed items, and resuming", 9)],
 )
 def test_each_promise_names_a_test_that_exists(page: str, heading: str, at_least: int) -> None:
     """A promise in the table that nobody tests, or whose test was renamed, is found out."""
-    table = rows((DOCS / page).read_text(encoding="utf-8"), heading)
-    assert len(table) >= at_least
-    for *_, last in table:
-        named = re.findall(r"`(tests/[\w/]+\.py)::(test_\w+)`", last)
-        assert named, last
-        for path, name in named:
+    text = (DOCS / page).read_text(encoding="utf-8")
+    promises = [re.sub(r"\[([^]]*)\]\([^)]*\)", r"\1", first) for first, *_ in rows(text, heading)]
+    assert len(promises) >= at_least
+    proofs = re.findall(r"^- (.*?): (`tests/.*)$", text.partition("\n## The proofs\n")[2], re.MULTILINE)
+    assert [promise for promise, _ in proofs] == promises
+    for _, tests in proofs:
+        for path, name in re.findall(r"`([\w/.]+)::(\w+)`", tests):
             assert name in functions(ROOT / path), f"{path}::{name}"
 
 

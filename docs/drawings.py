@@ -1,0 +1,217 @@
+"""Draw the drawings of the explanations: ``python docs/drawings.py`` writes them to ``docs/explanation``, dark and light.
+
+Each is boxes, arrows and words at places given in pixels; what stands in a box or at an arrow is a name that the
+reference has, too.
+"""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+from xml.sax.saxutils import escape
+
+from display import THEMES, Theme
+
+FOLDER = Path(__file__).with_name("explanation")
+SANS = "system-ui, -apple-system, 'Segoe UI', 'DejaVu Sans', sans-serif"
+MONO = "ui-monospace, SFMono-Regular, Menlo, Consolas, 'DejaVu Sans Mono', monospace"
+BOX_HEIGHT = 44
+RED, GREEN, MAGENTA, CYAN = 1, 2, 5, 6  # ANSI's numbers, by which a theme has its colours
+
+
+class Box(NamedTuple):
+    """Words in a frame, around the point (x, y)."""
+
+    x: float
+    y: float
+    words: str  # lines are parted by newlines
+    color: int | None = None
+    width: float = 124
+    height: float = BOX_HEIGHT
+    dashed: bool = False
+
+
+class Arrow(NamedTuple):
+    """A line through points, with a tip at its end and a label at a point."""
+
+    points: tuple[tuple[float, float], ...]
+    label: str = ""
+    label_at: tuple[float, float] = (0, 0)
+    anchor: str = "middle"
+    color: int | None = None
+    code: bool = True  # whether the label is a name in the API
+
+
+class Words(NamedTuple):
+    """Text at a point."""
+
+    x: float
+    y: float
+    text: str
+    anchor: str = "start"
+    bold: bool = False
+    quiet: bool = False
+
+
+Shape = Box | Arrow | Words
+
+
+class Drawing(NamedTuple):
+    """A picture of shapes."""
+
+    title: str
+    width: float
+    height: float
+    shapes: tuple[Shape, ...]
+
+
+STATES = Drawing(
+    "The states of an item",
+    760,
+    560,
+    (
+        Words(230, 75, "enqueue()", "end"),
+        Arrow(((236, 70), (298, 70))),
+        Box(360, 70, "queued"),
+        Arrow(((360, 92), (360, 158)), "item.started", (368, 130), "start"),
+        Box(360, 180, "running", CYAN),
+        Arrow(((360, 202), (360, 278)), "item.completed", (368, 244), "start"),
+        Box(360, 300, "waits for what\nis below it", width=148),
+        Arrow(((360, 322), (360, 388)), "item.started", (368, 360), "start"),
+        Box(360, 410, "hook runs", CYAN),
+        Arrow(((360, 432), (360, 498)), "item.children_processed", (368, 470), "start"),
+        Box(360, 520, "done", GREEN),
+        # Another attempt.
+        Arrow(((298, 170), (120, 170), (120, 147)), "item.retry_scheduled", (210, 162), color=MAGENTA),
+        Box(120, 125, "waits for its\nnext attempt", MAGENTA),
+        Arrow(((120, 103), (120, 30), (340, 30), (340, 48)), "its time has come", (230, 22), color=MAGENTA, code=False),
+        Arrow(((298, 410), (196, 410), (196, 300), (286, 300)), "item.retry_scheduled", (188, 360), "end", MAGENTA),
+        # Cut short.
+        Arrow(((422, 170), (560, 170), (560, 147)), "item.interrupted", (491, 162)),
+        Box(560, 125, "interrupted"),
+        Arrow(((560, 103), (560, 70), (422, 70)), "runs again", (491, 62), code=False),
+        # Neither children nor hook.
+        Arrow(((298, 190), (30, 190), (30, 520), (298, 520)), "item.completed", (38, 495), "start"),
+        Words(38, 512, "no hook, nothing below"),
+        # Failed.
+        Arrow(((422, 190), (650, 190), (650, 278)), "item.failed", (531, 206), color=RED),
+        Arrow(((434, 300), (588, 300)), "item.children_failed", (511, 290), color=RED),
+        Arrow(((422, 410), (650, 410), (650, 322)), "item.failed", (531, 402), color=RED),
+        Box(650, 300, "failed\nitself, or below", RED),
+        Arrow(((712, 300), (730, 300), (730, 30), (380, 30), (380, 48)), "item.reopened, on resume", (555, 22)),
+    ),
+)
+
+
+def recorded(row: int, name: str, state: str, color: int | None, call: str, outcome: str) -> tuple[Shape, ...]:
+    """Return the shapes of one recorded child, the call that matches it, and what comes of that."""
+    y = 128 + 62 * row
+    return (
+        Arrow(((76, 66 + BOX_HEIGHT / 2), (76, y), (128, y))),
+        Box(200, y, f"{name}\n{state}", color, 144, dashed=color is None),
+        Arrow(((402, y), (276, y)), "matches", (339, y - 8), code=False, color=CYAN),
+        Words(412, y - 2, call, bold=True),
+        Words(412, y + 17, outcome, quiet=True),
+    )
+
+
+ADOPTION = Drawing(
+    "How a parent that runs again adopts the children that were recorded",
+    760,
+    430,
+    (
+        Words(24, 26, "The journal, after the crash", bold=True),
+        Words(412, 26, "The next process runs Book again", bold=True),
+        Box(86, 66, "Book\ninterrupted", MAGENTA, 124),
+        Words(412, 70, "process() begins at its first line", quiet=True),
+        *recorded(0, "Page 1", "completed", GREEN, "enqueue(Page(1))", "is done: nothing is left to do"),
+        *recorded(1, "Page 2", "interrupted", MAGENTA, "enqueue(Page(2))", "the new object runs, as the recorded item"),
+        *recorded(2, "Page 3", "queued", None, "enqueue(Page(3))", "the new object runs, as the recorded item"),
+        Words(412, 312, "enqueue(Page(4))", bold=True),
+        Words(412, 331, "matches nothing: a new item", quiet=True),
+        Arrow(((76, 66 + BOX_HEIGHT / 2), (76, 376), (128, 376))),
+        Box(200, 376, "Page 9\nqueued", None, 144, dashed=True),
+        Words(412, 374, "process() has ended without it", bold=True),
+        Words(412, 393, "it runs as it was recorded, with a warning", quiet=True),
+        Arrow(((402, 376), (276, 376)), color=None),
+    ),
+)
+
+
+def svg(drawing: Drawing, theme: Theme) -> str:
+    """Return the drawing as an SVG."""
+    size = f'viewBox="0 0 {drawing.width:g} {drawing.height:g}" width="{drawing.width:g}" height="{drawing.height:g}"'
+    box = f'x=".5" y=".5" width="{drawing.width - 1:g}" height="{drawing.height - 1:g}" rx="8"'
+    return "\n".join(
+        (
+            f'<svg xmlns="http://www.w3.org/2000/svg" {size} font-family="{SANS}" font-size="14">',
+            f"<title>{escape(drawing.title)}</title>",
+            f'<rect {box} fill="{theme.background}" stroke="{theme.border}"/>',
+            *(line for shape in drawing.shapes for line in paint(shape, theme)),
+            "</svg>\n",
+        )
+    )
+
+
+def paint(shape: Shape, theme: Theme) -> Iterator[str]:
+    """Yield the elements of one shape."""
+    if isinstance(shape, Words):
+        yield text(shape.x, shape.y, shape.text, theme.text, shape.anchor, bold=shape.bold, quiet=shape.quiet)
+        return
+    color = theme.text if shape.color is None else theme.colors[shape.color]
+    if isinstance(shape, Box):
+        left, top = shape.x - shape.width / 2, shape.y - shape.height / 2
+        dashes = ' stroke-dasharray="4 3"' if shape.dashed else ""
+        yield (
+            f'<rect x="{left:g}" y="{top:g}" width="{shape.width:g}" height="{shape.height:g}" rx="8" '
+            f'fill="none" stroke="{color}" stroke-width="1.5"{dashes}/>'
+        )
+        lines = shape.words.split("\n")
+        for number, line in enumerate(lines):
+            y = shape.y + 5 + (number - (len(lines) - 1) / 2) * 17
+            yield text(shape.x, y, line, color, "middle", bold=number == 0)
+        return
+    path = "M" + " L".join(f"{x:g} {y:g}" for x, y in shape.points)
+    yield f'<path d="{path}" fill="none" stroke="{color}" stroke-width="1.5" stroke-linejoin="round"/>'
+    yield tip(shape.points[-2], shape.points[-1], color)
+    if shape.label:
+        yield text(*shape.label_at, shape.label, color, shape.anchor, code=shape.code)
+
+
+def tip(before: tuple[float, float], end: tuple[float, float], color: str) -> str:
+    """Return the tip of an arrow that ends at `end` and comes, straight across or down, from `before`."""
+    (x, y), (dx, dy) = end, (end[0] - before[0], end[1] - before[1])
+    across, down = (dx > 0) - (dx < 0), (dy > 0) - (dy < 0)
+    back_x, back_y = x - 8 * across, y - 8 * down
+    return (
+        f'<path d="M{x:g} {y:g} L{back_x + 4 * down:g} {back_y + 4 * across:g} '
+        f'L{back_x - 4 * down:g} {back_y - 4 * across:g} Z" fill="{color}"/>'
+    )
+
+
+def text(
+    x: float,
+    y: float,
+    words: str,
+    color: str,
+    anchor: str,
+    *,
+    bold: bool = False,
+    quiet: bool = False,
+    code: bool = False,
+) -> str:
+    """Return a line of text."""
+    more = ' font-weight="bold"' if bold else ""
+    more += ' opacity=".75"' if quiet else ""
+    more += f' font-family="{MONO}" font-size="12"' if code else ""
+    return f'<text x="{x:g}" y="{y:g}" text-anchor="{anchor}" fill="{color}"{more}>{escape(words)}</text>'
+
+
+def main() -> None:
+    """Write the drawings."""
+    for name, drawing in (("states", STATES), ("adoption", ADOPTION)):
+        for variant, theme in THEMES.items():
+            (FOLDER / f"{name}-{variant}.svg").write_text(svg(drawing, theme), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
