@@ -6,12 +6,17 @@ import sqlite3
 import stat
 import subprocess
 import sys
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import AbstractAsyncContextManager
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
 from sqlite_utils import Database
 
+from aqueue import Backend, EnqueueFn, Item, RunResult, SetDescFn, run_queue
 from aqueue import _journal_check as journal_check
 from aqueue._journal import Journal
 from aqueue.errors import (
@@ -22,6 +27,7 @@ from aqueue.errors import (
     JournalLocked,
     JournalTooNew,
     NotAJournal,
+    UnstorableItem,
 )
 from tests.journal.writing import DEADLINE_S, Source, make_events, recorded, write
 
@@ -191,7 +197,7 @@ REFUSED: dict[str, tuple[Callable[[Path], None], type[JournalError], str]] = {
     "one byte": (_short_text, NotAJournal, "is no SQLite file"),
     "magic": (_only_magic, NotAJournal, "of another program"),
     "another program's": (_another_program, NotAJournal, "of another program"),
-    "directory": (Path.mkdir, NotAJournal, "is a directory"),
+    "directory": (Path.mkdir, NotAJournal, "is a folder"),
     "fifo": (os.mkfifo, NotAJournal, "is no regular file"),
     "cut short": (_cut_short, JournalDamaged, "is cut short"),
     "garbled": (_garbled, JournalDamaged, "can't be read"),
@@ -399,3 +405,52 @@ def test_a_reader_cannot_write(tmp_path: Path) -> None:
     with pytest.raises(sqlite3.OperationalError, match="readonly"):
         connection.execute("DELETE FROM events")
     connection.close()
+
+
+def fails_in_the_middle() -> Iterator[Item]:
+    """Yield an item, and then raise."""
+    yield Plain()
+    raise ConnectionError("the list broke off")
+
+
+def no_client() -> AbstractAsyncContextManager[None]:
+    """Raise in place of opening something."""
+    raise ConnectionError("no client")
+
+
+class Plain(Item):
+    async def process(self, enqueue: EnqueueFn, set_desc: SetDescFn) -> None:
+        pass
+
+
+class HoldsALock(Plain):
+    def __init__(self) -> None:
+        self.lock = threading.Lock()
+
+
+@pytest.mark.parametrize("argument", ["journal", "resume"])
+@pytest.mark.parametrize(
+    ("items", "lifespan", "error"),
+    [
+        (lambda: [Plain(), HoldsALock()], None, UnstorableItem),
+        (fails_in_the_middle, None, ConnectionError),
+        (lambda: [Plain()], no_client, ConnectionError),
+    ],
+    ids=["unstorable", "iterable", "lifespan"],
+)
+def test_a_run_in_which_nothing_ran_leaves_no_journal(
+    argument: str,
+    items: Callable[[], Iterable[Item]],
+    lifespan: Any,
+    error: type[Exception],
+    tmp_path: Path,
+    backend: Backend,
+) -> None:
+    """What kept the first item from running can be mended, and then the very same call begins a new run."""
+    path = tmp_path / "run.db"
+    files: dict[str, Any] = {argument: path}
+    call: Callable[..., RunResult] = partial(run_queue, reporter="none", backend=backend, **files)
+    with pytest.raises(error):
+        call(items(), lifespan=lifespan)
+    assert not path.exists()
+    assert call([Plain()]).counts.completed == 1
