@@ -1,7 +1,8 @@
 """The README and the docs: their code runs, their links lead somewhere, and the reference leaves nothing out.
 
 A ``python`` block is run unless the line before it is ``<!-- not-run: the reason -->``; then it is only compiled. The
-blocks of one page are one program: later ones use what earlier ones defined.
+blocks of one page are one program: later ones use what earlier ones defined. Those of the tutorial are files and changes of
+files, `<!-- file: NAME -->` and `<!-- change: NAME -->`, which tests/examples/test_tutorial.py runs.
 """
 
 import ast
@@ -32,7 +33,7 @@ from tests.test_public_api import MODULES
 ROOT = Path(__file__).parents[1]
 PAGES = sorted([*ROOT.glob("*.md"), *(page for page in ROOT.glob("docs/**/*.md") if "_build" not in page.parts)])
 REFERENCE = sorted(ROOT.glob("docs/reference/*.md"))
-NOT_RUN = re.compile(r"<!-- not-run: \S.* -->\s*")
+NOT_RUN = re.compile(r"<!-- (not-run|file|change): \S.* -->\s*")
 SHELLS = {"sh", "shell", "bash", "console"}
 
 each_module = pytest.mark.parametrize("module", MODULES, ids=lambda module: module.__name__)

@@ -1,9 +1,14 @@
-"""Runs no-op jobs through another durable queue on SQLite, and prints the seconds for each as one JSON object.
+"""Runs no-op jobs through another queue, and prints the seconds for all of them as one JSON object.
 
     python others.py huey 2000 folder/
+    python others.py celery 10000 folder/
 
 Each does the least that its documentation shows: enqueue, take, run, and record as done, with its own defaults (huey's
-don't wait for the disk at each commit, in its favour). If the library is missing, this exits with 3.
+don't wait for the disk at each commit, in its favour). All but Celery keep their work in SQLite. Celery has its broker
+in memory and one solo worker, all in this process: the broker's work is in the figure, while the way to a broker of its
+own, Redis or RabbitMQ, and that several workers share the tasks, are not.
+
+If the library is missing, this exits with 3.
 """
 
 import json
@@ -69,7 +74,35 @@ def dbos(count: int, folder: Path) -> float:
     return seconds
 
 
-LIBRARIES: dict[str, Callable[[int, Path], float]] = {"huey": huey, "persistqueue": persistqueue, "dbos": dbos}
+def celery(count: int, folder: Path) -> float:
+    """Return the seconds that Celery takes with its in-memory broker and one solo worker in the same process."""
+    app: Any = import_module("celery").Celery("bench", broker="memory://")
+    app.conf.update(task_ignore_result=True, worker_enable_remote_control=False)
+    state: Any = import_module("celery.worker.state")
+    ended: list[float] = []
+
+    @app.task  # type: ignore[untyped-decorator]
+    def page(url: str) -> None:
+        ended.append(time.perf_counter())
+        if len(ended) == count:
+            state.should_stop = 0  # the exit status; the worker sees it some seconds later
+
+    began = time.perf_counter()
+    for _ in range(count):
+        page.delay("https://example.org/page")
+    app.WorkController(
+        pool="solo", concurrency=1, without_gossip=True, without_mingle=True, without_heartbeat=True
+    ).start()
+    assert len(ended) == count
+    return ended[-1] - began
+
+
+LIBRARIES: dict[str, Callable[[int, Path], float]] = {
+    "huey": huey,
+    "persistqueue": persistqueue,
+    "dbos": dbos,
+    "celery": celery,
+}
 
 
 def main() -> None:

@@ -1,4 +1,4 @@
-"""Runs one job about retries, timeouts and groups once, in this process, and prints what it cost as JSON.
+"""Runs one job about a feature of items (a hook, retries, timeouts, groups) once, in this process, and prints what it cost as JSON.
 
     python policies.py policies 300000
     python policies.py groups-10 300000
@@ -32,6 +32,36 @@ class Plain:
 
     async def process(self, enqueue: aqueue.EnqueueFn, set_desc: aqueue.SetDescFn) -> None:
         set_desc("https://example.org/page")
+
+
+class Silent(Plain):
+    """One that doesn't even say so."""
+
+    async def process(self, enqueue: aqueue.EnqueueFn, set_desc: aqueue.SetDescFn) -> None:
+        pass
+
+
+class WithResult(Plain):
+    """One that returns something."""
+
+    async def process(self, enqueue: aqueue.EnqueueFn, set_desc: aqueue.SetDescFn) -> int:
+        set_desc("https://example.org/page")
+        return self.number
+
+
+class WithKey(Plain):
+    """One that exists once."""
+
+    @property
+    def key(self) -> str:
+        return f"https://example.org/{self.number}"
+
+
+class WithHook(Plain):
+    """One with a hook."""
+
+    async def after_children_processed(self) -> None:
+        pass
 
 
 class Retried(Plain):
@@ -123,6 +153,10 @@ def measure(job: str, count: int) -> dict[str, float]:
         return {"wall_s": wall_s, "busy": HostPage.busy_s / (WORKERS * wall_s), "ideal": ideal_s / wall_s}
     classes: dict[str, Any] = {
         "plain": Plain,
+        "silent": Silent,
+        "result": WithResult,
+        "key": WithKey,
+        "hook": WithHook,
         "retry": Retried,
         "timeout": Timed,
         "groups-10": Grouped,

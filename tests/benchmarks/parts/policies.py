@@ -1,0 +1,68 @@
+"""What the features of items cost: hooks and keys, retries, timeouts and groups."""
+
+from functools import partial
+from pathlib import Path
+
+from tests.benchmarks.figure import Figure, Part
+from tests.benchmarks.measuring import run_job
+
+
+def policies_ratio(job: str, base: str, folder: Path) -> tuple[float, float]:
+    """Return the ratio of the costs of 300,000 items in two jobs of `policies.py`, and the base's in microseconds."""
+    count = 300_000
+    base_s, ours_s = (run_job(one, str(count), program="policies.py")["wall_s"] for one in (base, job))
+    return ours_s / base_s, base_s / count * 1e6
+
+
+def harvest_share(folder: Path) -> tuple[float, float]:
+    """Return how much of the workers' time was spent in items, %, and the ratio of the shortest time to the real, %."""
+    cost = run_job("harvest", "9900", program="policies.py")
+    return 100 * cost["busy"], 100 * cost["ideal"]
+
+
+FEATURES = Part(
+    "What a feature adds",
+    "Items that do nothing but describe themselves, 300,000 of them, against those with one thing more, or less.",
+    tuple(
+        Figure(f"300,000 items {what} / plain ones", partial(policies_ratio, job, "plain"), None, seconds=3)
+        for what, job in (
+            ("that don't describe themselves", "silent"),
+            ("with a result", "result"),
+            ("with a key", "key"),
+            ("with a hook", "hook"),
+        )
+    ),
+)
+
+POLICIES = Part(
+    "Retries, timeouts and limits",
+    "Items that do nothing but describe themselves, of a class with a policy, against those of a class without. Nothing"
+    " fails and nothing is too late: it is what the policy costs where it isn't needed. In the last one, 100 hosts have a"
+    " group each, and one of them takes 2 s for a page where the others take 20 ms.",
+    (
+        *(
+            Figure(f"300,000 items with {what} / plain ones", partial(policies_ratio, job, "plain"), limit, seconds)
+            for what, job, limit, seconds in (
+                ("retry", "retry", 1.3, 4),
+                ("timeout_s", "timeout", 5, 8),
+                ("group, limited", "groups-10", 2.5, 5),
+                ("all three", "policies", 6.5, 9),
+            )
+        ),
+        Figure(
+            "300,000 items, 10,000 groups / 10 groups",
+            partial(policies_ratio, "groups-10000", "groups-10"),
+            1.5,
+            seconds=7,
+        ),
+        Figure(
+            "100 hosts, 2 at a time, one 100 times slower",
+            harvest_share,
+            95,
+            seconds=12,
+            unit="% busy",
+            base_unit="% of the ideal speed",
+            at_least=True,
+        ),
+    ),
+)
