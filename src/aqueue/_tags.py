@@ -88,6 +88,8 @@ def _zone_key(zone: tzinfo | None) -> str | None:
     if zone is None:
         return None
     if type(zone) is timezone:
+        if timedelta(0) != zone.utcoffset(None) and abs(zone.utcoffset(None)) < timedelta(seconds=1):
+            raise Unwritable("a time in a zone less than a second from UTC, which Python reads back as UTC")
         if zone.tzname(None) == timezone(zone.utcoffset(None)).tzname(None):
             return None
         raise Unwritable(f"a time in a fixed zone with a name of its own ({zone.tzname(None)}), which would be lost")

@@ -92,6 +92,7 @@ REFUSED: dict[str, Any] = {
     "a deque": collections.deque([1]),
     "an iterator": iter([1]),
     "a time in a zone of one's own": datetime(2026, 1, 1, tzinfo=Zone()),
+    "a time in a zone nearly UTC": datetime(2026, 1, 1, tzinfo=timezone(timedelta(microseconds=-1))),
     "a time in a zone with a name of its own": datetime(2026, 1, 1, tzinfo=timezone(timedelta(hours=1), "CET")),
     "a list that holds itself": in_itself(),
     "an item that is no ancestor": DataclassItem("x"),
