@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from aqueue.errors import InvalidArgument
+from aqueue.errors import InvalidArgument, ReporterError
 from aqueue.events import Event
 from aqueue.reporting import Reporter, RunInfo, can_redraw, resolve_reporters
 from aqueue.result import RunResult
@@ -37,11 +37,13 @@ class Plugin(EventRecorder):
 
 @pytest.fixture
 def plugin(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Install a distribution whose entry point names `Plugin`."""
+    """Install a distribution whose entry points name `Plugin`, and what can't be imported."""
     metadata = tmp_path / "aqueue_plugin-1.0.dist-info"
     metadata.mkdir()
     (metadata / "METADATA").write_text("Metadata-Version: 2.1\nName: aqueue-plugin\nVersion: 1.0\n")
-    (metadata / "entry_points.txt").write_text(f"[aqueue.reporters]\nplugin = {__name__}:Plugin\n")
+    (metadata / "entry_points.txt").write_text(
+        f"[aqueue.reporters]\nplugin = {__name__}:Plugin\nbroken = no_such_module:Reporter\n"
+    )
     monkeypatch.syspath_prepend(tmp_path)
 
 
@@ -119,29 +121,33 @@ def test_plugin_is_found_by_its_name_and_given_its_argument() -> None:
 @pytest.mark.usefixtures("plugin")
 def test_argument_that_is_missing_is_an_error() -> None:
     """It says how to write one."""
-    with pytest.raises(InvalidArgument, match=r"^reporter: 'plugin': 'plugin' needs an argument: write 'plugin:…'$"):
+    with pytest.raises(
+        InvalidArgument, match=r"^reporter is 'plugin', but 'plugin' needs an argument; write 'plugin:…'$"
+    ):
         resolve_reporters("plugin")
 
 
-@pytest.mark.parametrize("spec", ["rich:x", "plain:x"])
+@pytest.mark.parametrize("spec", ["rich:x", "plain:x", "none:x", "auto:x", "none:"])
 def test_argument_that_is_not_taken_is_an_error(spec: str) -> None:
     """It says how to write it without."""
     name = spec.partition(":")[0]
 
-    with pytest.raises(InvalidArgument, match=f"^reporter: '{spec}': '{name}' takes no argument: write '{name}'$"):
+    with pytest.raises(
+        InvalidArgument, match=f"^reporter is '{spec}', but '{name}' takes no argument; write '{name}'$"
+    ):
         resolve_reporters(spec)
 
 
 def test_colon_with_nothing_behind_it_is_an_error() -> None:
     """It was meant to name something."""
-    with pytest.raises(InvalidArgument, match="'jsonl:' has nothing after the colon"):
+    with pytest.raises(InvalidArgument, match=r"^reporter is 'jsonl:', which has nothing after the colon"):
         resolve_reporters("jsonl:")
 
 
-@pytest.mark.parametrize("spec", ["fancy", "Rich", "", "none:x", "auto:x", "rich "])
+@pytest.mark.parametrize("spec", ["fancy", "Rich", "", "rich "])
 def test_name_that_is_not_known_is_an_error(spec: str) -> None:
     """It lists those that are."""
-    message = f"^reporter: '{spec}' is not known; known are 'auto', 'none', 'jsonl', 'plain', 'rich'"
+    message = f"^reporter is '{spec}'; allowed are 'auto', 'none', 'jsonl', 'plain', 'rich'"
 
     with pytest.raises(InvalidArgument, match=message):
         resolve_reporters(spec)
@@ -158,30 +164,41 @@ def test_hostile_name_is_shown_safely() -> None:
 @pytest.mark.parametrize("cls", [EventRecorder, PlainReporter, RichReporter])
 def test_class_instead_of_an_instance_is_an_error(cls: type) -> None:
     """It says to pass an instance."""
-    with pytest.raises(InvalidArgument, match="is not a reporter: it is a class; pass an instance"):
+    with pytest.raises(
+        InvalidArgument, match=r"^reporter is .*, which is no reporter: it is a class; pass an instance"
+    ):
         resolve_reporters(cls)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(
     ("spec", "lacks"),
     [
-        (None, "open, handle, close, uses_terminal"),
-        (17, "open, handle, close, uses_terminal"),
-        ([None], "open, handle, close, uses_terminal"),
-        ([["rich"]], "open, handle, close, uses_terminal"),
-        (Path("run.jsonl"), "handle, close, uses_terminal"),
-        (sys.stdout, "open, handle, uses_terminal"),
+        (None, "lacks open, handle, close, uses_terminal"),
+        (17, "lacks open, handle, close, uses_terminal"),
+        ([None], "lacks open, handle, close, uses_terminal"),
+        ([["rich"]], "is a collection; pass several reporters as one list of names and reporters"),
+        ({"rich"}, "is a collection; pass several reporters as one list of names and reporters"),
+        (Path("run.jsonl"), "lacks handle, close, uses_terminal"),
+        (sys.stdout, "lacks open, handle, uses_terminal"),
     ],
 )
 def test_object_that_is_no_reporter_is_an_error(spec: object, lacks: str) -> None:
-    """It says what the object lacks."""
-    with pytest.raises(InvalidArgument, match=f"is not a reporter: it lacks {lacks}$"):
+    """It says what the object lacks, or what to pass instead."""
+    with pytest.raises(InvalidArgument, match=rf"^reporter is .*, which is no reporter: it {lacks}$"):
         resolve_reporters(spec)  # type: ignore[arg-type]
+
+
+@pytest.mark.usefixtures("plugin")
+def test_a_plugin_that_can_not_be_imported_is_an_error() -> None:
+    """It names the plugin, what it stands for, and what importing it raised."""
+    says = r"^reporter 'broken' \(no_such_module:Reporter\) can't be loaded: ModuleNotFoundError: .*; nothing has been run$"
+    with pytest.raises(ReporterError, match=says):
+        resolve_reporters("broken")
 
 
 def test_two_reporters_that_use_the_terminal_are_an_error() -> None:
     """It names both, and what to do."""
-    message = r"OnTerminal and aqueue_reporters\.rich:RichReporter would both redraw the terminal; keep one"
+    message = r"OnTerminal and aqueue_reporters\.rich:RichReporter, which would each redraw the terminal; keep one"
 
     with pytest.raises(InvalidArgument, match=message):
         resolve_reporters([OnTerminal(), "jsonl", "rich"])
@@ -251,7 +268,9 @@ def test_error_in_the_environment_says_where_the_name_came_from(monkeypatch: pyt
     """The person who reads it did not write the program."""
     monkeypatch.setenv("AQUEUE_REPORTER", "fancy")
 
-    with pytest.raises(InvalidArgument, match=r"'fancy' is not known.*environment variable AQUEUE_REPORTER"):
+    with pytest.raises(
+        InvalidArgument, match=r"reporter is 'fancy'; allowed are .*environment variable AQUEUE_REPORTER"
+    ):
         resolve_reporters("auto")
 
 

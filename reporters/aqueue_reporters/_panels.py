@@ -10,33 +10,47 @@ from aqueue.events import Counts
 from aqueue.figures import amount, clock, per_second, when_due
 from aqueue.text import short_names
 from aqueue.view import RunningItem, RunView, TypeView
+from aqueue_reporters._pace import Finding, is_early, rate_text, remaining_s, steady_rate
 from aqueue_reporters._pen import Pen
 from aqueue_reporters._places import Places
+from aqueue_reporters._summary import error_line
 
 __all__ = ["Panels"]
 
 _MIN_BOXED_ROWS: Final = 12
+_MIN_STACKED_ROWS: Final = 16
+"""The panels above each other with two lines for workers and two for types; 4 less without an overall progress."""
 _MIN_CELLS: Final = 30
-_MAX_STACKED_CELLS: Final = 100
+_MAX_STACKED_CELLS: Final = 120
 _MIN_SIDE_BY_SIDE_CELLS: Final = 130
-_MAX_BAR_CELLS: Final = 40
+_MIN_SIDE_BY_SIDE_CELLS_ON_FEW_ROWS: Final = 110
+_FEW_ROWS: Final = 30
+_MAX_BAR_CELLS: Final = 60
+_MIN_COMPACT_ROWS_WITH_BAR: Final = 6
 _RATES_INTERVAL_S: Final = 0.5
 """How often rates are taken anew: figures that change ten times a second can't be read."""
+_MIN_RATES_S: Final = 1.0
+"""How long a process must have run before it has rates worth showing."""
 
 
 class _Rates(NamedTuple):
-    """Items a second: completed by type, completed in all, and of the overall progress completed and found."""
+    """Items a second: completed by type, completed in all, and of the overall progress completed and found.
+
+    They are known a moment after the beginning.
+    """
 
     by_type: dict[str, float]
     total: float
     done: float
     found: float
+    are_known: bool
 
 
 class Panels:
     """Draws a run as three panels: what the workers do, what the queue holds, how far it all is.
 
-    It remembers what calm drawing needs: the spinner's turn, the rates of a moment ago, the longest queue so far.
+    It remembers what calm drawing needs: the spinner's turn, the rates of a moment ago, the longest queue so far,
+    which types are shown.
     """
 
     def __init__(self, pen: Pen) -> None:
@@ -46,8 +60,11 @@ class Panels:
         self._peak_queued = 0
         self._names: dict[str, str] = {}
         self._places = Places(pen)
-        self._rates = _Rates({}, 0.0, 0.0, 0.0)
+        self._rates = _Rates({}, 0.0, 0.0, 0.0, are_known=False)
         self._rates_at = 0.0
+        self._finding = Finding()
+        self._kept: set[str] = set()
+        self._kept_for: tuple[float, int, int] = (0.0, 0, 0)
 
     def lines(self, view: RunView, now: float, columns: int, rows: int) -> list[str]:
         """Return the run at the Unix time `now` as lines for a terminal of `columns` by `rows` cells.
@@ -66,9 +83,11 @@ class Panels:
         height = max(rows - 1 - max(rows - 24, 0) // 4, 1)
         stopping = self._stopping(view, min(cells, _MAX_STACKED_CELLS))
         height -= len(stopping)
-        if height < _MIN_BOXED_ROWS or cells < _MIN_CELLS:
+        wide = cells >= (_MIN_SIDE_BY_SIDE_CELLS if rows >= _FEW_ROWS else _MIN_SIDE_BY_SIDE_CELLS_ON_FEW_ROWS)
+        needed = _MIN_STACKED_ROWS if not wide and self._tracked(view) else _MIN_BOXED_ROWS
+        if height < needed or cells < _MIN_CELLS:
             lines = self._compact(view, now, cells, height)
-        elif cells >= _MIN_SIDE_BY_SIDE_CELLS:
+        elif wide:
             lines = ["", *self._side_by_side(view, now, cells, height - 1)]
         else:
             lines = ["", *self._stacked(view, now, min(cells, _MAX_STACKED_CELLS), height - 1)]
@@ -100,6 +119,9 @@ class Panels:
     def _compact(self, view: RunView, now: float, cells: int, height: int) -> list[str]:
         """Return what matters most where there is no room for panels: totals, and the longest-running items."""
         lines = [self._totals(view, now, cells)]
+        if height >= _MIN_COMPACT_ROWS_WITH_BAR and cells >= _MIN_CELLS and (tracked := self._tracked(view)):
+            name = self._pen.fit(tracked, min(cell_len(tracked), cells // 4))
+            lines = [f"  {name} {self._bar(view.overall, cells - cell_len(name) - 3)}", *lines]
         waiting = next((words for words in self._waiting(view, now) if len(words) + 2 <= cells), "")
         if waiting and height > 1:
             lines = [self._pen.fit("  " + waiting, cells), *lines]
@@ -114,7 +136,21 @@ class Panels:
         title = "Worker Status"
         body = self._workers(view, now, cells - 4, rows)
         note = self._busy_note(view, cells - len(title) - 9)
-        return self._pen.box(title, note, body, cells)
+        return self._pen.box(title, note, body, cells, self._latest_failure(view, cells - 6), "bad")
+
+    def _latest_failure(self, view: RunView, cells: int) -> tuple[str, ...]:
+        """Say what failed last, cut to `cells`; none if nothing did.
+
+        In the frame, so that the panels keep their place at the first failure.
+        """
+        if not view.failures or not view.counts.failed:
+            return ()
+        pen = self._pen
+        failure = view.failures[-1]
+        name = self._names.get(failure.type, "")
+        phase = " after children" if failure.phase == "after_children" else ""
+        text = f"{pen.characters.failed} {name}{phase}: {error_line(failure.error, pen)}"
+        return (pen.fit(text, min(cell_len(text), cells)),)
 
     def _busy_note(self, view: RunView, cells: int) -> str:
         """Say how many workers are busy, and on a cluster in how many processes, if it fits."""
@@ -135,9 +171,10 @@ class Panels:
         return next((words for words in wordings if cell_len(words) <= cells), f"{running} busy")
 
     def _workers(self, view: RunView, now: float, cells: int, rows: int) -> list[str]:
-        """Return `rows` lines: one for each worker in its place, or, if they are more, for the longest-running."""
+        """Return `rows` lines: one for each worker in its place, or, if they are more, for the busy or longest-running."""
         name_cells = min(max((cell_len(n) for n in self._names.values()), default=4), max(cells // 4, 10))
-        clock_cells = 5 if all(now - item.started_at < 3600 for item in view.running.values()) else 8
+        longest_s = max((now - item.started_at for item in view.running.values()), default=0.0)
+        clock_cells = max(5 if longest_s < 3600 else 8, len(clock(longest_s)))
         if view.cluster:
             self._places.fit(view.processes, cells)
             where_cells = self._places.cells
@@ -154,7 +191,11 @@ class Panels:
                 else self._idle(worker, view, widths)
                 for worker in workers
             ]
-        shown = nsmallest(rows - 1, view.running.values(), key=lambda item: (item.started_at, item.worker))
+        running = view.running.values()
+        if len(running) < rows:  # in their order, as ever: only idle ones are left out
+            shown = sorted(running, key=lambda item: item.worker)
+        else:
+            shown = nsmallest(rows - 1, running, key=lambda item: (item.started_at, item.worker))
         lines = [self._busy(item, view, now, widths) for item in shown]
         lines += [" " * sum(widths, 6)] * (rows - 1 - len(lines))
         more = len(view.running) - len(shown)
@@ -228,23 +269,24 @@ class Panels:
         shown = list(view.types.values())
         rest: list[TypeView] = []
         if len(shown) > rows:
-            ranked = sorted(shown, key=lambda t: (t.running + t.queued + t.waiting == 0, -t.enqueued))
-            kept = {t.type for t in ranked[: rows - 1]}
+            kept = self._most_telling(shown, rows - 1)
             rest = [t for t in shown if t.type not in kept]
             shown = [t for t in shown if t.type in kept]
         more = f"+{amount(len(rest))} more"
-        labels = [self._names[t.type] for t in shown] + [more] * bool(rest)
         queued_cells = max(6, len(amount(max(self._peak_queued, counts.enqueued))))
         done_cells = max(6, len(amount(counts.enqueued)))
         failed_cells = max(6, len(amount(counts.failed)))
-        label_cells = max(max((cell_len(label) for label in labels), default=0), 12)
+        # Of all names, also of those that are left out: so the columns stay where they are.
+        label_cells = max(max((cell_len(name) for name in self._names.values()), default=0), 12)
         spare = cells - queued_cells - done_cells - failed_cells - 6
-        label_cells = min(label_cells, max(spare // 2, 8) if spare >= 30 else spare)
+        # Where it is narrow, names are cut before the rate is left out, but not to less than 15 cells.
+        label_cells = min(label_cells, spare // 2 if spare >= 30 else max(spare - 7, min(spare, 15)))
         spare -= label_cells
-        rate_cells = 8 if spare >= 9 else 5 if spare >= 6 else 0
+        rate_cells = 8 if spare >= 9 else 6 if spare >= 7 else 0
         spare -= (rate_cells + 1) if rate_cells else 0
         bar_cells = min(spare - 2, _MAX_BAR_CELLS) if spare >= 8 else 0
-        pad = " " * (spare - (bar_cells + 2 if bar_cells else 0))
+        # What is left widens the first column, so that the last one ends at the frame.
+        label_cells += spare - (bar_cells + 2 if bar_cells else 0)
 
         def line(label: str, queued: int, peak: int, done: int, failed: int, rate: float, style: str) -> str:
             parts = [
@@ -263,19 +305,20 @@ class Panels:
                 else _number(pen, 0, failed_cells, ""),
             )
             if rate_cells:
-                text = per_second(rate).rjust(rate_cells)
-                parts += (" ", pen.write("quiet", text) if rate < 0.05 else text)
-            return "".join((*parts, pad))
+                text = per_second(rate) if self._rates.are_known else pen.characters.nothing
+                style = style if rate and self._rates.are_known else "quiet"
+                parts += (" ", pen.write(style, text.rjust(rate_cells)) if style else text.rjust(rate_cells))
+            return "".join(parts)
 
         heading = [" " * label_cells, "queued".rjust(queued_cells)]
         if bar_cells:
-            heading.append("of the most so far".ljust(bar_cells) if bar_cells >= 18 else " " * bar_cells)
+            heading.append("of its peak".ljust(bar_cells) if bar_cells >= 11 else " " * bar_cells)
         heading += ["done".rjust(done_cells), "failed".rjust(failed_cells)]
         head = "  ".join(heading)
         if rate_cells:
-            head += " " + ("per sec" if rate_cells >= 7 else "per s").rjust(rate_cells)
+            head += " " + "done/s".rjust(rate_cells)
         lines = [
-            pen.write("quiet", head + pad),
+            pen.write("quiet", head),
             line("Total", view.queued, self._peak_queued, counts.completed, counts.failed, self._rates.total, "strong"),
         ]
         rates = self._rates.by_type
@@ -289,27 +332,50 @@ class Panels:
         lines += [" " * cells] * (rows - len(shown) - bool(rest))
         return lines
 
+    def _most_telling(self, types: Sequence[TypeView], count: int) -> set[str]:
+        """Return the names of the `count` types that tell the most: the active first, of those the ones with failures.
+
+        They are chosen as seldom as rates are taken: a line that comes and goes ten times a second can't be read.
+        """
+        chosen_for = (self._rates_at, count, len(types))
+        if self._kept_for != chosen_for:
+            self._kept_for = chosen_for
+            telling = nsmallest(
+                count, types, key=lambda t: (not t.running + t.queued + t.waiting, not t.failed, -t.enqueued)
+            )
+            self._kept = {t.type for t in telling}
+        return self._kept
+
     # Overall Progress
 
     def _overall(self, view: RunView, now: float, cells: int) -> list[str]:
-        tracked = [self._names[t.type] for t in view.types.values() if t.track_overall]
+        tracked = self._tracked(view)
         if not tracked:
             return [self._totals(view, now, cells)]
-        return self._pen.box("Overall Progress", ", ".join(tracked), self._progress(view, now, cells - 4), cells)
+        return self._pen.box("Overall Progress", tracked, self._progress(view, now, cells - 4), cells)
+
+    def _tracked(self, view: RunView) -> str:
+        """Return the names of the types in the overall progress; empty if there are none."""
+        return ", ".join(self._names[t.type] for t in view.types.values() if t.track_overall)
+
+    def _bar(self, c: Counts, cells: int) -> str:
+        """Return a bar of what is done and what has failed, and the percentage, in `cells` cells."""
+        total = max(c.enqueued, 1)
+        percent = f"{(c.completed + c.failed) * 100 // total} %".rjust(6)
+        bar = self._pen.bar(cells - 7, c.completed / total, c.failed / total)
+        return f"{bar} {self._pen.write('strong', percent)}"
 
     def _progress(self, view: RunView, now: float, cells: int) -> list[str]:
         pen = self._pen
         c = view.overall
-        ended = c.completed + c.failed
-        total = max(c.enqueued, 1)
-        percent = f"{ended * 100 // total} %".rjust(6)
         failed = f" {pen.characters.dot} {amount(c.failed)} failed" if c.failed else ""
-        done, found = per_second(self._rates.done), per_second(self._rates.found)
-        remaining = self._remaining(c, view)
+        rates = self._rates
+        done, found = f"{rate_text(rates.done)} done", f"{rate_text(rates.found)} found"
+        remaining = self._remaining(c, view, now)
         of = f"{amount(c.completed)} of {amount(c.enqueued)}"
         elapsed = clock(view.elapsed_s(now))
         return [
-            pen.bar(cells - 7, c.completed / total, c.failed / total) + " " + pen.write("strong", percent),
+            self._bar(c, cells),
             self._spread(
                 (f"{of} done{failed}", f"{of} done", of),
                 (f"elapsed {elapsed}", elapsed),
@@ -317,31 +383,29 @@ class Panels:
                 "",
             ),
             self._spread(
-                (
-                    f"{done} done and {found} found a second",
-                    f"{done} done, {found} found a second",
-                    f"{done} done, {found} found /s",
-                    f"{done}/s done",
-                ),
+                (f"{done}, {found}", done) if rates.are_known else ("",),
                 remaining,
                 cells,
                 "quiet",
             ),
         ]
 
-    def _remaining(self, c: Counts, view: RunView) -> tuple[str, ...]:
+    def _remaining(self, c: Counts, view: RunView, now: float) -> tuple[str, ...]:
         """Return how long it will take, the longest wording first, without claiming what can't be known."""
-        done, found = self._rates.done, self._rates.found
         if view.state == "stopping":
-            return (f"{amount(c.outstanding)} left",)
-        if not c.outstanding and not view.queued and not view.waiting and not view.running:
-            return ("nothing left", "0 left")
-        if done <= 0:
+            return (f"{amount(c.outstanding)} outstanding", f"{amount(c.outstanding)} left")
+        if not c.outstanding:
+            if not view.queued and not view.waiting and not view.running:
+                return ("nothing left", "0 left")
+            return ("all found so far ended", "0 left so far", "0 left")
+        found = self._rates.found
+        done = steady_rate(self._rates.done, found, c.completed, view.elapsed_s(now))
+        if done <= 0 or is_early(now - view.started_at):
             return ("remaining: not known yet", "not known yet", "unknown")
         if found >= done:
             return ("found faster than done", "still growing")
-        at_this_rate = clock(c.outstanding / done)
-        if found > 0 or not c.outstanding:
+        at_this_rate = clock(remaining_s(c.outstanding, done, view, now))
+        if found > 0:
             return (f"at least {at_this_rate} remaining", f"at least {at_this_rate}", f"> {at_this_rate}")
         return (f"about {at_this_rate} remaining", f"about {at_this_rate}", at_this_rate)
 
@@ -350,7 +414,7 @@ class Panels:
         c = view.counts
         elapsed, done, found = clock(view.elapsed_s(now)), amount(c.completed), amount(c.enqueued)
         failed = f"{amount(c.failed)} failed" if c.failed else ""
-        rate = f"{per_second(self._rates.total)} a second"
+        rate = rate_text(self._rates.total) if self._rates.are_known else ""
         dot = f" {self._pen.characters.dot} "
         variants = [
             dot.join(part for part in parts if part)
@@ -381,10 +445,13 @@ class Panels:
         left = len(view.running)
         items = f"{amount(left)} running item{'' if left == 1 else 's'}"
         if view.cancelling:
-            text = f"Stopping: {reason}. Cancelling {items}; a third Ctrl-C ends the process at once."
-        else:
+            doing = f"Cancelling {items}; a third Ctrl-C ends the process at once."
+        elif left:
             again = "Ctrl-C again" if view.stop_reason == "Ctrl-C" else "Ctrl-C"
-            text = f"Stopping: {reason}. Waiting for {items}; {again} cancels {'it' if left == 1 else 'them'}."
+            doing = f"Waiting for {items}; {again} cancels {'it' if left == 1 else 'them'}."
+        else:
+            doing = "No item runs any more."
+        text = f"Stopping: {reason}. {doing}"
         return [pen.write("stopping", pen.fit(line, cells)) for line in _wrapped(text, cells - 2)]
 
     # Rates
@@ -392,11 +459,13 @@ class Panels:
     def _take_rates(self, view: RunView, now: float) -> _Rates:
         by_type = {type: view.rate(now, "completed", type) for type in view.types}
         tracked = [t.type for t in view.types.values() if t.track_overall]
+        found = sum(view.rate(now, "enqueued", type) for type in tracked)
         return _Rates(
             by_type,
             sum(by_type.values()),
             sum(by_type[type] for type in tracked),
-            sum(view.rate(now, "enqueued", type) for type in tracked),
+            self._finding.rate(found, view.overall.enqueued, now),
+            are_known=view.state == "finished" or now - view.started_at >= _MIN_RATES_S,
         )
 
 

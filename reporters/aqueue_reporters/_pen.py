@@ -82,6 +82,8 @@ class Pen:
             encoding: the output's; what it can't express is replaced.
         """
         self.characters = _Characters() if _has_all(encoding, "".join(_Characters())) else _ASCII
+        # Without colours, what has failed is told by its shape.
+        self._bar_failed = self.characters.bar if colors else self.characters.times
         self._encoding = None if _has_all(encoding, "ก漢🂡") else encoding
         self._codes: dict[str, tuple[str, str]] = {}
         for name, style in _STYLES.items():
@@ -114,10 +116,14 @@ class Pen:
         full, half = divmod(halves, 2)
         # Something is never shown as nothing.
         half_bar = c.bar_half if (half and not bad) or (halves == 0 and done > 0 and cells > bad) else ""
-        text = self.write("accent", c.bar * full + half_bar) + (self.write("bad", c.bar * bad) if bad else "")
+        text = self.write("accent", c.bar * full + half_bar) + (
+            self.write("bad", self._bar_failed * bad) if bad else ""
+        )
         return text + self.write("quiet", c.bar_rest * (cells - full - len(half_bar) - bad))
 
-    def box(self, title: str, note: str, body: Iterable[str], cells: int, foot: Sequence[str] = ()) -> list[str]:
+    def box(
+        self, title: str, note: str, body: Iterable[str], cells: int, foot: Sequence[str] = (), foot_style: str = ""
+    ) -> list[str]:
         """Return `body`, lines of exactly `cells` less 4 cells, in a frame `cells` wide with a title and a note.
 
         Of the wordings in `foot`, if there are any, the first that fits stands in the frame's lower edge.
@@ -133,8 +139,9 @@ class Pen:
         side = self.write("quiet", c.down)
         said = next((words for words in foot if cell_len(words) + 6 <= cells), "")
         if said:
-            rest = c.across * (cells - 5 - cell_len(said))
-            bottom = f"{self.write('quiet', f'{c.bottom_left}{c.across} ')}{said}{self.write('quiet', f' {rest}{c.bottom_right}')}"
+            corner = self.write("quiet", f"{c.bottom_left}{c.across} ")
+            rest = self.write("quiet", f" {c.across * (cells - 5 - cell_len(said))}{c.bottom_right}")
+            bottom = f"{corner}{self.write(foot_style, said) if foot_style else said}{rest}"
         else:
             bottom = self.write("quiet", f"{c.bottom_left}{c.across * (cells - 2)}{c.bottom_right}")
         return ["".join(top), *(f"{side} {line} {side}" for line in body), bottom]

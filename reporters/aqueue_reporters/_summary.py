@@ -6,14 +6,15 @@ from typing import Final
 from rich.cells import cell_len
 
 from aqueue.events import Counts, ErrorInfo, ItemFailed
-from aqueue.figures import amount, clock, per_second
+from aqueue.figures import amount
 from aqueue.result import FailureGroup, RunResult
 from aqueue.text import short_names
 from aqueue.tracebacks import place
 from aqueue_reporters._failed import how_to_list, innermost_frames, not_shown
+from aqueue_reporters._pace import rate_text, time_taken
 from aqueue_reporters._pen import Pen
 
-__all__ = ["failure_line", "summary_lines"]
+__all__ = ["error_line", "failure_line", "summary_lines"]
 
 _MAX_TYPES: Final = 50
 _MAX_GROUPS: Final = 10
@@ -34,7 +35,14 @@ def summary_lines(result: RunResult, pen: Pen, columns: int) -> list[str]:
 def failure_line(failure: ItemFailed, pen: Pen) -> str:
     """Return one failure as a line of its own, for where nothing is redrawn."""
     name = pen.safe(next(iter(short_names([failure.type]).values())), 200)
-    return f"failed: {name} (item {failure.item}): {_error(failure.error, pen)}"
+    return f"failed: {name} (item {failure.item}): {error_line(failure.error, pen)}"
+
+
+def error_line(error: ErrorInfo, pen: Pen) -> str:
+    """Return an error's class, without its module, and its message, safe to show."""
+    kind = pen.safe(error.type.rpartition(":")[2] or error.type, 200)
+    message = pen.safe(error.message, _MAX_MESSAGE_CHARS)
+    return f"{kind}: {message}" if message else kind
 
 
 def _headline(result: RunResult, pen: Pen, columns: int) -> list[str]:
@@ -54,13 +62,13 @@ def _headline(result: RunResult, pen: Pen, columns: int) -> list[str]:
         parts.append(f"{amount(counts.failed)} failed")
     if counts.outstanding:
         parts.append(f"{amount(counts.outstanding)} outstanding")
+    if counts.deduplicated:
+        parts.append(f"{amount(counts.deduplicated)} dropped as known")
     if counts.retried:
         parts.append(f"{amount(counts.retried)} retried")
-    elapsed_s = result.elapsed_s
-    elapsed = f"{elapsed_s:.1f} s" if elapsed_s < 59.95 else clock(elapsed_s)
-    time = f"in {elapsed}"
-    if elapsed_s > 0:
-        time += f" {c.dot} {per_second(counts.completed / elapsed_s)} a second"
+    time = f"in {time_taken(result.elapsed_s)}"
+    if result.elapsed_s > 0:
+        time += f" {c.dot} {rate_text(counts.completed / result.elapsed_s)}"
     head, came_to = f"{mark} {word}", ", ".join(parts)
     if cell_len(f"{head}  {came_to} {time}") < columns:
         return [f"{pen.write(style, head)}  {came_to} {time}"]
@@ -106,7 +114,8 @@ def _types(result: RunResult, names: dict[str, str], pen: Pen, columns: int) -> 
         texts = [text if number else pen.write("quiet", text) for text, (number, _) in zip(texts, cells, strict=True)]
         yield "  " + pen.fit(name, name_cells) + "".join("   " + text for text in texts)
     if len(ranked) > _MAX_TYPES:
-        yield pen.write("quiet", f"  +{amount(len(ranked) - _MAX_TYPES)} more types")
+        more = len(ranked) - _MAX_TYPES
+        yield pen.write("quiet", f"  +{amount(more)} more type{'' if more == 1 else 's'}")
 
 
 def _failures(result: RunResult, names: dict[str, str], pen: Pen, columns: int) -> Iterable[str]:
@@ -122,7 +131,7 @@ def _failures(result: RunResult, names: dict[str, str], pen: Pen, columns: int) 
         for line in _example(group, pen, max(columns - width - 6, 20)):
             yield " " * (width + 5) + line
     if more := not_shown(result, groups):
-        yield pen.write("quiet", f"  +{amount(more)} more failures")
+        yield pen.write("quiet", f"  +{amount(more)} more failure{'' if more == 1 else 's'}")
     if how := how_to_list(result, groups):
         # On a line of its own, which the terminal wraps: so it can be copied whole.
         yield from ("", pen.write("quiet", f"  {how[0]}:"), f"  {pen.safe(how[1], 5_000)}")
@@ -150,9 +159,3 @@ def _wrapped(text: str, cells: int) -> Iterable[str]:
         yield text[:end].rstrip()
         text = text[end:]
     yield text
-
-
-def _error(error: ErrorInfo, pen: Pen) -> str:
-    kind = pen.safe(error.type.rpartition(":")[2] or error.type, 200)
-    message = pen.safe(error.message, _MAX_MESSAGE_CHARS)
-    return f"{kind}: {message}" if message else kind

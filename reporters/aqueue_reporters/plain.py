@@ -6,14 +6,25 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from typing import Literal, NamedTuple, TextIO
 
-from aqueue.events import Event, ItemFailed, Phase, ProcessJoined, ProcessLeft, RunResumed, RunStarted, RunStopping
-from aqueue.figures import when_due
+from aqueue.events import (
+    Counts,
+    Event,
+    ItemFailed,
+    Phase,
+    ProcessJoined,
+    ProcessLeft,
+    RunResumed,
+    RunStarted,
+    RunStopping,
+)
+from aqueue.figures import amount, clock, when_due
 from aqueue.reporting import RunInfo, can_redraw
 from aqueue.result import RunResult
 from aqueue.text import visible
 from aqueue.tracebacks import place
 from aqueue.view import RunView, WorkerProcess, WorkerProcesses
 from aqueue_reporters._failed import how_to_list, innermost_frames, not_shown
+from aqueue_reporters._pace import Finding, is_early, rate_text, remaining_s, steady_rate, time_taken
 from aqueue_reporters._region_reporter import RegionReporter
 from aqueue_reporters._stream import encodable, write_text
 from aqueue_reporters._terminal import TerminalRegion
@@ -23,7 +34,7 @@ __all__ = ["PlainReporter"]
 _INTERVAL_S = 5.0
 _REDRAW_INTERVAL_S = 0.1
 _CLOCK_INTERVAL_S = 1.0
-_FEW_PER_S = 1.0
+_MIN_RATE_S = 1.0
 _MAX_NAME_CHARS = 120
 _MAX_MESSAGE_CHARS = 400
 _MAX_CODE_CHARS = 300
@@ -63,6 +74,7 @@ class PlainReporter(RegionReporter):
         self._stream: TextIO | None = None
         self._shown_seq = 0
         self._shown_at = 0.0
+        self._finding = Finding()
         self._processes = WorkerProcesses()  # those after the events of which lines have been made
 
     @property
@@ -119,7 +131,7 @@ class PlainReporter(RegionReporter):
     def _write(self, lines: list[str], view: RunView) -> None:
         now = self._clock()
         if view.seq != self._shown_seq and view.state != "finished" and self._is_due(now, self._interval_s):
-            lines.append(_progress_line(view, now))
+            lines.append(", ".join(part.text for part in self._progress(view, now)))
             self._note_shown(view, now)
         if lines and self._stream is not None:
             write_text(self._stream, _joined(lines))
@@ -133,8 +145,30 @@ class PlainReporter(RegionReporter):
         # What was printed is shown at once, also while a replay's clock stands still.
         if region.has_captured or self._is_due(now, interval_s):
             # It is all ASCII, a cell for each character. The last cell stays free: some terminals wrap after it.
-            region.draw([_progress_line(view, now)[: max(region.size.columns - 1, 1)]])
+            region.draw([_fitting(self._progress(view, now), max(region.size.columns - 1, 1))])
             self._note_shown(view, now)
+
+    def _progress(self, view: RunView, now: float) -> list["_Part"]:
+        """Return what the progress line says."""
+        counts = view.counts
+        found = self._finding.rate(view.rate(now, "enqueued"), counts.enqueued, now)
+        parts = [_Part(f"{amount(counts.completed)}/{amount(counts.enqueued)} done", 1)]
+        if now - view.started_at >= _MIN_RATE_S:
+            parts.append(_Part(rate_text(view.rate(now)), 5))
+        parts.append(_Part(f"{amount(view.queued)} queued", 6))
+        if view.waiting:
+            # Once no more items are taken, they won't be retried in this process.
+            next_due = "" if view.state == "stopping" else f" (next {when_due(view.next_due, now)})"
+            parts.append(_Part(f"{amount(view.waiting)} to retry{next_due}", 7))
+        parts.append(_Part(f"{amount(counts.failed)} failed", 3))
+        parts.append(_Part(f"{_clock(view.elapsed_s(now))} elapsed", 4))
+        if view.cluster and not view.processes and view.state == "running":
+            parts.append(_Part("waiting for worker processes", 2))
+        elif view.state == "stopping":
+            parts.append(_Part(f"stopping, {amount(len(view.running))} running", 2))
+        elif remaining := _remaining(view, now, found):
+            parts.append(_Part(remaining, 2))
+        return parts
 
     def _is_due(self, now: float, interval_s: float) -> bool:
         # A clock that was set back must not silence the progress.
@@ -178,7 +212,7 @@ def _process_lines(changes: Sequence[_Change]) -> Iterator[str]:
         if len(same) > _MAX_PROCESS_LINES:
             workers = sum(change.process.num_workers for change in same)
             ignored = sum(change.ignored for change in same)
-            yield _process_line(f"{how}: {len(same)} processes", workers, ignored, same[-1])
+            yield _process_line(f"{how}: {amount(len(same))} processes", workers, ignored, same[-1])
         else:
             for change in same:
                 process = change.process
@@ -187,9 +221,9 @@ def _process_lines(changes: Sequence[_Change]) -> Iterator[str]:
 
 
 def _process_line(what: str, workers: int, ignored: int, last: _Change) -> str:
-    left = f"{last.workers} in {last.processes} process{'' if last.processes == 1 else 'es'}"
-    late = f"; {ignored} late report{'' if ignored == 1 else 's'} not counted" if ignored else ""
-    return f"{what}, {workers} worker{'' if workers == 1 else 's'} ({left}){late}"
+    left = f"{amount(last.workers)} in {amount(last.processes)} process{'' if last.processes == 1 else 'es'}"
+    late = f"; {amount(ignored)} late report{'' if ignored == 1 else 's'} not counted" if ignored else ""
+    return f"{what}, {amount(workers)} worker{'' if workers == 1 else 's'} ({left}){late}"
 
 
 def _joined(lines: Sequence[str]) -> str:
@@ -209,7 +243,7 @@ def _place(phase: Phase) -> str:
 
 
 def _stopping_line(event: RunStopping, running: int) -> str:
-    items = "1 running item" if running == 1 else f"{running} running items"
+    items = f"{amount(running)} running item{'' if running == 1 else 's'}"
     verb = "cancelling" if event.cancelling else "waiting for"
     return f"stopping: {visible(event.reason, _MAX_MESSAGE_CHARS)}; {verb} {items}"
 
@@ -221,65 +255,63 @@ def _next_ctrl_c(event: RunStopping, running: int) -> str:
     return f"Ctrl-C{again} cancels {'it' if running == 1 else 'them'}"
 
 
-def _progress_line(view: RunView, now: float) -> str:
+def _remaining(view: RunView, now: float, found: float) -> str:
+    """Return how long the run will still take; empty while items are found as fast as they are done, or faster.
+
+    Parameters:
+        view, now: the run at that Unix time.
+        found: how many items are found a second.
+    """
     counts = view.counts
-    parts = [
-        f"{counts.completed}/{counts.enqueued} done",
-        _rate(view.rate(now)),
-        f"{view.queued} queued",
-        *_waiting(view, now),
-        f"{counts.failed} failed",
-        f"{_duration(view.elapsed_s(now))} elapsed",
-    ]
-    if view.cluster and not view.processes and view.state == "running":
-        parts.append("waiting for worker processes")
-    elif view.state == "stopping":
-        parts.append(f"stopping, {len(view.running)} running")
-    elif (remaining_s := _remaining_s(view, now)) is not None:
-        parts.append(f"eta {_duration(remaining_s)}")
-    return ", ".join(parts)
+    done = steady_rate(view.rate(now), found, counts.completed, view.elapsed_s(now))
+    if not counts.outstanding or done <= found or is_early(now - view.started_at):
+        return ""
+    remaining = _clock(remaining_s(counts.outstanding, done, view, now))
+    return f"eta at least {remaining}" if found else f"eta {remaining}"
 
 
-def _waiting(view: RunView, now: float) -> list[str]:
-    if not view.waiting:
-        return []
-    # Once no more items are taken, they won't be retried in this process.
-    next_due = "" if view.state == "stopping" else f" (next {when_due(view.next_due, now)})"
-    return [f"{view.waiting} to retry{next_due}"]
+class _Part(NamedTuple):
+    """A part of the progress line, and in which place it is kept where there is no room for all, 1 first."""
+
+    text: str
+    place: int
 
 
-def _remaining_s(view: RunView, now: float) -> float | None:
-    """Return how long the run will still take; None while items are found as fast as they are done, or faster."""
-    counts = view.counts
-    done, found = view.rate(now), view.rate(now, "enqueued")
-    elapsed_s = view.elapsed_s(now)
-    if done < _FEW_PER_S and not found and elapsed_s > 0:
-        # Of slow items, a few seconds see one or none.
-        done = counts.completed / elapsed_s
-    return counts.outstanding / (done - found) if done > found and counts.outstanding else None
+def _fitting(parts: Sequence[_Part], columns: int) -> str:
+    """Return the parts in their order, without the least important ones if all are wider than `columns`."""
+    left = list(parts)
+    while len(line := ", ".join(part.text for part in left)) > columns and len(left) > 1:
+        left.remove(max(left, key=lambda part: part.place))
+    return line[:columns]
 
 
 def _summary_lines(result: RunResult, ended: str) -> list[str]:
     counts = result.counts
-    head = [f"{counts.completed}/{counts.enqueued} done", f"{counts.failed} failed"]
+    head = [_done_and_failed(counts)]
     if counts.outstanding:
-        head.append(f"{counts.outstanding} outstanding")
+        head.append(f"{amount(counts.outstanding)} outstanding")
     if counts.deduplicated:
-        head.append(f"{counts.deduplicated} dropped as known")
+        head.append(f"{amount(counts.deduplicated)} dropped as known")
     if counts.retried:
-        head.append(f"{counts.retried} retried")
-    head.append(f"{_duration(result.elapsed_s)} elapsed")
+        head.append(f"{amount(counts.retried)} retried")
+    head.append(f"{time_taken(result.elapsed_s)} elapsed")
     if result.elapsed_s > 0:
-        head.append(_rate(counts.completed / result.elapsed_s))
+        head.append(rate_text(counts.completed / result.elapsed_s))
     reason = f" ({visible(result.stop_reason, _MAX_MESSAGE_CHARS)})" if result.stop_reason else ""
     lines = [f"{ended}{reason}: {', '.join(head)}"]
+    # Of one type the line above has told all.
     lines += [
-        f"  {visible(name, _MAX_NAME_CHARS)}: {of_type.completed}/{of_type.enqueued} done, {of_type.failed} failed"
+        f"  {visible(name, _MAX_NAME_CHARS)}: {_done_and_failed(of_type)}"
         for name, of_type in result.counts_by_type.items()
+        if len(result.counts_by_type) > 1
     ]
     if counts.failed:
         lines += ["failures:", *_failures(result)]
     return lines
+
+
+def _done_and_failed(counts: Counts) -> str:
+    return f"{amount(counts.completed)}/{amount(counts.enqueued)} done, {amount(counts.failed)} failed"
 
 
 def _failures(result: RunResult) -> Iterator[str]:
@@ -287,13 +319,13 @@ def _failures(result: RunResult) -> Iterator[str]:
     groups = result.failure_groups[:_MAX_GROUPS]
     for group in groups:
         kind = f"{visible(group.type, _MAX_NAME_CHARS)}{_place(group.phase)}: {visible(group.error, _MAX_NAME_CHARS)}"
-        yield f"  {group.count} x {kind}; for example {_example(group.first)}"
+        yield f"  {amount(group.count)} x {kind}; {'first: ' if group.count > 1 else ''}{_example(group.first)}"
         frames = innermost_frames(group.first)
         yield from (f"      {visible(place(frame), _MAX_CODE_CHARS)}" for frame in frames)
         if frames and frames[-1].code:
             yield f"        {visible(frames[-1].code, _MAX_CODE_CHARS)}"
     if more := not_shown(result, groups):
-        yield f"  {more} x other failures"
+        yield f"  +{amount(more)} more failure{'' if more == 1 else 's'}"
     if how := how_to_list(result, groups):
         yield f"  {how[0]}: {visible(how[1])}"
 
@@ -303,11 +335,6 @@ def _example(failure: ItemFailed) -> str:
     return f"item {failure.item}{attempts}: {visible(failure.error.message, _MAX_MESSAGE_CHARS)}"
 
 
-def _rate(per_second: float) -> str:
-    return f"{per_second * 60:.1f}/min" if 0 < per_second < 0.1 else f"{per_second:.1f}/s"
-
-
-def _duration(seconds: float) -> str:
-    minutes, rest = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"
+def _clock(seconds: float) -> str:
+    # Rounded: lines that come every five seconds are to say so.
+    return clock(round(seconds))

@@ -105,7 +105,7 @@ class AttachedReporters:
             except BaseException as error:
                 _release(reporter)
                 name = type_name(type(reporter))
-                warn(f"reporter {name} raised {type(error).__name__} when closed: {visible(str(error), 500)}")
+                warn(f"reporter {name} raised {type(error).__name__} when it was closed: {visible(str(error), 500)}")
             self.calls += 1
         self._opened.clear()
 

@@ -16,7 +16,17 @@ from aqueue.errors import InvalidArgument, MisplacedCall
 from aqueue.events import Event, ItemDescribed, Phase
 from aqueue.text import DESCRIPTION_MAX_CHARS, visible, visible_repr
 
-__all__ = ["NO_ENGINE", "NO_SHARED", "ROOM_CHECK_EVENTS", "Attempt", "Tries", "refusal"]
+__all__ = [
+    "NO_CHILD_RESULTS",
+    "NO_ENGINE",
+    "NO_LIFESPAN",
+    "NO_SHARED",
+    "ROOM_CHECK_EVENTS",
+    "Attempt",
+    "Tries",
+    "no_description",
+    "refusal",
+]
 
 ROOM_CHECK_EVENTS: Final = 256
 """How many events come between two looks at whether the reporters keep up, while an item's code runs."""
@@ -121,7 +131,7 @@ class Attempt(msgspec.Struct, gc=False, eq=False):
         assert node is not None
         if type(text) is not str:
             if not isinstance(text, str):
-                raise InvalidArgument(f"set_desc takes a string; {node.cls.type} gave it {visible_repr(text)}")
+                raise no_description(text, node.id, node.cls.type)
             text = str.__str__(text)
         if len(text) > DESCRIPTION_MAX_CHARS or not text.isprintable():
             text = visible(text, DESCRIPTION_MAX_CHARS)
@@ -131,7 +141,7 @@ class Attempt(msgspec.Struct, gc=False, eq=False):
             engine.bus.make_room()
 
     def _refuse(self, name: str) -> None:
-        raise refusal(name, None if self.node is None else self.node.cls.type)
+        raise refusal(name, None if self.node is None else (self.node.id, self.node.cls.type))
 
     @property
     def has_ended(self) -> bool:
@@ -154,15 +164,15 @@ class Attempt(msgspec.Struct, gc=False, eq=False):
         """Return what `lifespan` yielded."""
         engine = self.engine
         if engine is NO_ENGINE:  # the attempt has ended just now, in another thread
-            raise MisplacedCall("aqueue.shared() was called when the item had ended")
+            raise MisplacedCall("aqueue.shared() was called after the item had ended; call it before that")
         if engine.shared is NO_SHARED:
-            raise MisplacedCall("aqueue.shared() gives what lifespan yielded, and this run has no lifespan")
+            raise MisplacedCall(NO_LIFESPAN)
         return engine.shared
 
     def child_results(self) -> list[Any]:
         """Return the results of the direct children."""
         if self.node is None or self.phase != "after_children":
-            raise MisplacedCall("aqueue.child_results() works only inside after_children_processed")
+            raise MisplacedCall(NO_CHILD_RESULTS)
         results = self.node.child_results or {}
         return [decode_result(results[child]) for child in sorted(results)]
 
@@ -170,7 +180,7 @@ class Attempt(msgspec.Struct, gc=False, eq=False):
         """Stop the run gracefully, from any thread."""
         engine = self.engine
         if engine is NO_ENGINE:
-            raise MisplacedCall("aqueue.stop() was called when the item had ended")
+            raise MisplacedCall("aqueue.stop() was called after the item had ended; call it before that")
         reason = visible(reason, DESCRIPTION_MAX_CHARS)
         if get_ident() == engine.thread:
             engine.stop(reason)
@@ -182,17 +192,34 @@ class Attempt(msgspec.Struct, gc=False, eq=False):
         engine = self.engine
         node = self.node
         if engine is NO_ENGINE or node is None:
-            raise MisplacedCall("aqueue.slow_down() was called when the item had ended")
+            raise MisplacedCall("aqueue.slow_down() was called after the item had ended; call it before that")
         if get_ident() == engine.thread:
             engine.slow_down(group, seconds, node)
         else:
             engine.call_soon(lambda: engine.slow_down_later(group, seconds, node))
 
 
-def refusal(name: str, type: str | None) -> MisplacedCall:
-    """Return the error of calling what an attempt was given, `name`, in another thread; or, without a `type`, too late."""
-    if type is None:
-        return MisplacedCall(f"{name} was called after the process that it was given to had ended")
+NO_LIFESPAN: Final = (
+    "aqueue.shared() gives what lifespan yielded, and this run has no lifespan; give run_queue lifespan=…"
+)
+"""What `aqueue.shared` says in a run without a lifespan."""
+
+NO_CHILD_RESULTS: Final = "aqueue.child_results() works only inside an item's after_children_processed"
+"""What `aqueue.child_results` says in a `process`."""
+
+
+def refusal(name: str, item: tuple[int, str] | None) -> MisplacedCall:
+    """Return the error of calling what an attempt was given, `name`, in another thread; or, without an `item`, too late."""
+    if item is None:
+        return MisplacedCall(
+            f"{name} was called after the process that it was given to had ended; call it before process returns"
+        )
+    number, type = item
     return MisplacedCall(
-        f"{name} was called by {type} from another thread; use anyio.from_thread.run_sync({name}, …) there"
+        f"{name} was called by item {number} ({type}) from another thread; use anyio.from_thread.run_sync({name}, …) there"
     )
+
+
+def no_description(text: object, item: int, type: str) -> InvalidArgument:
+    """Return the error of giving `set_desc` what is no string."""
+    return InvalidArgument(f"set_desc(…) of item {item} ({type}) was given {visible_repr(text)}; it must be a string")

@@ -306,7 +306,7 @@ class Bus:
 
         def close() -> None:
             while not journal.close(CLOSE_TIMEOUT_S):
-                warn("the disk is slow: still writing the journal")
+                warn("the disk is slow; the journal is still being written")
             self._call_soon(closed.set)
 
         threading.Thread(target=close, name="aqueue-journal-close", daemon=True).start()

@@ -24,7 +24,7 @@ _brackets: Final = re.compile(r'[][{}]|"(?:[^"\\]|\\.)*"').findall
 def _plain(value: object) -> object:
     """Return what the standard library can't write in terms of what it can; raise `TypeError` for what JSON can't."""
     if isinstance(value, set | frozenset):
-        raise TypeError("a set has no order in JSON: return sorted(…)")
+        raise TypeError("a set has no order in JSON; return sorted(…)")
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         return {field.name: getattr(value, field.name) for field in dataclasses.fields(value)}
     return msgspec.to_builtins(value, str_keys=True)

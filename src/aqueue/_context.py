@@ -5,7 +5,7 @@ from typing import Any, Final, Protocol
 
 import msgspec
 
-from aqueue.errors import InvalidArgument, MisplacedCall
+from aqueue.errors import SECONDS, InvalidArgument, MisplacedCall, check_number
 from aqueue.events import Phase
 from aqueue.text import visible_repr, without_surrogates
 
@@ -22,7 +22,7 @@ class Current(msgspec.Struct, frozen=True):
         type: its class, as ``module:qualname``.
         attempt: which try of this phase, from 1.
         phase: ``process``, or ``after_children`` inside the hook.
-        worker: the worker that runs it, from 1.
+        worker: the number of the worker that runs it, from 1.
         idempotency_key: the same in every rerun of this item, and of no other: hand it to a remote API, so that a
             request made twice counts once. A digest of the run, its type, and its key; without a key, of its payload,
             its place among equal siblings, and the item's ancestors. Empty without a journal.
@@ -73,10 +73,10 @@ def current() -> Current:
 
 
 def shared() -> Any:
-    """Return what `lifespan` yielded.
+    """Return what `lifespan` yielded, in this process.
 
     Raises:
-        MisplacedCall: called outside an item's `process` and hook, or the run has no `lifespan`.
+        MisplacedCall: called outside an item's `process` and hook, or after it had ended, or the run has no `lifespan`.
     """
     return _attempt("shared").shared()
 
@@ -98,12 +98,16 @@ def stop(reason: str) -> None:
     The run ends as ``interrupted`` unless nothing was left to do. May be called from a thread that an item started.
 
     Parameters:
-        reason: for a person to read.
+        reason: for a person to read; `RunResult.stop_reason` has it, with what follows its 1,000th character cut.
 
     Raises:
+        InvalidArgument: `reason` is no string.
         MisplacedCall: called outside an item's `process` and hook.
     """
-    _attempt("stop").stop(reason)
+    attempt = _attempt("stop")
+    if not isinstance(reason, str):
+        raise InvalidArgument(f"stop(reason=…) is {visible_repr(reason)}; it must be a string")
+    attempt.stop(str.__str__(reason))
 
 
 def slow_down(group: str, seconds: float) -> None:
@@ -117,14 +121,14 @@ def slow_down(group: str, seconds: float) -> None:
         seconds: how long from now, from 0 to a year (31,536,000).
 
     Raises:
-        InvalidArgument: `group` is no string, or `seconds` is out of range.
+        InvalidArgument: `group` is no string, `seconds` is out of range, or `limits` gives something else than a `Limit`
+            or None for the group.
         MisplacedCall: called outside an item's `process` and hook.
     """
     attempt = _attempt("slow_down")
     if not isinstance(group, str):
-        raise InvalidArgument(f"slow_down takes the name of a group, a string; it was given {visible_repr(group)}")
-    if isinstance(seconds, bool) or not isinstance(seconds, int | float) or not 0 <= seconds <= _YEAR_S:
-        raise InvalidArgument(f"slow_down takes seconds, from 0 to a year; it was given {visible_repr(seconds)}")
+        raise InvalidArgument(f"slow_down(group=…) is {visible_repr(group)}; it must be a group's name, a string")
+    check_number("slow_down(seconds=…)", seconds, 0, _YEAR_S, kind=SECONDS)
     attempt.slow_down(without_surrogates(str.__str__(group)), seconds)
 
 
@@ -136,4 +140,7 @@ def _attempt(name: str) -> RunningAttempt:
 
 
 def _misplaced(name: str) -> MisplacedCall:
-    return MisplacedCall(f"aqueue.{name}() works only inside an item's process or after_children_processed")
+    where = "" if name == "child_results" else "process or "
+    return MisplacedCall(
+        f"aqueue.{name}() works only inside an item's {where}after_children_processed, until that has ended"
+    )

@@ -47,6 +47,7 @@ from aqueue.events import (
 )
 from aqueue.item import NO_POLICIES, ItemClass, Policies, key_of, look_up_class
 from aqueue.retry import RetryAfter
+from aqueue.text import visible_repr
 
 __all__ = ["NO_SHARED", "SLICE_S", "Engine", "OnError", "StopLimits"]
 
@@ -398,8 +399,8 @@ class Engine:
             node.is_held = False
         if left:
             warn(
-                f"{parent} did not enqueue {len(left):,} of its recorded items again (item {left[0].id}, "
-                f"{left[0].cls.type}, is the first); they run as they were recorded"
+                f"{parent} did not enqueue {len(left):,} of its recorded items again (item {left[0].id} "
+                f"({left[0].cls.type}) is the first); they run as they were recorded"
             )
 
     def _look_up(self, item: Any) -> ItemClass:
@@ -578,7 +579,7 @@ class Engine:
             node.cls.completed -= 1
         self._fail_for(error, node, worker, now, phase)
         if phase == "process":
-            self._run_unrepeated(node.recorded, f"item {node.id}")
+            self._run_unrepeated(node.recorded, f"item {node.id} ({node.cls.type})")
             self._queue_due(self.tree.end_process(node, bus.now()))
         else:
             self._queue_due(self.tree.end_hook(node, NO_DATA))
@@ -924,7 +925,7 @@ class Engine:
         if is_ordinary and not asked:
             return False
         if not is_ordinary:
-            self._break(error, f"{node.cls.type} raised {type(error).__qualname__}", cancel=True)
+            self._break(error, f"item {node.id} ({node.cls.type}) raised {type(error).__qualname__}", cancel=True)
         bus = self.bus
         node.cls.interrupted += 1
         bus.append(ItemInterrupted(bus.next_seq(), bus.now(), node.id, phase, node.tries(phase)))
@@ -962,8 +963,8 @@ class Engine:
             and not self.retrying.knows_children(node)
         ):
             refused = MisplacedCall(
-                f"{node.cls.type} raised RetryAfter after it had enqueued items; what it enqueues can be known again in "
-                "another attempt only if its class has a retry policy: give it 'retry = aqueue.Retry()'"
+                f"item {node.id} ({node.cls.type}) raised RetryAfter after it had enqueued items, which can be known again in "
+                "another attempt only if its class has a retry policy; give it 'retry = aqueue.Retry()'"
             )
             refused.__cause__ = raised
             raised = refused
@@ -1008,7 +1009,11 @@ class Engine:
         try:
             self.slow_down(group, seconds, node)
         except BaseException as error:
-            self._break(error, f"the group {group!r} could not be slowed down", cancel=not isinstance(error, Exception))
+            self._break(
+                error,
+                f"the group {visible_repr(group)} could not be slowed down",
+                cancel=not isinstance(error, Exception),
+            )
 
     def fail_to_save(self, error: BaseException) -> None:
         """End the run at once: the journal can't be written, so nothing that runs now would be recorded."""

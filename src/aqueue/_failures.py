@@ -115,7 +115,8 @@ def as_failure(error: BaseException, item: int, type: str) -> Exception:
     if isinstance(error, Exception):
         return error
     stray = StrayCancellation(
-        f"item {item} ({type}) was cancelled, but not by aqueue: did it await something cancelled?"
+        f"item {item} ({type}) was cancelled, but not by aqueue; see what it awaits that somebody else may have cancelled, and "
+        "catch that"
     )
     stray.__cause__ = error
     return stray

@@ -15,6 +15,7 @@ from aqueue._queues import LifoQueue, PlainQueue, PriorityQueue
 from aqueue._timers import Timers
 from aqueue._tree import Node
 from aqueue.errors import InvalidArgument, InvalidItem, ItemsNotComparable
+from aqueue.item import has_property
 from aqueue.limits import Limit
 from aqueue.text import visible_repr, without_surrogates
 
@@ -37,8 +38,16 @@ def group_of(node: Node) -> str | None:
 
     Raises:
         InvalidItem: it is neither a string nor None.
+        AttributeError: it is a property, which raised that.
     """
-    group = getattr(node.item, "group", None) if node.cls.grouped else None
+    if not node.cls.grouped:
+        return None
+    try:
+        group = node.item.group
+    except AttributeError:
+        if has_property(node.item, "group"):
+            raise
+        group = None
     if group is None:
         return None
     if not isinstance(group, str):
@@ -228,7 +237,7 @@ class GroupedQueue:
             return NO_LIMIT
         if not isinstance(limit, Limit):
             raise InvalidArgument(
-                f"limits gives {visible_repr(limit)} for the group {visible_repr(name)}; it must be an aqueue.Limit or None"
+                f"limits returned {visible_repr(limit)} for the group {visible_repr(name)}; it must be an aqueue.Limit, or None"
             )
         return limit
 

@@ -85,6 +85,7 @@ class Journal:
         self._flushes: deque[Callable[[], None]] = deque()  # whose ends any two threads may use at once
         self._closing = False
         self._closed = False
+        self._removes = False
         self._failed = False
         self._said_busy = False
         _journals.add(self)
@@ -224,7 +225,12 @@ class Journal:
         Once what kept the run from beginning is mended, the same call with ``journal=`` must not find a journal.
         """
         if os.getpid() == self._pid and self._thread is None:
-            self._end(removes=self._is_made_here)
+            self.discard()
+            self._end()
+
+    def discard(self) -> None:
+        """Have the file removed when it is closed, if it was made here: nothing has run that could be gone on with."""
+        self._removes = self._is_made_here
 
     def leave_to_the_parent(self) -> None:
         """In a forked child: do nothing ever again, and keep the connection from being closed."""
@@ -272,7 +278,8 @@ class Journal:
         first = batch[0].seq
         if first != self.last_seq + 1 or batch[-1].seq != first + len(batch) - 1:
             raise JournalError(
-                f"events {first} to {batch[-1].seq} don't follow {self.last_seq}: this is a mistake in aqueue"
+                f"events {first:,} to {batch[-1].seq:,} were to be written to the journal {journal_file.shown(self.path)} after "
+                f"event {self.last_seq:,}: this is a mistake in aqueue; please report it"
             )
         rows: list[str] = []
         for start in range(0, len(batch), _SLICE_EVENTS):
@@ -291,7 +298,7 @@ class Journal:
         if last_seq != batch[-1].seq:
             raise JournalError(
                 f"the journal {journal_file.shown(self.path)} was written by another program: event {batch[-1].seq:,} "
-                f"would have become event {last_seq:,}"
+                f"would have become event {last_seq:,}; see that nothing else writes it, and resume"
             )
         execute("COMMIT")
         self._check_place()
@@ -326,7 +333,7 @@ class Journal:
         except JournalLocked as error:
             raise JournalError(
                 f"the lock file {journal_file.shown(name)} was removed or replaced while the run was writing the journal, "
-                f"and so another run could begin to write it: {error}. This run has stopped; what it did after event "
+                f"and so another run could begin to write it: {error}; this run has stopped, and what it did after event "
                 f"{self.last_seq:,} is not saved"
             ) from error
         self._lock_identity = journal_file.identity(name)
@@ -343,7 +350,8 @@ class Journal:
         if log is None or log != self._log_identity or journal_file.identity(self.path) != self._identity:
             raise JournalError(
                 f"the journal {journal_file.shown(self.path)}, or its log with -wal at the end of the name, was removed or "
-                "replaced while the run was writing it; what this run has done since is not saved"
+                "replaced while the run was writing it; what this run has done since is not saved; if they were moved, move "
+                "both back, and resume"
             )
 
     def _writing_failed(self, error: BaseException) -> JournalError:
@@ -352,12 +360,12 @@ class Journal:
         cause = journal_file.explain(error) if isinstance(error, sqlite3.Error) else f"{type(error).__name__}: {error}"
         failure = JournalError(
             f"the journal {journal_file.shown(self.path)} could not be written after event {self.last_seq:,}: {cause}; "
-            f"what was committed up to there is safe; then go on with resume={str(self.path)!r}"
+            f"what was committed up to there is safe; once that is mended, go on with resume={str(self.path)!r}"
         )
         failure.__cause__ = error
         return failure
 
-    def _end(self, *, removes: bool = False) -> None:
+    def _end(self) -> None:
         if self._closed:
             return
         self._closed = True
@@ -366,7 +374,7 @@ class Journal:
             self._connection.execute("PRAGMA wal_checkpoint(PASSIVE)")
         with suppress(sqlite3.Error):
             self._connection.close()
-        if removes:
+        if self._removes:
             with suppress(OSError):
                 journal_file.remove(self.path)
         with suppress(OSError):

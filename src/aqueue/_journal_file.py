@@ -51,7 +51,7 @@ def is_empty(path: Path) -> bool:
     Nothing is opened: closing a file drops the locks that SQLite holds on it anywhere in the process.
 
     Raises:
-        NotAJournal: it is a directory or another thing that is no regular file.
+        NotAJournal: it is a folder or another thing that is no regular file.
         JournalError: it can't be reached.
     """
     try:
@@ -59,21 +59,21 @@ def is_empty(path: Path) -> bool:
     except FileNotFoundError:
         if not path.parent.is_dir():
             raise JournalError(
-                f"there is no folder {shown(path.parent)} for the journal {path.name!r}; make the folder, "
+                f"there is no folder {shown(path.parent)} for the journal {shown(path.name)}; make the folder, "
                 "or name a file in one that exists"
             ) from None
         return True
     except OSError as error:
         raise JournalError(f"the journal {shown(path)} can't be reached: {reason(error)}; name another file") from error
     if stat.S_ISDIR(found.st_mode):
-        raise NotAJournal(f"{shown(path)} is a directory; name a file in it, such as {shown(path / 'run.db')}")
+        raise NotAJournal(f"{shown(path)} is a folder; name a file in it, such as {shown(path / 'run.db')}")
     if not stat.S_ISREG(found.st_mode):
         raise NotAJournal(f"{shown(path)} is no regular file; name a file on a local disk")
     return found.st_size == 0
 
 
 def refuse_existing(path: Path) -> None:
-    """Raise if a new run can't be journalled at `path`.
+    """Raise if a new run can't be recorded at `path`.
 
     Raises:
         JournalExists: a file with something in it is there.
@@ -81,7 +81,7 @@ def refuse_existing(path: Path) -> None:
     """
     if not is_empty(path):
         raise JournalExists(
-            f"the journal {shown(path)} exists already; to go on with its run, write resume={str(path)!r} instead of "
+            f"the journal {shown(path)} exists already; to go on with its run, give resume={str(path)!r} instead of "
             "journal=…, or name another file for a new run"
         )
 
@@ -214,7 +214,8 @@ def connect(path: Path, mode: str) -> sqlite3.Connection:
     """Return a connection to the file at `path`, in SQLite's mode ``rw`` or ``ro``, that trusts nothing in it."""
     if sqlite3.sqlite_version_info < MIN_SQLITE:
         raise JournalError(
-            f"the journal needs SQLite 3.38 or newer, this Python has {sqlite3.sqlite_version}; use a newer Python"
+            f"the journal {shown(path)} needs SQLite 3.38 or newer, and this Python has {sqlite3.sqlite_version}; use a newer "
+            "Python"
         )
     connection = sqlite3.connect(
         f"file:{quote(os.fsencode(path))}?mode={mode}",
@@ -277,8 +278,8 @@ _ADVICE: Final = {
     sqlite3.SQLITE_CORRUPT: "a part of the file is damaged; restore it from a copy",
     sqlite3.SQLITE_NOTADB: "a part of the file is damaged; restore it from a copy",
     sqlite3.SQLITE_PERM: "the system doesn't permit it; change the file's permissions",
-    sqlite3.SQLITE_NOMEM: "there is not enough memory",
-    sqlite3.SQLITE_CONSTRAINT: "another run has written to it, which can be only if its lock file was removed",
+    sqlite3.SQLITE_NOMEM: "there is not enough memory; free some",
+    sqlite3.SQLITE_CONSTRAINT: "another run has written to it, since its lock file was removed; leave that file alone",
     sqlite3.SQLITE_BUSY: "another program keeps the file to itself; close that program",
 }
 

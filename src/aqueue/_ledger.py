@@ -97,8 +97,8 @@ class Ledger:
         if changed:
             self._warned.add(type)
             warn(
-                f"{type}: its state was changed after its process had ended (by a child, say); after a crash that change "
-                "would be lost. Return results from the children and use aqueue.child_results() instead"
+                f"the state of item {node.id} ({type}) was changed after its process had ended (by a child, say); after a crash "
+                "that change would be lost; return results from the children, and use aqueue.child_results() instead"
             )
 
     # ---- identities ---------------------------------------------------------------------------------------------

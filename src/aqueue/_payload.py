@@ -176,7 +176,7 @@ class PayloadCodec:
             try:
                 known = self._look_up(cls)
             except UnstorableItem as error:
-                raise PayloadMismatch(str(error)) from error
+                raise PayloadMismatch(f"an item of {visible(name, 300)} can't be restored: {error}") from error
         self._by_name[name] = known
         return known
 

@@ -114,7 +114,9 @@ class PriorityQueue(Generic[_Ordered]):
                 break
             path.append(above)
         if len(heap) != path[0]:
-            raise ItemsNotComparable(f"comparing {node.cls.type} with < enqueued an item; __lt__ must only compare")
+            raise ItemsNotComparable(
+                f"comparing an item of {node.cls.type} with < enqueued an item; __lt__ must only compare"
+            )
         heap.append(node)
         for below, above in pairwise(path):
             heap[below] = heap[above]

@@ -5,6 +5,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from functools import cache, partial
+from pathlib import Path
 from typing import Any, Final, Protocol
 
 from aqueue._adoption import Announced, EndedChildren, RecordedChild, RecordedChildren
@@ -20,6 +21,7 @@ from aqueue.errors import JournalDamaged, PayloadMismatch, UnknownItemType, Unst
 from aqueue.events import Event, ItemCompleted, ItemEnqueued, ItemFailed, ItemInterrupted, ItemReopened
 from aqueue.item import ItemClass, Policies, key_of, look_up_class, type_name
 from aqueue.result import RunResult
+from aqueue.text import visible
 from aqueue.view import RunView
 
 __all__ = ["Resumption", "read_past"]
@@ -34,6 +36,8 @@ POISON_AFTER_CRASHES: Final = 3
 class RecordedEvents(Protocol):
     """What is read of a journal; see `aqueue._journal.Journal`."""
 
+    @property
+    def path(self) -> Path: ...
     @property
     def last_seq(self) -> int: ...
     def recorded(self) -> Iterable[list[Event]]: ...
@@ -65,8 +69,8 @@ def read_past(
             view.apply(events)
     except KeyError as error:
         raise JournalDamaged(
-            f"the journal can't be resumed: after event {recording.last_seq:,} one names an item, a worker or a type "
-            f"({error}) that no event before it announced; restore it from a copy"
+            f"the journal {visible(str(journal.path), 1_000)} can't be resumed: after event {recording.last_seq:,} one names an "
+            f"item, a worker or a type ({error}) that no event before it announced; restore it from a copy"
         ) from error
     # The last events are often descriptions, which were left out, or of a type that this aqueue doesn't know; what
     # follows goes on from their number and time.
@@ -270,8 +274,9 @@ class Resumption:
         if missing:
             listed = ", ".join(f"{name} ({count:,} waiting)" for name, count in missing.most_common())
             raise UnknownItemType(
-                f"items are waiting whose class this program does not have: {listed}; define it again, or name the "
-                "class that took its place with previous_names = (…,), and run the same command; nothing was changed"
+                f"items are waiting whose classes this program has not defined: {listed}; import their modules before the "
+                "run, or, if they were renamed, add the class attribute previous_names = (…,) to the classes they are now, and "
+                "run the same command again; nothing was changed"
             )
 
     def _restore(self, record: RecordedItem) -> object:
@@ -285,15 +290,18 @@ class Resumption:
                     other.type == record.type and not other.completed for other in self._recording.live.values()
                 )
                 raise PayloadMismatch(
-                    f"item {number} can't be restored: {error} ({waiting:,} items of {record.type} are waiting; "
-                    "nothing was changed)"
+                    f"{error} (it was item {number}; {waiting:,} item{'s' if waiting != 1 else ''} of {record.type} "
+                    f"{'are' if waiting != 1 else 'is'} waiting; nothing was changed)"
                 ) from error
         return self._objects[number]
 
     def _ancestor(self, number: int) -> object:
         record = self._recording.live.get(number)
         if record is None or record.id == ROOT:
-            raise PayloadMismatch(f"it refers to item {number}, which is not one of its ancestors")
+            raise PayloadMismatch(
+                f"an item can't be restored: it refers to item {number}, which is not one of its ancestors; restore the "
+                "journal from a copy"
+            )
         return self._restore(record)
 
     # ---- restoring the engine -----------------------------------------------------------------------------------
@@ -509,7 +517,7 @@ class Resumption:
         """Return why the item of `record` is not to run, for a message; empty if it is to run."""
         crashes = self._recording.crashes.alone.get(record.id, 0)
         if not record.is_poison:
-            found = "was the only one running in three crashes in a row, and was not run again"
+            found = "was the only one running in three crashes in a row, and was not run again; see what in it ends the process"
             return found if crashes >= POISON_AFTER_CRASHES else ""
         if record.failed is not None and self._recording.crashes.count:
             # Tried between the crashes of another item, it would keep that from ever being found.

@@ -27,7 +27,7 @@ from aqueue._notice import say, stderr_is_terminal
 from aqueue._payload import PayloadCodec
 from aqueue._queues import QUEUE_TYPES, QueueTypeName
 from aqueue._resume import Resumption, read_past
-from aqueue._settings import Backend, Lifespan, Settings, not_one_of
+from aqueue._settings import Backend, Lifespan, Settings, check_is_one_of
 from aqueue._signals import HeldInterrupts, SignalHandlers, exception_for, signal_name
 from aqueue._version import __version__
 from aqueue.errors import InvalidArgument, ItemFailures, MisplacedCall, RecordedFailure
@@ -83,47 +83,59 @@ def run_queue(
 
     Parameters:
         initial_items: the first items; any iterable, consumed whole before the first item starts.
-        num_workers: how many items run at a time, at least 1.
-        queue_type_name: the order in which items are taken: ``"queue"`` first in first out, ``"stack"`` last in first
-            out, ``"priority"`` the lesser item (``<``) first, equal ones as they came.
-        graceful_ctrl_c: what the first Ctrl-C (SIGINT), SIGTERM or SIGHUP does: True waits for the running items,
-            False cancels them. The second cancels, the third ends the process at once.
-        reporter: who shows or records the run: ``"auto"``, ``"rich"``, ``"plain"``, ``"jsonl"``, ``"jsonl:PATH"``,
-            ``"none"``, the name of a plugin, a `Reporter`, or a sequence of these.
-        on_error: ``"stop"`` stops the run gracefully when an item has failed, ``"continue"`` runs everything else.
+        num_workers: how many items run at a time, from 1 to 1,000,000, by default 5.
+        queue_type_name: the order in which items are taken: ``"queue"``, the default, first in first out, ``"stack"`` last
+            in first out, ``"priority"`` the lesser item (``<``) first, equal ones as they came.
+        graceful_ctrl_c: what the first Ctrl-C (SIGINT), SIGTERM or SIGHUP does: True, the default, waits for the running
+            items, False cancels them. The second cancels, the third ends the process at once.
+        reporter: who shows or records the run: ``"auto"``, the default, ``"rich"``, ``"plain"``, ``"jsonl"``,
+            ``"jsonl:PATH"``, ``"none"``, the name of a plugin, a `Reporter`, or a sequence of these.
+        on_error: ``"stop"``, the default, stops the run gracefully when an item has failed for good, ``"continue"`` runs
+            everything else.
         lifespan: a function that returns an async context manager, entered before the first item and left after the
-            last; what it yields is `aqueue.shared()`. It isn't called if there are no items.
+            last; what it yields is `aqueue.shared()`. It isn't called if there are no items. None, the default, for none.
         journal: the file in which to record a new run, so that it can be resumed. It must not exist yet, or be empty.
+            None, the default, for no journal.
         resume: the journal of a run to go on with. If there is no such file, a new run is recorded there. Items that
             are recorded as completed are not run again; a run that had completed returns its recorded result at once.
-        retry: when an item that raised is tried again, for the classes that have no `retry` of their own.
-        timeout_s: how long one attempt may take, seconds, for the classes that have no `timeout_s` of their own.
+            None, the default, for a new run. Not both `journal` and `resume`.
+        retry: when an item that raised is tried again, for the classes that have no `retry` of their own; None, the
+            default, for never.
+        timeout_s: how long one attempt may take, seconds, more than 0, for the classes that have no `timeout_s` of their
+            own; None, the default, for as long as it takes.
         limits: how many items of one `group` run at once, and start in a second: a mapping from the group's name to a
             `Limit`, in which ``"*"`` stands for the groups not named, or a function from the name to a `Limit` or None.
-            Items without a group are not limited.
-        stop_after_s: stop gracefully so long after the first items could start, seconds.
-        max_items: stop gracefully when so many items have been run (hooks and further attempts don't count), if more wait.
-        max_failures: stop gracefully when so many items have failed for good; it needs ``on_error="continue"``.
+            Items without a group are not limited. None, the default, limits none.
+        stop_after_s: stop gracefully so long after the first items could start, seconds, at least 0; None, the default,
+            for never.
+        max_items: stop gracefully when so many items have been run (hooks and further attempts don't count), if more
+            wait; at least 1. None, the default, for any number.
+        max_failures: stop gracefully when so many items have failed for good, at least 1; it needs
+            ``on_error="continue"``. None, the default, for any number.
         grace_s: how long a graceful stop, whatever the reason, waits for the running items before it cancels them;
-            seconds. None for as long as they take.
-        retry_failed: whether items that are recorded as failed are run again, with `resume`.
-        only: which of those: a function that takes the name of an item class, such as ``"shop:Page"``.
+            seconds, at least 0. None, the default, for as long as they take.
+        retry_failed: whether items that are recorded as failed are run again, with `resume`; by default True.
+        only: which of those: a function that takes the name of an item class, such as ``"shop:Page"``, and returns
+            whether its failed items are run again. None, the default, for all.
         cluster: where `process` runs, if not in this process; hooks run here in any case. The address of a Dask
             scheduler, such as ``"tls://scheduler:8786"``, a connected `distributed.Client`, or ``"local:4"`` for four
-            worker processes on this machine. `num_workers` then is how many items each worker process runs at a time,
-            and `lifespan` is entered in each of them, and here. It needs ``pip install aqueue[dask]``.
-        allow_insecure: whether a scheduler on another machine may be reached without TLS; whoever reaches it can run
-            programs.
-        backend: the event loop, ``"trio"`` or ``"asyncio"``.
+            worker processes on this machine (1 to 1,000). `num_workers` then is how many items each worker process runs
+            at a time, and `lifespan` is entered in each of them, and here. It needs ``pip install 'aqueue[dask]'``. None,
+            the default, for this process.
+        allow_insecure: whether a scheduler on another machine may be reached without TLS, by default False; whoever
+            reaches it can run programs.
+        backend: the event loop, ``"trio"``, the default, or ``"asyncio"``.
 
     Returns:
         What the run came to. `RunResult.status` is ``completed``, or ``interrupted`` after `aqueue.stop` or when a
         limit stopped it; `RunResult.stop_reason` then names that. These limits count anew in each process.
 
     Raises:
-        InvalidArgument: an argument is not allowed, or `lifespan` returned no async context manager; nothing was run.
+        InvalidArgument: an argument, or an attribute of an initial item's class, is not allowed, or `lifespan` returned no
+            async context manager; nothing was run.
         InvalidItem: an initial item is not an item; nothing was run.
-        ReporterError: a reporter could not be opened; nothing was run.
+        UnstorableItem: an initial item has state that the journal can't store; nothing was run.
+        ReporterError: a reporter could not be loaded or opened; nothing was run.
         JournalError: the journal can't be used, or can't be written any more; one of its subclasses says why.
         UnknownItemType: the journal has items waiting whose class this program does not have; nothing was changed.
         PayloadMismatch: the journal has an item waiting that today's class can't restore; nothing was changed.
@@ -137,8 +149,7 @@ def run_queue(
         BaseException: whatever `initial_items` or `lifespan` raised, and `SystemExit`, `KeyboardInterrupt` and the
             like from an item.
     """
-    if backend not in get_args(Backend):
-        raise not_one_of("backend", backend, get_args(Backend))
+    check_is_one_of("backend", backend, get_args(Backend))
     running = _running_backend()
     if running is not None:
         raise MisplacedCall(
@@ -202,9 +213,14 @@ async def async_run_queue(
     Cancelling it interrupts the running items, hands the last events on, closes the reporters (which takes at most
     5 s with a reporter that is stuck), and raises the cancellation again.
 
-    Parameters: as for `run_queue`; signals are handled only in the main thread.
+    Its parameters are those of `run_queue` but for `backend`; signals are handled only in the main thread.
 
-    It raises what `run_queue` raises, but for `MisplacedCall`.
+    Returns:
+        What the run came to, as `run_queue` does.
+
+    Raises:
+        AqueueError: as `run_queue` does, but for `MisplacedCall`.
+        KeyboardInterrupt, SystemExit, BaseException: as `run_queue` does.
     """
     settings = Settings(
         initial_items,
@@ -331,7 +347,9 @@ class _Run:
         self._reporters = reporters
         self._past = past
         self._held = held
+        self._journal = journal
         self._journal_path = "" if journal is None else str(journal.path)
+        self._has_begun = False
         self._run_id = os.urandom(8).hex() if past is None else past.run_id
         self._call_soon = call_soon_in_this_loop()
         self._bus = Bus(reporters, self._call_soon, journal)
@@ -414,12 +432,14 @@ class _Run:
             # Items' idempotency keys hang on the run's name, and poison items are told by how many processes began.
             await self._bus.saved()
             if self._settings.lifespan is None:
+                self._has_begun = True
                 await engine.run()
                 return
             # A second signal cancels the lifespan only while it is entered or left: it is the items' turn in between.
             with anyio.CancelScope() as engine.scope:
                 async with _checked(self._settings.lifespan()) as shared:
                     engine.shared = shared
+                    self._has_begun = True
                     await engine.run()
         finally:
             engine.unlink_all()  # also if `initial_items` or the lifespan raised: restored nodes may be a long chain
@@ -448,6 +468,9 @@ class _Run:
             self._journal_path,
         )
         await bus.close(result)
+        if self._journal is not None and not self._has_begun and isinstance(error, Exception):
+            # An initial item that can't be stored, say: once it can be, ``journal=`` must not find this run.
+            self._journal.discard()
         await bus.close_journal()
         return result
 

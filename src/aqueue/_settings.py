@@ -1,9 +1,9 @@
 """The settings of a run: what `run_queue` is given, checked before anything happens."""
 
 import os
-import sys
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
+from inspect import signature
 from typing import TYPE_CHECKING, Any, Final, Literal, get_args
 
 import msgspec
@@ -11,8 +11,9 @@ import msgspec
 from aqueue._engine import OnError, StopLimits
 from aqueue._groups import Limits
 from aqueue._queues import QUEUE_TYPES, QueueTypeName
-from aqueue.errors import ClusterError, InvalidArgument
+from aqueue.errors import SECONDS, WHOLE_NUMBER, ClusterError, InvalidArgument, check_number, not_one_of
 from aqueue.item import ItemLike, Policies
+from aqueue.journal import is_path
 from aqueue.limits import Limit
 from aqueue.reporting import Reporter, ReporterSpec, resolve_reporters
 from aqueue.retry import Retry
@@ -21,13 +22,17 @@ from aqueue.text import visible_repr
 if TYPE_CHECKING:
     import distributed
 
-__all__ = ["Backend", "Lifespan", "Settings", "not_one_of"]
+__all__ = ["MAX_WORKERS", "Backend", "Lifespan", "Settings", "check_is_one_of"]
 
 Backend = Literal["trio", "asyncio"]
 """The event loop that a run uses."""
 
 Lifespan = Callable[[], AbstractAsyncContextManager[Any]]
 """A function that returns an async context manager; what that yields is `aqueue.shared()`."""
+
+
+MAX_WORKERS: Final = 1_000_000
+"""How many workers a run may have: each is a task of the event loop and takes some kilobytes, whether it runs an item or not."""
 
 
 class Settings(msgspec.Struct, frozen=True):
@@ -82,17 +87,16 @@ class Settings(msgspec.Struct, frozen=True):
             raise InvalidArgument(
                 f"initial_items is {visible_repr(items)}; it must be an iterable of items, such as a list"
             )
-        _check_number("num_workers", self.num_workers, 1, whole=True)
-        if not isinstance(self.queue_type_name, str) or self.queue_type_name not in QUEUE_TYPES:
-            raise not_one_of("queue_type_name", self.queue_type_name, QUEUE_TYPES)
+        check_number("num_workers", self.num_workers, 1, MAX_WORKERS, kind=WHOLE_NUMBER)
+        check_is_one_of("queue_type_name", self.queue_type_name, list(QUEUE_TYPES))
         for name in ("graceful_ctrl_c", "retry_failed", "allow_insecure"):
             if not isinstance(getattr(self, name), bool):
                 raise InvalidArgument(f"{name} is {visible_repr(getattr(self, name))}; it must be True or False")
-        if self.on_error not in get_args(OnError):
-            raise not_one_of("on_error", self.on_error, get_args(OnError))
-        if self.lifespan is not None and not callable(self.lifespan):
+        check_is_one_of("on_error", self.on_error, get_args(OnError))
+        if self.lifespan is not None and not _takes(self.lifespan):
             raise InvalidArgument(
-                f"lifespan is {visible_repr(self.lifespan)}; it must be a function that returns an async context manager"
+                f"lifespan is {visible_repr(self.lifespan)}; it must be a function without arguments that returns an async "
+                "context manager, or None"
             )
         self._check_paths()
         self.policies.check("")
@@ -102,16 +106,16 @@ class Settings(msgspec.Struct, frozen=True):
 
     def _check_paths(self) -> None:
         for name, path in (("journal", self.journal), ("resume", self.resume)):
-            if path is not None and (not isinstance(path, str | os.PathLike) or not _is_name(os.fspath(path))):
+            if path is not None and not is_path(path):
                 raise InvalidArgument(f"{name} is {visible_repr(path)}; it must be the path of a file, or None")
         if self.journal is not None and self.resume is not None:
             raise InvalidArgument(
-                "journal and resume are both given; use journal for a new run, resume to go on with one"
+                "journal and resume are both given; give journal for a new run, resume to go on with one"
             )
-        if self.only is not None and not callable(self.only):
+        if self.only is not None and not _takes(self.only, "module:Class"):
             raise InvalidArgument(
                 f"only is {visible_repr(self.only)}; it must be a function that takes the name of an item class, such as "
-                "'shop:Page', and tells whether failed items of it are to run again"
+                "'shop:Page', and tells whether failed items of it are to run again, or None"
             )
         if self.only is not None and not self.retry_failed:
             raise InvalidArgument(
@@ -122,14 +126,14 @@ class Settings(msgspec.Struct, frozen=True):
     def _check_cluster(self) -> None:
         if self.cluster is None:
             if self.allow_insecure:
-                raise InvalidArgument("allow_insecure=True is about the connection to a cluster; give cluster=, too")
+                raise InvalidArgument("allow_insecure=True is about the connection to a cluster; give cluster=…, too")
             return
         try:
             from aqueue._cluster.dask_transport import DaskTransport  # Dask is for those who have a cluster
         except ImportError as error:
             if (error.name or "").partition(".")[0] not in {"cloudpickle", "dask", "distributed"}:
                 raise
-            raise ClusterError("runs on a cluster need Dask's distributed: pip install 'aqueue[dask]'") from error
+            raise ClusterError("a run on a cluster needs Dask's distributed; pip install 'aqueue[dask]'") from error
 
         DaskTransport(self.cluster, allow_insecure=self.allow_insecure)
 
@@ -139,41 +143,44 @@ class Settings(msgspec.Struct, frozen=True):
             for name, limit in limits.items():
                 if not isinstance(name, str) or not isinstance(limit, Limit):
                     raise InvalidArgument(
-                        f"limits has {visible_repr(name)}: {visible_repr(limit)}; it must give an aqueue.Limit for each "
-                        "group's name, a string"
+                        f"limits has {visible_repr(name)}: {visible_repr(limit)}; it must have an aqueue.Limit for each "
+                        "group, a string"
                     )
-        elif limits is not None and not callable(limits):
+        elif limits is not None and not _takes(limits, "group"):
             raise InvalidArgument(
-                f"limits is {visible_repr(limits)}; it must be a dict from group to aqueue.Limit, or a function of the group"
+                f"limits is {visible_repr(limits)}; it must be a dict from group to aqueue.Limit, or a function that takes "
+                "the group and returns an aqueue.Limit or None, or None"
             )
-        _check_number("stop_after_s", self.stop_after_s, 0, or_none=True)
-        _check_number("max_items", self.max_items, 1, whole=True, or_none=True)
-        _check_number("max_failures", self.max_failures, 1, whole=True, or_none=True)
-        _check_number("grace_s", self.grace_s, 0, or_none=True)
+        check_number("stop_after_s", self.stop_after_s, 0, kind=SECONDS, or_none=True)
+        check_number("max_items", self.max_items, 1, kind=WHOLE_NUMBER, or_none=True)
+        check_number("max_failures", self.max_failures, 1, kind=WHOLE_NUMBER, or_none=True)
+        check_number("grace_s", self.grace_s, 0, kind=SECONDS, or_none=True)
         if self.max_failures is not None and self.on_error == "stop":
             raise InvalidArgument(
                 'max_failures needs on_error="continue": with on_error="stop" the first failure stops the run'
             )
 
 
-_NOUNS: Final = {True: "an int", False: "a number"}
+def check_is_one_of(name: str, value: object, allowed: Sequence[str]) -> None:
+    """Raise if `value`, which the argument called `name` has, is none of those.
+
+    Raises:
+        InvalidArgument: it is not; the message says which are allowed.
+    """
+    if not isinstance(value, str) or value not in allowed:
+        raise not_one_of(name, value, allowed)
 
 
-def _check_number(name: str, value: Any, least: int, *, whole: bool = False, or_none: bool = False) -> None:
-    if value is None and or_none:
-        return
-    is_number = isinstance(value, int if whole else int | float) and not isinstance(value, bool)
-    if not is_number or not least <= value <= sys.float_info.max:
-        raise InvalidArgument(
-            f"{name} is {visible_repr(value)}; it must be {_NOUNS[whole]} of at least {least}"
-            f"{', or None' if or_none else ''}"
-        )
-
-
-def not_one_of(name: str, value: object, allowed: Iterable[str]) -> InvalidArgument:
-    """Return the error that says which values `name` may have."""
-    return InvalidArgument(f"{name} is {visible_repr(value)}; allowed are {', '.join(repr(one) for one in allowed)}")
-
-
-def _is_name(path: object) -> bool:
-    return isinstance(path, str) and path != ""
+def _takes(function: object, *arguments: object) -> bool:
+    """Tell whether `function` can be called with `arguments`, as far as that is known without calling it."""
+    if not callable(function):
+        return False
+    try:
+        parameters = signature(function, follow_wrapped=False)  # a decorator may pass more than it takes
+    except (TypeError, ValueError):  # some that are written in C don't say
+        return True
+    try:
+        parameters.bind(*arguments)
+    except TypeError:
+        return False
+    return True

@@ -66,8 +66,8 @@ class Timeouts:
                 self._told.add(type)
                 self._warn(
                     f"item {item} ({type}) still runs {now - deadline:.1f} s after its "
-                    f"timeout_s={timeout_s:g}: it shields itself from being cancelled, or goes on in "
-                    "spite of that"
+                    f"timeout_s={timeout_s:g}; it shields itself from being cancelled, goes on in spite of that, or "
+                    "waits for a thread: give what it calls there a timeout of its own"
                 )
         self._late = late
 

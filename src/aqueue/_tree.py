@@ -85,7 +85,7 @@ class Node(msgspec.Struct, gc=False, eq=False):
             raise ItemsNotComparable(
                 f'queue_type_name="priority" needs items that can be compared with <, but comparing '
                 f"{type_name(type(self.item))} with {type_name(type(other.item))} raised "
-                f"{type(error).__name__}; define __lt__ on both"
+                f"{type(error).__name__}; define __lt__ in both classes"
             ) from error
         return self.id < other.id
 

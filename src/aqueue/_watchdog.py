@@ -142,7 +142,7 @@ class Watchdog:
         self._warn(
             visible(
                 f"{method.f_code.co_qualname} has kept the event loop to itself for {kept_s:.1f} s, at {where}{inside}; "
-                "nothing else can run meanwhile. Await something there, or move the work to a thread with "
+                "nothing else can run meanwhile; await something there, or move the work to a thread with "
                 "anyio.to_thread.run_sync",
                 1_000,
             )

@@ -1,7 +1,9 @@
 """The errors that aqueue raises. Each message says what happened, to what, and what to do.
 
+What helps against an error in general is the last paragraph of its class's docstring, which begins ``What to do:``.
+
 AqueueError
-├── InvalidArgument (ValueError)      an argument of run_queue, or of a reporter, that is not allowed
+├── InvalidArgument (ValueError)      an argument, or an attribute of an item class, that is not allowed
 ├── InvalidItem (TypeError)           an object that is not an item was enqueued
 ├── ItemsNotComparable (TypeError)    a priority queue got two items that `<` can't order
 ├── InvalidResult (TypeError)         an item returned what JSON can't carry
@@ -10,13 +12,13 @@ AqueueError
 ├── ReporterError                     a reporter could not be opened
 ├── ClusterError                      a cluster can't be used, or was lost
 ├── JournalError                      the journal could not be read or written
-│   ├── JournalExists                 a new run was to be journalled in a file that has something in it
+│   ├── JournalExists                 a new run was to be recorded in a file that has something in it
 │   ├── JournalLocked                 another run is writing the journal
 │   ├── NotAJournal                   the file is something else, or has what aqueue didn't put there
 │   ├── JournalTooNew                 a newer aqueue wrote it
 │   └── JournalDamaged                it is a journal, but a part of it is missing or unreadable
 ├── PoisonItem                        an item that crashed the process three times in a row
-├── RemoteError                       stands for an exception of a worker's that could not be sent
+├── RemoteError                       stands for an exception in a worker process that could not be sent
 ├── RecordedFailure                   stands for an item's exception that is no longer in memory
 ├── ItemFailures (ExceptionGroup)     items failed for good
 ├── UnstorableItem (TypeError)        an item has state that the journal can't store exactly
@@ -25,12 +27,13 @@ AqueueError
 └── PayloadMismatch (ValueError)      a recorded item can't be restored by today's class
 """
 
-from collections.abc import Sequence
-from typing import Self
+import sys
+from collections.abc import Iterable, Sequence
+from typing import Final, Self
 
 from aqueue.events import ItemFailed
 from aqueue.result import RunResult
-from aqueue.text import visible
+from aqueue.text import visible, visible_repr
 
 __all__ = [
     "AqueueError",
@@ -60,83 +63,141 @@ __all__ = [
 
 
 class AqueueError(Exception):
-    """The base of every error that aqueue itself raises."""
+    """The base of every error that aqueue itself raises.
+
+    What to do: catch it to tell aqueue's own errors from those of your items; the subclass and the message say what helps.
+    """
 
 
 class InvalidArgument(AqueueError, ValueError):
-    """An argument is not allowed; the message names it and what is."""
+    """An argument, or an attribute of an item class, has a value that is not allowed.
+
+    The message names it, the value, and what is allowed. If it was an argument of `run_queue`, no item was run.
+
+    What to do: pass a value that the message allows.
+    """
 
 
 class InvalidItem(AqueueError, TypeError):
-    """An object that is not an item was enqueued; the message names its class."""
+    """An object that is not an item was enqueued, or is one of the initial items; the message names its class.
+
+    It has no async `process` that takes `enqueue` and `set_desc`, or a hook that isn't async, or it is a class and no
+    object; or its `key` or `group` is neither a string nor None.
+
+    What to do: enqueue an object whose class defines the method as the message writes it.
+    """
 
 
 class ItemsNotComparable(AqueueError, TypeError):
-    """A priority queue got two items that ``<`` can't order; the message names both classes."""
+    """A priority queue got two items that ``<`` can't order; the message names both classes.
+
+    What to do: define ``__lt__`` in both classes, so that it takes an item of either and changes nothing, or use another
+    ``queue_type_name``.
+    """
 
 
 class InvalidResult(AqueueError, TypeError):
-    """An item returned what JSON can't carry; the message names the item's class."""
+    """An item returned what JSON can't carry; the message names the item's class.
+
+    What to do: return None, or data made of dicts, lists, strings, finite numbers, booleans and None.
+    """
 
 
 class StrayCancellation(AqueueError):
     """An item's code was cancelled although neither aqueue nor its caller had asked for that.
 
     On asyncio this comes of awaiting a task or future that somebody else had cancelled. The original is ``__cause__``.
+
+    What to do: catch the cancellation where the item awaits what others may cancel, and raise or return something else.
     """
 
 
 class MisplacedCall(AqueueError, RuntimeError):
-    """A call was made outside the place where it works: `enqueue` after `process` had ended, say."""
+    """A call was made outside the place where it works: `enqueue` after `process` had ended, say.
+
+    What to do: make the call where the message says that it works: inside the item, in its event loop's thread, before
+    it has ended; in place of `run_queue` inside an event loop, await `async_run_queue`.
+    """
 
 
 class ReporterError(AqueueError):
-    """A reporter could not be opened, and so the run was not begun."""
+    """A reporter could not be loaded or opened, and so the run was not begun; the message names it and the cause.
+
+    What to do: mend what the message says of the file, the terminal or the plugin, or choose another reporter.
+    """
 
 
 class ClusterError(AqueueError):
-    """The cluster can't be used, was lost, or one of its worker processes can't run items; the message says why."""
+    """The cluster can't be used, was lost, or one of its worker processes can't run items; the message says why.
+
+    What to do: see that the scheduler runs and can be reached, and that each worker process has the Python, the aqueue
+    and the modules that the program has. With ``resume=``, the same call then goes on with the run.
+    """
 
 
 class JournalError(AqueueError):
     """The journal could not be opened, read or written; the message names the file, the cause and what to do.
 
     What was committed before stays in the file.
+
+    What to do: mend what the message says of the file, its folder or the disk, and make the same call again with
+    ``resume=``.
     """
 
 
 class JournalExists(JournalError):
-    """A new run was to be journalled in a file that is not empty; it was left as it is."""
+    """A new run was to be recorded in a file that is not empty; it was left as it is.
+
+    What to do: pass ``resume=`` instead of ``journal=`` to go on with the run in it, or name another file.
+    """
 
 
 class JournalLocked(JournalError):
-    """Another run is writing the journal; the message names its process and machine."""
+    """Another run is writing the journal; the message names its process and machine.
+
+    What to do: wait until that run has ended, or stop it. To read the journal meanwhile, use another process.
+    """
 
 
 class NotAJournal(JournalError):
-    """The file is not a journal, or its schema has something that aqueue didn't put there; it was left as it is."""
+    """The file is not a journal, or its schema has something that aqueue didn't put there; it was left as it is.
+
+    What to do: name another file, or take out of it what the message names.
+    """
 
 
 class JournalTooNew(JournalError):
-    """A newer aqueue wrote the journal; it was left as it is."""
+    """A newer aqueue wrote the journal; it was left as it is.
+
+    What to do: upgrade aqueue.
+    """
 
 
 class JournalDamaged(JournalError):
-    """A part of the journal is missing or can't be read; the message names it."""
+    """A part of the journal is missing or can't be read; the message names it.
+
+    What to do: restore the file from a copy, or start a new run in another file.
+    """
 
 
 class PoisonItem(AqueueError):
     """An item was the only one running in three crashes of the process in a row, and was not run again.
 
     When the run has ended and is resumed, it is tried once more: alone and before all others. If it ends the process again,
-    it fails so again.
+    it fails so again. On a cluster: an item that was running in three worker processes that were lost.
+
+    What to do: run the item by itself in a debugger, and see what ends the process: a crash in a library in C, or more
+    memory than there is, in most cases. Mend that, and resume the run.
     """
 
 
 class RemoteError(AqueueError):
-    """Stands for an exception that an item raised on a worker and that could not be sent; its message says which.
+    """Stands for an exception that an item raised in a worker process and that could not be sent; its message says which.
 
     Its class was not found in the program, for instance. It has the traceback and the notes of the original.
+
+    What to do: do as for the original. To get it as what it is, define its class in a module that the program can
+    import, in such a way that pickle can write it.
     """
 
 
@@ -145,9 +206,16 @@ class RecordedFailure(AqueueError):
 
     Attributes:
         failure: the `item.failed` event.
+
+    What to do: do as for the original, whose class, message and traceback are in `failure`.
     """
 
     def __init__(self, failure: ItemFailed) -> None:
+        """Stand for what `failure` tells of.
+
+        Parameters:
+            failure: the `item.failed` event.
+        """
         super().__init__(failure)
         self.failure = failure
 
@@ -163,12 +231,21 @@ class ItemFailures(AqueueError, ExceptionGroup[Exception]):
 
     Attributes:
         result: what the run came to, with the number of all failures in ``result.counts.failed``.
+
+    What to do: mend what made the items fail; ``result.failure_groups`` has the failures by kind. With ``resume=``, the
+    same call then runs the failed items again. For errors that pass by themselves, give their class a `Retry`.
     """
 
     result: RunResult
 
     def __new__(cls, message: str, exceptions: Sequence[Exception], result: RunResult) -> Self:
-        """Return a group of `exceptions` that carries `result`."""
+        """Return a group of `exceptions` that carries `result`.
+
+        Parameters:
+            message: how many items failed.
+            exceptions: what they raised, or a `RecordedFailure` for each that is not in memory; at least one.
+            result: what the run came to.
+        """
         group = super().__new__(cls, message, exceptions)
         group.result = result
         return group
@@ -177,7 +254,11 @@ class ItemFailures(AqueueError, ExceptionGroup[Exception]):
         super().__init__(message, exceptions)
 
     def derive(self, excs: Sequence[Exception], /) -> "ItemFailures":  # type: ignore[override]  # not generic
-        """Return a group of `excs` with the same message and result (as `split` and ``except*`` need it)."""
+        """Return a group with the same message and result (as `split` and ``except*`` need it).
+
+        Parameters:
+            excs: the exceptions in it; at least one.
+        """
         return ItemFailures(self.message, excs, self.result)
 
     def __reduce__(self) -> tuple[type[Self], tuple[str, Sequence[Exception], RunResult]]:
@@ -188,6 +269,9 @@ class UnstorableItem(AqueueError, TypeError):
     """An item has state that the journal can't store and restore exactly.
 
     The message names its class, the attribute and the ways to mend it.
+
+    What to do: annotate the attribute with its exact class, or define `dump` and `load` in the item's class, or leave the
+    attribute out of the item and make what it holds in `process`.
     """
 
 
@@ -195,12 +279,81 @@ class UnsendableItem(AqueueError, TypeError):
     """An item has state, or is of a class, that can't be sent to another process, as a run on a cluster needs it.
 
     The message names its class, the attribute and the ways to mend it.
+
+    What to do: leave the attribute out of the item, and open what it holds in `process` or in the `lifespan`; define the
+    class at the top level of a module that the worker processes can import.
     """
 
 
 class UnknownItemType(AqueueError, LookupError):
-    """A journal names a class of items that this program has not defined; the message says how to bring it back."""
+    """A journal names a class of items that this program has not defined; nothing was changed.
+
+    What to do: define the class or import its module before the run; if it was renamed, name its old name in
+    `previous_names` of the class that it is now. Then make the same call again.
+    """
 
 
 class PayloadMismatch(AqueueError, ValueError):
-    """The state of a recorded item doesn't fit today's class; the message names class, attribute and what to do."""
+    """The state of a recorded item doesn't fit today's class; the message names class and attribute. Nothing was changed.
+
+    What to do: change the class so that it takes what was recorded (give a new field a default, say), or give it `dump`
+    and a `load` that takes the old state. Then make the same call again.
+    """
+
+
+def check_number(
+    name: str,
+    value: object,
+    least: float,
+    most: float | None = None,
+    *,
+    kind: str = "a finite number",
+    is_more_than: bool = False,
+    or_none: bool = False,
+) -> None:
+    """Raise if `value` is no number that is allowed; True and False are none.
+
+    Parameters:
+        name: what has the value, for the message.
+        value: anything.
+        least: the least that is allowed; with `is_more_than` the least that is not.
+        most: the most that is allowed; None for what a float, or a signed number of 64 bits, can be.
+        kind: what it must be, for the message; ``a whole number`` for an int.
+        is_more_than: whether `least` itself is not allowed.
+        or_none: whether None is allowed.
+
+    Raises:
+        InvalidArgument: it is none.
+    """
+    if value is None and or_none:
+        return
+    is_whole = kind == WHOLE_NUMBER
+    highest = most if most is not None else sys.maxsize if is_whole else sys.float_info.max
+    if (
+        isinstance(value, int if is_whole else int | float)
+        and not isinstance(value, bool)
+        and (least < value if is_more_than else least <= value)
+        and value <= highest
+    ):
+        return
+    if most is None and is_whole and isinstance(value, int) and value > highest:
+        most = highest  # else it goes without saying
+    if most is not None:
+        allowed = f"from {least:,} to {most:,}"
+    else:
+        allowed = f"more than {least:,}" if is_more_than else f"at least {least:,}"
+    raise InvalidArgument(
+        f"{name} is {visible_repr(value)}; it must be {kind}, {allowed}{', or None' if or_none else ''}"
+    )
+
+
+WHOLE_NUMBER: Final = "a whole number"
+"""What `check_number` calls an int."""
+
+SECONDS: Final = "a finite number of seconds"
+"""What `check_number` calls a duration."""
+
+
+def not_one_of(name: str, value: object, allowed: Iterable[str]) -> InvalidArgument:
+    """Return the error that says which values `name` may have."""
+    return InvalidArgument(f"{name} is {visible_repr(value)}; allowed are {', '.join(repr(one) for one in allowed)}")

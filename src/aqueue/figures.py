@@ -13,19 +13,20 @@ _UNITS: Final = ((86_400.0, "d"), (3_600.0, "h"), (60.0, "min"), (1.0, "s"))
 
 
 def amount(number: int) -> str:
-    """Return a count: ``1,234``."""
+    """Return `number`, a count, as text: ``1,234``."""
     return f"{number:,}"
 
 
 def per_second(rate: float) -> str:
-    """Return a rate in items a second, with a decimal where that tells something: ``0.5``, ``1,234``."""
+    """Return `rate`, in items a second, as text, with a decimal where that tells something: ``0.5``, ``1,234``."""
     return f"{rate:,.0f}" if rate >= 99.95 else f"{rate:.1f}"
 
 
 def clock(seconds: float) -> str:
-    """Return a time in seconds as a clock shows it, whole seconds: ``0:07``, ``12:34``, ``1:02:03``, ``2d 03:04:05``.
+    """Return a duration as a clock shows it, in whole seconds: ``0:07``, ``12:34``, ``1:02:03``, ``2d 03:04:05``.
 
-    A negative one counts as 0.
+    Parameters:
+        seconds: the duration, seconds; a negative one counts as 0.
     """
     minutes, s = divmod(int(min(max(seconds, 0.0), _MAX_SECONDS)), 60)
     hours, m = divmod(minutes, 60)
@@ -41,7 +42,7 @@ def duration(seconds: float) -> str:
     ``250 µs``, ``3.2 ms``, ``0.25 s``, ``12.3 s``, ``2 min 5 s``, ``3 h 20 min``, ``4 d 1 h``.
 
     Parameters:
-        seconds: 0 and what is less is ``0 s``.
+        seconds: the duration, seconds; 0 and what is less is ``0 s``.
     """
     if not seconds < _MAX_SECONDS:
         return f"{seconds:.3g} s"  # no run took that long: a log may say so all the same

@@ -2,14 +2,14 @@
 
 import inspect
 import itertools
-import sys
 from collections.abc import Callable, Sequence
+from functools import cached_property
 from typing import Any, ClassVar, Final, Literal, Protocol, cast
 from weakref import WeakValueDictionary
 
 import msgspec
 
-from aqueue.errors import InvalidArgument, InvalidItem
+from aqueue.errors import SECONDS, InvalidArgument, InvalidItem, check_number, not_one_of
 from aqueue.retry import Retry
 from aqueue.text import visible, visible_repr, without_surrogates
 
@@ -19,6 +19,7 @@ AfterChildrenRule = Literal["all_success", "all_done"]
 """When an item's hook runs, ``all_success`` if its whole subtree succeeded, ``all_done`` also if parts failed."""
 
 _RULES: Final = ("all_success", "all_done")
+_NAMES: Final = (str, tuple, list, set, frozenset)
 
 SetDescFn = Callable[[str], None]
 """Says in a few words what the running item is doing."""
@@ -28,7 +29,7 @@ class ItemLike(Protocol):
     """Any object with an async `process` is an item; subclassing `Item` is optional."""
 
     async def process(self, enqueue: "EnqueueFn", set_desc: SetDescFn, /) -> Any:
-        """Do one unit of work."""
+        """Do one unit of work; see `Item.process`."""
         ...
 
 
@@ -47,13 +48,12 @@ class Item:
 
     Class attributes:
         track_overall: whether this class counts in the overall progress: in its total when enqueued, as done when
-            completed. Default False.
-        after_children_rule: ``"all_success"`` (the default) runs the hook only if the whole subtree succeeded;
+            completed; by default False.
+        after_children_rule: ``"all_success"``, the default, runs the hook only if the whole subtree succeeded;
             ``"all_done"`` also when descendants failed, once they all have ended. Either needs this item's own
             `process` to have succeeded.
         previous_names: names that this class had when journals were written that are still to be resumed, as
-            ``module:qualname``, or ``qualname`` if the module is the same. Subclasses don't inherit it.
-
+            ``module:qualname``, or ``qualname`` if the module is the same; by default none. Subclasses don't inherit it.
         retry: when an item of this class that raised is tried again, an `aqueue.Retry`; None for never. Without it, what
             `run_queue` was given counts.
         timeout_s: how long one attempt at `process` or the hook may take, seconds, more than 0; then it is cancelled
@@ -78,7 +78,7 @@ class Item:
     timeout_s: ClassVar[float | None]
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
-        """Remember the class, so that a resumed run finds it by its name."""
+        """Remember the class, so that a resumed run finds it by its name; `kwargs` are for its other bases."""
         super().__init_subclass__(**kwargs)
         _defined[next(_definition_numbers)] = cls
 
@@ -88,14 +88,17 @@ class Item:
         Parameters:
             enqueue: adds a child item; returns at once. Raises `MisplacedCall` (a `RuntimeError`) after this
                 `process` has ended and when called from another thread, `InvalidItem` (a `TypeError`) for an object
-                without an async `process`.
-            set_desc: says what the item is doing; control characters are made visible and text after 1,000
-                characters is cut. Raises `MisplacedCall` as `enqueue` does.
+                without an async `process`, `InvalidArgument` (a `ValueError`) for an item whose class has an attribute
+                with a value that is not allowed, `UnstorableItem` or `UnsendableItem` (each a `TypeError`) for one that
+                the journal can't store or that can't be sent to another process, `ItemsNotComparable` (a `TypeError`) in a
+                priority queue.
+            set_desc: says what the item is doing, a string; control characters are made visible and text after 1,000
+                characters is cut. Raises `MisplacedCall` as `enqueue` does, `InvalidArgument` for what is no string.
 
         Returns:
             The item's result, or None. It must be data that JSON can carry; anything else fails the item.
         """
-        raise NotImplementedError(f"{type(self).__qualname__} must define: async def process(self, enqueue, set_desc)")
+        raise NotImplementedError(f"{type_name(type(self))} must define: async def process(self, enqueue, set_desc)")
 
     async def after_children_processed(self) -> Any:
         """Run after this item and all its descendants have succeeded; children's hooks run before their parent's.
@@ -131,13 +134,7 @@ class Policies(msgspec.Struct, frozen=True):
             raise InvalidArgument(
                 f"{where}retry is {visible_repr(self.retry)}; it must be an aqueue.Retry, such as Retry(attempts=3), or None"
             )
-        seconds = self.timeout_s
-        if seconds is not None and (
-            isinstance(seconds, bool) or not isinstance(seconds, int | float) or not 0 < seconds <= sys.float_info.max
-        ):
-            raise InvalidArgument(
-                f"{where}timeout_s is {visible_repr(seconds)}; it must be a number of seconds greater than 0, or None"
-            )
+        check_number(f"{where}timeout_s", self.timeout_s, 0, kind=SECONDS, is_more_than=True, or_none=True)
 
 
 NO_POLICIES: Final = Policies()
@@ -234,7 +231,8 @@ def look_up_class(item: object, defaults: Policies = NO_POLICIES) -> ItemClass:
         defaults: what holds where the class doesn't say otherwise.
 
     Raises:
-        InvalidItem: `item` is a class, or has no async `process`, or an `after_children_processed` that is not async.
+        InvalidItem: `item` is a class, or has no async `process` that takes `enqueue` and `set_desc`, or an
+            `after_children_processed` that is not async or takes arguments.
         InvalidArgument: a class attribute has a value that is not allowed.
     """
     cls = type(item)
@@ -245,26 +243,41 @@ def look_up_class(item: object, defaults: Policies = NO_POLICIES) -> ItemClass:
     if process is None:
         raise InvalidItem(
             f"{visible_repr(item)} ({name}) is not an item: it has no method "
-            "'async def process(self, enqueue, set_desc)'"
+            "'async def process(self, enqueue, set_desc)'; enqueue an object of a class that has"
         )
     if not _is_async(process):
         raise InvalidItem(f"{name}.process is not async; write 'async def process(self, enqueue, set_desc)'")
+    if not _takes(process, 2):
+        raise InvalidItem(
+            f"{name}.process can't be called with enqueue and set_desc; write 'async def process(self, enqueue, set_desc)'"
+        )
     hook = getattr(item, "after_children_processed", None)
     has_hook = hook is not None and getattr(cls, "after_children_processed", None) is not Item.after_children_processed
     if has_hook and not _is_async(hook):
         raise InvalidItem(
             f"{name}.after_children_processed is not async; write 'async def after_children_processed(self)'"
         )
+    if has_hook and not _takes(hook, 0):
+        raise InvalidItem(
+            f"{name}.after_children_processed can't be called without arguments; write "
+            "'async def after_children_processed(self)'"
+        )
     rule = getattr(cls, "after_children_rule", "all_success")
     if rule not in _RULES:
+        raise not_one_of(f"{name}.after_children_rule", rule, _RULES)
+    tracked = getattr(cls, "track_overall", False)
+    if not isinstance(tracked, bool):
+        raise InvalidArgument(f"{name}.track_overall is {visible_repr(tracked)}; it must be True or False")
+    former = vars(cls).get("previous_names", ())
+    if not isinstance(former, _NAMES) or not all(isinstance(one, str) for one in former):
         raise InvalidArgument(
-            f"{name}.after_children_rule is {visible_repr(rule)}; allowed are 'all_success' and 'all_done'"
+            f"{name}.previous_names is {visible_repr(former)}; it must be a tuple of names, such as ('shop:Page',)"
         )
     policies = Policies(getattr(cls, "retry", defaults.retry), getattr(cls, "timeout_s", defaults.timeout_s))
     policies.check(f"{name}.")
     return ItemClass(
         name,
-        track_overall=bool(getattr(cls, "track_overall", False)),
+        track_overall=tracked,
         hook=has_hook,
         all_done=rule == "all_done",
         keyed=_has(item, "key"),
@@ -284,13 +297,37 @@ def key_of(item: Any, type: str) -> str | None:
 
     Raises:
         InvalidItem: it is neither a string nor None.
+        AttributeError: it is a property, which raised that.
     """
-    key = getattr(item, "key", None)
+    try:
+        key = item.key
+    except AttributeError:
+        if has_property(item, "key"):
+            raise
+        key = None
     if key is None:
         return None
     if not isinstance(key, str):
         raise InvalidItem(f"{type}.key is {visible_repr(key)}; it must be a string or None")
     return without_surrogates(str.__str__(key))
+
+
+def has_property(item: object, name: str) -> bool:
+    """Tell whether the class of `item` has a property called `name`: an AttributeError out of it is a mistake in that."""
+    return isinstance(inspect.getattr_static(type(item), name, None), property | cached_property)
+
+
+def _takes(method: Any, arguments: int) -> bool:
+    """Tell whether so many arguments can be passed to `method`, as far as that is known without calling it."""
+    try:
+        parameters = inspect.signature(method, follow_wrapped=False)
+    except (TypeError, ValueError):  # some that are written in C don't say
+        return True
+    try:
+        parameters.bind(*[None] * arguments)
+    except TypeError:
+        return False
+    return True
 
 
 def _is_async(method: object) -> bool:

@@ -13,6 +13,7 @@ import msgspec
 from aqueue._codec import decode_result
 from aqueue.errors import InvalidArgument
 from aqueue.events import NO_DATA
+from aqueue.text import visible_repr
 
 if TYPE_CHECKING:
     import sqlite3
@@ -44,16 +45,24 @@ def iter_results(path: "str | os.PathLike[str]") -> Iterator[ItemResult]:
     The file is opened at the first step, and what is wrong with it is raised there. It is opened only to be read, so
     that SQLite may leave an empty ``PATH-wal`` and a ``PATH-shm`` beside it, which do no harm.
 
+    Parameters:
+        path: the journal's file.
+
     Raises:
-        InvalidArgument: `path` is empty, as `RunResult.journal` is for a run without one.
+        InvalidArgument: `path` is no path, or empty, as `RunResult.journal` is for a run without a journal.
         NotAJournal: the file is something else.
         JournalTooNew: a newer aqueue wrote it.
         JournalDamaged: it can't be read; for some of its events this comes only when they are reached.
         JournalLocked: a run of this very process is writing it.
         JournalError: there is no such file, or it may not be read.
     """
-    if not os.fspath(path):
-        raise InvalidArgument("there is no journal to read results from; give run_queue journal=… or resume=…")
+    if path == "":
+        raise InvalidArgument(
+            "path is '', as for a run without a journal; name a journal's file, which run_queue makes with journal=… or "
+            "resume=…"
+        )
+    if not is_path(path):
+        raise InvalidArgument(f"path is {visible_repr(path)}; it must be the path of a journal")
     import sqlite3
 
     from aqueue._journal import connect_to_read, damaged
@@ -72,6 +81,17 @@ def iter_results(path: "str | os.PathLike[str]") -> Iterator[ItemResult]:
                 yield ItemResult(item, announced.type, result)
         except (sqlite3.Error, msgspec.MsgspecError, TypeError) as error:
             raise damaged(path, error) from error
+
+
+def is_path(value: object) -> bool:
+    """Tell whether `value` can be the path of a file: a string or an `os.PathLike` that stands for one, not empty."""
+    if not isinstance(value, str | os.PathLike):
+        return False
+    try:
+        text = os.fspath(value)
+    except TypeError:  # it stands for neither str nor bytes
+        return False
+    return isinstance(text, str) and text != ""
 
 
 def _is(event: str) -> str:

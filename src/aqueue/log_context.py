@@ -17,6 +17,14 @@ def add_item(logger: "WrappedLogger", method_name: str, event_dict: "EventDict")
     A record made inside an item's `process` or hook, or in a thread or task that these started, gets ``item`` (the
     item's number), ``type`` (its class, as ``module:qualname``) and ``worker`` (the worker's number): the names that
     the jsonl reporter's lines have. What the record says itself is kept. Other records are left as they are.
+
+    Parameters:
+        logger: not used, as `method_name`; structlog passes both to each processor.
+        method_name: not used.
+        event_dict: the record, to which the item is added.
+
+    Returns:
+        The same `event_dict`.
     """
     running = current_or_none()
     if running is not None:

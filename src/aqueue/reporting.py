@@ -2,13 +2,13 @@
 
 import os
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from inspect import signature
 from typing import Any, Protocol, TextIO, cast, runtime_checkable
 
 import msgspec
 
-from aqueue.errors import InvalidArgument
+from aqueue.errors import InvalidArgument, ReporterError, not_one_of
 from aqueue.events import Event
 from aqueue.result import RunResult
 from aqueue.text import visible, visible_repr
@@ -63,19 +63,31 @@ class Reporter(Protocol):
         ...
 
     def open(self, run: RunInfo) -> None:
-        """Begin: called once, before any event."""
+        """Begin: called once, before any event.
+
+        Parameters:
+            run: what is known of the run before it begins.
+        """
         ...
 
     def handle(self, events: Sequence[Event], view: RunView) -> None:
         """Take the next events, in order, none left out and none twice.
 
         Called at most every 50 ms or so while something happens, and with no events at all about ten times a second
-        otherwise, so that a clock can tick. `view` is the run after these events; it changes after the call returns.
+        otherwise, so that a clock can tick.
+
+        Parameters:
+            events: the next events; none if nothing has happened.
+            view: the run as it is after these events; it changes after the call returns.
         """
         ...
 
     def close(self, result: RunResult) -> None:
-        """End: called once, after the last event. Put everything back and flush."""
+        """End: called once, after the last event. Put everything back and flush.
+
+        Parameters:
+            result: what the run came to.
+        """
         ...
 
 
@@ -117,15 +129,22 @@ class StillReporter(Reporter, Protocol):
     """
 
     def close_still(self, result: RunResult, view: RunView) -> None:
-        """End as `close` does, but leave the run as it was at this moment to be seen, instead of a summary."""
+        """End as `close` does, but leave the run as it was at this moment to be seen, instead of a summary.
+
+        Parameters:
+            result: what the run had come to at this moment.
+            view: the run at this moment.
+        """
         ...
 
 
 def can_redraw(stream: TextIO | None) -> bool:
     """Return whether `stream` leads to a terminal on which what was written can be written over.
 
-    That is one whose ``TERM`` says what it can do, and isn't ``dumb``. A stream that is None, closed or a stand-in
-    without a file leads to none.
+    That is one whose ``TERM`` says what it can do, and isn't ``dumb``.
+
+    Parameters:
+        stream: where it would be written. None, a closed one, and a stand-in without a file lead to no terminal.
     """
     if stream is None or os.environ.get("TERM", "") in ("", "dumb", "unknown"):
         return False
@@ -145,7 +164,7 @@ def resolve_reporters(spec: ReporterSpec, *, clock: Callable[[], float] | None =
     What an entry point names is called with the argument behind the colon, if there is one, and returns a reporter.
 
     Parameters:
-        spec: ``"auto"`` (rich on a terminal, plain otherwise; the environment variable ``AQUEUE_REPORTER`` overrides
+        spec: ``"auto"`` (``"rich"`` on a terminal, ``"plain"`` otherwise; the environment variable ``AQUEUE_REPORTER`` overrides
             it), ``"none"``, a name from the entry-point group ``aqueue.reporters`` with an argument after a colon where
             it takes one (``"jsonl:run.jsonl"``), a `Reporter`, or a sequence of these.
         clock: tells the Unix time, seconds, as `aqueue replay` has it: the time of the run that is replayed. It is given
@@ -155,6 +174,8 @@ def resolve_reporters(spec: ReporterSpec, *, clock: Callable[[], float] | None =
     Raises:
         InvalidArgument: a name is not known, an argument is missing or not taken, an object is no reporter, or two
             reporters would redraw the terminal.
+        ReporterError: what a name stands for can't be imported.
+        Exception: what the reporter's class raises when it is made.
     """
     specs: Sequence[str | Reporter]
     if isinstance(spec, str | bytes | bytearray) or not isinstance(spec, Sequence):
@@ -165,7 +186,7 @@ def resolve_reporters(spec: ReporterSpec, *, clock: Callable[[], float] | None =
     owners = [_name(reporter) for reporter in reporters if reporter.uses_terminal]
     if len(owners) > 1:
         raise InvalidArgument(
-            f"reporter: {' and '.join(owners)} would both redraw the terminal; keep one of them, or send the other to a file"
+            f"reporter has {' and '.join(owners)}, which would each redraw the terminal; keep one of them"
         )
     return reporters
 
@@ -178,7 +199,7 @@ def _resolve_one(spec: str | Reporter, clock: Callable[[], float] | None) -> lis
     if not isinstance(spec, str):
         hint = _why_no_reporter(spec)
         if hint:
-            raise InvalidArgument(f"reporter: {visible_repr(spec)} is not a reporter: {hint}")
+            raise InvalidArgument(f"reporter is {visible_repr(spec)}, which is no reporter: {hint}")
         return [spec]
     name, colon, argument = spec.partition(":")
     if spec == "auto":
@@ -193,23 +214,32 @@ def _resolve_one(spec: str | Reporter, clock: Callable[[], float] | None) -> lis
         name = "rich" if can_redraw(sys.stderr) else "plain"
     if spec == "none":
         return []
+    if colon and name in ("auto", "none"):
+        raise InvalidArgument(f"reporter is {visible_repr(spec)}, but {name!r} takes no argument; write {name!r}")
     from importlib.metadata import entry_points  # slow to load, and only needed here
 
     factories = {point.name: point for point in entry_points(group=ENTRY_POINT_GROUP)}
     if name not in factories:
-        known = ", ".join(repr(n) for n in ["auto", "none", *sorted(factories)])
-        raise InvalidArgument(f"reporter: {visible(spec, 200)!r} is not known; known are {known}")
-    factory = cast(Callable[..., Any], factories[name].load())
+        raise not_one_of("reporter", spec, ["auto", "none", *sorted(factories)])
+    try:
+        factory = cast(Callable[..., Any], factories[name].load())
+        parameters = signature(factory)
+    except Exception as error:  # whatever a plugin raises when it is imported
+        raise ReporterError(
+            f"reporter {name!r} ({factories[name].value}) can't be loaded: {type(error).__name__}: "
+            f"{visible(str(error), 1_000)}; nothing has been run"
+        ) from error
     arguments = (argument,) if colon else ()
     if colon and not argument:
-        raise InvalidArgument(f"reporter: {spec!r} has nothing after the colon; leave the colon out or name a target")
-    parameters = signature(factory)
+        raise InvalidArgument(
+            f"reporter is {visible_repr(spec)}, which has nothing after the colon; leave the colon out, or name a target"
+        )
     options = {} if clock is None or "clock" not in parameters.parameters else {"clock": clock}
     try:
         parameters.bind(*arguments, **options)
     except TypeError:
-        hint = f"takes no argument: write {name!r}" if colon else f"needs an argument: write '{name}:…'"
-        raise InvalidArgument(f"reporter: {visible(spec, 200)!r}: {name!r} {hint}") from None
+        hint = f"takes no argument; write {name!r}" if colon else f"needs an argument; write '{name}:…'"
+        raise InvalidArgument(f"reporter is {visible_repr(spec)}, but {name!r} {hint}") from None
     return _resolve_one(factory(*arguments, **options), clock)
 
 
@@ -218,6 +248,8 @@ def _why_no_reporter(reporter: Reporter) -> str:
         return "it is bytes; name a reporter by a str, such as 'plain'"
     if isinstance(reporter, type):
         return "it is a class; pass an instance"
+    if isinstance(reporter, Collection):
+        return "it is a collection; pass several reporters as one list of names and reporters"
     missing = [name for name in ("open", "handle", "close") if not callable(getattr(reporter, name, None))]
     if not hasattr(reporter, "uses_terminal"):
         missing.append("uses_terminal")

@@ -1,16 +1,14 @@
 """Retry: whether and when an item whose method raised is tried again."""
 
 import random
-import sys
 from collections.abc import Callable, Iterator
 from datetime import UTC
 from email.utils import parsedate_to_datetime
-from math import isfinite
 from time import time
 
 import msgspec
 
-from aqueue.errors import AqueueError, InvalidArgument, StrayCancellation
+from aqueue.errors import SECONDS, WHOLE_NUMBER, AqueueError, InvalidArgument, StrayCancellation, check_number
 from aqueue.text import visible_repr
 
 __all__ = ["Retry", "RetryAfter", "parse_retry_after"]
@@ -24,18 +22,21 @@ class RetryAfter(Exception):
 
     Attributes:
         seconds: how long to wait, at least.
+
+    What to do: nothing, as long as the item is tried again. It fails with this error after its last attempt: allow more
+    attempts by ``Retry(attempts=…)``, or slow the whole group down, by `aqueue.slow_down` or a `Limit`.
     """
 
     def __init__(self, seconds: float) -> None:
-        """Ask for a wait of `seconds`, 0 or more.
+        """Ask for another attempt after a wait.
+
+        Parameters:
+            seconds: how long to wait, at least; a finite number, at least 0.
 
         Raises:
             InvalidArgument: `seconds` is negative, not finite, or no number.
         """
-        if isinstance(seconds, bool) or not isinstance(seconds, int | float) or not 0 <= seconds <= sys.float_info.max:
-            raise InvalidArgument(
-                f"RetryAfter got {visible_repr(seconds)}; it takes the seconds to wait, a number from 0"
-            )
+        check_number("RetryAfter(seconds=…)", seconds, 0, kind=SECONDS)
         super().__init__(seconds)
         self.seconds: float = float(seconds)
 
@@ -52,10 +53,24 @@ def parse_retry_after(
 
     Parameters:
         value: the header's value; None if there was none.
-        default_s: what is returned if there is none, or if it can't be read; seconds.
-        max_s: the most that is returned, whatever the server says; seconds.
-        now: the Unix time from which a date is counted, the server's own ``Date`` for instance; None for this machine's.
+        default_s: what is returned if there is none, or if it can't be read; seconds, at least 0, by default 30.
+        max_s: the most that is returned, whatever the server says; seconds, at least 0, by default 3,600, an hour.
+        now: the Unix time, seconds, from which a date is counted, the server's own ``Date`` for instance; None, the
+            default, for this machine's.
+
+    Returns:
+        The seconds to wait; 0 for a date that is past.
+
+    Raises:
+        InvalidArgument: an argument is not of its type, or out of its range.
     """
+    if value is not None and not isinstance(value, str):
+        raise InvalidArgument(
+            f"parse_retry_after(value=…) is {visible_repr(value)}; it must be the header's value, a string, or None"
+        )
+    check_number("parse_retry_after(default_s=…)", default_s, 0, kind=SECONDS)
+    check_number("parse_retry_after(max_s=…)", max_s, 0, kind=SECONDS)
+    check_number("parse_retry_after(now=…)", now, 0, kind=f"a Unix time, {SECONDS}", or_none=True)
     text = "" if value is None else value.strip()
     if text.isascii() and text.isdigit():
         digits = text.lstrip("0") or "0"
@@ -80,13 +95,13 @@ class Retry(msgspec.Struct, frozen=True):
     What only the program can mend is never tried again: an `AqueueError`, such as a result that JSON can't carry.
 
     Attributes:
-        attempts: how many attempts in all, the first included; at least 1.
-        first_s: the longest wait after the first failed attempt; seconds, from 0.
-        factor: how many times longer each further wait is; at least 1.
-        max_s: the longest wait; seconds, from 0.
-        jitter: how much of a wait is left to chance, from 0.0 (nothing) to 1.0 (all of it).
-        on: the exceptions after which there is another attempt, with their subclasses: a class or a tuple of them. An
-            exception group counts if all the exceptions in it do.
+        attempts: how many attempts in all, the first included; at least 1, by default 5.
+        first_s: the longest wait after the first failed attempt; seconds, at least 0, by default 1.
+        factor: how many times longer each further wait is; at least 1, by default 2.
+        max_s: the longest wait; seconds, at least 0, by default 60.
+        jitter: how much of a wait is left to chance, from 0.0 (nothing) to 1.0 (all of it), by default 0.5.
+        on: the exceptions after which there is another attempt, with their subclasses: a class or a tuple of them, by
+            default every `Exception`. An exception group counts if all the exceptions in it do.
     """
 
     attempts: int = 5
@@ -102,20 +117,25 @@ class Retry(msgspec.Struct, frozen=True):
         Raises:
             InvalidArgument: one is not allowed; the message names it.
         """
-        _check("attempts", self.attempts, 1, whole=True)
-        _check("first_s", self.first_s, 0)
-        _check("factor", self.factor, 1)
-        _check("max_s", self.max_s, 0)
-        _check("jitter", self.jitter, 0, 1)
+        check_number("Retry(attempts=…)", self.attempts, 1, kind=WHOLE_NUMBER)
+        check_number("Retry(first_s=…)", self.first_s, 0, kind=SECONDS)
+        check_number("Retry(factor=…)", self.factor, 1)
+        check_number("Retry(max_s=…)", self.max_s, 0, kind=SECONDS)
+        check_number("Retry(jitter=…)", self.jitter, 0, 1)
         classes = self.on if isinstance(self.on, tuple) else (self.on,)
         for one in classes:
             if not (isinstance(one, type) and issubclass(one, Exception)):
                 raise InvalidArgument(
-                    f"Retry(on=…) has {visible_repr(one)}; it takes exception classes, such as (OSError, TimeoutError)"
+                    f"Retry(on=…) has {visible_repr(one)}; it must be a subclass of Exception, or a tuple of such, as in "
+                    "on=(OSError, TimeoutError)"
                 )
 
     def covers(self, error: BaseException) -> bool:
-        """Tell whether there is another attempt after `error`, if any are left."""
+        """Tell whether there is another attempt after `error`, if any are left.
+
+        Parameters:
+            error: what the attempt raised.
+        """
         return all(
             isinstance(one, RetryAfter)
             or (isinstance(one, self.on) and (not isinstance(one, AqueueError) or isinstance(one, StrayCancellation)))
@@ -123,12 +143,16 @@ class Retry(msgspec.Struct, frozen=True):
         )
 
     def delay_s(self, failed: int, chance: Callable[[], float] = random.random) -> float:
-        """Return how long to wait after the attempt number `failed`, from 1, has failed; seconds.
+        """Return how long to wait after the attempt number `failed` has failed; seconds.
 
         Parameters:
-            failed: how many attempts have failed.
-            chance: returns a number from 0 to 1.
+            failed: how many attempts have failed, at least 1.
+            chance: returns a number from 0 to 1; by default `random.random`.
+
+        Raises:
+            InvalidArgument: `failed` is no whole number, or less than 1.
         """
+        check_number("Retry.delay_s(failed=…)", failed, 1, kind=WHOLE_NUMBER)
         try:
             longest = min(self.max_s, self.first_s * float(self.factor) ** (failed - 1))
         except OverflowError:
@@ -149,11 +173,3 @@ def _leaves(error: BaseException) -> Iterator[BaseException]:
             left.extend(one.exceptions)
         else:
             yield one
-
-
-def _check(name: str, value: object, least: float, most: float = float("inf"), *, whole: bool = False) -> None:
-    is_number = isinstance(value, int if whole else int | float) and not isinstance(value, bool)
-    if not is_number or not least <= value <= min(most, sys.float_info.max):  # type: ignore[operator]
-        kind = "a whole number" if whole else "a number"
-        upto = f" to {most:g}" if isfinite(most) else ""
-        raise InvalidArgument(f"Retry({name}=…) is {visible_repr(value)}; it must be {kind} from {least:g}{upto}")

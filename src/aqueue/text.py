@@ -67,7 +67,14 @@ def without_surrogates(text: str) -> str:
 
 
 def short_names(types: Iterable[str]) -> dict[str, str]:
-    """Return the shortest name for each ``module:qualname`` that tells it from the others; not made safe."""
+    """Return the shortest name for each class that tells it from the others; not made safe.
+
+    Parameters:
+        types: the names of classes, as ``module:qualname``.
+
+    Returns:
+        The short name by the whole one.
+    """
     names: dict[str, str] = {}
     left = list(types)
     for shorten in (_class_name, _qualname):

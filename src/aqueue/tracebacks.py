@@ -38,13 +38,13 @@ class Frame(msgspec.Struct, frozen=True):
 
 
 def place(frame: Frame) -> str:
-    """Return where a frame is, as editors and terminals find it; of a long path the end. It is not made safe."""
+    """Return where `frame` is, as editors and terminals find it; of a long path the end. It is not made safe."""
     file = frame.file if len(frame.file) <= _MAX_PATH_CHARS else f"...{frame.file[3 - _MAX_PATH_CHARS :]}"
     return f"{file}:{frame.line} in {frame.function}"
 
 
 def is_user_file(filename: str) -> bool:
-    """Tell whether a source file is the user's own: of no installed package, not Python's and not aqueue's."""
+    """Tell whether the source file called `filename` is the user's own: of no installed package, not Python's or aqueue's."""
     if filename.startswith("<") or not _PACKAGES.isdisjoint(filename.replace("\\", "/").split("/")):
         return False
     return not filename.startswith(_foreign_folders())

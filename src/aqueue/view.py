@@ -134,7 +134,7 @@ class WorkerProcesses(dict[int, WorkerProcess]):
         self._firsts: list[int] = []  # sorted
 
     def join(self, event: ProcessJoined) -> WorkerProcess:
-        """Add a process, in the place of one that has the same first worker, and return it."""
+        """Add the process of `event`, in the place of one that has the same first worker, and return it."""
         process = WorkerProcess(event.first_worker, event.num_workers, event.host, event.pid)
         before = self.get(event.first_worker)
         if before is None:
@@ -146,7 +146,7 @@ class WorkerProcesses(dict[int, WorkerProcess]):
         return process
 
     def leave(self, event: ProcessLeft) -> WorkerProcess | None:
-        """Remove a process and return it; None if it isn't there."""
+        """Remove the process of `event` and return it; None if it isn't there."""
         process = self.pop(event.first_worker, None)
         if process is not None:
             self._firsts.remove(event.first_worker)
@@ -160,7 +160,7 @@ class WorkerProcesses(dict[int, WorkerProcess]):
         self.num_workers = 0
 
     def of(self, worker: int) -> WorkerProcess | None:
-        """Return the process that has the worker of this number; None if none has.
+        """Return the process that has the worker numbered `worker`; None if none has.
 
         It takes as many steps as a search in a sorted list.
         """
@@ -498,7 +498,7 @@ class RunView:
         return self.processes.workers if self.cluster else iter(range(1, self.num_workers + 1))
 
     def process_of(self, worker: int) -> WorkerProcess | None:
-        """Return the worker process that has the worker of this number; None without a cluster, or if it is gone."""
+        """Return the worker process that has the worker numbered `worker`; None without a cluster, or if it is gone."""
         return self.processes.of(worker)
 
     def elapsed_s(self, now: float) -> float:

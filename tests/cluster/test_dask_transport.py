@@ -267,14 +267,15 @@ def closed_client(cluster: Any) -> Any:
         ("", "cluster is ''; it must be a scheduler's address"),
         ("nonsense", "cluster is 'nonsense'; it must be a scheduler's address"),
         ("tcp://host", "cluster is 'tcp://host'; it must be a scheduler's address"),
+        ("tcp://host:65536", "cluster is 'tcp://host:65536'; it must be a scheduler's address"),
         ("local:0", "cluster is 'local:0'; after 'local:' comes the number of worker processes, 1 to 1,000"),
         ("local:x", "cluster is 'local:x'; after 'local:' comes the number"),
         ("local:-1", "cluster is 'local:-1'; after 'local:' comes the number"),
         ("local:1001", "cluster is 'local:1001'; after 'local:' comes the number"),
         ("local:", "cluster is 'local:'; after 'local:' comes the number"),
-        ("tcp://10.1.1.1:8786", "the scheduler's address 'tcp://10.1.1.1:8786' is on another machine, and without TLS"),
-        ("10.1.1.1:8786", "the scheduler's address '10.1.1.1:8786' is on another machine, and without TLS"),
-        ("ws://example.org:80", "'ws://example.org:80' is on another machine, and without TLS"),
+        ("tcp://10.1.1.1:8786", "cluster is 'tcp://10.1.1.1:8786', a scheduler on another machine without TLS"),
+        ("10.1.1.1:8786", "cluster is '10.1.1.1:8786', a scheduler on another machine without TLS"),
+        ("ws://example.org:80", "'ws://example.org:80', a scheduler on another machine without TLS"),
     ],
 )
 def test_a_value_that_is_no_cluster_is_refused(given: Any, says: str, backend: Backend, tmp_path: Path) -> None:

@@ -339,7 +339,10 @@ def test_a_worker_that_can_not_run_items_is_named_at_the_start(site: str, says: 
     with scheduler(port), worker(port, PYTHONPATH=path):
         with client_of(address) as client:
             client.wait_for_workers(1, timeout=30)
-        with pytest.raises(ClusterError, match=rf"1 worker processes can't run items: tcp://127.0.0.1:[0-9]+: {says}"):
+        with pytest.raises(
+            ClusterError,
+            match=rf"a worker process of the cluster at tcp://\S+ can't run items: tcp://127.0.0.1:[0-9]+: {says}",
+        ):
             run_queue([Root(1, str(tmp_path / "log"))], cluster=address, journal=journal)
     assert not journal.exists()
 

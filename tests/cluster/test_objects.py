@@ -404,7 +404,7 @@ def test_a_parcel_that_can_not_be_taken_in_is_refused(monkeypatch: pytest.Monkey
     parcels = [pickle.dumps((0, *pickle.loads(parcel)[1:])) for parcel in coordinator.definitions]
     monkeypatch.delattr(sys.modules[__name__], "Vanishing")
     assert len(parcels) == 1
-    with pytest.raises(UnsendableItem, match=r"can't make the classes .*Vanishing.*install on the workers the modules"):
+    with pytest.raises(UnsendableItem, match=r"can't make the classes .*Vanishing.*install there the modules"):
         LaneObjects().define(parcels[0])
 
 

@@ -210,7 +210,7 @@ def test_two_classes_that_claim_one_name_are_an_error() -> None:
     class Other(Item):
         previous_names: ClassVar = ["claimed:Twice"]
 
-    with pytest.raises(UnknownItemType, match=r"previous_names of several classes \(.*One, .*Other\)"):
+    with pytest.raises(UnknownItemType, match=r"previous_names of several item classes \(.*One, .*Other\)"):
         resolve_type("claimed:Twice")
     del One, Other
 

@@ -1,5 +1,6 @@
 """What run_queue refuses, and what it takes as initial items."""
 
+import functools
 from collections import deque
 from collections.abc import AsyncIterator, Iterable, Iterator
 from contextlib import asynccontextmanager, contextmanager
@@ -10,17 +11,36 @@ import anyio.to_thread
 import pytest
 
 import aqueue
-from aqueue import Backend, InvalidArgument, InvalidItem, Item, MisplacedCall, async_run_queue, run_queue
+from aqueue import (
+    Backend,
+    InvalidArgument,
+    InvalidItem,
+    Item,
+    MisplacedCall,
+    async_run_queue,
+    iter_results,
+    parse_retry_after,
+    run_queue,
+)
 from aqueue.testing import EventRecorder
 from tests.engine.jobs import Do, Noop
 
+
+class NoPath:
+    """Says that it is a path, and stands for none."""
+
+    def __fspath__(self) -> Any:
+        return 5
+
+
 WRONG = [
-    ("num_workers", 0, "at least 1"),
-    ("num_workers", -1, "at least 1"),
-    ("num_workers", True, "at least 1"),
-    ("num_workers", 2.5, "at least 1"),
-    ("num_workers", "5", "at least 1"),
-    ("num_workers", None, "at least 1"),
+    ("num_workers", 0, "a whole number, from 1 to 1,000,000"),
+    ("num_workers", -1, "a whole number, from 1 to 1,000,000"),
+    ("num_workers", True, "a whole number, from 1 to 1,000,000"),
+    ("num_workers", 2.5, "a whole number, from 1 to 1,000,000"),
+    ("num_workers", "5", "a whole number, from 1 to 1,000,000"),
+    ("num_workers", None, "a whole number, from 1 to 1,000,000"),
+    ("num_workers", 1_000_001, "from 1 to 1,000,000"),
     ("queue_type_name", "heap", "'queue', 'stack', 'priority'"),
     ("queue_type_name", [], "'queue', 'stack', 'priority'"),
     ("queue_type_name", None, "'queue', 'stack', 'priority'"),
@@ -30,9 +50,21 @@ WRONG = [
     ("reporter", "ritch", "'rich'"),
     ("reporter", 7, "open, handle, close"),
     ("reporter", EventRecorder, "pass an instance"),
-    ("reporter", b"plain", "b'plain' is not a reporter: it is bytes; name a reporter by a str"),
+    ("reporter", b"plain", "is b'plain', which is no reporter: it is bytes; name a reporter by a str"),
     ("reporter", ["plain", bytearray(b"plain")], "it is bytes"),
-    ("lifespan", 7, "a function that returns an async context manager"),
+    ("reporter", {"plain"}, "pass several reporters as one list"),
+    ("reporter", [["plain"]], "pass several reporters as one list"),
+    ("reporter", "none:x", "'none' takes no argument; write 'none'"),
+    ("reporter", "auto:", "'auto' takes no argument; write 'auto'"),
+    ("reporter", "plain:x", "'plain' takes no argument; write 'plain'"),
+    ("reporter", "jsonl:", "nothing after the colon"),
+    ("lifespan", 7, "a function without arguments that returns an async context manager"),
+    ("lifespan", lambda path: path, "a function without arguments"),
+    ("limits", lambda: None, "a function that takes the group and returns an aqueue.Limit or None"),
+    ("only", lambda: True, "a function that takes the name of an item class"),
+    ("journal", "", "the path of a file, or None"),
+    ("journal", b"run.db", "the path of a file, or None"),
+    ("resume", NoPath(), "the path of a file, or None"),
     ("initial_items", None, "an iterable of items"),
     ("initial_items", "items", "an iterable of items"),
     ("initial_items", b"items", "an iterable of items"),
@@ -97,6 +129,32 @@ class BadRule(Noop):
     after_children_rule = "any_done"  # type: ignore[assignment]
 
 
+class NoParameters:
+    async def process(self) -> None:
+        pass
+
+
+class GreedyHook(Noop):
+    async def after_children_processed(self, results: Any) -> None:  # type: ignore[override]
+        pass
+
+
+class BadTracking(Noop):
+    track_overall = "no"  # type: ignore[assignment]
+
+
+class BadNames(Noop):
+    previous_names = 5  # type: ignore[assignment]
+
+
+class NumberedKey(Noop):
+    key = 5
+
+
+class NumberedGroup(Noop):
+    group = 5
+
+
 class BrokenRepr:
     def __repr__(self) -> str:
         raise RuntimeError("no repr")
@@ -110,7 +168,17 @@ WRONG_ITEMS = [
     (BrokenRepr(), InvalidItem, "BrokenRepr"),
     (SyncProcess(), InvalidItem, "SyncProcess.process is not async"),
     (SyncHook(), InvalidItem, "SyncHook.after_children_processed is not async"),
-    (BadRule(), InvalidArgument, "after_children_rule is 'any_done'; allowed are 'all_success' and 'all_done'"),
+    (BadRule(), InvalidArgument, "after_children_rule is 'any_done'; allowed are 'all_success', 'all_done'"),
+    (
+        NoParameters(),
+        InvalidItem,
+        "NoParameters.process can't be called with enqueue and set_desc; write 'async def process",
+    ),
+    (GreedyHook(), InvalidItem, "GreedyHook.after_children_processed can't be called without arguments; write"),
+    (BadTracking(), InvalidArgument, "BadTracking.track_overall is 'no'; it must be True or False"),
+    (BadNames(), InvalidArgument, "BadNames.previous_names is 5; it must be a tuple of names"),
+    (NumberedKey(), InvalidItem, "NumberedKey.key is 5; it must be a string or None"),
+    (NumberedGroup(), InvalidItem, "NumberedGroup.group is 5; it must be a string or None"),
 ]
 
 
@@ -279,3 +347,103 @@ def test_lifespan_gives_what_shared_returns(backend: Backend) -> None:
 
     run_queue([Do(process), Do(process)], reporter="none", lifespan=lifespan, backend=backend)
     assert seen == [1, 1]
+
+
+@pytest.mark.parametrize("name", ["key", "group"])
+def test_a_property_that_raises_an_attribute_error_is_no_missing_one(backend: Backend, name: str) -> None:
+    """A mistake in `key` or `group` comes out, rather than that the item counts as one without."""
+
+    def mistaken(self: Any) -> str:
+        return str(self.missing)
+
+    wrong = type("Wrong", (Noop,), {name: property(mistaken)})
+    with pytest.raises(AttributeError, match="missing"):
+        run_queue([wrong()], reporter="none", backend=backend)
+
+
+def test_a_decorated_process_is_known_by_its_own_parameters(backend: Backend) -> None:
+    """What a decorator passes to the function that it wraps is its own affair."""
+
+    def connected(process: Any) -> Any:
+        @functools.wraps(process)
+        async def connecting(self: Any, enqueue: Any, set_desc: Any) -> Any:
+            return await process(self, enqueue, set_desc, "connection")
+
+        return connecting
+
+    class Decorated(Item):
+        @connected
+        async def process(self, enqueue: Any, set_desc: Any, connection: str) -> str:
+            return connection
+
+    assert run_queue([Decorated()], reporter="none", backend=backend).root_results == ["connection"]
+
+
+def test_a_decorated_function_is_known_by_its_own_parameters(backend: Backend) -> None:
+    """A lifespan whose decorator passes it something is taken, as is any other function."""
+
+    def with_pool(lifespan: Any) -> Any:
+        @functools.wraps(lifespan)
+        def make() -> Any:
+            return lifespan("pool")
+
+        return make
+
+    @with_pool
+    @asynccontextmanager
+    async def lifespan(pool: str) -> AsyncIterator[str]:
+        yield pool
+
+    seen: list[str] = []
+
+    async def process(enqueue: Any, set_desc: Any) -> None:
+        seen.append(aqueue.shared())
+
+    run_queue([Do(process)], reporter="none", lifespan=lifespan, backend=backend)
+    assert seen == ["pool"]
+
+
+@pytest.mark.parametrize("reason", [5, None, b"enough"])
+def test_stop_takes_a_string(backend: Backend, reason: Any) -> None:
+    """Anything else is refused in the item's own code, and the run goes on."""
+
+    async def process(enqueue: Any, set_desc: Any) -> None:
+        with pytest.raises(InvalidArgument, match=r"stop\(reason=…\) is .*; it must be a string"):
+            aqueue.stop(reason)
+
+    result = run_queue([Do(process)], reporter="none", backend=backend)
+    assert (result.status, result.stop_reason) == ("completed", "")
+
+
+@pytest.mark.parametrize("path", [5, None, b"run.db", True, [], NoPath()])
+def test_iter_results_takes_a_path(path: Any) -> None:
+    """Anything else is refused by name."""
+    with pytest.raises(InvalidArgument, match=r"^path is .*; it must be the path of a journal"):
+        next(iter_results(path))
+
+
+def test_iter_results_of_a_run_without_a_journal() -> None:
+    """The empty path of such a result is told apart from a missing file: the message says how to get a journal."""
+    with pytest.raises(InvalidArgument, match=r"path is '', as for a run without a journal; .*resume=…"):
+        next(run_queue([], reporter="none").iter_results())
+
+
+NAN, INFINITY = float("nan"), float("inf")
+NO_HEADERS: list[Any] = [5, 5.0, b"5", [], True]
+NO_DURATIONS: list[Any] = [-1, NAN, INFINITY, "5", None, True]
+NO_TIMES: list[Any] = [-1, NAN, INFINITY, "5", True, 10**400]
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        *[("value", value) for value in NO_HEADERS],
+        *[("default_s", value) for value in NO_DURATIONS],
+        *[("max_s", value) for value in NO_DURATIONS],
+        *[("now", value) for value in NO_TIMES],
+    ],
+)
+def test_parse_retry_after_refuses_what_is_no_header_or_number(name: str, value: Any) -> None:
+    """Whatever it reads, each wrong argument is refused by name: a server's answer must not decide whether it shows."""
+    with pytest.raises(InvalidArgument, match=rf"^parse_retry_after\({name}=…\) is .*; it must be "):
+        parse_retry_after(**{"value": "5", name: value})

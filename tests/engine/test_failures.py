@@ -293,14 +293,18 @@ def test_an_uncaught_error_of_enqueue_fails_the_item(backend: Backend) -> None:
     assert (failures.result.counts.enqueued, failures.result.counts.completed) == (2, 1)
 
 
-def test_a_process_with_a_wrong_signature_fails_its_item(backend: Backend) -> None:
-    """What can't be called with (enqueue, set_desc) fails with Python's TypeError."""
+def test_a_process_with_a_wrong_signature_is_refused(backend: Backend) -> None:
+    """What can't be called with (enqueue, set_desc) is no item: it is refused, by a TypeError, where it is enqueued."""
 
     class Wrong:
         async def process(self) -> None:
             pass
 
-    failures, _ = fail(backend, Wrong())
+    async def process(enqueue: Any, set_desc: Any) -> None:
+        enqueue(Wrong())
+
+    failures, _ = fail(backend, Do(process))
+    assert isinstance(failures.exceptions[0], InvalidItem)
     assert isinstance(failures.exceptions[0], TypeError)
 
 

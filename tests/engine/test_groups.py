@@ -523,7 +523,7 @@ def test_a_group_that_is_no_string_is_refused(group: Any) -> None:
 def test_a_function_that_gives_no_limit_is_refused() -> None:
     """What is neither a Limit nor None is told at once, naming the group."""
     queue, _ = grouped(lambda name: 5)  # type: ignore[arg-type]
-    with pytest.raises(InvalidArgument, match=r"limits gives 5 for the group 'host'"):
+    with pytest.raises(InvalidArgument, match=r"limits returned 5 for the group 'host'"):
         queue.put(Numbered()("host"))
     assert not len(queue)
     assert list(queue) == []

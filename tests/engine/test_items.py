@@ -244,7 +244,9 @@ def test_a_description_must_be_a_string(backend: Backend) -> None:
     """set_desc refuses anything else, naming the item's class."""
 
     async def process(enqueue: EnqueueFn, set_desc: SetDescFn) -> None:
-        with pytest.raises(aqueue.InvalidArgument, match=r"set_desc takes a string; .*Do gave it 7"):
+        with pytest.raises(
+            aqueue.InvalidArgument, match=r"set_desc\(…\) of item 1 \(.*Do\) was given 7; it must be a string"
+        ):
             set_desc(7)  # type: ignore[arg-type]
 
     assert run_queue([Do(process)], reporter="none", backend=backend).status == "completed"

@@ -439,7 +439,10 @@ def test_slow_down_takes_a_group_and_seconds(group: Any, seconds: Any) -> None:
     """Anything else is refused in the item's own code."""
 
     async def first(enqueue: EnqueueFn, set_desc: SetDescFn) -> None:
-        with pytest.raises(InvalidArgument, match="slow_down takes"):
+        with pytest.raises(
+            InvalidArgument,
+            match=r"slow_down\((group|seconds)=…\) is .*; it must be a (group's name|finite number of seconds)",
+        ):
             aqueue.slow_down(group, seconds)
 
     assert run_queue([Do(first)], reporter="none").status == "completed"
@@ -507,19 +510,19 @@ def test_items_of_a_limited_group_that_can_not_be_compared_end_the_run(backend: 
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"stop_after_s": -1}, "stop_after_s is -1; it must be a number of at least 0, or None"),
+        ({"stop_after_s": -1}, "stop_after_s is -1; it must be a finite number of seconds, at least 0, or None"),
         ({"stop_after_s": "1"}, "stop_after_s is '1'"),
         ({"stop_after_s": 10**400}, "stop_after_s is 1000"),
         ({"stop_after_s": float("inf")}, "stop_after_s is inf"),
-        ({"max_items": 0}, "max_items is 0; it must be an int of at least 1, or None"),
+        ({"max_items": 0}, "max_items is 0; it must be a whole number, at least 1, or None"),
         ({"max_items": 1.5}, "max_items is 1.5"),
         ({"max_items": True}, "max_items is True"),
         ({"max_failures": 0, "on_error": "continue"}, "max_failures is 0"),
         ({"max_failures": 1}, 'max_failures needs on_error="continue"'),
-        ({"grace_s": -0.1}, "grace_s is -0.1; it must be a number of at least 0, or None"),
+        ({"grace_s": -0.1}, "grace_s is -0.1; it must be a finite number of seconds, at least 0, or None"),
         ({"grace_s": float("nan")}, "grace_s is nan"),
         ({"limits": 5}, "limits is 5; it must be a dict from group to aqueue.Limit, or a function"),
-        ({"limits": {"a": 5}}, "limits has 'a': 5; it must give an aqueue.Limit"),
+        ({"limits": {"a": 5}}, "limits has 'a': 5; it must have an aqueue.Limit"),
         ({"limits": {1: Limit()}}, "limits has 1: Limit"),
         ({"retry_failed": 1}, "retry_failed is 1; it must be True or False"),
         ({"only": "Page"}, "only is 'Page'; it must be a function"),
@@ -549,5 +552,5 @@ def test_an_argument_that_is_not_allowed_is_named(arguments: dict[str, Any], mes
 def test_a_limit_with_a_wrong_value_is_refused(arguments: dict[str, Any]) -> None:
     """The message names the value and what is allowed."""
     [name] = arguments
-    with pytest.raises(InvalidArgument, match=rf"Limit\({name}=…\) is .*; it must be a .*number .*, or None"):
+    with pytest.raises(InvalidArgument, match=rf"Limit\({name}=…\) is .*; it must be a .*number, .*, or None"):
         Limit(**arguments)

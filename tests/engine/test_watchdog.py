@@ -389,7 +389,7 @@ def test_an_attempt_that_shields_itself_is_told_once_a_class(backend: Backend, h
     run_queue([Limited(*does), Limited(*does), Other(*does)], reporter="none", backend=backend)
     first, second = sorted(heard.warnings, key=lambda warning: "Other" in warning)
     assert ":Limited) still runs 0." in first
-    assert "s after its timeout_s=0.01: it shields itself from being cancelled, or goes on in spite of that" in first
+    assert "s after its timeout_s=0.01; it shields itself from being cancelled, goes on in spite of that, or" in first
     assert "item 3 (" in second
     assert "Other) still runs" in second
 

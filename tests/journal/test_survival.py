@@ -1,6 +1,6 @@
 """What a run survives, seen from outside: programs that are stopped, changed and started again.
 
-`docs/journal.md` promises each of these, and names its test.
+`docs/explanation/survival.md` promises each of these, and names its test.
 """
 
 import json

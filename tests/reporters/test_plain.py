@@ -3,6 +3,7 @@
 import io
 import os
 import pty
+import re
 import sys
 from collections.abc import Sequence
 
@@ -181,6 +182,57 @@ def test_time_left_of_slow_items_is_told_by_all_that_were_done() -> None:
     assert line == "4/10 done, 0.0/s, 6 queued, 0 failed, 4:59 elapsed, eta 7:29"
 
 
+def test_time_left_is_a_least_one_while_more_is_found() -> None:
+    """What is still found adds to it."""
+    script = finding(100)
+    for item in range(1, 41):
+        script.start(item)
+        script.complete(item)
+        script.wait(0.48)
+        if item % 4 == 0:
+            script.enqueue()
+    session = Session()
+    session.now = script.events[-1].at
+    (line,) = session.tell(script.events)
+
+    assert line.startswith("40/110 done, 2.0/s, 70 queued, 0 failed, ")
+    assert ", eta at least 0:3" in line
+
+
+def test_time_left_is_told_once_nothing_more_is_found() -> None:
+    """A run that finds everything at its beginning has a total that stands still."""
+    script = finding(100)
+    session = Session()
+    session.tell(script.events, 5)
+    told = []
+    for item in range(1, 4):
+        script.start(item)
+        script.complete(item)
+        told += session.tell(script.events[-2:], 5)
+
+    assert ["eta" in line for line in told] == [True] * 3
+    assert told[-1].endswith(", eta 10:46")
+
+
+def test_rate_and_time_left_are_not_told_at_once() -> None:
+    """Of half a second they would say anything."""
+    script = finding(3)
+    script.start(1)
+    script.complete(1)
+    session = Session()
+    session.reporter = PlainReporter(stream=session.stream, interval_s=0.1, clock=lambda: session.now)
+    session.reporter.open(INFO)
+
+    assert session.tell(script.events, 0.5) == ["1/3 done, 2 queued, 0 failed, 0:00 elapsed"]
+
+
+def test_numbers_are_grouped() -> None:
+    """Thousands are told apart, as in the live display."""
+    (line,) = Session().tell(completed(2_000)[: 1 + 2_000 + 3 * 1_200], 50)
+
+    assert re.match(r"1,200/2,000 done, \d+\.\d/s, 800 queued, ", line)
+
+
 def test_slow_rate_is_told_a_minute() -> None:
     """An item every twenty seconds is not 0.1 a second."""
     script = Script()
@@ -222,9 +274,9 @@ def test_many_processes_at_once_are_one_line() -> None:
         script.lose(1 + 3 * number, ignored=1)
     session = Session()
 
-    assert session.tell(script.events[:joined]) == ["joined: 1000 processes, 3000 workers (3000 in 1000 processes)"]
+    assert session.tell(script.events[:joined]) == ["joined: 1,000 processes, 3,000 workers (3,000 in 1,000 processes)"]
     assert session.tell(script.events[joined:]) == [
-        "lost: 999 processes, 2997 workers (3 in 1 process); 999 late reports not counted"
+        "lost: 999 processes, 2,997 workers (3 in 1 process); 999 late reports not counted"
     ]
 
 
@@ -298,24 +350,24 @@ def test_stop_is_told_at_once() -> None:
 
 
 def test_summary_of_a_completed_run() -> None:
-    """All counts, the time, the rate, and each type."""
+    """All counts, the time, the rate, and each type, unless there is but one, of which that has told all."""
     assert summary(with_types(["a:A", "b:B"])) == [
-        "run completed: 2/2 done, 0 failed, 0:00 elapsed, 28.6/s",
+        "run completed: 2/2 done, 0 failed, 70 ms elapsed, 28.6/s",
         "  a:A: 1/1 done, 0 failed",
         "  b:B: 1/1 done, 0 failed",
     ]
+    assert summary(completed(2_000)) == ["run completed: 2,000/2,000 done, 0 failed, 1:20 elapsed, 25.0/s"]
 
 
 def test_summary_of_a_run_without_items() -> None:
     """It says so in as many words."""
-    assert summary(completed(0)) == ["run completed: 0/0 done, 0 failed, 0:00 elapsed, 0.0/s"]
+    assert summary(completed(0)) == ["run completed: 0/0 done, 0 failed, 10 ms elapsed, 0.0/s"]
 
 
 def test_summary_of_an_interrupted_run() -> None:
     """How many are outstanding, and why it was stopped."""
     assert summary(interrupted()) == [
-        "run interrupted (SIGINT again): 1/10 done, 0 failed, 9 outstanding, 0:05 elapsed, 0.2/s",
-        "  module:Page: 1/10 done, 0 failed",
+        "run interrupted (SIGINT again): 1/10 done, 0 failed, 9 outstanding, 5.19 s elapsed, 0.2/s",
     ]
 
 
@@ -326,10 +378,10 @@ def test_summary_groups_failures() -> None:
         script.start(item)
         script.fail(item, ErrorInfo(error, f"number {item}"))
 
-    assert summary(script.finish("failed"))[2:] == [
+    assert summary(script.finish("failed"))[1:] == [
         "failures:",
-        "  4 x module:Page: Often; for example item 2: number 2",
-        "  1 x module:Page: Rare; for example item 1: number 1",
+        "  4 x module:Page: Often; first: item 2: number 2",
+        "  1 x module:Page: Rare; item 1: number 1",
         '  to keep all, with whole tracebacks: journal="run.db"',
     ]
 
@@ -347,10 +399,9 @@ def test_summary_shows_where_the_user_s_code_was() -> None:
     script.fail(1, ErrorInfo("OSError", "no", "\n".join([*lines, "OSError: no"])), attempt=2)
 
     assert summary(script.finish("failed")) == [
-        "run failed: 0/1 done, 1 failed, 1 retried, 0:00 elapsed, 0.0/s",
-        "  module:Page: 0/1 done, 1 failed",
+        "run failed: 0/1 done, 1 failed, 1 retried, 60 ms elapsed, 0.0/s",
         "failures:",
-        "  1 x module:Page: OSError; for example item 1 (2 attempts): no",
+        "  1 x module:Page: OSError; item 1 (2 attempts): no",
         *(f"      /home/me/job.py:{number} in f{number}" for number in range(3, 8)),
         "        f8(url)",
     ]
@@ -366,9 +417,9 @@ def test_summary_tells_failures_of_hooks_from_others() -> None:
     script.start(2, phase="after_children")
     script.fail(2, ERROR, phase="after_children")
 
-    assert summary(script.finish("failed"))[3:] == [
-        "  1 x module:Page: module:Boom; for example item 1: it broke",
-        "  1 x module:Page in after_children_processed: module:Boom; for example item 2: it broke",
+    assert summary(script.finish("failed"))[2:] == [
+        "  1 x module:Page: module:Boom; item 1: it broke",
+        "  1 x module:Page in after_children_processed: module:Boom; item 2: it broke",
     ]
 
 
@@ -391,8 +442,8 @@ def test_summary_of_many_kinds_of_failures_is_short() -> None:
     """Twenty kinds, and how many there are beside them, also where there are too many kinds to remember."""
     lines = summary(with_failures(1_200))
 
-    assert len(lines) == 3 + 20 + 2
-    assert lines[-2] == "  1180 x other failures"
+    assert len(lines) == 2 + 20 + 2
+    assert lines[-2] == "  +1,180 more failures"
 
 
 def test_nobody_who_reads_is_an_error_of_a_batch_but_not_of_the_end() -> None:
@@ -505,32 +556,47 @@ class TestOnTerminal:
         screen = Screen()
         replay(with_failures(2), PlainReporter(stream=screen.terminal.stream))
 
-        assert screen.finish()[:8] == [
+        assert screen.finish()[:7] == [
             "failed: item 1 module:Page: module:Error0: number 0",
             "failed: item 2 module:Page: module:Error1: number 1",
-            "run failed: 0/2 done, 2 failed, 0:00 elapsed, 0.0/s",
-            "  module:Page: 0/2 done, 2 failed",
+            "run failed: 0/2 done, 2 failed, 70 ms elapsed, 0.0/s",
             "failures:",
-            "  1 x module:Page: module:Error0; for example item 1: number 0",
-            "  1 x module:Page: module:Error1; for example item 2: number 1",
+            "  1 x module:Page: module:Error0; item 1: number 0",
+            "  1 x module:Page: module:Error1; item 2: number 1",
             "",
         ]
         assert screen.cursor_is_shown
 
-    def test_line_is_cut_to_the_width(self) -> None:
-        """It never takes two rows."""
-        screen = Screen(columns=20)
-        now = START
+    @pytest.mark.parametrize(
+        ("columns", "expected"),
+        [
+            (80, "1/5 done, 0.3/s, 3 queued, 1 to retry (next in 10 s), 0 failed, 0:03 elapsed"),
+            (60, "1/5 done, 0.3/s, 3 queued, 0 failed, 0:03 elapsed"),
+            (40, "1/5 done, 0.3/s, 0 failed, 0:03 elapsed"),
+            (35, "1/5 done, 0 failed, 0:03 elapsed"),
+            (20, "1/5 done, 0 failed"),
+            (6, "1/5 d"),
+        ],
+    )
+    def test_parts_that_do_not_fit_are_left_out(self, columns: int, expected: str) -> None:
+        """The line never takes two rows, and says what matters most in whole words while there is room for any."""
+        screen = Screen(columns=columns)
+        script = finding(5)
+        script.start(1)
+        script.complete(1)
+        script.start(2)
+        script.fail_for_now(2, 12.0)
+        now = START + 2
         reporter = PlainReporter(stream=screen.terminal.stream, clock=lambda: now)
         reporter.open(INFO)
         view = RunView()
-        view.apply(completed(5)[:10])
+        view.apply(script.events)
         now += 1
         reporter.handle([], view)
         lines = screen.finish()
         reporter.release_terminal()
 
-        assert lines[:2] == ["1/5 done, 1.0/s, 3", ""]
+        assert lines[:2] == [expected, ""]
 
     def test_it_is_drawn_at_most_ten_times_a_second(self) -> None:
         """Once a second when only the clock has changed."""
@@ -563,7 +629,7 @@ class TestOnTerminal:
         print("two", end="", file=screen.terminal.stream)
         reporter.close(RunResult("run", "completed", RunView().counts, {}, 1.0))
 
-        assert screen.finish()[:3] == ["one", "two", "run completed: 0/0 done, 0 failed, 0:01 elapsed, 0.0/s"]
+        assert screen.finish()[:3] == ["one", "two", "run completed: 0/0 done, 0 failed, 1.00 s elapsed, 0.0/s"]
 
     @pytest.mark.parametrize("term", ["dumb", "unknown", ""])
     def test_dumb_terminal_gets_lines(self, monkeypatch: pytest.MonkeyPatch, term: str) -> None:

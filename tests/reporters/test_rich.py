@@ -4,6 +4,7 @@ import io
 import re
 import unicodedata
 from collections.abc import Callable, Iterator, Sequence
+from itertools import pairwise
 from typing import Any
 
 import msgspec
@@ -17,6 +18,7 @@ from aqueue.events import (
     ErrorInfo,
     Event,
     ItemDescribed,
+    ItemFailed,
     ItemInterrupted,
     ItemRetryScheduled,
     ProcessLeft,
@@ -109,17 +111,17 @@ def test_panels_at_80_columns() -> None:
 │ 1 ⠙ File    lib/ast.py  12 of 64 kB                                    0:04 │
 │ 2   idle                                                                    │
 │ 3 ⠙ Folder  after children                                             0:04 │
-╰─────────────────────────────────────────────────────────────────────────────╯
+╰─ ✗ File: ReadTimeout: no answer within 10 s ────────────────────────────────╯
 ╭─ Queue Stats ─────────────────────────────────────────────────────── queue ─╮
-│               queued  of the most so far              done  failed  per sec │
+│               queued  of its peak                     done  failed   done/s │
 │ Total              3  ━━━━━━━━━━╸─────────────────       5       1      0.6 │
 │ Folder             1  ━━━━━━━━━━━━━━━━━━━━━━━━━━━━       1       0      0.1 │
 │ File               2  ━━━━━━━─────────────────────       4       1      0.5 │
 ╰─────────────────────────────────────────────────────────────────────────────╯
 ╭─ Overall Progress ─────────────────────────────────────────────────── File ─╮
-│ ━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━──────────────────────────   62 % │
+│ ━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━××××××××──────────────────────────   62 % │
 │ 4 of 8 done · 1 failed                                         elapsed 0:08 │
-│ 0.5 done and 1.0 found a second                      found faster than done │
+│ 0.5/s done, 1.0/s found                              found faster than done │
 ╰─────────────────────────────────────────────────────────────────────────────╯
 """.splitlines()
         == drawn(in_the_middle(), 80)
@@ -320,13 +322,14 @@ def test_widths_and_rows_are_kept() -> None:
                 view.apply([RunStopping(view.seq + 1, view.at, "Ctrl-C")])
             for encoding in ("utf-8", "ascii"):
                 panels = Panels(plain_pen(encoding))
-                for columns in (*range(1, 60), 79, 80, 81, 100, 129, 130, 131, 132, 160, 200, 400):
+                for columns in (*range(1, 60), 79, 80, 81, 100, 110, 111, 112, 129, 130, 131, 132, 160, 200, 400):
                     for rows in (1, 2, 5, 12, 13, 14, 15, 18, 24, 50):
                         lines = panels.lines(view, view.at, columns, rows)
                         assert len(lines) <= max(rows - 1, 1)
                         assert max(map(cell_len, lines), default=0) <= max(columns - 1, 1)
                         edges = {cell_len(line) for line in lines if line.endswith(("│", "╮", "╯"))}
-                        assert len(edges) <= (1 if columns < 130 else 2)
+                        # On few rows, panels stand beside each other from 111 columns on.
+                        assert len(edges) <= (1 if columns < (130 if rows >= 30 else 111) else 2)
 
 
 def test_panels_at_40_columns() -> None:
@@ -357,6 +360,16 @@ def test_more_workers_than_rows() -> None:
     assert f"+{150 - len(shown)} more · 50 idle" in "\n".join(lines)
 
 
+def test_busy_workers_keep_their_order_where_all_of_them_fit() -> None:
+    """When a run stops, and the line that says so leaves no room for the idle ones, the others do not change places."""
+    script = Script(num_workers=200)
+    for worker in (5, 3, 1):
+        script.start(script.enqueue(), worker=worker)
+    lines = drawn(script, 80, 24)
+    assert [int(line.split()[1]) for line in lines if re.match(r"│ +\d+ ⠙", line)] == [1, 3, 5]
+    assert "│       197 idle " in "\n".join(lines)
+
+
 def test_more_types_than_rows() -> None:
     """The most active types are shown; the others are one line, with their sums."""
     script = Script(num_workers=1)
@@ -373,6 +386,65 @@ def test_more_types_than_rows() -> None:
     assert min(enqueued[number] for number in shown) >= max(n for k, n in enqueued.items() if k not in shown)
 
 
+def test_types_with_failures_are_shown_first() -> None:
+    """Of those that are active: what fails is what a person looks for."""
+    script = Script(num_workers=1)
+    for number in range(30):
+        for _ in range(3):
+            script.enqueue(f"module:Type{number}")
+    item = script.enqueue("module:Type29")
+    script.start(item, "module:Type29")
+    script.fail(item, OSERROR, "module:Type29")
+    assert any(line.startswith("│ Type29 ") for line in drawn(script, 80, 24))
+
+
+def test_columns_stay_where_they_are() -> None:
+    """Whichever types are shown, also if those that are left out have longer names, the table ends at the frame."""
+    script = Script(num_workers=1)
+    for number in range(30):
+        for _ in range(number + 1):
+            script.enqueue("m:" + "Long" * (5 - number // 6) + str(number))
+    for columns in (80, 120, 200):
+        panels = Panels(plain_pen())
+        heads = set()
+        for count in (4, 60, 465):
+            lines = panels.lines(view_of(script.events[:count]), 0.0, columns, 24)
+            heads |= {line[line.index("queued") :].rstrip() for line in lines if "queued" in line and "failed" in line}
+        assert all(head.endswith("done/s │") for head in heads), heads
+
+
+@pytest.mark.parametrize("stopping", [False, True])
+def test_no_panel_is_empty(stopping: bool) -> None:
+    """Where one could have no line for workers or types, there are lines without panels."""
+    script = waiting(3, 16)
+    if stopping:
+        script.add(RunStopping, reason="Ctrl-C")
+    for rows in range(8, 40):
+        for columns in (40, 80, 120, 200):
+            lines = drawn(script, columns, rows)
+            assert sum("⠙" in line for line in lines) >= 1, lines
+            assert not any(one[:1] == "╭" and two[:1] == "╰" for one, two in pairwise(lines)), lines
+
+
+def test_little_room_shows_progress() -> None:
+    """On a terminal of few rows a bar stands in for the overall progress, above the totals."""
+    assert drawn(in_the_middle(), 60, 10)[-2:] == [
+        "  File ━━━━━━━━━━━━━━━━━━━━━━××××××─────────────────   62 %",
+        "  elapsed 0:08 · 5 done of 10 found · 1 failed · 0.6/s",
+    ]
+
+
+def test_panels_beside_each_other_on_few_rows() -> None:
+    """At 120 columns, where 24 rows are too few for one above the other: more workers are seen."""
+    script = Script(num_workers=20)
+    for worker in range(1, 21):
+        script.start(script.enqueue(), worker=worker)
+    low, high = drawn(script, 120, 24), drawn(script, 120, 50)
+    assert sum("⠙" in line for line in low) == 20
+    assert "Queue Stats" in low[1]
+    assert "Queue Stats" not in high[1]
+
+
 def test_little_room() -> None:
     """On a terminal of few rows the totals stay."""
     assert "5 of 10" in drawn(in_the_middle(), 40, 2)[-1]
@@ -384,7 +456,101 @@ def test_nothing_tracked() -> None:
     script = Script()
     script.enqueue()
     last = drawn(script, 80)[-1]
-    assert last == "  elapsed 0:04 · 0 done of 1 found · 0.0 a second"
+    assert last == "  elapsed 0:04 · 0 done of 1 found · 0.0/s"
+
+
+def test_rates_are_not_told_at_once() -> None:
+    """Of half a second they would say anything; nor is the time remaining told in the first three."""
+    script = in_the_middle()
+    start = script.events[0].at
+    for event in script.events:
+        msgspec.structs.force_setattr(event, "at", start + (event.at - start) / 100)
+    early, later = drawn(script, 80, after_s=0.5), drawn(script, 80, after_s=2.0)
+    assert [line[-4:] for line in early if line.startswith(("│ Total", "│ File "))] == [" – │", " – │"]
+    assert re.fullmatch("│ +remaining: not known yet │", early[-2])
+    assert re.fullmatch(r"│ \d\.\d/s done, \d\.\d/s found +remaining: not known yet │", later[-2])
+
+
+def test_finding_that_is_over_is_not_held_against_the_speed() -> None:
+    """A run that finds everything at its beginning is told the time remaining as soon as nothing more is found for 5 s."""
+    script = Script(num_workers=1)
+    items = [script.enqueue(FILE, track_overall=True) for _ in range(100)]
+    panels = Panels(plain_pen())
+    view, told = RunView(), []
+    for item in items[:8]:
+        script.start(item, FILE)
+        script.complete(item)
+        script.wait(0.98)
+        view.apply(script.events[view.seq :])
+        told.append(panels.lines(view, view.at + 0.98, 80, 40)[-2].strip("│ "))
+    assert [line.endswith("found faster than done") for line in told[2:5]] == [True] * 3
+    assert re.fullmatch(r"0\.\d/s done, 0\.0/s found +about 1:\d\d remaining", told[-1])
+
+
+def test_what_is_found_and_done_is_not_called_growing() -> None:
+    """While others run that may find more, all of the overall progress may have ended."""
+    script = Script()
+    script.start(script.enqueue(FOLDER), FOLDER, worker=2)
+    for _ in range(3):
+        item = script.enqueue(FILE, track_overall=True)
+        script.start(item, FILE)
+        script.complete(item)
+    assert drawn(script, 80)[-2].endswith("all found so far ended │")
+
+
+def test_time_remaining_of_slow_items_is_told_by_all_that_were_done() -> None:
+    """The last ten seconds may have seen none of them end."""
+    script = Script()
+    items = [script.enqueue(FILE, track_overall=True) for _ in range(10)]
+    for item in items[:4]:
+        script.start(item, FILE)
+        script.wait(59.98)
+        script.complete(item)
+    assert re.search(r"0\.0/s done, 0\.0/s found +about 7:\d\d remaining", "\n".join(drawn(script, 80, after_s=59)))
+
+
+@pytest.mark.parametrize(
+    ("columns", "rows", "expected"),
+    [
+        (80, 24, "╰─ ✗ File: ReadTimeout: no answer within 10 s ────────────────────────────────╯"),
+        (40, 24, "╰─ ✗ File: ReadTimeout: no answer w… ─╯"),
+    ],
+)
+def test_the_latest_failure_is_told(columns: int, rows: int, expected: str) -> None:
+    """In the frame of the workers, in whose rows the item is not any more, cut to one line."""
+    assert expected in drawn(in_the_middle(), columns, rows)
+
+
+def test_the_first_failure_moves_nothing() -> None:
+    """The panels have the same rows before and after it."""
+    script = in_the_middle()
+    failure = next(index for index, event in enumerate(script.events) if isinstance(event, ItemFailed))
+    panels = Panels(plain_pen())
+    view = RunView()
+    heights = []
+    for events in (script.events[:failure], script.events[failure:]):
+        view.apply(events)
+        heights.append(len(panels.lines(view, view.at, 80, 40)))
+    assert heights[0] == heights[1]
+
+
+def test_long_runs_keep_the_frame() -> None:
+    """The time of an item that has run for days is wider than that of others."""
+    for seconds in (3_599, 3_600, 86_400, 86_400 * 12):
+        lines = drawn(in_the_middle(), 80, after_s=seconds)
+        assert {cell_len(line) for line in lines if line} == {79}, lines
+
+
+def test_time_remaining_is_not_less_than_the_next_wait() -> None:
+    """What waits for a retry will not be done before it is due, however fast the others were."""
+    script = Script()
+    for item in [script.enqueue(FILE, track_overall=True) for _ in range(100)]:
+        script.start(item, FILE)
+        script.complete(item)
+    item = script.enqueue(FILE, track_overall=True)
+    script.start(item, FILE)
+    script.fail_for_now(item, 65.0)
+    assert "at least 0:56 remaining" in "\n".join(drawn(script, 80, after_s=8))
 
 
 def test_attempts_are_told() -> None:
@@ -413,6 +579,14 @@ def test_stopping_is_said(cancelling: bool, reason: str, expected: str) -> None:
         assert " ".join(line.strip() for line in lines[start:]) == expected
 
 
+def test_stopping_without_a_running_item_is_said() -> None:
+    """Nothing is waited for that isn't there."""
+    script = Script()
+    script.enqueue()
+    script.add(RunStopping, reason="Ctrl-C")
+    assert drawn(script, 80)[-1].strip() == "Stopping: Ctrl-C. No item runs any more."
+
+
 def progress(found_each_s: int, done_each_s: int, found_at_once: int) -> str:
     """Return the last line of the overall progress after 20 s in which both move at these speeds."""
     script = Script(num_workers=1)
@@ -431,7 +605,7 @@ def test_no_time_is_claimed_while_more_is_found_than_done() -> None:
     """A total that grows faster than what is done will not be reached."""
     line = progress(found_each_s=5, done_each_s=3, found_at_once=50)
     assert line.endswith("found faster than done")
-    assert re.match(r"3\.\d done and 5\.\d found a second", line)
+    assert re.match(r"3\.\d/s done, 5\.\d/s found", line)
 
 
 def test_the_time_is_a_least_one_while_the_total_grows() -> None:
@@ -646,6 +820,12 @@ def test_a_lost_terminal_raises_and_restores(drive: Drive) -> None:
     assert "write" not in vars(drive.terminal.stream)
 
 
+def test_failures_are_told_from_the_rest_of_a_bar_without_colours() -> None:
+    """By their shape."""
+    bars = [Pen(styles=True, colors=colors, encoding="ascii").bar(8, 0.5, 0.25) for colors in (True, False)]
+    assert [STYLE.sub("", bar) for bar in bars] == ["######..", "####xx.."]
+
+
 def test_no_color(terminal: Emulator, monkeypatch: pytest.MonkeyPatch) -> None:
     """NO_COLOR leaves bold and dim."""
     monkeypatch.setenv("NO_COLOR", "1")
@@ -658,7 +838,7 @@ def test_no_color(terminal: Emulator, monkeypatch: pytest.MonkeyPatch) -> None:
 def test_colours_are_used_where_they_are_welcome(terminal: Emulator) -> None:
     """So that the test above can fail."""
     replay(with_failures(3), RichReporter(console=Console(file=terminal.stream), clock=ticking(1)), batch_size=3)
-    terminal.until(lambda: any("Error2" in line for line in terminal.lines()))
+    terminal.until(lambda: terminal.cursor_is_shown and any("Error2" in line for line in terminal.lines()))
     assert COLOUR.search(terminal.written().decode())
 
 
@@ -697,7 +877,7 @@ def test_encodings_without_box_characters(encoding: str) -> None:
         script = in_the_middle()
         script.add(ItemDescribed, item=7, worker=1, text="漢字 und ä")
         replay(script.finish("failed"), RichReporter(console=Console(file=stream), clock=ticking(1)), batch_size=4)
-        emulator.until(lambda: any(b"ReadTimeout" in line for line in emulator.written().splitlines()))
+        emulator.until(lambda: b"4 outstanding in" in emulator.written())
         bare = OWN_SEQUENCES.sub(b"", emulator.written())
         assert b"+- Worker Status" in bare
         assert b"??" in bare
@@ -724,7 +904,7 @@ def result_of(events: Sequence[Event], elapsed_s: float = 83.0) -> RunResult:
 
 def test_summary_of_a_completed_run() -> None:
     """Status, counts, elapsed, rate: for one type, that is all."""
-    assert summary(result_of(with_workers(200), 8.0)) == "\n✓ Completed  200 done in 8.0 s · 25.0 a second\n"
+    assert summary(result_of(with_workers(200), 8.0)) == "\n✓ Completed  200 done in 8.00 s · 25.0/s\n"
 
 
 def test_summary_of_an_interrupted_run() -> None:
@@ -733,7 +913,7 @@ def test_summary_of_an_interrupted_run() -> None:
     script.add(RunStopping, reason="Ctrl-C", cancelling=True)
     script.add(ItemInterrupted, item=7)
     text = summary(result_of(script.finish("interrupted")))
-    assert "■ Interrupted (Ctrl-C)  5 done, 1 failed, 4 outstanding in 1:23 · 0.1 a second" in text
+    assert "■ Interrupted (Ctrl-C)  5 done, 1 failed, 4 outstanding in 1:23 · 3.6/min" in text
 
 
 def test_summary_groups_failures() -> None:
@@ -812,6 +992,16 @@ def test_summary_counts_what_was_retried() -> None:
     result = result_of(script.finish("interrupted"))
     assert "5 done, 1 failed, 4 outstanding, 1 retried in 1:23" in summary(result, 100)
     assert "■ Interrupted\n  5 done, 1 failed, 4 outstanding,\n  1 retried\n  in 1:23" in summary(result, 40)
+
+
+def test_summary_counts_what_was_dropped() -> None:
+    """As the plain one does: children that were found again under a key that is known."""
+    script = Script()
+    item = script.enqueue()
+    script.start(item)
+    script.complete(item, deduplicated=1_234)
+    text = summary(result_of(script.finish("completed")))
+    assert "✓ Completed  1 done, 1,234 dropped as known in 1:23" in text
 
 
 def test_summary_says_how_to_list_all_failures() -> None:

@@ -44,10 +44,10 @@ _FAILURES: Final = (OSError, CommClosedError, RuntimeError, ValueError, KeyError
 
 _SAFE: Final = ("tls://", "wss://", "inproc://")
 _LOCAL: Final = "local:"
-_ADDRESS: Final = re.compile(r"([a-z]+://)?\S+:[0-9]{1,5}|inproc://\S+")
+_ADDRESS: Final = re.compile(r"([a-z]+://)?\S+:(?P<port>[0-9]{1,5})|inproc://\S+")
 _WHAT_IT_IS: Final = (
-    "cluster is {}; it must be a scheduler's address such as 'tls://host:8786', 'local:4' for four worker processes here, "
-    "or a distributed.Client"
+    "cluster is {}; it must be a scheduler's address such as 'tls://host:8786', 'local:4' for four worker processes on "
+    "this machine, a distributed.Client, or None"
 )
 
 
@@ -78,7 +78,7 @@ class DaskTransport:
             if cluster.startswith(_LOCAL):
                 self._local = LocalWorkers(_count(cluster))
             else:
-                if not _ADDRESS.fullmatch(cluster):
+                if not _is_address(cluster):
                     raise InvalidArgument(_WHAT_IT_IS.format(visible_repr(cluster)))
                 self.address = cluster
                 self._check_safety()
@@ -97,9 +97,9 @@ class DaskTransport:
         if self._allow_insecure or self.address.startswith(_SAFE) or _is_loopback(self.address):
             return
         raise InvalidArgument(
-            f"the scheduler's address {visible(self.address, 200)!r} is on another machine, and without TLS whoever reaches "
-            "its port can run programs on the cluster and on this machine; use tls:// with distributed.Security, or say "
-            "allow_insecure=True if the network is only yours"
+            f"cluster is {visible_repr(self.address)}, a scheduler on another machine without TLS, and whoever reaches its "
+            "port can run programs on the cluster and on this machine; give a tls:// address, or say allow_insecure=True "
+            "if the network is only yours"
         )
 
     @property
@@ -138,10 +138,13 @@ class DaskTransport:
         try:
             problems = asyncio.run_coroutine_threadsafe(self._check_all(), self.loop).result()
         except TransportError as error:
-            raise ClusterError(f"the scheduler at {visible(self.address, 200)} does not answer: {error}") from error
+            raise ClusterError(
+                f"the scheduler at {visible(self.address, 200)} does not answer: {error}; see that it runs and can be reached"
+            ) from error
         if problems:
             told = "; ".join(f"{visible(address, 200)}: {problem}" for address, problem in sorted(problems.items())[:5])
-            raise ClusterError(f"{len(problems)} worker processes can't run items: {told}")
+            several = f"{len(problems):,} worker processes" if len(problems) > 1 else "a worker process"
+            raise ClusterError(f"{several} of the cluster at {visible(self.address, 200)} can't run items: {told}")
 
     def _connect(self) -> Any:
         if self.address.startswith("tls://"):
@@ -324,7 +327,7 @@ class DaskTransport:
                 return msgspec.convert(reply, Answer)
         except _FAILURES as error:
             raise TransportError(_one_line(error)) from error
-        raise TransportError("the worker did not answer")
+        raise TransportError("the worker process did not answer")
 
 
 async def _close(client: Any) -> None:
@@ -341,10 +344,15 @@ def _count(cluster: str) -> int:
     number = cluster.removeprefix(_LOCAL)
     if not number.isascii() or not number.isdigit() or not 1 <= int(number[:6]) <= 1_000:
         raise InvalidArgument(
-            f"cluster is {visible(cluster, 100)!r}; after 'local:' comes the number of worker processes, 1 to 1,000, as in "
+            f"cluster is {visible_repr(cluster)}; after 'local:' comes the number of worker processes, 1 to 1,000, as in "
             "'local:4'"
         )
     return int(number)
+
+
+def _is_address(cluster: str) -> bool:
+    found = _ADDRESS.fullmatch(cluster)
+    return found is not None and int(found["port"] or 0) <= 65_535
 
 
 def _is_loopback(address: str) -> bool:

@@ -121,8 +121,8 @@ class SentDefinitions(Definitions):
                 self._send([lifespan] if by_value else [], with_items=by_value, lifespans=[lifespan])
             except Exception as error:  # whatever the user's objects raise when they are pickled
                 raise InvalidArgument(
-                    f"run_queue(lifespan=…) can't be sent to the workers: {shown(error)}; move it to a module that the "
-                    "workers have, and open in it what it needs"
+                    f"lifespan can't be sent to the worker processes: {shown(error)}; move it to a module that they can "
+                    "import, and open in it what it needs"
                 ) from error
 
     def definitions_from(self, first: int, count: int) -> Iterator[tuple[int, Any]]:
@@ -139,9 +139,9 @@ class SentDefinitions(Definitions):
         except Exception as error:  # whatever the user's objects raise when they are pickled
             used = _unpicklable_use(definition)
             raise UnsendableItem(
-                f"{visible(name_of(definition), 300)} can't be sent to the workers: its code uses "
+                f"{visible(name_of(definition), 300)} can't be sent to another process: its code uses "
                 f"{f'{used}, which' if used else 'something that'} can't be pickled ({shown(error)}); move the class to a "
-                "module that the workers have, or open in the lifespan what it uses"
+                "module that the worker processes can import, or open in the lifespan what it uses"
             ) from error
 
     def _look_up(self, name: str) -> Any:
@@ -217,8 +217,8 @@ class LaneDefinitions(Definitions):
                 entries, lifespans, met = _ParcelUnpickler(BytesIO(data), self._by_number).load()
             except Exception as error:  # whatever the user's objects raise when they are unpickled
                 raise UnsendableItem(
-                    f"a worker can't make the classes that it was sent: {shown(error)}; install on the workers the "
-                    "modules that they use, in the versions that your program has"
+                    f"a worker process can't make the classes that it was sent: {shown(error)}; install there the modules "
+                    "that they use, in the versions that your program has"
                 ) from error
             self.lifespan = lifespans[0] if lifespans else self.lifespan
             numbered = [*entries, *met]
@@ -232,7 +232,7 @@ class LaneDefinitions(Definitions):
         name = name_of(definition)
         if "<locals>" in name or name.endswith("<lambda>"):
             is_class = isinstance(definition, type)
-            text = "is of class {}, which was made inside a function, on the worker" if is_class else _NAMELESS
+            text = "is of class {}, which was made inside a function, in the worker process" if is_class else _NAMELESS
             raise Refused(text.format(visible(definition.__qualname__, 100)))
         return name  # learned as a global of something that was sent: the coordinator has it
 

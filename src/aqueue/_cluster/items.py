@@ -246,7 +246,7 @@ class ItemPickles:
         try:
             cls = self._definitions.find(key)
             if not isinstance(cls, type):
-                raise TypeError("it is no class here")
+                raise TypeError("it is no class in this process")
             known = self._classes.get(cls) or self._learn(cls)
         except Exception as error:  # whatever the user's module raises when it is imported
             raise _unreadable(str(key), error) from error
@@ -354,15 +354,15 @@ def _unsendable(cls: type, path: list[str], reason: Exception) -> UnsendableItem
     out = visible(path[0], 100) if path else "that"
     return UnsendableItem(
         f"{type_name(cls)} can't be sent to another process: {where} {text}; leave {out} out of the item and make it in "
-        f"process or in the lifespan, or give the class a __getstate__ without it"
+        "process or in the lifespan, or give the class a __getstate__ without it"
     )
 
 
 def _unreadable(name: str, error: Exception) -> UnsendableItem:
     return UnsendableItem(
         f"{visible(name, 300)} can't be made from what another process sent: {shown(error)}; see that your program and "
-        "the workers have the same modules, in the same versions, and that what the class's __setstate__ takes is what "
-        "its __getstate__ returns"
+        "the worker processes have the same modules, in the same versions, and that what the class's __setstate__ takes "
+        "is what its __getstate__ returns"
     )
 
 

@@ -413,9 +413,9 @@ class Lane:
             attempt.item, before = self._objects.load_item(attempt.run.data, ancestor)
         except Exception as error:
             raise ClusterError(
-                f"the worker process {os.getpid()} on {visible(self._host, 255)} can't load an item of "
-                f"{attempt.run.type}: {type(error).__name__}: {visible(str(error), 500)}; the modules of the items must "
-                "be installed there as they are here"
+                f"the worker process {os.getpid()} on {visible(self._host, 255)} can't load item {attempt.run.item} "
+                f"({attempt.run.type}): {type(error).__name__}: {visible(str(error), 500)}; install there the modules of the "
+                "items, in the versions that your program has"
             ) from error
         return before
 

@@ -4,11 +4,11 @@ import threading
 from collections.abc import Callable
 from typing import Any, Protocol
 
-from aqueue._attempt import NO_SHARED, refusal
+from aqueue._attempt import NO_CHILD_RESULTS, NO_LIFESPAN, NO_SHARED, no_description, refusal
 from aqueue._cluster.messages import Described, Enqueued, Report, Run, SlowDownAsked, StopAsked
 from aqueue._context import Current
-from aqueue.errors import InvalidArgument, MisplacedCall
-from aqueue.text import DESCRIPTION_MAX_CHARS, visible, visible_repr
+from aqueue.errors import MisplacedCall
+from aqueue.text import DESCRIPTION_MAX_CHARS, visible
 
 __all__ = ["AttemptLane", "LaneAttempt"]
 
@@ -81,13 +81,13 @@ class LaneAttempt:
         """Say what the item is doing; see `aqueue.Item.process`."""
         self._check("set_desc")
         if not isinstance(text, str):
-            raise InvalidArgument(f"set_desc takes a string; {self.run.type} gave it {visible_repr(text)}")
+            raise no_description(text, self.run.item, self.run.type)
         self._lane.report(Described(self.run.order, visible(str.__str__(text), DESCRIPTION_MAX_CHARS)))
         self._lane.make_room()
 
     def _check(self, name: str) -> None:
         if self.has_ended or threading.get_ident() != self._lane.thread:
-            raise refusal(name, None if self.has_ended else self.run.type)
+            raise refusal(name, None if self.has_ended else (self.run.item, self.run.type))
 
     # ---- what is asked inside it --------------------------------------------------------------------------------
 
@@ -101,12 +101,12 @@ class LaneAttempt:
     def shared(self) -> Any:
         """Return what `lifespan` yielded in this process."""
         if self._lane.shared is NO_SHARED:
-            raise MisplacedCall("aqueue.shared() gives what lifespan yielded, and this run has no lifespan")
+            raise MisplacedCall(NO_LIFESPAN)
         return self._lane.shared
 
     def child_results(self) -> list[Any]:
         """Refuse: hooks run in the coordinator."""
-        raise MisplacedCall("aqueue.child_results() works only inside after_children_processed")
+        raise MisplacedCall(NO_CHILD_RESULTS)
 
     def stop(self, reason: str) -> None:
         """Stop the run gracefully, from any thread."""

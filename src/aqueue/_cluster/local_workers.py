@@ -136,11 +136,13 @@ class LocalWorkers:
         deadline = time.monotonic() + _START_S
         while (joined := self._scheduler.count_workers()) < self._count:
             if self._closing.is_set():
-                raise RuntimeError("the workers were closed while they were being started")
+                raise RuntimeError("they were closed while they were being started")
             if self._died_early:
                 raise RuntimeError(self._died_early[0].obituary())
             if time.monotonic() > deadline:
-                raise RuntimeError(f"only {joined} of {self._count} workers were ready after {_START_S:.0f} s")
+                raise RuntimeError(
+                    f"only {joined} of {self._count} were ready after {_START_S:.0f} s; start fewer, or see what keeps them"
+                )
             time.sleep(_POLL_S)
 
     def _launch(self) -> "_Process | None":
@@ -238,8 +240,8 @@ def _python_command() -> list[str]:
     executable = sys.executable
     if not executable or getattr(sys, "frozen", False) or not _PYTHON.search(os.path.basename(executable)):
         raise RuntimeError(
-            f"workers can't be started from here: sys.executable, which is to start Python, is {executable!r}; start"
-            " Dask's workers yourself and give the address of their scheduler"
+            f"sys.executable, which is to start Python, is {executable!r}; start Dask's workers yourself, and give cluster "
+            "the address of their scheduler"
         )
     options = ["-P"]  # the current folder is not to come first in `sys.path`; PYTHONPATH has all of it
     options += ["-O"] * sys.flags.optimize + ["-b"] * sys.flags.bytes_warning

@@ -295,8 +295,8 @@ class Place:
                     item: Any = self._cluster.objects.load_item(report.data, partial(_ancestor, pending.node))
                 except Exception as error:
                     raise ClusterError(
-                        f"a child of item {pending.node.id} ({pending.node.cls.type}) can't be loaded in this process: "
-                        f"{type(error).__name__}: {visible(str(error), 500)}; its module must be imported here, too"
+                        f"a child of item {pending.node.id} ({pending.node.cls.type}) can't be loaded in your program: "
+                        f"{type(error).__name__}: {visible(str(error), 500)}; install here, too, the module of its class"
                     ) from error
                 attempt.enqueue_repeatable(item)
             case Described():

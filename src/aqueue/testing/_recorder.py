@@ -47,5 +47,5 @@ class EventRecorder:
         self.result = result
 
     def of(self, cls: type[E]) -> list[E]:
-        """Return the events of one type, in order: ``recorder.of(ItemCompleted)``."""
+        """Return the events of the type `cls`, in order: ``recorder.of(ItemCompleted)``."""
         return [event for event in self.events if isinstance(event, cls)]

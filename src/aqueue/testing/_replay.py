@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 
 from aqueue._folded_result import FoldedResult, info_from
+from aqueue.errors import WHOLE_NUMBER, check_number
 from aqueue.events import Event, RunStarted
 from aqueue.reporting import Reporter, RunInfo
 from aqueue.result import RunResult
@@ -17,11 +18,16 @@ def replay(events: Sequence[Event], reporter: Reporter, *, batch_size: int = 100
     Parameters:
         events: the events of a run, from its first.
         reporter: gets them in batches, and an empty one after each, as when the engine lets a clock tick.
-        batch_size: how many events make a batch, at least 1.
+        batch_size: how many events make a batch, at least 1, by default 100.
 
     Returns:
         The result that the reporter was given, folded from the events.
+
+    Raises:
+        InvalidArgument: `batch_size` is less than 1.
+        Exception: what the reporter raises.
     """
+    check_number("replay(batch_size=…)", batch_size, 1, kind=WHOLE_NUMBER)
     view = RunView()
     reporter.open(info_of(events))
     for start in range(0, len(events), batch_size):

@@ -1,0 +1,72 @@
+"""How fast a run goes and how long it will still take, told alike by every display."""
+
+from typing import Final
+
+from aqueue.figures import clock, duration, per_second
+from aqueue.view import RunView
+
+__all__ = ["Finding", "is_early", "rate_text", "remaining_s", "steady_rate", "time_taken"]
+
+_EARLY_S: Final = 3.0
+_FEW_PER_S: Final = 1.0
+_QUIET_S: Final = 5.0
+_SLOW_PER_S: Final = 0.095
+"""Less than one item in the ten seconds and a half of which a rate may be taken: so that doesn't go to and fro."""
+
+
+def rate_text(rate: float) -> str:
+    """Return a rate in items a second with its unit, ``12.3/s``, or, of slow items, a minute: ``3.0/min``."""
+    return f"{per_second(rate * 60)}/min" if 0 < rate < _SLOW_PER_S else f"{per_second(rate)}/s"
+
+
+def time_taken(seconds: float) -> str:
+    """Return how long a run took: below a minute with a fraction, ``8.25 s``, beyond as a clock: ``12:34``."""
+    return duration(seconds) if seconds < 59.95 else clock(round(seconds))
+
+
+def is_early(seconds: float) -> bool:
+    """Return whether a process that has run for so long can't tell yet how long it will still take."""
+    return seconds < _EARLY_S
+
+
+def steady_rate(done: float, found: float, completed: int, elapsed_s: float) -> float:
+    """Return the speed, in items a second, by which the remaining time is told.
+
+    Parameters:
+        done, found: the present speeds. Of slow items, the few seconds in which these are taken see one or none.
+        completed, elapsed_s: what the whole run came to, which tells more then.
+    """
+    return completed / elapsed_s if done < _FEW_PER_S and not found and elapsed_s > 0 else done
+
+
+def remaining_s(outstanding: int, done: float, view: RunView, now: float) -> float:
+    """Return in how many seconds `outstanding` items will be done at `done` items a second, at least 1.
+
+    Nor is it less than until the next of those that wait for a retry is due, since the run will not end before.
+    """
+    due_s = view.next_due - now if view.waiting else 0.0
+    return max(outstanding / done, due_s, 1.0)
+
+
+class Finding:
+    """Knows since when nothing has been found: many runs find all their items at once, at their beginning.
+
+    A mean over the last ten seconds would call that finding faster than doing for as long.
+    """
+
+    def __init__(self) -> None:
+        """Begin with nothing found."""
+        self._found = -1
+        self._found_at = 0.0
+
+    def rate(self, mean: float, found: int, now: float) -> float:
+        """Return how many items are found a second: `mean`, or 0 once none was for 5 s.
+
+        Parameters:
+            mean: what was found in the last ten seconds, a second.
+            found: how many were found in all.
+            now: Unix time in seconds.
+        """
+        if found != self._found or now < self._found_at:
+            self._found, self._found_at = found, now
+        return mean if now - self._found_at < _QUIET_S else 0.0
