@@ -79,7 +79,7 @@ class Record:
             case ItemFailed():
                 self.state, self.failed_seq = "failed", event.seq
             case ItemRetryScheduled():
-                self.state, self.failed_seq, self.due = "waiting", event.seq, event.due
+                self.state, self.failed_seq, self.due = "retrying", event.seq, event.due
             case ItemInterrupted():
                 self.state = "completed" if event.phase == "after_children" else "interrupted"
             case ItemChildrenProcessed() | ItemChildrenFailed():
@@ -97,7 +97,7 @@ class Record:
 
     def leave_hook(self) -> None:
         """Note that the hook neither runs nor waits any more."""
-        if self.state in {"running", "waiting"}:
+        if self.state in {"running", "retrying"}:
             self.state, self.due = "completed", None
 
 
@@ -242,7 +242,7 @@ def test_hook_that_waits_while_something_below_it_runs_again() -> None:
     check(script.events)
     items = folded(script.events)
 
-    assert (folded(waiting).state_of(0), items.state_of(0), items.due) == ("waiting", "completed", {})
+    assert (folded(waiting).state_of(0), items.state_of(0), items.due) == ("retrying", "completed", {})
 
 
 def test_process_that_ended_without_a_word_leaves_nothing_running() -> None:

@@ -67,7 +67,7 @@ def test_the_slowest_come_first(aqueue: Aqueue, tmp_path: Path) -> None:
 
 
 def test_each_state_is_found(aqueue: Aqueue, tmp_path: Path) -> None:
-    """Queued, running, waiting, interrupted, completed and failed; outstanding are the first four."""
+    """Queued, running, retrying, interrupted, completed and failed; outstanding are the first four."""
     script = Script(host=None, pid=None)
     for _ in range(6):
         script.enqueue()
@@ -82,7 +82,7 @@ def test_each_state_is_found(aqueue: Aqueue, tmp_path: Path) -> None:
     script.fail_now(6, worker=3)
     path = write_log(tmp_path, script.events)
 
-    states = ("queued", "running", "waiting", "interrupted", "completed", "failed")
+    states = ("queued", "running", "retrying", "interrupted", "completed", "failed")
     assert [numbers(aqueue("items", path, "--state", state).out) for state in states] == [[1], [2], [3], [4], [5], [6]]
     assert numbers(aqueue("items", path, "--state", "outstanding").out) == [1, 2, 3, 4]
 

@@ -127,7 +127,7 @@ def check(batches: list[list[Event]]) -> list[Event]:
         of_it = {state: number for (type, state), number in states.items() if type == one.type}
         assert one.enqueued == sum(of_it.values())
         assert one.running == of_it.get("running", 0)
-        assert one.waiting == of_it.get("waiting", 0)
+        assert one.waiting == of_it.get("retrying", 0)
         assert one.failed == of_it.get("failed", 0)
         assert one.queued == of_it.get("queued", 0) + of_it.get("interrupted", 0)
         assert one.completed == of_it.get("completed", 0) + hooks[one.type]

@@ -200,7 +200,7 @@ def test_waiting_items_are_told_with_the_time_of_the_next(aqueue: Aqueue, tmp_pa
     script.fail_for_now(1, due_in_s=3_590.0)
     done = aqueue("status", write_log(tmp_path, script.events))
 
-    assert "1 waits to be tried again, in 60 min" in done.out
+    assert "1 waits to be retried in 60 min" in done.out
 
 
 def test_many_types_are_cut_to_a_screen_and_none_is_lost(aqueue: Aqueue, tmp_path: Path) -> None:

@@ -530,7 +530,11 @@ def test_type_that_never_came_is_refused(path: Path, tail: Tail, count: str) -> 
     # Where the last ten are found without reading all of it, it isn't known.
     assert tail(path, "-n", count, "--type", "Pgae\x1b", "--type", "Page")[2] == (said if count == "all" else [])
     # It came, but what is wanted of it did not.
-    assert tail(path, "-n", count, "--type", "Page", "--event", "reopened") == (0, [], [])
+    assert tail(path, "-n", count, "--type", "Page", "--event", "reopened") == (
+        0,
+        [],
+        [f"aqueue: none of the events in {path} is like that"],
+    )
 
 
 def test_type_that_never_came_through_a_pipe_is_only_said() -> None:

@@ -342,6 +342,17 @@ def followed(path: Path, reporter: EventRecorder, for_s: float = 60.0) -> tuple[
     return end, clock
 
 
+def test_a_file_in_which_nothing_is_recorded_yet_is_waited_for_with_a_word(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Once, so that nobody takes an empty screen for a fault."""
+    path = tmp_path / "run.jsonl"
+    path.touch()
+
+    assert followed(path, EventRecorder(), for_s=3.0)[0] == "left"
+    assert capsys.readouterr().err.count(f"aqueue: nothing of a run is recorded in {path} yet; waiting for it\n") == 1
+
+
 def begun(**options: Any) -> Script:
     """Return a run that has begun, with an item at work."""
     script = Script(**options)

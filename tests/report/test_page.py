@@ -216,6 +216,21 @@ def test_how_a_run_ended_is_said_in_a_word(run: list[Event], word: str) -> None:
     assert f" {word}" in page_of(run).text
 
 
+@pytest.mark.parametrize(
+    ("is_running", "words"),
+    [(True, "still running: hollow"), (False, "cut short: hollow"), (None, "no end recorded: hollow")],
+)
+def test_the_legend_says_what_became_of_attempts_without_an_end(is_running: bool | None, words: str) -> None:
+    """What still runs is not said to have been cut short."""
+    script = Script()
+    item = script.enqueue()
+    script.start(item)
+    script.wait(60.0)
+    script.enqueue()
+
+    assert words in page_of(script.events, now=script.events[-1].at, is_running=is_running).text
+
+
 def test_a_run_on_a_cluster_says_so() -> None:
     """Where its scheduler is, that its workers were at most so many, and that their numbers tell little."""
     text = page_of(on_a_cluster(3, 2)).text

@@ -1,12 +1,13 @@
 """The command's frame: its group, its errors and exit codes, and the arguments that several subcommands share."""
 
 import os
+import re
 import signal
 import sys
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import Final, NoReturn
+from typing import Any, Final, NoReturn
 
 import click
 
@@ -18,6 +19,7 @@ from aqueue.text import visible
 
 __all__ = [
     "CANNOT",
+    "WholeNumber",
     "app",
     "as_json",
     "examples",
@@ -66,10 +68,41 @@ def app() -> None:
 
     FILE is a journal (run_queue(resume="run.db")), a log (reporter="jsonl:run.jsonl"), or - for a log on standard input.
     It is only ever read, and may be that of a run that is going on: the run is neither held up nor locked out.
+
+    On a terminal there are colours. NO_COLOR=1 turns them off, FORCE_COLOR=1 has them in a pipe, too.
     """
 
 
-file_argument = click.argument("file", metavar="FILE", type=click.Path(allow_dash=True, path_type=str))
+class WholeNumber(click.ParamType[int]):
+    """A whole number from `least`, and up to `most` if that is given."""
+
+    name = "N"
+
+    def __init__(self, least: int, most: int | None = None) -> None:
+        """Make the type; see the class for the parameters."""
+        self._least = least
+        self._most = most
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
+        """Return the number that `value` says; fail with a message that says which numbers may be given."""
+        if isinstance(value, int):
+            return value
+        number = int(value) if re.fullmatch("-?[0-9]{1,15}", value) else None
+        if number is None or number < self._least or (self._most is not None and number > self._most):
+            most = f" to {self._most}" if self._most is not None else ""
+            self.fail(f"{visible(value, 100)!r} is no whole number from {self._least}{most}", param, ctx)
+        return number
+
+
+def _checked_file(ctx: click.Context, param: click.Parameter, value: str) -> str:
+    if not value:
+        raise click.UsageError("FILE: it is empty; name the journal or the log that a run has written", ctx)
+    return value
+
+
+file_argument = click.argument(
+    "file", metavar="FILE", type=click.Path(allow_dash=True, path_type=str), callback=_checked_file
+)
 """The file that every subcommand reads."""
 
 of_run = click.option(
@@ -87,7 +120,7 @@ as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON inste
 limited = click.option(
     "-n",
     "--limit",
-    type=click.IntRange(min=0),
+    type=WholeNumber(0),
     metavar="N",
     help="Show at most N.  [default: 50; with --json all]",
 )
@@ -200,4 +233,5 @@ def _run(args: Sequence[str] | None) -> int:
 
 def _say_usage(error: click.UsageError) -> None:
     command = error.ctx.command_path if error.ctx is not None else "aqueue"
-    say(f"{visible(' '.join(error.format_message().split()))} ({command} --help tells more)")
+    message = visible(" ".join(error.format_message().split()))
+    say(f"{message.removesuffix('.')} ({command} --help tells more)")

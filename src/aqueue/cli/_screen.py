@@ -1,8 +1,9 @@
 """What the command prints: styled on a terminal, plain in a pipe, and nothing of a file raw in either."""
 
 import io
+import os
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from datetime import datetime
 from typing import Any, Final, Literal, TextIO
@@ -15,6 +16,7 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
+from aqueue.figures import duration
 from aqueue.log_lines import render_record
 from aqueue.text import visible
 from aqueue.view import WorkerProcess
@@ -22,9 +24,11 @@ from aqueue.view import WorkerProcess
 __all__ = [
     "STATE_STYLES",
     "Column",
+    "ago",
     "heading",
     "host_and_pid",
     "indented",
+    "is_styled",
     "note",
     "place_record",
     "print_json",
@@ -36,6 +40,7 @@ __all__ = [
     "text",
     "time_of_day",
     "told",
+    "traceback_lines",
     "when",
 ]
 
@@ -43,7 +48,7 @@ __all__ = [
 STATE_STYLES: Final[Mapping[str, str]] = {
     "queued": "",
     "running": "cyan",
-    "waiting": "magenta",
+    "retrying": "magenta",
     "interrupted": "magenta",
     "completed": "green",
     "failed": "bold red",
@@ -52,7 +57,9 @@ STATE_STYLES: Final[Mapping[str, str]] = {
 
 _MAX_TEXT_CHARS: Final = 1_000
 _GAP_CELLS: Final = 2
-_MIN_CELLS: Final = 4
+_MIN_CELLS: Final = 16
+"""How narrow a column may get that shrinks: below that its texts say nothing any more."""
+
 _COMFORTABLE_CELLS: Final = 30
 _PIPE_CELLS: Final = 1_000_000
 """How wide lines may be where nobody's terminal ends them: in a pipe nothing is cut."""
@@ -65,7 +72,7 @@ class Column(msgspec.Struct, frozen=True):
         title: its heading.
         is_number: whether its cells stand to the right.
         may_shrink: whether its texts are cut where the terminal is narrow, the others being whole.
-        is_optional: whether it is left out where not even that is enough.
+        is_optional: whether it is left out where those that may shrink would get too narrow beside it.
     """
 
     title: str
@@ -107,7 +114,8 @@ def note(value: str) -> RenderableType:
 def table(columns: Sequence[Column], rows: Iterable[Sequence[Text | str]]) -> RenderableType:
     """Return a table without rules, indented by two cells; its cells must be safe.
 
-    Where the terminal is narrow, the columns that may shrink do, and the others stay whole.
+    Where the terminal is narrow, the columns that may shrink do, and the others stay whole. Where it is too narrow for
+    that, each row is broken into lines instead, with the titles beside the numbers: a number is never cut.
     """
     return indented(_Grid(columns, [[*row] for row in rows]))
 
@@ -122,6 +130,10 @@ class _Grid:
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
         grid = Table(box=None, pad_edge=False, padding=(0, _GAP_CELLS, 0, 0), header_style="dim", show_edge=False)
         widths = self._widths(options.max_width)
+        if widths is None:
+            for row in self._rows:
+                yield from self._broken(row, console, options.max_width)
+            return
         for index, width in widths.items():
             column = self._columns[index]
             justify: Literal["left", "right"] = "right" if column.is_number else "left"
@@ -132,11 +144,36 @@ class _Grid:
 
     def __rich_measure__(self, console: Console, options: ConsoleOptions) -> Measurement:
         widths = self._widths(options.max_width)
+        if widths is None:
+            return Measurement(options.max_width, options.max_width)
         width = min(sum(widths.values()) + _GAP_CELLS * len(widths), options.max_width)
         return Measurement(width, width)
 
-    def _widths(self, room: int) -> dict[int, int]:
-        """Return how wide each column is that is shown, by its index.
+    def _broken(self, row: Sequence[Text | str], console: Console, room: int) -> Iterator[Text]:
+        """Yield the lines into which a row is broken, the second and later ones indented."""
+        line = Text()
+        # A row without a number or name of its own goes on with the one before.
+        indent = "  " if not str(row[0]) else ""
+        for column, cell in zip(self._columns, row, strict=True):
+            if not str(cell):
+                continue
+            part = Text.assemble((f"{column.title} ", "dim") if column.is_number and column.title else "", cell)
+            if column.may_shrink:
+                part.truncate(2 * room, overflow="ellipsis")
+            if line and cell_len(f"{indent}{line}  {part}") <= room:
+                line.append("  ").append_text(part)
+                continue
+            if line:
+                yield Text(indent) + line
+                indent = "  "
+            *whole, line = part.wrap(console, max(room - 2, 1), overflow="fold")
+            for one in whole:
+                yield Text(indent) + one
+                indent = "  "
+        yield Text(indent) + line
+
+    def _widths(self, room: int) -> dict[int, int] | None:
+        """Return how wide each column is that is shown, by its index; None if there is no room for a table.
 
         Those that may shrink share what the others leave, none of them more than it needs.
         """
@@ -146,15 +183,21 @@ class _Grid:
         }
         left = self._left(widths, room)
         for index, column in enumerate(self._columns):
-            if column.is_optional and left < _COMFORTABLE_CELLS:
+            if column.is_optional and left < self._comfortable(widths):
                 del widths[index]
                 left = self._left(widths, room)
         shrinking = sorted((index for index in widths if self._columns[index].may_shrink), key=widths.__getitem__)
         for place, index in enumerate(shrinking):
             share = left // (len(shrinking) - place)
-            widths[index] = min(widths[index], max(share, _MIN_CELLS))
+            if share < min(widths[index], _MIN_CELLS):
+                return None
+            widths[index] = min(widths[index], share)
             left -= widths[index]
-        return widths
+        return widths if left >= 0 else None
+
+    def _comfortable(self, widths: dict[int, int]) -> int:
+        """Return how many cells the columns that may shrink should have, as long as others can be left out."""
+        return sum(min(width, _COMFORTABLE_CELLS) for index, width in widths.items() if self._columns[index].may_shrink)
 
     def _left(self, widths: dict[int, int], room: int) -> int:
         """Return how many cells the columns that don't shrink leave to the others."""
@@ -162,7 +205,37 @@ class _Grid:
         return room - fixed - _GAP_CELLS * len(widths)
 
 
-def told(rows: Iterable[tuple[str, Text]]) -> RenderableType:
+class _Traceback:
+    """A traceback as it is, but that long lines are broken, and lose the marks below them, which would mark nothing."""
+
+    def __init__(self, lines: Sequence[str], style: str) -> None:
+        self._lines = lines
+        self._style = style
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        room = options.max_width
+        is_whole = True
+        for line in self._lines:
+            was_whole, is_whole = is_whole, cell_len(line) <= room
+            if not line or line.strip(" ^~"):
+                yield from self._broken(line, console, room)
+            elif is_whole and was_whole:
+                yield Text(line, style=self._style, no_wrap=True)
+
+    def _broken(self, line: str, console: Console, room: int) -> Iterator[Text]:
+        """Yield the lines into which one is broken, indented as it is."""
+        bare = line.lstrip(" ")
+        indent = " " * min(len(line) - len(bare), room // 2)
+        for part in Text(bare).wrap(console, max(room - len(indent), 1), overflow="fold"):
+            yield Text(f"{indent}{part}", style=self._style, no_wrap=True)
+
+
+def traceback_lines(traceback: str, style: str = "") -> RenderableType:
+    """Return a traceback from a file, each of its lines made safe."""
+    return _Traceback([visible(line, 2_000) for line in traceback.splitlines()], style)
+
+
+def told(rows: Iterable[tuple[str, RenderableType]]) -> RenderableType:
     """Return rows of a dim word, a time say, and a text beside it, which is broken where the terminal ends, not cut."""
     grid = Table.grid(padding=(0, 2, 0, 0))
     grid.add_column(style="dim", no_wrap=True)
@@ -173,14 +246,19 @@ def told(rows: Iterable[tuple[str, Text]]) -> RenderableType:
 
 
 def print_lines(parts: Iterable[RenderableType]) -> None:
-    """Print each part: with colours on a terminal, unless ``NO_COLOR`` is set; in a pipe plain, and nothing is cut."""
+    """Print each part: styled on a terminal, plain in a pipe unless ``FORCE_COLOR`` is set, and there nothing is cut."""
     if sys.stdout.isatty():
         _console(sys.stdout, None).print(Group(*parts))
     else:
-        plain = io.StringIO()
-        _console(plain, _PIPE_CELLS).print(Group(*parts))
-        sys.stdout.writelines(f"{line.rstrip()}\n" for line in plain.getvalue().splitlines())
+        whole = io.StringIO()
+        _console(whole, _PIPE_CELLS).print(Group(*parts))
+        sys.stdout.writelines(f"{line.rstrip()}\n" for line in whole.getvalue().splitlines())
     sys.stdout.flush()
+
+
+def is_styled(stream: TextIO) -> bool:
+    """Tell whether what is written to `stream` is styled: on a terminal, and where ``FORCE_COLOR`` asks for it."""
+    return (stream.isatty() or bool(os.environ.get("FORCE_COLOR"))) and os.environ.get("TERM") != "dumb"
 
 
 def _console(file: TextIO, width: int | None) -> Console:
@@ -213,6 +291,11 @@ def raised(type: str, message: str, max_chars: int = 300) -> str:
     """Return what was raised in a few words, safe to show: the class's name, and the message if there is one."""
     kind = visible(type.rpartition(":")[2] or type, 200)
     return f"{kind}: {visible(message, max_chars)}" if message else kind
+
+
+def ago(seconds: float) -> str:
+    """Return how long ago something was, in whole seconds or its two largest units: ``9 s ago``, ``3 min 9 s ago``."""
+    return f"{max(int(seconds), 0)} s ago" if seconds < 60 else f"{duration(int(seconds))} ago"
 
 
 def when(at: float) -> str:

@@ -16,9 +16,9 @@ __all__ = ["completion"]
         "aqueue completion fish > ~/.config/fish/completions/aqueue.fish",
     ),
 )
-@click.argument("shell", type=click.Choice(["bash", "zsh", "fish"]))
+@click.argument("shell", metavar="SHELL", type=click.Choice(["bash", "zsh", "fish"]))
 def completion(shell: str) -> None:
-    """Print the script that completes subcommands, options, events and item types in SHELL.
+    """Print the script that completes subcommands, options, events and item types in SHELL: bash, zsh or fish.
 
     The shell runs `aqueue` itself to find out what there is, so that the script need not be made anew.
     """

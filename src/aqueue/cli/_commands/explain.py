@@ -8,7 +8,7 @@ import msgspec
 from rich.console import RenderableType
 from rich.text import Text
 
-from aqueue.cli._app import app, as_json, examples, file_argument, finish, of_run
+from aqueue.cli._app import WholeNumber, app, as_json, examples, file_argument, finish, of_run
 from aqueue.cli._commands.tree import find_row
 from aqueue.cli._folds.items import STATES, State
 from aqueue.cli._folds.outlook import CrashFold, outlook
@@ -28,6 +28,7 @@ from aqueue.cli._screen import (
     text,
     time_of_day,
     told,
+    traceback_lines,
     when,
 )
 from aqueue.events import Event
@@ -43,10 +44,13 @@ _MAX_TYPES: Final = 20
 
 @app.command(
     short_help="Tell the whole story of one item.",
-    epilog=examples("aqueue explain run.db 17", "aqueue explain run.db 17 --json"),
+    epilog=examples(
+        "aqueue explain run.db 17",
+        "aqueue explain run.db 17 --json | jq -r .outlook",
+    ),
 )
 @file_argument
-@click.argument("item", type=click.IntRange(min=1))
+@click.argument("item", metavar="ITEM", type=WholeNumber(1))
 @of_run
 @as_json
 def explain(file: str, item: int, run: str, as_json: bool) -> None:
@@ -145,7 +149,7 @@ def _ancestor(record: Record, row: int, texts: ItemTexts) -> RenderableType:
 
 
 def _told(chapters: list[Chapter], story: Story) -> list[RenderableType]:
-    rows: list[tuple[str, Text]] = []
+    rows: list[tuple[str, RenderableType]] = []
     day = ""
     for chapter in chapters:
         today = when(chapter.at)[:10]
@@ -154,7 +158,7 @@ def _told(chapters: list[Chapter], story: Story) -> list[RenderableType]:
             rows.append((day, Text()))
         rows.append((time_of_day(chapter.at), Text(chapter.text, style=_TONES[chapter.tone])))
         if chapter.error is not None and chapter.error.traceback:
-            rows += [("", text(line, "dim", 2_000)) for line in chapter.error.traceback.splitlines()]
+            rows.append(("", traceback_lines(chapter.error.traceback, "dim")))
     parts = [told(rows)]
     if story.left_out:
         parts.append(note(f"{amount(story.left_out)} events in the middle are left out"))

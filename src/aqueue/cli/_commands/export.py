@@ -21,12 +21,17 @@ __all__ = ["export"]
     epilog=examples(
         "aqueue export run.db --format jsonl > run.jsonl",
         "aqueue export run.db --format csv -o events.csv",
-        "aqueue export run.db --format chrome-trace -o trace.json   # opens in ui.perfetto.dev and chrome://tracing",
+        "aqueue export run.db --format chrome-trace -o trace.json   # for ui.perfetto.dev",
     ),
 )
 @file_argument
 @click.option(
-    "--format", "as_what", type=click.Choice(["jsonl", "csv", "chrome-trace"]), required=True, help="As what."
+    "--format",
+    "as_what",
+    metavar="FORMAT",
+    type=click.Choice(["jsonl", "csv", "chrome-trace"]),
+    required=True,
+    help="jsonl, csv or chrome-trace.",
 )
 @click.option(
     "--include-data",
@@ -38,9 +43,12 @@ __all__ = ["export"]
 def export(file: str, as_what: str, include_data: bool, output: str | None, run: str) -> None:
     """Write all events of a run in another format.
 
-    jsonl: the lines that reporter="jsonl" writes. csv: a row an event. chrome-trace: a track a worker, a slice an attempt,
-    arrows from parents to children, counters.
-    """
+    \b
+    jsonl         the lines that reporter="jsonl" writes
+    csv           a row an event
+    chrome-trace  a track a worker, a slice an attempt, arrows from
+                  parents to children, and counters
+    """  # noqa: D301  # click takes the \b as a sign not to wrap
     if include_data and as_what == "chrome-trace":
         raise click.UsageError("--include-data: a trace holds no payloads and no results; leave it out")
     history = open_history(file, run=run)

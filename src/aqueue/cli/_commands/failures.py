@@ -24,6 +24,7 @@ from aqueue.cli._screen import (
     raised,
     table,
     text,
+    traceback_lines,
     when,
 )
 from aqueue.events import ItemFailed
@@ -66,7 +67,7 @@ def failures(file: str, types: tuple[str, ...], tracebacks: bool, limit: int | N
     if as_json:
         print_json_lines(_as_json(record, row, texts) for row, texts in record.texts(rows[:limit]))
     elif not rows:
-        print_lines([note("nothing has failed")])
+        print_lines([note("nothing of this type has failed" if types else "nothing has failed")])
     else:
         default = len(rows) if tracebacks else 50
         _print(record, rows, limit=default if limit is None else limit, tracebacks=tracebacks, all_types=not types)
@@ -104,7 +105,7 @@ def _by_kind(record: Record) -> list[RenderableType]:
                 text(place(frames[-1]), "dim", _MAX_MESSAGE_CHARS) if frames else "",
             ]
         )
-    columns = [Column("", True), Column("type", may_shrink=True), Column("error"), Column("in", may_shrink=True)]
+    columns = [Column("", True), Column("type", may_shrink=True), Column("error"), Column("where", may_shrink=True)]
     parts: list[RenderableType] = [heading("Kinds of failures", amount(len(groups))), table(columns, rows)]
     if len(groups) > _MAX_GROUPS:
         parts.append(note(f"{amount(len(groups) - _MAX_GROUPS)} more kinds"))
@@ -150,7 +151,8 @@ def _whole(record: Record, row: int, texts: ItemTexts) -> list[RenderableType]:
     if texts.label:
         parts.append(indented(text(texts.label, "dim")))
     if texts.failure is not None:
-        parts += _traceback_lines(texts.failure.error.traceback, texts.failure.error.message)
+        error = texts.failure.error
+        parts.append(indented(traceback_lines(error.traceback or error.message)))
     return parts
 
 
@@ -158,11 +160,6 @@ def _process_of(record: Record, row: int, texts: ItemTexts) -> WorkerProcess | N
     """Return in which worker process of a cluster it failed; None without one, or if not known. Hooks run in none."""
     in_hook = texts.failure is not None and texts.failure.phase != "process"
     return None if in_hook else record.items.process_of(row)
-
-
-def _traceback_lines(traceback: str, message: str) -> list[RenderableType]:
-    """Return a traceback line by line, each made safe; only the message where there is no traceback."""
-    return [indented(text(line, max_chars=2_000)) for line in (traceback or message).splitlines()]
 
 
 def _as_json(record: Record, row: int, texts: ItemTexts) -> dict[str, Any]:

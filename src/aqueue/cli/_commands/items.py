@@ -8,7 +8,7 @@ import click
 import msgspec
 from rich.text import Text
 
-from aqueue.cli._app import app, as_json, examples, file_argument, finish, limited, of_run
+from aqueue.cli._app import WholeNumber, app, as_json, examples, file_argument, finish, limited, of_run
 from aqueue.cli._folds.items import OUTSTANDING, STATES, State
 from aqueue.cli._folds.record import ItemTexts, Record
 from aqueue.cli._item_types import item_types, with_types
@@ -45,14 +45,16 @@ _MAX_TEXT_CHARS: Final = 200
 @click.option(
     "--state",
     "states",
+    metavar="STATE",
     type=click.Choice(_CHOICES),
     multiple=True,
-    help="Only items in this state; outstanding: those that have neither completed nor failed. May be given several times.",
+    help=f"Only items in this state: {', '.join(STATES)}, or outstanding, the first four together. May be given several "
+    "times.",
 )
 @with_types
 @click.option(
     "--slowest",
-    type=click.IntRange(min=1),
+    type=WholeNumber(1),
     metavar="N",
     help="The N whose last attempt took, or has taken, the longest, the slowest first.",
 )
@@ -70,7 +72,7 @@ def items(
 ) -> None:
     """List the items of a run, in the order of enqueue.
 
-    Each with its state: queued; running; waiting for its next attempt; interrupted, by a cancellation or a crash;
+    Each with its state: queued; running; retrying, while it waits for its next attempt; interrupted, by a cancellation or a crash;
     completed; failed.
     """
     record = Record(open_history(file, run=run))
@@ -116,7 +118,7 @@ def _print_table(record: Record, rows: Sequence[int], limit: int | None) -> None
     if len(rows) > limit:
         parts.append(note(f"{amount(len(rows) - limit)} more: --limit {len(rows)} shows all"))
     elif not rows:
-        parts.append(note("no items are so"))
+        parts.append(note("no item is like that" if len(record.items) else "no items yet"))
     print_lines(parts)
 
 
@@ -125,9 +127,9 @@ def _cells(record: Record, row: int, texts: ItemTexts, *, several: bool) -> list
     state = items.state_of(row)
     took = duration(record.duration_s(row)) if items.started_at[row] else ""
     what = text(texts.label, max_chars=_MAX_TEXT_CHARS)
-    if state == "waiting" and record.standing.state == "running":
+    if state == "retrying" and record.standing.state == "running":
         what = Text.assemble((f"again {when_due(items.due.get(row, 0.0), record.now)}  ", "magenta"), what)
-    if texts.failure is not None and state in ("failed", "waiting"):
+    if texts.failure is not None and state in ("failed", "retrying"):
         said = raised(texts.failure.error.type, texts.failure.error.message, _MAX_TEXT_CHARS)
         what = Text.assemble((said, "red"), "  ", what) if what else Text(said, style="red")
     return [
@@ -142,7 +144,7 @@ def _cells(record: Record, row: int, texts: ItemTexts, *, several: bool) -> list
 
 def _as_json(record: Record, row: int, texts: ItemTexts) -> dict[str, Any]:
     items = record.items
-    failure = texts.failure if items.state_of(row) in ("failed", "waiting") else None
+    failure = texts.failure if items.state_of(row) in ("failed", "retrying") else None
     process = items.process_of(row)
     return {
         "item": items.item_of(row),

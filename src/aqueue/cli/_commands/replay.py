@@ -8,7 +8,7 @@ import click
 
 from aqueue._job_control import JobControl
 from aqueue._notice import say
-from aqueue.cli._app import CANNOT, app, examples, file_argument, finish, of_run
+from aqueue.cli._app import CANNOT, WholeNumber, app, examples, file_argument, finish, of_run
 from aqueue.cli._playing.feeding import Feeding, reporters_named, with_reporters
 from aqueue.cli._playing.keyboard import Keyboard
 from aqueue.cli._playing.playback import KEYS, Playback
@@ -55,7 +55,7 @@ def _checked_gap(ctx: click.Context, param: click.Parameter, value: float | None
 @click.option(
     "--until",
     metavar="SEQ",
-    type=click.IntRange(min=1),
+    type=WholeNumber(1),
     help="Stop after the event with this number; the display stays as it was at that moment.",
 )
 @click.option(

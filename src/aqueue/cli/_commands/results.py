@@ -37,10 +37,11 @@ Rows = Callable[[], Iterator[ItemResult]]
 @click.option(
     "--format",
     "as_what",
+    metavar="FORMAT",
     type=click.Choice(["jsonl", "csv"]),
     default="jsonl",
     show_default=True,
-    help="As what; in csv, results that are JSON objects get a column for each key.",
+    help="jsonl or csv; in csv, results that are JSON objects get a column for each key.",
 )
 @with_types
 @output_option

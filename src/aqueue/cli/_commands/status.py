@@ -14,6 +14,7 @@ from aqueue.cli._folds.record import Record, RunState, resume_hint
 from aqueue.cli._reading.opening import open_history
 from aqueue.cli._screen import (
     Column,
+    ago,
     heading,
     host_and_pid,
     indented,
@@ -37,7 +38,7 @@ __all__ = ["EXIT_CODES", "status"]
 EXIT_CODES: Final[dict[RunState, int]] = {"completed": 0, "failed": 1, "interrupted": 3, "running": 4}
 """The exit code that tells it; 2 is for what can't be read."""
 
-_STATE_ORDER: Final[tuple[State, ...]] = ("completed", "failed", "running", "queued", "waiting", "interrupted")
+_STATE_ORDER: Final[tuple[State, ...]] = ("completed", "failed", "running", "queued", "retrying", "interrupted")
 _MAX_RUNNING: Final = 10
 _MAX_PROCESSES: Final = 10
 _MAX_GROUPS: Final = 5
@@ -104,7 +105,7 @@ def _as_json(record: Record, groups: tuple[FailureGroup, ...]) -> dict[str, Any]
         "running": [
             msgspec.structs.asdict(one) | place_record(_process_of(record, one)) for one in _running_items(record)
         ],
-        "waiting": view.waiting,
+        "retrying": view.waiting,
         "next_due": view.next_due or None,
         "oldest_outstanding": None
         if oldest is None
@@ -165,7 +166,9 @@ def _rate(record: Record) -> float:
 
 def _screen(record: Record, groups: tuple[FailureGroup, ...]) -> list[RenderableType]:
     view = record.view
-    parts: list[RenderableType] = [*_head(record), "", _types(record.items, record.names)]
+    parts = _head(record)
+    if len(record.items):
+        parts += ["", _types(record.items, record.names)]
     if running := _running_items(record):
         # Where a worker process has left, hooks of its workers may go on.
         of = f" of {amount(view.num_workers)} workers" if len(running) <= view.num_workers else ""
@@ -299,12 +302,12 @@ def _outstanding(record: Record) -> list[RenderableType]:
     parts: list[RenderableType] = []
     if view.waiting:
         is_running = record.standing.state == "running"
-        verb, which = ("waits", "") if view.waiting == 1 else ("wait", "the next ")
-        due = f", {which}{when_due(view.next_due, record.now)}" if is_running else ""
-        parts += ["", Text(f"{amount(view.waiting)} {verb} to be tried again{due}", style="magenta")]
+        verb, which = ("waits", " ") if view.waiting == 1 else ("wait", ", the next ")
+        due = f"{which}{when_due(view.next_due, record.now)}" if is_running else ""
+        parts += ["", Text(f"{amount(view.waiting)} {verb} to be retried{due}", style="magenta")]
     oldest = next(items.rows_in(OUTSTANDING), None)
     if oldest is not None:
-        age = f"enqueued {clock(record.now - items.enqueued_at[oldest])} ago"
+        age = f"enqueued {ago(record.now - items.enqueued_at[oldest])}"
         what = f"item {items.item_of(oldest)} {record.name_of(oldest)}, {items.state_of(oldest)}, {age}"
         parts += ["", Text.assemble(("Oldest outstanding: ", "bold"), what)]
     return parts

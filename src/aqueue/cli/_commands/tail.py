@@ -13,7 +13,7 @@ import click
 from msgspec.structs import replace
 
 from aqueue._journal_file import identity, shown
-from aqueue.cli._app import app, examples, file_argument, finish
+from aqueue.cli._app import WholeNumber, app, examples, file_argument, finish
 from aqueue.cli._commands.chosen_events import LEVELS, ChosenEvents, RunningTypes, with_events
 from aqueue.cli._formats.event_lines import EventLines
 from aqueue.cli._item_types import unknown_types, with_types
@@ -45,10 +45,15 @@ class _Found(NamedTuple):
 
 
 class _Printer:
-    """Prints events, as lines for people or as JSON."""
+    """Prints events, as lines for people or as JSON.
+
+    Attributes:
+        has_printed: whether there was any.
+    """
 
     def __init__(self, *, as_json: bool) -> None:
         self._lines = None if as_json else EventLines(sys.stdout)
+        self.has_printed = False
 
     def print(self, found: Iterable[_Found], history: History) -> None:
         """Print the next events, which come from `history`."""
@@ -61,6 +66,7 @@ class _Printer:
         else:
             text = "".join(f"{safe_line(line).decode()}\n" for line, _, _ in found)
         if text:
+            self.has_printed = True
             sys.stdout.write(text)
             sys.stdout.flush()
 
@@ -135,6 +141,8 @@ def _tail_once(file: str, count: int | None, chosen: ChosenEvents, printer: _Pri
         if history.path is not None:
             raise error
         say(error.message)
+    elif is_whole and count != 0 and not printer.has_printed:
+        say(f"none of the events in {history.name} is like that")
     return history
 
 
@@ -253,15 +261,16 @@ class _NumLines(click.ParamType[int | None]):
     "--item",
     "items",
     metavar="NUMBER",
-    type=click.IntRange(min=1),
+    type=WholeNumber(1),
     multiple=True,
     help="Only events of the item with this number. May be given several times.",
 )
 @click.option(
     "--level",
+    metavar="LEVEL",
     type=click.Choice(LEVELS),
     default="debug",
-    help="Only events of this level or above; debug are descriptions alone.  [default: all]",
+    help=f"Only events of this level or above: {', '.join(LEVELS)}; debug are descriptions alone.  [default: debug]",
 )
 @click.option(
     "--json", "as_json", is_flag=True, help="Print the lines of the log themselves; of a journal, those of its log."

@@ -4,11 +4,11 @@ from typing import Any
 
 import click
 import msgspec
-from rich.console import RenderableType
+from rich.console import Console, ConsoleOptions, RenderableType, RenderResult
 from rich.text import Text
 from rich.tree import Tree
 
-from aqueue.cli._app import app, as_json, examples, file_argument, finish, of_run
+from aqueue.cli._app import WholeNumber, app, as_json, examples, file_argument, finish, of_run
 from aqueue.cli._folds.record import ItemTexts, Record
 from aqueue.cli._folds.tree_shape import Below, Folded, TreeShape
 from aqueue.cli._reading.opening import open_history
@@ -19,6 +19,8 @@ __all__ = ["find_row", "tree"]
 
 _MAX_DEPTH = 50
 _MAX_SHOWN = 20_000
+_MIN_WORDS_CELLS = 16
+"""How much of an item's words is shown before the sums behind them."""
 
 
 class _Cut(msgspec.Struct):
@@ -33,19 +35,19 @@ class _Cut(msgspec.Struct):
     epilog=examples("aqueue tree run.db", "aqueue tree run.db 17 --depth 5", "aqueue tree run.db --width 30"),
 )
 @file_argument
-@click.argument("item", type=click.IntRange(min=1), required=False)
+@click.argument("item", metavar="[ITEM]", type=WholeNumber(1), required=False)
 @click.option(
     "--depth",
     metavar="N",
-    type=click.IntRange(0, _MAX_DEPTH),
+    type=WholeNumber(0, _MAX_DEPTH),
     default=3,
     show_default=True,
-    help="How many levels below the top.",
+    help=f"How many levels below the top, {_MAX_DEPTH} at most.",
 )
 @click.option(
     "--width",
     metavar="N",
-    type=click.IntRange(1, 10_000),
+    type=WholeNumber(1, 10_000),
     default=10,
     show_default=True,
     help="How many children of an item are shown one by one; the others are counted by type.",
@@ -114,10 +116,12 @@ def _drawn(
     top: int | None,
 ) -> list[RenderableType]:
     if top is None:
-        label = Text.assemble((record.history.name, "bold"), (f"  {_sums(_of_run(record))}", "dim"))
+        label = _Label(
+            Text(record.history.name, "bold"), sums=_sums(_of_run(record), "in all") if len(record.items) else ""
+        )
     else:
         label = _label(record, shape, texts[top], top, is_cut=top not in cuts)
-    root = Tree(_on_one_line(label), guide_style="dim")
+    root = Tree(label, guide_style="dim")
     pending: list[tuple[Tree, int]] = [(root, -1 if top is None else top)]
     while pending:
         branch, row = pending.pop()
@@ -126,49 +130,69 @@ def _drawn(
             continue
         for child in cut.children:
             is_cut = child not in cuts and shape.below(child).total > 0
-            pending.append((branch.add(_on_one_line(_label(record, shape, texts[child], child, is_cut=is_cut))), child))
+            pending.append((branch.add(_label(record, shape, texts[child], child, is_cut=is_cut)), child))
         for folded in cut.folded:
-            branch.add(_on_one_line(_folded_label(record, folded)))
+            branch.add(_folded_label(record, folded))
     parts: list[RenderableType] = [root]
     if not len(record.items):
         parts.append(note("no items yet"))
     return parts
 
 
-def _on_one_line(label: Text) -> Text:
-    """Let a narrow terminal cut a label rather than break the tree."""
-    label.no_wrap = True
-    label.overflow = "ellipsis"
-    return label
+class _Label:
+    """What stands at a branch: an item, what is known of it in words, and the sums of what is below it.
+
+    On a narrow terminal the words are cut, never a number: the sums get a line of their own where they must.
+    """
+
+    def __init__(self, head: Text, words: Text | None = None, sums: str = "") -> None:
+        self._head = head
+        self._words = words or Text()
+        self._sums = Text(f"  {sums}" if sums else "", style="dim")
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        room = options.max_width
+        left = room - self._head.cell_len - self._sums.cell_len
+        is_split = left < min(self._words.cell_len, _MIN_WORDS_CELLS)
+        if is_split:
+            left = room - self._head.cell_len
+        words = self._words.copy()
+        words.truncate(max(left, 0), overflow="ellipsis")
+        line = self._head + words
+        if is_split:
+            yield from line.wrap(console, room, overflow="fold")
+            if self._sums:
+                yield from self._sums[2:].wrap(console, room)
+        else:
+            line.append_text(self._sums)
+            yield from line.wrap(console, room, overflow="fold")
 
 
-def _label(record: Record, shape: TreeShape, texts: ItemTexts, row: int, *, is_cut: bool) -> Text:
+def _label(record: Record, shape: TreeShape, texts: ItemTexts, row: int, *, is_cut: bool) -> _Label:
     items = record.items
     state = items.state_of(row)
-    label = Text.assemble(
+    head = Text.assemble(
         (record.name_of(row), "bold"), (f" {items.item_of(row)} ", "dim"), (state, STATE_STYLES[state] or "dim")
     )
+    words = Text()
     if state == "failed" and texts.failure is not None:
-        label.append(f" {raised(texts.failure.error.type, texts.failure.error.message, 200)}", style="red")
+        words.append(f" {raised(texts.failure.error.type, texts.failure.error.message, 200)}", style="red")
     if texts.label:
-        label.append("  ").append_text(text(texts.label, max_chars=200))
+        words.append("  ").append_text(text(texts.label, max_chars=200))
     below = shape.below(row)
-    if below.total:
-        label.append(f"  {'… ' if is_cut else ''}{_sums(below)}", style="dim")
-    return label
+    return _Label(head, words, f"{'… ' if is_cut else ''}{_sums(below)}" if below.total else "")
 
 
-def _folded_label(record: Record, folded: Folded) -> Text:
+def _folded_label(record: Record, folded: Folded) -> _Label:
     name = record.names[folded.type]
     sums = _states(folded.count, folded.completed, folded.failed)
-    label = Text.assemble((f"+{amount(folded.count)} {name}", ""), (f"  {sums}", "dim"))
     if folded.below:
-        label.append(f", {amount(folded.below)} below them", style="dim")
-    return label
+        sums += f", {amount(folded.below)} below them"
+    return _Label(Text(f"+{amount(folded.count)} {name}"), sums=sums)
 
 
-def _sums(below: Below) -> str:
-    return f"{amount(below.total)} below: {_states(below.total, below.completed, below.failed)}"
+def _sums(below: Below, where: str = "below") -> str:
+    return f"{amount(below.total)} {where}: {_states(below.total, below.completed, below.failed)}"
 
 
 def _states(total: int, completed: int, failed: int) -> str:

@@ -94,7 +94,7 @@ def follow(
     looked_at = monotonic()
     fed_at = 0.0
     is_gone = False
-    has_caught_up = False
+    has_caught_up = has_said = False
     while not is_left():
         events = history.read()
         has_caught_up = has_caught_up or events is None
@@ -119,6 +119,9 @@ def follow(
             if now - looked_at >= _LOOK_INTERVAL_S:
                 looked_at = now
                 is_gone = _is_gone(history, feeding)
+            if feeding.started is None and not has_said:
+                has_said = True
+                say(f"aqueue: nothing of a run is recorded in {history.name} yet; waiting for it")
             if not is_gone:
                 sleep(BATCH_INTERVAL_S)
         if feeding.is_deserted:

@@ -30,16 +30,16 @@ from aqueue.view import WorkerProcess, WorkerProcesses
 
 __all__ = ["OUTSTANDING", "STATES", "Items", "State"]
 
-State = Literal["queued", "running", "waiting", "interrupted", "completed", "failed"]
-"""What an item is: ``queued``: to be started; ``running``: a worker is at it or its hook; ``waiting``: it failed and waits
+State = Literal["queued", "running", "retrying", "interrupted", "completed", "failed"]
+"""What an item is: ``queued``: to be started; ``running``: a worker is at it or its hook; ``retrying``: it failed and waits
 for its next attempt; ``interrupted``: an attempt was cut short, by a cancellation or a crash; ``completed``: its `process`
 has returned, and its hook has not failed; ``failed``: for good.
 """
 
 STATES: Final[tuple[State, ...]] = get_args(State)
-_QUEUED, _RUNNING, _WAITING, _INTERRUPTED, _COMPLETED, _FAILED = range(6)
+_QUEUED, _RUNNING, _RETRYING, _INTERRUPTED, _COMPLETED, _FAILED = range(6)
 
-OUTSTANDING: Final[frozenset[State]] = frozenset({"queued", "running", "waiting", "interrupted"})
+OUTSTANDING: Final[frozenset[State]] = frozenset({"queued", "running", "retrying", "interrupted"})
 """The states of items that have neither completed nor failed."""
 
 _HAS_HOOK, _ENDED, _CLOSED_OVER, _IN_HOOK = 1, 2, 4, 8
@@ -180,7 +180,7 @@ class Items:
             elif cls is ItemStarted:
                 assert isinstance(event, ItemStarted)
                 row = event.item - self._first if self._rows is None else self._rows[event.item]
-                if state[row] == _WAITING:
+                if state[row] == _RETRYING:
                     self.due.pop(row, None)
                 state[row] = _RUNNING
                 started_at[row] = event.at
@@ -255,7 +255,7 @@ class Items:
                 self.failed_seq[row] = event.seq
             case ItemRetryScheduled():
                 row = self._row(event.item)
-                self._end(row, _WAITING, event.at, event.at - self.started_at[row])
+                self._end(row, _RETRYING, event.at, event.at - self.started_at[row])
                 self.failed_seq[row] = event.seq
                 self.due[row] = event.due
             case ItemInterrupted():
@@ -266,7 +266,7 @@ class Items:
                 self._end(row, state, at, max(at - self.started_at[row], 0.0))
             case ItemChildrenProcessed():
                 row = self._row(event.item)
-                if self._state[row] in (_RUNNING, _WAITING):
+                if self._state[row] in (_RUNNING, _RETRYING):
                     self._end(row, _COMPLETED, event.at, event.at - self.started_at[row])
                 self._flags[row] = self._flags[row] & ~_CLOSED_OVER | _ENDED
             case ItemChildrenFailed():
@@ -297,7 +297,7 @@ class Items:
         """Note that an item whose hook runs, or waits for a retry, is no longer at it: something below it failed."""
         if self._state[row] == _RUNNING:
             self._end(row, _COMPLETED, at, at - self.started_at[row])
-        elif self._state[row] == _WAITING:
+        elif self._state[row] == _RETRYING:
             self._state[row] = _COMPLETED
             self.due.pop(row, None)
 

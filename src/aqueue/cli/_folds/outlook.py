@@ -83,10 +83,10 @@ def outlook(record: Record, shape: TreeShape, fold: CrashFold, row: int, texts: 
     in_hook = texts.failure is not None and texts.failure.phase == "after_children"
     if state == "failed":
         return _failed(texts, fold.crashes, in_hook=in_hook)
-    if state == "completed" or (state == "waiting" and in_hook):
+    if state == "completed" or (state == "retrying" and in_hook):
         return _completed(record, shape, row)
     parent = items.parent_row[row]
-    if parent >= 0 and items.state_of(parent) in ("queued", "waiting", "interrupted"):
+    if parent >= 0 and items.state_of(parent) in ("queued", "retrying", "interrupted"):
         return (
             f"On resume it waits until its parent, item {items.item_of(parent)}, which was cut short, has run again: the "
             "parent enqueues it again, and only then it runs. If the parent doesn't, it runs as it is recorded."
@@ -98,7 +98,7 @@ def outlook(record: Record, shape: TreeShape, fold: CrashFold, row: int, texts: 
     is_suspect = item in fold.crashes.suspects or item in fold.given_up
     first = " It runs alone, before all others: it was running in the last crashes." if is_suspect else ""
     attempt = items.attempts[row]
-    if state == "waiting":
+    if state == "retrying":
         due = when_due(items.due.get(row, 0.0), record.now)
         return f"On resume it is tried again, {due}: its attempt {attempt} has failed.{first}"
     if state == "interrupted":
@@ -119,8 +119,11 @@ def _while_running(record: Record, row: int) -> str:
             process = record.view.process_of(worker) if at is not None and at.phase == "process" else None
             on = f", on {host_and_pid(process)}," if process is not None else ""
             return f"Worker {worker}{on} is at it now."
-        case "waiting":
-            return f"It is tried again {when_due(items.due.get(row, 0.0), record.now)}."
+        case "retrying":
+            due = items.due.get(row, 0.0)
+            if due <= record.now:
+                return "Its time to be tried again has come: it waits for a worker, or for its group."
+            return f"It is tried again {when_due(due, record.now)}."
         case "queued" | "interrupted":
             return "It waits in the queue, for a worker, for its group or, in a resumed run, for its parent."
         case "failed":

@@ -11,8 +11,8 @@ from aqueue.cli._folds.failed_items import FailedItems, chunks
 from aqueue.cli._folds.items import Items
 from aqueue.cli._reading.history import History, batches
 from aqueue.cli._reading.process import Liveness, liveness
+from aqueue.cli._screen import ago
 from aqueue.events import Event, ItemDescribed, ItemEnqueued, ItemFailed, ItemRetryScheduled, RunStarted
-from aqueue.figures import clock
 from aqueue.result import FailureGroup
 from aqueue.text import short_names, visible
 from aqueue.view import RunView
@@ -168,7 +168,7 @@ def stand(view: RunView, started: RunStarted | None, history: History, now: floa
     if alive == "alive":
         stopping = f", stopping: {visible(view.stop_reason, 200)}" if view.state == "stopping" else ""
         return Standing("running", f"{process}{stopping}", alive)
-    silence = f"the last event came {clock(now - view.at)} ago"
+    silence = f"the last event came {ago(now - view.at)}"
     if alive == "elsewhere":
         process = f"{process} on {visible(started.host, 100)}, which can't be seen from here"
         return Standing("running" if now - view.at < _RECENT_S else "interrupted", f"{process}; {silence}", alive)

@@ -35,6 +35,7 @@ from aqueue.view import WorkerProcess, WorkerProcesses
 __all__ = ["Chapter", "Story"]
 
 _MAX_EVENTS: Final = 2_000
+_ENDS: Final = {"completed": "completed", "failed": "failed", "interrupted": "was interrupted"}
 _MAX_TEXT_CHARS: Final = 500
 
 
@@ -176,13 +177,13 @@ class _Teller:
                     self._waits_since = event.at
                 return Chapter(event.at, event.event, _reopened(event))
             case GroupSlowedDown():
-                text = f"asked for a pause of group {visible(event.group, 200)} of {duration(event.due - event.at)}"
+                text = f"paused group {visible(event.group, 200)} for {duration(event.due - event.at)}"
                 return Chapter(event.at, event.event, text, "odd")
             case RunResumed():
                 self._crashed_at = self._heard_of.get(event.seq)
                 return Chapter(event.at, event.event, f"the run was resumed (pid {event.pid})", "quiet")
             case RunFinished():
-                return Chapter(event.at, event.event, f"the process ended; the run was {event.status}", "quiet")
+                return Chapter(event.at, event.event, f"the process ended, and the run {_ENDS[event.status]}", "quiet")
             case _:
                 return None
 

@@ -11,6 +11,7 @@ from rich.color import ColorSystem
 from rich.style import Style
 
 from aqueue.cli._formats.event_details import Part, StyleName, details
+from aqueue.cli._screen import is_styled
 from aqueue.events import Event
 from aqueue.log_lines import Level, level_of
 from aqueue.text import short_names, visible
@@ -87,9 +88,7 @@ class EventLines:
         self._max_chars = _MAX_TEXT_CHARS if self._is_terminal else None
         self._encoding = None if _has_all(stream.encoding, "ก漢🂡…") else stream.encoding
         self._ellipsis = "…" if self._encoding is None else "~"
-        self._codes = _codes(
-            styles=self._is_terminal and os.environ.get("TERM") != "dumb", colors=not os.environ.get("NO_COLOR")
-        )
+        self._codes = _codes(styles=is_styled(stream), colors=not os.environ.get("NO_COLOR"))
         self._names: dict[str, str] = {}
         self._types: list[str] = []
         self._date = ""

@@ -12,6 +12,7 @@ from aqueue._attached import AttachedReporters
 from aqueue._folded_result import FoldedResult, info_from
 from aqueue._notice import warn
 from aqueue.cli._reading.history import History
+from aqueue.errors import InvalidArgument
 from aqueue.events import Event, RunStarted
 from aqueue.figures import amount
 from aqueue.item import type_name
@@ -47,15 +48,19 @@ def reporters_named(specs: Sequence[str], file: str, *, clock: Callable[[], floa
         clock: see `resolve_reporters`.
 
     Raises:
-        InvalidArgument: see `resolve_reporters`.
-        click.UsageError: one would write to `file`.
+        click.UsageError: one is not known, or would write to `file`.
     """
     for spec in specs:
         target = spec.partition(":")[2]
         with suppress(OSError, ValueError):
             if target and os.path.samefile(target, file):
                 raise click.UsageError(f"--reporter: {visible(spec, 200)} would write to the file that is read")
-    return resolve_reporters(list(specs) or "auto", clock=clock)
+    try:
+        return resolve_reporters(list(specs) or "auto", clock=clock)
+    except InvalidArgument as error:
+        raise click.UsageError(
+            f"--{error}"
+        ) from error  # it begins with the name of the argument, which is the option's
 
 
 class Feeding:

@@ -11,9 +11,9 @@ from aqueue.cli._playing.feeding import BATCH_INTERVAL_S, TICK_INTERVAL_S, Feedi
 from aqueue.cli._playing.replay_clock import ReplayClock
 from aqueue.cli._reading.history import History, batches
 from aqueue.events import Event, RunResumed
-from aqueue.figures import amount
+from aqueue.figures import amount, duration
 
-__all__ = ["KEYS", "Playback", "in_words"]
+__all__ = ["KEYS", "Playback"]
 
 KEYS: Final = "space pauses and goes on, + and - change the speed, q quits"
 """What the keys do."""
@@ -30,19 +30,6 @@ _END_OF_RUN: Final = 2**63
 
 _End = Literal["run", "until", "quit", "deserted"]
 """Why it ends: with the run, at the event that was asked for, by a person, or as all reporters have raised."""
-
-
-def in_words(seconds: float) -> str:
-    """Return a stretch of time as a person says it, with its two largest units: ``3 h 12 min``; of a second: ``0.3 s``."""
-    if seconds < 9.95:
-        return f"{max(seconds, 0.0):.1f} s"
-    left = round(min(seconds, 1e12))
-    parts: list[str] = []
-    for unit, size in (("d", 86_400), ("h", 3_600), ("min", 60), ("s", 1)):
-        count, left = divmod(left, size)
-        if count or parts:
-            parts.append(f"{amount(count)} {unit}" if count else "")
-    return " ".join(part for part in parts[:2] if part)
 
 
 class Playback:
@@ -172,7 +159,7 @@ class Playback:
             if left_s <= 0:
                 return
             if waited_s >= self._max_gap_s and not self._clock.is_paused:
-                say(f"— {in_words(at - self._clock())} without an event —")
+                say(f"— {duration(at - self._clock())} without an event —")
                 self._clock.set(at)
                 return
             waited_s += self._turn(min(left_s, max(self._max_gap_s - waited_s, 0.0)))
@@ -181,7 +168,7 @@ class Playback:
         """Stand still for a moment where the run was interrupted for `pause_s` seconds; go on at the time `at`."""
         if self._due:
             self._feed()
-        say(f"— {in_words(pause_s)} until the run was resumed —")
+        say(f"— {duration(pause_s)} until the run was resumed —")
         self._clock.is_held = True
         left_s = min(pause_s / self._clock.speed, _MAX_RESUME_GAP_S)
         while left_s > 0 and not self._has_ended:

@@ -15,6 +15,12 @@ __all__ = ["durations", "over_time", "timeline", "tree"]
 
 _MAX_TYPES: Final = 100
 _MAX_LEVEL_ROWS: Final = 200
+_HOLLOW: Final = {
+    "cut short": {"interrupted", "crashed"},
+    "still running": {"running"},
+    "no end recorded": {"unended"},
+}
+"""Which outcomes of attempts are drawn hollow, by what a legend says of them."""
 
 
 def over_time(fold: Fold, bins: list[Period], few_bins: list[Period]) -> Html:
@@ -142,7 +148,8 @@ def timeline(fold: Fold) -> Html:
         if any(s.count > 1 and s.failed for r in line.rows.values() for s in r)
         else []
     )
-    legend += [("hollow", "cut short: hollow")] if outcomes & {"interrupted", "crashed", "running", "unended"} else []
+    if unended := [words for words, hollow in _HOLLOW.items() if outcomes & hollow]:
+        legend.append(("hollow", f"{' or '.join(unended)}: hollow"))
     return _figure(
         "timeline",
         "Workers",

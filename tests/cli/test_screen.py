@@ -1,0 +1,144 @@
+"""What is printed for people: tables and trees on narrow terminals, tracebacks, times, numbers that are refused."""
+
+import io
+import re
+from pathlib import Path
+
+import pytest
+from rich.console import Console, RenderableType
+from rich.text import Text
+
+from aqueue.cli._commands.tree import _Label
+from aqueue.cli._screen import Column, ago, table, traceback_lines
+from tests.cli.conftest import Aqueue
+from tests.cli.scripted import Script, write_log
+
+COUNTS = ["1,234,567", "89,012", "345", "67,890"]
+
+
+def drawn(part: RenderableType, cells: int) -> list[str]:
+    """Return the lines of `part` on a terminal of so many cells."""
+    console = Console(file=io.StringIO(), width=cells, markup=False, highlight=False, emoji=False)
+    console.print(part)
+    assert isinstance(console.file, io.StringIO)
+    return [line.rstrip() for line in console.file.getvalue().splitlines()]
+
+
+@pytest.mark.parametrize("cells", range(14, 101))
+def test_a_table_never_cuts_a_number(cells: int) -> None:
+    """However narrow the terminal, each number is there in full, and no line is wider than it."""
+    columns = [Column("type", may_shrink=True), *(Column(f"count{n}", is_number=True) for n in range(4))]
+    lines = drawn(table(columns, [["a type with a long name", *COUNTS]]), cells)
+
+    assert set(COUNTS) <= set(re.findall(r"[0-9,]+[0-9]", "\n".join(lines)))
+    assert max(map(len, lines)) <= cells
+
+
+def test_a_table_without_room_is_broken_into_lines() -> None:
+    """Each row begins a line of its own; the titles stand beside the numbers, and what follows is indented."""
+    columns = [Column("item", is_number=True), Column("type"), Column("what", may_shrink=True)]
+    rows = [["1", "Page", "the first words of many"], ["2", "Page", ""]]
+
+    assert drawn(table(columns, rows), 24) == [
+        "  item 1  Page",
+        "    the first words of",
+        "    many",
+        "  item 2  Page",
+    ]
+
+
+def test_a_column_that_may_be_left_out_goes_before_texts_are_cut() -> None:
+    """A date beside each failure must not take the room of what failed."""
+    columns = [Column("failed", is_optional=True), Column("error", may_shrink=True), Column("what", may_shrink=True)]
+    rows = [["2026-01-01 00:00:00", "e" * 30, "w" * 30]]
+
+    assert "2026" in drawn(table(columns, rows), 100)[1]
+    assert drawn(table(columns, rows), 80)[1].split() == ["e" * 30, "w" * 30]
+
+
+@pytest.mark.parametrize("cells", range(12, 81))
+def test_a_branch_of_a_tree_never_cuts_a_count(cells: int) -> None:
+    """Words are cut, counts are not: they get a line of their own on a narrow terminal."""
+    label = _Label(Text("Page 1,234 failed"), Text("  https://example.org/a-long-path"), "5,678 below: 90 failed")
+    lines = drawn(label, cells)
+
+    assert {"1,234", "5,678", "90"} <= set(re.findall(r"[0-9,]*[0-9]", "\n".join(lines)))
+    assert max(map(len, lines)) <= cells
+    assert "" not in lines
+
+
+def test_a_traceback_keeps_the_marks_only_of_lines_that_are_whole() -> None:
+    """Below a line that had to be broken they would mark something else."""
+    traceback = (
+        '  File "a.py", line 1, in process\n    raise ValueError(text)\n          ^^^^^^^^^^^^^^^^\nValueError: no'
+    )
+
+    assert drawn(traceback_lines(traceback), 80) == traceback.splitlines()
+    assert not any("^" in line for line in drawn(traceback_lines(traceback), 20))
+    assert drawn(traceback_lines(traceback), 20)[-1] == "ValueError: no"
+
+
+@pytest.mark.parametrize(
+    ("seconds", "words"), [(-1, "0 s ago"), (9.9, "9 s ago"), (59.9, "59 s ago"), (189, "3 min 9 s ago")]
+)
+def test_how_long_ago(seconds: float, words: str) -> None:
+    """Whole seconds, in the units that durations have everywhere."""
+    assert ago(seconds) == words
+
+
+@pytest.mark.parametrize(
+    ("args", "said"),
+    [
+        (["items", "{}", "--limit", "x"], "'x' is no whole number from 0"),
+        (["items", "{}", "--slowest", "0"], "'0' is no whole number from 1"),
+        (["tree", "{}", "--depth", "99"], "'99' is no whole number from 0 to 50"),
+        (["explain", "{}", "-1"], "No such option '-1'"),
+        (["explain", "{}", "one"], "'one' is no whole number from 1"),
+        (["status", ""], "FILE: it is empty; name the journal or the log that a run has written"),
+        (["watch", "{}", "--reporter", "nonsense"], "--reporter"),
+    ],
+)
+def test_a_wrong_argument_is_named_with_what_may_be_given(
+    aqueue: Aqueue, recorded: Path, args: list[str], said: str
+) -> None:
+    """The message says which argument it is, what was given and what may be; the exit code is 2."""
+    done = aqueue(*(arg.format(recorded / "run.db") for arg in args))
+
+    assert (done.code, done.out) == (2, "")
+    assert said in done.err
+    assert ". (" not in done.err
+
+
+@pytest.mark.parametrize("command", ["status", "items", "failures", "tree", "tail"])
+def test_force_color_has_colours_in_a_pipe_too(
+    aqueue: Aqueue, recorded: Path, command: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """All subcommands that have colours on a terminal obey it alike, and `NO_COLOR` turns them off all the same."""
+    for name in ("NO_COLOR", "FORCE_COLOR", "TERM"):
+        monkeypatch.delenv(name, raising=False)
+    plain = aqueue(command, recorded / "run.db").out
+    assert "\x1b" not in plain
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    coloured = aqueue(command, recorded / "run.db").out
+    assert re.search(r"\x1b\[(1;)?3[0-9]m", coloured)
+    monkeypatch.setenv("NO_COLOR", "1")
+    assert not re.search(r"\x1b\[(1;)?3[0-9]m", aqueue(command, recorded / "run.db").out)
+
+
+def test_what_matches_nothing_says_so(aqueue: Aqueue, recorded: Path) -> None:
+    """An empty answer is told from one that is missing."""
+    path = recorded / "run.db"
+    assert aqueue("items", path, "--state", "retrying").out == "  no item is like that\n"
+    assert aqueue("failures", path, "--type", "Front").out == "  nothing of this type has failed\n"
+    tail = aqueue("tail", path, "--item", 999)
+    assert (tail.code, tail.out) == (0, "")
+    assert tail.err.endswith("run.db is like that\n")
+
+
+def test_a_run_without_items_has_no_empty_table(aqueue: Aqueue, tmp_path: Path) -> None:
+    """A heading above nothing tells nothing."""
+    path = write_log(tmp_path, Script().events)
+
+    assert "type" not in aqueue("status", path).out
+    assert "no items yet" in aqueue("items", path).out
+    assert "0 in all" not in aqueue("tree", path).out
