@@ -8,7 +8,7 @@ import pytest
 
 from aqueue.cli._app import app
 
-PAGE = (Path(__file__).parents[2] / "docs" / "command.md").read_text(encoding="utf-8")
+PAGE = (Path(__file__).parents[2] / "docs" / "reference" / "command.md").read_text(encoding="utf-8")
 
 
 def section(name: str) -> str:
@@ -21,7 +21,7 @@ def section(name: str) -> str:
 def test_each_option_is_in_the_docs(name: str) -> None:
     """The section of each subcommand has a row for each option, by all its names."""
     text = section(name)
-    assert text, f"docs/command.md has no section for aqueue {name}"
+    assert text, f"docs/reference/command.md has no section for aqueue {name}"
     rows = [re.findall(r"--?[a-z][a-z-]*", row) for row in re.findall(r"^\| (`-[^|]*)\|", text, re.MULTILINE)]
     documented = {option for row in rows for option in row}
     options = [one for one in app.commands[name].params if isinstance(one, click.Option)]
