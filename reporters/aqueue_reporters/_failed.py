@@ -1,5 +1,6 @@
 """What the summaries say of failures: where the user's own code was, how many are not shown, how to see them all."""
 
+import os
 import shlex
 from collections.abc import Sequence
 from typing import Final
@@ -11,6 +12,15 @@ from aqueue.tracebacks import Frame, user_frames
 __all__ = ["how_to_list", "innermost_frames", "not_shown"]
 
 _MAX_FRAMES: Final = 5
+
+
+def _from_here(path: str) -> str:
+    """Return `path`, an absolute one, as a person in the current folder writes it if it is below that."""
+    try:
+        below = os.path.relpath(path)
+    except (OSError, ValueError):  # the folder is gone, or on another drive
+        return path
+    return path if below.startswith((os.pardir, "-")) else below
 
 
 def innermost_frames(failure: ItemFailed) -> list[Frame]:
@@ -33,7 +43,7 @@ def how_to_list(result: RunResult, groups: Sequence[FailureGroup]) -> tuple[str,
         groups: those whose first failure is shown.
     """
     if result.journal:
-        return "all, with whole tracebacks", f"aqueue failures --tracebacks {shlex.quote(result.journal)}"
+        return "all, with whole tracebacks", f"aqueue failures --tracebacks {shlex.quote(_from_here(result.journal))}"
     if result.counts.failed > len(groups):
         return "to keep all, with whole tracebacks", 'journal="run.db"'
     return None

@@ -53,9 +53,15 @@ class Panels:
     which types are shown.
     """
 
-    def __init__(self, pen: Pen) -> None:
-        """Make panels that are drawn with `pen`."""
+    def __init__(self, pen: Pen, *, watched: bool = False) -> None:
+        """Make panels.
+
+        Parameters:
+            pen: what they are drawn with.
+            watched: whether Ctrl-C ends the watching and not the run.
+        """
         self._pen = pen
+        self._watched = watched
         self._turn = 0
         self._peak_queued = 0
         self._names: dict[str, str] = {}
@@ -444,8 +450,12 @@ class Panels:
         reason = pen.safe(view.stop_reason, 60)
         left = len(view.running)
         items = f"{amount(left)} running item{'' if left == 1 else 's'}"
-        if view.cancelling:
+        if view.cancelling and self._watched:
+            doing = f"Cancelling {items}."
+        elif view.cancelling:
             doing = f"Cancelling {items}; a third Ctrl-C ends the process at once."
+        elif left and self._watched:
+            doing = f"Waiting for {items}."
         elif left:
             again = "Ctrl-C again" if view.stop_reason == "Ctrl-C" else "Ctrl-C"
             doing = f"Waiting for {items}; {again} cancels {'it' if left == 1 else 'them'}."

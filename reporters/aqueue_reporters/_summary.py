@@ -21,10 +21,17 @@ _MAX_GROUPS: Final = 10
 _MAX_MESSAGE_CHARS: Final = 300
 
 
-def summary_lines(result: RunResult, pen: Pen, columns: int) -> list[str]:
-    """Return the summary of `result` for a terminal `columns` wide; only the command to list failures may be wider."""
+def summary_lines(result: RunResult, pen: Pen, columns: int, *, goes_on: bool = False) -> list[str]:
+    """Return the summary of `result` for a terminal `columns` wide; only the command to list failures may be wider.
+
+    Parameters:
+        result: what the run came to, so far if it goes on.
+        pen: how to write.
+        columns: the terminal's width, cells.
+        goes_on: whether the run has not ended, but the watching of it has.
+    """
     names = {type: pen.safe(name, 200) for type, name in short_names(result.counts_by_type).items()}
-    lines = ["", *_headline(result, pen, columns)]
+    lines = ["", *_headline(result, pen, columns, goes_on)]
     if len(result.counts_by_type) > 1:
         lines += ["", *_types(result, names, pen, columns)]
     if result.counts.failed:
@@ -45,7 +52,7 @@ def error_line(error: ErrorInfo, pen: Pen) -> str:
     return f"{kind}: {message}" if message else kind
 
 
-def _headline(result: RunResult, pen: Pen, columns: int) -> list[str]:
+def _headline(result: RunResult, pen: Pen, columns: int, goes_on: bool) -> list[str]:
     """Return how the run ended, its counts and its rate: on one line, or on several where that is too wide."""
     c, counts = pen.characters, result.counts
     match result.status:
@@ -54,7 +61,7 @@ def _headline(result: RunResult, pen: Pen, columns: int) -> list[str]:
         case "failed":
             mark, style, word = c.failed, "bad strong", "Failed"
         case _:
-            mark, style, word = c.stopped, "stopping", "Interrupted"
+            mark, style, word = c.stopped, "stopping", "Watching ended" if goes_on else "Interrupted"
     if result.stop_reason:
         word += f" ({pen.safe(result.stop_reason, 200)})"
     parts = [f"{amount(counts.completed)} done"]

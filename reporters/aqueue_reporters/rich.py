@@ -56,7 +56,7 @@ class RichReporter(RegionReporter):
         styled = console.is_terminal and not console.is_dumb_terminal
         colors = styled and not console.no_color and console.color_system is not None
         self._pen = Pen(styles=styled, colors=colors, encoding=console.encoding)
-        self._panels = Panels(self._pen)
+        self._panels = Panels(self._pen, watched=run.watched)
         if styled and can_redraw(cast(TextIO, console.file)):
             region = TerminalRegion(cast(TextIO, console.file))
             region.open()
@@ -97,7 +97,8 @@ class RichReporter(RegionReporter):
         """Leave the panels on the screen as they are at this moment; without a terminal, write the summary."""
         region = self._region
         if region is None:
-            self.close(result)
+            assert self._console is not None
+            self._write(summary_lines(result, self._pen, self._console.width, goes_on=True))
         else:
             region.close(self._panels.lines(view, self._clock(), *region.size))
 

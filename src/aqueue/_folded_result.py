@@ -13,7 +13,7 @@ __all__ = ["FoldedResult", "info_from"]
 
 def info_from(start: RunStarted) -> RunInfo:
     """Return what a reporter of the run that began with `start` is told when it is opened."""
-    return RunInfo(start.run_id, start.num_workers, start.queue_type_name, start.at)
+    return RunInfo(start.run_id, start.num_workers, start.queue_type_name, start.at, watched=True)
 
 
 class FoldedResult:

@@ -137,15 +137,11 @@ class Resumption:
         running = sum(1 for record in self._recording.live.values() if record.running is not None)
         left = len(self._left)
         again = counts.failed - left
-        failed = f", {again:,} failed and will run again" if again else ""
-        if left:
-            failed += (
-                f", {left:,} failed and {'is' if left == 1 else 'are'} left as {'it is' if left == 1 else 'they are'}"
-            )
-        return (
-            f"resuming {name}: {counts.completed:,} done, {counts.outstanding + again:,} outstanding, "
-            f"{running:,} were running{failed}"
-        )
+        parts = [f"{running:,} {'was' if running == 1 else 'were'} running"] if running else []
+        parts += [f"{again:,} had failed"] if again else []
+        among = f" ({', '.join(parts)})" if parts else ""
+        kept = f", {left:,} failed and left as {'it is' if left == 1 else 'they are'}" if left else ""
+        return f"resuming {name}: {counts.completed:,} done, {counts.outstanding + again:,} outstanding{among}{kept}"
 
     @property
     def run_id(self) -> str:

@@ -291,9 +291,11 @@ async def _run_recorded(settings: Settings, reporters: list[Reporter], held: Hel
     from aqueue._journal import Journal  # SQLite is for those who have a journal
 
     if settings.resume is not None:
+        name = visible(os.fsdecode(settings.resume), 1_000)
         journal = Journal.open(settings.resume)
     else:
         assert settings.journal is not None
+        name = visible(os.fsdecode(settings.journal), 1_000)
         journal = Journal.create(settings.journal)
     try:
         past = None if journal.is_new else read_past(journal, held.check, settings.runs_again)
@@ -303,10 +305,12 @@ async def _run_recorded(settings: Settings, reporters: list[Reporter], held: Hel
                     items = iter(settings.initial_items)
                     new = past.first_new(items)
                 if not new:
+                    done = past.result.counts.completed
+                    say(f"aqueue: {name} is complete: {done:,} done; nothing is left to do")
                     return _Outcome(msgspec.structs.replace(past.result, journal=str(journal.path)), None)
                 settings = msgspec.structs.replace(settings, initial_items=_consumed(new, items))
                 del new, items
-            say(f"aqueue: {past.summary(str(journal.path))}")
+            say(f"aqueue: {past.summary(name)}")
         outcome = await _Run(settings, reporters, journal, past, held).run()
     finally:
         journal.abandon()

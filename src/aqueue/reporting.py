@@ -40,12 +40,15 @@ class RunInfo(msgspec.Struct, frozen=True):
         num_workers: how many workers run items.
         queue_type_name: ``queue``, ``stack`` or ``priority``.
         started_at: when the run began, Unix time in seconds.
+        watched: whether it is a run of another process, or one that is replayed; then Ctrl-C ends the watching, and not
+            the run. Default False.
     """
 
     run_id: str
     num_workers: int
     queue_type_name: str
     started_at: float
+    watched: bool = False
 
 
 @runtime_checkable

@@ -30,7 +30,7 @@ class Plain:
     def __init__(self, number: int) -> None:
         self.number = number
 
-    async def process(self, enqueue: aqueue.EnqueueFn, set_desc: aqueue.SetDescFn) -> None:
+    async def process(self, enqueue: aqueue.EnqueueFn, set_desc: aqueue.SetDescFn) -> Any:
         set_desc("https://example.org/page")
 
 
@@ -44,7 +44,7 @@ class Silent(Plain):
 class WithResult(Plain):
     """One that returns something."""
 
-    async def process(self, enqueue: aqueue.EnqueueFn, set_desc: aqueue.SetDescFn) -> int:
+    async def process(self, enqueue: aqueue.EnqueueFn, set_desc: aqueue.SetDescFn) -> Any:
         set_desc("https://example.org/page")
         return self.number
 

@@ -294,6 +294,20 @@ def test_results_are_those_of_the_journal_in_both_formats(aqueue: Aqueue, file: 
     assert any(row.endswith(",games 2,-2") for row in rows)
 
 
+def test_a_csv_has_the_columns_that_were_chosen(aqueue: Aqueue, file: Path) -> None:
+    """In the order asked for; a column that isn't there is named, with those that are, and no file is made."""
+    rows = aqueue("results", file, "--format", "csv", "--columns", "type,item").out.splitlines()
+    whole = aqueue("results", file, "--format", "csv").out.splitlines()
+    assert rows[0] == "type,item"
+    assert [row.split(",") for row in rows] == [row.split(",")[1::-1] for row in whole]
+    output = file.parent / "out.csv"
+    done = aqueue("results", file, "--format", "csv", "--columns", "item,cost", "-o", output)
+    assert done.code == 2
+    assert "there is no column 'cost'; there are item, type, result" in done.err
+    assert not output.exists()
+    assert "add --format csv" in aqueue("results", file, "--columns", "item").err
+
+
 def test_a_type_without_results_is_said(aqueue: Aqueue, file: Path) -> None:
     """An empty dataset doesn't come without a word."""
     done = aqueue("results", file, "--type", "Front")

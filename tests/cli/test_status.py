@@ -129,7 +129,7 @@ def test_a_run_on_a_cluster_is_told_with_its_processes(
     """How many workers are in how many processes, where each item runs, and how busy each process is."""
     lines = aqueue("status", write(tmp_path, on_a_cluster().events)).out.splitlines()
 
-    assert any(line.endswith(" a second, 2 workers in 1 process") for line in lines)
+    assert any(line.endswith("/s, 2 workers in 1 process") for line in lines)
     at = lines.index("Running  2 of 2 workers")
     assert lines[at + 1].split() == ["item", "type", "for", "on"]
     assert [line.split()[::3] for line in lines[at + 2 : at + 4]] == [

@@ -414,15 +414,17 @@ class Ticks(Item):
 # ---- what a run goes on with --------------------------------------------------------------------------------------
 
 
-def test_a_finished_run_returns_its_result_at_once(tmp_path: Path) -> None:
-    """Nothing runs, no reporter is opened, not a byte of the file changes, and the result is the recorded one."""
+def test_a_finished_run_returns_its_result_at_once(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Nothing runs, no reporter is opened, not a byte changes, the result is the recorded one, and a line says so."""
     path = tmp_path / "run.db"
     world.children["root"] = parent_of(lambda: Named("a"))
     result = run(path, Gathering("root"), Named("other"))
     before = path.read_bytes()
     world.did.clear()
     recorder = EventRecorder()
+    capsys.readouterr()
     repeated = run(path, Gathering("root"), Named("other"), reporter=recorder)
+    assert capsys.readouterr().err == f"aqueue: {path} is complete: 3 done; nothing is left to do\n"
     assert repeated.root_results == result.root_results == [["a"], "other"]
     assert (repeated.run_id, repeated.status, repeated.counts) == (result.run_id, "completed", result.counts)
     assert repeated.counts_by_type == result.counts_by_type

@@ -579,6 +579,29 @@ def test_stopping_is_said(cancelling: bool, reason: str, expected: str) -> None:
         assert " ".join(line.strip() for line in lines[start:]) == expected
 
 
+@pytest.mark.parametrize("cancelling", [False, True])
+def test_who_watches_is_not_told_to_press_ctrl_c(cancelling: bool) -> None:
+    """There it ends the watching, and would cancel nothing."""
+    script = in_the_middle()
+    script.add(RunStopping, reason="Ctrl-C", cancelling=cancelling)
+    lines = Panels(plain_pen(), watched=True).lines(view_of(script.events), script.events[-1].at, 100, 40)
+    doing = "Cancelling" if cancelling else "Waiting for"
+    assert lines[-1].strip() == f"Stopping: Ctrl-C. {doing} 2 running items."
+
+
+def test_a_run_that_goes_on_is_not_said_to_be_interrupted() -> None:
+    """Where the display can't be left standing, what stands in its place says that only the watching has ended."""
+    script = in_the_middle()
+    view = view_of(script.events)
+    out = io.StringIO()
+    reporter = RichReporter(console=Console(file=out, width=80))
+    reporter.open(RUN)
+    reporter.handle(script.events, view)
+    reporter.close_still(msgspec.structs.replace(result_of(script.finish("interrupted")), stop_reason="paused"), view)
+    assert "■ Watching ended (paused)" in out.getvalue()
+    assert "Interrupted" not in out.getvalue()
+
+
 def test_stopping_without_a_running_item_is_said() -> None:
     """Nothing is waited for that isn't there."""
     script = Script()

@@ -30,6 +30,7 @@ Rows = Callable[[], Iterator[ItemResult]]
     epilog=examples(
         "aqueue results run.db > results.jsonl",
         "aqueue results run.db --type Product --format csv -o products.csv",
+        "aqueue results run.db --format csv --columns title,price -o prices.csv",
         "aqueue results run.db | jq .result",
     ),
 )
@@ -43,15 +44,22 @@ Rows = Callable[[], Iterator[ItemResult]]
     show_default=True,
     help="jsonl or csv; in csv, results that are JSON objects get a column for each key.",
 )
+@click.option(
+    "--columns",
+    metavar="A,B,…",
+    help="In csv, only these columns, in this order: item, type, result, or a key of the results.  [default: all]",
+)
 @with_types
 @output_option
 @of_run
-def results(file: str, as_what: str, types: tuple[str, ...], output: str | None, run: str) -> None:
+def results(file: str, as_what: str, columns: str | None, types: tuple[str, ...], output: str | None, run: str) -> None:
     """Write the results of the items: what their hooks returned, or else their process.
 
     In the order of the items' numbers. They are there as soon as they are recorded, also while the run goes on. A log has
     them only if it was written with JsonlReporter(include_data=True).
     """
+    if columns is not None and as_what != "csv":
+        raise click.UsageError("--columns is for csv; add --format csv")
     history = open_history(file, run=run, skip_described=True)
     every = _rows_of(history, types)
     seen: set[str] = set()
@@ -69,7 +77,7 @@ def results(file: str, as_what: str, types: tuple[str, ...], output: str | None,
         if as_what == "jsonl":
             write_results_jsonl(rows(), write)
         else:
-            _write_csv(rows, write)
+            _write_csv(rows, write, None if columns is None else columns.split(","))
     for name in types:
         if not any(is_meant(name, type) for type in seen):
             known = ", ".join(visible(type, 100) for type in sorted(seen)[:20])
@@ -79,9 +87,19 @@ def results(file: str, as_what: str, types: tuple[str, ...], output: str | None,
     finish(history)
 
 
-def _write_csv(rows: Rows, write: Callable[[bytes], object]) -> None:
-    """Write the table in two passes, between which a run that goes on may have got results that need other columns."""
+def _write_csv(rows: Rows, write: Callable[[bytes], object], chosen: Sequence[str] | None) -> None:
+    """Write the table in two passes, between which a run that goes on may have got results that need other columns.
+
+    Raises:
+        click.UsageError: there is no column of one of the `chosen` names.
+    """
     columns = result_columns(rows())
+    names = columns.names
+    missing = [name for name in chosen or () if name not in names]
+    if missing:
+        known = ", ".join(visible(name, 100) for name in names[:20]) + (", …" if len(names) > 20 else "")
+        raise click.UsageError(f"--columns: there is no column {visible(missing[0], 100)!r}; there are {known}")
+    places = None if chosen is None else [names.index(name) for name in chosen]
     num_late = 0
 
     def fitting() -> Iterator[ItemResult]:
@@ -92,7 +110,7 @@ def _write_csv(rows: Rows, write: Callable[[bytes], object]) -> None:
             else:
                 num_late += 1
 
-    write_results_csv(fitting(), write, columns)
+    write_results_csv(fitting(), write, columns, places)
     if num_late:
         say(
             f"{amount(num_late)} results that came meanwhile need other columns and are left out; run the command again"

@@ -212,7 +212,7 @@ def _head(record: Record) -> list[RenderableType]:
         Text.assemble((word, _STATE_STYLES[standing.state]), f"  {standing.why}" if standing.why else ""),
         "",
         indented(Text(", ".join(parts))),
-        indented(Text(f"{elapsed} elapsed, {per_second(_rate(record))} a second, {workers}")),
+        indented(Text(f"{elapsed} elapsed, {per_second(_rate(record))}/s, {workers}")),
         indented(Text(f"{_begun(record)}{host}", style="dim")),
     ]
     lines += [indented(Text(said, "magenta")) for said in history.shortcomings()]

@@ -262,13 +262,19 @@ def result_columns(rows: Iterable[ItemResult], max_keys: int = 1_000) -> ResultC
     return ResultColumns(tuple(keys), has_others, has_more)
 
 
-def write_results_csv(rows: Iterable[ItemResult], write: Callable[[bytes], object], columns: ResultColumns) -> None:
+def write_results_csv(
+    rows: Iterable[ItemResult],
+    write: Callable[[bytes], object],
+    columns: ResultColumns,
+    chosen: Sequence[int] | None = None,
+) -> None:
     """Write a table with a row a result: its item's number and type, and its value in the columns that fit it.
 
     Parameters:
         rows: the results. One at a time is in memory.
         write: takes the next bytes of the file, whole rows.
         columns: those that `result_columns` gave for the same results.
+        chosen: which of `columns.names` to write, in this order, by their places; None for all.
 
     Raises:
         ValueError: a result has no column: it is none of those that `columns` were taken from.
@@ -276,7 +282,8 @@ def write_results_csv(rows: Iterable[ItemResult], write: Callable[[bytes], objec
     """
     places = {key: place for place, key in enumerate(columns.keys)}
     table = _Table(write)
-    table.row(columns.names)
+    names = columns.names
+    table.row(names if chosen is None else [names[place] for place in chosen])
     for row in rows:
         result = row.result
         values = [""] * len(places)
@@ -296,7 +303,7 @@ def write_results_csv(rows: Iterable[ItemResult], write: Callable[[bytes], objec
         cells += values
         if columns.has_more:
             cells.append(csv_cell(more) if more else "")
-        table.row(cells)
+        table.row(cells if chosen is None else [cells[place] for place in chosen])
     table.flush()
 
 
