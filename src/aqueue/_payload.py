@@ -185,10 +185,13 @@ class PayloadCodec:
             written = self._writer.write(known.state, item, ancestor_id)
             payload = _encode_json(written)
         except Unwritable as error:
+            cause: BaseException | None = error
+            while isinstance(cause, Unwritable):  # what these say is in the message; what the user's dump raised is not
+                cause = cause.__cause__
             raise UnstorableItem(
                 f"{type_name(type(item))} can't be stored: {visible(_where(error.path) + error.reason, 1_000)}; "
                 f"{_mend(type(item), error.path[0] if error.path else '')}"
-            ) from error
+            ) from cause
         known.flat.learn_written(item, written)
         self.write_flat[type(item)] = known.flat.write
         return payload

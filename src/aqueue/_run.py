@@ -9,6 +9,7 @@ import threading
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Iterator
 from contextlib import AbstractAsyncContextManager, AbstractContextManager, nullcontext, suppress
 from functools import partial
+from types import TracebackType
 from typing import TYPE_CHECKING, Any, get_args
 
 import anyio
@@ -30,13 +31,14 @@ from aqueue._resume import Resumption, read_past
 from aqueue._settings import Backend, Lifespan, Settings, check_is_one_of
 from aqueue._signals import HeldInterrupts, SignalHandlers, exception_for, signal_name
 from aqueue._version import __version__
-from aqueue.errors import InvalidArgument, ItemFailures, MisplacedCall, RecordedFailure
+from aqueue.errors import AqueueError, InvalidArgument, ItemFailures, MisplacedCall, RecordedFailure
 from aqueue.events import SCHEMA_VERSION, RunFinished, RunResumed, RunStarted, RunStatus
 from aqueue.item import ItemLike
 from aqueue.reporting import Reporter, ReporterSpec, RunInfo
 from aqueue.result import RunResult
 from aqueue.retry import Retry
 from aqueue.text import visible, visible_repr
+from aqueue.tracebacks import is_user_file
 
 if TYPE_CHECKING:
     import distributed
@@ -179,8 +181,11 @@ def run_queue(
     )
     reporters = settings.checked()
     # No local variable for the outcome: an error that is raised here holds this frame, which would hold the error.
-    with HeldInterrupts() as held:
-        return _unwrap(anyio.run(partial(_run, settings, reporters, held), backend=backend))
+    try:
+        with HeldInterrupts() as held:
+            return _unwrap(anyio.run(partial(_run, settings, reporters, held), backend=backend))
+    except AqueueError as error:
+        raise error.with_traceback(_from_users_code(error.__traceback__))
 
 
 async def async_run_queue(
@@ -245,7 +250,20 @@ async def async_run_queue(
         allow_insecure,
     )
     reporters = settings.checked()
-    return _unwrap(await _run(settings, reporters, HeldInterrupts()))
+    try:
+        return _unwrap(await _run(settings, reporters, HeldInterrupts()))
+    except AqueueError as error:
+        raise error.with_traceback(_from_users_code(error.__traceback__))
+
+
+def _from_users_code(traceback: TracebackType | None) -> TracebackType | None:
+    """Return `traceback` from its first frame in the user's own code on; None if there is none.
+
+    What aqueue raises says in its message what happened: where in aqueue, and in which event loop, is no help.
+    """
+    while traceback is not None and not is_user_file(traceback.tb_frame.f_code.co_filename):
+        traceback = traceback.tb_next
+    return traceback
 
 
 def _running_backend() -> str | None:

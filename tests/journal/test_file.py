@@ -7,6 +7,7 @@ import stat
 import subprocess
 import sys
 import threading
+import traceback
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractAsyncContextManager
 from functools import partial
@@ -454,3 +455,34 @@ def test_a_run_in_which_nothing_ran_leaves_no_journal(
         call(items(), lifespan=lifespan)
     assert not path.exists()
     assert call([Plain()]).counts.completed == 1
+
+
+def test_an_error_of_aqueue_shows_none_of_its_frames(tmp_path: Path, backend: Backend) -> None:
+    """The message says what happened; the traceback has the line that called and nothing of event loops."""
+    with pytest.raises(JournalError) as caught:
+        run_queue([Plain()], reporter="none", backend=backend, journal=tmp_path / "no" / "folder" / "run.db")
+    assert [frame.name for frame in traceback.extract_tb(caught.tb)] == [
+        "test_an_error_of_aqueue_shows_none_of_its_frames",
+        "run_queue",
+    ]
+    with pytest.raises(UnstorableItem) as refused:
+        run_queue([HoldsALock()], reporter="none", backend=backend, journal=tmp_path / "run.db")
+    assert refused.value.__cause__ is None
+
+
+def test_what_the_users_code_raised_keeps_its_frames(tmp_path: Path) -> None:
+    """A dump that fails is the cause, with its own traceback."""
+
+    class Fails(Plain):
+        def dump(self) -> str:
+            raise ConnectionError("no address")
+
+        @classmethod
+        def load(cls, data: str) -> "Fails":
+            return cls()
+
+    with pytest.raises(UnstorableItem) as refused:
+        run_queue([Fails()], reporter="none", journal=tmp_path / "run.db")
+    cause = refused.value.__cause__
+    assert isinstance(cause, ConnectionError)
+    assert traceback.extract_tb(cause.__traceback__)[-1].name == "dump"
