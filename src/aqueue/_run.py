@@ -185,7 +185,8 @@ def run_queue(
         with HeldInterrupts() as held:
             return _unwrap(anyio.run(partial(_run, settings, reporters, held), backend=backend))
     except AqueueError as error:
-        raise error.with_traceback(_from_users_code(error.__traceback__))
+        error.__traceback__ = _from_users_code(error.__traceback__)
+        raise
 
 
 async def async_run_queue(
@@ -253,7 +254,8 @@ async def async_run_queue(
     try:
         return _unwrap(await _run(settings, reporters, HeldInterrupts()))
     except AqueueError as error:
-        raise error.with_traceback(_from_users_code(error.__traceback__))
+        error.__traceback__ = _from_users_code(error.__traceback__)
+        raise
 
 
 def _from_users_code(traceback: TracebackType | None) -> TracebackType | None:
