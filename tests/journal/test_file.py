@@ -461,10 +461,8 @@ def test_an_error_of_aqueue_shows_none_of_its_frames(tmp_path: Path, backend: Ba
     """The message says what happened; the traceback has the line that called and nothing of event loops."""
     with pytest.raises(JournalError) as caught:
         run_queue([Plain()], reporter="none", backend=backend, journal=tmp_path / "no" / "folder" / "run.db")
-    assert [frame.name for frame in traceback.extract_tb(caught.tb)] == [
-        "test_an_error_of_aqueue_shows_none_of_its_frames",
-        "run_queue",
-    ]
+    [frame] = traceback.extract_tb(caught.tb)
+    assert frame.name == "test_an_error_of_aqueue_shows_none_of_its_frames"
     with pytest.raises(UnstorableItem) as refused:
         run_queue([HoldsALock()], reporter="none", backend=backend, journal=tmp_path / "run.db")
     assert refused.value.__cause__ is None
