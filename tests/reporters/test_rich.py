@@ -5,6 +5,7 @@ import re
 import unicodedata
 from collections.abc import Callable, Iterator, Sequence
 from itertools import pairwise
+from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -1036,6 +1037,21 @@ def test_summary_says_how_to_list_all_failures() -> None:
     for result in (one, two):
         text = summary(msgspec.structs.replace(result, journal=path), 40)
         assert text.endswith(f"\n\n  all, with whole tracebacks:\n  aqueue failures --tracebacks '{path}'\n")
+
+
+def test_summary_names_a_journal_in_the_current_folder_without_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As the person who is there writes it; one elsewhere, or whose name looks like an option, is named whole."""
+    monkeypatch.chdir(tmp_path)
+    for path, shown in (
+        (tmp_path / "run.db", "run.db"),
+        (tmp_path / "runs" / "a.db", "runs/a.db"),
+        (tmp_path / "-run.db", str(tmp_path / "-run.db")),
+        (tmp_path.parent / "run.db", str(tmp_path.parent / "run.db")),
+    ):
+        text = summary(msgspec.structs.replace(failing(OSERROR), journal=str(path)))
+        assert text.endswith(f"\n  aqueue failures --tracebacks {shown}\n")
 
 
 def test_summary_of_hooks() -> None:
