@@ -13,7 +13,6 @@ from collections.abc import Iterator, Sequence
 from contextlib import chdir, suppress
 from itertools import groupby
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import NamedTuple
 from xml.sax.saxutils import escape
 
@@ -248,9 +247,12 @@ def paint(style: Style, theme: Theme) -> tuple[str, str]:
 def main() -> None:
     """Run the job and write the pictures."""
     camera = Camera()
-    with TemporaryDirectory() as folder, chdir(folder), suppress(ItemFailures):
-        run_queue([Directory()], num_workers=8, on_error="continue", reporter=camera, resume="mirror.db")
-    command = "$ python mirror.py"
+    journal = Path(__file__).with_name("mirror.db")
+    with chdir(journal.parent), suppress(ItemFailures):
+        run_queue([Directory()], num_workers=8, on_error="continue", reporter=camera, journal=journal)
+    for file in journal.parent.glob(f"{journal.name}*"):
+        file.unlink()
+    command = "$ python display.py"
     frames = [[command], *([command, *lines] for lines in camera.frames)]
     for name, theme in THEMES.items():
         picture = svg(frames, camera.still + 1, theme)
