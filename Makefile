@@ -30,7 +30,7 @@ help: ## List the targets.
 demo: $(READY) ## Watch a real job: mirror a few thousand files over HTTP and check them. Interrupted, it goes on.
 	@mkdir -p build/demo
 	@echo "Press Ctrl-C, then run 'make demo' again: it goes on. build/demo has the copy and the journal until it is done."
-	@$(RUN) python examples/mirror.py stdlib build/demo/copy --resume build/demo/mirror.db
+	@$(RUN) $(VENV)/bin/python examples/mirror.py stdlib build/demo/copy --resume build/demo/mirror.db
 	@rm -rf build/demo
 
 .PHONY: test

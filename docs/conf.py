@@ -23,6 +23,7 @@ exclude_patterns = ["_build"]
 
 html_theme = "furo"
 html_title = f"aqueue {release}"
+html_show_copyright = False
 
 # In docstrings `name` is any name: a link where the reference has it, code where it has not (a parameter, say).
 default_role = "py:obj"

@@ -253,9 +253,9 @@ def main() -> None:
     for file in journal.parent.glob(f"{journal.name}*"):
         file.unlink()
     command = "$ python display.py"
-    frames = [[command], *([command, *lines] for lines in camera.frames)]
+    frames = [[command, *lines] for lines in camera.frames]
     for name, theme in THEMES.items():
-        picture = svg(frames, camera.still + 1, theme)
+        picture = svg(frames, camera.still, theme)
         Path(__file__).with_name(f"display-{name}.svg").write_text(picture, encoding="utf-8")
 
 

@@ -75,14 +75,14 @@ STATES = Drawing(
         Arrow(((360, 92), (360, 158)), "item.started", (368, 130), "start"),
         Box(360, 180, "running", CYAN),
         Arrow(((360, 202), (360, 278)), "item.completed", (368, 244), "start"),
-        Box(360, 300, "waits for what\nis below it", width=148),
+        Box(360, 300, "completed\nbut not what is below", width=148),
         Arrow(((360, 322), (360, 388)), "item.started", (368, 360), "start"),
-        Box(360, 410, "hook runs", CYAN),
+        Box(360, 410, "running\nits hook", CYAN),
         Arrow(((360, 432), (360, 498)), "item.children_processed", (368, 470), "start"),
-        Box(360, 520, "done", GREEN),
+        Box(360, 520, "completed\nand all below it", GREEN),
         # Another attempt.
         Arrow(((298, 170), (120, 170), (120, 147)), "item.retry_scheduled", (210, 162), color=MAGENTA),
-        Box(120, 125, "waits for its\nnext attempt", MAGENTA),
+        Box(120, 125, "retrying\nwaits for its time", MAGENTA, 140),
         Arrow(((120, 103), (120, 30), (340, 30), (340, 48)), "its time has come", (230, 22), color=MAGENTA, code=False),
         Arrow(((298, 410), (196, 410), (196, 300), (286, 300)), "item.retry_scheduled", (188, 360), "end", MAGENTA),
         # Cut short.

@@ -245,7 +245,8 @@ def _place(phase: Phase) -> str:
 def _stopping_line(event: RunStopping, running: int) -> str:
     items = f"{amount(running)} running item{'' if running == 1 else 's'}"
     verb = "cancelling" if event.cancelling else "waiting for"
-    return f"stopping: {visible(event.reason, _MAX_MESSAGE_CHARS)}; {verb} {items}"
+    doing = f"; {verb} {items}" if running else ""
+    return f"stopping: {visible(event.reason, _MAX_MESSAGE_CHARS)}{doing}"
 
 
 def _next_ctrl_c(event: RunStopping, running: int) -> str:

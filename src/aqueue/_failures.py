@@ -3,6 +3,8 @@
 from types import TracebackType
 from typing import Final
 
+import trio
+
 from aqueue.errors import StrayCancellation
 from aqueue.events import ItemFailed, Phase
 from aqueue.result import MAX_LISTED_FAILURES, FailureGroup
@@ -73,7 +75,7 @@ class Failures:
         if len(self.listed) < MAX_LISTED_FAILURES:
             self.listed.append(failure)
         if len(self.exceptions) < MAX_LIVE_EXCEPTIONS:
-            note = f"aqueue: raised by item {failure.item} ({failure.type}) in {_METHODS[failure.phase]}"
+            note = f"aqueue: raised by item {failure.item} ({failure.type}) in {_METHODS[failure.phase]}{_hint(error)}"
             try:
                 error.add_note(note)
             except Exception:  # a frozen dataclass refuses that
@@ -85,6 +87,13 @@ class Failures:
         """The listed failures whose exceptions are not in memory."""
         recorded = min(self.recorded, len(self.listed))
         return [*self.listed[:recorded], *self.listed[recorded + len(self.exceptions) :]]
+
+
+def _hint(error: Exception) -> str:
+    """Return what helps with an error whose own message doesn't, to be added to its note."""
+    if isinstance(error, RuntimeError) and str(error) == "no running event loop" and trio.lowlevel.in_trio_run():
+        return "; this is asyncio code in a run on trio: give run_queue backend='asyncio'"
+    return ""
 
 
 _own_files: Final[set[str]] = set()

@@ -122,7 +122,7 @@ def run_queue(
         cluster: where `process` runs, if not in this process; hooks run here in any case. The address of a Dask
             scheduler, such as ``"tls://scheduler:8786"``, a connected `distributed.Client`, or ``"local:4"`` for four
             worker processes on this machine (1 to 1,000). `num_workers` then is how many items each worker process runs
-            at a time, and `lifespan` is entered in each of them, and here. It needs ``pip install 'aqueue[dask]'``. None,
+            at a time, and `lifespan` is entered in each of them, and here. It needs the extra ``dask``. None,
             the default, for this process.
         allow_insecure: whether a scheduler on another machine may be reached without TLS, by default False; whoever
             reaches it can run programs.
@@ -179,12 +179,12 @@ def run_queue(
         cluster,
         allow_insecure,
     )
-    reporters = settings.checked()
     # No local variable for the outcome: an error that is raised here holds this frame, which would hold the error.
     try:
+        reporters = settings.checked()
         with HeldInterrupts() as held:
             return _unwrap(anyio.run(partial(_run, settings, reporters, held), backend=backend))
-    except AqueueError as error:
+    except (AqueueError, KeyboardInterrupt) as error:
         error.__traceback__ = _from_users_code(error.__traceback__)
         raise
 
@@ -250,8 +250,8 @@ async def async_run_queue(
         cluster,
         allow_insecure,
     )
-    reporters = settings.checked()
     try:
+        reporters = settings.checked()
         return _unwrap(await _run(settings, reporters, HeldInterrupts()))
     except AqueueError as error:
         error.__traceback__ = _from_users_code(error.__traceback__)
@@ -337,6 +337,8 @@ async def _run_recorded(settings: Settings, reporters: list[Reporter], held: Hel
         journal.close(0.0)
     if outcome.result.status == "interrupted":
         say(f"aqueue: to go on: {_how_to_resume(settings, str(journal.path))}")
+    elif isinstance(outcome.error, ItemFailures):
+        say(f"aqueue: to run what failed again, and what is left: {_how_to_resume(settings, str(journal.path))}")
     return outcome
 
 

@@ -133,7 +133,10 @@ class Settings(msgspec.Struct, frozen=True):
         except ImportError as error:
             if (error.name or "").partition(".")[0] not in {"cloudpickle", "dask", "distributed"}:
                 raise
-            raise ClusterError("a run on a cluster needs Dask's distributed; pip install 'aqueue[dask]'") from error
+            raise ClusterError(
+                "a run on a cluster needs Dask's distributed; install aqueue with its extra: pip install "
+                "'/path/to/aqueue[dask]'"
+            ) from error
 
         DaskTransport(self.cluster, allow_insecure=self.allow_insecure)
 

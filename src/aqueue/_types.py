@@ -4,13 +4,15 @@ import inspect
 import sys
 from collections.abc import Iterator
 from types import FunctionType, ModuleType
-from typing import Any
+from typing import Any, TypeGuard, TypeVar
 
 from aqueue.errors import UnknownItemType
 from aqueue.item import defined_items, previous_names_of, type_name
 from aqueue.text import visible
 
 __all__ = ["has_process", "resolve_type"]
+
+_T = TypeVar("_T")
 
 
 def resolve_type(name: str) -> type:
@@ -54,16 +56,21 @@ def has_process(cls: type) -> bool:
 def _in_module(name: str) -> type | None:
     module_name, _, qualname = name.partition(":")
     found: object = sys.modules.get(module_name)
-    if not isinstance(found, ModuleType):
+    if not _is_a(found, ModuleType):
         return None
     names = _names_in(found)
     for part in qualname.split("."):
         found = names.get(part)
-        if not isinstance(found, type):
+        if not _is_a(found, type):
             return None
         names = dict(vars(found))
     assert isinstance(found, type)
     return found if type_name(found) == name and has_process(found) else None
+
+
+def _is_a(value: object, cls: type[_T]) -> TypeGuard[_T]:
+    """Tell whether `value` is made of `cls`, without asking it: what stands for a module not loaded yet would load it."""
+    return issubclass(type(value), cls)
 
 
 def _names_in(module: ModuleType) -> dict[str, Any]:
@@ -84,10 +91,10 @@ def _renamed(name: str, latest: dict[str, type]) -> list[type]:
 
 def _top_level_classes() -> Iterator[type]:
     for module_name, module in list(sys.modules.items()):
-        if isinstance(module, ModuleType):
+        if _is_a(module, ModuleType):
             for value in list(_names_in(module).values()):
                 if (
-                    isinstance(value, type)
+                    _is_a(value, type)
                     and "previous_names" in vars(value)
                     and value.__module__ == module_name
                     and has_process(value)

@@ -301,7 +301,9 @@ def test_a_run_that_was_killed(job: Job) -> None:
         job.kill()
         assert watcher.wait() == 3
         assert f"Interrupted (its process, pid {job.process.pid}, has ended without a word)" in watcher.shown
-        assert f"aqueue: to go on: run its program again, with run_queue(resume='{job.journal}')" in watcher.shown
+        assert (
+            f"aqueue: to go on: run the same program again, whose run_queue has resume='{job.journal}'" in watcher.shown
+        )
         watcher.assert_terminal_restored()
 
 
@@ -314,7 +316,7 @@ def test_a_run_that_was_stopped(job: Job) -> None:
     code, err = watcher.end()
     assert code == 3
     assert "run interrupted (Ctrl-C): 20/30 done" in err
-    assert "aqueue: to go on: run its program again" in err
+    assert "aqueue: to go on: run the same program again" in err
 
 
 class Time:

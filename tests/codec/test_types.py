@@ -123,6 +123,23 @@ def test_a_lazy_module_is_not_loaded(tmp_path: Path, monkeypatch: pytest.MonkeyP
         resolve_type("lazy_items:Thing")
 
 
+def test_what_stands_for_another_object_is_not_asked_for_its_class(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A proxy that loads what it stands for when its `__class__` is read is passed over, as a module and in one."""
+
+    class Lazy:
+        @property  # type: ignore[misc]
+        def __class__(self) -> type:
+            raise AssertionError("was loaded")
+
+    holding: Any = types.ModuleType("holding_a_proxy")
+    holding.Proxy = Lazy()
+    monkeypatch.setitem(sys.modules, "holding_a_proxy", holding)
+    monkeypatch.setitem(sys.modules, "a_proxy", Lazy())
+    for name in ("holding_a_proxy:Proxy", "a_proxy:Thing", "nowhere:Thing"):
+        with pytest.raises(UnknownItemType):
+            resolve_type(name)
+
+
 def test_no_property_of_a_class_is_run() -> None:
     """Looking for a class calls nothing of the classes on the way."""
 

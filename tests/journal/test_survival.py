@@ -146,7 +146,7 @@ def test_what_failed_runs_again_and_nothing_else(job: Job) -> None:
     returncode, stdout, stderr = job.run(_PROGRAM)
     assert (returncode, stdout) == (0, "[[0, 1, 2, 3]]\n")
     assert job.done()[4:] == ["leaf 1"]
-    assert "1 failed and will run again" in stderr
+    assert "1 outstanding (1 had failed)" in stderr
 
 
 def test_what_is_outstanding_runs_with_the_new_code(job: Job) -> None:

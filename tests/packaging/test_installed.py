@@ -116,7 +116,8 @@ def test_a_cluster_needs_the_extra(installed: tuple[Path, Path], tmp_path: Path)
     done = subprocess.run([python, "-c", program], cwd=tmp_path, capture_output=True, text=True)
     assert done.returncode == 1
     assert done.stderr.splitlines()[-1] == (
-        "aqueue.errors.ClusterError: runs on a cluster need Dask's distributed: pip install 'aqueue[dask]'"
+        "aqueue.errors.ClusterError: a run on a cluster needs Dask's distributed; install aqueue with its extra: pip "
+        "install '/path/to/aqueue[dask]'"
     )
 
 

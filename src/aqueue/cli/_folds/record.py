@@ -179,4 +179,4 @@ def resume_hint(history: History) -> str:
     """Return how to go on with an unfinished run, safe to show."""
     if history.path is None or not history.is_journal:
         return "a log can't be resumed, only a journal can: run_queue(resume=…)"
-    return f"run its program again, with run_queue(resume={visible(repr(str(history.path)), 1_000)})"
+    return f"run the same program again, whose run_queue has resume={visible(repr(str(history.path)), 1_000)}"

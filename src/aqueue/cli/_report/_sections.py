@@ -92,7 +92,7 @@ def summary(fold: Fold) -> Html:
         ("Throughput", rate(counts.completed / fold.elapsed_s if fold.elapsed_s else 0.0), "items a second"),
         ("Outstanding", amount(counts.outstanding), ""),
         ("Retried", amount(counts.retried), "attempts"),
-        ("Deduplicated", amount(counts.deduplicated), "items"),
+        ("Dropped as known", amount(counts.deduplicated), "items"),
         ("Processes", amount(processes.count), f"{amount(processes.crashed)} crashed" if processes.count > 1 else ""),
     ]
     shown = joined(
@@ -122,7 +122,7 @@ def _tile(title: str, figure: str, unit: str, *, is_bad: bool) -> Html:
 def _types(fold: Fold) -> Html:
     names = short_names(fold.view.types)
     ranked = sorted(fold.view.types.values(), key=lambda type: -type.enqueued)
-    columns = ["Type", "Found", "Done", "Failed", "Outstanding", "Cut short", "Retried", "Deduplicated"]
+    columns = ["Type", "Found", "Done", "Failed", "Outstanding", "Interrupted", "Retried", "Dropped as known"]
     rows: list[list[object]] = [_row(_type(names[type.type], type.type), type.counts) for type in ranked[:_MAX_TYPES]]
     if len(ranked) > 1:
         # The initial items that were known already have no type.
