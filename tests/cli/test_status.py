@@ -30,7 +30,7 @@ def test_a_failed_run_is_told_with_counts_failures_and_how_to_go_on(aqueue: Aque
     ]
     assert "ValueError  =no price\\x1b[2J" in done.out
     assert "job.py:" in done.out
-    how = f"run_queue(resume='{file}')" if file.suffix == ".db" else "only a journal can"
+    how = f"whose run_queue has resume='{file}'" if file.suffix == ".db" else "only a journal can"
     assert how in lines[-1]
 
 

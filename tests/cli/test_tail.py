@@ -342,7 +342,10 @@ def test_no_line_is_wider_than_the_terminal(run_: list[Event], cells: int, types
     """Whatever it says, and whatever the terminal's width."""
     lines = lines_on_terminal(run_, cells, types)
     screen = pyte.Screen(cells, len(lines) + 2)
-    pyte.Stream(screen).feed("\r\n".join(lines))
+    shown = "\r\n".join(lines)
+    # The emulator draws each half of a flag, and each tone of a skin, two cells wide. Terminals differ in these.
+    shown = re.sub("[\U0001f1e6-\U0001f1ff\U0001f3fb-\U0001f3ff]", lambda found: "x" * cell_len(found[0]), shown)
+    pyte.Stream(screen).feed(shown)
 
     assert all(cell_len(STYLE.sub("", line)) <= cells for line in lines)
     assert screen.cursor.y == max(len(lines) - 1, 0)

@@ -172,7 +172,7 @@ def test_a_run_that_has_ended_is_shown_as_it_ended(
 def test_ctrl_c_detaches_and_the_run_goes_on(job: Job) -> None:
     """One line instead of the panels; the terminal is as before; the run neither ends nor waits."""
     with PtyProcess(*WATCH, job.journal, keeps_output=True) as watcher:
-        watcher.until("waiting Gated1")
+        until_caught_up(watcher)
         watcher.type(b"\x03")
         assert watcher.wait() == 4
         assert "Detached; the run goes on: 20 of 30 done." in watcher.shown
