@@ -5,7 +5,8 @@ import re
 import stat
 import sys
 from collections.abc import Iterable, Sequence
-from typing import Any, Protocol
+from contextlib import suppress
+from typing import Any, Final, Protocol
 
 import structlog
 from structlog.typing import EventDict, Processor, WrappedLogger
@@ -59,6 +60,7 @@ class JsonlReporter:
 
         Raises:
             OSError: it can't be opened for appending, or there is no stdout.
+            ValueError: the file is an SQLite database, such as a journal; it was left as it is.
         """
         self._target = _Stdout() if self._path is None else _File(self._path)
 
@@ -119,6 +121,7 @@ def _render(logger: WrappedLogger, method_name: str, event_dict: EventDict) -> b
 
 
 _NOT_ASCII = re.compile("[^\x00-\x7f]")
+_SQLITE: Final = b"SQLite format 3\0"
 
 
 def _escape(match: re.Match[str]) -> str:
@@ -166,10 +169,20 @@ class _File:
         self._open()
 
     def _open(self) -> None:
+        if self._is_database():
+            raise ValueError(f"{self._path} is an SQLite database, such as a journal; name another file for the log")
         self._fd = os.open(self._path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
         status = os.fstat(self._fd)
         self._id = (status.st_dev, status.st_ino)
         self._torn = stat.S_ISREG(status.st_mode) and status.st_size > 0 and not self._ends_with_newline()
+
+    def _is_database(self) -> bool:
+        # One that isn't there or may not be read is none; a pipe that is opened to be read would wait for its writer.
+        with suppress(OSError):
+            if stat.S_ISREG(os.stat(self._path).st_mode):
+                with open(self._path, "rb") as file:
+                    return file.read(len(_SQLITE)) == _SQLITE
+        return False
 
     def _ends_with_newline(self) -> bool:
         """Return False if whoever wrote last was cut off in the middle of a line."""

@@ -175,6 +175,8 @@ class Engine:
         self._slice_end = -1.0  # over before it began; 0.0 while the one who leads is away
         self._latest: Attempt | None = None
         self._cancelled_class: type[BaseException] = anyio.get_cancelled_exc_class()
+        self._has_all_initial = False
+        self._early_stops: list[tuple[str, bool]] | None = None
 
     def _use_queue(self, queue: PlainQueue | GroupedQueue) -> None:
         self._queue = queue
@@ -380,6 +382,7 @@ class Engine:
                 slice_end = monotonic() + SLICE_S
 
     def _end_initial(self) -> None:
+        self._has_all_initial = True
         self._run_unrepeated(self.recorded_roots, "the caller")
         self.recorded_roots = None
         if self._is_disordered:
@@ -471,7 +474,10 @@ class Engine:
         self.stage = stage
         self.stop_reason = self.stop_reason or reason
         bus = self.bus
-        bus.append(RunStopping(bus.next_seq(), bus.now(), reason, cancel))
+        if self._early_stops is None:
+            bus.append(RunStopping(bus.next_seq(), bus.now(), reason, cancel))
+        else:
+            self._early_stops.append((reason, cancel))
         grace_s = self._stop_limits.grace_s
         if grace_s is not None and not cancel:
             self._timers.after(grace_s, partial(self.stop, f"grace_s={grace_s:g} has passed", cancel=True))
@@ -483,6 +489,17 @@ class Engine:
         self._wake_all()
         bus.wake_waiting()
         self._end_execution()
+
+    def hold_stops(self) -> None:
+        """Tell of no stop before `tell_stops`: the run's start is not announced yet, and is its first event."""
+        self._early_stops = []
+
+    def tell_stops(self) -> None:
+        """Tell of the stops that came before the run's start was announced, and from now on of each at once."""
+        bus = self.bus
+        for reason, cancel in self._early_stops or ():
+            bus.append(RunStopping(bus.next_seq(), bus.now(), reason, cancel))
+        self._early_stops = None
 
     def _end_execution(self) -> None:
         """Let go of where items run, once no worker is left and none is to come."""
@@ -1055,6 +1072,6 @@ class Engine:
     def status(self) -> RunStatus:
         """How the run ended."""
         by_failure = self.failures.count and self._on_error == "stop"
-        if self.tree.open_roots and not by_failure:
+        if (self.tree.open_roots or not self._has_all_initial) and not by_failure:
             return "interrupted"
         return "failed" if self.failures.count or self.failures.recorded or self.error is not None else "completed"

@@ -79,6 +79,7 @@ class Journal:
             _open_paths.add(path)
         self._pid = os.getpid()
         self._identity = journal_file.identity(path)
+        self._size = journal_file.size(path)
         self._log_identity: tuple[int, int] | None = None
         self._thread: threading.Thread | None = None
         self._wake = threading.Event()
@@ -353,6 +354,14 @@ class Journal:
                 "replaced while the run was writing it; what this run has done since is not saved; if they were moved, move "
                 "both back, and resume"
             )
+        size = journal_file.size(self.path)
+        if size < self._size:  # SQLite itself never makes it smaller
+            raise JournalError(
+                f"the journal {journal_file.shown(self.path)} was cut from {self._size:,} to {size:,} bytes by another program "
+                "while the run was writing it; what this run has done is not saved; if you have a copy, put it in its place, "
+                "and resume"
+            )
+        self._size = size
 
     def _writing_failed(self, error: BaseException) -> JournalError:
         if isinstance(error, JournalError):

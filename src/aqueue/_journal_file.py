@@ -95,6 +95,14 @@ def identity(path: Path | str) -> tuple[int, int] | None:
     return found.st_dev, found.st_ino
 
 
+def size(path: Path) -> int:
+    """Return how many bytes the file at `path` has; 0 if there is none."""
+    try:
+        return os.stat(path).st_size
+    except OSError:
+        return 0
+
+
 # ---- the lock -----------------------------------------------------------------------------------------------------
 
 

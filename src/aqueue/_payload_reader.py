@@ -59,11 +59,16 @@ class StateReader:
             raise Unreadable("the state of an object is not a JSON object")
         fields: dict[str, Any] = {}
         parts: dict[str, Any] = {}
+        gone: list[str] = []
         for name, data in raw.items():
             if name.startswith("$"):
                 parts[name] = self._read_part(state, name, data, ancestor, depth)
             elif not state.declares or name in state.fields:
                 fields[name] = self._read_attribute(state, name, data, ancestor, depth)
+            else:
+                gone.append(name)
+        if gone:
+            _refuse_renamed(state, gone, raw)
         try:
             made = state.make(fields, parts)
         except AqueueError:
@@ -183,6 +188,21 @@ class StateReader:
         except Unwritable:
             return False
         return not of_enums
+
+
+def _refuse_renamed(state: State, gone: Sequence[str], raw: dict[str, Any]) -> None:
+    """See that fields that are gone weren't renamed: the new ones would get their defaults, and the values be lost.
+
+    Raises:
+        Unreadable: the class has fields, too, that were not recorded.
+    """
+    new = [name for name in state.fields if name not in raw and name not in raw.get("$unset", ())]
+    if new:
+        raise Unreadable(
+            f"{type_name(state.cls)} was recorded with {', '.join(map(repr, gone))}, which it has no more, and has "
+            f"{', '.join(map(repr, new))}, which was not recorded; keep the old name if that is the new one, or take what "
+            "was recorded in load()"
+        )
 
 
 def _sized(data: Any, length: int | None = None) -> Sequence[Any]:

@@ -269,8 +269,12 @@ class Resumption:
                     self._restore(record)
         if missing:
             listed = ", ".join(f"{name} ({count:,} waiting)" for name, count in missing.most_common())
+            script = any(name.startswith("__main__:") for name in missing)
+            of_script = (
+                "those of __main__ were recorded by a script that was run directly: run that; " if script else ""
+            )
             raise UnknownItemType(
-                f"items are waiting whose classes this program has not defined: {listed}; import their modules before the "
+                f"items are waiting whose classes this program has not defined: {listed}; {of_script}import their modules before the "
                 "run, or, if they were renamed, add the class attribute previous_names = (…,) to the classes they are now, and "
                 "run the same command again; nothing was changed"
             )

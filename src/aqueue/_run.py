@@ -405,6 +405,7 @@ class _Run:
         )
 
     async def run(self) -> _Outcome:
+        self._engine.hold_stops()
         # Within an item of another run, that run's signals are enough: it waits for this one or cancels it.
         with nullcontext() if current_or_none() is not None else self._signals, self._job_control:
             self._held.deliver()
@@ -437,6 +438,7 @@ class _Run:
                 "" if self._cluster is None else visible(self._cluster.address, 500),
             )
         )
+        self._engine.tell_stops()
         try:
             if bus.cancellation is not None:
                 raise bus.cancellation

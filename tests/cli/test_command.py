@@ -7,6 +7,7 @@ import shutil
 import sqlite3
 import subprocess
 import sys
+import threading
 import time
 import unicodedata
 from collections.abc import Iterator
@@ -387,3 +388,37 @@ def test_lines_out_of_order_are_told(aqueue: Aqueue, recorded: Path, tmp_path: P
 
     assert "1 events came twice or out of order, and were left out" in done.out
     assert "10 of 11 done" in done.out
+
+
+def test_what_is_no_file_is_written_to_and_not_replaced(aqueue: Aqueue, file: Path, tmp_path: Path) -> None:
+    """A pipe's reader gets what was to be written, and the pipe stays one."""
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    whole = aqueue("results", file).out
+    read: list[bytes] = []
+    reader = threading.Thread(target=lambda: read.append(pipe.read_bytes()), daemon=True)
+    reader.start()
+    done = aqueue("results", file, "-o", pipe)
+    reader.join(60)
+    assert done.code == 0
+    assert read == [whole.encode()]
+    assert pipe.is_fifo()
+
+
+def test_of_a_link_the_file_is_replaced(aqueue: Aqueue, file: Path, tmp_path: Path) -> None:
+    """What leads to the latest report goes on to do so."""
+    target, link = tmp_path / "target.jsonl", tmp_path / "latest.jsonl"
+    target.write_text("old")
+    link.symlink_to(target)
+    assert aqueue("results", file, "-o", link).code == 0
+    assert link.is_symlink()
+    assert target.read_text() == aqueue("results", file).out
+
+
+@pytest.mark.skipif(not Path("/dev/full").is_char_device(), reason="needs a device that is full")
+def test_a_full_disk_is_told_with_the_file(aqueue: Aqueue, file: Path) -> None:
+    """Which file, why, and what to do."""
+    done = aqueue("results", file, "-o", "/dev/full")
+    assert done.code == 2
+    assert "--output: /dev/full could not be written: No space left on device; " in done.err
+    assert "make room, or name a file elsewhere" in done.err

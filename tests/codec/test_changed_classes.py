@@ -126,6 +126,18 @@ def test_a_new_required_field_is_an_error_that_names_it(kind: str) -> None:
 
 
 @by_kind
+def test_a_field_that_was_renamed_is_an_error_that_names_it(kind: str) -> None:
+    """With a default for the new name every recorded value would be lost without a word."""
+    more = KINDS[kind]()[0]
+    recorded = b'{"url":"u","attempts":7}'
+    expected = (
+        r"More was recorded with 'attempts', which it has no more, and has 'tries', 'seen', which was not recorded"
+    )
+    with pytest.raises(PayloadMismatch, match=expected):
+        PayloadCodec().decode(type_name(more), recorded, no_item)
+
+
+@by_kind
 def test_a_field_that_is_gone_is_left_out(kind: str) -> None:
     """Its value is dropped, whatever it was; the item matches the same item enqueued today."""
     less = KINDS[kind]()[2]

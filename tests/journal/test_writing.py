@@ -1,6 +1,7 @@
 """What is written is what happened: every byte, in order, up to some event; and nothing is called saved that isn't."""
 
 import json
+import os
 import queue
 import random
 import resource
@@ -378,6 +379,22 @@ def test_a_journal_that_is_removed_while_it_is_written(victim: str, tmp_path: Pa
     assert journal.close(DEADLINE_S)
     (error,) = source.errors
     assert "was removed or replaced" in str(error)
+    assert source.committed == make_events(1, 10)
+
+
+def test_a_journal_that_is_cut_short_while_it_is_written(tmp_path: Path) -> None:
+    """By a shell's redirection, say: SQLite would write on, and nothing of it could be read."""
+    path = tmp_path / "run.db"
+    journal = Journal.open(path)
+    source = Source(make_events(1, 10))
+    source.start(journal)
+    wait(journal.flush)
+    os.truncate(path, 0)
+    source.events.extend(make_events(11, 20))
+    wait(journal.flush)
+    assert journal.close(DEADLINE_S)
+    (error,) = source.errors
+    assert "to 0 bytes by another program" in str(error)
     assert source.committed == make_events(1, 10)
 
 

@@ -17,6 +17,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from structlog.typing import EventDict, WrappedLogger
 
+from aqueue import ReporterError, run_queue
 from aqueue.events import EVENT_TYPES, Event, ItemChildrenProcessed, ItemDescribed, RunStopping, decode
 from aqueue.reporting import RunInfo
 from aqueue.result import RunResult
@@ -362,3 +363,13 @@ def test_reader_that_goes_away_ends_neither_the_run_nor_makes_noise(reporter: st
     if stream == "stdout":
         warning = "aqueue: warning: reporter aqueue_reporters.jsonl:JsonlReporter raised BrokenPipeError: "
         assert stderr.splitlines() == [f"{warning}[Errno 32] Broken pipe; the run goes on without it"]
+
+
+def test_a_database_is_refused_as_a_log(tmp_path: Path) -> None:
+    """A journal that is named by mistake is left as it is."""
+    path = tmp_path / "run.db"
+    run_queue([], reporter="none", journal=path)
+    before = path.read_bytes()
+    with pytest.raises(ReporterError, match=r"run\.db is an SQLite database, such as a journal; name another file"):
+        run_queue([], reporter=f"jsonl:{path}")
+    assert path.read_bytes() == before

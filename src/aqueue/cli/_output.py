@@ -19,7 +19,7 @@ output_option = click.option(
     "-o",
     "--output",
     metavar="PATH",
-    type=click.Path(dir_okay=False, path_type=str),
+    type=click.Path(dir_okay=False, readable=False, path_type=str),
     help="The file to write, which is replaced once the new one is whole.  [default: standard output]",
 )
 """Where to write."""
@@ -33,8 +33,8 @@ def open_output(path: str | None, history: History) -> Iterator[Callable[[bytes]
     gets the permissions of any new file.
 
     Raises:
-        click.UsageError: the file is the one that is read.
-        OSError: it can't be written.
+        click.UsageError: the file is the one that is read, or can't be written.
+        OSError: standard output can't be written.
     """
     if path is None or path == "-":
         yield _standard_output().write
@@ -42,9 +42,36 @@ def open_output(path: str | None, history: History) -> Iterator[Callable[[bytes]
         return
     if not path:
         raise click.UsageError("--output: it is empty; name a file, or - for standard output")
-    target = Path(path)
+    target = Path(os.path.realpath(path))  # of a link, what it leads to is replaced
     if history.path is not None and target.exists() and target.samefile(history.path):
         raise click.UsageError(f"--output: {visible(path, 500)} is the file that is read; name another one")
+    with _telling_of(path):
+        if target.exists() and not target.is_file():  # a device, or a pipe: it can be written to, but not replaced
+            with target.open("wb") as stream:
+                yield stream.write
+        else:
+            with _replacing(path, target) as write:
+                yield write
+
+
+@contextmanager
+def _telling_of(path: str) -> Iterator[None]:
+    """Name the file in the error when it can't be written."""
+    try:
+        yield
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        why = visible(error.strerror or str(error), 300)
+        raise click.UsageError(
+            f"--output: {visible(path, 500)} could not be written: {why}; nothing is left of it; make room, or name a file "
+            "elsewhere"
+        ) from error
+
+
+@contextmanager
+def _replacing(path: str, target: Path) -> Iterator[Callable[[bytes], object]]:
+    """Give a function that writes to a new file beside `target`, and put that in its place once it is whole."""
     try:
         prefix = f".{target.name[:100]}."
         new = tempfile.NamedTemporaryFile(dir=target.parent, prefix=prefix, delete=False)  # noqa: SIM115  # used below
