@@ -98,6 +98,7 @@ def _end_with_parent(scratch: str) -> None:
             pass
         shutil.rmtree(scratch, ignore_errors=True)  # a parent that was killed can't
         _flush()
+        shutil.rmtree(scratch, ignore_errors=True)  # a worker that was just being made may have made it again
         if os.getpgrp() == os.getpid():
             os.killpg(0, signal.SIGKILL)
         os._exit(1)
