@@ -75,7 +75,7 @@ STATES = Drawing(
         Arrow(((360, 92), (360, 158)), "item.started", (368, 130), "start"),
         Box(360, 180, "running", CYAN),
         Arrow(((360, 202), (360, 278)), "item.completed", (368, 244), "start"),
-        Box(360, 300, "completed\nbut not what is below", width=148),
+        Box(360, 300, "completed\nby itself", width=148),
         Arrow(((360, 322), (360, 388)), "item.started", (368, 360), "start"),
         Box(360, 410, "running\nits hook", CYAN),
         Arrow(((360, 432), (360, 498)), "item.children_processed", (368, 470), "start"),
