@@ -11,7 +11,7 @@ _EARLY_S: Final = 3.0
 _FEW_PER_S: Final = 1.0
 _QUIET_S: Final = 5.0
 _SLOW_PER_S: Final = 0.095
-"""Less than one item in the ten seconds and a half of which a rate may be taken: so that doesn't go to and fro."""
+"""Less than one item in the ten seconds and a half of which a rate may be taken: so that doesn't go back and forth."""
 
 
 def rate_text(rate: float) -> str:
