@@ -128,10 +128,18 @@ def test_cancelling_the_caller_s_scope(backend: Backend, deadline: bool) -> None
 def test_a_timeout_of_the_caller_is_not_swallowed(backend: Backend) -> None:
     """fail_after raises its TimeoutError, although the run had cleaning up to do."""
     recorder = EventRecorder()
+    running = 0
 
     async def main() -> None:
-        with anyio.fail_after(0.01):
-            await async_run_queue([Do(_sleep) for _ in range(3)], reporter=recorder)
+        async def sleep(enqueue: EnqueueFn, set_desc: SetDescFn) -> None:
+            nonlocal running
+            running += 1
+            if running == 3:  # the time is over once all of them run
+                scope.deadline = anyio.current_time()
+            await anyio.sleep_forever()
+
+        with anyio.fail_after(60) as scope:
+            await async_run_queue([Do(sleep) for _ in range(3)], reporter=recorder)
 
     with pytest.raises(TimeoutError):
         anyio.run(main, backend=backend)

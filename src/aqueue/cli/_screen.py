@@ -61,7 +61,7 @@ _MIN_CELLS: Final = 16
 """How narrow a column may get that shrinks: below that its texts say nothing any more."""
 
 _COMFORTABLE_CELLS: Final = 30
-_PIPE_CELLS: Final = 1_000_000
+_PIPE_CELLS: Final = 100_000
 """How wide lines may be where nobody's terminal ends them: in a pipe nothing is cut."""
 
 
