@@ -2,35 +2,29 @@
 
 import inspect
 import re
+from collections.abc import Iterator
 
-from docutils import nodes
 from sphinx.application import Sphinx
-from sphinx.util.docutils import SphinxDirective
 from sphinx.util.typing import ExtensionMetadata
+from tables import TableDirective
 
 from aqueue import errors
 
 
-class ErrorTable(SphinxDirective):
+class ErrorTable(TableDirective):
     """One row an error: its name, its docstring's first line, and the paragraph that says what to do."""
 
-    def run(self) -> list[nodes.Node]:
-        """Return the table."""
-        rows = [("Error", "When", "What to do")]
+    header = ("Error", "When", "What to do")
+    widths = (22, 39, 39)
+
+    def rows(self) -> Iterator[tuple[str, ...]]:
+        """Yield a row an error."""
         for name in errors.__all__:
             first, _, rest = inspect.cleandoc(getattr(errors, name).__doc__ or "").partition("\n\n")
             remedy = re.search(r"What to do:\s+(.*?)(?:\n\n|\Z)", rest, re.DOTALL)
             if remedy is None:
                 raise self.error(f"the docstring of {name} says nothing after 'What to do:'")
-            rows.append((f"{{py:class}}`~aqueue.errors.{name}`", plain(first), plain(remedy[1])))
-        group = nodes.tgroup(cols=3)
-        group += [nodes.colspec(colwidth=width) for width in (22, 39, 39)]
-        header, *body = [self._row(row) for row in rows]
-        group += [nodes.thead("", header), nodes.tbody("", *body)]
-        return [nodes.table("", group)]
-
-    def _row(self, cells: tuple[str, ...]) -> nodes.row:
-        return nodes.row("", *(nodes.entry("", nodes.paragraph("", "", *self.parse_inline(cell)[0])) for cell in cells))
+            yield f"{{py:class}}`~aqueue.errors.{name}`", plain(first), plain(remedy[1])
 
 
 def plain(paragraph: str) -> str:
