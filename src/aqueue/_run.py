@@ -311,15 +311,15 @@ async def _run_recorded(settings: Settings, reporters: list[Reporter], held: Hel
     from aqueue._journal import Journal  # SQLite is for those who have a journal
 
     if settings.resume is not None:
-        name = visible(os.fsdecode(settings.resume), 1_000)
         journal = Journal.open(settings.resume)
     else:
         assert settings.journal is not None
-        name = visible(os.fsdecode(settings.journal), 1_000)
         journal = Journal.create(settings.journal)
     try:
         past = None if journal.is_new else read_past(journal, held.check, settings.runs_again)
         if past is not None:
+            assert settings.resume is not None
+            name = visible(os.fsdecode(settings.resume), 1_000)
             if past.is_completed:
                 with held.let_through():
                     items = iter(settings.initial_items)
