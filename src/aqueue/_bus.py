@@ -76,19 +76,24 @@ class Clock:
     The time is ``time.monotonic() + clock.offset``; where every nanosecond counts, that is written out.
     """
 
-    __slots__ = ("offset",)
+    __slots__ = ("_lock", "offset")
 
     def __init__(self) -> None:
         self.offset = time.time() - time.monotonic()
+        self._lock = threading.Lock()
 
     def follow_wall_clock(self) -> None:
-        """Grow the offset where the wall clock has got ahead of the monotonic one (a laptop that slept)."""
+        """Grow the offset where the wall clock has got ahead of the monotonic one (a laptop that slept).
+
+        From any thread: those of the journal and of the reporters both look, and one jump must not count twice.
+        """
         before = time.monotonic()
         wall = time.time()
         if time.monotonic() - before < CLOCK_STEP_S / 10:  # else this thread was held up in between
-            ahead = wall - (before + self.offset)
-            if ahead > CLOCK_STEP_S:
-                self.offset += ahead
+            offset = wall - before
+            if offset - self.offset > CLOCK_STEP_S:
+                with self._lock:
+                    self.offset = max(self.offset, offset)
 
 
 class JournalWriter(Protocol):
