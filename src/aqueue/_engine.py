@@ -589,12 +589,13 @@ class Engine:
     def _fail_poison(self, node: Node, worker: int, why: str) -> None:
         bus = self.bus
         phase: Phase = "after_children" if node.is_ended else "process"
-        now = bus.now()
-        bus.append(ItemStarted(bus.next_seq(), now, node.id, node.cls.type, worker, phase, node.tries(phase)))
+        started = monotonic()
+        at = started + self.clock.offset
+        bus.append(ItemStarted(bus.next_seq(), at, node.id, node.cls.type, worker, phase, node.tries(phase)))
         error = PoisonItem(f"item {node.id} ({node.cls.type}) {why}")
         if phase == "after_children":
             node.cls.completed -= 1
-        self._fail_for(error, node, worker, now, phase)
+        self._fail_for(error, node, worker, started, phase)
         if phase == "process":
             self._run_unrepeated(node.recorded, f"item {node.id} ({node.cls.type})")
             self._queue_due(self.tree.end_process(node, bus.now()))
@@ -706,7 +707,8 @@ class Engine:
         """Take items and run them, one after the other, until there is none now or the run is stopped.
 
         What an ordinary item costs is written out here, over local names and with one reading of the clock for the
-        end of an item and the start of the next; what is rare has a method of its own.
+        end of an item and the start of the next; what is rare has a method of its own. It goes by the monotonic clock
+        alone: the time of events also grows by what the wall clock has jumped, which is not part of how long an item took.
         """
         append = self.append
         next_seq = self.next_seq
@@ -715,7 +717,7 @@ class Engine:
         end_process = self.tree.end_process
         running = Stage.RUNNING
         ledger = self._ledger
-        now = self.bus.now()
+        ticked = monotonic()
         while self.stage is running:
             try:
                 node = take()
@@ -728,8 +730,8 @@ class Engine:
             attempt = Attempt(self, node, worker, "process")
             running_attempt.set(attempt)
             self._latest = attempt
-            started = now
-            append(ItemStarted(next_seq(), started, node.id, cls.type, worker, "process", node.attempt))
+            started = ticked
+            append(ItemStarted(next_seq(), started + clock.offset, node.id, cls.type, worker, "process", node.attempt))
             try:
                 if self._is_cautious:
                     await self._save_start()
@@ -749,19 +751,19 @@ class Engine:
                     return
                 if self._is_tried_again(error, node, attempt):
                     await self._pause(attempt, worker)
-                    now = self.bus.now()
+                    ticked = monotonic()
                     continue
-                now = self._fail(error, node, worker, started, attempt)
+                ticked = self._fail(error, node, worker, started, attempt)
             else:
-                now = monotonic() + clock.offset
+                ticked = monotonic()
                 cls.completed += 1
                 append(
                     ItemCompleted(
                         next_seq(),
-                        now,
+                        ticked + clock.offset,
                         node.id,
                         worker,
-                        now - started,
+                        ticked - started,
                         node.attempt,
                         attempt.deduplicated,
                         node.result,
@@ -772,13 +774,13 @@ class Engine:
             if node.recorded is not None:
                 self._run_unrepeated(node.recorded, f"item {node.id} ({cls.type})")
                 node.recorded = None
-            due = end_process(node, now)
+            due = end_process(node, ticked + clock.offset)
             if due is not None:
                 await self._run_hooks(due, worker, node)
-                now = self.bus.now()
-            if now > self._slice_end or len(events) > SOFT_LIMIT_EVENTS:
+                ticked = monotonic()
+            if ticked > self._slice_end or len(events) > SOFT_LIMIT_EVENTS:
                 await self._pause(attempt, worker)
-                now = self.bus.now()
+                ticked = monotonic()
 
     async def _process(self, node: Node, attempt: Attempt) -> Any:
         """Call the `process` of an item whose class has a group or policies, and return what that returns."""
@@ -804,7 +806,7 @@ class Engine:
 
     async def _pause(self, attempt: Attempt, worker: int) -> None:
         """Between two items, let everything else have its turn: the event loop, hooks that are due, slow reporters."""
-        if self.bus.now() > self._slice_end:
+        if monotonic() > self._slice_end:
             await self._give_way(attempt)
             await self._run_due(worker)
         await self.bus.wait_for_room()
@@ -870,12 +872,12 @@ class Engine:
         if leads and self._latest is not attempt:
             # Other attempts were started during this one, so it has awaited: a new slice begins. Without this, of 200
             # workers that wake at one time each would go round the loop once more for every item.
-            self._slice_end = self.bus.now() + SLICE_S
+            self._slice_end = monotonic() + SLICE_S
             return
         self._slice_end = 0.0
         await checkpoint()
         if leads:
-            self._slice_end = self.bus.now() + SLICE_S
+            self._slice_end = monotonic() + SLICE_S
 
     async def _run_hook(self, node: Node, worker: int) -> Node | None:
         """Run the hook of `node`'s item, and return the node whose hook is due next, if any."""
@@ -884,8 +886,9 @@ class Engine:
         attempt = Attempt(self, node, worker, "after_children")
         running_attempt.set(attempt)
         self._latest = attempt
-        started = bus.now()
-        bus.append(ItemStarted(bus.next_seq(), started, node.id, cls.type, worker, "after_children", node.hook_attempt))
+        started = monotonic()
+        at = started + self.clock.offset
+        bus.append(ItemStarted(bus.next_seq(), at, node.id, cls.type, worker, "after_children", node.hook_attempt))
         result = NO_DATA
         tried_again = False
         if self._ledger is not None:
@@ -918,7 +921,7 @@ class Engine:
             self.retrying.forget(node)
             due = self.tree.end_hook(node, result)
         try:
-            if bus.now() > self._slice_end:  # a chain of hooks is a chain of items' code, too
+            if monotonic() > self._slice_end:  # a chain of hooks is a chain of items' code, too
                 await self._give_way(attempt)
             if bus.is_crowded:
                 await bus.wait_for_room()
@@ -971,7 +974,7 @@ class Engine:
             self._wake_one()
 
     def _fail(self, error: BaseException, node: Node, worker: int, started: float, attempt: Attempt) -> float:
-        """Record that an attempt failed for good, and return when."""
+        """Record that an attempt, begun at `started` of the monotonic clock, failed for good; return that clock's time."""
         raised = as_failure(error, node.id, node.cls.type)
         if (
             isinstance(raised, RetryAfter)
@@ -986,18 +989,27 @@ class Engine:
             refused.__cause__ = raised
             raised = refused
         node.cls.deduplicated += attempt.deduplicated
-        return self._fail_for(raised, node, worker, started, attempt.phase, attempt.deduplicated)
+        self._fail_for(raised, node, worker, started, attempt.phase, attempt.deduplicated)
+        return monotonic()
 
     def _fail_for(
         self, error: Exception, node: Node, worker: int, started: float, phase: Phase, deduplicated: int = 0
-    ) -> float:
-        """Record that `node`'s item failed for good because of `error`, and return when."""
+    ) -> None:
+        """Record that `node`'s item failed for good because of `error`."""
         bus = self.bus
         cls = node.cls
-        now = bus.now()
-        tried = node.tries(phase)
+        ended = monotonic()
         failure = ItemFailed(
-            bus.next_seq(), now, node.id, cls.type, worker, now - started, error_info(error), phase, tried, deduplicated
+            bus.next_seq(),
+            ended + self.clock.offset,
+            node.id,
+            cls.type,
+            worker,
+            ended - started,
+            error_info(error),
+            phase,
+            node.tries(phase),
+            deduplicated,
         )
         bus.append(failure)
         cls.failed += 1
@@ -1010,7 +1022,6 @@ class Engine:
             self.stop(f"item {node.id} ({cls.type}) failed")
         elif self.failures.count == most:
             self.stop(f"max_failures={most} was reached")
-        return bus.now()
 
     def slow_down(self, group: str, seconds: float, node: Node | None) -> None:
         """Start nothing of `group` for so long, as the item of `node` asks; see `aqueue.slow_down`."""

@@ -205,7 +205,7 @@ class ItemCompleted(Event, frozen=True, tag="item.completed"):
     Attributes:
         item: its number.
         worker: the worker that ran it.
-        duration_s: how long this attempt took, seconds.
+        duration_s: how long this attempt took by the monotonic clock, seconds; `at` also follows the wall clock forward.
         attempt: which try it was, from 1.
         deduplicated: how many of its children were dropped because their key was known.
         result: what it returned, as JSON; absent for None.
@@ -256,7 +256,7 @@ class ItemFailed(Event, frozen=True, tag="item.failed"):
         item: its number.
         type: its class, as ``module:qualname``.
         worker: the worker that ran it.
-        duration_s: how long this attempt took, seconds.
+        duration_s: how long this attempt took by the monotonic clock, seconds; `at` also follows the wall clock forward.
         error: what it raised.
         phase: which method raised.
         attempt: which try of that phase it was, from 1.

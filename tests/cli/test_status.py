@@ -98,6 +98,17 @@ def test_a_run_whose_process_is_there_is_running(aqueue: Aqueue, tmp_path: Path)
     assert "try 2: https://example.org/" in done.out
 
 
+def test_a_wait_is_told_rightly_though_the_clock_was_set_back(aqueue: Aqueue, tmp_path: Path) -> None:
+    """Of a run that goes on, and whose events are a day ahead of the clock, what waits is due in as long as it waits."""
+    script = Script(host=None, pid=None, age_s=-86_400.0)
+    script.start(script.enqueue())
+    script.fail_for_now(1, 12.0)
+    file = write_log(tmp_path, script.events)
+
+    assert "1 waits to be retried in 12 s" in aqueue("status", file).out
+    assert "in 12 s" in aqueue("explain", file, 1).out
+
+
 def test_a_process_that_only_has_the_same_number_is_not_taken_for_the_run(aqueue: Aqueue, tmp_path: Path) -> None:
     """A number that a later process got tells nothing: it began after the run did."""
     script = Script(host=None, pid=None, at=1_000_000_000.0)

@@ -69,7 +69,7 @@ class Record:
         started: with which event its last process began or resumed it; None if a log lacks that.
         begun_at: when its first process began, as far as is recorded, Unix time in seconds.
         num_processes: how many processes have worked at it.
-        now: when it was read, Unix time in seconds.
+        now: when it was read, Unix time in seconds; not before its last event.
         standing: how it stands.
         names: the short name of each item type, safe to show.
     """
@@ -102,7 +102,9 @@ class Record:
                     self.started = event
                     self.begun_at = self.begun_at or event.at
                     self.num_processes += 1
-        self.now = time.time()
+        # A clock that was set back, or that of another machine, may stand before the last event: then a wait that goes on
+        # would seem to take until that clock has caught up.
+        self.now = max(time.time(), self.view.at)
         self.standing = stand(self.view, self.started, history, self.now)
         if self.standing.state != "running":
             self.items.lose_workers()
