@@ -1,11 +1,12 @@
 """How fast a run goes and how long it will still take, told alike by every display."""
 
+from collections.abc import Callable
 from typing import Final
 
 from aqueue.figures import clock, duration, per_second
 from aqueue.view import RunView
 
-__all__ = ["Finding", "is_early", "rate_text", "remaining_s", "steady_rate", "time_taken"]
+__all__ = ["Finding", "RunClock", "is_early", "rate_text", "remaining_s", "steady_rate", "time_taken"]
 
 _EARLY_S: Final = 3.0
 _FEW_PER_S: Final = 1.0
@@ -70,3 +71,25 @@ class Finding:
         if found != self._found or now < self._found_at:
             self._found, self._found_at = found, now
         return mean if now - self._found_at < _QUIET_S else 0.0
+
+
+class RunClock:
+    """Tells the time of a run: that of a clock, but never before the run's last event.
+
+    The times of events never decrease. A clock that was set back, or is another machine's, stands before them, and would
+    show that nothing goes on until it has caught up, and that a wait of a second takes as long as that.
+    """
+
+    def __init__(self, clock: Callable[[], float]) -> None:
+        """Go by `clock`, which tells the Unix time in seconds."""
+        self._clock = clock
+        self._seq = 0
+        self._behind_s = 0.0
+
+    def now(self, view: RunView) -> float:
+        """Return the time, in Unix seconds, for `view`, the run as it is at this moment."""
+        now = self._clock()
+        if view.seq != self._seq:
+            self._seq = view.seq
+            self._behind_s = max(view.at - now, 0.0)
+        return max(now + self._behind_s, view.at)

@@ -24,7 +24,7 @@ from aqueue.text import visible
 from aqueue.tracebacks import place
 from aqueue.view import RunView, WorkerProcess, WorkerProcesses
 from aqueue_reporters._failed import how_to_list, innermost_frames, not_shown
-from aqueue_reporters._pace import Finding, is_early, rate_text, remaining_s, steady_rate, time_taken
+from aqueue_reporters._pace import Finding, RunClock, is_early, rate_text, remaining_s, steady_rate, time_taken
 from aqueue_reporters._region_reporter import RegionReporter
 from aqueue_reporters._stream import encodable, write_text
 from aqueue_reporters._terminal import TerminalRegion
@@ -71,6 +71,7 @@ class PlainReporter(RegionReporter):
         self._given_stream = stream
         self._interval_s = interval_s
         self._clock = clock
+        self._run_clock = RunClock(clock)
         self._stream: TextIO | None = None
         self._shown_seq = 0
         self._shown_at = 0.0
@@ -116,9 +117,9 @@ class PlainReporter(RegionReporter):
                 lines.append(_stopping_line(event, len(view.running)) + more)
         lines = [*_process_lines(changes), *lines]
         if self._region is None:
-            self._write(lines, view)
+            self._write(lines, view, self._run_clock.now(view))
         else:
-            self._redraw(self._region, lines, view)
+            self._redraw(self._region, lines, view, self._run_clock.now(view))
 
     def _follow(self, event: ProcessJoined | ProcessLeft, changes: list["_Change"]) -> None:
         """Note in `changes` that a process has joined or left."""
@@ -128,15 +129,15 @@ class PlainReporter(RegionReporter):
         elif (process := processes.leave(event)) is not None:
             changes.append(_Change(event.reason, process, event.ignored, len(processes), processes.num_workers))
 
-    def _write(self, lines: list[str], view: RunView) -> None:
+    def _write(self, lines: list[str], view: RunView, time_of_run: float) -> None:
         now = self._clock()
         if view.seq != self._shown_seq and view.state != "finished" and self._is_due(now, self._interval_s):
-            lines.append(", ".join(part.text for part in self._progress(view, now)))
+            lines.append(", ".join(part.text for part in self._progress(view, time_of_run)))
             self._note_shown(view, now)
         if lines and self._stream is not None:
             write_text(self._stream, _joined(lines))
 
-    def _redraw(self, region: TerminalRegion, lines: list[str], view: RunView) -> None:
+    def _redraw(self, region: TerminalRegion, lines: list[str], view: RunView, time_of_run: float) -> None:
         if lines and self._stream is not None:
             # The region holds it back, as it does what others print, and shows it above the progress line.
             self._stream.write(encodable(self._stream, _joined(lines)))
@@ -145,7 +146,7 @@ class PlainReporter(RegionReporter):
         # What was printed is shown at once, also while a replay's clock stands still.
         if region.has_captured or self._is_due(now, interval_s):
             # It is all ASCII, a cell for each character. The last cell stays free: some terminals wrap after it.
-            region.draw([_fitting(self._progress(view, now), max(region.size.columns - 1, 1))])
+            region.draw([_fitting(self._progress(view, time_of_run), max(region.size.columns - 1, 1))])
             self._note_shown(view, now)
 
     def _progress(self, view: RunView, now: float) -> list["_Part"]:

@@ -10,6 +10,7 @@ from aqueue.events import Event, ItemFailed
 from aqueue.reporting import RunInfo, can_redraw
 from aqueue.result import RunResult
 from aqueue.view import RunView
+from aqueue_reporters._pace import RunClock
 from aqueue_reporters._panels import Panels
 from aqueue_reporters._pen import Pen
 from aqueue_reporters._region_reporter import RegionReporter
@@ -42,6 +43,7 @@ class RichReporter(RegionReporter):
         """
         self._console = console
         self._clock = clock
+        self._run_clock = RunClock(clock)
         self._has_news = False
         self._drawn_at: float | None = None
 
@@ -73,6 +75,7 @@ class RichReporter(RegionReporter):
             self._write([failure_line(event, self._pen) for event in events if isinstance(event, ItemFailed)])
             return
         self._has_news = self._has_news or bool(events)
+        time_of_run = self._run_clock.now(view)
         now = self._clock()
         if self._drawn_at is not None and not region.has_captured:
             # A draw in each tenth of a second (or second) of the clock, also of one that was set back.
@@ -82,7 +85,7 @@ class RichReporter(RegionReporter):
         self._drawn_at = now
         self._has_news = False
         columns, rows = region.size
-        region.draw(self._panels.lines(view, now, columns, rows))
+        region.draw(self._panels.lines(view, time_of_run, columns, rows))
 
     def close(self, result: RunResult) -> None:
         """Put the summary in the place of the panels."""
@@ -100,7 +103,7 @@ class RichReporter(RegionReporter):
             assert self._console is not None
             self._write(summary_lines(result, self._pen, self._console.width, goes_on=True))
         else:
-            region.close(self._panels.lines(view, self._clock(), *region.size))
+            region.close(self._panels.lines(view, self._run_clock.now(view), *region.size))
 
     def _write(self, lines: Sequence[str]) -> None:
         if lines:

@@ -667,3 +667,21 @@ class TestOnTerminal:
                 reporter.handle([], view)
             reporter.release_terminal()
             reporter.close(RunResult("run", "completed", view.counts, {}, 1.0))
+
+
+def test_waits_are_told_rightly_though_the_clock_was_set_back() -> None:
+    """The time goes on from the last event: nothing is due a day later for a clock that stands a day before that."""
+    script = finding(2)
+    script.start(1)
+    script.fail_for_now(1, 12.0)
+    session = Session()
+    session.now -= 86_400.0
+
+    [line] = session.tell(script.events)
+    assert "1 to retry (next in 12 s)" in line
+    assert session.tell([], 4.0) == []
+    script.wait(4.0)
+    script.start(2)
+    assert session.tell(script.events[-1:]) == []
+    [line] = session.tell([], 3.0)
+    assert "1 to retry (next in 5 s)" in line

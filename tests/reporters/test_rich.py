@@ -786,6 +786,16 @@ def test_a_clock_that_is_set_back_does_not_stop_the_display(drive: Drive) -> Non
     assert drive.handle(news=True) == 1
 
 
+def test_the_time_goes_on_though_the_clock_was_set_back(drive: Drive) -> None:
+    """Of a run whose events are a day ahead of the clock, the elapsed time goes on from the last event."""
+    drive.now = drive.events[0].at - 86_400.0
+    for _ in range(20):
+        drive.handle(news=True)
+    drive.now += 3_600.0
+    assert drive.handle(news=False) == 1
+    drive.terminal.until(lambda: any(re.search(r"\b1:0\d:\d\d\b", line) for line in drive.terminal.lines()))
+
+
 def test_prints_are_shown_at_once(drive: Drive) -> None:
     """What items print and log appears above the panels, once, without waiting for the next frame."""
     drive.handle(news=True)
