@@ -99,9 +99,20 @@ def test_frames_of_aqueue_are_left_out(file: str) -> None:
     )
 
 
-@pytest.mark.parametrize("file", [json.__file__, anyio.__file__, "<string>", "<frozen importlib._bootstrap>"])
+@pytest.mark.parametrize(
+    "file",
+    [
+        json.__file__,
+        anyio.__file__,
+        "<string>",
+        "<frozen importlib._bootstrap>",
+        "uvloop/loop.pyx",
+        "src/lxml/etree.pyx",
+        "asyncpg/pgproto/./buffer.pxd",
+    ],
+)
 def test_files_that_are_nobody_s(file: str) -> None:
-    """The standard library's, packages', and what is no file."""
+    """The standard library's, packages', compiled ones' too, and what is no file."""
     assert not is_user_file(file)
 
 

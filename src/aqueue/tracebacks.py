@@ -19,6 +19,7 @@ _FRAME: Final = re.compile(
 _SECTION: Final = "Traceback (most recent call last)"
 _MAX_PATH_CHARS: Final = 200
 _PACKAGES: Final = frozenset({"site-packages", "dist-packages"})
+_COMPILED: Final = (".pyx", ".pxd", ".pxi")
 
 
 class Frame(msgspec.Struct, frozen=True):
@@ -45,6 +46,8 @@ def place(frame: Frame) -> str:
 
 def is_user_file(filename: str) -> bool:
     """Tell whether the source file called `filename` is the user's own: of no installed package, not Python's or aqueue's."""
+    if filename.endswith(_COMPILED):  # named from where the package was built, not from where it is installed
+        return False
     if filename.startswith("<") or not _PACKAGES.isdisjoint(filename.replace("\\", "/").split("/")):
         return False
     return not filename.startswith(_foreign_folders())
