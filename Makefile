@@ -37,6 +37,10 @@ demo: $(READY) ## Watch a real job: mirror a few thousand files over HTTP and ch
 test: $(READY) ## Run the tests.
 	@$(RUN) python -m pytest -n 4 --dist worksteal
 
+.PHONY: test-uvloop
+test-uvloop: $(READY) ## Run the tests of runs on asyncio with uvloop in its place; `make test` runs some of them so.
+	@$(RUN) PYTHONPATH=tests/on_uvloop python -m pytest -n 4 --dist worksteal -k asyncio tests/engine tests/journal tests/processes
+
 # For how long all faults come at once, seconds, on each of the two event loops: `make torture SOAK_S=60`.
 SOAK_S ?= 300
 

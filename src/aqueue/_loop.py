@@ -1,11 +1,13 @@
-"""What is asked of a running event loop itself: to call a function from outside of it, and the time."""
+"""What is asked of a running event loop itself: to call a function from outside of it, the time, and where it runs."""
 
+import sys
 from collections.abc import Callable
 from contextlib import suppress
+from types import FrameType
 
 import trio
 
-__all__ = ["CallSoon", "call_soon_in_this_loop", "clock_of_this_loop"]
+__all__ = ["CallSoon", "call_soon_in_this_loop", "clock_of_this_loop", "frame_below_this_loop"]
 
 CallSoon = Callable[[Callable[[], object]], None]
 """Has a function called in the loop soon; does nothing once that loop has ended."""
@@ -35,3 +37,20 @@ def clock_of_this_loop() -> Callable[[], float]:
     import asyncio
 
     return asyncio.get_running_loop().time
+
+
+def frame_below_this_loop() -> FrameType | None:
+    """Return the frame on which the loop of the current task runs its steps; None if that can't be told.
+
+    It is the caller of `run_until_complete` where the loop has no frames of its own, being written in C as uvloop is. On
+    trio nobody needs it.
+    """
+    asyncio = sys.modules.get("asyncio")
+    if asyncio is None or trio.lowlevel.in_trio_run():
+        return None
+    task = asyncio.current_task()
+    first = None if task is None else getattr(task.get_coro(), "cr_frame", None)
+    frame: FrameType | None = sys._getframe()  # noqa: SLF001  # its documented way
+    while frame is not None and frame is not first:
+        frame = frame.f_back
+    return None if frame is None else frame.f_back

@@ -9,7 +9,7 @@ from functools import partial
 from types import CodeType, FrameType
 from typing import Final
 
-from aqueue._loop import CallSoon
+from aqueue._loop import CallSoon, frame_below_this_loop
 from aqueue._notice import warn
 from aqueue.text import visible
 from aqueue.tracebacks import is_user_file
@@ -26,7 +26,7 @@ LOOK_S: Final = 0.05
 """How often, while it owes one, it is looked at what it is doing, seconds."""
 
 _LOOPS: Final = {os.path.join("trio", "_core", "_run.py"): "unrolled_run", os.path.join("asyncio", "events.py"): "_run"}
-"""The functions of the event loops that run a step of a task, by the end of their file's path."""
+"""The functions of the event loops that run a step of a task, by the end of their file's path; uvloop has none."""
 
 _DEBUGGERS: Final = frozenset({"bdb", "pydevd", "_pydevd_bundle"})
 """The modules of debuggers that wait, in the thread they have stopped, for a person."""
@@ -46,7 +46,7 @@ class Watchdog:
         on_tick: Callable[[], None],
         warn: Callable[[str], None] = warn,
     ) -> None:
-        """Watch the loop of this thread from `start` to `stop`.
+        """Watch the loop of this task from `start` to `stop`.
 
         Parameters:
             call_soon: has a function called in the loop.
@@ -61,6 +61,7 @@ class Watchdog:
         self._on_tick = on_tick
         self._warn = warn
         self._loop_thread = threading.get_ident()
+        self._below_loop = frame_below_this_loop()
         self._clock = _Clock(self._loop_thread)
         self._answered = threading.Event()
         self._stopped = threading.Event()
@@ -80,6 +81,7 @@ class Watchdog:
         self._answered.set()
         self._thread.join(PATIENCE_S)
         self._seen.clear()
+        self._below_loop = None
 
     def _answer(self) -> None:
         self._answered.set()
@@ -156,8 +158,10 @@ class Watchdog:
             code = frame.f_code
             if code is self._excused:
                 return []
-            if code in self._callers or any(
-                code.co_name == name and code.co_filename.endswith(path) for path, name in _LOOPS.items()
+            if (
+                code in self._callers
+                or frame is self._below_loop
+                or any(code.co_name == name and code.co_filename.endswith(path) for path, name in _LOOPS.items())
             ):
                 return stack
             stack.append(frame)

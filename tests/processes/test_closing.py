@@ -42,6 +42,8 @@ def test_a_closed_terminal_stops_the_run(start: Start, gates: Path, reporter: st
 @pytest.mark.parametrize("redirection", ["2>&1 | head -1", "2>&-", "<&-", ">/dev/full", "2>/dev/full"])
 def test_broken_streams_do_not_end_the_run(gates: Path, backend: str, reporter: str, redirection: str) -> None:
     """A closed or broken standard stream costs a reporter at most: all items are done, the script ends with 0."""
+    if redirection.endswith("&-") and backend == "asyncio" and "uvloop" in sys.modules:
+        pytest.skip("uvloop ends any process that began without a standard stream")
     command = shell_command("Quick*30", redirection, reporter=reporter, backend=backend)
     with PtyProcess("sh", "-c", command, env={"AQUEUE_TEST_GATES": str(gates)}) as job:
         job.until_mark("returned completed")
