@@ -116,9 +116,9 @@ def run_queue(
             ``on_error="continue"``. None, the default, for any number.
         grace_s: how long a graceful stop, whatever the reason, waits for the running items before it cancels them;
             seconds, at least 0. None, the default, for as long as they take.
-        retry_failed: whether items that are recorded as failed are run again, with `resume`; by default True.
+        retry_failed: whether items that are recorded as failed are run again; by default True. False needs `resume`.
         only: which of those: a function that takes the name of an item class, such as ``"shop:Page"``, and returns
-            whether its failed items are run again. None, the default, for all.
+            whether its failed items are run again. It needs `resume`. None, the default, for all.
         cluster: where `process` runs, if not in this process; hooks run here in any case. The address of a Dask
             scheduler, such as ``"tls://scheduler:8786"``, a connected `distributed.Client`, or ``"local:4"`` for four
             worker processes on this machine (1 to 1,000). `num_workers` then is how many items each worker process runs

@@ -122,6 +122,11 @@ class Settings(msgspec.Struct, frozen=True):
                 "only and retry_failed=False are both given; only picks the failed items that run again, retry_failed=False "
                 "lets none of them run again"
             )
+        if self.resume is None and (self.only is not None or not self.retry_failed):
+            raise InvalidArgument(
+                f"{'retry_failed=False' if self.only is None else 'only'} says which failed items of a recorded run are run "
+                "again; give resume=…, the journal of that run (which need not exist yet), or leave it out"
+            )
 
     def _check_cluster(self) -> None:
         if self.cluster is None:

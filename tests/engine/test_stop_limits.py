@@ -526,6 +526,9 @@ def test_items_of_a_limited_group_that_can_not_be_compared_end_the_run(backend: 
         ({"limits": {1: Limit()}}, "limits has 1: Limit"),
         ({"retry_failed": 1}, "retry_failed is 1; it must be True or False"),
         ({"only": "Page"}, "only is 'Page'; it must be a function"),
+        ({"only": lambda _: True}, "only says which failed items of a recorded run are run again; give resume="),
+        ({"retry_failed": False}, "retry_failed=False says which failed items of a recorded run are run again; give"),
+        ({"retry_failed": False, "journal": "run.db"}, "retry_failed=False says which failed items"),
     ],
 )
 def test_an_argument_that_is_not_allowed_is_named(arguments: dict[str, Any], message: str) -> None:
