@@ -7,7 +7,7 @@ import sys
 import types
 import typing
 from collections.abc import Callable
-from typing import Any, ClassVar, Literal, TypeVar, get_args, get_origin, is_typeddict
+from typing import Any, ClassVar, Literal, Self, TypeVar, get_args, get_origin, is_typeddict
 
 __all__ = ["annotations_of", "class_annotations", "classes_in", "is_class_variable"]
 
@@ -39,10 +39,10 @@ def is_class_variable(annotation: Any) -> bool:
     return annotation is ClassVar or get_origin(annotation) is ClassVar
 
 
-def classes_in(annotation: Any) -> set[type]:
-    """Return every class that the annotation names, at whatever depth."""
+def classes_in(annotation: Any, cls: type) -> set[type]:
+    """Return every class that the annotation of an attribute of `cls` names, at whatever depth; `Self` names `cls`."""
     found: set[type] = set()
-    _collect(annotation, found, {})
+    _collect(annotation, cls, found, {})
     return found
 
 
@@ -61,7 +61,7 @@ def _resolved(owner: type | Callable[..., Any], cls: type) -> dict[str, Any]:
     return resolved
 
 
-def _collect(annotation: Any, found: set[type], seen: dict[int, Any]) -> None:
+def _collect(annotation: Any, cls: type, found: set[type], seen: dict[int, Any]) -> None:
     if id(annotation) in seen:  # a TypedDict or an alias that names itself
         return
     seen[id(annotation)] = annotation  # kept alive, so that no other gets its id
@@ -70,18 +70,20 @@ def _collect(annotation: Any, found: set[type], seen: dict[int, Any]) -> None:
         found.update(type(value) for value in get_args(annotation) if isinstance(value, enum.Enum))
     elif origin is not None:
         for part in (origin, *get_args(annotation)):
-            _collect(part, found, seen)
+            _collect(part, cls, found, seen)
     elif is_typeddict(annotation):
         for part in _resolved(annotation, annotation).values():
-            _collect(part, found, seen)
+            _collect(part, cls, found, seen)
+    elif annotation is Self:
+        found.add(cls)
     elif isinstance(annotation, type):
         found.add(annotation)
     elif isinstance(annotation, list | tuple):  # the parameters of a Callable
         for part in annotation:
-            _collect(part, found, seen)
+            _collect(part, cls, found, seen)
     elif isinstance(annotation, TypeVar):
-        _collect((annotation.__bound__, *annotation.__constraints__), found, seen)
+        _collect((annotation.__bound__, *annotation.__constraints__), cls, found, seen)
     else:  # what a NewType or a `type` alias stands for
         for name in ("__supertype__", "__value__"):
             if hasattr(annotation, name):
-                _collect(getattr(annotation, name), found, seen)
+                _collect(getattr(annotation, name), cls, found, seen)

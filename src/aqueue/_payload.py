@@ -190,7 +190,7 @@ class PayloadCodec:
                 cause = cause.__cause__
             raise UnstorableItem(
                 f"{type_name(type(item))} can't be stored: {visible(_where(error.path) + error.reason, 1_000)}; "
-                f"{_mend(type(item), error.path[0] if error.path else '')}"
+                f"{_mend(type(item), error.path)}"
             ) from cause
         known.flat.learn_written(item, written)
         self.write_flat[type(item)] = known.flat.write
@@ -201,10 +201,11 @@ def _where(path: tuple[str, ...]) -> str:
     return f"attribute {'.'.join(path)!r}: " if path else ""
 
 
-def _mend(cls: type, attribute: str = "") -> str:
-    attribute = visible(attribute, 100) or "it"
+def _mend(cls: type, path: tuple[str, ...] = ()) -> str:
+    attribute = visible(".".join(path), 100) or "it"
+    holder = cls.__qualname__ if len(path) <= 1 else "the class that declares it"
     return (
-        f"annotate {attribute} in the body of {cls.__qualname__} with its exact class (a dataclass, attrs class, Struct, "
+        f"annotate {attribute} in the body of {holder} with its exact class (a dataclass, attrs class, Struct, "
         "pydantic model, named tuple or enum), or define dump(self) and the class method load(cls, data), or leave "
         f"{attribute} out of the item and compute it in process"
     )

@@ -63,7 +63,8 @@ class Plain(State):
             value = inspect.getattr_static(self.cls, name, _ABSENT)
             # Only plain data: a logger or a client in the class's body belongs to the class, whatever its annotation.
             if not is_class_variable(annotation) and (
-                type(value) in _DATA or (isinstance(value, enum.Enum) and type(value) in classes_in(annotation))
+                type(value) in _DATA
+                or (isinstance(value, enum.Enum) and type(value) in classes_in(annotation, self.cls))
             ):
                 found[name] = functools.partial(same, value)
         return found

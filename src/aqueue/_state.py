@@ -67,7 +67,7 @@ class State:
             if self._annotations is None:
                 self._annotations = self._read_annotations()
             found = self._classes[attribute] = {}
-            for cls in classes_in(self._annotations.get(attribute)):
+            for cls in classes_in(self._annotations.get(attribute), self.cls):
                 found[cls.__name__] = None if cls.__name__ in found else cls
         return found
 

@@ -154,11 +154,12 @@ class Deep(Item):
 
 
 def test_the_path_to_the_attribute_is_named() -> None:
-    """What is wrong in a value of a value is found by its whole path."""
+    """What is wrong in a value of a value is found by its whole path, and not to be changed in the item's class."""
     item = Deep()
     item.tree = Tree(1, [Tree(Plain())])
-    with pytest.raises(UnstorableItem, match=r"attribute 'tree\.children\.value': "):
+    with pytest.raises(UnstorableItem, match=r"attribute 'tree\.children\.value': ") as caught:
         PayloadCodec().encode(item, no_ancestor)
+    assert "; annotate tree.children.value in the body of the class that declares it with " in str(caught.value)
 
 
 def test_two_classes_of_one_name_are_told_apart_or_refused() -> None:

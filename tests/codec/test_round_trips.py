@@ -2,12 +2,17 @@
 
 import copy
 from collections.abc import Callable
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, NamedTuple, Self
 
+import attrs
+import msgspec
+import pydantic
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from aqueue import Item
 from aqueue._payload import PayloadCodec
 from aqueue.item import type_name
 from tests.codec.kinds import (
@@ -140,6 +145,59 @@ def test_no_constructor_is_called() -> None:
     restored = codec.decode(type_name(Announcing), payload, no_item)
     assert type(restored) is Announcing
     assert len(made) == 1
+
+
+@dataclass
+class Linked:
+    outer: Self | None = None
+
+
+@dataclass(slots=True)
+class DerivedLinked(Linked):
+    others: "tuple[Self, ...]" = ()
+
+
+@attrs.define
+class AttrsLinked:
+    outer: Self | None = None
+
+
+class StructLinked(msgspec.Struct):
+    outer: Self | None = None
+
+
+class ModelLinked(pydantic.BaseModel):
+    outer: Self | None = None
+
+
+class NamedLinked(NamedTuple):
+    outer: Self | None = None  # type: ignore[misc]  # mypy knows no Self in a named tuple; Python does
+
+
+class Searched(Item):
+    at: Linked | DerivedLinked | AttrsLinked | StructLinked | ModelLinked | NamedLinked
+
+    def __init__(self, at: Any) -> None:
+        self.at = at
+
+
+@pytest.mark.parametrize(
+    "at",
+    [
+        Linked(Linked()),
+        DerivedLinked(DerivedLinked(), (DerivedLinked(),)),
+        AttrsLinked(AttrsLinked()),  # type: ignore[arg-type]  # mypy takes no Self for the class itself here
+        StructLinked(StructLinked()),
+        ModelLinked(outer=ModelLinked()),
+        NamedLinked(NamedLinked()),
+    ],
+    ids=lambda at: type(at).__name__,
+)
+def test_self_in_an_annotation_names_the_class_that_has_it(at: object) -> None:
+    """An object whose field is annotated with `Self` holds another one of its class, and both are restored."""
+    codec = PayloadCodec()
+    item = Searched(at)
+    assert same(codec.decode(type_name(Searched), codec.encode(item, no_ancestor), no_item), item)
 
 
 def test_pydantic_keeps_which_fields_were_set() -> None:
