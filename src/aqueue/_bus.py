@@ -2,11 +2,12 @@
 
 import threading
 import time
-import traceback
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from itertools import count
-from typing import Final, Protocol
+from traceback import TracebackException
+from typing import Any, Final, Protocol
 
 import anyio
 
@@ -48,6 +49,7 @@ CLOCK_STEP_S: Final = 0.1
 
 _MESSAGE_CHARS: Final = 10_000
 _TRACEBACK_CHARS: Final = 20_000
+_MIN_SAID_CHARS: Final = 200
 
 
 def name_and_message(error: BaseException) -> tuple[str, str]:
@@ -64,10 +66,36 @@ def error_info(error: BaseException) -> ErrorInfo:
     """Return `error` as data: encodable, cut to size, whatever its `__str__` does."""
     name, message = name_and_message(error)
     try:
-        lines = "".join(traceback.format_exception(error))
+        lines = _traceback_of(error)
     except Exception:  # a __str__ or __repr__ in the chain
         lines = ""
-    return ErrorInfo(name, without_surrogates(message[:_MESSAGE_CHARS]), without_surrogates(lines[-_TRACEBACK_CHARS:]))
+    return ErrorInfo(name, without_surrogates(message[:_MESSAGE_CHARS]), without_surrogates(lines))
+
+
+def _traceback_of(error: BaseException) -> str:
+    """Return the formatted traceback of `error`, cut to size.
+
+    What the exceptions say is cut first, all of it to the same length, so that the frames stay, which tell where to look;
+    if there are too many of those, the end of the traceback stays.
+    """
+    whole = TracebackException.from_exception(error, compact=True)
+    lines = "".join(whole.format())
+    most = _TRACEBACK_CHARS
+    while len(lines) > _TRACEBACK_CHARS and most > _MIN_SAID_CHARS:
+        most //= 2
+        left = [whole]
+        while left:
+            one = left.pop()
+            one.format_exception_only = partial(_said, one, most)  # type: ignore[method-assign, assignment]  # `format` asks each for it
+            left += filter(None, (one.__cause__, one.__context__, *(one.exceptions or ())))
+        lines = "".join(whole.format())
+    return lines[-_TRACEBACK_CHARS:]
+
+
+def _said(one: TracebackException, most: int, **options: Any) -> list[str]:
+    """Return what `one` says, its class, message and notes: of more than `most` characters the beginning and the end."""
+    said = "".join(TracebackException.format_exception_only(one, **options))
+    return [said if len(said) <= most else f"{said[: most - most // 4]} … {said[-(most // 4) :]}"]
 
 
 class Clock:

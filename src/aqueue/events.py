@@ -65,7 +65,8 @@ class ErrorInfo(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
     Attributes:
         type: the exception's class, as ``module:qualname`` (builtins without the module).
         message: what `str` gives for it, at most 10,000 characters.
-        traceback: the formatted traceback, at most 20,000 characters: its end, where the error is.
+        traceback: the formatted traceback, at most 20,000 characters: in a longer one, what the exceptions say is cut
+            first, and then its beginning, so that the frames are there, and the error at the end.
     """
 
     type: str

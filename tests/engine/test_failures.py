@@ -22,9 +22,11 @@ from aqueue import (
     StrayCancellation,
     run_queue,
 )
+from aqueue._bus import error_info
 from aqueue._failures import FailureTally
 from aqueue.events import ErrorInfo, ItemCompleted, ItemFailed, ItemInterrupted, ItemStarted, RunFinished, RunStopping
 from aqueue.testing import EventRecorder
+from aqueue.tracebacks import user_frames
 from tests.engine.invariants import check_events, check_result
 from tests.engine.jobs import Do, Noop
 
@@ -263,6 +265,89 @@ def test_any_exception_fails_the_item_alone(backend: Backend, error: Any) -> Non
     assert len(event.error.traceback) <= 20_000
     if not isinstance(error, NoNotes):
         assert "aqueue: raised by item 2 " in error.__notes__[-1]
+
+
+LONG = "a long line\n" * 10_000
+
+
+def raise_inner() -> None:
+    """Raise an error that has much to say."""
+    raise LookupError(f"inner {LONG}")
+
+
+def raise_outer(how: str) -> None:
+    """Raise an error that has much to say, and others that belong to it."""
+    match how:
+        case "cause":
+            try:
+                raise_inner()
+            except LookupError as error:
+                raise ValueError(f"outer {LONG}") from error
+        case "context":
+            try:
+                raise_inner()
+            except LookupError:
+                raise ValueError(f"outer {LONG}")  # noqa: B904  # it is what is tested
+        case "group":
+            try:
+                raise_inner()
+            except LookupError as error:
+                raise ExceptionGroup(f"outer {LONG}", [error, ExceptionGroup(f"middle {LONG}", [error])])  # noqa: B904  # the same
+        case "notes":
+            try:
+                raise_inner()
+            except LookupError as error:
+                error.add_note(f"outer {LONG}")
+                error.add_note(LONG)
+                raise
+        case "syntax":
+            try:
+                raise_inner()
+            except LookupError:
+                compile(f"outer = ({LONG!r} {LONG!r}", "", "exec")
+
+
+@pytest.mark.parametrize("how", ["cause", "context", "group", "notes", "syntax"])
+def test_a_long_message_leaves_the_frames_in_the_traceback(how: str) -> None:
+    """However much an exception, its notes, its cause and its members say, it is seen where each was raised."""
+    with pytest.raises((LookupError, ValueError, ExceptionGroup, SyntaxError)) as caught:
+        raise_outer(how)
+    traceback = error_info(caught.value).traceback
+    assert traceback.startswith(("Traceback (most recent call last):", "  + Exception Group Traceback"))
+    assert ", in raise_outer\n" in traceback
+    assert ", in raise_inner\n" in traceback
+    assert "LookupError: inner a long line\n" in traceback
+    assert user_frames(traceback)
+    assert len(traceback) <= 20_000
+
+
+def test_too_many_frames_leave_the_end_of_the_traceback() -> None:
+    """Where the frames alone are more than is kept, the innermost stay, and the error."""
+
+    def even(number: int) -> None:
+        odd(number - 1)
+
+    def odd(number: int) -> None:
+        if number < 0:
+            raise_inner()
+        even(number - 1)
+
+    with pytest.raises(LookupError) as caught:
+        even(400)
+    traceback = error_info(caught.value).traceback
+    assert len(traceback) == 20_000
+    assert "LookupError: inner a long line\n" in traceback
+    assert [frame.function for frame in user_frames(traceback)][-2:] == ["odd", "raise_inner"]
+
+
+def test_of_a_long_message_the_beginning_and_the_end_are_kept() -> None:
+    """The last note is aqueue's own, or says what to do."""
+    error = ValueError(f"begin {LONG}")
+    error.add_note("the end")
+    traceback = error_info(error).traceback
+    assert traceback.startswith("ValueError: begin a long line\n")
+    assert traceback.endswith("\nthe end\n")
+    assert 10_000 < len(traceback) <= 20_000
 
 
 def test_one_exception_object_raised_by_several_items(backend: Backend) -> None:
