@@ -1,7 +1,7 @@
 """Which item's code is running: `current`, `shared`, `child_results`, `slow_down` and `stop`, for use inside `process` and hooks."""
 
 from contextvars import ContextVar
-from typing import Any, Final, Protocol
+from typing import Any, Protocol
 
 import msgspec
 
@@ -10,8 +10,6 @@ from aqueue.events import Phase
 from aqueue.text import visible_repr, without_surrogates
 
 __all__ = ["Current", "child_results", "current", "current_or_none", "shared", "slow_down", "stop"]
-
-_YEAR_S: Final = 31_536_000
 
 
 class Current(msgspec.Struct, frozen=True):
@@ -128,7 +126,7 @@ def slow_down(group: str, seconds: float) -> None:
     attempt = _attempt("slow_down")
     if not isinstance(group, str):
         raise InvalidArgument(f"slow_down(group=…) is {visible_repr(group)}; it must be a group's name, a string")
-    check_number("slow_down(seconds=…)", seconds, 0, _YEAR_S, kind=SECONDS)
+    check_number("slow_down(seconds=…)", seconds, 0, kind=SECONDS)
     attempt.slow_down(without_surrogates(str.__str__(group)), seconds)
 
 

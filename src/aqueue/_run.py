@@ -103,19 +103,19 @@ def run_queue(
             None, the default, for a new run. Not both `journal` and `resume`.
         retry: when an item that raised is tried again, for the classes that have no `retry` of their own; None, the
             default, for never.
-        timeout_s: how long one attempt may take, seconds, more than 0, for the classes that have no `timeout_s` of their
-            own; None, the default, for as long as it takes.
+        timeout_s: how long one attempt may take, seconds, more than 0, up to a year, for the classes that have no
+            `timeout_s` of their own; None, the default, for as long as it takes.
         limits: how many items of one `group` run at once, and start in a second: a mapping from the group's name to a
             `Limit`, in which ``"*"`` stands for the groups not named, or a function from the name to a `Limit` or None.
             Items without a group are not limited. None, the default, limits none.
-        stop_after_s: stop gracefully so long after the first items could start, seconds, at least 0; None, the default,
-            for never.
+        stop_after_s: stop gracefully so long after the first items could start, seconds, from 0 to a year; None, the
+            default, for never.
         max_items: stop gracefully when so many items have been run (hooks and further attempts don't count), if more
             wait; at least 1. None, the default, for any number.
         max_failures: stop gracefully when so many items have failed for good, at least 1; it needs
             ``on_error="continue"``. None, the default, for any number.
         grace_s: how long a graceful stop, whatever the reason, waits for the running items before it cancels them;
-            seconds, at least 0. None, the default, for as long as they take.
+            seconds, from 0 to a year. None, the default, for as long as they take.
         retry_failed: whether items that are recorded as failed are run again; by default True. False needs `resume`.
         only: which of those: a function that takes the name of an item class, such as ``"shop:Page"``, and returns
             whether its failed items are run again. It needs `resume`. None, the default, for all.

@@ -317,7 +317,8 @@ def check_number(
         name: what has the value, for the message.
         value: anything.
         least: the least that is allowed; with `is_more_than` the least that is not.
-        most: the most that is allowed; None for what a float, or a signed number of 64 bits, can be.
+        most: the most that is allowed; None for a year, if it is a duration, else for what a float, or a signed number
+            of 64 bits, can be.
         kind: what it must be, for the message; ``a whole number`` for an int.
         is_more_than: whether `least` itself is not allowed.
         or_none: whether None is allowed.
@@ -328,6 +329,8 @@ def check_number(
     if value is None and or_none:
         return
     is_whole = kind == WHOLE_NUMBER
+    if most is None and kind == SECONDS:
+        most = _YEAR_S
     highest = most if most is not None else sys.maxsize if is_whole else sys.float_info.max
     if (
         isinstance(value, int if is_whole else int | float)
@@ -339,7 +342,7 @@ def check_number(
     if most is None and is_whole and isinstance(value, int) and value > highest:
         most = highest  # else it goes without saying
     if most is not None:
-        allowed = f"from {least:,} to {most:,}"
+        allowed = f"more than {least:,}, up to {most:,}" if is_more_than else f"from {least:,} to {most:,}"
     else:
         allowed = f"more than {least:,}" if is_more_than else f"at least {least:,}"
     raise InvalidArgument(
@@ -352,6 +355,9 @@ WHOLE_NUMBER: Final = "a whole number"
 
 SECONDS: Final = "a finite number of seconds"
 """What `check_number` calls a duration."""
+
+_YEAR_S: Final = 31_536_000
+"""The longest duration: who gives a longer one has mistaken the unit, and what is due then may have no date to be shown."""
 
 
 def not_one_of(name: str, value: object, allowed: Iterable[str]) -> InvalidArgument:

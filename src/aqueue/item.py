@@ -56,8 +56,9 @@ class Item:
             ``module:qualname``, or ``qualname`` if the module is the same; by default none. Subclasses don't inherit it.
         retry: when an item of this class that raised is tried again, an `aqueue.Retry`; None for never. Without it, what
             `run_queue` was given counts.
-        timeout_s: how long one attempt at `process` or the hook may take, seconds, more than 0; then it is cancelled
-            and fails with `TimeoutError`, as any failure. None for no limit. Without it, what `run_queue` was given counts.
+        timeout_s: how long one attempt at `process` or the hook may take, seconds, more than 0, up to a year; then it is
+            cancelled and fails with `TimeoutError`, as any failure. None for no limit. Without it, what `run_queue` was
+            given counts.
 
     An item may have a `group`, an attribute or property that is a string or None, such as the host of its URL. It is
     looked up when the item is enqueued; ``run_queue(limits=…)`` and `aqueue.slow_down` go by it.

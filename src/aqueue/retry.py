@@ -31,10 +31,10 @@ class RetryAfter(Exception):
         """Ask for another attempt after a wait.
 
         Parameters:
-            seconds: how long to wait, at least; a finite number, at least 0.
+            seconds: how long to wait, at least; from 0 to a year (31,536,000). `parse_retry_after` never returns more.
 
         Raises:
-            InvalidArgument: `seconds` is negative, not finite, or no number.
+            InvalidArgument: `seconds` is out of range, or no number.
         """
         check_number("RetryAfter(seconds=…)", seconds, 0, kind=SECONDS)
         super().__init__(seconds)
@@ -53,8 +53,8 @@ def parse_retry_after(
 
     Parameters:
         value: the header's value; None if there was none.
-        default_s: what is returned if there is none, or if it can't be read; seconds, at least 0, by default 30.
-        max_s: the most that is returned, whatever the server says; seconds, at least 0, by default 3,600, an hour.
+        default_s: what is returned if there is none, or if it can't be read; seconds, from 0 to a year, by default 30.
+        max_s: the most that is returned, whatever the server says; seconds, from 0 to a year, by default 3,600, an hour.
         now: the Unix time, seconds, from which a date is counted, the server's own ``Date`` for instance; None, the
             default, for this machine's.
 
@@ -96,9 +96,9 @@ class Retry(msgspec.Struct, frozen=True):
 
     Attributes:
         attempts: how many attempts in all, the first included; at least 1, by default 5.
-        first_s: the longest wait after the first failed attempt; seconds, at least 0, by default 1.
+        first_s: the longest wait after the first failed attempt; seconds, from 0 to a year, by default 1.
         factor: how many times longer each further wait is; at least 1, by default 2.
-        max_s: the longest wait; seconds, at least 0, by default 60.
+        max_s: the longest wait; seconds, from 0 to a year, by default 60.
         jitter: how much of a wait is left to chance, from 0.0 (nothing) to 1.0 (all of it), by default 0.5.
         on: the exceptions after which there is another attempt, with their subclasses: a class or a tuple of them, by
             default every `Exception`. An exception group counts if all the exceptions in it do.

@@ -625,9 +625,9 @@ def test_the_longest_wait_asked_for_counts(kind: type[Failing]) -> None:
 @given(
     st.builds(
         Retry,
-        first_s=st.floats(0, 1e300) | st.integers(0, 100),
+        first_s=st.floats(0, 31_536_000) | st.integers(0, 100),
         factor=st.floats(1, 1e300) | st.integers(1, 100),
-        max_s=st.floats(0, 1e300) | st.integers(0, 100),
+        max_s=st.floats(0, 31_536_000) | st.integers(0, 100),
         jitter=st.floats(0, 1),
     ),
     st.integers(1, 10**9),
@@ -686,6 +686,13 @@ def test_no_header_raises(value: str) -> None:
     assert 0 <= parse_retry_after(value, max_s=100.0) <= 100.0
 
 
+@pytest.mark.parametrize("value", ["31536001", "9" * 400, "Fri, 31 Dec 9999 23:59:59 GMT", None, "soon"])
+def test_what_a_server_asks_for_is_never_too_long_for_retry_after(value: str | None) -> None:
+    """Even where the most that is allowed is, the item is tried again: no header makes `RetryAfter` refuse."""
+    year_s = 31_536_000
+    assert RetryAfter(parse_retry_after(value, default_s=year_s, max_s=year_s)).seconds == year_s
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -693,12 +700,14 @@ def test_no_header_raises(value: str) -> None:
         ({"attempts": 2.0}, r"attempts=…\) is 2\.0; it must be a whole number"),
         ({"attempts": True}, r"attempts=…\) is True"),
         ({"attempts": None}, r"attempts=…\) is None"),
-        ({"first_s": -1}, r"first_s=…\) is -1; it must be a finite number of seconds, at least 0"),
+        ({"first_s": -1}, r"first_s=…\) is -1; it must be a finite number of seconds, from 0 to 31,536,000"),
         ({"first_s": float("nan")}, r"first_s=…\) is nan"),
         ({"first_s": "1"}, r"first_s=…\) is '1'"),
         ({"first_s": 10**400}, r"first_s=…\) is 1000"),
         ({"factor": 0.5}, r"factor=…\) is 0\.5; it must be a finite number, at least 1"),
+        ({"first_s": 31_536_001}, r"first_s=…\) is 31536001"),
         ({"max_s": float("inf")}, r"max_s=…\) is inf"),
+        ({"max_s": 1e9}, r"max_s=…\) is 1000000000\.0"),
         ({"jitter": 1.5}, r"jitter=…\) is 1\.5; it must be a finite number, from 0 to 1"),
         ({"on": OSError()}, r"Retry\(on=…\) has .*it must be a subclass of Exception"),
         ({"on": (OSError, int)}, r"Retry\(on=…\) has .*int"),
@@ -712,11 +721,12 @@ def test_a_policy_with_a_wrong_value_is_refused(arguments: Any, message: str) ->
         Retry(**arguments)
 
 
-@pytest.mark.parametrize("seconds", [-1, float("nan"), float("inf"), True, "5", None, 10**400])
+@pytest.mark.parametrize("seconds", [-1, float("nan"), float("inf"), 1e308, 31_536_001, True, "5", None, 10**400])
 def test_retry_after_takes_seconds(seconds: Any) -> None:
     """Anything else is refused where it is made."""
     with pytest.raises(
-        InvalidArgument, match=r"RetryAfter\(seconds=…\) is .*; it must be a finite number of seconds, at least 0"
+        InvalidArgument,
+        match=r"RetryAfter\(seconds=…\) is .*; it must be a finite number of seconds, from 0 to 31,536,000",
     ):
         RetryAfter(seconds)
 
@@ -726,8 +736,9 @@ def test_retry_after_takes_seconds(seconds: Any) -> None:
     [
         ({"retry": 3}, r"^retry is 3; it must be an aqueue\.Retry"),
         ({"retry": True}, r"^retry is True"),
-        ({"timeout_s": 0}, r"^timeout_s is 0; it must be a finite number of seconds, more than 0"),
+        ({"timeout_s": 0}, r"^timeout_s is 0; it must be a finite number of seconds, more than 0, up to 31,536,000"),
         ({"timeout_s": 10**400}, r"^timeout_s is 1000"),
+        ({"timeout_s": 1e9}, r"^timeout_s is 1000000000\.0"),
         ({"timeout_s": "5"}, r"^timeout_s is '5'"),
     ],
 )

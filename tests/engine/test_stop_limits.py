@@ -510,16 +510,21 @@ def test_items_of_a_limited_group_that_can_not_be_compared_end_the_run(backend: 
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"stop_after_s": -1}, "stop_after_s is -1; it must be a finite number of seconds, at least 0, or None"),
+        (
+            {"stop_after_s": -1},
+            "stop_after_s is -1; it must be a finite number of seconds, from 0 to 31,536,000, or None",
+        ),
         ({"stop_after_s": "1"}, "stop_after_s is '1'"),
         ({"stop_after_s": 10**400}, "stop_after_s is 1000"),
         ({"stop_after_s": float("inf")}, "stop_after_s is inf"),
+        ({"stop_after_s": 31_536_001}, "stop_after_s is 31536001"),
         ({"max_items": 0}, "max_items is 0; it must be a whole number, at least 1, or None"),
         ({"max_items": 1.5}, "max_items is 1.5"),
         ({"max_items": True}, "max_items is True"),
         ({"max_failures": 0, "on_error": "continue"}, "max_failures is 0"),
         ({"max_failures": 1}, 'max_failures needs on_error="continue"'),
-        ({"grace_s": -0.1}, "grace_s is -0.1; it must be a finite number of seconds, at least 0, or None"),
+        ({"grace_s": -0.1}, "grace_s is -0.1; it must be a finite number of seconds, from 0 to 31,536,000, or None"),
+        ({"grace_s": 1e300}, "grace_s is 1e+300"),
         ({"grace_s": float("nan")}, "grace_s is nan"),
         ({"limits": 5}, "limits is 5; it must be a dict from group to aqueue.Limit, or a function"),
         ({"limits": {"a": 5}}, "limits has 'a': 5; it must have an aqueue.Limit"),
