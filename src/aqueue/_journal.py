@@ -535,11 +535,15 @@ def _decode(path: Path, seq: int, text: str) -> Event | None:
 
 def _resolve(path: "str | os.PathLike[str]") -> Path:
     try:
-        return Path(path).resolve()
+        resolved = Path(path).resolve()
     except (OSError, RuntimeError, ValueError) as error:  # a loop of symbolic links; a null character
         raise NotAJournal(
             f"{journal_file.shown(str(path))} is no path to a file ({error}); name another file"
         ) from error
+    # /dev/stdout, for one, is a link that leads to an open pipe all the same, though its text is the path of nothing.
+    if journal_file.identity(resolved) is None and journal_file.identity(Path(path)) is not None:
+        raise NotAJournal(f"{journal_file.shown(str(path))} is no file with a path; name a file on a local disk")
+    return resolved
 
 
 def connect_to_read(path: "str | os.PathLike[str]") -> sqlite3.Connection:

@@ -1,5 +1,6 @@
 """The journal's file: locked, made whole or not at all, connected to; and what its errors mean."""
 
+import errno
 import os
 import socket
 import sqlite3
@@ -64,7 +65,9 @@ def is_empty(path: Path) -> bool:
             ) from None
         return True
     except OSError as error:
-        raise JournalError(f"the journal {shown(path)} can't be reached: {reason(error)}; name another file") from error
+        raise JournalError(
+            f"the journal {shown(path)} can't be reached: {_advised(error, 'name another file')}"
+        ) from error
     if stat.S_ISDIR(found.st_mode):
         raise NotAJournal(f"{shown(path)} is a folder; name a file in it, such as {shown(path / 'run.db')}")
     if not stat.S_ISREG(found.st_mode):
@@ -122,13 +125,16 @@ def lock(path: Path) -> "BaseFileLock":
     try:
         owner.acquire()
     except Timeout:
+        if identity(name) is None:  # a file system of the system's own, /proc say, lets nobody make one
+            raise JournalError(
+                f"the lock file {shown(name)} beside the journal can't be made; {_NEEDS_A_FOLDER}"
+            ) from None
         raise JournalLocked(
             f"the journal {shown(path)} is in use by another run ({_owner(name)}); wait until that has ended, or stop it"
         ) from None
     except OSError as error:
         raise JournalError(
-            f"the lock file {shown(name)} beside the journal can't be used: {reason(error)}; "
-            "the journal needs a folder on a local disk in which you may write"
+            f"the lock file {shown(name)} beside the journal can't be used: {_advised(error, _NEEDS_A_FOLDER)}"
         ) from error
     # Who has the lock is only told, never relied on, so a full disk is no reason to refuse.
     with suppress(OSError):
@@ -169,9 +175,7 @@ def make(path: Path) -> None:
         new.replace(path)
         _sync_folder(path.parent)
     except OSError as error:
-        raise JournalError(
-            f"the journal {shown(path)} can't be made: {reason(error)}; it needs a folder in which you may write"
-        ) from error
+        raise JournalError(f"the journal {shown(path)} can't be made: {_advised(error, _NEEDS_A_FOLDER)}") from error
     except sqlite3.Error as error:
         raise JournalError(f"the journal {shown(path)} can't be made: {explain(error)}") from error
     finally:
@@ -299,6 +303,18 @@ def explain(error: sqlite3.Error) -> str:
     advice = _ADVICE.get(code & 0xFF) if code is not None else None
     text = f"{visible(str(error), 500)} ({name})"
     return f"{text}: {advice}" if advice else text
+
+
+_NEEDS_A_FOLDER: Final = "the journal needs a folder on a local disk in which you may write"
+
+
+def _advised(error: OSError, advice: str) -> str:
+    """Return what the system says, and what to do about it: `advice`, unless the file's name is the reason."""
+    if error.errno == errno.ENAMETOOLONG:
+        advice = (
+            "name another file, with a shorter name: .lock, -wal and .new-journal are added to it for those beside it"
+        )
+    return f"{reason(error)}; {advice}"
 
 
 def reason(error: OSError) -> str:

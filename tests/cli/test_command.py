@@ -122,6 +122,25 @@ def test_what_is_no_run_is_one_line(aqueue: Aqueue, tmp_path: Path, reader: list
         assert done.err.count("\n") == 1
 
 
+@pytest.mark.skipif(not Path("/proc/version").is_file(), reason="needs Linux's /proc")
+@pytest.mark.parametrize(
+    ("file", "what"),
+    [
+        ("/proc/version", "is no file on a disk"),
+        ("/proc/self/mem", "can't be read: Input/output error"),
+        ("/dev/zero", "is a device"),
+        ("x" * 256, "can't be read: File name too long"),
+    ],
+)
+def test_what_is_no_file_on_a_disk_is_one_line(aqueue: Aqueue, file: str, what: str) -> None:
+    """It is neither called empty nor read without an end."""
+    done = aqueue("status", file)
+
+    assert (done.code, done.out) == (2, "")
+    assert done.err.startswith(f"aqueue: {file} {what}")
+    assert done.err.count("\n") == 1
+
+
 @each_reader
 def test_a_journal_of_a_newer_aqueue_is_refused(aqueue: Aqueue, tmp_path: Path, reader: list[str]) -> None:
     """What can't be understood is not guessed at: upgrade, says the one line."""

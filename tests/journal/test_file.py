@@ -253,6 +253,50 @@ def test_any_name_that_a_file_can_have_will_do(tmp_path: Path) -> None:
     Journal.open(path).close(0.0)
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems have other limits")
+@pytest.mark.parametrize("length", [256, 255, 252, 250, 244])
+@pytest.mark.parametrize("open_at", [Journal.create, Journal.open])
+def test_a_name_that_is_too_long_is_told_as_such(
+    tmp_path: Path, open_at: Callable[[Path], Journal], length: int
+) -> None:
+    """A name counts with what is added to it for the files beside the journal, and no folder is blamed for it."""
+    with pytest.raises(JournalError, match="File name too long; name another file, with a shorter name: ") as raised:
+        open_at(tmp_path / ("x" * length))
+    assert "folder" not in str(raised.value)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems have other limits")
+def test_the_longest_name_that_a_journal_can_have(tmp_path: Path) -> None:
+    """243 bytes, with which the longest name beside it has 255."""
+    Journal.create(tmp_path / ("x" * 243)).close(0.0)
+    Journal.open(tmp_path / ("x" * 243)).close(0.0)
+
+
+@pytest.mark.skipif(not Path("/proc/version").is_file(), reason="needs Linux's /proc")
+@pytest.mark.parametrize("open_at", [Journal.create, Journal.open])
+@pytest.mark.parametrize("path", ["/proc/version", "/proc/new.db"])
+def test_where_nobody_can_make_a_file_no_other_run_is_blamed(open_at: Callable[[str], Journal], path: str) -> None:
+    """A lock that can't be made is not one that another run has."""
+    with pytest.raises(
+        JournalError, match=f"{path}.lock beside the journal can.t be (made|used: .*); the journal needs a folder "
+    ):
+        open_at(path)
+
+
+@pytest.mark.skipif(not Path("/proc/self/fd").is_dir(), reason="needs Linux's /proc")
+@pytest.mark.parametrize("open_at", [Journal.create, Journal.open])
+def test_an_open_pipe_is_no_file_for_a_journal(open_at: Callable[[str], Journal]) -> None:
+    """Nor is what leads to it, as /dev/stdout does; the path in the message is the one that was given."""
+    reading, writing = os.pipe()
+    path = f"/proc/self/fd/{writing}"
+    try:
+        with pytest.raises(NotAJournal, match=f"^{path} is no file with a path; name a file on a local disk"):
+            open_at(path)
+    finally:
+        os.close(reading)
+        os.close(writing)
+
+
 def test_a_missing_folder_is_named(tmp_path: Path) -> None:
     """A path in a folder that isn't there is an error that names the folder; nothing is made."""
     with pytest.raises(JournalError, match=f"no folder {tmp_path / 'runs'}"):

@@ -54,9 +54,20 @@ def open_history(
         mode = os.fstat(descriptor).st_mode
         if stat.S_ISDIR(mode):
             raise CannotRead(f"{shown(path)} is a directory; name the journal or the log in it")
-        if stat.S_ISREG(mode) and not follows and not os.fstat(descriptor).st_size:
-            raise CannotRead(f"{shown(path)} is empty: nothing is recorded there yet")
-        is_sqlite = stat.S_ISREG(mode) and os.read(descriptor, len(MAGIC)) == MAGIC
+        if (stat.S_ISCHR(mode) or stat.S_ISBLK(mode)) and not os.isatty(descriptor):  # some have no end
+            raise CannotRead(f"{shown(path)} is a device; name the journal or the log that a run has written")
+        first = os.read(descriptor, len(MAGIC)) if stat.S_ISREG(mode) else b""
+        if stat.S_ISREG(mode) and not os.fstat(descriptor).st_size:
+            if first:  # as of the files in /proc, of which nobody knows how long they are
+                raise CannotRead(
+                    f"{shown(path)} is no file on a disk; name the journal or the log that a run has written"
+                )
+            if not follows:
+                raise CannotRead(f"{shown(path)} is empty: nothing is recorded there yet")
+        is_sqlite = first == MAGIC
+    except OSError as error:
+        os.close(descriptor)
+        raise CannotRead(f"{shown(path)} can't be read: {reason(error)}; name another file") from error
     except BaseException:
         os.close(descriptor)
         raise
