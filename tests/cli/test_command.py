@@ -336,28 +336,59 @@ def test_a_type_without_results_is_said(aqueue: Aqueue, file: Path) -> None:
     assert "no item of a type 'Front' has a result" in done.err
 
 
-@pytest.mark.parametrize(
-    "reader", [["status"], ["items"], ["tree"], ["tail"], ["results"], ["--version"]], ids=" ".join
-)
-def test_closed_streams_are_no_error(recorded: Path, reader: list[str]) -> None:
-    """Where nobody listens nothing is said, no message gets into the data, and the exit code is what it is."""
-    arguments = reader if reader == ["--version"] else [*reader, "run.db"]
+PRINTERS = [
+    *([*map(str, call(reader, "run.db"))] for reader in READERS if reader[0] != "replay"),
+    ["--version"],
+    ["--help"],
+    ["status", "--help"],
+    ["completion", "bash"],
+]
+"""Every call that prints; `replay` leaves that to a reporter, which does it on standard error."""
+
+
+def in_shell(folder: Path, arguments: list[str], redirected: str) -> subprocess.CompletedProcess[str]:
+    """Call the command in `folder` with its streams redirected or closed as a shell does it."""
     command = shlex.join([sys.executable, "-m", "aqueue", *arguments])
     environment = os.environ | {"PYTHONPATH": str(ROOT)}
-    expected = 1 if reader == ["status"] else 0
-    for closed in (">&-", "2>&-", ">&- 2>&-"):
-        done = subprocess.run(
-            ["sh", "-c", f"{command} {closed}"], cwd=recorded, env=environment, capture_output=True, check=False
-        )
-        assert (done.returncode, done.stderr) == (expected, b""), closed
+    return subprocess.run(
+        ["sh", "-c", f"{command} {redirected}"],
+        cwd=folder,
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+@pytest.mark.parametrize("arguments", PRINTERS, ids=" ".join)
+def test_what_can_not_be_printed_is_an_error(recorded: Path, arguments: list[str]) -> None:
+    """With standard output closed, one line says so and the exit code is 2, as with any other error."""
+    done = in_shell(recorded, arguments, ">&-")
+    assert (done.returncode, done.stderr) == (2, "aqueue: Bad file descriptor: standard output\n")
+    assert in_shell(recorded, arguments, ">&- 2>&-").returncode == 2
+
+
+def test_a_closed_output_is_no_error_if_nothing_is_printed(recorded: Path, tmp_path: Path) -> None:
+    """What is written to a file, or said on standard error, needs no standard output."""
+    output = str(tmp_path / "results.jsonl")
+    done = in_shell(recorded, ["results", "run.db", "-o", output], ">&-")
+    assert (done.returncode, done.stderr) == (0, "")
+    done = in_shell(recorded, ["status", "nothing.db"], ">&-")
+    assert done.returncode == 2
+    assert done.stderr.startswith("aqueue: there is no file nothing.db; ")
+
+
+@pytest.mark.parametrize("arguments", [["status", "run.db"], ["tail", "run.db"], ["--version"]], ids=" ".join)
+def test_a_closed_error_stream_is_no_error(recorded: Path, arguments: list[str]) -> None:
+    """The data and the exit code are what they are."""
+    assert in_shell(recorded, arguments, "2>&-").stdout
+    assert in_shell(recorded, arguments, "2>&-").returncode == (1 if arguments[0] == "status" else 0)
 
 
 def test_a_closed_error_stream_leaves_the_exit_code(recorded: Path) -> None:
     """A command that fails, and has nowhere to say so, writes nothing into the data and fails as always."""
-    environment = os.environ | {"PYTHONPATH": str(ROOT)}
-    failed = f"{shlex.quote(sys.executable)} -m aqueue status nothing.db 2>&-"
-    done = subprocess.run(["sh", "-c", failed], cwd=recorded, env=environment, capture_output=True, check=False)
-    assert (done.returncode, done.stdout) == (2, b"")
+    done = in_shell(recorded, ["status", "nothing.db"], "2>&-")
+    assert (done.returncode, done.stdout) == (2, "")
 
 
 def test_completion_offers_only_what_a_shell_may_run(tmp_path: Path) -> None:

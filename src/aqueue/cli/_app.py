@@ -1,5 +1,6 @@
 """The command's frame: its group, its errors and exit codes, and the arguments that several subcommands share."""
 
+import errno
 import os
 import re
 import signal
@@ -152,16 +153,18 @@ def finish(history: History, code: int = 0) -> NoReturn:
 def main(args: Sequence[str] | None = None) -> NoReturn:
     """Run the `aqueue` command and end the process with its exit code.
 
-    The code is 0 if all went well; 2 if something could not be done or read, which one line on standard error explains;
+    The code is 0 if all went well; 2 if something could not be done, read or printed, which one line on standard error explains;
     `aqueue status` and `aqueue watch` tell the state of the run by it. 130 after Ctrl-C.
 
     Parameters:
         args: the arguments behind the command's name; by default those of this process.
     """
-    # A stream that is closed is one that nobody reads; None would make some of Python's own functions fail, and others
-    # write to the other stream.
-    sys.stdout = sys.stdout or open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115  # until the process ends
-    sys.stderr = sys.stderr or open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115  # the same
+    # For a stream that is closed Python has None, which would make some of its own functions fail, and others write to the
+    # other stream. What is printed must not get lost without a word: a stream that can't be written to says so by itself.
+    if sys.stdout is None:
+        sys.stdout = open(os.open(os.devnull, os.O_RDONLY), "w", encoding="utf-8")  # noqa: SIM115  # until the process ends
+    if sys.stderr is None:
+        sys.stderr = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115  # the same
     # A terminal that lacks a character is no reason to fail.
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):
@@ -221,14 +224,26 @@ def _run(args: Sequence[str] | None) -> int:
         if sys.stderr.isatty():  # it has shown ^C on a line of its own
             print(file=sys.stderr)  # noqa: T201
         return _INTERRUPTED
-    except BrokenPipeError:
-        # Whoever read has read enough; Python would complain when it flushes at its end.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except BrokenPipeError:  # whoever read has read enough
+        _drop_output()
         return _BROKEN_PIPE
     except OSError as error:
-        say(f"{visible(error.strerror or str(error))}{f': {visible(str(error.filename))}' if error.filename else ''}")
+        file = visible(str(error.filename or ""))
+        is_output = error.errno == errno.EBADF  # a closed one, see `main`
+        try:
+            sys.stdout.flush()
+        except OSError:
+            is_output = True
+            _drop_output()
+        file = "standard output" if is_output else file
+        say(f"{visible(error.strerror or str(error))}{f': {file}' if file else ''}")
         return CANNOT
     return 0
+
+
+def _drop_output() -> None:
+    """Let what could not be printed go nowhere: Python would complain of it when it flushes at its end."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _say_usage(error: click.UsageError) -> None:
