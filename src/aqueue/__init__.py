@@ -2,6 +2,7 @@
 
 # docs/explanation/architecture.md has the map of the modules; each imports only those of its row and those above. This one re-exports.
 
+from aqueue import _start as _start  # isort: split  # first: it is about Ctrl-C while the others are loaded
 from aqueue._context import Current, child_results, current, shared, slow_down, stop
 from aqueue._engine import OnError
 from aqueue._groups import Limits

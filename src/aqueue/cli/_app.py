@@ -12,6 +12,7 @@ from typing import Any, Final, NoReturn
 
 import click
 
+from aqueue._start import heed_interrupts
 from aqueue._version import __version__
 from aqueue.cli._reading.history import History
 from aqueue.cli._screen import say
@@ -200,6 +201,7 @@ def _run(args: Sequence[str] | None) -> int:
         except (KeyError, ValueError):  # it is not the shell that asks
             return CANNOT
     try:
+        heed_interrupts()
         try:
             # Not app.main: that prints an empty line after Ctrl-C, and has a code of its own for a pipe nobody reads.
             with app.make_context("aqueue", list(sys.argv[1:] if args is None else args)) as context:
