@@ -182,16 +182,22 @@ def connect_read_only(path: Path) -> sqlite3.Connection:
     """
     check_header(path)
     try:
-        connection = connect(path, "ro")
         try:
-            _check_content(connection, path)
+            return _connect_checked(path, "ro")
         except sqlite3.OperationalError:
-            connection.close()
             if _has_log(path):
                 raise
             # In a folder where SQLite can't make the files that a log needs, nobody can be writing one either.
-            connection = connect(path, "ro&immutable=1")
-            _check_content(connection, path)
+            return _connect_checked(path, "ro&immutable=1")
     except sqlite3.Error as error:
         raise JournalDamaged(f"the journal {shown(path)} can't be read: {explain(error)}") from error
+
+
+def _connect_checked(path: Path, mode: str) -> sqlite3.Connection:
+    connection = connect(path, mode)
+    try:
+        _check_content(connection, path)
+    except BaseException:
+        connection.close()
+        raise
     return connection

@@ -266,9 +266,8 @@ def test_a_killed_watcher_leaves_nothing_that_matters(job: Job, tmp_path: Path) 
 
 def test_a_watched_run_can_crash_be_resumed_end_and_be_packed(job: Job, tmp_path: Path) -> None:
     """Whoever reads holds no lock between two reads: the next process starts, ends and folds its WAL into the file."""
-    history = open_history(str(job.journal), follows=True)
     recorder = EventRecorder()
-    with Feeding([recorder], history) as feeding:
+    with closing(open_history(str(job.journal), follows=True)) as history, Feeding([recorder], history) as feeding:
 
         def read() -> int:
             while (events := history.read()) is not None:
@@ -337,10 +336,8 @@ class Time:
 def followed(path: Path, reporter: EventRecorder, for_s: float = 60.0) -> tuple[str, Time]:
     """Follow the run at `path` for so many seconds at most; return why that ended, and the time."""
     clock = Time()
-    history = open_history(str(path), follows=True)
-    with Feeding([reporter], history) as feeding:
+    with closing(open_history(str(path), follows=True)) as history, Feeding([reporter], history) as feeding:
         end = follow(history, feeding, lambda: clock.now >= for_s, monotonic=clock.monotonic, sleep=clock.sleep)
-    history.close()
     return end, clock
 
 

@@ -10,6 +10,7 @@ import sys
 import threading
 import traceback
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from dataclasses import dataclass
 from typing import Any, Self
 
@@ -131,6 +132,12 @@ class Model(pydantic.BaseModel):
     size: int
 
 
+def wrong_sql() -> None:
+    """Raise an error of SQLite's."""
+    with closing(sqlite3.connect(":memory:")) as connection:
+        connection.execute("nope")
+
+
 def import_error() -> None:
     """Raise an `ImportError`."""
     from aqueue import nothing  # type: ignore[attr-defined]  # noqa: F401
@@ -165,13 +172,12 @@ MAKERS: list[Callable[[], Any]] = [
     lambda: SystemExit(3),
     KeyboardInterrupt,
     asyncio.CancelledError,
-    lambda: sqlite3.connect(":memory:").execute("nope"),
+    wrong_sql,
     lambda: Model(size="x"),  # type: ignore[arg-type]
     lambda: Reduced("no"),
 ]
 
 
-@pytest.mark.filterwarnings("ignore:unclosed database")
 @pytest.mark.parametrize("make", MAKERS)
 def test_an_exception_arrives_as_it_was(make: Callable[[], Any]) -> None:
     """Its class, arguments, message, attributes and the text of its traceback are those of the original."""

@@ -37,6 +37,8 @@ from aqueue_migrations.migrations import APPLICATION_ID, migrations
 from tests.journal.writing import DEADLINE_S, make_events, recorded, write
 
 ROOT = Path(__file__).parents[2]
+with closing(Database(memory=True)) as empty:
+    NAMES = [migration.name for migration in migrations.pending(empty)]
 VIEWS = ["failures", "items", "results", "runs", "workers"]
 
 
@@ -55,8 +57,7 @@ def migrate(path: Path, *arguments: str) -> None:
 def test_a_fresh_schema_is_the_sum_of_the_migrations(tmp_path: Path) -> None:
     """What aqueue makes is what the migrations make, one after the other, by themselves and by sqlite-utils's command."""
     assert Journal.create(tmp_path / "run.db").close(DEADLINE_S)
-    names = [migration.name for migration in migrations.pending(Database(memory=True))]
-    for name in [*names[1:], None]:
+    for name in [*NAMES[1:], None]:
         with closing(sqlite3.connect(tmp_path / "steps.db", isolation_level=None)) as connection:
             migrations.apply(Database(connection), stop_before=name)
     migrate(tmp_path / "command.db")
@@ -76,7 +77,7 @@ def test_a_file_that_sqlite_utils_made_is_a_journal(tmp_path: Path) -> None:
     assert recorded(path) == make_events(1, 50)
 
 
-@pytest.mark.parametrize("name", [migration.name for migration in migrations.pending(Database(memory=True))][1:])
+@pytest.mark.parametrize("name", NAMES[1:])
 def test_an_older_journal_is_brought_up_to_date(name: str, tmp_path: Path) -> None:
     """A journal that lacks the newer migrations opens, keeps its events and gets them."""
     path = tmp_path / "run.db"

@@ -7,7 +7,7 @@ import signal
 import sys
 import threading
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from typing import Any, Final, NoReturn
 
 import click
@@ -24,6 +24,7 @@ __all__ = [
     "WholeNumber",
     "app",
     "as_json",
+    "closed_at_end",
     "examples",
     "file_argument",
     "finish",
@@ -135,6 +136,11 @@ def is_meant(name: str, type: str) -> bool:
     return name in {type, qualname, qualname.rpartition(".")[2]}
 
 
+def closed_at_end(history: History) -> History:
+    """Return `history`, which is closed when the subcommand ends, however it ends."""
+    return click.get_current_context().with_resource(closing(history))
+
+
 def finish(history: History, code: int = 0) -> NoReturn:
     """End the subcommand: with `code`, or, if some lines of the file could not be read, by saying so.
 
@@ -144,7 +150,6 @@ def finish(history: History, code: int = 0) -> NoReturn:
     for notice in history.take_notices():
         say(notice)
     complaint = history.complaint()
-    history.close()
     if complaint:
         say(complaint)
         code = CANNOT

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Collection, Sequence
+from contextlib import closing
 from itertools import islice
 from typing import Final
 
@@ -27,8 +28,8 @@ def _complete_types(ctx: click.Context, param: click.Parameter, incomplete: str)
     if not file or file == STANDARD_INPUT:
         return []
     try:
-        history = open_history(str(file))
-        types = {event.type for event in history.read() or () if isinstance(event, ItemEnqueued)}
+        with closing(open_history(str(file))) as history:
+            types = {event.type for event in history.read() or () if isinstance(event, ItemEnqueued)}
     except (AqueueError, OSError):
         return []
     # The shell puts what is offered on its command line as it is: only what is surely a class's name may get there.

@@ -8,7 +8,7 @@ import msgspec
 from rich.console import RenderableType
 from rich.text import Text
 
-from aqueue.cli._app import WholeNumber, app, as_json, examples, file_argument, finish, of_run
+from aqueue.cli._app import WholeNumber, app, as_json, closed_at_end, examples, file_argument, finish, of_run
 from aqueue.cli._commands.tree import find_row
 from aqueue.cli._folds.items import STATES, State
 from aqueue.cli._folds.outlook import CrashFold, outlook
@@ -58,7 +58,7 @@ def explain(file: str, item: int, run: str, as_json: bool) -> None:
 
     And how its children stand, and why it will or won't run when the run is resumed.
     """
-    history = open_history(file, run=run)
+    history = closed_at_end(open_history(file, run=run))
     story = Story(item)
     crashes = CrashFold()
 

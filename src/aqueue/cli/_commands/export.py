@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 import click
 
-from aqueue.cli._app import app, examples, file_argument, finish, of_run
+from aqueue.cli._app import app, closed_at_end, examples, file_argument, finish, of_run
 from aqueue.cli._formats.lines import write_events_jsonl
 from aqueue.cli._formats.tables import write_events_csv
 from aqueue.cli._formats.trace import write_chrome_trace
@@ -51,7 +51,7 @@ def export(file: str, as_what: str, include_data: bool, output: str | None, run:
     """  # noqa: D301  # click takes the \b as a sign not to wrap
     if include_data and as_what == "chrome-trace":
         raise click.UsageError("--include-data: a trace holds no payloads and no results; leave it out")
-    history = open_history(file, run=run)
+    history = closed_at_end(open_history(file, run=run))
     with open_output(output, history) as write:
         if as_what == "jsonl":
             write_events_jsonl(_as_recorded(history), write, include_data)

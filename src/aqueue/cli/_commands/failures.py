@@ -8,7 +8,7 @@ import msgspec
 from rich.console import RenderableType
 from rich.text import Text
 
-from aqueue.cli._app import app, as_json, examples, file_argument, finish, limited, of_run
+from aqueue.cli._app import app, as_json, closed_at_end, examples, file_argument, finish, limited, of_run
 from aqueue.cli._folds.record import ItemTexts, Record
 from aqueue.cli._item_types import item_types, with_types
 from aqueue.cli._reading.opening import open_history
@@ -62,7 +62,7 @@ def failures(file: str, types: tuple[str, ...], tracebacks: bool, limit: int | N
 
     Items that a resumed run has taken up again are not among them.
     """
-    record = Record(open_history(file, run=run))
+    record = Record(closed_at_end(open_history(file, run=run)))
     rows = list(record.items.rows_in(("failed",), item_types(types, record.items.types)))
     if as_json:
         print_json_lines(_as_json(record, row, texts) for row, texts in record.texts(rows[:limit]))

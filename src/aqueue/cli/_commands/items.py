@@ -8,7 +8,7 @@ import click
 import msgspec
 from rich.text import Text
 
-from aqueue.cli._app import WholeNumber, app, as_json, examples, file_argument, finish, limited, of_run
+from aqueue.cli._app import WholeNumber, app, as_json, closed_at_end, examples, file_argument, finish, limited, of_run
 from aqueue.cli._folds.items import OUTSTANDING, STATES, State
 from aqueue.cli._folds.record import ItemTexts, Record
 from aqueue.cli._item_types import item_types, with_types
@@ -75,7 +75,7 @@ def items(
     Each with its state: queued; running; retrying, while it waits for its next attempt; interrupted, by a cancellation or a crash;
     completed; failed.
     """
-    record = Record(open_history(file, run=run))
+    record = Record(closed_at_end(open_history(file, run=run)))
     rows = record.items.rows_in(_states(states), item_types(types, record.items.types))
     if slowest is not None:
         rows = iter(nlargest(slowest, rows, key=record.duration_s))

@@ -8,7 +8,7 @@ import click
 
 from aqueue._job_control import JobControl
 from aqueue._notice import say
-from aqueue.cli._app import CANNOT, WholeNumber, app, examples, file_argument, finish, of_run
+from aqueue.cli._app import CANNOT, WholeNumber, app, closed_at_end, examples, file_argument, finish, of_run
 from aqueue.cli._playing.feeding import Feeding, reporters_named, with_reporters
 from aqueue.cli._playing.keyboard import Keyboard
 from aqueue.cli._playing.playback import KEYS, Playback
@@ -82,7 +82,7 @@ def replay(file: str, speed: float, until: int | None, max_gap_s: float, reporte
     """
     clock = ReplayClock(speed)
     named = reporters_named(reporters, file, clock=clock)
-    history = open_history(file, run=run)
+    history = closed_at_end(open_history(file, run=run))
     feeding = Feeding(named, history)
     keyboard = Keyboard()
 

@@ -5,7 +5,7 @@ from typing import Final
 
 import click
 
-from aqueue.cli._app import app, examples, file_argument, finish, of_run
+from aqueue.cli._app import app, closed_at_end, examples, file_argument, finish, of_run
 from aqueue.cli._folds.record import stand
 from aqueue.cli._output import open_output
 from aqueue.cli._reading.history import History, batches
@@ -42,7 +42,7 @@ def report(file: str, output: str, run: str) -> None:
     """
     from aqueue.cli._report import Report
 
-    history = open_history(file, run=run)
+    history = closed_at_end(open_history(file, run=run))
     made = Report()
     started: RunStarted | None = None
     for events in batches(history):

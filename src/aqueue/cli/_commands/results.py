@@ -5,7 +5,7 @@ from collections.abc import Callable, Collection, Iterator, Sequence
 import click
 
 from aqueue._codec import decode_result
-from aqueue.cli._app import app, examples, file_argument, finish, is_meant, of_run
+from aqueue.cli._app import app, closed_at_end, examples, file_argument, finish, is_meant, of_run
 from aqueue.cli._folds.failed_items import chunks
 from aqueue.cli._folds.items import Items
 from aqueue.cli._formats.lines import write_results_jsonl
@@ -60,7 +60,7 @@ def results(file: str, as_what: str, columns: str | None, types: tuple[str, ...]
     """
     if columns is not None and as_what != "csv":
         raise click.UsageError("--columns is for csv; add --format csv")
-    history = open_history(file, run=run, skip_described=True)
+    history = closed_at_end(open_history(file, run=run, skip_described=True))
     every = _rows_of(history, types)
     seen: set[str] = set()
 

@@ -8,7 +8,7 @@ import msgspec
 from rich.console import RenderableType
 from rich.text import Text
 
-from aqueue.cli._app import app, as_json, examples, file_argument, finish, of_run
+from aqueue.cli._app import app, as_json, closed_at_end, examples, file_argument, finish, of_run
 from aqueue.cli._folds.items import OUTSTANDING, STATES, Items, State
 from aqueue.cli._folds.record import Record, RunState, resume_hint
 from aqueue.cli._reading.opening import open_history
@@ -67,7 +67,7 @@ def status(file: str, run: str, as_json: bool) -> None:
     The exit code tells the state: 0 completed, 1 failed, 3 interrupted (also by a crash), 4 running; 2 means that FILE
     could not be read.
     """
-    record = Record(open_history(file, run=run))
+    record = Record(closed_at_end(open_history(file, run=run)))
     groups = record.failure_groups()
     if as_json:
         print_json(_as_json(record, groups))

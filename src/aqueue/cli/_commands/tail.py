@@ -13,7 +13,7 @@ import click
 from msgspec.structs import replace
 
 from aqueue._journal_file import identity, shown
-from aqueue.cli._app import WholeNumber, app, examples, file_argument, finish
+from aqueue.cli._app import WholeNumber, app, closed_at_end, examples, file_argument, finish
 from aqueue.cli._commands.chosen_events import LEVELS, ChosenEvents, RunningTypes, with_events
 from aqueue.cli._formats.event_lines import EventLines
 from aqueue.cli._item_types import unknown_types, with_types
@@ -127,7 +127,7 @@ def _tail_once(file: str, count: int | None, chosen: ChosenEvents, printer: _Pri
         click.UsageError: all of it was read, and it has no item of one of the wanted types; of standard input, which others
             may have cut to what they send, that is only said.
     """
-    history = open_history(file, whole_log=True)
+    history = closed_at_end(open_history(file, whole_log=True))
     if count is None:
         _print_rest(history, RunningTypes(), chosen, printer)
         is_whole = True
@@ -153,7 +153,7 @@ def _tail_and_follow(file: str, count: int | None, chosen: ChosenEvents, printer
         if file != STANDARD_INPUT:
             is_new |= _wait_for(file)
         was = identity(file)
-        history = open_history(file, follows=True, whole_log=True)
+        history = closed_at_end(open_history(file, follows=True, whole_log=True))
         types = RunningTypes()
         try:
             if count is not None and not is_new and history.path is not None:

@@ -8,7 +8,7 @@ from rich.console import Console, ConsoleOptions, RenderableType, RenderResult
 from rich.text import Text
 from rich.tree import Tree
 
-from aqueue.cli._app import WholeNumber, app, as_json, examples, file_argument, finish, of_run
+from aqueue.cli._app import WholeNumber, app, as_json, closed_at_end, examples, file_argument, finish, of_run
 from aqueue.cli._folds.record import ItemTexts, Record
 from aqueue.cli._folds.tree_shape import Below, Folded, TreeShape
 from aqueue.cli._reading.opening import open_history
@@ -59,7 +59,7 @@ def tree(file: str, item: int | None, depth: int, width: int, run: str, as_json:
 
     Of many siblings those are shown first that have failed or have a failure below them, then those that are running.
     """
-    record = Record(open_history(file, run=run))
+    record = Record(closed_at_end(open_history(file, run=run)))
     shape = TreeShape(record.items)
     top = None if item is None else find_row(record, item)
     cuts = _cut(shape, top, depth, width)

@@ -9,7 +9,7 @@ import click
 
 from aqueue._job_control import JobControl
 from aqueue._notice import say
-from aqueue.cli._app import CANNOT, app, examples, file_argument, finish, of_run
+from aqueue.cli._app import CANNOT, app, closed_at_end, examples, file_argument, finish, of_run
 from aqueue.cli._commands.status import EXIT_CODES
 from aqueue.cli._folds.record import Standing, resume_hint, stand
 from aqueue.cli._playing.feeding import BATCH_INTERVAL_S, TICK_INTERVAL_S, Feeding, reporters_named, with_reporters
@@ -55,7 +55,7 @@ def watch(file: str, reporters: tuple[str, ...], run: str) -> None:
     could not be read, or that no reporter was left.
     """
     named = reporters_named(reporters, file)
-    history = open_history(file, run=run, follows=True)
+    history = closed_at_end(open_history(file, run=run, follows=True))
     if run and history.path is None:
         raise click.UsageError(
             "--run: which run it is can't be told while it comes in; leave --run out, or name a file"

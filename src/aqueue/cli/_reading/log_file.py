@@ -180,9 +180,10 @@ class LogFile:
             os.lseek(self._descriptor, here, os.SEEK_SET)
 
     def close(self) -> None:
-        """Close it."""
-        if self._descriptor != 0:
+        """Close it; nothing happens if it is closed already, or is standard input."""
+        if self._descriptor > 0:
             os.close(self._descriptor)
+            self._descriptor = -1
 
     def _read_bytes(self) -> bytes:
         size = _READ_BYTES

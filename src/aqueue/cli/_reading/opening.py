@@ -82,12 +82,13 @@ def open_history(
 
 def _from_journal(path: Path, run: str, *, skip_described: bool) -> History:
     history = JournalHistory(path, skip_described=skip_described)
-    if run:
-        first = history.events_at([1])
-        run_id = getattr(first.get(1), "run_id", "")
+    try:
+        run_id = getattr(history.events_at([1]).get(1), "run_id", "") if run else ""
         if run not in {"1", "-1"} and not run_id.startswith(run):
-            history.close()
             raise CannotRead(f"{history.name} has one run, {visible(run_id, 100)}, and no run {visible(run, 100)!r}")
+    except BaseException:
+        history.close()
+        raise
     return history
 
 
