@@ -495,12 +495,13 @@ class Resumption:
             record.id
             for record in records
             if (record.id in self._recording.crashes.suspects or record.is_poison)
-            and record.id not in held
             and record.id not in self._left
             # One whose hook was running over failures waits for what failed below it, and is then one of many.
             and not (record.completed and record.pending)
         }
         for number in sorted(suspects):
+            # It doesn't wait for a parent that runs again: it runs as it was recorded, and the parent finds it ended.
+            nodes[number].is_held &= nodes[number].parent is None
             engine.run_alone_first(nodes[number], self._why_given_up(self._recording.live[number]))
         # What was running had been taken already: it comes first again, also from a stack.
         waiting = [r for r in records if self._is_next(r) and r.id not in held]

@@ -9,7 +9,15 @@ from pathlib import Path
 
 import pytest
 
-from aqueue.events import ItemChildrenProcessed, ItemCompleted, ItemEnqueued, ItemFailed, ItemInterrupted, ItemStarted
+from aqueue.events import (
+    ItemChildrenProcessed,
+    ItemCompleted,
+    ItemEnqueued,
+    ItemFailed,
+    ItemInterrupted,
+    ItemStarted,
+    RunResumed,
+)
 from tests.journal.oracle import told_by
 from tests.journal.recorded import events_of
 
@@ -35,9 +43,17 @@ class Hook(Page):
         if self.name == "poison hook":
             os._exit(77)
 
+class Parent(Page):
+    async def process(self, enqueue, set_desc):
+        import anyio
+        enqueue(Page("late poison"))
+        for _ in range(20):
+            enqueue(Page("slow"))
+        await anyio.sleep(0.5)
+
 path, how, backend, workers = sys.argv[1:5]
 log = os.open(path + ".log", os.O_WRONLY | os.O_APPEND | os.O_CREAT)
-items = [(Hook if "hook" in name else Page)(name) for name in sys.argv[5:]]
+items = [(Hook if "hook" in name else Parent if name == "parent" else Page)(name) for name in sys.argv[5:]]
 try:
     run_queue(items, resume=path, num_workers=int(workers), on_error="continue", reporter="none", backend=backend)
 except ItemFailures as failures:
@@ -119,6 +135,24 @@ def test_a_hook_that_ends_the_process_is_given_up(tmp_path: Path) -> None:
     [failure] = [event for event in events if isinstance(event, ItemFailed)]
     assert (failure.item, failure.phase) == (2, "after_children")
     assert sum(isinstance(event, ItemChildrenProcessed) for event in events) == 1
+
+
+def test_a_child_of_an_item_that_runs_again_is_tried_alone_as_well(tmp_path: Path) -> None:
+    """A suspect doesn't wait for its parent, which runs again, to enqueue it: others would run beside it then."""
+    path = tmp_path / "run.db"
+    crashes, _ = crash_until_it_ends(path, "exit", ["slow", "parent"], workers=4)
+    assert crashes == 5
+    events = events_of(path)
+    assert sum(isinstance(event, ItemCompleted) for event in events) == 22
+    [poison] = [event.item for event in events if isinstance(event, ItemFailed)]
+    running: list[set[int]] = []
+    for event in events:
+        if isinstance(event, RunResumed):
+            running.append(set())
+        elif isinstance(event, ItemInterrupted):
+            running[-1].add(event.item)
+    assert [len(items) > 1 for items in running[:2]] == [True, True]
+    assert running[2:] == [{poison}] * 3
 
 
 def test_after_two_crashes_a_start_is_committed_before_the_item_is_called(tmp_path: Path) -> None:
