@@ -1,5 +1,6 @@
 """An attempt: one try of an item's `process` or hook, and what the item's code is given to call."""
 
+import os
 from collections.abc import Callable
 from threading import get_ident
 from time import monotonic
@@ -9,8 +10,9 @@ import msgspec
 
 from aqueue._bus import Bus, Clock
 from aqueue._codec import decode_result
-from aqueue._context import Current
+from aqueue._context import Current, running_attempt
 from aqueue._loop import CallSoon
+from aqueue._notice import warn
 from aqueue._tree import Node
 from aqueue.errors import InvalidArgument, MisplacedCall
 from aqueue.events import Event, ItemDescribed, Phase
@@ -23,6 +25,7 @@ __all__ = [
     "NO_SHARED",
     "ROOM_CHECK_EVENTS",
     "Attempt",
+    "ForkedAttempt",
     "Tries",
     "no_description",
     "refusal",
@@ -197,6 +200,37 @@ class Attempt(msgspec.Struct, gc=False, eq=False):
             engine.slow_down(group, seconds, node)
         else:
             engine.call_soon(lambda: engine.slow_down_later(group, seconds, node))
+
+
+class ForkedAttempt(Attempt, gc=False, eq=False):
+    """An attempt whose code called `os.fork` and has gone on in the child process.
+
+    The child has a copy of the run: queue, workers and connections. If the engine went on there, each item that waits
+    would run twice. A child that replaces itself (`subprocess`) or ends by itself (`multiprocessing`, `os._exit`) never
+    comes back to the engine; any other ends as soon as it does. To see that, the engine asks nothing: the first thing it
+    does with an attempt that is over is to let go of its node.
+    """
+
+    def __setattr__(self, name: str, value: object) -> None:
+        """Set an attribute, or end the process if it is the engine that lets go of `engine` or `node`."""
+        if name in {"engine", "node"} and self.node is not None:
+            warn(
+                f"item {self.node.id} ({self.node.cls.type}) called os.fork() and came back to aqueue in the child process, "
+                "which ends here: the run goes on in its parent; end a forked child by os._exit(…), or start processes by "
+                "subprocess or multiprocessing"
+            )
+            os._exit(1)
+        super().__setattr__(name, value)
+
+
+def _mark_forked() -> None:
+    attempt = running_attempt.get(None)
+    if type(attempt) is Attempt:
+        attempt.__class__ = ForkedAttempt
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_mark_forked)
 
 
 NO_LIFESPAN: Final = (
