@@ -25,13 +25,13 @@ from aqueue._keys import KeySet
 from aqueue._ledger import KEPT_STATE_BYTES, Ledger, to_keep
 from aqueue._loop import CallSoon, clock_of_this_loop
 from aqueue._notice import warn
-from aqueue._queues import LifoQueue, PlainQueue
+from aqueue._queues import FifoQueue, LifoQueue, PlainQueue
 from aqueue._retrying import Retrying
 from aqueue._timeouts import Timeouts
 from aqueue._timers import Timers
 from aqueue._tree import Node, Tree, unlink
 from aqueue._watchdog import Watchdog
-from aqueue.errors import MisplacedCall, PoisonItem
+from aqueue.errors import ItemsNotComparable, MisplacedCall, PoisonItem
 from aqueue.events import (
     NO_DATA,
     Counts,
@@ -55,6 +55,7 @@ OnError = Literal["stop", "continue"]
 """What the first item that fails for good does: ``stop`` the run gracefully, or let everything else ``continue``."""
 
 hide_frames_of(__file__)
+hide_frames_of(GroupedQueue.check.__code__.co_filename)
 
 SLICE_S: Final = 0.005
 """How long items that never await may keep the event loop to themselves, seconds (and one item a worker more)."""
@@ -181,7 +182,12 @@ class Engine:
     def _use_queue(self, queue: PlainQueue | GroupedQueue) -> None:
         self._queue = queue
         self._put = queue.put
-        self._take: Callable[[], Node] = queue.take if self._stop_limits.max_items is None else self._take_counted
+        self._take: Callable[[], Node] = queue.take
+        self._again: deque[Node] | tuple[()] = ()
+        if self._stop_limits.max_items is not None:
+            self._take = self._take_counted
+        elif isinstance(queue, FifoQueue):  # its `take`, written out in the loop of the workers, costs no call
+            self._take, self._again = queue.take_new, queue.again
 
     def _use_groups(self) -> GroupedQueue:
         """From the first class on whose items have a group, let the queue go by groups; return it."""
@@ -442,7 +448,7 @@ class Engine:
     def queue_again(self, node: Node) -> None:
         """Queue a recorded node, once it is due."""
         if not self.retrying.rests(node, "process"):
-            self._put(node)
+            self._put_announced(node, self._put)
 
     def end_again(self, node: Node) -> None:
         """Go on from a recorded node whose `process` and children have ended, once its hook is due."""
@@ -677,11 +683,22 @@ class Engine:
         self.retrying.run_again(node, attempt)
         self._put_again(node)
 
+    def _put_announced(self, node: Node, put: Callable[[Node], None]) -> None:
+        """Queue `node` by `put`. If its group can't be told, its next attempt fails: nobody else is there to be told."""
+        try:
+            put(node)
+        except ItemsNotComparable:
+            raise
+        except Exception as error:  # a `group`, and a function that tells limits, is the user's code
+            if self._groups is None:
+                raise
+            self._groups.put_refused(node, error)
+
     def _put_again(self, node: Node) -> None:
         try:
-            self._queue.put_again(node)
+            self._put_announced(node, self._queue.put_again)
             self._queued_again += self.retrying.is_counted(node)
-        except BaseException as error:  # a comparison of items, or a group, is the user's code
+        except BaseException as error:  # a comparison of items is the user's code, too
             self._left.append(node)
             what = f"item {node.id} ({node.cls.type}) could not be queued again"
             self._break(error, what, cancel=not isinstance(error, Exception))
@@ -696,15 +713,15 @@ class Engine:
         """Run items until none is left or the run is stopped."""
         while True:
             take = self._take
-            await self._run_queued(worker, take)
+            await self._run_queued(worker, take, self._again)
             if self.stage is not Stage.RUNNING:
                 return
             # Items may have been moved to another queue meanwhile, for the first of them that has a group.
             if take == self._take and not await self._wait_for_item(worker):
                 return
 
-    async def _run_queued(self, worker: int, take: Callable[[], Node]) -> None:
-        """Take items and run them, one after the other, until there is none now or the run is stopped.
+    async def _run_queued(self, worker: int, take: Callable[[], Node], again: "deque[Node] | tuple[()]" = ()) -> None:
+        """Take items, first those in `again`, and run them, until there is none now or the run is stopped.
 
         What an ordinary item costs is written out here, over local names and with one reading of the clock for the
         end of an item and the start of the next; what is rare has a method of its own. It goes by the monotonic clock
@@ -720,7 +737,7 @@ class Engine:
         ticked = monotonic()
         while self.stage is running:
             try:
-                node = take()
+                node = again.popleft() if again else take()
             except IndexError:
                 return
             except BaseException as error:  # a comparison of items is the user's code
@@ -753,14 +770,15 @@ class Engine:
                     await self._pause(attempt, worker)
                     ticked = monotonic()
                     continue
-                ticked = self._fail(error, node, worker, started, attempt)
+                ticked, at = self._fail(error, node, worker, started, attempt)
             else:
                 ticked = monotonic()
+                at = ticked + clock.offset
                 cls.completed += 1
                 append(
                     ItemCompleted(
                         next_seq(),
-                        ticked + clock.offset,
+                        at,
                         node.id,
                         worker,
                         ticked - started,
@@ -774,7 +792,7 @@ class Engine:
             if node.recorded is not None:
                 self._run_unrepeated(node.recorded, f"item {node.id} ({cls.type})")
                 node.recorded = None
-            due = end_process(node, ticked + clock.offset)
+            due = end_process(node, at)
             if due is not None:
                 await self._run_hooks(due, worker, node)
                 ticked = monotonic()
@@ -789,6 +807,8 @@ class Engine:
         if retry is not None or node.recorded is not None or self._execution is not None:
             attempt.tries = self.retrying.tries(node)
             enqueue = attempt.enqueue_repeatable
+        if self._groups is not None:
+            self._groups.check(node)
         try:
             if self._execution is not None:
                 await self._places[attempt.worker].run(node, attempt)
@@ -973,8 +993,13 @@ class Engine:
             self._due.append(node)
             self._wake_one()
 
-    def _fail(self, error: BaseException, node: Node, worker: int, started: float, attempt: Attempt) -> float:
-        """Record that an attempt, begun at `started` of the monotonic clock, failed for good; return that clock's time."""
+    def _fail(
+        self, error: BaseException, node: Node, worker: int, started: float, attempt: Attempt
+    ) -> tuple[float, float]:
+        """Record that an attempt failed for good, which began at `started` of the monotonic clock.
+
+        Returns the time when that is done, by the monotonic clock and as events have it.
+        """
         raised = as_failure(error, node.id, node.cls.type)
         if (
             isinstance(raised, RetryAfter)
@@ -990,7 +1015,8 @@ class Engine:
             raised = refused
         node.cls.deduplicated += attempt.deduplicated
         self._fail_for(raised, node, worker, started, attempt.phase, attempt.deduplicated)
-        return monotonic()
+        ticked = monotonic()
+        return ticked, ticked + self.clock.offset
 
     def _fail_for(
         self, error: Exception, node: Node, worker: int, started: float, phase: Phase, deduplicated: int = 0

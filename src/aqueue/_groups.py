@@ -11,7 +11,7 @@ from functools import partial
 from typing import Any, Final
 
 from aqueue._offers import Group, Offer, OffersByNumber, OffersByPriority
-from aqueue._queues import LifoQueue, PlainQueue, PriorityQueue
+from aqueue._queues import FifoQueue, LifoQueue, PlainQueue, PriorityQueue
 from aqueue._timers import Timers
 from aqueue._tree import Node
 from aqueue.errors import InvalidArgument, InvalidItem, ItemsNotComparable
@@ -30,7 +30,7 @@ OTHERS: Final = "*"
 NO_LIMIT: Final = Limit()
 
 _SWEEP_GROUPS: Final = 1_000
-_STALE_OFFERS: Final = 64
+_WITHDRAWN_OFFERS: Final = 64
 
 
 def group_of(node: Node) -> str | None:
@@ -82,12 +82,15 @@ class GroupedQueue:
         self._clock = clock
         self._timers = timers
         self._on_ready = on_ready
+        self._is_fifo = isinstance(nodes, FifoQueue)
         self._is_lifo = isinstance(nodes, LifoQueue)
         self._is_by_priority = isinstance(nodes, PriorityQueue)
         self._new_queue = type(nodes)
         self._groups: dict[str | None, Group] = {}
         self._running: dict[int, Group] = {}
+        self._refusals: dict[int, Exception] = {}
         self._offers = self._new_offers()
+        self._withdrawn: dict[int, Offer] = {}  # those in the heap that don't count now, by the numbers of their nodes
         self._valid = 0
         self._count = len(nodes)
         self._sweep_at = _SWEEP_GROUPS
@@ -114,8 +117,18 @@ class GroupedQueue:
         self._add(node, again=False)
 
     def put_again(self, node: Node, /) -> None:
-        """Add `node`, which is to be the next of its group, as far as the order allows that."""
+        """Add `node`, which is to be the next of its group, as far as the order allows that; raises what `put` does."""
         self._add(node, again=True)
+
+    def put_refused(self, node: Node, error: Exception) -> None:
+        """Add `node`, which `put` refused with `error` though it has been announced: `check` raises that when it runs."""
+        self._refusals[node.id] = error
+        self._put(self._group(None), node, again=False)
+
+    def check(self, node: Node) -> None:
+        """Raise what its group raised if `node`, which is about to run, could not be put into it."""
+        if node.id in self._refusals:
+            raise self._refusals.pop(node.id)
 
     def take(self) -> Node:
         """Remove and return the next node that may start; `release` must follow when its `process` has ended.
@@ -134,6 +147,7 @@ class GroupedQueue:
                 group = offer.group
                 if group.offer is offer:
                     break
+                del self._withdrawn[offer.node.id]
             rest = group.rest
             group.head = rest.take() if rest else None
         except IndexError:
@@ -172,8 +186,10 @@ class GroupedQueue:
         """
         nodes = self._unplaced[::-1]
         self._offers = self._new_offers()
+        self._withdrawn.clear()
+        self._valid = 0
         for group in self._groups.values():
-            self._withdraw(group)
+            group.offer = None
             waiting = [] if group.head is None else [group.head, *(group.rest or ())]
             if self._is_lifo:
                 waiting = [*waiting[1:], *waiting[:1]]  # what is put last is the head
@@ -250,7 +266,9 @@ class GroupedQueue:
 
     def _add(self, node: Node, *, again: bool) -> None:
         self._refuse_while_comparing()
-        group = self._group(group_of(node))
+        self._put(self._group(group_of(node)), node, again=again)
+
+    def _put(self, group: Group, node: Node, *, again: bool) -> None:
         self._is_comparing = self._is_by_priority
         try:
             head = group.head
@@ -262,6 +280,8 @@ class GroupedQueue:
                     group.head = None
                     self._forget_if_idle(group)
                     raise
+            elif again and self._is_fifo and head.attempt > 1:  # the head was put again, too: in that order
+                self._rest(group).put_again(node)
             elif node < head if self._is_by_priority else (again or self._is_lifo):
                 self._put_first(group, node, head)
             else:
@@ -270,27 +290,29 @@ class GroupedQueue:
             self._is_comparing = False
         self._count += 1
 
-    def _drop_stale(self) -> None:
-        """Forget, once there are many, the offers that don't count any more."""
-        if len(self._offers) > _STALE_OFFERS + 2 * self._valid:
-            with suppress(ItemsNotComparable):  # what can't be compared is told when it must be
-                self._offers.drop_stale()
-
     def _put_first(self, group: Group, node: Node, head: Node) -> None:
-        self._drop_stale()
         old = group.offer
         if old is not None:
-            offer = Offer(group, node)
-            self._offers.put(offer, self._key(node))  # may refuse; the old one is still the one that counts
-            group.offer = offer
-        try:
-            self._rest(group).put_again(head)
-        except BaseException:
-            group.offer = old
-            raise
-        if old is not None:
-            old.go_stale()
+            self._place(group, node)  # may refuse: then nothing has changed
+            self._withdrawn[head.id] = old
+        self._rest(group).put_first(head)
         group.head = node
+
+    def _place(self, group: Group, node: Node) -> None:
+        """Let `group` stand in the heap by `node`; if that can't be compared, nothing changes."""
+        offer = self._withdrawn.pop(node.id, None)
+        if offer is None:
+            self._drop_withdrawn()
+            offer = Offer(group, node)
+            self._offers.put(offer, self._key(node))
+        group.offer = offer
+
+    def _drop_withdrawn(self) -> None:
+        """Forget, once there are many, the offers that don't count now."""
+        if len(self._offers) > _WITHDRAWN_OFFERS + 2 * self._valid:
+            with suppress(ItemsNotComparable):  # what can't be compared is told when it must be
+                self._offers.keep_valid()
+                self._withdrawn.clear()
 
     def _rest(self, group: Group) -> PlainQueue:
         if group.rest is None:
@@ -311,10 +333,7 @@ class GroupedQueue:
                 group.waits_until = at
                 self._timers.after(at - self._clock(), partial(self._look_again, group))
             return False
-        self._drop_stale()
-        offer = Offer(group, node)
-        self._offers.put(offer, self._key(node))
-        group.offer = offer
+        self._place(group, node)
         self._valid += 1
         return True
 
@@ -341,7 +360,7 @@ class GroupedQueue:
 
     def _withdraw(self, group: Group) -> None:
         if group.offer is not None:
-            group.offer.go_stale()
+            self._withdrawn[group.offer.node.id] = group.offer
             group.offer = None
             self._valid -= 1
 

@@ -92,18 +92,19 @@ class Group:
 
 
 class Offer:
-    """Stands for a group that may start its first node; compared by the items, for a priority queue."""
+    """Stands for a group that may start its first node; compared by the items, for a priority queue.
+
+    One that doesn't count any more, since a lesser node came or its group was slowed down, keeps its place in the heap
+    for as long as its node waits, and counts again when the node is the first of a group that may start. So a node has
+    at most one place in the heap, which it leaves when it is taken: what runs, and may change what it is ordered by, is
+    never compared.
+    """
 
     __slots__ = ("group", "node")
 
     def __init__(self, group: Group, node: Node) -> None:
         self.group = group
         self.node = node
-
-    def go_stale(self) -> None:
-        """Stand for nothing any more, but keep the place in the heap: the node may run and let go of its item."""
-        node = self.node
-        self.node = Node(node.id, node.item, None, node.cls)
 
     @property
     def cls(self) -> ItemClass:
@@ -129,7 +130,7 @@ class OffersByNumber:
     def __len__(self) -> int:
         return len(self._heap)
 
-    def drop_stale(self) -> None:
+    def keep_valid(self) -> None:
         self._heap = [entry for entry in self._heap if entry[2].group.offer is entry[2]]
         heapify(self._heap)
 
@@ -149,7 +150,7 @@ class OffersByPriority:
     def __len__(self) -> int:
         return len(self._queue)
 
-    def drop_stale(self) -> None:
+    def keep_valid(self) -> None:
         valid = PriorityQueue[Offer]()
         for offer in self._queue:
             if offer.group.offer is offer:

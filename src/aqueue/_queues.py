@@ -1,31 +1,38 @@
 """The order in which items are taken: first in first out, last in first out, by priority."""
 
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from heapq import heappop
-from itertools import pairwise
+from itertools import chain, pairwise
 from typing import Any, Final, Generic, Literal, Protocol, TypeVar
 
 from aqueue._tree import Node
 from aqueue.errors import ItemsNotComparable
 from aqueue.item import ItemClass
 
-__all__ = ["QUEUE_TYPES", "FifoQueue", "LifoQueue", "NodeQueue", "PlainQueue", "PriorityQueue", "QueueTypeName"]
+__all__ = ["QUEUE_TYPES", "FifoQueue", "LifoQueue", "PlainQueue", "PriorityQueue", "QueueTypeName"]
 
 QueueTypeName = Literal["queue", "stack", "priority"]
 """``queue``: first in, first out. ``stack``: last in, first out. ``priority``: the lesser item (``<``) first."""
 
 
-class NodeQueue(Protocol):
-    """Nodes that wait for a worker."""
+class FifoQueue:
+    """First in, first out. What is put again comes before all else, in the order in which it was put again.
 
-    def put(self, node: Node, /) -> None:
-        """Add `node`. If it raises, the queue is as it was."""
-        ...
+    Attributes:
+        again: what was put again.
+        take_new: takes the next of the others.
+        put, put_first, put_again: as of every queue. They, too, are a deque's own, since they are called for every item.
+    """
 
-    def put_again(self, node: Node, /) -> None:
-        """Add `node`, which has been taken before and is to be the next, as far as the order allows that."""
-        ...
+    def __init__(self, nodes: Iterable[Node] = ()) -> None:
+        """Make a queue of `nodes`, none of which was put again."""
+        self._new = new = deque(nodes)
+        self.again: deque[Node] = deque()
+        self.put = new.append
+        self.put_first = new.appendleft
+        self.put_again = self.again.append
+        self.take_new = new.popleft
 
     def take(self) -> Node:
         """Remove and return the next node.
@@ -33,54 +40,41 @@ class NodeQueue(Protocol):
         Raises:
             IndexError: the queue is empty.
         """
-        ...
-
-    def reorder(self) -> None:
-        """Put every node into its place anew: an item may have been changed."""
-        ...
-
-    def __len__(self) -> int: ...
-
-    def __iter__(self) -> Iterator[Node]: ...
-
-
-class FifoQueue(deque[Node]):
-    """First in, first out."""
-
-    put = deque.append
-    put_again = deque.appendleft
-    take = deque.popleft
+        return (self.again or self._new).popleft()
 
     def move(self) -> "FifoQueue":
         """Return a queue with all the nodes, and leave this one empty."""
-        return _moved(self)
+        moved = FifoQueue(self)
+        self._new.clear()
+        self.again.clear()
+        return moved
 
     def reorder(self) -> None:
         """Leave everything where it is."""
+
+    def __len__(self) -> int:
+        return len(self._new) + len(self.again)
+
+    def __iter__(self) -> Iterator[Node]:
+        return chain(self.again, self._new)
 
 
 class LifoQueue(deque[Node]):
     """Last in, first out."""
 
     put = deque.append
+    put_first = deque.append
     put_again = deque.append
     take = deque.pop
 
     def move(self) -> "LifoQueue":
         """Return a queue with all the nodes, and leave this one empty."""
-        return _moved(self)
+        moved = LifoQueue(self)
+        self.clear()
+        return moved
 
     def reorder(self) -> None:
         """Leave everything where it is."""
-
-
-_AnyDeque = TypeVar("_AnyDeque", FifoQueue, LifoQueue)
-
-
-def _moved(queue: _AnyDeque) -> _AnyDeque:
-    moved = type(queue)(queue)
-    queue.clear()
-    return moved
 
 
 class Ordered(Protocol):
@@ -117,6 +111,18 @@ class PriorityQueue(Generic[_Ordered]):
             raise ItemsNotComparable(
                 f"comparing an item of {node.cls.type} with < enqueued an item; __lt__ must only compare"
             )
+        self._insert(node, path)
+
+    def put_first(self, node: _Ordered, /) -> None:
+        """Add `node`, which is the least: nothing is compared, so nothing can be refused."""
+        path = [len(self._heap)]
+        while path[-1] > 0:
+            path.append((path[-1] - 1) >> 1)
+        self._insert(node, path)
+
+    def _insert(self, node: _Ordered, path: list[int]) -> None:
+        """Add `node` at the end of `path`, which leads up from a new last place; what is on it moves down by one."""
+        heap = self._heap
         heap.append(node)
         for below, above in pairwise(path):
             heap[below] = heap[above]
@@ -166,7 +172,11 @@ class PriorityQueue(Generic[_Ordered]):
 
 
 PlainQueue = FifoQueue | LifoQueue | PriorityQueue[Node]
-"""A queue of nodes in one order. They can `move` all their nodes to a new one."""
+"""A queue of nodes in one order.
+
+`put` adds a node. `put_again` adds one that was taken before and is to be the next, as far as the order allows that;
+`put_first` one that was the next before another came. `take` gives the next; `move` gives a new queue with all nodes.
+"""
 
 QUEUE_TYPES: Final[dict[str, type[FifoQueue] | type[LifoQueue] | type[PriorityQueue[Node]]]] = {
     "queue": FifoQueue,

@@ -145,8 +145,10 @@ class AgainstASlowModel(RuleBasedStateMachine):
         if self.kind == "priority":
             self.waiting.append(node)
             self.waiting.sort(key=lambda one: (one.item.priority, one.id))
-        elif again or self.kind == "stack":
+        elif self.kind == "stack":
             self.waiting.insert(0, node)
+        elif again:  # behind those that were put again before
+            self.waiting.insert(sum(one.attempt > 1 for one in self.waiting), node)
         else:
             self.waiting.append(node)
 
@@ -195,8 +197,16 @@ class AgainstASlowModel(RuleBasedStateMachine):
     def try_again(self, index: int) -> None:
         if self.ended:
             node = self.ended[index % len(self.ended)]
+            node.attempt += 1
             if self.put(node, again=True):
                 self.ended.remove(node)
+
+    @rule(index=st.integers(0, 50), priority=st.integers(0, 3), breaks=st.booleans())
+    def change(self, index: int, priority: int, breaks: bool) -> None:
+        """What runs may change what it is ordered by: it is compared with nothing until it waits again."""
+        if self.running:
+            item = self.running[index % len(self.running)].item
+            item.priority, item.breaks = priority, self.may_break and breaks
 
     @rule(index=st.integers(0, 50))
     def end(self, index: int) -> None:
@@ -322,22 +332,45 @@ def test_a_comparison_that_raises_when_nobody_asks_is_told_to_who_takes_next(whe
     assert {node.id for node in queue} == {broken.id, other.id}
 
 
-def test_a_node_that_ended_is_not_compared_any_more() -> None:
-    """What a better item pushed aside may run and let go of its item before others come."""
+def test_a_node_that_runs_is_not_compared() -> None:
+    """What a better item pushed aside, or slowing down held back, may change what it is ordered by once it runs."""
     for seed in range(300):
         random = Random(seed)
-        queue, _ = grouped(None, "priority")
+        queue, timers = grouped(None, "priority")
         numbered = Numbered()
         waiting = []
         for _ in range(60):
-            if random.random() < 0.6:
+            chance = random.random()
+            if chance < 0.5:
                 waiting.append(numbered(f"group {random.randrange(3)}", random.randrange(9)))
                 queue.put(waiting[-1])
+            elif chance < 0.7:
+                queue.slow_down(f"group {random.randrange(3)}", STEP_S)
+                timers.advance(2 * STEP_S)
             elif waiting:
                 node = queue.take()
                 assert node is min(waiting, key=lambda one: (one.item.priority, one.id)), f"seed {seed}"
                 waiting.remove(node)
-                node.item = None
+                node.item.breaks = True
+                if random.random() < 0.5:
+                    node.item = None  # it has ended
+
+
+@pytest.mark.parametrize("group", ["a", None])
+def test_what_is_put_again_is_next_in_the_order_in_which_it_was(group: str | None) -> None:
+    """In a queue, retries that find no worker free start in the order in which they became due, before all else."""
+    queue, _ = grouped()
+    numbered = Numbered()
+    ran = [numbered(group) for _ in range(3)]
+    for node in ran:
+        queue.put(node)
+    assert take_all(queue) == [1, 2, 3]
+    for _ in range(2):
+        queue.put(numbered(group))
+    for node in reversed(ran):
+        node.attempt += 1
+        queue.put_again(node)
+    assert take_all(queue) == [3, 2, 1, 4, 5]
 
 
 def test_slowing_down_again_and_again_costs_no_memory() -> None:

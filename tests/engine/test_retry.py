@@ -749,3 +749,66 @@ def test_a_run_or_a_class_with_a_wrong_policy_is_refused(arguments: dict[str, An
     wrong = type("Wrong", (Child,), arguments)
     with pytest.raises(InvalidArgument, match=message.replace("^", r"test_retry:Wrong\.")):
         run_queue([wrong("a")], reporter="none")
+
+
+# ---- what raises where nobody can be told ---------------------------------------------------------------------------
+
+
+class Host:
+    """Gives the group of an item, or whatever `limits` is asked for, and raises from its second use on."""
+
+    def __init__(self) -> None:
+        self.uses = 0
+
+    def use(self) -> None:
+        self.uses += 1
+        if self.uses > 1:
+            raise LookupError("the host is unknown")
+
+
+class OfHost(Failing):
+    """One whose group raises from its second attempt on."""
+
+    retry = Retry(attempts=3, first_s=0.0)
+
+    def __init__(self, *errors: BaseException, host: Host | None) -> None:
+        super().__init__(*errors)
+        self.host = host
+
+    @property
+    def group(self) -> str:
+        if self.host is not None:
+            self.host.use()
+        return "host"
+
+
+@pytest.mark.parametrize("queue_type_name", ["queue", "stack", "priority"])
+@pytest.mark.parametrize("where", ["group", "limits"])
+def test_a_group_that_raises_at_a_retry_fails_the_attempt(backend: Backend, where: str, queue_type_name: Any) -> None:
+    """What `group` or `limits` raises when an item is tried again counts as its attempt, and harms no other item."""
+    host = Host()
+
+    def limits(name: str) -> aqueue.Limit | None:
+        if where == "limits":
+            host.use()
+        return None
+
+    class Other(Failing):
+        def __lt__(self, other: object) -> bool:
+            return False
+
+    class Ordered(OfHost, Other):
+        pass
+
+    bad = Ordered(ValueError("first"), host=host if where == "group" else None)
+    result, recorder = run(
+        [bad, *(Other() for _ in range(20))],
+        limits=limits,
+        num_workers=2,
+        on_error="continue",
+        queue_type_name=queue_type_name,
+        backend=backend,
+    )
+    assert (result.status, result.counts.completed, result.counts.retried) == ("failed", 20, 2)
+    [failure] = recorder.of(ItemFailed)
+    assert (failure.item, failure.attempt, failure.error.message) == (1, 3, "the host is unknown")

@@ -297,6 +297,36 @@ def test_a_pause_of_a_group_goes_on_after_a_resume(tmp_path: Path, backend: Back
     told_by(events)
 
 
+class Hosted(Plain):
+    """One whose group can't be told any more once a test says so."""
+
+    is_lost: ClassVar[bool] = False
+
+    @property
+    def group(self) -> str:
+        if self.is_lost:
+            raise LookupError(f"the host of {self.name} is unknown")
+        return "host"
+
+
+def test_a_recorded_item_whose_group_raises_fails_alone(
+    tmp_path: Path, backend: Backend, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An item of an earlier process whose class can't tell its group any more fails; the others run."""
+    monkeypatch.setitem(KINDS, "hosted", Hosted)
+    path = tmp_path / "run.db"
+    items: list[Item] = [Plain("root", ("hosted", "a"), ("plain", "b"), ("hosted", "c"))]
+    run(path, items, max_items=1, backend=backend)
+    monkeypatch.setattr(Hosted, "is_lost", True)
+    result = run(path, items, backend=backend)
+    assert (result.status, result.counts.completed, did) == ("failed", 2, ["root", "b"])
+    assert [failure.error.message for failure in result.failures] == [
+        "the host of a is unknown",
+        "the host of c is unknown",
+    ]
+    told_by(events_of(path))
+
+
 def test_a_limit_that_stopped_the_run_is_told(tmp_path: Path) -> None:
     """A run that a limit stopped is resumed like any other, until nothing is left; the limit counts anew."""
     path = tmp_path / "run.db"
