@@ -2,7 +2,7 @@
 # except package-test.
 
 # The first of these that runs, is new enough and can make virtual environments. `make PYTHON=…` picks another.
-PYTHON ?= $(or $(shell for python in python3.11 python3.12 python3.13 python3; do \
+PYTHON ?= $(or $(shell for python in python3.11 python3.12 python3.13 python3.14 python3; do \
 	$$python -c 'import sys, ensurepip, venv; sys.exit(sys.version_info < (3, 11))' >/dev/null 2>&1 \
 		&& echo $$python && break; done),$(error aqueue needs Python 3.11 or newer with its venv module; found none. \
 	Install it, or name it: make PYTHON=/path/to/python3.11))
@@ -33,9 +33,16 @@ demo: $(READY) ## Watch a real job: mirror a few thousand files over HTTP and ch
 	@$(RUN) $(VENV)/bin/python examples/mirror.py stdlib build/demo/copy --resume build/demo/mirror.db
 	@rm -rf build/demo
 
+# Which tests: `make test TESTS=tests/codec`.
+TESTS ?=
+
 .PHONY: test
-test: $(READY) ## Run the tests.
-	@$(RUN) python -m pytest -n 4 --dist worksteal
+test: $(READY) ## Run the tests, or some of them: make test TESTS=tests/codec.
+	@$(RUN) python -m pytest -n 4 --dist worksteal $(TESTS)
+
+.PHONY: test-pythons
+test-pythons: ## Run the tests on Python 3.13 and 3.14 in minimal Debian systems (as root; uses the network).
+	@TESTS="$(TESTS)" tests/pythons.sh trixie sid
 
 .PHONY: test-uvloop
 test-uvloop: $(READY) ## Run the tests of runs on asyncio with uvloop in its place; `make test` runs some of them so.

@@ -439,12 +439,20 @@ def test_failures_of_a_nested_run_fail_the_item(backend: Backend) -> None:
 
 
 def test_cancelling_a_nested_run(backend: Backend) -> None:
-    """A timeout inside the outer item cancels the inner run alone."""
+    """A cancel scope inside the outer item, such as that of a timeout, cancels the inner run alone."""
     recorder = EventRecorder()
 
     async def outer(enqueue: EnqueueFn, set_desc: SetDescFn) -> str:
-        with anyio.move_on_after(0.01):
-            await async_run_queue([Do(_sleep), Do(_sleep)], reporter=recorder)
+        running = []
+
+        async def inner(enqueue: EnqueueFn, set_desc: SetDescFn) -> None:
+            running.append(inner)
+            if len(running) == 2:
+                scope.cancel()
+            await anyio.sleep_forever()
+
+        with anyio.CancelScope() as scope:
+            await async_run_queue([Do(inner), Do(inner)], reporter=recorder)
         return "went on"
 
     assert run_queue([Do(outer)], reporter="none", backend=backend).root_results == ["went on"]

@@ -247,8 +247,9 @@ class Reader:
         if is_shop:
             command += f" --port {self._port}"
         path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
+        run = command if command.startswith("kill ") else f"exec {command}"  # some systems have kill in the shell alone
         process = PtyProcess(
-            *("sh", "-c", f"cd '{self.folder}' && exec {command}"),
+            *("sh", "-c", f"cd '{self.folder}' && {run}"),
             env={"PATH": path, "NO_PROXY": "*", "no_proxy": "*"},
             columns=columns,
         )

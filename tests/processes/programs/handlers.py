@@ -7,6 +7,7 @@ import signal
 import sys
 import threading
 import time
+import warnings
 from collections.abc import Callable
 from typing import Any
 
@@ -38,6 +39,8 @@ class Forks(Item):
     """Starts a process by fork and terminates it."""
 
     async def process(self, enqueue: EnqueueFn, set_desc: SetDescFn) -> None:
+        # A fork of a process with threads, which Python 3.12 and newer warn of, is what is tested here.
+        warnings.filterwarnings("ignore", ".*multi-threaded.*fork", DeprecationWarning)
         context = multiprocessing.get_context("fork")
         ready = context.Event()
 
