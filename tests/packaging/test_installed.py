@@ -85,12 +85,15 @@ def test_the_wheel_holds_the_three_packages_alone(distributions: tuple[Path, Pat
     """The wheel installs three typed packages, their entry points, and nothing else."""
     with zipfile.ZipFile(distributions[1]) as wheel:
         names = set(wheel.namelist())
+        [metadata] = [wheel.read(name).decode() for name in names if name.endswith(".dist-info/METADATA")]
     assert {name.partition("/")[0] for name in names if ".dist-info/" not in name} == PACKAGES
     assert {f"{package}/py.typed" for package in PACKAGES} <= names
     assert [name for name in names if name.endswith(".pyc")] == []
     vendor = "aqueue/cli/_report/vendor/"
     assert {f"{vendor}{file}" for file in ("echarts.min.js", "LICENSE", "NOTICE")} <= names
     assert any(name.endswith(".dist-info/entry_points.txt") for name in names)
+    assert any(name.endswith(".dist-info/licenses/LICENSE") for name in names)
+    assert "License-Expression: MIT AND Apache-2.0 AND BSD-3-Clause\n" in metadata
 
 
 def test_the_sdist_holds_what_it_takes_to_test_and_document(distributions: tuple[Path, Path]) -> None:
@@ -98,7 +101,8 @@ def test_the_sdist_holds_what_it_takes_to_test_and_document(distributions: tuple
     with tarfile.open(distributions[0]) as sdist:
         names = [name.partition("/")[2] for name in sdist.getnames()]
     folders = {"docs", "examples", "migrations", "reporters", "src", "tests"}
-    files = {".gitignore", "CHANGELOG.md", "CONTRIBUTING.md", "Makefile", "PKG-INFO", "README.md", "pyproject.toml"}
+    files = {".gitignore", "CHANGELOG.md", "CONTRIBUTING.md", "LICENSE", "Makefile", "PKG-INFO", "README.md"}
+    files.add("pyproject.toml")
     assert {name.partition("/")[0] for name in names} == folders | files
     assert [name for name in names if "__pycache__" in name or "_build" in name] == []
 
