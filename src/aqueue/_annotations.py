@@ -2,12 +2,22 @@
 
 import contextlib
 import enum
+import functools
 import inspect
 import sys
 import types
 import typing
 from collections.abc import Callable
 from typing import Any, ClassVar, Literal, Self, TypeVar, get_args, get_origin, is_typeddict
+
+if sys.version_info >= (3, 14):
+    from annotationlib import Format, get_annotations
+
+    # Annotations are evaluated when they are asked for. One that names nothing then (what only a checker imports) would
+    # keep all of its class from being read; as a forward reference it is just one that can't be resolved.
+    _annotations = functools.partial(get_annotations, format=Format.FORWARDREF)
+else:
+    _annotations = inspect.get_annotations
 
 __all__ = ["annotations_of", "class_annotations", "classes_in", "is_class_variable"]
 
@@ -48,8 +58,8 @@ def classes_in(annotation: Any, cls: type) -> set[type]:
 
 def _resolved(owner: type | Callable[..., Any], cls: type) -> dict[str, Any]:
     try:
-        raw = inspect.get_annotations(owner)
-    except Exception:  # annotations are evaluated when they are asked for, from Python 3.14 on
+        raw = _annotations(owner)
+    except Exception:  # from Python 3.14 on, evaluating them is the user's code
         return {}
     module = sys.modules.get(owner.__module__)
     names = {} if module is None else vars(module)

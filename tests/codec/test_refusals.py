@@ -6,6 +6,7 @@ import dataclasses
 import enum
 import functools
 import re
+import sys
 import threading
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta, timezone, tzinfo
@@ -288,6 +289,25 @@ def test_annotations_that_only_a_checker_can_resolve_do_no_harm() -> None:
     item.client = Point(3)
     with pytest.raises(UnstorableItem, match="'client'"):
         codec.encode(item, no_ancestor)
+
+
+@pytest.mark.skipif(
+    sys.version_info < (3, 14), reason="older Pythons evaluate an annotation where the class is defined"
+)
+def test_an_annotation_that_names_nothing_yet_hides_no_other() -> None:
+    """From Python 3.14 on, what only a checker imports needs no quotes; the other annotations of its class hold."""
+    source = """
+class Unquoted(Item):
+    client: OnlyForCheckers
+    def __init__(self, client: OnlyForCheckers, point: Point) -> None:
+        self.client, self.point = client, point
+"""
+    names: dict[str, Any] = {"Item": Item, "Point": Point, "__name__": __name__}
+    exec(source, names)
+    item = names["Unquoted"](None, Point(2))
+    codec = PayloadCodec()
+    restored = codec.decode(type_name(type(item)), codec.encode(item, no_ancestor), no_item)
+    assert same(restored, item)
 
 
 def test_an_item_that_holds_itself_is_refused() -> None:
