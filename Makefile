@@ -44,6 +44,10 @@ test: $(READY) ## Run the tests, or some of them: make test TESTS=tests/codec.
 test-pythons: ## Run the tests on Python 3.13 and 3.14 in minimal Debian systems (as root; uses the network).
 	@TESTS="$(TESTS)" tests/pythons.sh trixie sid
 
+.PHONY: test-newest
+test-newest: ## Test engine, codec, journal and reporters on the newest Python that Debian has, if a system can be made.
+	@TESTS="tests/engine tests/codec tests/journal tests/reporters" tests/pythons.sh --first sid trixie
+
 .PHONY: test-uvloop
 test-uvloop: $(READY) ## Run the tests of runs on asyncio with uvloop in its place; `make test` runs some of them so.
 	@$(RUN) PYTHONPATH=tests/on_uvloop python -m pytest -n 4 --dist worksteal -k asyncio tests/engine tests/journal tests/processes
