@@ -182,12 +182,7 @@ class Engine:
     def _use_queue(self, queue: PlainQueue | GroupedQueue) -> None:
         self._queue = queue
         self._put = queue.put
-        self._take: Callable[[], Node] = queue.take
-        self._again: deque[Node] | tuple[()] = ()
-        if self._stop_limits.max_items is not None:
-            self._take = self._take_counted
-        elif isinstance(queue, FifoQueue):  # its `take`, written out in the loop of the workers, costs no call
-            self._take, self._again = queue.take_new, queue.again
+        self._take: Callable[[], Node] = queue.take if self._stop_limits.max_items is None else self._take_counted
 
     def _use_groups(self) -> GroupedQueue:
         """From the first class on whose items have a group, let the queue go by groups; return it."""
@@ -712,12 +707,17 @@ class Engine:
     async def _work(self, worker: int) -> None:
         """Run items until none is left or the run is stopped."""
         while True:
-            take = self._take
-            await self._run_queued(worker, take, self._again)
+            queue = self._queue
+            if isinstance(queue, FifoQueue) and self._take == queue.take:
+                await self._run_queued(
+                    worker, queue.take_new, queue.again
+                )  # 1 % quicker: `take` would be one more call
+            else:
+                await self._run_queued(worker, self._take)
             if self.stage is not Stage.RUNNING:
                 return
             # Items may have been moved to another queue meanwhile, for the first of them that has a group.
-            if take == self._take and not await self._wait_for_item(worker):
+            if queue is self._queue and not await self._wait_for_item(worker):
                 return
 
     async def _run_queued(self, worker: int, take: Callable[[], Node], again: "deque[Node] | tuple[()]" = ()) -> None:
