@@ -747,7 +747,8 @@ class Engine:
             attempt = Attempt(self, node, worker, "process")
             running_attempt.set(attempt)
             self._latest = attempt
-            started = ticked
+            # One that had to wait for its time or its group may have become free since the last item's end.
+            started = ticked if cls.is_plain else monotonic()
             append(ItemStarted(next_seq(), started + clock.offset, node.id, cls.type, worker, "process", node.attempt))
             try:
                 if self._is_cautious:
@@ -1054,9 +1055,10 @@ class Engine:
         bus = self.bus
         if self.stage is Stage.ENDED:
             return
+        until = bus.now() + seconds  # read first: the group must not start again before the time that is recorded
         self._use_groups().slow_down(group, seconds)  # may refuse: a function that tells the limits is the user's code
         now = bus.now()
-        bus.append(GroupSlowedDown(bus.next_seq(), now, group, now + seconds, 0 if node is None else node.id))
+        bus.append(GroupSlowedDown(bus.next_seq(), now, group, max(now, until), 0 if node is None else node.id))
 
     def slow_down_later(self, group: str, seconds: float, node: Node | None) -> None:
         """Do what `slow_down` does for a caller in another thread, who can't be told that it went wrong."""
