@@ -141,7 +141,8 @@ def run_queue(
         JournalError: the journal can't be used, or can't be written any more; one of its subclasses says why.
         UnknownItemType: the journal has items waiting whose class this program does not have; nothing was changed.
         PayloadMismatch: the journal has an item waiting that today's class can't restore; nothing was changed.
-        MisplacedCall: called inside a running event loop; use `async_run_queue` there.
+        MisplacedCall: called inside a running event loop, where you use `async_run_queue`; or in a free-threaded Python whose
+            global interpreter lock is off.
         ItemFailures: at least one item failed for good. An exception group of their exceptions.
         ItemsNotComparable: ``queue_type_name="priority"``, and two items can't be compared.
         ClusterError: the cluster can't be used, and nothing was run; or it was lost, and did not come back for 10 minutes.
@@ -225,7 +226,7 @@ async def async_run_queue(
         What the run came to, as `run_queue` does.
 
     Raises:
-        AqueueError: as `run_queue` does, but for `MisplacedCall`.
+        AqueueError: as `run_queue` does, but that it may be called inside a running event loop.
         KeyboardInterrupt, SystemExit, BaseException: as `run_queue` does.
     """
     settings = Settings(

@@ -1,6 +1,7 @@
 """The settings of a run: what `run_queue` is given, checked before anything happens."""
 
 import os
+import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from inspect import signature
@@ -11,7 +12,7 @@ import msgspec
 from aqueue._engine import OnError, StopLimits
 from aqueue._groups import Limits
 from aqueue._queues import QUEUE_TYPES, QueueTypeName
-from aqueue.errors import SECONDS, WHOLE_NUMBER, ClusterError, InvalidArgument, check_number, not_one_of
+from aqueue.errors import SECONDS, WHOLE_NUMBER, ClusterError, InvalidArgument, MisplacedCall, check_number, not_one_of
 from aqueue.item import ItemLike, Policies
 from aqueue.journal import is_path
 from aqueue.limits import Limit
@@ -78,10 +79,17 @@ class Settings(msgspec.Struct, frozen=True):
         """Check everything, and return the reporters.
 
         Raises:
+            MisplacedCall: Python's global interpreter lock is off.
             InvalidArgument: something is not allowed; the message names it.
             ClusterError: Dask is not installed.
             ReporterError: a reporter can't be loaded.
         """
+        # Threads hand lists on to each other, each step of which is one under that lock. Nobody has tested it without.
+        if hasattr(sys, "_is_gil_enabled") and not sys._is_gil_enabled():  # noqa: SLF001  # the documented way to ask
+            raise MisplacedCall(
+                "aqueue needs Python's global interpreter lock, which is off in this free-threaded build; start Python "
+                "with PYTHON_GIL=1 in its environment, or with -X gil=1"
+            )
         items = self.initial_items
         if isinstance(items, str | bytes) or not isinstance(items, Iterable):
             raise InvalidArgument(

@@ -116,7 +116,8 @@ class MisplacedCall(AqueueError, RuntimeError):
     """A call was made outside the place where it works: `enqueue` after `process` had ended, say.
 
     What to do: make the call where the message says that it works: inside the item, in its event loop's thread, before
-    it has ended; in place of `run_queue` inside an event loop, await `async_run_queue`.
+    it has ended; in place of `run_queue` inside an event loop, await `async_run_queue`; in a free-threaded Python, turn
+    the global interpreter lock on.
     """
 
 

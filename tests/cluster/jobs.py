@@ -43,17 +43,22 @@ class Leaf(Item):
 
 
 class Root(Item):
-    """Has `count` leaves, of which those after the first 50 wait at the `gate`, and adds up what they return."""
+    """Has `count` leaves, of which those after the first 50 wait at the `gate`, and adds up what they return.
 
-    def __init__(self, count: int, log: str, seconds: float = 0.05, gate: str = "") -> None:
+    The last one waits at `last_gate`, if one is named.
+    """
+
+    def __init__(self, count: int, log: str, seconds: float = 0.05, gate: str = "", last_gate: str = "") -> None:
         self.count = count
         self.log = log
         self.seconds = seconds
         self.gate = gate
+        self.last_gate = last_gate
 
     async def process(self, enqueue: EnqueueFn, set_desc: SetDescFn) -> None:
         for number in range(self.count):
-            enqueue(Leaf(number, self.log, self.seconds, self.gate if number >= 50 else ""))
+            gate = self.last_gate if number == self.count - 1 else self.gate if number >= 50 else ""
+            enqueue(Leaf(number, self.log, self.seconds, gate))
 
     async def after_children_processed(self) -> int:
         note(self.log, f"hook {os.getpid()}")

@@ -36,6 +36,14 @@ pytestmark = [
 ]
 
 
+def until(condition: Callable[[], object], what: str) -> None:
+    """Wait until `condition` holds, 60 s at most."""
+    deadline = time.monotonic() + 60
+    while not condition():
+        assert time.monotonic() < deadline, f"it never came to this: {what}"
+        time.sleep(0.02)
+
+
 @contextmanager
 def meanwhile(do: Callable[[], None]) -> Iterator[None]:
     """Do something in another thread."""
@@ -249,10 +257,7 @@ def test_a_coordinator_that_is_killed_is_followed_by_another(lease_s: float, tmp
         address = cluster.scheduler_address
         with program("-c", _COORDINATOR, address, str(log), str(journal), str(lease_s)) as coordinator:
             wait_for(str(log), 30)
-            deadline = time.monotonic() + 30
-            while len(_recorded(journal)) < 20:
-                assert time.monotonic() < deadline, "nothing is recorded"
-                time.sleep(0.01)
+            until(lambda: len(_recorded(journal)) >= 20, "20 items are recorded as completed")
             coordinator.kill()
             coordinator.wait()
         recorded = _recorded(journal)
@@ -283,7 +288,8 @@ def _lanes() -> int:
 
 def test_workers_join_and_leave_in_the_middle(tmp_path: Path) -> None:
     """A process that joins gets items; one that is retired finishes what it is at, and nothing runs twice."""
-    log, journal, gate = tmp_path / "log", tmp_path / "run.db", tmp_path / "gate"
+    log, journal = tmp_path / "log", tmp_path / "run.db"
+    gate, last_gate = tmp_path / "gate", tmp_path / "last gate"
     with local_cluster() as cluster:
 
         def change() -> None:
@@ -291,18 +297,19 @@ def test_workers_join_and_leave_in_the_middle(tmp_path: Path) -> None:
                 join()
             finally:
                 gate.touch()
-            with client_of(cluster.scheduler_address) as client:
-                client.retire_workers([min(client.scheduler_info(n_workers=-1)["workers"])])
+            try:
+                with client_of(cluster.scheduler_address) as client:
+                    client.retire_workers([min(client.scheduler_info(n_workers=-1)["workers"])])
+                until(lambda: any(isinstance(event, ProcessLeft) for event in events_of(journal)), "a process leaves")
+            finally:
+                last_gate.touch()
 
         def join() -> None:
             wait_for(str(log), 20)
             cluster.scale(3)
-            deadline = time.monotonic() + 30
-            while len(pids(str(log))) < 3:
-                assert time.monotonic() < deadline, "the third process gets no items"
-                time.sleep(0.02)
+            until(lambda: len(pids(str(log))) == 3, "the third process gets items")
 
-        items = [Root(300, str(log), gate=str(gate))]
+        items = [Root(300, str(log), gate=str(gate), last_gate=str(last_gate))]
         with meanwhile(change):
             result = run_queue(items, cluster=cluster.scheduler_address, num_workers=3, journal=journal)
     check(result, 300, journal, log)

@@ -1,6 +1,7 @@
 """What run_queue refuses, and what it takes as initial items."""
 
 import functools
+import sys
 from collections import deque
 from collections.abc import AsyncIterator, Iterable, Iterator
 from contextlib import asynccontextmanager, contextmanager
@@ -447,3 +448,12 @@ def test_parse_retry_after_refuses_what_is_no_header_or_number(name: str, value:
     """Whatever it reads, each wrong argument is refused by name: a server's answer must not decide whether it shows."""
     with pytest.raises(InvalidArgument, match=rf"^parse_retry_after\({name}=…\) is .*; it must be "):
         parse_retry_after(**{"value": "5", name: value})
+
+
+def test_a_python_without_its_interpreter_lock_is_refused(backend: Backend, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Free-threaded builds are not tested, so nothing runs in one until the lock is on; the error says how."""
+    monkeypatch.setattr(sys, "_is_gil_enabled", lambda: False, raising=False)
+    with pytest.raises(MisplacedCall, match="free-threaded build; start Python with PYTHON_GIL=1"):
+        run_queue([Noop()], reporter="none", backend=backend)
+    monkeypatch.setattr(sys, "_is_gil_enabled", lambda: True, raising=False)
+    assert run_queue([Noop()], reporter="none", backend=backend).counts.completed == 1
