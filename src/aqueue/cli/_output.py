@@ -2,7 +2,6 @@
 
 import os
 import sys
-import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -72,26 +71,23 @@ def _telling_of(path: str) -> Iterator[None]:
 @contextmanager
 def _replacing(path: str, target: Path) -> Iterator[Callable[[bytes], object]]:
     """Give a function that writes to a new file beside `target`, and put that in its place once it is whole."""
+    # Its name is known before it is there: a signal that ends the command may come at any moment.
+    new = target.with_name(f".{target.name[:100]}.{os.urandom(6).hex()}")
     try:
-        prefix = f".{target.name[:100]}."
-        new = tempfile.NamedTemporaryFile(dir=target.parent, prefix=prefix, delete=False)  # noqa: SIM115  # used below
-    except OSError as error:
-        why = visible(error.strerror or str(error), 300)
-        raise click.UsageError(
-            f"--output: {visible(path, 500)} can't be written: {why}; name a file in a folder in which you may write"
-        ) from error
-    with new as file:
         try:
+            file = new.open("xb")
+        except OSError as error:
+            why = visible(error.strerror or str(error), 300)
+            raise click.UsageError(
+                f"--output: {visible(path, 500)} can't be written: {why}; name a file in a folder in which you may write"
+            ) from error
+        with file:
             yield file.write
-            file.flush()
-            umask = os.umask(0)
-            os.umask(umask)
-            os.chmod(file.name, 0o666 & ~umask)
-            os.replace(file.name, target)
-        except BaseException:
-            with suppress(OSError):
-                os.unlink(file.name)
-            raise
+        new.replace(target)
+    except BaseException:
+        with suppress(OSError):
+            new.unlink()
+        raise
 
 
 def _standard_output() -> IO[bytes]:
