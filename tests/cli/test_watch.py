@@ -28,7 +28,7 @@ from tests.journal.recorded import events_of
 from tests.processes.pty_process import PROGRAMS, PtyProcess
 
 WATCH = [sys.executable, "-c", "from aqueue.cli import main; main()", "watch"]
-DEADLINE_S = 30.0
+DEADLINE_S = 60.0
 
 
 def until(condition: Callable[[], object], what: str) -> None:

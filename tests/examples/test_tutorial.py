@@ -45,7 +45,7 @@ PAGE = ROOT / "docs" / "tutorial.md"
 READERS_FOLDER = "/home/ada/books"
 COLUMNS = 80  # of a terminal with a live display
 MORE_COLUMNS = 110  # of others, so that no line is broken or cut, whatever the numbers in it
-DEADLINE_S = 30.0
+DEADLINE_S = 60.0
 
 bookshop = load("bookshop")
 
