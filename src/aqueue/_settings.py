@@ -4,7 +4,7 @@ import os
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
-from inspect import signature
+from inspect import iscoroutinefunction, signature
 from typing import TYPE_CHECKING, Any, Final, Literal, get_args
 
 import msgspec
@@ -120,9 +120,9 @@ class Settings(msgspec.Struct, frozen=True):
             raise InvalidArgument(
                 "journal and resume are both given; give journal for a new run, resume to go on with one"
             )
-        if self.only is not None and not _takes(self.only, "module:Class"):
+        if self.only is not None and (not _takes(self.only, "module:Class") or iscoroutinefunction(self.only)):
             raise InvalidArgument(
-                f"only is {visible_repr(self.only)}; it must be a function that takes the name of an item class, such as "
+                f"only is {visible_repr(self.only)}; it must be an ordinary function that takes the name of an item class, such as "
                 "'shop:Page', and tells whether failed items of it are to run again, or None"
             )
         if self.only is not None and not self.retry_failed:

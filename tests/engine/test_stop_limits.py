@@ -511,6 +511,11 @@ def test_items_of_a_limited_group_that_can_not_be_compared_end_the_run(backend: 
 # ---- values ----------------------------------------------------------------------------------------------------------
 
 
+async def _is_page(name: str) -> bool:
+    """Be no ordinary function: what it returns is awaited by nobody, and counts as true."""
+    return name.endswith(":Page")
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -534,7 +539,8 @@ def test_items_of_a_limited_group_that_can_not_be_compared_end_the_run(backend: 
         ({"limits": {"a": 5}}, "limits has 'a': 5; it must have an aqueue.Limit"),
         ({"limits": {1: Limit()}}, "limits has 1: Limit"),
         ({"retry_failed": 1}, "retry_failed is 1; it must be True or False"),
-        ({"only": "Page"}, "only is 'Page'; it must be a function"),
+        ({"only": "Page"}, "only is 'Page'; it must be an ordinary function"),
+        ({"only": _is_page, "resume": "run.db"}, f"only is {_is_page}; it must be an ordinary function"),
         ({"only": lambda _: True}, "only says which failed items of a recorded run are run again; give resume="),
         ({"retry_failed": False}, "retry_failed=False says which failed items of a recorded run are run again; give"),
         ({"retry_failed": False, "journal": "run.db"}, "retry_failed=False says which failed items"),
