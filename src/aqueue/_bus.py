@@ -80,14 +80,14 @@ def _traceback_of(error: BaseException) -> str:
     """
     whole = TracebackException.from_exception(error, compact=True)
     lines = "".join(whole.format())
-    most = _TRACEBACK_CHARS
-    while len(lines) > _TRACEBACK_CHARS and most > _MIN_SAID_CHARS:
-        most //= 2
-        left = [whole]
-        while left:
-            one = left.pop()
+    if len(lines) > _TRACEBACK_CHARS:
+        every = [whole]
+        for one in every:  # it grows while it is gone through
+            every += filter(None, (one.__cause__, one.__context__, *(one.exceptions or ())))
+        said = sum(len(line) for one in every for line in one.format_exception_only())
+        most = max((_TRACEBACK_CHARS - (len(lines) - said)) // len(every), _MIN_SAID_CHARS)
+        for one in every:
             one.format_exception_only = partial(_said, one, most)  # type: ignore[method-assign, assignment]  # `format` asks each for it
-            left += filter(None, (one.__cause__, one.__context__, *(one.exceptions or ())))
         lines = "".join(whole.format())
     return lines[-_TRACEBACK_CHARS:]
 
@@ -95,7 +95,7 @@ def _traceback_of(error: BaseException) -> str:
 def _said(one: TracebackException, most: int, **options: Any) -> list[str]:
     """Return what `one` says, its class, message and notes: of more than `most` characters the beginning and the end."""
     said = "".join(TracebackException.format_exception_only(one, **options))
-    return [said if len(said) <= most else f"{said[: most - most // 4]} … {said[-(most // 4) :]}"]
+    return [said if len(said) <= most else f"{said[: most - most // 4 - 3]} … {said[len(said) - most // 4 :]}"]
 
 
 class Clock:
