@@ -62,7 +62,7 @@ WRONG = [
     ("lifespan", 7, "a function without arguments that returns an async context manager"),
     ("lifespan", lambda path: path, "a function without arguments"),
     ("limits", lambda: None, "a function that takes the group and returns an aqueue.Limit or None"),
-    ("only", lambda: True, "a function that takes the name of an item class"),
+    ("only", lambda: True, "an ordinary function that takes the name of an item class"),
     ("journal", "", "the path of a file, or None"),
     ("journal", b"run.db", "the path of a file, or None"),
     ("resume", NoPath(), "the path of a file, or None"),
