@@ -979,8 +979,11 @@ class Engine:
         """Tell whether the item whose attempt raised `error` may be tried again; if so, record and arrange that."""
         # The frames above the item's code are the engine's. Not by assignment: a frozen dataclass refuses that.
         error.with_traceback(without_own_frames(error.__traceback__))
+        self.failures.forget_earlier(error)
         is_tried_again = self.retrying.try_again(as_failure(error, node.id, node.cls.type), node, attempt)
         attempt.tries = None
+        if is_tried_again:
+            self.failures.let_go(error)
         return is_tried_again
 
     def _end_rest(self, node: Node, phase: Phase) -> None:
@@ -1044,6 +1047,7 @@ class Engine:
         node.result = NO_DATA
         self.retrying.forget(node)
         self.failures.add(failure, error)
+        self.failures.let_go(error)
         most = self._stop_limits.max_failures
         if self._on_error == "stop":
             self.stop(f"item {node.id} ({cls.type}) failed")

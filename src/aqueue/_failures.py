@@ -51,7 +51,8 @@ class Failures:
         recorded: how many items have failed in earlier processes and are not run again.
         tally: how many of each kind, those of earlier processes included.
         listed: the first failures, at most 1,000, those of earlier processes included.
-        exceptions: the exceptions of the first of those, at most 100.
+        exceptions: the exceptions of the first of those, at most 100, each object once.
+        not_alive: the listed failures whose exceptions are not among these.
     """
 
     def __init__(self) -> None:
@@ -60,6 +61,10 @@ class Failures:
         self.tally = FailureTally()
         self.listed: list[ItemFailed] = []
         self.exceptions: list[Exception] = []
+        self.not_alive: list[ItemFailed] = []
+        self._first: dict[
+            int, tuple[TracebackType | None, str]
+        ] = {}  # of `exceptions`: by identity, traceback and note
 
     def restore(self, failure: ItemFailed) -> None:
         """Count `failure`, of an earlier process; only before any other is added."""
@@ -67,26 +72,64 @@ class Failures:
         self.tally.add(failure)
         if len(self.listed) < MAX_LISTED_FAILURES:
             self.listed.append(failure)
+            self.not_alive.append(failure)
 
     def add(self, failure: ItemFailed, error: Exception) -> None:
         """Count `failure`, which `error` was the reason of, and keep both as long as there is room."""
         self.count += 1
         self.tally.add(failure)
-        if len(self.listed) < MAX_LISTED_FAILURES:
+        is_listed = len(self.listed) < MAX_LISTED_FAILURES
+        if is_listed:
             self.listed.append(failure)
-        if len(self.exceptions) < MAX_LIVE_EXCEPTIONS:
+        if len(self.exceptions) < MAX_LIVE_EXCEPTIONS and id(error) not in self._first:
             note = f"aqueue: raised by item {failure.item} ({failure.type}) in {_METHODS[failure.phase]}{_hint(error)}"
-            try:
-                error.add_note(note)
-            except Exception:  # a frozen dataclass refuses that
-                vars(error)["__notes__"] = [note]
             self.exceptions.append(error)
+            self._first[id(error)] = error.__traceback__, note
+        elif is_listed:
+            self.not_alive.append(failure)
 
-    @property
-    def not_alive(self) -> list[ItemFailed]:
-        """The listed failures whose exceptions are not in memory."""
-        recorded = min(self.recorded, len(self.listed))
-        return [*self.listed[:recorded], *self.listed[recorded + len(self.exceptions) :]]
+    # Libraries keep an exception and raise it each time (asyncio.StreamReader, clients that are closed). Python then puts
+    # the new frames before those that its traceback has: after 1,000 failures it had 2,000, each with its locals, all of
+    # which were formatted at each failure.
+
+    def forget_earlier(self, error: BaseException) -> None:
+        """Leave in the traceback of `error`, if it was raised before, the frames of the last time alone, and no note."""
+        if id(error) not in self._first:
+            return
+        earlier, note = self._first[id(error)]
+        frame = error.__traceback__
+        while frame is not None:
+            if frame.tb_next is earlier:
+                frame.tb_next = None
+            frame = frame.tb_next
+        _set_notes(error, [one for one in _notes(error) if one != note])
+
+    def let_go(self, error: BaseException) -> None:
+        """Let go of the frames of `error`, which has been recorded, but for those that `exceptions` show."""
+        if id(error) in self._first:
+            traceback, note = self._first[id(error)]
+            _set_notes(error.with_traceback(traceback), [*_notes(error), note])
+            return
+        chain: dict[int, BaseException] = {}
+        left: list[BaseException | None] = [error]
+        while left:
+            one = left.pop()
+            if one is not None and id(one) not in chain and id(one) not in self._first:
+                chain[id(one)] = one.with_traceback(None)
+                left += (
+                    one.__cause__,
+                    one.__context__,
+                    *(one.exceptions if isinstance(one, BaseExceptionGroup) else ()),
+                )
+
+
+def _notes(error: BaseException) -> list[str]:
+    notes = getattr(error, "__notes__", ())
+    return list(notes) if isinstance(notes, list | tuple) else []
+
+
+def _set_notes(error: BaseException, notes: list[str]) -> None:
+    vars(error)["__notes__"] = notes  # by no assignment: a frozen dataclass refuses that
 
 
 def _hint(error: Exception) -> str:

@@ -18,6 +18,7 @@ from aqueue import (
     Item,
     ItemFailures,
     RecordedFailure,
+    Retry,
     SetDescFn,
     StrayCancellation,
     run_queue,
@@ -351,12 +352,45 @@ def test_of_a_long_message_the_beginning_and_the_end_are_kept() -> None:
 
 
 def test_one_exception_object_raised_by_several_items(backend: Backend) -> None:
-    """An exception that is raised again and again stands for each of the items, with a note for each."""
+    """It is listed once, with the note of the first; the others are listed as they were recorded."""
     error = ValueError("shared")
     failures, recorder = fail(backend, *(Raises(error) for _ in range(3)), on_error="continue", num_workers=1)
-    assert failures.exceptions == (error, error, error)
-    assert len(error.__notes__) == 3
-    assert len(recorder.of(ItemFailed)) == 3
+    first, *others = failures.exceptions
+    assert first is error
+    assert [one.failure for one in others if isinstance(one, RecordedFailure)] == recorder.of(ItemFailed)[1:]
+    assert [note.partition(" (")[0] for note in error.__notes__] == ["aqueue: raised by item 1"]
+    assert not any("raised by item" in failure.error.traceback for failure in recorder.of(ItemFailed))
+
+
+@pytest.mark.parametrize("how", ["itself", "cause", "context", "group", "retried"])
+def test_an_exception_that_is_raised_again_does_not_grow(how: str, backend: Backend) -> None:
+    """Its traceback has the frames of one time, however often items raise it, and so each failure costs the same."""
+    error = ConnectionError("the client is closed")
+
+    class Reads(Item):
+        retry = Retry(attempts=3, first_s=0.0) if how == "retried" else None
+
+        async def process(self, enqueue: EnqueueFn, set_desc: SetDescFn) -> None:
+            try:
+                raise error
+            except ConnectionError:
+                if how == "cause":
+                    raise ValueError from error
+                if how == "context":
+                    raise ValueError  # noqa: B904  # what it is about
+                if how == "group":
+                    raise ExceptionGroup("all", [error]) from None
+                raise
+
+    _, recorder = fail(backend, *(Reads() for _ in range(150)), on_error="continue", num_workers=1)
+    last = recorder.of(ItemFailed)[-1].error.traceback
+    assert last.count("raise error") == 1, last
+    frames = 0
+    traceback = error.__traceback__
+    while traceback is not None:
+        frames += 1
+        traceback = traceback.tb_next
+    assert frames <= 2
 
 
 def test_stop_iteration_is_an_exception_like_others(backend: Backend) -> None:
