@@ -68,6 +68,13 @@ class AqueueError(Exception):
     What to do: catch it to tell aqueue's own errors from those of your items; the subclass and the message say what helps.
     """
 
+    def __init__(self, *args: object) -> None:
+        """Make the error of a message, in which nothing steers a terminal.
+
+        A message may name a class, a key or a file as a stranger's journal, or an item, has it, and Python prints it raw.
+        """
+        super().__init__(*(visible(arg) if isinstance(arg, str) else arg for arg in args))
+
 
 class InvalidArgument(AqueueError, ValueError):
     """An argument, or an attribute of an item class, has a value that is not allowed.
