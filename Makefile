@@ -1,5 +1,5 @@
 # `make help` lists the targets. Each sets up what it needs in .venv once; after that nothing here uses the network
-# except package-test.
+# except package-test, test-pythons and test-newest.
 
 # The first of these that runs, is new enough and can make virtual environments. `make PYTHON=…` picks another.
 PYTHON ?= $(or $(shell for python in python3.11 python3.12 python3.13 python3.14 python3; do \
@@ -50,7 +50,7 @@ test-newest: ## Test engine, codec, journal and reporters on the newest Python t
 
 .PHONY: test-uvloop
 test-uvloop: $(READY) ## Run the tests of runs on asyncio with uvloop in its place; `make test` runs some of them so.
-	@$(RUN) PYTHONPATH=tests/on_uvloop python -m pytest -n 4 --dist worksteal -k asyncio tests/engine tests/journal tests/processes
+	@$(RUN) PYTHONPATH="$(CURDIR)/tests/on_uvloop" python -m pytest -n 4 --dist worksteal -k asyncio tests/engine tests/journal tests/processes
 
 # For how long all faults come at once, seconds, on each of the two event loops: `make torture SOAK_S=60`.
 SOAK_S ?= 300

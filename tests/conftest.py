@@ -1,5 +1,6 @@
 """What all tests share: both backends, and Hypothesis's profiles."""
 
+import asyncio
 import os
 import signal
 
@@ -13,6 +14,12 @@ from aqueue import Backend
 settings.register_profile("local", deadline=None)
 settings.register_profile("ci", deadline=None, derandomize=True, print_blob=True)
 settings.load_profile("ci" if os.environ.get("CI") else "local")
+
+# Where asyncio's loop is to be uvloop, it must be, or every test would pass without that.
+if "on_uvloop" in os.environ.get("PYTHONPATH", ""):
+    loop = asyncio.new_event_loop()
+    assert type(loop).__module__ == "uvloop", loop
+    loop.close()
 
 # What the tests start inherits what is ignored here: `nohup` ignores SIGHUP, and shells the SIGINT of a job in the
 # background. Runs respect that, and so would not be stopped by the signals that the tests send.

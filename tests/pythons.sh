@@ -28,17 +28,17 @@ make_system() { # suite
         return
     fi
     rm -rf --one-file-system "$system" "$system.new"
-    debootstrap --variant=minbase --include=ca-certificates,make,python3,python3-venv "$1" "$system.new" >"$system.log" 2>&1
+    debootstrap --variant=minbase --include=ca-certificates,make,python3,python3-venv "$1" "$system.new"
     chroot "$system.new" useradd --create-home tester
-    # What it takes to reach the package index from this machine, whatever stands in between.
-    cp /etc/resolv.conf /etc/hosts "$system.new/etc/"
-    cp /etc/ssl/certs/ca-certificates.crt "$system.new/etc/ssl/certs/"
     touch "$system.new"
     mv "$system.new" "$system"
 }
 
 run_tests() { # suite
-    local system=$systems/$1
+    local system=$systems/$1 certificates=${PIP_CERT:-/etc/ssl/certs/ca-certificates.crt}
+    # So that pip reaches the package index by the same names, proxies and certificates.
+    cp /etc/resolv.conf /etc/hosts "$system/etc/"
+    [[ ! -e $certificates ]] || cp "$certificates" "$system/etc/ssl/certs/ca-certificates.crt"
     mount -t proc proc "$system/proc"
     mount -t tmpfs -o mode=755 tmpfs "$system/dev"
     for device in null zero full random urandom tty; do
@@ -58,7 +58,8 @@ run_tests() { # suite
     git ls-files -z --cached --others --exclude-standard | tar --create --null --files-from=- --ignore-failed-read |
         tar --extract --directory "$home/aqueue"
     chroot "$system" chown --recursive tester: /home/tester
-    local passed_on=(CI PIP_CERT PIP_INDEX_URL PIP_DEFAULT_TIMEOUT http_proxy https_proxy no_proxy TESTS) variables=()
+    local passed_on=(CI PIP_INDEX_URL PIP_DEFAULT_TIMEOUT http_proxy https_proxy no_proxy TESTS)
+    local variables=(PIP_CERT=/etc/ssl/certs/ca-certificates.crt)
     for name in "${passed_on[@]}"; do
         [[ -z ${!name:-} ]] || variables+=("$name=${!name}")
     done
@@ -81,9 +82,12 @@ case ${1:-} in
     command -v debootstrap >/dev/null || skip "debootstrap is missing; install it"
     unshare --mount --pid --fork true 2>/dev/null || skip "this system allows no namespaces (a container may need more rights)"
     mkdir -p $systems
+    exec 9>"$systems/lock" # two at once would remove each other's systems
+    flock 9
+    trap 'exit 130' INT # else bash would go on with the next suite: the first process in a namespace ends with a plain code
     failed=false
     for suite in "$@"; do
-        if ! isolated --make "$suite"; then
+        if ! isolated --make "$suite" >"$systems/$suite.log" 2>&1; then
             echo "skipped: Debian $suite can't be made; $systems/$suite.log says why"
             continue
         fi

@@ -76,8 +76,8 @@ class Finding:
 class RunClock:
     """Tells the time of a run: that of a clock, but never before the run's last event.
 
-    The times of events never decrease. A clock that was set back, or is another machine's, stands before them, and would
-    show that nothing goes on until it has caught up, and that a wait of a second takes as long as that.
+    The times of events never decrease. If the clock is behind the last event, since it was set back or is another machine's,
+    elapsed times would stand still and a wait of a second would look hours long.
     """
 
     def __init__(self, clock: Callable[[], float]) -> None:

@@ -4,7 +4,7 @@ import os
 from collections.abc import Callable
 from threading import get_ident
 from time import monotonic
-from typing import Any, Final, Protocol
+from typing import Any, Final, NoReturn, Protocol
 
 import msgspec
 
@@ -27,6 +27,7 @@ __all__ = [
     "Attempt",
     "ForkedAttempt",
     "Tries",
+    "end_forked_child",
     "no_description",
     "refusal",
 ]
@@ -214,13 +215,17 @@ class ForkedAttempt(Attempt, gc=False, eq=False):
     def __setattr__(self, name: str, value: object) -> None:
         """Set an attribute, or end the process if it is the engine that lets go of `engine` or `node`."""
         if name in {"engine", "node"} and self.node is not None:
-            warn(
-                f"item {self.node.id} ({self.node.cls.type}) called os.fork() and came back to aqueue in the child process, "
-                "which ends here: the run goes on in its parent; end a forked child by os._exit(…), or start processes by "
-                "subprocess or multiprocessing"
-            )
-            os._exit(1)
+            end_forked_child(self.node.id, self.node.cls.type)
         super().__setattr__(name, value)
+
+
+def end_forked_child(item: int, type: str) -> NoReturn:
+    """End this process, to which the code of an item has come back after it had forked it."""
+    warn(
+        f"item {item} ({type}) called os.fork() and came back to aqueue in the child process, which ends here: the run goes "
+        "on in its parent; end a forked child by os._exit(…), or start processes by subprocess or multiprocessing"
+    )
+    os._exit(1)
 
 
 def _mark_forked() -> None:

@@ -84,16 +84,29 @@ def _traceback_of(error: BaseException) -> str:
         every = [whole]
         for one in every:  # it grows while it is gone through
             every += filter(None, (one.__cause__, one.__context__, *(one.exceptions or ())))
-        said = sum(len(line) for one in every for line in one.format_exception_only())
-        most = max((_TRACEBACK_CHARS - (len(lines) - said)) // len(every), _MIN_SAID_CHARS)
+        asked: list[TracebackException] = []  # `format` asks each that it shows what it says: of a large group not all
         for one in every:
-            one.format_exception_only = partial(_said, one, most)  # type: ignore[method-assign, assignment]  # `format` asks each for it
-        lines = "".join(whole.format())
+            one.format_exception_only = partial(_nothing, asked, one)  # type: ignore[method-assign, assignment]
+        frames = len("".join(whole.format()))
+        most = max((_TRACEBACK_CHARS - frames) // len(asked), _MIN_SAID_CHARS)
+        while (
+            len(lines) > _TRACEBACK_CHARS and most >= _MIN_SAID_CHARS
+        ):  # more than once where a group's indents are many
+            for one in every:
+                one.format_exception_only = partial(_said, one, most)  # type: ignore[method-assign, assignment]
+            lines = "".join(whole.format())
+            most //= 2
     return lines[-_TRACEBACK_CHARS:]
 
 
+def _nothing(asked: list[TracebackException], one: TracebackException, **options: Any) -> list[str]:
+    """Say nothing, and note that `one` was asked."""
+    asked.append(one)
+    return []
+
+
 def _said(one: TracebackException, most: int, **options: Any) -> list[str]:
-    """Return what `one` says, its class, message and notes: of more than `most` characters the beginning and the end."""
+    """Return what `one` says, its class, message and notes, cut in the middle to `most` characters."""
     said = "".join(TracebackException.format_exception_only(one, **options))
     return [said if len(said) <= most else f"{said[: most - most // 4 - 3]} … {said[len(said) - most // 4 :]}"]
 

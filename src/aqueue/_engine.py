@@ -443,7 +443,7 @@ class Engine:
     def queue_again(self, node: Node) -> None:
         """Queue a recorded node, once it is due."""
         if not self.retrying.rests(node, "process"):
-            self._put_announced(node, self._put)
+            self._put_announced(node, again=False)
 
     def end_again(self, node: Node) -> None:
         """Go on from a recorded node whose `process` and children have ended, once its hook is due."""
@@ -452,7 +452,10 @@ class Engine:
 
     def restore_slow_down(self, group: str, seconds: float) -> None:
         """Start nothing of `group` for so long, as a recorded process has asked."""
-        self._use_groups().slow_down(group, seconds)
+        try:
+            self._use_groups().slow_down(group, seconds)
+        except Exception as error:  # a function that tells the limits is the user's code
+            warn(f"the pause of the group {visible_repr(group)} ends now: limits raised {visible_repr(error)}")
 
     def run_alone_first(self, node: Node, poison: str) -> None:
         """Have `node` run while nothing else does, before all others, its start committed; or fail it, if it is `poison`.
@@ -678,20 +681,20 @@ class Engine:
         self.retrying.run_again(node, attempt)
         self._put_again(node)
 
-    def _put_announced(self, node: Node, put: Callable[[Node], None]) -> None:
-        """Queue `node` by `put`. If its group can't be told, its next attempt fails: nobody else is there to be told."""
+    def _put_announced(self, node: Node, *, again: bool) -> None:
+        """Queue a node. If its `group`, or its limit, raises, that fails its next attempt: no caller is there to get it."""
         try:
-            put(node)
+            (self._queue.put_again if again else self._put)(node)
         except ItemsNotComparable:
             raise
         except Exception as error:  # a `group`, and a function that tells limits, is the user's code
             if self._groups is None:
                 raise
-            self._groups.put_refused(node, error)
+            self._groups.put_refused(node, error, again=again)
 
     def _put_again(self, node: Node) -> None:
         try:
-            self._put_announced(node, self._queue.put_again)
+            self._put_announced(node, again=True)
             self._queued_again += self.retrying.is_counted(node)
         except BaseException as error:  # a comparison of items is the user's code, too
             self._left.append(node)
@@ -808,9 +811,9 @@ class Engine:
         if retry is not None or node.recorded is not None or self._execution is not None:
             attempt.tries = self.retrying.tries(node)
             enqueue = attempt.enqueue_repeatable
-        if self._groups is not None:
-            self._groups.check(node)
         try:
+            if self._groups is not None:
+                self._groups.check(node)
             if self._execution is not None:
                 await self._places[attempt.worker].run(node, attempt)
                 self.retrying.forget(node)
@@ -983,7 +986,7 @@ class Engine:
         is_tried_again = self.retrying.try_again(as_failure(error, node.id, node.cls.type), node, attempt)
         attempt.tries = None
         if is_tried_again:
-            self.failures.let_go(error)
+            self.failures.restore_first(error)
         return is_tried_again
 
     def _end_rest(self, node: Node, phase: Phase) -> None:
@@ -1047,7 +1050,7 @@ class Engine:
         node.result = NO_DATA
         self.retrying.forget(node)
         self.failures.add(failure, error)
-        self.failures.let_go(error)
+        self.failures.restore_first(error)
         most = self._stop_limits.max_failures
         if self._on_error == "stop":
             self.stop(f"item {node.id} ({cls.type}) failed")

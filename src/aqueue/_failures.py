@@ -14,6 +14,12 @@ __all__ = ["FailureTally", "Failures", "as_failure", "hide_frames_of", "is_cance
 MAX_LIVE_EXCEPTIONS: Final = 100
 """How many of the items' exceptions are kept alive, with the frames that they hold."""
 
+_MAX_CHAIN: Final = 64
+"""How many of the exceptions that led to another are looked at."""
+
+_MARK: Final = "_aqueue_traceback"
+"""The attribute that says which traceback an exception had when it was recorded: its identity, which keeps nothing alive."""
+
 _MAX_GROUPS: Final = 100
 _MAX_COUNTED_KINDS: Final = 1_000
 """How many kinds of failures are told apart: each keeps an event with its traceback, of at most 30,000 characters."""
@@ -62,9 +68,7 @@ class Failures:
         self.listed: list[ItemFailed] = []
         self.exceptions: list[Exception] = []
         self.not_alive: list[ItemFailed] = []
-        self._first: dict[
-            int, tuple[TracebackType | None, str]
-        ] = {}  # of `exceptions`: by identity, traceback and note
+        self._first: dict[int, tuple[TracebackType | None, str]] = {}  # by the identities of `exceptions`; and the note
 
     def restore(self, failure: ItemFailed) -> None:
         """Count `failure`, of an earlier process; only before any other is added."""
@@ -90,37 +94,41 @@ class Failures:
 
     # Libraries keep an exception and raise it each time (asyncio.StreamReader, clients that are closed). Python then puts
     # the new frames before those that its traceback has: after 1,000 failures it had 2,000, each with its locals, all of
-    # which were formatted at each failure.
+    # which were formatted at each failure. Only such a traceback is cut: others may hold an exception, and look at it.
 
     def forget_earlier(self, error: BaseException) -> None:
-        """Leave in the traceback of `error`, if it was raised before, the frames of the last time alone, and no note."""
-        if id(error) not in self._first:
-            return
-        earlier, note = self._first[id(error)]
-        frame = error.__traceback__
-        while frame is not None:
-            if frame.tb_next is earlier:
-                frame.tb_next = None
-            frame = frame.tb_next
-        _set_notes(error, [one for one in _notes(error) if one != note])
+        """Leave in the traceback of `error`, and of what led to it, the frames of the last time it was raised, and no note."""
+        for one in _chain(error):
+            earlier = vars(one).get(_MARK)
+            frame = None if earlier is None else one.__traceback__
+            while frame is not None:
+                if id(frame.tb_next) == earlier:
+                    frame.tb_next = None
+                frame = frame.tb_next
+            vars(one)[_MARK] = id(one.__traceback__)
+            if id(one) in self._first:
+                _, note = self._first[id(one)]
+                _set_notes(one, [kept for kept in _notes(one) if kept != note])
 
-    def let_go(self, error: BaseException) -> None:
-        """Let go of the frames of `error`, which has been recorded, but for those that `exceptions` show."""
-        if id(error) in self._first:
-            traceback, note = self._first[id(error)]
-            _set_notes(error.with_traceback(traceback), [*_notes(error), note])
-            return
-        chain: dict[int, BaseException] = {}
-        left: list[BaseException | None] = [error]
-        while left:
-            one = left.pop()
-            if one is not None and id(one) not in chain and id(one) not in self._first:
-                chain[id(one)] = one.with_traceback(None)
-                left += (
-                    one.__cause__,
-                    one.__context__,
-                    *(one.exceptions if isinstance(one, BaseExceptionGroup) else ()),
-                )
+    def restore_first(self, error: BaseException) -> None:
+        """Give `error`, which has been recorded, the traceback and the note that it had at first, if it is listed."""
+        for one in _chain(error):
+            if id(one) in self._first:
+                traceback, note = self._first[id(one)]
+                vars(one)[_MARK] = id(traceback)
+                _set_notes(one.with_traceback(traceback), [*_notes(one), note])
+
+
+def _chain(error: BaseException) -> list[BaseException]:
+    """Return `error`, what it was raised from or while handling, and the members of groups; of a long chain the beginning."""
+    chain = {id(error): error}
+    for one in (found := [error]):
+        members = one.exceptions if isinstance(one, BaseExceptionGroup) else ()
+        for other in (one.__cause__, one.__context__, *members):
+            if other is not None and id(other) not in chain and len(chain) < _MAX_CHAIN:
+                chain[id(other)] = other
+                found.append(other)
+    return found
 
 
 def _notes(error: BaseException) -> list[str]:

@@ -120,10 +120,10 @@ class GroupedQueue:
         """Add `node`, which is to be the next of its group, as far as the order allows that; raises what `put` does."""
         self._add(node, again=True)
 
-    def put_refused(self, node: Node, error: Exception) -> None:
-        """Add `node`, which `put` refused with `error` though it has been announced: `check` raises that when it runs."""
+    def put_refused(self, node: Node, error: Exception, *, again: bool) -> None:
+        """Add `node`, which was refused with `error` though it has been announced: `check` raises that when it runs."""
         self._refusals[node.id] = error
-        self._put(self._group(None), node, again=False)
+        self._put(self._group(None), node, again=again)
 
     def check(self, node: Node) -> None:
         """Raise what its group raised if `node`, which is about to run, could not be put into it."""
@@ -199,7 +199,10 @@ class GroupedQueue:
         self._unplaced = nodes
         self._count = 0
         while nodes:
-            self.put(nodes[-1])
+            if nodes[-1].id in self._refusals:
+                self._put(self._group(None), nodes[-1], again=False)
+            else:
+                self.put(nodes[-1])
             nodes.pop()
 
     def __len__(self) -> int:

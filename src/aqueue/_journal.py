@@ -540,7 +540,7 @@ def _resolve(path: "str | os.PathLike[str]") -> Path:
         raise NotAJournal(
             f"{journal_file.shown(str(path))} is no path to a file ({error}); name another file"
         ) from error
-    # /dev/stdout, for one, is a link that leads to an open pipe all the same, though its text is the path of nothing.
+    # /dev/stdout can link to an open pipe; the link's target is then not a path that exists.
     if journal_file.identity(resolved) is None and journal_file.identity(Path(path)) is not None:
         raise NotAJournal(f"{journal_file.shown(str(path))} is no file with a path; name a file on a local disk")
     return resolved

@@ -126,15 +126,13 @@ def lock(path: Path) -> "BaseFileLock":
         owner.acquire()
     except Timeout:
         if identity(name) is None:  # a file system of the system's own, /proc say, lets nobody make one
-            raise JournalError(
-                f"the lock file {shown(name)} beside the journal can't be made; {_NEEDS_A_FOLDER}"
-            ) from None
+            raise JournalError(f"the journal's lock file {shown(name)} can't be made; {_NEEDS_A_FOLDER}") from None
         raise JournalLocked(
             f"the journal {shown(path)} is in use by another run ({_owner(name)}); wait until that has ended, or stop it"
         ) from None
     except OSError as error:
         raise JournalError(
-            f"the lock file {shown(name)} beside the journal can't be used: {_advised(error, _NEEDS_A_FOLDER)}"
+            f"the journal's lock file {shown(name)} can't be used: {_advised(error, _NEEDS_A_FOLDER)}"
         ) from error
     # Who has the lock is only told, never relied on, so a full disk is no reason to refuse.
     with suppress(OSError):
@@ -312,7 +310,7 @@ def _advised(error: OSError, advice: str) -> str:
     """Return what the system says, and what to do about it: `advice`, unless the file's name is the reason."""
     if error.errno == errno.ENAMETOOLONG:
         advice = (
-            "name another file, with a shorter name: .lock, -wal and .new-journal are added to it for those beside it"
+            "choose a shorter name: aqueue and SQLite also make files with .lock, -wal and .new-journal added to it"
         )
     return f"{reason(error)}; {advice}"
 

@@ -1,7 +1,7 @@
 """The order in which items are taken: first in first out, last in first out, by priority."""
 
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterator
 from heapq import heappop
 from itertools import chain, pairwise
 from typing import Any, Final, Generic, Literal, Protocol, TypeVar
@@ -20,19 +20,35 @@ class FifoQueue:
     """First in, first out. What is put again comes before all else, in the order in which it was put again.
 
     Attributes:
-        again: what was put again.
-        take_new: takes the next of the others.
-        put, put_first, put_again: as of every queue. They, too, are a deque's own, since they are called for every item.
+        put: adds a node at the end: the deque's own method, since it is called for every item.
     """
 
-    def __init__(self, nodes: Iterable[Node] = ()) -> None:
-        """Make a queue of `nodes`, none of which was put again."""
-        self._new = new = deque(nodes)
-        self.again: deque[Node] = deque()
-        self.put = new.append
-        self.put_first = new.appendleft
-        self.put_again = self.again.append
-        self.take_new = new.popleft
+    __slots__ = ("_again", "_new", "put")  # there is one of these for each group in which items wait
+
+    def __init__(self) -> None:
+        self._new: deque[Node] = deque()
+        self._again: deque[Node] | None = None
+        self.put = self._new.append
+
+    @property
+    def again(self) -> deque[Node]:
+        """What was put again."""
+        if self._again is None:
+            self._again = deque()
+        return self._again
+
+    @property
+    def take_new(self) -> Callable[[], Node]:
+        """Takes the next of the others."""
+        return self._new.popleft
+
+    def put_first(self, node: Node, /) -> None:
+        """Add `node`, which was the next before another came."""
+        self._new.appendleft(node)
+
+    def put_again(self, node: Node, /) -> None:
+        """Add `node`, which was taken before."""
+        self.again.append(node)
 
     def take(self) -> Node:
         """Remove and return the next node.
@@ -40,11 +56,13 @@ class FifoQueue:
         Raises:
             IndexError: the queue is empty.
         """
-        return (self.again or self._new).popleft()
+        return (self._again or self._new).popleft()
 
     def move(self) -> "FifoQueue":
         """Return a queue with all the nodes, and leave this one empty."""
-        moved = FifoQueue(self)
+        moved = FifoQueue()
+        moved._new.extend(self._new)
+        moved.again.extend(self.again)
         self._new.clear()
         self.again.clear()
         return moved
@@ -53,10 +71,10 @@ class FifoQueue:
         """Leave everything where it is."""
 
     def __len__(self) -> int:
-        return len(self._new) + len(self.again)
+        return len(self._new) + len(self._again or ())
 
     def __iter__(self) -> Iterator[Node]:
-        return chain(self.again, self._new)
+        return chain(self._again or (), self._new)
 
 
 class LifoQueue(deque[Node]):

@@ -1,7 +1,7 @@
 """The start of the `aqueue` command: Ctrl-C while its modules are loaded ends it without a traceback.
 
 Loading them takes most of the start, and Python imports the package before any module in it. So this module, which the
-package imports first, sees by the command line whether it is the command that starts. What Python does before is out of reach.
+package imports first, checks `sys.argv` to see whether the `aqueue` command is starting. What Python does before is out of reach.
 """
 
 import os

@@ -365,7 +365,7 @@ SECONDS: Final = "a finite number of seconds"
 """What `check_number` calls a duration."""
 
 _YEAR_S: Final = 31_536_000
-"""The longest duration: who gives a longer one has mistaken the unit, and what is due then may have no date to be shown."""
+"""The longest duration. Longer ones are probably in the wrong unit, and may lead to dates that can't be shown."""
 
 
 def not_one_of(name: str, value: object, allowed: Iterable[str]) -> InvalidArgument:

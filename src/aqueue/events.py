@@ -206,7 +206,8 @@ class ItemCompleted(Event, frozen=True, tag="item.completed"):
     Attributes:
         item: its number.
         worker: the worker that ran it.
-        duration_s: how long this attempt took by the monotonic clock, seconds; `at` also follows the wall clock forward.
+        duration_s: how long this attempt took by the monotonic clock, seconds. The difference of two `at` may be larger, if the wall
+            clock was set forward in between.
         attempt: which try it was, from 1.
         deduplicated: how many of its children were dropped because their key was known.
         result: what it returned, as JSON; absent for None.
@@ -257,7 +258,8 @@ class ItemFailed(Event, frozen=True, tag="item.failed"):
         item: its number.
         type: its class, as ``module:qualname``.
         worker: the worker that ran it.
-        duration_s: how long this attempt took by the monotonic clock, seconds; `at` also follows the wall clock forward.
+        duration_s: how long this attempt took by the monotonic clock, seconds. The difference of two `at` may be larger, if the wall
+            clock was set forward in between.
         error: what it raised.
         phase: which method raised.
         attempt: which try of that phase it was, from 1.

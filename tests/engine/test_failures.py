@@ -2,6 +2,7 @@
 
 import asyncio
 import pickle
+import traceback
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -294,6 +295,11 @@ def raise_outer(how: str) -> None:
                 raise_inner()
             except LookupError as error:
                 raise ExceptionGroup(f"outer {LONG}", [error, ExceptionGroup(f"middle {LONG}", [error])])  # noqa: B904  # the same
+        case "many members":
+            try:
+                raise_inner()
+            except LookupError as error:
+                raise ExceptionGroup("outer", [error, *(ValueError(LONG) for _ in range(40))])  # noqa: B904  # the same
         case "notes":
             try:
                 raise_inner()
@@ -308,7 +314,7 @@ def raise_outer(how: str) -> None:
                 compile(f"outer = ({LONG!r} {LONG!r}", "", "exec")
 
 
-@pytest.mark.parametrize("how", ["cause", "context", "group", "notes", "syntax"])
+@pytest.mark.parametrize("how", ["cause", "context", "group", "many members", "notes", "syntax"])
 def test_a_long_message_leaves_the_frames_in_the_traceback(how: str) -> None:
     """However much an exception, its notes, its cause and its members say, it is seen where each was raised."""
     with pytest.raises((LookupError, ValueError, ExceptionGroup, SyntaxError)) as caught:
@@ -391,6 +397,31 @@ def test_an_exception_that_is_raised_again_does_not_grow(how: str, backend: Back
         frames += 1
         traceback = traceback.tb_next
     assert frames <= 2
+
+
+def test_exceptions_keep_their_frames_for_others_who_have_them(backend: Backend) -> None:
+    """One that an item keeps, and one that is being handled where the run is called, have the frames that they had."""
+    kept: list[Exception] = []
+
+    async def process(enqueue: EnqueueFn, set_desc: SetDescFn) -> None:
+        try:
+            raise LookupError("kept")
+        except LookupError as error:
+            kept.append(error)
+            raise ValueError("other") from error
+
+    class Tries(Do):
+        retry = Retry(attempts=2, first_s=0.0)
+
+    frames = traceback.StackSummary()
+    try:
+        raise_inner()
+    except LookupError as outer:
+        fail(backend, *(Tries(process) for _ in range(110)), on_error="continue")
+        frames = traceback.extract_tb(outer.__traceback__)
+    assert frames[-1].name == "raise_inner"
+    assert len(kept) == 220
+    assert all(error.__traceback__ is not None for error in kept)
 
 
 def test_stop_iteration_is_an_exception_like_others(backend: Backend) -> None:

@@ -17,7 +17,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 
 from aqueue import Limit
 from aqueue._groups import GroupedQueue, Limits
-from aqueue._queues import QUEUE_TYPES, PriorityQueue, QueueTypeName
+from aqueue._queues import QUEUE_TYPES, FifoQueue, PriorityQueue, QueueTypeName
 from aqueue._timers import Timers
 from aqueue._tree import Node
 from aqueue.errors import InvalidArgument, InvalidItem, ItemsNotComparable
@@ -442,6 +442,40 @@ def test_reordering_keeps_the_order_where_nothing_changed(kind: QueueTypeName) -
             queue.put(numbered(f"group {number % 3}"))
     again.reorder()
     assert take_all(again) == take_all(given)
+
+
+def test_a_refused_node_stays_refused_when_all_are_put_in_order_again() -> None:
+    """Its group isn't asked again: it might raise once more, or let the node into a limit that it never leaves."""
+    queue, _ = grouped({"a": Limit(concurrent=1)})
+    numbered = Numbered()
+    refused, other = numbered("a"), numbered("a")
+    error = LookupError("no host")
+    queue.put_refused(refused, error, again=False)
+    queue.put(other)
+    queue.reorder()
+    assert [queue.take(), queue.take()] == [refused, other]
+    with pytest.raises(LookupError) as caught:
+        queue.check(refused)
+    assert caught.value is error
+    queue.check(refused)  # the next attempt is like any other
+
+
+def test_what_was_put_again_stays_next_when_the_first_group_is_seen() -> None:
+    """Retries that wait when the queue begins to go by groups keep their places before all others."""
+    numbered = Numbered()
+    plain = FifoQueue()
+    for _ in range(3):
+        plain.put(numbered(None))
+    timers = HandTimers()
+    again = [plain.take(), plain.take()]
+    for node in again:
+        node.attempt += 1
+        plain.put_again(node)
+    queue = GroupedQueue(plain, None, lambda: timers.now, timers, lambda: None)
+    late = numbered(None)
+    late.attempt += 1
+    queue.put_again(late)
+    assert take_all(queue) == [1, 2, 4, 3]
 
 
 @pytest.mark.parametrize("limit", [Limit(concurrent=1), Limit(per_second=100), Limit(concurrent=2, per_second=0.5)])

@@ -11,7 +11,7 @@ __all__ = ["cut", "events_of"]
 
 
 def events_of(path: Path) -> list[Event]:
-    """Return all events in the journal at `path`, which no run in this process is writing."""
+    """Return all events in the journal at `path`, also while another process is writing it."""
     with closing(sqlite3.connect(path)) as connection:
         rows = connection.execute("SELECT event FROM events ORDER BY seq").fetchall()
     events = [decode(text) for (text,) in rows]

@@ -258,15 +258,15 @@ def test_any_name_that_a_file_can_have_will_do(tmp_path: Path) -> None:
 def test_a_name_that_is_too_long_is_told_as_such(
     tmp_path: Path, open_at: Callable[[Path], Journal], length: int
 ) -> None:
-    """A name counts with what is added to it for the files beside the journal, and no folder is blamed for it."""
-    with pytest.raises(JournalError, match="File name too long; name another file, with a shorter name: ") as raised:
+    """A name counts with what is added to it for other files, and no folder is blamed for it."""
+    with pytest.raises(JournalError, match="File name too long; choose a shorter name: ") as raised:
         open_at(tmp_path / ("x" * length))
     assert "folder" not in str(raised.value)
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="other systems have other limits")
 def test_the_longest_name_that_a_journal_can_have(tmp_path: Path) -> None:
-    """243 bytes, with which the longest name beside it has 255."""
+    """243 bytes: the longest name of another file that is made has 255 then."""
     Journal.create(tmp_path / ("x" * 243)).close(0.0)
     Journal.open(tmp_path / ("x" * 243)).close(0.0)
 
@@ -277,7 +277,7 @@ def test_the_longest_name_that_a_journal_can_have(tmp_path: Path) -> None:
 def test_where_nobody_can_make_a_file_no_other_run_is_blamed(open_at: Callable[[str], Journal], path: str) -> None:
     """A lock that can't be made is not one that another run has."""
     with pytest.raises(
-        JournalError, match=f"{path}.lock beside the journal can.t be (made|used: .*); the journal needs a folder "
+        JournalError, match=f"the journal.s lock file {path}.lock can.t be (made|used: .*); the journal needs a folder "
     ):
         open_at(path)
 

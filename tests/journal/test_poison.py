@@ -138,7 +138,7 @@ def test_a_hook_that_ends_the_process_is_given_up(tmp_path: Path) -> None:
 
 
 def test_a_child_of_an_item_that_runs_again_is_tried_alone_as_well(tmp_path: Path) -> None:
-    """A suspect doesn't wait for its parent, which runs again, to enqueue it: others would run beside it then."""
+    """A suspect doesn't wait for its parent, which runs again, to enqueue it: others would run at the same time then."""
     path = tmp_path / "run.db"
     crashes, _ = crash_until_it_ends(path, "exit", ["slow", "parent"], workers=4)
     assert crashes == 5

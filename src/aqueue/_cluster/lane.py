@@ -16,7 +16,7 @@ import anyio
 from anyio.abc import TaskGroup
 from anyio.lowlevel import checkpoint
 
-from aqueue._attempt import NO_SHARED
+from aqueue._attempt import NO_SHARED, end_forked_child
 from aqueue._cluster.lane_attempt import LaneAttempt
 from aqueue._cluster.letters import Inbox, Letter, Outbox, in_letters
 from aqueue._cluster.messages import (
@@ -95,6 +95,7 @@ class Lane:
         self.boot = os.urandom(8).hex()
         self.thread = 0
         self.shared: Any = NO_SHARED
+        self._pid = os.getpid()
         self._settings = settings
         self._host = host
         self._is_closing = is_closing
@@ -375,14 +376,20 @@ class Lane:
             else:
                 assert self._timeouts is not None
                 value = await self._timeouts.within(run.timeout_s, run.item, run.type, call)
-            attempt.has_ended = True
+            self._end(attempt)
             result = b"" if value is None else bytes(encode_result(value, run.type))
             state = self._changed_state(attempt, before)
         except BaseException as error:
-            attempt.has_ended = True
+            self._end(attempt)
             self._report_error(attempt, before, error)
         else:
             self.report(Ended(run.order, "returned", result, state))
+
+    def _end(self, attempt: LaneAttempt) -> None:
+        """Refuse whatever the item's code still calls; in a child process that it has forked, end that."""
+        if os.getpid() != self._pid:
+            end_forked_child(attempt.run.item, attempt.run.type)
+        attempt.has_ended = True
 
     def _report_error(self, attempt: LaneAttempt, before: bytes, error: BaseException) -> None:
         run = attempt.run

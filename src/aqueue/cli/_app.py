@@ -231,7 +231,7 @@ def _run(args: Sequence[str] | None) -> int:
         if sys.stderr.isatty():  # it has shown ^C on a line of its own
             print(file=sys.stderr)  # noqa: T201
         return _INTERRUPTED
-    except BrokenPipeError:  # whoever read has read enough
+    except BrokenPipeError:  # the reader has read enough
         _drop_output()
         return _BROKEN_PIPE
     except OSError as error:
