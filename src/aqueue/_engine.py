@@ -2,6 +2,7 @@
 
 from collections import deque
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from enum import IntEnum
 from functools import partial
 from threading import get_ident
@@ -19,11 +20,19 @@ from aqueue._bus import SOFT_LIMIT_EVENTS, Bus, error_info
 from aqueue._codec import encode_result
 from aqueue._context import running_attempt
 from aqueue._execution import AttemptLost, Execution, Place
-from aqueue._failures import Failures, as_failure, hide_frames_of, is_cancelled_group, without_own_frames
+from aqueue._failures import (
+    Failures,
+    as_failure,
+    cancelled_between_items,
+    hide_frames_of,
+    is_cancelled_group,
+    left_behind,
+    without_own_frames,
+)
 from aqueue._groups import GroupedQueue, Limits
 from aqueue._keys import KeySet
 from aqueue._ledger import KEPT_STATE_BYTES, Ledger, to_keep
-from aqueue._loop import CallSoon, clock_of_this_loop
+from aqueue._loop import CallSoon, TaskWatch, clock_of_this_loop
 from aqueue._notice import warn
 from aqueue._queues import FifoQueue, LifoQueue, PlainQueue
 from aqueue._retrying import Retrying
@@ -84,6 +93,10 @@ class StopLimits(msgspec.Struct, frozen=True):
     max_items: int | None = None
     max_failures: int | None = None
     grace_s: float | None = None
+
+
+class TaskSpoiled(Exception):
+    """The code of an item has left something behind in its worker's task, which is not to run another item."""
 
 
 class Engine:
@@ -162,6 +175,8 @@ class Engine:
         self._taken = 0
         self._queued_again = 0
         self._working = 0
+        self._watches: dict[int, TaskWatch] = {}  # by worker, as the next
+        self._ran_last: dict[int, Node] = {}
         self._groups: GroupedQueue | None = None
         self._queue: PlainQueue | GroupedQueue = queue
         self._use_queue(queue)
@@ -532,14 +547,14 @@ class Engine:
                 self.scope = workers.cancel_scope
                 if self.stage is Stage.CANCELLING:
                     return
+                self._tasks = workers
                 self._start_timers(workers)
                 await self._run_alone()
                 if self._execution is None:
                     self._working = self._num_workers
                     for worker in range(1, self._num_workers + 1):
-                        workers.start_soon(self._start_worker, worker, name=f"aqueue worker {worker}")
+                        self._start_worker(worker)
                 else:
-                    self._tasks = workers
                     self._look_if_done(0)
                     self._end_execution()
                     if self.stage is Stage.RUNNING and not self._is_done:
@@ -584,11 +599,23 @@ class Engine:
                 # What it may end is not this process. Wherever it runs, nothing else does.
                 self._execution.suspect(node)
                 self._put_again(node)
-            elif not node.is_ended:
+            else:
+                async with (
+                    anyio.create_task_group() as task
+                ):  # which is over with the item, whatever that leaves behind
+                    task.start_soon(self._run_one, node, worker)
+        self._is_cautious = goes_on
+
+    async def _run_one(self, node: Node, worker: int) -> None:
+        self._watches[worker] = TaskWatch()
+        try:
+            if not node.is_ended:
                 await self._run_queued(worker, deque([node]).popleft)
             else:
                 await self._run_hooks(self.tree.ascend(node, self.bus.now()), worker)
-        self._is_cautious = goes_on
+        except BaseException as error:
+            if not await self._is_stray(error, worker):
+                raise
 
     def _fail_poison(self, node: Node, worker: int, why: str) -> None:
         bus = self.bus
@@ -610,25 +637,62 @@ class Engine:
         if due is not None:
             self._due.append(due)
 
-    async def _start_worker(self, worker: int) -> None:
+    def _start_worker(self, worker: int) -> None:
+        assert self._tasks is not None
+        self._tasks.start_soon(self._run_worker, worker, name=f"aqueue worker {worker}")
+
+    async def _run_worker(self, worker: int) -> None:
+        """Run items as the worker of this number; if one spoils this task, another goes on in its place."""
+        self._watches[worker] = TaskWatch()
+        place = self._places.get(worker)
         try:
             await self._run_due(worker)
-            await self._work(worker)
-        finally:
-            self._working -= 1
-            if not self._working:
-                self._timers.close()
+            await (self._work(worker) if place is None else self._work_at(place, worker))
+        except BaseException as error:
+            if await self._is_stray(error, worker):
+                self._start_worker(worker)
+                return
+            self._leave(worker)
+            raise
+        self._leave(worker)
+
+    def _leave(self, worker: int) -> None:
+        self._working -= 1
+        place = self._places.pop(worker, None)
+        if place is not None:
+            self._num_workers -= 1
+            place.leave(worker)
+            self._look_if_done(0)
+            self._end_execution()
+        elif not self._working:
+            self._timers.close()
+
+    async def _is_stray(self, error: BaseException, worker: int) -> bool:
+        """Tell whether `error` has ended a worker's task in a run that goes on; if it is a cancellation, warn of that."""
+        watch = self._watches[worker]
+        watch.close()
+        if not isinstance(error, TaskSpoiled):
+            if not isinstance(error, self._cancelled_class) or self._is_cancelled:
+                return False
+            node = self._ran_last.get(worker)
+            warn(cancelled_between_items("no item yet" if node is None else f"item {node.id} ({node.cls.type}) last"))
+        await watch.take_cancellation()
+        return True
+
+    @property
+    def _is_cancelled(self) -> bool:
+        """Whether a cancellation of the current task has been asked for, by the run or around it."""
+        return self.stage is Stage.CANCELLING or anyio.current_effective_deadline() == float("-inf")
 
     # ---- where items run elsewhere ------------------------------------------------------------------------------
 
     def add_workers(self, place: Place) -> None:
         """Let the workers of `place`, which is new, take items."""
-        assert self._tasks is not None
         for worker in place.workers:
             self._places[worker] = place
             self._num_workers += 1
             self._working += 1
-            self._tasks.start_soon(self._start_worker_at, place, worker, name=f"aqueue worker {worker}")
+            self._start_worker(worker)
 
     def dismiss(self, place: Place) -> None:
         """Let the workers of `place`, which is open no more, end as soon as they are through with what they are at."""
@@ -638,18 +702,6 @@ class Engine:
     def fail_to_execute(self, error: BaseException) -> None:
         """End the run at once: items can't be run any more."""
         self._break(error, "the cluster can't be used", cancel=True)
-
-    async def _start_worker_at(self, place: Place, worker: int) -> None:
-        try:
-            await self._run_due(worker)
-            await self._work_at(place, worker)
-        finally:
-            self._working -= 1
-            self._num_workers -= 1
-            del self._places[worker]
-            place.leave(worker)
-            self._look_if_done(0)
-            self._end_execution()
 
     async def _work_at(self, place: Place, worker: int) -> None:
         """Run items in `place` until none is left, the run is stopped or the place is closed."""
@@ -737,6 +789,8 @@ class Engine:
         end_process = self.tree.end_process
         running = Stage.RUNNING
         ledger = self._ledger
+        innermost, outermost = self._watches[worker].innermost, self._watches[worker].outermost
+        ran_last = self._ran_last
         ticked = monotonic()
         while self.stage is running:
             try:
@@ -750,6 +804,7 @@ class Engine:
             attempt = Attempt(self, node, worker, "process")
             running_attempt.set(attempt)
             self._latest = attempt
+            ran_last[worker] = node
             # One that had to wait for its time or its group may have become free since the last item's end.
             started = ticked if cls.is_plain else monotonic()
             append(ItemStarted(next_seq(), started + clock.offset, node.id, cls.type, worker, "process", node.attempt))
@@ -761,38 +816,35 @@ class Engine:
                 else:
                     result = await self._process(node, attempt)
                 attempt.node = attempt.engine = NO_ENGINE
+                if innermost() is not outermost:
+                    raise left_behind(innermost(), node.id, cls.type)
                 if result is not None:
                     node.result = encode_result(result, cls.type)
                 state = NO_DATA
                 if ledger is not None and (cls.hook or node.has_children):
                     state = ledger.changed_state(node)
             except BaseException as error:
-                attempt.node = attempt.engine = NO_ENGINE
-                if self._is_interrupted(error, node, attempt):
+                if not await self._recover(error, node, worker, started, attempt):
                     return
-                if self._is_tried_again(error, node, attempt):
-                    await self._pause(attempt, worker)
-                    ticked = monotonic()
-                    continue
-                ticked, at = self._fail(error, node, worker, started, attempt)
-            else:
                 ticked = monotonic()
-                at = ticked + clock.offset
-                cls.completed += 1
-                append(
-                    ItemCompleted(
-                        next_seq(),
-                        at,
-                        node.id,
-                        worker,
-                        ticked - started,
-                        node.attempt,
-                        attempt.deduplicated,
-                        node.result,
-                        state,
-                    )
+                continue
+            ticked = monotonic()
+            at = ticked + clock.offset
+            cls.completed += 1
+            append(
+                ItemCompleted(
+                    next_seq(),
+                    at,
+                    node.id,
+                    worker,
+                    ticked - started,
+                    node.attempt,
+                    attempt.deduplicated,
+                    node.result,
+                    state,
                 )
-                cls.deduplicated += attempt.deduplicated
+            )
+            cls.deduplicated += attempt.deduplicated
             if node.recorded is not None:
                 self._run_unrepeated(node.recorded, f"item {node.id} ({cls.type})")
                 node.recorded = None
@@ -803,6 +855,31 @@ class Engine:
             if ticked > self._slice_end or len(events) > SOFT_LIMIT_EVENTS:
                 await self._pause(attempt, worker)
                 ticked = monotonic()
+
+    async def _recover(self, error: BaseException, node: Node, worker: int, started: float, attempt: Attempt) -> bool:
+        """Record what came of an attempt at a `process` that raised `error`; return whether the worker may take more items.
+
+        Raises:
+            TaskSpoiled: the worker may, but not in this task.
+        """
+        attempt.node = attempt.engine = NO_ENGINE
+        is_spoiled = self._watches[worker].close()
+        if self._is_interrupted(error, node, attempt):
+            return False
+        due = None
+        if not self._is_tried_again(error, node, attempt):
+            at = self._fail(error, node, worker, started, attempt)
+            if node.recorded is not None:
+                self._run_unrepeated(node.recorded, f"item {node.id} ({node.cls.type})")
+                node.recorded = None
+            due = self.tree.end_process(node, at)
+        if is_spoiled or not isinstance(error, Exception):
+            self._queue_due(due)
+            raise TaskSpoiled from None
+        if due is not None:
+            await self._run_hooks(due, worker, node)
+        await self._pause(attempt, worker)
+        return True
 
     async def _process(self, node: Node, attempt: Attempt) -> Any:
         """Call the `process` of an item whose class has a group or policies, and return what that returns."""
@@ -820,7 +897,9 @@ class Engine:
                 return None
             result = node.item.process(enqueue, attempt.set_desc)
             result = await (
-                result if timeout_s is None else self._timeouts.within(timeout_s, node.id, node.cls.type, result)
+                result
+                if timeout_s is None
+                else self._timeouts.within(timeout_s, node.id, node.cls.type, result, self._watches[attempt.worker])
             )
         finally:
             if self._groups is not None:
@@ -860,7 +939,7 @@ class Engine:
             await checkpoint()
             await self.bus.wait_for_room()
         except BaseException:  # cancelled
-            self._left.append(node)
+            self._queue_due(node)
             raise
         return self.tree.ascend(node, self.bus.now())
 
@@ -874,7 +953,12 @@ class Engine:
             return False
         event = anyio.Event()
         self._idle.append(event)
-        await event.wait()
+        try:
+            await event.wait()
+        except BaseException:  # cancelled: nobody is to wake it any more
+            with suppress(ValueError):
+                self._idle.remove(event)
+            raise
         return True
 
     def _look_if_done(self, looking: int) -> None:
@@ -910,6 +994,9 @@ class Engine:
         attempt = Attempt(self, node, worker, "after_children")
         running_attempt.set(attempt)
         self._latest = attempt
+        self._ran_last[worker] = node
+        watch = self._watches[worker]
+        is_spoiled = False
         started = monotonic()
         at = started + self.clock.offset
         bus.append(ItemStarted(bus.next_seq(), at, node.id, cls.type, worker, "after_children", node.hook_attempt))
@@ -920,21 +1007,18 @@ class Engine:
         try:
             if self._is_cautious:
                 await self._save_start()
-            # None where the class had a hook when the item was enqueued, and a resumed run's class has not.
-            hook = getattr(node.item, "after_children_processed", None)
-            if hook is None:
-                value = None
-            elif cls.policies.timeout_s is None:
-                value = await hook()
-            else:
-                value = await self._timeouts.within(cls.policies.timeout_s, node.id, cls.type, hook())
+            value = await self._call_hook(node, watch)
             attempt.node = attempt.engine = NO_ENGINE
+            if watch.innermost() is not watch.outermost:
+                raise left_behind(watch.innermost(), node.id, cls.type)
             if value is not None:
                 result = encode_result(value, cls.type)
         except BaseException as error:
             attempt.node = attempt.engine = NO_ENGINE
+            is_spoiled = watch.close()
             if self._is_interrupted(error, node, attempt):
                 return None
+            is_spoiled = is_spoiled or not isinstance(error, Exception)
             tried_again = self._is_tried_again(error, node, attempt)
             if not tried_again:
                 cls.completed -= 1
@@ -945,15 +1029,27 @@ class Engine:
             self.retrying.forget(node)
             due = self.tree.end_hook(node, result)
         try:
+            if is_spoiled:
+                raise TaskSpoiled
             if monotonic() > self._slice_end:  # a chain of hooks is a chain of items' code, too
                 await self._give_way(attempt)
             if bus.is_crowded:
                 await bus.wait_for_room()
-        except BaseException:  # cancelled
-            if due is not None:
-                self._left.append(due)
+        except BaseException:  # cancelled, or spoiled
+            self._queue_due(due)
             raise
         return due
+
+    async def _call_hook(self, node: Node, watch: TaskWatch) -> Any:
+        """Call the hook of the item of `node`, and return what that returns."""
+        # None where the class had a hook when the item was enqueued, and a resumed run's class has not.
+        hook = getattr(node.item, "after_children_processed", None)
+        if hook is None:
+            return None
+        timeout_s = node.cls.policies.timeout_s
+        if timeout_s is None:
+            return await hook()
+        return await self._timeouts.within(timeout_s, node.id, node.cls.type, hook(), watch)
 
     # ---- when an item raises ------------------------------------------------------------------------------------
 
@@ -964,9 +1060,8 @@ class Engine:
             return True
         phase = attempt.phase
         cancelled = isinstance(error, self._cancelled_class)
-        asked = self.stage is Stage.CANCELLING or anyio.current_effective_deadline() == float("-inf")
         is_ordinary = cancelled or isinstance(error, Exception) or is_cancelled_group(error, self._cancelled_class)
-        if is_ordinary and not asked:
+        if is_ordinary and not self._is_cancelled:
             return False
         if not is_ordinary:
             self._break(error, f"item {node.id} ({node.cls.type}) raised {type(error).__qualname__}", cancel=True)
@@ -1000,13 +1095,8 @@ class Engine:
             self._due.append(node)
             self._wake_one()
 
-    def _fail(
-        self, error: BaseException, node: Node, worker: int, started: float, attempt: Attempt
-    ) -> tuple[float, float]:
-        """Record that an attempt failed for good, which began at `started` of the monotonic clock.
-
-        Returns the time when that is done, by the monotonic clock and as events have it.
-        """
+    def _fail(self, error: BaseException, node: Node, worker: int, started: float, attempt: Attempt) -> float:
+        """Record that an attempt failed for good, which began at `started` of the monotonic clock; return when that was."""
         raised = as_failure(error, node.id, node.cls.type)
         if (
             isinstance(raised, RetryAfter)
@@ -1022,8 +1112,7 @@ class Engine:
             raised = refused
         node.cls.deduplicated += attempt.deduplicated
         self._fail_for(raised, node, worker, started, attempt.phase, attempt.deduplicated)
-        ticked = monotonic()
-        return ticked, ticked + self.clock.offset
+        return self.bus.now()
 
     def _fail_for(
         self, error: Exception, node: Node, worker: int, started: float, phase: Phase, deduplicated: int = 0

@@ -5,11 +5,20 @@ from typing import Final
 
 import trio
 
-from aqueue.errors import StrayCancellation
+from aqueue.errors import LeakedCancelScope, StrayCancellation
 from aqueue.events import ItemFailed, Phase
 from aqueue.result import MAX_LISTED_FAILURES, FailureGroup
 
-__all__ = ["FailureTally", "Failures", "as_failure", "hide_frames_of", "is_cancelled_group", "without_own_frames"]
+__all__ = [
+    "FailureTally",
+    "Failures",
+    "as_failure",
+    "cancelled_between_items",
+    "hide_frames_of",
+    "is_cancelled_group",
+    "left_behind",
+    "without_own_frames",
+]
 
 MAX_LIVE_EXCEPTIONS: Final = 100
 """How many of the items' exceptions are kept alive, with the frames that they hold."""
@@ -180,3 +189,26 @@ def as_failure(error: BaseException, item: int, type: str) -> Exception:
     )
     stray.__cause__ = error
     return stray
+
+
+def left_behind(innermost: object, item: int, type: str) -> BaseException:
+    """Return, as an error, what the item numbered `item` has left in its task, where `innermost` is not what it was.
+
+    See `aqueue._loop.TaskWatch`.
+    """
+    if innermost is None:
+        import asyncio  # what it stands for is asyncio's
+
+        return asyncio.CancelledError("the task was cancelled while it was not awaiting anything")
+    return LeakedCancelScope(
+        f"item {item} ({type}) left a cancel scope open (a timeout or a nursery has one, too), which would later have cancelled "
+        "other items; if it leaves a loop over an async generator early, write 'async with contextlib.aclosing(…)' around that"
+    )
+
+
+def cancelled_between_items(ran: str) -> str:
+    """Return what the user is told when a worker was cancelled that was running no item, but had run `ran`."""
+    return (
+        f"a worker was cancelled between two items, and not by aqueue; it had run {ran}; look for code that keeps "
+        "asyncio's current task and cancels it later, such as a deadline that isn't taken back; the run goes on"
+    )

@@ -5,7 +5,8 @@ from typing import Any
 
 import anyio
 
-from aqueue._failures import hide_frames_of
+from aqueue._failures import hide_frames_of, left_behind
+from aqueue._loop import TaskWatch
 from aqueue._notice import warn
 from aqueue._watchdog import PATIENCE_S
 
@@ -26,10 +27,15 @@ class Timeouts:
         self._late: set[anyio.CancelScope] = set()
         self._told: set[str] = set()
 
-    async def within(self, timeout_s: float, item: int, type: str, call: Coroutine[Any, Any, Any]) -> Any:
+    async def within(
+        self, timeout_s: float, item: int, type: str, call: Coroutine[Any, Any, Any], watch: TaskWatch
+    ) -> Any:
         """Await `call`, an attempt at the item numbered `item` of a class called `type`, and return what it returns.
 
+        What it leaves open is closed, as `watch` does: a scope can't be left from within another one that is still open.
+
         Raises:
+            LeakedCancelScope: it left a cancel scope open.
             TimeoutError: it took longer than `timeout_s`, and was cancelled; the traceback shows where it was then.
         """
         deadline = self._clock() + timeout_s
@@ -38,11 +44,18 @@ class Timeouts:
         self._running[scope] = deadline, timeout_s, item, type
         try:
             with scope:
+                inside = watch.innermost()
                 try:
-                    return await call
+                    value = await call
+                    if watch.innermost() is not inside:
+                        raise left_behind(watch.innermost(), item, type)
                 except (self._cancelled_class, BaseExceptionGroup) as cancelled:  # a group of them, out of a nursery
                     where = cancelled.__traceback__
                     raise
+                else:
+                    return value
+                finally:
+                    watch.close(inside)
             raise _timed_out(timeout_s).with_traceback(where)
         except Exception as error:
             if scope.cancel_called and not isinstance(error, TimeoutError):

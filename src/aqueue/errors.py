@@ -8,6 +8,7 @@ AqueueError
 ├── ItemsNotComparable (TypeError)    a priority queue got two items that `<` can't order
 ├── InvalidResult (TypeError)         an item returned what JSON can't carry
 ├── StrayCancellation                 an item was cancelled, and nobody had asked for it
+├── LeakedCancelScope                 an item left a cancel scope open, which would cancel other items
 ├── MisplacedCall (RuntimeError)      a call outside the place where it works
 ├── ReporterError                     a reporter could not be opened
 ├── ClusterError                      a cluster can't be used, or was lost
@@ -48,6 +49,7 @@ __all__ = [
     "JournalExists",
     "JournalLocked",
     "JournalTooNew",
+    "LeakedCancelScope",
     "MisplacedCall",
     "NotAJournal",
     "PayloadMismatch",
@@ -116,6 +118,18 @@ class StrayCancellation(AqueueError):
     On asyncio this comes of awaiting a task or future that somebody else had cancelled. The original is ``__cause__``.
 
     What to do: catch the cancellation where the item awaits what others may cancel, and raise or return something else.
+    """
+
+
+class LeakedCancelScope(AqueueError):
+    """An item's code ended while a cancel scope that it had entered was still open: of a timeout, or of a nursery.
+
+    That scope would cancel what the same worker does next. aqueue closes it, and cancels what runs in it. It is an error in
+    the code, so no retry policy covers it. An item that raises something else fails by that, and its scope is closed, too.
+
+    What to do: leave each cancel scope in the function that entered it. In an async generator that yields inside one, that
+    happens only when the generator ends: write ``async with contextlib.aclosing(generator) as values`` around a loop that
+    may leave it early.
     """
 
 

@@ -41,8 +41,15 @@ from aqueue._cluster.objects import LaneObjects
 from aqueue._codec import encode_result
 from aqueue._context import running_attempt
 from aqueue._engine import SLICE_S
-from aqueue._failures import as_failure, hide_frames_of, is_cancelled_group, without_own_frames
-from aqueue._loop import call_soon_in_this_loop, clock_of_this_loop
+from aqueue._failures import (
+    as_failure,
+    cancelled_between_items,
+    hide_frames_of,
+    is_cancelled_group,
+    left_behind,
+    without_own_frames,
+)
+from aqueue._loop import TaskWatch, call_soon_in_this_loop, clock_of_this_loop
 from aqueue._payload import PayloadCodec
 from aqueue._timeouts import Timeouts
 from aqueue._types import resolve_type
@@ -347,8 +354,10 @@ class Lane:
             self._tasks.start_soon(self._lend_hand)
 
     async def _lend_hand(self) -> None:
-        """Run items as long as there are some that nobody runs."""
+        """Run items as long as there are some that nobody runs, and none has spoiled this task."""
         self._is_hand_coming = False
+        watch = TaskWatch()
+        ran = "no item yet"
         try:
             while self._orders and not self._is_cancelling:
                 if self._waiting_reports >= SOFT_LIMIT_REPORTS and not self._is_forsaken:
@@ -356,15 +365,23 @@ class Lane:
                     continue
                 run, family = self._orders.popleft()
                 self._call_hand()
-                await self._run(run, family)
+                ran = f"item {run.item} ({run.type}) last"
+                if await self._run(run, family, watch):
+                    break
                 if time.monotonic() > self._slice_end:
                     await checkpoint()
                     self._slice_end = time.monotonic() + SLICE_S
+        except self._cancelled_class:
+            if self._is_cancelling or anyio.current_effective_deadline() == float("-inf"):
+                raise
+            self.warn(cancelled_between_items(ran))
         finally:
             self._busy -= 1
             self._notice()
+        await watch.take_cancellation()
 
-    async def _run(self, run: Run, family: "_Family") -> None:
+    async def _run(self, run: Run, family: "_Family", watch: TaskWatch) -> bool:
+        """Run an item; return whether its code has left something behind in this task, which is to run no other."""
         attempt = LaneAttempt(self, run)
         running_attempt.set(attempt)
         before = b""
@@ -375,15 +392,19 @@ class Lane:
                 value = await call
             else:
                 assert self._timeouts is not None
-                value = await self._timeouts.within(run.timeout_s, run.item, run.type, call)
+                value = await self._timeouts.within(run.timeout_s, run.item, run.type, call, watch)
             self._end(attempt)
+            if watch.innermost() is not watch.outermost:
+                raise left_behind(watch.innermost(), run.item, run.type)
             result = b"" if value is None else bytes(encode_result(value, run.type))
             state = self._changed_state(attempt, before)
         except BaseException as error:
             self._end(attempt)
+            is_spoiled = watch.close()
             self._report_error(attempt, before, error)
-        else:
-            self.report(Ended(run.order, "returned", result, state))
+            return is_spoiled or not isinstance(error, Exception)
+        self.report(Ended(run.order, "returned", result, state))
+        return False
 
     def _end(self, attempt: LaneAttempt) -> None:
         """Refuse whatever the item's code still calls; in a child process that it has forked, end that."""
