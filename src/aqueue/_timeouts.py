@@ -44,11 +44,11 @@ class Timeouts:
         self._running[scope] = deadline, timeout_s, item, type
         try:
             with scope:
-                inside = watch.innermost()
+                inside = watch.innermost
                 try:
                     value = await call
-                    if watch.innermost() is not inside:
-                        raise left_behind(watch.innermost(), item, type)
+                    if watch.innermost is not inside:
+                        raise left_behind(watch.innermost, item, type)
                 except (self._cancelled_class, BaseExceptionGroup) as cancelled:  # a group of them, out of a nursery
                     where = cancelled.__traceback__
                     raise

@@ -26,6 +26,7 @@ from aqueue import (
     InvalidResult,
     Item,
     ItemFailures,
+    LeakedCancelScope,
     Limit,
     MisplacedCall,
     Retry,
@@ -623,6 +624,40 @@ def test_a_stray_cancellation_is_a_failure(cluster: str | None, backend: Backend
         assert isinstance(error.__cause__, asyncio.CancelledError)
     assert done.result is not None
     assert done.result.counts.completed == 1
+
+
+async def leave_a_scope_open(item: Any, enqueue: EnqueueFn, set_desc: SetDescFn) -> None:
+    """Leave a cancel scope open, which soon cancels what its task does."""
+    scope = anyio.move_on_after(0.01)
+    scope.__enter__()
+
+
+async def sleep_past_it(item: Any, enqueue: EnqueueFn, set_desc: SetDescFn) -> None:
+    """Run when that scope would cancel it."""
+    await anyio.sleep(0.03)
+
+
+async def leave_a_cancellation(item: Any, enqueue: EnqueueFn, set_desc: SetDescFn) -> None:
+    """Leave a cancellation for the next await, which is another item's."""
+    if aqueue_backend() == "trio":
+        raise StrayCancellation("trio has none")
+    task = asyncio.current_task()
+    assert task is not None
+    task.cancel()
+
+
+@pytest.mark.parametrize(
+    ("function", "error"), [(leave_a_scope_open, LeakedCancelScope), (leave_a_cancellation, StrayCancellation)]
+)
+def test_what_an_item_leaves_in_its_task_harms_no_other(
+    function: Callable[..., Any], error: type[Exception], cluster: str | None, backend: Backend
+) -> None:
+    """The item fails by name, and those that run after it in the same place complete."""
+    items = [Calls(function), *(Calls(sleep_past_it) for _ in range(3))]
+    done = run(items, cluster=cluster, backend=backend, on_error="continue", num_workers=1)
+    assert [type(failure) for failure in done.failures] == [error]
+    assert done.result is not None
+    assert done.result.counts.completed == 3
 
 
 async def exit_here(item: Any, enqueue: EnqueueFn, set_desc: SetDescFn) -> None:

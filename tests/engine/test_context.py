@@ -6,7 +6,7 @@ import threading
 import weakref
 from collections.abc import Callable
 from contextlib import suppress
-from contextvars import copy_context
+from contextvars import ContextVar, copy_context
 from typing import Any
 
 import anyio
@@ -276,3 +276,19 @@ def test_a_stop_that_comes_after_the_end_is_not_announced(backend: Backend) -> N
         threads[0].join()
         assert isinstance(recorder.events[-1], RunFinished)
         check_events(recorder.events)
+
+
+def test_context_variables_of_the_caller_are_seen_by_all_items(backend: Backend) -> None:
+    """What is set around `run_queue` is how a program that uses them shares state with its items."""
+    variable: ContextVar[str] = ContextVar("variable")
+
+    async def look(enqueue: EnqueueFn, set_desc: SetDescFn) -> str:
+        await checkpoint()
+        return variable.get()
+
+    token = variable.set("of the caller")
+    try:
+        result = run_queue([Do(look) for _ in range(5)], reporter="none", num_workers=2, backend=backend)
+    finally:
+        variable.reset(token)
+    assert result.root_results == ["of the caller"] * 5

@@ -258,19 +258,19 @@ def test_the_loops_still_show_what_a_task_has_open(backend: Backend) -> None:
 
     async def look() -> None:
         watch = TaskWatch()
-        assert watch.innermost() is watch.outermost
+        assert watch.innermost is watch.outermost
         assert not watch.close()
         first, second = anyio.CancelScope(), anyio.CancelScope()
         first.__enter__()
-        inside = watch.innermost()
+        inside = watch.innermost
         assert inside is not watch.outermost
         second.__enter__()
         assert watch.close(inside)
-        assert watch.innermost() is inside
+        assert watch.innermost is inside
         assert not first.cancel_called
         assert second.cancel_called
         assert watch.close()
-        assert watch.innermost() is watch.outermost
+        assert watch.innermost is watch.outermost
         await anyio.sleep(0)
 
     async def main() -> None:

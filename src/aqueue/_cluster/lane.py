@@ -394,8 +394,8 @@ class Lane:
                 assert self._timeouts is not None
                 value = await self._timeouts.within(run.timeout_s, run.item, run.type, call, watch)
             self._end(attempt)
-            if watch.innermost() is not watch.outermost:
-                raise left_behind(watch.innermost(), run.item, run.type)
+            if watch.innermost is not watch.outermost:
+                raise left_behind(watch.innermost, run.item, run.type)
             result = b"" if value is None else bytes(encode_result(value, run.type))
             state = self._changed_state(attempt, before)
         except BaseException as error:
