@@ -142,7 +142,7 @@ class Engine:
         self.append = bus.append
         self.next_seq = bus.next_seq
         self.clock = bus.clock
-        self.tree = Tree(bus, keeps_items=ledger is not None)
+        self.tree = Tree(bus, keeps_items=ledger is not None or execution is not None)
         self.classes: dict[type, ItemClass] = {}
         self._known: dict[tuple[object, ...], ItemClass] = {}
         self.thread = get_ident()

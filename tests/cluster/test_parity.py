@@ -186,6 +186,58 @@ def test_results_hooks_and_descriptions_are_the_same(
     assert here.described()[1][-1] == there.described()[1][-1]
 
 
+class Link(Item):
+    """Is one of a chain, each of which holds the one before as its parent."""
+
+    def __init__(self, number: int, parent: "Link | None" = None, older: "Link | None" = None) -> None:
+        self.number = number
+        self.parent = parent
+        self.older = older
+
+    async def process(self, enqueue: EnqueueFn, set_desc: SetDescFn) -> None:
+        if self.number:
+            enqueue(Link(self.number - 1, self, self.parent.parent if self.parent else None))
+
+    async def after_children_processed(self) -> None:
+        seen.append(self)
+
+
+@pytest.mark.parametrize("has_journal", [False, True], ids=["no journal", "journal"])
+def test_an_item_may_hold_a_long_chain_of_ancestors(cluster: str | None, has_journal: bool, tmp_path: Path) -> None:
+    """However long it is, and also those that only another ancestor holds, each as that object itself."""
+    journal = tmp_path / "run.db" if has_journal else None
+    done = run([Link(400)], cluster=cluster, journal=journal)
+    assert done.error is None
+    chain = {item.number: item for item in seen}
+    assert len(chain) == 401
+    for number in range(398):
+        assert chain[number].parent is chain[number + 1]
+        assert chain[number].older is chain[number + 3 if number < 398 else None]
+
+
+class Spoiled(Link):
+    """Can't be made in a lane any more once its child has run."""
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        if seen and threading.current_thread() is not threading.main_thread():
+            raise ValueError("spoiled")
+        vars(self).update(state)
+
+    async def process(self, enqueue: EnqueueFn, set_desc: SetDescFn) -> None:
+        if self.parent is not None:
+            seen.append(1)
+        enqueue(Spoiled(self.number + 1, self))
+
+
+def test_an_ancestor_that_can_not_be_made_is_told_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The message names the item, and why; it doesn't repeat itself for each ancestor in between."""
+    seen.clear()
+    MemoryTransport(Random(1)).use(monkeypatch)
+    [error] = run([Spoiled(0)], cluster="local:1").failures
+    assert str(error).count("can't be made") == 1
+    assert re.search(r"can't load item 3 \(.*:Spoiled\): .*ValueError: spoiled", str(error))
+
+
 class Keyed(Item):
     """Is known by its key."""
 

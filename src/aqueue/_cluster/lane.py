@@ -10,6 +10,7 @@ import time
 from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
+from functools import partial
 from typing import Any, Final
 
 import anyio
@@ -431,14 +432,11 @@ class Lane:
 
     def _load(self, attempt: LaneAttempt, family: "_Family") -> bytes:
         """Make the attempt's item, and return its state as it came."""
-
-        def ancestor(number: int) -> object:
-            found = family.member(number, self._objects)
-            attempt.note_ancestor(number, found)
-            return found
-
+        member = partial(family.member, self._objects)
         try:
-            attempt.item, before = self._objects.load_item(attempt.run.data, ancestor)
+            for number in attempt.run.above:
+                attempt.note_ancestor(number, member(number))
+            attempt.item, before = self._objects.load_item(attempt.run.data, member)
         except Exception as error:
             raise ClusterError(
                 f"the worker process {os.getpid()} on {visible(self._host, 255)} can't load item {attempt.run.item} "
@@ -482,16 +480,16 @@ def _is_resolved(cls: type) -> bool:
 
 
 class _Family:
-    """The ancestors that some items of a letter refer to, each made when it is first asked for."""
+    """The ancestors that some items of a letter refer to, each made when it is first asked for, after those above it."""
 
     def __init__(self, items: dict[int, bytes]) -> None:
         self._data = items
         self._made: dict[int, object] = {}
 
-    def member(self, number: int, objects: LaneObjects) -> object:
+    def member(self, objects: LaneObjects, number: int) -> object:
         """Return the object that stands here for the item numbered `number`."""
         made = self._made.get(number)
         if made is None:
-            made, _ = objects.load_item(self._data[number], lambda above: self.member(above, objects))
+            made, _ = objects.load_item(self._data[number], self._made.__getitem__)
             self._made[number] = made
         return made

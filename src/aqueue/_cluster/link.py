@@ -200,8 +200,7 @@ class Link:
             orders = self._undefined()
             ancestors: dict[int, bytes] = {}
             for ordered in some:
-                if ordered.ancestors is not None:
-                    ancestors.update(ordered.ancestors)
+                ancestors.update(ordered.ancestors)
             if ancestors:
                 orders.append(Ancestors(ancestors))
             orders += [ordered.run for ordered in some]

@@ -104,6 +104,8 @@ class Run(msgspec.Struct, frozen=True, array_like=True, tag_field="kind", tag=3)
         timeout_s: how long it may take, seconds; None for no limit.
         needs_state: whether its hook will need the state that `process` leaves it with.
         data: the item.
+        above: the numbers of the ancestors that it refers to, and that these refer to, the farthest first: each then
+            finds the objects that it refers to. One within the other, a long chain of them would be too deep to load.
     """
 
     order: int
@@ -116,6 +118,7 @@ class Run(msgspec.Struct, frozen=True, array_like=True, tag_field="kind", tag=3)
     timeout_s: float | None
     needs_state: bool
     data: bytes
+    above: tuple[int, ...] = ()
 
 
 class Begin(msgspec.Struct, frozen=True, array_like=True, tag_field="kind", tag=6):

@@ -44,17 +44,16 @@ class Ordered(msgspec.Struct, frozen=True, gc=False):
 
     Attributes:
         run: the order.
-        ancestors: the items that it refers to, by number; None if there are none.
+        ancestors: the items that it refers to, and those that these refer to, by number.
     """
 
     run: Run
-    ancestors: dict[int, bytes] | None
+    ancestors: dict[int, bytes]
 
     @property
     def size(self) -> int:
         """How many bytes it has on the wire, about."""
-        above = self.ancestors
-        return 100 + len(self.run.data) + (0 if above is None else sum(map(len, above.values())))
+        return 100 + len(self.run.data) + sum(map(len, self.ancestors.values()))
 
 
 class PlaceCluster(Protocol):
@@ -195,25 +194,22 @@ class Place:
 
     def _order(self, order: int, node: Node, attempt: Attempt) -> Ordered:
         objects = self._cluster.objects
-        wanted: dict[int, object] = {}
+        wanted: set[int] = set()
 
         def number_of(above: Node | None, candidate: object) -> int | None:
             number = ancestor_id(above, candidate)
             if number is not None:
-                wanted[number] = candidate
+                wanted.add(number)
             return number
 
         data = objects.dump_item(node.item, partial(number_of, node.parent))
-        ancestors: dict[int, bytes] | None = None
-        while wanted:
-            if ancestors is None:
-                ancestors = {}
-            number, item = wanted.popitem()
-            if number not in ancestors:
-                above = node.parent
-                while above is not None and above.item is not item:
-                    above = above.parent
-                ancestors[number] = objects.dump_item(item, partial(number_of, above and above.parent))
+        ancestors: dict[int, bytes] = {}
+        above = node.parent
+        while above is not None and wanted:
+            if above.id in wanted:
+                wanted.remove(above.id)
+                ancestors[above.id] = objects.dump_item(above.item, partial(number_of, above.parent))
+            above = above.parent
         cls = node.cls
         engine = attempt.engine
         return Ordered(
@@ -228,6 +224,7 @@ class Place:
                 cls.policies.timeout_s,
                 cls.hook,
                 data,
+                tuple(reversed(ancestors)),
             ),
             ancestors,
         )
