@@ -29,7 +29,7 @@ from aqueue._failures import (
     left_behind,
     without_own_frames,
 )
-from aqueue._groups import GroupedQueue, Limits
+from aqueue._groups import GroupedQueue, Limits, describe_unused
 from aqueue._keys import KeySet
 from aqueue._ledger import KEPT_STATE_BYTES, Ledger, to_keep
 from aqueue._loop import CallSoon, TaskWatch, clock_of_this_loop
@@ -68,6 +68,10 @@ hide_frames_of(GroupedQueue.check.__code__.co_filename)
 
 SLICE_S: Final = 0.005
 """How long items that never await may keep the event loop to themselves, seconds (and one item a worker more)."""
+
+
+_MANY_ITEMS: Final = 1_000
+"""After so many items that `limits` applies to none of, it is warned of that, though such items may still come."""
 
 
 class Stage(IntEnum):
@@ -167,6 +171,8 @@ class Engine:
         self._is_disordered = False
         self.policies = policies
         self._limits = limits
+        self._has_warned_of_limits = False
+        self._ended_before = 0
         self._stop_limits = stop_limits or StopLimits()
         self._loop_time = clock_of_this_loop()
         self._timers = Timers(self._loop_time)
@@ -540,8 +546,9 @@ class Engine:
         """Run all items; returns when nothing is left, or when the run has been stopped and the running ones ended."""
         outer = self.scope
         items = frozenset(one.__code__ for one in (Engine._run_queued, Engine._run_hook))
-        watchdog = Watchdog(self.call_soon, items, Bus.make_room.__code__, self._timeouts.check)
+        watchdog = Watchdog(self.call_soon, items, Bus.make_room.__code__, self._look_round)
         watchdog.start()
+        self._ended_before = self._count_ended()
         try:
             async with anyio.create_task_group() as workers:
                 self.scope = workers.cancel_scope
@@ -560,6 +567,7 @@ class Engine:
                     if self.stage is Stage.RUNNING and not self._is_done:
                         await self._execution.serve(self)
                     self._timers.close()
+            self._warn_of_unused_limits(is_over=self.stage is Stage.RUNNING)
             if self.stage is Stage.CANCELLING:
                 # Workers end quietly when they are cancelled, and then trio's nursery doesn't say that it was, too.
                 await checkpoint_if_cancelled()
@@ -567,6 +575,33 @@ class Engine:
             watchdog.stop()
             self.scope = outer
             self._timers.close()  # a worker that was cancelled before it began has not done that
+
+    def _look_round(self) -> None:
+        """Look, now and then, for what the user should know."""
+        self._timeouts.check()
+        self._warn_of_unused_limits(is_over=False)
+
+    def _warn_of_unused_limits(self, *, is_over: bool) -> None:
+        """Warn, once, of limits that fail open: what they name is no item's group, so nothing slows the items down.
+
+        Whether a name is wrong is sure only once all items have run in this process. Before that, and where some had ended
+        in an earlier process, whose groups nobody knows, or failed and so enqueued nothing, many have to have run.
+        """
+        if self._limits is None or self._has_warned_of_limits:
+            return
+        ended = self._count_ended() - self._ended_before
+        if is_over and not self._ended_before and not self.failures.count:
+            unused = describe_unused(self._limits, self._groups)
+        elif ended >= _MANY_ITEMS:
+            unused = describe_unused(self._limits, self._groups, ended)
+        else:
+            return
+        if unused:
+            self._has_warned_of_limits = True
+            warn(unused)
+
+    def _count_ended(self) -> int:
+        return sum(cls.completed + cls.failed for cls in self._known.values())
 
     def _start_timers(self, tasks: TaskGroup) -> None:
         self._timers.open(tasks)

@@ -19,7 +19,7 @@ from aqueue.item import has_property
 from aqueue.limits import Limit
 from aqueue.text import visible_repr, without_surrogates
 
-__all__ = ["GroupedQueue", "Limits", "group_of"]
+__all__ = ["GroupedQueue", "Limits", "describe_unused", "group_of"]
 
 Limits = Mapping[str, Limit] | Callable[[str], Limit | None]
 """The limit of each group by its name, ``"*"`` for all groups that have none of their own; or a function that tells it."""
@@ -28,6 +28,9 @@ OTHERS: Final = "*"
 """The name that stands, in a mapping of limits, for the groups not named."""
 
 NO_LIMIT: Final = Limit()
+
+SHOWN_GROUPS: Final = 3
+"""How many groups a warning names."""
 
 _SWEEP_GROUPS: Final = 1_000
 _WITHDRAWN_OFFERS: Final = 64
@@ -55,8 +58,37 @@ def group_of(node: Node) -> str | None:
     return without_surrogates(str.__str__(group))
 
 
+def describe_unused(limits: Limits | None, queue: "GroupedQueue | None", ended: int | None = None) -> str:
+    """Say, for a warning, which limits no item has had the group for; empty if there is nothing to say.
+
+    Parameters:
+        limits: what each group may do.
+        queue: where the items were queued; None if that doesn't go by groups.
+        ended: how many items have ended so far, if more may come: then a limit may still find its group as long as
+            another has. None if there were all.
+    """
+    if not limits:
+        return ""
+    of = "no item" if ended is None else f"none of the first {ended:,} items of this process"
+    if queue is None or not queue.seen:
+        return f"limits is given, but {of} had a group; items need an attribute or property 'group', a string"
+    names = list(queue.unused)
+    if not names or (ended is not None and queue.has_limited):
+        return ""
+    named = ", ".join(map(visible_repr, names[:SHOWN_GROUPS]))
+    if len(names) > SHOWN_GROUPS:
+        named += f" and {len(names) - SHOWN_GROUPS:,} more"
+    seen = ", ".join(map(visible_repr, queue.seen[:SHOWN_GROUPS])) + " and others" * (len(queue.seen) > SHOWN_GROUPS)
+    return f"limits names {named}, but {of} had {'that group' if len(names) == 1 else 'these groups'} (seen: {seen})"
+
+
 class GroupedQueue:
-    """Nodes that wait for a worker, by groups that may be limited."""
+    """Nodes that wait for a worker, by groups that may be limited.
+
+    Attributes:
+        unused: the groups that the limits name and no item has had yet.
+        seen: the first few groups that items have had.
+    """
 
     def __init__(
         self,
@@ -79,6 +111,9 @@ class GroupedQueue:
             ItemsNotComparable: two of the nodes can't be compared; they are still in `nodes`.
         """
         self._limits = limits
+        named = [name for name in limits if name != OTHERS] if isinstance(limits, Mapping) else []
+        self.unused = dict.fromkeys(named)
+        self.seen: list[str] = []
         self._clock = clock
         self._timers = timers
         self._on_ready = on_ready
@@ -238,7 +273,19 @@ class GroupedQueue:
             self._look_at(group)
         self._sweep()
 
+    @property
+    def has_limited(self) -> bool:
+        """Whether the limits say something of a group that an item has had."""
+        limits = self._limits
+        return bool(self.seen) and isinstance(limits, Mapping) and (OTHERS in limits or len(self.unused) < len(limits))
+
     # ---- how ----------------------------------------------------------------------------------------------------
+
+    def _note(self, name: str) -> None:
+        """Note that an item has the group called `name`."""
+        self.unused.pop(name, None)
+        if len(self.seen) <= SHOWN_GROUPS and name not in self.seen:
+            self.seen.append(name)
 
     def _group(self, name: str | None) -> Group:
         group = self._groups.get(name)
@@ -283,6 +330,8 @@ class GroupedQueue:
                     group.head = None
                     self._forget_if_idle(group)
                     raise
+                if group.name is not None and (self.unused or not self.seen):
+                    self._note(group.name)
             elif again and self._is_fifo and head.attempt > 1:  # the head was put again, too: in that order
                 self._rest(group).put_again(node)
             elif node < head if self._is_by_priority else (again or self._is_lifo):
