@@ -19,7 +19,7 @@ if sys.version_info >= (3, 14):
 else:
     _annotations = inspect.get_annotations
 
-__all__ = ["annotations_of", "class_annotations", "classes_in", "is_class_variable"]
+__all__ = ["annotated_names", "annotations_of", "class_annotations", "classes_in", "is_class_variable"]
 
 
 def annotations_of(cls: type) -> dict[str, Any]:
@@ -34,6 +34,14 @@ def annotations_of(cls: type) -> dict[str, Any]:
             found.update(_resolved(init, cls))
     found.pop("return", None)
     return found | class_annotations(cls)
+
+
+def annotated_names(cls: type) -> list[str]:
+    """Return the names of the attributes that are annotated in the body of the class."""
+    try:
+        return list(_annotations(cls))
+    except Exception:  # from Python 3.14 on, evaluating them is the user's code
+        return []
 
 
 def class_annotations(cls: type) -> dict[str, Any]:

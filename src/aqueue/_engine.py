@@ -33,6 +33,7 @@ from aqueue._groups import GroupedQueue, Limits, describe_unused
 from aqueue._keys import KeySet
 from aqueue._ledger import KEPT_STATE_BYTES, Ledger, to_keep
 from aqueue._loop import CallSoon, TaskWatch, clock_of_this_loop
+from aqueue._misspelt import warn_of_misspelt
 from aqueue._notice import warn
 from aqueue._queues import FifoQueue, LifoQueue, PlainQueue
 from aqueue._retrying import Retrying
@@ -430,6 +431,7 @@ class Engine:
 
     def _look_up(self, item: Any) -> ItemClass:
         cls = self.known_class(look_up_class(item, self.policies))
+        warn_of_misspelt(type(item))
         # A process on the instance alone says nothing about the next object of that class.
         if hasattr(type(item), "process"):
             self.classes[type(item)] = cls

@@ -13,6 +13,7 @@ from aqueue._bus import Bus
 from aqueue._codec import decode_root_results
 from aqueue._engine import Engine
 from aqueue._ledger import Ledger, identity_of, to_keep
+from aqueue._misspelt import warn_of_misspelt
 from aqueue._notice import warn
 from aqueue._payload import PayloadCodec
 from aqueue._recording import ROOT, RecordedItem, Recording
@@ -387,6 +388,7 @@ class Resumption:
         today = self._classes.get(type(item))
         if today is None:
             today = self._classes[type(item)] = look_up_class(item, defaults)
+            warn_of_misspelt(type(item))
         if today.hook != record.hook:
             self._changed_hooks[today.type, today.hook] += 1
         looks = type(item), record.type, record.track_overall, record.hook

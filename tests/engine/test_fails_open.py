@@ -3,6 +3,9 @@
 import re
 from collections.abc import Callable
 from contextlib import suppress
+from dataclasses import dataclass
+from datetime import timedelta
+from functools import cached_property
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -16,10 +19,12 @@ from aqueue import (
     Item,
     ItemFailures,
     Limit,
+    Retry,
     SetDescFn,
     run_queue,
     slow_down,
 )
+from aqueue._misspelt import warn_of_misspelt
 from tests.engine.jobs import Noop
 
 
@@ -32,6 +37,7 @@ def heard(monkeypatch: pytest.MonkeyPatch) -> Heard:
     """Collect the warnings of a run, and of items."""
     heard = Heard()
     monkeypatch.setattr("aqueue._engine.warn", heard.append)
+    monkeypatch.setattr("aqueue._misspelt.warn", heard.append)
     return heard
 
 
@@ -187,3 +193,157 @@ def test_a_resume_at_full_speed_is_told(backend: Backend, heard: Heard, tmp_path
     run_queue([Kept("a"), *(Kept(f"b{number}") for number in range(1_000))], resume=tmp_path / "run.db", **arguments)
     [warning] = heard
     assert "none of the first 1,000 items of this process had that group (seen: 'b0', 'b1', 'b2' and others)" in warning
+
+
+# ---- class attributes that are misspelt -------------------------------------------------------------------------
+
+
+def defines(**attributes: Any) -> type[Item]:
+    """Return a new class with these attributes."""
+    return type("Leaf", (Noop,), {"__qualname__": "Leaf", "__module__": "shop", **attributes})
+
+
+@pytest.mark.parametrize(
+    ("attribute", "value", "told"),
+    [
+        ("timeout", 5, "timeout_s, in seconds"),
+        ("timeout_seconds", 2.5, "timeout_s, in seconds"),
+        ("timeout_ms", timedelta(seconds=5), "timeout_s, in seconds"),
+        ("retries", 3, "retry, such as Retry(attempts=3)"),
+        ("retry_policy", Retry(), "retry, such as Retry(attempts=3)"),
+        ("max_attempts", 3, "retry, such as Retry(attempts=3)"),
+        ("grp", "shop", "group"),
+        ("groups", "shop", "group"),
+        ("keys", "a", "key"),
+        ("track_overal", True, "track_overall"),
+        ("after_children_rules", "all_done", "after_children_rule"),
+        ("previous_name", ("shop:Page",), "previous_names"),
+        ("rate_limit", 5, "run_queue(limits=…), by the items' group"),
+        ("limit", Limit(per_second=5), "run_queue(limits=…), by the items' group"),
+    ],
+)
+def test_a_class_attribute_that_looks_like_aqueues_is_told_once(
+    backend: Backend, heard: Heard, attribute: str, value: Any, told: str
+) -> None:
+    """The warning names class, attribute and the right name; however many items and runs there are."""
+    cls = defines(**{attribute: value})
+    for _ in range(2):
+        run_queue([cls(), cls()], backend=backend, reporter="none")
+    [warning] = heard
+    assert warning.startswith(f"shop:Leaf.{attribute} means nothing to aqueue, which reads {told};")
+
+
+@dataclass
+class Fields(Noop):
+    """Has fields of its own, of such names."""
+
+    timeout: float = 5.0
+    retries: int = 3
+    groups: str = ""
+
+
+class Uses(Noop):
+    """Uses what it has, in one way or another."""
+
+    timeout = 5
+    retries = 3
+    max_retries = 5
+    grp = "a"
+    keys = "b"
+    time_limit = 9.0
+
+    async def process(self, enqueue: EnqueueFn, set_desc: SetDescFn) -> None:
+        await anyio.sleep(0 * self.timeout)
+        assert all(self.retries for _ in range(3))
+
+    @property
+    def other(self) -> str:
+        return self.grp
+
+    @cached_property
+    def another(self) -> str:
+        return self.keys
+
+    @classmethod
+    def made(cls) -> int:
+        return cls.max_retries
+
+    @staticmethod
+    def named(item: "Uses") -> Any:
+        return getattr(item, "time_limit")  # noqa: B009  # as code does that is written for any name
+
+
+class Methods(Noop):
+    """Has methods and properties of such names."""
+
+    def timeout(self) -> None: ...
+    def keys(self) -> list[str]:
+        return []
+
+    @property
+    def grp(self) -> str:
+        return ""
+
+    @staticmethod
+    def retries() -> int:
+        return 3
+
+
+class Right(Noop):
+    """Says it in the right way, and has the parts of that as well."""
+
+    timeout = 5
+    timeout_s = 2 * timeout
+    retries = 3
+    retry = Retry(attempts=retries)
+
+
+class Annotated(Noop):
+    """Says of its attributes what they are."""
+
+    timeout: float = 5.0
+    retries: "Missing" = 3  # type: ignore[name-defined]  # noqa: F821
+
+
+class Others(Noop):
+    """Has what is something else by its name or its value."""
+
+    _timeout = 5
+    TIMEOUT = 5
+    RETRIES = 3
+    timeout = "5 s"
+    retries = ()
+    keys = ("a", "b")
+    entry = 3
+    limit_name = 10
+    country = 5
+    key2 = "a"
+    tracks = 7
+    ready = True
+    time = 5.0
+    out = 4
+
+
+@pytest.mark.parametrize("cls", [Fields, Uses, Methods, Right, Annotated, Others, Page])
+def test_attributes_that_are_the_users_own_are_not_told(heard: Heard, cls: type[Item]) -> None:
+    """Fields, attributes that the class's own code uses, methods, properties, constants, other kinds of values."""
+    warn_of_misspelt(cls)
+    assert heard == []
+
+
+async def failing(item: Item, enqueue: EnqueueFn, set_desc: SetDescFn) -> None:
+    """Raise."""
+    raise ValueError
+
+
+def test_a_class_that_is_resumed_is_told(backend: Backend, heard: Heard, tmp_path: Path) -> None:
+    """Once, whether its items come from the journal only, or from the program as well."""
+    arguments: dict[str, Any] = {"resume": tmp_path / "run.db", "backend": backend, "reporter": "none"}
+    with pytest.raises(ItemFailures):
+        run_queue([defines(process=failing)()], **arguments)
+    assert heard == []
+    cls = defines(process=failing, timeout=5)
+    for items in ([], [cls()]):
+        with pytest.raises(ItemFailures):
+            run_queue(items, **arguments)
+    assert len([warning for warning in heard if "timeout_s" in warning]) == 1
