@@ -12,6 +12,7 @@ from aqueue._settings import Backend, Lifespan
 from aqueue._version import __version__
 from aqueue.errors import (
     AqueueError,
+    ChildrenNotComparable,
     ClusterError,
     InvalidArgument,
     InvalidItem,
@@ -47,6 +48,7 @@ __all__ = [
     "AfterChildrenRule",
     "AqueueError",
     "Backend",
+    "ChildrenNotComparable",
     "ClusterError",
     "Current",
     "EnqueueFn",

@@ -46,14 +46,18 @@ class Tries(msgspec.Struct, gc=False, eq=False):
 
     Attributes:
         failed: how many attempts have failed since it was enqueued, or reopened.
-        children: what tells the children that they enqueued apart, 16 bytes each, in their order.
+        children: what tells the children that they enqueued apart, 16 bytes each, in their order; after an opaque one
+            come 16 bytes for its likes.
         unmatched: how many equal ones of those the running attempt has not enqueued again; None in the first attempt.
+        held: what children hold that can't be stored, by `id`: a function that returns the object, or None once it is
+            gone, and the object's number.
         is_counted: whether an attempt in this process failed, so that the item has been counted for `max_items`.
     """
 
     failed: int = 0
     children: bytearray = msgspec.field(default_factory=bytearray)
     unmatched: dict[bytes, int] | None = None
+    held: dict[int, tuple[Callable[[], object], int]] = msgspec.field(default_factory=dict)
     is_counted: bool = False
 
 

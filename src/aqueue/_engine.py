@@ -326,6 +326,9 @@ class Engine:
 
         A child that an earlier attempt enqueued is not announced again: it goes on as it is. The same child is one with
         the same type and key; without a key, with the same type and payload, the first of several such with the first.
+
+        Raises:
+            ChildrenNotComparable: it can't be known whether it is such a child.
         """
         cls = self.classes.get(type(item))
         if cls is None:
@@ -336,11 +339,13 @@ class Engine:
         ledger = self._ledger
         key = key_of(item, cls.type) if cls.keyed else None
         state = b"" if ledger is None or key is not None else ledger.state(item, parent)
-        child = self.retrying.child_digest(item, cls, key, state)
+        child, likes = self.retrying.child_digests(item, parent, cls, key, state, tries)
         if tries.unmatched:
             left = tries.unmatched.get(child, 0)
             if left:
                 tries.unmatched[child] = left - 1
+                if likes:
+                    tries.unmatched[likes] -= 1
                 recorded = parent.recorded
                 # An equal one after it is the second, as it would have been. Those adopted are counted by `recorded`.
                 if ledger is not None and key is None and (recorded is None or left > recorded.total(cls.type, state)):
@@ -352,6 +357,7 @@ class Engine:
         self.add(item, parent, attempt)
         if attempt.deduplicated == dropped:
             tries.children += child
+            tries.children += likes
 
     def _adopt(self, node: Node, item: Any, state: bytes) -> None:
         """Let `item` take the place of the recorded child of `node`, if that is still to run."""
@@ -931,6 +937,7 @@ class Engine:
             if self._execution is not None:
                 await self._places[attempt.worker].run(node, attempt)
                 self.retrying.forget(node)
+                attempt.tries = None
                 return None
             result = node.item.process(enqueue, attempt.set_desc)
             result = await (
@@ -942,6 +949,7 @@ class Engine:
             if self._groups is not None:
                 self._groups.release(node)
         self.retrying.forget(node)
+        attempt.tries = None
         return result
 
     async def _pause(self, attempt: Attempt, worker: int) -> None:

@@ -5,15 +5,13 @@ how values are written. Here is what an item's class is in a program, and how er
 """
 
 import functools
-from contextlib import suppress
-from typing import Final
+from typing import Any, Final
 
 import msgspec
 
 from aqueue._flat import FlatItems, WriteFlat
-from aqueue._outline import outline_of
 from aqueue._payload_reader import Ancestor, StateReader, Unreadable
-from aqueue._payload_writer import AncestorId, StateWriter, no_ancestor
+from aqueue._payload_writer import AncestorId, OutlineWriter, StateWriter
 from aqueue._state import State
 from aqueue._state_kinds import Dumped, state_of
 from aqueue._tags import MAX_DEPTH, Unwritable
@@ -25,7 +23,6 @@ from aqueue.text import visible
 __all__ = ["MAX_DEPTH", "PayloadCodec"]
 
 _encode_json: Final = msgspec.json.Encoder().encode
-_encode_sorted: Final = msgspec.json.Encoder(order="deterministic").encode
 _decode_json: Final = msgspec.json.Decoder().decode
 
 
@@ -67,6 +64,8 @@ class PayloadCodec:
         states = functools.cache(functools.partial(state_of, item=False))
         self._writer = StateWriter(states)
         self._reader = StateReader(states)
+        self._outlined: dict[type, _ItemClass] = {}
+        self._outliner = OutlineWriter(states)
 
     def resolve(self, type_name: str) -> type:
         """Return the class of this program that a type name in a journal stands for.
@@ -92,18 +91,27 @@ class PayloadCodec:
         written = known.flat.write(item)
         return written if written is not None else self._encode(known, item, ancestor_id)
 
-    def outline(self, item: object) -> bytes:
-        """Return what of the state of `item` can be written, to tell it from others; never raises.
+    def outline(self, item: object, ancestor_id: AncestorId) -> tuple[bytes, dict[str, Any]]:
+        """Return the state of `item` to compare it by, less what can't be stored, and the attributes that hold that.
 
-        Of what can't be stored its `aqueue._outline.outline_of` is written.
+        It is what `encode` returns, but neither need classes be found by their names nor annotations name them. If no
+        attribute of `item` can be read, what can't be stored is `item` itself, by an empty name. Never raises.
         """
-        with suppress(Exception):  # what can't be stored, or what a class's own dump raises
-            return self.encode(item, no_ancestor)
+        cls = type(item)
+        left_out: dict[str, Any] = {}
         try:
-            state = state_of(type(item), item=True)
-        except Unwritable:
-            return _encode_sorted(outline_of(item))
-        return _encode_sorted(self._writer.outline(state, item))
+            known = self._outlined.get(cls)
+            if known is None:
+                known = self._outlined[cls] = _ItemClass(state_of(cls, item=True))
+            outline = known.flat.write(item)
+            if outline is None:
+                written = self._outliner.write(known.state, item, ancestor_id, left_out=left_out)
+                outline = _encode_json(written)
+                if not left_out:
+                    known.flat.learn_written(item, written)
+        except Exception:  # its class is Unwritable, or the item's own code raises: its dump, say
+            return b"", {"": item}
+        return outline, left_out
 
     def decode(self, type_name: str, payload: bytes, ancestor: Ancestor) -> object:
         """Return an item of the type and state that were recorded.

@@ -10,13 +10,12 @@ from typing import Any, Final
 
 import msgspec
 
-from aqueue._outline import outline_of
 from aqueue._state import State
 from aqueue._tags import MAX_DEPTH, WRITERS, Unwritable, is_plain_text
 from aqueue._types import has_process
 from aqueue.item import type_name
 
-__all__ = ["AncestorId", "StateWriter", "no_ancestor"]
+__all__ = ["AncestorId", "OutlineWriter", "StateWriter"]
 
 AncestorId = Callable[[object], int | None]
 """Returns the number of an object that is itself an ancestor of the item, otherwise None."""
@@ -27,10 +26,6 @@ _encode_json: Final = msgspec.json.Encoder().encode
 _Classes = dict[str, type | None]
 
 
-def no_ancestor(candidate: object) -> None:
-    """Say of any object that it is no ancestor of the item."""
-
-
 class StateWriter:
     """Writes states."""
 
@@ -38,43 +33,42 @@ class StateWriter:
         """Make a writer; `state_of` tells how objects of a class that are no items are read."""
         self._state_of = state_of
 
-    def write(self, state: State, value: object, ancestor_id: AncestorId, depth: int = 1) -> dict[str, Any]:
+    def write(
+        self,
+        state: State,
+        value: object,
+        ancestor_id: AncestorId,
+        depth: int = 1,
+        left_out: dict[str, Any] | None = None,
+    ) -> dict[str, Any]:
         """Return the state of `value`, whose class `state` knows, as JSON's types.
 
         Parameters:
             ancestor_id: returns the number of an object that is itself an ancestor of the item, otherwise None.
             depth: how many arrays and objects it is in, itself included.
+            left_out: if given, gets the attributes that can't be written, by name; the others are written.
 
         Raises:
             Unwritable: it has something that would not be restored equal and of the same type.
         """
         fields, parts = state.read(value)
-        written = self._write_attributes(state, fields, ancestor_id, depth)
+        written = self._write_attributes(state, fields, ancestor_id, depth, left_out)
         for part, content in parts.items():
             if part == "$dump":
                 written[part] = self._write(content, {}, ancestor_id, depth)
             elif part == "$unset":
                 written[part] = content
             else:
-                written[part] = self._write_attributes(state, content, ancestor_id, depth + 1)
-        return written
-
-    def outline(self, state: State, value: object) -> Any:
-        """Return what `write` can write of the state of `value`, and of the rest its `outline_of`; never raises."""
-        try:
-            fields, _ = state.read(value)
-        except Exception:
-            return outline_of(value)
-        written: dict[str, Any] = {}
-        for name, part in fields.items():
-            try:
-                written.update(self._write_attributes(state, {name: part}, no_ancestor, 1))
-            except Exception:  # it can't be stored, or has code of its own that raises
-                written[name] = {"$outline": outline_of(part, 1)}
+                written[part] = self._write_attributes(state, content, ancestor_id, depth + 1, left_out)
         return written
 
     def _write_attributes(
-        self, state: State, values: dict[str, Any], ancestor_id: AncestorId, depth: int
+        self,
+        state: State,
+        values: dict[str, Any],
+        ancestor_id: AncestorId,
+        depth: int,
+        left_out: dict[str, Any] | None = None,
     ) -> dict[str, Any]:
         written = {}
         for name, value in values.items():
@@ -84,11 +78,13 @@ class StateWriter:
                     written[name] = write(value)
                 else:
                     written[name] = self._write(value, state.classes(name), ancestor_id, depth)
-            except Unwritable as error:
-                error.path = (name, *error.path)
-                raise
-            except RecursionError as error:
-                if depth > 1:
+            except Exception as error:
+                if left_out is not None:  # then it doesn't matter why: it may be an error of the value's own code
+                    left_out[name] = value
+                    continue
+                if isinstance(error, Unwritable):
+                    error.path = (name, *error.path)
+                if depth > 1 or not isinstance(error, RecursionError):
                     raise
                 reason = Unwritable(f"data nested too deep for Python's stack here, though not deeper than {MAX_DEPTH}")
                 reason.path = (name,)
@@ -150,3 +146,11 @@ class StateWriter:
         if cls.__members__.get(value.name) is not value:
             raise Unwritable(f"a member of {type_name(cls)} that the enum doesn't list")
         return {"$enum": [name, WRITERS[str](value.name)]}
+
+
+class OutlineWriter(StateWriter):
+    """Writes states that are compared, and never read: so objects need no annotation, but are written with their class."""
+
+    def _write_object(self, value: Any, classes: _Classes, ancestor_id: AncestorId, depth: int) -> Any:
+        cls = type(value)
+        return {"$of": [type_name(cls), super()._write_object(value, {cls.__name__: cls}, ancestor_id, depth)]}

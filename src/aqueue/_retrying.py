@@ -4,13 +4,17 @@ from collections import Counter
 from collections.abc import Callable
 from functools import partial
 from hashlib import blake2b
+from itertools import count
 from typing import Any, Final
+from weakref import ref
 
 from aqueue._attempt import Attempt, Tries
 from aqueue._bus import Bus, error_info
+from aqueue._ledger import ancestor_id
 from aqueue._payload import PayloadCodec
 from aqueue._timers import Timers
 from aqueue._tree import Node
+from aqueue.errors import ChildrenNotComparable
 from aqueue.events import ItemRetryScheduled, Phase
 from aqueue.item import ItemClass
 from aqueue.retry import Retry, asked_delay_s
@@ -48,7 +52,8 @@ class Retrying:
         self._on_due = on_due
         self._tries: dict[int, Tries] = {}
         self._not_before: dict[int, float] = {}
-        self._codec: PayloadCodec | None = None
+        self._codec = PayloadCodec()
+        self._numbers = count(1)
 
     # ---- what is remembered -------------------------------------------------------------------------------------
 
@@ -143,21 +148,61 @@ class Retrying:
 
     # ---- the children of an item that is tried again ------------------------------------------------------------
 
-    def child_digest(self, item: Any, cls: ItemClass, key: str | None, state: bytes) -> bytes:
-        """Return 16 bytes that are the same for the same child of another attempt.
+    def child_digests(
+        self, item: Any, parent: Node, cls: ItemClass, key: str | None, state: bytes, tries: Tries
+    ) -> tuple[bytes, bytes]:
+        """Return 16 bytes that are the same for the same child of another attempt; and, if it is opaque, 16 for its likes.
+
+        Without a journal, a child is opaque if it holds what can't be stored. Such a thing counts as the same if it is the
+        same object: a client that all share, an ancestor. The likes of such a child are as it is in all else.
 
         Parameters:
             item: the child.
+            parent: its parent, which is tried again, or may be.
             cls: what is known about its class.
             key: its key, if it has one; then nothing else matters.
-            state: its state with a journal; empty without one, and then what can be told apart of it counts.
+            state: its state with a journal; empty without one.
+            tries: what is remembered of the parent's attempts.
+
+        Raises:
+            ChildrenNotComparable: it holds such an object that no earlier attempt's children did, while there are likes
+                of it that this attempt has not enqueued: it may be one of them, or none.
         """
         if key is not None:
-            what = b"k" + key.encode()
-        else:
-            if not state:
-                if self._codec is None:
-                    self._codec = PayloadCodec()
-                state = self._codec.outline(item)
-            what = b"p" + state
-        return blake2b(b"%b\0%b" % (cls.type.encode(), what), digest_size=_CHILD_BYTES).digest()
+            return _digest(cls, b"k" + key.encode()), b""
+        if state:
+            return _digest(cls, b"p" + state), b""
+        state, left_out = self._codec.outline(item, partial(ancestor_id, parent))
+        if not left_out:
+            return _digest(cls, b"p" + state), b""
+        likes = _digest(cls, b"l%b%b" % (ascii(list(left_out)).encode(), state))
+        numbers = []
+        for name, value in left_out.items():
+            held, number = tries.held.get(id(value), (None, 0))
+            if held is None or held() is not value:
+                if tries.unmatched and tries.unmatched.get(likes):
+                    raise _not_comparable(cls, parent, name)
+                number = next(self._numbers)
+                try:
+                    tries.held[id(value)] = ref(value), number
+                except TypeError:  # there are no weak references to it; without a strong one another could get its id
+                    tries.held[id(value)] = partial(_same, value), number
+            numbers.append(number)
+        return _digest(cls, b"o%b%b" % (ascii(numbers).encode(), likes)), likes
+
+
+def _digest(cls: ItemClass, what: bytes) -> bytes:
+    return blake2b(b"%b\0%b" % (cls.type.encode(), what), digest_size=_CHILD_BYTES).digest()
+
+
+def _same(value: object) -> object:
+    return value
+
+
+def _not_comparable(cls: ItemClass, parent: Node, name: str) -> ChildrenNotComparable:
+    what = f"what its attribute {name!r} holds" if name else "such an item"
+    return ChildrenNotComparable(
+        f"a child of class {cls.type} can't be told from those that an earlier attempt at item {parent.id} ({parent.cls.type}) "
+        f"enqueued: {what} can't be stored, and is not the same object as then; give the class a key"
+        + (f", or leave {name!r} out of it" if name else "")
+    )

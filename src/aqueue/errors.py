@@ -6,6 +6,7 @@ AqueueError
 ├── InvalidArgument (ValueError)      an argument, or an attribute of an item class, that is not allowed
 ├── InvalidItem (TypeError)           an object that is not an item was enqueued
 ├── ItemsNotComparable (TypeError)    a priority queue got two items that `<` can't order
+├── ChildrenNotComparable (TypeError) a further attempt at an item enqueued what an earlier one may have enqueued
 ├── InvalidResult (TypeError)         an item returned what JSON can't carry
 ├── StrayCancellation                 an item was cancelled, and nobody had asked for it
 ├── LeakedCancelScope                 an item left a cancel scope open, which would cancel other items
@@ -38,6 +39,7 @@ from aqueue.text import visible, visible_repr
 
 __all__ = [
     "AqueueError",
+    "ChildrenNotComparable",
     "ClusterError",
     "InvalidArgument",
     "InvalidItem",
@@ -102,6 +104,17 @@ class ItemsNotComparable(AqueueError, TypeError):
 
     What to do: define ``__lt__`` in both classes, so that it takes an item of either and changes nothing, or use another
     ``queue_type_name``.
+    """
+
+
+class ChildrenNotComparable(AqueueError, TypeError):
+    """An item that is tried again enqueued a child which may be one that an earlier attempt enqueued, or another.
+
+    The message names the child's class, and the attribute: what it holds can't be stored, and is not the same object as
+    then. The child was not enqueued, and the item fails, since one child might be lost and another run twice.
+
+    What to do: give the child's class a `key`; or leave the attribute out of it, and make what it holds in `process`, or
+    take it from `lifespan`; or hold there what can be stored, or in each attempt the same object.
     """
 
 

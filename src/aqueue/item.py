@@ -92,7 +92,8 @@ class Item:
                 without an async `process`, `InvalidArgument` (a `ValueError`) for an item whose class has an attribute
                 with a value that is not allowed, `UnstorableItem` or `UnsendableItem` (each a `TypeError`) for one that
                 the journal can't store or that can't be sent to another process, `ItemsNotComparable` (a `TypeError`) in a
-                priority queue.
+                priority queue, `ChildrenNotComparable` (a `TypeError`) in a further attempt for one that may be there
+                already.
             set_desc: says what the item is doing, a string; control characters are made visible and text after 1,000
                 characters is cut. Raises `MisplacedCall` as `enqueue` does, `InvalidArgument` for what is no string.
 

@@ -310,6 +310,35 @@ def test_an_item_is_tried_again_with_what_it_left(cluster: str | None, backend: 
     assert done.result.counts.retried == 2
 
 
+class Found:
+    """Compares by identity."""
+
+
+async def fail_with_found(item: Any, enqueue: EnqueueFn, set_desc: SetDescFn) -> None:
+    """Fail after enqueuing a child that nothing tells from another one of the next attempt."""
+    enqueue(CallsWith(tell, Found()))
+    raise ValueError("the first")
+
+
+class CallsWith(Calls):
+    """One that holds something else, too."""
+
+    def __init__(self, function: Callable[..., Any], found: object) -> None:
+        super().__init__(function)
+        self.found = found
+
+
+def test_children_that_can_not_be_told_apart_fail_the_next_attempt(cluster: str | None, backend: Backend) -> None:
+    """The item fails for good, and names what it can't tell."""
+    done = run([CallsRetried(fail_with_found)], cluster=cluster, backend=backend)
+    assert isinstance(done.error, ItemFailures)
+    [error] = done.error.exceptions
+    assert isinstance(error, aqueue.ChildrenNotComparable)
+    assert f"child of class {__name__}:CallsWith can't be told" in str(error)
+    assert "'found'" in str(error)
+    assert seen == [0]
+
+
 async def ask_once(item: Any, enqueue: EnqueueFn, set_desc: SetDescFn) -> Any:
     """Ask to be tried again, without a policy."""
     if aqueue.current().attempt == 1:

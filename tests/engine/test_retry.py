@@ -1,8 +1,9 @@
 """Further attempts: when there is one, what waits meanwhile, and that no child is doubled."""
 
 import threading
-from collections import Counter
-from dataclasses import dataclass
+from array import array
+from collections import Counter, deque
+from collections.abc import Callable
 from email.utils import formatdate
 from enum import Enum
 from functools import partial
@@ -31,9 +32,8 @@ from aqueue import (
     run_queue,
 )
 from aqueue._engine import Engine
-from aqueue._payload import PayloadCodec
 from aqueue._timers import MAX_CALLS_AT_ONCE, Timers
-from aqueue.errors import InvalidArgument, MisplacedCall
+from aqueue.errors import ChildrenNotComparable, InvalidArgument, MisplacedCall
 from aqueue.events import ItemEnqueued, ItemFailed, ItemRetryScheduled, ItemStarted
 from aqueue.testing import EventRecorder
 from tests.engine.clocks import run_by_mock_clock
@@ -251,6 +251,8 @@ class Child(Item):
             RAN.append(extra.content[0]["in"])
         elif isinstance(extra, Member):
             RAN.append(f"member {extra.name}")
+        elif isinstance(extra, list) and isinstance(extra[0], Member):
+            RAN.append(f"members {extra[0].name}")
         else:
             RAN.append(self.name)
 
@@ -271,7 +273,7 @@ class Keyed(Child):
 
 
 class Data(msgspec.Struct):
-    """A value that no annotation names, so that it can't be stored."""
+    """A value that no annotation names, so that a journal can't store it."""
 
     content: Any
 
@@ -290,8 +292,15 @@ class Number(int):
         RAN.append(f"number {chr(self % 128)}")
 
 
+LOOP = Child("loop a")
+LOOP.extra = [LOOP]
+
+
 def make_child(name: str, parent: Item) -> ItemLike:
-    """Make the child called `name`, whose first word says of what kind."""
+    """Make the child called `name`, whose first word says of what kind.
+
+    What can't be stored is in each attempt the same object.
+    """
 
     class Local(Child):
         pass
@@ -307,8 +316,6 @@ def make_child(name: str, parent: Item) -> ItemLike:
             return Child(name, LOCK)
         case "client":
             return Child(name, CLIENT)
-        case "new-client":
-            return Child(name, Client())
         case "parent":
             return Child(name, parent)
         case "local":
@@ -319,12 +326,10 @@ def make_child(name: str, parent: Item) -> ItemLike:
             return Child(name.split(maxsplit=1)[0], Data([{"in": name}]))
         case "member":
             return Child(name.split(maxsplit=1)[0], Member[name[-1]])
-        case "number":
-            return Number(ord(name[-1]))
+        case "members":
+            return Child(name.split(maxsplit=1)[0], [Member[name[-1]]])
         case "loop":
-            child = Child(name)
-            child.extra = [child]
-            return child
+            return LOOP
     return Child(name)
 
 
@@ -337,12 +342,11 @@ ANY = [
     "data b",
     "member a",
     "member b",
-    "number a",
-    "number b",
+    "members a",
+    "members b",
     "lock a",
     "lock b",
     "client a",
-    "new-client a",
     "local a",
     "loop a",
 ]
@@ -449,54 +453,165 @@ class Meta(type):
         Child("a", nested(100_000)),
         Dumping("a", LOCK),
         Number(10**5_000),
+        LOOP,
     ],
     ids=lambda item: type(getattr(item, "extra", item)).__qualname__,
 )
-def test_any_child_can_be_told_from_others(item: Any) -> None:
-    """Enqueuing never fails, whatever the child's attributes are, and what is the same gives the same."""
-    codec = PayloadCodec()
-    assert codec.outline(item) == codec.outline(item)
-    run_queue([Do(_enqueuing(item))], retry=NOW, reporter="none")
+def test_a_first_attempt_enqueues_any_child(backend: Backend, item: Any) -> None:
+    """However little can be told of a child, it runs, as without a policy."""
+    assert run([Do(_enqueuing(item))], retry=NOW, backend=backend)[0].status == "completed"
 
 
-class SameHash:
-    """Compared by host and path, hashed by the host alone, as a class may."""
+# ---- children that can't be told apart -------------------------------------------------------------------------------
 
-    def __init__(self, host: str, path: str) -> None:
-        self.host = host
-        self.path = path
+
+class Response:
+    """Compares by identity, as those of HTTP clients do."""
+
+    def __init__(self, url: str) -> None:
+        self.url = url
+
+
+class ByValue(Response):
+    """Compares by value; but nothing says how it is stored."""
 
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, SameHash) and (self.host, self.path) == (other.host, other.path)
+        return isinstance(other, ByValue) and self.url == other.url
 
     def __hash__(self) -> int:
-        return hash(self.host)
+        return hash(self.url)
 
 
-def test_unequal_children_are_told_apart_though_their_hashes_are_equal() -> None:
-    """A hash alone never makes two children the same: one of them would not run."""
-    codec = PayloadCodec()
-    one, other = Child("a", SameHash("h", "/1")), Child("a", SameHash("h", "/2"))
-    assert hash(one.extra) == hash(other.extra)
-    assert codec.outline(one) != codec.outline(other)
-    assert codec.outline(one) == codec.outline(Child("a", SameHash("h", "/1")))
+class Page(Item):
+    """Notes where what it holds is from."""
+
+    def __init__(self, response: Any) -> None:
+        self.response = response
+
+    async def process(self, enqueue: EnqueueFn, set_desc: SetDescFn) -> None:
+        response = self.response
+        RAN.append(response.url if isinstance(response, Response) else "".join(map(str, response)))
 
 
-@dataclass(frozen=True)
-class Context:
-    """Data that has a client in it."""
+class Enqueues(Item):
+    """Enqueues in each attempt what it is given for that, lets it run, and fails, but in the last."""
 
-    url: str
-    client: Any
+    retry = Retry(attempts=5, first_s=0.0)
+
+    def __init__(self, *attempts: Callable[["Enqueues"], list[Any]]) -> None:
+        self.attempts = attempts
+
+    async def process(self, enqueue: EnqueueFn, set_desc: SetDescFn) -> None:
+        number = aqueue.current().attempt
+        for child in self.attempts[number - 1](self):
+            enqueue(child)
+            del child
+        await anyio.sleep(0.01)
+        if number < len(self.attempts):
+            raise ConnectionError("no answer")
 
 
-def test_a_client_inside_of_data_does_no_harm() -> None:
-    """A new one in the next attempt doesn't make the child another."""
-    codec = PayloadCodec()
-    assert codec.outline(Child("a", Context("u", threading.Lock()))) == codec.outline(
-        Child("a", Context("u", threading.Lock()))
+@pytest.mark.parametrize(
+    "make",
+    [
+        Response,
+        ByValue,
+        lambda url: deque([url]),
+        lambda url: array("u", url),
+        lambda url: iter([url]),
+        lambda url: [Response(url)],
+    ],
+    ids=["identity", "value", "deque", "array", "iterator", "list"],
+)
+def test_children_that_can_not_be_told_apart_fail_the_next_attempt(
+    backend: Backend, make: Callable[[str], Any]
+) -> None:
+    """Another object may stand for the same child or for another one: neither is guessed, and it is not tried again."""
+    RAN.clear()
+    parent = Enqueues(lambda _: [Page(make("/a"))], lambda _: [Page(make("/b")), Page(make("/c")), Page(make("/a"))])
+    with pytest.raises(ItemFailures) as caught:
+        run_queue([parent], reporter="none", backend=backend)
+    [error] = caught.value.exceptions
+    assert isinstance(error, ChildrenNotComparable)
+    assert f"a child of class {__name__}:Page can't be told from those that an earlier attempt" in str(error)
+    assert f"item 1 ({__name__}:Enqueues)" in str(error)
+    assert "'response'" in str(error)
+    assert caught.value.result.counts.retried == 1
+    assert len(RAN) == 1
+
+
+def test_an_item_that_has_no_attributes_to_tell_is_named_by_its_class(backend: Backend) -> None:
+    """An item that is itself a number can't be told apart, either, unless it is the same one."""
+    with pytest.raises(ItemFailures) as caught:
+        run_queue([Enqueues(lambda _: [Number(97)], lambda _: [Number(97)])], reporter="none", backend=backend)
+    [error] = caught.value.exceptions
+    assert isinstance(error, ChildrenNotComparable)
+    assert f"{__name__}:Number can't be told" in str(error)
+
+
+def test_what_is_the_same_object_is_known_again(backend: Backend) -> None:
+    """A shared client, and what the parent has kept since, tell children apart, in whatever order they come."""
+    RAN.clear()
+    a, b, c = Response("/a"), Response("/b"), Response("/c")
+    parent = Enqueues(
+        lambda _: [Page(a), Child("x", CLIENT)],
+        lambda _: [Child("y", CLIENT), Child("x", CLIENT), Page(a), Page(b), Page(c)],
+        lambda _: [Page(c), Child("y", CLIENT), Page(b), Child("x", CLIENT), Page(a), Page(Response("/d"))],
     )
-    assert codec.outline(Child("a", Context("u", LOCK))) != codec.outline(Child("a", Context("v", LOCK)))
+    assert run([parent], backend=backend)[0].status == "completed"
+    assert sorted(RAN) == ["/a", "/b", "/c", "/d", "x", "y"]
+
+
+def test_an_ancestor_is_known_again_though_the_run_needs_it_no_more(backend: Backend) -> None:
+    """Without a journal nothing keeps an item whose process has ended but its descendants: it is the same object still."""
+    RAN.clear()
+
+    class Section(Enqueues):
+        def __init__(self, site: Item) -> None:
+            super().__init__(
+                lambda me: [Child("one", site), Child("two", [me])], lambda me: [Child("two", [me]), Child("one", site)]
+            )
+
+    class Site(Item):
+        async def process(self, enqueue: EnqueueFn, set_desc: SetDescFn) -> None:
+            enqueue(Section(self))
+
+    assert run([Site()], backend=backend)[0].status == "completed"
+    assert sorted(RAN) == ["one", "two"]
+
+
+def test_other_children_are_known_again_beside_such_that_can_not_be(backend: Backend) -> None:
+    """It is a matter of one class: the others' children are not doubled, nor refused; nor one that comes first now."""
+    RAN.clear()
+    parent = Enqueues(
+        lambda _: [Child("a"), Keyed("b", Response("/b")), Other("c", Response("/c"))],
+        lambda _: [Keyed("b", Response("/b")), Child("a"), Page(Response("/d")), Child("e")],
+    )
+    assert run([parent], backend=backend)[0].status == "completed"
+    assert sorted(RAN) == ["/d", "a", "b", "e", "other of c"]
+
+
+def test_what_children_held_is_freed_and_never_taken_for_another_object() -> None:
+    """Only a weak reference is kept; an object at the place of one that is gone is another."""
+    codes: list[int] = []
+
+    class Freed(Response):
+        def __del__(self) -> None:
+            codes.append(id(self))
+
+    def again(parent: Enqueues) -> list[Any]:
+        assert len(codes) == 1, "what the child held is still in memory"
+        tries: Any = []
+        response = Response("/b")
+        while id(response) not in codes and len(tries) < 100_000:
+            tries.append(response)
+            response = Response("/b")
+        del tries
+        return [Page(response)]
+
+    with pytest.raises(ItemFailures) as caught:
+        run_queue([Enqueues(lambda _: [Page(Freed("/a"))], again)], reporter="none")
+    assert isinstance(caught.value.exceptions[0], ChildrenNotComparable)
 
 
 def test_timers_that_are_closed_while_they_give_way_end(backend: Backend) -> None:
