@@ -52,6 +52,14 @@ def class_annotations(cls: type) -> dict[str, Any]:
     return found
 
 
+def annotated_names(cls: type) -> set[str]:
+    """Return the names that are annotated in the body of the class itself."""
+    try:
+        return set(_annotations(cls))
+    except Exception:  # from Python 3.14 on, evaluating them is the user's code
+        return set()
+
+
 def is_class_variable(annotation: Any) -> bool:
     """Return whether the annotation is ClassVar, and so of no attribute of an instance."""
     return annotation is ClassVar or get_origin(annotation) is ClassVar

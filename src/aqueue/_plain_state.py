@@ -10,7 +10,7 @@ from types import MemberDescriptorType
 from typing import Any, Final, cast
 
 from aqueue._annotations import class_annotations, classes_in, is_class_variable
-from aqueue._state import Default, MissingField, State, call, check_name, same
+from aqueue._state import Default, MissingField, State, cached_names, call, check_name, same
 from aqueue._tags import WRITERS
 
 __all__ = ["Plain"]
@@ -35,12 +35,6 @@ class Plain(State):
                     self._slots[name] = value
         self.in_dict = cls.__dictoffset__ != 0 and not self._slots
         self._has_dict = cls.__dictoffset__ != 0
-        self._skipped = {
-            name
-            for base in cls.__mro__
-            for name, value in vars(base).items()
-            if isinstance(value, functools.cached_property)
-        } | {"__orig_class__"}  # what a generic class writes on its objects
         if dataclasses.is_dataclass(cls):
             self.fields = {field.name: _dataclass_default(field) for field in dataclasses.fields(cls)}
             self.optional = frozenset(
@@ -55,6 +49,8 @@ class Plain(State):
         else:
             self.declares = False
             self.fields = self._class_defaults()
+        # `__orig_class__` is what a generic class writes on its objects.
+        self._skipped = (cached_names(cls) | {"__orig_class__"}).difference(self.fields)
 
     def _class_defaults(self) -> dict[str, Default | None]:
         """Return what the class declares as a dataclass would: ``retries: int = 3`` in its body."""
@@ -78,8 +74,8 @@ class Plain(State):
                 continue
         if self._has_dict:
             values.update(value.__dict__)
-            for name in self._skipped:
-                values.pop(name, None)
+        for name in self._skipped:
+            values.pop(name, None)
         for name in values:
             check_name(name)
         if not self.declares:

@@ -3,13 +3,17 @@
 No `__init__`, `__new__` or `__post_init__` is called for that, except by a msgspec Struct, which can't be made without.
 """
 
-from collections.abc import Callable
+import dis
+import functools
+import inspect
+from collections.abc import Callable, Iterator
+from types import FunctionType
 from typing import Any, ClassVar
 
-from aqueue._annotations import annotations_of, classes_in
+from aqueue._annotations import annotated_names, annotations_of, classes_in
 from aqueue._tags import Unwritable, is_plain_text
 
-__all__ = ["Default", "MissingField", "State", "call", "check_name", "same"]
+__all__ = ["Default", "MissingField", "State", "cached_names", "call", "check_name", "same"]
 
 Default = Callable[[object], object]
 """Returns the value of an attribute that was not recorded; it gets the object, or None before there is one."""
@@ -83,6 +87,59 @@ class State:
             elif name not in self.optional:
                 raise Unwritable(f"attribute {name!r} is not set")
         return found
+
+
+def cached_names(cls: type) -> set[str]:
+    """Return the attributes that only keep what objects of `cls` have computed from the others.
+
+    They are the cached properties that no function in the body of the class or a base assigns, and that no subclass of
+    the one which defines them annotates. An object doesn't say whether a value was computed or set. To compute it again
+    and compare could take long, or open a connection; and to store whatever is there would make the payload of an equal
+    item another one once the property has been asked for.
+    """
+    found: set[str] = set()
+    overridden: set[str] = set()
+    for base in cls.__mro__:
+        own = {name for name, value in vars(base).items() if isinstance(value, functools.cached_property)}
+        found |= (own | _cached_in_slots(base)) - overridden
+        overridden |= vars(base).keys() | annotated_names(base)
+    return found.difference(_assigned_names(cls)) if found else found
+
+
+def _cached_in_slots(cls: type) -> set[str]:
+    """Return the cached properties that attrs has put into slots of `cls`, where they look like any slot.
+
+    What computes them is a ``__getattr__`` that attrs has written, and given their functions by name.
+    """
+    getter = vars(cls).get("__getattr__")
+    if "__attrs_attrs__" not in vars(cls) or not isinstance(getter, FunctionType):
+        return set()
+    given = inspect.signature(getter).parameters.get("cached_properties")
+    return set(given.default) if given is not None and isinstance(given.default, dict) else set()
+
+
+def _assigned_names(cls: type) -> Iterator[str]:
+    for base in cls.__mro__:
+        for value in vars(base).values():
+            for function in _functions_in(value):
+                if isinstance(function, FunctionType):
+                    for step in dis.get_instructions(function):
+                        if step.opname == "STORE_ATTR":
+                            yield step.argval
+
+
+def _functions_in(value: object) -> tuple[object, ...]:
+    match value:
+        case FunctionType():
+            return value, inspect.unwrap(value)
+        case property():
+            return value.fget, value.fset
+        case functools.cached_property():
+            return (value.func,)
+        case classmethod() | staticmethod():
+            return (value.__func__,)
+        case _:
+            return ()
 
 
 def check_name(name: object) -> None:

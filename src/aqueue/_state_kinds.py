@@ -12,7 +12,7 @@ import msgspec
 
 from aqueue._annotations import annotations_of
 from aqueue._plain_state import Plain
-from aqueue._state import Default, MissingField, State, call, check_name, same
+from aqueue._state import Default, MissingField, State, cached_names, call, check_name, same
 from aqueue._tags import Unwritable
 
 __all__ = ["Dumped", "is_built_in", "state_of"]
@@ -33,10 +33,13 @@ class Structure(State):
         declared = msgspec.structs.fields(cls)
         self.fields = {field.name: _struct_default(field) for field in declared}
         self._has_dict = cls.__dictoffset__ != 0
+        self._cached = cached_names(cls)
 
     def read(self, value: Any) -> tuple[dict[str, Any], dict[str, Any]]:
         values = {name: getattr(value, name) for name in self.fields if hasattr(value, name)}
         extra = dict(sorted(value.__dict__.items())) if self._has_dict else {}
+        for name in self._cached:
+            extra.pop(name, None)
         for name in extra:
             check_name(name)
         return self._in_order(values), {"$extra": extra} if extra else {}
@@ -62,9 +65,10 @@ class NamedFields(State):
         defaults = cast(Any, cls)._field_defaults
         self.fields = {name: functools.partial(same, defaults[name]) if name in defaults else None for name in names}
         self._has_dict = cls.__dictoffset__ != 0
+        self._cached = cached_names(cls)
 
     def read(self, value: Any) -> tuple[dict[str, Any], dict[str, Any]]:
-        if self._has_dict and value.__dict__:
+        if self._has_dict and not self._cached.issuperset(value.__dict__):
             raise Unwritable("is a named tuple with attributes beside its fields")
         return dict(zip(self.fields, tuple.__iter__(value), strict=True)), {}
 
@@ -82,6 +86,7 @@ class Model(State):
         super().__init__(cls)
         self._model = cast(Any, cls)
         self.fields = dict.fromkeys(self._model.model_fields)  # a default may need the values of other fields: see make
+        self._known = cached_names(cls).union(self.fields)
 
     def _declared(self) -> list[tuple[str, Any]]:
         return list(self._model.model_fields.items())
@@ -90,7 +95,9 @@ class Model(State):
         return {**annotations_of(self.cls), **{name: field.annotation for name, field in self._declared()}}
 
     def read(self, value: Any) -> tuple[dict[str, Any], dict[str, Any]]:
-        # Only fields: what else is in a model's __dict__ are cached properties, which belong to no comparison.
+        for name in value.__dict__:
+            if name not in self._known:  # such as is set over a cached property
+                raise Unwritable(f"attribute {name!r} is no field of the model")
         fields = self._in_order({name: value.__dict__[name] for name in self.fields if name in value.__dict__})
         parts: dict[str, Any] = {
             "$extra": dict(sorted((value.__pydantic_extra__ or {}).items())),

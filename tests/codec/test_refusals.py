@@ -10,8 +10,11 @@ import sys
 import threading
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta, timezone, tzinfo
-from typing import Any
+from typing import Any, NamedTuple
 
+import attrs
+import msgspec
+import pydantic
 import pytest
 
 from aqueue import Item
@@ -20,6 +23,13 @@ from aqueue.errors import UnstorableItem
 from aqueue.item import type_name
 from tests.codec.kinds import DataclassItem, Mode, PlainItem, Point, Tree, Worked, same
 from tests.codec.test_round_trips import no_ancestor, no_item
+
+
+def _cached(name: str, function: Callable[[Any], object]) -> Any:
+    """Return a cached property that is no method, and so may stand in any kind of class."""
+    made = functools.cached_property(function)
+    made.__set_name__(object, name)
+    return made
 
 
 class Text(str):
@@ -256,22 +266,161 @@ def test_a_method_called_load_alone_is_the_users_own() -> None:
     assert PayloadCodec().encode(Loading(), no_ancestor) == b'{"url":"u"}'
 
 
-def test_a_cached_property_is_not_state() -> None:
-    """What was only computed from the attributes is computed again."""
+class Caching(Item):
+    def __init__(self, url: str) -> None:
+        self.url = url
 
-    class Caching(Item):
-        def __init__(self) -> None:
-            self.url = "u"
+    @functools.cached_property
+    def parsed(self) -> object:
+        return Plain()
 
-        @functools.cached_property
-        def parsed(self) -> object:
-            return Plain()
 
-    item = Caching()
-    assert item.parsed
+@dataclasses.dataclass
+class CachingDataclass(Item):
+    url: str
+    parsed = _cached("parsed", lambda self: Plain())
+
+
+@attrs.define
+class CachingAttrs(Worked):
+    url: str
+
+    @functools.cached_property
+    def parsed(self) -> object:
+        return Plain()
+
+
+@attrs.define
+class CachingMoreAttrs(CachingAttrs):
+    @functools.cached_property
+    def more(self) -> object:
+        return Plain()
+
+
+class CachingStruct(msgspec.Struct, Worked, dict=True):
+    url: str
+    parsed = _cached("parsed", lambda self: Plain())
+
+
+class CachingModel(pydantic.BaseModel, Worked):
+    url: str
+
+    @functools.cached_property
+    def parsed(self) -> object:
+        return Plain()
+
+
+class _Named(NamedTuple):
+    url: str
+
+
+class CachingTuple(_Named, Worked):
+    parsed = _cached("parsed", lambda self: Plain())
+
+
+@pytest.mark.parametrize(
+    "cls",
+    [
+        Caching,
+        CachingDataclass,
+        CachingAttrs,
+        CachingMoreAttrs,
+        CachingStruct,
+        CachingModel,
+        CachingTuple,
+    ],
+)
+def test_a_cached_property_is_not_state(cls: Any) -> None:
+    """What was only computed from the attributes is computed again, whatever kind of class it is in."""
+    item = cls(url="u")
     codec = PayloadCodec()
     for _ in range(2):
         assert codec.encode(item, no_ancestor) == b'{"url":"u"}'
+        assert item.parsed
+        assert cls is not CachingMoreAttrs or item.more
+
+
+class SetInInit(Caching):
+    def __init__(self, parsed: str) -> None:
+        super().__init__("u")
+        self.parsed = parsed
+
+
+class SetInFactory(Caching):
+    @classmethod
+    def make(cls, parsed: str) -> "SetInFactory":
+        made = cls("u")
+        made.parsed = parsed
+        return made
+
+
+class SetFromOutside(Caching):
+    parsed: str
+
+    @classmethod
+    def make(cls, parsed: str) -> "SetFromOutside":
+        made = cls("u")
+        setattr(made, "parsed", parsed)  # noqa: B010  # as code elsewhere would
+        return made
+
+
+@dataclasses.dataclass
+class SetInDataclass(CachingDataclass):
+    parsed: str = "u"
+
+
+@attrs.define
+class SetInAttrs(CachingAttrs):
+    def __attrs_post_init__(self) -> None:
+        self.parsed = self.url
+        self.url = "u"
+
+
+class SetInStruct(CachingStruct, dict=True):
+    def __post_init__(self) -> None:
+        self.parsed = self.url
+        self.url = "u"
+
+
+class OverriddenByValue(Caching):
+    parsed = "of the class"
+
+    def __init__(self, parsed: str) -> None:
+        super().__init__("u")
+        vars(self)["parsed"] = parsed
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        SetInInit,
+        SetInFactory.make,
+        SetFromOutside.make,
+        functools.partial(SetInDataclass, "u"),
+        SetInAttrs,
+        SetInStruct,
+        OverriddenByValue,
+    ],
+    ids=["init", "factory", "annotated", "dataclass", "attrs", "struct", "value"],
+)
+def test_what_is_set_over_a_cached_property_is_state(make: Callable[[str], Any]) -> None:
+    """Two items that differ in it have payloads that differ, and are restored with it."""
+    codec = PayloadCodec()
+    one, other = (codec.encode(make(value), no_ancestor) for value in ("one", "other"))
+    assert one != other
+    restored: Any = codec.decode(type_name(type(make("one"))), one, no_item)
+    assert (restored.url, restored.parsed) == ("u", "one")
+
+
+class SetInModel(CachingModel):
+    def model_post_init(self, context: object) -> None:
+        self.parsed = self.url
+
+
+def test_what_is_set_over_a_cached_property_of_a_model_is_refused() -> None:
+    """A pydantic model is made of its fields; there is no place for it."""
+    with pytest.raises(UnstorableItem, match="attribute 'parsed'"):
+        PayloadCodec().encode(SetInModel(url="u"), no_ancestor)
 
 
 def test_annotations_that_only_a_checker_can_resolve_do_no_harm() -> None:
