@@ -20,6 +20,7 @@ from hypothesis import HealthCheck, given, settings
 
 from aqueue._journal_file import connect
 from aqueue.cli._app import app
+from aqueue.events import ItemCompleted
 from tests.cli.conftest import Aqueue
 from tests.cli.scripted import Script, write_journal, write_log
 from tests.strategies import hostile_text
@@ -155,6 +156,35 @@ def test_a_journal_of_a_newer_aqueue_is_refused(aqueue: Aqueue, tmp_path: Path, 
     assert "newer aqueue" in done.err
     assert "upgrade" in done.err
     assert done.err.count("\n") == 1
+
+
+@each_reader
+def test_a_run_without_an_event_is_no_traceback(aqueue: Aqueue, tmp_path: Path, reader: list[str]) -> None:
+    """Killed before it had saved anything, or a log of which no line fits in a run; the explanation is one line."""
+    impossible = ItemCompleted(2**63, 1.0, 1, 1, 0.1)
+    for path in (write_journal(tmp_path, []), write_log(tmp_path, [impossible])):
+        done = aqueue(*call(reader, path))
+
+        assert done.err.count("\n") <= 1, path
+        assert done.code != 2 or str(path) in done.err
+
+
+def test_a_report_of_a_run_without_an_event_says_why_there_is_none(aqueue: Aqueue, tmp_path: Path) -> None:
+    """And leaves the file alone that it would have replaced."""
+    output = tmp_path / "report.html"
+    output.write_text("the one of yesterday")
+    journal = write_journal(tmp_path, [])
+    log = write_log(tmp_path, [ItemCompleted(2**63, 1.0, 1, 1, 0.1)])
+
+    of_journal, of_log = (aqueue("report", path, "-o", output) for path in (journal, log))
+    assert (of_journal.code, of_log.code) == (2, 2)
+    assert of_journal.err == (
+        f"aqueue: there is no report of {journal}: nothing is recorded there yet; begin the run first\n"
+    )
+    assert of_log.err == (
+        f"aqueue: there is no report of {log}: none of its events fits in a run; name the file that a run has written\n"
+    )
+    assert output.read_text() == "the one of yesterday"
 
 
 @each_reader

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from aqueue.cli._folds.items import Items
 from aqueue.cli._reading.known_items import UNKNOWN_TYPE
 from aqueue.cli._reading.mending import Mender
+from aqueue.cli._report import Report
 from aqueue.events import (
     Event,
     ItemChildrenFailed,
@@ -110,13 +111,14 @@ def hooks_waiting(whole: list[Event]) -> Counter[str]:
 
 def check(batches: list[list[Event]]) -> list[Event]:
     """Mend and fold the batches; see that the folds agree and count nothing below zero; return what was handed on."""
-    mender, view, items = Mender(), RunView(), Items()
+    mender, view, items, report = Mender(), RunView(), Items(), Report()
     whole: list[Event] = []
     for batch in batches:
         mended = mender.mend(batch)
         whole += mended
         view.apply(mended)
         items.apply(mended)
+        report.apply(mended)
     assert mender.missing >= 0 and mender.repeated >= 0
     states = Counter((items.type_of(row), items.state_of(row)) for row in range(len(items)))
     hooks = Counter(one.type for one in view.running.values() if one.phase == "after_children")
@@ -143,6 +145,15 @@ def check(batches: list[list[Event]]) -> list[Event]:
     return whole
 
 
+def check_page(batches: list[list[Event]]) -> None:
+    """Mend the batches, and see that the report makes a page of them, unless there is nothing of a run in them."""
+    mender, report = Mender(), Report()
+    for batch in batches:
+        report.apply(mender.mend(batch))
+    if report.view.state != "new":
+        assert report.page(source="run.jsonl", now=report.view.at, is_running=False)
+
+
 @given(whole_runs, st.integers(0, 2**32))
 def test_run_that_lacks_nothing_comes_out_as_it_is(run: list[Event], seed: int) -> None:
     """Event by event the very same, wherever it is cut into batches."""
@@ -160,6 +171,17 @@ def test_run_that_lacks_and_repeats_events_can_be_folded(run: list[Event], seed:
     random = Random(seed)
 
     check(in_batches(mangle(run, random), random))
+
+
+@given(whole_runs, st.integers(0, 2**32), st.booleans())
+def test_report_can_be_made_of_a_run_that_lacks_and_repeats_events(
+    run: list[Event], seed: int, has_hostile_numbers: bool
+) -> None:
+    """Whatever is lost, doubled, out of order or has numbers that no run has, a page comes of it."""
+    random = Random(seed)
+    mangled = mangle(run, random)
+
+    check_page(in_batches(spoil(mangled, random) if has_hostile_numbers else mangled, random))
 
 
 @given(whole_runs, st.integers(0, 2**32))
@@ -315,6 +337,31 @@ def test_what_runs_when_the_run_ends_was_cut_short() -> None:
         ItemInterrupted(0, 0.0, 1, reason="worker_lost"),
         msgspec.structs.replace(end, seq=0, at=0.0),
     ]
+
+
+def test_what_ran_at_a_crash_was_cut_short() -> None:
+    """By the next process at the latest: what completes there was started there."""
+    announced, start = ItemEnqueued(0, 0.0, 1, 0, "m:T"), ItemStarted(0, 0.0, 1, "m:T", 1)
+    resume = RunResumed(0, 0.0, "run", 1, "0", 2, "queue", 1, "host")
+    completed = ItemCompleted(0, 0.0, 1, 1, 0.1)
+
+    assert mended(announced, start, resume, completed) == [
+        announced,
+        start,
+        resume,
+        ItemInterrupted(0, 0.0, 1, reason="crash"),
+        start,
+        completed,
+    ]
+
+
+def test_what_ran_at_two_crashes_is_told_after_the_second() -> None:
+    """The first resumed process may have crashed, too, before it said what it had found."""
+    start = ItemStarted(0, 0.0, 1, "m:T", 1)
+    resume = RunResumed(0, 0.0, "run", 1, "0", 2, "queue", 1, "host")
+    run = [ItemEnqueued(0, 0.0, 1, 0, "m:T"), start, resume, resume, ItemInterrupted(0, 0.0, 1, reason="crash"), start]
+
+    assert mended(*run) == run
 
 
 def on_cluster(*run: Event) -> list[Event]:

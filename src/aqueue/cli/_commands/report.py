@@ -8,7 +8,7 @@ import click
 from aqueue.cli._app import app, closed_at_end, examples, file_argument, finish, of_run
 from aqueue.cli._folds.record import stand
 from aqueue.cli._output import open_output
-from aqueue.cli._reading.history import History, batches
+from aqueue.cli._reading.history import CannotRead, History, batches
 from aqueue.cli._reading.opening import open_history
 from aqueue.cli._reading.process import Liveness
 from aqueue.cli._screen import say
@@ -48,6 +48,11 @@ def report(file: str, output: str, run: str) -> None:
     for events in batches(history):
         made.apply(events)
         started = next((event for event in reversed(events) if isinstance(event, RunStarted)), started)
+    if made.view.state == "new":
+        why = "none of its events fits in a run; name the file that a run has written"
+        if not history.misplaced:
+            why = "nothing is recorded there yet; begin the run first"
+        raise CannotRead(f"there is no report of {history.name}: {why}")
     now = time.time()
     liveness = stand(made.view, started, history, now).liveness
     with open_output(output, history) as write:

@@ -6,7 +6,7 @@ nothing in a stream that lacks nothing.
 """
 
 from collections.abc import Iterable
-from typing import Final
+from typing import Final, Literal
 
 import msgspec
 from msgspec.structs import replace
@@ -29,9 +29,11 @@ from aqueue.events import (
     Phase,
     ProcessJoined,
     ProcessLeft,
+    ReporterFailed,
     RunFinished,
     RunResumed,
     RunStarted,
+    RunStopping,
 )
 from aqueue.view import WorkerProcess, WorkerProcesses
 
@@ -67,6 +69,7 @@ class Mender:
         self._seq = 0
         self._at = 0.0
         self._goes_on = False  # whether a process of the run has begun and not ended
+        self._has_crashed = False  # whether some in `_running` are from a process before that one, which crashed
         self._started = RunStarted(1, 0.0, "", SCHEMA_VERSION, "", 0, "", 0, "")  # the last one
         self._items = KnownItems()
         self._running: dict[int, int] = {}  # by worker: twice the item, and one more in its hook
@@ -85,7 +88,7 @@ class Mender:
         seq, at = self._seq, self._at
         first, types, flags = items.last_span
         numbers = items.numbers
-        goes_on = self._goes_on
+        goes_on = self._goes_on and not self._has_crashed
         for event in events:
             if event.seq != seq + 1 or not at <= event.at <= _MAX_AT:
                 if not seq < event.seq <= _MAX_NUMBER:
@@ -94,9 +97,8 @@ class Mender:
                 self.missing += event.seq - seq - 1
                 if not at <= event.at <= _MAX_AT:  # times never decrease
                     event = replace(event, at=at)
-            if not goes_on and not isinstance(event, RunStarted):
-                append(self._begin(event))
-                goes_on = True
+            if not goes_on:
+                self._go_on(event)
             seq, at = event.seq, event.at
             cls = type(event)
             if cls is ItemDescribed:
@@ -148,7 +150,7 @@ class Mender:
                 append(whole_event)
             else:
                 self.repeated += 1
-            goes_on = self._goes_on
+            goes_on = self._goes_on and not self._has_crashed
             first, types, flags = items.last_span
         self._seq, self._at = seq, at
         return whole
@@ -218,6 +220,7 @@ class Mender:
                 return self._processes.leave(event) is not None
             case RunStarted():
                 self._started, self._goes_on = event, True
+                self._has_crashed = bool(self._running)
                 self._processes.clear()
             case RunFinished():
                 for worker in list(self._running):
@@ -257,6 +260,18 @@ class Mender:
         if isinstance(event, ItemFailed):
             self._items.flag(item, _FAILED[phase])
         return True
+
+    def _go_on(self, event: Event) -> None:
+        """Put in what must have come before `event` in its process: the start of that, and what a crash before it cut short.
+
+        A resumed run tells of the latter before anything else of items.
+        """
+        if not self._goes_on and not isinstance(event, RunStarted):
+            self._whole.append(self._begin(event))
+        if self._has_crashed and not isinstance(event, ItemInterrupted | RunStarted | RunStopping | ReporterFailed):
+            for worker in list(self._running):
+                self._end_attempt(event, worker, "crash")
+            self._has_crashed = False
 
     def _begin(self, event: Event) -> RunStarted:
         """Return the start, or the resumption, that must have come before `event`."""
@@ -345,11 +360,13 @@ class Mender:
         if worker is not None:
             self._note_end(worker)
 
-    def _end_attempt(self, event: Event, worker: int | None) -> None:
+    def _end_attempt(
+        self, event: Event, worker: int | None, reason: Literal["crash", "worker_lost"] = "worker_lost"
+    ) -> None:
         running = self._running.get(worker) if worker is not None else None
         if worker is not None and running is not None:
             phase: Phase = "after_children" if running % 2 else "process"
-            self._whole.append(ItemInterrupted(event.seq, event.at, running // 2, phase, reason="worker_lost"))
+            self._whole.append(ItemInterrupted(event.seq, event.at, running // 2, phase, reason=reason))
             self._note_end(worker)
 
     def _note_end(self, worker: int) -> None:
