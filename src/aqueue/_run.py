@@ -351,12 +351,27 @@ def _consumed(first: list[ItemLike], others: Iterator[ItemLike]) -> Iterator[Ite
 
 
 def _how_to_resume(settings: Settings, path: str) -> str:
-    command = shlex.join(sys.orig_argv)
     if settings.resume is not None:
-        return f"run the same command again: {visible(command, 2_000)}"
+        return _same_again()
     return (
         f"give run_queue resume={path!r} instead of journal={os.fspath(settings.journal or path)!r}, and run it again"
     )
+
+
+def _same_again() -> str:
+    """Return what begins this program, or this call, once more, safe to show.
+
+    The arguments, among which may be a password, are shown only to the person who typed them: CI logs and journald keep
+    what is printed, for others to read.
+    """
+    if hasattr(sys, "ps1"):  # Python's own prompt, IPython's, or a notebook
+        return "make the same call again"
+    if stderr_is_terminal():
+        return f"run the same command again: {visible(shlex.join(sys.orig_argv), 2_000)}"
+    program = sys.argv[0] if sys.argv else ""
+    if program in ("", "-c"):
+        return "run the same command again"
+    return f"run the same command again: {visible(program, 1_000)} with the same arguments"
 
 
 class _Run:

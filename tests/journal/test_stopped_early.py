@@ -1,12 +1,13 @@
 """A signal that comes before the first item: nothing has run, nothing is lost, and the same call goes on."""
 
 import signal
+import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pytest
 
-from aqueue import Backend, EnqueueFn, Item, RunInfo, RunResult, SetDescFn, run_queue
+from aqueue import Backend, EnqueueFn, Item, RunInfo, RunResult, SetDescFn, run_queue, stop
 from aqueue.events import Event, RunFinished, RunStarted, RunStopping
 from aqueue.view import RunView
 from tests.journal.recorded import events_of
@@ -68,3 +69,46 @@ def test_a_run_stopped_before_all_its_items_were_known_is_not_completed(
     assert last.status == "interrupted"
     resumed = run_queue([Leaf() for _ in range(count)], reporter="none", resume=path, backend=backend)
     assert (resumed.status, resumed.counts.completed) == ("completed", count)
+
+
+# ---- how to go on -----------------------------------------------------------------------------------------------------
+
+
+class Stops(Item):
+    async def process(self, enqueue: EnqueueFn, set_desc: SetDescFn) -> None:
+        stop("enough")
+        enqueue(Leaf())
+
+
+@pytest.mark.parametrize(
+    ("is_terminal", "program", "said"),
+    [
+        (True, "shop.py", "run the same command again: python -O shop.py --token 's3cret \\x1b'"),
+        (False, "shop.py", "run the same command again: shop.py with the same arguments"),
+        (False, "-c", "run the same command again"),
+    ],
+    ids=["terminal", "log", "no file"],
+)
+def test_arguments_are_shown_to_the_person_who_typed_them_alone(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    is_terminal: bool,
+    program: str,
+    said: str,
+) -> None:
+    """The line that says how to go on is whole on a terminal; what CI or journald keeps has no argument in it."""
+    monkeypatch.setattr(sys, "orig_argv", ["python", "-O", program, "--token", "s3cret \x1b"])
+    monkeypatch.setattr(sys, "argv", [program, "--token", "s3cret \x1b"])
+    monkeypatch.setattr("aqueue._run.stderr_is_terminal", lambda: is_terminal)
+    run_queue([Stops()], reporter="none", resume=tmp_path / "run.db")
+    assert f"aqueue: to go on: {said}\n" in capsys.readouterr().err
+
+
+def test_in_a_notebook_there_is_no_command_to_go_on_with(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Nor at Python's prompt: it is the call that goes on, not the program that shows the prompt."""
+    monkeypatch.setattr(sys, "ps1", "In : ", raising=False)
+    run_queue([Stops()], reporter="none", resume=tmp_path / "run.db")
+    assert "aqueue: to go on: make the same call again\n" in capsys.readouterr().err
