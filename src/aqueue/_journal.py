@@ -55,8 +55,9 @@ class Journal:
     def __init__(self, path: Path) -> None:
         """Take the lock on `path` and open it; a missing or empty file is made. Use `create` or `open`."""
         self.path = path
+        self._log = f"{path}-wal"
         with _opening:
-            if path in _open_paths:
+            if _is_open(path):
                 # Not even read: closing a file drops all locks that this process, and SQLite in it, has on it.
                 raise JournalLocked(
                     f"the journal {journal_file.shown(path)} is in use by another run in this process; "
@@ -67,20 +68,29 @@ class Journal:
             self._lock = journal_file.lock(path)
             self._lock_identity = journal_file.identity(f"{path}.lock")
             self._is_made_here = journal_file.is_empty(path)
+            self._file_lock: int | None = None
             try:
                 if self._is_made_here:
                     journal_file.make(path)
-                else:
+                self._file_lock = journal_file.lock_file(path)
+                if not self._is_made_here:
                     journal_check.check(path)
                 self._connection = self._connect()
             except BaseException:
-                self._lock.release()
+                self._release_locks()
                 raise
-            _open_paths.add(path)
+            self._identity = _open_files[path] = journal_file.identity(path)
+        if journal_file.has_other_names(path):
+            warn(
+                f"the journal {journal_file.shown(path)} has other names (hard links), by which a run that was killed can't be "
+                f"gone on with: what it saved last is in {journal_file.shown(path.name)}-wal; resume it by this name, and "
+                "make copies instead of links"
+            )
         self._pid = os.getpid()
-        self._identity = journal_file.identity(path)
         self._size = journal_file.size(path)
         self._log_identity: tuple[int, int] | None = None
+        self._log_size = 0
+        self._keeps_log = False
         self._thread: threading.Thread | None = None
         self._wake = threading.Event()
         self._flushes: deque[Callable[[], None]] = deque()  # whose ends any two threads may use at once
@@ -236,7 +246,18 @@ class Journal:
     def leave_to_the_parent(self) -> None:
         """In a forked child: do nothing ever again, and keep the connection from being closed."""
         _inherited.append(self._connection)
+        self._close_file_lock()  # else the child would keep the lock when its parent has gone; filelock sees to its own
         self._closed = True
+
+    def _release_locks(self) -> None:
+        """Give both locks back, once SQLite has closed the file."""
+        self._close_file_lock()
+        self._lock.release()
+
+    def _close_file_lock(self) -> None:
+        descriptor, self._file_lock = self._file_lock, None
+        if descriptor is not None:
+            os.close(descriptor)
 
     def _work(self) -> None:
         try:
@@ -287,6 +308,7 @@ class Journal:
             rows += _encode(batch[start : start + _SLICE_EVENTS])
         self._begin()
         self._keep_lock()  # now nobody else can begin to write
+        self._check_log()
         execute = self._connection.execute
         start = 0
         size = _MAX_INSERT_ROWS
@@ -332,6 +354,8 @@ class Journal:
         try:
             self._lock = journal_file.lock(self.path)
         except JournalLocked as error:
+            if self._file_lock is not None:
+                return  # that run can't begin: it doesn't get the lock on the file itself, and gives this one back
             raise JournalError(
                 f"the lock file {journal_file.shown(name)} was removed or replaced while the run was writing the journal, "
                 f"and so another run could begin to write it: {error}; this run has stopped, and what it did after event "
@@ -345,7 +369,7 @@ class Journal:
 
     def _check_place(self) -> None:
         """See that what was committed is where a resume will look for it: a removed file takes writes as before."""
-        log = journal_file.identity(f"{self.path}-wal")
+        log = journal_file.identity(self._log)
         if self._log_identity is None:
             self._log_identity = log
         if log is None or log != self._log_identity or journal_file.identity(self.path) != self._identity:
@@ -362,6 +386,40 @@ class Journal:
                 "and resume"
             )
         self._size = size
+        if not journal_file.has_log_header(self._log):  # emptied between `_check_log` and now
+            raise self._log_was_cut()
+        self._log_size = max(
+            self._log_size, journal_file.size(self._log)
+        )  # if it is emptied just now, `_check_log` sees to it
+
+    def _check_log(self) -> None:
+        """See before a commit that nobody has cut the log short: SQLite would go on behind the hole, and read zeros from it.
+
+        SQLite itself empties the log for a program that asks it to (``wal_checkpoint(TRUNCATE)``), with all of it copied.
+        Which of the two it was it tells when it is to copy the rest: there is none, or it fails where the log ends, before it
+        has changed anything.
+        """
+        size = journal_file.size(self._log)
+        if size >= self._log_size:
+            return
+        if size:
+            raise self._log_was_cut()
+        self._connection.execute("ROLLBACK")
+        try:
+            self._connection.execute("PRAGMA wal_checkpoint(PASSIVE)")
+        except sqlite3.OperationalError as error:
+            raise self._log_was_cut() from error
+        self._log_size = 0
+        self._begin()
+
+    def _log_was_cut(self) -> JournalError:
+        self._keeps_log = True
+        journal_file.keep_log(self._file_lock)
+        return JournalError(
+            f"the journal's log {journal_file.shown(self._log)} was cut short by another program while the run was writing it; "
+            f"what was saved last is lost; if you have a copy of {journal_file.shown(self.path.name)} and of its log, put them "
+            "in their place; resume, and what is lost runs again"
+        )
 
     def _writing_failed(self, error: BaseException) -> JournalError:
         if isinstance(error, JournalError):
@@ -379,16 +437,17 @@ class Journal:
             return
         self._closed = True
         # The last connection's close writes the log into the file and removes it; beside a reader this does the first.
-        with suppress(sqlite3.Error):
-            self._connection.execute("PRAGMA wal_checkpoint(PASSIVE)")
+        if not self._keeps_log:
+            with suppress(sqlite3.Error):
+                self._connection.execute("PRAGMA wal_checkpoint(PASSIVE)")
         with suppress(sqlite3.Error):
             self._connection.close()
         if self._removes:
             with suppress(OSError):
                 journal_file.remove(self.path)
         with suppress(OSError):
-            self._lock.release()
-        _open_paths.discard(self.path)
+            self._release_locks()
+        _open_files.pop(self.path, None)
 
 
 def _insert(rows: int) -> str:
@@ -555,12 +614,17 @@ def connect_to_read(path: "str | os.PathLike[str]") -> sqlite3.Connection:
     """
     resolved = _resolve(path)
     with _opening:
-        if resolved in _open_paths:  # as above: to look at its first bytes would drop the writer's locks
+        if _is_open(resolved):  # as above: to look at its first bytes would drop the writer's locks
             raise JournalLocked(
                 f"the journal {journal_file.shown(resolved)} is being written by a run in this process; read it when "
                 "that has ended, or from another process"
             )
         return journal_check.connect_read_only(resolved)
+
+
+def _is_open(path: Path) -> bool:
+    found = journal_file.identity(path)
+    return path in _open_files or (found is not None and found in _open_files.values())
 
 
 def damaged(path: "str | os.PathLike[str]", error: Exception) -> JournalDamaged:
@@ -572,7 +636,9 @@ def damaged(path: "str | os.PathLike[str]", error: Exception) -> JournalDamaged:
 
 
 _opening = threading.Lock()
-_open_paths: set[Path] = set()
+_open_files: dict[Path, tuple[int, int] | None] = {}
+"""What journals of this process have open, each with its identity: a file may have several names."""
+
 _journals: "weakref.WeakSet[Journal]" = weakref.WeakSet()
 _inherited: list[sqlite3.Connection] = []
 
@@ -582,7 +648,7 @@ def _leave_to_the_parent() -> None:
     for journal in _journals:
         journal.leave_to_the_parent()
     _journals.clear()
-    _open_paths.clear()
+    _open_files.clear()
 
 
 if hasattr(os, "register_at_fork"):

@@ -5,6 +5,8 @@ import os
 import socket
 import sqlite3
 import stat
+import struct
+import sys
 from contextlib import closing, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -22,9 +24,13 @@ __all__ = [
     "connect",
     "connect_to_write",
     "explain",
+    "has_log_header",
+    "has_other_names",
     "identity",
     "is_empty",
+    "keep_log",
     "lock",
+    "lock_file",
     "make",
     "reason",
     "refuse_existing",
@@ -34,6 +40,16 @@ __all__ = [
 
 BUSY_TIMEOUT_S: Final = 2.0
 """How long SQLite itself waits for another connection that is writing, before the user is told about it."""
+
+_PENDING_BYTE: Final = 0x4000_0000
+"""The first of the bytes that SQLite locks."""
+
+_LOCKED_BYTE: Final = _PENDING_BYTE - 1
+_READERS_BYTES: Final = (_PENDING_BYTE + 2, 510)
+"""The first, and how many, of those that whoever has a file open to read has locked."""
+
+_LOG_MAGIC: Final = (b"\x37\x7f\x06\x82", b"\x37\x7f\x06\x83")
+"""What a write-ahead log begins with; which one is for the machine that began it."""
 
 MIN_SQLITE: Final = (3, 38)
 
@@ -98,12 +114,29 @@ def identity(path: Path | str) -> tuple[int, int] | None:
     return found.st_dev, found.st_ino
 
 
-def size(path: Path) -> int:
+def size(path: Path | str) -> int:
     """Return how many bytes the file at `path` has; 0 if there is none."""
     try:
         return os.stat(path).st_size
     except OSError:
         return 0
+
+
+def has_other_names(path: Path) -> bool:
+    """Tell whether the file at `path` is known to have hard links."""
+    with suppress(OSError):
+        return os.stat(path).st_nlink > 1
+    return False
+
+
+def has_log_header(log: str) -> bool:
+    """Tell whether the write-ahead log named `log` begins as such, or is empty.
+
+    SQLite holds no locks on it, which closing it could drop.
+    """
+    with suppress(OSError), open(log, "rb", buffering=0) as file:
+        return file.read(4) in (b"", *_LOG_MAGIC)
+    return False
 
 
 # ---- the lock -----------------------------------------------------------------------------------------------------
@@ -148,27 +181,87 @@ def _owner(name: str) -> str:
     return "its process is not known"
 
 
+def lock_file(path: Path) -> int | None:
+    """Lock the file at `path` itself, which may have other names: hard links, or mounts of this one file in containers.
+
+    The lock of `lock` goes by the name. This one is on a byte next to those that SQLite locks, and belongs to an *open file
+    description* of Linux: so it and SQLite's get on, also over NFS, where `flock` would lock the whole file, and SQLite's
+    own closing of the file doesn't drop it.
+
+    Returns:
+        The descriptor that holds it, to be closed after SQLite's connection: closing it drops all of SQLite's locks on the
+        file. None where the system has no such locks.
+
+    Raises:
+        JournalLocked: another run has it.
+    """
+    if sys.platform != "linux":
+        return None
+    import fcntl  # not on every system
+
+    if not hasattr(fcntl, "F_OFD_SETLK"):  # nor with every C library
+        return None
+    try:
+        descriptor = os.open(path, os.O_RDWR | os.O_CLOEXEC)
+    except OSError:
+        return None  # SQLite says why when it tries to write
+    try:
+        fcntl.fcntl(descriptor, fcntl.F_OFD_SETLK, _lock_record(fcntl.F_WRLCK, _LOCKED_BYTE, 1))
+    except OSError as error:
+        os.close(descriptor)
+        if error.errno not in (errno.EAGAIN, errno.EACCES):
+            return None
+        raise JournalLocked(
+            f"the journal {shown(path)} is in use by another run, which has it under another name (a hard link, or a mount "
+            "of this single file) or had its lock file removed; wait until that has ended, or stop it"
+        ) from error
+    return descriptor
+
+
+def keep_log(descriptor: int | None) -> None:
+    """Keep SQLite from copying a damaged log into the file when it closes that: what the file has is sound by itself.
+
+    SQLite copies it only if nobody else has the file open to read; here somebody seems to have. The next connection to open
+    the file reads of the log what is whole. Python 3.12 has a setting for this, ``SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE``.
+
+    Parameters:
+        descriptor: as `lock_file` returned it; with None nothing is done.
+    """
+    if descriptor is not None and sys.platform == "linux":
+        import fcntl
+
+        with suppress(OSError):
+            fcntl.fcntl(descriptor, fcntl.F_OFD_SETLK, _lock_record(fcntl.F_RDLCK, *_READERS_BYTES))
+
+
+def _lock_record(kind: int, first: int, count: int) -> bytes:
+    """Return Linux's ``struct flock`` for some bytes of a file; the process's number must be 0."""
+    return struct.pack("hhqqi", kind, os.SEEK_SET, first, count, 0)
+
+
 # ---- making it ----------------------------------------------------------------------------------------------------
 
 
 def make(path: Path) -> None:
     """Make an empty journal at `path`, readable by its owner only; the lock must be held.
 
-    It is made under another name and moved into its place, so that whatever happens there is no half of one.
+    It is made under another name and moved into its place, so that whatever happens there is no half of one. That name is
+    nobody else's; if the process is killed just then, a file of a few pages stays.
 
     Raises:
-        JournalError: the folder is not writable, the disk is full, or the file system can't do what SQLite needs.
+        JournalError: the folder is not writable, the disk is full, or the file system can't do what SQLite needs; or an
+            earlier journal's log is there, which SQLite would play into the new one.
     """
-    new = path.with_name(path.name + ".new")
+    _refuse_orphaned_log(path)
+    new = path.with_name(f".aqueue-{os.urandom(8).hex()}")
     try:
-        _remove(new, *_beside(new))
         os.close(os.open(new, os.O_CREAT | os.O_EXCL | os.O_WRONLY | getattr(os, "O_CLOEXEC", 0), 0o600))
         with closing(connect(new, "rw")) as connection:
             # Twice SQLite's own: 1.5 % smaller for events of 130 bytes, and no slower.
             connection.execute("PRAGMA page_size = 8192")
             _migrate(connection)
             _use_wal(connection, path)
-        # A log without its database is worth nothing, but SQLite would play it into the new one.
+        # Nothing is in them, but a reader that still has the earlier file open may be using them.
         _remove(*_beside(path))
         new.replace(path)
         _sync_folder(path.parent)
@@ -179,6 +272,19 @@ def make(path: Path) -> None:
     finally:
         with suppress(OSError):
             _remove(new, *_beside(new))
+
+
+def _refuse_orphaned_log(path: Path) -> None:
+    """Raise if something is in a log of an earlier file at `path`: after ``kill -9`` it has nearly all of the run."""
+    for suffix in ("-wal", "-journal"):
+        log = path.with_name(path.name + suffix)
+        if found := size(log):
+            raise JournalError(
+                f"{shown(log)} has {found:,} bytes that an earlier run saved, but its journal {shown(path)} is not there any "
+                f"more, or is empty; if you renamed or moved that, do the same to the log, whose name must be the journal's "
+                f"new one with {suffix} at the end: only both together are the earlier run; to begin a new run in "
+                f"{shown(path.name)} without it, remove {shown(log.name)}; or name another file"
+            )
 
 
 def remove(path: Path) -> None:
@@ -309,9 +415,7 @@ _NEEDS_A_FOLDER: Final = "the journal needs a folder on a local disk in which yo
 def _advised(error: OSError, advice: str) -> str:
     """Return what the system says, and what to do about it: `advice`, unless the file's name is the reason."""
     if error.errno == errno.ENAMETOOLONG:
-        advice = (
-            "choose a shorter name: aqueue and SQLite also make files with .lock, -wal and .new-journal added to it"
-        )
+        advice = "choose a shorter name: aqueue and SQLite also make files with .lock, -wal and -journal added to it"
     return f"{reason(error)}; {advice}"
 
 

@@ -188,7 +188,7 @@ class JournalExists(JournalError):
 
 
 class JournalLocked(JournalError):
-    """Another run is writing the journal; the message names its process and machine.
+    """Another run is writing the journal; the message names its process and machine, where they are known.
 
     What to do: wait until that run has ended, or stop it. To read the journal meanwhile, use another process.
     """

@@ -18,7 +18,8 @@ import pytest
 
 from aqueue import Backend, EnqueueFn, Item, RunResult, SetDescFn, run_queue
 from aqueue import _journal_check as journal_check
-from aqueue._journal import Journal
+from aqueue import _journal_file as journal_file
+from aqueue._journal import Journal, connect_to_read
 from aqueue.errors import (
     AqueueError,
     JournalDamaged,
@@ -29,7 +30,7 @@ from aqueue.errors import (
     NotAJournal,
     UnstorableItem,
 )
-from tests.journal.writing import DEADLINE_S, Source, make_events, recorded, write
+from tests.journal.writing import DEADLINE_S, Source, make_events, recorded, wait, write
 
 ROOT = Path(__file__).parents[2]
 
@@ -114,26 +115,66 @@ def test_closing_leaves_one_file_and_the_lock(tmp_path: Path) -> None:
     assert recorded(tmp_path / "moved.db") == make_events(1, 500)
 
 
-def test_the_log_of_a_removed_journal_does_not_come_back(tmp_path: Path) -> None:
-    """Who removes run.db but not the log beside it, and starts anew, gets no event of the old run."""
-    path = tmp_path / "run.db"
+def kill_a_writer(path: Path) -> None:
+    """Leave what a run leaves that was killed: most of it is in the log."""
     writer = start_writer(path)
     assert writer.stdout is not None
     writer.stdout.readline()
     stop(writer)
-    assert (tmp_path / "run.db-wal").stat().st_size
+
+
+@pytest.mark.parametrize("is_empty", [False, True], ids=["moved", "emptied"])
+@pytest.mark.parametrize("open_at", [Journal.create, Journal.open])
+def test_the_log_of_a_journal_that_was_moved_away_is_kept(
+    tmp_path: Path, open_at: Callable[[Path], Journal], is_empty: bool
+) -> None:
+    """A new run in its place is refused; with its log moved after it, the old run has all that it had saved."""
+    path = tmp_path / "run.db"
+    kill_a_writer(path)
+    path.rename(tmp_path / "old.db")
+    if is_empty:
+        path.touch()
+    before = contents(tmp_path)
+    with pytest.raises(JournalError, match=f"{path}-wal has [0-9,]+ bytes that an earlier run saved, but") as raised:
+        open_at(path)
+    assert "new one with -wal at the end" in str(raised.value) and "remove run.db-wal" in str(raised.value)
+    assert contents(tmp_path) == before
+
+    (tmp_path / "run.db-wal").rename(tmp_path / "old.db-wal")
+    open_at(path).close(DEADLINE_S)
+    assert len(recorded(tmp_path / "old.db")) >= 40
+
+
+def test_an_unfinished_transaction_of_another_file_is_kept(tmp_path: Path) -> None:
+    """So does SQLite call the log of a file in another mode, without which that can't be restored."""
+    log = tmp_path / "run.db-journal"
+    log.write_bytes(b"\xd9\xd5\x05\xf9\x20\xa1\x63\xd7 and more")
+    with pytest.raises(JournalError, match=r"run\.db-journal has 17 bytes .*with -journal at the end"):
+        Journal.create(tmp_path / "run.db")
+    assert log.stat().st_size == 17
+
+
+def test_the_log_of_a_removed_journal_does_not_come_back(tmp_path: Path) -> None:
+    """Who removes run.db and empties its log gets no event of the old run; the log's index is no data."""
+    path = tmp_path / "run.db"
+    kill_a_writer(path)
     path.unlink()
+    os.truncate(f"{path}-wal", 0)
+    assert (tmp_path / "run.db-shm").stat().st_size
     journal = Journal.create(path)
     assert journal.is_new
     assert journal.close(DEADLINE_S)
 
 
-def test_a_half_made_journal_is_made_anew(tmp_path: Path) -> None:
-    """What a process left that was killed while it made the journal is in nobody's way."""
-    (tmp_path / "run.db.new").write_bytes(b"SQLite format 3\0 and no more")
-    (tmp_path / "run.db.new-journal").write_bytes(b"half")
+def test_what_others_have_in_the_folder_is_left_alone(tmp_path: Path) -> None:
+    """Where a journal is made, no file is overwritten or removed that has only a similar name."""
+    for name in ("run.db.new", "run.db.new-journal", "run.db.new-wal"):
+        (tmp_path / name).write_text("mine")
+    before = contents(tmp_path)
     write(tmp_path / "run.db", make_events(1, 9))
-    assert sorted(file.name for file in tmp_path.iterdir()) == ["run.db", "run.db.lock"]
+    after = contents(tmp_path)
+    del after["run.db"]
+    assert after == before
 
 
 # ---- what is refused ------------------------------------------------------------------------------------------------
@@ -253,7 +294,7 @@ def test_any_name_that_a_file_can_have_will_do(tmp_path: Path) -> None:
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="other systems have other limits")
-@pytest.mark.parametrize("length", [256, 255, 252, 250, 244])
+@pytest.mark.parametrize("length", [256, 255, 252, 250, 248])
 @pytest.mark.parametrize("open_at", [Journal.create, Journal.open])
 def test_a_name_that_is_too_long_is_told_as_such(
     tmp_path: Path, open_at: Callable[[Path], Journal], length: int
@@ -266,9 +307,9 @@ def test_a_name_that_is_too_long_is_told_as_such(
 
 @pytest.mark.skipif(sys.platform != "linux", reason="other systems have other limits")
 def test_the_longest_name_that_a_journal_can_have(tmp_path: Path) -> None:
-    """243 bytes: the longest name of another file that is made has 255 then."""
-    Journal.create(tmp_path / ("x" * 243)).close(0.0)
-    Journal.open(tmp_path / ("x" * 243)).close(0.0)
+    """247 bytes: the longest name of another file that is made, with -journal, has 255 then."""
+    write(tmp_path / ("x" * 247), make_events(1, 9))
+    assert recorded(tmp_path / ("x" * 247)) == make_events(1, 9)
 
 
 @pytest.mark.skipif(not Path("/proc/version").is_file(), reason="needs Linux's /proc")
@@ -380,6 +421,94 @@ def test_the_lock_dies_with_its_process(tmp_path: Path) -> None:
     path = tmp_path / "run.db"
     stop(start_writer(path))
     assert Journal.open(path).close(DEADLINE_S)
+
+
+@pytest.fixture(params=["hard link", "mount"])
+def other_name(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Path]:
+    """Return another name of the journal ``run.db``, which is made: a hard link, or a mount of this one file."""
+    path, other = tmp_path / "run.db", tmp_path / "other.db"
+    write(path, make_events(1, 9))
+    if request.param == "hard link":
+        other.hardlink_to(path)
+        yield other
+        return
+    other.touch()
+    if subprocess.run(["mount", "--bind", path, other], capture_output=True).returncode:
+        pytest.skip("may not mount a file")
+    try:
+        yield other
+    finally:
+        subprocess.run(["umount", "-l", str(other)], check=True)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems have no such locks")
+def test_a_second_run_under_another_name_of_the_file_is_refused(tmp_path: Path, other_name: Path) -> None:
+    """Two runs that write one file would lose each other's results; once the first has ended, the other name is fine."""
+    writer = start_writer(tmp_path / "run.db")
+    try:
+        with pytest.raises(JournalLocked, match=r"under another name \(a hard link, or a mount of this single file\)"):
+            Journal.open(other_name)
+    finally:
+        writer.terminate()
+        stop(writer)
+    assert Journal.open(tmp_path / "run.db").close(DEADLINE_S)
+    assert Journal.open(other_name).close(DEADLINE_S)
+
+
+def test_another_name_of_the_file_is_not_even_read_in_the_same_process(tmp_path: Path, other_name: Path) -> None:
+    """To close it would drop the locks that SQLite holds on it, and then a reader's end would take away the log."""
+    journal = Journal.open(tmp_path / "run.db")
+    for open_at in (Journal.open, connect_to_read):
+        with pytest.raises(JournalLocked, match="in this process"):
+            open_at(other_name)
+    source = Source(make_events(10, 19))
+    source.start(journal)
+    wait(journal.flush)
+    subprocess.run([sys.executable, "-c", READ, str(tmp_path / "run.db")], cwd=ROOT, check=True)
+    assert (tmp_path / "run.db-wal").exists()
+    assert journal.close(DEADLINE_S)
+    assert recorded(tmp_path / "run.db") == make_events(1, 19)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems have no lock on the file itself")
+def test_a_run_goes_on_while_another_tries_with_a_lock_file_of_its_own(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Where somebody removed the lock file, another run has made its own before it is refused; then it is the first one's."""
+    path = tmp_path / "run.db"
+    journal = Journal.open(path)
+    Path(f"{path}.lock").unlink()
+    tried = journal_file.lock(path)
+    source = Source(make_events(1, 9))
+    source.start(journal)
+    wait(journal.flush)
+    assert "lock file" not in capsys.readouterr().err
+    tried.release()
+    source.events.extend(make_events(10, 19))
+    wait(journal.flush)
+    assert "has been made again" in capsys.readouterr().err
+    assert journal.close(DEADLINE_S)
+    assert (source.errors, recorded(path)) == ([], make_events(1, 19))
+
+
+READ = """
+import sqlite3, sys
+connection = sqlite3.connect(sys.argv[1])
+connection.execute("SELECT count(*) FROM events").fetchone()
+connection.close()
+"""
+
+
+def test_a_journal_with_hard_links_can_be_resumed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """As a backup of links makes them (``cp -al``); the user is warned that the log goes by one name only."""
+    path = tmp_path / "run.db"
+    write(path, make_events(1, 9))
+    assert capsys.readouterr().err == ""
+    (tmp_path / "backup.db").hardlink_to(path)
+    write(path, make_events(10, 19))
+
+    assert "run.db has other names (hard links)" in capsys.readouterr().err
+    assert recorded(path) == make_events(1, 19)
 
 
 def test_a_second_run_in_the_same_process_is_refused(tmp_path: Path) -> None:

@@ -265,14 +265,31 @@ def test_a_run_whose_lock_file_was_removed_makes_it_again(job: Job) -> None:
     assert job.done().count("leaf 3") == 1
 
 
-def test_a_run_stops_if_another_has_begun_since_its_lock_file_was_removed(job: Job) -> None:
-    """The first stops and says why, without writing; the second goes on to the end with a sound journal."""
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems have no lock on the file itself")
+def test_no_other_run_can_begin_though_the_lock_file_was_removed(job: Job) -> None:
+    """The file itself is locked, too: the second run is refused, however quick it was, and the first goes on to its end."""
     with job.start(_PROGRAM) as first, killed_at_last(first):
+        wait_until(lambda: "waiting" in job.done() and job.count("item.completed") == 3)
+        first.send_signal(signal.SIGSTOP)  # so that it doesn't notice before the other has tried
+        (job.folder / "run.db.lock").unlink()
+        code, _, said = job.run(_PROGRAM)
+        assert (code, "or had its lock file removed" in said) == (1, True), said
+        first.send_signal(signal.SIGCONT)
+        job.go()
+        stdout, stderr = first.communicate(timeout=60)
+    assert (first.returncode, stdout) == (0, "[[0, 1, 2, 3]]\n")
+    assert stderr.count("run.db.lock was removed or replaced, and has been made again") == 1
+
+
+def test_a_run_stops_if_another_has_begun_since_its_lock_file_was_removed(job: Job) -> None:
+    """Where only the lock file is locked, the first stops and says why, without writing; the second goes on to the end."""
+    program = "import fcntl; vars(fcntl).pop('F_OFD_SETLK', None)\n" + _PROGRAM
+    with job.start(program) as first, killed_at_last(first):
         wait_until(lambda: "waiting" in job.done() and job.count("item.completed") == 3)
         before = job.events()
         first.send_signal(signal.SIGSTOP)  # so that it doesn't notice before the other has begun
         (job.folder / "run.db.lock").unlink()
-        with job.start(_PROGRAM) as second, killed_at_last(second):
+        with job.start(program) as second, killed_at_last(second):
             wait_until(lambda: job.count("run.resumed") and job.done().count("waiting") == 2)
             first.send_signal(signal.SIGCONT)
             _, stderr = first.communicate(timeout=60)

@@ -398,6 +398,94 @@ def test_a_journal_that_is_cut_short_while_it_is_written(tmp_path: Path) -> None
     assert source.committed == make_events(1, 10)
 
 
+@pytest.mark.parametrize("share", [0.0, 0.0001, 0.5], ids=["emptied", "no header", "half"])
+def test_a_log_that_is_cut_short_while_it_is_written(tmp_path: Path, share: float) -> None:
+    """As ``: > run.db-wal`` does it: SQLite would go on behind the hole, and copy zeros into the file at the end.
+
+    What the file has and what is whole in the log is there for a resume.
+    """
+    path = tmp_path / "run.db"
+    write(path, make_events(1, 100))
+    journal = Journal.open(path)
+    source = Source([])
+    source.start(journal)
+    for last in range(200, 2_100, 100):
+        source.events.extend(make_events(last - 99, last))
+        wait(journal.flush)
+    log = tmp_path / "run.db-wal"
+    os.truncate(log, int(log.stat().st_size * share))
+    source.events.extend(make_events(2_001, 2_010))
+    wait(journal.flush)
+    assert journal.close(DEADLINE_S)
+    (error,) = source.errors
+    assert "run.db-wal was cut short by another program" in str(error)
+    assert source.committed == make_events(101, 2_000)
+    rest = recorded(path)
+    assert rest == make_events(1, len(rest))
+    assert len(rest) > 800 if share == 0.5 else len(rest) == 100
+    write(path, make_events(len(rest) + 1, 2_100))
+
+
+def test_a_log_that_is_cut_short_while_a_commit_is_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Between the look at the log and the end of the commit."""
+    path = tmp_path / "run.db"
+    write(path, make_events(1, 100))
+    journal = Journal.open(path)
+    source = Source(make_events(101, 2_000))
+    source.start(journal)
+    wait(journal.flush)
+    monkeypatch.setattr(journal, "_check_log", lambda: os.truncate(f"{path}-wal", 0))
+    source.events.extend(make_events(2_001, 2_010))
+    wait(journal.flush)
+    assert journal.close(DEADLINE_S)
+    (error,) = source.errors
+    assert "run.db-wal was cut short by another program" in str(error)
+    assert recorded(path) == make_events(1, 100)
+
+
+def test_a_log_that_another_connection_empties_just_after_a_commit_is_fine(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Before the run has looked at what it committed."""
+    path = tmp_path / "run.db"
+    journal = Journal.open(path)
+    source = Source([])
+    check_place = journal._check_place
+
+    def empty_before() -> None:
+        with closing(sqlite3.connect(path)) as connection:
+            assert connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()[0] == 0
+        check_place()
+
+    monkeypatch.setattr(journal, "_check_place", empty_before)
+    source.start(journal)
+    for last in (100, 200, 300):
+        source.events.extend(make_events(last - 99, last))
+        wait(journal.flush)
+    assert journal.close(DEADLINE_S)
+    assert source.errors == []
+    assert recorded(path) == make_events(1, 300)
+
+
+@pytest.mark.parametrize("mode", ["TRUNCATE", "RESTART"])
+def test_a_log_that_another_connection_has_copied_and_emptied_is_fine(tmp_path: Path, mode: str) -> None:
+    """That is what SQLite's own checkpoints do, of a backup program, say."""
+    path = tmp_path / "run.db"
+    journal = Journal.open(path)
+    source = Source([])
+    source.start(journal)
+    last = 0
+    for count in (4_000, 3, 300, 9_000):
+        source.events.extend(make_events(last + 1, last + count))
+        last += count
+        wait(journal.flush)
+        with closing(sqlite3.connect(path)) as connection:
+            assert connection.execute(f"PRAGMA wal_checkpoint({mode})").fetchone()[0] == 0
+    assert journal.close(DEADLINE_S)
+    assert source.errors == []
+    assert recorded(path) == make_events(1, last)
+
+
 def test_events_that_do_not_follow_are_refused(tmp_path: Path) -> None:
     """A journal never has a hole or an event twice, whatever it is given."""
     source = _write_until_it_fails(Journal.open(tmp_path / "run.db"), [*make_events(1, 10), *make_events(10, 20)], 10)
