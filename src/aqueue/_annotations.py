@@ -36,14 +36,6 @@ def annotations_of(cls: type) -> dict[str, Any]:
     return found | class_annotations(cls)
 
 
-def annotated_names(cls: type) -> list[str]:
-    """Return the names of the attributes that are annotated in the body of the class."""
-    try:
-        return list(_annotations(cls))
-    except Exception:  # from Python 3.14 on, evaluating them is the user's code
-        return []
-
-
 def class_annotations(cls: type) -> dict[str, Any]:
     """Return the annotations in the bodies of the class and its bases, less those that can't be resolved."""
     found: dict[str, Any] = {}
