@@ -8,7 +8,7 @@ from unittest import SkipTest
 
 import pytest
 
-from aqueue.events import Event, ItemDescribed
+from aqueue.events import Event, ItemCompleted, ItemDescribed, ItemEnqueued
 from aqueue.reporting import Reporter, RunInfo
 from aqueue.result import RunResult
 from aqueue.testing import EventRecorder, ReporterSuite
@@ -79,8 +79,26 @@ class ChangesTheBatch(Bad):
 
     def handle(self, events: Sequence[Event], view: RunView) -> None:
         """Take them."""
-        if isinstance(events, list):
-            events.clear()
+        assert isinstance(events, list)
+        events.clear()
+
+
+class MissesWhatItSkips(Bad):
+    """It says that it can skip events, and takes for granted that it has had all."""
+
+    can_skip = True
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.types: dict[int, str] = {}
+
+    def handle(self, events: Sequence[Event], view: RunView) -> None:
+        """Look up what it was told."""
+        for event in events:
+            if isinstance(event, ItemEnqueued):
+                self.types[event.item] = event.type
+            elif isinstance(event, ItemCompleted):
+                self.written += self.types[event.item]
 
 
 class KeepsStderr(Bad):
@@ -185,7 +203,8 @@ def _put_back(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
         (NeedsAColon, "test_takes_odd_item_types"),
         (ShowsWhatItemsSay, "test_takes_hostile_text"),
         (ChangesTheView, "test_does_not_change_the_view"),
-        (ChangesTheBatch, "test_does_not_change_the_events"),
+        (ChangesTheBatch, "test_takes_batches_that_can_not_be_changed"),
+        (MissesWhatItSkips, "test_takes_a_run_of_which_it_skips_events"),
         (KeepsStderr, "test_puts_the_standard_streams_back"),
         (CountsWorkersFromOne, "test_takes_a_run_on_a_cluster"),
         (LeavesAThread, "test_leaves_no_thread_running"),
@@ -201,9 +220,9 @@ def test_fault_is_caught(cls: type[Bad], test: str) -> None:
     try:
         getattr(suite_of(Bad), test)()
     except SkipTest:
-        assert cls is HasNoRelease
+        assert cls in (HasNoRelease, MissesWhatItSkips)
 
-    with pytest.raises((AssertionError, AttributeError, IndexError, RuntimeError, TypeError, ValueError)):
+    with pytest.raises((AssertionError, AttributeError, LookupError, RuntimeError, TypeError, ValueError)):
         getattr(suite_of(cls), test)()
 
 

@@ -50,6 +50,19 @@ def test_folding_a_prefix_and_the_rest_is_folding_all(events: list[Event], data:
     assert view_of(events) == view
 
 
+@given(event_streams(), st.data())
+def test_a_copy_goes_on_by_itself(events: list[Event], data: st.DataObject) -> None:
+    """What is applied to a copy, which comes to the same, leaves the view as it was, and the other way round."""
+    cut = data.draw(st.integers(0, len(events)))
+    view = view_of(events[:cut])
+    twin = view.copy()
+    twin.apply(events[cut:])
+    assert twin == view_of(events)
+    assert view == view_of(events[:cut])
+    view.apply(events[cut:])
+    assert view == twin
+
+
 @given(event_streams())
 def test_counters_equal_an_independent_count(events: list[Event]) -> None:
     """Each counter is what anyone who reads the events one by one would count."""

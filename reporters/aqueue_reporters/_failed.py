@@ -1,17 +1,34 @@
-"""What the summaries say of failures: where the user's own code was, how many are not shown, how to see them all."""
+"""What displays say of failures: which were missed, where the user's own code was, how many are not shown, how to see all."""
 
 import os
 import shlex
 from collections.abc import Sequence
 from typing import Final
 
-from aqueue.events import ItemFailed
+from aqueue.events import Event, ItemFailed
 from aqueue.result import FailureGroup, RunResult
 from aqueue.tracebacks import Frame, user_frames
+from aqueue.view import RunView
 
-__all__ = ["how_to_list", "innermost_frames", "not_shown"]
+__all__ = ["MissedFailures", "how_to_list", "innermost_frames", "not_shown"]
 
 _MAX_FRAMES: Final = 5
+
+
+class MissedFailures:
+    """Finds the failures whose events a display was not given, since it was behind and can skip: the latest 20."""
+
+    def __init__(self) -> None:
+        """Begin before the first batch."""
+        self._seq: int | None = None  # the last event of which it was told
+
+    def before(self, events: Sequence[Event], view: RunView) -> list[ItemFailed]:
+        """Return those that came between the last batch and this one, with its view, in their order."""
+        told, self._seq = self._seq, view.seq
+        if told is None:
+            return []
+        first = events[0].seq if events else view.seq + 1
+        return [failed for failed in view.failures if told < failed.seq < first]
 
 
 def _from_here(path: str) -> str:

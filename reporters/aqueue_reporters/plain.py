@@ -23,7 +23,7 @@ from aqueue.result import RunResult
 from aqueue.text import visible
 from aqueue.tracebacks import place
 from aqueue.view import RunView, WorkerProcess, WorkerProcesses
-from aqueue_reporters._failed import how_to_list, innermost_frames, not_shown
+from aqueue_reporters._failed import MissedFailures, how_to_list, innermost_frames, not_shown
 from aqueue_reporters._pace import Finding, RunClock, is_early, rate_text, remaining_s, steady_rate, time_taken
 from aqueue_reporters._region_reporter import RegionReporter
 from aqueue_reporters._stream import encodable, write_text
@@ -55,6 +55,9 @@ class PlainReporter(RegionReporter):
     On a terminal the progress line is rewritten in place, at most ten times a second; what the program prints appears
     above it.
 
+    No run waits for it: where what it writes to takes nothing for long, it goes on from where the run is then, with the
+    latest 20 of the failures that came meanwhile.
+
     Parameters:
         stream: where to write; None is `sys.stderr`, as it is when the run begins.
         interval_s: the least time between two progress lines, seconds; it is not used on a terminal. Default 5.
@@ -76,7 +79,10 @@ class PlainReporter(RegionReporter):
         self._shown_seq = 0
         self._shown_at = 0.0
         self._finding = Finding()
+        self._missed = MissedFailures()
         self._processes = WorkerProcesses()  # those after the events of which lines have been made
+
+    can_skip = True
 
     @property
     def uses_terminal(self) -> bool:
@@ -104,7 +110,8 @@ class PlainReporter(RegionReporter):
         """
         lines = []
         changes: list[_Change] = []
-        for event in [one for one in events if type(one) in _TOLD]:  # few of many
+        told = [one for one in events if type(one) in _TOLD]  # few of many
+        for event in (*self._missed.before(events, view), *told):
             if isinstance(event, ItemFailed):
                 lines.append(_failure_line(event))
             elif isinstance(event, ProcessJoined | ProcessLeft):
@@ -115,6 +122,8 @@ class PlainReporter(RegionReporter):
                 # A signal that comes to a log's run comes from no person at its keys.
                 more = "" if self._region is None else f"; {_next_ctrl_c(event, len(view.running))}"
                 lines.append(_stopping_line(event, len(view.running)) + more)
+        if self._processes != view.processes:  # events were skipped
+            self._processes = view.processes.copy()
         lines = [*_process_lines(changes), *lines]
         if self._region is None:
             self._write(lines, view, self._run_clock.now(view))

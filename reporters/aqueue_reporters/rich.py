@@ -10,6 +10,7 @@ from aqueue.events import Event, ItemFailed
 from aqueue.reporting import RunInfo, can_redraw
 from aqueue.result import RunResult
 from aqueue.view import RunView
+from aqueue_reporters._failed import MissedFailures
 from aqueue_reporters._pace import RunClock
 from aqueue_reporters._panels import Panels
 from aqueue_reporters._pen import Pen
@@ -33,6 +34,7 @@ class RichReporter(RegionReporter):
     """
 
     uses_terminal = True
+    can_skip = True
 
     def __init__(self, *, console: Console | None = None, clock: Callable[[], float] = time.time) -> None:
         """Make a reporter.
@@ -44,6 +46,7 @@ class RichReporter(RegionReporter):
         self._console = console
         self._clock = clock
         self._run_clock = RunClock(clock)
+        self._missed = MissedFailures()
         self._has_news = False
         self._drawn_at: float | None = None
 
@@ -72,7 +75,8 @@ class RichReporter(RegionReporter):
         """
         region = self._region
         if region is None:
-            self._write([failure_line(event, self._pen) for event in events if isinstance(event, ItemFailed)])
+            new = (*self._missed.before(events, view), *events)
+            self._write([failure_line(event, self._pen) for event in new if isinstance(event, ItemFailed)])
             return
         self._has_news = self._has_news or bool(events)
         time_of_run = self._run_clock.now(view)

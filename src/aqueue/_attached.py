@@ -1,28 +1,43 @@
 """The reporters of a run: opened, given its events, and detached where they raise, so that the others go on."""
 
+import threading
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from typing import Final, Literal
 
 from aqueue._notice import warn
-from aqueue.errors import ReporterError
+from aqueue.errors import ReporterError, name_and_message
 from aqueue.events import Event
 from aqueue.item import type_name
-from aqueue.reporting import Reporter, RunInfo, StillReporter, SuspendableReporter, TerminalReporter
+from aqueue.reporting import (
+    Reporter,
+    RunInfo,
+    SkippingReporter,
+    StillReporter,
+    SuspendableReporter,
+    TerminalReporter,
+)
 from aqueue.result import RunResult
 from aqueue.text import visible
 from aqueue.view import RunView
 
-__all__ = ["AttachedReporters"]
+__all__ = ["BATCH_EVENTS", "TICK_INTERVAL_S", "AttachedReporters", "ReporterThread"]
+
+BATCH_EVENTS: Final = 10_000
+"""How many events a reporter gets in one call, at most."""
+
+TICK_INTERVAL_S: Final = 0.1
+"""How often reporters are called while nothing happens, so that clocks tick."""
+
+SKIPPED_EVENTS: Final = 40_000
+"""With more waiting, a reporter that can skip is spared them."""
 
 
 class AttachedReporters:
     """Reporters from their opening to their end.
 
     `open`, `hand_on` and those that end them are called in one thread; what concerns the terminal is safe on any
-    thread and in a signal handler.
-
-    Attributes:
-        calls: how many calls of reporters have returned or raised, in order to tell whether they make progress.
+    thread and in a signal handler, and so is `let_go`.
     """
 
     def __init__(self, reporters: Sequence[Reporter], on_raised: Callable[[Reporter, BaseException], None]) -> None:
@@ -36,7 +51,6 @@ class AttachedReporters:
         self._reporters = sorted(reporters, key=lambda reporter: reporter.uses_terminal)
         self._opened: list[Reporter] = []
         self._on_raised = on_raised
-        self.calls = 0
 
     def __len__(self) -> int:
         """How many are open."""
@@ -52,30 +66,38 @@ class AttachedReporters:
             try:
                 reporter.open(run)
             except BaseException as error:  # SystemExit, too: a display never ends a run
+                kind, message = name_and_message(error)
                 raise ReporterError(
-                    f"reporter {type_name(type(reporter))} could not be opened: {type(error).__name__}: "
-                    f"{visible(str(error), 1_000)}"
+                    f"reporter {type_name(type(reporter))} could not be opened: {kind}: {visible(message, 1_000)}"
                 ) from error
             self._opened.append(reporter)
 
     def hand_on(self, events: Sequence[Event], view: RunView) -> None:
         """Give `events`, and the run as it is after them, to those that are open; detach those that raise."""
+        events = tuple(events)  # of which none can take anything from the others
         for reporter in tuple(self._opened):
             try:
                 reporter.handle(events, view)
             except BaseException as error:
                 self._detach(reporter, error)
-            self.calls += 1
 
     def detach_all(self, error: BaseException) -> None:
         """Let all of them go because of `error`, as if each had raised it."""
         for reporter in tuple(self._opened):
             self._detach(reporter, error)
 
-    def _detach(self, reporter: Reporter, error: BaseException) -> None:
-        self._opened.remove(reporter)
+    def let_go(self, reporter: Reporter) -> bool:
+        """Call `reporter` no more, but to put its terminal back; return False if that was so already."""
+        try:
+            self._opened.remove(reporter)
+        except ValueError:
+            return False
         _release(reporter)
-        self._on_raised(reporter, error)
+        return True
+
+    def _detach(self, reporter: Reporter, error: BaseException) -> None:
+        if self.let_go(reporter):
+            self._on_raised(reporter, error)
 
     # ---- their end ----------------------------------------------------------------------------------------------
 
@@ -104,9 +126,8 @@ class AttachedReporters:
                 end(reporter)
             except BaseException as error:
                 _release(reporter)
-                name = type_name(type(reporter))
-                warn(f"reporter {name} raised {type(error).__name__} when it was closed: {visible(str(error), 500)}")
-            self.calls += 1
+                name, (kind, message) = type_name(type(reporter)), name_and_message(error)
+                warn(f"reporter {name} raised {kind} when it was closed: {visible(message, 500)}")
         self._opened.clear()
 
     # ---- the terminal -------------------------------------------------------------------------------------------
@@ -129,6 +150,166 @@ class AttachedReporters:
             if isinstance(reporter, SuspendableReporter):
                 with suppress(Exception):
                     reporter.resume_terminal()
+
+
+class ReporterThread:
+    """A reporter on a thread of its own, with the events that wait for it and the run as it knows it.
+
+    It shares none of this with other reporters: one that is stuck, or far behind, holds up nobody and sees nothing change.
+
+    `give`, `close`, `let_go` and `stuck_for` are called on one other thread, which they never hold up.
+
+    Attributes:
+        name: the reporter's class.
+        can_skip: whether it can do without events when it is behind.
+        stage: ``new``; ``opening``; ``open``; ``ended`` once it gets no more calls, or nobody waits for it any more.
+        open_error: why it could not be opened; None if it could.
+        is_named: whether the user was told that it is stuck.
+    """
+
+    def __init__(
+        self,
+        reporter: Reporter,
+        view: RunView,
+        on_raised: Callable[[Reporter, BaseException], None],
+        on_progress: Callable[[], None],
+    ) -> None:
+        """Make it; nothing is started before `start`.
+
+        Parameters:
+            reporter: who gets the events.
+            view: the run before the first of them; the thread's own from now on.
+            on_raised: called when it has raised from `handle` and was detached; on any thread.
+            on_progress: called on its thread when a call of it has returned or raised.
+        """
+        self.name = type_name(type(reporter))
+        self.can_skip = isinstance(reporter, SkippingReporter) and bool(reporter.can_skip)
+        self.stage: Literal["new", "opening", "open", "ended"] = "new"
+        self.open_error: ReporterError | None = None
+        self.is_named = False
+        self.view = view
+        self._reporter = reporter
+        self._attached = AttachedReporters([reporter], on_raised)
+        self._on_progress = on_progress
+        self._lock = threading.Lock()
+        self._pending: list[Event] = []
+        self._shown: RunView | None = None  # the view that the reporter is looking at
+        self._wake = threading.Event()
+        self._result: RunResult | None = None
+        self._steps = 0  # odd within a call
+        self._steps_seen = 0
+        self._stuck_s = 0.0
+        self.release_terminal = self._attached.release_terminals
+        self.suspend_terminal = self._attached.suspend_terminals
+        self.resume_terminal = self._attached.resume_terminals
+
+    def start(self, run: RunInfo) -> None:
+        """Start the thread, which opens the reporter."""
+        self.stage = "opening"
+        threading.Thread(target=self._work, args=(run,), name=f"aqueue-reporter {self.name}", daemon=True).start()
+
+    @property
+    def waiting(self) -> int:
+        """How many events wait for it."""
+        return len(self._pending)
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether it has taken all that it was given. The order matters: a call begins before it takes anything."""
+        return not self._pending and self._steps % 2 == 0
+
+    def give(self, events: Sequence[Event]) -> None:
+        """Have `events`, which follow those before, handed on; fold those that it can skip while it is too far behind."""
+        if not self._attached:
+            return
+        with self._lock:
+            self._pending += events
+            if self.can_skip and len(self._pending) > SKIPPED_EVENTS:
+                if self._shown is self.view:
+                    self.view = self.view.copy()
+                try:
+                    self.view.apply(self._pending)
+                except Exception as error:  # as in `_take`
+                    self._attached.detach_all(error)
+                self._pending.clear()
+        self._wake.set()
+
+    def close(self, result: RunResult) -> None:
+        """Have it closed once it has all that it was given."""
+        self._result = result
+        self._wake.set()
+
+    def let_go(self) -> None:
+        """Detach it: when its present call returns, if it does, nothing comes after it."""
+        self.stage = "ended"
+        self._attached.let_go(self._reporter)
+        self._pending.clear()
+
+    def leave_behind(self) -> None:
+        """Wait for it no more: if its present call returns before the process ends, it gets the rest, and is closed."""
+        self.stage = "ended"
+        self.release_terminal()
+
+    def stuck_for(self, passed_s: float) -> float:
+        """Return for how long its present call has lasted, seconds; 0 between two calls.
+
+        Parameters:
+            passed_s: the time since the last call of this method, seconds, as far as it is to count.
+        """
+        steps = self._steps
+        self._stuck_s = self._stuck_s + passed_s if steps % 2 and steps == self._steps_seen else 0.0
+        self._steps_seen = steps
+        return self._stuck_s
+
+    def forget_stuck(self) -> None:
+        """Let the time of its present call count from now on."""
+        self._stuck_s = 0.0
+
+    # ---- its thread ---------------------------------------------------------------------------------------------
+
+    def _work(self, run: RunInfo) -> None:
+        try:
+            self._call(lambda: self._open(run))
+            while self._attached:
+                if not self._pending and self._result is None:
+                    self._wake.wait(TICK_INTERVAL_S)
+                self._wake.clear()
+                self._call(self._hand_on)
+        finally:
+            self.stage = "ended"
+            self._on_progress()
+
+    def _call(self, call: Callable[[], None]) -> None:
+        self._steps += 1
+        try:
+            call()
+        finally:
+            self._steps += 1
+            self._on_progress()
+
+    def _open(self, run: RunInfo) -> None:
+        try:
+            self._attached.open(run)
+        except ReporterError as error:
+            self.open_error = error
+        else:
+            self.stage = "open"
+
+    def _hand_on(self) -> None:
+        result = self._result  # before the look at what there is, of which none comes after it
+        with self._lock:
+            batch = tuple(self._pending[:BATCH_EVENTS])
+            del self._pending[:BATCH_EVENTS]
+            try:
+                self.view.apply(batch)
+            except Exception as error:  # a mistake in aqueue; the run and the journal go on all the same
+                self._attached.detach_all(error)
+            self._shown = self.view
+        if batch or result is None:
+            self._attached.hand_on(batch, self._shown)
+        self._shown = None
+        if result is not None and not self._pending:
+            self._attached.close(result)
 
 
 def _close_still(reporter: Reporter, result: RunResult, view: RunView) -> None:

@@ -1,20 +1,22 @@
-"""The bus: numbers events and hands them, in batches and in order, to the reporters on a thread of their own."""
+"""The bus: numbers events and hands them, in batches and in order, to the reporters, each on a thread of its own."""
 
+import shlex
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from itertools import count
+from pathlib import Path
 from traceback import TracebackException
 from typing import Any, Final, Protocol
 
 import anyio
 
-from aqueue._attached import AttachedReporters
+from aqueue._attached import BATCH_EVENTS, TICK_INTERVAL_S, ReporterThread
 from aqueue._loop import CallSoon
 from aqueue._notice import warn
-from aqueue.errors import JournalError, ReporterError
+from aqueue.errors import JournalError, ReporterError, name_and_message
 from aqueue.events import ErrorInfo, Event, ReporterFailed
 from aqueue.item import type_name
 from aqueue.reporting import Reporter, RunInfo
@@ -22,16 +24,10 @@ from aqueue.result import RunResult
 from aqueue.text import visible, without_surrogates
 from aqueue.view import RunView
 
-__all__ = ["Bus", "JournalWriter", "error_info", "name_and_message"]
+__all__ = ["Bus", "JournalWriter", "error_info"]
 
 BATCH_INTERVAL_S: Final = 0.05
 """How long events wait for others, at most, before reporters get them."""
-
-TICK_INTERVAL_S: Final = 0.1
-"""How often reporters are called while nothing happens, so that clocks tick."""
-
-BATCH_EVENTS: Final = 10_000
-"""How many events a reporter gets in one call, at most."""
 
 HURRY_EVENTS: Final = 4_000
 """With so many, the journal writes at once, beside the run, rather than when the run must wait for it."""
@@ -42,8 +38,17 @@ SOFT_LIMIT_EVENTS: Final = 40_000
 HARD_LIMIT_EVENTS: Final = 200_000
 """With so many, `enqueue` and `set_desc` themselves wait: about 30 MB."""
 
+WARN_STUCK_S: Final = 5.0
+"""How long a call of a reporter may last before the user is told."""
+
+DETACH_STUCK_S: Final = 60.0
+"""How long a call of a reporter may last before it is detached; where there is a journal, from which to make up for it."""
+
 CLOSE_TIMEOUT_S: Final = 5.0
-"""How long the end of a run waits for a reporter that makes no progress."""
+"""How long the end of a run waits for a call of a reporter."""
+
+OPEN_GRACE_S: Final = 0.5
+"""How long a run that is to stop waits for a reporter that is still being opened."""
 
 CLOCK_STEP_S: Final = 0.1
 
@@ -52,22 +57,12 @@ _TRACEBACK_CHARS: Final = 20_000
 _MIN_SAID_CHARS: Final = 200
 
 
-def name_and_message(error: BaseException) -> tuple[str, str]:
-    """Return the name of the class of `error`, and its message as it is, whatever its `__str__` does."""
-    cls = type(error)
-    name = visible(cls.__qualname__, 1_000) if cls.__module__ == "builtins" else type_name(cls)
-    try:
-        return name, str.__str__(str(error))
-    except Exception:  # the user's __str__
-        return name, "(its message can't be shown: __str__ raised)"
-
-
 def error_info(error: BaseException) -> ErrorInfo:
     """Return `error` as data: encodable, cut to size, whatever its `__str__` does."""
     name, message = name_and_message(error)
     try:
         lines = _traceback_of(error)
-    except Exception:  # a __str__ or __repr__ in the chain
+    except BaseException:  # a __str__ or __repr__ in the chain
         lines = ""
     return ErrorInfo(name, without_surrogates(message[:_MESSAGE_CHARS]), without_surrogates(lines))
 
@@ -140,6 +135,8 @@ class Clock:
 class JournalWriter(Protocol):
     """What the bus needs of a journal; see `aqueue._journal.Journal`."""
 
+    path: Path
+
     def start(
         self,
         take: Callable[[], list[Event]],
@@ -154,11 +151,11 @@ class JournalWriter(Protocol):
 class Bus:
     """Numbers events and hands them to the journal, if there is one, and to reporters.
 
-    The hot path is `append`, `next_seq` and `now`: an event is built with the two and appended to a list. The
-    reporters' thread takes what has come about every 50 ms, folds it into the view, and calls each reporter. It may
-    be slower than the run (then workers pause, see `wait_for_room`) or blocked: the event loop never waits for it
-    inside an item's code, but at the hard limit. With a journal, its thread takes the events first, and reporters get
-    them once they are committed: what is shown is saved.
+    The hot path is `append`, `next_seq` and `now`: an event is built with the two and appended to a list. The delivering
+    thread takes what has come about every 50 ms and gives it to the threads of the reporters, of which none can hold it
+    up. A reporter that gets every event may be slower than the run (then workers pause, see `wait_for_room`) or blocked:
+    the event loop never waits for it inside an item's code, but at the hard limit. With a journal, its thread takes the
+    events first, whatever the reporters do, and they get them once they are committed: what is shown is saved.
 
     All methods are called in the loop's thread, but for those that say otherwise.
 
@@ -166,8 +163,7 @@ class Bus:
         append: adds an event.
         next_seq: returns the number for the next event.
         clock: tells the time for the next event.
-        events: those not yet handed on.
-        view: the run as the reporters know it; belongs to their thread while that runs.
+        events: those not yet taken.
         may_pause: whether workers wait between items for reporters that lag; not once the run is being stopped.
         may_block: whether `enqueue` waits for them at the hard limit; not once the running items are cancelled.
         cancellation: one that came while the bus was opened or closed, which it doesn't cut short; to be raised then.
@@ -186,18 +182,19 @@ class Bus:
             call_soon: has a function called in the loop.
             journal: gets the events first.
         """
-        self._has_reporters = bool(reporters)
-        self._reporters = AttachedReporters(reporters, self._on_raised)
+        # Terminals are opened last, so that a log that can't be opened leaves nothing on the screen.
+        self._reporters = [
+            ReporterThread(reporter, RunView(), self._on_raised, self._on_progress)
+            for reporter in sorted(reporters, key=lambda reporter: reporter.uses_terminal)
+        ]
         self._call_soon = call_soon
         self._journal = journal
         self.events: list[Event] | deque[Event] = [] if reporters or journal is not None else deque(maxlen=0)
         self._for_reporters: list[Event] | deque[Event] = self.events if journal is None else []
-        self._ending = False
+        self._lag = 0  # how many events wait for the slowest of those that get every event
         self._finished = False
-        self._saving = 0
         self.append = self.events.append
         self.next_seq = count(1).__next__
-        self.view = RunView()
         self.clock = Clock()
         self.may_pause = True
         self.may_block = True
@@ -205,16 +202,16 @@ class Bus:
         self._thread: threading.Thread | None = None
         self._wake = threading.Event()
         self._room: anyio.Event | None = None
-        self._stage = "open"  # then "drained", when all events have been handed on once, then "closed"
-        self._asked = "open"
+        self._asked = "open"  # then "drained", when all events have been handed on once, then "closed"
+        self._stage = "open"
         self._stage_changed = anyio.Event()
-        self._open_error: ReporterError | None = None
         self._result: RunResult | None = None
 
     def continue_after(self, seq: int, at: float, view: RunView) -> None:
         """Go on with a recorded run whose last event was number `seq`, at the Unix time `at`, and which stood at `view`."""
         self.next_seq = count(seq + 1).__next__
-        self.view = view
+        for reporter in self._reporters:
+            reporter.view = view.copy()
         self.clock.offset += max(at - self.now(), 0.0)
 
     # ---- the hot path -------------------------------------------------------------------------------------------
@@ -222,24 +219,19 @@ class Bus:
     def now(self) -> float:
         """Return the time for the next event: Unix time in seconds, never less than before, whatever the clock does.
 
-        The reporters' thread sees to it that it follows the wall clock after the machine has slept.
+        Other threads see to it that it follows the wall clock after the machine has slept.
         """
         return time.monotonic() + self.clock.offset
 
     @property
     def is_full(self) -> bool:
         """Whether `enqueue` must wait for the reporters."""
-        return len(self.events) >= HARD_LIMIT_EVENTS
+        return len(self.events) + self._lag >= HARD_LIMIT_EVENTS
 
     @property
     def is_crowded(self) -> bool:
         """Whether workers should pause between items."""
-        return len(self.events) >= SOFT_LIMIT_EVENTS or self._reporters_lag
-
-    @property
-    def _reporters_lag(self) -> bool:
-        """Whether so much that is saved waits for the reporters that the journal should wait, too."""
-        return len(self._for_reporters) >= SOFT_LIMIT_EVENTS and self._alive
+        return len(self.events) + self._lag >= SOFT_LIMIT_EVENTS
 
     # ---- waiting for the reporters ------------------------------------------------------------------------------
 
@@ -254,10 +246,14 @@ class Bus:
     async def wait_for_room(self) -> None:
         """Wait until reporters have caught up, or waiting must end."""
         while self.is_crowded and self.may_pause and self._is_read:
-            if self._room is None:
-                self._room = anyio.Event()
-            self._hurry()
-            await self._room.wait()
+            await self._wait_for_change()
+
+    async def _wait_for_change(self) -> None:
+        """Wait until there is room, or `wake_waiting` is called."""
+        if self._room is None:
+            self._room = anyio.Event()
+        self._hurry()
+        await self._room.wait()
 
     @property
     def _is_read(self) -> bool:
@@ -274,26 +270,54 @@ class Bus:
             self._room.set()
             self._room = None
 
+    def _wake_if_room(self) -> None:
+        """On any thread: wake those that wait, if they may go on for a while."""
+        if self._room is not None and len(self.events) + self._lag < SOFT_LIMIT_EVENTS // 2:
+            self._call_soon(self.wake_waiting)
+
     # ---- opening and closing ------------------------------------------------------------------------------------
 
     @property
     def _alive(self) -> bool:
         return self._thread is not None and self._thread.is_alive()
 
-    async def open(self, run: RunInfo) -> None:
-        """Start the reporters' thread and open the reporters.
+    async def open(self, run: RunInfo) -> bool:
+        """Open the reporters, one after the other.
+
+        A stop or a cancellation ends the wait for one that is stuck in its `open`.
+
+        Returns:
+            Whether they are open. If not, the run was stopped or cancelled meanwhile.
 
         Raises:
-            ReporterError: one raised; those that were open are closed.
+            ReporterError: one raised.
+
+        Unless all are open, those that were are closed.
         """
-        if not self._has_reporters:
-            return
-        self._thread = threading.Thread(target=self._work, args=(run,), name="aqueue-reporters", daemon=True)
-        opened = self._stage_changed
+        if not self._reporters:
+            return True
+        self._thread = threading.Thread(target=self._deliver, name="aqueue-delivery", daemon=True)
         self._thread.start()
-        await self._wait_in_any_case(opened)
-        if self._open_error is not None:
-            raise ReporterError(f"{self._open_error}; nothing has been run") from self._open_error.__cause__
+        for reporter in self._reporters:
+            reporter.start(run)
+            while reporter.stage == "opening" and self.may_pause and self.cancellation is None:
+                try:
+                    await self._wait_for_change()
+                except anyio.get_cancelled_exc_class() as error:
+                    self.cancellation = error
+            with anyio.move_on_after(OPEN_GRACE_S, shield=True):
+                while reporter.stage == "opening":
+                    await self._wait_for_change()
+            if reporter.stage != "open":
+                view = reporter.view
+                await self._reach("closed", RunResult(run.run_id, "interrupted", view.counts, {}, 0.0))
+                if reporter.open_error is not None:
+                    raise ReporterError(
+                        f"{reporter.open_error}; nothing has been run"
+                    ) from reporter.open_error.__cause__
+                warn(f"reporter {reporter.name} was still being opened; nothing has been run")
+                return False
+        return True
 
     def start_journal(self, on_failed: Callable[[JournalError], None]) -> None:
         """Have the journal take events from now on; `on_failed` is called in the loop if it can't write them."""
@@ -305,16 +329,13 @@ class Bus:
             )
 
     def _take_for_journal(self) -> list[Event]:
-        """On the journal's thread: return the next events; none while reporters are far behind."""
+        """On the journal's thread: return the next events."""
         self.clock.follow_wall_clock()
-        if self._reporters_lag and self.may_pause and not self._ending and not self._saving:
-            return []
         events = self.events
         assert isinstance(events, list)
         batch = events[:BATCH_EVENTS]
         del events[: len(batch)]
-        if self._room is not None and len(events) < SOFT_LIMIT_EVENTS // 2 and not self._reporters_lag:
-            self._call_soon(self.wake_waiting)
+        self._wake_if_room()
         return batch
 
     def _take_committed(self, batch: list[Event]) -> None:
@@ -323,11 +344,7 @@ class Bus:
 
     async def saved(self) -> None:
         """Wait until all events so far are committed to the journal, or writing has failed."""
-        self._saving += 1
-        try:
-            await self._saving_all().wait()
-        finally:
-            self._saving -= 1
+        await self._saving_all().wait()
 
     def _saving_all(self) -> anyio.Event:
         """Return an event that is set once all events so far are committed, or writing has failed."""
@@ -359,117 +376,156 @@ class Bus:
         await self._wait_in_any_case(closed)
 
     async def drain(self) -> None:
-        """Wait until reporters have had all events; at most 5 s without progress."""
-        await self._reach("drained", None)
+        """Wait until reporters have had all events; at most 5 s for one call of a reporter."""
+        await self._wait_in_any_case(self._saving_all())
+        await self._reach("drained")
 
     async def close(self, result: RunResult) -> None:
-        """Hand on what is left, close the reporters and end their thread; waits at most 5 s without progress."""
+        """Hand on what is left, close the reporters and end their threads; waits at most 5 s for one call of a reporter."""
+        await self._wait_in_any_case(self._saving_all())
         await self._reach("closed", result)
 
-    async def _reach(self, stage: str, result: RunResult | None) -> None:
-        self._ending = True
-        await self._wait_in_any_case(self._saving_all())
+    async def _reach(self, stage: str, result: RunResult | None = None) -> None:
         if not self._alive:
             return
         self._stage_changed = reached = anyio.Event()
         self._result = result
         self._asked = stage
         self._wake.set()
-        seen = -1
-        while not reached.is_set() and seen != self._reporters.calls:
-            seen = self._reporters.calls
-            if await self._wait_shielded(reached, CLOSE_TIMEOUT_S):
-                seen = -1
-        if not reached.is_set():
-            # It is stuck in a write. It is a daemon thread: the process can end without it.
-            self.release_terminals()
-            self._thread = None
-            warn(f"the reporters did not take the last events within {CLOSE_TIMEOUT_S:g} s and were left behind")
+        await self._wait_in_any_case(reached)
 
     async def _wait_in_any_case(self, reached: anyio.Event) -> None:
+        """Wait; asyncio's own `Task.cancel`, which goes through shields, is kept for later."""
         while not reached.is_set():
-            await self._wait_shielded(reached, float("inf"))
-
-    async def _wait_shielded(self, reached: anyio.Event, timeout_s: float) -> bool:
-        """Wait, and return whether that was cut short by asyncio's own `Task.cancel`, which goes through shields."""
-        try:
-            with anyio.move_on_after(timeout_s, shield=True):
-                await reached.wait()
-        except anyio.get_cancelled_exc_class() as error:
-            self.cancellation = error
-            return True
-        return False
+            try:
+                with anyio.CancelScope(shield=True):
+                    await reached.wait()
+            except anyio.get_cancelled_exc_class() as error:
+                self.cancellation = error
 
     def release_terminals(self) -> None:
         """Put back every terminal that a reporter has changed; safe in a signal handler and on any thread."""
-        self._reporters.release_terminals()
+        for reporter in self._reporters:
+            reporter.release_terminal()
 
     def suspend_terminals(self) -> None:
         """Put the terminals back until `resume_terminals`; safe in a signal handler."""
-        self._reporters.suspend_terminals()
+        for reporter in self._reporters:
+            reporter.suspend_terminal()
 
     def resume_terminals(self) -> None:
         """Let reporters draw again; safe in a signal handler."""
-        self._reporters.resume_terminals()
+        for reporter in self._reporters:
+            reporter.resume_terminal()
 
-    # ---- the reporters' thread ----------------------------------------------------------------------------------
+    # ---- the delivering thread ----------------------------------------------------------------------------------
 
-    def _work(self, run: RunInfo) -> None:
+    def _deliver(self) -> None:
+        """Give the reporters what has come and look after them, until they are closed; whatever comes, say so at the end."""
         try:
-            self._reporters.open(run)
-        except ReporterError as error:
-            self._open_error = error
-            self._reporters.close(RunResult(run.run_id, "interrupted", self.view.counts, {}, 0.0))
+            has_more, is_ending, looked_at = False, False, time.monotonic()
+            while True:
+                self._wake.wait(BATCH_INTERVAL_S if has_more else TICK_INTERVAL_S)
+                self._wake.clear()
+                asked = self._asked  # before the look at what has come, of which all comes before the answer
+                if asked != "open" and not is_ending:
+                    is_ending = True
+                    for reporter in self._reporters:
+                        reporter.forget_stuck()
+                has_more = self._give()
+                self.clock.follow_wall_clock()
+                now = time.monotonic()
+                # A process that was stopped, or got no time, has not waited for its reporters.
+                self._look_after(min(now - looked_at, 2 * TICK_INTERVAL_S), is_ending=is_ending)
+                looked_at = now
+                if asked == "closed" and self._result is not None:
+                    for reporter in self._reporters:
+                        reporter.close(self._result)
+                    if all(reporter.stage != "open" for reporter in self._reporters):
+                        return
+                elif asked != self._stage and all(
+                    reporter.is_idle or reporter.stage != "open" for reporter in self._reporters
+                ):
+                    self._announce(asked)
+        finally:
+            self._lag = 0
             self._announce("closed")
-            return
-        self._announce("open")
-        busy = False
-        while True:
-            self._wake.wait(BATCH_INTERVAL_S if busy else TICK_INTERVAL_S)
-            self._wake.clear()
-            asked = self._asked
-            busy = False
-            for batch in self._batches():
-                busy = busy or bool(batch)
-                self._hand_on(batch)
-            self.clock.follow_wall_clock()
-            if asked != self._stage:
-                if asked == "closed":
-                    assert self._result is not None
-                    self._reporters.close(self._result)
-                    self._announce("closed")
-                    return
-                self._announce(asked)
 
-    def _batches(self) -> Iterator[list[Event]]:
-        """Yield what has come, in parts; an empty one if nothing has."""
+    def _give(self) -> bool:
+        """Give the reporters what has come, and return whether that was anything."""
         events = self._for_reporters
         assert isinstance(events, list)
-        left = len(events)
-        while True:
-            # Each of these is one step under the interpreter's lock; the loop only ever appends at the other end.
-            batch = events[:BATCH_EVENTS]
-            del events[: len(batch)]
-            yield batch
-            left -= len(batch)
-            if self._room is not None and self._journal is None and len(events) < SOFT_LIMIT_EVENTS // 2:
-                self._call_soon(self.wake_waiting)
-            if left <= 0 or not batch:
-                return
+        # Each of these is one step under the interpreter's lock; the other threads only ever append at the other end.
+        batch = events[:]
+        del events[: len(batch)]
+        if batch:
+            for reporter in self._reporters:
+                reporter.give(batch)
+        logs = [reporter for reporter in self._reporters if reporter.stage == "open" and not reporter.can_skip]
+        self._lag = max((log.waiting for log in logs), default=0)
+        if not any(reporter.stage == "opening" for reporter in self._reporters):
+            self._wake_if_room()
+        return bool(batch)
 
-    def _hand_on(self, batch: list[Event]) -> None:
-        try:
-            self.view.apply(batch)
-        except Exception as error:  # a mistake in aqueue; the run and the journal go on all the same
-            self._reporters.detach_all(error)
-            return
-        self._reporters.hand_on(batch, self.view)
+    def _look_after(self, passed_s: float, *, is_ending: bool) -> None:
+        """See which reporters are stuck.
+
+        Parameters:
+            passed_s: the time since the last look, seconds.
+            is_ending: whether the run's end waits for them.
+        """
+        for reporter in self._reporters:
+            if reporter.stage not in ("opening", "open"):
+                continue
+            stuck_s = reporter.stuck_for(passed_s)
+            if is_ending:
+                if stuck_s >= CLOSE_TIMEOUT_S and reporter.stage == "open":
+                    reporter.leave_behind()
+                    _warn(
+                        f"reporter {reporter.name} did not take the last events within {CLOSE_TIMEOUT_S:g} s and was left behind"
+                    )
+            elif reporter.stage == "opening":
+                if stuck_s >= WARN_STUCK_S and not reporter.is_named:
+                    reporter.is_named = True
+                    _warn(f"reporter {reporter.name} is still being opened; nothing is run before")
+            elif not reporter.can_skip:
+                self._look_after_log(reporter, stuck_s)
+
+    def _look_after_log(self, reporter: ReporterThread, stuck_s: float) -> None:
+        if stuck_s >= WARN_STUCK_S and not reporter.is_named:
+            reporter.is_named = True
+            then = (
+                "the run waits for it if it falls too far behind"
+                if self._journal is None
+                else f"after {DETACH_STUCK_S:g} s the run goes on without it"
+            )
+            _warn(
+                f"reporter {reporter.name} has taken nothing for {WARN_STUCK_S:g} s, and {then}; see that somebody reads what "
+                "it writes, or that there is room for it"
+            )
+        if stuck_s >= DETACH_STUCK_S and self._journal is not None:
+            path = shlex.quote(str(self._journal.path))
+            error = ReporterError(
+                f"has taken nothing for {DETACH_STUCK_S:g} s; what it would have written is in the journal: "
+                f"'aqueue export {path} --format jsonl' writes every event, and 'aqueue replay {path} --speed inf "
+                "--reporter …' gives them to any reporter"
+            )
+            reporter.let_go()
+            self._on_failed(reporter.name, error_info(error), str(error))
+
+    # ---- on any thread ------------------------------------------------------------------------------------------
+
+    def _on_progress(self) -> None:
+        if self._room is not None or self._asked != self._stage:
+            self._wake.set()
 
     def _on_raised(self, reporter: Reporter, error: BaseException) -> None:
-        name = type_name(type(reporter))
         info = error_info(error)
-        self._call_soon(lambda: self._tell_of_failure(name, info))
-        warn(f"reporter {name} raised {info.type}: {visible(info.message, 500)}; the run goes on without it")
+        self._on_failed(type_name(type(reporter)), info, f"raised {info.type}: {visible(info.message, 500)}")
+
+    def _on_failed(self, reporter: str, error: ErrorInfo, why: str) -> None:
+        self._call_soon(lambda: self._tell_of_failure(reporter, error))
+        _warn(f"reporter {reporter} {why}; the run goes on without it")
 
     def _tell_of_failure(self, reporter: str, error: ErrorInfo) -> None:
         if not self._finished:
@@ -478,3 +534,10 @@ class Bus:
     def _announce(self, stage: str) -> None:
         self._stage = stage
         self._call_soon(self._stage_changed.set)
+
+
+def _warn(message: str) -> None:
+    """Warn, on a thread of its own: a display that is stuck holds up who prints, and this must not be held up."""
+    thread = threading.Thread(target=warn, args=(message,), name="aqueue-warning", daemon=True)
+    thread.start()
+    thread.join(TICK_INTERVAL_S)

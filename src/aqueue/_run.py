@@ -438,7 +438,8 @@ class _Run:
         bus = self._bus
         error: BaseException | None = None
         started_at = bus.now()
-        await bus.open(RunInfo(self._run_id, settings.num_workers, settings.queue_type_name, started_at))
+        if not await bus.open(RunInfo(self._run_id, settings.num_workers, settings.queue_type_name, started_at)):
+            raise bus.cancellation or exception_for(self._signals.first or signal.SIGINT)
         bus.start_journal(self._engine.fail_to_save)
         bus.append(
             (RunStarted if self._past is None else RunResumed)(

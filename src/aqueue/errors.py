@@ -395,6 +395,16 @@ _YEAR_S: Final = 31_536_000
 """The longest duration. Longer ones are probably in the wrong unit, and may lead to dates that can't be shown."""
 
 
+def name_and_message(error: BaseException) -> tuple[str, str]:
+    """Return the name of the class of `error`, and its message as it is, whatever its `__str__` does."""
+    cls = type(error)
+    name = visible(cls.__qualname__ if cls.__module__ == "builtins" else f"{cls.__module__}:{cls.__qualname__}", 1_000)
+    try:
+        return name, str.__str__(str(error))
+    except BaseException:  # the user's __str__, which may raise SystemExit, too: it must not end aqueue's own threads
+        return name, "(its message can't be shown: __str__ raised)"
+
+
 def not_one_of(name: str, value: object, allowed: Iterable[str]) -> InvalidArgument:
     """Return the error that says which values `name` may have."""
     return InvalidArgument(f"{name} is {visible_repr(value)}; allowed are {', '.join(repr(one) for one in allowed)}")

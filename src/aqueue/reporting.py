@@ -8,7 +8,7 @@ from typing import Any, Protocol, TextIO, cast, runtime_checkable
 
 import msgspec
 
-from aqueue.errors import InvalidArgument, ReporterError, not_one_of
+from aqueue.errors import InvalidArgument, ReporterError, name_and_message, not_one_of
 from aqueue.events import Event
 from aqueue.result import RunResult
 from aqueue.text import visible, visible_repr
@@ -19,6 +19,7 @@ __all__ = [
     "Reporter",
     "ReporterSpec",
     "RunInfo",
+    "SkippingReporter",
     "StillReporter",
     "SuspendableReporter",
     "TerminalReporter",
@@ -53,11 +54,15 @@ class RunInfo(msgspec.Struct, frozen=True):
 
 @runtime_checkable
 class Reporter(Protocol):
-    """Shows or records a run. All calls come from one thread, which is the reporters' own.
+    """Shows or records a run. All calls come from one thread, which is this reporter's own.
 
     A reporter that raises from `handle` or `close` is detached and the run goes on; one that raises from `open` ends
-    the call before anything has run. A reporter may block that thread (a slow pipe): the run then waits rather than
-    fill the memory.
+    the call before anything has run.
+
+    A reporter may block its thread (a slow pipe), which holds up neither the others nor the journal. One that gets every
+    event makes the run wait once 40,000 are waiting for it, rather than fill the memory. After 5 s in one call a warning
+    names it; with a journal it is detached after 60 s, since the journal has all that it would have written. A display
+    does better as a `SkippingReporter`, for which no run waits.
     """
 
     @property
@@ -74,13 +79,13 @@ class Reporter(Protocol):
         ...
 
     def handle(self, events: Sequence[Event], view: RunView) -> None:
-        """Take the next events, in order, none left out and none twice.
+        """Take the next events, in order, none left out (but see `SkippingReporter`) and none twice.
 
         Called at most every 50 ms or so while something happens, and with no events at all about ten times a second
         otherwise, so that a clock can tick.
 
         Parameters:
-            events: the next events; none if nothing has happened.
+            events: the next events, in a tuple; none if nothing has happened.
             view: the run as it is after these events; it changes after the call returns.
         """
         ...
@@ -91,6 +96,20 @@ class Reporter(Protocol):
         Parameters:
             result: what the run came to.
         """
+        ...
+
+
+@runtime_checkable
+class SkippingReporter(Reporter, Protocol):
+    """A display that can do without some of the events, since it shows the view.
+
+    While it is far behind, 40,000 events, what waits for it is dropped: at its next call `view` is the run with all that has
+    happened, and `events` are only those since. So a run never waits for it.
+    """
+
+    @property
+    def can_skip(self) -> bool:
+        """Whether it can; what doesn't have this can't."""
         ...
 
 
@@ -228,9 +247,10 @@ def _resolve_one(spec: str | Reporter, clock: Callable[[], float] | None) -> lis
         factory = cast(Callable[..., Any], factories[name].load())
         parameters = signature(factory)
     except Exception as error:  # whatever a plugin raises when it is imported
+        kind, message = name_and_message(error)
         raise ReporterError(
-            f"reporter {name!r} ({factories[name].value}) can't be loaded: {type(error).__name__}: "
-            f"{visible(str(error), 1_000)}; nothing has been run"
+            f"reporter {name!r} ({factories[name].value}) can't be loaded: {kind}: {visible(message, 1_000)}; "
+            "nothing has been run"
         ) from error
     arguments = (argument,) if colon else ()
     if colon and not argument:

@@ -7,6 +7,7 @@ engine's own is.
 from bisect import bisect_right, insort
 from collections import deque
 from collections.abc import Iterable, Iterator
+from copy import copy
 from heapq import heapify, heappop, heappush
 from typing import ClassVar, Final, Literal
 
@@ -159,6 +160,14 @@ class WorkerProcesses(dict[int, WorkerProcess]):
         self._firsts.clear()
         self.num_workers = 0
 
+    def copy(self) -> "WorkerProcesses":
+        """Return the same processes, to which others may be added."""
+        twin = WorkerProcesses()
+        twin.update(self)
+        twin.num_workers = self.num_workers
+        twin._firsts += self._firsts
+        return twin
+
     def of(self, worker: int) -> WorkerProcess | None:
         """Return the process that has the worker numbered `worker`; None if none has.
 
@@ -256,6 +265,16 @@ class RunView:
         # come to its top or are too many. It changes only with events, so that looking at the view leaves it equal.
         self._waits: dict[int, float] = {}
         self._dues: list[tuple[float, int]] = []
+
+    def copy(self) -> "RunView":
+        """Return a view of its own that stands where this one does: what is applied to either doesn't change the other."""
+        twin = copy(self)
+        for name, value in vars(self).items():
+            if isinstance(value, dict | list | deque):
+                setattr(twin, name, value.copy())
+        twin.types = {name: copy(type) for name, type in self.types.items()}
+        twin.running = {worker: copy(item) for worker, item in self.running.items()}
+        return twin
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, RunView):

@@ -1,11 +1,12 @@
 """The bus between the engine and its reporters: backpressure, and reporters that fail."""
 
+import asyncio
 import threading
 import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import anyio
 import pytest
@@ -13,11 +14,12 @@ from anyio.lowlevel import checkpoint
 
 import aqueue._bus
 from aqueue import Backend, EnqueueFn, Item, ReporterError, RunInfo, RunResult, SetDescFn, async_run_queue, run_queue
+from aqueue._attached import ReporterThread
 from aqueue._attempt import ROOM_CHECK_EVENTS
 from aqueue._bus import Bus, Clock
 from aqueue._journal import Journal
 from aqueue._loop import call_soon_in_this_loop
-from aqueue.events import Counts, Event, ItemCompleted, ReporterFailed, RunFinished, RunStopping
+from aqueue.events import Counts, Event, ItemCompleted, ItemDescribed, ReporterFailed, RunFinished, RunStopping
 from aqueue.testing import EventRecorder
 from aqueue.view import RunView
 from tests.engine.invariants import check_events
@@ -318,7 +320,7 @@ class Broken(EventRecorder):
 
 @pytest.mark.usefixtures("small_limits")
 def test_what_must_be_saved_is_saved_while_reporters_lag(backend: Backend, tmp_path: Path) -> None:
-    """The journal waits for reporters that are far behind, but not while someone waits for it to save."""
+    """However far behind reporters are, the journal has all events, and the run knows that it should wait."""
     path = tmp_path / "run.db"
     reporter = Blocked()
 
@@ -333,18 +335,31 @@ def test_what_must_be_saved_is_saved_while_reporters_lag(backend: Backend, tmp_p
                 bus.append(RunStopping(bus.next_seq(), bus.now(), ""))
             await bus.saved()
             saved.append(journal.last_seq)
-        crowded = bus.is_crowded
+        await _until(lambda: bus.is_crowded)
         reporter.let_go.set()
         await bus.close(RunResult("run", "completed", Counts(), {}, 0.0))
         await bus.close_journal()
         assert saved == [300, 600, 900]
-        assert crowded
 
     anyio.run(main, backend=backend)
     assert len(events_of(path)) == len(reporter.events) == 900
 
 
-errors = pytest.mark.parametrize("error", [ValueError("broken"), SystemExit(3), KeyboardInterrupt()], ids=repr)
+class Unspeakable(BaseException):
+    """An exception about which nothing can be learnt."""
+
+    def __str__(self) -> str:
+        raise SystemExit(4)
+
+    def __repr__(self) -> str:
+        raise KeyboardInterrupt
+
+
+errors = pytest.mark.parametrize(
+    "error",
+    [ValueError("broken"), SystemExit(3), KeyboardInterrupt(), Unspeakable()],
+    ids=["ValueError", "SystemExit", "KeyboardInterrupt", "Unspeakable"],
+)
 
 
 @errors
@@ -361,7 +376,7 @@ def test_a_reporter_that_raises_is_detached_and_the_run_goes_on(
         check_events(recorder.events)
         [failed] = recorder.of(ReporterFailed)
         assert failed.reporter == "tests.engine.test_bus:Broken"
-        assert failed.error.type == type(error).__name__
+        assert failed.error.type.rpartition(":")[2] == type(error).__name__
     warning = capsys.readouterr().err
     assert warning.count("aqueue: warning: reporter tests.engine.test_bus:Broken raised") == 1
 
@@ -409,6 +424,254 @@ def test_a_reporter_that_can_not_be_opened(backend: Backend, error: BaseExceptio
     assert caught.value.__cause__ is error
     assert (first.calls, broken.calls, last.calls) == (["open", "close"], ["open"], [])
     assert first.events == []
+
+
+def test_a_reporter_that_changes_its_batch_changes_no_other_s(
+    backend: Backend, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """What it is given can't be changed, so it raises; those after it get every event."""
+
+    class Takes(EventRecorder):
+        def handle(self, events: Sequence[Event], view: RunView) -> None:
+            cast(list[Event], events).clear()
+
+    recorder = EventRecorder()
+    run_queue([Noop() for _ in range(10)], reporter=[Takes(), recorder], backend=backend)
+    check_sequence(recorder)
+    check_events(recorder.events)
+    assert "'tuple' object has no attribute 'clear'" in capsys.readouterr().err
+
+
+# ---- reporters that are stuck ------------------------------------------------------------------------------------
+
+
+class Display(Blocked):
+    """One that is stuck and can skip, which keeps what the view was."""
+
+    can_skip = True
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.views: list[RunView] = []
+
+    def handle(self, events: Sequence[Event], view: RunView) -> None:
+        self.views.append(view.copy())
+        super().handle(events, view)
+        assert view == self.views[-1]  # nobody else has changed it in the meantime
+
+
+class Many(Item):
+    """An item with 1,000 children, which a journal can store."""
+
+    async def process(self, enqueue: EnqueueFn, set_desc: SetDescFn) -> None:
+        for _ in range(1_000):
+            enqueue(Noop())
+
+
+@pytest.fixture
+def few_skipped(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let a display be far behind with 100 events."""
+    monkeypatch.setattr("aqueue._attached.SKIPPED_EVENTS", 100)
+
+
+@pytest.mark.usefixtures("small_limits", "few_skipped")
+def test_a_run_never_waits_for_a_display(backend: Backend) -> None:
+    """All items are done while it is stuck; then it gets the newest view, without most of the events, and the last ones."""
+    display = Display()
+
+    async def last(enqueue: EnqueueFn, set_desc: SetDescFn) -> None:
+        await _until(lambda: done == 1_000)
+        display.let_go.set()
+
+    done = 0
+
+    async def process(enqueue: EnqueueFn, set_desc: SetDescFn) -> None:
+        nonlocal done
+        await _until(display.blocked.is_set)
+        done += 1
+
+    async def root(enqueue: EnqueueFn, set_desc: SetDescFn) -> None:
+        for _ in range(1_000):
+            enqueue(Do(process))
+        enqueue(Do(last))
+
+    result = run_queue([Do(root)], reporter=display, backend=backend)
+    assert result.counts.completed == 1_002
+    seqs = [event.seq for event in display.events]
+    assert seqs == sorted(set(seqs))
+    assert len(seqs) < seqs[-1] == display.views[-1].seq
+    assert isinstance(display.events[-1], RunFinished)
+    assert display.views[-1].counts == result.counts
+    assert display.calls[-1] == "close"
+
+
+@pytest.mark.usefixtures("small_limits", "few_skipped")
+@pytest.mark.parametrize("stuck", [Blocked, Display], ids=["log", "display"])
+def test_a_stuck_reporter_holds_up_no_other(backend: Backend, stuck: type[Blocked], tmp_path: Path) -> None:
+    """While it takes nothing, the others and the journal get each event that happens, as long as the run goes on."""
+    blocked, log, display = stuck(), EventRecorder(), Display()
+    display.let_go.set()
+    path = tmp_path / "run.db"
+
+    class Says(Item):
+        async def process(self, enqueue: EnqueueFn, set_desc: SetDescFn) -> None:
+            await _until(blocked.blocked.is_set)
+            for number in range(50):
+                set_desc(f"{number}")
+            await _until(lambda: any(one.text == "49" for view in display.views[-1:] for one in view.running.values()))
+            await _until(lambda: "49" in [one.text for one in tuple(log.events) if isinstance(one, ItemDescribed)])
+            await _until(lambda: "49" in [one.text for one in events_of(path) if isinstance(one, ItemDescribed)])
+            blocked.let_go.set()
+
+    run_queue([Says()], reporter=[blocked, log, display], journal=path, backend=backend)
+    for reporter in (log, *([] if isinstance(blocked, Display) else [blocked])):
+        check_sequence(reporter)
+
+
+@pytest.fixture
+def little_patience(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let reporters be stuck after a moment."""
+    monkeypatch.setattr(aqueue._bus, "WARN_STUCK_S", 0.1)
+    monkeypatch.setattr(aqueue._bus, "DETACH_STUCK_S", 0.3)
+    monkeypatch.setattr(aqueue._bus, "CLOSE_TIMEOUT_S", 0.3)
+
+
+@pytest.mark.usefixtures("small_limits", "little_patience")
+def test_a_log_that_is_stuck_is_detached_where_there_is_a_journal(
+    backend: Backend, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The run waits for it, names it once, and goes on without it: it gets no more calls, the others reporter.failed."""
+    blocked, recorder = Blocked(), EventRecorder()
+    path = tmp_path / "run.db"
+    result = run_queue([Many()], reporter=[blocked, recorder], journal=path, backend=backend)
+    assert result.status == "completed"
+    check_sequence(recorder)
+    [failed] = recorder.of(ReporterFailed)
+    assert failed.reporter == "tests.engine.test_bus:Blocked"
+    assert f"aqueue export {path} --format jsonl" in failed.error.message
+    said = capsys.readouterr().err
+    assert said.count("aqueue: warning: reporter tests.engine.test_bus:Blocked has taken nothing for 0.1 s") == 1
+    assert said.count("Blocked it has taken nothing for 0.3 s") == 0
+    assert said.count("Blocked has taken nothing for 0.3 s") == 1
+    assert said.count("the run goes on without it") == 2  # it will, and it does
+    handled = blocked.calls.copy()
+    threads = {thread for thread in threading.enumerate() if "Blocked" in thread.name}
+    blocked.let_go.set()
+    for thread in threads:
+        thread.join(PATIENCE_S)
+    assert blocked.calls == handled == ["open", "handle"]
+
+
+@pytest.mark.usefixtures("small_limits", "little_patience")
+def test_a_log_that_is_stuck_is_named_and_kept_without_a_journal(
+    backend: Backend, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Its events would be lost: the run waits for as long as it takes."""
+    blocked = Blocked()
+    stuck_for = ReporterThread.stuck_for
+
+    def until_stuck_for_long(reporter: ReporterThread, passed_s: float) -> float:
+        stuck_s = stuck_for(reporter, passed_s)
+        if stuck_s > 3 * aqueue._bus.DETACH_STUCK_S:
+            blocked.let_go.set()
+        return stuck_s
+
+    monkeypatch.setattr(ReporterThread, "stuck_for", until_stuck_for_long)
+    run_queue([Many()], reporter=blocked, backend=backend)
+    check_sequence(blocked)
+    said = capsys.readouterr().err
+    assert "Blocked has taken nothing for 0.1 s, and the run waits for it if it falls too far behind" in said
+    assert "goes on without it" not in said
+
+
+@pytest.mark.usefixtures("little_patience")
+@pytest.mark.parametrize("method", ["handle", "close"])
+def test_the_end_of_a_run_leaves_a_stuck_reporter_behind(
+    backend: Backend, method: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """It is named once; the others are closed after the last event."""
+    let_go = threading.Event()
+
+    class Stuck(EventRecorder):
+        can_skip = True
+
+        def handle(self, events: Sequence[Event], view: RunView) -> None:
+            if method == "handle" and any(isinstance(event, RunFinished) for event in events):
+                let_go.wait(PATIENCE_S)
+
+        def close(self, result: RunResult) -> None:
+            let_go.wait(PATIENCE_S)
+
+    recorder = EventRecorder()
+    result = run_queue([Noop()], reporter=[Stuck(), recorder], backend=backend)
+    let_go.set()
+    assert result.status == "completed"
+    check_sequence(recorder)
+    said = capsys.readouterr().err
+    assert said.count("Stuck did not take the last events within 0.3 s and was left behind") == 1
+
+
+def test_a_call_s_time_counts_from_the_run_s_end_and_only_while_the_process_runs() -> None:
+    """So a reporter that is stuck for long has its 5 s at the end, whatever it has taken before, and no more."""
+    recorder = Blocked()
+    reporter = ReporterThread(recorder, RunView(), lambda reporter, error: None, lambda: None)
+    assert reporter.stuck_for(1.0) == 0.0
+    reporter.start(RunInfo("run", 1, "queue", 0.0))
+    assert recorder.blocked.wait(PATIENCE_S)
+    reporter.stuck_for(1.0)  # notices the call
+    assert [reporter.stuck_for(1.0) for _ in range(3)] == [1.0, 2.0, 3.0]
+    reporter.forget_stuck()
+    assert reporter.stuck_for(1.0) == 1.0
+    reporter.let_go()
+    recorder.let_go.set()
+
+
+@pytest.mark.parametrize("way", ["scope", "task"])
+def test_a_cancellation_ends_a_run_whose_reporter_can_not_be_opened(
+    backend: Backend, way: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Nothing has been run, the others are closed, and the cancellation comes out; once it opens, it is closed, too."""
+    if way == "task" and backend == "trio":
+        pytest.skip("trio cancels by scopes alone")
+    monkeypatch.setattr(aqueue._bus, "OPEN_GRACE_S", 0.1)
+    opening, let_go, closed = threading.Event(), threading.Event(), threading.Event()
+
+    class Stuck(EventRecorder):
+        def open(self, run: RunInfo) -> None:
+            opening.set()
+            assert let_go.wait(PATIENCE_S)
+
+        def close(self, result: RunResult) -> None:
+            closed.set()
+
+    async def untouched(enqueue: EnqueueFn, set_desc: SetDescFn) -> None:
+        pytest.fail("an item was run")
+
+    first = EventRecorder()
+
+    async def run() -> None:
+        await async_run_queue([Do(untouched)], reporter=[first, Stuck()])
+
+    async def main() -> None:
+        if way == "task":
+            task = asyncio.ensure_future(run())
+            await _until(opening.is_set)
+            task.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await task
+            return
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(run)
+            await _until(opening.is_set)
+            tasks.cancel_scope.cancel()
+
+    anyio.run(main, backend=backend)
+    assert first.calls[0] == "open"
+    assert first.calls[-1] == "close"
+    assert first.events == []
+    assert "Stuck was still being opened; nothing has been run" in capsys.readouterr().err
+    let_go.set()
+    assert closed.wait(PATIENCE_S)
 
 
 def test_every_reporter_gone(backend: Backend) -> None:

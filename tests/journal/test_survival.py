@@ -109,6 +109,21 @@ class Job:
         with closing(sqlite3.connect(f"{path.as_uri()}?mode=ro", uri=True)) as connection:
             return [json.loads(text) for (text,) in connection.execute("SELECT event FROM events ORDER BY seq")]
 
+    def last_event(self) -> int:
+        """Return the number of the last event in the journal."""
+        path = self.folder / "run.db"
+        if not path.exists():
+            return 0
+        with closing(sqlite3.connect(f"{path.as_uri()}?mode=ro", uri=True)) as connection:
+            (last,) = connection.execute("SELECT coalesce(max(seq), 0) FROM events").fetchone()
+        return int(last)
+
+    def leaves(self, event: str) -> set[int]:
+        """Return the numbers of the leaves of which there is such an event."""
+        events = self.events()
+        leaves = {one["item"] for one in events if one.get("type") == "__main__:Leaf"}
+        return leaves & {one["item"] for one in events if one["event"] == event}
+
     def count(self, event: str) -> int:
         """Return how many events of that type are in the journal."""
         return sum(one["event"] == event for one in self.events())
@@ -135,6 +150,57 @@ def test_a_terminated_run_goes_on(job: Job) -> None:
     returncode, stdout, _ = job.run(_PROGRAM)
     assert (returncode, stdout) == (0, "[[0, 1, 2, 3]]\n")
     assert job.done() == ["leaf 0", "leaf 1", "waiting", "leaf 2", "leaf 3"]
+
+
+_WITH_STUCK_REPORTER = (
+    _BEGINNING
+    + """
+import threading
+
+class Stuck:
+    uses_terminal = False
+    def open(self, run): ...
+    def close(self, result): ...
+    def handle(self, events, view):
+        if events:
+            threading.Event().wait()  # as in a write to a pipe that nobody reads any more
+
+class Announced(Item):
+    async def process(self, enqueue, set_desc): ...
+
+@dataclass
+class Leaf(Item):
+    number: int
+    async def process(self, enqueue, set_desc):
+        while not Path("go").exists():
+            await trio.sleep(0.01)
+        say(f"leaf {self.number}")
+
+@dataclass
+class Root(Item):
+    async def process(self, enqueue, set_desc):
+        for number in range(20):
+            enqueue(Leaf(number))
+        for number in range(60_000):
+            enqueue(Announced())
+        await trio.sleep_forever()
+
+run_queue([Root()], resume="run.db", reporter=Stuck(), num_workers=21)
+"""
+)
+
+
+def test_what_completes_while_a_reporter_is_stuck_is_saved(job: Job) -> None:
+    """However much such a reporter has not taken: items that completed just before `kill -9` don't run again."""
+    with job.start(_WITH_STUCK_REPORTER) as process, killed_at_last(process):
+        wait_until(lambda: job.last_event() > 60_000)
+        job.go()
+        wait_until(lambda: len(job.done()) == 20)
+        wait_until(lambda: job.leaves("item.enqueued") == job.leaves("item.completed"))
+        process.send_signal(signal.SIGKILL)
+        process.communicate(timeout=60)
+    assert process.returncode == -signal.SIGKILL
+    assert len(job.leaves("item.completed")) == 20
 
 
 def test_what_failed_runs_again_and_nothing_else(job: Job) -> None:

@@ -1,9 +1,11 @@
 """How a run ends when its terminal is closed, stuck or gone, and when its output streams are."""
 
 import json
+import os
 import shlex
 import signal
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -124,3 +126,22 @@ def test_workers_that_are_paused_stop_at_the_first_ctrl_c(start: Start) -> None:
     job.until_mark("raised KeyboardInterrupt")
     job.continue_reading()
     assert job.wait() == -signal.SIGINT
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_the_first_signal_ends_a_run_whose_reporter_can_not_be_opened(
+    start: Start, gates: Path, number: signal.Signals
+) -> None:
+    """A pipe that nobody reads is opened for good: nothing has been run, the reporter is named, no journal is left."""
+    pipe, journal = gates / "pipe", gates / "run.db"
+    os.mkfifo(pipe)
+    job = start("Quick", reporter=[f"jsonl:{gates / 'log'}", f"jsonl:{pipe}"], journal=str(journal))
+    job.until_mark("ready")
+    while not (gates / "log").exists():
+        time.sleep(0.01)
+    job.kill(number)
+    job.until_mark("raised KeyboardInterrupt" if number == signal.SIGINT else "raised SystemExit 143")
+    assert job.wait() == (-signal.SIGINT if number == signal.SIGINT else 143)
+    assert "jsonl:JsonlReporter was still being opened; nothing has been run" in job.shown.replace("\n", "")
+    assert not journal.exists()
+    assert not (gates / "log").read_text()

@@ -21,7 +21,6 @@ from weakref import WeakValueDictionary
 
 import cloudpickle  # type: ignore[import-untyped]  # it ships no annotations
 
-from aqueue._bus import name_and_message
 from aqueue._cluster.names import (
     CACHED,
     MAIN,
@@ -34,7 +33,7 @@ from aqueue._cluster.names import (
     walk,
 )
 from aqueue._types import resolve_type
-from aqueue.errors import InvalidArgument, UnknownItemType, UnsendableItem
+from aqueue.errors import InvalidArgument, UnknownItemType, UnsendableItem, name_and_message
 from aqueue.item import defined_items
 from aqueue.text import visible
 

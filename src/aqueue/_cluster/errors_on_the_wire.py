@@ -14,12 +14,11 @@ from itertools import islice
 from types import CodeType, GetSetDescriptorType, MemberDescriptorType, TracebackType
 from typing import Any, Final, NamedTuple
 
-from aqueue._bus import name_and_message
 from aqueue._cluster.definitions import Refused
 from aqueue._cluster.names import Key, walk
 from aqueue._cluster.pickles import SCALARS, KeyOf, dump, load
 from aqueue._state_kinds import is_built_in
-from aqueue.errors import RemoteError, UnsendableItem
+from aqueue.errors import RemoteError, UnsendableItem, name_and_message
 from aqueue.text import visible, visible_repr
 
 __all__ = ["dump_error", "load_error"]

@@ -31,7 +31,7 @@ def replay(events: Sequence[Event], reporter: Reporter, *, batch_size: int = 100
     view = RunView()
     reporter.open(info_of(events))
     for start in range(0, len(events), batch_size):
-        batch = events[start : start + batch_size]
+        batch = tuple(events[start : start + batch_size])
         view.apply(batch)
         reporter.handle(batch, view)
         reporter.handle((), view)

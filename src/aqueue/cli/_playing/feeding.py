@@ -12,7 +12,7 @@ from aqueue._attached import AttachedReporters
 from aqueue._folded_result import FoldedResult, info_from
 from aqueue._notice import warn
 from aqueue.cli._reading.history import History
-from aqueue.errors import InvalidArgument
+from aqueue.errors import InvalidArgument, name_and_message
 from aqueue.events import Event, RunStarted
 from aqueue.figures import amount
 from aqueue.item import type_name
@@ -163,5 +163,5 @@ class Feeding:
     def _on_raised(self, reporter: Reporter, error: BaseException) -> None:
         if isinstance(error, BrokenPipeError) and not self._reporters:
             raise error  # whoever read has read enough, and there is nobody else to show the run to
-        kind, message = type(error).__name__, visible(str(error), 500)
-        warn(f"reporter {type_name(type(reporter))} raised {kind}: {message}; it gets no more events")
+        kind, message = name_and_message(error)
+        warn(f"reporter {type_name(type(reporter))} raised {kind}: {visible(message, 500)}; it gets no more events")
