@@ -10,10 +10,12 @@ from msgspec import Raw
 from aqueue.events import (
     EVENT_TYPES,
     NO_DATA,
+    SCHEMA_VERSION,
     Counts,
     ErrorInfo,
     Event,
     GroupSlowedDown,
+    ItemAdopted,
     ItemChildrenFailed,
     ItemChildrenProcessed,
     ItemCompleted,
@@ -131,7 +133,7 @@ class _Simulation:
         self.add(
             cls,
             run_id="run",
-            schema_version=1,
+            schema_version=SCHEMA_VERSION,
             aqueue_version="0",
             num_workers=self.workers,
             queue_type_name="queue",
@@ -282,6 +284,9 @@ class _Simulation:
             self.at += 3_600
             self.begin(RunResumed)
             self.interrupt("crash")
+            for ready in self.ready:
+                if ready.phase == "process" and self.random.random() < 0.2:
+                    self.add(ItemAdopted, item=ready.number, payload=Raw(b"{}"))
 
     def run(self, steps: int) -> list[Event]:
         self.begin(RunStarted)

@@ -26,7 +26,7 @@ class RecordedChild(msgspec.Struct, gc=False, eq=False):
         node: its node; None if its subtree has ended well, so that nothing is left to do.
         type: the name of its class today, or the recorded one if that class is gone.
         key: its key, if it has one.
-        payload: its recorded payload.
+        payload: its recorded payload: as it was announced, or, for one with a key, as it was recorded last.
         occurrence: how many earlier children of its parent had the same type and payload.
         ended_before: how many of those have ended and are to be matched after the equal one before it, and before it.
     """
@@ -135,7 +135,12 @@ class EndedChildren:
 
 
 class RecordedChildren:
-    """The recorded children of a parent that runs again, less those that it has enqueued again."""
+    """The recorded children of a parent that runs again, less those that it has enqueued again.
+
+    Attributes:
+        holders: the nodes below the parent whose items hold the parent's item, and are to hold the object that takes its
+            place, each with its recorded state; in the order of their numbers.
+    """
 
     def __init__(
         self,
@@ -148,6 +153,7 @@ class RecordedChildren:
         `canonical` writes a payload as today's class of that name writes it; it is used only once a child of that class
         matches nothing.
         """
+        self.holders: list[tuple[Node, bytes]] = []
         self._canonical = canonical
         self._rewritten: set[str] = set()
         self._by_key: dict[tuple[str, str], RecordedChild] = {}
@@ -184,6 +190,10 @@ class RecordedChildren:
             self._rewrite(type)
             child = self._take(type, payload)
         return child
+
+    def has_changed(self, child: RecordedChild, payload: bytes) -> bool:
+        """Tell whether `payload`, of the item that repeats `child`, is another than recorded: not so without a key."""
+        return payload != child.payload and payload != _rewritten(self._canonical, child.type, child.payload)
 
     def _take(self, type: str, payload: bytes) -> RecordedChild | None:
         ended = self._ended.payloads.get(type)

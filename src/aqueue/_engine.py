@@ -14,7 +14,7 @@ import msgspec
 from anyio.abc import TaskGroup
 from anyio.lowlevel import checkpoint, checkpoint_if_cancelled
 
-from aqueue._adoption import RecordedChildren
+from aqueue._adoption import RecordedChild, RecordedChildren
 from aqueue._attempt import NO_ENGINE, NO_SHARED, ROOM_CHECK_EVENTS, Attempt, Tries
 from aqueue._bus import SOFT_LIMIT_EVENTS, Bus, error_info
 from aqueue._codec import encode_result
@@ -46,6 +46,7 @@ from aqueue.events import (
     NO_DATA,
     Counts,
     GroupSlowedDown,
+    ItemAdopted,
     ItemCompleted,
     ItemEnqueued,
     ItemFailed,
@@ -272,8 +273,8 @@ class Engine:
             if recorded is not None:
                 child = recorded.match(cls.type, key, state)
                 if child is not None:
-                    if child.node is not None:
-                        self._adopt(child.node, item, state)
+                    if child.node is not None and child.node.is_held:
+                        self._adopt(recorded, child, child.node, item, state)
                     return
             if key is None:
                 if attempt.occurrences is None:
@@ -359,18 +360,40 @@ class Engine:
             tries.children += child
             tries.children += likes
 
-    def _adopt(self, node: Node, item: Any, state: bytes) -> None:
-        """Let `item` take the place of the recorded child of `node`, if that is still to run."""
-        if not node.is_held:
-            return
+    def _adopt(self, recorded: RecordedChildren, child: RecordedChild, node: Node, item: Any, state: bytes) -> None:
+        """Let `item` take the place of that of `node`, which is to run: of `child`, one of those `recorded`."""
         node.item = item
         if node.parent is None:  # it is queued already, in its old place
             self._is_disordered = self._is_disordered or node.state != to_keep(state)
         else:
             self.queue_again(node)
             self._after_put()
+        if recorded.has_changed(child, state):
+            self.append(ItemAdopted(self.next_seq(), self.bus.now(), node.id, msgspec.Raw(state)))
         node.state = to_keep(state)
         node.is_held = False
+        self._restore_holders(node)
+
+    def _restore_holders(self, node: Node) -> None:
+        """Have the recorded items that hold the item of `node` hold the object that runs, which is known since now.
+
+        Those below an initial item are queued, like it. The others have waited: they must not run with another object.
+        """
+        if node.recorded is None or self._ledger is None:
+            return
+        holders, node.recorded.holders = node.recorded.holders, []
+        for holder, state in holders:
+            self._ledger.restore(holder, state)
+            if node.parent is None:
+                continue
+            if holder.is_ended or holder.failed:
+                holder.pending -= 1
+                if not holder.pending:
+                    self.end_again(holder)
+                    self._wake_one()
+            else:
+                self.queue_again(holder)
+                self._after_put()
 
     def identity(self, node: Node) -> bytes:
         """Return what makes the item of `node` the same in every rerun; empty without a journal. From any thread."""
@@ -421,18 +444,22 @@ class Engine:
     def _run_unrepeated(self, recorded: RecordedChildren | None, parent: str) -> None:
         """Queue the recorded children that their parent did not enqueue again (the caller's are queued already)."""
         left = sorted(
-            (child.node for child in recorded or () if child.node is not None and child.node.is_held),
-            key=lambda node: node.id,
+            ((child.node, child.payload) for child in recorded or () if child.node is not None and child.node.is_held),
+            key=lambda one: one[0].id,
         )
-        for node in left:
+        for node, state in left:
+            if self._ledger is not None:
+                self._ledger.restore(node, state)
             if node.parent is not None:
                 self.queue_again(node)
                 self._after_put()
             node.is_held = False
+            self._restore_holders(node)
         if left:
+            first, _ = left[0]
             warn(
-                f"{parent} did not enqueue {len(left):,} of its recorded items again (item {left[0].id} "
-                f"({left[0].cls.type}) is the first); they run as they were recorded"
+                f"{parent} did not enqueue {len(left):,} of its recorded items again (item {first.id} "
+                f"({first.cls.type}) is the first); they run as they were recorded"
             )
 
     def _look_up(self, item: Any) -> ItemClass:

@@ -1,21 +1,25 @@
 """What is written down about an item when there is a journal: its state, and what makes it the same in every rerun."""
 
+from contextlib import suppress
 from functools import partial
 from hashlib import blake2b
-from typing import Final
+from typing import Any, Final
 
 import msgspec
 
 from aqueue._notice import warn
 from aqueue._payload import PayloadCodec
 from aqueue._tree import Node
-from aqueue.errors import AqueueError
+from aqueue.errors import AqueueError, PayloadMismatch
 from aqueue.events import NO_DATA
 
-__all__ = ["KEPT_STATE_BYTES", "Ledger", "ancestor_id", "identity_of", "to_keep"]
+__all__ = ["KEPT_STATE_BYTES", "Ledger", "ancestor", "ancestor_id", "identity_of", "to_keep"]
 
 KEPT_STATE_BYTES: Final = 256
 """How long a state may be to be kept with its node as it is: then what it would be digested for can wait."""
+
+_REFERENCE: Final = b'"$item"'
+"""What every payload has in it that refers to an ancestor."""
 
 _IDENTITY_BYTES: Final = 16
 _DIGEST_BYTES: Final = 32
@@ -49,6 +53,19 @@ def ancestor_id(parent: Node | None, candidate: object) -> int | None:
             return parent.id
         parent = parent.parent
     return None
+
+
+def ancestor(node: Node | None, number: int) -> Any:
+    """Return the item numbered `number`, of `node` or of a node above it.
+
+    Raises:
+        LookupError: it is not there.
+    """
+    while node is not None and node.id != number:
+        node = node.parent
+    if node is None:
+        raise LookupError(f"item {number} is not above")
+    return node.item
 
 
 class Ledger:
@@ -100,6 +117,13 @@ class Ledger:
                 f"the state of item {node.id} ({type}) was changed after its process had ended (by a child, say); after a crash "
                 "that change would be lost; return results from the children, and use aqueue.child_results() instead"
             )
+
+    def restore(self, node: Node, state: bytes) -> None:
+        """Make the item of `node` from its recorded `state` once more if it holds an ancestor: that may be another object now."""
+        if _REFERENCE in state:
+            # It could be made before, so that what raises now is the class's own code: it then keeps what it holds.
+            with suppress(PayloadMismatch):
+                node.item = self._codec.decode(node.cls.type, state, partial(ancestor, node.parent))
 
     # ---- identities ---------------------------------------------------------------------------------------------
 

@@ -18,6 +18,7 @@ from aqueue.events import (
     NO_DATA,
     Event,
     GroupSlowedDown,
+    ItemAdopted,
     ItemChildrenFailed,
     ItemChildrenProcessed,
     ItemCompleted,
@@ -57,7 +58,8 @@ class RecordedItem(msgspec.Struct, gc=False, eq=False):
         enqueued_seq: the number of the event that has its payload.
         track_overall, hook, key, occurrence: see `aqueue.events.ItemEnqueued`.
         completed: whether its `process` has returned.
-        state_seq: the number of the event that has the state that `process` left, if that had changed; else 0.
+        state_seq: the number of the event that has its latest state, if that has changed: since it was adopted with
+            another one, or by its `process`; else 0.
         running: the phase that a worker was at when the events end; None if none was.
         failed: the phase that failed for good; None if none did.
         failed_seq: the number of the event that says so.
@@ -250,6 +252,8 @@ class Recording:
                 record.retries += 1
                 record.due = event.due
                 record.delay_s = event.due - event.at
+            case ItemAdopted():
+                live[event.item].state_seq = event.seq
             case ItemReopened():
                 record = live[event.item]
                 record.failed = None

@@ -19,7 +19,15 @@ from aqueue._payload import PayloadCodec
 from aqueue._recording import ROOT, RecordedItem, Recording
 from aqueue._tree import Node, unlink
 from aqueue.errors import JournalDamaged, PayloadMismatch, UnknownItemType, UnstorableItem
-from aqueue.events import Event, ItemCompleted, ItemEnqueued, ItemFailed, ItemInterrupted, ItemReopened
+from aqueue.events import (
+    Event,
+    ItemAdopted,
+    ItemCompleted,
+    ItemEnqueued,
+    ItemFailed,
+    ItemInterrupted,
+    ItemReopened,
+)
 from aqueue.item import ItemClass, Policies, key_of, look_up_class, type_name
 from aqueue.result import RunResult
 from aqueue.text import visible
@@ -120,8 +128,17 @@ class Resumption:
         self._looks: dict[tuple[type, str, bool, bool], ItemClass] = {}
         self._runs_again = cache(runs_again)
         self._left, self._over = self._what_stays_failed()
+        self._suspects = self._what_runs_alone()
+        self._runs_as_recorded = set(self._suspects)
+        self._held_by: dict[int, int] = {}
         self._read_payloads()
         self._restore_objects()
+        for suspect in self._suspects:
+            # What it holds can't be exchanged once it has run.
+            number = self._held_by.get(suspect, ROOT)
+            while number != ROOT:
+                self._runs_as_recorded.add(number)
+                number = recording.live[number].parent
         self._ended = {
             # In the order of their announcement, so that they are read and matched one after the other.
             record.id: EndedChildren(partial(self._announced, array("q", sorted(record.closed_children))))
@@ -212,9 +229,32 @@ class Resumption:
                     parents_of_open.add(record.parent)
         return left, over
 
+    def _what_runs_alone(self) -> set[int]:
+        """Return the items that may have crashed the process."""
+        return {
+            record.id
+            for record in self._recording.live.values()
+            if (record.id in self._recording.crashes.suspects or record.is_poison)
+            and record.id not in self._left
+            and record.id not in self._over
+            # One whose hook was running over failures waits for what failed below it, and is then one of many.
+            and not (record.completed and record.pending)
+        }
+
     def _is_next(self, record: RecordedItem) -> bool:
         """Tell whether the `process` of `record` is still to run."""
         return not record.completed and record.id not in self._left
+
+    def _is_held(self, record: RecordedItem) -> bool:
+        """Tell whether `record` waits for its parent, which runs again, to enqueue it again.
+
+        One that may have crashed the process doesn't: it runs as it was recorded, and the parent finds it ended.
+        """
+        return (
+            self._is_next(record)
+            and self._is_next(self._recording.live[record.parent])
+            and (record.parent == ROOT or record.id not in self._runs_as_recorded)
+        )
 
     # ---- restoring objects --------------------------------------------------------------------------------------
 
@@ -227,7 +267,7 @@ class Resumption:
             if record.state_seq:
                 wanted.append(record.state_seq)
         for event in self._events_at(sorted(wanted)):
-            if isinstance(event, ItemEnqueued | ItemCompleted):
+            if isinstance(event, ItemEnqueued | ItemAdopted | ItemCompleted):
                 self._payloads[event.seq] = bytes(event.payload)
 
     def _announced(self, seqs: Sequence[int]) -> Iterator[Announced]:
@@ -283,9 +323,10 @@ class Resumption:
     def _restore(self, record: RecordedItem) -> object:
         number = record.id
         if number not in self._objects:
-            payload = self._payloads[record.state_seq or record.enqueued_seq]
             try:
-                self._objects[number] = self._codec.decode(record.type, payload, self._ancestor)
+                self._objects[number] = self._codec.decode(
+                    record.type, self._state_of(record), partial(self._ancestor, number)
+                )
             except PayloadMismatch as error:
                 waiting = sum(
                     other.type == record.type and not other.completed for other in self._recording.live.values()
@@ -296,14 +337,26 @@ class Resumption:
                 ) from error
         return self._objects[number]
 
-    def _ancestor(self, number: int) -> object:
+    def _state_of(self, record: RecordedItem) -> bytes:
+        return self._payloads[record.state_seq or record.enqueued_seq]
+
+    def _ancestor(self, holder: int, number: int) -> object:
+        """Return the ancestor numbered `number` of the item numbered `holder`, and note which of those it holds is held.
+
+        That is the nearest of those that it holds itself or by way of others: once an object has come in the place of
+        that one, or none will, the same is settled for all above.
+        """
         record = self._recording.live.get(number)
         if record is None or record.id == ROOT:
             raise PayloadMismatch(
                 f"an item can't be restored: it refers to item {number}, which is not one of its ancestors; restore the "
                 "journal from a copy"
             )
-        return self._restore(record)
+        item = self._restore(record)
+        held = number if self._is_held(record) else self._held_by.get(number, ROOT)
+        if held > self._held_by.get(holder, ROOT):
+            self._held_by[holder] = held
+        return item
 
     # ---- restoring the engine -----------------------------------------------------------------------------------
 
@@ -343,6 +396,7 @@ class Resumption:
         if recording.crashes.count >= CAUTIOUS_AFTER_CRASHES:
             engine.be_cautious()
         held = self._hold_children(engine, nodes)
+        held |= self._hold_holders(nodes)
         self._queue(engine, nodes, held)
         # The engine has all of it now, and frees each item when it has ended.
         recording.live.clear()
@@ -363,7 +417,7 @@ class Resumption:
         node.attempt = record.attempt + 1
         node.hook_attempt = record.hook_attempt + 1
         node.is_ended = record.completed
-        node.state = to_keep(self._payloads[record.state_seq or record.enqueued_seq])
+        node.state = to_keep(self._state_of(record))
         node.identity = identity_of(
             self._recording.run_id.encode() if parent is None or record.key is not None else parent.identity,
             record.type,
@@ -470,11 +524,11 @@ class Resumption:
                     node,
                     self.type_today(record.type),
                     record.key,
-                    self._payloads[record.enqueued_seq],
+                    self._payloads[record.enqueued_seq] if record.key is None else self._state_of(record),
                     record.occurrence,
                 )
             )
-            if node is not None and self._is_next(record):
+            if node is not None and self._is_held(record):
                 node.is_held = True
                 if record.parent != ROOT:
                     held.add(record.id)
@@ -491,19 +545,33 @@ class Resumption:
         engine.recorded_roots = self._known_roots or engine.recorded_roots
         return held
 
+    def _hold_holders(self, nodes: dict[int, Node]) -> set[int]:
+        """Let what holds an item that is held wait for that; return the numbers of those that are not to be queued yet.
+
+        Their objects hold the one that was restored, and are made once more when it is known which one runs. That they
+        can be made at all must be known before anything runs.
+        """
+        held: set[int] = set()
+        for number in sorted(self._held_by):
+            node = nodes.get(number)
+            if node is None or (node.is_held and node.parent is not None):  # that one waits for its parent
+                continue
+            above = nodes[self._held_by[number]]
+            if above.id in self._runs_as_recorded:  # but the initial item above it may be another object yet
+                while above.parent is not None:
+                    above = above.parent
+            if not above.is_held:
+                continue
+            above.recorded.holders.append((node, self._state_of(self._recording.live[number])))
+            if above.parent is not None:
+                held.add(number)
+                node.pending += node.is_ended or node.failed
+        return held
+
     def _queue(self, engine: Engine, nodes: dict[int, Node], held: set[int]) -> None:
         records = [record for record in self._recording.live.values() if record.id in nodes]
-        suspects = {
-            record.id
-            for record in records
-            if (record.id in self._recording.crashes.suspects or record.is_poison)
-            and record.id not in self._left
-            # One whose hook was running over failures waits for what failed below it, and is then one of many.
-            and not (record.completed and record.pending)
-        }
+        suspects = self._suspects
         for number in sorted(suspects):
-            # It doesn't wait for a parent that runs again: it runs as it was recorded, and the parent finds it ended.
-            nodes[number].is_held &= nodes[number].parent is None
             engine.run_alone_first(nodes[number], self._why_given_up(self._recording.live[number]))
         # What was running had been taken already: it comes first again, also from a stack.
         waiting = [r for r in records if self._is_next(r) and r.id not in held]

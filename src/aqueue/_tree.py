@@ -176,7 +176,7 @@ class Tree:
 def unlink(nodes: Iterable[Node]) -> None:
     """Cut all that `nodes` and their ancestors point to, one by one, so that freeing them does not recurse.
 
-    The same for the children that wait, after a resume, for one of these to enqueue them again.
+    The same for those that wait, after a resume, for one of these: to be enqueued again by it, or for it to be.
     """
     node: Node | None
     groups = [nodes]
@@ -185,6 +185,7 @@ def unlink(nodes: Iterable[Node]) -> None:
             while node is not None:
                 if node.recorded is not None:
                     groups.append([child.node for child in node.recorded if child.node is not None])
+                    groups.append([holder for holder, _ in node.recorded.holders])
                 parent = node.parent
                 node.parent = node.item = node.child_results = node.recorded = None
                 node = parent

@@ -18,6 +18,7 @@ __all__ = [
     "ErrorInfo",
     "Event",
     "GroupSlowedDown",
+    "ItemAdopted",
     "ItemChildrenFailed",
     "ItemChildrenProcessed",
     "ItemCompleted",
@@ -42,7 +43,7 @@ __all__ = [
     "encode_lines",
 ]
 
-SCHEMA_VERSION: Final = 1
+SCHEMA_VERSION: Final = 2
 """The version of the event schema that this aqueue writes, as in `run.started`."""
 
 NO_DATA: Final = Raw()
@@ -165,6 +166,20 @@ class ItemEnqueued(Event, frozen=True, tag="item.enqueued"):
     key: str | None = None
     hook: bool = False
     occurrence: int = 0
+    payload: Raw = NO_DATA
+
+
+class ItemAdopted(Event, frozen=True, tag="item.adopted"):
+    """An outstanding item was enqueued again, after a resume, with other attributes than recorded: it runs with these.
+
+    Only one with a key, since another with other attributes is another item. Left out where all attributes are the same.
+
+    Attributes:
+        item: its number.
+        payload: its new state, only with a journal.
+    """
+
+    item: int
     payload: Raw = NO_DATA
 
 
@@ -414,6 +429,7 @@ AnyEvent = (
     RunStarted
     | RunResumed
     | ItemEnqueued
+    | ItemAdopted
     | ItemStarted
     | ItemDescribed
     | ItemCompleted
@@ -437,6 +453,7 @@ EVENT_TYPES: Final[dict[str, type[Event]]] = {
         RunStarted,
         RunResumed,
         ItemEnqueued,
+        ItemAdopted,
         ItemStarted,
         ItemDescribed,
         ItemCompleted,

@@ -14,6 +14,7 @@ import msgspec
 from aqueue.events import (
     NO_DATA,
     Event,
+    ItemAdopted,
     ItemChildrenProcessed,
     ItemCompleted,
     ItemDescribed,
@@ -46,6 +47,7 @@ LEVELS: Final[dict[type[Event], Level]] = {
 # The fields that may hold secrets, and are Raw, which msgspec does not turn into plain data.
 _DATA_FIELDS: dict[type[Event], tuple[str, ...]] = {
     ItemEnqueued: ("payload",),
+    ItemAdopted: ("payload",),
     ItemCompleted: ("result", "payload"),
     ItemChildrenProcessed: ("result",),
 }

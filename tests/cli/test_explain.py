@@ -5,9 +5,10 @@ import sys
 from pathlib import Path
 
 import pytest
+from msgspec import Raw
 
 from aqueue import ItemFailures, run_queue
-from aqueue.events import ItemStarted
+from aqueue.events import ItemAdopted, ItemStarted, RunResumed
 from aqueue.testing import EventRecorder
 from aqueue.text import visible
 from tests.cli import job
@@ -69,6 +70,18 @@ def test_a_crash_ends_the_story(aqueue: Aqueue, tmp_path: Path) -> None:
     assert "of the children that it enqueues, 1 are known already" in done.out
     waiting = aqueue("explain", tmp_path / "run.db", 2).out
     assert "waits until its parent, item 1, which was cut short, has run again" in waiting
+
+
+def test_the_story_has_an_adoption_with_other_attributes(aqueue: Aqueue, tmp_path: Path) -> None:
+    """Nothing of the attributes themselves is shown."""
+    script = Script(age_s=3_600.0)
+    item = script.enqueue(key="k", payload=Raw(b'{"token":"old"}'))
+    script.begin(RunResumed)
+    script.add(ItemAdopted, item=item, payload=Raw(b'{"token":"new"}'))
+    out = aqueue("explain", write_journal(tmp_path, script.events), item).out
+
+    assert "enqueued again with other attributes: it runs with these" in out
+    assert "token" not in out
 
 
 def test_the_story_on_a_cluster_has_each_process(aqueue: Aqueue, tmp_path: Path) -> None:

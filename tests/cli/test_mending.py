@@ -15,7 +15,9 @@ from aqueue.cli._reading.known_items import UNKNOWN_TYPE
 from aqueue.cli._reading.mending import Mender
 from aqueue.cli._report import Report
 from aqueue.events import (
+    SCHEMA_VERSION,
     Event,
+    ItemAdopted,
     ItemChildrenFailed,
     ItemChildrenProcessed,
     ItemCompleted,
@@ -238,7 +240,7 @@ def test_log_that_begins_in_the_middle_gets_a_start() -> None:
     whole = check([[ItemStarted(70, 5.0, 7, "m:T", 3)]])
 
     assert whole == [
-        RunStarted(70, 5.0, "", 1, "", 0, "", 0, ""),
+        RunStarted(70, 5.0, "", SCHEMA_VERSION, "", 0, "", 0, ""),
         ItemEnqueued(70, 5.0, 7, 0, "m:T"),
         ItemStarted(70, 5.0, 7, "m:T", 3),
     ]
@@ -326,6 +328,31 @@ def test_failed_item_that_starts_again_was_reopened() -> None:
         ItemReopened(0, 0.0, 1, "m:T", "process"),
         start,
     ]
+
+
+def test_item_that_is_adopted_is_one_that_waits() -> None:
+    """It is announced, its attempt cut short or its failure taken up again before that; a completed one is not adopted."""
+    adopted = ItemAdopted(0, 0.0, 1)
+    start = ItemStarted(0, 0.0, 1, "m:T", 1)
+    announced = ItemEnqueued(0, 0.0, 1, 0, "m:T")
+    failed = ItemFailed(0, 0.0, 1, "m:T", 1, 0.1, BOOM)
+    completed = ItemCompleted(0, 0.0, 1, 1, 0.1)
+
+    assert mended(adopted) == [ItemEnqueued(0, 0.0, 1, 0, UNKNOWN_TYPE), adopted]
+    assert mended(announced, start, adopted) == [
+        announced,
+        start,
+        ItemInterrupted(0, 0.0, 1, reason="worker_lost"),
+        adopted,
+    ]
+    assert mended(announced, start, failed, adopted) == [
+        announced,
+        start,
+        failed,
+        ItemReopened(0, 0.0, 1, "m:T", "process"),
+        adopted,
+    ]
+    assert mended(announced, start, completed, adopted) == [announced, start, completed]
 
 
 def test_what_runs_when_the_run_ends_was_cut_short() -> None:

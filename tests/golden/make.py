@@ -1,4 +1,4 @@
-"""Make a golden journal: ``python -m tests.golden.make tests/golden/journal-v1.db``.
+"""Make a golden journal: ``python -m tests.golden.make tests/golden/journal-v2.db``.
 
 A journal that is checked in is never made again: it must resume for ever as it is. When the events get a new version,
 make one of that version beside it.
@@ -51,7 +51,9 @@ def make(path: Path) -> None:
     with suppress(ItemFailures, SystemExit):
         run_queue(roots(), journal=path, num_workers=1, on_error="continue", reporter=Fails())
     with suppress(ItemFailures, SystemExit):
-        run_queue(roots(), resume=path, num_workers=2, on_error="continue", reporter="none", queue_type_name="stack")
+        run_queue(
+            roots(visit=2), resume=path, num_workers=2, on_error="continue", reporter="none", queue_type_name="stack"
+        )
     with suppress(ItemFailures, SystemExit):
         run_queue(roots(), resume=path, num_workers=1, on_error="continue", reporter="none")
     events = events_of(path)

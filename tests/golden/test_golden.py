@@ -5,8 +5,17 @@ from pathlib import Path
 
 import pytest
 
-from aqueue import Backend, run_queue
-from aqueue.events import EVENT_TYPES, ItemFailed, ItemReopened, ItemRetryScheduled, RunFinished
+from aqueue import Backend, iter_results, run_queue
+from aqueue.cli import main
+from aqueue.events import (
+    EVENT_TYPES,
+    SCHEMA_VERSION,
+    ItemFailed,
+    ItemReopened,
+    ItemRetryScheduled,
+    RunFinished,
+    RunResumed,
+)
 from tests.golden import cluster, policies
 from tests.golden.job import roots
 from tests.golden.make import make
@@ -29,6 +38,8 @@ def test_a_golden_journal_resumes(golden: Path, tmp_path: Path, backend: Backend
     result = run_queue(roots(), resume=path, num_workers=2, reporter="none", backend=backend)
     events = events_of(path)
     assert events[: len(before)] == before
+    went_on = next(event for event in events[len(before) :] if isinstance(event, RunResumed))
+    assert went_on.schema_version == SCHEMA_VERSION, "an aqueue that is older than this one refuses to resume it"
     story = told_by(events)
     story.ended_well()
     assert result.status == "completed"
@@ -36,6 +47,24 @@ def test_a_golden_journal_resumes(golden: Path, tmp_path: Path, backend: Backend
     assert result.counts.enqueued == result.counts.completed == 15
     assert result.counts.deduplicated == 1
     assert run_queue(roots(), resume=path, reporter="none", backend=backend).root_results == result.root_results
+
+
+@pytest.mark.parametrize("golden", [*GOLDEN, *GOLDEN_WITH_POLICIES, *GOLDEN_ON_CLUSTERS], ids=lambda path: path.stem)
+def test_a_golden_journal_is_read_and_not_brought_up_to_date(
+    golden: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Whoever only reads a journal of an earlier version leaves it as it is."""
+    path = tmp_path / "run.db"
+    shutil.copyfile(golden, path)
+    before = path.read_bytes()
+    num_results = len(list(iter_results(path)))
+    for command in ("status", "items", "results"):
+        with pytest.raises(SystemExit):
+            main([command, str(path)])
+    said = capsys.readouterr()
+    assert said.out.count('"result":') == num_results
+    assert said.err == ""
+    assert path.read_bytes() == before
 
 
 @pytest.mark.parametrize("golden", GOLDEN_WITH_POLICIES, ids=lambda path: path.stem)

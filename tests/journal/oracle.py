@@ -13,6 +13,7 @@ from aqueue.events import (
     ErrorInfo,
     Event,
     GroupSlowedDown,
+    ItemAdopted,
     ItemChildrenFailed,
     ItemChildrenProcessed,
     ItemCompleted,
@@ -42,6 +43,7 @@ class Story:
 
     Attributes:
         enqueued: each item's announcement, by its number.
+        payloads: each item's latest state, by its number.
         state: ``waits``, ``process``, ``failed``, ``completed``, ``hook``, ``hook failed``, ``closed`` or ``closed over``.
         attempts: the last attempt at each item, by its number and phase.
         results: each closed item's result, as JSON.
@@ -57,6 +59,7 @@ class Story:
     ) -> None:
         self.events = events
         self.enqueued: dict[int, ItemEnqueued] = {}
+        self.payloads: dict[int, bytes] = {}
         self.state: dict[int, str] = {}
         self.attempts: dict[tuple[int, str], int] = {}
         self.results: dict[int, bytes] = {}
@@ -88,7 +91,7 @@ class Story:
                 error.add_note(f"at {event}")
                 raise
 
-    def _tell(self, event: Event) -> None:  # noqa: PLR0912, PLR0915  # a case for each type of event
+    def _tell(self, event: Event) -> None:  # noqa: C901, PLR0912, PLR0915  # a case for each type of event
         assert not self._finished or isinstance(event, RunResumed), "something follows the end"
         match event:
             case RunStarted():
@@ -105,6 +108,8 @@ class Story:
                 self._finished = True
             case ItemEnqueued():
                 self._enqueue(event)
+            case ItemAdopted():
+                self._adopt(event)
             case ItemStarted():
                 self._start(event)
             case ItemDescribed():
@@ -116,6 +121,7 @@ class Story:
                 assert self.completions[event.item] == 1, "completed twice"
                 self.deduplicated += event.deduplicated
                 self.results[event.item] = bytes(event.result)
+                self.payloads[event.item] = bytes(event.payload) or self.payloads[event.item]
                 self.state[event.item] = "completed"
                 if not self.enqueued[event.item].hook and not self.children(event.item):
                     self.state[event.item] = "closed"
@@ -166,8 +172,18 @@ class Story:
         assert identity not in self._identities, "announced twice"
         self._identities.add(identity)
         self.enqueued[event.item] = event
+        self.payloads[event.item] = bytes(event.payload)
         self.state[event.item] = "waits"
         self._check_open_above(event.item)
+
+    def _adopt(self, event: ItemAdopted) -> None:
+        enqueued = self.enqueued[event.item]
+        assert self.processes > 1, "nothing is recorded before the first process"
+        assert enqueued.key is not None, "with other attributes it is another item"
+        assert self.state[event.item] == "waits"
+        assert enqueued.parent == 0 or self.state[enqueued.parent] == "process"
+        assert bytes(event.payload) != self.payloads[event.item], "nothing has changed"
+        self.payloads[event.item] = bytes(event.payload)
 
     def _start(self, event: ItemStarted) -> None:
         assert event.worker not in self._workers

@@ -19,11 +19,13 @@ from aqueue import Backend, EnqueueFn, Item, ItemFailures, RunResult, SetDescFn,
 from aqueue.errors import JournalExists, JournalLocked, PayloadMismatch, UnknownItemType, UnstorableItem
 from aqueue.events import (
     Event,
+    ItemAdopted,
     ItemCompleted,
     ItemEnqueued,
     ItemFailed,
     ItemInterrupted,
     ItemReopened,
+    ItemRetryScheduled,
     ItemStarted,
     RunResumed,
 )
@@ -99,6 +101,12 @@ class Gathering(Named):
         return aqueue.child_results()
 
 
+class TriedAgain(Named):
+    """One that may be tried again."""
+
+    retry = aqueue.Retry(attempts=3, first_s=0.0)
+
+
 class GatheringAnyway(Gathering):
     """One whose hook runs also if something failed."""
 
@@ -115,6 +123,10 @@ class Keyed(Named):
     @property
     def key(self) -> str:
         return self.name
+
+
+class KeyedGathering(Keyed, Gathering):
+    """One with a hook, too."""
 
 
 class Fails(Named):
@@ -393,6 +405,140 @@ def test_a_parent_is_the_same_object_for_its_hook_and_its_children(tmp_path: Pat
     assert b.parent is root
     assert c.parent is b
     assert root.saw == ["process"]
+
+
+def index_of(root: Any) -> list[Item]:
+    """Return what ``root`` enqueues in the tests below: an item that enqueues what holds it, and runs again, too."""
+    return [Gathering("index", root)]
+
+
+@pytest.mark.parametrize("is_repeated", [True, False])
+@pytest.mark.parametrize("at", ["root", "index"])
+def test_what_is_below_an_item_that_runs_again_holds_the_object_that_runs(
+    tmp_path: Path, backend: Backend, at: str, is_repeated: bool
+) -> None:
+    """Waiting descendants and hooks of completed ones hold the new object, or the one that runs as it was recorded."""
+    path = tmp_path / "run.db"
+    world.children["root"] = index_of
+    world.children["index"] = lambda index: [Gathering("section", index), Gathering("also below", index)]
+    world.children["section"] = lambda section: [Gathering("page", section.parent)]
+    world.children["page"] = lambda page: [Named("image", page.parent)]
+    world.children["also below"] = lambda below: [Named("not a holder")]
+    world.raises.update({"root": 1, "index": 1})
+    run(path, Gathering("root"), on_error="continue", backend=backend)
+    events = events_of(path)
+    after = first(events, ItemCompleted, item=4)
+    if at == "root" and not is_repeated:
+        world.children["root"] = lambda _: []
+    if at == "index" and not is_repeated:
+        world.children["index"] = lambda _: []
+    root = Gathering("root")
+    result, events = again(path, after, root, backend=backend)
+    index = world.objects["index"]
+    assert world.objects["root"] is root
+    assert world.objects["hook of index"] is index
+    for name in ("page", "image", "hook of page", "hook of section", "hook of also below"):
+        held: Any = world.objects[name]
+        assert held.parent is index, name
+    assert index.parent is root  # type: ignore[attr-defined]
+    assert (result.status, result.counts.enqueued) == ("completed", 7)
+    assert not any(isinstance(event, ItemAdopted) for event in events)
+    assert world.did.index("page") > world.did.index("root"), "it waits until it is known which object it holds"
+
+
+def test_a_hook_that_is_due_waits_for_the_object_that_its_item_holds(tmp_path: Path) -> None:
+    """All below a completed child has ended; its hook runs once its parent is the object that runs."""
+    path = tmp_path / "run.db"
+    world.children["root"] = index_of
+    world.children["index"] = lambda index: [Gathering("section", index)]
+    world.children["section"] = parent_of(lambda: Named("page"))
+    world.raises.update({"root": 1, "index": 1, "hook of section": 1})
+    run(path, Gathering("root"), on_error="continue")
+    result, _ = again(path, events_of(path)[-1].seq, Gathering("root"))
+    section: Any = world.objects["hook of section"]
+    assert section.parent is world.objects["index"]
+    assert (result.status, world.did.count("hook of section")) == ("completed", 1)
+
+
+def test_an_item_that_waits_for_a_retry_waits_for_the_object_that_it_holds_too(tmp_path: Path) -> None:
+    """It is tried again once both are over, with the object that runs."""
+    path = tmp_path / "run.db"
+    world.children["root"] = index_of
+    world.children["index"] = lambda index: [Named("section", index)]
+    world.children["section"] = lambda section: [TriedAgain("page", section.parent)]
+    world.raises.update({"root": 1, "index": 1, "page": 1})
+    run(path, Gathering("root"), on_error="continue")
+    events = events_of(path)
+    result, _ = again(path, first(events, ItemRetryScheduled), Gathering("root"))
+    page: Any = world.objects["page"]
+    assert page.parent is world.objects["index"]
+    assert result.status == "completed"
+
+
+def test_what_may_have_crashed_the_process_runs_with_the_objects_that_were_recorded(tmp_path: Path) -> None:
+    """It runs before everything else, so what it holds runs as it was recorded, too; but initial items are today's."""
+    path = tmp_path / "run.db"
+    world.children["root"] = lambda root: [Named("index", root)]
+    world.children["index"] = lambda index: [Named("section", index)]
+    world.children["section"] = lambda section: [Named("page", section.parent), Named("also", section.parent)]
+    world.raises.update({"root": 2, "index": 2})
+    run(path, Gathering("root"), on_error="continue")
+    _, events = again(path, first(events_of(path), ItemStarted, item=4), Gathering("root"), on_error="continue")
+    path = path.with_name(f"cut after {first(events, ItemStarted, item=4)}.db")
+    root = Gathering("root")
+    result, _ = again(path, first(events, ItemStarted, item=4, attempt=2), root)  # it has crashed twice at page alone
+    page: Any = world.objects["page"]
+    also: Any = world.objects["also"]
+    index: Any = world.objects["index"]
+    assert world.did[0] == "page"
+    assert page.parent is also.parent is index
+    assert page.parent.parent is index.parent is world.objects["root"] is root
+    assert result.status == "completed"
+
+
+def test_other_attributes_of_an_adopted_item_are_recorded(tmp_path: Path, backend: Backend) -> None:
+    """A child is known again by its key and runs with its new attributes; so does its hook after another crash."""
+    path = tmp_path / "run.db"
+    world.children["root"] = parent_of(lambda: KeyedGathering("k", 1))
+    world.children["k"] = parent_of(lambda: Named("leaf"))
+    world.raises["root"] = 1
+    run(path, Named("root"), on_error="continue", backend=backend)
+    world.children["root"] = parent_of(lambda: KeyedGathering("k", 2))
+    path = cut(path, first(events_of(path), ItemFailed, item=1), path.with_name("first.db"))
+    _, events = again(path, first(events_of(path), ItemFailed, item=1), Named("root"), backend=backend)
+    assert [event.item for event in events if isinstance(event, ItemAdopted)] == [2]
+    path = path.with_name(f"cut after {first(events_of(path), ItemFailed, item=1)}.db")
+
+    # The next process comes when its process has not run, and its parent, which has completed, says nothing more of it.
+    again(path, first(events, ItemCompleted, item=1), Named("root"), backend=backend)
+    assert world.objects["k"].rest == world.objects["hook of k"].rest == 2  # type: ignore[attr-defined]
+
+    # And when only its hook is left.
+    again(path, first(events, ItemCompleted, item=2), Named("root"), backend=backend)
+    assert world.did == ["leaf", "hook of k"]
+    assert world.objects["hook of k"].rest == 2  # type: ignore[attr-defined]
+
+    # Enqueued once more with the attributes that were recorded last, it says nothing new.
+    _, events = again(path, first(events, ItemAdopted), Named("root"), backend=backend)
+    assert len([event for event in events if isinstance(event, ItemAdopted)]) == 1
+
+    # And with the first ones again, it does.
+    world.children["root"] = parent_of(lambda: KeyedGathering("k", 1))
+    _, events = again(path, first(events, ItemAdopted), Named("root"), backend=backend)
+    assert len([event for event in events if isinstance(event, ItemAdopted)]) == 2
+    assert world.objects["hook of k"].rest == 1  # type: ignore[attr-defined]
+
+
+def test_other_attributes_of_an_initial_item_are_recorded(tmp_path: Path) -> None:
+    """An initial item that was waiting is known again by its key, and runs as it is today, also after another crash."""
+    path = tmp_path / "run.db"
+    run(path, Keyed("a", 1), Keyed("b", 1))
+    cut_at = first(events_of(path), ItemStarted)
+    _, events = again(path, cut_at, Keyed("a", 1), Keyed("b", 2))
+    assert [event.item for event in events if isinstance(event, ItemAdopted)] == [2]
+    path = path.with_name(f"cut after {cut_at}.db")
+    again(path, first(events, ItemAdopted), Keyed("a", 1))
+    assert world.objects["b"].rest == 2  # type: ignore[attr-defined]
 
 
 class Ticks(Item):

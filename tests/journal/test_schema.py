@@ -14,9 +14,11 @@ from sqlite_utils import Database
 
 from aqueue._journal import Journal
 from aqueue.events import (
+    EVENT_TYPES,
     Counts,
     ErrorInfo,
     Event,
+    ItemAdopted,
     ItemChildrenProcessed,
     ItemCompleted,
     ItemDescribed,
@@ -154,7 +156,8 @@ def a_run() -> list[Event]:
         add(ItemCompleted, item=7, worker=1, duration_s=1.0, result=Raw(b'"a"')),  # 28
         add(ItemStarted, item=7, type="shop:Page", worker=1, phase="after_children"),  # 29
         add(ItemChildrenProcessed, item=7, type="shop:Page", result=Raw(b"[1,2]")),  # 30
-        add(RunFinished, status="interrupted", counts=Counts(8, 3, 1)),  # 31
+        add(ItemAdopted, item=8, payload=Raw(b'{"n":8}')),  # 31
+        add(RunFinished, status="interrupted", counts=Counts(8, 3, 1)),  # 32
     ]
 
 
@@ -199,6 +202,19 @@ def test_items_are_shown_with_their_state(journal: Path) -> None:
     assert (third["ended_at"], third["error"]) == (119.0, "ValueError: no [b]price[/b]")
     (hook,) = rows(journal, "SELECT * FROM items WHERE id = 7")
     assert (hook["attempts"], hook["duration_s"], hook["ended_at"]) == (1, 1.0, 128.0)
+
+
+def test_the_view_of_items_knows_every_type_of_event(journal: Path) -> None:
+    """Each says what it does to the state of an item; one that comes later leaves the state as it is."""
+    [(sql,)] = [tuple(row.values()) for row in rows(journal, "SELECT sql FROM sqlite_schema WHERE name = 'items'")]
+    for name in EVENT_TYPES:
+        assert not name.startswith("item.") or f'"event":"{name}"' in sql, name
+    before = rows(journal, "SELECT * FROM items")
+    with closing(sqlite3.connect(journal)) as connection, connection:
+        connection.execute(
+            """INSERT INTO events (event) VALUES ('{"event":"item.praised","seq":33,"at":133.0,"item":3}')"""
+        )
+    assert rows(journal, "SELECT * FROM items") == before
 
 
 def test_runs_on_a_cluster_have_the_same_views(tmp_path: Path) -> None:
@@ -263,7 +279,7 @@ def test_runs_are_processes(journal: Path) -> None:
     found = rows(journal, "SELECT * FROM runs")
     assert [(row["seq"], row["started_at"], row["ended_at"], row["status"]) for row in found] == [
         (1, 101.0, None, "crashed"),
-        (24, 124.0, 131.0, "interrupted"),
+        (24, 124.0, 132.0, "interrupted"),
     ]
     assert (found[1]["enqueued"], found[1]["completed"], found[1]["failed"]) == (8, 3, 1)
     assert {row["run_id"] for row in found} == {"r1"}

@@ -23,7 +23,7 @@ from aqueue._cluster.messages import (
 from aqueue._cluster.objects import CoordinatorObjects
 from aqueue._execution import AttemptLost
 from aqueue._failures import hide_frames_of
-from aqueue._ledger import ancestor_id
+from aqueue._ledger import ancestor, ancestor_id
 from aqueue._tree import Node
 from aqueue.errors import ClusterError, PoisonItem
 from aqueue.text import visible
@@ -248,7 +248,7 @@ class Place:
         if pending.error is not None:
             raise pending.error
         if ended.state is not None:
-            node.item = cluster.objects.apply_state(node.item, ended.state, partial(_ancestor, node.parent))
+            node.item = cluster.objects.apply_state(node.item, ended.state, partial(ancestor, node.parent))
         if ended.outcome == "raised":
             raise cluster.objects.load_error(ended.error)
         if ended.result:
@@ -289,7 +289,7 @@ class Place:
         match report:
             case Enqueued():
                 try:
-                    item: Any = self._cluster.objects.load_item(report.data, partial(_ancestor, pending.node))
+                    item: Any = self._cluster.objects.load_item(report.data, partial(ancestor, pending.node))
                 except Exception as error:
                     raise ClusterError(
                         f"a child of item {pending.node.id} ({pending.node.cls.type}) can't be loaded in your program: "
@@ -320,12 +320,3 @@ class Place:
         """Take no more items, but wait for what is under way."""
         self.is_open = False
         self._tell_freed()
-
-
-def _ancestor(node: Node | None, number: int) -> object:
-    """Return the item numbered `number`, of `node` or above it."""
-    while node is not None and node.id != number:
-        node = node.parent
-    if node is None:
-        raise LookupError(f"item {number} is not above")
-    return node.item

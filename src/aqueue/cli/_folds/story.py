@@ -11,6 +11,7 @@ from aqueue.events import (
     ErrorInfo,
     Event,
     GroupSlowedDown,
+    ItemAdopted,
     ItemChildrenFailed,
     ItemChildrenProcessed,
     ItemCompleted,
@@ -176,6 +177,8 @@ class _Teller:
                 if event.failed is not None:
                     self._waits_since = event.at
                 return Chapter(event.at, event.event, _reopened(event))
+            case ItemAdopted():
+                return Chapter(event.at, event.event, "enqueued again with other attributes: it runs with these")
             case GroupSlowedDown():
                 text = f"paused group {visible(event.group, 200)} for {duration(event.due - event.at)}"
                 return Chapter(event.at, event.event, text, "odd")

@@ -7,6 +7,7 @@ from aqueue.events import (
     ErrorInfo,
     Event,
     GroupSlowedDown,
+    ItemAdopted,
     ItemCompleted,
     ItemDescribed,
     ItemEnqueued,
@@ -141,6 +142,7 @@ _DETAILS: Final[dict[type[Event], Callable[[Any], list[Part]]]] = {
         event.error, "warning", _attempt(event, first=True), f"again {when_due(event.due, event.at)}"
     ),
     ItemInterrupted: lambda event: [("plain", _list(_REASONS[event.reason], _attempt(event)))],
+    ItemAdopted: lambda _: [("plain", "with other attributes")],
     ItemReopened: lambda event: [("plain", _REOPENED[event.failed])],
     GroupSlowedDown: lambda event: [("bold", event.group), ("plain", f"  goes on {when_due(event.due, event.at)}")],
     ProcessJoined: _of_joined,

@@ -16,6 +16,7 @@ from aqueue.events import (
     SCHEMA_VERSION,
     Event,
     GroupSlowedDown,
+    ItemAdopted,
     ItemChildrenFailed,
     ItemChildrenProcessed,
     ItemCompleted,
@@ -211,6 +212,8 @@ class Mender:
                 self._end_hook(event.item)
             case ItemReopened():
                 return self._prepare_reopened(event)
+            case ItemAdopted():
+                return self._prepare_adopted(event)
             case GroupSlowedDown():
                 if 0 < event.item <= _MAX_NUMBER:
                     self._announce(event, event.item)
@@ -334,11 +337,24 @@ class Mender:
             self._see_completed(start, item, start.type)
         self._end_attempt(start, self._workers.get(item))
         self._end_attempt(start, start.worker)
-        if self._items.flags(item) & _FAILED[phase]:
-            self._whole.append(ItemReopened(start.seq, start.at, item, self._items.type_of(item), phase))
-            self._items.unflag(item, _FAILED[phase])
+        self._reopen(start, item, phase)
         self._running[start.worker] = _coded(item, phase)
         self._workers[item] = start.worker
+        return True
+
+    def _reopen(self, event: Event, item: int, phase: Phase) -> None:
+        """See that `item` is not one that has failed for good: it runs again, as `event` says."""
+        if self._items.flags(item) & _FAILED[phase]:
+            self._whole.append(ItemReopened(event.seq, event.at, item, self._items.type_of(item), phase))
+            self._items.unflag(item, _FAILED[phase])
+
+    def _prepare_adopted(self, event: ItemAdopted) -> bool:
+        item = event.item
+        self._announce(event, item)
+        if self._items.flags(item) & _COMPLETED:
+            return False
+        self._end_attempt(event, self._workers.get(item))
+        self._reopen(event, item, "process")
         return True
 
     def _prepare_reopened(self, event: ItemReopened) -> bool:
