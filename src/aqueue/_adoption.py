@@ -4,6 +4,7 @@ A child with a key matches the recorded one with the same type and key. Another 
 such child with the first recorded, the second with the second, and so on.
 """
 
+from array import array
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from hashlib import blake2b
@@ -11,7 +12,6 @@ from typing import Final
 
 import msgspec
 
-from aqueue._keys import KeySet
 from aqueue._tree import Node
 from aqueue.errors import PayloadMismatch, UnknownItemType, UnstorableItem
 
@@ -42,96 +42,103 @@ class RecordedChild(msgspec.Struct, gc=False, eq=False):
 
 _DIGEST_BYTES: Final = 16
 
-_ENDED: Final = RecordedChild(0, None, "", None, b"")
-"""Stands for any child of which only a digest is kept."""
-
-Announced = tuple[str, str | None, bytes]
-"""What an announcement says of a child: the name of its class today, its key and its payload."""
+Announced = tuple[int, str, str | None, bytes]
+"""What an announcement says of a child: its number, the name of its class today, its key and its payload."""
 
 
-class _Payloads:
-    """A multiset of payloads of one type, as digests: 16 bytes each while they are taken out in the order they came in.
+class _Ended:
+    """The numbers of ended children of one type, each found by what identifies it: its payload or its key.
 
-    That is what a parent does that runs again unchanged. Otherwise those that are left are put into a dict. Two payloads
-    that differ are taken for equal with a probability of 2^-128 a pair, as two keys are.
+    That is kept as a digest: 16 bytes each while they are taken out in the order they came in, as a parent does that runs
+    again unchanged. Otherwise those that are left are put into a dict. Two payloads that differ are taken for equal with
+    a probability of 2^-128 a pair, as two keys are.
     """
 
-    __slots__ = ("_digests", "_left", "_next", "_totals")
+    __slots__ = ("_digests", "_equals", "_left", "_next", "_numbers", "_totals")
 
-    def __init__(self, taken: bytes | bytearray = b"", left: bytes | bytearray = b"") -> None:
+    def __init__(
+        self, taken: bytes | bytearray = b"", left: bytes | bytearray = b"", numbers: Iterable[int] = ()
+    ) -> None:
+        """Begin with the digests of those `taken` out before, which count in `total`, and those `left`, with their numbers."""
+        self._next = len(taken) // _DIGEST_BYTES
         self._digests = bytearray(taken) + left
-        self._next = len(taken)
+        self._numbers = array("q", bytes(8 * self._next))
+        self._numbers.extend(numbers)
         self._left: dict[bytes, int] | None = None
+        self._equals: dict[int, int] = {}  # of equal ones that are left, which comes after which
         self._totals: dict[bytes, int] | None = None
 
     def __len__(self) -> int:
         """Return how many different ones there are to take out, at least; 0 if there are none."""
-        return len(self._digests) - self._next if self._left is None else len(self._left)
+        return len(self._numbers) - self._next if self._left is None else len(self._left)
 
-    def add(self, payload: bytes) -> None:
+    def add(self, number: int, known_by: bytes) -> None:
         """Put one in; only before one is taken out or `total` is called."""
-        self._digests += blake2b(payload, digest_size=_DIGEST_BYTES).digest()
+        self._digests += _digest_of(known_by)
+        self._numbers.append(number)
 
-    def take(self, payload: bytes) -> bool:
-        """Take one out; tell whether it was there."""
-        digest = blake2b(payload, digest_size=_DIGEST_BYTES).digest()
+    def take(self, known_by: bytes) -> int:
+        """Take out the first that is known by this, and return its number; 0 if there is none."""
+        digest = _digest_of(known_by)
         if self._left is None:
-            after = self._next + _DIGEST_BYTES
-            if self._digests[self._next : after] == digest:
-                self._next = after
-                return True
-            self._left = self._count(self._next)
-        count = self._left.pop(digest, 0)
-        if count > 1:
-            self._left[digest] = count - 1
-        return count > 0
+            at = self._next
+            if self._digest(at) == digest:
+                self._next = at + 1
+                return self._numbers[at]
+            left = self._left = {}
+            for place in reversed(range(at, len(self._numbers))):
+                number, other = self._numbers[place], self._digest(place)
+                if other in left:
+                    self._equals[number] = left[other]
+                left[other] = number
+        number = self._left.pop(digest, 0)
+        if number in self._equals:
+            self._left[digest] = self._equals.pop(number)
+        return number
 
-    def total(self, payload: bytes) -> int:
-        """Return how many equal to `payload` were put in."""
+    def total(self, known_by: bytes) -> int:
+        """Return how many that are known by this were put in."""
         if self._totals is None:
-            self._totals = self._count(0)
-        return self._totals.get(blake2b(payload, digest_size=_DIGEST_BYTES).digest(), 0)
+            self._totals = {}
+            for place in range(len(self._numbers)):
+                digest = self._digest(place)
+                self._totals[digest] = self._totals.get(digest, 0) + 1
+        return self._totals.get(_digest_of(known_by), 0)
 
-    def _count(self, start: int) -> dict[bytes, int]:
-        counts: dict[bytes, int] = {}
-        for at in range(start, len(self._digests), _DIGEST_BYTES):
-            digest = bytes(self._digests[at : at + _DIGEST_BYTES])
-            counts[digest] = counts.get(digest, 0) + 1
-        return counts
+    def _digest(self, place: int) -> bytes:
+        return bytes(self._digests[place * _DIGEST_BYTES : (place + 1) * _DIGEST_BYTES])
 
 
 class EndedChildren:
-    """The children whose subtrees have ended well, without their payloads: there may be a million of them.
-
-    Equal ones are not told apart: nothing is left to do for either.
-    """
+    """The children whose subtrees have ended well, without their payloads: there may be a million of them."""
 
     def __init__(self, announced: Callable[[], Iterable[Announced]] = tuple) -> None:
         """Take the children that `announced` gives; it is called again if their payloads must be written anew."""
         self._announced = announced
-        self.keys = KeySet()
-        self.payloads: dict[str, _Payloads] = {}
-        for type, key, payload in announced():
-            if key is not None:
-                self.keys.add(type, key)
-                continue
-            payloads = self.payloads.get(type)
-            if payloads is None:
-                payloads = self.payloads[type] = _Payloads()
-            payloads.add(payload)
+        self.keys: dict[str, _Ended] = {}
+        self.payloads: dict[str, _Ended] = {}
+        for number, type, key, payload in announced():
+            children = self.payloads if key is None else self.keys
+            ended = children.get(type)
+            if ended is None:
+                ended = children[type] = _Ended()
+            ended.add(number, payload if key is None else _of_key(key))
 
     def rewrite(self, type: str, canonical: Callable[[str, bytes], bytes]) -> None:
         """Know those left of `type` by what `canonical` makes of their payloads."""
-        payloads = self.payloads.get(type)
-        if not payloads:
+        ended = self.payloads.get(type)
+        if not ended:
             return
-        taken, left = bytearray(), bytearray()
-        for other, key, payload in self._announced():
+        taken, left, numbers = bytearray(), bytearray(), array("q")
+        for _, other, key, payload in self._announced():
             if other == type and key is None:
-                is_left = payloads.take(payload)
-                known_by = _rewritten(canonical, type, payload) if is_left else payload
-                (left if is_left else taken).extend(blake2b(known_by, digest_size=_DIGEST_BYTES).digest())
-        self.payloads[type] = _Payloads(taken, left)
+                number = ended.take(payload)
+                if number:
+                    numbers.append(number)
+                    left += _digest_of(_rewritten(canonical, type, payload))
+                else:
+                    taken += _digest_of(payload)
+        self.payloads[type] = _Ended(taken, left, numbers)
 
 
 class RecordedChildren:
@@ -184,7 +191,7 @@ class RecordedChildren:
         """Take out and return the recorded child that an item of this type, key and payload repeats, if any."""
         if key is not None:
             child = self._by_key.pop((type, key), None)
-            return _ENDED if child is None and self._ended.keys.discard(type, key) else child
+            return child or _take_ended(self._ended.keys.get(type), _of_key(key))
         child = self._take(type, payload)
         if child is None and type not in self._rewritten:
             self._rewrite(type)
@@ -200,11 +207,13 @@ class RecordedChildren:
         by_payload = self._by_payload.get(type)
         equal = None if by_payload is None else by_payload.get(payload)
         if by_payload is None or equal is None:
-            return _ENDED if ended is not None and ended.take(payload) else None
+            return _take_ended(ended, payload)
         first = equal[-1]
-        if first.ended_before > 0 and ended is not None and ended.take(payload):
-            first.ended_before -= 1
-            return _ENDED
+        if first.ended_before > 0:
+            child = _take_ended(ended, payload)
+            if child is not None:
+                first.ended_before -= 1
+                return child
         equal.pop()
         if not equal:
             del by_payload[payload]
@@ -233,6 +242,19 @@ class RecordedChildren:
         for by_payload in self._by_payload.values():
             for equal in by_payload.values():
                 yield from reversed(equal)
+
+
+def _digest_of(known_by: bytes) -> bytes:
+    return blake2b(known_by, digest_size=_DIGEST_BYTES).digest()
+
+
+def _take_ended(ended: _Ended | None, known_by: bytes) -> RecordedChild | None:
+    number = 0 if ended is None else ended.take(known_by)
+    return RecordedChild(number, None, "", None, b"") if number else None
+
+
+def _of_key(key: str) -> bytes:
+    return key.encode("utf-8", "surrogatepass")
 
 
 def _rewritten(canonical: Callable[[str, bytes], bytes], type: str, payload: bytes) -> bytes:

@@ -75,4 +75,5 @@ def decode_result(data: msgspec.Raw) -> Any:
 
 def decode_root_results(roots: Sequence[int], results: Mapping[int, msgspec.Raw]) -> list[Any]:
     """Return the `results` of the initial items numbered `roots`, None for one without; empty if all are without."""
-    return [decode_result(results[n]) if n in results else None for n in roots] if results else []
+    found = [decode_result(results[number]) if number in results else None for number in roots]
+    return found if any(result is not None for result in found) else []

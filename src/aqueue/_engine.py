@@ -123,7 +123,7 @@ class Engine:
         error: what ended the run besides items that failed: an item's `SystemExit`, a comparison that raised.
         failures: what failed for good.
         last_id: the number of the item that was enqueued last.
-        roots: the numbers of the initial items.
+        roots: the numbers of this process's initial items, recorded or new, in their order; 0 for one that was dropped.
         deduplicated_roots: how many initial items were dropped because their key was known.
         recorded_roots: the initial items of earlier processes, until this one's have been added.
         takes_last_first: whether the queue is a stack.
@@ -273,8 +273,9 @@ class Engine:
             if recorded is not None:
                 child = recorded.match(cls.type, key, state)
                 if child is not None:
-                    if child.node is not None and child.node.is_held:
-                        self._adopt(recorded, child, child.node, item, state)
+                    if parent is None:
+                        self.roots.append(child.id)
+                    self._adopt(recorded, child, item, state)
                     return
             if key is None:
                 if attempt.occurrences is None:
@@ -360,8 +361,11 @@ class Engine:
             tries.children += child
             tries.children += likes
 
-    def _adopt(self, recorded: RecordedChildren, child: RecordedChild, node: Node, item: Any, state: bytes) -> None:
-        """Let `item` take the place of that of `node`, which is to run: of `child`, one of those `recorded`."""
+    def _adopt(self, recorded: RecordedChildren, child: RecordedChild, item: Any, state: bytes) -> None:
+        """Let `item` take the place of `child`, one of those `recorded`, if that is still to run."""
+        node = child.node
+        if node is None or not node.is_held:
+            return
         node.item = item
         if node.parent is None:  # it is queued already, in its old place
             self._is_disordered = self._is_disordered or node.state != to_keep(state)
@@ -427,7 +431,9 @@ class Engine:
                     self._look_up(item)
                 self._execution.check(item)
             self.add(item, None, roots)
-            self.deduplicated_roots = roots.deduplicated
+            if roots.deduplicated > self.deduplicated_roots:
+                self.deduplicated_roots = roots.deduplicated
+                self.roots.append(0)
             if monotonic() > slice_end:
                 await checkpoint()
                 await self.bus.wait_for_room()

@@ -19,14 +19,6 @@ class KeySet:
         """Add a pair."""
         self._digests.add(self._digest(type, key))
 
-    def discard(self, type: str, key: str) -> bool:
-        """Take a pair out, and tell whether it was there."""
-        digest = self._digest(type, key)
-        if digest not in self._digests:
-            return False
-        self._digests.remove(digest)
-        return True
-
     def knows(self, types: Iterable[str], key: str) -> bool:
         """Tell whether `key` is there under one of `types`, the names that one class has or had."""
         return any(self._digest(type, key) in self._digests for type in types)

@@ -110,7 +110,6 @@ class Recording:
 
     Attributes:
         live: the live items by number, in the order in which they were enqueued; `ROOT` stands for the caller.
-        roots: the numbers of all initial items, live or not.
         last_id: the number of the item that was enqueued last.
         run_id: names the run; empty before its first event.
         last_seq: the number of the last event.
@@ -125,7 +124,6 @@ class Recording:
 
     def __init__(self) -> None:
         self.live: dict[int, RecordedItem] = {ROOT: RecordedItem(ROOT, -1, "", 0)}
-        self.roots: list[int] = []
         self.last_id = 0
         self.run_id = ""
         self.last_seq = 0
@@ -146,7 +144,6 @@ class Recording:
     def apply(self, events: Iterable[Event]) -> None:
         """Fold `events`, which must follow those applied so far."""
         live = self.live
-        root = live[ROOT]
         types = self._types
         event: Event | None = None
         for event in events:
@@ -170,8 +167,6 @@ class Recording:
                 parent = live[event.parent]
                 parent.pending += 1
                 parent.has_children = True
-                if parent is root:
-                    self.roots.append(item)
             elif cls is ItemStarted:
                 assert isinstance(event, ItemStarted)
                 record = live[event.item]

@@ -147,6 +147,7 @@ class Resumption:
         }
         self._changed_hooks: Counter[tuple[str, bool]] = Counter()
         self._known_roots: RecordedChildren | None = None
+        self._roots: list[int] = []
         self._dropped_roots = 0
 
     def summary(self, name: str) -> str:
@@ -179,11 +180,11 @@ class Resumption:
 
     @property
     def result(self) -> RunResult:
-        """What the run had come to when it completed."""
+        """What the run had come to when it completed, with the results of the items that `first_new` has taken."""
         counts = {view.type: view.counts for view in self._view.types.values()}
         finished = self._recording.finished
         assert finished is not None
-        roots = decode_root_results(self._recording.roots, self._recording.root_results)
+        roots = decode_root_results(self._roots, self._recording.root_results)
         return RunResult(self.run_id, finished.status, finished.counts, counts, self.elapsed_s, root_results=roots)
 
     def first_new(self, items: Iterator[Any]) -> list[Any]:
@@ -199,9 +200,13 @@ class Resumption:
             cls = classes.get(type(item)) or classes.setdefault(type(item), look_up_class(item))
             key = key_of(item, cls.type) if cls.keyed else None
             payload = self._ledger.state(item, None)
-            if recorded.match(cls.type, key, payload) is None:
-                if key is None or not keys.knows(cls.names, key):
-                    return [item]
+            child = recorded.match(cls.type, key, payload)
+            if child is not None:
+                self._roots.append(child.id)
+            elif key is None or not keys.knows(cls.names, key):
+                return [item]
+            else:
+                self._roots.append(0)
                 self._dropped_roots += 1
         return []
 
@@ -273,7 +278,7 @@ class Resumption:
     def _announced(self, seqs: Sequence[int]) -> Iterator[Announced]:
         for event in self._events_at(seqs):
             if isinstance(event, ItemEnqueued):
-                yield self.type_today(event.type), event.key, bytes(event.payload)
+                yield event.item, self.type_today(event.type), event.key, bytes(event.payload)
 
     def _resolve(self, name: str) -> type | None:
         if name not in self._types:
@@ -374,7 +379,7 @@ class Resumption:
         engine.last_id = recording.last_id
         engine.tree.root_results.update(recording.root_results)
         engine.keys = recording.keys
-        engine.roots = recording.roots
+        engine.roots = self._roots
         engine.deduplicated_roots = self._dropped_roots
         for record in recording.live.values():
             if record.id == ROOT:

@@ -47,8 +47,9 @@ class RunResult(msgspec.Struct, frozen=True):
         failures: the first 1,000 `item.failed` events, in their order.
         failure_groups: the failures by kind, the most numerous first: at most 100 of the first 1,000 kinds that there
             were. With more kinds, the counts of those listed are exact all the same.
-        root_results: the results of the initial items, in their order, as JSON gives them back; None for one
-            without a result. A run whose initial items all have none has an empty list.
+        root_results: the results of the initial items that the program gave, in their order, as JSON gives them back; None
+            for one without a result, or that was dropped because its key was known. After a resume they are those of
+            today's list. A run whose initial items all have none has an empty list.
         stop_reason: why the run was stopped before its end; empty if it was not.
         journal: the path of the file in which it is recorded, with symbolic links resolved; empty without a journal.
     """

@@ -48,6 +48,20 @@ class Collects(Item):
         return aqueue.child_results()
 
 
+class ReturnsItsKey(Returns):
+    """One whose key is what it returns."""
+
+    @property
+    def key(self) -> str:
+        return str(self.value)
+
+
+def test_root_results_have_an_entry_for_each_initial_item(backend: Backend) -> None:
+    """Also for one that is dropped since its key is known: those after it keep their places."""
+    items = [ReturnsItsKey("a"), ReturnsItsKey("a"), ReturnsItsKey("b")]
+    assert run_queue(items, reporter="none", backend=backend).root_results == ["a", None, "b"]
+
+
 @dataclass
 class Point:
     x: int

@@ -101,6 +101,14 @@ class Gathering(Named):
         return aqueue.child_results()
 
 
+class Counts(Named):
+    """One that returns its number among all that ran."""
+
+    async def process(self, enqueue: EnqueueFn, set_desc: SetDescFn) -> Any:
+        await super().process(enqueue, set_desc)
+        return world.did.count(self.name)
+
+
 class TriedAgain(Named):
     """One that may be tried again."""
 
@@ -586,7 +594,7 @@ def test_new_initial_items_run(tmp_path: Path) -> None:
     world.did.clear()
     result = run(path, Named("a"), Named("c"), Named("b"))
     assert world.did == ["c"]
-    assert result.root_results == ["a", "b", "c"]
+    assert result.root_results == ["a", "c", "b"]
     told_by(events_of(path))
 
 
@@ -600,8 +608,32 @@ def test_only_the_new_ones_of_a_source_that_can_be_read_once_run(tmp_path: Path)
     result = run_queue(new, resume=path, num_workers=1, reporter="none")
     assert world.did == ["c", "a", "d"]
     assert len({*world.keys["a"]} - before) == 1
-    assert (result.root_results, result.counts.deduplicated) == (["a", "a", "b", "k", "c", "a", "d"], 1)
+    assert (result.root_results, result.counts.deduplicated) == (["a", "k", None, "c", "b", "a", "a", "d"], 1)
     told_by(events_of(path))
+
+
+def test_results_are_in_the_order_of_todays_initial_items(tmp_path: Path, backend: Backend) -> None:
+    """Of those that have ended, those that are adopted and new ones; one that was dropped has none."""
+    path = tmp_path / "run.db"
+    run(path, Named("a"), Keyed("k"), Named("b"), Named("c"), backend=backend)
+    events = events_of(path)
+    today = (Keyed("k"), Named("c"), Keyed("k"), Named("d"), Named("a"))
+    result, _ = again(path, first(events, ItemCompleted, item=2), *today, backend=backend)
+    assert sorted(world.did) == ["b", "c", "d"]
+    assert result.root_results == ["k", "c", None, "d", "a"]
+
+    # And once all is done: as many as there are today, each the result of its own.
+    result, _ = again(path, events[-1].seq, Named("c"), Keyed("k"), Keyed("k"), Named("b"), backend=backend)
+    assert (world.did, result.root_results) == ([], ["c", "k", None, "b"])
+
+
+def test_equal_initial_items_have_results_of_their_own(tmp_path: Path) -> None:
+    """The first of several has the result of the first that was recorded, in whatever order others come."""
+    path = tmp_path / "run.db"
+    run(path, Counts("x"), Named("y"), Counts("x"), Counts("x"))
+    today = (Named("y"), Counts("x"), Counts("x"), Counts("x"))
+    result, _ = again(path, events_of(path)[-1].seq, *today)
+    assert result.root_results == ["y", 1, 2, 3]
 
 
 def test_known_items_of_a_finished_run_are_not_kept(tmp_path: Path) -> None:
