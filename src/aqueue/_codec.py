@@ -1,9 +1,10 @@
 """Results to JSON and back: exactly what JSON can carry, nothing silently changed into something else."""
 
 import dataclasses
+import enum
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final
 
 import msgspec
@@ -23,11 +24,101 @@ _brackets: Final = re.compile(r'[][{}]|"(?:[^"\\]|\\.)*"').findall
 
 def _plain(value: object) -> object:
     """Return what the standard library can't write in terms of what it can; raise `TypeError` for what JSON can't."""
+    fields = _fields(value)
+    if fields is not None:
+        return fields
+    _refuse_changed(value)
+    plain = msgspec.to_builtins(value, str_keys=True)
+    if isinstance(value, msgspec.Struct):
+        # msgspec has written all that is in it, and refuses less than this module; `plain` doesn't show that any more.
+        held = msgspec.structs.astuple(value)
+        if not _SCALARS.issuperset(map(type, held)):
+            _check(held)
+    return plain
+
+
+def _fields(value: object) -> dict[str, object] | None:
+    """Return what a dataclass or attrs class holds, by name; None for objects of another kind."""
+    if isinstance(value, type):
+        return None
+    if dataclasses.is_dataclass(value):
+        return {field.name: getattr(value, field.name) for field in dataclasses.fields(value)}
+    if hasattr(value, "__attrs_attrs__"):
+        return {field.name: getattr(value, field.name) for field in value.__attrs_attrs__}
+    return None
+
+
+def _refuse_changed(value: object) -> None:
+    """Raise `TypeError` for what would come back as something else."""
     if isinstance(value, set | frozenset):
         raise TypeError("a set has no order in JSON; return sorted(…)")
-    if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        return {field.name: getattr(value, field.name) for field in dataclasses.fields(value)}
-    return msgspec.to_builtins(value, str_keys=True)
+    if isinstance(value, bytes | bytearray | memoryview):
+        raise TypeError("JSON has no bytes; return text, such as base64.b64encode(…).decode()")
+
+
+def _check(value: object, objects: int = 0) -> None:
+    """Raise `TypeError` for what has been written although it would come back as something else.
+
+    That is two keys of which JSON makes the same, and within a struct also bytes and sets.
+
+    Parameters:
+        value: the result; or what a struct holds.
+        objects: how many JSON objects a result has, at most: once so many have been seen, the rest needs no look.
+    """
+    is_result = objects > 0
+    todo = [value]
+    for one in todo:  # it grows meanwhile
+        if type(one) in _SCALARS:
+            continue
+        inner: Iterable[object] = ()
+        is_object = True
+        if isinstance(one, dict):
+            _check_keys(one)
+            inner = one.values()
+        elif isinstance(one, list | tuple):
+            inner, is_object = one, False
+        elif isinstance(one, msgspec.Struct):
+            is_object = not one.__struct_config__.array_like
+            if not is_result:  # else what it holds has been seen when it was written
+                inner = msgspec.structs.astuple(one)
+        elif isinstance(one, enum.Enum):
+            inner, is_object = (one.value,), False
+        else:
+            _refuse_changed(one)
+            fields = _fields(one)
+            if fields is None:
+                continue
+            inner = fields.values()
+        if is_object:
+            objects -= 1
+            if objects == 0:
+                return
+        todo += inner
+
+
+def _check_keys(value: dict[Any, object]) -> None:
+    if len(set(map(type, value))) > 1:  # keys of one type differ in JSON, too
+        keys: dict[str, object] = {}
+        for key in value:
+            text = key if isinstance(key, str) else _encode(key).strip('"')
+            if text in keys:
+                raise TypeError(f"its keys {visible_repr(keys[text])} and {visible_repr(key)} are the same in JSON")
+            keys[text] = key
+
+
+_SCALARS: Final = frozenset({str, int, float, bool, type(None)})
+
+_Data = str | int | float | bool | None
+_Data1 = _Data | list[_Data] | dict[str, _Data]
+_Data2 = _Data | list[_Data1] | dict[str, _Data1]
+_Data3 = _Data | list[_Data2] | dict[str, _Data2]
+_Data4 = _Data | list[_Data3] | dict[str, _Data3]
+
+
+class _StringKeys(msgspec.Struct, gc=False):
+    """What most results are. msgspec sees that in a third of the time that `_check` takes."""
+
+    value: _Data4  # as a field its type is analysed once, and not each time
 
 
 # The standard library's, since msgspec writes NaN and infinity as null, and a set as a list in any order.
@@ -37,16 +128,26 @@ _encode: Final = json.JSONEncoder(allow_nan=False, ensure_ascii=False, separator
 def encode_result(value: object, type: str) -> msgspec.Raw:
     """Return `value`, which an item of class `type` returned, as JSON.
 
-    Dataclasses, attrs classes, msgspec structs, datetimes, UUIDs, enums, decimals and bytes are written as msgspec
-    writes them.
+    Dataclasses, attrs classes, msgspec structs, datetimes, UUIDs, enums and decimals are written as msgspec writes them.
 
     Raises:
-        InvalidResult: JSON can't carry it: an object of another kind, a set, NaN, infinity, a lone surrogate, a cycle,
-            data nested deeper than 500.
+        InvalidResult: JSON can't carry it: an object of another kind, a set, bytes, NaN, infinity, a lone surrogate, two
+            keys that are the same in JSON, a cycle, data nested deeper than 500.
     """
     try:
         text = _encode(value)
-        if text.count("[") + text.count("{") > MAX_DEPTH and _depth(text) > MAX_DEPTH:
+        objects = text.count("{")
+        if objects == 1 and isinstance(value, dict):
+            try:
+                "".join(value)  # the quickest way to see that all keys are strings
+            except TypeError:
+                _check_keys(value)
+        elif objects > 1 or (objects and isinstance(value, list | tuple | enum.Enum)):
+            try:
+                msgspec.convert({"value": value}, _StringKeys)
+            except msgspec.ValidationError:
+                _check(value, objects)
+        if text.count("[") + objects > MAX_DEPTH and _depth(text) > MAX_DEPTH:
             raise ValueError(f"it is nested deeper than {MAX_DEPTH}")
         return msgspec.Raw(text.encode())
     except (TypeError, ValueError, OverflowError, RecursionError) as error:  # UnicodeEncodeError is a ValueError

@@ -121,6 +121,9 @@ class ChildrenNotComparable(AqueueError, TypeError):
 class InvalidResult(AqueueError, TypeError):
     """An item returned what JSON can't carry; the message names the item's class.
 
+    An object of a kind that JSON lacks, a set, bytes, NaN, infinity; or a dict with two keys that are the same in JSON,
+    such as 1 and "1", of which one would be lost.
+
     What to do: return None, or data made of dicts, lists, strings, finite numbers, booleans and None.
     """
 

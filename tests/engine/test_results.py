@@ -4,14 +4,17 @@ import datetime as dt
 import enum
 import gc
 import math
+import re
 import uuid
 import weakref
 from collections import OrderedDict, namedtuple
 from collections.abc import Iterator
 from dataclasses import dataclass
 from decimal import Decimal
+from pathlib import Path
 from typing import Any
 
+import attrs
 import msgspec
 import pytest
 
@@ -72,8 +75,29 @@ class Size(msgspec.Struct):
     width: int
 
 
+class Holds(msgspec.Struct):
+    things: Any
+
+
+class Row(msgspec.Struct, array_like=True):
+    number: int
+    rest: Any
+
+
+@attrs.define
+class Held:
+    things: Any
+
+
 class Colour(enum.Enum):
     RED = "red"
+
+
+class Odd(enum.Enum):
+    """Has values that are no scalars."""
+
+    KEYS = {1: "a", "1": "b"}  # noqa: RUF012  # no attribute, but a member
+    BYTES = b"a"
 
 
 class Level(enum.IntEnum):
@@ -104,7 +128,12 @@ ROUND_TRIPS = [
     (Decimal("1.10"), "1.10"),
     (Colour.RED, "red"),
     (Level.HIGH, 3),
-    (b"\x00\xff", "AP8="),
+    ({1: "a", 2.5: "b", None: "c", False: "d"}, {"1": "a", "2.5": "b", "null": "c", "false": "d"}),
+    ({"a": {1: 1}, "b": {"1": 1}}, {"a": {"1": 1}, "b": {"1": 1}}),
+    (Holds({1: [Size(2)]}), {"things": {"1": [{"width": 2}]}}),
+    (Held({1: [Size(2)]}), {"things": {"1": [{"width": 2}]}}),
+    ([Row(1, [Row(2, None)])], [[1, [[2, None]]]]),
+    ([dt.timedelta(days=1, seconds=1), dt.time(12, 30)], ["P1DT1S", "12:30:00"]),
     ("x" * 1_000_000, "x" * 1_000_000),
 ]
 
@@ -121,6 +150,12 @@ def test_what_json_can_carry_comes_back_as_json_gives_it(backend: Backend, value
 def _cycle() -> list[Any]:
     cycle: list[Any] = []
     cycle.append(cycle)
+    return cycle
+
+
+def _struct_cycle() -> Holds:
+    cycle = Holds([])
+    cycle.things.append(cycle)
     return cycle
 
 
@@ -147,6 +182,34 @@ NOT_JSON = {
     "minus infinity": -math.inf,
     "nested nan": {"a": [1, math.nan]},
     "nan as a key": {math.nan: 1},
+    "bytes": b"a",
+    "bytearray": bytearray(b"a"),
+    "memoryview": memoryview(b"a"),
+    "nested bytes": {"a": [b"a"]},
+    "bytes as a key": {b"a": 1},
+    "bytes in a dataclass": Bag([b"a"]),
+    "bytes in a struct": Holds([{"a": b"a"}]),
+    "bytes in a struct in a struct": Holds([Holds(b"a")]),
+    "bytes in a struct that is an array": [Row(1, b"a")],
+    "bytes in an attrs class": Held(b"a"),
+    "bytes in an enum": Odd.BYTES,
+    "keys 1": {1: "a", "1": "b"},
+    "keys None": {None: "a", "null": "b"},
+    "keys True": {"true": "a", True: "b"},
+    "keys 1.0": {1.0: "a", "1.0": "b"},
+    "keys of an enum": {Level.HIGH: "a", "3": "b"},
+    "nested keys": [[], {"a": "{", "b": ({1: "a", "1": "b"},)}],
+    "keys of an OrderedDict": OrderedDict({1: "a", "1": "b"}),
+    "keys in a dataclass": Bag([{1: "a", "1": "b"}]),
+    "keys in a struct": Holds([{1: "a", "1": "b"}]),
+    "keys in a struct in a dataclass": Bag([Size(1), Holds({dt.date(2020, 2, 29): "a", "2020-02-29": "b"})]),
+    "keys in a struct that is an array": [{"a": 1}, Row(1, {1: "a", "1": "b"})],
+    "keys in an attrs class": Held({1: "a", "1": "b"}),
+    "keys in an enum": [Odd.KEYS],
+    "set in a struct": Holds([{1}]),
+    "set in a struct that is an array": {"a": Row(1, [Row(2, {1})])},
+    "set in an attrs class": Held({1}),
+    "struct in itself": _struct_cycle(),
     "lone surrogate": "\ud800",
     "lone surrogate as a key": {"\ud800": 1},
     "set": {1, 2},
@@ -184,6 +247,36 @@ def test_what_json_can_not_carry_fails_the_item(backend: Backend, name: str) -> 
 def test_only_a_deep_result_counts_as_deep(value: Any) -> None:
     """Up to 500 arrays and objects inside each other; brackets in strings and beside each other don't count."""
     assert run_queue([Returns(value)], reporter="none").root_results == [value]
+
+
+GUIDE = Path(__file__).parents[2] / "docs" / "howto" / "write-items.md"
+ROWS = re.findall(
+    r"^\| `(.+?)`[^|]* \| (?:`(.+?)`[^|]*|no result) \|$", GUIDE.read_text().split("## Overall")[0], re.MULTILINE
+)
+
+
+@pytest.mark.parametrize(("returned", "back"), ROWS)
+def test_the_table_of_results_is_true(returned: str, back: str) -> None:
+    """What the guide says of each value that an item may return."""
+
+    @dataclass
+    class Point:
+        x: int
+        y: Any
+
+    names = {**vars(dt), "UUID": uuid.UUID, "Decimal": Decimal, "Colour": Colour, "Point": Point}
+    value = eval(returned, names)
+    if back == "InvalidResult":
+        with pytest.raises(ItemFailures) as caught:
+            run_queue([Returns(value)], reporter="none")
+        assert isinstance(caught.value.exceptions[0], InvalidResult)
+    else:
+        assert run_queue([Returns(value)], reporter="none").root_results == ([eval(back)] if back else [])
+
+
+def test_the_table_of_results_is_there() -> None:
+    """Its rows are found."""
+    assert len(ROWS) == 17
 
 
 def test_a_hook_s_wrong_result_fails_the_item(backend: Backend) -> None:
