@@ -229,8 +229,8 @@ class ReporterThread:
                     self.view = self.view.copy()
                 try:
                     self.view.apply(self._pending)
-                except Exception as error:  # as in `_take`
-                    self._attached.detach_all(error)
+                except Exception as error:  # as in `_hand_on`
+                    self.fail(error)
                 self._pending.clear()
         self._wake.set()
 
@@ -244,6 +244,11 @@ class ReporterThread:
         self.stage = "ended"
         self._attached.let_go(self._reporter)
         self._pending.clear()
+
+    def fail(self, error: BaseException) -> None:
+        """Detach it because of `error`, as if it had raised that."""
+        self.stage = "ended"
+        self._attached.detach_all(error)
 
     def leave_behind(self) -> None:
         """Wait for it no more: if its present call returns before the process ends, it gets the rest, and is closed."""
@@ -303,7 +308,7 @@ class ReporterThread:
             try:
                 self.view.apply(batch)
             except Exception as error:  # a mistake in aqueue; the run and the journal go on all the same
-                self._attached.detach_all(error)
+                self.fail(error)
             self._shown = self.view
         if batch or result is None:
             self._attached.hand_on(batch, self._shown)

@@ -210,8 +210,8 @@ class Bus:
     def continue_after(self, seq: int, at: float, view: RunView) -> None:
         """Go on with a recorded run whose last event was number `seq`, at the Unix time `at`, and which stood at `view`."""
         self.next_seq = count(seq + 1).__next__
-        for reporter in self._reporters:
-            reporter.view = view.copy()
+        for number, reporter in enumerate(self._reporters):
+            reporter.view = view.copy() if number else view  # which is large if many items wait for a retry
         self.clock.offset += max(at - self.now(), 0.0)
 
     # ---- the hot path -------------------------------------------------------------------------------------------
@@ -300,14 +300,7 @@ class Bus:
         self._thread.start()
         for reporter in self._reporters:
             reporter.start(run)
-            while reporter.stage == "opening" and self.may_pause and self.cancellation is None:
-                try:
-                    await self._wait_for_change()
-                except anyio.get_cancelled_exc_class() as error:
-                    self.cancellation = error
-            with anyio.move_on_after(OPEN_GRACE_S, shield=True):
-                while reporter.stage == "opening":
-                    await self._wait_for_change()
+            await self._wait_opened(reporter)
             if reporter.stage != "open":
                 view = reporter.view
                 await self._reach("closed", RunResult(run.run_id, "interrupted", view.counts, {}, 0.0))
@@ -318,6 +311,19 @@ class Bus:
                 warn(f"reporter {reporter.name} was still being opened; nothing has been run")
                 return False
         return True
+
+    async def _wait_opened(self, reporter: ReporterThread) -> None:
+        """Wait until `reporter` is open or has failed; once the run is to stop or is cancelled, only a moment more."""
+        while reporter.stage == "opening":
+            is_wanted = self.may_pause and self.cancellation is None
+            try:
+                with anyio.move_on_after(None if is_wanted else OPEN_GRACE_S, shield=not is_wanted) as waiting:
+                    await self._wait_for_change()
+            except anyio.get_cancelled_exc_class() as error:
+                self.cancellation = error
+            else:
+                if waiting.cancelled_caught:
+                    return
 
     def start_journal(self, on_failed: Callable[[JournalError], None]) -> None:
         """Have the journal take events from now on; `on_failed` is called in the loop if it can't write them."""
@@ -386,13 +392,12 @@ class Bus:
         await self._reach("closed", result)
 
     async def _reach(self, stage: str, result: RunResult | None = None) -> None:
-        if not self._alive:
-            return
-        self._stage_changed = reached = anyio.Event()
+        self._stage_changed = reached = anyio.Event()  # before the look whether there is still somebody to set it
         self._result = result
         self._asked = stage
         self._wake.set()
-        await self._wait_in_any_case(reached)
+        if self._alive and self._stage != "closed":
+            await self._wait_in_any_case(reached)
 
     async def _wait_in_any_case(self, reached: anyio.Event) -> None:
         """Wait; asyncio's own `Task.cancel`, which goes through shields, is kept for later."""
@@ -438,7 +443,8 @@ class Bus:
                 # A process that was stopped, or got no time, has not waited for its reporters.
                 self._look_after(min(now - looked_at, 2 * TICK_INTERVAL_S), is_ending=is_ending)
                 looked_at = now
-                if asked == "closed" and self._result is not None:
+                if asked == "closed":
+                    assert self._result is not None
                     for reporter in self._reporters:
                         reporter.close(self._result)
                     if all(reporter.stage != "open" for reporter in self._reporters):
@@ -447,6 +453,9 @@ class Bus:
                     reporter.is_idle or reporter.stage != "open" for reporter in self._reporters
                 ):
                     self._announce(asked)
+        except BaseException as error:  # a mistake in aqueue; the run and the journal go on all the same
+            for reporter in self._reporters:
+                reporter.fail(error)
         finally:
             self._lag = 0
             self._announce("closed")
@@ -540,4 +549,4 @@ def _warn(message: str) -> None:
     """Warn, on a thread of its own: a display that is stuck holds up who prints, and this must not be held up."""
     thread = threading.Thread(target=warn, args=(message,), name="aqueue-warning", daemon=True)
     thread.start()
-    thread.join(TICK_INTERVAL_S)
+    thread.join(1.0)  # so that, as a rule, it is said before what comes next

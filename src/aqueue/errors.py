@@ -161,6 +161,8 @@ class MisplacedCall(AqueueError, RuntimeError):
 class ReporterError(AqueueError):
     """A reporter could not be loaded or opened, and so the run was not begun; the message names it and the cause.
 
+    In an event `reporter.failed`, it stands for one that was detached since it had not returned from a call for 60 s.
+
     What to do: mend what the message says of the file, the terminal or the plugin, or choose another reporter.
     """
 

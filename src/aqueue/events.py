@@ -402,11 +402,11 @@ class ProcessLeft(Event, frozen=True, tag="process.left"):
 
 
 class ReporterFailed(Event, frozen=True, tag="reporter.failed"):
-    """A reporter raised and gets no more events.
+    """A reporter raised, or was stuck for 60 s in a run with a journal, and gets no more events.
 
     Attributes:
         reporter: its class, as ``module:qualname``.
-        error: what it raised.
+        error: what it raised; a `ReporterError` of one that was stuck.
     """
 
     reporter: str

@@ -626,6 +626,28 @@ def test_a_call_s_time_counts_from_the_run_s_end_and_only_while_the_process_runs
     recorder.let_go.set()
 
 
+def test_a_delivering_thread_that_fails_ends_no_run(
+    backend: Backend, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Nor does it hold one up: reporters are detached with a warning, and their terminals put back."""
+    released = threading.Event()
+
+    class OnTerminal(EventRecorder):
+        uses_terminal = True
+
+        def release_terminal(self) -> None:
+            released.set()
+
+    def fail(reporter: ReporterThread, events: Sequence[Event]) -> None:
+        raise RuntimeError("a mistake in aqueue")
+
+    monkeypatch.setattr(ReporterThread, "give", fail)
+    result = run_queue([Noop() for _ in range(100)], reporter=[EventRecorder(), OnTerminal()], backend=backend)
+    assert result.counts.completed == 100
+    assert released.is_set()
+    assert capsys.readouterr().err.count("raised RuntimeError: a mistake in aqueue; the run goes on without it") == 2
+
+
 @pytest.mark.parametrize("way", ["scope", "task"])
 def test_a_cancellation_ends_a_run_whose_reporter_can_not_be_opened(
     backend: Backend, way: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]

@@ -685,3 +685,30 @@ def test_waits_are_told_rightly_though_the_clock_was_set_back() -> None:
     assert session.tell(script.events[-1:]) == []
     [line] = session.tell([], 3.0)
     assert "1 to retry (next in 5 s)" in line
+
+
+def test_what_failed_while_it_was_behind_is_told_as_far_as_the_view_has_it() -> None:
+    """Events that it skips are no failures that nobody is told of; the order stays."""
+    session = Session()
+    events = with_failures(25)
+    first, last = 31, 73
+    assert len(session.tell(events[:first])) == 10
+    session.view.apply(events[first:last])
+    told = session.tell(events[last:])
+    assert [line.split()[2] for line in told] == [str(item) for item in range(11, 26)]
+    assert session.tell(()) == []
+
+
+def test_worker_processes_that_came_while_it_was_behind_are_counted() -> None:
+    """What it says after that is right again, though it was not told of those."""
+    script = Script(cluster="tcp://scheduler:8786")
+    script.join(1)
+    before = len(script.events)
+    script.join(4, host="missed")
+    after = len(script.events)
+    script.join(7)
+    session = Session()
+    session.tell(script.events[:before])
+    session.view.apply(script.events[before:after])
+    assert session.tell(()) == []
+    assert session.tell(script.events[after:]) == ["joined: node:4711, 3 workers (9 in 3 processes)"]
