@@ -219,19 +219,17 @@ class GroupedQueue:
         Raises:
             InvalidItem, InvalidArgument, ItemsNotComparable: as `put` does; the queue then still has all nodes.
         """
-        nodes = self._unplaced[::-1]
+        nodes = self._unplaced
         self._offers = self._new_offers()
         self._withdrawn.clear()
         self._valid = 0
         for group in self._groups.values():
             group.offer = None
-            waiting = [] if group.head is None else [group.head, *(group.rest or ())]
-            if self._is_lifo:
-                waiting = [*waiting[1:], *waiting[:1]]  # what is put last is the head
-            nodes += waiting
+            if group.head is not None:
+                nodes += [group.head, *(group.rest or ())]
             group.head = group.rest = None
-        nodes.reverse()
-        self._unplaced = nodes
+        # In the order of their numbers, whichever groups they were in; but what was running comes first, as it did before.
+        nodes.sort(key=lambda node: ((node.attempt == 1) is not self._is_lifo, node.id), reverse=True)
         self._count = 0
         while nodes:
             if nodes[-1].id in self._refusals:

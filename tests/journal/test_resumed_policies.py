@@ -14,6 +14,7 @@ from aqueue import (
     InvalidArgument,
     Item,
     ItemFailures,
+    Limit,
     RecordedFailure,
     Retry,
     RetryAfter,
@@ -325,6 +326,45 @@ def test_a_recorded_item_whose_group_raises_fails_alone(
         "the host of c is unknown",
     ]
     told_by(events_of(path))
+
+
+class Moving(Item):
+    """One whose group may be another when it is enqueued again; the first to run stops the run."""
+
+    stops: ClassVar[bool] = True
+
+    def __init__(self, number: int, group: str | None) -> None:
+        self.key = f"item {number}"
+        self.number = number
+        self.group = group
+
+    def __lt__(self, other: "Moving") -> bool:
+        return self.number < other.number
+
+    async def process(self, enqueue: EnqueueFn, set_desc: SetDescFn) -> None:
+        if self.stops:
+            aqueue.stop("enough")
+        act(f"{self.group} {self.number}")
+
+
+@pytest.mark.parametrize("queue_type_name", ["queue", "stack", "priority"])
+def test_items_whose_groups_have_changed_keep_their_order(
+    tmp_path: Path, queue_type_name: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Initial items go into their new groups, and these take turns, by the items' numbers, not by their old groups."""
+    arguments: dict[str, Any] = {
+        "resume": tmp_path / "run.db",
+        "num_workers": 1,
+        "reporter": "none",
+        "queue_type_name": queue_type_name,
+        "limits": {"*": Limit(concurrent=1)},
+    }
+    run_queue([Moving(number, ["a", "b", None][number % 3]) for number in range(12)], **arguments)
+    did.clear()
+    monkeypatch.setattr(Moving, "stops", False)
+    run_queue([Moving(number, "ab"[number % 2]) for number in range(12)], **arguments)
+    order = range(1, 12) if queue_type_name != "stack" else reversed(range(11))  # one has run
+    assert did == [f"{'ab'[number % 2]} {number}" for number in order]
 
 
 def test_a_limit_that_stopped_the_run_is_told(tmp_path: Path) -> None:
