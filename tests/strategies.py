@@ -286,7 +286,7 @@ class _Simulation:
             self.interrupt("crash")
             for ready in self.ready:
                 if ready.phase == "process" and self.random.random() < 0.2:
-                    self.add(ItemAdopted, item=ready.number, payload=Raw(b"{}"))
+                    self.add(ItemAdopted, item=ready.number, type=ready.type, payload=Raw(b"{}"))
 
     def run(self, steps: int) -> list[Event]:
         self.begin(RunStarted)

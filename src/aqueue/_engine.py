@@ -373,7 +373,7 @@ class Engine:
             self.queue_again(node)
             self._after_put()
         if recorded.has_changed(child, state):
-            self.append(ItemAdopted(self.next_seq(), self.bus.now(), node.id, msgspec.Raw(state)))
+            self.append(ItemAdopted(self.next_seq(), self.bus.now(), node.id, node.cls.type, msgspec.Raw(state)))
         node.state = to_keep(state)
         node.is_held = False
         self._restore_holders(node)

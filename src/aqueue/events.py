@@ -176,10 +176,12 @@ class ItemAdopted(Event, frozen=True, tag="item.adopted"):
 
     Attributes:
         item: its number.
+        type: its class, as ``module:qualname``.
         payload: its new state, only with a journal.
     """
 
     item: int
+    type: str
     payload: Raw = NO_DATA
 
 

@@ -77,7 +77,7 @@ def test_the_story_has_an_adoption_with_other_attributes(aqueue: Aqueue, tmp_pat
     script = Script(age_s=3_600.0)
     item = script.enqueue(key="k", payload=Raw(b'{"token":"old"}'))
     script.begin(RunResumed)
-    script.add(ItemAdopted, item=item, payload=Raw(b'{"token":"new"}'))
+    script.add(ItemAdopted, item=item, type="module:Page", payload=Raw(b'{"token":"new"}'))
     out = aqueue("explain", write_journal(tmp_path, script.events), item).out
 
     assert "enqueued again with other attributes: it runs with these" in out

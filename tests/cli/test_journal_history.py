@@ -333,7 +333,7 @@ def test_journal_that_is_cut_short_is_refused(path: Path) -> None:
 def test_newer_journal_is_refused(path: Path) -> None:
     """Whether a newer aqueue began the run or went on with it."""
     events = [event for event in every_event_type() if event.event.startswith("run.")]
-    texts = [encode(event).decode().replace('"schema_version":1', '"schema_version":2') for event in events]
+    texts = [encode(event).decode().replace('"schema_version":1', '"schema_version":9') for event in events]
     first = encode(make_events(1, 1)[0]).decode()
     resumed = next(text for text in texts if "run.resumed" in text)
     write_by_hand(path, [first, resumed])

@@ -21,7 +21,7 @@ from aqueue.cli._reading.log_file import LogFile
 from aqueue.cli._reading.log_history import LogHistory
 from aqueue.cli._reading.opening import open_history
 from aqueue.errors import NotAJournal
-from aqueue.events import Event, RunStarted, RunStopping, encode
+from aqueue.events import SCHEMA_VERSION, Event, RunStarted, RunStopping, encode
 from aqueue.testing._scripted_runs import every_event_type, resumed, with_an_event_of_the_future
 from aqueue.view import RunView
 from aqueue_reporters.jsonl import JsonlReporter
@@ -449,11 +449,12 @@ def test_file_that_is_something_else_is_refused_before_all_of_it_is_read(path: P
 
 def test_newer_log_is_refused(path: Path) -> None:
     """Its events may mean something else."""
-    lines = [*LINES[:5], LINES[0].replace(b'"schema_version":1', b'"schema_version":2').replace(b"started", b"resumed")]
+    lines = [*LINES[:5], LINES[0].replace(b'"schema_version":1', b'"schema_version":9').replace(b"started", b"resumed")]
     path.write_bytes(b"".join(lines))
     for reading in (read, read_whole):
         with pytest.raises(
-            CannotRead, match=r"written by a newer aqueue \(event 1 is of version 2, this aqueue knows 1\)"
+            CannotRead,
+            match=rf"written by a newer aqueue \(event 1 is of version 9, this aqueue knows {SCHEMA_VERSION}\)",
         ):
             reading(path)
 

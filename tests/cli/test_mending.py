@@ -332,13 +332,13 @@ def test_failed_item_that_starts_again_was_reopened() -> None:
 
 def test_item_that_is_adopted_is_one_that_waits() -> None:
     """It is announced, its attempt cut short or its failure taken up again before that; a completed one is not adopted."""
-    adopted = ItemAdopted(0, 0.0, 1)
+    adopted = ItemAdopted(0, 0.0, 1, "m:T")
     start = ItemStarted(0, 0.0, 1, "m:T", 1)
     announced = ItemEnqueued(0, 0.0, 1, 0, "m:T")
     failed = ItemFailed(0, 0.0, 1, "m:T", 1, 0.1, BOOM)
     completed = ItemCompleted(0, 0.0, 1, 1, 0.1)
 
-    assert mended(adopted) == [ItemEnqueued(0, 0.0, 1, 0, UNKNOWN_TYPE), adopted]
+    assert mended(adopted) == [announced, adopted]
     assert mended(announced, start, adopted) == [
         announced,
         start,

@@ -184,11 +184,12 @@ def test_every_type_of_event_for_people(path: Path, tail: Tail) -> None:
 23:23:20.320   run resumed      3b1f  3 workers a process, queue, pid 1234 on host, cluster tcp://scheduler:8786
 23:23:20.330   process joined   node:4711  3 workers, w1 to w3
 23:23:20.340   process joined   other:99  3 workers, w4 to w6
-23:23:20.350   started             4 Page    w5  try 2
-23:23:20.360   process left     that with w1
-23:23:20.370 W interrupted         4 Page        its worker was lost
-23:23:20.380 W process left     that with w4, it died, 2 of its reports came too late or twice
-23:23:20.390   run finished     interrupted  2 of 5 done, 2 failed, 1 outstanding, 2 interrupted, 1 retried, 4 dropped as known
+23:23:20.350   adopted             4 Page        with other attributes
+23:23:20.360   started             4 Page    w5  try 2
+23:23:20.370   process left     that with w1
+23:23:20.380 W interrupted         4 Page        its worker was lost
+23:23:20.390 W process left     that with w4, it died, 2 of its reports came too late or twice
+23:23:20.400   run finished     interrupted  2 of 5 done, 2 failed, 1 outstanding, 2 interrupted, 1 retried, 4 dropped as known
 """.splitlines(),
         [],
     )
@@ -290,7 +291,7 @@ def test_no_color_is_honoured(path: Path) -> None:
             check=True,
             env=os.environ | {"NO_COLOR": "1"},
         )
-        terminal.until(lambda: len(terminal.lines()) == 40)
+        terminal.until(lambda: len(terminal.lines()) == 41)
         written = terminal.written().decode()
 
     assert set(re.findall(r"\x1b\[([0-9;]*)m", written)) == {"0", "1", "2"}
@@ -307,7 +308,7 @@ def test_dumb_terminal_gets_no_sequences(path: Path) -> None:
             check=True,
             env=os.environ | {"TERM": "dumb"},
         )
-        terminal.until(lambda: len(terminal.lines()) == 40)
+        terminal.until(lambda: len(terminal.lines()) == 41)
         assert b"\x1b" not in terminal.written()
 
 

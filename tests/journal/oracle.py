@@ -178,6 +178,7 @@ class Story:
 
     def _adopt(self, event: ItemAdopted) -> None:
         enqueued = self.enqueued[event.item]
+        assert event.type == enqueued.type
         assert self.processes > 1, "nothing is recorded before the first process"
         assert enqueued.key is not None, "with other attributes it is another item"
         assert self.state[event.item] == "waits"

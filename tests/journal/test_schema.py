@@ -156,7 +156,7 @@ def a_run() -> list[Event]:
         add(ItemCompleted, item=7, worker=1, duration_s=1.0, result=Raw(b'"a"')),  # 28
         add(ItemStarted, item=7, type="shop:Page", worker=1, phase="after_children"),  # 29
         add(ItemChildrenProcessed, item=7, type="shop:Page", result=Raw(b"[1,2]")),  # 30
-        add(ItemAdopted, item=8, payload=Raw(b'{"n":8}')),  # 31
+        add(ItemAdopted, item=8, type="shop:Page", payload=Raw(b'{"n":8}')),  # 31
         add(RunFinished, status="interrupted", counts=Counts(8, 3, 1)),  # 32
     ]
 

@@ -128,7 +128,11 @@ def test_payloads_and_results_can_be_included(log: Path) -> None:
     """They are part of the line, as JSON."""
     records = write(every_event_type(), log, include_data=True)
 
-    assert [record["payload"] for record in records if "payload" in record] == [{"url": "/"}, {"url": "/", "n": 1}]
+    assert [record["payload"] for record in records if "payload" in record] == [
+        {"url": "/"},
+        {"url": "/", "n": 1},
+        {"url": "/new"},
+    ]
     assert [record["result"] for record in records if "result" in record] == [[1, 2], "x"]
 
 

@@ -164,7 +164,7 @@ def every_event_type() -> list[Event]:
     script.begin(RunResumed, cluster="tcp://scheduler:8786")
     script.join(1, 3)
     script.join(4, 3, host="other", pid=99)
-    script.add(ItemAdopted, item=running, payload=Raw(b'{"url":"/new"}'))
+    script.add(ItemAdopted, item=running, type="module:Page", payload=Raw(b'{"url":"/new"}'))
     script.start(running, worker=5, attempt=2)
     script.add(ProcessLeft, first_worker=1)
     script.lose(4, running, ignored=2)

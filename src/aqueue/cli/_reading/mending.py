@@ -350,7 +350,7 @@ class Mender:
 
     def _prepare_adopted(self, event: ItemAdopted) -> bool:
         item = event.item
-        self._announce(event, item)
+        self._announce(event, item, event.type)
         if self._items.flags(item) & _COMPLETED:
             return False
         self._end_attempt(event, self._workers.get(item))
