@@ -8,7 +8,7 @@ from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, nullcontext, suppress
 from pathlib import Path
-from typing import Final, Self
+from typing import Any, Final, Self
 
 import msgspec
 
@@ -30,8 +30,14 @@ _BUSY_EVENTS: Final = 2_000
 """After a batch of so many, what has come meanwhile is worth a commit of its own at once."""
 
 _READ_EVENTS: Final = 2_000
-_SLICE_EVENTS: Final = 2_000
-_MAX_INSERT_ROWS: Final = 4_096
+
+_READ_BYTES: Final = 8_000_000
+"""How many bytes of events are read at once, about, or one event; 2,000 ordinary ones have 300 kB."""
+
+_FIRST_SLICE_EVENTS: Final = 16
+_SLICE_EVENTS: Final = 2_048
+_SLICE_BYTES: Final = 4_000_000
+"""How many bytes of events are encoded at once, about, or one event."""
 
 _list_decoder = msgspec.json.Decoder(list[AnyEvent])
 
@@ -99,6 +105,7 @@ class Journal:
         self._removes = False
         self._failed = False
         self._said_busy = False
+        self._slice_events = _FIRST_SLICE_EVENTS
         _journals.add(self)
 
     @classmethod
@@ -303,29 +310,48 @@ class Journal:
                 f"events {first:,} to {batch[-1].seq:,} were to be written to the journal {journal_file.shown(self.path)} after "
                 f"event {self.last_seq:,}: this is a mistake in aqueue; please report it"
             )
-        rows: list[str] = []
-        for start in range(0, len(batch), _SLICE_EVENTS):
-            rows += _encode(batch[start : start + _SLICE_EVENTS])
         self._begin()
         self._keep_lock()  # now nobody else can begin to write
         self._check_log()
-        execute = self._connection.execute
         start = 0
-        size = _MAX_INSERT_ROWS
         last_seq: int | None = 0
-        while start < len(rows):
-            while size > len(rows) - start:
-                size //= 2
-            last_seq = execute(_INSERTS[size], rows[start : start + size]).lastrowid
-            start += size
+        while start < len(batch):
+            events = batch[start : start + self._slice_events]
+            start += len(events)
+            last_seq = self._insert(events)
         if last_seq != batch[-1].seq:
             raise JournalError(
                 f"the journal {journal_file.shown(self.path)} was written by another program: event {batch[-1].seq:,} "
                 f"would have become event {last_seq:,}; see that nothing else writes it, and resume"
             )
-        execute("COMMIT")
+        self._connection.execute("COMMIT")
         self._check_place()
         self.last_seq = batch[-1].seq
+
+    def _insert(self, events: list[Event]) -> int | None:
+        """Write the rows of `events`, and return the number of the last; how many there are next time goes by their size.
+
+        Encoding holds the interpreter's lock, so they are few, and each row is in memory several times meanwhile.
+        """
+        lines = encode_lines(events)
+        fitting = max(_SLICE_BYTES * len(events) // len(lines), 1)
+        self._slice_events = min(fitting, 2 * self._slice_events, _SLICE_EVENTS)
+        execute = self._connection.execute
+        if len(events) == 1:  # it may be large: nothing copies it but SQLite
+            return execute(_INSERT_ONE, (memoryview(lines)[:-1],)).lastrowid
+        rows = lines.decode().split("\n")
+        rows.pop()
+        if len(rows) != len(events):  # a newline inside an item's own JSON
+            rows = [encode(event).decode() for event in events]
+        del lines
+        last_seq = None
+        start, size = 0, _SLICE_EVENTS
+        while start < len(rows):
+            while size > len(rows) - start:
+                size //= 2
+            last_seq = execute(_INSERTS[size], rows[start : start + size]).lastrowid
+            start += size
+        return last_seq
 
     def _begin(self) -> None:
         """Begin a transaction, once no other connection is writing."""
@@ -455,17 +481,11 @@ def _insert(rows: int) -> str:
     return "INSERT INTO events (event) VALUES " + ",".join(["(?)"] * rows)  # noqa: S608  # question marks only
 
 
-# Of one to 4,096 rows: whatever the size of a batch, few statements write it, and each is compiled only once.
-_INSERTS: Final = {1 << n: _insert(1 << n) for n in range(_MAX_INSERT_ROWS.bit_length())}
+# Of one to 2,048 rows: whatever the size of a batch, few statements write it, and each is compiled only once.
+_INSERTS: Final = {1 << n: _insert(1 << n) for n in range(_SLICE_EVENTS.bit_length())}
 
-
-def _encode(events: list[Event]) -> list[str]:
-    """Return each event's JSON; this holds the interpreter's lock, so `events` are few."""
-    lines = encode_lines(events).decode().split("\n")
-    lines.pop()
-    if len(lines) != len(events):  # a newline inside an item's own JSON
-        return [encode(event).decode() for event in events]
-    return lines
+# From bytes, which needn't become a str first. For many small rows that takes SQLite half as long again.
+_INSERT_ONE: Final = "INSERT INTO events (event) VALUES (CAST(? AS TEXT))"
 
 
 class EventReader:
@@ -492,6 +512,7 @@ class EventReader:
         self._path = path
         self._skip_described = skip_described
         self._batch = batch
+        self._has_large = False
         wanted = f"CASE WHEN event >= '{_DESCRIBED}' AND event < '{_DESCRIBED_END}' THEN NULL ELSE event END"
         # One string for many rows, and one call to decode it: several times as fast as a row at a time.
         self._query = (
@@ -508,7 +529,7 @@ class EventReader:
         """
         path, after = self._path, self.after
         try:
-            count, last, text = self._connection.execute(self._query, (after, self._batch)).fetchone()
+            count, last, events = self._read_at_once() or self._read_rows()
         except sqlite3.Error as error:
             raise JournalDamaged(
                 f"the journal {journal_file.shown(path)} can't be read after event {after:,}: "
@@ -521,10 +542,6 @@ class EventReader:
                 f"the journal {journal_file.shown(path)} lacks events between {after + 1:,} and {last:,}; "
                 "restore it from a copy"
             )
-        try:
-            events: list[Event] = list(_list_decoder.decode(text))
-        except msgspec.MsgspecError:
-            events = list(_decode_one_by_one(self._connection, path, after, last, skip_described=self._skip_described))
         for event in events:
             if isinstance(event, RunStarted) and event.schema_version > SCHEMA_VERSION:
                 raise JournalTooNew(
@@ -533,6 +550,32 @@ class EventReader:
                 )
         self.after = last
         return events
+
+    def _read_at_once(self) -> tuple[int, int, list[Event]] | None:
+        """Return how many rows come next, the number of the last and their events; None if they must be read one by one."""
+        if self._has_large:
+            return None
+        found = _concatenated(self._connection, self._query, (self.after, self._batch))
+        if found is None:
+            return None
+        count, last, text = found
+        with suppress(msgspec.MsgspecError):
+            return count, last, list(_list_decoder.decode(text))
+        return None
+
+    def _read_rows(self) -> tuple[int, int, list[Event]]:
+        """Do the same row by row, up to `_READ_BYTES`."""
+        count, last, size = 0, self.after, 0
+        events: list[Event] = []
+        for seq, text in self._connection.execute(_ROWS, (self.after, self._batch)):
+            event = _decode(self._path, seq, text)
+            if event is not None and not (self._skip_described and event.event == "item.described"):
+                events.append(event)
+            count, last, size = count + 1, seq, size + len(text)
+            if size >= _READ_BYTES:
+                break
+        self._has_large = size >= _READ_BYTES  # then those that follow are probably large, too
+        return count, last, events
 
 
 def read_events(
@@ -557,7 +600,7 @@ def read_events_at(connection: sqlite3.Connection, path: Path, seqs: Sequence[in
         raise damaged(path, error) from error
 
 
-def _read_at(connection: sqlite3.Connection, path: Path, seqs: list[int]) -> list[Event]:
+def _read_at(connection: sqlite3.Connection, path: Path, seqs: list[int]) -> Iterator[Event]:
     first, last = min(seqs), max(seqs)
     wanted: tuple[int | str, ...]
     if last - first + 1 == len(seqs):  # one after the other, as the announcements of siblings are: half the time
@@ -565,22 +608,28 @@ def _read_at(connection: sqlite3.Connection, path: Path, seqs: list[int]) -> lis
     else:
         where = "FROM events WHERE seq IN (SELECT value FROM json_each(?))"
         wanted = (msgspec.json.encode(seqs).decode(),)
-    (text,) = connection.execute(f"SELECT '[' || group_concat(event, ',') || ']' {where}", wanted).fetchone()
+    found = _concatenated(connection, f"SELECT '[' || group_concat(event, ',') || ']' {where}", wanted)
+    if found is not None:
+        with suppress(msgspec.MsgspecError):
+            return iter(_list_decoder.decode(found[0] or "[]"))
+    rows = connection.execute(f"SELECT seq, event {where}", wanted)
+    return (event for seq, text in rows if (event := _decode(path, seq, text)) is not None)
+
+
+_ROWS: Final = "SELECT seq, event FROM events WHERE seq > ? ORDER BY seq LIMIT ?"
+
+
+def _concatenated(connection: sqlite3.Connection, query: str, parameters: tuple[int | str, ...]) -> Any:
+    """Return the row that `query` makes of many; None if that is longer than `_READ_BYTES`, or than SQLite allows."""
+    most = connection.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, _READ_BYTES)
     try:
-        return list(_list_decoder.decode(text or "[]"))
-    except msgspec.MsgspecError:
-        rows = connection.execute(f"SELECT seq, event {where}", wanted)
-        return [event for seq, text in rows if (event := _decode(path, seq, text)) is not None]
-
-
-def _decode_one_by_one(
-    connection: sqlite3.Connection, path: Path, after: int, last: int, *, skip_described: bool
-) -> Iterator[Event]:
-    rows = connection.execute("SELECT seq, event FROM events WHERE seq > ? AND seq <= ? ORDER BY seq", (after, last))
-    for seq, text in rows:
-        event = _decode(path, seq, text)
-        if event is not None and not (skip_described and event.event == "item.described"):
-            yield event
+        return connection.execute(query, parameters).fetchone()
+    except sqlite3.Error as error:
+        if getattr(error, "sqlite_errorcode", None) != sqlite3.SQLITE_TOOBIG:
+            raise
+        return None
+    finally:
+        connection.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, most)
 
 
 def _decode(path: Path, seq: int, text: str) -> Event | None:

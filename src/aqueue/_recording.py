@@ -201,6 +201,8 @@ class Recording:
         record.closed_children = None  # it will not run again, so nobody will enqueue these again
         if not record.hook and not record.has_children:
             self._close(record)
+        elif event.result is not NO_DATA:
+            record.result = event.result.copy()  # as it is, it would keep all that was read with it
 
     def _apply_rare(self, event: Event) -> None:
         live = self.live
@@ -304,11 +306,11 @@ class Recording:
         parent.pending -= 1
         if record.result is not NO_DATA:
             if parent.id == ROOT:
-                self.root_results[record.id] = record.result
+                self.root_results[record.id] = record.result.copy()
             elif parent.hook:
                 if parent.results is None:
                     parent.results = {}
-                parent.results[record.id] = record.result
+                parent.results[record.id] = record.result.copy()
         del self.live[record.id]
         if not parent.completed:
             if parent.closed_children is None:

@@ -157,7 +157,7 @@ def _types_until_found(history: History, wanted: Sequence[str]) -> Collection[st
 
 
 def _results_of_log(history: History, items: Items, seqs: dict[int, int]) -> Iterator[ItemResult]:
-    for rows in chunks(sorted(seqs)):
+    for rows in chunks(sorted(seqs), 100):  # which may be large
         found = history.events_at([seqs[row] for row in rows])
         yield from _decoded(rows, found, items, seqs)
 

@@ -3,7 +3,7 @@
 import shlex
 import time
 from collections.abc import Callable, Iterable, Iterator
-from typing import Literal
+from typing import Final, Literal
 
 import msgspec
 
@@ -21,6 +21,9 @@ __all__ = ["ItemTexts", "Record", "RunState", "Standing", "resume_hint", "stand"
 
 RunState = Literal["running", "interrupted", "failed", "completed"]
 """How a run stands."""
+
+_CHUNK: Final = 100
+"""Of how many items texts are read at once: what they were enqueued with may be large."""
 
 _RECENT_S = 60.0
 """For how long the silence of a run on another machine tells nothing."""
@@ -132,9 +135,9 @@ class Record:
         return self.items.duration_s[row]
 
     def texts(self, rows: Iterable[int]) -> Iterator[tuple[int, ItemTexts]]:
-        """Yield each of the rows, with what its events say in words, read again; a few thousand are in memory at a time."""
+        """Yield each of the rows, with what its events say in words, read again; a few hundred are in memory at a time."""
         items = self.items
-        for chunk in chunks(rows, 1_000):
+        for chunk in chunks(rows, _CHUNK):
             columns = (items.enqueued_seq, items.described_seq, items.failed_seq)
             found = self.history.events_at({column[row] for row in chunk for column in columns} - {0})
             for row in chunk:
