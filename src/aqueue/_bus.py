@@ -9,7 +9,7 @@ from functools import partial
 from itertools import count
 from pathlib import Path
 from traceback import TracebackException
-from typing import Any, Final, Protocol
+from typing import Any, Final, Literal, Protocol
 
 import anyio
 
@@ -43,6 +43,15 @@ WARN_STUCK_S: Final = 5.0
 
 DETACH_STUCK_S: Final = 60.0
 """How long a call of a reporter may last before it is detached; where there is a journal, from which to make up for it."""
+
+SOFT_LIMIT_BYTES: Final = 64_000_000
+"""With so many bytes of large values not yet in the journal, workers pause between items."""
+
+HARD_LIMIT_BYTES: Final = 128_000_000
+"""With so many, whatever brings another one waits."""
+
+WARN_BYTES: Final = 10_000_000
+"""How long a value may be before the user is told: to encode it stops the event loop for about 100 ms."""
 
 CLOSE_TIMEOUT_S: Final = 5.0
 """How long the end of a run waits for a call of a reporter."""
@@ -202,6 +211,8 @@ class Bus:
         self._thread: threading.Thread | None = None
         self._wake = threading.Event()
         self._room: anyio.Event | None = None
+        self._warned: set[str] = set()
+        self._bytes = self._bytes_taken = self._bytes_written = 0  # of large values, from the start on
         self._asked = "open"  # then "drained", when all events have been handed on once, then "closed"
         self._stage = "open"
         self._stage_changed = anyio.Event()
@@ -226,12 +237,16 @@ class Bus:
     @property
     def is_full(self) -> bool:
         """Whether `enqueue` must wait for the reporters."""
-        return len(self.events) + self._lag >= HARD_LIMIT_EVENTS
+        return (
+            len(self.events) + self._lag >= HARD_LIMIT_EVENTS or self._bytes - self._bytes_written >= HARD_LIMIT_BYTES
+        )
 
     @property
     def is_crowded(self) -> bool:
         """Whether workers should pause between items."""
-        return len(self.events) + self._lag >= SOFT_LIMIT_EVENTS
+        return (
+            len(self.events) + self._lag >= SOFT_LIMIT_EVENTS or self._bytes - self._bytes_written >= SOFT_LIMIT_BYTES
+        )
 
     # ---- waiting for the reporters ------------------------------------------------------------------------------
 
@@ -242,6 +257,23 @@ class Bus:
         while self.is_full and self.may_block and self._is_read:
             self._hurry()
             time.sleep(0.005)
+
+    def add_large(self, type: str, what: Literal["result", "attributes"], size: int) -> None:
+        """Count a value of `size` bytes, which the next event has, of an item of class `type`; block while there is no room.
+
+        Warn, once a class, if it is too large to be handled well.
+        """
+        if self._journal is not None:
+            if self.is_full:
+                self.make_room()
+            self._bytes += size
+        if size > WARN_BYTES and type not in self._warned:
+            self._warned.add(type)
+            advice = "return its path" if what == "result" else "keep its path"
+            warn(
+                f"{type}: {'a result' if what == 'result' else 'attributes'} of {size / 1e6:,.0f} MB; while so much is encoded "
+                f"nothing else runs, and a resume reads it again; write what is large to a file, and {advice}"
+            )
 
     async def wait_for_room(self) -> None:
         """Wait until reporters have caught up, or waiting must end."""
@@ -339,12 +371,20 @@ class Bus:
         self.clock.follow_wall_clock()
         events = self.events
         assert isinstance(events, list)
+        size = self._bytes  # before the look at the events, which then have all of it, or it was not needed
         batch = events[:BATCH_EVENTS]
         del events[: len(batch)]
+        if len(batch) < BATCH_EVENTS:
+            self._bytes_taken = size
+            if not batch:
+                self._bytes_written = size
         self._wake_if_room()
         return batch
 
     def _take_committed(self, batch: list[Event]) -> None:
+        self._bytes_written = self._bytes_taken
+        if self._room is not None and not self.is_crowded:
+            self._call_soon(self.wake_waiting)
         if self._alive:
             self._for_reporters.extend(batch)
 

@@ -4,19 +4,31 @@ import dataclasses
 import enum
 import json
 import re
-from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, Final
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, Final, Literal
 
 import msgspec
 
 from aqueue.errors import InvalidResult
 from aqueue.text import visible, visible_repr
 
-__all__ = ["decode_result", "decode_root_results", "encode_result"]
+__all__ = ["LARGE_BYTES", "MAX_BYTES", "OnLarge", "decode_result", "decode_root_results", "encode_result"]
 
 MAX_DEPTH: Final = 500
 """How deep a result may be nested: more could be written, but not read again deeper in Python's stack."""
 
+MAX_BYTES: Final = 499_000_000
+"""How long a result, or the attributes of an item, may be as JSON.
+
+SQLite has no row longer than 1,000,000,000 bytes (SQLITE_MAX_LENGTH, https://sqlite.org/limits.html), and that of an
+`item.completed` may have both, besides what else is in it.
+"""
+
+LARGE_BYTES: Final = 4_096
+"""How long they must be to be counted by their length as well: what is shorter is bounded by the number of events."""
+
+OnLarge = Callable[[str, Literal["result", "attributes"], int], None]
+"""Gets of each that is large the item's class, what it is, and how many bytes it has."""
 
 # A string is one match, so that brackets in it don't count.
 _brackets: Final = re.compile(r'[][{}]|"(?:[^"\\]|\\.)*"').findall
@@ -124,37 +136,52 @@ class _StringKeys(msgspec.Struct, gc=False):
 # The standard library's, since msgspec writes NaN and infinity as null, and a set as a list in any order.
 _encode: Final = json.JSONEncoder(allow_nan=False, ensure_ascii=False, separators=(",", ":"), default=_plain).encode
 
+# Of text both make the same. This is several times as fast, and has no str of the JSON beside the bytes.
+_encode_text: Final = msgspec.json.Encoder().encode
 
-def encode_result(value: object, type: str) -> msgspec.Raw:
-    """Return `value`, which an item of class `type` returned, as JSON.
+
+def encode_result(value: object, type: str, on_large: OnLarge | None = None) -> msgspec.Raw:
+    """Return `value`, which an item of class `type` returned, as JSON; `on_large` is called if that is large.
 
     Dataclasses, attrs classes, msgspec structs, datetimes, UUIDs, enums and decimals are written as msgspec writes them.
 
     Raises:
         InvalidResult: JSON can't carry it: an object of another kind, a set, bytes, NaN, infinity, a lone surrogate, two
-            keys that are the same in JSON, a cycle, data nested deeper than 500.
+            keys that are the same in JSON, a cycle, data nested deeper than 500; or it is longer than a journal can hold.
     """
     try:
-        text = _encode(value)
-        objects = text.count("{")
-        if objects == 1 and isinstance(value, dict):
-            try:
-                "".join(value)  # the quickest way to see that all keys are strings
-            except TypeError:
-                _check_keys(value)
-        elif objects > 1 or (objects and isinstance(value, list | tuple | enum.Enum)):
-            try:
-                msgspec.convert({"value": value}, _StringKeys)
-            except msgspec.ValidationError:
-                _check(value, objects)
-        if text.count("[") + objects > MAX_DEPTH and _depth(text) > MAX_DEPTH:
-            raise ValueError(f"it is nested deeper than {MAX_DEPTH}")
-        return msgspec.Raw(text.encode())
+        if value.__class__ is str:
+            data = _encode_text(value)
+        else:
+            text = _encode(value)
+            objects = text.count("{")
+            if objects == 1 and isinstance(value, dict):
+                try:
+                    "".join(value)  # the quickest way to see that all keys are strings
+                except TypeError:
+                    _check_keys(value)
+            elif objects > 1 or (objects and isinstance(value, list | tuple | enum.Enum)):
+                try:
+                    msgspec.convert({"value": value}, _StringKeys)
+                except msgspec.ValidationError:
+                    _check(value, objects)
+            if text.count("[") + objects > MAX_DEPTH and _depth(text) > MAX_DEPTH:
+                raise ValueError(f"it is nested deeper than {MAX_DEPTH}")
+            data = text.encode()
     except (TypeError, ValueError, OverflowError, RecursionError) as error:  # UnicodeEncodeError is a ValueError
         raise InvalidResult(
             f"{type} returned {visible_repr(value)}, which JSON can't carry ({visible(str(error), 200)}); "
             "return None, or data made of dicts, lists, strings, finite numbers, booleans and None"
         ) from error
+    if len(data) > LARGE_BYTES:
+        if len(data) > MAX_BYTES:
+            raise InvalidResult(
+                f"{type} returned what has {len(data):,} bytes as JSON, and a journal holds {MAX_BYTES:,} at most; write it "
+                "to a file, and return the file's path"
+            )
+        if on_large is not None:
+            on_large(type, "result", len(data))
+    return msgspec.Raw(data)
 
 
 def _depth(text: str) -> int:
@@ -174,7 +201,10 @@ def decode_result(data: msgspec.Raw) -> Any:
     return json.loads(bytes(data))
 
 
-def decode_root_results(roots: Sequence[int], results: Mapping[int, msgspec.Raw]) -> list[Any]:
-    """Return the `results` of the initial items numbered `roots`, None for one without; empty if all are without."""
-    found = [decode_result(results[number]) if number in results else None for number in roots]
+def decode_root_results(roots: Sequence[int], results: dict[int, msgspec.Raw]) -> list[Any]:
+    """Return the `results` of the initial items numbered `roots`, None for one without; empty if all are without.
+
+    They are taken out of `results`, so that all of them are not in memory twice.
+    """
+    found = [decode_result(results.pop(number)) if number in results else None for number in roots]
     return found if any(result is not None for result in found) else []

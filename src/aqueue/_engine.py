@@ -277,16 +277,15 @@ class Engine:
                         self.roots.append(child.id)
                     self._adopt(recorded, child, item, state)
                     return
+            kept = state if len(state) <= KEPT_STATE_BYTES else ledger.keep_long(state, cls.type)
             if key is None:
                 if attempt.occurrences is None:
                     attempt.occurrences = {}
-                occurrence = ledger.occurrence(cls.type, state, attempt.occurrences)
+                occurrence = ledger.occurrence(cls.type, kept, attempt.occurrences)
                 if recorded is not None:
                     occurrence += recorded.total(cls.type, state)
-            kept = state
-            if key is not None or len(state) > KEPT_STATE_BYTES:
-                identity = ledger.identity_of_new(parent, cls.type, key, state, occurrence)
-                kept = to_keep(state)
+            else:
+                identity = ledger.identity_of_keyed(cls.type, key)
         if key is not None and self.keys.knows(cls.names, key):
             attempt.deduplicated += 1
             return
@@ -353,7 +352,7 @@ class Engine:
                 if ledger is not None and key is None and (recorded is None or left > recorded.total(cls.type, state)):
                     if attempt.occurrences is None:
                         attempt.occurrences = {}
-                    ledger.occurrence(cls.type, state, attempt.occurrences)
+                    ledger.occurrence(cls.type, to_keep(state), attempt.occurrences)
                 return
         dropped = attempt.deduplicated
         self.add(item, parent, attempt)
@@ -864,6 +863,7 @@ class Engine:
         ledger = self._ledger
         task, outermost = self._watches[worker].task, self._watches[worker].outermost
         node = self._ran_last.get(worker)
+        add_large = self.bus.add_large
         ticked = monotonic()
         while self.stage is running:
             try:
@@ -893,7 +893,7 @@ class Engine:
                 if task._cancel_status is not outermost:  # noqa: SLF001  # see TaskWatch
                     raise left_behind(task._cancel_status, node.id, cls.type)  # noqa: SLF001
                 if result is not None:
-                    node.result = encode_result(result, cls.type)
+                    node.result = encode_result(result, cls.type, add_large)
                 state = NO_DATA
                 if ledger is not None and (cls.hook or node.has_children):
                     state = ledger.changed_state(node)
@@ -1090,7 +1090,7 @@ class Engine:
             if watch.innermost is not watch.outermost:
                 raise left_behind(watch.innermost, node.id, cls.type)
             if value is not None:
-                result = encode_result(value, cls.type)
+                result = encode_result(value, cls.type, bus.add_large)
         except BaseException as error:
             attempt.node = attempt.engine = NO_ENGINE
             is_spoiled = watch.close()

@@ -7,10 +7,11 @@ from typing import Any, Final
 
 import msgspec
 
+from aqueue._codec import LARGE_BYTES, MAX_BYTES, OnLarge
 from aqueue._notice import warn
 from aqueue._payload import PayloadCodec
 from aqueue._tree import Node
-from aqueue.errors import AqueueError, PayloadMismatch
+from aqueue.errors import AqueueError, PayloadMismatch, UnstorableItem
 from aqueue.events import NO_DATA
 
 __all__ = ["KEPT_STATE_BYTES", "Ledger", "ancestor", "ancestor_id", "identity_of", "to_keep"]
@@ -33,10 +34,10 @@ def identity_of(parent: bytes, type: str, key: str | None, payload: bytes, occur
             parents is the first to enqueue that is chance.
         type: the name of its class when it was enqueued first.
         key: its key, if it has one; then the payload does not matter.
-        payload: its state when it was enqueued first.
+        payload: its state when it was enqueued first, or what `to_keep` keeps of that.
         occurrence: how many earlier children of its parent had the same type and payload.
     """
-    what = b"p%d\0%b" % (occurrence, payload) if key is None else b"k" + key.encode("utf-8", "surrogatepass")
+    what = b"p%d\0%b" % (occurrence, to_keep(payload)) if key is None else b"k" + key.encode("utf-8", "surrogatepass")
     whole = b"%b%b\0%b" % (parent, type.encode("utf-8", "surrogatepass"), what)
     return blake2b(whole, digest_size=_IDENTITY_BYTES).digest()
 
@@ -71,10 +72,12 @@ def ancestor(node: Node | None, number: int) -> Any:
 class Ledger:
     """Encodes items, notices when their state changes, and tells what makes them the same in every rerun."""
 
-    def __init__(self, codec: PayloadCodec, run_id: str) -> None:
+    def __init__(self, codec: PayloadCodec, run_id: str, on_large: OnLarge | None = None) -> None:
+        """Write items by `codec`; `on_large` is called for each state that is large and is to be recorded."""
         self._codec = codec
         self._write_flat = codec.write_flat
         self._run_identity = run_id.encode()
+        self._on_large = on_large
         self._warned: set[str] = set()
 
     # ---- states -------------------------------------------------------------------------------------------------
@@ -92,12 +95,37 @@ class Ledger:
                 return state
         return self._codec.encode(item, partial(ancestor_id, parent))
 
+    def keep_long(self, state: bytes, type: str) -> bytes:
+        """Return what `to_keep` keeps of a state that is to be recorded, of an item of class `type`.
+
+        Raises:
+            UnstorableItem: it is longer than a journal can hold.
+        """
+        if len(state) > LARGE_BYTES:
+            self._look_at_large(state, type)
+        return to_keep(state)
+
+    def _look_at_large(self, state: bytes, type: str) -> None:
+        if len(state) > MAX_BYTES:
+            raise UnstorableItem(
+                f"{type} can't be stored: its attributes have {len(state):,} bytes as JSON, and a journal holds "
+                f"{MAX_BYTES:,} at most; write what is large to a file, and keep the file's path"
+            )
+        if self._on_large is not None:
+            self._on_large(type, "attributes", len(state))
+
     def changed_state(self, node: Node) -> msgspec.Raw:
-        """Return the state of `node`'s item after its `process` if that has changed since it was recorded."""
+        """Return the state of `node`'s item after its `process` if that has changed since it was recorded.
+
+        Raises:
+            UnstorableItem: it can't be restored exactly, or is longer than a journal can hold.
+        """
         state = self.state(node.item, node.parent)
         kept = to_keep(state)
         if kept == node.state:
             return NO_DATA
+        if len(state) > LARGE_BYTES:
+            self._look_at_large(state, node.cls.type)
         self.identity(node)  # it goes by the state before
         node.state = kept
         return msgspec.Raw(state)
@@ -128,23 +156,19 @@ class Ledger:
     # ---- identities ---------------------------------------------------------------------------------------------
 
     @staticmethod
-    def occurrence(type: str, payload: bytes, occurrences: dict[int, int]) -> int:
-        """Count a child of `type` and `payload` in `occurrences`, and return how many there were before."""
-        equal = hash(type) ^ hash(payload)  # both are kept with their objects; a tuple's would be made anew
+    def occurrence(type: str, kept: bytes, occurrences: dict[int, int]) -> int:
+        """Count a child of `type` and the state that is `kept` in `occurrences`, and return how many there were before."""
+        equal = hash(type) ^ hash(kept)  # both are kept with their objects; a tuple's would be made anew
         before = occurrences.get(equal, 0)
         occurrences[equal] = before + 1
         return before
 
-    def identity_of_new(
-        self, parent: Node | None, type: str, key: str | None, payload: bytes, occurrence: int
-    ) -> bytes:
-        """Return what makes a child of `parent` the same in every rerun.
+    def identity_of_keyed(self, type: str, key: str) -> bytes:
+        """Return what makes an item with a key the same in every rerun.
 
-        A node needs it from the start if its item has a key, or a state that is not kept as it is; `identity` finds the
-        others' when asked: few are.
+        Its node needs that from the start, since it has not got the key. `identity` finds the others' when asked: few are.
         """
-        above = self._run_identity if parent is None or key is not None else self.identity(parent)
-        return identity_of(above, type, key, payload, occurrence)
+        return identity_of(self._run_identity, type, key, b"", 0)
 
     def identity(self, node: Node) -> bytes:
         """Return what makes the item of `node` the same in every rerun; from any thread while the item runs."""

@@ -178,9 +178,8 @@ class Resumption:
         finished = self._recording.finished
         return finished is not None and finished.status == "completed"
 
-    @property
     def result(self) -> RunResult:
-        """What the run had come to when it completed, with the results of the items that `first_new` has taken."""
+        """Return what the run had come to when it completed, with the results of the items that `first_new` has taken; once."""
         counts = {view.type: view.counts for view in self._view.types.values()}
         finished = self._recording.finished
         assert finished is not None
@@ -377,7 +376,7 @@ class Resumption:
     def _restore_into(self, engine: Engine, nodes: dict[int, Node]) -> None:
         recording = self._recording
         engine.last_id = recording.last_id
-        engine.tree.root_results.update(recording.root_results)
+        engine.tree.root_results = recording.root_results
         engine.keys = recording.keys
         engine.roots = self._roots
         engine.deduplicated_roots = self._dropped_roots

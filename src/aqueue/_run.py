@@ -326,9 +326,9 @@ async def _run_recorded(settings: Settings, reporters: list[Reporter], held: Hel
                     items = iter(settings.initial_items)
                     new = past.first_new(items)
                 if not new:
-                    done = past.result.counts.completed
-                    say(f"aqueue: {name} is complete: {done:,} done; nothing is left to do")
-                    return _Outcome(msgspec.structs.replace(past.result, journal=str(journal.path)), None)
+                    result = msgspec.structs.replace(past.result(), journal=str(journal.path))
+                    say(f"aqueue: {name} is complete: {result.counts.completed:,} done; nothing is left to do")
+                    return _Outcome(result, None)
                 settings = msgspec.structs.replace(settings, initial_items=_consumed(new, items))
                 del new, items
             say(f"aqueue: {past.summary(name)}")
@@ -413,7 +413,7 @@ class _Run:
             self._call_soon,
             settings.num_workers,
             settings.on_error,
-            None if journal is None else Ledger(PayloadCodec(), self._run_id),
+            None if journal is None else Ledger(PayloadCodec(), self._run_id, self._bus.add_large),
             settings.policies,
             settings.limits,
             settings.stop_limits,

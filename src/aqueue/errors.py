@@ -119,12 +119,13 @@ class ChildrenNotComparable(AqueueError, TypeError):
 
 
 class InvalidResult(AqueueError, TypeError):
-    """An item returned what JSON can't carry; the message names the item's class.
+    """An item returned what JSON can't carry, or more than a journal can hold (499 MB); the message names the item's class.
 
     An object of a kind that JSON lacks, a set, bytes, NaN, infinity; or a dict with two keys that are the same in JSON,
     such as 1 and "1", of which one would be lost.
 
-    What to do: return None, or data made of dicts, lists, strings, finite numbers, booleans and None.
+    What to do: return None, or data made of dicts, lists, strings, finite numbers, booleans and None; write what is large
+    to a file, and return its path.
     """
 
 
@@ -306,9 +307,9 @@ class ItemFailures(AqueueError, ExceptionGroup[Exception]):
 
 
 class UnstorableItem(AqueueError, TypeError):
-    """An item has state that the journal can't store and restore exactly.
+    """An item has state that the journal can't store and restore exactly, or more of it than a journal can hold (499 MB).
 
-    The message names its class, the attribute and the ways to mend it.
+    The message names its class, and the attribute and the ways to mend it.
 
     What to do: annotate the attribute with its exact class, or define `dump` and `load` in the item's class, or leave the
     attribute out of the item and make what it holds in `process`.

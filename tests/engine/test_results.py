@@ -20,6 +20,7 @@ import pytest
 
 import aqueue
 from aqueue import Backend, EnqueueFn, InvalidResult, Item, ItemFailures, SetDescFn, run_queue
+from aqueue._codec import encode_result
 from aqueue.events import ItemChildrenProcessed, ItemCompleted
 from aqueue.testing import EventRecorder
 from tests.engine.jobs import Do, Noop
@@ -241,6 +242,12 @@ def test_what_json_can_not_carry_fails_the_item(backend: Backend, name: str) -> 
     assert "tests.engine.test_results:Returns returned" in str(error)
     assert caught.value.result.counts.completed == 0
     assert recorder.of(ItemCompleted) == []
+
+
+def test_text_is_written_as_all_other_results_are() -> None:
+    """Each character alike, whether the result is a string or has one in it."""
+    text = "".join(map(chr, [*range(0xD800), *range(0xE000, 0x11000), 0x1F600, 0x10FFFF]))
+    assert bytes(encode_result([text], "T")) == b"[" + bytes(encode_result(text, "T")) + b"]"
 
 
 @pytest.mark.parametrize("value", [_deep(500), ["[" * 501], {'"[{\\': ['\\"[', "]" * 501]}, [[]] * 501])

@@ -21,6 +21,7 @@ from aqueue._cluster.messages import (
     StopAsked,
 )
 from aqueue._cluster.objects import CoordinatorObjects
+from aqueue._codec import LARGE_BYTES
 from aqueue._execution import AttemptLost
 from aqueue._failures import hide_frames_of
 from aqueue._ledger import ancestor, ancestor_id
@@ -253,6 +254,8 @@ class Place:
             raise cluster.objects.load_error(ended.error)
         if ended.result:
             node.result = msgspec.Raw(ended.result)
+            if len(ended.result) > LARGE_BYTES:
+                pending.attempt.engine.bus.add_large(node.cls.type, "result", len(ended.result))
 
     def _forget(self, order: int) -> None:
         self._pending.pop(order, None)
