@@ -365,15 +365,18 @@ class Engine:
         node = child.node
         if node is None or not node.is_held:
             return
+        assert self._ledger is not None
+        is_changed = recorded.has_changed(child, state)
+        kept = self._ledger.keep_long(state, node.cls.type) if is_changed else to_keep(state)  # may refuse it
         node.item = item
         if node.parent is None:  # it is queued already, in its old place
-            self._is_disordered = self._is_disordered or node.state != to_keep(state)
+            self._is_disordered = self._is_disordered or node.state != kept
         else:
             self.queue_again(node)
             self._after_put()
-        if recorded.has_changed(child, state):
+        if is_changed:
             self.append(ItemAdopted(self.next_seq(), self.bus.now(), node.id, node.cls.type, msgspec.Raw(state)))
-        node.state = to_keep(state)
+        node.state = kept
         node.is_held = False
         self._restore_holders(node)
 
