@@ -10,6 +10,7 @@ from typing import Any, Final, Literal
 import msgspec
 
 from aqueue.errors import InvalidResult
+from aqueue.events import NO_DATA
 from aqueue.text import visible, visible_repr
 
 __all__ = ["LARGE_BYTES", "MAX_BYTES", "OnLarge", "decode_result", "decode_root_results", "encode_result"]
@@ -206,5 +207,5 @@ def decode_root_results(roots: Sequence[int], results: dict[int, msgspec.Raw]) -
 
     They are taken out of `results`, so that all of them are not in memory twice.
     """
-    found = [decode_result(results.pop(number)) if number in results else None for number in roots]
+    found = [decode_result(raw) if (raw := results.pop(number, NO_DATA)) is not NO_DATA else None for number in roots]
     return found if any(result is not None for result in found) else []

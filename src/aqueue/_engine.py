@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterable
 from contextlib import suppress
 from enum import IntEnum
 from functools import partial
+from itertools import chain
 from threading import get_ident
 from time import monotonic
 from typing import Any, Final, Literal
@@ -39,7 +40,7 @@ from aqueue._queues import FifoQueue, LifoQueue, PlainQueue
 from aqueue._retrying import Retrying
 from aqueue._timeouts import Timeouts
 from aqueue._timers import Timers
-from aqueue._tree import Node, Tree, unlink
+from aqueue._tree import Node, Tree
 from aqueue._watchdog import Watchdog
 from aqueue.errors import ItemsNotComparable, MisplacedCall, PoisonItem
 from aqueue.events import (
@@ -654,11 +655,9 @@ class Engine:
 
     def unlink_all(self) -> None:
         """Cut the links between the nodes that are left, once nothing will run any more."""
-        unlink(self._left)
-        unlink(self.retrying.resting.values())
-        unlink(self._due)
-        unlink(node for node, _ in self._alone)
-        unlink(self._queue)
+        self.tree.unlink(
+            chain(self._left, self.retrying.resting.values(), self._due, (node for node, _ in self._alone), self._queue)
+        )
 
     async def _run_alone(self) -> None:
         """Run the items that may have crashed the process, one by one, with nothing beside them.

@@ -71,7 +71,7 @@ class RecordedItem(msgspec.Struct, gc=False, eq=False):
         hook_attempt: how often its hook was started.
         pending: how many of its children have a subtree that has not ended well.
         closed_over: whether it was closed although a descendant had failed.
-        result: its result so far, as JSON.
+        result: what its `process` returned, as JSON.
         results: its children's results by their numbers, if it has a hook.
         closed_children: the numbers of the events that announced those of its children whose subtrees have ended well,
             while its own `process` has not completed.
@@ -118,6 +118,8 @@ class Recording:
         finished: the last process's `run.finished`; None if it did not get that far.
         crashes: which processes ended without `run.finished`, and what was running then.
         root_results: the results of initial items that have ended, by number.
+        earlier_results: of live items whose hook has ended and runs again, what holds until then, by number: its result, or
+            `NO_DATA` after a failure. Where nothing is there, the result so far is that of `process`.
         keys: all keys that were ever enqueued.
         slowed_down: of groups that were slowed down, when they may go on, Unix time in seconds, and how long that was then.
     """
@@ -132,6 +134,7 @@ class Recording:
         self.finished: RunFinished | None = None
         self.crashes = Crashes()
         self.root_results: dict[int, msgspec.Raw] = {}
+        self.earlier_results: dict[int, msgspec.Raw] = {}
         self.keys = KeySet()
         self._types: dict[str, str] = {}  # one string for all items of a type, not one each
         self.slowed_down: dict[str, tuple[float, float]] = {}
@@ -216,27 +219,11 @@ class Recording:
                 self._process_started_at = event.at
                 self._runs_elsewhere = bool(event.cluster)
             case ItemChildrenProcessed():
-                record = live[event.item]
-                self._running.discard(event.item)
-                record.running = None
-                record.retries = 0
-                if event.item in self._below():
-                    record.closed_over = True  # its hook will run again, so what it returned doesn't count
-                    return
-                if event.result is not NO_DATA:
-                    record.result = event.result
-                self._close(record)
+                self._end_hook(event)
             case ItemChildrenFailed():
                 live[event.item].closed_over = True
             case ItemFailed():
-                record = live[event.item]
-                self._running.discard(event.item)
-                record.running = None
-                record.failed = event.phase
-                record.failed_seq = event.seq
-                record.retries = 0
-                record.is_poison = event.error.type == POISON
-                self._mark(record.parent, self._below())
+                self._fail(event)
             case ItemInterrupted():
                 live[event.item].running = None
                 if event.reason != "crash":
@@ -264,6 +251,33 @@ class Recording:
                 self.crashes.finish()
             case _:
                 pass
+
+    def _end_hook(self, event: ItemChildrenProcessed) -> None:
+        record = self.live[event.item]
+        self._running.discard(event.item)
+        record.running = None
+        record.retries = 0
+        self.earlier_results.pop(event.item, None)
+        if event.item in self._below():
+            record.closed_over = True  # its hook will run again
+            if event.result is not NO_DATA:
+                self.earlier_results[event.item] = event.result
+            return
+        if event.result is not NO_DATA:
+            record.result = event.result
+        self._close(record)
+
+    def _fail(self, event: ItemFailed) -> None:
+        record = self.live[event.item]
+        self._running.discard(event.item)
+        record.running = None
+        record.failed = event.phase
+        record.failed_seq = event.seq
+        record.retries = 0
+        record.is_poison = event.error.type == POISON
+        if event.phase == "after_children":
+            self.earlier_results[event.item] = NO_DATA
+        self._mark(record.parent, self._below())
 
     def end(self) -> None:
         """Say that no more events will follow: if the last process did not finish, it has crashed."""

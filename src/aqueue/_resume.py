@@ -20,6 +20,7 @@ from aqueue._recording import ROOT, RecordedItem, Recording
 from aqueue._tree import Node, unlink
 from aqueue.errors import JournalDamaged, PayloadMismatch, UnknownItemType, UnstorableItem
 from aqueue.events import (
+    NO_DATA,
     Event,
     ItemAdopted,
     ItemCompleted,
@@ -386,9 +387,14 @@ class Resumption:
             parent = nodes.get(record.parent)
             if record.id not in self._over:
                 nodes[record.id] = self._node(record, parent, engine)
-            elif parent is not None:
+                continue
+            result = recording.earlier_results.pop(record.id, record.result)
+            if result is not NO_DATA:
+                engine.tree.give_result(record.id, result, parent)
+            if parent is not None:
                 parent.pending -= 1
                 parent.subtree_failed = True
+        engine.tree.earlier_results = recording.earlier_results
         self._tell_of_changed_hooks()
         engine.tree.open_roots = sum(node.parent is None for node in nodes.values())
         self._restore_counts(engine)
@@ -416,7 +422,7 @@ class Resumption:
         node.pending = record.pending + self._is_next(record)
         node.failed = node.subtree_failed = record.id in self._left
         node.has_children = record.has_children
-        node.result = record.result
+        node.result = NO_DATA if node.failed else record.result
         node.child_results = record.results
         node.attempt = record.attempt + 1
         node.hook_attempt = record.hook_attempt + 1

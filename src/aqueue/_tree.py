@@ -97,6 +97,7 @@ class Tree:
         open_roots: how many initial items have a subtree that has not ended.
         keeps_items: whether an item is kept while it has live children, which may refer to it.
         root_results: the results of ended initial items by their numbers, those that are not None.
+        earlier_results: those of items whose hook runs again, by their numbers, which hold until it has; `NO_DATA` for none.
     """
 
     def __init__(self, bus: Bus, *, keeps_items: bool) -> None:
@@ -104,6 +105,7 @@ class Tree:
         self.keeps_items = keeps_items
         self.open_roots = 0
         self.root_results: dict[int, msgspec.Raw] = {}
+        self.earlier_results: dict[int, msgspec.Raw] = {}
 
     def end_process(self, node: Node, at: float) -> Node | None:
         """Count `node`'s own `process` as ended at the time `at`, and return the node to go on with, if any.
@@ -122,11 +124,12 @@ class Tree:
         """
         bus = self._bus
         at = bus.now()
+        self.earlier_results.pop(node.id, None)
         if not node.failed:
             if result is not NO_DATA:
                 node.result = result
             bus.append(ItemChildrenProcessed(bus.next_seq(), at, node.id, node.cls.type, result))
-        return self.ascend(self._detach(node, node.failed), at)
+        return self.ascend(self._detach(node), at)
 
     @staticmethod
     def is_hook_due(node: Node) -> bool:
@@ -149,31 +152,41 @@ class Tree:
                 bus = self._bus
                 outcome = ItemChildrenFailed if node.subtree_failed else ItemChildrenProcessed
                 bus.append(outcome(bus.next_seq(), at, node.id, cls.type))
-            # A hook that never ran may have had another result in mind: then there is none.
-            node = self._detach(node, node.failed or cls.hook)
+            node = self._detach(node)
         return None
 
-    def _detach(self, node: Node, without_result: bool) -> Node | None:
+    def _detach(self, node: Node) -> Node | None:
         """Hand what `node` came to to its parent, unlink it, and return the parent."""
         parent = node.parent
         node.parent = node.item = node.child_results = node.recorded = None
-        has_result = node.result is not NO_DATA and not without_result
         if parent is None:
             self.open_roots -= 1
-            if has_result:
+            if node.result is not NO_DATA:
                 self.root_results[node.id] = node.result
             return None
         if node.subtree_failed:
             parent.subtree_failed = True
-        if has_result and parent.cls.hook:
-            if parent.child_results is None:
-                parent.child_results = {}
-            parent.child_results[node.id] = node.result
+        if node.result is not NO_DATA:
+            self.give_result(node.id, node.result, parent)
         parent.pending -= 1
         return parent
 
+    def give_result(self, item: int, result: msgspec.Raw, parent: Node | None) -> None:
+        """Keep the result of an item for the hook of `parent`, if it has one; that of an initial item for the run's own."""
+        if parent is None:
+            self.root_results[item] = result
+        elif parent.cls.hook:
+            if parent.child_results is None:
+                parent.child_results = {}
+            parent.child_results[item] = result
 
-def unlink(nodes: Iterable[Node]) -> None:
+    def unlink(self, nodes: Iterable[Node]) -> None:
+        """Do what `unlink` does, and keep the results so far of the initial items among them and above them."""
+        self.root_results.update(self.earlier_results)
+        unlink(nodes, self.root_results)
+
+
+def unlink(nodes: Iterable[Node], root_results: dict[int, msgspec.Raw] | None = None) -> None:
     """Cut all that `nodes` and their ancestors point to, one by one, so that freeing them does not recurse.
 
     The same for those that wait, after a resume, for one of these: to be enqueued again by it, or for it to be.
@@ -187,5 +200,8 @@ def unlink(nodes: Iterable[Node]) -> None:
                     groups.append([child.node for child in node.recorded if child.node is not None])
                     groups.append([holder for holder, _ in node.recorded.holders])
                 parent = node.parent
+                if parent is None and root_results is not None and node.result is not NO_DATA:
+                    root_results.setdefault(node.id, node.result)
+                node.result = NO_DATA  # or a node whose parent was cut off before would look like an initial item
                 node.parent = node.item = node.child_results = node.recorded = None
                 node = parent

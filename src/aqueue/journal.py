@@ -27,7 +27,8 @@ class ItemResult(msgspec.Struct, frozen=True):
     Attributes:
         item: its number, from 1, in the order of enqueue.
         type: its class when it was enqueued, as ``module:qualname``.
-        result: what its hook returned, or else its `process`, as JSON gives it back: a tuple comes as a list.
+        result: what its hook returned, or else its `process`, as JSON gives it back: a tuple comes as a list. While either
+            runs again, what it returned before.
     """
 
     item: int
@@ -38,7 +39,7 @@ class ItemResult(msgspec.Struct, frozen=True):
 def iter_results(path: "str | os.PathLike[str]") -> Iterator[ItemResult]:
     """Yield the results in the journal at `path`, ordered by the items' numbers.
 
-    Items whose result is None are left out. All results are of one moment, that of the first step of the iteration. A
+    Items whose result is None are left out, and those that have failed for good. All results are of one moment, that of the first step of the iteration. A
     run of another process may be writing the journal all the while; neither waits for the other. Only a few results are
     in memory at a time: SQLite sorts their numbers first, in a temporary file if need be.
 
@@ -99,17 +100,26 @@ def _is(event: str) -> str:
     return f"""event >= '{{"event":"{event}"' AND event < '{{"event":"{event}#'"""
 
 
+_HAS_RESULT: Final = """instr(event, '"result":') AND json_type(event, '$.result') IS NOT NULL"""
+
+# The result of an item is that of the last round that has ended: of its hook, or, if that returned None, of the `process`
+# before it; none after a failure. One number says which event is an item's last and what that is: 1 has a result, 2 lacks
+# one, 3 is a failure. A completion without a result changes nothing, since no result comes before it, and is left out.
 # Only numbers are sorted. The LIMIT keeps SQLite from merging the inner query into the outer one, whose sorter would
 # then hold the text of each event. `instr` may find too much (a payload with such a member), never too little.
 _RESULTS: Final = f"""
 SELECT one.item, ended.event
 FROM (
-    SELECT item, max(seq) AS seq
+    SELECT
+        item,
+        CASE max(ended) % 4 WHEN 1 THEN max(ended) / 4 WHEN 2 THEN max(completed) END AS seq
     FROM (
-        SELECT json_extract(event, '$.item') AS item, seq
+        SELECT
+            json_extract(event, '$.item') AS item,
+            seq * 4 + CASE WHEN {_is("item.failed")} THEN 3 WHEN {_HAS_RESULT} THEN 1 ELSE 2 END AS ended,
+            CASE WHEN {_is("item.completed")} THEN seq END AS completed
         FROM events
-        WHERE ({_is("item.completed")} OR {_is("item.children_processed")})
-            AND instr(event, '"result":') AND json_type(event, '$.result') IS NOT NULL
+        WHERE ({_is("item.completed")} AND {_HAS_RESULT}) OR {_is("item.children_processed")} OR {_is("item.failed")}
         LIMIT -1
     )
     GROUP BY item

@@ -321,15 +321,15 @@ def test_the_hook_s_result_replaces_that_of_process(backend: Backend) -> None:
     assert [bytes(event.result) for event in recorder.of(ItemChildrenProcessed)] == [b"[]", b""]
 
 
-def test_no_result_of_an_item_whose_subtree_failed_before_its_hook(backend: Backend) -> None:
-    """An item whose hook was left out has no result: it may have had another one in mind."""
+def test_an_item_whose_subtree_failed_before_its_hook_keeps_the_result_of_its_process(backend: Backend) -> None:
+    """Whoever read the results has had that since its process returned: only its own failure takes it away."""
 
     async def fail(enqueue: EnqueueFn, set_desc: SetDescFn) -> None:
         raise ValueError
 
     with pytest.raises(ItemFailures) as caught:
         run_queue([Collects(Do(fail), own=1), Returns(2)], on_error="continue", reporter="none", backend=backend)
-    assert caught.value.result.root_results == [None, 2]
+    assert caught.value.result.root_results == [1, 2]
 
 
 def test_root_results_of_a_run_without_any(backend: Backend) -> None:

@@ -130,7 +130,7 @@ def expected(plan: Plan) -> Expected:
     if plan.hook == "none":
         return Expected(completed + 1, failed, hooks, child_failed, plan.result)
     if child_failed and plan.hook == "all_success":
-        return Expected(completed + 1, failed, hooks, True, None)
+        return Expected(completed + 1, failed, hooks, True, plan.result)
     if plan.hook_outcome == "raises":
         return Expected(completed, failed + 1, hooks + 1, True, None)
     result: Any = plan.result

@@ -46,7 +46,7 @@ class Story:
         payloads: each item's latest state, by its number.
         state: ``waits``, ``process``, ``failed``, ``completed``, ``hook``, ``hook failed``, ``closed`` or ``closed over``.
         attempts: the last attempt at each item, by its number and phase.
-        results: each closed item's result, as JSON.
+        results: each item's result as of the last round that has ended, as JSON; empty for none.
         completions: how often each item completed.
         hooks: how often the hook of each item was recorded as done since it was last reopened.
         reopened: how often each item was reopened.
@@ -63,6 +63,7 @@ class Story:
         self.state: dict[int, str] = {}
         self.attempts: dict[tuple[int, str], int] = {}
         self.results: dict[int, bytes] = {}
+        self._of_process: dict[int, bytes] = {}
         self.completions: Counter[int] = Counter()
         self.hooks: Counter[int] = Counter()
         self.reopened: Counter[int] = Counter()
@@ -120,7 +121,7 @@ class Story:
                 self.completions[event.item] += 1
                 assert self.completions[event.item] == 1, "completed twice"
                 self.deduplicated += event.deduplicated
-                self.results[event.item] = bytes(event.result)
+                self.results[event.item] = self._of_process[event.item] = bytes(event.result)
                 self.payloads[event.item] = bytes(event.payload) or self.payloads[event.item]
                 self.state[event.item] = "completed"
                 if not self.enqueued[event.item].hook and not self.children(event.item):
@@ -129,6 +130,7 @@ class Story:
                 self._end(event, event.phase)
                 self.deduplicated += event.deduplicated
                 self.state[event.item] = "failed" if event.phase == "process" else "hook failed"
+                self.results[event.item] = b""
                 self._count_failure(event.item, event.phase, event.error, is_last=True)
             case ItemInterrupted():
                 [worker] = [number for number, at in self._workers.items() if at.item == event.item]
@@ -244,8 +246,7 @@ class Story:
             self.hooks[item] += 1
             assert self.hooks[item] == 1, "its hook was done twice"
             self.failed[item, "after_children"] = 0  # if it is done again, for it was done over failures, that is anew
-            if event.result:
-                self.results[item] = bytes(event.result)
+            self.results[item] = bytes(event.result) or self._of_process[item]
         else:
             assert self.state[item] == "completed"
             assert isinstance(event, ItemChildrenProcessed) == good

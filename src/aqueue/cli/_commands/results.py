@@ -15,7 +15,7 @@ from aqueue.cli._output import open_output, output_option
 from aqueue.cli._reading.history import History, batches
 from aqueue.cli._reading.opening import open_history
 from aqueue.cli._screen import say
-from aqueue.events import NO_DATA, Event, ItemChildrenProcessed, ItemCompleted, ItemEnqueued
+from aqueue.events import NO_DATA, Event, ItemChildrenProcessed, ItemCompleted, ItemEnqueued, ItemFailed
 from aqueue.figures import amount
 from aqueue.journal import ItemResult, iter_results
 from aqueue.text import visible
@@ -131,18 +131,37 @@ def _rows_of(history: History, types: Sequence[str]) -> Rows:
         return lambda: iter_results(path)
     items = Items()
     seqs: dict[int, int] = {}
+    of_process: dict[int, int] = {}  # where something has come after it; 0 for none
     for events in batches(history):
         items.apply(events)
         for event in events:
-            if isinstance(event, ItemCompleted | ItemChildrenProcessed) and event.result is not NO_DATA:
+            if isinstance(event, ItemCompleted | ItemChildrenProcessed | ItemFailed):
                 row = items.row_of(event.item)
                 assert row is not None
-                seqs[row] = event.seq
+                _note(event, row, seqs, of_process)
     if error := unknown_types(types, items.types):
         raise error
     if not seqs:
         say("this log has no results; JsonlReporter(include_data=True) would have written them, and a journal has them")
     return lambda: _results_of_log(history, items, seqs)
+
+
+def _note(
+    event: ItemCompleted | ItemChildrenProcessed | ItemFailed,
+    row: int,
+    seqs: dict[int, int],
+    of_process: dict[int, int],
+) -> None:
+    """Note what the item in a row comes to by `event`: what its hook returned, or else its process; nothing by a failure."""
+    before = seqs.pop(row, 0)
+    if isinstance(event, ItemCompleted):
+        of_process.pop(row, None)
+    else:
+        of_process.setdefault(row, before)
+    if not isinstance(event, ItemFailed):
+        seq = event.seq if event.result is not NO_DATA else of_process.get(row, 0)
+        if seq:
+            seqs[row] = seq
 
 
 def _types_until_found(history: History, wanted: Sequence[str]) -> Collection[str]:
