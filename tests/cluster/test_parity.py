@@ -39,6 +39,7 @@ from aqueue import (
 )
 from aqueue.events import (
     ItemChildrenProcessed,
+    ItemCompleted,
     ItemDescribed,
     ItemEnqueued,
     ItemFailed,
@@ -949,3 +950,43 @@ def test_a_run_goes_on_where_it_did_not_begin(
         story = told_by(events_of(journal))
         assert set(story.state.values()) == {"closed"}
         assert sum(isinstance(event, ItemChildrenProcessed) for event in story.events) == 7
+
+
+class Above(Item):
+    """One that enqueues what holds it or what it holds; the first two fail once."""
+
+    def __init__(self, name: str, above: "Above | None" = None) -> None:
+        self.name = name
+        self.above = above
+
+    async def process(self, enqueue: EnqueueFn, set_desc: SetDescFn) -> None:
+        below = {"root": "index", "index": "section", "section": "page", "page": "image"}.get(self.name)
+        if below is not None:
+            enqueue(Above(below, self if self.name in ("root", "index") else self.above))
+        if self.name in ("root", "index") and aqueue.current().attempt == 1:
+            raise ConnectionError(self.name)
+
+    async def after_children_processed(self) -> None:
+        seen.append((self.name, self, self.above))
+
+
+def test_what_holds_an_item_that_runs_again_holds_the_object_that_runs(
+    cluster: str | None, backend: Backend, tmp_path: Path
+) -> None:
+    """It hands it on to its children after a resume, and hooks see the very object whose own hook runs."""
+    whole = tmp_path / "whole.db"
+    arguments: dict[str, Any] = {"cluster": cluster, "backend": backend, "on_error": "continue", "num_workers": 1}
+    assert len(run([Above("root")], journal=whole, **arguments).failures) == 2
+    events = events_of(whole)
+    section = next(event.seq for event in events if isinstance(event, ItemCompleted) and event.item == 3)
+    for after in range(section, len(events) + 1):
+        journal = cut(whole, after, tmp_path / f"{after}.db")
+        seen.clear()
+        root = Above("root")
+        done = run([root], resume=journal, **arguments)
+        assert done.error is None
+        told_by(events_of(journal)).ended_well()
+        objects = {name: item for name, item, _ in seen}
+        for name, _, above in seen:  # those whose hook had run are not there
+            assert above is (None if name == "root" else objects["root" if name == "index" else "index"]), name
+        assert objects["root"] is root
