@@ -32,6 +32,9 @@ TICK_INTERVAL_S: Final = 0.1
 SKIPPED_EVENTS: Final = 40_000
 """With more waiting, a reporter that can skip is spared them."""
 
+SKIPPED_BYTES: Final = 64_000_000
+"""With more bytes of large values in those that wait, too."""
+
 
 class AttachedReporters:
     """Reporters from their opening to their end.
@@ -193,6 +196,7 @@ class ReporterThread:
         self._on_progress = on_progress
         self._lock = threading.Lock()
         self._pending: list[Event] = []
+        self._bytes_given = self._bytes_taken = 0
         self._shown: RunView | None = None  # the view that the reporter is looking at
         self._wake = threading.Event()
         self._result: RunResult | None = None
@@ -214,17 +218,30 @@ class ReporterThread:
         return len(self._pending)
 
     @property
+    def waiting_bytes(self) -> int:
+        """How many bytes of large values these events have, at most: counted since it had last taken all it was given."""
+        return self._bytes_given - self._bytes_taken
+
+    @property
     def is_idle(self) -> bool:
         """Whether it has taken all that it was given. The order matters: a call begins before it takes anything."""
         return not self._pending and self._steps % 2 == 0
 
-    def give(self, events: Sequence[Event]) -> None:
-        """Have `events`, which follow those before, handed on; fold those that it can skip while it is too far behind."""
-        if not self._attached:
+    def give(self, events: Sequence[Event], size: int) -> None:
+        """Have `events`, which follow those before, handed on; fold those that it can skip while it is too far behind.
+
+        Parameters:
+            events: what has come.
+            size: how many bytes of large values these and all events before them have.
+        """
+        if self.is_idle:
+            self._bytes_taken = self._bytes_given
+        self._bytes_given = size
+        if not events or not self._attached:
             return
         with self._lock:
             self._pending += events
-            if self.can_skip and len(self._pending) > SKIPPED_EVENTS:
+            if self.can_skip and (len(self._pending) > SKIPPED_EVENTS or self.waiting_bytes > SKIPPED_BYTES):
                 if self._shown is self.view:
                     self.view = self.view.copy()
                 try:

@@ -45,7 +45,7 @@ DETACH_STUCK_S: Final = 60.0
 """How long a call of a reporter may last before it is detached; where there is a journal, from which to make up for it."""
 
 SOFT_LIMIT_BYTES: Final = 64_000_000
-"""With so many bytes of large values not yet in the journal, workers pause between items."""
+"""With so many bytes of large values that are not yet in the journal, or wait for a log, workers pause between items."""
 
 HARD_LIMIT_BYTES: Final = 128_000_000
 """With so many, whatever brings another one waits."""
@@ -200,7 +200,9 @@ class Bus:
         self._journal = journal
         self.events: list[Event] | deque[Event] = [] if reporters or journal is not None else deque(maxlen=0)
         self._for_reporters: list[Event] | deque[Event] = self.events if journal is None else []
-        self._lag = 0  # how many events wait for the slowest of those that get every event
+        self._lag = self._lag_bytes = (
+            0  # how many events, of how many bytes, wait for the slowest that gets every event
+        )
         self._finished = False
         self.append = self.events.append
         self.next_seq = count(1).__next__
@@ -236,17 +238,21 @@ class Bus:
 
     @property
     def is_full(self) -> bool:
-        """Whether `enqueue` must wait for the reporters."""
-        return (
-            len(self.events) + self._lag >= HARD_LIMIT_EVENTS or self._bytes - self._bytes_written >= HARD_LIMIT_BYTES
-        )
+        """Whether `enqueue` must wait for the journal and the reporters."""
+        return self._waiting >= HARD_LIMIT_EVENTS or self._waiting_bytes >= HARD_LIMIT_BYTES
 
     @property
     def is_crowded(self) -> bool:
         """Whether workers should pause between items."""
-        return (
-            len(self.events) + self._lag >= SOFT_LIMIT_EVENTS or self._bytes - self._bytes_written >= SOFT_LIMIT_BYTES
-        )
+        return self._waiting >= SOFT_LIMIT_EVENTS or self._waiting_bytes >= SOFT_LIMIT_BYTES
+
+    @property
+    def _waiting(self) -> int:
+        return len(self.events) + self._lag
+
+    @property
+    def _waiting_bytes(self) -> int:
+        return self._bytes - self._bytes_written + self._lag_bytes
 
     # ---- waiting for the reporters ------------------------------------------------------------------------------
 
@@ -263,7 +269,7 @@ class Bus:
 
         Warn, once a class, if it is too large to be handled well.
         """
-        if self._journal is not None:
+        if self._journal is not None or self._reporters:
             if self.is_full:
                 self.make_room()
             self._bytes += size
@@ -304,7 +310,7 @@ class Bus:
 
     def _wake_if_room(self) -> None:
         """On any thread: wake those that wait, if they may go on for a while."""
-        if self._room is not None and len(self.events) + self._lag < SOFT_LIMIT_EVENTS // 2:
+        if self._room is not None and self._waiting < SOFT_LIMIT_EVENTS // 2:
             self._call_soon(self.wake_waiting)
 
     # ---- opening and closing ------------------------------------------------------------------------------------
@@ -382,11 +388,11 @@ class Bus:
         return batch
 
     def _take_committed(self, batch: list[Event]) -> None:
+        if self._alive:
+            self._for_reporters.extend(batch)
         self._bytes_written = self._bytes_taken
         if self._room is not None and not self.is_crowded:
             self._call_soon(self.wake_waiting)
-        if self._alive:
-            self._for_reporters.extend(batch)
 
     async def saved(self) -> None:
         """Wait until all events so far are committed to the journal, or writing has failed."""
@@ -497,7 +503,7 @@ class Bus:
             for reporter in self._reporters:
                 reporter.fail(error)
         finally:
-            self._lag = 0
+            self._lag = self._lag_bytes = 0
             self._announce("closed")
 
     def _give(self) -> bool:
@@ -505,13 +511,16 @@ class Bus:
         events = self._for_reporters
         assert isinstance(events, list)
         # Each of these is one step under the interpreter's lock; the other threads only ever append at the other end.
+        size = self._bytes_written if self._journal is not None else self._bytes
         batch = events[:]
         del events[: len(batch)]
-        if batch:
-            for reporter in self._reporters:
-                reporter.give(batch)
+        if self._journal is None:
+            self._bytes_written = size
+        for reporter in self._reporters:
+            reporter.give(batch, size)
         logs = [reporter for reporter in self._reporters if reporter.stage == "open" and not reporter.can_skip]
         self._lag = max((log.waiting for log in logs), default=0)
+        self._lag_bytes = max((log.waiting_bytes for log in logs), default=0)
         if not any(reporter.stage == "opening" for reporter in self._reporters):
             self._wake_if_room()
         return bool(batch)

@@ -505,6 +505,64 @@ def test_a_run_never_waits_for_a_display(backend: Backend) -> None:
     assert display.calls[-1] == "close"
 
 
+@pytest.mark.parametrize("has_journal", [False, True], ids=["alone", "with-a-journal"])
+@pytest.mark.parametrize("stuck", [Blocked, Display], ids=["log", "display"])
+def test_what_waits_for_a_stuck_reporter_is_bounded_by_bytes(
+    backend: Backend, stuck: type[Blocked], has_journal: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However few the events are: a log makes the run pause until it has caught up, a display is spared them."""
+    monkeypatch.setattr(aqueue._bus, "SOFT_LIMIT_BYTES", 1_000_000)
+    monkeypatch.setattr("aqueue._attached.SKIPPED_BYTES", 1_000_000)
+    reporter = stuck()
+    is_log = stuck is Blocked
+    done = 0
+
+    async def large(enqueue: EnqueueFn, set_desc: SetDescFn) -> str:
+        nonlocal done
+        await _until(reporter.blocked.is_set)
+        done += 1
+        return "x" * 50_000
+
+    async def wait(bus_is_crowded: Callable[[], bool]) -> None:
+        await _until(bus_is_crowded if is_log else lambda: done == 500)
+        assert is_log == (done < 500)
+        reporter.let_go.set()
+
+    class Watched(aqueue._bus.Bus):
+        def __init__(self, *arguments: Any) -> None:
+            super().__init__(*arguments)
+            buses.append(self)
+
+    buses: list[aqueue._bus.Bus] = []
+    monkeypatch.setattr("aqueue._run.Bus", Watched)
+
+    async def main() -> None:
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(wait, lambda: bool(buses) and buses[0].is_crowded)
+            result = await aqueue.async_run_queue(
+                [Large(large) for _ in range(500)],
+                reporter=reporter,
+                num_workers=4,
+                journal=tmp_path / "run.db" if has_journal else None,
+            )
+        assert result.counts.completed == 500
+
+    class Large(Do):
+        """Is stored as nothing."""
+
+        def dump(self) -> None:
+            return None
+
+        @classmethod
+        def load(cls, data: None) -> "Large":
+            return cls(large)
+
+    anyio.run(main, backend=backend)
+    assert isinstance(reporter.events[-1], RunFinished)
+    completed = [event for event in reporter.events if isinstance(event, ItemCompleted)]
+    assert is_log == (len(completed) == 500)
+
+
 @pytest.mark.usefixtures("small_limits", "few_skipped")
 @pytest.mark.parametrize("stuck", [Blocked, Display], ids=["log", "display"])
 def test_a_stuck_reporter_holds_up_no_other(backend: Backend, stuck: type[Blocked], tmp_path: Path) -> None:
