@@ -220,7 +220,7 @@ class ReporterThread:
     @property
     def waiting_bytes(self) -> int:
         """How many bytes of large values these events have, at most: counted since it had last taken all it was given."""
-        return self._bytes_given - self._bytes_taken
+        return 0 if self.is_idle else self._bytes_given - self._bytes_taken
 
     @property
     def is_idle(self) -> bool:
@@ -237,7 +237,7 @@ class ReporterThread:
         if self.is_idle:
             self._bytes_taken = self._bytes_given
         self._bytes_given = size
-        if not events or not self._attached:
+        if not self._attached:
             return
         with self._lock:
             self._pending += events

@@ -516,8 +516,9 @@ class Bus:
         del events[: len(batch)]
         if self._journal is None:
             self._bytes_written = size
-        for reporter in self._reporters:
-            reporter.give(batch, size)
+        if batch:
+            for reporter in self._reporters:
+                reporter.give(batch, size)
         logs = [reporter for reporter in self._reporters if reporter.stage == "open" and not reporter.can_skip]
         self._lag = max((log.waiting for log in logs), default=0)
         self._lag_bytes = max((log.waiting_bytes for log in logs), default=0)

@@ -696,7 +696,7 @@ def test_a_delivering_thread_that_fails_ends_no_run(
         def release_terminal(self) -> None:
             released.set()
 
-    def fail(reporter: ReporterThread, events: Sequence[Event]) -> None:
+    def fail(reporter: ReporterThread, events: Sequence[Event], size: int) -> None:
         raise RuntimeError("a mistake in aqueue")
 
     monkeypatch.setattr(ReporterThread, "give", fail)
