@@ -517,7 +517,7 @@ class Enqueues(Item):
         Response,
         ByValue,
         lambda url: deque([url]),
-        lambda url: array("u", url),
+        lambda url: array("b", url.encode()),
         lambda url: iter([url]),
         lambda url: [Response(url)],
     ],
