@@ -232,9 +232,10 @@ def mirror(url: str, folder: Path, options: argparse.Namespace) -> str:
         reporter=options.reporter,
         resume=options.resume,
     )
-    if len(result.root_results) > 1:
+    [root] = result.root_results
+    if options.resume and next(result.iter_results()).result != root:  # the journal's first item is another one
         raise MirrorError(f"{options.resume} is the journal of another mirror, by URL or --exclude; name another file")
-    [(_, digest)] = result.root_results
+    _, digest = root
     return str(digest)
 
 

@@ -1,6 +1,7 @@
 """The reporters of a run: opened, given its events, and detached where they raise, so that the others go on."""
 
 import threading
+from collections import deque
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import Final, Literal
@@ -144,14 +145,14 @@ class AttachedReporters:
         """Put the terminals back until `resume_terminals`."""
         for reporter in self._opened:
             if isinstance(reporter, SuspendableReporter):
-                with suppress(Exception):
+                with suppress(BaseException):
                     reporter.suspend_terminal()
 
     def resume_terminals(self) -> None:
         """Let reporters draw again."""
         for reporter in self._opened:
             if isinstance(reporter, SuspendableReporter):
-                with suppress(Exception):
+                with suppress(BaseException):
                     reporter.resume_terminal()
 
 
@@ -186,7 +187,9 @@ class ReporterThread:
             on_progress: called on its thread when a call of it has returned or raised.
         """
         self.name = type_name(type(reporter))
-        self.can_skip = isinstance(reporter, SkippingReporter) and bool(reporter.can_skip)
+        self.can_skip = False
+        with suppress(Exception):  # a property is the user's code
+            self.can_skip = isinstance(reporter, SkippingReporter) and bool(reporter.can_skip)
         self.stage: Literal["new", "opening", "open", "ended"] = "new"
         self.open_error: ReporterError | None = None
         self.is_named = False
@@ -196,6 +199,8 @@ class ReporterThread:
         self._on_progress = on_progress
         self._lock = threading.Lock()
         self._pending: list[Event] = []
+        self._events_given = self._events_taken = 0
+        self._given: deque[tuple[int, int]] = deque()  # of each call of `give`: how many events, and bytes, until then
         self._bytes_given = self._bytes_taken = 0
         self._shown: RunView | None = None  # the view that the reporter is looking at
         self._wake = threading.Event()
@@ -219,8 +224,8 @@ class ReporterThread:
 
     @property
     def waiting_bytes(self) -> int:
-        """How many bytes of large values these events have, at most: counted since it had last taken all it was given."""
-        return 0 if self.is_idle else self._bytes_given - self._bytes_taken
+        """How many bytes of large values these have, and those that it is just being called with."""
+        return self._bytes_given - self._bytes_taken
 
     @property
     def is_idle(self) -> bool:
@@ -234,22 +239,41 @@ class ReporterThread:
             events: what has come.
             size: how many bytes of large values these and all events before them have.
         """
-        if self.is_idle:
-            self._bytes_taken = self._bytes_given
-        self._bytes_given = size
         if not self._attached:
             return
         with self._lock:
             self._pending += events
+            self._events_given += len(events)
+            self._bytes_given = size
+            self._given.append((self._events_given, size))
             if self.can_skip and (len(self._pending) > SKIPPED_EVENTS or self.waiting_bytes > SKIPPED_BYTES):
-                if self._shown is self.view:
-                    self.view = self.view.copy()
-                try:
-                    self.view.apply(self._pending)
-                except Exception as error:  # as in `_hand_on`
-                    self.fail(error)
-                self._pending.clear()
+                self._skip(len(self._pending))
         self._wake.set()
+
+    def end_soon(self) -> None:
+        """Let it end with one more batch, if it can skip: the run's end waits for it."""
+        if self.can_skip:
+            with self._lock:
+                self._skip(len(self._pending) - BATCH_EVENTS)
+
+    def _skip(self, number: int) -> None:
+        """Fold the first of the waiting events, so many, instead of handing them on; under the lock."""
+        if number <= 0:
+            return
+        if self._shown is self.view:
+            self.view = self.view.copy()
+        try:
+            self.view.apply(self._pending[:number])
+        except Exception as error:  # as in `_hand_on`
+            self.fail(error)
+        del self._pending[:number]
+        self._count_taken(number)
+
+    def _count_taken(self, number: int) -> None:
+        """Count so many events as taken; under the lock."""
+        self._events_taken += number
+        while self._given and self._given[0][0] <= self._events_taken:
+            self._bytes_taken = self._given.popleft()[1]
 
     def close(self, result: RunResult) -> None:
         """Have it closed once it has all that it was given."""
@@ -330,6 +354,8 @@ class ReporterThread:
         if batch or result is None:
             self._attached.hand_on(batch, self._shown)
         self._shown = None
+        with self._lock:
+            self._count_taken(len(batch))
         if result is not None and not self._pending:
             self._attached.close(result)
 
@@ -343,5 +369,5 @@ def _close_still(reporter: Reporter, result: RunResult, view: RunView) -> None:
 
 def _release(reporter: Reporter) -> None:
     if isinstance(reporter, TerminalReporter):
-        with suppress(Exception):
+        with suppress(BaseException):  # SystemExit, too: a display never ends a run
             reporter.release_terminal()

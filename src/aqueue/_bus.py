@@ -265,12 +265,14 @@ class Bus:
             time.sleep(0.005)
 
     def add_large(self, type: str, what: Literal["result", "attributes"], size: int) -> None:
-        """Count a value of `size` bytes, which the next event has, of an item of class `type`; block while there is no room.
+        """Count a value of `size` bytes, which the next event has, of an item of class `type`.
 
-        Warn, once a class, if it is too large to be handled well.
+        Block while there is no room for what an item enqueues, which may be any number. Of results each worker has one, and
+        then pauses: to block for those would keep the loop from answering a signal while a log is stuck. Warn, once a
+        class, if it is too large to be handled well.
         """
         if self._journal is not None or self._reporters:
-            if self.is_full:
+            if what == "attributes" and self.is_full:
                 self.make_room()
             self._bytes += size
         if size > WARN_BYTES and type not in self._warned:
@@ -479,11 +481,12 @@ class Bus:
                 self._wake.wait(BATCH_INTERVAL_S if has_more else TICK_INTERVAL_S)
                 self._wake.clear()
                 asked = self._asked  # before the look at what has come, of which all comes before the answer
+                has_more = self._give()
                 if asked != "open" and not is_ending:
                     is_ending = True
                     for reporter in self._reporters:
                         reporter.forget_stuck()
-                has_more = self._give()
+                        reporter.end_soon()
                 self.clock.follow_wall_clock()
                 now = time.monotonic()
                 # A process that was stopped, or got no time, has not waited for its reporters.
@@ -541,7 +544,8 @@ class Bus:
                 if stuck_s >= CLOSE_TIMEOUT_S and reporter.stage == "open":
                     reporter.leave_behind()
                     _warn(
-                        f"reporter {reporter.name} did not take the last events within {CLOSE_TIMEOUT_S:g} s and was left behind"
+                        f"reporter {reporter.name} did not take the last events within {CLOSE_TIMEOUT_S:g} s and was left "
+                        f"behind{self._where_the_rest_is()}"
                     )
             elif reporter.stage == "opening":
                 if stuck_s >= WARN_STUCK_S and not reporter.is_named:
@@ -563,14 +567,19 @@ class Bus:
                 "it writes, or that there is room for it"
             )
         if stuck_s >= DETACH_STUCK_S and self._journal is not None:
-            path = shlex.quote(str(self._journal.path))
-            error = ReporterError(
-                f"has taken nothing for {DETACH_STUCK_S:g} s; what it would have written is in the journal: "
-                f"'aqueue export {path} --format jsonl' writes every event, and 'aqueue replay {path} --speed inf "
-                "--reporter …' gives them to any reporter"
-            )
+            error = ReporterError(f"has taken nothing for {DETACH_STUCK_S:g} s{self._where_the_rest_is()}")
             reporter.let_go()
             self._on_failed(reporter.name, error_info(error), str(error))
+
+    def _where_the_rest_is(self) -> str:
+        """Return, for a message, where to find what a reporter has not written; empty without a journal."""
+        if self._journal is None:
+            return ""
+        path = shlex.quote(str(self._journal.path))
+        return (
+            f"; what it would have written is in the journal: 'aqueue export {path} --format jsonl' writes every event, and "
+            f"'aqueue replay {path} --speed inf --reporter …' gives them to any reporter"
+        )
 
     # ---- on any thread ------------------------------------------------------------------------------------------
 

@@ -39,9 +39,9 @@ class ItemResult(msgspec.Struct, frozen=True):
 def iter_results(path: "str | os.PathLike[str]") -> Iterator[ItemResult]:
     """Yield the results in the journal at `path`, ordered by the items' numbers.
 
-    Items whose result is None are left out, and those that have failed for good. All results are of one moment, that of the first step of the iteration. A
-    run of another process may be writing the journal all the while; neither waits for the other. Only a few results are
-    in memory at a time: SQLite sorts their numbers first, in a temporary file if need be.
+    Items whose result is None are left out, and those that have failed for good. All results are of one moment, that of the
+    first step of the iteration. A run of another process may be writing the journal all the while; neither waits for the
+    other. Only a few results are in memory at a time: SQLite sorts their numbers first, in a temporary file if need be.
 
     The file is opened at the first step, and what is wrong with it is raised there. It is opened only to be read, so
     that SQLite may leave an empty ``PATH-wal`` and a ``PATH-shm`` beside it, which do no harm.
@@ -105,27 +105,32 @@ _HAS_RESULT: Final = """instr(event, '"result":') AND json_type(event, '$.result
 # The result of an item is that of the last round that has ended: of its hook, or, if that returned None, of the `process`
 # before it; none after a failure. One number says which event is an item's last and what that is: 1 has a result, 2 lacks
 # one, 3 is a failure. A completion without a result changes nothing, since no result comes before it, and is left out.
-# Only numbers are sorted. The LIMIT keeps SQLite from merging the inner query into the outer one, whose sorter would
-# then hold the text of each event. `instr` may find too much (a payload with such a member), never too little.
+# Only numbers are sorted. The first LIMIT keeps SQLite from merging the innermost query into the one around it, the second
+# keeps it from sorting after the events have been read, which then would all be in the sorter: 558 MB for 250 results of
+# 2 MB, where this needs 64 MB. `instr` may find too much (a payload with such a member), never too little.
 _RESULTS: Final = f"""
-SELECT one.item, ended.event
+SELECT item, (SELECT event FROM events WHERE events.seq = one.seq)
 FROM (
-    SELECT
-        item,
-        CASE max(ended) % 4 WHEN 1 THEN max(ended) / 4 WHEN 2 THEN max(completed) END AS seq
+    SELECT item, seq
     FROM (
         SELECT
-            json_extract(event, '$.item') AS item,
-            seq * 4 + CASE WHEN {_is("item.failed")} THEN 3 WHEN {_HAS_RESULT} THEN 1 ELSE 2 END AS ended,
-            CASE WHEN {_is("item.completed")} THEN seq END AS completed
-        FROM events
-        WHERE ({_is("item.completed")} AND {_HAS_RESULT}) OR {_is("item.children_processed")} OR {_is("item.failed")}
-        LIMIT -1
+            item,
+            CASE max(ended) % 4 WHEN 1 THEN max(ended) / 4 WHEN 2 THEN max(completed) END AS seq
+        FROM (
+            SELECT
+                json_extract(event, '$.item') AS item,
+                seq * 4 + CASE WHEN {_is("item.failed")} THEN 3 WHEN {_HAS_RESULT} THEN 1 ELSE 2 END AS ended,
+                CASE WHEN {_is("item.completed")} THEN seq END AS completed
+            FROM events
+            WHERE ({_is("item.completed")} AND {_HAS_RESULT}) OR {_is("item.children_processed")} OR {_is("item.failed")}
+            LIMIT -1
+        )
+        GROUP BY item
     )
-    GROUP BY item
+    WHERE seq IS NOT NULL
+    ORDER BY item
+    LIMIT -1
 ) AS one
-JOIN events AS ended ON ended.seq = one.seq
-ORDER BY one.item
 """  # noqa: S608  # the names of events
 _TYPES: Final = f"SELECT event FROM events WHERE {_is('item.enqueued')} ORDER BY seq"  # noqa: S608  # the same
 

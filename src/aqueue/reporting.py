@@ -60,9 +60,9 @@ class Reporter(Protocol):
     the call before anything has run.
 
     A reporter may block its thread (a slow pipe), which holds up neither the others nor the journal. One that gets every
-    event makes the run wait once 40,000 are waiting for it, rather than fill the memory. After 5 s in one call a warning
-    names it; with a journal it is detached after 60 s, since the journal has all that it would have written. A display
-    does better as a `SkippingReporter`, for which no run waits.
+    event makes the run wait once 40,000, or 64 MB of large values, are waiting for it, rather than fill the memory. After
+    5 s in one call a warning names it; with a journal it is detached after 60 s, since the journal has all that it would
+    have written. A display does better as a `SkippingReporter`, for which no run waits.
     """
 
     @property
@@ -103,8 +103,9 @@ class Reporter(Protocol):
 class SkippingReporter(Reporter, Protocol):
     """A display that can do without some of the events, since it shows the view.
 
-    While it is far behind, 40,000 events, what waits for it is dropped: at its next call `view` is the run with all that has
-    happened, and `events` are only those since. So a run never waits for it.
+    While it is far behind, 40,000 events or 64 MB of large values, what waits for it is dropped: at its next call `view` is
+    the run with all that has happened, and `events` are only those since. So a run never waits for it; nor does its end,
+    for which all but the last 10,000 events are dropped.
     """
 
     @property
@@ -194,8 +195,8 @@ def resolve_reporters(spec: ReporterSpec, *, clock: Callable[[], float] | None =
             rates are those of the run; what has none gets the events alone. None leaves each its own.
 
     Raises:
-        InvalidArgument: a name is not known, an argument is missing or not taken, an object is no reporter, or two
-            reporters would redraw the terminal.
+        InvalidArgument: a name is not known, an argument is missing or not taken, an object is no reporter or is named
+            twice, or two reporters would redraw the terminal.
         ReporterError: what a name stands for can't be imported.
         Exception: what the reporter's class raises when it is made.
     """
@@ -205,6 +206,8 @@ def resolve_reporters(spec: ReporterSpec, *, clock: Callable[[], float] | None =
     else:
         specs = spec
     reporters = [reporter for one in specs for reporter in _resolve_one(one, clock)]
+    if len({id(reporter) for reporter in reporters}) < len(reporters):
+        raise InvalidArgument("reporter has the same object twice, which two threads would call at once; name it once")
     owners = [_name(reporter) for reporter in reporters if reporter.uses_terminal]
     if len(owners) > 1:
         raise InvalidArgument(

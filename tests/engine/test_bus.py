@@ -13,13 +13,34 @@ import pytest
 from anyio.lowlevel import checkpoint
 
 import aqueue._bus
-from aqueue import Backend, EnqueueFn, Item, ReporterError, RunInfo, RunResult, SetDescFn, async_run_queue, run_queue
+from aqueue import (
+    Backend,
+    EnqueueFn,
+    InvalidArgument,
+    Item,
+    ReporterError,
+    RunInfo,
+    RunResult,
+    SetDescFn,
+    async_run_queue,
+    run_queue,
+)
 from aqueue._attached import ReporterThread
 from aqueue._attempt import ROOM_CHECK_EVENTS
 from aqueue._bus import Bus, Clock
 from aqueue._journal import Journal
 from aqueue._loop import call_soon_in_this_loop
-from aqueue.events import Counts, Event, ItemCompleted, ItemDescribed, ReporterFailed, RunFinished, RunStopping
+from aqueue.events import (
+    Counts,
+    Event,
+    ItemCompleted,
+    ItemDescribed,
+    ItemEnqueued,
+    ReporterFailed,
+    RunFinished,
+    RunStarted,
+    RunStopping,
+)
 from aqueue.testing import EventRecorder
 from aqueue.view import RunView
 from tests.engine.invariants import check_events
@@ -806,3 +827,130 @@ def test_one_jump_of_the_wall_clock_counts_once(monkeypatch: pytest.MonkeyPatch)
     for follower in followers:
         follower.join()
     assert day_s - 1 < clock.offset - before < day_s + 60
+
+
+# ---- what large values that wait come to -------------------------------------------------------------------------
+
+
+def test_the_bytes_of_a_log_that_keeps_up_are_not_added_up() -> None:
+    """Though never seen idle, it has taken what it has taken: a batch that it is through with counts no more."""
+    log = Blocked()
+    thread = ReporterThread(log, RunView(), lambda reporter, error: None, lambda: None)
+    thread.start(RunInfo("run", 1, "queue", 0.0))
+    start = RunStarted(1, 1.0, "run", 1, "0", 5, "queue", 1, "host")
+    events: list[Event] = [start, *(ItemEnqueued(seq, 1.0, seq - 1, 0, "t") for seq in range(2, 6))]
+    try:
+        thread.give(events[:2], 1_000)
+        assert log.blocked.wait(PATIENCE_S)
+        thread.give(events[2:4], 5_000)
+        assert thread.waiting_bytes == 5_000
+        log.let_go.set()
+        deadline = time.monotonic() + PATIENCE_S
+        while thread.waiting_bytes > 0:
+            assert time.monotonic() < deadline
+            time.sleep(0.001)
+        log.blocked.clear()
+        log.let_go.clear()
+        assert log.blocked.wait(PATIENCE_S)  # in a call again, as at most times
+        thread.give(events[4:], 7_000)
+        assert thread.waiting_bytes - 2_000 == 0
+    finally:
+        log.let_go.set()
+        thread.let_go()
+
+
+def test_results_never_block_the_loop_for_a_stuck_log(backend: Backend, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each worker may add one to what waits, however long that is; the loop goes on, and can be stopped."""
+    monkeypatch.setattr(aqueue._bus, "SOFT_LIMIT_BYTES", 100_000)
+    monkeypatch.setattr(aqueue._bus, "HARD_LIMIT_BYTES", 200_000)
+    log = Blocked()
+    done = 0
+
+    async def large(enqueue: EnqueueFn, set_desc: SetDescFn) -> str:
+        nonlocal done
+        await _until(log.blocked.is_set)
+        done += 1
+        if done == 20:
+            log.let_go.set()
+        return "x" * 50_000
+
+    result = run_queue([Do(large) for _ in range(20)], reporter=log, num_workers=20, backend=backend)
+    assert result.counts.completed == 20
+    assert isinstance(log.events[-1], RunFinished)
+
+
+# ---- other reporters come to no harm -----------------------------------------------------------------------------
+
+
+def test_a_display_that_is_behind_ends_with_one_more_batch(backend: Backend, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The run's end waits for it: what came before the last events is folded into its view."""
+    monkeypatch.setattr("aqueue._attached.BATCH_EVENTS", 20)
+    display = Display()
+    ending = threading.Event()
+    monkeypatch.setattr(ReporterThread, "end_soon", _then(ReporterThread.end_soon, ending.set))
+
+    async def root(enqueue: EnqueueFn, set_desc: SetDescFn) -> None:
+        for _ in range(300):
+            enqueue(Noop())
+        await _until(display.blocked.is_set)
+
+    def let_go() -> None:
+        assert ending.wait(PATIENCE_S)
+        display.let_go.set()
+
+    letting_go = threading.Thread(target=let_go)
+    letting_go.start()
+    result = run_queue([Do(root)], reporter=display, backend=backend)
+    letting_go.join()
+    assert result.counts.completed == 301
+    assert len(display.events) < 200
+    assert isinstance(display.events[-1], RunFinished)
+    assert display.views[-1].counts == result.counts
+
+
+@pytest.mark.parametrize("error", [SystemExit, KeyboardInterrupt, ValueError])
+def test_a_terminal_that_can_not_be_put_back_takes_no_other_reporter_down(
+    backend: Backend, error: type[BaseException]
+) -> None:
+    """Whatever `release_terminal` raises: that the reporter has failed is an event, and a log gets all of them."""
+
+    class Terrible(Broken):
+        uses_terminal = True
+
+        def release_terminal(self) -> None:
+            raise error
+
+    recorder = EventRecorder()
+    result = run_queue([Noop()], reporter=[Terrible("handle", ValueError("no")), recorder], backend=backend)
+    assert result.status == "completed"
+    check_sequence(recorder)
+    assert isinstance(recorder.events[-1], RunFinished)
+    assert len(recorder.of(ReporterFailed)) == 1
+
+
+def test_a_reporter_is_named_once(backend: Backend) -> None:
+    """Two threads would call it at one time."""
+    recorder = EventRecorder()
+    with pytest.raises(InvalidArgument, match="the same object twice"):
+        run_queue([Noop()], reporter=[recorder, recorder], backend=backend)
+
+
+def test_a_reporter_that_can_not_say_whether_it_can_skip_is_a_log(backend: Backend) -> None:
+    """A property that raises is the user's code, and no reason not to run."""
+
+    class Unsure(EventRecorder):
+        @property
+        def can_skip(self) -> bool:
+            raise ValueError("no")
+
+    recorder = Unsure()
+    assert run_queue([Noop()], reporter=recorder, backend=backend).status == "completed"
+    check_sequence(recorder)
+
+
+def _then(function: Callable[[Any], None], call: Callable[[], None]) -> Callable[[Any], None]:
+    def both(argument: Any) -> None:
+        function(argument)
+        call()
+
+    return both

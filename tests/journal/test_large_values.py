@@ -3,6 +3,8 @@
 import gc
 import random
 import sqlite3
+import subprocess
+import sys
 import threading
 import tracemalloc
 from collections.abc import Callable
@@ -448,3 +450,24 @@ def test_large_items_that_are_dropped_take_no_room(backend: Backend) -> None:
     items = (Keyed(number, holds=5_000) for number in range(1_000))
     result = run_queue(items, journal=disk.path, reporter="none", backend=backend)
     assert (result.counts.completed, result.counts.deduplicated) == (1, 999)
+
+
+def test_results_are_read_a_few_at_a_time(tmp_path: Path) -> None:
+    """80 MB of results, of which a process that goes through them never has more than a few."""
+    path = tmp_path / "run.db"
+    run_queue([Page(number, returns=2_000_000) for number in range(40)], journal=path, reporter="none")
+    program = """
+import resource, sys
+from aqueue import iter_results
+import aqueue._journal
+
+def peak_mb():
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1_000
+
+before = peak_mb()
+print(sum(len(one.result) for one in iter_results(sys.argv[1])), peak_mb() - before)
+"""
+    done = subprocess.run([sys.executable, "-c", program, path], capture_output=True, text=True, timeout=PATIENCE_S)
+    length, grown_mb = done.stdout.split()
+    assert int(length) == 80_000_000
+    assert float(grown_mb) < 45
