@@ -137,7 +137,7 @@ class _StringKeys(msgspec.Struct, gc=False):
 # The standard library's, since msgspec writes NaN and infinity as null, and a set as a list in any order.
 _encode: Final = json.JSONEncoder(allow_nan=False, ensure_ascii=False, separators=(",", ":"), default=_plain).encode
 
-# Of text both make the same. This is several times as fast, and has no str of the JSON beside the bytes.
+# Of text both make the same. This is several times as fast, and makes no str of the JSON besides the bytes.
 _encode_text: Final = msgspec.json.Encoder().encode
 
 

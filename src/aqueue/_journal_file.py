@@ -46,7 +46,7 @@ _PENDING_BYTE: Final = 0x4000_0000
 
 _LOCKED_BYTE: Final = _PENDING_BYTE - 1
 _READERS_BYTES: Final = (_PENDING_BYTE + 2, 510)
-"""The first, and how many, of those that whoever has a file open to read has locked."""
+"""The first byte, and how many, of those that a connection locks while it reads."""
 
 _LOG_MAGIC: Final = (b"\x37\x7f\x06\x82", b"\x37\x7f\x06\x83")
 """What a write-ahead log begins with; which one is for the machine that began it."""

@@ -158,7 +158,7 @@ class Ledger:
     @staticmethod
     def occurrence(type: str, kept: bytes, occurrences: dict[int, int]) -> int:
         """Count a child of `type` and the state that is `kept` in `occurrences`, and return how many there were before."""
-        equal = hash(type) ^ hash(kept)  # both are kept with their objects; a tuple's would be made anew
+        equal = hash(type) ^ hash(kept)  # both are kept with their objects; a tuple's would be made each time
         before = occurrences.get(equal, 0)
         occurrences[equal] = before + 1
         return before

@@ -79,7 +79,7 @@ class TaskWatch:
 
     An async generator that yields inside ``move_on_after`` and is left by ``break`` leaves that scope open in the task that
     asked it for values. Once its deadline has come, it cancels whatever that task does. On asyncio, `Task.cancel` does so,
-    too, if it is called while the code doesn't await anything: the next ``await`` is cancelled, whoever's that is.
+    too, if it is called while the code doesn't await anything: the next ``await`` is cancelled, which may be another item's.
 
     Neither loop shows this by public means, so these are private attributes of Trio and AnyIO, which tests look at.
 

@@ -309,7 +309,7 @@ class ItemFailures(AqueueError, ExceptionGroup[Exception]):
 class UnstorableItem(AqueueError, TypeError):
     """An item has state that the journal can't store and restore exactly, or more of it than a journal can hold (499 MB).
 
-    The message names its class, and the attribute and the ways to mend it.
+    The message names its class, the attribute and the ways out.
 
     What to do: annotate the attribute with its exact class, or define `dump` and `load` in the item's class, or leave the
     attribute out of the item and make what it holds in `process`.

@@ -182,7 +182,7 @@ def test_an_item_that_raises_fails_by_its_own_error(backend: Backend, leak: str,
 
 
 def test_an_open_cancel_scope_is_not_tried_again(backend: Backend) -> None:
-    """It is a mistake in the code; an ordinary error beside it is tried again as ever, in a sound task."""
+    """It is a mistake in the code; an ordinary error of the same class is tried again as ever, in a sound task."""
     failed, recorder = run(Persistent("scope"), Persistent("scope", error=ValueError("no")), Other(), backend=backend)
     assert sorted(type(error).__name__ for error in failed) == ["LeakedCancelScope", "ValueError"]
     assert {event.type: event.attempt for event in recorder.of(ItemFailed) if event.error.type == "ValueError"} == {

@@ -322,7 +322,7 @@ def test_the_hook_s_result_replaces_that_of_process(backend: Backend) -> None:
 
 
 def test_an_item_whose_subtree_failed_before_its_hook_keeps_the_result_of_its_process(backend: Backend) -> None:
-    """Whoever read the results has had that since its process returned: only its own failure takes it away."""
+    """It was there to be read since its process returned: only its own failure takes it away."""
 
     async def fail(enqueue: EnqueueFn, set_desc: SetDescFn) -> None:
         raise ValueError

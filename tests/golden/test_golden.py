@@ -53,7 +53,7 @@ def test_a_golden_journal_resumes(golden: Path, tmp_path: Path, backend: Backend
 def test_a_golden_journal_is_read_and_not_brought_up_to_date(
     golden: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Whoever only reads a journal of an earlier version leaves it as it is."""
+    """To read a journal of an earlier version leaves it as it is."""
     path = tmp_path / "run.db"
     shutil.copyfile(golden, path)
     before = path.read_bytes()

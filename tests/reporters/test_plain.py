@@ -688,7 +688,7 @@ def test_waits_are_told_rightly_though_the_clock_was_set_back() -> None:
 
 
 def test_what_failed_while_it_was_behind_is_told_as_far_as_the_view_has_it() -> None:
-    """Events that it skips are no failures that nobody is told of; the order stays."""
+    """Failures among the events that it skips are shown all the same; the order stays."""
     session = Session()
     events = with_failures(25)
     first, last = 31, 73
@@ -700,7 +700,7 @@ def test_what_failed_while_it_was_behind_is_told_as_far_as_the_view_has_it() -> 
 
 
 def test_worker_processes_that_came_while_it_was_behind_are_counted() -> None:
-    """What it says after that is right again, though it was not told of those."""
+    """What it says after that is right again, though it did not get those events."""
     script = Script(cluster="tcp://scheduler:8786")
     script.join(1)
     before = len(script.events)
