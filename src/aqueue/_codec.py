@@ -110,6 +110,9 @@ def _check(value: object, objects: int = 0) -> None:
 
 
 def _check_keys(value: dict[Any, object]) -> None:
+    for key in value:
+        if not isinstance(key, str):
+            _refuse_changed(key)
     if len(set(map(type, value))) > 1:  # keys of one type differ in JSON, too
         keys: dict[str, object] = {}
         for key in value:

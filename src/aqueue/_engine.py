@@ -272,6 +272,7 @@ class Engine:
             state = ledger.state(item, parent)
             recorded = self.recorded_roots if parent is None else parent.recorded
             if recorded is not None:
+                ledger.refuse_too_long(state, cls.type)  # before the child is taken out for it
                 child = recorded.match(cls.type, key, state)
                 if child is not None:
                     if parent is None:
@@ -285,6 +286,8 @@ class Engine:
                 occurrence = ledger.occurrence(cls.type, kept, attempt.occurrences)
                 if recorded is not None:
                     occurrence += recorded.total(cls.type, state)
+                if kept is not state:
+                    identity = ledger.identity_of_long(parent, cls.type, state, occurrence)
             else:
                 identity = ledger.identity_of_keyed(cls.type, key)
         if key is not None and self.keys.knows(cls.names, key):
@@ -747,7 +750,7 @@ class Engine:
     async def _is_stray(self, error: BaseException, worker: int) -> bool:
         """Tell whether `error` has ended a worker's task in a run that goes on; if it is a cancellation, warn of that."""
         watch = self._watches[worker]
-        watch.close()
+        await watch.close()
         if not isinstance(error, TaskSpoiled):
             if not isinstance(error, self._cancelled_class) or self._is_cancelled:
                 return False
@@ -941,7 +944,7 @@ class Engine:
         """
         attempt.node = attempt.engine = NO_ENGINE
         self._ran_last[worker] = node
-        is_spoiled = self._watches[worker].close()
+        is_spoiled = await self._watches[worker].close()
         if self._is_interrupted(error, node, attempt):
             return False
         due = None
@@ -1095,7 +1098,7 @@ class Engine:
                 result = encode_result(value, cls.type, bus.add_large)
         except BaseException as error:
             attempt.node = attempt.engine = NO_ENGINE
-            is_spoiled = watch.close()
+            is_spoiled = await watch.close()
             if self._is_interrupted(error, node, attempt):
                 return None
             is_spoiled = is_spoiled or not isinstance(error, Exception)

@@ -34,12 +34,16 @@ def identity_of(parent: bytes, type: str, key: str | None, payload: bytes, occur
             parents is the first to enqueue that is chance.
         type: the name of its class when it was enqueued first.
         key: its key, if it has one; then the payload does not matter.
-        payload: its state when it was enqueued first, or what `to_keep` keeps of that.
+        payload: its state when it was enqueued first.
         occurrence: how many earlier children of its parent had the same type and payload.
     """
-    what = b"p%d\0%b" % (occurrence, to_keep(payload)) if key is None else b"k" + key.encode("utf-8", "surrogatepass")
-    whole = b"%b%b\0%b" % (parent, type.encode("utf-8", "surrogatepass"), what)
-    return blake2b(whole, digest_size=_IDENTITY_BYTES).digest()
+    digest = blake2b(b"%b%b\0" % (parent, type.encode("utf-8", "surrogatepass")), digest_size=_IDENTITY_BYTES)
+    if key is None:
+        digest.update(b"p%d\0" % occurrence)
+        digest.update(payload)  # by itself: it may be long, and is not copied
+    else:
+        digest.update(b"k" + key.encode("utf-8", "surrogatepass"))
+    return digest.digest()
 
 
 def to_keep(state: bytes) -> bytes:
@@ -105,12 +109,17 @@ class Ledger:
             self._look_at_large(state, type)
         return to_keep(state)
 
-    def _look_at_large(self, state: bytes, type: str) -> None:
+    @staticmethod
+    def refuse_too_long(state: bytes, type: str) -> None:
+        """Raise `UnstorableItem` if a state is longer than a journal can hold."""
         if len(state) > MAX_BYTES:
             raise UnstorableItem(
                 f"{type} can't be stored: its attributes have {len(state):,} bytes as JSON, and a journal holds "
                 f"{MAX_BYTES:,} at most; write what is large to a file, and keep the file's path"
             )
+
+    def _look_at_large(self, state: bytes, type: str) -> None:
+        self.refuse_too_long(state, type)
         if self._on_large is not None:
             self._on_large(type, "attributes", len(state))
 
@@ -166,9 +175,15 @@ class Ledger:
     def identity_of_keyed(self, type: str, key: str) -> bytes:
         """Return what makes an item with a key the same in every rerun.
 
-        Its node needs that from the start, since it has not got the key. `identity` finds the others' when asked: few are.
+        Its node needs that from the start, since it has not got the key; so does one with a long state, which it hasn't got
+        either. `identity` finds the others' when asked: few are.
         """
         return identity_of(self._run_identity, type, key, b"", 0)
+
+    def identity_of_long(self, parent: Node | None, type: str, payload: bytes, occurrence: int) -> bytes:
+        """Return what makes a child of `parent` without a key the same in every rerun, whose state is not kept."""
+        above = self._run_identity if parent is None else self.identity(parent)
+        return identity_of(above, type, None, payload, occurrence)
 
     def identity(self, node: Node) -> bytes:
         """Return what makes the item of `node` the same in every rerun; from any thread while the item runs."""

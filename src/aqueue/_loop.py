@@ -4,11 +4,14 @@ import sys
 from collections.abc import Callable
 from contextlib import suppress
 from types import FrameType
-from typing import Any
+from typing import Any, Final
 
 import trio
 
 __all__ = ["CallSoon", "TaskWatch", "call_soon_in_this_loop", "clock_of_this_loop", "frame_below_this_loop"]
+
+LOOK_S: Final = 0.01
+"""How often a nursery that an item has left open is looked at, until all in it has ended; seconds."""
 
 CallSoon = Callable[[Callable[[], object]], None]
 """Has a function called in the loop soon; does nothing once that loop has ended."""
@@ -73,6 +76,20 @@ class _AsyncioTask:
     def _cancel_status(self) -> object:
         return None if self._task._must_cancel else self._state.cancel_scope  # noqa: SLF001  # see TaskWatch
 
+    async def close(self, outer: Any) -> None:
+        while (scope := self._state.cancel_scope) is not outer and scope is not None:
+            scope.cancel()
+            scope.__exit__(None, None, None)
+
+
+class _UnknownTask:
+    """Stands for a task whose loop has other private attributes than are known here: nothing is seen, or closed."""
+
+    _cancel_status = None
+
+    async def close(self, outer: Any) -> None:
+        pass
+
 
 class TaskWatch:
     """Sees and closes what an item's code leaves open in the task that runs it: cancel scopes, and nurseries with theirs.
@@ -93,42 +110,61 @@ class TaskWatch:
 
     def __init__(self) -> None:
         """Watch the current task, which must be one of a task group's, so that it has a scope."""
-        self._is_trio = trio.lowlevel.in_trio_run()
-        self.task = trio.lowlevel.current_task() if self._is_trio else _AsyncioTask()
-        self.outermost: Any = self.innermost
+        self._is_spoiled = False
+        try:
+            self.task = trio.lowlevel.current_task() if trio.lowlevel.in_trio_run() else _AsyncioTask()
+            self.outermost: Any = self.innermost
+        except (AttributeError, LookupError):
+            self.task = _UnknownTask()
+            self.outermost = None
 
     @property
     def innermost(self) -> Any:
         """What stands for the innermost scope now."""
         return self.task._cancel_status  # noqa: SLF001
 
-    def close(self, outer: Any = None) -> bool:
+    async def close(self, outer: Any = None) -> bool:
         """Cancel and close what has been left open inside of `outer`, by default since the watch began.
 
+        It waits until what runs in a nursery has ended.
+
         Returns:
-            Whether anything was open, or a cancellation is to come, which this leaves as it is.
+            Whether anything was open, now or at an earlier call, or a cancellation is to come, which this leaves as it is.
         """
         outer = outer or self.outermost
-        is_changed = self.innermost is not outer
-        if self._is_trio:
-            while self.innermost is not outer:
-                _close(self.innermost._scope)  # noqa: SLF001
-            # A task that ends while nurseries are open makes Trio cancel the nursery around it: here, the run.
-            self.task._child_nurseries.clear()  # noqa: SLF001
-        else:
-            while (scope := self.task._state.cancel_scope) is not outer:  # noqa: SLF001
-                _close(scope)
-        return is_changed
+        if self.innermost is not outer:
+            self._is_spoiled = True
+            await (_close_trio(self.task, outer) if trio.lowlevel.in_trio_run() else self.task.close(outer))
+        return self._is_spoiled
 
     async def take_cancellation(self) -> None:
         """Take the cancellation that is to come, if one is: it would end the task as cancelled, and thereby its task group."""
-        if self.innermost is None:
+        if self.innermost is None is not self.outermost:
             import asyncio
 
             with suppress(asyncio.CancelledError):
                 await asyncio.sleep(0)
 
 
-def _close(scope: Any) -> None:
-    scope.cancel()
-    scope.__exit__(None, None, None)
+async def _close_trio(task: Any, outer: Any) -> None:
+    while task._cancel_status is not outer:  # noqa: SLF001  # see TaskWatch
+        scope = task._cancel_status._scope  # noqa: SLF001
+        scope.cancel()
+        for nursery in task.child_nurseries:
+            if nursery.cancel_scope is scope:
+                await _close_nursery(task, nursery)
+        scope.__exit__(None, None, None)
+
+
+async def _close_nursery(task: Any, nursery: Any) -> None:
+    """Wait until all in a cancelled nursery has ended, and take it from `task`, which would fail the run at its end.
+
+    Python may be closing the generator that opened it, in another task. That must not wait for the nursery, too: the end of
+    the last child would then wake this task, whatever it waits for. A nursery that is marked as closed isn't waited for.
+    """
+    nursery._closed = True  # noqa: SLF001
+    with trio.CancelScope(shield=True):
+        while nursery.child_tasks:  # noqa: ASYNC110  # a nursery has no event for that
+            await trio.sleep(LOOK_S)
+    if nursery in task._child_nurseries:  # noqa: SLF001
+        task._child_nurseries.remove(nursery)  # noqa: SLF001

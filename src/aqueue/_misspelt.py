@@ -59,8 +59,8 @@ def warn_of_misspelt(cls: type) -> None:
         if name not in own and not any(meant in vars(base) for base in bases):
             warn(
                 f"{type_name(cls)}.{visible(name, 100)} means nothing to aqueue, which reads {meant}"
-                f"{_MISTAKABLE[meant][0]}; rename it, or, if it is meant for something else, annotate it, or let its name "
-                "begin with an underscore"
+                f"{_MISTAKABLE[meant][0]}; rename it, or, if it is meant for something else, annotate it with ClassVar, or "
+                "let its name begin with an underscore"
             )
 
 

@@ -1,10 +1,11 @@
 """Retrying: what is remembered of items whose attempts failed, and their wait for the next one."""
 
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from hashlib import blake2b
 from itertools import count
+from types import MethodType
 from typing import Any, Final
 from weakref import ref
 
@@ -177,7 +178,7 @@ class Retrying:
             return _digest(cls, b"p" + state), b""
         likes = _digest(cls, b"l%b%b" % (ascii(list(left_out)).encode(), state))
         numbers = []
-        for name, value in left_out.items():
+        for name, value in _parts(left_out):
             held, number = tries.held.get(id(value), (None, 0))
             if held is None or held() is not value:
                 if tries.unmatched and tries.unmatched.get(likes):
@@ -189,6 +190,16 @@ class Retrying:
                     tries.held[id(value)] = partial(_same, value), number
             numbers.append(number)
         return _digest(cls, b"o%b%b" % (ascii(numbers).encode(), likes)), likes
+
+
+def _parts(left_out: Mapping[str, object]) -> Iterator[tuple[str, object]]:
+    """Yield the objects by which to know again what could not be stored: of a bound method, made for each use, its parts."""
+    for name, value in left_out.items():
+        if isinstance(value, MethodType):
+            yield name, value.__self__
+            yield name, value.__func__
+        else:
+            yield name, value
 
 
 def _digest(cls: ItemClass, what: bytes) -> bytes:

@@ -123,9 +123,20 @@ def _assigned_names(cls: type) -> Iterator[str]:
         for value in vars(base).values():
             for function in _functions_in(value):
                 if isinstance(function, FunctionType):
-                    for step in dis.get_instructions(function):
-                        if step.opname == "STORE_ATTR":
-                            yield step.argval
+                    yield from _assigned_in(function, is_method=not isinstance(value, classmethod | staticmethod))
+
+
+def _assigned_in(function: FunctionType, *, is_method: bool) -> Iterator[str]:
+    """Yield the attributes that `function` assigns, if it is a method those of its first argument, `self`."""
+    first = function.__code__.co_varnames[:1]
+    loaded: tuple[object, ...] = ()
+    for step in dis.get_instructions(function):
+        if step.opname == "STORE_ATTR" and (loaded == first or not is_method):
+            yield step.argval
+        # From Python 3.13 on one step may load two variables, of which the later one is what is assigned to.
+        loaded = (
+            (step.argval[-1:] if isinstance(step.argval, tuple) else (step.argval,)) if "LOAD_" in step.opname else ()
+        )
 
 
 def _functions_in(value: object) -> tuple[object, ...]:

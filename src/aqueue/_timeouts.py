@@ -55,7 +55,8 @@ class Timeouts:
                 else:
                     return value
                 finally:
-                    watch.close(inside)
+                    if watch.innermost is not inside:
+                        await watch.close(inside)
             raise _timed_out(timeout_s).with_traceback(where)
         except Exception as error:
             if scope.cancel_called and not isinstance(error, TimeoutError):

@@ -111,7 +111,8 @@ class ChildrenNotComparable(AqueueError, TypeError):
     """An item that is tried again enqueued a child which may be one that an earlier attempt enqueued, or another.
 
     The message names the child's class, and the attribute: what it holds can't be stored, and is not the same object as
-    then. The child was not enqueued, and the item fails, since one child might be lost and another run twice.
+    then. The child was not enqueued, since one child might be lost and another run twice; the item fails by this error, unless
+    its code catches it.
 
     What to do: give the child's class a `key`; or leave the attribute out of it, and make what it holds in `process`, or
     take it from `lifespan`; or hold there what can be stored, or in each attempt the same object.

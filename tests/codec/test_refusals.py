@@ -8,6 +8,7 @@ import functools
 import re
 import sys
 import threading
+import types
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta, timezone, tzinfo
 from typing import Any, NamedTuple
@@ -477,3 +478,24 @@ def test_a_refused_item_changes_nothing() -> None:
     assert vars(item) == before
     item.data = 1
     assert codec.encode(item, no_ancestor) == b'{"data":1,"more":[],"url":"u"}'
+
+
+class ConfiguresAnother(Item):
+    """Has a method that assigns an attribute of another object, called as its own cached property is."""
+
+    def __init__(self, url: str) -> None:
+        self.url = url
+
+    @functools.cached_property
+    def pattern(self) -> re.Pattern[str]:
+        return re.compile(self.url)
+
+    def configure(self, parser: Any) -> None:
+        parser.pattern = self.pattern
+
+
+def test_a_cached_property_that_is_assigned_to_another_object_is_not_state() -> None:
+    """It is what it computes, whatever else has an attribute of that name."""
+    item = ConfiguresAnother("u")
+    item.configure(types.SimpleNamespace())
+    assert PayloadCodec().encode(item, no_ancestor) == b'{"url":"u"}'

@@ -212,6 +212,66 @@ def test_a_nursery_that_is_left_open_is_cancelled(backend: Backend) -> None:
     assert ended == [True]
 
 
+async def _says_goodbye() -> None:
+    try:
+        await anyio.sleep(LONG_S)
+    finally:
+        with anyio.CancelScope(shield=True):
+            await anyio.sleep(0.01)
+    pytest.fail("a task that is cancelled went on")
+
+
+async def _connected() -> AsyncIterator[int]:
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(_says_goodbye)
+        await anyio.sleep(0.001)
+        yield 1
+
+
+class Connects(Item):
+    """Leaves a loop over a generator with a task group, in which a task needs a moment to end."""
+
+    def __init__(self, keeps: bool) -> None:
+        self.keeps = keeps
+
+    async def process(self, enqueue: EnqueueFn, set_desc: SetDescFn) -> None:
+        generator = _connected()
+        if self.keeps:
+            _kept.append(generator)
+        async for _ in generator:
+            del generator
+            break
+
+
+class ConnectsInTime(Connects):
+    """The same, within a timeout."""
+
+    timeout_s = LONG_S
+
+
+class ConnectsAfterwards(Connects):
+    """The same, in a hook."""
+
+    async def process(self, enqueue: EnqueueFn, set_desc: SetDescFn) -> None:
+        pass
+
+    async def after_children_processed(self) -> None:
+        await Connects.process(self, None, None)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("num_workers", [1, 4])
+@pytest.mark.parametrize("keeps", [False, True], ids=["dropped", "kept"])
+@pytest.mark.parametrize("cls", [Connects, ConnectsInTime, ConnectsAfterwards])
+def test_what_runs_in_a_nursery_that_is_left_open_may_take_time_to_end(
+    backend: Backend, cls: type[Connects], keeps: bool, num_workers: int
+) -> None:
+    """Its end wakes nobody whom it doesn't concern, though Python closes the generator at the same time."""
+    items = [cls(keeps), *(Other() for _ in range(9))]
+    failed, recorder = run(*items, num_workers=num_workers, backend=backend)
+    assert [type(error) for error in failed] == [LeakedCancelScope]
+    assert len({event.item for event in recorder.of(ItemCompleted)} - {1}) == 9
+
+
 def test_an_open_cancel_scope_of_a_hook(backend: Backend) -> None:
     """A hook is an item's code, too; one above it that is run after failures as well runs in a sound task."""
 
@@ -259,17 +319,17 @@ def test_the_loops_still_show_what_a_task_has_open(backend: Backend) -> None:
     async def look() -> None:
         watch = TaskWatch()
         assert watch.innermost is watch.outermost
-        assert not watch.close()
+        assert not await watch.close()
         first, second = anyio.CancelScope(), anyio.CancelScope()
         first.__enter__()
         inside = watch.innermost
         assert inside is not watch.outermost
         second.__enter__()
-        assert watch.close(inside)
+        assert await watch.close(inside)
         assert watch.innermost is inside
         assert not first.cancel_called
         assert second.cancel_called
-        assert watch.close()
+        assert await watch.close()
         assert watch.innermost is watch.outermost
         await anyio.sleep(0)
 

@@ -189,6 +189,7 @@ NOT_JSON = {
     "nested bytes": {"a": [b"a"]},
     "bytes as a key": {b"a": 1},
     "bytes in a dataclass": Bag([b"a"]),
+    "bytes as a key in a struct": [Holds({b"a": 1})],
     "bytes in a struct": Holds([{"a": b"a"}]),
     "bytes in a struct in a struct": Holds([Holds(b"a")]),
     "bytes in a struct that is an array": [Row(1, b"a")],

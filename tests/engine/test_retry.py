@@ -562,6 +562,24 @@ def test_what_is_the_same_object_is_known_again(backend: Backend) -> None:
     assert sorted(RAN) == ["/a", "/b", "/c", "/d", "x", "y"]
 
 
+def test_a_bound_method_is_known_again_by_its_parts(backend: Backend) -> None:
+    """A callback of the parent is another object each time, though it is the same method of the same object."""
+    RAN.clear()
+
+    class Parent(Enqueues):
+        def __init__(self) -> None:
+            super().__init__(
+                lambda _: [Child("one", self.note), Child("two", self.note)],
+                lambda _: [Child("two", self.note), Child("one", self.note)],
+            )
+
+        def note(self) -> None:
+            pass
+
+    assert run([Parent()], backend=backend)[0].status == "completed"
+    assert sorted(RAN) == ["one", "two"]
+
+
 def test_an_ancestor_is_known_again_though_the_run_needs_it_no_more(backend: Backend) -> None:
     """Without a journal nothing keeps an item whose process has ended but its descendants: it is the same object still."""
     RAN.clear()

@@ -30,6 +30,7 @@ from aqueue import (
     _journal,
     _ledger,
     async_run_queue,
+    current,
     iter_results,
     run_queue,
     stop,
@@ -471,3 +472,39 @@ print(sum(len(one.result) for one in iter_results(sys.argv[1])), peak_mb() - bef
     length, grown_mb = done.stdout.split()
     assert int(length) == 80_000_000
     assert float(grown_mb) < 45
+
+
+class Keyed(Item):
+    """Is known again by its key, whatever it holds."""
+
+    key = "the one"
+
+    def __init__(self, text: str) -> None:
+        self.text = text
+
+    async def process(self, enqueue: EnqueueFn, set_desc: SetDescFn) -> str:
+        return self.text
+
+
+class EnqueuesAgain(Item):
+    """Is interrupted once, and then enqueues its child with more than a journal can hold."""
+
+    async def process(self, enqueue: EnqueueFn, set_desc: SetDescFn) -> None:
+        if current().attempt == 1:
+            enqueue(Keyed("as recorded"))
+            stop("for today")
+            await anyio.sleep_forever()
+        with pytest.raises(UnstorableItem):
+            enqueue(Keyed("x" * 2_000))
+
+
+def test_a_recorded_child_whose_new_attributes_are_too_long_runs_as_it_was_recorded(
+    backend: Backend, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is not lost for being refused, nor taken for a duplicate."""
+    path = tmp_path / "run.db"
+    run_queue([EnqueuesAgain()], resume=path, grace_s=0.0, num_workers=1, reporter="none", backend=backend)
+    monkeypatch.setattr(_ledger, "MAX_BYTES", 1_000)
+    result = run_queue([EnqueuesAgain()], resume=path, num_workers=1, reporter="none", backend=backend)
+    assert (result.status, result.counts.completed) == ("completed", 2)
+    assert [one.result for one in iter_results(path)] == ["as recorded"]

@@ -401,7 +401,7 @@ class Lane:
             state = self._changed_state(attempt, before)
         except BaseException as error:
             self._end(attempt)
-            is_spoiled = watch.close()
+            is_spoiled = await watch.close()
             self._report_error(attempt, before, error)
             return is_spoiled or not isinstance(error, Exception)
         self.report(Ended(run.order, "returned", result, state))
