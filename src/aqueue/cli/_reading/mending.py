@@ -271,10 +271,17 @@ class Mender:
         """
         if not self._goes_on and not isinstance(event, RunStarted):
             self._whole.append(self._begin(event))
-        if self._has_crashed and not isinstance(event, ItemInterrupted | RunStarted | RunStopping | ReporterFailed):
+        if self._has_crashed and not (
+            isinstance(event, RunStarted | RunStopping | ReporterFailed)
+            # One that was not at work would be put in first, as the first event of an item in this process.
+            or (isinstance(event, ItemInterrupted) and self._is_at(event.item, event.phase))
+        ):
             for worker in list(self._running):
                 self._end_attempt(event, worker, "crash")
             self._has_crashed = False
+
+    def _is_at(self, item: int, phase: Phase) -> bool:
+        return self._running.get(self._workers.get(item, _NO_WORKER)) == _coded(item, phase)
 
     def _begin(self, event: Event) -> RunStarted:
         """Return the start, or the resumption, that must have come before `event`."""
