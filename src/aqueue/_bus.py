@@ -200,9 +200,8 @@ class Bus:
         self._journal = journal
         self.events: list[Event] | deque[Event] = [] if reporters or journal is not None else deque(maxlen=0)
         self._for_reporters: list[Event] | deque[Event] = self.events if journal is None else []
-        self._lag = self._lag_bytes = (
-            0  # how many events, of how many bytes, wait for the slowest that gets every event
-        )
+        # How many events, and bytes of large values, wait for the slowest reporter that gets every event.
+        self._lag = self._lag_bytes = 0
         self._finished = False
         self.append = self.events.append
         self.next_seq = count(1).__next__

@@ -680,9 +680,8 @@ class Engine:
                 self._execution.suspect(node)
                 self._put_again(node)
             else:
-                async with (
-                    anyio.create_task_group() as task
-                ):  # which is over with the item, whatever that leaves behind
+                # A task of its own ends with the item, and with it what the item's code has left in the task.
+                async with anyio.create_task_group() as task:
                     task.start_soon(self._run_one, node, worker)
         self._is_cautious = goes_on
 
@@ -844,9 +843,8 @@ class Engine:
         while True:
             queue = self._queue
             if isinstance(queue, FifoQueue) and self._take == queue.take:
-                await self._run_queued(
-                    worker, queue.take_new, queue.again
-                )  # 1 % quicker: `take` would be one more call
+                # Calling `take` instead would be one more call per item, and 1 % slower.
+                await self._run_queued(worker, queue.take_new, queue.again)
             else:
                 await self._run_queued(worker, self._take)
             if self.stage is not Stage.RUNNING:

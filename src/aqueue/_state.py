@@ -93,9 +93,9 @@ def cached_names(cls: type) -> set[str]:
     """Return the attributes that only keep what objects of `cls` have computed from the others.
 
     They are the cached properties that no function in the body of the class or a base assigns, and that no subclass of
-    the one which defines them annotates. An object doesn't say whether a value was computed or set. To compute it again
-    and compare could take long, or open a connection; and to store whatever is there would make the payload of an equal
-    item another one once the property has been asked for.
+    the one which defines them annotates. An object doesn't say whether a value was computed or set. Computing the value
+    again to compare it can be slow, or open a connection. Storing any value that is there gives two equal items different
+    payloads as soon as the property of one of them has been read.
     """
     found: set[str] = set()
     overridden: set[str] = set()

@@ -32,7 +32,7 @@ class Timeouts:
     ) -> Any:
         """Await `call`, an attempt at the item numbered `item` of a class called `type`, and return what it returns.
 
-        What it leaves open is closed, as `watch` does: a scope can't be left from within another one that is still open.
+        `watch` closes the scopes that it leaves open, since the timeout's scope can't be left before the scopes inside it.
 
         Raises:
             LeakedCancelScope: it left a cancel scope open.

@@ -70,7 +70,7 @@ class Mender:
         self._seq = 0
         self._at = 0.0
         self._goes_on = False  # whether a process of the run has begun and not ended
-        self._has_crashed = False  # whether some in `_running` are from a process before that one, which crashed
+        self._has_crashed = False  # whether `_running` still has attempts of an earlier process, which crashed
         self._started = RunStarted(1, 0.0, "", SCHEMA_VERSION, "", 0, "", 0, "")  # the last one
         self._items = KnownItems()
         self._running: dict[int, int] = {}  # by worker: twice the item, and one more in its hook
