@@ -24,6 +24,7 @@ __all__ = ["MAX_DEPTH", "PayloadCodec"]
 
 _encode_json: Final = msgspec.json.Encoder().encode
 _decode_json: Final = msgspec.json.Decoder().decode
+_decode_object: Final = msgspec.json.Decoder(dict[str, Any]).decode
 
 
 class _Reference:
@@ -157,6 +158,24 @@ class PayloadCodec:
             return payload
         item = self.decode(type_name, payload, _Reference)
         return self.encode(item, lambda value: value.number if type(value) is _Reference else None)
+
+    def attributes(self, type_name: str, payload: bytes) -> dict[str, Any]:
+        """Return the attributes of a recorded payload by name, as JSON gives their values back.
+
+        What `dump` returned is one, ``$dump``. Which fields of a model were not set is none.
+
+        Raises:
+            PayloadMismatch: it is none that `encode` has ever written.
+        """
+        try:
+            found = _decode_object(payload)
+            if b'"$' in payload:  # otherwise no name begins so, neither here nor in a value
+                found.pop("$unset", None)
+                for part in ("$extra", "$private"):
+                    found.update(**found.pop(part, {}))
+        except (TypeError, ValueError, RecursionError) as error:
+            raise _mismatch(type_name, str(error)) from error
+        return found
 
     def _look_up(self, cls: type) -> _ItemClass:
         name = type_name(cls)
