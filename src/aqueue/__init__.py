@@ -11,6 +11,7 @@ from aqueue._run import async_run_queue, run_queue
 from aqueue._settings import Backend, Lifespan
 from aqueue._version import __version__
 from aqueue.errors import (
+    AdoptionMismatch,
     AqueueError,
     ChildrenNotComparable,
     ClusterError,
@@ -45,6 +46,7 @@ from aqueue.result import FailureGroup, RunResult
 from aqueue.retry import Retry, RetryAfter, parse_retry_after
 
 __all__ = [
+    "AdoptionMismatch",
     "AfterChildrenRule",
     "AqueueError",
     "Backend",

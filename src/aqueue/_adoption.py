@@ -2,20 +2,27 @@
 
 A child with a key matches the recorded one with the same type and key. Another matches by type and payload, the first
 such child with the first recorded, the second with the second, and so on.
+
+The program may have been edited in between. A child whose class has other attributes than recorded matches by those that
+both have, if they fit one recorded child and one new one only. Where they don't tell, nothing is enqueued, since guessing
+would lose a child or run one twice (`AdoptionMismatch`).
 """
 
 from array import array
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from hashlib import blake2b
-from typing import Final
+from itertools import count
+from typing import Any, Final, Protocol
 
 import msgspec
 
+from aqueue._notice import warn
 from aqueue._tree import Node
-from aqueue.errors import PayloadMismatch, UnknownItemType, UnstorableItem
+from aqueue.errors import AdoptionMismatch, PayloadMismatch, UnknownItemType, UnstorableItem
+from aqueue.text import visible
 
-__all__ = ["EndedChildren", "RecordedChild", "RecordedChildren"]
+__all__ = ["Announced", "ChangedClasses", "EndedChildren", "RecordedChild", "RecordedChildren"]
 
 
 class RecordedChild(msgspec.Struct, gc=False, eq=False):
@@ -24,121 +31,462 @@ class RecordedChild(msgspec.Struct, gc=False, eq=False):
     Attributes:
         id: its number.
         node: its node; None if its subtree has ended well, so that nothing is left to do.
-        type: the name of its class today, or the recorded one if that class is gone.
         key: its key, if it has one.
-        payload: its recorded payload: as it was announced, or, for one with a key, as it was recorded last.
+        payload: its payload as it was announced, by which it is known again.
+        state: its latest recorded payload: another one if it was adopted with other attributes.
         occurrence: how many earlier children of its parent had the same type and payload.
         ended_before: how many of those have ended and are to be matched after the equal one before it, and before it.
+        known_by: its payload as today's class writes it, once that has been asked for.
+        is_taken: whether it was enqueued again.
     """
 
     id: int
     node: Node | None
-    type: str
     key: str | None
     payload: bytes
+    state: bytes
     occurrence: int = 0
     ended_before: int = 0
+    known_by: bytes = b""
+    is_taken: bool = False
 
 
 _DIGEST_BYTES: Final = 16
 
+_KEY: Final = "$key"
+"""Stands for the key among the names of attributes; no attribute has such a name."""
+
+_DUMP: Final = "$dump"
+"""What `aqueue._payload.PayloadCodec.attributes` calls what dump() returned."""
+
+_MOST_SETS: Final = 16
+"""How many different sets of attributes are compared, of recorded children and of new ones.
+
+Objects of a class that has more have no set of attributes that an edit could have changed. The limit also bounds how often
+the recorded children are read: once for each set of attributes that new ones have in common with them.
+"""
+
 Announced = tuple[int, str, str | None, bytes]
 """What an announcement says of a child: its number, the name of its class today, its key and its payload."""
 
+_Names = frozenset[str]
+_encode_json: Final = msgspec.json.Encoder().encode
+_decode_json: Final = msgspec.json.Decoder(dict[str, Any]).decode
+
+
+class _Codec(Protocol):
+    """What is asked of today's classes; see `aqueue._payload.PayloadCodec`."""
+
+    def resolve(self, type_name: str) -> type: ...
+    def canonical(self, type_name: str, payload: bytes) -> bytes: ...
+    def attributes(self, type_name: str, payload: bytes) -> dict[str, Any]: ...
+
+
+class ChangedClasses:
+    """Compares what was recorded with today's classes, and says once per class that one has changed."""
+
+    def __init__(self, codec: _Codec) -> None:
+        """Compare by `codec`."""
+        self._codec = codec
+        self.attributes = codec.attributes
+        self._named: set[str] = set()
+
+    def is_gone(self, type: str) -> bool:
+        """Tell whether the program has no class of that name."""
+        try:
+            self._codec.resolve(type)
+        except UnknownItemType:
+            return True
+        return False
+
+    def rewritten(self, type: str, payload: bytes) -> bytes:
+        """Return a recorded payload as today's class writes it; as it is where the class can't read it."""
+        # A child that has ended may be of a class that is gone, or is no longer what it was.
+        with suppress(UnknownItemType, PayloadMismatch, UnstorableItem):
+            return self._codec.canonical(type, payload)
+        return payload
+
+    def name_once(self, type: str, before: _Names, now: _Names) -> None:
+        """Warn that items of class `type` were matched although they have other attributes than recorded."""
+        if type not in self._named:
+            self._named.add(type)
+            warn(
+                f"{type} was recorded with {_listed(before)}, and has {_listed(now)} now: items that are the same otherwise "
+                "are taken for the recorded ones, and are not run twice"
+            )
+
 
 class _Ended:
-    """The numbers of ended children of one type, each found by what identifies it: its payload or its key.
+    """The numbers of ended children of one class, each found by the digest of what identifies it: its payload or its key.
 
-    That is kept as a digest: 16 bytes each while they are taken out in the order they came in, as a parent does that runs
-    again unchanged. Otherwise those that are left are put into a dict. Two payloads that differ are taken for equal with
-    a probability of 2^-128 a pair, as two keys are.
+    A digest takes 16 bytes per child while they are taken out in the order they came in, as a parent does that runs again
+    unchanged. Otherwise those that are left are put into a dict. Two payloads that differ are taken for equal with a
+    probability of 2^-128 per pair, as two keys are.
+
+    Attributes:
+        left: how many have not been taken out.
+        alike: the places of those that were taken out though the digest was another.
     """
 
-    __slots__ = ("_digests", "_equals", "_left", "_next", "_numbers", "_totals")
+    __slots__ = ("_digests", "_equals", "_next", "_numbers", "_places", "_taken", "_totals", "alike", "left")
 
-    def __init__(
-        self, taken: bytes | bytearray = b"", left: bytes | bytearray = b"", numbers: Iterable[int] = ()
-    ) -> None:
-        """Begin with the digests of those `taken` out before, which count in `total`, and those `left`, with their numbers."""
-        self._next = len(taken) // _DIGEST_BYTES
-        self._digests = bytearray(taken) + left
-        self._numbers = array("q", bytes(8 * self._next))
-        self._numbers.extend(numbers)
-        self._left: dict[bytes, int] | None = None
-        self._equals: dict[int, int] = {}  # of equal ones that are left, which comes after which
+    def __init__(self) -> None:
+        self.left = 0
+        self.alike: set[int] = set()
+        self._digests = bytearray()
+        self._numbers = array("q")
+        self._next = 0  # all before this place have been taken out
+        self._taken = bytearray()  # and those whose place has a 1, if any
+        self._places: dict[bytes, int] | None = None  # the first place of each digest that may be left
+        self._equals: dict[int, int] = {}  # and of equal ones, which place comes after which
         self._totals: dict[bytes, int] | None = None
 
     def __len__(self) -> int:
-        """Return how many different ones there are to take out, at least; 0 if there are none."""
-        return len(self._numbers) - self._next if self._left is None else len(self._left)
+        """Return how many were put in."""
+        return len(self._numbers)
 
-    def add(self, number: int, known_by: bytes) -> None:
+    def add(self, number: int, digest: bytes) -> None:
         """Put one in; only before one is taken out or `total` is called."""
-        self._digests += _digest_of(known_by)
+        self._digests += digest
         self._numbers.append(number)
+        self.left += 1
 
-    def take(self, known_by: bytes) -> int:
-        """Take out the first that is known by this, and return its number; 0 if there is none."""
-        digest = _digest_of(known_by)
-        if self._left is None:
-            at = self._next
-            if self._digest(at) == digest:
-                self._next = at + 1
-                return self._numbers[at]
-            left = self._left = {}
-            for place in reversed(range(at, len(self._numbers))):
-                number, other = self._numbers[place], self._digest(place)
-                if other in left:
-                    self._equals[number] = left[other]
-                left[other] = number
-        number = self._left.pop(digest, 0)
-        if number in self._equals:
-            self._left[digest] = self._equals.pop(number)
-        return number
+    def take(self, digest: bytes) -> int:
+        """Take out the first that has this digest, and return its number; 0 if there is none."""
+        if self._places is None:
+            if self._digest(self._next) == digest:
+                number = self.take_at(self._next)
+                if number:
+                    return number
+            places = self._places = {}
+            for place in reversed(range(self._next, len(self._numbers))):
+                other = self._digest(place)
+                if other in places:
+                    self._equals[place] = places[other]
+                places[other] = place
+        place = self._places.pop(digest, -1)
+        if place in self._equals:
+            self._places[digest] = self._equals.pop(place)
+        if place < 0:
+            return 0
+        return self.take_at(place) or self.take(digest)
 
-    def total(self, known_by: bytes) -> int:
-        """Return how many that are known by this were put in."""
+    def take_at(self, place: int) -> int:
+        """Take out the one that was put in as the `place`-th, from 0, and return its number; 0 if it was taken before."""
+        if not self.has(place):
+            return 0
+        self.left -= 1
+        if place == self._next:
+            self._next += 1
+        else:
+            self._taken = self._taken or bytearray(len(self._numbers))
+            self._taken[place] = 1
+        return self._numbers[place]
+
+    def has(self, place: int) -> bool:
+        """Tell whether the one that was put in as the `place`-th, from 0, has not been taken out."""
+        return place >= self._next and not (self._taken and self._taken[place])
+
+    def change(self, place: int, digest: bytes) -> None:
+        """Have the one that was put in as the `place`-th, from 0, found by another digest."""
+        self._digests[place * _DIGEST_BYTES : (place + 1) * _DIGEST_BYTES] = digest
+        self._places = self._totals = None
+        self._equals.clear()
+
+    def total(self, digest: bytes) -> int:
+        """Return how many with this digest were put in."""
         if self._totals is None:
             self._totals = {}
             for place in range(len(self._numbers)):
-                digest = self._digest(place)
-                self._totals[digest] = self._totals.get(digest, 0) + 1
-        return self._totals.get(_digest_of(known_by), 0)
+                other = self._digest(place)
+                self._totals[other] = self._totals.get(other, 0) + 1
+        return self._totals.get(digest, 0)
 
     def _digest(self, place: int) -> bytes:
         return bytes(self._digests[place * _DIGEST_BYTES : (place + 1) * _DIGEST_BYTES])
 
 
 class EndedChildren:
-    """The children whose subtrees have ended well, without their payloads: there may be a million of them."""
+    """The children whose subtrees have ended well, without their payloads: there may be a million of them.
+
+    Attributes:
+        by_key, by_payload: those with and without a key, by the name of their class today.
+        announced: reads their announcements, once more each time.
+    """
 
     def __init__(self, announced: Callable[[], Iterable[Announced]] = tuple) -> None:
-        """Take the children that `announced` gives; it is called again if their payloads must be written anew."""
-        self._announced = announced
-        self.keys: dict[str, _Ended] = {}
-        self.payloads: dict[str, _Ended] = {}
+        """Take the children that `announced` gives."""
+        self.announced = announced
+        self.by_key: dict[str, _Ended] = {}
+        self.by_payload: dict[str, _Ended] = {}
         for number, type, key, payload in announced():
-            children = self.payloads if key is None else self.keys
+            children = self.by_payload if key is None else self.by_key
             ended = children.get(type)
             if ended is None:
                 ended = children[type] = _Ended()
-            ended.add(number, payload if key is None else _of_key(key))
+            ended.add(number, _digest_of(payload if key is None else _of_key(key)))
 
-    def rewrite(self, type: str, canonical: Callable[[str, bytes], bytes]) -> None:
-        """Know those left of `type` by what `canonical` makes of their payloads."""
-        ended = self.payloads.get(type)
-        if not ended:
-            return
-        taken, left, numbers = bytearray(), bytearray(), array("q")
-        for _, other, key, payload in self._announced():
-            if other == type and key is None:
-                number = ended.take(payload)
-                if number:
-                    numbers.append(number)
-                    left += _digest_of(_rewritten(canonical, type, payload))
+
+_One = RecordedChild | int
+"""A recorded child; one that has ended by its place among those."""
+
+
+class _Comparison(msgspec.Struct, gc=False):
+    """The recorded children of one class with the same set of attributes, by those that new ones have, too.
+
+    Attributes:
+        recorded: the names of the attributes that were recorded.
+        common: the names of those that new children have, too, in a fixed order.
+        alike: the children by the digest of the values of these.
+        matched: the digests of those that a new one was matched with.
+    """
+
+    recorded: _Names
+    common: tuple[str, ...]
+    alike: dict[bytes, list[_One]] = msgspec.field(default_factory=dict)
+    matched: set[bytes] = msgspec.field(default_factory=set)
+
+    def digest(self, attributes: dict[str, Any]) -> bytes:
+        """Return by what a child is found that has these attributes."""
+        return _digest_of(_encode_json([attributes[name] for name in self.common]))
+
+
+class _Siblings:
+    """The recorded children of one class and parent, less those that were enqueued again."""
+
+    def __init__(self, type: str, changes: ChangedClasses, ended: EndedChildren, what: str) -> None:
+        self._type = type
+        self._what = what
+        self._changes = changes
+        self._announced = ended.announced
+        self._ended_by_key = ended.by_key.get(type) or _Ended()
+        self._ended_by_payload = ended.by_payload.get(type) or _Ended()
+        self._by_key: dict[str, RecordedChild] = {}
+        self._by_payload: dict[bytes, list[RecordedChild]] = {}  # of equal ones the first is the last
+        self._totals: dict[int, int] = {}
+        self._all_have_keys = not self._ended_by_payload
+        self._is_surveyed = False
+        self._sets: set[_Names] = set()  # the sets of attributes that were recorded
+        self._names: _Names = frozenset()  # all of these
+        self._comparisons: dict[_Names, list[_Comparison]] = {}  # by those of these names that new children have
+        self._alike: list[tuple[str | None, bytes]] = []  # those taken out because they were alike
+
+    def add(self, child: RecordedChild) -> None:
+        """Put in one that has not ended, before all that were put in so far."""
+        if child.key is not None:
+            self._by_key[child.key] = child
+        else:
+            self._all_have_keys = False
+            self._know(child, child.payload)
+
+    def _know(self, child: RecordedChild, by: bytes) -> None:
+        child.known_by = by
+        self._by_payload.setdefault(by, []).append(child)
+
+    def leave_room(self) -> None:
+        """Note for each child how many of its equals, which have ended, come before it."""
+        if self._ended_by_payload.left:
+            for equal in self._by_payload.values():
+                before = -1
+                for child in reversed(equal):
+                    child.ended_before = child.occurrence - before - 1
+                    before = child.occurrence
+
+    @property
+    def left(self) -> int:
+        """How many have not been enqueued again."""
+        waiting = len(self._by_key) + sum(map(len, self._by_payload.values()))
+        return waiting + self._ended_by_key.left + self._ended_by_payload.left
+
+    def waiting(self) -> Iterator[RecordedChild]:
+        """Iterate over those that have neither ended nor been enqueued again."""
+        yield from self._by_key.values()
+        for equal in self._by_payload.values():
+            yield from reversed(equal)
+
+    def total(self, payload: bytes) -> int:
+        """Return how many this payload has matched, if none is left that it would match."""
+        ended = self._ended_by_payload
+        return self._totals.get(hash(payload), 0) + (ended.total(_digest_of(self._known_by(payload))) if ended else 0)
+
+    def match(self, key: str | None, payload: bytes) -> RecordedChild | None:
+        """Take out and return the child that an item of this key and payload repeats, if any.
+
+        Raises:
+            AdoptionMismatch: which one it repeats can't be told.
+        """
+        child = self._take(payload) if key is None else self._take_keyed(key)
+        if child is not None or (key is not None and self._all_have_keys):  # with another key it is another item
+            return child
+        attributes = self._changes.attributes(self._type, payload)
+        names = _Names(attributes if key is None else (*attributes, _KEY))
+        comparisons = self._compare(names)
+        child = self._take(payload) if key is None else None  # recorded ones may have been rewritten just now
+        return child or self._take_alike(names, attributes, comparisons)
+
+    # ---- the same key, or the same payload ----------------------------------------------------------------------
+
+    def _take_keyed(self, key: str) -> RecordedChild | None:
+        child = self._by_key.pop(key, None)
+        if child is not None:
+            child.is_taken = True
+        elif self._ended_by_key.left:
+            child = _ended_child(self._ended_by_key.take(_digest_of(_of_key(key))), key)
+        return child
+
+    def _take(self, payload: bytes) -> RecordedChild | None:
+        known_by = self._known_by(payload)
+        ended = self._ended_by_payload
+        equal = self._by_payload.get(known_by)
+        if equal is None:
+            return _ended_child(ended.take(_digest_of(known_by))) if ended.left else None
+        first = equal[-1]
+        if first.ended_before > 0:
+            child = _ended_child(ended.take(_digest_of(known_by)))
+            if child is not None:
+                first.ended_before -= 1
+                return child
+        equal.pop().is_taken = True
+        if not equal:
+            del self._by_payload[known_by]
+        which = hash(payload)
+        self._totals[which] = self._totals.get(which, 0) + 1
+        return first
+
+    def _known_by(self, payload: bytes) -> bytes:
+        """Return what a child with this payload is known by."""
+        if self._is_surveyed and b'"$unset"' in payload:
+            # Which fields of a pydantic model were set, and which have their defaults, makes no other item of it.
+            known_by = _decode_json(payload)
+            known_by.pop("$unset", None)
+            return _encode_json(known_by)
+        return payload
+
+    # ---- other attributes than recorded -------------------------------------------------------------------------
+
+    def _compare(self, names: _Names) -> list[_Comparison]:
+        """Return what children with attributes of these `names` are compared with."""
+        comparisons = self._comparisons.get(names & self._names)
+        if comparisons is None:
+            if len(self._comparisons) == _MOST_SETS:
+                return []
+            comparisons = self._survey(names)
+            self._comparisons[names & self._names] = comparisons
+        return comparisons
+
+    def _survey(self, names: _Names) -> list[_Comparison]:
+        """Look through all that are left, and see by what they are alike to new ones with attributes of these `names`.
+
+        The first time they are written once more as today's class writes them: it may have got a field with a default.
+        """
+        changes, type = self._changes, self._type
+        is_first, self._is_surveyed = not self._is_surveyed, True
+        comparisons: dict[_Names, _Comparison] = {}
+        waiting = sorted(self.waiting(), key=lambda child: child.id, reverse=True)
+        if is_first:
+            self._by_payload = {}
+        for one, key, payload in self._left(waiting):
+            before = changes.attributes(type, payload)
+            written = changes.rewritten(type, payload)
+            now = before if written == payload else changes.attributes(type, written)
+            if is_first and key is None:
+                # What has lost an attribute may be the same as another that differs in that alone.
+                is_whole = before.keys() <= now.keys() or _DUMP in now
+                known_by = self._known_by(written if is_whole else payload)
+                if isinstance(one, RecordedChild):
+                    self._know(one, known_by)
+                elif isinstance(one, int):
+                    self._ended_by_payload.change(one, _digest_of(known_by))
+            recorded = _Names(before if key is None else (*before, _KEY))
+            self._sets.add(recorded)
+            if recorded == names or _KEY in recorded & names:  # with other values, or another key, it is another item
+                continue
+            comparison = comparisons.get(recorded)
+            if comparison is None:
+                common = tuple(sorted(recorded & names))
+                comparison = comparisons[recorded] = _Comparison(recorded, common)
+            if comparison.common:
+                digest = comparison.digest({**before, **now})
+                if one is None:
+                    comparison.matched.add(digest)
                 else:
-                    taken += _digest_of(payload)
-        self.payloads[type] = _Ended(taken, left, numbers)
+                    comparison.alike.setdefault(digest, []).append(one)
+        self._names = _Names().union(*self._sets)
+        return list(comparisons.values()) if len(self._sets) <= _MOST_SETS else []
+
+    def _left(self, waiting: Iterable[RecordedChild]) -> Iterator[tuple[_One | None, str | None, bytes]]:
+        """Iterate over those that are left, with None for those taken out because they were alike: key and payload, too."""
+        for child in waiting:
+            yield child, child.key, child.payload
+        for key, payload in self._alike:
+            yield None, key, payload
+        keyed, others = count(), count()
+        for _, type, key, payload in self._announced():
+            if type == self._type:
+                ended, place = (
+                    (self._ended_by_payload, next(others)) if key is None else (self._ended_by_key, next(keyed))
+                )
+                if ended.has(place):
+                    yield place, key, payload
+                elif place in ended.alike:
+                    yield None, key, payload
+
+    def _take_alike(
+        self, names: _Names, attributes: dict[str, Any], comparisons: list[_Comparison]
+    ) -> RecordedChild | None:
+        """Take out the only child that has other attributes, and the same values in those that one with these has, too."""
+        left: list[tuple[_One, _Comparison, bytes]] = []
+        has_common = False
+        for one in comparisons:
+            if one.common and one.recorded != names:
+                has_common = True
+                digest = one.digest(attributes)
+                if digest in one.matched:
+                    raise self._mismatch(names, f"in {_listed(one.common)} it is like another new one")
+                alike = one.alike.get(digest)
+                if alike:
+                    alike[:] = [child for child in alike if self._is_left(child, one)]
+                    left += ((child, one, digest) for child in alike)
+        if len(left) > 1:
+            raise self._mismatch(names, f"in {_listed(left[0][1].common)} it is like several recorded ones")
+        if left:
+            child, comparison, digest = left[0]
+            comparison.matched.add(digest)
+            self._changes.name_once(self._type, comparison.recorded, names)
+            return self._take_out(child, comparison)
+        if comparisons and not has_common and names not in self._sets and self.left:
+            raise self._mismatch(names, "no attribute is the same")
+        return None
+
+    def _is_left(self, one: _One, comparison: _Comparison) -> bool:
+        return self._ended_of(comparison).has(one) if isinstance(one, int) else not one.is_taken
+
+    def _ended_of(self, comparison: _Comparison) -> _Ended:
+        return self._ended_by_key if _KEY in comparison.recorded else self._ended_by_payload
+
+    def _take_out(self, one: _One, comparison: _Comparison) -> RecordedChild | None:
+        if isinstance(one, int):
+            ended = self._ended_of(comparison)
+            ended.alike.add(one)
+            return _ended_child(ended.take_at(one))
+        one.is_taken = True
+        self._alike.append((one.key, one.payload))
+        if one.key is not None:
+            return self._by_key.pop(one.key)
+        equal = self._by_payload[one.known_by]
+        equal.remove(one)
+        if not equal:
+            del self._by_payload[one.known_by]
+        return one
+
+    def _mismatch(self, names: _Names, why: str) -> AdoptionMismatch:
+        recorded = " or ".join(_listed(one) for one in sorted(self._sets, key=sorted))
+        return AdoptionMismatch(
+            f"{self._what} of class {self._type} may be one that is recorded, or another: the class was recorded with "
+            f"{recorded}, and has {_listed(names)} now; {why}; it was not enqueued. Declare in the class the values that "
+            "recorded items are to have for what is new (as defaults), keep the old name of an attribute that was renamed, or put "
+            "the class back as it was until the run has ended; then run the same command again"
+        )
 
 
 class RecordedChildren:
@@ -147,118 +495,103 @@ class RecordedChildren:
     Attributes:
         holders: the nodes below the parent whose items hold the parent's item, and are to hold the object that takes its
             place, each with its recorded state; in the order of their numbers.
+        first_new: the type, key and payload of the first that matched none of these; None if each did.
     """
 
     def __init__(
         self,
-        children: Sequence[RecordedChild],
-        canonical: Callable[[str, bytes], bytes],
-        ended: EndedChildren | None = None,
+        children: Sequence[tuple[str, RecordedChild]],
+        changes: ChangedClasses,
+        ended: EndedChildren,
+        what: str = "a child",
     ) -> None:
-        """Take `children`, in the order in which they were enqueued, and those that have `ended`, if not among them.
+        """Take children, each with the name of its class today.
 
-        `canonical` writes a payload as today's class of that name writes it; it is used only once a child of that class
-        matches nothing.
+        Parameters:
+            children: those that have not ended well, in the order in which they were enqueued.
+            changes: compares them with today's classes.
+            ended: the others.
+            what: what they are called in messages.
         """
         self.holders: list[tuple[Node, bytes]] = []
-        self._canonical = canonical
-        self._rewritten: set[str] = set()
-        self._by_key: dict[tuple[str, str], RecordedChild] = {}
-        self._by_payload: dict[str, dict[bytes, list[RecordedChild]]] = {}  # of equal ones the first is the last
-        self._totals: dict[tuple[str, int], int] = {}
-        self._ended = ended or EndedChildren()
-        for child in reversed(children):
-            if child.key is not None:
-                self._by_key[child.type, child.key] = child
-            else:
-                self._add(child)
-        if self._ended.payloads:
-            self._leave_room()
-
-    def _leave_room(self) -> None:
-        """Note for each child how many of its equals, which have ended, come before it."""
-        for by_payload in self._by_payload.values():
-            for equal in by_payload.values():
-                before = -1
-                for child in reversed(equal):
-                    child.ended_before = child.occurrence - before - 1
-                    before = child.occurrence
-
-    def _add(self, child: RecordedChild) -> None:
-        self._by_payload.setdefault(child.type, {}).setdefault(child.payload, []).append(child)
+        self.first_new: tuple[str, str | None, bytes] | None = None
+        self._changes = changes
+        self._what = what
+        types = {type for type, _ in children} | ended.by_key.keys() | ended.by_payload.keys()
+        self._of = {type: _Siblings(type, changes, ended, what) for type in types}
+        self._gone: list[str] | None = None
+        for type, child in reversed(children):
+            self._of[type].add(child)
+        for siblings in self._of.values():
+            siblings.leave_room()
 
     def match(self, type: str, key: str | None, payload: bytes) -> RecordedChild | None:
-        """Take out and return the recorded child that an item of this type, key and payload repeats, if any."""
-        if key is not None:
-            child = self._by_key.pop((type, key), None)
-            return child or _take_ended(self._ended.keys.get(type), _of_key(key))
-        child = self._take(type, payload)
-        if child is None and type not in self._rewritten:
-            self._rewrite(type)
-            child = self._take(type, payload)
+        """Take out and return the recorded child that an item of this type, key and payload repeats, if any.
+
+        Raises:
+            AdoptionMismatch: the program has been changed, and which one it repeats can't be told.
+        """
+        siblings = self._of.get(type)
+        if siblings is None:
+            self._refuse_if_renamed(type)
+            child = None
+        else:
+            child = siblings.match(key, payload)
+        if child is None and self.first_new is None:
+            self.first_new = type, key, payload
         return child
 
-    def has_changed(self, child: RecordedChild, payload: bytes) -> bool:
-        """Tell whether `payload`, of the item that repeats `child`, is another than recorded: not so without a key."""
-        return payload != child.payload and payload != _rewritten(self._canonical, child.type, child.payload)
+    def _refuse_if_renamed(self, type: str) -> None:
+        """Raise `AdoptionMismatch` if children are recorded of classes that are gone: one of them may be this one now."""
+        if self._gone is None:
+            self._gone = sorted(one for one in self._of if self._changes.is_gone(one))
+        if self._gone:
+            raise AdoptionMismatch(
+                f"{self._what} of class {type} may be one that is recorded, or another: those of "
+                f"{', '.join(self._gone[:5])} are recorded, which the program doesn't have now; it was not enqueued. If the "
+                f"class was renamed or moved, add previous_names = ({visible(self._gone[0], 300)!r},) to what it is now; "
+                "otherwise keep the old class until the run has ended; then run the same command again"
+            )
 
-    def _take(self, type: str, payload: bytes) -> RecordedChild | None:
-        ended = self._ended.payloads.get(type)
-        by_payload = self._by_payload.get(type)
-        equal = None if by_payload is None else by_payload.get(payload)
-        if by_payload is None or equal is None:
-            return _take_ended(ended, payload)
-        first = equal[-1]
-        if first.ended_before > 0:
-            child = _take_ended(ended, payload)
-            if child is not None:
-                first.ended_before -= 1
-                return child
-        equal.pop()
-        if not equal:
-            del by_payload[payload]
-        which = type, hash(payload)
-        self._totals[which] = self._totals.get(which, 0) + 1
-        return first
+    def has_changed(self, child: RecordedChild, type: str, payload: bytes) -> bool:
+        """Tell whether `payload`, of the item that repeats `child`, is another than recorded."""
+        return payload != child.state and payload != self._changes.rewritten(type, child.state)
 
     def total(self, type: str, payload: bytes) -> int:
         """Return how many recorded children this type and payload have matched, if none is left that it would match."""
-        ended = self._ended.payloads.get(type)
-        return self._totals.get((type, hash(payload)), 0) + (0 if ended is None else ended.total(payload))
+        siblings = self._of.get(type)
+        return 0 if siblings is None else siblings.total(payload)
 
-    def _rewrite(self, type: str) -> None:
-        """Write the payloads of one type as today's class does: a field may have been added since."""
-        self._rewritten.add(type)
-        self._ended.rewrite(type, self._canonical)
-        children = [child for equal in self._by_payload.pop(type, {}).values() for child in equal]
-        children.sort(key=lambda child: child.id, reverse=True)
-        for child in children:
-            child.payload = _rewritten(self._canonical, type, child.payload)
-            self._add(child)
+    @property
+    def left(self) -> int:
+        """How many have not been enqueued again."""
+        return sum(siblings.left for siblings in self._of.values())
 
     def __iter__(self) -> Iterator[RecordedChild]:
         """Iterate over those not matched that have not ended."""
-        yield from self._by_key.values()
-        for by_payload in self._by_payload.values():
-            for equal in by_payload.values():
-                yield from reversed(equal)
+        for siblings in self._of.values():
+            yield from siblings.waiting()
 
 
 def _digest_of(known_by: bytes) -> bytes:
     return blake2b(known_by, digest_size=_DIGEST_BYTES).digest()
 
 
-def _take_ended(ended: _Ended | None, known_by: bytes) -> RecordedChild | None:
-    number = 0 if ended is None else ended.take(known_by)
-    return RecordedChild(number, None, "", None, b"") if number else None
+def _ended_child(number: int, key: str | None = None) -> RecordedChild | None:
+    return RecordedChild(number, None, key, b"", b"") if number else None
 
 
 def _of_key(key: str) -> bytes:
     return key.encode("utf-8", "surrogatepass")
 
 
-def _rewritten(canonical: Callable[[str, bytes], bytes], type: str, payload: bytes) -> bytes:
-    # A child that has ended may be of a class that is gone, or is no longer what it was.
-    with suppress(UnknownItemType, PayloadMismatch, UnstorableItem):
-        return canonical(type, payload)
-    return payload
+def _listed(names: Iterable[str]) -> str:
+    """Return names of attributes in words."""
+    all_names = sorted(names, key=lambda name: (name == _KEY, name))
+    shown = [
+        "a key" if name == _KEY else "what dump() returns" if name == _DUMP else repr(visible(name, 100))
+        for name in all_names[:20]
+    ]
+    if len(all_names) > 20:
+        shown.append("…")
+    return ", ".join(shown) or "no attributes"

@@ -277,7 +277,7 @@ class Engine:
                 if child is not None:
                     if parent is None:
                         self.roots.append(child.id)
-                    self._adopt(recorded, child, item, state)
+                    self._adopt(recorded, child, item, state, key, cls)
                     return
             kept = state if len(state) <= KEPT_STATE_BYTES else ledger.keep_long(state, cls.type)
             if key is None:
@@ -364,13 +364,20 @@ class Engine:
             tries.children += child
             tries.children += likes
 
-    def _adopt(self, recorded: RecordedChildren, child: RecordedChild, item: Any, state: bytes) -> None:
+    def _adopt(
+        self, recorded: RecordedChildren, child: RecordedChild, item: Any, state: bytes, key: str | None, cls: ItemClass
+    ) -> None:
         """Let `item` take the place of `child`, one of those `recorded`, if that is still to run."""
         node = child.node
+        new_key = key if key is not None and child.key is None and not self.keys.knows(cls.names, key) else None
+        if new_key is not None:
+            self.keys.add(cls.type, new_key)
         if node is None or not node.is_held:
+            if new_key is not None:
+                self.append(ItemAdopted(self.next_seq(), self.bus.now(), child.id, cls.type, key=new_key))
             return
         assert self._ledger is not None
-        is_changed = recorded.has_changed(child, state)
+        is_changed = new_key is not None or recorded.has_changed(child, cls.type, state)
         kept = self._ledger.keep_long(state, node.cls.type) if is_changed else to_keep(state)  # may refuse it
         node.item = item
         if node.parent is None:  # it is queued already, in its old place
@@ -379,7 +386,9 @@ class Engine:
             self.queue_again(node)
             self._after_put()
         if is_changed:
-            self.append(ItemAdopted(self.next_seq(), self.bus.now(), node.id, node.cls.type, msgspec.Raw(state)))
+            self.append(
+                ItemAdopted(self.next_seq(), self.bus.now(), node.id, node.cls.type, msgspec.Raw(state), new_key)
+            )
         node.state = kept
         node.is_held = False
         self._restore_holders(node)
@@ -447,16 +456,19 @@ class Engine:
 
     def _end_initial(self) -> None:
         self._has_all_initial = True
-        self._run_unrepeated(self.recorded_roots, "the caller")
+        self._run_unrepeated(self.recorded_roots, "")
         self.recorded_roots = None
         if self._is_disordered:
             # An item that is the same by its key, but not the same otherwise, may belong in another place.
             self._queue.reorder()
 
     def _run_unrepeated(self, recorded: RecordedChildren | None, parent: str) -> None:
-        """Queue the recorded children that their parent did not enqueue again (the caller's are queued already)."""
+        """Queue the recorded children that `parent` did not enqueue again.
+
+        The initial items have none, are queued already, and named in the line that says what a resume does.
+        """
         left = sorted(
-            ((child.node, child.payload) for child in recorded or () if child.node is not None and child.node.is_held),
+            ((child.node, child.state) for child in recorded or () if child.node is not None and child.node.is_held),
             key=lambda one: one[0].id,
         )
         for node, state in left:
@@ -467,7 +479,7 @@ class Engine:
                 self._after_put()
             node.is_held = False
             self._restore_holders(node)
-        if left:
+        if left and parent:
             first, _ = left[0]
             warn(
                 f"{parent} did not enqueue {len(left):,} of its recorded items again (item {first.id} "

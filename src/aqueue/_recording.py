@@ -237,7 +237,10 @@ class Recording:
                 record.due = event.due
                 record.delay_s = event.due - event.at
             case ItemAdopted():
-                live[event.item].state_seq = event.seq
+                if event.item in live and event.payload is not NO_DATA:
+                    live[event.item].state_seq = event.seq
+                if event.key is not None:
+                    self.keys.add(event.type, event.key)
             case ItemReopened():
                 record = live[event.item]
                 record.failed = None

@@ -8,13 +8,13 @@ from functools import cache, partial
 from pathlib import Path
 from typing import Any, Final, Protocol
 
-from aqueue._adoption import Announced, EndedChildren, RecordedChild, RecordedChildren
+from aqueue._adoption import Announced, ChangedClasses, EndedChildren, RecordedChild, RecordedChildren
 from aqueue._bus import Bus
 from aqueue._codec import decode_root_results
 from aqueue._engine import Engine
 from aqueue._ledger import Ledger, identity_of, to_keep
 from aqueue._misspelt import warn_of_misspelt
-from aqueue._notice import warn
+from aqueue._notice import say, stderr_is_terminal, warn
 from aqueue._payload import PayloadCodec
 from aqueue._recording import ROOT, RecordedItem, Recording
 from aqueue._tree import Node, unlink
@@ -147,12 +147,13 @@ class Resumption:
             if record.closed_children
         }
         self._changed_hooks: Counter[tuple[str, bool]] = Counter()
+        self._changes = ChangedClasses(codec)
         self._known_roots: RecordedChildren | None = None
         self._roots: list[int] = []
         self._dropped_roots = 0
+        self._summary = self._summarize()
 
-    def summary(self, name: str) -> str:
-        """Return in one line what resuming the journal called `name` will do."""
+    def _summarize(self) -> str:
         counts = self._view.counts
         running = sum(1 for record in self._recording.live.values() if record.running is not None)
         left = len(self._left)
@@ -161,7 +162,41 @@ class Resumption:
         parts += [f"{again:,} had failed"] if again else []
         among = f" ({', '.join(parts)})" if parts else ""
         kept = f", {left:,} failed and left as {'it is' if left == 1 else 'they are'}" if left else ""
-        return f"resuming {name}: {counts.completed:,} done, {counts.outstanding + again:,} outstanding{among}{kept}"
+        return f"{counts.completed:,} completed, {counts.outstanding + again:,} outstanding{among}{kept}"
+
+    def say_what_is_resumed(self, name: str) -> None:
+        """Say in one line what resuming the journal called `name` does, now that all initial items were added; once."""
+        recorded, self._known_roots = self._known_roots, None
+        known = sum(0 < number <= self._recording.last_id for number in self._roots)
+        new = sum(number > self._recording.last_id for number in self._roots)
+        missing = 0 if recorded is None else recorded.left
+        parts = [f"resuming {name}: {self._summary}"]
+        if new and recorded is not None and recorded.first_new is not None:
+            example = self._in_words(*recorded.first_new)
+            parts.append(
+                f", 1 new initial item ({example})" if new == 1 else f", {new:,} new initial items ({example}, …)"
+            )
+        if missing:
+            parts.append(f"; {missing:,} recorded initial item{'s are' if missing > 1 else ' is'} not among today's")
+        say(f"aqueue: {''.join(parts)}")
+        if new and missing and not known:
+            warn(
+                f"none of the initial items recorded in {name} is among today's: what it has recorded and today's are now "
+                "one run; if today's are another job, stop it, and give it a journal of its own"
+            )
+
+    def _in_words(self, type: str, key: str | None, payload: bytes) -> str:
+        """Return what a person may know an item by.
+
+        Its attributes, among which may be a password, are only for the person at the terminal; keys are in logs, too.
+        """
+        words = [type.rpartition(":")[2]]
+        if key is not None:
+            words.append(key)
+        elif stderr_is_terminal():
+            values = self._codec.attributes(type, payload).values()
+            words += [str(value) for value in values if isinstance(value, str | int | float)]
+        return visible(" ".join(words), 80)
 
     @property
     def run_id(self) -> str:
@@ -193,7 +228,7 @@ class Resumption:
         Only for a run that had completed: nothing is left to do for those before it, and they need not be kept. What they
         change about those that follow, `restore` hands on.
         """
-        recorded = self._known_roots = RecordedChildren([], self._codec.canonical, self._ended.pop(ROOT, None))
+        recorded = self._known_roots = self._recorded_children(ROOT)
         keys = self._recording.keys
         classes: dict[type, ItemClass] = {}
         for item in items:
@@ -414,7 +449,6 @@ class Resumption:
         self._payloads.clear()
         self._ended.clear()
         self._left.clear()
-        self._known_roots = None
 
     def _node(self, record: RecordedItem, parent: Node | None, engine: Engine) -> Node:
         item = self._objects.get(record.id)
@@ -523,37 +557,34 @@ class Resumption:
         """
         live = self._recording.live
         held: set[int] = set()
-        waiting: dict[int, list[RecordedChild]] = {}
+        waiting: dict[int, list[tuple[str, RecordedChild]]] = {}
         for record in live.values():
             if record.id == ROOT or not self._is_next(live[record.parent]):
                 continue
             node = nodes.get(record.id)  # None if it stays failed, and is over
-            waiting.setdefault(record.parent, []).append(
-                RecordedChild(
-                    record.id,
-                    node,
-                    self.type_today(record.type),
-                    record.key,
-                    self._payloads[record.enqueued_seq] if record.key is None else self._state_of(record),
-                    record.occurrence,
-                )
-            )
+            payload = self._payloads[record.enqueued_seq]
+            child = RecordedChild(record.id, node, record.key, payload, self._state_of(record), record.occurrence)
+            waiting.setdefault(record.parent, []).append((self.type_today(record.type), child))
             if node is not None and self._is_held(record):
                 node.is_held = True
                 if record.parent != ROOT:
                     held.add(record.id)
         for record in live.values():
-            if (record.id in waiting or record.id in self._ended) and record.id not in self._left:
-                recorded = RecordedChildren(
-                    waiting.get(record.id, ()), self._codec.canonical, self._ended.get(record.id)
-                )
+            if record.id == ROOT and self._known_roots is not None:
+                continue  # `first_new` has had some of them already
+            if (record.id in waiting or record.id in self._ended or record.id == ROOT) and record.id not in self._left:
+                recorded = self._recorded_children(record.id, waiting.get(record.id, ()))
                 if record.id == ROOT:
-                    engine.recorded_roots = recorded
+                    engine.recorded_roots = self._known_roots = recorded
                 else:
                     nodes[record.id].recorded = recorded
                     nodes[record.id].cls.is_plain = False  # what it enqueues must be known again in each attempt
-        engine.recorded_roots = self._known_roots or engine.recorded_roots
+        engine.recorded_roots = self._known_roots
         return held
+
+    def _recorded_children(self, parent: int, waiting: Sequence[tuple[str, RecordedChild]] = ()) -> RecordedChildren:
+        ended = self._ended.pop(parent, None) or EndedChildren()
+        return RecordedChildren(waiting, self._changes, ended, "an initial item" if parent == ROOT else "a child")
 
     def _hold_holders(self, nodes: dict[int, Node]) -> set[int]:
         """Let what holds an item that is held wait for that; return the numbers of those that are not to be queued yet.

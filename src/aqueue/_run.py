@@ -327,11 +327,10 @@ async def _run_recorded(settings: Settings, reporters: list[Reporter], held: Hel
                     new = past.first_new(items)
                 if not new:
                     result = msgspec.structs.replace(past.result(), journal=str(journal.path))
-                    say(f"aqueue: {name} is complete: {result.counts.completed:,} done; nothing is left to do")
+                    say(f"aqueue: {name} is complete: {result.counts.completed:,} completed; nothing is left to do")
                     return _Outcome(result, None)
                 settings = msgspec.structs.replace(settings, initial_items=_consumed(new, items))
                 del new, items
-            say(f"aqueue: {past.summary(name)}")
         outcome = await _Run(settings, reporters, journal, past, held).run()
     finally:
         journal.abandon()
@@ -472,6 +471,9 @@ class _Run:
             if self._past is not None:
                 self._past.restore(engine)
             await engine.add_initial(self._settings.initial_items)
+            if self._past is not None:
+                assert self._settings.resume is not None
+                self._past.say_what_is_resumed(visible(os.fsdecode(self._settings.resume), 1_000))
             if not engine.tree.open_roots or engine.stage is not Stage.RUNNING:
                 return
             # Items' idempotency keys hang on the run's name, and poison items are told by how many processes began.

@@ -26,7 +26,8 @@ AqueueError
 ├── UnstorableItem (TypeError)        an item has state that the journal can't store exactly
 ├── UnsendableItem (TypeError)        an item has state, or is of a class, that can't be sent to another process
 ├── UnknownItemType (LookupError)     the journal names a class that this program doesn't have
-└── PayloadMismatch (ValueError)      a recorded item can't be restored by today's class
+├── PayloadMismatch (ValueError)      a recorded item can't be restored by today's class
+└── AdoptionMismatch (ValueError)     an item may be a recorded one, since its class has changed, or another
 """
 
 import sys
@@ -38,6 +39,7 @@ from aqueue.result import RunResult
 from aqueue.text import visible, visible_repr
 
 __all__ = [
+    "AdoptionMismatch",
     "AqueueError",
     "ChildrenNotComparable",
     "ClusterError",
@@ -340,6 +342,19 @@ class PayloadMismatch(AqueueError, ValueError):
 
     What to do: change the class so that it takes what was recorded (give a new field a default, say), or give it `dump`
     and a `load` that takes the old state. Then make the same call again.
+    """
+
+
+class AdoptionMismatch(AqueueError, ValueError):
+    """An item was enqueued that may be one which is recorded, or another: its class was changed since, and doesn't tell.
+
+    The message names the class, and the attributes that it was recorded with and has now. The item was not enqueued: what is
+    completed might run again, or an item be lost. For an initial item, `run_queue` raises it before anything runs; for a
+    child, `enqueue` does, and the parent fails by it, unless its code catches it.
+
+    What to do: give new attributes the values that recorded items are to have, as defaults in the class; or keep the old
+    name of one that was renamed; or, if the class was renamed, name its old name in `previous_names`; or take what was
+    recorded in `load`; or put the class back as it was until the run has ended. Then make the same call again.
     """
 
 

@@ -170,19 +170,21 @@ class ItemEnqueued(Event, frozen=True, tag="item.enqueued"):
 
 
 class ItemAdopted(Event, frozen=True, tag="item.adopted"):
-    """An outstanding item was enqueued again, after a resume, with other attributes than recorded: it runs with these.
+    """An item was enqueued again, after a resume, with other attributes than recorded; if outstanding, it runs with these.
 
-    Only one with a key, since another with other attributes is another item. Left out where all attributes are the same.
+    It has the same key, or its class was changed meanwhile. Left out where all attributes are the same.
 
     Attributes:
         item: its number.
         type: its class, as ``module:qualname``.
-        payload: its new state, only with a journal.
+        payload: its new state, only with a journal; left out if its subtree has ended.
+        key: its key, if it had none, or another, when it was recorded.
     """
 
     item: int
     type: str
     payload: Raw = NO_DATA
+    key: str | None = None
 
 
 class ItemStarted(Event, frozen=True, tag="item.started"):

@@ -388,7 +388,7 @@ def test_an_interrupted_mirror_goes_on(
     site.pages["/pub/b/slow"] = whole_slow
     done = run_example(*arguments)
     assert done.returncode == 0, done.stderr
-    assert f"resuming {journal}: {len(completed)} done" in done.stderr
+    assert f"resuming {journal}: {len(completed)} completed" in done.stderr
     everything = {path.removeprefix("/pub/") for path in site.pages}
     assert {path.removeprefix("/pub/") for path in site.paths} == everything - completed
     assert content(copy) == content(tmp_path / "source")

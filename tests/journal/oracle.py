@@ -180,12 +180,18 @@ class Story:
 
     def _adopt(self, event: ItemAdopted) -> None:
         enqueued = self.enqueued[event.item]
-        assert event.type == enqueued.type
         assert self.processes > 1, "nothing is recorded before the first process"
-        assert enqueued.key is not None, "with other attributes it is another item"
-        assert self.state[event.item] == "waits"
         assert enqueued.parent == 0 or self.state[enqueued.parent] == "process"
-        assert bytes(event.payload) != self.payloads[event.item], "nothing has changed"
+        if event.key is not None:
+            assert (event.type, event.key) not in self._keys, "the key was known"
+            assert enqueued.key is None, "with another key it is another item"
+            self._keys.add((event.type, event.key))
+        if not event.payload:
+            assert event.key is not None, "nothing has changed"
+            return
+        assert event.type == enqueued.type
+        assert self.state[event.item] == "waits"
+        assert event.key is not None or bytes(event.payload) != self.payloads[event.item], "nothing has changed"
         self.payloads[event.item] = bytes(event.payload)
 
     def _start(self, event: ItemStarted) -> None:

@@ -578,7 +578,7 @@ def test_a_finished_run_returns_its_result_at_once(tmp_path: Path, capsys: pytes
     recorder = EventRecorder()
     capsys.readouterr()
     repeated = run(path, Gathering("root"), Named("other"), reporter=recorder)
-    assert capsys.readouterr().err == f"aqueue: {path} is complete: 3 done; nothing is left to do\n"
+    assert capsys.readouterr().err == f"aqueue: {path} is complete: 3 completed; nothing is left to do\n"
     assert repeated.root_results == result.root_results == [["a"], "other"]
     assert (repeated.run_id, repeated.status, repeated.counts) == (result.run_id, "completed", result.counts)
     assert repeated.counts_by_type == result.counts_by_type

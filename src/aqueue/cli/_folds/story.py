@@ -178,7 +178,10 @@ class _Teller:
                     self._waits_since = event.at
                 return Chapter(event.at, event.event, _reopened(event))
             case ItemAdopted():
-                return Chapter(event.at, event.event, "enqueued again with other attributes: it runs with these")
+                text = "enqueued again with other attributes: it runs with these"
+                if event.key is not None:
+                    text = f"enqueued again; its key is {visible(event.key, 200)!r} now"
+                return Chapter(event.at, event.event, text)
             case GroupSlowedDown():
                 text = f"paused group {visible(event.group, 200)} for {duration(event.due - event.at)}"
                 return Chapter(event.at, event.event, text, "odd")

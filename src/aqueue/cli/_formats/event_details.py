@@ -142,7 +142,9 @@ _DETAILS: Final[dict[type[Event], Callable[[Any], list[Part]]]] = {
         event.error, "warning", _attempt(event, first=True), f"again {when_due(event.due, event.at)}"
     ),
     ItemInterrupted: lambda event: [("plain", _list(_REASONS[event.reason], _attempt(event)))],
-    ItemAdopted: lambda _: [("plain", "with other attributes")],
+    ItemAdopted: lambda event: [
+        ("plain", "with other attributes" if event.key is None else f"with the key {event.key}")
+    ],
     ItemReopened: lambda event: [("plain", _REOPENED[event.failed])],
     GroupSlowedDown: lambda event: [("bold", event.group), ("plain", f"  goes on {when_due(event.due, event.at)}")],
     ProcessJoined: _of_joined,

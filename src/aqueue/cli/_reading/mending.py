@@ -359,7 +359,7 @@ class Mender:
         item = event.item
         self._announce(event, item, event.type)
         if self._items.flags(item) & _COMPLETED:
-            return False
+            return event.key is not None  # then it is not to run, and has only got a key
         self._end_attempt(event, self._workers.get(item))
         self._reopen(event, item, "process")
         return True
