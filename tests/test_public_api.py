@@ -56,6 +56,7 @@ def test_all_is_what_the_module_exports(module: types.ModuleType) -> None:
             "has_property",
             "key_of",
             "look_up_class",
+            "policies_of",
             "previous_names_of",
             "type_name",
         },

@@ -33,7 +33,7 @@ class FlatItems:
         write: writes one.
     """
 
-    __slots__ = ("_may_be_flat", "_read", "_state", "_written", "write")
+    __slots__ = ("_configured", "_may_be_flat", "_read", "_state", "_written", "write")
 
     def __init__(self, state: State) -> None:
         """Know nothing yet of the items whose class `state` knows."""
@@ -42,12 +42,22 @@ class FlatItems:
         self._may_be_flat = isinstance(state, Plain) and state.in_dict
         # Tuples of names, in their order in an object that was written or read.
         self._written: set[tuple[str, ...]] = set()
+        # The same of objects with policies among their names, and those: what the class declares as a field is in each.
+        self._configured: dict[tuple[str, ...], tuple[str, ...]] = {}
         self._read: set[tuple[str, ...]] = set()
         self.write: WriteFlat = self._write_dict if self._may_be_flat else _write_none
 
     def _write_dict(self, item: Any) -> bytes | None:
         values = item.__dict__
-        if tuple(values) in self._written and all(map(_is_scalar, values.values())):
+        names = tuple(values)
+        if names not in self._written:
+            policies = self._configured.get(names)
+            if policies is None:
+                return None
+            values = values.copy()
+            for name in policies:
+                del values[name]
+        if all(map(_is_scalar, values.values())):
             try:
                 return _encode(values) if self._state.declares else _encode_sorted(values)
             except UnicodeEncodeError:
@@ -58,8 +68,14 @@ class FlatItems:
         """Take note of the names in `item`, which was `written` the long way."""
         if not self._may_be_flat:
             return
-        names = tuple(item.__dict__)
+        held = tuple(item.__dict__)
+        policies = tuple(name for name in held if name in self._state.policies)
+        names = tuple(name for name in held if name not in policies)
         if names == tuple(written) or (not self._state.declares and set(names) == set(written)):
+            if policies:
+                if len(self._configured) < _MAX_SHAPES:
+                    self._configured[held] = policies
+                return
             if not self._written:
                 write = _without_dict(self._state.cls, tuple(written), self._write_dict)
                 if write is not None:
@@ -79,7 +95,8 @@ class FlatItems:
 
     def learn_read(self, item: Any, raw: dict[str, Any]) -> None:
         """Take note of the names in `raw`, of which `item` was made the long way."""
-        if self._may_be_flat and tuple(item.__dict__) == tuple(raw):
+        # One that an older version wrote may hold policies.
+        if self._may_be_flat and tuple(item.__dict__) == tuple(raw) and raw.keys().isdisjoint(self._state.policies):
             _remember(self._read, tuple(raw))
 
 

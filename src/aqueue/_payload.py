@@ -17,7 +17,7 @@ from aqueue._state_kinds import Dumped, state_of
 from aqueue._tags import MAX_DEPTH, Unwritable
 from aqueue._types import resolve_type
 from aqueue.errors import AqueueError, PayloadMismatch, UnknownItemType, UnstorableItem
-from aqueue.item import type_name
+from aqueue.item import policies_of, type_name
 from aqueue.text import visible
 
 __all__ = ["MAX_DEPTH", "PayloadCodec"]
@@ -62,6 +62,7 @@ class PayloadCodec:
         self.write_flat: dict[type, WriteFlat] = {}
         self._classes: dict[type, _ItemClass] = {}
         self._by_name: dict[str, _ItemClass] = {}
+        self._policies: dict[str, frozenset[str]] = {}
         states = functools.cache(functools.partial(state_of, item=False))
         self._writer = StateWriter(states)
         self._reader = StateReader(states)
@@ -162,7 +163,8 @@ class PayloadCodec:
     def attributes(self, type_name: str, payload: bytes) -> dict[str, Any]:
         """Return the attributes of a recorded payload by name, as JSON gives their values back.
 
-        What `dump` returned is one, ``$dump``. Which fields of a model were not set is none.
+        What `dump` returned is one, ``$dump``. Which fields of a model were not set is none, nor is a policy of today's
+        class, if there is one.
 
         Raises:
             PayloadMismatch: it is none that `encode` has ever written.
@@ -175,6 +177,11 @@ class PayloadCodec:
                     found.update(**found.pop(part, {}))
         except (TypeError, ValueError, RecursionError) as error:
             raise _mismatch(type_name, str(error)) from error
+        policies = self._policies.get(type_name)
+        if policies is None:
+            policies = self._policies[type_name] = _policies_of(type_name)
+        if not policies.isdisjoint(found):
+            return {name: value for name, value in found.items() if name not in policies}
         return found
 
     def _look_up(self, cls: type) -> _ItemClass:
@@ -222,6 +229,13 @@ class PayloadCodec:
         known.flat.learn_written(item, written)
         self.write_flat[type(item)] = known.flat.write
         return payload
+
+
+def _policies_of(type_name: str) -> frozenset[str]:
+    try:
+        return frozenset(policies_of(resolve_type(type_name)))
+    except UnknownItemType:
+        return frozenset()
 
 
 def _where(path: tuple[str, ...]) -> str:

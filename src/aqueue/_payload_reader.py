@@ -60,7 +60,10 @@ class StateReader:
         fields: dict[str, Any] = {}
         parts: dict[str, Any] = {}
         gone: list[str] = []
+        policies = state.policies
         for name, data in raw.items():
+            if name in policies:  # it was recorded when these were stored with items
+                continue
             if name.startswith("$"):
                 parts[name] = self._read_part(state, name, data, ancestor, depth)
             elif not state.declares or name in state.fields:
@@ -97,7 +100,11 @@ class StateReader:
             return data
         if type(data) is not dict:
             raise Unreadable(f"{part!r} is not a JSON object")
-        return {name: self._read_attribute(state, name, value, ancestor, depth + 1) for name, value in data.items()}
+        return {
+            name: self._read_attribute(state, name, value, ancestor, depth + 1)
+            for name, value in data.items()
+            if name not in state.policies
+        }
 
     def _read_attribute(self, state: State, name: str, data: Any, ancestor: Ancestor, depth: int) -> Any:
         try:

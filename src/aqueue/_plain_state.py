@@ -5,7 +5,7 @@ import enum
 import functools
 import inspect
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from types import MemberDescriptorType
 from typing import Any, Final, cast
 
@@ -26,8 +26,8 @@ class Plain(State):
         in_dict: whether all attributes are in ``__dict__``.
     """
 
-    def __init__(self, cls: type) -> None:
-        super().__init__(cls)
+    def __init__(self, cls: type, policies: Mapping[str, Any]) -> None:
+        super().__init__(cls, policies)
         self._slots: dict[str, MemberDescriptorType] = {}
         for base in cls.__mro__:
             for name, value in vars(base).items():
@@ -36,21 +36,23 @@ class Plain(State):
         self.in_dict = cls.__dictoffset__ != 0 and not self._slots
         self._has_dict = cls.__dictoffset__ != 0
         if dataclasses.is_dataclass(cls):
-            self.fields = {field.name: _dataclass_default(field) for field in dataclasses.fields(cls)}
+            self._declare({field.name: _dataclass_default(field) for field in dataclasses.fields(cls)})
             self.optional = frozenset(
-                field.name for field in dataclasses.fields(cls) if not field.init and self.fields[field.name] is None
+                field.name for field in dataclasses.fields(cls) if not field.init and _dataclass_default(field) is None
             )
         elif hasattr(cls, "__attrs_attrs__"):
             declared = cast(Any, cls).__attrs_attrs__
-            self.fields = {field.name: _attrs_default(field) for field in declared}
+            self._declare({field.name: _attrs_default(field) for field in declared})
             self.optional = frozenset(
                 field.name for field in declared if not field.init and field.default is _nothing()
             )
         else:
             self.declares = False
-            self.fields = self._class_defaults()
+            self._declare(self._class_defaults())
         # `__orig_class__` is what a generic class writes on its objects.
-        self._skipped = (cached_names(cls) | {"__orig_class__"}).difference(self.fields)
+        self._skipped = (cached_names(cls) | {"__orig_class__", *policies}).difference(self.fields)
+        # What an object has only in itself: the class has slots in its place, or attrs has taken it off the class.
+        self._given = {name: value for name, value in policies.items() if getattr(cls, name, _ABSENT) is not value}
 
     def _class_defaults(self) -> dict[str, Default | None]:
         """Return what the class declares as a dataclass would: ``retries: int = 3`` in its body."""
@@ -74,8 +76,9 @@ class Plain(State):
                 continue
         if self._has_dict:
             values.update(value.__dict__)
-        for name in self._skipped:
-            values.pop(name, None)
+        if not self._skipped.isdisjoint(values):
+            for name in self._skipped:
+                values.pop(name, None)
         for name in values:
             check_name(name)
         if not self.declares:
@@ -106,7 +109,7 @@ class Plain(State):
             fields = {**{name: default(made) for name, default in self.fields.items() if default}, **fields}
             for name, value in fields.items():
                 self._set(made, name, value)
-        for name, value in parts.get("$extra", {}).items():
+        for name, value in {**self._given, **parts.get("$extra", {})}.items():
             self._set(made, name, value)
         return made
 

@@ -6,7 +6,7 @@ No `__init__`, `__new__` or `__post_init__` is called for that, except by a msgs
 import dis
 import functools
 import inspect
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from types import FunctionType
 from typing import Any, ClassVar
 
@@ -36,12 +36,14 @@ class State:
         declares: whether `fields` are all that a new object has. Otherwise any attribute is one, and all are sorted.
         optional: fields without a default that an object may yet lack.
         parts: what `read` may return beside fields.
+        policies: of a class of items, what it says to aqueue, by name: it is neither read nor given to `make`.
     """
 
     parts: ClassVar[frozenset[str]] = frozenset({"$extra"})
 
-    def __init__(self, cls: type) -> None:
+    def __init__(self, cls: type, policies: Mapping[str, Any]) -> None:
         self.cls = cls
+        self.policies = policies
         self.fields: dict[str, Default | None] = {}
         self.declares = True
         self.optional: frozenset[str] = frozenset()
@@ -74,6 +76,9 @@ class State:
             for cls in classes_in(self._annotations.get(attribute), self.cls):
                 found[cls.__name__] = None if cls.__name__ in found else cls
         return found
+
+    def _declare(self, fields: dict[str, Default | None]) -> None:
+        self.fields = {name: default for name, default in fields.items() if name not in self.policies}
 
     def _read_annotations(self) -> dict[str, Any]:
         return annotations_of(self.cls)

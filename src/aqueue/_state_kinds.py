@@ -5,7 +5,7 @@ import enum
 import functools
 import inspect
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, Final, cast
 
 import msgspec
@@ -14,6 +14,7 @@ from aqueue._annotations import annotations_of
 from aqueue._plain_state import Plain
 from aqueue._state import Default, MissingField, State, cached_names, call, check_name, same
 from aqueue._tags import Unwritable
+from aqueue.item import policies_of
 
 __all__ = ["Dumped", "is_built_in", "state_of"]
 
@@ -28,20 +29,21 @@ def is_built_in(cls: type) -> bool:
 class Structure(State):
     """msgspec Structs. They are made by their constructor; what their ``__post_init__`` changes is set again."""
 
-    def __init__(self, cls: type) -> None:
-        super().__init__(cls)
+    def __init__(self, cls: type, policies: Mapping[str, Any]) -> None:
+        super().__init__(cls, policies)
         declared = msgspec.structs.fields(cls)
-        self.fields = {field.name: _struct_default(field) for field in declared}
+        self._declare({field.name: _struct_default(field) for field in declared})
         self._has_dict = cls.__dictoffset__ != 0
-        self._cached = cached_names(cls)
+        self._skipped = cached_names(cls).union(policies)
 
     def read(self, value: Any) -> tuple[dict[str, Any], dict[str, Any]]:
         values = {name: getattr(value, name) for name in self.fields if hasattr(value, name)}
         extra = dict(sorted(value.__dict__.items())) if self._has_dict else {}
-        for name in self._cached:
-            extra.pop(name, None)
-        for name in extra:
-            check_name(name)
+        if extra:
+            for name in self._skipped:
+                extra.pop(name, None)
+            for name in extra:
+                check_name(name)
         return self._in_order(values), {"$extra": extra} if extra else {}
 
     def make(self, fields: dict[str, Any], parts: dict[str, Any]) -> Any:
@@ -59,22 +61,25 @@ class Structure(State):
 class NamedFields(State):
     """Named tuples."""
 
-    def __init__(self, cls: type) -> None:
-        super().__init__(cls)
-        names = cast(Any, cls)._fields
+    def __init__(self, cls: type, policies: Mapping[str, Any]) -> None:
+        super().__init__(cls, policies)
+        self._names: tuple[str, ...] = cast(Any, cls)._fields
         defaults = cast(Any, cls)._field_defaults
-        self.fields = {name: functools.partial(same, defaults[name]) if name in defaults else None for name in names}
+        self._declare(
+            {name: functools.partial(same, defaults[name]) if name in defaults else None for name in self._names}
+        )
         self._has_dict = cls.__dictoffset__ != 0
         self._cached = cached_names(cls)
 
     def read(self, value: Any) -> tuple[dict[str, Any], dict[str, Any]]:
         if self._has_dict and not self._cached.issuperset(value.__dict__):
             raise Unwritable("is a named tuple with attributes beside its fields")
-        return dict(zip(self.fields, tuple.__iter__(value), strict=True)), {}
+        held = zip(self._names, tuple.__iter__(value), strict=True)
+        return {name: part for name, part in held if name in self.fields}, {}
 
     def make(self, fields: dict[str, Any], parts: dict[str, Any]) -> Any:
         given = _with_defaults(self, fields)
-        return tuple.__new__(self.cls, [given[name] for name in self.fields])
+        return tuple.__new__(self.cls, [given[name] if name in given else self.policies[name] for name in self._names])
 
 
 class Model(State):
@@ -82,11 +87,12 @@ class Model(State):
 
     parts = frozenset({"$extra", "$private", "$unset"})
 
-    def __init__(self, cls: type) -> None:
-        super().__init__(cls)
+    def __init__(self, cls: type, policies: Mapping[str, Any]) -> None:
+        super().__init__(cls, policies)
         self._model = cast(Any, cls)
-        self.fields = dict.fromkeys(self._model.model_fields)  # a default may need the values of other fields: see make
-        self._known = cached_names(cls).union(self.fields)
+        # Without the defaults: one may need the values of other fields; see make.
+        self._declare(dict.fromkeys(self._model.model_fields))
+        self._skipped = cached_names(cls).union(policies)
 
     def _declared(self) -> list[tuple[str, Any]]:
         return list(self._model.model_fields.items())
@@ -96,11 +102,12 @@ class Model(State):
 
     def read(self, value: Any) -> tuple[dict[str, Any], dict[str, Any]]:
         for name in value.__dict__:
-            if name not in self._known:  # such as is set over a cached property
+            if name not in self.fields and name not in self._skipped:  # such as is set over a cached property
                 raise Unwritable(f"attribute {name!r} is no field of the model")
         fields = self._in_order({name: value.__dict__[name] for name in self.fields if name in value.__dict__})
+        extra = (value.__pydantic_extra__ or {}).items()
         parts: dict[str, Any] = {
-            "$extra": dict(sorted((value.__pydantic_extra__ or {}).items())),
+            "$extra": {name: part for name, part in sorted(extra) if name not in self.policies},
             "$private": dict(sorted((value.__pydantic_private__ or {}).items())),
             "$unset": sorted(set(fields) - value.__pydantic_fields_set__),
         }
@@ -165,20 +172,21 @@ def state_of(cls: type, *, item: bool) -> State:
     Raises:
         Unwritable: objects of this class can't be stored; the reason goes on after the class's name.
     """
+    policies = policies_of(cls) if item else {}
     dump, load = (inspect.getattr_static(cls, name, None) for name in ("dump", "load"))
     if callable(dump) and load is not None:
         if not isinstance(load, classmethod):
             raise Unwritable("defines dump and load, but load is not a class method: write '@classmethod' above it")
-        return Dumped(cls)
+        return Dumped(cls, policies)
     if issubclass(cls, enum.Enum):
         raise Unwritable("is an enum")
     if issubclass(cls, msgspec.Struct):
-        return Structure(cls)
+        return Structure(cls, policies)
     pydantic: Any = sys.modules.get("pydantic")
     if pydantic is not None and issubclass(cls, pydantic.BaseModel):
-        return Model(cls)
+        return Model(cls, policies)
     if issubclass(cls, tuple) and hasattr(cls, "_fields") and hasattr(cls, "_field_defaults"):
-        return NamedFields(cls)
+        return NamedFields(cls, policies)
     if not (item or dataclasses.is_dataclass(cls) or hasattr(cls, "__attrs_attrs__")):
         raise Unwritable(
             "is neither a dataclass, an attrs class, a Struct, a pydantic model, an enum nor a named tuple, and does "
@@ -190,7 +198,7 @@ def state_of(cls: type, *, item: bool) -> State:
         object.__new__(cls)
     except TypeError as error:
         raise Unwritable(f"can't be made without its constructor ({error})") from error
-    return Plain(cls)
+    return Plain(cls, policies)
 
 
 def _struct_default(field: msgspec.structs.FieldInfo) -> Default | None:

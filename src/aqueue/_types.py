@@ -95,7 +95,10 @@ def _top_level_classes() -> Iterator[type]:
             for value in list(_names_in(module).values()):
                 if (
                     _is_a(value, type)
-                    and "previous_names" in vars(value)
+                    and (
+                        "previous_names" in vars(value)
+                        or "previous_names" in vars(value).get("__pydantic_fields__", ())
+                    )
                     and value.__module__ == module_name
                     and has_process(value)
                 ):

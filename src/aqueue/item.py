@@ -1,14 +1,18 @@
 """Items: what a user writes, and what the engine looks up about an item's class, once a class."""
 
+import dataclasses
 import inspect
 import itertools
+import sys
 from collections.abc import Callable, Sequence
 from functools import cached_property
+from types import MemberDescriptorType
 from typing import Any, ClassVar, Final, Literal, Protocol, cast
 from weakref import WeakValueDictionary
 
 import msgspec
 
+from aqueue._annotations import annotated_names
 from aqueue.errors import SECONDS, InvalidArgument, InvalidItem, check_number, not_one_of
 from aqueue.retry import Retry
 from aqueue.text import visible, visible_repr, without_surrogates
@@ -20,6 +24,8 @@ AfterChildrenRule = Literal["all_success", "all_done"]
 
 _RULES: Final = ("all_success", "all_done")
 _NAMES: Final = (str, tuple, list, set, frozenset)
+_POLICIES: Final = ("track_overall", "after_children_rule", "previous_names", "retry", "timeout_s")
+_ABSENT: Final = object()
 
 SetDescFn = Callable[[str], None]
 """Says in a few words what the running item is doing."""
@@ -210,14 +216,74 @@ def type_name(cls: type) -> str:
     return visible(f"{cls.__module__}:{cls.__qualname__}", 1_000)
 
 
+def policies_of(cls: type) -> dict[str, Any]:
+    """Return the policies that `cls` has, by name: what it says to aqueue, which is no part of an item.
+
+    The value of one is that of a class attribute, or the default of a field. A field that has none is no policy: it is
+    data, of which each item has its own.
+    """
+    fields = _fields_of(cls)
+    found = {name: _policy(cls, name, cls.__mro__, fields) for name in _POLICIES}
+    return {name: value for name, value in found.items() if value is not _ABSENT}
+
+
+def _policy(cls: type, name: str, bases: Sequence[type], fields: dict[str, Any]) -> Any:
+    """Return what the first of `bases` that has the policy says; `_ABSENT` if that is no value, or none has it.
+
+    Of a field the class itself may have nothing (pydantic, and attrs without slots, take it off), only what reads the field
+    from objects (slots, Structs), or, for an inherited one, a value that a subclass has put in its place.
+    """
+    for base in bases:
+        value = vars(base).get(name, _ABSENT)
+        if name in fields and (_declares(base, name) if value is _ABSENT else inspect.isdatadescriptor(value)):
+            return fields[name]
+        if value is not _ABSENT:
+            return _ABSENT if isinstance(value, MemberDescriptorType) else getattr(cls, name, _ABSENT)
+    return _ABSENT
+
+
+def _declares(cls: type, name: str) -> bool:
+    return name in annotated_names(cls) or any(
+        field.name == name and not field.inherited for field in vars(cls).get("__attrs_attrs__", ())
+    )
+
+
+def _fields_of(cls: Any) -> dict[str, Any]:
+    """Return the fields that `cls` declares, each with its default, or what makes that; `_ABSENT` for one without."""
+    missing: object = _ABSENT
+    found: dict[str, Any] = {}
+    if issubclass(cls, msgspec.Struct):
+        missing = msgspec.NODEFAULT
+        found = dict.fromkeys(cls.__struct_fields__, missing)
+        found.update(zip(reversed(cls.__struct_fields__), reversed(cls.__struct_defaults__), strict=False))
+    elif hasattr(cls, "__pydantic_fields__"):
+        missing = sys.modules["pydantic_core"].PydanticUndefined
+        found = {name: field.default_factory or field.default for name, field in cls.__pydantic_fields__.items()}
+    elif dataclasses.is_dataclass(cls):
+        missing = dataclasses.MISSING
+        for field in dataclasses.fields(cls):
+            found[field.name] = field.default if field.default_factory is missing else field.default_factory
+    elif hasattr(cls, "__attrs_attrs__"):
+        missing = cast(Any, sys.modules["attr"]).NOTHING
+        found = {field.name: field.default for field in cls.__attrs_attrs__}
+    elif issubclass(cls, tuple) and hasattr(cls, "_field_defaults"):
+        found = {**dict.fromkeys(cast(Any, cls)._fields, missing), **cls._field_defaults}
+    return {name: _ABSENT if default is missing else default for name, default in found.items()}
+
+
 def previous_names_of(cls: type) -> tuple[str, ...]:
     """Return the names that `cls` says it had, as ``module:qualname``; those of its bases are not its own."""
-    names = vars(cls).get("previous_names", ())
+    names = _previous_names(cls)
     if isinstance(names, str):
         names = (names,)
     if not isinstance(names, tuple | list | set | frozenset):
         return ()
     return tuple(name if ":" in name else f"{cls.__module__}:{name}" for name in names if isinstance(name, str))
+
+
+def _previous_names(cls: type) -> Any:
+    names = _policy(cls, "previous_names", (cls,), _fields_of(cls))
+    return () if names is _ABSENT else names
 
 
 def defined_items() -> list[type]:
@@ -264,18 +330,19 @@ def look_up_class(item: object, defaults: Policies = NO_POLICIES) -> ItemClass:
             f"{name}.after_children_processed can't be called without arguments; write "
             "'async def after_children_processed(self)'"
         )
-    rule = getattr(cls, "after_children_rule", "all_success")
+    said = policies_of(cls)
+    rule = said.get("after_children_rule", "all_success")
     if rule not in _RULES:
         raise not_one_of(f"{name}.after_children_rule", rule, _RULES)
-    tracked = getattr(cls, "track_overall", False)
+    tracked = said.get("track_overall", False)
     if not isinstance(tracked, bool):
         raise InvalidArgument(f"{name}.track_overall is {visible_repr(tracked)}; it must be True or False")
-    former = vars(cls).get("previous_names", ())
+    former = _previous_names(cls)
     if not isinstance(former, _NAMES) or not all(isinstance(one, str) for one in former):
         raise InvalidArgument(
             f"{name}.previous_names is {visible_repr(former)}; it must be a tuple of names, such as ('shop:Page',)"
         )
-    policies = Policies(getattr(cls, "retry", defaults.retry), getattr(cls, "timeout_s", defaults.timeout_s))
+    policies = Policies(said.get("retry", defaults.retry), said.get("timeout_s", defaults.timeout_s))
     policies.check(f"{name}.")
     return ItemClass(
         name,
