@@ -6,11 +6,12 @@ import functools
 import inspect
 import sys
 from collections.abc import Callable, Mapping
+from copy import deepcopy
 from types import MemberDescriptorType
 from typing import Any, Final, cast
 
-from aqueue._annotations import class_annotations, classes_in, is_class_variable
-from aqueue._state import Default, MissingField, State, cached_names, call, check_name, same
+from aqueue._annotations import class_annotations, is_class_variable
+from aqueue._state import Default, MissingField, State, assigned_by_init, cached_names, call, check_name, same
 from aqueue._tags import WRITERS
 
 __all__ = ["Plain"]
@@ -59,13 +60,24 @@ class Plain(State):
         found: dict[str, Default | None] = {}
         for name, annotation in class_annotations(self.cls).items():
             value = inspect.getattr_static(self.cls, name, _ABSENT)
-            # Only plain data: a logger or a client in the class's body belongs to the class, whatever its annotation.
-            if not is_class_variable(annotation) and (
-                type(value) in _DATA
-                or (isinstance(value, enum.Enum) and type(value) in classes_in(annotation, self.cls))
-            ):
+            if not is_class_variable(annotation) and self._is_data(name, value):
                 found[name] = functools.partial(same, value)
         return found
+
+    def _is_data(self, name: str, value: object) -> bool:
+        # A logger or a client belongs to the class or to the program, whatever its annotation.
+        return type(value) in _DATA or (isinstance(value, enum.Enum) and type(value) in self.classes(name).values())
+
+    @functools.cached_property
+    def _assigned(self) -> dict[str, object]:
+        """What `__init__` would assign to attributes of an object that were not recorded."""
+        return {
+            name: value
+            for name, value in assigned_by_init(self.cls).items()
+            if name not in self._skipped
+            and self._is_data(name, value)
+            and (name in self._slots or not inspect.isdatadescriptor(inspect.getattr_static(self.cls, name, None)))
+        }
 
     def read(self, value: Any) -> tuple[dict[str, Any], dict[str, Any]]:
         values: dict[str, Any] = {}
@@ -106,7 +118,12 @@ class Plain(State):
                 elif name not in self.optional:
                     raise MissingField(name)
         else:
-            fields = {**{name: default(made) for name, default in self.fields.items() if default}, **fields}
+            for name, default in self.fields.items():
+                if name not in fields and name not in self._assigned and default is not None:
+                    self._set(made, name, default(made))
+            for name, value in self._assigned.items():
+                if name not in fields:
+                    self._set(made, name, deepcopy(value))
             for name, value in fields.items():
                 self._set(made, name, value)
         for name, value in {**self._given, **parts.get("$extra", {})}.items():
