@@ -10,16 +10,16 @@ would lose a child or run one twice (`AdoptionMismatch`).
 
 from array import array
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import suppress
 from hashlib import blake2b
-from itertools import count
+from itertools import chain, count
+from operator import itemgetter
 from typing import Any, Final, Protocol
 
 import msgspec
 
 from aqueue._notice import warn
 from aqueue._tree import Node
-from aqueue.errors import AdoptionMismatch, PayloadMismatch, UnknownItemType, UnstorableItem
+from aqueue.errors import AdoptionMismatch, UnknownItemType
 from aqueue.text import visible
 
 __all__ = ["Announced", "ChangedClasses", "EndedChildren", "RecordedChild", "RecordedChildren"]
@@ -38,6 +38,7 @@ class RecordedChild(msgspec.Struct, gc=False, eq=False):
         ended_before: how many of those have ended and are to be matched after the equal one before it, and before it.
         known_by: its payload as today's class writes it, once that has been asked for.
         is_taken: whether it was enqueued again.
+        is_alike: whether it was so with another set of attributes.
     """
 
     id: int
@@ -49,6 +50,7 @@ class RecordedChild(msgspec.Struct, gc=False, eq=False):
     ended_before: int = 0
     known_by: bytes = b""
     is_taken: bool = False
+    is_alike: bool = False
 
 
 _DIGEST_BYTES: Final = 16
@@ -78,8 +80,8 @@ class _Codec(Protocol):
     """What is asked of today's classes; see `aqueue._payload.PayloadCodec`."""
 
     def resolve(self, type_name: str) -> type: ...
-    def canonical(self, type_name: str, payload: bytes) -> bytes: ...
     def attributes(self, type_name: str, payload: bytes) -> dict[str, Any]: ...
+    def compare(self, type_name: str, payload: bytes) -> tuple[dict[str, Any], dict[str, Any], bytes]: ...
 
 
 class ChangedClasses:
@@ -89,6 +91,7 @@ class ChangedClasses:
         """Compare by `codec`."""
         self._codec = codec
         self.attributes = codec.attributes
+        self.compare = codec.compare
         self._named: set[str] = set()
 
     def is_gone(self, type: str) -> bool:
@@ -99,14 +102,7 @@ class ChangedClasses:
             return True
         return False
 
-    def rewritten(self, type: str, payload: bytes) -> bytes:
-        """Return a recorded payload as today's class writes it; as it is where the class can't read it."""
-        # A child that has ended may be of a class that is gone, or is no longer what it was.
-        with suppress(UnknownItemType, PayloadMismatch, UnstorableItem):
-            return self._codec.canonical(type, payload)
-        return payload
-
-    def name_once(self, type: str, before: _Names, now: _Names) -> None:
+    def name_once(self, type: str, before: Iterable[str], now: Iterable[str]) -> None:
         """Warn that items of class `type` were matched although they have other attributes than recorded."""
         if type not in self._named:
             self._named.add(type)
@@ -228,27 +224,39 @@ class EndedChildren:
 
 
 _One = RecordedChild | int
-"""A recorded child; one that has ended by its place among those."""
+"""A recorded child; one that has ended by its place among those with a key, or among those without."""
 
 
-class _Comparison(msgspec.Struct, gc=False):
-    """The recorded children of one class with the same set of attributes, by those that new ones have, too.
+class _Comparison:
+    """The recorded children of one class with the same set of attributes, compared with new ones that have another set.
 
     Attributes:
         recorded: the names of the attributes that were recorded.
-        common: the names of those that new children have, too, in a fixed order.
-        alike: the children by the digest of the values of these.
-        matched: the digests of those that a new one was matched with.
+        common: the names of those that the new ones have, too.
+        alike: the children by the digest of the values of these; more than one in a list.
     """
 
-    recorded: _Names
-    common: tuple[str, ...]
-    alike: dict[bytes, list[_One]] = msgspec.field(default_factory=dict)
-    matched: set[bytes] = msgspec.field(default_factory=set)
+    __slots__ = ("_values", "alike", "common", "recorded")
 
-    def digest(self, attributes: dict[str, Any]) -> bytes:
-        """Return by what a child is found that has these attributes."""
-        return _digest_of(_encode_json([attributes[name] for name in self.common]))
+    def __init__(self, recorded: _Names, names: _Names) -> None:
+        self.recorded = recorded
+        self.common = sorted(recorded & names)
+        self.alike: dict[bytes, _One | list[_One]] = {}
+        self._values = itemgetter(*self.common) if self.common else None
+
+    def digest(self, attributes: dict[str, Any]) -> bytes | None:
+        """Return by what a child with these attributes is found; None if it is not, since no attribute is in common."""
+        return None if self._values is None else _digest_of(_encode_json(self._values(attributes)))
+
+    def add(self, attributes: dict[str, Any], one: _One) -> None:
+        """Put in a child with these attributes."""
+        digest = self.digest(attributes)
+        if digest is not None:
+            before = self.alike.setdefault(digest, one)
+            if isinstance(before, list):
+                before.append(one)
+            elif before is not one:
+                self.alike[digest] = [before, one]
 
 
 class _Siblings:
@@ -267,9 +275,8 @@ class _Siblings:
         self._all_have_keys = not self._ended_by_payload
         self._is_surveyed = False
         self._sets: set[_Names] = set()  # the sets of attributes that were recorded
-        self._names: _Names = frozenset()  # all of these
-        self._comparisons: dict[_Names, list[_Comparison]] = {}  # by those of these names that new children have
-        self._alike: list[tuple[str | None, bytes]] = []  # those taken out because they were alike
+        self._comparisons: dict[tuple[object, ...], list[_Comparison]] = {}  # by the attributes of new ones
+        self._alike: list[RecordedChild] = []  # those taken out because they were alike
 
     def add(self, child: RecordedChild) -> None:
         """Put in one that has not ended, before all that were put in so far."""
@@ -319,10 +326,18 @@ class _Siblings:
         if child is not None or (key is not None and self._all_have_keys):  # with another key it is another item
             return child
         attributes = self._changes.attributes(self._type, payload)
-        names = _Names(attributes if key is None else (*attributes, _KEY))
-        comparisons = self._compare(names)
-        child = self._take(payload) if key is None else None  # recorded ones may have been rewritten just now
-        return child or self._take_alike(names, attributes, comparisons)
+        shape = (*attributes, key is not None)
+        comparisons = self._comparisons.get(shape)
+        if comparisons is None:
+            if len(self._comparisons) == _MOST_SETS:
+                return None
+            was_surveyed = self._is_surveyed
+            comparisons = self._comparisons[shape] = self._survey(
+                _Names(attributes if key is None else (*attributes, _KEY))
+            )
+            if key is None and not was_surveyed:
+                child = self._take(payload)
+        return child or (self._take_alike(attributes, key, comparisons) if comparisons else None)
 
     # ---- the same key, or the same payload ----------------------------------------------------------------------
 
@@ -364,122 +379,115 @@ class _Siblings:
 
     # ---- other attributes than recorded -------------------------------------------------------------------------
 
-    def _compare(self, names: _Names) -> list[_Comparison]:
-        """Return what children with attributes of these `names` are compared with."""
-        comparisons = self._comparisons.get(names & self._names)
-        if comparisons is None:
-            if len(self._comparisons) == _MOST_SETS:
-                return []
-            comparisons = self._survey(names)
-            self._comparisons[names & self._names] = comparisons
-        return comparisons
-
     def _survey(self, names: _Names) -> list[_Comparison]:
-        """Look through all that are left, and see by what they are alike to new ones with attributes of these `names`.
+        """Compare all that are left with new ones that have attributes of these `names`.
 
         The first time they are written once more as today's class writes them: it may have got a field with a default.
         """
-        changes, type = self._changes, self._type
+        compare, type = self._changes.compare, self._type
         is_first, self._is_surveyed = not self._is_surveyed, True
-        comparisons: dict[_Names, _Comparison] = {}
+        comparisons: dict[tuple[object, ...], _Comparison | None] = {}
         waiting = sorted(self.waiting(), key=lambda child: child.id, reverse=True)
         if is_first:
             self._by_payload = {}
-        for one, key, payload in self._left(waiting):
-            before = changes.attributes(type, payload)
-            written = changes.rewritten(type, payload)
-            now = before if written == payload else changes.attributes(type, written)
+        for one, key, payload in self._all_but_the_same(waiting):
+            before, now, written = compare(type, payload)
+            # What has lost an attribute may be the same as another that differs in that alone.
+            is_whole = now is before or before.keys() <= now.keys() or _DUMP in now
             if is_first and key is None:
-                # What has lost an attribute may be the same as another that differs in that alone.
-                is_whole = before.keys() <= now.keys() or _DUMP in now
                 known_by = self._known_by(written if is_whole else payload)
-                if isinstance(one, RecordedChild):
-                    self._know(one, known_by)
-                elif isinstance(one, int):
+                if isinstance(one, int):
                     self._ended_by_payload.change(one, _digest_of(known_by))
-            recorded = _Names(before if key is None else (*before, _KEY))
-            self._sets.add(recorded)
-            if recorded == names or _KEY in recorded & names:  # with other values, or another key, it is another item
-                continue
-            comparison = comparisons.get(recorded)
-            if comparison is None:
-                common = tuple(sorted(recorded & names))
-                comparison = comparisons[recorded] = _Comparison(recorded, common)
-            if comparison.common:
-                digest = comparison.digest({**before, **now})
-                if one is None:
-                    comparison.matched.add(digest)
                 else:
-                    comparison.alike.setdefault(digest, []).append(one)
-        self._names = _Names().union(*self._sets)
-        return list(comparisons.values()) if len(self._sets) <= _MOST_SETS else []
+                    self._know(one, known_by)
+            shape = (*before, key is not None)
+            comparison = comparisons.get(shape)
+            if comparison is None:
+                if shape in comparisons:
+                    continue
+                recorded = _Names(before if key is None else (*before, _KEY))
+                self._sets.add(recorded)
+                # With other values of the same attributes, or with another key, it is another item.
+                is_another = recorded == names or _KEY in recorded & names
+                comparison = comparisons[shape] = None if is_another else _Comparison(recorded, names)
+                if comparison is None:
+                    continue
+            comparison.add(now if is_whole else {**before, **now}, one)
+        return [one for one in comparisons.values() if one is not None] if len(self._sets) <= _MOST_SETS else []
 
-    def _left(self, waiting: Iterable[RecordedChild]) -> Iterator[tuple[_One | None, str | None, bytes]]:
-        """Iterate over those that are left, with None for those taken out because they were alike: key and payload, too."""
-        for child in waiting:
+    def _all_but_the_same(self, waiting: Iterable[RecordedChild]) -> Iterator[tuple[_One, str | None, bytes]]:
+        """Iterate over those that are left, or were taken out as alike, each with its key and payload."""
+        for child in chain(waiting, self._alike):
             yield child, child.key, child.payload
-        for key, payload in self._alike:
-            yield None, key, payload
-        keyed, others = count(), count()
+        places = {self._ended_by_key: count(), self._ended_by_payload: count()}
         for _, type, key, payload in self._announced():
             if type == self._type:
-                ended, place = (
-                    (self._ended_by_payload, next(others)) if key is None else (self._ended_by_key, next(keyed))
-                )
-                if ended.has(place):
+                ended = self._ended_by_payload if key is None else self._ended_by_key
+                place = next(places[ended])
+                if ended.has(place) or place in ended.alike:
                     yield place, key, payload
-                elif place in ended.alike:
-                    yield None, key, payload
 
     def _take_alike(
-        self, names: _Names, attributes: dict[str, Any], comparisons: list[_Comparison]
+        self, attributes: dict[str, Any], key: str | None, comparisons: list[_Comparison]
     ) -> RecordedChild | None:
         """Take out the only child that has other attributes, and the same values in those that one with these has, too."""
-        left: list[tuple[_One, _Comparison, bytes]] = []
-        has_common = False
-        for one in comparisons:
-            if one.common and one.recorded != names:
-                has_common = True
-                digest = one.digest(attributes)
-                if digest in one.matched:
-                    raise self._mismatch(names, f"in {_listed(one.common)} it is like another new one")
-                alike = one.alike.get(digest)
-                if alike:
-                    alike[:] = [child for child in alike if self._is_left(child, one)]
-                    left += ((child, one, digest) for child in alike)
-        if len(left) > 1:
-            raise self._mismatch(names, f"in {_listed(left[0][1].common)} it is like several recorded ones")
-        if left:
-            child, comparison, digest = left[0]
-            comparison.matched.add(digest)
-            self._changes.name_once(self._type, comparison.recorded, names)
-            return self._take_out(child, comparison)
-        if comparisons and not has_common and names not in self._sets and self.left:
+        found: list[tuple[_One, _Comparison]] = []
+        for comparison in comparisons:
+            digest = comparison.digest(attributes)
+            alike = None if digest is None else comparison.alike.get(digest)
+            if isinstance(alike, list):
+                alike[:] = [one for one in alike if not self._is_the_same_as_another(one, comparison)]
+                found += ((one, comparison) for one in alike)
+            elif alike is not None and not self._is_the_same_as_another(alike, comparison):
+                found.append((alike, comparison))
+        names = (*attributes, *(() if key is None else (_KEY,)))
+        if len(found) == 1:
+            child = self._take_out(*found[0])
+            if child is not None:
+                self._changes.name_once(self._type, found[0][1].recorded, names)
+                return child
+        if found:
+            raise self._mismatch(names, f"more than one is the same in {_listed(found[0][1].common)}")
+        if _Names(names) not in self._sets and self.left and not any(one.common for one in comparisons):
             raise self._mismatch(names, "no attribute is the same")
         return None
-
-    def _is_left(self, one: _One, comparison: _Comparison) -> bool:
-        return self._ended_of(comparison).has(one) if isinstance(one, int) else not one.is_taken
 
     def _ended_of(self, comparison: _Comparison) -> _Ended:
         return self._ended_by_key if _KEY in comparison.recorded else self._ended_by_payload
 
-    def _take_out(self, one: _One, comparison: _Comparison) -> RecordedChild | None:
+    def _is_the_same_as_another(self, one: _One, comparison: _Comparison) -> bool:
+        """Tell whether `one` was taken out by a new child with the same key or payload, so that this can't be it."""
         if isinstance(one, int):
             ended = self._ended_of(comparison)
-            ended.alike.add(one)
-            return _ended_child(ended.take_at(one))
-        one.is_taken = True
-        self._alike.append((one.key, one.payload))
-        if one.key is not None:
-            return self._by_key.pop(one.key)
-        equal = self._by_payload[one.known_by]
-        equal.remove(one)
-        if not equal:
-            del self._by_payload[one.known_by]
-        return one
+            return not ended.has(one) and one not in ended.alike
+        return one.is_taken and not one.is_alike
 
-    def _mismatch(self, names: _Names, why: str) -> AdoptionMismatch:
+    def _take_out(self, one: _One, comparison: _Comparison) -> RecordedChild | None:
+        """Take out the only one that is alike; None if another new one was before, which is alike, too."""
+        if isinstance(one, int):
+            ended = self._ended_of(comparison)
+            number = ended.take_at(one)
+            if not number:
+                return None
+            ended.alike.add(one)
+            child = RecordedChild(number, None, None, b"", b"")
+        elif one.is_taken:
+            return None
+        else:
+            child = one
+            one.is_taken = one.is_alike = True
+            # Its node would live as long as this.
+            self._alike.append(msgspec.structs.replace(one, node=None))
+            if one.key is not None:
+                del self._by_key[one.key]
+            else:
+                equal = self._by_payload[one.known_by]
+                equal.remove(one)
+                if not equal:
+                    del self._by_payload[one.known_by]
+        return child
+
+    def _mismatch(self, names: Iterable[str], why: str) -> AdoptionMismatch:
         recorded = " or ".join(_listed(one) for one in sorted(self._sets, key=sorted))
         return AdoptionMismatch(
             f"{self._what} of class {self._type} may be one that is recorded, or another: the class was recorded with "
@@ -555,7 +563,7 @@ class RecordedChildren:
 
     def has_changed(self, child: RecordedChild, type: str, payload: bytes) -> bool:
         """Tell whether `payload`, of the item that repeats `child`, is another than recorded."""
-        return payload != child.state and payload != self._changes.rewritten(type, child.state)
+        return payload != child.state and payload != self._changes.compare(type, child.state)[2]
 
     def total(self, type: str, payload: bytes) -> int:
         """Return how many recorded children this type and payload have matched, if none is left that it would match."""

@@ -16,7 +16,7 @@ from aqueue._plain_state import Plain
 from aqueue._state import State
 from aqueue._tags import SCALARS
 
-__all__ = ["FlatItems", "WriteFlat"]
+__all__ = ["FlatItems", "WriteFlat", "is_scalar"]
 
 WriteFlat = Callable[[Any], bytes | None]
 """Returns the state of an item as JSON if the item is flat, otherwise None."""
@@ -57,7 +57,7 @@ class FlatItems:
             values = values.copy()
             for name in policies:
                 del values[name]
-        if all(map(_is_scalar, values.values())):
+        if all(map(is_scalar, values.values())):
             try:
                 return _encode(values) if self._state.declares else _encode_sorted(values)
             except UnicodeEncodeError:
@@ -128,7 +128,7 @@ def _without_dict(cls: type, names: tuple[str, ...], otherwise: WriteFlat) -> Wr
         try:
             values = (read(item),) if is_single else read(item)
             for value in values:
-                if type(value) is not str and not _is_scalar(value):
+                if type(value) is not str and not is_scalar(value):
                     return None
             return _encode(record(*values))
         except AttributeError:
@@ -143,7 +143,7 @@ def _write_none(item: Any) -> None:
     return None
 
 
-def _is_scalar(value: Any) -> bool:
+def is_scalar(value: Any) -> bool:
     """Return whether JSON carries `value` as it is, but for lone surrogates."""
     cls = type(value)
     if cls is int:

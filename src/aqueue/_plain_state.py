@@ -79,6 +79,12 @@ class Plain(State):
             and (name in self._slots or not inspect.isdatadescriptor(inspect.getattr_static(self.cls, name, None)))
         }
 
+    def outline(self, names: tuple[str, ...]) -> dict[str, Any] | None:
+        if self.declares:
+            return super().outline(names)
+        outline = super().outline(()) or {}
+        return dict(sorted({**outline, **self._assigned, **dict.fromkeys(names)}.items()))
+
     def read(self, value: Any) -> tuple[dict[str, Any], dict[str, Any]]:
         values: dict[str, Any] = {}
         for name, slot in self._slots.items():

@@ -69,6 +69,30 @@ class State:
         """
         raise NotImplementedError
 
+    def outline(self, names: tuple[str, ...]) -> dict[str, Any] | None:
+        """Return what `read` finds in an object that is made of fields of these `names`: None for those, else defaults.
+
+        Returns None if that depends on more than the names: a field is gone, or has a default that is made each time.
+
+        Raises:
+            MissingField: a field without a default is not among them.
+        """
+        if not self.fields.keys() >= set(names):
+            return None
+        outline: dict[str, Any] = {}
+        for name, default in self.fields.items():
+            if name in names:
+                outline[name] = None
+            elif isinstance(default, functools.partial) and default.func is same:
+                outline[name] = default.args[0]
+            elif isinstance(default, functools.partial) and default.args[0] in (list, dict):
+                outline[name] = default()
+            elif default is not None:
+                return None
+            elif name not in self.optional:
+                raise MissingField(name)
+        return outline
+
     def classes(self, attribute: str) -> dict[str, type | None]:
         """Return the classes that the attribute's annotation names, by their names; None for one that two have."""
         found = self._classes.get(attribute)

@@ -94,6 +94,9 @@ class Model(State):
         self._declare(dict.fromkeys(self._model.model_fields))
         self._skipped = cached_names(cls).union(policies)
 
+    def outline(self, names: tuple[str, ...]) -> None:
+        return None
+
     def _declared(self) -> list[tuple[str, Any]]:
         return list(self._model.model_fields.items())
 
