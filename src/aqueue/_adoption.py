@@ -17,9 +17,11 @@ from typing import Any, Final, Protocol
 
 import msgspec
 
+from aqueue._keys import KeySet
 from aqueue._notice import warn
 from aqueue._tree import Node
 from aqueue.errors import AdoptionMismatch, UnknownItemType
+from aqueue.item import previous_names_of
 from aqueue.text import visible
 
 __all__ = ["Announced", "ChangedClasses", "EndedChildren", "RecordedChild", "RecordedChildren"]
@@ -87,9 +89,11 @@ class _Codec(Protocol):
 class ChangedClasses:
     """Compares what was recorded with today's classes, and says once per class that one has changed."""
 
-    def __init__(self, codec: _Codec) -> None:
-        """Compare by `codec`."""
+    def __init__(self, codec: _Codec, keys: KeySet) -> None:
+        """Compare by `codec`; the run knows these `keys`."""
         self._codec = codec
+        self._keys = keys
+        self._names: dict[str, tuple[str, ...]] = {}
         self.attributes = codec.attributes
         self.compare = codec.compare
         self._named: set[str] = set()
@@ -101,6 +105,13 @@ class ChangedClasses:
         except UnknownItemType:
             return True
         return False
+
+    def is_duplicate(self, type: str, key: str) -> bool:
+        """Tell whether the run knows an item of class `type` with this key."""
+        names = self._names.get(type)
+        if names is None:
+            names = self._names[type] = (type, *previous_names_of(self._codec.resolve(type)))
+        return self._keys.knows(names, key)
 
     def name_once(self, type: str, before: Iterable[str], now: Iterable[str]) -> None:
         """Warn that items of class `type` were matched although they have other attributes than recorded."""
@@ -323,8 +334,10 @@ class _Siblings:
             AdoptionMismatch: which one it repeats can't be told.
         """
         child = self._take(payload) if key is None else self._take_keyed(key)
-        if child is not None or (key is not None and self._all_have_keys):  # with another key it is another item
+        if child is not None:
             return child
+        if key is not None and (self._all_have_keys or self._changes.is_duplicate(self._type, key)):
+            return None  # with another key it is another item
         attributes = self._changes.attributes(self._type, payload)
         shape = (*attributes, key is not None)
         comparisons = self._comparisons.get(shape)
