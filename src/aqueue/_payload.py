@@ -294,6 +294,7 @@ def _mend(cls: type, path: tuple[str, ...] = ()) -> str:
 
 def _mismatch(type_name: str, reason: str) -> PayloadMismatch:
     return PayloadMismatch(
-        f"an item of {visible(type_name, 300)} can't be restored: {visible(reason, 1_000)}; mend the class so that it "
-        "takes what was recorded, or give it dump(self) and the class method load(cls, data)"
+        f"an item of {visible(type_name, 300)} can't be restored: {visible(reason, 1_000)}; change the class so that "
+        "it takes what was recorded, or give it dump(self) and the class method load(cls, data), which gets a dict of the "
+        "attributes if they were recorded before the class had it"
     )

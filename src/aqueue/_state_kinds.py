@@ -149,9 +149,13 @@ class Model(State):
 
 
 class Dumped(State):
-    """Classes that say by ``dump`` and ``load`` what is stored."""
+    """Classes that say by ``dump`` and ``load`` what is stored. What was recorded before they did, ``load`` gets as a dict."""
 
-    parts = frozenset({"$dump"})
+    parts = frozenset({"$dump", "$extra", "$private", "$unset"})
+
+    def __init__(self, cls: type, policies: Mapping[str, Any]) -> None:
+        super().__init__(cls, policies)
+        self.declares = False
 
     def read(self, value: Any) -> tuple[dict[str, Any], dict[str, Any]]:
         try:
@@ -160,9 +164,10 @@ class Dumped(State):
             raise Unwritable(f"its dump() raised {type(error).__qualname__}: {error}") from error
 
     def make(self, fields: dict[str, Any], parts: dict[str, Any]) -> Any:
-        if "$dump" not in parts:
-            raise ValueError("it was stored before the class defined dump and load")
-        return cast(Any, self.cls).load(parts["$dump"])
+        data = (
+            parts["$dump"] if "$dump" in parts else {**fields, **parts.get("$extra", {}), **parts.get("$private", {})}
+        )
+        return cast(Any, self.cls).load(data)
 
 
 def state_of(cls: type, *, item: bool) -> State:

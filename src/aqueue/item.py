@@ -75,7 +75,8 @@ class Item:
     With a journal, an item's state is its attributes; they are stored when it is enqueued, and an item that is resumed
     gets them back without its `__init__` (or `__post_init__`) being called. A class decides otherwise by two methods:
     ``dump(self)`` returns what to store, made of the values that can be stored without an annotation, and the
-    class method ``load(cls, data)`` returns an item made from that.
+    class method ``load(cls, data)`` returns an item made from that. Of an item that was stored before its class had them,
+    ``load`` gets a dict of the attributes.
     """
 
     track_overall: ClassVar[bool] = False

@@ -3,7 +3,7 @@
 import dataclasses
 import logging
 from collections.abc import Callable
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 
 import attrs
 import msgspec
@@ -207,24 +207,97 @@ def test_attributes_beside_the_fields_are_not_fields() -> None:
     assert codec.canonical(type_name(Page), payload) == payload
 
 
-def test_a_class_that_got_dump_and_load_tells_of_old_payloads() -> None:
-    """They were not written by dump, so load can't read them; nor the other way round."""
+class Loaded(Item):
+    """Has got dump and load."""
 
-    class Page(Item):
-        def dump(self) -> int:
-            return 1
+    point: Point | None
+    timeout_s = 3.0
 
-        @classmethod
-        def load(cls, data: int) -> "Page":
-            return cls()
+    def __init__(self, data: Any) -> None:
+        self.data = data
+
+    def dump(self) -> Any:
+        return self.data
+
+    @classmethod
+    def load(cls, data: Any) -> Self:
+        return cls(data)
+
+
+class LoadedModel(pydantic.BaseModel, Worked):
+    """The same, and declares fields still."""
+
+    url: str = ""
+    point: Point | None = None
+
+    def dump(self) -> Any:
+        return self.url
+
+    @classmethod
+    def load(cls, data: dict[str, Any]) -> Self:
+        return cls(url=",".join(data))
+
+
+@pytest.mark.parametrize(
+    ("payload", "expected"),
+    [
+        (b"{}", {}),
+        (RECORDED, {"url": "u"}),
+        (b'{"url":{"$tuple":[1]},"point":{"$object":["Point",{"x":1}]}}', {"url": (1,), "point": Point(1)}),
+        (b'{"url":"u","$extra":{"size":4}}', {"url": "u", "size": 4}),
+        (
+            b'{"url":"u","$extra":{"size":4},"$private":{"_seen":{"$set":[]}},"$unset":["url"]}',
+            {"url": "u", "size": 4, "_seen": set()},
+        ),
+    ],
+)
+def test_load_gets_the_attributes_of_what_was_recorded_before(payload: bytes, expected: dict[str, Any]) -> None:
+    """They are restored as far as annotations go, and the item is written as dump says from then on."""
+    codec = PayloadCodec()
+    restored: Any = codec.decode(type_name(Loaded), payload, no_item)
+    assert restored.data == expected
+    model: Any = codec.decode(type_name(LoadedModel), payload, no_item)
+    assert model.url == ",".join(expected)
+    assert codec.canonical(type_name(LoadedModel), payload) == codec.encode(model, no_ancestor)
+
+
+def test_what_dump_returned_is_given_to_load_as_it_was() -> None:
+    """Whatever it is; and only a class with load can read it."""
 
     class Bare(Item):
         pass
 
-    with pytest.raises(PayloadMismatch, match="it was stored before the class defined dump and load"):
-        PayloadCodec().decode(type_name(Page), RECORDED, no_item)
+    codec = PayloadCodec()
+    restored: Any = codec.decode(type_name(Loaded), b'{"timeout_s":1.5,"url":"u","$extra":{"timeout_s":2.5}}', no_item)
+    assert restored.data == {"url": "u"}  # without what the class says to aqueue
+    for data in ({"url": "u", "timeout_s": 1.5}, [1], None):
+        restored = codec.decode(type_name(Loaded), codec.encode(Loaded(data), no_ancestor), no_item)
+        assert restored.data == data
     with pytest.raises(PayloadMismatch, match=r"Bare stores nothing as '\$dump'"):
-        PayloadCodec().decode(type_name(Bare), b'{"$dump":1}', no_item)
+        codec.decode(type_name(Bare), b'{"$dump":1}', no_item)
+
+
+def test_what_load_can_do_nothing_with_is_told() -> None:
+    """A class of a value is known by annotations alone, and what load raises is told with the way out."""
+    with pytest.raises(
+        PayloadMismatch, match=r"attribute 'other': an object of a class 'Point', which the attribute's"
+    ):
+        PayloadCodec().decode(type_name(Loaded), b'{"other":{"$object":["Point",{"x":1}]}}', no_item)
+
+    class Raising(Item):
+        def dump(self) -> int:
+            return 1
+
+        @classmethod
+        def load(cls, data: dict[str, int]) -> object:
+            return data["size"]
+
+    expected = (
+        r"making an object of .*Raising raised KeyError: 'size'; .*load\(cls, data\), which gets a dict of the "
+        r"attributes if they were recorded before the class had it"
+    )
+    with pytest.raises(PayloadMismatch, match=expected):
+        PayloadCodec().decode(type_name(Raising), RECORDED, no_item)
 
 
 def test_what_load_raises_or_returns_wrongly_is_told() -> None:
