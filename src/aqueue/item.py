@@ -5,14 +5,16 @@ import inspect
 import itertools
 import sys
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from functools import cached_property
 from types import MemberDescriptorType
 from typing import Any, ClassVar, Final, Literal, Protocol, cast
-from weakref import WeakValueDictionary
+from weakref import WeakSet, WeakValueDictionary
 
 import msgspec
 
 from aqueue._annotations import annotated_names
+from aqueue._notice import warn
 from aqueue.errors import SECONDS, InvalidArgument, InvalidItem, check_number, not_one_of
 from aqueue.retry import Retry
 from aqueue.text import visible, visible_repr, without_surrogates
@@ -47,6 +49,8 @@ EnqueueFn = Callable[[ItemLike], None]
 # class anew (``@dataclass(slots=True)``) gives it its full name only later.
 _defined: Final[WeakValueDictionary[int, type]] = WeakValueDictionary()
 _definition_numbers: Final = itertools.count()
+
+_warned_of: Final[WeakSet[type]] = WeakSet()
 
 
 class Item:
@@ -295,6 +299,8 @@ def defined_items() -> list[type]:
 def look_up_class(item: object, defaults: Policies = NO_POLICIES) -> ItemClass:
     """Return what the engine needs to know about the class of `item`.
 
+    Warns, once a class, if `item` has another value of a policy than its class.
+
     Parameters:
         item: an item.
         defaults: what holds where the class doesn't say otherwise.
@@ -345,6 +351,7 @@ def look_up_class(item: object, defaults: Policies = NO_POLICIES) -> ItemClass:
         )
     policies = Policies(said.get("retry", defaults.retry), said.get("timeout_s", defaults.timeout_s))
     policies.check(f"{name}.")
+    _warn_of_own(item, said)
     return ItemClass(
         name,
         track_overall=tracked,
@@ -355,6 +362,21 @@ def look_up_class(item: object, defaults: Policies = NO_POLICIES) -> ItemClass:
         policies=policies,
         previous_names=previous_names_of(cls),
     )
+
+
+def _warn_of_own(item: object, policies: dict[str, Any]) -> None:
+    # Of the items of a class, this sees the one that it is looked up for. To look at each would cost each something.
+    cls = type(item)
+    for name, value in policies.items():
+        with suppress(Exception):  # comparing them is the user's code
+            own = getattr(item, name)
+            if own != value and cls not in _warned_of:
+                _warned_of.add(cls)
+                warn(
+                    f"{type_name(cls)}.{name} is {visible_repr(value)}, but an item of that class has {visible_repr(own)} in "
+                    "its place, which has no effect and is not stored: aqueue reads it from the class; if each item is to "
+                    "have a value of its own, give it another name"
+                )
 
 
 def _has(item: object, name: str) -> bool:

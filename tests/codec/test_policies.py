@@ -300,6 +300,48 @@ def test_a_policy_made_for_each_item_is_refused(number: int) -> None:
         look_up_class(made_for_each()[number]())
 
 
+@by_kind
+def test_a_value_that_an_item_has_of_its_own_is_warned_of(cls: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It has no effect and would be lost, which is said once for a class; one that is equal is none."""
+    heard: list[str] = []
+    monkeypatch.setattr("aqueue.item.warn", heard.append)
+    item = cls(url="u")
+    look_up_class(item)
+    if cls is Plain:
+        item.timeout_s = 5.0
+    else:
+        look_up_class(cls(url="u", timeout_s=float("30"), retry=Retry(attempts=3)))
+        item = cls(url="u", timeout_s=5.0)
+    assert heard == []
+    for _ in range(2):
+        look_up_class(item)
+    [warning] = heard
+    assert warning == (
+        f"{type_name(cls)}.timeout_s is 30.0, but an item of that class has 5.0 in its place, which has no effect and is "
+        "not stored: aqueue reads it from the class; if each item is to have a value of its own, give it another name"
+    )
+
+
+def test_what_cannot_be_compared_is_not_warned_of(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever the user's objects do."""
+    heard: list[str] = []
+    monkeypatch.setattr("aqueue.item.warn", heard.append)
+
+    class Broken:
+        def __eq__(self, other: object) -> bool:
+            raise AssertionError
+
+        __hash__ = None  # type: ignore[assignment]
+
+    class Page(Item):
+        timeout_s = 30.0
+
+    item: Any = Page()
+    item.timeout_s = Broken()
+    look_up_class(item)
+    assert heard == []
+
+
 def test_values_in_items_keep_all_that_they_have() -> None:
     """Only items configure aqueue."""
 
