@@ -12,7 +12,7 @@ from typing import Any, Final, cast
 
 from aqueue._annotations import class_annotations, is_class_variable
 from aqueue._state import Default, MissingField, State, assigned_by_init, cached_names, call, check_name, same
-from aqueue._tags import WRITERS
+from aqueue._tags import SCALARS, WRITERS
 
 __all__ = ["Plain"]
 
@@ -69,15 +69,15 @@ class Plain(State):
         return type(value) in _DATA or (isinstance(value, enum.Enum) and type(value) in self.classes(name).values())
 
     @functools.cached_property
-    def _assigned(self) -> dict[str, object]:
-        """What `__init__` would assign to attributes of an object that were not recorded."""
-        return {
-            name: value
-            for name, value in assigned_by_init(self.cls).items()
-            if name not in self._skipped
-            and self._is_data(name, value)
-            and (name in self._slots or not inspect.isdatadescriptor(inspect.getattr_static(self.cls, name, None)))
-        }
+    def _defaults(self) -> dict[str, Default | None]:
+        """What a class of no special kind gives an object that it was not recorded with: its `__init__`, or its body."""
+        found = dict(self.fields)
+        for name, value in assigned_by_init(self.cls).items():
+            is_managed = inspect.isdatadescriptor(inspect.getattr_static(self.cls, name, None))
+            if self._is_data(name, value) and name not in self._skipped and (name in self._slots or not is_managed):
+                is_scalar = type(value) in SCALARS
+                found[name] = functools.partial(same, value) if is_scalar else functools.partial(_copy, value)
+        return found
 
     def outline(self, names: tuple[str, ...]) -> dict[str, Any] | None:
         if self.declares:
@@ -124,12 +124,9 @@ class Plain(State):
                 elif name not in self.optional:
                     raise MissingField(name)
         else:
-            for name, default in self.fields.items():
-                if name not in fields and name not in self._assigned and default is not None:
+            for name, default in self._defaults.items():
+                if name not in fields and default is not None:
                     self._set(made, name, default(made))
-            for name, value in self._assigned.items():
-                if name not in fields:
-                    self._set(made, name, deepcopy(value))
             for name, value in fields.items():
                 self._set(made, name, value)
         for name, value in {**self._given, **parts.get("$extra", {})}.items():
@@ -143,6 +140,10 @@ class Plain(State):
             slot.__set__(made, value)
         elif self._has_dict:  # otherwise the class has no such attribute any more
             made.__dict__[name] = value
+
+
+def _copy(value: object, made: object) -> object:
+    return deepcopy(value)
 
 
 def _nothing() -> object:

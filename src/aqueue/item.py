@@ -70,6 +70,8 @@ class Item:
             cancelled and fails with `TimeoutError`, as any failure. None for no limit. Without it, what `run_queue` was
             given counts.
 
+    These are the class's, annotated or not: they are no part of an item, and not stored with it.
+
     An item may have a `group`, an attribute or property that is a string or None, such as the host of its URL. It is
     looked up when the item is enqueued; ``run_queue(limits=…)`` and `aqueue.slow_down` go by it.
 
