@@ -82,8 +82,8 @@ class Plain(State):
     def outline(self, names: tuple[str, ...]) -> dict[str, Any] | None:
         if self.declares:
             return super().outline(names)
-        outline = super().outline(()) or {}
-        return dict(sorted({**outline, **self._assigned, **dict.fromkeys(names)}.items()))
+        defaults = {name: default(None) for name, default in self._defaults.items() if default is not None}
+        return dict(sorted({**defaults, **dict.fromkeys(names)}.items()))
 
     def read(self, value: Any) -> tuple[dict[str, Any], dict[str, Any]]:
         values: dict[str, Any] = {}

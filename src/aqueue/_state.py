@@ -85,8 +85,8 @@ class State:
                 outline[name] = None
             elif isinstance(default, functools.partial) and default.func is same:
                 outline[name] = default.args[0]
-            elif isinstance(default, functools.partial) and default.args[0] in (list, dict):
-                outline[name] = default()
+            elif isinstance(default, functools.partial) and (default.args[0] is list or default.args[0] is dict):
+                outline[name] = default(None)
             elif default is not None:
                 return None
             elif name not in self.optional:
