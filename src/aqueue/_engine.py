@@ -683,8 +683,15 @@ class Engine:
         goes_on = self._is_cautious
         self._is_cautious = True
         worker = 1
+        most = self._stop_limits.max_items
         while self._alone and self.stage is Stage.RUNNING:
-            node, poison = self._alone.pop(0)
+            node, poison = self._alone[0]
+            if not poison and not node.is_ended and self._execution is None:
+                if self._taken == most:
+                    self.stop(f"max_items={most} was reached")
+                    break
+                self._taken += 1
+            del self._alone[0]
             if poison:
                 self._fail_poison(node, worker, poison)
             elif self._execution is not None and not node.is_ended:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from aqueue import Backend, run_queue
 from aqueue.events import (
     ItemChildrenProcessed,
     ItemCompleted,
@@ -19,7 +20,8 @@ from aqueue.events import (
     RunResumed,
 )
 from tests.journal.oracle import told_by
-from tests.journal.recorded import events_of
+from tests.journal.recorded import cut, events_of
+from tests.journal.seeds import Seed, items_of
 
 PROGRAM = """
 import os, signal, sys
@@ -180,3 +182,19 @@ def test_an_item_that_happened_to_run_beside_the_bad_one_is_not_failed(tmp_path:
     assert sum(isinstance(event, ItemCompleted) for event in events) == 4
     assert sum(isinstance(event, ItemEnqueued) for event in events) == 5
     assert os.path.exists(path)
+
+
+def test_what_is_tried_alone_counts_for_max_items(tmp_path: Path, backend: Backend) -> None:
+    """A process takes no more items than max_items says, also where two crashes have made it careful about the first."""
+    items = [Seed(awaits=1, result=number) for number in (1, 2)]
+    path = tmp_path / "run.db"
+    for crash in range(2):
+        run_queue(items_of(items), resume=path, num_workers=2, reporter="none", backend=backend)
+        started = [event.seq for event in events_of(path) if isinstance(event, ItemStarted)]
+        path = cut(path, started[-1], tmp_path / f"crash {crash}.db")
+    result = run_queue(items_of(items), resume=path, max_items=1, reporter="none", backend=backend)
+    assert (result.status, result.stop_reason) == ("interrupted", "max_items=1 was reached")
+    assert result.counts.completed == 1
+    result = run_queue(items_of(items), resume=path, reporter="none", backend=backend)
+    assert result.status == "completed"
+    told_by(events_of(path)).ended_well()
