@@ -325,7 +325,9 @@ class _Siblings:
     def total(self, payload: bytes) -> int:
         """Return how many this payload has matched, if none is left that it would match."""
         ended = self._ended_by_payload
-        return self._totals.get(hash(payload), 0) + (ended.total(_digest_of(self._known_by(payload))) if ended else 0)
+        # Those that were taken out before the others were looked through are still found by the whole payload.
+        known_by = {payload, self._known_by(payload)} if ended else ()
+        return self._totals.get(hash(payload), 0) + sum(ended.total(_digest_of(one)) for one in known_by)
 
     def match(self, key: str | None, payload: bytes) -> RecordedChild | None:
         """Take out and return the child that an item of this key and payload repeats, if any.

@@ -4,6 +4,7 @@ from hashlib import blake2b
 from pathlib import Path
 
 import anyio
+import pydantic
 import pytest
 
 import aqueue
@@ -114,6 +115,26 @@ def test_a_thread_of_an_item_may_ask(tmp_path: Path) -> None:
     asked.clear()
     run_queue([Pages("a"), Pages("b")], reporter="none", journal=tmp_path / "run.db")
     assert asked == {number: {identity} for number, identity in recorded_identities(tmp_path / "run.db").items()}
+
+
+class Model(pydantic.BaseModel, Item):
+    """One whose payload also says which fields were not set."""
+
+    url: str
+    tries: int = 3
+
+    async def process(self, enqueue: EnqueueFn, set_desc: SetDescFn) -> None:
+        ask()
+
+
+def test_a_new_equal_of_a_recorded_model_has_an_identity_of_its_own(tmp_path: Path) -> None:
+    """The second of two equal items, of which the first was recorded before, is told from that."""
+    asked.clear()
+    path = tmp_path / "run.db"
+    for count in (1, 2, 3):
+        run_queue([Model(url="a") for _ in range(count)], reporter="none", resume=path)
+    assert asked == {number: {identity} for number, identity in recorded_identities(path).items()}
+    assert len(set.union(*asked.values())) == 3
 
 
 def test_without_a_journal_there_is_none() -> None:
