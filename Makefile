@@ -56,7 +56,9 @@ test-uvloop: $(READY) ## Run the tests of runs on asyncio with uvloop in its pla
 SOAK_S ?= 300
 
 .PHONY: torture
-torture: $(READY) ## Kill and resume runs 250 times, 50 of them on a cluster; 600 power cuts; soak (about 25 minutes).
+torture: $(READY) ## Interrupt and resume 10,000 random runs; kill real ones; 600 power cuts; soak (about 40 minutes).
+	@$(RUN) python -m tests.torture.fuzz --seeds 10000
+	@$(RUN) python -m tests.torture.fuzz --seeds 100 --kill
 	@$(RUN) python -m tests.torture --kills 200
 	@$(RUN) python -m tests.torture.cluster --kills 50
 	@$(RUN) TORTURE_TERMINALS=100 python -m pytest --quiet --timeout=900 tests/processes/test_terminal_restored.py

@@ -11,18 +11,15 @@ from aqueue import ItemFailures, ItemLike, RunResult, async_run_queue
 from aqueue.testing import EventRecorder
 from tests.engine.invariants import check_events, check_result
 
-__all__ = ["run_by_mock_clock"]
+__all__ = ["run_by_mock_clock", "run_jumping"]
 
 
-def run_by_mock_clock(
-    items: Iterable[ItemLike], *, recorded: bool = True, **arguments: Any
-) -> tuple[RunResult, EventRecorder]:
-    """Run `items` so, check what holds for any run, and return what came of it.
+def run_jumping(items: Iterable[ItemLike], **arguments: Any) -> RunResult:
+    """Run `items` so, and return what came of it.
 
-    Parameters:
-        recorded: whether to have the events recorded and checked: that takes some ms a run.
+    Raises:
+        ItemFailures: an item failed.
     """
-    recorder = EventRecorder()
     clock = MockClock(autojump_threshold=float("inf"))
 
     @asynccontextmanager
@@ -35,14 +32,24 @@ def run_by_mock_clock(
             clock.autojump_threshold = float("inf")
 
     async def main() -> RunResult:
-        try:
-            return await async_run_queue(
-                items, reporter=recorder if recorded else "none", lifespan=jumping, **arguments
-            )
-        except ItemFailures as failures:
-            return failures.result
+        return await async_run_queue(items, lifespan=jumping, **arguments)
 
-    result = trio.run(main, clock=clock)
+    return trio.run(main, clock=clock)
+
+
+def run_by_mock_clock(
+    items: Iterable[ItemLike], *, recorded: bool = True, **arguments: Any
+) -> tuple[RunResult, EventRecorder]:
+    """Run `items` so, check what holds for any run, and return what came of it, failures or not.
+
+    Parameters:
+        recorded: whether to have the events recorded and checked: that takes some ms a run.
+    """
+    recorder = EventRecorder()
+    try:
+        result = run_jumping(items, reporter=recorder if recorded else "none", **arguments)
+    except ItemFailures as failures:
+        result = failures.result
     if recorded:
         check_events(recorder.events, follows_clock=False)
         check_result(result, recorder.events)

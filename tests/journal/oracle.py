@@ -55,9 +55,14 @@ class Story:
     """
 
     def __init__(
-        self, events: Sequence[Event], group_of: Callable[[ItemEnqueued], str | None] = lambda _: None
+        self,
+        events: Sequence[Event],
+        group_of: Callable[[ItemEnqueued], str | None] = lambda _: None,
+        *,
+        follows_clock: bool = True,
     ) -> None:
         self.events = events
+        self._early_s = CLOCKS_S if follows_clock else float("inf")
         self.enqueued: dict[int, ItemEnqueued] = {}
         self.payloads: dict[int, bytes] = {}
         self.state: dict[int, str] = {}
@@ -200,12 +205,14 @@ class Story:
         self._workers[event.worker] = event
         before = self.attempts.get((event.item, event.phase), 0)
         assert event.attempt == before + 1
-        assert event.at >= self._due.pop(event.item, 0.0) - CLOCKS_S, "tried again too early"
+        assert event.at >= self._due.pop(event.item, 0.0) - self._early_s, "tried again too early"
         self.attempts[event.item, event.phase] = event.attempt
         if event.phase == "process":
             assert self.state[event.item] == "waits"
             group = self._group_of(self.enqueued[event.item])
-            assert group is None or event.at >= self._paused.get(group, 0.0) - CLOCKS_S, f"{group} was told to pause"
+            assert group is None or event.at >= self._paused.get(group, 0.0) - self._early_s, (
+                f"{group} was told to pause"
+            )
             self.state[event.item] = "process"
         else:
             assert self.state[event.item] == "completed"
@@ -322,12 +329,19 @@ def check_left(before: Story, after: Story, runs_again: Callable[[str], object],
         assert not not_tried, f"not run: {not_tried}"
 
 
-def told_by(events: Sequence[Event], group_of: Callable[[ItemEnqueued], str | None] = lambda _: None) -> Story:
+def told_by(
+    events: Sequence[Event],
+    group_of: Callable[[ItemEnqueued], str | None] = lambda _: None,
+    *,
+    follows_clock: bool = True,
+) -> Story:
     """Return what `events` tell; assert all that must hold for them, folds included.
 
-    `group_of` tells the group of an item, by its announcement.
+    Parameters:
+        group_of: tells the group of an item, by its announcement.
+        follows_clock: whether the loop goes by the clock that the events go by; not so with a mock clock.
     """
-    story = Story(events, group_of)
+    story = Story(events, group_of, follows_clock=follows_clock)
     view, parts = RunView(), RunView()
     view.apply(events)
     for event in events:

@@ -4,7 +4,7 @@ Each item tells a function what it really does, at the moment it does it: to a l
 outlives it.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from random import Random
 from typing import Any, ClassVar, Final, Literal
 
@@ -24,16 +24,18 @@ __all__ = [
     "HookedAnyway",
     "Seed",
     "SeedError",
+    "children_of",
     "group_of",
     "items_of",
     "random_seed",
+    "seed_of",
     "seeds",
     "tell",
     "with_policies",
 ]
 
 
-class Seed(msgspec.Struct, frozen=True, omit_defaults=True, array_like=True):
+class Seed(msgspec.Struct, frozen=True, omit_defaults=True):
     """What an item does, and all below it. Two items of one seed and parent are equal siblings.
 
     Attributes:
@@ -54,6 +56,7 @@ class Seed(msgspec.Struct, frozen=True, omit_defaults=True, array_like=True):
         halfway: whether the attempts that fail enqueue only the first half of the children.
         group: the number of its group, if it has a policy; 0 for none.
         pauses: whether it slows its group down.
+        differs: how the children of its later attempts differ from those of the first; 0 for not at all.
     """
 
     children: tuple["Seed", ...] = ()
@@ -71,6 +74,23 @@ class Seed(msgspec.Struct, frozen=True, omit_defaults=True, array_like=True):
     halfway: bool = False
     group: int = 0
     pauses: bool = False
+    differs: int = 0
+
+
+def children_of(seed: Seed, attempt: int) -> tuple[Seed, ...]:
+    """Return what an attempt enqueues, the first being 1, if it comes that far."""
+    children = seed.children
+    if seed.differs and attempt > 1:
+        match (seed.differs + attempt) % 4:
+            case 0:
+                children = children[:0:-1]
+            case 1:
+                children = (*children, *children[:2])
+            case 2:
+                children = (Seed(result=100 + attempt), *children)
+            case _:
+                children = children[::-1]
+    return children[: len(children) // 2] if attempt <= seed.fails and seed.halfway else children
 
 
 class SeedError(Exception):
@@ -114,10 +134,10 @@ class Bare(Item):
     async def process(self, enqueue: EnqueueFn, set_desc: SetDescFn) -> int | None:
         seed = self.parsed
         _tell("process")
-        fails = aqueue.current().attempt <= seed.fails
+        attempt = aqueue.current().attempt
         if seed.pauses:
             aqueue.slow_down(_group(seed) or "nobody's", PAUSE_S)
-        for child in seed.children[: len(seed.children) // 2] if fails and seed.halfway else seed.children:
+        for child in children_of(seed, attempt):
             for _ in range(seed.awaits):
                 await waits[-1]()
             enqueue(_item_of(child))
@@ -125,7 +145,7 @@ class Bare(Item):
             set_desc("is nearly there")
         for _ in range(seed.awaits):
             await waits[-1]()
-        if fails:
+        if attempt <= seed.fails:
             await self.fail("process")
         self.saw = len(seed.children) + 1  # state that the hook needs
         _tell("processed")
@@ -217,14 +237,19 @@ def _group(seed: Seed) -> str | None:
     return f"group {seed.group}" if seed.group and seed.policy != "none" else None
 
 
-def items_of(seeds: list[Seed]) -> list[Bare]:
+def items_of(seeds: Iterable[Seed]) -> list[Bare]:
     """Return initial items that do what `seeds` say."""
     return [_item_of(seed) for seed in seeds]
 
 
+def seed_of(event: ItemEnqueued) -> Seed:
+    """Return the seed of an item of this module, by its announcement."""
+    return msgspec.json.decode(msgspec.json.decode(event.payload)["seed"], type=Seed)
+
+
 def group_of(event: ItemEnqueued) -> str | None:
     """Return the group of an item of this module, by its announcement."""
-    return _group(msgspec.json.decode(msgspec.json.decode(event.payload)["seed"], type=Seed))
+    return _group(seed_of(event))
 
 
 ASKED_S: Final = 0.01

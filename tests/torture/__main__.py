@@ -141,7 +141,7 @@ class Tree:
         """
         at = self.random.randint(1, 12)
         again = self.random.choice([ALL, ALL, ALL, NONE, HOOKED]) if self.has_policies and fate != "none" else ALL
-        process = _fork(lambda: self.run(self.journal, self.log, fate, at, again))
+        process = fork(lambda: self.run(self.journal, self.log, fate, at, again))
         if fate.startswith("SIG"):
             number = signal.Signals[fate.removesuffix(" twice")]
             time.sleep(self.random.choice([0.02, 0.1, 0.25]) * self.random.random() + 0.005)
@@ -256,7 +256,8 @@ def identities(story: Story) -> dict[int, str]:
     return {number: identity.hex() for number, identity in found.items()}
 
 
-def _fork(work: Callable[[], int]) -> int:
+def fork(work: Callable[[], int]) -> int:
+    """Do `work` in a process of its own, which ends with the code that it returns; return its number."""
     process = os.fork()
     if process:
         return process
@@ -301,7 +302,7 @@ def undisturbed(tree: Tree) -> set[Any]:
         Path(f"{journal}{suffix}").unlink(missing_ok=True)
     code = FAILED
     while code == FAILED:
-        process = _fork(lambda: Tree.run(tree, journal, Path(os.devnull), "none", 0))
+        process = fork(lambda: Tree.run(tree, journal, Path(os.devnull), "none", 0))
         code = os.waitstatus_to_exitcode(os.waitpid(process, 0)[1])
     assert code == ENDED, code
     return told_by(events_of(journal), group_of).ended_well()
@@ -330,7 +331,7 @@ def torture(
         while total.total() < kills:
             tree = make_tree(Path(folder), number, size)
             whole = undisturbed(tree)
-            reader = _fork(lambda tree=tree: _read_on(tree.journal))  # type: ignore[misc]
+            reader = fork(lambda tree=tree: _read_on(tree.journal))  # type: ignore[misc]
             try:
                 code = -1
                 while code != ENDED:
