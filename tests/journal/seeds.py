@@ -6,7 +6,7 @@ outlives it.
 
 from collections.abc import Callable, Iterable
 from random import Random
-from typing import Any, ClassVar, Final, Literal
+from typing import Any, ClassVar, Final, Literal, Self
 
 import anyio
 import msgspec
@@ -25,12 +25,15 @@ __all__ = [
     "Seed",
     "SeedError",
     "children_of",
+    "class_of",
     "group_of",
     "items_of",
+    "makes",
     "random_seed",
     "seed_of",
     "seeds",
     "tell",
+    "text_of",
     "with_policies",
 ]
 
@@ -57,6 +60,7 @@ class Seed(msgspec.Struct, frozen=True, omit_defaults=True):
         group: the number of its group, if it has a policy; 0 for none.
         pauses: whether it slows its group down.
         differs: how the children of its later attempts differ from those of the first; 0 for not at all.
+        name: a number that no other has in its tree; 0 for none. What has one never has equal siblings.
     """
 
     children: tuple["Seed", ...] = ()
@@ -75,6 +79,7 @@ class Seed(msgspec.Struct, frozen=True, omit_defaults=True):
     group: int = 0
     pauses: bool = False
     differs: int = 0
+    name: int = 0
 
 
 def children_of(seed: Seed, attempt: int) -> tuple[Seed, ...]:
@@ -84,10 +89,10 @@ def children_of(seed: Seed, attempt: int) -> tuple[Seed, ...]:
         match (seed.differs + attempt) % 4:
             case 0:
                 children = children[:0:-1]
-            case 1:
+            case 1 if not seed.name:
                 children = (*children, *children[:2])
-            case 2:
-                children = (Seed(result=100 + attempt), *children)
+            case 1 | 2:
+                children = (Seed(result=100 + attempt, name=1000 * seed.name + attempt), *children)
             case _:
                 children = children[::-1]
     return children[: len(children) // 2] if attempt <= seed.fails and seed.halfway else children
@@ -115,10 +120,16 @@ class Bare(Item):
     """Does what its seed says."""
 
     timeout_s: ClassVar[float | None] = None
+    seed: str
+    saw: int
 
-    def __init__(self, seed: Seed) -> None:
-        self.seed = msgspec.json.encode(seed).decode()
-        self.saw = 0
+    @classmethod
+    def of(cls, seed: Seed) -> Self:
+        """Return an item that does what `seed` says."""
+        made = cls()  # without a method for it, so that a class of any kind may be a subclass
+        made.seed = text_of(seed)
+        made.saw = 0
+        return made
 
     @property
     def parsed(self) -> Seed:
@@ -229,8 +240,17 @@ _CLASSES: dict[str, dict[str, type[Bare]]] = {
 }
 
 
+makes: list[Callable[[type[Bare], Seed], Bare]] = [lambda cls, seed: cls.of(seed)]
+"""What makes an item of one of these classes, or of what is in its place; the last one counts."""
+
+
+def class_of(seed: Seed) -> type[Bare]:
+    """Return the class of items that do what `seed` says."""
+    return _CLASSES[seed.policy][seed.hook]
+
+
 def _item_of(seed: Seed) -> Bare:
-    return _CLASSES[seed.policy][seed.hook](seed)
+    return makes[-1](class_of(seed), seed)
 
 
 def _group(seed: Seed) -> str | None:
@@ -240,6 +260,11 @@ def _group(seed: Seed) -> str | None:
 def items_of(seeds: Iterable[Seed]) -> list[Bare]:
     """Return initial items that do what `seeds` say."""
     return [_item_of(seed) for seed in seeds]
+
+
+def text_of(seed: Seed) -> str:
+    """Return `seed` as text, as it is in items."""
+    return msgspec.json.encode(seed).decode()
 
 
 def seed_of(event: ItemEnqueued) -> Seed:

@@ -2,8 +2,9 @@
 
 ``python -m tests.torture.fuzz --seeds 10000``. Each number stands for a case: a random tree, a run of it to its end, and
 one to four processes that go on with what a crash would have left of its journal. What is enqueued may differ from one
-attempt to the next, and from one process to the next. With ``--kill``, a process is one of the operating system's, which
-ends by a real SIGKILL. A case that fails is made smaller for as long as it fails, and printed as a command.
+attempt to the next, and from one process to the next, and the program may be edited in between. With ``--kill``, a process
+is one of the operating system's, which ends by a real SIGKILL. A case that fails is made smaller for as long as it fails,
+and printed as a command.
 """
 
 import argparse
@@ -17,7 +18,7 @@ import time
 import traceback
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager, redirect_stderr
+from contextlib import contextmanager, nullcontext, redirect_stderr
 from functools import lru_cache, partial
 from importlib import import_module
 from multiprocessing import get_context
@@ -60,18 +61,24 @@ from tests.journal.seeds import (
     random_seed,
     seed_of,
     tell,
+    text_of,
     waits,
     with_policies,
 )
 from tests.torture.__main__ import ALL, ENDED, FAILED, HOOKED, NONE, fork, identities
+from tests.torture.changed_classes import CHANGES, Change, Kind, changed_classes, named
 
 __all__ = ["Case", "Process", "case_of", "check", "failure_of", "report_of"]
 
 AGAIN: Final = {"all": ALL, "none": NONE, "hooked": HOOKED}
 KILLED: Final = -signal.SIGKILL
 SIZE: Final = 8
-"""About how many items there are below an initial item, at most."""
+"""About how many items an initial item's tree has at most."""
+CHANGING: Final = 0.3
+"""How many of the cases have classes that change."""
 MINIMISING_S: Final = 60.0
+ERRORS: Final = ("SeedError", "RetryAfter", "MisplacedCall", "TimeoutError", "PoisonItem")
+"""By what items fail that are meant to."""
 
 
 class Process(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -83,6 +90,7 @@ class Process(msgspec.Struct, frozen=True, omit_defaults=True):
         max_items, max_failures, stop_after_s: after how many items, how many failures and what time it stops; 0 for never.
         cancels: whether it then cancels what is running.
         again: which failed items run again.
+        changes: how its classes differ from the plainest, if the case has classes that change.
     """
 
     kept: int = 0
@@ -91,6 +99,7 @@ class Process(msgspec.Struct, frozen=True, omit_defaults=True):
     stop_after_s: float = 0.0
     cancels: bool = False
     again: Literal["all", "none", "hooked"] = "all"
+    changes: tuple[Change, ...] = ()
 
 
 class Case(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -99,6 +108,8 @@ class Case(msgspec.Struct, frozen=True, omit_defaults=True):
     Attributes:
         program: its children are the initial items; each process is an attempt at it.
         processes: those that go on with the run, which ran to its end before.
+        kind: of which kind its classes are, which change; empty for classes that don't.
+        changes: how they differ from the plainest when the run begins.
         jumps: whether it runs by a clock that jumps.
         watched: whether a reporter looks on.
         num_workers, queue_type_name, on_error, backend: see `aqueue.run_queue`.
@@ -110,6 +121,8 @@ class Case(msgspec.Struct, frozen=True, omit_defaults=True):
     queue_type_name: Literal["queue", "stack", "priority"] = "queue"
     on_error: Literal["stop", "continue"] = "continue"
     backend: Literal["trio", "asyncio"] = "trio"
+    kind: Kind | Literal[""] = ""
+    changes: tuple[Change, ...] = ()
     jumps: bool = False
     watched: bool = False
 
@@ -117,8 +130,14 @@ class Case(msgspec.Struct, frozen=True, omit_defaults=True):
 # ---- making cases up --------------------------------------------------------------------------------------------
 
 
-def case_of(number: int, size: int = SIZE) -> Case:
-    """Return the case of this number, with initial items of up to about `size` items each."""
+def case_of(number: int, size: int = SIZE, changing: float = CHANGING) -> Case:
+    """Return the case of this number.
+
+    Parameters:
+        number: which.
+        size: about how many items an initial item's tree has at most.
+        changing: the probability that its classes change.
+    """
     random = Random(number)
     program = Seed(tuple(random_seed(random, random.randint(1, size)) for _ in range(random.randint(1, 3))))
     if random.random() < 0.5:
@@ -131,6 +150,13 @@ def case_of(number: int, size: int = SIZE) -> Case:
         jumps = backend == "trio"
     if random.random() < 0.6:
         program = mapped(program, partial(_differing, number))
+    kind: Kind | Literal[""] = random.choice(["plain", "dataclass", "attrs", "struct", "pydantic"])
+    if random.random() >= changing:
+        kind = ""
+    is_named = random.random() < 0.6
+    if kind and is_named:
+        program = named(program)
+    changes = [_edited(random, kind, (), is_named=is_named)]
     processes = tuple(
         Process(
             kept=random.choice([random.randint(0, 1000), random.randint(0, 1000), 1000]),
@@ -142,6 +168,9 @@ def case_of(number: int, size: int = SIZE) -> Case:
         )
         for _ in range(random.randint(1, 4))
     )
+    for _ in processes:
+        changes.append(_edited(random, kind, changes[-1], is_named=is_named))
+    processes = tuple(replace(one, changes=edited) for one, edited in zip(processes, changes[1:], strict=True))
     return Case(
         program,
         processes,
@@ -149,9 +178,27 @@ def case_of(number: int, size: int = SIZE) -> Case:
         random.choice(["queue", "stack", "priority"]),
         random.choice(["stop", "continue"]),
         backend,
+        kind,
+        changes[0],
         jumps,
         random.random() < 0.3,
     )
+
+
+def _edited(
+    random: Random, kind: Kind | Literal[""], before: tuple[Change, ...], *, is_named: bool
+) -> tuple[Change, ...]:
+    """Return how classes of this kind are after another edit, `before` which they were so.
+
+    Such that it can always be told which items are the same. Equal siblings can only be told if the classes have no more
+    than defaults in addition.
+    """
+    if not kind:
+        return ()
+    possible = CHANGES if is_named else ("default", "annotated", "renamed")
+    # Only a plain class's objects can be restored with an attribute that the class doesn't have any more.
+    stay = {"default", "label"}.intersection(before) if kind != "plain" or not is_named else set()
+    return tuple(one for one in possible if one in stay or random.random() < 0.4)
 
 
 def mapped(seed: Seed, change: Callable[[Seed], Seed]) -> Seed:
@@ -167,15 +214,11 @@ def _differing(salt: int, seed: Seed) -> Seed:
 # ---- what must hold ---------------------------------------------------------------------------------------------
 
 
-def _text(seed: Seed) -> str:
-    return msgspec.json.encode(seed).decode()
-
-
 @lru_cache(10_000)
 def _enqueued_by(seed: Seed, attempt: int) -> tuple[Counter[str], frozenset[int]]:
     """Return what an attempt enqueues: how often each seed without a key, and which keys."""
     children = children_of(seed, attempt)
-    return Counter(_text(one) for one in children if not one.key), frozenset(one.key for one in children if one.key)
+    return Counter(text_of(one) for one in children if not one.key), frozenset(one.key for one in children if one.key)
 
 
 def check_children(events: Iterable[Event], program: Seed) -> None:
@@ -208,7 +251,7 @@ def check_children(events: Iterable[Event], program: Seed) -> None:
                     assert seed.key in keyed, f"nobody has enqueued {event}"
                     keys.add(seed.key)
                 else:
-                    text = _text(seed)
+                    text = text_of(seed)
                     there[event.parent][text] += 1
                     assert there[event.parent][text] <= enqueued[text], f"it was there already: {event}"
             case ItemStarted():
@@ -220,7 +263,9 @@ def check_children(events: Iterable[Event], program: Seed) -> None:
             case ItemCompleted():
                 check_complete(event.item)
             case ItemFailed(phase="process") | ItemRetryScheduled(phase="process"):
-                if event.error.type.endswith(("SeedError", "RetryAfter")):  # not one that was ended in the middle
+                if event.error.type.endswith(
+                    ("SeedError", "RetryAfter", "MisplacedCall")
+                ):  # not one that was ended in the middle
                     check_complete(event.item)
             case _:
                 pass
@@ -309,10 +354,10 @@ class Trial:
         self._kills = kills
         self._log = journal.with_suffix(".log")
 
-    def finish(self) -> None:
-        """Run until nothing fails any more."""
+    def finish(self, changes: tuple[Change, ...]) -> None:
+        """Run, with the classes that are so changed, until nothing fails any more."""
         for _ in range(100):
-            if self.live(Process()) == ENDED:
+            if self.live(Process(changes=changes)) == ENDED:
                 return
         raise AssertionError("it does not come to an end")
 
@@ -325,20 +370,28 @@ class Trial:
     def live(self, process: Process, kill_at: int = 0) -> int:
         """Have a process go on, which is killed as the `kill_at`-th thing is done if that is not 0; return its exit code."""
         if self._kills is None:
-            return self._run(process)
+            return self._go_on(process)
         delay_s = self._kills.choice([0.0, 0.0, 0.002, 0.01, 0.03])
         self._log.write_bytes(b"")
-        code = os.waitstatus_to_exitcode(os.waitpid(fork(lambda: self._run(process, kill_at, delay_s)), 0)[1])
+        code = os.waitstatus_to_exitcode(os.waitpid(fork(lambda: self._go_on(process, kill_at, delay_s)), 0)[1])
         assert code in (ENDED, FAILED, KILLED), f"exit code {code}"
         before, self.story = self.story, self._look(self.story.events)
         told: Counter[Any] = Counter(tuple(line.split()) for line in self._log.read_text().splitlines())
         keys = identities(self.story)
         check_told(told, self.story.events[len(before.events) :], keys, killed=True)
-        again = [keys[item] for item in before.completions if told["process", keys[item]]]
+        done = [("process", keys[item]) for item in before.completions]
+        done += [("hook", keys[item]) for item, state in before.state.items() if state == "closed"]
+        again = [what for what in done if told[what]]
         assert not again, f"done again although it was recorded as done: {again}"
         return code
 
-    def _run(self, process: Process, kill_at: int = 0, delay_s: float = 0.0) -> int:
+    def _go_on(self, process: Process, kill_at: int = 0, delay_s: float = 0.0) -> int:
+        """Go on with it in this process, which has the classes of that time."""
+        kind, seeds = self.case.kind, [Seed(), *_seeds(self.case.program)]  # `Seed()`: what reruns enqueue besides
+        with changed_classes(kind, frozenset(process.changes), seeds) if kind else nullcontext():
+            return self._run(process, kill_at, delay_s)
+
+    def _run(self, process: Process, kill_at: int, delay_s: float) -> int:
         """Go on with it in this process; assert all that must hold after that."""
         case, before, again = self.case, self.story, AGAIN[process.again]
         watcher = Watcher() if case.watched else None
@@ -415,6 +468,9 @@ class Trial:
         """Return what is recorded now, of which `before` was before; assert all that must hold for it."""
         events = events_of(self.journal) if self.journal.exists() else []
         assert events[: len(before)] == before, "what was recorded has changed"
+        for event in events[len(before) :]:
+            if isinstance(event, ItemFailed | ItemRetryScheduled):
+                assert event.error.type.rpartition(":")[2] in ERRORS, f"it fails by itself: {event.error}"
         story = told_by(events, group_of, follows_clock=not self.case.jumps or self._kills is not None)
         check_children(events, self.case.program)
         keys = identities(story)
@@ -430,14 +486,11 @@ class Trial:
         results = expected_results(story)
         recorded = {item: msgspec.json.decode(one) for item, one in story.results.items() if one}
         assert recorded == results, f"results {recorded}, {results} expected"
-        places: dict[tuple[Seed, int], int] = {}
+        places: dict[Seed, list[Any]] = {}
         for item in story.children(0):
-            places[seed_of(story.enqueued[item]), story.enqueued[item].occurrence] = item
-        seen: Counter[Seed] = Counter()
-        expected = []
-        for seed in roots:
-            expected.append(None if seed.key else results.get(places[seed, seen[seed]]))
-            seen[seed] += 1
+            places.setdefault(seed_of(story.enqueued[item]), []).append(results.get(item))
+        # Of equal ones the first is the first that is recorded.
+        expected = [None if seed.key else places[seed].pop(0) for seed in roots]
         expected = expected if any(one is not None for one in expected) else []
         assert result.root_results == expected, f"root results {result.root_results}, {expected} expected"
 
@@ -462,7 +515,7 @@ def check(case: Case, *, kills: Random | None = None) -> None:
     shared = Path("/dev/shm")  # where there is one, no disk is waited for
     with TemporaryDirectory(prefix="aqueue-fuzz-", dir=shared if shared.is_dir() else gettempdir()) as folder:
         trial = Trial(case, Path(folder, "whole.db"), kills)
-        trial.finish()
+        trial.finish(case.changes)
         whole = trial.story
         if kills is not None:
             trial = Trial(case, Path(folder, "killed.db"), kills)
@@ -471,9 +524,19 @@ def check(case: Case, *, kills: Random | None = None) -> None:
             if kills is None:
                 trial.cut(process.kept)
             trial.live(process, 0 if kills is None else 1 + things * process.kept // 3000)
-        trial.finish()
+        trial.finish(case.processes[-1].changes if case.processes else case.changes)
         if not any(seed.differs for seed in _seeds(case.program)):
-            assert trial.story.ended_well() == whole.ended_well(), "it did not come to the same end"
+            assert _ends(trial.story) == _ends(whole), "it did not come to the same end"
+
+
+def _ends(story: Story) -> Counter[Any]:
+    """Return what the items of `story` have come to, each named by the seeds from an initial item's to its own, or its key."""
+    paths: dict[int, tuple[Any, ...]] = {0: ()}
+    for item, event in story.enqueued.items():
+        seed = seed_of(event)
+        paths[item] = (seed.key,) if seed.key else (*paths[event.parent], text_of(seed))
+    del paths[0]
+    return Counter((path, story.results.get(item)) for item, path in paths.items())
 
 
 # ---- making a case smaller --------------------------------------------------------------------------------------
@@ -495,8 +558,11 @@ def _reset(struct: Any) -> Iterator[Any]:
     """Yield `struct` with one after the other of its fields as it is by default."""
     for field in msgspec.structs.fields(struct):
         is_own = not field.required and field.name not in ("children", "processes", "kept")
-        if is_own and getattr(struct, field.name) != field.default:
+        value = getattr(struct, field.name)
+        if is_own and value != field.default:
             yield replace(struct, **{field.name: field.default})
+            for one in value if field.name == "changes" and len(value) > 1 else ():
+                yield replace(struct, changes=tuple(other for other in value if other != one))
 
 
 def smaller(case: Case) -> Iterator[Case]:
@@ -586,10 +652,11 @@ def report_of(case: Case, name: str, *, kill: bool = False) -> str:
     )
 
 
-def _report_of_number(number: int, size: int, *, kill: bool) -> str:
+def _report_of_number(number: int, size: int, changing: float, *, kill: bool) -> str:
     for module in ("anyio._backends._asyncio", "anyio._backends._trio", "aqueue_migrations.migrations"):
         import_module(module)  # which each process that is forked from this one would do
-    return report_of(case_of(number, size), f"seed {number} of size {size}", kill=kill)
+    name = f"--seed {number} --size {size} --changing {changing:g}"
+    return report_of(case_of(number, size, changing), name, kill=kill)
 
 
 def main() -> None:
@@ -602,6 +669,9 @@ def main() -> None:
     parser.add_argument(
         "--size", type=int, default=SIZE, help="about how many items an initial item's tree has at most"
     )
+    parser.add_argument(
+        "--changing", type=float, default=CHANGING, help="how many have classes that change, from 0 to 1"
+    )
     parser.add_argument("--kill", action="store_true", help="kill real processes")
     parser.add_argument("--jobs", type=int, default=min(os.cpu_count() or 1, 8), help="how many cases run at a time")
     arguments = parser.parse_args()
@@ -611,7 +681,7 @@ def main() -> None:
         failures = [report_of(case, "the case", kill=arguments.kill)]
     else:
         first, count = (arguments.first, arguments.seeds) if arguments.seed is None else (arguments.seed, 1)
-        work = partial(_report_of_number, size=arguments.size, kill=arguments.kill)
+        work = partial(_report_of_number, size=arguments.size, changing=arguments.changing, kill=arguments.kill)
         failures = []
         with get_context("spawn").Pool(min(arguments.jobs, count)) as pool:
             for done, failure in enumerate(pool.imap_unordered(work, range(first, first + count), chunksize=1), 1):
