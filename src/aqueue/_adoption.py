@@ -455,7 +455,7 @@ class _Siblings:
                 found += ((one, comparison) for one in alike)
             elif alike is not None and not self._is_the_same_as_another(alike, comparison):
                 found.append((alike, comparison))
-        names = (*attributes, *(() if key is None else (_KEY,)))
+        names = tuple(attributes) if key is None else (*attributes, _KEY)
         if len(found) == 1:
             child = self._take_out(*found[0])
             if child is not None:

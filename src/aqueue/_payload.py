@@ -14,7 +14,7 @@ from aqueue._payload_reader import Ancestor, StateReader, Unreadable
 from aqueue._payload_writer import AncestorId, OutlineWriter, StateWriter
 from aqueue._state import MissingField, State
 from aqueue._state_kinds import Dumped, state_of
-from aqueue._tags import MAX_DEPTH, Unwritable
+from aqueue._tags import MAX_DEPTH, SCALARS, Unwritable
 from aqueue._types import resolve_type
 from aqueue.errors import AqueueError, PayloadMismatch, UnknownItemType, UnstorableItem
 from aqueue.item import policies_of, type_name
@@ -169,7 +169,7 @@ class PayloadCodec:
         scalars alone, which are most, are not made for it, and take a quarter of the time.
         """
         before = self.attributes(type_name, payload)
-        if b'"$' not in payload and all(map(is_scalar, before.values())):
+        if b'"$' not in payload and SCALARS.issuperset(map(type, before.values())):
             shape = type_name, tuple(before)
             outline = self._outlines.get(shape, _UNKNOWN)
             if outline is _UNKNOWN:
