@@ -338,7 +338,7 @@ class _Siblings:
         child = self._take(payload) if key is None else self._take_keyed(key)
         if child is not None:
             return child
-        if key is not None and (self._all_have_keys or self._changes.is_duplicate(self._type, key)):
+        if key is not None and self._all_have_keys:
             return None  # with another key it is another item
         attributes = self._changes.attributes(self._type, payload)
         shape = (*attributes, key is not None)
@@ -461,6 +461,8 @@ class _Siblings:
             if child is not None:
                 self._changes.name_once(self._type, found[0][1].recorded, names)
                 return child
+        if key is not None and self._changes.is_duplicate(self._type, key):
+            return None
         if found:
             raise self._mismatch(names, f"more than one is the same in {_listed(found[0][1].common)}")
         if _Names(names) not in self._sets and self.left and not any(one.common for one in comparisons):
