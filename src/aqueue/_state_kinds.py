@@ -31,7 +31,14 @@ class Structure(State):
 
     def __init__(self, cls: type, policies: Mapping[str, Any]) -> None:
         super().__init__(cls, policies)
-        declared = msgspec.structs.fields(cls)
+        try:
+            declared = msgspec.structs.fields(cls)
+        except (
+            Exception
+        ) as error:  # it evaluates the annotations, of which one names what only type checkers import, say
+            raise Unwritable(
+                f"has an annotation that can't be evaluated ({error}); import at run time what it names"
+            ) from error
         self._declare({field.name: _struct_default(field) for field in declared})
         self._has_dict = cls.__dictoffset__ != 0
         self._skipped = cached_names(cls).union(policies)

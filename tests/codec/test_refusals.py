@@ -460,6 +460,20 @@ class Unquoted(Item):
     assert same(restored, item)
 
 
+class Unevaluated(msgspec.Struct, Worked):
+    """One with an annotation that only type checkers understand."""
+
+    client: "OnlyForCheckers"  # type: ignore[name-defined]  # noqa: F821
+
+
+def test_a_struct_whose_annotations_name_nothing_is_refused() -> None:
+    """The fields are known only if all are evaluated; the message says what to do."""
+    with pytest.raises(
+        UnstorableItem, match=r"Unevaluated can't be stored: it has an annotation .*'OnlyForCheckers'.*import"
+    ):
+        PayloadCodec().encode(Unevaluated(None), no_ancestor)
+
+
 def test_an_item_that_holds_itself_is_refused() -> None:
     """It is not its own ancestor."""
     item = PlainItem("u", 1)
