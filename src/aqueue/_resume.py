@@ -164,12 +164,21 @@ class Resumption:
         kept = f", {left:,} failed and left as {'it is' if left == 1 else 'they are'}" if left else ""
         return f"{counts.completed:,} completed, {counts.outstanding + again:,} outstanding{among}{kept}"
 
-    def say_what_is_resumed(self, name: str) -> None:
-        """Say in one line what resuming the journal called `name` does, now that all initial items were added; once."""
+    def say_what_is_resumed(self, name: str, *, has_all: bool) -> None:
+        """Say in one line what resuming the journal called `name` does, after the initial items were added; once.
+
+        Parameters:
+            name: what the user calls it.
+            has_all: whether all were; otherwise it can't be said which are new, and which are missing.
+        """
         recorded, self._known_roots = self._known_roots, None
+        if not has_all:
+            say(f"aqueue: resuming {name}: {self._summary}")
+            return
         known = sum(0 < number <= self._recording.last_id for number in self._roots)
         new = sum(number > self._recording.last_id for number in self._roots)
         missing = 0 if recorded is None else recorded.left
+        to_run = sum(child.node is not None for child in recorded or ())
         parts = [f"resuming {name}: {self._summary}"]
         if new and recorded is not None and recorded.first_new is not None:
             example = self._in_words(*recorded.first_new)
@@ -178,6 +187,8 @@ class Resumption:
             )
         if missing:
             parts.append(f"; {missing:,} recorded initial item{'s are' if missing > 1 else ' is'} not among today's")
+        if to_run:
+            parts.append(f" ({to_run:,} outstanding, run{'s' if to_run == 1 else ''} as recorded)")
         say(f"aqueue: {''.join(parts)}")
         if new and missing and not known:
             warn(
@@ -195,7 +206,7 @@ class Resumption:
             words.append(key)
         elif stderr_is_terminal():
             values = self._codec.attributes(type, payload).values()
-            words += [str(value) for value in values if isinstance(value, str | int | float)]
+            words += [visible(str(value), 40) for value in values if isinstance(value, str | int | float)]
         return visible(" ".join(words), 80)
 
     @property

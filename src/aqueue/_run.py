@@ -473,7 +473,8 @@ class _Run:
             await engine.add_initial(self._settings.initial_items)
             if self._past is not None:
                 assert self._settings.resume is not None
-                self._past.say_what_is_resumed(visible(os.fsdecode(self._settings.resume), 1_000))
+                name = visible(os.fsdecode(self._settings.resume), 1_000)
+                self._past.say_what_is_resumed(name, has_all=engine.recorded_roots is None)
             if not engine.tree.open_roots or engine.stage is not Stage.RUNNING:
                 return
             # Items' idempotency keys hang on the run's name, and poison items are told by how many processes began.

@@ -339,13 +339,15 @@ def test_new_and_missing_initial_items_are_counted(tmp_path: Path, capsys: pytes
     assert resume("b", "\x1b[2Jd", "e") == [
         (
             f"{known}2 completed, 1 outstanding, 2 new initial items (Page \\x1b[2Jd, …); "
-            "2 recorded initial items are not among today's"
+            "2 recorded initial items are not among today's (1 outstanding, runs as recorded)"
         )
     ]
     assert resume("b", "c", "a", "\x1b[2Jd") == [
-        f"{known}3 completed, 2 outstanding; 1 recorded initial item is not among today's"
+        f"{known}3 completed, 2 outstanding; 1 recorded initial item is not among today's (1 outstanding, runs as recorded)"
     ]
-    assert resume() == [f"{known}4 completed, 1 outstanding; 5 recorded initial items are not among today's"]
+    assert resume() == [
+        f"{known}4 completed, 1 outstanding; 5 recorded initial items are not among today's (1 outstanding, runs as recorded)"
+    ]
     assert resume("f") == [
         f"{known}5 completed, 0 outstanding, 1 new initial item (Page f); 5 recorded initial items are not among today's",
         mixed,
