@@ -434,8 +434,9 @@ class Trial:
         if process.max_items:
             taken = {event.item for event in new if isinstance(event, ItemStarted) and event.phase == "process"}
             assert len(taken) <= process.max_items, f"{len(taken)} items were taken"
+        self._check_root_results(result.root_results, roots)
         if result.status == "completed":
-            self._check_end(result, roots)
+            self._check_end(result)
         return ENDED if result.status == "completed" else FAILED
 
     @contextmanager
@@ -477,7 +478,7 @@ class Trial:
         assert len(set(keys.values())) == len(keys), "two items have one idempotency key"
         return story
 
-    def _check_end(self, result: RunResult, roots: Sequence[Seed]) -> None:
+    def _check_end(self, result: RunResult) -> None:
         """Assert that the run, which has completed, has come to what it must."""
         story = self.story
         assert set(story.state.values()) <= {"closed"}, story.state
@@ -486,13 +487,19 @@ class Trial:
         results = expected_results(story)
         recorded = {item: msgspec.json.decode(one) for item, one in story.results.items() if one}
         assert recorded == results, f"results {recorded}, {results} expected"
-        places: dict[Seed, list[Any]] = {}
-        for item in story.children(0):
-            places.setdefault(seed_of(story.enqueued[item]), []).append(results.get(item))
+
+    def _check_root_results(self, root_results: list[Any], roots: Sequence[Seed]) -> None:
+        """Assert that these are the results so far of today's initial items, in their order, with None for those without."""
+        left: dict[Seed, list[Any]] = {}
+        for item in self.story.children(0):
+            result = self.story.results.get(item)
+            left.setdefault(seed_of(self.story.enqueued[item]), []).append(
+                msgspec.json.decode(result) if result else None
+            )
         # Of equal ones the first is the first that is recorded.
-        expected = [None if seed.key else places[seed].pop(0) for seed in roots]
+        expected = [None if seed.key else left[seed].pop(0) for seed in roots]
         expected = expected if any(one is not None for one in expected) else []
-        assert result.root_results == expected, f"root results {result.root_results}, {expected} expected"
+        assert root_results == expected, f"root results {root_results}, {expected} expected"
 
 
 @contextmanager
