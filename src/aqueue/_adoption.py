@@ -9,6 +9,7 @@ would lose a child or run one twice (`AdoptionMismatch`).
 """
 
 from array import array
+from bisect import bisect_right
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from hashlib import blake2b
 from itertools import chain, count
@@ -89,10 +90,11 @@ class _Codec(Protocol):
 class ChangedClasses:
     """Compares what was recorded with today's classes, and says once per class that one has changed."""
 
-    def __init__(self, codec: _Codec, keys: KeySet) -> None:
-        """Compare by `codec`; the run knows these `keys`."""
+    def __init__(self, codec: _Codec, keys: KeySet, first_ids: Sequence[int]) -> None:
+        """Compare by `codec`; the run knows these `keys`, and each of its processes enqueued items from such a number on."""
         self._codec = codec
         self._keys = keys
+        self._first_ids = first_ids
         self._names: dict[str, tuple[str, ...]] = {}
         self.attributes = codec.attributes
         self.compare = codec.compare
@@ -105,6 +107,10 @@ class ChangedClasses:
         except UnknownItemType:
             return True
         return False
+
+    def process_of(self, number: int) -> int:
+        """Return which process enqueued the item of that number: 1 for the first."""
+        return bisect_right(self._first_ids, number)
 
     def is_duplicate(self, type: str, key: str) -> bool:
         """Tell whether the run knows an item of class `type` with this key."""
@@ -285,7 +291,7 @@ class _Siblings:
         self._totals: dict[int, int] = {}
         self._all_have_keys = not self._ended_by_payload
         self._is_surveyed = False
-        self._sets: set[_Names] = set()  # the sets of attributes that were recorded
+        self._sets: dict[_Names, set[int]] = {}  # of attributes that were recorded, and by which processes
         self._comparisons: dict[tuple[object, ...], list[_Comparison]] = {}  # by the attributes of new ones
         self._alike: list[RecordedChild] = []  # those taken out because they were alike
 
@@ -399,48 +405,49 @@ class _Siblings:
 
         The first time they are written once more as today's class writes them: it may have got a field with a default.
         """
-        compare, type = self._changes.compare, self._type
+        compare, process_of, type = self._changes.compare, self._changes.process_of, self._type
         is_first, self._is_surveyed = not self._is_surveyed, True
-        comparisons: dict[tuple[object, ...], _Comparison | None] = {}
+        comparisons: dict[tuple[object, ...], tuple[_Comparison | None, set[int]]] = {}
         waiting = sorted(self.waiting(), key=lambda child: child.id, reverse=True)
         if is_first:
             self._by_payload = {}
-        for one, key, payload in self._all_but_the_same(waiting):
+        for one, number, key, payload in self._recorded(waiting):
             before, now, written = compare(type, payload)
             # What has lost an attribute may be the same as another that differs in that alone.
             is_whole = now is before or before.keys() <= now.keys() or _DUMP in now
-            if is_first and key is None:
+            if is_first and key is None and one is not None:
                 known_by = self._known_by(written if is_whole else payload)
                 if isinstance(one, int):
                     self._ended_by_payload.change(one, _digest_of(known_by))
                 else:
                     self._know(one, known_by)
             shape = (*before, key is not None)
-            comparison = comparisons.get(shape)
-            if comparison is None:
-                if shape in comparisons:
-                    continue
+            if shape not in comparisons:
                 recorded = _Names(before if key is None else (*before, _KEY))
-                self._sets.add(recorded)
                 # With other values of the same attributes, or with another key, it is another item.
                 is_another = recorded == names or _KEY in recorded & names
-                comparison = comparisons[shape] = None if is_another else _Comparison(recorded, names)
-                if comparison is None:
-                    continue
-            comparison.add(now if is_whole else {**before, **now}, one)
-        return [one for one in comparisons.values() if one is not None] if len(self._sets) <= _MOST_SETS else []
+                comparison = None if is_another else _Comparison(recorded, names)
+                comparisons[shape] = comparison, self._sets.setdefault(recorded, set())
+            comparison, processes = comparisons[shape]
+            processes.add(process_of(number))
+            if comparison is not None and one is not None:
+                comparison.add(now if is_whole else {**before, **now}, one)
+        if len(self._sets) > _MOST_SETS:
+            return []
+        # Where one process has enqueued items with either set of attributes, that is no edit: some may have fewer.
+        by = self._sets.get(names, set())
+        return [one for one, processes in comparisons.values() if one is not None and processes.isdisjoint(by)]
 
-    def _all_but_the_same(self, waiting: Iterable[RecordedChild]) -> Iterator[tuple[_One, str | None, bytes]]:
-        """Iterate over those that are left, or were taken out as alike, each with its key and payload."""
+    def _recorded(self, waiting: Iterable[RecordedChild]) -> Iterator[tuple[_One | None, int, str | None, bytes]]:
+        """Iterate over all, each with its number, key and payload; None for the ended ones that the same was taken for."""
         for child in chain(waiting, self._alike):
-            yield child, child.key, child.payload
+            yield child, child.id, child.key, child.payload
         places = {self._ended_by_key: count(), self._ended_by_payload: count()}
-        for _, type, key, payload in self._announced():
+        for number, type, key, payload in self._announced():
             if type == self._type:
                 ended = self._ended_by_payload if key is None else self._ended_by_key
                 place = next(places[ended])
-                if ended.has(place) or place in ended.alike:
-                    yield place, key, payload
+                yield place if ended.has(place) or place in ended.alike else None, number, key, payload
 
     def _take_alike(
         self, attributes: dict[str, Any], key: str | None, comparisons: list[_Comparison]

@@ -116,6 +116,7 @@ class Recording:
         last_at: when that was, Unix time in seconds.
         elapsed_s: how long the run has taken, without the time between processes.
         finished: the last process's `run.finished`; None if it did not get that far.
+        first_ids: the number of the first item that each process enqueued, or would have.
         crashes: which processes ended without `run.finished`, and what was running then.
         root_results: the results of initial items that have ended, by number.
         earlier_results: of live items whose hook has ended and runs again, what holds until then, by number: its result, or
@@ -132,6 +133,7 @@ class Recording:
         self.last_at = 0.0
         self.elapsed_s = 0.0
         self.finished: RunFinished | None = None
+        self.first_ids = array("q")
         self.crashes = Crashes()
         self.root_results: dict[int, msgspec.Raw] = {}
         self.earlier_results: dict[int, msgspec.Raw] = {}
@@ -214,6 +216,7 @@ class Recording:
                 if isinstance(event, RunResumed):
                     self._end_process()
                     self._failed_below = None  # what failed may run again
+                self.first_ids.append(self.last_id + 1)
                 self.run_id = event.run_id
                 self.finished = None
                 self._process_started_at = event.at

@@ -147,7 +147,7 @@ class Resumption:
             if record.closed_children
         }
         self._changed_hooks: Counter[tuple[str, bool]] = Counter()
-        self._changes = ChangedClasses(codec, recording.keys)
+        self._changes = ChangedClasses(codec, recording.keys, recording.first_ids)
         self._known_roots: RecordedChildren | None = None
         self._roots: list[int] = []
         self._dropped_roots = 0

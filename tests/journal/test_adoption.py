@@ -352,3 +352,35 @@ def test_new_and_missing_initial_items_are_counted(tmp_path: Path, capsys: pytes
         f"{known}5 completed, 0 outstanding, 1 new initial item (Page f); 5 recorded initial items are not among today's",
         mixed,
     ]
+
+
+def test_a_class_whose_objects_may_lack_an_attribute_was_not_edited(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Where one process has enqueued items with and without it, a rerun's others are new, without an error or a warning."""
+    page = edit(PLAIN)
+    made: list[dict[str, Any]] = [{"url": "a"}, {"url": "b", "page": 2}, {"url": "b", "page": 3}, {"url": "c", "page": 2}]
+    path = interrupted(tmp_path / "run.db", lambda: [page(**one) for one in made], 2)
+    capsys.readouterr()
+    more: list[dict[str, Any]] = [{"url": "b"}, {"url": "c"}, {"url": "a", "page": 2}]
+    result, errors = run(path, lambda: [page(**one) for one in [*more, *made]])
+    assert errors == []
+    assert "warning" not in capsys.readouterr().err
+    assert (len(ran[1:]), result.counts.enqueued) == (5, 8)
+
+
+def test_what_an_edited_class_has_enqueued_is_known_when_the_edit_is_undone(tmp_path: Path) -> None:
+    """What came anew between the edits, too, though items with either set of attributes are recorded by then."""
+    page = edit(PLAIN)
+    path = interrupted(tmp_path / "run.db", lambda: [page(number=n) for n in range(2)], 1)
+    newer = edit(PLAIN)
+    run(path, lambda: [newer(number=n, lang="en") for n in range(4)])
+    last = of_type(path, ItemEnqueued)[-1].seq
+    again = cut(path, last, path.with_name("again.db"))
+    for suffix in ("-wal", "-shm", ".lock"):
+        Path(f"{again}{suffix}").unlink(missing_ok=True)
+    ran[:] = [{}]
+    page = edit(PLAIN)
+    result, errors = run(again, lambda: [page(number=n) for n in range(5)])
+    assert errors == []
+    assert (numbers_that_ran(), result.counts.enqueued) == ([1, 2, 3, 4], 6)
