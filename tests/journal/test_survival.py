@@ -12,10 +12,14 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
+from itertools import product
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
+
+from tests.journal.edited import EDITS, KINDS, Field, Shape
 
 # An item says in the file `done` that it ran; those that are to wait do so until the file `go` is there.
 _BEGINNING = """
@@ -369,3 +373,190 @@ def test_a_run_stops_if_another_has_begun_since_its_lock_file_was_removed(job: J
     assert events[: len(before)] == before
     assert [event["seq"] for event in events] == list(range(1, len(events) + 1))
     assert [event["event"] for event in events].count("run.finished") == 1
+
+
+_EDITED = """
+import anyio, os
+from pathlib import Path
+from aqueue import Item, ItemFailures, run_queue
+
+HERE = Path(__file__).parent
+
+def say(text):
+    file = os.open(HERE / "done", os.O_WRONLY | os.O_APPEND | os.O_CREAT)
+    os.write(file, (text + chr(10)).encode())
+
+async def go():
+    while not (HERE / "go").exists():
+        await anyio.sleep(0.01)
+
+async def tell(leaf):
+    number = NUMBER_OF(leaf)
+    if number % 10 == 2:
+        say("waiting")
+        await go()
+    say(f"leaf {number}")
+"""
+_EDITED_RUN = """
+class Root(Item):
+    async def process(self, enqueue, set_desc):
+        for n in CHILDREN:
+            enqueue(new(n))
+        await go()
+
+if __name__ == "__main__":
+    items = [Root()] * bool(CHILDREN) + [new(n) for n in INITIAL]
+    run_queue(items, resume="run.db", reporter="none", num_workers=3, cluster=CLUSTER)
+"""
+FIRST = (Field("number", "int", given="n"), Field("site", "str", given="'s'"))
+Numbers = tuple[tuple[int, ...], tuple[int, ...]]
+CHILDREN: Numbers = (0, 1, 2, 3), ()
+INITIAL: Numbers = (), (10, 11, 12, 13)
+BOTH: Numbers = CHILDREN[0], INITIAL[1]
+
+
+def edited(shape: Shape, numbers: Numbers = BOTH, cluster: str | None = None) -> str:
+    """Return a program with items of a class of this shape, as children and initial ones. Those of numbers 2 and 12 wait."""
+    given = ", ".join(f"{field.name}={field.given}" for field in shape.fields if field.given)
+    parts = [
+        _EDITED,
+        shape.source(),
+        f"NUMBER_OF = lambda leaf: int(leaf.{shape.identifying})" if shape.identifying else "",
+        f"new = lambda n: {shape.name}({given})",
+        f"CHILDREN, INITIAL = {numbers}",
+        f"CLUSTER = {cluster!r}",
+        _EDITED_RUN,
+    ]
+    return "\n".join(parts)
+
+
+def first_shape(kind: str) -> Shape:
+    """Return what the class looks like before it is edited."""
+    return Shape(kind, FIRST, module="__main__")
+
+
+def kill_midway(job: Job, program: str, *, completed: int, waiting: int) -> None:
+    """Run the program until so many items have completed and so many wait, so that nothing more happens; and kill it."""
+    with job.start(program) as process, killed_at_last(process):
+        wait_until(lambda: (job.count("item.completed"), job.done().count("waiting")) == (completed, waiting))
+        workers = psutil.Process(process.pid).children(recursive=True)
+        process.kill()
+        process.communicate(timeout=60)
+    assert process.returncode == -signal.SIGKILL
+    psutil.wait_procs(workers, timeout=60)  # on a cluster: they end by themselves, before the items that wait do
+    job.go()
+
+
+def ran(job: Job) -> list[str]:
+    """Return which leaves ran to their ends, sorted."""
+    return sorted(one for one in job.done() if one != "waiting")
+
+
+def all_of(numbers: Numbers, times: int = 1) -> list[str]:
+    """Return what leaves of these numbers say when each has run so often."""
+    return sorted([f"leaf {number}" for of in numbers for number in of] * times)
+
+
+EDITS_OF_THE_SAME = [
+    "add a constant",
+    "add one with a default, and pass another value",
+    "remove site",
+    "add a key",
+    "annotate timeout_s",
+]
+
+
+@pytest.mark.parametrize(
+    ("kind", "edit"),
+    [
+        *((kind, edit) for kind in KINDS for edit in EDITS_OF_THE_SAME),
+        ("dataclass", "reorder"),
+        ("attrs", "rename the class"),
+        ("struct", "add a base class that has the number"),
+        ("pydantic", "remove the key"),
+        ("plain", "change timeout_s"),
+    ],
+)
+def test_what_is_done_stays_done_though_its_class_was_edited(job: Job, kind: str, edit: str) -> None:
+    """Each child of the parent that runs again, and each initial item, is known again; it runs to its end once."""
+    first = first_shape(kind)
+    if edit in ("remove the key", "change timeout_s"):
+        first = EDITS["add a key"](EDITS["annotate timeout_s"](first))
+    kill_midway(job, edited(first), completed=5, waiting=2)
+    returncode, _, stderr = job.run(edited(EDITS[edit](first)))
+    assert returncode == 0, stderr
+    assert ran(job) == all_of(BOTH)
+    assert job.count("item.enqueued") == 9
+
+
+REFUSED = {
+    # the edit: the error for what is outstanding, and the edit that puts it right; none for the class as it was
+    "add one without a default": ("PayloadMismatch", "add one with a default, and pass values that differ"),
+    "rename the number": ("PayloadMismatch", ""),
+    "remove the number": ("AdoptionMismatch", ""),
+    "rename the class, and forget its previous name": ("UnknownItemType", "rename the class"),
+}
+
+
+@pytest.mark.parametrize(
+    ("kind", "edit", "numbers"),
+    [(kind, edit, CHILDREN if at % 2 else INITIAL) for at, (edit, kind) in enumerate(product(REFUSED, KINDS))],
+)
+def test_an_edit_that_leaves_open_which_item_is_which_is_refused(
+    job: Job, kind: str, edit: str, numbers: Numbers
+) -> None:
+    """Nothing is announced a second time; once the code is put right, the same command does the rest, and only that."""
+    error, put_right = REFUSED[edit]
+    first = first_shape(kind)
+    again = EDITS[put_right](first) if put_right else first
+    kill_midway(job, edited(first, numbers), completed=3, waiting=1)
+    enqueued = job.count("item.enqueued")
+    if (kind, edit) == ("plain", "add one without a default"):  # restored without it, and then enqueued with it
+        again = EDITS[edit](first)
+    else:
+        if (kind, edit) == ("plain", "rename the number"):  # such a class takes whatever was recorded
+            error = "AdoptionMismatch"
+        returncode, _, stderr = job.run(edited(EDITS[edit](first), numbers))
+        assert (returncode, error in stderr) == (1, True), stderr
+        assert job.count("item.enqueued") == enqueued
+    returncode, _, stderr = job.run(edited(again, numbers))
+    assert returncode == 0, stderr
+    assert ran(job) == all_of(numbers)
+    assert job.count("item.enqueued") == enqueued
+
+
+def test_a_renamed_class_of_which_all_is_done_is_refused(job: Job) -> None:
+    """Its items would run again: the error names previous_names, and with these nothing is left to do."""
+    first = first_shape("dataclass")
+    done = (0, 1, 3), ()
+    kill_midway(job, edited(first, done), completed=3, waiting=0)
+    returncode, _, stderr = job.run(edited(EDITS["rename the class, and forget its previous name"](first), done))
+    assert (returncode, "AdoptionMismatch" in stderr, "previous_names" in stderr) == (1, True, True), stderr
+    assert job.run(edited(EDITS["rename the class"](first), done))[0] == 0
+    assert ran(job) == all_of(done)
+    assert job.count("item.enqueued") == 4
+
+
+@pytest.mark.parametrize("edit", ["change the number's type", "change the key"])
+def test_items_with_another_value_are_new(job: Job, edit: str) -> None:
+    """They run, and what was recorded of the old ones, and is outstanding, does so too, with a warning."""
+    first = first_shape("plain")
+    if edit == "change the key":
+        first = EDITS["add a key"](first)
+    kill_midway(job, edited(first, CHILDREN), completed=3, waiting=1)
+    returncode, _, stderr = job.run(edited(EDITS[edit](first), CHILDREN))
+    assert (returncode, "did not enqueue 1 of its recorded items again" in stderr) == (0, True), stderr
+    assert ran(job) == all_of(CHILDREN, 2)
+    assert job.count("item.enqueued") == 9
+
+
+def test_another_start_with_the_same_journal_is_told(job: Job) -> None:
+    """Both runs are in one journal then, and all of both runs; a warning says so."""
+    first = first_shape("plain")
+    kill_midway(job, edited(first, INITIAL), completed=3, waiting=1)
+    returncode, _, stderr = job.run(edited(first, ((), (20, 21))))
+    assert returncode == 0, stderr
+    assert "2 new initial items" in stderr
+    assert "4 recorded initial items are not among today's" in stderr
+    assert "aqueue: warning: none of the initial items recorded in run.db is among today's" in stderr
+    assert ran(job) == all_of(((20, 21), INITIAL[1]))
