@@ -384,3 +384,28 @@ def test_what_an_edited_class_has_enqueued_is_known_when_the_edit_is_undone(tmp_
     result, errors = run(again, lambda: [page(number=n) for n in range(5)])
     assert errors == []
     assert (numbers_that_ran(), result.counts.enqueued) == ([1, 2, 3, 4], 6)
+
+
+DUMPED = """
+    def dump(self):
+        return self.number
+    @classmethod
+    def load(cls, data):
+        return cls(number=data["number"] if isinstance(data, dict) else data)
+"""
+
+
+def test_a_key_added_after_dump_and_load_makes_no_other_items(tmp_path: Path) -> None:
+    """What was recorded before the class had dump is known by what load makes of it; no attribute has the same name."""
+    page = edit(PLAIN)
+    path = interrupted(tmp_path / "run.db", lambda: [page(number=n) for n in range(4)], 2)
+    dumped = edit(PLAIN + DUMPED)
+    run(path, lambda: [dumped(number=n) for n in range(5)])
+    ran[:] = [{}]
+    last = of_type(path, ItemEnqueued)[-1].seq
+    again = cut(path, last, path.with_name("again.db"))
+    keyed = edit(PLAIN + DUMPED + KEYED.replace('"url"', '"number"').replace("return ", "return 'k%s' % "))
+    result, errors = run(again, lambda: [keyed(number=n) for n in range(5)])
+    assert errors == []
+    assert result.counts.enqueued == 6
+    assert numbers_that_ran() == [2, 3, 4]
