@@ -359,7 +359,12 @@ def test_a_class_whose_objects_may_lack_an_attribute_was_not_edited(
 ) -> None:
     """Where one process has enqueued items with and without it, a rerun's others are new, without an error or a warning."""
     page = edit(PLAIN)
-    made: list[dict[str, Any]] = [{"url": "a"}, {"url": "b", "page": 2}, {"url": "b", "page": 3}, {"url": "c", "page": 2}]
+    made: list[dict[str, Any]] = [
+        {"url": "a"},
+        {"url": "b", "page": 2},
+        {"url": "b", "page": 3},
+        {"url": "c", "page": 2},
+    ]
     path = interrupted(tmp_path / "run.db", lambda: [page(**one) for one in made], 2)
     capsys.readouterr()
     more: list[dict[str, Any]] = [{"url": "b"}, {"url": "c"}, {"url": "a", "page": 2}]

@@ -434,7 +434,8 @@ class Trial:
         if process.max_items:
             taken = {event.item for event in new if isinstance(event, ItemStarted) and event.phase == "process"}
             assert len(taken) <= process.max_items, f"{len(taken)} items were taken"
-        self._check_root_results(result.root_results, roots)
+        if not process.stop_after_s or any(isinstance(event, ItemStarted) for event in new):
+            self._check_root_results(result.root_results, roots)  # it was not stopped while it read the initial items
         if result.status == "completed":
             self._check_end(result)
         return ENDED if result.status == "completed" else FAILED
