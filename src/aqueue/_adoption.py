@@ -167,13 +167,13 @@ class _Ended:
     def take(self, digest: bytes) -> int:
         """Take out the first that has this digest, and return its number; 0 if there is none."""
         if self._places is None:
-            if self._digest(self._next) == digest:
+            if self.digest(self._next) == digest:
                 number = self.take_at(self._next)
                 if number:
                     return number
             places = self._places = {}
             for place in reversed(range(self._next, len(self._numbers))):
-                other = self._digest(place)
+                other = self.digest(place)
                 if other in places:
                     self._equals[place] = places[other]
                 places[other] = place
@@ -211,11 +211,12 @@ class _Ended:
         if self._totals is None:
             self._totals = {}
             for place in range(len(self._numbers)):
-                other = self._digest(place)
+                other = self.digest(place)
                 self._totals[other] = self._totals.get(other, 0) + 1
         return self._totals.get(digest, 0)
 
-    def _digest(self, place: int) -> bytes:
+    def digest(self, place: int) -> bytes:
+        """Return by what the one that was put in as the `place`-th, from 0, is found."""
         return bytes(self._digests[place * _DIGEST_BYTES : (place + 1) * _DIGEST_BYTES])
 
 
@@ -294,6 +295,7 @@ class _Siblings:
         self._sets: dict[_Names, set[int]] = {}  # of attributes that were recorded, and by which processes
         self._comparisons: dict[tuple[object, ...], list[_Comparison]] = {}  # by the attributes of new ones
         self._alike: list[RecordedChild] = []  # those taken out because they were alike
+        self._known_alike: set[bytes] = set()  # the digests of what these, and ended ones, are known by without a key
 
     def add(self, child: RecordedChild) -> None:
         """Put in one that has not ended, before all that were put in so far."""
@@ -346,6 +348,12 @@ class _Siblings:
             return child
         if key is not None and self._all_have_keys:
             return None  # with another key it is another item
+        if key is None and self._known_alike and _digest_of(self._known_by(payload)) in self._known_alike:
+            raise AdoptionMismatch(
+                f"{self._what} of class {self._type} is the same as one that is recorded, but one with other attributes was "
+                "enqueued before it, and was taken for that; it was not enqueued. Enqueue those with the attributes that were "
+                "recorded first, or put the class back as it was until the run has ended; then run the same command again"
+            )
         attributes = self._changes.attributes(self._type, payload)
         shape = (*attributes, key is not None)
         comparisons = self._comparisons.get(shape)
@@ -365,7 +373,7 @@ class _Siblings:
     def _take_keyed(self, key: str) -> RecordedChild | None:
         child = self._by_key.pop(key, None)
         if child is not None:
-            child.is_taken = True
+            self._take_as_same(child)
         elif self._ended_by_key.left:
             child = _ended_child(self._ended_by_key.take(_digest_of(_of_key(key))), key)
         return child
@@ -382,12 +390,19 @@ class _Siblings:
             if child is not None:
                 first.ended_before -= 1
                 return child
-        equal.pop().is_taken = True
+        self._take_as_same(equal.pop())
         if not equal:
             del self._by_payload[known_by]
         which = hash(payload)
         self._totals[which] = self._totals.get(which, 0) + 1
         return first
+
+    def _take_as_same(self, child: RecordedChild) -> None:
+        child.is_taken = True
+        if not self._is_surveyed:  # afterwards it is no more there to be asked
+            names = self._changes.attributes(self._type, child.payload)
+            recorded = _Names(names if child.key is None else (*names, _KEY))
+            self._sets.setdefault(recorded, set()).add(self._changes.process_of(child.id))
 
     def _known_by(self, payload: bytes) -> bytes:
         """Return what a child with this payload is known by."""
@@ -496,6 +511,8 @@ class _Siblings:
             if not number:
                 return None
             ended.alike.add(one)
+            if ended is self._ended_by_payload:
+                self._known_alike.add(ended.digest(one))
             child = RecordedChild(number, None, None, b"", b"")
         elif one.is_taken:
             return None
@@ -507,6 +524,7 @@ class _Siblings:
             if one.key is not None:
                 del self._by_key[one.key]
             else:
+                self._known_alike.add(_digest_of(one.known_by))
                 equal = self._by_payload[one.known_by]
                 equal.remove(one)
                 if not equal:

@@ -414,3 +414,46 @@ def test_a_key_added_after_dump_and_load_makes_no_other_items(tmp_path: Path) ->
     assert errors == []
     assert result.counts.enqueued == 6
     assert numbers_that_ran() == [2, 3, 4]
+
+
+@pytest.mark.parametrize("keyed", ["", KEYED], ids=["no key", "key"])
+@pytest.mark.parametrize("completed", [0, 1])
+def test_one_whose_recorded_item_was_taken_for_another_is_refused(tmp_path: Path, completed: int, keyed: str) -> None:
+    """It would be announced, and run, a second time; enqueued before the other, it is known again."""
+    page = edit(PLAIN + keyed)
+    path = interrupted(tmp_path / "run.db", lambda: [page(number=1)], completed)
+    _, [error] = run(path, lambda: [page(number=1, url="a"), page(number=1)])
+    assert isinstance(error, AdoptionMismatch)
+    assert (
+        "a child of class edited:Page is the same as one that is recorded, but one with other attributes was enqueued before it"
+    ) in str(error)
+    assert len(of_type(path, ItemEnqueued)) == 2
+    assert len(ran[1:]) == 1 - completed
+    result, errors = run(path, lambda: [page(number=1), page(number=1, url="a")])
+    expected = 2 if keyed else 3  # the key is the recorded one's by now
+    assert (errors, result.counts.enqueued, result.counts.completed) == ([], expected, expected)
+
+
+@pytest.mark.parametrize("keyed", ["", KEYED], ids=["no key", "key"])
+@pytest.mark.parametrize("completed", [0, 2])
+def test_a_class_that_had_objects_with_fewer_attributes_is_not_edited(
+    tmp_path: Path, completed: int, keyed: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Whether those that tell so have ended or are still to run; they may have been enqueued again already."""
+    page = edit(PLAIN + keyed)
+    path = interrupted(tmp_path / "run.db", lambda: [page(number=1, url="a"), page(number=2)], completed)
+    capsys.readouterr()
+    result, errors = run(path, lambda: [page(number=1, url="a"), page(number=2, url="b"), page(number=2)])
+    assert "was recorded with" not in capsys.readouterr().err
+    assert (errors, result.counts.enqueued) == ([], 4)
+    assert len(ran[1:]) == 3 - completed
+
+
+@pytest.mark.parametrize("completed", [0, 2])
+def test_a_class_whose_objects_had_no_attribute_in_common_is_not_edited(tmp_path: Path, completed: int) -> None:
+    """A new one with attributes as another one had them is new."""
+    page = edit(PLAIN)
+    path = interrupted(tmp_path / "run.db", lambda: [page(url="a"), page(path="b")], completed)
+    result, errors = run(path, lambda: [page(path="b"), page(path="c"), page(url="a")])
+    assert (errors, result.counts.enqueued) == ([], 4)
+    assert len(ran[1:]) == 3 - completed
