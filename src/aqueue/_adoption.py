@@ -475,8 +475,14 @@ class _Siblings:
             digest = comparison.digest(attributes)
             alike = None if digest is None else comparison.alike.get(digest)
             if isinstance(alike, list):
-                alike[:] = [one for one in alike if not self._is_the_same_as_another(one, comparison)]
-                found += ((one, comparison) for one in alike)
+                # Two are enough to know that there is not one only; those that drop out are not looked at again.
+                possible: list[_One] = []
+                while alike and len(possible) < 2:
+                    one = alike.pop()
+                    if not self._is_the_same_as_another(one, comparison):
+                        possible.append(one)
+                alike += possible
+                found += ((one, comparison) for one in possible)
             elif alike is not None and not self._is_the_same_as_another(alike, comparison):
                 found.append((alike, comparison))
         names = tuple(attributes) if key is None else (*attributes, _KEY)
@@ -489,7 +495,7 @@ class _Siblings:
             return None
         if found:
             raise self._mismatch(names, f"more than one is the same in {_listed(found[0][1].common)}")
-        if _Names(names) not in self._sets and self.left and not all(one.common for one in comparisons):
+        if _Names(names) not in self._sets and not all(one.common for one in comparisons) and self.left:
             raise self._mismatch(names, "no attribute is the same")
         return None
 

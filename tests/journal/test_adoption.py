@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from aqueue import AdoptionMismatch, Backend, EnqueueFn, Item, ItemFailures, RunResult, SetDescFn, run_queue
+from aqueue import AdoptionMismatch, Backend, EnqueueFn, Item, ItemFailures, RunResult, SetDescFn, _adoption, run_queue
 from aqueue.events import Event, ItemAdopted, ItemCompleted, ItemEnqueued
 from tests.journal.oracle import told_by
 from tests.journal.recorded import cut, events_of
@@ -457,3 +457,22 @@ def test_a_class_whose_objects_had_no_attribute_in_common_is_not_edited(tmp_path
     result, errors = run(path, lambda: [page(path="b"), page(path="c"), page(url="a")])
     assert (errors, result.counts.enqueued) == ([], 4)
     assert len(ran[1:]) == 3 - completed
+
+
+def test_new_items_do_not_count_the_recorded_ones(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each time that would cost as much as there are, and the items of an edited class may all be new ones."""
+    page = edit(PLAIN)
+    path = interrupted(tmp_path / "run.db", lambda: [page(number=n) for n in range(9)], 0)
+    counted: list[str] = []
+    siblings: Any = _adoption._Siblings
+    count = siblings.left.fget
+
+    def left(self: Any) -> int:
+        counted.append(self._type)
+        return count(self)  # type: ignore[no-any-return]
+
+    monkeypatch.setattr(siblings, "left", property(left))
+    newer = edit(PLAIN)
+    result, errors = run(path, lambda: [newer(number=-n, lang="en") for n in range(1, 10)])
+    assert (errors, result.counts.enqueued) == ([], 19)
+    assert "edited:Page" not in counted
