@@ -151,6 +151,7 @@ class Resumption:
         self._known_roots: RecordedChildren | None = None
         self._roots: list[int] = []
         self._dropped_roots = 0
+        self._new_keys: list[tuple[int, str, str]] = []  # of initial items that have got one; with number and class
         self._summary = self._summarize()
 
     def _summarize(self) -> str:
@@ -249,6 +250,9 @@ class Resumption:
             child = recorded.match(cls.type, key, payload)
             if child is not None:
                 self._roots.append(child.id)
+                if key is not None and child.key is None and not keys.knows(cls.names, key):
+                    keys.add(cls.type, key)
+                    self._new_keys.append((child.id, cls.type, key))
             elif key is None or not keys.knows(cls.names, key):
                 return [item]
             else:
@@ -549,6 +553,8 @@ class Resumption:
                 cls = nodes[record.id].cls
                 cls.failed -= 1
                 cls.completed += failed == "after_children"
+        for number, type, key in self._new_keys:
+            bus.append(ItemAdopted(bus.next_seq(), bus.now(), number, type, key=key))
 
     def _restore_waits(self, engine: Engine, nodes: dict[int, Node]) -> None:
         """Go on with the waits for further attempts and of groups, each for as long as it was then at the most."""

@@ -476,3 +476,21 @@ def test_new_items_do_not_count_the_recorded_ones(tmp_path: Path, monkeypatch: p
     result, errors = run(path, lambda: [newer(number=-n, lang="en") for n in range(1, 10)])
     assert (errors, result.counts.enqueued) == ([], 19)
     assert "edited:Page" not in counted
+
+
+def test_keys_that_completed_initial_items_have_got_are_recorded_with_what_is_new(tmp_path: Path) -> None:
+    """Where nothing is new, a duplicate among them is dropped; otherwise also one that a new item or a later run enqueues."""
+    page = edit(PLAIN)
+    path = tmp_path / "run.db"
+    ran.append({})
+    run_queue([page(url=url) for url in "ab"], resume=path, reporter="none")
+    keyed = edit(PLAIN + KEYED)
+    ran[:] = [{}]
+    result = run_queue([keyed(url=url) for url in "aba"], resume=path, reporter="none")
+    assert (numbers_that_ran(), result.counts.enqueued) == ([], 2)
+    children.append(lambda: [keyed(url=url) for url in "bc"])
+    for more in ([Site()], [Site(), keyed(url="c"), keyed(url="d")]):
+        result = run_queue([*(keyed(url=url) for url in "aba"), *more], resume=path, reporter="none")
+        told_by(events_of(path))
+    assert [one["url"] for one in ran[1:]] == ["c", "d"]
+    assert [(event.item, event.key) for event in of_type(path, ItemAdopted)] == [(1, "a"), (2, "b")]
