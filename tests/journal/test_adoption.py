@@ -375,7 +375,7 @@ def test_a_class_whose_objects_may_lack_an_attribute_was_not_edited(
 
 
 def test_what_an_edited_class_has_enqueued_is_known_when_the_edit_is_undone(tmp_path: Path) -> None:
-    """What came anew between the edits, too, though items with either set of attributes are recorded by then."""
+    """New ones of between the edits, too, although items with either set of attributes are recorded by then."""
     page = edit(PLAIN)
     path = interrupted(tmp_path / "run.db", lambda: [page(number=n) for n in range(2)], 1)
     newer = edit(PLAIN)
