@@ -270,11 +270,20 @@ class _Comparison:
         """Put in a child with these attributes."""
         digest = self.digest(attributes)
         if digest is not None:
-            before = self.alike.setdefault(digest, one)
-            if isinstance(before, list):
-                before.append(one)
-            elif before is not one:
-                self.alike[digest] = [before, one]
+            self._add(digest, one)
+
+    def _add(self, digest: bytes, one: _One) -> None:
+        before = self.alike.setdefault(digest, one)
+        if isinstance(before, list):
+            before.append(one)
+        elif before is not one:
+            self.alike[digest] = [before, one]
+
+    def merge(self, other: "_Comparison") -> None:
+        """Put in those of `other`, which have the same set of attributes."""
+        for digest, alike in other.alike.items() if other is not self else ():
+            for one in alike if isinstance(alike, list) else [alike]:
+                self._add(digest, one)
 
 
 class _Siblings:
@@ -422,7 +431,7 @@ class _Siblings:
         """
         compare, process_of, type = self._changes.compare, self._changes.process_of, self._type
         is_first, self._is_surveyed = not self._is_surveyed, True
-        comparisons: dict[tuple[object, ...], tuple[_Comparison | None, set[int]]] = {}
+        comparisons: dict[tuple[int, tuple[object, ...]], _Comparison | None] = {}
         waiting = sorted(self.waiting(), key=lambda child: child.id, reverse=True)
         if is_first:
             self._by_payload = {}
@@ -438,22 +447,26 @@ class _Siblings:
                     self._ended_by_payload.change(one, _digest_of(known_by))
                 else:
                     self._know(one, known_by)
-            shape = (*before, key is not None)
+            process = process_of(number)
+            shape = process, (*before, key is not None)
             if shape not in comparisons:
                 recorded = _Names(before if key is None else (*before, _KEY))
+                self._sets.setdefault(recorded, set()).add(process)
                 # With other values of the same attributes, or with another key, it is another item.
                 is_another = recorded == names or _KEY in recorded & names
-                comparison = None if is_another else _Comparison(recorded, names)
-                comparisons[shape] = comparison, self._sets.setdefault(recorded, set())
-            comparison, processes = comparisons[shape]
-            processes.add(process_of(number))
+                comparisons[shape] = None if is_another else _Comparison(recorded, names)
+            comparison = comparisons[shape]
             if comparison is not None and one is not None:
                 comparison.add(now if is_whole else {**before, **now}, one)
         if len(self._sets) > _MOST_SETS:
             return []
         # Where one process has enqueued items with either set of attributes, that is no edit: some may have fewer.
-        by = self._sets.get(names, set())
-        return [one for one, processes in comparisons.values() if one is not None and processes.isdisjoint(by)]
+        unedited = self._sets.get(names, set())
+        merged: dict[_Names, _Comparison] = {}
+        for (process, _), comparison in comparisons.items():
+            if comparison is not None and process not in unedited:
+                merged.setdefault(comparison.recorded, comparison).merge(comparison)
+        return list(merged.values())
 
     def _recorded(self, waiting: Iterable[RecordedChild]) -> Iterator[tuple[_One | None, int, str | None, bytes]]:
         """Iterate over all, each with its number, key and payload; None for the ended ones that the same was taken for."""

@@ -374,6 +374,25 @@ def test_a_class_whose_objects_may_lack_an_attribute_was_not_edited(
     assert (len(ran[1:]), result.counts.enqueued) == (5, 8)
 
 
+def test_an_edit_is_one_though_the_edited_class_has_optional_attributes(tmp_path: Path) -> None:
+    """Items of before the edit are compared also after a process that has enqueued new ones with and without it."""
+    page = edit(PLAIN)
+    path = interrupted(tmp_path / "run.db", lambda: [page(number=n) for n in range(4)], 3)
+    newer = edit(PLAIN)
+
+    def made(count: int) -> list[Any]:
+        return [newer(number=n, **({"lang": "en"} if n % 2 else {})) for n in range(count)]
+
+    run(path, lambda: made(8))
+    again = cut(path, of_type(path, ItemEnqueued)[-1].seq, path.with_name("again.db"))
+    for suffix in ("-wal", "-shm", ".lock"):
+        Path(f"{again}{suffix}").unlink(missing_ok=True)
+    ran[:] = [{}]
+    result, errors = run(again, lambda: made(9))
+    assert errors == []
+    assert (numbers_that_ran(), result.counts.enqueued) == ([3, 4, 5, 6, 7, 8], 10)
+
+
 def test_what_an_edited_class_has_enqueued_is_known_when_the_edit_is_undone(tmp_path: Path) -> None:
     """New ones of between the edits, too, although items with either set of attributes are recorded by then."""
     page = edit(PLAIN)
