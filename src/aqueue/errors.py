@@ -354,7 +354,8 @@ class AdoptionMismatch(AqueueError, ValueError):
 
     What to do: give new attributes the values that recorded items are to have, as defaults in the class; or keep the old
     name of one that was renamed; or, if the class was renamed, name its old name in `previous_names`; or take what was
-    recorded in `load`; or put the class back as it was until the run has ended. Then make the same call again.
+    recorded in `load`; or put the class back as it was until the run has ended. Where another item was taken for the recorded
+    one because it was enqueued first, enqueue the one that is as recorded before it. Then make the same call again.
     """
 
 
