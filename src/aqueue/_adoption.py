@@ -538,8 +538,7 @@ class _Siblings:
         else:
             child = one
             one.is_taken = one.is_alike = True
-            # Its node would live as long as this.
-            self._alike.append(msgspec.structs.replace(one, node=None))
+            self._alike.append(one)
             if one.key is not None:
                 del self._by_key[one.key]
             else:
@@ -554,9 +553,9 @@ class _Siblings:
         recorded = " or ".join(_listed(one) for one in sorted(self._sets, key=sorted))
         return AdoptionMismatch(
             f"{self._what} of class {self._type} may be one that is recorded, or another: the class was recorded with "
-            f"{recorded}, and has {_listed(names)} now; {why}; it was not enqueued. Declare in the class the values that "
-            "recorded items are to have for what is new (as defaults), keep the old name of an attribute that was renamed, or put "
-            "the class back as it was until the run has ended; then run the same command again"
+            f"{recorded}, and has {_listed(names)} now; {why}; it was not enqueued. Give what is new a default in the class "
+            "(in __init__, if it is a plain class) that recorded items are to have, keep the old name of an attribute that was "
+            "renamed, or put the class back as it was until the run has ended; then run the same command again"
         )
 
 

@@ -368,7 +368,7 @@ class Engine:
         self, recorded: RecordedChildren, child: RecordedChild, item: Any, state: bytes, key: str | None, cls: ItemClass
     ) -> None:
         """Let `item` take the place of `child`, one of those `recorded`, if that is still to run."""
-        node = child.node
+        node, child.node = child.node, None  # else it would live as long as those that it is compared with
         new_key = key if key is not None and child.key is None and not self.keys.knows(cls.names, key) else None
         if new_key is not None:
             self.keys.add(cls.type, new_key)
@@ -481,9 +481,10 @@ class Engine:
             self._restore_holders(node)
         if left and parent:
             first, _ = left[0]
+            when = "" if self.stage is Stage.RUNNING else ", when the run goes on"
             warn(
                 f"{parent} did not enqueue {len(left):,} of its recorded items again (item {first.id} "
-                f"({first.cls.type}) is the first); they run as they were recorded"
+                f"({first.cls.type}) is the first); they run as they were recorded{when}"
             )
 
     def _look_up(self, item: Any) -> ItemClass:

@@ -350,7 +350,7 @@ class AdoptionMismatch(AqueueError, ValueError):
 
     The message names the class, and the attributes that it was recorded with and has now. The item was not enqueued: what is
     completed might run again, or an item be lost. For an initial item, `run_queue` raises it before anything runs; for a
-    child, `enqueue` does, and the parent fails by it, unless its code catches it.
+    child, `enqueue` does, and the parent fails by it, unless its code catches it; on a cluster it always fails.
 
     What to do: give new attributes the values that recorded items are to have, as defaults in the class; or keep the old
     name of one that was renamed; or, if the class was renamed, name its old name in `previous_names`; or take what was
