@@ -57,6 +57,7 @@ class RecordedChild(msgspec.Struct, gc=False, eq=False):
 
 
 _DIGEST_BYTES: Final = 16
+_TAKEN: Final = -1
 
 _KEY: Final = "$key"
 """Stands for the key among the names of attributes; no attribute has such a name."""
@@ -165,14 +166,19 @@ class _Ended:
         self.left += 1
 
     def take(self, digest: bytes) -> int:
-        """Take out the first that has this digest, and return its number; 0 if there is none."""
+        """Take out the first that has this digest, and return its number.
+
+        Returns 0 if there is none, and `_TAKEN` if the only one was taken out as alike.
+        """
         if self._places is None:
             if self.digest(self._next) == digest:
                 number = self.take_at(self._next)
                 if number:
                     return number
             places = self._places = {}
-            for place in reversed(range(self._next, len(self._numbers))):
+            for place in reversed(range(0 if self.alike else self._next, len(self._numbers))):
+                if place < self._next and place not in self.alike:
+                    continue
                 other = self.digest(place)
                 if other in places:
                     self._equals[place] = places[other]
@@ -182,7 +188,13 @@ class _Ended:
             self._places[digest] = self._equals.pop(place)
         if place < 0:
             return 0
-        return self.take_at(place) or self.take(digest)
+        number = self.take_at(place) or self.take(digest)
+        if place not in self.alike:
+            return number
+        if digest in self._places:
+            self._equals[place] = self._places[digest]
+        self._places[digest] = place
+        return number or _TAKEN
 
     def take_at(self, place: int) -> int:
         """Take out the one that was put in as the `place`-th, from 0, and return its number; 0 if it was taken before."""
@@ -304,7 +316,7 @@ class _Siblings:
         self._sets: dict[_Names, set[int]] = {}  # of attributes that were recorded, and by which processes
         self._comparisons: dict[tuple[object, ...], list[_Comparison]] = {}  # by the attributes of new ones
         self._alike: list[RecordedChild] = []  # those taken out because they were alike
-        self._known_alike: set[bytes] = set()  # the digests of what these, and ended ones, are known by without a key
+        self._known_alike: set[bytes] = set()  # what those of them are known by that have no key
 
     def add(self, child: RecordedChild) -> None:
         """Put in one that has not ended, before all that were put in so far."""
@@ -357,12 +369,6 @@ class _Siblings:
             return child
         if key is not None and self._all_have_keys:
             return None  # with another key it is another item
-        if key is None and self._known_alike and _digest_of(self._known_by(payload)) in self._known_alike:
-            raise AdoptionMismatch(
-                f"{self._what} of class {self._type} is the same as one that is recorded, but one with other attributes was "
-                "enqueued before it, and was taken for that; it was not enqueued. Enqueue those with the attributes that were "
-                "recorded first, or put the class back as it was until the run has ended; then run the same command again"
-            )
         attributes = self._changes.attributes(self._type, payload)
         shape = (*attributes, key is not None)
         comparisons = self._comparisons.get(shape)
@@ -384,21 +390,28 @@ class _Siblings:
         if child is not None:
             self._take_as_same(child)
         elif self._ended_by_key.left:
-            child = _ended_child(self._ended_by_key.take(_digest_of(_of_key(key))), key)
+            child = _ended_child(max(0, self._ended_by_key.take(_digest_of(_of_key(key)))), key)
         return child
 
     def _take(self, payload: bytes) -> RecordedChild | None:
         known_by = self._known_by(payload)
         ended = self._ended_by_payload
         equal = self._by_payload.get(known_by)
+        number = 0
+        if (equal is None or equal[-1].ended_before > 0) and (ended.left or ended.alike):
+            number = ended.take(_digest_of(known_by))
         if equal is None:
-            return _ended_child(ended.take(_digest_of(known_by))) if ended.left else None
+            if number == _TAKEN or known_by in self._known_alike:
+                raise AdoptionMismatch(
+                    f"{self._what} of class {self._type} is the same as one that is recorded, but one with other attributes was "
+                    "enqueued before it, and was taken for that; it was not enqueued. Enqueue those with the attributes that "
+                    "were recorded first, or put the class back as it was until the run has ended; then run the same command again"
+                )
+            return _ended_child(number)
         first = equal[-1]
-        if first.ended_before > 0:
-            child = _ended_child(ended.take(_digest_of(known_by)))
-            if child is not None:
-                first.ended_before -= 1
-                return child
+        if number > 0:
+            first.ended_before -= 1
+            return _ended_child(number)
         self._take_as_same(equal.pop())
         if not equal:
             del self._by_payload[known_by]
@@ -530,8 +543,6 @@ class _Siblings:
             if not number:
                 return None
             ended.alike.add(one)
-            if ended is self._ended_by_payload:
-                self._known_alike.add(ended.digest(one))
             child = RecordedChild(number, None, None, b"", b"")
         elif one.is_taken:
             return None
@@ -542,7 +553,7 @@ class _Siblings:
             if one.key is not None:
                 del self._by_key[one.key]
             else:
-                self._known_alike.add(_digest_of(one.known_by))
+                self._known_alike.add(one.known_by)
                 equal = self._by_payload[one.known_by]
                 equal.remove(one)
                 if not equal:
