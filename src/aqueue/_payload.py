@@ -169,7 +169,7 @@ class PayloadCodec:
         scalars alone, which are most, are not made for it, and take a quarter of the time.
         """
         before = self.attributes(type_name, payload)
-        if b'"$' not in payload and SCALARS.issuperset(map(type, before.values())):
+        if SCALARS.issuperset(map(type, before.values())) and b'"$' not in payload:
             shape = type_name, tuple(before)
             outline = self._outlines.get(shape, _UNKNOWN)
             if outline is _UNKNOWN:
