@@ -100,6 +100,7 @@ class ChangedClasses:
         self.attributes = codec.attributes
         self.compare = codec.compare
         self._named: set[str] = set()
+        self._others_named: set[str] = set()
 
     def is_gone(self, type: str) -> bool:
         """Tell whether the program has no class of that name."""
@@ -119,6 +120,15 @@ class ChangedClasses:
         if names is None:
             names = self._names[type] = (type, *previous_names_of(self._codec.resolve(type)))
         return self._keys.knows(names, key)
+
+    def name_others_once(self, type: str, parent: str, left: int, new: int) -> None:
+        """Warn that `parent` has enqueued `new` children of class `type`, and `left` not again that have completed."""
+        if type not in self._others_named:
+            self._others_named.add(type)
+            warn(
+                f"{parent} did not enqueue {left:,} completed item{'s' if left > 1 else ''} of class {type} again, but {new:,} "
+                f"other{'s' if new > 1 else ''}: if these are the same with another value or key, they run a second time"
+            )
 
     def name_once(self, type: str, before: Iterable[str], now: Iterable[str]) -> None:
         """Warn that items of class `type` were matched although they have other attributes than recorded."""
@@ -299,9 +309,14 @@ class _Comparison:
 
 
 class _Siblings:
-    """The recorded children of one class and parent, less those that were enqueued again."""
+    """The recorded children of one class and parent, less those that were enqueued again.
+
+    Attributes:
+        new: how many were enqueued that are none of these.
+    """
 
     def __init__(self, type: str, changes: ChangedClasses, ended: EndedChildren, what: str) -> None:
+        self.new = 0
         self._type = type
         self._what = what
         self._changes = changes
@@ -343,7 +358,12 @@ class _Siblings:
     def left(self) -> int:
         """How many have not been enqueued again."""
         waiting = len(self._by_key) + sum(map(len, self._by_payload.values()))
-        return waiting + self._ended_by_key.left + self._ended_by_payload.left
+        return waiting + self.ended_left
+
+    @property
+    def ended_left(self) -> int:
+        """How many that have ended have not been enqueued again."""
+        return self._ended_by_key.left + self._ended_by_payload.left
 
     def waiting(self) -> Iterator[RecordedChild]:
         """Iterate over those that have neither ended nor been enqueued again."""
@@ -618,9 +638,18 @@ class RecordedChildren:
             child = None
         else:
             child = siblings.match(key, payload)
-        if child is None and self.first_new is None:
-            self.first_new = type, key, payload
+        if child is None:
+            if siblings is not None and (key is None or not self._changes.is_duplicate(type, key)):
+                siblings.new += 1
+            if self.first_new is None:
+                self.first_new = type, key, payload
         return child
+
+    def name_others(self, parent: str) -> None:
+        """Warn if `parent` has enqueued new children of a class instead of some that have completed."""
+        for type, siblings in self._of.items():
+            if siblings.new and siblings.ended_left:
+                self._changes.name_others_once(type, parent, siblings.ended_left, siblings.new)
 
     def _refuse_if_renamed(self, type: str) -> None:
         """Raise `AdoptionMismatch` if children are recorded of classes that are gone: one of them may be this one now."""

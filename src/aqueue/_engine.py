@@ -944,6 +944,7 @@ class Engine:
             cls.deduplicated += attempt.deduplicated
             if node.recorded is not None:
                 self._run_unrepeated(node.recorded, f"item {node.id} ({cls.type})")
+                node.recorded.name_others(f"item {node.id} ({cls.type})")
                 node.recorded = None
             due = end_process(node, at)
             if due is not None:

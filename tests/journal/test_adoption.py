@@ -194,8 +194,11 @@ def test_no_attribute_in_common_is_refused(tmp_path: Path) -> None:
     assert len(of_type(path, ItemEnqueued)) == 3
 
 
-def test_other_values_make_another_item(tmp_path: Path) -> None:
-    """Whether the set of attributes has changed or not: a site that has got new pages is no reason to refuse them."""
+def test_other_values_make_another_item(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Whether the set of attributes has changed or not: a site that has got new pages is no reason to refuse them.
+
+    But a warning says so where there were others, which have completed: a value may just be written in another way now.
+    """
     page = edit(PLAIN)
     path = interrupted(tmp_path / "run.db", lambda: [page(number=1), page(number=2)], 1)
     newer = edit(PLAIN)
@@ -205,6 +208,11 @@ def test_other_values_make_another_item(tmp_path: Path) -> None:
     assert errors == []
     assert sorted(numbers_that_ran()) == [2, 7, 8]
     assert result.counts.enqueued == 5
+    said = capsys.readouterr().err
+    assert (
+        "item 1 (tests.journal.test_adoption:Site) did not enqueue 1 completed item of class edited:Page again, but 2 others: "
+        "if these are the same with another value or key, they run a second time"
+    ) in said
 
 
 def test_equal_ones_are_matched_one_by_one_before_others_are_new(tmp_path: Path) -> None:
