@@ -91,6 +91,14 @@ def interrupted(path: Path, make: Callable[[], list[Any]], completed: int) -> Pa
     return path
 
 
+def crashed(path: Path, after: int) -> Path:
+    """Return a journal with the first events of the one at `path`, in the place of any earlier such one; nothing has run since."""
+    for suffix in ("-wal", "-shm", ".lock"):
+        path.with_name(f"again.db{suffix}").unlink(missing_ok=True)
+    ran[:] = [{}]
+    return cut(path, after, path.with_name("again.db"))
+
+
 def numbers_that_ran() -> list[Any]:
     """Return the numbers of the pages that ran since the journal was cut."""
     return [attributes.get("number") for attributes in ran[1:]]
@@ -131,10 +139,7 @@ def test_what_was_adopted_with_other_attributes_is_known_again(tmp_path: Path) -
     run(path, lambda: [newer(number=n, lang="en") for n in range(3)])
     last = of_type(path, ItemAdopted)[-1].seq
     for source, more in ((PLAIN, {"lang": "en"}), (PLAIN, {}), (PLAIN, {"lang": "de", "depth": 1})):
-        again = cut(path, last, path.with_name("again.db"))
-        for suffix in ("-wal", "-shm", ".lock"):
-            Path(f"{again}{suffix}").unlink(missing_ok=True)
-        ran[:] = [{}]
+        again = crashed(path, last)
         today = edit(source)
         result, _ = run(again, lambda today=today, more=more: [today(number=n, **more) for n in range(3)])  # type: ignore[misc]
         assert ran[1:] == [{"number": n, **more} for n in (1, 2)]
@@ -392,10 +397,7 @@ def test_an_edit_is_one_though_the_edited_class_has_optional_attributes(tmp_path
         return [newer(number=n, **({"lang": "en"} if n % 2 else {})) for n in range(count)]
 
     run(path, lambda: made(8))
-    again = cut(path, of_type(path, ItemEnqueued)[-1].seq, path.with_name("again.db"))
-    for suffix in ("-wal", "-shm", ".lock"):
-        Path(f"{again}{suffix}").unlink(missing_ok=True)
-    ran[:] = [{}]
+    again = crashed(path, of_type(path, ItemEnqueued)[-1].seq)
     result, errors = run(again, lambda: made(9))
     assert errors == []
     assert (numbers_that_ran(), result.counts.enqueued) == ([3, 4, 5, 6, 7, 8], 10)
@@ -407,11 +409,7 @@ def test_what_an_edited_class_has_enqueued_is_known_when_the_edit_is_undone(tmp_
     path = interrupted(tmp_path / "run.db", lambda: [page(number=n) for n in range(2)], 1)
     newer = edit(PLAIN)
     run(path, lambda: [newer(number=n, lang="en") for n in range(4)])
-    last = of_type(path, ItemEnqueued)[-1].seq
-    again = cut(path, last, path.with_name("again.db"))
-    for suffix in ("-wal", "-shm", ".lock"):
-        Path(f"{again}{suffix}").unlink(missing_ok=True)
-    ran[:] = [{}]
+    again = crashed(path, of_type(path, ItemEnqueued)[-1].seq)
     page = edit(PLAIN)
     result, errors = run(again, lambda: [page(number=n) for n in range(5)])
     assert errors == []
@@ -433,9 +431,7 @@ def test_a_key_added_after_dump_and_load_makes_no_other_items(tmp_path: Path) ->
     path = interrupted(tmp_path / "run.db", lambda: [page(number=n) for n in range(4)], 2)
     dumped = edit(PLAIN + DUMPED)
     run(path, lambda: [dumped(number=n) for n in range(5)])
-    ran[:] = [{}]
-    last = of_type(path, ItemEnqueued)[-1].seq
-    again = cut(path, last, path.with_name("again.db"))
+    again = crashed(path, of_type(path, ItemEnqueued)[-1].seq)
     keyed = edit(PLAIN + DUMPED + KEYED.replace('"url"', '"number"').replace("return ", "return 'k%s' % "))
     result, errors = run(again, lambda: [keyed(number=n) for n in range(5)])
     assert errors == []
