@@ -32,7 +32,8 @@ class Timeouts:
     ) -> Any:
         """Await `call`, an attempt at the item numbered `item` of a class called `type`, and return what it returns.
 
-        `watch` closes the scopes that it leaves open, since the timeout's scope can't be left before the scopes inside it.
+        `watch` closes the cancel scopes that the item's code leaves open: they are inside the timeout's scope, which can only
+        be left after them.
 
         Raises:
             LeakedCancelScope: it left a cancel scope open.
