@@ -1,72 +1,80 @@
-"""The map in docs/explanation/architecture.md names every module once, in an order in which imports point up the table only."""
+"""What the layers in pyproject.toml can't say of the source: no two files need each other, and each package has its map.
+
+The layers, which import-linter checks, say which package may import which. Within a package, the list of modules in the
+docstring of its `__init__` is the map: from the bottom up, each module imports only from lines before its own.
+"""
 
 import ast
 import re
 from collections.abc import Iterator
-from itertools import count
+from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
 import pytest
 
 ROOT = Path(__file__).parents[1]
-SOURCE = ROOT / "src" / "aqueue"
-DESIGN = (ROOT / "docs" / "explanation" / "architecture.md").read_text()
+SOURCES = (ROOT / "src", ROOT / "reporters", ROOT / "migrations")
+FILES = {
+    ".".join(path.relative_to(source).with_suffix("").parts).removesuffix(".__init__"): path
+    for source in SOURCES
+    for path in source.rglob("*.py")
+}
+PACKAGES = sorted(name for name, path in FILES.items() if name.startswith("aqueue.") and path.name == "__init__.py")
 
-BESIDE = {"journal", "log_context", "testing"}
-"""Those that the text below the table is about. `_version` is a constant, `__main__` a call."""
-
-
-def rows(head: str) -> list[list[str]]:
-    """Return the modules that each row names of the table whose head begins with `head`."""
-    table = DESIGN.partition(f"| {head} |")[2].partition("\n\n")[0]
-    return [re.findall(r"`(\w+)`", row.split("|")[1]) for row in table.splitlines()[2:]]
-
-
-def modules(folder: Path) -> set[str]:
-    """Return the names of the modules and packages in `folder`."""
-    return {
-        path.stem
-        for path in folder.iterdir()
-        if path.name != "__init__.py" and (path.suffix == ".py" or (path / "__init__.py").exists())
-    }
+FOR_TYPES_ALONE = {("aqueue.errors", "aqueue.result")}
+"""Imports under `TYPE_CHECKING` that close a circle: `ItemFailures` has the result, which can read a journal, which has errors."""
 
 
-def imports(path: Path, package: str) -> Iterator[str]:
-    """Yield the modules of `package` that the module or package at `path` imports as it is loaded, not those in functions."""
-    for file in path.rglob("*.py") if path.is_dir() else [path.with_suffix(".py")]:
-        nodes: list[ast.AST] = list(ast.parse(file.read_text()).body)
-        while nodes:
-            node = nodes.pop()
-            if isinstance(node, ast.ImportFrom) and node.module is not None:
-                names = [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]
-                for name in names:
-                    if name.startswith(f"{package}."):
-                        yield name.removeprefix(f"{package}.").partition(".")[0]
-            elif isinstance(node, ast.Try):
-                nodes += node.body
+def imports(name: str) -> Iterator[str]:
+    """Yield the modules that the module called `name` imports, in functions and for types, too."""
+    for node in ast.walk(ast.parse(FILES[name].read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names if alias.name in FILES)
+        elif isinstance(node, ast.ImportFrom) and node.module in FILES:
+            for alias in node.names:
+                whole = f"{node.module}.{alias.name}"
+                yield whole if whole in FILES else node.module
 
 
-@pytest.mark.parametrize(
-    ("head", "folder", "package", "elsewhere"),
-    [
-        ("layer", SOURCE, "aqueue", BESIDE | {"_version", "__main__"}),
-        ("module in `_cluster`", SOURCE / "_cluster", "aqueue._cluster", set()),
-    ],
-)
-def test_the_map_is_true(head: str, folder: Path, package: str, elsewhere: set[str]) -> None:
-    """Each module has its place in the table and imports only what stands above it or in its own row."""
-    table = rows(head)
-    named = [name for row in table for name in row]
-    assert sorted(named) == sorted(modules(folder) - elsewhere)
-    place = dict(zip([tuple(row) for row in table], count(), strict=False))
-    row_of = {name: place[tuple(row)] for row in table for name in row}
-    for name in named:
-        for imported in imports(folder / name, package):
-            if imported in row_of:
-                assert row_of[imported] <= row_of[name], f"{name} imports {imported}, which stands below it"
+def lines_of_map(package: str) -> list[list[str]]:
+    """Return the modules that each line of the list in the docstring of `package` names."""
+    docstring = ast.get_docstring(ast.parse(FILES[package].read_text(encoding="utf-8"))) or ""
+    return [re.findall(r"`(\w+)`", head) for head in re.findall(r"^- ((?:`\w+`(?:, )?)+):", docstring, re.MULTILINE)]
 
 
-def test_what_stands_beside_is_told() -> None:
-    """Modules that no row of the table names are named below it."""
-    below = DESIGN.partition("| layer |")[2].partition("\n\n")[2].partition("\n\n")[0]
-    assert set(re.findall(r"`(\w+)`", below)) == BESIDE
+def test_no_two_files_need_each_other() -> None:
+    """No module imports itself by way of others, wherever in them the imports are."""
+    graph = {name: {one for one in imports(name) if (name, one) not in FOR_TYPES_ALONE} - {name} for name in FILES}
+    try:
+        TopologicalSorter(graph).prepare()
+    except CycleError as error:
+        pytest.fail(" imports ".join(reversed(error.args[1])))
+
+
+def test_what_is_imported_for_types_alone_can_not_be_avoided() -> None:
+    """Each import that the test above leaves out would close a circle."""
+    for name, imported in FOR_TYPES_ALONE:
+        assert imported in imports(name)
+        reached = {imported}
+        for one in (found := [imported]):
+            found += set(imports(one)) - reached
+            reached.update(found)
+        assert name in reached
+
+
+@pytest.mark.parametrize("package", PACKAGES)
+def test_the_docstring_of_a_package_is_its_map(package: str) -> None:
+    """It names each module once, on a line after those of the modules that this one imports."""
+    lines = lines_of_map(package)
+    named = [name for line in lines for name in line]
+    folder = FILES[package].parent
+    inside = {path.stem for path in folder.glob("*.py")} | {path.parent.name for path in folder.glob("*/__init__.py")}
+    assert sorted(named) == sorted(inside - {"__init__"})
+    line_of = {name: number for number, line in enumerate(lines) for name in line}
+    for module in FILES:
+        name = module.removeprefix(f"{package}.").partition(".")[0]
+        if module.startswith(f"{package}.") and name in line_of:
+            for imported in imports(module):
+                other = imported.removeprefix(f"{package}.").partition(".")[0]
+                if imported.startswith(f"{package}.") and other != name:
+                    assert line_of[other] < line_of[name], f"{name} imports {other}, which the map has not above it"

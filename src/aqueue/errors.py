@@ -32,11 +32,13 @@ AqueueError
 
 import sys
 from collections.abc import Iterable, Sequence
-from typing import Final, Self
+from typing import TYPE_CHECKING, Final, Self
 
 from aqueue.events import ItemFailed
-from aqueue.result import RunResult
 from aqueue.text import visible, visible_repr
+
+if TYPE_CHECKING:
+    from aqueue.result import RunResult  # which can read a journal, and so has errors below it
 
 __all__ = [
     "AdoptionMismatch",
@@ -280,9 +282,9 @@ class ItemFailures(AqueueError, ExceptionGroup[Exception]):
     same call then runs the failed items again. For errors that pass by themselves, give their class a `Retry`.
     """
 
-    result: RunResult
+    result: "RunResult"
 
-    def __new__(cls, message: str, exceptions: Sequence[Exception], result: RunResult) -> Self:
+    def __new__(cls, message: str, exceptions: Sequence[Exception], result: "RunResult") -> Self:
         """Return a group of `exceptions` that carries `result`.
 
         Parameters:
@@ -294,7 +296,7 @@ class ItemFailures(AqueueError, ExceptionGroup[Exception]):
         group.result = result
         return group
 
-    def __init__(self, message: str, exceptions: Sequence[Exception], result: RunResult) -> None:
+    def __init__(self, message: str, exceptions: Sequence[Exception], result: "RunResult") -> None:
         super().__init__(message, exceptions)
 
     def derive(self, excs: Sequence[Exception], /) -> "ItemFailures":  # type: ignore[override]  # not generic
@@ -305,7 +307,7 @@ class ItemFailures(AqueueError, ExceptionGroup[Exception]):
         """
         return ItemFailures(self.message, excs, self.result)
 
-    def __reduce__(self) -> tuple[type[Self], tuple[str, Sequence[Exception], RunResult]]:
+    def __reduce__(self) -> "tuple[type[Self], tuple[str, Sequence[Exception], RunResult]]":
         return type(self), (self.message, self.exceptions, self.result)
 
 

@@ -1,16 +1,18 @@
-"""The `aqueue` command: watch, replay, inspect and export what a run has recorded."""
+"""The `aqueue` command: watch, replay, inspect and export what a run has recorded.
 
-# The layers, each of which imports only those before it:
-#
-#   _reading                    a recorded run, from a journal or a log, made consistent
-#   _screen, _app, _output      what is printed; the group, its errors and shared options; where an export goes
-#   _formats, _report           a run in other formats: lines, tables, a trace; the HTML page
-#   _item_types                 which types a person means
-#   _folds                      what the events say, folded: a row an item, what failed, one item's story, the tree
-#   _playing                    a run handed to reporters
-#   _commands                   the subcommands, each a module that is named like it
-#
-# This module only puts the subcommands together.
+Each module imports only from those above it:
+
+- `_reading`: a recorded run, from a journal or a log, made consistent
+- `_report`: the HTML report
+- `_screen`: what is printed: styled on a terminal, plain in a pipe, nothing of a file raw in either
+- `_app`: the group, its errors and exit codes, and the arguments that several subcommands share
+- `_folds`: what is printed of a fold: how a run stands, one item's story, what a resume would do
+- `_formats`: a run in other formats: lines, tables, a trace
+- `_output`: where an export goes: standard output, or a file that is whole or not there
+- `_playing`: a recorded run handed to reporters
+- `_item_types`: which types a person means by ``--type``
+- `_commands`: the subcommands, each a module that is named like it
+"""
 
 from aqueue.cli._app import app, main
 from aqueue.cli._commands.completion import completion

@@ -1,1 +1,11 @@
-"""What a run's events say, folded: a row an item, what failed, one item's story, the tree."""
+"""What a run's events say, folded: a row an item, what failed, one item's story, the tree.
+
+Each module imports only from those above it:
+
+- `items`: a row per item, in columns of about 80 bytes per item
+- `story`: one item's story as sentences
+- `failed_items`: the failures that count in the end: those that a resume took up again don't
+- `tree_shape`: who is below whom, with counts below each item
+- `record`: a whole run read at once: its view, its items and its failures, and how it stands
+- `outlook`: what a resume would do with one item, and why
+"""

@@ -1,8 +1,20 @@
 """The HTML report of a run: one page that needs nothing but a browser.
 
-`_fold` folds the events into `_series`, `_timeline`, `_durations`, `_failed`, `_tree` and `_processes`, each bounded;
-`_chart_data` makes of those what `page.js` and the scripts beside it draw, `_sections` and `_figures` what is text;
-`_page` puts all together.
+Each module imports only from those above it:
+
+- `_failed`: how often each kind of failure, and an example of each
+- `_html`: HTML from text that nobody trusts
+- `_numbering`: numbers for items that follow each other, for a log whose beginning is missing
+- `_processes`: the processes of a run, and the time between them
+- `_series`: when how much happened: counters in a bounded number of bins
+- `_timeline`: what each worker did when: a bar per attempt, short ones joined
+- `_durations`: how long attempts took, and which items took longest
+- `_tree`: the tree in columns, and its largest parts as a bounded number of cells
+- `_fold`: folds the events into all of the above
+- `_chart_data`: what the page's script draws, as plain data
+- `_sections`: the parts of the page that are text and tables
+- `_figures`: the charts' places on the page, and their data as tables
+- `_page`: the whole page in one file that needs nothing else
 """
 
 from collections.abc import Iterable, Sequence
