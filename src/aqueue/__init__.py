@@ -1,8 +1,11 @@
 """aqueue: run tree-like I/O-bound jobs with async workers, live progress and an event log."""
 
-# docs/explanation/architecture.md has the map of the modules; each imports only those of its row and those above. This one re-exports.
+# The layers in pyproject.toml are the map of the modules and packages; this one re-exports what users write.
 
-from aqueue import _start as _start  # isort: split  # first: it is about Ctrl-C while the others are loaded
+from aqueue._system import startup as _startup  # noqa: F401  # first: it is about Ctrl-C while the others are loaded
+
+# isort: split
+
 from aqueue._context import Current, child_results, current, shared, slow_down, stop
 from aqueue._engine import OnError
 from aqueue._groups import Limits

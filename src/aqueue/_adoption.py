@@ -19,7 +19,7 @@ from typing import Any, Final, Protocol
 import msgspec
 
 from aqueue._keys import KeySet
-from aqueue._notice import warn
+from aqueue._system.notice import warn
 from aqueue._tree import Node
 from aqueue.errors import AdoptionMismatch, UnknownItemType
 from aqueue.item import previous_names_of

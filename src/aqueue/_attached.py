@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import Final, Literal
 
-from aqueue._notice import warn
+from aqueue._system.notice import warn
 from aqueue.errors import ReporterError, name_and_message
 from aqueue.events import Event
 from aqueue.item import type_name

@@ -11,8 +11,8 @@ import msgspec
 from aqueue._bus import Bus, Clock
 from aqueue._codec import decode_result
 from aqueue._context import Current, running_attempt
-from aqueue._loop import CallSoon
-from aqueue._notice import warn
+from aqueue._system.loop import CallSoon
+from aqueue._system.notice import warn
 from aqueue._tree import Node
 from aqueue.errors import InvalidArgument, MisplacedCall
 from aqueue.events import Event, ItemDescribed, Phase

@@ -14,8 +14,8 @@ from typing import Any, Final, Literal, Protocol
 import anyio
 
 from aqueue._attached import BATCH_EVENTS, TICK_INTERVAL_S, ReporterThread
-from aqueue._loop import CallSoon
-from aqueue._notice import warn
+from aqueue._system.loop import CallSoon
+from aqueue._system.notice import warn
 from aqueue.errors import JournalError, ReporterError, name_and_message
 from aqueue.events import ErrorInfo, Event, ReporterFailed
 from aqueue.item import type_name

@@ -33,15 +33,15 @@ from aqueue._failures import (
 from aqueue._groups import GroupedQueue, Limits, describe_unused
 from aqueue._keys import KeySet
 from aqueue._ledger import KEPT_STATE_BYTES, Ledger, to_keep
-from aqueue._loop import CallSoon, TaskWatch, clock_of_this_loop
 from aqueue._misspelt import warn_of_misspelt
-from aqueue._notice import warn
 from aqueue._queues import FifoQueue, LifoQueue, PlainQueue
 from aqueue._retrying import Retrying
+from aqueue._system.loop import CallSoon, TaskWatch, clock_of_this_loop
+from aqueue._system.notice import warn
+from aqueue._system.timers import Timers
+from aqueue._system.watchdog import Watchdog
 from aqueue._timeouts import Timeouts
-from aqueue._timers import Timers
 from aqueue._tree import Node, Tree
-from aqueue._watchdog import Watchdog
 from aqueue.errors import ItemsNotComparable, MisplacedCall, PoisonItem
 from aqueue.events import (
     NO_DATA,

@@ -194,7 +194,7 @@ def as_failure(error: BaseException, item: int, type: str) -> Exception:
 def left_behind(innermost: object, item: int, type: str) -> BaseException:
     """Return, as an error, what the item numbered `item` has left in its task, where `innermost` is not what it was.
 
-    See `aqueue._loop.TaskWatch`.
+    See `aqueue._system.loop.TaskWatch`.
     """
     if innermost is None:
         import asyncio  # what it stands for is asyncio's

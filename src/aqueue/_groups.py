@@ -12,7 +12,7 @@ from typing import Any, Final
 
 from aqueue._offers import Group, Offer, OffersByNumber, OffersByPriority
 from aqueue._queues import FifoQueue, LifoQueue, PlainQueue, PriorityQueue
-from aqueue._timers import Timers
+from aqueue._system.timers import Timers
 from aqueue._tree import Node
 from aqueue.errors import InvalidArgument, InvalidItem, ItemsNotComparable
 from aqueue.item import has_property

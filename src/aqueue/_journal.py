@@ -14,7 +14,7 @@ import msgspec
 
 from aqueue import _journal_check as journal_check
 from aqueue import _journal_file as journal_file
-from aqueue._notice import warn
+from aqueue._system.notice import warn
 from aqueue.errors import JournalDamaged, JournalError, JournalLocked, JournalTooNew, NotAJournal
 from aqueue.events import SCHEMA_VERSION, AnyEvent, Event, RunStarted, decode, encode, encode_lines
 

@@ -8,8 +8,8 @@ from typing import Any, Final
 import msgspec
 
 from aqueue._codec import LARGE_BYTES, MAX_BYTES, OnLarge
-from aqueue._notice import warn
 from aqueue._payload import PayloadCodec
+from aqueue._system.notice import warn
 from aqueue._tree import Node
 from aqueue.errors import AqueueError, PayloadMismatch, UnstorableItem
 from aqueue.events import NO_DATA

@@ -11,7 +11,7 @@ from typing import Final
 from weakref import WeakSet
 
 from aqueue._annotations import annotated_names
-from aqueue._notice import warn
+from aqueue._system.notice import warn
 from aqueue.item import Item, type_name
 from aqueue.limits import Limit
 from aqueue.retry import Retry

@@ -14,9 +14,9 @@ from aqueue._codec import decode_root_results
 from aqueue._engine import Engine
 from aqueue._ledger import Ledger, identity_of, to_keep
 from aqueue._misspelt import warn_of_misspelt
-from aqueue._notice import say, stderr_is_terminal, warn
 from aqueue._payload import PayloadCodec
 from aqueue._recording import ROOT, RecordedItem, Recording
+from aqueue._system.notice import say, stderr_is_terminal, warn
 from aqueue._tree import Node, unlink
 from aqueue.errors import JournalDamaged, PayloadMismatch, UnknownItemType, UnstorableItem
 from aqueue.events import (

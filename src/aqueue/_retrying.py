@@ -13,7 +13,7 @@ from aqueue._attempt import Attempt, Tries
 from aqueue._bus import Bus, error_info
 from aqueue._ledger import ancestor_id
 from aqueue._payload import PayloadCodec
-from aqueue._timers import Timers
+from aqueue._system.timers import Timers
 from aqueue._tree import Node
 from aqueue.errors import ChildrenNotComparable
 from aqueue.events import ItemRetryScheduled, Phase

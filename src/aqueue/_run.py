@@ -7,29 +7,28 @@ import socket
 import sys
 import threading
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Iterator
-from contextlib import AbstractAsyncContextManager, AbstractContextManager, nullcontext, suppress
+from contextlib import AbstractAsyncContextManager, AbstractContextManager, nullcontext
 from functools import partial
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, get_args
 
 import anyio
 import msgspec
-import trio
 
 from aqueue._bus import Bus
 from aqueue._codec import decode_root_results
 from aqueue._context import current_or_none
 from aqueue._engine import Engine, OnError, Stage
 from aqueue._groups import Limits
-from aqueue._job_control import JobControl
 from aqueue._ledger import Ledger
-from aqueue._loop import CallSoon, call_soon_in_this_loop
-from aqueue._notice import say, stderr_is_terminal
 from aqueue._payload import PayloadCodec
 from aqueue._queues import QUEUE_TYPES, QueueTypeName
 from aqueue._resume import Resumption, read_past
 from aqueue._settings import Backend, Lifespan, Settings, check_is_one_of
-from aqueue._signals import HeldInterrupts, SignalHandlers, exception_for, signal_name
+from aqueue._system.job_control import JobControl
+from aqueue._system.loop import CallSoon, call_soon_in_this_loop, running_backend
+from aqueue._system.notice import say, stderr_is_terminal
+from aqueue._system.signals import HeldInterrupts, SignalHandlers, exception_for, signal_name
 from aqueue._version import __version__
 from aqueue.errors import AqueueError, InvalidArgument, ItemFailures, MisplacedCall, RecordedFailure
 from aqueue.events import SCHEMA_VERSION, RunFinished, RunResumed, RunStarted, RunStatus
@@ -153,7 +152,7 @@ def run_queue(
             like from an item.
     """
     check_is_one_of("backend", backend, get_args(Backend))
-    running = _running_backend()
+    running = running_backend()
     if running is not None:
         raise MisplacedCall(
             f"run_queue was called inside a running {running} event loop; write 'await async_run_queue(…)' there"
@@ -267,17 +266,6 @@ def _from_users_code(traceback: TracebackType | None) -> TracebackType | None:
     while traceback is not None and not is_user_file(traceback.tb_frame.f_code.co_filename):
         traceback = traceback.tb_next
     return traceback
-
-
-def _running_backend() -> str | None:
-    if trio.lowlevel.in_trio_run():
-        return "trio"
-    asyncio = sys.modules.get("asyncio")  # a trio program need not load it
-    if asyncio is not None:
-        with suppress(RuntimeError):
-            asyncio.get_running_loop()
-            return "asyncio"
-    return None
 
 
 def _unwrap(outcome: _Outcome) -> RunResult:
@@ -573,7 +561,7 @@ def _cluster(settings: Settings, run_id: str, call_soon: CallSoon, has_journal: 
     from aqueue._cluster.cluster import Cluster  # Dask is for those who have a cluster
     from aqueue._cluster.dask_transport import DaskTransport
 
-    backend = _running_backend()
+    backend = running_backend()
     assert backend is not None
     assert settings.cluster is not None
     return Cluster(

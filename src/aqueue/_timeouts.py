@@ -6,9 +6,9 @@ from typing import Any
 import anyio
 
 from aqueue._failures import hide_frames_of, left_behind
-from aqueue._loop import TaskWatch
-from aqueue._notice import warn
-from aqueue._watchdog import PATIENCE_S
+from aqueue._system.loop import TaskWatch
+from aqueue._system.notice import warn
+from aqueue._system.watchdog import PATIENCE_S
 
 __all__ = ["Timeouts"]
 

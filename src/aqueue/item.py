@@ -14,7 +14,7 @@ from weakref import WeakSet, WeakValueDictionary
 import msgspec
 
 from aqueue._annotations import annotated_names
-from aqueue._notice import warn
+from aqueue._system.notice import warn
 from aqueue.errors import SECONDS, InvalidArgument, InvalidItem, check_number, not_one_of
 from aqueue.retry import Retry
 from aqueue.text import visible, visible_repr, without_surrogates

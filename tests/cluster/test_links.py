@@ -17,7 +17,7 @@ import anyio
 import pytest
 
 import aqueue
-from aqueue import Backend, ClusterError, EnqueueFn, Item, ItemFailures, PoisonItem, SetDescFn, _notice, run_queue
+from aqueue import Backend, ClusterError, EnqueueFn, Item, ItemFailures, PoisonItem, SetDescFn, run_queue
 from aqueue._cluster.cluster import Cluster
 from aqueue._cluster.lane import Lane
 from aqueue._cluster.messages import (
@@ -36,6 +36,7 @@ from aqueue._cluster.place import Place
 from aqueue._cluster.transport import TransportError
 from aqueue._context import running_attempt
 from aqueue._recording import Recording
+from aqueue._system import notice as _notice
 from aqueue.events import (
     Event,
     ItemChildrenProcessed,

@@ -18,7 +18,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 from aqueue import Limit
 from aqueue._groups import GroupedQueue, Limits
 from aqueue._queues import QUEUE_TYPES, FifoQueue, PriorityQueue, QueueTypeName
-from aqueue._timers import Timers
+from aqueue._system.timers import Timers
 from aqueue._tree import Node
 from aqueue.errors import InvalidArgument, InvalidItem, ItemsNotComparable
 from aqueue.item import ItemClass

@@ -28,7 +28,7 @@ from aqueue import (
     StrayCancellation,
     run_queue,
 )
-from aqueue._loop import TaskWatch
+from aqueue._system.loop import TaskWatch
 from aqueue.events import ItemCompleted, ItemEnqueued, ItemFailed, ItemInterrupted, RunStopping
 from aqueue.testing import EventRecorder
 from tests.engine.invariants import check_events, check_result

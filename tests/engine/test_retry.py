@@ -32,7 +32,7 @@ from aqueue import (
     run_queue,
 )
 from aqueue._engine import Engine
-from aqueue._timers import MAX_CALLS_AT_ONCE, Timers
+from aqueue._system.timers import MAX_CALLS_AT_ONCE, Timers
 from aqueue.errors import ChildrenNotComparable, InvalidArgument, MisplacedCall
 from aqueue.events import ItemEnqueued, ItemFailed, ItemRetryScheduled, ItemStarted
 from aqueue.testing import EventRecorder

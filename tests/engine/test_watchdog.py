@@ -45,17 +45,17 @@ class Heard:
 @pytest.fixture(autouse=True)
 def impatience(monkeypatch: pytest.MonkeyPatch) -> None:
     """Have the watchdog warn early."""
-    monkeypatch.setattr(aqueue._watchdog, "PATIENCE_S", PATIENCE_S)
+    monkeypatch.setattr(aqueue._system.watchdog, "PATIENCE_S", PATIENCE_S)
     monkeypatch.setattr(aqueue._timeouts, "PATIENCE_S", PATIENCE_S)
-    monkeypatch.setattr(aqueue._watchdog, "INTERVAL_S", 0.05)
-    monkeypatch.setattr(aqueue._watchdog, "LOOK_S", 0.01)
+    monkeypatch.setattr(aqueue._system.watchdog, "INTERVAL_S", 0.05)
+    monkeypatch.setattr(aqueue._system.watchdog, "LOOK_S", 0.01)
 
 
 @pytest.fixture
 def heard(monkeypatch: pytest.MonkeyPatch) -> Iterator[Heard]:
     """Return what is written to standard error; afterwards, no thread of a run is left."""
     stderr = Heard()
-    monkeypatch.setattr(aqueue._notice, "say", stderr.say)
+    monkeypatch.setattr(aqueue._system.notice, "say", stderr.say)
     yield stderr
     assert "aqueue-watchdog" not in [thread.name for thread in threading.enumerate()]
 

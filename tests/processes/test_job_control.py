@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from aqueue._job_control import JobControl
+from aqueue._system.job_control import JobControl
 from tests.processes.pty_process import PROGRAMS, PtyProcess
 
 Start = Callable[..., PtyProcess]

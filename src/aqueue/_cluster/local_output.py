@@ -38,7 +38,7 @@ class Outlet:
     def write(self, name: str, text: str) -> None:
         """Write `text`; wait while nobody takes it, until `close`. If the stream is closed, broken or none, drop it.
 
-        A stream of the interpreter's own is written to past its buffer, for the reasons that stand in `_notice`: what
+        A stream of the interpreter's own is written to past its buffer, for the reasons that stand in `aqueue._system.notice`: what
         can't be written must not stay in there, and no thread may hold the lock of one that is stuck.
         """
         with self._locks[name], suppress(Exception):

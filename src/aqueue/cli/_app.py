@@ -12,7 +12,7 @@ from typing import Any, Final, NoReturn
 
 import click
 
-from aqueue._start import heed_interrupts
+from aqueue._system.startup import heed_interrupts
 from aqueue._version import __version__
 from aqueue.cli._reading.history import History
 from aqueue.cli._screen import say

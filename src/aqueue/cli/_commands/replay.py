@@ -6,8 +6,8 @@ from contextlib import nullcontext
 
 import click
 
-from aqueue._job_control import JobControl
-from aqueue._notice import say
+from aqueue._system.job_control import JobControl
+from aqueue._system.notice import say
 from aqueue.cli._app import CANNOT, WholeNumber, app, closed_at_end, examples, file_argument, finish, of_run
 from aqueue.cli._playing.feeding import Feeding, reporters_named, with_reporters
 from aqueue.cli._playing.keyboard import Keyboard

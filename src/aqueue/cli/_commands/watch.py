@@ -7,8 +7,8 @@ from typing import Final, Literal
 
 import click
 
-from aqueue._job_control import JobControl
-from aqueue._notice import say
+from aqueue._system.job_control import JobControl
+from aqueue._system.notice import say
 from aqueue.cli._app import CANNOT, app, closed_at_end, examples, file_argument, finish, of_run
 from aqueue.cli._commands.status import EXIT_CODES
 from aqueue.cli._folds.record import Standing, resume_hint, stand

@@ -10,7 +10,7 @@ import click
 
 from aqueue._attached import AttachedReporters
 from aqueue._folded_result import FoldedResult, info_from
-from aqueue._notice import warn
+from aqueue._system.notice import warn
 from aqueue.cli._reading.history import History
 from aqueue.errors import InvalidArgument, name_and_message
 from aqueue.events import Event, RunStarted

@@ -8,8 +8,8 @@ from collections.abc import Callable
 from types import TracebackType
 from typing import Final, Self, TypeVar
 
-from aqueue._notice import say
-from aqueue._signals import SignalHandlers
+from aqueue._system.notice import say
+from aqueue._system.signals import SignalHandlers
 
 __all__ = ["StopSignals"]
 

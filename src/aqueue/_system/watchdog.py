@@ -9,8 +9,8 @@ from functools import partial
 from types import CodeType, FrameType
 from typing import Final
 
-from aqueue._loop import CallSoon, frame_below_this_loop
-from aqueue._notice import warn
+from aqueue._system.loop import CallSoon, frame_below_this_loop
+from aqueue._system.notice import warn
 from aqueue.text import visible
 from aqueue.tracebacks import is_user_file
 

@@ -10,7 +10,7 @@ from contextlib import contextmanager, suppress
 from types import FrameType, TracebackType
 from typing import Any, Final, Self
 
-from aqueue._loop import CallSoon
+from aqueue._system.loop import CallSoon
 
 __all__ = ["HeldInterrupts", "SignalHandlers", "exception_for", "signal_name"]
 

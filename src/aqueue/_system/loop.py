@@ -8,7 +8,14 @@ from typing import Any, Final
 
 import trio
 
-__all__ = ["CallSoon", "TaskWatch", "call_soon_in_this_loop", "clock_of_this_loop", "frame_below_this_loop"]
+__all__ = [
+    "CallSoon",
+    "TaskWatch",
+    "call_soon_in_this_loop",
+    "clock_of_this_loop",
+    "frame_below_this_loop",
+    "running_backend",
+]
 
 LOOK_S: Final = 0.01
 """How often a nursery that an item has left open is looked at, until all in it has ended; seconds."""
@@ -32,6 +39,18 @@ def call_soon_in_this_loop() -> CallSoon:
             call(function)
 
     return call_soon
+
+
+def running_backend() -> str | None:
+    """Return the name of the backend whose loop runs in this thread, as `run_queue` takes it; None if none does."""
+    if trio.lowlevel.in_trio_run():
+        return "trio"
+    asyncio = sys.modules.get("asyncio")  # a trio program need not load it
+    if asyncio is not None:
+        with suppress(RuntimeError):
+            asyncio.get_running_loop()
+            return "asyncio"
+    return None
 
 
 def clock_of_this_loop() -> Callable[[], float]:
