@@ -47,20 +47,6 @@ def test_all_is_what_the_module_exports(module: types.ModuleType) -> None:
     }
     # What a sibling needs and users don't, a public module may define without exporting it; it must say so here.
     internal = {
-        "aqueue.errors": {"check_number", "name_and_message", "not_one_of"},
-        "aqueue.item": {
-            "ItemClass",
-            "NO_POLICIES",
-            "Policies",
-            "defined_items",
-            "has_property",
-            "key_of",
-            "look_up_class",
-            "policies_of",
-            "previous_names_of",
-            "type_name",
-        },
-        "aqueue.journal": {"is_path"},
         "aqueue.retry": {"asked_delay_s"},
         # The steps themselves, which `migrations` holds; each name is recorded in the journals.
         "aqueue_migrations.migrations": {"m001_events", "m002_views", "m003_adopted_items_and_latest_results"},

@@ -21,8 +21,8 @@ import msgspec
 from aqueue._keys import KeySet
 from aqueue._system.notice import warn
 from aqueue._tree import Node
+from aqueue._types import previous_names_of
 from aqueue.errors import AdoptionMismatch, UnknownItemType
-from aqueue.item import previous_names_of
 from aqueue.text import visible
 
 __all__ = ["Announced", "ChangedClasses", "EndedChildren", "RecordedChild", "RecordedChildren"]

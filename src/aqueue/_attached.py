@@ -6,10 +6,11 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import Final, Literal
 
+from aqueue._stream.error_info import name_and_message
 from aqueue._system.notice import warn
-from aqueue.errors import ReporterError, name_and_message
+from aqueue._types import type_name
+from aqueue.errors import ReporterError
 from aqueue.events import Event
-from aqueue.item import type_name
 from aqueue.reporting import (
     Reporter,
     RunInfo,

@@ -5,26 +5,26 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
-from functools import partial
 from itertools import count
 from pathlib import Path
-from traceback import TracebackException
-from typing import Any, Final, Literal, Protocol
+from typing import Final, Literal, Protocol
 
 import anyio
 
 from aqueue._attached import BATCH_EVENTS, TICK_INTERVAL_S, ReporterThread
+from aqueue._stream.clock import Clock
+from aqueue._stream.error_info import error_info
 from aqueue._system.loop import CallSoon
 from aqueue._system.notice import warn
-from aqueue.errors import JournalError, ReporterError, name_and_message
+from aqueue._types import type_name
+from aqueue.errors import JournalError, ReporterError
 from aqueue.events import ErrorInfo, Event, ReporterFailed
-from aqueue.item import type_name
 from aqueue.reporting import Reporter, RunInfo
 from aqueue.result import RunResult
-from aqueue.text import visible, without_surrogates
+from aqueue.text import visible
 from aqueue.view import RunView
 
-__all__ = ["Bus", "JournalWriter", "error_info"]
+__all__ = ["Bus", "JournalWriter"]
 
 BATCH_INTERVAL_S: Final = 0.05
 """How long events wait for others, at most, before reporters get them."""
@@ -58,87 +58,6 @@ CLOSE_TIMEOUT_S: Final = 5.0
 
 OPEN_GRACE_S: Final = 0.5
 """How long a run that is to stop waits for a reporter that is still being opened."""
-
-CLOCK_STEP_S: Final = 0.1
-
-_MESSAGE_CHARS: Final = 10_000
-_TRACEBACK_CHARS: Final = 20_000
-_MIN_SAID_CHARS: Final = 200
-
-
-def error_info(error: BaseException) -> ErrorInfo:
-    """Return `error` as data: encodable, cut to size, whatever its `__str__` does."""
-    name, message = name_and_message(error)
-    try:
-        lines = _traceback_of(error)
-    except BaseException:  # a __str__ or __repr__ in the chain
-        lines = ""
-    return ErrorInfo(name, without_surrogates(message[:_MESSAGE_CHARS]), without_surrogates(lines))
-
-
-def _traceback_of(error: BaseException) -> str:
-    """Return the formatted traceback of `error`, cut to size.
-
-    What the exceptions say is cut first, all of it to the same length, so that the frames stay, which tell where to look;
-    if there are too many of those, the end of the traceback stays.
-    """
-    whole = TracebackException.from_exception(error, compact=True)
-    lines = "".join(whole.format())
-    if len(lines) > _TRACEBACK_CHARS:
-        every = [whole]
-        for one in every:  # it grows while it is gone through
-            every += filter(None, (one.__cause__, one.__context__, *(one.exceptions or ())))
-        asked: list[TracebackException] = []  # `format` asks each that it shows what it says: of a large group not all
-        for one in every:
-            one.format_exception_only = partial(_nothing, asked, one)  # type: ignore[method-assign, assignment]
-        frames = len("".join(whole.format()))
-        most = max((_TRACEBACK_CHARS - frames) // len(asked), _MIN_SAID_CHARS)
-        while (
-            len(lines) > _TRACEBACK_CHARS and most >= _MIN_SAID_CHARS
-        ):  # more than once where a group's indents are many
-            for one in every:
-                one.format_exception_only = partial(_said, one, most)  # type: ignore[method-assign, assignment]
-            lines = "".join(whole.format())
-            most //= 2
-    return lines[-_TRACEBACK_CHARS:]
-
-
-def _nothing(asked: list[TracebackException], one: TracebackException, **options: Any) -> list[str]:
-    """Say nothing, and note that `one` was asked."""
-    asked.append(one)
-    return []
-
-
-def _said(one: TracebackException, most: int, **options: Any) -> list[str]:
-    """Return what `one` says, its class, message and notes, cut in the middle to `most` characters."""
-    said = "".join(TracebackException.format_exception_only(one, **options))
-    return [said if len(said) <= most else f"{said[: most - most // 4 - 3]} … {said[len(said) - most // 4 :]}"]
-
-
-class Clock:
-    """Unix time that never decreases: the monotonic clock and an `offset` that only ever grows.
-
-    The time is ``time.monotonic() + clock.offset``; where every nanosecond counts, that is written out.
-    """
-
-    __slots__ = ("_lock", "offset")
-
-    def __init__(self) -> None:
-        self.offset = time.time() - time.monotonic()
-        self._lock = threading.Lock()
-
-    def follow_wall_clock(self) -> None:
-        """Grow the offset where the wall clock has got ahead of the monotonic one (a laptop that slept).
-
-        From any thread: those of the journal and of the reporters both look, and one jump must not count twice.
-        """
-        before = time.monotonic()
-        wall = time.time()
-        if time.monotonic() - before < CLOCK_STEP_S / 10:  # else this thread was held up in between
-            offset = wall - before
-            if offset - self.offset > CLOCK_STEP_S:
-                with self._lock:
-                    self.offset = max(self.offset, offset)
 
 
 class JournalWriter(Protocol):

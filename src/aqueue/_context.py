@@ -5,7 +5,8 @@ from typing import Any, Protocol
 
 import msgspec
 
-from aqueue.errors import SECONDS, InvalidArgument, MisplacedCall, check_number
+from aqueue._arguments import SECONDS, check_number
+from aqueue.errors import InvalidArgument, MisplacedCall
 from aqueue.events import Phase
 from aqueue.text import visible_repr, without_surrogates
 

@@ -17,7 +17,7 @@ from anyio.lowlevel import checkpoint, checkpoint_if_cancelled
 
 from aqueue._adoption import RecordedChild, RecordedChildren
 from aqueue._attempt import NO_ENGINE, NO_SHARED, ROOM_CHECK_EVENTS, Attempt, Tries
-from aqueue._bus import SOFT_LIMIT_EVENTS, Bus, error_info
+from aqueue._bus import SOFT_LIMIT_EVENTS, Bus
 from aqueue._codec import encode_result
 from aqueue._context import running_attempt
 from aqueue._execution import AttemptLost, Execution, Place
@@ -31,11 +31,13 @@ from aqueue._failures import (
     without_own_frames,
 )
 from aqueue._groups import GroupedQueue, Limits, describe_unused
+from aqueue._item_class import NO_POLICIES, ItemClass, Policies, key_of, look_up_class
 from aqueue._keys import KeySet
 from aqueue._ledger import KEPT_STATE_BYTES, Ledger, to_keep
 from aqueue._misspelt import warn_of_misspelt
 from aqueue._queues import FifoQueue, LifoQueue, PlainQueue
 from aqueue._retrying import Retrying
+from aqueue._stream.error_info import error_info
 from aqueue._system.loop import CallSoon, TaskWatch, clock_of_this_loop
 from aqueue._system.notice import warn
 from aqueue._system.timers import Timers
@@ -57,7 +59,6 @@ from aqueue.events import (
     RunStatus,
     RunStopping,
 )
-from aqueue.item import NO_POLICIES, ItemClass, Policies, key_of, look_up_class
 from aqueue.retry import RetryAfter
 from aqueue.text import visible_repr
 

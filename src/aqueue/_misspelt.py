@@ -12,7 +12,8 @@ from weakref import WeakSet
 
 from aqueue._annotations import annotated_names
 from aqueue._system.notice import warn
-from aqueue.item import Item, type_name
+from aqueue._types import type_name
+from aqueue.item import Item
 from aqueue.limits import Limit
 from aqueue.retry import Retry
 from aqueue.text import visible

@@ -12,12 +12,12 @@ import msgspec
 from aqueue._flat import FlatItems, WriteFlat, is_scalar
 from aqueue._payload_reader import Ancestor, StateReader, Unreadable
 from aqueue._payload_writer import AncestorId, OutlineWriter, StateWriter
+from aqueue._policies import policies_of
 from aqueue._state import MissingField, State
 from aqueue._state_kinds import Dumped, state_of
 from aqueue._tags import MAX_DEPTH, SCALARS, Unwritable
-from aqueue._types import resolve_type
+from aqueue._types import resolve_type, type_name
 from aqueue.errors import AqueueError, PayloadMismatch, UnknownItemType, UnstorableItem
-from aqueue.item import policies_of, type_name
 from aqueue.text import visible
 
 __all__ = ["MAX_DEPTH", "PayloadCodec"]

@@ -9,8 +9,8 @@ from typing import Any, Final
 
 from aqueue._state import MissingField, State, check_name
 from aqueue._tags import MAX_DEPTH, READERS, SCALARS, Unwritable
+from aqueue._types import type_name
 from aqueue.errors import AqueueError
-from aqueue.item import type_name
 
 __all__ = ["Ancestor", "StateReader", "Unreadable"]
 

@@ -12,8 +12,7 @@ import msgspec
 
 from aqueue._state import State
 from aqueue._tags import MAX_DEPTH, WRITERS, Unwritable, is_plain_text
-from aqueue._types import has_process
-from aqueue.item import type_name
+from aqueue._types import has_process, type_name
 
 __all__ = ["AncestorId", "OutlineWriter", "StateWriter"]
 

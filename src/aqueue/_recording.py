@@ -13,6 +13,7 @@ import msgspec
 
 from aqueue._crashes import Crashes
 from aqueue._keys import KeySet
+from aqueue._types import type_name
 from aqueue.errors import PoisonItem
 from aqueue.events import (
     NO_DATA,
@@ -34,7 +35,6 @@ from aqueue.events import (
     RunResumed,
     RunStarted,
 )
-from aqueue.item import type_name
 
 __all__ = ["POISON", "ROOT", "RecordedItem", "Recording"]
 

@@ -10,14 +10,15 @@ from typing import Any, Final
 from weakref import ref
 
 from aqueue._attempt import Attempt, Tries
-from aqueue._bus import Bus, error_info
+from aqueue._bus import Bus
+from aqueue._item_class import ItemClass
 from aqueue._ledger import ancestor_id
 from aqueue._payload import PayloadCodec
+from aqueue._stream.error_info import error_info
 from aqueue._system.timers import Timers
 from aqueue._tree import Node
 from aqueue.errors import ChildrenNotComparable
 from aqueue.events import ItemRetryScheduled, Phase
-from aqueue.item import ItemClass
 from aqueue.retry import Retry, asked_delay_s
 
 __all__ = ["Retrying"]

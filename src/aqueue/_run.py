@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, get_args
 import anyio
 import msgspec
 
+from aqueue._arguments import check_one_of
 from aqueue._bus import Bus
 from aqueue._codec import decode_root_results
 from aqueue._context import current_or_none
@@ -24,7 +25,7 @@ from aqueue._ledger import Ledger
 from aqueue._payload import PayloadCodec
 from aqueue._queues import QUEUE_TYPES, QueueTypeName
 from aqueue._resume import Resumption, read_past
-from aqueue._settings import Backend, Lifespan, Settings, check_is_one_of
+from aqueue._settings import Backend, Lifespan, Settings
 from aqueue._system.job_control import JobControl
 from aqueue._system.loop import CallSoon, call_soon_in_this_loop, running_backend
 from aqueue._system.notice import say, stderr_is_terminal
@@ -151,7 +152,7 @@ def run_queue(
         BaseException: whatever `initial_items` or `lifespan` raised, and `SystemExit`, `KeyboardInterrupt` and the
             like from an item.
     """
-    check_is_one_of("backend", backend, get_args(Backend))
+    check_one_of("backend", backend, get_args(Backend))
     running = running_backend()
     if running is not None:
         raise MisplacedCall(

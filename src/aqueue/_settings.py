@@ -2,19 +2,20 @@
 
 import os
 import sys
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import AbstractAsyncContextManager
-from inspect import iscoroutinefunction, signature
+from inspect import iscoroutinefunction
 from typing import TYPE_CHECKING, Any, Final, Literal, get_args
 
 import msgspec
 
+from aqueue._arguments import SECONDS, WHOLE_NUMBER, accepts, check_number, check_one_of, is_path
 from aqueue._engine import OnError, StopLimits
 from aqueue._groups import Limits
+from aqueue._item_class import Policies
 from aqueue._queues import QUEUE_TYPES, QueueTypeName
-from aqueue.errors import SECONDS, WHOLE_NUMBER, ClusterError, InvalidArgument, MisplacedCall, check_number, not_one_of
-from aqueue.item import ItemLike, Policies
-from aqueue.journal import is_path
+from aqueue.errors import ClusterError, InvalidArgument, MisplacedCall
+from aqueue.item import ItemLike
 from aqueue.limits import Limit
 from aqueue.reporting import Reporter, ReporterSpec, resolve_reporters
 from aqueue.retry import Retry
@@ -23,7 +24,7 @@ from aqueue.text import visible_repr
 if TYPE_CHECKING:
     import distributed
 
-__all__ = ["MAX_WORKERS", "Backend", "Lifespan", "Settings", "check_is_one_of"]
+__all__ = ["MAX_WORKERS", "Backend", "Lifespan", "Settings", "check_one_of"]
 
 Backend = Literal["trio", "asyncio"]
 """The event loop that a run uses."""
@@ -96,12 +97,12 @@ class Settings(msgspec.Struct, frozen=True):
                 f"initial_items is {visible_repr(items)}; it must be an iterable of items, such as a list"
             )
         check_number("num_workers", self.num_workers, 1, MAX_WORKERS, kind=WHOLE_NUMBER)
-        check_is_one_of("queue_type_name", self.queue_type_name, list(QUEUE_TYPES))
+        check_one_of("queue_type_name", self.queue_type_name, list(QUEUE_TYPES))
         for name in ("graceful_ctrl_c", "retry_failed", "allow_insecure"):
             if not isinstance(getattr(self, name), bool):
                 raise InvalidArgument(f"{name} is {visible_repr(getattr(self, name))}; it must be True or False")
-        check_is_one_of("on_error", self.on_error, get_args(OnError))
-        if self.lifespan is not None and not _takes(self.lifespan):
+        check_one_of("on_error", self.on_error, get_args(OnError))
+        if self.lifespan is not None and not accepts(self.lifespan):
             raise InvalidArgument(
                 f"lifespan is {visible_repr(self.lifespan)}; it must be a function without arguments that returns an async "
                 "context manager, or None"
@@ -120,7 +121,7 @@ class Settings(msgspec.Struct, frozen=True):
             raise InvalidArgument(
                 "journal and resume are both given; give journal for a new run, resume to go on with one"
             )
-        if self.only is not None and (not _takes(self.only, "module:Class") or iscoroutinefunction(self.only)):
+        if self.only is not None and (not accepts(self.only, "module:Class") or iscoroutinefunction(self.only)):
             raise InvalidArgument(
                 f"only is {visible_repr(self.only)}; it must be an ordinary function that takes the name of an item class, such as "
                 "'shop:Page', and tells whether failed items of it are to run again, or None"
@@ -162,7 +163,7 @@ class Settings(msgspec.Struct, frozen=True):
                         f"limits has {visible_repr(name)}: {visible_repr(limit)}; it must have an aqueue.Limit for each "
                         "group, a string"
                     )
-        elif limits is not None and not _takes(limits, "group"):
+        elif limits is not None and not accepts(limits, "group"):
             raise InvalidArgument(
                 f"limits is {visible_repr(limits)}; it must be a dict from group to aqueue.Limit, or a function that takes "
                 "the group and returns an aqueue.Limit or None, or None"
@@ -175,28 +176,3 @@ class Settings(msgspec.Struct, frozen=True):
             raise InvalidArgument(
                 'max_failures needs on_error="continue": with on_error="stop" the first failure stops the run'
             )
-
-
-def check_is_one_of(name: str, value: object, allowed: Sequence[str]) -> None:
-    """Raise if `value`, which the argument called `name` has, is none of those.
-
-    Raises:
-        InvalidArgument: it is not; the message says which are allowed.
-    """
-    if not isinstance(value, str) or value not in allowed:
-        raise not_one_of(name, value, allowed)
-
-
-def _takes(function: object, *arguments: object) -> bool:
-    """Tell whether `function` can be called with `arguments`, as far as that is known without calling it."""
-    if not callable(function):
-        return False
-    try:
-        parameters = signature(function, follow_wrapped=False)  # a decorator may pass more than it takes
-    except (TypeError, ValueError):  # some that are written in C don't say
-        return True
-    try:
-        parameters.bind(*arguments)
-    except TypeError:
-        return False
-    return True

@@ -12,9 +12,9 @@ import msgspec
 
 from aqueue._annotations import annotations_of
 from aqueue._plain_state import Plain
+from aqueue._policies import policies_of
 from aqueue._state import Default, MissingField, State, cached_names, call, check_name, same
 from aqueue._tags import Unwritable
-from aqueue.item import policies_of
 
 __all__ = ["Dumped", "is_built_in", "state_of"]
 

@@ -10,9 +10,10 @@ from typing import Any, Final
 import msgspec
 
 from aqueue._bus import Bus
+from aqueue._item_class import ItemClass
+from aqueue._types import type_name
 from aqueue.errors import ItemsNotComparable
 from aqueue.events import NO_DATA, ItemChildrenFailed, ItemChildrenProcessed, Phase
-from aqueue.item import ItemClass, type_name
 
 __all__ = ["Node", "Tree", "unlink"]
 

@@ -1,18 +1,50 @@
 """Which class of this program a type name in a journal means: one that is defined already, never one to be imported."""
 
 import inspect
+import itertools
 import sys
 from collections.abc import Iterator
 from types import FunctionType, ModuleType
-from typing import Any, TypeGuard, TypeVar
+from typing import Any, Final, TypeGuard, TypeVar
+from weakref import WeakValueDictionary
 
+from aqueue._policies import previous_names
 from aqueue.errors import UnknownItemType
-from aqueue.item import defined_items, previous_names_of, type_name
 from aqueue.text import visible
 
-__all__ = ["has_process", "resolve_type"]
+__all__ = ["defined_items", "has_process", "previous_names_of", "register", "resolve_type", "type_name"]
 
 _T = TypeVar("_T")
+
+# Every subclass of Item that is alive, in the order of definition. Its name is not the key: a decorator that makes the
+# class anew (``@dataclass(slots=True)``) gives it its full name only later.
+_defined: Final[WeakValueDictionary[int, type]] = WeakValueDictionary()
+_definition_numbers: Final = itertools.count()
+
+
+def type_name(cls: type) -> str:
+    """Return the name of a class as events carry it: ``module:qualname``, made safe to show."""
+    return visible(f"{cls.__module__}:{cls.__qualname__}", 1_000)
+
+
+def register(cls: type) -> None:
+    """Remember a class of items, which is just being defined, so that a resumed run finds it by its name."""
+    _defined[next(_definition_numbers)] = cls
+
+
+def defined_items() -> list[type]:
+    """Return every subclass of `Item` that this program has defined and still has, in the order of definition."""
+    return list(_defined.values())
+
+
+def previous_names_of(cls: type) -> tuple[str, ...]:
+    """Return the names that `cls` says it had, as ``module:qualname``; those of its bases are not its own."""
+    names = previous_names(cls)
+    if isinstance(names, str):
+        names = (names,)
+    if not isinstance(names, tuple | list | set | frozenset):
+        return ()
+    return tuple(name if ":" in name else f"{cls.__module__}:{name}" for name in names if isinstance(name, str))
 
 
 def resolve_type(name: str) -> type:

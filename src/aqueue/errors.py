@@ -30,12 +30,11 @@ AqueueError
 └── AdoptionMismatch (ValueError)     an item may be a recorded one, since its class has changed, or another
 """
 
-import sys
-from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING, Final, Self
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Self
 
 from aqueue.events import ItemFailed
-from aqueue.text import visible, visible_repr
+from aqueue.text import visible
 
 if TYPE_CHECKING:
     from aqueue.result import RunResult  # which can read a journal, and so has errors below it
@@ -359,77 +358,3 @@ class AdoptionMismatch(AqueueError, ValueError):
     recorded in `load`; or put the class back as it was until the run has ended. Where another item was taken for the recorded
     one because it was enqueued first, enqueue the one that is as recorded before it. Then make the same call again.
     """
-
-
-def check_number(
-    name: str,
-    value: object,
-    least: float,
-    most: float | None = None,
-    *,
-    kind: str = "a finite number",
-    is_more_than: bool = False,
-    or_none: bool = False,
-) -> None:
-    """Raise if `value` is no number that is allowed; True and False are none.
-
-    Parameters:
-        name: what has the value, for the message.
-        value: anything.
-        least: the least that is allowed; with `is_more_than` the least that is not.
-        most: the most that is allowed; None for a year, if it is a duration, else for what a float, or a signed number
-            of 64 bits, can be.
-        kind: what it must be, for the message; ``a whole number`` for an int.
-        is_more_than: whether `least` itself is not allowed.
-        or_none: whether None is allowed.
-
-    Raises:
-        InvalidArgument: it is none.
-    """
-    if value is None and or_none:
-        return
-    is_whole = kind == WHOLE_NUMBER
-    if most is None and kind == SECONDS:
-        most = _YEAR_S
-    highest = most if most is not None else sys.maxsize if is_whole else sys.float_info.max
-    if (
-        isinstance(value, int if is_whole else int | float)
-        and not isinstance(value, bool)
-        and (least < value if is_more_than else least <= value)
-        and value <= highest
-    ):
-        return
-    if most is None and is_whole and isinstance(value, int) and value > highest:
-        most = highest  # else it goes without saying
-    if most is not None:
-        allowed = f"more than {least:,}, up to {most:,}" if is_more_than else f"from {least:,} to {most:,}"
-    else:
-        allowed = f"more than {least:,}" if is_more_than else f"at least {least:,}"
-    raise InvalidArgument(
-        f"{name} is {visible_repr(value)}; it must be {kind}, {allowed}{', or None' if or_none else ''}"
-    )
-
-
-WHOLE_NUMBER: Final = "a whole number"
-"""What `check_number` calls an int."""
-
-SECONDS: Final = "a finite number of seconds"
-"""What `check_number` calls a duration."""
-
-_YEAR_S: Final = 31_536_000
-"""The longest duration. Longer ones are probably in the wrong unit, and may lead to dates that can't be shown."""
-
-
-def name_and_message(error: BaseException) -> tuple[str, str]:
-    """Return the name of the class of `error`, and its message as it is, whatever its `__str__` does."""
-    cls = type(error)
-    name = visible(cls.__qualname__ if cls.__module__ == "builtins" else f"{cls.__module__}:{cls.__qualname__}", 1_000)
-    try:
-        return name, str.__str__(str(error))
-    except BaseException:  # the user's __str__, which may raise SystemExit, too: it must not end aqueue's own threads
-        return name, "(its message can't be shown: __str__ raised)"
-
-
-def not_one_of(name: str, value: object, allowed: Iterable[str]) -> InvalidArgument:
-    """Return the error that says which values `name` may have."""
-    return InvalidArgument(f"{name} is {visible_repr(value)}; allowed are {', '.join(repr(one) for one in allowed)}")

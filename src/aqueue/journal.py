@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 
+from aqueue._arguments import is_path
 from aqueue._codec import decode_result
 from aqueue.errors import InvalidArgument
 from aqueue.events import NO_DATA
@@ -82,17 +83,6 @@ def iter_results(path: "str | os.PathLike[str]") -> Iterator[ItemResult]:
                 yield ItemResult(item, announced.type, result)
         except (sqlite3.Error, msgspec.MsgspecError, TypeError) as error:
             raise damaged(path, error) from error
-
-
-def is_path(value: object) -> bool:
-    """Tell whether `value` can be the path of a file: a string or an `os.PathLike` that stands for one, not empty."""
-    if not isinstance(value, str | os.PathLike):
-        return False
-    try:
-        text = os.fspath(value)
-    except TypeError:  # it stands for neither str nor bytes
-        return False
-    return isinstance(text, str) and text != ""
 
 
 def _is(event: str) -> str:

@@ -2,7 +2,7 @@
 
 import msgspec
 
-from aqueue.errors import WHOLE_NUMBER, check_number
+from aqueue._arguments import WHOLE_NUMBER, check_number
 
 __all__ = ["Limit"]
 

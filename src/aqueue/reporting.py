@@ -8,7 +8,9 @@ from typing import Any, Protocol, TextIO, cast, runtime_checkable
 
 import msgspec
 
-from aqueue.errors import InvalidArgument, ReporterError, name_and_message, not_one_of
+from aqueue._arguments import not_one_of
+from aqueue._stream.error_info import name_and_message
+from aqueue.errors import InvalidArgument, ReporterError
 from aqueue.events import Event
 from aqueue.result import RunResult
 from aqueue.text import visible, visible_repr

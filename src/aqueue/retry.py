@@ -8,7 +8,8 @@ from time import time
 
 import msgspec
 
-from aqueue.errors import SECONDS, WHOLE_NUMBER, AqueueError, InvalidArgument, StrayCancellation, check_number
+from aqueue._arguments import SECONDS, WHOLE_NUMBER, check_number
+from aqueue.errors import AqueueError, InvalidArgument, StrayCancellation
 from aqueue.text import visible_repr
 
 __all__ = ["Retry", "RetryAfter", "parse_retry_after"]

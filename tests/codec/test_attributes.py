@@ -5,8 +5,8 @@ from typing import Any
 import pytest
 
 from aqueue._payload import PayloadCodec
+from aqueue._types import type_name
 from aqueue.errors import PayloadMismatch
-from aqueue.item import type_name
 from tests.codec.kinds import DataclassItem, DumpedItem, PydanticItem, SmallItem
 from tests.codec.test_round_trips import no_ancestor
 

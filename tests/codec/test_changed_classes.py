@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 
 from aqueue import Item
 from aqueue._payload import PayloadCodec
+from aqueue._types import type_name
 from aqueue.errors import PayloadMismatch
-from aqueue.item import type_name
 from tests.codec.kinds import Point, Worked
 from tests.codec.test_round_trips import no_ancestor, no_item
 from tests.strategies import encodable_text

@@ -12,8 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from aqueue._payload import MAX_DEPTH, PayloadCodec
+from aqueue._types import type_name
 from aqueue.errors import PayloadMismatch
-from aqueue.item import type_name
 from tests.codec import kinds
 from tests.codec.kinds import AnnotatedItem, DataclassItem, DumpedItem, PlainItem, PydanticItem, SlottedItem
 from tests.codec.test_round_trips import no_ancestor

@@ -10,7 +10,7 @@ import pytest
 
 from aqueue import Item
 from aqueue._payload import PayloadCodec
-from aqueue.item import type_name
+from aqueue._types import type_name
 from tests.codec.test_round_trips import no_ancestor, no_item
 
 RECORDED = b'{"number":7}'

@@ -20,8 +20,8 @@ import pytest
 
 from aqueue import Item
 from aqueue._payload import MAX_DEPTH, PayloadCodec
+from aqueue._types import type_name
 from aqueue.errors import UnstorableItem
-from aqueue.item import type_name
 from tests.codec.kinds import DataclassItem, Mode, PlainItem, Point, Tree, Worked, same
 from tests.codec.test_round_trips import no_ancestor, no_item
 

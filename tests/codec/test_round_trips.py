@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from aqueue import Item
 from aqueue._payload import PayloadCodec
-from aqueue.item import type_name
+from aqueue._types import type_name
 from tests.codec.kinds import (
     ITEMS,
     DataclassItem,

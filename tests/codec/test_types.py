@@ -12,9 +12,8 @@ import pytest
 
 from aqueue import EnqueueFn, Item, SetDescFn
 from aqueue._payload import PayloadCodec
-from aqueue._types import resolve_type
+from aqueue._types import resolve_type, type_name
 from aqueue.errors import UnknownItemType, UnstorableItem
-from aqueue.item import type_name
 from tests.codec.kinds import PlainItem, SlottedItem
 from tests.codec.test_round_trips import no_ancestor, no_item
 

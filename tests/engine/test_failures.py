@@ -24,8 +24,8 @@ from aqueue import (
     StrayCancellation,
     run_queue,
 )
-from aqueue._bus import error_info
 from aqueue._failures import FailureTally
+from aqueue._stream.error_info import error_info
 from aqueue.events import ErrorInfo, ItemCompleted, ItemFailed, ItemInterrupted, ItemStarted, RunFinished, RunStopping
 from aqueue.testing import EventRecorder
 from aqueue.tracebacks import user_frames

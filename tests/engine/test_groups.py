@@ -17,11 +17,11 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 
 from aqueue import Limit
 from aqueue._groups import GroupedQueue, Limits
+from aqueue._item_class import ItemClass
 from aqueue._queues import QUEUE_TYPES, FifoQueue, PriorityQueue, QueueTypeName
 from aqueue._system.timers import Timers
 from aqueue._tree import Node
 from aqueue.errors import InvalidArgument, InvalidItem, ItemsNotComparable
-from aqueue.item import ItemClass
 
 GROUPED: Final = ItemClass("m:Page", track_overall=False, hook=False, all_done=False, grouped=True)
 STEP_S: Final = 2**-6

@@ -8,10 +8,10 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
 from aqueue import Backend, EnqueueFn, Item, ItemsNotComparable, SetDescFn, run_queue
+from aqueue._item_class import look_up_class
 from aqueue._queues import PriorityQueue
 from aqueue._tree import Node
 from aqueue.events import ItemEnqueued, ItemStarted
-from aqueue.item import look_up_class
 from aqueue.testing import EventRecorder
 from tests.engine.invariants import check_events
 from tests.engine.jobs import Do

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from types import ModuleType
 from typing import Any, Final
 
-from aqueue import item as item_module
+from aqueue import _types as class_names
 
 __all__ = ["EDITS", "KINDS", "Field", "Shape", "forget", "make"]
 
@@ -210,9 +210,9 @@ def forget() -> None:
     for name in _MODULES:
         sys.modules.pop(name, None)
         linecache.cache.pop(f"<{name}.py>", None)
-    for number, cls in list(item_module._defined.items()):
+    for number, cls in list(class_names._defined.items()):
         if cls.__module__ in _MODULES:
-            del item_module._defined[number]
+            del class_names._defined[number]
 
 
 def make(shape: Shape, tell: Callable[[Any], Awaitable[None]]) -> Callable[[int], Any]:

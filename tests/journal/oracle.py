@@ -8,6 +8,7 @@ from typing import Any
 import msgspec
 
 from aqueue._recording import Recording
+from aqueue._types import defined_items, type_name
 from aqueue.events import (
     Counts,
     ErrorInfo,
@@ -28,7 +29,6 @@ from aqueue.events import (
     RunResumed,
     RunStarted,
 )
-from aqueue.item import defined_items, type_name
 from aqueue.retry import Retry
 from aqueue.view import RunView
 

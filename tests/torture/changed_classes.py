@@ -17,7 +17,7 @@ from unittest import mock
 
 from msgspec.structs import replace
 
-from aqueue import item as defined
+from aqueue import _types as class_names
 from tests.journal import seeds
 from tests.journal.seeds import Bare, Seed
 
@@ -91,7 +91,7 @@ def changed_classes(kind: Kind, changes: frozenset[Change], of: Iterable[Seed]) 
     family: dict[type[Bare], Any] = {base: _class(base.__name__, kind, changes) for base in bases}
     _forget()
     # Classes that were made before for such a program are defined once more, as it were.
-    defined._defined.update(zip(count(-len(family)), family.values()))
+    class_names._defined.update(zip(count(-len(family)), family.values()))
     seeds.makes.append(lambda base, seed: family[base].of(seed))
     try:
         # Looking through all modules for a class that was renamed, which is none of `Item`'s, takes most of the time.
@@ -104,9 +104,9 @@ def changed_classes(kind: Kind, changes: frozenset[Change], of: Iterable[Seed]) 
 
 def _forget() -> None:
     """Let no class of any such program be known."""
-    for number, cls in list(defined._defined.items()):
+    for number, cls in list(class_names._defined.items()):
         if cls.__module__ == _MODULE:
-            del defined._defined[number]
+            del class_names._defined[number]
 
 
 def named(program: Seed) -> Seed:

@@ -32,9 +32,9 @@ from aqueue._cluster.names import (
     travels_by_value,
     walk,
 )
-from aqueue._types import resolve_type
-from aqueue.errors import InvalidArgument, UnknownItemType, UnsendableItem, name_and_message
-from aqueue.item import defined_items
+from aqueue._stream.error_info import name_and_message
+from aqueue._types import defined_items, resolve_type
+from aqueue.errors import InvalidArgument, UnknownItemType, UnsendableItem
 from aqueue.text import visible
 
 __all__ = ["Definitions", "LaneDefinitions", "Refused", "SentDefinitions", "shown"]

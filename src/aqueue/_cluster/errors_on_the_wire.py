@@ -18,7 +18,8 @@ from aqueue._cluster.definitions import Refused
 from aqueue._cluster.names import Key, walk
 from aqueue._cluster.pickles import SCALARS, KeyOf, dump, load
 from aqueue._state_kinds import is_built_in
-from aqueue.errors import RemoteError, UnsendableItem, name_and_message
+from aqueue._stream.error_info import name_and_message
+from aqueue.errors import RemoteError, UnsendableItem
 from aqueue.text import visible, visible_repr
 
 __all__ = ["dump_error", "load_error"]

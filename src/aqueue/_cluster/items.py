@@ -18,8 +18,8 @@ from aqueue._cluster.definitions import Definitions, Refused, shown
 from aqueue._cluster.names import Key
 from aqueue._cluster.pickles import SCALARS, dump, failing_part, load
 from aqueue._state_kinds import is_built_in
+from aqueue._types import type_name
 from aqueue.errors import UnsendableItem
-from aqueue.item import type_name
 from aqueue.text import visible
 
 __all__ = ["Ancestor", "AncestorNumber", "ItemPickles", "is_flat"]

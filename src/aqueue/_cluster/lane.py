@@ -50,13 +50,13 @@ from aqueue._failures import (
     left_behind,
     without_own_frames,
 )
+from aqueue._item_class import ItemClass, look_up_class
 from aqueue._payload import PayloadCodec
 from aqueue._system.loop import TaskWatch, call_soon_in_this_loop, clock_of_this_loop
 from aqueue._system.watchdog import Watchdog
 from aqueue._timeouts import Timeouts
-from aqueue._types import resolve_type
+from aqueue._types import resolve_type, type_name
 from aqueue.errors import ClusterError, UnknownItemType, UnsendableItem
-from aqueue.item import ItemClass, look_up_class, type_name
 from aqueue.text import visible
 
 __all__ = ["Lane"]

@@ -10,12 +10,13 @@ import click
 
 from aqueue._attached import AttachedReporters
 from aqueue._folded_result import FoldedResult, info_from
+from aqueue._stream.error_info import name_and_message
 from aqueue._system.notice import warn
+from aqueue._types import type_name
 from aqueue.cli._reading.history import History
-from aqueue.errors import InvalidArgument, name_and_message
+from aqueue.errors import InvalidArgument
 from aqueue.events import Event, RunStarted
 from aqueue.figures import amount
-from aqueue.item import type_name
 from aqueue.reporting import Reporter, resolve_reporters
 from aqueue.text import visible
 from aqueue.view import RunView

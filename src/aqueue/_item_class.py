@@ -1,0 +1,239 @@
+"""What the engine knows about a class of items, looked up once per class."""
+
+import inspect
+from collections.abc import Callable
+from contextlib import suppress
+from functools import cached_property
+from typing import Any, Final, cast, get_args
+from weakref import WeakSet
+
+import msgspec
+
+from aqueue._arguments import SECONDS, accepts, check_number, check_one_of
+from aqueue._policies import policies_of, previous_names
+from aqueue._system.notice import warn
+from aqueue._types import previous_names_of, type_name
+from aqueue.errors import InvalidArgument, InvalidItem
+from aqueue.item import AfterChildrenRule, Item
+from aqueue.retry import Retry
+from aqueue.text import visible_repr, without_surrogates
+
+__all__ = ["NO_POLICIES", "ItemClass", "Policies", "has_property", "key_of", "look_up_class"]
+
+_NAMES: Final = (str, tuple, list, set, frozenset)
+
+_warned_of: Final[WeakSet[type]] = WeakSet()
+
+
+class Policies(msgspec.Struct, frozen=True):
+    """What holds for the attempts at items of one class, or for all classes that don't say otherwise.
+
+    Attributes:
+        retry: when an item is tried again; None for never.
+        timeout_s: how long an attempt may take, seconds; None for no limit.
+    """
+
+    retry: Retry | None = None
+    timeout_s: float | None = None
+
+    def check(self, where: str) -> None:
+        """Raise if a value is not allowed.
+
+        Parameters:
+            where: goes before the name of the value in the message.
+
+        Raises:
+            InvalidArgument: one is not.
+        """
+        if self.retry is not None and not isinstance(self.retry, Retry):
+            raise InvalidArgument(
+                f"{where}retry is {visible_repr(self.retry)}; it must be an aqueue.Retry, such as Retry(attempts=3), or None"
+            )
+        check_number(f"{where}timeout_s", self.timeout_s, 0, kind=SECONDS, is_more_than=True, or_none=True)
+
+
+NO_POLICIES: Final = Policies()
+
+
+class ItemClass:
+    """What the engine knows about one class of items, and how many of them came to what.
+
+    Attributes:
+        type: the class, as ``module:qualname``, made safe to show.
+        track_overall: see `Item`.
+        hook: whether it has an `after_children_processed` of its own.
+        all_done: whether its hook also runs when descendants failed.
+        names: the names that the class has or had, as ``module:qualname``.
+        keyed: whether its items have a `key`.
+        grouped: whether its items have a `group`.
+        policies: when its items are tried again, and how long an attempt may take.
+        is_plain: whether it has neither group nor policies, so that an attempt is only a call.
+        enqueued, completed, failed, interrupted, retried, deduplicated: see `aqueue.events.Counts`.
+    """
+
+    __slots__ = (
+        "all_done",
+        "completed",
+        "deduplicated",
+        "enqueued",
+        "failed",
+        "grouped",
+        "hook",
+        "interrupted",
+        "is_plain",
+        "keyed",
+        "names",
+        "policies",
+        "retried",
+        "track_overall",
+        "type",
+    )
+
+    def __init__(
+        self,
+        type: str,
+        *,
+        track_overall: bool,
+        hook: bool,
+        all_done: bool,
+        keyed: bool = False,
+        grouped: bool = False,
+        policies: "Policies | None" = None,
+        previous_names: tuple[str, ...] = (),
+    ) -> None:
+        self.type: str = type
+        self.track_overall: bool = track_overall
+        self.hook: bool = hook
+        self.all_done: bool = all_done
+        self.names: tuple[str, ...] = (type, *previous_names)
+        self.keyed: bool = keyed
+        self.grouped: bool = grouped
+        self.policies: Policies = policies or NO_POLICIES
+        self.is_plain: bool = not grouped and self.policies == NO_POLICIES
+        self.deduplicated: int = 0
+        self.enqueued: int = 0
+        self.completed: int = 0
+        self.failed: int = 0
+        self.interrupted: int = 0
+        self.retried: int = 0
+
+
+def look_up_class(item: object, defaults: Policies = NO_POLICIES) -> ItemClass:
+    """Return what the engine needs to know about the class of `item`.
+
+    Warns, once a class, if `item` has another value of a policy than its class.
+
+    Parameters:
+        item: an item.
+        defaults: what holds where the class doesn't say otherwise.
+
+    Raises:
+        InvalidItem: `item` is a class, or has no async `process` that takes `enqueue` and `set_desc`, or an
+            `after_children_processed` that is not async or takes arguments.
+        InvalidArgument: a class attribute has a value that is not allowed.
+    """
+    cls = type(item)
+    if isinstance(item, type):
+        raise InvalidItem(f"{type_name(item)} is a class, not an item; enqueue an instance of it")
+    name = type_name(cls)
+    process = getattr(item, "process", None)
+    if process is None:
+        raise InvalidItem(
+            f"{visible_repr(item)} ({name}) is not an item: it has no method "
+            "'async def process(self, enqueue, set_desc)'; enqueue an object of a class that has"
+        )
+    if not _is_async(process):
+        raise InvalidItem(f"{name}.process is not async; write 'async def process(self, enqueue, set_desc)'")
+    if not accepts(process, None, None):
+        raise InvalidItem(
+            f"{name}.process can't be called with enqueue and set_desc; write 'async def process(self, enqueue, set_desc)'"
+        )
+    hook = getattr(item, "after_children_processed", None)
+    has_hook = hook is not None and getattr(cls, "after_children_processed", None) is not Item.after_children_processed
+    if has_hook and not _is_async(hook):
+        raise InvalidItem(
+            f"{name}.after_children_processed is not async; write 'async def after_children_processed(self)'"
+        )
+    if has_hook and not accepts(hook):
+        raise InvalidItem(
+            f"{name}.after_children_processed can't be called without arguments; write "
+            "'async def after_children_processed(self)'"
+        )
+    said = policies_of(cls)
+    rule = said.get("after_children_rule", "all_success")
+    check_one_of(f"{name}.after_children_rule", rule, get_args(AfterChildrenRule))
+    tracked = said.get("track_overall", False)
+    if not isinstance(tracked, bool):
+        raise InvalidArgument(f"{name}.track_overall is {visible_repr(tracked)}; it must be True or False")
+    former = previous_names(cls)
+    if not isinstance(former, _NAMES) or not all(isinstance(one, str) for one in former):
+        raise InvalidArgument(
+            f"{name}.previous_names is {visible_repr(former)}; it must be a tuple of names, such as ('shop:Page',)"
+        )
+    policies = Policies(said.get("retry", defaults.retry), said.get("timeout_s", defaults.timeout_s))
+    policies.check(f"{name}.")
+    _warn_of_own(item, said)
+    return ItemClass(
+        name,
+        track_overall=tracked,
+        hook=has_hook,
+        all_done=rule == "all_done",
+        keyed=_has(item, "key"),
+        grouped=_has(item, "group"),
+        policies=policies,
+        previous_names=previous_names_of(cls),
+    )
+
+
+def _warn_of_own(item: object, policies: dict[str, Any]) -> None:
+    # Of the items of a class, this sees the one that it is looked up for. To look at each would cost each something.
+    cls = type(item)
+    for name, value in policies.items():
+        with suppress(Exception):  # comparing them is the user's code
+            own = getattr(item, name)
+            if own != value and cls not in _warned_of:
+                _warned_of.add(cls)
+                warn(
+                    f"{type_name(cls)}.{name} is {visible_repr(value)}, but an item of that class has {visible_repr(own)} in "
+                    "its place, which has no effect and is not stored: aqueue reads it from the class; if each item is to "
+                    "have a value of its own, give it another name"
+                )
+
+
+def _has(item: object, name: str) -> bool:
+    """Tell whether `item` has an attribute or property called `name`, without asking a property for its value."""
+    return hasattr(type(item), name) or hasattr(item, name)
+
+
+def key_of(item: Any, type: str) -> str | None:
+    """Return the `key` of `item`, whose class is called `type`.
+
+    Raises:
+        InvalidItem: it is neither a string nor None.
+        AttributeError: it is a property, which raised that.
+    """
+    try:
+        key = item.key
+    except AttributeError:
+        if has_property(item, "key"):
+            raise
+        key = None
+    if key is None:
+        return None
+    if not isinstance(key, str):
+        raise InvalidItem(f"{type}.key is {visible_repr(key)}; it must be a string or None")
+    return without_surrogates(str.__str__(key))
+
+
+def has_property(item: object, name: str) -> bool:
+    """Tell whether the class of `item` has a property called `name`: an AttributeError out of it is a mistake in that."""
+    return isinstance(inspect.getattr_static(type(item), name, None), property | cached_property)
+
+
+def _is_async(method: object) -> bool:
+    function = inspect.unwrap(cast(Callable[..., Any], method)) if callable(method) else method
+    while hasattr(function, "func"):  # functools.partial
+        function = function.func
+    return inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(
+        getattr(function, "__call__", None)  # noqa: B004  # whether it is callable is not the question
+    )

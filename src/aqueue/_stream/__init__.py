@@ -1,0 +1,7 @@
+"""The list of events: everything that happens in a run, numbered and in order.
+
+Each module imports only from those above it:
+
+- `clock`: Unix time that never decreases
+- `error_info`: exceptions as data: cut to size, whatever their `__str__` does
+"""
