@@ -18,10 +18,10 @@ from typing import Any, Final, Protocol
 
 import msgspec
 
-from aqueue._keys import KeySet
+from aqueue._codec.class_names import previous_names_of
+from aqueue._codec.digests import KeySet
 from aqueue._system.notice import warn
 from aqueue._tree import Node
-from aqueue._types import previous_names_of
 from aqueue.errors import AdoptionMismatch, UnknownItemType
 from aqueue.text import visible
 
@@ -63,7 +63,7 @@ _KEY: Final = "$key"
 """Stands for the key among the names of attributes; no attribute has such a name."""
 
 _DUMP: Final = "$dump"
-"""What `aqueue._payload.PayloadCodec.attributes` calls what dump() returned."""
+"""What `aqueue._codec.item_codec.PayloadCodec.attributes` calls what dump() returned."""
 
 _MOST_SETS: Final = 16
 """How many different sets of attributes are compared, of recorded children and of new ones.
@@ -81,7 +81,7 @@ _decode_json: Final = msgspec.json.Decoder(dict[str, Any]).decode
 
 
 class _Codec(Protocol):
-    """What is asked of today's classes; see `aqueue._payload.PayloadCodec`."""
+    """What is asked of today's classes; see `aqueue._codec.item_codec.PayloadCodec`."""
 
     def resolve(self, type_name: str) -> type: ...
     def attributes(self, type_name: str, payload: bytes) -> dict[str, Any]: ...

@@ -6,9 +6,9 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import Final, Literal
 
+from aqueue._codec.class_names import type_name
 from aqueue._stream.error_info import name_and_message
 from aqueue._system.notice import warn
-from aqueue._types import type_name
 from aqueue.errors import ReporterError
 from aqueue.events import Event
 from aqueue.reporting import (

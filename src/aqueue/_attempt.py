@@ -9,7 +9,7 @@ from typing import Any, Final, NoReturn, Protocol
 import msgspec
 
 from aqueue._bus import Bus
-from aqueue._codec import decode_result
+from aqueue._codec.results import decode_result
 from aqueue._context import Current, running_attempt
 from aqueue._stream.clock import Clock
 from aqueue._system.loop import CallSoon

@@ -12,11 +12,11 @@ from typing import Final, Literal, Protocol
 import anyio
 
 from aqueue._attached import BATCH_EVENTS, TICK_INTERVAL_S, ReporterThread
+from aqueue._codec.class_names import type_name
 from aqueue._stream.clock import Clock
 from aqueue._stream.error_info import error_info
 from aqueue._system.loop import CallSoon
 from aqueue._system.notice import warn
-from aqueue._types import type_name
 from aqueue.errors import JournalError, ReporterError
 from aqueue.events import ErrorInfo, Event, ReporterFailed
 from aqueue.reporting import Reporter, RunInfo

@@ -18,7 +18,8 @@ from anyio.lowlevel import checkpoint, checkpoint_if_cancelled
 from aqueue._adoption import RecordedChild, RecordedChildren
 from aqueue._attempt import NO_ENGINE, NO_SHARED, ROOM_CHECK_EVENTS, Attempt, Tries
 from aqueue._bus import SOFT_LIMIT_EVENTS, Bus
-from aqueue._codec import encode_result
+from aqueue._codec.digests import KeySet
+from aqueue._codec.results import encode_result
 from aqueue._context import running_attempt
 from aqueue._execution import AttemptLost, Execution, Place
 from aqueue._failures import (
@@ -32,7 +33,6 @@ from aqueue._failures import (
 )
 from aqueue._groups import GroupedQueue, Limits, describe_unused
 from aqueue._item_class import NO_POLICIES, ItemClass, Policies, key_of, look_up_class
-from aqueue._keys import KeySet
 from aqueue._ledger import KEPT_STATE_BYTES, Ledger, to_keep
 from aqueue._misspelt import warn_of_misspelt
 from aqueue._queues import FifoQueue, LifoQueue, PlainQueue

@@ -10,9 +10,9 @@ from weakref import WeakSet
 import msgspec
 
 from aqueue._arguments import SECONDS, accepts, check_number, check_one_of
-from aqueue._policies import policies_of, previous_names
+from aqueue._codec.class_names import previous_names_of, type_name
+from aqueue._codec.policies import policies_of, previous_names
 from aqueue._system.notice import warn
-from aqueue._types import previous_names_of, type_name
 from aqueue.errors import InvalidArgument, InvalidItem
 from aqueue.item import AfterChildrenRule, Item
 from aqueue.retry import Retry

@@ -7,8 +7,8 @@ from typing import Any, Final
 
 import msgspec
 
-from aqueue._codec import LARGE_BYTES, MAX_BYTES, OnLarge
-from aqueue._payload import PayloadCodec
+from aqueue._codec.item_codec import PayloadCodec
+from aqueue._codec.results import LARGE_BYTES, MAX_BYTES, OnLarge
 from aqueue._system.notice import warn
 from aqueue._tree import Node
 from aqueue.errors import AqueueError, PayloadMismatch, UnstorableItem

@@ -10,9 +10,9 @@ from types import CodeType
 from typing import Final
 from weakref import WeakSet
 
-from aqueue._annotations import annotated_names
+from aqueue._codec.annotations import annotated_names
+from aqueue._codec.class_names import type_name
 from aqueue._system.notice import warn
-from aqueue._types import type_name
 from aqueue.item import Item
 from aqueue.limits import Limit
 from aqueue.retry import Retry

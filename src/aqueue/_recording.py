@@ -11,9 +11,9 @@ from typing import Any, Final
 
 import msgspec
 
+from aqueue._codec.class_names import type_name
+from aqueue._codec.digests import KeySet
 from aqueue._crashes import Crashes
-from aqueue._keys import KeySet
-from aqueue._types import type_name
 from aqueue.errors import PoisonItem
 from aqueue.events import (
     NO_DATA,

@@ -11,9 +11,9 @@ from weakref import ref
 
 from aqueue._attempt import Attempt, Tries
 from aqueue._bus import Bus
+from aqueue._codec.item_codec import PayloadCodec
 from aqueue._item_class import ItemClass
 from aqueue._ledger import ancestor_id
-from aqueue._payload import PayloadCodec
 from aqueue._stream.error_info import error_info
 from aqueue._system.timers import Timers
 from aqueue._tree import Node

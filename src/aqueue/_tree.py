@@ -10,8 +10,8 @@ from typing import Any, Final
 import msgspec
 
 from aqueue._bus import Bus
+from aqueue._codec.class_names import type_name
 from aqueue._item_class import ItemClass
-from aqueue._types import type_name
 from aqueue.errors import ItemsNotComparable
 from aqueue.events import NO_DATA, ItemChildrenFailed, ItemChildrenProcessed, Phase
 

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Sequence
 from typing import Any, ClassVar, Literal, Protocol
 
-from aqueue._types import register, type_name
+from aqueue._codec.class_names import register, type_name
 from aqueue.retry import Retry
 
 __all__ = ["AfterChildrenRule", "EnqueueFn", "Item", "ItemLike", "SetDescFn"]

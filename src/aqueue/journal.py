@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Final
 import msgspec
 
 from aqueue._arguments import is_path
-from aqueue._codec import decode_result
+from aqueue._codec.results import decode_result
 from aqueue.errors import InvalidArgument
 from aqueue.events import NO_DATA
 from aqueue.text import visible_repr

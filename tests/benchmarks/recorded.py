@@ -173,7 +173,7 @@ def measure(job: str, count: int, path: str | None) -> dict[str, float]:
             _run([Site(count)], path)
             return {"bytes_an_item": os.path.getsize(path) / count}
         case "keys":
-            from aqueue._keys import KeySet
+            from aqueue._codec.digests import KeySet
 
             before = _resident_bytes()
             keys = KeySet()

@@ -4,8 +4,8 @@ from typing import Any
 
 import pytest
 
-from aqueue._payload import PayloadCodec
-from aqueue._types import type_name
+from aqueue._codec.class_names import type_name
+from aqueue._codec.item_codec import PayloadCodec
 from aqueue.errors import PayloadMismatch
 from tests.codec.kinds import DataclassItem, DumpedItem, PydanticItem, SmallItem
 from tests.codec.test_round_trips import no_ancestor

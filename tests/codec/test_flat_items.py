@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from aqueue import EnqueueFn, Item, SetDescFn
-from aqueue._payload import PayloadCodec
+from aqueue._codec.item_codec import PayloadCodec
 from aqueue.errors import UnstorableItem
 
 

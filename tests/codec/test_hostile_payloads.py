@@ -11,8 +11,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from aqueue._payload import MAX_DEPTH, PayloadCodec
-from aqueue._types import type_name
+from aqueue._codec.class_names import type_name
+from aqueue._codec.item_codec import MAX_DEPTH, PayloadCodec
 from aqueue.errors import PayloadMismatch
 from tests.codec import kinds
 from tests.codec.kinds import AnnotatedItem, DataclassItem, DumpedItem, PlainItem, PydanticItem, SlottedItem

@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 from aqueue import Item
-from aqueue._payload import PayloadCodec
-from aqueue._types import type_name
+from aqueue._codec.class_names import type_name
+from aqueue._codec.item_codec import PayloadCodec
 from tests.codec.test_round_trips import no_ancestor, no_item
 
 RECORDED = b'{"number":7}'

@@ -11,10 +11,10 @@ import pydantic
 import pytest
 
 from aqueue import EnqueueFn, Item, Retry, SetDescFn
+from aqueue._codec.class_names import previous_names_of, type_name
+from aqueue._codec.item_codec import PayloadCodec
+from aqueue._codec.policies import policies_of
 from aqueue._item_class import Policies, look_up_class
-from aqueue._payload import PayloadCodec
-from aqueue._policies import policies_of
-from aqueue._types import previous_names_of, type_name
 from aqueue.errors import InvalidArgument
 from tests.codec.kinds import Worked
 from tests.codec.test_round_trips import no_ancestor, no_item

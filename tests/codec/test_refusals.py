@@ -19,8 +19,8 @@ import pydantic
 import pytest
 
 from aqueue import Item
-from aqueue._payload import MAX_DEPTH, PayloadCodec
-from aqueue._types import type_name
+from aqueue._codec.class_names import type_name
+from aqueue._codec.item_codec import MAX_DEPTH, PayloadCodec
 from aqueue.errors import UnstorableItem
 from tests.codec.kinds import DataclassItem, Mode, PlainItem, Point, Tree, Worked, same
 from tests.codec.test_round_trips import no_ancestor, no_item

@@ -13,8 +13,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from aqueue import Item
-from aqueue._payload import PayloadCodec
-from aqueue._types import type_name
+from aqueue._codec.class_names import type_name
+from aqueue._codec.item_codec import PayloadCodec
 from tests.codec.kinds import (
     ITEMS,
     DataclassItem,

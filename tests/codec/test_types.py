@@ -11,8 +11,8 @@ from typing import Any, ClassVar
 import pytest
 
 from aqueue import EnqueueFn, Item, SetDescFn
-from aqueue._payload import PayloadCodec
-from aqueue._types import resolve_type, type_name
+from aqueue._codec.class_names import resolve_type, type_name
+from aqueue._codec.item_codec import PayloadCodec
 from aqueue.errors import UnknownItemType, UnstorableItem
 from tests.codec.kinds import PlainItem, SlottedItem
 from tests.codec.test_round_trips import no_ancestor, no_item
@@ -236,7 +236,7 @@ def test_a_class_of_the_main_program_is_found_in_it(tmp_path: Path) -> None:
     script = tmp_path / "job.py"
     script.write_text(
         "import sys\n"
-        "from aqueue._payload import PayloadCodec\n"
+        "from aqueue._codec.item_codec import PayloadCodec\n"
         "class Page:\n"
         "    def __init__(self, url): self.url = url\n"
         "    async def process(self, enqueue, set_desc): pass\n"

@@ -20,7 +20,7 @@ import pytest
 
 import aqueue
 from aqueue import Backend, EnqueueFn, InvalidResult, Item, ItemFailures, SetDescFn, run_queue
-from aqueue._codec import encode_result
+from aqueue._codec.results import encode_result
 from aqueue.events import ItemChildrenProcessed, ItemCompleted
 from aqueue.testing import EventRecorder
 from tests.engine.jobs import Do, Noop

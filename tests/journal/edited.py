@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from types import ModuleType
 from typing import Any, Final
 
-from aqueue import _types as class_names
+from aqueue._codec import class_names
 
 __all__ = ["EDITS", "KINDS", "Field", "Shape", "forget", "make"]
 

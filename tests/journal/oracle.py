@@ -7,8 +7,8 @@ from typing import Any
 
 import msgspec
 
+from aqueue._codec.class_names import defined_items, type_name
 from aqueue._recording import Recording
-from aqueue._types import defined_items, type_name
 from aqueue.events import (
     Counts,
     ErrorInfo,

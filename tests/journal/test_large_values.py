@@ -26,7 +26,6 @@ from aqueue import (
     SetDescFn,
     UnstorableItem,
     _bus,
-    _codec,
     _journal,
     _ledger,
     async_run_queue,
@@ -35,9 +34,10 @@ from aqueue import (
     run_queue,
     stop,
 )
+from aqueue._codec import results
+from aqueue._codec.item_codec import PayloadCodec
 from aqueue._journal import EventReader, connect_to_read, read_events_at
 from aqueue._ledger import Ledger
-from aqueue._payload import PayloadCodec
 from aqueue._recording import ROOT, Recording
 from aqueue.cli._reading.history import batches
 from aqueue.cli._reading.journal_history import JournalHistory
@@ -241,13 +241,13 @@ def test_reading_takes_as_much_memory_as_is_live(tmp_path: Path) -> None:
 def test_a_row_has_room_for_a_result_and_attributes() -> None:
     """However long they are, as long as each is accepted."""
     with closing(sqlite3.connect(":memory:")) as connection:
-        assert connection.getlimit(sqlite3.SQLITE_LIMIT_LENGTH) > 2 * _codec.MAX_BYTES + 1_000_000
+        assert connection.getlimit(sqlite3.SQLITE_LIMIT_LENGTH) > 2 * results.MAX_BYTES + 1_000_000
 
 
 @pytest.fixture
 def small_limit(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let a value have no more than 1,000 bytes."""
-    for module in (_codec, _ledger):
+    for module in (results, _ledger):
         monkeypatch.setattr(module, "LARGE_BYTES", 500)
         monkeypatch.setattr(module, "MAX_BYTES", 1_000)
 
@@ -333,7 +333,7 @@ def test_a_large_value_is_copied_once() -> None:
         kept = ledger.keep_long(state, "Page")
         return state, _ledger.identity_of(b"run", "Page", None, kept, 0)
 
-    for make in (state, lambda: _codec.encode_result(item.text, "Page")):
+    for make in (state, lambda: results.encode_result(item.text, "Page")):
         tracemalloc.start()
         try:
             made = make()

@@ -1072,7 +1072,7 @@ def test_a_hundred_thousand_keys_fit_in_fifteen_megabytes() -> None:
     """The visited set costs at most 150 bytes a key, however long the keys are."""
     import tracemalloc
 
-    from aqueue._keys import KeySet
+    from aqueue._codec.digests import KeySet
 
     keys = KeySet()
     tracemalloc.start()

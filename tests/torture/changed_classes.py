@@ -17,7 +17,7 @@ from unittest import mock
 
 from msgspec.structs import replace
 
-from aqueue import _types as class_names
+from aqueue._codec import class_names
 from tests.journal import seeds
 from tests.journal.seeds import Bare, Seed
 
@@ -95,7 +95,7 @@ def changed_classes(kind: Kind, changes: frozenset[Change], of: Iterable[Seed]) 
     seeds.makes.append(lambda base, seed: family[base].of(seed))
     try:
         # Looking through all modules for a class that was renamed, which is none of `Item`'s, takes most of the time.
-        with mock.patch("aqueue._types._top_level_classes", return_value=()):
+        with mock.patch("aqueue._codec.class_names._top_level_classes", return_value=()):
             yield
     finally:
         seeds.makes.pop()

@@ -32,8 +32,8 @@ from aqueue._cluster.names import (
     travels_by_value,
     walk,
 )
+from aqueue._codec.class_names import defined_items, resolve_type
 from aqueue._stream.error_info import name_and_message
-from aqueue._types import defined_items, resolve_type
 from aqueue.errors import InvalidArgument, UnknownItemType, UnsendableItem
 from aqueue.text import visible
 

@@ -17,7 +17,7 @@ from typing import Any, Final, NamedTuple
 from aqueue._cluster.definitions import Refused
 from aqueue._cluster.names import Key, walk
 from aqueue._cluster.pickles import SCALARS, KeyOf, dump, load
-from aqueue._state_kinds import is_built_in
+from aqueue._codec.object_kinds import is_built_in
 from aqueue._stream.error_info import name_and_message
 from aqueue.errors import RemoteError, UnsendableItem
 from aqueue.text import visible, visible_repr

@@ -17,8 +17,8 @@ import msgspec
 from aqueue._cluster.definitions import Definitions, Refused, shown
 from aqueue._cluster.names import Key
 from aqueue._cluster.pickles import SCALARS, dump, failing_part, load
-from aqueue._state_kinds import is_built_in
-from aqueue._types import type_name
+from aqueue._codec.class_names import type_name
+from aqueue._codec.object_kinds import is_built_in
 from aqueue.errors import UnsendableItem
 from aqueue.text import visible
 

@@ -39,7 +39,9 @@ from aqueue._cluster.messages import (
     size_of_report,
 )
 from aqueue._cluster.objects import LaneObjects
-from aqueue._codec import encode_result
+from aqueue._codec.class_names import resolve_type, type_name
+from aqueue._codec.item_codec import PayloadCodec
+from aqueue._codec.results import encode_result
 from aqueue._context import running_attempt
 from aqueue._engine import SLICE_S
 from aqueue._failures import (
@@ -51,11 +53,9 @@ from aqueue._failures import (
     without_own_frames,
 )
 from aqueue._item_class import ItemClass, look_up_class
-from aqueue._payload import PayloadCodec
 from aqueue._system.loop import TaskWatch, call_soon_in_this_loop, clock_of_this_loop
 from aqueue._system.watchdog import Watchdog
 from aqueue._timeouts import Timeouts
-from aqueue._types import resolve_type, type_name
 from aqueue.errors import ClusterError, UnknownItemType, UnsendableItem
 from aqueue.text import visible
 

@@ -21,7 +21,7 @@ from aqueue._cluster.messages import (
     StopAsked,
 )
 from aqueue._cluster.objects import CoordinatorObjects
-from aqueue._codec import LARGE_BYTES
+from aqueue._codec.results import LARGE_BYTES
 from aqueue._execution import AttemptLost
 from aqueue._failures import hide_frames_of
 from aqueue._ledger import ancestor, ancestor_id

@@ -4,7 +4,7 @@ from collections.abc import Callable, Collection, Iterator, Sequence
 
 import click
 
-from aqueue._codec import decode_result
+from aqueue._codec.results import decode_result
 from aqueue.cli._app import app, closed_at_end, examples, file_argument, finish, is_meant, of_run
 from aqueue.cli._folds.failed_items import chunks
 from aqueue.cli._folds.items import Items

@@ -11,8 +11,8 @@ from collections.abc import Callable, Iterator, Mapping
 from types import FunctionType
 from typing import Any, ClassVar, Final, NamedTuple
 
-from aqueue._annotations import annotated_names, annotations_of, classes_in
-from aqueue._tags import Unwritable, is_plain_text
+from aqueue._codec.annotations import annotated_names, annotations_of, classes_in
+from aqueue._codec.values import Unwritable, is_plain_text
 
 __all__ = ["Default", "MissingField", "State", "assigned_by_init", "cached_names", "call", "check_name", "same"]
 

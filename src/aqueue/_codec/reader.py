@@ -1,4 +1,4 @@
-"""Reading the state of an object back from what `aqueue._payload_writer` wrote, and making an equal object from it.
+"""Reading the state of an object back from what `aqueue._codec.writer` wrote, and making an equal object from it.
 
 The class of an enum member or object is one that the attribute's annotation names: no payload can name any other.
 """
@@ -7,9 +7,9 @@ import enum
 from collections.abc import Callable, Sequence
 from typing import Any, Final
 
-from aqueue._state import MissingField, State, check_name
-from aqueue._tags import MAX_DEPTH, READERS, SCALARS, Unwritable
-from aqueue._types import type_name
+from aqueue._codec.class_names import type_name
+from aqueue._codec.object_state import MissingField, State, check_name
+from aqueue._codec.values import MAX_DEPTH, READERS, SCALARS, Unwritable
 from aqueue.errors import AqueueError
 
 __all__ = ["Ancestor", "StateReader", "Unreadable"]

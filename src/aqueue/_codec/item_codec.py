@@ -1,6 +1,6 @@
 """The state of an item as JSON and back: restored equal and of the same type, or refused when it is stored.
 
-A payload is one JSON object with a member for each attribute; `aqueue._payload_writer` and `aqueue._payload_reader` know
+A payload is one JSON object with a member for each attribute; `aqueue._codec.writer` and `aqueue._codec.reader` know
 how values are written. Here is what an item's class is in a program, and how errors name it.
 """
 
@@ -9,14 +9,14 @@ from typing import Any, Final
 
 import msgspec
 
-from aqueue._flat import FlatItems, WriteFlat, is_scalar
-from aqueue._payload_reader import Ancestor, StateReader, Unreadable
-from aqueue._payload_writer import AncestorId, OutlineWriter, StateWriter
-from aqueue._policies import policies_of
-from aqueue._state import MissingField, State
-from aqueue._state_kinds import Dumped, state_of
-from aqueue._tags import MAX_DEPTH, SCALARS, Unwritable
-from aqueue._types import resolve_type, type_name
+from aqueue._codec.class_names import resolve_type, type_name
+from aqueue._codec.object_kinds import Dumped, state_of
+from aqueue._codec.object_state import MissingField, State
+from aqueue._codec.plain_items import FlatItems, WriteFlat, is_scalar
+from aqueue._codec.policies import policies_of
+from aqueue._codec.reader import Ancestor, StateReader, Unreadable
+from aqueue._codec.values import MAX_DEPTH, SCALARS, Unwritable
+from aqueue._codec.writer import AncestorId, OutlineWriter, StateWriter
 from aqueue.errors import AqueueError, PayloadMismatch, UnknownItemType, UnstorableItem
 from aqueue.text import visible
 

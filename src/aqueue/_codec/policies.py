@@ -9,7 +9,7 @@ from typing import Any, Final, cast
 
 import msgspec
 
-from aqueue._annotations import annotated_names
+from aqueue._codec.annotations import annotated_names
 
 __all__ = ["policies_of", "previous_names"]
 

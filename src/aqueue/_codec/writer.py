@@ -1,6 +1,6 @@
 """Writing the state of an object as JSON's types, value by value, so that it will be restored equal and of the same type.
 
-A value that JSON lacks is an object with one key that begins with ``$``: those of `aqueue._tags`, and here containers,
+A value that JSON lacks is an object with one key that begins with ``$``: those of `aqueue._codec.values`, and here containers,
 references to ancestors, enum members and objects.
 """
 
@@ -10,9 +10,9 @@ from typing import Any, Final
 
 import msgspec
 
-from aqueue._state import State
-from aqueue._tags import MAX_DEPTH, WRITERS, Unwritable, is_plain_text
-from aqueue._types import has_process, type_name
+from aqueue._codec.class_names import has_process, type_name
+from aqueue._codec.object_state import State
+from aqueue._codec.values import MAX_DEPTH, WRITERS, Unwritable, is_plain_text
 
 __all__ = ["AncestorId", "OutlineWriter", "StateWriter"]
 

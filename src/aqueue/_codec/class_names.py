@@ -8,7 +8,7 @@ from types import FunctionType, ModuleType
 from typing import Any, Final, TypeGuard, TypeVar
 from weakref import WeakValueDictionary
 
-from aqueue._policies import previous_names
+from aqueue._codec.policies import previous_names
 from aqueue.errors import UnknownItemType
 from aqueue.text import visible
 

@@ -10,9 +10,18 @@ from copy import deepcopy
 from types import MemberDescriptorType
 from typing import Any, Final, cast
 
-from aqueue._annotations import class_annotations, is_class_variable
-from aqueue._state import Default, MissingField, State, assigned_by_init, cached_names, call, check_name, same
-from aqueue._tags import SCALARS, WRITERS
+from aqueue._codec.annotations import class_annotations, is_class_variable
+from aqueue._codec.object_state import (
+    Default,
+    MissingField,
+    State,
+    assigned_by_init,
+    cached_names,
+    call,
+    check_name,
+    same,
+)
+from aqueue._codec.values import SCALARS, WRITERS
 
 __all__ = ["Plain"]
 

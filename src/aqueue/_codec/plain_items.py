@@ -12,9 +12,9 @@ from typing import Any, Final
 
 import msgspec
 
-from aqueue._plain_state import Plain
-from aqueue._state import State
-from aqueue._tags import SCALARS
+from aqueue._codec.object_state import State
+from aqueue._codec.plain_state import Plain
+from aqueue._codec.values import SCALARS
 
 __all__ = ["FlatItems", "WriteFlat", "is_scalar"]
 

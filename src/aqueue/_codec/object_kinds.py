@@ -10,11 +10,11 @@ from typing import Any, Final, cast
 
 import msgspec
 
-from aqueue._annotations import annotations_of
-from aqueue._plain_state import Plain
-from aqueue._policies import policies_of
-from aqueue._state import Default, MissingField, State, cached_names, call, check_name, same
-from aqueue._tags import Unwritable
+from aqueue._codec.annotations import annotations_of
+from aqueue._codec.object_state import Default, MissingField, State, cached_names, call, check_name, same
+from aqueue._codec.plain_state import Plain
+from aqueue._codec.policies import policies_of
+from aqueue._codec.values import Unwritable
 
 __all__ = ["Dumped", "is_built_in", "state_of"]
 
