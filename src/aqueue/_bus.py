@@ -61,7 +61,7 @@ OPEN_GRACE_S: Final = 0.5
 
 
 class JournalWriter(Protocol):
-    """What the bus needs of a journal; see `aqueue._journal.Journal`."""
+    """What the bus needs of a journal; see `aqueue._journal.writer.Journal`."""
 
     path: Path
 

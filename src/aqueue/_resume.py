@@ -45,7 +45,7 @@ POISON_AFTER_CRASHES: Final = 3
 
 
 class RecordedEvents(Protocol):
-    """What is read of a journal; see `aqueue._journal.Journal`."""
+    """What is read of a journal; see `aqueue._journal.writer.Journal`."""
 
     @property
     def path(self) -> Path: ...

@@ -44,7 +44,7 @@ if TYPE_CHECKING:
     import distributed
 
     from aqueue._cluster.cluster import Cluster
-    from aqueue._journal import Journal
+    from aqueue._journal.writer import Journal
 
 __all__ = ["async_run_queue", "run_queue"]
 
@@ -298,7 +298,7 @@ async def _run(settings: Settings, every: list[Reporter], held: HeldInterrupts) 
 
 async def _run_recorded(settings: Settings, reporters: list[Reporter], held: HeldInterrupts) -> _Outcome:
     """Run with a journal: a new one, or go on with what it has recorded."""
-    from aqueue._journal import Journal  # SQLite is for those who have a journal
+    from aqueue._journal.writer import Journal  # SQLite is for those who have a journal
 
     if settings.resume is not None:
         journal = Journal.open(settings.resume)

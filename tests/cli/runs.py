@@ -7,7 +7,7 @@ from typing import Any
 
 import aqueue
 from aqueue import EnqueueFn, Item, ItemFailures, Retry, SetDescFn, run_queue
-from aqueue._journal import connect_to_read, read_events
+from aqueue._journal.writer import connect_to_read, read_events
 from aqueue.events import Event
 from tests.journal.recorded import cut
 

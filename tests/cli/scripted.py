@@ -8,7 +8,7 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any
 
-from aqueue._journal_file import connect, make
+from aqueue._journal.file import connect, make
 from aqueue.events import (
     ErrorInfo,
     Event,

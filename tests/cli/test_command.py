@@ -18,7 +18,7 @@ import click
 import pytest
 from hypothesis import HealthCheck, given, settings
 
-from aqueue._journal_file import connect
+from aqueue._journal.file import connect
 from aqueue.cli._app import app
 from aqueue.events import ItemCompleted
 from tests.cli.conftest import Aqueue

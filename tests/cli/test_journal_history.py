@@ -13,7 +13,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from aqueue._journal import Journal
+from aqueue._journal.writer import Journal
 from aqueue.cli._folds.items import Items
 from aqueue.cli._reading.history import CannotRead, History, batches
 from aqueue.cli._reading.opening import open_history

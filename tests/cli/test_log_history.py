@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from aqueue import run_queue
-from aqueue._journal_check import MAGIC
+from aqueue._journal.check import MAGIC
 from aqueue.cli._folds.items import Items
 from aqueue.cli._formats.lines import write_events_jsonl
 from aqueue.cli._reading import log_file

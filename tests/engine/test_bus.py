@@ -28,7 +28,7 @@ from aqueue import (
 from aqueue._attached import ReporterThread
 from aqueue._attempt import ROOM_CHECK_EVENTS
 from aqueue._bus import Bus
-from aqueue._journal import Journal
+from aqueue._journal.writer import Journal
 from aqueue._stream.clock import Clock
 from aqueue._system.loop import call_soon_in_this_loop
 from aqueue.events import (

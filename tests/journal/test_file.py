@@ -18,9 +18,9 @@ from typing import Any
 import pytest
 
 from aqueue import Backend, EnqueueFn, Item, RunResult, SetDescFn, run_queue
-from aqueue import _journal_check as journal_check
-from aqueue import _journal_file as journal_file
-from aqueue._journal import Journal, connect_to_read
+from aqueue._journal import check as journal_check
+from aqueue._journal import file as journal_file
+from aqueue._journal.writer import Journal, connect_to_read
 from aqueue.errors import (
     AqueueError,
     JournalDamaged,
@@ -347,7 +347,7 @@ def test_a_missing_folder_is_named(tmp_path: Path) -> None:
 
 AS_NOBODY = """
 import os, sys
-from aqueue._journal import Journal
+from aqueue._journal.writer import Journal
 from aqueue.errors import JournalError
 Journal.open(sys.argv[2]).close(60)  # imports what it needs while that may be read
 if os.geteuid() == 0:
@@ -537,7 +537,7 @@ def test_a_refused_file_is_not_locked(tmp_path: Path) -> None:
 
 FORKING = """
 import os, signal, sys
-from aqueue._journal import Journal
+from aqueue._journal.writer import Journal
 from tests.journal.writing import make_events, Source
 
 journal = Journal.open(sys.argv[1])

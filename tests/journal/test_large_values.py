@@ -26,7 +26,6 @@ from aqueue import (
     SetDescFn,
     UnstorableItem,
     _bus,
-    _journal,
     _ledger,
     async_run_queue,
     current,
@@ -36,7 +35,8 @@ from aqueue import (
 )
 from aqueue._codec import results
 from aqueue._codec.item_codec import PayloadCodec
-from aqueue._journal import EventReader, connect_to_read, read_events_at
+from aqueue._journal import writer as _journal
+from aqueue._journal.writer import EventReader, connect_to_read, read_events_at
 from aqueue._ledger import Ledger
 from aqueue._recording import ROOT, Recording
 from aqueue.cli._reading.history import batches
@@ -460,7 +460,7 @@ def test_results_are_read_a_few_at_a_time(tmp_path: Path) -> None:
     program = """
 import resource, sys
 from aqueue import iter_results
-import aqueue._journal
+import aqueue._journal.writer
 
 def peak_mb():
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1_000

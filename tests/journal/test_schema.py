@@ -12,7 +12,7 @@ import pytest
 from msgspec import Raw
 from sqlite_utils import Database
 
-from aqueue._journal import Journal
+from aqueue._journal.writer import Journal
 from aqueue.events import (
     EVENT_TYPES,
     Counts,

@@ -23,9 +23,9 @@ from hypothesis import strategies as st
 from msgspec import Raw, Struct
 from msgspec.structs import fields, replace
 
-from aqueue import _journal_check as journal_check
-from aqueue import _journal_file as journal_file
-from aqueue._journal import BATCH_EVENTS, Journal
+from aqueue._journal import check as journal_check
+from aqueue._journal import file as journal_file
+from aqueue._journal.writer import BATCH_EVENTS, Journal
 from aqueue.errors import JournalDamaged, JournalError, JournalTooNew
 from aqueue.events import EVENT_TYPES, NO_DATA, Event, ItemDescribed, ItemEnqueued, RunResumed, RunStarted, encode
 from tests.journal.writing import DEADLINE_S, Source, make_events, recorded, wait, write
@@ -190,7 +190,7 @@ def test_flush_returns_when_all_is_saved(tmp_path: Path) -> None:
 
 def test_any_thread_may_flush(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Of many flushes from many threads at once, each is called back, and once."""
-    monkeypatch.setattr("aqueue._journal.COMMIT_INTERVAL_S", 0.0)  # the writer looks all the time
+    monkeypatch.setattr("aqueue._journal.writer.COMMIT_INTERVAL_S", 0.0)  # the writer looks all the time
     interval = sys.getswitchinterval()
     journal = Journal.open(tmp_path / "run.db")
     Source([]).start(journal)
@@ -230,7 +230,7 @@ def test_a_busy_file_is_waited_for(
         print(message)
         said.set()
 
-    monkeypatch.setattr("aqueue._journal.warn", say)
+    monkeypatch.setattr("aqueue._journal.writer.warn", say)
     source.start(journal)
     assert said.wait(DEADLINE_S)
     assert not journal.close(0.1)
@@ -304,7 +304,7 @@ def test_a_full_file_at_any_write(nth: int, tmp_path: Path) -> None:
 
 LIMITED = """
 import resource, signal, sys
-from aqueue._journal import Journal
+from aqueue._journal.writer import Journal
 from tests.journal.writing import DEADLINE_S, Source, make_events, wait
 
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)

@@ -3,7 +3,7 @@
 import sys
 import threading
 
-from aqueue._journal import Journal
+from aqueue._journal.writer import Journal
 from aqueue.events import Event
 from tests.journal.writing import make_events
 

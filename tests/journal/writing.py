@@ -4,7 +4,7 @@ import threading
 from collections.abc import Callable
 from pathlib import Path
 
-from aqueue._journal import BATCH_EVENTS, Journal
+from aqueue._journal.writer import BATCH_EVENTS, Journal
 from aqueue.errors import JournalError
 from aqueue.events import Event, ItemCompleted, ItemDescribed, ItemEnqueued, ItemStarted, RunStarted
 

@@ -25,8 +25,8 @@ import anyio
 import msgspec
 
 from aqueue import ItemFailures, run_queue
-from aqueue._journal import Journal
-from aqueue._journal_check import connect_read_only
+from aqueue._journal.check import connect_read_only
+from aqueue._journal.writer import Journal
 from aqueue._ledger import identity_of
 from aqueue.errors import JournalError
 from aqueue.events import Event, RunStarted, decode

@@ -12,7 +12,7 @@ from typing import Any, Final, NamedTuple
 import click
 from msgspec.structs import replace
 
-from aqueue._journal_file import identity, shown
+from aqueue._journal.file import identity, shown
 from aqueue.cli._app import WholeNumber, app, closed_at_end, examples, file_argument, finish
 from aqueue.cli._commands.chosen_events import LEVELS, ChosenEvents, RunningTypes, with_events
 from aqueue.cli._formats.event_lines import EventLines

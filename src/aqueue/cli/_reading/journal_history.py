@@ -6,8 +6,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
-from aqueue._journal import EventReader, connect_to_read, damaged, read_events_at
-from aqueue._journal_file import identity, is_empty, shown
+from aqueue._journal.file import identity, is_empty, shown
+from aqueue._journal.writer import EventReader, connect_to_read, damaged, read_events_at
 from aqueue.cli._reading.history import CannotRead, History, Line
 from aqueue.cli._reading.mending import Mender
 from aqueue.errors import JournalError

@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 from typing import Final, NamedTuple
 
-from aqueue._journal_file import identity, shown
+from aqueue._journal.file import identity, shown
 
 __all__ = ["Chunk", "LogFile", "find_lines"]
 

@@ -6,8 +6,8 @@ import tempfile
 from pathlib import Path
 from typing import Final
 
-from aqueue._journal_check import MAGIC
-from aqueue._journal_file import reason, shown
+from aqueue._journal.check import MAGIC
+from aqueue._journal.file import reason, shown
 from aqueue.cli._reading.history import CannotRead, History
 from aqueue.cli._reading.journal_history import JournalHistory
 from aqueue.cli._reading.log_file import LogFile

@@ -12,8 +12,8 @@ from typing import Any, Final, Self
 
 import msgspec
 
-from aqueue import _journal_check as journal_check
-from aqueue import _journal_file as journal_file
+from aqueue._journal import check as journal_check
+from aqueue._journal import file as journal_file
 from aqueue._system.notice import warn
 from aqueue.errors import JournalDamaged, JournalError, JournalLocked, JournalTooNew, NotAJournal
 from aqueue.events import SCHEMA_VERSION, AnyEvent, Event, RunStarted, decode, encode, encode_lines
@@ -659,7 +659,7 @@ def connect_to_read(path: "str | os.PathLike[str]") -> sqlite3.Connection:
 
     Raises:
         JournalLocked: this process is writing it.
-        JournalError: as `aqueue._journal_check.connect_read_only` raises it and its subclasses.
+        JournalError: as `aqueue._journal.check.connect_read_only` raises it and its subclasses.
     """
     resolved = _resolve(path)
     with _opening:

@@ -9,7 +9,7 @@ from typing import Any, Final
 
 import msgspec
 
-from aqueue._journal_file import as_database, connect, explain, is_empty, reason, shown
+from aqueue._journal.file import as_database, connect, explain, is_empty, reason, shown
 from aqueue.errors import JournalDamaged, JournalError, JournalTooNew, NotAJournal
 from aqueue.events import SCHEMA_VERSION
 from aqueue.text import visible

@@ -1,0 +1,8 @@
+"""The journal: a run's events in a SQLite file.
+
+Each module imports only from those above it:
+
+- `file`: the file: locked, made whole or not at all, connected to; what SQLite's errors mean
+- `check`: whether a file is a whole journal that this aqueue may go on with, seen without changing a byte of it
+- `writer`: the journal of a run: locked, read once, then written
+"""
