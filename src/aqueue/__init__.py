@@ -6,10 +6,10 @@ from aqueue._system import startup as _startup  # noqa: F401  # first: it is abo
 
 # isort: split
 
-from aqueue._context import Current, child_results, current, shared, slow_down, stop
-from aqueue._engine import OnError
-from aqueue._groups import Limits
-from aqueue._queues import QueueTypeName
+from aqueue._engine.context import Current, child_results, current, shared, slow_down, stop
+from aqueue._engine.engine import OnError
+from aqueue._engine.groups import Limits
+from aqueue._engine.queues import QueueTypeName
 from aqueue._run import async_run_queue, run_queue
 from aqueue._settings import Backend, Lifespan
 from aqueue._version import __version__

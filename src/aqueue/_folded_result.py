@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable
 
-from aqueue._failures import FailureTally
+from aqueue._engine.failures import FailureTally
 from aqueue.events import Event, ItemFailed, ItemReopened, RunStarted
 from aqueue.reporting import RunInfo
 from aqueue.result import MAX_LISTED_FAILURES, RunResult

@@ -8,18 +8,18 @@ from functools import cache, partial
 from pathlib import Path
 from typing import Any, Final, Protocol
 
-from aqueue._adoption import Announced, ChangedClasses, EndedChildren, RecordedChild, RecordedChildren
 from aqueue._bus import Bus
 from aqueue._codec.class_names import type_name
 from aqueue._codec.item_codec import PayloadCodec
 from aqueue._codec.results import decode_root_results
-from aqueue._engine import Engine
-from aqueue._item_class import ItemClass, Policies, key_of, look_up_class
-from aqueue._ledger import Ledger, identity_of, to_keep
-from aqueue._misspelt import warn_of_misspelt
+from aqueue._engine.adoption import Announced, ChangedClasses, EndedChildren, RecordedChild, RecordedChildren
+from aqueue._engine.engine import Engine
+from aqueue._engine.item_class import ItemClass, Policies, key_of, look_up_class
+from aqueue._engine.misspelt import warn_of_misspelt
+from aqueue._engine.payloads import Ledger, identity_of, to_keep
+from aqueue._engine.tree import Node, unlink
 from aqueue._recording import ROOT, RecordedItem, Recording
 from aqueue._system.notice import say, stderr_is_terminal, warn
-from aqueue._tree import Node, unlink
 from aqueue.errors import JournalDamaged, PayloadMismatch, UnknownItemType, UnstorableItem
 from aqueue.events import (
     NO_DATA,

@@ -19,11 +19,11 @@ from aqueue._arguments import check_one_of
 from aqueue._bus import Bus
 from aqueue._codec.item_codec import PayloadCodec
 from aqueue._codec.results import decode_root_results
-from aqueue._context import current_or_none
-from aqueue._engine import Engine, OnError, Stage
-from aqueue._groups import Limits
-from aqueue._ledger import Ledger
-from aqueue._queues import QUEUE_TYPES, QueueTypeName
+from aqueue._engine.context import current_or_none
+from aqueue._engine.engine import Engine, OnError, Stage
+from aqueue._engine.groups import Limits
+from aqueue._engine.payloads import Ledger
+from aqueue._engine.queues import QUEUE_TYPES, QueueTypeName
 from aqueue._resume import Resumption, read_past
 from aqueue._settings import Backend, Lifespan, Settings
 from aqueue._system.job_control import JobControl

@@ -3,7 +3,7 @@
 import logging
 from typing import TYPE_CHECKING
 
-from aqueue._context import current_or_none
+from aqueue._engine.context import current_or_none
 
 if TYPE_CHECKING:
     from structlog.typing import EventDict, WrappedLogger

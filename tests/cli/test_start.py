@@ -42,7 +42,8 @@ def interrupted(
 
 @pytest.mark.parametrize("call", CALLS, ids=["script", "module"])
 @pytest.mark.parametrize(
-    "module", ["aqueue._context", "trio", "aqueue.cli", "click", "aqueue.cli._commands.watch", "aqueue_migrations"]
+    "module",
+    ["aqueue._engine.context", "trio", "aqueue.cli", "click", "aqueue.cli._commands.watch", "aqueue_migrations"],
 )
 def test_ctrl_c_ends_the_start_without_a_word(tmp_path: Path, call: list[str], module: str) -> None:
     """From the first of aqueue's modules on to those that a subcommand loads, no traceback is shown, and a shell sees 130."""

@@ -14,7 +14,7 @@ from aqueue import EnqueueFn, Item, Retry, SetDescFn
 from aqueue._codec.class_names import previous_names_of, type_name
 from aqueue._codec.item_codec import PayloadCodec
 from aqueue._codec.policies import policies_of
-from aqueue._item_class import Policies, look_up_class
+from aqueue._engine.item_class import Policies, look_up_class
 from aqueue.errors import InvalidArgument
 from tests.codec.kinds import Worked
 from tests.codec.test_round_trips import no_ancestor, no_item
@@ -306,7 +306,7 @@ def test_a_policy_made_for_each_item_is_refused(number: int) -> None:
 def test_a_value_that_an_item_has_of_its_own_is_warned_of(cls: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """It has no effect and would be lost, which is said once for a class; one that is equal is none."""
     heard: list[str] = []
-    monkeypatch.setattr("aqueue._item_class.warn", heard.append)
+    monkeypatch.setattr("aqueue._engine.item_class.warn", heard.append)
     item = cls(url="u")
     look_up_class(item)
     if cls is Plain:
@@ -327,7 +327,7 @@ def test_a_value_that_an_item_has_of_its_own_is_warned_of(cls: Any, monkeypatch:
 def test_what_cannot_be_compared_is_not_warned_of(monkeypatch: pytest.MonkeyPatch) -> None:
     """Whatever the user's objects do."""
     heard: list[str] = []
-    monkeypatch.setattr("aqueue._item_class.warn", heard.append)
+    monkeypatch.setattr("aqueue._engine.item_class.warn", heard.append)
 
     class Broken:
         def __eq__(self, other: object) -> bool:

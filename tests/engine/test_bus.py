@@ -26,8 +26,8 @@ from aqueue import (
     run_queue,
 )
 from aqueue._attached import ReporterThread
-from aqueue._attempt import ROOM_CHECK_EVENTS
 from aqueue._bus import Bus
+from aqueue._engine.attempt import ROOM_CHECK_EVENTS
 from aqueue._journal.writer import Journal
 from aqueue._stream.clock import Clock
 from aqueue._system.loop import call_soon_in_this_loop
@@ -71,7 +71,7 @@ class Blocked(EventRecorder):
 def small_limits(monkeypatch: pytest.MonkeyPatch) -> None:
     """Make the limits small enough to be reached at once."""
     monkeypatch.setattr(aqueue._bus, "SOFT_LIMIT_EVENTS", 200)
-    monkeypatch.setattr("aqueue._engine.SOFT_LIMIT_EVENTS", 200)
+    monkeypatch.setattr("aqueue._engine.engine.SOFT_LIMIT_EVENTS", 200)
     monkeypatch.setattr(aqueue._bus, "HARD_LIMIT_EVENTS", 2_000)
 
 

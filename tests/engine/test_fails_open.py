@@ -24,7 +24,7 @@ from aqueue import (
     run_queue,
     slow_down,
 )
-from aqueue._misspelt import warn_of_misspelt
+from aqueue._engine.misspelt import warn_of_misspelt
 from tests.engine.jobs import Noop
 
 
@@ -36,8 +36,8 @@ class Heard(list[str]):
 def heard(monkeypatch: pytest.MonkeyPatch) -> Heard:
     """Collect the warnings of a run, and of items."""
     heard = Heard()
-    monkeypatch.setattr("aqueue._engine.warn", heard.append)
-    monkeypatch.setattr("aqueue._misspelt.warn", heard.append)
+    monkeypatch.setattr("aqueue._engine.engine.warn", heard.append)
+    monkeypatch.setattr("aqueue._engine.misspelt.warn", heard.append)
     return heard
 
 

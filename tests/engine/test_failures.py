@@ -24,7 +24,7 @@ from aqueue import (
     StrayCancellation,
     run_queue,
 )
-from aqueue._failures import FailureTally
+from aqueue._engine.failures import FailureTally
 from aqueue._stream.error_info import error_info
 from aqueue.events import ErrorInfo, ItemCompleted, ItemFailed, ItemInterrupted, ItemStarted, RunFinished, RunStopping
 from aqueue.testing import EventRecorder
@@ -130,7 +130,7 @@ def test_tracebacks_begin_with_the_item_s_own_code(backend: Backend) -> None:
     traceback = failures.exceptions[0].__traceback__
     assert traceback is not None
     assert traceback.tb_frame.f_code.co_filename == __file__
-    assert "_engine.py" not in recorder.of(ItemFailed)[0].error.traceback
+    assert "/_engine/" not in recorder.of(ItemFailed)[0].error.traceback
 
 
 def test_failures_are_grouped_by_class_phase_and_error(backend: Backend) -> None:

@@ -16,11 +16,11 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
 from aqueue import Limit
-from aqueue._groups import GroupedQueue, Limits
-from aqueue._item_class import ItemClass
-from aqueue._queues import QUEUE_TYPES, FifoQueue, PriorityQueue, QueueTypeName
+from aqueue._engine.groups import GroupedQueue, Limits
+from aqueue._engine.item_class import ItemClass
+from aqueue._engine.queues import QUEUE_TYPES, FifoQueue, PriorityQueue, QueueTypeName
+from aqueue._engine.tree import Node
 from aqueue._system.timers import Timers
-from aqueue._tree import Node
 from aqueue.errors import InvalidArgument, InvalidItem, ItemsNotComparable
 
 GROUPED: Final = ItemClass("m:Page", track_overall=False, hook=False, all_done=False, grouped=True)

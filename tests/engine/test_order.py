@@ -8,9 +8,9 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
 from aqueue import Backend, EnqueueFn, Item, ItemsNotComparable, SetDescFn, run_queue
-from aqueue._item_class import look_up_class
-from aqueue._queues import PriorityQueue
-from aqueue._tree import Node
+from aqueue._engine.item_class import look_up_class
+from aqueue._engine.queues import PriorityQueue
+from aqueue._engine.tree import Node
 from aqueue.events import ItemEnqueued, ItemStarted
 from aqueue.testing import EventRecorder
 from tests.engine.invariants import check_events

@@ -21,6 +21,7 @@ import pytest
 import aqueue
 from aqueue import Backend, EnqueueFn, InvalidResult, Item, ItemFailures, SetDescFn, run_queue
 from aqueue._codec.results import encode_result
+from aqueue._engine.context import running_attempt
 from aqueue.events import ItemChildrenProcessed, ItemCompleted
 from aqueue.testing import EventRecorder
 from tests.engine.jobs import Do, Noop
@@ -364,7 +365,7 @@ def test_misplaced_calls_inside_process(backend: Backend, ask: str) -> None:
 
 def test_results_are_freed_when_the_parent_s_hook_has_run(backend: Backend) -> None:
     """Results are held only while a parent with a hook waits for them."""
-    from aqueue._tree import Node
+    from aqueue._engine.tree import Node
 
     held: list[int] = []
 
@@ -381,7 +382,7 @@ def test_results_are_freed_when_the_parent_s_hook_has_run(backend: Backend) -> N
         after_children_processed = Item.after_children_processed
 
     def _raws() -> Iterator[msgspec.Raw]:
-        attempt = aqueue._context.running_attempt.get()
+        attempt = running_attempt.get()
         node = attempt.node  # type: ignore[attr-defined]
         assert isinstance(node, Node)
         yield from (node.child_results or {}).values()

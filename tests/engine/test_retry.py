@@ -31,7 +31,7 @@ from aqueue import (
     parse_retry_after,
     run_queue,
 )
-from aqueue._engine import Engine
+from aqueue._engine.engine import Engine
 from aqueue._system.timers import MAX_CALLS_AT_ONCE, Timers
 from aqueue.errors import ChildrenNotComparable, InvalidArgument, MisplacedCall
 from aqueue.events import ItemEnqueued, ItemFailed, ItemRetryScheduled, ItemStarted

@@ -14,6 +14,8 @@ import pytest
 
 import aqueue
 from aqueue import Backend, EnqueueFn, Item, ItemFailures, RunInfo, RunResult, SetDescFn, async_run_queue, run_queue
+from aqueue._engine import timeouts
+from aqueue._system import notice, watchdog
 from aqueue.events import Event
 from aqueue.view import RunView
 from tests.engine.jobs import Do, Noop, WithHook
@@ -45,17 +47,17 @@ class Heard:
 @pytest.fixture(autouse=True)
 def impatience(monkeypatch: pytest.MonkeyPatch) -> None:
     """Have the watchdog warn early."""
-    monkeypatch.setattr(aqueue._system.watchdog, "PATIENCE_S", PATIENCE_S)
-    monkeypatch.setattr(aqueue._timeouts, "PATIENCE_S", PATIENCE_S)
-    monkeypatch.setattr(aqueue._system.watchdog, "INTERVAL_S", 0.05)
-    monkeypatch.setattr(aqueue._system.watchdog, "LOOK_S", 0.01)
+    monkeypatch.setattr(watchdog, "PATIENCE_S", PATIENCE_S)
+    monkeypatch.setattr(timeouts, "PATIENCE_S", PATIENCE_S)
+    monkeypatch.setattr(watchdog, "INTERVAL_S", 0.05)
+    monkeypatch.setattr(watchdog, "LOOK_S", 0.01)
 
 
 @pytest.fixture
 def heard(monkeypatch: pytest.MonkeyPatch) -> Iterator[Heard]:
     """Return what is written to standard error; afterwards, no thread of a run is left."""
     stderr = Heard()
-    monkeypatch.setattr(aqueue._system.notice, "say", stderr.say)
+    monkeypatch.setattr(notice, "say", stderr.say)
     yield stderr
     assert "aqueue-watchdog" not in [thread.name for thread in threading.enumerate()]
 

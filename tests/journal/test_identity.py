@@ -9,7 +9,7 @@ import pytest
 
 import aqueue
 from aqueue import EnqueueFn, Item, SetDescFn, run_queue
-from aqueue._ledger import identity_of
+from aqueue._engine.payloads import identity_of
 from aqueue.events import ItemEnqueued, RunStarted
 from tests.journal.recorded import events_of
 

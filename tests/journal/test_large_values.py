@@ -26,7 +26,6 @@ from aqueue import (
     SetDescFn,
     UnstorableItem,
     _bus,
-    _ledger,
     async_run_queue,
     current,
     iter_results,
@@ -35,9 +34,10 @@ from aqueue import (
 )
 from aqueue._codec import results
 from aqueue._codec.item_codec import PayloadCodec
+from aqueue._engine import payloads
+from aqueue._engine.payloads import Ledger
 from aqueue._journal import writer as _journal
 from aqueue._journal.writer import EventReader, connect_to_read, read_events_at
-from aqueue._ledger import Ledger
 from aqueue._recording import ROOT, Recording
 from aqueue.cli._reading.history import batches
 from aqueue.cli._reading.journal_history import JournalHistory
@@ -247,7 +247,7 @@ def test_a_row_has_room_for_a_result_and_attributes() -> None:
 @pytest.fixture
 def small_limit(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let a value have no more than 1,000 bytes."""
-    for module in (results, _ledger):
+    for module in (results, payloads):
         monkeypatch.setattr(module, "LARGE_BYTES", 500)
         monkeypatch.setattr(module, "MAX_BYTES", 1_000)
 
@@ -331,7 +331,7 @@ def test_a_large_value_is_copied_once() -> None:
     def state() -> object:
         state = ledger.state(item, None)
         kept = ledger.keep_long(state, "Page")
-        return state, _ledger.identity_of(b"run", "Page", None, kept, 0)
+        return state, payloads.identity_of(b"run", "Page", None, kept, 0)
 
     for make in (state, lambda: results.encode_result(item.text, "Page")):
         tracemalloc.start()
@@ -504,7 +504,7 @@ def test_a_recorded_child_whose_new_attributes_are_too_long_runs_as_it_was_recor
     """It is not lost for being refused, nor taken for a duplicate."""
     path = tmp_path / "run.db"
     run_queue([EnqueuesAgain()], resume=path, grace_s=0.0, num_workers=1, reporter="none", backend=backend)
-    monkeypatch.setattr(_ledger, "MAX_BYTES", 1_000)
+    monkeypatch.setattr(payloads, "MAX_BYTES", 1_000)
     result = run_queue([EnqueuesAgain()], resume=path, num_workers=1, reporter="none", backend=backend)
     assert (result.status, result.counts.completed) == ("completed", 2)
     assert [one.result for one in iter_results(path)] == ["as recorded"]

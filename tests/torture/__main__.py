@@ -25,9 +25,9 @@ import anyio
 import msgspec
 
 from aqueue import ItemFailures, run_queue
+from aqueue._engine.payloads import identity_of
 from aqueue._journal.check import connect_read_only
 from aqueue._journal.writer import Journal
-from aqueue._ledger import identity_of
 from aqueue.errors import JournalError
 from aqueue.events import Event, RunStarted, decode
 from tests.journal.oracle import Story, check_left, told_by

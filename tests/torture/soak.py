@@ -22,8 +22,8 @@ import anyio
 
 import aqueue
 from aqueue import Backend, EnqueueFn, Item, ItemFailures, Limit, Retry, RetryAfter, RunInfo, RunResult, SetDescFn
-from aqueue._context import running_attempt
-from aqueue._engine import Engine
+from aqueue._engine.context import running_attempt
+from aqueue._engine.engine import Engine
 from aqueue.events import (
     Event,
     GroupSlowedDown,

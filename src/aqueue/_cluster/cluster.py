@@ -18,10 +18,10 @@ from aqueue._cluster.messages import Cancel, End, LaneSettings, Ready, Report, W
 from aqueue._cluster.objects import CoordinatorObjects
 from aqueue._cluster.place import ALONE_AFTER, CANCEL_S, Place
 from aqueue._cluster.transport import Transport, TransportError
-from aqueue._execution import Crew
+from aqueue._engine.places import Crew
+from aqueue._engine.tree import Node
 from aqueue._system.loop import CallSoon
 from aqueue._system.notice import say, warn
-from aqueue._tree import Node
 from aqueue.errors import ClusterError
 from aqueue.events import ProcessJoined, ProcessLeft
 from aqueue.text import visible

@@ -17,7 +17,6 @@ import anyio
 from anyio.abc import TaskGroup
 from anyio.lowlevel import checkpoint
 
-from aqueue._attempt import NO_SHARED, end_forked_child
 from aqueue._cluster.lane_attempt import LaneAttempt
 from aqueue._cluster.letters import Inbox, Letter, Outbox, in_letters
 from aqueue._cluster.messages import (
@@ -42,9 +41,10 @@ from aqueue._cluster.objects import LaneObjects
 from aqueue._codec.class_names import resolve_type, type_name
 from aqueue._codec.item_codec import PayloadCodec
 from aqueue._codec.results import encode_result
-from aqueue._context import running_attempt
-from aqueue._engine import SLICE_S
-from aqueue._failures import (
+from aqueue._engine.attempt import NO_SHARED, end_forked_child
+from aqueue._engine.context import running_attempt
+from aqueue._engine.engine import SLICE_S
+from aqueue._engine.failures import (
     as_failure,
     cancelled_between_items,
     hide_frames_of,
@@ -52,10 +52,10 @@ from aqueue._failures import (
     left_behind,
     without_own_frames,
 )
-from aqueue._item_class import ItemClass, look_up_class
+from aqueue._engine.item_class import ItemClass, look_up_class
+from aqueue._engine.timeouts import Timeouts
 from aqueue._system.loop import TaskWatch, call_soon_in_this_loop, clock_of_this_loop
 from aqueue._system.watchdog import Watchdog
-from aqueue._timeouts import Timeouts
 from aqueue.errors import ClusterError, UnknownItemType, UnsendableItem
 from aqueue.text import visible
 

@@ -4,9 +4,9 @@ import threading
 from collections.abc import Callable
 from typing import Any, Protocol
 
-from aqueue._attempt import NO_CHILD_RESULTS, NO_LIFESPAN, NO_SHARED, no_description, refusal
 from aqueue._cluster.messages import Described, Enqueued, Report, Run, SlowDownAsked, StopAsked
-from aqueue._context import Current
+from aqueue._engine.attempt import NO_CHILD_RESULTS, NO_LIFESPAN, NO_SHARED, no_description, refusal
+from aqueue._engine.context import Current
 from aqueue.errors import MisplacedCall
 from aqueue.text import DESCRIPTION_MAX_CHARS, visible
 

@@ -10,7 +10,6 @@ from typing import Any, Final, Protocol
 import anyio
 import msgspec
 
-from aqueue._attempt import Attempt
 from aqueue._cluster.messages import (
     Described,
     Ended,
@@ -22,10 +21,11 @@ from aqueue._cluster.messages import (
 )
 from aqueue._cluster.objects import CoordinatorObjects
 from aqueue._codec.results import LARGE_BYTES
-from aqueue._execution import AttemptLost
-from aqueue._failures import hide_frames_of
-from aqueue._ledger import ancestor, ancestor_id
-from aqueue._tree import Node
+from aqueue._engine.attempt import Attempt
+from aqueue._engine.failures import hide_frames_of
+from aqueue._engine.payloads import ancestor, ancestor_id
+from aqueue._engine.places import AttemptLost
+from aqueue._engine.tree import Node
 from aqueue.errors import ClusterError, PoisonItem
 from aqueue.text import visible
 
@@ -151,7 +151,7 @@ class Place:
             self._cluster.give_back(self)
 
     async def run(self, node: Node, attempt: Attempt) -> None:
-        """Run the `process` of the item of `node`; see `aqueue._execution.Place.run`."""
+        """Run the `process` of the item of `node`; see `aqueue._engine.places.Place.run`."""
         if self._cluster.losses.get(node.id, 0) < ALONE_AFTER:
             if self.is_reserved:  # it was taken before that
                 await self.until_free()

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice
 from typing import Final, TypeVar
 
-from aqueue._failures import FailureTally
+from aqueue._engine.failures import FailureTally
 from aqueue.cli._folds.items import Items
 from aqueue.cli._reading.history import History
 from aqueue.events import Event, ItemFailed, ItemReopened

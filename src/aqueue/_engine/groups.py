@@ -10,11 +10,11 @@ from contextlib import suppress
 from functools import partial
 from typing import Any, Final
 
-from aqueue._item_class import has_property
-from aqueue._offers import Group, Offer, OffersByNumber, OffersByPriority
-from aqueue._queues import FifoQueue, LifoQueue, PlainQueue, PriorityQueue
+from aqueue._engine.candidates import Group, Offer, OffersByNumber, OffersByPriority
+from aqueue._engine.item_class import has_property
+from aqueue._engine.queues import FifoQueue, LifoQueue, PlainQueue, PriorityQueue
+from aqueue._engine.tree import Node
 from aqueue._system.timers import Timers
-from aqueue._tree import Node
 from aqueue.errors import InvalidArgument, InvalidItem, ItemsNotComparable
 from aqueue.limits import Limit
 from aqueue.text import visible_repr, without_surrogates

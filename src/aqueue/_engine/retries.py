@@ -9,14 +9,14 @@ from types import MethodType
 from typing import Any, Final
 from weakref import ref
 
-from aqueue._attempt import Attempt, Tries
 from aqueue._bus import Bus
 from aqueue._codec.item_codec import PayloadCodec
-from aqueue._item_class import ItemClass
-from aqueue._ledger import ancestor_id
+from aqueue._engine.attempt import Attempt, Tries
+from aqueue._engine.item_class import ItemClass
+from aqueue._engine.payloads import ancestor_id
+from aqueue._engine.tree import Node
 from aqueue._stream.error_info import error_info
 from aqueue._system.timers import Timers
-from aqueue._tree import Node
 from aqueue.errors import ChildrenNotComparable
 from aqueue.events import ItemRetryScheduled, Phase
 from aqueue.retry import Retry, asked_delay_s

@@ -6,8 +6,8 @@ from heapq import heappop
 from itertools import chain, pairwise
 from typing import Any, Final, Generic, Literal, Protocol, TypeVar
 
-from aqueue._item_class import ItemClass
-from aqueue._tree import Node
+from aqueue._engine.item_class import ItemClass
+from aqueue._engine.tree import Node
 from aqueue.errors import ItemsNotComparable
 
 __all__ = ["QUEUE_TYPES", "FifoQueue", "LifoQueue", "PlainQueue", "PriorityQueue", "QueueTypeName"]

@@ -9,8 +9,8 @@ import msgspec
 
 from aqueue._codec.item_codec import PayloadCodec
 from aqueue._codec.results import LARGE_BYTES, MAX_BYTES, OnLarge
+from aqueue._engine.tree import Node
 from aqueue._system.notice import warn
-from aqueue._tree import Node
 from aqueue.errors import AqueueError, PayloadMismatch, UnstorableItem
 from aqueue.events import NO_DATA
 

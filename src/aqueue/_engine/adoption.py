@@ -20,8 +20,8 @@ import msgspec
 
 from aqueue._codec.class_names import previous_names_of
 from aqueue._codec.digests import KeySet
+from aqueue._engine.tree import Node
 from aqueue._system.notice import warn
-from aqueue._tree import Node
 from aqueue.errors import AdoptionMismatch, UnknownItemType
 from aqueue.text import visible
 

@@ -10,11 +10,11 @@ import msgspec
 
 from aqueue._bus import Bus
 from aqueue._codec.results import decode_result
-from aqueue._context import Current, running_attempt
+from aqueue._engine.context import Current, running_attempt
+from aqueue._engine.tree import Node
 from aqueue._stream.clock import Clock
 from aqueue._system.loop import CallSoon
 from aqueue._system.notice import warn
-from aqueue._tree import Node
 from aqueue.errors import InvalidArgument, MisplacedCall
 from aqueue.events import Event, ItemDescribed, Phase
 from aqueue.text import DESCRIPTION_MAX_CHARS, visible, visible_repr
@@ -63,13 +63,13 @@ class Tries(msgspec.Struct, gc=False, eq=False):
 
 
 class AttemptsLeft(Protocol):
-    """What an attempt asks of what is remembered of earlier ones; see `aqueue._retrying.Retrying`."""
+    """What an attempt asks of what is remembered of earlier ones; see `aqueue._engine.retries.Retrying`."""
 
     def attempts_left(self, node: Node) -> int: ...
 
 
 class AttemptEngine(Protocol):
-    """What an attempt asks of the engine; see `aqueue._engine.Engine`."""
+    """What an attempt asks of the engine; see `aqueue._engine.engine.Engine`."""
 
     bus: Bus
     append: Callable[[Event], None]

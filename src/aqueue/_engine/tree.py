@@ -11,7 +11,7 @@ import msgspec
 
 from aqueue._bus import Bus
 from aqueue._codec.class_names import type_name
-from aqueue._item_class import ItemClass
+from aqueue._engine.item_class import ItemClass
 from aqueue.errors import ItemsNotComparable
 from aqueue.events import NO_DATA, ItemChildrenFailed, ItemChildrenProcessed, Phase
 
@@ -34,9 +34,9 @@ class Node(msgspec.Struct, gc=False, eq=False):
         item: the user's object; None once no hook needs it.
         parent: the node of the item that enqueued it; None for an initial item and once it is unlinked.
         cls: what is known about the item's class.
-        state: its state as last recorded, with a journal; see `aqueue._ledger.to_keep`.
+        state: its state as last recorded, with a journal; see `aqueue._engine.payloads.to_keep`.
         occurrence: how many earlier children of its parent were of the same type and state, with a journal.
-        identity: a digest that is the same in every rerun, with a journal; empty until `aqueue._ledger.Ledger.identity`
+        identity: a digest that is the same in every rerun, with a journal; empty until `aqueue._engine.payloads.Ledger.identity`
             is asked for it.
         pending: its own `process`, as 1 until that has ended, and its children that have not ended.
         has_children: whether it ever enqueued one.
@@ -44,7 +44,7 @@ class Node(msgspec.Struct, gc=False, eq=False):
         subtree_failed: whether it or a descendant failed.
         attempt: which try of its `process` is next or running, from 1.
         hook_attempt: which try of its hook is.
-        recorded: the children that an earlier attempt enqueued (`aqueue._adoption.RecordedChildren`), while it runs
+        recorded: the children that an earlier attempt enqueued (`aqueue._engine.adoption.RecordedChildren`), while it runs
             again; else None.
         is_held: whether it waits, after a resume, for its parent to enqueue it again.
         is_ended: whether its `process` had completed before a resume.

@@ -15,14 +15,13 @@ import msgspec
 from anyio.abc import TaskGroup
 from anyio.lowlevel import checkpoint, checkpoint_if_cancelled
 
-from aqueue._adoption import RecordedChild, RecordedChildren
-from aqueue._attempt import NO_ENGINE, NO_SHARED, ROOM_CHECK_EVENTS, Attempt, Tries
 from aqueue._bus import SOFT_LIMIT_EVENTS, Bus
 from aqueue._codec.digests import KeySet
 from aqueue._codec.results import encode_result
-from aqueue._context import running_attempt
-from aqueue._execution import AttemptLost, Execution, Place
-from aqueue._failures import (
+from aqueue._engine.adoption import RecordedChild, RecordedChildren
+from aqueue._engine.attempt import NO_ENGINE, NO_SHARED, ROOM_CHECK_EVENTS, Attempt, Tries
+from aqueue._engine.context import running_attempt
+from aqueue._engine.failures import (
     Failures,
     as_failure,
     cancelled_between_items,
@@ -31,19 +30,20 @@ from aqueue._failures import (
     left_behind,
     without_own_frames,
 )
-from aqueue._groups import GroupedQueue, Limits, describe_unused
-from aqueue._item_class import NO_POLICIES, ItemClass, Policies, key_of, look_up_class
-from aqueue._ledger import KEPT_STATE_BYTES, Ledger, to_keep
-from aqueue._misspelt import warn_of_misspelt
-from aqueue._queues import FifoQueue, LifoQueue, PlainQueue
-from aqueue._retrying import Retrying
+from aqueue._engine.groups import GroupedQueue, Limits, describe_unused
+from aqueue._engine.item_class import NO_POLICIES, ItemClass, Policies, key_of, look_up_class
+from aqueue._engine.misspelt import warn_of_misspelt
+from aqueue._engine.payloads import KEPT_STATE_BYTES, Ledger, to_keep
+from aqueue._engine.places import AttemptLost, Execution, Place
+from aqueue._engine.queues import FifoQueue, LifoQueue, PlainQueue
+from aqueue._engine.retries import Retrying
+from aqueue._engine.timeouts import Timeouts
+from aqueue._engine.tree import Node, Tree
 from aqueue._stream.error_info import error_info
 from aqueue._system.loop import CallSoon, TaskWatch, clock_of_this_loop
 from aqueue._system.notice import warn
 from aqueue._system.timers import Timers
 from aqueue._system.watchdog import Watchdog
-from aqueue._timeouts import Timeouts
-from aqueue._tree import Node, Tree
 from aqueue.errors import ItemsNotComparable, MisplacedCall, PoisonItem
 from aqueue.events import (
     NO_DATA,

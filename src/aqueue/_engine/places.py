@@ -3,9 +3,9 @@
 from collections.abc import Sequence
 from typing import Any, Protocol
 
-from aqueue._attempt import Attempt
 from aqueue._bus import Bus
-from aqueue._tree import Node
+from aqueue._engine.attempt import Attempt
+from aqueue._engine.tree import Node
 
 __all__ = ["AttemptLost", "Crew", "Execution", "Place"]
 
@@ -71,7 +71,7 @@ class Crew(Protocol):
         ...
 
     def stop(self, reason: str, *, cancel: bool = False) -> None:
-        """Take no more items; see `aqueue._engine.Engine.stop`."""
+        """Take no more items; see `aqueue._engine.engine.Engine.stop`."""
         ...
 
 

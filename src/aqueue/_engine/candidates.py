@@ -6,9 +6,9 @@ from itertools import count
 from math import ceil
 from typing import Final
 
-from aqueue._item_class import ItemClass
-from aqueue._queues import PlainQueue, PriorityQueue
-from aqueue._tree import Node
+from aqueue._engine.item_class import ItemClass
+from aqueue._engine.queues import PlainQueue, PriorityQueue
+from aqueue._engine.tree import Node
 from aqueue.limits import Limit
 
 __all__ = ["Group", "Offer", "OffersByNumber", "OffersByPriority"]
