@@ -1,19 +1,40 @@
 """What a run came to, folded from its events: for who has these and ran nothing."""
 
 from collections.abc import Iterable
+from typing import Final
 
-from aqueue._engine.failures import FailureTally
-from aqueue.events import Event, ItemFailed, ItemReopened, RunStarted
-from aqueue.reporting import RunInfo
-from aqueue.result import MAX_LISTED_FAILURES, RunResult
+from aqueue.events import Event, ItemFailed, ItemReopened, Phase
+from aqueue.result import MAX_LISTED_FAILURES, FailureGroup, RunResult
 from aqueue.view import RunView
 
-__all__ = ["FoldedResult", "info_from"]
+__all__ = ["FailureTally", "FoldedResult"]
 
 
-def info_from(start: RunStarted) -> RunInfo:
-    """Return what a reporter of the run that began with `start` is told when it is opened."""
-    return RunInfo(start.run_id, start.num_workers, start.queue_type_name, start.at, watched=True)
+_MAX_GROUPS: Final = 100
+_MAX_COUNTED_KINDS: Final = 1_000
+"""How many kinds of failures are told apart: each keeps an event with its traceback, of at most 30,000 characters."""
+
+
+class FailureTally:
+    """How many failures there were of each kind. Bounded, however many there are."""
+
+    def __init__(self) -> None:
+        self._firsts: dict[tuple[str, Phase, str], ItemFailed] = {}
+        self._counts: dict[tuple[str, Phase, str], int] = {}
+
+    def add(self, failure: ItemFailed) -> None:
+        """Count one."""
+        kind = (failure.type, failure.phase, failure.error.type)
+        if kind in self._counts:
+            self._counts[kind] += 1
+        elif len(self._counts) < _MAX_COUNTED_KINDS:
+            self._counts[kind] = 1
+            self._firsts[kind] = failure
+
+    def groups(self) -> tuple[FailureGroup, ...]:
+        """Return the kinds, the most numerous first, at most 100; of equally many the one that came first."""
+        ranked = sorted(self._counts, key=self._counts.__getitem__, reverse=True)[:_MAX_GROUPS]
+        return tuple(FailureGroup(*kind, self._counts[kind], self._firsts[kind]) for kind in ranked)
 
 
 class FoldedResult:

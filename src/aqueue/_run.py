@@ -21,9 +21,11 @@ from aqueue._codec.item_codec import PayloadCodec
 from aqueue._codec.results import decode_root_results
 from aqueue._engine.context import current_or_none
 from aqueue._engine.engine import Engine, OnError, Stage
+from aqueue._engine.failures import Failures
 from aqueue._engine.groups import Limits
 from aqueue._engine.payloads import Ledger
 from aqueue._engine.queues import QUEUE_TYPES, QueueTypeName
+from aqueue._folded_result import FailureTally
 from aqueue._resume import Resumption, read_past
 from aqueue._settings import Backend, Lifespan, Settings
 from aqueue._system.job_control import JobControl
@@ -395,12 +397,14 @@ class _Run:
         self._job_control = (
             JobControl(self._bus.suspend_terminals, self._bus.resume_terminals) if draws else nullcontext()
         )
+        self._tally = FailureTally()
         self._engine = Engine(
             self._bus,
             QUEUE_TYPES[settings.queue_type_name](),
             self._call_soon,
             settings.num_workers,
             settings.on_error,
+            Failures(self._tally.add),
             None if journal is None else Ledger(PayloadCodec(), self._run_id, self._bus.add_large),
             settings.policies,
             settings.limits,
@@ -499,7 +503,7 @@ class _Run:
             by_type,
             bus.now() - started_at + (0.0 if self._past is None else self._past.elapsed_s),
             tuple(engine.failures.listed),
-            engine.failures.tally.groups(),
+            self._tally.groups(),
             decode_root_results(engine.roots, engine.tree.root_results),
             engine.stop_reason,
             self._journal_path,

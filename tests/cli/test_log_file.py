@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from aqueue.cli._reading.log_file import Chunk, LogFile, find_lines
+from aqueue._history.log_file import Chunk, LogFile, find_lines
 
 
 @contextmanager

@@ -12,14 +12,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from aqueue import run_queue
+from aqueue._history import log_file
+from aqueue._history.history import CannotRead, History, batches
+from aqueue._history.log_file import LogFile
+from aqueue._history.log_history import LogHistory
+from aqueue._history.opening import open_history
 from aqueue._journal.check import MAGIC
 from aqueue.cli._folds.items import Items
 from aqueue.cli._formats.lines import write_events_jsonl
-from aqueue.cli._reading import log_file
-from aqueue.cli._reading.history import CannotRead, History, batches
-from aqueue.cli._reading.log_file import LogFile
-from aqueue.cli._reading.log_history import LogHistory
-from aqueue.cli._reading.opening import open_history
 from aqueue.errors import NotAJournal
 from aqueue.events import SCHEMA_VERSION, Event, RunStarted, RunStopping, encode
 from aqueue.testing._scripted_runs import every_event_type, resumed, with_an_event_of_the_future
@@ -508,8 +508,8 @@ def test_path_that_no_file_can_have() -> None:
 
 READER = """
 import sys
-from aqueue.cli._reading.history import batches
-from aqueue.cli._reading.opening import open_history
+from aqueue._history.history import batches
+from aqueue._history.opening import open_history
 from aqueue.errors import AqueueError
 from aqueue.events import encode
 try:

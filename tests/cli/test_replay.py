@@ -13,10 +13,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from aqueue._history.opening import open_history
 from aqueue.cli._playing.feeding import Feeding
 from aqueue.cli._playing.playback import Playback
 from aqueue.cli._playing.replay_clock import ReplayClock
-from aqueue.cli._reading.opening import open_history
 from aqueue.events import Event, ItemEnqueued, ItemStarted
 from aqueue.reporting import Reporter, StillReporter, resolve_reporters
 from aqueue.result import RunResult

@@ -19,13 +19,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from rich.cells import cell_len
 
+from aqueue._history.opening import open_history
 from aqueue.cli._app import main
 from aqueue.cli._commands import tail as tail_command
 from aqueue.cli._commands.chosen_events import ChosenEvents
 from aqueue.cli._formats import event_lines
 from aqueue.cli._formats.event_lines import EventLines
 from aqueue.cli._formats.lines import write_events_jsonl
-from aqueue.cli._reading.opening import open_history
 from aqueue.events import EVENT_TYPES, Event, ItemCompleted, ItemDescribed, ItemInterrupted, ProcessLeft, encode_lines
 from aqueue.log_lines import LEVELS, level_of, safe_line
 from aqueue.testing._scripted_runs import Script, completed, every_event_type, saying, with_retries, with_types

@@ -15,9 +15,9 @@ from typing import Any
 
 import pytest
 
+from aqueue._history.opening import open_history
 from aqueue.cli._commands.watch import follow
 from aqueue.cli._playing.feeding import Feeding
-from aqueue.cli._reading.opening import open_history
 from aqueue.events import Event, encode_lines
 from aqueue.testing import EventRecorder
 from aqueue.testing._scripted_runs import completed

@@ -44,7 +44,7 @@ from aqueue._codec.results import encode_result
 from aqueue._engine.attempt import NO_SHARED, end_forked_child
 from aqueue._engine.context import running_attempt
 from aqueue._engine.engine import SLICE_S
-from aqueue._engine.failures import (
+from aqueue._engine.exceptions import (
     as_failure,
     cancelled_between_items,
     hide_frames_of,

@@ -22,7 +22,7 @@ from aqueue._cluster.messages import (
 from aqueue._cluster.objects import CoordinatorObjects
 from aqueue._codec.results import LARGE_BYTES
 from aqueue._engine.attempt import Attempt
-from aqueue._engine.failures import hide_frames_of
+from aqueue._engine.exceptions import hide_frames_of
 from aqueue._engine.payloads import ancestor, ancestor_id
 from aqueue._engine.places import AttemptLost
 from aqueue._engine.tree import Node

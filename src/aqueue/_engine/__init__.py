@@ -3,6 +3,7 @@
 Each module imports only from those above it:
 
 - `context`: which item's code is running: `current`, `shared`, `child_results`, `slow_down` and `stop`
+- `exceptions`: which exceptions are failures of an item, and their tracebacks without aqueue's frames
 - `failures`: the items that failed for good, the first of them with their exceptions
 - `item_class`: what the engine knows about each class of items, looked up once
 - `misspelt`: class attributes that look like those that aqueue reads, but are misspelt

@@ -21,8 +21,7 @@ from aqueue._codec.results import encode_result
 from aqueue._engine.adoption import RecordedChild, RecordedChildren
 from aqueue._engine.attempt import NO_ENGINE, NO_SHARED, ROOM_CHECK_EVENTS, Attempt, Tries
 from aqueue._engine.context import running_attempt
-from aqueue._engine.failures import (
-    Failures,
+from aqueue._engine.exceptions import (
     as_failure,
     cancelled_between_items,
     hide_frames_of,
@@ -30,6 +29,7 @@ from aqueue._engine.failures import (
     left_behind,
     without_own_frames,
 )
+from aqueue._engine.failures import Failures
 from aqueue._engine.groups import GroupedQueue, Limits, describe_unused
 from aqueue._engine.item_class import NO_POLICIES, ItemClass, Policies, key_of, look_up_class
 from aqueue._engine.misspelt import warn_of_misspelt
@@ -140,6 +140,7 @@ class Engine:
         call_soon: CallSoon,
         num_workers: int,
         on_error: OnError,
+        failures: Failures,
         ledger: Ledger | None = None,
         policies: Policies = NO_POLICIES,
         limits: Limits | None = None,
@@ -161,7 +162,7 @@ class Engine:
         self.scope: anyio.CancelScope | None = None
         self.stop_reason = ""
         self.error: BaseException | None = None
-        self.failures = Failures()
+        self.failures = failures
         self.last_id = 0
         self.roots: list[int] = []
         self.recorded_roots: RecordedChildren | None = None

@@ -5,7 +5,7 @@ from typing import Any
 
 import anyio
 
-from aqueue._engine.failures import hide_frames_of, left_behind
+from aqueue._engine.exceptions import hide_frames_of, left_behind
 from aqueue._system.loop import TaskWatch
 from aqueue._system.notice import warn
 from aqueue._system.watchdog import PATIENCE_S

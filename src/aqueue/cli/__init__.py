@@ -2,14 +2,13 @@
 
 Each module imports only from those above it:
 
-- `_reading`: a recorded run, from a journal or a log, made consistent
+- `_output`: where an export goes: standard output, or a file that is whole or not there
+- `_playing`: a recorded run handed to reporters
 - `_report`: the HTML report
 - `_screen`: what is printed: styled on a terminal, plain in a pipe, nothing of a file raw in either
 - `_app`: the group, its errors and exit codes, and the arguments that several subcommands share
 - `_folds`: what is printed of a fold: how a run stands, one item's story, what a resume would do
 - `_formats`: a run in other formats: lines, tables, a trace
-- `_output`: where an export goes: standard output, or a file that is whole or not there
-- `_playing`: a recorded run handed to reporters
 - `_item_types`: which types a person means by ``--type``
 - `_commands`: the subcommands, each a module that is named like it
 """

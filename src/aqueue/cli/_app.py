@@ -12,9 +12,9 @@ from typing import Any, Final, NoReturn
 
 import click
 
+from aqueue._history.history import History
 from aqueue._system.startup import heed_interrupts
 from aqueue._version import __version__
-from aqueue.cli._reading.history import History
 from aqueue.cli._screen import say
 from aqueue.errors import AqueueError
 from aqueue.text import visible

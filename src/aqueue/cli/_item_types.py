@@ -9,8 +9,8 @@ from typing import Final
 import click
 from click.shell_completion import CompletionItem
 
+from aqueue._history.opening import STANDARD_INPUT, open_history
 from aqueue.cli._app import is_meant
-from aqueue.cli._reading.opening import STANDARD_INPUT, open_history
 from aqueue.errors import AqueueError
 from aqueue.events import ItemEnqueued
 from aqueue.text import short_names, visible

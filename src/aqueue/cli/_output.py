@@ -9,7 +9,7 @@ from typing import IO
 
 import click
 
-from aqueue.cli._reading.history import History
+from aqueue._history.history import History
 from aqueue.text import visible
 
 __all__ = ["open_output", "output_option"]

@@ -3,7 +3,8 @@
 from collections.abc import Sequence
 
 from aqueue._arguments import WHOLE_NUMBER, check_number
-from aqueue._folded_result import FoldedResult, info_from
+from aqueue._folded_result import FoldedResult
+from aqueue._history.history import info_from
 from aqueue.events import Event, RunStarted
 from aqueue.reporting import Reporter, RunInfo
 from aqueue.result import RunResult

@@ -7,8 +7,8 @@ import click
 from click.shell_completion import CompletionItem
 
 from aqueue import log_lines
+from aqueue._history.known_items import UNKNOWN_TYPE
 from aqueue.cli._app import is_meant
-from aqueue.cli._reading.known_items import UNKNOWN_TYPE
 from aqueue.events import (
     EVENT_TYPES,
     Event,

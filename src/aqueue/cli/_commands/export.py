@@ -4,13 +4,13 @@ from collections.abc import Iterator
 
 import click
 
+from aqueue._history.history import History, batches
+from aqueue._history.opening import open_history
 from aqueue.cli._app import app, closed_at_end, examples, file_argument, finish, of_run
 from aqueue.cli._formats.lines import write_events_jsonl
 from aqueue.cli._formats.tables import write_events_csv
 from aqueue.cli._formats.trace import write_chrome_trace
 from aqueue.cli._output import open_output, output_option
-from aqueue.cli._reading.history import History, batches
-from aqueue.cli._reading.opening import open_history
 from aqueue.events import Event
 
 __all__ = ["export"]

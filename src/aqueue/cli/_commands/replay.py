@@ -6,6 +6,7 @@ from contextlib import nullcontext
 
 import click
 
+from aqueue._history.opening import open_history
 from aqueue._system.job_control import JobControl
 from aqueue._system.notice import say
 from aqueue.cli._app import CANNOT, WholeNumber, app, closed_at_end, examples, file_argument, finish, of_run
@@ -14,7 +15,6 @@ from aqueue.cli._playing.keyboard import Keyboard
 from aqueue.cli._playing.playback import KEYS, Playback
 from aqueue.cli._playing.replay_clock import ReplayClock
 from aqueue.cli._playing.stop_signals import StopSignals
-from aqueue.cli._reading.opening import open_history
 from aqueue.figures import amount
 
 __all__ = ["replay"]

@@ -5,6 +5,8 @@ from collections.abc import Callable, Collection, Iterator, Sequence
 import click
 
 from aqueue._codec.results import decode_result
+from aqueue._history.history import History, batches
+from aqueue._history.opening import open_history
 from aqueue.cli._app import app, closed_at_end, examples, file_argument, finish, is_meant, of_run
 from aqueue.cli._folds.failed_items import chunks
 from aqueue.cli._folds.items import Items
@@ -12,8 +14,6 @@ from aqueue.cli._formats.lines import write_results_jsonl
 from aqueue.cli._formats.tables import result_columns, write_results_csv
 from aqueue.cli._item_types import unknown_types, with_types
 from aqueue.cli._output import open_output, output_option
-from aqueue.cli._reading.history import History, batches
-from aqueue.cli._reading.opening import open_history
 from aqueue.cli._screen import say
 from aqueue.events import NO_DATA, Event, ItemChildrenProcessed, ItemCompleted, ItemEnqueued, ItemFailed
 from aqueue.figures import amount

@@ -8,10 +8,10 @@ import msgspec
 from rich.console import RenderableType
 from rich.text import Text
 
+from aqueue._history.opening import open_history
 from aqueue.cli._app import app, as_json, closed_at_end, examples, file_argument, finish, of_run
 from aqueue.cli._folds.items import OUTSTANDING, STATES, Items, State
 from aqueue.cli._folds.record import Record, RunState, resume_hint
-from aqueue.cli._reading.opening import open_history
 from aqueue.cli._screen import (
     Column,
     ago,

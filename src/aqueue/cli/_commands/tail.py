@@ -12,14 +12,14 @@ from typing import Any, Final, NamedTuple
 import click
 from msgspec.structs import replace
 
+from aqueue._history.history import History, Line
+from aqueue._history.known_items import UNKNOWN_TYPE
+from aqueue._history.opening import STANDARD_INPUT, open_history
 from aqueue._journal.file import identity, shown
 from aqueue.cli._app import WholeNumber, app, closed_at_end, examples, file_argument, finish
 from aqueue.cli._commands.chosen_events import LEVELS, ChosenEvents, RunningTypes, with_events
 from aqueue.cli._formats.event_lines import EventLines
 from aqueue.cli._item_types import unknown_types, with_types
-from aqueue.cli._reading.history import History, Line
-from aqueue.cli._reading.known_items import UNKNOWN_TYPE
-from aqueue.cli._reading.opening import STANDARD_INPUT, open_history
 from aqueue.cli._screen import say
 from aqueue.errors import JournalError
 from aqueue.events import Event

@@ -7,6 +7,9 @@ from typing import Final, Literal
 
 import click
 
+from aqueue._history.history import History
+from aqueue._history.opening import open_history
+from aqueue._history.process import liveness
 from aqueue._system.job_control import JobControl
 from aqueue._system.notice import say
 from aqueue.cli._app import CANNOT, app, closed_at_end, examples, file_argument, finish, of_run
@@ -14,9 +17,6 @@ from aqueue.cli._commands.status import EXIT_CODES
 from aqueue.cli._folds.record import Standing, resume_hint, stand
 from aqueue.cli._playing.feeding import BATCH_INTERVAL_S, TICK_INTERVAL_S, Feeding, reporters_named, with_reporters
 from aqueue.cli._playing.stop_signals import StopSignals
-from aqueue.cli._reading.history import History
-from aqueue.cli._reading.opening import open_history
-from aqueue.cli._reading.process import liveness
 
 __all__ = ["watch"]
 

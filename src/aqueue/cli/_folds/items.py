@@ -51,7 +51,7 @@ _MAX_PLACES: Final = 10_000
 class Items:
     """Every item of a run, by row. Rows are in the order of enqueue, counted from 0.
 
-    The events must be consistent (see `aqueue.cli._reading.mending`).
+    The events must be consistent (see `aqueue._history.mending`).
 
     Attributes:
         types: the item types in the order of their first item; `type_number` holds indexes of it.

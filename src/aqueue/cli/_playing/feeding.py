@@ -10,10 +10,10 @@ import click
 
 from aqueue._attached import AttachedReporters
 from aqueue._codec.class_names import type_name
-from aqueue._folded_result import FoldedResult, info_from
+from aqueue._folded_result import FoldedResult
+from aqueue._history.history import History, info_from
 from aqueue._stream.error_info import name_and_message
 from aqueue._system.notice import warn
-from aqueue.cli._reading.history import History
 from aqueue.errors import InvalidArgument
 from aqueue.events import Event, RunStarted
 from aqueue.figures import amount

@@ -6,10 +6,10 @@ from bisect import bisect_right
 from collections.abc import Callable, Iterator
 from typing import Final, Literal
 
+from aqueue._history.history import History, batches
 from aqueue._system.notice import say
 from aqueue.cli._playing.feeding import BATCH_INTERVAL_S, TICK_INTERVAL_S, Feeding
 from aqueue.cli._playing.replay_clock import ReplayClock
-from aqueue.cli._reading.history import History, batches
 from aqueue.events import Event, RunResumed
 from aqueue.figures import amount, duration
 

@@ -5,10 +5,11 @@ from collections.abc import Collection, Iterator
 from pathlib import Path
 
 from aqueue.errors import AqueueError
-from aqueue.events import Event
+from aqueue.events import Event, RunStarted
 from aqueue.figures import amount
+from aqueue.reporting import RunInfo
 
-__all__ = ["CannotRead", "History", "Line", "batches"]
+__all__ = ["CannotRead", "History", "Line", "batches", "info_from"]
 
 Line = tuple[bytes, Event]
 """A line of JSON, without its newline, and the event that it holds."""
@@ -87,3 +88,8 @@ def batches(history: History) -> Iterator[list[Event]]:
     """Yield the events that are there by now."""
     while (events := history.read()) is not None:
         yield events
+
+
+def info_from(start: RunStarted) -> RunInfo:
+    """Return what a reporter of the run that began with `start` is told when it is opened."""
+    return RunInfo(start.run_id, start.num_workers, start.queue_type_name, start.at, watched=True)

@@ -6,10 +6,10 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
+from aqueue._history.history import CannotRead, History, Line
+from aqueue._history.mending import Mender
 from aqueue._journal.file import identity, is_empty, shown
 from aqueue._journal.writer import EventReader, connect_to_read, damaged, read_events_at
-from aqueue.cli._reading.history import CannotRead, History, Line
-from aqueue.cli._reading.mending import Mender
 from aqueue.errors import JournalError
 from aqueue.events import Event, encode
 

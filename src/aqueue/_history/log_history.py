@@ -8,9 +8,9 @@ from typing import Final, NamedTuple
 
 import msgspec
 
-from aqueue.cli._reading.history import CannotRead, History, Line
-from aqueue.cli._reading.log_file import Chunk, LogFile, find_lines
-from aqueue.cli._reading.mending import Mender
+from aqueue._history.history import CannotRead, History, Line
+from aqueue._history.log_file import Chunk, LogFile, find_lines
+from aqueue._history.mending import Mender
 from aqueue.events import SCHEMA_VERSION, AnyEvent, Event, RunStarted, decode
 from aqueue.text import visible
 

@@ -6,12 +6,12 @@ import tempfile
 from pathlib import Path
 from typing import Final
 
+from aqueue._history.history import CannotRead, History
+from aqueue._history.journal_history import JournalHistory
+from aqueue._history.log_file import LogFile
+from aqueue._history.log_history import LogHistory, LogRun, runs_in
 from aqueue._journal.check import MAGIC
 from aqueue._journal.file import reason, shown
-from aqueue.cli._reading.history import CannotRead, History
-from aqueue.cli._reading.journal_history import JournalHistory
-from aqueue.cli._reading.log_file import LogFile
-from aqueue.cli._reading.log_history import LogHistory, LogRun, runs_in
 from aqueue.text import visible
 
 __all__ = ["STANDARD_INPUT", "open_history"]

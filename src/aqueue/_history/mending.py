@@ -11,7 +11,7 @@ from typing import Final, Literal
 import msgspec
 from msgspec.structs import replace
 
-from aqueue.cli._reading.known_items import UNKNOWN_TYPE, KnownItems
+from aqueue._history.known_items import UNKNOWN_TYPE, KnownItems
 from aqueue.events import (
     SCHEMA_VERSION,
     Event,
