@@ -18,7 +18,7 @@ from aqueue._engine.item_class import ItemClass, Policies, key_of, look_up_class
 from aqueue._engine.misspelt import warn_of_misspelt
 from aqueue._engine.payloads import Ledger, identity_of, to_keep
 from aqueue._engine.tree import Node, unlink
-from aqueue._recording import ROOT, RecordedItem, Recording
+from aqueue._folds.recording import ROOT, RecordedItem, Recording
 from aqueue._system.notice import say, stderr_is_terminal, warn
 from aqueue.errors import JournalDamaged, PayloadMismatch, UnknownItemType, UnstorableItem
 from aqueue.events import (

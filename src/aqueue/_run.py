@@ -25,7 +25,7 @@ from aqueue._engine.failures import Failures
 from aqueue._engine.groups import Limits
 from aqueue._engine.payloads import Ledger
 from aqueue._engine.queues import QUEUE_TYPES, QueueTypeName
-from aqueue._folded_result import FailureTally
+from aqueue._folds.outcome import FailureTally
 from aqueue._resume import Resumption, read_past
 from aqueue._settings import Backend, Lifespan, Settings
 from aqueue._system.job_control import JobControl

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from aqueue._folds.item_table import OUTSTANDING, STATES, Items, State
 from aqueue._history.mending import Mender
-from aqueue.cli._folds.items import OUTSTANDING, STATES, Items, State
 from aqueue.events import (
     Event,
     ItemChildrenFailed,

@@ -13,10 +13,10 @@ from pathlib import Path
 import msgspec
 import pytest
 
+from aqueue._folds.item_table import Items
 from aqueue._history.history import CannotRead, History, batches
 from aqueue._history.opening import open_history
 from aqueue._journal.writer import Journal
-from aqueue.cli._folds.items import Items
 from aqueue.errors import AqueueError, JournalDamaged, JournalTooNew, NotAJournal
 from aqueue.events import Event, encode
 from aqueue.testing._scripted_runs import every_event_type, interrupted, with_retries

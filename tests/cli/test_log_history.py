@@ -12,13 +12,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from aqueue import run_queue
+from aqueue._folds.item_table import Items
 from aqueue._history import log_file
 from aqueue._history.history import CannotRead, History, batches
 from aqueue._history.log_file import LogFile
 from aqueue._history.log_history import LogHistory
 from aqueue._history.opening import open_history
 from aqueue._journal.check import MAGIC
-from aqueue.cli._folds.items import Items
 from aqueue.cli._formats.lines import write_events_jsonl
 from aqueue.errors import NotAJournal
 from aqueue.events import SCHEMA_VERSION, Event, RunStarted, RunStopping, encode

@@ -10,9 +10,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from aqueue._folds.item_table import Items
 from aqueue._history.known_items import UNKNOWN_TYPE
 from aqueue._history.mending import Mender
-from aqueue.cli._folds.items import Items
 from aqueue.cli._report import Report
 from aqueue.events import (
     SCHEMA_VERSION,

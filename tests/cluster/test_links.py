@@ -35,7 +35,7 @@ from aqueue._cluster.objects import CoordinatorObjects
 from aqueue._cluster.place import Place
 from aqueue._cluster.transport import TransportError
 from aqueue._engine.context import running_attempt
-from aqueue._recording import Recording
+from aqueue._folds.recording import Recording
 from aqueue._system import notice as _notice
 from aqueue.events import (
     Event,

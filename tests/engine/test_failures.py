@@ -24,7 +24,7 @@ from aqueue import (
     StrayCancellation,
     run_queue,
 )
-from aqueue._folded_result import FailureTally
+from aqueue._folds.outcome import FailureTally
 from aqueue._stream.error_info import error_info
 from aqueue.events import ErrorInfo, ItemCompleted, ItemFailed, ItemInterrupted, ItemStarted, RunFinished, RunStopping
 from aqueue.testing import EventRecorder

@@ -8,7 +8,7 @@ from typing import Any
 import msgspec
 
 from aqueue._codec.class_names import defined_items, type_name
-from aqueue._recording import Recording
+from aqueue._folds.recording import Recording
 from aqueue.events import (
     Counts,
     ErrorInfo,

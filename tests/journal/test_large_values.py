@@ -36,11 +36,11 @@ from aqueue._codec import results
 from aqueue._codec.item_codec import PayloadCodec
 from aqueue._engine import payloads
 from aqueue._engine.payloads import Ledger
+from aqueue._folds.recording import ROOT, Recording
 from aqueue._history.history import batches
 from aqueue._history.journal_history import JournalHistory
 from aqueue._journal import writer as _journal
 from aqueue._journal.writer import EventReader, connect_to_read, read_events_at
-from aqueue._recording import ROOT, Recording
 from aqueue.events import Event, ItemCompleted, ItemDescribed, ItemEnqueued, RunStarted, encode
 from tests.journal.recorded import events_of
 from tests.journal.writing import recorded, write

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from aqueue._arguments import WHOLE_NUMBER, check_number
-from aqueue._folded_result import FoldedResult
+from aqueue._folds.outcome import FoldedResult
 from aqueue._history.history import info_from
 from aqueue.events import Event, RunStarted
 from aqueue.reporting import Reporter, RunInfo

@@ -8,14 +8,14 @@ import msgspec
 from rich.console import RenderableType
 from rich.text import Text
 
+from aqueue._folds.item_table import STATES, State
+from aqueue._folds.tree_shape import TreeShape
 from aqueue._history.opening import open_history
 from aqueue.cli._app import WholeNumber, app, as_json, closed_at_end, examples, file_argument, finish, of_run
 from aqueue.cli._commands.tree import find_row
-from aqueue.cli._folds.items import STATES, State
 from aqueue.cli._folds.outlook import CrashFold, outlook
 from aqueue.cli._folds.record import ItemTexts, Record
 from aqueue.cli._folds.story import Chapter, Story
-from aqueue.cli._folds.tree_shape import TreeShape
 from aqueue.cli._screen import (
     STATE_STYLES,
     Column,

@@ -5,11 +5,11 @@ from collections.abc import Callable, Collection, Iterator, Sequence
 import click
 
 from aqueue._codec.results import decode_result
+from aqueue._folds.item_table import Items
 from aqueue._history.history import History, batches
 from aqueue._history.opening import open_history
 from aqueue.cli._app import app, closed_at_end, examples, file_argument, finish, is_meant, of_run
 from aqueue.cli._folds.failed_items import chunks
-from aqueue.cli._folds.items import Items
 from aqueue.cli._formats.lines import write_results_jsonl
 from aqueue.cli._formats.tables import result_columns, write_results_csv
 from aqueue.cli._item_types import unknown_types, with_types

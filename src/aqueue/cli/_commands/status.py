@@ -8,9 +8,9 @@ import msgspec
 from rich.console import RenderableType
 from rich.text import Text
 
+from aqueue._folds.item_table import OUTSTANDING, STATES, Items, State
 from aqueue._history.opening import open_history
 from aqueue.cli._app import app, as_json, closed_at_end, examples, file_argument, finish, of_run
-from aqueue.cli._folds.items import OUTSTANDING, STATES, Items, State
 from aqueue.cli._folds.record import Record, RunState, resume_hint
 from aqueue.cli._screen import (
     Column,

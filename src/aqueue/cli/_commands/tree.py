@@ -8,10 +8,10 @@ from rich.console import Console, ConsoleOptions, RenderableType, RenderResult
 from rich.text import Text
 from rich.tree import Tree
 
+from aqueue._folds.tree_shape import Below, Folded, TreeShape
 from aqueue._history.opening import open_history
 from aqueue.cli._app import WholeNumber, app, as_json, closed_at_end, examples, file_argument, finish, of_run
 from aqueue.cli._folds.record import ItemTexts, Record
-from aqueue.cli._folds.tree_shape import Below, Folded, TreeShape
 from aqueue.cli._screen import STATE_STYLES, note, print_json, print_lines, raised, text
 from aqueue.figures import amount
 

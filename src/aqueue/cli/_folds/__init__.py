@@ -2,10 +2,8 @@
 
 Each module imports only from those above it:
 
-- `items`: a row per item, in columns of about 80 bytes per item
-- `story`: one item's story as sentences
 - `failed_items`: the failures that count in the end: those that a resume took up again don't
-- `tree_shape`: who is below whom, with counts below each item
+- `story`: one item's story as sentences
 - `record`: a whole run read at once: its view, its items and its failures, and how it stands
 - `outlook`: what a resume would do with one item, and why
 """

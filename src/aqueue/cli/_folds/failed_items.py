@@ -4,9 +4,9 @@ from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice
 from typing import Final, TypeVar
 
-from aqueue._folded_result import FailureTally
+from aqueue._folds.item_table import Items
+from aqueue._folds.outcome import FailureTally
 from aqueue._history.history import History
-from aqueue.cli._folds.items import Items
 from aqueue.events import Event, ItemFailed, ItemReopened
 from aqueue.result import FailureGroup
 

@@ -5,11 +5,11 @@ It follows `aqueue._resume`: a test compares what it says with what a resume doe
 
 from collections.abc import Iterable
 
-from aqueue._crashes import Crashes
-from aqueue._recording import POISON
+from aqueue._folds.crashes import Crashes
+from aqueue._folds.recording import POISON
+from aqueue._folds.tree_shape import TreeShape
 from aqueue._resume import POISON_AFTER_CRASHES
 from aqueue.cli._folds.record import ItemTexts, Record
-from aqueue.cli._folds.tree_shape import TreeShape
 from aqueue.cli._screen import host_and_pid
 from aqueue.events import (
     Event,

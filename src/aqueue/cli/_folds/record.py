@@ -7,10 +7,10 @@ from typing import Final, Literal
 
 import msgspec
 
+from aqueue._folds.item_table import Items
 from aqueue._history.history import History, batches
 from aqueue._history.process import Liveness, liveness
 from aqueue.cli._folds.failed_items import FailedItems, chunks
-from aqueue.cli._folds.items import Items
 from aqueue.cli._screen import ago
 from aqueue.events import Event, ItemDescribed, ItemEnqueued, ItemFailed, ItemRetryScheduled, RunStarted
 from aqueue.result import FailureGroup

@@ -10,7 +10,7 @@ import click
 
 from aqueue._attached import AttachedReporters
 from aqueue._codec.class_names import type_name
-from aqueue._folded_result import FoldedResult
+from aqueue._folds.outcome import FoldedResult
 from aqueue._history.history import History, info_from
 from aqueue._stream.error_info import name_and_message
 from aqueue._system.notice import warn

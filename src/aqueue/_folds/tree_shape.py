@@ -5,7 +5,7 @@ from collections.abc import Iterator, Sequence
 
 import msgspec
 
-from aqueue.cli._folds.items import Items
+from aqueue._folds.item_table import Items
 
 __all__ = ["Below", "Folded", "TreeShape"]
 

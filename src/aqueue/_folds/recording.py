@@ -13,7 +13,7 @@ import msgspec
 
 from aqueue._codec.class_names import type_name
 from aqueue._codec.digests import KeySet
-from aqueue._crashes import Crashes
+from aqueue._folds.crashes import Crashes
 from aqueue.errors import PoisonItem
 from aqueue.events import (
     NO_DATA,
