@@ -1,6 +1,6 @@
 """What resuming a run would do with one item, and why.
 
-It follows `aqueue._resume`: a test compares what it says with what a resume does, at many a point of a run.
+It follows `aqueue._resume.resumption`: a test compares what it says with what a resume does, at many a point of a run.
 """
 
 from collections.abc import Iterable
@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from aqueue._folds.crashes import Crashes
 from aqueue._folds.recording import POISON
 from aqueue._folds.tree_shape import TreeShape
-from aqueue._resume import POISON_AFTER_CRASHES
+from aqueue._resume.resumption import POISON_AFTER_CRASHES
 from aqueue.cli._folds.record import ItemTexts, Record
 from aqueue.cli._screen import host_and_pid
 from aqueue.events import (
