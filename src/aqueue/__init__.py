@@ -10,8 +10,8 @@ from aqueue._engine.context import Current, child_results, current, shared, slow
 from aqueue._engine.engine import OnError
 from aqueue._engine.groups import Limits
 from aqueue._engine.queues import QueueTypeName
-from aqueue._run import async_run_queue, run_queue
-from aqueue._settings import Backend, Lifespan
+from aqueue._run.api import async_run_queue, run_queue
+from aqueue._run.settings import Backend, Lifespan
 from aqueue._version import __version__
 from aqueue.errors import (
     AdoptionMismatch,

@@ -556,7 +556,7 @@ def test_what_waits_for_a_stuck_reporter_is_bounded_by_bytes(
             buses.append(self)
 
     buses: list[aqueue._bus.Bus] = []
-    monkeypatch.setattr("aqueue._run.Bus", Watched)
+    monkeypatch.setattr("aqueue._run.api.Bus", Watched)
 
     async def main() -> None:
         async with anyio.create_task_group() as tasks:

@@ -27,7 +27,7 @@ from aqueue._engine.payloads import Ledger
 from aqueue._engine.queues import QUEUE_TYPES, QueueTypeName
 from aqueue._folds.outcome import FailureTally
 from aqueue._resume.resumption import Resumption, read_past
-from aqueue._settings import Backend, Lifespan, Settings
+from aqueue._run.settings import Backend, Lifespan, Settings
 from aqueue._system.job_control import JobControl
 from aqueue._system.loop import CallSoon, call_soon_in_this_loop, running_backend
 from aqueue._system.notice import say, stderr_is_terminal
