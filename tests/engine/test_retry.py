@@ -715,9 +715,9 @@ def test_nothing_is_remembered_of_items_that_ended(
     assert result.counts.retried > 100
     assert result.counts.failed >= 10
     [engine] = engines
-    assert not engine.retrying._tries
-    assert not engine.retrying.resting
-    assert not engine.retrying._not_before
+    assert not engine.retries._tries
+    assert not engine.retries.retrying
+    assert not engine.retries._not_before
     assert not engine._due
     assert not engine._timers._heap
 

@@ -35,7 +35,7 @@ from aqueue import (
 from aqueue._codec import results
 from aqueue._codec.item_codec import PayloadCodec
 from aqueue._engine import payloads
-from aqueue._engine.payloads import Ledger
+from aqueue._engine.payloads import Payloads
 from aqueue._folds.recording import ROOT, Recording
 from aqueue._history.history import batches
 from aqueue._history.journal_history import JournalHistory
@@ -324,13 +324,13 @@ def test_a_class_whose_values_are_very_large_is_named_once(
 def test_a_large_value_is_copied_once() -> None:
     """While it is encoded, and what tells the item from others is made of it, nothing but its JSON comes into being."""
     codec = PayloadCodec()
-    ledger = Ledger(codec, "run")
-    ledger.state(Page(0, holds=10), None)
+    written = Payloads(codec, "run")
+    written.state(Page(0, holds=10), None)
     item = Page(1, holds=10_000_000)
 
     def state() -> object:
-        state = ledger.state(item, None)
-        kept = ledger.keep_long(state, "Page")
+        state = written.state(item, None)
+        kept = written.keep_long(state, "Page")
         return state, payloads.identity_of(b"run", "Page", None, kept, 0)
 
     for make in (state, lambda: results.encode_result(item.text, "Page")):

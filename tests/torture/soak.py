@@ -361,7 +361,7 @@ def check_engine(engine: Any) -> None:
     """Assert that the engine remembers nothing of what has ended."""
     for part, names in (
         (engine, ("_alone", "_due", "_left", "_idle", "_queue")),
-        (engine.retrying, ("_tries", "_not_before", "resting")),
+        (engine.retries, ("_tries", "_not_before", "retrying")),
         (engine._timeouts, ("_running",)),
     ):
         for name in names:

@@ -221,7 +221,7 @@ class Place:
                 node.attempt,
                 attempt.worker,
                 engine.identity(node),
-                engine.retrying.attempts_left(node),
+                engine.retries.attempts_left(node),
                 cls.policies.timeout_s,
                 cls.hook,
                 data,

@@ -63,7 +63,7 @@ class Tries(msgspec.Struct, gc=False, eq=False):
 
 
 class AttemptsLeft(Protocol):
-    """What an attempt asks of what is remembered of earlier ones; see `aqueue._engine.retries.Retrying`."""
+    """What an attempt asks of what is remembered of earlier ones; see `aqueue._engine.retries.Retries`."""
 
     def attempts_left(self, node: Node) -> int: ...
 
@@ -80,7 +80,7 @@ class AttemptEngine(Protocol):
     shared: Any
 
     @property
-    def retrying(self) -> AttemptsLeft: ...
+    def retries(self) -> AttemptsLeft: ...
     def add(self, item: Any, parent: Node | None, attempt: "Attempt") -> None: ...
     def add_repeatable(self, item: Any, parent: Node, attempt: "Attempt") -> None: ...
     def identity(self, node: Node) -> bytes: ...
@@ -164,7 +164,7 @@ class Attempt(msgspec.Struct, gc=False, eq=False):
         if node is None:
             return None
         identity = engine.identity(node)
-        left = engine.retrying.attempts_left(node)
+        left = engine.retries.attempts_left(node)
         if self.node is None:  # it has ended just now, in another thread, and the links above it may have been cut
             return None
         return Current(node.id, node.cls.type, node.tries(self.phase), self.phase, self.worker, identity.hex(), left)

@@ -1,4 +1,4 @@
-"""Offers: groups, and the heap of those that may start their first node now, in the order of the queue type."""
+"""Groups, and the heap of those that may start their first item now, in the order of the queue type."""
 
 from bisect import bisect_left
 from heapq import heapify, heappop, heappush
@@ -11,7 +11,7 @@ from aqueue._engine.queues import PlainQueue, PriorityQueue
 from aqueue._engine.tree import Node
 from aqueue.limits import Limit
 
-__all__ = ["Group", "Offer", "OffersByNumber", "OffersByPriority"]
+__all__ = ["Candidate", "CandidatesByNumber", "CandidatesByPriority", "Group"]
 
 SPREAD: Final = 10
 """Starts are spread over a second's tenths, so that a limit of 100 a second is 10 in a tenth of one."""
@@ -32,10 +32,10 @@ class Group:
             empty without a limit on it.
         not_before: when it may start again because it was told to slow down, on the loop's clock.
         waits_until: the time for which a timer is set; 0.0 if none is.
-        offer: what stands for it among those that may start; None if it does not.
+        candidate: what stands for it among those that may start; None if it does not.
     """
 
-    __slots__ = ("head", "limit", "name", "not_before", "offer", "rest", "running", "starts", "waits_until")
+    __slots__ = ("candidate", "head", "limit", "name", "not_before", "rest", "running", "starts", "waits_until")
 
     def __init__(self, name: str | None, limit: Limit) -> None:
         self.name = name
@@ -46,7 +46,7 @@ class Group:
         self.starts: list[float] = []
         self.not_before = 0.0
         self.waits_until = 0.0
-        self.offer: Offer | None = None
+        self.candidate: Candidate | None = None
 
     @property
     def is_saturated(self) -> bool:
@@ -91,7 +91,7 @@ class Group:
         return self.head is None and not self.running and self.not_before <= now and is_past
 
 
-class Offer:
+class Candidate:
     """Stands for a group that may start its first node; compared by the items, for a priority queue.
 
     One that doesn't count any more, since a lesser node came or its group was slowed down, keeps its place in the heap
@@ -110,49 +110,49 @@ class Offer:
     def cls(self) -> ItemClass:
         return self.node.cls
 
-    def __lt__(self, other: "Offer") -> bool:
+    def __lt__(self, other: "Candidate") -> bool:
         return self.node < other.node
 
 
-class OffersByNumber:
-    """Offers in the order of a number: that of a node for a FIFO queue, minus that for a LIFO one."""
+class CandidatesByNumber:
+    """Candidates in the order of a number: that of a node for a FIFO queue, minus that for a LIFO one."""
 
     def __init__(self) -> None:
-        self._heap: list[tuple[int, int, Offer]] = []
+        self._heap: list[tuple[int, int, Candidate]] = []
         self._numbers = count()
 
-    def put(self, offer: Offer, key: int) -> None:
-        heappush(self._heap, (key, next(self._numbers), offer))
+    def put(self, candidate: Candidate, key: int) -> None:
+        heappush(self._heap, (key, next(self._numbers), candidate))
 
-    def take(self) -> Offer:
+    def take(self) -> Candidate:
         return heappop(self._heap)[2]
 
     def __len__(self) -> int:
         return len(self._heap)
 
     def keep_valid(self) -> None:
-        self._heap = [entry for entry in self._heap if entry[2].group.offer is entry[2]]
+        self._heap = [entry for entry in self._heap if entry[2].group.candidate is entry[2]]
         heapify(self._heap)
 
 
-class OffersByPriority:
-    """Offers in the order of their items."""
+class CandidatesByPriority:
+    """Candidates in the order of their items."""
 
     def __init__(self) -> None:
-        self._queue = PriorityQueue[Offer]()
+        self._queue = PriorityQueue[Candidate]()
 
-    def put(self, offer: Offer, key: int) -> None:
-        self._queue.put(offer)
+    def put(self, candidate: Candidate, key: int) -> None:
+        self._queue.put(candidate)
 
-    def take(self) -> Offer:
+    def take(self) -> Candidate:
         return self._queue.take()
 
     def __len__(self) -> int:
         return len(self._queue)
 
     def keep_valid(self) -> None:
-        valid = PriorityQueue[Offer]()
-        for offer in self._queue:
-            if offer.group.offer is offer:
-                valid.put(offer)
+        valid = PriorityQueue[Candidate]()
+        for candidate in self._queue:
+            if candidate.group.candidate is candidate:
+                valid.put(candidate)
         self._queue = valid

@@ -33,10 +33,10 @@ from aqueue._engine.failures import Failures
 from aqueue._engine.groups import GroupedQueue, Limits, describe_unused
 from aqueue._engine.item_class import NO_POLICIES, ItemClass, Policies, key_of, look_up_class
 from aqueue._engine.misspelt import warn_of_misspelt
-from aqueue._engine.payloads import KEPT_STATE_BYTES, Ledger, to_keep
+from aqueue._engine.payloads import KEPT_STATE_BYTES, Payloads, to_keep
 from aqueue._engine.places import AttemptLost, Execution, Place
 from aqueue._engine.queues import FifoQueue, LifoQueue, PlainQueue
-from aqueue._engine.retries import Retrying
+from aqueue._engine.retries import Retries
 from aqueue._engine.timeouts import Timeouts
 from aqueue._engine.tree import Node, Tree
 from aqueue._stream.error_info import error_info
@@ -130,7 +130,7 @@ class Engine:
         recorded_roots: the initial items of earlier processes, until this one's have been added.
         takes_last_first: whether the queue is a stack.
         policies: what holds for the attempts at all classes that don't say otherwise.
-        retrying: the items that are tried again.
+        retries: the items that are tried again, and their wait.
     """
 
     def __init__(
@@ -141,7 +141,7 @@ class Engine:
         num_workers: int,
         on_error: OnError,
         failures: Failures,
-        ledger: Ledger | None = None,
+        payloads: Payloads | None = None,
         policies: Policies = NO_POLICIES,
         limits: Limits | None = None,
         stop_limits: StopLimits | None = None,
@@ -151,7 +151,7 @@ class Engine:
         self.append = bus.append
         self.next_seq = bus.next_seq
         self.clock = bus.clock
-        self.tree = Tree(bus, keeps_items=ledger is not None or execution is not None)
+        self.tree = Tree(bus, keeps_items=payloads is not None or execution is not None)
         self.classes: dict[type, ItemClass] = {}
         self._known: dict[tuple[object, ...], ItemClass] = {}
         self.thread = get_ident()
@@ -168,7 +168,7 @@ class Engine:
         self.recorded_roots: RecordedChildren | None = None
         self.takes_last_first = isinstance(queue, LifoQueue)
         self.keys = KeySet()
-        self._ledger = ledger
+        self._payloads = payloads
         self.deduplicated_roots = 0
         self._alone: list[tuple[Node, str]] = []
         self._due: deque[Node] = deque()
@@ -182,7 +182,7 @@ class Engine:
         self._loop_time = clock_of_this_loop()
         self._timers = Timers(self._loop_time)
         self._timeouts = Timeouts(self._loop_time)
-        self.retrying = Retrying(bus, self._timers, self._loop_time, self._end_rest)
+        self.retries = Retries(bus, self._timers, self._loop_time, self._end_rest)
         self._taken = 0
         self._queued_again = 0
         self._working = 0
@@ -228,7 +228,7 @@ class Engine:
             self.stop(f"max_items={most} was reached")
             raise IndexError
         node = self._queue.take()
-        if self.retrying.is_counted(node):
+        if self.retries.is_counted(node):
             self._queued_again -= 1
         else:
             self._taken += 1
@@ -241,7 +241,7 @@ class Engine:
         cls = self.classes.get(type(item))
         if cls is None:
             cls = self._look_up(item)
-        if cls.keyed or self._ledger is not None:
+        if cls.keyed or self._payloads is not None:
             self._add_identified(item, parent, attempt, cls)
             return
         number = self.last_id + 1
@@ -269,29 +269,29 @@ class Engine:
         """Do what `add` does for an item that can be known again: by its key, or with a journal by its payload."""
         key = key_of(item, cls.type) if cls.keyed else None
         state, kept, occurrence, identity = b"", b"", 0, b""
-        ledger = self._ledger
-        if ledger is not None:
-            state = ledger.state(item, parent)
+        payloads = self._payloads
+        if payloads is not None:
+            state = payloads.state(item, parent)
             recorded = self.recorded_roots if parent is None else parent.recorded
             if recorded is not None:
-                ledger.refuse_too_long(state, cls.type)  # before the child is taken out for it
+                payloads.refuse_too_long(state, cls.type)  # before the child is taken out for it
                 child = recorded.match(cls.type, key, state)
                 if child is not None:
                     if parent is None:
                         self.roots.append(child.id)
                     self._adopt(recorded, child, item, state, key, cls)
                     return
-            kept = state if len(state) <= KEPT_STATE_BYTES else ledger.keep_long(state, cls.type)
+            kept = state if len(state) <= KEPT_STATE_BYTES else payloads.keep_long(state, cls.type)
             if key is None:
                 if attempt.occurrences is None:
                     attempt.occurrences = {}
-                occurrence = ledger.occurrence(cls.type, kept, attempt.occurrences)
+                occurrence = payloads.occurrence(cls.type, kept, attempt.occurrences)
                 if recorded is not None:
                     occurrence += recorded.total(cls.type, state)
                 if kept is not state:
-                    identity = ledger.identity_of_long(parent, cls.type, state, occurrence)
+                    identity = payloads.identity_of_long(parent, cls.type, state, occurrence)
             else:
-                identity = ledger.identity_of_keyed(cls.type, key)
+                identity = payloads.identity_of_keyed(cls.type, key)
         if key is not None and self.keys.knows(cls.names, key):
             attempt.deduplicated += 1
             return
@@ -320,7 +320,7 @@ class Engine:
                 key,
                 cls.hook,
                 occurrence,
-                NO_DATA if ledger is None else msgspec.Raw(state),
+                NO_DATA if payloads is None else msgspec.Raw(state),
             )
         )
         if self._idle:
@@ -343,10 +343,10 @@ class Engine:
         tries = attempt.tries
         if tries is None:
             tries = attempt.tries = Tries()
-        ledger = self._ledger
+        payloads = self._payloads
         key = key_of(item, cls.type) if cls.keyed else None
-        state = b"" if ledger is None or key is not None else ledger.state(item, parent)
-        child, likes = self.retrying.child_digests(item, parent, cls, key, state, tries)
+        state = b"" if payloads is None or key is not None else payloads.state(item, parent)
+        child, likes = self.retries.child_digests(item, parent, cls, key, state, tries)
         if tries.unmatched:
             left = tries.unmatched.get(child, 0)
             if left:
@@ -355,10 +355,14 @@ class Engine:
                     tries.unmatched[likes] -= 1
                 recorded = parent.recorded
                 # An equal one after it is the second, as it would have been. Those adopted are counted by `recorded`.
-                if ledger is not None and key is None and (recorded is None or left > recorded.total(cls.type, state)):
+                if (
+                    payloads is not None
+                    and key is None
+                    and (recorded is None or left > recorded.total(cls.type, state))
+                ):
                     if attempt.occurrences is None:
                         attempt.occurrences = {}
-                    ledger.occurrence(cls.type, to_keep(state), attempt.occurrences)
+                    payloads.occurrence(cls.type, to_keep(state), attempt.occurrences)
                 return
         dropped = attempt.deduplicated
         self.add(item, parent, attempt)
@@ -378,9 +382,9 @@ class Engine:
             if new_key is not None:
                 self.append(ItemAdopted(self.next_seq(), self.bus.now(), child.id, cls.type, key=new_key))
             return
-        assert self._ledger is not None
+        assert self._payloads is not None
         is_changed = new_key is not None or recorded.has_changed(child, cls.type, state)
-        kept = self._ledger.keep_long(state, node.cls.type) if is_changed else to_keep(state)  # may refuse it
+        kept = self._payloads.keep_long(state, node.cls.type) if is_changed else to_keep(state)  # may refuse it
         node.item = item
         if node.parent is None:  # it is queued already, in its old place
             self._is_disordered = self._is_disordered or node.state != kept
@@ -400,11 +404,11 @@ class Engine:
 
         Those below an initial item are queued, like it. The others have waited: they must not run with another object.
         """
-        if node.recorded is None or self._ledger is None:
+        if node.recorded is None or self._payloads is None:
             return
         holders, node.recorded.holders = node.recorded.holders, []
         for holder, state in holders:
-            self._ledger.restore(holder, state)
+            self._payloads.restore(holder, state)
             if node.parent is None:
                 continue
             if holder.is_ended or holder.failed:
@@ -418,7 +422,7 @@ class Engine:
 
     def identity(self, node: Node) -> bytes:
         """Return what makes the item of `node` the same in every rerun; empty without a journal. From any thread."""
-        return b"" if self._ledger is None else self._ledger.identity(node)
+        return b"" if self._payloads is None else self._payloads.identity(node)
 
     def _after_put(self) -> None:
         self._wake_one()
@@ -474,8 +478,8 @@ class Engine:
             key=lambda one: one[0].id,
         )
         for node, state in left:
-            if self._ledger is not None:
-                self._ledger.restore(node, state)
+            if self._payloads is not None:
+                self._payloads.restore(node, state)
             if node.parent is not None:
                 self.queue_again(node)
                 self._after_put()
@@ -525,12 +529,12 @@ class Engine:
 
     def queue_again(self, node: Node) -> None:
         """Queue a recorded node, once it is due."""
-        if not self.retrying.rests(node, "process"):
+        if not self.retries.wait_if_not_due(node, "process"):
             self._put_announced(node, again=False)
 
     def end_again(self, node: Node) -> None:
         """Go on from a recorded node whose `process` and children have ended, once its hook is due."""
-        if not self.retrying.rests(node, "after_children"):
+        if not self.retries.wait_if_not_due(node, "after_children"):
             self._queue_due(self.tree.ascend(node, self.bus.now()))
 
     def restore_slow_down(self, group: str, seconds: float) -> None:
@@ -674,7 +678,7 @@ class Engine:
     def unlink_all(self) -> None:
         """Cut the links between the nodes that are left, once nothing will run any more."""
         self.tree.unlink(
-            chain(self._left, self.retrying.resting.values(), self._due, (node for node, _ in self._alone), self._queue)
+            chain(self._left, self.retries.retrying.values(), self._due, (node for node, _ in self._alone), self._queue)
         )
 
     async def _run_alone(self) -> None:
@@ -831,7 +835,7 @@ class Engine:
         if self.stage is not Stage.RUNNING:
             self._left.append(node)
             return
-        self.retrying.run_again(node, attempt)
+        self.retries.run_again(node, attempt)
         self._put_again(node)
 
     def _put_announced(self, node: Node, *, again: bool) -> None:
@@ -848,7 +852,7 @@ class Engine:
     def _put_again(self, node: Node) -> None:
         try:
             self._put_announced(node, again=True)
-            self._queued_again += self.retrying.is_counted(node)
+            self._queued_again += self.retries.is_counted(node)
         except BaseException as error:  # a comparison of items is the user's code, too
             self._left.append(node)
             what = f"item {node.id} ({node.cls.type}) could not be queued again"
@@ -885,7 +889,7 @@ class Engine:
         append, next_seq, clock, events = self.append, self.next_seq, self.clock, self.bus.events
         end_process = self.tree.end_process
         running = Stage.RUNNING
-        ledger = self._ledger
+        payloads = self._payloads
         task, outermost = self._watches[worker].task, self._watches[worker].outermost
         node = self._ran_last.get(worker)
         add_large = self.bus.add_large
@@ -920,8 +924,8 @@ class Engine:
                 if result is not None:
                     node.result = encode_result(result, cls.type, add_large)
                 state = NO_DATA
-                if ledger is not None and (cls.hook or node.has_children):
-                    state = ledger.changed_state(node)
+                if payloads is not None and (cls.hook or node.has_children):
+                    state = payloads.changed_state(node)
             except BaseException as error:
                 if not await self._recover(error, node, worker, started, attempt):
                     return
@@ -988,14 +992,14 @@ class Engine:
         retry, timeout_s = node.cls.policies.retry, node.cls.policies.timeout_s
         enqueue = attempt.enqueue
         if retry is not None or node.recorded is not None or self._execution is not None:
-            attempt.tries = self.retrying.tries(node)
+            attempt.tries = self.retries.tries(node)
             enqueue = attempt.enqueue_repeatable
         try:
             if self._groups is not None:
                 self._groups.check(node)
             if self._execution is not None:
                 await self._places[attempt.worker].run(node, attempt)
-                self.retrying.forget(node)
+                self.retries.forget(node)
                 attempt.tries = None
                 return None
             result = node.item.process(enqueue, attempt.set_desc)
@@ -1007,7 +1011,7 @@ class Engine:
         finally:
             if self._groups is not None:
                 self._groups.release(node)
-        self.retrying.forget(node)
+        self.retries.forget(node)
         attempt.tries = None
         return result
 
@@ -1068,7 +1072,7 @@ class Engine:
     def _look_if_done(self, looking: int) -> None:
         """See whether nothing is left, where besides those that wait for an item `looking` workers are at nothing."""
         if len(self._idle) + looking == self._num_workers and not (
-            self.retrying.resting or self._due or len(self._queue)
+            self.retries.retrying or self._due or len(self._queue)
         ):
             # Nothing is queued or waits for its time, and nobody is running who could enqueue more.
             self._is_done = True
@@ -1106,8 +1110,8 @@ class Engine:
         bus.append(ItemStarted(bus.next_seq(), at, node.id, cls.type, worker, "after_children", node.hook_attempt))
         result = NO_DATA
         tried_again = False
-        if self._ledger is not None:
-            self._ledger.check_unchanged(node)
+        if self._payloads is not None:
+            self._payloads.check_unchanged(node)
         try:
             if self._is_cautious:
                 await self._save_start()
@@ -1130,7 +1134,7 @@ class Engine:
         if tried_again:
             due = None
         else:
-            self.retrying.forget(node)
+            self.retries.forget(node)
             due = self.tree.end_hook(node, result)
         try:
             if is_spoiled:
@@ -1182,7 +1186,7 @@ class Engine:
         # The frames above the item's code are the engine's. Not by assignment: a frozen dataclass refuses that.
         error.with_traceback(without_own_frames(error.__traceback__))
         self.failures.forget_earlier(error)
-        is_tried_again = self.retrying.try_again(as_failure(error, node.id, node.cls.type), node, attempt)
+        is_tried_again = self.retries.try_again(as_failure(error, node.id, node.cls.type), node, attempt)
         attempt.tries = None
         if is_tried_again:
             self.failures.restore_first(error)
@@ -1192,7 +1196,7 @@ class Engine:
         """Queue a node that has waited for its next attempt at `phase`."""
         if self.stage is not Stage.RUNNING:
             return
-        del self.retrying.resting[node.id]
+        del self.retries.retrying[node.id]
         if phase == "process":
             self._put_again(node)
         else:
@@ -1206,7 +1210,7 @@ class Engine:
             isinstance(raised, RetryAfter)
             and attempt.phase == "process"
             and node.has_children
-            and not self.retrying.knows_children(node)
+            and not self.retries.knows_children(node)
         ):
             refused = MisplacedCall(
                 f"item {node.id} ({node.cls.type}) raised RetryAfter after it had enqueued items, which can be known again in "
@@ -1241,7 +1245,7 @@ class Engine:
         cls.failed += 1
         node.failed = node.subtree_failed = True
         node.result = NO_DATA
-        self.retrying.forget(node)
+        self.retries.forget(node)
         self.failures.add(failure, error)
         self.failures.restore_first(error)
         most = self._stop_limits.max_failures

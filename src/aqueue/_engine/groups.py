@@ -10,7 +10,7 @@ from contextlib import suppress
 from functools import partial
 from typing import Any, Final
 
-from aqueue._engine.candidates import Group, Offer, OffersByNumber, OffersByPriority
+from aqueue._engine.candidates import Candidate, CandidatesByNumber, CandidatesByPriority, Group
 from aqueue._engine.item_class import has_property
 from aqueue._engine.queues import FifoQueue, LifoQueue, PlainQueue, PriorityQueue
 from aqueue._engine.tree import Node
@@ -33,7 +33,7 @@ SHOWN_GROUPS: Final = 3
 """How many groups a warning names."""
 
 _SWEEP_GROUPS: Final = 1_000
-_WITHDRAWN_OFFERS: Final = 64
+_WITHDRAWN_CANDIDATES: Final = 64
 
 
 def group_of(node: Node) -> str | None:
@@ -124,8 +124,9 @@ class GroupedQueue:
         self._groups: dict[str | None, Group] = {}
         self._running: dict[int, Group] = {}
         self._refusals: dict[int, Exception] = {}
-        self._offers = self._new_offers()
-        self._withdrawn: dict[int, Offer] = {}  # those in the heap that don't count now, by the numbers of their nodes
+        self._candidates = self._new_candidates()
+        # Those in the heap that don't count now, by the numbers of their nodes.
+        self._withdrawn: dict[int, Candidate] = {}
         self._valid = 0
         self._count = len(nodes)
         self._sweep_at = _SWEEP_GROUPS
@@ -138,7 +139,7 @@ class GroupedQueue:
             group.head = head
             if len(nodes):
                 group.rest = nodes.move()
-            self._offer(group)
+            self._add_candidate(group)
 
     # ---- as any queue of nodes ----------------------------------------------------------------------------------
 
@@ -178,11 +179,11 @@ class GroupedQueue:
         self._is_comparing = self._is_by_priority
         try:
             while True:
-                offer = self._offers.take()
-                group = offer.group
-                if group.offer is offer:
+                candidate = self._candidates.take()
+                group = candidate.group
+                if group.candidate is candidate:
                     break
-                del self._withdrawn[offer.node.id]
+                del self._withdrawn[candidate.node.id]
             rest = group.rest
             group.head = rest.take() if rest else None
         except IndexError:
@@ -194,8 +195,8 @@ class GroupedQueue:
             self._is_comparing = False
         if not rest:
             group.rest = None
-        node = offer.node
-        group.offer = None
+        node = candidate.node
+        group.candidate = None
         self._valid -= 1
         self._count -= 1
         if group.limit is not NO_LIMIT:
@@ -220,11 +221,11 @@ class GroupedQueue:
             InvalidItem, InvalidArgument, ItemsNotComparable: as `put` does; the queue then still has all nodes.
         """
         nodes = self._unplaced
-        self._offers = self._new_offers()
+        self._candidates = self._new_candidates()
         self._withdrawn.clear()
         self._valid = 0
         for group in self._groups.values():
-            group.offer = None
+            group.candidate = None
             if group.head is not None:
                 nodes += [group.head, *(group.rest or ())]
             group.head = group.rest = None
@@ -305,8 +306,8 @@ class GroupedQueue:
             )
         return limit
 
-    def _new_offers(self) -> OffersByNumber | OffersByPriority:
-        return OffersByPriority() if self._is_by_priority else OffersByNumber()
+    def _new_candidates(self) -> CandidatesByNumber | CandidatesByPriority:
+        return CandidatesByPriority() if self._is_by_priority else CandidatesByNumber()
 
     def _refuse_while_comparing(self) -> None:
         if self._is_comparing:
@@ -323,7 +324,7 @@ class GroupedQueue:
             if head is None:
                 group.head = node
                 try:
-                    self._offer(group)
+                    self._add_candidate(group)
                 except BaseException:
                     group.head = None
                     self._forget_if_idle(group)
@@ -341,7 +342,7 @@ class GroupedQueue:
         self._count += 1
 
     def _put_first(self, group: Group, node: Node, head: Node) -> None:
-        old = group.offer
+        old = group.candidate
         if old is not None:
             self._place(group, node)  # may refuse: then nothing has changed
             self._withdrawn[head.id] = old
@@ -350,18 +351,18 @@ class GroupedQueue:
 
     def _place(self, group: Group, node: Node) -> None:
         """Let `group` stand in the heap by `node`; if that can't be compared, nothing changes."""
-        offer = self._withdrawn.pop(node.id, None)
-        if offer is None:
+        candidate = self._withdrawn.pop(node.id, None)
+        if candidate is None:
             self._drop_withdrawn()
-            offer = Offer(group, node)
-            self._offers.put(offer, self._key(node))
-        group.offer = offer
+            candidate = Candidate(group, node)
+            self._candidates.put(candidate, self._key(node))
+        group.candidate = candidate
 
     def _drop_withdrawn(self) -> None:
-        """Forget, once there are many, the offers that don't count now."""
-        if len(self._offers) > _WITHDRAWN_OFFERS + 2 * self._valid:
+        """Forget, once there are many, the candidates that don't count now."""
+        if len(self._candidates) > _WITHDRAWN_CANDIDATES + 2 * self._valid:
             with suppress(ItemsNotComparable):  # what can't be compared is told when it must be
-                self._offers.keep_valid()
+                self._candidates.keep_valid()
                 self._withdrawn.clear()
 
     def _rest(self, group: Group) -> PlainQueue:
@@ -372,10 +373,10 @@ class GroupedQueue:
     def _key(self, node: Node) -> int:
         return -node.id if self._is_lifo else node.id
 
-    def _offer(self, group: Group) -> bool:
+    def _add_candidate(self, group: Group) -> bool:
         """Let `group` stand among those that may start, if it may; return whether it does so since now."""
         node = group.head
-        if node is None or group.offer is not None or group.is_saturated:
+        if node is None or group.candidate is not None or group.is_saturated:
             return False
         at = group.may_start_at
         if at > 0.0 and at > self._clock():
@@ -394,7 +395,7 @@ class GroupedQueue:
         """
         self._is_comparing = self._is_by_priority
         try:
-            is_ready = self._offer(group)
+            is_ready = self._add_candidate(group)
         except BaseException as error:
             self._error = self._error or error
             is_ready = True
@@ -409,9 +410,9 @@ class GroupedQueue:
         self._look_at(group)
 
     def _withdraw(self, group: Group) -> None:
-        if group.offer is not None:
-            self._withdrawn[group.offer.node.id] = group.offer
-            group.offer = None
+        if group.candidate is not None:
+            self._withdrawn[group.candidate.node.id] = group.candidate
+            group.candidate = None
             self._valid -= 1
 
     # ---- forgetting what is not needed any more -----------------------------------------------------------------

@@ -14,7 +14,7 @@ from aqueue._system.notice import warn
 from aqueue.errors import AqueueError, PayloadMismatch, UnstorableItem
 from aqueue.events import NO_DATA
 
-__all__ = ["KEPT_STATE_BYTES", "Ledger", "ancestor", "ancestor_id", "identity_of", "to_keep"]
+__all__ = ["KEPT_STATE_BYTES", "Payloads", "ancestor", "ancestor_id", "identity_of", "to_keep"]
 
 KEPT_STATE_BYTES: Final = 256
 """How long a state may be to be kept with its node as it is: then what it would be digested for can wait."""
@@ -73,7 +73,7 @@ def ancestor(node: Node | None, number: int) -> Any:
     return node.item
 
 
-class Ledger:
+class Payloads:
     """Encodes items, notices when their state changes, and tells what makes them the same in every rerun."""
 
     def __init__(self, codec: PayloadCodec, run_id: str, on_large: OnLarge | None = None) -> None:

@@ -1,4 +1,4 @@
-"""Retrying: what is remembered of items whose attempts failed, and their wait for the next one."""
+"""Retries: what is remembered of items whose attempts failed, and their wait for the next one."""
 
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
@@ -21,7 +21,7 @@ from aqueue.errors import ChildrenNotComparable
 from aqueue.events import ItemRetryScheduled, Phase
 from aqueue.retry import Retry, asked_delay_s
 
-__all__ = ["Retrying"]
+__all__ = ["Retries"]
 
 _CHILD_BYTES: Final = 16
 
@@ -29,11 +29,11 @@ _ONLY_WHEN_ASKED: Final = Retry(on=())
 """How an item of a class without a policy is tried again: after a `RetryAfter`, and nothing else."""
 
 
-class Retrying:
+class Retries:
     """The items that are, or may be, tried again.
 
     Attributes:
-        resting: the nodes that wait for their next attempt, by their numbers.
+        retrying: the nodes that wait for their next attempt, by their numbers.
     """
 
     def __init__(
@@ -47,7 +47,7 @@ class Retrying:
             clock: tells the loop's time, seconds.
             on_due: called when a node has waited for its next attempt at a phase.
         """
-        self.resting: dict[int, Node] = {}
+        self.retrying: dict[int, Node] = {}
         self._bus = bus
         self._timers = timers
         self._clock = clock
@@ -86,7 +86,7 @@ class Retrying:
         if delay_s > 0:
             self._not_before[node.id] = self._clock() + delay_s
 
-    def rests(self, node: Node, phase: Phase) -> bool:
+    def wait_if_not_due(self, node: Node, phase: Phase) -> bool:
         """Let a recorded node wait for its next attempt at `phase`, if it is not due; tell whether it waits."""
         delay_s = self._not_before.pop(node.id, 0.0) - self._clock()
         if delay_s <= 0:
@@ -145,7 +145,7 @@ class Retrying:
         self._tries[node.id] = tries
 
     def _rest(self, node: Node, delay_s: float, phase: Phase) -> None:
-        self.resting[node.id] = node
+        self.retrying[node.id] = node
         self._timers.after(delay_s, partial(self._on_due, node, phase))
 
     # ---- the children of an item that is tried again ------------------------------------------------------------

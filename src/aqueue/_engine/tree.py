@@ -36,7 +36,7 @@ class Node(msgspec.Struct, gc=False, eq=False):
         cls: what is known about the item's class.
         state: its state as last recorded, with a journal; see `aqueue._engine.payloads.to_keep`.
         occurrence: how many earlier children of its parent were of the same type and state, with a journal.
-        identity: a digest that is the same in every rerun, with a journal; empty until `aqueue._engine.payloads.Ledger.identity`
+        identity: a digest that is the same in every rerun, with a journal; empty until `aqueue._engine.payloads.Payloads.identity`
             is asked for it.
         pending: its own `process`, as 1 until that has ended, and its children that have not ended.
         has_children: whether it ever enqueued one.

@@ -16,7 +16,7 @@ from aqueue._engine.adoption import Announced, ChangedClasses, EndedChildren, Re
 from aqueue._engine.engine import Engine
 from aqueue._engine.item_class import ItemClass, Policies, key_of, look_up_class
 from aqueue._engine.misspelt import warn_of_misspelt
-from aqueue._engine.payloads import Ledger, identity_of, to_keep
+from aqueue._engine.payloads import Payloads, identity_of, to_keep
 from aqueue._engine.tree import Node, unlink
 from aqueue._folds.recording import ROOT, RecordedItem, Recording
 from aqueue._system.notice import say, stderr_is_terminal, warn
@@ -120,7 +120,7 @@ class Resumption:
         self._recording = recording
         self._view = view
         self._codec = codec
-        self._ledger = Ledger(codec, recording.run_id)
+        self._states = Payloads(codec, recording.run_id)
         self._payloads: dict[int, bytes] = {}
         self._events_at = events_at
         self._types: dict[str, type | None] = {}
@@ -247,7 +247,7 @@ class Resumption:
         for item in items:
             cls = classes.get(type(item)) or classes.setdefault(type(item), look_up_class(item))
             key = key_of(item, cls.type) if cls.keyed else None
-            payload = self._ledger.state(item, None)
+            payload = self._states.state(item, None)
             child = recorded.match(cls.type, key, payload)
             if child is not None:
                 self._roots.append(child.id)
@@ -488,7 +488,7 @@ class Resumption:
         if record.completed and record.hook:
             # As today's class writes it, which may have fields that it had not: that is no change of its state.
             with suppress(UnstorableItem):
-                self._ledger.changed_state(node)
+                self._states.changed_state(node)
         return node
 
     def _class_of(self, record: RecordedItem, item: object, defaults: Policies) -> ItemClass:
@@ -563,7 +563,7 @@ class Resumption:
         for record in self._recording.live.values():
             if record.id in nodes and record.retries and record.failed is None:
                 left_s = min(record.due - now, record.delay_s) if record.due else 0.0
-                engine.retrying.restore(nodes[record.id], record.retries, left_s)
+                engine.retries.restore(nodes[record.id], record.retries, left_s)
         for group, (due, delay_s) in self._recording.slowed_down.items():
             if due > now:
                 engine.restore_slow_down(group, min(due - now, delay_s))

@@ -23,7 +23,7 @@ from aqueue._engine.context import current_or_none
 from aqueue._engine.engine import Engine, OnError, Stage
 from aqueue._engine.failures import Failures
 from aqueue._engine.groups import Limits
-from aqueue._engine.payloads import Ledger
+from aqueue._engine.payloads import Payloads
 from aqueue._engine.queues import QUEUE_TYPES, QueueTypeName
 from aqueue._folds.outcome import FailureTally
 from aqueue._resume.resumption import Resumption, read_past
@@ -405,7 +405,7 @@ class _Run:
             settings.num_workers,
             settings.on_error,
             Failures(self._tally.add),
-            None if journal is None else Ledger(PayloadCodec(), self._run_id, self._bus.add_large),
+            None if journal is None else Payloads(PayloadCodec(), self._run_id, self._bus.add_large),
             settings.policies,
             settings.limits,
             settings.stop_limits,
