@@ -67,7 +67,8 @@ def iter_results(path: "str | os.PathLike[str]") -> Iterator[ItemResult]:
         raise InvalidArgument(f"path is {visible_repr(path)}; it must be the path of a journal")
     import sqlite3
 
-    from aqueue._journal.writer import connect_to_read, damaged
+    from aqueue._journal.open_journals import connect_to_read
+    from aqueue._journal.reader import damaged
 
     outcome = msgspec.json.Decoder(_Outcome).decode
     with closing(connect_to_read(path)) as connection:

@@ -7,7 +7,8 @@ from typing import Any
 
 import aqueue
 from aqueue import EnqueueFn, Item, ItemFailures, Retry, SetDescFn, run_queue
-from aqueue._journal.writer import connect_to_read, read_events
+from aqueue._journal.open_journals import connect_to_read
+from aqueue._journal.reader import read_events
 from aqueue.events import Event
 from tests.journal.recorded import cut
 

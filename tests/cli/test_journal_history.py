@@ -75,7 +75,7 @@ def edit(path: Path, *statements: str) -> None:
 
 def write_by_hand(path: Path, rows: list[str]) -> None:
     """Write a journal whose events are these texts, whatever they are."""
-    Journal.create(path).close(DEADLINE_S)
+    Journal.create(path).close()
     with closing(sqlite3.connect(path)) as connection, connection:
         connection.executemany("INSERT INTO events (event) VALUES (?)", [(row,) for row in rows])
 
@@ -169,7 +169,7 @@ def test_reading_changes_nothing_and_locks_nothing(path: Path) -> None:
             file.chmod(0o600)
         journal = Journal.open(path)  # takes the lock, and writes to the file
         assert journal.last_seq == 5_000
-        assert journal.close(DEADLINE_S)
+        journal.close()
     assert path.read_bytes() == before[0]
     assert not path.with_name("run.db-wal").exists() or path.with_name("run.db-wal").stat().st_size == 0
 
@@ -347,7 +347,7 @@ def test_newer_journal_is_refused(path: Path) -> None:
 
 def test_journal_without_an_event(path: Path) -> None:
     """As it is in the moment before a run begins: nothing to read yet, and no error; an empty file is one."""
-    Journal.create(path).close(DEADLINE_S)
+    Journal.create(path).close()
     with closing(open_history(str(path))) as history:
         assert history.read() is None
         assert not history.start_near_end(10)

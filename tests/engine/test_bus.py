@@ -1,4 +1,4 @@
-"""The bus between the engine and its reporters: backpressure, and reporters that fail."""
+"""The delivery of events from the engine to its reporters: backpressure, and reporters that fail."""
 
 import asyncio
 import threading
@@ -12,7 +12,7 @@ import anyio
 import pytest
 from anyio.lowlevel import checkpoint
 
-import aqueue._bus
+import aqueue
 from aqueue import (
     Backend,
     EnqueueFn,
@@ -25,11 +25,14 @@ from aqueue import (
     async_run_queue,
     run_queue,
 )
-from aqueue._attached import ReporterThread
-from aqueue._bus import Bus
+from aqueue._delivery import delivery
+from aqueue._delivery.delivery import Delivery
+from aqueue._delivery.reporter_thread import ReporterThread
 from aqueue._engine.attempt import ROOM_CHECK_EVENTS
 from aqueue._journal.writer import Journal
+from aqueue._stream import event_stream
 from aqueue._stream.clock import Clock
+from aqueue._stream.event_stream import EventStream
 from aqueue._system.loop import call_soon_in_this_loop
 from aqueue.events import (
     Counts,
@@ -70,9 +73,9 @@ class Blocked(EventRecorder):
 @pytest.fixture
 def small_limits(monkeypatch: pytest.MonkeyPatch) -> None:
     """Make the limits small enough to be reached at once."""
-    monkeypatch.setattr(aqueue._bus, "SOFT_LIMIT_EVENTS", 200)
+    monkeypatch.setattr(event_stream, "SOFT_LIMIT_EVENTS", 200)
     monkeypatch.setattr("aqueue._engine.engine.SOFT_LIMIT_EVENTS", 200)
-    monkeypatch.setattr(aqueue._bus, "HARD_LIMIT_EVENTS", 2_000)
+    monkeypatch.setattr(event_stream, "HARD_LIMIT_EVENTS", 2_000)
 
 
 async def _until(condition: Callable[[], bool]) -> None:
@@ -241,7 +244,7 @@ def test_initial_items_wait_for_reporters_without_blocking_the_loop(
             tasks.start_soon(watch)
             await async_run_queue(items(), reporter=recorder)
 
-    monkeypatch.setattr(aqueue._bus, "HARD_LIMIT_EVENTS", 200_000)
+    monkeypatch.setattr(event_stream, "HARD_LIMIT_EVENTS", 200_000)
     anyio.run(main, backend=backend)
     check_sequence(recorder)
 
@@ -348,19 +351,21 @@ def test_what_must_be_saved_is_saved_while_reporters_lag(backend: Backend, tmp_p
 
     async def main() -> None:
         journal = Journal.create(path)
-        bus = Bus([reporter], call_soon_in_this_loop(), journal)
-        await bus.open(RunInfo("run", 1, "queue", 0.0))
-        bus.start_journal(lambda error: None)
+        call_soon = call_soon_in_this_loop()
+        stream = EventStream(call_soon)
+        consumer = Delivery(stream, [reporter], journal, call_soon)
+        await consumer.open(RunInfo("run", 1, "queue", 0.0))
+        consumer.start_journal(lambda error: None)
         saved = []
         for _ in range(3):
             for _ in range(300):
-                bus.append(RunStopping(bus.next_seq(), bus.now(), ""))
-            await bus.saved()
+                stream.emit(RunStopping, "")
+            await stream.saved()
             saved.append(journal.last_seq)
-        await _until(lambda: bus.is_crowded)
+        await _until(lambda: stream.is_crowded)
         reporter.let_go.set()
-        await bus.close(RunResult("run", "completed", Counts(), {}, 0.0))
-        await bus.close_journal()
+        await consumer.close(RunResult("run", "completed", Counts(), {}, 0.0))
+        await consumer.close_journal()
         assert saved == [300, 600, 900]
 
     anyio.run(main, backend=backend)
@@ -493,7 +498,7 @@ class Many(Item):
 @pytest.fixture
 def few_skipped(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let a display be far behind with 100 events."""
-    monkeypatch.setattr("aqueue._attached.SKIPPED_EVENTS", 100)
+    monkeypatch.setattr("aqueue._delivery.reporter_thread.SKIPPED_EVENTS", 100)
 
 
 @pytest.mark.usefixtures("small_limits", "few_skipped")
@@ -533,8 +538,8 @@ def test_what_waits_for_a_stuck_reporter_is_bounded_by_bytes(
     backend: Backend, stuck: type[Blocked], has_journal: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """However few the events are: a log makes the run pause until it has caught up, a display is spared them."""
-    monkeypatch.setattr(aqueue._bus, "SOFT_LIMIT_BYTES", 1_000_000)
-    monkeypatch.setattr("aqueue._attached.SKIPPED_BYTES", 1_000_000)
+    monkeypatch.setattr(event_stream, "SOFT_LIMIT_BYTES", 1_000_000)
+    monkeypatch.setattr("aqueue._delivery.reporter_thread.SKIPPED_BYTES", 1_000_000)
     reporter = stuck()
     is_log = stuck is Blocked
     done = 0
@@ -545,22 +550,22 @@ def test_what_waits_for_a_stuck_reporter_is_bounded_by_bytes(
         done += 1
         return "x" * 50_000
 
-    async def wait(bus_is_crowded: Callable[[], bool]) -> None:
-        await _until(bus_is_crowded if is_log else lambda: done == 500)
+    async def wait(is_crowded: Callable[[], bool]) -> None:
+        await _until(is_crowded if is_log else lambda: done == 500)
         assert is_log == (done < 500)
         reporter.let_go.set()
 
-    class Watched(aqueue._bus.Bus):
+    class Watched(EventStream):
         def __init__(self, *arguments: Any) -> None:
             super().__init__(*arguments)
-            buses.append(self)
+            streams.append(self)
 
-    buses: list[aqueue._bus.Bus] = []
-    monkeypatch.setattr("aqueue._run.api.Bus", Watched)
+    streams: list[EventStream] = []
+    monkeypatch.setattr("aqueue._run.api.EventStream", Watched)
 
     async def main() -> None:
         async with anyio.create_task_group() as tasks:
-            tasks.start_soon(wait, lambda: bool(buses) and buses[0].is_crowded)
+            tasks.start_soon(wait, lambda: bool(streams) and streams[0].is_crowded)
             result = await aqueue.async_run_queue(
                 [Large(large) for _ in range(500)],
                 reporter=reporter,
@@ -611,9 +616,9 @@ def test_a_stuck_reporter_holds_up_no_other(backend: Backend, stuck: type[Blocke
 @pytest.fixture
 def little_patience(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let reporters be stuck after a moment."""
-    monkeypatch.setattr(aqueue._bus, "WARN_STUCK_S", 0.1)
-    monkeypatch.setattr(aqueue._bus, "DETACH_STUCK_S", 0.3)
-    monkeypatch.setattr(aqueue._bus, "CLOSE_TIMEOUT_S", 0.3)
+    monkeypatch.setattr(delivery, "WARN_STUCK_S", 0.1)
+    monkeypatch.setattr(delivery, "DETACH_STUCK_S", 0.3)
+    monkeypatch.setattr(delivery, "CLOSE_TIMEOUT_S", 0.3)
 
 
 @pytest.mark.usefixtures("small_limits", "little_patience")
@@ -652,7 +657,7 @@ def test_a_log_that_is_stuck_is_named_and_kept_without_a_journal(
 
     def until_stuck_for_long(reporter: ReporterThread, passed_s: float) -> float:
         stuck_s = stuck_for(reporter, passed_s)
-        if stuck_s > 3 * aqueue._bus.DETACH_STUCK_S:
+        if stuck_s > 3 * delivery.DETACH_STUCK_S:
             blocked.let_go.set()
         return stuck_s
 
@@ -735,7 +740,7 @@ def test_a_cancellation_ends_a_run_whose_reporter_can_not_be_opened(
     """Nothing has been run, the others are closed, and the cancellation comes out; once it opens, it is closed, too."""
     if way == "task" and backend == "trio":
         pytest.skip("trio cancels by scopes alone")
-    monkeypatch.setattr(aqueue._bus, "OPEN_GRACE_S", 0.1)
+    monkeypatch.setattr(delivery, "OPEN_GRACE_S", 0.1)
     opening, let_go, closed = threading.Event(), threading.Event(), threading.Event()
 
     class Stuck(EventRecorder):
@@ -862,8 +867,8 @@ def test_the_bytes_of_a_log_that_keeps_up_are_not_added_up() -> None:
 
 def test_results_never_block_the_loop_for_a_stuck_log(backend: Backend, monkeypatch: pytest.MonkeyPatch) -> None:
     """Each worker may add one to what waits, however long that is; the loop goes on, and can be stopped."""
-    monkeypatch.setattr(aqueue._bus, "SOFT_LIMIT_BYTES", 100_000)
-    monkeypatch.setattr(aqueue._bus, "HARD_LIMIT_BYTES", 200_000)
+    monkeypatch.setattr(event_stream, "SOFT_LIMIT_BYTES", 100_000)
+    monkeypatch.setattr(event_stream, "HARD_LIMIT_BYTES", 200_000)
     log = Blocked()
     done = 0
 
@@ -885,7 +890,7 @@ def test_results_never_block_the_loop_for_a_stuck_log(backend: Backend, monkeypa
 
 def test_a_display_that_is_behind_ends_with_one_more_batch(backend: Backend, monkeypatch: pytest.MonkeyPatch) -> None:
     """The run's end waits for it: what came before the last events is folded into its view."""
-    monkeypatch.setattr("aqueue._attached.BATCH_EVENTS", 20)
+    monkeypatch.setattr("aqueue._delivery.reporter_thread.BATCH_EVENTS", 20)
     display = Display()
     ending = threading.Event()
     monkeypatch.setattr(ReporterThread, "end_soon", _then(ReporterThread.end_soon, ending.set))

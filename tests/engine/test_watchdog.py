@@ -15,6 +15,7 @@ import pytest
 import aqueue
 from aqueue import Backend, EnqueueFn, Item, ItemFailures, RunInfo, RunResult, SetDescFn, async_run_queue, run_queue
 from aqueue._engine import timeouts
+from aqueue._stream import event_stream
 from aqueue._system import notice, watchdog
 from aqueue.events import Event
 from aqueue.view import RunView
@@ -329,7 +330,7 @@ def test_a_debugger_is_not_told(backend: Backend, heard: Heard) -> None:
 
 def test_waiting_for_reporters_is_not_told(backend: Backend, heard: Heard, monkeypatch: pytest.MonkeyPatch) -> None:
     """At the hard limit `enqueue` blocks on purpose: it is no fault of the item that calls it."""
-    monkeypatch.setattr(aqueue._bus, "HARD_LIMIT_EVENTS", 2_000)
+    monkeypatch.setattr(event_stream, "HARD_LIMIT_EVENTS", 2_000)
 
     class Slow:
         uses_terminal = False

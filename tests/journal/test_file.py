@@ -20,7 +20,8 @@ import pytest
 from aqueue import Backend, EnqueueFn, Item, RunResult, SetDescFn, run_queue
 from aqueue._journal import check as journal_check
 from aqueue._journal import file as journal_file
-from aqueue._journal.writer import Journal, connect_to_read
+from aqueue._journal.open_journals import connect_to_read
+from aqueue._journal.writer import Journal
 from aqueue.errors import (
     AqueueError,
     JournalDamaged,
@@ -67,7 +68,7 @@ def test_a_missing_file_is_made(tmp_path: Path) -> None:
         path = tmp_path / f"{make.__name__} ?#%20 ü.db"
         journal = make(path)
         assert (journal.is_new, journal.last_seq, list(journal.recorded())) == (True, 0, [])
-        assert journal.close(DEADLINE_S)
+        journal.close()
         assert path.read_bytes().startswith(b"SQLite format 3\0")
         assert path.read_bytes()[68:72] == b"aque"
 
@@ -77,7 +78,7 @@ def test_an_empty_file_becomes_a_journal(tmp_path: Path) -> None:
     for make in (Journal.create, Journal.open):
         path = tmp_path / make.__name__
         path.touch(mode=0o644)
-        assert make(path).close(DEADLINE_S)
+        make(path).close()
         write(path, make_events(1, 9))
         assert recorded(path) == make_events(1, 9)
 
@@ -89,10 +90,10 @@ def test_only_the_owner_may_read(tmp_path: Path) -> None:
         journal = Journal.create(tmp_path / "run.db")
         source = Source(make_events(1, 9))
         source.start(journal)
-        journal.flush(lambda: None)
+        source.flush(lambda: None)
         modes = {file.name: stat.S_IMODE(file.stat().st_mode) for file in tmp_path.iterdir()}
         assert modes == dict.fromkeys(["run.db", "run.db-wal", "run.db-shm", "run.db.lock"], 0o600)
-        assert journal.close(DEADLINE_S)
+        assert source.close(DEADLINE_S)
     finally:
         os.umask(before)
 
@@ -142,7 +143,7 @@ def test_the_log_of_a_journal_that_was_moved_away_is_kept(
     assert contents(tmp_path) == before
 
     (tmp_path / "run.db-wal").rename(tmp_path / "old.db-wal")
-    open_at(path).close(DEADLINE_S)
+    open_at(path).close()
     assert len(recorded(tmp_path / "old.db")) >= 40
 
 
@@ -164,7 +165,7 @@ def test_the_log_of_a_removed_journal_does_not_come_back(tmp_path: Path) -> None
     assert (tmp_path / "run.db-shm").stat().st_size
     journal = Journal.create(path)
     assert journal.is_new
-    assert journal.close(DEADLINE_S)
+    journal.close()
 
 
 def test_what_others_have_in_the_folder_is_left_alone(tmp_path: Path) -> None:
@@ -289,9 +290,9 @@ def test_what_is_no_sound_journal_is_refused_and_left_as_it_is(name: str, tmp_pa
 def test_any_name_that_a_file_can_have_will_do(tmp_path: Path) -> None:
     """Bytes that are no UTF-8, and what means something in a URI."""
     path = tmp_path / os.fsdecode(b"\xff run?mode=memory#%20.db")
-    Journal.create(path).close(0.0)
+    Journal.create(path).close()
     assert path.stat().st_size > 0
-    Journal.open(path).close(0.0)
+    Journal.open(path).close()
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="other systems have other limits")
@@ -349,7 +350,7 @@ AS_NOBODY = """
 import os, sys
 from aqueue._journal.writer import Journal
 from aqueue.errors import JournalError
-Journal.open(sys.argv[2]).close(60)  # imports what it needs while that may be read
+Journal.open(sys.argv[2]).close()  # imports what it needs while that may be read
 if os.geteuid() == 0:
     os.setegid(65534)
     os.seteuid(65534)
@@ -424,7 +425,7 @@ def test_the_lock_dies_with_its_process(tmp_path: Path) -> None:
     """After SIGKILL the journal can be opened at once."""
     path = tmp_path / "run.db"
     stop(start_writer(path))
-    assert Journal.open(path).close(DEADLINE_S)
+    Journal.open(path).close()
 
 
 @pytest.fixture(params=["hard link", "mount"])
@@ -455,8 +456,8 @@ def test_a_second_run_under_another_name_of_the_file_is_refused(tmp_path: Path, 
     finally:
         writer.terminate()
         stop(writer)
-    assert Journal.open(tmp_path / "run.db").close(DEADLINE_S)
-    assert Journal.open(other_name).close(DEADLINE_S)
+    Journal.open(tmp_path / "run.db").close()
+    Journal.open(other_name).close()
 
 
 def test_another_name_of_the_file_is_not_even_read_in_the_same_process(tmp_path: Path, other_name: Path) -> None:
@@ -467,10 +468,10 @@ def test_another_name_of_the_file_is_not_even_read_in_the_same_process(tmp_path:
             open_at(other_name)
     source = Source(make_events(10, 19))
     source.start(journal)
-    wait(journal.flush)
+    wait(source.flush)
     subprocess.run([sys.executable, "-c", READ, str(tmp_path / "run.db")], cwd=ROOT, check=True)
     assert (tmp_path / "run.db-wal").exists()
-    assert journal.close(DEADLINE_S)
+    assert source.close(DEADLINE_S)
     assert recorded(tmp_path / "run.db") == make_events(1, 19)
 
 
@@ -485,13 +486,13 @@ def test_a_run_goes_on_while_another_tries_with_a_lock_file_of_its_own(
     tried = journal_file.lock(path)
     source = Source(make_events(1, 9))
     source.start(journal)
-    wait(journal.flush)
+    wait(source.flush)
     assert "lock file" not in capsys.readouterr().err
     tried.release()
     source.events.extend(make_events(10, 19))
-    wait(journal.flush)
+    wait(source.flush)
     assert "has been made again" in capsys.readouterr().err
-    assert journal.close(DEADLINE_S)
+    assert source.close(DEADLINE_S)
     assert (source.errors, recorded(path)) == ([], make_events(1, 19))
 
 
@@ -520,8 +521,8 @@ def test_a_second_run_in_the_same_process_is_refused(tmp_path: Path) -> None:
     journal = Journal.open(tmp_path / "run.db")
     with pytest.raises(JournalLocked, match="in this process"):
         Journal.open(tmp_path / "run.db")
-    assert journal.close(DEADLINE_S)
-    assert Journal.open(tmp_path / "run.db").close(DEADLINE_S)
+    journal.close()
+    Journal.open(tmp_path / "run.db").close()
 
 
 def test_a_refused_file_is_not_locked(tmp_path: Path) -> None:
@@ -545,11 +546,11 @@ source = Source(make_events(1, 400))
 source.start(journal)
 child = os.fork()
 if child == 0:
-    journal.close(0.0)
+    source.close(0.0)
     del journal
     print(os.getpid(), flush=True)
     signal.pause()
-assert journal.close(60), "closing"
+assert source.close(60), "closing"
 os._exit(0)
 """
 

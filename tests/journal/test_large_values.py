@@ -25,7 +25,6 @@ from aqueue import (
     ItemFailures,
     SetDescFn,
     UnstorableItem,
-    _bus,
     async_run_queue,
     current,
     iter_results,
@@ -39,8 +38,11 @@ from aqueue._engine.payloads import Payloads
 from aqueue._folds.recording import ROOT, Recording
 from aqueue._history.history import batches
 from aqueue._history.journal_history import JournalHistory
-from aqueue._journal import writer as _journal
-from aqueue._journal.writer import EventReader, connect_to_read, read_events_at
+from aqueue._journal import reader as journal_reader
+from aqueue._journal import writer as journal_writer
+from aqueue._journal.open_journals import connect_to_read
+from aqueue._journal.reader import EventReader, read_events_at
+from aqueue._stream import event_stream
 from aqueue.events import Event, ItemCompleted, ItemDescribed, ItemEnqueued, RunStarted, encode
 from tests.journal.recorded import events_of
 from tests.journal.writing import recorded, write
@@ -117,8 +119,8 @@ def small_sqlite(monkeypatch: pytest.MonkeyPatch) -> None:
         return connection
 
     monkeypatch.setattr(sqlite3, "connect", limited)
-    monkeypatch.setattr(_journal, "_READ_BYTES", 100_000, raising=False)
-    monkeypatch.setattr(_journal, "_SLICE_BYTES", 50_000, raising=False)
+    monkeypatch.setattr(journal_reader, "_READ_BYTES", 100_000)
+    monkeypatch.setattr(journal_writer, "_SLICE_BYTES", 50_000)
 
 
 @pytest.mark.usefixtures("small_sqlite")
@@ -170,8 +172,8 @@ def test_events_of_any_sizes_are_written_and_read_in_bounded_parts(
     seed: int, *, skips: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """No part is longer than the bound and one event; none is lost, doubled or changed, whatever the order of sizes."""
-    monkeypatch.setattr(_journal, "_READ_BYTES", 5_000)
-    monkeypatch.setattr(_journal, "_SLICE_BYTES", 3_000)
+    monkeypatch.setattr(journal_reader, "_READ_BYTES", 5_000)
+    monkeypatch.setattr(journal_writer, "_SLICE_BYTES", 3_000)
     dice = random.Random(seed)
     sizes = [dice.choice([1, 10, 10, 900, 6_000, dice.randrange(3_000)]) for _ in range(150)]
     sizes[50:100] = [10] * 50 if seed % 2 else [5_500] * 50
@@ -304,7 +306,7 @@ def test_a_class_whose_values_are_very_large_is_named_once(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     """The warning says what to do. Attributes are only written where there is a journal."""
-    monkeypatch.setattr(_bus, "WARN_BYTES", 20_000)
+    monkeypatch.setattr(event_stream, "WARN_BYTES", 20_000)
     journal = tmp_path / "run.db" if with_journal else None
     items = [Page(0, returns=19_000), *(Page(n, returns=30_000) for n in range(3)), Book(2, holds=30_000)]
     run_queue(items, journal=journal, reporter="none", num_workers=1, backend=backend)
@@ -312,7 +314,7 @@ def test_a_class_whose_values_are_very_large_is_named_once(
     assert len(said) == 1
     assert said[0].startswith(f"aqueue: warning: {__name__}:Page: a result of 0 MB; ")
     assert said[0].endswith("write what is large to a file, and return its path")
-    monkeypatch.setattr(_bus, "WARN_BYTES", 10_000)
+    monkeypatch.setattr(event_stream, "WARN_BYTES", 10_000)
     run_queue([Book(2, holds=30_000)], journal=tmp_path / "2.db", reporter="none", num_workers=1, backend=backend)
     said = [line for line in capsys.readouterr().err.splitlines() if " MB" in line]
     assert [line.partition(";")[0] for line in said] == [f"aqueue: warning: {__name__}:Page: attributes of 0 MB"]
@@ -368,8 +370,8 @@ def slow_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Give the journal of the test a disk that can be held up, and bounds that are soon reached."""
     disk.path = tmp_path / "run.db"
     disk.ran = 0
-    monkeypatch.setattr(_bus, "SOFT_LIMIT_BYTES", 200_000)
-    monkeypatch.setattr(_bus, "HARD_LIMIT_BYTES", 10_000_000)
+    monkeypatch.setattr(event_stream, "SOFT_LIMIT_BYTES", 200_000)
+    monkeypatch.setattr(event_stream, "HARD_LIMIT_BYTES", 10_000_000)
 
 
 class Counted(Page):

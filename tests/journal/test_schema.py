@@ -58,7 +58,7 @@ def migrate(path: Path, *arguments: str) -> None:
 
 def test_a_fresh_schema_is_the_sum_of_the_migrations(tmp_path: Path) -> None:
     """What aqueue makes is what the migrations make, one after the other, by themselves and by sqlite-utils's command."""
-    assert Journal.create(tmp_path / "run.db").close(DEADLINE_S)
+    Journal.create(tmp_path / "run.db").close()
     for name in [*NAMES[1:], None]:
         with closing(sqlite3.connect(tmp_path / "steps.db", isolation_level=None)) as connection:
             migrations.apply(Database(connection), stop_before=name)
@@ -91,7 +91,7 @@ def test_an_older_journal_is_brought_up_to_date(name: str, tmp_path: Path) -> No
         )
         connection.commit()
     assert recorded(path) == make_events(1, 20)
-    assert Journal.create(tmp_path / "new.db").close(DEADLINE_S)
+    Journal.create(tmp_path / "new.db").close()
     assert schema(path) == schema(tmp_path / "new.db")
 
 
@@ -296,5 +296,5 @@ def test_views_open_in_sqlite_utils(view: str, journal: Path) -> None:
 @pytest.mark.parametrize("view", VIEWS)
 def test_views_of_a_journal_without_events_are_empty(view: str, tmp_path: Path) -> None:
     """Before the first event there is nothing to see, and no error."""
-    assert Journal.create(tmp_path / "run.db").close(DEADLINE_S)
+    Journal.create(tmp_path / "run.db").close()
     assert rows(tmp_path / "run.db", f"SELECT * FROM {view}") == []

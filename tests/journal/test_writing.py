@@ -25,7 +25,8 @@ from msgspec.structs import fields, replace
 
 from aqueue._journal import check as journal_check
 from aqueue._journal import file as journal_file
-from aqueue._journal.writer import BATCH_EVENTS, Journal
+from aqueue._journal.writer import Journal
+from aqueue._stream.event_stream import BATCH_EVENTS
 from aqueue.errors import JournalDamaged, JournalError, JournalTooNew
 from aqueue.events import EVENT_TYPES, NO_DATA, Event, ItemDescribed, ItemEnqueued, RunResumed, RunStarted, encode
 from tests.journal.writing import DEADLINE_S, Source, make_events, recorded, wait, write
@@ -117,7 +118,7 @@ def test_a_journal_goes_on_where_it_ended(tmp_path: Path) -> None:
     for first in (1, 101, 201):
         journal = Journal.open(tmp_path / "run.db")
         assert (journal.last_seq, journal.is_new) == (first - 1, first == 1)
-        assert journal.close(DEADLINE_S)
+        journal.close()
         write(tmp_path / "run.db", make_events(first, first + 99))
     assert recorded(tmp_path / "run.db") == make_events(1, 300)
 
@@ -129,7 +130,7 @@ def test_descriptions_can_be_left_out_on_reading(tmp_path: Path) -> None:
     journal = Journal.open(tmp_path / "run.db")
     for size in (1, 7, 1_000, 5_000):
         assert [event for batch in journal.recorded(batch=size) for event in batch] == wanted
-    assert journal.close(DEADLINE_S)
+    journal.close()
 
 
 def _change(path: Path, statement: str) -> None:
@@ -181,24 +182,25 @@ def test_flush_returns_when_all_is_saved(tmp_path: Path) -> None:
     reader = journal_check.connect_read_only(journal.path)
     for last in range(10, 200, 10):
         source.events.extend(make_events(last - 9, last))
-        wait(journal.flush)
+        wait(source.flush)
         assert source.committed == make_events(1, last)
         assert reader.execute("SELECT max(seq) FROM events").fetchone() == (last,)
     reader.close()
-    assert journal.close(DEADLINE_S)
+    assert source.close(DEADLINE_S)
 
 
 def test_any_thread_may_flush(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Of many flushes from many threads at once, each is called back, and once."""
-    monkeypatch.setattr("aqueue._journal.writer.COMMIT_INTERVAL_S", 0.0)  # the writer looks all the time
+    monkeypatch.setattr("aqueue._delivery.journal_thread.COMMIT_INTERVAL_S", 0.0)  # the writer looks all the time
     interval = sys.getswitchinterval()
     journal = Journal.open(tmp_path / "run.db")
-    Source([]).start(journal)
+    source = Source([])
+    source.start(journal)
     calls: queue.SimpleQueue[int] = queue.SimpleQueue()
 
     def flush_often(number: int) -> None:
         for _ in range(500):
-            journal.flush(partial(calls.put, number))
+            source.flush(partial(calls.put, number))
 
     threads = [threading.Thread(target=flush_often, args=(number,)) for number in range(4)]
     try:
@@ -211,7 +213,7 @@ def test_any_thread_may_flush(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     assert called == dict.fromkeys(range(4), 500)
     for thread in threads:
         thread.join()
-    assert journal.close(DEADLINE_S)
+    assert source.close(DEADLINE_S)
     assert calls.empty()
 
 
@@ -233,11 +235,11 @@ def test_a_busy_file_is_waited_for(
     monkeypatch.setattr("aqueue._journal.writer.warn", say)
     source.start(journal)
     assert said.wait(DEADLINE_S)
-    assert not journal.close(0.1)
+    assert not source.close(0.1)
     assert not source.committed
     other.execute("ROLLBACK")
     other.close()
-    assert journal.close(DEADLINE_S)
+    assert source.close(DEADLINE_S)
     assert source.committed == make_events(1, 100)
     assert capsys.readouterr().out.count("is being written by another program") == 1
 
@@ -279,10 +281,10 @@ def _write_until_it_fails(journal: Journal, events: list[Event], batch_events: i
     source.batch_events = batch_events
     source.start(journal)
     while source.events:
-        wait(journal.flush)
+        wait(source.flush)
     source.events.extend(make_events(len(events) + 1, len(events) + 10))  # comes too late: dropped, not saved
-    wait(journal.flush)
-    assert journal.close(DEADLINE_S)
+    wait(source.flush)
+    assert source.close(DEADLINE_S)
     return source
 
 
@@ -313,10 +315,10 @@ resource.setrlimit(resource.RLIMIT_FSIZE, (int(sys.argv[2]), resource.RLIM_INFIN
 source = Source(make_events(1, 4_000))
 source.batch_events = 50
 source.start(journal)
-wait(journal.flush)
+wait(source.flush)
 while source.events:
-    wait(journal.flush)
-journal.close(DEADLINE_S)
+    wait(source.flush)
+source.close(DEADLINE_S)
 print(len(source.committed))
 print(len(source.errors), source.errors[0])
 """
@@ -372,11 +374,11 @@ def test_a_journal_that_is_removed_while_it_is_written(victim: str, tmp_path: Pa
     journal = Journal.open(tmp_path / "run.db")
     source = Source(make_events(1, 10))
     source.start(journal)
-    wait(journal.flush)
+    wait(source.flush)
     (tmp_path / victim).unlink()
     source.events.extend(make_events(11, 20))
-    wait(journal.flush)
-    assert journal.close(DEADLINE_S)
+    wait(source.flush)
+    assert source.close(DEADLINE_S)
     (error,) = source.errors
     assert "was removed or replaced" in str(error)
     assert source.committed == make_events(1, 10)
@@ -388,11 +390,11 @@ def test_a_journal_that_is_cut_short_while_it_is_written(tmp_path: Path) -> None
     journal = Journal.open(path)
     source = Source(make_events(1, 10))
     source.start(journal)
-    wait(journal.flush)
+    wait(source.flush)
     os.truncate(path, 0)
     source.events.extend(make_events(11, 20))
-    wait(journal.flush)
-    assert journal.close(DEADLINE_S)
+    wait(source.flush)
+    assert source.close(DEADLINE_S)
     (error,) = source.errors
     assert "to 0 bytes by another program" in str(error)
     assert source.committed == make_events(1, 10)
@@ -411,12 +413,12 @@ def test_a_log_that_is_cut_short_while_it_is_written(tmp_path: Path, share: floa
     source.start(journal)
     for last in range(200, 2_100, 100):
         source.events.extend(make_events(last - 99, last))
-        wait(journal.flush)
+        wait(source.flush)
     log = tmp_path / "run.db-wal"
     os.truncate(log, int(log.stat().st_size * share))
     source.events.extend(make_events(2_001, 2_010))
-    wait(journal.flush)
-    assert journal.close(DEADLINE_S)
+    wait(source.flush)
+    assert source.close(DEADLINE_S)
     (error,) = source.errors
     assert "run.db-wal was cut short by another program" in str(error)
     assert source.committed == make_events(101, 2_000)
@@ -433,11 +435,11 @@ def test_a_log_that_is_cut_short_while_a_commit_is_written(tmp_path: Path, monke
     journal = Journal.open(path)
     source = Source(make_events(101, 2_000))
     source.start(journal)
-    wait(journal.flush)
+    wait(source.flush)
     monkeypatch.setattr(journal, "_check_log", lambda: os.truncate(f"{path}-wal", 0))
     source.events.extend(make_events(2_001, 2_010))
-    wait(journal.flush)
-    assert journal.close(DEADLINE_S)
+    wait(source.flush)
+    assert source.close(DEADLINE_S)
     (error,) = source.errors
     assert "run.db-wal was cut short by another program" in str(error)
     assert recorded(path) == make_events(1, 100)
@@ -461,8 +463,8 @@ def test_a_log_that_another_connection_empties_just_after_a_commit_is_fine(
     source.start(journal)
     for last in (100, 200, 300):
         source.events.extend(make_events(last - 99, last))
-        wait(journal.flush)
-    assert journal.close(DEADLINE_S)
+        wait(source.flush)
+    assert source.close(DEADLINE_S)
     assert source.errors == []
     assert recorded(path) == make_events(1, 300)
 
@@ -478,10 +480,10 @@ def test_a_log_that_another_connection_has_copied_and_emptied_is_fine(tmp_path: 
     for count in (4_000, 3, 300, 9_000):
         source.events.extend(make_events(last + 1, last + count))
         last += count
-        wait(journal.flush)
+        wait(source.flush)
         with closing(sqlite3.connect(path)) as connection:
             assert connection.execute(f"PRAGMA wal_checkpoint({mode})").fetchone()[0] == 0
-    assert journal.close(DEADLINE_S)
+    assert source.close(DEADLINE_S)
     assert source.errors == []
     assert recorded(path) == make_events(1, last)
 
@@ -502,12 +504,12 @@ def test_another_program_that_writes_events_is_noticed(change: str, tmp_path: Pa
     journal = Journal.open(path)
     source = Source(make_events(1, 10))
     source.start(journal)
-    wait(journal.flush)
+    wait(source.flush)
     with closing(sqlite3.connect(path)) as connection, connection:
         connection.execute(change)
     source.events.extend(make_events(11, 20))
-    wait(journal.flush)
-    assert journal.close(DEADLINE_S)
+    wait(source.flush)
+    assert source.close(DEADLINE_S)
     (error,) = source.errors
     assert "another program" in str(error)
     assert source.committed == make_events(1, 10)
@@ -520,17 +522,17 @@ def test_a_reader_watches_all_along(tmp_path: Path) -> None:
     journal = Journal.open(tmp_path / "run.db")
     source = Source(make_events(1, 10))
     source.start(journal)
-    wait(journal.flush)
+    wait(source.flush)
     reader = journal_check.connect_read_only(journal.path)
     reader.execute("BEGIN")
     assert reader.execute("SELECT count(*) FROM events").fetchone() == (10,)
     source.events.extend(make_events(11, 50_000))
-    wait(journal.flush)
+    wait(source.flush)
     assert len(source.committed) == 50_000
     assert reader.execute("SELECT count(*) FROM events").fetchone() == (10,)
     reader.execute("COMMIT")
     assert reader.execute("SELECT count(*) FROM events").fetchone() == (50_000,)
-    assert journal.close(DEADLINE_S)
+    assert source.close(DEADLINE_S)
     assert reader.execute("SELECT count(*) FROM events").fetchone() == (50_000,)
     reader.close()
     assert recorded(tmp_path / "run.db") == make_events(1, 50_000)
@@ -553,7 +555,7 @@ def test_power_loss_leaves_a_prefix(tmp_path: Path) -> None:
         count = seed.choice([1, 40, 700])
         source.events.extend(make_events(last + 1, last + count))
         last += count
-        wait(journal.flush)
+        wait(source.flush)
         # Another process copies: if this one closed the file, SQLite would lose its locks on it.
         subprocess.run(["cp", path, f"{path}-wal", disk], check=True)
         data = (disk / "run.db").read_bytes()
@@ -575,7 +577,7 @@ def test_power_loss_leaves_a_prefix(tmp_path: Path) -> None:
             assert events == make_events(1, len(events))
             assert len(events) <= last
             prefixes.add(len(events))
-    assert journal.close(DEADLINE_S)
+    assert source.close(DEADLINE_S)
     assert len(prefixes) > 20
 
 

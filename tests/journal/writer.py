@@ -2,30 +2,47 @@
 
 import sys
 import threading
+from collections.abc import Iterable
 
 from aqueue._journal.writer import Journal
+from aqueue.errors import JournalError
 from aqueue.events import Event
-from tests.journal.writing import make_events
+from tests.journal.writing import Source, make_events
 
 journal = Journal.open(sys.argv[1])
 batch_events = int(sys.argv[2]) if len(sys.argv) > 2 else 40
-next_seq = journal.last_seq + 1
 
 
-def take() -> list[Event]:
-    """Return the next events; there is no end to them."""
-    global next_seq  # noqa: PLW0603  # called in one thread only
-    events = make_events(next_seq, next_seq + batch_events - 1)
-    next_seq += batch_events
-    return events
+class Endless(Source):
+    """Has events without end."""
+
+    next_seq_to_take = journal.last_seq + 1
+
+    def take(self, most: int | None = None) -> list[Event]:
+        first = self.next_seq_to_take
+        self.next_seq_to_take += batch_events
+        return make_events(first, self.next_seq_to_take - 1)
 
 
-def committed(batch: list[Event]) -> None:
-    """Say which event is the last that is saved, and have more written at once."""
-    print(batch[-1].seq, flush=True)
-    journal.wake()
+class Said(list[Event]):
+    """Says which event is the last that is saved, and has more written at once."""
+
+    def extend(self, batch: Iterable[Event]) -> None:
+        *_, last = batch
+        print(last.seq, flush=True)
+        source.hurry()
 
 
+class Printed(list[JournalError]):
+    """Says what went wrong."""
+
+    def append(self, error: JournalError) -> None:
+        print(error, file=sys.stderr)
+
+
+source = Endless([])
+source.committed = Said()
+source.errors = Printed()
 print("open", flush=True)
-journal.start(take, committed, lambda error: print(error, file=sys.stderr))
+source.start(journal)
 threading.Event().wait()

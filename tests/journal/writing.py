@@ -4,7 +4,9 @@ import threading
 from collections.abc import Callable
 from pathlib import Path
 
-from aqueue._journal.writer import BATCH_EVENTS, Journal
+from aqueue._delivery.journal_thread import JournalThread
+from aqueue._journal.writer import Journal
+from aqueue._stream.event_stream import BATCH_EVENTS, EventStream
 from aqueue.errors import JournalError
 from aqueue.events import Event, ItemCompleted, ItemDescribed, ItemEnqueued, ItemStarted, RunStarted
 
@@ -32,22 +34,36 @@ def make_events(first: int, last: int) -> list[Event]:
     return events
 
 
-class Source:
-    """Stands where the run does: has events to write, and notes what the journal says of them."""
+def _call(function: Callable[[], object]) -> None:
+    function()
+
+
+class Source(EventStream):
+    """Stands where the run does: has events to write, and notes what is said of them."""
+
+    events: list[Event]
 
     def __init__(self, events: list[Event]) -> None:
+        super().__init__(_call)
         self.events = events
         self.committed: list[Event] = []
         self.errors: list[JournalError] = []
         self.batch_events = BATCH_EVENTS
 
-    def take(self) -> list[Event]:
-        batch = self.events[: self.batch_events]
-        del self.events[: self.batch_events]
-        return batch
+    def take(self, most: int | None = None) -> list[Event]:
+        return super().take(self.batch_events)
 
     def start(self, journal: Journal) -> None:
-        journal.start(self.take, self.committed.extend, self.errors.append)
+        """Have the events written, on the thread that does so for a run."""
+        self._closed = threading.Event()
+        self._thread = JournalThread(journal, self, self.committed.extend, self.errors.append, self._closed.set)
+        self.flush = self._thread.flush
+        self.hurry = self._thread.hurry
+
+    def close(self, timeout_s: float) -> bool:
+        """Have all written and the journal closed; tell whether that was done in time."""
+        self._thread.end()
+        return self._closed.wait(timeout_s)
 
 
 def wait(ask: Callable[[Callable[[], None]], None]) -> None:
@@ -62,7 +78,7 @@ def write(path: Path, events: list[Event]) -> None:
     journal = Journal.open(path)
     source = Source(list(events))
     source.start(journal)
-    assert journal.close(DEADLINE_S)
+    assert source.close(DEADLINE_S)
     assert not source.errors
     assert source.committed == events
 
@@ -73,4 +89,4 @@ def recorded(path: Path) -> list[Event]:
     try:
         return [event for batch in journal.recorded(skip_described=False) for event in batch]
     finally:
-        assert journal.close(DEADLINE_S)
+        journal.close()

@@ -236,8 +236,8 @@ class Cluster:
         workers = range(first, first + self._num_workers)
         place = Place(self, workers, visible(ready.host, 255), ready.pid, link.send)
         self._places[link] = place
-        bus = crew.bus
-        bus.append(ProcessJoined(bus.next_seq(), bus.now(), first, self._num_workers, place.host, place.pid))
+        stream = crew.stream
+        stream.emit(ProcessJoined, first, self._num_workers, place.host, place.pid)
         crew.add_workers(place)
         return place
 
@@ -266,12 +266,8 @@ class Cluster:
             place.close(blames=fate is Fate.LOST)
             if self._last_order is None:
                 ignored = place.ignored + link.repeated
-                bus = crew.bus
-                bus.append(
-                    ProcessLeft(
-                        bus.next_seq(), bus.now(), place.workers[0], "lost" if fate is Fate.LOST else "left", ignored
-                    )
-                )
+                stream = crew.stream
+                stream.emit(ProcessLeft, place.workers[0], "lost" if fate is Fate.LOST else "left", ignored)
             crew.dismiss(place)
         if raised is None:
             return

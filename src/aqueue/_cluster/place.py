@@ -255,7 +255,7 @@ class Place:
         if ended.result:
             node.result = msgspec.Raw(ended.result)
             if len(ended.result) > LARGE_BYTES:
-                pending.attempt.engine.bus.add_large(node.cls.type, "result", len(ended.result))
+                pending.attempt.engine.stream.add_large(node.cls.type, "result", len(ended.result))
 
     def _forget(self, order: int) -> None:
         self._pending.pop(order, None)

@@ -8,11 +8,11 @@ from typing import Any, Final, NoReturn, Protocol
 
 import msgspec
 
-from aqueue._bus import Bus
 from aqueue._codec.results import decode_result
 from aqueue._engine.context import Current, running_attempt
 from aqueue._engine.tree import Node
 from aqueue._stream.clock import Clock
+from aqueue._stream.event_stream import EventStream
 from aqueue._system.loop import CallSoon
 from aqueue._system.notice import warn
 from aqueue.errors import InvalidArgument, MisplacedCall
@@ -71,7 +71,7 @@ class AttemptsLeft(Protocol):
 class AttemptEngine(Protocol):
     """What an attempt asks of the engine; see `aqueue._engine.engine.Engine`."""
 
-    bus: Bus
+    stream: EventStream
     append: Callable[[Event], None]
     next_seq: Callable[[], int]
     clock: Clock
@@ -147,7 +147,7 @@ class Attempt(msgspec.Struct, gc=False, eq=False):
         seq = engine.next_seq()
         engine.append(ItemDescribed(seq, monotonic() + engine.clock.offset, node.id, self.worker, text))
         if seq % ROOM_CHECK_EVENTS == 0:
-            engine.bus.make_room()
+            engine.stream.make_room()
 
     def _refuse(self, name: str) -> None:
         raise refusal(name, None if self.node is None else (self.node.id, self.node.cls.type))

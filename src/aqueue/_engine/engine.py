@@ -15,7 +15,6 @@ import msgspec
 from anyio.abc import TaskGroup
 from anyio.lowlevel import checkpoint, checkpoint_if_cancelled
 
-from aqueue._bus import SOFT_LIMIT_EVENTS, Bus
 from aqueue._codec.digests import KeySet
 from aqueue._codec.results import encode_result
 from aqueue._engine.adoption import RecordedChild, RecordedChildren
@@ -40,6 +39,7 @@ from aqueue._engine.retries import Retries
 from aqueue._engine.timeouts import Timeouts
 from aqueue._engine.tree import Node, Tree
 from aqueue._stream.error_info import error_info
+from aqueue._stream.event_stream import SOFT_LIMIT_EVENTS, EventStream
 from aqueue._system.loop import CallSoon, TaskWatch, clock_of_this_loop
 from aqueue._system.notice import warn
 from aqueue._system.timers import Timers
@@ -111,8 +111,8 @@ class Engine:
     """Runs items until none is left, or until it is stopped.
 
     Attributes:
-        bus: where every event goes.
-        append, next_seq, clock: the bus's own, one step nearer: they are used for every event.
+        stream: where every event goes.
+        append, next_seq, clock: the stream's own, one step nearer: they are used for every event.
         tree: who waits for whom.
         classes: what is known about each item class.
         thread: the identifier of the loop's thread.
@@ -135,7 +135,7 @@ class Engine:
 
     def __init__(
         self,
-        bus: Bus,
+        stream: EventStream,
         queue: PlainQueue,
         call_soon: CallSoon,
         num_workers: int,
@@ -147,11 +147,11 @@ class Engine:
         stop_limits: StopLimits | None = None,
         execution: Execution | None = None,
     ) -> None:
-        self.bus = bus
-        self.append = bus.append
-        self.next_seq = bus.next_seq
-        self.clock = bus.clock
-        self.tree = Tree(bus, keeps_items=payloads is not None or execution is not None)
+        self.stream = stream
+        self.append = stream.append
+        self.next_seq = stream.next_seq
+        self.clock = stream.clock
+        self.tree = Tree(stream, keeps_items=payloads is not None or execution is not None)
         self.classes: dict[type, ItemClass] = {}
         self._known: dict[tuple[object, ...], ItemClass] = {}
         self.thread = get_ident()
@@ -182,7 +182,7 @@ class Engine:
         self._loop_time = clock_of_this_loop()
         self._timers = Timers(self._loop_time)
         self._timeouts = Timeouts(self._loop_time)
-        self.retries = Retries(bus, self._timers, self._loop_time, self._end_rest)
+        self.retries = Retries(stream, self._timers, self._loop_time, self._end_rest)
         self._taken = 0
         self._queued_again = 0
         self._working = 0
@@ -263,7 +263,7 @@ class Engine:
         if self._idle:
             self._wake_one()
         if seq % ROOM_CHECK_EVENTS == 0:
-            self.bus.make_room()
+            self.stream.make_room()
 
     def _add_identified(self, item: Any, parent: Node | None, attempt: Attempt, cls: ItemClass) -> None:
         """Do what `add` does for an item that can be known again: by its key, or with a journal by its payload."""
@@ -326,7 +326,7 @@ class Engine:
         if self._idle:
             self._wake_one()
         if seq % ROOM_CHECK_EVENTS == 0:
-            self.bus.make_room()
+            self.stream.make_room()
 
     def add_repeatable(self, item: Any, parent: Node, attempt: Attempt) -> None:
         """Do what `add` does for a child of an item that may be tried again.
@@ -380,7 +380,7 @@ class Engine:
             self.keys.add(cls.type, new_key)
         if node is None or not node.is_held:
             if new_key is not None:
-                self.append(ItemAdopted(self.next_seq(), self.bus.now(), child.id, cls.type, key=new_key))
+                self.stream.emit(ItemAdopted, child.id, cls.type, key=new_key)
             return
         assert self._payloads is not None
         is_changed = new_key is not None or recorded.has_changed(child, cls.type, state)
@@ -392,9 +392,7 @@ class Engine:
             self.queue_again(node)
             self._after_put()
         if is_changed:
-            self.append(
-                ItemAdopted(self.next_seq(), self.bus.now(), node.id, node.cls.type, msgspec.Raw(state), new_key)
-            )
+            self.stream.emit(ItemAdopted, node.id, node.cls.type, msgspec.Raw(state), new_key)
         node.state = kept
         node.is_held = False
         self._restore_holders(node)
@@ -427,7 +425,7 @@ class Engine:
     def _after_put(self) -> None:
         self._wake_one()
         if self.last_id % ROOM_CHECK_EVENTS == 0:
-            self.bus.make_room()
+            self.stream.make_room()
 
     async def add_initial(self, items: Iterable[Any]) -> None:
         """Add the initial items, all of them; a stop ends that early."""
@@ -457,7 +455,7 @@ class Engine:
                 self.roots.append(0)
             if monotonic() > slice_end:
                 await checkpoint()
-                await self.bus.wait_for_room()
+                await self.stream.wait_for_room()
                 slice_end = monotonic() + SLICE_S
 
     def _end_initial(self) -> None:
@@ -535,7 +533,7 @@ class Engine:
     def end_again(self, node: Node) -> None:
         """Go on from a recorded node whose `process` and children have ended, once its hook is due."""
         if not self.retries.wait_if_not_due(node, "after_children"):
-            self._queue_due(self.tree.ascend(node, self.bus.now()))
+            self._queue_due(self.tree.ascend(node, self.stream.now()))
 
     def restore_slow_down(self, group: str, seconds: float) -> None:
         """Start nothing of `group` for so long, as a recorded process has asked."""
@@ -564,21 +562,21 @@ class Engine:
             return
         self.stage = stage
         self.stop_reason = self.stop_reason or reason
-        bus = self.bus
+        stream = self.stream
         if self._early_stops is None:
-            bus.append(RunStopping(bus.next_seq(), bus.now(), reason, cancel))
+            stream.emit(RunStopping, reason, cancel)
         else:
             self._early_stops.append((reason, cancel))
         grace_s = self._stop_limits.grace_s
         if grace_s is not None and not cancel:
             self._timers.after(grace_s, partial(self.stop, f"grace_s={grace_s:g} has passed", cancel=True))
-        bus.may_pause = False
+        stream.may_pause = False
         if cancel:
-            bus.may_block = False
+            stream.may_block = False
             if self.scope is not None:
                 self.scope.cancel()
         self._wake_all()
-        bus.wake_waiting()
+        stream.wake_waiting()
         self._end_execution()
 
     def hold_stops(self) -> None:
@@ -587,9 +585,8 @@ class Engine:
 
     def tell_stops(self) -> None:
         """Tell of the stops that came before the run's start was announced, and from now on of each at once."""
-        bus = self.bus
         for reason, cancel in self._early_stops or ():
-            bus.append(RunStopping(bus.next_seq(), bus.now(), reason, cancel))
+            self.stream.emit(RunStopping, reason, cancel)
         self._early_stops = None
 
     def _end_execution(self) -> None:
@@ -612,7 +609,7 @@ class Engine:
         """Run all items; returns when nothing is left, or when the run has been stopped and the running ones ended."""
         outer = self.scope
         items = frozenset(one.__code__ for one in (Engine._run_queued, Engine._run_hook))
-        watchdog = Watchdog(self.call_soon, items, Bus.make_room.__code__, self._look_round)
+        watchdog = Watchdog(self.call_soon, items, EventStream.make_room.__code__, self._look_round)
         watchdog.start()
         self._ended_before = self._count_ended()
         try:
@@ -717,24 +714,24 @@ class Engine:
             if not node.is_ended:
                 await self._run_queued(worker, deque([node]).popleft)
             else:
-                await self._run_hooks(self.tree.ascend(node, self.bus.now()), worker)
+                await self._run_hooks(self.tree.ascend(node, self.stream.now()), worker)
         except BaseException as error:
             if not await self._is_stray(error, worker):
                 raise
 
     def _fail_poison(self, node: Node, worker: int, why: str) -> None:
-        bus = self.bus
+        stream = self.stream
         phase: Phase = "after_children" if node.is_ended else "process"
         started = monotonic()
         at = started + self.clock.offset
-        bus.append(ItemStarted(bus.next_seq(), at, node.id, node.cls.type, worker, phase, node.tries(phase)))
+        stream.append(ItemStarted(stream.next_seq(), at, node.id, node.cls.type, worker, phase, node.tries(phase)))
         error = PoisonItem(f"item {node.id} ({node.cls.type}) {why}")
         if phase == "after_children":
             node.cls.completed -= 1
         self._fail_for(error, node, worker, started, phase)
         if phase == "process":
             self._run_unrepeated(node.recorded, f"item {node.id} ({node.cls.type})")
-            self._queue_due(self.tree.end_process(node, bus.now()))
+            self._queue_due(self.tree.end_process(node, stream.now()))
         else:
             self._queue_due(self.tree.end_hook(node, NO_DATA))
 
@@ -829,9 +826,8 @@ class Engine:
 
     def _run_again(self, node: Node, attempt: Attempt) -> None:
         """Record that the attempt at `node`'s item was lost with the process that ran it, and queue the item again."""
-        bus = self.bus
         node.cls.interrupted += 1
-        bus.append(ItemInterrupted(bus.next_seq(), bus.now(), node.id, "process", node.attempt, "worker_lost"))
+        self.stream.emit(ItemInterrupted, node.id, "process", node.attempt, "worker_lost")
         if self.stage is not Stage.RUNNING:
             self._left.append(node)
             return
@@ -886,13 +882,13 @@ class Engine:
         end of an item and the start of the next; what is rare has a method of its own. It goes by the monotonic clock
         alone: the time of events also grows by what the wall clock has jumped, which is not part of how long an item took.
         """
-        append, next_seq, clock, events = self.append, self.next_seq, self.clock, self.bus.events
+        append, next_seq, clock, events = self.append, self.next_seq, self.clock, self.stream.events
         end_process = self.tree.end_process
         running = Stage.RUNNING
         payloads = self._payloads
         task, outermost = self._watches[worker].task, self._watches[worker].outermost
         node = self._ran_last.get(worker)
-        add_large = self.bus.add_large
+        add_large = self.stream.add_large
         ticked = monotonic()
         while self.stage is running:
             try:
@@ -1020,12 +1016,12 @@ class Engine:
         if monotonic() > self._slice_end:
             await self._give_way(attempt)
             await self._run_due(worker)
-        await self.bus.wait_for_room()
+        await self.stream.wait_for_room()
 
     async def _save_start(self) -> None:
         """Wait until the start of an attempt is committed, and before that, as between items, for slow reporters."""
-        await self.bus.wait_for_room()
-        await self.bus.saved()
+        await self.stream.wait_for_room()
+        await self.stream.saved()
 
     async def _run_hooks(self, due: Node | None, worker: int, own: Node | None = None) -> None:
         """Run the hook of `due`, and then those that become due by it; once the run stops, only that of `own`.
@@ -1045,11 +1041,11 @@ class Engine:
         """Go on closing a chain that is too long for one step, once everything else has had its turn."""
         try:
             await checkpoint()
-            await self.bus.wait_for_room()
+            await self.stream.wait_for_room()
         except BaseException:  # cancelled
             self._queue_due(node)
             raise
-        return self.tree.ascend(node, self.bus.now())
+        return self.tree.ascend(node, self.stream.now())
 
     async def _wait_for_item(self, worker: int) -> bool:
         """Sleep until an item may be there; return False if none will ever come."""
@@ -1097,7 +1093,7 @@ class Engine:
 
     async def _run_hook(self, node: Node, worker: int) -> Node | None:
         """Run the hook of `node`'s item, and return the node whose hook is due next, if any."""
-        bus = self.bus
+        stream = self.stream
         cls = node.cls
         attempt = Attempt(self, node, worker, "after_children")
         running_attempt.set(attempt)
@@ -1107,7 +1103,9 @@ class Engine:
         is_spoiled = False
         started = monotonic()
         at = started + self.clock.offset
-        bus.append(ItemStarted(bus.next_seq(), at, node.id, cls.type, worker, "after_children", node.hook_attempt))
+        stream.append(
+            ItemStarted(stream.next_seq(), at, node.id, cls.type, worker, "after_children", node.hook_attempt)
+        )
         result = NO_DATA
         tried_again = False
         if self._payloads is not None:
@@ -1120,7 +1118,7 @@ class Engine:
             if watch.innermost is not watch.outermost:
                 raise left_behind(watch.innermost, node.id, cls.type)
             if value is not None:
-                result = encode_result(value, cls.type, bus.add_large)
+                result = encode_result(value, cls.type, stream.add_large)
         except BaseException as error:
             attempt.node = attempt.engine = NO_ENGINE
             is_spoiled = await watch.close()
@@ -1141,8 +1139,8 @@ class Engine:
                 raise TaskSpoiled
             if monotonic() > self._slice_end:  # a chain of hooks is a chain of items' code, too
                 await self._give_way(attempt)
-            if bus.is_crowded:
-                await bus.wait_for_room()
+            if stream.is_crowded:
+                await stream.wait_for_room()
         except BaseException:  # cancelled, or spoiled
             self._queue_due(due)
             raise
@@ -1173,9 +1171,8 @@ class Engine:
             return False
         if not is_ordinary:
             self._break(error, f"item {node.id} ({node.cls.type}) raised {type(error).__qualname__}", cancel=True)
-        bus = self.bus
         node.cls.interrupted += 1
-        bus.append(ItemInterrupted(bus.next_seq(), bus.now(), node.id, phase, node.tries(phase)))
+        self.stream.emit(ItemInterrupted, node.id, phase, node.tries(phase))
         self._left.append(node)
         # A cancellation from outside says nothing to the engine itself: take nothing more.
         self.stage = Stage.CANCELLING
@@ -1220,17 +1217,17 @@ class Engine:
             raised = refused
         node.cls.deduplicated += attempt.deduplicated
         self._fail_for(raised, node, worker, started, attempt.phase, attempt.deduplicated)
-        return self.bus.now()
+        return self.stream.now()
 
     def _fail_for(
         self, error: Exception, node: Node, worker: int, started: float, phase: Phase, deduplicated: int = 0
     ) -> None:
         """Record that `node`'s item failed for good because of `error`."""
-        bus = self.bus
+        stream = self.stream
         cls = node.cls
         ended = monotonic()
         failure = ItemFailed(
-            bus.next_seq(),
+            stream.next_seq(),
             ended + self.clock.offset,
             node.id,
             cls.type,
@@ -1241,7 +1238,7 @@ class Engine:
             node.tries(phase),
             deduplicated,
         )
-        bus.append(failure)
+        stream.append(failure)
         cls.failed += 1
         node.failed = node.subtree_failed = True
         node.result = NO_DATA
@@ -1256,13 +1253,13 @@ class Engine:
 
     def slow_down(self, group: str, seconds: float, node: Node | None) -> None:
         """Start nothing of `group` for so long, as the item of `node` asks; see `aqueue.slow_down`."""
-        bus = self.bus
+        stream = self.stream
         if self.stage is Stage.ENDED:
             return
-        until = bus.now() + seconds  # read first: the group must not start again before the time that is recorded
+        until = stream.now() + seconds  # read first: the group must not start again before the time that is recorded
         self._use_groups().slow_down(group, seconds)  # may refuse: a function that tells the limits is the user's code
-        now = bus.now()
-        bus.append(GroupSlowedDown(bus.next_seq(), now, group, max(now, until), 0 if node is None else node.id))
+        now = stream.now()
+        stream.append(GroupSlowedDown(stream.next_seq(), now, group, max(now, until), 0 if node is None else node.id))
 
     def slow_down_later(self, group: str, seconds: float, node: Node | None) -> None:
         """Do what `slow_down` does for a caller in another thread, who can't be told that it went wrong."""

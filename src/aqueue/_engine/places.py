@@ -3,9 +3,9 @@
 from collections.abc import Sequence
 from typing import Any, Protocol
 
-from aqueue._bus import Bus
 from aqueue._engine.attempt import Attempt
 from aqueue._engine.tree import Node
+from aqueue._stream.event_stream import EventStream
 
 __all__ = ["AttemptLost", "Crew", "Execution", "Place"]
 
@@ -56,7 +56,7 @@ class Place(Protocol):
 class Crew(Protocol):
     """What an execution asks of the engine."""
 
-    bus: Bus
+    stream: EventStream
 
     def add_workers(self, place: Place) -> None:
         """Let the workers of `place`, which is new, take items."""

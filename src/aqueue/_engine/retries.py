@@ -9,13 +9,13 @@ from types import MethodType
 from typing import Any, Final
 from weakref import ref
 
-from aqueue._bus import Bus
 from aqueue._codec.item_codec import PayloadCodec
 from aqueue._engine.attempt import Attempt, Tries
 from aqueue._engine.item_class import ItemClass
 from aqueue._engine.payloads import ancestor_id
 from aqueue._engine.tree import Node
 from aqueue._stream.error_info import error_info
+from aqueue._stream.event_stream import EventStream
 from aqueue._system.timers import Timers
 from aqueue.errors import ChildrenNotComparable
 from aqueue.events import ItemRetryScheduled, Phase
@@ -37,18 +37,18 @@ class Retries:
     """
 
     def __init__(
-        self, bus: Bus, timers: Timers, clock: Callable[[], float], on_due: Callable[[Node, Phase], None]
+        self, stream: EventStream, timers: Timers, clock: Callable[[], float], on_due: Callable[[Node, Phase], None]
     ) -> None:
         """Nothing waits yet.
 
         Parameters:
-            bus: where it is recorded that an item will be tried again.
+            stream: where it is recorded that an item will be tried again.
             timers: calls functions when their time has come.
             clock: tells the loop's time, seconds.
             on_due: called when a node has waited for its next attempt at a phase.
         """
         self.retrying: dict[int, Node] = {}
-        self._bus = bus
+        self._stream = stream
         self._timers = timers
         self._clock = clock
         self._on_due = on_due
@@ -111,15 +111,17 @@ class Retries:
             return False
         if phase == "process" and node.has_children and not self.knows_children(node):
             return False
-        bus = self._bus
+        stream = self._stream
         tries.failed += 1
         tries.is_counted = True
         asked_s = asked_delay_s(error)
         delay_s = policy.delay_s(tries.failed) if asked_s is None else asked_s
-        now = bus.now()
+        now = stream.now()
         info = error_info(error)
         tried = node.tries(phase)
-        bus.append(ItemRetryScheduled(bus.next_seq(), now, node.id, attempt.worker, info, now + delay_s, phase, tried))
+        stream.append(
+            ItemRetryScheduled(stream.next_seq(), now, node.id, attempt.worker, info, now + delay_s, phase, tried)
+        )
         cls.retried += 1
         self._remember(node, tries)
         if phase == "process":

@@ -9,9 +9,9 @@ from typing import Any, Final
 
 import msgspec
 
-from aqueue._bus import Bus
 from aqueue._codec.class_names import type_name
 from aqueue._engine.item_class import ItemClass
+from aqueue._stream.event_stream import EventStream
 from aqueue.errors import ItemsNotComparable
 from aqueue.events import NO_DATA, ItemChildrenFailed, ItemChildrenProcessed, Phase
 
@@ -101,8 +101,8 @@ class Tree:
         earlier_results: those of items whose hook runs again, by their numbers, which hold until it has; `NO_DATA` for none.
     """
 
-    def __init__(self, bus: Bus, *, keeps_items: bool) -> None:
-        self._bus = bus
+    def __init__(self, stream: EventStream, *, keeps_items: bool) -> None:
+        self._stream = stream
         self.keeps_items = keeps_items
         self.open_roots = 0
         self.root_results: dict[int, msgspec.Raw] = {}
@@ -123,13 +123,13 @@ class Tree:
 
         `result` is what the hook returned, as JSON; `NO_DATA` leaves the result of `process` in place.
         """
-        bus = self._bus
-        at = bus.now()
+        stream = self._stream
+        at = stream.now()
         self.earlier_results.pop(node.id, None)
         if not node.failed:
             if result is not NO_DATA:
                 node.result = result
-            bus.append(ItemChildrenProcessed(bus.next_seq(), at, node.id, node.cls.type, result))
+            stream.append(ItemChildrenProcessed(stream.next_seq(), at, node.id, node.cls.type, result))
         return self.ascend(self._detach(node), at)
 
     @staticmethod
@@ -150,9 +150,9 @@ class Tree:
             left -= 1
             cls = node.cls
             if not node.failed and (cls.hook or node.has_children):
-                bus = self._bus
+                stream = self._stream
                 outcome = ItemChildrenFailed if node.subtree_failed else ItemChildrenProcessed
-                bus.append(outcome(bus.next_seq(), at, node.id, cls.type))
+                stream.append(outcome(stream.next_seq(), at, node.id, cls.type))
             node = self._detach(node)
         return None
 

@@ -9,7 +9,8 @@ from typing import Final
 from aqueue._history.history import CannotRead, History, Line
 from aqueue._history.mending import Mender
 from aqueue._journal.file import identity, is_empty, shown
-from aqueue._journal.writer import EventReader, connect_to_read, damaged, read_events_at
+from aqueue._journal.open_journals import connect_to_read
+from aqueue._journal.reader import EventReader, damaged, read_events_at
 from aqueue.errors import JournalError
 from aqueue.events import Event, encode
 

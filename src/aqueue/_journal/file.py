@@ -35,7 +35,9 @@ __all__ = [
     "reason",
     "refuse_existing",
     "remove",
+    "resolve",
     "shown",
+    "size",
 ]
 
 BUSY_TIMEOUT_S: Final = 2.0
@@ -422,3 +424,19 @@ def _advised(error: OSError, advice: str) -> str:
 def reason(error: OSError) -> str:
     """Return what the system says, for a message."""
     return visible(error.strerror or str(error), 300)
+
+
+def resolve(path: "str | os.PathLike[str]") -> Path:
+    """Return `path` with symbolic links resolved, as journals are known by.
+
+    Raises:
+        NotAJournal: it can be no path to a file.
+    """
+    try:
+        resolved = Path(path).resolve()
+    except (OSError, RuntimeError, ValueError) as error:  # a loop of symbolic links; a null character
+        raise NotAJournal(f"{shown(str(path))} is no path to a file ({error}); name another file") from error
+    # /dev/stdout can link to an open pipe; the link's target is then not a path that exists.
+    if identity(resolved) is None and identity(Path(path)) is not None:
+        raise NotAJournal(f"{shown(str(path))} is no file with a path; name a file on a local disk")
+    return resolved

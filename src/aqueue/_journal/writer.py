@@ -1,56 +1,36 @@
-"""The journal: the run's events in a SQLite file, read back in order, and written by one thread of its own."""
+"""The journal of a run: a SQLite file that is locked, read once, and then written."""
 
 import os
 import sqlite3
-import threading
-import weakref
-from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import closing, nullcontext, suppress
 from pathlib import Path
-from typing import Any, Final, Self
-
-import msgspec
+from typing import Final, Self
 
 from aqueue._journal import check as journal_check
 from aqueue._journal import file as journal_file
+from aqueue._journal import open_journals
+from aqueue._journal.reader import read_events, read_events_at
 from aqueue._system.notice import warn
-from aqueue.errors import JournalDamaged, JournalError, JournalLocked, JournalTooNew, NotAJournal
-from aqueue.events import SCHEMA_VERSION, AnyEvent, Event, RunStarted, decode, encode, encode_lines
+from aqueue.errors import JournalError, JournalLocked
+from aqueue.events import Event, encode, encode_lines
 
-__all__ = ["BATCH_EVENTS", "EventReader", "Journal", "connect_to_read", "damaged", "read_events", "read_events_at"]
-
-BATCH_EVENTS: Final = 10_000
-"""How many events `take` gives at most; one that gives fewer has no more."""
-
-COMMIT_INTERVAL_S: Final = 0.05
-"""How long events wait for others, at most, before they are written."""
-
-_BUSY_EVENTS: Final = 2_000
-"""After a batch of so many, what has come meanwhile is worth a commit of its own at once."""
-
-_READ_EVENTS: Final = 2_000
-
-_READ_BYTES: Final = 8_000_000
-"""How many bytes of events are read at once, about, or one event; 2,000 ordinary ones have 300 kB."""
+__all__ = ["Journal"]
 
 _FIRST_SLICE_EVENTS: Final = 16
 _SLICE_EVENTS: Final = 2_048
 _SLICE_BYTES: Final = 4_000_000
 """How many bytes of events are encoded at once, about, or one event."""
 
-_list_decoder = msgspec.json.Decoder(list[AnyEvent])
-
-# Descriptions are a fifth of the events and of no use to whoever continues the run. Text is compared byte by byte, so
-# that these two bounds stand for "begins with".
-_DESCRIBED = '{"event":"item.described"'
-_DESCRIBED_END = '{"event":"item.described#'
+_inherited: Final[list[sqlite3.Connection]] = []
+"""Connections of the parent process, kept from being closed in a forked child."""
 
 
 class Journal:
     """The journal of a run, locked for this process from `create` or `open` to `close`.
 
-    First `recorded` is read, if there is anything; then `start` begins writing. After a fork the child has nothing of it.
+    First `recorded` is read, if there is anything; from `begin_writing` on, one thread calls `write`, and `close` at the end.
+    After a fork the child has nothing of it.
 
     Attributes:
         path: the file, with symbolic links resolved.
@@ -62,9 +42,8 @@ class Journal:
         """Take the lock on `path` and open it; a missing or empty file is made. Use `create` or `open`."""
         self.path = path
         self._log = f"{path}-wal"
-        with _opening:
-            if _is_open(path):
-                # Not even read: closing a file drops all locks that this process, and SQLite in it, has on it.
+        with open_journals.opening:
+            if open_journals.is_open(path):
                 raise JournalLocked(
                     f"the journal {journal_file.shown(path)} is in use by another run in this process; "
                     "wait until that has ended"
@@ -85,7 +64,8 @@ class Journal:
             except BaseException:
                 self._release_locks()
                 raise
-            self._identity = _open_files[path] = journal_file.identity(path)
+            self._identity = journal_file.identity(path)
+            open_journals.add(path, self._identity, self.leave_to_the_parent)
         if journal_file.has_other_names(path):
             warn(
                 f"the journal {journal_file.shown(path)} has other names (hard links), by which a run that was killed can't be "
@@ -97,16 +77,11 @@ class Journal:
         self._log_identity: tuple[int, int] | None = None
         self._log_size = 0
         self._keeps_log = False
-        self._thread: threading.Thread | None = None
-        self._wake = threading.Event()
-        self._flushes: deque[Callable[[], None]] = deque()  # whose ends any two threads may use at once
-        self._closing = False
+        self._is_writing = False
         self._closed = False
         self._removes = False
-        self._failed = False
         self._said_busy = False
         self._slice_events = _FIRST_SLICE_EVENTS
-        _journals.add(self)
 
     @classmethod
     def create(cls, path: "str | os.PathLike[str]") -> Self:
@@ -117,11 +92,11 @@ class Journal:
             JournalLocked: another run uses it.
             JournalError: the file can't be made there.
         """
-        resolved = _resolve(path)
+        resolved = journal_file.resolve(path)
         journal_file.refuse_existing(resolved)
         journal = cls(resolved)
         if not journal.is_new:  # another run made it and ended, all since the first look
-            journal.close(0.0)
+            journal.close()
             journal_file.refuse_existing(resolved)
         return journal
 
@@ -136,7 +111,7 @@ class Journal:
             JournalLocked: another run uses it.
             JournalError: it can't be read, written or made. In each case it was left as it is.
         """
-        return cls(_resolve(path))
+        return cls(journal_file.resolve(path))
 
     def _connect(self) -> sqlite3.Connection:
         try:
@@ -157,7 +132,7 @@ class Journal:
     # ---- reading ------------------------------------------------------------------------------------------------
 
     def recorded(self, *, skip_described: bool = True, batch: int = 2_000) -> Iterator[list[Event]]:
-        """Yield the events in order, in lists; only before `start`.
+        """Yield the events in order, in lists; only before `begin_writing`.
 
         Event types that this aqueue doesn't know are left out.
 
@@ -169,7 +144,7 @@ class Journal:
             JournalDamaged: an event is missing or can't be read; the message names it.
             JournalTooNew: a newer aqueue went on with the run.
         """
-        assert self._thread is None
+        assert not self._is_writing
         yield from read_events(self._connection, self.path, skip_described=skip_described, batch=batch)
 
     def events_at(self, seqs: Sequence[int]) -> Iterator[Event]:
@@ -179,7 +154,7 @@ class Journal:
             JournalDamaged: one can't be read.
         """
         # SQLite's own connections get on in one process; Python's can't be used by two threads at a time.
-        reading = nullcontext(self._connection) if self._thread is None else self._connect_again()
+        reading = nullcontext(self._connection) if not self._is_writing else self._connect_again()
         with reading as connection:
             yield from read_events_at(connection, self.path, seqs)
 
@@ -188,63 +163,62 @@ class Journal:
 
     # ---- writing ------------------------------------------------------------------------------------------------
 
-    def start(
-        self,
-        take: Callable[[], list[Event]],
-        committed: Callable[[list[Event]], None],
-        failed: Callable[[JournalError], None],
-    ) -> None:
-        """Begin writing, on a thread of the journal's own. The three functions are called on that thread.
+    def begin_writing(self) -> None:
+        """Leave the journal to the thread that writes it."""
+        assert not self._is_writing
+        self._is_writing = True
 
-        Parameters:
-            take: returns the next events, at most `BATCH_EVENTS`; fewer if there are no more. It is called about every
-                50 ms, and at once after `wake`.
-            committed: gets what `take` gave when it is on the disk.
-            failed: gets the error when writing failed, once. From then on what `take` gives is dropped.
+    def write(self, batch: list[Event]) -> None:
+        """Commit `batch`, the next events; on one thread. If it is empty, only look after the lock.
+
+        Raises:
+            JournalError: they could not be written, or are not where a resume looks for them. Nothing may be written after
+                that. Whatever else is raised means the same; see `failure`.
         """
-        assert self._thread is None
-        self._take = take
-        self._committed = committed
-        self._on_failed = failed
-        self._thread = threading.Thread(target=self._work, name="aqueue-journal", daemon=True)
-        self._thread.start()
+        self._keep_lock()
+        if batch:
+            self._commit(batch)
 
-    def wake(self) -> None:
-        """Have events written now; from any thread."""
-        self._wake.set()
+    def failure(self, error: BaseException) -> JournalError:
+        """Give up what was not committed, and return what to tell the user of `error`, which `write` raised."""
+        with suppress(sqlite3.Error):
+            self._connection.rollback()
+        if isinstance(error, JournalError):
+            return error
+        cause = journal_file.explain(error) if isinstance(error, sqlite3.Error) else f"{type(error).__name__}: {error}"
+        failure = JournalError(
+            f"the journal {journal_file.shown(self.path)} could not be written after event {self.last_seq:,}: {cause}; "
+            f"what was committed up to there is safe; once that is mended, go on with resume={str(self.path)!r}"
+        )
+        failure.__cause__ = error
+        return failure
 
-    def flush(self, on_done: Callable[[], None]) -> None:
-        """Write what there is now; `on_done` is called, on the journal's thread, when that is committed or has failed."""
-        self._flushes.append(on_done)
-        self._wake.set()
-
-    def close(self, timeout_s: float) -> bool:
-        """Write what is left, close the file and give the lock back; from any thread but the journal's own.
-
-        Parameters:
-            timeout_s: how long to wait for the disk, seconds.
-
-        Returns:
-            Whether it ended in time. If not, it is still going on, and the file is still locked.
-        """
-        if os.getpid() != self._pid:
-            return True
-        if self._thread is None:
-            self._end()
-            return True
-        self._closing = True
-        self._wake.set()
-        self._thread.join(timeout_s)
-        return not self._thread.is_alive()
+    def close(self) -> None:
+        """Close the file and give the locks back; once it is written, on the thread that does so."""
+        if self._closed or os.getpid() != self._pid:
+            return
+        self._closed = True
+        # The last connection's close writes the log into the file and removes it; beside a reader this does the first.
+        if not self._keeps_log:
+            with suppress(sqlite3.Error):
+                self._connection.execute("PRAGMA wal_checkpoint(PASSIVE)")
+        with suppress(sqlite3.Error):
+            self._connection.close()
+        if self._removes:
+            with suppress(OSError):
+                journal_file.remove(self.path)
+        with suppress(OSError):
+            self._release_locks()
+        open_journals.remove(self.path)
 
     def abandon(self) -> None:
         """Close the file of a run that has not begun; if it was made here, it is removed.
 
         Once what kept the run from beginning is mended, the same call with ``journal=`` must not find a journal.
         """
-        if os.getpid() == self._pid and self._thread is None:
+        if os.getpid() == self._pid and not self._is_writing:
             self.discard()
-            self._end()
+            self.close()
 
     def discard(self) -> None:
         """Have the file removed when it is closed, if it was made here: nothing has run that could be gone on with."""
@@ -266,44 +240,7 @@ class Journal:
         if descriptor is not None:
             os.close(descriptor)
 
-    def _work(self) -> None:
-        try:
-            while not self._closed:
-                self._wake.wait(COMMIT_INTERVAL_S)
-                self._wake.clear()
-                closing = self._closing
-                flushes = len(self._flushes)  # those asked for before `take`: what they wait for is among what it gives
-                self._drain()
-                for _ in range(flushes):
-                    self._flushes.popleft()()
-                if closing:
-                    return
-        finally:
-            self._end()
-
-    def _drain(self) -> None:
-        """Write until `take` has no more."""
-        more = True
-        while more:
-            try:
-                if not self._failed:
-                    self._keep_lock()
-                batch = self._take()
-                more = len(batch) >= _BUSY_EVENTS
-                if batch and not self._failed:
-                    self._write(batch)
-                    self._committed(batch)
-            except BaseException as error:
-                # MemoryError and what else there may be: whatever it was, nothing after it may count as saved.
-                if self._failed:
-                    return
-                self._failed = True
-                more = False
-                with suppress(sqlite3.Error):
-                    self._connection.rollback()
-                self._on_failed(self._writing_failed(error))
-
-    def _write(self, batch: list[Event]) -> None:
+    def _commit(self, batch: list[Event]) -> None:
         first = batch[0].seq
         if first != self.last_seq + 1 or batch[-1].seq != first + len(batch) - 1:
             raise JournalError(
@@ -447,34 +384,6 @@ class Journal:
             "in their place; resume, and what is lost runs again"
         )
 
-    def _writing_failed(self, error: BaseException) -> JournalError:
-        if isinstance(error, JournalError):
-            return error
-        cause = journal_file.explain(error) if isinstance(error, sqlite3.Error) else f"{type(error).__name__}: {error}"
-        failure = JournalError(
-            f"the journal {journal_file.shown(self.path)} could not be written after event {self.last_seq:,}: {cause}; "
-            f"what was committed up to there is safe; once that is mended, go on with resume={str(self.path)!r}"
-        )
-        failure.__cause__ = error
-        return failure
-
-    def _end(self) -> None:
-        if self._closed:
-            return
-        self._closed = True
-        # The last connection's close writes the log into the file and removes it; beside a reader this does the first.
-        if not self._keeps_log:
-            with suppress(sqlite3.Error):
-                self._connection.execute("PRAGMA wal_checkpoint(PASSIVE)")
-        with suppress(sqlite3.Error):
-            self._connection.close()
-        if self._removes:
-            with suppress(OSError):
-                journal_file.remove(self.path)
-        with suppress(OSError):
-            self._release_locks()
-        _open_files.pop(self.path, None)
-
 
 def _insert(rows: int) -> str:
     # Without seq, which SQLite then makes the next number itself: with it, each row would be looked for first.
@@ -486,219 +395,3 @@ _INSERTS: Final = {1 << n: _insert(1 << n) for n in range(_SLICE_EVENTS.bit_leng
 
 # From bytes, which needn't become a str first. For many small rows that takes SQLite half as long again.
 _INSERT_ONE: Final = "INSERT INTO events (event) VALUES (CAST(? AS TEXT))"
-
-
-class EventReader:
-    """Reads the events in a journal in their order, from any connection to it; what comes later, too.
-
-    Attributes:
-        after: the number of the last event that was read, known to this aqueue or not.
-    """
-
-    def __init__(
-        self, connection: sqlite3.Connection, path: Path, *, skip_described: bool, batch: int, after: int = 0
-    ) -> None:
-        """Make a reader of the journal at `path`.
-
-        Parameters:
-            connection: a connection to it.
-            path: for messages.
-            skip_described: see `Journal.recorded`.
-            batch: how many rows to read at a time.
-            after: the number of the event after which to begin.
-        """
-        self.after = after
-        self._connection = connection
-        self._path = path
-        self._skip_described = skip_described
-        self._batch = batch
-        self._has_large = False
-        wanted = f"CASE WHEN event >= '{_DESCRIBED}' AND event < '{_DESCRIBED_END}' THEN NULL ELSE event END"
-        # One string for many rows, and one call to decode it: several times as fast as a row at a time.
-        self._query = (
-            f"SELECT count(*), max(seq), '[' || coalesce(group_concat({wanted if skip_described else 'event'}, ','), '')"  # noqa: S608
-            " || ']' FROM (SELECT seq, event FROM events WHERE seq > ? ORDER BY seq LIMIT ?)"
-        )
-
-    def read(self) -> list[Event] | None:
-        """Return the next events, those of types that this aqueue knows; None if there are no more now.
-
-        Raises:
-            JournalDamaged: an event is missing or can't be read; the message names it.
-            JournalTooNew: a newer aqueue went on with the run.
-        """
-        path, after = self._path, self.after
-        try:
-            count, last, events = self._read_at_once() or self._read_rows()
-        except sqlite3.Error as error:
-            raise JournalDamaged(
-                f"the journal {journal_file.shown(path)} can't be read after event {after:,}: "
-                f"{journal_file.explain(error)}"
-            ) from error
-        if not count:
-            return None
-        if last != after + count:
-            raise JournalDamaged(
-                f"the journal {journal_file.shown(path)} lacks events between {after + 1:,} and {last:,}; "
-                "restore it from a copy"
-            )
-        for event in events:
-            if isinstance(event, RunStarted) and event.schema_version > SCHEMA_VERSION:
-                raise JournalTooNew(
-                    f"the journal {journal_file.shown(path)} was continued by a newer aqueue (event {event.seq:,} is of "
-                    f"version {event.schema_version}, this aqueue knows {SCHEMA_VERSION}); upgrade aqueue"
-                )
-        self.after = last
-        return events
-
-    def _read_at_once(self) -> tuple[int, int, list[Event]] | None:
-        """Return how many rows come next, the number of the last and their events; None if they must be read one by one."""
-        if self._has_large:
-            return None
-        found = _concatenated(self._connection, self._query, (self.after, self._batch))
-        if found is None:
-            return None
-        count, last, text = found
-        with suppress(msgspec.MsgspecError):
-            return count, last, list(_list_decoder.decode(text))
-        return None
-
-    def _read_rows(self) -> tuple[int, int, list[Event]]:
-        """Do the same row by row, up to `_READ_BYTES`."""
-        count, last, size = 0, self.after, 0
-        events: list[Event] = []
-        for seq, text in self._connection.execute(_ROWS, (self.after, self._batch)):
-            event = _decode(self._path, seq, text)
-            if event is not None and not (self._skip_described and event.event == "item.described"):
-                events.append(event)
-            count, last, size = count + 1, seq, size + len(text)
-            if size >= _READ_BYTES:
-                break
-        self._has_large = size >= _READ_BYTES  # then those that follow are probably large, too
-        return count, last, events
-
-
-def read_events(
-    connection: sqlite3.Connection, path: Path, *, skip_described: bool, batch: int, after: int = 0
-) -> Iterator[list[Event]]:
-    """Yield the events after number `after` from any connection to the journal at `path`, as `Journal.recorded` does."""
-    reader = EventReader(connection, path, skip_described=skip_described, batch=batch, after=after)
-    while (events := reader.read()) is not None:
-        yield events
-
-
-def read_events_at(connection: sqlite3.Connection, path: Path, seqs: Sequence[int]) -> Iterator[Event]:
-    """Yield the events with these numbers, in any order, from any connection to the journal at `path`.
-
-    Raises:
-        JournalDamaged: one can't be read.
-    """
-    try:
-        for start in range(0, len(seqs), _READ_EVENTS):
-            yield from _read_at(connection, path, list(seqs[start : start + _READ_EVENTS]))
-    except sqlite3.Error as error:
-        raise damaged(path, error) from error
-
-
-def _read_at(connection: sqlite3.Connection, path: Path, seqs: list[int]) -> Iterator[Event]:
-    first, last = min(seqs), max(seqs)
-    wanted: tuple[int | str, ...]
-    if last - first + 1 == len(seqs):  # one after the other, as the announcements of siblings are: half the time
-        where, wanted = "FROM events WHERE seq BETWEEN ? AND ?", (first, last)
-    else:
-        where = "FROM events WHERE seq IN (SELECT value FROM json_each(?))"
-        wanted = (msgspec.json.encode(seqs).decode(),)
-    found = _concatenated(connection, f"SELECT '[' || group_concat(event, ',') || ']' {where}", wanted)
-    if found is not None:
-        with suppress(msgspec.MsgspecError):
-            return iter(_list_decoder.decode(found[0] or "[]"))
-    rows = connection.execute(f"SELECT seq, event {where}", wanted)
-    return (event for seq, text in rows if (event := _decode(path, seq, text)) is not None)
-
-
-_ROWS: Final = "SELECT seq, event FROM events WHERE seq > ? ORDER BY seq LIMIT ?"
-
-
-def _concatenated(connection: sqlite3.Connection, query: str, parameters: tuple[int | str, ...]) -> Any:
-    """Return the row that `query` makes of many; None if that is longer than `_READ_BYTES`, or than SQLite allows."""
-    most = connection.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, _READ_BYTES)
-    try:
-        return connection.execute(query, parameters).fetchone()
-    except sqlite3.Error as error:
-        if getattr(error, "sqlite_errorcode", None) != sqlite3.SQLITE_TOOBIG:
-            raise
-        return None
-    finally:
-        connection.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, most)
-
-
-def _decode(path: Path, seq: int, text: str) -> Event | None:
-    try:
-        return decode(text)
-    except (msgspec.MsgspecError, TypeError, UnicodeError) as error:
-        raise JournalDamaged(
-            f"event {seq:,} in the journal {journal_file.shown(path)} can't be read ({error}); restore it from a copy"
-        ) from error
-
-
-def _resolve(path: "str | os.PathLike[str]") -> Path:
-    try:
-        resolved = Path(path).resolve()
-    except (OSError, RuntimeError, ValueError) as error:  # a loop of symbolic links; a null character
-        raise NotAJournal(
-            f"{journal_file.shown(str(path))} is no path to a file ({error}); name another file"
-        ) from error
-    # /dev/stdout can link to an open pipe; the link's target is then not a path that exists.
-    if journal_file.identity(resolved) is None and journal_file.identity(Path(path)) is not None:
-        raise NotAJournal(f"{journal_file.shown(str(path))} is no file with a path; name a file on a local disk")
-    return resolved
-
-
-def connect_to_read(path: "str | os.PathLike[str]") -> sqlite3.Connection:
-    """Return a connection that reads the journal at `path`, also while another process is writing it.
-
-    Raises:
-        JournalLocked: this process is writing it.
-        JournalError: as `aqueue._journal.check.connect_read_only` raises it and its subclasses.
-    """
-    resolved = _resolve(path)
-    with _opening:
-        if _is_open(resolved):  # as above: to look at its first bytes would drop the writer's locks
-            raise JournalLocked(
-                f"the journal {journal_file.shown(resolved)} is being written by a run in this process; read it when "
-                "that has ended, or from another process"
-            )
-        return journal_check.connect_read_only(resolved)
-
-
-def _is_open(path: Path) -> bool:
-    found = journal_file.identity(path)
-    return path in _open_files or (found is not None and found in _open_files.values())
-
-
-def damaged(path: "str | os.PathLike[str]", error: Exception) -> JournalDamaged:
-    """Return the error that says that the journal at `path` can't be read because of `error`."""
-    why = journal_file.explain(error) if isinstance(error, sqlite3.Error) else str(error)
-    return JournalDamaged(
-        f"the journal {journal_file.shown(os.fspath(path))} can't be read: {why}; restore it from a copy"
-    )
-
-
-_opening = threading.Lock()
-_open_files: dict[Path, tuple[int, int] | None] = {}
-"""What journals of this process have open, each with its identity: a file may have several names."""
-
-_journals: "weakref.WeakSet[Journal]" = weakref.WeakSet()
-_inherited: list[sqlite3.Connection] = []
-
-
-def _leave_to_the_parent() -> None:
-    """In a forked child: see that what the parent has open is neither used nor closed, which SQLite forbids there."""
-    for journal in _journals:
-        journal.leave_to_the_parent()
-    _journals.clear()
-    _open_files.clear()
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_leave_to_the_parent)

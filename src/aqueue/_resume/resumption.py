@@ -8,7 +8,6 @@ from functools import cache, partial
 from pathlib import Path
 from typing import Any, Final, Protocol
 
-from aqueue._bus import Bus
 from aqueue._codec.class_names import type_name
 from aqueue._codec.item_codec import PayloadCodec
 from aqueue._codec.results import decode_root_results
@@ -94,7 +93,11 @@ def read_past(
 
 
 class Resumption:
-    """What is left of a recorded run, with today's classes."""
+    """What is left of a recorded run, with today's classes.
+
+    Attributes:
+        view: the run as reporters know it.
+    """
 
     def __init__(
         self,
@@ -118,7 +121,7 @@ class Resumption:
             PayloadMismatch: a live item can't be restored by today's class.
         """
         self._recording = recording
-        self._view = view
+        self.view = view
         self._codec = codec
         self._states = Payloads(codec, recording.run_id)
         self._payloads: dict[int, bytes] = {}
@@ -156,7 +159,7 @@ class Resumption:
         self._summary = self._summarize()
 
     def _summarize(self) -> str:
-        counts = self._view.counts
+        counts = self.view.counts
         running = sum(1 for record in self._recording.live.values() if record.running is not None)
         left = len(self._left)
         again = counts.failed - left
@@ -212,6 +215,16 @@ class Resumption:
         return visible(" ".join(words), 80)
 
     @property
+    def last_seq(self) -> int:
+        """The number of the last event."""
+        return self._recording.last_seq
+
+    @property
+    def last_at(self) -> float:
+        """When that was, Unix time in seconds."""
+        return self._recording.last_at
+
+    @property
     def run_id(self) -> str:
         """The run's name."""
         return self._recording.run_id
@@ -229,7 +242,7 @@ class Resumption:
 
     def result(self) -> RunResult:
         """Return what the run had come to when it completed, with the results of the items that `first_new` has taken; once."""
-        counts = {view.type: view.counts for view in self._view.types.values()}
+        counts = {view.type: view.counts for view in self.view.types.values()}
         finished = self._recording.finished
         assert finished is not None
         roots = decode_root_results(self._roots, self._recording.root_results)
@@ -260,12 +273,6 @@ class Resumption:
                 self._roots.append(0)
                 self._dropped_roots += 1
         return []
-
-    def continue_bus(self, bus: Bus) -> None:
-        """Have `bus` go on with the number, the time and the view of the last event."""
-        bus.continue_after(self._recording.last_seq, self._recording.last_at, self._view)
-
-    # ---- what has failed ----------------------------------------------------------------------------------------
 
     def _what_stays_failed(self) -> tuple[dict[int, RecordedItem], set[int]]:
         """Return the items that have failed and are not to run again, and those that are over: they, and what closed over them.
@@ -528,7 +535,7 @@ class Resumption:
             )
 
     def _restore_counts(self, engine: Engine) -> None:
-        for view in self._view.types.values():
+        for view in self.view.types.values():
             cls = engine.class_named(view.type, view.track_overall)
             cls.enqueued += view.enqueued
             cls.completed += view.completed
@@ -538,28 +545,26 @@ class Resumption:
             cls.retried += view.retried
 
     def _announce(self, engine: Engine, nodes: dict[int, Node]) -> None:
-        bus = engine.bus
+        stream = engine.stream
         for record in self._recording.live.values():
             if record.running is not None and record.id in nodes:
                 attempt = record.attempt if record.running == "process" else record.hook_attempt
                 nodes[record.id].cls.interrupted += 1
-                bus.append(
-                    ItemInterrupted(bus.next_seq(), bus.now(), record.id, record.running, max(attempt, 1), "crash")
-                )
+                stream.emit(ItemInterrupted, record.id, record.running, max(attempt, 1), "crash")
         for record in self._recording.live.values():
             failed = None if record.id in self._left else record.failed
             if failed is not None or (record.closed_over and record.id in nodes):
-                bus.append(ItemReopened(bus.next_seq(), bus.now(), record.id, record.type, failed=failed))
+                stream.emit(ItemReopened, record.id, record.type, failed=failed)
             if failed is not None:
                 cls = nodes[record.id].cls
                 cls.failed -= 1
                 cls.completed += failed == "after_children"
         for number, type, key in self._new_keys:
-            bus.append(ItemAdopted(bus.next_seq(), bus.now(), number, type, key=key))
+            stream.emit(ItemAdopted, number, type, key=key)
 
     def _restore_waits(self, engine: Engine, nodes: dict[int, Node]) -> None:
         """Go on with the waits for further attempts and of groups, each for as long as it was then at the most."""
-        now = engine.bus.now()
+        now = engine.stream.now()
         for record in self._recording.live.values():
             if record.id in nodes and record.retries and record.failed is None:
                 left_s = min(record.due - now, record.delay_s) if record.due else 0.0

@@ -16,9 +16,9 @@ import anyio
 import msgspec
 
 from aqueue._arguments import check_one_of
-from aqueue._bus import Bus
 from aqueue._codec.item_codec import PayloadCodec
 from aqueue._codec.results import decode_root_results
+from aqueue._delivery.delivery import Delivery
 from aqueue._engine.context import current_or_none
 from aqueue._engine.engine import Engine, OnError, Stage
 from aqueue._engine.failures import Failures
@@ -28,6 +28,7 @@ from aqueue._engine.queues import QUEUE_TYPES, QueueTypeName
 from aqueue._folds.outcome import FailureTally
 from aqueue._resume.resumption import Resumption, read_past
 from aqueue._run.settings import Backend, Lifespan, Settings
+from aqueue._stream.event_stream import EventStream
 from aqueue._system.job_control import JobControl
 from aqueue._system.loop import CallSoon, call_soon_in_this_loop, running_backend
 from aqueue._system.notice import say, stderr_is_terminal
@@ -325,7 +326,6 @@ async def _run_recorded(settings: Settings, reporters: list[Reporter], held: Hel
         outcome = await _Run(settings, reporters, journal, past, held).run()
     finally:
         journal.abandon()
-        journal.close(0.0)
     if outcome.result.status == "interrupted":
         say(f"aqueue: to go on: {_how_to_resume(settings, str(journal.path))}")
     elif isinstance(outcome.error, ItemFailures):
@@ -384,28 +384,30 @@ class _Run:
         self._has_begun = False
         self._run_id = os.urandom(8).hex() if past is None else past.run_id
         self._call_soon = call_soon_in_this_loop()
-        self._bus = Bus(reporters, self._call_soon, journal)
+        self._stream = EventStream(self._call_soon)
+        self._delivery = Delivery(self._stream, reporters, journal, self._call_soon)
         self._cluster = (
             None if settings.cluster is None else _cluster(settings, self._run_id, self._call_soon, journal is not None)
         )
         if past is not None:
-            past.continue_bus(self._bus)
+            self._stream.continue_after(past.last_seq, past.last_at)
+            self._delivery.begin_with(past.view)
         self._signals = SignalHandlers(
-            self._on_signal, self._on_unanswered, self._bus.release_terminals, self._call_soon
+            self._on_signal, self._on_unanswered, self._delivery.release_terminals, self._call_soon
         )
         draws = any(reporter.uses_terminal for reporter in reporters)
         self._job_control = (
-            JobControl(self._bus.suspend_terminals, self._bus.resume_terminals) if draws else nullcontext()
+            JobControl(self._delivery.suspend_terminals, self._delivery.resume_terminals) if draws else nullcontext()
         )
         self._tally = FailureTally()
         self._engine = Engine(
-            self._bus,
+            self._stream,
             QUEUE_TYPES[settings.queue_type_name](),
             self._call_soon,
             settings.num_workers,
             settings.on_error,
             Failures(self._tally.add),
-            None if journal is None else Payloads(PayloadCodec(), self._run_id, self._bus.add_large),
+            None if journal is None else Payloads(PayloadCodec(), self._run_id, self._stream.add_large),
             settings.policies,
             settings.limits,
             settings.stop_limits,
@@ -417,45 +419,43 @@ class _Run:
         # Within an item of another run, that run's signals are enough: it waits for this one or cancels it.
         with nullcontext() if current_or_none() is not None else self._signals, self._job_control:
             self._held.deliver()
-            if self._cluster is None:
-                return await self._run()
             try:
-                await self._cluster.open()
+                if self._cluster is not None:
+                    await self._cluster.open()
                 return await self._run()
             finally:
-                await self._cluster.close()
+                self._delivery.end_journal()  # which has been closed, unless something went wrong
+                if self._cluster is not None:
+                    await self._cluster.close()
 
     async def _run(self) -> _Outcome:
         settings = self._settings
-        bus = self._bus
+        stream, delivery = self._stream, self._delivery
         error: BaseException | None = None
-        started_at = bus.now()
-        if not await bus.open(RunInfo(self._run_id, settings.num_workers, settings.queue_type_name, started_at)):
-            raise bus.cancellation or exception_for(self._signals.first or signal.SIGINT)
-        bus.start_journal(self._engine.fail_to_save)
-        bus.append(
-            (RunStarted if self._past is None else RunResumed)(
-                bus.next_seq(),
-                bus.now(),
-                self._run_id,
-                SCHEMA_VERSION,
-                __version__,
-                settings.num_workers,
-                settings.queue_type_name,
-                os.getpid(),
-                visible(socket.gethostname(), 255),
-                "" if self._cluster is None else visible(self._cluster.address, 500),
-            )
+        started_at = stream.now()
+        if not await delivery.open(RunInfo(self._run_id, settings.num_workers, settings.queue_type_name, started_at)):
+            raise delivery.cancellation or exception_for(self._signals.first or signal.SIGINT)
+        delivery.start_journal(self._engine.fail_to_save)
+        stream.emit(
+            RunStarted if self._past is None else RunResumed,
+            self._run_id,
+            SCHEMA_VERSION,
+            __version__,
+            settings.num_workers,
+            settings.queue_type_name,
+            os.getpid(),
+            visible(socket.gethostname(), 255),
+            "" if self._cluster is None else visible(self._cluster.address, 500),
         )
         self._engine.tell_stops()
         try:
-            if bus.cancellation is not None:
-                raise bus.cancellation
+            if delivery.cancellation is not None:
+                raise delivery.cancellation
             await self._run_items()
         except BaseException as raised:
             error = raised
         result = await self._close(started_at, error)
-        error = bus.cancellation or error
+        error = delivery.cancellation or error
         return _Outcome(result, self._what_to_raise(result, error))
 
     async def _run_items(self) -> None:
@@ -471,7 +471,7 @@ class _Run:
             if not engine.tree.open_roots or engine.stage is not Stage.RUNNING:
                 return
             # Items' idempotency keys hang on the run's name, and poison items are told by how many processes began.
-            await self._bus.saved()
+            await self._delivery.saved()
             if self._settings.lifespan is None:
                 self._has_begun = True
                 await engine.run()
@@ -486,33 +486,33 @@ class _Run:
             engine.unlink_all()  # also if `initial_items` or the lifespan raised: restored nodes may be a long chain
 
     async def _close(self, started_at: float, error: BaseException | None) -> RunResult:
-        bus = self._bus
+        stream, delivery = self._stream, self._delivery
         engine = self._engine
-        await bus.drain()  # so that a reporter that fails now is still told of before the last event
+        await delivery.drain()  # so that a reporter that fails now is still told of before the last event
         status: RunStatus = engine.status
         if error is not None:
             status = "failed" if isinstance(error, Exception) else "interrupted"
         by_type = engine.counts_by_type
         counts = engine.counts
         engine.stage = Stage.ENDED  # nothing more is announced: a signal or a late `stop` comes too late
-        bus.finish(RunFinished(bus.next_seq(), bus.now(), status, counts))
+        stream.finish(RunFinished(stream.next_seq(), stream.now(), status, counts))
         result = RunResult(
             self._run_id,
             status,
             counts,
             by_type,
-            bus.now() - started_at + (0.0 if self._past is None else self._past.elapsed_s),
+            stream.now() - started_at + (0.0 if self._past is None else self._past.elapsed_s),
             tuple(engine.failures.listed),
             self._tally.groups(),
             decode_root_results(engine.roots, engine.tree.root_results),
             engine.stop_reason,
             self._journal_path,
         )
-        await bus.close(result)
+        await delivery.close(result)
         if self._journal is not None and not self._has_begun and isinstance(error, Exception):
             # An initial item that can't be stored, say: once it can be, ``journal=`` must not find this run.
             self._journal.discard()
-        await bus.close_journal()
+        await delivery.close_journal()
         return result
 
     def _what_to_raise(self, result: RunResult, error: BaseException | None) -> BaseException | None:
@@ -542,7 +542,7 @@ class _Run:
         engine = self._engine
         cancel = count > 1 or not self._settings.graceful_ctrl_c or engine.stage is not Stage.RUNNING
         if cancel:
-            self._bus.may_block = False  # it may be in this very thread that `enqueue` waits
+            self._stream.may_block = False  # it may be in this very thread that `enqueue` waits
         self._call_soon(partial(engine.stop, signal_name(number), cancel=cancel))
         if stderr_is_terminal() and not any(reporter.uses_terminal for reporter in self._reporters):
             doing = "cancelling the running items" if cancel else "waiting for the running items"

@@ -134,7 +134,7 @@ class Fails(Counted):
 
 
 class Flood(Counted):
-    """Enqueues more than the bus takes."""
+    """Enqueues more than a stuck reader takes."""
 
     async def process(self, enqueue: EnqueueFn, set_desc: SetDescFn) -> None:
         mark("flooding")

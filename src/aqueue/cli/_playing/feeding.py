@@ -8,8 +8,8 @@ from typing import Final, Self
 
 import click
 
-from aqueue._attached import AttachedReporters
 from aqueue._codec.class_names import type_name
+from aqueue._delivery.open_reporters import OpenReporters
 from aqueue._folds.outcome import FoldedResult
 from aqueue._history.history import History, info_from
 from aqueue._stream.error_info import name_and_message
@@ -84,7 +84,7 @@ class Feeding:
         self.view = RunView()
         self.started: RunStarted | None = None
         self._folded = FoldedResult()
-        self._reporters = AttachedReporters(reporters, self._on_raised)
+        self._reporters = OpenReporters(reporters, self._on_raised)
         self._had_any = bool(reporters)
         # A log has the failures, too, which is what summaries need it for.
         self._journal = str(history.path.resolve()) if history.path is not None else ""

@@ -1,4 +1,4 @@
-"""The reporters of a run: opened, given its events, and detached where they raise, so that the others go on."""
+"""A reporter on a thread of its own, so that one that is stuck holds up no other."""
 
 import threading
 from collections import deque
@@ -7,26 +7,15 @@ from contextlib import suppress
 from typing import Final, Literal
 
 from aqueue._codec.class_names import type_name
-from aqueue._stream.error_info import name_and_message
-from aqueue._system.notice import warn
+from aqueue._delivery.open_reporters import OpenReporters
+from aqueue._stream.event_stream import BATCH_EVENTS
 from aqueue.errors import ReporterError
 from aqueue.events import Event
-from aqueue.reporting import (
-    Reporter,
-    RunInfo,
-    SkippingReporter,
-    StillReporter,
-    SuspendableReporter,
-    TerminalReporter,
-)
+from aqueue.reporting import Reporter, RunInfo, SkippingReporter
 from aqueue.result import RunResult
-from aqueue.text import visible
 from aqueue.view import RunView
 
-__all__ = ["BATCH_EVENTS", "TICK_INTERVAL_S", "AttachedReporters", "ReporterThread"]
-
-BATCH_EVENTS: Final = 10_000
-"""How many events a reporter gets in one call, at most."""
+__all__ = ["TICK_INTERVAL_S", "ReporterThread"]
 
 TICK_INTERVAL_S: Final = 0.1
 """How often reporters are called while nothing happens, so that clocks tick."""
@@ -36,125 +25,6 @@ SKIPPED_EVENTS: Final = 40_000
 
 SKIPPED_BYTES: Final = 64_000_000
 """With more bytes of large values in those that wait, too."""
-
-
-class AttachedReporters:
-    """Reporters from their opening to their end.
-
-    `open`, `hand_on` and those that end them are called in one thread; what concerns the terminal is safe on any
-    thread and in a signal handler, and so is `let_go`.
-    """
-
-    def __init__(self, reporters: Sequence[Reporter], on_raised: Callable[[Reporter, BaseException], None]) -> None:
-        """Keep `reporters`; nothing is opened before `open`.
-
-        Parameters:
-            reporters: who gets the events.
-            on_raised: called when one has raised from `handle` and was detached; what it raises itself is passed on.
-        """
-        # Terminals are opened last, so that a log that can't be opened leaves nothing on the screen.
-        self._reporters = sorted(reporters, key=lambda reporter: reporter.uses_terminal)
-        self._opened: list[Reporter] = []
-        self._on_raised = on_raised
-
-    def __len__(self) -> int:
-        """How many are open."""
-        return len(self._opened)
-
-    def open(self, run: RunInfo) -> None:
-        """Open them.
-
-        Raises:
-            ReporterError: one raised; those before it are open.
-        """
-        for reporter in self._reporters:
-            try:
-                reporter.open(run)
-            except BaseException as error:  # SystemExit, too: a display never ends a run
-                kind, message = name_and_message(error)
-                raise ReporterError(
-                    f"reporter {type_name(type(reporter))} could not be opened: {kind}: {visible(message, 1_000)}"
-                ) from error
-            self._opened.append(reporter)
-
-    def hand_on(self, events: Sequence[Event], view: RunView) -> None:
-        """Give `events`, and the run as it is after them, to those that are open; detach those that raise."""
-        events = tuple(events)  # of which none can take anything from the others
-        for reporter in tuple(self._opened):
-            try:
-                reporter.handle(events, view)
-            except BaseException as error:
-                self._detach(reporter, error)
-
-    def detach_all(self, error: BaseException) -> None:
-        """Let all of them go because of `error`, as if each had raised it."""
-        for reporter in tuple(self._opened):
-            self._detach(reporter, error)
-
-    def let_go(self, reporter: Reporter) -> bool:
-        """Call `reporter` no more, but to put its terminal back; return False if that was so already."""
-        try:
-            self._opened.remove(reporter)
-        except ValueError:
-            return False
-        _release(reporter)
-        return True
-
-    def _detach(self, reporter: Reporter, error: BaseException) -> None:
-        if self.let_go(reporter):
-            self._on_raised(reporter, error)
-
-    # ---- their end ----------------------------------------------------------------------------------------------
-
-    def close(self, result: RunResult) -> None:
-        """Close them: the run has ended."""
-        self._end(lambda reporter: reporter.close(result))
-
-    def leave(self, result: RunResult, view: RunView) -> None:
-        """End them before the run has: a terminal is put back, without a summary; who has none is closed, as still if it can."""
-
-        def end(reporter: Reporter) -> None:
-            if reporter.uses_terminal and isinstance(reporter, TerminalReporter):
-                reporter.release_terminal()
-            else:
-                _close_still(reporter, result, view)
-
-        self._end(end)
-
-    def close_still(self, result: RunResult, view: RunView) -> None:
-        """Close them where only the showing has ended; what is on a terminal stays there as it is, where that can be."""
-        self._end(lambda reporter: _close_still(reporter, result, view))
-
-    def _end(self, end: Callable[[Reporter], None]) -> None:
-        for reporter in self._opened:
-            try:
-                end(reporter)
-            except BaseException as error:
-                _release(reporter)
-                name, (kind, message) = type_name(type(reporter)), name_and_message(error)
-                warn(f"reporter {name} raised {kind} when it was closed: {visible(message, 500)}")
-        self._opened.clear()
-
-    # ---- the terminal -------------------------------------------------------------------------------------------
-
-    def release_terminals(self) -> None:
-        """Put back every terminal that a reporter has changed."""
-        for reporter in self._opened:
-            _release(reporter)
-
-    def suspend_terminals(self) -> None:
-        """Put the terminals back until `resume_terminals`."""
-        for reporter in self._opened:
-            if isinstance(reporter, SuspendableReporter):
-                with suppress(BaseException):
-                    reporter.suspend_terminal()
-
-    def resume_terminals(self) -> None:
-        """Let reporters draw again."""
-        for reporter in self._opened:
-            if isinstance(reporter, SuspendableReporter):
-                with suppress(BaseException):
-                    reporter.resume_terminal()
 
 
 class ReporterThread:
@@ -196,7 +66,7 @@ class ReporterThread:
         self.is_named = False
         self.view = view
         self._reporter = reporter
-        self._attached = AttachedReporters([reporter], on_raised)
+        self._attached = OpenReporters([reporter], on_raised)
         self._on_progress = on_progress
         self._lock = threading.Lock()
         self._pending: list[Event] = []
@@ -359,16 +229,3 @@ class ReporterThread:
             self._count_taken(len(batch))
         if result is not None and not self._pending:
             self._attached.close(result)
-
-
-def _close_still(reporter: Reporter, result: RunResult, view: RunView) -> None:
-    if isinstance(reporter, StillReporter):
-        reporter.close_still(result, view)
-    else:
-        reporter.close(result)
-
-
-def _release(reporter: Reporter) -> None:
-    if isinstance(reporter, TerminalReporter):
-        with suppress(BaseException):  # SystemExit, too: a display never ends a run
-            reporter.release_terminal()

@@ -1,0 +1,387 @@
+"""Takes the events of a run to its journal, if it has one, and then to its reporters."""
+
+import shlex
+import threading
+import time
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Final
+
+import anyio
+
+from aqueue._codec.class_names import type_name
+from aqueue._delivery.journal_thread import JournalThread
+from aqueue._delivery.open_reporters import terminals_last
+from aqueue._delivery.reporter_thread import TICK_INTERVAL_S, ReporterThread
+from aqueue._stream.error_info import error_info
+from aqueue._stream.event_stream import EventStream
+from aqueue._system.loop import CallSoon
+from aqueue._system.notice import warn
+from aqueue.errors import JournalError, ReporterError
+from aqueue.events import ErrorInfo, Event, ReporterFailed
+from aqueue.reporting import Reporter, RunInfo
+from aqueue.result import RunResult
+from aqueue.text import visible
+from aqueue.view import RunView
+
+if TYPE_CHECKING:
+    from aqueue._journal.writer import Journal  # which loads SQLite: for runs that have a journal
+
+__all__ = ["Delivery"]
+
+BATCH_INTERVAL_S: Final = 0.05
+"""How long events wait for others, at most, before reporters get them."""
+
+WARN_STUCK_S: Final = 5.0
+"""How long a call of a reporter may last before the user is warned."""
+
+DETACH_STUCK_S: Final = 60.0
+"""How long a call of a reporter may last before it is detached; where there is a journal, from which to make up for it."""
+
+CLOSE_TIMEOUT_S: Final = 5.0
+"""How long the end of a run waits for a call of a reporter."""
+
+OPEN_GRACE_S: Final = 0.5
+"""How long a run that is to stop waits for a reporter that is still being opened."""
+
+
+class Delivery:
+    """The consumer of a run's events.
+
+    With a journal, one thread takes the events and commits them, whatever the reporters do. A second thread gives what is
+    committed, or without a journal what it takes itself, to the thread of each reporter, of which none can hold it up. So
+    what is shown is saved. A reporter that needs every event may be slower than the run, which then pauses, or stuck: see
+    `EventStream.wait_for_room`.
+
+    All methods are called in the loop's thread, but for those that say otherwise.
+
+    Attributes:
+        cancellation: one that came while the reporters were opened or closed, which it doesn't cut short; to be raised then.
+    """
+
+    def __init__(
+        self, stream: EventStream, reporters: Sequence[Reporter], journal: "Journal | None", call_soon: CallSoon
+    ) -> None:
+        """Connect to `stream`, unless nothing reads it: then its events are only counted.
+
+        Parameters:
+            stream: has the events.
+            reporters: get them all, but for those that can skip some.
+            journal: gets the events first; it is written from `start_journal` on.
+            call_soon: has a function called in the loop.
+        """
+        self._stream = stream
+        self._reporters = [
+            ReporterThread(reporter, RunView(), self._on_raised, self._on_progress)
+            for reporter in terminals_last(reporters)
+        ]
+        self._journal = journal
+        self._journal_thread: JournalThread | None = None
+        self._journal_closed = anyio.Event()
+        self._committed: list[Event] = []  # those that the reporters have not got yet
+        self._call_soon = call_soon
+        self.cancellation: BaseException | None = None
+        self._thread: threading.Thread | None = None
+        self._wake = threading.Event()
+        self._asked = "open"  # then "drained", when all events have been handed on once, then "closed"
+        self._stage = "open"
+        self._stage_changed = anyio.Event()
+        self._result: RunResult | None = None
+        if reporters or journal is not None:
+            stream.connect(self)
+
+    def begin_with(self, view: RunView) -> None:
+        """Let the reporters begin with a run that is recorded up to `view`."""
+        for number, reporter in enumerate(self._reporters):
+            reporter.view = view.copy() if number else view  # which is large if many items wait for a retry
+
+    # ---- as the stream's consumer -------------------------------------------------------------------------------
+
+    @property
+    def is_taking(self) -> bool:
+        """Whether a thread takes events."""
+        return (self._journal_thread is not None and self._journal_thread.is_alive) or self._is_showing
+
+    def hurry(self) -> None:
+        """Have events taken now."""
+        if self._journal_thread is not None:
+            self._journal_thread.hurry()
+        else:
+            self._wake.set()
+
+    async def saved(self) -> None:
+        """Wait until all events so far are committed to the journal, or writing has failed."""
+        await self._saving_all().wait()
+
+    def _saving_all(self) -> anyio.Event:
+        """Return an event that is set once all events so far are committed, or writing has failed."""
+        saved = anyio.Event()
+        if self._journal_thread is None:
+            saved.set()
+        else:
+            self._journal_thread.flush(lambda: self._call_soon(saved.set))
+        return saved
+
+    # ---- the journal --------------------------------------------------------------------------------------------
+
+    def start_journal(self, on_failed: Callable[[JournalError], None]) -> None:
+        """Have the journal take events from now on; `on_failed` is called in the loop if it can't write them."""
+        if self._journal is not None:
+            self._journal_thread = JournalThread(
+                self._journal,
+                self._stream,
+                self._on_committed,
+                lambda error: self._call_soon(lambda: on_failed(error)),
+                lambda: self._call_soon(self._journal_closed.set),
+            )
+
+    def _on_committed(self, batch: list[Event]) -> None:
+        if self._is_showing:
+            self._committed.extend(batch)
+
+    def end_journal(self) -> None:
+        """Have what is left written and the journal's file closed; returns at once."""
+        if self._journal_thread is not None:
+            self._journal_thread.end()
+
+    async def close_journal(self) -> None:
+        """Write what is left and close the journal's file; takes as long as that takes."""
+        self.end_journal()
+        while self._journal_thread is not None and self._journal_thread.is_alive:
+            await self._wait_in_any_case(self._journal_closed, CLOSE_TIMEOUT_S)
+            if self._journal_closed.is_set():
+                return
+            warn("the disk is slow; the journal is still being written")
+
+    # ---- the reporters, from their opening to their end ---------------------------------------------------------
+
+    @property
+    def _is_showing(self) -> bool:
+        return self._thread is not None and self._thread.is_alive()
+
+    async def open(self, run: RunInfo) -> bool:
+        """Open the reporters, one after the other.
+
+        A stop or a cancellation ends the wait for one that is stuck in its `open`.
+
+        Returns:
+            Whether they are open. If not, the run was stopped or cancelled meanwhile.
+
+        Raises:
+            ReporterError: one raised.
+
+        Unless all are open, those that were are closed.
+        """
+        if not self._reporters:
+            return True
+        self._thread = threading.Thread(target=self._show, name="aqueue-delivery", daemon=True)
+        self._thread.start()
+        for reporter in self._reporters:
+            reporter.start(run)
+            await self._wait_opened(reporter)
+            if reporter.stage != "open":
+                view = reporter.view
+                await self._reach("closed", RunResult(run.run_id, "interrupted", view.counts, {}, 0.0))
+                if reporter.open_error is not None:
+                    raise ReporterError(
+                        f"{reporter.open_error}; nothing has been run"
+                    ) from reporter.open_error.__cause__
+                warn(f"reporter {reporter.name} was still being opened; nothing has been run")
+                return False
+        return True
+
+    async def _wait_opened(self, reporter: ReporterThread) -> None:
+        """Wait until `reporter` is open or has failed; once the run is to stop or is cancelled, only a moment more."""
+        while reporter.stage == "opening":
+            is_wanted = self._stream.may_pause and self.cancellation is None
+            try:
+                with anyio.move_on_after(None if is_wanted else OPEN_GRACE_S, shield=not is_wanted) as waiting:
+                    await self._stream.wait_for_change()
+            except anyio.get_cancelled_exc_class() as error:
+                self.cancellation = error
+            else:
+                if waiting.cancelled_caught:
+                    return
+
+    async def drain(self) -> None:
+        """Wait until reporters have had all events; at most 5 s for one call of a reporter."""
+        await self._wait_in_any_case(self._saving_all())
+        await self._reach("drained")
+
+    async def close(self, result: RunResult) -> None:
+        """Hand on what is left, close the reporters and end their threads; waits at most 5 s for one call of a reporter."""
+        await self._wait_in_any_case(self._saving_all())
+        await self._reach("closed", result)
+
+    async def _reach(self, stage: str, result: RunResult | None = None) -> None:
+        self._stage_changed = reached = anyio.Event()  # before the look whether there is still somebody to set it
+        self._result = result
+        self._asked = stage
+        self._wake.set()
+        if self._is_showing and self._stage != "closed":
+            await self._wait_in_any_case(reached)
+
+    async def _wait_in_any_case(self, reached: anyio.Event, timeout_s: float | None = None) -> None:
+        """Wait, at most `timeout_s` seconds; asyncio's own `Task.cancel`, which goes through shields, is kept for later."""
+        while not reached.is_set():
+            try:
+                with anyio.move_on_after(timeout_s, shield=True) as waiting:
+                    await reached.wait()
+            except anyio.get_cancelled_exc_class() as error:
+                self.cancellation = error
+            else:
+                if waiting.cancelled_caught:
+                    return
+
+    def release_terminals(self) -> None:
+        """Put back every terminal that a reporter has changed; safe in a signal handler and on any thread."""
+        for reporter in self._reporters:
+            reporter.release_terminal()
+
+    def suspend_terminals(self) -> None:
+        """Put the terminals back until `resume_terminals`; safe in a signal handler."""
+        for reporter in self._reporters:
+            reporter.suspend_terminal()
+
+    def resume_terminals(self) -> None:
+        """Let reporters draw again; safe in a signal handler."""
+        for reporter in self._reporters:
+            reporter.resume_terminal()
+
+    # ---- the thread that shows ----------------------------------------------------------------------------------
+
+    def _show(self) -> None:
+        """Give the reporters what has come and look after them, until they are closed; whatever comes, say so at the end."""
+        try:
+            has_more, is_ending, looked_at = False, False, time.monotonic()
+            while True:
+                self._wake.wait(BATCH_INTERVAL_S if has_more else TICK_INTERVAL_S)
+                self._wake.clear()
+                asked = self._asked  # before the look at what has come, of which all comes before the answer
+                has_more = self._give()
+                if asked != "open" and not is_ending:
+                    is_ending = True
+                    for reporter in self._reporters:
+                        reporter.forget_stuck()
+                        reporter.end_soon()
+                now = time.monotonic()
+                # A process that was stopped, or got no time, has not waited for its reporters.
+                self._look_after(min(now - looked_at, 2 * TICK_INTERVAL_S), is_ending=is_ending)
+                looked_at = now
+                if asked == "closed":
+                    assert self._result is not None
+                    for reporter in self._reporters:
+                        reporter.close(self._result)
+                    if all(reporter.stage != "open" for reporter in self._reporters):
+                        return
+                elif asked != self._stage and all(
+                    reporter.is_idle or reporter.stage != "open" for reporter in self._reporters
+                ):
+                    self._announce(asked)
+        except BaseException as error:  # a mistake in aqueue; the run and the journal go on all the same
+            for reporter in self._reporters:
+                reporter.fail(error)
+        finally:
+            self._stream.lag = self._stream.lag_bytes = 0
+            self._announce("closed")
+
+    def _give(self) -> bool:
+        """Give the reporters what has come, and return whether that was anything."""
+        stream = self._stream
+        if self._journal is None:
+            batch = stream.take()
+            size = stream.bytes_written = stream.bytes_taken
+        else:
+            # Each of these is one step under the interpreter's lock; the journal's thread only ever appends at the other end.
+            size = stream.bytes_written
+            batch = self._committed[:]
+            del self._committed[: len(batch)]
+        if batch:
+            for reporter in self._reporters:
+                reporter.give(batch, size)
+        logs = [reporter for reporter in self._reporters if reporter.stage == "open" and not reporter.can_skip]
+        stream.lag = max((log.waiting for log in logs), default=0)
+        stream.lag_bytes = max((log.waiting_bytes for log in logs), default=0)
+        if not any(reporter.stage == "opening" for reporter in self._reporters):
+            stream.wake_if_room()
+        return bool(batch)
+
+    def _look_after(self, passed_s: float, *, is_ending: bool) -> None:
+        """See which reporters are stuck.
+
+        Parameters:
+            passed_s: the time since the last look, seconds.
+            is_ending: whether the run's end waits for them.
+        """
+        for reporter in self._reporters:
+            if reporter.stage not in ("opening", "open"):
+                continue
+            stuck_s = reporter.stuck_for(passed_s)
+            if is_ending:
+                if stuck_s >= CLOSE_TIMEOUT_S and reporter.stage == "open":
+                    reporter.leave_behind()
+                    _warn(
+                        f"reporter {reporter.name} did not take the last events within {CLOSE_TIMEOUT_S:g} s and was left "
+                        f"behind{self._where_the_rest_is()}"
+                    )
+            elif reporter.stage == "opening":
+                if stuck_s >= WARN_STUCK_S and not reporter.is_named:
+                    reporter.is_named = True
+                    _warn(f"reporter {reporter.name} is still being opened; nothing is run before")
+            elif not reporter.can_skip:
+                self._look_after_log(reporter, stuck_s)
+
+    def _look_after_log(self, reporter: ReporterThread, stuck_s: float) -> None:
+        if stuck_s >= WARN_STUCK_S and not reporter.is_named:
+            reporter.is_named = True
+            then = (
+                "the run waits for it if it falls too far behind"
+                if self._journal is None
+                else f"after {DETACH_STUCK_S:g} s the run goes on without it"
+            )
+            _warn(
+                f"reporter {reporter.name} has taken nothing for {WARN_STUCK_S:g} s, and {then}; see that somebody reads what "
+                "it writes, or that there is room for it"
+            )
+        if stuck_s >= DETACH_STUCK_S and self._journal is not None:
+            error = ReporterError(f"has taken nothing for {DETACH_STUCK_S:g} s{self._where_the_rest_is()}")
+            reporter.let_go()
+            self._on_failed(reporter.name, error_info(error), str(error))
+
+    def _where_the_rest_is(self) -> str:
+        """Return, for a message, where to find what a reporter has not written; empty without a journal."""
+        if self._journal is None:
+            return ""
+        path = shlex.quote(str(self._journal.path))
+        return (
+            f"; what it would have written is in the journal: 'aqueue export {path} --format jsonl' writes every event, and "
+            f"'aqueue replay {path} --speed inf --reporter …' gives them to any reporter"
+        )
+
+    # ---- on any thread ------------------------------------------------------------------------------------------
+
+    def _on_progress(self) -> None:
+        if self._stream.is_waited_for or self._asked != self._stage:
+            self._wake.set()
+
+    def _on_raised(self, reporter: Reporter, error: BaseException) -> None:
+        info = error_info(error)
+        self._on_failed(type_name(type(reporter)), info, f"raised {info.type}: {visible(info.message, 500)}")
+
+    def _on_failed(self, reporter: str, error: ErrorInfo, why: str) -> None:
+        self._call_soon(lambda: self._record_failure(reporter, error))
+        _warn(f"reporter {reporter} {why}; the run goes on without it")
+
+    def _record_failure(self, reporter: str, error: ErrorInfo) -> None:
+        if not self._stream.is_finished:
+            self._stream.emit(ReporterFailed, reporter, error)
+
+    def _announce(self, stage: str) -> None:
+        self._stage = stage
+        self._call_soon(self._stage_changed.set)
+
+
+def _warn(message: str) -> None:
+    """Warn, on a thread of its own: a display that is stuck holds up who prints, and this must not be held up."""
+    thread = threading.Thread(target=warn, args=(message,), name="aqueue-warning", daemon=True)
+    thread.start()
+    thread.join(1.0)  # so that, as a rule, it is said before what comes next

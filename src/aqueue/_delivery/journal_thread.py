@@ -1,0 +1,114 @@
+"""The thread that takes the events of a run and commits them to its journal."""
+
+import threading
+from collections import deque
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Final
+
+from aqueue._stream.event_stream import BATCH_EVENTS, EventStream
+from aqueue.errors import JournalError
+from aqueue.events import Event
+
+if TYPE_CHECKING:
+    from aqueue._journal.writer import Journal  # which loads SQLite: for runs that have a journal
+
+__all__ = ["JournalThread"]
+
+COMMIT_INTERVAL_S: Final = 0.05
+"""How long events wait for others, at most, before they are written."""
+
+_BUSY_EVENTS: Final = 2_000
+"""After a batch of so many, what has come meanwhile is worth a commit of its own at once."""
+
+
+class JournalThread:
+    """Takes events from a stream about every 50 ms, and at once when hurried, and commits them.
+
+    Once writing has failed, it takes events and drops them, so that the run, which is being stopped, doesn't wait for it.
+    """
+
+    def __init__(
+        self,
+        journal: "Journal",
+        stream: EventStream,
+        on_committed: Callable[[list[Event]], None],
+        on_failed: Callable[[JournalError], None],
+        on_closed: Callable[[], None],
+    ) -> None:
+        """Take over `journal`, of which nothing more is read; the three functions are called on the thread.
+
+        Parameters:
+            journal: is written, and closed at the end.
+            stream: has the events.
+            on_committed: gets the events that are on the disk, in their order.
+            on_failed: gets the error when writing failed, once.
+            on_closed: called when the file is closed.
+        """
+        journal.begin_writing()
+        self._journal = journal
+        self._stream = stream
+        self._on_committed = on_committed
+        self._on_failed = on_failed
+        self._on_closed = on_closed
+        self._wake = threading.Event()
+        self._flushes: deque[Callable[[], None]] = deque()  # whose ends any two threads may use at once
+        self._is_ending = False
+        self._has_failed = False
+        self._thread = threading.Thread(target=self._work, name="aqueue-journal", daemon=True)
+        self._thread.start()
+
+    @property
+    def is_alive(self) -> bool:
+        """Whether it still runs."""
+        return self._thread.is_alive()
+
+    def hurry(self) -> None:
+        """Have events written now; from any thread."""
+        self._wake.set()
+
+    def flush(self, on_done: Callable[[], None]) -> None:
+        """Write what there is now; `on_done` is called, on the thread, when that is committed or can't be."""
+        self._flushes.append(on_done)
+        self._wake.set()
+
+    def end(self) -> None:
+        """Write what is left, close the file and end; returns at once."""
+        self._is_ending = True
+        self._wake.set()
+
+    def _work(self) -> None:
+        try:
+            is_ending = False
+            while not is_ending:
+                self._wake.wait(COMMIT_INTERVAL_S)
+                self._wake.clear()
+                is_ending = self._is_ending
+                flushes = len(self._flushes)  # those asked for before `take`: what they wait for is among what it gives
+                self._write_all()
+                for _ in range(flushes):
+                    self._flushes.popleft()()
+        finally:
+            self._journal.close()
+            self._on_closed()
+
+    def _write_all(self) -> None:
+        """Write until only few events have come meanwhile."""
+        stream = self._stream
+        taken = BATCH_EVENTS
+        while taken >= _BUSY_EVENTS:
+            try:
+                batch = stream.take(BATCH_EVENTS)
+                taken = len(batch)
+                stream.wake_if_room()
+                if not self._has_failed:
+                    self._journal.write(batch)
+                    self._on_committed(batch)
+            except BaseException as error:
+                # MemoryError and what else there may be: whatever it was, nothing after it may count as saved.
+                if self._has_failed:
+                    return
+                self._has_failed = True
+                self._on_failed(self._journal.failure(error))
+                taken = 0
+            stream.bytes_written = stream.bytes_taken
+            stream.wake_if_room()

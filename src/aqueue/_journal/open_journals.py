@@ -1,0 +1,76 @@
+"""The journals that this process has open, and what a fork does to them.
+
+Closing a file drops all locks that the process has on it, those of SQLite's connections, too. So a file that a journal has
+open is opened by nobody else in the process, not even to look at its first bytes.
+"""
+
+import os
+import sqlite3
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import Final
+from weakref import WeakMethod
+
+from aqueue._journal import check as journal_check
+from aqueue._journal import file as journal_file
+from aqueue.errors import JournalLocked
+
+__all__ = ["add", "connect_to_read", "is_open", "opening", "remove"]
+
+opening: Final = threading.Lock()
+"""Held from the look whether a journal is open until it is added."""
+
+_open: Final[dict[Path, tuple[tuple[int, int] | None, WeakMethod[Callable[[], None]]]]] = {}
+"""By path: the file's identity, since it may have several names, and what a forked child calls."""
+
+
+def add(path: Path, identity: tuple[int, int] | None, after_fork_in_child: Callable[[], None]) -> None:
+    """Remember the journal at `path`.
+
+    Parameters:
+        path: the file, with symbolic links resolved.
+        identity: see `aqueue._journal.file.identity`.
+        after_fork_in_child: a method of the journal, which makes it of no use there: SQLite forbids what the parent has
+            open to be used or closed.
+    """
+    _open[path] = identity, WeakMethod(after_fork_in_child)
+
+
+def remove(path: Path) -> None:
+    """Forget the journal at `path`, which is closed."""
+    _open.pop(path, None)
+
+
+def is_open(path: Path) -> bool:
+    """Tell whether a journal has the file at `path` open, under this or another name."""
+    found = journal_file.identity(path)
+    return path in _open or (found is not None and any(found == identity for identity, _ in _open.values()))
+
+
+def connect_to_read(path: "str | os.PathLike[str]") -> sqlite3.Connection:
+    """Return a connection that reads the journal at `path`, also while another process is writing it.
+
+    Raises:
+        JournalLocked: this process is writing it.
+        JournalError: as `aqueue._journal.check.connect_read_only` raises it and its subclasses.
+    """
+    resolved = journal_file.resolve(path)
+    with opening:
+        if is_open(resolved):
+            raise JournalLocked(
+                f"the journal {journal_file.shown(resolved)} is being written by a run in this process; read it when "
+                "that has ended, or from another process"
+            )
+        return journal_check.connect_read_only(resolved)
+
+
+def _leave_all_to_the_parent() -> None:
+    for _, leave in list(_open.values()):
+        if (call := leave()) is not None:
+            call()
+    _open.clear()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_leave_all_to_the_parent)

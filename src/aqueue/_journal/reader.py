@@ -1,0 +1,189 @@
+"""The events in a journal, in order or by their numbers, a few megabytes at a time."""
+
+import os
+import sqlite3
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import Any, Final
+
+import msgspec
+
+from aqueue._journal import file as journal_file
+from aqueue.errors import JournalDamaged, JournalTooNew
+from aqueue.events import SCHEMA_VERSION, AnyEvent, Event, RunStarted, decode
+
+__all__ = ["EventReader", "damaged", "read_events", "read_events_at"]
+
+_READ_EVENTS: Final = 2_000
+
+_READ_BYTES: Final = 8_000_000
+"""How many bytes of events are read at once, about, or one event; 2,000 ordinary ones have 300 kB."""
+
+_list_decoder = msgspec.json.Decoder(list[AnyEvent])
+
+# Descriptions are a fifth of the events and of no use to whoever continues the run. Text is compared byte by byte, so
+# that these two bounds stand for "begins with".
+_DESCRIBED = '{"event":"item.described"'
+_DESCRIBED_END = '{"event":"item.described#'
+
+
+class EventReader:
+    """Reads the events in a journal in their order, from any connection to it; what comes later, too.
+
+    Attributes:
+        after: the number of the last event that was read, known to this aqueue or not.
+    """
+
+    def __init__(
+        self, connection: sqlite3.Connection, path: Path, *, skip_described: bool, batch: int, after: int = 0
+    ) -> None:
+        """Make a reader of the journal at `path`.
+
+        Parameters:
+            connection: a connection to it.
+            path: for messages.
+            skip_described: see `Journal.recorded`.
+            batch: how many rows to read at a time.
+            after: the number of the event after which to begin.
+        """
+        self.after = after
+        self._connection = connection
+        self._path = path
+        self._skip_described = skip_described
+        self._batch = batch
+        self._has_large = False
+        wanted = f"CASE WHEN event >= '{_DESCRIBED}' AND event < '{_DESCRIBED_END}' THEN NULL ELSE event END"
+        # One string for many rows, and one call to decode it: several times as fast as a row at a time.
+        self._query = (
+            f"SELECT count(*), max(seq), '[' || coalesce(group_concat({wanted if skip_described else 'event'}, ','), '')"  # noqa: S608
+            " || ']' FROM (SELECT seq, event FROM events WHERE seq > ? ORDER BY seq LIMIT ?)"
+        )
+
+    def read(self) -> list[Event] | None:
+        """Return the next events, those of types that this aqueue knows; None if there are no more now.
+
+        Raises:
+            JournalDamaged: an event is missing or can't be read; the message names it.
+            JournalTooNew: a newer aqueue went on with the run.
+        """
+        path, after = self._path, self.after
+        try:
+            count, last, events = self._read_at_once() or self._read_rows()
+        except sqlite3.Error as error:
+            raise JournalDamaged(
+                f"the journal {journal_file.shown(path)} can't be read after event {after:,}: "
+                f"{journal_file.explain(error)}"
+            ) from error
+        if not count:
+            return None
+        if last != after + count:
+            raise JournalDamaged(
+                f"the journal {journal_file.shown(path)} lacks events between {after + 1:,} and {last:,}; "
+                "restore it from a copy"
+            )
+        for event in events:
+            if isinstance(event, RunStarted) and event.schema_version > SCHEMA_VERSION:
+                raise JournalTooNew(
+                    f"the journal {journal_file.shown(path)} was continued by a newer aqueue (event {event.seq:,} is of "
+                    f"version {event.schema_version}, this aqueue knows {SCHEMA_VERSION}); upgrade aqueue"
+                )
+        self.after = last
+        return events
+
+    def _read_at_once(self) -> tuple[int, int, list[Event]] | None:
+        """Return how many rows come next, the number of the last and their events; None if they must be read one by one."""
+        if self._has_large:
+            return None
+        found = _concatenated(self._connection, self._query, (self.after, self._batch))
+        if found is None:
+            return None
+        count, last, text = found
+        with suppress(msgspec.MsgspecError):
+            return count, last, list(_list_decoder.decode(text))
+        return None
+
+    def _read_rows(self) -> tuple[int, int, list[Event]]:
+        """Do the same row by row, up to `_READ_BYTES`."""
+        count, last, size = 0, self.after, 0
+        events: list[Event] = []
+        for seq, text in self._connection.execute(_ROWS, (self.after, self._batch)):
+            event = _decode(self._path, seq, text)
+            if event is not None and not (self._skip_described and event.event == "item.described"):
+                events.append(event)
+            count, last, size = count + 1, seq, size + len(text)
+            if size >= _READ_BYTES:
+                break
+        self._has_large = size >= _READ_BYTES  # then those that follow are probably large, too
+        return count, last, events
+
+
+def read_events(
+    connection: sqlite3.Connection, path: Path, *, skip_described: bool, batch: int, after: int = 0
+) -> Iterator[list[Event]]:
+    """Yield the events after number `after` from any connection to the journal at `path`, as `Journal.recorded` does."""
+    reader = EventReader(connection, path, skip_described=skip_described, batch=batch, after=after)
+    while (events := reader.read()) is not None:
+        yield events
+
+
+def read_events_at(connection: sqlite3.Connection, path: Path, seqs: Sequence[int]) -> Iterator[Event]:
+    """Yield the events with these numbers, in any order, from any connection to the journal at `path`.
+
+    Raises:
+        JournalDamaged: one can't be read.
+    """
+    try:
+        for start in range(0, len(seqs), _READ_EVENTS):
+            yield from _read_at(connection, path, list(seqs[start : start + _READ_EVENTS]))
+    except sqlite3.Error as error:
+        raise damaged(path, error) from error
+
+
+def _read_at(connection: sqlite3.Connection, path: Path, seqs: list[int]) -> Iterator[Event]:
+    first, last = min(seqs), max(seqs)
+    wanted: tuple[int | str, ...]
+    if last - first + 1 == len(seqs):  # one after the other, as the announcements of siblings are: half the time
+        where, wanted = "FROM events WHERE seq BETWEEN ? AND ?", (first, last)
+    else:
+        where = "FROM events WHERE seq IN (SELECT value FROM json_each(?))"
+        wanted = (msgspec.json.encode(seqs).decode(),)
+    found = _concatenated(connection, f"SELECT '[' || group_concat(event, ',') || ']' {where}", wanted)
+    if found is not None:
+        with suppress(msgspec.MsgspecError):
+            return iter(_list_decoder.decode(found[0] or "[]"))
+    rows = connection.execute(f"SELECT seq, event {where}", wanted)
+    return (event for seq, text in rows if (event := _decode(path, seq, text)) is not None)
+
+
+_ROWS: Final = "SELECT seq, event FROM events WHERE seq > ? ORDER BY seq LIMIT ?"
+
+
+def _concatenated(connection: sqlite3.Connection, query: str, parameters: tuple[int | str, ...]) -> Any:
+    """Return the row that `query` makes of many; None if that is longer than `_READ_BYTES`, or than SQLite allows."""
+    most = connection.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, _READ_BYTES)
+    try:
+        return connection.execute(query, parameters).fetchone()
+    except sqlite3.Error as error:
+        if getattr(error, "sqlite_errorcode", None) != sqlite3.SQLITE_TOOBIG:
+            raise
+        return None
+    finally:
+        connection.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, most)
+
+
+def _decode(path: Path, seq: int, text: str) -> Event | None:
+    try:
+        return decode(text)
+    except (msgspec.MsgspecError, TypeError, UnicodeError) as error:
+        raise JournalDamaged(
+            f"event {seq:,} in the journal {journal_file.shown(path)} can't be read ({error}); restore it from a copy"
+        ) from error
+
+
+def damaged(path: "str | os.PathLike[str]", error: Exception) -> JournalDamaged:
+    """Return the error that says that the journal at `path` can't be read because of `error`."""
+    why = journal_file.explain(error) if isinstance(error, sqlite3.Error) else str(error)
+    return JournalDamaged(
+        f"the journal {journal_file.shown(os.fspath(path))} can't be read: {why}; restore it from a copy"
+    )
