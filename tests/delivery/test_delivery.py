@@ -402,10 +402,10 @@ def test_a_reporter_that_raises_is_detached_and_the_run_goes_on(
         check_sequence(recorder)
         check_events(recorder.events)
         [failed] = recorder.of(ReporterFailed)
-        assert failed.reporter == "tests.engine.test_bus:Broken"
+        assert failed.reporter == "tests.delivery.test_delivery:Broken"
         assert failed.error.type.rpartition(":")[2] == type(error).__name__
     warning = capsys.readouterr().err
-    assert warning.count("aqueue: warning: reporter tests.engine.test_bus:Broken raised") == 1
+    assert warning.count("aqueue: warning: reporter tests.delivery.test_delivery:Broken raised") == 1
 
 
 def test_nothing_comes_after_the_run_s_last_event(
@@ -446,7 +446,7 @@ def test_a_reporter_that_can_not_be_opened(backend: Backend, error: BaseExceptio
         pytest.fail("an item was run")
 
     first, broken, last = EventRecorder(), Broken("open", error), EventRecorder()
-    with pytest.raises(ReporterError, match=r"tests\.engine\.test_bus:Broken could not be opened") as caught:
+    with pytest.raises(ReporterError, match=r"tests\.delivery\.test_delivery:Broken could not be opened") as caught:
         run_queue([Do(untouched)], reporter=[first, broken, last], backend=backend)
     assert caught.value.__cause__ is error
     assert (first.calls, broken.calls, last.calls) == (["open", "close"], ["open"], [])
@@ -632,10 +632,10 @@ def test_a_log_that_is_stuck_is_detached_where_there_is_a_journal(
     assert result.status == "completed"
     check_sequence(recorder)
     [failed] = recorder.of(ReporterFailed)
-    assert failed.reporter == "tests.engine.test_bus:Blocked"
+    assert failed.reporter == "tests.delivery.test_delivery:Blocked"
     assert f"aqueue export {path} --format jsonl" in failed.error.message
     said = capsys.readouterr().err
-    assert said.count("aqueue: warning: reporter tests.engine.test_bus:Blocked has taken nothing for 0.1 s") == 1
+    assert said.count("aqueue: warning: reporter tests.delivery.test_delivery:Blocked has taken nothing for 0.1 s") == 1
     assert said.count("Blocked it has taken nothing for 0.3 s") == 0
     assert said.count("Blocked has taken nothing for 0.3 s") == 1
     assert said.count("the run goes on without it") == 2  # it will, and it does
