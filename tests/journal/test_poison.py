@@ -10,15 +10,19 @@ from pathlib import Path
 import pytest
 
 from aqueue import Backend, run_queue
+from aqueue._recording import Recording
 from aqueue.events import (
+    ErrorInfo,
     ItemChildrenProcessed,
     ItemCompleted,
     ItemEnqueued,
     ItemFailed,
     ItemInterrupted,
+    ItemReopened,
     ItemStarted,
     RunResumed,
 )
+from aqueue.testing._scripted_runs import BOOM, Script
 from tests.journal.oracle import told_by
 from tests.journal.recorded import cut, events_of
 from tests.journal.seeds import Seed, items_of
@@ -137,6 +141,31 @@ def test_a_hook_that_ends_the_process_is_given_up(tmp_path: Path) -> None:
     [failure] = [event for event in events if isinstance(event, ItemFailed)]
     assert (failure.item, failure.phase) == (2, "after_children")
     assert sum(isinstance(event, ItemChildrenProcessed) for event in events) == 1
+
+
+def test_a_hook_that_was_given_up_and_has_returned_since_is_not_given_up_by_one_crash() -> None:
+    """It returned over a failure below it, and so runs again; then it counts as any other does."""
+    script, page = Script(), "module:Page"
+    parent = script.enqueue(hook=True)
+    script.start(parent)
+    child = script.enqueue(parent=parent)
+    script.complete(parent)
+    script.start(child)
+    script.fail(child, BOOM)
+    script.start(parent, phase="after_children")
+    script.fail(parent, ErrorInfo("aqueue.errors:PoisonItem", ""), phase="after_children")
+    script.finish("failed")
+    script.begin(RunResumed)
+    script.add(ItemReopened, item=parent, type=page, failed="after_children")
+    script.add(ItemReopened, item=child, type=page, failed="process")
+    script.start(child)
+    script.fail(child, BOOM)
+    script.start(parent, phase="after_children", attempt=2)
+    script.add(ItemChildrenProcessed, item=parent, type=page)
+    recording = Recording()
+    recording.apply(script.events)
+
+    assert not recording.live[parent].is_poison
 
 
 def test_a_child_of_an_item_that_runs_again_is_tried_alone_as_well(tmp_path: Path) -> None:

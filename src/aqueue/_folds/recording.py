@@ -262,6 +262,7 @@ class Recording:
         record = self.live[event.item]
         self._running.discard(event.item)
         record.running = None
+        record.is_poison = False
         record.retries = 0
         self.earlier_results.pop(event.item, None)
         if event.item in self._below():
