@@ -2,13 +2,29 @@
 
 import subprocess
 import sys
+from contextlib import suppress
 from pathlib import Path
+from random import Random
+from tempfile import TemporaryDirectory
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 from msgspec import Raw
 
-from aqueue import ItemFailures, run_queue
-from aqueue.events import ItemAdopted, ItemStarted, RunResumed
+from aqueue import EnqueueFn, Item, ItemFailures, SetDescFn, run_queue
+from aqueue.errors import JournalDamaged
+from aqueue.events import (
+    ErrorInfo,
+    ItemAdopted,
+    ItemChildrenProcessed,
+    ItemFailed,
+    ItemInterrupted,
+    ItemReopened,
+    ItemStarted,
+    Phase,
+    RunResumed,
+)
 from aqueue.testing import EventRecorder
 from aqueue.text import visible
 from tests.cli import job
@@ -131,6 +147,21 @@ def test_a_log_can_not_be_resumed_and_says_so(aqueue: Aqueue, tmp_path: Path) ->
     assert "A log can't be resumed" in aqueue("explain", write_log(tmp_path, script.events), 1).out
 
 
+def test_the_outlook_in_a_journal_that_no_run_has_written(aqueue: Aqueue, tmp_path: Path) -> None:
+    """The story is told all the same, and that a resume refuses it."""
+    script = Script(age_s=3_600.0)
+    script.start(script.enqueue())
+    script.complete(1)
+    script.enqueue(parent=1)  # which had ended, with all below it
+    path = write_journal(tmp_path, script.events)
+    told = aqueue("explain", path, 1)
+
+    assert told.code == 0
+    assert "The journal can't be resumed" in told.out
+    with pytest.raises(JournalDamaged, match="can't be resumed"):
+        run_queue([], resume=path, reporter="none")
+
+
 def test_the_outlook_is_what_resuming_does(aqueue: Aqueue, tmp_path: Path) -> None:
     """Of a run cut off at any event, exactly those items whose outlook says so are run by the resume."""
     whole = tmp_path / "whole.db"
@@ -216,3 +247,161 @@ def test_the_outlook_of_an_item_that_ends_the_process(aqueue: Aqueue, tmp_path: 
     script.start(1, attempt=5)
     path = write_journal(tmp_path, script.events, "again.db")
     assert "fails, as PoisonItem, and is not run" in aqueue("explain", path, 1, "--json").json["outlook"]
+
+
+def test_the_outlook_of_what_ran_elsewhere_when_its_coordinator_crashed(aqueue: Aqueue, tmp_path: Path) -> None:
+    """On a cluster an item's process is not why the run's own process crashed, however often it did, but a hook may be."""
+    address = "tcp://scheduler:8786"
+    script = Script(age_s=30_000.0, cluster=address)
+    script.enqueue(hook=True)
+    script.enqueue(hook=True)
+    script.start(2, worker=2)
+    script.complete(2, worker=2)
+    for attempt in (1, 2, 3, 4):
+        if attempt > 1:
+            script.begin(RunResumed, cluster=address)
+            script.interrupt(1, "crash")
+        script.start(1, attempt=attempt)
+    of_process = str(aqueue("explain", write_journal(tmp_path, script.events), 1, "--json").json["outlook"])
+    script.complete(1)
+    for attempt in (1, 2, 3):
+        if attempt > 1:
+            script.begin(RunResumed, cluster=address)
+            script.add(ItemInterrupted, item=2, phase="after_children", reason="crash")
+        script.start(2, worker=2, phase="after_children", attempt=attempt)
+    of_hook = str(aqueue("explain", write_journal(tmp_path, script.events, "hook.db"), 2, "--json").json["outlook"])
+
+    assert of_process == "On resume it runs again, from its beginning: its attempt 4 was cut short."
+    assert "On resume its hook fails, as PoisonItem, and is not run" in of_hook
+
+
+class Quiet(Item):
+    """Does nothing, twice."""
+
+    async def process(self, enqueue: EnqueueFn, set_desc: SetDescFn) -> None: ...
+    async def after_children_processed(self) -> None: ...
+
+
+class CrashingRun:
+    """Makes up a run of a few items in several processes, most of which crash.
+
+    Attributes:
+        script: its events.
+    """
+
+    def __init__(self, random: Random) -> None:
+        """Make up a run by `random`."""
+        self.random = random
+        self.script = Script(age_s=1_000_000.0, cluster=self._cluster())
+        self._waiting: list[tuple[int, Phase]] = []
+        self._running: dict[int, Phase] = {}
+        self._failed: dict[int, Phase] = {}
+        self._parents: dict[int, int] = {}
+        self._open: dict[int, int] = {}  # its process, and its children that have not ended well, by item
+        for _ in range(random.randint(1, 3)):
+            self._enqueue(0)
+        for _ in range(random.randint(0, 6)):
+            self._step()
+        for _ in range(random.randint(0, 5)):
+            at_crash = set(self._running)
+            self._resume()
+            if at_crash and random.random() < 0.8:
+                self._start([entry for entry in self._waiting if entry[0] in at_crash])
+            else:
+                for _ in range(random.randint(0, 6)):
+                    self._step()
+            if random.random() < 0.2:
+                self._interrupt("cancelled")
+                self.script.finish("failed" if self._failed else "interrupted")
+
+    def _cluster(self) -> str:
+        return self.random.choice(("", "", "tcp://scheduler:8786"))
+
+    def _enqueue(self, parent: int) -> None:
+        item = self.script.enqueue("tests.cli.test_explain:Quiet", parent, hook=True, payload=Raw(b"{}"))
+        self._parents[item] = parent
+        self._open[item] = 1
+        self._open[parent] = self._open.get(parent, 0) + 1
+        self._waiting.append((item, "process"))
+
+    def _interrupt(self, reason: str) -> None:
+        for item, phase in self._running.items():
+            self.script.add(ItemInterrupted, item=item, phase=phase, reason=reason)
+            self._waiting.append((item, phase))
+        self._running.clear()
+
+    def _resume(self) -> None:
+        self.script.wait(60.0)
+        self.script.begin(RunResumed, cluster=self._cluster())
+        self._interrupt("crash")
+        for item, phase in self._failed.items():
+            self.script.add(ItemReopened, item=item, type="tests.cli.test_explain:Quiet", failed=phase)
+            self._waiting.append((item, phase))
+        self._failed.clear()
+
+    def _step(self) -> None:
+        act = self.random.choice(["start"] * 6 + ["end"] * 3 + ["fail", "wait", "give up", "enqueue"])
+        if act in ("start", "give up") and self._waiting:
+            item = self._start(self._waiting)
+            if act == "give up":
+                self._fail(item, self._running.pop(item), "aqueue.errors:PoisonItem")
+        elif act == "enqueue" and (parents := [item for item, phase in self._running.items() if phase == "process"]):
+            self._enqueue(self.random.choice(parents))
+        elif act in ("end", "fail", "wait") and self._running:
+            item = self.random.choice(list(self._running))
+            phase = self._running.pop(item)
+            if act == "fail":
+                self._fail(item, phase, "builtins:OSError")
+            elif act == "wait":
+                self.script.fail_for_now(item, 1.0, worker=item, phase=phase)
+                self._waiting.append((item, phase))
+            elif phase == "process":
+                self.script.complete(item, worker=item)
+                self._end_part(item)
+            else:
+                self.script.add(ItemChildrenProcessed, item=item, type="tests.cli.test_explain:Quiet")
+                self._end_part(self._parents[item])
+
+    def _start(self, among: list[tuple[int, Phase]]) -> int:
+        item, phase = self.random.choice(among)
+        self._waiting.remove((item, phase))
+        self.script.start(item, "tests.cli.test_explain:Quiet", worker=item, phase=phase)
+        self._running[item] = phase
+        return item
+
+    def _fail(self, item: int, phase: Phase, error: str) -> None:
+        self.script.fail(item, ErrorInfo(error, ""), "tests.cli.test_explain:Quiet", worker=item, phase=phase)
+        self._failed[item] = phase
+
+    def _end_part(self, item: int) -> None:
+        self._open[item] -= 1
+        if item and not self._open[item]:
+            self._waiting.append((item, "after_children"))
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=60)
+@given(st.integers(0, 2**32))
+def test_the_outlook_after_crashes_is_what_resuming_does(aqueue: Aqueue, seed: int) -> None:
+    """Those items are given up, tried alone before all others, and run, whose outlook says so; on a cluster, too."""
+    script = CrashingRun(Random(seed)).script
+    items = range(1, script.last_item + 1)
+    with TemporaryDirectory() as folder:
+        path = write_journal(Path(folder), script.events)
+        said = {item: str(aqueue("explain", path, item, "--json").json["outlook"]) for item in items}
+        recorder = EventRecorder()
+        with suppress(ItemFailures):
+            run_queue([], num_workers=2, reporter=recorder, resume=path, on_error="continue")
+    given_up = {event.item for event in recorder.of(ItemFailed) if event.error.type == "aqueue.errors:PoisonItem"}
+    assert {item for item in items if "PoisonItem" in said[item] or "left as it is until" in said[item]} == given_up
+    alone = {item for item in items if "before all others" in said[item]}
+    first = alone | given_up
+    starts = recorder.of(ItemStarted)
+    # Hooks that are due may come between them, one by one, too.
+    in_order = dict.fromkeys(event.item for event in starts if event.item in first or event.phase == "process")
+    assert set(list(in_order)[: len(first)]) == first
+    runs = ("On resume it runs", "On resume it is tried", "On resume it waits")
+    assert {item for item in items if any(words in said[item] for words in runs)} == {
+        event.item for event in starts if event.phase == "process" and event.item not in given_up
+    }
+    hooks = {item for item in items if "On resume its hook runs" in said[item]}
+    assert hooks <= {event.item for event in starts if event.phase == "after_children"}

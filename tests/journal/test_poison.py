@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from aqueue import Backend, run_queue
-from aqueue._recording import Recording
+from aqueue._folds.recording import Recording
 from aqueue.events import (
     ErrorInfo,
     ItemChildrenProcessed,

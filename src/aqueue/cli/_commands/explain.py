@@ -9,11 +9,12 @@ from rich.console import RenderableType
 from rich.text import Text
 
 from aqueue._folds.item_table import STATES, State
+from aqueue._folds.recording import Recording
 from aqueue._folds.tree_shape import TreeShape
 from aqueue._history.opening import open_history
 from aqueue.cli._app import WholeNumber, app, as_json, closed_at_end, examples, file_argument, finish, of_run
 from aqueue.cli._commands.tree import find_row
-from aqueue.cli._folds.outlook import CrashFold, outlook
+from aqueue.cli._folds.outlook import outlook
 from aqueue.cli._folds.record import ItemTexts, Record
 from aqueue.cli._folds.story import Chapter, Story
 from aqueue.cli._screen import (
@@ -60,19 +61,25 @@ def explain(file: str, item: int, run: str, as_json: bool) -> None:
     """
     history = closed_at_end(open_history(file, run=run))
     story = Story(item)
-    crashes = CrashFold()
+    recording = Recording() if history.is_journal else None
 
     def apply(events: list[Event]) -> None:
+        nonlocal recording
         story.apply(events)
-        crashes.apply(events)
+        if recording is not None:
+            try:
+                recording.apply(events)
+            except KeyError:  # a stranger's journal, which a resume refuses
+                recording = None
 
     record = Record(history, apply)
-    crashes.end()
+    if recording is not None:
+        recording.end()
     row = find_row(record, item)
     ancestors = _ancestors(record, row)
     texts = dict(record.texts([*ancestors, row]))
     shape = TreeShape(record.items)
-    why = outlook(record, shape, crashes, row, texts[row])
+    why = outlook(record, shape, recording, row)
     is_lost = record.standing.state == "interrupted" and record.view.state != "finished"
     now = record.now if record.standing.state == "running" else None
     chapters = list(story.chapters(record.view.at if is_lost else None, now))

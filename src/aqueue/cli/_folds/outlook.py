@@ -3,109 +3,69 @@
 It follows `aqueue._resume.resumption`: a test compares what it says with what a resume does, at many a point of a run.
 """
 
-from collections.abc import Iterable
-
-from aqueue._folds.crashes import Crashes
-from aqueue._folds.recording import POISON
+from aqueue._folds.recording import ROOT, RecordedItem, Recording
 from aqueue._folds.tree_shape import TreeShape
 from aqueue._resume.resumption import POISON_AFTER_CRASHES
-from aqueue.cli._folds.record import ItemTexts, Record
+from aqueue.cli._folds.record import Record
 from aqueue.cli._screen import host_and_pid
-from aqueue.events import (
-    Event,
-    ItemChildrenProcessed,
-    ItemCompleted,
-    ItemFailed,
-    ItemInterrupted,
-    ItemRetryScheduled,
-    ItemStarted,
-    RunFinished,
-    RunResumed,
-)
 from aqueue.figures import amount, when_due
 
-__all__ = ["CrashFold", "outlook"]
+__all__ = ["outlook"]
 
-_ENDS = (ItemCompleted, ItemFailed, ItemRetryScheduled, ItemChildrenProcessed)
-
-
-class CrashFold:
-    """Folds the events into what was running at the crashes of the run."""
-
-    def __init__(self) -> None:
-        self.crashes = Crashes()
-        self.given_up: set[int] = set()  # for ending the process; and they have neither returned nor raised since
-        self._has_finished = False
-
-    def apply(self, events: Iterable[Event]) -> None:
-        """Fold `events`, which must follow those applied so far."""
-        running = self.crashes.running
-        for event in events:
-            if isinstance(event, ItemStarted):
-                running.add(event.item)
-            elif isinstance(event, _ENDS):
-                running.discard(event.item)
-                if isinstance(event, ItemFailed) and event.error.type == POISON:
-                    self.given_up.add(event.item)
-                else:
-                    self.given_up.discard(event.item)
-            elif isinstance(event, ItemInterrupted) and event.reason != "crash":
-                running.discard(event.item)
-            elif isinstance(event, RunResumed):
-                self.end()
-                self._has_finished = False
-            elif isinstance(event, RunFinished):
-                self.crashes.finish()
-                self._has_finished = True
-
-    def end(self) -> None:
-        """Note that no more events of this process will follow."""
-        if not self._has_finished:
-            self.crashes.crash()
+_HAS_ENDED = "It will not run again: it has completed, and so has everything below it."
 
 
-def outlook(record: Record, shape: TreeShape, fold: CrashFold, row: int, texts: ItemTexts) -> str:
+def outlook(record: Record, shape: TreeShape, recording: Recording | None, row: int) -> str:
     """Return in a sentence or two whether and why the item in `row` will run when the run is resumed; safe to show.
 
     Parameters:
         record: the run.
         shape: its tree.
-        fold: what was running at its crashes, the last process included.
+        recording: the same as a resume reads it, ended; None if the run can't be resumed.
         row: the item's row.
-        texts: what its events say.
     """
-    items = record.items
     if record.standing.state == "running":
         return _while_running(record, row)
     if not record.history.is_journal:
         return "A log can't be resumed. With a journal, run_queue(resume=…), it could."
-    state = items.state_of(row)
-    in_hook = texts.failure is not None and texts.failure.phase == "after_children"
-    if state == "failed":
-        return _failed(texts, fold.crashes, in_hook=in_hook)
-    if state == "completed" or (state == "retrying" and in_hook):
-        return _completed(record, shape, row)
-    parent = items.parent_row[row]
-    if parent >= 0 and items.state_of(parent) in ("queued", "retrying", "interrupted"):
-        return (
-            f"On resume it waits until its parent, item {items.item_of(parent)}, which was cut short, has run again: the "
-            "parent enqueues it again, and only then it runs. If the parent doesn't, it runs as it is recorded."
-        )
-    item = items.item_of(row)
-    crashes_alone = fold.crashes.alone.get(item, 0)
-    if crashes_alone >= (1 if item in fold.given_up else POISON_AFTER_CRASHES):
-        return "On resume it fails, as PoisonItem, and is not run: alone, it has ended the process in the last crashes."
-    is_suspect = item in fold.crashes.suspects or item in fold.given_up
+    if recording is None:
+        return "The journal can't be resumed: it names items, workers or types where no run can have done so."
+    live = recording.live.get(record.items.item_of(row))
+    if live is None:
+        return _HAS_ENDED
+    crashes = recording.crashes
+    if live.failed is not None:
+        return _failed(live, has_crashed=crashes.count > 0)
+    if live.completed and live.pending:
+        return _waiting_for_descendants(live, something_failed=shape.below(row).failed > 0)
+    if crashes.alone.get(live.id, 0) >= (1 if live.is_poison else POISON_AFTER_CRASHES):
+        what = "its hook" if live.completed else "it"
+        return f"On resume {what} fails, as PoisonItem, and is not run: alone, it has ended the process in the last crashes."
+    is_suspect = live.is_poison or live.id in crashes.suspects
     first = " It runs alone, before all others: it was running in the last crashes." if is_suspect else ""
-    attempt = items.attempts[row]
+    if live.completed:
+        if not live.hook:
+            return _HAS_ENDED
+        return (
+            "Its process will not run again. On resume its hook runs: it was cut short, or something below it was."
+            f"{first}"
+        )
+    parent = recording.live[live.parent]
+    if parent.id != ROOT and not parent.completed and not is_suspect:
+        why = "has failed" if parent.failed is not None else "was cut short"
+        return (
+            f"On resume it waits until its parent, item {parent.id}, which {why}, has run again: the parent enqueues it "
+            "again, and only then it runs. If the parent doesn't, it runs as it is recorded."
+        )
+    state = record.items.state_of(row)
     if state == "retrying":
-        due = when_due(items.due.get(row, 0.0), record.now)
-        return f"On resume it is tried again, {due}: its attempt {attempt} has failed.{first}"
+        due = when_due(live.due, record.now)
+        return f"On resume it is tried again, {due}: its attempt {live.attempt} has failed.{first}"
     if state == "interrupted":
         count = sum(1 for _ in shape.children(row))
         adopted = f"; of the children that it enqueues, {amount(count)} are known already" if count else ""
-        return f"On resume it runs again, from its beginning: its attempt {attempt} was cut short{adopted}.{first}"
-    if attempt:
+        return f"On resume it runs again, from its beginning: its attempt {live.attempt} was cut short{adopted}.{first}"
+    if live.attempt:
         return f"On resume it runs again: it had failed, and was taken up again.{first}"
     return f"On resume it runs: it was enqueued and never started.{first}"
 
@@ -134,27 +94,20 @@ def _while_running(record: Record, row: int) -> str:
             return "It has completed."
 
 
-def _failed(texts: ItemTexts, crashes: Crashes, *, in_hook: bool) -> str:
-    again = "its hook runs" if in_hook else "it runs"
-    if texts.failure is not None and texts.failure.error.type == POISON:
-        if crashes.count:
-            return "It is left as it is until the run has ended: it had ended the process, which has crashed since."
-        return (
-            f"On resume {again} again, alone and before all others: it ended the process in three crashes in a row. "
-            "With retry_failed=False it is left as it is."
-        )
-    return f"On resume {again} again, since it has failed. retry_failed=False, or only=, can leave it as it is."
+def _failed(live: RecordedItem, *, has_crashed: bool) -> str:
+    again = "its hook runs" if live.failed == "after_children" else "it runs"
+    if not live.is_poison:
+        return f"On resume {again} again, since it has failed. retry_failed=False, or only=, can leave it as it is."
+    if has_crashed:
+        return "It is left as it is until the run has ended: it had ended the process, which has crashed since."
+    return (
+        f"On resume {again} again, alone and before all others: it ended the process in three crashes in a row. "
+        "With retry_failed=False it is left as it is."
+    )
 
 
-def _completed(record: Record, shape: TreeShape, row: int) -> str:
-    items = record.items
-    below = shape.below(row)
-    is_done = below.completed == below.total
-    if is_done and (items.is_closed(row) or not items.has_hook(row)):
-        return "It will not run again: it has completed, and so has everything below it."
-    if is_done:
-        return "Its process will not run again. On resume its hook runs: it was cut short, or something below it was."
-    why = "something below it has failed and is run again" if below.failed else "something below it is not done"
-    if items.has_hook(row):
+def _waiting_for_descendants(live: RecordedItem, *, something_failed: bool) -> str:
+    why = "something below it has failed and is run again" if something_failed else "something below it is not done"
+    if live.hook:
         return f"Its process will not run again: it has completed. Its hook runs when the rest is done: {why}."
     return f"It will not run again: it has completed. It is kept open only because {why}."
