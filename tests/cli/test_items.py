@@ -61,7 +61,6 @@ class Record:
         self.place: WorkerProcess | None = None
         self.due: float | None = None
         self.is_closed = False
-        self.is_closed_over = False
 
     def note(self, event: Event) -> None:
         """Note the next event of this item."""
@@ -84,10 +83,9 @@ class Record:
                 self.state = "completed" if event.phase == "after_children" else "interrupted"
             case ItemChildrenProcessed() | ItemChildrenFailed():
                 self.is_closed = isinstance(event, ItemChildrenProcessed)
-                self.is_closed_over = not self.is_closed
                 self.leave_hook()
             case ItemReopened():
-                self.is_closed = self.is_closed_over = False
+                self.is_closed = False
                 if event.failed is None:
                     self.leave_hook()
                 else:
@@ -155,7 +153,6 @@ def check(run: list[Event]) -> None:
         assert items.due.get(row) == record.due
         assert items.has_hook(row) == announced.hook
         assert items.is_closed(row) == record.is_closed
-        assert items.is_closed_over(row) == record.is_closed_over
     assert items.types == list(dict.fromkeys(record.announced.type for record in records.values()))
     expected = Counter((items.types.index(one.announced.type), one.state) for one in records.values())
     assert items.counts() == expected

@@ -53,7 +53,6 @@ class Cluster:
     Attributes:
         objects: turns items into bytes and back.
         losses: how often the process that ran an item was lost, of those items that have not ended since, by number.
-        ignored: how many reports came too late or twice.
     """
 
     def __init__(
@@ -80,7 +79,6 @@ class Cluster:
         """
         self.objects = CoordinatorObjects(lifespan)
         self.losses: dict[int, int] = {}
-        self.ignored = 0
         self._transport = transport
         self._call_soon = call_soon
         self._num_workers = num_workers

@@ -62,7 +62,6 @@ class PlaceCluster(Protocol):
 
     objects: CoordinatorObjects
     losses: dict[int, int]
-    ignored: int
 
     def next_order(self) -> int:
         """Return the number of the next order."""
@@ -277,7 +276,6 @@ class Place:
             pending = self._pending.get(report.order)
             if pending is None or pending.over.is_set():
                 self.ignored += 1
-                self._cluster.ignored += 1
             elif type(report) is Ended:
                 pending.ended = report
                 pending.over.set()

@@ -42,7 +42,7 @@ _QUEUED, _RUNNING, _RETRYING, _INTERRUPTED, _COMPLETED, _FAILED = range(6)
 OUTSTANDING: Final[frozenset[State]] = frozenset({"queued", "running", "retrying", "interrupted"})
 """The states of items that have neither completed nor failed."""
 
-_HAS_HOOK, _ENDED, _CLOSED_OVER, _IN_HOOK = 1, 2, 4, 8
+_HAS_HOOK, _ENDED, _IN_HOOK = 1, 2, 4
 _MAX_COUNT: Final = 0xFFFFFFFF
 _MAX_PLACES: Final = 10_000
 """How many worker processes are remembered; of items that ran in later ones it isn't known where."""
@@ -152,10 +152,6 @@ class Items:
     def is_closed(self, row: int) -> bool:
         """Return whether it and everything below it, its hook included, have ended well."""
         return bool(self._flags[row] & _ENDED)
-
-    def is_closed_over(self, row: int) -> bool:
-        """Return whether it ended without its hook, since something below it has failed."""
-        return bool(self._flags[row] & _CLOSED_OVER)
 
     def lose_workers(self) -> None:
         """Note that the process which runs them has ended without a word: what was running is interrupted."""
@@ -268,15 +264,13 @@ class Items:
                 row = self._row(event.item)
                 if self._state[row] in (_RUNNING, _RETRYING):
                     self._end(row, _COMPLETED, event.at, event.at - self.started_at[row])
-                self._flags[row] = self._flags[row] & ~_CLOSED_OVER | _ENDED
+                self._flags[row] |= _ENDED
             case ItemChildrenFailed():
-                row = self._row(event.item)
-                self._leave_hook(row, event.at)
-                self._flags[row] |= _CLOSED_OVER
+                self._leave_hook(self._row(event.item), event.at)
             case ItemReopened():
                 row = self._row(event.item)
                 self._leave_hook(row, event.at)
-                self._flags[row] &= ~(_ENDED | _CLOSED_OVER)
+                self._flags[row] &= ~_ENDED
                 if event.failed is not None:
                     self._state[row] = _QUEUED if event.failed == "process" else _COMPLETED
             case _:
