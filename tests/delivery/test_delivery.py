@@ -4,7 +4,6 @@ import asyncio
 import threading
 import time
 from collections.abc import Callable, Sequence
-from contextlib import suppress
 from pathlib import Path
 from typing import Any, cast
 
@@ -31,7 +30,6 @@ from aqueue._delivery.reporter_thread import ReporterThread
 from aqueue._engine.attempt import ROOM_CHECK_EVENTS
 from aqueue._journal.writer import Journal
 from aqueue._stream import event_stream
-from aqueue._stream.clock import Clock
 from aqueue._stream.event_stream import EventStream
 from aqueue._system.loop import call_soon_in_this_loop
 from aqueue.events import (
@@ -806,33 +804,6 @@ def test_an_item_completed_is_reported_while_the_run_goes_on(backend: Backend) -
 
     run_queue([Noop(), Do(wait)], reporter=Tells(), backend=backend)
     assert seen.is_set()
-
-
-def test_one_jump_of_the_wall_clock_counts_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Two threads that both see the wall clock ahead, the journal's and the reporters', make up for it once."""
-    real_time, day_s = time.time, 86_400.0
-    both_see = threading.Barrier(2)
-
-    class Traced(Clock):
-        """A clock whose followers have all read it before one of them sets it."""
-
-        def __getattribute__(self, name: str) -> Any:
-            value = super().__getattribute__(name)
-            if name == "offset" and threading.current_thread().name == "follower":
-                with suppress(threading.BrokenBarrierError):
-                    both_see.wait(PATIENCE_S)
-                both_see.abort()
-            return value
-
-    clock = Traced()
-    before = clock.offset
-    monkeypatch.setattr(time, "time", lambda: real_time() + day_s)
-    followers = [threading.Thread(target=clock.follow_wall_clock, name="follower") for _ in range(2)]
-    for follower in followers:
-        follower.start()
-    for follower in followers:
-        follower.join()
-    assert day_s - 1 < clock.offset - before < day_s + 60
 
 
 # ---- what large values that wait come to -------------------------------------------------------------------------

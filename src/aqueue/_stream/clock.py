@@ -1,6 +1,5 @@
 """The clock of a run."""
 
-import threading
 import time
 from typing import Final
 
@@ -16,21 +15,19 @@ class Clock:
     The time is ``time.monotonic() + clock.offset``; where every nanosecond counts, that is written out.
     """
 
-    __slots__ = ("_lock", "offset")
+    __slots__ = ("offset",)
 
     def __init__(self) -> None:
         self.offset = time.time() - time.monotonic()
-        self._lock = threading.Lock()
 
     def follow_wall_clock(self) -> None:
         """Grow the offset where the wall clock has got ahead of the monotonic one (a laptop that slept).
 
-        From any thread: those of the journal and of the reporters both look, and one jump must not count twice.
+        On one thread only: two that see the same jump would both add it.
         """
         before = time.monotonic()
         wall = time.time()
         if time.monotonic() - before < CLOCK_STEP_S / 10:  # else this thread was held up in between
             offset = wall - before
             if offset - self.offset > CLOCK_STEP_S:
-                with self._lock:
-                    self.offset = max(self.offset, offset)
+                self.offset = offset
