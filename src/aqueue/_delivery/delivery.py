@@ -102,11 +102,10 @@ class Delivery:
         return (self._journal_thread is not None and self._journal_thread.is_alive) or self._is_showing
 
     def hurry(self) -> None:
-        """Have events taken now."""
+        """Have events taken, and given to the reporters, now: what lies between the two threads counts nowhere."""
         if self._journal_thread is not None:
             self._journal_thread.hurry()
-        else:
-            self._wake.set()
+        self._wake.set()
 
     async def saved(self) -> None:
         """Wait until all events so far are committed to the journal, or writing has failed."""
