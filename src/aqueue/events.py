@@ -251,11 +251,13 @@ class ItemChildrenProcessed(Event, frozen=True, tag="item.children_processed"):
         item: its number.
         type: its class, as ``module:qualname``.
         result: what the hook returned, as JSON; absent for None or without a hook.
+        worker: the worker that ran the hook; 0 without a hook, and in older logs, which don't tell it.
     """
 
     item: int
     type: str
     result: Raw = NO_DATA
+    worker: int = 0
 
 
 class ItemChildrenFailed(Event, frozen=True, tag="item.children_failed"):
@@ -324,12 +326,14 @@ class ItemInterrupted(Event, frozen=True, tag="item.interrupted"):
         attempt: which try of that phase it was, from 1.
         reason: ``cancelled``, ``crash``, or ``worker_lost``: the worker process in which it ran is gone, and the item is
             queued again.
+        worker: the worker that ran it; 0 in older logs, which don't tell it.
     """
 
     item: int
     phase: Phase = "process"
     attempt: int = 1
     reason: Literal["cancelled", "crash", "worker_lost"] = "cancelled"
+    worker: int = 0
 
 
 class ItemReopened(Event, frozen=True, tag="item.reopened"):

@@ -51,7 +51,7 @@ from aqueue.events import (
 )
 from aqueue.testing import EventRecorder
 from tests.cluster.memory_transport import MemoryTransport
-from tests.engine.invariants import check_events
+from tests.engine.invariants import check_events, check_workers
 from tests.journal.oracle import told_by
 from tests.journal.recorded import cut, events_of
 
@@ -113,8 +113,10 @@ def run(items: list[Any], **arguments: Any) -> Done:
         error = raised
         if isinstance(raised, ItemFailures):
             result = raised.result
-    if recorder.events and not isinstance(recorder.events[0], RunResumed) and arguments.get("cluster") is None:
-        check_events(recorder.events)
+    if recorder.events and not isinstance(recorder.events[0], RunResumed):
+        check_workers(recorder.events)
+        if arguments.get("cluster") is None:
+            check_events(recorder.events)
     return Done(result, error, recorder)
 
 

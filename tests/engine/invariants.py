@@ -28,7 +28,7 @@ from aqueue.events import (
 )
 from aqueue.view import RunView
 
-__all__ = ["TICK_S", "check_events", "check_result", "counts_of"]
+__all__ = ["TICK_S", "check_events", "check_result", "check_workers", "counts_of"]
 
 
 TICK_S = 0.001 if "uvloop" in sys.modules else 0.0
@@ -83,9 +83,7 @@ class _Checker:
                 if event.item:
                     self.named(event.item)
             case ItemInterrupted():
-                [worker] = [number for number, at in self.workers.items() if at.item == event.item]
-                started = self.workers.pop(worker)
-                assert (started.phase, started.attempt) == (event.phase, event.attempt), event
+                assert self.end(event).phase == event.phase, event
                 self.state[event.item] = "interrupted"
             case ItemChildrenProcessed() | ItemChildrenFailed():
                 self.children_ended(event)
@@ -164,11 +162,12 @@ class _Checker:
         assert event.type == self.types[item], event
         if self.state[item] == "after_children":
             assert isinstance(event, ItemChildrenProcessed), event
-            [worker] = [number for number, at in self.workers.items() if at.item == item]
-            del self.workers[worker]
+            assert self.at_work(event).phase == "after_children", event
+            del self.workers[event.worker]
             self.state[item] = "completed"
         else:
             assert self.state[item] == "completed", event
+            assert not getattr(event, "worker", 0), f"{event} has no hook that a worker could have run"
             self.check_ended_below(item)
             failed = any(self.state[one] == "failed" for one in self.below(item))
             assert failed == isinstance(event, ItemChildrenFailed), event
@@ -238,6 +237,22 @@ def check_events(events: Sequence[Event], *, follows_clock: bool = True) -> None
     if not counts.failed and counts.outstanding:
         assert last.status == "interrupted"
     _check_folding(events)
+
+
+def check_workers(events: Sequence[Event]) -> None:
+    """Assert that each end of an attempt tells the worker that its start has told, in a run that may be on a cluster."""
+    at_work: dict[int, int] = {}
+    for event in events:
+        match event:
+            case ItemStarted():
+                assert event.worker not in at_work.values(), event
+                at_work[event.item] = event.worker
+            case ItemCompleted() | ItemFailed() | ItemRetryScheduled() | ItemInterrupted():
+                assert event.worker == at_work.pop(event.item), event
+            case ItemChildrenProcessed():
+                assert event.worker == at_work.pop(event.item, 0), event
+            case _:
+                pass
 
 
 def _check_folding(events: Sequence[Event]) -> None:

@@ -733,7 +733,7 @@ class Engine:
             self._run_unrepeated(node.recorded, f"item {node.id} ({node.cls.type})")
             self._queue_due(self.tree.end_process(node, stream.now()))
         else:
-            self._queue_due(self.tree.end_hook(node, NO_DATA))
+            self._queue_due(self.tree.end_hook(node, worker, NO_DATA))
 
     def _queue_due(self, due: Node | None) -> None:
         if due is not None:
@@ -827,7 +827,7 @@ class Engine:
     def _run_again(self, node: Node, attempt: Attempt) -> None:
         """Record that the attempt at `node`'s item was lost with the process that ran it, and queue the item again."""
         node.cls.interrupted += 1
-        self.stream.emit(ItemInterrupted, node.id, "process", node.attempt, "worker_lost")
+        self.stream.emit(ItemInterrupted, node.id, "process", node.attempt, "worker_lost", attempt.worker)
         if self.stage is not Stage.RUNNING:
             self._left.append(node)
             return
@@ -1133,7 +1133,7 @@ class Engine:
             due = None
         else:
             self.retries.forget(node)
-            due = self.tree.end_hook(node, result)
+            due = self.tree.end_hook(node, worker, result)
         try:
             if is_spoiled:
                 raise TaskSpoiled
@@ -1172,7 +1172,7 @@ class Engine:
         if not is_ordinary:
             self._break(error, f"item {node.id} ({node.cls.type}) raised {type(error).__qualname__}", cancel=True)
         node.cls.interrupted += 1
-        self.stream.emit(ItemInterrupted, node.id, phase, node.tries(phase))
+        self.stream.emit(ItemInterrupted, node.id, phase, node.tries(phase), worker=attempt.worker)
         self._left.append(node)
         # A cancellation from outside says nothing to the engine itself: take nothing more.
         self.stage = Stage.CANCELLING

@@ -118,8 +118,8 @@ class Tree:
             node.item = None
         return None if node.pending else self.ascend(node, at)
 
-    def end_hook(self, node: Node, result: msgspec.Raw) -> Node | None:
-        """Count `node`'s hook as ended (failed, if ``node.failed``), and return the node to go on with, if any.
+    def end_hook(self, node: Node, worker: int, result: msgspec.Raw) -> Node | None:
+        """Count `node`'s hook, which `worker` ran, as ended (failed, if ``node.failed``); return the node to go on with, if any.
 
         `result` is what the hook returned, as JSON; `NO_DATA` leaves the result of `process` in place.
         """
@@ -129,7 +129,7 @@ class Tree:
         if not node.failed:
             if result is not NO_DATA:
                 node.result = result
-            stream.append(ItemChildrenProcessed(stream.next_seq(), at, node.id, node.cls.type, result))
+            stream.append(ItemChildrenProcessed(stream.next_seq(), at, node.id, node.cls.type, result, worker))
         return self.ascend(self._detach(node), at)
 
     @staticmethod

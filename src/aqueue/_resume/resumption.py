@@ -546,11 +546,13 @@ class Resumption:
 
     def _announce(self, engine: Engine, nodes: dict[int, Node]) -> None:
         stream = engine.stream
+        workers = {one.item: worker for worker, one in self.view.running.items()}
         for record in self._recording.live.values():
             if record.running is not None and record.id in nodes:
-                attempt = record.attempt if record.running == "process" else record.hook_attempt
+                attempt = max(record.attempt if record.running == "process" else record.hook_attempt, 1)
+                worker = workers.get(record.id, 0)
                 nodes[record.id].cls.interrupted += 1
-                stream.emit(ItemInterrupted, record.id, record.running, max(attempt, 1), "crash")
+                stream.emit(ItemInterrupted, record.id, record.running, attempt, "crash", worker)
         for record in self._recording.live.values():
             failed = None if record.id in self._left else record.failed
             if failed is not None or (record.closed_over and record.id in nodes):
