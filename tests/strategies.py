@@ -36,7 +36,7 @@ from aqueue.events import (
     RunStopping,
 )
 
-__all__ = ["encodable_text", "event_streams", "events", "hostile_text", "long_hostile_text"]
+__all__ = ["as_in_older_logs", "encodable_text", "event_streams", "events", "hostile_text", "long_hostile_text"]
 
 encodable_text = st.text(st.characters(exclude_categories=["Cs"]))
 """Any text that UTF-8 can carry."""
@@ -171,7 +171,7 @@ class _Simulation:
 
     def lose(self, worker: int) -> None:
         item = self.running.pop(worker)
-        self.add(ItemInterrupted, item=item.number, attempt=item.attempt, reason="worker_lost")
+        self.add(ItemInterrupted, item=item.number, attempt=item.attempt, reason="worker_lost", worker=worker)
         self.ready.append(item)
 
     def enqueue(self, parent: _Item | None) -> None:
@@ -201,7 +201,7 @@ class _Simulation:
                 self.add(ItemCompleted, duration_s=0.1, deduplicated=self.random.randrange(3), **of_attempt)
                 self.close_part(item)
             else:
-                self.add(ItemChildrenProcessed, item=item.number, type=item.type)
+                self.add(ItemChildrenProcessed, item=item.number, type=item.type, worker=worker)
                 self.close_subtree(item)
         elif outcome < 0.8:
             self.add(ItemFailed, type=item.type, duration_s=0.1, error=self.error(), phase=item.phase, **of_attempt)
@@ -241,8 +241,9 @@ class _Simulation:
             self.close_part(item.parent)
 
     def interrupt(self, reason: str) -> None:
-        for item in self.running.values():
-            self.add(ItemInterrupted, item=item.number, phase=item.phase, attempt=item.attempt, reason=reason)
+        for worker, item in self.running.items():
+            of_attempt = {"item": item.number, "worker": worker, "attempt": item.attempt}
+            self.add(ItemInterrupted, phase=item.phase, reason=reason, **of_attempt)
             self.ready.append(item)
         self.running.clear()
 
@@ -301,6 +302,16 @@ class _Simulation:
             status = "interrupted" if self.ready else "failed" if self.failed else "completed"
             self.add(RunFinished, status=status, counts=Counts(self.number))
         return self.events
+
+
+def as_in_older_logs(events: list[Event]) -> list[Event]:
+    """Return `events` as earlier versions of aqueue wrote them: some ends of attempts don't tell the worker."""
+    return [
+        msgspec.structs.replace(event, worker=0)
+        if isinstance(event, ItemChildrenProcessed | ItemInterrupted)
+        else event
+        for event in events
+    ]
 
 
 @st.composite

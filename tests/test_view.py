@@ -11,7 +11,6 @@ from aqueue.events import (
     ErrorInfo,
     Event,
     ItemChildrenFailed,
-    ItemChildrenProcessed,
     ItemCompleted,
     ItemDescribed,
     ItemEnqueued,
@@ -29,7 +28,7 @@ from aqueue.events import (
 )
 from aqueue.testing._scripted_runs import BOOM, Script, completed, resumed, with_failures, with_workers
 from aqueue.view import RunView, WorkerProcess, WorkerProcesses
-from tests.strategies import event_streams
+from tests.strategies import as_in_older_logs, event_streams
 
 
 def view_of(events: list[Event]) -> RunView:
@@ -124,6 +123,12 @@ def test_counters_equal_an_independent_count(events: list[Event]) -> None:
 
 
 @given(event_streams())
+def test_older_logs_give_the_same_view(events: list[Event]) -> None:
+    """Whether the events that end an attempt all tell its worker, or only its start and some of them."""
+    assert view_of(as_in_older_logs(events)) == view_of(events)
+
+
+@given(event_streams())
 def test_the_last_event_is_where_the_view_stands(events: list[Event]) -> None:
     """Its number and time are those of the view."""
     view = view_of(events)
@@ -142,7 +147,7 @@ def test_memory_is_bounded(events: list[Event]) -> None:
     assert len(view._samples) <= 21
     assert view.running.keys() <= workers
     assert view.cluster or len(view.running) <= view.num_workers
-    assert len(view._hook_workers) <= len(workers)
+    assert view._hook_types <= view.types.keys()
     assert len(view.processes._firsts) == len(view.processes)
     assert len(view._waits) == view.waiting
     assert len(view._dues) <= 2 * view.waiting + 200
@@ -231,7 +236,7 @@ def test_hook_outlasts_the_process_of_its_worker() -> None:
     view = view_of(script.events)
     before = (list(view.running), view.num_workers, view.process_of(1))
     script.add(ItemDescribed, item=item, worker=1, text="adding up")
-    script.add(ItemChildrenProcessed, item=item, type="module:Page")
+    script.end_hook(item)
     view.apply(script.events[-2:])
 
     assert before == ([1], 0, None)

@@ -260,7 +260,7 @@ class RunView:
         self.deduplicated_roots: int = 0
         self._samples: deque[Sample] = deque(maxlen=_MAX_SAMPLES)
         self._next_sample_at: float = 0.0
-        self._hook_workers: dict[int, int] = {}
+        self._hook_types: set[str] = set()  # of which a hook has begun
         # What waits for a retry, and until when: 170 bytes each, measured. The heap keeps those that wait no more until they
         # come to its top or are too many. It changes only with events, so that looking at the view leaves it equal.
         self._waits: dict[int, float] = {}
@@ -270,7 +270,7 @@ class RunView:
         """Return a view of its own that stands where this one does: what is applied to either doesn't change the other."""
         twin = copy(self)
         for name, value in vars(self).items():
-            if isinstance(value, dict | list | deque):
+            if isinstance(value, dict | list | deque | set):
                 setattr(twin, name, value.copy())
         twin.types = {name: copy(type) for name, type in self.types.items()}
         twin.running = {worker: copy(item) for worker, item in self.running.items()}
@@ -315,7 +315,7 @@ class RunView:
                 view.running += 1
                 waited = waits and self._end_wait(event.item, view)
                 if event.phase != "process":
-                    self._hook_workers[event.item] = event.worker
+                    self._hook_types.add(event.type)
                 elif not waited:
                     view.queued -= 1
                 running[event.worker] = RunningItem(
@@ -342,7 +342,9 @@ class RunView:
             case RunStarted():  # RunResumed is one
                 self._begin(event, previous_at)
             case ItemChildrenProcessed() | ItemChildrenFailed():
-                self._end_hook(event.item)
+                # Nearly all are of items without a hook, for which `_take_out` would look at what all workers are at.
+                if event.type in self._hook_types and isinstance(event, ItemChildrenProcessed):
+                    self._take_out(event)
                 if self._waits:
                     self._end_wait(event.item, self.types[event.type])
             case ItemFailed():
@@ -397,7 +399,6 @@ class RunView:
         if event.phase == "after_children":
             # Its `process` had completed; an item comes to one thing in the end.
             view.completed -= 1
-            self._hook_workers.pop(event.item)
         self.failures.append(event)
 
     def _retry_later(self, event: ItemRetryScheduled) -> None:
@@ -406,8 +407,6 @@ class RunView:
         view.running -= 1
         view.retried += 1
         view.waiting += 1
-        if item.phase == "after_children":
-            self._hook_workers.pop(event.item)
         self._waits[event.item] = event.due
         heappush(self._dues, (event.due, event.item))
 
@@ -435,23 +434,25 @@ class RunView:
             else:
                 view.completed += 1
 
-    def _end_hook(self, item: int) -> None:
-        worker = self._hook_workers.pop(item, None)
-        if worker is not None:
-            self.types[self.running.pop(worker).type].running -= 1
-
     def _interrupt(self, event: ItemInterrupted) -> None:
-        self._hook_workers.pop(event.item, None)
-        # Interruptions are as many as workers: a scan of those is cheap.
-        for worker, item in self.running.items():
-            if item.item == event.item:
-                del self.running[worker]
-                view = self.types[item.type]
-                view.running -= 1
-                view.interrupted += 1
-                if item.phase == "process":
-                    self._queue_again(view)
-                return
+        item = self._take_out(event)
+        if item is not None:
+            view = self.types[item.type]
+            view.interrupted += 1
+            if item.phase == "process":
+                self._queue_again(view)
+
+    def _take_out(self, event: ItemChildrenProcessed | ItemInterrupted) -> RunningItem | None:
+        """Return what a worker was at until `event`, and is at no more; None if none was at its item."""
+        worker = event.worker
+        if not worker:  # as in older logs
+            worker = next((number for number, one in self.running.items() if one.item == event.item), 0)
+        item = self.running.get(worker)
+        if item is None or item.item != event.item:
+            return None
+        del self.running[worker]
+        self.types[item.type].running -= 1
+        return item
 
     @staticmethod
     def _queue_again(view: TypeView) -> None:

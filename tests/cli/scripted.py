@@ -14,7 +14,6 @@ from aqueue.events import (
     Event,
     ItemCompleted,
     ItemDescribed,
-    ItemInterrupted,
     ItemReopened,
     RunResumed,
     RunStarted,
@@ -94,10 +93,6 @@ class Script(BaseScript):
     def stop(self, reason: str) -> None:
         """Let no more items be taken."""
         self.add(RunStopping, reason=reason)
-
-    def interrupt(self, item: int, reason: str = "cancelled") -> None:
-        """Cut its attempt short."""
-        self.add(ItemInterrupted, item=item, reason=reason)
 
     def give_up(self, item: int) -> None:
         """Let it fail for ending the process, without being run."""

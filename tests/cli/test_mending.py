@@ -40,7 +40,7 @@ from aqueue.events import (
 from aqueue.testing import _scripted_runs as scripted
 from aqueue.testing._scripted_runs import BOOM
 from aqueue.view import RunView
-from tests.strategies import event_streams, events
+from tests.strategies import as_in_older_logs, event_streams, events
 
 SCRIPTED = [
     scripted.completed(5),
@@ -174,6 +174,16 @@ def test_run_that_lacks_nothing_comes_out_as_it_is(run: list[Event], seed: int) 
 
 
 @given(whole_runs, st.integers(0, 2**32))
+def test_events_of_older_logs_get_their_worker(run: list[Event], seed: int) -> None:
+    """Where a hook returned or an attempt was cut short: the worker of the start before it, wherever the run is cut."""
+    mender = Mender()
+    mended = [event for batch in in_batches(as_in_older_logs(run), Random(seed)) for event in mender.mend(batch)]
+
+    assert mended == run
+    assert (mender.missing, mender.repeated) == (0, 0)
+
+
+@given(whole_runs, st.integers(0, 2**32))
 def test_run_that_lacks_and_repeats_events_can_be_folded(run: list[Event], seed: int) -> None:
     """Whatever is lost, doubled or out of order, and both folds come to the same."""
     random = Random(seed)
@@ -279,7 +289,7 @@ def test_start_without_the_end_of_what_the_worker_was_at() -> None:
         first,
         second,
         starts[0],
-        ItemInterrupted(0, 0.0, 1, reason="worker_lost"),
+        ItemInterrupted(0, 0.0, 1, reason="worker_lost", worker=1),
         starts[1],
     ]
 
@@ -307,6 +317,34 @@ def test_hook_without_the_completion_before_it() -> None:
         ItemCompleted(0, 0.0, 1, 0, 0.0),
         hook,
     ]
+
+
+def test_end_of_a_hook_without_its_start() -> None:
+    """Its worker tells that there was one; of an item without a hook nothing is put in."""
+    run = [
+        ItemEnqueued(0, 0.0, 1, 0, "m:T"),
+        ItemStarted(0, 0.0, 1, "m:T", 1),
+        ItemCompleted(0, 0.0, 1, 1, 0.1),
+        ItemChildrenProcessed(0, 0.0, 1, "m:T", worker=2),
+    ]
+    without = [*run[:3], ItemChildrenProcessed(0, 0.0, 1, "m:T")]
+
+    assert mended(*run) == [*run[:3], ItemStarted(0, 0.0, 1, "m:T", 2, "after_children"), run[3]]
+    assert mended(*without) == without
+
+
+def test_hook_that_runs_when_something_below_its_item_has_failed_was_cut_short() -> None:
+    """If it had returned, the item would not have ended without it."""
+    run = [
+        ItemEnqueued(0, 0.0, 1, 0, "m:T"),
+        ItemStarted(0, 0.0, 1, "m:T", 1),
+        ItemCompleted(0, 0.0, 1, 1, 0.1),
+        ItemStarted(0, 0.0, 1, "m:T", 2, "after_children"),
+        ItemChildrenFailed(0, 0.0, 1, "m:T"),
+    ]
+    interrupted = ItemInterrupted(0, 0.0, 1, "after_children", reason="worker_lost", worker=2)
+
+    assert mended(*run) == [*run[:4], interrupted, run[4]]
 
 
 def test_description_of_an_item_that_is_over_starts_nothing() -> None:
@@ -348,7 +386,7 @@ def test_item_that_is_adopted_is_one_that_waits() -> None:
     assert mended(announced, start, adopted) == [
         announced,
         start,
-        ItemInterrupted(0, 0.0, 1, reason="worker_lost"),
+        ItemInterrupted(0, 0.0, 1, reason="worker_lost", worker=1),
         adopted,
     ]
     assert mended(announced, start, failed, adopted) == [
@@ -367,7 +405,7 @@ def test_what_runs_when_the_run_ends_was_cut_short() -> None:
     assert isinstance(end, RunFinished)
 
     assert mended(ItemStarted(0, 0.0, 1, "m:T", 1), end)[2:] == [
-        ItemInterrupted(0, 0.0, 1, reason="worker_lost"),
+        ItemInterrupted(0, 0.0, 1, reason="worker_lost", worker=1),
         msgspec.structs.replace(end, seq=0, at=0.0),
     ]
 
@@ -382,7 +420,7 @@ def test_what_ran_at_a_crash_was_cut_short() -> None:
         announced,
         start,
         resume,
-        ItemInterrupted(0, 0.0, 1, reason="crash"),
+        ItemInterrupted(0, 0.0, 1, reason="crash", worker=1),
         start,
         completed,
     ]
@@ -392,7 +430,8 @@ def test_what_ran_at_two_crashes_is_told_after_the_second() -> None:
     """The first resumed process may have crashed, too, before it said what it had found."""
     start = ItemStarted(0, 0.0, 1, "m:T", 1)
     resume = RunResumed(0, 0.0, "run", 1, "0", 2, "queue", 1, "host")
-    run = [ItemEnqueued(0, 0.0, 1, 0, "m:T"), start, resume, resume, ItemInterrupted(0, 0.0, 1, reason="crash"), start]
+    interrupted = ItemInterrupted(0, 0.0, 1, reason="crash", worker=1)
+    run = [ItemEnqueued(0, 0.0, 1, 0, "m:T"), start, resume, resume, interrupted, start]
 
     assert mended(*run) == run
 
@@ -409,7 +448,7 @@ def test_items_lost_with_their_process_run_again() -> None:
     """Whether it is told before or after the process is, nothing is amiss."""
     announced = [ItemEnqueued(0, 0.0, item, 0, "m:T") for item in (1, 2)]
     starts = [ItemStarted(0, 0.0, item, "m:T", item) for item in (1, 2)]
-    lost = [ItemInterrupted(0, 0.0, item, reason="worker_lost") for item in (1, 2)]
+    lost = [ItemInterrupted(0, 0.0, item, reason="worker_lost", worker=item) for item in (1, 2)]
     left = ProcessLeft(0, 0.0, 1, "lost")
     again = [ItemStarted(0, 0.0, item, "m:T", item + 2, attempt=2) for item in (1, 2)]
     run = [FIRST, SECOND, *announced, *starts, lost[0], left, lost[1], *again]
@@ -428,7 +467,7 @@ def test_process_that_joins_in_the_place_of_another() -> None:
         SECOND,
         *announced,
         *starts,
-        ItemInterrupted(0, 0.0, 1, reason="worker_lost"),
+        ItemInterrupted(0, 0.0, 1, reason="worker_lost", worker=2),
         ProcessLeft(0, 0.0, 1, "lost"),
         other,
     ]

@@ -4,15 +4,21 @@ import shutil
 from pathlib import Path
 
 import pytest
+from msgspec.structs import replace
 
 from aqueue import Backend, iter_results, run_queue
+from aqueue._history.mending import Mender
 from aqueue.cli import main
 from aqueue.events import (
     EVENT_TYPES,
     SCHEMA_VERSION,
+    ItemChildrenProcessed,
+    ItemCompleted,
     ItemFailed,
+    ItemInterrupted,
     ItemReopened,
     ItemRetryScheduled,
+    ItemStarted,
     RunFinished,
     RunResumed,
 )
@@ -40,7 +46,7 @@ def test_a_golden_journal_resumes(golden: Path, tmp_path: Path, backend: Backend
     assert events[: len(before)] == before
     went_on = next(event for event in events[len(before) :] if isinstance(event, RunResumed))
     assert went_on.schema_version == SCHEMA_VERSION, "an aqueue that is older than this one refuses to resume it"
-    story = told_by(events)
+    story = told_by(Mender().mend(events))
     story.ended_well()
     assert result.status == "completed"
     assert result.root_results == [OUTER, {"leaf": "exits"}, LATE, [{"leaf": "x"}, {"leaf": "x"}]]
@@ -76,7 +82,7 @@ def test_a_golden_journal_with_policies_resumes(golden: Path, tmp_path: Path, ba
     result = run_queue(policies.roots(), resume=path, num_workers=2, reporter="none", backend=backend)
     events = events_of(path)
     assert events[: len(before)] == before
-    story = told_by(events)
+    story = told_by(Mender().mend(events))
     story.ended_well()
     assert result.status == "completed"
     assert result.root_results == [["slow"], ["again", ["x"], ["x"]], ["fails", ["y"], ["z"]]]
@@ -95,7 +101,7 @@ def test_a_golden_journal_of_a_cluster_resumes(golden: Path, where: str | None, 
     result = run_queue(cluster.roots(), resume=path, num_workers=2, reporter="none", cluster=where)
     events = events_of(path)
     assert events[: len(before)] == before
-    told_by(events).ended_well()
+    told_by(Mender().mend(events)).ended_well()
     assert result.status == "completed"
     assert result.root_results == [[2, "a", "b"], [2, "kills", "c"], [2, "d", "e"]]
     assert result.counts.enqueued == result.counts.completed == 10
@@ -109,6 +115,26 @@ def test_a_golden_journal_has_retries_of_both_phases() -> None:
     assert [event.attempt for event in events if isinstance(event, ItemFailed)] == [3]
     assert any(event.event == "group.slowed_down" for event in events)
     assert [event.counts.retried for event in events if isinstance(event, RunFinished)] == [4]
+
+
+@pytest.mark.parametrize("golden", [*GOLDEN, *GOLDEN_WITH_POLICIES, *GOLDEN_ON_CLUSTERS], ids=lambda path: path.stem)
+def test_a_golden_journal_reads_as_it_is_but_for_workers(golden: Path) -> None:
+    """Each end of an attempt gets the worker of its start, which these journals tell there alone."""
+    events = events_of(golden)
+    read = Mender().mend(events)
+    at_work: dict[int, int] = {}
+    for event, whole in zip(events, read, strict=True):
+        match whole:
+            case ItemStarted():
+                at_work[whole.item] = whole.worker
+            case ItemCompleted() | ItemFailed() | ItemRetryScheduled() | ItemInterrupted():
+                assert whole.worker == at_work.pop(whole.item)
+            case ItemChildrenProcessed():
+                assert whole.worker == at_work.pop(whole.item, 0)
+            case _:
+                pass
+        assert whole == (replace(event, worker=whole.worker) if hasattr(whole, "worker") else event)
+    assert read != events, "none of them lacks a worker"
 
 
 def test_there_is_a_golden_journal_with_every_event() -> None:

@@ -138,9 +138,7 @@ class Story:
                 self.results[event.item] = b""
                 self._count_failure(event.item, event.phase, event.error, is_last=True)
             case ItemInterrupted():
-                [worker] = [number for number, at in self._workers.items() if at.item == event.item]
-                started = self._workers.pop(worker)
-                assert (started.phase, started.attempt) == (event.phase, event.attempt)
+                self._end(event, event.phase)
                 self.interrupted += 1
                 self.state[event.item] = "waits" if event.phase == "process" else "completed"
             case ItemRetryScheduled():
@@ -254,8 +252,8 @@ class Story:
         assert all(state in ("closed", "closed over", "failed", "hook failed") for state in below)
         if self.state[item] == "hook":
             assert isinstance(event, ItemChildrenProcessed)
-            [worker] = [number for number, at in self._workers.items() if at.item == item]
-            del self._workers[worker]
+            started = self._workers.pop(event.worker)
+            assert (started.item, started.phase) == (item, "after_children")
             self.hooks[item] += 1
             assert self.hooks[item] == 1, "its hook was done twice"
             self.failed[item, "after_children"] = 0  # if it is done again, for it was done over failures, that is anew
@@ -263,6 +261,7 @@ class Story:
         else:
             assert self.state[item] == "completed"
             assert isinstance(event, ItemChildrenProcessed) == good
+            assert not getattr(event, "worker", 0), "without a hook"
         self.state[item] = "closed" if good else "closed over"
         self._check_open_above(item)
 

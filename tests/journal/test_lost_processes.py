@@ -50,8 +50,9 @@ def on_a_cluster(events: Sequence[Event], random: Random) -> list[Event]:
                 tell(ProcessJoined(0, event.at, worker, 1, "node", 2))
                 tell(event, worker=worker, attempt=event.attempt + lost[event.item])
                 left = ProcessLeft(0, event.at, worker, "lost")
+                attempt = event.attempt + lost[event.item]
                 interrupted = ItemInterrupted(
-                    0, event.at, event.item, attempt=event.attempt + lost[event.item], reason="worker_lost"
+                    0, event.at, event.item, attempt=attempt, reason="worker_lost", worker=worker
                 )
                 for one in random.sample((left, interrupted), 2):
                     tell(one)

@@ -12,7 +12,6 @@ from aqueue.events import (
     ItemDescribed,
     ItemEnqueued,
     ItemFailed,
-    ItemInterrupted,
     ItemStarted,
     RunResumed,
     RunStarted,
@@ -101,7 +100,7 @@ def of_everything(text: str = "https://example.org/") -> list[Event]:
     script.start(pages[30], "site.jobs:Page", worker=2)
     script.wait(5_400)
     script.begin(RunResumed)
-    script.add(ItemInterrupted, item=pages[30], reason="crash")
+    script.interrupt(pages[30], "crash")
     for number, page in enumerate(pages[30:39]):
         script.start(page, "site.jobs:Page", worker=number % 3 + 1)
         script.wait(2)

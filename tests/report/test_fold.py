@@ -22,11 +22,9 @@ from aqueue.cli._report._tree import MAX_CELLS, Cell
 from aqueue.events import (
     ErrorInfo,
     Event,
-    ItemChildrenProcessed,
     ItemCompleted,
     ItemEnqueued,
     ItemFailed,
-    ItemInterrupted,
     ItemReopened,
     ItemStarted,
     Phase,
@@ -111,7 +109,7 @@ def crashed_and_resumed() -> Script:
     third = script.enqueue(parent=second)
     script.wait(7_200)
     script.begin(RunResumed, host="other")
-    script.add(ItemInterrupted, item=second, reason="crash")
+    script.interrupt(second, "crash")
     script.start(second)
     script.complete(second)
     script.start(third)
@@ -280,7 +278,7 @@ def reopened(failed: Phase, *, again: bool) -> Fold:
     elif failed == "process":
         script.complete(item, attempt=2)
     else:
-        script.add(ItemChildrenProcessed, item=item, type="module:Page")
+        script.end_hook(item)
     return folded(script.finish("failed"))
 
 

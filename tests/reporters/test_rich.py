@@ -20,7 +20,6 @@ from aqueue.events import (
     Event,
     ItemDescribed,
     ItemFailed,
-    ItemInterrupted,
     ItemRetryScheduled,
     ProcessLeft,
     RunStopping,
@@ -945,7 +944,7 @@ def test_summary_of_an_interrupted_run() -> None:
     """How many are done and how many are outstanding, and why it was stopped."""
     script = in_the_middle()
     script.add(RunStopping, reason="Ctrl-C", cancelling=True)
-    script.add(ItemInterrupted, item=7)
+    script.interrupt(7)
     text = summary(result_of(script.finish("interrupted")))
     assert "■ Interrupted (Ctrl-C)  5 done, 1 failed, 4 outstanding in 1:23 · 3.6/min" in text
 

@@ -2,7 +2,8 @@
 
 A journal has every event. A log may not: somebody cut it, a processor dropped records, a disk spoiled a line, or it began
 when the run was resumed. `Mender` puts in what must have happened, and leaves out what came twice or can't be. It changes
-nothing in a stream that lacks nothing.
+nothing in a stream that lacks nothing. In a journal or a log of an earlier aqueue, `item.children_processed` and
+`item.interrupted` lack their worker: they get it here.
 """
 
 from collections.abc import Iterable
@@ -161,7 +162,7 @@ class Mender:
         item = getattr(event, "item", None)
         if item is not None and not 0 < item <= _MAX_NUMBER and not isinstance(event, GroupSlowedDown):
             return None
-        event = _with_counts(event)
+        event = self._with_worker(_with_counts(event))
         match event:
             case ItemEnqueued():
                 return self._prepare_enqueued(event)
@@ -191,6 +192,13 @@ class Mender:
         self._items.add(event.item, event.type)
         return self._typed(event)
 
+    def _with_worker(self, event: Event) -> Event:
+        """Return `event` with the worker of the attempt that it ends, which older logs tell at its start alone."""
+        if not isinstance(event, ItemChildrenProcessed | ItemInterrupted) or event.worker != _NO_WORKER:
+            return event
+        phase = event.phase if isinstance(event, ItemInterrupted) else "after_children"
+        return replace(event, worker=self._workers[event.item]) if self._is_at(event.item, phase) else event
+
     def _typed(self, event: Event) -> Event:
         """Return `event`, whose item is known, with the type that the item was announced with."""
         type = getattr(event, "type", None)
@@ -204,12 +212,13 @@ class Mender:
                 return self._prepare_end(event)
             case ItemChildrenProcessed():
                 self._see_completed(event, event.item, event.type)
-                if self._items.flags(event.item) & _FAILED["after_children"]:
-                    self._see_running(event, event.item, _NO_WORKER, "after_children")
-                self._end_hook(event.item)
+                if event.worker != _NO_WORKER or self._items.flags(event.item) & _FAILED["after_children"]:
+                    self._see_running(event, event.item, event.worker, "after_children")
+                if self._is_at(event.item, "after_children"):
+                    self._note_end(event.worker)
             case ItemChildrenFailed():
                 self._see_over(event, event.item, event.type)
-                self._end_hook(event.item)
+                self._end_attempt(event, self._workers.get(event.item))
             case ItemReopened():
                 return self._prepare_reopened(event)
             case ItemAdopted():
@@ -255,11 +264,10 @@ class Mender:
 
     def _prepare_end(self, event: ItemFailed | ItemRetryScheduled | ItemInterrupted) -> bool:
         item, phase = event.item, event.phase
-        worker = self._workers.get(item, _NO_WORKER) if isinstance(event, ItemInterrupted) else event.worker
         type = event.type if isinstance(event, ItemFailed) else UNKNOWN_TYPE
-        if not self._see_running(event, item, worker, phase, event.attempt, type):
+        if not self._see_running(event, item, event.worker, phase, event.attempt, type):
             return False
-        self._note_end(worker)
+        self._note_end(event.worker)
         if isinstance(event, ItemFailed):
             self._items.flag(item, _FAILED[phase])
         return True
@@ -378,18 +386,13 @@ class Mender:
         self._items.unflag(event.item, flag)
         return had_failed  # if not, that it had isn't known, and it is queued or running as far as is known
 
-    def _end_hook(self, item: int) -> None:
-        worker = self._workers.get(item)
-        if worker is not None:
-            self._note_end(worker)
-
     def _end_attempt(
         self, event: Event, worker: int | None, reason: Literal["crash", "worker_lost"] = "worker_lost"
     ) -> None:
         running = self._running.get(worker) if worker is not None else None
         if worker is not None and running is not None:
             phase: Phase = "after_children" if running % 2 else "process"
-            self._whole.append(ItemInterrupted(event.seq, event.at, running // 2, phase, reason=reason))
+            self._whole.append(ItemInterrupted(event.seq, event.at, running // 2, phase, reason=reason, worker=worker))
             self._note_end(worker)
 
     def _note_end(self, worker: int) -> None:

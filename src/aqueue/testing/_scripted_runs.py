@@ -80,10 +80,10 @@ class Script:
     def lose(self, first_worker: int = 1, *items: int, ignored: int = 0) -> None:
         """Let a worker process die that was at these items."""
         for item in items[:1]:  # some are told before, some after it
-            self.add(ItemInterrupted, item=item, reason="worker_lost")
+            self.interrupt(item, "worker_lost")
         self.add(ProcessLeft, first_worker=first_worker, reason="lost", ignored=ignored)
         for item in items[1:]:
-            self.add(ItemInterrupted, item=item, reason="worker_lost")
+            self.interrupt(item, "worker_lost")
 
     def enqueue(self, type: str = "module:Page", parent: int = 0, **fields: Any) -> int:
         """Announce an item and return its number."""
@@ -107,6 +107,19 @@ class Script:
         """Let it fail, and wait that long for a retry."""
         due = self._at + due_in_s
         self.add(ItemRetryScheduled, item=item, worker=worker, error=BOOM, due=due, **fields)
+
+    def interrupt(self, item: int, reason: str = "cancelled", **fields: Any) -> None:
+        """Cut its attempt short."""
+        self.add(ItemInterrupted, item=item, reason=reason, worker=self._worker_at(item), **fields)
+
+    def end_hook(self, item: int, type: str = "module:Page", **fields: Any) -> None:
+        """Let its hook return."""
+        self.add(ItemChildrenProcessed, item=item, type=type, worker=self._worker_at(item), **fields)
+
+    def _worker_at(self, item: int) -> int:
+        """Return the worker that started it last."""
+        starts = (event for event in reversed(self.events) if isinstance(event, ItemStarted))
+        return next(event.worker for event in starts if event.item == item)
 
     def finish(self, status: RunStatus) -> list[Event]:
         """End the run and return its events."""
@@ -140,7 +153,8 @@ def every_event_type() -> list[Event]:
     script.add(ItemRetryScheduled, item=child, worker=1, error=BOOM, due=1_700_000_001.0)
     script.start(child, attempt=2)
     script.complete(child, attempt=2)
-    script.add(ItemChildrenProcessed, item=child, type="module:Page", result=Raw(b'"x"'))
+    script.start(child, phase="after_children")
+    script.end_hook(child, result=Raw(b'"x"'))
     script.start(failing, worker=3)
     script.fail(failing, BOOM, worker=3, deduplicated=1)
     script.add(ItemChildrenFailed, item=parent, type=folder)
@@ -157,7 +171,7 @@ def every_event_type() -> list[Event]:
     script.complete(hook, worker=2)
     script.start(hook, folder, worker=2, phase="after_children")
     script.add(RunStopping, reason="SIGINT again", cancelling=True)
-    script.add(ItemInterrupted, item=running, reason="crash")
+    script.interrupt(running, "crash")
     script.fail(hook, BOOM, folder, worker=2, phase="after_children")
     script.finish("interrupted")
     script.wait(600)
@@ -182,7 +196,7 @@ def interrupted() -> list[Event]:
     script.wait(5)
     script.add(RunStopping, reason="SIGINT again", cancelling=True)
     for worker in (2, 3):
-        script.add(ItemInterrupted, item=items[worker])
+        script.interrupt(items[worker])
     return script.finish("interrupted")
 
 
@@ -205,7 +219,7 @@ def resumed() -> list[Event]:
     script.start(items[1])
     script.wait(7_200)
     script.begin(RunResumed)
-    script.add(ItemInterrupted, item=items[1], reason="crash")
+    script.interrupt(items[1], "crash")
     for item in items[1:]:
         script.start(item)
         script.complete(item)
@@ -234,7 +248,7 @@ def with_retries(count: int) -> list[Event]:
         script.start(item, attempt=2)
         script.complete(item, attempt=2)
     script.start(hook, folder, phase="after_children", attempt=2)
-    script.add(ItemChildrenProcessed, item=hook, type=folder)
+    script.end_hook(hook, folder)
     return script.finish("completed")
 
 
@@ -280,7 +294,7 @@ def on_a_cluster(processes: int, workers: int) -> list[Event]:
         script.add(ProcessLeft, first_worker=first)
     script.wait(60)
     script.add(ItemDescribed, item=hook, worker=1, text="adding up")
-    script.add(ItemChildrenProcessed, item=hook, type="module:Page")
+    script.end_hook(hook)
     return script.finish("completed")
 
 
@@ -330,7 +344,7 @@ def saying(text: str) -> list[Event]:
     script.wait(60)
     script.lose(4, items[1])
     script.wait(60)
-    script.add(ItemInterrupted, item=items[0], reason="worker_lost")
+    script.interrupt(items[0], "worker_lost")
     script.add(ProcessLeft, first_worker=1)
     script.add(RunStopping, reason=text)
     return script.finish("interrupted")

@@ -351,9 +351,8 @@ class _Trace:
         self._end(event.worker, self._tick(event.at), "completed", more, event.duration_s)
 
     def _end_hook(self, event: ItemChildrenProcessed) -> None:
-        worker = self._worker_of.get(event.item)
-        if worker is not None:
-            self._end(worker, self._tick(event.at), "completed")
+        if event.item in self._worker_of:  # not all have a hook
+            self._end(event.worker, self._tick(event.at), "completed")
 
     def _fail(self, event: ItemFailed) -> None:
         self._end(event.worker, self._tick(event.at), "failed", _error(event.error), event.duration_s)
@@ -364,11 +363,10 @@ class _Trace:
         self._end(event.worker, self._tick(event.at), "retry_scheduled", _error(event.error))
 
     def _interrupt(self, event: ItemInterrupted) -> None:
-        worker = self._worker_of.get(event.item)
-        if worker is None:  # a crash, which has its own mark, in the process that it ended
+        if event.item not in self._worker_of:  # a crash, which has its own mark, in the process that it ended
             return
-        self._mark("interrupted", event.at, worker, item=event.item, reason=event.reason)
-        self._end(worker, self._tick(event.at), "interrupted", {"reason": event.reason})
+        self._mark("interrupted", event.at, event.worker, item=event.item, reason=event.reason)
+        self._end(event.worker, self._tick(event.at), "interrupted", {"reason": event.reason})
 
     def _slow_down(self, event: GroupSlowedDown) -> None:
         group = visible(event.group, _MAX_TEXT_CHARS)

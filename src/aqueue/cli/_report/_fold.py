@@ -16,7 +16,6 @@ from aqueue.cli._report._timeline import Outcome, Span, Timeline
 from aqueue.cli._report._tree import ItemTree
 from aqueue.events import (
     Event,
-    ItemChildrenFailed,
     ItemChildrenProcessed,
     ItemCompleted,
     ItemDescribed,
@@ -82,7 +81,6 @@ class Fold:
         self.unended = 0
         self._type_numbers: dict[str, int] = {}
         self._running: dict[int, _Attempt] = {}
-        self._hook_workers: dict[int, int] = {}
         self._epoch = 0.0  # the Unix time less this is the run's own time
 
     def apply(self, events: Sequence[Event]) -> None:
@@ -123,8 +121,6 @@ class Fold:
                 assert isinstance(event, ItemStarted)
                 item = event.item
                 is_hook = event.phase != "process"
-                if is_hook:
-                    self._hook_workers[item] = event.worker
                 running[event.worker] = _Attempt(at, item, types[item], event.attempt, is_hook)
                 starts[index] += 1
                 moments[index] += at
@@ -177,25 +173,19 @@ class Fold:
         outcome = _OUTCOMES.get(how, "interrupted")
         for worker in list(self._running):
             self._end_in(index, worker, at, outcome)
-        self._hook_workers.clear()
 
     def _apply_rare(self, event: Event, at: float, index: int) -> None:
         match event:
-            case ItemChildrenProcessed() | ItemChildrenFailed():
-                worker = self._hook_workers.pop(event.item, None)
-                if worker is not None:
-                    self._end_in(index, worker, at, "completed")
+            case ItemChildrenProcessed() | ItemInterrupted():
+                # Not all have a hook, and those that a crash cut short ended with their process.
+                attempt = self._running.get(event.worker)
+                if attempt is not None and attempt.item == event.item:
+                    ended_well = isinstance(event, ItemChildrenProcessed)
+                    self._end_in(index, event.worker, at, "completed" if ended_well else "interrupted")
             case ItemFailed():
                 self._fail(event, at, index)
             case ItemRetryScheduled():
-                self._hook_workers.pop(event.item, None)
                 self._end_in(index, event.worker, at, "retried")
-            case ItemInterrupted():
-                self._hook_workers.pop(event.item, None)
-                # Those of a crash ended with their process. Others are as many as workers: a scan of those is cheap.
-                worker = next((worker for worker, it in self._running.items() if it.item == event.item), None)
-                if worker is not None:
-                    self._end_in(index, worker, at, "interrupted")
             case ItemReopened():
                 if event.failed is not None:
                     self.series.failed[index] -= 1
@@ -213,7 +203,6 @@ class Fold:
         if event.phase == "after_children":
             # Its `process` had completed; an item comes to one thing in the end.
             self.series.done[index] -= 1
-            self._hook_workers.pop(event.item, None)
         self.failed.add(event)
         self._end_in(index, event.worker, at, "failed", event.duration_s)
 
