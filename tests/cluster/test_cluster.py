@@ -648,7 +648,7 @@ class Lone:
         self.thread = threading.Thread(target=self.lane.run)
         self.thread.start()
         item = CoordinatorObjects().dump_item(Waits(), lambda _: None)
-        run = Run(1, 1, "tests.cluster.test_links:Waits", 1, 1, b"", 0, None, False, item)
+        run = Run(1, 1, "tests.cluster.test_cluster:Waits", 1, 1, b"", 0, None, False, item)
         self.lane.deliver([(1, encode_orders([Begin(), run]))])
 
     def outcomes(self) -> list[str]:

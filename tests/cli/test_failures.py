@@ -1,0 +1,85 @@
+"""``aqueue failures``: what failed for good, by kind and one by one, with tracebacks."""
+
+from pathlib import Path
+
+from aqueue.text import visible
+from tests.cli.conftest import Aqueue
+from tests.cli.scripted import HOSTILE_HOST, Script, on_a_cluster, write_journal, write_log
+
+
+def test_failures_are_told_by_kind_and_one_by_one(aqueue: Aqueue, file: Path) -> None:
+    """How many of each kind and where in the user's code; then each item with its message."""
+    done = aqueue("failures", file)
+
+    assert done.code == 0
+    assert "1  Product  ValueError" in done.out
+    assert "job.py:" in done.out
+    assert "ValueError: =no price\\x1b[2J" in done.out
+    assert "\x1b" not in done.out
+
+
+def test_tracebacks_are_whole_and_safe(aqueue: Aqueue, file: Path) -> None:
+    """Each line of the traceback is a line, and nothing in it reaches the terminal raw."""
+    out = aqueue("failures", file, "--tracebacks").out
+
+    assert "  Traceback (most recent call last):" in out.splitlines()
+    assert "  ValueError: =no price\\x1b[2J" in out.splitlines()
+    assert "\x1b" not in out
+
+
+def test_failures_and_items_of_a_cluster_say_where_they_ran(aqueue: Aqueue, tmp_path: Path) -> None:
+    """Host and number of the worker process; of an item that ran again, the last one."""
+    path = write_log(tmp_path, on_a_cluster().events)
+    [failure] = aqueue("failures", path, "--json").json_lines
+    items = aqueue("items", path, "--json").json_lines
+
+    assert (failure["item"], failure["worker"], failure["host"], failure["pid"]) == (4, 4, HOSTILE_HOST, 11)
+    assert f", on {visible(HOSTILE_HOST)}:11" in aqueue("failures", path, "--tracebacks").out
+    assert [(one["item"], one["host"], one["pid"]) for one in items] == [
+        (1, HOSTILE_HOST, 11),
+        (2, HOSTILE_HOST, 11),
+        (3, "lost.example", 10),
+        (4, HOSTILE_HOST, 11),
+    ]
+
+
+def test_failed_hook_of_a_cluster_ran_in_no_worker_process(aqueue: Aqueue, tmp_path: Path) -> None:
+    """Hooks run in the run's own process, whatever worker they belong to."""
+    script = on_a_cluster()
+    script.fail_now(2, worker=3, phase="after_children")
+    path = write_log(tmp_path, script.events)
+
+    assert [(one["item"], one["host"]) for one in aqueue("failures", path, "--json").json_lines] == [
+        (2, None),
+        (4, HOSTILE_HOST),
+    ]
+
+
+def test_without_a_cluster_nothing_ran_elsewhere(aqueue: Aqueue, file: Path) -> None:
+    """There is no worker process to name."""
+    assert {(one["host"], one["pid"]) for one in aqueue("items", file, "--json").json_lines} == {(None, None)}
+    assert {(one["host"], one["pid"]) for one in aqueue("failures", file, "--json").json_lines} == {(None, None)}
+
+
+def test_failures_that_were_taken_up_again_are_gone(aqueue: Aqueue, tmp_path: Path) -> None:
+    """An item that a resumed run has taken up again is no failure, by kind as well as one by one."""
+    script = Script()
+    for _ in range(2):
+        script.start(script.enqueue())
+        script.fail_now(script.last_item)
+    script.finish("failed")
+    script.resume()
+    script.reopen(1)
+    path = write_journal(tmp_path, script.events)
+    done = aqueue("failures", path)
+
+    assert done.out.splitlines()[2].split()[:2] == ["1", "Page"]
+    assert [one["item"] for one in aqueue("failures", path, "--json").json_lines] == [2]
+
+
+def test_nothing_failed_is_said(aqueue: Aqueue, tmp_path: Path) -> None:
+    """An empty list says that it is empty."""
+    script = Script()
+    script.enqueue()
+
+    assert aqueue("failures", write_log(tmp_path, script.events)).out == "  nothing has failed\n"
