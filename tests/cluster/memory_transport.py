@@ -207,7 +207,7 @@ class MemoryTransport:
                 lane.on_report(None)
             self._process(address)
             collected = lane.collect(acknowledged)
-        return Answer(address, lane.boot, taken, collected, process.is_leaving)
+        return Answer(address, lane.incarnation, taken, collected, process.is_leaving)
 
     def _call(self, function: Callable[[], object]) -> None:
         with suppress(RuntimeError):  # the run is over

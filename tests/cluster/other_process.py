@@ -127,13 +127,13 @@ def serve() -> None:
     lanes: dict[int, LaneObjects] = {}
     while True:
         try:
-            method, coordinator, parcels, *args = pickle.load(sys.stdin.buffer)
+            method, coordinator, definitions, *args = pickle.load(sys.stdin.buffer)
         except EOFError:
             return
         try:
             objects = lanes.setdefault(coordinator, LaneObjects())
-            for parcel in parcels:
-                objects.define(parcel)
+            for pickled in definitions:
+                objects.define(pickled)
             answer = True, methods[method](objects, *args)
         except Exception as error:
             answer = False, repr(error)

@@ -191,7 +191,7 @@ def runs(lane: OtherProcess) -> Iterator[tuple[str, bool]]:
     yield "the lifespan is run in the lane", lane.call_lifespan(objects) == 1
     _, state, _ = lane.run(objects, Child("r"))
     yield "the lifespan shares the globals of the script", state is not None and b"\x8c\x06logged\x94K\x01" in state
-    yield "one parcel is enough for a script", len(objects.definitions) == 1
+    yield "the definitions of a script are sent at once", len(objects.definitions) == 1
 
 
 if __name__ == "__main__":

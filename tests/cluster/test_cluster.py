@@ -22,9 +22,9 @@ from aqueue._cluster.cluster import Cluster
 from aqueue._cluster.lane import Lane
 from aqueue._cluster.messages import (
     Answer,
+    AttemptEnded,
     Begin,
     Described,
-    Ended,
     LaneSettings,
     Order,
     Run,
@@ -82,8 +82,8 @@ worlds: list[World] = []
 @pytest.fixture
 def world(monkeypatch: pytest.MonkeyPatch) -> Iterator[World]:
     """Have a cluster of two processes, and let nothing take long."""
-    monkeypatch.setattr("aqueue._cluster.cluster.LOOK_S", 0.02)
-    monkeypatch.setattr("aqueue._cluster.lane._LOOK_S", 0.05)
+    monkeypatch.setattr("aqueue._cluster.cluster.MEMBERS_INTERVAL_S", 0.02)
+    monkeypatch.setattr("aqueue._cluster.lane._LEASE_CHECK_INTERVAL_S", 0.05)
     made = World(MemoryTransport(Random(1)))
     made.transport.use(monkeypatch)
     worlds.append(made)
@@ -159,7 +159,7 @@ def test_a_process_that_can_not_be_prepared_is_tried_now_and_then(
     world: World, backend: Backend, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It is tried once each time it is seen which processes there are, and the others run the items meanwhile."""
-    monkeypatch.setattr("aqueue._cluster.cluster.LOOK_S", 0.1)
+    monkeypatch.setattr("aqueue._cluster.cluster.MEMBERS_INTERVAL_S", 0.1)
     tried_at: list[float] = []
     prepare = MemoryTransport.prepare
 
@@ -390,7 +390,7 @@ class EndsTwice(Item):
         attempt: Any = running_attempt.get()
         set_desc("in time")
         worlds[-1].address = worlds[-1].transport.here()
-        attempt._lane.report(Ended(attempt.run.order, "returned", b"7"))
+        attempt._lane.report(AttemptEnded(attempt.run.order, "returned", b"7"))
         set_desc("too late")
         enqueue(Noop())
         return 8
@@ -421,7 +421,7 @@ def test_letters_that_come_twice_are_counted(world: World, backend: Backend, mon
     async def twice(self: MemoryTransport, *arguments: Any) -> Answer:
         answer = await exchange(self, *arguments)
         return Answer(
-            answer.process, answer.boot, answer.acknowledged, answer.letters * 2, is_leaving=answer.is_leaving
+            answer.process, answer.incarnation, answer.acknowledged, answer.letters * 2, is_leaving=answer.is_leaving
         )
 
     def hear(event: Event) -> None:
@@ -450,7 +450,7 @@ def test_a_place_counts_reports_about_orders_that_it_does_not_know() -> None:
         run_id="run",
     )
     place = Place(cluster, range(1, 2), "host", 1, lambda ordered: None)
-    place.apply([Described(1, "text"), Ended(1, "returned", b"1"), Ended(2, "cancelled")])
+    place.apply([Described(1, "text"), AttemptEnded(1, "returned", b"1"), AttemptEnded(2, "cancelled")])
     assert place.ignored == 3
 
 
@@ -656,7 +656,7 @@ class Lone:
         self.thread.join(DEADLINE_S)
         assert not self.thread.is_alive()
         reports = [report for _, content in self.lane.last_letters() for report in decode_reports(content)]
-        return [report.outcome for report in reports if isinstance(report, Ended)]
+        return [report.outcome for report in reports if isinstance(report, AttemptEnded)]
 
 
 def test_a_lane_whose_coordinator_is_gone_ends_with_its_lease(world: World, backend: Backend) -> None:

@@ -94,7 +94,7 @@ ran: list[int] = []
 def _fresh(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     went_on.clear()
     ran.clear()
-    monkeypatch.setattr("aqueue._cluster.cluster.LOOK_S", 0.05)
+    monkeypatch.setattr("aqueue._cluster.cluster.MEMBERS_INTERVAL_S", 0.05)
     yield
     went_on.set()
 

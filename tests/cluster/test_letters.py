@@ -10,18 +10,18 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from aqueue._cluster import letters as module
-from aqueue._cluster.letters import Inbox, Letter, Outbox, in_letters
+from aqueue._cluster.letters import Inbox, Letter, Outbox, split_into_letters
 from aqueue._cluster.messages import (
     Ancestors,
+    AttemptEnded,
     Begin,
     Cancel,
     Define,
     Described,
     End,
-    Ended,
     Enqueued,
+    LaneEnded,
     Order,
-    Over,
     Ready,
     Report,
     Run,
@@ -147,7 +147,7 @@ def test_what_is_sent_in_one_go_is_bounded(written: list[bytes], at_once: int) -
 def test_messages_are_put_into_letters_in_their_order(sizes: list[int], count: int, most: int) -> None:
     """Each letter has no more of them than it may, and no more bytes, unless a single one is longer."""
     with limits(MAX_BYTES=most):
-        made = [*in_letters(sizes, lambda size: size, count)]
+        made = [*split_into_letters(sizes, lambda size: size, count)]
     assert [size for some, _ in made for size in some] == sizes
     for some, size in made:
         assert sum(some) == size
@@ -197,13 +197,13 @@ REPORTS: dict[type, st.SearchStrategy[Report]] = {
     Ready: st.builds(Ready, texts, numbers),
     Enqueued: st.builds(Enqueued, numbers, blobs),
     Described: st.builds(Described, numbers, texts),
-    Ended: st.builds(
-        Ended, numbers, st.sampled_from(["returned", "raised", "cancelled"]), blobs, st.none() | blobs, blobs
+    AttemptEnded: st.builds(
+        AttemptEnded, numbers, st.sampled_from(["returned", "raised", "cancelled"]), blobs, st.none() | blobs, blobs
     ),
     StopAsked: st.builds(StopAsked, numbers, texts),
     SlowDownAsked: st.builds(SlowDownAsked, numbers, texts, st.floats(0, 1e9)),
     Warned: st.builds(Warned, texts),
-    Over: st.builds(Over, blobs),
+    LaneEnded: st.builds(LaneEnded, blobs),
 }
 
 

@@ -328,7 +328,7 @@ def test_the_classes_of_a_script_work_in_another_process() -> None:
 
 
 def test_a_class_that_is_defined_later_is_sent_as_well(lane: OtherProcess) -> None:
-    """It goes in a parcel of its own, and its items come back as objects of the class that this program has."""
+    """It is sent on its own, and its items come back as objects of the class that this program has."""
     objects = CoordinatorObjects()
 
     class First(Item):
@@ -362,8 +362,8 @@ def test_a_lane_in_the_same_process_uses_the_classes_of_the_program() -> None:
     method = Local.process
     coordinator, lane = CoordinatorObjects(), LaneObjects()
     data = coordinator.dump_item(Local(), no_number)
-    for parcel in coordinator.definitions:
-        lane.define(parcel)
+    for definitions in coordinator.definitions:
+        lane.define(definitions)
     loaded: Any
     loaded, _ = lane.load_item(data, no_ancestor)
     assert type(loaded) is loaded.kind is Local
@@ -392,7 +392,7 @@ def test_a_lifespan_that_can_not_be_sent_is_refused() -> None:
         CoordinatorObjects(lambda: lock)
 
 
-def test_a_parcel_that_can_not_be_taken_in_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_definitions_that_can_not_be_taken_in_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     """Where a module is missing that a class needs, the lane says so, and what to do."""
 
     class Local(Item):
@@ -401,11 +401,11 @@ def test_a_parcel_that_can_not_be_taken_in_is_refused(monkeypatch: pytest.Monkey
     coordinator = CoordinatorObjects()
     coordinator.dump_item(Local(), no_number)
     # As it would be in another process, which doesn't find the sender in its own.
-    parcels = [pickle.dumps((0, *pickle.loads(parcel)[1:])) for parcel in coordinator.definitions]
+    sent = [pickle.dumps((0, *pickle.loads(pickled)[1:])) for pickled in coordinator.definitions]
     monkeypatch.delattr(sys.modules[__name__], "Vanishing")
-    assert len(parcels) == 1
+    assert len(sent) == 1
     with pytest.raises(UnsendableItem, match=r"can't make the classes .*Vanishing.*install there the modules"):
-        LaneObjects().define(parcels[0])
+        LaneObjects().define(sent[0])
 
 
 # ---- what can't be sent -----------------------------------------------------------------------------------------

@@ -34,8 +34,8 @@ LEASE_S: Final = 30.0
 PATIENCE_S: Final = 600.0
 """How long a scheduler that does not answer is tried again, seconds."""
 
-LOOK_S: Final = 1.0
-"""How often it is seen which worker processes there are, seconds."""
+MEMBERS_INTERVAL_S: Final = 1.0
+"""How often the scheduler is asked which worker processes there are, seconds."""
 
 END_S: Final = 30.0
 """How long lanes may take to end when nothing runs in them any more (to leave `lifespan`), seconds."""
@@ -90,18 +90,18 @@ class Cluster:
         self._lane_numbers = itertools.count(1)
         # In the engine's loop:
         self._crew: Crew | None = None
-        self._blocks: set[int] = set()
+        self._first_workers: set[int] = set()
         self._places: dict[Link, Place] = {}
         self._last_order: Cancel | End | None = None
         self._late_error: BaseException | None = None
         self._ended = anyio.Event()
         self._closed = anyio.Event()
-        self._told: set[str] = set()
+        self._kinds_warned_of: set[str] = set()
         # In the transport's loop:
         self._links: dict[str, Link] = {}
         self._refused: set[str] = set()
-        self._tending: set[asyncio.Task[None]] = set()
-        self._look = asyncio.Event()
+        self._link_tasks: set[asyncio.Task[None]] = set()
+        self._look_now = asyncio.Event()
 
     # ---- opening and closing, in the engine's loop ----------------------------------------------------------------
 
@@ -122,8 +122,8 @@ class Cluster:
             nonlocal error
             try:
                 await anyio.to_thread.run_sync(self._transport.open, abandon_on_cancel=True)
-            except Exception as raised:
-                error = raised
+            except Exception as caught:
+                error = caught
             tasks.cancel_scope.cancel()
 
         async with anyio.create_task_group() as tasks:
@@ -141,7 +141,7 @@ class Cluster:
         with anyio.CancelScope(shield=True):
             await anyio.to_thread.run_sync(self._transport.close)
 
-    # ---- what the engine asks -------------------------------------------------------------------------------------
+    # ---- called by the engine -------------------------------------------------------------------------------------
 
     def check(self, item: Any) -> None:
         """Raise `UnsendableItem` if an initial item can't be sent."""
@@ -181,7 +181,7 @@ class Cluster:
         """Have `serve` return."""
         self._ended.set()
 
-    # ---- what places ask ------------------------------------------------------------------------------------------
+    # ---- called by places ------------------------------------------------------------------------------------------
 
     def next_order(self) -> int:
         """Return the number of the next order."""
@@ -191,9 +191,9 @@ class Cluster:
         """Cancel all that runs in any place."""
         self._finish(Cancel())
 
-    def give_back(self, place: Place) -> None:
-        """Use the numbers of the workers of `place` again: the last of them has ended."""
-        self._blocks.discard(place.workers[0])
+    def release_workers(self, place: Place) -> None:
+        """Free the numbers of the workers of `place`, the last of which has ended."""
+        self._first_workers.discard(place.workers[0])
 
     def _finish(self, order: Cancel | End) -> None:
         if isinstance(self._last_order, Cancel):
@@ -202,7 +202,7 @@ class Cluster:
         with suppress(RuntimeError):  # the transport's loop has ended
             self._transport.loop.call_soon_threadsafe(self._finish_links, order)
 
-    # ---- what links say, in the engine's loop -----------------------------------------------------------------------
+    # ---- called by links, in the engine's loop -----------------------------------------------------------------------
 
     def _apply(self, link: Link, reports: list[Report], done: Callable[[], None]) -> None:
         """Take in reports, a few at a time, so that the engine's loop has its turns."""
@@ -220,17 +220,17 @@ class Cluster:
                 if isinstance(report, Warned):
                     self._warn(report.text, place)
                 elif place is None:
-                    place = self._join(link, report)
+                    place = self._add_place(link, report)
         if place is not None:
             place.apply(reports[start:] if start else reports)
         done()
 
-    def _join(self, link: Link, ready: Ready) -> Place | None:
+    def _add_place(self, link: Link, ready: Ready) -> Place | None:
         crew = self._crew
         if crew is None or self._last_order is not None:
             return None
-        first = next(number for number in itertools.count(1, self._num_workers) if number not in self._blocks)
-        self._blocks.add(first)
+        first = next(number for number in itertools.count(1, self._num_workers) if number not in self._first_workers)
+        self._first_workers.add(first)
         workers = range(first, first + self._num_workers)
         place = Place(self, workers, visible(ready.host, 255), ready.pid, link.send)
         self._places[link] = place
@@ -241,22 +241,22 @@ class Cluster:
 
     def _warn(self, text: str, place: Place | None) -> None:
         kind = re.sub("[0-9]+", "0", text)
-        if kind not in self._told and len(self._told) < _MAX_WARNINGS:
-            self._told.add(kind)
+        if kind not in self._kinds_warned_of and len(self._kinds_warned_of) < _MAX_WARNINGS:
+            self._kinds_warned_of.add(kind)
             where = "" if place is None else f" (on {place.host}, process {place.pid})"
             warn(f"{visible(text, 2_000)}{where}")
 
-    def _leave_off(self, link: Link) -> None:
-        """A lane's process is about to leave: give it nothing more to do."""
+    def _drain(self, link: Link) -> None:
+        """Give no more items to a lane whose process is about to leave."""
         place = self._places.get(link)
         if place is not None and place.is_open and self._crew is not None:
-            place.leave_off()
+            place.drain()
             self._crew.dismiss(place)
 
-    def _part(self, link: Link, fate: Fate, error: bytes) -> None:
-        """A lane is gone."""
+    def _remove_place(self, link: Link, fate: Fate, error: bytes) -> None:
+        """Close the place of a lane that has ended or is lost."""
         place = self._places.pop(link, None)
-        raised = self.objects.load_error(error) if error else None
+        lane_error = self.objects.load_error(error) if error else None
         crew = self._crew
         if crew is None:
             return
@@ -267,12 +267,12 @@ class Cluster:
                 stream = crew.stream
                 stream.emit(ProcessLeft, place.workers[0], "lost" if fate is Fate.LOST else "left", ignored)
             crew.dismiss(place)
-        if raised is None:
+        if lane_error is None:
             return
         if self._ended.is_set():  # the other lanes may leave the lifespan in peace
-            self._late_error = self._late_error or raised
+            self._late_error = self._late_error or lane_error
         else:
-            crew.fail_to_execute(raised)
+            crew.fail_to_execute(lane_error)
 
     def _fail(self, error: BaseException) -> None:
         if self._crew is not None:
@@ -281,26 +281,26 @@ class Cluster:
     # ---- the worker processes, in the transport's loop --------------------------------------------------------------
 
     async def _manage(self) -> None:
-        """See which worker processes there are, and tend a lane in each, until all are to end."""
+        """Keep a link to a lane in each worker process, until all are to end."""
         try:
             await self._watch_members()
-            while self._tending:
-                await asyncio.wait(self._tending)
+            while self._link_tasks:
+                await asyncio.wait(self._link_tasks)
         except Exception as error:  # the scheduler is lost; or a mistake in aqueue, or in the transport
             self._call_soon(partial(self._fail, error))
         finally:
-            for task in self._tending:
+            for task in self._link_tasks:
                 task.cancel()
             self._call_soon(self._closed.set)
 
     async def _watch_members(self) -> None:
-        """Follow who joins and leaves until the lanes are to end.
+        """Start a link for each process that joins, and end that of each that leaves, until the lanes are to end.
 
         Raises:
             ClusterError: the scheduler has not answered for too long.
         """
         answered_at = began_at = time.monotonic()
-        told = False
+        has_warned = False
         while self._last_order is None:
             try:
                 await self._transport.reconnect()
@@ -312,33 +312,33 @@ class Cluster:
                         f"the scheduler at {self.address} has not answered for {silent_s:.0f} s ({error}); see that it "
                         "runs and can be reached"
                     ) from error
-                if not told and silent_s >= min(_NOTICE_S, PATIENCE_S / 2):
-                    told = True
+                if not has_warned and silent_s >= min(_NOTICE_S, PATIENCE_S / 2):
+                    has_warned = True
                     warn(f"the scheduler at {self.address} does not answer; it is tried again for {PATIENCE_S:.0f} s")
             else:
                 answered_at = time.monotonic()
-                if told:
-                    told = False
+                if has_warned:
+                    has_warned = False
                     say(f"aqueue: the scheduler at {self.address} answers again")
-                self._follow(members)
+                self._update_links(members)
                 if not self._links and not self._refused and began_at and answered_at - began_at > _NOTICE_S:
                     began_at = 0.0
                     say(f"aqueue: the cluster at {self.address} has no worker processes yet; waiting for some")
-            self._look.clear()
+            self._look_now.clear()
             with suppress(TimeoutError):
-                async with asyncio.timeout(LOOK_S):
-                    await self._look.wait()
+                async with asyncio.timeout(MEMBERS_INTERVAL_S):
+                    await self._look_now.wait()
 
-    def _follow(self, members: Mapping[str, bool]) -> None:
+    def _update_links(self, members: Mapping[str, bool]) -> None:
         for address, link in self._links.items():
             if address not in members and not link.is_leaving:
-                link.lose()
+                link.give_up()
         self._refused &= members.keys()
         for address, takes_work in members.items():
             if takes_work and address not in self._links and address not in self._refused:
-                self._tend(address)
+                self._start_link(address)
 
-    def _tend(self, address: str) -> None:
+    def _start_link(self, address: str) -> None:
         settings = LaneSettings(
             self._run_id, self._name, next(self._lane_numbers), self._backend, self._has_journal, LEASE_S
         )
@@ -347,14 +347,14 @@ class Cluster:
             self._call_soon(partial(self._apply, link, reports, done))
 
         link = Link(address, settings, self._transport, self.objects.definitions, apply)
-        link.on_leaving = lambda: self._call_soon(partial(self._leave_off, link))
+        link.on_leaving = lambda: self._call_soon(partial(self._drain, link))
         self._links[address] = link
         task = asyncio.ensure_future(self._serve_link(link))
-        self._tending.add(task)
-        task.add_done_callback(self._tended)
+        self._link_tasks.add(task)
+        task.add_done_callback(self._link_ended)
 
-    def _tended(self, task: asyncio.Task[None]) -> None:
-        self._tending.discard(task)
+    def _link_ended(self, task: asyncio.Task[None]) -> None:
+        self._link_tasks.discard(task)
         error = None if task.cancelled() else task.exception()
         if error is not None:  # a mistake in aqueue, or in the transport
             self._call_soon(partial(self._fail, error))
@@ -366,18 +366,18 @@ class Cluster:
             problem = await link.prepare()
             if problem:
                 self._refused.add(address)
-                told = f"the worker process at {visible(address, 200)} is not used: {problem}"
-                self._call_soon(partial(self._warn, told, None))
+                warning = f"the worker process at {visible(address, 200)} is not used: {problem}"
+                self._call_soon(partial(self._warn, warning, None))
             elif problem is not None and self._last_order is None:
                 fate, error = await link.run()
         except TransportError:
             pass  # it will be tried again, if it is still there
         finally:
             del self._links[address]
-            self._call_soon(partial(self._part, link, fate, error))
+            self._call_soon(partial(self._remove_place, link, fate, error))
 
     def _finish_links(self, order: Cancel | End) -> None:
-        self._look.set()
+        self._look_now.set()
         for link in self._links.values():
             link.finish(order)
 

@@ -23,7 +23,7 @@ from aqueue._cluster.letters import Letter
 from aqueue._cluster.local_workers import LocalWorkers
 from aqueue._cluster.messages import Answer, LaneSettings
 from aqueue._cluster.transport import TransportError
-from aqueue._cluster.worker import HANDLER, open_door, run_lane
+from aqueue._cluster.worker import HANDLER, register_handler, run_lane
 from aqueue._version import __version__
 from aqueue.errors import ClusterError, InvalidArgument
 from aqueue.text import visible, visible_repr
@@ -36,7 +36,7 @@ CONNECT_S: Final = 10.0
 ANSWER_S: Final = 5.0
 """How long the scheduler may take to answer a question about itself, seconds."""
 
-_TOLD: Final = ("retired", "close-worker", "closing-worker")
+_EXPECTED_ENDS: Final = ("retired", "close-worker", "closing-worker")
 """What the scheduler logs of a worker that does not die by itself; it also marks a removal as expected."""
 
 _FAILURES: Final = (OSError, CommClosedError, RuntimeError, ValueError, KeyError, AttributeError, TypeError)
@@ -45,7 +45,7 @@ _FAILURES: Final = (OSError, CommClosedError, RuntimeError, ValueError, KeyError
 _SAFE: Final = ("tls://", "wss://", "inproc://")
 _LOCAL: Final = "local:"
 _ADDRESS: Final = re.compile(r"([a-z]+://)?\S+:(?P<port>[0-9]{1,5})|inproc://\S+")
-_WHAT_IT_IS: Final = (
+_INVALID_CLUSTER: Final = (
     "cluster is {}; it must be a scheduler's address such as 'tls://host:8786', 'local:4' for four worker processes on "
     "this machine, a distributed.Client, or None"
 )
@@ -79,12 +79,12 @@ class DaskTransport:
                 self._local = LocalWorkers(_count(cluster))
             else:
                 if not _is_address(cluster):
-                    raise InvalidArgument(_WHAT_IT_IS.format(visible_repr(cluster)))
+                    raise InvalidArgument(_INVALID_CLUSTER.format(visible_repr(cluster)))
                 self.address = cluster
                 self._check_safety()
         else:
             if not isinstance(cluster, distributed.Client):
-                raise InvalidArgument(_WHAT_IT_IS.format(visible_repr(cluster)))
+                raise InvalidArgument(_INVALID_CLUSTER.format(visible_repr(cluster)))
             if cluster.asynchronous:
                 raise InvalidArgument("cluster is an asynchronous Client; give one made with asynchronous=False")
             self._client = cluster
@@ -142,9 +142,11 @@ class DaskTransport:
                 f"the scheduler at {visible(self.address, 200)} does not answer: {error}; see that it runs and can be reached"
             ) from error
         if problems:
-            told = "; ".join(f"{visible(address, 200)}: {problem}" for address, problem in sorted(problems.items())[:5])
+            reasons = "; ".join(
+                f"{visible(address, 200)}: {problem}" for address, problem in sorted(problems.items())[:5]
+            )
             several = f"{len(problems):,} worker processes" if len(problems) > 1 else "a worker process"
-            raise ClusterError(f"{several} of the cluster at {visible(self.address, 200)} can't run items: {told}")
+            raise ClusterError(f"{several} of the cluster at {visible(self.address, 200)} can't run items: {reasons}")
 
     def _connect(self) -> Any:
         if self.address.startswith("tls://"):
@@ -217,7 +219,7 @@ class DaskTransport:
             action = event.get("action")
             if action == "add-worker":
                 was_told = False
-            elif action in _TOLD:
+            elif action in _EXPECTED_ENDS:
                 was_told = True
             elif action == "remove-worker":
                 has_died = not (was_told or event.get("expected"))
@@ -233,25 +235,25 @@ class DaskTransport:
     async def _check_all(self) -> dict[str, str]:
         """Return what is wrong with the workers that can't run items. One that doesn't answer now may do so later."""
         members = await self.members()
-        found = await asyncio.gather(*map(self._problem_or_none, members))
+        found = await asyncio.gather(*map(self._why_unusable_if_known, members))
         self._checked = {address for address, problem in zip(members, found, strict=True) if problem == ""}
         return {address: problem for address, problem in zip(members, found, strict=True) if problem}
 
-    async def _problem_or_none(self, address: str) -> str | None:
+    async def _why_unusable_if_known(self, address: str) -> str | None:
         with suppress(TransportError, TimeoutError):
             async with asyncio.timeout(CONNECT_S):
-                return await self._problem(address)
+                return await self._why_unusable(address)
         return None
 
     async def prepare(self, address: str, settings: LaneSettings) -> str:
         """Check a worker, and have it take letters, and end the lanes of earlier coordinators of the run."""
-        problem = "" if address in self._checked else await self._problem(address)
+        problem = "" if address in self._checked else await self._why_unusable(address)
         self._checked.discard(address)  # the next process there may be another
         if not problem:
-            await self._run(open_door, address, settings.run_id, settings.coordinator)
+            await self._run(register_handler, address, settings.run_id, settings.coordinator)
         return problem
 
-    async def _problem(self, address: str) -> str:
+    async def _why_unusable(self, address: str) -> str:
         """Return why the worker can't run items; empty if it can."""
         theirs: Any = await self._run(platform.python_version, address)
         here = platform.python_version()
@@ -283,9 +285,9 @@ class DaskTransport:
 
     def start_lane(self, address: str, settings: LaneSettings) -> "asyncio.Future[list[Letter]]":
         """Start a lane as a task of the worker."""
-        return asyncio.ensure_future(self._lane(address, settings))
+        return asyncio.ensure_future(self._run_lane(address, settings))
 
-    async def _lane(self, address: str, settings: LaneSettings) -> list[Letter]:
+    async def _run_lane(self, address: str, settings: LaneSettings) -> list[Letter]:
         future = self._client.submit(
             run_lane,
             msgspec.msgpack.encode(settings),
@@ -296,7 +298,7 @@ class DaskTransport:
             retries=0,
         )
         gathering = asyncio.ensure_future(self._client.gather(future, asynchronous=True))
-        gathering.add_done_callback(_look_at)
+        gathering.add_done_callback(_retrieve_exception)
         try:
             # A gather that is cancelled leaves tasks behind that complain.
             letters = await asyncio.shield(gathering)
@@ -323,7 +325,7 @@ class DaskTransport:
         try:
             replies = await self._scheduler.broadcast(msg=message, workers=[address], on_error="return_pickle")
             reply = replies[address]
-            if isinstance(reply, dict) and "boot" in reply:
+            if isinstance(reply, dict) and "incarnation" in reply:
                 return msgspec.convert(reply, Answer)
         except _FAILURES as error:
             raise TransportError(_one_line(error)) from error
@@ -334,8 +336,8 @@ async def _close(client: Any) -> None:
     await client.close(timeout=2)
 
 
-def _look_at(done: "asyncio.Future[Any]") -> None:
-    """Take note of how a task ended, so that asyncio doesn't say that nobody did."""
+def _retrieve_exception(done: "asyncio.Future[Any]") -> None:
+    """Retrieve the exception of a task that has ended, so that asyncio doesn't log that nobody did."""
     if not done.cancelled():
         done.exception()
 

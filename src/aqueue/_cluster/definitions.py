@@ -22,30 +22,30 @@ from weakref import WeakValueDictionary
 import cloudpickle  # type: ignore[import-untyped]  # it ships no annotations
 
 from aqueue._cluster.names import (
-    CACHED,
-    MAIN,
+    CACHED_FUNCTION,
+    SCRIPT_MODULES,
     Definition,
     Key,
+    import_by_name,
     is_definition,
-    is_found,
+    is_found_by_name,
     name_of,
     travels_by_value,
-    walk,
 )
 from aqueue._codec.class_names import defined_items, resolve_type
 from aqueue._stream.error_info import name_and_message
 from aqueue.errors import InvalidArgument, UnknownItemType, UnsendableItem
 from aqueue.text import visible
 
-__all__ = ["Definitions", "LaneDefinitions", "Refused", "SentDefinitions", "shown"]
+__all__ = ["Definitions", "LaneDefinitions", "Refused", "SentDefinitions", "error_text"]
 
 
 class Refused(Exception):
-    """A value can't be sent; the text says what it is and why, and goes on after the value's name."""
+    """A value can't be sent. The message continues a sentence that begins with the value's name."""
 
 
-def shown(error: BaseException) -> str:
-    """Return what `error` says, made safe, whatever its `__str__` does."""
+def error_text(error: BaseException) -> str:
+    """Return the class and message of `error`, safe to show; never raises, whatever its `__str__` does."""
     name, (_, message) = type(error).__qualname__, name_and_message(error)
     return visible(f"{name}: {message}" if message else name, 500)
 
@@ -97,30 +97,30 @@ class Definitions:
         raise NotImplementedError
 
     def _look_up(self, name: str) -> Any:
-        return walk(name)
+        return import_by_name(name)
 
 
 class SentDefinitions(Definitions):
     """The coordinator's: what is not to be imported gets a number and is sent.
 
     Attributes:
-        parcels: what the lanes must be given, in this order.
+        pickled: the definitions as bytes, in the order in which the lanes must get them.
     """
 
     def __init__(self, lifespan: Callable[..., Any] | None) -> None:
         super().__init__()
-        self.parcels: list[bytes] = []
+        self.pickled: list[bytes] = []
         self.lifespan = lifespan
         self._id = uuid4().hex
         self._all_items_together = True
-        _LIVING[self._id] = self
+        _BY_ID[self._id] = self
         if lifespan is not None:
             by_value = is_definition(lifespan) and travels_by_value(lifespan)
             try:
                 self._send([lifespan] if by_value else [], with_items=by_value, lifespans=[lifespan])
             except Exception as error:  # whatever the user's objects raise when they are pickled
                 raise InvalidArgument(
-                    f"lifespan can't be sent to the worker processes: {shown(error)}; move it to a module that they can "
+                    f"lifespan can't be sent to the worker processes: {error_text(error)}; move it to a module that they can "
                     "import, and open in it what it needs"
                 ) from error
 
@@ -129,7 +129,7 @@ class SentDefinitions(Definitions):
         return ((number, self._by_number[number]) for number in range(first, first + count))
 
     def _new_key(self, definition: Definition) -> Key | None:
-        if isinstance(definition, FunctionType) and not is_found(definition):
+        if isinstance(definition, FunctionType) and not is_found_by_name(definition):
             raise Refused(_NAMELESS.format(visible(definition.__qualname__, 100)))
         if not travels_by_value(definition):
             return None
@@ -139,7 +139,7 @@ class SentDefinitions(Definitions):
             used = _unpicklable_use(definition)
             raise UnsendableItem(
                 f"{visible(name_of(definition), 300)} can't be sent to another process: its code uses "
-                f"{f'{used}, which' if used else 'something that'} can't be pickled ({shown(error)}); move the class to a "
+                f"{f'{used}, which' if used else 'something that'} can't be pickled ({error_text(error)}); move the class to a "
                 "module that the worker processes can import, or open in the lifespan what it uses"
             ) from error
 
@@ -147,19 +147,21 @@ class SentDefinitions(Definitions):
         try:
             return resolve_type(name)
         except UnknownItemType:
-            return walk(name)
+            return import_by_name(name)
 
     def _send(self, wanted: list[Any], *, with_items: bool, lifespans: Iterable[Any] = ()) -> int:
-        """Put `wanted` into a new parcel, and return the number of the first of it.
+        """Pickle `wanted` to be sent, and return the number of the first of them.
 
-        Functions of one module share its globals in the lane if they are in one parcel: so all items of the script go
-        with the first of them.
+        Functions of one module share its globals in the lane if they are pickled together: so all items of the script
+        are sent with the first of them.
         """
         if with_items and self._all_items_together:
             together = [
                 cls
                 for cls in defined_items()
-                if cls.__module__ in MAIN and id(cls) not in self._keys and not any(cls is one for one in wanted)
+                if cls.__module__ in SCRIPT_MODULES
+                and id(cls) not in self._keys
+                and not any(cls is one for one in wanted)
             ]
             try:
                 return self._dump([*wanted, *together], lifespans)
@@ -172,20 +174,20 @@ class SentDefinitions(Definitions):
         first = len(self._by_number)
         entries = list(enumerate(wanted, first))
         file = BytesIO()
-        pickler = _ParcelPickler(file, self._keys, entries, first)
+        pickler = _DefinitionsPickler(file, self._keys, entries, first)
         with _script_by_value():
             # The list of what is met on the way is written last, when it is complete.
-            pickler.dump((entries, list(lifespans), pickler.met))
-        numbered = [*entries, *pickler.met]
-        self.parcels.append(pickle.dumps((os.getpid(), self._id, first, len(numbered), file.getvalue())))
+            pickler.dump((entries, list(lifespans), pickler.others))
+        numbered = [*entries, *pickler.others]
+        self.pickled.append(pickle.dumps((os.getpid(), self._id, first, len(numbered), file.getvalue())))
         for number, definition in numbered:
             self._by_number[number] = definition
             self._keys[id(definition)] = (definition, number)
         return first
 
 
-_LIVING: Final[WeakValueDictionary[str, SentDefinitions]] = WeakValueDictionary()
-"""Those of this process, by what their parcels are marked with."""
+_BY_ID: Final[WeakValueDictionary[str, SentDefinitions]] = WeakValueDictionary()
+"""Those of this process, by the id that is pickled with their definitions."""
 
 
 class LaneDefinitions(Definitions):
@@ -199,28 +201,28 @@ class LaneDefinitions(Definitions):
         super().__init__()
         self.lifespan: Callable[..., Any] | None = None
 
-    def define(self, parcel: bytes) -> None:
+    def define(self, definitions: bytes) -> None:
         """Take in what the coordinator has sent.
 
         Raises:
             UnsendableItem: it can't be made here; a module is missing, say.
         """
-        pid, sender, first, count, data = pickle.loads(parcel)  # noqa: S301  # the coordinator's
-        living = _LIVING.get(sender) if pid == os.getpid() else None
+        pid, sender, first, count, data = pickle.loads(definitions)  # noqa: S301  # the coordinator's
+        living = _BY_ID.get(sender) if pid == os.getpid() else None
         if living is not None:
             # The lane is a thread of the coordinator's process: unpickling would overwrite the program's own classes.
             self.lifespan = living.lifespan
             numbered = list(living.definitions_from(first, count))
         else:
             try:
-                entries, lifespans, met = _ParcelUnpickler(BytesIO(data), self._by_number).load()
+                entries, lifespans, others = _DefinitionsUnpickler(BytesIO(data), self._by_number).load()
             except Exception as error:  # whatever the user's objects raise when they are unpickled
                 raise UnsendableItem(
-                    f"a worker process can't make the classes that it was sent: {shown(error)}; install there the modules "
+                    f"a worker process can't make the classes that it was sent: {error_text(error)}; install there the modules "
                     "that they use, in the versions that your program has"
                 ) from error
             self.lifespan = lifespans[0] if lifespans else self.lifespan
-            numbered = [*entries, *met]
+            numbered = [*entries, *others]
         for number, definition in numbered:
             self._by_number[number] = definition
             self._keys[id(definition)] = (definition, number)
@@ -239,11 +241,11 @@ class LaneDefinitions(Definitions):
 _NAMELESS: Final = "is a lambda or local function ({}), which another process can't find by its name"
 
 
-class _ParcelPickler(cloudpickle.Pickler):  # type: ignore[misc]  # cloudpickle ships no annotations
+class _DefinitionsPickler(cloudpickle.Pickler):  # type: ignore[misc]  # cloudpickle ships no annotations
     """Writes definitions by value, except those that have been sent before, and collects what else goes with them.
 
     Attributes:
-        met: the other classes and functions that are in the parcel, numbered.
+        others: the classes and functions that are pickled along with those that were asked for, numbered.
     """
 
     def __init__(
@@ -254,7 +256,7 @@ class _ParcelPickler(cloudpickle.Pickler):  # type: ignore[misc]  # cloudpickle 
         first: int,
     ) -> None:
         super().__init__(file, protocol=5)
-        self.met: list[tuple[int, Any]] = []
+        self.others: list[tuple[int, Any]] = []
         self._sent = sent
         self._wanted = {id(definition) for _, definition in entries}
         self._next = first + len(entries)
@@ -269,16 +271,16 @@ class _ParcelPickler(cloudpickle.Pickler):  # type: ignore[misc]  # cloudpickle 
             make, arguments = self.dispatch_table[CodeType](value)
             return make, tuple(value.co_filename if one == "<dynamic-code>" else one for one in arguments)
         reduced = super().reducer_override(value)
-        if reduced is NotImplemented and getattr(value, "__module__", None) in MAIN:
+        if reduced is NotImplemented and getattr(value, "__module__", None) in SCRIPT_MODULES:
             reduced = _by_value(value)
         if (
             reduced is not NotImplemented
             and is_definition(value)
             and id(value) not in self._wanted
             and travels_by_value(value)
-            and (isinstance(value, type) or is_found(value))
+            and (isinstance(value, type) or is_found_by_name(value))
         ):
-            self.met.append((self._next + len(self.met), value))
+            self.others.append((self._next + len(self.others), value))
         return reduced
 
 
@@ -287,7 +289,7 @@ def _by_value(value: Any) -> Any:
 
     Such are functions with a cache, type aliases, `NewType`s, and whatever has a ``__reduce__`` that returns a name.
     """
-    if type(value) is CACHED:
+    if type(value) is CACHED_FUNCTION:
         return _cached, (value.__wrapped__, value.cache_parameters())
     if not isinstance(value.__reduce_ex__(5), str):
         return NotImplemented
@@ -305,7 +307,7 @@ def _type_alias(cls: Any, name: str, value: Any, parameters: Any) -> Any:
     return cls(name, value, type_params=parameters)
 
 
-class _ParcelUnpickler(pickle.Unpickler):
+class _DefinitionsUnpickler(pickle.Unpickler):
     def __init__(self, file: BytesIO, numbered: dict[int, Any]) -> None:
         super().__init__(file)
         self._numbered = numbered

@@ -15,7 +15,7 @@ from types import CodeType, GetSetDescriptorType, MemberDescriptorType, Tracebac
 from typing import Any, Final, NamedTuple
 
 from aqueue._cluster.definitions import Refused
-from aqueue._cluster.names import Key, walk
+from aqueue._cluster.names import Key, import_by_name
 from aqueue._cluster.pickles import SCALARS, KeyOf, dump, load
 from aqueue._codec.object_kinds import is_built_in
 from aqueue._stream.error_info import name_and_message
@@ -279,7 +279,7 @@ class _Reader:
                 raise TypeError(record.text)
             return made
         # Not by the ways in which items are found: to find that none has a name takes them 40 ms, for each failure anew.
-        cls = walk(record.key) if isinstance(record.key, str) else self._find(record.key)
+        cls = import_by_name(record.key) if isinstance(record.key, str) else self._find(record.key)
         if not issubclass(cls, BaseException):
             raise TypeError(record.text)
         if issubclass(cls, BaseExceptionGroup):

@@ -14,7 +14,7 @@ from typing import Any, Final, Literal
 
 import msgspec
 
-from aqueue._cluster.definitions import Definitions, Refused, shown
+from aqueue._cluster.definitions import Definitions, Refused, error_text
 from aqueue._cluster.names import Key
 from aqueue._cluster.pickles import SCALARS, dump, failing_part, load
 from aqueue._codec.class_names import type_name
@@ -64,7 +64,7 @@ class _ItemClass:
         self.may_be_flat = self.form == "state" and _may_be_flat(cls)
         self.shapes: dict[tuple[str, ...], tuple[str, ...]] = {}
 
-    def learn(self, names: tuple[str, ...]) -> None:
+    def add_shape(self, names: tuple[str, ...]) -> None:
         """Take note of the names of a flat object's attributes, if they can be set one by one."""
         kinds = [type(vars(base).get(name)) for base in self.cls.__mro__ for name in names]
         if len(self.shapes) < _MAX_SHAPES and not any(
@@ -89,7 +89,7 @@ class ItemPickles:
         Raises:
             UnsendableItem: it can't.
         """
-        known = self._classes.get(type(item)) or self._learn(type(item))
+        known = self._classes.get(type(item)) or self._inspect_class(type(item))
         if known.may_be_flat:
             # Not by its __dict__: asking for that makes one, which lives as long as the item.
             types = [type(held) for held in get_referents(item) if held is not known.cls]
@@ -103,7 +103,7 @@ class ItemPickles:
         Raises:
             UnsendableItem: it can't be sent.
         """
-        known = self._classes.get(type(item)) or self._learn(type(item))
+        known = self._classes.get(type(item)) or self._inspect_class(type(item))
         if known.may_be_flat:
             attributes = item.__dict__
             if _all_flat(map(type, attributes.values())) and _all_str(map(type, attributes)):
@@ -125,7 +125,7 @@ class ItemPickles:
                 raise _unreadable(str(key), error) from error
             names = known.shapes.get(tuple(attributes))
             if names is None:
-                known.learn(tuple(attributes))
+                known.add_shape(tuple(attributes))
                 made.__dict__.update(_interned(attributes))
                 return made
             for name, value in zip(names, attributes.values(), strict=True):
@@ -162,7 +162,7 @@ class ItemPickles:
         Raises:
             UnsendableItem: it can't be sent.
         """
-        known = self._classes.get(type(item)) or self._learn(type(item))
+        known = self._classes.get(type(item)) or self._inspect_class(type(item))
         if known.may_be_flat and _is_flat(item):
             return _dumps((known.key, item.__dict__), 5)
         if known.form == "whole":
@@ -229,13 +229,13 @@ class ItemPickles:
             path, reason = failing_part(item, key_of, reference_to)
             raise _unsendable(type(item), path, reason or error) from error
 
-    def _learn(self, cls: type) -> _ItemClass:
+    def _inspect_class(self, cls: type) -> _ItemClass:
         try:
             known = _ItemClass(cls, self._definitions.name_or_number(cls))
         except UnsendableItem:
             raise
         except Exception as error:  # besides Refused, whatever a metaclass of the user's raises
-            why = error if isinstance(error, Refused) else f"can't be looked at ({shown(error)})"
+            why = error if isinstance(error, Refused) else f"can't be looked at ({error_text(error)})"
             raise UnsendableItem(
                 f"{type_name(cls)} can't be sent to another process: it {why}; define it at the top level of a module"
             ) from error
@@ -247,7 +247,7 @@ class ItemPickles:
             cls = self._definitions.find(key)
             if not isinstance(cls, type):
                 raise TypeError("it is no class in this process")
-            known = self._classes.get(cls) or self._learn(cls)
+            known = self._classes.get(cls) or self._inspect_class(cls)
         except Exception as error:  # whatever the user's module raises when it is imported
             raise _unreadable(str(key), error) from error
         self._by_key[key] = known
@@ -303,9 +303,9 @@ def _restore(item: Any, state: Any) -> None:
         if state is not None:
             set_state(state)
         return
-    attributes, slots = _halves(state)
+    attributes, slots = _attributes_and_slots(state)
     # What its class's own __getstate__ leaves out has never been in another process: it stays.
-    old_attributes, old_slots = _halves(item.__getstate__())
+    old_attributes, old_slots = _attributes_and_slots(item.__getstate__())
     if hasattr(item, "__dict__"):
         held = item.__dict__
         for name in old_attributes.keys() - attributes.keys():
@@ -318,7 +318,7 @@ def _restore(item: Any, state: Any) -> None:
         _set(item, name, value)
 
 
-def _halves(state: Any) -> tuple[dict[str, Any], dict[str, Any]]:
+def _attributes_and_slots(state: Any) -> tuple[dict[str, Any], dict[str, Any]]:
     """Return what a state without a `__setstate__` has in it: attributes in the ``__dict__``, and others."""
     attributes, slots = state if isinstance(state, tuple) and len(state) == 2 else (state, None)
     return attributes or {}, slots or {}
@@ -349,7 +349,7 @@ def _replace_dict(item: Any, attributes: dict[str, Any]) -> None:
 
 
 def _unsendable(cls: type, path: list[str], reason: Exception) -> UnsendableItem:
-    text = str(reason) if isinstance(reason, Refused) else f"can't be pickled ({shown(reason)})"
+    text = str(reason) if isinstance(reason, Refused) else f"can't be pickled ({error_text(reason)})"
     where = f"attribute {visible('.'.join(path), 300)!r}" if path else "it"
     out = visible(path[0], 100) if path else "that"
     return UnsendableItem(
@@ -360,7 +360,7 @@ def _unsendable(cls: type, path: list[str], reason: Exception) -> UnsendableItem
 
 def _unreadable(name: str, error: Exception) -> UnsendableItem:
     return UnsendableItem(
-        f"{visible(name, 300)} can't be made from what another process sent: {shown(error)}; see that your program and "
+        f"{visible(name, 300)} can't be made from what another process sent: {error_text(error)}; see that your program and "
         "the worker processes have the same modules, in the same versions, and that what the class's __setstate__ takes "
         "is what its __getstate__ returns"
     )

@@ -18,17 +18,17 @@ from anyio.abc import TaskGroup
 from anyio.lowlevel import checkpoint
 
 from aqueue._cluster.lane_attempt import LaneAttempt
-from aqueue._cluster.letters import Inbox, Letter, Outbox, in_letters
+from aqueue._cluster.letters import Inbox, Letter, Outbox, split_into_letters
 from aqueue._cluster.messages import (
     Ancestors,
+    AttemptEnded,
     Begin,
     Cancel,
     Define,
     End,
-    Ended,
+    LaneEnded,
     LaneSettings,
     Order,
-    Over,
     Ready,
     Report,
     Run,
@@ -71,7 +71,7 @@ HARD_LIMIT_REPORTS: Final = 100_000
 HARD_LIMIT_BYTES: Final = 64_000_000
 """With so many reports, or bytes, not yet acknowledged, `enqueue` and `set_desc` wait themselves."""
 
-_LOOK_S: Final = 0.5
+_LEASE_CHECK_INTERVAL_S: Final = 0.5
 
 hide_frames_of(__file__)
 
@@ -85,7 +85,7 @@ class Lane:
         name: what the coordinator calls it.
         run_id: its run's name.
         coordinator: tells the coordinator of the run from earlier ones.
-        boot: tells it from any other lane, also of the same name.
+        incarnation: tells it from any other lane, also of the same name.
         thread: the identifier of the loop's thread.
         shared: what `lifespan` yielded.
     """
@@ -100,7 +100,7 @@ class Lane:
         self.name = settings.lane
         self.run_id = settings.run_id
         self.coordinator = settings.coordinator
-        self.boot = os.urandom(8).hex()
+        self.incarnation = os.urandom(8).hex()
         self.thread = 0
         self.shared: Any = NO_SHARED
         self._pid = os.getpid()
@@ -113,7 +113,7 @@ class Lane:
         self._inbox = Inbox()
         self._outbox = Outbox()
         self._reports: list[Report] = []
-        self._packed: deque[tuple[int, int]] = deque()  # the letters not acknowledged: how many reports and bytes each
+        self._letter_sizes: deque[tuple[int, int]] = deque()  # reports and bytes in each letter not acknowledged
         self._waiting_reports = 0
         self._waiting_bytes = 0
         self._on_report: Callable[[], None] | None = None
@@ -123,9 +123,9 @@ class Lane:
         self._objects = LaneObjects()
         self._codec = PayloadCodec()
         self._classes: dict[type, ItemClass] = {}
-        self._orders: deque[tuple[Run, _Family]] = deque()
-        self._busy = 0
-        self._is_hand_coming = False
+        self._orders: deque[tuple[Run, _Ancestors]] = deque()
+        self._num_runners = 0
+        self._is_runner_starting = False
         self._has_begun = False
         self._is_ending = False
         self._is_cancelling = False
@@ -160,7 +160,7 @@ class Lane:
             before = len(self._outbox)
             self._outbox.acknowledge(acknowledged)
             for _ in range(before - len(self._outbox)):
-                reports, size = self._packed.popleft()
+                reports, size = self._letter_sizes.popleft()
                 self._waiting_reports -= reports
                 self._waiting_bytes -= size
             if not self._outbox:  # else send what is there first: what it replies to may be lost
@@ -168,7 +168,7 @@ class Lane:
             return self._outbox.to_send()
 
     def abandon(self) -> None:
-        """Have it end, and cancel what runs: nobody will ask for it any more; from any thread."""
+        """End the lane, and cancel what runs: its coordinator is gone; from any thread."""
         with self._lock:
             self._orders_in.append(Cancel())
             wake = self._wake
@@ -182,20 +182,20 @@ class Lane:
             return self._outbox.all()
 
     def on_report(self, call: Callable[[], None] | None) -> bool:
-        """Have `call` called, once, in any thread, when there is something to collect; tell whether there is already."""
+        """Call `call` once, in any thread, as soon as there is something to collect; return whether there already is."""
         with self._lock:
             self._on_report = None if self._reports or self._outbox else call
             return self._on_report is None
 
     def _write(self) -> None:
         """Put the reports into letters; under the lock."""
-        for some, size in in_letters(self._reports, size_of_report, LETTER_REPORTS):
+        for some, size in split_into_letters(self._reports, size_of_report, LETTER_REPORTS):
             self._outbox.write(encode_reports(some))
-            self._packed.append((len(some), size))
+            self._letter_sizes.append((len(some), size))
         self._reports = []
 
     def report(self, report: Report) -> None:
-        """Have the coordinator told; from any thread."""
+        """Queue a report to the coordinator; from any thread."""
         with self._lock:
             self._reports.append(report)
             self._waiting_reports += 1
@@ -204,19 +204,19 @@ class Lane:
         if call is not None:
             call()
 
-    def make_room(self) -> None:
-        """Wait while far too much is still to be told to the coordinator, but not when nobody will ever take it."""
+    def wait_for_room(self) -> None:
+        """Wait while far too many reports are not acknowledged, unless the lease has expired: then nobody takes them."""
         while (
             self._waiting_reports >= HARD_LIMIT_REPORTS or self._waiting_bytes >= HARD_LIMIT_BYTES
-        ) and not self._is_forsaken:
+        ) and not self._has_lease_expired:
             time.sleep(0.005)
 
     @property
-    def _is_forsaken(self) -> bool:
+    def _has_lease_expired(self) -> bool:
         return time.monotonic() - self._heard_at > self._settings.lease_s
 
     def warn(self, text: str) -> None:
-        """Have the user told of something, from any thread."""
+        """Have the coordinator show the user a warning; from any thread."""
         self.report(Warned(visible(text, 2_000)))
 
     # ---- the loop -----------------------------------------------------------------------------------------------
@@ -226,10 +226,10 @@ class Lane:
         error = b""
         try:
             anyio.run(self._main, backend=self._settings.backend)
-        except BaseException as raised:  # by the lifespan
-            error = self._objects.dump_error(raised)
+        except BaseException as lifespan_error:
+            error = self._objects.dump_error(lifespan_error)
         self.shared = NO_SHARED  # whoever still knows the lane must not keep that
-        self.report(Over(error))
+        self.report(LaneEnded(error))
 
     async def _main(self) -> None:
         self.thread = threading.get_ident()
@@ -240,7 +240,7 @@ class Lane:
         watchdog = Watchdog(
             call_soon,
             frozenset({Lane._run.__code__}),
-            Lane.make_room.__code__,
+            Lane.wait_for_room.__code__,
             self._timeouts.check,
             self.warn,
         )
@@ -264,7 +264,7 @@ class Lane:
 
     async def _serve(self) -> None:
         """Enter the lifespan once all is known, and run items in it."""
-        await self._until(lambda: self._has_begun or self._is_ending)
+        await self._wait_until(lambda: self._has_begun or self._is_ending)
         if self._is_ending:
             return
         lifespan = self._objects.lifespan
@@ -277,22 +277,22 @@ class Lane:
             await self._work()
 
     async def _watch(self) -> None:
-        """Cancel what runs when nobody will ask for it any more; and later everything, if that has not ended it."""
+        """Cancel what runs once the lease has expired or the process closes; and all the rest a lease later, if need be."""
         while True:
-            if self._is_forsaken or self._is_closing():
+            if self._has_lease_expired or self._is_closing():
                 break
-            await anyio.sleep(_LOOK_S)
+            await anyio.sleep(_LEASE_CHECK_INTERVAL_S)
         self._cancel()
         await anyio.sleep(self._settings.lease_s)
         assert self._everything is not None
         self._everything.cancel_scope.cancel()
 
-    async def _until(self, condition: Callable[[], bool]) -> None:
+    async def _wait_until(self, condition: Callable[[], bool]) -> None:
         while not condition():
             assert self._changed is not None
             await self._changed.wait()
 
-    def _notice(self) -> None:
+    def _notify(self) -> None:
         if self._changed is not None:
             self._changed.set()
             self._changed = anyio.Event()
@@ -300,16 +300,16 @@ class Lane:
     def _take_orders(self) -> None:
         with self._lock:
             orders, self._orders_in = self._orders_in, []
-        family = _Family({})
+        ancestors = _Ancestors({})
         for order in orders:
             match order:
                 case Run():
-                    self._orders.append((order, family))
+                    self._orders.append((order, ancestors))
                 case Ancestors():
-                    family = _Family(order.items)
+                    ancestors = _Ancestors(order.items)
                 case Define():
                     try:
-                        self._objects.define(order.parcel)
+                        self._objects.define(order.definitions)
                     except Exception as error:  # it stands for the lane's end: nothing can be made of what follows
                         self._error = self._error or error
                         self._cancel()
@@ -319,7 +319,7 @@ class Lane:
                     self._is_ending = True
                 case Cancel():
                     self._cancel()
-        self._notice()
+        self._notify()
 
     def _cancel(self) -> None:
         self._is_cancelling = self._is_ending = True
@@ -327,7 +327,7 @@ class Lane:
             self._tasks.cancel_scope.cancel()
         elif self._is_entering and self._everything is not None:
             self._everything.cancel_scope.cancel()
-        self._notice()
+        self._notify()
 
     async def _work(self) -> None:
         self.report(Ready(self._host, os.getpid()))
@@ -335,39 +335,39 @@ class Lane:
             async with anyio.create_task_group() as self._tasks:
                 if self._is_cancelling:
                     self._tasks.cancel_scope.cancel()
-                await self._until(self._is_through)
+                await self._wait_until(self._has_finished)
         finally:
             for run, _ in self._orders:
-                self.report(Ended(run.order, "cancelled"))
+                self.report(AttemptEnded(run.order, "cancelled"))
             self._orders.clear()
 
-    def _is_through(self) -> bool:
-        self._call_hand()
-        return self._is_ending and not self._orders and not self._busy
+    def _has_finished(self) -> bool:
+        self._start_runner()
+        return self._is_ending and not self._orders and not self._num_runners
 
     # ---- running items ------------------------------------------------------------------------------------------
 
-    def _call_hand(self) -> None:
-        """See that there is a hand for the next item, as soon as those at work await something."""
-        if self._orders and not self._is_hand_coming and self._tasks is not None and not self._is_cancelling:
-            self._is_hand_coming = True
-            self._busy += 1
-            self._tasks.start_soon(self._lend_hand)
+    def _start_runner(self) -> None:
+        """Start a task for the next item; it runs as soon as the tasks that are at work await something."""
+        if self._orders and not self._is_runner_starting and self._tasks is not None and not self._is_cancelling:
+            self._is_runner_starting = True
+            self._num_runners += 1
+            self._tasks.start_soon(self._run_orders)
 
-    async def _lend_hand(self) -> None:
-        """Run items as long as there are some that nobody runs, and none has spoiled this task."""
-        self._is_hand_coming = False
+    async def _run_orders(self) -> None:
+        """Run items that are waiting, until none is left or one has left something behind in this task."""
+        self._is_runner_starting = False
         watch = TaskWatch()
         ran = "no item yet"
         try:
             while self._orders and not self._is_cancelling:
-                if self._waiting_reports >= SOFT_LIMIT_REPORTS and not self._is_forsaken:
+                if self._waiting_reports >= SOFT_LIMIT_REPORTS and not self._has_lease_expired:
                     await anyio.sleep(0.01)
                     continue
-                run, family = self._orders.popleft()
-                self._call_hand()
+                run, ancestors = self._orders.popleft()
+                self._start_runner()
                 ran = f"item {run.item} ({run.type}) last"
-                if await self._run(run, family, watch):
+                if await self._run(run, ancestors, watch):
                     break
                 if time.monotonic() > self._slice_end:
                     await checkpoint()
@@ -377,38 +377,38 @@ class Lane:
                 raise
             self.warn(cancelled_between_items(ran))
         finally:
-            self._busy -= 1
-            self._notice()
+            self._num_runners -= 1
+            self._notify()
         await watch.take_cancellation()
 
-    async def _run(self, run: Run, family: "_Family", watch: TaskWatch) -> bool:
+    async def _run(self, run: Run, ancestors: "_Ancestors", watch: TaskWatch) -> bool:
         """Run an item; return whether its code has left something behind in this task, which is to run no other."""
         attempt = LaneAttempt(self, run)
         running_attempt.set(attempt)
         before = b""
         try:
-            before = self._load(attempt, family)
+            before = self._load(attempt, ancestors)
             call = attempt.item.process(attempt.enqueue, attempt.set_desc)
             if run.timeout_s is None:
                 value = await call
             else:
                 assert self._timeouts is not None
                 value = await self._timeouts.within(run.timeout_s, run.item, run.type, call, watch)
-            self._end(attempt)
+            self._close_attempt(attempt)
             if watch.innermost is not watch.outermost:
                 raise left_behind(watch.innermost, run.item, run.type)
             result = b"" if value is None else bytes(encode_result(value, run.type))
             state = self._changed_state(attempt, before)
         except BaseException as error:
-            self._end(attempt)
+            self._close_attempt(attempt)
             is_spoiled = await watch.close()
             self._report_error(attempt, before, error)
             return is_spoiled or not isinstance(error, Exception)
-        self.report(Ended(run.order, "returned", result, state))
+        self.report(AttemptEnded(run.order, "returned", result, state))
         return False
 
-    def _end(self, attempt: LaneAttempt) -> None:
-        """Refuse whatever the item's code still calls; in a child process that it has forked, end that."""
+    def _close_attempt(self, attempt: LaneAttempt) -> None:
+        """Refuse all later calls of the item's code; in a child process that it has forked, end that process."""
         if os.getpid() != self._pid:
             end_forked_child(attempt.run.item, attempt.run.type)
         attempt.has_ended = True
@@ -419,24 +419,24 @@ class Lane:
             error, self._cancelled_class
         )
         if is_ordinary and self._is_cancelling:
-            self.report(Ended(run.order, "cancelled"))
+            self.report(AttemptEnded(run.order, "cancelled"))
             return
         with suppress(Exception):  # an exception that can't be changed
             error.with_traceback(without_own_frames(error.__traceback__))
-        raised = as_failure(error, run.item, run.type) if is_ordinary else error
+        failure = as_failure(error, run.item, run.type) if is_ordinary else error
         state = None
         if before and run.attempts_left:  # the next one begins with what this one has left
             with suppress(Exception):  # whatever the user's objects raise when they are pickled
                 state = self._objects.changed_state(attempt.item, before, attempt.above)
-        self.report(Ended(run.order, "raised", state=state, error=self._objects.dump_error(raised)))
+        self.report(AttemptEnded(run.order, "raised", state=state, error=self._objects.dump_error(failure)))
 
-    def _load(self, attempt: LaneAttempt, family: "_Family") -> bytes:
+    def _load(self, attempt: LaneAttempt, ancestors: "_Ancestors") -> bytes:
         """Make the attempt's item, and return its state as it came."""
-        member = partial(family.member, self._objects)
+        load = partial(ancestors.load, self._objects)
         try:
             for number in attempt.run.above:
-                attempt.note_ancestor(number, member(number))
-            attempt.item, before = self._objects.load_item(attempt.run.data, member)
+                attempt.add_ancestor(number, load(number))
+            attempt.item, before = self._objects.load_item(attempt.run.data, load)
         except Exception as error:
             raise ClusterError(
                 f"the worker process {os.getpid()} on {visible(self._host, 255)} can't load item {attempt.run.item} "
@@ -453,8 +453,8 @@ class Lane:
                 raise
             return None  # nobody will ask for it
 
-    def pack(self, item: Any, ancestor_number: Callable[[object], int | None]) -> bytes:
-        """Return what stands for `item`, a child, in a report.
+    def dump_child(self, item: Any, ancestor_number: Callable[[object], int | None]) -> bytes:
+        """Return `item`, a child, as bytes for a report.
 
         Raises:
             InvalidItem: it is not an item.
@@ -466,27 +466,27 @@ class Lane:
             known = look_up_class(item)
             if hasattr(cls, "process"):  # one on the instance alone says nothing about the next object
                 self._classes[cls] = known
-        if self._settings.has_journal and _is_resolved(cls):
+        if self._settings.has_journal and _has_resolvable_name(cls):
             self._codec.encode(item, ancestor_number)
         return self._objects.dump_item(item, ancestor_number)
 
 
-def _is_resolved(cls: type) -> bool:
-    """Tell whether `cls` can be known here by its name, as it will be by the coordinator."""
+def _has_resolvable_name(cls: type) -> bool:
+    """Return whether the name of `cls` means that very class here, as it will for the coordinator."""
     try:
         return resolve_type(type_name(cls)) is cls
     except UnknownItemType:
         return False
 
 
-class _Family:
+class _Ancestors:
     """The ancestors that some items of a letter refer to, each made when it is first asked for, after those above it."""
 
     def __init__(self, items: dict[int, bytes]) -> None:
         self._data = items
         self._made: dict[int, object] = {}
 
-    def member(self, objects: LaneObjects, number: int) -> object:
+    def load(self, objects: LaneObjects, number: int) -> object:
         """Return the object that stands here for the item numbered `number`."""
         made = self._made.get(number)
         if made is None:

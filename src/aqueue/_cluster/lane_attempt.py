@@ -14,21 +14,21 @@ __all__ = ["AttemptLane", "LaneAttempt"]
 
 
 class AttemptLane(Protocol):
-    """What an attempt asks of its lane; see `aqueue._cluster.lane.Lane`."""
+    """What an attempt calls of its lane; see `aqueue._cluster.lane.Lane`."""
 
     thread: int
     shared: Any
 
     def report(self, report: Report) -> None:
-        """Have the coordinator told; from any thread."""
+        """Queue a report to the coordinator; from any thread."""
         ...
 
-    def make_room(self) -> None:
-        """Wait while too much is still to be told to the coordinator."""
+    def wait_for_room(self) -> None:
+        """Wait while far too many reports are not acknowledged."""
         ...
 
-    def pack(self, item: Any, ancestor_number: Callable[[object], int | None]) -> bytes:
-        """Return what stands for `item`, a child, in a report."""
+    def dump_child(self, item: Any, ancestor_number: Callable[[object], int | None]) -> bytes:
+        """Return `item`, a child, as bytes for a report."""
         ...
 
 
@@ -52,8 +52,8 @@ class LaneAttempt:
 
     # ---- the item and those above it ----------------------------------------------------------------------------
 
-    def note_ancestor(self, number: int, ancestor: object) -> None:
-        """Know `ancestor`, an object that stands for the item numbered `number`, when the item's children hold it."""
+    def add_ancestor(self, number: int, ancestor: object) -> None:
+        """Remember that `ancestor` is the object of the item numbered `number`, for children that refer to it."""
         self._ancestors[id(ancestor)] = number, ancestor
 
     def ancestor_number(self, candidate: object) -> int | None:
@@ -72,10 +72,10 @@ class LaneAttempt:
     def enqueue(self, item: Any, /) -> None:
         """Add a child; see `aqueue.Item.process`."""
         self._check("enqueue")
-        data = self._lane.pack(item, self.ancestor_number)
+        data = self._lane.dump_child(item, self.ancestor_number)
         self.has_children = True
         self._lane.report(Enqueued(self.run.order, data))
-        self._lane.make_room()
+        self._lane.wait_for_room()
 
     def set_desc(self, text: str, /) -> None:
         """Say what the item is doing; see `aqueue.Item.process`."""
@@ -83,7 +83,7 @@ class LaneAttempt:
         if not isinstance(text, str):
             raise no_description(text, self.run.item, self.run.type)
         self._lane.report(Described(self.run.order, visible(str.__str__(text), DESCRIPTION_MAX_CHARS)))
-        self._lane.make_room()
+        self._lane.wait_for_room()
 
     def _check(self, name: str) -> None:
         if self.has_ended or threading.get_ident() != self._lane.thread:

@@ -8,7 +8,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from typing import Final, TypeVar
 
-__all__ = ["Inbox", "Letter", "Outbox", "in_letters"]
+__all__ = ["Inbox", "Letter", "Outbox", "split_into_letters"]
 
 T = TypeVar("T")
 
@@ -24,7 +24,7 @@ MAX_BYTES: Final = 1_000_000
 _MAX_EARLY: Final = 1_000
 
 
-def in_letters(messages: list[T], size_of: Callable[[T], int], count: int) -> Iterator[tuple[list[T], int]]:
+def split_into_letters(messages: list[T], size_of: Callable[[T], int], count: int) -> Iterator[tuple[list[T], int]]:
     """Yield the messages for one letter after the other, `count` at most for each, with how many bytes they have."""
     some: list[T] = []
     size = 0

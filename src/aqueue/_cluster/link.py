@@ -7,7 +7,7 @@ from contextlib import suppress
 from enum import Enum
 from typing import Any, Final
 
-from aqueue._cluster.letters import Inbox, Letter, Outbox, in_letters
+from aqueue._cluster.letters import Inbox, Letter, Outbox, split_into_letters
 from aqueue._cluster.messages import (
     Ancestors,
     Answer,
@@ -15,20 +15,20 @@ from aqueue._cluster.messages import (
     Cancel,
     Define,
     End,
+    LaneEnded,
     LaneSettings,
     Order,
-    Over,
     Report,
     decode_reports,
     encode_orders,
 )
-from aqueue._cluster.place import Ordered
+from aqueue._cluster.place import AttemptOrder
 from aqueue._cluster.transport import Transport, TransportError
 
 __all__ = ["Fate", "Link"]
 
 LETTER_ORDERS: Final = 200
-"""How many items go into one letter, at most."""
+"""How many orders are put into one letter, at most."""
 
 POLL_S: Final = 5.0
 """How long a lane keeps a question for its reports before it answers that there are none, seconds."""
@@ -70,7 +70,7 @@ class Link:
         """Make a link; `run` starts the lane.
 
         Parameters:
-            definitions: the parcels that the lane must have before what comes after them; more may be added.
+            definitions: what the lane must know, in this order, before any item that is sent after it; more may be appended.
             apply: has reports taken in elsewhere, in the order of the calls, and calls back, in any thread, when that is
                 done.
         """
@@ -81,22 +81,22 @@ class Link:
         self._settings = settings
         self._transport = transport
         self._definitions = definitions
-        self._defined = 0
+        self._num_definitions_sent = 0
         self._apply = apply
         self._outbox = Outbox()
         self._inbox = Inbox()
-        self._orders: list[Ordered] = []  # other threads append to it
+        self._orders: list[AttemptOrder] = []  # other threads append to it
         self._last_order: Order | None = None
         self._is_finishing = False  # whether that is still to be written
         self._wake = asyncio.Event()
         self._applied = asyncio.Event()
         self._applied.set()
         self._has_begun = False
-        self._met = asyncio.Event()  # set once the lane has answered
-        self._boot = self._process = ""
+        self._has_answered = asyncio.Event()  # set once the lane has answered
+        self._incarnation = self._process = ""
         self._heard_at = time.monotonic()
         self._is_gone = asyncio.Event()
-        self._over: Over | None = None
+        self._lane_ended: LaneEnded | None = None
         self._taking = asyncio.Lock()
 
     @property
@@ -106,10 +106,10 @@ class Link:
 
     # ---- from other threads -------------------------------------------------------------------------------------
 
-    def send(self, ordered: Ordered) -> None:
+    def send(self, attempt_order: AttemptOrder) -> None:
         """Have an order sent; from any thread."""
         orders = self._orders
-        orders.append(ordered)
+        orders.append(attempt_order)
         if len(orders) == 1:
             self._call(self._wake.set)
 
@@ -125,8 +125,8 @@ class Link:
 
     # ---- in the transport's loop --------------------------------------------------------------------------------
 
-    def lose(self) -> None:
-        """Give the lane up: its process is no part of the cluster any more."""
+    def give_up(self) -> None:
+        """End the link: the lane's process has left the cluster."""
         self._is_gone.set()
 
     def _finish(self) -> None:
@@ -155,7 +155,7 @@ class Link:
     async def run(self) -> tuple[Fate, bytes]:
         """Start the lane, and serve it until it has ended or is lost; return its fate, and what it raised, if anything."""
         self._has_begun = True
-        self._outbox.write(encode_orders([*self._undefined(), Begin()]))
+        self._outbox.write(encode_orders([*self._take_new_definitions(), Begin()]))
         self._wake.set()
         end = self._transport.start_lane(self.address, self._settings)
         sending = asyncio.ensure_future(self._send())
@@ -168,17 +168,17 @@ class Link:
                 if end in done:
                     watched.discard(end)
                     if not end.cancelled() and end.exception() is None:
-                        await self._take(end.result())
+                        await self._take_letters(end.result())
                     # Else nobody knows whether it has ended, unless it answers.
-                if self._over is not None or collecting in done or gone in done:
+                if self._lane_ended is not None or collecting in done or gone in done:
                     break
                 if sending in done:
                     sending.result()  # which it never has: it raises
             async with self._taking:  # what was taken must be applied
                 await self._applied.wait()
-            if self._over is not None:
-                return Fate.ENDED if self._last_order is not None else Fate.EXPIRED, self._over.error
-            return collecting.result() if collecting.done() else await self._parted(), b""
+            if self._lane_ended is not None:
+                return Fate.ENDED if self._last_order is not None else Fate.EXPIRED, self._lane_ended.error
+            return collecting.result() if collecting.done() else await self._fate_of_gone_lane(), b""
         finally:
             for task in (sending, collecting, gone):
                 task.cancel()
@@ -187,23 +187,23 @@ class Link:
 
     # ---- orders -------------------------------------------------------------------------------------------------
 
-    def _undefined(self) -> list[Order]:
-        parcels = self._definitions[self._defined :]
-        self._defined += len(parcels)
-        return [Define(parcel) for parcel in parcels]
+    def _take_new_definitions(self) -> list[Order]:
+        new = self._definitions[self._num_definitions_sent :]
+        self._num_definitions_sent += len(new)
+        return [Define(definitions) for definitions in new]
 
-    def _pack(self) -> None:
+    def _write_waiting_orders(self) -> None:
         """Put the orders that wait into letters."""
         waiting = self._orders[:]
         del self._orders[: len(waiting)]  # one step each under the interpreter's lock; others append at the other end
-        for some, _ in in_letters(waiting, _size_of, LETTER_ORDERS):
-            orders = self._undefined()
+        for some, _ in split_into_letters(waiting, _size, LETTER_ORDERS):
+            orders = self._take_new_definitions()
             ancestors: dict[int, bytes] = {}
-            for ordered in some:
-                ancestors.update(ordered.ancestors)
+            for attempt_order in some:
+                ancestors.update(attempt_order.ancestors)
             if ancestors:
                 orders.append(Ancestors(ancestors))
-            orders += [ordered.run for ordered in some]
+            orders += [attempt_order.run for attempt_order in some]
             self._outbox.write(encode_orders(orders))
         if self._is_finishing:
             assert self._last_order is not None
@@ -211,41 +211,41 @@ class Link:
             self._outbox.write(encode_orders([self._last_order]))
 
     async def _send(self) -> None:
-        await self._met.wait()
+        await self._has_answered.wait()
         while True:
             await self._wake.wait()
             self._wake.clear()
-            self._pack()
+            self._write_waiting_orders()
             while letters := self._outbox.to_send():
                 try:
                     await self._exchange(letters, -1, 0.0)
                 except TransportError:
                     await asyncio.sleep(PAUSE_S)
-                self._pack()
+                self._write_waiting_orders()
 
     # ---- reports ------------------------------------------------------------------------------------------------
 
     async def _collect(self, end: "asyncio.Future[list[Letter]]") -> Fate:
         """Hand on what the lane reports; return its fate once it has said that it is over, or is known to be gone."""
-        while self._over is None:
-            boot = self._boot  # empty: the question may be there before the lane
+        while self._lane_ended is None:
+            incarnation = self._incarnation  # empty: the question may be there before the lane
             try:
                 answer = await self._exchange([], self._inbox.acknowledged, POLL_S)
             except TransportError:
-                fate = await self._fate()
+                fate = await self._fate_of_silent_lane()
                 if fate is not None:
                     return fate
                 await asyncio.sleep(PAUSE_S)
                 continue
-            if boot and answer.process != self._process:
-                return await self._parted()
-            if boot and answer.boot != boot:
+            if incarnation and answer.process != self._process:
+                return await self._fate_of_gone_lane()
+            if incarnation and answer.incarnation != incarnation:
                 if not end.done():  # its last letters come with its end
                     await asyncio.wait({end}, timeout=KEEPALIVE_S)
                 if end.done() and not end.cancelled() and end.exception() is None:
                     await asyncio.Event().wait()
                 return Fate.EXPIRED
-            await self._take(answer.letters)
+            await self._take_letters(answer.letters)
         return Fate.ENDED
 
     async def _exchange(self, letters: list[Letter], acknowledged: int, wait_s: float) -> Answer:
@@ -254,41 +254,41 @@ class Link:
         if answer.is_leaving and not self.is_leaving:
             self.is_leaving = True
             self.on_leaving()
-        if answer.boot and answer.boot == (self._boot or answer.boot):
-            self._boot, self._process = answer.boot, answer.process
-            self._met.set()
+        if answer.incarnation and answer.incarnation == (self._incarnation or answer.incarnation):
+            self._incarnation, self._process = answer.incarnation, answer.process
+            self._has_answered.set()
             self._outbox.acknowledge(answer.acknowledged)
         return answer
 
-    async def _fate(self) -> Fate | None:
-        """Tell what has become of the lane that doesn't answer; None if it may do so again."""
+    async def _fate_of_silent_lane(self) -> Fate | None:
+        """Return the fate of a lane that doesn't answer; None if it may still answer."""
         try:
             members = await self._transport.members()
         except TransportError:
             members = {self.address: False}  # nobody knows
         if self.address not in members:
-            return await self._parted()
+            return await self._fate_of_gone_lane()
         silent_s = time.monotonic() - self._heard_at
         return Fate.EXPIRED if silent_s > self._settings.lease_s + KEEPALIVE_S else None
 
-    async def _parted(self) -> Fate:
+    async def _fate_of_gone_lane(self) -> Fate:
         with suppress(TransportError):
             if not self.is_leaving and await self._transport.has_died(self.address):
                 return Fate.LOST
         return Fate.LEFT
 
-    async def _take(self, letters: list[Letter]) -> None:
+    async def _take_letters(self, letters: list[Letter]) -> None:
         async with self._taking:
             contents = self._inbox.take(letters)
             if contents:
-                await self._hand_over(contents)
+                await self._apply_contents(contents)
 
-    async def _hand_over(self, contents: list[bytes]) -> None:
+    async def _apply_contents(self, contents: list[bytes]) -> None:
         """Have the reports in `contents` applied, once those before have been; meanwhile the lane hears that all is well."""
         reports = [report for content in contents for report in decode_reports(content)]
         last = reports[-1]
-        if isinstance(last, Over):
-            self._over = last
+        if isinstance(last, LaneEnded):
+            self._lane_ended = last
             del reports[-1]
         while not self._applied.is_set():
             try:
@@ -301,8 +301,8 @@ class Link:
         self._apply(reports, lambda: self._call(self._applied.set))
 
 
-def _size_of(ordered: Ordered) -> int:
-    return ordered.size
+def _size(attempt_order: AttemptOrder) -> int:
+    return attempt_order.size
 
 
 def _do_nothing() -> None:

@@ -106,7 +106,7 @@ class LocalWorkers:
         with self._lock:
             self._is_started = True
         if self._died_early:  # after it had joined
-            raise RuntimeError(self._died_early[0].obituary())
+            raise RuntimeError(self._died_early[0].exit_summary())
 
     def close(self) -> None:
         """End the workers, at once and in the midst of what they do, and the scheduler; return after 5 s at the latest.
@@ -138,7 +138,7 @@ class LocalWorkers:
             if self._closing.is_set():
                 raise RuntimeError("they were closed while they were being started")
             if self._died_early:
-                raise RuntimeError(self._died_early[0].obituary())
+                raise RuntimeError(self._died_early[0].exit_summary())
             if time.monotonic() > deadline:
                 raise RuntimeError(
                     f"only {joined} of {self._count} were ready after {_START_S:.0f} s; start fewer, or see what keeps them"
@@ -222,8 +222,8 @@ class _Process:
             with suppress(OSError):
                 os.killpg(self.pid, signal.SIGKILL)
 
-    def obituary(self) -> str:
-        """Say how it ended, and what it said last."""
+    def exit_summary(self) -> str:
+        """Return how it ended, and the last line that it wrote to standard error."""
         code = self._popen.returncode
         how = f"was killed by signal {-code}" if code < 0 else f"ended with exit code {code}"
         self._errors.join(_END_S)

@@ -7,17 +7,17 @@ import msgspec
 __all__ = [
     "Ancestors",
     "Answer",
+    "AttemptEnded",
     "Begin",
     "Cancel",
     "Define",
     "Described",
     "End",
-    "Ended",
     "Enqueued",
+    "LaneEnded",
     "LaneSettings",
     "Order",
     "Outcome",
-    "Over",
     "Ready",
     "Report",
     "Run",
@@ -62,14 +62,14 @@ class Answer(msgspec.Struct, frozen=True):
 
     Attributes:
         process: tells the process from any other, also of the same address.
-        boot: tells one lane of a name from another; empty if there is none of that name.
+        incarnation: tells one lane from another of the same name; empty if there is none of that name.
         acknowledged: the number of the last of the coordinator's letters that it has taken.
         letters: its own, those that were not acknowledged.
         is_leaving: whether its process is about to leave the cluster.
     """
 
     process: str
-    boot: str
+    incarnation: str
     acknowledged: int
     letters: list[tuple[int, bytes]]
     is_leaving: bool
@@ -79,9 +79,9 @@ class Answer(msgspec.Struct, frozen=True):
 
 
 class Define(msgspec.Struct, frozen=True, array_like=True, tag_field="kind", tag=1):
-    """Know these classes from now on; see `aqueue._cluster.objects`."""
+    """Take in classes and functions that later items refer to; see `aqueue._cluster.definitions`."""
 
-    parcel: bytes
+    definitions: bytes
 
 
 class Ancestors(msgspec.Struct, frozen=True, array_like=True, tag_field="kind", tag=2):
@@ -162,7 +162,7 @@ class Described(msgspec.Struct, frozen=True, array_like=True, tag_field="kind", 
 Outcome = Literal["returned", "raised", "cancelled"]
 
 
-class Ended(msgspec.Struct, frozen=True, array_like=True, tag_field="kind", tag=4):
+class AttemptEnded(msgspec.Struct, frozen=True, array_like=True, tag_field="kind", tag=4):
     """An attempt has ended.
 
     Attributes:
@@ -201,7 +201,7 @@ class Warned(msgspec.Struct, frozen=True, array_like=True, tag_field="kind", tag
     text: str
 
 
-class Over(msgspec.Struct, frozen=True, array_like=True, tag_field="kind", tag=8):
+class LaneEnded(msgspec.Struct, frozen=True, array_like=True, tag_field="kind", tag=8):
     """The lane has ended: this is the last that it reports.
 
     Attributes:
@@ -211,7 +211,7 @@ class Over(msgspec.Struct, frozen=True, array_like=True, tag_field="kind", tag=8
     error: bytes = b""
 
 
-Report = Ready | Enqueued | Described | Ended | StopAsked | SlowDownAsked | Warned | Over
+Report = Ready | Enqueued | Described | AttemptEnded | StopAsked | SlowDownAsked | Warned | LaneEnded
 
 _OVERHEAD: Final = 20
 """About how many bytes a report has besides what is in it."""
@@ -222,7 +222,7 @@ def size_of_report(report: Report) -> int:
     match report:
         case Enqueued():
             return _OVERHEAD + len(report.data)
-        case Ended():
+        case AttemptEnded():
             return _OVERHEAD + len(report.result) + len(report.state or b"") + len(report.error)
         case Described() | Warned():
             return _OVERHEAD + _size_of_text(report.text)
@@ -232,7 +232,7 @@ def size_of_report(report: Report) -> int:
             return _OVERHEAD + _size_of_text(report.group)
         case Ready():
             return _OVERHEAD + _size_of_text(report.host)
-        case Over():
+        case LaneEnded():
             return _OVERHEAD + len(report.error)
 
 

@@ -10,25 +10,35 @@ import cloudpickle  # type: ignore[import-untyped]  # it ships no annotations
 
 from aqueue.text import visible
 
-__all__ = ["CACHED", "MAIN", "Definition", "Key", "is_definition", "is_found", "name_of", "travels_by_value", "walk"]
+__all__ = [
+    "CACHED_FUNCTION",
+    "SCRIPT_MODULES",
+    "Definition",
+    "Key",
+    "import_by_name",
+    "is_definition",
+    "is_found_by_name",
+    "name_of",
+    "travels_by_value",
+]
 
 Definition = type | FunctionType
 """A class or a function; a function with a cache, which is of another class, is taken for one as well."""
 
-CACHED: Final = type(functools.cache(len))
+CACHED_FUNCTION: Final = type(functools.cache(len))
 """The class of what `functools.cache` and `functools.lru_cache` make."""
 
 Key = int | str
 """Names a class or function: the number that the coordinator gave it, or its name as ``module:qualname``."""
 
-MAIN: Final = ("__main__", "__mp_main__")
+SCRIPT_MODULES: Final = ("__main__", "__mp_main__")
 """The module that a script is; the second is its name where multiprocessing has started it again."""
 
 
 def is_definition(value: object) -> TypeGuard[Definition]:
     """Return whether `value` is a class or a function written in Python, with a cache or not."""
     cls = type(value)
-    return cls is FunctionType or cls is CACHED or issubclass(cls, type)
+    return cls is FunctionType or cls is CACHED_FUNCTION or issubclass(cls, type)
 
 
 def name_of(definition: Definition) -> str:
@@ -41,13 +51,13 @@ def travels_by_value(definition: Definition) -> bool:
     module: Any = getattr(definition, "__module__", None)
     if module == "builtins":  # pickle has ways of its own for some that have no name there
         return False
-    if not isinstance(module, str) or module in MAIN or not is_found(definition):
+    if not isinstance(module, str) or module in SCRIPT_MODULES or not is_found_by_name(definition):
         return True
     registered = cloudpickle.list_registry_pickle_by_value()
     return bool(registered) and any(module == name or module.startswith(f"{name}.") for name in registered)
 
 
-def is_found(definition: Definition) -> bool:
+def is_found_by_name(definition: Definition) -> bool:
     """Return whether a loaded module has `definition` under its name."""
     found: object = sys.modules.get(definition.__module__)
     for part in definition.__qualname__.split("."):
@@ -55,14 +65,14 @@ def is_found(definition: Definition) -> bool:
     return found is definition
 
 
-def walk(name: str) -> Any:
+def import_by_name(name: str) -> Any:
     """Return what ``module:qualname`` names; a module is imported for it, but not the script.
 
     Raises:
         LookupError, ImportError: there is none.
     """
     module, _, qualname = name.partition(":")
-    if module in MAIN:
+    if module in SCRIPT_MODULES:
         found: Any = sys.modules["__main__"]
     else:
         found = sys.modules.get(module) or importlib.import_module(module)

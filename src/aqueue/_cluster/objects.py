@@ -26,7 +26,7 @@ class CoordinatorObjects:
         """
         self._sent = SentDefinitions(lifespan)
         self._items = ItemPickles(self._sent)
-        self.definitions: list[bytes] = self._sent.parcels
+        self.definitions: list[bytes] = self._sent.pickled
 
     def check_item(self, item: object, ancestor_number: AncestorNumber) -> None:
         """Raise `UnsendableItem` if `item` can't be sent."""
@@ -73,13 +73,13 @@ class LaneObjects:
         """What the coordinator was given as such."""
         return self._definitions.lifespan
 
-    def define(self, parcel: bytes) -> None:
-        """Take in a parcel of definitions.
+    def define(self, definitions: bytes) -> None:
+        """Take in definitions that the coordinator has pickled.
 
         Raises:
             UnsendableItem: a class in it can't be made here; a module is missing, say.
         """
-        self._definitions.define(parcel)
+        self._definitions.define(definitions)
 
     def load_item(self, data: bytes, ancestor: Ancestor) -> tuple[object, bytes]:
         """Return the item that the coordinator has dumped, and its state, for `changed_state`.
@@ -87,19 +87,19 @@ class LaneObjects:
         Raises:
             UnsendableItem: it can't be made here.
         """
-        met: dict[int, int] = {}
+        numbers: dict[int, int] = {}
 
-        def note(number: int) -> object:
+        def numbered_ancestor(number: int) -> object:
             found = ancestor(number)
-            met[id(found)] = number
+            numbers[id(found)] = number
             return found
 
-        item = self._items.load(data, note)
+        item = self._items.load(data, numbered_ancestor)
         if is_flat(data):
             return item, data
         try:
             # Written again: another process's bytes may differ though the state is the same.
-            return item, self._items.dump_state(item, lambda value: met.get(id(value)))
+            return item, self._items.dump_state(item, lambda value: numbers.get(id(value)))
         except UnsendableItem:  # it is of those that can be loaded only
             return item, b""
 

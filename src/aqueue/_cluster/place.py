@@ -11,8 +11,8 @@ import anyio
 import msgspec
 
 from aqueue._cluster.messages import (
+    AttemptEnded,
     Described,
-    Ended,
     Enqueued,
     Report,
     Run,
@@ -29,7 +29,7 @@ from aqueue._engine.tree import Node
 from aqueue.errors import ClusterError, PoisonItem
 from aqueue.text import visible
 
-__all__ = ["ALONE_AFTER", "Ordered", "Place", "PlaceCluster"]
+__all__ = ["ALONE_AFTER", "AttemptOrder", "Place", "PlaceCluster"]
 
 ALONE_AFTER: Final = 2
 """After how many losses of the process that ran it an item runs alone; after one more it fails."""
@@ -40,8 +40,8 @@ CANCEL_S: Final = 5.0
 """How long a cancelled attempt is waited for, seconds."""
 
 
-class Ordered(msgspec.Struct, frozen=True, gc=False):
-    """An attempt that a lane is to make.
+class AttemptOrder(msgspec.Struct, frozen=True, gc=False):
+    """The order to make an attempt, with the ancestors that it needs.
 
     Attributes:
         run: the order.
@@ -58,7 +58,7 @@ class Ordered(msgspec.Struct, frozen=True, gc=False):
 
 
 class PlaceCluster(Protocol):
-    """What a place asks of its cluster; see `aqueue._cluster.cluster.Cluster`."""
+    """What a place calls of its cluster; see `aqueue._cluster.cluster.Cluster`."""
 
     objects: CoordinatorObjects
     losses: dict[int, int]
@@ -71,8 +71,8 @@ class PlaceCluster(Protocol):
         """Cancel all that runs in any place."""
         ...
 
-    def give_back(self, place: "Place") -> None:
-        """Use the numbers of its workers again: the last of them has ended."""
+    def release_workers(self, place: "Place") -> None:
+        """Free the numbers of its workers, the last of which has ended."""
         ...
 
 
@@ -93,7 +93,7 @@ class _Pending:
     def __init__(self, node: Node, attempt: Attempt) -> None:
         self.node = node
         self.attempt = attempt
-        self.ended: Ended | None = None
+        self.ended: AttemptEnded | None = None
         self.is_lost = False
         self.is_blamed = False
         self.error: BaseException | None = None
@@ -112,7 +112,7 @@ class Place:
     """
 
     def __init__(
-        self, cluster: PlaceCluster, workers: range, host: str, pid: int, send: Callable[[Ordered], None]
+        self, cluster: PlaceCluster, workers: range, host: str, pid: int, send: Callable[[AttemptOrder], None]
     ) -> None:
         """Make the place of a lane that is ready.
 
@@ -134,7 +134,7 @@ class Place:
         self._left = 0
         self._alone_lock = anyio.Lock()
 
-    # ---- what the engine asks -----------------------------------------------------------------------------------
+    # ---- called by the engine -----------------------------------------------------------------------------------
 
     async def until_free(self) -> None:
         """Wait until it is not reserved any more, or closed."""
@@ -144,10 +144,10 @@ class Place:
             await self._freed.wait()
 
     def leave(self, worker: int) -> None:
-        """Note that one of its workers has ended."""
+        """Count a worker that has ended; after the last one, its numbers are free."""
         self._left += 1
         if self._left == len(self.workers):
-            self._cluster.give_back(self)
+            self._cluster.release_workers(self)
 
     async def run(self, node: Node, attempt: Attempt) -> None:
         """Run the `process` of the item of `node`; see `aqueue._engine.places.Place.run`."""
@@ -168,16 +168,16 @@ class Place:
             self._waiting_alone -= 1
             if not self._waiting_alone:
                 self.is_reserved = False
-                self._tell_freed()
+                self._notify_free()
 
     async def _run(self, node: Node, attempt: Attempt, *, is_alone: bool) -> None:
         if not self.is_open:
             raise AttemptLost
         order = self._cluster.next_order()
-        ordered = self._order(order, node, attempt)
+        run_order = self._make_order(order, node, attempt)
         pending = _Pending(node, attempt)
         self._pending[order] = pending
-        self._send(ordered)
+        self._send(run_order)
         try:
             await pending.over.wait()
         except BaseException:  # cancelled
@@ -190,9 +190,9 @@ class Place:
                 raise
         finally:
             self._forget(order)
-        self._conclude(pending, is_alone=is_alone)
+        self._apply_outcome(pending, is_alone=is_alone)
 
-    def _order(self, order: int, node: Node, attempt: Attempt) -> Ordered:
+    def _make_order(self, order: int, node: Node, attempt: Attempt) -> AttemptOrder:
         objects = self._cluster.objects
         wanted: set[int] = set()
 
@@ -212,7 +212,7 @@ class Place:
             above = above.parent
         cls = node.cls
         engine = attempt.engine
-        return Ordered(
+        return AttemptOrder(
             Run(
                 order,
                 node.id,
@@ -229,8 +229,8 @@ class Place:
             ancestors,
         )
 
-    def _conclude(self, pending: _Pending, *, is_alone: bool) -> None:
-        """Make of what has become of an attempt what the engine is told; see `run`."""
+    def _apply_outcome(self, pending: _Pending, *, is_alone: bool) -> None:
+        """Give the node its new state and result, or raise what the attempt ended with; see `run`."""
         cluster = self._cluster
         node = pending.node
         ended = pending.ended
@@ -262,21 +262,21 @@ class Place:
             self._emptied.set()
             self._emptied = None
 
-    def _tell_freed(self) -> None:
+    def _notify_free(self) -> None:
         if self._freed is not None:
             self._freed.set()
             self._freed = None
 
-    # ---- what the lane says -------------------------------------------------------------------------------------
+    # ---- called by the link -------------------------------------------------------------------------------------
 
     def apply(self, reports: Sequence[Report]) -> None:
         """Take in what the lane reports of its attempts; what is about one that is over is counted, and no more."""
         for report in reports:
-            assert isinstance(report, Enqueued | Described | Ended | StopAsked | SlowDownAsked)
+            assert isinstance(report, Enqueued | Described | AttemptEnded | StopAsked | SlowDownAsked)
             pending = self._pending.get(report.order)
             if pending is None or pending.over.is_set():
                 self.ignored += 1
-            elif type(report) is Ended:
+            elif type(report) is AttemptEnded:
                 pending.ended = report
                 pending.over.set()
             else:
@@ -307,7 +307,7 @@ class Place:
     def close(self, *, blames: bool) -> None:
         """Take no more items: the lane is gone, and what is under way with it, which may be why, if `blames`."""
         self.is_open = False
-        self._tell_freed()
+        self._notify_free()
         if self._emptied is not None:
             self._emptied.set()
             self._emptied = None
@@ -317,7 +317,7 @@ class Place:
                 pending.is_blamed = blames
                 pending.over.set()
 
-    def leave_off(self) -> None:
+    def drain(self) -> None:
         """Take no more items, but wait for what is under way."""
         self.is_open = False
-        self._tell_freed()
+        self._notify_free()

@@ -15,7 +15,7 @@ from aqueue._cluster.lane import Lane
 from aqueue._cluster.letters import Letter
 from aqueue._cluster.messages import Answer, LaneSettings
 
-__all__ = ["HANDLER", "open_door", "run_lane"]
+__all__ = ["HANDLER", "register_handler", "run_lane"]
 
 HANDLER: Final = "aqueue_exchange"
 """The name of the worker's handler."""
@@ -32,10 +32,10 @@ _lanes: Final[dict[str, Lane]] = {}
 _ended_at: Final[dict[str, float]] = {}
 
 
-def open_door(run_id: str, coordinator: str, dask_worker: Any) -> None:
-    """Have a worker take letters for its lanes; but those of earlier coordinators of the run end.
+def register_handler(run_id: str, coordinator: str, dask_worker: Any) -> None:
+    """Register the handler by which a worker takes letters, and end the lanes of earlier coordinators of the run.
 
-    They have died, and their lanes would go on for as long as the lease lasts.
+    Those coordinators have died, and without this their lanes would go on until their lease expires.
     """
     for lane in list(_lanes.values()):
         if lane.run_id == run_id and lane.coordinator != coordinator:
@@ -50,7 +50,7 @@ def open_door(run_id: str, coordinator: str, dask_worker: Any) -> None:
 
 
 def run_lane(settings: bytes) -> list[Letter]:
-    """Be a lane, until that ends; return the letters that were not acknowledged."""
+    """Run a lane until it ends; return the letters that were not acknowledged."""
     # The worker's threads are for what ends soon: a lane must neither wait for one nor keep others waiting.
     distributed.secede()  # type: ignore[no-untyped-call]
     worker = distributed.get_worker()
@@ -84,33 +84,33 @@ async def _exchange(
         while found is None and time.monotonic() < end and not _is_leaving(worker):
             await asyncio.sleep(_ARRIVAL_S)
             found = _lanes.get(lane)
-        boot = "" if found is None else found.boot
-        return _answer(Answer(_PROCESS, boot, 0, [], _is_leaving(worker)))
+        incarnation = "" if found is None else found.incarnation
+        return _answer(Answer(_PROCESS, incarnation, 0, [], _is_leaving(worker)))
     taken = found.deliver([(number, content) for number, content in letters])
     collected: list[Letter] = []
     if acknowledged >= 0:
         if wait_s and taken:
-            await _until_there_are_reports(found, worker, wait_s)
+            await _wait_for_reports(found, worker, wait_s)
         elif wait_s:  # before its first order a lane has nothing to say, and that order waits for this answer
             await asyncio.sleep(_ARRIVAL_S)
         collected = found.collect(acknowledged)
-    return _answer(Answer(_PROCESS, found.boot, taken, collected, _is_leaving(worker)))
+    return _answer(Answer(_PROCESS, found.incarnation, taken, collected, _is_leaving(worker)))
 
 
-async def _until_there_are_reports(lane: Lane, worker: Any, wait_s: float) -> None:
-    there_are = asyncio.Event()
+async def _wait_for_reports(lane: Lane, worker: Any, wait_s: float) -> None:
+    has_reports = asyncio.Event()
     loop = asyncio.get_running_loop()
 
     def wake() -> None:
         with suppress(RuntimeError):  # the loop has ended
-            loop.call_soon_threadsafe(there_are.set)
+            loop.call_soon_threadsafe(has_reports.set)
 
     if not lane.on_report(wake):
         end = time.monotonic() + wait_s
-        while not there_are.is_set() and time.monotonic() < end and not _is_leaving(worker):
+        while not has_reports.is_set() and time.monotonic() < end and not _is_leaving(worker):
             with suppress(TimeoutError):
                 async with asyncio.timeout(min(_LOOK_S, wait_s)):
-                    await there_are.wait()
+                    await has_reports.wait()
         lane.on_report(None)
     await asyncio.sleep(GATHERING_S)
 
