@@ -9,7 +9,7 @@ from rich.console import Console, RenderableType
 from rich.text import Text
 
 from aqueue.cli._commands.tree import _Label
-from aqueue.cli._screen import Column, ago, table, traceback_lines
+from aqueue.cli._screen import Column, table, time_ago, traceback_lines
 from tests.cli.conftest import Aqueue
 from tests.cli.scripted import Script, write_log
 
@@ -83,7 +83,7 @@ def test_a_traceback_keeps_the_marks_only_of_lines_that_are_whole() -> None:
 )
 def test_how_long_ago(seconds: float, words: str) -> None:
     """Whole seconds, in the units that durations have everywhere."""
-    assert ago(seconds) == words
+    assert time_ago(seconds) == words
 
 
 @pytest.mark.parametrize(

@@ -93,7 +93,7 @@ def test_real_journal_is_read_as_it_was_written(path: Path) -> None:
         assert [line for line, _ in history.read_lines() or []] == [encode(event) for event in events]
         assert history.events_at([3, 1, 10**9]) == {1: events[0], 3: events[2]}
         assert history.events_at(range(1, len(events) + 1)) == {event.seq: event for event in events}
-        assert (history.is_journal, history.is_over, history.missing, history.complaint()) == (True, False, 0, "")
+        assert (history.is_journal, history.is_over, history.missing, history.skipped_lines()) == (True, False, 0, "")
 
 
 def test_beginning_near_the_end(path: Path) -> None:

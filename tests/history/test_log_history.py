@@ -51,7 +51,7 @@ def read_whole(path: Path) -> tuple[list[bytes], str]:
     while (batch := history.read_lines()) is not None:
         lines += [line for line, _ in batch]
     history.close()
-    return lines, history.complaint()
+    return lines, history.skipped_lines()
 
 
 @pytest.fixture
@@ -79,7 +79,7 @@ def test_real_log_is_read_as_it_was_written(real_log: Path) -> None:
         encode(msgspec.json.decode(line, type=type(event)))
         for line, event in zip(real_log.read_bytes().splitlines(), events, strict=True)
     ]
-    assert (history.missing, history.complaint(), history.take_notices()) == (0, "", [])
+    assert (history.missing, history.skipped_lines(), history.take_notices()) == (0, "", [])
 
 
 def test_log_cut_anywhere(real_log: Path, path: Path) -> None:
@@ -104,7 +104,7 @@ def test_log_cut_anywhere(real_log: Path, path: Path) -> None:
         found, history = read(path)
         history.close()
         assert found == events[:expected], size
-        assert history.complaint() == ""
+        assert history.skipped_lines() == ""
 
 
 def test_log_without_one_whole_line_is_no_log_yet(real_log: Path, path: Path) -> None:
@@ -163,14 +163,14 @@ def test_garbled_line_is_named_and_skipped(path: Path, line: bytes, end: bytes) 
     del others[3]
     path.write_bytes(end.join([*others[:3], line, *others[3:]]) + end)
     events, history = read(path)
-    complaint = history.complaint()
+    skipped = history.skipped_lines()
 
     number = line.count(b"\n") + 4  # UTF-16 has newlines of its own
-    assert complaint.startswith(f"{path}: line 4 could not be read and was skipped (") or number != 4
+    assert skipped.startswith(f"{path}: line 4 could not be read and was skipped (") or number != 4
     assert [event.seq for event in events if event in EVENTS] == [1, 2, 3, *range(5, len(EVENTS) + 1)]
     lines, said = read_whole(path)
     assert [one.rstrip(b"\r") for one in lines] == others
-    assert said == complaint
+    assert said == skipped
 
 
 def test_garbled_lines_are_counted_and_the_first_are_named(path: Path) -> None:
@@ -179,7 +179,7 @@ def test_garbled_lines_are_counted_and_the_first_are_named(path: Path) -> None:
     events, history = read(path)
 
     assert events == EVENTS
-    assert history.complaint().startswith(
+    assert history.skipped_lines().startswith(
         f"{path}: 5,000 lines could not be read and were skipped: 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, … (the first: "
     )
 
@@ -190,7 +190,7 @@ def test_blank_lines_and_crlf_and_a_mark_at_the_beginning_do_no_harm(path: Path)
     events, history = read(path)
 
     assert events == EVENTS
-    assert history.complaint() == ""
+    assert history.skipped_lines() == ""
     assert history.events_at([1, 5]) == {1: EVENTS[0], 5: EVENTS[4]}
 
 
@@ -220,7 +220,7 @@ def test_line_that_is_too_long_is_named(path: Path, monkeypatch: pytest.MonkeyPa
     events = [event for batch in batches(history) for event in batch]
 
     assert events == EVENTS[:2]
-    assert history.complaint() == "it: line 2 could not be read and was skipped (a line is longer than 64 MiB)"
+    assert history.skipped_lines() == "it: line 2 could not be read and was skipped (a line is longer than 64 MiB)"
     history.close()
 
 
@@ -232,9 +232,9 @@ def test_lines_keep_their_numbers_when_reading_begins_near_the_end(path: Path) -
     while history.read_lines() is not None:
         pass
 
-    assert f"line {len(LINES) + 1} could" in history.complaint()
+    assert f"line {len(LINES) + 1} could" in history.skipped_lines()
     history.start_near_end(2)
-    assert history.complaint() == ""
+    assert history.skipped_lines() == ""
     history.close()
 
 
@@ -370,7 +370,7 @@ def test_log_that_is_replaced_while_it_is_followed(path: Path, how: str) -> None
 
     assert [line + b"\n" for line in seen] == LINES[:9]
     assert len(history.take_notices()) == 1 and history.take_notices() == []
-    assert history.complaint() == ""
+    assert history.skipped_lines() == ""
 
 
 def test_another_run_ends_the_one_that_is_followed(path: Path) -> None:
@@ -414,7 +414,7 @@ def test_random_bytes_are_refused_or_complained_of(
     for follows in (False, True):
         try:
             events, history = read(path, follows=follows)
-            said = history.complaint()
+            said = history.skipped_lines()
         except (CannotRead, NotAJournal) as error:
             events, said = [], str(error)
         assert "\n" not in said
@@ -435,7 +435,7 @@ def test_random_lines_between_events_are_complained_of(
     events, history = read(path)
 
     assert events == EVENTS
-    assert bool(history.complaint()) == any(line and not line.isspace() for line in garbled)
+    assert bool(history.skipped_lines()) == any(line and not line.isspace() for line in garbled)
 
 
 def test_file_that_is_something_else_is_refused_before_all_of_it_is_read(path: Path) -> None:

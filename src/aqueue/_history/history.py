@@ -66,20 +66,20 @@ class History(ABC):
         """How many events came twice, out of order or where they can't be, and were left out."""
         return 0
 
-    def shortcomings(self) -> list[str]:
-        """Return what a reader must know of the figures: a sentence each, without its full stop; safe to show."""
-        said = []
+    def caveats(self) -> list[str]:
+        """Return why the figures may be off: a sentence each, without its full stop; safe to show."""
+        caveats = []
         if self.missing:
-            said.append(f"{amount(self.missing)} events are not in this log: figures may be off")
+            caveats.append(f"{amount(self.missing)} events are not in this log: figures may be off")
         if self.misplaced:
-            said.append(f"{amount(self.misplaced)} events came twice or out of order, and were left out")
-        return said
+            caveats.append(f"{amount(self.misplaced)} events came twice or out of order, and were left out")
+        return caveats
 
     def take_notices(self) -> list[str]:
         """Return what there is to say about the file since the last call, safe to show: that it was rotated, say."""
         return []
 
-    def complaint(self) -> str:
+    def skipped_lines(self) -> str:
         """Return one line about what could not be read so far, safe to show; empty if all could."""
         return ""
 

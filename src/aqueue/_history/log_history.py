@@ -185,7 +185,7 @@ class LogHistory(History):
         notices, self._file.notices = self._file.notices, []
         return notices
 
-    def complaint(self) -> str:
+    def skipped_lines(self) -> str:
         """Return which lines could not be read, if any."""
         count = self._num_garbled + self._file.num_too_long
         if not count:

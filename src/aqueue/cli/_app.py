@@ -20,7 +20,7 @@ from aqueue.errors import AqueueError
 from aqueue.text import visible
 
 __all__ = [
-    "CANNOT",
+    "EXIT_ERROR",
     "WholeNumber",
     "app",
     "as_json",
@@ -28,13 +28,13 @@ __all__ = [
     "examples",
     "file_argument",
     "finish",
-    "is_meant",
     "limited",
     "main",
+    "matches_type",
     "of_run",
 ]
 
-CANNOT: Final = 2
+EXIT_ERROR: Final = 2
 """The exit code for what can't be done: a missing file, no journal, a line that can't be read, a wrong option."""
 
 _COMPLETE: Final = "_AQUEUE_COMPLETE"
@@ -130,14 +130,14 @@ limited = click.option(
 """How many rows of a table."""
 
 
-def is_meant(name: str, type: str) -> bool:
-    """Tell whether a person who writes `name` means the item type `type`: all of it, its qualname, or the class's name."""
+def matches_type(name: str, type: str) -> bool:
+    """Return whether `name`, as a person writes it, means the item type `type`: all of it, its qualname, or its class's name."""
     qualname = type.rpartition(":")[2]
     return name in {type, qualname, qualname.rpartition(".")[2]}
 
 
 def closed_at_end(history: History) -> History:
-    """Return `history`, which is closed when the subcommand ends, however it ends."""
+    """Return `history`, and close it when the subcommand ends, however it ends."""
     return click.get_current_context().with_resource(closing(history))
 
 
@@ -149,10 +149,10 @@ def finish(history: History, code: int = 0) -> NoReturn:
     """
     for notice in history.take_notices():
         say(notice)
-    complaint = history.complaint()
-    if complaint:
-        say(complaint)
-        code = CANNOT
+    skipped = history.skipped_lines()
+    if skipped:
+        say(skipped)
+        code = EXIT_ERROR
     raise click.exceptions.Exit(code)
 
 
@@ -175,14 +175,14 @@ def main(args: Sequence[str] | None = None) -> NoReturn:
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="backslashreplace")
-    with _ending_orderly():
+    with _exiting_on_signals():
         code = _run(args)
     sys.exit(code)
 
 
 @contextmanager
-def _ending_orderly() -> Iterator[None]:
-    """Let SIGTERM and SIGHUP end the process as an error does, so that no half of a file is left behind."""
+def _exiting_on_signals() -> Iterator[None]:
+    """Turn SIGTERM and SIGHUP into `SystemExit`, so that no half of a file is left behind."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
@@ -204,7 +204,7 @@ def _run(args: Sequence[str] | None) -> int:
         try:
             app.main(prog_name="aqueue", complete_var=_COMPLETE)
         except (KeyError, ValueError):  # it is not the shell that asks
-            return CANNOT
+            return EXIT_ERROR
     try:
         heed_interrupts()
         try:
@@ -217,22 +217,22 @@ def _run(args: Sequence[str] | None) -> int:
             return ended.exit_code
         except click.exceptions.NoArgsIsHelpError as error:
             print(error.format_message(), file=sys.stderr)  # noqa: T201  # a command speaks
-            return CANNOT
+            return EXIT_ERROR
         except click.UsageError as error:
             _say_usage(error)
-            return CANNOT
+            return EXIT_ERROR
         except click.ClickException as error:
             say(visible(error.format_message()))
-            return CANNOT
+            return EXIT_ERROR
         except AqueueError as error:
             say(visible(str(error)))
-            return CANNOT
+            return EXIT_ERROR
     except (KeyboardInterrupt, click.Abort):
         if sys.stderr.isatty():  # it has shown ^C on a line of its own
             print(file=sys.stderr)  # noqa: T201
         return _INTERRUPTED
     except BrokenPipeError:  # the reader has read enough
-        _drop_output()
+        _discard_output()
         return _BROKEN_PIPE
     except OSError as error:
         file = visible(str(error.filename or ""))
@@ -241,15 +241,15 @@ def _run(args: Sequence[str] | None) -> int:
             sys.stdout.flush()
         except OSError:
             is_output = True
-            _drop_output()
+            _discard_output()
         file = "standard output" if is_output else file
         say(f"{visible(error.strerror or str(error))}{f': {file}' if file else ''}")
-        return CANNOT
+        return EXIT_ERROR
     return 0
 
 
-def _drop_output() -> None:
-    """Let what could not be printed go nowhere: Python would complain of it when it flushes at its end."""
+def _discard_output() -> None:
+    """Discard what could not be printed: Python would report it when it flushes at its end."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 

@@ -10,7 +10,7 @@ import click
 from click.shell_completion import CompletionItem
 
 from aqueue._history.opening import STANDARD_INPUT, open_history
-from aqueue.cli._app import is_meant
+from aqueue.cli._app import matches_type
 from aqueue.errors import AqueueError
 from aqueue.events import ItemEnqueued
 from aqueue.text import short_names, visible
@@ -58,7 +58,7 @@ def item_types(wanted: Sequence[str], known: Sequence[str]) -> frozenset[int] | 
         return None
     if error := unknown_types(wanted, known):
         raise error
-    return frozenset(index for index, type in enumerate(known) if any(is_meant(name, type) for name in wanted))
+    return frozenset(index for index, type in enumerate(known) if any(matches_type(name, type) for name in wanted))
 
 
 def unknown_types(wanted: Sequence[str], known: Collection[str]) -> click.UsageError | None:
@@ -66,7 +66,7 @@ def unknown_types(wanted: Sequence[str], known: Collection[str]) -> click.UsageE
 
     It is to be raised, or only said where such items may still come.
     """
-    unknown = [name for name in wanted if not any(is_meant(name, type) for type in known)]
+    unknown = [name for name in wanted if not any(matches_type(name, type) for type in known)]
     if not unknown:
         return None
     named = " or ".join(repr(visible(name, 100)) for name in unknown)

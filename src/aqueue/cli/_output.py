@@ -44,7 +44,7 @@ def open_output(path: str | None, history: History) -> Iterator[Callable[[bytes]
     target = Path(os.path.realpath(path))  # of a link, what it leads to is replaced
     if history.path is not None and target.exists() and target.samefile(history.path):
         raise click.UsageError(f"--output: {visible(path, 500)} is the file that is read; name another one")
-    with _telling_of(path):
+    with _naming_file_in_errors(path):
         if target.exists() and not target.is_file():  # a device, or a pipe: it can be written to, but not replaced
             with target.open("wb") as stream:
                 yield stream.write
@@ -54,8 +54,8 @@ def open_output(path: str | None, history: History) -> Iterator[Callable[[bytes]
 
 
 @contextmanager
-def _telling_of(path: str) -> Iterator[None]:
-    """Name the file in the error when it can't be written."""
+def _naming_file_in_errors(path: str) -> Iterator[None]:
+    """Turn an `OSError` in this block into a usage error that names the file."""
     try:
         yield
     except BrokenPipeError:

@@ -24,24 +24,24 @@ from aqueue.view import WorkerProcess
 __all__ = [
     "STATE_STYLES",
     "Column",
-    "ago",
+    "definition_list",
+    "error_summary",
     "heading",
     "host_and_pid",
+    "host_and_pid_fields",
     "indented",
     "is_styled",
-    "note",
-    "place_record",
+    "local_time",
     "print_json",
     "print_json_lines",
     "print_lines",
-    "raised",
+    "remark",
     "say",
     "table",
     "text",
+    "time_ago",
     "time_of_day",
-    "told",
     "traceback_lines",
-    "when",
 ]
 
 # Of the 16 colours that every terminal theme defines, those that read on dark and on light backgrounds.
@@ -82,23 +82,23 @@ class Column(msgspec.Struct, frozen=True):
 
 
 def text(value: str, style: str = "", max_chars: int = _MAX_TEXT_CHARS) -> Text:
-    """Return text from a file as it may be shown: on one line, with nothing in it that a terminal acts on."""
+    """Return text from a file, safe to show: on one line, without characters that control a terminal."""
     return Text(visible(value, max_chars), style=style)
 
 
 def host_and_pid(process: WorkerProcess) -> str:
-    """Return which worker process that is: ``host:4711``, safe to show."""
+    """Return the host and pid of a worker process as ``host:4711``, safe to show."""
     return f"{visible(process.host, 100)}:{process.pid}"
 
 
-def place_record(process: WorkerProcess | None) -> dict[str, Any]:
-    """Return where something ran, for JSON; nulls where that is not known."""
+def host_and_pid_fields(process: WorkerProcess | None) -> dict[str, Any]:
+    """Return the host and pid of a worker process as fields of a JSON object; null if not known."""
     return {"host": None, "pid": None} if process is None else {"host": process.host, "pid": process.pid}
 
 
-def heading(value: str, note: str = "") -> Text:
-    """Return a heading, and behind it what is less important; neither is made safe."""
-    return Text.assemble((value, "bold"), (f"  {note}" if note else "", "dim"))
+def heading(value: str, details: str = "") -> Text:
+    """Return a heading with dim details after it; neither is made safe."""
+    return Text.assemble((value, "bold"), (f"  {details}" if details else "", "dim"))
 
 
 def indented(part: RenderableType, cells: int = 2) -> RenderableType:
@@ -106,8 +106,8 @@ def indented(part: RenderableType, cells: int = 2) -> RenderableType:
     return Padding(part, (0, 0, 0, cells), expand=False)
 
 
-def note(value: str) -> RenderableType:
-    """Return a remark below a table; it is not made safe."""
+def remark(value: str) -> RenderableType:
+    """Return a dim, indented line for below a table; it is not made safe."""
     return indented(Text(value, style="dim"))
 
 
@@ -187,8 +187,8 @@ class _Grid:
                 del widths[index]
                 left = self._left(widths, room)
         shrinking = sorted((index for index in widths if self._columns[index].may_shrink), key=widths.__getitem__)
-        for place, index in enumerate(shrinking):
-            share = left // (len(shrinking) - place)
+        for position, index in enumerate(shrinking):
+            share = left // (len(shrinking) - position)
             if share < min(widths[index], _MIN_CELLS):
                 return None
             widths[index] = min(widths[index], share)
@@ -235,13 +235,13 @@ def traceback_lines(traceback: str, style: str = "") -> RenderableType:
     return _Traceback([visible(line, 2_000) for line in traceback.splitlines()], style)
 
 
-def told(rows: Iterable[tuple[str, RenderableType]]) -> RenderableType:
-    """Return rows of a dim word, a time say, and a text beside it, which is broken where the terminal ends, not cut."""
+def definition_list(rows: Iterable[tuple[str, RenderableType]]) -> RenderableType:
+    """Return a list of dim terms, such as times, each with a description, which is wrapped to the terminal and never cut."""
     grid = Table.grid(padding=(0, 2, 0, 0))
     grid.add_column(style="dim", no_wrap=True)
     grid.add_column(overflow="fold")
-    for word, beside in rows:
-        grid.add_row(word, beside)
+    for term, description in rows:
+        grid.add_row(term, description)
     return indented(grid)
 
 
@@ -257,7 +257,7 @@ def print_lines(parts: Iterable[RenderableType]) -> None:
 
 
 def is_styled(stream: TextIO) -> bool:
-    """Tell whether what is written to `stream` is styled: on a terminal, and where ``FORCE_COLOR`` asks for it."""
+    """Return whether what is written to `stream` is styled: on a terminal, and where ``FORCE_COLOR`` asks for it."""
     return (stream.isatty() or bool(os.environ.get("FORCE_COLOR"))) and os.environ.get("TERM") != "dumb"
 
 
@@ -287,18 +287,18 @@ def say(message: str) -> None:
         print(f"aqueue: {message}", file=sys.stderr, flush=True)  # noqa: T201  # a command speaks
 
 
-def raised(type: str, message: str, max_chars: int = 300) -> str:
-    """Return what was raised in a few words, safe to show: the class's name, and the message if there is one."""
-    kind = visible(type.rpartition(":")[2] or type, 200)
-    return f"{kind}: {visible(message, max_chars)}" if message else kind
+def error_summary(type: str, message: str, max_chars: int = 300) -> str:
+    """Return the class name of an exception and its message, if it has one, safe to show."""
+    name = visible(type.rpartition(":")[2] or type, 200)
+    return f"{name}: {visible(message, max_chars)}" if message else name
 
 
-def ago(seconds: float) -> str:
+def time_ago(seconds: float) -> str:
     """Return how long ago something was, in whole seconds or its two largest units: ``9 s ago``, ``3 min 9 s ago``."""
     return f"{max(int(seconds), 0)} s ago" if seconds < 60 else f"{duration(int(seconds))} ago"
 
 
-def when(at: float) -> str:
+def local_time(at: float) -> str:
     """Return a Unix time in seconds as local date and time, with whole seconds; ``?`` for one that is none."""
     try:
         return datetime.fromtimestamp(at).astimezone().strftime("%Y-%m-%d %H:%M:%S")

@@ -8,7 +8,7 @@ from click.shell_completion import CompletionItem
 
 from aqueue import log_lines
 from aqueue._history.known_items import UNKNOWN_TYPE
-from aqueue.cli._app import is_meant
+from aqueue.cli._app import matches_type
 from aqueue.events import (
     EVENT_TYPES,
     Event,
@@ -124,7 +124,7 @@ class ChosenEvents:
     def _has_type(self, type: str) -> bool:
         wanted = self.seen.get(type)
         if wanted is None:
-            meant = {name for name in self._types if is_meant(name, type)}
+            meant = {name for name in self._types if matches_type(name, type)}
             self.not_seen -= meant
             wanted = bool(meant)
             if len(self.seen) < _MAX_TYPES:

@@ -20,17 +20,17 @@ from aqueue.cli._folds.story import Chapter, Story
 from aqueue.cli._screen import (
     STATE_STYLES,
     Column,
+    definition_list,
     heading,
     indented,
-    note,
+    local_time,
     print_json,
     print_lines,
+    remark,
     table,
     text,
     time_of_day,
-    told,
     traceback_lines,
-    when,
 )
 from aqueue.events import Event
 from aqueue.figures import amount, duration
@@ -80,8 +80,8 @@ def explain(file: str, item: int, run: str, as_json: bool) -> None:
     texts = dict(record.texts([*ancestors, row]))
     shape = TreeShape(record.items)
     why = outlook(record, shape, recording, row)
-    is_lost = record.standing.state == "interrupted" and record.view.state != "finished"
-    now = record.now if record.standing.state == "running" else None
+    is_lost = record.state.name == "interrupted" and record.view.state != "finished"
+    now = record.now if record.state.name == "running" else None
     chapters = list(story.chapters(record.view.at if is_lost else None, now))
     children = _children(record, shape, row)
     if as_json:
@@ -133,14 +133,14 @@ def _screen(
         for ancestor in ancestors[: _MAX_ANCESTORS // 2] + ancestors[_MAX_ANCESTORS // 2 + left_out :]:
             parts.append(_ancestor(record, ancestor, texts[ancestor]))
         if left_out:
-            parts.append(note(f"{amount(left_out)} more between them"))
-    parts += ["", heading("What happened"), *_told(chapters, story)]
+            parts.append(remark(f"{amount(left_out)} more between them"))
+    parts += ["", heading("What happened"), *_story_parts(chapters, story)]
     if children:
         total = sum(children.values())
         parts += ["", heading("Its children", amount(total)), _children_table(record, children)]
     parts += [
         "",
-        heading("When the run is resumed" if record.standing.state != "running" else "Now"),
+        heading("When the run is resumed" if record.state.name != "running" else "Now"),
         indented(Text(why)),
     ]
     return parts
@@ -155,23 +155,23 @@ def _ancestor(record: Record, row: int, texts: ItemTexts) -> RenderableType:
     return indented(line)
 
 
-def _told(chapters: list[Chapter], story: Story) -> list[RenderableType]:
+def _story_parts(chapters: list[Chapter], story: Story) -> list[RenderableType]:
     rows: list[tuple[str, RenderableType]] = []
     day = ""
     for chapter in chapters:
-        today = when(chapter.at)[:10]
+        today = local_time(chapter.at)[:10]
         if today != day:
             day = today
             rows.append((day, Text()))
         rows.append((time_of_day(chapter.at), Text(chapter.text, style=_TONES[chapter.tone])))
         if chapter.error is not None and chapter.error.traceback:
             rows.append(("", traceback_lines(chapter.error.traceback, "dim")))
-    parts = [told(rows)]
+    parts = [definition_list(rows)]
     if story.left_out:
-        parts.append(note(f"{amount(story.left_out)} events in the middle are left out"))
+        parts.append(remark(f"{amount(story.left_out)} events in the middle are left out"))
     if story.wait_s or story.work_s:
         parts.append(
-            note(f"in all {duration(story.work_s)} of work, and {duration(story.wait_s)} of waiting to be started")
+            remark(f"in all {duration(story.work_s)} of work, and {duration(story.wait_s)} of waiting to be started")
         )
     return parts
 
@@ -211,7 +211,7 @@ def _as_json(
         "description": texts.description,
         "state": items.state_of(row),
         "ancestors": [items.item_of(ancestor) for ancestor in ancestors],
-        "story": [msgspec.structs.asdict(c) | {"text": visible(c.text), "error": _plain(c)} for c in chapters],
+        "story": [msgspec.structs.asdict(c) | {"text": visible(c.text), "error": _error_fields(c)} for c in chapters],
         "story_left_out": story.left_out,
         "work_s": story.work_s,
         "wait_s": story.wait_s,
@@ -222,5 +222,5 @@ def _as_json(
     }
 
 
-def _plain(chapter: Chapter) -> dict[str, Any] | None:
+def _error_fields(chapter: Chapter) -> dict[str, Any] | None:
     return msgspec.structs.asdict(chapter.error) if chapter.error is not None else None

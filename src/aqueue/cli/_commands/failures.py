@@ -14,18 +14,18 @@ from aqueue.cli._folds.record import ItemTexts, Record
 from aqueue.cli._item_types import item_types, with_types
 from aqueue.cli._screen import (
     Column,
+    error_summary,
     heading,
     host_and_pid,
+    host_and_pid_fields,
     indented,
-    note,
-    place_record,
+    local_time,
     print_json_lines,
     print_lines,
-    raised,
+    remark,
     table,
     text,
     traceback_lines,
-    when,
 )
 from aqueue.events import ItemFailed
 from aqueue.figures import amount
@@ -67,7 +67,7 @@ def failures(file: str, types: tuple[str, ...], tracebacks: bool, limit: int | N
     if as_json:
         print_json_lines(_as_json(record, row, texts) for row, texts in record.texts(rows[:limit]))
     elif not rows:
-        print_lines([note("nothing of this type has failed" if types else "nothing has failed")])
+        print_lines([remark("nothing of this type has failed" if types else "nothing has failed")])
     else:
         default = len(rows) if tracebacks else 50
         _print(record, rows, limit=default if limit is None else limit, tracebacks=tracebacks, all_types=not types)
@@ -87,7 +87,7 @@ def _print(record: Record, rows: Sequence[int], *, limit: int, tracebacks: bool,
     else:
         parts += ["", _one_by_one(record, found)] if parts else [_one_by_one(record, found)]
     if len(rows) > limit:
-        parts.append(note(f"{amount(len(rows) - limit)} more: --limit {len(rows)} shows all"))
+        parts.append(remark(f"{amount(len(rows) - limit)} more: --limit {len(rows)} shows all"))
     print_lines(parts)
 
 
@@ -101,14 +101,14 @@ def _by_kind(record: Record) -> list[RenderableType]:
             [
                 Text(amount(group.count), style="bold red"),
                 f"{name} after children" if group.phase == "after_children" else name,
-                Text(raised(group.error, ""), style="red"),
+                Text(error_summary(group.error, ""), style="red"),
                 text(place(frames[-1]), "dim", _MAX_MESSAGE_CHARS) if frames else "",
             ]
         )
     columns = [Column("", True), Column("type", may_shrink=True), Column("error"), Column("where", may_shrink=True)]
     parts: list[RenderableType] = [heading("Kinds of failures", amount(len(groups))), table(columns, rows)]
     if len(groups) > _MAX_GROUPS:
-        parts.append(note(f"{amount(len(groups) - _MAX_GROUPS)} more kinds"))
+        parts.append(remark(f"{amount(len(groups) - _MAX_GROUPS)} more kinds"))
     return parts
 
 
@@ -116,12 +116,12 @@ def _one_by_one(record: Record, found: Iterable[tuple[int, ItemTexts]]) -> Rende
     rows: list[list[Text | str]] = []
     for row, texts in found:
         error = texts.failure.error if texts.failure is not None else None
-        message = raised(error.type, error.message, _MAX_MESSAGE_CHARS) if error is not None else ""
+        message = error_summary(error.type, error.message, _MAX_MESSAGE_CHARS) if error is not None else ""
         rows.append(
             [
                 str(record.items.item_of(row)),
                 record.name_of(row),
-                Text(when(record.items.ended_at[row]), style="dim"),
+                Text(local_time(record.items.ended_at[row]), style="dim"),
                 Text(message, style="red"),
                 text(texts.label, max_chars=200),
             ]
@@ -142,7 +142,7 @@ def _whole(record: Record, row: int, texts: ItemTexts) -> list[RenderableType]:
         "",
         Text.assemble(
             (f"Item {record.items.item_of(row)}", "bold"),
-            f" {record.name_of(row)}, {when(record.items.ended_at[row])}",
+            f" {record.name_of(row)}, {local_time(record.items.ended_at[row])}",
             (f", attempt {texts.failure.attempt}" if texts.failure is not None else ""),
             (f", on {host_and_pid(process)}" if process is not None else ""),
             (", after its children" if texts.failure is not None and texts.failure.phase != "process" else ""),
@@ -173,7 +173,7 @@ def _as_json(record: Record, row: int, texts: ItemTexts) -> dict[str, Any]:
         "description": texts.description,
         "at": record.items.ended_at[row],
         "worker": record.items.worker[row],
-        **place_record(process),
+        **host_and_pid_fields(process),
         "phase": failure.phase if failure is not None else "process",
         "attempt": failure.attempt if failure is not None else 1,
         "duration_s": failure.duration_s if isinstance(failure, ItemFailed) else None,

@@ -16,11 +16,11 @@ from aqueue.cli._item_types import item_types, with_types
 from aqueue.cli._screen import (
     STATE_STYLES,
     Column,
-    note,
-    place_record,
+    error_summary,
+    host_and_pid_fields,
     print_json_lines,
     print_lines,
-    raised,
+    remark,
     table,
     text,
 )
@@ -116,9 +116,9 @@ def _print_table(record: Record, rows: Sequence[int], limit: int | None) -> None
     cells = (_cells(record, row, texts, several=several) for row, texts in record.texts(shown))
     parts = [table(columns, cells)] if shown else []
     if len(rows) > limit:
-        parts.append(note(f"{amount(len(rows) - limit)} more: --limit {len(rows)} shows all"))
+        parts.append(remark(f"{amount(len(rows) - limit)} more: --limit {len(rows)} shows all"))
     elif not rows:
-        parts.append(note("no item is like that" if len(record.items) else "no items yet"))
+        parts.append(remark("no item is like that" if len(record.items) else "no items yet"))
     print_lines(parts)
 
 
@@ -127,10 +127,10 @@ def _cells(record: Record, row: int, texts: ItemTexts, *, several: bool) -> list
     state = items.state_of(row)
     took = duration(record.duration_s(row)) if items.started_at[row] else ""
     what = text(texts.label, max_chars=_MAX_TEXT_CHARS)
-    if state == "retrying" and record.standing.state == "running":
+    if state == "retrying" and record.state.name == "running":
         what = Text.assemble((f"again {when_due(items.due.get(row, 0.0), record.now)}  ", "magenta"), what)
     if texts.failure is not None and state in ("failed", "retrying"):
-        said = raised(texts.failure.error.type, texts.failure.error.message, _MAX_TEXT_CHARS)
+        said = error_summary(texts.failure.error.type, texts.failure.error.message, _MAX_TEXT_CHARS)
         what = Text.assemble((said, "red"), "  ", what) if what else Text(said, style="red")
     return [
         str(items.item_of(row)),
@@ -154,7 +154,7 @@ def _as_json(record: Record, row: int, texts: ItemTexts) -> dict[str, Any]:
         "state": items.state_of(row),
         "attempts": items.attempts[row],
         "worker": items.worker[row] or None,
-        **place_record(process),
+        **host_and_pid_fields(process),
         "enqueued_at": items.enqueued_at[row],
         "started_at": items.started_at[row] or None,
         "ended_at": items.ended_at[row] or None,

@@ -9,7 +9,7 @@ import click
 from aqueue._history.opening import open_history
 from aqueue._system.job_control import JobControl
 from aqueue._system.notice import say
-from aqueue.cli._app import CANNOT, WholeNumber, app, closed_at_end, examples, file_argument, finish, of_run
+from aqueue.cli._app import EXIT_ERROR, WholeNumber, app, closed_at_end, examples, file_argument, finish, of_run
 from aqueue.cli._playing.feeding import Feeding, reporters_named, with_reporters
 from aqueue.cli._playing.keyboard import Keyboard
 from aqueue.cli._playing.playback import KEYS, Playback
@@ -86,7 +86,7 @@ def replay(file: str, speed: float, until: int | None, max_gap_s: float, reporte
     feeding = Feeding(named, history)
     keyboard = Keyboard()
 
-    def put_back() -> None:
+    def restore_terminal() -> None:
         keyboard.suspend()
         feeding.release_terminals()
 
@@ -97,9 +97,9 @@ def replay(file: str, speed: float, until: int | None, max_gap_s: float, reporte
     def resume() -> None:
         keyboard.resume()
         feeding.resume_terminals()
-        playback.remind()
+        playback.say_if_paused()
 
-    signals = StopSignals(put_back)
+    signals = StopSignals(restore_terminal)
     playback = Playback(
         history,
         feeding,
@@ -127,9 +127,9 @@ def replay(file: str, speed: float, until: int | None, max_gap_s: float, reporte
 
 def _end(end: str, feeding: Feeding, clock: ReplayClock) -> int:
     """End the reporters, say where that is, and return the exit code."""
-    if end == "deserted":
+    if end == "no_reporters":
         say("aqueue: no reporter is left to show the run")
-        return CANNOT
+        return EXIT_ERROR
     view = feeding.view
     where = f"replayed until event {amount(view.seq)}"
     if end == "until":

@@ -9,7 +9,7 @@ from aqueue._history.history import CannotRead, History, batches
 from aqueue._history.opening import open_history
 from aqueue._history.process import Liveness
 from aqueue.cli._app import app, closed_at_end, examples, file_argument, finish, of_run
-from aqueue.cli._folds.record import stand
+from aqueue.cli._folds.record import assess
 from aqueue.cli._output import open_output
 from aqueue.cli._screen import say
 from aqueue.events import RunStarted
@@ -54,7 +54,7 @@ def report(file: str, output: str, run: str) -> None:
             why = "nothing is recorded there yet; begin the run first"
         raise CannotRead(f"there is no report of {history.name}: {why}")
     now = time.time()
-    liveness = stand(made.view, started, history, now).liveness
+    liveness = assess(made.view, started, history, now).liveness
     with open_output(output, history) as write:
         is_running = None if liveness is None else _IS_RUNNING[liveness]
         page = made.page(source=history.name, now=now, notes=_notes(history), is_running=is_running)
@@ -66,7 +66,7 @@ def report(file: str, output: str, run: str) -> None:
 
 def _notes(history: History) -> list[str]:
     """Return what a reader must know of the file before the figures."""
-    notes = [f"{said}." for said in history.shortcomings()]
-    if complaint := history.complaint():
-        notes.append(f"{complaint}.")
+    notes = [f"{said}." for said in history.caveats()]
+    if skipped := history.skipped_lines():
+        notes.append(f"{skipped}.")
     return notes

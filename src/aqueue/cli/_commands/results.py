@@ -8,7 +8,7 @@ from aqueue._codec.results import decode_result
 from aqueue._folds.item_table import Items
 from aqueue._history.history import History, batches
 from aqueue._history.opening import open_history
-from aqueue.cli._app import app, closed_at_end, examples, file_argument, finish, is_meant, of_run
+from aqueue.cli._app import app, closed_at_end, examples, file_argument, finish, matches_type, of_run
 from aqueue.cli._folds.failed_items import chunks
 from aqueue.cli._formats.lines import write_results_jsonl
 from aqueue.cli._formats.tables import result_columns, write_results_csv
@@ -70,7 +70,7 @@ def results(file: str, as_what: str, columns: str | None, types: tuple[str, ...]
                 yield one
                 continue
             seen.add(one.type)
-            if any(is_meant(name, one.type) for name in types):
+            if any(matches_type(name, one.type) for name in types):
                 yield one
 
     with open_output(output, history) as write:
@@ -79,7 +79,7 @@ def results(file: str, as_what: str, columns: str | None, types: tuple[str, ...]
         else:
             _write_csv(rows, write, None if columns is None else columns.split(","))
     for name in types:
-        if not any(is_meant(name, type) for type in seen):
+        if not any(matches_type(name, type) for type in seen):
             known = ", ".join(visible(type, 100) for type in sorted(seen)[:20])
             say(
                 f"no item of a type {visible(name, 100)!r} has a result; {f'those of {known} have' if known else 'none has'}"
@@ -99,7 +99,7 @@ def _write_csv(rows: Rows, write: Callable[[bytes], object], chosen: Sequence[st
     if missing:
         known = ", ".join(visible(name, 100) for name in names[:20]) + (", …" if len(names) > 20 else "")
         raise click.UsageError(f"--columns: there is no column {visible(missing[0], 100)!r}; there are {known}")
-    places = None if chosen is None else [names.index(name) for name in chosen]
+    positions = None if chosen is None else [names.index(name) for name in chosen]
     num_late = 0
 
     def fitting() -> Iterator[ItemResult]:
@@ -110,7 +110,7 @@ def _write_csv(rows: Rows, write: Callable[[bytes], object], chosen: Sequence[st
             else:
                 num_late += 1
 
-    write_results_csv(fitting(), write, columns, places)
+    write_results_csv(fitting(), write, columns, positions)
     if num_late:
         say(
             f"{amount(num_late)} results that came meanwhile need other columns and are left out; run the command again"
@@ -131,14 +131,14 @@ def _rows_of(history: History, types: Sequence[str]) -> Rows:
         return lambda: iter_results(path)
     items = Items()
     seqs: dict[int, int] = {}
-    of_process: dict[int, int] = {}  # where something has come after it; 0 for none
+    process_seqs: dict[int, int] = {}  # the results of processes that were followed by something; 0 for none
     for events in batches(history):
         items.apply(events)
         for event in events:
             if isinstance(event, ItemCompleted | ItemChildrenProcessed | ItemFailed):
                 row = items.row_of(event.item)
                 assert row is not None
-                _note(event, row, seqs, of_process)
+                _track_result(event, row, seqs, process_seqs)
     if error := unknown_types(types, items.types):
         raise error
     if not seqs:
@@ -146,20 +146,20 @@ def _rows_of(history: History, types: Sequence[str]) -> Rows:
     return lambda: _results_of_log(history, items, seqs)
 
 
-def _note(
+def _track_result(
     event: ItemCompleted | ItemChildrenProcessed | ItemFailed,
     row: int,
     seqs: dict[int, int],
-    of_process: dict[int, int],
+    process_seqs: dict[int, int],
 ) -> None:
-    """Note what the item in a row comes to by `event`: what its hook returned, or else its process; nothing by a failure."""
+    """Update which event has the result of the item in a row: that of its hook, or else of its process; none after a failure."""
     before = seqs.pop(row, 0)
     if isinstance(event, ItemCompleted):
-        of_process.pop(row, None)
+        process_seqs.pop(row, None)
     else:
-        of_process.setdefault(row, before)
+        process_seqs.setdefault(row, before)
     if not isinstance(event, ItemFailed):
-        seq = event.seq if event.result is not NO_DATA else of_process.get(row, 0)
+        seq = event.seq if event.result is not NO_DATA else process_seqs.get(row, 0)
         if seq:
             seqs[row] = seq
 

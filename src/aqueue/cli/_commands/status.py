@@ -11,21 +11,21 @@ from rich.text import Text
 from aqueue._folds.item_table import OUTSTANDING, STATES, Items, State
 from aqueue._history.opening import open_history
 from aqueue.cli._app import app, as_json, closed_at_end, examples, file_argument, finish, of_run
-from aqueue.cli._folds.record import Record, RunState, resume_hint
+from aqueue.cli._folds.record import Record, RunStateName, resume_hint
 from aqueue.cli._screen import (
     Column,
-    ago,
+    error_summary,
     heading,
     host_and_pid,
+    host_and_pid_fields,
     indented,
-    note,
-    place_record,
+    local_time,
     print_json,
     print_lines,
-    raised,
+    remark,
     table,
     text,
-    when,
+    time_ago,
 )
 from aqueue.figures import amount, clock, duration, per_second, when_due
 from aqueue.result import FailureGroup
@@ -35,7 +35,7 @@ from aqueue.view import RunningItem, WorkerProcess
 
 __all__ = ["EXIT_CODES", "status"]
 
-EXIT_CODES: Final[dict[RunState, int]] = {"completed": 0, "failed": 1, "interrupted": 3, "running": 4}
+EXIT_CODES: Final[dict[RunStateName, int]] = {"completed": 0, "failed": 1, "interrupted": 3, "running": 4}
 """The exit code that tells it; 2 is for what can't be read."""
 
 _STATE_ORDER: Final[tuple[State, ...]] = ("completed", "failed", "running", "queued", "retrying", "interrupted")
@@ -43,7 +43,7 @@ _MAX_RUNNING: Final = 10
 _MAX_PROCESSES: Final = 10
 _MAX_GROUPS: Final = 5
 _MAX_TYPES: Final = 20
-_STATE_STYLES: Final[dict[RunState, str]] = {
+_STATE_STYLES: Final[dict[RunStateName, str]] = {
     "running": "bold cyan",
     "interrupted": "bold magenta",
     "failed": "bold red",
@@ -73,18 +73,18 @@ def status(file: str, run: str, as_json: bool) -> None:
         print_json(_as_json(record, groups))
     else:
         print_lines(_screen(record, groups))
-    finish(record.history, EXIT_CODES[record.standing.state])
+    finish(record.history, EXIT_CODES[record.state.name])
 
 
 def _as_json(record: Record, groups: tuple[FailureGroup, ...]) -> dict[str, Any]:
-    view, items, started, standing = record.view, record.items, record.started, record.standing
+    view, items, started, state = record.view, record.items, record.started, record.state
     oldest = next(items.rows_in(OUTSTANDING), None)
     return {
         "file": str(record.history.path) if record.history.path is not None else None,
         "kind": "journal" if record.history.is_journal else "log",
         "run_id": view.run_id,
-        "state": standing.state,
-        "why": standing.why,
+        "state": state.name,
+        "why": state.why,
         "pid": started.pid if started is not None else None,
         "host": started.host if started is not None else None,
         "num_workers": view.num_workers,
@@ -103,7 +103,8 @@ def _as_json(record: Record, groups: tuple[FailureGroup, ...]) -> dict[str, Any]
         "counts": msgspec.structs.asdict(view.counts) | {"outstanding": view.counts.outstanding},
         "types": _type_records(items),
         "running": [
-            msgspec.structs.asdict(one) | place_record(_process_of(record, one)) for one in _running_items(record)
+            msgspec.structs.asdict(one) | host_and_pid_fields(_process_of(record, one))
+            for one in _running_items(record)
         ],
         "retrying": view.waiting,
         "next_due": view.next_due or None,
@@ -126,7 +127,7 @@ def _as_json(record: Record, groups: tuple[FailureGroup, ...]) -> dict[str, Any]
             }
             for group in groups
         ],
-        "resume": resume_hint(record.history) if standing.state in ("interrupted", "failed") else None,
+        "resume": resume_hint(record.history) if state.name in ("interrupted", "failed") else None,
     }
 
 
@@ -140,7 +141,7 @@ def _type_records(items: Items) -> list[dict[str, Any]]:
 
 def _running_items(record: Record) -> list[RunningItem]:
     """Return what is running, the longest first; nothing if nobody runs it any more."""
-    if record.standing.state != "running":
+    if record.state.name != "running":
         return []
     return sorted(record.view.running.values(), key=lambda one: (one.started_at, one.worker))
 
@@ -154,11 +155,11 @@ def _process_of(record: Record, one: RunningItem) -> WorkerProcess | None:
 
 
 def _elapsed_s(record: Record) -> float:
-    return record.view.elapsed_s(record.now if record.standing.state == "running" else record.view.at)
+    return record.view.elapsed_s(record.now if record.state.name == "running" else record.view.at)
 
 
 def _rate(record: Record) -> float:
-    if record.standing.state == "running":
+    if record.state.name == "running":
         return record.view.rate(record.now)
     elapsed_s = _elapsed_s(record)
     return record.view.counts.completed / elapsed_s if elapsed_s > 0 else 0.0
@@ -174,22 +175,22 @@ def _screen(record: Record, groups: tuple[FailureGroup, ...]) -> list[Renderable
         of = f" of {amount(view.num_workers)} workers" if len(running) <= view.num_workers else ""
         parts += ["", heading("Running", f"{amount(len(running))}{of}")]
         parts.append(_running(record, running))
-    if view.processes and record.standing.state == "running":
+    if view.processes and record.state.name == "running":
         parts += ["", heading("Worker processes", amount(len(view.processes))), _processes(record, running)]
-    if record.standing.state != "completed":
+    if record.state.name != "completed":
         parts += _outstanding(record)
     if groups:
         parts += ["", heading("Failed", amount(view.counts.failed)), *_failed(record, groups)]
-    if record.standing.state in ("interrupted", "failed"):
+    if record.state.name in ("interrupted", "failed"):
         parts += ["", Text.assemble(("To go on: ", "bold"), resume_hint(record.history))]
     return parts
 
 
 def _head(record: Record) -> list[RenderableType]:
-    history, view, started, standing = record.history, record.view, record.started, record.standing
+    history, view, started, state = record.history, record.view, record.started, record.state
     kind = "journal" if history.is_journal else "log"
     run = f" of run {visible(view.run_id, 100)}" if view.run_id else ""
-    word = standing.state.capitalize()
+    word = state.name.capitalize()
     counts = view.counts
     parts = [f"{amount(counts.completed)} of {amount(counts.enqueued)} done"]
     if counts.failed:
@@ -209,22 +210,22 @@ def _head(record: Record) -> list[RenderableType]:
     elapsed = clock(elapsed_s) if elapsed_s >= 60 else duration(elapsed_s)
     lines: list[RenderableType] = [
         Text.assemble((history.name, "bold"), (f"  {kind}{run}", "dim")),
-        Text.assemble((word, _STATE_STYLES[standing.state]), f"  {standing.why}" if standing.why else ""),
+        Text.assemble((word, _STATE_STYLES[state.name]), f"  {state.why}" if state.why else ""),
         "",
         indented(Text(", ".join(parts))),
         indented(Text(f"{elapsed} elapsed, {per_second(_rate(record))}/s, {workers}")),
         indented(Text(f"{_begun(record)}{host}", style="dim")),
     ]
-    lines += [indented(Text(said, "magenta")) for said in history.shortcomings()]
+    lines += [indented(Text(said, "magenta")) for said in history.caveats()]
     return lines
 
 
 def _begun(record: Record) -> str:
     """Return when the run began, and when its last process did if that is another one."""
     if record.num_processes <= 1:
-        return f"since {when(record.begun_at)}"
+        return f"since {local_time(record.begun_at)}"
     times = "once" if record.num_processes == 2 else f"{amount(record.num_processes - 1)} times"
-    return f"since {when(record.begun_at)}, resumed {times}, last {when(record.view.started_at)}"
+    return f"since {local_time(record.begun_at)}, resumed {times}, last {local_time(record.view.started_at)}"
 
 
 def _types(items: Items, names: dict[str, str]) -> RenderableType:
@@ -301,13 +302,13 @@ def _outstanding(record: Record) -> list[RenderableType]:
     view, items = record.view, record.items
     parts: list[RenderableType] = []
     if view.waiting:
-        is_running = record.standing.state == "running"
+        is_running = record.state.name == "running"
         verb, which = ("waits", " ") if view.waiting == 1 else ("wait", ", the next ")
         due = f"{which}{when_due(view.next_due, record.now)}" if is_running else ""
         parts += ["", Text(f"{amount(view.waiting)} {verb} to be retried{due}", style="magenta")]
     oldest = next(items.rows_in(OUTSTANDING), None)
     if oldest is not None:
-        age = f"enqueued {ago(record.now - items.enqueued_at[oldest])}"
+        age = f"enqueued {time_ago(record.now - items.enqueued_at[oldest])}"
         what = f"item {items.item_of(oldest)} {record.name_of(oldest)}, {items.state_of(oldest)}, {age}"
         parts += ["", Text.assemble(("Oldest outstanding: ", "bold"), what)]
     return parts
@@ -320,7 +321,12 @@ def _failed(record: Record, groups: tuple[FailureGroup, ...]) -> list[Renderable
         message = text(group.first.error.message, max_chars=300)
         name = f"{record.names.get(group.type) or visible(group.type, 200)}{hook}"
         rows.append(
-            [Text(amount(group.count), style="bold red"), name, Text(raised(group.error, ""), style="red"), message]
+            [
+                Text(amount(group.count), style="bold red"),
+                name,
+                Text(error_summary(group.error, ""), style="red"),
+                message,
+            ]
         )
         frames = user_frames(group.first.error.traceback)
         if frames:
@@ -332,4 +338,4 @@ def _failed(record: Record, groups: tuple[FailureGroup, ...]) -> list[Renderable
         Column("for example", may_shrink=True),
     ]
     more = f"+{amount(len(groups) - _MAX_GROUPS)} more kinds; " if len(groups) > _MAX_GROUPS else ""
-    return [table(columns, rows), note(f"{more}all of them: {record.command('failures')}")]
+    return [table(columns, rows), remark(f"{more}all of them: {record.command('failures')}")]

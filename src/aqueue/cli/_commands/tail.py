@@ -29,14 +29,14 @@ from aqueue.text import visible
 __all__ = ["tail"]
 
 _POLL_S: Final = 0.1
-_COMPLAINT_INTERVAL_S: Final = 5.0
+_REPORT_INTERVAL_S: Final = 5.0
 _FIRST_WINDOW: Final = 2_000
 _WIDER: Final = 8
 _TYPES_WINDOW: Final = 100_000
 """After so many events no more are read only to learn the type of an item that has run for long."""
 
 
-class _Found(NamedTuple):
+class _ChosenEvent(NamedTuple):
     """An event that is wanted: its line of JSON, itself, and the type of its item."""
 
     line: bytes
@@ -55,7 +55,7 @@ class _Printer:
         self._lines = None if as_json else EventLines(sys.stdout)
         self.has_printed = False
 
-    def print(self, found: Iterable[_Found], history: History) -> None:
+    def print(self, found: Iterable[_ChosenEvent], history: History) -> None:
         """Print the next events, which come from `history`."""
         if self._lines is not None:
             self._lines.measure()
@@ -81,12 +81,12 @@ def _log_line(event: Event) -> bytes:
 
 def _choose(
     lines: Iterable[Line], types: RunningTypes, chosen: ChosenEvents, *, may_be_unknown: bool
-) -> Iterator[_Found]:
+) -> Iterator[_ChosenEvent]:
     """Yield those of the events that are wanted, and those that may be, if it `may_be_unknown` which type they are of."""
     for line, event in lines:
         type = types.type_of(event)
         if chosen.has(event, type) and (may_be_unknown or not chosen.by_type or type != UNKNOWN_TYPE):
-            yield _Found(line, event, type)
+            yield _ChosenEvent(line, event, type)
 
 
 def _print_rest(history: History, types: RunningTypes, chosen: ChosenEvents, printer: _Printer) -> None:
@@ -100,7 +100,7 @@ def _print_rest(history: History, types: RunningTypes, chosen: ChosenEvents, pri
         printer.print(_choose(lines, types, chosen, may_be_unknown=False), history)
 
 
-def _read_last(history: History, count: int, chosen: ChosenEvents) -> tuple[Sequence[_Found], RunningTypes]:
+def _read_last(history: History, count: int, chosen: ChosenEvents) -> tuple[Sequence[_ChosenEvent], RunningTypes]:
     """Return the last `count` events that are wanted, and what is running at the end.
 
     A part of the file before its end is read, and a larger one while some may be missing: some of the events, or the
@@ -110,7 +110,7 @@ def _read_last(history: History, count: int, chosen: ChosenEvents) -> tuple[Sequ
     while True:
         is_part = history.start_near_end(window)
         types = RunningTypes()
-        found: deque[_Found] = deque(maxlen=count)
+        found: deque[_ChosenEvent] = deque(maxlen=count)
         while (lines := history.read_lines()) is not None:
             found.extend(_choose(lines, types, chosen, may_be_unknown=is_part))
         lacks_types = any(one.type == UNKNOWN_TYPE for one in found)
@@ -190,15 +190,15 @@ def _wait_for(file: str) -> bool:
 
 def _follow(history: History, types: RunningTypes, chosen: ChosenEvents, printer: _Printer) -> None:
     """Print what comes, and say what can't be read, until no more can come."""
-    complaint, complained_at = "", -_COMPLAINT_INTERVAL_S
+    skipped, reported_at = "", -_REPORT_INTERVAL_S
     while True:
         _print_rest(history, types, chosen, printer)
         if history.is_over:
             return
         now = time.monotonic()
-        if now - complained_at >= _COMPLAINT_INTERVAL_S and (new := history.complaint()) != complaint:
-            complaint, complained_at = new, now
-            say(complaint)
+        if now - reported_at >= _REPORT_INTERVAL_S and (new := history.skipped_lines()) != skipped:
+            skipped, reported_at = new, now
+            say(skipped)
         _pause()
 
 

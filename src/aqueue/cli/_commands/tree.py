@@ -12,7 +12,7 @@ from aqueue._folds.tree_shape import Below, Folded, TreeShape
 from aqueue._history.opening import open_history
 from aqueue.cli._app import WholeNumber, app, as_json, closed_at_end, examples, file_argument, finish, of_run
 from aqueue.cli._folds.record import ItemTexts, Record
-from aqueue.cli._screen import STATE_STYLES, note, print_json, print_lines, raised, text
+from aqueue.cli._screen import STATE_STYLES, error_summary, print_json, print_lines, remark, text
 from aqueue.figures import amount
 
 __all__ = ["find_row", "tree"]
@@ -135,7 +135,7 @@ def _drawn(
             branch.add(_folded_label(record, folded))
     parts: list[RenderableType] = [root]
     if not len(record.items):
-        parts.append(note("no items yet"))
+        parts.append(remark("no items yet"))
     return parts
 
 
@@ -176,7 +176,7 @@ def _label(record: Record, shape: TreeShape, texts: ItemTexts, row: int, *, is_c
     )
     words = Text()
     if state == "failed" and texts.failure is not None:
-        words.append(f" {raised(texts.failure.error.type, texts.failure.error.message, 200)}", style="red")
+        words.append(f" {error_summary(texts.failure.error.type, texts.failure.error.message, 200)}", style="red")
     if texts.label:
         words.append("  ").append_text(text(texts.label, max_chars=200))
     below = shape.below(row)

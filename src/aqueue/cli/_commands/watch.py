@@ -12,23 +12,23 @@ from aqueue._history.opening import open_history
 from aqueue._history.process import liveness
 from aqueue._system.job_control import JobControl
 from aqueue._system.notice import say
-from aqueue.cli._app import CANNOT, app, closed_at_end, examples, file_argument, finish, of_run
+from aqueue.cli._app import EXIT_ERROR, app, closed_at_end, examples, file_argument, finish, of_run
 from aqueue.cli._commands.status import EXIT_CODES
-from aqueue.cli._folds.record import Standing, resume_hint, stand
+from aqueue.cli._folds.record import RunState, assess, resume_hint
 from aqueue.cli._playing.feeding import BATCH_INTERVAL_S, TICK_INTERVAL_S, Feeding, reporters_named, with_reporters
 from aqueue.cli._playing.stop_signals import StopSignals
 
 __all__ = ["watch"]
 
-_LEFT_EARLY: Final = 130
+_EXIT_DETACHED_EARLY: Final = 130
 _LOOK_INTERVAL_S: Final = 1.0
 """How often to look whether the run's process is still there, once it says nothing."""
 
-_End = Literal["finished", "gone", "over", "left", "left early", "deserted"]
+_End = Literal["finished", "gone", "over", "detached", "detached early", "no_reporters"]
 """Why there is nothing more to show.
 
 ``finished``: the run said that it ended; ``gone``: its process is not there any more; ``over``: standard input has
-ended, or another run begins in the log; ``left``: a signal; ``left early``: one that came before all that is recorded had been read; ``deserted``: all reporters have raised.
+ended, or another run begins in the log; ``detached``: a signal; ``detached early``: one that came before all that is recorded had been read; ``no_reporters``: all reporters have raised.
 """
 
 
@@ -77,7 +77,7 @@ def watch(file: str, reporters: tuple[str, ...], run: str) -> None:
 def follow(
     history: History,
     feeding: Feeding,
-    is_left: Callable[[], bool],
+    is_detached: Callable[[], bool],
     *,
     monotonic: Callable[[], float] = time.monotonic,
     sleep: Callable[[float], None] = time.sleep,
@@ -87,7 +87,7 @@ def follow(
     Parameters:
         history: from which to read.
         feeding: what gets the events.
-        is_left: tells whether a person wants to see no more.
+        is_detached: returns whether a person wants to see no more.
         monotonic: the real time, seconds.
         sleep: waits so many seconds.
     """
@@ -95,7 +95,7 @@ def follow(
     fed_at = 0.0
     is_gone = False
     has_caught_up = has_said = False
-    while not is_left():
+    while not is_detached():
         events = history.read()
         has_caught_up = has_caught_up or events is None
         for notice in history.take_notices():
@@ -118,18 +118,18 @@ def follow(
                 fed_at = now
             if now - looked_at >= _LOOK_INTERVAL_S:
                 looked_at = now
-                is_gone = _is_gone(history, feeding)
+                is_gone = _is_process_gone(history, feeding)
             if feeding.started is None and not has_said:
                 has_said = True
                 say(f"aqueue: nothing of a run is recorded in {history.name} yet; waiting for it")
             if not is_gone:
                 sleep(BATCH_INTERVAL_S)
-        if feeding.is_deserted:
-            return "left" if is_left() else "deserted"  # a terminal that is lost does both
-    return "left" if has_caught_up else "left early"
+        if feeding.has_lost_reporters:
+            return "detached" if is_detached() else "no_reporters"  # a terminal that is lost does both
+    return "detached" if has_caught_up else "detached early"
 
 
-def _is_gone(history: History, feeding: Feeding) -> bool:
+def _is_process_gone(history: History, feeding: Feeding) -> bool:
     started = feeding.started
     if started is None or not started.run_id:  # a log that lacks its beginning doesn't tell the process
         return False
@@ -139,39 +139,39 @@ def _is_gone(history: History, feeding: Feeding) -> bool:
 def _end(end: _End, history: History, feeding: Feeding) -> int:
     """End the reporters, say what a person should know, and return the exit code."""
     now = time.time()
-    standing = stand(feeding.view, feeding.started, history, now)
-    if end == "deserted":
+    state = assess(feeding.view, feeding.started, history, now)
+    if end == "no_reporters":
         say("aqueue: no reporter is left to show the run")
-        return CANNOT
-    if end == "left early":
+        return EXIT_ERROR
+    if end == "detached early":
         feeding.leave("detached")
         say("Detached before all that is recorded had been read.")
-        return _LEFT_EARLY
+        return _EXIT_DETACHED_EARLY
     if feeding.view.state == "finished":
         feeding.close()
-        if standing.state == "interrupted":
+        if state.name == "interrupted":
             say(f"aqueue: to go on: {resume_hint(history)}")
-    elif end == "left":
-        _detach(feeding, standing, now)
+    elif end == "detached":
+        _detach(feeding, state, now)
     elif end == "over" and history.path is None:
         feeding.close("the log ends here")
-        if standing.why:
-            say(f"aqueue: the log ends here; {standing.state}: {standing.why}")
+        if state.why:
+            say(f"aqueue: the log ends here; {state.name}: {state.why}")
     else:
         pid = feeding.started.pid if feeding.started is not None else 0
         after = "; another run begins after it in the log" if end == "over" else ""
         feeding.close(f"its process, pid {pid}, has ended without a word{after}")
         say(f"aqueue: to go on: {resume_hint(history)}")
         return EXIT_CODES["interrupted"]
-    return EXIT_CODES[standing.state]
+    return EXIT_CODES[state.name]
 
 
-def _detach(feeding: Feeding, standing: Standing, now: float) -> None:
-    if standing.state == "running":
+def _detach(feeding: Feeding, state: RunState, now: float) -> None:
+    if state.name == "running":
         feeding.leave("detached: the run goes on", now)
         say(f"Detached; the run goes on: {feeding.progress}.")
     elif feeding.started is None:
         say("Detached; nothing of a run has come yet.")
     else:
-        feeding.leave(f"detached: {standing.why}")
-        say(f"Detached: {feeding.progress}; {standing.why}.")
+        feeding.leave(f"detached: {state.why}")
+        say(f"Detached: {feeding.progress}; {state.why}.")

@@ -24,7 +24,7 @@ def outlook(record: Record, shape: TreeShape, recording: Recording | None, row: 
         recording: the same as a resume reads it, ended; None if the run can't be resumed.
         row: the item's row.
     """
-    if record.standing.state == "running":
+    if record.state.name == "running":
         return _while_running(record, row)
     if not record.history.is_journal:
         return "A log can't be resumed. With a journal, run_queue(resume=…), it could."

@@ -11,16 +11,16 @@ from aqueue._folds.item_table import Items
 from aqueue._history.history import History, batches
 from aqueue._history.process import Liveness, liveness
 from aqueue.cli._folds.failed_items import FailedItems, chunks
-from aqueue.cli._screen import ago
+from aqueue.cli._screen import time_ago
 from aqueue.events import Event, ItemDescribed, ItemEnqueued, ItemFailed, ItemRetryScheduled, RunStarted
 from aqueue.result import FailureGroup
 from aqueue.text import short_names, visible
 from aqueue.view import RunView
 
-__all__ = ["ItemTexts", "Record", "RunState", "Standing", "resume_hint", "stand"]
+__all__ = ["ItemTexts", "Record", "RunState", "RunStateName", "assess", "resume_hint"]
 
-RunState = Literal["running", "interrupted", "failed", "completed"]
-"""How a run stands."""
+RunStateName = Literal["running", "interrupted", "failed", "completed"]
+"""What a run is doing, or how it ended."""
 
 _CHUNK: Final = 100
 """Of how many items texts are read at once: what they were enqueued with may be large."""
@@ -29,16 +29,16 @@ _RECENT_S = 60.0
 """For how long the silence of a run on another machine tells nothing."""
 
 
-class Standing(msgspec.Struct, frozen=True):
-    """How a run stands, and how that is known.
+class RunState(msgspec.Struct, frozen=True):
+    """The state of a run, and how it is known.
 
     Attributes:
-        state: the state.
-        why: what a person should know of it; safe to show, empty if the state says all.
+        name: the state.
+        why: what a person should know of it; safe to show, empty if the name says all.
         liveness: whether its last process is still there; None if that has said that it ended.
     """
 
-    state: RunState
+    name: RunStateName
     why: str
     liveness: Liveness | None = None
 
@@ -73,7 +73,7 @@ class Record:
         begun_at: when its first process began, as far as is recorded, Unix time in seconds.
         num_processes: how many processes have worked at it.
         now: when it was read, Unix time in seconds; not before its last event.
-        standing: how it stands.
+        state: the state of the run.
         names: the short name of each item type, safe to show.
     """
 
@@ -108,8 +108,8 @@ class Record:
         # A clock that was set back, or that of another machine, may stand before the last event: then a wait that goes on
         # would seem to take until that clock has caught up.
         self.now = max(time.time(), self.view.at)
-        self.standing = stand(self.view, self.started, history, self.now)
-        if self.standing.state != "running":
+        self.state = assess(self.view, self.started, history, self.now)
+        if self.state.name != "running":
             self.items.lose_workers()
         self.names = {type: visible(name, 200) for type, name in short_names(self.items.types).items()}
 
@@ -155,8 +155,8 @@ class Record:
                 yield row, texts
 
 
-def stand(view: RunView, started: RunStarted | None, history: History, now: float) -> Standing:
-    """Return how a run stands at the Unix time `now`, seconds.
+def assess(view: RunView, started: RunStarted | None, history: History, now: float) -> RunState:
+    """Return the state of a run.
 
     Parameters:
         view: folded from all its events.
@@ -165,19 +165,19 @@ def stand(view: RunView, started: RunStarted | None, history: History, now: floa
         now: Unix time in seconds.
     """
     if view.state == "finished" and view.status is not None:
-        return Standing(view.status, visible(view.stop_reason, 200))
+        return RunState(view.status, visible(view.stop_reason, 200))
     if started is None or not started.run_id:
-        return Standing("interrupted", "the log doesn't say which process runs it")
+        return RunState("interrupted", "the log doesn't say which process runs it")
     process = f"pid {started.pid}"
     alive = liveness(started, history.path if history.is_journal else None)
     if alive == "alive":
         stopping = f", stopping: {visible(view.stop_reason, 200)}" if view.state == "stopping" else ""
-        return Standing("running", f"{process}{stopping}", alive)
-    silence = f"the last event came {ago(now - view.at)}"
+        return RunState("running", f"{process}{stopping}", alive)
+    silence = f"the last event came {time_ago(now - view.at)}"
     if alive == "elsewhere":
         process = f"{process} on {visible(started.host, 100)}, which can't be seen from here"
-        return Standing("running" if now - view.at < _RECENT_S else "interrupted", f"{process}; {silence}", alive)
-    return Standing("interrupted", f"{process} has ended without a word: killed, or it crashed; {silence}", alive)
+        return RunState("running" if now - view.at < _RECENT_S else "interrupted", f"{process}; {silence}", alive)
+    return RunState("interrupted", f"{process} has ended without a word: killed, or it crashed; {silence}", alive)
 
 
 def resume_hint(history: History) -> str:

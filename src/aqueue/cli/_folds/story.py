@@ -6,7 +6,7 @@ from typing import Final, Literal
 
 import msgspec
 
-from aqueue.cli._screen import host_and_pid, raised
+from aqueue.cli._screen import error_summary, host_and_pid
 from aqueue.events import (
     ErrorInfo,
     Event,
@@ -62,7 +62,7 @@ class Story:
     """Collects what happened to one item; of a very long story the middle is left out.
 
     Attributes:
-        left_out: how many of its events are not told.
+        left_out: how many of its events are left out.
         wait_s: how long it waited, in all, to be started: in the queue, for its next attempt, and between processes.
         work_s: how long its attempts took in all, seconds.
     """
@@ -76,7 +76,9 @@ class Story:
         self.work_s = 0.0
         self._is_named = False
         self._at = 0.0
-        self._heard_of: dict[int, float] = {}  # when the process before each `run.resumed` was last heard of, by number
+        self._last_heard_at: dict[
+            int, float
+        ] = {}  # the time of the last event before each `run.resumed`, by its number
         self._processes = WorkerProcesses()
         self._ran_in: dict[int, WorkerProcess] = {}  # the worker process of each attempt, by the number of its start
 
@@ -89,12 +91,12 @@ class Story:
                 self._is_named = True
                 self._keep(event)
                 if isinstance(event, ItemStarted):
-                    self._note_place(event)
+                    self._note_process(event)
             elif isinstance(event, RunStarted | RunFinished):
                 self._processes.clear()
                 if self._is_named:
                     self._keep(event)
-                    self._heard_of[event.seq] = at
+                    self._last_heard_at[event.seq] = at
             elif isinstance(event, ProcessJoined):
                 self._processes.join(event)
             elif isinstance(event, ProcessLeft):
@@ -102,7 +104,7 @@ class Story:
             at = event.at
         self._at = at
 
-    def _note_place(self, event: ItemStarted) -> None:
+    def _note_process(self, event: ItemStarted) -> None:
         # Hooks run in the run's own process.
         process = self._processes.of(event.worker) if event.phase == "process" else None
         if process is not None and len(self._ran_in) < _MAX_EVENTS:
@@ -122,24 +124,24 @@ class Story:
             lost_at: when its process was last heard of, Unix time in seconds, if that has ended without a word; else None.
             now: Unix time in seconds, until which what goes on now has taken; None if nothing goes on.
         """
-        teller = _Teller(self._heard_of, self._ran_in)
+        writer = _ChapterWriter(self._last_heard_at, self._ran_in)
         for event in (*self._first, *self._last):
-            chapter = teller.tell(event)
+            chapter = writer.chapter_of(event)
             if chapter is not None:
                 yield chapter
-        if lost_at is not None and teller.runs_since is not None:
-            teller.end_attempt(lost_at)
+        if lost_at is not None and writer.runs_since is not None:
+            writer.end_attempt(lost_at)
             yield Chapter(lost_at, "", "nothing more: the process was killed, or it crashed", "odd")
         if now is not None:
-            teller.go_on_until(now)
-        self.wait_s, self.work_s = teller.wait_s, teller.work_s
+            writer.go_on_until(now)
+        self.wait_s, self.work_s = writer.wait_s, writer.work_s
 
 
-class _Teller:
-    """Puts one event after the other into words, each in the light of those before."""
+class _ChapterWriter:
+    """Writes a chapter for each event, with the durations since those before."""
 
-    def __init__(self, heard_of: Mapping[int, float], ran_in: Mapping[int, WorkerProcess]) -> None:
-        self._heard_of = heard_of
+    def __init__(self, last_heard_at: Mapping[int, float], ran_in: Mapping[int, WorkerProcess]) -> None:
+        self._last_heard_at = last_heard_at
         self._ran_in = ran_in
         self._crashed_at: float | None = None
         self.wait_s = 0.0
@@ -150,8 +152,8 @@ class _Teller:
         self._had_hook = False
         self._was_elsewhere = False  # whether its last attempt was in a worker process of a cluster
 
-    def tell(self, event: Event) -> Chapter | None:
-        """Return what happened; None for what is not worth a word."""
+    def chapter_of(self, event: Event) -> Chapter | None:
+        """Return the chapter of an event; None for one that is left out."""
         match event:
             case ItemEnqueued():
                 self._waits_since = event.at
@@ -163,9 +165,9 @@ class _Teller:
             case ItemCompleted() | ItemFailed() | ItemRetryScheduled() | ItemInterrupted():
                 return self._end(event)
             case _:
-                return self._tell_rare(event)
+                return self._chapter_of_rare(event)
 
-    def _tell_rare(self, event: Event) -> Chapter | None:
+    def _chapter_of_rare(self, event: Event) -> Chapter | None:
         match event:
             case ItemChildrenProcessed():
                 self.end_attempt(event.at)
@@ -186,7 +188,7 @@ class _Teller:
                 text = f"paused group {visible(event.group, 200)} for {duration(event.due - event.at)}"
                 return Chapter(event.at, event.event, text, "odd")
             case RunResumed():
-                self._crashed_at = self._heard_of.get(event.seq)
+                self._crashed_at = self._last_heard_at.get(event.seq)
                 return Chapter(event.at, event.event, f"the run was resumed (pid {event.pid})", "quiet")
             case RunFinished():
                 return Chapter(event.at, event.event, f"the process ended, and the run {_ENDS[event.status]}", "quiet")
@@ -261,11 +263,11 @@ def _ended(
             result = "" if not event.result else f", with a result of {_bytes(len(bytes(event.result)))}"
             return Chapter(event.at, event.event, f"completed in {duration(event.duration_s)}{result}{dropped}", "good")
         case ItemFailed():
-            text = f"failed for good in {_phase(event.phase)} after {duration(event.duration_s)}: {raised(event.error.type, event.error.message, _MAX_TEXT_CHARS)}"
+            text = f"failed for good in {_phase(event.phase)} after {duration(event.duration_s)}: {error_summary(event.error.type, event.error.message, _MAX_TEXT_CHARS)}"
             return Chapter(event.at, event.event, text, "bad", event.error)
         case ItemRetryScheduled():
             wait = duration(event.due - event.at)
-            text = f"raised in {_phase(event.phase)} after {duration(worked_s)}, to be tried again after {wait}: {raised(event.error.type, event.error.message, _MAX_TEXT_CHARS)}"
+            text = f"raised in {_phase(event.phase)} after {duration(worked_s)}, to be tried again after {wait}: {error_summary(event.error.type, event.error.message, _MAX_TEXT_CHARS)}"
             return Chapter(event.at, event.event, text, "odd", event.error)
     reasons = {
         "cancelled": "it was cancelled, as the run was stopped",

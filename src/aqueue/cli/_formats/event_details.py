@@ -38,8 +38,8 @@ Part = tuple[StyleName, str]
 
 def details(event: Event) -> list[Part]:
     """Return what matters of `event` beside its item, the item's type and its worker."""
-    of_it = _DETAILS.get(type(event))
-    return of_it(event) if of_it is not None else []
+    detail_of = _DETAILS.get(type(event))
+    return detail_of(event) if detail_of is not None else []
 
 
 def _list(*facts: str) -> str:

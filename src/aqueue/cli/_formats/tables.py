@@ -183,8 +183,8 @@ def write_events_csv(
     for batch in batches:
         for event in batch:
             cells = [""] * len(_COLUMNS)
-            for place, field, cell in _cells_of(type(event), include_data):
-                cells[place] = cell(field(event))
+            for position, field, cell in _cells_of(type(event), include_data):
+                cells[position] = cell(field(event))
             table.row(cells)
     table.flush()
 
@@ -193,11 +193,11 @@ def write_events_csv(
 def _cells_of(
     cls: type[Event], include_data: bool
 ) -> tuple[tuple[int, Callable[[Event], Any], Callable[[Any], str]], ...]:
-    """Return what cells an event of `cls` has: the column's place, what gets the field, what makes the text."""
+    """Return what cells an event of `cls` has: the column's position, what gets the field, what makes the text."""
     fields = {*cls.__struct_fields__, "event"}
     return tuple(
-        (place, attrgetter(column.path), column.cell)
-        for place, column in enumerate(_COLUMNS)
+        (position, attrgetter(column.path), column.cell)
+        for position, column in enumerate(_COLUMNS)
         if column.path.partition(".")[0] in fields and (include_data or column not in _DATA_COLUMNS)
     )
 
@@ -274,27 +274,27 @@ def write_results_csv(
         rows: the results. One at a time is in memory.
         write: takes the next bytes of the file, whole rows.
         columns: those that `result_columns` gave for the same results.
-        chosen: which of `columns.names` to write, in this order, by their places; None for all.
+        chosen: which of `columns.names` to write, in this order, by their positions; None for all.
 
     Raises:
         ValueError: a result has no column: it is none of those that `columns` were taken from.
         Exception: what `rows` or `write` raises.
     """
-    places = {key: place for place, key in enumerate(columns.keys)}
+    positions = {key: position for position, key in enumerate(columns.keys)}
     table = _Table(write)
     names = columns.names
-    table.row(names if chosen is None else [names[place] for place in chosen])
+    table.row(names if chosen is None else [names[position] for position in chosen])
     for row in rows:
         result = row.result
-        values = [""] * len(places)
+        values = [""] * len(positions)
         more = {}
         if isinstance(result, dict):
             for key, value in result.items():
-                place = places.get(key)
-                if place is None:
+                position = positions.get(key)
+                if position is None:
                     more[key] = value
                 else:
-                    values[place] = csv_cell(value)
+                    values[position] = csv_cell(value)
         if not columns.fit(row):
             raise ValueError(f"the result of item {row.item:,} has no column; take the columns from the same results")
         cells = [str(row.item), csv_cell(row.type)]
@@ -303,7 +303,7 @@ def write_results_csv(
         cells += values
         if columns.has_more:
             cells.append(csv_cell(more) if more else "")
-        table.row(cells if chosen is None else [cells[place] for place in chosen])
+        table.row(cells if chosen is None else [cells[position] for position in chosen])
     table.flush()
 
 

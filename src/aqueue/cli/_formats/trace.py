@@ -424,9 +424,9 @@ class _Trace:
 
     # ---- lines --------------------------------------------------------------------------------------------------
 
-    def _name(self, what: str, pid: int, tid: int, name: str, place: int) -> None:
+    def _name(self, what: str, pid: int, tid: int, name: str, position: int) -> None:
         self._lines.append(_Line("M", f"{what}_name", pid, tid, args={"name": name}))
-        self._lines.append(_Line("M", f"{what}_sort_index", pid, tid, args={"sort_index": place}))
+        self._lines.append(_Line("M", f"{what}_sort_index", pid, tid, args={"sort_index": position}))
 
     def _arrow(self, ph: str, item: int, worker: int, tick: int, bp: str = "") -> None:
         ts = tick / _TICKS_A_MICROSECOND

@@ -101,7 +101,7 @@ class Feeding:
         self.leave("" if exc is None else str(exc))
 
     @property
-    def is_deserted(self) -> bool:
+    def has_lost_reporters(self) -> bool:
         """Whether all reporters have raised and were detached; never where there were none."""
         return self._had_any and self.started is not None and not self._reporters
 

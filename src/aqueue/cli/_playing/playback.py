@@ -28,7 +28,7 @@ _SPEEDS: Final = (1 / 64, 4_096.0)
 
 _END_OF_RUN: Final = 2**63
 
-_End = Literal["run", "until", "quit", "deserted"]
+_End = Literal["run", "until", "quit", "no_reporters"]
 """Why it ends: with the run, at the event that was asked for, by a person, or as all reporters have raised."""
 
 
@@ -75,33 +75,33 @@ class Playback:
     def play(self) -> _End:
         """Play until the end, whatever ends it; return what did. All that was due has been handed on then."""
         previous: Event | None = None
-        for events in self._stretches():
+        for events in self._batches_of_one_process():
             if previous is None:
                 self._clock.set(events[0].at)
             elif isinstance(events[0], RunResumed):
-                self._pass_pause(events[0].at - previous.at, events[0].at)
+                self._wait_over_gap(events[0].at - previous.at, events[0].at)
             previous = events[-1]
             self._play(events)
             if self._has_ended:
                 break
         if self._due and not self._has_ended:
             self._feed()
-        if self._feeding.is_deserted:
-            return "deserted"
+        if self._feeding.has_lost_reporters:
+            return "no_reporters"
         if self._is_quit:
             return "quit"
         return "until" if self._was_cut else "run"
 
-    def remind(self) -> None:
-        """If it is paused, say so: a display whose clock stands still draws only when something is printed.
+    def say_if_paused(self) -> None:
+        """Print that the replay is paused, if it is: a display whose clock stands still draws only when something is printed.
 
         Safe in a signal handler.
         """
         if self._clock.is_paused:
             say(f"paused at event {amount(self._feeding.view.seq)}: {self._feeding.progress}; space goes on")
 
-    def _stretches(self) -> Iterator[list[Event]]:
-        """Yield the events up to the last that is wanted; `run.resumed` begins a list of its own."""
+    def _batches_of_one_process(self) -> Iterator[list[Event]]:
+        """Yield the events up to the last that is wanted, in lists; each `run.resumed` begins a new one."""
         for events in batches(self._history):
             if events and events[-1].seq > self._until:
                 self._was_cut = True
@@ -115,7 +115,7 @@ class Playback:
 
     @property
     def _has_ended(self) -> bool:
-        return self._is_quit or self._feeding.is_deserted
+        return self._is_quit or self._feeding.has_lost_reporters
 
     def _play(self, events: list[Event]) -> None:
         start = 0
@@ -125,7 +125,7 @@ class Playback:
             start = end
             if self._due and self._seconds_to_feed <= 0:
                 self._feed()
-                self._turn(0.0)
+                self._wait_once(0.0)
             if start < len(events):
                 self._wait_for(events[start].at)
 
@@ -162,21 +162,21 @@ class Playback:
                 say(f"— {duration(at - self._clock())} without an event —")
                 self._clock.set(at)
                 return
-            waited_s += self._turn(min(left_s, max(self._max_gap_s - waited_s, 0.0)))
+            waited_s += self._wait_once(min(left_s, max(self._max_gap_s - waited_s, 0.0)))
 
-    def _pass_pause(self, pause_s: float, at: float) -> None:
-        """Stand still for a moment where the run was interrupted for `pause_s` seconds; go on at the time `at`."""
+    def _wait_over_gap(self, gap_s: float, at: float) -> None:
+        """Wait a moment for a gap of `gap_s` seconds between two processes of the run; go on at the time `at`."""
         if self._due:
             self._feed()
-        say(f"— {duration(pause_s)} until the run was resumed —")
+        say(f"— {duration(gap_s)} until the run was resumed —")
         self._clock.is_held = True
-        left_s = min(pause_s / self._clock.speed, _MAX_RESUME_GAP_S)
+        left_s = min(gap_s / self._clock.speed, _MAX_RESUME_GAP_S)
         while left_s > 0 and not self._has_ended:
-            left_s -= self._turn(left_s)
+            left_s -= self._wait_once(left_s)
         self._clock.is_held = False
         self._clock.set(at)
 
-    def _turn(self, seconds: float) -> float:
+    def _wait_once(self, seconds: float) -> float:
         """Wait so long, but not longer than reporters may; do what was typed; return for how long the run was not paused."""
         before = self._monotonic()
         was_paused = self._clock.is_paused
@@ -205,7 +205,7 @@ class Playback:
             if self._due:
                 self._feed()
             clock.is_paused = not clock.is_paused
-            self.remind()
+            self.say_if_paused()
         elif key in "+=-":
             slowest, fastest = _SPEEDS
             if key == "-":

@@ -27,14 +27,14 @@ class StopSignals:
     it, since a reporter keeps it: one that writes into a pipe that nobody reads, say.
     """
 
-    def __init__(self, put_back: Callable[[], None]) -> None:
+    def __init__(self, restore_terminal: Callable[[], None]) -> None:
         """Make it; nothing is installed before `__enter__`.
 
         Parameters:
-            put_back: puts the terminal back; safe in a signal handler and on any thread.
+            restore_terminal: puts the terminal back; safe in a signal handler and on any thread.
         """
-        self._handlers = SignalHandlers(self._note, self._on_unanswered, put_back, self._call_soon)
-        self._put_back = put_back
+        self._handlers = SignalHandlers(self._note, self._on_unanswered, restore_terminal, self._call_soon)
+        self._restore_terminal = restore_terminal
         self._answers: deque[Callable[[], object]] = deque()
 
     def __enter__(self) -> Self:
@@ -86,6 +86,6 @@ class StopSignals:
         end = time.monotonic() + _PATIENCE_S
         while self._answers:
             if time.monotonic() >= end:
-                self._put_back()
+                self._restore_terminal()
                 os._exit(128 + (self._handlers.first or 0))
             time.sleep(0.05)

@@ -128,8 +128,8 @@ def _types(fold: Fold) -> Html:
         # The initial items that were known already have no type.
         rows.append(_row("All", fold.view.counts))
     more = len(ranked) - _MAX_TYPES
-    note = Html(f"<p>{amount(more)} types with fewer items are left out.</p>") if more > 0 else ""
-    return joined([table("Items by type", columns, rows, range(1, len(columns))), note])
+    remark = Html(f"<p>{amount(more)} types with fewer items are left out.</p>") if more > 0 else ""
+    return joined([table("Items by type", columns, rows, range(1, len(columns))), remark])
 
 
 def _row(title: str, c: Counts) -> list[object]:
@@ -161,8 +161,8 @@ def _processes(fold: Fold) -> Html:
     ]
     columns = ["Process", "Started", "Took", "Ended", "Workers", "Host", "PID"]
     more = processes.count - MAX_PROCESSES
-    note = Html(f"<p>{amount(more)} later processes are left out of the table.</p>") if more > 0 else ""
-    return joined([table("Processes", columns, rows, (2, 4, 6)), note])
+    remark = Html(f"<p>{amount(more)} later processes are left out of the table.</p>") if more > 0 else ""
+    return joined([table("Processes", columns, rows, (2, 4, 6)), remark])
 
 
 def failures(fold: Fold) -> Html:
@@ -192,12 +192,12 @@ def _failure(kind: FailureKind, name: str, traceback: Html | None) -> Html:
     tries = f", attempt {example.attempt}" if example.attempt > 1 else ""
     stale = " (it was run again since)" if kind.is_stale else ""
     label = "Item" if kind.count == 1 else "For example item"
-    places = _list(_place(frame) for frame in user_frames(error.traceback)[-_MAX_FRAMES:])
+    locations = _list(_location(frame) for frame in user_frames(error.traceback)[-_MAX_FRAMES:])
     if traceback is None:
         whole = "<p>Its traceback is left out, to keep this page small.</p>"
     else:
         whole = f'<details><summary>Whole traceback</summary><pre tabindex="0">{traceback}</pre></details>'
-    listed = f'<ol class="frames">{places}</ol>' if places else ""
+    listed = f'<ol class="frames">{locations}</ol>' if locations else ""
     return Html(
         f'<article class="failure"><h3><span class="count">{amount(kind.count)}&nbsp;×</span> '
         f'{text(name, 200)}{where}: <span class="error">{text(kind.error, 200)}</span></h3>\n'
@@ -206,7 +206,7 @@ def _failure(kind: FailureKind, name: str, traceback: Html | None) -> Html:
     )
 
 
-def _place(frame: Frame) -> Html:
+def _location(frame: Frame) -> Html:
     file = frame.file if len(frame.file) <= 200 else f"…{frame.file[-199:]}"
     code = Html(f" <br><code>{text(frame.code, 300)}</code>") if frame.code else ""
     return Html(f"{text(f'{file}:{frame.line}', 400)} in {text(frame.function, 200)}{code}")
