@@ -1,4 +1,4 @@
-"""Items: a row for each item, folded from any run, against a count of its own, in few bytes."""
+"""The table of items: a row for each item, folded from any run, against a count of its own, in few bytes."""
 
 import sys
 from array import array
@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from aqueue._folds.item_table import OUTSTANDING, STATES, Items, State
+from aqueue._folds.item_table import OUTSTANDING, STATES, ItemTable, State
 from aqueue._history.mending import Mender
 from aqueue.events import (
     Event,
@@ -58,7 +58,7 @@ class Record:
         self.failed_seq = 0
         self.attempts = 0
         self.worker = 0
-        self.place: WorkerProcess | None = None
+        self.process: WorkerProcess | None = None
         self.due: float | None = None
         self.is_closed = False
 
@@ -102,29 +102,29 @@ class Record:
 def records_of(run: list[Event]) -> dict[int, Record]:
     """Return a record for each item, by its number."""
     records: dict[int, Record] = {}
-    places: dict[int, WorkerProcess] = {}  # by worker
+    processes: dict[int, WorkerProcess] = {}  # by worker
     for event in run:
         match event:
             case RunStarted():
-                places.clear()
+                processes.clear()
             case ProcessJoined():
                 process = WorkerProcess(event.first_worker, event.num_workers, event.host, event.pid)
-                places |= dict.fromkeys(range(event.first_worker, event.first_worker + event.num_workers), process)
+                processes |= dict.fromkeys(range(event.first_worker, event.first_worker + event.num_workers), process)
             case ProcessLeft():
-                places = {worker: one for worker, one in places.items() if one.first_worker != event.first_worker}
+                processes = {worker: one for worker, one in processes.items() if one.first_worker != event.first_worker}
             case ItemEnqueued():
                 records[event.item] = Record(event)
             case _:
                 if (item := getattr(event, "item", None)) in records:
                     records[item].note(event)
                 if isinstance(event, ItemStarted) and event.phase == "process":
-                    records[event.item].place = places.get(event.worker)
+                    records[event.item].process = processes.get(event.worker)
     return records
 
 
-def folded(run: list[Event]) -> Items:
+def folded(run: list[Event]) -> ItemTable:
     """Return the items of a run."""
-    items = Items()
+    items = ItemTable()
     items.apply(run)
     return items
 
@@ -149,7 +149,7 @@ def check(run: list[Event]) -> None:
         assert items.failed_seq[row] == record.failed_seq
         assert items.attempts[row] == record.attempts
         assert items.worker[row] == record.worker
-        assert items.process_of(row) == record.place
+        assert items.process_of(row) == record.process
         assert items.due.get(row) == record.due
         assert items.has_hook(row) == announced.hook
         assert items.is_closed(row) == record.is_closed
@@ -286,7 +286,7 @@ def test_where_items_ran_is_remembered_for_ten_thousand_processes() -> None:
 def test_an_item_takes_at_most_a_hundred_bytes() -> None:
     """All columns together, once the memory that arrays hold in advance is counted, too."""
     count = 20_000
-    items = Items()
+    items = ItemTable()
     items.apply(make_events(1, 4 * count + 1))
     columns = [value for value in vars(items).values() if isinstance(value, array | bytearray)]
 

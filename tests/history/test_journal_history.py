@@ -13,7 +13,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from aqueue._folds.item_table import Items
+from aqueue._folds.item_table import ItemTable
 from aqueue._history.history import CannotRead, History, batches
 from aqueue._history.opening import open_history
 from aqueue._journal.writer import Journal
@@ -255,7 +255,7 @@ def test_nonsense_that_has_the_shape_of_events_is_folded_sanely(path: Path) -> N
     first = encode(make_events(1, 1)[0]).decode()
     write_by_hand(path, [first, *(f'{{"event":{text},"seq":{n},"at":{n}.5}}' for n, text in enumerate(nonsense, 2))])
     events = read(path)
-    view, items = RunView(), Items()
+    view, items = RunView(), ItemTable()
     view.apply(events)
     items.apply(events)
 

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from aqueue import run_queue
-from aqueue._folds.item_table import Items
+from aqueue._folds.item_table import ItemTable
 from aqueue._history import log_file
 from aqueue._history.history import CannotRead, History, batches
 from aqueue._history.log_file import LogFile
@@ -310,7 +310,7 @@ def test_two_runs_that_wrote_at_once_can_be_folded(path: Path) -> None:
     for wanted in ("1", "2"):
         events, _ = read(path, wanted)
         RunView().apply(events)
-        Items().apply(events)
+        ItemTable().apply(events)
     assert len(read_whole(path)[0]) == len(both)
 
 

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from aqueue._folds.item_table import Items
+from aqueue._folds.item_table import ItemTable
 from aqueue._folds.recording import Recording
 from aqueue._history.known_items import UNKNOWN_TYPE
 from aqueue._history.mending import Mender
@@ -115,7 +115,7 @@ def hooks_waiting(whole: list[Event]) -> Counter[str]:
 
 def check(batches: list[list[Event]]) -> list[Event]:
     """Mend and fold the batches; see that the folds agree and count nothing below zero; return what was handed on."""
-    mender, view, items, report = Mender(), RunView(), Items(), Report()
+    mender, view, items, report = Mender(), RunView(), ItemTable(), Report()
     whole: list[Event] = []
     for batch in batches:
         mended = mender.mend(batch)

@@ -28,7 +28,7 @@ from aqueue.events import (
 )
 from aqueue.view import WorkerProcess, WorkerProcesses
 
-__all__ = ["OUTSTANDING", "STATES", "Items", "State"]
+__all__ = ["OUTSTANDING", "STATES", "ItemTable", "State"]
 
 State = Literal["queued", "running", "retrying", "interrupted", "completed", "failed"]
 """What an item is: ``queued``: to be started; ``running``: a worker is at it or its hook; ``retrying``: it failed and waits
@@ -44,12 +44,12 @@ OUTSTANDING: Final[frozenset[State]] = frozenset({"queued", "running", "retrying
 
 _HAS_HOOK, _ENDED, _IN_HOOK = 1, 2, 4
 _MAX_COUNT: Final = 0xFFFFFFFF
-_MAX_PLACES: Final = 10_000
-"""How many worker processes are remembered; of items that ran in later ones it isn't known where."""
+_MAX_PROCESSES: Final = 10_000
+"""How many worker processes are remembered; those of items that ran in later ones are not known."""
 
 
-class Items:
-    """Every item of a run, by row. Rows are in the order of enqueue, counted from 0.
+class ItemTable:
+    """All items of a run, a row for each. Rows are in the order of enqueue, counted from 0.
 
     The events must be consistent (see `aqueue._history.mending`).
 
@@ -90,10 +90,11 @@ class Items:
         self._rows: dict[int, int] | None = None  # where they don't
         self._numbers: list[int] = []
         self._processes = WorkerProcesses()
-        # On a cluster, by row: where it last started, as an index of the list; 0 for not known. As long as it has to be.
-        self._place = array("I")
-        self._places: list[WorkerProcess | None] = [None]
-        self._place_numbers: dict[WorkerProcess, int] = {}
+        # On a cluster, by row: the worker process in which it last started, as an index of the list below; 0 for not known.
+        # No longer than it has to be.
+        self._process_index = array("I")
+        self._known_processes: list[WorkerProcess | None] = [None]
+        self._index_of_process: dict[WorkerProcess, int] = {}
 
     def __len__(self) -> int:
         return len(self._state)
@@ -143,7 +144,7 @@ class Items:
 
     def process_of(self, row: int) -> WorkerProcess | None:
         """Return in which worker process of a cluster its `process` last started; None without one, or if not known."""
-        return self._places[self._place[row]] if row < len(self._place) else None
+        return self._known_processes[self._process_index[row]] if row < len(self._process_index) else None
 
     def has_hook(self, row: int) -> bool:
         """Return whether its class has an `after_children_processed` of its own."""
@@ -165,7 +166,7 @@ class Items:
         """Fold `events`, which must follow those applied so far."""
         state, started_at, ended_at, duration_s = self._state, self.started_at, self.ended_at, self.duration_s
         at = self.last_at
-        processes, place = self._processes, self._place
+        processes, process_index = self._processes, self._process_index
         for event in events:
             previous_at, at = at, event.at
             cls = type(event)
@@ -183,8 +184,8 @@ class Items:
                 ended_at[row] = 0.0
                 self.worker[row] = min(max(event.worker, 0), _MAX_COUNT)
                 if event.phase == "process":
-                    if processes or place:  # never without a cluster
-                        self._note_place(row, event.worker)
+                    if processes or process_index:  # never without a cluster
+                        self._keep_process(row, event.worker)
                     self.attempts[row] = min(max(event.attempt, 0), _MAX_COUNT)
                 else:
                     self._flags[row] |= _IN_HOOK
@@ -276,16 +277,16 @@ class Items:
             case _:
                 pass
 
-    def _note_place(self, row: int, worker: int) -> None:
-        place = self._place
-        if row >= len(place):
-            place.frombytes(bytes((row + 1 - len(place)) * place.itemsize))
+    def _keep_process(self, row: int, worker: int) -> None:
+        indexes = self._process_index
+        if row >= len(indexes):
+            indexes.frombytes(bytes((row + 1 - len(indexes)) * indexes.itemsize))
         process = self._processes.of(worker)
-        number = self._place_numbers.get(process, 0) if process is not None else 0
-        if process is not None and not number and len(self._places) <= _MAX_PLACES:
-            number = self._place_numbers[process] = len(self._places)
-            self._places.append(process)
-        place[row] = number
+        index = self._index_of_process.get(process, 0) if process is not None else 0
+        if process is not None and not index and len(self._known_processes) <= _MAX_PROCESSES:
+            index = self._index_of_process[process] = len(self._known_processes)
+            self._known_processes.append(process)
+        indexes[row] = index
 
     def _leave_hook(self, row: int, at: float) -> None:
         """Note that an item whose hook runs, or waits for a retry, is no longer at it: something below it failed."""

@@ -265,7 +265,7 @@ class Recording:
         record.is_poison = False
         record.retries = 0
         self.earlier_results.pop(event.item, None)
-        if event.item in self._below():
+        if event.item in self._with_failure_below():
             record.closed_over = True  # its hook will run again
             if event.result is not NO_DATA:
                 self.earlier_results[event.item] = event.result
@@ -284,7 +284,7 @@ class Recording:
         record.is_poison = event.error.type == POISON
         if event.phase == "after_children":
             self.earlier_results[event.item] = NO_DATA
-        self._mark(record.parent, self._below())
+        self._add_ancestors(record.parent, self._with_failure_below())
 
     def end(self) -> None:
         """Say that no more events will follow: if the last process did not finish, it has crashed."""
@@ -297,16 +297,16 @@ class Recording:
         self.elapsed_s += self.last_at - self._process_started_at
         self.crashes.crash()
 
-    def _below(self) -> set[int]:
+    def _with_failure_below(self) -> set[int]:
         """Return the items of which a descendant has failed and was not reopened."""
         if self._failed_below is None:
             self._failed_below = set()
             for record in self.live.values():
                 if record.failed is not None:
-                    self._mark(record.parent, self._failed_below)
+                    self._add_ancestors(record.parent, self._failed_below)
         return self._failed_below
 
-    def _mark(self, item: int, failed_below: set[int]) -> None:
+    def _add_ancestors(self, item: int, failed_below: set[int]) -> None:
         # Stops at the first that knows: each item is marked once.
         while item != ROOT and item not in failed_below:
             failed_below.add(item)

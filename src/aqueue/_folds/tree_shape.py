@@ -5,12 +5,12 @@ from collections.abc import Iterator, Sequence
 
 import msgspec
 
-from aqueue._folds.item_table import Items
+from aqueue._folds.item_table import ItemTable
 
-__all__ = ["Below", "Folded", "TreeShape"]
+__all__ = ["CountsBelow", "FoldedSiblings", "TreeShape"]
 
 
-class Below(msgspec.Struct, frozen=True):
+class CountsBelow(msgspec.Struct, frozen=True):
     """How many items are below one, at any depth.
 
     Attributes:
@@ -29,7 +29,7 @@ class Below(msgspec.Struct, frozen=True):
         return self.total - self.completed - self.failed
 
 
-class Folded(msgspec.Struct):
+class FoldedSiblings(msgspec.Struct):
     """Siblings of one type that are shown as one.
 
     Attributes:
@@ -50,7 +50,7 @@ class Folded(msgspec.Struct):
 class TreeShape:
     """The tree of `items`, from each item to its children in the order of enqueue."""
 
-    def __init__(self, items: Items) -> None:
+    def __init__(self, items: ItemTable) -> None:
         self._items = items
         size = len(items)
         self._total = array("I", bytes(4 * size))
@@ -76,9 +76,9 @@ class TreeShape:
             first_child[parent] = row
         self.roots.reverse()
 
-    def below(self, row: int) -> Below:
+    def below(self, row: int) -> CountsBelow:
         """Return how many items are below the one in `row`."""
-        return Below(self._total[row], self._completed[row], self._failed[row])
+        return CountsBelow(self._total[row], self._completed[row], self._failed[row])
 
     def children(self, row: int) -> Iterator[int]:
         """Yield the rows of the children of the item in `row`."""
@@ -87,7 +87,7 @@ class TreeShape:
             yield child
             child = self._next_sibling[child]
 
-    def folded(self, siblings: Sequence[int], width: int) -> tuple[list[int], list[Folded]]:
+    def folded(self, siblings: Sequence[int], width: int) -> tuple[list[int], list[FoldedSiblings]]:
         """Return which siblings to show one by one, at most `width`, and the others by type, the most numerous first.
 
         Of many, those are shown that tell the most: that have failed or have a failure below them, then those that are
@@ -102,14 +102,14 @@ class TreeShape:
             return 0 if state == "failed" or self._failed[row] else 1 if state == "running" else 2
 
         shown = set(sorted(siblings, key=rank)[:width])
-        others: dict[int, Folded] = {}
+        others: dict[int, FoldedSiblings] = {}
         for row in siblings:
             if row in shown:
                 continue
             number = self._items.type_number[row]
             folded = others.get(number)
             if folded is None:
-                folded = others[number] = Folded(self._items.types[number])
+                folded = others[number] = FoldedSiblings(self._items.types[number])
             folded.count += 1
             folded.completed += state_of(row) == "completed"
             folded.failed += state_of(row) == "failed"

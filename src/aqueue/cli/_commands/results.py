@@ -5,7 +5,7 @@ from collections.abc import Callable, Collection, Iterator, Sequence
 import click
 
 from aqueue._codec.results import decode_result
-from aqueue._folds.item_table import Items
+from aqueue._folds.item_table import ItemTable
 from aqueue._history.history import History, batches
 from aqueue._history.opening import open_history
 from aqueue.cli._app import app, closed_at_end, examples, file_argument, finish, matches_type, of_run
@@ -129,7 +129,7 @@ def _rows_of(history: History, types: Sequence[str]) -> Rows:
         path = history.path
         assert path is not None
         return lambda: iter_results(path)
-    items = Items()
+    items = ItemTable()
     seqs: dict[int, int] = {}
     process_seqs: dict[int, int] = {}  # the results of processes that were followed by something; 0 for none
     for events in batches(history):
@@ -175,13 +175,15 @@ def _types_until_found(history: History, wanted: Sequence[str]) -> Collection[st
     return known
 
 
-def _results_of_log(history: History, items: Items, seqs: dict[int, int]) -> Iterator[ItemResult]:
+def _results_of_log(history: History, items: ItemTable, seqs: dict[int, int]) -> Iterator[ItemResult]:
     for rows in chunks(sorted(seqs), 100):  # which may be large
         found = history.events_at([seqs[row] for row in rows])
         yield from _decoded(rows, found, items, seqs)
 
 
-def _decoded(rows: Sequence[int], found: dict[int, Event], items: Items, seqs: dict[int, int]) -> Iterator[ItemResult]:
+def _decoded(
+    rows: Sequence[int], found: dict[int, Event], items: ItemTable, seqs: dict[int, int]
+) -> Iterator[ItemResult]:
     for row in rows:
         event = found.get(seqs[row])
         if isinstance(event, ItemCompleted | ItemChildrenProcessed):

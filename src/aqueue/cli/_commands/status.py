@@ -8,7 +8,7 @@ import msgspec
 from rich.console import RenderableType
 from rich.text import Text
 
-from aqueue._folds.item_table import OUTSTANDING, STATES, Items, State
+from aqueue._folds.item_table import OUTSTANDING, STATES, ItemTable, State
 from aqueue._history.opening import open_history
 from aqueue.cli._app import app, as_json, closed_at_end, examples, file_argument, finish, of_run
 from aqueue.cli._folds.record import Record, RunStateName, resume_hint
@@ -131,7 +131,7 @@ def _as_json(record: Record, groups: tuple[FailureGroup, ...]) -> dict[str, Any]
     }
 
 
-def _type_records(items: Items) -> list[dict[str, Any]]:
+def _type_records(items: ItemTable) -> list[dict[str, Any]]:
     counts = items.counts()
     return [
         {"type": type} | {state: counts.get((number, state), 0) for state in STATES}
@@ -228,7 +228,7 @@ def _begun(record: Record) -> str:
     return f"since {local_time(record.begun_at)}, resumed {times}, last {local_time(record.view.started_at)}"
 
 
-def _types(items: Items, names: dict[str, str]) -> RenderableType:
+def _types(items: ItemTable, names: dict[str, str]) -> RenderableType:
     """Return a row a type, the most numerous first, with the states that there are."""
     counts = items.counts()
     states = [state for state in _STATE_ORDER if state == "completed" or any(found == state for _, found in counts)]

@@ -8,7 +8,7 @@ from rich.console import Console, ConsoleOptions, RenderableType, RenderResult
 from rich.text import Text
 from rich.tree import Tree
 
-from aqueue._folds.tree_shape import Below, Folded, TreeShape
+from aqueue._folds.tree_shape import CountsBelow, FoldedSiblings, TreeShape
 from aqueue._history.opening import open_history
 from aqueue.cli._app import WholeNumber, app, as_json, closed_at_end, examples, file_argument, finish, of_run
 from aqueue.cli._folds.record import ItemTexts, Record
@@ -27,7 +27,7 @@ class _Cut(msgspec.Struct):
     """What is shown of one item's children: some of them, and sums of the others."""
 
     children: list[int]
-    folded: list[Folded]
+    folded: list[FoldedSiblings]
 
 
 @app.command(
@@ -183,7 +183,7 @@ def _label(record: Record, shape: TreeShape, texts: ItemTexts, row: int, *, is_c
     return _Label(head, words, f"{'… ' if is_cut else ''}{_sums(below)}" if below.total else "")
 
 
-def _folded_label(record: Record, folded: Folded) -> _Label:
+def _folded_label(record: Record, folded: FoldedSiblings) -> _Label:
     name = record.names[folded.type]
     sums = _states(folded.count, folded.completed, folded.failed)
     if folded.below:
@@ -191,7 +191,7 @@ def _folded_label(record: Record, folded: Folded) -> _Label:
     return _Label(Text(f"+{amount(folded.count)} {name}"), sums=sums)
 
 
-def _sums(below: Below, where: str = "below") -> str:
+def _sums(below: CountsBelow, where: str = "below") -> str:
     return f"{amount(below.total)} {where}: {_states(below.total, below.completed, below.failed)}"
 
 
@@ -227,9 +227,9 @@ def _as_json(
     return first
 
 
-def _of_run(record: Record) -> Below:
+def _of_run(record: Record) -> CountsBelow:
     counts = record.view.counts
-    return Below(counts.enqueued, counts.completed, counts.failed)
+    return CountsBelow(counts.enqueued, counts.completed, counts.failed)
 
 
 def _node(record: Record, shape: TreeShape, texts: ItemTexts, row: int) -> dict[str, Any]:

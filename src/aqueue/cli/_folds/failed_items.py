@@ -4,7 +4,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice
 from typing import Final, TypeVar
 
-from aqueue._folds.item_table import Items
+from aqueue._folds.item_table import ItemTable
 from aqueue._folds.outcome import FailureTally
 from aqueue._history.history import History
 from aqueue.events import Event, ItemFailed, ItemReopened
@@ -38,7 +38,7 @@ class FailedItems:
             elif type(event) is ItemReopened and event.failed is not None:
                 self._is_exact = False
 
-    def groups(self, history: History, items: Items) -> tuple[FailureGroup, ...]:
+    def groups(self, history: History, items: ItemTable) -> tuple[FailureGroup, ...]:
         """Return the failures of the items that are failed now, by kind, the most numerous first, at most 100 kinds.
 
         Parameters:
@@ -53,7 +53,7 @@ class FailedItems:
         return tally.groups()
 
 
-def failures(history: History, items: Items, rows: Iterable[int]) -> Iterator[ItemFailed]:
+def failures(history: History, items: ItemTable, rows: Iterable[int]) -> Iterator[ItemFailed]:
     """Yield the failures of the items in `rows`, which have failed, read again from `history`."""
     for chunk in chunks(rows):
         found = history.events_at([items.failed_seq[row] for row in chunk])

@@ -7,7 +7,7 @@ from typing import Final, Literal
 
 import msgspec
 
-from aqueue._folds.item_table import Items
+from aqueue._folds.item_table import ItemTable
 from aqueue._history.history import History, batches
 from aqueue._history.process import Liveness, liveness
 from aqueue.cli._folds.failed_items import FailedItems, chunks
@@ -89,7 +89,7 @@ class Record:
         """
         self.history = history
         self.view = RunView()
-        self.items = Items()
+        self.items = ItemTable()
         self.started: RunStarted | None = None
         self.begun_at = 0.0
         self.num_processes = 0
