@@ -1,6 +1,6 @@
 """What a run came to, folded from its events: for who has these and ran nothing."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Final
 
 from aqueue.events import Event, ItemFailed, ItemReopened, Phase
@@ -16,9 +16,14 @@ _MAX_COUNTED_KINDS: Final = 1_000
 
 
 class FailureTally:
-    """How many failures there were of each kind. Bounded, however many there are."""
+    """How many failures there were of each kind. Bounded, however many there are.
+
+    Attributes:
+        is_exact: whether all that were counted still hold; False once a failed item runs again.
+    """
 
     def __init__(self) -> None:
+        self.is_exact = True
         self._firsts: dict[tuple[str, Phase, str], ItemFailed] = {}
         self._counts: dict[tuple[str, Phase, str], int] = {}
 
@@ -30,6 +35,14 @@ class FailureTally:
         elif len(self._counts) < _MAX_COUNTED_KINDS:
             self._counts[kind] = 1
             self._firsts[kind] = failure
+
+    def apply(self, events: Iterable[Event]) -> None:
+        """Count the failures among `events`, which must follow those applied so far."""
+        for event in events:
+            if type(event) is ItemFailed:
+                self.add(event)
+            elif type(event) is ItemReopened and event.failed is not None:
+                self.is_exact = False
 
     def groups(self) -> tuple[FailureGroup, ...]:
         """Return the kinds, the most numerous first, at most 100; of equally many the one that came first."""
@@ -46,18 +59,16 @@ class FoldedResult:
     def __init__(self) -> None:
         self._tally = FailureTally()
         self._listed: dict[int, ItemFailed] = {}  # by item
-        self._is_exact = True
 
-    def apply(self, events: Iterable[Event]) -> None:
+    def apply(self, events: Sequence[Event]) -> None:
         """Fold `events`, which must follow those applied so far."""
+        self._tally.apply(events)
         for event in events:
             if type(event) is ItemFailed:
-                self._tally.add(event)
                 if len(self._listed) < MAX_LISTED_FAILURES:
                     self._listed[event.item] = event
             elif type(event) is ItemReopened and event.failed is not None:
                 self._listed.pop(event.item, None)
-                self._is_exact = False
 
     def result(
         self, view: RunView, *, now: float | None = None, stop_reason: str | None = None, journal: str = ""
@@ -74,10 +85,9 @@ class FoldedResult:
             journal: the path of the file in which it is recorded.
         """
         tally = self._tally
-        if not self._is_exact:
+        if not tally.is_exact:
             tally = FailureTally()
-            for failure in self._listed.values():
-                tally.add(failure)
+            tally.apply(self._listed.values())
         return RunResult(
             view.run_id,
             view.status or "interrupted",

@@ -2,7 +2,6 @@
 
 Each module imports only from those above it:
 
-- `failed_items`: the failures that count in the end: those that a resume took up again don't
 - `story`: one item's story as sentences
 - `record`: a whole run read at once: its view, its items and its failures, and how it stands
 - `outlook`: what a resume would do with one item, and why

@@ -2,27 +2,31 @@
 
 import shlex
 import time
-from collections.abc import Callable, Iterable, Iterator
-from typing import Final, Literal
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from itertools import islice
+from typing import Final, Literal, TypeVar
 
 import msgspec
 
 from aqueue._folds.item_table import ItemTable
+from aqueue._folds.outcome import FailureTally
 from aqueue._history.history import History, batches
 from aqueue._history.process import Liveness, liveness
-from aqueue.cli._folds.failed_items import FailedItems, chunks
 from aqueue.cli._screen import time_ago
 from aqueue.events import Event, ItemDescribed, ItemEnqueued, ItemFailed, ItemRetryScheduled, RunStarted
 from aqueue.result import FailureGroup
 from aqueue.text import short_names, visible
 from aqueue.view import RunView
 
-__all__ = ["ItemTexts", "Record", "RunState", "RunStateName", "assess", "resume_hint"]
+__all__ = ["ItemTexts", "Record", "RunState", "RunStateName", "assess", "chunks", "resume_hint"]
+
+T = TypeVar("T")
 
 RunStateName = Literal["running", "interrupted", "failed", "completed"]
 """What a run is doing, or how it ended."""
 
-_CHUNK: Final = 100
+_CHUNK_FAILURES: Final = 2_000
+_CHUNK_TEXTS: Final = 100
 """Of how many items texts are read at once: what they were enqueued with may be large."""
 
 _RECENT_S = 60.0
@@ -93,11 +97,11 @@ class Record:
         self.started: RunStarted | None = None
         self.begun_at = 0.0
         self.num_processes = 0
-        self._failed = FailedItems()
+        self._tally = FailureTally()
         for events in batches(history):
             self.view.apply(events)
             self.items.apply(events)
-            self._failed.apply(events)
+            self._tally.apply(events)
             if also is not None:
                 also(events)
             for event in events:
@@ -126,7 +130,23 @@ class Record:
 
     def failure_groups(self) -> tuple[FailureGroup, ...]:
         """Return the failures of items that are failed now, by kind, the most numerous first."""
-        return self._failed.groups(self.history, self.items) if self.view.counts.failed else ()
+        if not self.view.counts.failed:
+            return ()
+        tally = self._tally
+        if not tally.is_exact:
+            tally = FailureTally()
+            tally.apply(self._failures())
+        return tally.groups()
+
+    def _failures(self) -> Iterator[ItemFailed]:
+        """Yield the failures of items that are failed now, read again."""
+        seqs = self.items.failed_seq
+        for rows in chunks(self.items.rows_in(("failed",)), _CHUNK_FAILURES):
+            found = self.history.events_at([seqs[row] for row in rows])
+            for row in rows:
+                event = found.get(seqs[row])
+                if isinstance(event, ItemFailed):
+                    yield event
 
     def duration_s(self, row: int) -> float:
         """Return how long the last attempt of the item in a row took, or has taken by now, seconds."""
@@ -137,7 +157,7 @@ class Record:
     def texts(self, rows: Iterable[int]) -> Iterator[tuple[int, ItemTexts]]:
         """Yield each of the rows, with what its events say in words, read again; a few hundred are in memory at a time."""
         items = self.items
-        for chunk in chunks(rows, _CHUNK):
+        for chunk in chunks(rows, _CHUNK_TEXTS):
             columns = (items.enqueued_seq, items.described_seq, items.failed_seq)
             found = self.history.events_at({column[row] for row in chunk for column in columns} - {0})
             for row in chunk:
@@ -153,6 +173,13 @@ class Record:
                         case _:
                             pass
                 yield row, texts
+
+
+def chunks(rows: Iterable[T], size: int) -> Iterator[Sequence[T]]:
+    """Yield `rows` in lists of `size`, the last of which may be shorter."""
+    iterator = iter(rows)
+    while chunk := list(islice(iterator, size)):
+        yield chunk
 
 
 def assess(view: RunView, started: RunStarted | None, history: History, now: float) -> RunState:

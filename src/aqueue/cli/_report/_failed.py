@@ -36,7 +36,7 @@ class FailureKind(msgspec.Struct):
 class FailedItems:
     """The items that have failed for good, by kind. An item that is reopened counts no more.
 
-    `aqueue._engine.failures.FailureTally` knows only failures of one process, of which none is ever taken back.
+    `aqueue._folds.outcome.FailureTally` can take no failure back, as it keeps nothing per item.
 
     Attributes:
         kind_of: for each item, by its number, its kind's number from 1; 0 if it has not failed. Its owner lengthens it.
