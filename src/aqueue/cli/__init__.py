@@ -7,7 +7,9 @@ Each module imports only from those above it:
 - `_report`: the HTML report
 - `_screen`: what is printed: styled on a terminal, plain in a pipe, nothing of a file raw in either
 - `_app`: the group, its errors and exit codes, and the arguments that several subcommands share
-- `_folds`: what is printed of a fold: how a run stands, one item's story, what a resume would do
+- `_record`: a whole run read at once: its view, its items, its failures and its state
+- `_story`: the history of one item as sentences
+- `_outlook`: what a resume would do with one item, and why
 - `_formats`: a run in other formats: lines, tables, a trace
 - `_item_types`: which types a person means by ``--type``
 - `_commands`: the subcommands, each a module that is named like it

@@ -14,9 +14,8 @@ from aqueue._folds.tree_shape import TreeShape
 from aqueue._history.opening import open_history
 from aqueue.cli._app import WholeNumber, app, as_json, closed_at_end, examples, file_argument, finish, of_run
 from aqueue.cli._commands.tree import find_row
-from aqueue.cli._folds.outlook import outlook
-from aqueue.cli._folds.record import ItemTexts, Record
-from aqueue.cli._folds.story import Chapter, Story
+from aqueue.cli._outlook import outlook
+from aqueue.cli._record import ItemTexts, Record
 from aqueue.cli._screen import (
     STATE_STYLES,
     Column,
@@ -32,6 +31,7 @@ from aqueue.cli._screen import (
     time_of_day,
     traceback_lines,
 )
+from aqueue.cli._story import Chapter, Story
 from aqueue.events import Event
 from aqueue.figures import amount, duration
 from aqueue.text import visible

@@ -10,8 +10,8 @@ from rich.text import Text
 
 from aqueue._history.opening import open_history
 from aqueue.cli._app import app, as_json, closed_at_end, examples, file_argument, finish, limited, of_run
-from aqueue.cli._folds.record import ItemTexts, Record
 from aqueue.cli._item_types import item_types, with_types
+from aqueue.cli._record import ItemTexts, Record
 from aqueue.cli._screen import (
     Column,
     error_summary,

@@ -11,8 +11,8 @@ from rich.text import Text
 from aqueue._folds.item_table import OUTSTANDING, STATES, State
 from aqueue._history.opening import open_history
 from aqueue.cli._app import WholeNumber, app, as_json, closed_at_end, examples, file_argument, finish, limited, of_run
-from aqueue.cli._folds.record import ItemTexts, Record
 from aqueue.cli._item_types import item_types, with_types
+from aqueue.cli._record import ItemTexts, Record
 from aqueue.cli._screen import (
     STATE_STYLES,
     Column,

@@ -9,8 +9,8 @@ from aqueue._history.history import CannotRead, History, batches
 from aqueue._history.opening import open_history
 from aqueue._history.process import Liveness
 from aqueue.cli._app import app, closed_at_end, examples, file_argument, finish, of_run
-from aqueue.cli._folds.record import assess
 from aqueue.cli._output import open_output
+from aqueue.cli._record import assess
 from aqueue.cli._screen import say
 from aqueue.events import RunStarted
 from aqueue.text import visible

@@ -9,11 +9,11 @@ from aqueue._folds.item_table import ItemTable
 from aqueue._history.history import History, batches
 from aqueue._history.opening import open_history
 from aqueue.cli._app import app, closed_at_end, examples, file_argument, finish, matches_type, of_run
-from aqueue.cli._folds.record import chunks
 from aqueue.cli._formats.lines import write_results_jsonl
 from aqueue.cli._formats.tables import result_columns, write_results_csv
 from aqueue.cli._item_types import unknown_types, with_types
 from aqueue.cli._output import open_output, output_option
+from aqueue.cli._record import chunks
 from aqueue.cli._screen import say
 from aqueue.events import NO_DATA, Event, ItemChildrenProcessed, ItemCompleted, ItemEnqueued, ItemFailed
 from aqueue.figures import amount

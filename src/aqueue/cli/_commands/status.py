@@ -11,7 +11,7 @@ from rich.text import Text
 from aqueue._folds.item_table import OUTSTANDING, STATES, ItemTable, State
 from aqueue._history.opening import open_history
 from aqueue.cli._app import app, as_json, closed_at_end, examples, file_argument, finish, of_run
-from aqueue.cli._folds.record import Record, RunStateName, resume_hint
+from aqueue.cli._record import Record, RunStateName, resume_hint
 from aqueue.cli._screen import (
     Column,
     error_summary,

@@ -11,7 +11,7 @@ from rich.tree import Tree
 from aqueue._folds.tree_shape import CountsBelow, FoldedSiblings, TreeShape
 from aqueue._history.opening import open_history
 from aqueue.cli._app import WholeNumber, app, as_json, closed_at_end, examples, file_argument, finish, of_run
-from aqueue.cli._folds.record import ItemTexts, Record
+from aqueue.cli._record import ItemTexts, Record
 from aqueue.cli._screen import STATE_STYLES, error_summary, print_json, print_lines, remark, text
 from aqueue.figures import amount
 

@@ -14,9 +14,9 @@ from aqueue._system.job_control import JobControl
 from aqueue._system.notice import say
 from aqueue.cli._app import EXIT_ERROR, app, closed_at_end, examples, file_argument, finish, of_run
 from aqueue.cli._commands.status import EXIT_CODES
-from aqueue.cli._folds.record import RunState, assess, resume_hint
 from aqueue.cli._playing.feeding import BATCH_INTERVAL_S, TICK_INTERVAL_S, Feeding, reporters_named, with_reporters
 from aqueue.cli._playing.stop_signals import StopSignals
+from aqueue.cli._record import RunState, assess, resume_hint
 
 __all__ = ["watch"]
 

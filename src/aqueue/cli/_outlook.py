@@ -6,7 +6,7 @@ It follows `aqueue._resume.resumption`: a test compares what it says with what a
 from aqueue._folds.recording import ROOT, RecordedItem, Recording
 from aqueue._folds.tree_shape import TreeShape
 from aqueue._resume.resumption import POISON_AFTER_CRASHES
-from aqueue.cli._folds.record import Record
+from aqueue.cli._record import Record
 from aqueue.cli._screen import host_and_pid
 from aqueue.figures import amount, when_due
 
