@@ -1,25 +1,29 @@
 """Runs on a Dask cluster: a coordinator in the user's process, a lane in each of the cluster's workers.
 
+The coordinator sends a lane orders, such as to run an item, and gets reports back. Both travel in numbered letters, since
+connections break. The coordinator's end of the connection with a lane is a link; the engine knows the lane as a place, a
+process elsewhere that runs `process`.
+
 Each module imports only from those above it:
 
-- `letters`: numbered letters over a connection that may lose, repeat and reorder them
-- `local_output`: what local workers print, line by line
+- `letters`: numbered messages that arrive once and in order over an unreliable connection
+- `local_output`: copies what local workers print, line by line
 - `local_scheduler`: a Dask scheduler in a thread of this process
-- `local_worker`: the program that a local worker is
+- `local_worker`: the program of a local worker process
 - `messages`: orders to a lane and reports from it, as MessagePack
-- `names`: which classes and functions have a name that others can find, and what a name means
-- `definitions`: classes and functions that lanes can't import, sent to them with a number each
-- `lane_attempt`: an attempt as the item's code in a lane sees it
-- `local_workers`: starts the local workers, and starts them again when they die
-- `pickles`: any object as bytes and back, with references where it must not be copied
-- `transport`: what carries letters, as a protocol
+- `names`: the names of classes and functions, and what can be found by them
+- `definitions`: sends lanes the classes and functions that they can't import, and numbers them
+- `lane_attempt`: one attempt at an item in a lane, as the item's code sees it
+- `local_workers`: starts local worker processes, and restarts those that die
+- `pickles`: any object as bytes and back, with references to items, classes and functions
+- `transport`: the protocol of what carries letters
 - `errors_on_the_wire`: exceptions as bytes and back, without running their `__init__`
 - `items`: items as bytes and back, whole or only their state
-- `objects`: all that crosses between coordinator and lanes, for each of the two sides
+- `objects`: all that crosses between coordinator and lanes, as bytes and back, for each of the two sides
 - `lane`: runs items in a worker process, in an event loop of its own
-- `place`: a lane as the engine sees it, and the attempts under way there
+- `place`: a lane as the engine sees it, with the attempts in progress there
 - `link`: the coordinator's end of the connection with one lane
-- `worker`: what runs in a Dask worker: a task that is a lane, and a handler for letters
-- `cluster`: supplies the engine with a place for each worker process, as they join and leave
-- `dask_transport`: the coordinator's use of Dask
+- `worker`: the code in a Dask worker: a task that runs a lane, and a handler for letters
+- `cluster`: gives the engine a place for each worker process that joins, and closes it when the process leaves
+- `dask_transport`: the transport over Dask
 """

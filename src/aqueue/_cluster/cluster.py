@@ -1,4 +1,4 @@
-"""A cluster, to the engine: supplies it with a place for each worker process, as they join and leave."""
+"""Gives the engine a place for each worker process of a cluster that joins, and closes it when the process leaves."""
 
 import asyncio
 import itertools

@@ -1,4 +1,4 @@
-"""Letters over a Dask cluster: the one module that knows `distributed`, but for the processes that it starts.
+"""The transport over Dask: the one module that knows `distributed`, apart from the processes that it starts.
 
 All goes by way of the scheduler, the one address that must be reachable. Letters are messages to a handler of the
 worker's, which the scheduler passes on (``broadcast``); a lane is a task, tied to its worker. Dask's own events are not

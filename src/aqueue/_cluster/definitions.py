@@ -1,4 +1,4 @@
-"""Classes and functions that both sides refer to: those that the lanes can't import are sent to them, with a number each.
+"""Sends lanes the classes and functions that they can't import, and gives each a number that both sides know it by.
 
 A lane gets such a class by value, made anew from its code. The coordinator never does: it would be left with two classes
 where its program has one (cloudpickle even overwrites the first). So what comes back names a class by its number, or by

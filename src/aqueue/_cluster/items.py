@@ -1,4 +1,4 @@
-"""Items as bytes and back, whole or only their state. Most are flat, and take a short way."""
+"""Converts items to bytes and back, whole or only their state; flat items, which are most, take a short way."""
 
 import copyreg
 import inspect

@@ -1,4 +1,4 @@
-"""A lane: runs items in a worker process, in an event loop of its own, and reports what comes of them.
+"""A lane: runs items in a worker process, in an event loop of its own, and reports how they ended.
 
 Letters are handed in and out by other threads than the loop's: `deliver` and `collect`. Nothing here knows how they
 travel.

@@ -1,4 +1,4 @@
-"""An attempt in a lane: what an item's code is given there, and what `aqueue.current` and the like ask."""
+"""One attempt at an item in a lane: the functions that its code is given, and what `aqueue.current` and others ask."""
 
 import threading
 from collections.abc import Callable

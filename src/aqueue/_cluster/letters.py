@@ -1,4 +1,4 @@
-"""Letters: numbered messages over a connection that may lose, repeat and reorder them.
+"""Letters: numbered messages that arrive once and in order over a connection that may lose, repeat and reorder them.
 
 Each side keeps what it has written until the other acknowledges it, and takes each letter once, in the order of their
 numbers. The numbers are 1, 2, 3, … in each direction.

@@ -1,4 +1,4 @@
-"""A link: the coordinator's end of the connection with one lane. It lives in the transport's event loop."""
+"""A link: the coordinator's end of the connection with one lane. It runs in the transport's event loop."""
 
 import asyncio
 import time

@@ -1,4 +1,4 @@
-"""Hand on what other processes print to this program's own streams, line by line."""
+"""Copies what other processes print to this program's own streams, line by line."""
 
 import codecs
 import io

@@ -1,4 +1,4 @@
-"""Run a Dask scheduler in a thread of this process, for workers on this machine."""
+"""Runs a Dask scheduler in a thread of this process, for workers on this machine."""
 
 import asyncio
 import logging

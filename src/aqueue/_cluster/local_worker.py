@@ -1,4 +1,4 @@
-"""Run one Dask worker until the process that started this one ends: the program that `local_workers` starts."""
+"""The program of a local worker process: runs one Dask worker until the process that started it ends."""
 
 import asyncio
 import io

@@ -1,4 +1,4 @@
-"""Start worker processes on this machine, with a Dask scheduler of their own in this process, and keep them running."""
+"""Starts worker processes on this machine, with a Dask scheduler in this process, and restarts those that die."""
 
 import json
 import os

@@ -1,4 +1,4 @@
-"""What the coordinator and a lane tell each other: orders one way, reports the other, as MessagePack."""
+"""The messages between coordinator and lane, in MessagePack: orders to the lane, reports from it."""
 
 from typing import Final, Literal
 

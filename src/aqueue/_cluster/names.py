@@ -1,4 +1,4 @@
-"""Classes and functions by their names: which have one that other processes can find them by, and what a name means."""
+"""Names classes and functions, finds them by name, and tells which ones other processes can find so."""
 
 import functools
 import importlib

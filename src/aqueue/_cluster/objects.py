@@ -1,4 +1,4 @@
-"""What crosses between coordinator and lanes, as bytes and back: items, their state, exceptions, classes."""
+"""Converts what crosses between coordinator and lanes to bytes and back: items, their state, exceptions, classes."""
 
 from collections.abc import Callable
 from typing import Any

@@ -1,4 +1,4 @@
-"""Any object as bytes and back, with references where it must not be copied: to items, and to classes and functions."""
+"""Pickles any object, with references in place of what must not be copied: items, classes and functions."""
 
 import dataclasses
 import enum

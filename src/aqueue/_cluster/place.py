@@ -1,4 +1,4 @@
-"""A lane as the engine sees it: a place where `process` runs, and the attempts that are under way there.
+"""A lane as the engine sees it: a place where `process` runs, with the attempts in progress there.
 
 All of this happens in the engine's thread.
 """

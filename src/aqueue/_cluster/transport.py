@@ -1,4 +1,4 @@
-"""What carries letters: the few things that a cluster must be able to do, whatever it is made of."""
+"""The protocol of a transport: what carries letters to lanes and back, and knows the worker processes of a cluster."""
 
 import asyncio
 from collections.abc import Mapping

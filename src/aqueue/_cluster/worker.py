@@ -1,4 +1,4 @@
-"""What runs in a Dask worker: a task that is a lane, and a handler by which letters go in and out."""
+"""The code that runs in a Dask worker: a task that runs a lane, and a handler that takes and returns letters."""
 
 import asyncio
 import os

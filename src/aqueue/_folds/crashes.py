@@ -1,4 +1,4 @@
-"""Which items were running when processes of a run crashed, and so may be what crashed them."""
+"""Keeps which items were running when processes of the run crashed, and so may have caused it."""
 
 import msgspec
 

@@ -1,4 +1,4 @@
-"""The items of a run, folded from its events: a row for each, in columns of about 80 bytes an item.
+"""Folds a run's events into a table with a row per item, in columns of about 80 bytes per item.
 
 Texts (descriptions, keys, errors) are not kept, but the numbers of the events that have them, so that they can be read
 again for the few items that are shown.

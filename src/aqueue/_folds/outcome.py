@@ -1,4 +1,4 @@
-"""What a run came to, folded from its events: for who has these and ran nothing."""
+"""Folds a run's events into its failures by kind and a `RunResult`, for readers that have only the events."""
 
 from collections.abc import Iterable, Sequence
 from typing import Final

@@ -1,4 +1,4 @@
-"""What a journal says of a run: its recorded events, folded into the items that are still live.
+"""Folds a journal's events into the items that are still live, with all that a resume needs to know of them.
 
 No class of the program is looked at here, and no payload: a recording can be made whatever the code has become. A live
 item is one that is outstanding, or waits for a descendant or for its hook. Everything else is forgotten as soon as it

@@ -1,4 +1,4 @@
-"""Who is below whom: the tree of a run's items, with counts below each, in columns of 24 bytes an item."""
+"""The tree of the items in a table: each item's children, and counts of all items below it, in 24 bytes per item."""
 
 from array import array
 from collections.abc import Iterator, Sequence

@@ -1,4 +1,4 @@
-"""A recorded run as the command reads it: its events in their order, as far as they are there by now."""
+"""The interface of a recorded run that is read: its events in order, as far as they are recorded so far."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Collection, Iterator

@@ -1,4 +1,4 @@
-"""A recorded run in a journal."""
+"""Reads a recorded run from a journal."""
 
 import sqlite3
 from collections.abc import Collection, Iterator

@@ -1,4 +1,4 @@
-"""Which items a run has announced, and what mending needs to know of each, in three bytes an item."""
+"""Keeps which items a run has announced, with their types and flags, in three bytes per item."""
 
 from array import array
 from bisect import bisect_right

@@ -1,4 +1,4 @@
-"""The lines of a log that may be growing, rotated or cut, or that come from standard input: bytes, not yet decoded."""
+"""Reads whole lines, not yet decoded, from a log that may grow, be rotated or cut, or come from standard input."""
 
 import os
 import select

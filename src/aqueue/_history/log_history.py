@@ -1,4 +1,4 @@
-"""A recorded run in a log: lines of JSON as the jsonl reporter writes them, mended where something is missing."""
+"""Reads a recorded run from a log: JSON lines as the jsonl reporter writes them, with missing events filled in."""
 
 from bisect import bisect_right
 from collections.abc import Collection, Iterable

@@ -1,4 +1,4 @@
-"""Making whole what a log lacks, so that every fold may rely on a consistent run.
+"""Fills in the events that a log lacks, so that every fold can rely on a consistent run.
 
 A journal has every event. A log may not: somebody cut it, a processor dropped records, a disk spoiled a line, or it began
 when the run was resumed. `Mender` puts in what must have happened, and leaves out what came twice or can't be. It changes

@@ -1,4 +1,4 @@
-"""Opening what a person names on the command line: a journal, a log, or ``-`` for a log on standard input."""
+"""Opens what a person names on the command line: a journal, a log, or ``-`` for a log on standard input."""
 
 import os
 import stat

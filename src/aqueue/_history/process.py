@@ -1,4 +1,4 @@
-"""Whether the process that records a run still runs, found out without touching anything that it uses."""
+"""Finds out whether the process that records a run is still alive, without touching any file that it uses."""
 
 import os
 import socket

@@ -2,17 +2,17 @@
 
 Each module imports only from those above it:
 
-- `_output`: where an export goes: standard output, or a file that is whole or not there
-- `_playing`: a recorded run handed to reporters
-- `_report`: the HTML report
-- `_screen`: what is printed: styled on a terminal, plain in a pipe, nothing of a file raw in either
-- `_app`: the group, its errors and exit codes, and the arguments that several subcommands share
-- `_record`: a whole run read at once: its view, its items, its failures and its state
-- `_story`: the history of one item as sentences
+- `_output`: opens the output of an export: standard output, or a file that appears only once it is complete
+- `_playing`: feeds a recorded run to reporters
+- `_report`: makes the HTML report
+- `_screen`: prints text and tables: styled on a terminal, plain in a pipe, safe in both
+- `_app`: the click group, its errors and exit codes, and the arguments that several subcommands share
+- `_record`: reads a whole run at once: its view, its items, its failures and its state
+- `_story`: tells the history of one item in sentences
 - `_outlook`: what a resume would do with one item, and why
-- `_formats`: a run in other formats: lines, tables, a trace
-- `_item_types`: which types a person means by ``--type``
-- `_commands`: the subcommands, each a module that is named like it
+- `_formats`: writes a run in other formats: lines, tables, a trace
+- `_item_types`: the option ``--type``
+- `_commands`: the subcommands, one module each
 """
 
 from aqueue.cli._app import app, main

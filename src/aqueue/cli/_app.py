@@ -1,4 +1,4 @@
-"""The command's frame: its group, its errors and exit codes, and the arguments that several subcommands share."""
+"""The click group of the command, its errors and exit codes, and the arguments that several subcommands share."""
 
 import errno
 import os

@@ -1,4 +1,4 @@
-"""Which types of items a person means by ``--type``."""
+"""The option ``--type``: which types of items a person means by a name."""
 
 import re
 from collections.abc import Collection, Sequence

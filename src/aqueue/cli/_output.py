@@ -1,4 +1,4 @@
-"""Where an export goes: standard output, or a file that is whole or not there."""
+"""Opens the output of an export: standard output, or a file that appears only once it is complete."""
 
 import os
 import sys

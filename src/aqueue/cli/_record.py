@@ -1,4 +1,4 @@
-"""A whole run read at once: its view, its items and its failures, and how it stands."""
+"""Reads a whole run at once: its view, its items, its failures and its state."""
 
 import shlex
 import time

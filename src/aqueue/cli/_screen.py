@@ -1,4 +1,4 @@
-"""What the command prints: styled on a terminal, plain in a pipe, and nothing of a file raw in either."""
+"""Prints text and tables: styled on a terminal, plain in a pipe, and with control characters made visible in both."""
 
 import io
 import os

@@ -1,4 +1,4 @@
-"""One item's story: what happened to it, when, and how long it waited in between, as sentences."""
+"""Tells the history of one item in sentences: what happened, when, and how long it waited in between."""
 
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping

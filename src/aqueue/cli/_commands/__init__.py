@@ -1,18 +1,18 @@
-"""The subcommands, each a module that is named like it.
+"""The subcommands, one module each, and the options that `tail` has alone.
 
 Each module imports only from those above it:
 
-- `chosen_events`: which events a person wants to see: by name, level, item or type
-- `completion`: `aqueue completion`: the script with which a shell completes the command's words
-- `export`: `aqueue export`: JSON lines, CSV, or a trace for Perfetto
-- `failures`: `aqueue failures`: what failed, by kind and one by one
-- `items`: `aqueue items`: the items of a state or a type, or the slowest
-- `replay`: `aqueue replay`: a recorded run, shown as it was
-- `report`: `aqueue report`: a run as one HTML file
-- `results`: `aqueue results`: what the items returned
-- `status`: `aqueue status`: how a run stands, on one screen
-- `tree`: `aqueue tree`: the items as a tree with counts
-- `explain`: `aqueue explain`: the story of one item, and what a resume would do with it
-- `tail`: `aqueue tail`: the last events, and those that come
-- `watch`: `aqueue watch`: a run as it goes on
+- `chosen_events`: chooses events by name, level, item or type
+- `completion`: `aqueue completion`: prints the script with which a shell completes the command's words
+- `export`: `aqueue export`: writes JSON lines, CSV, or a trace for Perfetto
+- `failures`: `aqueue failures`: lists what failed, by kind and one by one
+- `items`: `aqueue items`: lists the items of a state or a type, or the slowest
+- `replay`: `aqueue replay`: plays a recorded run as it went
+- `report`: `aqueue report`: writes a run as one HTML file
+- `results`: `aqueue results`: writes what the items returned
+- `status`: `aqueue status`: shows the state of a run on one screen
+- `tree`: `aqueue tree`: shows the items as a tree with counts
+- `explain`: `aqueue explain`: shows the history of one item, and what a resume would do with it
+- `tail`: `aqueue tail`: prints the last events, and follows new ones
+- `watch`: `aqueue watch`: shows a run while it goes on
 """

@@ -1,4 +1,4 @@
-"""Which events a person wants to see: by name, level, item, and the item's type, which not every event tells."""
+"""Chooses events by name, level, item and the item's type, which not every event has."""
 
 from collections.abc import Sequence
 from typing import Final, get_args

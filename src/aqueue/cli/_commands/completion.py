@@ -1,4 +1,4 @@
-"""``aqueue completion``: the script with which a shell completes the command's words."""
+"""``aqueue completion``: prints the script with which a shell completes the command's words."""
 
 import click
 from click.shell_completion import get_completion_class

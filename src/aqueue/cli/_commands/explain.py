@@ -1,4 +1,4 @@
-"""``aqueue explain``: the whole story of one item, and what resuming the run would do with it."""
+"""``aqueue explain``: shows the history of one item, and what resuming the run would do with it."""
 
 from collections import Counter
 from typing import Any, Final

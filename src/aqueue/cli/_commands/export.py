@@ -1,4 +1,4 @@
-"""``aqueue export``: a run's events as lines of JSON, as a table, or as a trace that opens in Perfetto."""
+"""``aqueue export``: writes a run's events as JSON lines, as a table, or as a trace that opens in Perfetto."""
 
 from collections.abc import Iterator
 

@@ -1,4 +1,4 @@
-"""``aqueue failures``: what failed, by kind and one by one, with tracebacks where they are asked for."""
+"""``aqueue failures``: lists what failed, by kind and one by one, with tracebacks on request."""
 
 from collections.abc import Iterable, Sequence
 from typing import Any, Final

@@ -1,4 +1,4 @@
-"""``aqueue items``: the items of a run, those of a state or a type, or the slowest."""
+"""``aqueue items``: lists the items of a run by state and type, or the slowest."""
 
 from collections.abc import Iterable, Iterator, Sequence
 from heapq import nlargest

@@ -1,4 +1,4 @@
-"""``aqueue replay``: a run that has been recorded, shown as it was."""
+"""``aqueue replay``: plays a recorded run as it went."""
 
 import math
 import signal

@@ -1,4 +1,4 @@
-"""``aqueue report``: a run as one HTML file that can be sent to a colleague."""
+"""``aqueue report``: writes a run as one HTML file that can be sent to a colleague."""
 
 import time
 from typing import Final

@@ -1,4 +1,4 @@
-"""``aqueue results``: what the items returned, the dataset that a run was for."""
+"""``aqueue results``: writes what the items returned."""
 
 from collections.abc import Callable, Collection, Iterator, Sequence
 

@@ -1,4 +1,4 @@
-"""``aqueue status``: how a run stands, on one screen."""
+"""``aqueue status``: shows the state of a run on one screen."""
 
 from collections import Counter
 from collections.abc import Sequence

@@ -1,4 +1,4 @@
-"""``aqueue tail``: the last events of a run, one line each, and those that come."""
+"""``aqueue tail``: prints the last events of a run, one line each, and follows new ones."""
 
 import os
 import select

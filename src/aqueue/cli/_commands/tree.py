@@ -1,4 +1,4 @@
-"""``aqueue tree``: the items as a tree with counts, in which what is large is folded."""
+"""``aqueue tree``: shows the items as a tree with counts, with large parts folded."""
 
 from typing import Any
 

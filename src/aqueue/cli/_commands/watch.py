@@ -1,4 +1,4 @@
-"""``aqueue watch``: a run as it goes on, shown from another terminal or another machine."""
+"""``aqueue watch``: shows a run while it goes on, from another terminal or another machine."""
 
 import time
 from collections.abc import Callable

@@ -1,4 +1,4 @@
-"""What a person should know of each event, in a few words."""
+"""Describes each event in a few words."""
 
 from collections.abc import Callable
 from typing import Any, Final, Literal

@@ -1,4 +1,4 @@
-"""Events as lines for people: one line each, aligned; styled and cut on a terminal, plain and whole in a pipe."""
+"""Writes events as lines for people: one each, aligned; styled and cut on a terminal, plain and whole in a pipe."""
 
 import os
 import time

@@ -1,4 +1,4 @@
-"""Events and results as JSON lines: the log that the jsonl reporter would have written, and one result a line."""
+"""Writes events and results as JSON lines: the same lines as the jsonl reporter, and one result per line."""
 
 from collections.abc import Callable, Iterable, Sequence
 

@@ -1,4 +1,4 @@
-"""Events and results as CSV (RFC 4180), in UTF-8, for spreadsheets and everything else that reads tables.
+"""Writes events and results as CSV (RFC 4180), in UTF-8, for spreadsheets and everything else that reads tables.
 
 There is no byte order mark: to most readers it would be a part of the first column's name. A spreadsheet that takes the
 file for another encoding is told UTF-8 when it imports it. It is also to be told that the separator is the comma: text

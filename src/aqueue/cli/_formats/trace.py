@@ -1,4 +1,4 @@
-"""A run as a trace for Perfetto and chrome://tracing: a track a worker, a slice an attempt, arrows to children.
+"""A trace of a run for Perfetto and chrome://tracing: a track per worker, a slice per attempt, arrows to children.
 
 The format is the Trace Event Format of the Chromium project, in its form of one JSON object.
 """

@@ -1,10 +1,10 @@
-"""A recorded run handed to reporters, as it goes on or as it was.
+"""Feeds a recorded run to reporters, as it goes on or as a replay.
 
 Each module imports only from those above it:
 
-- `feeding`: hands a recorded run to reporters: what `watch` and `replay` have in common
-- `keyboard`: single keys, as they are typed
-- `replay_clock`: Unix time as it was during the run
-- `stop_signals`: Ctrl-C, SIGTERM and SIGHUP for a subcommand that shows something until it is told to end
-- `playback`: each event when its time has come, on the clock of the run
+- `feeding`: opens reporters and feeds them events, for `watch` and `replay`
+- `keyboard`: reads single keys as they are typed
+- `replay_clock`: the clock of a replay, which gives the time of the recorded run
+- `stop_signals`: handles Ctrl-C, SIGTERM and SIGHUP while a subcommand shows a run
+- `playback`: hands on each event at its time on the replay clock
 """

@@ -1,4 +1,4 @@
-"""Handing a recorded run to reporters: what `aqueue watch` and `aqueue replay` have in common."""
+"""Opens reporters and feeds them the events of a recorded run, for `aqueue watch` and `aqueue replay`."""
 
 import os
 from collections.abc import Callable, Sequence

@@ -1,4 +1,4 @@
-"""Single keys, as they are typed, where standard input is a terminal."""
+"""Reads single keys as they are typed, where standard input is a terminal."""
 
 import os
 import select

@@ -1,4 +1,4 @@
-"""Playing a recorded run to reporters: each event when its time has come, on the clock of the run."""
+"""Plays a recorded run to reporters: hands on each event at its time on the replay clock."""
 
 import math
 import time

@@ -1,4 +1,4 @@
-"""The clock of a replay: Unix time as it was during the run."""
+"""The clock of a replay: gives the time of the recorded run, which can run faster or slower, or pause."""
 
 import math
 import time

@@ -1,4 +1,4 @@
-"""Ctrl-C, SIGTERM and SIGHUP for a subcommand that shows something until it is told to end."""
+"""Handles Ctrl-C, SIGTERM and SIGHUP while a subcommand shows a run."""
 
 import os
 import threading

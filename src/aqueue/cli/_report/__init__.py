@@ -2,19 +2,19 @@
 
 Each module imports only from those above it:
 
-- `_failed`: how often each kind of failure, and an example of each
-- `_html`: HTML from text that nobody trusts
-- `_numbering`: numbers for items that follow each other, for a log whose beginning is missing
-- `_processes`: the processes of a run, and the time between them
-- `_series`: when how much happened: counters in a bounded number of bins
+- `_failed`: counts failures by kind, with an example of each
+- `_html`: builds HTML and escapes all text in it
+- `_numbering`: renumbers the items of a log whose beginning is missing
+- `_processes`: the processes of a run, and the gaps between them
+- `_series`: counts over time, in a bounded number of bins
 - `_timeline`: what each worker did when: a bar per attempt, short ones joined
-- `_durations`: how long attempts took, and which items took longest
+- `_durations`: how long attempts took, and the slowest items
 - `_tree`: the tree in columns, and its largest parts as a bounded number of cells
 - `_fold`: folds the events into all of the above
-- `_chart_data`: what the page's script draws, as plain data
-- `_sections`: the parts of the page that are text and tables
-- `_figures`: the charts' places on the page, and their data as tables
-- `_page`: the whole page in one file that needs nothing else
+- `_chart_data`: the data that the page's script draws
+- `_sections`: the text and tables of the page
+- `_figures`: the charts of the page, and their data as tables
+- `_page`: puts the page together in one file that needs nothing else
 """
 
 from collections.abc import Iterable, Sequence

@@ -1,4 +1,4 @@
-"""What the page's script draws, as plain data."""
+"""Makes the data that the page's script draws."""
 
 from collections.abc import Callable
 from typing import Any, Final

@@ -1,4 +1,4 @@
-"""How long attempts took: by item type, in bins of a logarithmic scale; and which items took longest."""
+"""Counts how long attempts took, by item type in bins of a logarithmic scale, and keeps the slowest items."""
 
 from array import array
 from heapq import heappop, heappush, heapreplace

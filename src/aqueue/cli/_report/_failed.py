@@ -1,4 +1,4 @@
-"""What failed for good and was not reopened since: how often each kind, and an example of each."""
+"""Counts the items that have failed for good, by kind, with an example of each kind."""
 
 from array import array
 from typing import Final

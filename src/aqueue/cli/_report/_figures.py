@@ -1,4 +1,4 @@
-"""The charts' places on the page: what each shows in a sentence, its controls, and its data as a table."""
+"""Makes the charts of the page: a sentence that says what each shows, its controls, and its data as a table."""
 
 from typing import Final
 

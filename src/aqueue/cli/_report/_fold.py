@@ -1,4 +1,4 @@
-"""The fold of a run's events into what its report shows. No I/O and no clock.
+"""Folds a run's events into what its report shows. No I/O and no clock.
 
 Memory is bounded by item types and workers, and by 12 bytes an item: its parent, type and time, and what it failed of.
 """

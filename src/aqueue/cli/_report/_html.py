@@ -1,4 +1,4 @@
-"""HTML from text that nobody trusts: whatever is not marked as HTML is made visible and escaped."""
+"""Builds HTML: all text that is not marked as HTML is made visible and escaped."""
 
 import html
 from collections.abc import Iterable, Sequence

@@ -1,4 +1,4 @@
-"""Numbers for items that follow each other, for a log in which the items' own don't: its beginning is missing, say."""
+"""Gives items consecutive numbers where their own have gaps, as in a log whose beginning is missing."""
 
 from collections.abc import Sequence
 from typing import Final

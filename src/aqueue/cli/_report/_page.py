@@ -1,4 +1,4 @@
-"""The whole page: its parts, its data and its scripts in one file that needs nothing else."""
+"""Puts the page together: its parts, its data and its scripts in one file that needs nothing else."""
 
 from base64 import b64encode
 from collections.abc import Sequence

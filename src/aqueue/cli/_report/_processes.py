@@ -1,4 +1,4 @@
-"""The processes of a run, and the time between them."""
+"""Keeps the processes of a run, and the gaps between them."""
 
 from bisect import bisect_left, bisect_right
 from heapq import heappush, heappushpop

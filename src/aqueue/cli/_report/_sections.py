@@ -1,4 +1,4 @@
-"""The parts of the page that are text and tables: what the run came to, its failures, its slowest items."""
+"""Makes the text and tables of the page: the outcome of the run, its failures, its slowest items."""
 
 from collections.abc import Iterable, Sequence
 from typing import Final

@@ -1,4 +1,4 @@
-"""When how much happened: counters over the time of a run, in bins whose number is bounded."""
+"""Counts events over the time of a run, in a bounded number of bins."""
 
 from array import array
 from itertools import accumulate

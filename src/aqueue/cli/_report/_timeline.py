@@ -1,4 +1,4 @@
-"""What each worker did when: a bar an attempt, short ones next to each other in one, so that the bars are bounded."""
+"""Keeps what each worker did when: a bar per attempt, with short bars joined so that their number is bounded."""
 
 from typing import Final, Literal
 

@@ -1,4 +1,4 @@
-"""The tree of items in columns of numbers, and the largest parts of it as a bounded number of cells."""
+"""Keeps the tree of items in columns of numbers, and makes its largest parts into a bounded number of cells."""
 
 from array import array
 from collections.abc import Iterator
