@@ -1,6 +1,6 @@
 """Sends lanes the classes and functions that they can't import, and gives each a number that both sides know it by.
 
-A lane gets such a class by value, made anew from its code. The coordinator never does: it would be left with two classes
+A lane gets such a class by value, made again from its code. The coordinator never does: it would be left with two classes
 where its program has one (cloudpickle even overwrites the first). So what comes back names a class by its number, or by
 its name in the coordinator's program.
 """
@@ -285,7 +285,7 @@ class _DefinitionsPickler(cloudpickle.Pickler):  # type: ignore[misc]  # cloudpi
 
 
 def _by_value(value: Any) -> Any:
-    """Return how an object of a script's is made anew that both pickle and cloudpickle would write as its name only.
+    """Return how an object of a script's is made again that both pickle and cloudpickle would write as its name only.
 
     Such are functions with a cache, type aliases, `NewType`s, and whatever has a ``__reduce__`` that returns a name.
     """

@@ -70,7 +70,7 @@ class _Pickled(NamedTuple):
 class _Argument(NamedTuple):
     """A value that is one of the exception's `args`."""
 
-    place: int
+    position: int
 
 
 class _Record(NamedTuple):
@@ -278,7 +278,7 @@ class _Reader:
             if not isinstance(made, BaseException):
                 raise TypeError(record.text)
             return made
-        # Not by the ways in which items are found: to find that none has a name takes them 40 ms, for each failure anew.
+        # Not by the ways in which items are found: to find that none has a name takes them 40 ms, again for each failure.
         cls = import_by_name(record.key) if isinstance(record.key, str) else self._find(record.key)
         if not issubclass(cls, BaseException):
             raise TypeError(record.text)
@@ -291,19 +291,19 @@ class _Reader:
     def _fill(self, error: BaseException, record: _Record) -> None:
         args: list[Any] = []
         shown: set[int] = set()
-        for place, value in enumerate(record.args):
+        for position, value in enumerate(record.args):
             try:
                 args.append(self._load(value))
             except Exception:  # it was not pickled, a class is not here, or its __setstate__ raised
                 args.append(value.shown)
-                shown.add(place)
+                shown.add(position)
 
         def attribute(value: Any) -> Any:
             if not isinstance(value, _Argument):
                 return self._load(value)
-            if value.place in shown:
-                raise LookupError(value.place)
-            return args[value.place]
+            if value.position in shown:
+                raise LookupError(value.position)
+            return args[value.position]
 
         _ARGS.__set__(error, tuple(args))
         attributes = _DICT.__get__(error)
@@ -385,7 +385,7 @@ def _frames_of(traceback: TracebackType | None) -> list[_Frame]:
         module = traceback.tb_frame.f_globals.get("__name__")
         line = traceback.tb_lineno or 1
         positions = next(islice(code.co_positions(), traceback.tb_lasti // 2, None), (None,) * 4)
-        if positions[0] != line or None in positions:  # Python was told to keep none, say
+        if positions[0] != line or None in positions:  # Python runs with -X no_debug_ranges, say
             positions = (line, line, -1, -1)
         frames.append(
             _Frame(code.co_filename, code.co_name, module if type(module) is str else None, *positions)  # type: ignore[arg-type]
@@ -398,7 +398,7 @@ def _frames_of(traceback: TracebackType | None) -> list[_Frame]:
 def _traceback(frames: list[_Frame]) -> TracebackType | None:
     """Return a traceback that names `frames`.
 
-    Not tblib's: its frames forget where in the line they are, and the traceback's text would underline another place.
+    Not tblib's: its frames forget where in the line they are, and the traceback's text would underline another part.
     """
     made: TracebackType | None = None
     for frame in reversed(frames):
@@ -411,7 +411,7 @@ def _traceback(frames: list[_Frame]) -> TracebackType | None:
     return made
 
 
-@lru_cache(maxsize=1_000)  # to compile takes 20 times as long as to run, and many items fail at the same place
+@lru_cache(maxsize=1_000)  # to compile takes 20 times as long as to run, and many items fail at the same line
 def _failing_code(frame: _Frame) -> CodeType:
     """Return code that raises `ZeroDivisionError` where `frame` was."""
     tree = ast.parse("0 / 0")

@@ -77,7 +77,7 @@ hide_frames_of(__file__)
 
 
 class Lane:
-    """Runs the items that it is ordered to run, as many at once as it is given, until it is told to end.
+    """Runs the items that it is ordered to run, concurrently, until it is ordered to end.
 
     It ends by itself, and cancels what runs, when it has not heard from the coordinator for the time of its lease.
 
@@ -95,7 +95,7 @@ class Lane:
 
         Parameters:
             host: the machine's name.
-            is_closing: tells whether the process is about to end, and what runs is lost.
+            is_closing: returns whether the process is about to end, so that what runs is lost.
         """
         self.name = settings.lane
         self.run_id = settings.run_id
@@ -117,7 +117,7 @@ class Lane:
         self._waiting_reports = 0
         self._waiting_bytes = 0
         self._on_report: Callable[[], None] | None = None
-        self._orders_in: list[Order] = []
+        self._arrived_orders: list[Order] = []
         self._wake: Callable[[], None] | None = None
         # What follows belongs to the loop's thread.
         self._objects = LaneObjects()
@@ -146,7 +146,7 @@ class Lane:
         with self._lock:
             contents = self._inbox.take(letters)
             for content in contents:
-                self._orders_in += decode_orders(content)
+                self._arrived_orders += decode_orders(content)
             wake = self._wake
             acknowledged = self._inbox.acknowledged
         if contents and wake is not None:
@@ -170,7 +170,7 @@ class Lane:
     def abandon(self) -> None:
         """End the lane, and cancel what runs: its coordinator is gone; from any thread."""
         with self._lock:
-            self._orders_in.append(Cancel())
+            self._arrived_orders.append(Cancel())
             wake = self._wake
         if wake is not None:
             wake()
@@ -228,7 +228,7 @@ class Lane:
             anyio.run(self._main, backend=self._settings.backend)
         except BaseException as lifespan_error:
             error = self._objects.dump_error(lifespan_error)
-        self.shared = NO_SHARED  # whoever still knows the lane must not keep that
+        self.shared = NO_SHARED  # what still refers to the lane must not keep it alive
         self.report(LaneEnded(error))
 
     async def _main(self) -> None:
@@ -299,7 +299,7 @@ class Lane:
 
     def _take_orders(self) -> None:
         with self._lock:
-            orders, self._orders_in = self._orders_in, []
+            orders, self._arrived_orders = self._arrived_orders, []
         ancestors = _Ancestors({})
         for order in orders:
             match order:
@@ -427,7 +427,7 @@ class Lane:
         state = None
         if before and run.attempts_left:  # the next one begins with what this one has left
             with suppress(Exception):  # whatever the user's objects raise when they are pickled
-                state = self._objects.changed_state(attempt.item, before, attempt.above)
+                state = self._objects.changed_state(attempt.item, before, attempt.ancestor_number)
         self.report(AttemptEnded(run.order, "raised", state=state, error=self._objects.dump_error(failure)))
 
     def _load(self, attempt: LaneAttempt, ancestors: "_Ancestors") -> bytes:
@@ -447,7 +447,7 @@ class Lane:
 
     def _changed_state(self, attempt: LaneAttempt, before: bytes) -> bytes | None:
         try:
-            return self._objects.changed_state(attempt.item, before, attempt.above)
+            return self._objects.changed_state(attempt.item, before, attempt.ancestor_number)
         except UnsendableItem:
             if attempt.run.needs_state or attempt.has_children:
                 raise

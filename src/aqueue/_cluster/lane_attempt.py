@@ -56,23 +56,23 @@ class LaneAttempt:
         """Remember that `ancestor` is the object of the item numbered `number`, for children that refer to it."""
         self._ancestors[id(ancestor)] = number, ancestor
 
-    def ancestor_number(self, candidate: object) -> int | None:
-        """Return the number of `candidate` if it is the item or one above it."""
+    def item_or_ancestor_number(self, candidate: object) -> int | None:
+        """Return the number of `candidate` if it is the item or one of its ancestors, else None."""
         if candidate is self.item:
             return self.run.item
         known = self._ancestors.get(id(candidate))
         return None if known is None else known[0]
 
-    def above(self, candidate: object) -> int | None:
-        """Return the number of `candidate` if it is an item above this one."""
-        return None if candidate is self.item else self.ancestor_number(candidate)
+    def ancestor_number(self, candidate: object) -> int | None:
+        """Return the number of `candidate` if it is an ancestor of the item, else None."""
+        return None if candidate is self.item else self.item_or_ancestor_number(candidate)
 
     # ---- what `process` is given --------------------------------------------------------------------------------
 
     def enqueue(self, item: Any, /) -> None:
         """Add a child; see `aqueue.Item.process`."""
         self._check("enqueue")
-        data = self._lane.dump_child(item, self.ancestor_number)
+        data = self._lane.dump_child(item, self.item_or_ancestor_number)
         self.has_children = True
         self._lane.report(Enqueued(self.run.order, data))
         self._lane.wait_for_room()

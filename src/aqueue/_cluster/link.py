@@ -42,7 +42,7 @@ PAUSE_S: Final = 0.1
 class Fate(Enum):
     """How a link ended."""
 
-    ENDED = "it was told to"
+    ENDED = "the coordinator ended it"
     LEFT = "its process has left the cluster"
     EXPIRED = "it had not heard from here for too long"
     LOST = "its process has died"

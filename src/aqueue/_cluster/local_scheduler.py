@@ -76,7 +76,7 @@ class LocalScheduler:
         from distributed.security import Security
 
         silencer.add()
-        # Whoever reaches a scheduler can run programs, and every user of a machine reaches its loopback interface.
+        # Anyone who reaches a scheduler can run programs, and every user of a machine reaches its loopback interface.
         self.security = Security.temporary()  # type: ignore[no-untyped-call]
         # There is always a server of pages; it has none, and so is of no use to other users of the machine. The profile
         # is of this thread's stack, 100 times a second.

@@ -35,8 +35,8 @@ class LocalWorkers:
     """A number of processes that run one Dask worker each, and the scheduler that they have joined.
 
     `multiprocessing` has no part in it, and so the user's script is not imported again: it needs no
-    ``if __name__ == "__main__"``. Modules beside it can be imported, as the workers have this program's `sys.path`.
-    A worker that dies is started anew. All of them end with this process, however it ends, even if it is killed; but
+    ``if __name__ == "__main__"``. Modules in its folder can be imported, as the workers have this program's `sys.path`.
+    A worker that dies is started again. All of them end with this process, however it ends, even if it is killed; but
     a Ctrl-C typed at its terminal does not reach them. What items in them print is written, line by line, to whatever
     `sys.stdout` and `sys.stderr` are here at that moment. While nobody takes it there, printing items wait, as they
     would with a pipe; when the workers are closed, they end nevertheless, and what they said last may be lost.

@@ -33,7 +33,7 @@ __all__ = [
 
 
 class LaneSettings(msgspec.Struct, frozen=True):
-    """What a lane is told when it begins.
+    """The settings with which a lane starts.
 
     Attributes:
         run_id: the run's name.
@@ -58,7 +58,7 @@ class LaneSettings(msgspec.Struct, frozen=True):
 
 
 class Answer(msgspec.Struct, frozen=True):
-    """What a lane answers when it is given letters or asked for some.
+    """A lane's answer to an exchange of letters.
 
     Attributes:
         process: tells the process from any other, also of the same address.
@@ -122,7 +122,7 @@ class Run(msgspec.Struct, frozen=True, array_like=True, tag_field="kind", tag=3)
 
 
 class Begin(msgspec.Struct, frozen=True, array_like=True, tag_field="kind", tag=6):
-    """Begin: what was to be known before that has been told."""
+    """Begin: all definitions that the lifespan needs have been sent."""
 
 
 class Cancel(msgspec.Struct, frozen=True, array_like=True, tag_field="kind", tag=4):
@@ -153,7 +153,7 @@ class Enqueued(msgspec.Struct, frozen=True, array_like=True, tag_field="kind", t
 
 
 class Described(msgspec.Struct, frozen=True, array_like=True, tag_field="kind", tag=3):
-    """An item said what it is doing."""
+    """An item set its description."""
 
     order: int
     text: str
@@ -196,13 +196,13 @@ class SlowDownAsked(msgspec.Struct, frozen=True, array_like=True, tag_field="kin
 
 
 class Warned(msgspec.Struct, frozen=True, array_like=True, tag_field="kind", tag=7):
-    """The user should know this."""
+    """A warning for the user."""
 
     text: str
 
 
 class LaneEnded(msgspec.Struct, frozen=True, array_like=True, tag_field="kind", tag=8):
-    """The lane has ended: this is the last that it reports.
+    """The lane has ended; its last report.
 
     Attributes:
         error: what `lifespan` raised; empty if nothing.
@@ -218,7 +218,7 @@ _OVERHEAD: Final = 20
 
 
 def size_of_report(report: Report) -> int:
-    """Return how many bytes a report has on the wire, about."""
+    """Return about how many bytes a report takes in a letter."""
     match report:
         case Enqueued():
             return _OVERHEAD + len(report.data)

@@ -11,7 +11,7 @@ __all__ = ["Transport", "TransportError"]
 
 
 class TransportError(Exception):
-    """A call came to nothing: the worker process, the scheduler or the network did not answer. It may be made again."""
+    """The worker process, the scheduler or the network did not answer. The call may be tried again."""
 
 
 class Transport(Protocol):
@@ -49,7 +49,7 @@ class Transport(Protocol):
         ...
 
     async def has_died(self, address: str) -> bool:
-        """Return whether a worker process that is gone has died by itself, and was not told to leave.
+        """Return whether a worker process that is gone has died, as opposed to being asked to leave.
 
         Raises:
             TransportError: the scheduler does not answer.
@@ -57,7 +57,7 @@ class Transport(Protocol):
         ...
 
     async def reconnect(self) -> None:
-        """Try once to connect anew, if that is needed.
+        """Try once to connect again, if the connection is lost.
 
         Raises:
             TransportError: it can't be done now.

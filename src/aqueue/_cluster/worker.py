@@ -85,7 +85,7 @@ async def _exchange(
             await asyncio.sleep(_ARRIVAL_S)
             found = _lanes.get(lane)
         incarnation = "" if found is None else found.incarnation
-        return _answer(Answer(_PROCESS, incarnation, 0, [], _is_leaving(worker)))
+        return _as_dict(Answer(_PROCESS, incarnation, 0, [], _is_leaving(worker)))
     taken = found.deliver([(number, content) for number, content in letters])
     collected: list[Letter] = []
     if acknowledged >= 0:
@@ -94,7 +94,7 @@ async def _exchange(
         elif wait_s:  # before its first order a lane has nothing to say, and that order waits for this answer
             await asyncio.sleep(_ARRIVAL_S)
         collected = found.collect(acknowledged)
-    return _answer(Answer(_PROCESS, found.incarnation, taken, collected, _is_leaving(worker)))
+    return _as_dict(Answer(_PROCESS, found.incarnation, taken, collected, _is_leaving(worker)))
 
 
 async def _wait_for_reports(lane: Lane, worker: Any, wait_s: float) -> None:
@@ -119,5 +119,5 @@ def _is_leaving(worker: Any) -> bool:
     return worker.status.name not in ("running", "paused", "init")
 
 
-def _answer(answer: Answer) -> dict[str, Any]:
+def _as_dict(answer: Answer) -> dict[str, Any]:
     return msgspec.structs.asdict(answer)

@@ -258,7 +258,7 @@ class ItemTable:
             case ItemInterrupted():
                 row = self._row(event.item)
                 state = _COMPLETED if event.phase == "after_children" else _INTERRUPTED
-                # Of a crash it is told when the run is resumed, which may be a week later.
+                # For a crash this event comes with the resume, which may be a week later.
                 at = self._crashed_at if event.reason == "crash" else event.at
                 self._end(row, state, at, max(at - self.started_at[row], 0.0))
             case ItemChildrenProcessed():

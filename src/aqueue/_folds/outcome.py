@@ -12,7 +12,7 @@ __all__ = ["FailureTally", "FoldedResult"]
 
 _MAX_GROUPS: Final = 100
 _MAX_COUNTED_KINDS: Final = 1_000
-"""How many kinds of failures are told apart: each keeps an event with its traceback, of at most 30,000 characters."""
+"""How many kinds of failures are counted: each keeps an event with its traceback, of at most 30,000 characters."""
 
 
 class FailureTally:

@@ -20,7 +20,7 @@ class CannotRead(AqueueError):
 
 
 class History(ABC):
-    """The events of one run, from a journal or a log that is only read.
+    """The events of one run, from a journal or a log, which is only read.
 
     `read` and `read_lines` are two ways to go through it, of which a reader uses one.
 
@@ -91,5 +91,5 @@ def batches(history: History) -> Iterator[list[Event]]:
 
 
 def info_from(start: RunStarted) -> RunInfo:
-    """Return what a reporter of the run that began with `start` is told when it is opened."""
+    """Return the `RunInfo` with which reporters are opened for the run that began with `start`."""
     return RunInfo(start.run_id, start.num_workers, start.queue_type_name, start.at, watched=True)

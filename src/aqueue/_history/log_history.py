@@ -155,7 +155,7 @@ class LogHistory(History):
         events: list[Event] = []
         with suppress(*_UNREADABLE):
             events = list(_decode_all(chunk.data))
-        # JSON may also be spread over lines, or two on one: then none of the lines is an event, or not the one beside it.
+        # JSON may also be spread over lines, or two on one: then none of the lines is an event, or not the one next to it.
         if len(events) != len(lines) or not all(line[:1] == b"{" and line.rstrip()[-1:] == b"}" for line in lines):
             return [(line, event) for line, event in self._decode_one_by_one(chunk) if event is not None]
         self._check_versions(events)
@@ -284,7 +284,7 @@ class LogHistory(History):
 
 
 def _is_whole(line: bytes) -> bool:
-    """Tell whether a last line without its newline is a whole event all the same."""
+    """Return whether a last line without its newline is nevertheless a whole event."""
     try:
         return _decode(line) is not None
     except _UNREADABLE:

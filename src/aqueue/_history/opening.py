@@ -94,7 +94,7 @@ def _from_journal(path: Path, run: str, *, skip_described: bool) -> History:
 
 def _from_file(descriptor: int, name: str, path: Path | None, *, run: str, follows: bool, whole_log: bool) -> History:
     try:
-        one = LogRun("", 1, 0, None) if whole_log and not run else _select(descriptor, name, run)
+        one = LogRun("", 1, 0, None) if whole_log and not run else _select_run(descriptor, name, run)
     except BaseException:
         os.close(descriptor)
         raise
@@ -133,7 +133,7 @@ def _write_all(descriptor: int, data: bytes) -> None:
         rest = rest[os.write(descriptor, rest) :]
 
 
-def _select(descriptor: int, name: str, run: str) -> LogRun:
+def _select_run(descriptor: int, name: str, run: str) -> LogRun:
     runs = runs_in(descriptor)
     if not run:
         return runs[-1]

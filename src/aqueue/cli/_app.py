@@ -23,15 +23,15 @@ __all__ = [
     "EXIT_ERROR",
     "WholeNumber",
     "app",
-    "as_json",
     "closed_at_end",
     "examples",
     "file_argument",
     "finish",
-    "limited",
+    "json_option",
+    "limit_option",
     "main",
     "matches_type",
-    "of_run",
+    "run_option",
 ]
 
 EXIT_ERROR: Final = 2
@@ -108,7 +108,7 @@ file_argument = click.argument(
 )
 """The file that every subcommand reads."""
 
-of_run = click.option(
+run_option = click.option(
     "--run",
     metavar="RUN",
     default="",
@@ -116,11 +116,11 @@ of_run = click.option(
 )
 """Which run of a log."""
 
-as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON instead of what is meant for people.")
+json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON instead of what is meant for people.")
 """JSON wherever a table is printed."""
 
 
-limited = click.option(
+limit_option = click.option(
     "-n",
     "--limit",
     type=WholeNumber(0),

@@ -15,7 +15,7 @@ from aqueue.errors import AqueueError
 from aqueue.events import ItemEnqueued
 from aqueue.text import short_names, visible
 
-__all__ = ["item_types", "unknown_types", "with_types"]
+__all__ = ["item_types", "type_option", "unknown_types"]
 
 _MAX_NAMED: Final = 20
 _CLASS_NAME: Final = re.compile(r"[\w.:]{1,200}", re.ASCII)
@@ -37,7 +37,7 @@ def _complete_types(ctx: click.Context, param: click.Parameter, incomplete: str)
     return [CompletionItem(name) for name in sorted(names) if name.startswith(incomplete)]
 
 
-with_types = click.option(
+type_option = click.option(
     "--type",
     "types",
     metavar="TYPE",

@@ -28,7 +28,7 @@ output_option = click.option(
 def open_output(path: str | None, history: History) -> Iterator[Callable[[bytes], object]]:
     """Give a function that writes bytes to the file at `path`, or to standard output if that is None or ``-``.
 
-    A file is written under another name and moved into its place at the end, so that whoever finds it finds all of it. It
+    A file is written under another name and moved into its place at the end, so that it is complete as soon as it is there. It
     gets the permissions of any new file.
 
     Raises:
@@ -70,7 +70,7 @@ def _naming_file_in_errors(path: str) -> Iterator[None]:
 
 @contextmanager
 def _replacing(path: str, target: Path) -> Iterator[Callable[[bytes], object]]:
-    """Give a function that writes to a new file beside `target`, and put that in its place once it is whole."""
+    """Give a function that writes to a new file next to `target`, which replaces `target` once it is whole."""
     # Its name is known before it is there: a signal that ends the command may come at any moment.
     new = target.with_name(f".{target.name[:100]}.{os.urandom(6).hex()}")
     try:

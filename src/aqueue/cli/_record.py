@@ -81,12 +81,12 @@ class Record:
         names: the short name of each item type, safe to show.
     """
 
-    def __init__(self, history: History, also: Callable[[list[Event]], None] | None = None) -> None:
+    def __init__(self, history: History, on_events: Callable[[list[Event]], None] | None = None) -> None:
         """Read `history`.
 
         Parameters:
             history: the run, of which nothing has been read yet.
-            also: gets each batch of events, too, for another fold.
+            on_events: called with each batch of events, for another fold.
 
         Raises:
             JournalError, CannotRead: it can't be read.
@@ -102,8 +102,8 @@ class Record:
             self.view.apply(events)
             self.items.apply(events)
             self._tally.apply(events)
-            if also is not None:
-                also(events)
+            if on_events is not None:
+                on_events(events)
             for event in events:
                 if isinstance(event, RunStarted):
                     self.started = event

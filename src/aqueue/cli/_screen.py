@@ -72,7 +72,7 @@ class Column(msgspec.Struct, frozen=True):
         title: its heading.
         is_number: whether its cells stand to the right.
         may_shrink: whether its texts are cut where the terminal is narrow, the others being whole.
-        is_optional: whether it is left out where those that may shrink would get too narrow beside it.
+        is_optional: whether it is left out where those that may shrink would get too narrow otherwise.
     """
 
     title: str
@@ -115,7 +115,7 @@ def table(columns: Sequence[Column], rows: Iterable[Sequence[Text | str]]) -> Re
     """Return a table without rules, indented by two cells; its cells must be safe.
 
     Where the terminal is narrow, the columns that may shrink do, and the others stay whole. Where it is too narrow for
-    that, each row is broken into lines instead, with the titles beside the numbers: a number is never cut.
+    that, each row is broken into lines instead, with the titles before the numbers: a number is never cut.
     """
     return indented(_Grid(columns, [[*row] for row in rows]))
 
@@ -283,7 +283,7 @@ def _write(data: bytes) -> None:
 def say(message: str) -> None:
     """Print one line to standard error, after what was printed before; `message` must be safe."""
     sys.stdout.flush()
-    with suppress(OSError):  # whoever can't be told must not change how the command ends
+    with suppress(OSError):  # that it can't be printed must not change how the command ends
         print(f"aqueue: {message}", file=sys.stderr, flush=True)  # noqa: T201  # a command speaks
 
 

@@ -59,7 +59,7 @@ class Chapter(msgspec.Struct, frozen=True):
 
 
 class Story:
-    """Collects what happened to one item; of a very long story the middle is left out.
+    """Collects the events of one item; of a very long story the middle is left out.
 
     Attributes:
         left_out: how many of its events are left out.
@@ -217,7 +217,7 @@ class _ChapterWriter:
     def _end(self, event: ItemCompleted | ItemFailed | ItemRetryScheduled | ItemInterrupted) -> Chapter:
         ended_at = event.at
         if isinstance(event, ItemInterrupted) and event.reason == "crash" and self._crashed_at is not None:
-            ended_at = self._crashed_at  # it is told only when the run is resumed, which may be a week later
+            ended_at = self._crashed_at  # the event comes only with the resume, which may be a week later
         worked_s = self.end_attempt(ended_at)
         if isinstance(event, ItemRetryScheduled | ItemInterrupted):
             self._waits_since = ended_at

@@ -24,7 +24,7 @@ from aqueue.events import (
 from aqueue.log_lines import Level
 from aqueue.text import visible
 
-__all__ = ["LEVELS", "ChosenEvents", "RunningTypes", "with_events"]
+__all__ = ["LEVELS", "ChosenEvents", "RunningTypes", "event_option"]
 
 LEVELS: Final[tuple[Level, ...]] = get_args(Level)
 """The levels, from that which matters least."""
@@ -107,7 +107,7 @@ class ChosenEvents:
         }
 
     def has(self, event: Event, type: str) -> bool:
-        """Tell whether `event` is wanted.
+        """Return whether `event` is wanted.
 
         Parameters:
             event: any event.
@@ -144,7 +144,7 @@ def _events_named(ctx: click.Context, param: click.Parameter, names: Sequence[st
 
 
 def _is_named(event: str, name: str) -> bool:
-    """Tell whether `name` is all of the event's name, its first or its last part, or the first word of that."""
+    """Return whether `name` is all of the event's name, its first or its last part, or the first word of that."""
     kind, _, what = event.partition(".")
     return name in {event, kind, what} or f"{what}_".startswith(f"{name}_")
 
@@ -154,7 +154,7 @@ def _complete_events(ctx: click.Context, param: click.Parameter, incomplete: str
     return [CompletionItem(name) for name in [*kinds, *EVENT_TYPES] if name.startswith(incomplete)]
 
 
-with_events = click.option(
+event_option = click.option(
     "--event",
     "events",
     metavar="EVENT",

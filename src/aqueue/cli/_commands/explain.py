@@ -12,7 +12,7 @@ from aqueue._folds.item_table import STATES, State
 from aqueue._folds.recording import Recording
 from aqueue._folds.tree_shape import TreeShape
 from aqueue._history.opening import open_history
-from aqueue.cli._app import WholeNumber, app, as_json, closed_at_end, examples, file_argument, finish, of_run
+from aqueue.cli._app import WholeNumber, app, closed_at_end, examples, file_argument, finish, json_option, run_option
 from aqueue.cli._commands.tree import find_row
 from aqueue.cli._outlook import outlook
 from aqueue.cli._record import ItemTexts, Record
@@ -52,8 +52,8 @@ _MAX_TYPES: Final = 20
 )
 @file_argument
 @click.argument("item", metavar="ITEM", type=WholeNumber(1))
-@of_run
-@as_json
+@run_option
+@json_option
 def explain(file: str, item: int, run: str, as_json: bool) -> None:
     """Tell the whole story of ITEM, a number: who enqueued it, each attempt, each wait, and what it raised.
 

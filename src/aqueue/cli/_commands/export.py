@@ -6,7 +6,7 @@ import click
 
 from aqueue._history.history import History, batches
 from aqueue._history.opening import open_history
-from aqueue.cli._app import app, closed_at_end, examples, file_argument, finish, of_run
+from aqueue.cli._app import app, closed_at_end, examples, file_argument, finish, run_option
 from aqueue.cli._formats.lines import write_events_jsonl
 from aqueue.cli._formats.tables import write_events_csv
 from aqueue.cli._formats.trace import write_chrome_trace
@@ -39,7 +39,7 @@ __all__ = ["export"]
     help="With jsonl and csv: include the items' payloads and results, which may hold secrets.",
 )
 @output_option
-@of_run
+@run_option
 def export(file: str, as_what: str, include_data: bool, output: str | None, run: str) -> None:
     """Write all events of a run in another format.
 

@@ -9,8 +9,8 @@ from rich.console import RenderableType
 from rich.text import Text
 
 from aqueue._history.opening import open_history
-from aqueue.cli._app import app, as_json, closed_at_end, examples, file_argument, finish, limited, of_run
-from aqueue.cli._item_types import item_types, with_types
+from aqueue.cli._app import app, closed_at_end, examples, file_argument, finish, json_option, limit_option, run_option
+from aqueue.cli._item_types import item_types, type_option
 from aqueue.cli._record import ItemTexts, Record
 from aqueue.cli._screen import (
     Column,
@@ -48,15 +48,15 @@ _MAX_MESSAGE_CHARS: Final = 300
     ),
 )
 @file_argument
-@with_types
+@type_option
 @click.option(
     "--tracebacks",
     is_flag=True,
     help="Each failure with its whole traceback instead of a table; all of them, unless --limit is given.",
 )
-@limited
-@of_run
-@as_json
+@limit_option
+@run_option
+@json_option
 def failures(file: str, types: tuple[str, ...], tracebacks: bool, limit: int | None, run: str, as_json: bool) -> None:
     """List what failed for good: how many of each kind, then one by one.
 
@@ -82,7 +82,7 @@ def _print(record: Record, rows: Sequence[int], *, limit: int, tracebacks: bool,
     if tracebacks:
         print_lines(parts)
         for row, texts in found:
-            print_lines(_whole(record, row, texts))
+            print_lines(_with_traceback(record, row, texts))
         parts = []
     else:
         parts += ["", _one_by_one(record, found)] if parts else [_one_by_one(record, found)]
@@ -136,7 +136,7 @@ def _one_by_one(record: Record, found: Iterable[tuple[int, ItemTexts]]) -> Rende
     return table(columns, rows)
 
 
-def _whole(record: Record, row: int, texts: ItemTexts) -> list[RenderableType]:
+def _with_traceback(record: Record, row: int, texts: ItemTexts) -> list[RenderableType]:
     process = _process_of(record, row, texts)
     parts: list[RenderableType] = [
         "",

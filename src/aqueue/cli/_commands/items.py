@@ -10,8 +10,18 @@ from rich.text import Text
 
 from aqueue._folds.item_table import OUTSTANDING, STATES, State
 from aqueue._history.opening import open_history
-from aqueue.cli._app import WholeNumber, app, as_json, closed_at_end, examples, file_argument, finish, limited, of_run
-from aqueue.cli._item_types import item_types, with_types
+from aqueue.cli._app import (
+    WholeNumber,
+    app,
+    closed_at_end,
+    examples,
+    file_argument,
+    finish,
+    json_option,
+    limit_option,
+    run_option,
+)
+from aqueue.cli._item_types import item_types, type_option
 from aqueue.cli._record import ItemTexts, Record
 from aqueue.cli._screen import (
     STATE_STYLES,
@@ -51,16 +61,16 @@ _MAX_TEXT_CHARS: Final = 200
     help=f"Only items in this state: {', '.join(STATES)}, or outstanding, the first four together. May be given several "
     "times.",
 )
-@with_types
+@type_option
 @click.option(
     "--slowest",
     type=WholeNumber(1),
     metavar="N",
     help="The N whose last attempt took, or has taken, the longest, the slowest first.",
 )
-@limited
-@of_run
-@as_json
+@limit_option
+@run_option
+@json_option
 def items(
     file: str,
     states: tuple[str, ...],

@@ -9,8 +9,8 @@ import click
 from aqueue._history.opening import open_history
 from aqueue._system.job_control import JobControl
 from aqueue._system.notice import say
-from aqueue.cli._app import EXIT_ERROR, WholeNumber, app, closed_at_end, examples, file_argument, finish, of_run
-from aqueue.cli._playing.feeding import Feeding, reporters_named, with_reporters
+from aqueue.cli._app import EXIT_ERROR, WholeNumber, app, closed_at_end, examples, file_argument, finish, run_option
+from aqueue.cli._playing.feeding import Feeding, reporter_option, reporters_named
 from aqueue.cli._playing.keyboard import Keyboard
 from aqueue.cli._playing.playback import KEYS, Playback
 from aqueue.cli._playing.replay_clock import ReplayClock
@@ -66,8 +66,8 @@ def _checked_gap(ctx: click.Context, param: click.Parameter, value: float | None
     callback=_checked_gap,
     help="Wait for the next event no longer than this.  [default: as long as the run took]",
 )
-@with_reporters
-@of_run
+@reporter_option
+@run_option
 def replay(file: str, speed: float, until: int | None, max_gap_s: float, reporters: tuple[str, ...], run: str) -> None:
     """Play a run as it was, from its beginning to where its record ends.
 

@@ -8,7 +8,7 @@ import click
 from aqueue._history.history import CannotRead, History, batches
 from aqueue._history.opening import open_history
 from aqueue._history.process import Liveness
-from aqueue.cli._app import app, closed_at_end, examples, file_argument, finish, of_run
+from aqueue.cli._app import app, closed_at_end, examples, file_argument, finish, run_option
 from aqueue.cli._output import open_output
 from aqueue.cli._record import assess
 from aqueue.cli._screen import say
@@ -33,7 +33,7 @@ _IS_RUNNING: Final[dict[Liveness, bool | None]] = {"alive": True, "gone": False,
     required=True,
     help="The file to write, which is replaced once the new one is whole; - for standard output.",
 )
-@of_run
+@run_option
 def report(file: str, output: str, run: str) -> None:
     """Make one HTML file of a run: figures, plots, timeline, failures, slowest items and the tree.
 

@@ -8,10 +8,10 @@ from aqueue._codec.results import decode_result
 from aqueue._folds.item_table import ItemTable
 from aqueue._history.history import History, batches
 from aqueue._history.opening import open_history
-from aqueue.cli._app import app, closed_at_end, examples, file_argument, finish, matches_type, of_run
+from aqueue.cli._app import app, closed_at_end, examples, file_argument, finish, matches_type, run_option
 from aqueue.cli._formats.lines import write_results_jsonl
 from aqueue.cli._formats.tables import result_columns, write_results_csv
-from aqueue.cli._item_types import unknown_types, with_types
+from aqueue.cli._item_types import type_option, unknown_types
 from aqueue.cli._output import open_output, output_option
 from aqueue.cli._record import chunks
 from aqueue.cli._screen import say
@@ -49,9 +49,9 @@ Rows = Callable[[], Iterator[ItemResult]]
     metavar="A,B,…",
     help="In csv, only these columns, in this order: item, type, result, or a key of the results.  [default: all]",
 )
-@with_types
+@type_option
 @output_option
-@of_run
+@run_option
 def results(file: str, as_what: str, columns: str | None, types: tuple[str, ...], output: str | None, run: str) -> None:
     """Write the results of the items: what their hooks returned, or else their process.
 

@@ -10,7 +10,7 @@ from rich.text import Text
 
 from aqueue._folds.item_table import OUTSTANDING, STATES, ItemTable, State
 from aqueue._history.opening import open_history
-from aqueue.cli._app import app, as_json, closed_at_end, examples, file_argument, finish, of_run
+from aqueue.cli._app import app, closed_at_end, examples, file_argument, finish, json_option, run_option
 from aqueue.cli._record import Record, RunStateName, resume_hint
 from aqueue.cli._screen import (
     Column,
@@ -59,8 +59,8 @@ _STATE_STYLES: Final[dict[RunStateName, str]] = {
     )
 )
 @file_argument
-@of_run
-@as_json
+@run_option
+@json_option
 def status(file: str, run: str, as_json: bool) -> None:
     """Show how a run stands, on one screen.
 
@@ -229,7 +229,7 @@ def _begun(record: Record) -> str:
 
 
 def _types(items: ItemTable, names: dict[str, str]) -> RenderableType:
-    """Return a row a type, the most numerous first, with the states that there are."""
+    """Return a row per type, the most numerous first, with the states that there are."""
     counts = items.counts()
     states = [state for state in _STATE_ORDER if state == "completed" or any(found == state for _, found in counts)]
     totals = Counter[int]()
@@ -280,7 +280,7 @@ def _running(record: Record, longest: Sequence[RunningItem]) -> RenderableType:
 
 
 def _processes(record: Record, running: Sequence[RunningItem]) -> RenderableType:
-    """Return a row a worker process, the busiest first."""
+    """Return a row per worker process, the busiest first."""
     view = record.view
     busy = Counter(
         process.first_worker

@@ -17,9 +17,9 @@ from aqueue._history.known_items import UNKNOWN_TYPE
 from aqueue._history.opening import STANDARD_INPUT, open_history
 from aqueue._journal.file import identity, shown
 from aqueue.cli._app import WholeNumber, app, closed_at_end, examples, file_argument, finish
-from aqueue.cli._commands.chosen_events import LEVELS, ChosenEvents, RunningTypes, with_events
+from aqueue.cli._commands.chosen_events import LEVELS, ChosenEvents, RunningTypes, event_option
 from aqueue.cli._formats.event_lines import EventLines
-from aqueue.cli._item_types import unknown_types, with_types
+from aqueue.cli._item_types import type_option, unknown_types
 from aqueue.cli._screen import say
 from aqueue.errors import JournalError
 from aqueue.events import Event
@@ -31,7 +31,7 @@ __all__ = ["tail"]
 _POLL_S: Final = 0.1
 _REPORT_INTERVAL_S: Final = 5.0
 _FIRST_WINDOW: Final = 2_000
-_WIDER: Final = 8
+_WINDOW_GROWTH: Final = 8
 _TYPES_WINDOW: Final = 100_000
 """After so many events no more are read only to learn the type of an item that has run for long."""
 
@@ -117,7 +117,7 @@ def _read_last(history: History, count: int, chosen: ChosenEvents) -> tuple[Sequ
         is_enough = len(found) == count and not (lacks_types and (chosen.by_type or window < _TYPES_WINDOW))
         if is_enough or not is_part:
             return found, types
-        window *= _WIDER
+        window *= _WINDOW_GROWTH
 
 
 def _tail_once(file: str, count: int | None, chosen: ChosenEvents, printer: _Printer) -> History:
@@ -206,11 +206,11 @@ def _pause() -> None:
     """Wait a moment, or end if nobody can read any more what is printed.
 
     Raises:
-        BrokenPipeError: whoever read it has gone.
+        BrokenPipeError: the reader of the pipe has left.
     """
     try:
         poller = select.poll()
-        poller.register(sys.stdout.fileno(), 0)  # its end is told unasked
+        poller.register(sys.stdout.fileno(), 0)  # a closed pipe is reported without being asked for
     except (AttributeError, OSError, ValueError):  # Windows has none of this; or stdout is no file
         time.sleep(_POLL_S)
         return
@@ -255,8 +255,8 @@ class _NumLines(click.ParamType[int | None]):
     show_default=True,
     help="The last N of the events that match; 'all' for all of them.",
 )
-@with_events
-@with_types
+@event_option
+@type_option
 @click.option(
     "--item",
     "items",

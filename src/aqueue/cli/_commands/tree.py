@@ -10,7 +10,7 @@ from rich.tree import Tree
 
 from aqueue._folds.tree_shape import CountsBelow, FoldedSiblings, TreeShape
 from aqueue._history.opening import open_history
-from aqueue.cli._app import WholeNumber, app, as_json, closed_at_end, examples, file_argument, finish, of_run
+from aqueue.cli._app import WholeNumber, app, closed_at_end, examples, file_argument, finish, json_option, run_option
 from aqueue.cli._record import ItemTexts, Record
 from aqueue.cli._screen import STATE_STYLES, error_summary, print_json, print_lines, remark, text
 from aqueue.figures import amount
@@ -52,8 +52,8 @@ class _Cut(msgspec.Struct):
     show_default=True,
     help="How many children of an item are shown one by one; the others are counted by type.",
 )
-@of_run
-@as_json
+@run_option
+@json_option
 def tree(file: str, item: int | None, depth: int, width: int, run: str, as_json: bool) -> None:
     """Show the items as a tree, from the initial items or from ITEM, a number.
 

@@ -12,9 +12,9 @@ from aqueue._history.opening import open_history
 from aqueue._history.process import liveness
 from aqueue._system.job_control import JobControl
 from aqueue._system.notice import say
-from aqueue.cli._app import EXIT_ERROR, app, closed_at_end, examples, file_argument, finish, of_run
+from aqueue.cli._app import EXIT_ERROR, app, closed_at_end, examples, file_argument, finish, run_option
 from aqueue.cli._commands.status import EXIT_CODES
-from aqueue.cli._playing.feeding import BATCH_INTERVAL_S, TICK_INTERVAL_S, Feeding, reporters_named, with_reporters
+from aqueue.cli._playing.feeding import BATCH_INTERVAL_S, TICK_INTERVAL_S, Feeding, reporter_option, reporters_named
 from aqueue.cli._playing.stop_signals import StopSignals
 from aqueue.cli._record import RunState, assess, resume_hint
 
@@ -43,8 +43,8 @@ ended, or another run begins in the log; ``detached``: a signal; ``detached earl
     ),
 )
 @file_argument
-@with_reporters
-@of_run
+@reporter_option
+@run_option
 def watch(file: str, reporters: tuple[str, ...], run: str) -> None:
     """Show a run as it goes on, from its beginning to its end.
 

@@ -37,7 +37,7 @@ Part = tuple[StyleName, str]
 
 
 def details(event: Event) -> list[Part]:
-    """Return what matters of `event` beside its item, the item's type and its worker."""
+    """Return what to show of `event` in addition to its item, the item's type and its worker."""
     detail_of = _DETAILS.get(type(event))
     return detail_of(event) if detail_of is not None else []
 
@@ -47,7 +47,7 @@ def _list(*facts: str) -> str:
 
 
 def _attempt(event: Any, *, first: bool = False) -> str:
-    """Say which try it is, if it isn't the first or that is to be told as well, and that it is the hook's."""
+    """Return which attempt it is, unless it is the first one and `first` is False, and whether it is one of the hook."""
     hook = "after children" if event.phase == "after_children" else ""
     return _list(hook, f"try {event.attempt}" if first or event.attempt > 1 else "")
 

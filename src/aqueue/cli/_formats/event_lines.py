@@ -35,7 +35,7 @@ class _Mark(NamedTuple):
     style: StyleName
 
 
-# A letter, so that the level can be told without colours, and by those who can't tell them apart.
+# A letter, so that the level shows without colours, and to those who can't tell colours apart.
 _MARKS: Final[dict[Level, _Mark]] = {
     "debug": _Mark("D", "dim"),
     "info": _Mark(" ", "plain"),

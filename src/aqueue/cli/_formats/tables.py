@@ -168,7 +168,7 @@ doesn't have is an empty cell; what it has by default is written out.
 def write_events_csv(
     batches: Iterable[Sequence[Event]], write: Callable[[bytes], object], include_data: bool = False
 ) -> None:
-    """Write a table with a row an event and the columns `EVENT_COLUMNS`; all of them, whatever events there are.
+    """Write a table with a row per event and the columns `EVENT_COLUMNS`; all of them, whatever events there are.
 
     Parameters:
         batches: events, in order. One batch at a time is in memory.
@@ -203,7 +203,7 @@ def _cells_of(
 
 
 class ResultColumns(msgspec.Struct, frozen=True):
-    """The columns of a table of results, beside ``item`` and ``type``.
+    """The columns of a table of results, in addition to ``item`` and ``type``.
 
     Attributes:
         keys: the keys of results that are JSON objects, a column each, in the order in which they first came.
@@ -231,7 +231,7 @@ class ResultColumns(msgspec.Struct, frozen=True):
         return [*names, *[MORE] * self.has_more]
 
     def fit(self, row: ItemResult) -> bool:
-        """Tell whether there is a column for each part of a result."""
+        """Return whether there is a column for each part of a result."""
         if not isinstance(row.result, dict):
             return self.has_others
         return self.has_more or row.result.keys() <= set(self.keys)
@@ -268,7 +268,7 @@ def write_results_csv(
     columns: ResultColumns,
     chosen: Sequence[int] | None = None,
 ) -> None:
-    """Write a table with a row a result: its item's number and type, and its value in the columns that fit it.
+    """Write a table with a row per result: its item's number and type, and its value in the columns that fit it.
 
     Parameters:
         rows: the results. One at a time is in memory.

@@ -43,13 +43,13 @@ SAMPLE_INTERVAL_S: Final = 0.1
 # which Perfetto would take for an error. What has one time the importers put in orders of their own, and where one attempt
 # begins as another ends, an arrow may be taken to be of either. So the ends of arrows and the marks are always within
 # their attempt, a tick from its ends at least; where the clock stood still, what follows is drawn that much later.
-_TICKS_A_MICROSECOND: Final = 8
+_TICKS_PER_MICROSECOND: Final = 8
 
 # A process gets the first free multiple of this as its number and its workers those that follow: 1003 is worker 3 of the
-# first process. Numbers are told apart in the whole trace, and none is 0 (the idle thread) or that of its process (the
+# first process. Numbers are unique in the whole trace, and none is 0 (the idle thread) or that of its process (the
 # main thread). The numbers of the operating system would not do: in containers each process is number 1. On a cluster,
 # whose workers' numbers are given to other processes later on, each worker process and each worker gets the next number.
-_NUMBERS_A_PROCESS: Final = 1_000
+_NUMBERS_PER_PROCESS: Final = 1_000
 
 _MAX_DESCRIPTIONS: Final = 10
 _MAX_TEXT_CHARS: Final = 1_000
@@ -69,7 +69,7 @@ def write_chrome_trace(batches: Iterable[Sequence[Event]], write: Callable[[byte
     of the run. Times are microseconds from the run's start. Payloads and results are left out.
 
     Memory: what the view of a run takes, that is by workers, their processes, types and items that wait for a retry; and
-    8 bytes an item, by which retries, hooks and items of later processes know their parents: 8 MB for a million.
+    8 bytes per item, by which retries, hooks and items of later processes know their parents: 8 MB for a million.
 
     Parameters:
         batches: the events of one run, in order, from ``run.started`` on.
@@ -110,7 +110,7 @@ class _Line(msgspec.Struct, gc=False, omit_defaults=True):
         id: what the two ends of an arrow share.
         bp: ``e``: the arrow ends at the slice that is then open, not at the next one.
         s: whom an instant concerns: ``t`` the thread, ``p`` the process.
-        args: whatever a viewer shows beside it.
+        args: what else a viewer shows with it.
     """
 
     ph: str
@@ -238,7 +238,7 @@ class _Trace:
 
     def _tick(self, at: float) -> int:
         """Return the tick of a time, but none that is before what has been drawn."""
-        self._last_tick = max(self._last_tick, round((at - self._started_at) * (_TICKS_A_MICROSECOND * 1_000_000)))
+        self._last_tick = max(self._last_tick, round((at - self._started_at) * (_TICKS_PER_MICROSECOND * 1_000_000)))
         return self._last_tick
 
     def _tick_within(self, attempt: _Attempt, at: float) -> int:
@@ -265,7 +265,7 @@ class _Trace:
         self._on_cluster = bool(event.cluster)
         self._worker_processes.clear()
         self._tracks.clear()
-        self._last_number = (self._last_number // _NUMBERS_A_PROCESS + 1) * _NUMBERS_A_PROCESS
+        self._last_number = (self._last_number // _NUMBERS_PER_PROCESS + 1) * _NUMBERS_PER_PROCESS
         self._own = _Tracks(self._last_number, {})
         name = f"process {self._processes} (pid {event.pid} on {event.host})"
         self._name("process", self._own.pid, self._own.pid, visible(name, _MAX_TEXT_CHARS), self._processes)
@@ -388,7 +388,7 @@ class _Trace:
         end = self._last_tick = max(tick, attempt.latest + 1)
         short, full = self._name_of(attempt.type)
         if duration_s is None:
-            duration_s = (end - attempt.tick) / (_TICKS_A_MICROSECOND * 1_000_000)
+            duration_s = (end - attempt.tick) / (_TICKS_PER_MICROSECOND * 1_000_000)
         args = {
             "item": attempt.item,
             "type": full,
@@ -407,8 +407,8 @@ class _Trace:
                 short,
                 attempt.pid,
                 attempt.tid,
-                attempt.tick / _TICKS_A_MICROSECOND,
-                (end - attempt.tick) / _TICKS_A_MICROSECOND,
+                attempt.tick / _TICKS_PER_MICROSECOND,
+                (end - attempt.tick) / _TICKS_PER_MICROSECOND,
                 attempt.phase,
                 args=args,
             )
@@ -429,7 +429,7 @@ class _Trace:
         self._lines.append(_Line("M", f"{what}_sort_index", pid, tid, args={"sort_index": position}))
 
     def _arrow(self, ph: str, item: int, worker: int, tick: int, bp: str = "") -> None:
-        ts = tick / _TICKS_A_MICROSECOND
+        ts = tick / _TICKS_PER_MICROSECOND
         attempt = self._attempts[worker]
         self._lines.append(_Line(ph, "child", attempt.pid, attempt.tid, ts, None, "child", item, bp))
 
@@ -443,7 +443,7 @@ class _Trace:
 
     def _instant(self, name: str, tick: int, pid: int, tid: int, args: dict[str, Any] | None = None) -> None:
         scope, cat = ("p", "run") if tid == pid else ("t", "item")
-        self._lines.append(_Line("i", name, pid, tid, tick / _TICKS_A_MICROSECOND, None, cat, s=scope, args=args))
+        self._lines.append(_Line("i", name, pid, tid, tick / _TICKS_PER_MICROSECOND, None, cat, s=scope, args=args))
 
     def _sample(self, at: float) -> None:
         """Write what was counted at the end of the interval, and begin the next one, at `at` if nothing was in between."""
@@ -459,7 +459,7 @@ class _Trace:
             "done": counts.completed,
             "failed": counts.failed,
         }
-        self._lines.append(_Line("C", "items", self._own.pid, self._own.pid, tick / _TICKS_A_MICROSECOND, args=args))
+        self._lines.append(_Line("C", "items", self._own.pid, self._own.pid, tick / _TICKS_PER_MICROSECOND, args=args))
 
 
 def _error(error: ErrorInfo) -> dict[str, str]:

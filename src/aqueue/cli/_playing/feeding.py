@@ -21,7 +21,7 @@ from aqueue.reporting import Reporter, resolve_reporters
 from aqueue.text import visible
 from aqueue.view import RunView
 
-__all__ = ["BATCH_INTERVAL_S", "TICK_INTERVAL_S", "Feeding", "reporters_named", "with_reporters"]
+__all__ = ["BATCH_INTERVAL_S", "TICK_INTERVAL_S", "Feeding", "reporter_option", "reporters_named"]
 
 BATCH_INTERVAL_S: Final = 0.05
 """How long events wait for others, at most, before reporters get them."""
@@ -29,7 +29,7 @@ BATCH_INTERVAL_S: Final = 0.05
 TICK_INTERVAL_S: Final = 0.1
 """How often reporters are called while nothing happens, so that clocks tick."""
 
-with_reporters = click.option(
+reporter_option = click.option(
     "--reporter",
     "reporters",
     metavar="REPORTER",
@@ -155,7 +155,7 @@ class Feeding:
         """End the reporters while the run goes on: without a summary on a terminal.
 
         Parameters:
-            stop_reason: what the others are told.
+            stop_reason: the stop reason in the result that the others get.
             now: Unix time in seconds, until which the run is known to have taken; None for that of its last event.
         """
         result = self._folded.result(self.view, now=now, stop_reason=stop_reason, journal=self._journal)
@@ -163,6 +163,6 @@ class Feeding:
 
     def _on_raised(self, reporter: Reporter, error: BaseException) -> None:
         if isinstance(error, BrokenPipeError) and not self._reporters:
-            raise error  # whoever read has read enough, and there is nobody else to show the run to
+            raise error  # the reader of the pipe has left, and there is no other reporter
         kind, message = name_and_message(error)
         warn(f"reporter {type_name(type(reporter))} raised {kind}: {visible(message, 500)}; it gets no more events")

@@ -56,7 +56,7 @@ class Playback:
             until: the number of the event to stop after; None for all.
             max_gap_s: how long to wait for an event at most, real seconds.
             wait: waits so many seconds, less if a key is typed; returns the keys.
-            is_stopped: tells whether a signal has come.
+            is_stopped: returns whether a signal has come.
             monotonic: the real time, seconds.
         """
         self._history = history

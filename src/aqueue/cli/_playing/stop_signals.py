@@ -17,7 +17,7 @@ T = TypeVar("T")
 
 _JOIN_S: Final = 0.1  # without a limit, no handler would run meanwhile on Windows
 _PATIENCE_S: Final = 4.0
-"""How long to wait, beyond the second after which it is told, for a reporter that takes nothing."""
+"""How long to wait for a reporter that takes nothing, after the message that says so."""
 
 
 class StopSignals:
@@ -33,7 +33,7 @@ class StopSignals:
         Parameters:
             restore_terminal: puts the terminal back; safe in a signal handler and on any thread.
         """
-        self._handlers = SignalHandlers(self._note, self._on_unanswered, restore_terminal, self._call_soon)
+        self._handlers = SignalHandlers(self._on_signal, self._on_unanswered, restore_terminal, self._call_soon)
         self._restore_terminal = restore_terminal
         self._answers: deque[Callable[[], object]] = deque()
 
@@ -74,8 +74,8 @@ class StopSignals:
             self._answers.popleft()()
         return self._handlers.first
 
-    def _note(self, number: int, count: int) -> None:
-        """The handlers have counted it: that is all."""
+    def _on_signal(self, number: int, count: int) -> None:
+        """Do nothing: the handlers have counted it."""
 
     def _call_soon(self, function: Callable[[], object]) -> None:
         self._answers.append(function)

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from typing import Any, Final
 
-from aqueue.cli._report._durations import BINS_A_DECADE, bin_edge
+from aqueue.cli._report._durations import BINS_PER_DECADE, bin_edge
 from aqueue.cli._report._fold import Fold
 from aqueue.cli._report._processes import Clock
 from aqueue.cli._report._series import Period
@@ -128,6 +128,6 @@ def _durations(fold: Fold) -> dict[str, Any]:
         series.append([-1, [sum(type.bins[index] for _, type in others) for index in range(first, end)]])
     return {
         "edges": [duration(bin_edge(index)) for index in range(first, end + 1)],
-        "decades": [index - first for index in range(first, end) if index % BINS_A_DECADE == 0],
+        "decades": [index - first for index in range(first, end) if index % BINS_PER_DECADE == 0],
         "types": series,
     }

@@ -9,17 +9,17 @@ import msgspec
 
 from aqueue.cli._report._timeline import Outcome
 
-__all__ = ["BINS_A_DECADE", "Durations", "SlowItem", "Slowest", "TypeDurations", "bin_edge"]
+__all__ = ["BINS_PER_DECADE", "Durations", "SlowItem", "Slowest", "TypeDurations", "bin_edge"]
 
-BINS_A_DECADE: Final = 10
+BINS_PER_DECADE: Final = 10
 _LOWEST_DECADE: Final = -5  # 10 µs
-_BINS: Final = 11 * BINS_A_DECADE  # up to 1,000,000 s; the first and the last bin take what lies beyond
+_BINS: Final = 11 * BINS_PER_DECADE  # up to 1,000,000 s; the first and the last bin take what lies beyond
 _SLOWEST: Final = 25
 
 
 def bin_edge(index: int) -> float:
     """Return where the bin of that index begins, seconds."""
-    return float(10.0 ** (_LOWEST_DECADE + index / BINS_A_DECADE))
+    return float(10.0 ** (_LOWEST_DECADE + index / BINS_PER_DECADE))
 
 
 class TypeDurations(msgspec.Struct):
@@ -42,7 +42,7 @@ class TypeDurations(msgspec.Struct):
         left = share * self.count
         for index, count in enumerate(self.bins):
             if count and left <= count:
-                inside = bin_edge(0) * 10 ** ((index + left / count) / BINS_A_DECADE)
+                inside = bin_edge(0) * 10 ** ((index + left / count) / BINS_PER_DECADE)
                 return min(float(inside), self.longest_s)
             left -= count
         return self.longest_s
@@ -63,7 +63,7 @@ class Durations:
         durations.total_s += took_s
         if took_s > durations.longest_s:
             durations.longest_s = took_s
-        index = floor((log10(took_s) - _LOWEST_DECADE) * BINS_A_DECADE) if took_s > 0 else 0
+        index = floor((log10(took_s) - _LOWEST_DECADE) * BINS_PER_DECADE) if took_s > 0 else 0
         durations.bins[0 if index < 0 else index if index < _BINS else _BINS - 1] += 1
 
 

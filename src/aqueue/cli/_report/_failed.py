@@ -10,7 +10,7 @@ from aqueue.events import ItemFailed, Phase
 __all__ = ["FailedItems", "FailureKind"]
 
 _MAX_KINDS: Final = 1_000
-"""How many kinds are told apart: each keeps an event with its traceback, of at most 30,000 characters."""
+"""How many kinds are counted: each keeps an event with its traceback, of at most 30,000 characters."""
 
 
 class FailureKind(msgspec.Struct):

@@ -1,6 +1,6 @@
 """Folds a run's events into what its report shows. No I/O and no clock.
 
-Memory is bounded by item types and workers, and by 12 bytes an item: its parent, type and time, and what it failed of.
+Memory is bounded by item types and workers, and by 12 bytes per item: its parent, type and time, and what it failed of.
 """
 
 from collections.abc import Sequence
@@ -143,7 +143,7 @@ class Fold:
         self.elapsed_s = at
 
     def end(self, now: float, *, is_running: bool | None) -> None:
-        """Say that no more events will follow.
+        """End the fold: no more events will follow.
 
         Parameters:
             now: how far attempts that have not ended are to be drawn if the run is still running, Unix time in seconds.

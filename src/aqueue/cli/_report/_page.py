@@ -19,7 +19,7 @@ _SCRIPTS: Final = ("timeline.js", "tree.js", "page.js")
 
 
 def page(fold: Fold, *, source: str, now: float, notes: Sequence[str]) -> str:
-    """Return the page for a run whose end `fold` was told of.
+    """Return the page of a run; `fold` must have been ended.
 
     Parameters:
         fold: the run.

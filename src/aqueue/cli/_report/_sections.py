@@ -22,7 +22,7 @@ _TRACEBACK_MAX_CHARS: Final = 12_000
 _TRACEBACKS_MAX_BYTES: Final = 600_000
 """How much of the page all tracebacks together may be, in UTF-8 and escaped."""
 
-# A sign beside each word and colour, so that neither is the only carrier.
+# A sign next to each word and colour, so that neither is the only carrier.
 _STATUSES: Final = {
     "completed": ("✓", "Completed"),
     "failed": ("✗", "Failed"),

@@ -9,7 +9,7 @@ __all__ = ["MAX_BINS", "Period", "Series"]
 MAX_BINS: Final = 600
 _FIRST_WIDTH_S: Final = 0.001
 _FEW_BINS: Final = 40
-_ITEMS_A_BIN: Final = 4
+_ITEMS_PER_BIN: Final = 4
 """With fewer completions in a bin than this, a rate is more noise than figure; but some bins there must be."""
 
 
@@ -84,7 +84,7 @@ class Series:
         used = min(int(until / self.width_s), MAX_BINS - 1) + 1
         total = sum(self.completed)
         step = 1
-        while used / step > at_most or (used / step > _FEW_BINS and total * step / used < _ITEMS_A_BIN):
+        while used / step > at_most or (used / step > _FEW_BINS and total * step / used < _ITEMS_PER_BIN):
             step += 1
         edges = list(range(0, used, step))
         # A sliver of a bin at the end would show a rate that nobody saw.

@@ -52,7 +52,7 @@ class Level(msgspec.Struct, gc=False):
 
 
 class ItemTree:
-    """Who enqueued whom: 10 bytes an item while the events come, and 24 more while cells are made of them.
+    """Keeps who enqueued whom: 10 bytes per item while events come, and 24 more while cells are made.
 
     Attributes:
         parents: each item's parent, by the item's number; 0 for an initial item.
