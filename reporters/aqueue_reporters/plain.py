@@ -243,12 +243,12 @@ def _joined(lines: Sequence[str]) -> str:
 def _failure_line(event: ItemFailed) -> str:
     error = event.error
     return (
-        f"failed: item {event.item} {visible(event.type, _MAX_NAME_CHARS)}{_place(event.phase)}: "
+        f"failed: item {event.item} {visible(event.type, _MAX_NAME_CHARS)}{_in_hook(event.phase)}: "
         f"{visible(error.type, _MAX_NAME_CHARS)}: {visible(error.message, _MAX_MESSAGE_CHARS)}"
     )
 
 
-def _place(phase: Phase) -> str:
+def _in_hook(phase: Phase) -> str:
     return " in after_children_processed" if phase == "after_children" else ""
 
 
@@ -282,17 +282,17 @@ def _remaining(view: RunView, now: float, found: float) -> str:
 
 
 class _Part(NamedTuple):
-    """A part of the progress line, and in which place it is kept where there is no room for all, 1 first."""
+    """A part of the progress line, and its rank, 1 the first to be kept where there is no room for all."""
 
     text: str
-    place: int
+    rank: int
 
 
 def _fitting(parts: Sequence[_Part], columns: int) -> str:
     """Return the parts in their order, without the least important ones if all are wider than `columns`."""
     left = list(parts)
     while len(line := ", ".join(part.text for part in left)) > columns and len(left) > 1:
-        left.remove(max(left, key=lambda part: part.place))
+        left.remove(max(left, key=lambda part: part.rank))
     return line[:columns]
 
 
@@ -329,7 +329,7 @@ def _failures(result: RunResult) -> Iterator[str]:
     """Yield each kind of failures, the most numerous first, with an example and where the user's code was in it."""
     groups = result.failure_groups[:_MAX_GROUPS]
     for group in groups:
-        kind = f"{visible(group.type, _MAX_NAME_CHARS)}{_place(group.phase)}: {visible(group.error, _MAX_NAME_CHARS)}"
+        kind = f"{visible(group.type, _MAX_NAME_CHARS)}{_in_hook(group.phase)}: {visible(group.error, _MAX_NAME_CHARS)}"
         yield f"  {amount(group.count)} x {kind}; {'first: ' if group.count > 1 else ''}{_example(group.first)}"
         frames = innermost_frames(group.first)
         yield from (f"      {visible(place(frame), _MAX_CODE_CHARS)}" for frame in frames)

@@ -173,21 +173,21 @@ class WorkerProcesses(dict[int, WorkerProcess]):
 
         It takes as many steps as a search in a sorted list.
         """
-        place = bisect_right(self._firsts, worker)
-        if not place:
+        position = bisect_right(self._firsts, worker)
+        if not position:
             return None
-        process = self[self._firsts[place - 1]]
+        process = self[self._firsts[position - 1]]
         return process if worker < process.first_worker + process.num_workers else None
 
     def overlapping(self, first: int, end: int) -> list[WorkerProcess]:
         """Return the processes that have workers of the numbers from `first` to `end` less 1, in their order."""
-        place = max(bisect_right(self._firsts, first) - 1, 0)
+        position = max(bisect_right(self._firsts, first) - 1, 0)
         found = []
-        while place < len(self._firsts) and self._firsts[place] < end:
-            process = self[self._firsts[place]]
+        while position < len(self._firsts) and self._firsts[position] < end:
+            process = self[self._firsts[position]]
             if process.first_worker + process.num_workers > first:
                 found.append(process)
-            place += 1
+            position += 1
         return found
 
     @property

@@ -135,12 +135,12 @@ class Watchdog:
         ]
         if not users or self._stopped.is_set():
             return
-        place, method = users[0], users[-1]
+        frame, method = users[0], users[-1]
         if method.f_code in self._told or any(_package(frame) in _DEBUGGERS for frame in stack):
             return
         self._told.add(method.f_code)
-        where = f"{os.path.basename(place.f_code.co_filename)}:{place.f_lineno}"
-        inside = "" if place is method else f" in {place.f_code.co_qualname}"
+        where = f"{os.path.basename(frame.f_code.co_filename)}:{frame.f_lineno}"
+        inside = "" if frame is method else f" in {frame.f_code.co_qualname}"
         self._warn(
             visible(
                 f"{method.f_code.co_qualname} has kept the event loop to itself for {kept_s:.1f} s, at {where}{inside}; "
