@@ -1,4 +1,8 @@
-"""The reporter suite catches what it is there to catch."""
+"""The reporter suite catches what it is there to catch.
+
+The suite is `testing._suite`: `testing._replay` gives the runs of `testing._scripted_runs` to a reporter. The reporters here
+are all made from `testing._recorder`.
+"""
 
 import subprocess
 import sys

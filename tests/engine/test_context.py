@@ -1,4 +1,7 @@
-"""What an item's code may ask and call: current, stop, enqueue and set_desc, and where that ends."""
+"""What an item's code may ask and call: current, stop, enqueue and set_desc, and where that ends.
+
+What an item's code is given to call is `_engine.attempt`; what it may ask from anywhere is `_engine.context`.
+"""
 
 import gc
 import re

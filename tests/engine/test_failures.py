@@ -1,4 +1,7 @@
-"""What becomes of a run when an item raises, whatever it raises."""
+"""What becomes of a run when an item raises, whatever it raises.
+
+Which exceptions count as failures is `_engine.exceptions`; errors as data are `_stream.error_info`.
+"""
 
 import asyncio
 import pickle

@@ -1,4 +1,7 @@
-"""The queue that goes by groups: its order, its limits, and that it loses nothing, whatever items and limits do."""
+"""The queue that goes by groups: its order, its limits, and that it loses nothing, whatever items and limits do.
+
+The heap of the groups that may start an item is `_engine.candidates`; a group's limit is a class of `limits`.
+"""
 
 import gc
 import tracemalloc

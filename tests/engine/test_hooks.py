@@ -1,4 +1,7 @@
-"""after_children_processed: once, after all below, and only where the rule says so."""
+"""after_children_processed: once, after all below, and only where the rule says so.
+
+When a hook is due is for `_engine.tree` to know.
+"""
 
 from typing import Any
 

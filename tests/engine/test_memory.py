@@ -1,4 +1,7 @@
-"""What a run keeps in memory: little for an item that waits, nothing of a subtree that has ended."""
+"""What a run keeps in memory: little for an item that waits, nothing of a subtree that has ended.
+
+What is kept per item is a node of `_engine.tree`.
+"""
 
 import gc
 import tracemalloc

@@ -1,4 +1,7 @@
-"""Opening a journal: what is made, what is refused and left as it is, and who may write."""
+"""Opening a journal: what is made, what is refused and left as it is, and who may write.
+
+Whether a file is a journal that a run may go on with is decided by `_journal.check`.
+"""
 
 import os
 import signal

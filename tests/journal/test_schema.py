@@ -1,4 +1,7 @@
-"""The journal's schema: the sum of its migrations, the same for aqueue and for sqlite-utils; and its views."""
+"""The journal's schema: the sum of its migrations, the same for aqueue and for sqlite-utils; and its views.
+
+The migrations are `aqueue_migrations.migrations`.
+"""
 
 import json
 import sqlite3

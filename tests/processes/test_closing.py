@@ -1,4 +1,7 @@
-"""How a run ends when its terminal is closed, stuck or gone, and when its output streams are."""
+"""How a run ends when its terminal is closed, stuck or gone, and when its output streams are.
+
+What aqueue itself says then goes past the streams' buffers, by `_system.notice`.
+"""
 
 import json
 import os

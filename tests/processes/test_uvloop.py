@@ -16,17 +16,17 @@ pytest.importorskip("uvloop", reason="needs uvloop, which Windows has not")
 _ROOT: Final = Path(__file__).parents[2]
 
 _SOME_TESTS: Final = (
-    "engine/test_invariants.py",
-    "engine/test_async_run_queue.py",
+    "engine/test_engine.py",
+    "run/test_async_run_queue.py",
     "engine/test_failures.py",
-    "engine/test_retry.py",
+    "engine/test_retries.py",
     "engine/test_timeouts.py",
     "engine/test_stop_limits.py",
     "engine/test_starvation.py",
-    "engine/test_watchdog.py::test_a_nested_task_is_told",
-    "engine/test_watchdog.py::test_other_tasks_of_the_loop_are_told",
-    "journal/test_resume.py",
-    "journal/test_resumed_policies.py",
+    "system/test_watchdog.py::test_a_nested_task_is_told",
+    "system/test_watchdog.py::test_other_tasks_of_the_loop_are_told",
+    "resume/test_resume.py",
+    "resume/test_resumed_policies.py",
     "journal/test_file.py::test_an_error_of_aqueue_shows_none_of_its_frames",
 )
 """Those that ask most of the loop, of what `make test-uvloop` runs."""

@@ -1,4 +1,8 @@
-"""The rich reporter: what the panels and the summary say, that they fit, and when they are drawn."""
+"""The rich reporter: what the panels and the summary say, that they fit, and when they are drawn.
+
+Its parts are `aqueue_reporters._panels`, `aqueue_reporters._places` (a column of these), `aqueue_reporters._summary` and
+`aqueue_reporters._pen`.
+"""
 
 import io
 import re

@@ -1,4 +1,7 @@
-"""What run_queue refuses, and what it takes as initial items."""
+"""What run_queue refuses, and what it takes as initial items.
+
+The checks are those of `_run.settings` and of `_arguments`, which all public functions use.
+"""
 
 import functools
 import sys

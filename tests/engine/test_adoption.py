@@ -216,7 +216,7 @@ def test_other_values_make_another_item(tmp_path: Path, capsys: pytest.CaptureFi
     assert result.counts.enqueued == 5
     said = capsys.readouterr().err
     assert (
-        "item 1 (tests.journal.test_adoption:Site) did not enqueue 1 completed item of class edited:Page again, but 2 others: "
+        "item 1 (tests.engine.test_adoption:Site) did not enqueue 1 completed item of class edited:Page again, but 2 others: "
         "if these are the same with another value or key, they run a second time"
     ) in said
 

@@ -1,4 +1,7 @@
-"""Items that end the process: found by what was running when it crashed, and given up after three times alone."""
+"""Items that end the process: found by what was running when it crashed, and given up after three times alone.
+
+What was running at each crash is `_folds.crashes`.
+"""
 
 import os
 import signal

@@ -1,4 +1,7 @@
-"""A signal that comes before the first item: nothing has run, nothing is lost, and the same call goes on."""
+"""A signal that comes before the first item: nothing has run, nothing is lost, and the same call goes on.
+
+Signals are in place before `_run.api` starts the engine.
+"""
 
 import signal
 import sys

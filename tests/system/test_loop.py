@@ -1,4 +1,7 @@
-"""What an item's code leaves behind in its worker's task: an open cancel scope, or a cancellation that comes later."""
+"""What an item's code leaves behind in its worker's task: an open cancel scope, or a cancellation that comes later.
+
+`_system.loop` sees what a task has open, and closes it.
+"""
 
 import asyncio
 import gc
@@ -158,7 +161,7 @@ def test_an_open_cancel_scope_fails_its_item_alone(backend: Backend, leak: str, 
     failed, recorder = run(Leak(leak), *(Other() for _ in range(9)), num_workers=num_workers, backend=backend)
     [error] = failed
     assert type(error) is LeakedCancelScope
-    assert "item 1 (tests.engine.test_leftovers:Leak) left a cancel scope open" in str(error)
+    assert "item 1 (tests.system.test_loop:Leak) left a cancel scope open" in str(error)
     assert [event.item for event in recorder.of(ItemFailed)] == [1]
     assert len(recorder.of(ItemCompleted)) == 9
 
@@ -186,7 +189,7 @@ def test_an_open_cancel_scope_is_not_tried_again(backend: Backend) -> None:
     failed, recorder = run(Persistent("scope"), Persistent("scope", error=ValueError("no")), Other(), backend=backend)
     assert sorted(type(error).__name__ for error in failed) == ["LeakedCancelScope", "ValueError"]
     assert {event.type: event.attempt for event in recorder.of(ItemFailed) if event.error.type == "ValueError"} == {
-        "tests.engine.test_leftovers:Persistent": 3
+        "tests.system.test_loop:Persistent": 3
     }
 
 
@@ -474,7 +477,7 @@ def test_generators_that_python_closes_later_end_nothing(tmp_path: Path, backend
     program = tmp_path / "program.py"
     program.write_text(
         f"""
-from tests.engine.test_leftovers import Leak, Other
+from tests.system.test_loop import Leak, Other
 from aqueue import ItemFailures, run_queue
 
 try:

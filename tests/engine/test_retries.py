@@ -1,4 +1,7 @@
-"""Further attempts: when there is one, what waits meanwhile, and that no child is doubled."""
+"""Further attempts: when there is one, what waits meanwhile, and that no child is doubled.
+
+The policy is `retry`; items wait for their next attempt by `_system.timers`.
+"""
 
 import threading
 from array import array
@@ -880,7 +883,7 @@ def test_a_run_or_a_class_with_a_wrong_policy_is_refused(arguments: dict[str, An
     with pytest.raises(InvalidArgument, match=message):
         run_queue([Child("a")], reporter="none", **arguments)
     wrong = type("Wrong", (Child,), arguments)
-    with pytest.raises(InvalidArgument, match=message.replace("^", r"test_retry:Wrong\.")):
+    with pytest.raises(InvalidArgument, match=message.replace("^", r"test_retries:Wrong\.")):
         run_queue([wrong("a")], reporter="none")
 
 

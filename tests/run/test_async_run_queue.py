@@ -1,4 +1,7 @@
-"""async_run_queue in the caller's own loop: cancelled, nested, beside others, and its lifespan."""
+"""async_run_queue in the caller's own loop: cancelled, nested, beside others, and its lifespan.
+
+Both entry points are in `_run.api`.
+"""
 
 import asyncio
 import random

@@ -1,4 +1,7 @@
-"""Resuming a run: what is adopted, what runs again, what is restored, and what is refused."""
+"""Resuming a run: what is adopted, what runs again, what is restored, and what is refused.
+
+`_resume.resumption` puts the run back that `_folds.recording` has read.
+"""
 
 import gc
 import os
@@ -890,7 +893,7 @@ def _define(code: dict[str, Any], body: str) -> Any:
 PAGE = """
 from dataclasses import dataclass
 from aqueue import Item
-from tests.journal.test_resume import world
+from tests.resume.test_resume import world
 @dataclass
 class Page(Item):
     name: str

@@ -82,7 +82,7 @@ class Unordered(Named):
 def test_initial_items_that_can_not_be_compared(backend: Backend) -> None:
     """The second one raises an error that names both classes and says what to do, and nothing runs."""
     log: list[str] = []
-    with pytest.raises(ItemsNotComparable, match=r"test_order:Unordered with .*test_order:Ranked.*define __lt__"):
+    with pytest.raises(ItemsNotComparable, match=r"test_queues:Unordered with .*test_queues:Ranked.*define __lt__"):
         run_queue([Ranked("1", log), Unordered("u", log)], queue_type_name="priority", reporter="none", backend=backend)
     assert log == []
 
