@@ -210,6 +210,18 @@ def test_a_name_that_could_not_be_restored_is_refused() -> None:
             PayloadCodec().encode(item, no_ancestor)
 
 
+def test_a_name_of_a_class_of_its_own_is_refused() -> None:
+    """It would come back as a plain string, also after a plain string that is equal to it was found good."""
+    for name in ("beside", Text("beside")):
+        item: Any = PlainItem("u", 1)
+        item.__dict__[name] = 1
+        if type(name) is str:
+            assert b'"beside":1' in PayloadCodec().encode(item, no_ancestor)
+        else:
+            with pytest.raises(UnstorableItem, match="has a name that can't be restored"):
+                PayloadCodec().encode(item, no_ancestor)
+
+
 def test_a_field_that_is_not_set_is_refused() -> None:
     """A dataclass's field that was deleted could not be told from one that is new."""
     item = DataclassItem("u")

@@ -5,7 +5,7 @@ Each module imports only from those above it:
 - `annotations`: the classes that a class's annotations name for each attribute
 - `digests`: digests that stand for what would be long to keep, such as the keys of all items
 - `results`: results to JSON and back: what JSON can carry, nothing silently changed
-- `values`: single values that JSON lacks, as objects with one key that says which: ``{"$path": "a/b"}``
+- `values`: the table of the types whose values can be stored: each with its tag, what writes it and what reads it
 - `object_state`: what the state of an object is, whatever its class, and how an equal object is made from it
 - `policies`: what a class says to aqueue, such as its `retry`, which is no part of an item
 - `class_names`: which class of this program a recorded name means

@@ -12,10 +12,10 @@ import msgspec
 from aqueue._codec.class_names import resolve_type, type_name
 from aqueue._codec.object_kinds import Dumped, state_of
 from aqueue._codec.object_state import MissingField, State
-from aqueue._codec.plain_items import FlatItems, WriteFlat, is_scalar
+from aqueue._codec.plain_items import FlatItems, WriteFlat
 from aqueue._codec.policies import policies_of
 from aqueue._codec.reader import Ancestor, StateReader, Unreadable
-from aqueue._codec.values import MAX_DEPTH, SCALARS, Unwritable
+from aqueue._codec.values import MAX_DEPTH, SCALARS, Unwritable, is_scalar
 from aqueue._codec.writer import AncestorId, OutlineWriter, StateWriter
 from aqueue.errors import AqueueError, PayloadMismatch, UnknownItemType, UnstorableItem
 from aqueue.text import visible

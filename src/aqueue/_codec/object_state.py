@@ -271,6 +271,7 @@ def _functions_in(value: object) -> tuple[object, ...]:
             return ()
 
 
+@functools.lru_cache(1_024)  # it is asked for each attribute of each item, of which most have a few names in common
 def check_name(name: object) -> None:
     """Raise `Unwritable` if no attribute by this name is ever stored or restored."""
     if (

@@ -6,7 +6,6 @@ names has been written or read the long way: names and defaults need no second l
 
 from collections.abc import Callable
 from gc import get_referents
-from math import isfinite
 from operator import attrgetter
 from typing import Any, Final
 
@@ -14,9 +13,9 @@ import msgspec
 
 from aqueue._codec.object_state import State
 from aqueue._codec.plain_state import Plain
-from aqueue._codec.values import SCALARS
+from aqueue._codec.values import SCALARS, is_scalar
 
-__all__ = ["FlatItems", "WriteFlat", "is_scalar"]
+__all__ = ["FlatItems", "WriteFlat"]
 
 WriteFlat = Callable[[Any], bytes | None]
 """Returns the state of an item as JSON if the item is flat, otherwise None."""
@@ -141,17 +140,6 @@ def _without_dict(cls: type, names: tuple[str, ...], otherwise: WriteFlat) -> Wr
 
 def _write_none(item: Any) -> None:
     return None
-
-
-def is_scalar(value: Any) -> bool:
-    """Return whether JSON carries `value` as it is, but for lone surrogates."""
-    cls = type(value)
-    if cls is int:
-        fits: bool = -0x8000_0000_0000_0000 <= value <= 0x7FFF_FFFF_FFFF_FFFF
-        return fits
-    if cls is float:
-        return isfinite(value)
-    return cls in SCALARS
 
 
 def _remember(known: set[tuple[str, ...]], names: tuple[str, ...]) -> None:

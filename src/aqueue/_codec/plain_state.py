@@ -21,12 +21,12 @@ from aqueue._codec.object_state import (
     check_name,
     same,
 )
-from aqueue._codec.values import SCALARS, WRITERS
+from aqueue._codec.values import CONTAINERS, SCALARS, WRITERS
 
 __all__ = ["Plain"]
 
 _ABSENT: Final = object()
-_DATA: Final = frozenset({*WRITERS, list, dict, tuple, set, frozenset})
+_DATA: Final = frozenset({*WRITERS, *CONTAINERS, list})
 
 
 class Plain(State):

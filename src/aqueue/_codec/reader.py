@@ -9,7 +9,7 @@ from typing import Any, Final
 
 from aqueue._codec.class_names import type_name
 from aqueue._codec.object_state import MissingField, State, check_name
-from aqueue._codec.values import MAX_DEPTH, READERS, SCALARS, Unwritable
+from aqueue._codec.values import CONTAINER_TAGS, MAX_DEPTH, READERS, SCALARS, Unwritable
 from aqueue.errors import AqueueError
 
 __all__ = ["Ancestor", "StateReader", "Unreadable"]
@@ -17,9 +17,8 @@ __all__ = ["Ancestor", "StateReader", "Unreadable"]
 Ancestor = Callable[[int], object]
 """Returns the ancestor that has a number."""
 
-# How many more arrays and objects a value has around it that is written whole: {"$time": ["12:00", "Europe/Oslo", 0]}.
-_SCALAR_DEPTH: Final = 2
-_BUILT: Final[dict[str, Callable[[list[Any]], Any]]] = {"$tuple": tuple, "$set": set, "$frozenset": frozenset}
+# A value that is written whole has two more arrays and objects around it: {"$time": ["12:00", "Europe/Oslo", 0]}.
+_MAX_DEPTH: Final = MAX_DEPTH + 2
 
 _Classes = dict[str, type | None]
 
@@ -122,7 +121,7 @@ class StateReader:
         kind = type(raw)
         if kind in SCALARS:
             return raw
-        if depth > MAX_DEPTH + _SCALAR_DEPTH:
+        if depth > _MAX_DEPTH:
             raise Unreadable(f"data nested deeper than {MAX_DEPTH}")
         if kind is list:
             parts = []
@@ -148,17 +147,18 @@ class StateReader:
         reader = READERS.get(tag)
         if reader is not None:
             return reader(data)
-        if tag in _BUILT:
-            parts = []
-            for part in _sized(data):
-                parts.append(self._read(part, classes, ancestor, depth + 1))  # noqa: PERF401  # as in StateWriter
-            return _BUILT[tag](parts)
-        if tag == "$dict":
-            found = {}
-            for pair in _sized(data):
-                key, value = _sized(pair, 2)
-                found[self._read(key, classes, ancestor, depth + 2)] = self._read(value, classes, ancestor, depth + 2)
-            return found
+        container = CONTAINER_TAGS.get(tag)
+        if container is not None:
+            parts: list[Any] = []
+            if container.type is dict:
+                for pair in _sized(data):
+                    key, value = _sized(pair, 2)
+                    key = self._read(key, classes, ancestor, depth + 2)
+                    parts.append((key, self._read(value, classes, ancestor, depth + 2)))
+            else:
+                for part in _sized(data):
+                    parts.append(self._read(part, classes, ancestor, depth + 1))  # noqa: PERF401  # as in StateWriter
+            return container.read(parts)
         if tag == "$item":
             if type(data) is not int:
                 raise Unreadable("the number of an item is not a whole number")

@@ -1,9 +1,13 @@
-"""Values of Python's own types that JSON lacks, as JSON objects with one key that says which: ``{"$path": "a/b"}``."""
+"""The table of the types whose values can be stored: each with its tag, what writes it and what reads it.
+
+A value that JSON lacks is an object with one key, its tag: ``{"$path": "a/b"}``.
+"""
 
 import base64
 import functools
 import uuid
 from collections.abc import Callable
+from dataclasses import dataclass
 from datetime import date, datetime, time, timedelta, timezone, tzinfo
 from decimal import Decimal
 from math import isfinite
@@ -11,13 +15,28 @@ from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import Any, Final
 from zoneinfo import ZoneInfo, available_timezones
 
-__all__ = ["MAX_DEPTH", "READERS", "SCALARS", "WRITERS", "Unwritable", "is_plain_text"]
+import msgspec
+
+__all__ = [
+    "CONTAINERS",
+    "CONTAINER_TAGS",
+    "MAX_DEPTH",
+    "READERS",
+    "SCALARS",
+    "WRITERS",
+    "Unwritable",
+    "has_plain_keys",
+    "is_plain_text",
+    "is_scalar",
+]
 
 MAX_DEPTH: Final = 500
 """How deep arrays and objects may be nested in a payload; SQLite's JSON functions refuse a thousand."""
 
 SCALARS: Final = frozenset({str, bool, type(None), int, float})
 """The types of values that are in JSON what they are in Python, but for a few values."""
+
+_encode_json: Final = msgspec.json.Encoder().encode
 
 
 class Unwritable(Exception):
@@ -45,42 +64,43 @@ def is_plain_text(text: str) -> bool:
     return True
 
 
+def is_scalar(value: Any) -> bool:
+    """Return whether JSON has `value` as it is, but for lone surrogates."""
+    cls = type(value)
+    if cls is int:
+        # What other readers of JSON, SQLite's functions among them, take for a float is written as text.
+        fits: bool = -0x8000_0000_0000_0000 <= value <= 0x7FFF_FFFF_FFFF_FFFF
+        return fits
+    if cls is float:
+        return isfinite(value)
+    return cls in SCALARS
+
+
+def has_plain_keys(value: dict[Any, Any]) -> bool:
+    """Return whether JSON has `value` as an object: no key could be taken for a tag."""
+    for key in value:  # noqa: SIM110  # all() takes twice the time
+        if type(key) is not str or key.startswith("$") or not is_plain_text(key):
+            return False
+    return True
+
+
 def _as_it_is(value: Any) -> Any:
     return value
 
 
-def _write_str(value: str) -> Any:
-    if is_plain_text(value):
-        return value
-    return {"$str": _base64(value.encode("utf-8", "surrogatepass"))}
-
-
-def _write_int(value: int) -> Any:
-    # What other readers of JSON, SQLite's functions among them, take for a float is written as text.
-    return value if -(2**63) <= value < 2**63 else {"$int": hex(value)}
-
-
-def _write_float(value: float) -> Any:
-    return value if isfinite(value) else {"$float": repr(value)}
+def _sorted(parts: list[Any]) -> list[Any]:
+    return sorted(parts, key=_encode_json)
 
 
 def _base64(data: bytes | bytearray) -> str:
     return base64.b64encode(data).decode()
 
 
-def _write_datetime(value: datetime) -> Any:
-    return _write_clock("$datetime", value)
-
-
-def _write_time(value: time) -> Any:
-    return _write_clock("$time", value)
-
-
-def _write_clock(tag: str, value: datetime | time) -> Any:
+def _write_clock(value: datetime | time) -> Any:
     zone = _zone_key(value.tzinfo)
     if zone is None and not value.fold:
-        return {tag: value.isoformat()}
-    return {tag: [(value if zone is None else value.replace(tzinfo=None)).isoformat(), zone, value.fold]}
+        return value.isoformat()
+    return [(value if zone is None else value.replace(tzinfo=None)).isoformat(), zone, value.fold]
 
 
 def _zone_key(zone: tzinfo | None) -> str | None:
@@ -122,7 +142,7 @@ def _read_clock(kind: type[datetime] | type[time], data: Any) -> datetime | time
 
 
 def _write_timedelta(value: timedelta) -> Any:
-    return {"$timedelta": [value.days, value.seconds, value.microseconds]}
+    return [value.days, value.seconds, value.microseconds]
 
 
 def _read_timedelta(data: Any) -> timedelta:
@@ -150,46 +170,85 @@ def _read_float(text: str) -> float:
     return float(text)
 
 
-# A path may hold lone surrogates (os.fsdecode makes them), so its text is written as any str is.
-WRITERS: Final[dict[type, Callable[[Any], Any]]] = {
-    str: _write_str,
-    int: _write_int,
-    bool: _as_it_is,
-    type(None): _as_it_is,
-    float: _write_float,
-    bytes: lambda value: {"$bytes": _base64(value)},
-    bytearray: lambda value: {"$bytearray": _base64(value)},
-    datetime: _write_datetime,
-    date: lambda value: {"$date": value.isoformat()},
-    time: _write_time,
-    timedelta: _write_timedelta,
-    uuid.UUID: lambda value: {"$uuid": str(value)},
-    Decimal: lambda value: {"$decimal": str(value)},
-    type(Path()): lambda value: {"$path": _write_str(str(value))},
-    PurePosixPath: lambda value: {"$pure_posix_path": _write_str(str(value))},
-    PureWindowsPath: lambda value: {"$pure_windows_path": _write_str(str(value))},
-}
-"""For each type of which a value can be stored without an annotation: what writes it. Containers are not among them."""
+def _write_path(value: PurePosixPath | PureWindowsPath) -> Any:
+    text = str(value)
+    return text if is_plain_text(text) else WRITERS[str](text)  # os.fsdecode makes lone surrogates
 
 
 def _read_path(make: Callable[[str], Any]) -> Callable[[Any], Any]:
     return lambda data: make(READERS["$str"](data["$str"]) if type(data) is dict else _checked(str, data))
 
 
-READERS: Final[dict[str, Callable[[Any], Any]]] = {
-    "$str": _read_text(lambda text: _unbase64(text).decode("utf-8", "surrogatepass")),
-    "$int": _read_text(lambda text: int(text, 16)),
-    "$float": _read_text(_read_float),
-    "$bytes": _read_text(_unbase64),
-    "$bytearray": _read_text(lambda text: bytearray(_unbase64(text))),
-    "$datetime": functools.partial(_read_clock, datetime),
-    "$date": _read_text(date.fromisoformat),
-    "$time": functools.partial(_read_clock, time),
-    "$timedelta": _read_timedelta,
-    "$uuid": _read_text(uuid.UUID),
-    "$decimal": _read_text(Decimal),
-    "$path": _read_path(Path),
-    "$pure_posix_path": _read_path(PurePosixPath),
-    "$pure_windows_path": _read_path(PureWindowsPath),
+@dataclass(frozen=True, slots=True)
+class _Form:
+    """How the values of one type are stored.
+
+    Attributes:
+        type: their type.
+        tag: the only key of the JSON object that stands for a value.
+        write: gets the value, or the list of a container's parts as JSON; returns what is stored under the tag.
+        read: gets what is stored, or the list of a container's parts; returns the value. For what `write` never returns
+            it raises ValueError, TypeError and others.
+        is_json: returns whether JSON has the value, so that it needs no tag; None if JSON has none of them.
+        is_container: whether the values have parts, which are written and read one by one; those of a dict are its pairs.
+    """
+
+    type: type
+    tag: str
+    write: Callable[[Any], Any]
+    read: Callable[[Any], Any]
+    is_json: Callable[[Any], bool] | None = None
+    is_container: bool = False
+
+
+_FORMS: Final = (
+    _Form(
+        str,
+        "$str",
+        lambda value: _base64(value.encode("utf-8", "surrogatepass")),
+        _read_text(lambda text: _unbase64(text).decode("utf-8", "surrogatepass")),
+        is_json=is_plain_text,
+    ),
+    _Form(int, "$int", hex, _read_text(lambda text: int(text, 16)), is_json=is_scalar),
+    _Form(float, "$float", repr, _read_text(_read_float), is_json=isfinite),
+    _Form(bytes, "$bytes", _base64, _read_text(_unbase64)),
+    _Form(bytearray, "$bytearray", _base64, _read_text(lambda text: bytearray(_unbase64(text)))),
+    _Form(datetime, "$datetime", _write_clock, functools.partial(_read_clock, datetime)),
+    _Form(date, "$date", date.isoformat, _read_text(date.fromisoformat)),
+    _Form(time, "$time", _write_clock, functools.partial(_read_clock, time)),
+    _Form(timedelta, "$timedelta", _write_timedelta, _read_timedelta),
+    _Form(uuid.UUID, "$uuid", str, _read_text(uuid.UUID)),
+    _Form(Decimal, "$decimal", str, _read_text(Decimal)),
+    _Form(type(Path()), "$path", _write_path, _read_path(Path)),
+    _Form(PurePosixPath, "$pure_posix_path", _write_path, _read_path(PurePosixPath)),
+    _Form(PureWindowsPath, "$pure_windows_path", _write_path, _read_path(PureWindowsPath)),
+    _Form(tuple, "$tuple", _as_it_is, tuple, is_container=True),
+    _Form(set, "$set", _sorted, set, is_container=True),
+    _Form(frozenset, "$frozenset", _sorted, frozenset, is_container=True),
+    _Form(dict, "$dict", _as_it_is, dict, is_container=True),
+)
+"""Every type of which values can be stored without an annotation, but bool, None and list: JSON has all of those."""
+
+
+def _writer(form: _Form) -> Callable[[Any], Any]:
+    tag, write, is_json = form.tag, form.write, form.is_json
+    if is_json is None:
+        return lambda value: {tag: write(value)}
+    return lambda value: value if is_json(value) else {tag: write(value)}
+
+
+WRITERS: Final[dict[type, Callable[[Any], Any]]] = {
+    bool: _as_it_is,
+    type(None): _as_it_is,
+    **{form.type: _writer(form) for form in _FORMS if not form.is_container},
 }
-"""For each tag what reads its value. They raise ValueError, TypeError and others for what `WRITERS` never writes."""
+"""What writes a value of a type, tag and all. Containers are not among them."""
+
+READERS: Final = {form.tag: form.read for form in _FORMS if not form.is_container}
+"""What reads what is stored under a tag. Containers are not among them."""
+
+CONTAINERS: Final = {form.type: form for form in _FORMS if form.is_container}
+"""The containers that JSON lacks, by type."""
+
+CONTAINER_TAGS: Final = {form.tag: form for form in CONTAINERS.values()}
+"""The same, by tag."""

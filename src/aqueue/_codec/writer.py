@@ -6,21 +6,16 @@ references to ancestors, enum members and objects.
 
 import enum
 from collections.abc import Callable
-from typing import Any, Final
-
-import msgspec
+from typing import Any
 
 from aqueue._codec.class_names import has_process, type_name
 from aqueue._codec.object_state import State
-from aqueue._codec.values import MAX_DEPTH, WRITERS, Unwritable, is_plain_text
+from aqueue._codec.values import CONTAINERS, MAX_DEPTH, WRITERS, Unwritable, has_plain_keys
 
 __all__ = ["AncestorId", "OutlineWriter", "StateWriter"]
 
 AncestorId = Callable[[object], int | None]
 """Returns the number of an object that is itself an ancestor of the item, otherwise None."""
-
-_SEQUENCES: Final[dict[type, str]] = {tuple: "$tuple", set: "$set", frozenset: "$frozenset"}
-_encode_json: Final = msgspec.json.Encoder().encode
 
 _Classes = dict[str, type | None]
 
@@ -104,21 +99,21 @@ class StateWriter:
             for part in value:
                 parts.append(self._write(part, classes, ancestor_id, depth + 1))  # noqa: PERF401  # as said
             return parts
-        if cls is dict:
-            members: dict[str, Any] = {}
-            if all(type(key) is str and not key.startswith("$") and is_plain_text(key) for key in value):
+        container = CONTAINERS.get(cls)
+        if container is not None:
+            if cls is not dict:
+                for part in value:
+                    parts.append(self._write(part, classes, ancestor_id, depth + 2))  # noqa: PERF401  # as said
+            elif has_plain_keys(value):
+                members: dict[str, Any] = {}
                 for key, part in value.items():
                     members[key] = self._write(part, classes, ancestor_id, depth + 1)
                 return members
-            for key, part in value.items():
-                written = self._write(key, classes, ancestor_id, depth + 3)
-                parts.append([written, self._write(part, classes, ancestor_id, depth + 3)])
-            return {"$dict": parts}
-        tag = _SEQUENCES.get(cls)
-        if tag is not None:
-            for part in value:
-                parts.append(self._write(part, classes, ancestor_id, depth + 2))  # noqa: PERF401  # as said
-            return {tag: parts if cls is tuple else sorted(parts, key=_encode_json)}
+            else:
+                for key, part in value.items():
+                    written = self._write(key, classes, ancestor_id, depth + 3)
+                    parts.append([written, self._write(part, classes, ancestor_id, depth + 3)])
+            return {container.tag: container.write(parts)}
         number = ancestor_id(value)
         if number is not None:
             return {"$item": number}
