@@ -1,15 +1,13 @@
 """An item's identity: the value is what the journal's events make it, whenever it is asked for and by whom."""
 
-from hashlib import blake2b
 from pathlib import Path
 
 import anyio
 import pydantic
-import pytest
 
 import aqueue
 from aqueue import EnqueueFn, Item, SetDescFn, run_queue
-from aqueue._engine.payloads import identity_of
+from aqueue._codec.digests import identity_of
 from aqueue.events import ItemEnqueued, RunStarted
 from tests.journal.recorded import events_of
 
@@ -142,12 +140,3 @@ def test_without_a_journal_there_is_none() -> None:
     asked.clear()
     run_queue([Link(0)], reporter="none")
     assert asked == {1: {""}}
-
-
-@pytest.mark.parametrize("length", [5, 5_000])
-def test_an_identity_is_the_same_in_each_version(length: int) -> None:
-    """A remote API that has seen a key before an upgrade must know it again after it."""
-    payload = b"x" * length
-    whole = b"parent" + b"m:T" + b"\0" + b"p3\0" + payload
-    assert identity_of(b"parent", "m:T", None, payload, 3) == blake2b(whole, digest_size=16).digest()
-    assert identity_of(b"run", "m:T", "a", payload, 0) == blake2b(b"run" + b"m:T\0ka", digest_size=16).digest()

@@ -32,6 +32,7 @@ from aqueue import (
     stop,
 )
 from aqueue._codec import results
+from aqueue._codec.digests import identity_of
 from aqueue._codec.item_codec import PayloadCodec
 from aqueue._engine import payloads
 from aqueue._engine.payloads import Payloads
@@ -333,7 +334,7 @@ def test_a_large_value_is_copied_once() -> None:
     def state() -> object:
         state = written.state(item, None)
         kept = written.keep_long(state, "Page")
-        return state, payloads.identity_of(b"run", "Page", None, kept, 0)
+        return state, identity_of(b"run", "Page", None, kept, 0)
 
     for make in (state, lambda: results.encode_result(item.text, "Page")):
         tracemalloc.start()

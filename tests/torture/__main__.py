@@ -25,7 +25,7 @@ import anyio
 import msgspec
 
 from aqueue import ItemFailures, run_queue
-from aqueue._engine.payloads import identity_of
+from aqueue._codec.digests import identity_of
 from aqueue._journal.check import connect_read_only
 from aqueue._journal.writer import Journal
 from aqueue.errors import JournalError

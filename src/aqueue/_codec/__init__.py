@@ -3,7 +3,7 @@
 Each module imports only from those above it:
 
 - `annotations`: the classes that a class's annotations name for each attribute
-- `digests`: digests that stand for what would be long to keep, such as the keys of all items
+- `digests`: digests of keys, items and states: short, and the same in each process and version
 - `results`: results to JSON and back: what JSON can carry, nothing silently changed
 - `values`: the table of the types whose values can be stored: each with its tag, what writes it and what reads it
 - `object_state`: what the state of an object is, whatever its class, and how an equal object is made from it

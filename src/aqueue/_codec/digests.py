@@ -1,9 +1,70 @@
-"""The visited set: which keys of which item types have been enqueued, over the whole run."""
+"""Digests of keys, items and states: short, and the same in each process and version of aqueue.
+
+A remote API knows an item again by its identity, so what is hashed never changes.
+"""
 
 from collections.abc import Iterable
 from hashlib import blake2b
+from typing import Final
 
-__all__ = ["KeySet"]
+__all__ = [
+    "DIGEST_BYTES",
+    "KEPT_STATE_BYTES",
+    "KeySet",
+    "child_digest",
+    "digest_of",
+    "encoded",
+    "identity_of",
+    "state_or_digest",
+]
+
+DIGEST_BYTES: Final = 16
+"""How long a digest is, but that of a state."""
+
+KEPT_STATE_BYTES: Final = 256
+"""How long a state may be to be kept as it is: then what it would be digested for can wait."""
+
+_STATE_DIGEST_BYTES: Final = 32
+
+
+def encoded(text: str) -> bytes:
+    """Return `text` as UTF-8, lone surrogates and all: an older journal may have a key with one."""
+    return text.encode("utf-8", "surrogatepass")
+
+
+def digest_of(data: bytes) -> bytes:
+    """Return the digest of `data`."""
+    return blake2b(data, digest_size=DIGEST_BYTES).digest()
+
+
+def identity_of(parent: bytes, type: str, key: str | None, payload: bytes, occurrence: int) -> bytes:
+    """Return a digest of what an item is: 16 bytes that are the same in every rerun, and its own.
+
+    Parameters:
+        parent: the identity of its parent; the run's for an initial item, and for one with a key: which of several
+            parents is the first to enqueue that is chance.
+        type: the name of its class when it was enqueued first.
+        key: its key, if it has one; then the payload does not matter.
+        payload: its state when it was enqueued first.
+        occurrence: how many earlier children of its parent had the same type and payload.
+    """
+    digest = blake2b(b"%b%b\0" % (parent, type.encode("utf-8", "surrogatepass")), digest_size=DIGEST_BYTES)
+    if key is None:
+        digest.update(b"p%d\0" % occurrence)
+        digest.update(payload)  # by itself: it may be long, and is not copied
+    else:
+        digest.update(b"k" + key.encode("utf-8", "surrogatepass"))
+    return digest.digest()
+
+
+def child_digest(type: str, what: bytes) -> bytes:
+    """Return the digest of `what` a child of class `type` is known by among the children of one parent."""
+    return digest_of(b"%b\0%b" % (encoded(type), what))
+
+
+def state_or_digest(state: bytes) -> bytes:
+    """Return what an item's `state` is known again by: a long one would be in memory twice."""
+    return state if len(state) <= KEPT_STATE_BYTES else blake2b(state, digest_size=_STATE_DIGEST_BYTES).digest()
 
 
 class KeySet:
@@ -17,11 +78,11 @@ class KeySet:
 
     def add(self, type: str, key: str) -> None:
         """Add a pair."""
-        self._digests.add(self._digest(type, key))
+        self._digests.add(_pair_digest(type, key))
 
     def knows(self, types: Iterable[str], key: str) -> bool:
         """Tell whether `key` is there under one of `types`, the names that one class has or had."""
-        return any(self._digest(type, key) in self._digests for type in types)
+        return any(_pair_digest(type, key) in self._digests for type in types)
 
     def __eq__(self, other: object) -> bool:
         return self._digests == other._digests if isinstance(other, KeySet) else NotImplemented
@@ -31,7 +92,7 @@ class KeySet:
     def __len__(self) -> int:
         return len(self._digests)
 
-    @staticmethod
-    def _digest(type: str, key: str) -> bytes:
-        # NUL is in no class name: no two pairs are written alike.
-        return blake2b(f"{type}\0{key}".encode("utf-8", "surrogatepass"), digest_size=16).digest()
+
+def _pair_digest(type: str, key: str) -> bytes:
+    # NUL is in no class name: no two pairs are written alike.
+    return digest_of(encoded(f"{type}\0{key}"))

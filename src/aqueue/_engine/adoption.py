@@ -11,7 +11,6 @@ would lose a child or run one twice (`AdoptionMismatch`).
 from array import array
 from bisect import bisect_right
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from hashlib import blake2b
 from itertools import chain, count
 from operator import itemgetter
 from typing import Any, Final, Protocol
@@ -19,7 +18,7 @@ from typing import Any, Final, Protocol
 import msgspec
 
 from aqueue._codec.class_names import previous_names_of
-from aqueue._codec.digests import KeySet
+from aqueue._codec.digests import DIGEST_BYTES, KeySet, digest_of, encoded
 from aqueue._engine.tree import Node
 from aqueue._system.notice import warn
 from aqueue.errors import AdoptionMismatch, UnknownItemType
@@ -56,7 +55,6 @@ class RecordedChild(msgspec.Struct, gc=False, eq=False):
     is_alike: bool = False
 
 
-_DIGEST_BYTES: Final = 16
 _TAKEN: Final = -1
 
 _KEY: Final = "$key"
@@ -224,7 +222,7 @@ class _Ended:
 
     def change(self, place: int, digest: bytes) -> None:
         """Have the one that was put in as the `place`-th, from 0, found by another digest."""
-        self._digests[place * _DIGEST_BYTES : (place + 1) * _DIGEST_BYTES] = digest
+        self._digests[place * DIGEST_BYTES : (place + 1) * DIGEST_BYTES] = digest
         self._places = self._totals = None
         self._equals.clear()
 
@@ -239,7 +237,7 @@ class _Ended:
 
     def digest(self, place: int) -> bytes:
         """Return by what the one that was put in as the `place`-th, from 0, is found."""
-        return bytes(self._digests[place * _DIGEST_BYTES : (place + 1) * _DIGEST_BYTES])
+        return bytes(self._digests[place * DIGEST_BYTES : (place + 1) * DIGEST_BYTES])
 
 
 class EndedChildren:
@@ -260,7 +258,7 @@ class EndedChildren:
             ended = children.get(type)
             if ended is None:
                 ended = children[type] = _Ended()
-            ended.add(number, _digest_of(payload if key is None else _of_key(key)))
+            ended.add(number, digest_of(payload if key is None else encoded(key)))
 
 
 _One = RecordedChild | int
@@ -286,7 +284,7 @@ class _Comparison:
 
     def digest(self, attributes: dict[str, Any]) -> bytes | None:
         """Return by what a child with these attributes is found; None if it is not, since no attribute is in common."""
-        return None if self._values is None else _digest_of(_encode_json(self._values(attributes)))
+        return None if self._values is None else digest_of(_encode_json(self._values(attributes)))
 
     def add(self, attributes: dict[str, Any], one: _One) -> None:
         """Put in a child with these attributes."""
@@ -376,7 +374,7 @@ class _Siblings:
         ended = self._ended_by_payload
         # Those that were taken out before the others were looked through are still found by the whole payload.
         known_by = {payload, self._known_by(payload)} if ended else ()
-        return self._totals.get(hash(payload), 0) + sum(ended.total(_digest_of(one)) for one in known_by)
+        return self._totals.get(hash(payload), 0) + sum(ended.total(digest_of(one)) for one in known_by)
 
     def match(self, key: str | None, payload: bytes) -> RecordedChild | None:
         """Take out and return the child that an item of this key and payload repeats, if any.
@@ -410,7 +408,7 @@ class _Siblings:
         if child is not None:
             self._take_as_same(child)
         elif self._ended_by_key.left:
-            child = _ended_child(max(0, self._ended_by_key.take(_digest_of(_of_key(key)))), key)
+            child = _ended_child(max(0, self._ended_by_key.take(digest_of(encoded(key)))), key)
         return child
 
     def _take(self, payload: bytes) -> RecordedChild | None:
@@ -419,7 +417,7 @@ class _Siblings:
         equal = self._by_payload.get(known_by)
         number = 0
         if (equal is None or equal[-1].ended_before > 0) and (ended.left or ended.alike):
-            number = ended.take(_digest_of(known_by))
+            number = ended.take(digest_of(known_by))
         if equal is None:
             if number == _TAKEN or known_by in self._known_alike:
                 raise AdoptionMismatch(
@@ -477,7 +475,7 @@ class _Siblings:
             if is_first and key is None and one is not None:
                 known_by = self._known_by(written if is_whole else payload)
                 if isinstance(one, int):
-                    self._ended_by_payload.change(one, _digest_of(known_by))
+                    self._ended_by_payload.change(one, digest_of(known_by))
                 else:
                     self._know(one, known_by)
             process = process_of(number)
@@ -683,16 +681,8 @@ class RecordedChildren:
             yield from siblings.waiting()
 
 
-def _digest_of(known_by: bytes) -> bytes:
-    return blake2b(known_by, digest_size=_DIGEST_BYTES).digest()
-
-
 def _ended_child(number: int, key: str | None = None) -> RecordedChild | None:
     return RecordedChild(number, None, key, b"", b"") if number else None
-
-
-def _of_key(key: str) -> bytes:
-    return key.encode("utf-8", "surrogatepass")
 
 
 def _listed(names: Iterable[str]) -> str:

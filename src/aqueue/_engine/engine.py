@@ -15,7 +15,7 @@ import msgspec
 from anyio.abc import TaskGroup
 from anyio.lowlevel import checkpoint, checkpoint_if_cancelled
 
-from aqueue._codec.digests import KeySet
+from aqueue._codec.digests import KEPT_STATE_BYTES, KeySet, state_or_digest
 from aqueue._codec.results import encode_result
 from aqueue._engine.adoption import RecordedChild, RecordedChildren
 from aqueue._engine.attempt import NO_ENGINE, NO_SHARED, ROOM_CHECK_EVENTS, Attempt, Tries
@@ -32,7 +32,7 @@ from aqueue._engine.failures import Failures
 from aqueue._engine.groups import GroupedQueue, Limits, describe_unused
 from aqueue._engine.item_class import NO_POLICIES, ItemClass, Policies, key_of, look_up_class
 from aqueue._engine.misspelt import warn_of_misspelt
-from aqueue._engine.payloads import KEPT_STATE_BYTES, Payloads, to_keep
+from aqueue._engine.payloads import Payloads
 from aqueue._engine.places import AttemptLost, Execution, Place
 from aqueue._engine.queues import FifoQueue, LifoQueue, PlainQueue
 from aqueue._engine.retries import Retries
@@ -362,7 +362,7 @@ class Engine:
                 ):
                     if attempt.occurrences is None:
                         attempt.occurrences = {}
-                    payloads.occurrence(cls.type, to_keep(state), attempt.occurrences)
+                    payloads.occurrence(cls.type, state_or_digest(state), attempt.occurrences)
                 return
         dropped = attempt.deduplicated
         self.add(item, parent, attempt)
@@ -384,7 +384,7 @@ class Engine:
             return
         assert self._payloads is not None
         is_changed = new_key is not None or recorded.has_changed(child, cls.type, state)
-        kept = self._payloads.keep_long(state, node.cls.type) if is_changed else to_keep(state)  # may refuse it
+        kept = self._payloads.keep_long(state, node.cls.type) if is_changed else state_or_digest(state)  # may refuse it
         node.item = item
         if node.parent is None:  # it is queued already, in its old place
             self._is_disordered = self._is_disordered or node.state != kept

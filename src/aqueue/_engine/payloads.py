@@ -2,11 +2,11 @@
 
 from contextlib import suppress
 from functools import partial
-from hashlib import blake2b
 from typing import Any, Final
 
 import msgspec
 
+from aqueue._codec.digests import identity_of, state_or_digest
 from aqueue._codec.item_codec import PayloadCodec
 from aqueue._codec.results import LARGE_BYTES, MAX_BYTES, OnLarge
 from aqueue._engine.tree import Node
@@ -14,41 +14,10 @@ from aqueue._system.notice import warn
 from aqueue.errors import AqueueError, PayloadMismatch, UnstorableItem
 from aqueue.events import NO_DATA
 
-__all__ = ["KEPT_STATE_BYTES", "Payloads", "ancestor", "ancestor_id", "identity_of", "to_keep"]
-
-KEPT_STATE_BYTES: Final = 256
-"""How long a state may be to be kept with its node as it is: then what it would be digested for can wait."""
+__all__ = ["Payloads", "ancestor", "ancestor_id"]
 
 _REFERENCE: Final = b'"$item"'
 """What every payload has in it that refers to an ancestor."""
-
-_IDENTITY_BYTES: Final = 16
-_DIGEST_BYTES: Final = 32
-
-
-def identity_of(parent: bytes, type: str, key: str | None, payload: bytes, occurrence: int) -> bytes:
-    """Return a digest of what an item is: 16 bytes that are the same in every rerun, and its own.
-
-    Parameters:
-        parent: the identity of its parent; the run's for an initial item, and for one with a key: which of several
-            parents is the first to enqueue that is chance.
-        type: the name of its class when it was enqueued first.
-        key: its key, if it has one; then the payload does not matter.
-        payload: its state when it was enqueued first.
-        occurrence: how many earlier children of its parent had the same type and payload.
-    """
-    digest = blake2b(b"%b%b\0" % (parent, type.encode("utf-8", "surrogatepass")), digest_size=_IDENTITY_BYTES)
-    if key is None:
-        digest.update(b"p%d\0" % occurrence)
-        digest.update(payload)  # by itself: it may be long, and is not copied
-    else:
-        digest.update(b"k" + key.encode("utf-8", "surrogatepass"))
-    return digest.digest()
-
-
-def to_keep(state: bytes) -> bytes:
-    """Return what a node keeps of its item's `state`, to know it again: a long one would be in memory twice."""
-    return state if len(state) <= KEPT_STATE_BYTES else blake2b(state, digest_size=_DIGEST_BYTES).digest()
 
 
 def ancestor_id(parent: Node | None, candidate: object) -> int | None:
@@ -100,14 +69,14 @@ class Payloads:
         return self._codec.encode(item, partial(ancestor_id, parent))
 
     def keep_long(self, state: bytes, type: str) -> bytes:
-        """Return what `to_keep` keeps of a state that is to be recorded, of an item of class `type`.
+        """Return what `state_or_digest` keeps of a state that is to be recorded, of an item of class `type`.
 
         Raises:
             UnstorableItem: it is longer than a journal can hold.
         """
         if len(state) > LARGE_BYTES:
             self._look_at_large(state, type)
-        return to_keep(state)
+        return state_or_digest(state)
 
     @staticmethod
     def refuse_too_long(state: bytes, type: str) -> None:
@@ -130,7 +99,7 @@ class Payloads:
             UnstorableItem: it can't be restored exactly, or is longer than a journal can hold.
         """
         state = self.state(node.item, node.parent)
-        kept = to_keep(state)
+        kept = state_or_digest(state)
         if kept == node.state:
             return NO_DATA
         if len(state) > LARGE_BYTES:
@@ -145,7 +114,7 @@ class Payloads:
         if type in self._warned:
             return
         try:
-            changed = to_keep(self.state(node.item, node.parent)) != node.state
+            changed = state_or_digest(self.state(node.item, node.parent)) != node.state
         except AqueueError:
             changed = True
         if changed:

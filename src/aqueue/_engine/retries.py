@@ -3,12 +3,12 @@
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from functools import partial
-from hashlib import blake2b
 from itertools import count
 from types import MethodType
 from typing import Any, Final
 from weakref import ref
 
+from aqueue._codec.digests import DIGEST_BYTES, child_digest
 from aqueue._codec.item_codec import PayloadCodec
 from aqueue._engine.attempt import Attempt, Tries
 from aqueue._engine.item_class import ItemClass
@@ -22,8 +22,6 @@ from aqueue.events import ItemRetryScheduled, Phase
 from aqueue.retry import Retry, asked_delay_s
 
 __all__ = ["Retries"]
-
-_CHILD_BYTES: Final = 16
 
 _ONLY_WHEN_ASKED: Final = Retry(on=())
 """How an item of a class without a policy is tried again: after a `RetryAfter`, and nothing else."""
@@ -142,7 +140,7 @@ class Retries:
         node.cls.is_plain = False  # such an item's attempts have to be remembered, also if it has no policy
         children = tries.children
         tries.unmatched = Counter(
-            bytes(children[start : start + _CHILD_BYTES]) for start in range(0, len(children), _CHILD_BYTES)
+            bytes(children[start : start + DIGEST_BYTES]) for start in range(0, len(children), DIGEST_BYTES)
         )
         self._tries[node.id] = tries
 
@@ -173,13 +171,13 @@ class Retries:
                 of it that this attempt has not enqueued: it may be one of them, or none.
         """
         if key is not None:
-            return _digest(cls, b"k" + key.encode()), b""
+            return child_digest(cls.type, b"k" + key.encode()), b""
         if state:
-            return _digest(cls, b"p" + state), b""
+            return child_digest(cls.type, b"p" + state), b""
         state, left_out = self._codec.outline(item, partial(ancestor_id, parent))
         if not left_out:
-            return _digest(cls, b"p" + state), b""
-        likes = _digest(cls, b"l%b%b" % (ascii(list(left_out)).encode(), state))
+            return child_digest(cls.type, b"p" + state), b""
+        likes = child_digest(cls.type, b"l%b%b" % (ascii(list(left_out)).encode(), state))
         numbers = []
         for name, value in _parts(left_out):
             held, number = tries.held.get(id(value), (None, 0))
@@ -192,7 +190,7 @@ class Retries:
                 except TypeError:  # there are no weak references to it; without a strong one another could get its id
                     tries.held[id(value)] = partial(_same, value), number
             numbers.append(number)
-        return _digest(cls, b"o%b%b" % (ascii(numbers).encode(), likes)), likes
+        return child_digest(cls.type, b"o%b%b" % (ascii(numbers).encode(), likes)), likes
 
 
 def _parts(left_out: Mapping[str, object]) -> Iterator[tuple[str, object]]:
@@ -203,10 +201,6 @@ def _parts(left_out: Mapping[str, object]) -> Iterator[tuple[str, object]]:
             yield name, value.__func__
         else:
             yield name, value
-
-
-def _digest(cls: ItemClass, what: bytes) -> bytes:
-    return blake2b(b"%b\0%b" % (cls.type.encode(), what), digest_size=_CHILD_BYTES).digest()
 
 
 def _same(value: object) -> object:

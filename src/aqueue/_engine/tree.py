@@ -34,7 +34,7 @@ class Node(msgspec.Struct, gc=False, eq=False):
         item: the user's object; None once no hook needs it.
         parent: the node of the item that enqueued it; None for an initial item and once it is unlinked.
         cls: what is known about the item's class.
-        state: its state as last recorded, with a journal; see `aqueue._engine.payloads.to_keep`.
+        state: its state as last recorded, with a journal; see `aqueue._codec.digests.state_or_digest`.
         occurrence: how many earlier children of its parent were of the same type and state, with a journal.
         identity: a digest that is the same in every rerun, with a journal; empty until `aqueue._engine.payloads.Payloads.identity`
             is asked for it.

@@ -9,13 +9,14 @@ from pathlib import Path
 from typing import Any, Final, Protocol
 
 from aqueue._codec.class_names import type_name
+from aqueue._codec.digests import identity_of, state_or_digest
 from aqueue._codec.item_codec import PayloadCodec
 from aqueue._codec.results import decode_root_results
 from aqueue._engine.adoption import Announced, ChangedClasses, EndedChildren, RecordedChild, RecordedChildren
 from aqueue._engine.engine import Engine
 from aqueue._engine.item_class import ItemClass, Policies, key_of, look_up_class
 from aqueue._engine.misspelt import warn_of_misspelt
-from aqueue._engine.payloads import Payloads, identity_of, to_keep
+from aqueue._engine.payloads import Payloads
 from aqueue._engine.tree import Node, unlink
 from aqueue._folds.recording import ROOT, RecordedItem, Recording
 from aqueue._system.notice import say, stderr_is_terminal, warn
@@ -484,7 +485,7 @@ class Resumption:
         node.attempt = record.attempt + 1
         node.hook_attempt = record.hook_attempt + 1
         node.is_ended = record.completed
-        node.state = to_keep(self._state_of(record))
+        node.state = state_or_digest(self._state_of(record))
         node.identity = identity_of(
             self._recording.run_id.encode() if parent is None or record.key is not None else parent.identity,
             record.type,
