@@ -1,4 +1,4 @@
-"""``aqueue watch``: a run of another process is shown as it goes on, and is left be, whatever becomes of the watcher."""
+"""``aqueue watch``: a run of another process is shown as it goes on, and is not touched, whatever becomes of the watcher."""
 
 import json
 import os
@@ -250,7 +250,7 @@ def test_stopped_and_continued(job: Job) -> None:
         watcher.assert_terminal_restored()
 
 
-# ---- the run is left be -----------------------------------------------------------------------------------------
+# ---- the run is not touched -----------------------------------------------------------------------------------------
 
 
 def test_a_killed_watcher_leaves_nothing_that_matters(job: Job, tmp_path: Path) -> None:
@@ -348,7 +348,7 @@ def test_a_file_in_which_nothing_is_recorded_yet_is_waited_for_with_a_word(
     path = tmp_path / "run.jsonl"
     path.touch()
 
-    assert followed(path, EventRecorder(), for_s=3.0)[0] == "left"
+    assert followed(path, EventRecorder(), for_s=3.0)[0] == "detached"
     assert capsys.readouterr().err.count(f"aqueue: nothing of a run is recorded in {path} yet; waiting for it\n") == 1
 
 
@@ -363,7 +363,7 @@ def test_clocks_tick_while_nothing_happens(tmp_path: Path) -> None:
     """About ten times a second."""
     recorder = EventRecorder()
     end, _ = followed(write_log(tmp_path, begun().events), recorder)
-    assert end == "left"
+    assert end == "detached"
     assert 400 <= recorder.calls.count("handle") <= 602
 
 
@@ -375,9 +375,9 @@ def test_whether_the_process_is_there_is_looked_up_in_time(tmp_path: Path) -> No
     assert end == "gone"
     assert 0.9 <= clock.now <= 1.2
     for script in (begun(host=None, pid=None), begun(host="elsewhere.example", pid=pid)):
-        assert followed(write_log(tmp_path, script.events), EventRecorder())[0] == "left"
+        assert followed(write_log(tmp_path, script.events), EventRecorder())[0] == "detached"
     lacking = begun(host=None, pid=pid).events[1:]
-    assert followed(write_log(tmp_path, lacking), EventRecorder())[0] == "left"
+    assert followed(write_log(tmp_path, lacking), EventRecorder())[0] == "detached"
 
 
 def test_another_run_begins_in_the_log(tmp_path: Path, aqueue: Aqueue) -> None:
