@@ -31,7 +31,13 @@ from aqueue.events import EVENT_TYPES
 from tests.test_public_api import MODULES
 
 ROOT = Path(__file__).parents[1]
-PAGES = sorted([*ROOT.glob("*.md"), *(page for page in ROOT.glob("docs/**/*.md") if "_build" not in page.parts)])
+PAGES = sorted(
+    [
+        *ROOT.glob("*.md"),
+        *ROOT.glob(".github/*.md"),
+        *(page for page in ROOT.glob("docs/**/*.md") if "_build" not in page.parts),
+    ]
+)
 REFERENCE = sorted(ROOT.glob("docs/reference/*.md"))
 NOT_RUN = re.compile(r"<!-- (not-run|file|change): \S.* -->\s*")
 SHELLS = {"sh", "shell", "bash", "console"}
@@ -137,6 +143,22 @@ def test_make_targets_exist(page: Path) -> None:
     named = {target for text in code for target in re.findall(r"\bmake ([a-z][a-z-]*)", text)}
     targets = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE))
     assert named - targets == set()
+
+
+@pytest.mark.parametrize("form", sorted(ROOT.glob(".github/ISSUE_TEMPLATE/*.yml")), ids=page_id)
+def test_the_issue_forms_can_be_read(form: Path) -> None:
+    """Each is YAML with what GitHub asks for, and each question has a name of its own."""
+    content = yaml.safe_load(form.read_text(encoding="utf-8"))
+    if form.name == "config.yml":
+        assert set(content) <= {"blank_issues_enabled", "contact_links"}
+        return
+    assert set(content) == {"name", "description", "labels", "body"}
+    questions = [one for one in content["body"] if one["type"] != "markdown"]
+    assert {one["type"] for one in questions} <= {"textarea", "input", "dropdown"}
+    assert all(one["attributes"]["label"] for one in questions)
+    names = [one["id"] for one in questions]
+    assert len(set(names)) == len(names)
+    assert any(one.get("validations", {}).get("required") for one in questions)
 
 
 def anchors(page: Path) -> set[str]:
