@@ -50,6 +50,8 @@ class Words(NamedTuple):
     anchor: str = "start"
     bold: bool = False
     quiet: bool = False
+    code: bool = False  # whether it is a name in the source
+    size: float = 14
 
 
 Shape = Box | Arrow | Words
@@ -137,6 +139,84 @@ ADOPTION = Drawing(
 )
 
 
+def parts(x: float, y: float, *rows: tuple[str, str]) -> Iterator[Words]:
+    """Yield, line below line, names of modules and packages and what they are for; names that share a line have spaces between."""
+    for number, (names, purpose) in enumerate(rows):
+        line, column = y + 23 * number, x
+        for name in names.split():
+            yield Words(column, line, name, bold=True, code=True)
+            column += 7.3 * len(name) + 9
+        yield Words(max(column, x + 94), line, purpose, quiet=True, size=13)
+
+
+ARCHITECTURE = Drawing(
+    "The modules and packages of aqueue: those that write the list of events, and those that read it",
+    760,
+    580,
+    (
+        # The two ways in.
+        Box(155, 46, "", width=270, height=60),
+        Words(36, 40, "run_queue()", bold=True),
+        *parts(36, 61, ("_run", "puts the parts together")),
+        Box(605, 46, "", width=270, height=60),
+        Words(486, 40, "aqueue status, report, …", bold=True),
+        *parts(486, 61, ("cli __main__", "the command")),
+        Arrow(((155, 76), (155, 113))),
+        Arrow(((605, 76), (605, 113))),
+        # Those that write.
+        Box(155, 223, "", width=270, height=220),
+        Words(36, 139, "Write the list", bold=True),
+        *parts(
+            36,
+            168,
+            ("item", "what you write"),
+            ("retry", "when it is tried again"),
+            ("limits", "how many at once"),
+            ("_engine", "workers, tree, queues"),
+            ("_codec", "items to JSON and back"),
+            ("_cluster", "items elsewhere"),
+            ("log_context", "items in your own log"),
+        ),
+        # The list.
+        Box(380, 256, "", CYAN, 120, 170),
+        Words(380, 198, "The list", "middle", bold=True),
+        Words(380, 236, "events", "middle", bold=True, code=True),
+        Words(380, 254, "what happens", "middle", quiet=True, size=13),
+        Words(380, 292, "_stream", "middle", bold=True, code=True),
+        Words(380, 310, "in one order", "middle", quiet=True, size=13),
+        Arrow(((290, 256), (320, 256)), color=CYAN),
+        Arrow(((440, 256), (470, 256)), color=CYAN),
+        # Those that read.
+        Box(605, 256, "", width=270, height=286),
+        Words(486, 139, "Read the list", bold=True),
+        *parts(
+            486,
+            168,
+            ("_delivery", "hands it on, in batches"),
+            ("_journal", "into a file, and back"),
+            ("reporting", "to displays and logs"),
+            ("log_lines", "as lines of a log"),
+            ("view", "how the run stands"),
+            ("_folds", "what else it says"),
+            ("result", "what it came to"),
+            ("_history", "a recorded run, opened"),
+            ("journal", "the results of a run"),
+            ("testing", "a run, for your tests"),
+        ),
+        # The bridge.
+        Box(380, 452, "", MAGENTA, 200, 52),
+        Words(380, 447, "_resume", "middle", bold=True, code=True),
+        Words(380, 466, "goes on with what it reads", "middle", quiet=True, size=13),
+        Arrow(((605, 399), (605, 452), (480, 452)), color=MAGENTA),
+        Arrow(((280, 452), (155, 452), (155, 333)), color=MAGENTA),
+        # What any of them may use.
+        Box(380, 532, "", width=720, height=60, dashed=True),
+        Words(36, 526, "Used by all", bold=True),
+        *parts(36, 547, ("_system _arguments errors text figures tracebacks _version", "")),
+    ),
+)
+
+
 def svg(drawing: Drawing, theme: Theme) -> str:
     """Return the drawing as an SVG."""
     size = f'viewBox="0 0 {drawing.width:g} {drawing.height:g}" width="{drawing.width:g}" height="{drawing.height:g}"'
@@ -155,7 +235,17 @@ def svg(drawing: Drawing, theme: Theme) -> str:
 def paint(shape: Shape, theme: Theme) -> Iterator[str]:
     """Yield the elements of one shape."""
     if isinstance(shape, Words):
-        yield text(shape.x, shape.y, shape.text, theme.text, shape.anchor, bold=shape.bold, quiet=shape.quiet)
+        yield text(
+            shape.x,
+            shape.y,
+            shape.text,
+            theme.text,
+            shape.anchor,
+            bold=shape.bold,
+            quiet=shape.quiet,
+            code=shape.code,
+            size=shape.size,
+        )
         return
     color = theme.text if shape.color is None else theme.colors[shape.color]
     if isinstance(shape, Box):
@@ -198,17 +288,19 @@ def text(
     bold: bool = False,
     quiet: bool = False,
     code: bool = False,
+    size: float = 14,
 ) -> str:
     """Return a line of text."""
     more = ' font-weight="bold"' if bold else ""
     more += ' opacity=".75"' if quiet else ""
     more += f' font-family="{MONO}" font-size="12"' if code else ""
+    more += f' font-size="{size:g}"' if size != 14 and not code else ""
     return f'<text x="{x:g}" y="{y:g}" text-anchor="{anchor}" fill="{color}"{more}>{escape(words)}</text>'
 
 
 def main() -> None:
     """Write the drawings."""
-    for name, drawing in (("states", STATES), ("adoption", ADOPTION)):
+    for name, drawing in (("states", STATES), ("adoption", ADOPTION), ("architecture", ARCHITECTURE)):
         for variant, theme in THEMES.items():
             (FOLDER / f"{name}-{variant}.svg").write_text(svg(drawing, theme), encoding="utf-8")
 

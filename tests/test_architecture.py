@@ -5,6 +5,7 @@ docstring of its `__init__` is the map: from the bottom up, each module imports 
 """
 
 import ast
+import pkgutil
 import re
 from collections.abc import Iterator
 from graphlib import CycleError, TopologicalSorter
@@ -20,6 +21,8 @@ FILES = {
     for path in source.rglob("*.py")
 }
 PACKAGES = sorted(name for name, path in FILES.items() if name.startswith("aqueue.") and path.name == "__init__.py")
+
+PICTURES = sorted((ROOT / "docs/explanation").glob("architecture-*.svg"))
 
 FOR_TYPES_ALONE = {("aqueue.errors", "aqueue.result")}
 """Imports under `TYPE_CHECKING` that close a circle: `ItemFailures` has the result, which can read a journal, which has errors."""
@@ -78,3 +81,20 @@ def test_the_docstring_of_a_package_is_its_map(package: str) -> None:
                 other = imported.removeprefix(f"{package}.").partition(".")[0]
                 if imported.startswith(f"{package}.") and other != name:
                     assert line_of[other] < line_of[name], f"{name} imports {other}, which the map has not above it"
+
+
+@pytest.mark.parametrize("picture", PICTURES, ids=lambda path: path.name)
+def test_the_picture_has_every_part_once(picture: Path) -> None:
+    """What is in the font of code are the modules and packages of aqueue, each once."""
+    drawn = re.findall(r"<text [^>]*monospace[^>]*>([^<]+)</text>", picture.read_text(encoding="utf-8"))
+    parts = {name.split(".")[1] for name in FILES if name.startswith("aqueue.")}
+    assert sorted(drawn) == sorted(parts)
+
+
+def test_the_names_on_the_page_are_those_of_the_source() -> None:
+    """Whatever the page on the architecture calls `_package.module` or `_package.module.Class.method` is there."""
+    page = (ROOT / "docs/explanation/architecture.md").read_text(encoding="utf-8")
+    names = set(re.findall(r"`(_[a-z_]+(?:\.\w+)+)`", page))
+    assert names
+    for name in names:
+        pkgutil.resolve_name(f"aqueue.{name}")

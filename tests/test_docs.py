@@ -12,13 +12,17 @@ import json
 import os
 import pkgutil
 import re
+import sqlite3
 import subprocess
 import sys
+import time
 import tomllib
 from collections.abc import Iterator
+from contextlib import closing, suppress
 from itertools import pairwise
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import msgspec
 import pytest
@@ -248,6 +252,37 @@ def test_the_drawing_of_the_states_has_every_event_of_an_item() -> None:
         "item.described",
         "item.adopted",
     }  # the call that makes it; what changes no state
+
+
+def test_the_events_of_the_item_that_is_followed_are_real(tmp_path: Path) -> None:
+    """The page on the architecture quotes what its program records when it is killed and started again."""
+    page = (ROOT / "docs/explanation/architecture.md").read_text(encoding="utf-8")
+    story = page.partition("## One item, followed through")[2].partition("\n## ")[0]
+    (tmp_path / "crawl.py").write_text(story.partition("```python\n")[2].partition("```")[0], encoding="utf-8")
+    command = [sys.executable, "-W", "error", "crawl.py"]
+    quoted = [json.loads(line) for line in re.findall(r"^(?:\d+\|)?(\{.*\})$", story, re.MULTILINE)]
+    killed_after = next(event["seq"] for event in quoted if event["event"] == "run.resumed") - 1
+
+    def recorded() -> list[dict[str, Any]]:
+        with closing(sqlite3.connect(f"file:{tmp_path / 'run.db'}?mode=ro", uri=True)) as connection:
+            return [json.loads(event) for (event,) in connection.execute("SELECT event FROM events ORDER BY seq")]
+
+    with subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as program:
+        deadline = time.monotonic() + 60
+        while True:
+            with suppress(sqlite3.OperationalError):  # the file isn't there yet
+                if len(recorded()) == killed_after:
+                    break
+            assert time.monotonic() < deadline, "the page was not started"
+            time.sleep(0.05)
+        program.kill()
+    (tmp_path / "answer.html").write_text("<p>hello</p>\n", encoding="utf-8")
+    subprocess.run(command, cwd=tmp_path, check=True, capture_output=True, timeout=60)
+    real = {event["seq"]: event for event in recorded()}
+    for event in quoted:
+        # Times and the like differ, but each is there.
+        differs = {"at", "duration_s", "run_id", "aqueue_version", "pid", "host"} & set(event)
+        assert event | {name: real[event["seq"]][name] for name in differs} == real[event["seq"]]
 
 
 def test_every_environment_variable_is_in_the_reference() -> None:
