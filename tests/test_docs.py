@@ -285,6 +285,19 @@ def test_the_events_of_the_item_that_is_followed_are_real(tmp_path: Path) -> Non
         assert event | {name: real[event["seq"]][name] for name in differs} == real[event["seq"]]
 
 
+def test_the_first_change_of_a_contributor_can_be_made() -> None:
+    """What CONTRIBUTING.md shows as a change fits the files of today."""
+    files = [
+        (ROOT / name).read_text(encoding="utf-8")
+        for name in ("reporters/aqueue_reporters/plain.py", "tests/reporters/test_plain.py")
+    ]
+    changes = [token.content for token, _ in fences(ROOT / "CONTRIBUTING.md") if "\n+" in token.content]
+    assert len(changes) == len(files)
+    for change in changes:
+        before = "".join(f"{line[1:]}\n" for line in change.splitlines() if not line.startswith("+"))
+        assert sum(before in file for file in files) == 1, before
+
+
 def test_every_environment_variable_is_in_the_reference() -> None:
     """Whatever the code reads from an AQUEUE_… variable, the reference names it."""
     reference = "".join(page.read_text(encoding="utf-8") for page in REFERENCE)
