@@ -1,4 +1,9 @@
-"""The command as a whole: its help, its errors, its exit codes, pipes, completion, and that nothing is printed raw."""
+"""The command as a whole: its help, its errors, its exit codes, pipes, completion, and that nothing is printed raw.
+
+`cli._app` and `cli._output` are what subcommands share; `aqueue.__main__` is another way to start it, and
+`aqueue._version` what it prints. `cli._commands.completion`, `cli._commands.export`, `cli._commands.report` and
+`cli._commands.results` are called here.
+"""
 
 import json
 import os

@@ -1,4 +1,7 @@
-"""``aqueue explain``: one item's whole story, and what resuming would do with it; held against what resuming does."""
+"""``aqueue explain``: one item's whole story, and what resuming would do with it; held against what resuming does.
+
+The story is `cli._story`; what resuming would do, `cli._outlook`.
+"""
 
 import subprocess
 import sys

@@ -1,4 +1,8 @@
-"""``aqueue replay``: events come when their time has come, on the run's own clock; a person can stop it and speed it up."""
+"""``aqueue replay``: events come when their time has come, on the run's own clock; a person can stop it and speed it up.
+
+`cli._playing.playback` goes by `cli._playing.replay_clock`, and heeds `cli._playing.keyboard` and
+`cli._playing.stop_signals`.
+"""
 
 import itertools
 import json

@@ -1,4 +1,7 @@
-"""Ctrl-C while the command starts, most of which is loading modules."""
+"""Ctrl-C while the command starts, most of which is loading modules.
+
+`_system.startup` is in place before anything else is imported.
+"""
 
 import os
 import signal

@@ -1,4 +1,7 @@
-"""``aqueue status``: how a run stands, told on one screen and by the exit code."""
+"""``aqueue status``: how a run stands, told on one screen and by the exit code.
+
+Run and items are read by `cli._record`; whether the process is still there by `_history.process`.
+"""
 
 import os
 import socket

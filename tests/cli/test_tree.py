@@ -1,4 +1,7 @@
-"""``aqueue tree``: the items as a tree, with counts, folded where it is large."""
+"""``aqueue tree``: the items as a tree, with counts, folded where it is large.
+
+The counts below each item are `_folds.tree_shape`.
+"""
 
 from pathlib import Path
 

@@ -1,4 +1,7 @@
-"""``aqueue watch``: a run of another process is shown as it goes on, and is not touched, whatever becomes of the watcher."""
+"""``aqueue watch``: a run of another process is shown as it goes on, and is not touched, whatever becomes of the watcher.
+
+The reporters get the run from `cli._playing.feeding`; their result is folded by `_folds.outcome`.
+"""
 
 import json
 import os

@@ -1,4 +1,8 @@
-"""What becomes of a run when its processes, its lanes or its scheduler fail in one particular way each."""
+"""What becomes of a run when its processes, its lanes or its scheduler fail in one particular way each.
+
+Coordinator and lanes talk in the tests' own process: `_cluster.place`, `_cluster.link`, `_cluster.lane` and
+`_cluster.lane_attempt`, over a `_cluster.transport` in memory.
+"""
 
 import os
 import signal

@@ -1,4 +1,7 @@
-"""Runs on real clusters whose parts die: workers, schedulers, coordinators, the network."""
+"""Runs on real clusters whose parts die: workers, schedulers, coordinators, the network.
+
+A lane's end of the connection is `_cluster.worker`.
+"""
 
 import os
 import re

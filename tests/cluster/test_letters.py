@@ -1,4 +1,7 @@
-"""Letters come once each and in order, whatever becomes of the exchanges; and all that is in them comes back as it was."""
+"""Letters come once each and in order, whatever becomes of the exchanges; and all that is in them comes back as it was.
+
+What is in them is `_cluster.messages`.
+"""
 
 from collections.abc import Iterator
 from contextlib import contextmanager

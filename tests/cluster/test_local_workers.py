@@ -1,4 +1,7 @@
-"""Worker processes on this machine: what they can do, what they leave alone, and that nothing of them is left."""
+"""Worker processes on this machine: what they can do, what they leave alone, and that nothing of them is left.
+
+Each is a `_cluster.local_worker` at a `_cluster.local_scheduler`; what it prints comes by `_cluster.local_output`.
+"""
 
 import contextlib
 import importlib

@@ -1,4 +1,8 @@
-"""Items on their way between coordinator and lanes: what arrives is what was sent, or is refused with a reason."""
+"""Items on their way between coordinator and lanes: what arrives is what was sent, or is refused with a reason.
+
+Items cross by `_cluster.items`; what they hold by `_cluster.pickles`; classes by `_cluster.names` or
+`_cluster.definitions`.
+"""
 
 import enum
 import functools

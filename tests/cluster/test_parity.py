@@ -1,4 +1,7 @@
-"""The same items do the same on a cluster as in one process: each promise about items, tried in both."""
+"""The same items do the same on a cluster as in one process: each promise about items, tried in both.
+
+The engine asks `_engine.places` for what runs elsewhere.
+"""
 
 import asyncio
 import re

@@ -1,4 +1,8 @@
-"""The delivery of events from the engine to its reporters: backpressure, and reporters that fail."""
+"""The delivery of events from the engine to its reporters: backpressure, and reporters that fail.
+
+`_delivery.journal_thread` takes the events where there is a journal; `_delivery.reporter_thread` calls the
+`_delivery.open_reporters`.
+"""
 
 import asyncio
 import threading

@@ -1,6 +1,6 @@
 """The queue that goes by groups: its order, its limits, and that it loses nothing, whatever items and limits do.
 
-The heap of the groups that may start an item is `_engine.candidates`; a group's limit is a class of `limits`.
+The heap of the groups that may start an item is `_engine.candidates`; a group's limit is a class of `aqueue.limits`.
 """
 
 import gc

@@ -1,6 +1,6 @@
 """What an item can be: any object with an async process.
 
-What users write is a subclass of `item` or any other class; what the engine knows of one is `_engine.item_class`.
+What users write is a subclass of `aqueue.item` or any other class; what the engine knows of one is `_engine.item_class`.
 """
 
 import functools

@@ -1,6 +1,6 @@
 """What items return: what JSON can carry, handed up the tree and freed.
 
-They are encoded by `_codec.results`, wait for a hook in `_engine.tree`, and are part of the run's `result`.
+They are encoded by `_codec.results`, wait for a hook in `_engine.tree`, and are part of the run's `aqueue.result`.
 """
 
 import datetime as dt

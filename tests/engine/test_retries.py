@@ -1,6 +1,6 @@
 """Further attempts: when there is one, what waits meanwhile, and that no child is doubled.
 
-The policy is `retry`; items wait for their next attempt by `_system.timers`.
+The policy is `aqueue.retry`; items wait for their next attempt by `_system.timers`.
 """
 
 import threading

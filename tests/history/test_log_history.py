@@ -1,4 +1,7 @@
-"""Runs in logs: whole, cut anywhere, garbled, several in one file, growing, and files that are no logs at all."""
+"""Runs in logs: whole, cut anywhere, garbled, several in one file, growing, and files that are no logs at all.
+
+What a person names is opened by `_history.opening`, as any `_history.history`.
+"""
 
 import os
 import subprocess

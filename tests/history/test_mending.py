@@ -1,4 +1,7 @@
-"""Mending: whatever a log lacks, repeats or makes up, what is handed on is a run that every fold can take."""
+"""Mending: whatever a log lacks, repeats or makes up, what is handed on is a run that every fold can take.
+
+What it knows of each item is in `_history.known_items`.
+"""
 
 from collections import Counter
 from contextlib import suppress

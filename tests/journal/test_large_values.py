@@ -1,4 +1,7 @@
-"""Large results and attributes: read back in bounded memory, refused one by one, and waited for where they outrun the disk."""
+"""Large results and attributes: read back in bounded memory, refused one by one, and waited for where they outrun the disk.
+
+They are read back, in parts, by `_journal.reader`.
+"""
 
 import gc
 import random

@@ -1,4 +1,7 @@
-"""Items that fork: the child process never takes part in the run."""
+"""Items that fork: the child process never takes part in the run.
+
+What a fork does to journals is in `_journal.open_journals`.
+"""
 
 import os
 import subprocess

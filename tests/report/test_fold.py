@@ -1,4 +1,9 @@
-"""The report's fold: exact figures, however the events are cut into batches, and bounded however many there are."""
+"""The report's fold: exact figures, however the events are cut into batches, and bounded however many there are.
+
+It is made of `cli._report._durations`, `cli._report._failed`, `cli._report._numbering`, `cli._report._processes`,
+`cli._report._series`, `cli._report._timeline` and `cli._report._tree`; the page shows it by `cli._report._chart_data`,
+`cli._report._figures` and `cli._report._sections`.
+"""
 
 from collections.abc import Sequence
 from itertools import pairwise

@@ -1,4 +1,7 @@
-"""The page: whole in one file, safe whatever the run's texts say, bounded, and readable without its script."""
+"""The page: whole in one file, safe whatever the run's texts say, bounded, and readable without its script.
+
+Text gets into it by `cli._report._html` alone.
+"""
 
 import json
 import re

@@ -1,6 +1,6 @@
 """The jsonl reporter: what a line holds, and that files and pipes are treated as a log should.
 
-An event as a line is `log_lines`, which the command uses, too.
+An event as a line is `aqueue.log_lines`, which the command uses, too.
 """
 
 import io

@@ -1,6 +1,6 @@
 """What run_queue refuses, and what it takes as initial items.
 
-The checks are those of `_run.settings` and of `_arguments`, which all public functions use.
+The checks are those of `_run.settings` and of `aqueue._arguments`, which all public functions use.
 """
 
 import functools
