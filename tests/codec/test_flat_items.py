@@ -1,4 +1,7 @@
-"""Flat items, which are written at once: exactly what the long way writes, whatever else an object of the class may have."""
+"""Flat items, which are written at once: exactly what the long way writes, whatever else an object of the class may have.
+
+The short way is `_codec.plain_items`.
+"""
 
 import dataclasses
 import gc

@@ -1,4 +1,7 @@
-"""What can't be restored exactly is refused when it is stored; the message names class, attribute and what to do."""
+"""What can't be restored exactly is refused when it is stored; the message names class, attribute and what to do.
+
+What refuses is `_codec.writer`, when it asks `_codec.object_state` for what an item is made of.
+"""
 
 import collections
 import contextlib

@@ -1,4 +1,8 @@
-"""What is stored is restored: of the same type, equal, and so all that it is made of."""
+"""What is stored is restored: of the same type, equal, and so all that it is made of.
+
+Single values are `_codec.values`; what an annotation allows is `_codec.annotations`; where a class has its state,
+`_codec.object_kinds`.
+"""
 
 import copy
 from collections.abc import Callable

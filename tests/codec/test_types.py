@@ -1,4 +1,7 @@
-"""Which class a type name in a journal means: only one that the program has defined, and never an import."""
+"""Which class a type name in a journal means: only one that the program has defined, and never an import.
+
+They are looked up by `_codec.class_names`.
+"""
 
 import importlib.util
 import subprocess
