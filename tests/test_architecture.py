@@ -1,7 +1,8 @@
 """What the layers in pyproject.toml can't say of the source: no two files need each other, and each package has its map.
 
 The layers, which import-linter checks, say which package may import which. Within a package, the list of modules in the
-docstring of its `__init__` is the map: from the bottom up, each module imports only from lines before its own.
+docstring of its `__init__` is the map: from the bottom up, each module imports only from lines before its own. The tests of
+a module are found by its name: in a file that is named after it, or by a search for its name in the tests' docstrings.
 """
 
 import ast
@@ -23,6 +24,11 @@ FILES = {
 PACKAGES = sorted(name for name, path in FILES.items() if name.startswith("aqueue.") and path.name == "__init__.py")
 
 PICTURES = sorted((ROOT / "docs/explanation").glob("architecture-*.svg"))
+MODULES = sorted(name for name, path in FILES.items() if path.name != "__init__.py")
+TESTS = {
+    path: ast.get_docstring(ast.parse(path.read_text(encoding="utf-8"))) or ""
+    for path in (ROOT / "tests").rglob("test_*.py")
+}
 
 FOR_TYPES_ALONE = {("aqueue.errors", "aqueue.result")}
 """Imports under `TYPE_CHECKING` that close a circle: `ItemFailures` has the result, which can read a journal, which has errors."""
@@ -98,3 +104,23 @@ def test_the_names_on_the_page_are_those_of_the_source() -> None:
     assert names
     for name in names:
         pkgutil.resolve_name(f"aqueue.{name}")
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_the_tests_of_a_module_are_found_by_its_name(module: str) -> None:
+    """`_engine.tree` has tests/engine/test_tree.py, or test_tree_….py, or a docstring of a test file with `_engine.tree` in it."""
+    *packages, name = [part.strip("_") for part in module.removeprefix("aqueue.").removeprefix("aqueue_").split(".")]
+    folder = next(
+        (ROOT / "tests" / one for one in reversed(packages) if (ROOT / "tests" / one).is_dir()), ROOT / "tests"
+    )
+    by_file = [path for path in TESTS if path.parent == folder and re.fullmatch(rf"test_{name}(_\w+)?\.py", path.name)]
+    written = f"`{module.removeprefix('aqueue.') if packages else module}`"
+    by_docstring = [path for path, text in TESTS.items() if written in text]
+    assert by_file or by_docstring, f"no test file is named after {module}, and no docstring of one names it"
+
+
+@pytest.mark.parametrize("path", TESTS, ids=lambda path: str(path.relative_to(ROOT / "tests")))
+def test_the_modules_that_a_test_names_exist(path: Path) -> None:
+    """A name like `_engine.tree` in the docstring of a test file is that of a module."""
+    for name in re.findall(r"`((?:_\w+|cli|testing|aqueue_\w+)\.[\w.]+)`", TESTS[path]):
+        assert name in FILES or f"aqueue.{name}" in FILES, name
