@@ -1,19 +1,18 @@
-"""Items and results to JSON and back, and the names by which classes are recorded.
+"""Items and results to JSON and back, the names by which classes are recorded, and digests.
 
 Each module imports only from those above it:
 
-- `annotations`: the classes that a class's annotations name for each attribute
-- `digests`: digests of keys, items and states: short, and the same in each process and version
-- `results`: results to JSON and back: what JSON can carry, nothing silently changed
-- `values`: the table of the types whose values can be stored: each with its tag, what writes it and what reads it
-- `object_state`: what the state of an object is, whatever its class, and how an equal object is made from it
+- `values`: one table of types with tag, writer and reader: a value that JSON lacks is an object like ``{"$path": "a/b"}``
+- `annotations`: the classes that the annotation of an attribute names
+- `assignments`: what the functions of a class assign to attributes, from their bytecode
 - `policies`: what a class says to aqueue, such as its `retry`, which is no part of an item
-- `class_names`: which class of this program a recorded name means
-- `plain_state`: the state of dataclasses, attrs classes and classes of no special kind
-- `object_kinds`: which kind of class has its state where: Structs, named tuples, pydantic models, classes with `dump`
-  and `load`
-- `plain_items`: items with nothing but scalars, written and read as a whole, not value by value: most items
-- `reader`: the same, back
+- `class_names`: the name of a class in a journal, and the class that has such a name
+- `object_state`: reads the state of an object, and makes an object from it: dataclasses, attrs classes, ordinary classes
+- `object_kinds`: the same for Structs, named tuples, pydantic models, and classes with `dump` and `load`
+- `plain_items`: the fast path for items that have nothing but scalars: most items
 - `writer`: the state of an object as JSON, value by value
-- `item_codec`: items to JSON and back: the one that the engine and a resume use
+- `reader`: the same, back
+- `item_codec`: items to JSON and back: what the engine and a resume use
+- `results`: results to JSON and back
+- `digests`: digests of keys, items and states: short, and the same in each process and version
 """

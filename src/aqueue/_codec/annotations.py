@@ -1,4 +1,4 @@
-"""The classes that a class's annotations name for each attribute: those whose values may be stored there."""
+"""Finds the classes that the annotation of an attribute names: only objects of those may be stored there."""
 
 import contextlib
 import enum

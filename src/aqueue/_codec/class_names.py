@@ -1,4 +1,4 @@
-"""Which class of this program a type name in a journal means: one that is defined already, never one to be imported."""
+"""Names classes for a journal, and finds the class of a recorded name: only if it is defined, since nothing is imported."""
 
 import inspect
 import itertools
@@ -16,8 +16,8 @@ __all__ = ["defined_items", "has_process", "previous_names_of", "register", "res
 
 _T = TypeVar("_T")
 
-# Every subclass of Item that is alive, in the order of definition. Its name is not the key: a decorator that makes the
-# class anew (``@dataclass(slots=True)``) gives it its full name only later.
+# Every subclass of Item that is alive, in the order of definition. Its name is not the key: a decorator that makes a
+# new class of it (``@dataclass(slots=True)``) gives it its full name only later.
 _defined: Final[WeakValueDictionary[int, type]] = WeakValueDictionary()
 _definition_numbers: Final = itertools.count()
 

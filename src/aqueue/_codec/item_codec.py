@@ -1,7 +1,7 @@
-"""The state of an item as JSON and back: restored equal and of the same type, or refused when it is stored.
+"""Writes items as JSON, and restores them equal and of the same type; what could not be is refused when it is stored.
 
-A payload is one JSON object with a member for each attribute; `aqueue._codec.writer` and `aqueue._codec.reader` know
-how values are written. Here is what an item's class is in a program, and how errors name it.
+A payload is one JSON object with a member for each attribute. `aqueue._codec.writer` and `aqueue._codec.reader` write and
+read the values; this module finds the class, and names class and attribute in errors.
 """
 
 import functools
@@ -10,9 +10,9 @@ from typing import Any, Final
 import msgspec
 
 from aqueue._codec.class_names import resolve_type, type_name
-from aqueue._codec.object_kinds import Dumped, state_of
-from aqueue._codec.object_state import MissingField, State
-from aqueue._codec.plain_items import FlatItems, WriteFlat
+from aqueue._codec.object_kinds import DumpLoadAdapter, adapter_of
+from aqueue._codec.object_state import ClassAdapter, MissingField
+from aqueue._codec.plain_items import PlainItems, WritePlain
 from aqueue._codec.policies import policies_of
 from aqueue._codec.reader import Ancestor, StateReader, Unreadable
 from aqueue._codec.values import MAX_DEPTH, SCALARS, Unwritable, is_scalar
@@ -29,7 +29,7 @@ _decode_object: Final = msgspec.json.Decoder(dict[str, Any]).decode
 
 
 class _Reference:
-    """Stands for an ancestor when a payload is only written anew."""
+    """Stands for an ancestor where a payload is only written again."""
 
     __slots__ = ("number",)
 
@@ -41,35 +41,35 @@ class _ItemClass:
     """What the codec knows about one class of items.
 
     Attributes:
-        state: how its objects are read and made.
-        flat: writes and makes those that are flat.
+        adapter: reads its objects, and makes them.
+        plain: writes and makes those that are plain.
     """
 
-    __slots__ = ("flat", "state")
+    __slots__ = ("adapter", "plain")
 
-    def __init__(self, state: State) -> None:
-        self.state = state
-        self.flat = FlatItems(state)
+    def __init__(self, adapter: ClassAdapter) -> None:
+        self.adapter = adapter
+        self.plain = PlainItems(adapter)
 
 
 class PayloadCodec:
     """Writes items as JSON, and restores them. What it needs to know about a class is looked up once.
 
     Attributes:
-        write_flat: what writes flat items at once, by their class; for those who have many to write.
+        write_plain: what writes plain items at once, by their class; for those who have many to write.
     """
 
     def __init__(self) -> None:
-        self.write_flat: dict[type, WriteFlat] = {}
+        self.write_plain: dict[type, WritePlain] = {}
         self._classes: dict[type, _ItemClass] = {}
         self._by_name: dict[str, _ItemClass] = {}
-        self._policies: dict[str, frozenset[str]] = {}
-        states = functools.cache(functools.partial(state_of, item=False))
-        self._writer = StateWriter(states)
-        self._reader = StateReader(states)
+        self._policies_of = functools.cache(_policies_of)
+        adapters = functools.cache(functools.partial(adapter_of, item=False))
+        self._writer = StateWriter(adapters)
+        self._reader = StateReader(adapters)
         self._outlines: dict[tuple[str, tuple[str, ...]], dict[str, Any] | None] = {}
         self._outlined: dict[type, _ItemClass] = {}
-        self._outliner = OutlineWriter(states)
+        self._outliner = OutlineWriter(adapters)
 
     def resolve(self, type_name: str) -> type:
         """Return the class of this program that a type name in a journal stands for.
@@ -92,7 +92,7 @@ class PayloadCodec:
             UnstorableItem: it has something that would not be restored equal and of the same type.
         """
         known = self._classes.get(type(item)) or self._look_up(type(item))
-        written = known.flat.write(item)
+        written = known.plain.write(item)
         return written if written is not None else self._encode(known, item, ancestor_id)
 
     def outline(self, item: object, ancestor_id: AncestorId) -> tuple[bytes, dict[str, Any]]:
@@ -106,13 +106,13 @@ class PayloadCodec:
         try:
             known = self._outlined.get(cls)
             if known is None:
-                known = self._outlined[cls] = _ItemClass(state_of(cls, item=True))
-            outline = known.flat.write(item)
+                known = self._outlined[cls] = _ItemClass(adapter_of(cls, item=True))
+            outline = known.plain.write(item)
             if outline is None:
-                written = self._outliner.write(known.state, item, ancestor_id, left_out=left_out)
+                written = self._outliner.write(known.adapter, item, ancestor_id, left_out=left_out)
                 outline = _encode_json(written)
                 if not left_out:
-                    known.flat.learn_written(item, written)
+                    known.plain.learn_written(item, written)
         except Exception:  # its class is Unwritable, or the item's own code raises: its dump, say
             return b"", {"": item}
         return outline, left_out
@@ -132,17 +132,15 @@ class PayloadCodec:
         known = self._by_name.get(type_name) or self._find(type_name)
         try:
             raw = _decode_json(payload)
-            made = known.flat.make(raw)
+            made = known.plain.make(raw)
             if made is not None:
                 return made
-            made = self._reader.read(known.state, raw, ancestor)
+            made = self._reader.read(known.adapter, raw, ancestor)
         except AqueueError:
             raise
-        except Unreadable as error:
-            raise _mismatch(type_name, _where(error.path) + error.reason) from error
-        except (ValueError, RecursionError) as error:  # msgspec's errors are ValueErrors
+        except (Unreadable, ValueError, RecursionError) as error:  # msgspec's errors are ValueErrors
             raise _mismatch(type_name, str(error)) from error
-        known.flat.learn_read(made, raw)
+        known.plain.learn_read(made, raw)
         return made
 
     def canonical(self, type_name: str, payload: bytes) -> bytes:
@@ -156,7 +154,7 @@ class PayloadCodec:
             UnstorableItem: it does, but the default of a new field can't be stored.
         """
         known = self._by_name.get(type_name) or self._find(type_name)
-        if isinstance(known.state, Dumped) and b'"$item"' in payload:
+        if isinstance(known.adapter, DumpLoadAdapter) and b'"$item"' in payload:
             # load() must not meet what only stands for an ancestor.
             return payload
         item = self.decode(type_name, payload, _Reference)
@@ -192,7 +190,7 @@ class PayloadCodec:
         """
         try:
             known = self._by_name.get(type_name) or self._find(type_name)
-            outline = known.state.outline(names) or {}
+            outline = known.adapter.outline(names) or {}
             _encode_json(outline)
         except (UnknownItemType, PayloadMismatch, MissingField):
             return None
@@ -217,9 +215,7 @@ class PayloadCodec:
                     found.update(**found.pop(part, {}))
         except (TypeError, ValueError, RecursionError) as error:
             raise _mismatch(type_name, str(error)) from error
-        policies = self._policies.get(type_name)
-        if policies is None:
-            policies = self._policies[type_name] = _policies_of(type_name)
+        policies = self._policies_of(type_name)
         if not policies.isdisjoint(found):
             return {name: value for name, value in found.items() if name not in policies}
         return found
@@ -237,9 +233,9 @@ class PayloadCodec:
                 "level of a module or as a subclass of aqueue.Item, with process in its body"
             )
         try:
-            known = _ItemClass(state_of(cls, item=True))
+            known = _ItemClass(adapter_of(cls, item=True))
         except Unwritable as error:
-            raise UnstorableItem(f"{name} can't be stored: it {error.reason}; {_mend(cls)}") from error
+            raise UnstorableItem(f"{name} can't be stored: it {error.reason}; {_what_to_do(cls)}") from error
         self._classes[cls] = known
         return known
 
@@ -256,18 +252,18 @@ class PayloadCodec:
 
     def _encode(self, known: _ItemClass, item: object, ancestor_id: AncestorId) -> bytes:
         try:
-            written = self._writer.write(known.state, item, ancestor_id)
+            written = self._writer.write(known.adapter, item, ancestor_id)
             payload = _encode_json(written)
         except Unwritable as error:
             cause: BaseException | None = error
             while isinstance(cause, Unwritable):  # what these say is in the message; what the user's dump raised is not
                 cause = cause.__cause__
             raise UnstorableItem(
-                f"{type_name(type(item))} can't be stored: {visible(_where(error.path) + error.reason, 1_000)}; "
-                f"{_mend(type(item), error.path)}"
+                f"{type_name(type(item))} can't be stored: {visible(str(error), 1_000)}; "
+                f"{_what_to_do(type(item), error.path)}"
             ) from cause
-        known.flat.learn_written(item, written)
-        self.write_flat[type(item)] = known.flat.write
+        known.plain.learn_written(item, written)
+        self.write_plain[type(item)] = known.plain.write
         return payload
 
 
@@ -278,11 +274,7 @@ def _policies_of(type_name: str) -> frozenset[str]:
         return frozenset()
 
 
-def _where(path: tuple[str, ...]) -> str:
-    return f"attribute {'.'.join(path)!r}: " if path else ""
-
-
-def _mend(cls: type, path: tuple[str, ...] = ()) -> str:
+def _what_to_do(cls: type, path: tuple[str, ...] = ()) -> str:
     attribute = visible(".".join(path), 100) or "it"
     holder = cls.__qualname__ if len(path) <= 1 else "the class that declares it"
     return (

@@ -1,22 +1,21 @@
-"""Which kind of class has its state where: msgspec Structs, named tuples, pydantic models, classes with dump and load."""
+"""Chooses the adapter of a class, and has those of Structs, named tuples, pydantic models, classes with dump and load."""
 
 import dataclasses
 import enum
-import functools
 import inspect
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any, Final, cast
 
 import msgspec
 
 from aqueue._codec.annotations import annotations_of
-from aqueue._codec.object_state import Default, MissingField, State, cached_names, call, check_name, same
-from aqueue._codec.plain_state import Plain
+from aqueue._codec.assignments import cached_names
+from aqueue._codec.object_state import AttributesAdapter, ClassAdapter, MissingField, check_name, default_of
 from aqueue._codec.policies import policies_of
 from aqueue._codec.values import Unwritable
 
-__all__ = ["Dumped", "is_built_in", "state_of"]
+__all__ = ["DumpLoadAdapter", "adapter_of", "is_built_in"]
 
 _HEAP_TYPE: Final = 1 << 9  # Py_TPFLAGS_HEAPTYPE: made by a class statement, not built into Python
 
@@ -26,7 +25,7 @@ def is_built_in(cls: type) -> bool:
     return not cls.__flags__ & _HEAP_TYPE
 
 
-class Structure(State):
+class StructAdapter(ClassAdapter):
     """msgspec Structs. They are made by their constructor; what their ``__post_init__`` changes is set again."""
 
     def __init__(self, cls: type, policies: Mapping[str, Any]) -> None:
@@ -39,7 +38,8 @@ class Structure(State):
             raise Unwritable(
                 f"has an annotation that can't be evaluated ({error}); import at run time what it names"
             ) from error
-        self._declare({field.name: _struct_default(field) for field in declared})
+        missing: object = msgspec.NODEFAULT
+        self._declare({f.name: default_of(f.default, f.default_factory, missing) for f in declared})
         self._has_dict = cls.__dictoffset__ != 0
         self._skipped = cached_names(cls).union(policies)
 
@@ -65,16 +65,15 @@ class Structure(State):
         return made
 
 
-class NamedFields(State):
+class NamedTupleAdapter(ClassAdapter):
     """Named tuples."""
 
     def __init__(self, cls: type, policies: Mapping[str, Any]) -> None:
         super().__init__(cls, policies)
         self._names: tuple[str, ...] = cast(Any, cls)._fields
         defaults = cast(Any, cls)._field_defaults
-        self._declare(
-            {name: functools.partial(same, defaults[name]) if name in defaults else None for name in self._names}
-        )
+        missing = object()
+        self._declare({name: default_of(defaults.get(name, missing), missing, missing) for name in self._names})
         self._has_dict = cls.__dictoffset__ != 0
         self._cached = cached_names(cls)
 
@@ -89,7 +88,7 @@ class NamedFields(State):
         return tuple.__new__(self.cls, [given[name] if name in given else self.policies[name] for name in self._names])
 
 
-class Model(State):
+class ModelAdapter(ClassAdapter):
     """pydantic models, with private attributes, extra ones, and which fields were set."""
 
     parts = frozenset({"$extra", "$private", "$unset"})
@@ -155,7 +154,7 @@ class Model(State):
         return made
 
 
-class Dumped(State):
+class DumpLoadAdapter(ClassAdapter):
     """Classes that say by ``dump`` and ``load`` what is stored. What was recorded before they did, ``load`` gets as a dict."""
 
     parts = frozenset({"$dump", "$extra", "$private", "$unset"})
@@ -177,8 +176,8 @@ class Dumped(State):
         return cast(Any, self.cls).load(data)
 
 
-def state_of(cls: type, *, item: bool) -> State:
-    """Return how objects of `cls` are read and made.
+def adapter_of(cls: type, *, item: bool) -> ClassAdapter:
+    """Return what reads and makes objects of `cls`.
 
     Parameters:
         item: whether it is a class of items. Of the classes of other values, those of no special kind are refused:
@@ -192,16 +191,16 @@ def state_of(cls: type, *, item: bool) -> State:
     if callable(dump) and load is not None:
         if not isinstance(load, classmethod):
             raise Unwritable("defines dump and load, but load is not a class method: write '@classmethod' above it")
-        return Dumped(cls, policies)
+        return DumpLoadAdapter(cls, policies)
     if issubclass(cls, enum.Enum):
         raise Unwritable("is an enum")
     if issubclass(cls, msgspec.Struct):
-        return Structure(cls, policies)
+        return StructAdapter(cls, policies)
     pydantic: Any = sys.modules.get("pydantic")
     if pydantic is not None and issubclass(cls, pydantic.BaseModel):
-        return Model(cls, policies)
+        return ModelAdapter(cls, policies)
     if issubclass(cls, tuple) and hasattr(cls, "_fields") and hasattr(cls, "_field_defaults"):
-        return NamedFields(cls, policies)
+        return NamedTupleAdapter(cls, policies)
     if not (item or dataclasses.is_dataclass(cls) or hasattr(cls, "__attrs_attrs__")):
         raise Unwritable(
             "is neither a dataclass, an attrs class, a Struct, a pydantic model, an enum nor a named tuple, and does "
@@ -213,20 +212,12 @@ def state_of(cls: type, *, item: bool) -> State:
         object.__new__(cls)
     except TypeError as error:
         raise Unwritable(f"can't be made without its constructor ({error})") from error
-    return Plain(cls, policies)
+    return AttributesAdapter(cls, policies)
 
 
-def _struct_default(field: msgspec.structs.FieldInfo) -> Default | None:
-    if field.default is not msgspec.NODEFAULT:
-        return functools.partial(same, field.default)
-    if field.default_factory is not msgspec.NODEFAULT:
-        return functools.partial(call, cast("Callable[[], object]", field.default_factory))
-    return None
-
-
-def _with_defaults(state: State, fields: dict[str, Any]) -> dict[str, Any]:
+def _with_defaults(adapter: ClassAdapter, fields: dict[str, Any]) -> dict[str, Any]:
     given = {}
-    for name, default in state.fields.items():
+    for name, default in adapter.fields.items():
         if name in fields:
             given[name] = fields[name]
         elif default is None:

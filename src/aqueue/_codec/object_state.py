@@ -1,24 +1,28 @@
-"""What the state of an object is, whatever its class: how it is read, and how an equal object is made from it.
+"""Reads the state of objects, and makes equal objects from it: by an adapter for each class.
 
 No `__init__`, `__new__` or `__post_init__` is called for that, except by a msgspec Struct, which can't be made without.
 """
 
-import dis
+import dataclasses
+import enum
 import functools
 import inspect
 import sys
-from collections.abc import Callable, Iterator, Mapping
-from types import FunctionType
-from typing import Any, ClassVar, Final, NamedTuple
+from collections.abc import Callable, Mapping
+from copy import deepcopy
+from types import MemberDescriptorType
+from typing import Any, ClassVar, Final, cast
 
-from aqueue._codec.annotations import annotated_names, annotations_of, classes_in
-from aqueue._codec.values import Unwritable, is_plain_text
+from aqueue._codec.annotations import annotations_of, class_annotations, classes_in, is_class_variable
+from aqueue._codec.assignments import assigned_by_init, cached_names
+from aqueue._codec.values import CONTAINERS, SCALARS, WRITERS, Unwritable, is_plain_text
 
-__all__ = ["Default", "MissingField", "State", "assigned_by_init", "cached_names", "call", "check_name", "same"]
+__all__ = ["AttributesAdapter", "ClassAdapter", "MissingField", "check_name", "default_of"]
 
-_JUMPS: Final = frozenset({*dis.hasjrel, *dis.hasjabs})
+_ABSENT: Final = object()
+_DATA: Final = frozenset({*WRITERS, *CONTAINERS, list})
 
-Default = Callable[[object], object]
+_Default = Callable[[object], object]
 """Returns the value of an attribute that was not recorded; it gets the object, or None before there is one."""
 
 
@@ -30,8 +34,8 @@ class MissingField(Exception):
         self.name = name
 
 
-class State:
-    """How objects of one class are read and made; one is made for each class, and its subclasses for each kind of class.
+class ClassAdapter:
+    """Reads the state of objects of one class, and makes objects from such states; it has a subclass for each kind of class.
 
     Attributes:
         cls: the class.
@@ -47,7 +51,7 @@ class State:
     def __init__(self, cls: type, policies: Mapping[str, Any]) -> None:
         self.cls = cls
         self.policies = policies
-        self.fields: dict[str, Default | None] = {}
+        self.fields: dict[str, _Default | None] = {}
         self.declares = True
         self.optional: frozenset[str] = frozenset()
         self._annotations: dict[str, Any] | None = None
@@ -83,7 +87,7 @@ class State:
         for name, default in self.fields.items():
             if name in names:
                 outline[name] = None
-            elif isinstance(default, functools.partial) and default.func is same:
+            elif isinstance(default, functools.partial) and default.func is _same:
                 outline[name] = default.args[0]
             elif isinstance(default, functools.partial) and (default.args[0] is list or default.args[0] is dict):
                 outline[name] = default(None)
@@ -104,7 +108,7 @@ class State:
                 found[cls.__name__] = None if cls.__name__ in found else cls
         return found
 
-    def _declare(self, fields: dict[str, Default | None]) -> None:
+    def _declare(self, fields: dict[str, _Default | None]) -> None:
         self.fields = {name: default for name, default in fields.items() if name not in self.policies}
 
     def _read_annotations(self) -> dict[str, Any]:
@@ -121,154 +125,153 @@ class State:
         return found
 
 
-def cached_names(cls: type) -> set[str]:
-    """Return the attributes that only keep what objects of `cls` have computed from the others.
-
-    They are the cached properties that no function in the body of the class or a base assigns, and that no subclass of
-    the one which defines them annotates. An object doesn't say whether a value was computed or set. Computing the value
-    again to compare it can be slow, or open a connection. Storing any value that is there gives two equal items different
-    payloads as soon as the property of one of them has been read.
-    """
-    found: set[str] = set()
-    overridden: set[str] = set()
-    for base in cls.__mro__:
-        own = {name for name, value in vars(base).items() if isinstance(value, functools.cached_property)}
-        found |= (own | _cached_in_slots(base)) - overridden
-        overridden |= vars(base).keys() | annotated_names(base)
-    return found.difference(_assigned_names(cls)) if found else found
-
-
-def _cached_in_slots(cls: type) -> set[str]:
-    """Return the cached properties that attrs has put into slots of `cls`, where they look like any slot.
-
-    What computes them is a ``__getattr__`` that attrs has written, and given their functions by name.
-    """
-    getter = vars(cls).get("__getattr__")
-    if "__attrs_attrs__" not in vars(cls) or not isinstance(getter, FunctionType):
-        return set()
-    given = inspect.signature(getter).parameters.get("cached_properties")
-    return set(given.default) if given is not None and isinstance(given.default, dict) else set()
-
-
-def _assigned_names(cls: type) -> Iterator[str]:
-    for base in cls.__mro__:
-        for value in vars(base).values():
-            for function in _functions_in(value):
-                if isinstance(function, FunctionType):
-                    yield from _assigned_in(function, is_method=not isinstance(value, classmethod | staticmethod))
-
-
-def _assigned_in(function: FunctionType, *, is_method: bool) -> Iterator[str]:
-    """Yield the attributes that `function` assigns, if it is a method those of its first argument, `self`."""
-    first = function.__code__.co_varnames[:1]
-    for assignment in _assignments(function):
-        if not is_method or assignment.holder in first:
-            yield assignment.name
-
-
-class _Assignment(NamedTuple):
-    """A step of a function that assigns an attribute.
+class AttributesAdapter(ClassAdapter):
+    """Dataclasses, attrs classes and classes of no special kind: attributes in ``__dict__`` and ``__slots__``.
 
     Attributes:
-        name: the attribute.
-        holder: the variable whose attribute it is; None if that is no variable.
-        value: the variable that is assigned, or the constant, in a tuple; None if it is something else.
-        is_sure: whether each call that returns has passed here, once.
+        in_dict: whether all attributes are in ``__dict__``.
     """
 
-    name: str
-    holder: str | None
-    value: str | tuple[object] | None
-    is_sure: bool
+    def __init__(self, cls: type, policies: Mapping[str, Any]) -> None:
+        super().__init__(cls, policies)
+        self._slots: dict[str, MemberDescriptorType] = {}
+        for base in cls.__mro__:
+            for name, value in vars(base).items():
+                if type(value) is MemberDescriptorType and name not in self._slots:
+                    self._slots[name] = value
+        self.in_dict = cls.__dictoffset__ != 0 and not self._slots
+        self._has_dict = cls.__dictoffset__ != 0
+        if dataclasses.is_dataclass(cls):
+            declared: Any = dataclasses.fields(cls)
+            missing: object = dataclasses.MISSING
+            self._declare({f.name: default_of(f.default, f.default_factory, missing) for f in declared})
+        elif hasattr(cls, "__attrs_attrs__"):
+            declared = cast(Any, cls).__attrs_attrs__
+            self._declare({field.name: _attrs_default(field) for field in declared})
+        else:
+            declared = ()
+            self.declares = False
+            self._declare(self._class_defaults())
+        self.optional = frozenset(
+            field.name for field in declared if not field.init and self.fields.get(field.name) is None
+        )
+        # `__orig_class__` is what a generic class writes on its objects.
+        self._skipped = (cached_names(cls) | {"__orig_class__", *policies}).difference(self.fields)
+        # What an object has only in itself: the class has slots in its place, or attrs has taken it off the class.
+        self._given = {name: value for name, value in policies.items() if getattr(cls, name, _ABSENT) is not value}
+
+    def _class_defaults(self) -> dict[str, _Default | None]:
+        """Return what the class declares as a dataclass would: ``retries: int = 3`` in its body."""
+        found: dict[str, _Default | None] = {}
+        for name, annotation in class_annotations(self.cls).items():
+            value = inspect.getattr_static(self.cls, name, _ABSENT)
+            if not is_class_variable(annotation) and self._is_data(name, value):
+                found[name] = functools.partial(_same, value)
+        return found
+
+    def _is_data(self, name: str, value: object) -> bool:
+        # A logger or a client belongs to the class or to the program, whatever its annotation.
+        return type(value) in _DATA or (isinstance(value, enum.Enum) and type(value) in self.classes(name).values())
+
+    @functools.cached_property
+    def _defaults(self) -> dict[str, _Default | None]:
+        """What a class of no special kind gives an object that it was not recorded with: its `__init__`, or its body."""
+        found = dict(self.fields)
+        for name, value in assigned_by_init(self.cls).items():
+            is_managed = inspect.isdatadescriptor(inspect.getattr_static(self.cls, name, None))
+            if self._is_data(name, value) and name not in self._skipped and (name in self._slots or not is_managed):
+                is_scalar = type(value) in SCALARS
+                found[name] = functools.partial(_same, value) if is_scalar else functools.partial(_copy, value)
+        return found
+
+    def outline(self, names: tuple[str, ...]) -> dict[str, Any] | None:
+        if self.declares:
+            return super().outline(names)
+        defaults = {name: default(None) for name, default in self._defaults.items() if default is not None}
+        return dict(sorted({**defaults, **dict.fromkeys(names)}.items()))
+
+    def read(self, value: Any) -> tuple[dict[str, Any], dict[str, Any]]:
+        values: dict[str, Any] = {}
+        for name, slot in self._slots.items():
+            try:
+                values[name] = slot.__get__(value, self.cls)
+            except AttributeError:  # not set
+                continue
+        if self._has_dict:
+            values.update(value.__dict__)
+        if not self._skipped.isdisjoint(values):
+            for name in self._skipped:
+                values.pop(name, None)
+        for name in values:
+            check_name(name)
+        if not self.declares:
+            for name, default in self.fields.items():
+                if name not in values and default is not None:
+                    values[name] = default(value)
+            return dict(sorted(values.items())), {}
+        for name in self.fields:
+            if name not in values and hasattr(value, name):  # a default that stands in the class alone
+                values[name] = getattr(value, name)
+        fields = self._in_order(values)
+        return fields, {"$extra": dict(sorted(values.items()))} if values else {}
+
+    def make(self, fields: dict[str, Any], parts: dict[str, Any]) -> Any:
+        made: Any = object.__new__(self.cls)
+        if self.declares:
+            for name in self.fields:
+                if name in fields:
+                    self._set(made, name, fields[name])
+            for name, default in self.fields.items():
+                if name in fields:
+                    continue
+                if default is not None:
+                    self._set(made, name, default(made))
+                elif name not in self.optional:
+                    raise MissingField(name)
+        else:
+            for name, default in self._defaults.items():
+                if name not in fields and default is not None:
+                    self._set(made, name, default(made))
+            for name, value in fields.items():
+                self._set(made, name, value)
+        for name, value in {**self._given, **parts.get("$extra", {})}.items():
+            self._set(made, name, value)
+        return made
+
+    def _set(self, made: object, name: str, value: object) -> None:
+        # Not setattr: the class may be frozen, or do more than set the attribute.
+        slot = self._slots.get(name)
+        if slot is not None:
+            slot.__set__(made, value)
+        elif self._has_dict:  # otherwise the class has no such attribute any more
+            made.__dict__[name] = value
 
 
-def _assignments(function: FunctionType) -> Iterator[_Assignment]:
-    steps = list(dis.get_instructions(function))
-    # The offset from which on it is not sure; with a try or with block (what has a handler), it never is.
-    unsure = 0 if any(step.opname == "PUSH_EXC_INFO" for step in steps) else sys.maxsize
-    joined = 0  # where the branches so far are one again
-    loaded: list[str | tuple[object]] = []  # by the steps right before
-    for step in steps:
-        if step.is_jump_target:
-            loaded = []
-        names = step.argval if isinstance(step.argval, tuple) else (step.argval,)
-        match step.opname:
-            case "STORE_ATTR":
-                value, holder = [None, None, *loaded][-2:]
-                is_sure = joined <= step.offset < unsure
-                yield _Assignment(step.argval, holder if isinstance(holder, str) else None, value, is_sure)
-                loaded = []
-            case "LOAD_CONST" | "LOAD_SMALL_INT":
-                loaded.append((step.argval,))
-            case "BUILD_LIST" | "BUILD_MAP" if step.arg == 0:
-                loaded.append(([] if step.opname == "BUILD_LIST" else {},))
-            case "EXTENDED_ARG" | "NOP":
-                pass
-            # From Python 3.13 on one step may load two variables, or store one and load another.
-            case opname if opname.startswith("STORE_FAST_LOAD"):
-                loaded = [names[-1]]
-            case opname if opname.startswith(("LOAD_FAST", "LOAD_DEREF")):
-                loaded += names
-            case opname:
-                loaded = []
-                if opname.startswith("RETURN_"):
-                    unsure = min(unsure, step.offset)
-                elif step.opcode in _JUMPS:
-                    joined = max(joined, step.argval)
+def _copy(value: object, made: object) -> object:
+    return deepcopy(value)
 
 
-def assigned_by_init(cls: type) -> dict[str, object]:
-    """Return what `cls.__init__` assigns to attributes if it is not given something else: always, and nothing else.
-
-    Those are constants, and the defaults of parameters that it stores as they are. It is not run to find them. What
-    another function assigns that it calls, such as the `__init__` of a base class, is not among them.
-    """
-    init = inspect.getattr_static(cls, "__init__")
-    if not isinstance(init, FunctionType) or inspect.getattr_static(cls, "__setattr__") is not object.__setattr__:
-        return {}
-    code = init.__code__
-    parameters = reversed(code.co_varnames[: code.co_argcount])
-    defaults = dict(zip(parameters, reversed(init.__defaults__ or ()), strict=False)) | (init.__kwdefaults__ or {})
-    used: list[str] = []
-    assigned: list[str] = []
-    for step in dis.get_instructions(init):
-        names = step.argval if isinstance(step.argval, tuple) else (step.argval,)
-        if "ATTR" in step.opname or "METHOD" in step.opname:
-            used.append(step.argval)
-            if not step.opname.startswith("LOAD_"):
-                assigned.append(step.argval)
-        elif step.opname.startswith(("STORE_FAST", "DELETE_FAST")):
-            for name in names[: step.opname.count("STORE_FAST") or 1]:
-                defaults.pop(name, None)
-    for name in code.co_cellvars:  # another function may assign it
-        defaults.pop(name, None)
-    found: dict[str, object] = {}
-    for name, holder, value, is_sure in _assignments(init):
-        if is_sure and holder in code.co_varnames[:1]:
-            if isinstance(value, tuple):
-                [found[name]] = value
-            elif value in defaults:
-                found[name] = defaults[value]
-    # One that is assigned again has another value by then, and so may what can be changed if it is looked up.
-    return {
-        name: value
-        for name, value in found.items()
-        if (used if isinstance(value, list | dict | set) else assigned).count(name) == 1
-    }
+def _attrs_default(field: Any) -> _Default | None:
+    attr: Any = sys.modules["attr"]
+    if not isinstance(field.default, attr.Factory):
+        return default_of(field.default, attr.NOTHING, attr.NOTHING)
+    factory: Callable[..., object] = field.default.factory
+    return factory if field.default.takes_self else functools.partial(_call, factory)
 
 
-def _functions_in(value: object) -> tuple[object, ...]:
-    match value:
-        case FunctionType():
-            return value, inspect.unwrap(value)
-        case property():
-            return value.fget, value.fset
-        case functools.cached_property():
-            return (value.func,)
-        case classmethod() | staticmethod():
-            return (value.__func__,)
-        case _:
-            return ()
+def default_of(value: object, factory: Any, missing: object) -> _Default | None:
+    """Return what gives a field its default: `value`, or what `factory` makes; None if both are `missing`."""
+    if value is not missing:
+        return functools.partial(_same, value)
+    return None if factory is missing else functools.partial(_call, factory)
+
+
+def _same(value: object, made: object) -> object:
+    return value
+
+
+def _call(factory: Callable[[], object], made: object) -> object:
+    return factory()
 
 
 @functools.lru_cache(1_024)  # it is asked for each attribute of each item, of which most have a few names in common
@@ -281,13 +284,3 @@ def check_name(name: object) -> None:
         or not is_plain_text(name)
     ):
         raise Unwritable(f"attribute {name!r} has a name that can't be restored")
-
-
-def same(value: object, made: object) -> object:
-    """Return `value`; with it bound, a `Default`."""
-    return value
-
-
-def call(factory: Callable[[], object], made: object) -> object:
-    """Return what `factory` makes; with it bound, a `Default`."""
-    return factory()

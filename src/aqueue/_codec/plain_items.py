@@ -1,6 +1,6 @@
-"""Flat items: those with nothing but scalars in attributes of their own are written and made whole, not value by value.
+"""Writes and makes plain items, which have only scalars in attributes of their own, whole and not value by value.
 
-Most items are, and the journal's cost is theirs. An item of a class counts as flat if another with attributes of the same
+Most items are, and the journal's cost is theirs. An item of a class counts as plain if another with attributes of the same
 names has been written or read the long way: names and defaults need no second look then.
 """
 
@@ -11,40 +11,39 @@ from typing import Any, Final
 
 import msgspec
 
-from aqueue._codec.object_state import State
-from aqueue._codec.plain_state import Plain
+from aqueue._codec.object_state import AttributesAdapter, ClassAdapter
 from aqueue._codec.values import SCALARS, is_scalar
 
-__all__ = ["FlatItems", "WriteFlat"]
+__all__ = ["PlainItems", "WritePlain"]
 
-WriteFlat = Callable[[Any], bytes | None]
-"""Returns the state of an item as JSON if the item is flat, otherwise None."""
+WritePlain = Callable[[Any], bytes | None]
+"""Returns the state of an item as JSON if the item is plain, otherwise None."""
 
 _MAX_SHAPES: Final = 64
 _encode: Final = msgspec.json.Encoder().encode
 _encode_sorted: Final = msgspec.json.Encoder(order="deterministic").encode
 
 
-class FlatItems:
-    """Writes and makes the flat items of one class.
+class PlainItems:
+    """Writes and makes the plain items of one class.
 
     Attributes:
         write: writes one.
     """
 
-    __slots__ = ("_configured", "_may_be_flat", "_read", "_state", "_written", "write")
+    __slots__ = ("_adapter", "_configured", "_may_be_plain", "_read", "_written", "write")
 
-    def __init__(self, state: State) -> None:
-        """Know nothing yet of the items whose class `state` knows."""
-        self._state = state
+    def __init__(self, adapter: ClassAdapter) -> None:
+        """Know nothing yet of the items that `adapter` reads and makes."""
+        self._adapter = adapter
         # Whether the attributes are the object's __dict__ and nothing else.
-        self._may_be_flat = isinstance(state, Plain) and state.in_dict
+        self._may_be_plain = isinstance(adapter, AttributesAdapter) and adapter.in_dict
         # Tuples of names, in their order in an object that was written or read.
         self._written: set[tuple[str, ...]] = set()
         # The same of objects with policies among their names, and those: what the class declares as a field is in each.
         self._configured: dict[tuple[str, ...], tuple[str, ...]] = {}
         self._read: set[tuple[str, ...]] = set()
-        self.write: WriteFlat = self._write_dict if self._may_be_flat else _write_none
+        self.write: WritePlain = self._write_dict if self._may_be_plain else _write_none
 
     def _write_dict(self, item: Any) -> bytes | None:
         values = item.__dict__
@@ -58,36 +57,36 @@ class FlatItems:
                 del values[name]
         if all(map(is_scalar, values.values())):
             try:
-                return _encode(values) if self._state.declares else _encode_sorted(values)
+                return _encode(values) if self._adapter.declares else _encode_sorted(values)
             except UnicodeEncodeError:
                 pass  # a lone surrogate, which has to be written in another way
         return None
 
     def learn_written(self, item: Any, written: dict[str, Any]) -> None:
         """Take note of the names in `item`, which was `written` the long way."""
-        if not self._may_be_flat:
+        if not self._may_be_plain:
             return
         held = tuple(item.__dict__)
-        policies = tuple(name for name in held if name in self._state.policies)
+        policies = tuple(name for name in held if name in self._adapter.policies)
         names = tuple(name for name in held if name not in policies)
-        if names == tuple(written) or (not self._state.declares and set(names) == set(written)):
+        if names == tuple(written) or (not self._adapter.declares and set(names) == set(written)):
             if policies:
                 if len(self._configured) < _MAX_SHAPES:
                     self._configured[held] = policies
                 return
             if not self._written:
-                write = _without_dict(self._state.cls, tuple(written), self._write_dict)
+                write = _without_dict(self._adapter.cls, tuple(written), self._write_dict)
                 if write is not None:
                     self.write = write
             _remember(self._written, names)
 
     def make(self, raw: Any) -> Any:
-        """Return an item made of `raw`, its state as JSON gave it back, or None if it may not be flat."""
+        """Return an item made of `raw`, its state as JSON gave it back, or None if it may not be plain."""
         if type(raw) is dict and tuple(raw) in self._read:
             for value in raw.values():
                 if type(value) not in SCALARS:
                     return None
-            made: Any = object.__new__(self._state.cls)
+            made: Any = object.__new__(self._adapter.cls)
             made.__dict__.update(raw)
             return made
         return None
@@ -95,11 +94,11 @@ class FlatItems:
     def learn_read(self, item: Any, raw: dict[str, Any]) -> None:
         """Take note of the names in `raw`, of which `item` was made the long way."""
         # One that an older version wrote may hold policies.
-        if self._may_be_flat and tuple(item.__dict__) == tuple(raw) and raw.keys().isdisjoint(self._state.policies):
+        if self._may_be_plain and tuple(item.__dict__) == tuple(raw) and raw.keys().isdisjoint(self._adapter.policies):
             _remember(self._read, tuple(raw))
 
 
-def _without_dict(cls: type, names: tuple[str, ...], otherwise: WriteFlat) -> WriteFlat | None:
+def _without_dict(cls: type, names: tuple[str, ...], otherwise: WritePlain) -> WritePlain | None:
     """Return what writes an object of `cls` with attributes of these names, in this order; None if that can't be.
 
     CPython keeps an object's attributes without a dict until its ``__dict__`` is asked for. That makes one that lives as
@@ -115,7 +114,7 @@ def _without_dict(cls: type, names: tuple[str, ...], otherwise: WriteFlat) -> Wr
     ):
         return None
     fields = [f"f{n}" for n in range(len(names))]
-    record: Any = msgspec.defstruct("Flat", fields, rename=dict(zip(fields, names, strict=True)), gc=False)
+    record: Any = msgspec.defstruct("PlainItem", fields, rename=dict(zip(fields, names, strict=True)), gc=False)
     read = attrgetter(*names)
     is_single = len(names) == 1
     count = len(names) + 1  # the values and the class

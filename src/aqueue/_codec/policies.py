@@ -1,4 +1,4 @@
-"""What a class says to aqueue, such as its `retry`: class attributes, annotated or not, which are no part of an item."""
+"""Finds the policies of a class of items, such as its `retry`: class attributes or fields that are no part of an item."""
 
 import dataclasses
 import inspect

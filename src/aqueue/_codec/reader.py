@@ -1,4 +1,4 @@
-"""Reading the state of an object back from what `aqueue._codec.writer` wrote, and making an equal object from it.
+"""Reads what `aqueue._codec.writer` wrote, and makes an equal object from it.
 
 The class of an enum member or object is one that the attribute's annotation names: no payload can name any other.
 """
@@ -8,8 +8,8 @@ from collections.abc import Callable, Sequence
 from typing import Any, Final
 
 from aqueue._codec.class_names import type_name
-from aqueue._codec.object_state import MissingField, State, check_name
-from aqueue._codec.values import CONTAINER_TAGS, MAX_DEPTH, READERS, SCALARS, Unwritable
+from aqueue._codec.object_state import ClassAdapter, MissingField, check_name
+from aqueue._codec.values import CONTAINER_TAGS, MAX_DEPTH, READERS, SCALARS, Refusal, Unwritable
 from aqueue.errors import AqueueError
 
 __all__ = ["Ancestor", "StateReader", "Unreadable"]
@@ -23,29 +23,19 @@ _MAX_DEPTH: Final = MAX_DEPTH + 2
 _Classes = dict[str, type | None]
 
 
-class Unreadable(Exception):
-    """A payload is none that today's class would have written.
-
-    Attributes:
-        reason: what is wrong; what says where goes before it.
-        path: the attributes that lead to it, from the item on.
-    """
-
-    def __init__(self, reason: str) -> None:
-        super().__init__(reason)
-        self.reason = reason
-        self.path: tuple[str, ...] = ()
+class Unreadable(Refusal):
+    """Today's class would not have written a payload."""
 
 
 class StateReader:
     """Reads states."""
 
-    def __init__(self, state_of: Callable[[type], State]) -> None:
-        """Make a reader; `state_of` tells how objects of a class that are no items are made."""
-        self._state_of = state_of
+    def __init__(self, adapter_of: Callable[[type], ClassAdapter]) -> None:
+        """Make a reader; `adapter_of` returns the adapter of a class whose objects are no items."""
+        self._adapter_of = adapter_of
 
-    def read(self, state: State, raw: Any, ancestor: Ancestor, depth: int = 1) -> Any:
-        """Return an object of the class that `state` knows, made from what was recorded.
+    def read(self, adapter: ClassAdapter, raw: Any, ancestor: Ancestor, depth: int = 1) -> Any:
+        """Return an object that `adapter` makes from what was recorded.
 
         Parameters:
             ancestor: returns the ancestor that has a number; what `AqueueError` it raises comes out.
@@ -59,38 +49,38 @@ class StateReader:
         fields: dict[str, Any] = {}
         parts: dict[str, Any] = {}
         gone: list[str] = []
-        policies = state.policies
+        policies = adapter.policies
         for name, data in raw.items():
             if name in policies:  # it was recorded when these were stored with items
                 continue
             if name.startswith("$"):
-                parts[name] = self._read_part(state, name, data, ancestor, depth)
-            elif not state.declares or name in state.fields:
-                fields[name] = self._read_attribute(state, name, data, ancestor, depth)
+                parts[name] = self._read_part(adapter, name, data, ancestor, depth)
+            elif not adapter.declares or name in adapter.fields:
+                fields[name] = self._read_attribute(adapter, name, data, ancestor, depth)
             else:
                 gone.append(name)
         if gone:
-            _refuse_renamed(state, gone, raw)
+            _refuse_renamed(adapter, gone, raw)
         try:
-            made = state.make(fields, parts)
+            made = adapter.make(fields, parts)
         except AqueueError:
             raise
         except MissingField as error:
             raise Unreadable(
-                f"{type_name(state.cls)} has the field {error.name!r}, which was not recorded and has no default; give "
+                f"{type_name(adapter.cls)} has the field {error.name!r}, which was not recorded and has no default; give "
                 "it one"
             ) from error
         except Exception as error:  # of the class's own code: a default factory, load, a Struct's __post_init__
             raise Unreadable(
-                f"making an object of {type_name(state.cls)} raised {type(error).__qualname__}: {error}"
+                f"making an object of {type_name(adapter.cls)} raised {type(error).__qualname__}: {error}"
             ) from error
-        if type(made) is not state.cls:
-            raise Unreadable(f"load() of {type_name(state.cls)} returned an object of {type_name(type(made))}")
+        if type(made) is not adapter.cls:
+            raise Unreadable(f"load() of {type_name(adapter.cls)} returned an object of {type_name(type(made))}")
         return made
 
-    def _read_part(self, state: State, part: str, data: Any, ancestor: Ancestor, depth: int) -> Any:
-        if part not in state.parts:
-            raise Unreadable(f"{type_name(state.cls)} stores nothing as {part!r}")
+    def _read_part(self, adapter: ClassAdapter, part: str, data: Any, ancestor: Ancestor, depth: int) -> Any:
+        if part not in adapter.parts:
+            raise Unreadable(f"{type_name(adapter.cls)} stores nothing as {part!r}")
         if part == "$dump":
             return self._read(data, {}, ancestor, depth)
         if part == "$unset":
@@ -100,17 +90,17 @@ class StateReader:
         if type(data) is not dict:
             raise Unreadable(f"{part!r} is not a JSON object")
         return {
-            name: self._read_attribute(state, name, value, ancestor, depth + 1)
+            name: self._read_attribute(adapter, name, value, ancestor, depth + 1)
             for name, value in data.items()
-            if name not in state.policies
+            if name not in adapter.policies
         }
 
-    def _read_attribute(self, state: State, name: str, data: Any, ancestor: Ancestor, depth: int) -> Any:
+    def _read_attribute(self, adapter: ClassAdapter, name: str, data: Any, ancestor: Ancestor, depth: int) -> Any:
         try:
             check_name(name)
             if type(data) in SCALARS:
                 return data
-            return self._read(data, state.classes(name), ancestor, depth)
+            return self._read(data, adapter.classes(name), ancestor, depth)
         except Unwritable as error:
             raise Unreadable(error.reason) from error
         except Unreadable as error:
@@ -174,7 +164,7 @@ class StateReader:
             return members.__members__[self._read(member, {}, ancestor, depth + 1)]
         if tag == "$object":
             name, state = _sized(data, 2)
-            return self.read(self._state_of(self._named(name, classes, of_enums=False)), state, ancestor, depth + 2)
+            return self.read(self._adapter_of(self._named(name, classes, of_enums=False)), state, ancestor, depth + 2)
         raise Unreadable(f"the tag {tag!r}, which this aqueue doesn't know")
 
     def _named(self, name: Any, classes: _Classes, *, of_enums: bool) -> type:
@@ -191,22 +181,21 @@ class StateReader:
         if issubclass(cls, enum.Enum):
             return of_enums
         try:
-            self._state_of(cls)
+            self._adapter_of(cls)
         except Unwritable:
             return False
         return not of_enums
 
 
-def _refuse_renamed(state: State, gone: Sequence[str], raw: dict[str, Any]) -> None:
-    """See that fields that are gone weren't renamed: the new ones would get their defaults, and the values be lost.
+def _refuse_renamed(adapter: ClassAdapter, gone: Sequence[str], raw: dict[str, Any]) -> None:
+    """Raise `Unreadable` if the fields that are `gone` may have been renamed: the class has others that were not recorded.
 
-    Raises:
-        Unreadable: the class has fields, too, that were not recorded.
+    Those would get their defaults, and the recorded values would be lost.
     """
-    new = [name for name in state.fields if name not in raw and name not in raw.get("$unset", ())]
+    new = [name for name in adapter.fields if name not in raw and name not in raw.get("$unset", ())]
     if new:
         raise Unreadable(
-            f"{type_name(state.cls)} was recorded with {', '.join(map(repr, gone))}, which it has no more, and has "
+            f"{type_name(adapter.cls)} was recorded with {', '.join(map(repr, gone))}, which it has no more, and has "
             f"{', '.join(map(repr, new))}, which was not recorded; keep the old name if that is the new one, or take what "
             "was recorded in load()"
         )

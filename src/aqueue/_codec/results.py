@@ -1,4 +1,4 @@
-"""Results to JSON and back: exactly what JSON can carry, nothing silently changed into something else."""
+"""Writes results as JSON and reads them: what would come back as something else is refused."""
 
 import dataclasses
 import enum
@@ -9,6 +9,7 @@ from typing import Any, Final, Literal
 
 import msgspec
 
+from aqueue._codec.values import SCALARS
 from aqueue.errors import InvalidResult
 from aqueue.events import NO_DATA
 from aqueue.text import visible, visible_repr
@@ -45,7 +46,7 @@ def _plain(value: object) -> object:
     if isinstance(value, msgspec.Struct):
         # msgspec has written all that is in it, and refuses less than this module; `plain` doesn't show that any more.
         held = msgspec.structs.astuple(value)
-        if not _SCALARS.issuperset(map(type, held)):
+        if not SCALARS.issuperset(map(type, held)):
             _check(held)
     return plain
 
@@ -81,7 +82,7 @@ def _check(value: object, objects: int = 0) -> None:
     is_result = objects > 0
     todo = [value]
     for one in todo:  # it grows meanwhile
-        if type(one) in _SCALARS:
+        if type(one) in SCALARS:
             continue
         inner: Iterable[object] = ()
         is_object = True
@@ -121,8 +122,6 @@ def _check_keys(value: dict[Any, object]) -> None:
                 raise TypeError(f"its keys {visible_repr(keys[text])} and {visible_repr(key)} are the same in JSON")
             keys[text] = key
 
-
-_SCALARS: Final = frozenset({str, int, float, bool, type(None)})
 
 _Data = str | int | float | bool | None
 _Data1 = _Data | list[_Data] | dict[str, _Data]

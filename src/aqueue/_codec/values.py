@@ -24,6 +24,7 @@ __all__ = [
     "READERS",
     "SCALARS",
     "WRITERS",
+    "Refusal",
     "Unwritable",
     "has_plain_keys",
     "is_plain_text",
@@ -39,11 +40,11 @@ SCALARS: Final = frozenset({str, bool, type(None), int, float})
 _encode_json: Final = msgspec.json.Encoder().encode
 
 
-class Unwritable(Exception):
-    """A value can't be stored exactly.
+class Refusal(Exception):
+    """A value can't be stored or restored exactly.
 
     Attributes:
-        reason: what it is, or why; what says where goes before it.
+        reason: what the value is, or what is wrong with it.
         path: the attributes that lead to it, from the item on.
     """
 
@@ -51,6 +52,13 @@ class Unwritable(Exception):
         super().__init__(reason)
         self.reason = reason
         self.path: tuple[str, ...] = ()
+
+    def __str__(self) -> str:
+        return (f"attribute {'.'.join(self.path)!r}: " if self.path else "") + self.reason
+
+
+class Unwritable(Refusal):
+    """A value can't be stored exactly."""
 
 
 def is_plain_text(text: str) -> bool:
@@ -141,10 +149,6 @@ def _read_clock(kind: type[datetime] | type[time], data: Any) -> datetime | time
     return value.replace(tzinfo=ZoneInfo(zone), fold=fold)
 
 
-def _write_timedelta(value: timedelta) -> Any:
-    return [value.days, value.seconds, value.microseconds]
-
-
 def _read_timedelta(data: Any) -> timedelta:
     days, seconds, microseconds = (_checked(int, part) for part in data)
     return timedelta(days, seconds, microseconds)
@@ -216,7 +220,7 @@ _FORMS: Final = (
     _Form(datetime, "$datetime", _write_clock, functools.partial(_read_clock, datetime)),
     _Form(date, "$date", date.isoformat, _read_text(date.fromisoformat)),
     _Form(time, "$time", _write_clock, functools.partial(_read_clock, time)),
-    _Form(timedelta, "$timedelta", _write_timedelta, _read_timedelta),
+    _Form(timedelta, "$timedelta", lambda value: [value.days, value.seconds, value.microseconds], _read_timedelta),
     _Form(uuid.UUID, "$uuid", str, _read_text(uuid.UUID)),
     _Form(Decimal, "$decimal", str, _read_text(Decimal)),
     _Form(type(Path()), "$path", _write_path, _read_path(Path)),

@@ -1,7 +1,7 @@
-"""Writing the state of an object as JSON's types, value by value, so that it will be restored equal and of the same type.
+"""Writes the state of an object as JSON's types, value by value, so that it can be restored equal and of the same type.
 
-A value that JSON lacks is an object with one key that begins with ``$``: those of `aqueue._codec.values`, and here containers,
-references to ancestors, enum members and objects.
+A value that JSON lacks is an object with one key that begins with ``$``: those of `aqueue._codec.values`, and here references
+to ancestors, enum members and objects.
 """
 
 import enum
@@ -9,7 +9,7 @@ from collections.abc import Callable
 from typing import Any
 
 from aqueue._codec.class_names import has_process, type_name
-from aqueue._codec.object_state import State
+from aqueue._codec.object_state import ClassAdapter
 from aqueue._codec.values import CONTAINERS, MAX_DEPTH, WRITERS, Unwritable, has_plain_keys
 
 __all__ = ["AncestorId", "OutlineWriter", "StateWriter"]
@@ -23,19 +23,19 @@ _Classes = dict[str, type | None]
 class StateWriter:
     """Writes states."""
 
-    def __init__(self, state_of: Callable[[type], State]) -> None:
-        """Make a writer; `state_of` tells how objects of a class that are no items are read."""
-        self._state_of = state_of
+    def __init__(self, adapter_of: Callable[[type], ClassAdapter]) -> None:
+        """Make a writer; `adapter_of` returns the adapter of a class whose objects are no items."""
+        self._adapter_of = adapter_of
 
     def write(
         self,
-        state: State,
+        adapter: ClassAdapter,
         value: object,
         ancestor_id: AncestorId,
         depth: int = 1,
         left_out: dict[str, Any] | None = None,
     ) -> dict[str, Any]:
-        """Return the state of `value`, whose class `state` knows, as JSON's types.
+        """Return the state of `value`, which `adapter` reads, as JSON's types.
 
         Parameters:
             ancestor_id: returns the number of an object that is itself an ancestor of the item, otherwise None.
@@ -45,20 +45,20 @@ class StateWriter:
         Raises:
             Unwritable: it has something that would not be restored equal and of the same type.
         """
-        fields, parts = state.read(value)
-        written = self._write_attributes(state, fields, ancestor_id, depth, left_out)
+        fields, parts = adapter.read(value)
+        written = self._write_attributes(adapter, fields, ancestor_id, depth, left_out)
         for part, content in parts.items():
             if part == "$dump":
                 written[part] = self._write(content, {}, ancestor_id, depth)
             elif part == "$unset":
                 written[part] = content
             else:
-                written[part] = self._write_attributes(state, content, ancestor_id, depth + 1, left_out)
+                written[part] = self._write_attributes(adapter, content, ancestor_id, depth + 1, left_out)
         return written
 
     def _write_attributes(
         self,
-        state: State,
+        adapter: ClassAdapter,
         values: dict[str, Any],
         ancestor_id: AncestorId,
         depth: int,
@@ -71,7 +71,7 @@ class StateWriter:
                 if write is not None:
                     written[name] = write(value)
                 else:
-                    written[name] = self._write(value, state.classes(name), ancestor_id, depth)
+                    written[name] = self._write(value, adapter.classes(name), ancestor_id, depth)
             except Exception as error:
                 if left_out is not None:  # then it doesn't matter why: it may be an error of the value's own code
                     left_out[name] = value
@@ -128,13 +128,13 @@ class StateWriter:
             raise Unwritable(f"an object of class {type_name(cls)}, but the annotation names two classes {name}")
         is_enum = isinstance(value, enum.Enum)
         try:
-            state = None if is_enum else self._state_of(cls)
+            adapter = None if is_enum else self._adapter_of(cls)
         except Unwritable as error:
             raise Unwritable(f"an object of class {type_name(cls)}, which {error.reason}") from error
         if classes.get(name) is not cls:
             raise Unwritable(f"an object of class {type_name(cls)}, which the attribute's annotation doesn't name")
-        if state is not None:
-            return {"$object": [name, self.write(state, value, ancestor_id, depth + 3)]}
+        if adapter is not None:
+            return {"$object": [name, self.write(adapter, value, ancestor_id, depth + 3)]}
         if isinstance(value, enum.Flag):
             return {"$enum": [name, WRITERS[int](int(value.value))]}
         if cls.__members__.get(value.name) is not value:

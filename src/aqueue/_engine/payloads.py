@@ -48,7 +48,7 @@ class Payloads:
     def __init__(self, codec: PayloadCodec, run_id: str, on_large: OnLarge | None = None) -> None:
         """Write items by `codec`; `on_large` is called for each state that is large and is to be recorded."""
         self._codec = codec
-        self._write_flat = codec.write_flat
+        self._write_plain = codec.write_plain
         self._run_identity = run_id.encode()
         self._on_large = on_large
         self._warned: set[str] = set()
@@ -61,7 +61,7 @@ class Payloads:
         Raises:
             UnstorableItem: it can't be restored exactly.
         """
-        write = self._write_flat.get(type(item))
+        write = self._write_plain.get(type(item))
         if write is not None:
             state = write(item)
             if state is not None:
