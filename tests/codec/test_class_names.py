@@ -65,16 +65,16 @@ def test_the_latest_definition_wins() -> None:
         PayloadCodec().encode(first(), no_ancestor)
 
 
-def test_a_class_that_a_decorator_makes_anew_is_the_one_found() -> None:
+def test_a_class_that_a_decorator_replaces_is_found() -> None:
     """`@dataclass(slots=True)` makes a second class; the program knows only that."""
 
     @dataclass(slots=True)
-    class Anew(Item):
+    class Replaced(Item):
         url: str
 
-    assert resolve_type(type_name(Anew)) is Anew
+    assert resolve_type(type_name(Replaced)) is Replaced
     codec = PayloadCodec()
-    assert codec.decode(type_name(Anew), codec.encode(Anew("u"), no_ancestor), no_item) == Anew("u")
+    assert codec.decode(type_name(Replaced), codec.encode(Replaced("u"), no_ancestor), no_item) == Replaced("u")
 
 
 @pytest.mark.parametrize(

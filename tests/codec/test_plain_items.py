@@ -1,4 +1,4 @@
-"""Flat items, which are written at once: exactly what the long way writes, whatever else an object of the class may have.
+"""Plain items, which are written at once: exactly what the long way writes, whatever else an object of the class may have.
 
 The short way is `_codec.plain_items`.
 """
@@ -95,15 +95,15 @@ def managed() -> type:
 
 
 KINDS: list[Callable[[], type]] = [open_class, with_default, answering, declared, two_fields, managed]
-"""Each makes a class anew: how CPython keeps an object's attributes depends on the objects of its class before it."""
+"""Each makes a new class: how CPython keeps an object's attributes depends on the objects of its class before it."""
 
-FLAT: dict[str, Any] = {"a": 1, "b": "text"}
+PLAIN_STATE: dict[str, Any] = {"a": 1, "b": "text"}
 
-PLAIN: list[Any] = [None, True, 2**63 - 1, -(2**63), 1.5, "é", ""]
+SCALARS: list[Any] = [None, True, 2**63 - 1, -(2**63), 1.5, "é", ""]
 OTHERS: list[Any] = [2**63, -(2**63) - 1, math.nan, math.inf, "\ud800", b"x", (1,), [1], {"x": 1}, {}]
 
 STATES: list[dict[str, Any]] = [
-    *({"a": value, "b": "text"} for value in [*PLAIN, *OTHERS]),
+    *({"a": value, "b": "text"} for value in [*SCALARS, *OTHERS]),
     *({"b": "text", "a": value} for value in [1, *OTHERS]),
     {"a": 1},
     {"b": "text"},
@@ -116,7 +116,7 @@ STATES: list[dict[str, Any]] = [
     {"__orig_class__": 1, "b": 2},
     {},
 ]
-"""What objects may have after one that has what `FLAT` has."""
+"""What objects may have after one that has what `PLAIN_STATE` has."""
 
 
 def made(cls: type, state: dict[str, Any], *, with_dict: bool = False) -> Any:
@@ -138,7 +138,7 @@ def written(codec: PayloadCodec, item: object) -> bytes | str:
         return str(error)
 
 
-@pytest.mark.parametrize("first", [FLAT, *STATES])
+@pytest.mark.parametrize("first", [PLAIN_STATE, *STATES])
 @pytest.mark.parametrize("kind", KINDS)
 def test_what_was_written_before_makes_no_difference(kind: Callable[[], type], first: dict[str, Any]) -> None:
     """A codec that knows a class writes each of its objects as one does that meets it for the first time."""
@@ -152,7 +152,7 @@ def test_what_was_written_before_makes_no_difference(kind: Callable[[], type], f
 
 
 @pytest.mark.parametrize("kind", [open_class, two_fields])
-def test_a_flat_item_is_not_made_larger(kind: Callable[[], type]) -> None:
+def test_a_plain_item_is_not_made_larger(kind: Callable[[], type]) -> None:
     """Writing an object does not give it a dict, but for the first of its class: a million waiting ones would have one."""
     cls = kind()
     codec = PayloadCodec()
