@@ -1,7 +1,7 @@
 """A class that has changed since an item was recorded: what goes on, and what is told.
 
 `_codec.item_codec` gives what was recorded to `_codec.reader`; what a class lacks or has got since is for
-`_codec.plain_state` to know.
+`_codec.object_state` to know.
 """
 
 import dataclasses
