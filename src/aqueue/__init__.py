@@ -7,9 +7,9 @@ from aqueue._system import startup as _startup  # noqa: F401  # first: it is abo
 # isort: split
 
 from aqueue._engine.context import Current, child_results, current, shared, slow_down, stop
-from aqueue._engine.engine import OnError
 from aqueue._engine.groups import Limits
 from aqueue._engine.queues import QueueTypeName
+from aqueue._engine.stopping import OnError
 from aqueue._run.api import async_run_queue, run_queue
 from aqueue._run.settings import Backend, Lifespan
 from aqueue._version import __version__

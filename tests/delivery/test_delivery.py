@@ -76,7 +76,7 @@ class Blocked(EventRecorder):
 def small_limits(monkeypatch: pytest.MonkeyPatch) -> None:
     """Make the limits small enough to be reached at once."""
     monkeypatch.setattr(event_stream, "SOFT_LIMIT_EVENTS", 200)
-    monkeypatch.setattr("aqueue._engine.engine.SOFT_LIMIT_EVENTS", 200)
+    monkeypatch.setattr("aqueue._engine.workers.SOFT_LIMIT_EVENTS", 200)
     monkeypatch.setattr(event_stream, "HARD_LIMIT_EVENTS", 2_000)
 
 

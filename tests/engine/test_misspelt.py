@@ -36,7 +36,7 @@ class Heard(list[str]):
 def heard(monkeypatch: pytest.MonkeyPatch) -> Heard:
     """Collect the warnings of a run, and of items."""
     heard = Heard()
-    monkeypatch.setattr("aqueue._engine.engine.warn", heard.append)
+    monkeypatch.setattr("aqueue._engine.unused_limits.warn", heard.append)
     monkeypatch.setattr("aqueue._engine.misspelt.warn", heard.append)
     return heard
 

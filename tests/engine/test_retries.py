@@ -721,7 +721,7 @@ def test_nothing_is_remembered_of_items_that_ended(
     assert not engine.retries._tries
     assert not engine.retries.retrying
     assert not engine.retries._not_before
-    assert not engine._due
+    assert not engine.dispatcher.due
     assert not engine._timers._heap
 
 

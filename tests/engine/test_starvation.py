@@ -10,8 +10,8 @@ import trio
 from anyio.lowlevel import checkpoint
 
 from aqueue import Backend, EnqueueFn, Item, RunInfo, RunResult, SetDescFn, async_run_queue, run_queue
-from aqueue._engine.engine import SLICE_S
 from aqueue._engine.tree import MAX_CLOSED_AT_ONCE
+from aqueue._engine.turns import SLICE_S
 from aqueue.events import Event, ItemChildrenProcessed
 from aqueue.view import RunView
 from tests.engine.jobs import Do, Noop

@@ -43,7 +43,6 @@ from aqueue._codec.item_codec import PayloadCodec
 from aqueue._codec.results import encode_result
 from aqueue._engine.attempt import NO_SHARED, end_forked_child
 from aqueue._engine.context import running_attempt
-from aqueue._engine.engine import SLICE_S
 from aqueue._engine.exceptions import (
     as_failure,
     cancelled_between_items,
@@ -54,6 +53,7 @@ from aqueue._engine.exceptions import (
 )
 from aqueue._engine.item_class import ItemClass, look_up_class
 from aqueue._engine.timeouts import Timeouts
+from aqueue._engine.turns import SLICE_S
 from aqueue._system.loop import TaskWatch, call_soon_in_this_loop, clock_of_this_loop
 from aqueue._system.watchdog import Watchdog
 from aqueue.errors import ClusterError, UnknownItemType, UnsendableItem

@@ -5,17 +5,29 @@ Each module imports only from those above it:
 - `context`: which item's code is running: `current`, `shared`, `child_results`, `slow_down` and `stop`
 - `exceptions`: which exceptions are failures of an item, and their tracebacks without aqueue's frames
 - `failures`: the items that failed for good, the first of them with their exceptions
-- `item_class`: what the engine knows about each class of items, looked up once
+- `item_class`: what the engine knows about one class of items
 - `misspelt`: class attributes that look like those that aqueue reads, but are misspelt
+- `stopping`: whether and why the run stops: graceful first, then cancelling what runs
+- `class_registry`: the classes of a run's items, with the counts of these
 - `timeouts`: attempts that are cancelled when they have taken too long
 - `tree`: who waits for whom, when a subtree has ended, and which hook is due then
 - `adoption`: the children that a parent enqueues again, matched with the recorded ones
 - `attempt`: one attempt at an item's `process` or hook, and what its code is given to call
 - `payloads`: what is recorded of an item: its state, and what makes it the same in every rerun
 - `queues`: the order in which items are taken: first in first out, last in first out, by priority
+- `suspects`: items that may have crashed earlier processes
 - `candidates`: the groups that may start their first item now, in the order of the queue
 - `places`: where `process` runs if that is another process: what the engine and a cluster ask of each other
 - `retries`: items that are to be tried again, and their wait
+- `turns`: the time slice that workers share, so that items that never await don't keep the loop
 - `groups`: a queue that passes over the items of groups that may start nothing now
-- `engine`: the workers, the hooks and the way a run stops
+- `worker`: one worker: what is remembered of it from item to item
+- `dispatcher`: what runs next: the queue, the groups, the hooks that are due, and the workers that wait for any of it
+- `unused_limits`: warns of limits that apply to no item
+- `intake`: what is enqueued: numbered, announced and queued, dropped as a duplicate, or adopted
+- `outcomes`: how an attempt ended that raised: failed for good, to be tried again, or interrupted
+- `hooks`: runs hooks, children's before their parents'
+- `workers`: takes items and runs them, one after the other
+- `remote_workers`: workers whose items run in other processes
+- `engine`: creates the parts and runs them
 """

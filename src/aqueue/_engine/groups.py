@@ -19,7 +19,7 @@ from aqueue.errors import InvalidArgument, InvalidItem, ItemsNotComparable
 from aqueue.limits import Limit
 from aqueue.text import visible_repr, without_surrogates
 
-__all__ = ["GroupedQueue", "Limits", "describe_unused", "group_of"]
+__all__ = ["GroupedQueue", "Limits", "group_of"]
 
 Limits = Mapping[str, Limit] | Callable[[str], Limit | None]
 """The limit of each group by its name, ``"*"`` for all groups that have none of their own; or a function that tells it."""
@@ -56,30 +56,6 @@ def group_of(node: Node) -> str | None:
     if not isinstance(group, str):
         raise InvalidItem(f"{node.cls.type}.group is {visible_repr(group)}; it must be a string or None")
     return without_surrogates(str.__str__(group))
-
-
-def describe_unused(limits: Limits | None, queue: "GroupedQueue | None", ended: int | None = None) -> str:
-    """Say, for a warning, which limits no item has had the group for; empty if there is nothing to say.
-
-    Parameters:
-        limits: what each group may do.
-        queue: where the items were queued; None if that doesn't go by groups.
-        ended: how many items have ended so far, if more may come: then a limit may still find its group as long as
-            another has. None if there were all.
-    """
-    if not limits:
-        return ""
-    of = "no item" if ended is None else f"none of the first {ended:,} items of this process"
-    if queue is None or not queue.seen:
-        return f"limits is given, but {of} had a group; items need an attribute or property 'group', a string"
-    names = list(queue.unused)
-    if not names or (ended is not None and queue.has_limited):
-        return ""
-    named = ", ".join(map(visible_repr, names[:SHOWN_GROUPS]))
-    if len(names) > SHOWN_GROUPS:
-        named += f" and {len(names) - SHOWN_GROUPS:,} more"
-    seen = ", ".join(map(visible_repr, queue.seen[:SHOWN_GROUPS])) + " and others" * (len(queue.seen) > SHOWN_GROUPS)
-    return f"limits names {named}, but {of} had {'that group' if len(names) == 1 else 'these groups'} (seen: {seen})"
 
 
 class GroupedQueue:

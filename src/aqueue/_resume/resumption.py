@@ -435,11 +435,11 @@ class Resumption:
 
     def _restore_into(self, engine: Engine, nodes: dict[int, Node]) -> None:
         recording = self._recording
-        engine.last_id = recording.last_id
+        engine.intake.last_id = recording.last_id
         engine.tree.root_results = recording.root_results
-        engine.keys = recording.keys
-        engine.roots = self._roots
-        engine.deduplicated_roots = self._dropped_roots
+        engine.intake.keys = recording.keys
+        engine.intake.roots = self._roots
+        engine.intake.deduplicated_roots = self._dropped_roots
         for record in recording.live.values():
             if record.id == ROOT:
                 continue
@@ -463,7 +463,7 @@ class Resumption:
             if isinstance(event, ItemFailed):
                 engine.failures.restore(event)
         if recording.crashes.count >= CAUTIOUS_AFTER_CRASHES:
-            engine.be_cautious()
+            engine.suspects.is_cautious = True
         held = self._hold_children(engine, nodes)
         held |= self._hold_holders(nodes)
         self._queue(engine, nodes, held)
@@ -476,7 +476,9 @@ class Resumption:
 
     def _node(self, record: RecordedItem, parent: Node | None, engine: Engine) -> Node:
         item = self._objects.get(record.id)
-        node = Node(record.id, item, parent, engine.known_class(self._class_of(record, item, engine.policies)))
+        node = Node(
+            record.id, item, parent, engine.classes.known(self._class_of(record, item, engine.classes.policies))
+        )
         node.pending = record.pending + self._is_next(record)
         node.failed = node.subtree_failed = record.id in self._left
         node.has_children = record.has_children
@@ -537,7 +539,7 @@ class Resumption:
 
     def _restore_counts(self, engine: Engine) -> None:
         for view in self.view.types.values():
-            cls = engine.class_named(view.type, view.track_overall)
+            cls = engine.classes.named(view.type, view.track_overall)
             cls.enqueued += view.enqueued
             cls.completed += view.completed
             cls.failed += view.failed
@@ -574,7 +576,7 @@ class Resumption:
                 engine.retries.restore(nodes[record.id], record.retries, left_s)
         for group, (due, delay_s) in self._recording.slowed_down.items():
             if due > now:
-                engine.restore_slow_down(group, min(due - now, delay_s))
+                engine.dispatcher.restore_slow_down(group, min(due - now, delay_s))
 
     def _hold_children(self, engine: Engine, nodes: dict[int, Node]) -> set[int]:
         """Let the children of parents that run again wait for that; return the numbers of those not to be queued yet.
@@ -601,11 +603,11 @@ class Resumption:
             if (record.id in waiting or record.id in self._ended or record.id == ROOT) and record.id not in self._left:
                 recorded = self._recorded_children(record.id, waiting.get(record.id, ()))
                 if record.id == ROOT:
-                    engine.recorded_roots = self._known_roots = recorded
+                    engine.intake.recorded_roots = self._known_roots = recorded
                 else:
                     nodes[record.id].recorded = recorded
                     nodes[record.id].cls.is_plain = False  # what it enqueues must be known again in each attempt
-        engine.recorded_roots = self._known_roots
+        engine.intake.recorded_roots = self._known_roots
         return held
 
     def _recorded_children(self, parent: int, waiting: Sequence[tuple[str, RecordedChild]] = ()) -> RecordedChildren:
@@ -639,17 +641,17 @@ class Resumption:
         records = [record for record in self._recording.live.values() if record.id in nodes]
         suspects = self._suspects
         for number in sorted(suspects):
-            engine.run_alone_first(nodes[number], self._why_given_up(self._recording.live[number]))
+            engine.suspects.waiting.append((nodes[number], self._why_given_up(self._recording.live[number])))
         # What was running had been taken already: it comes first again, also from a stack.
         waiting = [r for r in records if self._is_next(r) and r.id not in held]
-        waiting.sort(key=lambda record: record.attempt == 0, reverse=engine.takes_last_first)
+        waiting.sort(key=lambda record: record.attempt == 0, reverse=engine.dispatcher.takes_last_first)
         for record in waiting:
             if record.id not in suspects:
-                engine.queue_again(nodes[record.id])
+                engine.dispatcher.put_recorded(nodes[record.id])
         for record in records:
             node = nodes[record.id]
             if record.completed and node.pending == 0 and record.id not in suspects:
-                engine.end_again(node)
+                engine.intake.end_again(node)
 
     def _why_given_up(self, record: RecordedItem) -> str:
         """Return why the item of `record` is not to run, for a message; empty if it is to run."""

@@ -20,11 +20,12 @@ from aqueue._codec.item_codec import PayloadCodec
 from aqueue._codec.results import decode_root_results
 from aqueue._delivery.delivery import Delivery
 from aqueue._engine.context import current_or_none
-from aqueue._engine.engine import Engine, OnError, Stage
+from aqueue._engine.engine import Engine
 from aqueue._engine.failures import Failures
 from aqueue._engine.groups import Limits
 from aqueue._engine.payloads import Payloads
 from aqueue._engine.queues import QUEUE_TYPES, QueueTypeName
+from aqueue._engine.stopping import OnError, Stage
 from aqueue._folds.outcome import FailureTally
 from aqueue._resume.resumption import Resumption, read_past
 from aqueue._run.settings import Backend, Lifespan, Settings
@@ -34,7 +35,7 @@ from aqueue._system.loop import CallSoon, call_soon_in_this_loop, running_backen
 from aqueue._system.notice import say, stderr_is_terminal
 from aqueue._system.signals import HeldInterrupts, SignalHandlers, exception_for, signal_name
 from aqueue._version import __version__
-from aqueue.errors import AqueueError, InvalidArgument, ItemFailures, MisplacedCall, RecordedFailure
+from aqueue.errors import AqueueError, InvalidArgument, ItemFailures, JournalError, MisplacedCall, RecordedFailure
 from aqueue.events import SCHEMA_VERSION, RunFinished, RunResumed, RunStarted, RunStatus
 from aqueue.item import ItemLike
 from aqueue.reporting import Reporter, ReporterSpec, RunInfo
@@ -415,7 +416,7 @@ class _Run:
         )
 
     async def run(self) -> _Outcome:
-        self._engine.hold_stops()
+        self._engine.stopping.hold()
         # Within an item of another run, that run's signals are enough: it waits for this one or cancels it.
         with nullcontext() if current_or_none() is not None else self._signals, self._job_control:
             self._held.deliver()
@@ -435,7 +436,7 @@ class _Run:
         started_at = stream.now()
         if not await delivery.open(RunInfo(self._run_id, settings.num_workers, settings.queue_type_name, started_at)):
             raise delivery.cancellation or exception_for(self._signals.first or signal.SIGINT)
-        delivery.start_journal(self._engine.fail_to_save)
+        delivery.start_journal(self._on_journal_failed)
         stream.emit(
             RunStarted if self._past is None else RunResumed,
             self._run_id,
@@ -447,7 +448,7 @@ class _Run:
             visible(socket.gethostname(), 255),
             "" if self._cluster is None else visible(self._cluster.address, 500),
         )
-        self._engine.tell_stops()
+        self._engine.stopping.release()
         try:
             if delivery.cancellation is not None:
                 raise delivery.cancellation
@@ -467,8 +468,8 @@ class _Run:
             if self._past is not None:
                 assert self._settings.resume is not None
                 name = visible(os.fsdecode(self._settings.resume), 1_000)
-                self._past.say_what_is_resumed(name, has_all=engine.recorded_roots is None)
-            if not engine.tree.open_roots or engine.stage is not Stage.RUNNING:
+                self._past.say_what_is_resumed(name, has_all=engine.intake.recorded_roots is None)
+            if not engine.tree.open_roots or engine.stopping.stage is not Stage.RUNNING:
                 return
             # Items' idempotency keys hang on the run's name, and poison items are told by how many processes began.
             await self._delivery.saved()
@@ -477,7 +478,7 @@ class _Run:
                 await engine.run()
                 return
             # A second signal cancels the lifespan only while it is entered or left: it is the items' turn in between.
-            with anyio.CancelScope() as engine.scope:
+            with anyio.CancelScope() as engine.stopping.scope:
                 async with _checked(self._settings.lifespan()) as shared:
                     engine.shared = shared
                     self._has_begun = True
@@ -492,9 +493,9 @@ class _Run:
         status: RunStatus = engine.status
         if error is not None:
             status = "failed" if isinstance(error, Exception) else "interrupted"
-        by_type = engine.counts_by_type
+        by_type = engine.classes.counts
         counts = engine.counts
-        engine.stage = Stage.ENDED  # nothing more is announced: a signal or a late `stop` comes too late
+        engine.stopping.stage = Stage.ENDED  # nothing more is announced: a signal or a late `stop` comes too late
         stream.finish(RunFinished(stream.next_seq(), stream.now(), status, counts))
         result = RunResult(
             self._run_id,
@@ -504,8 +505,8 @@ class _Run:
             stream.now() - started_at + (0.0 if self._past is None else self._past.elapsed_s),
             tuple(engine.failures.listed),
             self._tally.groups(),
-            decode_root_results(engine.roots, engine.tree.root_results),
-            engine.stop_reason,
+            decode_root_results(engine.intake.roots, engine.tree.root_results),
+            engine.stopping.reason,
             self._journal_path,
         )
         await delivery.close(result)
@@ -517,12 +518,12 @@ class _Run:
 
     def _what_to_raise(self, result: RunResult, error: BaseException | None) -> BaseException | None:
         engine = self._engine
-        if engine.error is not None and not isinstance(engine.error, Exception):
-            return engine.error
+        if engine.stopping.error is not None and not isinstance(engine.stopping.error, Exception):
+            return engine.stopping.error
         if error is not None:
             return error
-        if engine.error is not None:
-            return engine.error
+        if engine.stopping.error is not None:
+            return engine.stopping.error
         if self._signals.first is not None:
             return exception_for(self._signals.first)
         failures = engine.failures
@@ -535,25 +536,29 @@ class _Run:
             message += f"; the first {len(listed):,} are listed"
         return ItemFailures(message, listed, result)
 
+    def _on_journal_failed(self, error: JournalError) -> None:
+        """End the run at once: nothing that runs now would be recorded."""
+        self._engine.stopping.fail(error, "the journal can't be written", cancel=True)
+
     # ---- signals ------------------------------------------------------------------------------------------------
 
     def _on_signal(self, number: int, count: int) -> None:
         """Called between any two steps of the main thread's work: only tell the loop."""
         engine = self._engine
-        cancel = count > 1 or not self._settings.graceful_ctrl_c or engine.stage is not Stage.RUNNING
+        cancel = count > 1 or not self._settings.graceful_ctrl_c or engine.stopping.stage is not Stage.RUNNING
         if cancel:
             self._stream.may_block = False  # it may be in this very thread that `enqueue` waits
-        self._call_soon(partial(engine.stop, signal_name(number), cancel=cancel))
+        self._call_soon(partial(engine.stopping.stop, signal_name(number), cancel=cancel))
         if stderr_is_terminal() and not any(reporter.uses_terminal for reporter in self._reporters):
             doing = "cancelling the running items" if cancel else "waiting for the running items"
             say(f"\naqueue: {signal_name(number)}: {doing}; {_next_signal(number, cancel)}")
-        if engine.is_asking:
+        if engine.intake.is_asking:
             # Nothing runs yet but the source of the initial items, in this very thread; it may block for good.
             raise exception_for(number)
 
     def _on_unanswered(self, count: int) -> None:
         """Called in the thread that watches the signals."""
-        if self._engine.stage is not Stage.ENDED:
+        if self._engine.stopping.stage is not Stage.ENDED:
             say(f"aqueue: an item is keeping the event loop to itself, so the run can't stop yet; {_THIRD_SIGNAL}")
 
 

@@ -1,0 +1,91 @@
+"""What is known about each class of items, looked up once, and the counts of its items."""
+
+from collections.abc import Callable
+from typing import Any
+
+from aqueue._engine.item_class import ItemClass, Policies, look_up_class
+from aqueue._engine.misspelt import warn_of_misspelt
+from aqueue.events import Counts
+
+__all__ = ["ClassRegistry"]
+
+
+class ClassRegistry:
+    """The classes of a run's items.
+
+    Attributes:
+        by_type: what is known about a class, by the class itself: the first look at an item.
+        policies: what holds for the attempts at all classes that don't say otherwise.
+    """
+
+    def __init__(self, policies: Policies, on_grouped: Callable[[], object], *, is_elsewhere: bool) -> None:
+        """No class is known yet.
+
+        Parameters:
+            policies: what holds where a class doesn't say otherwise.
+            on_grouped: called when a class is found whose items have groups.
+            is_elsewhere: whether items run in other processes, where an attempt is more than a call.
+        """
+        self.by_type: dict[type, ItemClass] = {}
+        self.policies = policies
+        self._on_grouped = on_grouped
+        self._is_elsewhere = is_elsewhere
+        self._by_looks: dict[tuple[object, ...], ItemClass] = {}
+
+    def look_up(self, item: Any) -> ItemClass:
+        """Return what is known about the class of `item`, which is not in `by_type` yet.
+
+        Raises:
+            InvalidItem, InvalidArgument: see `look_up_class`.
+        """
+        cls = self.known(look_up_class(item, self.policies))
+        warn_of_misspelt(type(item))
+        # A process on the instance alone says nothing about the next object of that class.
+        if hasattr(type(item), "process"):
+            self.by_type[type(item)] = cls
+        return cls
+
+    def known(self, found: ItemClass) -> ItemClass:
+        """Return the class that looks like `found`, which may be `found` itself: to every reader they are one."""
+        looks = (
+            found.names,
+            found.track_overall,
+            found.hook,
+            found.all_done,
+            found.keyed,
+            found.grouped,
+            found.policies,
+        )
+        if found.grouped:
+            self._on_grouped()
+        if self._is_elsewhere:
+            found.is_plain = False
+        return self._by_looks.setdefault(looks, found)
+
+    def named(self, type: str, track_overall: bool) -> ItemClass:
+        """Return what is known about the class called `type`, for counting only."""
+        for cls in self._by_looks.values():
+            if cls.type == type:
+                return cls
+        return self.known(ItemClass(type, track_overall=track_overall, hook=False, all_done=False))
+
+    @property
+    def counts(self) -> dict[str, Counts]:
+        """What the items came to, for each type."""
+        counts: dict[str, Counts] = {}
+        for cls in self._by_looks.values():
+            more = counts.get(cls.type, Counts())
+            counts[cls.type] = Counts(
+                more.enqueued + cls.enqueued,
+                more.completed + cls.completed,
+                more.failed + cls.failed,
+                more.interrupted + cls.interrupted,
+                more.deduplicated + cls.deduplicated,
+                more.retried + cls.retried,
+            )
+        return counts
+
+    @property
+    def ended(self) -> int:
+        """How many items have completed or failed for good."""
+        return sum(cls.completed + cls.failed for cls in self._by_looks.values())

@@ -1,0 +1,152 @@
+"""Runs hooks: `after_children_processed` of one item, and then of those above it that become due by that."""
+
+from time import monotonic
+from typing import Any
+
+from anyio.lowlevel import checkpoint
+
+from aqueue._codec.results import encode_result
+from aqueue._engine.attempt import NO_ENGINE, Attempt, AttemptEngine
+from aqueue._engine.context import running_attempt
+from aqueue._engine.dispatcher import Dispatcher
+from aqueue._engine.exceptions import hide_frames_of, left_behind
+from aqueue._engine.outcomes import Outcomes
+from aqueue._engine.payloads import Payloads
+from aqueue._engine.stopping import Stage, Stopping
+from aqueue._engine.suspects import Suspects
+from aqueue._engine.timeouts import Timeouts
+from aqueue._engine.tree import Node, Tree
+from aqueue._engine.turns import Turns
+from aqueue._engine.worker import Worker
+from aqueue._stream.event_stream import EventStream
+from aqueue.events import NO_DATA, ItemStarted
+
+__all__ = ["Hooks", "TaskSpoiled"]
+
+hide_frames_of(__file__)
+
+
+class TaskSpoiled(Exception):
+    """The code of an item has left something behind in its worker's task, which is not to run another item."""
+
+
+class Hooks:
+    """Runs the hooks that are due, in the tasks of workers, before these take new items."""
+
+    def __init__(
+        self,
+        engine: AttemptEngine,
+        stream: EventStream,
+        tree: Tree,
+        stopping: Stopping,
+        dispatcher: Dispatcher,
+        outcomes: Outcomes,
+        suspects: Suspects,
+        turns: Turns,
+        timeouts: Timeouts,
+        payloads: Payloads | None,
+    ) -> None:
+        """Run hooks by these parts of the `engine`, which attempts refer to."""
+        self._engine = engine
+        self._stream = stream
+        self._tree = tree
+        self._stopping = stopping
+        self._dispatcher = dispatcher
+        self._outcomes = outcomes
+        self._suspects = suspects
+        self._turns = turns
+        self._timeouts = timeouts
+        self._payloads = payloads
+
+    async def run_due(self, worker: Worker) -> None:
+        """Run the hooks that are due and that no worker has come upon: of a resumed run, or to be tried again."""
+        due = self._dispatcher.due
+        while due and self._stopping.stage is Stage.RUNNING:
+            await self.run(due.popleft(), worker)
+
+    async def run(self, due: Node | None, worker: Worker, own: Node | None = None) -> None:
+        """Run the hook of `due`, and then those that become due by it; once the run stops, only that of `own`.
+
+        Nodes without a hook that are left to close are closed in any case.
+        """
+        while due is not None:
+            if not self._tree.is_hook_due(due):
+                due = await self._close_more(due)
+            elif self._stopping.stage is Stage.RUNNING or due is own:
+                due = await self.run_hook(due, worker)
+            else:
+                self._dispatcher.left.append(due)
+                return
+
+    async def _close_more(self, node: Node) -> Node | None:
+        """Go on closing a chain that is too long for one step, once everything else has had its turn."""
+        try:
+            await checkpoint()
+            await self._stream.wait_for_room()
+        except BaseException:  # cancelled
+            self._dispatcher.put_due(node)
+            raise
+        return self._tree.ascend(node, self._stream.now())
+
+    async def run_hook(self, node: Node, worker: Worker) -> Node | None:
+        """Run the hook of `node`'s item, and return the node whose hook is due next, if any."""
+        stream, turns, watch = self._stream, self._turns, worker.watch
+        cls = node.cls
+        attempt = Attempt(self._engine, node, worker.number, "after_children")
+        running_attempt.set(attempt)
+        turns.latest = attempt
+        worker.last = node
+        is_spoiled = tried_again = False
+        started = monotonic()
+        at = started + stream.clock.offset
+        stream.append(
+            ItemStarted(stream.next_seq(), at, node.id, cls.type, worker.number, "after_children", node.hook_attempt)
+        )
+        result = NO_DATA
+        if self._payloads is not None:
+            self._payloads.check_unchanged(node)
+        try:
+            if self._suspects.is_cautious:
+                await self._suspects.save_start()
+            value = await self._call(node, worker)
+            attempt.node = attempt.engine = NO_ENGINE
+            if watch.innermost is not watch.outermost:
+                raise left_behind(watch.innermost, node.id, cls.type)
+            if value is not None:
+                result = encode_result(value, cls.type, stream.add_large)
+        except BaseException as error:
+            attempt.node = attempt.engine = NO_ENGINE
+            is_spoiled = await watch.close()
+            if self._outcomes.interrupt(error, node, attempt):
+                return None
+            is_spoiled = is_spoiled or not isinstance(error, Exception)
+            tried_again = self._outcomes.try_again(error, node, attempt)
+            if not tried_again:
+                cls.completed -= 1
+                self._outcomes.fail(error, node, started, attempt)
+        due = None
+        if not tried_again:
+            self._dispatcher.retries.forget(node)
+            due = self._tree.end_hook(node, worker.number, result)
+        try:
+            if is_spoiled:
+                raise TaskSpoiled
+            if monotonic() > turns.slice_end:  # a chain of hooks is a chain of items' code, too
+                await turns.give_way(attempt)
+            if stream.is_crowded:
+                await stream.wait_for_room()
+        except BaseException:  # cancelled, or spoiled
+            self._dispatcher.put_due(due)
+            raise
+        return due
+
+    async def _call(self, node: Node, worker: Worker) -> Any:
+        """Call the hook of the item of `node`, and return what that returns."""
+        # None where the class had a hook when the item was enqueued, and a resumed run's class has not.
+        hook = getattr(node.item, "after_children_processed", None)
+        if hook is None:
+            return None
+        timeout_s = node.cls.policies.timeout_s
+        if timeout_s is None:
+            return await hook()
+        return await self._timeouts.within(timeout_s, node.id, node.cls.type, hook(), worker.watch)

@@ -1,0 +1,334 @@
+"""What is enqueued: numbered, announced and queued, dropped as a duplicate, or known as an item that is recorded."""
+
+from collections.abc import Iterable
+from time import monotonic
+from typing import Any
+
+import msgspec
+from anyio.lowlevel import checkpoint
+
+from aqueue._codec.digests import KEPT_STATE_BYTES, KeySet, state_or_digest
+from aqueue._engine.adoption import RecordedChild, RecordedChildren
+from aqueue._engine.attempt import ROOM_CHECK_EVENTS, Attempt, AttemptEngine, Tries
+from aqueue._engine.class_registry import ClassRegistry
+from aqueue._engine.dispatcher import Dispatcher
+from aqueue._engine.item_class import ItemClass, key_of
+from aqueue._engine.payloads import Payloads
+from aqueue._engine.places import Execution
+from aqueue._engine.stopping import Stage, Stopping
+from aqueue._engine.tree import Node, Tree
+from aqueue._engine.turns import SLICE_S
+from aqueue._stream.event_stream import EventStream
+from aqueue._system.notice import warn
+from aqueue.events import NO_DATA, ItemAdopted, ItemEnqueued
+
+__all__ = ["Intake"]
+
+
+class Intake:
+    """Takes initial items from the program, and children from items.
+
+    Attributes:
+        last_id: the number of the item that was enqueued last.
+        roots: the numbers of this process's initial items, recorded or new, in their order; 0 for one that was dropped.
+        deduplicated_roots: how many initial items were dropped because their key was known.
+        recorded_roots: the initial items of earlier processes, until this one's have been added.
+        keys: all keys that were ever enqueued.
+        is_asking: whether the source of the initial items is being asked for the next one.
+        has_all_initial: whether that has no more.
+    """
+
+    def __init__(
+        self,
+        stream: EventStream,
+        tree: Tree,
+        stopping: Stopping,
+        dispatcher: Dispatcher,
+        classes: ClassRegistry,
+        payloads: Payloads | None,
+    ) -> None:
+        """Announce in `stream`, hang nodes into the `tree` and queue them by `dispatcher`.
+
+        Parameters:
+            stream: where the events go.
+            tree: the nodes that have not ended.
+            stopping: whether more initial items are taken.
+            dispatcher: queues what is new.
+            classes: what is known about each class.
+            payloads: what is recorded of items, with a journal.
+        """
+        self.last_id = 0
+        self.roots: list[int] = []
+        self.deduplicated_roots = 0
+        self.recorded_roots: RecordedChildren | None = None
+        self.keys = KeySet()
+        self.is_asking = False
+        self.has_all_initial = False
+        self._is_disordered = False
+        self._stream = stream
+        self._tree = tree
+        self._stopping = stopping
+        self._dispatcher = dispatcher
+        self._retries = dispatcher.retries
+        self._classes = classes
+        self._by_type = classes.by_type
+        self._payloads = payloads
+
+    # ---- one item -----------------------------------------------------------------------------------------------
+
+    def add(self, item: Any, parent: Node | None, attempt: Attempt) -> None:
+        """Announce `item` as a child of `parent`, or as an initial item, and queue it, unless it is known already."""
+        cls = self._by_type.get(type(item))
+        if cls is None:
+            cls = self._classes.look_up(item)
+        key, kept, occurrence, identity, payload = None, b"", 0, b"", NO_DATA
+        if cls.keyed or self._payloads is not None:
+            identified = self._identify(item, parent, attempt, cls)
+            if identified is None:
+                return
+            key, kept, occurrence, identity, payload = identified
+        stream, dispatcher = self._stream, self._dispatcher
+        number = self.last_id + 1
+        node = Node(number, item, parent, cls, kept, occurrence, identity)
+        dispatcher.put(node)  # may refuse an item that can't be compared: then nothing has been announced
+        self.last_id = number
+        cls.enqueued += 1
+        if parent is None:
+            self.roots.append(number)
+            self._tree.open_roots += 1
+            parent_id = 0
+        else:
+            parent.pending += 1
+            parent.has_children = True
+            parent_id = parent.id
+        if key is not None:
+            self.keys.add(cls.type, key)
+        seq = stream.next_seq()
+        now = monotonic() + stream.clock.offset
+        stream.append(
+            ItemEnqueued(seq, now, number, parent_id, cls.type, cls.track_overall, key, cls.hook, occurrence, payload)
+        )
+        if dispatcher.idle:
+            dispatcher.wake_one()
+        if seq % ROOM_CHECK_EVENTS == 0:
+            stream.make_room()
+
+    def _identify(
+        self, item: Any, parent: Node | None, attempt: Attempt, cls: ItemClass
+    ) -> tuple[str | None, bytes, int, bytes, msgspec.Raw] | None:
+        """Return by what `item` is known again: by its key, or with a journal by its payload; None if it is known already.
+
+        Returns:
+            Its key; what its node keeps of its state; how many equal children its parent had before; its identity, if that
+            can't be worked out later; its payload.
+        """
+        key = key_of(item, cls.type) if cls.keyed else None
+        kept, occurrence, identity, payload = b"", 0, b"", NO_DATA
+        payloads = self._payloads
+        if payloads is not None:
+            state = payloads.state(item, parent)
+            recorded = self.recorded_roots if parent is None else parent.recorded
+            if recorded is not None:
+                payloads.refuse_too_long(state, cls.type)  # before the child is taken out for it
+                child = recorded.match(cls.type, key, state)
+                if child is not None:
+                    if parent is None:
+                        self.roots.append(child.id)
+                    self._adopt(recorded, child, item, state, key, cls)
+                    return None
+            kept = state if len(state) <= KEPT_STATE_BYTES else payloads.keep_long(state, cls.type)
+            payload = msgspec.Raw(state)
+            if key is None:
+                if attempt.occurrences is None:
+                    attempt.occurrences = {}
+                occurrence = payloads.occurrence(cls.type, kept, attempt.occurrences)
+                if recorded is not None:
+                    occurrence += recorded.total(cls.type, state)
+                if kept is not state:
+                    identity = payloads.identity_of_long(parent, cls.type, state, occurrence)
+            else:
+                identity = payloads.identity_of_keyed(cls.type, key)
+        if key is not None and self.keys.knows(cls.names, key):
+            attempt.deduplicated += 1
+            return None
+        return key, kept, occurrence, identity, payload
+
+    def add_repeatable(self, item: Any, parent: Node, attempt: Attempt) -> None:
+        """Do what `add` does for a child of an item that may be tried again.
+
+        A child that an earlier attempt enqueued is not announced again: it goes on as it is. The same child is one with
+        the same type and key; without a key, with the same type and payload, the first of several such with the first.
+
+        Raises:
+            ChildrenNotComparable: it can't be known whether it is such a child.
+        """
+        cls = self._by_type.get(type(item))
+        if cls is None:
+            cls = self._classes.look_up(item)
+        tries = attempt.tries
+        if tries is None:
+            tries = attempt.tries = Tries()
+        payloads = self._payloads
+        key = key_of(item, cls.type) if cls.keyed else None
+        state = b"" if payloads is None or key is not None else payloads.state(item, parent)
+        child, likes = self._retries.child_digests(item, parent, cls, key, state, tries)
+        if tries.unmatched:
+            left = tries.unmatched.get(child, 0)
+            if left:
+                tries.unmatched[child] = left - 1
+                if likes:
+                    tries.unmatched[likes] -= 1
+                recorded = parent.recorded
+                # An equal one after it is the second, as it would have been. Those adopted are counted by `recorded`.
+                if (
+                    payloads is not None
+                    and key is None
+                    and (recorded is None or left > recorded.total(cls.type, state))
+                ):
+                    if attempt.occurrences is None:
+                        attempt.occurrences = {}
+                    payloads.occurrence(cls.type, state_or_digest(state), attempt.occurrences)
+                return
+        dropped = attempt.deduplicated
+        self.add(item, parent, attempt)
+        if attempt.deduplicated == dropped:
+            tries.children += child
+            tries.children += likes
+
+    def _adopt(
+        self, recorded: RecordedChildren, child: RecordedChild, item: Any, state: bytes, key: str | None, cls: ItemClass
+    ) -> None:
+        """Let `item` take the place of `child`, one of those `recorded`, if that is still to run."""
+        node, child.node = child.node, None  # else it would live as long as those that it is compared with
+        new_key = key if key is not None and child.key is None and not self.keys.knows(cls.names, key) else None
+        if new_key is not None:
+            self.keys.add(cls.type, new_key)
+        if node is None or not node.is_held:
+            if new_key is not None:
+                self._stream.emit(ItemAdopted, child.id, cls.type, key=new_key)
+            return
+        assert self._payloads is not None
+        is_changed = new_key is not None or recorded.has_changed(child, cls.type, state)
+        kept = self._payloads.keep_long(state, node.cls.type) if is_changed else state_or_digest(state)  # may refuse it
+        node.item = item
+        if node.parent is None:  # it is queued already, in its old place
+            self._is_disordered = self._is_disordered or node.state != kept
+        else:
+            self._dispatcher.put_recorded(node)
+            self._after_put()
+        if is_changed:
+            self._stream.emit(ItemAdopted, node.id, node.cls.type, msgspec.Raw(state), new_key)
+        node.state = kept
+        node.is_held = False
+        self._restore_holders(node)
+
+    def _restore_holders(self, node: Node) -> None:
+        """Have the recorded items that hold the item of `node` hold the object that runs, which is known since now.
+
+        Those below an initial item are queued, like it. The others have waited: they must not run with another object.
+        """
+        if node.recorded is None or self._payloads is None:
+            return
+        holders, node.recorded.holders = node.recorded.holders, []
+        for holder, state in holders:
+            self._payloads.restore(holder, state)
+            if node.parent is None:
+                continue
+            if holder.is_ended or holder.failed:
+                holder.pending -= 1
+                if not holder.pending:
+                    self.end_again(holder)
+                    self._dispatcher.wake_one()
+            else:
+                self._dispatcher.put_recorded(holder)
+                self._after_put()
+
+    def end_again(self, node: Node) -> None:
+        """Go on from a recorded node whose `process` and children have ended, once its hook is due."""
+        if not self._retries.wait_if_not_due(node, "after_children"):
+            self._dispatcher.put_due(self._tree.ascend(node, self._stream.now()))
+
+    def _after_put(self) -> None:
+        self._dispatcher.wake_one()
+        if self.last_id % ROOM_CHECK_EVENTS == 0:
+            self._stream.make_room()
+
+    async def add_initial(self, items: Iterable[Any], engine: AttemptEngine, execution: Execution | None) -> None:
+        """Add the initial items, all of them; a stop ends that early.
+
+        Parameters:
+            items: what the program gave.
+            engine: what the attempt refers to that stands for the program.
+            execution: where `process` runs, which may refuse an item; None for here.
+        """
+        slice_end = monotonic() + SLICE_S
+        roots = Attempt(engine, None, 0, "process", self.deduplicated_roots)
+        self.is_asking = True
+        try:
+            iterator = iter(items)
+        finally:
+            self.is_asking = False
+        while self._stopping.stage is Stage.RUNNING:
+            self.is_asking = True
+            try:
+                item = next(iterator)
+            except StopIteration:
+                self._end_initial()
+                return
+            finally:
+                self.is_asking = False
+            if execution is not None:
+                if type(item) not in self._by_type:
+                    self._classes.look_up(item)
+                execution.check(item)
+            self.add(item, None, roots)
+            if roots.deduplicated > self.deduplicated_roots:
+                self.deduplicated_roots = roots.deduplicated
+                self.roots.append(0)
+            if monotonic() > slice_end:
+                await checkpoint()
+                await self._stream.wait_for_room()
+                slice_end = monotonic() + SLICE_S
+
+    def _end_initial(self) -> None:
+        self.has_all_initial = True
+        self._run_unrepeated(self.recorded_roots, "")
+        self.recorded_roots = None
+        if self._is_disordered:
+            # An item that is the same by its key, but not the same otherwise, may belong in another place.
+            self._dispatcher.queue.reorder()
+
+    def end_recorded(self, node: Node, *, name_others: bool) -> None:
+        """Queue the recorded children of `node` that it has not enqueued again; `name_others` that came in their place."""
+        recorded = node.recorded
+        if recorded is not None:
+            parent = f"item {node.id} ({node.cls.type})"
+            self._run_unrepeated(recorded, parent)
+            if name_others:
+                recorded.name_others(parent)
+            node.recorded = None
+
+    def _run_unrepeated(self, recorded: RecordedChildren | None, parent: str) -> None:
+        """Queue the recorded children that `parent` did not enqueue again.
+
+        The initial items have none, are queued already, and named in the line that says what a resume does.
+        """
+        left = sorted(
+            ((child.node, child.state) for child in recorded or () if child.node is not None and child.node.is_held),
+            key=lambda one: one[0].id,
+        )
+        for node, state in left:
+            if self._payloads is not None:
+                self._payloads.restore(node, state)
+            if node.parent is not None:
+                self._dispatcher.put_recorded(node)
+                self._after_put()
+            node.is_held = False
+            self._restore_holders(node)
+        if left and parent:
+            first, _ = left[0]
+            when = "" if self._stopping.stage is Stage.RUNNING else ", when the run goes on"
+            warn(
+                f"{parent} did not enqueue {len(left):,} of its recorded items again (item {first.id} "
+                f"({first.cls.type}) is the first); they run as they were recorded{when}"
+            )

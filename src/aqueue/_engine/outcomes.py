@@ -1,0 +1,124 @@
+"""How an attempt ended, if it did not complete: failed for good, to be tried again, or interrupted."""
+
+from time import monotonic
+from typing import Literal
+
+import anyio
+
+from aqueue._engine.attempt import Attempt
+from aqueue._engine.dispatcher import Dispatcher
+from aqueue._engine.exceptions import as_failure, is_cancelled_group, without_own_frames
+from aqueue._engine.failures import Failures
+from aqueue._engine.places import AttemptLost
+from aqueue._engine.stopping import Stage, Stopping
+from aqueue._engine.tree import Node
+from aqueue._stream.error_info import error_info
+from aqueue._stream.event_stream import EventStream
+from aqueue.errors import MisplacedCall
+from aqueue.events import NO_DATA, ItemFailed, ItemInterrupted, Phase
+from aqueue.retry import RetryAfter
+
+__all__ = ["Outcomes"]
+
+
+class Outcomes:
+    """Records how attempts ended that raised, and arranges what follows from it. An item's completion is `workers`' own."""
+
+    def __init__(self, stream: EventStream, stopping: Stopping, dispatcher: Dispatcher, failures: Failures) -> None:
+        """Record in `stream`, and in `failures` what failed for good, which may stop the run; queue again by `dispatcher`."""
+        self._stream = stream
+        self._stopping = stopping
+        self._dispatcher = dispatcher
+        self._retries = dispatcher.retries
+        self._failures = failures
+        self._cancelled_class: type[BaseException] = anyio.get_cancelled_exc_class()
+
+    def is_cancellation(self, error: BaseException) -> bool:
+        """Tell whether `error` is what the loop raises to cancel a task."""
+        return isinstance(error, self._cancelled_class)
+
+    def interrupt(self, error: BaseException, node: Node, attempt: Attempt) -> bool:
+        """Tell whether `error` means that the attempt was interrupted; if so, record that: its worker takes no more items."""
+        if type(error) is AttemptLost:
+            self._interrupt(node, attempt, "worker_lost")
+            if self._stopping.stage is Stage.RUNNING:
+                self._retries.run_again(node, attempt)
+                self._dispatcher.put_again(node)
+            else:
+                self._dispatcher.left.append(node)
+            return True
+        is_ordinary = isinstance(error, (Exception, self._cancelled_class)) or is_cancelled_group(
+            error, self._cancelled_class
+        )
+        if is_ordinary and not self._stopping.is_cancelled:
+            return False
+        if not is_ordinary:
+            what = f"item {node.id} ({node.cls.type}) raised {type(error).__qualname__}"
+            self._stopping.fail(error, what, cancel=True)
+        self._interrupt(node, attempt, "cancelled")
+        self._dispatcher.left.append(node)
+        # A cancellation from outside says nothing to the engine itself: take nothing more.
+        self._stopping.stage = Stage.CANCELLING
+        return True
+
+    def _interrupt(self, node: Node, attempt: Attempt, reason: Literal["cancelled", "worker_lost"]) -> None:
+        node.cls.interrupted += 1
+        self._stream.emit(ItemInterrupted, node.id, attempt.phase, node.tries(attempt.phase), reason, attempt.worker)
+
+    def try_again(self, error: BaseException, node: Node, attempt: Attempt) -> bool:
+        """Tell whether the item whose attempt raised `error` may be tried again; if so, record and arrange that."""
+        # The frames above the item's code are the engine's. Not by assignment: a frozen dataclass refuses that.
+        error.with_traceback(without_own_frames(error.__traceback__))
+        self._failures.forget_earlier(error)
+        is_tried_again = self._retries.try_again(as_failure(error, node.id, node.cls.type), node, attempt)
+        attempt.tries = None
+        if is_tried_again:
+            self._failures.restore_first(error)
+        return is_tried_again
+
+    def fail(self, error: BaseException, node: Node, started: float, attempt: Attempt) -> float:
+        """Record that an attempt failed for good, which began at `started` of the monotonic clock; return when that was."""
+        raised = as_failure(error, node.id, node.cls.type)
+        if (
+            isinstance(raised, RetryAfter)
+            and attempt.phase == "process"
+            and node.has_children
+            and not self._retries.knows_children(node)
+        ):
+            refused = MisplacedCall(
+                f"item {node.id} ({node.cls.type}) raised RetryAfter after it had enqueued items, which can be known again in "
+                "another attempt only if its class has a retry policy; give it 'retry = aqueue.Retry()'"
+            )
+            refused.__cause__ = raised
+            raised = refused
+        node.cls.deduplicated += attempt.deduplicated
+        self.fail_for(raised, node, attempt.worker, started, attempt.phase, attempt.deduplicated)
+        return self._stream.now()
+
+    def fail_for(
+        self, error: Exception, node: Node, worker: int, started: float, phase: Phase, deduplicated: int = 0
+    ) -> None:
+        """Record that `node`'s item failed for good because of `error`."""
+        stream = self._stream
+        cls = node.cls
+        ended = monotonic()
+        failure = ItemFailed(
+            stream.next_seq(),
+            ended + stream.clock.offset,
+            node.id,
+            cls.type,
+            worker,
+            ended - started,
+            error_info(error),
+            phase,
+            node.tries(phase),
+            deduplicated,
+        )
+        stream.append(failure)
+        cls.failed += 1
+        node.failed = node.subtree_failed = True
+        node.result = NO_DATA
+        self._retries.forget(node)
+        self._failures.add(failure, error)
+        self._failures.restore_first(error)
+        self._stopping.look_at_failure(f"item {node.id} ({cls.type})", self._failures.count)

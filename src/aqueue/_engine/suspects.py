@@ -1,0 +1,26 @@
+"""Items that may have crashed earlier processes of the run."""
+
+from aqueue._engine.tree import Node
+from aqueue._stream.event_stream import EventStream
+
+__all__ = ["Suspects"]
+
+
+class Suspects:
+    """What runs alone before all others, and whether starts are committed before the item's code is called.
+
+    Attributes:
+        waiting: the nodes that are to run alone, in their order; each with why it is given up instead, for a message,
+            or an empty string.
+        is_cautious: whether each start is committed to the journal before the item's code is called.
+    """
+
+    def __init__(self, stream: EventStream) -> None:
+        self.waiting: list[tuple[Node, str]] = []
+        self.is_cautious = False
+        self._stream = stream
+
+    async def save_start(self) -> None:
+        """Wait until the start of an attempt is committed, and before that, as between items, for slow reporters."""
+        await self._stream.wait_for_room()
+        await self._stream.saved()

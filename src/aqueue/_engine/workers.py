@@ -1,0 +1,303 @@
+"""The workers: tasks that take items and run them, one after the other."""
+
+from collections import deque
+from collections.abc import Awaitable, Callable
+from time import monotonic
+from typing import Any
+
+from anyio.abc import TaskGroup
+
+from aqueue._codec.results import encode_result
+from aqueue._engine.attempt import NO_ENGINE, Attempt, AttemptEngine
+from aqueue._engine.context import running_attempt
+from aqueue._engine.dispatcher import Dispatcher
+from aqueue._engine.exceptions import cancelled_between_items, hide_frames_of, left_behind
+from aqueue._engine.groups import GroupedQueue
+from aqueue._engine.hooks import Hooks, TaskSpoiled
+from aqueue._engine.intake import Intake
+from aqueue._engine.outcomes import Outcomes
+from aqueue._engine.payloads import Payloads
+from aqueue._engine.stopping import Stage, Stopping
+from aqueue._engine.suspects import Suspects
+from aqueue._engine.timeouts import Timeouts
+from aqueue._engine.tree import Node, Tree
+from aqueue._engine.turns import Turns
+from aqueue._engine.worker import Worker
+from aqueue._stream.event_stream import SOFT_LIMIT_EVENTS, EventStream
+from aqueue._system.loop import TaskWatch
+from aqueue._system.notice import warn
+from aqueue.events import NO_DATA, ItemCompleted, ItemStarted
+
+__all__ = ["Workers"]
+
+hide_frames_of(__file__)
+hide_frames_of(GroupedQueue.check.__code__.co_filename)
+
+
+class Workers:
+    """Runs items in the tasks of workers, and their hooks."""
+
+    def __init__(
+        self,
+        engine: AttemptEngine,
+        stream: EventStream,
+        tree: Tree,
+        stopping: Stopping,
+        dispatcher: Dispatcher,
+        intake: Intake,
+        outcomes: Outcomes,
+        suspects: Suspects,
+        turns: Turns,
+        timeouts: Timeouts,
+        hooks: Hooks,
+        payloads: Payloads | None,
+    ) -> None:
+        """Run items by these parts of the `engine`, which attempts refer to."""
+        self._engine = engine
+        self._stream = stream
+        self._tree = tree
+        self._stopping = stopping
+        self._dispatcher = dispatcher
+        self._intake = intake
+        self._outcomes = outcomes
+        self._suspects = suspects
+        self._turns = turns
+        self._timeouts = timeouts
+        self._hooks = hooks
+        self._payloads = payloads
+
+    # ---- a worker's task ----------------------------------------------------------------------------------------
+
+    def start(
+        self,
+        worker: Worker,
+        tasks: TaskGroup,
+        work: Callable[[Worker], Awaitable[None]],
+        on_end: Callable[[Worker], None],
+    ) -> None:
+        """Start the task of `worker` among `tasks`; if an item spoils that, another goes on in its place.
+
+        Parameters:
+            worker: the worker.
+            tasks: where its task belongs.
+            work: runs items until none is left for it.
+            on_end: called when it has ended, in a task that is still among `tasks`.
+        """
+
+        async def run() -> None:
+            worker.watch = TaskWatch()
+            try:
+                await self._hooks.run_due(worker)
+                await work(worker)
+            except BaseException as error:
+                if await self._is_stray(error, worker):
+                    self.start(worker, tasks, work, on_end)
+                    return
+                on_end(worker)
+                raise
+            on_end(worker)
+
+        tasks.start_soon(run, name=f"aqueue worker {worker.number}")
+
+    async def run_alone(self, node: Node, worker: Worker) -> None:
+        """Run the `process` or the hook of `node`, whichever it is at, and no other item."""
+        worker.watch = TaskWatch()
+        try:
+            if node.is_ended:
+                await self._hooks.run(self._tree.ascend(node, self._stream.now()), worker)
+            else:
+                await self.run_queued(worker, deque([node]).popleft)
+        except BaseException as error:
+            if not await self._is_stray(error, worker):
+                raise
+
+    async def _is_stray(self, error: BaseException, worker: Worker) -> bool:
+        """Tell whether `error` has ended a worker's task in a run that goes on; if it is a cancellation, warn of that."""
+        await worker.watch.close()
+        if not isinstance(error, TaskSpoiled):
+            if not self._outcomes.is_cancellation(error) or self._stopping.is_cancelled:
+                return False
+            node = worker.last
+            warn(cancelled_between_items("no item yet" if node is None else f"item {node.id} ({node.cls.type}) last"))
+        await worker.watch.take_cancellation()
+        return True
+
+    # ---- items --------------------------------------------------------------------------------------------------
+
+    async def work(self, worker: Worker) -> None:
+        """Run items in this process until none is left or the run is stopped."""
+        dispatcher = self._dispatcher
+        while True:
+            queue, fifo = dispatcher.queue, dispatcher.fifo
+            if fifo is not None:
+                # Calling `take` instead would be one more call per item, and 1 % slower.
+                await self.run_queued(worker, fifo.take_new, fifo.again)
+            else:
+                await self.run_queued(worker, dispatcher.take)
+            if self._stopping.stage is not Stage.RUNNING:
+                return
+            # Items may have been moved to another queue meanwhile, for the first of them that has a group.
+            if queue is dispatcher.queue and not await self.wait_for_item(worker):
+                return
+
+    async def wait_for_item(self, worker: Worker) -> bool:
+        """Run the hooks that are due, or sleep until an item may be there; return False if none will ever come."""
+        if self._dispatcher.due:
+            await self._hooks.run_due(worker)
+            return True
+        return await self._dispatcher.wait_for_item()
+
+    async def run_queued(self, worker: Worker, take: Callable[[], Node], again: "deque[Node] | tuple[()]" = ()) -> None:
+        """Take items, first those in `again`, and run them, until there is none now or the run is stopped.
+
+        What an ordinary item costs is written out here, over local names and with one reading of the clock for the
+        end of an item and the start of the next; what is rare has a method of its own. It goes by the monotonic clock
+        alone: the time of events also grows by what the wall clock has jumped, which is not part of how long an item took.
+        """
+        stream, stopping, turns, suspects, engine = (
+            self._stream,
+            self._stopping,
+            self._turns,
+            self._suspects,
+            self._engine,
+        )
+        append, next_seq, clock, events, add_large = (
+            stream.append,
+            stream.next_seq,
+            stream.clock,
+            stream.events,
+            stream.add_large,
+        )
+        end_process = self._tree.end_process
+        running = Stage.RUNNING
+        payloads = self._payloads
+        number = worker.number
+        task, outermost = worker.watch.task, worker.watch.outermost
+        node = worker.last
+        ticked = monotonic()
+        while stopping.stage is running:
+            try:
+                node = again.popleft() if again else take()
+            except IndexError:
+                worker.last = node
+                return
+            except BaseException as error:  # a comparison of items is the user's code
+                stopping.fail(error, "items could not be ordered", cancel=not isinstance(error, Exception))
+                return
+            cls = node.cls
+            attempt = Attempt(engine, node, number, "process")
+            running_attempt.set(attempt)
+            turns.latest = attempt
+            # One that had to wait for its time or its group may have become free since the last item's end.
+            started = ticked if cls.is_plain else monotonic()
+            append(ItemStarted(next_seq(), started + clock.offset, node.id, cls.type, number, "process", node.attempt))
+            try:
+                if suspects.is_cautious:
+                    await suspects.save_start()
+                if cls.is_plain:
+                    result = await node.item.process(attempt.enqueue, attempt.set_desc)
+                else:
+                    result = await self._process(node, attempt, worker)
+                attempt.node = attempt.engine = NO_ENGINE
+                if task._cancel_status is not outermost:  # noqa: SLF001  # see TaskWatch
+                    raise left_behind(task._cancel_status, node.id, cls.type)  # noqa: SLF001
+                if result is not None:
+                    node.result = encode_result(result, cls.type, add_large)
+                state = NO_DATA
+                if payloads is not None and (cls.hook or node.has_children):
+                    state = payloads.changed_state(node)
+            except BaseException as error:
+                if not await self._recover(error, node, worker, started, attempt):
+                    return
+                ticked = monotonic()
+                continue
+            ticked = monotonic()
+            at = ticked + clock.offset
+            cls.completed += 1
+            append(
+                ItemCompleted(
+                    next_seq(),
+                    at,
+                    node.id,
+                    number,
+                    ticked - started,
+                    node.attempt,
+                    attempt.deduplicated,
+                    node.result,
+                    state,
+                )
+            )
+            cls.deduplicated += attempt.deduplicated
+            if node.recorded is not None:
+                self._intake.end_recorded(node, name_others=True)
+            due = end_process(node, at)
+            if due is not None:
+                await self._hooks.run(due, worker, node)
+                ticked = monotonic()
+            if ticked > turns.slice_end or len(events) > SOFT_LIMIT_EVENTS:
+                worker.last = node  # not for each item: to keep each node until the next costs 2 %
+                await self._pause(attempt, worker)
+                ticked = monotonic()
+
+    async def _recover(
+        self, error: BaseException, node: Node, worker: Worker, started: float, attempt: Attempt
+    ) -> bool:
+        """Record what came of an attempt at a `process` that raised `error`; return whether the worker may take more items.
+
+        Raises:
+            TaskSpoiled: the worker may, but not in this task.
+        """
+        attempt.node = attempt.engine = NO_ENGINE
+        worker.last = node
+        is_spoiled = await worker.watch.close()
+        if self._outcomes.interrupt(error, node, attempt):
+            return False
+        due = None
+        if not self._outcomes.try_again(error, node, attempt):
+            at = self._outcomes.fail(error, node, started, attempt)
+            if node.recorded is not None:
+                self._intake.end_recorded(node, name_others=False)
+            due = self._tree.end_process(node, at)
+        if is_spoiled or not isinstance(error, Exception):
+            self._dispatcher.put_due(due)
+            raise TaskSpoiled from None
+        if due is not None:
+            await self._hooks.run(due, worker, node)
+        await self._pause(attempt, worker)
+        return True
+
+    async def _process(self, node: Node, attempt: Attempt, worker: Worker) -> Any:
+        """Call the `process` of an item whose class has a group or policies, and return what that returns."""
+        groups, retries, place = self._dispatcher.groups, self._dispatcher.retries, worker.place
+        retry, timeout_s = node.cls.policies.retry, node.cls.policies.timeout_s
+        enqueue = attempt.enqueue
+        if retry is not None or node.recorded is not None or place is not None:
+            attempt.tries = retries.tries(node)
+            enqueue = attempt.enqueue_repeatable
+        try:
+            if groups is not None:
+                groups.check(node)
+            if place is not None:
+                await place.run(node, attempt)
+                result = None
+            else:
+                result = node.item.process(enqueue, attempt.set_desc)
+                result = await (
+                    result
+                    if timeout_s is None
+                    else self._timeouts.within(timeout_s, node.id, node.cls.type, result, worker.watch)
+                )
+        finally:
+            # Looked up once more: this item's own children may have been the first to have a group.
+            if self._dispatcher.groups is not None:
+                self._dispatcher.groups.release(node)
+        retries.forget(node)
+        attempt.tries = None
+        return result
+
+    async def _pause(self, attempt: Attempt, worker: Worker) -> None:
+        """Between two items, let everything else have its turn: the event loop, hooks that are due, slow reporters."""
+        if monotonic() > self._turns.slice_end:
+            await self._turns.give_way(attempt)
+            await self._hooks.run_due(worker)
+        await self._stream.wait_for_room()
