@@ -563,7 +563,7 @@ def test_what_waits_for_a_stuck_reporter_is_bounded_by_bytes(
             streams.append(self)
 
     streams: list[EventStream] = []
-    monkeypatch.setattr("aqueue._run.api.EventStream", Watched)
+    monkeypatch.setattr("aqueue._run.session.EventStream", Watched)
 
     async def main() -> None:
         async with anyio.create_task_group() as tasks:

@@ -8,6 +8,7 @@ import sys
 from collections import deque
 from collections.abc import AsyncIterator, Iterable, Iterator
 from contextlib import asynccontextmanager, contextmanager
+from inspect import signature
 from typing import Any
 
 import anyio
@@ -26,6 +27,7 @@ from aqueue import (
     parse_retry_after,
     run_queue,
 )
+from aqueue._run.settings import Settings
 from aqueue.testing import EventRecorder
 from tests.engine.jobs import Do, Noop
 
@@ -106,6 +108,13 @@ def test_async_run_queue_refuses_the_same(backend: Backend, name: str, value: An
 
     with pytest.raises(InvalidArgument, match=name):
         anyio.run(main, backend=backend)
+
+
+def test_the_settings_are_the_parameters() -> None:
+    """Both functions hand on what they are given by its name: each parameter is a setting, in the same order."""
+    names = list(Settings.__struct_fields__)
+    assert names == [*signature(run_queue).parameters]
+    assert names[:-1] == [*signature(async_run_queue).parameters]
 
 
 @pytest.mark.parametrize("value", ["curio", "", None, 3])

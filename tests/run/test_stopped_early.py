@@ -106,7 +106,7 @@ def test_arguments_are_shown_to_the_person_who_typed_them_alone(
     """The line that says how to go on is whole on a terminal; what CI or journald keeps has no argument in it."""
     monkeypatch.setattr(sys, "orig_argv", ["python", "-O", program, "--token", "s3cret \x1b"])
     monkeypatch.setattr(sys, "argv", [program, "--token", "s3cret \x1b"])
-    monkeypatch.setattr("aqueue._run.api.stderr_is_terminal", lambda: is_terminal)
+    monkeypatch.setattr("aqueue._run.recorded.stderr_is_terminal", lambda: is_terminal)
     run_queue([Stops()], reporter="none", resume=tmp_path / "run.db")
     assert f"aqueue: to go on: {said}\n" in capsys.readouterr().err
 

@@ -3,5 +3,7 @@
 Each module imports only from those above it:
 
 - `settings`: what `run_queue` is given, checked before anything happens
-- `api`: wires the parts, runs, closes, and raises what must be raised
+- `session`: one run in one process: the parts put together, opened, run and closed
+- `recorded`: a run with a journal, new or one that goes on
+- `api`: the two functions
 """

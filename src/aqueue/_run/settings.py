@@ -24,7 +24,7 @@ from aqueue.text import visible_repr
 if TYPE_CHECKING:
     import distributed
 
-__all__ = ["MAX_WORKERS", "Backend", "Lifespan", "Settings", "check_one_of"]
+__all__ = ["MAX_WORKERS", "Backend", "Lifespan", "Settings"]
 
 Backend = Literal["trio", "asyncio"]
 """The event loop that a run uses."""
@@ -38,7 +38,7 @@ MAX_WORKERS: Final = 1_000_000
 
 
 class Settings(msgspec.Struct, frozen=True):
-    """What `run_queue` was given; see there. `checked` tells whether it is allowed."""
+    """What `run_queue` was given; see there, by the same names. `checked` tells whether it is allowed."""
 
     initial_items: Iterable[ItemLike]
     num_workers: int
@@ -58,8 +58,9 @@ class Settings(msgspec.Struct, frozen=True):
     grace_s: float | None
     retry_failed: bool
     only: Callable[[str], object] | None
-    cluster: "str | distributed.Client | None" = None
-    allow_insecure: bool = False
+    cluster: "str | distributed.Client | None"
+    allow_insecure: bool
+    backend: Backend | None = None  # None in the caller's own loop
 
     @property
     def policies(self) -> Policies:

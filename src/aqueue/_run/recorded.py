@@ -1,0 +1,85 @@
+"""A run with a journal: a new one, or one that goes on; and how to go on with it later."""
+
+import os
+import shlex
+import sys
+from collections.abc import Iterator
+
+import msgspec
+
+from aqueue._resume.resumption import read_past
+from aqueue._run.session import Outcome, Session
+from aqueue._run.settings import Settings
+from aqueue._system.notice import say, stderr_is_terminal
+from aqueue._system.signals import HeldInterrupts
+from aqueue.errors import ItemFailures
+from aqueue.item import ItemLike
+from aqueue.reporting import Reporter
+from aqueue.text import visible
+
+__all__ = ["run_recorded"]
+
+
+async def run_recorded(settings: Settings, reporters: list[Reporter], held: HeldInterrupts) -> Outcome:
+    """Run with a journal: a new one, or go on with what it has recorded."""
+    from aqueue._journal.writer import Journal  # SQLite is for those who have a journal
+
+    if settings.resume is not None:
+        journal = Journal.open(settings.resume)
+    else:
+        assert settings.journal is not None
+        journal = Journal.create(settings.journal)
+    try:
+        past = None if journal.is_new else read_past(journal, held.check, settings.runs_again)
+        if past is not None:
+            assert settings.resume is not None
+            name = visible(os.fsdecode(settings.resume), 1_000)
+            if past.is_completed:
+                with held.let_through():
+                    items = iter(settings.initial_items)
+                    new = past.first_new(items)
+                if not new:
+                    result = msgspec.structs.replace(past.result(), journal=str(journal.path))
+                    say(f"aqueue: {name} is complete: {result.counts.completed:,} completed; nothing is left to do")
+                    return Outcome(result, None)
+                settings = msgspec.structs.replace(settings, initial_items=_consumed(new, items))
+                del new, items
+        outcome = await Session(settings, reporters, journal, past, held).run()
+    finally:
+        journal.abandon()
+    if outcome.result.status == "interrupted":
+        say(f"aqueue: to go on: {_how_to_resume(settings, str(journal.path))}")
+    elif isinstance(outcome.error, ItemFailures):
+        say(f"aqueue: to run what failed again, and what is left: {_how_to_resume(settings, str(journal.path))}")
+    return outcome
+
+
+def _consumed(first: list[ItemLike], others: Iterator[ItemLike]) -> Iterator[ItemLike]:
+    """Yield the `first` items, emptying the list so that they can be freed when they have ended, and then the `others`."""
+    while first:
+        yield first.pop()
+    yield from others
+
+
+def _how_to_resume(settings: Settings, path: str) -> str:
+    if settings.resume is not None:
+        return _same_again()
+    return (
+        f"give run_queue resume={path!r} instead of journal={os.fspath(settings.journal or path)!r}, and run it again"
+    )
+
+
+def _same_again() -> str:
+    """Return what begins this program, or this call, once more, safe to show.
+
+    The arguments, among which may be a password, are shown only to the person who typed them: CI logs and journald keep
+    what is printed, for others to read.
+    """
+    if hasattr(sys, "ps1"):  # Python's own prompt, IPython's, or a notebook
+        return "make the same call again"
+    if stderr_is_terminal():
+        return f"run the same command again: {visible(shlex.join(sys.orig_argv), 2_000)}"
+    program = sys.argv[0] if sys.argv else ""
+    if program in ("", "-c"):
+        return "run the same command again"
+    return f"run the same command again: {visible(program, 1_000)} with the same arguments"

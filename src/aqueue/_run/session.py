@@ -1,0 +1,297 @@
+"""One run in one process: the parts put together, opened, run and closed."""
+
+import os
+import signal
+import socket
+from collections.abc import AsyncIterator, Coroutine
+from contextlib import AbstractAsyncContextManager, AbstractContextManager, nullcontext
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+import anyio
+import msgspec
+
+from aqueue._codec.item_codec import PayloadCodec
+from aqueue._codec.results import decode_root_results
+from aqueue._delivery.delivery import Delivery
+from aqueue._engine.context import current_or_none
+from aqueue._engine.engine import Engine
+from aqueue._engine.failures import Failures
+from aqueue._engine.payloads import Payloads
+from aqueue._engine.queues import QUEUE_TYPES
+from aqueue._engine.stopping import Stage
+from aqueue._folds.outcome import FailureTally
+from aqueue._resume.resumption import Resumption
+from aqueue._run.settings import Settings
+from aqueue._stream.event_stream import EventStream
+from aqueue._system.job_control import JobControl
+from aqueue._system.loop import CallSoon, call_soon_in_this_loop, running_backend
+from aqueue._system.notice import say, stderr_is_terminal
+from aqueue._system.signals import HeldInterrupts, SignalHandlers, exception_for, signal_name
+from aqueue._version import __version__
+from aqueue.errors import InvalidArgument, ItemFailures, JournalError, RecordedFailure
+from aqueue.events import SCHEMA_VERSION, RunFinished, RunResumed, RunStarted, RunStatus
+from aqueue.reporting import Reporter, RunInfo
+from aqueue.result import RunResult
+from aqueue.text import visible, visible_repr
+
+if TYPE_CHECKING:
+    from aqueue._cluster.cluster import Cluster
+    from aqueue._journal.writer import Journal
+
+__all__ = ["Outcome", "Session"]
+
+
+class Outcome(msgspec.Struct, frozen=True):
+    """What a session came to, and what the caller is to raise; None for nothing."""
+
+    result: RunResult
+    error: BaseException | None
+
+
+class Session:
+    """One run in one process, from opening to closing."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        reporters: list[Reporter],
+        journal: "Journal | None",
+        past: Resumption | None,
+        held: HeldInterrupts,
+    ) -> None:
+        self._settings = settings
+        self._reporters = reporters
+        self._past = past
+        self._held = held
+        self._journal = journal
+        self._journal_path = "" if journal is None else str(journal.path)
+        self._has_begun = False
+        self._run_id = os.urandom(8).hex() if past is None else past.run_id
+        self._call_soon = call_soon_in_this_loop()
+        self._stream = EventStream(self._call_soon)
+        self._delivery = Delivery(self._stream, reporters, journal, self._call_soon)
+        self._cluster = (
+            None if settings.cluster is None else _cluster(settings, self._run_id, self._call_soon, journal is not None)
+        )
+        if past is not None:
+            self._stream.continue_after(past.last_seq, past.last_at)
+            self._delivery.begin_with(past.view)
+        self._signals = SignalHandlers(
+            self._on_signal, self._on_unanswered, self._delivery.release_terminals, self._call_soon
+        )
+        draws = any(reporter.uses_terminal for reporter in reporters)
+        self._job_control = (
+            JobControl(self._delivery.suspend_terminals, self._delivery.resume_terminals) if draws else nullcontext()
+        )
+        self._tally = FailureTally()
+        self._engine = Engine(
+            self._stream,
+            QUEUE_TYPES[settings.queue_type_name](),
+            self._call_soon,
+            settings.num_workers,
+            settings.on_error,
+            Failures(self._tally.add),
+            None if journal is None else Payloads(PayloadCodec(), self._run_id, self._stream.add_large),
+            settings.policies,
+            settings.limits,
+            settings.stop_limits,
+            self._cluster,
+        )
+
+    async def run(self) -> Outcome:
+        self._engine.stopping.hold()
+        # Within an item of another run, that run's signals are enough: it waits for this one or cancels it.
+        with nullcontext() if current_or_none() is not None else self._signals, self._job_control:
+            self._held.deliver()
+            try:
+                if self._cluster is not None:
+                    await self._cluster.open()
+                return await self._run()
+            finally:
+                self._delivery.end_journal()  # which has been closed, unless something went wrong
+                if self._cluster is not None:
+                    await self._cluster.close()
+
+    async def _run(self) -> Outcome:
+        settings = self._settings
+        stream, delivery = self._stream, self._delivery
+        error: BaseException | None = None
+        started_at = stream.now()
+        if not await delivery.open(RunInfo(self._run_id, settings.num_workers, settings.queue_type_name, started_at)):
+            raise delivery.cancellation or exception_for(self._signals.first or signal.SIGINT)
+        delivery.start_journal(self._on_journal_failed)
+        stream.emit(
+            RunStarted if self._past is None else RunResumed,
+            self._run_id,
+            SCHEMA_VERSION,
+            __version__,
+            settings.num_workers,
+            settings.queue_type_name,
+            os.getpid(),
+            visible(socket.gethostname(), 255),
+            "" if self._cluster is None else visible(self._cluster.address, 500),
+        )
+        self._engine.stopping.release()
+        try:
+            if delivery.cancellation is not None:
+                raise delivery.cancellation
+            await self._run_items()
+        except BaseException as raised:
+            error = raised
+        result = await self._close(started_at, error)
+        error = delivery.cancellation or error
+        return Outcome(result, self._what_to_raise(result, error))
+
+    async def _run_items(self) -> None:
+        engine = self._engine
+        try:
+            if self._past is not None:
+                self._past.restore(engine)
+            await engine.add_initial(self._settings.initial_items)
+            if self._past is not None:
+                assert self._settings.resume is not None
+                name = visible(os.fsdecode(self._settings.resume), 1_000)
+                self._past.say_what_is_resumed(name, has_all=engine.intake.recorded_roots is None)
+            if not engine.tree.open_roots or engine.stopping.stage is not Stage.RUNNING:
+                return
+            # Items' idempotency keys hang on the run's name, and poison items are told by how many processes began.
+            await self._delivery.saved()
+            if self._settings.lifespan is None:
+                self._has_begun = True
+                await engine.run()
+                return
+            # A second signal cancels the lifespan only while it is entered or left: it is the items' turn in between.
+            with anyio.CancelScope() as engine.stopping.scope:
+                async with _checked(self._settings.lifespan()) as shared:
+                    engine.shared = shared
+                    self._has_begun = True
+                    await engine.run()
+        finally:
+            engine.unlink_all()  # also if `initial_items` or the lifespan raised: restored nodes may be a long chain
+
+    async def _close(self, started_at: float, error: BaseException | None) -> RunResult:
+        stream, delivery = self._stream, self._delivery
+        engine = self._engine
+        await delivery.drain()  # so that a reporter that fails now is still told of before the last event
+        status: RunStatus = engine.status
+        if error is not None:
+            status = "failed" if isinstance(error, Exception) else "interrupted"
+        by_type = engine.classes.counts
+        counts = engine.counts
+        engine.stopping.stage = Stage.ENDED  # nothing more is announced: a signal or a late `stop` comes too late
+        stream.finish(RunFinished(stream.next_seq(), stream.now(), status, counts))
+        result = RunResult(
+            self._run_id,
+            status,
+            counts,
+            by_type,
+            stream.now() - started_at + (0.0 if self._past is None else self._past.elapsed_s),
+            tuple(engine.failures.listed),
+            self._tally.groups(),
+            decode_root_results(engine.intake.roots, engine.tree.root_results),
+            engine.stopping.reason,
+            self._journal_path,
+        )
+        await delivery.close(result)
+        if self._journal is not None and not self._has_begun and isinstance(error, Exception):
+            # An initial item that can't be stored, say: once it can be, ``journal=`` must not find this run.
+            self._journal.discard()
+        await delivery.close_journal()
+        return result
+
+    def _what_to_raise(self, result: RunResult, error: BaseException | None) -> BaseException | None:
+        engine = self._engine
+        if engine.stopping.error is not None and not isinstance(engine.stopping.error, Exception):
+            return engine.stopping.error
+        if error is not None:
+            return error
+        if engine.stopping.error is not None:
+            return engine.stopping.error
+        if self._signals.first is not None:
+            return exception_for(self._signals.first)
+        failures = engine.failures
+        if not failures.count and not failures.recorded:
+            return None
+        listed = [*failures.exceptions, *(RecordedFailure(one) for one in failures.not_alive)]
+        failed = result.counts.failed
+        message = f"{failed:,} item{'s' if failed > 1 else ''} failed"
+        if failed > len(listed):
+            message += f"; the first {len(listed):,} are listed"
+        return ItemFailures(message, listed, result)
+
+    def _on_journal_failed(self, error: JournalError) -> None:
+        """End the run at once: nothing that runs now would be recorded."""
+        self._engine.stopping.fail(error, "the journal can't be written", cancel=True)
+
+    # ---- signals ------------------------------------------------------------------------------------------------
+
+    def _on_signal(self, number: int, count: int) -> None:
+        """Called between any two steps of the main thread's work: only tell the loop."""
+        engine = self._engine
+        cancel = count > 1 or not self._settings.graceful_ctrl_c or engine.stopping.stage is not Stage.RUNNING
+        if cancel:
+            self._stream.may_block = False  # it may be in this very thread that `enqueue` waits
+        self._call_soon(partial(engine.stopping.stop, signal_name(number), cancel=cancel))
+        if stderr_is_terminal() and not any(reporter.uses_terminal for reporter in self._reporters):
+            doing = "cancelling the running items" if cancel else "waiting for the running items"
+            say(f"\naqueue: {signal_name(number)}: {doing}; {_next_signal(number, cancel)}")
+        if engine.intake.is_asking:
+            # Nothing runs yet but the source of the initial items, in this very thread; it may block for good.
+            raise exception_for(number)
+
+    def _on_unanswered(self, count: int) -> None:
+        """Called in the thread that watches the signals."""
+        if self._engine.stopping.stage is not Stage.ENDED:
+            say(f"aqueue: an item is keeping the event loop to itself, so the run can't stop yet; {_THIRD_SIGNAL}")
+
+
+def _cluster(settings: Settings, run_id: str, call_soon: CallSoon, has_journal: bool) -> "Cluster":
+    """Return the cluster that `settings`, which are checked, name, not connected yet.
+
+    Raises:
+        InvalidArgument: the lifespan can't be sent.
+    """
+    from aqueue._cluster.cluster import Cluster  # Dask is for those who have a cluster
+    from aqueue._cluster.dask_transport import DaskTransport
+
+    backend = running_backend()
+    assert backend is not None
+    assert settings.cluster is not None
+    return Cluster(
+        DaskTransport(settings.cluster, allow_insecure=settings.allow_insecure),
+        call_soon,
+        num_workers=settings.num_workers,
+        backend=backend,
+        lifespan=settings.lifespan,
+        has_journal=has_journal,
+        run_id=run_id,
+    )
+
+
+def _checked(made: AbstractAsyncContextManager[Any]) -> AbstractAsyncContextManager[Any]:
+    """Return what `lifespan` returned.
+
+    Raises:
+        InvalidArgument: it is no async context manager.
+    """
+    if isinstance(made, AbstractAsyncContextManager):  # by its methods, whatever its class
+        return made
+    shown = visible_repr(made)
+    if isinstance(made, Coroutine):
+        made.close()  # it will never be awaited, and Python would warn
+    if isinstance(made, AsyncIterator | AbstractContextManager | Coroutine):
+        mend = "write it as 'async def' with one yield, and decorate it with contextlib.asynccontextmanager"
+    else:
+        mend = "return one, such as contextlib.asynccontextmanager makes of an 'async def' with one yield"
+    raise InvalidArgument(
+        f"lifespan was called before the first item, and returned {shown}, which is no async context manager; {mend}"
+    )
+
+
+_THIRD_SIGNAL = "a third Ctrl-C ends the process at once"  # also where the first one cancels, or a failure stopped it
+
+
+def _next_signal(number: int, cancelling: bool) -> str:
+    """Say what the next one does, in the words of the reporters that draw on the terminal."""
+    return _THIRD_SIGNAL if cancelling else f"Ctrl-C{' again' if number == signal.SIGINT else ''} cancels them"
