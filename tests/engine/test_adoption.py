@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from aqueue import AdoptionMismatch, Backend, EnqueueFn, Item, ItemFailures, RunResult, SetDescFn, run_queue
-from aqueue._engine import adoption
+from aqueue._engine.siblings import Siblings
 from aqueue.events import Event, ItemAdopted, ItemCompleted, ItemEnqueued
 from tests.journal.oracle import told_by
 from tests.journal.recorded import cut, events_of
@@ -488,7 +488,7 @@ def test_new_items_do_not_count_the_recorded_ones(tmp_path: Path, monkeypatch: p
     page = edit(PLAIN)
     path = interrupted(tmp_path / "run.db", lambda: [page(number=n) for n in range(9)], 0)
     counted: list[str] = []
-    siblings: Any = adoption._Siblings
+    siblings: Any = Siblings
     count = siblings.left.fget
 
     def left(self: Any) -> int:

@@ -9,7 +9,8 @@ from typing import Any
 import msgspec
 import pytest
 
-from aqueue._engine.adoption import RecordedChild, RecordedChildren
+from aqueue._engine.adoption import RecordedChildren
+from aqueue._engine.siblings import RecordedChild
 from tests.journal.seeds import Seed
 from tests.torture.fuzz import Case, case_of, failure_of, report_of
 

@@ -2,7 +2,9 @@
 
 Each module imports only from those above it:
 
+- `changed_classes`: what is recorded, compared with today's classes
 - `context`: which item's code is running: `current`, `shared`, `child_results`, `slow_down` and `stop`
+- `ended_children`: recorded children of which nothing is left to do, 24 bytes per child
 - `exceptions`: which exceptions are failures of an item, and their tracebacks without aqueue's frames
 - `failures`: the items that failed for good, the first of them with their exceptions
 - `item_class`: what the engine knows about one class of items
@@ -11,11 +13,12 @@ Each module imports only from those above it:
 - `class_registry`: the classes of a run's items, with the counts of these
 - `timeouts`: attempts that are cancelled when they have taken too long
 - `tree`: who waits for whom, when a subtree has ended, and which hook is due then
-- `adoption`: the children that a parent enqueues again, matched with the recorded ones
 - `attempt`: one attempt at an item's `process` or hook, and what its code is given to call
 - `payloads`: what is recorded of an item: its state, and what makes it the same in every rerun
 - `queues`: the order in which items are taken: first in first out, last in first out, by priority
+- `siblings`: the recorded children of one class and parent, and how a new child is matched
 - `suspects`: items that may have crashed earlier processes
+- `adoption`: the children that a parent enqueues again, matched with the recorded ones
 - `candidates`: the groups that may start their first item now, in the order of the queue
 - `places`: where `process` runs if that is another process: what the engine and a cluster ask of each other
 - `retries`: items that are to be tried again, and their wait

@@ -8,13 +8,14 @@ import msgspec
 from anyio.lowlevel import checkpoint
 
 from aqueue._codec.digests import KEPT_STATE_BYTES, KeySet, state_or_digest
-from aqueue._engine.adoption import RecordedChild, RecordedChildren
+from aqueue._engine.adoption import RecordedChildren
 from aqueue._engine.attempt import ROOM_CHECK_EVENTS, Attempt, AttemptEngine, Tries
 from aqueue._engine.class_registry import ClassRegistry
 from aqueue._engine.dispatcher import Dispatcher
 from aqueue._engine.item_class import ItemClass, key_of
 from aqueue._engine.payloads import Payloads
 from aqueue._engine.places import Execution
+from aqueue._engine.siblings import RecordedChild
 from aqueue._engine.stopping import Stage, Stopping
 from aqueue._engine.tree import Node, Tree
 from aqueue._engine.turns import SLICE_S

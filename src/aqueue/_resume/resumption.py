@@ -12,11 +12,14 @@ from aqueue._codec.class_names import type_name
 from aqueue._codec.digests import identity_of, state_or_digest
 from aqueue._codec.item_codec import PayloadCodec
 from aqueue._codec.results import decode_root_results
-from aqueue._engine.adoption import Announced, ChangedClasses, EndedChildren, RecordedChild, RecordedChildren
+from aqueue._engine.adoption import RecordedChildren
+from aqueue._engine.changed_classes import ChangedClasses
+from aqueue._engine.ended_children import Announced, EndedChildren
 from aqueue._engine.engine import Engine
 from aqueue._engine.item_class import ItemClass, Policies, key_of, look_up_class
 from aqueue._engine.misspelt import warn_of_misspelt
 from aqueue._engine.payloads import Payloads
+from aqueue._engine.siblings import RecordedChild
 from aqueue._engine.tree import Node, unlink
 from aqueue._folds.recording import ROOT, RecordedItem, Recording
 from aqueue._system.notice import say, stderr_is_terminal, warn

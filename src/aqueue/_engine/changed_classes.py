@@ -1,0 +1,91 @@
+"""What is recorded, compared with today's classes, which may have been edited since."""
+
+from bisect import bisect_right
+from collections.abc import Iterable, Sequence
+from typing import Any, Final, Protocol
+
+from aqueue._codec.class_names import previous_names_of
+from aqueue._codec.digests import KeySet
+from aqueue._system.notice import warn
+from aqueue.errors import UnknownItemType
+from aqueue.text import visible
+
+__all__ = ["DUMP", "KEY", "ChangedClasses", "listed"]
+
+KEY: Final = "$key"
+"""Stands for the key among the names of attributes; no attribute has such a name."""
+
+DUMP: Final = "$dump"
+"""What `aqueue._codec.item_codec.PayloadCodec.attributes` calls what dump() returned."""
+
+
+class _Codec(Protocol):
+    """What is asked of today's classes; see `aqueue._codec.item_codec.PayloadCodec`."""
+
+    def resolve(self, type_name: str) -> type: ...
+    def attributes(self, type_name: str, payload: bytes) -> dict[str, Any]: ...
+    def compare(self, type_name: str, payload: bytes) -> tuple[dict[str, Any], dict[str, Any], bytes]: ...
+
+
+class ChangedClasses:
+    """Compares what was recorded with today's classes, and says once per class that one has changed."""
+
+    def __init__(self, codec: _Codec, keys: KeySet, first_ids: Sequence[int]) -> None:
+        """Compare by `codec`; the run knows these `keys`, and each of its processes enqueued items from such a number on."""
+        self._codec = codec
+        self._keys = keys
+        self._first_ids = first_ids
+        self._names: dict[str, tuple[str, ...]] = {}
+        self.attributes = codec.attributes
+        self.compare = codec.compare
+        self._named: set[str] = set()
+        self._others_named: set[str] = set()
+
+    def is_gone(self, type: str) -> bool:
+        """Tell whether the program has no class of that name."""
+        try:
+            self._codec.resolve(type)
+        except UnknownItemType:
+            return True
+        return False
+
+    def process_of(self, number: int) -> int:
+        """Return which process enqueued the item of that number: 1 for the first."""
+        return bisect_right(self._first_ids, number)
+
+    def is_duplicate(self, type: str, key: str) -> bool:
+        """Tell whether the run knows an item of class `type` with this key."""
+        names = self._names.get(type)
+        if names is None:
+            names = self._names[type] = (type, *previous_names_of(self._codec.resolve(type)))
+        return self._keys.knows(names, key)
+
+    def name_others_once(self, type: str, parent: str, left: int, new: int) -> None:
+        """Warn that `parent` has enqueued `new` children of class `type`, and `left` not again that have completed."""
+        if type not in self._others_named:
+            self._others_named.add(type)
+            warn(
+                f"{parent} did not enqueue {left:,} completed item{'s' if left > 1 else ''} of class {type} again, but {new:,} "
+                f"other{'s' if new > 1 else ''}: if these are the same with another value or key, they run a second time"
+            )
+
+    def name_once(self, type: str, before: Iterable[str], now: Iterable[str]) -> None:
+        """Warn that items of class `type` were matched although they have other attributes than recorded."""
+        if type not in self._named:
+            self._named.add(type)
+            warn(
+                f"{type} was recorded with {listed(before)}, and has {listed(now)} now: items that are the same otherwise "
+                "are taken for the recorded ones, and are not run twice"
+            )
+
+
+def listed(names: Iterable[str]) -> str:
+    """Return names of attributes in words."""
+    all_names = sorted(names, key=lambda name: (name == KEY, name))
+    shown = [
+        "a key" if name == KEY else "what dump() returns" if name == DUMP else repr(visible(name, 100))
+        for name in all_names[:20]
+    ]
+    if len(all_names) > 20:
+        shown.append("…")
+    return ", ".join(shown) or "no attributes"

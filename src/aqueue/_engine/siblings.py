@@ -1,0 +1,391 @@
+"""The recorded children of one class and parent, and how a new child is matched with one of them.
+
+A child with a key matches the recorded one with the same key. Another matches by its payload, the first such child with the
+first recorded, the second with the second, and so on. A child whose class has other attributes than recorded matches by
+those that both have, if they fit one recorded child and one new one only.
+"""
+
+from collections.abc import Iterable, Iterator
+from itertools import chain, count
+from operator import itemgetter
+from typing import Any, Final
+
+import msgspec
+
+from aqueue._codec.digests import digest_of, encoded
+from aqueue._engine.changed_classes import DUMP, KEY, ChangedClasses, listed
+from aqueue._engine.ended_children import TAKEN, EndedChildren, EndedDigests
+from aqueue._engine.tree import Node
+from aqueue.errors import AdoptionMismatch
+
+__all__ = ["RecordedChild", "Siblings"]
+
+_MOST_SETS: Final = 16
+"""How many different sets of attributes are compared, of recorded children and of new ones.
+
+Objects of a class that has more have no set of attributes that an edit could have changed. The limit also bounds how often
+the recorded children are read: once for each set of attributes that new ones have in common with them.
+"""
+
+_Names = frozenset[str]
+_encode_json: Final = msgspec.json.Encoder().encode
+_decode_json: Final = msgspec.json.Decoder(dict[str, Any]).decode
+
+
+class RecordedChild(msgspec.Struct, gc=False, eq=False):
+    """A child that an earlier attempt of its parent enqueued.
+
+    Attributes:
+        id: its number.
+        node: its node; None if its subtree has ended well, so that nothing is left to do.
+        key: its key, if it has one.
+        payload: its payload as it was announced, by which it is known again.
+        state: its latest recorded payload: another one if it was adopted with other attributes.
+        occurrence: how many earlier children of its parent had the same type and payload.
+        ended_before: how many of those have ended and are to be matched after the equal one before it, and before it.
+        known_by: its payload as today's class writes it, once that has been asked for.
+        is_taken: whether it was enqueued again.
+        is_alike: whether it was so with another set of attributes.
+    """
+
+    id: int
+    node: Node | None
+    key: str | None
+    payload: bytes
+    state: bytes
+    occurrence: int = 0
+    ended_before: int = 0
+    known_by: bytes = b""
+    is_taken: bool = False
+    is_alike: bool = False
+
+
+_One = RecordedChild | int
+"""A recorded child; one that has ended by its place among those with a key, or among those without."""
+
+
+class _Comparison:
+    """The recorded children of one class with the same set of attributes, compared with new ones that have another set.
+
+    Attributes:
+        recorded: the names of the attributes that were recorded.
+        common: the names of those that the new ones have, too.
+        alike: the children by the digest of the values of these; more than one in a list.
+    """
+
+    __slots__ = ("_values", "alike", "common", "recorded")
+
+    def __init__(self, recorded: _Names, names: _Names) -> None:
+        self.recorded = recorded
+        self.common = sorted(recorded & names)
+        self.alike: dict[bytes, _One | list[_One]] = {}
+        self._values = itemgetter(*self.common) if self.common else None
+
+    def digest(self, attributes: dict[str, Any]) -> bytes | None:
+        """Return by what a child with these attributes is found; None if it is not, since no attribute is in common."""
+        return None if self._values is None else digest_of(_encode_json(self._values(attributes)))
+
+    def add(self, attributes: dict[str, Any], one: _One) -> None:
+        """Put in a child with these attributes."""
+        digest = self.digest(attributes)
+        if digest is not None:
+            self._add(digest, one)
+
+    def _add(self, digest: bytes, one: _One) -> None:
+        before = self.alike.setdefault(digest, one)
+        if isinstance(before, list):
+            before.append(one)
+        elif before is not one:
+            self.alike[digest] = [before, one]
+
+    def merge(self, other: "_Comparison") -> None:
+        """Put in those of `other`, which have the same set of attributes."""
+        for digest, alike in other.alike.items() if other is not self else ():
+            for one in alike if isinstance(alike, list) else [alike]:
+                self._add(digest, one)
+
+
+class Siblings:
+    """The recorded children of one class and parent, less those that were enqueued again.
+
+    Attributes:
+        new: how many were enqueued that are none of these.
+    """
+
+    def __init__(self, type: str, changes: ChangedClasses, ended: EndedChildren, what: str) -> None:
+        self.new = 0
+        self._type = type
+        self._what = what
+        self._changes = changes
+        self._announced = ended.announced
+        self._ended_by_key = ended.by_key.get(type) or EndedDigests()
+        self._ended_by_payload = ended.by_payload.get(type) or EndedDigests()
+        self._by_key: dict[str, RecordedChild] = {}
+        self._by_payload: dict[bytes, list[RecordedChild]] = {}  # of equal ones the first is the last
+        self._totals: dict[int, int] = {}
+        self._all_have_keys = not self._ended_by_payload
+        self._is_surveyed = False
+        self._sets: dict[_Names, set[int]] = {}  # of attributes that were recorded, and by which processes
+        self._comparisons: dict[tuple[object, ...], list[_Comparison]] = {}  # by the attributes of new ones
+        self._alike: list[RecordedChild] = []  # those taken out because they were alike
+        self._known_alike: set[bytes] = set()  # what those of them are known by that have no key
+
+    def add(self, child: RecordedChild) -> None:
+        """Put in one that has not ended, before all that were put in so far."""
+        if child.key is not None:
+            self._by_key[child.key] = child
+        else:
+            self._all_have_keys = False
+            self._know(child, child.payload)
+
+    def _know(self, child: RecordedChild, by: bytes) -> None:
+        child.known_by = by
+        self._by_payload.setdefault(by, []).append(child)
+
+    def leave_room(self) -> None:
+        """Note for each child how many of its equals, which have ended, come before it."""
+        if self._ended_by_payload.left:
+            for equal in self._by_payload.values():
+                before = -1
+                for child in reversed(equal):
+                    child.ended_before = child.occurrence - before - 1
+                    before = child.occurrence
+
+    @property
+    def left(self) -> int:
+        """How many have not been enqueued again."""
+        waiting = len(self._by_key) + sum(map(len, self._by_payload.values()))
+        return waiting + self.ended_left
+
+    @property
+    def ended_left(self) -> int:
+        """How many that have ended have not been enqueued again."""
+        return self._ended_by_key.left + self._ended_by_payload.left
+
+    def waiting(self) -> Iterator[RecordedChild]:
+        """Iterate over those that have neither ended nor been enqueued again."""
+        yield from self._by_key.values()
+        for equal in self._by_payload.values():
+            yield from reversed(equal)
+
+    def total(self, payload: bytes) -> int:
+        """Return how many this payload has matched, if none is left that it would match."""
+        ended = self._ended_by_payload
+        # Those that were taken out before the others were looked through are still found by the whole payload.
+        known_by = {payload, self._known_by(payload)} if ended else ()
+        return self._totals.get(hash(payload), 0) + sum(ended.total(digest_of(one)) for one in known_by)
+
+    def match(self, key: str | None, payload: bytes) -> RecordedChild | None:
+        """Take out and return the child that an item of this key and payload repeats, if any.
+
+        Raises:
+            AdoptionMismatch: which one it repeats can't be told.
+        """
+        child = self._take(payload) if key is None else self._take_keyed(key)
+        if child is not None:
+            return child
+        if key is not None and self._all_have_keys:
+            return None  # with another key it is another item
+        attributes = self._changes.attributes(self._type, payload)
+        shape = (*attributes, key is not None)
+        comparisons = self._comparisons.get(shape)
+        if comparisons is None:
+            if len(self._comparisons) == _MOST_SETS:
+                return None
+            was_surveyed = self._is_surveyed
+            comparisons = self._comparisons[shape] = self._survey(
+                _Names(attributes if key is None else (*attributes, KEY))
+            )
+            if key is None and not was_surveyed:
+                child = self._take(payload)
+        return child or (self._take_alike(attributes, key, comparisons) if comparisons else None)
+
+    # ---- the same key, or the same payload ----------------------------------------------------------------------
+
+    def _take_keyed(self, key: str) -> RecordedChild | None:
+        child = self._by_key.pop(key, None)
+        if child is not None:
+            self._take_as_same(child)
+        elif self._ended_by_key.left:
+            child = _ended_child(max(0, self._ended_by_key.take(digest_of(encoded(key)))), key)
+        return child
+
+    def _take(self, payload: bytes) -> RecordedChild | None:
+        known_by = self._known_by(payload)
+        ended = self._ended_by_payload
+        equal = self._by_payload.get(known_by)
+        number = 0
+        if (equal is None or equal[-1].ended_before > 0) and (ended.left or ended.alike):
+            number = ended.take(digest_of(known_by))
+        if equal is None:
+            if number == TAKEN or known_by in self._known_alike:
+                raise AdoptionMismatch(
+                    f"{self._what} of class {self._type} is the same as one that is recorded, but one with other attributes was "
+                    "enqueued before it, and was taken for that; it was not enqueued. Enqueue those with the attributes that "
+                    "were recorded first, or put the class back as it was until the run has ended; then run the same command again"
+                )
+            return _ended_child(number)
+        first = equal[-1]
+        if number > 0:
+            first.ended_before -= 1
+            return _ended_child(number)
+        self._take_as_same(equal.pop())
+        if not equal:
+            del self._by_payload[known_by]
+        which = hash(payload)
+        self._totals[which] = self._totals.get(which, 0) + 1
+        return first
+
+    def _take_as_same(self, child: RecordedChild) -> None:
+        child.is_taken = True
+        if not self._is_surveyed:  # afterwards it is no more there to be asked
+            names = self._changes.attributes(self._type, child.payload)
+            recorded = _Names(names if child.key is None else (*names, KEY))
+            self._sets.setdefault(recorded, set()).add(self._changes.process_of(child.id))
+
+    def _known_by(self, payload: bytes) -> bytes:
+        """Return what a child with this payload is known by."""
+        if self._is_surveyed and b'"$unset"' in payload:
+            # Which fields of a pydantic model were set, and which have their defaults, makes no other item of it.
+            known_by = _decode_json(payload)
+            known_by.pop("$unset", None)
+            return _encode_json(known_by)
+        return payload
+
+    # ---- other attributes than recorded -------------------------------------------------------------------------
+
+    def _survey(self, names: _Names) -> list[_Comparison]:
+        """Compare all that are left with new ones that have attributes of these `names`.
+
+        The first time they are written once more as today's class writes them: it may have got a field with a default.
+        """
+        compare, process_of, type = self._changes.compare, self._changes.process_of, self._type
+        is_first, self._is_surveyed = not self._is_surveyed, True
+        comparisons: dict[tuple[int, tuple[object, ...]], _Comparison | None] = {}
+        waiting = sorted(self.waiting(), key=lambda child: child.id, reverse=True)
+        if is_first:
+            self._by_payload = {}
+        for one, number, key, payload in self._recorded(waiting):
+            before, now, written = compare(type, payload)
+            # What has lost an attribute may be the same as another that differs in that alone.
+            is_whole = now is before or before.keys() <= now.keys() or DUMP in now
+            if DUMP in now:  # load() has made today's item of what was recorded
+                before = now
+            if is_first and key is None and one is not None:
+                known_by = self._known_by(written if is_whole else payload)
+                if isinstance(one, int):
+                    self._ended_by_payload.change(one, digest_of(known_by))
+                else:
+                    self._know(one, known_by)
+            process = process_of(number)
+            shape = process, (*before, key is not None)
+            if shape not in comparisons:
+                recorded = _Names(before if key is None else (*before, KEY))
+                self._sets.setdefault(recorded, set()).add(process)
+                # With other values of the same attributes, or with another key, it is another item.
+                is_another = recorded == names or KEY in recorded & names
+                comparisons[shape] = None if is_another else _Comparison(recorded, names)
+            comparison = comparisons[shape]
+            if comparison is not None and one is not None:
+                comparison.add(now if is_whole else {**before, **now}, one)
+        if len(self._sets) > _MOST_SETS:
+            return []
+        # Where one process has enqueued items with either set of attributes, that is no edit: some may have fewer.
+        unedited = self._sets.get(names, set())
+        merged: dict[_Names, _Comparison] = {}
+        for (process, _), comparison in comparisons.items():
+            if comparison is not None and process not in unedited:
+                merged.setdefault(comparison.recorded, comparison).merge(comparison)
+        return list(merged.values())
+
+    def _recorded(self, waiting: Iterable[RecordedChild]) -> Iterator[tuple[_One | None, int, str | None, bytes]]:
+        """Iterate over all, each with its number, key and payload; None for the ended ones that the same was taken for."""
+        for child in chain(waiting, self._alike):
+            yield child, child.id, child.key, child.payload
+        places = {self._ended_by_key: count(), self._ended_by_payload: count()}
+        for number, type, key, payload in self._announced():
+            if type == self._type:
+                ended = self._ended_by_payload if key is None else self._ended_by_key
+                place = next(places[ended])
+                yield place if ended.has(place) or place in ended.alike else None, number, key, payload
+
+    def _take_alike(
+        self, attributes: dict[str, Any], key: str | None, comparisons: list[_Comparison]
+    ) -> RecordedChild | None:
+        """Take out the only child that has other attributes, and the same values in those that one with these has, too."""
+        found: list[tuple[_One, _Comparison]] = []
+        for comparison in comparisons:
+            digest = comparison.digest(attributes)
+            alike = None if digest is None else comparison.alike.get(digest)
+            if isinstance(alike, list):
+                # Two are enough to know that there is not one only; those that drop out are not looked at again.
+                possible: list[_One] = []
+                while alike and len(possible) < 2:
+                    one = alike.pop()
+                    if not self._is_the_same_as_another(one, comparison):
+                        possible.append(one)
+                alike += possible
+                found += ((one, comparison) for one in possible)
+            elif alike is not None and not self._is_the_same_as_another(alike, comparison):
+                found.append((alike, comparison))
+        names = tuple(attributes) if key is None else (*attributes, KEY)
+        if len(found) == 1:
+            child = self._take_out(*found[0])
+            if child is not None:
+                self._changes.name_once(self._type, found[0][1].recorded, names)
+                return child
+        if key is not None and self._changes.is_duplicate(self._type, key):
+            return None
+        if found:
+            raise self._mismatch(names, f"more than one is the same in {listed(found[0][1].common)}")
+        if _Names(names) not in self._sets and not all(one.common for one in comparisons) and self.left:
+            raise self._mismatch(names, "no attribute is the same")
+        return None
+
+    def _ended_of(self, comparison: _Comparison) -> EndedDigests:
+        return self._ended_by_key if KEY in comparison.recorded else self._ended_by_payload
+
+    def _is_the_same_as_another(self, one: _One, comparison: _Comparison) -> bool:
+        """Tell whether `one` was taken out by a new child with the same key or payload, so that this can't be it."""
+        if isinstance(one, int):
+            ended = self._ended_of(comparison)
+            return not ended.has(one) and one not in ended.alike
+        return one.is_taken and not one.is_alike
+
+    def _take_out(self, one: _One, comparison: _Comparison) -> RecordedChild | None:
+        """Take out the only one that is alike; None if another new one was before, which is alike, too."""
+        if isinstance(one, int):
+            ended = self._ended_of(comparison)
+            number = ended.take_at(one)
+            if not number:
+                return None
+            ended.alike.add(one)
+            child = RecordedChild(number, None, None, b"", b"")
+        elif one.is_taken:
+            return None
+        else:
+            child = one
+            one.is_taken = one.is_alike = True
+            self._alike.append(one)
+            if one.key is not None:
+                del self._by_key[one.key]
+            else:
+                self._known_alike.add(one.known_by)
+                equal = self._by_payload[one.known_by]
+                equal.remove(one)
+                if not equal:
+                    del self._by_payload[one.known_by]
+        return child
+
+    def _mismatch(self, names: Iterable[str], why: str) -> AdoptionMismatch:
+        recorded = " or ".join(listed(one) for one in sorted(self._sets, key=sorted))
+        return AdoptionMismatch(
+            f"{self._what} of class {self._type} may be one that is recorded, or another: the class was recorded with "
+            f"{recorded}, and has {listed(names)} now; {why}; it was not enqueued. Give what is new a default in the class "
+            "(in __init__, if it is a plain class) that recorded items are to have, keep the old name of an attribute that was "
+            "renamed, or put the class back as it was until the run has ended; then run the same command again"
+        )
+
+
+def _ended_child(number: int, key: str | None = None) -> RecordedChild | None:
+    return RecordedChild(number, None, key, b"", b"") if number else None
