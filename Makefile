@@ -46,11 +46,11 @@ test-pythons: ## Run the tests on Python 3.13 and 3.14 in minimal Debian systems
 
 .PHONY: test-newest
 test-newest: ## Test engine, codec, journal and reporters on the newest Python that Debian has, if a system can be made.
-	@TESTS="tests/engine tests/run tests/resume tests/codec tests/journal tests/reporters" tests/pythons.sh --first sid trixie
+	@TESTS="tests/engine tests/stream tests/delivery tests/run tests/resume tests/codec tests/journal tests/reporters" tests/pythons.sh --first sid trixie
 
 .PHONY: test-uvloop
 test-uvloop: $(READY) ## Run the tests of runs on asyncio with uvloop in its place; `make test` runs some of them so.
-	@$(RUN) PYTHONPATH="$(CURDIR)/tests/on_uvloop" python -m pytest -n 4 --dist worksteal -k asyncio tests/engine tests/run tests/resume tests/system tests/journal tests/processes
+	@$(RUN) PYTHONPATH="$(CURDIR)/tests/on_uvloop" python -m pytest -n 4 --dist worksteal -k asyncio tests/engine tests/stream tests/delivery tests/run tests/resume tests/system tests/journal tests/processes
 
 # For how long all faults come at once, seconds, on each of the two event loops: `make torture SOAK_S=60`.
 SOAK_S ?= 300
@@ -101,6 +101,10 @@ bench: $(READY) ## Measure the engine, the reporters and the journal, against a 
 	@test -e $(READY)-bench || $(MAKE) --no-print-directory $(READY)-bench \
 		|| echo "What to compare with can't be installed: those rows are left out."
 	@$(RUN) python tests/benchmarks --write docs/reference/figures.md
+
+.PHONY: size
+size: ## Count the lines of code per package, without docstrings, comments and blank lines.
+	@$(PYTHON) tests/benchmarks/code_size.py
 
 .PHONY: docs
 docs: $(READY)-docs ## Build the documentation in docs/_build/html, and check its links with the link checker.
