@@ -1,6 +1,6 @@
 """The same items do the same on a cluster as in one process: each promise about items, tried in both.
 
-The engine asks `_engine.places` for what runs elsewhere.
+The engine asks `_engine.places` for what runs elsewhere; its workers there are `_engine.remote_workers`.
 """
 
 import asyncio

@@ -1,4 +1,7 @@
-"""The invariants of events, over random trees, awaits and failures."""
+"""The invariants of events, over random trees, awaits and failures.
+
+What runs next is for the `_engine.dispatcher` to say, and `_engine.workers` run it.
+"""
 
 from typing import Any
 

@@ -1,6 +1,6 @@
 """What becomes of a run when an item raises, whatever it raises.
 
-Which exceptions count as failures is `_engine.exceptions`; errors as data are `_stream.error_info`.
+What follows from one is for `_engine.outcomes`; which count as failures is `_engine.exceptions`; errors as data are `_stream.error_info`.
 """
 
 import asyncio

@@ -1,6 +1,7 @@
 """What an item can be: any object with an async process.
 
-What users write is a subclass of `aqueue.item` or any other class; what the engine knows of one is `_engine.item_class`.
+What users write is a subclass of `aqueue.item` or any other class; what the engine knows of one is `_engine.item_class`,
+and of all of a run `_engine.class_registry`.
 """
 
 import functools

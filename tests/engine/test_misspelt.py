@@ -1,4 +1,7 @@
-"""What would be without effect in silence is warned of: limits that name no item's group, class attributes misspelt."""
+"""What would be without effect in silence is warned of: limits that name no item's group, class attributes misspelt.
+
+The limits are looked at by `_engine.unused_limits`.
+"""
 
 import re
 from collections.abc import Callable

@@ -1,4 +1,7 @@
-"""An item's identity: the value is what the journal's events make it, whenever it is asked for and by whom."""
+"""An item's identity: the value is what the journal's events make it, whenever it is asked for and by whom.
+
+It is worked out when `_engine.intake` announces the item, or later.
+"""
 
 from pathlib import Path
 

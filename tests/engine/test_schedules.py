@@ -1,4 +1,7 @@
-"""A thousand seeded schedules on trio: what happens must not depend on who is woken first."""
+"""A thousand seeded schedules on trio: what happens must not depend on who is woken first.
+
+Who is woken is for the `_engine.dispatcher` to say; those who are woken are `_engine.workers`.
+"""
 
 from random import Random
 

@@ -1,6 +1,6 @@
 """Items that end the process: found by what was running when it crashed, and given up after three times alone.
 
-What was running at each crash is `_folds.crashes`.
+What was running at each crash is `_folds.crashes`; what runs alone first is `_engine.suspects`.
 """
 
 import os

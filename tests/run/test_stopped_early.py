@@ -1,6 +1,6 @@
 """A signal that comes before the first item: nothing has run, nothing is lost, and the same call goes on.
 
-Signals are in place before `_run.api` starts the engine.
+Signals are in place before `_run.session` starts the engine; how to go on is said by `_run.recorded`.
 """
 
 import signal

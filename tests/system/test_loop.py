@@ -1,6 +1,6 @@
 """What an item's code leaves behind in its worker's task: an open cancel scope, or a cancellation that comes later.
 
-`_system.loop` sees what a task has open, and closes it.
+`_system.loop` sees what a task has open, and closes it; another task then goes on for the `_engine.worker`.
 """
 
 import asyncio
