@@ -6,7 +6,10 @@ from collections.abc import Sequence
 from itertools import pairwise
 from typing import Any
 
+import msgspec
+
 from aqueue import FailureGroup, RunResult
+from aqueue._folds.outcome import FoldedResult
 from aqueue.events import (
     Counts,
     Event,
@@ -306,3 +309,9 @@ def check_result(result: RunResult, events: Sequence[Event]) -> None:
     reasons = [event.reason for event in events if isinstance(event, RunStopping)]
     assert result.stop_reason == (reasons[0] if reasons else "")
     assert result.elapsed_s >= last.at - first.at
+    # The engine counts, since a run without a listener makes no events; whoever folds them must come to the same.
+    folded, view = FoldedResult(), RunView()
+    folded.apply(events)
+    view.apply(events)
+    parts = {name: getattr(result, name) for name in ("root_results", "elapsed_s", "journal")}
+    assert msgspec.structs.replace(folded.result(view), **parts) == result

@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Sequence
 from typing import Final
 
-from aqueue.events import Event, ItemFailed, ItemReopened, Phase
+from aqueue.events import Event, ItemFailed, ItemReopened, Phase, RunResumed, RunStopping
 from aqueue.result import MAX_LISTED_FAILURES, FailureGroup, RunResult
 from aqueue.view import RunView
 
@@ -59,12 +59,17 @@ class FoldedResult:
     def __init__(self) -> None:
         self._tally = FailureTally()
         self._listed: dict[int, ItemFailed] = {}  # by item
+        self._stop_reason = ""  # the first of the last process; a view has the latest, which says what happens now
 
     def apply(self, events: Sequence[Event]) -> None:
         """Fold `events`, which must follow those applied so far."""
         self._tally.apply(events)
         for event in events:
-            if type(event) is ItemFailed:
+            if type(event) is RunStopping:
+                self._stop_reason = self._stop_reason or event.reason
+            elif type(event) is RunResumed:
+                self._stop_reason = ""
+            elif type(event) is ItemFailed:
                 if len(self._listed) < MAX_LISTED_FAILURES:
                     self._listed[event.item] = event
             elif type(event) is ItemReopened and event.failed is not None:
@@ -96,6 +101,6 @@ class FoldedResult:
             view.elapsed_s(view.at if now is None else now),
             tuple(self._listed.values()),
             tally.groups(),
-            stop_reason=view.stop_reason if stop_reason is None else stop_reason,
+            stop_reason=self._stop_reason if stop_reason is None else stop_reason,
             journal=journal,
         )
