@@ -82,7 +82,10 @@ class Intake:
         cls = self._by_type.get(type(item))
         if cls is None:
             cls = self._classes.look_up(item)
-        key, kept, occurrence, identity, payload = None, b"", 0, b"", NO_DATA
+        key = None
+        kept = identity = b""
+        occurrence = 0
+        payload = NO_DATA
         if cls.keyed or self._payloads is not None:
             identified = self._identify(item, parent, attempt, cls)
             if identified is None:
