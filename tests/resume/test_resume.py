@@ -705,13 +705,20 @@ def test_a_journal_that_ends_with_a_description_is_resumed(tmp_path: Path) -> No
     assert result.status == "completed"
 
 
+class Grouped(Named):
+    """One that is, like all others, of one group."""
+
+    group = "one"
+
+
+@pytest.mark.parametrize("cls", [Named, Grouped])
 @pytest.mark.parametrize("queue_type_name", ["queue", "stack", "priority"])
-def test_the_order_of_the_queue_is_kept(tmp_path: Path, queue_type_name: str) -> None:
+def test_the_order_of_the_queue_is_kept(tmp_path: Path, queue_type_name: str, cls: type[Named]) -> None:
     """With one worker, wherever the run is cut, what is left runs in the order in which it would have run."""
     path = tmp_path / "run.db"
     for name in ("m", "c", "x"):
-        world.children[name] = parent_of(*[partial(Named, f"{name}{n}") for n in (2, 1, 3)])
-    roots = [partial(Named, name) for name in ("m", "c", "x")]
+        world.children[name] = parent_of(*[partial(cls, f"{name}{n}") for n in (2, 1, 3)])
+    roots = [partial(cls, name) for name in ("m", "c", "x")]
     run(path, *[make() for make in roots], queue_type_name=queue_type_name)
     order = list(world.did)
     events = events_of(path)

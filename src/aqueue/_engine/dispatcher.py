@@ -36,6 +36,7 @@ class Dispatcher:
         idle: what each worker waits for that has nothing to take.
         num_workers: how many workers there are now.
         num_taken: how many nodes have been taken, each counted once.
+        takes_last_first: whether the queue is a stack, by groups or not.
         is_done: whether nothing is left, and nobody runs who could enqueue more.
     """
 
@@ -65,6 +66,7 @@ class Dispatcher:
         self.idle: deque[anyio.Event] = deque()
         self.num_workers = 0
         self.num_taken = 0
+        self.takes_last_first = isinstance(queue, LifoQueue)
         self.is_done = False
         self._num_queued_again = 0  # of those counted in `num_taken`
         self._stream = stream
@@ -78,11 +80,6 @@ class Dispatcher:
         self.queue = queue
         self.put = queue.put
         self.take: Callable[[], Node] = queue.take if self._stopping.limits.max_items is None else self._take_counted
-
-    @property
-    def takes_last_first(self) -> bool:
-        """Whether the queue is a stack."""
-        return isinstance(self.queue, LifoQueue)
 
     @property
     def fifo(self) -> FifoQueue | None:
