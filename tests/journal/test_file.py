@@ -23,6 +23,7 @@ import pytest
 from aqueue import Backend, EnqueueFn, Item, RunResult, SetDescFn, run_queue
 from aqueue._journal import check as journal_check
 from aqueue._journal import file as journal_file
+from aqueue._journal import open_journals
 from aqueue._journal.open_journals import connect_to_read
 from aqueue._journal.writer import Journal
 from aqueue.errors import (
@@ -461,6 +462,28 @@ def test_a_second_run_under_another_name_of_the_file_is_refused(tmp_path: Path, 
         stop(writer)
     Journal.open(tmp_path / "run.db").close()
     Journal.open(other_name).close()
+
+
+def test_a_journal_may_be_closed_while_another_is_looked_for(tmp_path: Path) -> None:
+    """Each run closes its journal on a thread of its own, whatever other runs of the process just look for."""
+    journal = Journal.create(tmp_path / "run.db")
+    another = Journal.create(tmp_path / "another.db")
+
+    class ClosesAnother(tuple[int, int]):
+        """An identity during whose comparison another journal is closed."""
+
+        __slots__ = ()
+
+        def __eq__(self, other: object) -> bool:
+            another.close()
+            return False
+
+        __hash__ = tuple.__hash__
+
+    open_journals.add(journal.path, ClosesAnother((0, 0)), journal.leave_to_the_parent)
+    (tmp_path / "a file").touch()
+    assert not open_journals.is_open(tmp_path / "a file")
+    journal.close()
 
 
 def test_another_name_of_the_file_is_not_even_read_in_the_same_process(tmp_path: Path, other_name: Path) -> None:

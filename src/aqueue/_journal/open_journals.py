@@ -45,7 +45,8 @@ def remove(path: Path) -> None:
 def is_open(path: Path) -> bool:
     """Tell whether a journal has the file at `path` open, under this or another name."""
     found = journal_file.identity(path)
-    return path in _open or (found is not None and any(found == identity for identity, _ in _open.values()))
+    # Listed first, which is one step under the interpreter's lock: a journal is closed on a thread of its own.
+    return path in _open or (found is not None and any(found == identity for identity, _ in list(_open.values())))
 
 
 def connect_to_read(path: "str | os.PathLike[str]") -> sqlite3.Connection:
