@@ -396,7 +396,7 @@ def test_slowing_down_again_and_again_costs_no_memory() -> None:
 
 
 def test_a_comparison_that_raises_while_candidates_are_tidied_loses_nothing() -> None:
-    """Offers that don't count any more are dropped all at once or not at all."""
+    """Candidates that don't count any more are dropped all at once or not at all."""
     for seed in range(50):
         random = Random(seed)
         queue, timers = grouped(None, "priority")

@@ -89,7 +89,7 @@ class Retries:
         delay_s = self._not_before.pop(node.id, 0.0) - self._clock()
         if delay_s <= 0:
             return False
-        self._rest(node, delay_s, phase)
+        self._wait(node, delay_s, phase)
         return True
 
     # ---- after a failed attempt ---------------------------------------------------------------------------------
@@ -126,7 +126,7 @@ class Retries:
             node.attempt += 1
         else:
             node.hook_attempt += 1
-        self._rest(node, delay_s, phase)
+        self._wait(node, delay_s, phase)
         return True
 
     def run_again(self, node: Node, attempt: Attempt) -> None:
@@ -144,7 +144,7 @@ class Retries:
         )
         self._tries[node.id] = tries
 
-    def _rest(self, node: Node, delay_s: float, phase: Phase) -> None:
+    def _wait(self, node: Node, delay_s: float, phase: Phase) -> None:
         self.retrying[node.id] = node
         self._timers.after(delay_s, partial(self._on_due, node, phase))
 
