@@ -70,7 +70,7 @@ def state_or_digest(state: bytes) -> bytes:
 class KeySet:
     """A set of (type, key) pairs, kept as 16-byte digests so that long keys cost no more than short ones.
 
-    Two different pairs have the same digest with a probability of about 1 in 10^26 among a million (2^-128 a pair).
+    Two different pairs have the same digest with a probability of about 1 in 10^26 among a million (2^-128 per pair).
     """
 
     def __init__(self) -> None:

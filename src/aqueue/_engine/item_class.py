@@ -121,7 +121,7 @@ class ItemClass:
 def look_up_class(item: object, defaults: Policies = NO_POLICIES) -> ItemClass:
     """Return what the engine needs to know about the class of `item`.
 
-    Warns, once a class, if `item` has another value of a policy than its class.
+    Warns, once per class, if `item` has another value of a policy than its class.
 
     Parameters:
         item: an item.

@@ -43,7 +43,7 @@ _looked_at: Final[WeakSet[type]] = WeakSet()
 
 
 def warn_of_misspelt(cls: type) -> None:
-    """Warn, once a class, of attributes in its body that look like those that aqueue reads, and that nobody reads.
+    """Warn, once per class, of attributes in its body that look like those that aqueue reads, and that nobody reads.
 
     Whatever the class's own code uses, is annotated (a field, say), begins with an underscore, or is in capitals is the
     user's own.

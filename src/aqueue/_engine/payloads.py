@@ -109,7 +109,7 @@ class Payloads:
         return msgspec.Raw(state)
 
     def check_unchanged(self, node: Node) -> None:
-        """Warn, once a class, if the state of `node`'s item has changed since its `process` ended: that isn't kept."""
+        """Warn, once per class, if the state of `node`'s item has changed since its `process` ended: that isn't kept."""
         type = node.cls.type
         if type in self._warned:
             return

@@ -72,7 +72,7 @@ class Stopping:
             timers: calls functions when their time has come.
             on_error: whether the first failure stops the run.
             limits: what else does.
-            on_stop: called at each stop: whoever waits for an item, or where items run elsewhere, must look again.
+            on_stop: called at each stop: workers that wait for an item must look again, and so must the execution.
         """
         self.stage = Stage.RUNNING
         self.reason = ""

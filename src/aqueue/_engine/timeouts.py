@@ -68,7 +68,7 @@ class Timeouts:
             del self._running[scope]
 
     def check(self) -> None:
-        """Warn, once a class, of an attempt that goes on although its timeout has passed.
+        """Warn, once per class, of an attempt that goes on although its timeout has passed.
 
         It must have been late at the last look, too: when code has kept the loop to itself for long, those that it kept
         waiting have not been cancelled yet.

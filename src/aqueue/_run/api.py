@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 __all__ = ["async_run_queue", "run_queue"]
 
 _terminal = threading.Lock()
-"""Held by the run that redraws the terminal: one a process."""
+"""Held by the run that redraws the terminal: one per process."""
 
 
 def run_queue(
@@ -107,7 +107,7 @@ def run_queue(
 
     Returns:
         What the run came to. `RunResult.status` is ``completed``, or ``interrupted`` after `aqueue.stop` or when a
-        limit stopped it; `RunResult.stop_reason` then names that. These limits count anew in each process.
+        limit stopped it; `RunResult.stop_reason` then names that. These limits count from 0 in each process.
 
     Raises:
         InvalidArgument: an argument, or an attribute of an initial item's class, is not allowed, or `lifespan` returned no
@@ -171,7 +171,7 @@ async def async_run_queue(
 ) -> RunResult:
     """Do what `run_queue` does in the caller's own event loop, trio or asyncio.
 
-    With `resume`, reading what is recorded takes that loop's time: about 5 µs an item, before anything runs.
+    With `resume`, reading what is recorded takes that loop's time: about 5 µs per item, before anything runs.
 
     Cancelling it interrupts the running items, hands the last events on, closes the reporters (which takes at most
     5 s with a reporter that is stuck), and raises the cancellation again.

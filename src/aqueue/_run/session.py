@@ -173,7 +173,7 @@ class Session:
     async def _close(self, started_at: float, error: BaseException | None) -> RunResult:
         stream, delivery = self._stream, self._delivery
         engine = self._engine
-        await delivery.drain()  # so that a reporter that fails now is still told of before the last event
+        await delivery.drain()  # so that a reporter that fails now is still recorded before the last event
         status: RunStatus = engine.status
         if error is not None:
             status = "failed" if isinstance(error, Exception) else "interrupted"
@@ -281,11 +281,11 @@ def _checked(made: AbstractAsyncContextManager[Any]) -> AbstractAsyncContextMana
     if isinstance(made, Coroutine):
         made.close()  # it will never be awaited, and Python would warn
     if isinstance(made, AsyncIterator | AbstractContextManager | Coroutine):
-        mend = "write it as 'async def' with one yield, and decorate it with contextlib.asynccontextmanager"
+        advice = "write it as 'async def' with one yield, and decorate it with contextlib.asynccontextmanager"
     else:
-        mend = "return one, such as contextlib.asynccontextmanager makes of an 'async def' with one yield"
+        advice = "return one, such as contextlib.asynccontextmanager makes of an 'async def' with one yield"
     raise InvalidArgument(
-        f"lifespan was called before the first item, and returned {shown}, which is no async context manager; {mend}"
+        f"lifespan was called before the first item, and returned {shown}, which is no async context manager; {advice}"
     )
 
 
