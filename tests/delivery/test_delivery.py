@@ -735,6 +735,35 @@ def test_a_delivering_thread_that_fails_ends_no_run(
     assert capsys.readouterr().err.count("raised RuntimeError: a mistake in aqueue; the run goes on without it") == 2
 
 
+@pytest.mark.usefixtures("small_limits")
+def test_workers_go_on_when_the_delivering_thread_fails_while_they_pause(
+    backend: Backend, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nothing will ever make room for them then, so nothing waits for that."""
+    recorder = Blocked()
+    look_after = Delivery._look_after
+
+    def fail_once_workers_pause(delivery: Delivery, passed_s: float, *, is_ending: bool) -> None:
+        if delivery._stream.is_waited_for and recorder.blocked.is_set():
+            raise RuntimeError("a mistake in aqueue")
+        look_after(delivery, passed_s, is_ending=is_ending)
+
+    monkeypatch.setattr(Delivery, "_look_after", fail_once_workers_pause)
+
+    async def root(enqueue: EnqueueFn, set_desc: SetDescFn) -> None:
+        for _ in range(1_500):
+            enqueue(Noop())
+
+    async def main() -> RunResult:
+        with anyio.fail_after(PATIENCE_S):
+            return await async_run_queue([Do(root)], reporter=recorder)
+
+    try:
+        assert anyio.run(main, backend=backend).counts.completed == 1_501
+    finally:
+        recorder.let_go.set()
+
+
 @pytest.mark.parametrize("way", ["scope", "task"])
 def test_a_cancellation_ends_a_run_whose_reporter_can_not_be_opened(
     backend: Backend, way: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]

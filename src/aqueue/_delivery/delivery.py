@@ -155,7 +155,7 @@ class Delivery:
 
     @property
     def _is_showing(self) -> bool:
-        return self._thread is not None and self._thread.is_alive()
+        return self._thread is not None and self._thread.is_alive() and self._stage != "closed"
 
     async def open(self, run: RunInfo) -> bool:
         """Open the reporters, one after the other.
@@ -216,7 +216,7 @@ class Delivery:
         self._result = result
         self._asked = stage
         self._wake.set()
-        if self._is_showing and self._stage != "closed":
+        if self._is_showing:
             await self._wait_in_any_case(reached)
 
     async def _wait_in_any_case(self, reached: anyio.Event, timeout_s: float | None = None) -> None:
@@ -282,6 +282,7 @@ class Delivery:
         finally:
             self._stream.lag = self._stream.lag_bytes = 0
             self._announce("closed")
+            self._call_soon(self._stream.wake_waiting)  # nobody makes room any more
 
     def _give(self) -> bool:
         """Give the reporters what has come, and return whether that was anything."""
