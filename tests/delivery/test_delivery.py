@@ -735,6 +735,25 @@ def test_a_delivering_thread_that_fails_ends_no_run(
     assert capsys.readouterr().err.count("raised RuntimeError: a mistake in aqueue; the run goes on without it") == 2
 
 
+def test_a_run_that_gets_no_thread_for_its_journal_leaves_none_behind(
+    tmp_path: Path, backend: Backend, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Once the system gives threads again, the same call makes the journal."""
+    start = threading.Thread.start
+
+    def refuse(thread: threading.Thread) -> None:
+        if thread.name == "aqueue-journal":
+            raise RuntimeError("can't start new thread")
+        start(thread)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(threading.Thread, "start", refuse)
+        with pytest.raises(RuntimeError, match="can't start new thread"):
+            run_queue([Noop()], journal=tmp_path / "run.db", reporter="none", backend=backend)
+    result = run_queue([Noop()], journal=tmp_path / "run.db", reporter="none", backend=backend)
+    assert result.counts.completed == 1
+
+
 @pytest.mark.usefixtures("small_limits")
 def test_workers_go_on_when_the_delivering_thread_fails_while_they_pause(
     backend: Backend, monkeypatch: pytest.MonkeyPatch

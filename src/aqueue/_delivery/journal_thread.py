@@ -44,7 +44,6 @@ class JournalThread:
             on_failed: gets the error when writing failed, once.
             on_closed: called when the file is closed.
         """
-        journal.begin_writing()
         self._journal = journal
         self._stream = stream
         self._on_committed = on_committed
@@ -56,6 +55,7 @@ class JournalThread:
         self._has_failed = False
         self._thread = threading.Thread(target=self._work, name="aqueue-journal", daemon=True)
         self._thread.start()
+        journal.begin_writing()  # now: if no thread can be started, the journal is closed as that of a run that has not begun
 
     @property
     def is_alive(self) -> bool:
