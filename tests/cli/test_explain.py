@@ -278,6 +278,23 @@ def test_the_outlook_of_what_ran_elsewhere_when_its_coordinator_crashed(aqueue: 
     assert "On resume its hook fails, as PoisonItem, and is not run" in of_hook
 
 
+def test_the_outlook_of_an_item_that_one_which_runs_alone_holds(aqueue: Aqueue, tmp_path: Path) -> None:
+    """It doesn't wait for its parent: once it has been held while that ran, no other object can take its place."""
+    script = Script(age_s=30_000.0)
+    for parent, payload in ((0, b"{}"), (1, b"{}"), (2, b'{"above":[{"$item":2}]}')):
+        script.start(script.enqueue(parent=parent, payload=Raw(payload)), worker=parent + 1)
+    script.begin(RunResumed)
+    for item in (1, 2, 3):
+        script.interrupt(item, "crash")
+    path = write_journal(tmp_path, script.events)
+    assert "waits until its parent, item 1," in aqueue("explain", path, 2, "--json").json["outlook"]
+
+    script.start(3, attempt=2)
+    path = write_journal(tmp_path, script.events, "alone.db")
+    assert "runs alone" in aqueue("explain", path, 3, "--json").json["outlook"]
+    assert "runs again, from its beginning" in aqueue("explain", path, 2, "--json").json["outlook"]
+
+
 class Quiet(Item):
     """Does nothing, twice."""
 

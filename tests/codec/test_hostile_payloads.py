@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from aqueue._codec.class_names import type_name
-from aqueue._codec.item_codec import MAX_DEPTH, PayloadCodec
+from aqueue._codec.item_codec import MAX_DEPTH, PayloadCodec, references
 from aqueue.errors import PayloadMismatch
 from tests.codec import kinds
 from tests.codec.kinds import AnnotatedItem, DataclassItem, DumpedItem, PlainItem, PydanticItem, SlottedItem
@@ -62,10 +62,19 @@ objects = st.dictionaries(st.sampled_from([*NAMES, *TAGS]), json_values, max_siz
 
 
 class Ancestors:
-    """The ancestors of an item, of which there is one."""
+    """The ancestors of an item, of which there is one.
+
+    Attributes:
+        asked: the numbers that were asked for.
+    """
+
+    def __init__(self) -> None:
+        """None was asked for yet."""
+        self.asked: set[int] = set()
 
     def __call__(self, number: int) -> object:
         """Return the ancestor with that number."""
+        self.asked.add(number)
         if number != 1:
             raise PayloadMismatch("no such ancestor")
         return self
@@ -74,18 +83,23 @@ class Ancestors:
 @pytest.mark.parametrize("cls", CLASSES, ids=[cls.__name__ for cls in CLASSES])
 @given(raw=objects)
 def test_any_json_is_restored_or_refused(cls: type, raw: object) -> None:
-    """Whatever JSON a payload is, it gives an item of its class or a PayloadMismatch, and no module is imported."""
+    """Whatever JSON a payload is, it gives an item of its class or a PayloadMismatch, and no module is imported.
+
+    No ancestor is asked for but those that the payload is known to refer to, without its class.
+    """
     codec = PayloadCodec()
+    ancestors = Ancestors()
     payload = json.dumps(raw).encode()
     before = set(sys.modules)
     try:
-        item = codec.decode(type_name(cls), payload, Ancestors())
+        item = codec.decode(type_name(cls), payload, ancestors)
     except PayloadMismatch as error:
         message = str(error)
     else:
         message = ""
         assert type(item) is cls
     assert "\n" not in message
+    assert ancestors.asked <= set(references(payload))
     assert set(sys.modules) - before <= {"tzdata", "tzdata.zoneinfo", "tzdata.zoneinfo.Europe"}
 
 

@@ -1,4 +1,7 @@
-"""Whatever is cut off the end of a journal, each item is one object, for itself and for all below it that hold it."""
+"""Whatever is cut off the end of a journal, each item is one object, for itself and for all below it that hold it.
+
+The objects of live items are made by `_resume.live_items`.
+"""
 
 from collections.abc import Sequence
 from contextlib import suppress

@@ -1,6 +1,6 @@
 """Resuming a run: what is adopted, what runs again, what is restored, and what is refused.
 
-`_resume.resumption` puts the run back that `_folds.recording` has read.
+`_resume.restoring` and `_resume.past` put the run back that `_folds.recording` has read, as an `_engine.restored_run`.
 """
 
 import gc

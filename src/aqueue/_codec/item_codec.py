@@ -5,6 +5,7 @@ read the values; this module finds the class, and names class and attribute in e
 """
 
 import functools
+from collections.abc import Iterator
 from typing import Any, Final
 
 import msgspec
@@ -20,7 +21,7 @@ from aqueue._codec.writer import AncestorId, OutlineWriter, StateWriter
 from aqueue.errors import AqueueError, PayloadMismatch, UnknownItemType, UnstorableItem
 from aqueue.text import visible
 
-__all__ = ["MAX_DEPTH", "PayloadCodec"]
+__all__ = ["MAX_DEPTH", "PayloadCodec", "references"]
 
 _encode_json: Final = msgspec.json.Encoder().encode
 _decode_json: Final = msgspec.json.Decoder().decode
@@ -265,6 +266,23 @@ class PayloadCodec:
         known.plain.learn_written(item, written)
         self.write_plain[type(item)] = known.plain.write
         return payload
+
+
+def references(payload: bytes) -> Iterator[int]:
+    """Yield the numbers of the ancestors that a payload refers to, whatever its class is."""
+    if b'"$item"' not in payload:
+        return
+    try:
+        parts = [_decode_json(payload)]
+    except (ValueError, RecursionError):  # what is damaged is refused where it is decoded
+        return
+    for part in parts:
+        if isinstance(part, dict):
+            parts += part.values()
+            if type(part.get("$item")) is int:
+                yield part["$item"]
+        elif isinstance(part, list):
+            parts += part
 
 
 def _policies_of(type_name: str) -> frozenset[str]:

@@ -24,6 +24,7 @@ Each module imports only from those above it:
 - `retries`: items that are to be tried again, and their wait
 - `turns`: the time slice that workers share, so that items that never await don't keep the loop
 - `groups`: a queue that passes over the items of groups that may start nothing now
+- `restored_run`: what a resume hands to the engine: all that earlier processes of the run have left
 - `worker`: one worker: what is remembered of it from item to item
 - `dispatcher`: what runs next: the queue, the groups, the hooks that are due, and the workers that wait for any of it
 - `unused_limits`: warns of limits that apply to no item

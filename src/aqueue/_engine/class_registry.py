@@ -47,27 +47,11 @@ class ClassRegistry:
 
     def known(self, found: ItemClass) -> ItemClass:
         """Return the class that looks like `found`, which may be `found` itself: to every reader they are one."""
-        looks = (
-            found.names,
-            found.track_overall,
-            found.hook,
-            found.all_done,
-            found.keyed,
-            found.grouped,
-            found.policies,
-        )
         if found.grouped:
             self._on_grouped()
         if self._is_elsewhere:
             found.is_plain = False
-        return self._by_looks.setdefault(looks, found)
-
-    def named(self, type: str, track_overall: bool) -> ItemClass:
-        """Return what is known about the class called `type`, for counting only."""
-        for cls in self._by_looks.values():
-            if cls.type == type:
-                return cls
-        return self.known(ItemClass(type, track_overall=track_overall, hook=False, all_done=False))
+        return self._by_looks.setdefault(found.looks, found)
 
     @property
     def counts(self) -> dict[str, Counts]:

@@ -9,6 +9,7 @@ import anyio
 
 from aqueue._engine.groups import GroupedQueue, Limits
 from aqueue._engine.queues import FifoQueue, LifoQueue, PlainQueue
+from aqueue._engine.restored_run import RestoredRun
 from aqueue._engine.retries import Retries
 from aqueue._engine.stopping import Stage, Stopping
 from aqueue._engine.tree import Node
@@ -36,7 +37,6 @@ class Dispatcher:
         idle: what each worker waits for that has nothing to take.
         num_workers: how many workers there are now.
         num_taken: how many nodes have been taken, each counted once.
-        takes_last_first: whether the queue is a stack, by groups or not.
         is_done: whether nothing is left, and nobody runs who could enqueue more.
     """
 
@@ -66,7 +66,7 @@ class Dispatcher:
         self.idle: deque[anyio.Event] = deque()
         self.num_workers = 0
         self.num_taken = 0
-        self.takes_last_first = isinstance(queue, LifoQueue)
+        self._is_stack = isinstance(queue, LifoQueue)  # by groups or not
         self.is_done = False
         self._num_queued_again = 0  # of those counted in `num_taken`
         self._stream = stream
@@ -86,6 +86,19 @@ class Dispatcher:
         """The queue, if `take` does nothing but take its first node; None otherwise."""
         queue = self.queue
         return queue if isinstance(queue, FifoQueue) and self._stopping.limits.max_items is None else None
+
+    def restore(self, run: RestoredRun) -> None:
+        """Queue what a recorded run has left, and go on with its waits, each for as long as it was then at the most."""
+        self.retries.restore(run.retried)
+        now = self._stream.now()
+        for group, (due, delay_s) in run.slowed_down.items():
+            if due > now:
+                self._restore_slow_down(group, min(due - now, delay_s))
+        # What was running had been taken already: it comes first again, also from a stack.
+        for was_taken in (not self._is_stack, self._is_stack):
+            for node in run.queued:
+                if (node.attempt > 1) is was_taken:
+                    self.put_recorded(node)
 
     # ---- nodes --------------------------------------------------------------------------------------------------
 
@@ -224,7 +237,7 @@ class Dispatcher:
             what = f"the group {visible_repr(group)} could not be slowed down"
             self._stopping.fail(error, what, cancel=not isinstance(error, Exception))
 
-    def restore_slow_down(self, group: str, seconds: float) -> None:
+    def _restore_slow_down(self, group: str, seconds: float) -> None:
         """Start nothing of `group` for so long, as a recorded process has asked."""
         try:
             self.use_groups().slow_down(group, seconds)

@@ -22,6 +22,7 @@ from aqueue._engine.payloads import Payloads
 from aqueue._engine.places import Execution
 from aqueue._engine.queues import PlainQueue
 from aqueue._engine.remote_workers import RemoteWorkers
+from aqueue._engine.restored_run import RestoredRun
 from aqueue._engine.stopping import OnError, Stage, StopLimits, Stopping
 from aqueue._engine.suspects import Suspects
 from aqueue._engine.timeouts import Timeouts
@@ -123,6 +124,21 @@ class Engine:
         self._remote: RemoteWorkers | None = None
         if execution is not None:
             self._remote = RemoteWorkers(stream, stopping, dispatcher, self._workers, hooks, execution)
+
+    def restore(self, run: RestoredRun) -> None:
+        """Go on with a recorded run, and announce what a resume changes of it; only before anything is added."""
+        for cls in run.classes:
+            self.classes.known(cls)
+        self.tree.restore(run.open_roots, run.root_results, run.earlier_results)
+        self.intake.restore(run)
+        for change in run.changes:
+            self.stream.emit(change)
+        for failure in run.failures:
+            self.failures.restore(failure)
+        self.suspects.restore(run.suspects, is_cautious=run.is_cautious)
+        self.dispatcher.restore(run)
+        for node in run.ended:
+            self.intake.end_again(node)
 
     # ---- what attempts ask --------------------------------------------------------------------------------------
 

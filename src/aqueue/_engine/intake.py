@@ -15,6 +15,7 @@ from aqueue._engine.dispatcher import Dispatcher
 from aqueue._engine.item_class import ItemClass, key_of
 from aqueue._engine.payloads import Payloads
 from aqueue._engine.places import Execution
+from aqueue._engine.restored_run import RestoredRun
 from aqueue._engine.siblings import RecordedChild
 from aqueue._engine.stopping import Stage, Stopping
 from aqueue._engine.tree import Node, Tree
@@ -74,6 +75,14 @@ class Intake:
         self._classes = classes
         self._by_type = classes.by_type
         self._payloads = payloads
+
+    def restore(self, run: RestoredRun) -> None:
+        """Go on after the items of a recorded run."""
+        self.last_id = run.last_id
+        self.keys = run.keys
+        self.roots = run.roots
+        self.deduplicated_roots = run.deduplicated_roots
+        self.recorded_roots = run.recorded_roots
 
     # ---- one item -----------------------------------------------------------------------------------------------
 

@@ -117,6 +117,11 @@ class ItemClass:
         self.interrupted: int = 0
         self.retried: int = 0
 
+    @property
+    def looks(self) -> tuple[object, ...]:
+        """What tells it from others: to every reader those that are the same in this are one class."""
+        return self.names, self.track_overall, self.hook, self.all_done, self.keyed, self.grouped, self.policies
+
 
 def look_up_class(item: object, defaults: Policies = NO_POLICIES) -> ItemClass:
     """Return what the engine needs to know about the class of `item`.

@@ -1,7 +1,7 @@
 """Retries: what is remembered of items whose attempts failed, and their wait for the next one."""
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import partial
 from itertools import count
 from types import MethodType
@@ -77,12 +77,17 @@ class Retries:
         if self._tries:
             self._tries.pop(node.id, None)
 
-    def restore(self, node: Node, failed: int, delay_s: float) -> None:
-        """Remember of a recorded node that `failed` attempts count, and that the next may start in `delay_s` seconds."""
-        self._tries[node.id] = Tries(failed)
-        node.cls.is_plain = False
-        if delay_s > 0:
-            self._not_before[node.id] = self._clock() + delay_s
+    def restore(self, retried: Iterable[tuple[Node, int, float, float]]) -> None:
+        """Remember what is recorded of nodes; see `aqueue._engine.restored_run.RestoredRun.retried`.
+
+        Each goes on to wait for as long as it was to wait at the most: the clock may have been set back.
+        """
+        now = self._stream.now()
+        for node, failed, due, delay_s in retried:
+            self._tries[node.id] = Tries(failed)
+            node.cls.is_plain = False
+            if due > now:
+                self._not_before[node.id] = self._clock() + min(due - now, delay_s)
 
     def wait_if_not_due(self, node: Node, phase: Phase) -> bool:
         """Let a recorded node wait for its next attempt at `phase`, if it is not due; tell whether it waits."""

@@ -20,6 +20,11 @@ class Suspects:
         self.is_cautious = False
         self._stream = stream
 
+    def restore(self, waiting: list[tuple[Node, str]], *, is_cautious: bool) -> None:
+        """Have these nodes run alone, or given up: the attributes of the same names."""
+        self.waiting = waiting
+        self.is_cautious = is_cautious
+
     async def save_start(self) -> None:
         """Wait until the start of an attempt is committed, and before that, as between items, for slow reporters."""
         await self._stream.wait_for_room()

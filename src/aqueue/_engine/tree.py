@@ -15,11 +15,15 @@ from aqueue._stream.event_stream import EventStream
 from aqueue.errors import ItemsNotComparable
 from aqueue.events import NO_DATA, ItemChildrenFailed, ItemChildrenProcessed, Phase
 
-__all__ = ["Node", "Tree", "unlink"]
+__all__ = ["Node", "Results", "Tree", "give_result", "unlink"]
 
 
 MAX_CLOSED_AT_ONCE: Final = 1_000
 """How many nodes of a chain are closed before everything else in the event loop gets its turn: about 1 ms."""
+
+
+Results = dict[int, msgspec.Raw]
+"""What items returned, as JSON, by their numbers."""
 
 
 class Node(msgspec.Struct, gc=False, eq=False):
@@ -69,7 +73,7 @@ class Node(msgspec.Struct, gc=False, eq=False):
     failed: bool = False
     subtree_failed: bool = False
     result: msgspec.Raw = NO_DATA
-    child_results: dict[int, msgspec.Raw] | None = None
+    child_results: Results | None = None
 
     def tries(self, phase: Phase) -> int:
         """Return which try of `phase` is next or running, from 1."""
@@ -105,8 +109,8 @@ class Tree:
         self._stream = stream
         self.keeps_items = keeps_items
         self.open_roots = 0
-        self.root_results: dict[int, msgspec.Raw] = {}
-        self.earlier_results: dict[int, msgspec.Raw] = {}
+        self.root_results: Results = {}
+        self.earlier_results: Results = {}
 
     def end_process(self, node: Node, at: float) -> Node | None:
         """Count `node`'s own `process` as ended at the time `at`, and return the node to go on with, if any.
@@ -168,18 +172,15 @@ class Tree:
         if node.subtree_failed:
             parent.subtree_failed = True
         if node.result is not NO_DATA:
-            self.give_result(node.id, node.result, parent)
+            give_result(node.id, node.result, parent)
         parent.pending -= 1
         return parent
 
-    def give_result(self, item: int, result: msgspec.Raw, parent: Node | None) -> None:
-        """Keep the result of an item for the hook of `parent`, if it has one; that of an initial item for the run's own."""
-        if parent is None:
-            self.root_results[item] = result
-        elif parent.cls.hook:
-            if parent.child_results is None:
-                parent.child_results = {}
-            parent.child_results[item] = result
+    def restore(self, open_roots: int, root_results: Results, earlier_results: Results) -> None:
+        """Go on with what is left of a recorded run: the attributes of the same names."""
+        self.open_roots = open_roots
+        self.root_results = root_results
+        self.earlier_results = earlier_results
 
     def unlink(self, nodes: Iterable[Node]) -> None:
         """Do what `unlink` does, and keep the results so far of the initial items among them and above them."""
@@ -187,7 +188,15 @@ class Tree:
         unlink(nodes, self.root_results)
 
 
-def unlink(nodes: Iterable[Node], root_results: dict[int, msgspec.Raw] | None = None) -> None:
+def give_result(item: int, result: msgspec.Raw, parent: Node) -> None:
+    """Keep the result of an item for the hook of its `parent`, if it has one."""
+    if parent.cls.hook:
+        if parent.child_results is None:
+            parent.child_results = {}
+        parent.child_results[item] = result
+
+
+def unlink(nodes: Iterable[Node], root_results: Results | None = None) -> None:
     """Cut all that `nodes` and their ancestors point to, one by one, so that freeing them does not recurse.
 
     The same for those that wait, after a resume, for one of these: to be enqueued again by it, or for it to be.

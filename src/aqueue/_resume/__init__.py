@@ -2,5 +2,8 @@
 
 Each module imports only from those above it:
 
-- `resumption`: a recording put back: its live items as objects, its tree, its queue, its counters
+- `plan`: what a resume does with each live item: pure data, of a recording alone
+- `live_items`: the live items as objects of today's classes
+- `restoring`: a plan and these objects as what the engine goes on with: nodes, what to queue, counters
+- `past`: reads what is recorded, tells the user what a resume does, and puts it into the engine
 """

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import msgspec
 
-from aqueue._resume.resumption import read_past
+from aqueue._resume.past import read_past
 from aqueue._run.session import Outcome, Session
 from aqueue._run.settings import Settings
 from aqueue._system.notice import say, stderr_is_terminal

@@ -21,7 +21,7 @@ from aqueue._engine.payloads import Payloads
 from aqueue._engine.queues import QUEUE_TYPES
 from aqueue._engine.stopping import Stage
 from aqueue._folds.outcome import FailureTally
-from aqueue._resume.resumption import Resumption
+from aqueue._resume.past import Past
 from aqueue._run.settings import Settings
 from aqueue._stream.event_stream import EventStream
 from aqueue._system.job_control import JobControl
@@ -57,7 +57,7 @@ class Session:
         settings: Settings,
         reporters: list[Reporter],
         journal: "Journal | None",
-        past: Resumption | None,
+        past: Past | None,
         held: HeldInterrupts,
     ) -> None:
         self._settings = settings
@@ -67,7 +67,7 @@ class Session:
         self._journal = journal
         self._journal_path = "" if journal is None else str(journal.path)
         self._has_begun = False
-        self._run_id = os.urandom(8).hex() if past is None else past.run_id
+        self._run_id = os.urandom(8).hex() if past is None else past.recording.run_id
         self._call_soon = call_soon_in_this_loop()
         self._stream = EventStream(self._call_soon)
         self._delivery = Delivery(self._stream, reporters, journal, self._call_soon)
@@ -75,7 +75,7 @@ class Session:
             None if settings.cluster is None else _cluster(settings, self._run_id, self._call_soon, journal is not None)
         )
         if past is not None:
-            self._stream.continue_after(past.last_seq, past.last_at)
+            self._stream.continue_after(past.recording.last_seq, past.recording.last_at)
             self._delivery.begin_with(past.view)
         self._signals = SignalHandlers(
             self._on_signal, self._on_unanswered, self._delivery.release_terminals, self._call_soon
@@ -186,7 +186,7 @@ class Session:
             status,
             counts,
             by_type,
-            stream.now() - started_at + (0.0 if self._past is None else self._past.elapsed_s),
+            stream.now() - started_at + (0.0 if self._past is None else self._past.recording.elapsed_s),
             tuple(engine.failures.listed),
             self._tally.groups(),
             decode_root_results(engine.intake.roots, engine.tree.root_results),

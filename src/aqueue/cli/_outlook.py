@@ -1,11 +1,8 @@
-"""What resuming a run would do with one item, and why.
+"""What resuming a run would do with one item, and why: in words, what `aqueue._resume.plan` has decided."""
 
-It follows `aqueue._resume.resumption`: a test compares what it says with what a resume does, at many a point of a run.
-"""
-
-from aqueue._folds.recording import ROOT, RecordedItem, Recording
+from aqueue._folds.recording import RecordedItem, Recording
 from aqueue._folds.tree_shape import TreeShape
-from aqueue._resume.resumption import POISON_AFTER_CRASHES
+from aqueue._resume.plan import Plan, Step
 from aqueue.cli._record import Record
 from aqueue.cli._screen import host_and_pid
 from aqueue.figures import amount, when_due
@@ -15,34 +12,35 @@ __all__ = ["outlook"]
 _HAS_ENDED = "It will not run again: it has completed, and so has everything below it."
 
 
-def outlook(record: Record, shape: TreeShape, recording: Recording | None, row: int) -> str:
+def outlook(record: Record, shape: TreeShape, recording: Recording | None, plan: Plan | None, row: int) -> str:
     """Return in a sentence or two whether and why the item in `row` will run when the run is resumed; safe to show.
 
     Parameters:
         record: the run.
         shape: its tree.
         recording: the same as a resume reads it, ended; None if the run can't be resumed.
+        plan: what a resume does; None likewise.
         row: the item's row.
     """
     if record.state.name == "running":
         return _while_running(record, row)
     if not record.history.is_journal:
         return "A log can't be resumed. With a journal, run_queue(resume=…), it could."
-    if recording is None:
+    if recording is None or plan is None:
         return "The journal can't be resumed: it names items, workers or types where no run can have done so."
-    live = recording.live.get(record.items.item_of(row))
+    number = record.items.item_of(row)
+    live = recording.live.get(number)
     if live is None:
         return _HAS_ENDED
-    crashes = recording.crashes
+    step = plan.step(number)
     if live.failed is not None:
-        return _failed(live, has_crashed=crashes.count > 0)
-    if live.completed and live.pending:
+        return _failed(live, step)
+    first = " It runs alone, before all others: it was running in the last crashes." if step == "runs alone" else ""
+    if step == "waits for descendants":
         return _waiting_for_descendants(live, something_failed=shape.below(row).failed > 0)
-    if crashes.alone.get(live.id, 0) >= (1 if live.is_poison else POISON_AFTER_CRASHES):
+    if step == "given up":
         what = "its hook" if live.completed else "it"
         return f"On resume {what} fails, as PoisonItem, and is not run: alone, it has ended the process in the last crashes."
-    is_suspect = live.is_poison or live.id in crashes.suspects
-    first = " It runs alone, before all others: it was running in the last crashes." if is_suspect else ""
     if live.completed:
         if not live.hook:
             return _HAS_ENDED
@@ -50,18 +48,16 @@ def outlook(record: Record, shape: TreeShape, recording: Recording | None, row: 
             "Its process will not run again. On resume its hook runs: it was cut short, or something below it was."
             f"{first}"
         )
-    parent = recording.live[live.parent]
-    if parent.id != ROOT and not parent.completed and not is_suspect:
-        why = "has failed" if parent.failed is not None else "was cut short"
+    if step == "waits for parent":
+        why = "has failed" if recording.live[live.parent].failed is not None else "was cut short"
         return (
-            f"On resume it waits until its parent, item {parent.id}, which {why}, has run again: the parent enqueues it "
+            f"On resume it waits until its parent, item {live.parent}, which {why}, has run again: the parent enqueues it "
             "again, and only then it runs. If the parent doesn't, it runs as it is recorded."
         )
-    state = record.items.state_of(row)
-    if state == "retrying":
+    if step == "retries":
         due = when_due(live.due, record.now)
-        return f"On resume it is tried again, {due}: its attempt {live.attempt} has failed.{first}"
-    if state == "interrupted":
+        return f"On resume it is tried again, {due}: its attempt {live.attempt} has failed."
+    if record.items.state_of(row) == "interrupted":
         count = sum(1 for _ in shape.children(row))
         adopted = f"; of the children that it enqueues, {amount(count)} are known already" if count else ""
         return f"On resume it runs again, from its beginning: its attempt {live.attempt} was cut short{adopted}.{first}"
@@ -94,16 +90,16 @@ def _while_running(record: Record, row: int) -> str:
             return "It has completed."
 
 
-def _failed(live: RecordedItem, *, has_crashed: bool) -> str:
+def _failed(live: RecordedItem, step: Step) -> str:
     again = "its hook runs" if live.failed == "after_children" else "it runs"
-    if not live.is_poison:
-        return f"On resume {again} again, since it has failed. retry_failed=False, or only=, can leave it as it is."
-    if has_crashed:
+    if step == "given up":
         return "It is left as it is until the run has ended: it had ended the process, which has crashed since."
-    return (
-        f"On resume {again} again, alone and before all others: it ended the process in three crashes in a row. "
-        "With retry_failed=False it is left as it is."
-    )
+    if step == "runs alone":
+        return (
+            f"On resume {again} again, alone and before all others: it ended the process in three crashes in a row. "
+            "With retry_failed=False it is left as it is."
+        )
+    return f"On resume {again} again, since it has failed. retry_failed=False, or only=, can leave it as it is."
 
 
 def _waiting_for_descendants(live: RecordedItem, *, something_failed: bool) -> str:

@@ -1,6 +1,8 @@
 """``aqueue explain``: shows the history of one item, and what resuming the run would do with it."""
 
 from collections import Counter
+from collections.abc import Iterator
+from functools import partial
 from typing import Any, Final
 
 import click
@@ -8,10 +10,13 @@ import msgspec
 from rich.console import RenderableType
 from rich.text import Text
 
+from aqueue._codec.item_codec import references
 from aqueue._folds.item_table import STATES, State
-from aqueue._folds.recording import Recording
+from aqueue._folds.recording import RecordedItem, Recording
 from aqueue._folds.tree_shape import TreeShape
+from aqueue._history.history import History
 from aqueue._history.opening import open_history
+from aqueue._resume.plan import plan_of
 from aqueue.cli._app import WholeNumber, app, closed_at_end, examples, file_argument, finish, json_option, run_option
 from aqueue.cli._commands.tree import find_row
 from aqueue.cli._outlook import outlook
@@ -32,7 +37,7 @@ from aqueue.cli._screen import (
     traceback_lines,
 )
 from aqueue.cli._story import Chapter, Story
-from aqueue.events import Event
+from aqueue.events import Event, ItemAdopted, ItemCompleted, ItemEnqueued
 from aqueue.figures import amount, duration
 from aqueue.text import visible
 
@@ -79,7 +84,8 @@ def explain(file: str, item: int, run: str, as_json: bool) -> None:
     ancestors = _ancestors(record, row)
     texts = dict(record.texts([*ancestors, row]))
     shape = TreeShape(record.items)
-    why = outlook(record, shape, recording, row)
+    plan = None if recording is None else plan_of(recording, holds=partial(_held_by, history))
+    why = outlook(record, shape, recording, plan, row)
     is_lost = record.state.name == "interrupted" and record.view.state != "finished"
     now = record.now if record.state.name == "running" else None
     chapters = list(story.chapters(record.view.at if is_lost else None, now))
@@ -89,6 +95,13 @@ def explain(file: str, item: int, run: str, as_json: bool) -> None:
     else:
         print_lines(_screen(record, row, ancestors, texts, chapters, story, children, why))
     finish(history)
+
+
+def _held_by(history: History, live: RecordedItem) -> Iterator[int]:
+    """Yield the numbers of the ancestors that a live item holds."""
+    for event in history.events_at([live.state_seq or live.enqueued_seq]).values():
+        if isinstance(event, ItemEnqueued | ItemAdopted | ItemCompleted):
+            yield from references(bytes(event.payload))
 
 
 def _ancestors(record: Record, row: int) -> list[int]:

@@ -1,0 +1,236 @@
+"""What a journal has recorded, read and put back into an engine, and what the user is told of that."""
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import partial
+from itertools import chain
+from pathlib import Path
+from typing import Any, Protocol
+
+from aqueue._codec.item_codec import PayloadCodec
+from aqueue._codec.results import decode_root_results
+from aqueue._engine.adoption import RecordedChildren
+from aqueue._engine.engine import Engine
+from aqueue._engine.item_class import ItemClass, key_of, look_up_class
+from aqueue._engine.payloads import Payloads
+from aqueue._engine.restored_run import Change
+from aqueue._engine.tree import unlink
+from aqueue._folds.recording import ROOT, Recording
+from aqueue._resume.live_items import LiveItems
+from aqueue._resume.plan import plan_of
+from aqueue._resume.restoring import Restoring
+from aqueue._system.notice import say, stderr_is_terminal, warn
+from aqueue.errors import JournalDamaged
+from aqueue.events import Event, ItemAdopted
+from aqueue.result import RunResult
+from aqueue.text import visible
+from aqueue.view import RunView
+
+__all__ = ["Past", "read_past"]
+
+
+class RecordedEvents(Protocol):
+    """What is read of a journal; see `aqueue._journal.writer.Journal`."""
+
+    @property
+    def path(self) -> Path: ...
+    @property
+    def last_seq(self) -> int: ...
+    def recorded(self) -> Iterable[list[Event]]: ...
+    def events_at(self, seqs: Sequence[int]) -> Iterable[Event]: ...
+
+
+def read_past(
+    journal: RecordedEvents,
+    check_interrupt: Callable[[], None],
+    runs_again: Callable[[str], object] = lambda _: True,
+) -> "Past":
+    """Read what `journal` has recorded, and restore what is left of it with today's classes.
+
+    Parameters:
+        journal: the recorded events.
+        check_interrupt: called now and then; raises if the user doesn't want to wait.
+        runs_again: tells of the name of an item class, as it is today, whether failed items of it are to run again.
+
+    Raises:
+        JournalError: an event can't be read.
+        UnknownItemType, PayloadMismatch: see `LiveItems.restore`.
+    """
+    recording = Recording()
+    view = RunView()
+    try:
+        for events in journal.recorded():
+            check_interrupt()
+            recording.apply(events)
+            view.apply(events)
+    except KeyError as error:
+        raise JournalDamaged(
+            f"the journal {visible(str(journal.path), 1_000)} can't be resumed: after event {recording.last_seq:,} one names an "
+            f"item, a worker or a type ({error}) that no event before it announced; restore it from a copy"
+        ) from error
+    # The last events are often descriptions, which were left out, or of a type that this aqueue doesn't know; what
+    # follows goes on from their number and time.
+    last = [event for event in journal.events_at([journal.last_seq]) if event.seq > recording.last_seq]
+    recording.apply(last)
+    view.apply(last)
+    recording.last_seq = journal.last_seq
+    recording.end()
+    return Past(recording, view, LiveItems(recording, journal.events_at, PayloadCodec()), runs_again)
+
+
+class Past:
+    """A recorded run, with today's classes.
+
+    Attributes:
+        recording: the run, as recorded.
+        view: the same, as reporters know it.
+    """
+
+    def __init__(
+        self,
+        recording: Recording,
+        view: RunView,
+        items: LiveItems,
+        runs_again: Callable[[str], object] = lambda _: True,
+    ) -> None:
+        """Decide what is done with the live items, and restore their objects; nothing is changed or announced yet.
+
+        Parameters:
+            recording: the run, as recorded.
+            view: the same, as reporters know it.
+            items: its live items.
+            runs_again: tells of the name of an item class whether failed items of it are to run again.
+
+        Raises:
+            UnknownItemType, PayloadMismatch: see `LiveItems.restore`.
+        """
+        self.view = view
+        self.recording = recording
+        self._items = items
+        self._plan = plan_of(recording, runs_again, items.type_today, items.holds)
+        items.restore(self._plan)
+        self._recorded_roots: RecordedChildren | None = None
+        self._roots: list[int] = []
+        self._dropped_roots = 0
+        self._adopted: list[Change] = []  # initial items that have got a key
+        self._summary = self._summarize()
+
+    def _summarize(self) -> str:
+        counts = self.view.counts
+        running = sum(1 for record in self.recording.live.values() if record.running is not None)
+        left = len(self._plan.stay_failed)
+        again = counts.failed - left
+        parts = [f"{running:,} {'was' if running == 1 else 'were'} running"] if running else []
+        parts += [f"{again:,} had failed"] if again else []
+        among = f" ({', '.join(parts)})" if parts else ""
+        kept = f", {left:,} failed and left as {'it is' if left == 1 else 'they are'}" if left else ""
+        return f"{counts.completed:,} completed, {counts.outstanding + again:,} outstanding{among}{kept}"
+
+    def say_what_is_resumed(self, name: str, *, has_all: bool) -> None:
+        """Say in one line what resuming the journal called `name` does, after the initial items were added; once.
+
+        Parameters:
+            name: what the user calls it.
+            has_all: whether all were; otherwise it can't be said which are new, and which are missing.
+        """
+        recorded, self._recorded_roots = self._recorded_roots, None
+        if not has_all:
+            say(f"aqueue: resuming {name}: {self._summary}")
+            return
+        known = sum(0 < number <= self.recording.last_id for number in self._roots)
+        new = sum(number > self.recording.last_id for number in self._roots)
+        missing = 0 if recorded is None else recorded.left
+        to_run = sum(child.node is not None for child in recorded or ())
+        parts = [f"resuming {name}: {self._summary}"]
+        if new and recorded is not None and recorded.first_new is not None:
+            example = self._in_words(*recorded.first_new)
+            parts.append(
+                f", 1 new initial item ({example})" if new == 1 else f", {new:,} new initial items ({example}, …)"
+            )
+        if missing:
+            parts.append(f"; {missing:,} recorded initial item{'s are' if missing > 1 else ' is'} not among today's")
+        if to_run:
+            parts.append(f" ({to_run:,} outstanding, run{'s' if to_run == 1 else ''} as recorded)")
+        say(f"aqueue: {''.join(parts)}")
+        if new and missing and not known:
+            warn(
+                f"none of the initial items recorded in {name} is among today's: what it has recorded and today's are now "
+                "one run; if today's are another job, stop it, and give it a journal of its own"
+            )
+
+    def _in_words(self, type: str, key: str | None, payload: bytes) -> str:
+        """Return what a person may know an item by.
+
+        Its attributes, among which may be a password, are only for the person at the terminal; keys are in logs, too.
+        """
+        words = [type.rpartition(":")[2]]
+        if key is not None:
+            words.append(key)
+        elif stderr_is_terminal():
+            values = self._items.codec.attributes(type, payload).values()
+            words += [visible(str(value), 40) for value in values if isinstance(value, str | int | float)]
+        return visible(" ".join(words), 80)
+
+    @property
+    def is_completed(self) -> bool:
+        """Whether the run had completed: nothing is outstanding."""
+        finished = self.recording.finished
+        return finished is not None and finished.status == "completed"
+
+    def result(self) -> RunResult:
+        """Return what the run had come to when it completed, with the results of the items that `first_new` has taken; once."""
+        counts = {view.type: view.counts for view in self.view.types.values()}
+        finished = self.recording.finished
+        assert finished is not None
+        roots = decode_root_results(self._roots, self.recording.root_results)
+        return RunResult(
+            self.recording.run_id,
+            finished.status,
+            finished.counts,
+            counts,
+            self.recording.elapsed_s,
+            root_results=roots,
+        )
+
+    def first_new(self, items: Iterator[Any]) -> list[Any]:
+        """Take from `items` up to the first that is none of the recorded initial items; return that, if there is one.
+
+        Only for a run that had completed: nothing is left to do for those before it, and they need not be kept. What they
+        change about those that follow, `restore` hands on.
+        """
+        recorded = self._recorded_roots = self._items.children(ROOT)
+        payloads = Payloads(self._items.codec, self.recording.run_id)
+        keys = self.recording.keys
+        classes: dict[type, ItemClass] = {}
+        for item in items:
+            cls = classes.get(type(item)) or classes.setdefault(type(item), look_up_class(item))
+            key = key_of(item, cls.type) if cls.keyed else None
+            payload = payloads.state(item, None)
+            child = recorded.match(cls.type, key, payload)
+            if child is not None:
+                self._roots.append(child.id)
+                if key is not None and child.key is None and not keys.knows(cls.names, key):
+                    keys.add(cls.type, key)
+                    self._adopted.append(partial(ItemAdopted, item=child.id, type=cls.type, key=key))
+            elif key is None or not keys.knows(cls.names, key):
+                return [item]
+            else:
+                self._roots.append(0)
+                self._dropped_roots += 1
+        return []
+
+    def restore(self, engine: Engine) -> None:
+        """Put everything back into `engine`, which is new, and announce what has changed since the last event; once."""
+        restoring = Restoring(self.recording, self.view, self._plan, self._items, engine.classes.policies)
+        try:
+            run = restoring.run(self._recorded_roots)
+            run.roots, run.deduplicated_roots = self._roots, self._dropped_roots
+            run.changes = chain(run.changes, self._adopted)
+            self._recorded_roots = run.recorded_roots
+            engine.restore(run)
+        except BaseException:
+            unlink(restoring.nodes.values())  # a long chain of them, say, that could not be queued
+            raise
+        # The engine has all of it now, and frees each item when it has ended.
+        self.recording.live.clear()
+        self._items.clear()
+        del self._plan

@@ -1,0 +1,278 @@
+"""Makes of a plan and of the objects of its live items what the engine goes on with: nodes, what to queue, counters."""
+
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from contextlib import suppress
+from functools import partial
+
+from aqueue._codec.digests import identity_of, state_or_digest
+from aqueue._engine.adoption import RecordedChildren
+from aqueue._engine.item_class import ItemClass, Policies, look_up_class
+from aqueue._engine.misspelt import warn_of_misspelt
+from aqueue._engine.payloads import Payloads
+from aqueue._engine.restored_run import Change, RestoredRun
+from aqueue._engine.siblings import RecordedChild
+from aqueue._engine.tree import Node, give_result
+from aqueue._folds.recording import ROOT, RecordedItem, Recording
+from aqueue._resume.live_items import LiveItems
+from aqueue._resume.plan import Plan
+from aqueue._system.notice import warn
+from aqueue.errors import UnstorableItem
+from aqueue.events import NO_DATA, Counts, ItemFailed, ItemInterrupted, ItemReopened
+from aqueue.view import RunView
+
+__all__ = ["Restoring"]
+
+
+class Restoring:
+    """Carries out a plan.
+
+    Attributes:
+        nodes: those of the live items that are not over, by number; they point upwards in long chains.
+    """
+
+    def __init__(self, recording: Recording, view: RunView, plan: Plan, items: LiveItems, policies: Policies) -> None:
+        """Make nothing yet.
+
+        Parameters:
+            recording: the run, as recorded.
+            view: the same, as reporters know it.
+            plan: what a resume of it does.
+            items: its live items.
+            policies: what holds for the attempts at all classes that don't say otherwise.
+        """
+        self.nodes: dict[int, Node] = {}
+        self._recording = recording
+        self._view = view
+        self._plan = plan
+        self._items = items
+        self._policies = policies
+        self._payloads = Payloads(items.codec, recording.run_id)
+        self._run_identity = recording.run_id.encode()
+        self._classes: dict[tuple[object, ...], ItemClass] = {}
+        self._today: dict[type, ItemClass] = {}
+        self._looks: dict[tuple[type, str, bool, bool], ItemClass] = {}
+        self._changed_hooks: Counter[tuple[str, bool]] = Counter()
+
+    def run(self, recorded_roots: RecordedChildren | None) -> RestoredRun:
+        """Return the run, to be gone on with, which has had no initial item yet; once.
+
+        Parameters:
+            recorded_roots: the recorded initial items less those that have been recognized already; None for all.
+        """
+        recording, plan, items, nodes = self._recording, self._plan, self._items, self.nodes
+        for number, record in recording.live.items():
+            parent = nodes.get(record.parent)
+            if number == ROOT:
+                pass
+            elif plan.steps.get(number) == "over":
+                self._end(record, parent)
+            else:
+                nodes[number] = self._node(record, parent)
+        items.objects.clear()  # the nodes have them
+        self._tell_of_changed_hooks()
+        recorded_roots = self._hold_children(recorded_roots)
+        held = self._hold_holders()
+        failed = [recording.live[number].failed_seq for number in plan.stay_failed]
+        suspects: list[tuple[Node, str]] = []
+        queued: list[Node] = []
+        ended: list[Node] = []
+        for number, node in nodes.items():
+            match plan.step(number):
+                case "runs" | "retries" if number not in held:
+                    queued.append(node)
+                case "runs alone" | "given up":
+                    suspects.append((node, plan.given_up.get(number, "")))
+                case "hook due" if not node.pending:
+                    ended.append(node)
+                case _:
+                    pass
+        return RestoredRun(
+            last_id=recording.last_id,
+            keys=recording.keys,
+            recorded_roots=recorded_roots,
+            open_roots=sum(node.parent is None for node in nodes.values()),
+            root_results=recording.root_results,
+            earlier_results=recording.earlier_results,
+            classes=self._counted_classes(),
+            changes=self._changes(),
+            failures=(event for event in items.events_at(sorted(failed)) if isinstance(event, ItemFailed)),
+            retried=(
+                (nodes[record.id], record.retries, record.due, record.delay_s)
+                for record in recording.live.values()
+                if record.retries and record.failed is None and record.id in nodes
+            ),
+            slowed_down=recording.slowed_down,
+            suspects=suspects,
+            is_cautious=plan.is_cautious,
+            queued=queued,
+            ended=ended,
+        )
+
+    def _changes(self) -> Iterator[Change]:
+        """Yield what a resume itself has changed: what was cut short by a crash, and what is outstanding again."""
+        live, stay_failed = self._recording.live, self._plan.stay_failed
+        workers = {one.item: worker for worker, one in self._view.running.items()}
+        for number in self.nodes:
+            phase = live[number].running
+            if phase is not None:
+                attempt = max(live[number].attempt if phase == "process" else live[number].hook_attempt, 1)
+                worker = workers.get(number, 0)
+                yield partial(ItemInterrupted, item=number, phase=phase, attempt=attempt, reason="crash", worker=worker)
+        for number in self.nodes:
+            failed = None if number in stay_failed else live[number].failed
+            if failed is not None or live[number].closed_over:
+                yield partial(ItemReopened, item=number, type=live[number].type, failed=failed)
+
+    # ---- nodes and their classes --------------------------------------------------------------------------------
+
+    def _end(self, record: RecordedItem, parent: Node | None) -> None:
+        """Hand what an item that is over came to to its parent."""
+        recording = self._recording
+        result = recording.earlier_results.pop(record.id, record.result)
+        if parent is not None:
+            parent.pending -= 1
+            parent.subtree_failed = True
+        if result is NO_DATA:
+            pass
+        elif parent is None:
+            recording.root_results[record.id] = result
+        else:
+            give_result(record.id, result, parent)
+
+    def _node(self, record: RecordedItem, parent: Node | None) -> Node:
+        item = self._items.objects.get(record.id)
+        cls = self._class_of(record, item)
+        stays_failed = record.id in self._plan.stay_failed
+        state = self._items.state(record)
+        node = Node(
+            record.id,
+            item,
+            parent,
+            cls,
+            state=state_or_digest(state),
+            identity=identity_of(
+                self._run_identity if parent is None or record.key is not None else parent.identity,
+                record.type,
+                record.key,
+                self._items.payload(record) if record.state_seq else state,
+                record.occurrence,
+            ),
+            pending=record.pending + self._plan.runs_process(record),
+            attempt=record.attempt + 1,
+            hook_attempt=record.hook_attempt + 1,
+            is_ended=record.completed,
+            has_children=record.has_children,
+            failed=stays_failed,
+            subtree_failed=stays_failed,
+            result=NO_DATA if stays_failed else record.result,
+            child_results=record.results,
+        )
+        if record.completed and record.hook:
+            # As today's class writes it, which may have fields that it had not: that is no change of its state.
+            with suppress(UnstorableItem):
+                self._payloads.changed_state(node)
+        if record.running is not None:
+            cls.interrupted += 1
+        if record.failed is not None and not stays_failed:
+            cls.failed -= 1
+            cls.completed += record.failed == "after_children"
+        return node
+
+    def _class_of(self, record: RecordedItem, item: object) -> ItemClass:
+        """Return what the engine is to know about the class of `item`, which was restored from `record`.
+
+        An item keeps the name under which it was announced, and whether it has a hook: each reader of its events goes
+        by that, whatever the class is called and has today. Its policies and whether it has a group are today's.
+        """
+        if item is None:
+            return self._same(
+                ItemClass(record.type, track_overall=record.track_overall, hook=record.hook, all_done=False)
+            )
+        today = self._today.get(type(item))
+        if today is None:
+            today = self._today[type(item)] = look_up_class(item, self._policies)
+            warn_of_misspelt(type(item))
+        if today.hook != record.hook:
+            self._changed_hooks[today.type, today.hook] += 1
+        looks = type(item), record.type, record.track_overall, record.hook
+        known = self._looks.get(looks)
+        if known is None:
+            known = self._looks[looks] = self._same(
+                ItemClass(
+                    record.type,
+                    track_overall=record.track_overall,
+                    hook=record.hook,
+                    all_done=today.all_done,
+                    grouped=today.grouped,
+                    policies=today.policies,
+                )
+            )
+        return known
+
+    def _same(self, found: ItemClass) -> ItemClass:
+        return self._classes.setdefault(found.looks, found)
+
+    def _tell_of_changed_hooks(self) -> None:
+        for (type, has_hook), count in self._changed_hooks.items():
+            what = "has" if has_hook else "has no"
+            had = "had none" if has_hook else "had one"
+            warn(
+                f"{type} {what} after_children_processed now, but {had} when {count:,} of its outstanding items were "
+                f"enqueued: {'it is not called' if has_hook else 'nothing is called'} for those"
+            )
+
+    def _counted_classes(self) -> Iterable[ItemClass]:
+        """Return all classes, with what their items had come to; of several with the same name one has that of all."""
+        named = {cls.type: cls for cls in reversed(self._classes.values())}
+        for view in self._view.types.values():
+            cls = named.get(view.type)
+            if cls is None:
+                cls = self._same(ItemClass(view.type, track_overall=view.track_overall, hook=False, all_done=False))
+            for field in Counts.__struct_fields__:
+                setattr(cls, field, getattr(cls, field) + getattr(view, field))
+        return self._classes.values()
+
+    # ---- what waits for an ancestor -----------------------------------------------------------------------------
+
+    def _hold_children(self, recorded_roots: RecordedChildren | None) -> RecordedChildren:
+        """Let the children of parents that run again wait for that; return the initial items, for which the program counts as one.
+
+        These keep their places in the queue: nothing starts before all of them have been enqueued again.
+        """
+        live, items, plan, nodes = self._recording.live, self._items, self._plan, self.nodes
+        waiting: dict[int, list[tuple[str, RecordedChild]]] = {}
+        for number, record in live.items():
+            if number == ROOT or not plan.runs_process(live[record.parent]):
+                continue
+            node = nodes.get(number)  # None if it stays failed, and is over
+            child = RecordedChild(
+                number, node, record.key, items.payload(record), items.state(record), record.occurrence
+            )
+            waiting.setdefault(record.parent, []).append((items.type_today(record.type), child))
+            if node is not None:
+                node.is_held = plan.is_enqueued_again(record)
+        for number, node in nodes.items():
+            if (number in waiting or number in items.ended) and not node.failed:
+                node.recorded = items.children(number, waiting.get(number, ()))
+                node.cls.is_plain = False  # what it enqueues must be known again in each attempt
+        return items.children(ROOT, waiting.get(ROOT, ())) if recorded_roots is None else recorded_roots
+
+    def _hold_holders(self) -> set[int]:
+        """Let what holds an item that is held wait for that; return the numbers of those that are not to be queued yet.
+
+        Their objects hold the one that was restored, and are made once more when it is known which one runs. That they
+        can be made at all must be known before anything runs.
+        """
+        nodes, items = self.nodes, self._items
+        held: set[int] = set()
+        for number in sorted(items.held_by):
+            node = nodes.get(number)
+            if node is None or (node.is_held and node.parent is not None):  # that one waits for its parent
+                continue
+            above = nodes[items.held_by[number]]
+            above.recorded.holders.append((node, items.state(self._recording.live[number])))
+            if above.parent is not None:
+                held.add(number)
+                node.pending += node.is_ended or node.failed
+        return held
