@@ -9,8 +9,9 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from msgspec import Raw
 
-from aqueue import ItemFailures, run_queue
+from aqueue import EnqueueFn, Item, ItemFailures, SetDescFn, run_queue
 from aqueue._folds.recording import Recording
 from aqueue._resume.plan import Plan, plan_of
 from aqueue.events import (
@@ -176,6 +177,7 @@ def crash(script: Script, *items: int, cluster: str = "", **fields: Any) -> None
     for item in items:
         script.start(item, **fields)
     script.begin(RunResumed, cluster=cluster)
+    fields.pop("type", None)
     for item in items:
         script.interrupt(item, "crash", **fields)
 
@@ -220,6 +222,38 @@ def test_on_a_cluster_a_process_is_no_suspect_but_a_hook_is() -> None:
         assert planned(script).step(item) == step
         script.begin(RunResumed, cluster=cluster)
         script.interrupt(item, "crash", phase="after_children")
+
+
+class Reduce(Item):
+    """Has a hook that runs over failures, and would end the process."""
+
+    after_children_rule = "all_done"
+
+    async def process(self, enqueue: EnqueueFn, set_desc: SetDescFn) -> None: ...
+
+    async def after_children_processed(self) -> None:
+        raise AssertionError("it was called")
+
+
+def test_a_hook_that_crashes_over_failures_that_stay_is_given_up(tmp_path: Path) -> None:
+    """If they are run again, it waits for them first, and is then one of many."""
+    script, reduce = Script(), "tests.resume.test_plan:Reduce"
+    parent = script.enqueue(reduce, hook=True, payload=Raw(b"{}"))
+    script.start(parent, reduce)
+    child = script.enqueue(reduce, parent=parent, hook=True, payload=Raw(b"{}"))
+    script.complete(parent)
+    script.start(child, reduce)
+    script.fail(child, BOOM, reduce)
+    for _ in range(3):
+        crash(script, parent, type=reduce, phase="after_children")
+    script.events = script.events[:-2]  # the third process was never followed by another
+    assert planned(script).step(parent) == "waits for descendants"
+    assert planned(script, runs_again=never).step(parent) == "given up"
+
+    path = write_journal(tmp_path, script.events)
+    with pytest.raises(ItemFailures) as failed:
+        run_queue([], resume=path, reporter="none", retry_failed=False)
+    assert "three crashes in a row" in str(failed.value.exceptions[0])
 
 
 @CLUSTERS

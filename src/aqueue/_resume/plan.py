@@ -106,8 +106,8 @@ def plan_of(
         for number in {one.id for one in special if one.is_poison} | (crashes.suspects & live.keys())
         if number not in failed
         and number not in over
-        # One whose hook was running over failures waits for what failed below it, and is then one of many.
-        and not (live[number].completed and live[number].pending)
+        # One whose hook was running over failures that run again waits for them, and is then one of many.
+        and not (live[number].completed and live[number].pending > ended_below[number])
     }
     given_up = {number: why for number in suspects if (why := _why_given_up(crashes, live[number]))}
     steps: dict[int, Step] = {}
