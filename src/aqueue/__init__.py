@@ -7,7 +7,6 @@ from aqueue._system import startup as _startup  # noqa: F401  # first: it is abo
 # isort: split
 
 from aqueue._engine.context import Current, child_results, current, shared, slow_down, stop
-from aqueue._engine.groups import Limits
 from aqueue._engine.queues import QueueTypeName
 from aqueue._engine.stopping import OnError
 from aqueue._run.api import async_run_queue, run_queue
@@ -43,7 +42,7 @@ from aqueue.errors import (
 )
 from aqueue.item import AfterChildrenRule, EnqueueFn, Item, ItemLike, SetDescFn
 from aqueue.journal import ItemResult, iter_results
-from aqueue.limits import Limit
+from aqueue.limits import Limit, Limits
 from aqueue.reporting import Reporter, ReporterSpec, RunInfo, TerminalReporter
 from aqueue.result import FailureGroup, RunResult
 from aqueue.retry import Retry, RetryAfter, parse_retry_after

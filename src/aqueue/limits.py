@@ -1,10 +1,12 @@
 """Limits: how many items of one group run at once, and how many start in a second."""
 
+from collections.abc import Callable, Mapping
+
 import msgspec
 
 from aqueue._arguments import WHOLE_NUMBER, check_number
 
-__all__ = ["Limit"]
+__all__ = ["Limit", "Limits"]
 
 
 class Limit(msgspec.Struct, frozen=True):
@@ -27,3 +29,7 @@ class Limit(msgspec.Struct, frozen=True):
         """
         check_number("Limit(concurrent=…)", self.concurrent, 1, kind=WHOLE_NUMBER, or_none=True)
         check_number("Limit(per_second=…)", self.per_second, 0, is_more_than=True, or_none=True)
+
+
+Limits = Mapping[str, Limit] | Callable[[str], Limit | None]
+"""The limit of each group by its name, ``"*"`` for all groups that have none of their own; or a function that tells it."""

@@ -19,12 +19,13 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
 from aqueue import Limit
-from aqueue._engine.groups import GroupedQueue, Limits
+from aqueue._engine.groups import GroupedQueue
 from aqueue._engine.item_class import ItemClass
 from aqueue._engine.queues import QUEUE_TYPES, FifoQueue, PriorityQueue, QueueTypeName
 from aqueue._engine.tree import Node
 from aqueue._system.timers import Timers
 from aqueue.errors import InvalidArgument, InvalidItem, ItemsNotComparable
+from aqueue.limits import Limits
 
 GROUPED: Final = ItemClass("m:Page", track_overall=False, hook=False, all_done=False, grouped=True)
 STEP_S: Final = 2**-6

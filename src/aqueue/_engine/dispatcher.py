@@ -7,7 +7,7 @@ from itertools import chain
 
 import anyio
 
-from aqueue._engine.groups import GroupedQueue, Limits
+from aqueue._engine.groups import GroupedQueue
 from aqueue._engine.queues import FifoQueue, LifoQueue, PlainQueue
 from aqueue._engine.restored_run import RestoredRun
 from aqueue._engine.retries import Retries
@@ -18,6 +18,7 @@ from aqueue._system.notice import warn
 from aqueue._system.timers import Timers
 from aqueue.errors import ItemsNotComparable
 from aqueue.events import GroupSlowedDown, Phase
+from aqueue.limits import Limits
 from aqueue.text import visible_repr
 
 __all__ = ["Dispatcher"]

@@ -13,7 +13,6 @@ from aqueue._engine.attempt import NO_SHARED
 from aqueue._engine.class_registry import ClassRegistry
 from aqueue._engine.dispatcher import Dispatcher
 from aqueue._engine.failures import Failures
-from aqueue._engine.groups import Limits
 from aqueue._engine.hooks import Hooks
 from aqueue._engine.intake import Intake
 from aqueue._engine.item_class import NO_POLICIES, Policies
@@ -37,6 +36,7 @@ from aqueue._system.timers import Timers
 from aqueue._system.watchdog import Watchdog
 from aqueue.errors import PoisonItem
 from aqueue.events import NO_DATA, Counts, ItemStarted, Phase, RunStatus
+from aqueue.limits import Limits
 
 __all__ = ["Engine"]
 

@@ -16,13 +16,10 @@ from aqueue._engine.queues import FifoQueue, LifoQueue, PlainQueue, PriorityQueu
 from aqueue._engine.tree import Node
 from aqueue._system.timers import Timers
 from aqueue.errors import InvalidArgument, InvalidItem, ItemsNotComparable
-from aqueue.limits import Limit
+from aqueue.limits import Limit, Limits
 from aqueue.text import visible_repr, without_surrogates
 
-__all__ = ["GroupedQueue", "Limits", "group_of"]
-
-Limits = Mapping[str, Limit] | Callable[[str], Limit | None]
-"""The limit of each group by its name, ``"*"`` for all groups that have none of their own; or a function that tells it."""
+__all__ = ["GroupedQueue", "group_of"]
 
 OTHERS: Final = "*"
 """The name that stands, in a mapping of limits, for the groups not named."""

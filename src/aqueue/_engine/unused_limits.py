@@ -2,8 +2,9 @@
 
 from typing import Final
 
-from aqueue._engine.groups import SHOWN_GROUPS, GroupedQueue, Limits
+from aqueue._engine.groups import SHOWN_GROUPS, GroupedQueue
 from aqueue._system.notice import warn
+from aqueue.limits import Limits
 from aqueue.text import visible_repr
 
 __all__ = ["UnusedLimits"]

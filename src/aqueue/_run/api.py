@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, get_args
 import anyio
 
 from aqueue._arguments import check_one_of
-from aqueue._engine.groups import Limits
 from aqueue._engine.queues import QueueTypeName
 from aqueue._engine.stopping import OnError
 from aqueue._run.recorded import run_recorded
@@ -20,6 +19,7 @@ from aqueue._system.loop import running_backend
 from aqueue._system.signals import HeldInterrupts
 from aqueue.errors import AqueueError, MisplacedCall
 from aqueue.item import ItemLike
+from aqueue.limits import Limits
 from aqueue.reporting import Reporter, ReporterSpec
 from aqueue.result import RunResult
 from aqueue.retry import Retry

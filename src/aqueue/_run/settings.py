@@ -10,13 +10,12 @@ from typing import TYPE_CHECKING, Any, Final, Literal, get_args
 import msgspec
 
 from aqueue._arguments import SECONDS, WHOLE_NUMBER, accepts, check_number, check_one_of, is_path
-from aqueue._engine.groups import Limits
 from aqueue._engine.item_class import Policies
 from aqueue._engine.queues import QUEUE_TYPES, QueueTypeName
 from aqueue._engine.stopping import OnError, StopLimits
 from aqueue.errors import ClusterError, InvalidArgument, MisplacedCall
 from aqueue.item import ItemLike
-from aqueue.limits import Limit
+from aqueue.limits import Limit, Limits
 from aqueue.reporting import Reporter, ReporterSpec, resolve_reporters
 from aqueue.retry import Retry
 from aqueue.text import visible_repr
