@@ -71,7 +71,7 @@ class Crew(Protocol):
         ...
 
     def stop(self, reason: str, *, cancel: bool = False) -> None:
-        """Take no more items; see `aqueue._engine.engine.Engine.stop`."""
+        """Take no more items; see `aqueue._engine.stopping.Stopping.stop`."""
         ...
 
 
