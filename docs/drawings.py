@@ -255,7 +255,7 @@ def paint(shape: Shape, theme: Theme) -> Iterator[str]:
             f'<rect x="{left:g}" y="{top:g}" width="{shape.width:g}" height="{shape.height:g}" rx="8" '
             f'fill="none" stroke="{color}" stroke-width="1.5"{dashes}/>'
         )
-        lines = shape.words.split("\n")
+        lines = shape.words.split("\n") if shape.words else []
         for number, line in enumerate(lines):
             y = shape.y + 5 + (number - (len(lines) - 1) / 2) * 17
             yield text(shape.x, y, line, color, "middle", bold=number == 0)
