@@ -23,7 +23,7 @@ from aqueue.cli._formats.tables import (
     write_events_csv,
     write_results_csv,
 )
-from aqueue.events import EVENT_TYPES, Counts, ErrorInfo, Event, RunStopping
+from aqueue.events import EVENT_TYPES, Counts, ErrorInfo, Event, ItemInterrupted, RunStopping
 from aqueue.testing._scripted_runs import every_event_type, saying
 from aqueue.text import visible
 from tests.cli.runs import HOSTILE, crashed_and_resumed, recorded
@@ -203,6 +203,12 @@ def test_time_that_no_calendar_has_is_left_empty() -> None:
     (row,) = events_table([[RunStopping(1, 1e15, "far off")]])
 
     assert (row["at"], row["time"]) == ("1000000000000000.0", "")
+
+
+def test_worker_that_nobody_knows_is_left_empty() -> None:
+    """As in journals of before these events had one; workers have numbers from 1."""
+    [old, new] = events_table([[ItemInterrupted(1, 2.0, 7), ItemInterrupted(2, 2.0, 7, worker=3)]])
+    assert (old["worker"], new["worker"]) == ("", "3")
 
 
 def test_no_events_are_an_empty_table() -> None:

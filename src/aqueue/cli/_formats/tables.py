@@ -106,6 +106,10 @@ def _time(at: float) -> str:
         return ""
 
 
+def _worker(number: int) -> str:
+    return csv_cell(number) if number else ""
+
+
 _DATA_COLUMNS: Final = (_Column("result", "result", _data), _Column("payload", "payload", _data))
 
 # In the order in which a person looks for them; new fields of events go before the data.
@@ -117,7 +121,7 @@ _COLUMNS: Final = (
     _Column("item", "item"),
     _Column("parent", "parent"),
     _Column("type", "type"),
-    _Column("worker", "worker"),
+    _Column("worker", "worker", _worker),
     _Column("phase", "phase"),
     _Column("attempt", "attempt"),
     _Column("text", "text"),
