@@ -21,6 +21,7 @@ from aqueue import (
     EnqueueFn,
     InvalidArgument,
     Item,
+    JournalError,
     ReporterError,
     RunInfo,
     RunResult,
@@ -52,6 +53,7 @@ from aqueue.view import RunView
 from tests.engine.invariants import check_events
 from tests.engine.jobs import Do, Noop
 from tests.journal.recorded import events_of
+from tests.journal.writing import Source
 
 PATIENCE_S = 60.0
 
@@ -733,6 +735,36 @@ def test_a_delivering_thread_that_fails_ends_no_run(
     assert result.counts.completed == 100
     assert released.is_set()
     assert capsys.readouterr().err.count("raised RuntimeError: a mistake in aqueue; the run goes on without it") == 2
+
+
+def test_a_journal_thread_that_fails_ends_the_run(
+    backend: Backend, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nothing runs unrecorded, and nothing waits for what will never be saved; not even memory for the error is needed."""
+
+    def fail(*_: object) -> None:
+        raise MemoryError
+
+    class Sleeps(Item):
+        async def process(self, enqueue: EnqueueFn, set_desc: SetDescFn) -> None:
+            monkeypatch.setattr(Journal, "write", fail)
+            monkeypatch.setattr(Journal, "failure", fail)
+            await anyio.sleep_forever()
+
+    with pytest.raises(JournalError, match="the journal's thread has failed: MemoryError"):
+        run_queue([Sleeps()], journal=tmp_path / "run.db", reporter="none", backend=backend)
+    monkeypatch.undo()
+    assert any(isinstance(event, ItemEnqueued) for event in events_of(tmp_path / "run.db"))
+
+
+def test_who_asks_for_a_flush_of_a_thread_that_has_ended_is_called_back(tmp_path: Path) -> None:
+    """Whatever it wrote: nobody waits for it for ever."""
+    source = Source([])
+    source.start(Journal.create(tmp_path / "run.db"))
+    assert source.close(PATIENCE_S)
+    called = threading.Event()
+    source.flush(called.set)
+    assert called.wait(PATIENCE_S)
 
 
 def test_a_run_that_gets_no_thread_for_its_journal_leaves_none_behind(

@@ -3,6 +3,7 @@
 import threading
 from collections import deque
 from collections.abc import Callable
+from contextlib import suppress
 from typing import TYPE_CHECKING, Final
 
 from aqueue._stream.event_stream import BATCH_EVENTS, EventStream
@@ -41,7 +42,7 @@ class JournalThread:
             journal: is written, and closed at the end.
             stream: has the events.
             on_committed: gets the events that are on the disk, in their order.
-            on_failed: gets the error when writing failed, once.
+            on_failed: gets the error when writing failed.
             on_closed: called when the file is closed.
         """
         self._journal = journal
@@ -52,7 +53,7 @@ class JournalThread:
         self._wake = threading.Event()
         self._flushes: deque[Callable[[], None]] = deque()  # whose ends any two threads may use at once
         self._is_ending = False
-        self._has_failed = False
+        self._has_failed = self._has_ended = False
         self._thread = threading.Thread(target=self._work, name="aqueue-journal", daemon=True)
         self._thread.start()
         journal.begin_writing()  # now: if no thread can be started, the journal is closed as that of a run that has not begun
@@ -67,9 +68,11 @@ class JournalThread:
         self._wake.set()
 
     def flush(self, on_done: Callable[[], None]) -> None:
-        """Write what there is now; `on_done` is called, on the thread, when that is committed or can't be."""
+        """Write what there is now; `on_done` is called, on any thread, when that is committed or can't be."""
         self._flushes.append(on_done)
         self._wake.set()
+        if self._has_ended:  # perhaps after it has looked for the last time
+            self._end_flushes(1)
 
     def end(self) -> None:
         """Write what is left, close the file and end; returns at once."""
@@ -85,11 +88,21 @@ class JournalThread:
                 is_ending = self._is_ending
                 flushes = len(self._flushes)  # those asked for before `take`: what they wait for is among what it gives
                 self._write_all()
-                for _ in range(flushes):
-                    self._flushes.popleft()()
+                self._end_flushes(flushes)
+        except BaseException as error:  # where memory is out, `failure` itself may fail
+            failure = JournalError(f"the journal's thread has failed: {type(error).__name__}: {error}")
+            failure.__cause__ = error
+            self._on_failed(failure)
         finally:
+            self._has_ended = True
+            self._end_flushes(len(self._flushes))
             self._journal.close()
             self._on_closed()
+
+    def _end_flushes(self, number: int) -> None:
+        with suppress(IndexError):  # two threads may do this at once, at the end
+            for _ in range(number):
+                self._flushes.popleft()()
 
     def _write_all(self) -> None:
         """Write until only few events have come meanwhile."""
