@@ -370,7 +370,7 @@ def test_summary_of_a_run_without_items() -> None:
 def test_summary_of_an_interrupted_run() -> None:
     """How many are outstanding, and why it was stopped."""
     assert summary(interrupted()) == [
-        "run interrupted (SIGINT again): 1/10 done, 0 failed, 9 outstanding, 5.19 s elapsed, 0.2/s",
+        "run interrupted (SIGINT): 1/10 done, 0 failed, 9 outstanding, 5.19 s elapsed, 0.2/s",
     ]
 
 
