@@ -16,8 +16,11 @@ from aqueue.events import (
     GroupSlowedDown,
     ItemCompleted,
     ItemDescribed,
+    ItemEnqueued,
     ItemInterrupted,
+    ItemStarted,
     RunResumed,
+    RunStarted,
     RunStopping,
 )
 from aqueue.testing import _scripted_runs as scripted
@@ -313,6 +316,22 @@ def test_arrows_lead_from_running_parents_to_first_starts() -> None:
     arrows = [(line["ph"], line["id"], round(line["ts"])) for line in lines_of(script.events) if line["ph"] in "sf"]
 
     assert arrows == [("s", child, 30_000), ("s", never, 40_000), ("f", child, 70_000)]
+
+
+def test_log_that_lacks_items_has_the_parents_of_the_others() -> None:
+    """Whatever numbers are missing: attempts are drawn, and arrows lead to the right ones."""
+    events: list[Event] = [
+        RunStarted(1, 1.0, "run", 1, "0", 5, "queue", 1, "host"),
+        ItemEnqueued(2, 1.0, 1, 0, "t"),
+        ItemStarted(3, 1.0, 1, "t", 1),
+        ItemEnqueued(4, 2.0, 10**12, 1, "t"),
+        ItemEnqueued(5, 2.0, 7, 1, "t"),
+        ItemStarted(6, 3.0, 7, "t", 2),
+        ItemStarted(7, 4.0, 10**12, "t", 3),
+    ]
+    lines = lines_of(events)
+    assert [line["args"]["parent"] for line in lines if line["ph"] == "X"] == [0, 1, 1]
+    assert [line["id"] for line in lines if line["ph"] == "f"] == [7, 10**12]
 
 
 @given(st.floats(0, 2e9), st.lists(st.integers(0, 3), min_size=2, max_size=30))

@@ -187,8 +187,10 @@ class _Trace:
         self._attempts: dict[int, _Attempt] = {}  # by worker
         self._worker_of: dict[int, int] = {}  # by running item
         self._names: dict[str, tuple[str, str]] = {}  # by type
-        # Each item's parent; less than 0 while the beginning of an arrow waits for the item's first start.
+        # Each item's parent; less than 0 while the beginning of an arrow waits for the item's first start. Of a log that lacks
+        # items, those after the first gap are in the dict, since their numbers may be any.
         self._parents = array("q", [0])
+        self._parents_after_gap: dict[int, int] = {}
         # Each handler takes the type that it is looked up by.
         self._handlers: dict[type[Event], Callable[[Any], None]] = {
             RunStarted: self._begin,
@@ -308,15 +310,20 @@ class _Trace:
     def _enqueue(self, event: ItemEnqueued) -> None:
         parent = event.parent
         worker = self._worker_of.get(parent)
-        self._parents.append(parent if worker is None else -parent)
+        marked = parent if worker is None else -parent
+        if event.item == len(self._parents):
+            self._parents.append(marked)
+        else:
+            self._parents_after_gap[event.item] = marked
         if worker is None:
             return
         self._arrow("s", event.item, worker, self._tick_within(self._attempts[worker], event.at))
 
     def _start(self, event: ItemStarted) -> None:
-        parent = self._parents[event.item]
+        parents = self._parents if event.item < len(self._parents) else self._parents_after_gap
+        parent = parents[event.item]
         if parent < 0:
-            self._parents[event.item] = -parent
+            parents[event.item] = -parent
         worker = event.worker
         tick = self._tick(event.at)
         pid, tid = self._track_of(event)
