@@ -754,7 +754,8 @@ def test_an_item_runs_again_after_three_crashes_of_the_coordinator_and_a_hook_do
         assert isinstance(caught.value.exceptions[0], PoisonItem)
     events = events_of(journal)
     told_by(events)
-    assert sum(isinstance(event, ProcessJoined) for event in events) >= 3
+    # At least one process joined in each of the first two runs; later a hook runs alone, and may end before any has.
+    assert sum(isinstance(event, ProcessJoined) for event in events) >= 2
     assert any(isinstance(event, ItemChildrenProcessed) for event in events) == (phase == "process")
 
 
