@@ -179,8 +179,8 @@ class EventStream:
 
     def make_room(self) -> None:
         """Hurry the consumer where many events wait; block until there is room below the hard limit, or that must end."""
-        if self._consumer is not None and len(self.events) >= HURRY_EVENTS:
-            self._consumer.hurry()
+        if len(self.events) >= HURRY_EVENTS:
+            self._hurry()
         while self._is_full and self.may_block and self._is_read:
             self._hurry()
             time.sleep(0.005)
