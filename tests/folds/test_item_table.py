@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from aqueue._folds.item_table import OUTSTANDING, STATES, ItemTable, State
-from aqueue._history.mending import Mender
+from aqueue._history.repair import Repairer
 from aqueue.events import (
     Event,
     ItemChildrenFailed,
@@ -264,7 +264,7 @@ def test_process_that_ended_without_a_word_leaves_nothing_running() -> None:
 def test_numbers_that_no_run_has_are_taken_as_far_as_they_go(number: int) -> None:
     """Of workers and attempts, which a stranger's file may hold."""
     run = [ItemEnqueued(1, 1.0, 1, 0, "m:T"), ItemStarted(2, 1.0, 1, "m:T", number, attempt=number)]
-    items = folded(Mender().mend(run))
+    items = folded(Repairer().repair(run))
 
     assert items.worker[0] == items.attempts[0] == min(max(number, 0), 2**32 - 1)
 

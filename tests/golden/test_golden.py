@@ -7,7 +7,7 @@ import pytest
 from msgspec.structs import replace
 
 from aqueue import Backend, iter_results, run_queue
-from aqueue._history.mending import Mender
+from aqueue._history.repair import Repairer
 from aqueue.cli import main
 from aqueue.events import (
     EVENT_TYPES,
@@ -46,7 +46,7 @@ def test_a_golden_journal_resumes(golden: Path, tmp_path: Path, backend: Backend
     assert events[: len(before)] == before
     went_on = next(event for event in events[len(before) :] if isinstance(event, RunResumed))
     assert went_on.schema_version == SCHEMA_VERSION, "an aqueue that is older than this one refuses to resume it"
-    story = told_by(Mender().mend(events))
+    story = told_by(Repairer().repair(events))
     story.ended_well()
     assert result.status == "completed"
     assert result.root_results == [OUTER, {"leaf": "exits"}, LATE, [{"leaf": "x"}, {"leaf": "x"}]]
@@ -82,7 +82,7 @@ def test_a_golden_journal_with_policies_resumes(golden: Path, tmp_path: Path, ba
     result = run_queue(policies.roots(), resume=path, num_workers=2, reporter="none", backend=backend)
     events = events_of(path)
     assert events[: len(before)] == before
-    story = told_by(Mender().mend(events))
+    story = told_by(Repairer().repair(events))
     story.ended_well()
     assert result.status == "completed"
     assert result.root_results == [["slow"], ["again", ["x"], ["x"]], ["fails", ["y"], ["z"]]]
@@ -101,7 +101,7 @@ def test_a_golden_journal_of_a_cluster_resumes(golden: Path, where: str | None, 
     result = run_queue(cluster.roots(), resume=path, num_workers=2, reporter="none", cluster=where)
     events = events_of(path)
     assert events[: len(before)] == before
-    told_by(Mender().mend(events)).ended_well()
+    told_by(Repairer().repair(events)).ended_well()
     assert result.status == "completed"
     assert result.root_results == [[2, "a", "b"], [2, "kills", "c"], [2, "d", "e"]]
     assert result.counts.enqueued == result.counts.completed == 10
@@ -121,7 +121,7 @@ def test_a_golden_journal_has_retries_of_both_phases() -> None:
 def test_a_golden_journal_reads_as_it_is_but_for_workers(golden: Path) -> None:
     """Each end of an attempt gets the worker of its start, which these journals tell there alone."""
     events = events_of(golden)
-    read = Mender().mend(events)
+    read = Repairer().repair(events)
     at_work: dict[int, int] = {}
     for event, whole in zip(events, read, strict=True):
         match whole:

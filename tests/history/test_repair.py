@@ -1,4 +1,4 @@
-"""Mending: whatever a log lacks, repeats or makes up, what is handed on is a run that every fold can take.
+"""Repair: whatever a log lacks, repeats or makes up, what is handed on is a run that every fold can take.
 
 What it knows of each item is in `_history.known_items`.
 """
@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from aqueue._folds.item_table import ItemTable
 from aqueue._folds.recording import Recording
 from aqueue._history.known_items import UNKNOWN_TYPE
-from aqueue._history.mending import Mender
+from aqueue._history.repair import Repairer
 from aqueue.cli._report import Report
 from aqueue.events import (
     SCHEMA_VERSION,
@@ -117,20 +117,20 @@ def hooks_waiting(whole: list[Event]) -> Counter[str]:
 
 
 def check(batches: list[list[Event]]) -> list[Event]:
-    """Mend and fold the batches; see that the folds agree and count nothing below zero; return what was handed on."""
-    mender, view, items, report = Mender(), RunView(), ItemTable(), Report()
+    """Repair and fold the batches; see that the folds agree and count nothing below zero; return what was handed on."""
+    repairer, view, items, report = Repairer(), RunView(), ItemTable(), Report()
     whole: list[Event] = []
     for batch in batches:
-        mended = mender.mend(batch)
-        whole += mended
-        view.apply(mended)
-        items.apply(mended)
-        report.apply(mended)
+        repaired = repairer.repair(batch)
+        whole += repaired
+        view.apply(repaired)
+        items.apply(repaired)
+        report.apply(repaired)
     with suppress(
         KeyError
     ):  # where an item had ended with all below it: a resume refuses that, as `aqueue explain` says
         Recording().apply(whole)
-    assert mender.missing >= 0 and mender.repeated >= 0
+    assert repairer.missing >= 0 and repairer.repeated >= 0
     states = Counter((items.type_of(row), items.state_of(row)) for row in range(len(items)))
     hooks = Counter(one.type for one in view.running.values() if one.phase == "after_children")
     hooks += hooks_waiting(whole)
@@ -157,10 +157,10 @@ def check(batches: list[list[Event]]) -> list[Event]:
 
 
 def check_page(batches: list[list[Event]]) -> None:
-    """Mend the batches, and see that the report makes a page of them, unless there is nothing of a run in them."""
-    mender, report = Mender(), Report()
+    """Repair the batches, and see that the report makes a page of them, unless there is nothing of a run in them."""
+    repairer, report = Repairer(), Report()
     for batch in batches:
-        report.apply(mender.mend(batch))
+        report.apply(repairer.repair(batch))
     if report.view.state != "new":
         assert report.page(source="run.jsonl", now=report.view.at, is_running=False)
 
@@ -168,22 +168,22 @@ def check_page(batches: list[list[Event]]) -> None:
 @given(whole_runs, st.integers(0, 2**32))
 def test_run_that_lacks_nothing_comes_out_as_it_is(run: list[Event], seed: int) -> None:
     """Event by event the very same, wherever it is cut into batches."""
-    mender = Mender()
-    mended = [event for batch in in_batches(run, Random(seed)) for event in mender.mend(batch)]
+    repairer = Repairer()
+    repaired = [event for batch in in_batches(run, Random(seed)) for event in repairer.repair(batch)]
 
-    assert mended == run
-    assert (mender.missing, mender.repeated) == (0, 0)
+    assert repaired == run
+    assert (repairer.missing, repairer.repeated) == (0, 0)
     check([run])
 
 
 @given(whole_runs, st.integers(0, 2**32))
 def test_events_of_older_logs_get_their_worker(run: list[Event], seed: int) -> None:
     """Where a hook returned or an attempt was cut short: the worker of the start before it, wherever the run is cut."""
-    mender = Mender()
-    mended = [event for batch in in_batches(as_in_older_logs(run), Random(seed)) for event in mender.mend(batch)]
+    repairer = Repairer()
+    repaired = [event for batch in in_batches(as_in_older_logs(run), Random(seed)) for event in repairer.repair(batch)]
 
-    assert mended == run
-    assert (mender.missing, mender.repeated) == (0, 0)
+    assert repaired == run
+    assert (repairer.missing, repairer.repeated) == (0, 0)
 
 
 @given(whole_runs, st.integers(0, 2**32))
@@ -206,13 +206,13 @@ def test_report_can_be_made_of_a_run_that_lacks_and_repeats_events(
 
 
 @given(whole_runs, st.integers(0, 2**32))
-def test_mending_does_not_depend_on_the_batches(run: list[Event], seed: int) -> None:
+def test_repair_does_not_depend_on_the_batches(run: list[Event], seed: int) -> None:
     """A log is cut into batches by its bytes: that must not show."""
     random = Random(seed)
     mangled = mangle(run, random)
-    mender = Mender()
+    repairer = Repairer()
 
-    assert [e for batch in in_batches(mangled, random) for e in mender.mend(batch)] == Mender().mend(mangled)
+    assert [e for batch in in_batches(mangled, random) for e in repairer.repair(batch)] == Repairer().repair(mangled)
 
 
 @given(whole_runs, st.integers(0, 2**32))
@@ -232,11 +232,11 @@ def test_any_events_at_all_can_be_folded(anything: list[Event]) -> None:
 
 @given(whole_runs, st.integers(0, 2**32))
 def test_mended_run_lacks_nothing(run: list[Event], seed: int) -> None:
-    """Mended a second time it comes out with the same events; only numbers may be shared."""
-    mended = Mender().mend(mangle(run, Random(seed)))
-    numbered = [msgspec.structs.replace(event, seq=seq) for seq, event in enumerate(mended, 1)]
+    """Repaired a second time it comes out with the same events; only numbers may be shared."""
+    repaired = Repairer().repair(mangle(run, Random(seed)))
+    numbered = [msgspec.structs.replace(event, seq=seq) for seq, event in enumerate(repaired, 1)]
 
-    assert Mender().mend(numbered) == numbered
+    assert Repairer().repair(numbered) == numbered
 
 
 # ---- what is put in -------------------------------------------------------------------------------------------------
@@ -244,8 +244,8 @@ def test_mended_run_lacks_nothing(run: list[Event], seed: int) -> None:
 START = RunStarted(1, 1.0, "run", 1, "0", 2, "queue", 1, "host")
 
 
-def mended(*run: Event) -> list[Event]:
-    """Return the events behind the start of a run, mended, numbered and without their times."""
+def repaired(*run: Event) -> list[Event]:
+    """Return the events behind the start of a run, repaired, numbered and without their times."""
     return [
         msgspec.structs.replace(event, seq=0, at=0.0)
         for event in check(
@@ -276,7 +276,7 @@ def test_end_without_a_start_gets_one() -> None:
     """And an announcement, of no known type if the event doesn't tell it."""
     completed = ItemCompleted(0, 0.0, 4, 2, 0.5, attempt=3)
 
-    assert mended(completed) == [
+    assert repaired(completed) == [
         ItemEnqueued(0, 0.0, 4, 0, UNKNOWN_TYPE),
         ItemStarted(0, 0.0, 4, UNKNOWN_TYPE, 2, attempt=3),
         completed,
@@ -288,7 +288,7 @@ def test_start_without_the_end_of_what_the_worker_was_at() -> None:
     first, second = (ItemEnqueued(0, 0.0, item, 0, "m:T") for item in (1, 2))
     starts = [ItemStarted(0, 0.0, item, "m:T", 1) for item in (1, 2)]
 
-    assert mended(first, second, *starts) == [
+    assert repaired(first, second, *starts) == [
         first,
         second,
         starts[0],
@@ -301,20 +301,20 @@ def test_parent_that_is_not_known_is_announced_first() -> None:
     """A child names it, and so it was there."""
     child = ItemEnqueued(0, 0.0, 9, 4, "m:T")
 
-    assert mended(child) == [ItemEnqueued(0, 0.0, 4, 0, UNKNOWN_TYPE), child]
+    assert repaired(child) == [ItemEnqueued(0, 0.0, 4, 0, UNKNOWN_TYPE), child]
 
 
 @pytest.mark.parametrize("parent", [5, 6, -1, 10**30])
 def test_item_that_came_before_its_parent_is_left_out(parent: int) -> None:
     """Of itself, or of an item that is enqueued later, nothing can be a child."""
-    assert mended(ItemEnqueued(0, 0.0, 5, parent, "m:T")) == []
+    assert repaired(ItemEnqueued(0, 0.0, 5, parent, "m:T")) == []
 
 
 def test_hook_without_the_completion_before_it() -> None:
     """The hook runs only when `process` has returned."""
     announced, hook = ItemEnqueued(0, 0.0, 1, 0, "m:T"), ItemStarted(0, 0.0, 1, "m:T", 2, "after_children")
 
-    assert mended(announced, hook) == [
+    assert repaired(announced, hook) == [
         announced,
         ItemStarted(0, 0.0, 1, "m:T", 0),
         ItemCompleted(0, 0.0, 1, 0, 0.0),
@@ -332,8 +332,8 @@ def test_end_of_a_hook_without_its_start() -> None:
     ]
     without = [*run[:3], ItemChildrenProcessed(0, 0.0, 1, "m:T")]
 
-    assert mended(*run) == [*run[:3], ItemStarted(0, 0.0, 1, "m:T", 2, "after_children"), run[3]]
-    assert mended(*without) == without
+    assert repaired(*run) == [*run[:3], ItemStarted(0, 0.0, 1, "m:T", 2, "after_children"), run[3]]
+    assert repaired(*without) == without
 
 
 def test_hook_that_runs_when_something_below_its_item_has_failed_was_cut_short() -> None:
@@ -347,7 +347,7 @@ def test_hook_that_runs_when_something_below_its_item_has_failed_was_cut_short()
     ]
     interrupted = ItemInterrupted(0, 0.0, 1, "after_children", reason="worker_lost", worker=2)
 
-    assert mended(*run) == [*run[:4], interrupted, run[4]]
+    assert repaired(*run) == [*run[:4], interrupted, run[4]]
 
 
 def test_description_of_an_item_that_is_over_starts_nothing() -> None:
@@ -359,7 +359,7 @@ def test_description_of_an_item_that_is_over_starts_nothing() -> None:
         ItemDescribed(0, 0.0, 1, 1, "late"),
     )
 
-    assert mended(*run) == list(run[:3])
+    assert repaired(*run) == list(run[:3])
 
 
 def test_failed_item_that_starts_again_was_reopened() -> None:
@@ -368,7 +368,7 @@ def test_failed_item_that_starts_again_was_reopened() -> None:
     start = ItemStarted(0, 0.0, 1, "m:T", 1)
     announced = ItemEnqueued(0, 0.0, 1, 0, "m:T")
 
-    assert mended(announced, start, failed, start) == [
+    assert repaired(announced, start, failed, start) == [
         announced,
         start,
         failed,
@@ -385,21 +385,21 @@ def test_item_that_is_adopted_is_one_that_waits() -> None:
     failed = ItemFailed(0, 0.0, 1, "m:T", 1, 0.1, BOOM)
     completed = ItemCompleted(0, 0.0, 1, 1, 0.1)
 
-    assert mended(adopted) == [announced, adopted]
-    assert mended(announced, start, adopted) == [
+    assert repaired(adopted) == [announced, adopted]
+    assert repaired(announced, start, adopted) == [
         announced,
         start,
         ItemInterrupted(0, 0.0, 1, reason="worker_lost", worker=1),
         adopted,
     ]
-    assert mended(announced, start, failed, adopted) == [
+    assert repaired(announced, start, failed, adopted) == [
         announced,
         start,
         failed,
         ItemReopened(0, 0.0, 1, "m:T", "process"),
         adopted,
     ]
-    assert mended(announced, start, completed, adopted) == [announced, start, completed]
+    assert repaired(announced, start, completed, adopted) == [announced, start, completed]
 
 
 def test_what_runs_when_the_run_ends_was_cut_short() -> None:
@@ -407,7 +407,7 @@ def test_what_runs_when_the_run_ends_was_cut_short() -> None:
     end = scripted.completed(1)[-1]
     assert isinstance(end, RunFinished)
 
-    assert mended(ItemStarted(0, 0.0, 1, "m:T", 1), end)[2:] == [
+    assert repaired(ItemStarted(0, 0.0, 1, "m:T", 1), end)[2:] == [
         ItemInterrupted(0, 0.0, 1, reason="worker_lost", worker=1),
         msgspec.structs.replace(end, seq=0, at=0.0),
     ]
@@ -419,7 +419,7 @@ def test_what_ran_at_a_crash_was_cut_short() -> None:
     resume = RunResumed(0, 0.0, "run", 1, "0", 2, "queue", 1, "host")
     completed = ItemCompleted(0, 0.0, 1, 1, 0.1)
 
-    assert mended(announced, start, resume, completed) == [
+    assert repaired(announced, start, resume, completed) == [
         announced,
         start,
         resume,
@@ -436,12 +436,12 @@ def test_what_ran_at_two_crashes_is_told_after_the_second() -> None:
     interrupted = ItemInterrupted(0, 0.0, 1, reason="crash", worker=1)
     run = [ItemEnqueued(0, 0.0, 1, 0, "m:T"), start, resume, resume, interrupted, start]
 
-    assert mended(*run) == run
+    assert repaired(*run) == run
 
 
 def on_cluster(*run: Event) -> list[Event]:
-    """Return the same as `mended`, of a run on a cluster."""
-    return mended(msgspec.structs.replace(START, cluster="tcp://scheduler:8786"), *run)[1:]
+    """Return the same as `repaired`, of a run on a cluster."""
+    return repaired(msgspec.structs.replace(START, cluster="tcp://scheduler:8786"), *run)[1:]
 
 
 FIRST, SECOND = (ProcessJoined(0, 0.0, first, 2, "node", pid) for first, pid in ((1, 10), (3, 11)))
@@ -508,7 +508,7 @@ def test_processes_that_can_not_be_are_left_out(amiss: list[Event]) -> None:
 
 def test_process_that_joins_a_run_without_a_cluster_is_left_out() -> None:
     """Its workers are those of its own process."""
-    assert mended(FIRST) == []
+    assert repaired(FIRST) == []
 
 
 def test_log_that_begins_with_a_process_is_of_a_run_on_a_cluster() -> None:
@@ -529,26 +529,26 @@ def test_processes_of_a_run_that_is_resumed_are_gone() -> None:
 
 def test_there_are_no_more_processes_than_can_be_remembered() -> None:
     """A log with a million of them takes no more memory than one with ten thousand."""
-    mender = Mender()
+    repairer = Repairer()
     begun = msgspec.structs.replace(START, cluster="tcp://scheduler:8786")
     joins = [ProcessJoined(seq, 1.0, seq, 1, "node", seq) for seq in range(2, 10_102)]
 
-    assert len(mender.mend([begun, *joins])) == 10_001
-    assert mender.repeated == 100
+    assert len(repairer.repair([begun, *joins])) == 10_001
+    assert repairer.repeated == 100
 
 
 def test_missing_and_repeated_events_are_counted() -> None:
     """By their numbers."""
-    mender = Mender()
+    repairer = Repairer()
     run = scripted.completed(3)
-    mender.mend([*run[:3], *run[1:3], *run[6:]])
+    repairer.repair([*run[:3], *run[1:3], *run[6:]])
 
-    assert (mender.missing, mender.repeated) == (3, 2)
+    assert (repairer.missing, repairer.repeated) == (3, 2)
 
 
 def test_time_never_goes_back() -> None:
     """A clock that was set back, or a time beyond all dates, counts as the time before."""
-    mender = Mender()
+    repairer = Repairer()
     run = [START, *(ItemEnqueued(seq, at, seq, 0, "m:T") for seq, at in enumerate((5.0, 3.0, 1e300, 6.0), 2))]
 
-    assert [event.at for event in mender.mend(run)] == [1.0, 5.0, 5.0, 5.0, 6.0]
+    assert [event.at for event in repairer.repair(run)] == [1.0, 5.0, 5.0, 5.0, 6.0]

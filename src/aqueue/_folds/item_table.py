@@ -51,7 +51,7 @@ _MAX_PROCESSES: Final = 10_000
 class ItemTable:
     """All items of a run, a row for each. Rows are in the order of enqueue, counted from 0.
 
-    The events must be consistent (see `aqueue._history.mending`).
+    The events must be consistent (see `aqueue._history.repair`).
 
     Attributes:
         types: the item types in the order of their first item; `type_number` holds indexes of it.

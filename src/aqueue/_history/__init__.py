@@ -6,7 +6,7 @@ Each module imports only from those above it:
 - `known_items`: which items a run has announced, in three bytes per item
 - `log_file`: the lines of a log that may grow, be rotated or cut, or come from standard input
 - `process`: whether the process that records a run is still alive
-- `mending`: fills in the events that a log lacks, so that every fold can rely on a consistent run
+- `repair`: fills in the events that a log lacks, so that every fold can rely on a consistent run
 - `journal_history`: reads a run from a journal
 - `log_history`: reads a run from a log
 - `opening`: opens what a person names: a journal, a log, or ``-`` for standard input

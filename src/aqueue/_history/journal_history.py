@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Final
 
 from aqueue._history.history import CannotRead, History, Line
-from aqueue._history.mending import Mender
+from aqueue._history.repair import Repairer
 from aqueue._journal.file import identity, is_empty, shown
 from aqueue._journal.open_journals import connect_to_read
 from aqueue._journal.reader import EventReader, damaged, read_events_at
@@ -42,7 +42,7 @@ class JournalHistory(History):
         self._connection = connect_to_read(path)
         self._identity = identity(path)
         # A journal lacks nothing, but a stranger's may hold what no run can have written.
-        self._mender = Mender()
+        self._repairer = Repairer()
         self._reader = EventReader(self._connection, path, skip_described=skip_described, batch=_BATCH_EVENTS)
 
     def read(self) -> list[Event] | None:
@@ -54,7 +54,7 @@ class JournalHistory(History):
             JournalError: the file was removed or replaced meanwhile.
         """
         events = self._next()
-        return None if events is None else self._mender.mend(events)
+        return None if events is None else self._repairer.repair(events)
 
     def _next(self) -> list[Event] | None:
         with self._naming_damage():

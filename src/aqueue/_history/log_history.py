@@ -10,7 +10,7 @@ import msgspec
 
 from aqueue._history.history import CannotRead, History, Line
 from aqueue._history.log_file import Chunk, LogFile, find_lines
-from aqueue._history.mending import Mender
+from aqueue._history.repair import Repairer
 from aqueue.events import SCHEMA_VERSION, AnyEvent, Event, RunStarted, decode
 from aqueue.text import visible
 
@@ -97,7 +97,7 @@ class LogHistory(History):
         self.path = path
         self._file = file
         self._follows = follows
-        self._mender = Mender()
+        self._repairer = Repairer()
         self._is_part = False  # events before those that are read may be there
         self._num_events = 0
         self._num_garbled = 0
@@ -109,15 +109,15 @@ class LogHistory(History):
     @property
     def missing(self) -> int:
         """How many events are not there, as far as was read: dropped by a processor, say, or cut off."""
-        return self._mender.missing
+        return self._repairer.missing
 
     @property
     def misplaced(self) -> int:
         """How many events came twice, out of order or where they can't be, and were left out."""
-        return self._mender.repeated
+        return self._repairer.repeated
 
     def read(self) -> list[Event] | None:
-        """Return the next events, mended; None if there are no more now.
+        """Return the next events, repaired; None if there are no more now.
 
         Raises:
             CannotRead: it is no log, or a newer aqueue wrote it.
@@ -136,7 +136,7 @@ class LogHistory(History):
                 events = events[:at]
                 break
         self._num_events += len(events)
-        return self._mender.mend(events)
+        return self._repairer.repair(events)
 
     def read_lines(self) -> list[Line] | None:
         """Return the next events, as they are, and their lines; None if there are no more now. It raises what `read` does.

@@ -1,7 +1,7 @@
 """Fills in the events that a log lacks, so that every fold can rely on a consistent run.
 
 A journal has every event. A log may not: somebody cut it, a processor dropped records, a disk spoiled a line, or it began
-when the run was resumed. `Mender` puts in what must have happened, and leaves out what came twice or can't be. It changes
+when the run was resumed. `Repairer` puts in what must have happened, and leaves out what came twice or can't be. It changes
 nothing in a stream that lacks nothing. In a journal or a log of an earlier aqueue, `item.children_processed` and
 `item.interrupted` lack their worker: they get it here.
 """
@@ -39,7 +39,7 @@ from aqueue.events import (
 )
 from aqueue.view import WorkerProcess, WorkerProcesses
 
-__all__ = ["UNKNOWN_TYPE", "Mender"]
+__all__ = ["UNKNOWN_TYPE", "Repairer"]
 
 _NO_WORKER: Final = 0
 _UNKNOWN_CLUSTER: Final = "?"
@@ -55,7 +55,7 @@ _COMPLETED: Final = 1
 _FAILED: Final[dict[Phase, int]] = {"process": 2, "after_children": 4}
 
 
-class Mender:
+class Repairer:
     """Follows the events of one run and hands them on, consistent.
 
     Memory: three bytes an item, what is running, and the worker processes that are there, 10,000 at most.
@@ -79,7 +79,7 @@ class Mender:
         self._processes = WorkerProcesses()
         self._whole: list[Event] = []
 
-    def mend(self, events: Iterable[Event]) -> list[Event]:
+    def repair(self, events: Iterable[Event]) -> list[Event]:
         """Return `events`, which follow those before, with what they lack and without what they repeat.
 
         One loop over local names for the most frequent events where nothing is amiss: this runs for every event read.
