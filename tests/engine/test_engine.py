@@ -1,6 +1,6 @@
 """The invariants of events, over random trees, awaits and failures.
 
-What runs next is for the `_engine.dispatcher` to say, and `_engine.workers` run it.
+What runs next is for the `_engine.dispatcher` to say, and `_engine.workers` run it. `_engine.parts` puts these together.
 """
 
 from typing import Any

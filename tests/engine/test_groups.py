@@ -272,6 +272,10 @@ class AgainstASlowModel(RuleBasedStateMachine):
         except ItemsNotComparable:
             assert any(one.item.breaks for one in self.waiting)
             self.is_over = True
+        else:  # as a resume queues them: those that were tried before first, then in the order of their numbers
+            sign = -1 if self.kind == "stack" else 1
+            if self.kind != "priority":
+                self.waiting.sort(key=lambda one: (one.attempt == 1, sign * one.id))
 
     @invariant()
     def nothing_is_lost_or_doubled(self) -> None:

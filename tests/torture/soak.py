@@ -81,7 +81,7 @@ class Soak:
         gc.collect()
         with open("/proc/self/statm") as statm:
             self.resident.append((self.passed_s, int(statm.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")))
-        grouped = self.engine.dispatcher.groups
+        grouped = self.engine.parts.dispatcher.groups
         self.groups = max(self.groups, 0 if grouped is None else len(grouped._groups))
 
 
@@ -359,17 +359,18 @@ def check_memory(resident: Sequence[tuple[float, int]], seconds: float) -> tuple
 
 def check_engine(engine: Any) -> None:
     """Assert that the engine remembers nothing of what has ended."""
+    parts = engine.parts
     for part, names in (
-        (engine.suspects, ("waiting",)),
-        (engine.dispatcher, ("due", "left", "idle", "queue")),
-        (engine.retries, ("_tries", "_not_before", "retrying")),
-        (engine._timeouts, ("_running",)),
+        (parts.suspects, ("waiting",)),
+        (parts.dispatcher, ("due", "left", "idle", "queue")),
+        (parts.dispatcher.retries, ("_tries", "_not_before", "retrying")),
+        (parts.timeouts, ("_running",)),
     ):
         for name in names:
             left = len(getattr(part, name))
             assert not left, f"{type(part).__name__}.{name} has {left} entries left"
-    assert not engine.dispatcher.groups._running
-    assert not engine.tree.open_roots
+    assert not parts.dispatcher.groups._running
+    assert not parts.tree.open_roots
 
 
 def check_faults(events: Sequence[Event]) -> Counter[str]:

@@ -220,7 +220,7 @@ class Place:
                 node.attempt,
                 attempt.worker,
                 engine.identity(node),
-                engine.retries.attempts_left(node),
+                engine.attempts_left(node),
                 cls.policies.timeout_s,
                 cls.hook,
                 data,

@@ -30,8 +30,9 @@ Each module imports only from those above it:
 - `unused_limits`: warns of limits that apply to no item
 - `intake`: what is enqueued: numbered, announced and queued, dropped as a duplicate, or adopted
 - `outcomes`: how an attempt ended that raised: failed for good, to be tried again, or interrupted
+- `parts`: the parts above, put together for one run
 - `hooks`: runs hooks, children's before their parents'
 - `workers`: takes items and runs them, one after the other
 - `remote_workers`: workers whose items run in other processes
-- `engine`: creates the parts and runs them
+- `engine`: runs the parts until no item is left
 """

@@ -4,19 +4,18 @@ import os
 from collections.abc import Callable
 from threading import get_ident
 from time import monotonic
-from typing import Any, Final, NoReturn, Protocol
+from typing import Any, Final, NoReturn
 
 import msgspec
 
 from aqueue._codec.results import decode_result
 from aqueue._engine.context import Current, running_attempt
 from aqueue._engine.tree import Node
-from aqueue._stream.clock import Clock
 from aqueue._stream.event_stream import EventStream
 from aqueue._system.loop import CallSoon
 from aqueue._system.notice import warn
 from aqueue.errors import InvalidArgument, MisplacedCall
-from aqueue.events import Event, ItemDescribed, Phase
+from aqueue.events import ItemDescribed, Phase
 from aqueue.text import DESCRIPTION_MAX_CHARS, visible, visible_repr
 
 __all__ = [
@@ -26,6 +25,7 @@ __all__ = [
     "NO_SHARED",
     "ROOM_CHECK_EVENTS",
     "Attempt",
+    "EngineForItems",
     "ForkedAttempt",
     "Tries",
     "end_forked_child",
@@ -62,31 +62,66 @@ class Tries(msgspec.Struct, gc=False, eq=False):
     is_counted: bool = False
 
 
-class AttemptsLeft(Protocol):
-    """What an attempt asks of what is remembered of earlier ones; see `aqueue._engine.retries.Retries`."""
+class EngineForItems:
+    """The engine as the code of items sees it, through an `Attempt`. There is one per run.
 
-    def attempts_left(self, node: Node) -> int: ...
+    Attributes:
+        stream: where events go.
+        append, next_seq, clock: the stream's, held here too: `set_desc` uses them once per event.
+        thread: the identifier of the event loop's thread.
+        call_soon: calls a function in the event loop, from any thread.
+        add, add_repeatable: enqueue a child; see `aqueue._engine.intake.Intake`.
+        attempts_left: returns how many attempts may follow the one that runs.
+        identity: returns what is the same for an item in every rerun; empty without a journal. Works in any thread.
+        stop: stops the run gracefully, for a reason.
+        slow_down: starts nothing of a group for so many seconds; the node is that of the item that asks.
+        slow_down_later: does the same for a caller in another thread, who can't be given an error.
+        shared: what `lifespan` yielded, or `NO_SHARED`.
+    """
 
+    __slots__ = (
+        "add",
+        "add_repeatable",
+        "append",
+        "attempts_left",
+        "call_soon",
+        "clock",
+        "identity",
+        "next_seq",
+        "shared",
+        "slow_down",
+        "slow_down_later",
+        "stop",
+        "stream",
+        "thread",
+    )
 
-class AttemptEngine(Protocol):
-    """What an attempt asks of the engine; see `aqueue._engine.engine.Engine`."""
-
-    stream: EventStream
-    append: Callable[[Event], None]
-    next_seq: Callable[[], int]
-    clock: Clock
-    thread: int
-    call_soon: CallSoon
-    shared: Any
-
-    @property
-    def retries(self) -> AttemptsLeft: ...
-    def add(self, item: Any, parent: Node | None, attempt: "Attempt") -> None: ...
-    def add_repeatable(self, item: Any, parent: Node, attempt: "Attempt") -> None: ...
-    def identity(self, node: Node) -> bytes: ...
-    def stop(self, reason: str) -> None: ...
-    def slow_down(self, group: str, seconds: float, node: Node | None) -> None: ...
-    def slow_down_later(self, group: str, seconds: float, node: Node | None) -> None: ...
+    def __init__(
+        self,
+        stream: EventStream,
+        call_soon: CallSoon,
+        *,
+        add: "Callable[[Any, Node | None, Attempt], None]",
+        add_repeatable: "Callable[[Any, Node, Attempt], None]",
+        attempts_left: Callable[[Node], int],
+        identity: Callable[[Node], bytes],
+        stop: Callable[[str], None],
+        slow_down: Callable[[str, float, Node | None], None],
+        slow_down_later: Callable[[str, float, Node | None], None],
+    ) -> None:
+        """Give these to items; the thread is the current one."""
+        self.stream = stream
+        self.append, self.next_seq, self.clock = stream.append, stream.next_seq, stream.clock
+        self.thread = get_ident()
+        self.call_soon = call_soon
+        self.add = add
+        self.add_repeatable = add_repeatable
+        self.attempts_left = attempts_left
+        self.identity = identity
+        self.stop = stop
+        self.slow_down = slow_down
+        self.slow_down_later = slow_down_later
+        self.shared: Any = NO_SHARED
 
 
 class Attempt(msgspec.Struct, gc=False, eq=False):
@@ -105,7 +140,7 @@ class Attempt(msgspec.Struct, gc=False, eq=False):
         tries: what is remembered for the next attempt, if its class may be tried again and there is anything.
     """
 
-    engine: AttemptEngine
+    engine: "EngineForItems"
     node: Node | None
     worker: int
     phase: Phase
@@ -164,7 +199,7 @@ class Attempt(msgspec.Struct, gc=False, eq=False):
         if node is None:
             return None
         identity = engine.identity(node)
-        left = engine.retries.attempts_left(node)
+        left = engine.attempts_left(node)
         if self.node is None:  # it has ended just now, in another thread, and the links above it may have been cut
             return None
         return Current(node.id, node.cls.type, node.tries(self.phase), self.phase, self.worker, identity.hex(), left)

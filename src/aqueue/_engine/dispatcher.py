@@ -37,7 +37,6 @@ class Dispatcher:
         left: those that nothing will run in this process: they were interrupted.
         idle: what each worker waits for that has nothing to take.
         num_workers: how many workers there are now.
-        num_taken: how many nodes have been taken, each counted once.
         is_done: whether nothing is left, and nobody runs who could enqueue more.
     """
 
@@ -66,10 +65,10 @@ class Dispatcher:
         self.left: list[Node] = []
         self.idle: deque[anyio.Event] = deque()
         self.num_workers = 0
-        self.num_taken = 0
+        self._num_taken = 0  # each node once
         self._is_stack = isinstance(queue, LifoQueue)  # by groups or not
         self.is_done = False
-        self._num_queued_again = 0  # of those counted in `num_taken`
+        self._num_queued_again = 0  # of those counted in `_num_taken`
         self._stream = stream
         self._stopping = stopping
         self._limits = limits
@@ -108,23 +107,29 @@ class Dispatcher:
 
         One that is tried again was counted before.
         """
-        if self.has_taken_all and len(self.queue) > self._num_queued_again:
-            self.stop_at_max_items()
+        if self._has_taken_all and len(self.queue) > self._num_queued_again:
+            self._stop_at_max_items()
             raise IndexError
         node = self.queue.take()
         if self.retries.is_counted(node):
             self._num_queued_again -= 1
         else:
-            self.num_taken += 1
+            self._num_taken += 1
         return node
 
-    @property
-    def has_taken_all(self) -> bool:
-        """Whether as many nodes have been taken as ``max_items`` allows."""
-        return self.num_taken == self._stopping.limits.max_items
+    def take_unqueued(self) -> bool:
+        """Count a node that runs without having been queued; return False, and stop the run, if ``max_items`` have been taken."""
+        if self._has_taken_all:
+            self._stop_at_max_items()
+            return False
+        self._num_taken += 1
+        return True
 
-    def stop_at_max_items(self) -> None:
-        """Stop the run, which has more items than it may take."""
+    @property
+    def _has_taken_all(self) -> bool:
+        return self._num_taken == self._stopping.limits.max_items
+
+    def _stop_at_max_items(self) -> None:
         self._stopping.stop(f"max_items={self._stopping.limits.max_items} was reached")
 
     def put_recorded(self, node: Node) -> None:
@@ -185,6 +190,15 @@ class Dispatcher:
         """Have all idle workers look again."""
         while self.idle:
             self.idle.pop().set()
+
+    def add_worker(self) -> None:
+        """Count a worker that starts."""
+        self.num_workers += 1
+
+    def remove_worker(self) -> None:
+        """Count a worker that has ended; the run may be done by that."""
+        self.num_workers -= 1
+        self.end_if_idle(about_to_wait=0)
 
     async def wait_for_item(self) -> bool:
         """Sleep until an item may be there; return False if none will ever come."""

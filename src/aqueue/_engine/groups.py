@@ -206,10 +206,9 @@ class GroupedQueue:
         nodes.sort(key=lambda node: ((node.attempt == 1) is not self._is_lifo, node.id), reverse=True)
         self._count = 0
         while nodes:
-            if nodes[-1].id in self._refusals:
-                self._put(self._group(None), nodes[-1], again=False)
-            else:
-                self.put(nodes[-1])
+            node = nodes[-1]
+            group = self._group(None if node.id in self._refusals else group_of(node))
+            self._put(group, node, again=node.attempt > 1)
             nodes.pop()
 
     def __len__(self) -> int:

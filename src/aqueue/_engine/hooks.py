@@ -6,19 +6,13 @@ from typing import Any
 from anyio.lowlevel import checkpoint
 
 from aqueue._codec.results import encode_result
-from aqueue._engine.attempt import NO_ENGINE, Attempt, AttemptEngine
+from aqueue._engine.attempt import NO_ENGINE, Attempt
 from aqueue._engine.context import running_attempt
-from aqueue._engine.dispatcher import Dispatcher
 from aqueue._engine.exceptions import hide_frames_of, left_behind
-from aqueue._engine.outcomes import Outcomes
-from aqueue._engine.payloads import Payloads
-from aqueue._engine.stopping import Stage, Stopping
-from aqueue._engine.suspects import Suspects
-from aqueue._engine.timeouts import Timeouts
-from aqueue._engine.tree import Node, Tree
-from aqueue._engine.turns import Turns
+from aqueue._engine.parts import Parts
+from aqueue._engine.stopping import Stage
+from aqueue._engine.tree import Node
 from aqueue._engine.worker import Worker
-from aqueue._stream.event_stream import EventStream
 from aqueue.events import NO_DATA, ItemStarted
 
 __all__ = ["Hooks", "TaskSpoiled"]
@@ -33,30 +27,14 @@ class TaskSpoiled(Exception):
 class Hooks:
     """Runs the hooks that are due, in the tasks of workers, before these take new items."""
 
-    def __init__(
-        self,
-        engine: AttemptEngine,
-        stream: EventStream,
-        tree: Tree,
-        stopping: Stopping,
-        dispatcher: Dispatcher,
-        outcomes: Outcomes,
-        suspects: Suspects,
-        turns: Turns,
-        timeouts: Timeouts,
-        payloads: Payloads | None,
-    ) -> None:
-        """Run hooks by these parts of the `engine`, which attempts refer to."""
-        self._engine = engine
-        self._stream = stream
-        self._tree = tree
-        self._stopping = stopping
-        self._dispatcher = dispatcher
-        self._outcomes = outcomes
-        self._suspects = suspects
-        self._turns = turns
-        self._timeouts = timeouts
-        self._payloads = payloads
+    def __init__(self, parts: Parts) -> None:
+        self._parts = parts
+        self._stream = parts.stream
+        self._tree = parts.tree
+        self._stopping = parts.stopping
+        self._dispatcher = parts.dispatcher
+        self._outcomes = parts.outcomes
+        self._suspects = parts.suspects
 
     async def run_due(self, worker: Worker) -> None:
         """Run the hooks that are due and that no worker has come upon: of a resumed run, or to be tried again."""
@@ -90,9 +68,9 @@ class Hooks:
 
     async def run_hook(self, node: Node, worker: Worker) -> Node | None:
         """Run the hook of `node`'s item, and return the node whose hook is due next, if any."""
-        stream, turns, watch = self._stream, self._turns, worker.watch
+        stream, turns, payloads, watch = self._stream, self._parts.turns, self._parts.payloads, worker.watch
         cls = node.cls
-        attempt = Attempt(self._engine, node, worker.number, "after_children")
+        attempt = Attempt(self._parts.for_items, node, worker.number, "after_children")
         running_attempt.set(attempt)
         turns.latest = attempt
         worker.last = node
@@ -103,8 +81,8 @@ class Hooks:
             ItemStarted(stream.next_seq(), at, node.id, cls.type, worker.number, "after_children", node.hook_attempt)
         )
         result = NO_DATA
-        if self._payloads is not None:
-            self._payloads.check_unchanged(node)
+        if payloads is not None:
+            payloads.check_unchanged(node)
         try:
             if self._suspects.is_cautious:
                 await self._suspects.save_start()
@@ -149,4 +127,4 @@ class Hooks:
         timeout_s = node.cls.policies.timeout_s
         if timeout_s is None:
             return await hook()
-        return await self._timeouts.within(timeout_s, node.id, node.cls.type, hook(), worker.watch)
+        return await self._parts.timeouts.within(timeout_s, node.id, node.cls.type, hook(), worker.watch)

@@ -9,7 +9,7 @@ from anyio.lowlevel import checkpoint
 
 from aqueue._codec.digests import KEPT_STATE_BYTES, KeySet, state_or_digest
 from aqueue._engine.adoption import RecordedChildren
-from aqueue._engine.attempt import ROOM_CHECK_EVENTS, Attempt, AttemptEngine, Tries
+from aqueue._engine.attempt import ROOM_CHECK_EVENTS, Attempt, EngineForItems, Tries
 from aqueue._engine.class_registry import ClassRegistry
 from aqueue._engine.dispatcher import Dispatcher
 from aqueue._engine.item_class import ItemClass, key_of
@@ -266,7 +266,7 @@ class Intake:
         if self.last_id % ROOM_CHECK_EVENTS == 0:
             self._stream.make_room()
 
-    async def add_initial(self, items: Iterable[Any], engine: AttemptEngine, execution: Execution | None) -> None:
+    async def add_initial(self, items: Iterable[Any], engine: EngineForItems, execution: Execution | None) -> None:
         """Add the initial items, all of them; a stop ends that early.
 
         Parameters:

@@ -57,8 +57,7 @@ class Outcomes:
             self._stopping.fail(error, what, cancel=True)
         self._interrupt(node, attempt, "cancelled")
         self._dispatcher.left.append(node)
-        # A cancellation from outside says nothing to the engine itself: take nothing more.
-        self._stopping.stage = Stage.CANCELLING
+        self._stopping.note_cancellation()
         return True
 
     def _interrupt(self, node: Node, attempt: Attempt, reason: Literal["cancelled", "worker_lost"]) -> None:

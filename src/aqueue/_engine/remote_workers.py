@@ -4,14 +4,13 @@ from collections.abc import Callable
 
 from anyio.abc import TaskGroup
 
-from aqueue._engine.dispatcher import Dispatcher
 from aqueue._engine.hooks import Hooks
+from aqueue._engine.parts import Parts
 from aqueue._engine.places import Execution, Place
-from aqueue._engine.stopping import Stage, Stopping
+from aqueue._engine.stopping import Stage
 from aqueue._engine.tree import Node
 from aqueue._engine.worker import Worker
 from aqueue._engine.workers import Workers
-from aqueue._stream.event_stream import EventStream
 
 __all__ = ["RemoteWorkers"]
 
@@ -26,22 +25,21 @@ class RemoteWorkers:
 
     def __init__(
         self,
-        stream: EventStream,
-        stopping: Stopping,
-        dispatcher: Dispatcher,
+        parts: Parts,
         workers: Workers,
         hooks: Hooks,
         execution: Execution,
     ) -> None:
         """No place has joined yet; `execution` is served from `run` on."""
-        self.stream = stream
-        self.stop = stopping.stop
-        self._stopping = stopping
-        self._dispatcher = dispatcher
+        self.stream = parts.stream
+        self.stop = parts.stopping.stop
+        self._stopping = parts.stopping
+        self._dispatcher = parts.dispatcher
         self._workers = workers
         self._hooks = hooks
         self._execution = execution
         self._tasks: TaskGroup | None = None
+        parts.stopping.on_stop(self.look_if_over)
 
     async def run(self, tasks: TaskGroup) -> None:
         """Run items wherever there are places, until none is left or the run stops; workers' tasks are among `tasks`."""
@@ -62,7 +60,7 @@ class RemoteWorkers:
         """Let the workers of `place`, which is new, take items."""
         assert self._tasks is not None
         for number in place.workers:
-            self._dispatcher.num_workers += 1
+            self._dispatcher.add_worker()
             self._workers.start(Worker(number, place), self._tasks, self._work, self._leave)
 
     def dismiss(self, place: Place) -> None:
@@ -78,9 +76,8 @@ class RemoteWorkers:
 
     def _leave(self, worker: Worker) -> None:
         assert worker.place is not None
-        self._dispatcher.num_workers -= 1
         worker.place.leave(worker.number)
-        self._dispatcher.end_if_idle(about_to_wait=0)
+        self._dispatcher.remove_worker()
         self.look_if_over()
 
     async def _work(self, worker: Worker) -> None:

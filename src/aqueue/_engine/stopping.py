@@ -53,7 +53,6 @@ class Stopping:
         stage: how far it has got.
         reason: why the run stops; empty if it doesn't.
         error: what ended the run besides items that failed: an item's `SystemExit`, a comparison that raised.
-        scope: what a stop that cancels has to cancel; None if nothing runs.
         limits: what else stops the run.
     """
 
@@ -63,7 +62,6 @@ class Stopping:
         timers: Timers,
         on_error: OnError,
         limits: StopLimits | None,
-        on_stop: Callable[[], None],
     ) -> None:
         """Nothing stops the run yet.
 
@@ -72,17 +70,16 @@ class Stopping:
             timers: calls functions when their time has come.
             on_error: whether the first failure stops the run.
             limits: what else does.
-            on_stop: called at each stop: workers that wait for an item must look again, and so must the execution.
         """
         self.stage = Stage.RUNNING
         self.reason = ""
         self.error: BaseException | None = None
-        self.scope: anyio.CancelScope | None = None
         self.limits = limits or NO_STOP_LIMITS
         self.stops_at_failure = on_error == "stop"
         self._stream = stream
         self._timers = timers
-        self._on_stop = on_stop
+        self._callbacks: list[Callable[[], None]] = []
+        self._scope: anyio.CancelScope | None = None
         self._is_held = False
         self._held: list[tuple[str, bool]] = []
 
@@ -103,10 +100,28 @@ class Stopping:
         self._stream.may_pause = False
         if cancel:
             self._stream.may_block = False
-            if self.scope is not None:
-                self.scope.cancel()
-        self._on_stop()
+            if self._scope is not None:
+                self._scope.cancel()
+        for callback in self._callbacks:
+            callback()
         self._stream.wake_waiting()
+
+    def on_stop(self, callback: Callable[[], None]) -> None:
+        """Call `callback` at each stop from now on, the graceful one and the one that cancels."""
+        self._callbacks.append(callback)
+
+    def cancel_in_future(self, scope: anyio.CancelScope | None) -> anyio.CancelScope | None:
+        """Let a stop that cancels cancel `scope` from now on, which is None if nothing runs; return the one before."""
+        scope, self._scope = self._scope, scope
+        return scope
+
+    def note_cancellation(self) -> None:
+        """Take no more items: the caller of the run has cancelled it, which needs no event."""
+        self.stage = Stage.CANCELLING
+
+    def end(self) -> None:
+        """Announce nothing any more: a signal or a late `stop` comes too late."""
+        self.stage = Stage.ENDED
 
     def fail(self, error: BaseException, reason: str, *, cancel: bool) -> None:
         """Stop the run because of `error`, which is no item's failure; with `cancel`, as `stop` takes it."""

@@ -1,5 +1,8 @@
 """Items that may have crashed earlier processes of the run."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 from aqueue._engine.tree import Node
 from aqueue._stream.event_stream import EventStream
 
@@ -19,6 +22,19 @@ class Suspects:
         self.waiting: list[tuple[Node, str]] = []
         self.is_cautious = False
         self._stream = stream
+
+    def take(self) -> tuple[Node, str]:
+        """Take out the first of `waiting`."""
+        return self.waiting.pop(0)
+
+    @contextmanager
+    def caution(self) -> Iterator[None]:
+        """Commit each start within the ``with`` block; after it, go on as before."""
+        before, self.is_cautious = self.is_cautious, True
+        try:
+            yield
+        finally:
+            self.is_cautious = before
 
     def restore(self, waiting: list[tuple[Node, str]], *, is_cautious: bool) -> None:
         """Have these nodes run alone, or given up: the attributes of the same names."""

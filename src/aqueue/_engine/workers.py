@@ -8,22 +8,16 @@ from typing import Any
 from anyio.abc import TaskGroup
 
 from aqueue._codec.results import encode_result
-from aqueue._engine.attempt import NO_ENGINE, Attempt, AttemptEngine
+from aqueue._engine.attempt import NO_ENGINE, Attempt
 from aqueue._engine.context import running_attempt
-from aqueue._engine.dispatcher import Dispatcher
 from aqueue._engine.exceptions import cancelled_between_items, hide_frames_of, left_behind
 from aqueue._engine.groups import GroupedQueue
 from aqueue._engine.hooks import Hooks, TaskSpoiled
-from aqueue._engine.intake import Intake
-from aqueue._engine.outcomes import Outcomes
-from aqueue._engine.payloads import Payloads
-from aqueue._engine.stopping import Stage, Stopping
-from aqueue._engine.suspects import Suspects
-from aqueue._engine.timeouts import Timeouts
-from aqueue._engine.tree import Node, Tree
-from aqueue._engine.turns import Turns
+from aqueue._engine.parts import Parts
+from aqueue._engine.stopping import Stage
+from aqueue._engine.tree import Node
 from aqueue._engine.worker import Worker
-from aqueue._stream.event_stream import SOFT_LIMIT_EVENTS, EventStream
+from aqueue._stream.event_stream import SOFT_LIMIT_EVENTS
 from aqueue._system.loop import TaskWatch
 from aqueue._system.notice import warn
 from aqueue.events import NO_DATA, ItemCompleted, ItemStarted
@@ -37,34 +31,16 @@ hide_frames_of(GroupedQueue.check.__code__.co_filename)
 class Workers:
     """Runs items in the tasks of workers, and their hooks."""
 
-    def __init__(
-        self,
-        engine: AttemptEngine,
-        stream: EventStream,
-        tree: Tree,
-        stopping: Stopping,
-        dispatcher: Dispatcher,
-        intake: Intake,
-        outcomes: Outcomes,
-        suspects: Suspects,
-        turns: Turns,
-        timeouts: Timeouts,
-        hooks: Hooks,
-        payloads: Payloads | None,
-    ) -> None:
-        """Run items by these parts of the `engine`, which attempts refer to."""
-        self._engine = engine
-        self._stream = stream
-        self._tree = tree
-        self._stopping = stopping
-        self._dispatcher = dispatcher
-        self._intake = intake
-        self._outcomes = outcomes
-        self._suspects = suspects
-        self._turns = turns
-        self._timeouts = timeouts
+    def __init__(self, parts: Parts, hooks: Hooks) -> None:
+        self._parts = parts
+        self._stream = parts.stream
+        self._tree = parts.tree
+        self._stopping = parts.stopping
+        self._dispatcher = parts.dispatcher
+        self._intake = parts.intake
+        self._outcomes = parts.outcomes
+        self._turns = parts.turns
         self._hooks = hooks
-        self._payloads = payloads
 
     # ---- a worker's task ----------------------------------------------------------------------------------------
 
@@ -154,23 +130,12 @@ class Workers:
         end of an item and the start of the next; what is rare has a method of its own. It goes by the monotonic clock
         alone: the time of events also grows by what the wall clock has jumped, which is not part of how long an item took.
         """
-        stream, stopping, turns, suspects, engine = (
-            self._stream,
-            self._stopping,
-            self._turns,
-            self._suspects,
-            self._engine,
-        )
-        append, next_seq, clock, events, add_large = (
-            stream.append,
-            stream.next_seq,
-            stream.clock,
-            stream.events,
-            stream.add_large,
-        )
+        stream, stopping, turns = self._stream, self._stopping, self._turns
+        suspects, engine, payloads = self._parts.suspects, self._parts.for_items, self._parts.payloads
+        append, next_seq, clock, events = stream.append, stream.next_seq, stream.clock, stream.events
+        add_large = stream.add_large
         end_process = self._tree.end_process
         running = Stage.RUNNING
-        payloads = self._payloads
         number = worker.number
         task, outermost = worker.watch.task, worker.watch.outermost
         node = worker.last
@@ -285,7 +250,7 @@ class Workers:
                 result = await (
                     result
                     if timeout_s is None
-                    else self._timeouts.within(timeout_s, node.id, node.cls.type, result, worker.watch)
+                    else self._parts.timeouts.within(timeout_s, node.id, node.cls.type, result, worker.watch)
                 )
         finally:
             # Looked up once more: this item's own children may have been the first to have a group.

@@ -220,7 +220,7 @@ class Past:
 
     def restore(self, engine: Engine) -> None:
         """Put everything back into `engine`, which is new, and announce what has changed since the last event; once."""
-        restoring = Restoring(self.recording, self.view, self._plan, self._items, engine.classes.policies)
+        restoring = Restoring(self.recording, self.view, self._plan, self._items, engine.parts.classes.policies)
         try:
             run = restoring.run(self._recorded_roots)
             run.roots, run.deduplicated_roots = self._roots, self._dropped_roots

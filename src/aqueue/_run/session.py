@@ -17,6 +17,7 @@ from aqueue._delivery.delivery import Delivery
 from aqueue._engine.context import current_or_none
 from aqueue._engine.engine import Engine
 from aqueue._engine.failures import Failures
+from aqueue._engine.parts import Parts
 from aqueue._engine.payloads import Payloads
 from aqueue._engine.queues import QUEUE_TYPES
 from aqueue._engine.stopping import Stage
@@ -85,22 +86,23 @@ class Session:
             JobControl(self._delivery.suspend_terminals, self._delivery.resume_terminals) if draws else nullcontext()
         )
         self._tally = FailureTally()
-        self._engine = Engine(
+        self._parts = Parts(
             self._stream,
             QUEUE_TYPES[settings.queue_type_name](),
             self._call_soon,
-            settings.num_workers,
-            settings.on_error,
-            Failures(self._tally.add),
-            None if journal is None else Payloads(PayloadCodec(), self._run_id, self._stream.add_large),
-            settings.policies,
-            settings.limits,
-            settings.stop_limits,
-            self._cluster,
+            failures=Failures(self._tally.add),
+            on_error=settings.on_error,
+            stop_limits=settings.stop_limits,
+            payloads=None if journal is None else Payloads(PayloadCodec(), self._run_id, self._stream.add_large),
+            policies=settings.policies,
+            limits=settings.limits,
+            is_elsewhere=self._cluster is not None,
         )
+        self._stopping = self._parts.stopping
+        self._engine = Engine(self._parts, settings.num_workers, self._cluster)
 
     async def run(self) -> Outcome:
-        self._engine.stopping.hold()
+        self._stopping.hold()
         # Within an item of another run, that run's signals are enough: it waits for this one or cancels it.
         with nullcontext() if current_or_none() is not None else self._signals, self._job_control:
             self._held.deliver()
@@ -132,7 +134,7 @@ class Session:
             visible(socket.gethostname(), 255),
             "" if self._cluster is None else visible(self._cluster.address, 500),
         )
-        self._engine.stopping.release()
+        self._stopping.release()
         try:
             if delivery.cancellation is not None:
                 raise delivery.cancellation
@@ -152,8 +154,8 @@ class Session:
             if self._past is not None:
                 assert self._settings.resume is not None
                 name = visible(os.fsdecode(self._settings.resume), 1_000)
-                self._past.say_what_is_resumed(name, has_all=engine.intake.recorded_roots is None)
-            if not engine.tree.open_roots or engine.stopping.stage is not Stage.RUNNING:
+                self._past.say_what_is_resumed(name, has_all=self._parts.intake.recorded_roots is None)
+            if not self._parts.tree.open_roots or self._stopping.stage is not Stage.RUNNING:
                 return
             # Items' idempotency keys hang on the run's name, and poison items are told by how many processes began.
             await self._delivery.saved()
@@ -162,9 +164,10 @@ class Session:
                 await engine.run()
                 return
             # A second signal cancels the lifespan only while it is entered or left: it is the items' turn in between.
-            with anyio.CancelScope() as engine.stopping.scope:
+            with anyio.CancelScope() as scope:
+                self._stopping.cancel_in_future(scope)
                 async with _checked(self._settings.lifespan()) as shared:
-                    engine.shared = shared
+                    self._parts.for_items.shared = shared
                     self._has_begun = True
                     await engine.run()
         finally:
@@ -172,14 +175,14 @@ class Session:
 
     async def _close(self, started_at: float, error: BaseException | None) -> RunResult:
         stream, delivery = self._stream, self._delivery
-        engine = self._engine
+        engine, parts = self._engine, self._parts
         await delivery.drain()  # so that a reporter that fails now is still recorded before the last event
         status: RunStatus = engine.status
         if error is not None:
             status = "failed" if isinstance(error, Exception) else "interrupted"
-        by_type = engine.classes.counts
+        by_type = parts.classes.counts
         counts = engine.counts
-        engine.stopping.stage = Stage.ENDED  # nothing more is announced: a signal or a late `stop` comes too late
+        self._stopping.end()
         stream.finish(RunFinished(stream.next_seq(), stream.now(), status, counts))
         result = RunResult(
             self._run_id,
@@ -187,10 +190,10 @@ class Session:
             counts,
             by_type,
             stream.now() - started_at + (0.0 if self._past is None else self._past.recording.elapsed_s),
-            tuple(engine.failures.listed),
+            tuple(parts.failures.listed),
             self._tally.groups(),
-            decode_root_results(engine.intake.roots, engine.tree.root_results),
-            engine.stopping.reason,
+            decode_root_results(parts.intake.roots, parts.tree.root_results),
+            self._stopping.reason,
             self._journal_path,
         )
         await delivery.close(result)
@@ -201,16 +204,14 @@ class Session:
         return result
 
     def _what_to_raise(self, result: RunResult, error: BaseException | None) -> BaseException | None:
-        engine = self._engine
-        if engine.stopping.error is not None and not isinstance(engine.stopping.error, Exception):
-            return engine.stopping.error
+        raised = self._stopping.error
+        if raised is not None and (error is None or not isinstance(raised, Exception)):
+            return raised
         if error is not None:
             return error
-        if engine.stopping.error is not None:
-            return engine.stopping.error
         if self._signals.first is not None:
             return exception_for(self._signals.first)
-        failures = engine.failures
+        failures = self._parts.failures
         if not failures.count and not failures.recorded:
             return None
         listed = [*failures.exceptions, *(RecordedFailure(one) for one in failures.not_alive)]
@@ -222,27 +223,26 @@ class Session:
 
     def _on_journal_failed(self, error: JournalError) -> None:
         """End the run at once: nothing that runs now would be recorded."""
-        self._engine.stopping.fail(error, "the journal can't be written", cancel=True)
+        self._stopping.fail(error, "the journal can't be written", cancel=True)
 
     # ---- signals ------------------------------------------------------------------------------------------------
 
     def _on_signal(self, number: int, count: int) -> None:
         """Called between any two steps of the main thread's work: only tell the loop."""
-        engine = self._engine
-        cancel = count > 1 or not self._settings.graceful_ctrl_c or engine.stopping.stage is not Stage.RUNNING
+        cancel = count > 1 or not self._settings.graceful_ctrl_c or self._stopping.stage is not Stage.RUNNING
         if cancel:
             self._stream.may_block = False  # it may be in this very thread that `enqueue` waits
-        self._call_soon(partial(engine.stopping.stop, signal_name(number), cancel=cancel))
+        self._call_soon(partial(self._stopping.stop, signal_name(number), cancel=cancel))
         if stderr_is_terminal() and not any(reporter.uses_terminal for reporter in self._reporters):
             doing = "cancelling the running items" if cancel else "waiting for the running items"
             say(f"\naqueue: {signal_name(number)}: {doing}; {_next_signal(number, cancel)}")
-        if engine.intake.is_asking:
+        if self._parts.intake.is_asking:
             # Nothing runs yet but the source of the initial items, in this very thread; it may block for good.
             raise exception_for(number)
 
     def _on_unanswered(self, count: int) -> None:
         """Called in the thread that watches the signals."""
-        if self._engine.stopping.stage is not Stage.ENDED:
+        if self._stopping.stage is not Stage.ENDED:
             say(f"aqueue: an item is keeping the event loop to itself, so the run can't stop yet; {_THIRD_SIGNAL}")
 
 

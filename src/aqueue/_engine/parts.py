@@ -1,0 +1,101 @@
+"""The parts of the engine, each the one owner of its state, put together for one run."""
+
+from aqueue._engine.attempt import EngineForItems
+from aqueue._engine.class_registry import ClassRegistry
+from aqueue._engine.dispatcher import Dispatcher
+from aqueue._engine.failures import Failures
+from aqueue._engine.intake import Intake
+from aqueue._engine.item_class import NO_POLICIES, Policies
+from aqueue._engine.outcomes import Outcomes
+from aqueue._engine.payloads import Payloads
+from aqueue._engine.queues import PlainQueue
+from aqueue._engine.stopping import OnError, StopLimits, Stopping
+from aqueue._engine.suspects import Suspects
+from aqueue._engine.timeouts import Timeouts
+from aqueue._engine.tree import Tree
+from aqueue._engine.turns import Turns
+from aqueue._engine.unused_limits import UnusedLimits
+from aqueue._stream.event_stream import EventStream
+from aqueue._system.loop import CallSoon, clock_of_this_loop
+from aqueue._system.timers import Timers
+from aqueue.limits import Limits
+
+__all__ = ["Parts"]
+
+
+class Parts:
+    """What an engine consists of.
+
+    Attributes:
+        stream: where every event goes.
+        timers: calls functions at a time of the loop's clock.
+        timeouts: the attempts that run against a timeout.
+        stopping: whether and why the run stops.
+        dispatcher: what runs next.
+        classes: what is known about each item class.
+        tree: which items wait for which.
+        intake: what is enqueued.
+        failures: the items that failed for good.
+        suspects: the items that may have crashed an earlier process.
+        outcomes: what follows from an attempt that raised.
+        turns: the time slice that workers share.
+        payloads: what is recorded of items; None without a journal.
+        unused_limits: warns of limits that apply to no item.
+        for_items: the engine as the code of items sees it.
+    """
+
+    def __init__(
+        self,
+        stream: EventStream,
+        queue: PlainQueue,
+        call_soon: CallSoon,
+        *,
+        failures: Failures,
+        on_error: OnError = "stop",
+        stop_limits: StopLimits | None = None,
+        payloads: Payloads | None = None,
+        policies: Policies = NO_POLICIES,
+        limits: Limits | None = None,
+        is_elsewhere: bool = False,
+    ) -> None:
+        """Create the parts of a run, in the loop that it will run in.
+
+        Parameters:
+            stream: where every event goes.
+            queue: the order of the items.
+            call_soon: calls a function in the event loop, from any thread.
+            failures: keeps what failed for good.
+            on_error: what the first item that fails for good does.
+            stop_limits: what else stops the run.
+            payloads: what is recorded of items; None without a journal.
+            policies: what holds for attempts where the class of the item doesn't say otherwise.
+            limits: what each group may do.
+            is_elsewhere: whether `process` runs in other processes.
+        """
+        clock = clock_of_this_loop()
+        self.stream = stream
+        self.failures = failures
+        self.payloads = payloads
+        self.timers = Timers(clock)
+        self.timeouts = Timeouts(clock)
+        self.turns = Turns()
+        self.unused_limits = UnusedLimits(limits)
+        self.suspects = Suspects(stream)
+        self.stopping = Stopping(stream, self.timers, on_error, stop_limits)
+        self.dispatcher = Dispatcher(stream, self.stopping, queue, limits, self.timers, clock)
+        self.stopping.on_stop(self.dispatcher.wake_all)
+        self.classes = ClassRegistry(policies, self.dispatcher.use_groups, is_elsewhere=is_elsewhere)
+        self.tree = Tree(stream, keeps_items=payloads is not None or is_elsewhere)
+        self.intake = Intake(stream, self.tree, self.stopping, self.dispatcher, self.classes, payloads)
+        self.outcomes = Outcomes(stream, self.stopping, self.dispatcher, failures)
+        self.for_items = EngineForItems(
+            stream,
+            call_soon,
+            add=self.intake.add,
+            add_repeatable=self.intake.add_repeatable,
+            attempts_left=self.dispatcher.retries.attempts_left,
+            identity=(lambda _: b"") if payloads is None else payloads.identity,
+            stop=self.stopping.stop,
+            slow_down=self.dispatcher.slow_down,
+            slow_down_later=self.dispatcher.slow_down_later,
+        )
