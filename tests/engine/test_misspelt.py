@@ -1,6 +1,6 @@
 """What would be without effect in silence is warned of: limits that name no item's group, class attributes misspelt.
 
-The limits are looked at by `_engine.unused_limits`.
+The limits are looked at by `_engine.group_limits`.
 """
 
 import re
@@ -39,7 +39,7 @@ class Heard(list[str]):
 def heard(monkeypatch: pytest.MonkeyPatch) -> Heard:
     """Collect the warnings of a run, and of items."""
     heard = Heard()
-    monkeypatch.setattr("aqueue._engine.unused_limits.warn", heard.append)
+    monkeypatch.setattr("aqueue._engine.group_limits.warn", heard.append)
     monkeypatch.setattr("aqueue._engine.misspelt.warn", heard.append)
     return heard
 

@@ -20,6 +20,7 @@ Each module imports only from those above it:
 - `suspects`: items that may have crashed earlier processes
 - `adoption`: the children that a parent enqueues again, matched with the recorded ones
 - `candidates`: the groups that may start their first item now, in the order of the queue
+- `group_limits`: what each group may do, and which limits apply to no item
 - `places`: where `process` runs if that is another process: what the engine and a cluster ask of each other
 - `retries`: items that are to be tried again, and their wait
 - `turns`: the time slice that workers share, so that items that never await don't keep the loop
@@ -27,7 +28,6 @@ Each module imports only from those above it:
 - `restored_run`: what a resume hands to the engine: all that earlier processes of the run have left
 - `worker`: one worker: what is remembered of it from item to item
 - `dispatcher`: what runs next: the queue, the groups, the hooks that are due, and the workers that wait for any of it
-- `unused_limits`: warns of limits that apply to no item
 - `intake`: what is enqueued: numbered, announced and queued, dropped as a duplicate, or adopted
 - `outcomes`: how an attempt ended that raised: failed for good, to be tried again, or interrupted
 - `parts`: the parts above, put together for one run

@@ -1,22 +1,25 @@
 """Groups, and the heap of those that may start their first item now, in the order of the queue type."""
 
 from bisect import bisect_left
-from heapq import heapify, heappop, heappush
-from itertools import count
+from collections.abc import Iterator
+from contextlib import suppress
+from heapq import heappop, heappush
 from math import ceil
 from typing import Final
 
 from aqueue._engine.item_class import ItemClass
-from aqueue._engine.queues import PlainQueue, PriorityQueue
+from aqueue._engine.queues import LifoQueue, PlainQueue, PriorityQueue
 from aqueue._engine.tree import Node
+from aqueue.errors import ItemsNotComparable
 from aqueue.limits import Limit
 
-__all__ = ["Candidate", "CandidatesByNumber", "CandidatesByPriority", "Group"]
+__all__ = ["Group", "ReadyGroups"]
 
 SPREAD: Final = 10
 """Starts are spread over a second's tenths, so that a limit of 100 a second is 10 in a tenth of one."""
 
 _TRIM_EVERY: Final = 1_024
+_WITHDRAWN_CANDIDATES: Final = 64
 
 
 class Group:
@@ -114,45 +117,101 @@ class Candidate:
         return self.node < other.node
 
 
-class CandidatesByNumber:
-    """Candidates in the order of a number: that of a node for a FIFO queue, minus that for a LIFO one."""
+class _ByNumber:
+    """Candidates by the number of their node: the lowest first for a FIFO queue, the highest for a LIFO one."""
 
-    def __init__(self) -> None:
-        self._heap: list[tuple[int, int, Candidate]] = []
-        self._numbers = count()
+    def __init__(self, sign: int) -> None:
+        self._sign = sign
+        self._heap: list[tuple[int, Candidate]] = []  # numbers differ, so candidates are never compared
 
-    def put(self, candidate: Candidate, key: int) -> None:
-        heappush(self._heap, (key, next(self._numbers), candidate))
+    def put(self, candidate: Candidate) -> None:
+        heappush(self._heap, (self._sign * candidate.node.id, candidate))
 
     def take(self) -> Candidate:
-        return heappop(self._heap)[2]
+        return heappop(self._heap)[1]
 
     def __len__(self) -> int:
         return len(self._heap)
 
-    def keep_valid(self) -> None:
-        self._heap = [entry for entry in self._heap if entry[2].group.candidate is entry[2]]
-        heapify(self._heap)
+    def __iter__(self) -> Iterator[Candidate]:
+        return (candidate for _, candidate in self._heap)
 
 
-class CandidatesByPriority:
-    """Candidates in the order of their items."""
+class ReadyGroups:
+    """The groups that may start their first node now, in the order of these nodes.
 
-    def __init__(self) -> None:
-        self._queue = PriorityQueue[Candidate]()
+    Attributes:
+        count: how many there are.
+    """
 
-    def put(self, candidate: Candidate, key: int) -> None:
-        self._queue.put(candidate)
+    def __init__(self, kind: type[PlainQueue]) -> None:
+        """There are none yet; they go by the order of a queue of this kind."""
+        self.count = 0
+        self._kind = kind
+        self._heap = self._new_heap()
+        self._withdrawn: dict[
+            int, Candidate
+        ] = {}  # those in the heap that don't count now, by the numbers of their nodes
 
-    def take(self) -> Candidate:
-        return self._queue.take()
+    def _new_heap(self) -> "_ByNumber | PriorityQueue[Candidate]":
+        if self._kind is PriorityQueue:
+            return PriorityQueue[Candidate]()
+        return _ByNumber(-1 if self._kind is LifoQueue else 1)
 
-    def __len__(self) -> int:
-        return len(self._queue)
+    def add(self, group: Group, node: Node) -> None:
+        """Add `group`, whose first is `node`; if that can't be compared, nothing changes.
 
-    def keep_valid(self) -> None:
-        valid = PriorityQueue[Candidate]()
-        for candidate in self._queue:
-            if candidate.group.candidate is candidate:
-                valid.put(candidate)
-        self._queue = valid
+        Raises:
+            ItemsNotComparable: it can't be compared.
+        """
+        self._place(group, node)
+        self.count += 1
+
+    def move_up(self, group: Group, node: Node) -> None:
+        """Let `group`, which may be among these, stand there by `node`, which is now its first; raises what `add` does."""
+        old = group.candidate
+        if old is not None:
+            self._place(group, node)
+            self._withdrawn[old.node.id] = old
+
+    def withdraw(self, group: Group) -> None:
+        """Take out `group`, if it is among these."""
+        if group.candidate is not None:
+            self._withdrawn[group.candidate.node.id] = group.candidate
+            group.candidate = None
+            self.count -= 1
+
+    def take(self) -> Group:
+        """Take out and return the group whose node is next.
+
+        Raises:
+            IndexError: there is none.
+            ItemsNotComparable: two items can't be compared.
+        """
+        while True:
+            candidate = self._heap.take()
+            group = candidate.group
+            if group.candidate is candidate:
+                group.candidate = None
+                self.count -= 1
+                return group
+            del self._withdrawn[candidate.node.id]
+
+    def _place(self, group: Group, node: Node) -> None:
+        candidate = self._withdrawn.pop(node.id, None)
+        if candidate is None:
+            self._drop_withdrawn()
+            candidate = Candidate(group, node)
+            self._heap.put(candidate)
+        group.candidate = candidate
+
+    def _drop_withdrawn(self) -> None:
+        """Forget, once there are many, the candidates that don't count now."""
+        if len(self._heap) > _WITHDRAWN_CANDIDATES + 2 * self.count:
+            heap = self._new_heap()
+            with suppress(ItemsNotComparable):  # the next `take` that compares these items raises it
+                for candidate in self._heap:
+                    if candidate.group.candidate is candidate:
+                        heap.put(candidate)
+                self._heap = heap
+                self._withdrawn.clear()

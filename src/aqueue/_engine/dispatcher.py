@@ -3,10 +3,12 @@
 from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import suppress
+from functools import partial
 from itertools import chain
 
 import anyio
 
+from aqueue._engine.group_limits import GroupLimits
 from aqueue._engine.groups import GroupedQueue
 from aqueue._engine.queues import FifoQueue, LifoQueue, PlainQueue
 from aqueue._engine.restored_run import RestoredRun
@@ -18,7 +20,6 @@ from aqueue._system.notice import warn
 from aqueue._system.timers import Timers
 from aqueue.errors import ItemsNotComparable
 from aqueue.events import GroupSlowedDown, Phase
-from aqueue.limits import Limits
 from aqueue.text import visible_repr
 
 __all__ = ["Dispatcher"]
@@ -45,7 +46,7 @@ class Dispatcher:
         stream: EventStream,
         stopping: Stopping,
         queue: PlainQueue,
-        limits: Limits | None,
+        limits: GroupLimits,
         timers: Timers,
         clock: Callable[[], float],
     ) -> None:
@@ -71,9 +72,7 @@ class Dispatcher:
         self._num_queued_again = 0  # of those counted in `_num_taken`
         self._stream = stream
         self._stopping = stopping
-        self._limits = limits
-        self._timers = timers
-        self._clock = clock
+        self._by_groups = partial(GroupedQueue, limits=limits, clock=clock, timers=timers, on_ready=self.wake_one)
         self._use_queue(queue)
 
     def _use_queue(self, queue: PlainQueue | GroupedQueue) -> None:
@@ -230,7 +229,7 @@ class Dispatcher:
         """From the first class on whose items have a group, let the queue go by groups; return it."""
         if self.groups is None:
             assert not isinstance(self.queue, GroupedQueue)
-            self.groups = GroupedQueue(self.queue, self._limits, self._clock, self._timers, self.wake_one)
+            self.groups = self._by_groups(self.queue)
             self._use_queue(self.groups)
         return self.groups
 

@@ -77,7 +77,7 @@ class Engine:
             self._look_round,
         )
         watchdog.start()
-        parts.unused_limits.begin(parts.classes.ended)
+        parts.limits.begin(parts.classes.ended)
         outer = None
         try:
             async with anyio.create_task_group() as tasks:
@@ -115,9 +115,7 @@ class Engine:
 
     def _warn_of_unused_limits(self, *, is_over: bool) -> None:
         parts = self.parts
-        parts.unused_limits.look(
-            parts.dispatcher.groups, parts.classes.ended, is_over=is_over and not parts.failures.count
-        )
+        parts.limits.look(parts.classes.ended, is_over=is_over and not parts.failures.count)
 
     def unlink_all(self) -> None:
         """Cut the links between the nodes that are left, once nothing will run any more."""

@@ -5,32 +5,22 @@ that is saturated is not in the heap, so to pass over it costs nothing, however 
 items. Between groups that may start, the order of the queue type decides as it does within a group.
 """
 
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import suppress
+from collections.abc import Callable, Iterator
 from functools import partial
-from typing import Any, Final
+from typing import Final
 
-from aqueue._engine.candidates import Candidate, CandidatesByNumber, CandidatesByPriority, Group
+from aqueue._engine.candidates import Group, ReadyGroups
+from aqueue._engine.group_limits import NO_LIMIT, GroupLimits
 from aqueue._engine.item_class import has_property
 from aqueue._engine.queues import FifoQueue, LifoQueue, PlainQueue, PriorityQueue
 from aqueue._engine.tree import Node
 from aqueue._system.timers import Timers
-from aqueue.errors import InvalidArgument, InvalidItem, ItemsNotComparable
-from aqueue.limits import Limit, Limits
+from aqueue.errors import InvalidItem, ItemsNotComparable
 from aqueue.text import visible_repr, without_surrogates
 
 __all__ = ["GroupedQueue", "group_of"]
 
-OTHERS: Final = "*"
-"""The name that stands, in a mapping of limits, for the groups not named."""
-
-NO_LIMIT: Final = Limit()
-
-SHOWN_GROUPS: Final = 3
-"""How many groups a warning names."""
-
 _SWEEP_GROUPS: Final = 1_000
-_WITHDRAWN_CANDIDATES: Final = 64
 
 
 def group_of(node: Node) -> str | None:
@@ -56,17 +46,12 @@ def group_of(node: Node) -> str | None:
 
 
 class GroupedQueue:
-    """Nodes that wait for a worker, by groups that may be limited.
-
-    Attributes:
-        unused: the groups that the limits name and no item has had yet.
-        seen: the first few groups that items have had.
-    """
+    """Nodes that wait for a worker, by groups that may be limited."""
 
     def __init__(
         self,
         nodes: PlainQueue,
-        limits: Limits | None,
+        limits: GroupLimits,
         clock: Callable[[], float],
         timers: Timers,
         on_ready: Callable[[], None],
@@ -75,7 +60,7 @@ class GroupedQueue:
 
         Parameters:
             nodes: left empty.
-            limits: what each group may do; None if there are no limits, for a run in which groups are only slowed down.
+            limits: what each group may do.
             clock: tells the loop's time, seconds.
             timers: calls functions when their time has come.
             on_ready: called when a group may start again that could not.
@@ -84,23 +69,14 @@ class GroupedQueue:
             ItemsNotComparable: two of the nodes can't be compared; they are still in `nodes`.
         """
         self._limits = limits
-        named = [name for name in limits if name != OTHERS] if isinstance(limits, Mapping) else []
-        self.unused = dict.fromkeys(named)
-        self.seen: list[str] = []
         self._clock = clock
         self._timers = timers
         self._on_ready = on_ready
-        self._is_fifo = isinstance(nodes, FifoQueue)
-        self._is_lifo = isinstance(nodes, LifoQueue)
-        self._is_by_priority = isinstance(nodes, PriorityQueue)
-        self._new_queue = type(nodes)
+        self._new_queue: type[PlainQueue] = type(nodes)
         self._groups: dict[str | None, Group] = {}
         self._running: dict[int, Group] = {}
         self._refusals: dict[int, Exception] = {}
-        self._candidates = self._new_candidates()
-        # Those in the heap that don't count now, by the numbers of their nodes.
-        self._withdrawn: dict[int, Candidate] = {}
-        self._valid = 0
+        self._ready = ReadyGroups(self._new_queue)
         self._count = len(nodes)
         self._sweep_at = _SWEEP_GROUPS
         self._is_comparing = False
@@ -112,7 +88,7 @@ class GroupedQueue:
             group.head = head
             if len(nodes):
                 group.rest = nodes.move()
-            self._add_candidate(group)
+            self._make_ready(group)
 
     # ---- as any queue of nodes ----------------------------------------------------------------------------------
 
@@ -149,15 +125,11 @@ class GroupedQueue:
         """
         if self._error is not None:
             raise self._error
-        self._is_comparing = self._is_by_priority
+        self._is_comparing = self._new_queue is PriorityQueue
         try:
-            while True:
-                candidate = self._candidates.take()
-                group = candidate.group
-                if group.candidate is candidate:
-                    break
-                del self._withdrawn[candidate.node.id]
-            rest = group.rest
+            group = self._ready.take()
+            node, rest = group.head, group.rest
+            assert node is not None
             group.head = rest.take() if rest else None
         except IndexError:
             raise
@@ -168,9 +140,6 @@ class GroupedQueue:
             self._is_comparing = False
         if not rest:
             group.rest = None
-        node = candidate.node
-        group.candidate = None
-        self._valid -= 1
         self._count -= 1
         if group.limit is not NO_LIMIT:
             group.count_start(self._clock())
@@ -194,16 +163,14 @@ class GroupedQueue:
             InvalidItem, InvalidArgument, ItemsNotComparable: as `put` does; the queue then still has all nodes.
         """
         nodes = self._unplaced
-        self._candidates = self._new_candidates()
-        self._withdrawn.clear()
-        self._valid = 0
+        self._ready = ReadyGroups(self._new_queue)
         for group in self._groups.values():
             group.candidate = None
             if group.head is not None:
                 nodes += [group.head, *(group.rest or ())]
             group.head = group.rest = None
         # In the order of their numbers, whichever groups they were in; but what was running comes first, as it did before.
-        nodes.sort(key=lambda node: ((node.attempt == 1) is not self._is_lifo, node.id), reverse=True)
+        nodes.sort(key=lambda node: ((node.attempt == 1) is not (self._new_queue is LifoQueue), node.id), reverse=True)
         self._count = 0
         while nodes:
             node = nodes[-1]
@@ -226,7 +193,7 @@ class GroupedQueue:
     @property
     def is_ready(self) -> bool:
         """Whether `take` would return a node, or raise anything else than IndexError."""
-        return self._valid > 0 or self._error is not None
+        return self._ready.count > 0 or self._error is not None
 
     def slow_down(self, name: str, seconds: float) -> None:
         """Start nothing of the group called `name` for so long, from now.
@@ -240,46 +207,17 @@ class GroupedQueue:
         until = self._clock() + seconds
         if until > group.not_before:
             group.not_before = until
-            self._withdraw(group)
+            self._ready.withdraw(group)
             self._look_at(group)
         self._sweep()
 
-    @property
-    def has_limited(self) -> bool:
-        """Whether the limits say something of a group that an item has had."""
-        limits = self._limits
-        return bool(self.seen) and isinstance(limits, Mapping) and (OTHERS in limits or len(self.unused) < len(limits))
-
     # ---- how ----------------------------------------------------------------------------------------------------
-
-    def _note(self, name: str) -> None:
-        """Note that an item has the group called `name`."""
-        self.unused.pop(name, None)
-        if len(self.seen) <= SHOWN_GROUPS and name not in self.seen:
-            self.seen.append(name)
 
     def _group(self, name: str | None) -> Group:
         group = self._groups.get(name)
         if group is None:
-            limit = NO_LIMIT if name is None else self._limit(name)
-            group = self._groups[name] = Group(name, limit)
+            group = self._groups[name] = Group(name, self._limits.limit(name))
         return group
-
-    def _limit(self, name: str) -> Limit:
-        limits = self._limits
-        if limits is None:
-            return NO_LIMIT
-        limit: Any = limits.get(name, limits.get(OTHERS)) if isinstance(limits, Mapping) else limits(name)
-        if limit is None:
-            return NO_LIMIT
-        if not isinstance(limit, Limit):
-            raise InvalidArgument(
-                f"limits returned {visible_repr(limit)} for the group {visible_repr(name)}; it must be an aqueue.Limit, or None"
-            )
-        return limit
-
-    def _new_candidates(self) -> CandidatesByNumber | CandidatesByPriority:
-        return CandidatesByPriority() if self._is_by_priority else CandidatesByNumber()
 
     def _refuse_while_comparing(self) -> None:
         if self._is_comparing:
@@ -290,63 +228,40 @@ class GroupedQueue:
         self._put(self._group(group_of(node)), node, again=again)
 
     def _put(self, group: Group, node: Node, *, again: bool) -> None:
-        self._is_comparing = self._is_by_priority
+        self._is_comparing = self._new_queue is PriorityQueue
         try:
             head = group.head
             if head is None:
                 group.head = node
                 try:
-                    self._add_candidate(group)
+                    self._make_ready(group)
                 except BaseException:
                     group.head = None
                     self._forget_if_idle(group)
                     raise
-                if group.name is not None and (self.unused or not self.seen):
-                    self._note(group.name)
-            elif again and self._is_fifo and head.attempt > 1:  # the head was put again, too: in that order
+                if group.name is not None and (self._limits.unused or not self._limits.seen):
+                    self._limits.note(group.name)
+            elif (
+                again and self._new_queue is FifoQueue and head.attempt > 1
+            ):  # the head was put again, too: in that order
                 self._rest(group).put_again(node)
-            elif node < head if self._is_by_priority else (again or self._is_lifo):
-                self._put_first(group, node, head)
+            elif node < head if self._new_queue is PriorityQueue else (again or self._new_queue is LifoQueue):
+                self._ready.move_up(group, node)  # may refuse: then nothing has changed
+                self._rest(group).put_first(head)
+                group.head = node
             else:
                 self._rest(group).put(node)
         finally:
             self._is_comparing = False
         self._count += 1
 
-    def _put_first(self, group: Group, node: Node, head: Node) -> None:
-        old = group.candidate
-        if old is not None:
-            self._place(group, node)  # may refuse: then nothing has changed
-            self._withdrawn[head.id] = old
-        self._rest(group).put_first(head)
-        group.head = node
-
-    def _place(self, group: Group, node: Node) -> None:
-        """Let `group` stand in the heap by `node`; if that can't be compared, nothing changes."""
-        candidate = self._withdrawn.pop(node.id, None)
-        if candidate is None:
-            self._drop_withdrawn()
-            candidate = Candidate(group, node)
-            self._candidates.put(candidate, self._key(node))
-        group.candidate = candidate
-
-    def _drop_withdrawn(self) -> None:
-        """Forget, once there are many, the candidates that don't count now."""
-        if len(self._candidates) > _WITHDRAWN_CANDIDATES + 2 * self._valid:
-            with suppress(ItemsNotComparable):  # what can't be compared is told when it must be
-                self._candidates.keep_valid()
-                self._withdrawn.clear()
-
     def _rest(self, group: Group) -> PlainQueue:
         if group.rest is None:
             group.rest = self._new_queue()
         return group.rest
 
-    def _key(self, node: Node) -> int:
-        return -node.id if self._is_lifo else node.id
-
-    def _add_candidate(self, group: Group) -> bool:
-        """Let `group` stand among those that may start, if it may; return whether it does so since now."""
+    def _make_ready(self, group: Group) -> bool:
+        """Put `group` among those that may start, if it may; return whether it was not among them before."""
         node = group.head
         if node is None or group.candidate is not None or group.is_saturated:
             return False
@@ -356,18 +271,17 @@ class GroupedQueue:
                 group.waits_until = at
                 self._timers.after(at - self._clock(), partial(self._look_again, group))
             return False
-        self._place(group, node)
-        self._valid += 1
+        self._ready.add(group, node)
         return True
 
     def _look_at(self, group: Group) -> None:
-        """Let `group` stand among those that may start, if it may since now, and say so; else forget it, if it is idle.
+        """Put `group` among those that may start, if it may now, and call `on_ready`; otherwise forget it, if it is idle.
 
         Nobody is there who could be told that items can't be compared: whoever takes the next one is.
         """
-        self._is_comparing = self._is_by_priority
+        self._is_comparing = self._new_queue is PriorityQueue
         try:
-            is_ready = self._add_candidate(group)
+            is_ready = self._make_ready(group)
         except BaseException as error:
             self._error = self._error or error
             is_ready = True
@@ -380,12 +294,6 @@ class GroupedQueue:
     def _look_again(self, group: Group) -> None:
         group.waits_until = 0.0
         self._look_at(group)
-
-    def _withdraw(self, group: Group) -> None:
-        if group.candidate is not None:
-            self._withdrawn[group.candidate.node.id] = group.candidate
-            group.candidate = None
-            self._valid -= 1
 
     # ---- forgetting what is not needed any more -----------------------------------------------------------------
 

@@ -4,6 +4,7 @@ from aqueue._engine.attempt import EngineForItems
 from aqueue._engine.class_registry import ClassRegistry
 from aqueue._engine.dispatcher import Dispatcher
 from aqueue._engine.failures import Failures
+from aqueue._engine.group_limits import GroupLimits
 from aqueue._engine.intake import Intake
 from aqueue._engine.item_class import NO_POLICIES, Policies
 from aqueue._engine.outcomes import Outcomes
@@ -14,7 +15,6 @@ from aqueue._engine.suspects import Suspects
 from aqueue._engine.timeouts import Timeouts
 from aqueue._engine.tree import Tree
 from aqueue._engine.turns import Turns
-from aqueue._engine.unused_limits import UnusedLimits
 from aqueue._stream.event_stream import EventStream
 from aqueue._system.loop import CallSoon, clock_of_this_loop
 from aqueue._system.timers import Timers
@@ -40,7 +40,7 @@ class Parts:
         outcomes: what follows from an attempt that raised.
         turns: the time slice that workers share.
         payloads: what is recorded of items; None without a journal.
-        unused_limits: warns of limits that apply to no item.
+        limits: what each group may do, and which limits apply to no item.
         for_items: the engine as the code of items sees it.
     """
 
@@ -79,10 +79,10 @@ class Parts:
         self.timers = Timers(clock)
         self.timeouts = Timeouts(clock)
         self.turns = Turns()
-        self.unused_limits = UnusedLimits(limits)
+        self.limits = GroupLimits(limits)
         self.suspects = Suspects(stream)
         self.stopping = Stopping(stream, self.timers, on_error, stop_limits)
-        self.dispatcher = Dispatcher(stream, self.stopping, queue, limits, self.timers, clock)
+        self.dispatcher = Dispatcher(stream, self.stopping, queue, self.limits, self.timers, clock)
         self.stopping.on_stop(self.dispatcher.wake_all)
         self.classes = ClassRegistry(policies, self.dispatcher.use_groups, is_elsewhere=is_elsewhere)
         self.tree = Tree(stream, keeps_items=payloads is not None or is_elsewhere)

@@ -1,0 +1,114 @@
+"""The limits of groups, and a warning about those that fail open: they name the group of no item, so nothing slows down."""
+
+from collections.abc import Mapping
+from typing import Any, Final
+
+from aqueue._system.notice import warn
+from aqueue.errors import InvalidArgument
+from aqueue.limits import Limit, Limits
+from aqueue.text import visible_repr
+
+__all__ = ["NO_LIMIT", "GroupLimits"]
+
+OTHERS: Final = "*"
+"""The name that stands, in a mapping of limits, for the groups not named."""
+
+NO_LIMIT: Final = Limit()
+
+_SHOWN_GROUPS: Final = 3
+"""How many groups a warning names."""
+
+_MANY_ITEMS: Final = 1_000
+"""After so many items without a match the warning is given, though a matching item may still come."""
+
+
+class GroupLimits:
+    """What each group of a run may do, and which of the limits have applied to an item.
+
+    Whether a name is wrong is sure only once all items have run in this process. Before that, and where some had ended in an
+    earlier process, whose groups are not recorded, or failed and so enqueued nothing, many have to have run.
+
+    Attributes:
+        unused: the groups that the limits name and no item has had yet.
+        seen: the first few groups that items have had.
+    """
+
+    def __init__(self, limits: Limits | None) -> None:
+        """Take the limits; None for none, in a run in which groups are only slowed down."""
+        named = [name for name in limits if name != OTHERS] if isinstance(limits, Mapping) else []
+        self.unused = dict.fromkeys(named)
+        self.seen: list[str] = []
+        self._limits = limits
+        self._ended_before = 0
+        self._has_warned = False
+
+    def limit(self, name: str | None) -> Limit:
+        """Return what the group of this name may do; None names the items without a group.
+
+        Raises:
+            InvalidArgument: `limits` returned something else for it.
+            BaseException: what the function raised that `limits` is.
+        """
+        limits = self._limits
+        if limits is None or name is None:
+            return NO_LIMIT
+        limit: Any = limits.get(name, limits.get(OTHERS)) if isinstance(limits, Mapping) else limits(name)
+        if limit is None:
+            return NO_LIMIT
+        if not isinstance(limit, Limit):
+            raise InvalidArgument(
+                f"limits returned {visible_repr(limit)} for the group {visible_repr(name)}; it must be an aqueue.Limit, or None"
+            )
+        return limit
+
+    def note(self, name: str) -> None:
+        """Note that an item has the group called `name`."""
+        self.unused.pop(name, None)
+        if len(self.seen) <= _SHOWN_GROUPS and name not in self.seen:
+            self.seen.append(name)
+
+    # ---- limits that apply to no item ---------------------------------------------------------------------------
+
+    def begin(self, ended: int) -> None:
+        """Note how many items had `ended` before this process took any."""
+        self._ended_before = ended
+
+    def look(self, ended: int, *, is_over: bool) -> None:
+        """Warn, once, if no item has had the group of a limit.
+
+        Parameters:
+            ended: how many items have ended.
+            is_over: whether all items have, and none of them failed.
+        """
+        if not self._limits or self._has_warned:
+            return
+        ended -= self._ended_before
+        is_sure = is_over and not self._ended_before
+        if is_sure or ended >= _MANY_ITEMS:
+            unused = self._describe_unused(
+                "no item" if is_sure else f"none of the first {ended:,} items of this process"
+            )
+            # As long as items may come, a limit may still find its group, if another one has.
+            if unused and (is_sure or not self._has_limited):
+                self._has_warned = True
+                warn(unused)
+
+    @property
+    def _has_limited(self) -> bool:
+        limits = self._limits
+        return bool(self.seen) and isinstance(limits, Mapping) and (OTHERS in limits or len(self.unused) < len(limits))
+
+    def _describe_unused(self, which: str) -> str:
+        """Say which limits apply to none of `which` items; return an empty string if each applies to one."""
+        if not self.seen:
+            return f"limits is given, but {which} had a group; items need an attribute or property 'group', a string"
+        names = list(self.unused)
+        if not names:
+            return ""
+        named = ", ".join(map(visible_repr, names[:_SHOWN_GROUPS]))
+        if len(names) > _SHOWN_GROUPS:
+            named += f" and {len(names) - _SHOWN_GROUPS:,} more"
+        seen = ", ".join(map(visible_repr, self.seen[:_SHOWN_GROUPS]))
+        seen += " and others" * (len(self.seen) > _SHOWN_GROUPS)
+        those = "that group" if len(names) == 1 else "these groups"
+        return f"limits names {named}, but {which} had {those} (seen: {seen})"
