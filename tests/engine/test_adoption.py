@@ -1,7 +1,7 @@
 """Adoption after an edit of the program: which child is a recorded one, which is new, and where that can't be told.
 
-The children of one class and parent are `_engine.siblings`, those of which nothing is left `_engine.ended_children`; today's
-classes are compared by `_engine.changed_classes`.
+The children of one class and parent are `_engine.siblings`, each a `_engine.recorded_child`; those of which nothing is left
+are `_engine.ended_children`. Today's classes are compared by `_engine.changed_classes`.
 """
 
 import gc

@@ -10,7 +10,7 @@ import msgspec
 import pytest
 
 from aqueue._engine.adoption import RecordedChildren
-from aqueue._engine.siblings import RecordedChild
+from aqueue._engine.recorded_child import RecordedChild
 from tests.journal.seeds import Seed
 from tests.torture.fuzz import Case, case_of, failure_of, report_of
 

@@ -16,6 +16,7 @@ Each module imports only from those above it:
 - `attempt`: one attempt at an item's `process` or hook, and what its code is given to call
 - `payloads`: what is recorded of an item: its state, and what makes it the same in every rerun
 - `queues`: the order in which items are taken: first in first out, last in first out, by priority
+- `recorded_child`: a recorded child, and its comparison with new ones that have other attributes
 - `siblings`: the recorded children of one class and parent, and how a new child is matched
 - `suspects`: items that may have crashed earlier processes
 - `adoption`: the children that a parent enqueues again, matched with the recorded ones

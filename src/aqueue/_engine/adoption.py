@@ -12,7 +12,8 @@ from collections.abc import Iterator, Sequence
 
 from aqueue._engine.changed_classes import ChangedClasses
 from aqueue._engine.ended_children import EndedChildren
-from aqueue._engine.siblings import RecordedChild, Siblings
+from aqueue._engine.recorded_child import RecordedChild
+from aqueue._engine.siblings import Siblings
 from aqueue._engine.tree import Node
 from aqueue.errors import AdoptionMismatch
 from aqueue.text import visible

@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Callable
+from dataclasses import dataclass, field
 from threading import get_ident
 from time import monotonic
 from typing import Any, Final, NoReturn
@@ -11,11 +12,12 @@ import msgspec
 from aqueue._codec.results import decode_result
 from aqueue._engine.context import Current, running_attempt
 from aqueue._engine.tree import Node
+from aqueue._stream.clock import Clock
 from aqueue._stream.event_stream import EventStream
 from aqueue._system.loop import CallSoon
 from aqueue._system.notice import warn
 from aqueue.errors import InvalidArgument, MisplacedCall
-from aqueue.events import ItemDescribed, Phase
+from aqueue.events import Event, ItemDescribed, Phase
 from aqueue.text import DESCRIPTION_MAX_CHARS, visible, visible_repr
 
 __all__ = [
@@ -62,6 +64,7 @@ class Tries(msgspec.Struct, gc=False, eq=False):
     is_counted: bool = False
 
 
+@dataclass(slots=True, eq=False)
 class EngineForItems:
     """The engine as the code of items sees it, through an `Attempt`. There is one per run.
 
@@ -79,49 +82,24 @@ class EngineForItems:
         shared: what `lifespan` yielded, or `NO_SHARED`.
     """
 
-    __slots__ = (
-        "add",
-        "add_repeatable",
-        "append",
-        "attempts_left",
-        "call_soon",
-        "clock",
-        "identity",
-        "next_seq",
-        "shared",
-        "slow_down",
-        "slow_down_later",
-        "stop",
-        "stream",
-        "thread",
-    )
+    stream: EventStream
+    call_soon: CallSoon
+    add: "Callable[[Any, Node | None, Attempt], None]"
+    add_repeatable: "Callable[[Any, Node, Attempt], None]"
+    attempts_left: Callable[[Node], int]
+    identity: Callable[[Node], bytes]
+    stop: Callable[[str], None]
+    slow_down: Callable[[str, float, Node | None], None]
+    slow_down_later: Callable[[str, float, Node | None], None]
+    append: Callable[[Event], None] = field(init=False)
+    next_seq: Callable[[], int] = field(init=False)
+    clock: Clock = field(init=False)
+    thread: int = field(default_factory=get_ident, init=False)
+    shared: Any = NO_SHARED
 
-    def __init__(
-        self,
-        stream: EventStream,
-        call_soon: CallSoon,
-        *,
-        add: "Callable[[Any, Node | None, Attempt], None]",
-        add_repeatable: "Callable[[Any, Node, Attempt], None]",
-        attempts_left: Callable[[Node], int],
-        identity: Callable[[Node], bytes],
-        stop: Callable[[str], None],
-        slow_down: Callable[[str, float, Node | None], None],
-        slow_down_later: Callable[[str, float, Node | None], None],
-    ) -> None:
-        """Give these to items; the thread is the current one."""
-        self.stream = stream
-        self.append, self.next_seq, self.clock = stream.append, stream.next_seq, stream.clock
-        self.thread = get_ident()
-        self.call_soon = call_soon
-        self.add = add
-        self.add_repeatable = add_repeatable
-        self.attempts_left = attempts_left
-        self.identity = identity
-        self.stop = stop
-        self.slow_down = slow_down
-        self.slow_down_later = slow_down_later
-        self.shared: Any = NO_SHARED
+    def __post_init__(self) -> None:
+        """Take what is the stream's."""
+        self.append, self.next_seq, self.clock = self.stream.append, self.stream.next_seq, self.stream.clock
 
 
 class Attempt(msgspec.Struct, gc=False, eq=False):

@@ -15,8 +15,8 @@ from aqueue._engine.dispatcher import Dispatcher
 from aqueue._engine.item_class import ItemClass, key_of
 from aqueue._engine.payloads import Payloads
 from aqueue._engine.places import Execution
+from aqueue._engine.recorded_child import RecordedChild
 from aqueue._engine.restored_run import RestoredRun
-from aqueue._engine.siblings import RecordedChild
 from aqueue._engine.stopping import Stage, Stopping
 from aqueue._engine.tree import Node, Tree
 from aqueue._engine.turns import SLICE_S

@@ -3,6 +3,7 @@
 import inspect
 from collections.abc import Callable
 from contextlib import suppress
+from dataclasses import KW_ONLY, dataclass, field
 from functools import cached_property
 from typing import Any, Final, cast, get_args
 from weakref import WeakSet
@@ -55,6 +56,7 @@ class Policies(msgspec.Struct, frozen=True):
 NO_POLICIES: Final = Policies()
 
 
+@dataclass(slots=True, eq=False)
 class ItemClass:
     """What the engine knows about one class of items, and how many of them came to what.
 
@@ -71,51 +73,27 @@ class ItemClass:
         enqueued, completed, failed, interrupted, retried, deduplicated: see `aqueue.events.Counts`.
     """
 
-    __slots__ = (
-        "all_done",
-        "completed",
-        "deduplicated",
-        "enqueued",
-        "failed",
-        "grouped",
-        "hook",
-        "interrupted",
-        "is_plain",
-        "keyed",
-        "names",
-        "policies",
-        "retried",
-        "track_overall",
-        "type",
-    )
+    type: str
+    _: KW_ONLY
+    track_overall: bool
+    hook: bool
+    all_done: bool
+    names: tuple[str, ...] = ()
+    keyed: bool = False
+    grouped: bool = False
+    policies: Policies = NO_POLICIES
+    is_plain: bool = field(init=False)
+    deduplicated: int = 0
+    enqueued: int = 0
+    completed: int = 0
+    failed: int = 0
+    interrupted: int = 0
+    retried: int = 0
 
-    def __init__(
-        self,
-        type: str,
-        *,
-        track_overall: bool,
-        hook: bool,
-        all_done: bool,
-        keyed: bool = False,
-        grouped: bool = False,
-        policies: "Policies | None" = None,
-        previous_names: tuple[str, ...] = (),
-    ) -> None:
-        self.type: str = type
-        self.track_overall: bool = track_overall
-        self.hook: bool = hook
-        self.all_done: bool = all_done
-        self.names: tuple[str, ...] = (type, *previous_names)
-        self.keyed: bool = keyed
-        self.grouped: bool = grouped
-        self.policies: Policies = policies or NO_POLICIES
-        self.is_plain: bool = not grouped and self.policies == NO_POLICIES
-        self.deduplicated: int = 0
-        self.enqueued: int = 0
-        self.completed: int = 0
-        self.failed: int = 0
-        self.interrupted: int = 0
-        self.retried: int = 0
+    def __post_init__(self) -> None:
+        """Fill in what follows from the others."""
+        self.names = self.names or (self.type,)
+        self.is_plain = not self.grouped and self.policies == NO_POLICIES
 
     @property
     def looks(self) -> tuple[object, ...]:
@@ -180,13 +158,13 @@ def look_up_class(item: object, defaults: Policies = NO_POLICIES) -> ItemClass:
     _warn_of_own(item, said)
     return ItemClass(
         name,
+        names=(name, *previous_names_of(cls)),
         track_overall=tracked,
         hook=has_hook,
         all_done=rule == "all_done",
         keyed=_has(item, "key"),
         grouped=_has(item, "group"),
         policies=policies,
-        previous_names=previous_names_of(cls),
     )
 
 

@@ -7,7 +7,6 @@ those that both have, if they fit one recorded child and one new one only.
 
 from collections.abc import Iterable, Iterator
 from itertools import chain, count
-from operator import itemgetter
 from typing import Any, Final
 
 import msgspec
@@ -15,10 +14,10 @@ import msgspec
 from aqueue._codec.digests import digest_of, encoded
 from aqueue._engine.changed_classes import DUMP, KEY, ChangedClasses, listed
 from aqueue._engine.ended_children import TAKEN, EndedChildren, EndedDigests
-from aqueue._engine.tree import Node
+from aqueue._engine.recorded_child import Comparison, Names, OneChild, RecordedChild
 from aqueue.errors import AdoptionMismatch
 
-__all__ = ["RecordedChild", "Siblings"]
+__all__ = ["Siblings"]
 
 _MOST_SETS: Final = 16
 """How many different sets of attributes are compared, of recorded children and of new ones.
@@ -27,82 +26,8 @@ Objects of a class that has more have no set of attributes that an edit could ha
 the recorded children are read: once for each set of attributes that new ones have in common with them.
 """
 
-_Names = frozenset[str]
 _encode_json: Final = msgspec.json.Encoder().encode
 _decode_json: Final = msgspec.json.Decoder(dict[str, Any]).decode
-
-
-class RecordedChild(msgspec.Struct, gc=False, eq=False):
-    """A child that an earlier attempt of its parent enqueued.
-
-    Attributes:
-        id: its number.
-        node: its node; None if its subtree has ended well, so that nothing is left to do.
-        key: its key, if it has one.
-        payload: its payload as it was announced, by which it is known again.
-        state: its latest recorded payload: another one if it was adopted with other attributes.
-        occurrence: how many earlier children of its parent had the same type and payload.
-        ended_before: how many of those have ended and are to be matched after the equal one before it, and before it.
-        known_by: its payload as today's class writes it, once that has been asked for.
-        is_taken: whether it was enqueued again.
-        is_alike: whether it was so with another set of attributes.
-    """
-
-    id: int
-    node: Node | None
-    key: str | None
-    payload: bytes
-    state: bytes
-    occurrence: int = 0
-    ended_before: int = 0
-    known_by: bytes = b""
-    is_taken: bool = False
-    is_alike: bool = False
-
-
-_One = RecordedChild | int
-"""A recorded child; one that has ended by its place among those with a key, or among those without."""
-
-
-class _Comparison:
-    """The recorded children of one class with the same set of attributes, compared with new ones that have another set.
-
-    Attributes:
-        recorded: the names of the attributes that were recorded.
-        common: the names of those that the new ones have, too.
-        alike: the children by the digest of the values of these; more than one in a list.
-    """
-
-    __slots__ = ("_values", "alike", "common", "recorded")
-
-    def __init__(self, recorded: _Names, names: _Names) -> None:
-        self.recorded = recorded
-        self.common = sorted(recorded & names)
-        self.alike: dict[bytes, _One | list[_One]] = {}
-        self._values = itemgetter(*self.common) if self.common else None
-
-    def digest(self, attributes: dict[str, Any]) -> bytes | None:
-        """Return by what a child with these attributes is found; None if it is not, since no attribute is in common."""
-        return None if self._values is None else digest_of(_encode_json(self._values(attributes)))
-
-    def add(self, attributes: dict[str, Any], one: _One) -> None:
-        """Put in a child with these attributes."""
-        digest = self.digest(attributes)
-        if digest is not None:
-            self._add(digest, one)
-
-    def _add(self, digest: bytes, one: _One) -> None:
-        before = self.alike.setdefault(digest, one)
-        if isinstance(before, list):
-            before.append(one)
-        elif before is not one:
-            self.alike[digest] = [before, one]
-
-    def merge(self, other: "_Comparison") -> None:
-        """Put in those of `other`, which have the same set of attributes."""
-        for digest, alike in other.alike.items() if other is not self else ():
-            for one in alike if isinstance(alike, list) else [alike]:
-                self._add(digest, one)
 
 
 class Siblings:
@@ -125,8 +50,8 @@ class Siblings:
         self._totals: dict[int, int] = {}
         self._all_have_keys = not self._ended_by_payload
         self._is_surveyed = False
-        self._sets: dict[_Names, set[int]] = {}  # of attributes that were recorded, and by which processes
-        self._comparisons: dict[tuple[object, ...], list[_Comparison]] = {}  # by the attributes of new ones
+        self._sets: dict[Names, set[int]] = {}  # of attributes that were recorded, and by which processes
+        self._comparisons: dict[tuple[object, ...], list[Comparison]] = {}  # by the attributes of new ones
         self._alike: list[RecordedChild] = []  # those taken out because they were alike
         self._known_alike: set[bytes] = set()  # what those of them are known by that have no key
 
@@ -194,7 +119,7 @@ class Siblings:
                 return None
             was_surveyed = self._is_surveyed
             comparisons = self._comparisons[shape] = self._survey(
-                _Names(attributes if key is None else (*attributes, KEY))
+                Names(attributes if key is None else (*attributes, KEY))
             )
             if key is None and not was_surveyed:
                 child = self._take(payload)
@@ -240,7 +165,7 @@ class Siblings:
         child.is_taken = True
         if not self._is_surveyed:  # afterwards it is no more there to be asked
             names = self._changes.attributes(self._type, child.payload)
-            recorded = _Names(names if child.key is None else (*names, KEY))
+            recorded = Names(names if child.key is None else (*names, KEY))
             self._sets.setdefault(recorded, set()).add(self._changes.process_of(child.id))
 
     def _known_by(self, payload: bytes) -> bytes:
@@ -254,14 +179,14 @@ class Siblings:
 
     # ---- other attributes than recorded -------------------------------------------------------------------------
 
-    def _survey(self, names: _Names) -> list[_Comparison]:
+    def _survey(self, names: Names) -> list[Comparison]:
         """Compare all that are left with new ones that have attributes of these `names`.
 
         The first time they are written once more as today's class writes them: it may have got a field with a default.
         """
         compare, process_of, type = self._changes.compare, self._changes.process_of, self._type
         is_first, self._is_surveyed = not self._is_surveyed, True
-        comparisons: dict[tuple[int, tuple[object, ...]], _Comparison | None] = {}
+        comparisons: dict[tuple[int, tuple[object, ...]], Comparison | None] = {}
         waiting = sorted(self.waiting(), key=lambda child: child.id, reverse=True)
         if is_first:
             self._by_payload = {}
@@ -280,11 +205,11 @@ class Siblings:
             process = process_of(number)
             shape = process, (*before, key is not None)
             if shape not in comparisons:
-                recorded = _Names(before if key is None else (*before, KEY))
+                recorded = Names(before if key is None else (*before, KEY))
                 self._sets.setdefault(recorded, set()).add(process)
                 # With other values of the same attributes, or with another key, it is another item.
                 is_another = recorded == names or KEY in recorded & names
-                comparisons[shape] = None if is_another else _Comparison(recorded, names)
+                comparisons[shape] = None if is_another else Comparison(recorded, names)
             comparison = comparisons[shape]
             if comparison is not None and one is not None:
                 comparison.add(now if is_whole else {**before, **now}, one)
@@ -292,13 +217,13 @@ class Siblings:
             return []
         # Where one process has enqueued items with either set of attributes, that is no edit: some may have fewer.
         unedited = self._sets.get(names, set())
-        merged: dict[_Names, _Comparison] = {}
+        merged: dict[Names, Comparison] = {}
         for (process, _), comparison in comparisons.items():
             if comparison is not None and process not in unedited:
                 merged.setdefault(comparison.recorded, comparison).merge(comparison)
         return list(merged.values())
 
-    def _recorded(self, waiting: Iterable[RecordedChild]) -> Iterator[tuple[_One | None, int, str | None, bytes]]:
+    def _recorded(self, waiting: Iterable[RecordedChild]) -> Iterator[tuple[OneChild | None, int, str | None, bytes]]:
         """Iterate over all, each with its number, key and payload; None for the ended ones that the same was taken for."""
         for child in chain(waiting, self._alike):
             yield child, child.id, child.key, child.payload
@@ -310,16 +235,16 @@ class Siblings:
                 yield place if ended.has(place) or place in ended.alike else None, number, key, payload
 
     def _take_alike(
-        self, attributes: dict[str, Any], key: str | None, comparisons: list[_Comparison]
+        self, attributes: dict[str, Any], key: str | None, comparisons: list[Comparison]
     ) -> RecordedChild | None:
         """Take out the only child that has other attributes, and the same values in those that one with these has, too."""
-        found: list[tuple[_One, _Comparison]] = []
+        found: list[tuple[OneChild, Comparison]] = []
         for comparison in comparisons:
             digest = comparison.digest(attributes)
             alike = None if digest is None else comparison.alike.get(digest)
             if isinstance(alike, list):
                 # Two are enough to know that there is not one only; those that drop out are not looked at again.
-                possible: list[_One] = []
+                possible: list[OneChild] = []
                 while alike and len(possible) < 2:
                     one = alike.pop()
                     if not self._is_the_same_as_another(one, comparison):
@@ -338,21 +263,21 @@ class Siblings:
             return None
         if found:
             raise self._mismatch(names, f"more than one is the same in {listed(found[0][1].common)}")
-        if _Names(names) not in self._sets and not all(one.common for one in comparisons) and self.left:
+        if Names(names) not in self._sets and not all(one.common for one in comparisons) and self.left:
             raise self._mismatch(names, "no attribute is the same")
         return None
 
-    def _ended_of(self, comparison: _Comparison) -> EndedDigests:
+    def _ended_of(self, comparison: Comparison) -> EndedDigests:
         return self._ended_by_key if KEY in comparison.recorded else self._ended_by_payload
 
-    def _is_the_same_as_another(self, one: _One, comparison: _Comparison) -> bool:
+    def _is_the_same_as_another(self, one: OneChild, comparison: Comparison) -> bool:
         """Tell whether `one` was taken out by a new child with the same key or payload, so that this can't be it."""
         if isinstance(one, int):
             ended = self._ended_of(comparison)
             return not ended.has(one) and one not in ended.alike
         return one.is_taken and not one.is_alike
 
-    def _take_out(self, one: _One, comparison: _Comparison) -> RecordedChild | None:
+    def _take_out(self, one: OneChild, comparison: Comparison) -> RecordedChild | None:
         """Take out the only one that is alike; None if another new one was before, which is alike, too."""
         if isinstance(one, int):
             ended = self._ended_of(comparison)

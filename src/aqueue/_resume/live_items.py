@@ -11,7 +11,7 @@ from aqueue._codec.item_codec import PayloadCodec, references
 from aqueue._engine.adoption import RecordedChildren
 from aqueue._engine.changed_classes import ChangedClasses
 from aqueue._engine.ended_children import Announced, EndedChildren
-from aqueue._engine.siblings import RecordedChild
+from aqueue._engine.recorded_child import RecordedChild
 from aqueue._folds.recording import ROOT, RecordedItem, Recording
 from aqueue._resume.plan import Plan
 from aqueue.errors import PayloadMismatch, UnknownItemType

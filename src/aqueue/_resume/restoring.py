@@ -10,8 +10,8 @@ from aqueue._engine.adoption import RecordedChildren
 from aqueue._engine.item_class import ItemClass, Policies, look_up_class
 from aqueue._engine.misspelt import warn_of_misspelt
 from aqueue._engine.payloads import Payloads
+from aqueue._engine.recorded_child import RecordedChild
 from aqueue._engine.restored_run import Change, RestoredRun
-from aqueue._engine.siblings import RecordedChild
 from aqueue._engine.tree import Node, give_result
 from aqueue._folds.recording import ROOT, RecordedItem, Recording
 from aqueue._resume.live_items import LiveItems
