@@ -3,9 +3,9 @@
 A child with a key matches the recorded one with the same type and key. Another matches by type and payload, the first
 such child with the first recorded, the second with the second, and so on.
 
-The program may have been edited in between. A child whose class has other attributes than recorded matches by those that
-both have, if they fit one recorded child and one new one only. Where they don't tell, nothing is enqueued, since guessing
-would lose a child or run one twice (`AdoptionMismatch`).
+The program may have been edited in between. A child whose class has other attributes than were recorded matches by the
+attributes that both have, if these fit exactly one recorded child and one new child. If that is ambiguous, nothing is
+enqueued: a guess would lose a child or run one twice. The caller gets an `AdoptionMismatch`.
 """
 
 from collections.abc import Iterator, Sequence
@@ -22,12 +22,12 @@ __all__ = ["RecordedChildren"]
 
 
 class RecordedChildren:
-    """The recorded children of a parent that runs again, less those that it has enqueued again.
+    """The recorded children of a parent that runs again, without those that the parent has already enqueued again.
 
     Attributes:
-        holders: the nodes below the parent whose items hold the parent's item, and are to hold the object that takes its
-            place, each with its recorded state; in the order of their numbers.
-        first_new: the type, key and payload of the first that matched none of these; None if each did.
+        holders: the nodes below the parent whose items refer to the parent's item, each with its recorded state, by number.
+            They are decoded once more when it is known which object takes the parent's place.
+        first_new: the type, key and payload of the first child that matched no recorded one; None if all matched.
     """
 
     def __init__(
@@ -37,13 +37,13 @@ class RecordedChildren:
         ended: EndedChildren,
         what: str = "a child",
     ) -> None:
-        """Take children, each with the name of its class today.
+        """Hold the recorded children of one parent.
 
         Parameters:
-            children: those that have not ended well, in the order in which they were enqueued.
+            children: the children that are not done, in the order of enqueue, each with the name of its class today.
             changes: compares them with today's classes.
-            ended: the others.
-            what: what they are called in messages.
+            ended: the children that are done.
+            what: what messages call a child.
         """
         self.holders: list[tuple[Node, bytes]] = []
         self.first_new: tuple[str, str | None, bytes] | None = None
@@ -58,10 +58,10 @@ class RecordedChildren:
             siblings.leave_room()
 
     def match(self, type: str, key: str | None, payload: bytes) -> RecordedChild | None:
-        """Take out and return the recorded child that an item of this type, key and payload repeats, if any.
+        """Remove and return the recorded child that matches an item of this type, key and payload; None if the item is new.
 
         Raises:
-            AdoptionMismatch: the program has been changed, and which one it repeats can't be told.
+            AdoptionMismatch: the class was edited, and the match is ambiguous.
         """
         siblings = self._of.get(type)
         if siblings is None:
@@ -77,13 +77,13 @@ class RecordedChildren:
         return child
 
     def name_others(self, parent: str) -> None:
-        """Warn if `parent` has enqueued new children of a class instead of some that have completed."""
+        """Warn if `parent` enqueued new children of a class and left out completed ones of the same class."""
         for type, siblings in self._of.items():
             if siblings.new and siblings.ended_left:
                 self._changes.name_others_once(type, parent, siblings.ended_left, siblings.new)
 
     def _refuse_if_renamed(self, type: str) -> None:
-        """Raise `AdoptionMismatch` if children are recorded of classes that are gone: one of them may be this one now."""
+        """Raise `AdoptionMismatch` if children of classes that no longer exist are recorded: the new child may be one of them."""
         if self._gone is None:
             self._gone = sorted(one for one in self._of if self._changes.is_gone(one))
         if self._gone:
@@ -95,20 +95,20 @@ class RecordedChildren:
             )
 
     def has_changed(self, child: RecordedChild, type: str, payload: bytes) -> bool:
-        """Tell whether `payload`, of the item that repeats `child`, is another than recorded."""
+        """Return whether `payload`, of the item that matched `child`, differs from what is recorded."""
         return payload != child.state and payload != self._changes.compare(type, child.state)[2]
 
     def total(self, type: str, payload: bytes) -> int:
-        """Return how many recorded children this type and payload have matched, if none is left that it would match."""
+        """Return how many recorded children had this type and payload, once all of them are matched."""
         siblings = self._of.get(type)
         return 0 if siblings is None else siblings.total(payload)
 
     @property
     def left(self) -> int:
-        """How many have not been enqueued again."""
+        """How many recorded children have not been enqueued again."""
         return sum(siblings.left for siblings in self._of.values())
 
     def __iter__(self) -> Iterator[RecordedChild]:
-        """Iterate over those not matched that have not ended."""
+        """Yield the children that are neither matched nor done."""
         for siblings in self._of.values():
             yield from siblings.waiting()

@@ -1,4 +1,4 @@
-"""An attempt: one try of an item's `process` or hook, and what the item's code is given to call."""
+"""An attempt at an item's `process` or hook, and the functions that the item's code can call."""
 
 import os
 from collections.abc import Callable
@@ -36,24 +36,24 @@ __all__ = [
 ]
 
 ROOM_CHECK_EVENTS: Final = 256
-"""How many events come between two looks at whether the reporters keep up, while an item's code runs."""
+"""How often `enqueue` and `set_desc` check whether the reporters keep up: once per this many events."""
 
 NO_SHARED: Final = object()
-"""Stands for what `lifespan` yielded when there is none."""
+"""The value of `shared` in a run without a lifespan."""
 
 NO_ENGINE: Final[Any] = None
 
 
 class Tries(msgspec.Struct, gc=False, eq=False):
-    """What is remembered of an item's earlier attempts at one phase, while it may be tried again.
+    """What the earlier attempts at one phase of an item leave for the next attempt.
 
     Attributes:
-        failed: how many attempts have failed since it was enqueued, or reopened.
-        children: what tells the children that they enqueued apart, 16 bytes each, in their order; after an opaque one
-            come 16 bytes for its likes.
-        unmatched: how many equal ones of those the running attempt has not enqueued again; None in the first attempt.
-        held: what children hold that can't be stored, by `id`: a function that returns the object, or None once it is
-            gone, and the object's number.
+        failed: how many attempts have failed since the item was enqueued or reopened.
+        children: a digest of 16 bytes per child that the attempts enqueued, in order. An opaque child adds a second digest
+            of 16 bytes, which is the same for all children that look like it (`Retries.child_digests`).
+        unmatched: how many children of each digest the running attempt has not enqueued again; None in the first attempt.
+        held: the objects that children refer to and that can't be stored, by `id`: a function that returns the object, or
+            None once it is gone, and a number for the object.
         is_counted: whether an attempt in this process failed, so that the item has been counted for `max_items`.
     """
 
@@ -98,24 +98,25 @@ class EngineForItems:
     shared: Any = NO_SHARED
 
     def __post_init__(self) -> None:
-        """Take what is the stream's."""
+        """Copy the methods of the stream."""
         self.append, self.next_seq, self.clock = self.stream.append, self.stream.next_seq, self.stream.clock
 
 
 class Attempt(msgspec.Struct, gc=False, eq=False):
-    """One attempt at an item: what its code is given, and what `aqueue.current` and the like ask.
+    """One attempt at an item: holds `enqueue` and `set_desc`, and answers `aqueue.current` and its siblings.
 
-    Untracked by the garbage collector, as nodes are. A user's object may keep `enqueue`, and an exception does, in the
-    frame that raised it: so when the attempt ends it lets go of all it has, or a cycle would never be found.
+    The garbage collector doesn't track attempts, as it doesn't track nodes. A user's object may keep `enqueue`, and an
+    exception keeps it in the frame that raised. So an attempt that has ended drops its references: a cycle through it would
+    never be collected.
 
     Attributes:
-        engine: the engine; None once the attempt has ended, which only `node` is asked about.
+        engine: the engine; None once the attempt has ended. To find out whether it has, look at `node`.
         node: the item's node; None once the attempt has ended.
         worker: the worker's number.
         phase: ``process``, or ``after_children`` for the hook.
         deduplicated: how many of its children were dropped because their key was known.
-        occurrences: how many children of each type and payload it has enqueued, by their hash; with a journal.
-        tries: what is remembered for the next attempt, if its class may be tried again and there is anything.
+        occurrences: how many children of each type and payload it has enqueued, by hash; only with a journal.
+        tries: what is kept for the next attempt; None if there is nothing to keep.
     """
 
     engine: "EngineForItems"
@@ -127,7 +128,7 @@ class Attempt(msgspec.Struct, gc=False, eq=False):
     tries: Tries | None = None
 
     def enqueue(self, item: Any, /) -> None:
-        """Add a child; see `aqueue.Item.process`."""
+        """Enqueue a child; see `aqueue.Item.process`."""
         engine = self.engine
         parent = self.node
         if parent is None or get_ident() != engine.thread or self.phase != "process":
@@ -136,7 +137,7 @@ class Attempt(msgspec.Struct, gc=False, eq=False):
         engine.add(item, parent, self)
 
     def enqueue_repeatable(self, item: Any, /) -> None:
-        """Add a child as `enqueue` does, for an item that may be tried again: one that it had before is not doubled."""
+        """Enqueue a child of an item that may be retried: a child that an earlier attempt enqueued isn't added twice."""
         engine = self.engine
         parent = self.node
         if parent is None or get_ident() != engine.thread or self.phase != "process":
@@ -145,7 +146,7 @@ class Attempt(msgspec.Struct, gc=False, eq=False):
         engine.add_repeatable(item, parent, self)
 
     def set_desc(self, text: str, /) -> None:
-        """Say what the item is doing; see `aqueue.Item.process`."""
+        """Describe what the item is doing; see `aqueue.Item.process`."""
         engine = self.engine
         node = self.node
         if node is None or get_ident() != engine.thread:
@@ -167,7 +168,7 @@ class Attempt(msgspec.Struct, gc=False, eq=False):
 
     @property
     def has_ended(self) -> bool:
-        """Whether its code is through."""
+        """Whether the item's code has returned or raised."""
         return self.node is None
 
     def current(self) -> Current | None:
@@ -178,14 +179,14 @@ class Attempt(msgspec.Struct, gc=False, eq=False):
             return None
         identity = engine.identity(node)
         left = engine.attempts_left(node)
-        if self.node is None:  # it has ended just now, in another thread, and the links above it may have been cut
+        if self.node is None:  # it ended meanwhile in another thread, so `identity` may have met cut links
             return None
         return Current(node.id, node.cls.type, node.tries(self.phase), self.phase, self.worker, identity.hex(), left)
 
     def shared(self) -> Any:
         """Return what `lifespan` yielded."""
         engine = self.engine
-        if engine is NO_ENGINE:  # the attempt has ended just now, in another thread
+        if engine is NO_ENGINE:  # the attempt ended meanwhile in another thread
             raise MisplacedCall("aqueue.shared() was called after the item had ended; call it before that")
         if engine.shared is NO_SHARED:
             raise MisplacedCall(NO_LIFESPAN)
@@ -224,21 +225,21 @@ class Attempt(msgspec.Struct, gc=False, eq=False):
 class ForkedAttempt(Attempt, gc=False, eq=False):
     """An attempt whose code called `os.fork` and has gone on in the child process.
 
-    The child has a copy of the run: queue, workers and connections. If the engine went on there, each item that waits
-    would run twice. A child that replaces itself (`subprocess`) or ends by itself (`multiprocessing`, `os._exit`) never
-    comes back to the engine; any other ends as soon as it does. To see that, the engine asks nothing: the first thing it
-    does with an attempt that is over is to let go of its node.
+    The child process has a copy of the run: queue, workers and connections. If the engine went on in it, each waiting item
+    would run twice. A child process that replaces itself (`subprocess`) or exits by itself (`multiprocessing`, `os._exit`)
+    never returns to the engine; any other is ended when it returns. Detecting that costs other attempts nothing: the first
+    thing the engine does after an attempt is to clear `node`, and this class ends the process when that happens.
     """
 
     def __setattr__(self, name: str, value: object) -> None:
-        """Set an attribute, or end the process if it is the engine that lets go of `engine` or `node`."""
+        """Set an attribute, or end the process if the engine clears `engine` or `node`."""
         if name in {"engine", "node"} and self.node is not None:
             end_forked_child(self.node.id, self.node.cls.type)
         super().__setattr__(name, value)
 
 
 def end_forked_child(item: int, type: str) -> NoReturn:
-    """End this process, to which the code of an item has come back after it had forked it."""
+    """End this process: an item forked it and then returned to the engine in the child."""
     warn(
         f"item {item} ({type}) called os.fork() and came back to aqueue in the child process, which ends here: the run goes "
         "on in its parent; end a forked child by os._exit(…), or start processes by subprocess or multiprocessing"
@@ -266,7 +267,7 @@ NO_CHILD_RESULTS: Final = "aqueue.child_results() works only inside an item's af
 
 
 def refusal(name: str, item: tuple[int, str] | None) -> MisplacedCall:
-    """Return the error of calling what an attempt was given, `name`, in another thread; or, without an `item`, too late."""
+    """Return the MisplacedCall for `enqueue` or `set_desc`, called in another thread, or (`item` is None) too late."""
     if item is None:
         return MisplacedCall(
             f"{name} was called after the process that it was given to had ended; call it before process returns"
@@ -278,5 +279,5 @@ def refusal(name: str, item: tuple[int, str] | None) -> MisplacedCall:
 
 
 def no_description(text: object, item: int, type: str) -> InvalidArgument:
-    """Return the error of giving `set_desc` what is no string."""
+    """Return the InvalidArgument for a description that isn't a string."""
     return InvalidArgument(f"set_desc(…) of item {item} ({type}) was given {visible_repr(text)}; it must be a string")

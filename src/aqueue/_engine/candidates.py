@@ -1,4 +1,4 @@
-"""Groups, and the heap of those that may start their first item now, in the order of the queue type."""
+"""Groups, and a heap of the groups that may start their next item now, in the order of the queue type."""
 
 from bisect import bisect_left
 from collections.abc import Iterator
@@ -23,19 +23,19 @@ _WITHDRAWN_CANDIDATES: Final = 64
 
 
 class Group:
-    """One group: its nodes in order, and what it has started.
+    """One group: its waiting nodes in order, and its recent starts.
 
     Attributes:
         name: its name; None for the items without a group.
-        limit: what it may do.
-        head: the node that is next; None if none waits.
-        rest: the nodes after that; None while there is none.
-        running: how many of its nodes have been taken and not released; not counted without a limit on it.
-        starts: when its latest nodes were taken, on the loop's clock, as many as the limit looks at and some more;
-            empty without a limit on it.
-        not_before: when it may start again because it was told to slow down, on the loop's clock.
-        waits_until: the time for which a timer is set; 0.0 if none is.
-        candidate: what stands for it among those that may start; None if it does not.
+        limit: its limit.
+        head: the next node; None if no node waits.
+        rest: the nodes after `head`; None if there are none.
+        running: how many of its nodes are taken and not released. Counted only if the limit has `concurrent`.
+        starts: when its latest nodes were taken, on the loop's clock; at least as many as the limit needs. Kept only if
+            the limit has `per_second`.
+        not_before: `aqueue.slow_down` pauses it until this time of the loop's clock.
+        waits_until: the time for which a timer is set; 0.0 without a timer.
+        candidate: its entry in `ReadyGroups`; None if it isn't there.
     """
 
     __slots__ = ("candidate", "head", "limit", "name", "not_before", "rest", "running", "starts", "waits_until")
@@ -53,19 +53,19 @@ class Group:
 
     @property
     def is_saturated(self) -> bool:
-        """Whether it runs as many as it may."""
+        """Whether as many of its nodes run as its limit allows."""
         most = self.limit.concurrent
         return most is not None and self.running >= most
 
     @property
     def may_start_at(self) -> float:
-        """When the next node may be taken, on the loop's clock, as far as time decides."""
+        """From when on the rate and `slow_down` allow the next start, on the loop's clock."""
         rate = self.limit.per_second
         starts = self.starts
         if rate is None or not starts:
             return self.not_before
-        # Two windows: a whole number of starts in a second or a little more (the time of one, if that is longer), and
-        # for a high rate a tenth of that, so that not everything starts at the second's beginning.
+        # Two windows, both with a whole number of starts: about a second (or the time of one start, if that is longer),
+        # and a tenth of it. With the first alone, a rate of 100 per second started 100 items at once and then slept.
         most = ceil(rate)
         few = max(1, most // SPREAD)
         at = self.not_before
@@ -76,7 +76,7 @@ class Group:
         return at
 
     def count_start(self, now: float) -> None:
-        """Remember that a node was taken at the time `now`."""
+        """Record that a node was taken at the time `now`."""
         if self.limit.concurrent is not None:
             self.running += 1
         rate = self.limit.per_second
@@ -84,23 +84,24 @@ class Group:
             starts = self.starts
             starts.append(now)
             most = ceil(rate)
-            if len(starts) >= 2 * most or len(starts) % _TRIM_EVERY == 0:  # at each start it would move `most` times
+            if (
+                len(starts) >= 2 * most or len(starts) % _TRIM_EVERY == 0
+            ):  # doing this at each start would move up to `most` numbers per start
                 del starts[: max(len(starts) - most, bisect_left(starts, now - most / rate))]
 
-    def holds_up_nothing(self, now: float) -> bool:
-        """Tell whether nothing waits or runs in it, nor does anything that it did limit what may come."""
+    def can_be_forgotten(self, now: float) -> bool:
+        """Return whether nothing waits or runs in it, and its past no longer delays a start."""
         rate = self.limit.per_second
         is_past = rate is None or not self.starts or self.starts[-1] + ceil(rate) / rate <= now
         return self.head is None and not self.running and self.not_before <= now and is_past
 
 
 class Candidate:
-    """Stands for a group that may start its first node; compared by the items, for a priority queue.
+    """A group's entry in the heap, by its first node. A priority queue compares entries by their items.
 
-    One that doesn't count any more, since a lesser node came or its group was slowed down, keeps its place in the heap
-    for as long as its node waits, and counts again when the node is the first of a group that may start. So a node has
-    at most one place in the heap, which it leaves when it is taken: what runs, and may change what it is ordered by, is
-    never compared.
+    An entry is withdrawn, but stays in the heap, when a lesser node arrives or the group is slowed down; it counts again
+    when its node is the first of a ready group again. So a node has at most one entry, which leaves the heap when the node
+    is taken. Running items may change what they are compared by, and are therefore never compared.
     """
 
     __slots__ = ("group", "node")
@@ -141,17 +142,15 @@ class ReadyGroups:
     """The groups that may start their first node now, in the order of these nodes.
 
     Attributes:
-        count: how many there are.
+        count: the number of groups, without withdrawn entries.
     """
 
     def __init__(self, kind: type[PlainQueue]) -> None:
-        """There are none yet; they go by the order of a queue of this kind."""
+        """Order the groups as a queue of this kind orders nodes."""
         self.count = 0
         self._kind = kind
         self._heap = self._new_heap()
-        self._withdrawn: dict[
-            int, Candidate
-        ] = {}  # those in the heap that don't count now, by the numbers of their nodes
+        self._withdrawn: dict[int, Candidate] = {}  # in the heap; by the number of the node
 
     def _new_heap(self) -> "_ByNumber | PriorityQueue[Candidate]":
         if self._kind is PriorityQueue:
@@ -159,33 +158,33 @@ class ReadyGroups:
         return _ByNumber(-1 if self._kind is LifoQueue else 1)
 
     def add(self, group: Group, node: Node) -> None:
-        """Add `group`, whose first is `node`; if that can't be compared, nothing changes.
+        """Add `group`, whose first node is `node`.
 
         Raises:
-            ItemsNotComparable: it can't be compared.
+            ItemsNotComparable: `node` can't be compared with another; nothing has changed.
         """
         self._place(group, node)
         self.count += 1
 
     def move_up(self, group: Group, node: Node) -> None:
-        """Let `group`, which may be among these, stand there by `node`, which is now its first; raises what `add` does."""
+        """Make `node` the first of `group`, if the group is ready; raises what `add` raises."""
         old = group.candidate
         if old is not None:
             self._place(group, node)
             self._withdrawn[old.node.id] = old
 
     def withdraw(self, group: Group) -> None:
-        """Take out `group`, if it is among these."""
+        """Remove `group`, if it is ready."""
         if group.candidate is not None:
             self._withdrawn[group.candidate.node.id] = group.candidate
             group.candidate = None
             self.count -= 1
 
     def take(self) -> Group:
-        """Take out and return the group whose node is next.
+        """Remove and return the group whose first node is next.
 
         Raises:
-            IndexError: there is none.
+            IndexError: no group is ready.
             ItemsNotComparable: two items can't be compared.
         """
         while True:
@@ -206,7 +205,7 @@ class ReadyGroups:
         group.candidate = candidate
 
     def _drop_withdrawn(self) -> None:
-        """Forget, once there are many, the candidates that don't count now."""
+        """Drop withdrawn entries from the heap, once there are many."""
         if len(self._heap) > _WITHDRAWN_CANDIDATES + 2 * self.count:
             heap = self._new_heap()
             with suppress(ItemsNotComparable):  # the next `take` that compares these items raises it

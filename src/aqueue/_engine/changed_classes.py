@@ -1,4 +1,4 @@
-"""What is recorded, compared with today's classes, which may have been edited since."""
+"""Compares recorded items with today's classes, which may have been edited since."""
 
 from bisect import bisect_right
 from collections.abc import Iterable, Sequence
@@ -20,7 +20,7 @@ DUMP: Final = "$dump"
 
 
 class _Codec(Protocol):
-    """What is asked of today's classes; see `aqueue._codec.item_codec.PayloadCodec`."""
+    """The part of `aqueue._codec.item_codec.PayloadCodec` that is used here."""
 
     def resolve(self, type_name: str) -> type: ...
     def attributes(self, type_name: str, payload: bytes) -> dict[str, Any]: ...
@@ -28,10 +28,10 @@ class _Codec(Protocol):
 
 
 class ChangedClasses:
-    """Compares what was recorded with today's classes, and says once per class that one has changed."""
+    """Compares recorded items with today's classes, and warns once per class that has changed."""
 
     def __init__(self, codec: _Codec, keys: KeySet, first_ids: Sequence[int]) -> None:
-        """Compare by `codec`; the run knows these `keys`, and each of its processes enqueued items from such a number on."""
+        """Compare with `codec`. `keys` are all keys of the run; `first_ids` is each process's first item number."""
         self._codec = codec
         self._keys = keys
         self._first_ids = first_ids
@@ -42,7 +42,7 @@ class ChangedClasses:
         self._others_named: set[str] = set()
 
     def is_gone(self, type: str) -> bool:
-        """Tell whether the program has no class of that name."""
+        """Return whether the program has no class of that name."""
         try:
             self._codec.resolve(type)
         except UnknownItemType:
@@ -50,18 +50,18 @@ class ChangedClasses:
         return False
 
     def process_of(self, number: int) -> int:
-        """Return which process enqueued the item of that number: 1 for the first."""
+        """Return which process of the run enqueued item `number`, counted from 1."""
         return bisect_right(self._first_ids, number)
 
     def is_duplicate(self, type: str, key: str) -> bool:
-        """Tell whether the run knows an item of class `type` with this key."""
+        """Return whether the run has an item of class `type` with this key."""
         names = self._names.get(type)
         if names is None:
             names = self._names[type] = (type, *previous_names_of(self._codec.resolve(type)))
         return self._keys.knows(names, key)
 
     def name_others_once(self, type: str, parent: str, left: int, new: int) -> None:
-        """Warn that `parent` has enqueued `new` children of class `type`, and `left` not again that have completed."""
+        """Warn that `parent` enqueued `new` children of class `type`, and left out `left` completed ones."""
         if type not in self._others_named:
             self._others_named.add(type)
             warn(
@@ -70,7 +70,7 @@ class ChangedClasses:
             )
 
     def name_once(self, type: str, before: Iterable[str], now: Iterable[str]) -> None:
-        """Warn that items of class `type` were matched although they have other attributes than recorded."""
+        """Warn that items of class `type` were matched although their attributes differ from the recorded ones."""
         if type not in self._named:
             self._named.add(type)
             warn(
@@ -80,7 +80,7 @@ class ChangedClasses:
 
 
 def listed(names: Iterable[str]) -> str:
-    """Return names of attributes in words."""
+    """Return attribute names as a list for a message."""
     all_names = sorted(names, key=lambda name: (name == KEY, name))
     shown = [
         "a key" if name == KEY else "what dump() returns" if name == DUMP else repr(visible(name, 100))

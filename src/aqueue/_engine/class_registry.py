@@ -14,17 +14,17 @@ class ClassRegistry:
     """The classes of a run's items.
 
     Attributes:
-        by_type: what is known about a class, by the class itself: the first look at an item.
-        policies: what holds for the attempts at all classes that don't say otherwise.
+        by_type: an entry per class, by the class itself; the first look-up for each enqueued item.
+        policies: the policies of classes that don't set their own.
     """
 
     def __init__(self, policies: Policies, on_grouped: Callable[[], object], *, is_elsewhere: bool) -> None:
-        """No class is known yet.
+        """Start without classes.
 
         Parameters:
-            policies: what holds where a class doesn't say otherwise.
+            policies: the policies of classes that don't set their own.
             on_grouped: called when a class is found whose items have groups.
-            is_elsewhere: whether items run in other processes, where an attempt is more than a call.
+            is_elsewhere: whether `process` runs in other processes. An attempt is then more than a call, for every class.
         """
         self.by_type: dict[type, ItemClass] = {}
         self.policies = policies
@@ -40,13 +40,13 @@ class ClassRegistry:
         """
         cls = self.known(look_up_class(item, self.policies))
         warn_of_misspelt(type(item))
-        # A process on the instance alone says nothing about the next object of that class.
+        # If only this instance has a `process`, the next one of the class may differ.
         if hasattr(type(item), "process"):
             self.by_type[type(item)] = cls
         return cls
 
     def known(self, found: ItemClass) -> ItemClass:
-        """Return the class that looks like `found`, which may be `found` itself: to every reader they are one."""
+        """Return the entry that equals `found` in all that readers see, or add `found`."""
         if found.grouped:
             self._on_grouped()
         if self._is_elsewhere:
@@ -55,7 +55,7 @@ class ClassRegistry:
 
     @property
     def counts(self) -> dict[str, Counts]:
-        """What the items came to, for each type."""
+        """The counts of items per type."""
         counts: dict[str, Counts] = {}
         for cls in self._by_looks.values():
             more = counts.get(cls.type, Counts())

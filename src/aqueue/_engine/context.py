@@ -1,4 +1,4 @@
-"""Which item's code is running: `current`, `shared`, `child_results`, `slow_down` and `stop`, for use inside `process` and hooks."""
+"""What an item's code can ask of its run: `current`, `shared`, `child_results`, `slow_down` and `stop`."""
 
 from contextvars import ContextVar
 from typing import Any, Protocol
@@ -22,11 +22,11 @@ class Current(msgspec.Struct, frozen=True):
         attempt: which try of this phase, from 1.
         phase: ``process``, or ``after_children`` inside the hook.
         worker: the number of the worker that runs it, from 1.
-        idempotency_key: the same in every rerun of this item, and of no other: hand it to a remote API, so that a
-            request made twice counts once. A digest of the run, its type, and its key; without a key, of its payload,
-            its place among equal siblings, and the item's ancestors. Empty without a journal.
-        attempts_left: how many attempts may follow this one, if it raises what its class's `Retry` covers; without such
-            a policy, if it raises `RetryAfter`. 0 in the last: what it raises then fails the item for good.
+        idempotency_key: the same in every rerun of this item, and different for every other item. Pass it to a remote API,
+            so that a request that is made twice counts once. A digest of the run, the item's type, and its key; for an item
+            without a key, of its payload, its place among equal siblings, and its ancestors. Empty without a journal.
+        attempts_left: how many attempts may follow this one, if it raises an exception that the class's `Retry` covers, or
+            `RetryAfter` in a class without that policy. 0 in the last attempt: an exception then fails the item for good.
     """
 
     id: int
@@ -39,7 +39,7 @@ class Current(msgspec.Struct, frozen=True):
 
 
 class RunningAttempt(Protocol):
-    """What the engine puts into the context of an item's code."""
+    """What the engine puts into the context variables of an item's code."""
 
     @property
     def has_ended(self) -> bool: ...
@@ -83,7 +83,7 @@ def shared() -> Any:
 def child_results() -> list[Any]:
     """Return the results of the running item's direct children, in the order in which they were enqueued.
 
-    Results that are None are left out. They are what JSON gives back: a tuple comes as a list.
+    Results that are None are left out. The others come back as JSON has them: a tuple is a list, for example.
 
     Raises:
         MisplacedCall: called outside an item's `after_children_processed`.
@@ -92,15 +92,15 @@ def child_results() -> list[Any]:
 
 
 def stop(reason: str) -> None:
-    """Stop the run gracefully: no more items are taken, the running ones end.
+    """Stop the run gracefully: no more items are taken, and the running ones finish.
 
-    The run ends as ``interrupted`` unless nothing was left to do. May be called from a thread that an item started.
+    The run ends as ``interrupted``, unless nothing was left to do. Can be called from a thread that an item started.
 
     Parameters:
-        reason: for a person to read; `RunResult.stop_reason` has it, with what follows its 1,000th character cut.
+        reason: for people to read; `RunResult.stop_reason` has its first 1,000 characters.
 
     Raises:
-        InvalidArgument: `reason` is no string.
+        InvalidArgument: `reason` isn't a string.
         MisplacedCall: called outside an item's `process` and hook.
     """
     attempt = _attempt("stop")
@@ -110,18 +110,18 @@ def stop(reason: str) -> None:
 
 
 def slow_down(group: str, seconds: float) -> None:
-    """Start no more items of a group for some time: a server's wish that concerns all of its pages.
+    """Start no more items of a group for some time, for example when a server asks its clients to slow down.
 
-    What runs goes on running. The time is kept across a resume: at most what is left of it then. The longest of several
-    calls counts. May be called from a thread that an item started.
+    Running items go on. A resume waits for the rest of the time. Of several calls, the longest pause counts. Can be called
+    from a thread that an item started.
 
     Parameters:
         group: the group's name, as the items' `group` gives it.
         seconds: how long from now, from 0 to a year (31,536,000).
 
     Raises:
-        InvalidArgument: `group` is no string, `seconds` is out of range, or `limits` gives something else than a `Limit`
-            or None for the group.
+        InvalidArgument: `group` isn't a string, `seconds` is out of range, or `limits` returned neither a `Limit` nor
+            None for the group.
         MisplacedCall: called outside an item's `process` and hook.
     """
     attempt = _attempt("slow_down")

@@ -1,4 +1,4 @@
-"""What runs next: the queue, the groups that may start, the hooks that are due, and the workers that wait for any of it."""
+"""What runs next: the queue, groups, hooks that are due, and the workers that are idle."""
 
 from collections import deque
 from collections.abc import Callable, Iterator
@@ -26,19 +26,19 @@ __all__ = ["Dispatcher"]
 
 
 class Dispatcher:
-    """Hands out the nodes that wait, and tells when there will never be another.
+    """Gives workers the nodes that wait, and detects when the run is done.
 
     Attributes:
         put: queues a node.
         take: returns the next node; raises `IndexError` if there is none now.
-        queue: those that wait for a worker.
-        groups: the same, once a class with groups has been seen; None before.
-        retries: those that wait for their next attempt.
-        due: those whose hook is due and that no worker has come upon: of a resumed run, or to be tried again.
-        left: those that nothing will run in this process: they were interrupted.
-        idle: what each worker waits for that has nothing to take.
+        queue: the nodes that wait for a worker.
+        groups: the same queue, once a class with groups has been seen; None before.
+        retries: the nodes that wait for their next attempt.
+        due: the nodes whose hook is due and not in the hands of a worker: hooks of a resumed run, and retries of hooks.
+        left: the interrupted nodes, which don't run any more in this process.
+        idle: an event per idle worker.
         num_workers: how many workers there are now.
-        is_done: whether nothing is left, and nobody runs who could enqueue more.
+        is_done: whether nothing is left to run, and no item is running that could enqueue more.
     """
 
     def __init__(
@@ -50,15 +50,15 @@ class Dispatcher:
         timers: Timers,
         clock: Callable[[], float],
     ) -> None:
-        """Nothing waits yet.
+        """Start with nothing to run.
 
         Parameters:
             stream: where the events of groups and retries go.
             stopping: whether the run stops; `take` stops it at ``max_items``.
             queue: the order of the nodes.
-            limits: what each group may do.
-            timers: calls functions when their time has come.
-            clock: tells the loop's time, seconds.
+            limits: the limit of each group.
+            timers: calls functions at a time of `clock`.
+            clock: returns the loop's time, seconds.
         """
         self.groups: GroupedQueue | None = None
         self.retries = Retries(stream, timers, clock, self._end_wait)
@@ -66,10 +66,10 @@ class Dispatcher:
         self.left: list[Node] = []
         self.idle: deque[anyio.Event] = deque()
         self.num_workers = 0
-        self._num_taken = 0  # each node once
-        self._is_stack = isinstance(queue, LifoQueue)  # by groups or not
+        self._num_taken = 0  # a node that is retried counts once
+        self._is_stack = isinstance(queue, LifoQueue)  # stays true when the queue goes by groups
         self.is_done = False
-        self._num_queued_again = 0  # of those counted in `_num_taken`
+        self._num_queued_again = 0  # nodes in the queue that `_num_taken` counts already
         self._stream = stream
         self._stopping = stopping
         self._by_groups = partial(GroupedQueue, limits=limits, clock=clock, timers=timers, on_ready=self.wake_one)
@@ -82,18 +82,21 @@ class Dispatcher:
 
     @property
     def fifo(self) -> FifoQueue | None:
-        """The queue, if `take` does nothing but take its first node; None otherwise."""
+        """The queue, if taking a node is nothing but taking its first; None otherwise."""
         queue = self.queue
         return queue if isinstance(queue, FifoQueue) and self._stopping.limits.max_items is None else None
 
     def restore(self, run: RestoredRun) -> None:
-        """Queue what a recorded run has left, and go on with its waits, each for as long as it was then at the most."""
+        """Queue what a recorded run has left, and go on waiting for retries and slowed-down groups.
+
+        No wait gets longer than it was when it was recorded: the clock may have been set back since.
+        """
         self.retries.restore(run.retried)
         now = self._stream.now()
         for group, (due, delay_s) in run.slowed_down.items():
             if due > now:
                 self._restore_slow_down(group, min(due - now, delay_s))
-        # What was running had been taken already: it comes first again, also from a stack.
+        # Nodes that were running had been taken before the others, so they come first again, from a stack as well.
         for was_taken in (not self._is_stack, self._is_stack):
             for node in run.queued:
                 if (node.attempt > 1) is was_taken:
@@ -102,9 +105,9 @@ class Dispatcher:
     # ---- nodes --------------------------------------------------------------------------------------------------
 
     def _take_counted(self) -> Node:
-        """Take the next node, unless as many have been taken as may be; then stop the run if there are more.
+        """Take the next node, or stop the run if ``max_items`` have been taken and others wait.
 
-        One that is tried again was counted before.
+        A node that is retried was counted at its first attempt.
         """
         if self._has_taken_all and len(self.queue) > self._num_queued_again:
             self._stop_at_max_items()
@@ -117,7 +120,7 @@ class Dispatcher:
         return node
 
     def take_unqueued(self) -> bool:
-        """Count a node that runs without having been queued; return False, and stop the run, if ``max_items`` have been taken."""
+        """Count a node that runs without being queued. At ``max_items``, stop the run and return False."""
         if self._has_taken_all:
             self._stop_at_max_items()
             return False
@@ -132,39 +135,39 @@ class Dispatcher:
         self._stopping.stop(f"max_items={self._stopping.limits.max_items} was reached")
 
     def put_recorded(self, node: Node) -> None:
-        """Queue a recorded node, once it is due."""
+        """Queue a recorded node now, or when the wait for its retry is over."""
         if not self.retries.wait_if_not_due(node, "process"):
             self._put_announced(node, again=False)
 
     def put_again(self, node: Node) -> None:
-        """Queue a node that a worker has had; if it can't be compared any more, the run ends."""
+        """Queue a node that a worker had taken; end the run if it can't be compared any more."""
         try:
             self._put_announced(node, again=True)
             self._num_queued_again += self.retries.is_counted(node)
-        except BaseException as error:  # a comparison of items is the user's code
+        except BaseException as error:  # items are compared by the user's code
             self.left.append(node)
             what = f"item {node.id} ({node.cls.type}) could not be queued again"
             self._stopping.fail(error, what, cancel=not isinstance(error, Exception))
         self.wake_one()
 
     def _put_announced(self, node: Node, *, again: bool) -> None:
-        """Queue a node. If its `group`, or its limit, raises, that fails its next attempt: no caller is there to get it."""
+        """Queue a node whose `enqueue` has returned. An exception from its `group`, or its limit, fails its next attempt."""
         try:
             (self.queue.put_again if again else self.put)(node)
         except ItemsNotComparable:
             raise
-        except Exception as error:  # a `group`, and a function that tells limits, is the user's code
+        except Exception as error:  # `group`, and `limits` if it is a function, are the user's code
             if self.groups is None:
                 raise
             self.groups.put_refused(node, error, again=again)
 
     def put_due(self, node: Node | None) -> None:
-        """Have the hook of `node`, if there is one, run by the next worker that looks."""
+        """Leave the hook of `node`, if there is a node, to the next worker that is free."""
         if node is not None:
             self.due.append(node)
 
     def _end_wait(self, node: Node, phase: Phase) -> None:
-        """Queue a node that has waited for its next attempt at `phase`."""
+        """Queue a node whose wait for its next attempt at `phase` is over."""
         if self._stopping.stage is not Stage.RUNNING:
             return
         del self.retries.retrying[node.id]
@@ -175,18 +178,18 @@ class Dispatcher:
             self.wake_one()
 
     def __iter__(self) -> Iterator[Node]:
-        """Yield all nodes that wait, or that nothing will run."""
+        """Yield all nodes that wait or were interrupted."""
         return chain(self.left, self.retries.retrying.values(), self.due, self.queue)
 
     # ---- workers that wait --------------------------------------------------------------------------------------
 
     def wake_one(self) -> None:
-        """Wake an idle worker, if there is one and something for it."""
+        """Wake an idle worker, if there is one and something can start."""
         if self.idle and (self.groups is None or self.groups.is_ready or self.due):
             self.idle.pop().set()
 
     def wake_all(self) -> None:
-        """Have all idle workers look again."""
+        """Wake all idle workers."""
         while self.idle:
             self.idle.pop().set()
 
@@ -195,12 +198,12 @@ class Dispatcher:
         self.num_workers += 1
 
     def remove_worker(self) -> None:
-        """Count a worker that has ended; the run may be done by that."""
+        """Count a worker that has ended, which may make the run done."""
         self.num_workers -= 1
         self.end_if_idle(about_to_wait=0)
 
     async def wait_for_item(self) -> bool:
-        """Sleep until an item may be there; return False if none will ever come."""
+        """Sleep until there may be an item; return False if the run is done."""
         self.end_if_idle(about_to_wait=1)
         if self.is_done:
             return False
@@ -208,25 +211,24 @@ class Dispatcher:
         self.idle.append(event)
         try:
             await event.wait()
-        except BaseException:  # cancelled: nobody is to wake it any more
+        except BaseException:  # cancelled, so `wake_one` must not pick this worker
             with suppress(ValueError):
                 self.idle.remove(event)
             raise
         return True
 
     def end_if_idle(self, *, about_to_wait: int) -> None:
-        """Note that the run is done if nothing is left and every worker is idle; `about_to_wait` workers will be next."""
+        """End the run if nothing is left and every worker is idle. `about_to_wait`: callers about to go idle themselves."""
         if len(self.idle) + about_to_wait == self.num_workers and not (
             self.retries.retrying or self.due or len(self.queue)
         ):
-            # Nothing is queued or waits for its time, and nobody is running who could enqueue more.
             self.is_done = True
             self.wake_all()
 
     # ---- groups -------------------------------------------------------------------------------------------------
 
     def use_groups(self) -> GroupedQueue:
-        """From the first class on whose items have a group, let the queue go by groups; return it."""
+        """Return the queue by groups, which replaces the plain one at the first call."""
         if self.groups is None:
             assert not isinstance(self.queue, GroupedQueue)
             self.groups = self._by_groups(self.queue)
@@ -238,13 +240,15 @@ class Dispatcher:
         stream = self._stream
         if self._stopping.stage is Stage.ENDED:
             return
-        until = stream.now() + seconds  # read first: the group must not start again before the time that is recorded
-        self.use_groups().slow_down(group, seconds)  # may refuse: a function that tells the limits is the user's code
+        until = (
+            stream.now() + seconds
+        )  # read before the pause begins, or the group could start before the recorded time
+        self.use_groups().slow_down(group, seconds)  # may raise: `limits` can be a function of the user
         now = stream.now()
         stream.append(GroupSlowedDown(stream.next_seq(), now, group, max(now, until), 0 if node is None else node.id))
 
     def slow_down_later(self, group: str, seconds: float, node: Node | None) -> None:
-        """Do what `slow_down` does for a caller in another thread, who can't be told that it went wrong."""
+        """Do what `slow_down` does for a caller in another thread: an exception can't reach the caller, and stops the run."""
         try:
             self.slow_down(group, seconds, node)
         except BaseException as error:
@@ -252,8 +256,8 @@ class Dispatcher:
             self._stopping.fail(error, what, cancel=not isinstance(error, Exception))
 
     def _restore_slow_down(self, group: str, seconds: float) -> None:
-        """Start nothing of `group` for so long, as a recorded process has asked."""
+        """Go on with a pause of `group` that an earlier process recorded."""
         try:
             self.use_groups().slow_down(group, seconds)
-        except Exception as error:  # a function that tells the limits is the user's code
+        except Exception as error:  # `limits` can be a function of the user
             warn(f"the pause of the group {visible_repr(group)} ends now: limits raised {visible_repr(error)}")

@@ -1,4 +1,4 @@
-"""Recorded children of which nothing is left to do, in 24 bytes per child: a parent may have a million of them."""
+"""Recorded children that are done, in 24 bytes per child: a parent may have a million of them."""
 
 from array import array
 from collections.abc import Callable, Iterable
@@ -16,15 +16,15 @@ Announced = tuple[int, str, str | None, bytes]
 
 
 class EndedDigests:
-    """The numbers of ended children of one class, each found by the digest of what identifies it: its payload or its key.
+    """The numbers of the done children of one class, each found by a digest of its key or payload.
 
-    A digest takes 16 bytes per child while they are taken out in the order they came in, as a parent does that runs again
-    unchanged. Otherwise those that are left are put into a dict. Two payloads that differ are taken for equal with a
-    probability of 2^-128 per pair, as two keys are.
+    This takes 16 bytes per child as long as children are taken in the order in which they were added, which a parent that is
+    unchanged does. Otherwise the rest goes into a dict. Two different payloads or keys have the same digest with a
+    probability of 2^-128 per pair.
 
     Attributes:
-        left: how many have not been taken out.
-        alike: the places of those that were taken out though the digest was another.
+        left: how many have not been taken.
+        alike: the places of the children that were taken for a child with another digest.
     """
 
     __slots__ = ("_digests", "_equals", "_next", "_numbers", "_places", "_taken", "_totals", "alike", "left")
@@ -34,26 +34,26 @@ class EndedDigests:
         self.alike: set[int] = set()
         self._digests = bytearray()
         self._numbers = array("q")
-        self._next = 0  # all before this place have been taken out
-        self._taken = bytearray()  # and those whose place has a 1, if any
-        self._places: dict[bytes, int] | None = None  # the first place of each digest that may be left
-        self._equals: dict[int, int] = {}  # and of equal ones, which place comes after which
+        self._next = 0  # every place before this one has been taken
+        self._taken = bytearray()  # and every place with a 1 here
+        self._places: dict[bytes, int] | None = None  # the first place of each digest that is not taken
+        self._equals: dict[int, int] = {}  # the next place with the same digest
         self._totals: dict[bytes, int] | None = None
 
     def __len__(self) -> int:
-        """Return how many were put in."""
+        """Return how many were added."""
         return len(self._numbers)
 
     def add(self, number: int, digest: bytes) -> None:
-        """Put one in; only before one is taken out or `total` is called."""
+        """Add a child; only before the first `take` and `total`."""
         self._digests += digest
         self._numbers.append(number)
         self.left += 1
 
     def take(self, digest: bytes) -> int:
-        """Take out the first that has this digest, and return its number.
+        """Take the first child that has this digest, and return its number.
 
-        Returns 0 if there is none, and `TAKEN` if the only one was taken out as alike.
+        Returns 0 if there is none, and `TAKEN` if the only one was taken for a child with another digest.
         """
         if self._places is None:
             if self.digest(self._next) == digest:
@@ -82,7 +82,7 @@ class EndedDigests:
         return number or TAKEN
 
     def take_at(self, place: int) -> int:
-        """Take out the one that was put in as the `place`-th, from 0, and return its number; 0 if it was taken before."""
+        """Take the child at `place`, counted from 0 in the order of `add`; return its number, or 0 if it was taken before."""
         if not self.has(place):
             return 0
         self.left -= 1
@@ -94,17 +94,17 @@ class EndedDigests:
         return self._numbers[place]
 
     def has(self, place: int) -> bool:
-        """Tell whether the one that was put in as the `place`-th, from 0, has not been taken out."""
+        """Return whether the child at `place` has not been taken."""
         return place >= self._next and not (self._taken and self._taken[place])
 
     def change(self, place: int, digest: bytes) -> None:
-        """Have the one that was put in as the `place`-th, from 0, found by another digest."""
+        """Change the digest of the child at `place`."""
         self._digests[place * DIGEST_BYTES : (place + 1) * DIGEST_BYTES] = digest
         self._places = self._totals = None
         self._equals.clear()
 
     def total(self, digest: bytes) -> int:
-        """Return how many with this digest were put in."""
+        """Return how many children with this digest were added."""
         if self._totals is None:
             self._totals = {}
             for place in range(len(self._numbers)):
@@ -113,20 +113,20 @@ class EndedDigests:
         return self._totals.get(digest, 0)
 
     def digest(self, place: int) -> bytes:
-        """Return by what the one that was put in as the `place`-th, from 0, is found."""
+        """Return the digest of the child at `place`."""
         return bytes(self._digests[place * DIGEST_BYTES : (place + 1) * DIGEST_BYTES])
 
 
 class EndedChildren:
-    """The children whose subtrees have ended well, without their payloads: there may be a million of them.
+    """The children of one parent that are done, without their payloads.
 
     Attributes:
-        by_key, by_payload: those with and without a key, by the name of their class today.
-        announced: reads their announcements, once more each time.
+        by_key, by_payload: the children with and without a key, by the name of their class today.
+        announced: reads the events that announced them, again at each call.
     """
 
     def __init__(self, announced: Callable[[], Iterable[Announced]] = tuple) -> None:
-        """Take the children that `announced` gives."""
+        """Read the children from `announced`."""
         self.announced = announced
         self.by_key: dict[str, EndedDigests] = {}
         self.by_payload: dict[str, EndedDigests] = {}

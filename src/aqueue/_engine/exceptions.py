@@ -18,19 +18,19 @@ _own_files: Final[set[str]] = set()
 
 
 def hide_frames_of(file: str) -> None:
-    """Let what calls the items' code from the source file called `file` be no part of their tracebacks."""
+    """Hide the frames of the source file `file` in the tracebacks of items: it calls their code."""
     _own_files.add(file)
 
 
 def without_own_frames(traceback: TracebackType | None) -> TracebackType | None:
-    """Return `traceback` from its first frame that is in none of the files that are to be hidden."""
+    """Return `traceback` without its first frames, those of hidden files."""
     while traceback is not None and traceback.tb_frame.f_code.co_filename in _own_files:
         traceback = traceback.tb_next
     return traceback
 
 
 def is_cancelled_group(error: BaseException, cancelled_class: type[BaseException]) -> bool:
-    """Return whether `error` is a group of cancellations, `cancelled_class`, and of ordinary exceptions at most."""
+    """Return whether `error` is a group that has cancellations (`cancelled_class`), and nothing else but exceptions."""
     if not isinstance(error, BaseExceptionGroup):
         return False
     rest = error.split(cancelled_class)[1]
@@ -38,7 +38,7 @@ def is_cancelled_group(error: BaseException, cancelled_class: type[BaseException
 
 
 def as_failure(error: BaseException, item: int, type: str) -> Exception:
-    """Return `error`, which the item numbered `item` of a class called `type` raised, as what counts as its failure."""
+    """Return the exception that is recorded as the failure of item `item` of class `type`, which raised `error`."""
     if isinstance(error, Exception):
         return error
     stray = StrayCancellation(
@@ -50,7 +50,7 @@ def as_failure(error: BaseException, item: int, type: str) -> Exception:
 
 
 def left_behind(innermost: object, item: int, type: str) -> BaseException:
-    """Return, as an error, what the item numbered `item` has left in its task, where `innermost` is not what it was.
+    """Return the error for what item `item` has left open in its task, whose innermost scope is now `innermost`.
 
     See `aqueue._system.loop.TaskWatch`.
     """
@@ -65,7 +65,7 @@ def left_behind(innermost: object, item: int, type: str) -> BaseException:
 
 
 def cancelled_between_items(ran: str) -> str:
-    """Return what the user is told when a worker was cancelled that was running no item, but had run `ran`."""
+    """Return the warning that a worker was cancelled between items. `ran`: the item that it ran last."""
     return (
         f"a worker was cancelled between two items, and not by aqueue; it had run {ran}; look for code that keeps "
         "asyncio's current task and cancels it later, such as a deadline that isn't taken back; the run goes on"

@@ -1,4 +1,4 @@
-"""The items that failed for good, the first of them with their exceptions."""
+"""The items that failed for good, and the exceptions of the first ones."""
 
 from collections.abc import Callable
 from types import TracebackType
@@ -24,28 +24,30 @@ _METHODS: Final[dict[Phase, str]] = {"process": "process", "after_children": "af
 
 
 class Failures:
-    """The items that failed for good in this process, the first of them by name.
+    """The items that failed for good: a count, and a bounded list.
 
     Attributes:
-        count: how many.
+        count: how many items have failed in this process.
         recorded: how many items have failed in earlier processes and are not run again.
-        listed: the first failures, at most 1,000, those of earlier processes included.
-        exceptions: the exceptions of the first of those, at most 100, each object once.
-        not_alive: the listed failures whose exceptions are not among these.
+        listed: the first failures, at most 1,000, including those of earlier processes.
+        exceptions: the exceptions of the first failures, at most 100, each object once.
+        not_alive: the listed failures that have no exception in `exceptions`.
     """
 
     def __init__(self, count_kind: Callable[[ItemFailed], None]) -> None:
-        """Keep the first failures; `count_kind` gets every one, those of earlier processes included."""
+        """Keep the first failures; call `count_kind` with each one, including those of earlier processes."""
         self._count_kind = count_kind
         self.count = 0
         self.recorded = 0
         self.listed: list[ItemFailed] = []
         self.exceptions: list[Exception] = []
         self.not_alive: list[ItemFailed] = []
-        self._first: dict[int, tuple[TracebackType | None, str]] = {}  # by the identities of `exceptions`; and the note
+        self._first: dict[
+            int, tuple[TracebackType | None, str]
+        ] = {}  # traceback and note, by the `id` of each of `exceptions`
 
     def restore(self, failure: ItemFailed) -> None:
-        """Count `failure`, of an earlier process; only before any other is added."""
+        """Count a failure of an earlier process; only before any is added."""
         self.recorded += 1
         self._count_kind(failure)
         if len(self.listed) < MAX_LISTED_FAILURES:
@@ -53,7 +55,7 @@ class Failures:
             self.not_alive.append(failure)
 
     def add(self, failure: ItemFailed, error: Exception) -> None:
-        """Count `failure`, which `error` was the reason of, and keep both as long as there is room."""
+        """Count `failure`, which `error` caused, and keep both as long as there is room."""
         self.count += 1
         self._count_kind(failure)
         is_listed = len(self.listed) < MAX_LISTED_FAILURES
@@ -66,12 +68,12 @@ class Failures:
         elif is_listed:
             self.not_alive.append(failure)
 
-    # Libraries keep an exception and raise it each time (asyncio.StreamReader, clients that are closed). Python then puts
-    # the new frames before those that its traceback has: after 1,000 failures it had 2,000, each with its locals, all of
-    # which were formatted at each failure. Only such a traceback is cut: others may hold an exception, and look at it.
+    # Some libraries keep one exception and raise it each time (asyncio.StreamReader, closed clients). Python then puts the
+    # new frames in front of the old traceback: after 1,000 failures it had 2,000 frames with their locals, and each failure
+    # formatted all of them. Only such a traceback is cut, since code may hold other exceptions and look at them.
 
     def forget_earlier(self, error: BaseException) -> None:
-        """Leave in the traceback of `error`, and of what led to it, the frames of the last time it was raised, and no note."""
+        """Cut the traceback of `error`, and of its causes, to the frames of the latest raise, and remove the note."""
         for one in _chain(error):
             earlier = vars(one).get(_MARK)
             frame = None if earlier is None else one.__traceback__
@@ -85,7 +87,7 @@ class Failures:
                 _set_notes(one, [kept for kept in _notes(one) if kept != note])
 
     def restore_first(self, error: BaseException) -> None:
-        """Give `error`, which has been recorded, the traceback and the note that it had at first, if it is listed."""
+        """Give a recorded `error` its first traceback and note back, if it is listed."""
         for one in _chain(error):
             if id(one) in self._first:
                 traceback, note = self._first[id(one)]
@@ -94,7 +96,7 @@ class Failures:
 
 
 def _chain(error: BaseException) -> list[BaseException]:
-    """Return `error`, what it was raised from or while handling, and the members of groups; of a long chain the beginning."""
+    """Return `error`, its causes and contexts, and the members of groups; the beginning of a long chain."""
     chain = {id(error): error}
     for one in (found := [error]):
         members = one.exceptions if isinstance(one, BaseExceptionGroup) else ()
@@ -111,11 +113,11 @@ def _notes(error: BaseException) -> list[str]:
 
 
 def _set_notes(error: BaseException, notes: list[str]) -> None:
-    vars(error)["__notes__"] = notes  # by no assignment: a frozen dataclass refuses that
+    vars(error)["__notes__"] = notes  # a frozen dataclass refuses an assignment
 
 
 def _hint(error: Exception) -> str:
-    """Return what helps with an error whose own message doesn't, to be added to its note."""
+    """Return advice to add to the note of an error whose own message doesn't help."""
     if isinstance(error, RuntimeError) and str(error) == "no running event loop" and trio.lowlevel.in_trio_run():
         return "; this is asyncio code in a run on trio: give run_queue backend='asyncio'"
     return ""

@@ -309,6 +309,6 @@ class GroupedQueue:
         if len(self._groups) < self._sweep_at:
             return
         now = self._clock()
-        for group in [group for group in self._groups.values() if group.holds_up_nothing(now)]:
+        for group in [group for group in self._groups.values() if group.can_be_forgotten(now)]:
             del self._groups[group.name]
         self._sweep_at = max(_SWEEP_GROUPS, 2 * len(self._groups))
