@@ -29,16 +29,16 @@ class Engine:
     """Runs items until none is left, or until it is stopped.
 
     Attributes:
-        parts: what it consists of; most of a run's state is there.
+        parts: the parts of the engine, which have the state of the run.
     """
 
     def __init__(self, parts: Parts, num_workers: int, execution: Execution | None = None) -> None:
-        """Prepare to run; nothing runs before `run`.
+        """Create the workers; nothing runs before `run`.
 
         Parameters:
-            parts: what it consists of, all new.
-            num_workers: how many workers there are, if items run here.
-            execution: where `process` runs; None for here.
+            parts: new parts.
+            num_workers: how many workers there are in this process, without an `execution`.
+            execution: runs items in other processes; None to run them here.
         """
         self.parts = parts
         self._num_workers = num_workers
@@ -48,7 +48,7 @@ class Engine:
         self._remote = None if execution is None else RemoteWorkers(parts, self._workers, hooks, execution)
 
     def restore(self, run: RestoredRun) -> None:
-        """Go on with a recorded run, and announce what a resume changes of it; only before anything is added."""
+        """Continue a recorded run, and emit the events of the resume; only before anything is added."""
         parts = self.parts
         for cls in run.classes:
             parts.classes.known(cls)
@@ -64,11 +64,11 @@ class Engine:
             parts.intake.end_again(node)
 
     async def add_initial(self, items: Iterable[Any]) -> None:
-        """Add the initial items, all of them; a stop ends that early."""
+        """Add all initial items; stop early if the run stops."""
         await self.parts.intake.add_initial(items, self.parts.for_items, self._execution)
 
     async def run(self) -> None:
-        """Run all items; returns when nothing is left, or when the run has been stopped and the running ones ended."""
+        """Run items until none is left, or until the run is stopped and the running items have ended."""
         parts, stopping, timers = self.parts, self.parts.stopping, self.parts.timers
         watchdog = Watchdog(
             parts.for_items.call_soon,
@@ -96,12 +96,12 @@ class Engine:
                     timers.close()
             self._warn_of_unused_limits(is_over=stopping.stage is Stage.RUNNING)
             if stopping.stage is Stage.CANCELLING:
-                # Workers end quietly when they are cancelled, and then trio's nursery doesn't say that it was, too.
+                # Cancelled workers return without an exception. Then trio's nursery doesn't raise `Cancelled` either.
                 await checkpoint_if_cancelled()
         finally:
             watchdog.stop()
             stopping.cancel_in_future(outer)
-            timers.close()  # a worker that was cancelled before it began has not done that
+            timers.close()  # workers that were cancelled before they began haven't called `_on_worker_end`
 
     def _on_worker_end(self, _: Worker) -> None:
         self.parts.dispatcher.remove_worker()
@@ -109,7 +109,7 @@ class Engine:
             self.parts.timers.close()
 
     def _look_round(self) -> None:
-        """Look, now and then, for what the user should know."""
+        """Check from time to time for what the user should be warned of."""
         self.parts.timeouts.check()
         self._warn_of_unused_limits(is_over=False)
 
@@ -118,17 +118,17 @@ class Engine:
         parts.limits.look(parts.classes.ended, is_over=is_over and not parts.failures.count)
 
     def unlink_all(self) -> None:
-        """Cut the links between the nodes that are left, once nothing will run any more."""
+        """Unlink the nodes that are left, once nothing runs any more."""
         parts = self.parts
         parts.tree.unlink(chain((node for node, _ in parts.suspects.waiting), parts.dispatcher))
 
     # ---- suspects -----------------------------------------------------------------------------------------------
 
     async def _run_suspects(self) -> None:
-        """Run the items that may have crashed the process, one by one, while nothing else runs.
+        """Run the items that may have crashed the process, one by one, before anything else runs.
 
-        Each start is committed, so that the next crash tells which it was. After several crashes in a row that goes on to
-        the process's end: an item that ends the process at once may be another, whose start no crash has left on record.
+        Each start is committed first, so that the next crash shows which item it was. After several crashes in a row, starts
+        are committed for the rest of the process too: the culprit may be an item whose start was never committed.
         """
         parts, suspects = self.parts, self.parts.suspects
         worker = Worker(1)
@@ -142,11 +142,11 @@ class Engine:
                 if poison:
                     self._fail_poison(node, worker, poison)
                 elif self._execution is not None and is_elsewhere:
-                    # What it may end is not this process. Wherever it runs, nothing else does.
+                    # It can't crash this process. The place that runs it runs nothing else meanwhile.
                     self._execution.suspect(node)
                     parts.dispatcher.put_again(node)
                 else:
-                    # A task of its own ends with the item, and with it what the item's code has left in the task.
+                    # In a task of its own, so that whatever the item leaves behind ends with the task.
                     async with anyio.create_task_group() as task:
                         task.start_soon(self._workers.run_alone, node, worker)
 
@@ -172,7 +172,7 @@ class Engine:
 
     @property
     def counts(self) -> Counts:
-        """What the items came to, all types together."""
+        """The counts of all items."""
         by_type = self.parts.classes.counts.values()
         totals = {field: sum(getattr(one, field) for one in by_type) for field in Counts.__struct_fields__}
         totals["deduplicated"] += self.parts.intake.deduplicated_roots

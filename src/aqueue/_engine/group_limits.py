@@ -1,4 +1,4 @@
-"""The limits of groups, and a warning about those that fail open: they name the group of no item, so nothing slows down."""
+"""The limits of groups, and a warning about limits that fail open because no item has the group they name."""
 
 from collections.abc import Mapping
 from typing import Any, Final
@@ -23,10 +23,11 @@ _MANY_ITEMS: Final = 1_000
 
 
 class GroupLimits:
-    """What each group of a run may do, and which of the limits have applied to an item.
+    """The limit of each group of a run, and which limits have applied to an item.
 
-    Whether a name is wrong is sure only once all items have run in this process. Before that, and where some had ended in an
-    earlier process, whose groups are not recorded, or failed and so enqueued nothing, many have to have run.
+    A name is certainly wrong if all items of the run have run in this process and none had that group. The groups of items
+    that ended in an earlier process aren't recorded, and items that failed may have enqueued others; in these cases, and
+    before the end, the warning needs `_MANY_ITEMS` items without a match.
 
     Attributes:
         unused: the groups that the limits name and no item has had yet.
@@ -34,7 +35,7 @@ class GroupLimits:
     """
 
     def __init__(self, limits: Limits | None) -> None:
-        """Take the limits; None for none, in a run in which groups are only slowed down."""
+        """Take the `limits` of a run; without them, groups can still be slowed down."""
         named = [name for name in limits if name != OTHERS] if isinstance(limits, Mapping) else []
         self.unused = dict.fromkeys(named)
         self.seen: list[str] = []
@@ -43,11 +44,11 @@ class GroupLimits:
         self._has_warned = False
 
     def limit(self, name: str | None) -> Limit:
-        """Return what the group of this name may do; None names the items without a group.
+        """Return the limit of the group called `name`; None names the items without a group.
 
         Raises:
-            InvalidArgument: `limits` returned something else for it.
-            BaseException: what the function raised that `limits` is.
+            InvalidArgument: `limits` returned neither a `Limit` nor None.
+            BaseException: `limits` is a function, and raised it.
         """
         limits = self._limits
         if limits is None or name is None:
@@ -62,7 +63,7 @@ class GroupLimits:
         return limit
 
     def note(self, name: str) -> None:
-        """Note that an item has the group called `name`."""
+        """Record that an item has the group called `name`."""
         self.unused.pop(name, None)
         if len(self.seen) <= _SHOWN_GROUPS and name not in self.seen:
             self.seen.append(name)
@@ -70,11 +71,11 @@ class GroupLimits:
     # ---- limits that apply to no item ---------------------------------------------------------------------------
 
     def begin(self, ended: int) -> None:
-        """Note how many items had `ended` before this process took any."""
+        """Record how many items had `ended` before this process took any."""
         self._ended_before = ended
 
     def look(self, ended: int, *, is_over: bool) -> None:
-        """Warn, once, if no item has had the group of a limit.
+        """Warn, once per run, if a limit names a group that no item has had.
 
         Parameters:
             ended: how many items have ended.
@@ -88,7 +89,7 @@ class GroupLimits:
             unused = self._describe_unused(
                 "no item" if is_sure else f"none of the first {ended:,} items of this process"
             )
-            # As long as items may come, a limit may still find its group, if another one has.
+            # While items may still come, the warning is only given if no limit has applied at all.
             if unused and (is_sure or not self._has_limited):
                 self._has_warned = True
                 warn(unused)
@@ -99,7 +100,7 @@ class GroupLimits:
         return bool(self.seen) and isinstance(limits, Mapping) and (OTHERS in limits or len(self.unused) < len(limits))
 
     def _describe_unused(self, which: str) -> str:
-        """Say which limits apply to none of `which` items; return an empty string if each applies to one."""
+        """Return the warning, or an empty string if each limit applies to an item. `which`: the items that were looked at."""
         if not self.seen:
             return f"limits is given, but {which} had a group; items need an attribute or property 'group', a string"
         names = list(self.unused)

@@ -1,8 +1,8 @@
-"""Groups: a queue that passes over the items of those groups that may start nothing now.
+"""A queue that skips the items of groups that are at their limit.
 
-Every group has a queue of its own, and stands in one heap by its first node as long as that node may start. A group
-that is saturated is not in the heap, so to pass over it costs nothing, however many there are of them and of their
-items. Between groups that may start, the order of the queue type decides as it does within a group.
+Each group has a queue of its own. A heap holds the groups that may start now, by their first node. A saturated group isn't in
+the heap, so skipping it costs nothing, however many groups and waiting items there are. The order of the queue type applies
+within a group and between the groups in the heap.
 """
 
 from collections.abc import Callable, Iterator
@@ -28,7 +28,7 @@ def group_of(node: Node) -> str | None:
 
     Raises:
         InvalidItem: it is neither a string nor None.
-        AttributeError: it is a property, which raised that.
+        AttributeError: it is a property, and its code raised this.
     """
     if not node.cls.grouped:
         return None
@@ -46,7 +46,7 @@ def group_of(node: Node) -> str | None:
 
 
 class GroupedQueue:
-    """Nodes that wait for a worker, by groups that may be limited."""
+    """The nodes that wait for a worker, by group."""
 
     def __init__(
         self,
@@ -56,17 +56,17 @@ class GroupedQueue:
         timers: Timers,
         on_ready: Callable[[], None],
     ) -> None:
-        """Take over `nodes`, none of which has a group, and their order.
+        """Take over the nodes of a plain queue, which have no group, and its order.
 
         Parameters:
-            nodes: left empty.
-            limits: what each group may do.
-            clock: tells the loop's time, seconds.
-            timers: calls functions when their time has come.
-            on_ready: called when a group may start again that could not.
+            nodes: the plain queue; empty afterwards.
+            limits: the limit of each group.
+            clock: returns the loop's time, seconds.
+            timers: calls functions at a time of `clock`.
+            on_ready: called when a group becomes ready.
 
         Raises:
-            ItemsNotComparable: two of the nodes can't be compared; they are still in `nodes`.
+            ItemsNotComparable: two nodes can't be compared; all are still in `nodes`.
         """
         self._limits = limits
         self._clock = clock
@@ -83,7 +83,7 @@ class GroupedQueue:
         self._unplaced: list[Node] = []
         self._error: BaseException | None = None
         if len(nodes):
-            head = nodes.take()  # may raise: then they stay where they are
+            head = nodes.take()  # may raise, before anything has been moved
             group = self._group(None)
             group.head = head
             if len(nodes):
@@ -96,32 +96,32 @@ class GroupedQueue:
         """Add `node`.
 
         Raises:
-            InvalidItem, InvalidArgument: its group, or the limit of that, is none; nothing was changed.
-            ItemsNotComparable: it can't be compared; nothing was changed.
+            InvalidItem, InvalidArgument: its group, or the limit of its group, is invalid; nothing has changed.
+            ItemsNotComparable: it can't be compared; nothing has changed.
         """
         self._add(node, again=False)
 
     def put_again(self, node: Node, /) -> None:
-        """Add `node`, which is to be the next of its group, as far as the order allows that; raises what `put` does."""
+        """Add `node` as the next of its group, as far as the order of the queue allows; raises what `put` raises."""
         self._add(node, again=True)
 
     def put_refused(self, node: Node, error: Exception, *, again: bool) -> None:
-        """Add `node`, which was refused with `error` though it has been announced: `check` raises that when it runs."""
+        """Add an announced `node` that `put` refused with `error`. It runs without a group, and `check` raises `error`."""
         self._refusals[node.id] = error
         self._put(self._group(None), node, again=again)
 
     def check(self, node: Node) -> None:
-        """Raise what its group raised if `node`, which is about to run, could not be put into it."""
+        """Raise the error with which `node` was refused, if it was; called when it is about to run."""
         if node.id in self._refusals:
             raise self._refusals.pop(node.id)
 
     def take(self) -> Node:
-        """Remove and return the next node that may start; `release` must follow when its `process` has ended.
+        """Remove and return the next node that may start. Call `release` when its `process` has ended.
 
         Raises:
-            IndexError: none may start now.
-            ItemsNotComparable: two items can't be compared; the queue then still has all nodes, but gives none of them
-                any more. What was raised since the last call, when no node was asked for, is raised here, too.
+            IndexError: no node may start now.
+            ItemsNotComparable: two items can't be compared, now or in a call since the last `take` that couldn't raise.
+                The queue still holds all nodes, but `take` doesn't return any of them any more.
         """
         if self._error is not None:
             raise self._error
@@ -145,11 +145,11 @@ class GroupedQueue:
             group.count_start(self._clock())
             if group.running:
                 self._running[node.id] = group
-        self._look_at(group)  # another worker may take the next at once
+        self._look_at(group)  # the group may start its next node at once
         return node
 
     def release(self, node: Node) -> None:
-        """Say that the `process` of `node` has ended, which had been taken; without effect for any other."""
+        """Record that the `process` of `node` has ended. Does nothing for a node that isn't running in a limited group."""
         group = self._running.pop(node.id, None)
         if group is None:
             return
@@ -157,10 +157,10 @@ class GroupedQueue:
         self._look_at(group)
 
     def reorder(self) -> None:
-        """Put every node into its place anew: an item may have been changed.
+        """Sort all nodes again, since items may have changed.
 
         Raises:
-            InvalidItem, InvalidArgument, ItemsNotComparable: as `put` does; the queue then still has all nodes.
+            InvalidItem, InvalidArgument, ItemsNotComparable: as `put`; the queue still holds all nodes.
         """
         nodes = self._unplaced
         self._ready = ReadyGroups(self._new_queue)
@@ -169,7 +169,7 @@ class GroupedQueue:
             if group.head is not None:
                 nodes += [group.head, *(group.rest or ())]
             group.head = group.rest = None
-        # In the order of their numbers, whichever groups they were in; but what was running comes first, as it did before.
+        # By number, since items may have changed their groups. Nodes that ran before come first, as a resume queues them.
         nodes.sort(key=lambda node: ((node.attempt == 1) is not (self._new_queue is LifoQueue), node.id), reverse=True)
         self._count = 0
         while nodes:
@@ -192,15 +192,15 @@ class GroupedQueue:
 
     @property
     def is_ready(self) -> bool:
-        """Whether `take` would return a node, or raise anything else than IndexError."""
+        """Whether `take` would return a node, or raise something other than IndexError."""
         return self._ready.count > 0 or self._error is not None
 
     def slow_down(self, name: str, seconds: float) -> None:
-        """Start nothing of the group called `name` for so long, from now.
+        """Start nothing of the group called `name` for so many `seconds` from now.
 
         Raises:
-            InvalidArgument: its limit is none; nothing was changed.
-            BaseException: what the function raised that tells the limits; nothing was changed.
+            InvalidArgument: the limit of the group is invalid; nothing has changed.
+            BaseException: `limits` is a function, and raised it; nothing has changed.
         """
         self._refuse_while_comparing()
         group = self._group(name)
@@ -241,12 +241,10 @@ class GroupedQueue:
                     raise
                 if group.name is not None and (self._limits.unused or not self._limits.seen):
                     self._limits.note(group.name)
-            elif (
-                again and self._new_queue is FifoQueue and head.attempt > 1
-            ):  # the head was put again, too: in that order
+            elif again and self._new_queue is FifoQueue and head.attempt > 1:  # the head was put again before it
                 self._rest(group).put_again(node)
             elif node < head if self._new_queue is PriorityQueue else (again or self._new_queue is LifoQueue):
-                self._ready.move_up(group, node)  # may refuse: then nothing has changed
+                self._ready.move_up(group, node)  # may raise, before anything has changed
                 self._rest(group).put_first(head)
                 group.head = node
             else:
@@ -261,7 +259,7 @@ class GroupedQueue:
         return group.rest
 
     def _make_ready(self, group: Group) -> bool:
-        """Put `group` among those that may start, if it may; return whether it was not among them before."""
+        """Make `group` ready, if it may start now; return whether it has become ready by this."""
         node = group.head
         if node is None or group.candidate is not None or group.is_saturated:
             return False
@@ -275,9 +273,9 @@ class GroupedQueue:
         return True
 
     def _look_at(self, group: Group) -> None:
-        """Put `group` among those that may start, if it may now, and call `on_ready`; otherwise forget it, if it is idle.
+        """Make `group` ready, if it may start now, and call `on_ready`; otherwise forget it, if it is idle.
 
-        Nobody is there who could be told that items can't be compared: whoever takes the next one is.
+        The caller can't handle an `ItemsNotComparable`; the next `take` raises it.
         """
         self._is_comparing = self._new_queue is PriorityQueue
         try:
@@ -305,7 +303,7 @@ class GroupedQueue:
                 del self._groups[group.name]
 
     def _sweep(self) -> None:
-        """Forget, once there are many, the groups that are idle and that no time limits any more."""
+        """Forget the groups that are idle and not delayed by their past, once there are many."""
         if len(self._groups) < self._sweep_at:
             return
         now = self._clock()

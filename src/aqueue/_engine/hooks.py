@@ -1,4 +1,4 @@
-"""Runs hooks: `after_children_processed` of one item, and then of those above it that become due by that."""
+"""Runs hooks: `after_children_processed` of an item, and then those of its ancestors that become due."""
 
 from time import monotonic
 from typing import Any
@@ -21,11 +21,11 @@ hide_frames_of(__file__)
 
 
 class TaskSpoiled(Exception):
-    """The code of an item has left something behind in its worker's task, which is not to run another item."""
+    """An item left something open in its worker's task: the worker needs a new task."""
 
 
 class Hooks:
-    """Runs the hooks that are due, in the tasks of workers, before these take new items."""
+    """Runs due hooks in the tasks of workers, before the workers take new items."""
 
     def __init__(self, parts: Parts) -> None:
         self._parts = parts
@@ -37,15 +37,16 @@ class Hooks:
         self._suspects = parts.suspects
 
     async def run_due(self, worker: Worker) -> None:
-        """Run the hooks that are due and that no worker has come upon: of a resumed run, or to be tried again."""
+        """Run the hooks that are due and not in the hands of a worker: hooks of a resumed run, and retries."""
         due = self._dispatcher.due
         while due and self._stopping.stage is Stage.RUNNING:
             await self.run(due.popleft(), worker)
 
     async def run(self, due: Node | None, worker: Worker, own: Node | None = None) -> None:
-        """Run the hook of `due`, and then those that become due by it; once the run stops, only that of `own`.
+        """Run the hook of `due`, and then the hooks of its ancestors that become due.
 
-        Nodes without a hook that are left to close are closed in any case.
+        In a run that stops, only the hook of `own`, the item that has just ended, still runs. Nodes without a hook are closed
+        in any case.
         """
         while due is not None:
             if not self._tree.is_hook_due(due):
@@ -57,7 +58,7 @@ class Hooks:
                 return
 
     async def _close_more(self, node: Node) -> Node | None:
-        """Go on closing a chain that is too long for one step, once everything else has had its turn."""
+        """Give the event loop a turn, and then go on closing a long chain of nodes."""
         try:
             await checkpoint()
             await self._stream.wait_for_room()
@@ -67,7 +68,7 @@ class Hooks:
         return self._tree.ascend(node, self._stream.now())
 
     async def run_hook(self, node: Node, worker: Worker) -> Node | None:
-        """Run the hook of `node`'s item, and return the node whose hook is due next, if any."""
+        """Run the hook of `node`, and return the node whose hook is due next, if any."""
         stream, turns, payloads, watch = self._stream, self._parts.turns, self._parts.payloads, worker.watch
         cls = node.cls
         attempt = Attempt(self._parts.for_items, node, worker.number, "after_children")
@@ -109,7 +110,7 @@ class Hooks:
         try:
             if is_spoiled:
                 raise TaskSpoiled
-            if monotonic() > turns.slice_end:  # a chain of hooks is a chain of items' code, too
+            if monotonic() > turns.slice_end:  # a long chain of hooks must not keep the loop either
                 await turns.give_way(attempt)
             if stream.is_crowded:
                 await stream.wait_for_room()
@@ -119,8 +120,8 @@ class Hooks:
         return due
 
     async def _call(self, node: Node, worker: Worker) -> Any:
-        """Call the hook of the item of `node`, and return what that returns."""
-        # None where the class had a hook when the item was enqueued, and a resumed run's class has not.
+        """Call the hook of `node`, and return its result."""
+        # None if the class lost its hook between the crash and the resume.
         hook = getattr(node.item, "after_children_processed", None)
         if hook is None:
             return None

@@ -1,4 +1,4 @@
-"""What is enqueued: numbered, announced and queued, dropped as a duplicate, or known as an item that is recorded."""
+"""What happens to an enqueued item: it is announced and queued, dropped as a duplicate, or matched with a recorded item."""
 
 from collections.abc import Iterable
 from time import monotonic
@@ -28,16 +28,16 @@ __all__ = ["Intake"]
 
 
 class Intake:
-    """Takes initial items from the program, and children from items.
+    """Takes initial items from the program, and children from running items.
 
     Attributes:
-        last_id: the number of the item that was enqueued last.
-        roots: the numbers of this process's initial items, recorded or new, in their order; 0 for one that was dropped.
-        deduplicated_roots: how many initial items were dropped because their key was known.
-        recorded_roots: the initial items of earlier processes, until this one's have been added.
+        last_id: the number of the latest item.
+        roots: the numbers of this process's initial items, recorded or new, in order; 0 for a dropped duplicate.
+        deduplicated_roots: how many initial items were dropped as duplicates.
+        recorded_roots: the initial items of earlier processes; None once all of this process's have been added.
         keys: all keys that were ever enqueued.
-        is_asking: whether the source of the initial items is being asked for the next one.
-        has_all_initial: whether that has no more.
+        is_asking: whether the iterator of the initial items is running right now.
+        has_all_initial: whether all initial items have been added.
     """
 
     def __init__(
@@ -49,15 +49,15 @@ class Intake:
         classes: ClassRegistry,
         payloads: Payloads | None,
     ) -> None:
-        """Announce in `stream`, hang nodes into the `tree` and queue them by `dispatcher`.
+        """Start without items.
 
         Parameters:
             stream: where the events go.
-            tree: the nodes that have not ended.
+            tree: gets the new nodes.
             stopping: whether more initial items are taken.
-            dispatcher: queues what is new.
+            dispatcher: queues the new nodes.
             classes: what is known about each class.
-            payloads: what is recorded of items, with a journal.
+            payloads: what is recorded of items; None without a journal.
         """
         self.last_id = 0
         self.roots: list[int] = []
@@ -77,7 +77,7 @@ class Intake:
         self._payloads = payloads
 
     def restore(self, run: RestoredRun) -> None:
-        """Go on after the items of a recorded run."""
+        """Continue the numbering, the keys and the initial items of a recorded run."""
         self.last_id = run.last_id
         self.keys = run.keys
         self.roots = run.roots
@@ -87,7 +87,7 @@ class Intake:
     # ---- one item -----------------------------------------------------------------------------------------------
 
     def add(self, item: Any, parent: Node | None, attempt: Attempt) -> None:
-        """Announce `item` as a child of `parent`, or as an initial item, and queue it, unless it is known already."""
+        """Announce and queue `item`, a child of `parent` or an initial item, unless it is a duplicate or a recorded one."""
         cls = self._by_type.get(type(item))
         if cls is None:
             cls = self._classes.look_up(item)
@@ -103,7 +103,7 @@ class Intake:
         stream, dispatcher = self._stream, self._dispatcher
         number = self.last_id + 1
         node = Node(number, item, parent, cls, kept, occurrence, identity)
-        dispatcher.put(node)  # may refuse an item that can't be compared: then nothing has been announced
+        dispatcher.put(node)  # raises if the item can't be compared, before it is announced
         self.last_id = number
         cls.enqueued += 1
         if parent is None:
@@ -129,11 +129,11 @@ class Intake:
     def _identify(
         self, item: Any, parent: Node | None, attempt: Attempt, cls: ItemClass
     ) -> tuple[str | None, bytes, int, bytes, msgspec.Raw] | None:
-        """Return by what `item` is known again: by its key, or with a journal by its payload; None if it is known already.
+        """Return what identifies `item`; None if it is a duplicate, or if a recorded item has adopted it.
 
         Returns:
-            Its key; what its node keeps of its state; how many equal children its parent had before; its identity, if that
-            can't be worked out later; its payload.
+            Its key; the state that its node keeps; how many equal children its parent had before; its identity, if that can't
+            be computed later; its payload.
         """
         key = key_of(item, cls.type) if cls.keyed else None
         kept, occurrence, identity, payload = b"", 0, b"", NO_DATA
@@ -142,7 +142,7 @@ class Intake:
             state = payloads.state(item, parent)
             recorded = self.recorded_roots if parent is None else parent.recorded
             if recorded is not None:
-                payloads.refuse_too_long(state, cls.type)  # before the child is taken out for it
+                payloads.refuse_too_long(state, cls.type)  # before `match` removes the child
                 child = recorded.match(cls.type, key, state)
                 if child is not None:
                     if parent is None:
@@ -167,13 +167,13 @@ class Intake:
         return key, kept, occurrence, identity, payload
 
     def add_repeatable(self, item: Any, parent: Node, attempt: Attempt) -> None:
-        """Do what `add` does for a child of an item that may be tried again.
+        """Do what `add` does, for a child of an item that may be retried.
 
-        A child that an earlier attempt enqueued is not announced again: it goes on as it is. The same child is one with
-        the same type and key; without a key, with the same type and payload, the first of several such with the first.
+        A child that an earlier attempt enqueued isn't announced again. It is the same child if type and key are the same;
+        without a key, if type and payload are the same, the first of several equal children matching the first.
 
         Raises:
-            ChildrenNotComparable: it can't be known whether it is such a child.
+            ChildrenNotComparable: whether it is the same child can't be decided.
         """
         cls = self._by_type.get(type(item))
         if cls is None:
@@ -192,7 +192,7 @@ class Intake:
                 if likes:
                     tries.unmatched[likes] -= 1
                 recorded = parent.recorded
-                # An equal one after it is the second, as it would have been. Those adopted are counted by `recorded`.
+                # Count it, so that the next equal child is the second. `recorded` counts adopted children itself.
                 if (
                     payloads is not None
                     and key is None
@@ -211,8 +211,8 @@ class Intake:
     def _adopt(
         self, recorded: RecordedChildren, child: RecordedChild, item: Any, state: bytes, key: str | None, cls: ItemClass
     ) -> None:
-        """Let `item` take the place of `child`, one of those `recorded`, if that is still to run."""
-        node, child.node = child.node, None  # else it would live as long as those that it is compared with
+        """Let `item` take the place of the recorded `child`, if that has not run yet."""
+        node, child.node = child.node, None  # or the node would live as long as `recorded`
         new_key = key if key is not None and child.key is None and not self.keys.knows(cls.names, key) else None
         if new_key is not None:
             self.keys.add(cls.type, new_key)
@@ -222,9 +222,9 @@ class Intake:
             return
         assert self._payloads is not None
         is_changed = new_key is not None or recorded.has_changed(child, cls.type, state)
-        kept = self._payloads.keep_long(state, node.cls.type) if is_changed else state_or_digest(state)  # may refuse it
+        kept = self._payloads.keep_long(state, node.cls.type) if is_changed else state_or_digest(state)  # may raise
         node.item = item
-        if node.parent is None:  # it is queued already, in its old place
+        if node.parent is None:  # it is in the queue, where it was recorded
             self._is_disordered = self._is_disordered or node.state != kept
         else:
             self._dispatcher.put_recorded(node)
@@ -236,9 +236,9 @@ class Intake:
         self._restore_holders(node)
 
     def _restore_holders(self, node: Node) -> None:
-        """Have the recorded items that hold the item of `node` hold the object that runs, which is known since now.
+        """Decode the recorded items that refer to the item of `node` once more, now that its final object is known.
 
-        Those below an initial item are queued, like it. The others have waited: they must not run with another object.
+        Below an initial item they are queued already, like that item. The others have waited for this, and are queued now.
         """
         if node.recorded is None or self._payloads is None:
             return
@@ -257,7 +257,7 @@ class Intake:
                 self._after_put()
 
     def end_again(self, node: Node) -> None:
-        """Go on from a recorded node whose `process` and children have ended, once its hook is due."""
+        """Continue a recorded node whose `process` and children have ended: run its hook, at once or when its retry is due."""
         if not self._retries.wait_if_not_due(node, "after_children"):
             self._dispatcher.put_due(self._tree.ascend(node, self._stream.now()))
 
@@ -267,11 +267,11 @@ class Intake:
             self._stream.make_room()
 
     async def add_initial(self, items: Iterable[Any], engine: EngineForItems, execution: Execution | None) -> None:
-        """Add the initial items, all of them; a stop ends that early.
+        """Add all initial items; stop early if the run stops.
 
         Parameters:
-            items: what the program gave.
-            engine: what the attempt refers to that stands for the program.
+            items: the initial items of the program.
+            engine: for the attempt that stands for the program as their parent.
             execution: where `process` runs, which may refuse an item; None for here.
         """
         slice_end = monotonic() + SLICE_S
@@ -308,11 +308,11 @@ class Intake:
         self._run_unrepeated(self.recorded_roots, "")
         self.recorded_roots = None
         if self._is_disordered:
-            # An item that is the same by its key, but not the same otherwise, may belong in another place.
+            # An adopted item with the same key, but other attributes, may have another priority or group.
             self._dispatcher.queue.reorder()
 
     def end_recorded(self, node: Node, *, name_others: bool) -> None:
-        """Queue the recorded children of `node` that it has not enqueued again; `name_others` that came in their place."""
+        """Queue the recorded children that `node` didn't enqueue again. `name_others`: warn of new ones in their place."""
         recorded = node.recorded
         if recorded is not None:
             parent = f"item {node.id} ({node.cls.type})"
@@ -322,9 +322,9 @@ class Intake:
             node.recorded = None
 
     def _run_unrepeated(self, recorded: RecordedChildren | None, parent: str) -> None:
-        """Queue the recorded children that `parent` did not enqueue again.
+        """Queue the recorded children that `parent`, as messages call it, didn't enqueue again, and warn of them.
 
-        The initial items have none, are queued already, and named in the line that says what a resume does.
+        For initial items `parent` is empty: they are queued already, and the line about the resume names them.
         """
         left = sorted(
             ((child.node, child.state) for child in recorded or () if child.node is not None and child.node.is_held),

@@ -27,10 +27,10 @@ _warned_of: Final[WeakSet[type]] = WeakSet()
 
 
 class Policies(msgspec.Struct, frozen=True):
-    """What holds for the attempts at items of one class, or for all classes that don't say otherwise.
+    """How the items of one class are tried, or of all classes that don't set their own policies.
 
     Attributes:
-        retry: when an item is tried again; None for never.
+        retry: when a failed attempt is retried; None for never.
         timeout_s: how long an attempt may take, seconds; None for no limit.
     """
 
@@ -38,13 +38,13 @@ class Policies(msgspec.Struct, frozen=True):
     timeout_s: float | None = None
 
     def check(self, where: str) -> None:
-        """Raise if a value is not allowed.
+        """Check the values.
 
         Parameters:
-            where: goes before the name of the value in the message.
+            where: precedes the name of a value in a message.
 
         Raises:
-            InvalidArgument: one is not.
+            InvalidArgument: a value isn't allowed.
         """
         if self.retry is not None and not isinstance(self.retry, Retry):
             raise InvalidArgument(
@@ -58,18 +58,18 @@ NO_POLICIES: Final = Policies()
 
 @dataclass(slots=True, eq=False)
 class ItemClass:
-    """What the engine knows about one class of items, and how many of them came to what.
+    """What the engine knows about one class of items, and the counts of its items.
 
     Attributes:
         type: the class, as ``module:qualname``, made safe to show.
         track_overall: see `Item`.
         hook: whether it has an `after_children_processed` of its own.
         all_done: whether its hook also runs when descendants failed.
-        names: the names that the class has or had, as ``module:qualname``.
+        names: the name of the class and its previous names, as ``module:qualname``.
         keyed: whether its items have a `key`.
         grouped: whether its items have a `group`.
-        policies: when its items are tried again, and how long an attempt may take.
-        is_plain: whether it has neither group nor policies, so that an attempt is only a call.
+        policies: when its items are retried, and how long an attempt may take.
+        is_plain: whether it has neither groups nor policies, so that an attempt is just a call.
         enqueued, completed, failed, interrupted, retried, deduplicated: see `aqueue.events.Counts`.
     """
 
@@ -91,24 +91,24 @@ class ItemClass:
     retried: int = 0
 
     def __post_init__(self) -> None:
-        """Fill in what follows from the others."""
+        """Set `names` and `is_plain`."""
         self.names = self.names or (self.type,)
         self.is_plain = not self.grouped and self.policies == NO_POLICIES
 
     @property
     def looks(self) -> tuple[object, ...]:
-        """What tells it from others: to every reader those that are the same in this are one class."""
+        """The values that readers of events can see: entries that are equal in these are one class to them."""
         return self.names, self.track_overall, self.hook, self.all_done, self.keyed, self.grouped, self.policies
 
 
 def look_up_class(item: object, defaults: Policies = NO_POLICIES) -> ItemClass:
     """Return what the engine needs to know about the class of `item`.
 
-    Warns, once per class, if `item` has another value of a policy than its class.
+    Warns, once per class, if `item` has a policy that differs from its class's.
 
     Parameters:
         item: an item.
-        defaults: what holds where the class doesn't say otherwise.
+        defaults: the policies that a class has if it doesn't set its own.
 
     Raises:
         InvalidItem: `item` is a class, or has no async `process` that takes `enqueue` and `set_desc`, or an
@@ -169,10 +169,10 @@ def look_up_class(item: object, defaults: Policies = NO_POLICIES) -> ItemClass:
 
 
 def _warn_of_own(item: object, policies: dict[str, Any]) -> None:
-    # Of the items of a class, this sees the one that it is looked up for. To look at each would cost each something.
+    # Only the first item of a class is looked at: checking each would add to the cost of every enqueue.
     cls = type(item)
     for name, value in policies.items():
-        with suppress(Exception):  # comparing them is the user's code
+        with suppress(Exception):  # they are compared by the user's code
             own = getattr(item, name)
             if own != value and cls not in _warned_of:
                 _warned_of.add(cls)
@@ -184,7 +184,7 @@ def _warn_of_own(item: object, policies: dict[str, Any]) -> None:
 
 
 def _has(item: object, name: str) -> bool:
-    """Tell whether `item` has an attribute or property called `name`, without asking a property for its value."""
+    """Return whether `item` has an attribute or property called `name`, without evaluating a property."""
     return hasattr(type(item), name) or hasattr(item, name)
 
 
@@ -193,7 +193,7 @@ def key_of(item: Any, type: str) -> str | None:
 
     Raises:
         InvalidItem: it is neither a string nor None.
-        AttributeError: it is a property, which raised that.
+        AttributeError: it is a property, and its code raised this.
     """
     try:
         key = item.key
@@ -209,7 +209,7 @@ def key_of(item: Any, type: str) -> str | None:
 
 
 def has_property(item: object, name: str) -> bool:
-    """Tell whether the class of `item` has a property called `name`: an AttributeError out of it is a mistake in that."""
+    """Return whether the class has a property called `name`. An AttributeError from it is a mistake in its code."""
     return isinstance(inspect.getattr_static(type(item), name, None), property | cached_property)
 
 

@@ -1,4 +1,4 @@
-"""Class attributes of items that look like those that aqueue reads: misspelt, they would be without effect in silence."""
+"""Warns of class attributes that look like a misspelt attribute that aqueue reads, and would silently do nothing."""
 
 import inspect
 from collections.abc import Iterator
@@ -43,10 +43,10 @@ _looked_at: Final[WeakSet[type]] = WeakSet()
 
 
 def warn_of_misspelt(cls: type) -> None:
-    """Warn, once per class, of attributes in its body that look like those that aqueue reads, and that nobody reads.
+    """Warn, once per class, of attributes in its body that look misspelt.
 
-    Whatever the class's own code uses, is annotated (a field, say), begins with an underscore, or is in capitals is the
-    user's own.
+    An attribute that the class's own code uses, that is annotated (a field, for example), that begins with an underscore, or
+    that is in capitals is the user's own.
     """
     if cls in _looked_at:
         return
@@ -66,7 +66,7 @@ def warn_of_misspelt(cls: type) -> None:
 
 
 def _meant_by(name: str, value: object) -> str:
-    """Return what a class attribute called `name` is meant to be, judging by its name and value; empty for nothing."""
+    """Return which of aqueue's attributes `name` is meant to be, judging by name and value; empty for none."""
     if name.startswith("_") or name.isupper():
         return ""
     of_its_kind = {
@@ -79,16 +79,16 @@ def _meant_by(name: str, value: object) -> str:
 
 
 def _named_in_code(cls: type) -> Iterator[str]:
-    """Yield the names that the functions in the body of `cls` use, as attributes or in strings."""
+    """Yield the names and strings that the functions in the body of `cls` use."""
     codes: list[object] = []
     for value in vars(cls).values():
-        with suppress(Exception):  # it is no function, or its attributes are the user's code
+        with suppress(Exception):  # not a function, or the user's code raised
             if isinstance(value, property):
                 value = value.fget
             elif isinstance(value, cached_property | partialmethod):
                 value = value.func
             codes.append(inspect.unwrap(value).__code__)
-    for code in codes:  # which grows meanwhile: functions in functions are their constants
+    for code in codes:  # grows in the loop: inner functions are constants of the outer
         if isinstance(code, CodeType):
             yield from code.co_names
             codes += code.co_consts

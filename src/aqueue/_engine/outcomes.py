@@ -1,4 +1,4 @@
-"""How an attempt ended, if it did not complete: failed for good, to be tried again, or interrupted."""
+"""What follows from an attempt that raised: a retry, a failure for good, or an interruption."""
 
 from time import monotonic
 from typing import Literal
@@ -22,10 +22,10 @@ __all__ = ["Outcomes"]
 
 
 class Outcomes:
-    """Records how attempts ended that raised, and arranges what follows from it. An item's completion is `workers`' own."""
+    """Records how an attempt that raised ended, and acts on it. `Workers` itself records completions."""
 
     def __init__(self, stream: EventStream, stopping: Stopping, dispatcher: Dispatcher, failures: Failures) -> None:
-        """Record in `stream`, and in `failures` what failed for good, which may stop the run; queue again by `dispatcher`."""
+        """Record in `stream` and `failures`; queue retries with `dispatcher`; a failure may stop the run by `stopping`."""
         self._stream = stream
         self._stopping = stopping
         self._dispatcher = dispatcher
@@ -34,11 +34,11 @@ class Outcomes:
         self._cancelled_class: type[BaseException] = anyio.get_cancelled_exc_class()
 
     def is_cancellation(self, error: BaseException) -> bool:
-        """Tell whether `error` is what the loop raises to cancel a task."""
+        """Return whether `error` is the event loop's cancellation."""
         return isinstance(error, self._cancelled_class)
 
     def interrupt(self, error: BaseException, node: Node, attempt: Attempt) -> bool:
-        """Tell whether `error` means that the attempt was interrupted; if so, record that: its worker takes no more items."""
+        """Record an interruption, if `error` is one, and return whether it is. Its worker takes no more items then."""
         if type(error) is AttemptLost:
             self._interrupt(node, attempt, "worker_lost")
             if self._stopping.stage is Stage.RUNNING:
@@ -65,8 +65,8 @@ class Outcomes:
         self._stream.emit(ItemInterrupted, node.id, attempt.phase, node.tries(attempt.phase), reason, attempt.worker)
 
     def try_again(self, error: BaseException, node: Node, attempt: Attempt) -> bool:
-        """Tell whether the item whose attempt raised `error` may be tried again; if so, record and arrange that."""
-        # The frames above the item's code are the engine's. Not by assignment: a frozen dataclass refuses that.
+        """Schedule a retry, if the item may be retried after `error`, and return whether it is."""
+        # Hide the engine's frames. Not by assigning __traceback__: a frozen dataclass refuses that.
         error.with_traceback(without_own_frames(error.__traceback__))
         self._failures.forget_earlier(error)
         is_tried_again = self._retries.try_again(as_failure(error, node.id, node.cls.type), node, attempt)
@@ -76,7 +76,7 @@ class Outcomes:
         return is_tried_again
 
     def fail(self, error: BaseException, node: Node, started: float, attempt: Attempt) -> float:
-        """Record that an attempt failed for good, which began at `started` of the monotonic clock; return when that was."""
+        """Record that an attempt that began at `started`, by the monotonic clock, failed for good; return the time of now."""
         raised = as_failure(error, node.id, node.cls.type)
         if (
             isinstance(raised, RetryAfter)
@@ -97,7 +97,7 @@ class Outcomes:
     def fail_for(
         self, error: Exception, node: Node, worker: int, started: float, phase: Phase, deduplicated: int = 0
     ) -> None:
-        """Record that `node`'s item failed for good because of `error`."""
+        """Record that the item of `node` failed for good because of `error`."""
         stream = self._stream
         cls = node.cls
         ended = monotonic()

@@ -24,7 +24,7 @@ __all__ = ["Parts"]
 
 
 class Parts:
-    """What an engine consists of.
+    """The parts of an engine.
 
     Attributes:
         stream: where every event goes.
@@ -68,7 +68,7 @@ class Parts:
             on_error: what the first item that fails for good does.
             stop_limits: what else stops the run.
             payloads: what is recorded of items; None without a journal.
-            policies: what holds for attempts where the class of the item doesn't say otherwise.
+            policies: the policies of classes that don't set their own.
             limits: what each group may do.
             is_elsewhere: whether `process` runs in other processes.
         """

@@ -1,4 +1,4 @@
-"""What is written down about an item when there is a journal: its state, and what makes it the same in every rerun."""
+"""What a journal needs of an item: its state as JSON, and an identity that is the same in every rerun."""
 
 from contextlib import suppress
 from functools import partial
@@ -21,7 +21,7 @@ _REFERENCE: Final = b'"$item"'
 
 
 def ancestor_id(parent: Node | None, candidate: object) -> int | None:
-    """Return the number of `candidate` if that is the item of `parent` or of a node above it."""
+    """Return the number of `candidate`, if it is the item of `parent` or of a node above it."""
     while parent is not None:
         if parent.item is candidate:
             return parent.id
@@ -33,7 +33,7 @@ def ancestor(node: Node | None, number: int) -> Any:
     """Return the item numbered `number`, of `node` or of a node above it.
 
     Raises:
-        LookupError: it is not there.
+        LookupError: there is none.
     """
     while node is not None and node.id != number:
         node = node.parent
@@ -43,10 +43,10 @@ def ancestor(node: Node | None, number: int) -> Any:
 
 
 class Payloads:
-    """Encodes items, notices when their state changes, and tells what makes them the same in every rerun."""
+    """Encodes items, detects changes of their state, and computes their identities."""
 
     def __init__(self, codec: PayloadCodec, run_id: str, on_large: OnLarge | None = None) -> None:
-        """Write items by `codec`; `on_large` is called for each state that is large and is to be recorded."""
+        """Encode with `codec`; call `on_large` for each large state that is recorded."""
         self._codec = codec
         self._write_plain = codec.write_plain
         self._run_identity = run_id.encode()
@@ -69,10 +69,10 @@ class Payloads:
         return self._codec.encode(item, partial(ancestor_id, parent))
 
     def keep_long(self, state: bytes, type: str) -> bytes:
-        """Return what `state_or_digest` keeps of a state that is to be recorded, of an item of class `type`.
+        """Return `state_or_digest` of a state that will be recorded; `type` is the class for a warning.
 
         Raises:
-            UnstorableItem: it is longer than a journal can hold.
+            UnstorableItem: it is longer than a row of a journal can be.
         """
         if len(state) > LARGE_BYTES:
             self._look_at_large(state, type)
@@ -80,7 +80,7 @@ class Payloads:
 
     @staticmethod
     def refuse_too_long(state: bytes, type: str) -> None:
-        """Raise `UnstorableItem` if a state is longer than a journal can hold."""
+        """Raise `UnstorableItem` if a state is longer than a row of a journal can be."""
         if len(state) > MAX_BYTES:
             raise UnstorableItem(
                 f"{type} can't be stored: its attributes have {len(state):,} bytes as JSON, and a journal holds "
@@ -93,10 +93,10 @@ class Payloads:
             self._on_large(type, "attributes", len(state))
 
     def changed_state(self, node: Node) -> msgspec.Raw:
-        """Return the state of `node`'s item after its `process` if that has changed since it was recorded.
+        """Return the state of the item of `node` if it has changed since it was recorded; otherwise `NO_DATA`.
 
         Raises:
-            UnstorableItem: it can't be restored exactly, or is longer than a journal can hold.
+            UnstorableItem: a decoded copy would differ from it, or it is longer than a row of a journal can be.
         """
         state = self.state(node.item, node.parent)
         kept = state_or_digest(state)
@@ -104,12 +104,12 @@ class Payloads:
             return NO_DATA
         if len(state) > LARGE_BYTES:
             self._look_at_large(state, node.cls.type)
-        self.identity(node)  # it goes by the state before
+        self.identity(node)  # compute it from the old state, before that is replaced
         node.state = kept
         return msgspec.Raw(state)
 
     def check_unchanged(self, node: Node) -> None:
-        """Warn, once per class, if the state of `node`'s item has changed since its `process` ended: that isn't kept."""
+        """Warn, once per class, if the state of an item changed after its `process`: such a change isn't recorded."""
         type = node.cls.type
         if type in self._warned:
             return
@@ -125,9 +125,9 @@ class Payloads:
             )
 
     def restore(self, node: Node, state: bytes) -> None:
-        """Make the item of `node` from its recorded `state` once more if it holds an ancestor: that may be another object now."""
+        """Decode the item of `node` once more, if it refers to an ancestor, which may be another object by now."""
         if _REFERENCE in state:
-            # It could be made before, so that what raises now is the class's own code: it then keeps what it holds.
+            # It could be decoded before, so an error now comes from the class's own code; then the item stays as it is.
             with suppress(PayloadMismatch):
                 node.item = self._codec.decode(node.cls.type, state, partial(ancestor, node.parent))
 
@@ -135,32 +135,32 @@ class Payloads:
 
     @staticmethod
     def occurrence(type: str, kept: bytes, occurrences: dict[int, int]) -> int:
-        """Count a child of `type` and the state that is `kept` in `occurrences`, and return how many there were before."""
-        equal = hash(type) ^ hash(kept)  # both are kept with their objects; a tuple's would be made each time
+        """Count a child with this type and kept state in `occurrences`, and return how many equal ones came before."""
+        equal = hash(type) ^ hash(kept)  # str and bytes cache their hashes; a tuple would compute them each time
         before = occurrences.get(equal, 0)
         occurrences[equal] = before + 1
         return before
 
     def identity_of_keyed(self, type: str, key: str) -> bytes:
-        """Return what makes an item with a key the same in every rerun.
+        """Return the identity of an item with a key.
 
-        Its node needs that from the start, since it has not got the key; so does one with a long state, which it hasn't got
-        either. `identity` finds the others' when asked: few are.
+        It is computed at once, since the node doesn't keep the key. The same holds for a long state. All other identities are
+        computed by `identity` when asked for, which is rare.
         """
         return identity_of(self._run_identity, type, key, b"", 0)
 
     def identity_of_long(self, parent: Node | None, type: str, payload: bytes, occurrence: int) -> bytes:
-        """Return what makes a child of `parent` without a key the same in every rerun, whose state is not kept."""
+        """Return the identity of a child of `parent` that has no key, and whose node doesn't keep its state."""
         above = self._run_identity if parent is None else self.identity(parent)
         return identity_of(above, type, None, payload, occurrence)
 
     def identity(self, node: Node) -> bytes:
-        """Return what makes the item of `node` the same in every rerun; from any thread while the item runs."""
+        """Return the identity of the item of `node`. Safe in any thread while the item runs."""
         unknown: list[tuple[Node, bytes]] = []
         above: Node | None = node
         identity = self._run_identity
         while above is not None:
-            state = above.state  # read first: in the loop's thread a changed one is set after the identity
+            state = above.state  # read before `identity`: `changed_state` sets them in the other order
             if above.identity:
                 identity = above.identity
                 break

@@ -1,4 +1,4 @@
-"""The seam: where `process` runs, when that is not here; what the engine and such a place ask of each other."""
+"""The interface between the engine and processes elsewhere that run `process` for it."""
 
 from collections.abc import Sequence
 from typing import Any, Protocol
@@ -11,11 +11,11 @@ __all__ = ["AttemptLost", "Crew", "Execution", "Place"]
 
 
 class AttemptLost(Exception):
-    """What ran an attempt is gone, and what became of the attempt will not be known: the item is to run again."""
+    """The process that ran an attempt is lost, and so is the outcome: the item must run again."""
 
 
 class Place(Protocol):
-    """A process elsewhere that runs `process` for some of the engine's workers."""
+    """A process elsewhere that runs items for some of the engine's workers."""
 
     @property
     def workers(self) -> Sequence[int]:
@@ -24,50 +24,50 @@ class Place(Protocol):
 
     @property
     def is_open(self) -> bool:
-        """Whether its workers may take items; once that is False, it stays so."""
+        """Whether its workers may take items; never True again once it is False."""
         ...
 
     @property
     def is_reserved(self) -> bool:
-        """Whether one of its workers needs it for itself, so that the others may not take items."""
+        """Whether one of its workers runs an item alone, so that the others must not take items."""
         ...
 
     async def until_free(self) -> None:
-        """Wait until it is not reserved any more."""
+        """Wait until it isn't reserved."""
         ...
 
     async def run(self, node: Node, attempt: Attempt) -> None:
-        """Run the `process` of the item of `node`: what it enqueues and describes, `attempt` is told.
+        """Run the `process` of the item of `node`, and call `attempt` for the items that it enqueues and its descriptions.
 
-        The item's object then has the state that `process` left it with, and the node its result.
+        Afterwards the item's object has the state in which `process` left it, and the node has the result.
 
         Raises:
-            AttemptLost: the place is gone, and the item may run again elsewhere.
-            PoisonItem: the place is gone, and the item is the reason.
-            BaseException: what `process` raised.
+            AttemptLost: the process is gone, and the item may run again elsewhere.
+            PoisonItem: the process is gone, and the item is the cause.
+            BaseException: `process` raised it.
         """
         ...
 
     def leave(self, worker: int) -> None:
-        """Note that one of its workers has ended."""
+        """Record that one of its workers has ended."""
         ...
 
 
 class Crew(Protocol):
-    """What an execution asks of the engine."""
+    """The engine as an `Execution` sees it."""
 
     stream: EventStream
 
     def add_workers(self, place: Place) -> None:
-        """Let the workers of `place`, which is new, take items."""
+        """Let the workers of a new `place` take items."""
         ...
 
     def dismiss(self, place: Place) -> None:
-        """Let the workers of `place`, which is open no more, end as soon as they are through with what they are at."""
+        """Let the workers of a closed `place` end when their current items have ended."""
         ...
 
     def fail_to_execute(self, error: BaseException) -> None:
-        """End the run at once: items can't be run any more."""
+        """Cancel the run because of `error`: no more items can be run."""
         ...
 
     def stop(self, reason: str, *, cancel: bool = False) -> None:
@@ -76,10 +76,10 @@ class Crew(Protocol):
 
 
 class Execution(Protocol):
-    """Where `process` runs: what supplies the engine with places."""
+    """Supplies the engine with places."""
 
     def check(self, item: Any) -> None:
-        """Raise if an initial item can't be run elsewhere.
+        """Check that an initial item can be run elsewhere.
 
         Raises:
             UnsendableItem: it can't.
@@ -87,13 +87,13 @@ class Execution(Protocol):
         ...
 
     def suspect(self, node: Node) -> None:
-        """Have the item of `node` run alone in its place, since it may be what has ended earlier processes."""
+        """Let the item of `node` run alone in its place: it may have crashed earlier processes."""
         ...
 
     async def serve(self, crew: Crew) -> None:
-        """Supply `crew` with places until `end` is called, and then close them."""
+        """Add places to `crew` until `end` is called, and then close them."""
         ...
 
     def end(self) -> None:
-        """Have `serve` return: no worker will take an item any more."""
+        """Let `serve` return: no worker will take another item."""
         ...

@@ -17,13 +17,13 @@ QueueTypeName = Literal["queue", "stack", "priority"]
 
 
 class FifoQueue:
-    """First in, first out. What is put again comes before all else, in the order in which it was put again.
+    """First in, first out. Nodes that are put again come before all others, in the order in which they were put again.
 
     Attributes:
-        put: adds a node at the end: the deque's own method, since it is called for every item.
+        put: adds a node at the end. This is the method of the deque itself: one call less per item.
     """
 
-    __slots__ = ("_again", "_new", "put")  # there is one of these for each group in which items wait
+    __slots__ = ("_again", "_new", "put")  # each group in which items wait has one
 
     def __init__(self) -> None:
         self._new: deque[Node] = deque()
@@ -32,22 +32,22 @@ class FifoQueue:
 
     @property
     def again(self) -> deque[Node]:
-        """What was put again."""
+        """The nodes that were put again."""
         if self._again is None:
             self._again = deque()
         return self._again
 
     @property
     def take_new(self) -> Callable[[], Node]:
-        """Takes the next of the others."""
+        """Takes the first of the other nodes."""
         return self._new.popleft
 
     def put_first(self, node: Node, /) -> None:
-        """Add `node`, which was the next before another came."""
+        """Add `node` at the front."""
         self._new.appendleft(node)
 
     def put_again(self, node: Node, /) -> None:
-        """Add `node`, which was taken before."""
+        """Add a node that was taken before."""
         self.again.append(node)
 
     def take(self) -> Node:
@@ -59,7 +59,7 @@ class FifoQueue:
         return (self._again or self._new).popleft()
 
     def move(self) -> "FifoQueue":
-        """Return a queue with all the nodes, and leave this one empty."""
+        """Return a new queue with all nodes, and leave this one empty."""
         moved = FifoQueue()
         moved._new.extend(self._new)
         moved.again.extend(self.again)
@@ -68,7 +68,7 @@ class FifoQueue:
         return moved
 
     def reorder(self) -> None:
-        """Leave everything where it is."""
+        """Do nothing: this order doesn't depend on the items."""
 
     def __len__(self) -> int:
         return len(self._new) + len(self._again or ())
@@ -86,17 +86,17 @@ class LifoQueue(deque[Node]):
     take = deque.pop
 
     def move(self) -> "LifoQueue":
-        """Return a queue with all the nodes, and leave this one empty."""
+        """Return a new queue with all nodes, and leave this one empty."""
         moved = LifoQueue(self)
         self.clear()
         return moved
 
     def reorder(self) -> None:
-        """Leave everything where it is."""
+        """Do nothing: this order doesn't depend on the items."""
 
 
 class Ordered(Protocol):
-    """What a `PriorityQueue` holds: nodes, or what stands for one."""
+    """What a `PriorityQueue` can hold: nodes, and entries that stand for a node."""
 
     @property
     def cls(self) -> ItemClass: ...
@@ -107,17 +107,17 @@ _Ordered = TypeVar("_Ordered", bound=Ordered)
 
 
 class PriorityQueue(Generic[_Ordered]):
-    """The lesser item first; equal items leave in the order in which they came.
+    """The lesser item first, and equal items in the order in which they came.
 
-    A binary heap. `heapq` moves entries while it compares, and a comparison is the user's code, which can raise: so
-    `put` finds the place first, comparing only, and moves afterwards.
+    A binary heap. The user's code compares items, and it can raise. `heapq.heappush` moves entries while it compares, and
+    would leave a broken heap; `put` therefore finds the place first, and moves entries only afterwards.
     """
 
     def __init__(self) -> None:
         self._heap: list[_Ordered] = []
 
     def put(self, node: _Ordered, /) -> None:
-        """Add `node`; raises `ItemsNotComparable` and changes nothing if its item can't be compared."""
+        """Add `node`. If it can't be compared, raise `ItemsNotComparable` and change nothing."""
         heap = self._heap
         path = [len(heap)]
         while path[-1] > 0:
@@ -132,14 +132,14 @@ class PriorityQueue(Generic[_Ordered]):
         self._insert(node, path)
 
     def put_first(self, node: _Ordered, /) -> None:
-        """Add `node`, which is the least: nothing is compared, so nothing can be refused."""
+        """Add the least node, without a comparison, so that nothing can raise."""
         path = [len(self._heap)]
         while path[-1] > 0:
             path.append((path[-1] - 1) >> 1)
         self._insert(node, path)
 
     def _insert(self, node: _Ordered, path: list[int]) -> None:
-        """Add `node` at the end of `path`, which leads up from a new last place; what is on it moves down by one."""
+        """Put `node` at the end of `path`, which leads up from a new last place; move the entries on the path down."""
         heap = self._heap
         heap.append(node)
         for below, above in pairwise(path):
@@ -151,7 +151,7 @@ class PriorityQueue(Generic[_Ordered]):
 
         Raises:
             IndexError: the queue is empty.
-            ItemsNotComparable: two items can't be compared; the queue then still has all nodes, but not in order.
+            ItemsNotComparable: two items can't be compared; the queue still holds all nodes, but not in order.
         """
         heap = self._heap
         least = heap[0]
@@ -162,17 +162,17 @@ class PriorityQueue(Generic[_Ordered]):
             raise
 
     def put_again(self, node: _Ordered, /) -> None:
-        """Add `node` as `put` does: it is the items that decide."""
+        """Add `node` as `put` does: the order depends on the items only."""
         self.put(node)
 
     def move(self) -> "PriorityQueue[_Ordered]":
-        """Return a queue with all the nodes, and leave this one empty."""
+        """Return a new queue with all nodes, and leave this one empty."""
         moved = PriorityQueue[_Ordered]()
         moved._heap, self._heap = self._heap, moved._heap
         return moved
 
     def reorder(self) -> None:
-        """Put every node into its place anew."""
+        """Sort all nodes again, since items may have changed."""
         nodes, self._heap = self._heap, []
         try:
             while nodes:

@@ -1,4 +1,4 @@
-"""A recorded child, and its comparison with new ones whose class has other attributes."""
+"""A recorded child, and its comparison with new children whose class has other attributes."""
 
 from operator import itemgetter
 from typing import Any, Final
@@ -21,15 +21,15 @@ class RecordedChild(msgspec.Struct, gc=False, eq=False):
 
     Attributes:
         id: its number.
-        node: its node; None if its subtree has ended well, so that nothing is left to do.
+        node: its node; None if its subtree is done.
         key: its key, if it has one.
-        payload: its payload as it was announced, by which it is known again.
-        state: its latest recorded payload: another one if it was adopted with other attributes.
+        payload: its payload as announced, by which a new child matches it.
+        state: its latest recorded payload, which differs from `payload` if it was adopted with other attributes.
         occurrence: how many earlier children of its parent had the same type and payload.
-        ended_before: how many of those have ended and are to be matched after the equal one before it, and before it.
-        known_by: its payload as today's class writes it, once that has been asked for.
+        ended_before: how many of these are done and are matched before this one, but after the previous waiting one.
+        known_by: its payload as today's class would write it; empty until it is needed.
         is_taken: whether it was enqueued again.
-        is_alike: whether it was so with another set of attributes.
+        is_alike: whether it was enqueued again with another set of attributes.
     """
 
     id: int
@@ -49,12 +49,12 @@ OneChild = RecordedChild | int
 
 
 class Comparison:
-    """The recorded children of one class with the same set of attributes, compared with new ones that have another set.
+    """The recorded children with one set of attributes, found by the values that they share with another set.
 
     Attributes:
-        recorded: the names of the attributes that were recorded.
-        common: the names of those that the new ones have, too.
-        alike: the children by the digest of the values of these; more than one in a list.
+        recorded: the names of the recorded attributes.
+        common: the names of the attributes that new children have as well.
+        alike: the children by a digest of the values of `common`; several children in a list.
     """
 
     __slots__ = ("_values", "alike", "common", "recorded")
@@ -66,11 +66,11 @@ class Comparison:
         self._values = itemgetter(*self.common) if self.common else None
 
     def digest(self, attributes: dict[str, Any]) -> bytes | None:
-        """Return by what a child with these attributes is found; None if it is not, since no attribute is in common."""
+        """Return the digest of the common attributes; None if there are none."""
         return None if self._values is None else digest_of(_encode_json(self._values(attributes)))
 
     def add(self, attributes: dict[str, Any], one: OneChild) -> None:
-        """Put in a child with these attributes."""
+        """Add a child with these attributes."""
         digest = self.digest(attributes)
         if digest is not None:
             self._add(digest, one)
@@ -83,7 +83,7 @@ class Comparison:
             self.alike[digest] = [before, one]
 
     def merge(self, other: "Comparison") -> None:
-        """Put in those of `other`, which have the same set of attributes."""
+        """Add the children of `other`, which has the same set of attributes."""
         for digest, alike in other.alike.items() if other is not self else ():
             for one in alike if isinstance(alike, list) else [alike]:
                 self._add(digest, one)

@@ -1,4 +1,4 @@
-"""Workers whose items run in other processes: they come and go with their places."""
+"""The workers of a cluster: they come and go with the processes that run their items."""
 
 from collections.abc import Callable
 
@@ -16,7 +16,7 @@ __all__ = ["RemoteWorkers"]
 
 
 class RemoteWorkers:
-    """The workers of an `Execution`, which calls `add_workers`, `dismiss` and `fail_to_execute`.
+    """The workers of an `Execution`; the `Crew` that it adds places to.
 
     Attributes:
         stream: where events go.
@@ -30,7 +30,7 @@ class RemoteWorkers:
         hooks: Hooks,
         execution: Execution,
     ) -> None:
-        """No place has joined yet; `execution` is served from `run` on."""
+        """Start without workers; `run` calls `execution.serve`."""
         self.stream = parts.stream
         self.stop = parts.stopping.stop
         self._stopping = parts.stopping
@@ -42,7 +42,7 @@ class RemoteWorkers:
         parts.stopping.on_stop(self.look_if_over)
 
     async def run(self, tasks: TaskGroup) -> None:
-        """Run items wherever there are places, until none is left or the run stops; workers' tasks are among `tasks`."""
+        """Run items in all places until none is left or the run stops; each worker is a task in `tasks`."""
         self._tasks = tasks
         self._dispatcher.end_if_idle(about_to_wait=0)
         self.look_if_over()
@@ -50,7 +50,7 @@ class RemoteWorkers:
             await self._execution.serve(self)
 
     def look_if_over(self) -> None:
-        """End the execution, once no worker is left and none is to come."""
+        """End the execution if no worker is left and no more are needed."""
         if not self._dispatcher.num_workers and (self._dispatcher.is_done or self._stopping.stage is not Stage.RUNNING):
             self._execution.end()
 
@@ -81,7 +81,7 @@ class RemoteWorkers:
         self.look_if_over()
 
     async def _work(self, worker: Worker) -> None:
-        """Run items in the worker's place until none is left, the run is stopped or the place is closed."""
+        """Run items in the worker's place until none is left, the run stops, or the place is closed."""
         place = worker.place
         assert place is not None
         take = self._taker(place)
@@ -91,7 +91,7 @@ class RemoteWorkers:
                 return
             if not place.is_open or place.is_reserved:
                 await self._hooks.run_due(worker)
-                self._dispatcher.wake_one()  # what this one was woken for, another can take
+                self._dispatcher.wake_one()  # pass on the wake-up, since this worker takes nothing
                 await place.until_free()
             elif not await self._workers.wait_for_item(worker):
                 return

@@ -1,4 +1,4 @@
-"""What a resume hands to the engine: all that earlier processes of the run have left."""
+"""What a resume passes to the engine: everything that earlier processes of the run have left."""
 
 from collections.abc import Callable, Iterable
 
@@ -17,25 +17,25 @@ Change = Callable[[int, float], Event]
 
 
 class RestoredRun(msgspec.Struct):
-    """A recorded run, to be gone on with.
+    """A recorded run that an engine can continue.
 
     Attributes:
-        last_id: the number of the item that was enqueued last.
+        last_id: the number of the latest item.
         keys: all keys that were ever enqueued.
         recorded_roots: the initial items of earlier processes.
-        open_roots: how many of those have a subtree that has not ended.
+        open_roots: how many of them have a subtree that has not ended.
         root_results, earlier_results: see `aqueue._engine.tree.Tree`.
-        classes: the classes, with what their items have come to; `changes` included.
-        changes: what is to be announced before all else.
-        failures: the items that stay failed, in the order of their failures.
-        retried: the nodes of which attempts have failed: how many count, when the next may start, Unix time in seconds, and
-            how long that was to wait from the failure, seconds.
-        slowed_down: when groups that were slowed down may go on, Unix time in seconds, and how long that was then.
+        classes: the classes with their counts, which include `changes`.
+        changes: the events to announce first.
+        failures: the failures of the items that stay failed, in order.
+        retried: the nodes whose attempts have failed: how many failures count, when the next attempt may start (Unix time,
+            seconds), and how long the wait was at the failure, seconds.
+        slowed_down: per group, when it may start again (Unix time, seconds), and how long the pause was, seconds.
         suspects, is_cautious: see `aqueue._engine.suspects.Suspects`.
-        queued: the nodes whose `process` is to run, in the order in which they were enqueued.
-        ended: those whose `process` and children have ended, so that their hooks are due.
-        roots: the numbers of this process's initial items that have been recognized already; 0 for one that was dropped.
-        deduplicated_roots: how many of those were dropped.
+        queued: the nodes whose `process` must run, in the order of enqueue.
+        ended: the nodes whose `process` and children have ended, so that their hooks are due.
+        roots: the numbers of this process's initial items that have been read already; 0 for a dropped duplicate.
+        deduplicated_roots: how many of these were dropped.
     """
 
     last_id: int

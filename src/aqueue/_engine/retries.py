@@ -1,4 +1,4 @@
-"""Retries: what is remembered of items whose attempts failed, and their wait for the next one."""
+"""Retries: which items are retried and when, and how a retried item's children are recognized."""
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -28,22 +28,22 @@ _ONLY_WHEN_ASKED: Final = Retry(on=())
 
 
 class Retries:
-    """The items that are, or may be, tried again.
+    """The items that are retried, or may be.
 
     Attributes:
-        retrying: the nodes that wait for their next attempt, by their numbers.
+        retrying: the nodes that wait for their next attempt, by number.
     """
 
     def __init__(
         self, stream: EventStream, timers: Timers, clock: Callable[[], float], on_due: Callable[[Node, Phase], None]
     ) -> None:
-        """Nothing waits yet.
+        """Start without items.
 
         Parameters:
-            stream: where it is recorded that an item will be tried again.
-            timers: calls functions when their time has come.
-            clock: tells the loop's time, seconds.
-            on_due: called when a node has waited for its next attempt at a phase.
+            stream: where scheduled retries are recorded.
+            timers: calls functions at a time of `clock`.
+            clock: returns the loop's time, seconds.
+            on_due: called when the next attempt of a node, at a phase, is due.
         """
         self.retrying: dict[int, Node] = {}
         self._stream = stream
@@ -58,11 +58,11 @@ class Retries:
     # ---- what is remembered -------------------------------------------------------------------------------------
 
     def tries(self, node: Node) -> Tries | None:
-        """Return what is remembered of earlier attempts at the phase that is next for `node`; None if there is nothing."""
+        """Return what earlier attempts at the current phase of `node` have left; None if nothing is kept."""
         return self._tries.get(node.id)
 
     def is_counted(self, node: Node) -> bool:
-        """Tell whether an attempt at `node` has failed in this process, since when it has not come to its end."""
+        """Return whether an attempt at the current phase of `node` has failed in this process."""
         tries = self._tries.get(node.id)
         return tries is not None and tries.is_counted
 
@@ -73,14 +73,14 @@ class Retries:
         return max(policy.attempts - 1 - (0 if tries is None else tries.failed), 0)
 
     def forget(self, node: Node) -> None:
-        """Remember nothing of `node` any more: the phase has ended, well or badly."""
+        """Drop what is kept of `node`: the phase has ended."""
         if self._tries:
             self._tries.pop(node.id, None)
 
     def restore(self, retried: Iterable[tuple[Node, int, float, float]]) -> None:
-        """Remember what is recorded of nodes; see `aqueue._engine.restored_run.RestoredRun.retried`.
+        """Take over the retries of a recorded run; see `aqueue._engine.restored_run.RestoredRun.retried`.
 
-        Each goes on to wait for as long as it was to wait at the most: the clock may have been set back.
+        No wait gets longer than it was when it was recorded: the clock may have been set back since.
         """
         now = self._stream.now()
         for node, failed, due, delay_s in retried:
@@ -90,7 +90,7 @@ class Retries:
                 self._not_before[node.id] = self._clock() + min(due - now, delay_s)
 
     def wait_if_not_due(self, node: Node, phase: Phase) -> bool:
-        """Let a recorded node wait for its next attempt at `phase`, if it is not due; tell whether it waits."""
+        """Let a recorded node wait for its next attempt at `phase`, unless it is due; return whether it waits."""
         delay_s = self._not_before.pop(node.id, 0.0) - self._clock()
         if delay_s <= 0:
             return False
@@ -101,11 +101,11 @@ class Retries:
 
     @staticmethod
     def knows_children(node: Node) -> bool:
-        """Tell whether the children that an attempt enqueued will be known again in the next one."""
+        """Return whether the next attempt will recognize the children that this one enqueued."""
         return node.cls.policies.retry is not None or node.recorded is not None
 
     def try_again(self, error: Exception, node: Node, attempt: Attempt) -> bool:
-        """Record that there will be another attempt after `error`, and have `node` wait for it; False if there won't."""
+        """Schedule another attempt after `error`; return False if there is none."""
         cls = node.cls
         phase = attempt.phase
         tries = attempt.tries or self._tries.get(node.id) or Tries()
@@ -135,14 +135,16 @@ class Retries:
         return True
 
     def run_again(self, node: Node, attempt: Attempt) -> None:
-        """Remember of an attempt at `process` that was lost what its children were; it doesn't count as a failed one."""
+        """Keep the children of an attempt at `process` that was lost with its worker. It doesn't count as a failure."""
         tries = attempt.tries or self._tries.get(node.id) or Tries()
         tries.is_counted = True
         self._remember(node, tries)
         node.attempt += 1
 
     def _remember(self, node: Node, tries: Tries) -> None:
-        node.cls.is_plain = False  # such an item's attempts have to be remembered, also if it has no policy
+        node.cls.is_plain = (
+            False  # from now on attempts at this class must look for what is kept, even without a policy
+        )
         children = tries.children
         tries.unmatched = Counter(
             bytes(children[start : start + DIGEST_BYTES]) for start in range(0, len(children), DIGEST_BYTES)
@@ -158,22 +160,23 @@ class Retries:
     def child_digests(
         self, item: Any, parent: Node, cls: ItemClass, key: str | None, state: bytes, tries: Tries
     ) -> tuple[bytes, bytes]:
-        """Return 16 bytes that are the same for the same child of another attempt; and, if it is opaque, 16 for its likes.
+        """Return a digest of 16 bytes that is the same for the same child of every attempt.
 
-        Without a journal, a child is opaque if it holds what can't be stored. Such a thing counts as the same if it is the
-        same object: a client that all share, an ancestor. The likes of such a child are as it is in all else.
+        A child is opaque if it has no key, there is no journal, and it refers to an object that can't be stored. Such objects
+        are compared by identity: a client that all items share, an ancestor. The second digest, empty for a child that isn't
+        opaque, leaves these objects out; it is the same for all children that are otherwise equal.
 
         Parameters:
             item: the child.
-            parent: its parent, which is tried again, or may be.
+            parent: its parent, which is retried, or may be.
             cls: what is known about its class.
             key: its key, if it has one; then nothing else matters.
             state: its state with a journal; empty without one.
-            tries: what is remembered of the parent's attempts.
+            tries: what the attempts at the parent have left.
 
         Raises:
-            ChildrenNotComparable: it holds such an object that no earlier attempt's children did, while there are likes
-                of it that this attempt has not enqueued: it may be one of them, or none.
+            ChildrenNotComparable: it refers to such an object that no child of an earlier attempt referred to, and a child
+                that is otherwise equal hasn't been enqueued again yet: whether it is that child can't be decided.
         """
         if key is not None:
             return child_digest(cls.type, b"k" + key.encode()), b""
@@ -192,14 +195,14 @@ class Retries:
                 number = next(self._numbers)
                 try:
                     tries.held[id(value)] = ref(value), number
-                except TypeError:  # there are no weak references to it; without a strong one another could get its id
+                except TypeError:  # no weak references to it; a strong one keeps its id from being reused
                     tries.held[id(value)] = partial(_same, value), number
             numbers.append(number)
         return child_digest(cls.type, b"o%b%b" % (ascii(numbers).encode(), likes)), likes
 
 
 def _parts(left_out: Mapping[str, object]) -> Iterator[tuple[str, object]]:
-    """Yield the objects by which to know again what could not be stored: of a bound method, made for each use, its parts."""
+    """Yield the objects to compare by identity. A bound method is a new object at each access, so its parts are compared."""
     for name, value in left_out.items():
         if isinstance(value, MethodType):
             yield name, value.__self__

@@ -1,9 +1,4 @@
-"""The recorded children of one class and parent, and how a new child is matched with one of them.
-
-A child with a key matches the recorded one with the same key. Another matches by its payload, the first such child with the
-first recorded, the second with the second, and so on. A child whose class has other attributes than recorded matches by
-those that both have, if they fit one recorded child and one new one only.
-"""
+"""Matches new children of one class and parent with the recorded ones; the rules are those of `aqueue._engine.adoption`."""
 
 from collections.abc import Iterable, Iterator
 from itertools import chain, count
@@ -31,10 +26,10 @@ _decode_json: Final = msgspec.json.Decoder(dict[str, Any]).decode
 
 
 class Siblings:
-    """The recorded children of one class and parent, less those that were enqueued again.
+    """The recorded children of one class and parent that have not been enqueued again.
 
     Attributes:
-        new: how many were enqueued that are none of these.
+        new: how many children were enqueued that match none of them.
     """
 
     def __init__(self, type: str, changes: ChangedClasses, ended: EndedChildren, what: str) -> None:
@@ -46,17 +41,17 @@ class Siblings:
         self._ended_by_key = ended.by_key.get(type) or EndedDigests()
         self._ended_by_payload = ended.by_payload.get(type) or EndedDigests()
         self._by_key: dict[str, RecordedChild] = {}
-        self._by_payload: dict[bytes, list[RecordedChild]] = {}  # of equal ones the first is the last
+        self._by_payload: dict[bytes, list[RecordedChild]] = {}  # the first of equal children comes last
         self._totals: dict[int, int] = {}
         self._all_have_keys = not self._ended_by_payload
         self._is_surveyed = False
-        self._sets: dict[Names, set[int]] = {}  # of attributes that were recorded, and by which processes
-        self._comparisons: dict[tuple[object, ...], list[Comparison]] = {}  # by the attributes of new ones
-        self._alike: list[RecordedChild] = []  # those taken out because they were alike
-        self._known_alike: set[bytes] = set()  # what those of them are known by that have no key
+        self._sets: dict[Names, set[int]] = {}  # the recorded sets of attributes, and the processes that recorded them
+        self._comparisons: dict[tuple[object, ...], list[Comparison]] = {}  # by the attributes of new children
+        self._alike: list[RecordedChild] = []  # taken by a child with other attributes
+        self._known_alike: set[bytes] = set()  # `known_by` of those in `_alike` without a key
 
     def add(self, child: RecordedChild) -> None:
-        """Put in one that has not ended, before all that were put in so far."""
+        """Add a waiting child in front of those added so far."""
         if child.key is not None:
             self._by_key[child.key] = child
         else:
@@ -68,7 +63,7 @@ class Siblings:
         self._by_payload.setdefault(by, []).append(child)
 
     def leave_room(self) -> None:
-        """Note for each child how many of its equals, which have ended, come before it."""
+        """Set `ended_before` of each child, after all have been added."""
         if self._ended_by_payload.left:
             for equal in self._by_payload.values():
                 before = -1
@@ -78,39 +73,39 @@ class Siblings:
 
     @property
     def left(self) -> int:
-        """How many have not been enqueued again."""
+        """How many children have not been enqueued again."""
         waiting = len(self._by_key) + sum(map(len, self._by_payload.values()))
         return waiting + self.ended_left
 
     @property
     def ended_left(self) -> int:
-        """How many that have ended have not been enqueued again."""
+        """How many children that are done have not been enqueued again."""
         return self._ended_by_key.left + self._ended_by_payload.left
 
     def waiting(self) -> Iterator[RecordedChild]:
-        """Iterate over those that have neither ended nor been enqueued again."""
+        """Yield the children that are neither done nor enqueued again."""
         yield from self._by_key.values()
         for equal in self._by_payload.values():
             yield from reversed(equal)
 
     def total(self, payload: bytes) -> int:
-        """Return how many this payload has matched, if none is left that it would match."""
+        """Return how many children had this payload, once all of them are matched."""
         ended = self._ended_by_payload
-        # Those that were taken out before the others were looked through are still found by the whole payload.
+        # Children that were taken before the survey are counted under their whole payload.
         known_by = {payload, self._known_by(payload)} if ended else ()
         return self._totals.get(hash(payload), 0) + sum(ended.total(digest_of(one)) for one in known_by)
 
     def match(self, key: str | None, payload: bytes) -> RecordedChild | None:
-        """Take out and return the child that an item of this key and payload repeats, if any.
+        """Remove and return the child that matches this key and payload, if any.
 
         Raises:
-            AdoptionMismatch: which one it repeats can't be told.
+            AdoptionMismatch: the match is ambiguous.
         """
         child = self._take(payload) if key is None else self._take_keyed(key)
         if child is not None:
             return child
         if key is not None and self._all_have_keys:
-            return None  # with another key it is another item
+            return None  # a new key is a new item
         attributes = self._changes.attributes(self._type, payload)
         shape = (*attributes, key is not None)
         comparisons = self._comparisons.get(shape)
@@ -163,15 +158,15 @@ class Siblings:
 
     def _take_as_same(self, child: RecordedChild) -> None:
         child.is_taken = True
-        if not self._is_surveyed:  # afterwards it is no more there to be asked
+        if not self._is_surveyed:  # the survey won't see it any more
             names = self._changes.attributes(self._type, child.payload)
             recorded = Names(names if child.key is None else (*names, KEY))
             self._sets.setdefault(recorded, set()).add(self._changes.process_of(child.id))
 
     def _known_by(self, payload: bytes) -> bytes:
-        """Return what a child with this payload is known by."""
+        """Return the `known_by` of a new child with this payload."""
         if self._is_surveyed and b'"$unset"' in payload:
-            # Which fields of a pydantic model were set, and which have their defaults, makes no other item of it.
+            # pydantic models with the same values are the same item, whichever of their fields were set explicitly.
             known_by = _decode_json(payload)
             known_by.pop("$unset", None)
             return _encode_json(known_by)
@@ -180,9 +175,9 @@ class Siblings:
     # ---- other attributes than recorded -------------------------------------------------------------------------
 
     def _survey(self, names: Names) -> list[Comparison]:
-        """Compare all that are left with new ones that have attributes of these `names`.
+        """Prepare the comparison of all children with new ones that have attributes of these `names`.
 
-        The first time they are written once more as today's class writes them: it may have got a field with a default.
+        The first survey also writes each child once more as today's class would write it, with the defaults of new fields.
         """
         compare, process_of, type = self._changes.compare, self._changes.process_of, self._type
         is_first, self._is_surveyed = not self._is_surveyed, True
@@ -192,9 +187,9 @@ class Siblings:
             self._by_payload = {}
         for one, number, key, payload in self._recorded(waiting):
             before, now, written = compare(type, payload)
-            # What has lost an attribute may be the same as another that differs in that alone.
+            # Without a removed attribute, two different children could look equal.
             is_whole = now is before or before.keys() <= now.keys() or DUMP in now
-            if DUMP in now:  # load() has made today's item of what was recorded
+            if DUMP in now:  # the class has load(), which has converted it
                 before = now
             if is_first and key is None and one is not None:
                 known_by = self._known_by(written if is_whole else payload)
@@ -207,7 +202,7 @@ class Siblings:
             if shape not in comparisons:
                 recorded = Names(before if key is None else (*before, KEY))
                 self._sets.setdefault(recorded, set()).add(process)
-                # With other values of the same attributes, or with another key, it is another item.
+                # Other values of the same attributes, or another key, make another item.
                 is_another = recorded == names or KEY in recorded & names
                 comparisons[shape] = None if is_another else Comparison(recorded, names)
             comparison = comparisons[shape]
@@ -215,7 +210,7 @@ class Siblings:
                 comparison.add(now if is_whole else {**before, **now}, one)
         if len(self._sets) > _MOST_SETS:
             return []
-        # Where one process has enqueued items with either set of attributes, that is no edit: some may have fewer.
+        # If one process enqueued items with both sets of attributes, the difference is no edit: some items have fewer.
         unedited = self._sets.get(names, set())
         merged: dict[Names, Comparison] = {}
         for (process, _), comparison in comparisons.items():
@@ -224,7 +219,7 @@ class Siblings:
         return list(merged.values())
 
     def _recorded(self, waiting: Iterable[RecordedChild]) -> Iterator[tuple[OneChild | None, int, str | None, bytes]]:
-        """Iterate over all, each with its number, key and payload; None for the ended ones that the same was taken for."""
+        """Yield all children with number, key and payload; None instead of a done child that an equal one has matched."""
         for child in chain(waiting, self._alike):
             yield child, child.id, child.key, child.payload
         places = {self._ended_by_key: count(), self._ended_by_payload: count()}
@@ -237,13 +232,13 @@ class Siblings:
     def _take_alike(
         self, attributes: dict[str, Any], key: str | None, comparisons: list[Comparison]
     ) -> RecordedChild | None:
-        """Take out the only child that has other attributes, and the same values in those that one with these has, too."""
+        """Take the only child with other attributes that has the same values in the common ones."""
         found: list[tuple[OneChild, Comparison]] = []
         for comparison in comparisons:
             digest = comparison.digest(attributes)
             alike = None if digest is None else comparison.alike.get(digest)
             if isinstance(alike, list):
-                # Two are enough to know that there is not one only; those that drop out are not looked at again.
+                # Two are enough to know that the match is ambiguous. The others aren't looked at again.
                 possible: list[OneChild] = []
                 while alike and len(possible) < 2:
                     one = alike.pop()
@@ -271,14 +266,14 @@ class Siblings:
         return self._ended_by_key if KEY in comparison.recorded else self._ended_by_payload
 
     def _is_the_same_as_another(self, one: OneChild, comparison: Comparison) -> bool:
-        """Tell whether `one` was taken out by a new child with the same key or payload, so that this can't be it."""
+        """Return whether a new child with the same key or payload has taken `one`."""
         if isinstance(one, int):
             ended = self._ended_of(comparison)
             return not ended.has(one) and one not in ended.alike
         return one.is_taken and not one.is_alike
 
     def _take_out(self, one: OneChild, comparison: Comparison) -> RecordedChild | None:
-        """Take out the only one that is alike; None if another new one was before, which is alike, too."""
+        """Take the only match; return None if another new child has taken it before."""
         if isinstance(one, int):
             ended = self._ended_of(comparison)
             number = ended.take_at(one)

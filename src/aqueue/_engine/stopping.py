@@ -1,4 +1,4 @@
-"""How a run stops: graceful first, then cancelling what runs; and what makes it stop."""
+"""How and why a run stops: gracefully first, then by cancelling the running items."""
 
 from collections.abc import Callable
 from enum import IntEnum
@@ -19,7 +19,7 @@ OnError = Literal["stop", "continue"]
 
 
 class Stage(IntEnum):
-    """How far the run has got in stopping. It only ever goes forward."""
+    """How far the run has got in stopping. A stage is never left for an earlier one."""
 
     RUNNING = 0
     STOPPING = 1
@@ -31,10 +31,10 @@ class StopLimits(msgspec.Struct, frozen=True):
     """What stops a run gracefully in one process, and how long that may take.
 
     Attributes:
-        stop_after_s: after how long, seconds; None for never.
-        max_items: after how many items have been taken; None for any number.
-        max_failures: after how many have failed for good; None for any number.
-        grace_s: how long the running items are waited for before they are cancelled, seconds; None for ever.
+        stop_after_s: after this time, seconds; None for no limit.
+        max_items: after this many items have been taken; None for no limit.
+        max_failures: after this many items have failed for good; None for no limit.
+        grace_s: after a graceful stop, how long running items may take before they are cancelled, seconds; None for no limit.
     """
 
     stop_after_s: float | None = None
@@ -47,13 +47,13 @@ NO_STOP_LIMITS: Final = StopLimits()
 
 
 class Stopping:
-    """Whether and why the run stops. Signals, failures, `aqueue.stop`, limits and errors of the run itself all come here.
+    """Whether and why the run stops. All causes come here: signals, failures, `aqueue.stop`, limits, errors of the run.
 
     Attributes:
-        stage: how far it has got.
+        stage: how far the run has got in stopping.
         reason: why the run stops; empty if it doesn't.
-        error: what ended the run besides items that failed: an item's `SystemExit`, a comparison that raised.
-        limits: what else stops the run.
+        error: what ended the run, if no item failure did: an item's `SystemExit`, or a comparison that raised, for example.
+        limits: the limits that stop it.
     """
 
     def __init__(
@@ -63,13 +63,13 @@ class Stopping:
         on_error: OnError,
         limits: StopLimits | None,
     ) -> None:
-        """Nothing stops the run yet.
+        """Start in stage RUNNING.
 
         Parameters:
             stream: where `run.stopping` goes.
-            timers: calls functions when their time has come.
+            timers: calls functions at a time of the loop's clock.
             on_error: whether the first failure stops the run.
-            limits: what else does.
+            limits: the limits that stop it.
         """
         self.stage = Stage.RUNNING
         self.reason = ""
@@ -84,7 +84,7 @@ class Stopping:
         self._held: list[tuple[str, bool]] = []
 
     def stop(self, reason: str, *, cancel: bool = False) -> None:
-        """Take no more items; with `cancel`, cancel the running ones as well. Later calls can only go further."""
+        """Take no more items; with `cancel`, cancel the running ones as well. A later call can only go further."""
         stage = Stage.CANCELLING if cancel else Stage.STOPPING
         if stage <= self.stage:
             return
@@ -107,50 +107,50 @@ class Stopping:
         self._stream.wake_waiting()
 
     def on_stop(self, callback: Callable[[], None]) -> None:
-        """Call `callback` at each stop from now on, the graceful one and the one that cancels."""
+        """Call `callback` at every stop from now on, graceful or not."""
         self._callbacks.append(callback)
 
     def cancel_in_future(self, scope: anyio.CancelScope | None) -> anyio.CancelScope | None:
-        """Let a stop that cancels cancel `scope` from now on, which is None if nothing runs; return the one before."""
+        """Set the scope that a stop with `cancel` cancels, None for none; return the previous one."""
         scope, self._scope = self._scope, scope
         return scope
 
     def note_cancellation(self) -> None:
-        """Take no more items: the caller of the run has cancelled it, which needs no event."""
+        """Take no more items: the code that called the run has cancelled it, so there is no reason to record."""
         self.stage = Stage.CANCELLING
 
     def end(self) -> None:
-        """Announce nothing any more: a signal or a late `stop` comes too late."""
+        """Ignore every later stop: the run has ended."""
         self.stage = Stage.ENDED
 
     def fail(self, error: BaseException, reason: str, *, cancel: bool) -> None:
-        """Stop the run because of `error`, which is no item's failure; with `cancel`, as `stop` takes it."""
+        """Stop the run because of `error`, which isn't the failure of an item; `cancel` as in `stop`."""
         if self.error is None:
             self.error = error
         self.stop(reason, cancel=cancel)
 
     def hold(self) -> None:
-        """Record no stop before `release`: the run's start is its first event, and is not recorded yet."""
+        """Delay the events of stops until `release`: the first event of a run is its start."""
         self._is_held = True
 
     def release(self) -> None:
-        """Record the stops that came before the run's start was, and from now on each at once."""
+        """Emit the delayed events; the start of the run has been emitted."""
         self._is_held = False
         for reason, cancel in self._held:
             self._stream.emit(RunStopping, reason, cancel)
 
     def start_timer(self) -> None:
-        """Let the time begin that the run may take."""
+        """Start the time limit, if there is one."""
         stop_after_s = self.limits.stop_after_s
         if stop_after_s is not None:
             self._timers.after(stop_after_s, partial(self.stop, f"stop_after_s={stop_after_s:g} has passed"))
 
     def look_at_failure(self, failed: str, count: int) -> None:
-        """Stop if a failure is a reason to.
+        """Stop the run if this failure is a reason to.
 
         Parameters:
-            failed: names the item that has failed for good.
-            count: how many have, that one included.
+            failed: the item that has failed for good, as the reason names it.
+            count: how many items have failed for good, including this one.
         """
         if self.stops_at_failure:
             self.stop(f"{failed} failed")
@@ -159,5 +159,5 @@ class Stopping:
 
     @property
     def is_cancelled(self) -> bool:
-        """Whether a cancellation of the current task has been asked for, by the run or around it."""
+        """Whether the current task is cancelled, by the run or by the code that called it."""
         return self.stage is Stage.CANCELLING or anyio.current_effective_deadline() == float("-inf")

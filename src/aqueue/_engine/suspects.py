@@ -10,12 +10,13 @@ __all__ = ["Suspects"]
 
 
 class Suspects:
-    """What runs alone before all others, and whether starts are committed before the item's code is called.
+    """The items that run alone before all others.
 
     Attributes:
-        waiting: the nodes that are to run alone, in their order; each with why it is given up instead, for a message,
-            or an empty string.
-        is_cautious: whether each start is committed to the journal before the item's code is called.
+        waiting: the nodes to run alone, in order; each with an empty string, or with the reason why it fails as a poison item
+            instead of running, for a message.
+        is_cautious: whether each start is committed to the journal before the code of the item is called. A journal commits
+            every 50 ms; without this, an item that crashes the process at once would leave no trace of its start.
     """
 
     def __init__(self, stream: EventStream) -> None:
@@ -24,12 +25,12 @@ class Suspects:
         self._stream = stream
 
     def take(self) -> tuple[Node, str]:
-        """Take out the first of `waiting`."""
+        """Remove and return the first of `waiting`."""
         return self.waiting.pop(0)
 
     @contextmanager
     def caution(self) -> Iterator[None]:
-        """Commit each start within the ``with`` block; after it, go on as before."""
+        """Be cautious within the ``with`` block."""
         before, self.is_cautious = self.is_cautious, True
         try:
             yield
@@ -37,11 +38,11 @@ class Suspects:
             self.is_cautious = before
 
     def restore(self, waiting: list[tuple[Node, str]], *, is_cautious: bool) -> None:
-        """Have these nodes run alone, or given up: the attributes of the same names."""
+        """Set the attributes of the same names."""
         self.waiting = waiting
         self.is_cautious = is_cautious
 
     async def save_start(self) -> None:
-        """Wait until the start of an attempt is committed, and before that, as between items, for slow reporters."""
+        """Wait until the start of an attempt is committed; first wait for slow reporters, as between items."""
         await self._stream.wait_for_room()
         await self._stream.saved()

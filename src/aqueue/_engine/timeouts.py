@@ -1,4 +1,4 @@
-"""Timeouts: attempts that are cancelled when they have taken too long, and told of when that doesn't end them."""
+"""Timeouts: cancels attempts that take too long, and warns of those that go on nevertheless."""
 
 from collections.abc import Callable, Coroutine
 from typing import Any
@@ -16,10 +16,10 @@ hide_frames_of(__file__)
 
 
 class Timeouts:
-    """The attempts that run against a timeout."""
+    """The running attempts that have a timeout."""
 
     def __init__(self, clock: Callable[[], float], warn: Callable[[str], None] = warn) -> None:
-        """Make timeouts that go by `clock`, which tells the loop's time in seconds; `warn` tells of what goes on in spite."""
+        """Measure with `clock`, the loop's time in seconds; warn of attempts that go on with `warn`."""
         self._clock = clock
         self._warn = warn
         self._cancelled_class: type[BaseException] = anyio.get_cancelled_exc_class()
@@ -30,14 +30,14 @@ class Timeouts:
     async def within(
         self, timeout_s: float, item: int, type: str, call: Coroutine[Any, Any, Any], watch: TaskWatch
     ) -> Any:
-        """Await `call`, an attempt at the item numbered `item` of a class called `type`, and return what it returns.
+        """Await `call`, an attempt at item `item` of class `type`, and return its result.
 
-        `watch` closes the cancel scopes that the item's code leaves open: they are inside the timeout's scope, which can only
-        be left after them.
+        `watch` closes the cancel scopes that the item's code left open. They are inside the scope of the timeout, and that can
+        only be left after they are.
 
         Raises:
-            LeakedCancelScope: it left a cancel scope open.
-            TimeoutError: it took longer than `timeout_s`, and was cancelled; the traceback shows where it was then.
+            LeakedCancelScope: the item's code left a cancel scope open.
+            TimeoutError: the attempt took longer than `timeout_s` and was cancelled; the traceback shows where it was.
         """
         deadline = self._clock() + timeout_s
         scope = anyio.CancelScope(deadline=deadline)
@@ -50,7 +50,7 @@ class Timeouts:
                     value = await call
                     if watch.innermost is not inside:
                         raise left_behind(watch.innermost, item, type)
-                except (self._cancelled_class, BaseExceptionGroup) as cancelled:  # a group of them, out of a nursery
+                except (self._cancelled_class, BaseExceptionGroup) as cancelled:  # a group, if a nursery was cancelled
                     where = cancelled.__traceback__
                     raise
                 else:
@@ -64,14 +64,14 @@ class Timeouts:
                 raise _timed_out(timeout_s) from error
             raise
         finally:
-            where = None  # its frames hold this one
+            where = None  # breaks a cycle through its frames
             del self._running[scope]
 
     def check(self) -> None:
-        """Warn, once per class, of an attempt that goes on although its timeout has passed.
+        """Warn, once per class, of an attempt that goes on long after its timeout.
 
-        It must have been late at the last look, too: when code has kept the loop to itself for long, those that it kept
-        waiting have not been cancelled yet.
+        It must have been late at the previous check as well: if some code has just blocked the event loop for long, the other
+        attempts have not been cancelled yet.
         """
         now = self._clock()
         late = {scope for scope, (deadline, *_) in self._running.items() if now > deadline + PATIENCE_S}

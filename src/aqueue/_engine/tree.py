@@ -1,7 +1,7 @@
-"""The tree of live items: who waits for whom, when a subtree has ended, and which hook is due then.
+"""The tree of live items: which items wait for which, when a subtree has ended, and which hook is due then.
 
-A node counts its unfinished children; nothing is ever scanned, and nothing recurses, so an item costs the same in a
-chain 100,000 deep as among a million siblings. A subtree that has ended is unlinked at once.
+A node counts its unfinished children. Nothing is scanned, and nothing recurses, so the cost per item is the same in a chain
+100,000 deep and among a million siblings. A subtree that has ended is unlinked at once.
 """
 
 from collections.abc import Iterable
@@ -19,41 +19,41 @@ __all__ = ["Node", "Results", "Tree", "give_result", "unlink"]
 
 
 MAX_CLOSED_AT_ONCE: Final = 1_000
-"""How many nodes of a chain are closed before everything else in the event loop gets its turn: about 1 ms."""
+"""How many nodes of a chain are closed before the event loop gets a turn: about 1 ms."""
 
 
 Results = dict[int, msgspec.Raw]
-"""What items returned, as JSON, by their numbers."""
+"""Results as JSON, by the numbers of the items."""
 
 
 class Node(msgspec.Struct, gc=False, eq=False):
-    """A live item's place in the tree.
+    """A live item in the tree.
 
-    Kept out of the garbage collector: a million tracked nodes make one full collection take a quarter of a second.
-    Nodes point only upwards, and `unlink` undoes that before the last of them goes, since freeing a long chain of
-    untracked objects recurses in C.
+    The garbage collector doesn't track nodes: with a million tracked nodes, one full collection takes a quarter of a second.
+    Nodes refer only upwards. `unlink` cuts these references before the last node of a chain is freed, since freeing a long
+    chain of untracked objects recurses in C.
 
     Attributes:
         id: the item's number.
-        item: the user's object; None once no hook needs it.
-        parent: the node of the item that enqueued it; None for an initial item and once it is unlinked.
+        item: the user's object; None once it isn't needed any more.
+        parent: the node of the item that enqueued it; None for an initial item, and once it is unlinked.
         cls: what is known about the item's class.
-        state: its state as last recorded, with a journal; see `aqueue._codec.digests.state_or_digest`.
-        occurrence: how many earlier children of its parent were of the same type and state, with a journal.
-        identity: a digest that is the same in every rerun, with a journal; empty until `aqueue._engine.payloads.Payloads.identity`
-            is asked for it.
-        pending: its own `process`, as 1 until that has ended, and its children that have not ended.
+        state: the latest recorded state, only with a journal; see `aqueue._codec.digests.state_or_digest`.
+        occurrence: how many earlier children of its parent had the same type and state, only with a journal.
+        identity: a digest that is the same in every rerun, only with a journal. Empty until it is needed; see
+            `aqueue._engine.payloads.Payloads.identity`.
+        pending: the number of its children that have not ended, plus 1 until its own `process` has.
         has_children: whether it ever enqueued one.
         failed: whether its own `process` or hook failed.
         subtree_failed: whether it or a descendant failed.
-        attempt: which try of its `process` is next or running, from 1.
-        hook_attempt: which try of its hook is.
-        recorded: the children that an earlier attempt enqueued (`aqueue._engine.adoption.RecordedChildren`), while it runs
-            again; else None.
-        is_held: whether it waits, after a resume, for its parent to enqueue it again.
+        attempt: the number of the next or running attempt at `process`, from 1.
+        hook_attempt: the same for the hook.
+        recorded: after a resume, the children that an earlier attempt enqueued (`aqueue._engine.adoption.RecordedChildren`),
+            until `process` has ended; otherwise None.
+        is_held: after a resume, whether it waits for its parent to enqueue it again.
         is_ended: whether its `process` had completed before a resume.
-        result: what it returned, as JSON.
-        child_results: its children's results by their numbers, if it has a hook.
+        result: its result, as JSON.
+        child_results: the results of its children by number, if it has a hook.
     """
 
     id: int
@@ -76,11 +76,11 @@ class Node(msgspec.Struct, gc=False, eq=False):
     child_results: Results | None = None
 
     def tries(self, phase: Phase) -> int:
-        """Return which try of `phase` is next or running, from 1."""
+        """Return the number of the next or running attempt at `phase`, from 1."""
         return self.attempt if phase == "process" else self.hook_attempt
 
     def __lt__(self, other: "Node") -> bool:
-        """Order by the items; among equal ones the earlier first."""
+        """Order by item; of equal items the earlier one comes first."""
         try:
             if self.item < other.item:
                 return True
@@ -96,13 +96,14 @@ class Node(msgspec.Struct, gc=False, eq=False):
 
 
 class Tree:
-    """Ends nodes, tells whose hook is due, and keeps the results that are still needed.
+    """Ends nodes, finds hooks that are due, and keeps the results that are still needed.
 
     Attributes:
-        open_roots: how many initial items have a subtree that has not ended.
+        open_roots: how many initial items have a subtree that has not ended. `Intake` counts new ones.
         keeps_items: whether an item is kept while it has live children, which may refer to it.
-        root_results: the results of ended initial items by their numbers, those that are not None.
-        earlier_results: those of items whose hook runs again, by their numbers, which hold until it has; `NO_DATA` for none.
+        root_results: the results of ended initial items by number, without None.
+        earlier_results: after a resume, the results of items whose hook runs again, by number; `NO_DATA` for None. They are
+            valid until the hook has run.
     """
 
     def __init__(self, stream: EventStream, *, keeps_items: bool) -> None:
@@ -113,9 +114,9 @@ class Tree:
         self.earlier_results: Results = {}
 
     def end_process(self, node: Node, at: float) -> Node | None:
-        """Count `node`'s own `process` as ended at the time `at`, and return the node to go on with, if any.
+        """Record that the `process` of `node` ended at the time `at`; return the node to go on with, if any.
 
-        Its hook is due, or, if `is_hook_due` denies that, `ascend` has more to do.
+        Either its hook is due, or, if `is_hook_due` is False for it, `ascend` must be called again.
         """
         node.pending -= 1
         if (not node.cls.hook or node.failed) and not (self.keeps_items and node.has_children):
@@ -123,9 +124,9 @@ class Tree:
         return None if node.pending else self.ascend(node, at)
 
     def end_hook(self, node: Node, worker: int, result: msgspec.Raw) -> Node | None:
-        """Count `node`'s hook, which `worker` ran, as ended (failed, if ``node.failed``); return the node to go on with, if any.
+        """Record that the hook of `node`, which `worker` ran, has ended; return the node to go on with, as `end_process` does.
 
-        `result` is what the hook returned, as JSON; `NO_DATA` leaves the result of `process` in place.
+        `result` is the hook's result as JSON; with `NO_DATA` the result of `process` stays. If ``node.failed``, the hook failed.
         """
         stream = self._stream
         at = stream.now()
@@ -138,14 +139,15 @@ class Tree:
 
     @staticmethod
     def is_hook_due(node: Node) -> bool:
-        """Tell whether `node`, which has ended with all its children, has a hook that is to run."""
+        """Return whether `node`, whose `process` and children have ended, has a hook that must run."""
         cls = node.cls
         return cls.hook and not node.failed and (cls.all_done or not node.subtree_failed)
 
     def ascend(self, node: Node | None, at: float) -> Node | None:
-        """Close nodes from `node` upwards while their subtrees have ended; stop at one whose hook is due, or after many.
+        """Close nodes upwards from `node` while their subtrees have ended; stop at a due hook, or after `MAX_CLOSED_AT_ONCE`.
 
-        Returns the node to go on with, as `end_process` does. All of that happens at one time, `at`: a worker goes on with a time that it has read before.
+        Returns the node to go on with, as `end_process` does. All events get the time `at`, so that the worker need not read
+        the clock again.
         """
         left = MAX_CLOSED_AT_ONCE
         while node is not None and node.pending == 0:
@@ -161,7 +163,7 @@ class Tree:
         return None
 
     def _detach(self, node: Node) -> Node | None:
-        """Hand what `node` came to to its parent, unlink it, and return the parent."""
+        """Pass the outcome of `node` to its parent, unlink the node, and return the parent."""
         parent = node.parent
         node.parent = node.item = node.child_results = node.recorded = None
         if parent is None:
@@ -177,19 +179,19 @@ class Tree:
         return parent
 
     def restore(self, open_roots: int, root_results: Results, earlier_results: Results) -> None:
-        """Go on with what is left of a recorded run: the attributes of the same names."""
+        """Set the attributes of the same names from a recorded run."""
         self.open_roots = open_roots
         self.root_results = root_results
         self.earlier_results = earlier_results
 
     def unlink(self, nodes: Iterable[Node]) -> None:
-        """Do what `unlink` does, and keep the results so far of the initial items among them and above them."""
+        """Unlink `nodes` and their ancestors, and keep the results of the initial items among them."""
         self.root_results.update(self.earlier_results)
         unlink(nodes, self.root_results)
 
 
 def give_result(item: int, result: msgspec.Raw, parent: Node) -> None:
-    """Keep the result of an item for the hook of its `parent`, if it has one."""
+    """Keep the result of `item` for the hook of its `parent`, if that has one."""
     if parent.cls.hook:
         if parent.child_results is None:
             parent.child_results = {}
@@ -197,9 +199,9 @@ def give_result(item: int, result: msgspec.Raw, parent: Node) -> None:
 
 
 def unlink(nodes: Iterable[Node], root_results: Results | None = None) -> None:
-    """Cut all that `nodes` and their ancestors point to, one by one, so that freeing them does not recurse.
+    """Cut the references of `nodes` and their ancestors one by one, so that freeing a chain doesn't recurse.
 
-    The same for those that wait, after a resume, for one of these: to be enqueued again by it, or for it to be.
+    After a resume this includes the nodes that wait for one of these: recorded children, and items that refer to it.
     """
     node: Node | None
     groups = [nodes]
@@ -212,6 +214,6 @@ def unlink(nodes: Iterable[Node], root_results: Results | None = None) -> None:
                 parent = node.parent
                 if parent is None and root_results is not None and node.result is not NO_DATA:
                     root_results.setdefault(node.id, node.result)
-                node.result = NO_DATA  # or a node whose parent was cut off before would look like an initial item
+                node.result = NO_DATA  # a node without a parent looks like an initial item if it is met again
                 node.parent = node.item = node.child_results = node.recorded = None
                 node = parent

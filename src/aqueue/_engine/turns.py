@@ -1,4 +1,4 @@
-"""Turns on the event loop: items that never await must not keep it to themselves."""
+"""Turns of the event loop: items that never await must not block it."""
 
 from time import monotonic
 from typing import Final
@@ -10,17 +10,18 @@ from aqueue._engine.attempt import Attempt
 __all__ = ["SLICE_S", "Turns"]
 
 SLICE_S: Final = 0.005
-"""How long items that never await may keep the event loop to themselves, seconds (and one item per worker more)."""
+"""How long items that never await may block the event loop, seconds (plus one item per worker)."""
 
 
 class Turns:
     """The time slice that all workers share.
 
-    The first worker to find it used up leads: until it is back from one round of the loop, the others run one item each, and
-    then it begins the next slice. So a round of the loop takes one slice and one item per worker, however many there are.
+    The first worker that finds it used up becomes the leader: it lets the event loop do one round. Meanwhile each other worker
+    runs one item and then waits too. When the leader is back, it begins the next slice. So a round of the event loop takes
+    one slice and one item per worker, however many workers there are.
 
     Attributes:
-        slice_end: when the slice ends, by the monotonic clock; long ago while the leader is away.
+        slice_end: when the slice ends, by the monotonic clock; in the past during the leader's round.
         latest: the attempt that was started last.
     """
 
@@ -30,11 +31,11 @@ class Turns:
         self._is_led = False
 
     async def give_way(self, attempt: Attempt) -> None:
-        """Let everything else in the loop run, if `attempt`, which has ended, has not done so by awaiting."""
+        """Let everything else in the event loop run, unless `attempt`, which has ended, did so itself by awaiting."""
         leads = not self._is_led
         if leads and self.latest is not attempt:
-            # Other attempts were started during this one, so it has awaited: a new slice begins. Without this, of 200
-            # workers that wake at one time each would go round the loop once more for every item.
+            # Other attempts started during this one, so it has awaited, and a new slice begins. Without this, each of 200
+            # workers that wake at the same time would do an extra round of the loop per item.
             self.slice_end = monotonic() + SLICE_S
             return
         self._is_led = True

@@ -1,4 +1,4 @@
-"""One worker: what is remembered of it from item to item."""
+"""One worker: the state that outlives its items."""
 
 from aqueue._engine.places import Place
 from aqueue._engine.tree import Node
@@ -8,13 +8,13 @@ __all__ = ["Worker"]
 
 
 class Worker:
-    """A worker, whatever task it is in.
+    """A worker. It can move to a new task when an item has spoiled the old one.
 
     Attributes:
         number: its number, from 1.
-        place: where it runs `process`; None for here.
-        watch: sees what items leave open in its task; made when that begins.
-        last: the node that it has had last, as far as that was noted.
+        place: the process that runs its items; None for this one.
+        watch: detects what items leave open in its task; set when the task begins.
+        last: the latest node, as far as it was noted, for a warning.
     """
 
     __slots__ = ("last", "number", "place", "watch")

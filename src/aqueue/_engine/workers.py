@@ -1,4 +1,4 @@
-"""The workers: tasks that take items and run them, one after the other."""
+"""The workers: tasks that take items and run them one after the other."""
 
 from collections import deque
 from collections.abc import Awaitable, Callable
@@ -29,7 +29,7 @@ hide_frames_of(GroupedQueue.check.__code__.co_filename)
 
 
 class Workers:
-    """Runs items in the tasks of workers, and their hooks."""
+    """Runs items, and the hooks that become due, in the tasks of workers."""
 
     def __init__(self, parts: Parts, hooks: Hooks) -> None:
         self._parts = parts
@@ -51,13 +51,13 @@ class Workers:
         work: Callable[[Worker], Awaitable[None]],
         on_end: Callable[[Worker], None],
     ) -> None:
-        """Start the task of `worker` among `tasks`; if an item spoils that, another goes on in its place.
+        """Start the task of `worker` in `tasks`. If an item spoils the task, another task takes over.
 
         Parameters:
             worker: the worker.
-            tasks: where its task belongs.
+            tasks: the group of its task.
             work: runs items until none is left for it.
-            on_end: called when it has ended, in a task that is still among `tasks`.
+            on_end: called in the task when the worker has ended.
         """
 
         async def run() -> None:
@@ -76,7 +76,7 @@ class Workers:
         tasks.start_soon(run, name=f"aqueue worker {worker.number}")
 
     async def run_alone(self, node: Node, worker: Worker) -> None:
-        """Run the `process` or the hook of `node`, whichever it is at, and no other item."""
+        """Run the `process` or the hook of `node`, whichever is next, and no other item."""
         worker.watch = TaskWatch()
         try:
             if node.is_ended:
@@ -88,7 +88,7 @@ class Workers:
                 raise
 
     async def _is_stray(self, error: BaseException, worker: Worker) -> bool:
-        """Tell whether `error` has ended a worker's task in a run that goes on; if it is a cancellation, warn of that."""
+        """Return whether `error` has only spoiled the worker's task, while the run goes on; warn of a stray cancellation."""
         await worker.watch.close()
         if not isinstance(error, TaskSpoiled):
             if not self._outcomes.is_cancellation(error) or self._stopping.is_cancelled:
@@ -101,34 +101,34 @@ class Workers:
     # ---- items --------------------------------------------------------------------------------------------------
 
     async def work(self, worker: Worker) -> None:
-        """Run items in this process until none is left or the run is stopped."""
+        """Run items in this process until none is left or the run stops."""
         dispatcher = self._dispatcher
         while True:
             queue, fifo = dispatcher.queue, dispatcher.fifo
             if fifo is not None:
-                # Calling `take` instead would be one more call per item, and 1 % slower.
+                # Calling `take` instead costs one more call per item, and was 1 % slower.
                 await self.run_queued(worker, fifo.take_new, fifo.again)
             else:
                 await self.run_queued(worker, dispatcher.take)
             if self._stopping.stage is not Stage.RUNNING:
                 return
-            # Items may have been moved to another queue meanwhile, for the first of them that has a group.
+            # The queue may have been replaced meanwhile, by the first item that has a group.
             if queue is dispatcher.queue and not await self.wait_for_item(worker):
                 return
 
     async def wait_for_item(self, worker: Worker) -> bool:
-        """Run the hooks that are due, or sleep until an item may be there; return False if none will ever come."""
+        """Run due hooks, or sleep until there may be an item; return False if the run is done."""
         if self._dispatcher.due:
             await self._hooks.run_due(worker)
             return True
         return await self._dispatcher.wait_for_item()
 
     async def run_queued(self, worker: Worker, take: Callable[[], Node], again: "deque[Node] | tuple[()]" = ()) -> None:
-        """Take items, first those in `again`, and run them, until there is none now or the run is stopped.
+        """Take items, first those in `again`, and run them until none is there or the run stops.
 
-        What an ordinary item costs is written out here, over local names and with one reading of the clock for the
-        end of an item and the start of the next; what is rare has a method of its own. It goes by the monotonic clock
-        alone: the time of events also grows by what the wall clock has jumped, which is not part of how long an item took.
+        This is the hot path. The work for an ordinary item is written out here, with local names, and with one reading of the
+        clock for the end of an item and the start of the next. Rare cases are in methods. Durations use the monotonic clock:
+        the time of events also follows jumps of the wall clock.
         """
         stream, stopping, turns = self._stream, self._stopping, self._turns
         suspects, engine, payloads = self._parts.suspects, self._parts.for_items, self._parts.payloads
@@ -153,7 +153,7 @@ class Workers:
             attempt = Attempt(engine, node, number, "process")
             running_attempt.set(attempt)
             turns.latest = attempt
-            # One that had to wait for its time or its group may have become free since the last item's end.
+            # An item that waited for its time or its group can start later than the end of the last item.
             started = ticked if cls.is_plain else monotonic()
             append(ItemStarted(next_seq(), started + clock.offset, node.id, cls.type, number, "process", node.attempt))
             try:
@@ -200,17 +200,17 @@ class Workers:
                 await self._hooks.run(due, worker, node)
                 ticked = monotonic()
             if ticked > turns.slice_end or len(events) > SOFT_LIMIT_EVENTS:
-                worker.last = node  # not for each item: to keep each node until the next costs 2 %
+                worker.last = node  # not for each item: keeping each node until the next one ends costs 2 %
                 await self._pause(attempt, worker)
                 ticked = monotonic()
 
     async def _recover(
         self, error: BaseException, node: Node, worker: Worker, started: float, attempt: Attempt
     ) -> bool:
-        """Record what came of an attempt at a `process` that raised `error`; return whether the worker may take more items.
+        """Handle an attempt at `process` that raised `error`; return whether the worker may take more items.
 
         Raises:
-            TaskSpoiled: the worker may, but not in this task.
+            TaskSpoiled: it may, but in another task.
         """
         attempt.node = attempt.engine = NO_ENGINE
         worker.last = node
@@ -232,7 +232,7 @@ class Workers:
         return True
 
     async def _process(self, node: Node, attempt: Attempt, worker: Worker) -> Any:
-        """Call the `process` of an item whose class has a group or policies, and return what that returns."""
+        """Call the `process` of an item whose class isn't plain, and return its result."""
         groups, retries, place = self._dispatcher.groups, self._dispatcher.retries, worker.place
         retry, timeout_s = node.cls.policies.retry, node.cls.policies.timeout_s
         enqueue = attempt.enqueue
@@ -253,7 +253,7 @@ class Workers:
                     else self._parts.timeouts.within(timeout_s, node.id, node.cls.type, result, worker.watch)
                 )
         finally:
-            # Looked up once more: this item's own children may have been the first to have a group.
+            # Looked up again: the first item with a group may have been a child of this one.
             if self._dispatcher.groups is not None:
                 self._dispatcher.groups.release(node)
         retries.forget(node)
@@ -261,7 +261,7 @@ class Workers:
         return result
 
     async def _pause(self, attempt: Attempt, worker: Worker) -> None:
-        """Between two items, let everything else have its turn: the event loop, hooks that are due, slow reporters."""
+        """Between two items, give the event loop, due hooks and slow reporters a turn, if it is time."""
         if monotonic() > self._turns.slice_end:
             await self._turns.give_way(attempt)
             await self._hooks.run_due(worker)
