@@ -1,4 +1,4 @@
-"""The live items of a recorded run as objects of today's classes, and what is read of those that have ended."""
+"""The live items of a recorded run as objects of today's classes, and their children that are done."""
 
 from array import array
 from collections import Counter
@@ -20,24 +20,24 @@ from aqueue.events import Event, ItemAdopted, ItemCompleted, ItemEnqueued
 __all__ = ["LiveItems"]
 
 EventsAt = Callable[[Sequence[int]], Iterable[Event]]
-"""Reads the recorded events with these numbers, in any order, at any time until the run has ended."""
+"""Reads the recorded events with these numbers, in any order; works until the run ends."""
 
 
 class LiveItems:
     """The live items of a recorded run.
 
     Attributes:
-        objects: today's objects by number; but of the items that are over, and those that nothing needs and that don't fit.
-        held_by: of an item that holds ancestors, the nearest of those that it holds itself or by way of others that are to
-            be enqueued again. Once an object has come in the place of that one, or none will, the same is settled for all
-            above.
+        objects: the object of each live item by number, except for items that are over, and for items that can't be decoded
+            and that nothing needs.
+        held_by: for an item that refers to ancestors, directly or through others, the nearest ancestor that is enqueued again.
+            When its final object is known, those of all ancestors above it are known too.
         events_at: reads recorded events.
-        codec: restores items.
-        ended: the children that have ended of those that enqueue them again, by their parents' numbers.
+        codec: decodes items.
+        ended: the children that are done of items that enqueue their children again, by the parent's number.
     """
 
     def __init__(self, recording: Recording, events_at: EventsAt, codec: PayloadCodec) -> None:
-        """Read the payloads of the live items of a `recording` by `events_at`; `codec` restores them."""
+        """Read the payloads of the live items with `events_at`; decode them with `codec`."""
         self.objects: dict[int, object] = {}
         self.held_by: dict[int, int] = {}
         self.ended: dict[int, EndedChildren] = {}
@@ -58,15 +58,15 @@ class LiveItems:
     # ---- payloads and classes -----------------------------------------------------------------------------------
 
     def payload(self, record: RecordedItem) -> bytes:
-        """Return the payload with which an item was enqueued."""
+        """Return the payload of an item when it was enqueued."""
         return self._payloads[record.enqueued_seq]
 
     def state(self, record: RecordedItem) -> bytes:
-        """Return the latest recorded state of an item."""
+        """Return the latest recorded payload of an item."""
         return self._payloads[record.state_seq or record.enqueued_seq]
 
     def holds(self, record: RecordedItem) -> Iterable[int]:
-        """Return the numbers of the ancestors that an item holds."""
+        """Return the numbers of the ancestors that an item refers to."""
         return references(self.state(record))
 
     def _resolve(self, name: str) -> type | None:
@@ -78,7 +78,7 @@ class LiveItems:
         return self._types[name]
 
     def type_today(self, recorded: str) -> str:
-        """Return the name that the class recorded as `recorded` has today; the same if it is gone."""
+        """Return today's name of the class recorded as `recorded`; the same name if there is no such class."""
         name = self._names_today.get(recorded)
         if name is None:
             cls = self._resolve(recorded)
@@ -88,11 +88,11 @@ class LiveItems:
     # ---- objects ------------------------------------------------------------------------------------------------
 
     def restore(self, plan: Plan) -> None:
-        """Make the objects that are needed to carry out a `plan`, and read which of their children have ended; once.
+        """Decode the objects that are needed to carry out a `plan`; once.
 
         Raises:
-            UnknownItemType: live items are of classes that the program does not have; names them and how many wait.
-            PayloadMismatch: a live item can't be restored by today's class.
+            UnknownItemType: live items have classes that the program doesn't have; names them and counts their items.
+            PayloadMismatch: today's class of a live item can't restore it.
         """
         self._plan = plan
         missing: Counter[str] = Counter()
@@ -108,7 +108,7 @@ class LiveItems:
                     missing[record.type] += 1
             elif needed:
                 self._restore(record)
-            else:  # a hook or a child may need it
+            else:  # a hook or a child may use it
                 with suppress(PayloadMismatch):
                     self._restore(record)
         if missing:
@@ -123,7 +123,7 @@ class LiveItems:
                 "run the same command again; nothing was changed"
             )
         self.ended = {
-            # In the order of their announcement, so that they are read and matched one after the other.
+            # In the order of enqueue, in which an unchanged parent enqueues them again.
             record.id: EndedChildren(partial(self._announced, array("q", sorted(record.closed_children))))
             for record in self._live.values()
             if record.closed_children
@@ -145,7 +145,7 @@ class LiveItems:
         return self.objects[number]
 
     def _ancestor(self, holder: int, number: int) -> object:
-        """Return the ancestor numbered `number` of the item numbered `holder`, and note in `held_by` that this holds it."""
+        """Return the ancestor `number` of the item `holder`, and record in `held_by` that this one refers to it."""
         record = self._live.get(number)
         if record is None or number == ROOT:
             raise PayloadMismatch(
@@ -166,12 +166,12 @@ class LiveItems:
                 yield event.item, self.type_today(event.type), event.key, bytes(event.payload)
 
     def children(self, parent: int, waiting: Sequence[tuple[str, RecordedChild]] = ()) -> RecordedChildren:
-        """Return the recorded children of `parent`: those `waiting`, with their classes' names today, and the ended ones; once."""
+        """Return the recorded children of `parent`, once: those `waiting`, with today's names of their classes, and the others."""
         ended = self.ended.pop(parent, None) or EndedChildren()
         return RecordedChildren(waiting, self._changes, ended, "an initial item" if parent == ROOT else "a child")
 
     def clear(self) -> None:
-        """Let go of the objects and payloads: the engine has them now, and frees each when its item has ended."""
+        """Drop the objects and payloads: from now on the engine frees each item when it ends."""
         self.objects.clear()
         self._payloads.clear()
         self.ended.clear()

@@ -1,4 +1,4 @@
-"""What a journal has recorded, read and put back into an engine, and what the user is told of that."""
+"""Reads a recorded run, puts it back into an engine, and says so to the user."""
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
@@ -29,7 +29,7 @@ __all__ = ["Past", "read_past"]
 
 
 class RecordedEvents(Protocol):
-    """What is read of a journal; see `aqueue._journal.writer.Journal`."""
+    """The part of `aqueue._journal.writer.Journal` that is used here."""
 
     @property
     def path(self) -> Path: ...
@@ -44,12 +44,12 @@ def read_past(
     check_interrupt: Callable[[], None],
     runs_again: Callable[[str], object] = lambda _: True,
 ) -> "Past":
-    """Read what `journal` has recorded, and restore what is left of it with today's classes.
+    """Read the run in `journal`, and restore its live items with today's classes.
 
     Parameters:
         journal: the recorded events.
-        check_interrupt: called now and then; raises if the user doesn't want to wait.
-        runs_again: tells of the name of an item class, as it is today, whether failed items of it are to run again.
+        check_interrupt: called from time to time; raises if the user has pressed Ctrl-C.
+        runs_again: returns whether failed items of a class, named as today, run again.
 
     Raises:
         JournalError: an event can't be read.
@@ -67,8 +67,8 @@ def read_past(
             f"the journal {visible(str(journal.path), 1_000)} can't be resumed: after event {recording.last_seq:,} one names an "
             f"item, a worker or a type ({error}) that no event before it announced; restore it from a copy"
         ) from error
-    # The last events are often descriptions, which were left out, or of a type that this aqueue doesn't know; what
-    # follows goes on from their number and time.
+    # `recorded` leaves out descriptions, and events of unknown types, which are often the last ones. The run goes on from
+    # their number and time.
     last = [event for event in journal.events_at([journal.last_seq]) if event.seq > recording.last_seq]
     recording.apply(last)
     view.apply(last)
@@ -81,8 +81,8 @@ class Past:
     """A recorded run, with today's classes.
 
     Attributes:
-        recording: the run, as recorded.
-        view: the same, as reporters know it.
+        recording: the state of the run for a resume.
+        view: the state of the run for reporters.
     """
 
     def __init__(
@@ -92,13 +92,13 @@ class Past:
         items: LiveItems,
         runs_again: Callable[[str], object] = lambda _: True,
     ) -> None:
-        """Decide what is done with the live items, and restore their objects; nothing is changed or announced yet.
+        """Plan the resume, and restore the objects of the live items; no event is emitted yet.
 
         Parameters:
-            recording: the run, as recorded.
-            view: the same, as reporters know it.
+            recording: the state of the run for a resume.
+            view: the state of the run for reporters.
             items: its live items.
-            runs_again: tells of the name of an item class whether failed items of it are to run again.
+            runs_again: returns whether failed items of a class, named as today, run again.
 
         Raises:
             UnknownItemType, PayloadMismatch: see `LiveItems.restore`.
@@ -111,7 +111,7 @@ class Past:
         self._recorded_roots: RecordedChildren | None = None
         self._roots: list[int] = []
         self._dropped_roots = 0
-        self._adopted: list[Change] = []  # initial items that have got a key
+        self._adopted: list[Change] = []  # initial items whose key was added
         self._summary = self._summarize()
 
     def _summarize(self) -> str:
@@ -126,11 +126,11 @@ class Past:
         return f"{counts.completed:,} completed, {counts.outstanding + again:,} outstanding{among}{kept}"
 
     def say_what_is_resumed(self, name: str, *, has_all: bool) -> None:
-        """Say in one line what resuming the journal called `name` does, after the initial items were added; once.
+        """Print the line about the resume, once, after the initial items have been added.
 
         Parameters:
-            name: what the user calls it.
-            has_all: whether all were; otherwise it can't be said which are new, and which are missing.
+            name: the path of the journal as the user gave it.
+            has_all: whether all initial items were added. If not, new and missing ones aren't known.
         """
         recorded, self._recorded_roots = self._recorded_roots, None
         if not has_all:
@@ -158,9 +158,9 @@ class Past:
             )
 
     def _in_words(self, type: str, key: str | None, payload: bytes) -> str:
-        """Return what a person may know an item by.
+        """Return how the line about the resume shows an item.
 
-        Its attributes, among which may be a password, are only for the person at the terminal; keys are in logs, too.
+        Attributes, which can contain a password, are shown on a terminal only; a key is shown in logs as well.
         """
         words = [type.rpartition(":")[2]]
         if key is not None:
@@ -177,7 +177,7 @@ class Past:
         return finished is not None and finished.status == "completed"
 
     def result(self) -> RunResult:
-        """Return what the run had come to when it completed, with the results of the items that `first_new` has taken; once."""
+        """Return the result of a completed run, with the root results in the order of the items that `first_new` read; once."""
         counts = {view.type: view.counts for view in self.view.types.values()}
         finished = self.recording.finished
         assert finished is not None
@@ -192,10 +192,9 @@ class Past:
         )
 
     def first_new(self, items: Iterator[Any]) -> list[Any]:
-        """Take from `items` up to the first that is none of the recorded initial items; return that, if there is one.
+        """Read `items` up to the first that isn't a recorded initial item; return a list of it, or an empty list.
 
-        Only for a run that had completed: nothing is left to do for those before it, and they need not be kept. What they
-        change about those that follow, `restore` hands on.
+        Only for a completed run: the items before it need not run, and are not kept. `restore` passes on what they changed.
         """
         recorded = self._recorded_roots = self._items.children(ROOT)
         payloads = Payloads(self._items.codec, self.recording.run_id)
@@ -219,7 +218,7 @@ class Past:
         return []
 
     def restore(self, engine: Engine) -> None:
-        """Put everything back into `engine`, which is new, and announce what has changed since the last event; once."""
+        """Put the run into `engine`, which is new, and emit the events of the resume; once."""
         restoring = Restoring(self.recording, self.view, self._plan, self._items, engine.parts.classes.policies)
         try:
             run = restoring.run(self._recorded_roots)
@@ -228,9 +227,9 @@ class Past:
             self._recorded_roots = run.recorded_roots
             engine.restore(run)
         except BaseException:
-            unlink(restoring.nodes.values())  # a long chain of them, say, that could not be queued
+            unlink(restoring.nodes.values())  # or freeing a long chain of nodes would recurse
             raise
-        # The engine has all of it now, and frees each item when it has ended.
+        # From now on the engine frees each item when it ends.
         self.recording.live.clear()
         self._items.clear()
         del self._plan

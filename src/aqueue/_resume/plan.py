@@ -1,7 +1,7 @@
 """Decides what a resume does with each live item of a recorded run.
 
-No class of the program is looked at here, nothing is read and no clock: the same recording gives the same plan, to a
-resume, which carries it out, and to `aqueue explain`, which says it in words.
+A plan depends on the recording alone, not on the program's classes, a file or a clock. So a resume, which carries the plan out,
+and `aqueue explain`, which shows it, get the same plan from the same recording.
 """
 
 from collections import Counter
@@ -17,10 +17,10 @@ from aqueue._folds.recording import ROOT, RecordedItem, Recording
 __all__ = ["CAUTIOUS_AFTER_CRASHES", "POISON_AFTER_CRASHES", "Plan", "Step", "plan_of"]
 
 CAUTIOUS_AFTER_CRASHES: Final = 2
-"""After so many crashes in a row, starts are committed before the item's code is called."""
+"""After this many crashes in a row, each start is committed before the item's code is called."""
 
 POISON_AFTER_CRASHES: Final = 3
-"""An item that was the only one running in so many crashes in a row fails instead of running again."""
+"""An item that ran alone in this many crashes in a row fails instead of running again."""
 
 
 Step = Literal[
@@ -39,12 +39,12 @@ Step = Literal[
 - ``runs``: its `process` runs.
 - ``retries``: its `process` runs, once the wait after a failed attempt is over.
 - ``waits for parent``: its parent runs again, and enqueues it again.
-- ``runs alone``: its `process`, or its hook, runs before all others while nothing else does: it may have crashed the run.
-- ``given up``: it fails without being run: it has crashed the run.
-- ``stays failed``: it does, while something below it is still to run.
-- ``over``: it stays failed, or was closed over failures that stay, and nothing below it is to run.
-- ``hook due``: its hook runs, if it has one that is to, once the wait after a failed attempt is over; then it is closed.
-- ``waits for descendants``: something below it has not ended.
+- ``runs alone``: its `process`, or its hook, runs before all others, and nothing else meanwhile: it may have crashed the run.
+- ``given up``: it fails without running: it has crashed the run.
+- ``stays failed``: it doesn't run again, but a descendant runs.
+- ``over``: it stays failed, or was closed over failures that stay failed, and no descendant runs.
+- ``hook due``: its hook runs, if it has one to run, once the wait after a failed attempt is over; then it is closed.
+- ``waits for descendants``: a descendant has not ended.
 """
 
 
@@ -52,10 +52,10 @@ class Plan(msgspec.Struct, frozen=True):
     """What a resume does.
 
     Attributes:
-        steps: what it does with the live items, by number, but for those that just run: often all but a few.
-        given_up: why it gives up those that it does, for a message.
+        steps: the step of each live item by number, except for items that just run, which are often nearly all.
+        given_up: the reason for each item that is given up, for a message.
         stay_failed: the items that have failed and don't run again.
-        is_cautious: whether starts are committed before the item's code is called.
+        is_cautious: whether each start is committed before the item's code is called.
     """
 
     steps: dict[int, Step]
@@ -64,17 +64,17 @@ class Plan(msgspec.Struct, frozen=True):
     is_cautious: bool
 
     def step(self, number: int) -> Step:
-        """Return what is done with a live item."""
+        """Return the step of a live item."""
         return self.steps.get(number, "runs")
 
     def runs_process(self, record: RecordedItem) -> bool:
-        """Tell whether the `process` of an item is still to run, which then enqueues its children again; so does `ROOT`."""
+        """Return whether the `process` of an item runs, and enqueues its children again. True for `ROOT`."""
         return not record.completed and record.id not in self.stay_failed
 
     def is_enqueued_again(self, record: RecordedItem) -> bool:
-        """Tell whether the parent of an item, or the program, is to enqueue it again, so that another object may run.
+        """Return whether the parent of an item, or the program, enqueues it again, so that a new object takes its place.
 
-        Initial items wait in the queue meanwhile: nothing starts before all of them have been enqueued again.
+        Initial items are in the queue meanwhile, since nothing starts before all of them have been enqueued again.
         """
         return self.step(record.id) == "waits for parent" or (record.parent == ROOT and self.runs_process(record))
 
@@ -85,15 +85,15 @@ def plan_of(
     type_today: Callable[[str], str] = lambda name: name,
     holds: Callable[[RecordedItem], Iterable[int]] = lambda _: (),
 ) -> Plan:
-    """Return what a resume of a run does.
+    """Return the plan for a resume.
 
-    An item may also have to wait for an ancestor that waits for its own parent: if its object holds that of the ancestor.
+    It leaves out one thing: an item whose object refers to an ancestor also waits if that ancestor waits for its parent.
 
     Parameters:
-        recording: the run, ended.
-        runs_again: tells of the name of an item class, as it is today, whether failed items of it are to run again.
+        recording: the run, after `Recording.end`.
+        runs_again: returns whether failed items of a class, named as today, run again.
         type_today: returns the name that a recorded class has today.
-        holds: returns the numbers of the ancestors that an item's object holds; asked for few.
+        holds: returns the numbers of the ancestors that an item refers to; called for few items.
     """
     live, crashes = recording.live, recording.crashes
     is_tried_again = cache(lambda type: bool(runs_again(type_today(type))))
@@ -106,7 +106,7 @@ def plan_of(
         for number in {one.id for one in special if one.is_poison} | (crashes.suspects & live.keys())
         if number not in failed
         and number not in over
-        # One whose hook was running over failures that run again waits for them, and is then one of many.
+        # Its hook ran over failures that run again: it waits for these, and won't be the first to run.
         and not (live[number].completed and live[number].pending > ended_below[number])
     }
     given_up = {number: why for number in suspects if (why := _why_given_up(crashes, live[number]))}
@@ -119,7 +119,7 @@ def plan_of(
     as_recorded = _what_runs_as_recorded(live, plan, suspects, holds)
     parent, is_enqueued_again = ROOT, False
     for number, record in live.items():
-        if record.parent != parent:  # most have that of the one before
+        if record.parent != parent:  # siblings mostly follow each other
             parent = record.parent
             is_enqueued_again = parent > ROOT and plan.runs_process(live[parent])
         if number in steps:
@@ -135,7 +135,7 @@ def plan_of(
 
 
 def _what_is_over(live: dict[int, RecordedItem], failed: set[int]) -> set[int]:
-    """Return the items that stay `failed` or closed over such, but for those with a descendant that is outstanding."""
+    """Return the items that stay `failed`, or were closed over such items, and have no outstanding descendant."""
     over: set[int] = set()
     if failed:
         parents_of_open: set[int] = set()
@@ -148,7 +148,7 @@ def _what_is_over(live: dict[int, RecordedItem], failed: set[int]) -> set[int]:
 
 
 def _why_given_up(crashes: Crashes, record: RecordedItem) -> str:
-    """Return why an item that may have crashed the run is not to run, for a message; empty if it is to run."""
+    """Return why an item that may have crashed the run doesn't run again, for a message; empty if it runs."""
     alone = crashes.alone.get(record.id, 0)
     if not record.is_poison:
         found = (
@@ -156,7 +156,7 @@ def _why_given_up(crashes: Crashes, record: RecordedItem) -> str:
         )
         return found if alone >= POISON_AFTER_CRASHES else ""
     if record.failed is not None and crashes.count:
-        # Tried between the crashes of another item, it would keep that from ever being found.
+        # Running it between the crashes of another item would hide that one.
         return "had been given up for ending the process, which has crashed since; it is tried again when the run has ended"
     again = "had been given up for ending the process, was tried alone, and ended it again"
     return again if alone else ""
@@ -165,9 +165,9 @@ def _why_given_up(crashes: Crashes, record: RecordedItem) -> str:
 def _what_runs_as_recorded(
     live: dict[int, RecordedItem], plan: Plan, suspects: set[int], holds: Callable[[RecordedItem], Iterable[int]]
 ) -> set[int]:
-    """Return the items that don't wait for their parents, since one of the `suspects`, which runs first, holds them.
+    """Return the items that don't wait for their parents because a suspect, which runs first, refers to them.
 
-    What it holds can't be exchanged once it has run; then nothing that this is below can be, either.
+    Once the suspect has run, the object that it refers to can't be replaced, and neither can the ancestors of that.
     """
     as_recorded: set[int] = set()
     for suspect in suspects:
@@ -176,14 +176,14 @@ def _what_runs_as_recorded(
         for number in (following := [suspect]):
             for above in holds(live[number]):
                 if not ROOT < above < number or above not in live or above in found:
-                    continue  # a resume refuses what refers to no ancestor
+                    continue  # not an ancestor: the resume refuses it later
                 found.add(above)
                 parent = live[above].parent
                 waits = plan.runs_process(live[above]) and plan.runs_process(live[parent])
                 if waits and (parent == ROOT or above not in suspects):
                     nearest = max(nearest, above)
                 else:
-                    following.append(above)  # for what that holds
+                    following.append(above)  # and the ancestors that this one refers to
         while nearest != ROOT:
             as_recorded.add(nearest)
             nearest = live[nearest].parent

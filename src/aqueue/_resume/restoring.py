@@ -1,4 +1,4 @@
-"""Makes of a plan and of the objects of its live items what the engine goes on with: nodes, what to queue, counters."""
+"""Turns a plan and the objects of the live items into a `RestoredRun`: nodes, what to queue, counts."""
 
 from collections import Counter
 from collections.abc import Iterable, Iterator
@@ -28,18 +28,18 @@ class Restoring:
     """Carries out a plan.
 
     Attributes:
-        nodes: those of the live items that are not over, by number; they point upwards in long chains.
+        nodes: the nodes of the live items that aren't over, by number. They can form long chains.
     """
 
     def __init__(self, recording: Recording, view: RunView, plan: Plan, items: LiveItems, policies: Policies) -> None:
-        """Make nothing yet.
+        """Prepare to restore; nothing is created before `run`.
 
         Parameters:
-            recording: the run, as recorded.
-            view: the same, as reporters know it.
-            plan: what a resume of it does.
+            recording: the state of the run for a resume.
+            view: the state of the run for reporters.
+            plan: the plan for the resume.
             items: its live items.
-            policies: what holds for the attempts at all classes that don't say otherwise.
+            policies: the policies of classes that don't set their own.
         """
         self.nodes: dict[int, Node] = {}
         self._recording = recording
@@ -55,10 +55,10 @@ class Restoring:
         self._changed_hooks: Counter[tuple[str, bool]] = Counter()
 
     def run(self, recorded_roots: RecordedChildren | None) -> RestoredRun:
-        """Return the run, to be gone on with, which has had no initial item yet; once.
+        """Return the restored run; once.
 
         Parameters:
-            recorded_roots: the recorded initial items less those that have been recognized already; None for all.
+            recorded_roots: the recorded initial items that today's have not matched yet; None for all.
         """
         recording, plan, items, nodes = self._recording, self._plan, self._items, self.nodes
         for number, record in recording.live.items():
@@ -69,7 +69,7 @@ class Restoring:
                 self._end(record, parent)
             else:
                 nodes[number] = self._node(record, parent)
-        items.objects.clear()  # the nodes have them
+        items.objects.clear()  # the nodes hold them now
         self._tell_of_changed_hooks()
         recorded_roots = self._hold_children(recorded_roots)
         held = self._hold_holders()
@@ -110,7 +110,7 @@ class Restoring:
         )
 
     def _changes(self) -> Iterator[Change]:
-        """Yield what a resume itself has changed: what was cut short by a crash, and what is outstanding again."""
+        """Yield the events of the resume itself: attempts that a crash interrupted, and items that run again."""
         live, stay_failed = self._recording.live, self._plan.stay_failed
         workers = {one.item: worker for worker, one in self._view.running.items()}
         for number in self.nodes:
@@ -127,7 +127,7 @@ class Restoring:
     # ---- nodes and their classes --------------------------------------------------------------------------------
 
     def _end(self, record: RecordedItem, parent: Node | None) -> None:
-        """Hand what an item that is over came to to its parent."""
+        """Pass the outcome of an item that is over to its parent."""
         recording = self._recording
         result = recording.earlier_results.pop(record.id, record.result)
         if parent is not None:
@@ -169,7 +169,7 @@ class Restoring:
             child_results=record.results,
         )
         if record.completed and record.hook:
-            # As today's class writes it, which may have fields that it had not: that is no change of its state.
+            # Compare from now on with what today's class writes: a new field is no change of the state.
             with suppress(UnstorableItem):
                 self._payloads.changed_state(node)
         if record.running is not None:
@@ -180,10 +180,10 @@ class Restoring:
         return node
 
     def _class_of(self, record: RecordedItem, item: object) -> ItemClass:
-        """Return what the engine is to know about the class of `item`, which was restored from `record`.
+        """Return what the engine must know about the class of `item`, which was restored from `record`.
 
-        An item keeps the name under which it was announced, and whether it has a hook: each reader of its events goes
-        by that, whatever the class is called and has today. Its policies and whether it has a group are today's.
+        An item keeps the class name with which it was announced, and whether it has a hook, since all readers of its events
+        rely on these. Its policies and its group are those of today's class.
         """
         if item is None:
             return self._same(
@@ -223,7 +223,7 @@ class Restoring:
             )
 
     def _counted_classes(self) -> Iterable[ItemClass]:
-        """Return all classes, with what their items had come to; of several with the same name one has that of all."""
+        """Return all classes with their counts. If several have the same name, one of them gets the counts of all."""
         named = {cls.type: cls for cls in reversed(self._classes.values())}
         for view in self._view.types.values():
             cls = named.get(view.type)
@@ -236,16 +236,16 @@ class Restoring:
     # ---- what waits for an ancestor -----------------------------------------------------------------------------
 
     def _hold_children(self, recorded_roots: RecordedChildren | None) -> RecordedChildren:
-        """Let the children of parents that run again wait for that; return the initial items, for which the program counts as one.
+        """Let the children of parents that run again wait to be enqueued; return the initial items, children of the program.
 
-        These keep their places in the queue: nothing starts before all of them have been enqueued again.
+        The latter keep their places in the queue, since nothing starts before all of them have been enqueued again.
         """
         live, items, plan, nodes = self._recording.live, self._items, self._plan, self.nodes
         waiting: dict[int, list[tuple[str, RecordedChild]]] = {}
         for number, record in live.items():
             if number == ROOT or not plan.runs_process(live[record.parent]):
                 continue
-            node = nodes.get(number)  # None if it stays failed, and is over
+            node = nodes.get(number)  # None if it is over
             child = RecordedChild(
                 number, node, record.key, items.payload(record), items.state(record), record.occurrence
             )
@@ -255,20 +255,20 @@ class Restoring:
         for number, node in nodes.items():
             if (number in waiting or number in items.ended) and not node.failed:
                 node.recorded = items.children(number, waiting.get(number, ()))
-                node.cls.is_plain = False  # what it enqueues must be known again in each attempt
+                node.cls.is_plain = False  # each attempt must match its children
         return items.children(ROOT, waiting.get(ROOT, ())) if recorded_roots is None else recorded_roots
 
     def _hold_holders(self) -> set[int]:
-        """Let what holds an item that is held wait for that; return the numbers of those that are not to be queued yet.
+        """Let items that refer to a waiting ancestor wait for it; return the numbers of those that aren't queued yet.
 
-        Their objects hold the one that was restored, and are made once more when it is known which one runs. That they
-        can be made at all must be known before anything runs.
+        Their objects refer to the restored ancestor. They are decoded again when it is known which object takes its place.
+        They were decoded now as well, so that an error shows before anything runs.
         """
         nodes, items = self.nodes, self._items
         held: set[int] = set()
         for number in sorted(items.held_by):
             node = nodes.get(number)
-            if node is None or (node.is_held and node.parent is not None):  # that one waits for its parent
+            if node is None or (node.is_held and node.parent is not None):  # it waits for its own parent anyway
                 continue
             above = nodes[items.held_by[number]]
             above.recorded.holders.append((node, items.state(self._recording.live[number])))
