@@ -718,7 +718,7 @@ def test_nothing_is_remembered_of_items_that_ended(
     assert result.counts.retried > 100
     assert result.counts.failed >= 10
     [engine] = engines
-    assert not engine.parts.dispatcher.retries._tries
+    assert not engine.parts.dispatcher.retries._earlier
     assert not engine.parts.dispatcher.retries.retrying
     assert not engine.parts.dispatcher.retries._not_before
     assert not engine.parts.dispatcher.due

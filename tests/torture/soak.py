@@ -363,7 +363,7 @@ def check_engine(engine: Any) -> None:
     for part, names in (
         (parts.suspects, ("waiting",)),
         (parts.dispatcher, ("due", "left", "idle", "queue")),
-        (parts.dispatcher.retries, ("_tries", "_not_before", "retrying")),
+        (parts.dispatcher.retries, ("_earlier", "_not_before", "retrying")),
         (parts.timeouts, ("_running",)),
     ):
         for name in names:

@@ -27,9 +27,9 @@ __all__ = [
     "NO_SHARED",
     "ROOM_CHECK_EVENTS",
     "Attempt",
+    "EarlierAttempts",
     "EngineForItems",
     "ForkedAttempt",
-    "Tries",
     "end_forked_child",
     "no_description",
     "refusal",
@@ -44,7 +44,7 @@ NO_SHARED: Final = object()
 NO_ENGINE: Final[Any] = None
 
 
-class Tries(msgspec.Struct, gc=False, eq=False):
+class EarlierAttempts(msgspec.Struct, gc=False, eq=False):
     """What the earlier attempts at one phase of an item leave for the next attempt.
 
     Attributes:
@@ -116,7 +116,7 @@ class Attempt(msgspec.Struct, gc=False, eq=False):
         phase: ``process``, or ``after_children`` for the hook.
         deduplicated: how many of its children were dropped because their key was known.
         occurrences: how many children of each type and payload it has enqueued, by hash; only with a journal.
-        tries: what is kept for the next attempt; None if there is nothing to keep.
+        earlier: what is kept for the next attempt; None if there is nothing to keep.
     """
 
     engine: "EngineForItems"
@@ -125,7 +125,7 @@ class Attempt(msgspec.Struct, gc=False, eq=False):
     phase: Phase
     deduplicated: int = 0
     occurrences: dict[int, int] | None = None
-    tries: Tries | None = None
+    earlier: EarlierAttempts | None = None
 
     def enqueue(self, item: Any, /) -> None:
         """Enqueue a child; see `aqueue.Item.process`."""
@@ -181,7 +181,9 @@ class Attempt(msgspec.Struct, gc=False, eq=False):
         left = engine.attempts_left(node)
         if self.node is None:  # it ended meanwhile in another thread, so `identity` may have met cut links
             return None
-        return Current(node.id, node.cls.type, node.tries(self.phase), self.phase, self.worker, identity.hex(), left)
+        return Current(
+            node.id, node.cls.type, node.attempt_number(self.phase), self.phase, self.worker, identity.hex(), left
+        )
 
     def shared(self) -> Any:
         """Return what `lifespan` yielded."""

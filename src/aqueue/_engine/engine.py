@@ -156,7 +156,7 @@ class Engine:
         started = monotonic()
         at = started + stream.clock.offset
         stream.append(
-            ItemStarted(stream.next_seq(), at, node.id, node.cls.type, worker.number, phase, node.tries(phase))
+            ItemStarted(stream.next_seq(), at, node.id, node.cls.type, worker.number, phase, node.attempt_number(phase))
         )
         error = PoisonItem(f"item {node.id} ({node.cls.type}) {why}")
         if phase == "after_children":

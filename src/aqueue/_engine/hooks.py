@@ -75,7 +75,7 @@ class Hooks:
         running_attempt.set(attempt)
         turns.latest = attempt
         worker.last = node
-        is_spoiled = tried_again = False
+        is_spoiled = is_retried = False
         started = monotonic()
         at = started + stream.clock.offset
         stream.append(
@@ -99,12 +99,12 @@ class Hooks:
             if self._outcomes.interrupt(error, node, attempt):
                 return None
             is_spoiled = is_spoiled or not isinstance(error, Exception)
-            tried_again = self._outcomes.try_again(error, node, attempt)
-            if not tried_again:
+            is_retried = self._outcomes.retry(error, node, attempt)
+            if not is_retried:
                 cls.completed -= 1
                 self._outcomes.fail(error, node, started, attempt)
         due = None
-        if not tried_again:
+        if not is_retried:
             self._dispatcher.retries.forget(node)
             due = self._tree.end_hook(node, worker.number, result)
         try:

@@ -9,7 +9,7 @@ from anyio.lowlevel import checkpoint
 
 from aqueue._codec.digests import KEPT_STATE_BYTES, KeySet, state_or_digest
 from aqueue._engine.adoption import RecordedChildren
-from aqueue._engine.attempt import ROOM_CHECK_EVENTS, Attempt, EngineForItems, Tries
+from aqueue._engine.attempt import ROOM_CHECK_EVENTS, Attempt, EarlierAttempts, EngineForItems
 from aqueue._engine.class_registry import ClassRegistry
 from aqueue._engine.dispatcher import Dispatcher
 from aqueue._engine.item_class import ItemClass, key_of
@@ -178,19 +178,19 @@ class Intake:
         cls = self._by_type.get(type(item))
         if cls is None:
             cls = self._classes.look_up(item)
-        tries = attempt.tries
-        if tries is None:
-            tries = attempt.tries = Tries()
+        earlier = attempt.earlier
+        if earlier is None:
+            earlier = attempt.earlier = EarlierAttempts()
         payloads = self._payloads
         key = key_of(item, cls.type) if cls.keyed else None
         state = b"" if payloads is None or key is not None else payloads.state(item, parent)
-        child, likes = self._retries.child_digests(item, parent, cls, key, state, tries)
-        if tries.unmatched:
-            left = tries.unmatched.get(child, 0)
+        child, likes = self._retries.child_digests(item, parent, cls, key, state, earlier)
+        if earlier.unmatched:
+            left = earlier.unmatched.get(child, 0)
             if left:
-                tries.unmatched[child] = left - 1
+                earlier.unmatched[child] = left - 1
                 if likes:
-                    tries.unmatched[likes] -= 1
+                    earlier.unmatched[likes] -= 1
                 recorded = parent.recorded
                 # Count it, so that the next equal child is the second. `recorded` counts adopted children itself.
                 if (
@@ -205,8 +205,8 @@ class Intake:
         dropped = attempt.deduplicated
         self.add(item, parent, attempt)
         if attempt.deduplicated == dropped:
-            tries.children += child
-            tries.children += likes
+            earlier.children += child
+            earlier.children += likes
 
     def _adopt(
         self, recorded: RecordedChildren, child: RecordedChild, item: Any, state: bytes, key: str | None, cls: ItemClass

@@ -27,7 +27,7 @@ _warned_of: Final[WeakSet[type]] = WeakSet()
 
 
 class Policies(msgspec.Struct, frozen=True):
-    """How the items of one class are tried, or of all classes that don't set their own policies.
+    """How the items of one class are run, or of all classes that don't set their own policies.
 
     Attributes:
         retry: when a failed attempt is retried; None for never.

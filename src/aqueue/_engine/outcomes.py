@@ -62,18 +62,20 @@ class Outcomes:
 
     def _interrupt(self, node: Node, attempt: Attempt, reason: Literal["cancelled", "worker_lost"]) -> None:
         node.cls.interrupted += 1
-        self._stream.emit(ItemInterrupted, node.id, attempt.phase, node.tries(attempt.phase), reason, attempt.worker)
+        self._stream.emit(
+            ItemInterrupted, node.id, attempt.phase, node.attempt_number(attempt.phase), reason, attempt.worker
+        )
 
-    def try_again(self, error: BaseException, node: Node, attempt: Attempt) -> bool:
+    def retry(self, error: BaseException, node: Node, attempt: Attempt) -> bool:
         """Schedule a retry, if the item may be retried after `error`, and return whether it is."""
         # Hide the engine's frames. Not by assigning __traceback__: a frozen dataclass refuses that.
         error.with_traceback(without_own_frames(error.__traceback__))
         self._failures.forget_earlier(error)
-        is_tried_again = self._retries.try_again(as_failure(error, node.id, node.cls.type), node, attempt)
-        attempt.tries = None
-        if is_tried_again:
+        is_retried = self._retries.schedule(as_failure(error, node.id, node.cls.type), node, attempt)
+        attempt.earlier = None
+        if is_retried:
             self._failures.restore_first(error)
-        return is_tried_again
+        return is_retried
 
     def fail(self, error: BaseException, node: Node, started: float, attempt: Attempt) -> float:
         """Record that an attempt that began at `started`, by the monotonic clock, failed for good; return the time of now."""
@@ -110,7 +112,7 @@ class Outcomes:
             ended - started,
             error_info(error),
             phase,
-            node.tries(phase),
+            node.attempt_number(phase),
             deduplicated,
         )
         stream.append(failure)

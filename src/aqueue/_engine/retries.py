@@ -10,7 +10,7 @@ from weakref import ref
 
 from aqueue._codec.digests import DIGEST_BYTES, child_digest
 from aqueue._codec.item_codec import PayloadCodec
-from aqueue._engine.attempt import Attempt, Tries
+from aqueue._engine.attempt import Attempt, EarlierAttempts
 from aqueue._engine.item_class import ItemClass
 from aqueue._engine.payloads import ancestor_id
 from aqueue._engine.tree import Node
@@ -24,7 +24,7 @@ from aqueue.retry import Retry, asked_delay_s
 __all__ = ["Retries"]
 
 _ONLY_WHEN_ASKED: Final = Retry(on=())
-"""How an item of a class without a policy is tried again: after a `RetryAfter`, and nothing else."""
+"""How an item of a class without a policy is retried: after a `RetryAfter`, and nothing else."""
 
 
 class Retries:
@@ -50,32 +50,32 @@ class Retries:
         self._timers = timers
         self._clock = clock
         self._on_due = on_due
-        self._tries: dict[int, Tries] = {}
+        self._earlier: dict[int, EarlierAttempts] = {}
         self._not_before: dict[int, float] = {}
         self._codec = PayloadCodec()
         self._numbers = count(1)
 
     # ---- what is remembered -------------------------------------------------------------------------------------
 
-    def tries(self, node: Node) -> Tries | None:
+    def earlier(self, node: Node) -> EarlierAttempts | None:
         """Return what earlier attempts at the current phase of `node` have left; None if nothing is kept."""
-        return self._tries.get(node.id)
+        return self._earlier.get(node.id)
 
     def is_counted(self, node: Node) -> bool:
         """Return whether an attempt at the current phase of `node` has failed in this process."""
-        tries = self._tries.get(node.id)
-        return tries is not None and tries.is_counted
+        earlier = self._earlier.get(node.id)
+        return earlier is not None and earlier.is_counted
 
     def attempts_left(self, node: Node) -> int:
         """Return how many attempts may follow the one that runs."""
-        tries = self._tries.get(node.id)
+        earlier = self._earlier.get(node.id)
         policy = node.cls.policies.retry or _ONLY_WHEN_ASKED
-        return max(policy.attempts - 1 - (0 if tries is None else tries.failed), 0)
+        return max(policy.attempts - 1 - (0 if earlier is None else earlier.failed), 0)
 
     def forget(self, node: Node) -> None:
         """Drop what is kept of `node`: the phase has ended."""
-        if self._tries:
-            self._tries.pop(node.id, None)
+        if self._earlier:
+            self._earlier.pop(node.id, None)
 
     def restore(self, retried: Iterable[tuple[Node, int, float, float]]) -> None:
         """Take over the retries of a recorded run; see `aqueue._engine.restored_run.RestoredRun.retried`.
@@ -84,7 +84,7 @@ class Retries:
         """
         now = self._stream.now()
         for node, failed, due, delay_s in retried:
-            self._tries[node.id] = Tries(failed)
+            self._earlier[node.id] = EarlierAttempts(failed)
             node.cls.is_plain = False
             if due > now:
                 self._not_before[node.id] = self._clock() + min(due - now, delay_s)
@@ -104,29 +104,29 @@ class Retries:
         """Return whether the next attempt will recognize the children that this one enqueued."""
         return node.cls.policies.retry is not None or node.recorded is not None
 
-    def try_again(self, error: Exception, node: Node, attempt: Attempt) -> bool:
+    def schedule(self, error: Exception, node: Node, attempt: Attempt) -> bool:
         """Schedule another attempt after `error`; return False if there is none."""
         cls = node.cls
         phase = attempt.phase
-        tries = attempt.tries or self._tries.get(node.id) or Tries()
+        earlier = attempt.earlier or self._earlier.get(node.id) or EarlierAttempts()
         policy = cls.policies.retry or _ONLY_WHEN_ASKED
-        if tries.failed + 1 >= policy.attempts or not policy.covers(error):
+        if earlier.failed + 1 >= policy.attempts or not policy.covers(error):
             return False
         if phase == "process" and node.has_children and not self.knows_children(node):
             return False
         stream = self._stream
-        tries.failed += 1
-        tries.is_counted = True
+        earlier.failed += 1
+        earlier.is_counted = True
         asked_s = asked_delay_s(error)
-        delay_s = policy.delay_s(tries.failed) if asked_s is None else asked_s
+        delay_s = policy.delay_s(earlier.failed) if asked_s is None else asked_s
         now = stream.now()
         info = error_info(error)
-        tried = node.tries(phase)
+        number = node.attempt_number(phase)
         stream.append(
-            ItemRetryScheduled(stream.next_seq(), now, node.id, attempt.worker, info, now + delay_s, phase, tried)
+            ItemRetryScheduled(stream.next_seq(), now, node.id, attempt.worker, info, now + delay_s, phase, number)
         )
         cls.retried += 1
-        self._remember(node, tries)
+        self._remember(node, earlier)
         if phase == "process":
             node.attempt += 1
         else:
@@ -136,29 +136,29 @@ class Retries:
 
     def run_again(self, node: Node, attempt: Attempt) -> None:
         """Keep the children of an attempt at `process` that was lost with its worker. It doesn't count as a failure."""
-        tries = attempt.tries or self._tries.get(node.id) or Tries()
-        tries.is_counted = True
-        self._remember(node, tries)
+        earlier = attempt.earlier or self._earlier.get(node.id) or EarlierAttempts()
+        earlier.is_counted = True
+        self._remember(node, earlier)
         node.attempt += 1
 
-    def _remember(self, node: Node, tries: Tries) -> None:
+    def _remember(self, node: Node, earlier: EarlierAttempts) -> None:
         node.cls.is_plain = (
             False  # from now on attempts at this class must look for what is kept, even without a policy
         )
-        children = tries.children
-        tries.unmatched = Counter(
+        children = earlier.children
+        earlier.unmatched = Counter(
             bytes(children[start : start + DIGEST_BYTES]) for start in range(0, len(children), DIGEST_BYTES)
         )
-        self._tries[node.id] = tries
+        self._earlier[node.id] = earlier
 
     def _wait(self, node: Node, delay_s: float, phase: Phase) -> None:
         self.retrying[node.id] = node
         self._timers.after(delay_s, partial(self._on_due, node, phase))
 
-    # ---- the children of an item that is tried again ------------------------------------------------------------
+    # ---- the children of an item that is retried ------------------------------------------------------------
 
     def child_digests(
-        self, item: Any, parent: Node, cls: ItemClass, key: str | None, state: bytes, tries: Tries
+        self, item: Any, parent: Node, cls: ItemClass, key: str | None, state: bytes, earlier: EarlierAttempts
     ) -> tuple[bytes, bytes]:
         """Return a digest of 16 bytes that is the same for the same child of every attempt.
 
@@ -172,7 +172,7 @@ class Retries:
             cls: what is known about its class.
             key: its key, if it has one; then nothing else matters.
             state: its state with a journal; empty without one.
-            tries: what the attempts at the parent have left.
+            earlier: what the attempts at the parent have left.
 
         Raises:
             ChildrenNotComparable: it refers to such an object that no child of an earlier attempt referred to, and a child
@@ -188,15 +188,15 @@ class Retries:
         likes = child_digest(cls.type, b"l%b%b" % (ascii(list(left_out)).encode(), state))
         numbers = []
         for name, value in _parts(left_out):
-            held, number = tries.held.get(id(value), (None, 0))
+            held, number = earlier.held.get(id(value), (None, 0))
             if held is None or held() is not value:
-                if tries.unmatched and tries.unmatched.get(likes):
+                if earlier.unmatched and earlier.unmatched.get(likes):
                     raise _not_comparable(cls, parent, name)
                 number = next(self._numbers)
                 try:
-                    tries.held[id(value)] = ref(value), number
+                    earlier.held[id(value)] = ref(value), number
                 except TypeError:  # no weak references to it; a strong one keeps its id from being reused
-                    tries.held[id(value)] = partial(_same, value), number
+                    earlier.held[id(value)] = partial(_same, value), number
             numbers.append(number)
         return child_digest(cls.type, b"o%b%b" % (ascii(numbers).encode(), likes)), likes
 

@@ -75,7 +75,7 @@ class Node(msgspec.Struct, gc=False, eq=False):
     result: msgspec.Raw = NO_DATA
     child_results: Results | None = None
 
-    def tries(self, phase: Phase) -> int:
+    def attempt_number(self, phase: Phase) -> int:
         """Return the number of the next or running attempt at `phase`, from 1."""
         return self.attempt if phase == "process" else self.hook_attempt
 

@@ -218,7 +218,7 @@ class Workers:
         if self._outcomes.interrupt(error, node, attempt):
             return False
         due = None
-        if not self._outcomes.try_again(error, node, attempt):
+        if not self._outcomes.retry(error, node, attempt):
             at = self._outcomes.fail(error, node, started, attempt)
             if node.recorded is not None:
                 self._intake.end_recorded(node, name_others=False)
@@ -237,7 +237,7 @@ class Workers:
         retry, timeout_s = node.cls.policies.retry, node.cls.policies.timeout_s
         enqueue = attempt.enqueue
         if retry is not None or node.recorded is not None or place is not None:
-            attempt.tries = retries.tries(node)
+            attempt.earlier = retries.earlier(node)
             enqueue = attempt.enqueue_repeatable
         try:
             if groups is not None:
@@ -257,7 +257,7 @@ class Workers:
             if self._dispatcher.groups is not None:
                 self._dispatcher.groups.release(node)
         retries.forget(node)
-        attempt.tries = None
+        attempt.earlier = None
         return result
 
     async def _pause(self, attempt: Attempt, worker: Worker) -> None:

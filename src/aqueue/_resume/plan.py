@@ -96,9 +96,9 @@ def plan_of(
         holds: returns the numbers of the ancestors that an item refers to; called for few items.
     """
     live, crashes = recording.live, recording.crashes
-    is_tried_again = cache(lambda type: bool(runs_again(type_today(type))))
+    is_retried = cache(lambda type: bool(runs_again(type_today(type))))
     special = [one for one in live.values() if one.failed is not None or one.is_poison]
-    failed = {one.id for one in special if one.failed is not None and not is_tried_again(one.type)}
+    failed = {one.id for one in special if one.failed is not None and not is_retried(one.type)}
     over = _what_is_over(live, failed)
     ended_below = Counter(live[number].parent for number in over)
     suspects = {
