@@ -336,6 +336,25 @@ def test_an_initial_item_that_may_be_recorded_is_refused_before_anything_runs(tm
     assert (numbers_that_ran(), result.counts.enqueued) == ([0, 1, 2], 3)
 
 
+def test_a_class_can_be_put_back_after_an_item_was_adopted_with_its_new_attributes(tmp_path: Path) -> None:
+    """What the first of two new items changed doesn't keep the class from being put back after the second was refused."""
+    before = STRICT + "    number: int\n    site: str\n"
+    page = edit(before)
+    path = tmp_path / "run.db"
+    ran.append({})
+    run_queue([page(0, "a"), page(1, "b")], resume=path, reporter="none", num_workers=1, max_items=1)
+    newer = edit(PLAIN)
+    with pytest.raises(AdoptionMismatch, match="an initial item of class edited:Page"):
+        run_queue([newer(page=0, site="b"), newer(page=1, site="b")], resume=path, reporter="none")
+    [adopted] = of_type(path, ItemAdopted)
+    assert bytes(adopted.payload) == b'{"page":0,"site":"b"}'
+    assert numbers_that_ran() == [0]
+    page = edit(before)
+    result = run_queue([page(0, "a"), page(1, "b")], resume=path, reporter="none")
+    assert (numbers_that_ran(), result.counts.enqueued) == ([0, 1], 2)
+    assert [one["site"] for one in ran[1:]] == ["a", "b"]
+
+
 def test_new_and_missing_initial_items_are_counted(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """In one line, before anything runs, also if the run had completed; and there is a warning if none is known."""
     path = tmp_path / "run.db"

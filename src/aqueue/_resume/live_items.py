@@ -49,11 +49,14 @@ class LiveItems:
         self._types: dict[str, type | None] = {}
         self._names_today: dict[str, str] = {}
         self._payloads: dict[int, bytes] = {}
+        self._adopted: set[int] = set()  # the events with which items were adopted with other attributes
         wanted = [record.enqueued_seq for record in self._live.values() if record.id != ROOT]
         wanted += [record.state_seq for record in self._live.values() if record.state_seq]
         for event in events_at(sorted(wanted)):
             if isinstance(event, ItemEnqueued | ItemAdopted | ItemCompleted):
                 self._payloads[event.seq] = bytes(event.payload)
+                if isinstance(event, ItemAdopted):
+                    self._adopted.add(event.seq)
 
     # ---- payloads and classes -----------------------------------------------------------------------------------
 
@@ -132,11 +135,15 @@ class LiveItems:
     def _restore(self, record: RecordedItem) -> object:
         number = record.id
         if number not in self.objects:
+            ancestor = partial(self._ancestor, number)
             try:
-                self.objects[number] = self.codec.decode(
-                    record.type, self.state(record), partial(self._ancestor, number)
-                )
+                self.objects[number] = self.codec.decode(record.type, self.state(record), ancestor)
             except PayloadMismatch as error:
+                if record.state_seq in self._adopted:
+                    # An edited class adopted it, and has been put back since, as an AdoptionMismatch advises.
+                    self._adopted.remove(record.state_seq)
+                    self._payloads[record.state_seq] = self.payload(record)
+                    return self._restore(record)
                 waiting = sum(other.type == record.type and not other.completed for other in self._live.values())
                 raise PayloadMismatch(
                     f"{error} (it was item {number}; {waiting:,} item{'s' if waiting != 1 else ''} of {record.type} "
