@@ -1,33 +1,33 @@
-"""The errors that aqueue raises. Each message says what happened, to what, and what to do.
+"""The errors that aqueue raises. Each message says what happened, to which thing, and what to do about it.
 
-What helps against an error in general is the last paragraph of its class's docstring, which begins ``What to do:``.
+The last paragraph of each class's docstring, which begins with ``What to do:``, says what helps in general.
 
 AqueueError
 ├── InvalidArgument (ValueError)      an argument, or an attribute of an item class, that is not allowed
 ├── InvalidItem (TypeError)           an object that is not an item was enqueued
 ├── ItemsNotComparable (TypeError)    a priority queue got two items that `<` can't order
-├── ChildrenNotComparable (TypeError) a further attempt at an item enqueued what an earlier one may have enqueued
-├── InvalidResult (TypeError)         an item returned what JSON can't carry
-├── StrayCancellation                 an item was cancelled, and nobody had asked for it
-├── LeakedCancelScope                 an item left a cancel scope open, which would cancel other items
-├── MisplacedCall (RuntimeError)      a call outside the place where it works
-├── ReporterError                     a reporter could not be opened
+├── ChildrenNotComparable (TypeError) a retried item enqueued a child that may be one of an earlier attempt
+├── InvalidResult (TypeError)         an item returned a value that JSON can't represent
+├── StrayCancellation                 an item was cancelled, but not by aqueue or its caller
+├── LeakedCancelScope                 an item left a cancel scope open, which could cancel other items
+├── MisplacedCall (RuntimeError)      a function was called where it doesn't work
+├── ReporterError                     a reporter couldn't be opened
 ├── ClusterError                      a cluster can't be used, or was lost
-├── JournalError                      the journal could not be read or written
-│   ├── JournalExists                 a new run was to be recorded in a file that has something in it
+├── JournalError                      the journal couldn't be read or written
+│   ├── JournalExists                 the file for a new run isn't empty
 │   ├── JournalLocked                 another run is writing the journal
-│   ├── NotAJournal                   the file is something else, or has what aqueue didn't put there
+│   ├── NotAJournal                   the file is something else, or its schema was changed
 │   ├── JournalTooNew                 a newer aqueue wrote it
-│   └── JournalDamaged                it is a journal, but a part of it is missing or unreadable
+│   └── JournalDamaged                a part of the journal is missing or unreadable
 ├── PoisonItem                        an item that crashed the process three times in a row
-├── RemoteError                       stands for an exception in a worker process that could not be sent
-├── RecordedFailure                   stands for an item's exception that is no longer in memory
+├── RemoteError                       replaces an exception of a worker process that couldn't be sent
+├── RecordedFailure                   replaces an item's exception that is no longer in memory
 ├── ItemFailures (ExceptionGroup)     items failed for good
 ├── UnstorableItem (TypeError)        an item has state that the journal can't store exactly
-├── UnsendableItem (TypeError)        an item has state, or is of a class, that can't be sent to another process
+├── UnsendableItem (TypeError)        an item's state or class can't be sent to another process
 ├── UnknownItemType (LookupError)     the journal names a class that this program doesn't have
 ├── PayloadMismatch (ValueError)      a recorded item can't be restored by today's class
-└── AdoptionMismatch (ValueError)     an item may be a recorded one, since its class has changed, or another
+└── AdoptionMismatch (ValueError)     after an edit of its class, an item may or may not be a recorded one
 """
 
 from collections.abc import Sequence
@@ -37,7 +37,7 @@ from aqueue.events import ItemFailed
 from aqueue.text import visible
 
 if TYPE_CHECKING:
-    from aqueue.result import RunResult  # which can read a journal, and so has errors below it
+    from aqueue.result import RunResult  # it can read a journal, and so imports this module
 
 __all__ = [
     "AdoptionMismatch",
@@ -72,31 +72,32 @@ __all__ = [
 class AqueueError(Exception):
     """The base of every error that aqueue itself raises.
 
-    What to do: catch it to tell aqueue's own errors from those of your items; the subclass and the message say what helps.
+    What to do: catch it to distinguish aqueue's own errors from those of your items; the subclass and the message say what
+    helps.
     """
 
     def __init__(self, *args: object) -> None:
-        """Make the error of a message, in which nothing steers a terminal.
+        """Create the error with a message without control characters.
 
-        A message may name a class, a key or a file as a stranger's journal, or an item, has it, and Python prints it raw.
+        A message may contain text of an item or of an untrusted journal, and Python prints messages raw.
         """
         super().__init__(*(visible(arg) if isinstance(arg, str) else arg for arg in args))
 
 
 class InvalidArgument(AqueueError, ValueError):
-    """An argument, or an attribute of an item class, has a value that is not allowed.
+    """An argument, or an attribute of an item class, has a value that isn't allowed.
 
-    The message names it, the value, and what is allowed. If it was an argument of `run_queue`, no item was run.
+    The message names it, the value, and the allowed values. If it was an argument of `run_queue`, no item was run.
 
     What to do: pass a value that the message allows.
     """
 
 
 class InvalidItem(AqueueError, TypeError):
-    """An object that is not an item was enqueued, or is one of the initial items; the message names its class.
+    """An object that isn't an item was enqueued, or is one of the initial items; the message names its class.
 
-    It has no async `process` that takes `enqueue` and `set_desc`, or a hook that isn't async, or it is a class and no
-    object; or its `key` or `group` is neither a string nor None.
+    It has no async `process` that takes `enqueue` and `set_desc`, its hook isn't async, its `key` or `group` is neither a
+    string nor None, or it is a class instead of an instance.
 
     What to do: enqueue an object whose class defines the method as the message writes it.
     """
@@ -105,158 +106,162 @@ class InvalidItem(AqueueError, TypeError):
 class ItemsNotComparable(AqueueError, TypeError):
     """A priority queue got two items that ``<`` can't order; the message names both classes.
 
-    What to do: define ``__lt__`` in both classes, so that it takes an item of either and changes nothing, or use another
+    What to do: define ``__lt__`` in both classes, for items of either class and without side effects, or use another
     ``queue_type_name``.
     """
 
 
 class ChildrenNotComparable(AqueueError, TypeError):
-    """An item that is tried again enqueued a child which may be one that an earlier attempt enqueued, or another.
+    """A retried item enqueued a child, and whether an earlier attempt enqueued the same child can't be decided.
 
-    The message names the child's class, and the attribute: what it holds can't be stored, and is not the same object as
-    then. The child was not enqueued, since one child might be lost and another run twice; the item fails by this error, unless
-    its code catches it.
+    The message names the child's class, and the attribute that can't be compared: its value can't be stored, and is not the
+    same object as in the earlier attempt. The child was not enqueued, since one child could be lost and another run twice. The
+    item fails with this error, unless its code catches it.
 
-    What to do: give the child's class a `key`; or leave the attribute out of it, and make what it holds in `process`, or
-    take it from `lifespan`; or hold there what can be stored, or in each attempt the same object.
+    What to do: give the child's class a `key`; or leave the attribute out of the class, and create its value in `process` or
+    in the `lifespan`; or use a value that can be stored, or the same object in each attempt.
     """
 
 
 class InvalidResult(AqueueError, TypeError):
-    """An item returned what JSON can't carry, or more than a journal can hold (499 MB); the message names the item's class.
+    """An item returned a value that JSON can't represent, or that is too large for a journal (499 MB).
 
-    An object of a kind that JSON lacks, a set, bytes, NaN, infinity; or a dict with two keys that are the same in JSON,
-    such as 1 and "1", of which one would be lost.
+    The message names the item's class. JSON can't represent sets, bytes, NaN, infinity, and objects in general, nor a dict
+    with two keys that are equal in JSON, such as 1 and "1": one of them would be lost.
 
-    What to do: return None, or data made of dicts, lists, strings, finite numbers, booleans and None; write what is large
-    to a file, and return its path.
+    What to do: return None, or data made of dicts, lists, strings, finite numbers, booleans and None; write large data to a
+    file, and return its path.
     """
 
 
 class StrayCancellation(AqueueError):
-    """An item's code was cancelled although neither aqueue nor its caller had asked for that.
+    """An item's code was cancelled, but not by aqueue or its caller.
 
-    On asyncio this comes of awaiting a task or future that somebody else had cancelled. The original is ``__cause__``.
+    On asyncio this happens when an item awaits a task or future that other code has cancelled. The original exception is the
+    ``__cause__``.
 
-    What to do: catch the cancellation where the item awaits what others may cancel, and raise or return something else.
+    What to do: catch the cancellation where the item awaits something that other code may cancel, and raise or return
+    something else.
     """
 
 
 class LeakedCancelScope(AqueueError):
-    """An item's code ended while a cancel scope that it had entered was still open: of a timeout, or of a nursery.
+    """An item's code ended without leaving a cancel scope that it had entered, of a timeout or a nursery for example.
 
-    That scope would cancel what the same worker does next. aqueue closes it, and cancels what runs in it. It is an error in
-    the code, so no retry policy covers it. An item that raises something else fails by that, and its scope is closed, too.
+    The scope could cancel the next item of the same worker. aqueue closes it, and cancels what runs in it. This is a bug in
+    the item's code, so no retry policy covers it. If the item raised another exception, it fails with that one instead, and
+    the scope is closed as well.
 
-    What to do: leave each cancel scope in the function that entered it. In an async generator that yields inside one, that
-    happens only when the generator ends: write ``async with contextlib.aclosing(generator) as values`` around a loop that
-    may leave it early.
+    What to do: leave each cancel scope in the function that entered it. An async generator that yields inside a cancel scope
+    leaves it only when the generator ends: use ``async with contextlib.aclosing(generator) as values`` around a loop that
+    may end early.
     """
 
 
 class MisplacedCall(AqueueError, RuntimeError):
-    """A call was made outside the place where it works: `enqueue` after `process` had ended, say.
+    """A function was called where it doesn't work: `enqueue` after the end of `process`, for example.
 
-    What to do: make the call where the message says that it works: inside the item, in its event loop's thread, before
-    it has ended; in place of `run_queue` inside an event loop, await `async_run_queue`; in a free-threaded Python, turn
-    the global interpreter lock on.
+    What to do: the message says where the call works: inside the item, in the event loop's thread, before the item has ended.
+    Inside an event loop, await `async_run_queue` instead of calling `run_queue`. In a free-threaded Python, turn the global
+    interpreter lock on.
     """
 
 
 class ReporterError(AqueueError):
-    """A reporter could not be loaded or opened, and so the run was not begun; the message names it and the cause.
+    """A reporter couldn't be loaded or opened, so the run didn't start; the message names the reporter and the cause.
 
-    In an event `reporter.failed`, it stands for one that was detached since it had not returned from a call for 60 s.
+    In a `reporter.failed` event, it stands for a reporter that was detached because a call hadn't returned for 60 s.
 
-    What to do: mend what the message says of the file, the terminal or the plugin, or choose another reporter.
+    What to do: fix the problem with the file, the terminal or the plugin that the message names, or choose another reporter.
     """
 
 
 class ClusterError(AqueueError):
     """The cluster can't be used, was lost, or one of its worker processes can't run items; the message says why.
 
-    What to do: see that the scheduler runs and can be reached, and that each worker process has the Python, the aqueue
-    and the modules that the program has. With ``resume=``, the same call then goes on with the run.
+    What to do: check that the scheduler runs and can be reached, and that each worker process has the same Python, aqueue and
+    modules as the program. With ``resume=``, the same call then resumes the run.
     """
 
 
 class JournalError(AqueueError):
-    """The journal could not be opened, read or written; the message names the file, the cause and what to do.
+    """The journal couldn't be opened, read or written; the message names the file, the cause and what to do.
 
-    What was committed before stays in the file.
+    Everything that was committed before stays in the file.
 
-    What to do: mend what the message says of the file, its folder or the disk, and make the same call again with
-    ``resume=``.
+    What to do: fix the problem with the file, its folder or the disk that the message names, and make the same call again
+    with ``resume=``.
     """
 
 
 class JournalExists(JournalError):
-    """A new run was to be recorded in a file that is not empty; it was left as it is.
+    """``journal=`` starts a new run, but the file isn't empty. The file was not changed.
 
-    What to do: pass ``resume=`` instead of ``journal=`` to go on with the run in it, or name another file.
+    What to do: pass ``resume=`` instead of ``journal=`` to resume the run in the file, or name another file.
     """
 
 
 class JournalLocked(JournalError):
-    """Another run is writing the journal; the message names its process and machine, where they are known.
+    """Another run is writing the journal; the message names its process and machine, if they are known.
 
-    What to do: wait until that run has ended, or stop it. To read the journal meanwhile, use another process.
+    What to do: wait until that run has ended, or stop it. Reading a journal while a run writes it works in another process.
     """
 
 
 class NotAJournal(JournalError):
-    """The file is not a journal, or its schema has something that aqueue didn't put there; it was left as it is.
+    """The file isn't a journal, or its schema has tables or views that aqueue didn't create. The file was not changed.
 
-    What to do: name another file, or take out of it what the message names.
+    What to do: name another file, or remove what the message names from this one.
     """
 
 
 class JournalTooNew(JournalError):
-    """A newer aqueue wrote the journal; it was left as it is.
+    """A newer version of aqueue wrote the journal. The file was not changed.
 
     What to do: upgrade aqueue.
     """
 
 
 class JournalDamaged(JournalError):
-    """A part of the journal is missing or can't be read; the message names it.
+    """A part of the journal is missing or unreadable; the message names it.
 
     What to do: restore the file from a copy, or start a new run in another file.
     """
 
 
 class PoisonItem(AqueueError):
-    """An item was the only one running in three crashes of the process in a row, and was not run again.
+    """An item was the only one running in three crashes of the process in a row, so it was not run again.
 
-    When the run has ended and is resumed, it is tried once more: alone and before all others. If it ends the process again,
-    it fails so again. On a cluster: an item that was running in three worker processes that were lost.
+    When the ended run is resumed, the item gets one more attempt, alone and before all others. If that ends the process too,
+    the item fails with this error again. On a cluster, it is an item that was running in three worker processes that were
+    lost.
 
-    What to do: run the item by itself in a debugger, and see what ends the process: a crash in a library in C, or more
-    memory than there is, in most cases. Mend that, and resume the run.
+    What to do: run the item by itself in a debugger to find out what ends the process. In most cases it is a crash in a C
+    library, or the process runs out of memory. Fix that, and resume the run.
     """
 
 
 class RemoteError(AqueueError):
-    """Stands for an exception that an item raised in a worker process and that could not be sent; its message says which.
+    """Replaces an exception that an item raised in a worker process and that couldn't be sent; the message describes it.
 
-    Its class was not found in the program, for instance. It has the traceback and the notes of the original.
+    For example, the program doesn't have its class. A `RemoteError` has the traceback and the notes of the original.
 
-    What to do: do as for the original. To get it as what it is, define its class in a module that the program can
-    import, in such a way that pickle can write it.
+    What to do: handle it like the original. To receive the original, define its class in a module that the program can
+    import, so that pickle can write it.
     """
 
 
 class RecordedFailure(AqueueError):
-    """Stands for an item's exception that is no longer in memory: one after the first 100, or of an earlier process.
+    """Replaces an item's exception that is no longer in memory: one after the first 100, or one of an earlier process.
 
     Attributes:
         failure: the `item.failed` event.
 
-    What to do: do as for the original, whose class, message and traceback are in `failure`.
+    What to do: handle it like the original; its class, message and traceback are in `failure`.
     """
 
     def __init__(self, failure: ItemFailed) -> None:
-        """Stand for what `failure` tells of.
+        """Replace the exception of `failure`.
 
         Parameters:
             failure: the `item.failed` event.
@@ -275,10 +280,10 @@ class ItemFailures(AqueueError, ExceptionGroup[Exception]):
     The first 100 are the original exceptions; up to 1,000 in all are listed, the rest as `RecordedFailure`.
 
     Attributes:
-        result: what the run came to, with the number of all failures in ``result.counts.failed``.
+        result: the result of the run; ``result.counts.failed`` is the number of all failures.
 
-    What to do: mend what made the items fail; ``result.failure_groups`` has the failures by kind. With ``resume=``, the
-    same call then runs the failed items again. For errors that pass by themselves, give their class a `Retry`.
+    What to do: fix what made the items fail; ``result.failure_groups`` has the failures by kind. With ``resume=``, the same
+    call then runs the failed items again. For transient errors, give the class a `Retry`.
     """
 
     result: "RunResult"
@@ -288,8 +293,8 @@ class ItemFailures(AqueueError, ExceptionGroup[Exception]):
 
         Parameters:
             message: how many items failed.
-            exceptions: what they raised, or a `RecordedFailure` for each that is not in memory; at least one.
-            result: what the run came to.
+            exceptions: the exceptions, or a `RecordedFailure` for each that isn't in memory; at least one.
+            result: the result of the run.
         """
         group = super().__new__(cls, message, exceptions)
         group.result = result
@@ -311,50 +316,50 @@ class ItemFailures(AqueueError, ExceptionGroup[Exception]):
 
 
 class UnstorableItem(AqueueError, TypeError):
-    """An item has state that the journal can't store and restore exactly, or more of it than a journal can hold (499 MB).
+    """A journal can't store and restore the state of an item exactly, or the state is too large (499 MB).
 
-    The message names its class, the attribute and the ways out.
+    The message names the class, the attribute and the ways out.
 
-    What to do: annotate the attribute with its exact class, or define `dump` and `load` in the item's class, or leave the
-    attribute out of the item and make what it holds in `process`.
+    What to do: annotate the attribute with its exact class; or define `dump` and `load` in the item's class; or leave the
+    attribute out of the item, and create its value in `process`, or in the `lifespan` if items share it.
     """
 
 
 class UnsendableItem(AqueueError, TypeError):
-    """An item has state, or is of a class, that can't be sent to another process, as a run on a cluster needs it.
+    """The state or the class of an item can't be sent to another process, as a run on a cluster must.
 
-    The message names its class, the attribute and the ways to mend it.
+    The message names the class, the attribute and the ways out.
 
-    What to do: leave the attribute out of the item, and open what it holds in `process` or in the `lifespan`; define the
-    class at the top level of a module that the worker processes can import.
+    What to do: leave the attribute out of the item, and create its value in `process` or in the `lifespan`; define the class
+    at the top level of a module that the worker processes can import.
     """
 
 
 class UnknownItemType(AqueueError, LookupError):
-    """A journal names a class of items that this program has not defined; nothing was changed.
+    """A journal names an item class that this program hasn't defined. Nothing was changed.
 
-    What to do: define the class or import its module before the run; if it was renamed, name its old name in
-    `previous_names` of the class that it is now. Then make the same call again.
+    What to do: define the class or import its module before the run. If the class was renamed, add the old name to its
+    `previous_names`. Then make the same call again.
     """
 
 
 class PayloadMismatch(AqueueError, ValueError):
     """The state of a recorded item doesn't fit today's class; the message names class and attribute. Nothing was changed.
 
-    What to do: change the class so that it takes what was recorded (give a new field a default, say), or give it `dump`
-    and a `load` that takes the old state. Then make the same call again.
+    What to do: change the class so that it accepts the recorded state (give a new field a default, for example), or give it
+    `dump` and a `load` that accepts the old state. Then make the same call again.
     """
 
 
 class AdoptionMismatch(AqueueError, ValueError):
-    """An item was enqueued that may be one which is recorded, or another: its class was changed since, and doesn't tell.
+    """The class of an item was edited, and whether the item is one of the recorded ones can't be decided.
 
-    The message names the class, and the attributes that it was recorded with and has now. The item was not enqueued: what is
-    completed might run again, or an item be lost. For an initial item, `run_queue` raises it before anything runs; for a
-    child, `enqueue` does, and the parent fails by it, unless its code catches it; on a cluster it always fails.
+    The message names the class, its recorded attributes and today's. The item was not enqueued: completed work could run
+    again, or an item could be lost. For an initial item, `run_queue` raises this error before anything runs. For a child,
+    `enqueue` raises it, and the parent fails unless its code catches the error; on a cluster the parent always fails.
 
-    What to do: give new attributes the values that recorded items are to have, as defaults in the class; or keep the old
-    name of one that was renamed; or, if the class was renamed, name its old name in `previous_names`; or take what was
-    recorded in `load`; or put the class back as it was until the run has ended. Where another item was taken for the recorded
-    one because it was enqueued first, enqueue the one that is as recorded before it. Then make the same call again.
+    What to do: give new attributes defaults in the class, with the values that recorded items have; or keep the old name of a
+    renamed attribute; or add the old name of a renamed class to `previous_names`; or accept the recorded state in `load`; or
+    put the class back as it was until the run has ended. If another item was taken for the recorded one because it was
+    enqueued first, enqueue the unchanged item before it. Then make the same call again.
     """
