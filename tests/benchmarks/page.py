@@ -25,23 +25,26 @@ INTRO = """\
 
 <!-- Written by `make bench`: change tests/benchmarks, not this page. -->
 
-Most of these figures are ratios: how many times as much the job before the "/" takes as the one behind it. The two run
-directly after each other, each in a process of its own, so that a machine that slows down slows both. That is a round.
-A figure has several, and its value is their median, beside the lowest and the highest. The *base* is what the other job
-takes by itself, or what else the figure refers to, and is a median as well. The *limit* is what aqueue holds itself to;
-a figure beyond it is marked as **missed**. Figures without a limit are there to compare. What could not be measured is
-said to be left out.
+These are the benchmarks of aqueue: its overhead per item, memory, journal and cluster, and a comparison with other
+tools.
 
-The items of most jobs do nothing, or nearly: the figures say what the queue itself costs. They don't say how long your
-job takes, where an item waits for a network or computes, and costs far more than the queue. They are of one machine.
-On another one ratios will be much the same, and bases will not. Where the lowest and the highest are far apart, the
-machine had other work at the time.
+Most figures are ratios: how many times as long the job before the "/" takes as the job after it. The two jobs run
+directly one after the other, each in its own process, so that a machine that slows down slows both. This is one round.
+A figure has several rounds. Its value is their median, shown with the lowest and the highest. The *base* is what the
+other job takes by itself, or what else the figure refers to, and is also a median. The *limit* is the target that
+aqueue sets itself; a figure that misses it is marked as **missed**. Figures without a limit are there to compare. A
+figure that could not be measured is shown as left out.
+
+The items of most of these jobs do nothing, or nearly nothing, so the figures show the overhead of the queue itself.
+They don't show how long your job takes: an item that waits for a network or computes takes far longer than the queue.
+All figures come from one machine. On another one, the ratios will be about the same, and the bases will not. If the
+lowest and the highest value are far apart, the machine had other work at the time.
 """
 
 AGAIN = """\
 ## Measure again
 
-`make bench` measures everything and writes this page anew. {duration}
+`make bench` measures everything and writes this page again. {duration}
 
 ```sh
 make bench

@@ -42,9 +42,10 @@ def crunch_ratio(folder: Path) -> tuple[float, float]:
 
 CLUSTER = Part(
     "Runs on a cluster",
-    "A Dask cluster of two worker processes on the same machine, with a journal. On two cores, they share these with the"
-    " scheduler and with the coordinator, which is the process that calls `run_queue`; for the coordinator's own cost the"
-    " scheduler is in a process of its own, and only the CPU time of the coordinator counts.",
+    "A Dask cluster of two worker processes on the same machine, with a journal. On two cores, they share these"
+    " with the scheduler and with the coordinator, which is the process that calls `run_queue`. For the"
+    " coordinator's own cost, the scheduler is in a separate process, and only the CPU time of the coordinator"
+    " counts.",
     (
         Figure(
             "cluster of 2 processes, items with a journal",

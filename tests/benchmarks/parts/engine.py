@@ -23,9 +23,9 @@ def import_ratio(folder: Path) -> tuple[float, float]:
 
 ENGINE = Part(
     "The engine",
-    'Items that do nothing but describe themselves, with 5 workers and `reporter="none"`. Siblings are the children of one'
-    " item; in a chain each item enqueues the next. The hand-written loop is a deque and a pool of tasks, without events:"
-    " `tests/benchmarks/hand_written_loop.py`.",
+    'The items only set a description. The run has 5 workers and `reporter="none"`. Siblings are the children of'
+    " one item; in a chain, each item enqueues the next. The hand-written loop is a deque and a pool of tasks,"
+    " without events: `tests/benchmarks/hand_written_loop.py`.",
     (
         Figure(
             "100,000 siblings, none / hand-written loop",

@@ -48,10 +48,10 @@ def keys_mb(folder: Path) -> tuple[float, float]:
 
 JOURNAL = Part(
     "The journal",
-    "Items that do nothing but describe themselves, each with a URL of 60 characters as its payload. These figures depend"
-    " on the disk. A stall is how long a task beside the items was kept waiting, less what garbage collection took of that."
-    " Going on is measured from the call of `run_queue` until the first item runs, on a file of the size that stands under"
-    " *base*.",
+    "The items only set a description, and each has a URL of 60 characters as its payload. These figures depend on"
+    " the disk. A stall is how long the event loop kept another task waiting, minus the time of garbage collection"
+    " in it. Resuming is measured from the call of `run_queue` until the first item runs, on a file of the size"
+    " under *base*.",
     (
         Figure("1,000,000 items, with a journal / without", journal_ratio, 3, seconds=18),
         Figure(

@@ -34,16 +34,17 @@ def task_ratio(library: str, others_count: int, journal: bool, folder: Path) -> 
 
 CRAWLS = Part(
     "Against others: a crawl",
-    "A site of 2,000 pages of 4 kB, with 20 children a page, is crawled with 16 requests at a time. The server is on the"
-    " same machine, in a process of its own that takes less than a tenth of a core. Every tool finds the links by the"
-    " same regular expression and has a visited set; delays, robots.txt and logs are off. What is compared is the CPU time"
-    " of the crawling process, all its threads: where a network is the limit, it says how much of a core a tool leaves to"
-    " the rest. Waiting for the disk is not in it.\n\n"
-    "An HTTP request is most of the cost of a page, and it is not the same code that makes it: the loop and aqueue use"
-    " httpx, Scrapy uses Twisted, Crawlee's `HttpCrawler` uses impit, which is written in Rust. So this compares the tools"
-    " as they come, and not their queues alone. Scrapy and Crawlee also do more for a page: middlewares, sessions,"
-    " statistics. What is kept on disk is not of the same use either: Scrapy's `JOBDIR` is for a crawl that is ended"
-    " properly, while a journal and Crawlee's storage are written as they go.",
+    "Each tool crawls a site of 2,000 pages of 4 kB, with 20 children per page and 16 requests at a time. The"
+    " server is on the same machine, in its own process, which takes less than a tenth of a core. Every tool finds"
+    " the links with the same regular expression and has a set of visited URLs; delays, robots.txt and logs are"
+    " off. The figures compare the CPU time of the crawling process, with all its threads: when the network is the"
+    " bottleneck, this shows how much of a core a tool leaves for other work. Waiting for the disk is not included.\n"
+    "\n"
+    "An HTTP request is most of the cost of a page, and the tools use different clients: the loop and aqueue use"
+    " httpx, Scrapy uses Twisted, and Crawlee's `HttpCrawler` uses impit, which is written in Rust. The figures"
+    " therefore compare the tools as they come, and not only their queues. Scrapy and Crawlee also do more per"
+    " page: middlewares, sessions, statistics. What they keep on disk differs, too: Scrapy's `JOBDIR` is for a"
+    " crawl that is stopped cleanly, while a journal and Crawlee's storage are written all the time.",
     (
         Figure(
             "2,000 pages, aqueue / loop",
@@ -79,10 +80,11 @@ CRAWLS = Part(
 
 TASKS = Part(
     "Against others: a task that does nothing",
-    "How many times as long a no-op task takes as an item that does nothing but describe itself. The durable queues are on"
-    " SQLite, with their own defaults, against an item with a journal. Celery has its broker in memory and one solo worker,"
-    " in one process, against an item without a journal: a deployment has a broker of its own, Redis or RabbitMQ, and many"
-    " workers, so this says what a task costs Celery itself and not how many a deployment does in a second.",
+    "How many times as long a no-op task takes as an item that only sets a description. The durable queues use"
+    " SQLite with their own defaults, and are compared with an item with a journal. Celery has its broker in memory"
+    " and one solo worker, in one process, and is compared with an item without a journal. A real deployment has a"
+    " separate broker, Redis or RabbitMQ, and many workers, so this figure shows what a task costs Celery itself,"
+    " and not how many tasks a deployment runs per second.",
     (
         *(
             Figure(

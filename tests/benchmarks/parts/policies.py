@@ -22,7 +22,7 @@ def harvest_share(folder: Path) -> tuple[float, float]:
 
 FEATURES = Part(
     "What a feature adds",
-    "Items that do nothing but describe themselves, 300,000 of them, against those with one thing more, or less.",
+    "300,000 items that only set a description, compared with items that use one feature more, or one less.",
     tuple(
         Figure(f"300,000 items {what} / plain ones", partial(policies_ratio, job, "plain"), None, seconds=3)
         for what, job in (
@@ -36,9 +36,9 @@ FEATURES = Part(
 
 POLICIES = Part(
     "Retries, timeouts and limits",
-    "Items that do nothing but describe themselves, of a class with a policy, against those of a class without. Nothing"
-    " fails and nothing is too late: it is what the policy costs where it isn't needed. In the last one, 100 hosts have a"
-    " group each, and one of them takes 2 s for a page where the others take 20 ms.",
+    "Items that only set a description, of a class with a policy, compared with those of a class without. Nothing"
+    " fails or times out: the figures show what the policy costs when it isn't needed. In the last one, 100 hosts"
+    " have a group each, and one of them takes 2 s per page while the others take 20 ms.",
     (
         *(
             Figure(f"300,000 items with {what} / plain ones", partial(policies_ratio, job, "plain"), limit, seconds)

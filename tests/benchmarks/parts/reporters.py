@@ -30,8 +30,8 @@ def talkers_cpu(folder: Path) -> tuple[float, float]:
 
 REPORTERS = Part(
     "The reporters",
-    "The same items with a reporter, against a run with `none`. The live display, `rich`, draws on a pseudo-terminal of 80"
-    " columns and 24 rows that is read all the time.",
+    "The same items with a reporter, compared with a run with `none`. The live display, `rich`, draws on a"
+    " pseudo-terminal of 80 columns and 24 rows, which is read all the time.",
     (
         Figure("100,000 siblings, rich / none", partial(reporter_ratio, "rich", 100_000), 1.8, seconds=2.5),
         Figure("1,000,000 siblings, rich / none", partial(reporter_ratio, "rich", 1_000_000), 1.8, seconds=11),
