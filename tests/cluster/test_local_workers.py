@@ -1,6 +1,6 @@
 """Worker processes on this machine: what they can do, what they leave alone, and that nothing of them is left.
 
-Each is a `_cluster.local_worker` at a `_cluster.local_scheduler`; what it prints comes by `_cluster.local_output`.
+Each is a `_cluster.local_worker`; what it prints comes by `_cluster.local_output`.
 """
 
 import contextlib
@@ -24,7 +24,7 @@ import trio
 from distributed import Client
 from distributed.security import Security
 
-from aqueue._cluster.local_workers import LocalWorkers, _pause_s
+from aqueue._cluster.local_workers import LocalWorkers, _next_pause_s
 
 _DEADLINE_S: Final = 60.0
 """How long anything may take before the test fails: far longer than it takes on the slowest machine, seconds."""
@@ -165,7 +165,7 @@ def test_the_module_search_path_is_the_same(pair: tuple[LocalWorkers, Client]) -
     there = client.submit(lambda: sys.path, pure=False).result(_DEADLINE_S)
     here = [entry or os.getcwd() for entry in sys.path]
     assert "scratch" in there[0]
-    assert [entry for entry in there if entry in here] == list(dict.fromkeys(here))
+    assert there[1:] == here
 
 
 @pytest.mark.parametrize("named", [True, False])
@@ -193,9 +193,12 @@ def test_a_killed_worker_is_replaced(capfd: pytest.CaptureFixture[str]) -> None:
 
 
 def test_pauses_grow_with_short_lives() -> None:
-    """The first death is followed by a start at once; who dies young again and again is started ever more seldom."""
-    pauses = [_pause_s(short_lives) for short_lives in (0, 1, 2, 3, 4, 5, 50)]
-    assert pauses == [0, 0, 0.25, 0.5, 1, 2, 30]
+    """A worker that has lived is replaced at once; one that dies young again and again is started ever more seldom."""
+    pauses = [0.0]
+    for lifetime_s in (50, 0.1, 0.1, 0.1, 0.1, 2, 0, *[0] * 20):
+        pauses.append(_next_pause_s(pauses[-1], lifetime_s))
+    assert pauses[:8] == [0, 0, 0.25, 0.5, 1, 2, 0, 0.25]
+    assert pauses[-1] == 30
 
 
 def test_workers_end_with_a_killed_parent(start_script: Callable[..., "subprocess.Popen[str]"], tmp_path: Path) -> None:
@@ -346,16 +349,19 @@ def test_a_program_that_is_no_python_is_refused(monkeypatch: pytest.MonkeyPatch,
     assert our_threads() == threads
 
 
-def test_a_worker_that_ends_at_its_start_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """If the workers can't run, `start` tells why in the words of the first that ended; `close` tidies up."""
+def test_a_worker_that_ends_at_its_start_is_an_error(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """If the workers can't run, `start` says so, what the first that ended said is shown, and `close` tidies up."""
     (tmp_path / "distributed.py").write_text("raise ImportError('a module of the same name')")
     monkeypatch.syspath_prepend(tmp_path)
     threads = our_threads()
     workers = LocalWorkers(1)
-    with pytest.raises(RuntimeError, match="exit code 1 before it was ready: ImportError: a module of the same name"):
+    with pytest.raises(RuntimeError, match="exit code 1 before it was ready; see what it said"):
         workers.start()
     workers.close()
     assert our_threads() == threads
+    assert capsys.readouterr().err.endswith("ImportError: a module of the same name\n")
 
 
 def test_they_start_in_a_thread_of_a_trio_program() -> None:

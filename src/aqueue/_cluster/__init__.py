@@ -7,8 +7,7 @@ process elsewhere that runs `process`.
 Each module imports only from those above it:
 
 - `letters`: numbered messages that arrive once and in order over an unreliable connection
-- `local_output`: copies what local workers print, line by line
-- `local_scheduler`: a Dask scheduler in a thread of this process
+- `local_output`: copies what local workers print
 - `local_worker`: the program of a local worker process
 - `messages`: orders to a lane and reports from it, as MessagePack
 - `names`: the names of classes and functions, and what can be found by them

@@ -1,41 +1,47 @@
 """Starts worker processes on this machine, with a Dask scheduler in this process, and restarts those that die."""
 
+import asyncio
 import json
+import logging
 import os
 import re
-import shutil
 import signal
 import subprocess
 import sys
 import tempfile
 import threading
 import time
-from collections.abc import Sequence
-from contextlib import suppress
-from typing import TYPE_CHECKING, Final
+from collections.abc import Callable
+from concurrent.futures import Future
+from contextlib import closing, suppress
+from typing import TYPE_CHECKING, Any, Final
 
 from aqueue._cluster.local_output import Outlet
-from aqueue._cluster.local_scheduler import LocalScheduler
+from aqueue._cluster.local_worker import START
 
 if TYPE_CHECKING:
+    from distributed import Scheduler
     from distributed.security import Security
 
 __all__ = ["LocalWorkers"]
 
 _START_S: Final = 60.0
-_POLL_S: Final = 0.01
+_POLL_S: Final = 0.02
 _SHORT_LIFE_S: Final = 1.0
 _FIRST_PAUSE_S: Final = 0.25
 _LONGEST_PAUSE_S: Final = 30.0
 _END_S: Final = 1.0
+_CLOSE_S: Final = 5.0
+_NEVER_S: Final = 10 * 365 * 24 * 3600.0
 _PYTHON: Final = re.compile("python|pypy|graalpy", re.IGNORECASE)
 
 
 class LocalWorkers:
     """A number of processes that run one Dask worker each, and the scheduler that they have joined.
 
-    `multiprocessing` has no part in it, and so the user's script is not imported again: it needs no
-    ``if __name__ == "__main__"``. Modules in its folder can be imported, as the workers have this program's `sys.path`.
+    Not `distributed.LocalCluster`: it starts processes by `multiprocessing`, which imports the user's script again unless
+    that has an ``if __name__ == "__main__"``, lets a Ctrl-C and what items print through to the terminal, and uses no
+    TLS. Here modules in the script's folder can be imported, as the workers have this program's `sys.path`.
     A worker that dies is started again. All of them end with this process, however it ends, even if it is killed; but
     a Ctrl-C typed at its terminal does not reach them. What items in them print is written, line by line, to whatever
     `sys.stdout` and `sys.stderr` are here at that moment. While nobody takes it there, printing items wait, as they
@@ -52,26 +58,16 @@ class LocalWorkers:
         """Prepare `count` workers, at least 1; nothing is started before `start`."""
         self.address = ""
         self.security: Security | None = None
-        self._credentials = b""
         self._count = count
-        self._lock = threading.Lock()  # no process is started once `_closing` is set
-        self._close_lock = threading.Lock()
+        self._processes: set[subprocess.Popen[bytes]] = set()
+        self._ready: Future[None] = Future()
         self._closing = threading.Event()
-        self._is_started = False
-        self._processes: list[_Process] = []
-        self._died_early: list[_Process] = []
-        self._supervisors: list[threading.Thread] = []
-        self._scheduler: LocalScheduler | None = None
-        self._outlet: Outlet | None = None
-        self._scratch = ""
-        self._environment: dict[str, str] = {}
-        self._arguments: list[str] = []
+        self._thread = threading.Thread(target=self._run, name="aqueue-workers", daemon=True)
 
     @property
     def pids(self) -> list[int]:
         """The process ids of the workers that are alive."""
-        with self._lock:
-            return [process.pid for process in self._processes]
+        return [process.pid for process in list(self._processes)]
 
     def start(self) -> None:
         """Start the scheduler and the workers; return when all of them have joined it. After an error, call `close`.
@@ -81,32 +77,8 @@ class LocalWorkers:
             RuntimeError: Python can't be started from this program, the scheduler could not be started, a worker ended
                 before it had joined, or a minute has passed.
         """
-        command = _python_command()
-        self._scratch = tempfile.mkdtemp(prefix="aqueue-workers-")
-        self._outlet = Outlet()
-        self._environment = {**os.environ, "PYTHONPATH": _python_path()}
-        self._scheduler = LocalScheduler(self._scratch)
-        self.address = self._scheduler.start()
-        self.security = security = self._scheduler.security
-        assert security is not None
-        credentials = [security.tls_ca_file, security.tls_worker_cert, security.tls_worker_key]  # type: ignore[attr-defined]
-        self._credentials = json.dumps(credentials).encode() + b"\n"
-        self._arguments = [*command, "-m", "aqueue._cluster.local_worker", self.address, self._scratch]
-        if "PYTHONPATH" in os.environ:
-            self._arguments.append(os.environ["PYTHONPATH"])
-        for number in range(1, self._count + 1):
-            process = self._launch()
-            if process is not None:
-                supervisor = threading.Thread(
-                    target=self._keep_running, args=(process,), name=f"aqueue-worker-{number}", daemon=True
-                )
-                self._supervisors.append(supervisor)
-                supervisor.start()
-        self._wait_until_joined()
-        with self._lock:
-            self._is_started = True
-        if self._died_early:  # after it had joined
-            raise RuntimeError(self._died_early[0].exit_summary())
+        self._thread.start()
+        self._ready.result()
 
     def close(self) -> None:
         """End the workers, at once and in the midst of what they do, and the scheduler; return after 5 s at the latest.
@@ -114,121 +86,166 @@ class LocalWorkers:
         It may be called in any state: a second time, after a `start` that failed, and while one is under way in another
         thread, which then fails.
         """
-        with self._close_lock:
-            with self._lock:
-                self._closing.set()
-                processes = list(self._processes)
-            for process in processes:
-                process.end()
-            _join(self._supervisors)
-            for process in processes:
-                process.kill()  # one that is in a call which keeps all of Python's threads from running
-            _join(self._supervisors)
-            if self._outlet is not None:
-                self._outlet.close()
-            if self._scheduler is not None:
-                self._scheduler.stop()
-            if self._scratch:
-                shutil.rmtree(self._scratch, ignore_errors=True)
+        self._closing.set()
+        if self._thread.ident is not None:
+            self._thread.join(_CLOSE_S)
 
-    def _wait_until_joined(self) -> None:
-        assert self._scheduler is not None
-        deadline = time.monotonic() + _START_S
-        while (joined := self._scheduler.count_workers()) < self._count:
-            if self._closing.is_set():
-                raise RuntimeError("they were closed while they were being started")
-            if self._died_early:
-                raise RuntimeError(self._died_early[0].exit_summary())
-            if time.monotonic() > deadline:
-                raise RuntimeError(
-                    f"only {joined} of {self._count} were ready after {_START_S:.0f} s; start fewer, or see what keeps them"
+    # ---- in the thread ------------------------------------------------------------------------------------------
+
+    def _run(self) -> None:
+        try:
+            asyncio.run(self._main())
+        except BaseException as error:
+            self._fail(error)
+
+    def _fail(self, error: BaseException) -> None:
+        if not self._ready.done():
+            self._ready.set_exception(error)
+
+    async def _main(self) -> None:
+        command = [*_python_command(), "-c", START]
+        with (
+            tempfile.TemporaryDirectory(prefix="aqueue-workers-", ignore_cleanup_errors=True) as scratch,
+            closing(Outlet()) as outlet,
+        ):
+            scheduler = await self._start_scheduler(scratch)
+            job = json.dumps(self._job(scratch)).encode() + b"\n"
+
+            def launch() -> "subprocess.Popen[bytes]":
+                process = subprocess.Popen(  # noqa: S603  # this Python, with arguments of ours
+                    command,
+                    env=os.environ,  # not the C library's, which readline adds to
+                    stdin=subprocess.PIPE,
+                    stdout=subprocess.PIPE,
+                    stderr=subprocess.PIPE,
+                    bufsize=0,
+                    start_new_session=True,
                 )
-            time.sleep(_POLL_S)
+                assert process.stdin is not None
+                assert process.stdout is not None
+                assert process.stderr is not None
+                with suppress(OSError):  # it has died already
+                    process.stdin.write(job)
+                outlet.connect(process.stdout, "stdout")
+                outlet.connect(process.stderr, "stderr")
+                return process
 
-    def _launch(self) -> "_Process | None":
-        with self._lock:
-            if self._closing.is_set():
-                return None
-            assert self._outlet is not None
-            process = _Process(self._arguments, self._environment, self._outlet, self._credentials)
-            self._processes.append(process)
-            return process
+            keepers = [asyncio.ensure_future(self._keep_running(launch)) for _ in range(self._count)]
+            try:
+                await self._until_closed(scheduler)
+            finally:
+                for keeper in keepers:
+                    keeper.cancel()
+                for process in self._processes:
+                    _kill(process)
+                self._processes.clear()
+                with suppress(TimeoutError):
+                    async with asyncio.timeout(_END_S):
+                        await scheduler.close()
 
-    def _keep_running(self, process: "_Process") -> None:
-        """Wait for the end of `process` and start the next, until `close`."""
-        short_lives = 0
+    async def _start_scheduler(self, scratch: str) -> "Scheduler":
+        # It takes a third of a second, of which the caller's event loop shouldn't be deprived.
+        import dask.config
+        from distributed import Scheduler
+        from distributed.security import Security
+
+        _silence_this_thread()
+        # Anyone who reaches a scheduler can run programs, and every user of a machine reaches its loopback interface.
+        self.security = Security.temporary()  # type: ignore[no-untyped-call]
+        # There is always a server of pages; it has none, and so is of no use to other users of the machine. The profile
+        # is of this thread's stack, 100 times a second.
+        with dask.config.set({"distributed.scheduler.http.routes": [], "distributed.worker.profile.enabled": False}):
+            scheduler = Scheduler(
+                protocol="tls",
+                security=self.security,
+                host="127.0.0.1",
+                dashboard=False,
+                dashboard_address="127.0.0.1:0",  # by default a certain port, with a warning if that is taken
+                # A worker is gone when its process has ended. One that is merely busy or stopped is not.
+                worker_ttl=_NEVER_S,
+                idle_timeout=_NEVER_S,
+                local_directory=scratch,
+                needs_workdir=False,
+            )
+        # Dask puts its folder before all others, for files that are uploaded to a scheduler.
+        with suppress(ValueError):
+            sys.path.remove(scheduler.local_directory)
+        try:
+            await scheduler
+        except Exception as error:
+            reason = error.__cause__ or error  # Dask's own error says only that there is one
+            raise RuntimeError(f"Dask's scheduler could not be started: {reason!r}") from error
+        self.address = scheduler.address
+        return scheduler
+
+    def _job(self, scratch: str) -> dict[str, Any]:
+        key: Any = self.security
+        security = {
+            "tls_ca_file": key.tls_ca_file,
+            "tls_worker_cert": key.tls_worker_cert,
+            "tls_worker_key": key.tls_worker_key,
+        }
+        path = [entry or os.getcwd() for entry in sys.path if isinstance(entry, str)]
+        return {"path": path, "address": self.address, "scratch": scratch, "security": security}
+
+    async def _until_closed(self, scheduler: "Scheduler") -> None:
+        deadline = time.monotonic() + _START_S
+        while not self._closing.is_set():
+            if not self._ready.done():
+                joined = len(scheduler.workers)
+                if joined >= self._count:
+                    self._ready.set_result(None)
+                elif time.monotonic() > deadline:
+                    raise RuntimeError(
+                        f"only {joined} of {self._count} were ready after {_START_S:.0f} s; start fewer, or see what keeps them"
+                    )
+            await asyncio.sleep(_POLL_S)
+        self._fail(RuntimeError("they were closed while they were being started"))
+
+    async def _keep_running(self, launch: "Callable[[], subprocess.Popen[bytes]]") -> None:
+        """Start a worker, and another one whenever it has died."""
+        pause_s = 0.0
         while True:
-            lifetime_s = process.wait()
-            with self._lock:
+            started_at = time.monotonic()
+            try:
+                process = launch()
+            except OSError as error:  # no memory, or too many processes or files: it may pass
+                self._fail(error)
+            else:
+                self._processes.add(process)
+                while process.poll() is None:  # noqa: ASYNC110  # a process has no event to wait for
+                    await asyncio.sleep(_POLL_S)
                 self._processes.remove(process)
-                if not self._is_started:
-                    self._died_early.append(process)
-                    return
+                _kill(process)
+                code = process.returncode
+                how = f"was killed by signal {-code}" if code < 0 else f"ended with exit code {code}"
+                self._fail(RuntimeError(f"a worker process {how} before it was ready; see what it said"))
             # What dies over and over before it has begun must not keep the machine busy.
-            short_lives = short_lives + 1 if lifetime_s < _SHORT_LIFE_S else 0
-            following = None
-            while following is None:
-                if self._closing.wait(_pause_s(short_lives)):
-                    return
-                try:
-                    following = self._launch()
-                except (OSError, RuntimeError):  # no memory, or too many processes, threads or files: it may pass
-                    short_lives += 1
-            process = following
+            pause_s = _next_pause_s(pause_s, time.monotonic() - started_at)
+            await asyncio.sleep(pause_s)
 
 
-class _Process:
-    """One worker's process, and the threads that hand on what it prints."""
+def _next_pause_s(pause_s: float, lifetime_s: float) -> float:
+    """Return how long to wait before the next start, after a life that began after a wait of `pause_s`."""
+    return 0.0 if lifetime_s >= _SHORT_LIFE_S else min(max(2 * pause_s, _FIRST_PAUSE_S), _LONGEST_PAUSE_S)
 
-    def __init__(self, arguments: list[str], environment: dict[str, str], outlet: Outlet, credentials: bytes) -> None:
-        self._started_at = time.monotonic()
-        self._popen = subprocess.Popen(  # noqa: S603  # this Python, with arguments of ours
-            arguments,
-            env=environment,
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            bufsize=0,
-            start_new_session=True,
-        )
-        assert self._popen.stdin is not None
-        assert self._popen.stdout is not None
-        assert self._popen.stderr is not None
-        self._lifeline = self._popen.stdin
-        with suppress(OSError):  # it has died already
-            self._lifeline.write(credentials)
-        outlet.connect(self._popen.stdout, "stdout")
-        self._errors = outlet.connect(self._popen.stderr, "stderr")
-        self.pid = self._popen.pid
 
-    def wait(self) -> float:
-        """Wait for its end; return for how long it has lived, in seconds."""
-        self._popen.wait()
-        lifetime_s = time.monotonic() - self._started_at
-        self.end()
-        # What its items had started: it would go on without anyone who looks after it, and hold the pipes open.
-        with suppress(OSError):
-            os.killpg(self.pid, signal.SIGKILL)
-        return lifetime_s
+def _kill(process: "subprocess.Popen[bytes]") -> None:
+    """End a worker, and what its items have started: that would go on by itself, and hold the pipes open."""
+    with suppress(OSError):
+        os.killpg(process.pid, signal.SIGKILL)
+    assert process.stdin is not None
+    process.stdin.close()
+    with suppress(subprocess.TimeoutExpired):
+        process.wait(_END_S)
 
-    def end(self) -> None:
-        """Have it end at once, by the end of its standard input."""
-        with suppress(OSError):
-            self._lifeline.close()
 
-    def kill(self) -> None:
-        """Kill it, if it is still there, with all that it has started."""
-        if self._popen.poll() is None:
-            with suppress(OSError):
-                os.killpg(self.pid, signal.SIGKILL)
-
-    def exit_summary(self) -> str:
-        """Return how it ended, and the last line that it wrote to standard error."""
-        code = self._popen.returncode
-        how = f"was killed by signal {-code}" if code < 0 else f"ended with exit code {code}"
-        self._errors.join(_END_S)
-        said = f": {self._errors.last_line}" if self._errors.last_line else ""
-        return f"a worker process {how} before it was ready{said}"
+def _silence_this_thread() -> None:
+    """Drop what Dask logs in this thread; what the user's own code does with Dask is logged as ever."""
+    thread = threading.get_ident()
+    for handler in logging.getLogger("distributed").handlers:
+        handler.addFilter(lambda record: record.thread != thread)
+    asyncio.get_running_loop().set_exception_handler(lambda loop, context: None)
 
 
 def _python_command() -> list[str]:
@@ -243,28 +260,10 @@ def _python_command() -> list[str]:
             f"sys.executable, which is to start Python, is {executable!r}; start Dask's workers yourself, and give cluster "
             "the address of their scheduler"
         )
-    options = ["-P"]  # the current folder is not to come first in `sys.path`; PYTHONPATH has all of it
+    options = ["-P", "-u"]  # the current folder is not to come first in `sys.path`; all that is printed is handed on
     options += ["-O"] * sys.flags.optimize + ["-b"] * sys.flags.bytes_warning
     options += ["-B"] * sys.flags.dont_write_bytecode
     options += [f"-W{option}" for option in sys.warnoptions]
     for name, value in sys._xoptions.items():  # noqa: SLF001  # documented in spite of its name
         options.append(f"-X{name}" if value is True else f"-X{name}={value}")
     return [executable, *options]
-
-
-def _python_path() -> str:
-    return os.pathsep.join(entry or os.getcwd() for entry in sys.path if isinstance(entry, str))
-
-
-def _pause_s(short_lives: int) -> float:
-    """Return how long to wait before the next start, after so many short lives in a row: not at all after the first."""
-    if short_lives < 2:
-        return 0.0
-    return min(_FIRST_PAUSE_S * 2.0 ** min(short_lives - 2, 10), _LONGEST_PAUSE_S)
-
-
-def _join(threads: Sequence[threading.Thread]) -> None:
-    """Wait for the threads' ends, for 1 s in all."""
-    deadline = time.monotonic() + _END_S
-    for thread in threads:
-        thread.join(max(0.0, deadline - time.monotonic()))
