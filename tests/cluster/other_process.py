@@ -95,11 +95,11 @@ def _run(objects: LaneObjects, data: Sequence[bytes]) -> Outcome:
 
     def ancestor(number: int) -> Any:
         if number not in family:
-            family[number] = objects.load_item(data[number - 1], ancestor)[0]
+            family[number] = objects.load_item(data[number - 1], ancestor)
         return family[number]
 
     item: Any
-    item, before = objects.load_item(data[0], ancestor)
+    item, before = objects.load_with_state(data[0], ancestor)
 
     def number(value: object) -> int | None:
         if value is item:
@@ -117,8 +117,8 @@ def _run(objects: LaneObjects, data: Sequence[bytes]) -> Outcome:
 
 
 def _call_lifespan(objects: LaneObjects) -> Any:
-    assert objects.lifespan is not None
-    return objects.lifespan()
+    assert objects.definitions.lifespan is not None
+    return objects.definitions.lifespan()
 
 
 def serve() -> None:
@@ -133,7 +133,7 @@ def serve() -> None:
         try:
             objects = lanes.setdefault(coordinator, LaneObjects())
             for pickled in definitions:
-                objects.define(pickled)
+                objects.definitions.define(pickled)
             answer = True, methods[method](objects, *args)
         except Exception as error:
             answer = False, repr(error)

@@ -619,7 +619,7 @@ def test_an_attribute_that_is_a_class_of_the_coordinator_is_that() -> None:
     coordinator, lane = CoordinatorObjects(), LaneObjects()
     coordinator.dump_item(Local(), lambda _: None)
     for definitions in coordinator.definitions:
-        lane.define(definitions)
+        lane.definitions.define(definitions)
     error = ValueError(Local)
     vars(error)["cls"] = Local
     arrived: Any = coordinator.load_error(lane.dump_error(error))

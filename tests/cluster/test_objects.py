@@ -1,6 +1,6 @@
 """Items on their way between coordinator and lanes: what arrives is what was sent, or is refused with a reason.
 
-Items cross by `_cluster.items`; what they hold by `_cluster.pickles`; classes by `_cluster.names` or
+What items hold crosses by `_cluster.pickles`; classes by `_cluster.names` or
 `_cluster.definitions`.
 """
 
@@ -23,11 +23,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from aqueue import EnqueueFn, InvalidArgument, Item, SetDescFn, UnsendableItem
-from aqueue._cluster.items import is_flat
 from aqueue._cluster.objects import CoordinatorObjects, LaneObjects
 from tests.cluster.classes import KINDS, AttrsMutable, Box, Node, Word, state_of
 from tests.cluster.other_process import OtherProcess, no_ancestor, no_number, numbers_of
 from tests.strategies import hostile_text
+
+FLAT = 0x80
+"""The first byte of an item that took the short way."""
 
 scalars = st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.binary(max_size=20) | hostile_text
 names = st.text(st.characters(exclude_categories=["Cs"]), max_size=10) | st.sampled_from(
@@ -55,7 +57,7 @@ def lane() -> Iterator[OtherProcess]:
 
 def to_lane(item: Any) -> Any:
     """Return what `item` is in a lane."""
-    return LaneObjects().load_item(CoordinatorObjects().dump_item(item, no_number), no_ancestor)[0]
+    return LaneObjects().load_item(CoordinatorObjects().dump_item(item, no_number), no_ancestor)
 
 
 def refusal(item: Any) -> str:
@@ -131,9 +133,9 @@ def test_flat_items_take_the_short_way_and_lose_nothing(attributes: dict[str, An
     """An item with nothing but scalars is sent as such, arrives as it was, and is found to be unchanged."""
     coordinator, lane = CoordinatorObjects(), LaneObjects()
     data = coordinator.dump_item(Node(**attributes), no_number)
-    assert is_flat(data)
+    assert data[0] == FLAT
     for _ in range(2):  # the second time its attributes' names are known
-        item, before = lane.load_item(data, no_ancestor)
+        item, before = lane.load_with_state(data, no_ancestor)
         assert list(vars(item).items()) == list(attributes.items())
         assert list(map(type, vars(item).values())) == list(map(type, attributes.values()))
         assert lane.changed_state(item, before, no_number) is None
@@ -145,7 +147,7 @@ def test_nested_values_arrive_as_they_were(attributes: dict[str, Any]) -> None:
     """Whatever the values are made of, the item is the same there, unchanged, and the same when it is back."""
     coordinator, lane = CoordinatorObjects(), LaneObjects()
     coordinator.check_item(Node(**attributes), no_number)
-    item, before = lane.load_item(coordinator.dump_item(Node(**attributes), no_number), no_ancestor)
+    item, before = lane.load_with_state(coordinator.dump_item(Node(**attributes), no_number), no_ancestor)
     assert state_of(item) == (Node, attributes, {}, [])
     assert lane.changed_state(item, before, no_number) is None
     assert vars(coordinator.load_item(lane.dump_item(item, no_number), no_ancestor)) == attributes
@@ -158,7 +160,7 @@ def test_what_changes_in_the_lane_changes_in_the_coordinator(
     """Attributes set, added and deleted there are set, added and deleted in the coordinator's own object."""
     coordinator, lane = CoordinatorObjects(), LaneObjects()
     original: Any = Node(**attributes)
-    item, before = lane.load_item(coordinator.dump_item(original, no_number), no_ancestor)
+    item, before = lane.load_with_state(coordinator.dump_item(original, no_number), no_ancestor)
     vars(item).clear()
     vars(item).update(changed)
     state = lane.changed_state(item, before, no_number)
@@ -188,7 +190,7 @@ def test_what_getstate_leaves_out_stays_in_the_coordinator() -> None:
     original: Any = WithoutLock()
     lock = original.lock
     item: Any
-    item, before = lane.load_item(coordinator.dump_item(original, no_number), no_ancestor)
+    item, before = lane.load_with_state(coordinator.dump_item(original, no_number), no_ancestor)
     assert vars(item) == {"size": 1, "old": 2}
     item.size = 7
     del item.old
@@ -234,7 +236,7 @@ def test_a_class_that_hides_its_attributes_is_sent_by_its_state() -> None:
             data = objects.dump_item(cls(), no_number)
         except UnsendableItem:
             continue
-        assert not is_flat(data)
+        assert data[0] != FLAT
 
 
 # ---- references -------------------------------------------------------------------------------------------------
@@ -308,7 +310,7 @@ def test_families_of_any_shape_keep_their_references(data: st.DataObject) -> Non
     there = [Node(number=number) for number in range(len(family))]
     sent = coordinator.dump_item(item, numbers_of(family, 2))
     loaded: Any
-    loaded, before = lane.load_item(sent, lambda number: there[number - 2])
+    loaded, before = lane.load_with_state(sent, lambda number: there[number - 2])
     in_order = [there[family.index(one)] for one in held]
     for found in (loaded.held, [box.one for box in loaded.boxes], list(loaded.by_name.values())):
         assert list(map(id, found)) == list(map(id, in_order))
@@ -367,9 +369,9 @@ def test_a_lane_in_the_same_process_uses_the_classes_of_the_program() -> None:
     coordinator, lane = CoordinatorObjects(), LaneObjects()
     data = coordinator.dump_item(Local(), no_number)
     for definitions in coordinator.definitions:
-        lane.define(definitions)
+        lane.definitions.define(definitions)
     loaded: Any
-    loaded, _ = lane.load_item(data, no_ancestor)
+    loaded = lane.load_item(data, no_ancestor)
     assert type(loaded) is loaded.kind is Local
     assert Local.process is method
     back: Any = coordinator.load_item(lane.dump_item(loaded, no_number), no_ancestor)
@@ -409,7 +411,7 @@ def test_definitions_that_can_not_be_taken_in_are_refused(monkeypatch: pytest.Mo
     monkeypatch.delattr(sys.modules[__name__], "Vanishing")
     assert len(sent) == 1
     with pytest.raises(UnsendableItem, match=r"can't make the classes .*Vanishing.*install there the modules"):
-        LaneObjects().define(sent[0])
+        LaneObjects().definitions.define(sent[0])
 
 
 # ---- what can't be sent -----------------------------------------------------------------------------------------
@@ -448,8 +450,7 @@ def test_what_can_not_be_sent_is_named(make: Callable[[], Any], reason: str) -> 
         assert reason in text
         assert "leave session out of the item and make it in process or in the lifespan" in text
         assert "__getstate__" in text
-    assert "attribute 'session'" in message
-    assert "attribute 'session.headers.x'" in nested
+        assert "attribute 'session'" in text
 
 
 @pytest.mark.parametrize("make", KINDS)
@@ -463,7 +464,7 @@ def test_the_attribute_is_named_in_items_of_every_kind(make: Callable[[int], Any
         vars(item)["size"] = [lock]
     else:
         vars(type(item))["size"].__set__(item, [lock])
-    assert "attribute 'size.0' can't be pickled" in refusal(item)
+    assert "attribute 'size' can't be pickled" in refusal(item)
 
 
 def test_what_refers_to_the_item_is_not_taken_for_the_culprit() -> None:
@@ -476,7 +477,7 @@ def test_what_refers_to_the_item_is_not_taken_for_the_culprit() -> None:
     assert "attribute 'lock' can't be pickled" in refusal(item)
     item.lock = None
     item.session.inner = [item, threading.Lock()]
-    assert "attribute 'session.inner.1' can't be pickled" in refusal(item)
+    assert "attribute 'session' can't be pickled" in refusal(item)
 
 
 def test_values_that_are_made_too_deep_are_refused() -> None:

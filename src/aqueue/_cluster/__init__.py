@@ -17,7 +17,6 @@ Each module imports only from those above it:
 - `pickles`: any object as bytes and back, with references to items, classes and functions
 - `transport`: the protocol of what carries letters
 - `errors_on_the_wire`: exceptions as bytes and back, without running their `__init__`
-- `items`: items as bytes and back, whole or only their state
 - `objects`: all that crosses between coordinator and lanes, as bytes and back, for each of the two sides
 - `lane`: runs items in a worker process, in an event loop of its own
 - `place`: a lane as the engine sees it, with the attempts in progress there

@@ -267,7 +267,7 @@ class Lane:
         await self._wait_until(lambda: self._has_begun or self._is_ending)
         if self._is_ending:
             return
-        lifespan = self._objects.lifespan
+        lifespan = self._objects.definitions.lifespan
         if lifespan is None:
             await self._work()
             return
@@ -309,7 +309,7 @@ class Lane:
                     ancestors = _Ancestors(order.items)
                 case Define():
                     try:
-                        self._objects.define(order.definitions)
+                        self._objects.definitions.define(order.definitions)
                     except Exception as error:  # it stands for the lane's end: nothing can be made of what follows
                         self._error = self._error or error
                         self._cancel()
@@ -436,7 +436,7 @@ class Lane:
         try:
             for number in attempt.run.above:
                 attempt.add_ancestor(number, load(number))
-            attempt.item, before = self._objects.load_item(attempt.run.data, load)
+            attempt.item, before = self._objects.load_with_state(attempt.run.data, load)
         except Exception as error:
             raise ClusterError(
                 f"the worker process {os.getpid()} on {visible(self._host, 255)} can't load item {attempt.run.item} "
@@ -490,6 +490,6 @@ class _Ancestors:
         """Return the object that stands here for the item numbered `number`."""
         made = self._made.get(number)
         if made is None:
-            made, _ = objects.load_item(self._data[number], self._made.__getitem__)
+            made = objects.load_item(self._data[number], self._made.__getitem__)
             self._made[number] = made
         return made

@@ -1,17 +1,242 @@
-"""Converts what crosses between coordinator and lanes to bytes and back: items, their state, exceptions, classes."""
+"""Converts what crosses between coordinator and lanes to bytes and back: items, their state, exceptions, classes.
 
+Flat items, which have nothing but scalars in a ``__dict__`` and are most, take a short way.
+"""
+
+import copyreg
+import inspect
+import pickle
+import pickletools
 from collections.abc import Callable
-from typing import Any
+from contextlib import suppress
+from gc import get_referents
+from operator import is_
+from sys import intern
+from types import GetSetDescriptorType
+from typing import Any, Final
 
-from aqueue._cluster.definitions import LaneDefinitions, SentDefinitions
+import msgspec
+
+from aqueue._cluster.definitions import Definitions, LaneDefinitions, Refused, SentDefinitions, error_text
 from aqueue._cluster.errors_on_the_wire import dump_error, load_error
-from aqueue._cluster.items import Ancestor, AncestorNumber, ItemPickles, is_flat
+from aqueue._cluster.names import Key
+from aqueue._cluster.pickles import SCALARS, dump, failing_attribute, load
+from aqueue._codec.class_names import type_name
+from aqueue._codec.object_kinds import is_built_in
 from aqueue.errors import UnsendableItem
+from aqueue.text import visible
 
-__all__ = ["CoordinatorObjects", "LaneObjects"]
+__all__ = ["Ancestor", "AncestorNumber", "CoordinatorObjects", "LaneObjects"]
+
+AncestorNumber = Callable[[object], int | None]
+"""Returns the number of an object that is an ancestor of the item in question, otherwise None."""
+
+Ancestor = Callable[[int], object]
+"""Returns the ancestor that has a number."""
+
+_all_flat: Final = SCALARS.issuperset
+_all_str: Final = frozenset({str}).issuperset
+_PICKLE: Final = 0x80
+"""The first byte of what pickle writes: a flat item. Everything else begins with one of the following letters."""
+_ITEM, _STATE = b"G", b"S"
+
+_SELF: Final = ("self",)
+_MAX_SHAPES: Final = 64
+_dumps: Final = pickle.dumps
+_loads: Final = pickle.loads
+_new: Final = object.__new__
+_set: Final = object.__setattr__
 
 
-class CoordinatorObjects:
+class _ItemClass:
+    """What is known about a class of items.
+
+    Attributes:
+        key: what names the class on both sides.
+        may_be_flat: whether an object of it is its ``__dict__`` and nothing else.
+        is_struct: whether it is one of msgspec's.
+        has_state: whether what is sent of an object that has changed is its state; else only pickle knows how such an
+            object is made, and the whole of it is sent.
+        reserved: the names of properties and slots, which are no names of attributes in a ``__dict__``.
+    """
+
+    __slots__ = ("cls", "has_state", "is_struct", "key", "may_be_flat", "reserved")
+
+    def __init__(self, cls: type, key: Key) -> None:
+        self.cls = cls
+        self.key = key
+        self.is_struct = issubclass(cls, msgspec.Struct)
+        self.has_state = _has_state(cls)
+        self.may_be_flat = self.has_state and _may_be_flat(cls)
+        self.reserved = {
+            name for base in cls.__mro__ for name, value in vars(base).items() if _is_data_descriptor(value)
+        }
+
+
+class _Objects:
+    """Writes and reads items, on both sides."""
+
+    def __init__(self, definitions: Definitions) -> None:
+        self._definitions = definitions
+        self._classes: dict[type, _ItemClass] = {}
+        self._by_key: dict[Key, _ItemClass] = {}
+
+    # ---- whole items --------------------------------------------------------------------------------------------
+
+    def check_item(self, item: Any, ancestor_number: AncestorNumber) -> None:
+        """Raise if `item` can't be sent.
+
+        Raises:
+            UnsendableItem: it can't.
+        """
+        known = self._classes.get(type(item)) or self._inspect_class(type(item))
+        if known.may_be_flat:
+            # Not by its __dict__: asking for that makes one, which lives as long as the item.
+            types = [type(held) for held in get_referents(item) if held is not known.cls]
+            if _all_flat(types) or (dict in types and _is_flat(item)):
+                return
+        self._dump_long(known, item, ancestor_number)
+
+    def dump_item(self, item: Any, ancestor_number: AncestorNumber) -> bytes:
+        """Return `item` as bytes.
+
+        Raises:
+            UnsendableItem: it can't be sent.
+        """
+        known = self._classes.get(type(item)) or self._inspect_class(type(item))
+        if known.may_be_flat:
+            attributes = item.__dict__
+            if _all_flat(map(type, attributes.values())) and _all_str(map(type, attributes)):
+                return _dumps((known.key, attributes), 5)
+        return self._dump_long(known, item, ancestor_number)
+
+    def load_item(self, data: bytes, ancestor: Ancestor) -> Any:
+        """Return a new item made of `data`.
+
+        Raises:
+            UnsendableItem: it can't be made on this side; its class is missing, say.
+        """
+        if data[0] == _PICKLE:
+            key, attributes = _loads(data)
+            known = self._by_key.get(key) or self._find(key)
+            try:
+                made: Any = _new(known.cls)
+            except TypeError as error:  # the class is an abstract one here
+                raise _unreadable(str(key), error) from error
+            if known.reserved.isdisjoint(attributes):
+                # Not by the __dict__: an object that nobody has asked for it needs no dict of its own.
+                for name, value in attributes.items():
+                    _set(made, intern(name), value)
+            else:
+                made.__dict__.update(attributes)
+            return made
+        try:
+            loaded = load(data, self._definitions.find, lambda pid: ancestor(pid[1]), 1)
+            made = loaded[1]
+            if loaded[2] is not None:
+                _restore(made, loaded[2])
+        except Exception as error:  # whatever the user's objects raise when they are unpickled
+            raise _unreadable(_name_in(data), error) from error
+        return made
+
+    def _dump_long(self, known: _ItemClass, item: Any, ancestor_number: AncestorNumber) -> bytes:
+        def reference_to(value: Any) -> tuple[Any, ...] | None:
+            if value is item:
+                return None
+            number = ancestor_number(value)
+            return None if number is None else ("item", number)
+
+        name = f"{known.cls.__module__}:{known.cls.__qualname__}"
+        # A Struct's __reduce__ has it made by its constructor: that forgets the attributes of a __dict__ which another base
+        # brings, and __post_init__ may change the others.
+        state = item.__getstate__() if known.is_struct and known.has_state else None
+        return self._dump(_ITEM, (name, item, state), item, reference_to)
+
+    # ---- states -------------------------------------------------------------------------------------------------
+
+    def dump_state(self, item: Any, ancestor_number: AncestorNumber) -> bytes:
+        """Return the state of `item`, to be given to the object that it is a copy of.
+
+        Raises:
+            UnsendableItem: it can't be sent.
+        """
+        known = self._classes.get(type(item)) or self._inspect_class(type(item))
+        if known.may_be_flat and _is_flat(item):
+            return _dumps((known.key, item.__dict__), 5)
+        if not known.has_state:
+            return self._dump_long(known, item, ancestor_number)
+
+        def reference_to(value: Any) -> tuple[Any, ...] | None:
+            if value is item:
+                return _SELF
+            number = ancestor_number(value)
+            return None if number is None else ("item", number)
+
+        try:
+            state = item.__getstate__()
+        except Exception as error:
+            raise _unsendable(known.cls, "", error) from error
+        return self._dump(_STATE, state, item, reference_to)
+
+    def apply_state(self, item: Any, data: bytes, ancestor: Ancestor) -> Any:
+        """Give `item` the state in `data`, and return it; or return what replaces it.
+
+        Raises:
+            UnsendableItem: the state can't be made on this side.
+        """
+        cls = type(item)
+        try:
+            if data[0] == _PICKLE:
+                _replace_dict(item, _loads(data)[1])
+                return item
+            state = load(data, self._definitions.find, lambda pid: item if pid == _SELF else ancestor(pid[1]), 1)
+            if data[:1] == _ITEM:
+                return state[1]
+            _restore(item, state)
+        except Exception as error:  # whatever the user's objects raise when they are unpickled
+            raise _unreadable(type_name(cls), error) from error
+        return item
+
+    # ---- both ---------------------------------------------------------------------------------------------------
+
+    def _dump(
+        self, prefix: bytes, value: Any, item: Any, reference_to: Callable[[Any], tuple[Any, ...] | None]
+    ) -> bytes:
+        key_of = self._definitions.key_of
+        try:
+            return dump(value, key_of, reference_to, prefix)
+        except UnsendableItem:  # its class or another can't be sent
+            raise
+        except Exception as error:  # whatever the user's objects raise when they are pickled
+            name, reason = failing_attribute(item, key_of, reference_to) or ("", error)
+            raise _unsendable(type(item), name, reason) from error
+
+    def _inspect_class(self, cls: type) -> _ItemClass:
+        try:
+            known = _ItemClass(cls, self._definitions.name_or_number(cls))
+        except UnsendableItem:
+            raise
+        except Exception as error:  # besides Refused, whatever a metaclass of the user's raises
+            why = error if isinstance(error, Refused) else f"can't be looked at ({error_text(error)})"
+            raise UnsendableItem(
+                f"{type_name(cls)} can't be sent to another process: it {why}; define it at the top level of a module"
+            ) from error
+        self._classes[cls] = self._by_key[known.key] = known
+        return known
+
+    def _find(self, key: Key) -> _ItemClass:
+        try:
+            cls = self._definitions.find(key)
+            if not isinstance(cls, type):
+                raise TypeError("it is no class in this process")
+            known = self._classes.get(cls) or self._inspect_class(cls)
+        except Exception as error:  # whatever the user's module raises when it is imported
+            raise _unreadable(str(key), error) from error
+        self._by_key[key] = known
+        return known
+
+
+class CoordinatorObjects(_Objects):
     """The coordinator's side.
 
     Attributes:
@@ -24,64 +249,27 @@ class CoordinatorObjects:
         Raises:
             InvalidArgument: it can't be sent.
         """
-        self._sent = SentDefinitions(lifespan)
-        self._items = ItemPickles(self._sent)
-        self.definitions: list[bytes] = self._sent.pickled
-
-    def check_item(self, item: object, ancestor_number: AncestorNumber) -> None:
-        """Raise `UnsendableItem` if `item` can't be sent."""
-        self._items.check(item, ancestor_number)
-
-    def dump_item(self, item: object, ancestor_number: AncestorNumber) -> bytes:
-        """Return `item` as bytes; objects that `ancestor_number` knows are written as references.
-
-        Raises:
-            UnsendableItem: it can't be sent.
-        """
-        return self._items.dump(item, ancestor_number)
-
-    def load_item(self, data: bytes, ancestor: Ancestor) -> object:
-        """Return the child that a lane has dumped.
-
-        Raises:
-            UnsendableItem: this program can't make it; its class is missing, say.
-        """
-        return self._items.load(data, ancestor)
-
-    def apply_state(self, item: object, data: bytes, ancestor: Ancestor) -> object:
-        """Give `item` the state that its process left it with, and return it; or its replacement, if it can't change.
-
-        Raises:
-            UnsendableItem: this program can't make what is in it.
-        """
-        return self._items.apply_state(item, data, ancestor)
+        sent = SentDefinitions(lifespan)
+        super().__init__(sent)
+        self.definitions: list[bytes] = sent.pickled
 
     def load_error(self, data: bytes) -> BaseException:
         """Return the exception that a lane has dumped, or a `RemoteError` that stands for it; never raises."""
-        return load_error(data, self._sent.find)
+        return load_error(data, self._definitions.find)
 
 
-class LaneObjects:
-    """A lane's side, in another process; or, with a cluster of threads, in the coordinator's own."""
+class LaneObjects(_Objects):
+    """A lane's side, in another process; or, with a cluster of threads, in the coordinator's own.
+
+    Attributes:
+        definitions: what the coordinator has sent.
+    """
 
     def __init__(self) -> None:
-        self._definitions = LaneDefinitions()
-        self._items = ItemPickles(self._definitions)
+        self.definitions = LaneDefinitions()
+        super().__init__(self.definitions)
 
-    @property
-    def lifespan(self) -> Callable[..., Any] | None:
-        """What the coordinator was given as such."""
-        return self._definitions.lifespan
-
-    def define(self, definitions: bytes) -> None:
-        """Take in definitions that the coordinator has pickled.
-
-        Raises:
-            UnsendableItem: a class in it can't be made here; a module is missing, say.
-        """
-        self._definitions.define(definitions)
-
-    def load_item(self, data: bytes, ancestor: Ancestor) -> tuple[object, bytes]:
+    def load_with_state(self, data: bytes, ancestor: Ancestor) -> tuple[Any, bytes]:
         """Return the item that the coordinator has dumped, and its state, for `changed_state`.
 
         Raises:
@@ -94,22 +282,12 @@ class LaneObjects:
             numbers[id(found)] = number
             return found
 
-        item = self._items.load(data, numbered_ancestor)
-        if is_flat(data):
-            return item, data
+        item = self.load_item(data, numbered_ancestor)
         try:
             # Written again: another process's bytes may differ though the state is the same.
-            return item, self._items.dump_state(item, lambda value: numbers.get(id(value)))
+            return item, self.dump_state(item, lambda value: numbers.get(id(value)))
         except UnsendableItem:  # it is of those that can be loaded only
             return item, b""
-
-    def dump_item(self, item: object, ancestor_number: AncestorNumber) -> bytes:
-        """Return a child as bytes.
-
-        Raises:
-            UnsendableItem: it can't be sent.
-        """
-        return self._items.dump(item, ancestor_number)
 
     def changed_state(self, item: object, before: bytes, ancestor_number: AncestorNumber) -> bytes | None:
         """Return the state of `item` as bytes, or None if it is as it was `before`.
@@ -117,9 +295,106 @@ class LaneObjects:
         Raises:
             UnsendableItem: it can't be sent.
         """
-        state = self._items.dump_state(item, ancestor_number)
-        return None if self._items.is_unchanged(item, state, before) else state
+        state = self.dump_state(item, ancestor_number)
+        return None if state == before else state
 
     def dump_error(self, error: BaseException) -> bytes:
         """Return an exception as bytes, with all that it says; never raises."""
         return dump_error(error, self._definitions.key_of)
+
+
+def _is_flat(item: Any) -> bool:
+    # A name may be of a subclass of str (a member of a StrEnum), which only the long way can send.
+    attributes = item.__dict__
+    return _all_flat(map(type, attributes.values())) and _all_str(map(type, attributes))
+
+
+def _has_state(cls: Any) -> bool:
+    if issubclass(cls, msgspec.Struct):
+        return is_(cls.__reduce__, msgspec.Struct.__reduce__)
+    return (
+        cls.__reduce_ex__ is object.__reduce_ex__
+        and cls.__reduce__ is object.__reduce__
+        and cls not in copyreg.dispatch_table
+        and not hasattr(cls, "__getnewargs__")
+        and not hasattr(cls, "__getnewargs_ex__")
+        and all(base is object or not is_built_in(base) for base in cls.__mro__)
+    )
+
+
+def _is_data_descriptor(value: object) -> bool:
+    return hasattr(type(value), "__set__") or hasattr(type(value), "__delete__")
+
+
+def _may_be_flat(cls: Any) -> bool:
+    return bool(
+        cls.__dictoffset__
+        and cls.__new__ is object.__new__
+        and cls.__getstate__ is object.__getstate__
+        and cls.__getattribute__ is object.__getattribute__
+        and all(type(vars(base).get("__dict__")) in (GetSetDescriptorType, type(None)) for base in cls.__mro__)
+        and not hasattr(cls, "__setstate__")
+        and not any(vars(base).get("__slots__") for base in cls.__mro__)
+    )
+
+
+def _interned(attributes: dict[str, Any]) -> dict[str, Any]:
+    """Return `attributes` with the names that the program itself uses: a million items have no names of their own."""
+    return {intern(name) if type(name) is str else name: value for name, value in attributes.items()}
+
+
+def _restore(item: Any, state: Any) -> None:
+    """Give `item` the state that pickle would give to a new object, and take away what is in its state, but not in that."""
+    set_state = getattr(item, "__setstate__", None)
+    if set_state is not None:
+        if state is not None:
+            set_state(state)
+        return
+    attributes, slots = _attributes_and_slots(state)
+    # What its class's own __getstate__ leaves out has never been in another process: it stays.
+    old_attributes, old_slots = _attributes_and_slots(item.__getstate__())
+    if hasattr(item, "__dict__"):
+        held = item.__dict__
+        for name in old_attributes.keys() - attributes.keys():
+            held.pop(name, None)
+        held.update(_interned(attributes))
+    for name in old_slots.keys() - slots.keys():
+        inspect.getattr_static(type(item), name).__delete__(item)
+    set_slot = msgspec.structs.force_setattr if isinstance(item, msgspec.Struct) else _set
+    for name, value in slots.items():
+        set_slot(item, name, value)
+
+
+def _attributes_and_slots(state: Any) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Return what a state without a `__setstate__` has in it: attributes in the ``__dict__``, and others."""
+    attributes, slots = state if isinstance(state, tuple) and len(state) == 2 else (state, None)
+    return attributes or {}, slots or {}
+
+
+def _replace_dict(item: Any, attributes: dict[str, Any]) -> None:
+    held = item.__dict__
+    held.clear()
+    held.update(_interned(attributes))
+
+
+def _unsendable(cls: type, attribute: str, reason: Exception) -> UnsendableItem:
+    text = str(reason) if isinstance(reason, Refused) else f"can't be pickled ({error_text(reason)})"
+    where = f"attribute {visible(attribute, 100)!r}" if attribute else "it"
+    out = visible(attribute, 100) or "that"
+    return UnsendableItem(
+        f"{type_name(cls)} can't be sent to another process: {where} {text}; leave {out} out of the item and make it in "
+        "process or in the lifespan, or give the class a __getstate__ without it"
+    )
+
+
+def _unreadable(name: str, error: Exception) -> UnsendableItem:
+    return UnsendableItem(
+        f"{visible(name, 300)} can't be made from what another process sent: {error_text(error)}; see that your program and "
+        "the worker processes have the same modules, in the same versions, and that what the class's __setstate__ takes "
+        "is what its __getstate__ returns"
+    )
+
+
+def _name_in(data: bytes) -> str:
+    """Return the name of the item's class, which comes first."""
+    return next((found for _, found, _ in pickletools.genops(data[1:]) if isinstance(found, str)), "an item")
