@@ -11,8 +11,7 @@ import inspect
 import os
 import pickle
 import sys
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable
 from io import BytesIO
 from types import CodeType, FunctionType
 from typing import Any, Final
@@ -112,8 +111,10 @@ class SentDefinitions(Definitions):
         self.pickled: list[bytes] = []
         self.lifespan = lifespan
         self._id = uuid4().hex
-        self._all_items_together = True
         _BY_ID[self._id] = self
+        script = sys.modules.get("__mp_main__")
+        if script is not None and script.__name__ == "__mp_main__":  # one that multiprocessing has started again
+            cloudpickle.register_pickle_by_value(script)
         if lifespan is not None:
             by_value = is_definition(lifespan) and travels_by_value(lifespan)
             try:
@@ -123,10 +124,6 @@ class SentDefinitions(Definitions):
                     f"lifespan can't be sent to the worker processes: {error_text(error)}; move it to a module that they can "
                     "import, and open in it what it needs"
                 ) from error
-
-    def definitions_from(self, first: int, count: int) -> Iterator[tuple[int, Any]]:
-        """Return `count` numbers from `first`, with what they stand for."""
-        return ((number, self._by_number[number]) for number in range(first, first + count))
 
     def _new_key(self, definition: Definition) -> Key | None:
         if isinstance(definition, FunctionType) and not is_found_by_name(definition):
@@ -155,29 +152,23 @@ class SentDefinitions(Definitions):
         Functions of one module share its globals in the lane if they are pickled together: so all items of the script
         are sent with the first of them.
         """
-        if with_items and self._all_items_together:
-            together = [
-                cls
-                for cls in defined_items()
-                if cls.__module__ in SCRIPT_MODULES
-                and id(cls) not in self._keys
-                and not any(cls is one for one in wanted)
-            ]
-            try:
-                return self._dump([*wanted, *together], lifespans)
-            except Exception:  # one of them can't be pickled; the others perhaps can
-                self._all_items_together = False
-                wanted = [*wanted, *filter(_can_be_pickled, together)]
-        return self._dump(wanted, lifespans)
+        together = [
+            cls
+            for cls in (defined_items() if with_items else ())
+            if cls.__module__ in SCRIPT_MODULES
+            and id(cls) not in self._keys
+            and not any(cls is one for one in wanted)
+            and _can_be_pickled(cls)
+        ]
+        return self._dump([*wanted, *together], lifespans)
 
     def _dump(self, wanted: list[Any], lifespans: Iterable[Any]) -> int:
         first = len(self._by_number)
         entries = list(enumerate(wanted, first))
         file = BytesIO()
         pickler = _DefinitionsPickler(file, self._keys, entries, first)
-        with _script_by_value():
-            # The list of what is met on the way is written last, when it is complete.
-            pickler.dump((entries, list(lifespans), pickler.others))
+        # The list of what is met on the way is written last, when it is complete.
+        pickler.dump((entries, list(lifespans), pickler.others))
         numbered = [*entries, *pickler.others]
         self.pickled.append(pickle.dumps((os.getpid(), self._id, first, len(numbered), file.getvalue())))
         for number, definition in numbered:
@@ -212,7 +203,7 @@ class LaneDefinitions(Definitions):
         if living is not None:
             # The lane is a thread of the coordinator's process: unpickling would overwrite the program's own classes.
             self.lifespan = living.lifespan
-            numbered = list(living.definitions_from(first, count))
+            numbered = [(number, living.find(number)) for number in range(first, first + count)]
         else:
             try:
                 entries, lifespans, others = _DefinitionsUnpickler(BytesIO(data), self._by_number).load()
@@ -316,28 +307,9 @@ class _DefinitionsUnpickler(pickle.Unpickler):
         return self._numbered[pid]
 
 
-@contextmanager
-def _script_by_value() -> Iterator[None]:
-    """Have cloudpickle send by value what a script defines that multiprocessing has started under another name."""
-    module = sys.modules.get("__mp_main__")
-    if (
-        module is None
-        or module.__name__ != "__mp_main__"
-        or "__mp_main__" in cloudpickle.list_registry_pickle_by_value()
-    ):
-        yield
-        return
-    cloudpickle.register_pickle_by_value(module)
-    try:
-        yield
-    finally:
-        cloudpickle.unregister_pickle_by_value(module)
-
-
 def _can_be_pickled(value: object) -> bool:
     try:
-        with _script_by_value():
-            cloudpickle.dumps(value)
+        cloudpickle.dumps(value)
     except Exception:  # whatever the user's objects raise when they are pickled
         return False
     return True

@@ -8,7 +8,6 @@ import inspect
 import pickle
 import pickletools
 from collections.abc import Callable
-from contextlib import suppress
 from gc import get_referents
 from operator import is_
 from sys import intern
