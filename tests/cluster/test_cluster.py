@@ -33,7 +33,7 @@ from aqueue._cluster.messages import (
     Order,
     Run,
     decode_reports,
-    encode_orders,
+    encode,
 )
 from aqueue._cluster.objects import CoordinatorObjects
 from aqueue._cluster.place import Place
@@ -214,12 +214,12 @@ def test_an_order_that_can_not_be_written_ends_the_run(
 ) -> None:
     """What the sender of a link raises is raised by the run, and nothing waits for what was not sent."""
 
-    def refuse(orders: list[Order]) -> bytes:
-        if any(isinstance(order, Run) for order in orders):
-            raise MemoryError("no room for the order")
-        return encode_orders(orders)
+    def refuse(order: Order) -> bytes:
+        if isinstance(order, Run):
+            raise MemoryError("no room for the order")  # noqa: TRY004  # it isn't about the type
+        return encode(order)
 
-    monkeypatch.setattr("aqueue._cluster.link.encode_orders", refuse)
+    monkeypatch.setattr("aqueue._cluster.link.encode", refuse)
     monkeypatch.setattr("aqueue._cluster.cluster.LEASE_S", 0.5)  # nobody tells the lanes that it is over
     with pytest.raises(MemoryError, match="no room for the order"):
         run_queue([Noop() for _ in range(30)], cluster="local:2", reporter="none", num_workers=10, backend=backend)
@@ -652,8 +652,8 @@ class Lone:
         self.thread = threading.Thread(target=self.lane.run)
         self.thread.start()
         item = CoordinatorObjects().dump_item(Waits(), lambda _: None)
-        run = Run(1, 1, "tests.cluster.test_cluster:Waits", 1, 1, b"", 0, None, False, item)
-        self.lane.deliver([(1, encode_orders([Begin(), run]))])
+        run = Run(1, 1, "tests.cluster.test_cluster:Waits", 1, 1, b"", 0, None, False, item, {})
+        self.lane.deliver([(1, encode([Begin(), run]))])
 
     def outcomes(self) -> list[str]:
         """Return how what ran ended, once the thread has ended."""

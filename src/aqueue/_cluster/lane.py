@@ -4,13 +4,13 @@ Letters are handed in and out by other threads than the loop's: `deliver` and `c
 travel.
 """
 
+import math
 import os
 import threading
 import time
 from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
-from functools import partial
 from typing import Any, Final
 
 import anyio
@@ -18,9 +18,8 @@ from anyio.abc import TaskGroup
 from anyio.lowlevel import checkpoint
 
 from aqueue._cluster.lane_attempt import LaneAttempt
-from aqueue._cluster.letters import Inbox, Letter, Outbox, split_into_letters
+from aqueue._cluster.letters import Inbox, Letter, Outbox
 from aqueue._cluster.messages import (
-    Ancestors,
     AttemptEnded,
     Begin,
     Cancel,
@@ -34,8 +33,7 @@ from aqueue._cluster.messages import (
     Run,
     Warned,
     decode_orders,
-    encode_reports,
-    size_of_report,
+    encode,
 )
 from aqueue._cluster.objects import LaneObjects
 from aqueue._codec.class_names import resolve_type, type_name
@@ -61,15 +59,11 @@ from aqueue.text import visible
 
 __all__ = ["Lane"]
 
-LETTER_REPORTS: Final = 1_000
-"""How many reports go into one letter, at most."""
+SOFT_LIMIT_BYTES: Final = 4_000_000
+"""With so many bytes of reports not yet acknowledged, no more items are begun."""
 
-SOFT_LIMIT_REPORTS: Final = 20_000
-"""With so many reports not yet acknowledged, no more items are begun."""
-
-HARD_LIMIT_REPORTS: Final = 100_000
 HARD_LIMIT_BYTES: Final = 64_000_000
-"""With so many reports, or bytes, not yet acknowledged, `enqueue` and `set_desc` wait themselves."""
+"""With so many, `enqueue` and `set_desc` wait themselves."""
 
 _LEASE_CHECK_INTERVAL_S: Final = 0.5
 
@@ -112,10 +106,6 @@ class Lane:
         self._lock = threading.Lock()
         self._inbox = Inbox()
         self._outbox = Outbox()
-        self._reports: list[Report] = []
-        self._letter_sizes: deque[tuple[int, int]] = deque()  # reports and bytes in each letter not acknowledged
-        self._waiting_reports = 0
-        self._waiting_bytes = 0
         self._on_report: Callable[[], None] | None = None
         self._arrived_orders: list[Order] = []
         self._wake: Callable[[], None] | None = None
@@ -123,7 +113,7 @@ class Lane:
         self._objects = LaneObjects()
         self._codec = PayloadCodec()
         self._classes: dict[type, ItemClass] = {}
-        self._orders: deque[tuple[Run, _Ancestors]] = deque()
+        self._orders: deque[Run] = deque()
         self._num_runners = 0
         self._is_runner_starting = False
         self._has_begun = False
@@ -157,14 +147,7 @@ class Lane:
         """Forget the letters up to the number `acknowledged`, and return the others, which hold the reports until now."""
         self._heard_at = time.monotonic()
         with self._lock:
-            before = len(self._outbox)
             self._outbox.acknowledge(acknowledged)
-            for _ in range(before - len(self._outbox)):
-                reports, size = self._letter_sizes.popleft()
-                self._waiting_reports -= reports
-                self._waiting_bytes -= size
-            if not self._outbox:  # else send what is there first: what it replies to may be lost
-                self._write()
             return self._outbox.to_send()
 
     def abandon(self) -> None:
@@ -178,37 +161,26 @@ class Lane:
     def last_letters(self) -> list[Letter]:
         """Return all letters that were not acknowledged, once the lane has ended."""
         with self._lock:
-            self._write()
-            return self._outbox.all()
+            return self._outbox.to_send(math.inf)
 
     def on_report(self, call: Callable[[], None] | None) -> bool:
         """Call `call` once, in any thread, as soon as there is something to collect; return whether there already is."""
         with self._lock:
-            self._on_report = None if self._reports or self._outbox else call
+            self._on_report = None if self._outbox else call
             return self._on_report is None
-
-    def _write(self) -> None:
-        """Put the reports into letters; under the lock."""
-        for some, size in split_into_letters(self._reports, size_of_report, LETTER_REPORTS):
-            self._outbox.write(encode_reports(some))
-            self._letter_sizes.append((len(some), size))
-        self._reports = []
 
     def report(self, report: Report) -> None:
         """Queue a report to the coordinator; from any thread."""
+        data = encode(report)
         with self._lock:
-            self._reports.append(report)
-            self._waiting_reports += 1
-            self._waiting_bytes += size_of_report(report)
+            self._outbox.write(data)
             call, self._on_report = self._on_report, None
         if call is not None:
             call()
 
     def wait_for_room(self) -> None:
         """Wait while far too many reports are not acknowledged, unless the lease has expired: then nobody takes them."""
-        while (
-            self._waiting_reports >= HARD_LIMIT_REPORTS or self._waiting_bytes >= HARD_LIMIT_BYTES
-        ) and not self._has_lease_expired:
+        while self._outbox.num_bytes >= HARD_LIMIT_BYTES and not self._has_lease_expired:
             time.sleep(0.005)
 
     @property
@@ -300,13 +272,10 @@ class Lane:
     def _take_orders(self) -> None:
         with self._lock:
             orders, self._arrived_orders = self._arrived_orders, []
-        ancestors = _Ancestors({})
         for order in orders:
             match order:
                 case Run():
-                    self._orders.append((order, ancestors))
-                case Ancestors():
-                    ancestors = _Ancestors(order.items)
+                    self._orders.append(order)
                 case Define():
                     try:
                         self._objects.definitions.define(order.definitions)
@@ -337,7 +306,7 @@ class Lane:
                     self._tasks.cancel_scope.cancel()
                 await self._wait_until(self._has_finished)
         finally:
-            for run, _ in self._orders:
+            for run in self._orders:
                 self.report(AttemptEnded(run.order, "cancelled"))
             self._orders.clear()
 
@@ -361,13 +330,13 @@ class Lane:
         ran = "no item yet"
         try:
             while self._orders and not self._is_cancelling:
-                if self._waiting_reports >= SOFT_LIMIT_REPORTS and not self._has_lease_expired:
+                if self._outbox.num_bytes >= SOFT_LIMIT_BYTES and not self._has_lease_expired:
                     await anyio.sleep(0.01)
                     continue
-                run, ancestors = self._orders.popleft()
+                run = self._orders.popleft()
                 self._start_runner()
                 ran = f"item {run.item} ({run.type}) last"
-                if await self._run(run, ancestors, watch):
+                if await self._run(run, watch):
                     break
                 if time.monotonic() > self._slice_end:
                     await checkpoint()
@@ -381,13 +350,13 @@ class Lane:
             self._notify()
         await watch.take_cancellation()
 
-    async def _run(self, run: Run, ancestors: "_Ancestors", watch: TaskWatch) -> bool:
+    async def _run(self, run: Run, watch: TaskWatch) -> bool:
         """Run an item; return whether its code has left something behind in this task, which is to run no other."""
         attempt = LaneAttempt(self, run)
         running_attempt.set(attempt)
         before = b""
         try:
-            before = self._load(attempt, ancestors)
+            before = self._load(attempt)
             call = attempt.item.process(attempt.enqueue, attempt.set_desc)
             if run.timeout_s is None:
                 value = await call
@@ -430,13 +399,14 @@ class Lane:
                 state = self._objects.changed_state(attempt.item, before, attempt.ancestor_number)
         self.report(AttemptEnded(run.order, "raised", state=state, error=self._objects.dump_error(failure)))
 
-    def _load(self, attempt: LaneAttempt, ancestors: "_Ancestors") -> bytes:
+    def _load(self, attempt: LaneAttempt) -> bytes:
         """Make the attempt's item, and return its state as it came."""
-        load = partial(ancestors.load, self._objects)
+        made: dict[int, Any] = {}
         try:
-            for number in attempt.run.above:
-                attempt.add_ancestor(number, load(number))
-            attempt.item, before = self._objects.load_with_state(attempt.run.data, load)
+            for number, data in attempt.run.ancestors.items():
+                made[number] = self._objects.load_item(data, made.__getitem__)
+                attempt.add_ancestor(number, made[number])
+            attempt.item, before = self._objects.load_with_state(attempt.run.data, made.__getitem__)
         except Exception as error:
             raise ClusterError(
                 f"the worker process {os.getpid()} on {visible(self._host, 255)} can't load item {attempt.run.item} "
@@ -477,19 +447,3 @@ def _has_resolvable_name(cls: type) -> bool:
         return resolve_type(type_name(cls)) is cls
     except UnknownItemType:
         return False
-
-
-class _Ancestors:
-    """The ancestors that some items of a letter refer to, each made when it is first asked for, after those above it."""
-
-    def __init__(self, items: dict[int, bytes]) -> None:
-        self._data = items
-        self._made: dict[int, object] = {}
-
-    def load(self, objects: LaneObjects, number: int) -> object:
-        """Return the object that stands here for the item numbered `number`."""
-        made = self._made.get(number)
-        if made is None:
-            made = objects.load_item(self._data[number], self._made.__getitem__)
-            self._made[number] = made
-        return made

@@ -1,19 +1,19 @@
-"""Letters: numbered messages that arrive once and in order over a connection that may lose, repeat and reorder them.
+"""Letters: messages that arrive once and in order over a connection that may lose, repeat and reorder what it carries.
 
 Each side keeps what it has written until the other acknowledges it, and takes each letter once, in the order of their
 numbers. The numbers are 1, 2, 3, … in each direction.
 """
 
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
-from typing import Final, TypeVar
+from collections.abc import Iterable
+from typing import Final
 
-__all__ = ["Inbox", "Letter", "Outbox", "split_into_letters"]
+import msgspec
 
-T = TypeVar("T")
+__all__ = ["Inbox", "Letter", "Outbox"]
 
 Letter = tuple[int, bytes]
-"""A letter's number and what is in it."""
+"""A letter's number, and its messages, as a list in MessagePack."""
 
 MAX_BYTES_AT_ONCE: Final = 4_000_000
 """How much is sent in one go, at most, unless a single letter is longer."""
@@ -24,43 +24,43 @@ MAX_BYTES: Final = 1_000_000
 _MAX_EARLY: Final = 1_000
 
 
-def split_into_letters(messages: list[T], size_of: Callable[[T], int], count: int) -> Iterator[tuple[list[T], int]]:
-    """Yield the messages for one letter after the other, `count` at most for each, with how many bytes they have."""
-    some: list[T] = []
-    size = 0
-    for message in messages:
-        length = size_of(message)
-        if some and (len(some) >= count or size + length > MAX_BYTES):
-            yield some, size
-            some, size = [], 0
-        some.append(message)
-        size += length
-    if some:
-        yield some, size
+_encode: Final = msgspec.msgpack.Encoder().encode
 
 
 class Outbox:
-    """The letters that were written and not acknowledged yet."""
+    """The messages that were written and not acknowledged yet."""
 
     def __init__(self) -> None:
         self._letters: deque[Letter] = deque()
         self._last = 0
+        self._open: list[msgspec.Raw] = []  # the next letter
+        self._num_open_bytes = 0
+        self._num_letter_bytes = 0
 
-    def write(self, content: bytes) -> None:
-        """Add a letter."""
-        self._last += 1
-        self._letters.append((self._last, content))
+    @property
+    def num_bytes(self) -> int:
+        """How many bytes all the messages have."""
+        return self._num_open_bytes + self._num_letter_bytes
+
+    def write(self, message: bytes) -> None:
+        """Add a message, in MessagePack."""
+        if self._open and self._num_open_bytes + len(message) > MAX_BYTES:
+            self._close_letter()
+        self._open.append(msgspec.Raw(message))
+        self._num_open_bytes += len(message)
 
     def acknowledge(self, number: int) -> None:
         """Forget the letters up to `number`, which the other side has."""
         letters = self._letters
         while letters and letters[0][0] <= number:
-            letters.popleft()
+            self._num_letter_bytes -= len(letters.popleft()[1])
 
-    def to_send(self) -> list[Letter]:
+    def to_send(self, max_bytes: float | None = None) -> list[Letter]:
         """Return the first letters that were not acknowledged, as many as are to be sent in one go."""
+        if self._open:
+            self._close_letter()
         sent: list[Letter] = []
-        left = MAX_BYTES_AT_ONCE
+        left = MAX_BYTES_AT_ONCE if max_bytes is None else max_bytes
         for letter in self._letters:
             left -= len(letter[1])
             if left < 0 and sent:
@@ -68,12 +68,16 @@ class Outbox:
             sent.append(letter)
         return sent
 
-    def all(self) -> list[Letter]:
-        """Return all letters that were not acknowledged."""
-        return list(self._letters)
+    def _close_letter(self) -> None:
+        self._last += 1
+        content = _encode(self._open)
+        self._letters.append((self._last, content))
+        self._num_letter_bytes += len(content)
+        self._open = []
+        self._num_open_bytes = 0
 
     def __len__(self) -> int:
-        return len(self._letters)
+        return len(self._letters) + len(self._open)
 
 
 class Inbox:

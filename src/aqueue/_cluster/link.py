@@ -7,9 +7,8 @@ from contextlib import suppress
 from enum import Enum
 from typing import Any, Final
 
-from aqueue._cluster.letters import Inbox, Letter, Outbox, split_into_letters
+from aqueue._cluster.letters import Inbox, Letter, Outbox
 from aqueue._cluster.messages import (
-    Ancestors,
     Answer,
     Begin,
     Cancel,
@@ -19,16 +18,13 @@ from aqueue._cluster.messages import (
     LaneSettings,
     Order,
     Report,
+    Run,
     decode_reports,
-    encode_orders,
+    encode,
 )
-from aqueue._cluster.place import AttemptOrder
 from aqueue._cluster.transport import Transport, TransportError
 
 __all__ = ["Fate", "Link"]
-
-LETTER_ORDERS: Final = 200
-"""How many orders are put into one letter, at most."""
 
 POLL_S: Final = 5.0
 """How long a lane keeps a question for its reports before it answers that there are none, seconds."""
@@ -85,7 +81,7 @@ class Link:
         self._apply = apply
         self._outbox = Outbox()
         self._inbox = Inbox()
-        self._orders: list[AttemptOrder] = []  # other threads append to it
+        self._orders: list[Run] = []  # other threads append to it
         self._last_order: Order | None = None
         self._is_finishing = False  # whether that is still to be written
         self._wake = asyncio.Event()
@@ -106,10 +102,10 @@ class Link:
 
     # ---- from other threads -------------------------------------------------------------------------------------
 
-    def send(self, attempt_order: AttemptOrder) -> None:
+    def send(self, order: Run) -> None:
         """Have an order sent; from any thread."""
         orders = self._orders
-        orders.append(attempt_order)
+        orders.append(order)
         if len(orders) == 1:
             self._call(self._wake.set)
 
@@ -155,7 +151,8 @@ class Link:
     async def run(self) -> tuple[Fate, bytes]:
         """Start the lane, and serve it until it has ended or is lost; return its fate, and what it raised, if anything."""
         self._has_begun = True
-        self._outbox.write(encode_orders([*self._take_new_definitions(), Begin()]))
+        self._write_definitions()
+        self._outbox.write(encode(Begin()))
         self._wake.set()
         end = self._transport.start_lane(self.address, self._settings)
         sending = asyncio.ensure_future(self._send())
@@ -187,28 +184,22 @@ class Link:
 
     # ---- orders -------------------------------------------------------------------------------------------------
 
-    def _take_new_definitions(self) -> list[Order]:
-        new = self._definitions[self._num_definitions_sent :]
-        self._num_definitions_sent += len(new)
-        return [Define(definitions) for definitions in new]
+    def _write_definitions(self) -> None:
+        for definitions in self._definitions[self._num_definitions_sent :]:
+            self._num_definitions_sent += 1
+            self._outbox.write(encode(Define(definitions)))
 
     def _write_waiting_orders(self) -> None:
-        """Put the orders that wait into letters."""
+        """Write the orders that wait, and first what they need."""
         waiting = self._orders[:]
         del self._orders[: len(waiting)]  # one step each under the interpreter's lock; others append at the other end
-        for some, _ in split_into_letters(waiting, _size, LETTER_ORDERS):
-            orders = self._take_new_definitions()
-            ancestors: dict[int, bytes] = {}
-            for attempt_order in some:
-                ancestors.update(attempt_order.ancestors)
-            if ancestors:
-                orders.append(Ancestors(ancestors))
-            orders += [attempt_order.run for attempt_order in some]
-            self._outbox.write(encode_orders(orders))
+        self._write_definitions()
+        for order in waiting:
+            self._outbox.write(encode(order))
         if self._is_finishing:
             assert self._last_order is not None
             self._is_finishing = False
-            self._outbox.write(encode_orders([self._last_order]))
+            self._outbox.write(encode(self._last_order))
 
     async def _send(self) -> None:
         await self._has_answered.wait()
@@ -299,10 +290,6 @@ class Link:
                     await self._exchange([], -1, 0.0)
         self._applied.clear()
         self._apply(reports, lambda: self._call(self._applied.set))
-
-
-def _size(attempt_order: AttemptOrder) -> int:
-    return attempt_order.size
 
 
 def _do_nothing() -> None:

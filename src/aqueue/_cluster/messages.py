@@ -5,7 +5,6 @@ from typing import Final, Literal
 import msgspec
 
 __all__ = [
-    "Ancestors",
     "Answer",
     "AttemptEnded",
     "Begin",
@@ -26,9 +25,7 @@ __all__ = [
     "Warned",
     "decode_orders",
     "decode_reports",
-    "encode_orders",
-    "encode_reports",
-    "size_of_report",
+    "encode",
 ]
 
 
@@ -84,12 +81,6 @@ class Define(msgspec.Struct, frozen=True, array_like=True, tag_field="kind", tag
     definitions: bytes
 
 
-class Ancestors(msgspec.Struct, frozen=True, array_like=True, tag_field="kind", tag=2):
-    """The items that those which follow in this letter refer to, by their numbers."""
-
-    items: dict[int, bytes]
-
-
 class Run(msgspec.Struct, frozen=True, array_like=True, tag_field="kind", tag=3):
     """Run the `process` of an item.
 
@@ -104,7 +95,7 @@ class Run(msgspec.Struct, frozen=True, array_like=True, tag_field="kind", tag=3)
         timeout_s: how long it may take, seconds; None for no limit.
         needs_state: whether its hook will need the state that `process` leaves it with.
         data: the item.
-        above: the numbers of the ancestors that it refers to, and that these refer to, the farthest first: each then
+        ancestors: those that the item refers to, and that these refer to, by number, the farthest first: each then
             finds the objects that it refers to. One within the other, a long chain of them would be too deep to load.
     """
 
@@ -118,7 +109,7 @@ class Run(msgspec.Struct, frozen=True, array_like=True, tag_field="kind", tag=3)
     timeout_s: float | None
     needs_state: bool
     data: bytes
-    above: tuple[int, ...] = ()
+    ancestors: dict[int, bytes]
 
 
 class Begin(msgspec.Struct, frozen=True, array_like=True, tag_field="kind", tag=6):
@@ -133,7 +124,7 @@ class End(msgspec.Struct, frozen=True, array_like=True, tag_field="kind", tag=5)
     """End when all has been run: nothing more will come."""
 
 
-Order = Define | Begin | Ancestors | Run | Cancel | End
+Order = Define | Begin | Run | Cancel | End
 
 # ---- reports --------------------------------------------------------------------------------------------------------
 
@@ -213,53 +204,6 @@ class LaneEnded(msgspec.Struct, frozen=True, array_like=True, tag_field="kind", 
 
 Report = Ready | Enqueued | Described | AttemptEnded | StopAsked | SlowDownAsked | Warned | LaneEnded
 
-_OVERHEAD: Final = 20
-"""About how many bytes a report has besides what is in it."""
-
-
-def size_of_report(report: Report) -> int:
-    """Return about how many bytes a report takes in a letter."""
-    match report:
-        case Enqueued():
-            return _OVERHEAD + len(report.data)
-        case AttemptEnded():
-            return _OVERHEAD + len(report.result) + len(report.state or b"") + len(report.error)
-        case Described() | Warned():
-            return _OVERHEAD + _size_of_text(report.text)
-        case StopAsked():
-            return _OVERHEAD + _size_of_text(report.reason)
-        case SlowDownAsked():
-            return _OVERHEAD + _size_of_text(report.group)
-        case Ready():
-            return _OVERHEAD + _size_of_text(report.host)
-        case LaneEnded():
-            return _OVERHEAD + len(report.error)
-
-
-def _size_of_text(text: str) -> int:
-    return len(text) if text.isascii() else 4 * len(text)  # at most; to write it costs more than it is worth
-
-
-_encode: Final = msgspec.msgpack.Encoder().encode
-_orders: Final = msgspec.msgpack.Decoder(list[Order])
-_reports: Final = msgspec.msgpack.Decoder(list[Report])
-
-
-def encode_orders(orders: list[Order]) -> bytes:
-    """Return what a letter with `orders` holds."""
-    return _encode(orders)
-
-
-def decode_orders(content: bytes) -> list[Order]:
-    """Return the orders that a letter holds."""
-    return _orders.decode(content)
-
-
-def encode_reports(reports: list[Report]) -> bytes:
-    """Return what a letter with `reports` holds."""
-    return _encode(reports)
-
-
-def decode_reports(content: bytes) -> list[Report]:
-    """Return the reports that a letter holds."""
-    return _reports.decode(content)
+encode: Final = msgspec.msgpack.Encoder().encode
+decode_orders: Final = msgspec.msgpack.Decoder(list[Order]).decode
+decode_reports: Final = msgspec.msgpack.Decoder(list[Report]).decode

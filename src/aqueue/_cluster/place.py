@@ -29,7 +29,7 @@ from aqueue._engine.tree import Node
 from aqueue.errors import ClusterError, PoisonItem
 from aqueue.text import visible
 
-__all__ = ["ALONE_AFTER", "AttemptOrder", "Place", "PlaceCluster"]
+__all__ = ["ALONE_AFTER", "Place", "PlaceCluster"]
 
 ALONE_AFTER: Final = 2
 """After how many losses of the process that ran it an item runs alone; after one more it fails."""
@@ -38,23 +38,6 @@ hide_frames_of(__file__)
 
 CANCEL_S: Final = 5.0
 """How long a cancelled attempt is waited for, seconds."""
-
-
-class AttemptOrder(msgspec.Struct, frozen=True, gc=False):
-    """The order to make an attempt, with the ancestors that it needs.
-
-    Attributes:
-        run: the order.
-        ancestors: the items that it refers to, and those that these refer to, by number.
-    """
-
-    run: Run
-    ancestors: dict[int, bytes]
-
-    @property
-    def size(self) -> int:
-        """How many bytes it has on the wire, about."""
-        return 100 + len(self.run.data) + sum(map(len, self.ancestors.values()))
 
 
 class PlaceCluster(Protocol):
@@ -111,9 +94,7 @@ class Place:
         ignored: how many of its reports were about attempts that are over.
     """
 
-    def __init__(
-        self, cluster: PlaceCluster, workers: range, host: str, pid: int, send: Callable[[AttemptOrder], None]
-    ) -> None:
+    def __init__(self, cluster: PlaceCluster, workers: range, host: str, pid: int, send: Callable[[Run], None]) -> None:
         """Make the place of a lane that is ready.
 
         Parameters:
@@ -192,7 +173,7 @@ class Place:
             self._forget(order)
         self._apply_outcome(pending, is_alone=is_alone)
 
-    def _make_order(self, order: int, node: Node, attempt: Attempt) -> AttemptOrder:
+    def _make_order(self, order: int, node: Node, attempt: Attempt) -> Run:
         objects = self._cluster.objects
         wanted: set[int] = set()
 
@@ -212,21 +193,18 @@ class Place:
             above = above.parent
         cls = node.cls
         engine = attempt.engine
-        return AttemptOrder(
-            Run(
-                order,
-                node.id,
-                cls.type,
-                node.attempt,
-                attempt.worker,
-                engine.identity(node),
-                engine.attempts_left(node),
-                cls.policies.timeout_s,
-                cls.hook,
-                data,
-                tuple(reversed(ancestors)),
-            ),
-            ancestors,
+        return Run(
+            order=order,
+            item=node.id,
+            type=cls.type,
+            attempt=node.attempt,
+            worker=attempt.worker,
+            identity=engine.identity(node),
+            attempts_left=engine.attempts_left(node),
+            timeout_s=cls.policies.timeout_s,
+            needs_state=cls.hook,
+            data=data,
+            ancestors=dict(reversed(ancestors.items())),
         )
 
     def _apply_outcome(self, pending: _Pending, *, is_alone: bool) -> None:
