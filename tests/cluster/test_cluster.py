@@ -1,7 +1,7 @@
 """What becomes of a run when its processes, its lanes or its scheduler fail in one particular way each.
 
-Coordinator and lanes talk in the tests' own process: `_cluster.place`, `_cluster.link`, `_cluster.lane` and
-`_cluster.lane_attempt`, over a `_cluster.transport` in memory.
+Coordinator and lanes talk in the tests' own process: `_cluster.place`, `_cluster.link` and `_cluster.lane`, over a
+`_cluster.transport` in memory.
 """
 
 import os

@@ -12,7 +12,6 @@ Each module imports only from those above it:
 - `messages`: orders to a lane and reports from it, as MessagePack
 - `names`: the names of classes and functions, and what can be found by them
 - `definitions`: sends lanes the classes and functions that they can't import, and numbers them
-- `lane_attempt`: one attempt at an item in a lane, as the item's code sees it
 - `local_workers`: starts local worker processes, and restarts those that die
 - `pickles`: any object as bytes and back, with references to items, classes and functions
 - `transport`: the protocol of what carries letters

@@ -8,70 +8,41 @@ import math
 import os
 import threading
 import time
-from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
 from typing import Any, Final
 
 import anyio
 from anyio.abc import TaskGroup
-from anyio.lowlevel import checkpoint
 
-from aqueue._cluster.lane_attempt import LaneAttempt
+from aqueue._cluster import messages
 from aqueue._cluster.letters import Inbox, Letter, Outbox
-from aqueue._cluster.messages import (
-    AttemptEnded,
-    Begin,
-    Cancel,
-    Define,
-    End,
-    LaneEnded,
-    LaneSettings,
-    Order,
-    Ready,
-    Report,
-    Run,
-    Warned,
-    decode_orders,
-    encode,
-)
 from aqueue._cluster.objects import LaneObjects
 from aqueue._codec.class_names import resolve_type, type_name
 from aqueue._codec.item_codec import PayloadCodec
 from aqueue._codec.results import encode_result
-from aqueue._engine.attempt import NO_SHARED, end_forked_child
-from aqueue._engine.context import running_attempt
-from aqueue._engine.exceptions import (
-    as_failure,
-    cancelled_between_items,
-    hide_frames_of,
-    is_cancelled_group,
-    left_behind,
-    without_own_frames,
-)
+from aqueue._engine import attempt as texts
+from aqueue._engine import exceptions
+from aqueue._engine.context import Current, running_attempt
 from aqueue._engine.item_class import ItemClass, look_up_class
 from aqueue._engine.timeouts import Timeouts
-from aqueue._engine.turns import SLICE_S
 from aqueue._system.loop import TaskWatch, call_soon_in_this_loop, clock_of_this_loop
 from aqueue._system.watchdog import Watchdog
-from aqueue.errors import ClusterError, UnknownItemType, UnsendableItem
-from aqueue.text import visible
+from aqueue.errors import ClusterError, MisplacedCall, UnknownItemType, UnsendableItem
+from aqueue.text import DESCRIPTION_MAX_CHARS, visible
 
 __all__ = ["Lane"]
 
-SOFT_LIMIT_BYTES: Final = 4_000_000
-"""With so many bytes of reports not yet acknowledged, no more items are begun."""
-
-HARD_LIMIT_BYTES: Final = 64_000_000
-"""With so many, `enqueue` and `set_desc` wait themselves."""
+LIMIT_BYTES: Final = 64_000_000
+"""With so many bytes of reports not yet acknowledged, `enqueue` and `set_desc` wait."""
 
 _LEASE_CHECK_INTERVAL_S: Final = 0.5
 
-hide_frames_of(__file__)
+exceptions.hide_frames_of(__file__)
 
 
 class Lane:
-    """Runs the items that it is ordered to run, concurrently, until it is ordered to end.
+    """Runs the items that it is ordered to run, each in a task of its own, until it is ordered to end.
 
     It ends by itself, and cancels what runs, when it has not heard from the coordinator for the time of its lease.
 
@@ -84,7 +55,9 @@ class Lane:
         shared: what `lifespan` yielded.
     """
 
-    def __init__(self, settings: LaneSettings, host: str, is_closing: Callable[[], bool] = lambda: False) -> None:
+    def __init__(
+        self, settings: messages.LaneSettings, host: str, is_closing: Callable[[], bool] = lambda: False
+    ) -> None:
         """Make a lane; `run` begins it.
 
         Parameters:
@@ -96,7 +69,7 @@ class Lane:
         self.coordinator = settings.coordinator
         self.incarnation = os.urandom(8).hex()
         self.thread = 0
-        self.shared: Any = NO_SHARED
+        self.shared: Any = texts.NO_SHARED
         self._pid = os.getpid()
         self._settings = settings
         self._host = host
@@ -107,19 +80,17 @@ class Lane:
         self._inbox = Inbox()
         self._outbox = Outbox()
         self._on_report: Callable[[], None] | None = None
-        self._arrived_orders: list[Order] = []
+        self._arrived_orders: list[messages.Order] = []
         self._wake: Callable[[], None] | None = None
         # What follows belongs to the loop's thread.
         self._objects = LaneObjects()
         self._codec = PayloadCodec()
         self._classes: dict[type, ItemClass] = {}
-        self._orders: deque[Run] = deque()
-        self._num_runners = 0
-        self._is_runner_starting = False
+        self._orders: list[messages.Run] = []
+        self._unended: set[int] = set()  # the orders whose end was not reported
         self._has_begun = False
         self._is_ending = False
         self._is_cancelling = False
-        self._slice_end = 0.0
         self._changed: anyio.Event | None = None
         self._is_entering = False
         self._error: Exception | None = None
@@ -136,7 +107,7 @@ class Lane:
         with self._lock:
             contents = self._inbox.take(letters)
             for content in contents:
-                self._arrived_orders += decode_orders(content)
+                self._arrived_orders += messages.decode_orders(content)
             wake = self._wake
             acknowledged = self._inbox.acknowledged
         if contents and wake is not None:
@@ -153,7 +124,7 @@ class Lane:
     def abandon(self) -> None:
         """End the lane, and cancel what runs: its coordinator is gone; from any thread."""
         with self._lock:
-            self._arrived_orders.append(Cancel())
+            self._arrived_orders.append(messages.Cancel())
             wake = self._wake
         if wake is not None:
             wake()
@@ -169,9 +140,9 @@ class Lane:
             self._on_report = None if self._outbox else call
             return self._on_report is None
 
-    def report(self, report: Report) -> None:
+    def report(self, report: messages.Report) -> None:
         """Queue a report to the coordinator; from any thread."""
-        data = encode(report)
+        data = messages.encode(report)
         with self._lock:
             self._outbox.write(data)
             call, self._on_report = self._on_report, None
@@ -180,16 +151,16 @@ class Lane:
 
     def wait_for_room(self) -> None:
         """Wait while far too many reports are not acknowledged, unless the lease has expired: then nobody takes them."""
-        while self._outbox.num_bytes >= HARD_LIMIT_BYTES and not self._has_lease_expired:
+        while self._outbox.num_bytes >= LIMIT_BYTES and not self._has_lease_expired:
             time.sleep(0.005)
 
     @property
     def _has_lease_expired(self) -> bool:
         return time.monotonic() - self._heard_at > self._settings.lease_s
 
-    def warn(self, text: str) -> None:
+    def _warn(self, text: str) -> None:
         """Have the coordinator show the user a warning; from any thread."""
-        self.report(Warned(visible(text, 2_000)))
+        self.report(messages.Warned(visible(text, 2_000)))
 
     # ---- the loop -----------------------------------------------------------------------------------------------
 
@@ -200,21 +171,21 @@ class Lane:
             anyio.run(self._main, backend=self._settings.backend)
         except BaseException as lifespan_error:
             error = self._objects.dump_error(lifespan_error)
-        self.shared = NO_SHARED  # what still refers to the lane must not keep it alive
-        self.report(LaneEnded(error))
+        self.shared = texts.NO_SHARED  # what still refers to the lane must not keep it alive
+        self.report(messages.LaneEnded(error))
 
     async def _main(self) -> None:
         self.thread = threading.get_ident()
         self._cancelled_class = anyio.get_cancelled_exc_class()
         self._changed = anyio.Event()
-        self._timeouts = Timeouts(clock_of_this_loop(), self.warn)
+        self._timeouts = Timeouts(clock_of_this_loop(), self._warn)
         call_soon = call_soon_in_this_loop()
         watchdog = Watchdog(
             call_soon,
             frozenset({Lane._run.__code__}),
             Lane.wait_for_room.__code__,
             self._timeouts.check,
-            self.warn,
+            self._warn,
         )
         watchdog.start()
         try:
@@ -236,7 +207,9 @@ class Lane:
 
     async def _serve(self) -> None:
         """Enter the lifespan once all is known, and run items in it."""
-        await self._wait_until(lambda: self._has_begun or self._is_ending)
+        assert self._changed is not None
+        while not self._has_begun and not self._is_ending:
+            await self._changed.wait()
         if self._is_ending:
             return
         lifespan = self._objects.definitions.lifespan
@@ -250,19 +223,12 @@ class Lane:
 
     async def _watch(self) -> None:
         """Cancel what runs once the lease has expired or the process closes; and all the rest a lease later, if need be."""
-        while True:
-            if self._has_lease_expired or self._is_closing():
-                break
+        while not self._has_lease_expired and not self._is_closing():  # noqa: ASYNC110  # neither has an event
             await anyio.sleep(_LEASE_CHECK_INTERVAL_S)
         self._cancel()
         await anyio.sleep(self._settings.lease_s)
         assert self._everything is not None
         self._everything.cancel_scope.cancel()
-
-    async def _wait_until(self, condition: Callable[[], bool]) -> None:
-        while not condition():
-            assert self._changed is not None
-            await self._changed.wait()
 
     def _notify(self) -> None:
         if self._changed is not None:
@@ -274,19 +240,20 @@ class Lane:
             orders, self._arrived_orders = self._arrived_orders, []
         for order in orders:
             match order:
-                case Run():
+                case messages.Run():
                     self._orders.append(order)
-                case Define():
+                    self._unended.add(order.order)
+                case messages.Define():
                     try:
                         self._objects.definitions.define(order.definitions)
                     except Exception as error:  # it stands for the lane's end: nothing can be made of what follows
                         self._error = self._error or error
                         self._cancel()
-                case Begin():
+                case messages.Begin():
                     self._has_begun = True
-                case End():
+                case messages.End():
                     self._is_ending = True
-                case Cancel():
+                case messages.Cancel():
                     self._cancel()
         self._notify()
 
@@ -299,60 +266,27 @@ class Lane:
         self._notify()
 
     async def _work(self) -> None:
-        self.report(Ready(self._host, os.getpid()))
+        assert self._changed is not None
         try:
             async with anyio.create_task_group() as self._tasks:
+                self.report(messages.Ready(self._host, os.getpid()))
                 if self._is_cancelling:
                     self._tasks.cancel_scope.cancel()
-                await self._wait_until(self._has_finished)
+                while not self._is_ending or self._unended:
+                    for run in self._orders:
+                        self._tasks.start_soon(self._run, run)
+                    self._orders.clear()
+                    await self._changed.wait()
         finally:
-            for run in self._orders:
-                self.report(AttemptEnded(run.order, "cancelled"))
-            self._orders.clear()
-
-    def _has_finished(self) -> bool:
-        self._start_runner()
-        return self._is_ending and not self._orders and not self._num_runners
+            for order in self._unended:  # those that have not begun, on asyncio, too
+                self.report(messages.AttemptEnded(order, "cancelled"))
 
     # ---- running items ------------------------------------------------------------------------------------------
 
-    def _start_runner(self) -> None:
-        """Start a task for the next item; it runs as soon as the tasks that are at work await something."""
-        if self._orders and not self._is_runner_starting and self._tasks is not None and not self._is_cancelling:
-            self._is_runner_starting = True
-            self._num_runners += 1
-            self._tasks.start_soon(self._run_orders)
-
-    async def _run_orders(self) -> None:
-        """Run items that are waiting, until none is left or one has left something behind in this task."""
-        self._is_runner_starting = False
+    async def _run(self, run: messages.Run) -> None:
+        """Run an item, and report how it ended."""
         watch = TaskWatch()
-        ran = "no item yet"
-        try:
-            while self._orders and not self._is_cancelling:
-                if self._outbox.num_bytes >= SOFT_LIMIT_BYTES and not self._has_lease_expired:
-                    await anyio.sleep(0.01)
-                    continue
-                run = self._orders.popleft()
-                self._start_runner()
-                ran = f"item {run.item} ({run.type}) last"
-                if await self._run(run, watch):
-                    break
-                if time.monotonic() > self._slice_end:
-                    await checkpoint()
-                    self._slice_end = time.monotonic() + SLICE_S
-        except self._cancelled_class:
-            if self._is_cancelling or anyio.current_effective_deadline() == float("-inf"):
-                raise
-            self.warn(cancelled_between_items(ran))
-        finally:
-            self._num_runners -= 1
-            self._notify()
-        await watch.take_cancellation()
-
-    async def _run(self, run: Run, watch: TaskWatch) -> bool:
-        """Run an item; return whether its code has left something behind in this task, which is to run no other."""
-        attempt = LaneAttempt(self, run)
+        attempt = _Attempt(self, run)
         running_attempt.set(attempt)
         before = b""
         try:
@@ -365,57 +299,62 @@ class Lane:
                 value = await self._timeouts.within(run.timeout_s, run.item, run.type, call, watch)
             self._close_attempt(attempt)
             if watch.innermost is not watch.outermost:
-                raise left_behind(watch.innermost, run.item, run.type)
+                raise exceptions.left_behind(watch.innermost, run.item, run.type)
             result = b"" if value is None else bytes(encode_result(value, run.type))
-            state = self._changed_state(attempt, before)
+            self._report_end(run, "returned", result=result, state=self._changed_state(attempt, before))
         except BaseException as error:
             self._close_attempt(attempt)
-            is_spoiled = await watch.close()
+            await watch.close()
             self._report_error(attempt, before, error)
-            return is_spoiled or not isinstance(error, Exception)
-        self.report(AttemptEnded(run.order, "returned", result, state))
-        return False
+            await watch.take_cancellation()
 
-    def _close_attempt(self, attempt: LaneAttempt) -> None:
+    def _close_attempt(self, attempt: "_Attempt") -> None:
         """Refuse all later calls of the item's code; in a child process that it has forked, end that process."""
         if os.getpid() != self._pid:
-            end_forked_child(attempt.run.item, attempt.run.type)
+            texts.end_forked_child(attempt.run.item, attempt.run.type)
         attempt.has_ended = True
 
-    def _report_error(self, attempt: LaneAttempt, before: bytes, error: BaseException) -> None:
+    def _report_end(self, run: messages.Run, outcome: messages.Outcome, **details: Any) -> None:
+        self.report(messages.AttemptEnded(run.order, outcome, **details))
+        self._unended.discard(run.order)
+        if self._is_ending:
+            self._notify()
+
+    def _report_error(self, attempt: "_Attempt", before: bytes, error: BaseException) -> None:
         run = attempt.run
-        is_ordinary = isinstance(error, Exception | self._cancelled_class) or is_cancelled_group(
+        is_ordinary = isinstance(error, Exception | self._cancelled_class) or exceptions.is_cancelled_group(
             error, self._cancelled_class
         )
         if is_ordinary and self._is_cancelling:
-            self.report(AttemptEnded(run.order, "cancelled"))
+            self._report_end(run, "cancelled")
             return
         with suppress(Exception):  # an exception that can't be changed
-            error.with_traceback(without_own_frames(error.__traceback__))
-        failure = as_failure(error, run.item, run.type) if is_ordinary else error
+            error.with_traceback(exceptions.without_own_frames(error.__traceback__))
+        failure = exceptions.as_failure(error, run.item, run.type) if is_ordinary else error
         state = None
         if before and run.attempts_left:  # the next one begins with what this one has left
             with suppress(Exception):  # whatever the user's objects raise when they are pickled
                 state = self._objects.changed_state(attempt.item, before, attempt.ancestor_number)
-        self.report(AttemptEnded(run.order, "raised", state=state, error=self._objects.dump_error(failure)))
+        self._report_end(run, "raised", state=state, error=self._objects.dump_error(failure))
 
-    def _load(self, attempt: LaneAttempt) -> bytes:
+    def _load(self, attempt: "_Attempt") -> bytes:
         """Make the attempt's item, and return its state as it came."""
+        run = attempt.run
         made: dict[int, Any] = {}
         try:
-            for number, data in attempt.run.ancestors.items():
+            for number, data in run.ancestors.items():
                 made[number] = self._objects.load_item(data, made.__getitem__)
-                attempt.add_ancestor(number, made[number])
-            attempt.item, before = self._objects.load_with_state(attempt.run.data, made.__getitem__)
+            attempt.ancestors = {id(item): (number, item) for number, item in made.items()}
+            attempt.item, before = self._objects.load_with_state(run.data, made.__getitem__)
         except Exception as error:
             raise ClusterError(
-                f"the worker process {os.getpid()} on {visible(self._host, 255)} can't load item {attempt.run.item} "
-                f"({attempt.run.type}): {type(error).__name__}: {visible(str(error), 500)}; install there the modules of the "
+                f"the worker process {os.getpid()} on {visible(self._host, 255)} can't load item {run.item} "
+                f"({run.type}): {type(error).__name__}: {visible(str(error), 500)}; install there the modules of the "
                 "items, in the versions that your program has"
             ) from error
         return before
 
-    def _changed_state(self, attempt: LaneAttempt, before: bytes) -> bytes | None:
+    def _changed_state(self, attempt: "_Attempt", before: bytes) -> bytes | None:
         try:
             return self._objects.changed_state(attempt.item, before, attempt.ancestor_number)
         except UnsendableItem:
@@ -447,3 +386,80 @@ def _has_resolvable_name(cls: type) -> bool:
         return resolve_type(type_name(cls)) is cls
     except UnknownItemType:
         return False
+
+
+class _Attempt:
+    """One attempt at an item's `process`: the functions that its code is given, and what `aqueue.current` and others ask.
+
+    Attributes:
+        run: what was ordered.
+        item: the item.
+        ancestors: the items above it that it refers to, with their numbers, by the `id` of their objects.
+        has_children: whether it has enqueued any.
+        has_ended: whether its code is through.
+    """
+
+    def __init__(self, lane: Lane, run: messages.Run) -> None:
+        self.run = run
+        self.item: Any = None
+        self.ancestors: dict[int, tuple[int, object]] = {}
+        self.has_children = False
+        self.has_ended = False
+        self._lane = lane
+
+    def ancestor_number(self, candidate: object) -> int | None:
+        """Return the number of `candidate` if it is an ancestor of the item, else None."""
+        known = self.ancestors.get(id(candidate))
+        return None if known is None else known[0]
+
+    def _item_or_ancestor_number(self, candidate: object) -> int | None:
+        return self.run.item if candidate is self.item else self.ancestor_number(candidate)
+
+    # ---- what `process` is given --------------------------------------------------------------------------------
+
+    def enqueue(self, item: Any, /) -> None:
+        """Add a child; see `aqueue.Item.process`."""
+        self._check("enqueue")
+        data = self._lane.dump_child(item, self._item_or_ancestor_number)
+        self.has_children = True
+        self._lane.report(messages.Enqueued(self.run.order, data))
+        self._lane.wait_for_room()
+
+    def set_desc(self, text: str, /) -> None:
+        """Say what the item is doing; see `aqueue.Item.process`."""
+        self._check("set_desc")
+        if not isinstance(text, str):
+            raise texts.no_description(text, self.run.item, self.run.type)
+        self._lane.report(messages.Described(self.run.order, visible(str.__str__(text), DESCRIPTION_MAX_CHARS)))
+        self._lane.wait_for_room()
+
+    def _check(self, name: str) -> None:
+        if self.has_ended or threading.get_ident() != self._lane.thread:
+            raise texts.refusal(name, None if self.has_ended else (self.run.item, self.run.type))
+
+    # ---- what is asked inside it --------------------------------------------------------------------------------
+
+    def current(self) -> Current | None:
+        """Return the running item, or None once the attempt has ended."""
+        if self.has_ended:
+            return None
+        run = self.run
+        return Current(run.item, run.type, run.attempt, "process", run.worker, run.identity.hex(), run.attempts_left)
+
+    def shared(self) -> Any:
+        """Return what `lifespan` yielded in this process."""
+        if self._lane.shared is texts.NO_SHARED:
+            raise MisplacedCall(texts.NO_LIFESPAN)
+        return self._lane.shared
+
+    def child_results(self) -> list[Any]:
+        """Refuse: hooks run in the coordinator."""
+        raise MisplacedCall(texts.NO_CHILD_RESULTS)
+
+    def stop(self, reason: str) -> None:
+        """Stop the run gracefully, from any thread."""
+        self._lane.report(messages.StopAsked(self.run.order, visible(reason, DESCRIPTION_MAX_CHARS)))
+
+    def slow_down(self, group: str, seconds: float) -> None:
+        """Start nothing of `group` for a while, from any thread."""
+        self._lane.report(messages.SlowDownAsked(self.run.order, group, float(seconds)))
