@@ -454,7 +454,8 @@ def test_a_place_counts_reports_about_orders_that_it_does_not_know() -> None:
         run_id="run",
     )
     place = Place(cluster, range(1, 2), "host", 1, lambda ordered: None)
-    place.apply([Described(1, "text"), AttemptEnded(1, "returned", b"1"), AttemptEnded(2, "cancelled")])
+    for report in (Described(1, "text"), AttemptEnded(1, "returned", b"1"), AttemptEnded(2, "cancelled")):
+        place.apply(report)
     assert place.ignored == 3
 
 
@@ -486,13 +487,18 @@ def test_many_reports_are_taken_in_a_few_at_a_time_and_in_order(
 ) -> None:
     """The engine's loop has its turns in between, and nothing overtakes anything."""
     taken: list[int] = []
-    apply = Place.apply
+    take_turn, apply = Cluster._apply, Place.apply
 
-    def spy(self: Place, reports: Sequence[Any]) -> None:
-        taken.append(len(reports))
-        apply(self, reports)
+    def begin(self: Cluster, *arguments: Any) -> None:
+        taken.append(0)
+        take_turn(self, *arguments)
 
-    monkeypatch.setattr(Place, "apply", spy)
+    def count(self: Place, report: Any) -> None:
+        taken[-1] += 1
+        apply(self, report)
+
+    monkeypatch.setattr(Cluster, "_apply", begin)
+    monkeypatch.setattr(Place, "apply", count)
     recorder = EventRecorder()
     run_queue([Chatty()], cluster="local:2", num_workers=50, reporter=recorder, backend=backend)
     assert max(taken) == 200

@@ -13,8 +13,9 @@ from typing import Any, Final
 import anyio
 import anyio.to_thread
 
+from aqueue._cluster import messages
 from aqueue._cluster.link import Fate, Link
-from aqueue._cluster.messages import Cancel, End, LaneSettings, Ready, Report, Warned
+from aqueue._cluster.messages import Cancel, End, LaneSettings, Report
 from aqueue._cluster.objects import CoordinatorObjects
 from aqueue._cluster.place import ALONE_AFTER, CANCEL_S, Place
 from aqueue._cluster.transport import Transport, TransportError
@@ -89,6 +90,7 @@ class Cluster:
         self._orders = itertools.count(1).__next__
         self._lane_numbers = itertools.count(1)
         # In the engine's loop:
+        self._opening: anyio.CancelScope | None = None
         self._crew: Crew | None = None
         self._first_workers: set[int] = set()
         self._places: dict[Link, Place] = {}
@@ -100,7 +102,6 @@ class Cluster:
         # In the transport's loop:
         self._links: dict[str, Link] = {}
         self._refused: set[str] = set()
-        self._link_tasks: set[asyncio.Task[None]] = set()
         self._look_now = asyncio.Event()
 
     # ---- opening and closing, in the engine's loop ----------------------------------------------------------------
@@ -116,25 +117,9 @@ class Cluster:
         Raises:
             ClusterError: that is not possible.
         """
-        error: BaseException | None = None
-
-        async def connect() -> None:
-            nonlocal error
-            try:
+        if not self._ended.is_set():
+            with anyio.CancelScope() as self._opening:
                 await anyio.to_thread.run_sync(self._transport.open, abandon_on_cancel=True)
-            except Exception as caught:
-                error = caught
-            tasks.cancel_scope.cancel()
-
-        async with anyio.create_task_group() as tasks:
-            tasks.start_soon(connect)
-            await self._ended.wait()
-            tasks.cancel_scope.cancel()
-        if error is not None:
-            try:
-                raise error
-            finally:
-                error = None
 
     async def close(self) -> None:
         """Disconnect, in any case."""
@@ -178,8 +163,10 @@ class Cluster:
                 crew.fail_to_execute(self._late_error)
 
     def end(self) -> None:
-        """Have `serve` return."""
+        """Have `open` and `serve` return."""
         self._ended.set()
+        if self._opening is not None:
+            self._opening.cancel()
 
     # ---- called by places ------------------------------------------------------------------------------------------
 
@@ -206,38 +193,32 @@ class Cluster:
 
     def _apply(self, link: Link, reports: list[Report], done: Callable[[], None]) -> None:
         """Take in reports, a few at a time, so that the engine's loop has its turns."""
-        if len(reports) > APPLIED_AT_ONCE:
-            self._apply(link, reports[:APPLIED_AT_ONCE], _do_nothing)
-            self._call_soon(partial(self._apply, link, reports[APPLIED_AT_ONCE:], done))
-            return
-        place = self._places.get(link)
-        start = 0
-        for number, report in enumerate(reports):
-            if isinstance(report, Ready | Warned):
-                if place is not None:
-                    place.apply(reports[start:number])
-                start = number + 1
-                if isinstance(report, Warned):
+        for report in reports[:APPLIED_AT_ONCE]:
+            place = self._places.get(link)
+            match report:
+                case messages.Warned():
                     self._warn(report.text, place)
-                elif place is None:
-                    place = self._add_place(link, report)
-        if place is not None:
-            place.apply(reports[start:] if start else reports)
-        done()
+                case messages.Ready():
+                    self._add_place(link, report)
+                case messages.LaneEnded():
+                    pass  # the link's business
+                case _ if place is not None:
+                    place.apply(report)
+        if len(reports) > APPLIED_AT_ONCE:
+            self._apply_soon(link, reports[APPLIED_AT_ONCE:], done)
+        else:
+            done()
 
-    def _add_place(self, link: Link, ready: Ready) -> Place | None:
+    def _add_place(self, link: Link, ready: messages.Ready) -> None:
         crew = self._crew
         if crew is None or self._last_order is not None:
-            return None
+            return
         first = next(number for number in itertools.count(1, self._num_workers) if number not in self._first_workers)
         self._first_workers.add(first)
         workers = range(first, first + self._num_workers)
-        place = Place(self, workers, visible(ready.host, 255), ready.pid, link.send)
-        self._places[link] = place
-        stream = crew.stream
-        stream.emit(ProcessJoined, first, self._num_workers, place.host, place.pid)
+        self._places[link] = place = Place(self, workers, visible(ready.host, 255), ready.pid, link.send)
+        crew.stream.emit(ProcessJoined, first, self._num_workers, place.host, place.pid)
         crew.add_workers(place)
-        return place
 
     def _warn(self, text: str, place: Place | None) -> None:
         kind = re.sub("[0-9]+", "0", text)
@@ -263,7 +244,7 @@ class Cluster:
         if place is not None:
             place.close(blames=fate is Fate.LOST)
             if self._last_order is None:
-                ignored = place.ignored + link.repeated
+                ignored = place.ignored + link.inbox.repeated
                 stream = crew.stream
                 stream.emit(ProcessLeft, place.workers[0], "lost" if fate is Fate.LOST else "left", ignored)
             crew.dismiss(place)
@@ -284,13 +265,13 @@ class Cluster:
         """Keep a link to a lane in each worker process, until all are to end."""
         try:
             await self._watch_members()
-            while self._link_tasks:
-                await asyncio.wait(self._link_tasks)
+            while self._links:
+                await asyncio.wait([link.task for link in self._links.values()])
         except Exception as error:  # the scheduler is lost; or a mistake in aqueue, or in the transport
             self._call_soon(partial(self._fail, error))
         finally:
-            for task in self._link_tasks:
-                task.cancel()
+            for link in self._links.values():
+                link.task.cancel()
             self._call_soon(self._closed.set)
 
     async def _watch_members(self) -> None:
@@ -343,47 +324,43 @@ class Cluster:
             self._run_id, self._name, next(self._lane_numbers), self._backend, self._has_journal, LEASE_S
         )
 
-        def apply(reports: list[Report], done: Callable[[], None]) -> None:
-            self._call_soon(partial(self._apply, link, reports, done))
-
-        link = Link(address, settings, self._transport, self.objects.definitions, apply)
-        link.on_leaving = lambda: self._call_soon(partial(self._drain, link))
+        link = Link(address, settings, self._transport, self.objects.definitions, self._apply_soon, self._drain_soon)
         self._links[address] = link
-        task = asyncio.ensure_future(self._serve_link(link))
-        self._link_tasks.add(task)
-        task.add_done_callback(self._link_ended)
+        link.task = asyncio.ensure_future(self._serve_link(link))
+        link.task.add_done_callback(partial(self._link_ended, link))
 
-    def _link_ended(self, task: asyncio.Task[None]) -> None:
-        self._link_tasks.discard(task)
-        error = None if task.cancelled() else task.exception()
-        if error is not None:  # a mistake in aqueue, or in the transport
-            self._call_soon(partial(self._fail, error))
-
-    async def _serve_link(self, link: Link) -> None:
-        address = link.address
-        fate, error = Fate.LEFT, b""
-        try:
-            problem = await link.prepare()
+    async def _serve_link(self, link: Link) -> tuple[Fate, bytes]:
+        with suppress(TransportError):  # it will be tried again, if it is still there
+            problem = await self._transport.prepare(link.address, link.settings)
             if problem:
-                self._refused.add(address)
-                warning = f"the worker process at {visible(address, 200)} is not used: {problem}"
+                self._refused.add(link.address)
+                warning = f"the worker process at {visible(link.address, 200)} is not used: {problem}"
                 self._call_soon(partial(self._warn, warning, None))
-            elif problem is not None and self._last_order is None:
-                fate, error = await link.run()
-        except TransportError:
-            pass  # it will be tried again, if it is still there
-        finally:
-            del self._links[address]
-            self._call_soon(partial(self._remove_place, link, fate, error))
+            elif self._last_order is None:
+                return await link.run()
+        return Fate.LEFT, b""
+
+    def _link_ended(self, link: Link, task: "asyncio.Task[tuple[Fate, bytes]]") -> None:
+        del self._links[link.address]
+        fate, lane_error = Fate.LEFT, b""
+        if not task.cancelled():
+            error = task.exception()
+            if error is None:
+                fate, lane_error = task.result()
+            else:  # a mistake in aqueue, or in the transport
+                self._call_soon(partial(self._fail, error))
+        self._call_soon(partial(self._remove_place, link, fate, lane_error))
+
+    def _apply_soon(self, link: Link, reports: list[Report], done: Callable[[], None]) -> None:
+        self._call_soon(partial(self._apply, link, reports, done))
+
+    def _drain_soon(self, link: Link) -> None:
+        self._call_soon(partial(self._drain, link))
 
     def _finish_links(self, order: Cancel | End) -> None:
         self._look_now.set()
         for link in self._links.values():
             link.finish(order)
-
-
-def _do_nothing() -> None:
-    pass
 
 
 def _no_ancestor(candidate: object) -> int | None:

@@ -16,7 +16,6 @@ from aqueue._cluster.messages import (
     End,
     LaneEnded,
     LaneSettings,
-    Order,
     Report,
     Run,
     decode_reports,
@@ -49,11 +48,13 @@ class Link:
 
     Attributes:
         address: the worker process's.
-        lane: the lane's name.
+        settings: its own.
         is_leaving: whether its process is about to leave the cluster.
-        on_leaving: called when it is.
-        repeated: how many letters came more than once.
+        inbox: what has come from it.
+        task: runs it.
     """
+
+    task: "asyncio.Task[Any]"
 
     def __init__(
         self,
@@ -61,7 +62,8 @@ class Link:
         settings: LaneSettings,
         transport: Transport,
         definitions: Sequence[bytes],
-        apply: Callable[[list[Report], Callable[[], None]], None],
+        apply: Callable[["Link", list[Report], Callable[[], None]], None],
+        on_leaving: Callable[["Link"], None],
     ) -> None:
         """Make a link; `run` starts the lane.
 
@@ -69,21 +71,20 @@ class Link:
             definitions: what the lane must know, in this order, before any item that is sent after it; more may be appended.
             apply: has reports taken in elsewhere, in the order of the calls, and calls back, in any thread, when that is
                 done.
+            on_leaving: called when the process is about to leave the cluster.
         """
         self.address = address
-        self.lane = settings.lane
+        self.settings = settings
         self.is_leaving = False
-        self.on_leaving: Callable[[], None] = _do_nothing
-        self._settings = settings
+        self.inbox = Inbox()
         self._transport = transport
         self._definitions = definitions
         self._num_definitions_sent = 0
         self._apply = apply
+        self._on_leaving = on_leaving
         self._outbox = Outbox()
-        self._inbox = Inbox()
-        self._orders: list[Run] = []  # other threads append to it
-        self._last_order: Order | None = None
-        self._is_finishing = False  # whether that is still to be written
+        self._orders: list[Run | Cancel | End] = []  # other threads append to it
+        self._is_finishing = False
         self._wake = asyncio.Event()
         self._applied = asyncio.Event()
         self._applied.set()
@@ -95,25 +96,12 @@ class Link:
         self._lane_ended: LaneEnded | None = None
         self._taking = asyncio.Lock()
 
-    @property
-    def repeated(self) -> int:
-        """How many letters came more than once."""
-        return self._inbox.repeated
-
-    # ---- from other threads -------------------------------------------------------------------------------------
-
-    def send(self, order: Run) -> None:
+    def send(self, order: Run | Cancel | End) -> None:
         """Have an order sent; from any thread."""
         orders = self._orders
         orders.append(order)
         if len(orders) == 1:
             self._call(self._wake.set)
-
-    def finish(self, order: Cancel | End) -> None:
-        """Have the lane end, and nothing sent after that; from any thread. A later call can only go further."""
-        if not isinstance(self._last_order, Cancel):
-            self._last_order = order
-            self._call(self._finish)
 
     def _call(self, function: Callable[[], object]) -> None:
         with suppress(RuntimeError):  # the loop has ended
@@ -121,32 +109,20 @@ class Link:
 
     # ---- in the transport's loop --------------------------------------------------------------------------------
 
+    def finish(self, order: Cancel | End) -> None:
+        """Have the lane end, and nothing sent after that. A later call can only go further."""
+        if self._has_begun:
+            self._is_finishing = True
+            self.send(order)
+        else:
+            self.task.cancel()
+
     def give_up(self) -> None:
         """End the link: the lane's process has left the cluster."""
-        self._is_gone.set()
-
-    def _finish(self) -> None:
-        if not self._has_begun:
+        if self._has_begun:
             self._is_gone.set()
-            return
-        self._is_finishing = True
-        self._wake.set()
-
-    async def prepare(self) -> str | None:
-        """Make the process ready; return what is wrong with it, empty if nothing is, or None if it is not needed any more.
-
-        Raises:
-            TransportError: it does not answer.
-        """
-        preparing = asyncio.ensure_future(self._transport.prepare(self.address, self._settings))
-        gone = asyncio.ensure_future(self._is_gone.wait())
-        try:
-            await asyncio.wait({preparing, gone}, return_when=asyncio.FIRST_COMPLETED)
-            return None if self._is_gone.is_set() else preparing.result()
-        finally:
-            for task in (preparing, gone):
-                task.cancel()
-            await asyncio.gather(preparing, gone, return_exceptions=True)
+        else:
+            self.task.cancel()
 
     async def run(self) -> tuple[Fate, bytes]:
         """Start the lane, and serve it until it has ended or is lost; return its fate, and what it raised, if anything."""
@@ -154,27 +130,24 @@ class Link:
         self._write_definitions()
         self._outbox.write(encode(Begin()))
         self._wake.set()
-        end = self._transport.start_lane(self.address, self._settings)
+        end = self._transport.start_lane(self.address, self.settings)
         sending = asyncio.ensure_future(self._send())
         collecting = asyncio.ensure_future(self._collect(end))
         gone = asyncio.ensure_future(self._is_gone.wait())
         watched: set[asyncio.Future[Any]] = {end, sending, collecting, gone}
         try:
-            while True:
+            while self._lane_ended is None and not collecting.done() and not gone.done():
                 done, _ = await asyncio.wait(watched, return_when=asyncio.FIRST_COMPLETED)
-                if end in done:
-                    watched.discard(end)
-                    if not end.cancelled() and end.exception() is None:
-                        await self._take_letters(end.result())
-                    # Else nobody knows whether it has ended, unless it answers.
-                if self._lane_ended is not None or collecting in done or gone in done:
-                    break
                 if sending in done:
                     sending.result()  # which it never has: it raises
+                if end in done:
+                    watched.discard(end)
+                    if _has_letters(end):  # else nobody knows whether the lane has ended, unless it answers
+                        await self._take_letters(end.result())
             async with self._taking:  # what was taken must be applied
                 await self._applied.wait()
             if self._lane_ended is not None:
-                return Fate.ENDED if self._last_order is not None else Fate.EXPIRED, self._lane_ended.error
+                return Fate.ENDED if self._is_finishing else Fate.EXPIRED, self._lane_ended.error
             return collecting.result() if collecting.done() else await self._fate_of_gone_lane(), b""
         finally:
             for task in (sending, collecting, gone):
@@ -196,10 +169,6 @@ class Link:
         self._write_definitions()
         for order in waiting:
             self._outbox.write(encode(order))
-        if self._is_finishing:
-            assert self._last_order is not None
-            self._is_finishing = False
-            self._outbox.write(encode(self._last_order))
 
     async def _send(self) -> None:
         await self._has_answered.wait()
@@ -221,7 +190,7 @@ class Link:
         while self._lane_ended is None:
             incarnation = self._incarnation  # empty: the question may be there before the lane
             try:
-                answer = await self._exchange([], self._inbox.acknowledged, POLL_S)
+                answer = await self._exchange([], self.inbox.acknowledged, POLL_S)
             except TransportError:
                 fate = await self._fate_of_silent_lane()
                 if fate is not None:
@@ -233,18 +202,18 @@ class Link:
             if incarnation and answer.incarnation != incarnation:
                 if not end.done():  # its last letters come with its end
                     await asyncio.wait({end}, timeout=KEEPALIVE_S)
-                if end.done() and not end.cancelled() and end.exception() is None:
+                if _has_letters(end):
                     await asyncio.Event().wait()
                 return Fate.EXPIRED
             await self._take_letters(answer.letters)
         return Fate.ENDED
 
     async def _exchange(self, letters: list[Letter], acknowledged: int, wait_s: float) -> Answer:
-        answer = await self._transport.exchange(self.address, self.lane, letters, acknowledged, wait_s)
+        answer = await self._transport.exchange(self.address, self.settings.lane, letters, acknowledged, wait_s)
         self._heard_at = time.monotonic()
         if answer.is_leaving and not self.is_leaving:
             self.is_leaving = True
-            self.on_leaving()
+            self._on_leaving(self)
         if answer.incarnation and answer.incarnation == (self._incarnation or answer.incarnation):
             self._incarnation, self._process = answer.incarnation, answer.process
             self._has_answered.set()
@@ -260,7 +229,7 @@ class Link:
         if self.address not in members:
             return await self._fate_of_gone_lane()
         silent_s = time.monotonic() - self._heard_at
-        return Fate.EXPIRED if silent_s > self._settings.lease_s + KEEPALIVE_S else None
+        return Fate.EXPIRED if silent_s > self.settings.lease_s + KEEPALIVE_S else None
 
     async def _fate_of_gone_lane(self) -> Fate:
         with suppress(TransportError):
@@ -270,7 +239,7 @@ class Link:
 
     async def _take_letters(self, letters: list[Letter]) -> None:
         async with self._taking:
-            contents = self._inbox.take(letters)
+            contents = self.inbox.take(letters)
             if contents:
                 await self._apply_contents(contents)
 
@@ -289,8 +258,8 @@ class Link:
                 with suppress(TransportError):
                     await self._exchange([], -1, 0.0)
         self._applied.clear()
-        self._apply(reports, lambda: self._call(self._applied.set))
+        self._apply(self, reports, lambda: self._call(self._applied.set))
 
 
-def _do_nothing() -> None:
-    pass
+def _has_letters(end: "asyncio.Future[list[Letter]]") -> bool:
+    return end.done() and not end.cancelled() and end.exception() is None

@@ -15,6 +15,7 @@ __all__ = [
     "Enqueued",
     "LaneEnded",
     "LaneSettings",
+    "OfAttempt",
     "Order",
     "Outcome",
     "Ready",
@@ -202,7 +203,8 @@ class LaneEnded(msgspec.Struct, frozen=True, array_like=True, tag_field="kind", 
     error: bytes = b""
 
 
-Report = Ready | Enqueued | Described | AttemptEnded | StopAsked | SlowDownAsked | Warned | LaneEnded
+OfAttempt = Enqueued | Described | AttemptEnded | StopAsked | SlowDownAsked
+Report = Ready | OfAttempt | Warned | LaneEnded
 
 encode: Final = msgspec.msgpack.Encoder().encode
 decode_orders: Final = msgspec.msgpack.Decoder(list[Order]).decode

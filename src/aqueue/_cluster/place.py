@@ -4,21 +4,15 @@ All of this happens in the engine's thread.
 """
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, Final, Protocol
 
 import anyio
 import msgspec
 
-from aqueue._cluster.messages import (
-    AttemptEnded,
-    Described,
-    Enqueued,
-    Report,
-    Run,
-    SlowDownAsked,
-    StopAsked,
-)
+from aqueue._cluster import messages
+from aqueue._cluster.messages import AttemptEnded, Run
 from aqueue._cluster.objects import CoordinatorObjects
 from aqueue._codec.results import LARGE_BYTES
 from aqueue._engine.attempt import Attempt
@@ -59,28 +53,24 @@ class PlaceCluster(Protocol):
         ...
 
 
+@dataclass(slots=True, eq=False)
 class _Pending:
     """An attempt that is under way in a lane.
 
     Attributes:
         node, attempt: the item's, and the engine's side of the attempt.
         ended: what the lane said of its end; None until then.
-        is_lost: whether the lane is gone.
-        is_blamed: whether the item may be why.
+        is_blamed: whether the lane is gone, and the item may be why.
         error: what its children, or what else it asked for, have raised here.
-        over: set when it has ended or is lost.
+        over: set when it has ended, or the lane is gone.
     """
 
-    __slots__ = ("attempt", "ended", "error", "is_blamed", "is_lost", "node", "over")
-
-    def __init__(self, node: Node, attempt: Attempt) -> None:
-        self.node = node
-        self.attempt = attempt
-        self.ended: AttemptEnded | None = None
-        self.is_lost = False
-        self.is_blamed = False
-        self.error: BaseException | None = None
-        self.over = anyio.Event()
+    node: Node
+    attempt: Attempt
+    ended: AttemptEnded | None = None
+    is_blamed: bool = False
+    error: BaseException | None = None
+    over: anyio.Event = field(default_factory=anyio.Event)
 
 
 class Place:
@@ -90,7 +80,6 @@ class Place:
         host, pid: the process that it is in; the host's name is as the lane gave it.
         workers: the numbers of its workers.
         is_open: whether they may take items.
-        is_reserved: whether one of them runs an item alone, or waits to do so.
         ignored: how many of its reports were about attempts that are over.
     """
 
@@ -104,25 +93,26 @@ class Place:
         self.pid = pid
         self.workers: Sequence[int] = workers
         self.is_open = True
-        self.is_reserved = False
         self.ignored = 0
         self._cluster = cluster
         self._send = send
         self._pending: dict[int, _Pending] = {}
         self._waiting_alone = 0
-        self._emptied: anyio.Event | None = None
-        self._freed: anyio.Event | None = None
+        self._changed = anyio.Event()
         self._left = 0
         self._alone_lock = anyio.Lock()
 
     # ---- called by the engine -----------------------------------------------------------------------------------
 
+    @property
+    def is_reserved(self) -> bool:
+        """Whether one of its workers runs an item alone, or waits to do so."""
+        return self._waiting_alone > 0
+
     async def until_free(self) -> None:
         """Wait until it is not reserved any more, or closed."""
         while self.is_open and self.is_reserved:
-            if self._freed is None:
-                self._freed = anyio.Event()
-            await self._freed.wait()
+            await self._changed.wait()
 
     def leave(self, worker: int) -> None:
         """Count a worker that has ended; after the last one, its numbers are free."""
@@ -138,18 +128,14 @@ class Place:
             await self._run(node, attempt, is_alone=False)
             return
         self._waiting_alone += 1
-        self.is_reserved = True
         try:
             async with self._alone_lock:
                 while self._pending and self.is_open:
-                    self._emptied = anyio.Event()
-                    await self._emptied.wait()
+                    await self._changed.wait()
                 await self._run(node, attempt, is_alone=True)
         finally:
             self._waiting_alone -= 1
-            if not self._waiting_alone:
-                self.is_reserved = False
-                self._notify_free()
+            self._notify()
 
     async def _run(self, node: Node, attempt: Attempt, *, is_alone: bool) -> None:
         if not self.is_open:
@@ -170,7 +156,9 @@ class Place:
             if ended is None or ended.outcome != "returned":
                 raise
         finally:
-            self._forget(order)
+            del self._pending[order]
+            if self._waiting_alone and not self._pending:
+                self._notify()
         self._apply_outcome(pending, is_alone=is_alone)
 
     def _make_order(self, order: int, node: Node, attempt: Attempt) -> Run:
@@ -212,7 +200,7 @@ class Place:
         cluster = self._cluster
         node = pending.node
         ended = pending.ended
-        if pending.is_lost or ended is None or ended.outcome == "cancelled":
+        if ended is None or ended.outcome == "cancelled":
             if pending.is_blamed:
                 losses = cluster.losses[node.id] = cluster.losses.get(node.id, 0) + 1
                 if is_alone and losses > ALONE_AFTER:
@@ -234,39 +222,31 @@ class Place:
             if len(ended.result) > LARGE_BYTES:
                 pending.attempt.engine.stream.add_large(node.cls.type, "result", len(ended.result))
 
-    def _forget(self, order: int) -> None:
-        self._pending.pop(order, None)
-        if self._emptied is not None and not self._pending:
-            self._emptied.set()
-            self._emptied = None
-
-    def _notify_free(self) -> None:
-        if self._freed is not None:
-            self._freed.set()
-            self._freed = None
+    def _notify(self) -> None:
+        """Wake those that wait for a change of this place."""
+        self._changed.set()
+        self._changed = anyio.Event()
 
     # ---- called by the link -------------------------------------------------------------------------------------
 
-    def apply(self, reports: Sequence[Report]) -> None:
-        """Take in what the lane reports of its attempts; what is about one that is over is counted, and no more."""
-        for report in reports:
-            assert isinstance(report, Enqueued | Described | AttemptEnded | StopAsked | SlowDownAsked)
-            pending = self._pending.get(report.order)
-            if pending is None or pending.over.is_set():
-                self.ignored += 1
-            elif type(report) is AttemptEnded:
-                pending.ended = report
-                pending.over.set()
-            else:
-                try:
-                    self._apply_one(report, pending)
-                except BaseException as error:  # a comparison of items, a key, a group: the user's code
-                    pending.error = pending.error or error
+    def apply(self, report: messages.OfAttempt) -> None:
+        """Take in what the lane reports of an attempt; if that is over, count the report, and no more."""
+        pending = self._pending.get(report.order)
+        if pending is None or pending.over.is_set():
+            self.ignored += 1
+        elif isinstance(report, AttemptEnded):
+            pending.ended = report
+            pending.over.set()
+        else:
+            try:
+                self._apply_one(report, pending)
+            except BaseException as error:  # a comparison of items, a key, a group: the user's code
+                pending.error = pending.error or error
 
-    def _apply_one(self, report: Report, pending: _Pending) -> None:
+    def _apply_one(self, report: messages.OfAttempt, pending: _Pending) -> None:
         attempt = pending.attempt
         match report:
-            case Enqueued():
+            case messages.Enqueued():
                 try:
                     item: Any = self._cluster.objects.load_item(report.data, partial(ancestor, pending.node))
                 except Exception as error:
@@ -275,27 +255,22 @@ class Place:
                         f"{type(error).__name__}: {visible(str(error), 500)}; install here, too, the module of its class"
                     ) from error
                 attempt.enqueue_repeatable(item)
-            case Described():
+            case messages.Described():
                 attempt.set_desc(report.text)
-            case StopAsked():
+            case messages.StopAsked():
                 attempt.stop(report.reason)
-            case SlowDownAsked():
+            case messages.SlowDownAsked():
                 attempt.slow_down(report.group, report.seconds)
 
     def close(self, *, blames: bool) -> None:
         """Take no more items: the lane is gone, and what is under way with it, which may be why, if `blames`."""
-        self.is_open = False
-        self._notify_free()
-        if self._emptied is not None:
-            self._emptied.set()
-            self._emptied = None
+        self.drain()
         for pending in self._pending.values():
             if not pending.over.is_set():
-                pending.is_lost = True
                 pending.is_blamed = blames
                 pending.over.set()
 
     def drain(self) -> None:
         """Take no more items, but wait for what is under way."""
         self.is_open = False
-        self._notify_free()
+        self._notify()
