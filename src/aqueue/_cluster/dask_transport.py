@@ -10,9 +10,8 @@ import importlib.metadata
 import ipaddress
 import platform
 import re
-import threading
-from collections.abc import Mapping
-from contextlib import suppress
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from typing import Any, Final
 
 import distributed
@@ -52,7 +51,14 @@ _INVALID_CLUSTER: Final = (
 
 
 class DaskTransport:
-    """Reaches the workers of a Dask cluster; see `aqueue._cluster.transport.Transport`."""
+    """Reaches the workers of a Dask cluster; see `aqueue._cluster.transport.Transport`.
+
+    Attributes:
+        address: the scheduler's.
+        loop: the client's event loop; set by `open`.
+    """
+
+    loop: asyncio.AbstractEventLoop
 
     def __init__(self, cluster: "str | distributed.Client", *, allow_insecure: bool) -> None:
         """Make a transport; `open` connects it.
@@ -70,8 +76,6 @@ class DaskTransport:
         self._client: Any = None
         self._first: Any = None  # whose event loop is used, whatever becomes of it
         self._owns_client = True
-        self._checked: set[str] = set()
-        self._lock = threading.Lock()
         self._is_closed = False
         self._security: Any = None
         if isinstance(cluster, str):
@@ -102,12 +106,6 @@ class DaskTransport:
             "if the network is only yours"
         )
 
-    @property
-    def loop(self) -> asyncio.AbstractEventLoop:
-        """The client's event loop."""
-        loop: asyncio.AbstractEventLoop = self._first.loop.asyncio_loop
-        return loop
-
     # ---- opening and closing ------------------------------------------------------------------------------------
 
     def open(self) -> None:
@@ -121,20 +119,18 @@ class DaskTransport:
             self._security = self._local.security
         if self._client is None:
             try:
-                client = self._connect()
+                self._client = self._connect()
             except Exception as error:  # whatever Dask raises; with odd settings, also AssertionError
                 raise ClusterError(
                     f"the scheduler at {visible(self.address, 200)} can't be reached: {_one_line(error)}; see that it runs, "
                     "that the address is right and, with tls://, that Dask's configuration has its certificates, or give "
                     "a distributed.Client"
                 ) from error
-            with self._lock:
-                if not self._is_closed:
-                    self._client = client
-            if self._client is None:  # closed meanwhile
-                client.close(timeout=2)
+            if self._is_closed:  # meanwhile, in another thread, which may not have seen the client
+                self.close()
                 raise ClusterError("the run ended while the cluster was being reached")
         self._first = self._client
+        self.loop = self._first.loop.asyncio_loop
         try:
             problems = asyncio.run_coroutine_threadsafe(self._check_all(), self.loop).result()
         except TransportError as error:
@@ -164,12 +160,11 @@ class DaskTransport:
 
     def close(self) -> None:
         """Disconnect, and end the worker processes that were started here; blocks."""
-        with self._lock:
-            self._is_closed = True
-            first, client = self._first, self._client
+        self._is_closed = True
+        first, client = self._first, self._client
         with suppress(*_FAILURES):
             if first is not None and client is not first:
-                asyncio.run_coroutine_threadsafe(_close(client), first.loop.asyncio_loop).result(5)
+                asyncio.run_coroutine_threadsafe(_close(client), self.loop).result(5)
         with suppress(*_FAILURES):
             if self._owns_client and (first or client) is not None:
                 (first or client).close(timeout=2)
@@ -181,7 +176,7 @@ class DaskTransport:
         if self._client.status != "closed":
             return
         # The old one's loop goes on: links and the rest live in it.
-        try:
+        with _failures_as_transport_errors():
             self._client = await distributed.Client(  # type: ignore[no-untyped-call]
                 self.address,
                 security=self._security,
@@ -189,19 +184,15 @@ class DaskTransport:
                 set_as_default=False,
                 asynchronous=True,
             )
-        except _FAILURES as error:
-            raise TransportError(_one_line(error)) from error
 
     # ---- worker processes ---------------------------------------------------------------------------------------
 
     async def members(self) -> Mapping[str, bool]:
         """Return the addresses of the workers, each with whether it takes new work."""
-        try:
+        with _failures_as_transport_errors():
             async with asyncio.timeout(ANSWER_S):
                 every = await self._scheduler.ncores()
                 running = await self._scheduler.ncores_running()
-        except _FAILURES as error:
-            raise TransportError(_one_line(error)) from error
         return {address: address in running for address in every}
 
     async def has_died(self, address: str) -> bool:
@@ -209,11 +200,9 @@ class DaskTransport:
 
         It has not if it was retired or closed; nor is that known of one that a new scheduler has never seen.
         """
-        try:
+        with _failures_as_transport_errors():
             async with asyncio.timeout(ANSWER_S):
                 events = await self._scheduler.events(topic=address)
-        except _FAILURES as error:
-            raise TransportError(_one_line(error)) from error
         was_told = has_died = False
         for _, event in events:
             action = event.get("action")
@@ -234,21 +223,20 @@ class DaskTransport:
 
     async def _check_all(self) -> dict[str, str]:
         """Return what is wrong with the workers that can't run items. One that doesn't answer now may do so later."""
-        members = await self.members()
-        found = await asyncio.gather(*map(self._why_unusable_if_known, members))
-        self._checked = {address for address, problem in zip(members, found, strict=True) if problem == ""}
-        return {address: problem for address, problem in zip(members, found, strict=True) if problem}
 
-    async def _why_unusable_if_known(self, address: str) -> str | None:
-        with suppress(TransportError, TimeoutError):
-            async with asyncio.timeout(CONNECT_S):
-                return await self._why_unusable(address)
-        return None
+        async def check(address: str) -> str:
+            with suppress(TransportError, TimeoutError):
+                async with asyncio.timeout(CONNECT_S):
+                    return await self._why_unusable(address)
+            return ""
+
+        members = await self.members()
+        found = await asyncio.gather(*map(check, members))
+        return {address: problem for address, problem in zip(members, found, strict=True) if problem}
 
     async def prepare(self, address: str, settings: LaneSettings) -> str:
         """Check a worker, and have it take letters, and end the lanes of earlier coordinators of the run."""
-        problem = "" if address in self._checked else await self._why_unusable(address)
-        self._checked.discard(address)  # the next process there may be another
+        problem = await self._why_unusable(address)
         if not problem:
             await self._run(register_handler, address, settings.run_id, settings.coordinator)
         return problem
@@ -268,12 +256,10 @@ class DaskTransport:
         return ""
 
     async def _run(self, function: Any, address: str, *arguments: Any) -> Any:
-        try:
+        with _failures_as_transport_errors():
             replies = await self._client.run(
                 function, *arguments, workers=[address], on_error="return", asynchronous=True
             )
-        except _FAILURES as error:
-            raise TransportError(_one_line(error)) from error
         reply = replies.get(address)
         if isinstance(reply, importlib.metadata.PackageNotFoundError):
             raise reply
@@ -298,12 +284,12 @@ class DaskTransport:
             retries=0,
         )
         gathering = asyncio.ensure_future(self._client.gather(future, asynchronous=True))
-        gathering.add_done_callback(_retrieve_exception)
+        gathering.add_done_callback(
+            lambda done: done.cancelled() or done.exception()
+        )  # or asyncio logs that nobody asked
         try:
             # A gather that is cancelled leaves tasks behind that complain.
             letters = await asyncio.shield(gathering)
-        except asyncio.CancelledError:
-            raise
         except Exception as error:  # the worker died, or the scheduler is lost
             raise TransportError(_one_line(error)) from error
         finally:
@@ -322,13 +308,11 @@ class DaskTransport:
             "acknowledged": acknowledged,
             "wait_s": wait_s,
         }
-        try:
+        with _failures_as_transport_errors():
             replies = await self._scheduler.broadcast(msg=message, workers=[address], on_error="return_pickle")
             reply = replies[address]
             if isinstance(reply, dict) and "incarnation" in reply:
                 return msgspec.convert(reply, Answer)
-        except _FAILURES as error:
-            raise TransportError(_one_line(error)) from error
         raise TransportError("the worker process did not answer")
 
 
@@ -336,10 +320,12 @@ async def _close(client: Any) -> None:
     await client.close(timeout=2)
 
 
-def _retrieve_exception(done: "asyncio.Future[Any]") -> None:
-    """Retrieve the exception of a task that has ended, so that asyncio doesn't log that nobody did."""
-    if not done.cancelled():
-        done.exception()
+@contextmanager
+def _failures_as_transport_errors() -> Iterator[None]:
+    try:
+        yield
+    except _FAILURES as error:
+        raise TransportError(_one_line(error)) from error
 
 
 def _count(cluster: str) -> int:
