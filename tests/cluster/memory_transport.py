@@ -24,7 +24,6 @@ class _Process:
     def __init__(self) -> None:
         self.lane: Lane | None = None
         self.thread: threading.Thread | None = None
-        self.is_leaving = False
 
 
 class MemoryTransport:
@@ -80,10 +79,6 @@ class MemoryTransport:
         """End a process; what runs in it goes on until the run is over, but nobody will hear of it."""
         del self._processes[address]
 
-    def retire(self, address: str) -> None:
-        """Have a process say that it is about to leave."""
-        self._processes[address].is_leaving = True
-
     def here(self) -> str:
         """Return the address of the process whose lane's thread this is, or which it was."""
         process = next(one for one in self._all if one.thread is threading.current_thread())
@@ -135,7 +130,7 @@ class MemoryTransport:
             raise TransportError("the scheduler is silent")
         if self._comes("no answer from the scheduler"):
             raise TransportError("no answer from the scheduler")
-        return {address: not process.is_leaving for address, process in self._processes.copy().items()}
+        return dict.fromkeys(self._processes.copy(), True)
 
     async def prepare(self, address: str, settings: LaneSettings) -> str:
         lane = self._process(address).lane
@@ -193,7 +188,7 @@ class MemoryTransport:
         process = self._process(address)
         lane = process.lane
         if lane is None or lane.name != name:
-            return Answer(address, "", 0, [], process.is_leaving)
+            return Answer(address, "", 0, [])
         taken = lane.deliver(letters)
         collected: list[Letter] = []
         if acknowledged >= 0:
@@ -207,7 +202,7 @@ class MemoryTransport:
                 lane.on_report(None)
             self._process(address)
             collected = lane.collect(acknowledged)
-        return Answer(address, lane.incarnation, taken, collected, process.is_leaving)
+        return Answer(address, lane.incarnation, taken, collected)
 
     def _call(self, function: Callable[[], object]) -> None:
         with suppress(RuntimeError):  # the run is over

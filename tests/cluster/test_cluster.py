@@ -424,9 +424,7 @@ def test_letters_that_come_twice_are_counted(world: World, backend: Backend, mon
 
     async def twice(self: MemoryTransport, *arguments: Any) -> Answer:
         answer = await exchange(self, *arguments)
-        return Answer(
-            answer.process, answer.incarnation, answer.acknowledged, answer.letters * 2, is_leaving=answer.is_leaving
-        )
+        return Answer(answer.process, answer.incarnation, answer.acknowledged, answer.letters * 2)
 
     def hear(event: Event) -> None:
         if isinstance(event, ItemCompleted) and event.item == 1:

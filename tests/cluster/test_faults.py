@@ -71,7 +71,7 @@ def test_lost_late_and_doubled_messages_change_nothing(
 def test_processes_that_die_and_join_change_nothing(
     number: int, tmp_path: Path, backend: Backend, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """With processes that are killed, retired and joined at any moment, all ends as it does in one process."""
+    """With processes that are killed and joined at any moment, all ends as it does in one process."""
     random = Random(number)
     seeds, arguments = job(random, number, 40, backend)
     whole = run(seeds, tmp_path / "whole.db", **arguments)
@@ -85,7 +85,7 @@ def test_processes_that_die_and_join_change_nothing(
             transport.join()
             addresses = transport.addresses
             if len(addresses) > 2:
-                (transport.kill if random.random() < 0.7 else transport.retire)(random.choice(addresses))
+                transport.kill(random.choice(addresses))
 
     killer = threading.Thread(target=fate)
     killer.start()

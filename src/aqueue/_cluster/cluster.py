@@ -227,13 +227,6 @@ class Cluster:
             where = "" if place is None else f" (on {place.host}, process {place.pid})"
             warn(f"{visible(text, 2_000)}{where}")
 
-    def _drain(self, link: Link) -> None:
-        """Give no more items to a lane whose process is about to leave."""
-        place = self._places.get(link)
-        if place is not None and place.is_open and self._crew is not None:
-            place.drain()
-            self._crew.dismiss(place)
-
     def _remove_place(self, link: Link, fate: Fate, error: bytes) -> None:
         """Close the place of a lane that has ended or is lost."""
         place = self._places.pop(link, None)
@@ -312,7 +305,7 @@ class Cluster:
 
     def _update_links(self, members: Mapping[str, bool]) -> None:
         for address, link in self._links.items():
-            if address not in members and not link.is_leaving:
+            if address not in members:
                 link.give_up()
         self._refused &= members.keys()
         for address, takes_work in members.items():
@@ -324,7 +317,7 @@ class Cluster:
             self._run_id, self._name, next(self._lane_numbers), self._backend, self._has_journal, LEASE_S
         )
 
-        link = Link(address, settings, self._transport, self.objects.definitions, self._apply_soon, self._drain_soon)
+        link = Link(address, settings, self._transport, self.objects.definitions, self._apply_soon)
         self._links[address] = link
         link.task = asyncio.ensure_future(self._serve_link(link))
         link.task.add_done_callback(partial(self._link_ended, link))
@@ -353,9 +346,6 @@ class Cluster:
 
     def _apply_soon(self, link: Link, reports: list[Report], done: Callable[[], None]) -> None:
         self._call_soon(partial(self._apply, link, reports, done))
-
-    def _drain_soon(self, link: Link) -> None:
-        self._call_soon(partial(self._drain, link))
 
     def _finish_links(self, order: Cancel | End) -> None:
         self._look_now.set()

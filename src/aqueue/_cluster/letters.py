@@ -21,8 +21,6 @@ MAX_BYTES_AT_ONCE: Final = 4_000_000
 MAX_BYTES: Final = 1_000_000
 """How much is in one letter, at most, unless a single message is longer."""
 
-_MAX_EARLY: Final = 1_000
-
 
 _encode: Final = msgspec.msgpack.Encoder().encode
 
@@ -83,6 +81,8 @@ class Outbox:
 class Inbox:
     """Takes letters as they come, and gives each out once, in the order of their numbers.
 
+    A letter that comes too early is dropped: the other side sends it again, as it does all that it has no answer to.
+
     Attributes:
         acknowledged: the number of the last letter that was given out.
         repeated: how many letters came that had come before.
@@ -91,18 +91,14 @@ class Inbox:
     def __init__(self) -> None:
         self.acknowledged = 0
         self.repeated = 0
-        self._early: dict[int, bytes] = {}
 
     def take(self, letters: Iterable[Letter]) -> list[bytes]:
         """Take `letters`, and return what is in those whose turn has come."""
-        early = self._early
-        for number, content in letters:
-            if number <= self.acknowledged or number in early:
-                self.repeated += 1
-            elif number <= self.acknowledged + _MAX_EARLY:  # any later one comes again
-                early[number] = content
         given: list[bytes] = []
-        while self.acknowledged + 1 in early:
-            self.acknowledged += 1
-            given.append(early.pop(self.acknowledged))
+        for number, content in letters:
+            if number == self.acknowledged + 1:
+                self.acknowledged = number
+                given.append(content)
+            elif number <= self.acknowledged:
+                self.repeated += 1
         return given

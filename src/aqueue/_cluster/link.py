@@ -49,7 +49,6 @@ class Link:
     Attributes:
         address: the worker process's.
         settings: its own.
-        is_leaving: whether its process is about to leave the cluster.
         inbox: what has come from it.
         task: runs it.
     """
@@ -63,7 +62,6 @@ class Link:
         transport: Transport,
         definitions: Sequence[bytes],
         apply: Callable[["Link", list[Report], Callable[[], None]], None],
-        on_leaving: Callable[["Link"], None],
     ) -> None:
         """Make a link; `run` starts the lane.
 
@@ -71,17 +69,14 @@ class Link:
             definitions: what the lane must know, in this order, before any item that is sent after it; more may be appended.
             apply: has reports taken in elsewhere, in the order of the calls, and calls back, in any thread, when that is
                 done.
-            on_leaving: called when the process is about to leave the cluster.
         """
         self.address = address
         self.settings = settings
-        self.is_leaving = False
         self.inbox = Inbox()
         self._transport = transport
         self._definitions = definitions
         self._num_definitions_sent = 0
         self._apply = apply
-        self._on_leaving = on_leaving
         self._outbox = Outbox()
         self._orders: list[Run | Cancel | End] = []  # other threads append to it
         self._is_finishing = False
@@ -211,9 +206,6 @@ class Link:
     async def _exchange(self, letters: list[Letter], acknowledged: int, wait_s: float) -> Answer:
         answer = await self._transport.exchange(self.address, self.settings.lane, letters, acknowledged, wait_s)
         self._heard_at = time.monotonic()
-        if answer.is_leaving and not self.is_leaving:
-            self.is_leaving = True
-            self._on_leaving(self)
         if answer.incarnation and answer.incarnation == (self._incarnation or answer.incarnation):
             self._incarnation, self._process = answer.incarnation, answer.process
             self._has_answered.set()
@@ -233,7 +225,7 @@ class Link:
 
     async def _fate_of_gone_lane(self) -> Fate:
         with suppress(TransportError):
-            if not self.is_leaving and await self._transport.has_died(self.address):
+            if await self._transport.has_died(self.address):
                 return Fate.LOST
         return Fate.LEFT
 

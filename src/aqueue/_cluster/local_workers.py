@@ -260,10 +260,7 @@ def _python_command() -> list[str]:
             f"sys.executable, which is to start Python, is {executable!r}; start Dask's workers yourself, and give cluster "
             "the address of their scheduler"
         )
-    options = ["-P", "-u"]  # the current folder is not to come first in `sys.path`; all that is printed is handed on
-    options += ["-O"] * sys.flags.optimize + ["-b"] * sys.flags.bytes_warning
-    options += ["-B"] * sys.flags.dont_write_bytecode
-    options += [f"-W{option}" for option in sys.warnoptions]
-    for name, value in sys._xoptions.items():  # noqa: SLF001  # documented in spite of its name
-        options.append(f"-X{name}" if value is True else f"-X{name}={value}")
-    return [executable, *options]
+    # Private, but multiprocessing and concurrent.futures start Python with these, too.
+    flags: list[str] = subprocess._args_from_interpreter_flags()  # type: ignore[attr-defined]  # noqa: SLF001
+    # The current folder is not to come first in `sys.path`, and all that is printed is handed on at once.
+    return [executable, *flags, "-P", "-u"]

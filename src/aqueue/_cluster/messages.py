@@ -63,14 +63,12 @@ class Answer(msgspec.Struct, frozen=True):
         incarnation: tells one lane from another of the same name; empty if there is none of that name.
         acknowledged: the number of the last of the coordinator's letters that it has taken.
         letters: its own, those that were not acknowledged.
-        is_leaving: whether its process is about to leave the cluster.
     """
 
     process: str
     incarnation: str
     acknowledged: int
     letters: list[tuple[int, bytes]]
-    is_leaving: bool
 
 
 # ---- orders ---------------------------------------------------------------------------------------------------------

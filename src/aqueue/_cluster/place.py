@@ -264,13 +264,9 @@ class Place:
 
     def close(self, *, blames: bool) -> None:
         """Take no more items: the lane is gone, and what is under way with it, which may be why, if `blames`."""
-        self.drain()
+        self.is_open = False
+        self._notify()
         for pending in self._pending.values():
             if not pending.over.is_set():
                 pending.is_blamed = blames
                 pending.over.set()
-
-    def drain(self) -> None:
-        """Take no more items, but wait for what is under way."""
-        self.is_open = False
-        self._notify()

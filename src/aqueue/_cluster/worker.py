@@ -10,6 +10,7 @@ from typing import Any, Final
 
 import distributed
 import msgspec
+from msgspec.structs import asdict
 
 from aqueue._cluster.lane import Lane
 from aqueue._cluster.letters import Letter
@@ -24,12 +25,9 @@ GATHERING_S: Final = 0.0005
 """How long reports wait for others, once there is one; seconds."""
 
 _ARRIVAL_S: Final = 0.005
-_LINGER_S: Final = 60.0
-_LOOK_S: Final = 0.2
 
 _PROCESS: Final = os.urandom(8).hex()
 _lanes: Final[dict[str, Lane]] = {}
-_ended_at: Final[dict[str, float]] = {}
 
 
 def register_handler(run_id: str, coordinator: str, dask_worker: Any) -> None:
@@ -40,13 +38,7 @@ def register_handler(run_id: str, coordinator: str, dask_worker: Any) -> None:
     for lane in list(_lanes.values()):
         if lane.run_id == run_id and lane.coordinator != coordinator:
             lane.abandon()
-
-    async def exchange(
-        lane: str = "", letters: Sequence[Letter] = (), acknowledged: int = -1, wait_s: float = 0.0
-    ) -> dict[str, Any]:
-        return await _exchange(dask_worker, lane, letters, acknowledged, wait_s)
-
-    dask_worker.handlers[HANDLER] = exchange
+    dask_worker.handlers[HANDLER] = _exchange
 
 
 def run_lane(settings: bytes) -> list[Letter]:
@@ -59,45 +51,36 @@ def run_lane(settings: bytes) -> list[Letter]:
         socket.gethostname(),
         lambda: worker.status.name in ("closing", "closed", "failed"),
     )
-    _forget_ended()
     _lanes[lane.name] = lane
     lane.run()
-    _ended_at[lane.name] = time.monotonic()
+    if _lanes[lane.name] is lane:  # Dask may have started it again
+        del _lanes[lane.name]
     return lane.last_letters()
 
 
-def _forget_ended() -> None:
-    for name, ended_at in list(_ended_at.items()):
-        if time.monotonic() - ended_at > _LINGER_S:
-            _lanes.pop(name, None)
-            _ended_at.pop(name, None)
-
-
-async def _exchange(
-    worker: Any, lane: str, letters: Sequence[Letter], acknowledged: int, wait_s: float
-) -> dict[str, Any]:
+async def _exchange(lane: str, letters: Sequence[Letter], acknowledged: int, wait_s: float) -> dict[str, Any]:
     """Hand `letters` to a lane; unless `acknowledged` is negative, wait for its own, and return them."""
     found = _lanes.get(lane)
     if found is None:
         # It is asked for as soon as it is started: tell at once that it is there.
         end = time.monotonic() + wait_s
-        while found is None and time.monotonic() < end and not _is_leaving(worker):
+        while found is None and time.monotonic() < end:
             await asyncio.sleep(_ARRIVAL_S)
             found = _lanes.get(lane)
         incarnation = "" if found is None else found.incarnation
-        return _as_dict(Answer(_PROCESS, incarnation, 0, [], _is_leaving(worker)))
+        return asdict(Answer(_PROCESS, incarnation, 0, []))
     taken = found.deliver([(number, content) for number, content in letters])
     collected: list[Letter] = []
     if acknowledged >= 0:
         if wait_s and taken:
-            await _wait_for_reports(found, worker, wait_s)
+            await _wait_for_reports(found, wait_s)
         elif wait_s:  # before its first order a lane has nothing to say, and that order waits for this answer
             await asyncio.sleep(_ARRIVAL_S)
         collected = found.collect(acknowledged)
-    return _as_dict(Answer(_PROCESS, found.incarnation, taken, collected, _is_leaving(worker)))
+    return asdict(Answer(_PROCESS, found.incarnation, taken, collected))
 
 
-async def _wait_for_reports(lane: Lane, worker: Any, wait_s: float) -> None:
+async def _wait_for_reports(lane: Lane, wait_s: float) -> None:
     has_reports = asyncio.Event()
     loop = asyncio.get_running_loop()
 
@@ -106,18 +89,8 @@ async def _wait_for_reports(lane: Lane, worker: Any, wait_s: float) -> None:
             loop.call_soon_threadsafe(has_reports.set)
 
     if not lane.on_report(wake):
-        end = time.monotonic() + wait_s
-        while not has_reports.is_set() and time.monotonic() < end and not _is_leaving(worker):
-            with suppress(TimeoutError):
-                async with asyncio.timeout(min(_LOOK_S, wait_s)):
-                    await has_reports.wait()
+        with suppress(TimeoutError):
+            async with asyncio.timeout(wait_s):
+                await has_reports.wait()
         lane.on_report(None)
     await asyncio.sleep(GATHERING_S)
-
-
-def _is_leaving(worker: Any) -> bool:
-    return worker.status.name not in ("running", "paused", "init")
-
-
-def _as_dict(answer: Answer) -> dict[str, Any]:
-    return msgspec.structs.asdict(answer)
