@@ -11,9 +11,9 @@ Each module imports only from those above it:
 - `local_worker`: the program of a local worker process
 - `messages`: orders to a lane and reports from it, as MessagePack
 - `names`: the names of classes and functions, and what can be found by them
-- `definitions`: sends lanes the classes and functions that they can't import, and numbers them
 - `local_workers`: starts local worker processes, and restarts those that die
 - `pickles`: any object as bytes and back, with references to items, classes and functions
+- `definitions`: sends lanes the classes and functions that they can't import, and numbers them
 - `transport`: the protocol of what carries letters
 - `errors_on_the_wire`: exceptions as bytes and back, without running their `__init__`
 - `objects`: all that crosses between coordinator and lanes, as bytes and back, for each of the two sides

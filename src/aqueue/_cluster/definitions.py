@@ -11,7 +11,7 @@ import inspect
 import os
 import pickle
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from io import BytesIO
 from types import CodeType, FunctionType
 from typing import Any, Final
@@ -31,6 +31,7 @@ from aqueue._cluster.names import (
     name_of,
     travels_by_value,
 )
+from aqueue._cluster.pickles import load
 from aqueue._codec.class_names import defined_items, resolve_type
 from aqueue._stream.error_info import name_and_message
 from aqueue.errors import InvalidArgument, UnknownItemType, UnsendableItem
@@ -118,7 +119,7 @@ class SentDefinitions(Definitions):
         if lifespan is not None:
             by_value = is_definition(lifespan) and travels_by_value(lifespan)
             try:
-                self._send([lifespan] if by_value else [], with_items=by_value, lifespans=[lifespan])
+                self._send(lifespan=lifespan, with_items=by_value)
             except Exception as error:  # whatever the user's objects raise when they are pickled
                 raise InvalidArgument(
                     f"lifespan can't be sent to the worker processes: {error_text(error)}; move it to a module that they can "
@@ -131,7 +132,8 @@ class SentDefinitions(Definitions):
         if not travels_by_value(definition):
             return None
         try:
-            return self._send([definition], with_items=True)
+            self._send(definition)
+            return self._keys[id(definition)][1]
         except Exception as error:  # whatever the user's objects raise when they are pickled
             used = _unpicklable_use(definition)
             raise UnsendableItem(
@@ -146,8 +148,14 @@ class SentDefinitions(Definitions):
         except UnknownItemType:
             return import_by_name(name)
 
-    def _send(self, wanted: list[Any], *, with_items: bool, lifespans: Iterable[Any] = ()) -> int:
-        """Pickle `wanted` to be sent, and return the number of the first of them.
+    def _send(
+        self,
+        wanted: Definition | None = None,
+        *,
+        lifespan: Callable[..., Any] | None = None,
+        with_items: bool = True,
+    ) -> None:
+        """Pickle a definition or the lifespan to be sent, and number what goes with it.
 
         Functions of one module share its globals in the lane if they are pickled together: so all items of the script
         are sent with the first of them.
@@ -157,24 +165,18 @@ class SentDefinitions(Definitions):
             for cls in (defined_items() if with_items else ())
             if cls.__module__ in SCRIPT_MODULES
             and id(cls) not in self._keys
-            and not any(cls is one for one in wanted)
+            and cls is not wanted
             and _can_be_pickled(cls)
         ]
-        return self._dump([*wanted, *together], lifespans)
-
-    def _dump(self, wanted: list[Any], lifespans: Iterable[Any]) -> int:
         first = len(self._by_number)
-        entries = list(enumerate(wanted, first))
         file = BytesIO()
-        pickler = _DefinitionsPickler(file, self._keys, entries, first)
+        pickler = _DefinitionsPickler(file, self._keys, first)
         # The list of what is met on the way is written last, when it is complete.
-        pickler.dump((entries, list(lifespans), pickler.others))
-        numbered = [*entries, *pickler.others]
-        self.pickled.append(pickle.dumps((os.getpid(), self._id, first, len(numbered), file.getvalue())))
-        for number, definition in numbered:
+        pickler.dump((wanted, together, lifespan, pickler.numbered))
+        self.pickled.append(pickle.dumps((os.getpid(), self._id, first, len(pickler.numbered), file.getvalue())))
+        for number, definition in pickler.numbered:
             self._by_number[number] = definition
             self._keys[id(definition)] = (definition, number)
-        return first
 
 
 _BY_ID: Final[WeakValueDictionary[str, SentDefinitions]] = WeakValueDictionary()
@@ -206,14 +208,13 @@ class LaneDefinitions(Definitions):
             numbered = [(number, living.find(number)) for number in range(first, first + count)]
         else:
             try:
-                entries, lifespans, others = _DefinitionsUnpickler(BytesIO(data), self._by_number).load()
+                _, _, lifespan, numbered = load(data, self.find)
             except Exception as error:  # whatever the user's objects raise when they are unpickled
                 raise UnsendableItem(
                     f"a worker process can't make the classes that it was sent: {error_text(error)}; install there the modules "
                     "that they use, in the versions that your program has"
                 ) from error
-            self.lifespan = lifespans[0] if lifespans else self.lifespan
-            numbered = [*entries, *others]
+            self.lifespan = lifespan or self.lifespan
         for number, definition in numbered:
             self._by_number[number] = definition
             self._keys[id(definition)] = (definition, number)
@@ -233,24 +234,17 @@ _NAMELESS: Final = "is a lambda or local function ({}), which another process ca
 
 
 class _DefinitionsPickler(cloudpickle.Pickler):  # type: ignore[misc]  # cloudpickle ships no annotations
-    """Writes definitions by value, except those that have been sent before, and collects what else goes with them.
+    """Writes definitions by value, except those that have been sent before, and numbers them.
 
     Attributes:
-        others: the classes and functions that are pickled along with those that were asked for, numbered.
+        numbered: the classes and functions that were written, with their numbers.
     """
 
-    def __init__(
-        self,
-        file: BytesIO,
-        sent: dict[int, tuple[Definition, Key | None]],
-        entries: list[tuple[int, Any]],
-        first: int,
-    ) -> None:
+    def __init__(self, file: BytesIO, sent: dict[int, tuple[Definition, Key | None]], first: int) -> None:
         super().__init__(file, protocol=5)
-        self.others: list[tuple[int, Any]] = []
+        self.numbered: list[tuple[int, Any]] = []
         self._sent = sent
-        self._wanted = {id(definition) for _, definition in entries}
-        self._next = first + len(entries)
+        self._first = first
 
     def persistent_id(self, value: Any) -> int | None:
         sent = self._sent.get(id(value)) if is_definition(value) else None
@@ -267,11 +261,10 @@ class _DefinitionsPickler(cloudpickle.Pickler):  # type: ignore[misc]  # cloudpi
         if (
             reduced is not NotImplemented
             and is_definition(value)
-            and id(value) not in self._wanted
             and travels_by_value(value)
             and (isinstance(value, type) or is_found_by_name(value))
         ):
-            self.others.append((self._next + len(self.others), value))
+            self.numbered.append((self._first + len(self.numbered), value))
         return reduced
 
 
@@ -296,15 +289,6 @@ def _cached(function: Callable[..., Any], parameters: Any) -> Any:
 
 def _type_alias(cls: Any, name: str, value: Any, parameters: Any) -> Any:
     return cls(name, value, type_params=parameters)
-
-
-class _DefinitionsUnpickler(pickle.Unpickler):
-    def __init__(self, file: BytesIO, numbered: dict[int, Any]) -> None:
-        super().__init__(file)
-        self._numbered = numbered
-
-    def persistent_load(self, pid: Any) -> Any:
-        return self._numbered[pid]
 
 
 def _can_be_pickled(value: object) -> bool:

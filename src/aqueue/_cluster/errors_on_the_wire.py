@@ -235,7 +235,7 @@ def _load(records: list[_Record], find: Callable[[Key], Any]) -> BaseException:
 def _bare(record: _Record, find: Callable[[Key], Any], make: Callable[[Any], BaseException]) -> BaseException:
     """Return the exception without anything that may refer to others, except a group's members."""
     if record.whole:
-        error: BaseException = load(record.whole, find, lambda pid: pid)
+        error: BaseException = load(record.whole, find)
         if not isinstance(error, BaseException):
             raise TypeError(record.text)
         return error

@@ -40,7 +40,6 @@ _PICKLE: Final = 0x80
 _ITEM, _STATE = b"G", b"S"
 
 _SELF: Final = ("self",)
-_MAX_SHAPES: Final = 64
 _dumps: Final = pickle.dumps
 _loads: Final = pickle.loads
 _new: Final = object.__new__

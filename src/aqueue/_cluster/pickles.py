@@ -58,7 +58,9 @@ def dump(value: Any, key_of: KeyOf, reference_to: ReferenceTo, prefix: bytes = b
     return file.getvalue()
 
 
-def load(data: bytes, find: Callable[[Key], Any], refer: Callable[[tuple[Any, ...]], Any], skip: int = 0) -> Any:
+def load(
+    data: bytes, find: Callable[[Key], Any], refer: Callable[[tuple[Any, ...]], Any] = tuple, skip: int = 0
+) -> Any:
     """Return the value that `dump` has written, without the `skip` bytes of its prefix."""
     file = BytesIO(data)
     file.seek(skip)
