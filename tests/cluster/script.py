@@ -162,7 +162,7 @@ def runs(lane: OtherProcess) -> Iterator[tuple[str, bool]]:
     yield "an exception of the script is of its own class", type(error) is ScriptError
     yield "its __init__ was not called", (error.code, error.where, error.args) == (7, "there", ("7 at there",))
     try:
-        objects.check_item(Locked(), lambda _: None)
+        objects.dump_item(Locked(), lambda _: None)
     except UnsendableItem as refusal:
         yield "a class whose globals can't be pickled is refused by its name", "__main__:Locked" in str(refusal)
         yield "the refusal names what can't be pickled", "LOCK" in str(refusal)

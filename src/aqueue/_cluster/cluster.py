@@ -130,7 +130,7 @@ class Cluster:
 
     def check(self, item: Any) -> None:
         """Raise `UnsendableItem` if an initial item can't be sent."""
-        self.objects.check_item(item, _no_ancestor)
+        self.objects.dump_item(item, _no_ancestor)
 
     def suspect(self, node: Node) -> None:
         """Have the item of `node` run alone in its process."""

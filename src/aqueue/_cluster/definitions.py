@@ -20,17 +20,8 @@ from weakref import WeakValueDictionary
 
 import cloudpickle  # type: ignore[import-untyped]  # it ships no annotations
 
-from aqueue._cluster.names import (
-    CACHED_FUNCTION,
-    SCRIPT_MODULES,
-    Definition,
-    Key,
-    import_by_name,
-    is_definition,
-    is_found_by_name,
-    name_of,
-    travels_by_value,
-)
+from aqueue._cluster import names
+from aqueue._cluster.names import Definition, Key, is_definition, is_found_by_name, name_of, travels_by_value
 from aqueue._cluster.pickles import load
 from aqueue._codec.class_names import defined_items, resolve_type
 from aqueue._stream.error_info import name_and_message
@@ -84,7 +75,7 @@ class Definitions:
         """Return the class or function that `key` names.
 
         Raises:
-            LookupError, ImportError: there is none.
+            LookupError, AttributeError, ImportError: there is none.
         """
         if isinstance(key, int):
             return self._by_number[key]
@@ -97,7 +88,7 @@ class Definitions:
         raise NotImplementedError
 
     def _look_up(self, name: str) -> Any:
-        return import_by_name(name)
+        return names.import_by_name(name)
 
 
 class SentDefinitions(Definitions):
@@ -146,7 +137,7 @@ class SentDefinitions(Definitions):
         try:
             return resolve_type(name)
         except UnknownItemType:
-            return import_by_name(name)
+            return names.import_by_name(name)
 
     def _send(
         self,
@@ -163,7 +154,7 @@ class SentDefinitions(Definitions):
         together = [
             cls
             for cls in (defined_items() if with_items else ())
-            if cls.__module__ in SCRIPT_MODULES
+            if cls.__module__ in names.SCRIPT_MODULES
             and id(cls) not in self._keys
             and cls is not wanted
             and _can_be_pickled(cls)
@@ -256,7 +247,7 @@ class _DefinitionsPickler(cloudpickle.Pickler):  # type: ignore[misc]  # cloudpi
             make, arguments = self.dispatch_table[CodeType](value)
             return make, tuple(value.co_filename if one == "<dynamic-code>" else one for one in arguments)
         reduced = super().reducer_override(value)
-        if reduced is NotImplemented and getattr(value, "__module__", None) in SCRIPT_MODULES:
+        if reduced is NotImplemented and getattr(value, "__module__", None) in names.SCRIPT_MODULES:
             reduced = _by_value(value)
         if (
             reduced is not NotImplemented
@@ -273,7 +264,7 @@ def _by_value(value: Any) -> Any:
 
     Such are functions with a cache, type aliases, `NewType`s, and whatever has a ``__reduce__`` that returns a name.
     """
-    if type(value) is CACHED_FUNCTION:
+    if type(value) is names.CACHED_FUNCTION:
         return _cached, (value.__wrapped__, value.cache_parameters())
     if not isinstance(value.__reduce_ex__(5), str):
         return NotImplemented

@@ -7,20 +7,9 @@ from contextlib import suppress
 from enum import Enum
 from typing import Any, Final
 
+from aqueue._cluster import messages
 from aqueue._cluster.letters import Inbox, Letter, Outbox
-from aqueue._cluster.messages import (
-    Answer,
-    Begin,
-    Cancel,
-    Define,
-    End,
-    LaneEnded,
-    LaneSettings,
-    Report,
-    Run,
-    decode_reports,
-    encode,
-)
+from aqueue._cluster.messages import Cancel, End, Run, encode
 from aqueue._cluster.transport import Transport, TransportError
 
 __all__ = ["Fate", "Link"]
@@ -58,10 +47,10 @@ class Link:
     def __init__(
         self,
         address: str,
-        settings: LaneSettings,
+        settings: messages.LaneSettings,
         transport: Transport,
         definitions: Sequence[bytes],
-        apply: Callable[["Link", list[Report], Callable[[], None]], None],
+        apply: Callable[["Link", list[messages.Report], Callable[[], None]], None],
     ) -> None:
         """Make a link; `run` starts the lane.
 
@@ -88,7 +77,7 @@ class Link:
         self._incarnation = self._process = ""
         self._heard_at = time.monotonic()
         self._is_gone = asyncio.Event()
-        self._lane_ended: LaneEnded | None = None
+        self._lane_ended: messages.LaneEnded | None = None
         self._taking = asyncio.Lock()
 
     def send(self, order: Run | Cancel | End) -> None:
@@ -123,7 +112,7 @@ class Link:
         """Start the lane, and serve it until it has ended or is lost; return its fate, and what it raised, if anything."""
         self._has_begun = True
         self._write_definitions()
-        self._outbox.write(encode(Begin()))
+        self._outbox.write(encode(messages.Begin()))
         self._wake.set()
         end = self._transport.start_lane(self.address, self.settings)
         sending = asyncio.ensure_future(self._send())
@@ -155,7 +144,7 @@ class Link:
     def _write_definitions(self) -> None:
         for definitions in self._definitions[self._num_definitions_sent :]:
             self._num_definitions_sent += 1
-            self._outbox.write(encode(Define(definitions)))
+            self._outbox.write(encode(messages.Define(definitions)))
 
     def _write_waiting_orders(self) -> None:
         """Write the orders that wait, and first what they need."""
@@ -203,7 +192,7 @@ class Link:
             await self._take_letters(answer.letters)
         return Fate.ENDED
 
-    async def _exchange(self, letters: list[Letter], acknowledged: int, wait_s: float) -> Answer:
+    async def _exchange(self, letters: list[Letter], acknowledged: int, wait_s: float) -> messages.Answer:
         answer = await self._transport.exchange(self.address, self.settings.lane, letters, acknowledged, wait_s)
         self._heard_at = time.monotonic()
         if answer.incarnation and answer.incarnation == (self._incarnation or answer.incarnation):
@@ -237,9 +226,9 @@ class Link:
 
     async def _apply_contents(self, contents: list[bytes]) -> None:
         """Have the reports in `contents` applied, once those before have been; meanwhile the lane hears that all is well."""
-        reports = [report for content in contents for report in decode_reports(content)]
+        reports = [report for content in contents for report in messages.decode_reports(content)]
         last = reports[-1]
-        if isinstance(last, LaneEnded):
+        if isinstance(last, messages.LaneEnded):
             self._lane_ended = last
             del reports[-1]
         while not self._applied.is_set():

@@ -7,6 +7,7 @@ import shutil
 import signal
 import sys
 import threading
+import time
 from typing import Any, Final
 
 __all__ = ["START", "main"]
@@ -75,7 +76,9 @@ def _end_with_parent(scratch: str) -> None:
     def watch() -> None:
         while os.read(lifeline, 1):
             pass
-        shutil.rmtree(scratch, ignore_errors=True)  # a parent that was killed can't
+        for _ in range(5):  # a parent that was killed can't; Dask and the other workers are at it, too
+            shutil.rmtree(scratch, ignore_errors=True)
+            time.sleep(0.01)
         os.killpg(0, signal.SIGKILL)
 
     threading.Thread(target=watch, name="aqueue-parent", daemon=True).start()

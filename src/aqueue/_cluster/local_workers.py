@@ -112,7 +112,7 @@ class LocalWorkers:
             job = json.dumps(self._job(scratch)).encode() + b"\n"
 
             def launch() -> "subprocess.Popen[bytes]":
-                process = subprocess.Popen(  # noqa: S603  # this Python, with arguments of ours
+                process: Any = subprocess.Popen(  # noqa: S603  # this Python, with arguments of ours
                     command,
                     env=os.environ,  # not the C library's, which readline adds to
                     stdin=subprocess.PIPE,
@@ -121,14 +121,11 @@ class LocalWorkers:
                     bufsize=0,
                     start_new_session=True,
                 )
-                assert process.stdin is not None
-                assert process.stdout is not None
-                assert process.stderr is not None
                 with suppress(OSError):  # it has died already
                     process.stdin.write(job)
                 outlet.connect(process.stdout, "stdout")
                 outlet.connect(process.stderr, "stderr")
-                return process
+                return process  # type: ignore[no-any-return]  # its pipes are there
 
             keepers = [asyncio.ensure_future(self._keep_running(launch)) for _ in range(self._count)]
             try:

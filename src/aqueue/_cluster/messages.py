@@ -1,33 +1,11 @@
-"""The messages between coordinator and lane, in MessagePack: orders to the lane, reports from it."""
+"""The messages between coordinator and lane, in MessagePack: orders to the lane, reports from it.
+
+Who uses more than a few of them imports the module.
+"""
 
 from typing import Final, Literal
 
 import msgspec
-
-__all__ = [
-    "Answer",
-    "AttemptEnded",
-    "Begin",
-    "Cancel",
-    "Define",
-    "Described",
-    "End",
-    "Enqueued",
-    "LaneEnded",
-    "LaneSettings",
-    "OfAttempt",
-    "Order",
-    "Outcome",
-    "Ready",
-    "Report",
-    "Run",
-    "SlowDownAsked",
-    "StopAsked",
-    "Warned",
-    "decode_orders",
-    "decode_reports",
-    "encode",
-]
 
 
 class LaneSettings(msgspec.Struct, frozen=True):

@@ -3,12 +3,11 @@
 import functools
 import importlib
 import sys
+from operator import attrgetter
 from types import FunctionType
 from typing import Any, Final, TypeGuard
 
 import cloudpickle  # type: ignore[import-untyped]  # it ships no annotations
-
-from aqueue.text import visible
 
 __all__ = [
     "CACHED_FUNCTION",
@@ -69,16 +68,8 @@ def import_by_name(name: str) -> Any:
     """Return what ``module:qualname`` names; a module is imported for it, but not the script.
 
     Raises:
-        LookupError, ImportError: there is none.
+        AttributeError, ImportError: there is none.
     """
     module, _, qualname = name.partition(":")
-    if module in SCRIPT_MODULES:
-        found: Any = sys.modules["__main__"]
-    else:
-        found = sys.modules.get(module) or importlib.import_module(module)
-    for part in qualname.split("."):
-        try:
-            found = getattr(found, part)
-        except AttributeError as error:
-            raise LookupError(f"module {visible(module, 200)} has no {visible(qualname, 200)}") from error
-    return found
+    found = sys.modules["__main__"] if module in SCRIPT_MODULES else importlib.import_module(module)
+    return attrgetter(qualname)(found)

@@ -8,7 +8,6 @@ import inspect
 import pickle
 import pickletools
 from collections.abc import Callable
-from gc import get_referents
 from operator import is_
 from sys import intern
 from types import GetSetDescriptorType
@@ -81,20 +80,6 @@ class _Objects:
 
     # ---- whole items --------------------------------------------------------------------------------------------
 
-    def check_item(self, item: Any, ancestor_number: AncestorNumber) -> None:
-        """Raise if `item` can't be sent.
-
-        Raises:
-            UnsendableItem: it can't.
-        """
-        known = self._classes.get(type(item)) or self._inspect_class(type(item))
-        if known.may_be_flat:
-            # Not by its __dict__: asking for that makes one, which lives as long as the item.
-            types = [type(held) for held in get_referents(item) if held is not known.cls]
-            if _all_flat(types) or (dict in types and _is_flat(item)):
-                return
-        self._dump_long(known, item, ancestor_number)
-
     def dump_item(self, item: Any, ancestor_number: AncestorNumber) -> bytes:
         """Return `item` as bytes.
 
@@ -138,17 +123,11 @@ class _Objects:
         return made
 
     def _dump_long(self, known: _ItemClass, item: Any, ancestor_number: AncestorNumber) -> bytes:
-        def reference_to(value: Any) -> tuple[Any, ...] | None:
-            if value is item:
-                return None
-            number = ancestor_number(value)
-            return None if number is None else ("item", number)
-
         name = f"{known.cls.__module__}:{known.cls.__qualname__}"
         # A Struct's __reduce__ has it made by its constructor: that forgets the attributes of a __dict__ which another base
         # brings, and __post_init__ may change the others.
         state = item.__getstate__() if known.is_struct and known.has_state else None
-        return self._dump(_ITEM, (name, item, state), item, reference_to)
+        return self._dump(_ITEM, (name, item, state), item, ancestor_number)
 
     # ---- states -------------------------------------------------------------------------------------------------
 
@@ -164,17 +143,11 @@ class _Objects:
         if not known.has_state:
             return self._dump_long(known, item, ancestor_number)
 
-        def reference_to(value: Any) -> tuple[Any, ...] | None:
-            if value is item:
-                return _SELF
-            number = ancestor_number(value)
-            return None if number is None else ("item", number)
-
         try:
             state = item.__getstate__()
         except Exception as error:
             raise _unsendable(known.cls, "", error) from error
-        return self._dump(_STATE, state, item, reference_to)
+        return self._dump(_STATE, state, item, ancestor_number)
 
     def apply_state(self, item: Any, data: bytes, ancestor: Ancestor) -> Any:
         """Give `item` the state in `data`, and return it; or return what replaces it.
@@ -197,9 +170,13 @@ class _Objects:
 
     # ---- both ---------------------------------------------------------------------------------------------------
 
-    def _dump(
-        self, prefix: bytes, value: Any, item: Any, reference_to: Callable[[Any], tuple[Any, ...] | None]
-    ) -> bytes:
+    def _dump(self, prefix: bytes, value: Any, item: Any, ancestor_number: AncestorNumber) -> bytes:
+        def reference_to(part: Any) -> tuple[Any, ...] | None:
+            if part is item:
+                return _SELF if prefix == _STATE else None
+            number = ancestor_number(part)
+            return None if number is None else ("item", number)
+
         key_of = self._definitions.key_of
         try:
             return dump(value, key_of, reference_to, prefix)
