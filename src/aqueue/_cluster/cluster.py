@@ -14,7 +14,7 @@ import anyio
 import anyio.to_thread
 
 from aqueue._cluster import messages
-from aqueue._cluster.link import Fate, Link
+from aqueue._cluster.link import Link
 from aqueue._cluster.messages import Cancel, End, LaneSettings, Report
 from aqueue._cluster.objects import CoordinatorObjects
 from aqueue._cluster.place import ALONE_AFTER, CANCEL_S, Place
@@ -227,19 +227,18 @@ class Cluster:
             where = "" if place is None else f" (on {place.host}, process {place.pid})"
             warn(f"{visible(text, 2_000)}{where}")
 
-    def _remove_place(self, link: Link, fate: Fate, error: bytes) -> None:
-        """Close the place of a lane that has ended or is lost."""
+    def _remove_place(self, link: Link, has_died: bool, error: bytes) -> None:
+        """Close the place of a lane that has ended or is gone, which blames what ran there if its process has died."""
         place = self._places.pop(link, None)
         lane_error = self.objects.load_error(error) if error else None
         crew = self._crew
         if crew is None:
             return
         if place is not None:
-            place.close(blames=fate is Fate.LOST)
+            place.close(blames=has_died)
             if self._last_order is None:
                 ignored = place.ignored + link.inbox.repeated
-                stream = crew.stream
-                stream.emit(ProcessLeft, place.workers[0], "lost" if fate is Fate.LOST else "left", ignored)
+                crew.stream.emit(ProcessLeft, place.workers[0], "lost" if has_died else "left", ignored)
             crew.dismiss(place)
         if lane_error is None:
             return
@@ -322,7 +321,7 @@ class Cluster:
         link.task = asyncio.ensure_future(self._serve_link(link))
         link.task.add_done_callback(partial(self._link_ended, link))
 
-    async def _serve_link(self, link: Link) -> tuple[Fate, bytes]:
+    async def _serve_link(self, link: Link) -> tuple[bool, bytes]:
         with suppress(TransportError):  # it will be tried again, if it is still there
             problem = await self._transport.prepare(link.address, link.settings)
             if problem:
@@ -331,18 +330,18 @@ class Cluster:
                 self._call_soon(partial(self._warn, warning, None))
             elif self._last_order is None:
                 return await link.run()
-        return Fate.LEFT, b""
+        return False, b""
 
-    def _link_ended(self, link: Link, task: "asyncio.Task[tuple[Fate, bytes]]") -> None:
+    def _link_ended(self, link: Link, task: "asyncio.Task[tuple[bool, bytes]]") -> None:
         del self._links[link.address]
-        fate, lane_error = Fate.LEFT, b""
+        has_died, lane_error = False, b""
         if not task.cancelled():
             error = task.exception()
             if error is None:
-                fate, lane_error = task.result()
+                has_died, lane_error = task.result()
             else:  # a mistake in aqueue, or in the transport
                 self._call_soon(partial(self._fail, error))
-        self._call_soon(partial(self._remove_place, link, fate, lane_error))
+        self._call_soon(partial(self._remove_place, link, has_died, lane_error))
 
     def _apply_soon(self, link: Link, reports: list[Report], done: Callable[[], None]) -> None:
         self._call_soon(partial(self._apply, link, reports, done))

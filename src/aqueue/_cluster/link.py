@@ -4,7 +4,6 @@ import asyncio
 import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from enum import Enum
 from typing import Any, Final
 
 from aqueue._cluster import messages
@@ -12,7 +11,7 @@ from aqueue._cluster.letters import Inbox, Letter, Outbox
 from aqueue._cluster.messages import Cancel, End, Run, encode
 from aqueue._cluster.transport import Transport, TransportError
 
-__all__ = ["Fate", "Link"]
+__all__ = ["Link"]
 
 POLL_S: Final = 5.0
 """How long a lane keeps a question for its reports before it answers that there are none, seconds."""
@@ -21,15 +20,6 @@ KEEPALIVE_S: Final = 5.0
 
 PAUSE_S: Final = 0.1
 """After how long a message that was not answered is sent again, seconds."""
-
-
-class Fate(Enum):
-    """How a link ended."""
-
-    ENDED = "the coordinator ended it"
-    LEFT = "its process has left the cluster"
-    EXPIRED = "it had not heard from here for too long"
-    LOST = "its process has died"
 
 
 class Link:
@@ -68,7 +58,6 @@ class Link:
         self._apply = apply
         self._outbox = Outbox()
         self._orders: list[Run | Cancel | End] = []  # other threads append to it
-        self._is_finishing = False
         self._wake = asyncio.Event()
         self._applied = asyncio.Event()
         self._applied.set()
@@ -76,7 +65,7 @@ class Link:
         self._has_answered = asyncio.Event()  # set once the lane has answered
         self._incarnation = self._process = ""
         self._heard_at = time.monotonic()
-        self._is_gone = asyncio.Event()
+        self._gone: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._lane_ended: messages.LaneEnded | None = None
         self._taking = asyncio.Lock()
 
@@ -96,20 +85,23 @@ class Link:
     def finish(self, order: Cancel | End) -> None:
         """Have the lane end, and nothing sent after that. A later call can only go further."""
         if self._has_begun:
-            self._is_finishing = True
             self.send(order)
         else:
             self.task.cancel()
 
     def give_up(self) -> None:
         """End the link: the lane's process has left the cluster."""
-        if self._has_begun:
-            self._is_gone.set()
-        else:
+        if not self._has_begun:
             self.task.cancel()
+        elif not self._gone.done():
+            self._gone.set_result(None)
 
-    async def run(self) -> tuple[Fate, bytes]:
-        """Start the lane, and serve it until it has ended or is lost; return its fate, and what it raised, if anything."""
+    async def run(self) -> tuple[bool, bytes]:
+        """Start the lane, and serve it until it has ended or is gone.
+
+        Returns:
+            Whether its process has died by itself, and what the lane has raised, if anything.
+        """
         self._has_begun = True
         self._write_definitions()
         self._outbox.write(encode(messages.Begin()))
@@ -117,10 +109,9 @@ class Link:
         end = self._transport.start_lane(self.address, self.settings)
         sending = asyncio.ensure_future(self._send())
         collecting = asyncio.ensure_future(self._collect(end))
-        gone = asyncio.ensure_future(self._is_gone.wait())
-        watched: set[asyncio.Future[Any]] = {end, sending, collecting, gone}
+        watched: set[asyncio.Future[Any]] = {end, sending, collecting, self._gone}
         try:
-            while self._lane_ended is None and not collecting.done() and not gone.done():
+            while self._lane_ended is None and not collecting.done() and not self._gone.done():
                 done, _ = await asyncio.wait(watched, return_when=asyncio.FIRST_COMPLETED)
                 if sending in done:
                     sending.result()  # which it never has: it raises
@@ -131,13 +122,12 @@ class Link:
             async with self._taking:  # what was taken must be applied
                 await self._applied.wait()
             if self._lane_ended is not None:
-                return Fate.ENDED if self._is_finishing else Fate.EXPIRED, self._lane_ended.error
-            return collecting.result() if collecting.done() else await self._fate_of_gone_lane(), b""
+                return False, self._lane_ended.error
+            return collecting.result() if collecting.done() else await self._has_died(), b""
         finally:
-            for task in (sending, collecting, gone):
+            for task in (sending, collecting, end):
                 task.cancel()
-            end.cancel()
-            await asyncio.gather(sending, collecting, gone, return_exceptions=True)
+            await asyncio.gather(sending, collecting, return_exceptions=True)
 
     # ---- orders -------------------------------------------------------------------------------------------------
 
@@ -169,28 +159,29 @@ class Link:
 
     # ---- reports ------------------------------------------------------------------------------------------------
 
-    async def _collect(self, end: "asyncio.Future[list[Letter]]") -> Fate:
-        """Hand on what the lane reports; return its fate once it has said that it is over, or is known to be gone."""
+    async def _collect(self, end: "asyncio.Future[list[Letter]]") -> bool:
+        """Hand on what the lane reports until it is over or known to be gone; return whether its process has died."""
         while self._lane_ended is None:
             incarnation = self._incarnation  # empty: the question may be there before the lane
             try:
                 answer = await self._exchange([], self.inbox.acknowledged, POLL_S)
             except TransportError:
-                fate = await self._fate_of_silent_lane()
-                if fate is not None:
-                    return fate
+                if await self._has_left():
+                    return await self._has_died()
+                if time.monotonic() - self._heard_at > self.settings.lease_s + KEEPALIVE_S:
+                    return False
                 await asyncio.sleep(PAUSE_S)
                 continue
             if incarnation and answer.process != self._process:
-                return await self._fate_of_gone_lane()
+                return await self._has_died()
             if incarnation and answer.incarnation != incarnation:
                 if not end.done():  # its last letters come with its end
                     await asyncio.wait({end}, timeout=KEEPALIVE_S)
                 if _has_letters(end):
                     await asyncio.Event().wait()
-                return Fate.EXPIRED
+                return False
             await self._take_letters(answer.letters)
-        return Fate.ENDED
+        return False
 
     async def _exchange(self, letters: list[Letter], acknowledged: int, wait_s: float) -> messages.Answer:
         answer = await self._transport.exchange(self.address, self.settings.lane, letters, acknowledged, wait_s)
@@ -201,22 +192,15 @@ class Link:
             self._outbox.acknowledge(answer.acknowledged)
         return answer
 
-    async def _fate_of_silent_lane(self) -> Fate | None:
-        """Return the fate of a lane that doesn't answer; None if it may still answer."""
-        try:
-            members = await self._transport.members()
-        except TransportError:
-            members = {self.address: False}  # nobody knows
-        if self.address not in members:
-            return await self._fate_of_gone_lane()
-        silent_s = time.monotonic() - self._heard_at
-        return Fate.EXPIRED if silent_s > self.settings.lease_s + KEEPALIVE_S else None
+    async def _has_left(self) -> bool:
+        with suppress(TransportError):  # else nobody knows
+            return self.address not in await self._transport.members()
+        return False
 
-    async def _fate_of_gone_lane(self) -> Fate:
+    async def _has_died(self) -> bool:
         with suppress(TransportError):
-            if await self._transport.has_died(self.address):
-                return Fate.LOST
-        return Fate.LEFT
+            return await self._transport.has_died(self.address)
+        return False
 
     async def _take_letters(self, letters: list[Letter]) -> None:
         async with self._taking:

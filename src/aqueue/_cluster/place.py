@@ -239,19 +239,19 @@ class Place:
             pending.over.set()
         else:
             try:
-                self._apply_one(report, pending)
+                self._hand_on(report, pending)
             except BaseException as error:  # a comparison of items, a key, a group: the user's code
                 pending.error = pending.error or error
 
-    def _apply_one(self, report: messages.OfAttempt, pending: _Pending) -> None:
-        attempt = pending.attempt
+    def _hand_on(self, report: messages.OfAttempt, pending: _Pending) -> None:
+        node, attempt = pending.node, pending.attempt
         match report:
             case messages.Enqueued():
                 try:
-                    item: Any = self._cluster.objects.load_item(report.data, partial(ancestor, pending.node))
+                    item: Any = self._cluster.objects.load_item(report.data, partial(ancestor, node))
                 except Exception as error:
                     raise ClusterError(
-                        f"a child of item {pending.node.id} ({pending.node.cls.type}) can't be loaded in your program: "
+                        f"a child of item {node.id} ({node.cls.type}) can't be loaded in your program: "
                         f"{type(error).__name__}: {visible(str(error), 500)}; install here, too, the module of its class"
                     ) from error
                 attempt.enqueue_repeatable(item)
