@@ -71,40 +71,32 @@ class DaskTransport:
             InvalidArgument: `cluster` is not allowed.
         """
         self.address = ""
-        self._allow_insecure = allow_insecure
         self._local: LocalWorkers | None = None
         self._client: Any = None
         self._first: Any = None  # whose event loop is used, whatever becomes of it
-        self._owns_client = True
+        self._owns_client = isinstance(cluster, str)
         self._is_closed = False
         self._security: Any = None
-        if isinstance(cluster, str):
-            if cluster.startswith(_LOCAL):
-                self._local = LocalWorkers(_count(cluster))
-            else:
-                if not _is_address(cluster):
-                    raise InvalidArgument(_INVALID_CLUSTER.format(visible_repr(cluster)))
-                self.address = cluster
-                self._check_safety()
-        else:
-            if not isinstance(cluster, distributed.Client):
-                raise InvalidArgument(_INVALID_CLUSTER.format(visible_repr(cluster)))
+        if isinstance(cluster, str) and cluster.startswith(_LOCAL):
+            self._local = LocalWorkers(_count(cluster))
+            return
+        if isinstance(cluster, distributed.Client):
             if cluster.asynchronous:
                 raise InvalidArgument("cluster is an asynchronous Client; give one made with asynchronous=False")
-            self._client = cluster
-            self._owns_client = False
-            self._security = cluster.security
-            self.address = _address_of(cluster)
-            self._check_safety()
-
-    def _check_safety(self) -> None:
-        if self._allow_insecure or self.address.startswith(_SAFE) or _is_loopback(self.address):
-            return
-        raise InvalidArgument(
-            f"cluster is {visible_repr(self.address)}, a scheduler on another machine without TLS, and whoever reaches its "
-            "port can run programs on the cluster and on this machine; give a tls:// address, or say allow_insecure=True "
-            "if the network is only yours"
-        )
+            scheduler: Any = cluster.scheduler
+            if scheduler is None:
+                raise InvalidArgument("cluster is a Client that is closed; give one that is connected")
+            self._client, self._security, self.address = cluster, cluster.security, str(scheduler.address)
+        elif isinstance(cluster, str) and _is_address(cluster):
+            self.address = cluster
+        else:
+            raise InvalidArgument(_INVALID_CLUSTER.format(visible_repr(cluster)))
+        if not (allow_insecure or self.address.startswith(_SAFE) or _is_loopback(self.address)):
+            raise InvalidArgument(
+                f"cluster is {visible_repr(self.address)}, a scheduler on another machine without TLS, and whoever reaches "
+                "its port can run programs on the cluster and on this machine; give a tls:// address, or say "
+                "allow_insecure=True if the network is only yours"
+            )
 
     # ---- opening and closing ------------------------------------------------------------------------------------
 
@@ -355,10 +347,3 @@ def _is_loopback(address: str) -> bool:
 
 def _one_line(error: BaseException) -> str:
     return visible(f"{type(error).__name__}: {error}", 500)
-
-
-def _address_of(client: "distributed.Client") -> str:
-    scheduler: Any = client.scheduler
-    if scheduler is None:
-        raise InvalidArgument("cluster is a Client that is closed; give one that is connected")
-    return str(scheduler.address)

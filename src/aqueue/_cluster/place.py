@@ -60,7 +60,6 @@ class _Pending:
     Attributes:
         node, attempt: the item's, and the engine's side of the attempt.
         ended: what the lane said of its end; None until then.
-        is_blamed: whether the lane is gone, and the item may be why.
         error: what its children, or what else it asked for, have raised here.
         over: set when it has ended, or the lane is gone.
     """
@@ -68,7 +67,6 @@ class _Pending:
     node: Node
     attempt: Attempt
     ended: AttemptEnded | None = None
-    is_blamed: bool = False
     error: BaseException | None = None
     over: anyio.Event = field(default_factory=anyio.Event)
 
@@ -100,6 +98,7 @@ class Place:
         self._waiting_alone = 0
         self._changed = anyio.Event()
         self._left = 0
+        self._blames = False
         self._alone_lock = anyio.Lock()
 
     # ---- called by the engine -----------------------------------------------------------------------------------
@@ -201,7 +200,7 @@ class Place:
         node = pending.node
         ended = pending.ended
         if ended is None or ended.outcome == "cancelled":
-            if pending.is_blamed:
+            if ended is None and self._blames:
                 losses = cluster.losses[node.id] = cluster.losses.get(node.id, 0) + 1
                 if is_alone and losses > ALONE_AFTER:
                     del cluster.losses[node.id]
@@ -265,8 +264,7 @@ class Place:
     def close(self, *, blames: bool) -> None:
         """Take no more items: the lane is gone, and what is under way with it, which may be why, if `blames`."""
         self.is_open = False
+        self._blames = blames
         self._notify()
         for pending in self._pending.values():
-            if not pending.over.is_set():
-                pending.is_blamed = blames
-                pending.over.set()
+            pending.over.set()
