@@ -13,10 +13,10 @@ import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import Future
-from contextlib import closing, suppress
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Final
 
-from aqueue._cluster.local_output import Outlet
+from aqueue._cluster.local_output import copy_output
 from aqueue._cluster.local_worker import START
 
 if TYPE_CHECKING:
@@ -61,6 +61,7 @@ class LocalWorkers:
         self._count = count
         self._processes: set[subprocess.Popen[bytes]] = set()
         self._ready: Future[None] = Future()
+        self._copiers: list[threading.Thread] = []
         self._closing = threading.Event()
         self._thread = threading.Thread(target=self._run, name="aqueue-workers", daemon=True)
 
@@ -104,10 +105,7 @@ class LocalWorkers:
 
     async def _main(self) -> None:
         command = [*_python_command(), "-c", START]
-        with (
-            tempfile.TemporaryDirectory(prefix="aqueue-workers-", ignore_cleanup_errors=True) as scratch,
-            closing(Outlet()) as outlet,
-        ):
+        with tempfile.TemporaryDirectory(prefix="aqueue-workers-", ignore_cleanup_errors=True) as scratch:
             scheduler = await self._start_scheduler(scratch)
             job = json.dumps(self._job(scratch)).encode() + b"\n"
 
@@ -118,13 +116,13 @@ class LocalWorkers:
                     stdin=subprocess.PIPE,
                     stdout=subprocess.PIPE,
                     stderr=subprocess.PIPE,
-                    bufsize=0,
                     start_new_session=True,
                 )
                 with suppress(OSError):  # it has died already
                     process.stdin.write(job)
-                outlet.connect(process.stdout, "stdout")
-                outlet.connect(process.stderr, "stderr")
+                    process.stdin.flush()
+                self._copiers = [thread for thread in self._copiers if thread.is_alive()]
+                self._copiers += [copy_output(process.stdout, "stdout"), copy_output(process.stderr, "stderr")]
                 return process  # type: ignore[no-any-return]  # its pipes are there
 
             keepers = [asyncio.ensure_future(self._keep_running(launch)) for _ in range(self._count)]
@@ -136,6 +134,9 @@ class LocalWorkers:
                 for process in self._processes:
                     _kill(process)
                 self._processes.clear()
+                deadline = time.monotonic() + _END_S
+                for copier in self._copiers:
+                    copier.join(max(0.0, deadline - time.monotonic()))
                 with suppress(TimeoutError):
                     async with asyncio.timeout(_END_S):
                         await scheduler.close()
@@ -227,12 +228,12 @@ def _next_pause_s(pause_s: float, lifetime_s: float) -> float:
     return 0.0 if lifetime_s >= _SHORT_LIFE_S else min(max(2 * pause_s, _FIRST_PAUSE_S), _LONGEST_PAUSE_S)
 
 
-def _kill(process: "subprocess.Popen[bytes]") -> None:
+def _kill(process: Any) -> None:
     """End a worker, and what its items have started: that would go on by itself, and hold the pipes open."""
     with suppress(OSError):
         os.killpg(process.pid, signal.SIGKILL)
-    assert process.stdin is not None
-    process.stdin.close()
+    with suppress(OSError):  # it died before it had taken its job
+        process.stdin.close()
     with suppress(subprocess.TimeoutExpired):
         process.wait(_END_S)
 
