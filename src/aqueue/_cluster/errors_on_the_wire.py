@@ -93,7 +93,7 @@ def dump_error(error: BaseException, key_of: KeyOf) -> bytes:
         try:
             records.append(_record(one, key_of, partial(index_of, links=links + 1)))
         except Exception:  # the user's classes can do anything
-            records.append(_stand_in_for(one))
+            records.append(_Record("", _text_of(one)))
     return pickle.dumps(records, 5)
 
 
@@ -148,17 +148,12 @@ def _record(error: BaseException, key_of: KeyOf, index_of: Callable[[BaseExcepti
     )
 
 
-def _stand_in_for(error: BaseException) -> _Record:
-    """Return what says no more of `error` than its class and, if it can be had, its message."""
-    try:
-        return _Record("", _text_of(error))
-    except Exception:  # the user's code
-        return _Record("", visible(type(error).__qualname__, 1_000))
-
-
 def _text_of(error: BaseException) -> str:
-    name, message = name_and_message(error)
-    return f"{name}: {visible(message, _MESSAGE_CHARS)}" if message else name
+    """Return the class of `error` and, if it can be had, its message."""
+    with suppress(Exception):  # the user's code
+        name, message = name_and_message(error)
+        return f"{name}: {visible(message, _MESSAGE_CHARS)}" if message else name
+    return visible(type(error).__qualname__, 1_000)
 
 
 def _values_of_fields(error: BaseException) -> dict[str, Any]:

@@ -131,9 +131,7 @@ class LocalWorkers:
             finally:
                 for keeper in keepers:
                     keeper.cancel()
-                for process in self._processes:
-                    _kill(process)
-                self._processes.clear()
+                await asyncio.gather(*keepers, return_exceptions=True)
                 deadline = time.monotonic() + _END_S
                 for copier in self._copiers:
                     copier.join(max(0.0, deadline - time.monotonic()))
@@ -207,14 +205,16 @@ class LocalWorkers:
             started_at = time.monotonic()
             try:
                 process = launch()
-            except OSError as error:  # no memory, or too many processes or files: it may pass
+            except (OSError, RuntimeError) as error:  # no memory, or too many processes, threads or files: it may pass
                 self._fail(error)
             else:
                 self._processes.add(process)
-                while process.poll() is None:  # noqa: ASYNC110  # a process has no event to wait for
-                    await asyncio.sleep(_POLL_S)
-                self._processes.remove(process)
-                _kill(process)
+                try:
+                    while process.poll() is None:  # noqa: ASYNC110  # a process has no event to wait for
+                        await asyncio.sleep(_POLL_S)
+                finally:
+                    self._processes.remove(process)
+                    _kill(process)
                 code = process.returncode
                 how = f"was killed by signal {-code}" if code < 0 else f"ended with exit code {code}"
                 self._fail(RuntimeError(f"a worker process {how} before it was ready; see what it said"))
