@@ -138,12 +138,11 @@ class MemoryTransport:
             lane.abandon()
         return ""
 
-    def start_lane(self, address: str, settings: LaneSettings) -> "asyncio.Future[list[Letter]]":
+    async def run_lane(self, address: str, settings: LaneSettings) -> list[Letter]:
         end: asyncio.Future[list[Letter]] = self.loop.create_future()
         process = self._processes.get(address)
         if process is None:
-            end.set_exception(TransportError("the process is gone"))
-            return end
+            raise TransportError("the process is gone")
 
         def run(lane: Lane) -> None:
             lane.run()
@@ -152,7 +151,7 @@ class MemoryTransport:
         process.lane = Lane(settings, "memory")
         process.thread = threading.Thread(target=run, args=(process.lane,), name=settings.lane)
         process.thread.start()
-        return end
+        return await end
 
     def _end(self, end: "asyncio.Future[list[Letter]]", address: str, process: _Process, left: list[Letter]) -> None:
         if end.done():

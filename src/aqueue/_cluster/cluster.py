@@ -54,6 +54,7 @@ class Cluster:
     Attributes:
         objects: turns items into bytes and back.
         losses: how often the process that ran an item was lost, of those items that have not ended since, by number.
+        next_order: returns the number of the next order.
     """
 
     def __init__(
@@ -87,7 +88,7 @@ class Cluster:
         self._has_journal = has_journal
         self._run_id = run_id
         self._name = os.urandom(4).hex()
-        self._orders = itertools.count(1).__next__
+        self.next_order: Callable[[], int] = itertools.count(1).__next__
         self._lane_numbers = itertools.count(1)
         # In the engine's loop:
         self._opening: anyio.CancelScope | None = None
@@ -169,10 +170,6 @@ class Cluster:
             self._opening.cancel()
 
     # ---- called by places ------------------------------------------------------------------------------------------
-
-    def next_order(self) -> int:
-        """Return the number of the next order."""
-        return self._orders()
 
     def cancel(self) -> None:
         """Cancel all that runs in any place."""

@@ -261,11 +261,8 @@ class DaskTransport:
 
     # ---- lanes --------------------------------------------------------------------------------------------------
 
-    def start_lane(self, address: str, settings: LaneSettings) -> "asyncio.Future[list[Letter]]":
-        """Start a lane as a task of the worker."""
-        return asyncio.ensure_future(self._run_lane(address, settings))
-
-    async def _run_lane(self, address: str, settings: LaneSettings) -> list[Letter]:
+    async def run_lane(self, address: str, settings: LaneSettings) -> list[Letter]:
+        """Run a lane as a task of the worker."""
         future = self._client.submit(
             run_lane,
             msgspec.msgpack.encode(settings),

@@ -106,7 +106,7 @@ class Link:
         self._write_definitions()
         self._outbox.write(encode(messages.Begin()))
         self._wake.set()
-        end = self._transport.start_lane(self.address, self.settings)
+        end = asyncio.ensure_future(self._transport.run_lane(self.address, self.settings))
         sending = asyncio.ensure_future(self._send())
         collecting = asyncio.ensure_future(self._collect(end))
         watched: set[asyncio.Future[Any]] = {end, sending, collecting, self._gone}
@@ -127,7 +127,7 @@ class Link:
         finally:
             for task in (sending, collecting, end):
                 task.cancel()
-            await asyncio.gather(sending, collecting, return_exceptions=True)
+            await asyncio.gather(sending, collecting, end, return_exceptions=True)
 
     # ---- orders -------------------------------------------------------------------------------------------------
 

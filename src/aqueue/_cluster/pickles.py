@@ -22,39 +22,23 @@ SCALARS: Final = frozenset({str, int, float, bool, type(None), bytes})
 _NEVER_REFERENCES: Final = SCALARS | {bytearray, complex, list, tuple, dict, set, frozenset}
 
 
-class _Pickler(pickle.Pickler):
-    def __init__(self, file: BytesIO, key_of: KeyOf, reference_to: ReferenceTo) -> None:
-        super().__init__(file, 5)
-        self._key_of = key_of
-        self._reference_to = reference_to
-
-    def persistent_id(self, value: Any) -> Any:
-        if type(value) in _NEVER_REFERENCES:
-            return None
-        if is_definition(value):
-            return self._key_of(value)
-        return self._reference_to(value)
-
-
-class _Unpickler(pickle.Unpickler):
-    def __init__(self, file: BytesIO, find: Callable[[Key], Any], refer: Callable[[tuple[Any, ...]], Any]) -> None:
-        super().__init__(file)
-        self._find = find
-        self._refer = refer
-
-    def persistent_load(self, pid: Any) -> Any:
-        return self._refer(pid) if type(pid) is tuple else self._find(pid)
-
-
 def dump(value: Any, key_of: KeyOf, reference_to: ReferenceTo, prefix: bytes = b"") -> bytes:
     """Return `value` as bytes, after `prefix`.
 
     Raises:
         Exception: whatever the user's objects raise; `Refused` for what has no name.
     """
+
+    def persistent_id(part: Any) -> Any:
+        if type(part) in _NEVER_REFERENCES:
+            return None
+        return key_of(part) if is_definition(part) else reference_to(part)
+
     file = BytesIO()
     file.write(prefix)
-    _Pickler(file, key_of, reference_to).dump(value)
+    pickler = pickle.Pickler(file, 5)
+    pickler.persistent_id = persistent_id  # type: ignore[method-assign]  # C's pickler takes it as an attribute, too
+    pickler.dump(value)
     return file.getvalue()
 
 
@@ -64,7 +48,9 @@ def load(
     """Return the value that `dump` has written, without the `skip` bytes of its prefix."""
     file = BytesIO(data)
     file.seek(skip)
-    return _Unpickler(file, find, refer).load()
+    unpickler = pickle.Unpickler(file)  # noqa: S301  # from this run's other processes
+    unpickler.persistent_load = lambda pid: refer(pid) if type(pid) is tuple else find(pid)  # type: ignore[method-assign]
+    return unpickler.load()
 
 
 def failing_attribute(value: Any, key_of: KeyOf, reference_to: ReferenceTo) -> tuple[str, Exception] | None:
@@ -87,7 +73,6 @@ def failing_attribute(value: Any, key_of: KeyOf, reference_to: ReferenceTo) -> t
 def _attributes_of(value: Any) -> dict[Any, Any]:
     state = value.__getstate__()
     if isinstance(state, dict):
-        fields: dict[Any, Any] = state.get("__dict__", state)  # pydantic's models keep their fields a level below
-        return fields
+        return dict(state.get("__dict__", state))  # pydantic's models keep their fields a level below
     slots = [name for base in type(value).__mro__ for name in getattr(base, "__slots__", ())]
     return {**getattr(value, "__dict__", {}), **{name: getattr(value, name) for name in slots if hasattr(value, name)}}

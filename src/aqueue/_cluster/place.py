@@ -35,14 +35,11 @@ CANCEL_S: Final = 5.0
 
 
 class PlaceCluster(Protocol):
-    """What a place calls of its cluster; see `aqueue._cluster.cluster.Cluster`."""
+    """What a place uses of its cluster; see `aqueue._cluster.cluster.Cluster`."""
 
     objects: CoordinatorObjects
     losses: dict[int, int]
-
-    def next_order(self) -> int:
-        """Return the number of the next order."""
-        ...
+    next_order: Callable[[], int]
 
     def cancel(self) -> None:
         """Cancel all that runs in any place."""

@@ -74,10 +74,11 @@ class Transport(Protocol):
         """
         ...
 
-    def start_lane(self, address: str, settings: LaneSettings) -> "asyncio.Future[list[Letter]]":
-        """Start a lane, and return what will have the letters that were not acknowledged when it ended.
+    async def run_lane(self, address: str, settings: LaneSettings) -> list[Letter]:
+        """Run a lane until it ends, and return the letters that were not acknowledged by then.
 
-        The future raises `TransportError` if they won't be known.
+        Raises:
+            TransportError: they won't be known.
         """
         ...
 
