@@ -98,14 +98,14 @@ def _run(objects: LaneObjects, data: Sequence[bytes]) -> Outcome:
             family[number] = objects.load_item(data[number - 1], ancestor)
         return family[number]
 
-    item: Any
-    item, before = objects.load_with_state(data[0], ancestor)
+    item = objects.load_item(data[0], ancestor)
 
     def number(value: object) -> int | None:
         if value is item:
             return 1
         return next((number for number, one in family.items() if one is value), None)
 
+    before = objects.dump_state(item, number)
     children: list[bytes] = []
     try:
         item.process(lambda child: children.append(objects.dump_item(child, number)), str).send(None)

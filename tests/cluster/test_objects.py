@@ -60,6 +60,12 @@ def to_lane(item: Any) -> Any:
     return LaneObjects().load_item(CoordinatorObjects().dump_item(item, no_number), no_ancestor)
 
 
+def loaded_with_state(lane: LaneObjects, data: bytes) -> tuple[Any, bytes]:
+    """Return the item that `data` is in a lane, and its state, as a lane keeps it while it runs the item."""
+    item = lane.load_item(data, no_ancestor)
+    return item, lane.dump_state(item, no_number)
+
+
 def refusal(item: Any) -> str:
     """Return why `item` can't be sent; it is the same by whatever way that is found out."""
     objects = CoordinatorObjects()
@@ -133,7 +139,7 @@ def test_flat_items_take_the_short_way_and_lose_nothing(attributes: dict[str, An
     data = coordinator.dump_item(Node(**attributes), no_number)
     assert data[0] == FLAT
     for _ in range(2):  # the second time its attributes' names are known
-        item, before = lane.load_with_state(data, no_ancestor)
+        item, before = loaded_with_state(lane, data)
         assert list(vars(item).items()) == list(attributes.items())
         assert list(map(type, vars(item).values())) == list(map(type, attributes.values()))
         assert lane.changed_state(item, before, no_number) is None
@@ -145,7 +151,7 @@ def test_nested_values_arrive_as_they_were(attributes: dict[str, Any]) -> None:
     """Whatever the values are made of, the item is the same there, unchanged, and the same when it is back."""
     coordinator, lane = CoordinatorObjects(), LaneObjects()
     coordinator.dump_item(Node(**attributes), no_number)
-    item, before = lane.load_with_state(coordinator.dump_item(Node(**attributes), no_number), no_ancestor)
+    item, before = loaded_with_state(lane, coordinator.dump_item(Node(**attributes), no_number))
     assert state_of(item) == (Node, attributes, {}, [])
     assert lane.changed_state(item, before, no_number) is None
     assert vars(coordinator.load_item(lane.dump_item(item, no_number), no_ancestor)) == attributes
@@ -158,7 +164,7 @@ def test_what_changes_in_the_lane_changes_in_the_coordinator(
     """Attributes set, added and deleted there are set, added and deleted in the coordinator's own object."""
     coordinator, lane = CoordinatorObjects(), LaneObjects()
     original: Any = Node(**attributes)
-    item, before = lane.load_with_state(coordinator.dump_item(original, no_number), no_ancestor)
+    item, before = loaded_with_state(lane, coordinator.dump_item(original, no_number))
     vars(item).clear()
     vars(item).update(changed)
     state = lane.changed_state(item, before, no_number)
@@ -187,8 +193,7 @@ def test_what_getstate_leaves_out_stays_in_the_coordinator() -> None:
     coordinator, lane = CoordinatorObjects(), LaneObjects()
     original: Any = WithoutLock()
     lock = original.lock
-    item: Any
-    item, before = lane.load_with_state(coordinator.dump_item(original, no_number), no_ancestor)
+    item, before = loaded_with_state(lane, coordinator.dump_item(original, no_number))
     assert vars(item) == {"size": 1, "old": 2}
     item.size = 7
     del item.old
@@ -307,8 +312,8 @@ def test_families_of_any_shape_keep_their_references(data: st.DataObject) -> Non
     coordinator, lane = CoordinatorObjects(), LaneObjects()
     there = [Node(number=number) for number in range(len(family))]
     sent = coordinator.dump_item(item, numbers_of(family, 2))
-    loaded: Any
-    loaded, before = lane.load_with_state(sent, lambda number: there[number - 2])
+    loaded = lane.load_item(sent, lambda number: there[number - 2])
+    before = lane.dump_state(loaded, numbers_of(there, 2))
     in_order = [there[family.index(one)] for one in held]
     for found in (loaded.held, [box.one for box in loaded.boxes], list(loaded.by_name.values())):
         assert list(map(id, found)) == list(map(id, in_order))

@@ -345,14 +345,17 @@ class Lane:
             for number, data in run.ancestors.items():
                 made[number] = self._objects.load_item(data, made.__getitem__)
             attempt.ancestors = {id(item): (number, item) for number, item in made.items()}
-            attempt.item, before = self._objects.load_with_state(run.data, made.__getitem__)
+            attempt.item = self._objects.load_item(run.data, made.__getitem__)
+            with suppress(UnsendableItem):  # it is of those that can be loaded only
+                # Written again: another process's bytes may differ though the state is the same.
+                return self._objects.dump_state(attempt.item, attempt.ancestor_number)
         except Exception as error:
             raise ClusterError(
                 f"the worker process {os.getpid()} on {visible(self._host, 255)} can't load item {run.item} "
                 f"({run.type}): {type(error).__name__}: {visible(str(error), 500)}; install there the modules of the "
                 "items, in the versions that your program has"
             ) from error
-        return before
+        return b""
 
     def _changed_state(self, attempt: "_Attempt", before: bytes) -> bytes | None:
         try:

@@ -244,26 +244,6 @@ class LaneObjects(_Objects):
         self.definitions = LaneDefinitions()
         super().__init__(self.definitions)
 
-    def load_with_state(self, data: bytes, ancestor: Ancestor) -> tuple[Any, bytes]:
-        """Return the item that the coordinator has dumped, and its state, for `changed_state`.
-
-        Raises:
-            UnsendableItem: it can't be made here.
-        """
-        numbers: dict[int, int] = {}
-
-        def numbered_ancestor(number: int) -> object:
-            found = ancestor(number)
-            numbers[id(found)] = number
-            return found
-
-        item = self.load_item(data, numbered_ancestor)
-        try:
-            # Written again: another process's bytes may differ though the state is the same.
-            return item, self.dump_state(item, lambda value: numbers.get(id(value)))
-        except UnsendableItem:  # it is of those that can be loaded only
-            return item, b""
-
     def changed_state(self, item: object, before: bytes, ancestor_number: AncestorNumber) -> bytes | None:
         """Return the state of `item` as bytes, or None if it is as it was `before`.
 
