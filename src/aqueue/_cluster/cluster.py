@@ -131,7 +131,7 @@ class Cluster:
 
     def check(self, item: Any) -> None:
         """Raise `UnsendableItem` if an initial item can't be sent."""
-        self.objects.dump_item(item, _no_ancestor)
+        self.objects.dump_item(item, lambda _: None)
 
     def suspect(self, node: Node) -> None:
         """Have the item of `node` run alone in its process."""
@@ -347,7 +347,3 @@ class Cluster:
         self._look_now.set()
         for link in self._links.values():
             link.finish(order)
-
-
-def _no_ancestor(candidate: object) -> int | None:
-    return None

@@ -139,13 +139,7 @@ class SentDefinitions(Definitions):
         except UnknownItemType:
             return names.import_by_name(name)
 
-    def _send(
-        self,
-        wanted: Definition | None = None,
-        *,
-        lifespan: Callable[..., Any] | None = None,
-        with_items: bool = True,
-    ) -> None:
+    def _send(self, wanted: Any = None, *, lifespan: Any = None, with_items: bool = True) -> None:
         """Pickle a definition or the lifespan to be sent, and number what goes with it.
 
         Functions of one module share its globals in the lane if they are pickled together: so all items of the script

@@ -55,6 +55,12 @@ class Lane:
         shared: what `lifespan` yielded.
     """
 
+    # Made when the loop runs.
+    _everything: TaskGroup
+    _changed: anyio.Event
+    _timeouts: Timeouts
+    _cancelled_class: type[BaseException]
+
     def __init__(
         self, settings: messages.LaneSettings, host: str, is_closing: Callable[[], bool] = lambda: False
     ) -> None:
@@ -75,13 +81,14 @@ class Lane:
         self._host = host
         self._is_closing = is_closing
         self._heard_at = time.monotonic()
+        self._is_abandoned = False
         # What follows up to here is used under the lock: by the threads that deliver and collect, and by the loop's.
         self._lock = threading.Lock()
         self._inbox = Inbox()
         self._outbox = Outbox()
         self._on_report: Callable[[], None] | None = None
         self._arrived_orders: list[messages.Order] = []
-        self._wake: Callable[[], None] | None = None
+        self._wake: Callable[[], None] = lambda: None
         # What follows belongs to the loop's thread.
         self._objects = LaneObjects()
         self._codec = PayloadCodec()
@@ -91,13 +98,9 @@ class Lane:
         self._has_begun = False
         self._is_ending = False
         self._is_cancelling = False
-        self._changed: anyio.Event | None = None
         self._is_entering = False
         self._error: Exception | None = None
-        self._everything: TaskGroup | None = None
         self._tasks: TaskGroup | None = None
-        self._cancelled_class: type[BaseException] = Exception
-        self._timeouts: Timeouts | None = None
 
     # ---- letters, in and out, from other threads -----------------------------------------------------------------
 
@@ -108,10 +111,9 @@ class Lane:
             contents = self._inbox.take(letters)
             for content in contents:
                 self._arrived_orders += messages.decode_orders(content)
-            wake = self._wake
             acknowledged = self._inbox.acknowledged
-        if contents and wake is not None:
-            wake()
+        if contents:
+            self._wake()
         return acknowledged
 
     def collect(self, acknowledged: int) -> list[Letter]:
@@ -123,11 +125,7 @@ class Lane:
 
     def abandon(self) -> None:
         """End the lane, and cancel what runs: its coordinator is gone; from any thread."""
-        with self._lock:
-            self._arrived_orders.append(messages.Cancel())
-            wake = self._wake
-        if wake is not None:
-            wake()
+        self._is_abandoned = True
 
     def last_letters(self) -> list[Letter]:
         """Return all letters that were not acknowledged, once the lane has ended."""
@@ -156,7 +154,7 @@ class Lane:
 
     @property
     def _has_lease_expired(self) -> bool:
-        return time.monotonic() - self._heard_at > self._settings.lease_s
+        return self._is_abandoned or time.monotonic() - self._heard_at > self._settings.lease_s
 
     def _warn(self, text: str) -> None:
         """Have the coordinator show the user a warning; from any thread."""
@@ -207,7 +205,6 @@ class Lane:
 
     async def _serve(self) -> None:
         """Enter the lifespan once all is known, and run items in it."""
-        assert self._changed is not None
         while not self._has_begun and not self._is_ending:
             await self._changed.wait()
         if self._is_ending:
@@ -227,13 +224,11 @@ class Lane:
             await anyio.sleep(_LEASE_CHECK_INTERVAL_S)
         self._cancel()
         await anyio.sleep(self._settings.lease_s)
-        assert self._everything is not None
         self._everything.cancel_scope.cancel()
 
     def _notify(self) -> None:
-        if self._changed is not None:
-            self._changed.set()
-            self._changed = anyio.Event()
+        self._changed.set()
+        self._changed = anyio.Event()
 
     def _take_orders(self) -> None:
         with self._lock:
@@ -261,12 +256,11 @@ class Lane:
         self._is_cancelling = self._is_ending = True
         if self._tasks is not None:
             self._tasks.cancel_scope.cancel()
-        elif self._is_entering and self._everything is not None:
+        elif self._is_entering:
             self._everything.cancel_scope.cancel()
         self._notify()
 
     async def _work(self) -> None:
-        assert self._changed is not None
         try:
             async with anyio.create_task_group() as self._tasks:
                 self.report(messages.Ready(self._host, os.getpid()))
@@ -295,7 +289,6 @@ class Lane:
             if run.timeout_s is None:
                 value = await call
             else:
-                assert self._timeouts is not None
                 value = await self._timeouts.within(run.timeout_s, run.item, run.type, call, watch)
             self._close_attempt(attempt)
             if watch.innermost is not watch.outermost:

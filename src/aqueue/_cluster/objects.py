@@ -87,10 +87,8 @@ class _Objects:
             UnsendableItem: it can't be sent.
         """
         known = self._classes.get(type(item)) or self._inspect_class(type(item))
-        if known.may_be_flat:
-            attributes = item.__dict__
-            if _all_flat(map(type, attributes.values())) and _all_str(map(type, attributes)):
-                return _dumps((known.key, attributes), 5)
+        if known.may_be_flat and _is_flat(item):
+            return _dumps((known.key, item.__dict__), 5)
         return self._dump_long(known, item, ancestor_number)
 
     def load_item(self, data: bytes, ancestor: Ancestor) -> Any:
@@ -158,9 +156,9 @@ class _Objects:
         cls = type(item)
         try:
             if data[0] == _PICKLE:
-                _replace_dict(item, _loads(data)[1])
-                return item
-            state = load(data, self._definitions.find, lambda pid: item if pid == _SELF else ancestor(pid[1]), 1)
+                state = _loads(data)[1]
+            else:
+                state = load(data, self._definitions.find, lambda pid: item if pid == _SELF else ancestor(pid[1]), 1)
             if data[:1] == _ITEM:
                 return state[1]
             _restore(item, state)
@@ -324,12 +322,6 @@ def _attributes_and_slots(state: Any) -> tuple[dict[str, Any], dict[str, Any]]:
     """Return what a state without a `__setstate__` has in it: attributes in the ``__dict__``, and others."""
     attributes, slots = state if isinstance(state, tuple) and len(state) == 2 else (state, None)
     return attributes or {}, slots or {}
-
-
-def _replace_dict(item: Any, attributes: dict[str, Any]) -> None:
-    held = item.__dict__
-    held.clear()
-    held.update(_interned(attributes))
 
 
 def _unsendable(cls: type, attribute: str, reason: Exception) -> UnsendableItem:
