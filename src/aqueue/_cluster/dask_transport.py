@@ -87,7 +87,7 @@ class DaskTransport:
             if scheduler is None:
                 raise InvalidArgument("cluster is a Client that is closed; give one that is connected")
             self._client, self._security, self.address = cluster, cluster.security, str(scheduler.address)
-        elif isinstance(cluster, str) and _is_address(cluster):
+        elif isinstance(cluster, str) and (found := _ADDRESS.fullmatch(cluster)) and int(found["port"] or 0) <= 65_535:
             self.address = cluster
         else:
             raise InvalidArgument(_INVALID_CLUSTER.format(visible_repr(cluster)))
@@ -290,13 +290,7 @@ class DaskTransport:
         self, address: str, lane: str, letters: list[Letter], acknowledged: int, wait_s: float
     ) -> Answer:
         """Hand letters to a lane and take its own, by way of the scheduler."""
-        message = {
-            "op": HANDLER,
-            "lane": lane,
-            "letters": letters,
-            "acknowledged": acknowledged,
-            "wait_s": wait_s,
-        }
+        message = {"op": HANDLER, "lane": lane, "letters": letters, "acknowledged": acknowledged, "wait_s": wait_s}
         with _failures_as_transport_errors():
             replies = await self._scheduler.broadcast(msg=message, workers=[address], on_error="return_pickle")
             reply = replies[address]
@@ -325,11 +319,6 @@ def _count(cluster: str) -> int:
             "'local:4'"
         )
     return int(number)
-
-
-def _is_address(cluster: str) -> bool:
-    found = _ADDRESS.fullmatch(cluster)
-    return found is not None and int(found["port"] or 0) <= 65_535
 
 
 def _is_loopback(address: str) -> bool:

@@ -178,13 +178,8 @@ class Lane:
         self._changed = anyio.Event()
         self._timeouts = Timeouts(clock_of_this_loop(), self._warn)
         call_soon = call_soon_in_this_loop()
-        watchdog = Watchdog(
-            call_soon,
-            frozenset({Lane._run.__code__}),
-            Lane.wait_for_room.__code__,
-            self._timeouts.check,
-            self._warn,
-        )
+        own_code = frozenset({Lane._run.__code__})
+        watchdog = Watchdog(call_soon, own_code, Lane.wait_for_room.__code__, self._timeouts.check, self._warn)
         watchdog.start()
         try:
             async with anyio.create_task_group() as everything:

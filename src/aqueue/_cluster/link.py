@@ -203,18 +203,19 @@ class Link:
         return False
 
     async def _take_letters(self, letters: list[Letter]) -> None:
+        """Have the reports in `letters` applied, once those before have been."""
         async with self._taking:
             contents = self.inbox.take(letters)
-            if contents:
-                await self._apply_contents(contents)
+            reports = [report for content in contents for report in messages.decode_reports(content)]
+            if reports and isinstance(reports[-1], messages.LaneEnded):
+                self._lane_ended = reports[-1]
+            if reports:
+                await self._wait_until_applied()
+                self._applied.clear()
+                self._apply(self, reports, lambda: self._call(self._applied.set))
 
-    async def _apply_contents(self, contents: list[bytes]) -> None:
-        """Have the reports in `contents` applied, once those before have been; meanwhile the lane hears that all is well."""
-        reports = [report for content in contents for report in messages.decode_reports(content)]
-        last = reports[-1]
-        if isinstance(last, messages.LaneEnded):
-            self._lane_ended = last
-            del reports[-1]
+    async def _wait_until_applied(self) -> None:
+        """Wait for what was handed on before; meanwhile let the lane hear that all is well."""
         while not self._applied.is_set():
             try:
                 async with asyncio.timeout(KEEPALIVE_S):
@@ -222,8 +223,6 @@ class Link:
             except TimeoutError:
                 with suppress(TransportError):
                     await self._exchange([], -1, 0.0)
-        self._applied.clear()
-        self._apply(self, reports, lambda: self._call(self._applied.set))
 
 
 def _has_letters(end: "asyncio.Future[list[Letter]]") -> bool:

@@ -119,8 +119,7 @@ class Place:
     async def run(self, node: Node, attempt: Attempt) -> None:
         """Run the `process` of the item of `node`; see `aqueue._engine.places.Place.run`."""
         if self._cluster.losses.get(node.id, 0) < ALONE_AFTER:
-            if self.is_reserved:  # it was taken before that
-                await self.until_free()
+            await self.until_free()  # another may have been reserving it since this one was taken
             await self._run(node, attempt, is_alone=False)
             return
         self._waiting_alone += 1

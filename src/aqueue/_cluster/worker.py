@@ -60,15 +60,13 @@ def run_lane(settings: bytes) -> list[Letter]:
 
 async def _exchange(lane: str, letters: Sequence[Letter], acknowledged: int, wait_s: float) -> dict[str, Any]:
     """Hand `letters` to a lane; unless `acknowledged` is negative, wait for its own, and return them."""
+    end = time.monotonic() + wait_s
+    # It is asked for as soon as it is started, in a thread that knows nothing of this loop.
+    while lane not in _lanes and time.monotonic() < end:  # noqa: ASYNC110  # for that reason
+        await asyncio.sleep(_ARRIVAL_S)
     found = _lanes.get(lane)
     if found is None:
-        # It is asked for as soon as it is started: tell at once that it is there.
-        end = time.monotonic() + wait_s
-        while found is None and time.monotonic() < end:
-            await asyncio.sleep(_ARRIVAL_S)
-            found = _lanes.get(lane)
-        incarnation = "" if found is None else found.incarnation
-        return asdict(Answer(_PROCESS, incarnation, 0, []))
+        return asdict(Answer(_PROCESS, "", 0, []))
     taken = found.deliver([(number, content) for number, content in letters])
     collected: list[Letter] = []
     if acknowledged >= 0:
