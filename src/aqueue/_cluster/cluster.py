@@ -30,19 +30,19 @@ from aqueue.text import visible
 __all__ = ["LEASE_S", "PATIENCE_S", "Cluster"]
 
 LEASE_S: Final = 30.0
-"""After how long without a word from the coordinator lanes end by themselves, seconds."""
+"""How long a lane goes on without hearing from the coordinator, seconds."""
 
 PATIENCE_S: Final = 600.0
-"""How long a scheduler that does not answer is tried again, seconds."""
+"""How long to retry a scheduler that does not answer, seconds."""
 
 MEMBERS_INTERVAL_S: Final = 1.0
 """How often the scheduler is asked which worker processes there are, seconds."""
 
 END_S: Final = 30.0
-"""How long lanes may take to end when nothing runs in them any more (to leave `lifespan`), seconds."""
+"""How long idle lanes may take to end, which is to leave their `lifespan`, seconds."""
 
 APPLIED_AT_ONCE: Final = 200
-"""How many reports are taken in before the engine's loop has its turn."""
+"""How many reports are applied before the engine's loop gets its turn."""
 
 _NOTICE_S: Final = 5.0
 _MAX_WARNINGS: Final = 100
@@ -53,7 +53,7 @@ class Cluster:
 
     Attributes:
         objects: turns items into bytes and back.
-        losses: how often the process that ran an item was lost, of those items that have not ended since, by number.
+        losses: for each item that has not ended since, by number, how often the process that ran it was lost.
         next_order: returns the number of the next order.
     """
 
@@ -72,11 +72,11 @@ class Cluster:
 
         Parameters:
             transport: reaches the worker processes.
-            call_soon: has a function called in the engine's loop.
+            call_soon: schedules a function in the engine's loop.
             num_workers: how many items each process runs at a time.
             backend: the event loop of the items, ``trio`` or ``asyncio``.
             lifespan: entered in each process.
-            has_journal: whether items must be such as can be stored.
+            has_journal: whether items must be storable in a journal.
             run_id: the run's name.
         """
         self.objects = CoordinatorObjects(lifespan)
@@ -130,7 +130,7 @@ class Cluster:
     # ---- called by the engine -------------------------------------------------------------------------------------
 
     def check(self, item: Any) -> None:
-        """Raise `UnsendableItem` if an initial item can't be sent."""
+        """Raise `UnsendableItem` if `item`, an initial one, can't be sent."""
         self.objects.dump_item(item, lambda _: None)
 
     def suspect(self, node: Node) -> None:
@@ -172,11 +172,11 @@ class Cluster:
     # ---- called by places ------------------------------------------------------------------------------------------
 
     def cancel(self) -> None:
-        """Cancel all that runs in any place."""
+        """Cancel all running items, in every place."""
         self._finish(Cancel())
 
     def release_workers(self, place: Place) -> None:
-        """Free the numbers of the workers of `place`, the last of which has ended."""
+        """Free the worker numbers of `place`: its last worker has ended."""
         self._first_workers.discard(place.workers[0])
 
     def _finish(self, order: Cancel | End) -> None:
@@ -189,7 +189,7 @@ class Cluster:
     # ---- called by links, in the engine's loop -----------------------------------------------------------------------
 
     def _apply(self, link: Link, reports: list[Report], done: Callable[[], None]) -> None:
-        """Take in reports, a few at a time, so that the engine's loop has its turns."""
+        """Apply reports, a few at a time, so that the engine's loop gets its turns."""
         for report in reports[:APPLIED_AT_ONCE]:
             place = self._places.get(link)
             match report:
@@ -225,7 +225,7 @@ class Cluster:
             warn(f"{visible(text, 2_000)}{where}")
 
     def _remove_place(self, link: Link, has_died: bool, error: bytes) -> None:
-        """Close the place of a lane that has ended or is gone, which blames what ran there if its process has died."""
+        """Close the place of a lane that has ended or is gone; if its process has died, blame the items that ran there."""
         place = self._places.pop(link, None)
         lane_error = self.objects.load_error(error) if error else None
         crew = self._crew
@@ -239,7 +239,7 @@ class Cluster:
             crew.dismiss(place)
         if lane_error is None:
             return
-        if self._ended.is_set():  # the other lanes may leave the lifespan in peace
+        if self._ended.is_set():  # the other lanes may still leave their lifespan
             self._late_error = self._late_error or lane_error
         else:
             crew.fail_to_execute(lane_error)
@@ -251,7 +251,7 @@ class Cluster:
     # ---- the worker processes, in the transport's loop --------------------------------------------------------------
 
     async def _manage(self) -> None:
-        """Keep a link to a lane in each worker process, until all are to end."""
+        """Keep a link to a lane in each worker process until the run ends, and until those lanes have ended."""
         try:
             await self._watch_members()
             while self._links:
@@ -264,7 +264,7 @@ class Cluster:
             self._call_soon(self._closed.set)
 
     async def _watch_members(self) -> None:
-        """Start a link for each process that joins, and end that of each that leaves, until the lanes are to end.
+        """Start a link for each process that joins, and end the link of each that leaves, until the run ends.
 
         Raises:
             ClusterError: the scheduler has not answered for too long.

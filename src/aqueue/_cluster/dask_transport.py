@@ -36,10 +36,10 @@ ANSWER_S: Final = 5.0
 """How long the scheduler may take to answer a question about itself, seconds."""
 
 _EXPECTED_ENDS: Final = ("retired", "close-worker", "closing-worker")
-"""What the scheduler logs of a worker that does not die by itself; it also marks a removal as expected."""
+"""What the scheduler logs of a worker that is told to leave. It also marks a removal as expected."""
 
 _FAILURES: Final = (OSError, CommClosedError, RuntimeError, ValueError, KeyError, AttributeError, TypeError)
-"""What Dask raises, in one version or another, when a connection is lost, a client is closed, or no answer comes."""
+"""What Dask's versions raise when a connection is lost, a client is closed, or no answer comes."""
 
 _SAFE: Final = ("tls://", "wss://", "inproc://")
 _LOCAL: Final = "local:"
@@ -73,7 +73,7 @@ class DaskTransport:
         self.address = ""
         self._local: LocalWorkers | None = None
         self._client: Any = None
-        self._first: Any = None  # whose event loop is used, whatever becomes of it
+        self._first: Any = None  # its event loop stays in use when the client is replaced
         self._owns_client = isinstance(cluster, str)
         self._is_closed = False
         self._security: Any = None
@@ -112,13 +112,13 @@ class DaskTransport:
         if self._client is None:
             try:
                 self._client = self._connect()
-            except Exception as error:  # whatever Dask raises; with odd settings, also AssertionError
+            except Exception as error:  # Dask raises anything; with odd settings, AssertionError
                 raise ClusterError(
                     f"the scheduler at {visible(self.address, 200)} can't be reached: {_one_line(error)}; see that it runs, "
                     "that the address is right and, with tls://, that Dask's configuration has its certificates, or give "
                     "a distributed.Client"
                 ) from error
-            if self._is_closed:  # meanwhile, in another thread, which may not have seen the client
+            if self._is_closed:  # by another thread, which may not have seen the client
                 self.close()
                 raise ClusterError("the run ended while the cluster was being reached")
         self._first = self._client
@@ -167,7 +167,7 @@ class DaskTransport:
         """Make a new client where the old one has given up."""
         if self._client.status != "closed":
             return
-        # The old one's loop goes on: links and the rest live in it.
+        # The old client's loop goes on: links live in it.
         with _failures_as_transport_errors():
             self._client = await distributed.Client(  # type: ignore[no-untyped-call]
                 self.address,
@@ -190,7 +190,7 @@ class DaskTransport:
     async def has_died(self, address: str) -> bool:
         """Return whether a worker that is gone has died by itself, as the scheduler has it in its log.
 
-        It has not if it was retired or closed; nor is that known of one that a new scheduler has never seen.
+        One that was retired or closed has not; of one that a new scheduler has never seen, nothing is known.
         """
         with _failures_as_transport_errors():
             async with asyncio.timeout(ANSWER_S):
@@ -227,7 +227,7 @@ class DaskTransport:
         return {address: problem for address, problem in zip(members, found, strict=True) if problem}
 
     async def prepare(self, address: str, settings: LaneSettings) -> str:
-        """Check a worker, and have it take letters, and end the lanes of earlier coordinators of the run."""
+        """Check a worker, register the handler for letters, and end the lanes of earlier coordinators of the run."""
         problem = await self._why_unusable(address)
         if not problem:
             await self._run(register_handler, address, settings.run_id, settings.coordinator)
@@ -273,11 +273,9 @@ class DaskTransport:
             retries=0,
         )
         gathering = asyncio.ensure_future(self._client.gather(future, asynchronous=True))
-        gathering.add_done_callback(
-            lambda done: done.cancelled() or done.exception()
-        )  # or asyncio logs that nobody asked
+        gathering.add_done_callback(lambda done: done.cancelled() or done.exception())  # else asyncio logs it
         try:
-            # A gather that is cancelled leaves tasks behind that complain.
+            # Shielded: a gather that is cancelled leaves tasks behind that log errors.
             letters = await asyncio.shield(gathering)
         except Exception as error:  # the worker died, or the scheduler is lost
             raise TransportError(_one_line(error)) from error

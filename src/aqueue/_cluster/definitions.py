@@ -32,26 +32,26 @@ __all__ = ["Definitions", "LaneDefinitions", "Refused", "SentDefinitions", "erro
 
 
 class Refused(Exception):
-    """A value can't be sent. The message continues a sentence that begins with the value's name."""
+    """A value can't be sent. The message continues a sentence that begins with the name of the value."""
 
 
 def error_text(error: BaseException) -> str:
-    """Return the class and message of `error`, safe to show; never raises, whatever its `__str__` does."""
+    """Return the class and message of `error`, safe to show; never raises, even if its `__str__` does."""
     name, (_, message) = type(error).__qualname__, name_and_message(error)
     return visible(f"{name}: {message}" if message else name, 500)
 
 
 class Definitions:
-    """What the sides have in common: which classes and functions have numbers, and which are found by their names."""
+    """Knows classes and functions by numbers or names; the base of both sides."""
 
     def __init__(self) -> None:
         self._by_number: dict[int, Any] = {}
-        # By id, since a metaclass may say what is equal; each with the object, so that no other gets its id.
+        # By id, since a metaclass may redefine equality. With the object, which keeps the id from being reused.
         self._keys: dict[int, tuple[Definition, Key | None]] = {}
         self._by_name: dict[str, Any] = {}
 
     def key_of(self, definition: Definition) -> Key | None:
-        """Return by what a class or function is named; None if both sides can import it.
+        """Return the key of a class or function; None if both sides can import it.
 
         Raises:
             Refused: it is a function without a name by which it could be found, or one that only this worker has.
@@ -63,7 +63,7 @@ class Definitions:
         return known[1]
 
     def name_or_number(self, cls: type) -> Key:
-        """Return by what a class is named, its name also if both sides can import it.
+        """Return the key of a class, which is its name if both sides can import it.
 
         Raises:
             Refused, UnsendableItem: as in `key_of`.
@@ -92,10 +92,10 @@ class Definitions:
 
 
 class SentDefinitions(Definitions):
-    """The coordinator's: what is not to be imported gets a number and is sent.
+    """The coordinator's side: sends what the lanes can't import, with a number for each.
 
     Attributes:
-        pickled: the definitions as bytes, in the order in which the lanes must get them.
+        pickled: all definitions so far, in the order in which lanes must get them.
     """
 
     def __init__(self, lifespan: Callable[..., Any] | None) -> None:
@@ -111,7 +111,7 @@ class SentDefinitions(Definitions):
             by_value = is_definition(lifespan) and travels_by_value(lifespan)
             try:
                 self._send(lifespan=lifespan, with_items=by_value)
-            except Exception as error:  # whatever the user's objects raise when they are pickled
+            except Exception as error:  # the user's code, while it is pickled
                 raise InvalidArgument(
                     f"lifespan can't be sent to the worker processes: {error_text(error)}; move it to a module that they can "
                     "import, and open in it what it needs"
@@ -125,7 +125,7 @@ class SentDefinitions(Definitions):
         try:
             self._send(definition)
             return self._keys[id(definition)][1]
-        except Exception as error:  # whatever the user's objects raise when they are pickled
+        except Exception as error:  # the user's code, while it is pickled
             used = _unpicklable_use(definition)
             raise UnsendableItem(
                 f"{visible(name_of(definition), 300)} can't be sent to another process: its code uses "
@@ -156,7 +156,7 @@ class SentDefinitions(Definitions):
         first = len(self._by_number)
         file = BytesIO()
         pickler = _DefinitionsPickler(file, self._keys, first)
-        # The list of what is met on the way is written last, when it is complete.
+        # The numbered ones are complete once all else is written.
         pickler.dump((wanted, together, lifespan, pickler.numbered))
         self.pickled.append(pickle.dumps((os.getpid(), self._id, first, len(pickler.numbered), file.getvalue())))
         for number, definition in pickler.numbered:
@@ -165,14 +165,14 @@ class SentDefinitions(Definitions):
 
 
 _BY_ID: Final[WeakValueDictionary[str, SentDefinitions]] = WeakValueDictionary()
-"""Those of this process, by the id that is pickled with their definitions."""
+"""The instances in this process, by the id that is pickled with their definitions."""
 
 
 class LaneDefinitions(Definitions):
-    """A lane's: what it was sent has the coordinator's numbers.
+    """A lane's side: knows what it was sent by the coordinator's numbers.
 
     Attributes:
-        lifespan: what was sent as such.
+        lifespan: the run's, once it was sent.
     """
 
     def __init__(self) -> None:
@@ -180,7 +180,7 @@ class LaneDefinitions(Definitions):
         self.lifespan: Callable[..., Any] | None = None
 
     def define(self, definitions: bytes) -> None:
-        """Take in what the coordinator has sent.
+        """Register what the coordinator has sent.
 
         Raises:
             UnsendableItem: it can't be made here; a module is missing, say.
@@ -194,7 +194,7 @@ class LaneDefinitions(Definitions):
         else:
             try:
                 _, _, lifespan, numbered = load(data, self.find)
-            except Exception as error:  # whatever the user's objects raise when they are unpickled
+            except Exception as error:  # the user's code, while it is unpickled
                 raise UnsendableItem(
                     f"a worker process can't make the classes that it was sent: {error_text(error)}; install there the modules "
                     "that they use, in the versions that your program has"
@@ -212,7 +212,7 @@ class LaneDefinitions(Definitions):
             is_class = isinstance(definition, type)
             text = "is of class {}, which was made inside a function, in the worker process" if is_class else _NAMELESS
             raise Refused(text.format(visible(definition.__qualname__, 100)))
-        return name  # learned as a global of something that was sent: the coordinator has it
+        return name  # a global of something that was sent, so that the coordinator has it
 
 
 _NAMELESS: Final = "is a lambda or local function ({}), which another process can't find by its name"
@@ -237,7 +237,7 @@ class _DefinitionsPickler(cloudpickle.Pickler):  # type: ignore[misc]  # cloudpi
 
     def reducer_override(self, value: Any) -> Any:
         if type(value) is CodeType:
-            # cloudpickle leaves out which file the code is from; tracebacks tell it.
+            # cloudpickle drops the file name of the code, which tracebacks show.
             make, arguments = self.dispatch_table[CodeType](value)
             return make, tuple(value.co_filename if one == "<dynamic-code>" else one for one in arguments)
         reduced = super().reducer_override(value)
@@ -254,9 +254,9 @@ class _DefinitionsPickler(cloudpickle.Pickler):  # type: ignore[misc]  # cloudpi
 
 
 def _by_value(value: Any) -> Any:
-    """Return how an object of a script's is made again that both pickle and cloudpickle would write as its name only.
+    """Return a reduction by value of a script's object that pickle and cloudpickle would reduce to its name.
 
-    Such are functions with a cache, type aliases, `NewType`s, and whatever has a ``__reduce__`` that returns a name.
+    Such are functions with a cache, type aliases, `NewType`s, and any object whose ``__reduce__`` returns a name.
     """
     if type(value) is names.CACHED_FUNCTION:
         return _cached, (value.__wrapped__, value.cache_parameters())
@@ -279,7 +279,7 @@ def _type_alias(cls: Any, name: str, value: Any, parameters: Any) -> Any:
 def _can_be_pickled(value: object) -> bool:
     try:
         cloudpickle.dumps(value)
-    except Exception:  # whatever the user's objects raise when they are pickled
+    except Exception:  # the user's code, while it is pickled
         return False
     return True
 

@@ -28,7 +28,7 @@ from aqueue.text import visible, visible_repr
 __all__ = ["dump_error", "load_error"]
 
 _MAX_LINKS: Final = 50
-"""How far from the exception itself another may be, counted in causes, contexts and members, to be sent with it."""
+"""How many causes, contexts and members may lead from the exception to another that is sent with it."""
 _MAX_ATTRIBUTE_BYTES: Final = 1_000_000
 _MAX_FRAMES: Final = 2_000
 _MESSAGE_CHARS: Final = 10_000
@@ -44,10 +44,10 @@ class _Record(msgspec.Struct):
     """One exception.
 
     Attributes:
-        key: what names its class.
+        key: the key of its class.
         text: its class and message, for a stand-in.
-        whole: all of it, as pickle has it, where only that knows how an object of the class is made.
-        args: each pickled, with what is shown where that can't be loaded.
+        whole: the pickled exception, if only pickle can make one of its class.
+        args: each pickled, with a text for where that can't be loaded.
         attributes: those in its ``__dict__``, those that Python keeps elsewhere, and those in slots, pickled.
         message: a group's.
         members: a group's, by their index; None for those that are too far.
@@ -112,7 +112,7 @@ def _record(error: BaseException, key_of: KeyOf, index_of: Callable[[BaseExcepti
     def dumped(value: Any) -> bytes:
         try:
             return dump(value, key_of, reference_to)
-        except Exception:  # whatever the user's objects raise when they are pickled
+        except Exception:  # the user's code, while it is pickled
             return b""
 
     key: Key | None = None
@@ -193,7 +193,7 @@ def _load(records: list[_Record], find: Callable[[Key], Any]) -> BaseException:
         if index not in made:
             try:
                 made[index] = _bare(records[index], find, make)
-            except Exception:  # its class is not here, or has ways of its own; or a member of the group is missing
+            except Exception:  # the class is missing or can't be made, or a group's member is missing
                 made[index] = RemoteError(records[index].text)
                 stand_ins.add(index)
         return made[index]
@@ -228,13 +228,13 @@ def _load(records: list[_Record], find: Callable[[Key], Any]) -> BaseException:
 
 
 def _bare(record: _Record, find: Callable[[Key], Any], make: Callable[[Any], BaseException]) -> BaseException:
-    """Return the exception without anything that may refer to others, except a group's members."""
+    """Return the exception with no attributes yet; a group has its members."""
     if record.whole:
         error: BaseException = load(record.whole, find)
         if not isinstance(error, BaseException):
             raise TypeError(record.text)
         return error
-    # Not by the ways in which items are found: to find that none has a name takes them 40 ms, again for each failure.
+    # Not as items are found: that takes 40 ms for a name that nothing has, for each failure.
     cls = import_by_name(record.key) if isinstance(record.key, str) else find(record.key)
     if issubclass(cls, BaseExceptionGroup):
         group: BaseException = BaseExceptionGroup.__new__(cls, record.message, list(map(make, record.members)))
@@ -243,7 +243,7 @@ def _bare(record: _Record, find: Callable[[Key], Any], make: Callable[[Any], Bas
 
 
 def _new(cls: Any) -> BaseException:
-    """Return an exception of `cls` that has nothing yet; no code of the user's runs."""
+    """Return an exception of `cls` without attributes; runs no code of the user's."""
     base = cls
     while not is_built_in(base):
         base = base.__base__

@@ -34,7 +34,7 @@ from aqueue.text import DESCRIPTION_MAX_CHARS, visible
 __all__ = ["Lane"]
 
 LIMIT_BYTES: Final = 64_000_000
-"""With so many bytes of reports not yet acknowledged, `enqueue` and `set_desc` wait."""
+"""How many bytes of unacknowledged reports there may be before `enqueue` and `set_desc` wait."""
 
 _LEASE_CHECK_INTERVAL_S: Final = 0.5
 
@@ -42,15 +42,15 @@ exceptions.hide_frames_of(__file__)
 
 
 class Lane:
-    """Runs the items that it is ordered to run, each in a task of its own, until it is ordered to end.
+    """Runs items by order of the coordinator, each in a task of its own, until it is ordered to end.
 
-    It ends by itself, and cancels what runs, when it has not heard from the coordinator for the time of its lease.
+    When it has not heard from the coordinator for the time of its lease, it cancels its items and ends.
 
     Attributes:
-        name: what the coordinator calls it.
+        name: its name.
         run_id: its run's name.
-        coordinator: tells the coordinator of the run from earlier ones.
-        incarnation: tells it from any other lane, also of the same name.
+        coordinator: identifies the coordinator among those that the run has had.
+        incarnation: identifies the lane, also among those of the same name: Dask may start it again.
         thread: the identifier of the loop's thread.
         shared: what `lifespan` yielded.
     """
@@ -68,7 +68,7 @@ class Lane:
 
         Parameters:
             host: the machine's name.
-            is_closing: returns whether the process is about to end, so that what runs is lost.
+            is_closing: returns whether the process is about to end.
         """
         self.name = settings.lane
         self.run_id = settings.run_id
@@ -82,14 +82,14 @@ class Lane:
         self._is_closing = is_closing
         self._heard_at = time.monotonic()
         self._is_abandoned = False
-        # What follows up to here is used under the lock: by the threads that deliver and collect, and by the loop's.
+        # From here on under the lock: used by the threads that deliver and collect, and by the loop's.
         self._lock = threading.Lock()
         self._inbox = Inbox()
         self._outbox = Outbox()
         self._on_report: Callable[[], None] | None = None
         self._arrived_orders: list[messages.Order] = []
         self._wake: Callable[[], None] = lambda: None
-        # What follows belongs to the loop's thread.
+        # From here on in the loop's thread only.
         self._objects = LaneObjects()
         self._codec = PayloadCodec()
         self._classes: dict[type, ItemClass] = {}
@@ -124,7 +124,7 @@ class Lane:
             return self._outbox.to_send()
 
     def abandon(self) -> None:
-        """End the lane, and cancel what runs: its coordinator is gone; from any thread."""
+        """Let the lane cancel its items and end, since its coordinator is gone; from any thread."""
         self._is_abandoned = True
 
     def last_letters(self) -> list[Letter]:
@@ -148,7 +148,7 @@ class Lane:
             call()
 
     def wait_for_room(self) -> None:
-        """Wait while far too many reports are not acknowledged, unless the lease has expired: then nobody takes them."""
+        """Wait while too many reports are unacknowledged, unless the lease has expired: then nobody will take them."""
         while self._outbox.num_bytes >= LIMIT_BYTES and not self._has_lease_expired:
             time.sleep(0.005)
 
@@ -157,7 +157,7 @@ class Lane:
         return self._is_abandoned or time.monotonic() - self._heard_at > self._settings.lease_s
 
     def _warn(self, text: str) -> None:
-        """Have the coordinator show the user a warning; from any thread."""
+        """Report a warning, which the coordinator shows to the user; from any thread."""
         self.report(messages.Warned(visible(text, 2_000)))
 
     # ---- the loop -----------------------------------------------------------------------------------------------
@@ -169,7 +169,7 @@ class Lane:
             anyio.run(self._main, backend=self._settings.backend)
         except BaseException as lifespan_error:
             error = self._objects.dump_error(lifespan_error)
-        self.shared = texts.NO_SHARED  # what still refers to the lane must not keep it alive
+        self.shared = texts.NO_SHARED  # leftover references to the lane must not keep it alive
         self.report(messages.LaneEnded(error))
 
     async def _main(self) -> None:
@@ -199,7 +199,7 @@ class Lane:
             raise self._error
 
     async def _serve(self) -> None:
-        """Enter the lifespan once all is known, and run items in it."""
+        """Enter the lifespan once its definitions are there, and run items in it."""
         while not self._has_begun and not self._is_ending:
             await self._changed.wait()
         if self._is_ending:
@@ -214,7 +214,7 @@ class Lane:
             await self._work()
 
     async def _watch(self) -> None:
-        """Cancel what runs once the lease has expired or the process closes; and all the rest a lease later, if need be."""
+        """Cancel the items once the lease has expired or the process closes, and the lifespan if it still runs a lease later."""
         while not self._has_lease_expired and not self._is_closing():  # noqa: ASYNC110  # neither has an event
             await anyio.sleep(_LEASE_CHECK_INTERVAL_S)
         self._cancel()
@@ -236,7 +236,7 @@ class Lane:
                 case messages.Define():
                     try:
                         self._objects.definitions.define(order.definitions)
-                    except Exception as error:  # it stands for the lane's end: nothing can be made of what follows
+                    except Exception as error:  # the lane ends with it: later items would need the definitions
                         self._error = self._error or error
                         self._cancel()
                 case messages.Begin():
@@ -267,7 +267,7 @@ class Lane:
                     self._orders.clear()
                     await self._changed.wait()
         finally:
-            for order in self._unended:  # those that have not begun, on asyncio, too
+            for order in self._unended:  # asyncio never starts a task that is cancelled first
                 self.report(messages.AttemptEnded(order, "cancelled"))
 
     # ---- running items ------------------------------------------------------------------------------------------
@@ -297,7 +297,7 @@ class Lane:
             await watch.take_cancellation()
 
     def _close_attempt(self, attempt: "_Attempt") -> None:
-        """Refuse all later calls of the item's code; in a child process that it has forked, end that process."""
+        """Refuse all later calls by the item's code; end the process if it is a child that this code has forked."""
         if os.getpid() != self._pid:
             texts.end_forked_child(attempt.run.item, attempt.run.type)
         attempt.has_ended = True
@@ -320,8 +320,8 @@ class Lane:
             error.with_traceback(exceptions.without_own_frames(error.__traceback__))
         failure = exceptions.as_failure(error, run.item, run.type) if is_ordinary else error
         state = None
-        if before and run.attempts_left:  # the next one begins with what this one has left
-            with suppress(Exception):  # whatever the user's objects raise when they are pickled
+        if before and run.attempts_left:  # the next attempt begins with the state that this one leaves
+            with suppress(Exception):  # the user's code, while it is pickled
                 state = self._objects.changed_state(attempt.item, before, attempt.ancestor_number)
         self._report_end(run, "raised", state=state, error=self._objects.dump_error(failure))
 
@@ -334,8 +334,8 @@ class Lane:
                 made[number] = self._objects.load_item(data, made.__getitem__)
             attempt.ancestors = {id(item): (number, item) for number, item in made.items()}
             attempt.item = self._objects.load_item(run.data, made.__getitem__)
-            with suppress(UnsendableItem):  # it is of those that can be loaded only
-                # Written again: another process's bytes may differ though the state is the same.
+            with suppress(UnsendableItem):  # the item can be loaded, but not written
+                # Not `run.data`: another process may write the same state as other bytes.
                 return self._objects.dump_state(attempt.item, attempt.ancestor_number)
         except Exception as error:
             raise ClusterError(
@@ -351,7 +351,7 @@ class Lane:
         except UnsendableItem:
             if attempt.run.needs_state or attempt.has_children:
                 raise
-            return None  # nobody will ask for it
+            return None  # nobody needs it
 
     def dump_child(self, item: Any, ancestor_number: Callable[[object], int | None]) -> bytes:
         """Return `item`, a child, as bytes for a report.
@@ -364,7 +364,7 @@ class Lane:
         cls = type(item)
         if cls not in self._classes:
             known = look_up_class(item)
-            if hasattr(cls, "process"):  # one on the instance alone says nothing about the next object
+            if hasattr(cls, "process"):  # an instance's own `process` says nothing about the next object
                 self._classes[cls] = known
         if self._settings.has_journal and _has_resolvable_name(cls):
             self._codec.encode(item, ancestor_number)
@@ -387,7 +387,7 @@ class _Attempt:
         item: the item.
         ancestors: the items above it that it refers to, with their numbers, by the `id` of their objects.
         has_children: whether it has enqueued any.
-        has_ended: whether its code is through.
+        has_ended: whether the item's code has ended.
     """
 
     def __init__(self, lane: Lane, run: messages.Run) -> None:

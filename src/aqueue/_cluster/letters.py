@@ -16,10 +16,10 @@ Letter = tuple[int, bytes]
 """A letter's number, and its messages, as a list in MessagePack."""
 
 MAX_BYTES_AT_ONCE: Final = 4_000_000
-"""How much is sent in one go, at most, unless a single letter is longer."""
+"""The most bytes to send at once, unless a single letter is longer."""
 
 MAX_BYTES: Final = 1_000_000
-"""How much is in one letter, at most, unless a single message is longer."""
+"""The most bytes of messages in a letter, unless a single message is longer."""
 
 
 _encode: Final = msgspec.msgpack.Encoder().encode
@@ -54,7 +54,7 @@ class Outbox:
             self._num_letter_bytes -= len(letters.popleft()[1])
 
     def to_send(self, max_bytes: float | None = None) -> list[Letter]:
-        """Return the first letters that were not acknowledged, as many as are to be sent in one go."""
+        """Return the first unacknowledged letters, as many as may be sent at once."""
         if self._open:
             self._close_letter()
         sent: list[Letter] = []
@@ -81,7 +81,7 @@ class Outbox:
 class Inbox:
     """Takes letters as they come, and gives each out once, in the order of their numbers.
 
-    A letter that comes too early is dropped: the other side sends it again, as it does all that it has no answer to.
+    A letter that comes too early is dropped: the other side resends all letters that are not acknowledged.
 
     Attributes:
         acknowledged: the number of the last letter that was given out.

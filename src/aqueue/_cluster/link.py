@@ -14,16 +14,16 @@ from aqueue._cluster.transport import Transport, TransportError
 __all__ = ["Link"]
 
 POLL_S: Final = 5.0
-"""How long a lane keeps a question for its reports before it answers that there are none, seconds."""
+"""How long a request for reports waits in the worker before it is answered with none, seconds."""
 
 KEEPALIVE_S: Final = 5.0
 
 PAUSE_S: Final = 0.1
-"""After how long a message that was not answered is sent again, seconds."""
+"""How long to wait before resending a message that got no answer, seconds."""
 
 
 class Link:
-    """Sends orders to a lane and hands its reports on, each once, whatever becomes of single messages.
+    """Sends orders to a lane and hands on its reports, each once, even if messages get lost.
 
     Attributes:
         address: the worker process's.
@@ -45,9 +45,8 @@ class Link:
         """Make a link; `run` starts the lane.
 
         Parameters:
-            definitions: what the lane must know, in this order, before any item that is sent after it; more may be appended.
-            apply: has reports taken in elsewhere, in the order of the calls, and calls back, in any thread, when that is
-                done.
+            definitions: sent to the lane in this order, before any item that is sent later; more may be appended.
+            apply: applies reports, in the order of the calls, and calls back, in any thread, when they are applied.
         """
         self.address = address
         self.settings = settings
@@ -70,7 +69,7 @@ class Link:
         self._taking = asyncio.Lock()
 
     def send(self, order: Run | Cancel | End) -> None:
-        """Have an order sent; from any thread."""
+        """Queue an order to be sent; from any thread."""
         orders = self._orders
         orders.append(order)
         if len(orders) == 1:
@@ -83,7 +82,7 @@ class Link:
     # ---- in the transport's loop --------------------------------------------------------------------------------
 
     def finish(self, order: Cancel | End) -> None:
-        """Have the lane end, and nothing sent after that. A later call can only go further."""
+        """Order the lane to end; nothing else is sent after that, but `Cancel` may follow `End`."""
         if self._has_begun:
             self.send(order)
         else:
@@ -117,9 +116,9 @@ class Link:
                     sending.result()  # which it never has: it raises
                 if end in done:
                     watched.discard(end)
-                    if _has_letters(end):  # else nobody knows whether the lane has ended, unless it answers
+                    if _has_letters(end):  # else only an answer of the lane tells whether it has ended
                         await self._take_letters(end.result())
-            async with self._taking:  # what was taken must be applied
+            async with self._taking:  # apply what was taken
                 await self._applied.wait()
             if self._lane_ended is not None:
                 return False, self._lane_ended.error
@@ -137,9 +136,9 @@ class Link:
             self._outbox.write(encode(messages.Define(definitions)))
 
     def _write_waiting_orders(self) -> None:
-        """Write the orders that wait, and first what they need."""
+        """Write the definitions that are new, then the orders that wait."""
         waiting = self._orders[:]
-        del self._orders[: len(waiting)]  # one step each under the interpreter's lock; others append at the other end
+        del self._orders[: len(waiting)]  # each step is atomic, and other threads append at the other end
         self._write_definitions()
         for order in waiting:
             self._outbox.write(encode(order))
@@ -160,9 +159,9 @@ class Link:
     # ---- reports ------------------------------------------------------------------------------------------------
 
     async def _collect(self, end: "asyncio.Future[list[Letter]]") -> bool:
-        """Hand on what the lane reports until it is over or known to be gone; return whether its process has died."""
+        """Hand on the lane's reports until it has ended or is gone; return whether its process has died."""
         while self._lane_ended is None:
-            incarnation = self._incarnation  # empty: the question may be there before the lane
+            incarnation = self._incarnation  # empty at first: the request may arrive before the lane has started
             try:
                 answer = await self._exchange([], self.inbox.acknowledged, POLL_S)
             except TransportError:
@@ -215,7 +214,7 @@ class Link:
                 self._apply(self, reports, lambda: self._call(self._applied.set))
 
     async def _wait_until_applied(self) -> None:
-        """Wait for what was handed on before; meanwhile let the lane hear that all is well."""
+        """Wait until earlier reports are applied, and meanwhile keep the lane's lease alive."""
         while not self._applied.is_set():
             try:
                 async with asyncio.timeout(KEEPALIVE_S):

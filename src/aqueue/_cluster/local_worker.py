@@ -42,15 +42,14 @@ def main(address: str, scratch: str, security: dict[str, str]) -> None:
 
 
 async def _work(address: str, scratch: str, security: dict[str, str]) -> None:
-    # Only now: while Dask is imported, the parent is watched already.
+    # Imported here, when the parent is watched already.
     import dask.config
     from distributed import Worker
     from distributed.security import Security
 
     for name in ("distributed", "distributed.client", "distributed.gc"):  # those that Dask gives a level of their own
         logging.getLogger(name).setLevel(logging.ERROR)
-    # Nobody sees the profile, for which the stacks of all threads would be taken 100 times a second; nor is there
-    # anyone to read a worker's pages.
+    # Nobody looks at a worker's pages, nor at its profile, which takes the stacks of all threads 100 times a second.
     dask.config.set({"distributed.worker.profile.enabled": False, "distributed.worker.http.routes": []})
     worker = await Worker(
         address,

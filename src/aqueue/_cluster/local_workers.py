@@ -82,10 +82,10 @@ class LocalWorkers:
         self._ready.result()
 
     def close(self) -> None:
-        """End the workers, at once and in the midst of what they do, and the scheduler; return after 5 s at the latest.
+        """Kill the workers, and stop the scheduler; return after 5 s at the latest.
 
-        It may be called in any state: a second time, after a `start` that failed, and while one is under way in another
-        thread, which then fails.
+        It may be called at any time: again, after a `start` that failed, or during a `start` in another thread, which then
+        fails.
         """
         self._closing.set()
         if self._thread.ident is not None:
@@ -140,7 +140,7 @@ class LocalWorkers:
                         await scheduler.close()
 
     async def _start_scheduler(self, scratch: str) -> "Scheduler":
-        # It takes a third of a second, of which the caller's event loop shouldn't be deprived.
+        # Imported in this thread: it takes a third of a second, which would hold up the caller's event loop.
         import dask.config
         from distributed import Scheduler
         from distributed.security import Security
@@ -157,7 +157,7 @@ class LocalWorkers:
                 host="127.0.0.1",
                 dashboard=False,
                 dashboard_address="127.0.0.1:0",  # by default a certain port, with a warning if that is taken
-                # A worker is gone when its process has ended. One that is merely busy or stopped is not.
+                # A worker that is busy or stopped is not gone: that it ends is seen by its connection.
                 worker_ttl=_NEVER_S,
                 idle_timeout=_NEVER_S,
                 local_directory=scratch,
@@ -199,7 +199,7 @@ class LocalWorkers:
         self._fail(RuntimeError("they were closed while they were being started"))
 
     async def _keep_running(self, launch: "Callable[[], subprocess.Popen[bytes]]") -> None:
-        """Start a worker, and another one whenever it has died."""
+        """Start a worker, and a new one each time it has died."""
         pause_s = 0.0
         while True:
             started_at = time.monotonic()
@@ -218,7 +218,7 @@ class LocalWorkers:
                 code = process.returncode
                 how = f"was killed by signal {-code}" if code < 0 else f"ended with exit code {code}"
                 self._fail(RuntimeError(f"a worker process {how} before it was ready; see what it said"))
-            # What dies over and over before it has begun must not keep the machine busy.
+            # Workers that die again and again at their start must not keep the machine busy.
             pause_s = _next_pause_s(pause_s, time.monotonic() - started_at)
             await asyncio.sleep(pause_s)
 
@@ -239,7 +239,7 @@ def _kill(process: Any) -> None:
 
 
 def _silence_this_thread() -> None:
-    """Drop what Dask logs in this thread; what the user's own code does with Dask is logged as ever."""
+    """Drop what Dask logs in this thread; logs of the user's own Dask objects still appear."""
     thread = threading.get_ident()
     for handler in logging.getLogger("distributed").handlers:
         handler.addFilter(lambda record: record.thread != thread)

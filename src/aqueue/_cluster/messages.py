@@ -13,10 +13,10 @@ class LaneSettings(msgspec.Struct, frozen=True):
 
     Attributes:
         run_id: the run's name.
-        coordinator: tells the coordinator from others of the run, of which there may be one after the other.
-        number: tells it from the coordinator's other lanes.
+        coordinator: identifies the coordinator among those that the run has had: a resume brings a new one.
+        number: identifies the lane among the coordinator's.
         backend: the event loop, ``trio`` or ``asyncio``.
-        has_journal: whether there is one, so that items must be such as can be stored.
+        has_journal: whether items must be storable in a journal.
         lease_s: after how long without a word from the coordinator it ends by itself, seconds.
     """
 
@@ -37,8 +37,8 @@ class Answer(msgspec.Struct, frozen=True):
     """A lane's answer to an exchange of letters.
 
     Attributes:
-        process: tells the process from any other, also of the same address.
-        incarnation: tells one lane from another of the same name; empty if there is none of that name.
+        process: identifies the process: another may get the same address.
+        incarnation: identifies the lane among those of the same name; empty if there is none of that name.
         acknowledged: the number of the last of the coordinator's letters that it has taken.
         letters: its own, those that were not acknowledged.
     """
@@ -53,7 +53,7 @@ class Answer(msgspec.Struct, frozen=True):
 
 
 class Define(msgspec.Struct, frozen=True, array_like=True, tag_field="kind", tag=1):
-    """Take in classes and functions that later items refer to; see `aqueue._cluster.definitions`."""
+    """Register classes and functions that later items refer to; see `aqueue._cluster.definitions`."""
 
     definitions: bytes
 
@@ -90,15 +90,15 @@ class Run(msgspec.Struct, frozen=True, array_like=True, tag_field="kind", tag=3)
 
 
 class Begin(msgspec.Struct, frozen=True, array_like=True, tag_field="kind", tag=6):
-    """Begin: all definitions that the lifespan needs have been sent."""
+    """Enter the lifespan: all definitions that it needs have been sent."""
 
 
 class Cancel(msgspec.Struct, frozen=True, array_like=True, tag_field="kind", tag=4):
-    """Cancel whatever runs, and end."""
+    """Cancel all running items, and end."""
 
 
 class End(msgspec.Struct, frozen=True, array_like=True, tag_field="kind", tag=5):
-    """End when all has been run: nothing more will come."""
+    """End once all items have run: no more orders follow."""
 
 
 Order = Define | Begin | Run | Cancel | End
@@ -107,7 +107,7 @@ Order = Define | Begin | Run | Cancel | End
 
 
 class Ready(msgspec.Struct, frozen=True, array_like=True, tag_field="kind", tag=1):
-    """The lane has begun, and takes items."""
+    """The lane has entered its lifespan, and takes items."""
 
     host: str
     pid: int

@@ -1,4 +1,4 @@
-"""Names classes and functions, finds them by name, and tells which ones other processes can find so."""
+"""Names classes and functions, finds them by name, and says which of them other processes can import."""
 
 import functools
 import importlib
@@ -46,9 +46,9 @@ def name_of(definition: Definition) -> str:
 
 
 def travels_by_value(definition: Definition) -> bool:
-    """Return whether the lanes can't be expected to import `definition`, by cloudpickle's rules."""
+    """Return whether lanes need `definition` by value, since they may be unable to import it; by cloudpickle's rules."""
     module: Any = getattr(definition, "__module__", None)
-    if module == "builtins":  # pickle has ways of its own for some that have no name there
+    if module == "builtins":  # pickle handles those that have no name there
         return False
     if not isinstance(module, str) or module in SCRIPT_MODULES or not is_found_by_name(definition):
         return True

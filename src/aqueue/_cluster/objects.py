@@ -46,15 +46,15 @@ _set: Final = object.__setattr__
 
 
 class _ItemClass:
-    """What is known about a class of items.
+    """What is known of a class of items.
 
     Attributes:
         key: what names the class on both sides.
         may_be_flat: whether an object of it is its ``__dict__`` and nothing else.
         is_struct: whether it is one of msgspec's.
-        has_state: whether what is sent of an object that has changed is its state; else only pickle knows how such an
-            object is made, and the whole of it is sent.
-        reserved: the names of properties and slots, which are no names of attributes in a ``__dict__``.
+        has_state: whether an object that has changed is sent as its state; else only pickle can make one, and the whole
+            object is sent.
+        reserved: the names of properties and slots: an attribute of such a name must go straight to the ``__dict__``.
     """
 
     __slots__ = ("cls", "has_state", "is_struct", "key", "may_be_flat", "reserved")
@@ -102,10 +102,10 @@ class _Objects:
             known = self._by_key.get(key) or self._find(key)
             try:
                 made: Any = _new(known.cls)
-            except TypeError as error:  # the class is an abstract one here
+            except TypeError as error:  # the class is abstract here
                 raise _unreadable(str(key), error) from error
             if known.reserved.isdisjoint(attributes):
-                # Not by the __dict__: an object that nobody has asked for it needs no dict of its own.
+                # Not by the __dict__: reading that would give each object a dict of its own (3.11: 64 bytes more).
                 for name, value in attributes.items():
                     _set(made, intern(name), value)
             else:
@@ -116,7 +116,7 @@ class _Objects:
             made = loaded[1]
             if loaded[2] is not None:
                 _restore(made, loaded[2])
-        except Exception as error:  # whatever the user's objects raise when they are unpickled
+        except Exception as error:  # the user's code, while it is unpickled
             raise _unreadable(_name_in(data), error) from error
         return made
 
@@ -130,7 +130,7 @@ class _Objects:
     # ---- states -------------------------------------------------------------------------------------------------
 
     def dump_state(self, item: Any, ancestor_number: AncestorNumber) -> bytes:
-        """Return the state of `item`, to be given to the object that it is a copy of.
+        """Return the state of `item` as bytes, for `apply_state` on the other side.
 
         Raises:
             UnsendableItem: it can't be sent.
@@ -148,7 +148,7 @@ class _Objects:
         return self._dump(_STATE, state, item, ancestor_number)
 
     def apply_state(self, item: Any, data: bytes, ancestor: Ancestor) -> Any:
-        """Give `item` the state in `data`, and return it; or return what replaces it.
+        """Give `item` the state in `data`, and return it; or return its replacement, if it can't be changed.
 
         Raises:
             UnsendableItem: the state can't be made on this side.
@@ -162,7 +162,7 @@ class _Objects:
             if data[:1] == _ITEM:
                 return state[1]
             _restore(item, state)
-        except Exception as error:  # whatever the user's objects raise when they are unpickled
+        except Exception as error:  # the user's code, while it is unpickled
             raise _unreadable(type_name(cls), error) from error
         return item
 
@@ -180,7 +180,7 @@ class _Objects:
             return dump(value, key_of, reference_to, prefix)
         except UnsendableItem:  # its class or another can't be sent
             raise
-        except Exception as error:  # whatever the user's objects raise when they are pickled
+        except Exception as error:  # the user's code, while it is pickled
             name, reason = failing_attribute(item, key_of, reference_to) or ("", error)
             raise _unsendable(type(item), name, reason) from error
 
@@ -189,7 +189,7 @@ class _Objects:
             known = _ItemClass(cls, self._definitions.name_or_number(cls))
         except UnsendableItem:
             raise
-        except Exception as error:  # besides Refused, whatever a metaclass of the user's raises
+        except Exception as error:  # Refused, or the user's metaclass
             why = error if isinstance(error, Refused) else f"can't be looked at ({error_text(error)})"
             raise UnsendableItem(
                 f"{type_name(cls)} can't be sent to another process: it {why}; define it at the top level of a module"
@@ -203,7 +203,7 @@ class _Objects:
             if not isinstance(cls, type):
                 raise TypeError("it is no class in this process")
             known = self._classes.get(cls) or self._inspect_class(cls)
-        except Exception as error:  # whatever the user's module raises when it is imported
+        except Exception as error:  # the user's module, while it is imported
             raise _unreadable(str(key), error) from error
         self._by_key[key] = known
         return known
@@ -292,19 +292,19 @@ def _may_be_flat(cls: Any) -> bool:
 
 
 def _interned(attributes: dict[str, Any]) -> dict[str, Any]:
-    """Return `attributes` with the names that the program itself uses: a million items have no names of their own."""
+    """Return `attributes` with interned names, so that a million items share them."""
     return {intern(name) if type(name) is str else name: value for name, value in attributes.items()}
 
 
 def _restore(item: Any, state: Any) -> None:
-    """Give `item` the state that pickle would give to a new object, and take away what is in its state, but not in that."""
+    """Give `item` the state that pickle would give to a new object, and remove attributes that the state lacks."""
     set_state = getattr(item, "__setstate__", None)
     if set_state is not None:
         if state is not None:
             set_state(state)
         return
     attributes, slots = _attributes_and_slots(state)
-    # What its class's own __getstate__ leaves out has never been in another process: it stays.
+    # What the class's own __getstate__ leaves out stays: it was never sent.
     old_attributes, old_slots = _attributes_and_slots(item.__getstate__())
     if hasattr(item, "__dict__"):
         held = item.__dict__

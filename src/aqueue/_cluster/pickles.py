@@ -1,4 +1,4 @@
-"""Pickles any object, with references in place of what must not be copied: items, classes and functions."""
+"""Pickles any object, with references to what must not be copied: items, classes and functions."""
 
 import pickle
 from collections.abc import Callable
@@ -14,10 +14,10 @@ KeyOf = Callable[[Definition], Key | None]
 """Names a class or function, as `Definitions.key_of` does."""
 
 ReferenceTo = Callable[[Any], tuple[Any, ...] | None]
-"""Returns what is written instead of an object, or None if the object itself is."""
+"""Returns what is written in place of an object, or None to write the object itself."""
 
 SCALARS: Final = frozenset({str, int, float, bool, type(None), bytes})
-"""The types whose objects have no parts and no state of their own."""
+"""Types whose objects have no parts and no state."""
 
 _NEVER_REFERENCES: Final = SCALARS | {bytearray, complex, list, tuple, dict, set, frozenset}
 
@@ -26,7 +26,7 @@ def dump(value: Any, key_of: KeyOf, reference_to: ReferenceTo, prefix: bytes = b
     """Return `value` as bytes, after `prefix`.
 
     Raises:
-        Exception: whatever the user's objects raise; `Refused` for what has no name.
+        Exception: what the user's objects raise; `Refused` for a function without a name.
     """
 
     def persistent_id(part: Any) -> Any:
@@ -54,18 +54,18 @@ def load(
 
 
 def failing_attribute(value: Any, key_of: KeyOf, reference_to: ReferenceTo) -> tuple[str, Exception] | None:
-    """Return the name of the first attribute of `value` that can't be written by itself, and why not."""
+    """Return the name of the first attribute of `value` that can't be pickled, and the exception."""
     try:
         attributes = _attributes_of(value)
-    except Exception:  # whatever the user's objects raise when they are looked at
+    except Exception:  # the user's code
         return None
     for name, part in attributes.items():
         try:
-            # What refers to the whole isn't the culprit because something else in the whole can't be written.
+            # A reference back to `value` is no reason to blame an attribute.
             dump(part, key_of, lambda one: ("whole",) if one is value else reference_to(one))
-        except UnsendableItem:  # it is about a class, and says so
+        except UnsendableItem:  # about a class, and it says so
             raise
-        except Exception as error:  # whatever the user's objects raise when they are pickled
+        except Exception as error:  # the user's code, while it is pickled
             return str(name), error
     return None
 

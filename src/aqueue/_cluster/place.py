@@ -26,7 +26,7 @@ from aqueue.text import visible
 __all__ = ["ALONE_AFTER", "Place", "PlaceCluster"]
 
 ALONE_AFTER: Final = 2
-"""After how many losses of the process that ran it an item runs alone; after one more it fails."""
+"""How many times the process that ran an item must be lost before the item runs alone; after one more, it fails."""
 
 hide_frames_of(__file__)
 
@@ -35,18 +35,18 @@ CANCEL_S: Final = 5.0
 
 
 class PlaceCluster(Protocol):
-    """What a place uses of its cluster; see `aqueue._cluster.cluster.Cluster`."""
+    """The part of `Cluster` that a place uses; see `aqueue._cluster.cluster.Cluster`."""
 
     objects: CoordinatorObjects
     losses: dict[int, int]
     next_order: Callable[[], int]
 
     def cancel(self) -> None:
-        """Cancel all that runs in any place."""
+        """Cancel all running items, in every place."""
         ...
 
     def release_workers(self, place: "Place") -> None:
-        """Free the numbers of its workers, the last of which has ended."""
+        """Free the worker numbers of `place`: its last worker has ended."""
         ...
 
 
@@ -56,9 +56,9 @@ class _Pending:
 
     Attributes:
         node, attempt: the item's, and the engine's side of the attempt.
-        ended: what the lane said of its end; None until then.
-        error: what its children, or what else it asked for, have raised here.
-        over: set when it has ended, or the lane is gone.
+        ended: the lane's report of the end; None until then.
+        error: what one of its requests, such as enqueuing a child, has raised in the coordinator.
+        over: set once the attempt has ended or the lane is gone.
     """
 
     node: Node
@@ -82,7 +82,7 @@ class Place:
         """Make the place of a lane that is ready.
 
         Parameters:
-            send: has an order sent to the lane.
+            send: sends an order to the lane.
         """
         self.host = host
         self.pid = pid
@@ -111,7 +111,7 @@ class Place:
             await self._changed.wait()
 
     def leave(self, worker: int) -> None:
-        """Count a worker that has ended; after the last one, its numbers are free."""
+        """Count a worker that has ended; after the last one, free their numbers."""
         self._left += 1
         if self._left == len(self.workers):
             self._cluster.release_workers(self)
@@ -119,7 +119,7 @@ class Place:
     async def run(self, node: Node, attempt: Attempt) -> None:
         """Run the `process` of the item of `node`; see `aqueue._engine.places.Place.run`."""
         if self._cluster.losses.get(node.id, 0) < ALONE_AFTER:
-            await self.until_free()  # another may have been reserving it since this one was taken
+            await self.until_free()  # it may have been reserved after this item was taken
             await self._run(node, attempt, is_alone=False)
             return
         self._waiting_alone += 1
@@ -218,14 +218,14 @@ class Place:
                 pending.attempt.engine.stream.add_large(node.cls.type, "result", len(ended.result))
 
     def _notify(self) -> None:
-        """Wake those that wait for a change of this place."""
+        """Wake all tasks that wait for this place to change."""
         self._changed.set()
         self._changed = anyio.Event()
 
     # ---- called by the link -------------------------------------------------------------------------------------
 
     def apply(self, report: messages.OfAttempt) -> None:
-        """Take in what the lane reports of an attempt; if that is over, count the report, and no more."""
+        """Apply a report about an attempt; if that is over, only count the report."""
         pending = self._pending.get(report.order)
         if pending is None or pending.over.is_set():
             self.ignored += 1
@@ -258,7 +258,7 @@ class Place:
                 attempt.slow_down(report.group, report.seconds)
 
     def close(self, *, blames: bool) -> None:
-        """Take no more items: the lane is gone, and what is under way with it, which may be why, if `blames`."""
+        """Take no more items: the lane is gone, with its running items, one of which may be the cause if `blames`."""
         self.is_open = False
         self._blames = blames
         self._notify()

@@ -11,11 +11,11 @@ __all__ = ["Transport", "TransportError"]
 
 
 class TransportError(Exception):
-    """The worker process, the scheduler or the network did not answer. The call may be tried again."""
+    """A worker process, the scheduler or the network did not answer. The call may be tried again."""
 
 
 class Transport(Protocol):
-    """Reaches the worker processes of a cluster. All but `open` and `close` are called in its own event loop, asyncio's.
+    """Reaches the worker processes of a cluster. All methods but `open` and `close` are called in its asyncio event loop.
 
     Attributes:
         address: the scheduler's.
@@ -32,7 +32,7 @@ class Transport(Protocol):
         """Connect; blocks.
 
         Raises:
-            ClusterError: that is not possible, or a worker process that is there can't be used.
+            ClusterError: it can't connect, or a worker process can't be used.
         """
         ...
 
@@ -49,7 +49,7 @@ class Transport(Protocol):
         ...
 
     async def has_died(self, address: str) -> bool:
-        """Return whether a worker process that is gone has died, as opposed to being asked to leave.
+        """Return whether a worker process that is gone has died, rather than been told to leave.
 
         Raises:
             TransportError: the scheduler does not answer.
@@ -57,17 +57,17 @@ class Transport(Protocol):
         ...
 
     async def reconnect(self) -> None:
-        """Try once to connect again, if the connection is lost.
+        """Reconnect if the connection is lost; one try.
 
         Raises:
-            TransportError: it can't be done now.
+            TransportError: the try failed.
         """
         ...
 
     async def prepare(self, address: str, settings: LaneSettings) -> str:
-        """Make a worker process ready for a lane; return what is wrong with it, empty if nothing is.
+        """Prepare a worker process for a lane; return what is wrong with it, empty if nothing is.
 
-        Lanes of the run that are still there, of an earlier coordinator, have to end.
+        Lanes that an earlier coordinator of the run has left there are ended.
 
         Raises:
             TransportError: it does not answer.

@@ -22,7 +22,7 @@ HANDLER: Final = "aqueue_exchange"
 """The name of the worker's handler."""
 
 GATHERING_S: Final = 0.0005
-"""How long reports wait for others, once there is one; seconds."""
+"""How long the first report waits for others, seconds."""
 
 _ARRIVAL_S: Final = 0.005
 
@@ -33,7 +33,7 @@ _lanes: Final[dict[str, Lane]] = {}
 def register_handler(run_id: str, coordinator: str, dask_worker: Any) -> None:
     """Register the handler by which a worker takes letters, and end the lanes of earlier coordinators of the run.
 
-    Those coordinators have died, and without this their lanes would go on until their lease expires.
+    Those coordinators are gone, but their lanes would go on until their lease expires.
     """
     for lane in list(_lanes.values()):
         if lane.run_id == run_id and lane.coordinator != coordinator:
@@ -43,7 +43,7 @@ def register_handler(run_id: str, coordinator: str, dask_worker: Any) -> None:
 
 def run_lane(settings: bytes) -> list[Letter]:
     """Run a lane until it ends; return the letters that were not acknowledged."""
-    # The worker's threads are for what ends soon: a lane must neither wait for one nor keep others waiting.
+    # A lane runs for long: it must not occupy one of the worker's few threads.
     distributed.secede()  # type: ignore[no-untyped-call]
     worker = distributed.get_worker()
     lane = Lane(
@@ -72,7 +72,7 @@ async def _exchange(lane: str, letters: Sequence[Letter], acknowledged: int, wai
     if acknowledged >= 0:
         if wait_s and taken:
             await _wait_for_reports(found, wait_s)
-        elif wait_s:  # before its first order a lane has nothing to say, and that order waits for this answer
+        elif wait_s:  # a lane has no reports before its first order, which waits for this answer
             await asyncio.sleep(_ARRIVAL_S)
         collected = found.collect(acknowledged)
     return asdict(Answer(_PROCESS, found.incarnation, taken, collected))
