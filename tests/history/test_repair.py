@@ -18,7 +18,7 @@ from aqueue._folds.item_table import ItemTable
 from aqueue._folds.recording import Recording
 from aqueue._history.known_items import UNKNOWN_TYPE
 from aqueue._history.repair import Repairer
-from aqueue.cli._report import Report
+from aqueue.cli._report import Fold
 from aqueue.events import (
     SCHEMA_VERSION,
     Event,
@@ -43,6 +43,7 @@ from aqueue.events import (
 from aqueue.testing import _scripted_runs as scripted
 from aqueue.testing._scripted_runs import BOOM
 from aqueue.view import RunView
+from tests.report.runs import render
 from tests.strategies import as_in_older_logs, event_streams, events
 
 SCRIPTED = [
@@ -118,7 +119,7 @@ def hooks_waiting(whole: list[Event]) -> Counter[str]:
 
 def check(batches: list[list[Event]]) -> list[Event]:
     """Repair and fold the batches; see that the folds agree and count nothing below zero; return what was handed on."""
-    repairer, view, items, report = Repairer(), RunView(), ItemTable(), Report()
+    repairer, view, items, report = Repairer(), RunView(), ItemTable(), Fold()
     whole: list[Event] = []
     for batch in batches:
         repaired = repairer.repair(batch)
@@ -158,11 +159,10 @@ def check(batches: list[list[Event]]) -> list[Event]:
 
 def check_page(batches: list[list[Event]]) -> None:
     """Repair the batches, and see that the report makes a page of them, unless there is nothing of a run in them."""
-    repairer, report = Repairer(), Report()
-    for batch in batches:
-        report.apply(repairer.repair(batch))
-    if report.view.state != "new":
-        assert report.page(source="run.jsonl", now=report.view.at, is_running=False)
+    repairer = Repairer()
+    repaired = [repairer.repair(batch) for batch in batches]
+    if any(repaired):
+        assert render(repaired, now=0.0, liveness="gone")
 
 
 @given(whole_runs, st.integers(0, 2**32))

@@ -1,10 +1,18 @@
 """Runs for the tests of the page: one that is large, and one with all that a page can have."""
 
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from heapq import heapify, heappop, heappush
+from pathlib import Path
 from random import Random
+from typing import Literal
 
+import msgspec
+
+from aqueue._history.history import History, Line
+from aqueue.cli import _report
+from aqueue.cli._record import Record
+from aqueue.cli._report import Fold
 from aqueue.events import (
     ErrorInfo,
     Event,
@@ -29,6 +37,67 @@ TRACEBACK = """Traceback (most recent call last):
 httpx.ConnectError: no such name
 """
 ERROR = ErrorInfo("httpx:ConnectError", "no such name", TRACEBACK)
+
+
+class EventsHistory(History):
+    """A history of events that are in memory."""
+
+    name = "events"
+    path: Path | None = None
+    is_journal = False
+    is_over = True
+
+    def __init__(self, batches: Iterable[Sequence[Event]]) -> None:
+        """Make it of events in their order."""
+        self._batches = iter(batches)
+        self._events: dict[int, Event] = {}
+
+    def read(self) -> list[Event] | None:
+        """Return the next batch."""
+        events = next(self._batches, None)
+        if events is None:
+            return None
+        self._events |= {event.seq: event for event in events}
+        return list(events)
+
+    def read_lines(self) -> list[Line] | None:
+        """Return nothing: the report reads no lines."""
+        raise NotImplementedError
+
+    def start_near_end(self, num_events: int) -> bool:
+        """Return nothing: the report reads from the beginning."""
+        raise NotImplementedError
+
+    def events_at(self, seqs: Collection[int]) -> dict[int, Event]:
+        """Return those of these numbers."""
+        return {seq: self._events[seq] for seq in seqs if seq in self._events}
+
+    def close(self) -> None:
+        """Do nothing."""
+
+
+def recorded(
+    batches: Iterable[Sequence[Event]], liveness: Literal["alive", "gone", "elsewhere"] = "elsewhere"
+) -> tuple[Record, Fold]:
+    """Return the record of a run, whose process is there or not, and the fold of its report, which hasn't been ended."""
+    fold = Fold()
+    record = Record(EventsHistory(batches), fold.apply)
+    if record.view.state != "finished":
+        record.state = msgspec.structs.replace(record.state, liveness=liveness)
+    return record, fold
+
+
+def render(
+    batches: Iterable[Sequence[Event]],
+    *,
+    source: str = "run.db",
+    now: float,
+    notes: Sequence[str] = (),
+    liveness: Literal["alive", "gone", "elsewhere"] = "elsewhere",
+) -> str:
+    """Return the page of a run from its events."""
+    record, fold = recorded(batches, liveness)
+    return _report.page(record, fold, source=source, now=now, notes=notes)
 
 
 def large(items: int, *, workers: int, text: str = "https://example.org/", seed: int = 1) -> Iterator[list[Event]]:

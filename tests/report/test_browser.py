@@ -3,7 +3,6 @@
 These need Chromium and Playwright: `make browser-test`.
 """
 
-import json
 import shutil
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -11,10 +10,9 @@ from typing import TYPE_CHECKING, Any, Self
 
 import pytest
 
-from aqueue.cli._report import render
 from aqueue.events import Event, RunResumed
 from aqueue.testing._scripted_runs import Script, completed, with_workers
-from tests.report.runs import HOSTILE, large, of_everything
+from tests.report.runs import HOSTILE, large, of_everything, render
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Dialog, Page
@@ -130,11 +128,9 @@ class Visit:
         pytest.fail(f"no tooltip says {until!r}")
 
     def seen(self) -> tuple[float, float]:
-        """Return which part of the time the timeline shows, milliseconds of the run, without the time of its gap."""
+        """Return which part of the time the timeline shows, milliseconds of the run."""
         zoom = "echarts.getInstanceByDom(document.getElementById('timeline-chart')).getOption().dataZoom[0]"
-        ends = self.page.evaluate(f"(({{ startValue, endValue }}) => [startValue, endValue])({zoom})")
-        ((start, end, _),) = json.loads(self.page.locator("#data").text_content() or "")["gaps"]
-        first, last = (at - min(max(at - start, 0.0), end - start) for at in ends)
+        first, last = self.page.evaluate(f"(({{ startValue, endValue }}) => [startValue, endValue])({zoom})")
         return first, last
 
     def color(self, name: str) -> tuple[int, int, int]:
@@ -183,7 +179,7 @@ def written(folder: Path, name: str) -> Path:
     }
     file = folder / f"{name}.html"
     source = HOSTILE if name == "hostile" else f"{name}.db"
-    page = render(runs[name], source=source, now=everything[-1].at + 5, is_running=True)
+    page = render(runs[name], source=source, now=everything[-1].at + 5, liveness="alive")
     file.write_text(page, encoding="utf-8")
     return file
 

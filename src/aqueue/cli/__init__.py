@@ -4,10 +4,10 @@ Each module imports only from those above it:
 
 - `_output`: opens the output of an export: standard output, or a file that appears only once it is complete
 - `_playing`: feeds a recorded run to reporters
-- `_report`: makes the HTML report
 - `_screen`: prints text and tables: styled on a terminal, plain in a pipe, safe in both
 - `_app`: the click group, its errors and exit codes, and the arguments that several subcommands share
 - `_record`: reads a whole run at once: its view, its items, its failures and its state
+- `_report`: makes the HTML report
 - `_story`: tells the history of one item in sentences
 - `_outlook`: what a resume would do with one item, and why
 - `_formats`: writes a run in other formats: lines, tables, a trace

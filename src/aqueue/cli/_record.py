@@ -10,6 +10,7 @@ import msgspec
 
 from aqueue._folds.item_table import ItemTable
 from aqueue._folds.outcome import FailureTally
+from aqueue._folds.tree_shape import FoldedSiblings, TreeShape
 from aqueue._history.history import History, batches
 from aqueue._history.process import Liveness, liveness
 from aqueue.cli._screen import time_ago
@@ -18,7 +19,7 @@ from aqueue.result import FailureGroup
 from aqueue.text import short_names, visible
 from aqueue.view import RunView
 
-__all__ = ["ItemTexts", "Record", "RunState", "RunStateName", "assess", "chunks", "resume_hint"]
+__all__ = ["ItemTexts", "Record", "RunState", "RunStateName", "TreeCut", "assess", "chunks", "cut_tree", "resume_hint"]
 
 T = TypeVar("T")
 
@@ -28,6 +29,9 @@ RunStateName = Literal["running", "interrupted", "failed", "completed"]
 _CHUNK_FAILURES: Final = 2_000
 _CHUNK_TEXTS: Final = 100
 """Of how many items texts are read at once: what they were enqueued with may be large."""
+
+_MAX_SHOWN: Final = 20_000
+"""About how many items of a tree are shown at most."""
 
 _RECENT_S = 60.0
 """For how long the silence of a run on another machine tells nothing."""
@@ -64,6 +68,13 @@ class ItemTexts(msgspec.Struct):
     def label(self) -> str:
         """What tells the item from its siblings, as far as it says: its description, or its key."""
         return self.description or self.key or ""
+
+
+class TreeCut(msgspec.Struct):
+    """What is shown of an item's children: the rows of some, and sums of the others."""
+
+    children: list[int]
+    folded: list[FoldedSiblings]
 
 
 class Record:
@@ -173,6 +184,30 @@ class Record:
                         case _:
                             pass
                 yield row, texts
+
+
+def cut_tree(shape: TreeShape, top: int | None, depth: int, width: int) -> dict[int, TreeCut]:
+    """Return what to show below each item, level by level, by its row; -1 stands for what is above the initial items.
+
+    Parameters:
+        shape: the tree.
+        top: the row of the item at the top; None for all initial items.
+        depth: how many levels to show below the top.
+        width: how many children of an item to show one by one.
+    """
+    cuts: dict[int, TreeCut] = {}
+    level = [-1 if top is None else top]
+    shown = 0
+    for _ in range(depth + (top is None)):
+        deeper: list[int] = []
+        for row in level:
+            siblings = shape.roots if row < 0 else list(shape.children(row))
+            if siblings and shown < _MAX_SHOWN:
+                cuts[row] = TreeCut(*shape.folded(siblings, width))
+                deeper += cuts[row].children
+                shown += len(cuts[row].children)
+        level = deeper
+    return cuts
 
 
 def chunks(rows: Iterable[T], size: int) -> Iterator[Sequence[T]]:

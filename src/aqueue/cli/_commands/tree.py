@@ -11,23 +11,15 @@ from rich.tree import Tree
 from aqueue._folds.tree_shape import CountsBelow, FoldedSiblings, TreeShape
 from aqueue._history.opening import open_history
 from aqueue.cli._app import WholeNumber, app, closed_at_end, examples, file_argument, finish, json_option, run_option
-from aqueue.cli._record import ItemTexts, Record
+from aqueue.cli._record import ItemTexts, Record, TreeCut, cut_tree
 from aqueue.cli._screen import STATE_STYLES, error_summary, print_json, print_lines, remark, text
 from aqueue.figures import amount
 
 __all__ = ["find_row", "tree"]
 
 _MAX_DEPTH = 50
-_MAX_SHOWN = 20_000
 _MIN_WORDS_CELLS = 16
 """How much of an item's words is shown before the sums behind them."""
-
-
-class _Cut(msgspec.Struct):
-    """What is shown of one item's children: some of them, and sums of the others."""
-
-    children: list[int]
-    folded: list[FoldedSiblings]
 
 
 @app.command(
@@ -62,7 +54,7 @@ def tree(file: str, item: int | None, depth: int, width: int, run: str, as_json:
     record = Record(closed_at_end(open_history(file, run=run)))
     shape = TreeShape(record.items)
     top = None if item is None else find_row(record, item)
-    cuts = _cut(shape, top, depth, width)
+    cuts = cut_tree(shape, top, depth, width)
     wanted = {row for cut in cuts.values() for row in cut.children} | ({top} if top is not None else set())
     texts = dict(record.texts(sorted(wanted)))
     if as_json:
@@ -90,28 +82,10 @@ def find_row(record: Record, item: int) -> int:
     return row
 
 
-def _cut(shape: TreeShape, top: int | None, depth: int, width: int) -> dict[int, _Cut]:
-    """Return what to show below each shown item, level by level; -1 stands for what is above the initial items."""
-    first = -1 if top is None else top
-    cuts: dict[int, _Cut] = {}
-    level = [first]
-    shown = 0
-    for _ in range(depth + (top is None)):
-        deeper: list[int] = []
-        for row in level:
-            siblings = shape.roots if row < 0 else list(shape.children(row))
-            if siblings and shown < _MAX_SHOWN:
-                cuts[row] = _Cut(*shape.folded(siblings, width))
-                deeper += cuts[row].children
-                shown += len(cuts[row].children)
-        level = deeper
-    return cuts
-
-
 def _drawn(
     record: Record,
     shape: TreeShape,
-    cuts: dict[int, _Cut],
+    cuts: dict[int, TreeCut],
     texts: dict[int, ItemTexts],
     top: int | None,
 ) -> list[RenderableType]:
@@ -208,7 +182,7 @@ def _states(total: int, completed: int, failed: int) -> str:
 
 
 def _as_json(
-    record: Record, shape: TreeShape, cuts: dict[int, _Cut], texts: dict[int, ItemTexts], top: int | None
+    record: Record, shape: TreeShape, cuts: dict[int, TreeCut], texts: dict[int, ItemTexts], top: int | None
 ) -> dict[str, Any]:
     first: dict[str, Any] = (
         {"item": 0, "below": msgspec.structs.asdict(_of_run(record))}

@@ -1,238 +1,256 @@
-"""Folds a run's events into what its report shows. No I/O and no clock.
+"""Folds a run's events into what its report shows of time: who was busy when, and for how long. No I/O and no clock.
 
-Memory is bounded by item types and workers, and by 12 bytes per item: its parent, type and time, and what it failed of.
+Memory is bounded by item types and workers: what is known of each item is in the `Record`.
 """
 
-from collections.abc import Sequence
-from typing import Final
+from array import array
+from collections.abc import Iterator, Sequence
+from itertools import pairwise
+from math import floor, log10
+from typing import Final, Literal
 
 import msgspec
 
-from aqueue.cli._report._durations import Durations, Slowest, SlowItem
-from aqueue.cli._report._failed import FailedItems
-from aqueue.cli._report._processes import End, Processes
+from aqueue import events as ev
 from aqueue.cli._report._series import Series
 from aqueue.cli._report._timeline import Outcome, Span, Timeline
-from aqueue.cli._report._tree import ItemTree
-from aqueue.events import (
-    Event,
-    ItemChildrenProcessed,
-    ItemCompleted,
-    ItemDescribed,
-    ItemEnqueued,
-    ItemFailed,
-    ItemInterrupted,
-    ItemReopened,
-    ItemRetryScheduled,
-    ItemStarted,
-    ProcessJoined,
-    ProcessLeft,
-    RunFinished,
-    RunStarted,
-)
-from aqueue.view import RunView
+from aqueue.view import RunningItem, WorkerProcesses
 
-__all__ = ["MAX_TYPES", "NOT_RECORDED", "OTHER_TYPES", "Fold"]
+__all__ = ["BINS_PER_DECADE", "MAX_PROCESSES", "MAX_TYPES", "OTHER_TYPES", "Durations", "Fold", "Process", "bin_edge"]
 
 MAX_TYPES: Final = 1_000
-NOT_RECORDED: Final = "(not recorded)"
+MAX_PROCESSES: Final = 100
 OTHER_TYPES: Final = "(other types)"
+BINS_PER_DECADE: Final = 10
+_LOWEST_DECADE: Final = -5  # 10 µs
+_BINS: Final = 11 * BINS_PER_DECADE  # up to 1,000,000 s; the first and the last bin take what lies beyond
 _TEXT_MAX_CHARS: Final = 200
 
+End = ev.RunStatus | Literal["running", "crashed", "unknown"]
+"""How a process of a run ended."""
+
 _OUTCOMES: Final[dict[End, Outcome]] = {"running": "running", "crashed": "crashed", "unknown": "unended"}
-_TIMED: Final = frozenset({"completed", "failed", "retried"})
-"""An attempt that was cut short says nothing of how long one takes."""
+"""What becomes of the attempts that run when their process ends; `interrupted` after any other end."""
 
 
-class _Attempt(msgspec.Struct, gc=False):
-    start: float
-    item: int
-    type: int
-    attempt: int
-    is_hook: bool
-    text: str = ""
+def bin_edge(index: int) -> float:
+    """Return where the bin of that index begins, seconds."""
+    return float(10.0 ** (_LOWEST_DECADE + index / BINS_PER_DECADE))
+
+
+class Durations(msgspec.Struct):
+    """How long the attempts at the items of one type took, hooks included; those that were cut short don't count.
+
+    Attributes:
+        bins: how many took as long as the bin of that index says (`bin_edge`).
+        count: how many there were.
+        total_s, longest_s: how long all took together, and the longest, seconds.
+    """
+
+    bins: "array[int]"
+    count: int = 0
+    total_s: float = 0.0
+    longest_s: float = 0.0
+
+    def add(self, took_s: float) -> None:
+        """Count one attempt."""
+        self.count += 1
+        self.total_s += took_s
+        self.longest_s = max(self.longest_s, took_s)
+        index = floor((log10(took_s) - _LOWEST_DECADE) * BINS_PER_DECADE) if took_s > 0 else 0
+        self.bins[min(max(index, 0), _BINS - 1)] += 1
+
+    def quantile(self, share: float) -> float:
+        """Return how long that share of the attempts took at most, seconds; between a bin's edges it is interpolated."""
+        left = share * self.count
+        for index, count in enumerate(self.bins):
+            if count and left <= count:
+                return min(float(bin_edge(0) * 10.0 ** ((index + left / count) / BINS_PER_DECADE)), self.longest_s)
+            left -= count
+        return self.longest_s
+
+
+class Process(msgspec.Struct, gc=False):
+    """One process of a run.
+
+    Attributes:
+        started: the event with which it began.
+        before_s: how long the run had taken before it, seconds.
+        num_workers: how many workers it had; with a cluster, the most that there were at once.
+        ended_at: when its last event happened, Unix time in seconds.
+        end: how it ended.
+    """
+
+    started: ev.RunStarted
+    before_s: float
+    num_workers: int
+    ended_at: float
+    end: End = "unknown"
 
 
 class Fold:
-    """A run as its report shows it, after the events applied so far.
+    """The time of a run as its report shows it, after the events applied so far.
 
     Times are in seconds since the run's start, in which the time between processes does not count.
 
     Attributes:
-        view: the run as it stands: counts, status.
-        types: the names of the item types by their numbers, as ``module:qualname``. The first stands for items of which
-            the log says nothing, the last of more than 1,000 for all others.
-        processes, series, timeline, durations, slowest, failed, tree: the parts, each of its own module.
+        types: the names of the item types that were started, by their numbers; the last of more than 1,000 stands for
+            all others.
+        processes: the first 100 processes.
+        last: the process that came last; None before the first event.
+        num_processes, num_crashed: how many there were, and how many of them crashed.
+        series, timeline, durations: the parts; the durations by the number of the type.
         elapsed_s: how long it has taken so far.
-        unended: how many attempts were at work when the events ended.
+        unended: how many attempts were running when the events ended.
     """
 
     def __init__(self) -> None:
-        self.view = RunView()
-        self.types: list[str] = [NOT_RECORDED]
-        self.processes = Processes()
+        self.types: list[str] = []
+        self.processes: list[Process] = []
+        self.last: Process | None = None
+        self.num_processes = 0
+        self.num_crashed = 0
         self.series = Series()
         self.timeline = Timeline()
-        self.durations = Durations()
-        self.slowest = Slowest()
-        self.failed = FailedItems()
-        self.tree = ItemTree()
+        self.durations: dict[int, Durations] = {}
         self.elapsed_s = 0.0
         self.unended = 0
         self._type_numbers: dict[str, int] = {}
-        self._running: dict[int, _Attempt] = {}
+        self._running: dict[int, RunningItem] = {}  # by worker; they start at seconds since the run's start
+        self._worker_processes = WorkerProcesses()
+        self._num_workers = 0
         self._epoch = 0.0  # the Unix time less this is the run's own time
+        self._index, self._bin_end = self.series.advance(0.0)
 
-    def apply(self, events: Sequence[Event]) -> None:
-        """Fold `events`, which must follow those applied so far.
-
-        One loop over local names, the most frequent types first: this runs once for every event of a run.
-        """
-        self.view.apply(events)
-        running = self._running
-        type_numbers = self._type_numbers
-        series = self.series
-        enqueued, completed, done = series.enqueued, series.completed, series.done
-        starts, moments = series.starts, series.moments
-        parents, types, busy_s = self.tree.parents, self.tree.types, self.tree.busy_s
-        kind_of = self.failed.kind_of
-        epoch = self._epoch
+    def apply(self, events: Sequence[ev.Event]) -> None:
+        """Fold `events`, which must follow those applied so far and be consistent."""
+        running, series, bin_end = self._running, self.series, self._bin_end
         at = self.elapsed_s
-        index, bin_end = series.advance(at)
         for event in events:
-            cls = type(event)
-            previous_at = at
-            at = event.at - epoch
-            if at >= bin_end and not isinstance(event, RunStarted):
-                index, bin_end = series.advance(at)
-            if cls is ItemEnqueued:
-                assert isinstance(event, ItemEnqueued)
-                if event.item != len(parents):
-                    self._skip_to(event.item)
-                number = type_numbers.get(event.type)
-                if number is None:
-                    number = self._number_type(event.type)
-                parents.append(event.parent)
-                types.append(number)
-                busy_s.append(0.0)
-                kind_of.append(0)
-                enqueued[index] += 1
-            elif cls is ItemStarted:
-                assert isinstance(event, ItemStarted)
-                item = event.item
-                is_hook = event.phase != "process"
-                running[event.worker] = _Attempt(at, item, types[item], event.attempt, is_hook)
-                starts[index] += 1
-                moments[index] += at
-            elif cls is ItemDescribed:
-                assert isinstance(event, ItemDescribed)
-                running[event.worker].text = event.text
-            elif cls is ItemCompleted:
-                assert isinstance(event, ItemCompleted)
-                completed[index] += 1
-                done[index] += 1
-                starts[index] -= 1
-                moments[index] -= at
-                self._end(event.worker, at, "completed", event.duration_s)
-            elif isinstance(event, RunStarted):  # RunResumed is one
-                at = previous_at
+            if isinstance(event, ev.RunStarted):  # RunResumed is one
                 self._begin(event, at)
-                epoch = self._epoch
-            else:
-                self._apply_rare(event, at, index)
-        self.elapsed_s = at
+                bin_end = self._bin_end
+                continue
+            at = event.at - self._epoch
+            if at >= bin_end:
+                self._index, bin_end = series.advance(at)
+            match event:
+                case ev.ItemEnqueued():
+                    series.enqueued[self._index] += 1
+                case ev.ItemStarted():
+                    running[event.worker] = RunningItem(
+                        event.item, event.type, event.worker, event.phase, event.attempt, at
+                    )
+                    series.starts[self._index] += 1
+                    series.moments[self._index] += at
+                case ev.ItemDescribed():
+                    running[event.worker].text = event.text
+                case ev.ItemCompleted():
+                    series.completed[self._index] += 1
+                    series.done[self._index] += 1
+                    self._end(event.worker, at, "completed", event.duration_s)
+                case _:
+                    self._apply_rare(event, at)
+        self.elapsed_s, self._bin_end = at, bin_end
 
-    def end(self, now: float, *, is_running: bool | None) -> None:
-        """End the fold: no more events will follow.
-
-        Parameters:
-            now: how far attempts that have not ended are to be drawn if the run is still running, Unix time in seconds.
-            is_running: whether it is; None if that is not known. Of no meaning if the last process has ended.
-        """
-        last = self.processes.last
-        if last is not None and last.end == "unknown":
-            if is_running:
-                self.elapsed_s = max(self.elapsed_s, now - self._epoch)
-            how: End = "unknown" if is_running is None else "running" if is_running else "crashed"
-            self.unended = len(self._running)
-            self._end_process(self.elapsed_s, how)
-        elif last is not None:
-            self._end_process(self.elapsed_s, last.end)
-        self.timeline.end()
-
-    def _begin(self, event: RunStarted, at: float) -> None:
-        last = self.processes.last
-        if last is not None:
-            self._end_process(at, "crashed" if last.end == "unknown" else last.end)
-        self._epoch = event.at - at
-        self.processes.begin(event, at)
-
-    def _end_process(self, at: float, how: End) -> None:
-        self.processes.end(self._epoch + at, how)
-        index, _ = self.series.advance(at)
-        outcome = _OUTCOMES.get(how, "interrupted")
-        for worker in list(self._running):
-            self._end_in(index, worker, at, outcome)
-
-    def _apply_rare(self, event: Event, at: float, index: int) -> None:
+    def _apply_rare(self, event: ev.Event, at: float) -> None:
         match event:
-            case ItemChildrenProcessed() | ItemInterrupted():
+            case ev.ItemChildrenProcessed() | ev.ItemInterrupted():
                 # Not all have a hook, and those that a crash cut short ended with their process.
                 attempt = self._running.get(event.worker)
                 if attempt is not None and attempt.item == event.item:
-                    ended_well = isinstance(event, ItemChildrenProcessed)
-                    self._end_in(index, event.worker, at, "completed" if ended_well else "interrupted")
-            case ItemFailed():
-                self._fail(event, at, index)
-            case ItemRetryScheduled():
-                self._end_in(index, event.worker, at, "retried")
-            case ItemReopened():
-                if event.failed is not None:
-                    self.series.failed[index] -= 1
-                    self.series.done[index] += event.failed == "after_children"
-                    self.failed.reopen(event.item)
-            case ProcessJoined() | ProcessLeft():
-                self.processes.change(event, at)
-            case RunFinished():
-                self.processes.end(event.at, event.status)
+                    ended_well = isinstance(event, ev.ItemChildrenProcessed)
+                    self._end(event.worker, at, "completed" if ended_well else "interrupted")
+            case ev.ItemFailed():
+                self.series.failed[self._index] += 1
+                # Before a hook failed its item counted as done; an item comes to one thing in the end.
+                self.series.done[self._index] -= event.phase == "after_children"
+                self._end(event.worker, at, "failed", event.duration_s)
+            case ev.ItemRetryScheduled():
+                self._end(event.worker, at, "retried")
+            case ev.ItemReopened(failed=str() as failed):
+                self.series.failed[self._index] -= 1
+                self.series.done[self._index] += failed == "after_children"
+            case ev.ProcessJoined():
+                self._worker_processes.join(event)
+                self._set_workers(self._worker_processes.num_workers)
+            case ev.ProcessLeft():
+                self._worker_processes.leave(event)
+                self._set_workers(self._worker_processes.num_workers)
+            case ev.RunFinished() if self.last is not None:
+                self.last.end, self.last.ended_at = event.status, event.at
             case _:
                 pass
 
-    def _fail(self, event: ItemFailed, at: float, index: int) -> None:
-        self.series.failed[index] += 1
-        if event.phase == "after_children":
-            # Its `process` had completed; an item comes to one thing in the end.
-            self.series.done[index] -= 1
-        self.failed.add(event)
-        self._end_in(index, event.worker, at, "failed", event.duration_s)
+    def end(self, now: float, how: End) -> None:
+        """End the fold: no more events will follow.
 
-    def _end_in(self, index: int, worker: int, at: float, outcome: Outcome, took_s: float | None = None) -> None:
-        self.series.starts[index] -= 1
-        self.series.moments[index] -= at
-        self._end(worker, at, outcome, at - self._running[worker].start if took_s is None else took_s)
+        Parameters:
+            now: until when attempts that have not ended are drawn if the run is still running, Unix time in seconds.
+            how: how the last process has ended, if it has not said so.
+        """
+        if self.last is not None:
+            if self.last.end == "unknown":
+                self.unended = len(self._running)
+                if how == "running":
+                    self.elapsed_s = max(self.elapsed_s, now - self._epoch)
+            self._end_process(self.elapsed_s, how)
+        self.timeline.shrink()
 
-    def _end(self, worker: int, at: float, outcome: Outcome, took_s: float) -> None:
-        attempt = self._running.pop(worker)
-        item = attempt.item
-        self.tree.busy_s[item] += took_s
-        if outcome in _TIMED:
-            self.durations.add(attempt.type, took_s)
-        text = attempt.text[:_TEXT_MAX_CHARS]
-        if took_s > self.slowest.threshold_s:
-            self.slowest.add(SlowItem(item, attempt.type, attempt.is_hook, attempt.attempt, outcome, took_s, text))
-        self.timeline.add(
-            worker, Span(attempt.start, at, outcome, attempt.type, item, attempt.attempt, attempt.is_hook, text)
-        )
+    def gaps(self) -> Iterator[tuple[float, float, bool]]:
+        """Yield the gaps between the first 100 processes: the run's time then, the gap's length (s), whether it crashed."""
+        for before, after in pairwise(self.processes):
+            yield after.before_s, after.started.at - before.ended_at, before.end == "crashed"
 
-    def _number_type(self, type: str) -> int:
-        types = self.types
-        if len(types) <= MAX_TYPES:
-            number = self._type_numbers[type] = len(types)
-            types.append(type)
-            return number
-        if len(types) == MAX_TYPES + 1:
-            types.append(OTHER_TYPES)
-        return len(types) - 1
+    def type_number(self, type: str) -> int:
+        """Return the number under which the page has an item type."""
+        number = self._type_numbers.get(type)
+        if number is None:
+            if len(self.types) == MAX_TYPES:
+                self.types.append(OTHER_TYPES)
+            if len(self.types) > MAX_TYPES:
+                return MAX_TYPES
+            number = self._type_numbers[type] = len(self.types)
+            self.types.append(type)
+        return number
 
-    def _skip_to(self, item: int) -> None:
-        self.failed.kind_of.extend([0] * self.tree.skip_to(item))
+    def _begin(self, event: ev.RunStarted, at: float) -> None:
+        self._end_process(at, "crashed")
+        self._epoch = event.at - at
+        self._worker_processes.clear()
+        self.last = Process(event, at, 0, event.at)
+        self.num_processes += 1
+        if len(self.processes) < MAX_PROCESSES:
+            self.processes.append(self.last)
+        self._set_workers(0 if event.cluster else event.num_workers)
+
+    def _end_process(self, at: float, how: End) -> None:
+        self._index, self._bin_end = self.series.advance(at)
+        if self.last is None:
+            return
+        if self.last.end == "unknown":
+            self.last.end, self.last.ended_at = how, self._epoch + at
+            self.num_crashed += how == "crashed"
+        for worker in list(self._running):
+            self._end(worker, at, _OUTCOMES.get(self.last.end, "interrupted"))
+
+    def _set_workers(self, number: int) -> None:
+        assert self.last is not None
+        self.series.workers[self._index] += number - self._num_workers
+        self._num_workers = number
+        self.last.num_workers = max(self.last.num_workers, number)
+
+    def _end(self, worker: int, at: float, outcome: Outcome, took_s: float | None = None) -> None:
+        one = self._running.pop(worker)
+        self.series.starts[self._index] -= 1
+        self.series.moments[self._index] -= at
+        type, busy_s = self.type_number(one.type), at - one.started_at
+        if outcome in ("completed", "failed", "retried"):
+            durations = self.durations.get(type)
+            if durations is None:
+                durations = self.durations[type] = Durations(array("q", bytes(8 * _BINS)))
+            durations.add(busy_s if took_s is None else took_s)
+        is_hook, failed = one.phase != "process", int(outcome == "failed")
+        text = one.text[:_TEXT_MAX_CHARS]
+        span = Span(one.started_at, at, outcome, type, one.item, one.attempt, is_hook, text, busy_s, failed)
+        self.timeline.add(worker, span)

@@ -7,48 +7,49 @@ from importlib.resources import files
 from string import Template
 from typing import Final
 
-from aqueue.cli._report import _figures, _sections
-from aqueue.cli._report._chart_data import chart_data
-from aqueue.cli._report._fold import Fold
+from aqueue.cli._record import Record
+from aqueue.cli._report import _charts, _sections
+from aqueue.cli._report._fold import End, Fold
 from aqueue.cli._report._html import Html, as_json, text, time
 
 __all__ = ["page"]
 
-_TABLE_BINS: Final = 40
 _SCRIPTS: Final = ("timeline.js", "tree.js", "page.js")
+_ENDS: Final[dict[str | None, End]] = {"alive": "running", "gone": "crashed"}
 
 
-def page(fold: Fold, *, source: str, now: float, notes: Sequence[str]) -> str:
-    """Return the page of a run; `fold` must have been ended.
+def page(record: Record, fold: Fold, *, source: str, now: float, notes: Sequence[str] = ()) -> str:
+    """Return the page of a run.
 
     Parameters:
-        fold: the run.
+        record: the run.
+        fold: the same events, folded; it is ended here.
         source: the name of the file that it was read from.
-        now: when the page is made, Unix time in seconds.
-        notes: sentences that a reader must know first.
+        now: when the page is made, Unix time in seconds. Attempts that still run are drawn until then.
+        notes: sentences that a reader must know first, such as that lines could not be read.
     """
+    fold.end(now, _ENDS.get(record.state.liveness, "unknown"))
     folder = files("aqueue.cli._report")
     style = (folder / "page.css").read_text("utf-8")
     script = "\n".join((folder / name).read_text("utf-8") for name in _SCRIPTS)
     library = (folder / "vendor" / "echarts.min.js").read_text("utf-8")
     bins = fold.series.bins(fold.elapsed_s)
-    cells = fold.tree.cells(fold.failed)
-    failed = bool(fold.failed.count)
+    cells = _charts.tree_cells(record, fold)
     parts = {
         "policy": _policy([library, script], style),
         "source": text(source, 300),
-        "headline": _sections.headline(fold),
+        "headline": _sections.headline(record, fold),
         "made": time(now),
-        "notes": _sections.notes(fold, notes),
-        "summary": _sections.summary(fold),
-        "failures": _sections.failures(fold),
-        "failures_class": Html("bad" if failed else ""),
-        "over_time": _figures.over_time(fold, bins, fold.series.bins(fold.elapsed_s, _TABLE_BINS)),
-        "timeline": _figures.timeline(fold),
-        "durations": _figures.durations(fold),
-        "slowest": _sections.slowest(fold),
-        "tree": _figures.tree(fold, cells),
-        "data": as_json(chart_data(fold, bins, cells)),
+        "notes": _sections.notes(record, fold, notes),
+        "summary": _sections.summary(record, fold),
+        "failures": _sections.failures(record),
+        "failures_class": Html("bad" if record.view.counts.failed else ""),
+        "over_time": _charts.over_time(record, fold, bins),
+        "timeline": _charts.timeline(fold),
+        "durations": _charts.durations(fold),
+        "slowest": _sections.slowest(record),
+        "tree": _charts.tree(record, cells),
+        "data": as_json(_charts.chart_data(record, fold, bins, cells)),
         "style": Html(style),
         "library": Html(library),
         "script": Html(script),

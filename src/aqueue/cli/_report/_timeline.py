@@ -1,4 +1,4 @@
-"""Keeps what each worker did when: a bar per attempt, with short bars joined so that their number is bounded."""
+"""What each worker did when: a bar per attempt, with short bars joined so that their number is bounded."""
 
 from typing import Final, Literal
 
@@ -17,19 +17,16 @@ class Span(msgspec.Struct, gc=False):
     """An attempt, or several short ones of one worker.
 
     Attributes:
-        start: when it began, seconds since the run's start.
-        end: when it ended, the same.
-        outcome: what the attempt came to; of several, the worst.
-        type: the number of the item's type.
+        start, end: from when to when, seconds since the run's start.
+        outcome: what the attempt came to; of several, of the first.
+        type: the number of the item's type; -1 for several types.
         item: the item's number.
-        attempt: which try it was, from 1.
+        attempt: the number of the attempt, from 1.
         is_hook: whether it was one at the hook.
         text: the item's latest description.
-        count: how many attempts this is.
-        busy_s: how long they took together, seconds.
+        busy_s: how long the attempts took together, seconds.
         failed: how many of them failed for good.
-        retried: how many failed and were to be followed by another.
-        interrupted: how many were cut short.
+        count: how many attempts this is.
     """
 
     start: float
@@ -40,51 +37,13 @@ class Span(msgspec.Struct, gc=False):
     attempt: int
     is_hook: bool
     text: str
+    busy_s: float
+    failed: int
     count: int = 1
-    busy_s: float = 0.0
-    failed: int = 0
-    retried: int = 0
-    interrupted: int = 0
-
-    def take_in(self, other: "Span") -> None:
-        """Make this the span of both."""
-        self.count_itself()
-        other.count_itself()
-        self.end = other.end
-        self.text = ""
-        self.count += other.count
-        self.busy_s += other.busy_s
-        self.failed += other.failed
-        self.retried += other.retried
-        self.interrupted += other.interrupted
-        if self.type != other.type:
-            self.type = -1
-        if _WORST[other.outcome] > _WORST[self.outcome]:
-            self.outcome = other.outcome
-
-    def count_itself(self) -> None:
-        """Make the counts those of one attempt, if it is one."""
-        if self.count > 1:
-            return
-        self.busy_s = self.end - self.start
-        self.failed = int(self.outcome == "failed")
-        self.retried = int(self.outcome == "retried")
-        self.interrupted = int(self.outcome in {"interrupted", "crashed"})
-
-
-_WORST: Final[dict[Outcome, int]] = {
-    "completed": 0,
-    "running": 1,
-    "unended": 1,
-    "retried": 2,
-    "interrupted": 3,
-    "crashed": 4,
-    "failed": 5,
-}
 
 
 class WorkerTotals(msgspec.Struct, gc=False):
-    """What one worker did in all: how many attempts, for how long, how long the longest, how many failed for good."""
+    """All that one worker did: its attempts, their time and that of the longest, and how many failed for good."""
 
     attempts: int = 0
     busy_s: float = 0.0
@@ -113,44 +72,36 @@ class Timeline:
         totals = self.totals.get(worker)
         if totals is None:
             totals = self.totals[worker] = WorkerTotals()
-            if worker <= MAX_ROWS:
-                self.rows[worker] = []
-        took_s = span.end - span.start
         totals.attempts += 1
-        totals.busy_s += took_s
-        if took_s > totals.longest_s:
-            totals.longest_s = took_s
-        if span.outcome == "failed":
-            totals.failed += 1
+        totals.busy_s += span.busy_s
+        totals.longest_s = max(totals.longest_s, span.busy_s)
+        totals.failed += span.failed
         if worker <= MAX_ROWS:
-            self.rows[worker].append(span)
+            self.rows.setdefault(worker, []).append(span)
             self._spans += 1
             if self._spans > 2 * MAX_SPANS:
-                self._shrink()
+                self.shrink()
 
-    def end(self) -> None:
-        """Say that no more attempts will follow."""
-        self._shrink()
-
-    def _shrink(self) -> None:
-        """Merge as widely as before, and, only if that is not enough, more widely."""
+    def shrink(self) -> None:
+        """Join short spans until there are few enough: first as widely as before, then more widely."""
         if self.limit_s:
-            self._merge()
+            self._join()
         while self._spans > MAX_SPANS:
             self.limit_s = self.limit_s * 2 or _FIRST_LIMIT_S
-            self._merge()
+            self._join()
 
-    def _merge(self) -> None:
-        limit_s = self.limit_s
-        self._spans = 0
+    def _join(self) -> None:
         for worker, spans in self.rows.items():
-            merged: list[Span] = []
-            last: Span | None = None
-            for span in spans:
-                if last is not None and span.end - last.start <= limit_s:
-                    last.take_in(span)
-                else:
-                    merged.append(span)
-                    last = span
-            self.rows[worker] = merged
-            self._spans += len(merged)
+            joined = spans[:1]
+            for span in spans[1:]:
+                last = joined[-1]
+                if span.end - last.start > self.limit_s:
+                    joined.append(span)
+                    continue
+                last.end, last.text = span.end, ""
+                last.type = last.type if last.type == span.type else -1
+                last.busy_s += span.busy_s
+                last.failed += span.failed
+                last.count += span.count
+            self.rows[worker] = joined
+        self._spans = sum(map(len, self.rows.values()))

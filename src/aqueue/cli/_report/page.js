@@ -96,7 +96,7 @@
       }).observe(box);
       if (start?.bind) start.bind(chart, paint);
     } catch (error) {
-      box.textContent = "This chart could not be drawn; its data is in the table below.";
+      box.textContent = "This chart could not be drawn; its data is in a table below.";
       console.error(error);
     }
   };
@@ -110,47 +110,15 @@
     }
   };
 
-  const working = Math.max(data.end - data.gaps.reduce((sum, [from, to]) => sum + to - from, 0), 0.001);
-  const isLong = ([from, to]) => to - from > working * 0.04;
-  const longGaps = data.gaps.filter(isLong);
-  const withoutGaps = (at) => longGaps.reduce((left, [from, to]) => left - Math.min(Math.max(at - from, 0), to - from), at);
-  const withGaps = (worked) => longGaps.reduce((at, [from, to]) => (at > from ? at + to - from : at), worked);
-  const total = Math.max(withoutGaps(data.end), 0.001);
-
-  // Where an axis is broken, the library would space its labels by the whole time, gaps included.
-  const STEPS = [
-    1, 2, 5, 10, 20, 50, 100, 200, 500, 1e3, 2e3, 5e3, 1e4, 15e3, 3e4, // to half a minute
-    6e4, 12e4, 3e5, 6e5, 9e5, 18e5, 36e5, 72e5, 108e5, 216e5, 432e5, // to half a day
-    864e5, 1728e5, 432e6, 864e6,
-  ];
-  const ticks = () => {
-    if (!longGaps.length) return undefined;
-    const wanted = working / Math.min(Math.max(root.clientWidth / 140, 2), 9);
-    const step = STEPS.findLast((one) => one <= wanted) ?? 1;
-    const starts = [0, ...longGaps.map(([, to]) => to)];
-    const found = [...starts];
-    starts.forEach((from, index) => {
-      const to = longGaps[index]?.[0] ?? data.end;
-      for (let at = Math.ceil(from / step + 0.6) * step; at <= to - step * 0.2; at += step) found.push(at);
-    });
-    return found;
-  };
-  const isNarrow = () => root.clientWidth < 600;
-  const gapWidth = () => `${Math.min(isNarrow() ? 5 : 2.5, 30 / longGaps.length)}%`; // all together leave most of the axis
-  const roughly = (ms) => clock(working > 60000 ? Math.round(ms / 1000) * 1000 : ms);
+  const total = Math.max(data.end, 0.001);
+  const roughly = (ms) => clock(total > 60000 ? Math.round(ms / 1000) * 1000 : ms);
   const timeAxis = () => ({
-    type: "time", min: 0, max: Math.max(data.end, 0.001),
-    axisLabel: { formatter: roughly, hideOverlap: true, customValues: ticks() }, axisTick: { customValues: ticks() },
-    splitLine: { show: false },
-    breaks: longGaps.map(([from, to]) => ({ start: from, end: to, gap: gapWidth() })),
-    breakArea: {
-      expandOnClick: false, zigzagAmplitude: longGaps.length > 12 ? 0 : isNarrow() ? 2 : 3, zigzagMinSpan: 6, zigzagMaxSpan: 9,
-      itemStyle: { color: colors.faint, borderColor: colors.quiet, borderWidth: 1, borderType: "solid", opacity: 1 },
-    },
+    type: "time", min: 0, max: total, axisLabel: { formatter: roughly, hideOverlap: true }, splitLine: { show: false },
   });
+  // The time between processes is left out: a line marks where it was, and says how long.
   const gapMarks = () => ({
-    silent: false, itemStyle: { color: colors.cut, opacity: 0.18 }, label: { show: false },
-    data: data.gaps.map(([from, to, said]) => [{ xAxis: from, name: said }, { xAxis: to }]),
+    silent: false, symbol: "none", label: { show: false }, lineStyle: { color: colors.cut, type: "solid", width: 1.5 },
+    data: data.gaps.map(([at, said]) => ({ xAxis: at, name: said })),
   });
   const grid = (more) => ({ left: 8, right: 16, top: 12, bottom: 4, containLabel: true, ...more });
   const overTime = (series, said, minInterval = 0) => ({
@@ -158,8 +126,7 @@
     yAxis: { type: "value", min: 0, minInterval, splitNumber: 4, axisLabel: { formatter: amount } },
     tooltip: {
       trigger: "axis", confine: true, transitionDuration: 0,
-      formatter: (shown) => tip(clock(shown[0].value[0]), ...shown.filter((one) => one.value[1] !== null)
-        .map((one) => `${said(one.value[1])}${one.seriesName}`)),
+      formatter: (shown) => tip(clock(shown[0].value[0]), ...shown.map((one) => `${said(one.value[1])}${one.seriesName}`)),
     },
     series: series.map((one) => ({
       type: "line", showSymbol: false, silent: true, connectNulls: false, triggerLineEvent: false, ...one,
@@ -187,11 +154,11 @@
     const line = (name, points, color, more) =>
       ({ name, data: points, itemStyle: { color }, lineStyle: { color, width: 1.5, ...more } });
     const area = (name, points) => ({
-      ...line(name, points, colors.accent), step: "end", markArea: gapMarks(), areaStyle: { color: colors["accent-soft"], opacity: 1 },
+      ...line(name, points, colors.accent), step: "end", markLine: gapMarks(), areaStyle: { color: colors["accent-soft"], opacity: 1 },
     });
     draw("rate", () => overTime([area(" items a second", data.rate)], amount));
     draw("found", () => overTime([
-      { ...line(" found", data.enqueued, colors.quiet, { type: "dashed" }), markArea: gapMarks() },
+      { ...line(" found", data.enqueued, colors.quiet, { type: "dashed" }), markLine: gapMarks() },
       line(" done", data.done, colors.accent, { width: 2.5 }),
       ...(data.failed.length ? [line(" failed", data.failed, colors.bad, { width: 2.5, type: "dotted" })] : []),
     ], (number) => amount(Math.round(number)), 1));
@@ -248,7 +215,7 @@
   }
   const shared = {
     data, colors, amount, byId, element, legendEntry, tip, duration, clock, draw, control, TYPE_COLORS,
-    grid, timeAxis, gapMarks, longGaps, withGaps, withoutGaps, total, theme,
+    grid, timeAxis, gapMarks, total, theme,
   };
   readColors();
   drawOverTime();

@@ -15,18 +15,16 @@ const SEVERAL = { color: "accent", height: 0.6 };
 
 const drawTimeline = (page) => {
   const { data, colors, byId, amount, duration, clock, tip, draw, control } = page;
-  const { grid, timeAxis, gapMarks, longGaps, withGaps, withoutGaps, total } = page;
+  const { grid, timeAxis, gapMarks, total } = page;
 
   const lines = ([row, from, to, outcome, type, count, ...more]) => {
     const typeName = type < 0 ? "several types" : data.types[type];
     const when = `worker ${data.rows[row]}, from ${clock(from)}`;
     if (count > 1) {
-      const [busy, failed, retried, interrupted] = more;
-      const came = [[failed, "failed"], [retried, "were to be tried again"], [interrupted, "were cut short"]]
-        .filter(([number]) => number).map(([number, word]) => `${amount(number)} ${word}`);
+      const [busy, failed] = more;
       return [
         `${amount(count)} short attempts`, `${typeName}, ${when}, within ${duration(to - from)}`,
-        `${duration(busy / count)} each on average`, came.join(", "),
+        `${duration(busy / count)} each on average`, failed ? `${amount(failed)} failed` : "",
       ];
     }
     const [item, attempt, isHook, text] = more;
@@ -37,7 +35,7 @@ const drawTimeline = (page) => {
   const rows = data.rows.map(() => []);
   data.spans.forEach((span, index) => rows[span[0]].push(index));
   let selected = -1;
-  let seen = [0, total]; // in the time of the run without its long gaps: the library zooms by the whole time
+  let seen = [0, total];
   const height = Math.min(Math.max(rows.length, 1) * 22, Math.max(440, rows.length * 4.5));
   byId("timeline-chart").style.height = `${Math.round(46 + height)}px`;
 
@@ -73,21 +71,21 @@ const drawTimeline = (page) => {
       axisLabel: { fontSize: 11, interval: rows.length > 40 ? (index) => index % 10 === 9 : 0 },
     },
     dataZoom: [{
-      type: "inside", filterMode: "weakFilter", startValue: withGaps(seen[0]), endValue: withGaps(seen[1]),
-      // By mouse only with a key held, so that the page still scrolls; and not across a broken axis.
-      disabled: longGaps.length > 0, zoomOnMouseWheel: "ctrl", moveOnMouseWheel: false, moveOnMouseMove: "shift",
+      type: "inside", filterMode: "weakFilter", startValue: seen[0], endValue: seen[1],
+      // By mouse only with a key held, so that the page still scrolls.
+      zoomOnMouseWheel: "ctrl", moveOnMouseWheel: false, moveOnMouseMove: "shift",
     }],
     tooltip: {
       trigger: "item", confine: true, transitionDuration: 0,
       formatter: ({ componentType, name, dataIndex }) =>
-        (componentType === "markArea" ? tip(name) : tip(...lines(data.spans[dataIndex]))),
+        (componentType === "markLine" ? tip(name) : tip(...lines(data.spans[dataIndex]))),
     },
     series: [
       {
         type: "custom", renderItem: bar, clip: true, encode: { x: [0, 1], y: 2 }, progressive: 0,
         data: data.spans.map(([row, from, to]) => [from, to, row]),
       },
-      { type: "line", data: [], markArea: gapMarks() },
+      { type: "line", data: [], markLine: gapMarks() },
     ],
   });
 
@@ -102,7 +100,7 @@ const drawTimeline = (page) => {
       const select = (index) => {
         if (index === undefined) return;
         selected = index;
-        const at = withoutGaps(data.spans[index][1]);
+        const at = data.spans[index][1];
         const isSeen = seen[0] <= at && at <= seen[1];
         zoomTo(isSeen ? (seen[0] + seen[1]) / 2 : at, seen[1] - seen[0]);
         const [title, ...more] = lines(data.spans[index]);
@@ -121,13 +119,13 @@ const drawTimeline = (page) => {
         return undefined;
       };
       const magnify = (factor) => {
-        const middle = selected < 0 ? (seen[0] + seen[1]) / 2 : withoutGaps(data.spans[selected][1]);
+        const middle = selected < 0 ? (seen[0] + seen[1]) / 2 : data.spans[selected][1];
         zoomTo(middle, (seen[1] - seen[0]) * factor);
       };
       chart.on("click", ({ componentType, dataIndex }) => componentType === "series" && select(dataIndex));
       chart.on("datazoom", () => {
         const { startValue, endValue } = chart.getOption().dataZoom[0];
-        seen = [withoutGaps(startValue), withoutGaps(endValue)];
+        seen = [startValue, endValue];
       });
       control("timeline", {
         previous: () => step(-1), next: () => step(1), up: () => climb(-1), down: () => climb(1),

@@ -1,9 +1,9 @@
 // Draws the tree of items as an icicle: each item as wide as what is below it, zoomed by a click or by keyboard.
 
 const drawTree = (page) => {
-  const { data, colors, amount, byId, element, legendEntry, tip, duration, draw, control, TYPE_COLORS, theme } = page;
-  const cells = data.cells.map(([parent, type, item, count, size, failed, busy, isCut]) =>
-    ({ parent, type, item, count, size, failed, busy, isCut, children: [] }));
+  const { data, colors, amount, byId, element, legendEntry, tip, draw, control, TYPE_COLORS, theme } = page;
+  const cells = data.cells.map(([parent, type, item, count, size, failed, isCut]) =>
+    ({ parent, type, item, count, size, failed, isCut, children: [] }));
   cells.forEach((cell, index) => cell.parent >= 0 && cells[cell.parent].children.push(index));
   const ranked = [];
   for (const { type, count } of cells) if (type >= 0) ranked[type] = (ranked[type] ?? 0) + count;
@@ -18,7 +18,7 @@ const drawTree = (page) => {
   const describe = (cell) => {
     const below = cell.size - (cell.type < 0 ? 0 : cell.count);
     return [title(cell), `${amount(below)} items below${cell.isCut ? ", which are not on this page" : ""}`,
-      `${duration(cell.busy * 1000)} at work`, cell.failed ? `✗ ${amount(cell.failed)} failed` : ""];
+      cell.failed ? `✗ ${amount(cell.failed)} failed` : ""];
   };
 
   const ROW = 32;

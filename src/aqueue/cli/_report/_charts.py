@@ -1,0 +1,347 @@
+"""The charts of the page: a sentence that says what each shows, its data, and that data as a table."""
+
+from collections import Counter
+from collections.abc import Callable
+from typing import Any, Final
+
+from aqueue._folds.tree_shape import TreeShape
+from aqueue.cli._record import Record, cut_tree
+from aqueue.cli._report._fold import BINS_PER_DECADE, Fold, bin_edge
+from aqueue.cli._report._html import Html, clock, counted, joined, percent, rate, table, text
+from aqueue.cli._report._series import Period
+from aqueue.cli._report._timeline import MAX_ROWS, Span
+from aqueue.figures import amount, duration
+from aqueue.text import short_names, visible
+
+__all__ = ["MAX_CELLS", "chart_data", "durations", "over_time", "timeline", "tree", "tree_cells"]
+
+MAX_CELLS: Final = 3_000
+_MAX_SIBLINGS: Final = 20
+_MAX_LEVELS: Final = 40
+_MAX_TYPES: Final = 100
+_MAX_LEVEL_ROWS: Final = 200
+_MAX_SERIES: Final = 7
+"""How many types a histogram tells apart at once; the page's colours are one more."""
+
+_TABLE_BINS: Final = 40
+_SPAN_TEXT_MAX_CHARS: Final = 60
+_HOLLOW: Final = {
+    "cut short": {"interrupted", "crashed"},
+    "still running": {"running"},
+    "no end recorded": {"unended"},
+}
+"""Which outcomes of attempts are drawn hollow, by what a legend says of them."""
+
+_MOVES: Final = (("previous", "←", "Previous"), ("next", "→", "Next"), ("up", "↑", "Above"), ("down", "↓", "Below"))
+_ZOOMS: Final = (("in", "+", "Zoom in"), ("out", "\u2212", "Zoom out"))
+
+Points = list[tuple[float, float]]
+Cell = list[int]
+"""A part of the tree: its parent's index (-1 for the run), type, item (0 for several), how many siblings it is, how many
+items with all below them, how many of those failed (of several: of these siblings), and whether items below it are left out.
+"""
+
+
+def chart_data(record: Record, fold: Fold, bins: list[Period], cells: list[Cell]) -> dict[str, Any]:
+    """Return the data of all charts. Times are milliseconds of the run's own time. All texts in it are made visible."""
+    names = short_names(fold.types)
+    return {
+        "end": _ms(fold.elapsed_s),
+        "gaps": [
+            [_ms(at), f"{'crashed' if crashed else 'stopped'}, resumed after {duration(length_s)}"]
+            for at, length_s, crashed in fold.gaps()
+        ],
+        "types": [visible(names[type], 100) for type in fold.types],
+        "rate": _stepped(bins, lambda period: round(period.rate, 4)),
+        "busy": _stepped(bins, lambda period: round(period.busy, 3)),
+        "workers": _stepped(bins, lambda period: period.workers),
+        "enqueued": _rising(bins, lambda period: period.enqueued),
+        "done": _rising(bins, lambda period: period.done),
+        "failed": _rising(bins, lambda period: period.failed) if record.view.counts.failed else [],
+        "rows": sorted(fold.timeline.rows),
+        "spans": [
+            _span(number, span)
+            for number, (_, spans) in enumerate(sorted(fold.timeline.rows.items()))
+            for span in spans
+        ],
+        "durations": _histogram(fold),
+        "cells": cells,
+    }
+
+
+def _ms(seconds: float) -> float:
+    return round(seconds * 1_000, 3)
+
+
+def _stepped(bins: list[Period], value: Callable[[Period], float]) -> Points:
+    """Return where a line that is level within each period has its corners."""
+    return [*((_ms(period.start), value(period)) for period in bins), (_ms(bins[-1].end), value(bins[-1]))]
+
+
+def _rising(bins: list[Period], value: Callable[[Period], int]) -> Points:
+    """Return the corners of a line that rises within each period."""
+    return [(0.0, 0), *((_ms(period.end), value(period)) for period in bins)]
+
+
+def _span(row: int, span: Span) -> list[Any]:
+    drawn: list[Any] = [row, _ms(span.start), _ms(span.end), span.outcome, span.type, span.count]
+    if span.count > 1:
+        return [*drawn, _ms(span.busy_s), span.failed]
+    return [*drawn, span.item, span.attempt, int(span.is_hook), visible(span.text, _SPAN_TEXT_MAX_CHARS)]
+
+
+def _histogram(fold: Fold) -> dict[str, Any]:
+    """Return the histogram: its bins, and for each of the most numerous types how many attempts are in each."""
+    types = sorted(fold.durations.items(), key=lambda entry: -entry[1].count)
+    used = [index for _, of in types for index, count in enumerate(of.bins) if count]
+    if not used:
+        return {"edges": [], "types": []}
+    shown = range(min(used), max(used) + 1)
+    series = [[number, of.bins[shown.start : shown.stop].tolist()] for number, of in types[:_MAX_SERIES]]
+    if others := types[_MAX_SERIES:]:
+        series.append([-1, [sum(of.bins[index] for _, of in others) for index in shown]])
+    return {
+        "edges": [duration(bin_edge(index)) for index in range(shown.start, shown.stop + 1)],
+        "decades": [index - shown.start for index in shown if index % BINS_PER_DECADE == 0],
+        "types": series,
+    }
+
+
+def over_time(record: Record, fold: Fold, bins: list[Period]) -> Html:
+    """Return the charts of what happened when: throughput, found and done, busy workers; and a table of all three."""
+    counts, elapsed_s = record.view.counts, fold.elapsed_s
+    best = max(bins, key=lambda period: period.rate)
+    average = counts.completed / elapsed_s if elapsed_s else 0.0
+    throughput = (
+        f"Items completed a second: {rate(average)} on average over {duration(elapsed_s)}, and at most {rate(best.rate)}, "
+        f"at {clock(best.start)}; each step is {duration(bins[0].end - bins[0].start)}."
+    )
+    failed = f", and {amount(counts.failed)} had failed" if counts.failed else ""
+    found = (
+        f"How many items had been found, and how many of them were done: in the end {amount(counts.enqueued)} found, "
+        f"{amount(counts.completed)} done{failed}."
+    )
+    busy_s = sum(period.busy * (period.end - period.start) for period in bins)
+    most = amount(max((process.num_workers for process in fold.processes), default=0))
+    if any(process.started.cluster for process in fold.processes):
+        most = f"at most {most}"
+    busy = (
+        f"Workers that were busy: {busy_s / elapsed_s if elapsed_s else 0.0:.1f} of {most} on average. "
+        "The dashed line is how many there were."
+    )
+    rows = [
+        (
+            f"{clock(period.start)} – {clock(period.end)}",
+            *map(amount, (period.enqueued, period.done, period.failed)),
+            rate(period.rate),
+            f"{period.busy:.1f}",
+        )
+        for period in fold.series.bins(elapsed_s, _TABLE_BINS)
+    ]
+    columns = ["Time", "Found", "Done", "Failed", "Completed a second", "Busy workers"]
+    caption = "Found, done and failed by the end of each part of the run; throughput and busy workers within it"
+    lines = [("found", "found"), ("done", "done"), *([("failed", "failed")] if counts.failed else [])]
+    data = _data("Over time", table(caption, columns, rows, range(1, 6)))
+    return joined(
+        [
+            _figure("rate", "Throughput", throughput),
+            _figure("found", "Found and done", found, legend=_legend(lines)),
+            _figure("busy", "Concurrency", busy, data),
+        ]
+    )
+
+
+def timeline(fold: Fold) -> Html:
+    """Return the chart of what each worker did."""
+    line = fold.timeline
+    spans = [span for row in line.rows.values() for span in row]
+    attempts = sum(totals.attempts for totals in line.totals.values())
+    drawn = sum(span.count for span in spans)
+    single = [span for span in spans if span.count == 1]
+    said = f"What each worker did: {counted(drawn, 'attempt')} in {counted(len(spans), 'bar')}, in {counted(len(line.rows), 'row')}."
+    if len(line.totals) > len(line.rows):
+        said += f" Workers above {MAX_ROWS} are left out, {amount(len(line.totals) - len(line.rows))} of them, with "
+        said += f"{counted(attempts - drawn, 'attempt')}."
+    if any(process.started.cluster for process in fold.processes):
+        said += " On a cluster the number of a worker may have been that of several, one after the other."
+    if len(single) < drawn:
+        said += (
+            f" Each attempt longer than {duration(line.limit_s)} is a bar of its own; of the shorter ones, "
+            f"{amount(drawn - len(single))} next to each other are drawn together, in {amount(len(spans) - len(single))} paler bars."
+        )
+    if gaps := list(fold.gaps()):
+        said += (
+            f" The time between processes, {duration(sum(length_s for _, length_s, _ in gaps))} in all, is left out: "
+        )
+        said += "a line across the chart marks each gap."
+    rows = [
+        (
+            worker,
+            amount(totals.attempts),
+            duration(totals.busy_s),
+            percent(totals.busy_s, fold.elapsed_s),
+            duration(totals.longest_s),
+            amount(totals.failed),
+        )
+        for worker, totals in sorted(line.totals.items())[:MAX_ROWS]
+    ]
+    columns = ["Worker", "Attempts", "Busy", "Share of the run", "Longest", "Failed"]
+    outcomes = {span.outcome for span in single}
+    unended = " or ".join(words for words, hollow in _HOLLOW.items() if outcomes & hollow)
+    legend = [
+        ("completed", "completed", True),
+        ("failed", "failed: the whole height", "failed" in outcomes),
+        ("retried", "failed, tried again: half the height", "retried" in outcomes),
+        ("paler", "several short ones", len(single) < drawn),
+        ("below", "some of them failed", any(span.count > 1 and span.failed for span in spans)),
+        ("hollow", f"{unended}: hollow", bool(unended)),
+    ]
+    hint = (
+        "Select a bar with these buttons or the arrow keys, or in the chart, to read what it is. "
+        f"Descriptions are cut at {_SPAN_TEXT_MAX_CHARS} characters."
+    )
+    return _figure(
+        "timeline",
+        "Workers",
+        said,
+        _data("Workers", table("Totals of each worker", columns, rows, range(6))),
+        _legend([(name, words) for name, words, is_there in legend if is_there]),
+        _controls("timeline", hint),
+    )
+
+
+def durations(fold: Fold) -> Html:
+    """Return the histogram of how long attempts took."""
+    names = short_names(fold.types)
+    types = sorted(fold.durations.items(), key=lambda entry: -entry[1].count)
+    count = sum(of.count for _, of in types)
+    said = f"How long {counted(count, 'attempt')} took, hooks included, on a logarithmic scale; those cut short don't count."
+    if types:
+        number, most = types[0]
+        said += (
+            f" Of {names[fold.types[number]][:100]}, the most frequent type, half took at most about "
+            f"{duration(most.quantile(0.5))}, and the longest {duration(most.longest_s)}."
+        )
+    rows = [
+        (
+            text(names[fold.types[number]], 200),
+            amount(of.count),
+            *map(duration, (of.total_s, of.total_s / of.count, of.quantile(0.5), of.quantile(0.95), of.longest_s)),
+        )
+        for number, of in types[:_MAX_TYPES]
+    ]
+    columns = ["Type", "Attempts", "All together", "Mean", "Half took at most", "95 % took at most", "Longest"]
+    control = Html(
+        '<p class="controls"><label>Type <select id="durations-type"><option value="">all</option></select></label></p>'
+    )
+    caption = "How long attempts took; the shares are read from the histogram, and so within a few per cent"
+    legend = Html('<ul class="legend" id="durations-legend"></ul>')
+    data = _data("Durations", table(caption, columns, rows, range(1, 7)))
+    return _figure("durations", "Durations", said, data, legend, control)
+
+
+def tree(record: Record, cells: list[Cell]) -> Html:
+    """Return the tree of items as an icicle."""
+    levels = _levels(record)
+    depth = max((level for level, _ in levels), default=0)
+    cut = sum(cell[-1] for cell in cells)
+    said = (
+        f"The tree of {counted(len(record.items), 'item')}, {counted(depth, 'level')} deep: below each item the items that it "
+        "enqueued, as wide as they are many with all below them. Many of one type are one cell."
+    )
+    if cut:
+        said += f" This page has {amount(len(cells))} cells, {MAX_CELLS:,} being the most; {amount(cut)} of them, marked with …, "
+        said += "have items below that are left out."
+    ranked = sorted(levels.items(), key=lambda entry: (entry[0][0], -entry[1]["items"]))
+    rows = [
+        (level, record.names[record.items.types[number]], amount(of["items"]), amount(of["failed"]))
+        for (level, number), of in ranked[:_MAX_LEVEL_ROWS]
+    ]
+    caption = "Items by level and type" + (f", the first {_MAX_LEVEL_ROWS} rows" if len(ranked) > len(rows) else "")
+    hint = "Select a cell with these buttons or the arrow keys, zoom with + and \u2212; or click in the chart."
+    path = Html('<nav aria-label="Where in the tree"><ol class="path" id="tree-path"></ol></nav>')
+    return _figure(
+        "tree",
+        "Tree of items",
+        said,
+        _data("Tree of items", table(caption, ["Level", "Type", "Items", "Failed"], rows, (0, 2, 3))),
+        Html('<ul class="legend" id="tree-legend"></ul>'),
+        joined([_controls("tree", hint), path]),
+    )
+
+
+def tree_cells(record: Record, fold: Fold) -> list[Cell]:
+    """Return the cells of the tree, at most 3,000, each after the one above it. The first is the run."""
+    items = record.items
+    shape = TreeShape(items)
+    cuts = cut_tree(shape, None, _MAX_LEVELS, _MAX_SIBLINGS)
+    cells: list[Cell] = [[-1, -1, 0, 1, len(items), record.view.counts.failed, 0]]
+    index_of = {-1: 0}
+    for row, cut in cuts.items():
+        above = index_of.get(row)
+        if above is None:
+            continue
+        if len(cells) + len(cut.children) + len(cut.folded) > MAX_CELLS:
+            cells[above][-1] = 1
+            continue
+        for child in cut.children:
+            index_of[child] = len(cells)
+            below = shape.below(child)
+            failed = below.failed + (items.state_of(child) == "failed")
+            is_cut = int(child not in cuts and below.total > 0)
+            type_number = fold.type_number(items.type_of(child))
+            cells.append([above, type_number, items.item_of(child), 1, below.total + 1, failed, is_cut])
+        for group in cut.folded:
+            size = group.count + group.below
+            type_number = fold.type_number(group.type)
+            cells.append([above, type_number, 0, group.count, size, group.failed, int(group.below > 0)])
+    return cells
+
+
+def _levels(record: Record) -> dict[tuple[int, int], Counter[str]]:
+    """Return how many items there are, and have failed, by level and type; initial items are at level 1.
+
+    At level 40 is what is deeper, too.
+    """
+    items = record.items
+    is_failed = items.is_in("failed")
+    depths = bytearray(len(items))
+    levels: dict[tuple[int, int], Counter[str]] = {}
+    for row, (parent, number) in enumerate(zip(items.parent_row, items.type_number, strict=True)):
+        depths[row] = min(depths[parent] + 1, _MAX_LEVELS) if parent >= 0 else 1
+        level = levels.setdefault((depths[row], number), Counter())
+        level["items"] += 1
+        level["failed"] += is_failed[row]
+    return levels
+
+
+def _figure(
+    name: str, title: str, said: str, data: Html | str = "", legend: Html | str = "", controls: Html | str = ""
+) -> Html:
+    return Html(
+        f'<figure id="{name}"><figcaption><h3>{title}</h3><p>{text(said)}</p></figcaption>\n'
+        f'<div class="drawn">{text(controls)}{text(legend)}'
+        f'<div class="chart" id="{name}-chart" role="img" aria-label="{text(f"{title}. {said}")}"></div></div>\n'
+        f"{data}</figure>\n"
+    )
+
+
+def _data(title: str, data: Html) -> Html:
+    return Html(f"<details><summary>{title}: the data as a table</summary>{data}</details>")
+
+
+def _legend(entries: list[tuple[str, str]]) -> Html:
+    shown = (f'<li><i class="{name}" aria-hidden="true"></i>{text(title)}</li>' for name, title in entries)
+    return Html(f'<ul class="legend">{"".join(shown)}</ul>')
+
+
+def _controls(chart: str, hint: str) -> Html:
+    """Return buttons for what the mouse does in the chart, and a line that says what is selected."""
+    shown = "".join(
+        f'<button type="button" data-do="{do}" aria-label="{label}" title="{label}">{sign}</button>'
+        for do, sign, label in (*_MOVES, *_ZOOMS)
+    )
+    return Html(
+        f'<div class="controls" id="{chart}-controls" role="group" aria-label="{chart.capitalize()} controls">{shown}'
+        f'</div><p class="selected" id="{chart}-selected" role="status">{text(hint)}</p>'
+    )
