@@ -179,7 +179,7 @@ def test_about_the_run() -> None:
 
 
 def test_attempt_has_its_particulars() -> None:
-    """A slice says what ran, of which parent, at which try, how it came out, and what it said."""
+    """A slice says what ran, at which try, how it came out, and what it said last."""
     script = Script()
     parent = script.enqueue("module:Folder.Inner")
     script.start(parent, "module:Folder.Inner", worker=2)
@@ -194,14 +194,13 @@ def test_attempt_has_its_particulars() -> None:
     assert of_child["args"] == {
         "item": child,
         "type": "module:Page",
-        "parent": parent,
         "phase": "process",
         "attempt": 3,
         "outcome": "failed",
         "duration_s": 0.25,
         "error_type": "module:Boom",
         "error_message": "it broke",
-        "descriptions": [f"step {number}" for number in range(2, 12)],
+        "description": "step 11",
     }
 
 
@@ -242,15 +241,15 @@ def test_processes_of_a_run_stand_apart() -> None:
     names = {line["pid"]: line["args"]["name"] for line in named(lines, "process_name")}
 
     assert names == {
-        1000: "process 1 (pid 1234 on host)",
-        2000: "process 2 (pid 1234 on host)",
+        1: "process 1 (pid 1234 on host)",
+        3: "process 2 (pid 1234 on host)",
     }
     assert [line["args"] for line in named(lines, "process_sort_index")] == [{"sort_index": 1}, {"sort_index": 2}]
     assert [(line["tid"], line["args"]["name"]) for line in named(lines, "thread_name")] == [
-        (1001, "worker 1"),
-        (2001, "worker 1"),
+        (2, "worker 1"),
+        (4, "worker 1"),
     ]
-    assert [line["pid"] for line in slices(lines)] == [1000] * 2 + [2000] * 4
+    assert [line["pid"] for line in slices(lines)] == [1] * 2 + [3] * 4
 
 
 def test_worker_processes_of_a_cluster_stand_apart() -> None:
@@ -279,24 +278,21 @@ def test_worker_processes_of_a_cluster_stand_apart() -> None:
 
 
 def test_marks() -> None:
-    """Retries, pauses, interruptions, stops and crashes are marked where they happened."""
+    """Pauses, stops, crashes and the end of worker processes are marked where they happened."""
     marks = [
-        (line["name"], line["s"], line["tid"], line.get("args", {}))
+        (line["name"], line["s"], line["args"])
         for run in ("every type of event", "resumed after a crash")
         for line in lines_of(SCRIPTED[run])
         if line["ph"] == "i"
     ]
 
     assert marks == [
-        ("group slowed down", "p", 1000, {"item": 2, "group": "example.org", "due_in_s": 0.91}),
-        ("retry scheduled", "t", 1001, {"item": 2, "due_in_s": 0.9}),
-        ("run stopping", "p", 1000, {"reason": "SIGINT", "cancelling": False}),
-        ("run stopping", "p", 2000, {"reason": "SIGINT again", "cancelling": True}),
-        ("interrupted", "t", 2001, {"item": 4, "reason": "crash"}),
-        ("process left", "p", 3001, {}),
-        ("interrupted", "t", 3003, {"item": 4, "reason": "worker_lost"}),
-        ("process lost", "p", 3002, {"ignored": 2}),
-        ("crash", "p", 1000, {}),
+        ("group slowed down", "p", {"item": 2, "group": "example.org", "due_in_s": 0.91}),
+        ("run stopping", "p", {"reason": "SIGINT", "cancelling": False}),
+        ("run stopping", "p", {"reason": "SIGINT again", "cancelling": True}),
+        ("process left", "p", {}),
+        ("process lost", "p", {"ignored": 2}),
+        ("crash", "p", {}),
     ]
 
 
@@ -318,7 +314,7 @@ def test_arrows_lead_from_running_parents_to_first_starts() -> None:
     assert arrows == [("s", child, 30_000), ("s", never, 40_000), ("f", child, 70_000)]
 
 
-def test_log_that_lacks_items_has_the_parents_of_the_others() -> None:
+def test_log_that_lacks_items_has_the_arrows_of_the_others() -> None:
     """Whatever numbers are missing: attempts are drawn, and arrows lead to the right ones."""
     events: list[Event] = [
         RunStarted(1, 1.0, "run", 1, "0", 5, "queue", 1, "host"),
@@ -330,7 +326,6 @@ def test_log_that_lacks_items_has_the_parents_of_the_others() -> None:
         ItemStarted(7, 4.0, 10**12, "t", 3),
     ]
     lines = lines_of(events)
-    assert [line["args"]["parent"] for line in lines if line["ph"] == "X"] == [0, 1, 1]
     assert [line["id"] for line in lines if line["ph"] == "f"] == [7, 10**12]
 
 
@@ -373,7 +368,7 @@ def test_counters_are_sampled_and_true() -> None:
 
 def test_nothing_runs_in_a_process_that_has_crashed() -> None:
     """Viewers draw a counter's last value on to the end of the trace."""
-    first = [line for line in lines_of(scripted.resumed()) if line["pid"] == 1000]
+    first = [line for line in lines_of(scripted.resumed()) if line["pid"] == 1]
 
     assert [counts for _, *counts in values(first)][-1] == [3, 0, 1, 0]
 
@@ -383,7 +378,7 @@ def test_text_of_items_does_nothing() -> None:
     lines = lines_of(scripted.saying(HOSTILE + "\ud800"))
     shown = '=cmd|\\x1b[2J\\x9b1m\\u202e\\u2028\\x7f\\r\\n"</script>;\\ud800'
 
-    assert slices(lines)[0]["args"]["descriptions"] == [shown]
+    assert slices(lines)[0]["args"]["description"] == shown
     assert {line["args"]["error_message"] for line in slices(lines) if "error_message" in line["args"]} == {shown}
     assert {line["args"]["reason"] for line in named(lines, "run stopping")} == {shown}
 
@@ -463,7 +458,8 @@ def test_perfetto_reads_what_is_meant(tmp_path: Path, run: str) -> None:
     ]
     first = {line["args"]["item"]: line for line in reversed(slices(lines))}
     reached = sorted(line["id"] for line in lines if line["ph"] == "f")
-    assert arrows == [(first[item]["args"]["parent"], item, ns(first[item]["ts"])) for item in reached]
+    parents = {event.item: event.parent for event in events if isinstance(event, ItemEnqueued)}
+    assert arrows == [(parents[item], item, ns(first[item]["ts"])) for item in reached]
     processes = {line["pid"]: line["args"]["name"] for line in named(lines, "process_name")}
     workers = sorted((line["tid"], line["pid"], line["args"]["name"]) for line in named(lines, "thread_name"))
     assert names == [(pid, processes[pid], tid, name) for tid, pid, name in workers]
