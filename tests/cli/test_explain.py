@@ -3,6 +3,7 @@
 The story is `cli._story`; what resuming would do, `cli._outlook`.
 """
 
+import re
 import subprocess
 import sys
 from contextlib import suppress
@@ -61,9 +62,9 @@ def test_the_story_has_each_attempt_wait_and_error(aqueue: Aqueue, file: Path) -
         *(["run.finished"]),
     ]
     assert story["ancestors"] == [1, 2]
-    assert "enqueued by item 2" in out
+    assert "enqueued by 2" in out
     assert "ConnectionError: no answer" in out
-    assert "attempt 2, after a wait of" in out
+    assert re.search(r"started by worker \d, after a wait of .*, try 2", out)
     assert "    raise ConnectionError" in out
     assert 0 < story["work_s"] < 60
     assert 0 < story["wait_s"] < 60
@@ -74,7 +75,7 @@ def test_a_parent_tells_how_its_children_stand(aqueue: Aqueue, file: Path) -> No
     explained = aqueue("explain", file, 3, "--json").json
 
     assert sorted((one["state"], one["count"]) for one in explained["children"]) == [("completed", 3), ("failed", 1)]
-    assert "something below it has failed" in aqueue("explain", file, 3).out
+    assert "children failed" in aqueue("explain", file, 3).out
 
 
 def test_a_crash_ends_the_story(aqueue: Aqueue, tmp_path: Path) -> None:
@@ -99,7 +100,7 @@ def test_the_story_has_an_adoption_with_other_attributes(aqueue: Aqueue, tmp_pat
     script.add(ItemAdopted, item=item, type="module:Page", payload=Raw(b'{"token":"new"}'))
     out = aqueue("explain", write_journal(tmp_path, script.events), item).out
 
-    assert "enqueued again with other attributes: it runs with these" in out
+    assert "adopted with other attributes" in out
     assert "token" not in out
 
 
@@ -109,11 +110,11 @@ def test_the_story_on_a_cluster_has_each_process(aqueue: Aqueue, tmp_path: Path)
     lines = aqueue("explain", path, 1).out.splitlines()
     told = [line.partition("  ")[2].partition("  ")[2] for line in lines if ":" in line[:8]]
 
-    assert [words.partition(", after")[0] for words in told] == [
-        "enqueued as an initial item",
+    assert [re.sub(",? after (a wait of )?[^,]+", "", words) for words in told] == [
+        "enqueued",
         "started by worker 1 on lost.example:10",
-        "cut short in process: its worker process is gone",
-        f"started by worker 4 on {visible(HOSTILE_HOST)}:11, attempt 2",
+        "interrupted, its worker was lost",
+        f"started by worker 4 on {visible(HOSTILE_HOST)}:11, try 2",
     ]
     assert f"  Worker 4, on {visible(HOSTILE_HOST)}:11, is at it now." in lines
 
@@ -138,7 +139,7 @@ def test_a_hook_on_a_cluster_runs_in_the_runs_own_process(aqueue: Aqueue, tmp_pa
     out = aqueue("explain", write_log(tmp_path, on_a_cluster().events), 2).out
 
     assert f"started by worker 3 on {visible(HOSTILE_HOST)}:11, after" in out
-    assert "its hook started by worker 3\n" in out
+    assert "started by worker 3, after children\n" in out
     assert "Worker 3 is at it now." in out
 
 

@@ -1,7 +1,7 @@
 """`aqueue tail`: the last events and those that come, for people and as JSON, from logs and journals.
 
 Which events is for `cli._commands.chosen_events`; how they are shown, for `cli._formats.event_lines` and
-`cli._formats.event_details`.
+`cli._formats.event_words`.
 """
 
 import json
@@ -24,10 +24,10 @@ from hypothesis import strategies as st
 from rich.cells import cell_len
 
 from aqueue._history.opening import open_history
+from aqueue.cli import _screen
 from aqueue.cli._app import main
 from aqueue.cli._commands import tail as tail_command
 from aqueue.cli._commands.chosen_events import ChosenEvents
-from aqueue.cli._formats import event_lines
 from aqueue.cli._formats.event_lines import EventLines
 from aqueue.cli._formats.lines import write_events_jsonl
 from aqueue.events import EVENT_TYPES, Event, ItemCompleted, ItemDescribed, ItemInterrupted, ProcessLeft, encode_lines
@@ -51,7 +51,7 @@ def in_utc(monkeypatch: pytest.MonkeyPatch) -> None:
     """Local time is UTC in these tests, so that lines can be compared."""
     monkeypatch.setenv("TZ", "UTC")
     time.tzset()
-    event_lines._local_second.cache_clear()
+    _screen._local_second.cache_clear()
 
 
 @pytest.fixture
@@ -320,9 +320,6 @@ def test_dumb_terminal_gets_no_sequences(path: Path) -> None:
 class Screen:
     """A stream that says it is a terminal."""
 
-    def __init__(self, encoding: str = "utf-8") -> None:
-        self.encoding = encoding
-
     def isatty(self) -> bool:
         return True
 
@@ -330,9 +327,9 @@ class Screen:
         raise OSError("there is no terminal")
 
 
-def lines_on_terminal(run_: list[Event], cells: int, types: list[str], encoding: str = "utf-8") -> list[str]:
+def lines_on_terminal(run_: list[Event], cells: int, types: list[str]) -> list[str]:
     """Return the lines of some events as they are written to a terminal, without their ends."""
-    stream: Any = Screen(encoding)
+    stream: Any = Screen()
     lines = EventLines(stream)
     lines.cells = cells
     text = "".join(lines.write(event, types[at % len(types)] if types else "") for at, event in enumerate(run_))
@@ -356,14 +353,6 @@ def test_no_line_is_wider_than_the_terminal(run_: list[Event], cells: int, types
     assert all(cell_len(STYLE.sub("", line)) <= cells for line in lines)
     assert screen.cursor.y == max(len(lines) - 1, 0)
     assert all(visible(STYLE.sub("", line)) == STYLE.sub("", line) for line in lines)
-
-
-@given(event_streams(hostile_text), st.integers(20, 120), st.sampled_from(["ascii", "latin-1", "cp437"]))
-def test_lines_in_another_encoding(run_: list[Event], cells: int, encoding: str) -> None:
-    """What it lacks is written as escapes, and counted so."""
-    lines = lines_on_terminal(run_, cells, ["m:漢字"], encoding)
-
-    assert all(len(STYLE.sub("", line).encode(encoding)) <= cells for line in lines)
 
 
 def test_times_that_are_none_are_no_error() -> None:

@@ -8,7 +8,7 @@ Each module imports only from those above it:
 - `_app`: the click group, its errors and exit codes, and the arguments that several subcommands share
 - `_record`: reads a whole run at once: its view, its items, its failures and its state
 - `_report`: makes the HTML report
-- `_story`: tells the history of one item in sentences
+- `_story`: tells the history of one item
 - `_outlook`: what a resume would do with one item, and why
 - `_formats`: writes a run in other formats: lines, tables, a trace
 - `_item_types`: the option ``--type``

@@ -19,6 +19,7 @@ from aqueue._history.opening import open_history
 from aqueue._resume.plan import plan_of
 from aqueue.cli._app import WholeNumber, app, closed_at_end, examples, file_argument, finish, json_option, run_option
 from aqueue.cli._commands.tree import find_row
+from aqueue.cli._formats.event_words import STYLES, details, name_of
 from aqueue.cli._outlook import outlook
 from aqueue.cli._record import ItemTexts, Record
 from aqueue.cli._screen import (
@@ -43,7 +44,7 @@ from aqueue.text import visible
 
 __all__ = ["explain"]
 
-_TONES: Final = {"": "", "good": "green", "bad": "red", "odd": "magenta", "quiet": "dim"}
+_MAX_TEXT_CHARS: Final = 500
 _MAX_ANCESTORS: Final = 20
 _MAX_TYPES: Final = 20
 
@@ -176,9 +177,10 @@ def _story_parts(chapters: list[Chapter], story: Story) -> list[RenderableType]:
         if today != day:
             day = today
             rows.append((day, Text()))
-        rows.append((time_of_day(chapter.at), Text(chapter.text, style=_TONES[chapter.tone])))
-        if chapter.error is not None and chapter.error.traceback:
-            rows.append(("", traceback_lines(chapter.error.traceback, "dim")))
+        rows.append((time_of_day(chapter.at), _words(chapter)))
+        error = getattr(chapter.event, "error", None)
+        if error is not None and error.traceback:
+            rows.append(("", traceback_lines(error.traceback, "dim")))
     parts = [definition_list(rows)]
     if story.left_out:
         parts.append(remark(f"{amount(story.left_out)} events in the middle are left out"))
@@ -187,6 +189,21 @@ def _story_parts(chapters: list[Chapter], story: Story) -> list[RenderableType]:
             remark(f"in all {duration(story.work_s)} of work, and {duration(story.wait_s)} of waiting to be started")
         )
     return parts
+
+
+def _words(chapter: Chapter) -> Text:
+    """Return what happened, as `aqueue tail` says it, and what the rest of the story tells about it."""
+    if chapter.event is None:
+        return Text(", ".join(chapter.facts), style=STYLES["warning"])
+    style, name = name_of(chapter.event)
+    parts = details(chapter.event)
+    said = Text(name, style=STYLES[style])
+    said.append(f" {', '.join(chapter.facts)}" if chapter.facts else "")
+    said.append(", " if chapter.facts and any(part for _, part in parts) else " ")
+    for style, part in parts:
+        said.append(visible(part, _MAX_TEXT_CHARS), STYLES[style])
+    said.rstrip()
+    return said
 
 
 def _children_table(record: Record, children: Counter[tuple[int, State]]) -> RenderableType:
@@ -224,7 +241,7 @@ def _as_json(
         "description": texts.description,
         "state": items.state_of(row),
         "ancestors": [items.item_of(ancestor) for ancestor in ancestors],
-        "story": [msgspec.structs.asdict(c) | {"text": visible(c.text), "error": _error_fields(c)} for c in chapters],
+        "story": [_chapter_as_json(chapter) for chapter in chapters],
         "story_left_out": story.left_out,
         "work_s": story.work_s,
         "wait_s": story.wait_s,
@@ -235,5 +252,11 @@ def _as_json(
     }
 
 
-def _error_fields(chapter: Chapter) -> dict[str, Any] | None:
-    return msgspec.structs.asdict(chapter.error) if chapter.error is not None else None
+def _chapter_as_json(chapter: Chapter) -> dict[str, Any]:
+    error = getattr(chapter.event, "error", None)
+    return {
+        "at": chapter.at,
+        "event": chapter.event.event if chapter.event is not None else "",
+        "text": _words(chapter).plain,
+        "error": msgspec.structs.asdict(error) if error is not None else None,
+    }

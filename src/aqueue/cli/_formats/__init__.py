@@ -2,7 +2,7 @@
 
 Each module imports only from those above it:
 
-- `event_details`: describes each event in a few words
+- `event_words`: puts each event into words
 - `lines`: events and results as JSON lines
 - `tables`: events and results as CSV
 - `trace`: a trace for Perfetto: a track per worker, a slice per attempt

@@ -1,0 +1,164 @@
+"""Puts each event into words: what happened, in a word or two, and what matters of it."""
+
+from collections.abc import Callable
+from typing import Any, Final, Literal
+
+from rich.style import Style
+
+from aqueue import events as ev
+from aqueue.figures import amount, duration, when_due
+
+__all__ = ["STYLES", "Part", "StyleName", "details", "name_of"]
+
+StyleName = Literal["plain", "dim", "bold", "good", "busy", "warning", "error"]
+"""How a part is written."""
+
+Part = tuple[StyleName, str]
+"""A part of a line: how it is written, and its text, which is not safe to show yet."""
+
+# Of the 16 colours that every terminal theme defines, those that read on dark and on light backgrounds.
+STYLES: Final[dict[StyleName, Style]] = {
+    "plain": Style(),
+    "dim": Style(dim=True),
+    "bold": Style(bold=True),
+    "good": Style(color="green"),
+    "busy": Style(color="cyan"),
+    "warning": Style(color="magenta"),
+    "error": Style(color="red", bold=True),
+}
+
+
+def name_of(event: ev.Event) -> Part:
+    """Return what happened; most events go by the last part of their names, by which ``--event`` knows them."""
+    known = _WORDS.get(type(event))
+    return known[0] if known is not None else ("plain", event.event.rpartition(".")[2].replace("_", " "))
+
+
+def details(event: ev.Event) -> list[Part]:
+    """Return what to show of `event` in addition to its item, the item's type and its worker."""
+    known = _WORDS.get(type(event))
+    found = known[1](event) if known is not None else []
+    return [("plain", found)] if isinstance(found, str) else found
+
+
+def _list(*facts: str) -> str:
+    return ", ".join(fact for fact in facts if fact)
+
+
+def _attempt(event: Any, *, first: bool = False) -> str:
+    """Return which attempt it is, unless it is the first one and `first` is False, and whether it is one of the hook."""
+    hook = "after children" if event.phase == "after_children" else ""
+    return _list(hook, f"try {event.attempt}" if first or event.attempt > 1 else "")
+
+
+def _error(error: ev.ErrorInfo, style: StyleName, *facts: str) -> list[Part]:
+    known = _list(*facts)
+    kind = error.type.rpartition(":")[2] or error.type
+    return [
+        ("plain", f"{known}: " if known else ""),
+        (style, kind),
+        ("plain", f": {error.message}" if error.message else ""),
+    ]
+
+
+def _dropped(count: int) -> str:
+    return f"{amount(count)} dropped as known" if count else ""
+
+
+def _of_start(event: ev.RunStarted) -> list[Part]:
+    workers = _workers(event.num_workers) + (" a process" if event.cluster else "")
+    cluster = f", cluster {event.cluster}" if event.cluster else ""
+    said = f"  {workers}, {event.queue_type_name}, pid {event.pid} on {event.host}{cluster}"
+    return [("bold", event.run_id), ("plain", said)]
+
+
+def _workers(count: int) -> str:
+    return f"{amount(count)} worker{'' if count == 1 else 's'}"
+
+
+def _of_joined(event: ev.ProcessJoined) -> list[Part]:
+    first, last = event.first_worker, event.first_worker + event.num_workers - 1
+    numbers = f"w{first}" if first == last else f"w{first} to w{last}"
+    return [("bold", f"{event.host}:{event.pid}"), ("plain", f"  {_workers(event.num_workers)}, {numbers}")]
+
+
+def _of_left(event: ev.ProcessLeft) -> str:
+    late = f"{amount(event.ignored)} of its reports came too late or twice" if event.ignored else ""
+    return _list(f"that with w{event.first_worker}", "it died" if event.reason == "lost" else "", late)
+
+
+def _of_enqueued(event: ev.ItemEnqueued) -> str:
+    by = f"by {event.parent}" if event.parent else ""
+    return _list(by, f"key {event.key}" if event.key is not None else "")
+
+
+def _of_completed(event: ev.ItemCompleted) -> str:
+    attempt = f"try {event.attempt}" if event.attempt > 1 else ""
+    return _list(duration(event.duration_s), attempt, _dropped(event.deduplicated))
+
+
+def _of_failed(event: ev.ItemFailed) -> list[Part]:
+    facts = (duration(event.duration_s), _attempt(event), _dropped(event.deduplicated))
+    return _error(event.error, "error", *facts)
+
+
+def _of_retry(event: ev.ItemRetryScheduled) -> list[Part]:
+    return _error(event.error, "warning", _attempt(event, first=True), f"again {when_due(event.due, event.at)}")
+
+
+def _of_interrupted(event: ev.ItemInterrupted) -> str:
+    reasons = {"cancelled": "cancelled", "crash": "by a crash", "worker_lost": "its worker was lost"}
+    return _list(reasons[event.reason], _attempt(event))
+
+
+def _of_reopened(event: ev.ItemReopened) -> str:
+    if event.failed is None:
+        return "something below it runs again"
+    return "it runs again" if event.failed == "process" else "its hook runs again"
+
+
+def _of_finish(event: ev.RunFinished) -> list[Part]:
+    styles: dict[str, StyleName] = {"completed": "good", "failed": "error", "interrupted": "warning"}
+    counts = event.counts
+    figures = ("failed", "outstanding", "interrupted", "retried")
+    others = [f"{amount(number)} {name}" for name in figures if (number := getattr(counts, name))]
+    done = f"{amount(counts.completed)} of {amount(counts.enqueued)} done"
+    said = _list(done, *others, _dropped(counts.deduplicated))
+    return [(styles[event.status], event.status), ("plain", f"  {said}")]
+
+
+_Details = Callable[[Any], str | list[Part]]
+
+_WORDS: Final[dict[type[ev.Event], tuple[Part, _Details]]] = {
+    ev.RunStarted: (("bold", "run started"), _of_start),
+    ev.RunResumed: (("bold", "run resumed"), _of_start),
+    ev.RunStopping: (
+        ("warning", "run stopping"),
+        lambda event: _list(event.reason, "running items are cancelled" if event.cancelling else ""),
+    ),
+    ev.RunFinished: (("bold", "run finished"), _of_finish),
+    ev.ItemEnqueued: (("plain", "enqueued"), _of_enqueued),
+    ev.ItemStarted: (("busy", "started"), _attempt),
+    ev.ItemDescribed: (("dim", "described"), lambda event: event.text),
+    ev.ItemCompleted: (("good", "completed"), _of_completed),
+    ev.ItemChildrenProcessed: (("good", "children done"), lambda event: ""),
+    ev.ItemRetryScheduled: (("warning", "retry scheduled"), _of_retry),
+    ev.ItemInterrupted: (("warning", "interrupted"), _of_interrupted),
+    ev.ItemFailed: (("error", "failed"), _of_failed),
+    ev.ItemAdopted: (
+        ("plain", "adopted"),
+        lambda event: "with other attributes" if event.key is None else f"with the key {event.key}",
+    ),
+    ev.ItemReopened: (("plain", "reopened"), _of_reopened),
+    ev.GroupSlowedDown: (
+        ("plain", "slowed down"),
+        lambda event: [("bold", event.group), ("plain", f"  goes on {when_due(event.due, event.at)}")],
+    ),
+    ev.ProcessJoined: (("plain", "process joined"), _of_joined),
+    ev.ProcessLeft: (("plain", "process left"), _of_left),
+    ev.ReporterFailed: (
+        ("error", "reporter failed"),
+        lambda event: _error(event.error, "error", event.reporter.rpartition(":")[2]),
+    ),
+}
+"""What each type of event is called, and what matters of it."""
