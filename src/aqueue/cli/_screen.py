@@ -4,10 +4,10 @@ import io
 import os
 import sys
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from functools import lru_cache
-from typing import Any, Final, Literal, TextIO
+from typing import Any, Final, TextIO
 
 import msgspec
 from rich.cells import cell_len
@@ -61,7 +61,6 @@ _GAP_CELLS: Final = 2
 _MIN_CELLS: Final = 16
 """How narrow a column may get that shrinks: below that its texts say nothing any more."""
 
-_COMFORTABLE_CELLS: Final = 30
 _PIPE_CELLS: Final = 100_000
 """How wide lines may be where nobody's terminal ends them: in a pipe nothing is cut."""
 
@@ -73,13 +72,11 @@ class Column(msgspec.Struct, frozen=True):
         title: its heading.
         is_number: whether its cells stand to the right.
         may_shrink: whether its texts are cut where the terminal is narrow, the others being whole.
-        is_optional: whether it is left out where those that may shrink would get too narrow otherwise.
     """
 
     title: str
     is_number: bool = False
     may_shrink: bool = False
-    is_optional: bool = False
 
 
 def text(value: str, style: str = "", max_chars: int = _MAX_TEXT_CHARS) -> Text:
@@ -116,124 +113,53 @@ def table(columns: Sequence[Column], rows: Iterable[Sequence[Text | str]]) -> Re
     """Return a table without rules, indented by two cells; its cells must be safe.
 
     Where the terminal is narrow, the columns that may shrink do, and the others stay whole. Where it is too narrow for
-    that, each row is broken into lines instead, with the titles before the numbers: a number is never cut.
+    that, each row is wrapped instead, with the titles before the numbers: a number is never cut.
     """
-    return indented(_Grid(columns, [[*row] for row in rows]))
+    return indented(_Table(columns, [[*row] for row in rows]))
 
 
-class _Grid:
-    """A table whose columns are as wide as there is room: rich alone would take from all of them alike."""
+class _Table:
+    """A table, or, where the terminal is too narrow for it, its rows as lines that are wrapped between the cells."""
 
     def __init__(self, columns: Sequence[Column], rows: list[list[Text | str]]) -> None:
         self._columns = columns
         self._rows = rows
+        self._grid = Table(box=None, pad_edge=False, padding=(0, _GAP_CELLS, 0, 0), header_style="dim", show_edge=False)
+        for column in columns:
+            self._grid.add_column(
+                column.title, justify="right" if column.is_number else "left", no_wrap=not column.may_shrink
+            )
+        for row in rows:
+            # Rich makes only columns narrower that may wrap. Their cells may not: so these are cut.
+            self._grid.add_row(*(Text.assemble(cell, no_wrap=True, overflow="ellipsis") for cell in row))
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
-        grid = Table(box=None, pad_edge=False, padding=(0, _GAP_CELLS, 0, 0), header_style="dim", show_edge=False)
-        widths = self._widths(options.max_width)
-        if widths is None:
-            for row in self._rows:
-                yield from self._broken(row, console, options.max_width)
-            return
-        for index, width in widths.items():
-            column = self._columns[index]
-            justify: Literal["left", "right"] = "right" if column.is_number else "left"
-            grid.add_column(column.title, justify=justify, no_wrap=True, overflow="ellipsis", width=width)
-        for row in self._rows:
-            grid.add_row(*(row[index] for index in widths))
-        yield grid
+        needed = -_GAP_CELLS
+        for column, *cells in zip(self._columns, *self._rows, strict=True):
+            width = max(map(cell_len, map(str, [column.title, *cells])))
+            needed += _GAP_CELLS + (min(width, _MIN_CELLS) if column.may_shrink else width)
+        yield from [self._grid] if needed <= options.max_width else map(self._line, self._rows)
+
+    def _line(self, row: Sequence[Text | str]) -> Text:
+        """Return a row as one line, with titles before the numbers."""
+        line = Text(overflow="fold")
+        for column, cell in zip(self._columns, row, strict=True):
+            if str(cell):
+                title = f"{column.title} " if column.is_number and column.title else ""
+                line.append("  " if line else "").append(title, "dim").append_text(Text.assemble(cell))
+        return line
 
     def __rich_measure__(self, console: Console, options: ConsoleOptions) -> Measurement:
-        widths = self._widths(options.max_width)
-        if widths is None:
-            return Measurement(options.max_width, options.max_width)
-        width = min(sum(widths.values()) + _GAP_CELLS * len(widths), options.max_width)
-        return Measurement(width, width)
-
-    def _broken(self, row: Sequence[Text | str], console: Console, room: int) -> Iterator[Text]:
-        """Yield the lines into which a row is broken, the second and later ones indented."""
-        line = Text()
-        # A row without a number or name of its own goes on with the one before.
-        indent = "  " if not str(row[0]) else ""
-        for column, cell in zip(self._columns, row, strict=True):
-            if not str(cell):
-                continue
-            part = Text.assemble((f"{column.title} ", "dim") if column.is_number and column.title else "", cell)
-            if column.may_shrink:
-                part.truncate(2 * room, overflow="ellipsis")
-            if line and cell_len(f"{indent}{line}  {part}") <= room:
-                line.append("  ").append_text(part)
-                continue
-            if line:
-                yield Text(indent) + line
-                indent = "  "
-            *whole, line = part.wrap(console, max(room - 2, 1), overflow="fold")
-            for one in whole:
-                yield Text(indent) + one
-                indent = "  "
-        yield Text(indent) + line
-
-    def _widths(self, room: int) -> dict[int, int] | None:
-        """Return how wide each column is that is shown, by its index; None if there is no room for a table.
-
-        Those that may shrink share what the others leave, none of them more than it needs.
-        """
-        widths = {
-            index: max(cell_len(column.title), *(cell_len(str(row[index])) for row in self._rows), 1)
-            for index, column in enumerate(self._columns)
-        }
-        left = self._left(widths, room)
-        for index, column in enumerate(self._columns):
-            if column.is_optional and left < self._comfortable(widths):
-                del widths[index]
-                left = self._left(widths, room)
-        shrinking = sorted((index for index in widths if self._columns[index].may_shrink), key=widths.__getitem__)
-        for position, index in enumerate(shrinking):
-            share = left // (len(shrinking) - position)
-            if share < min(widths[index], _MIN_CELLS):
-                return None
-            widths[index] = min(widths[index], share)
-            left -= widths[index]
-        return widths if left >= 0 else None
-
-    def _comfortable(self, widths: dict[int, int]) -> int:
-        """Return how many cells the columns that may shrink should have, as long as others can be left out."""
-        return sum(min(width, _COMFORTABLE_CELLS) for index, width in widths.items() if self._columns[index].may_shrink)
-
-    def _left(self, widths: dict[int, int], room: int) -> int:
-        """Return how many cells the columns that don't shrink leave to the others."""
-        fixed = sum(width for index, width in widths.items() if not self._columns[index].may_shrink)
-        return room - fixed - _GAP_CELLS * len(widths)
-
-
-class _Traceback:
-    """A traceback as it is, but that long lines are broken, and lose the marks below them, which would mark nothing."""
-
-    def __init__(self, lines: Sequence[str], style: str) -> None:
-        self._lines = lines
-        self._style = style
-
-    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
-        room = options.max_width
-        is_whole = True
-        for line in self._lines:
-            was_whole, is_whole = is_whole, cell_len(line) <= room
-            if not line or line.strip(" ^~"):
-                yield from self._broken(line, console, room)
-            elif is_whole and was_whole:
-                yield Text(line, style=self._style, no_wrap=True)
-
-    def _broken(self, line: str, console: Console, room: int) -> Iterator[Text]:
-        """Yield the lines into which one is broken, indented as it is."""
-        bare = line.lstrip(" ")
-        indent = " " * min(len(line) - len(bare), room // 2)
-        for part in Text(bare).wrap(console, max(room - len(indent), 1), overflow="fold"):
-            yield Text(f"{indent}{part}", style=self._style, no_wrap=True)
+        return Measurement.get(console, options, self._grid)
 
 
 def traceback_lines(traceback: str, style: str = "") -> RenderableType:
-    """Return a traceback from a file, each of its lines made safe."""
-    return _Traceback([visible(line, 2_000) for line in traceback.splitlines()], style)
+    """Return a traceback from a file, each of its lines made safe. Marks below code, which wraps, are left out."""
+    lines = [visible(line, 2_000) for line in traceback.splitlines() if not line or line.strip(" ^~")]
+    bare = [line.lstrip(" ") for line in lines]
+    return Group(
+        *(indented(Text(b, style, overflow="fold"), len(a) - len(b)) for a, b in zip(lines, bare, strict=True))
+    )
 
 
 def definition_list(rows: Iterable[tuple[str, RenderableType]]) -> RenderableType:

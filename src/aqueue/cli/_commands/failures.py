@@ -129,7 +129,7 @@ def _one_by_one(record: Record, found: Iterable[tuple[int, ItemTexts]]) -> Rende
     columns = [
         Column("item", is_number=True),
         Column("type", may_shrink=True),
-        Column("failed", is_optional=True),
+        Column("failed"),
         Column("error", may_shrink=True),
         Column("what", may_shrink=True),
     ]

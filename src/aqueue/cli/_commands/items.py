@@ -119,8 +119,8 @@ def _print_table(record: Record, rows: Sequence[int], limit: int | None) -> None
         Column("item", is_number=True),
         Column("type", may_shrink=True),
         Column("state"),
-        *([Column("attempts", is_number=True, is_optional=True)] if several else []),
-        Column("took", is_number=True, is_optional=True),
+        *([Column("attempts", is_number=True)] if several else []),
+        Column("took", is_number=True),
         Column("what", may_shrink=True),
     ]
     cells = (_cells(record, row, texts, several=several) for row, texts in record.texts(shown))

@@ -272,7 +272,7 @@ def _running(record: Record, longest: Sequence[RunningItem]) -> RenderableType:
             rows[-1].insert(3, Text(host_and_pid(process) if process is not None else "", style="dim"))
     columns = [Column("item", True), Column("type", may_shrink=True), Column("for", True), Column("", may_shrink=True)]
     if record.view.cluster:
-        columns.insert(3, Column("on", may_shrink=True, is_optional=True))
+        columns.insert(3, Column("on", may_shrink=True))
     if len(longest) > _MAX_RUNNING:
         more = Text(f"+{amount(len(longest) - _MAX_RUNNING)} more", style="dim")
         rows.append(["", more, *[""] * (len(columns) - 2)])
