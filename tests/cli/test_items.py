@@ -1,4 +1,4 @@
-"""``aqueue items``: the items of a run by state, type and duration."""
+"""``aqueue items``: the items of a run by state, type and duration; the list itself is `cli._lists`."""
 
 from pathlib import Path
 

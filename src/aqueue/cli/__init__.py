@@ -7,6 +7,7 @@ Each module imports only from those above it:
 - `_screen`: prints text and tables: styled on a terminal, plain in a pipe, safe in both
 - `_app`: the click group, its errors and exit codes, and the arguments that several subcommands share
 - `_record`: reads a whole run at once: its view, its items, its failures and its state
+- `_lists`: what several subcommands print alike
 - `_report`: makes the HTML report
 - `_story`: tells the history of one item
 - `_outlook`: what a resume would do with one item, and why

@@ -6,7 +6,7 @@ import re
 import signal
 import sys
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from typing import Any, Final, NoReturn
 
@@ -24,9 +24,9 @@ __all__ = [
     "WholeNumber",
     "app",
     "closed_at_end",
-    "examples",
-    "file_argument",
+    "command",
     "finish",
+    "help_of_examples",
     "json_option",
     "limit_option",
     "main",
@@ -49,7 +49,7 @@ class _App(click.Group):
         return list(self.commands)
 
 
-def examples(*lines: str) -> str:
+def help_of_examples(*lines: str) -> str:
     """Return the end of a help page: examples, each on a line of its own."""
     return "\b\nExamples:\n" + "\n".join(f"  {line}" for line in lines)
 
@@ -57,7 +57,7 @@ def examples(*lines: str) -> str:
 @click.group(
     cls=_App,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
-    epilog=examples(
+    epilog=help_of_examples(
         "aqueue status run.db",
         "aqueue watch run.db",
         "aqueue tail -f run.jsonl --level warning",
@@ -97,16 +97,22 @@ class WholeNumber(click.ParamType[int]):
         return number
 
 
+def command(short_help: str, *examples: str) -> Callable[[Callable[..., None]], click.Command]:
+    """Return a decorator that makes a function the subcommand on FILE of its name; its docstring is the help."""
+
+    def decorate(function: Callable[..., None]) -> click.Command:
+        path = click.Path(allow_dash=True, path_type=str)
+        with_file = click.argument("file", metavar="FILE", type=path, callback=_checked_file)(function)
+        return app.command(short_help=short_help, epilog=help_of_examples(*examples))(with_file)
+
+    return decorate
+
+
 def _checked_file(ctx: click.Context, param: click.Parameter, value: str) -> str:
     if not value:
         raise click.UsageError("FILE: it is empty; name the journal or the log that a run has written", ctx)
     return value
 
-
-file_argument = click.argument(
-    "file", metavar="FILE", type=click.Path(allow_dash=True, path_type=str), callback=_checked_file
-)
-"""The file that every subcommand reads."""
 
 run_option = click.option(
     "--run",

@@ -12,14 +12,27 @@ from aqueue._folds.item_table import ItemTable
 from aqueue._folds.outcome import FailureTally
 from aqueue._folds.tree_shape import FoldedSiblings, TreeShape
 from aqueue._history.history import History, batches
+from aqueue._history.opening import open_history
 from aqueue._history.process import Liveness, liveness
+from aqueue.cli._app import closed_at_end
 from aqueue.cli._screen import time_ago
 from aqueue.events import Event, ItemDescribed, ItemEnqueued, ItemFailed, ItemRetryScheduled, RunStarted
 from aqueue.result import FailureGroup
 from aqueue.text import short_names, visible
 from aqueue.view import RunView
 
-__all__ = ["ItemTexts", "Record", "RunState", "RunStateName", "TreeCut", "assess", "chunks", "cut_tree", "resume_hint"]
+__all__ = [
+    "ItemTexts",
+    "Record",
+    "RunState",
+    "RunStateName",
+    "TreeCut",
+    "assess",
+    "chunks",
+    "cut_tree",
+    "read_record",
+    "resume_hint",
+]
 
 T = TypeVar("T")
 
@@ -184,6 +197,11 @@ class Record:
                         case _:
                             pass
                 yield row, texts
+
+
+def read_record(file: str, run: str, on_events: Callable[[list[Event]], None] | None = None) -> Record:
+    """Return the run in the file that a person named; it is closed when the subcommand ends. See `Record`."""
+    return Record(closed_at_end(open_history(file, run=run)), on_events)
 
 
 def cut_tree(shape: TreeShape, top: int | None, depth: int, width: int) -> dict[int, TreeCut]:

@@ -23,7 +23,6 @@ from aqueue.text import visible
 from aqueue.view import WorkerProcess
 
 __all__ = [
-    "STATE_STYLES",
     "Column",
     "definition_list",
     "error_summary",
@@ -38,6 +37,7 @@ __all__ = [
     "print_lines",
     "remark",
     "say",
+    "state_text",
     "table",
     "text",
     "time_ago",
@@ -46,7 +46,7 @@ __all__ = [
 ]
 
 # Of the 16 colours that every terminal theme defines, those that read on dark and on light backgrounds.
-STATE_STYLES: Final[Mapping[str, str]] = {
+_STATE_STYLES: Final[Mapping[str, str]] = {
     "queued": "",
     "running": "cyan",
     "retrying": "magenta",
@@ -82,6 +82,11 @@ class Column(msgspec.Struct, frozen=True):
 def text(value: str, style: str = "", max_chars: int = _MAX_TEXT_CHARS) -> Text:
     """Return text from a file, safe to show: on one line, without characters that control a terminal."""
     return Text(visible(value, max_chars), style=style)
+
+
+def state_text(state: str) -> Text:
+    """Return the state of an item, as it is written everywhere."""
+    return Text(state, style=_STATE_STYLES[state])
 
 
 def host_and_pid(process: WorkerProcess) -> str:

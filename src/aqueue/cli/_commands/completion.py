@@ -3,14 +3,14 @@
 import click
 from click.shell_completion import get_completion_class
 
-from aqueue.cli._app import app, examples
+from aqueue.cli._app import app, help_of_examples
 
 __all__ = ["completion"]
 
 
 @app.command(
     short_help="Print the completion script for a shell.",
-    epilog=examples(
+    epilog=help_of_examples(
         "aqueue completion bash > ~/.local/share/bash-completion/completions/aqueue",
         "aqueue completion zsh > ~/.zfunc/_aqueue      # in a folder of $fpath, before compinit",
         "aqueue completion fish > ~/.config/fish/completions/aqueue.fish",

@@ -3,7 +3,7 @@
 from collections import Counter
 from collections.abc import Iterator
 from functools import partial
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import click
 import msgspec
@@ -11,32 +11,16 @@ from rich.console import RenderableType
 from rich.text import Text
 
 from aqueue._codec.item_codec import references
-from aqueue._folds.item_table import STATES, State
+from aqueue._folds.item_table import State
 from aqueue._folds.recording import RecordedItem, Recording
 from aqueue._folds.tree_shape import TreeShape
 from aqueue._history.history import History
-from aqueue._history.opening import open_history
 from aqueue._resume.plan import plan_of
-from aqueue.cli._app import WholeNumber, app, closed_at_end, examples, file_argument, finish, json_option, run_option
+from aqueue.cli import _app, _lists, _screen
 from aqueue.cli._commands.tree import find_row
 from aqueue.cli._formats.event_words import STYLES, details, name_of
 from aqueue.cli._outlook import outlook
-from aqueue.cli._record import ItemTexts, Record
-from aqueue.cli._screen import (
-    STATE_STYLES,
-    Column,
-    definition_list,
-    heading,
-    indented,
-    local_time,
-    print_json,
-    print_lines,
-    remark,
-    table,
-    text,
-    time_of_day,
-    traceback_lines,
-)
+from aqueue.cli._record import ItemTexts, Record, read_record
 from aqueue.cli._story import Chapter, Story
 from aqueue.events import Event, ItemAdopted, ItemCompleted, ItemEnqueued
 from aqueue.figures import amount, duration
@@ -46,28 +30,23 @@ __all__ = ["explain"]
 
 _MAX_TEXT_CHARS: Final = 500
 _MAX_ANCESTORS: Final = 20
-_MAX_TYPES: Final = 20
 
 
-@app.command(
-    short_help="Tell the whole story of one item.",
-    epilog=examples(
-        "aqueue explain run.db 17",
-        "aqueue explain run.db 17 --json | jq -r .outlook",
-    ),
+@_app.command(
+    "Tell the whole story of one item.",
+    "aqueue explain run.db 17",
+    "aqueue explain run.db 17 --json | jq -r .outlook",
 )
-@file_argument
-@click.argument("item", metavar="ITEM", type=WholeNumber(1))
-@run_option
-@json_option
+@click.argument("item", metavar="ITEM", type=_app.WholeNumber(1))
+@_app.run_option
+@_app.json_option
 def explain(file: str, item: int, run: str, as_json: bool) -> None:
     """Tell the whole story of ITEM, a number: who enqueued it, each attempt, each wait, and what it raised.
 
     And how its children stand, and why it will or won't run when the run is resumed.
     """
-    history = closed_at_end(open_history(file, run=run))
     story = Story(item)
-    recording = Recording() if history.is_journal else None
+    recording: Recording | None = Recording()
 
     def apply(events: list[Event]) -> None:
         nonlocal recording
@@ -78,24 +57,46 @@ def explain(file: str, item: int, run: str, as_json: bool) -> None:
             except KeyError:  # a stranger's journal, which a resume refuses
                 recording = None
 
-    record = Record(history, apply)
+    record = read_record(file, run, apply)
+    if not record.history.is_journal:
+        recording = None
     if recording is not None:
         recording.end()
     row = find_row(record, item)
     ancestors = _ancestors(record, row)
     texts = dict(record.texts([*ancestors, row]))
     shape = TreeShape(record.items)
-    plan = None if recording is None else plan_of(recording, holds=partial(_held_by, history))
-    why = outlook(record, shape, recording, plan, row)
+    plan = None if recording is None else plan_of(recording, holds=partial(_held_by, record.history))
     is_lost = record.state.name == "interrupted" and record.view.state != "finished"
     now = record.now if record.state.name == "running" else None
-    chapters = list(story.chapters(record.view.at if is_lost else None, now))
-    children = _children(record, shape, row)
+    explained = _Explained(
+        record,
+        row,
+        ancestors,
+        texts,
+        story,
+        list(story.chapters(record.view.at if is_lost else None, now)),
+        _children(record, shape, row),
+        outlook(record, shape, recording, plan, row),
+    )
     if as_json:
-        print_json(_as_json(record, row, ancestors, texts[row], chapters, story, children, why))
+        _screen.print_json(_as_json(explained))
     else:
-        print_lines(_screen(record, row, ancestors, texts, chapters, story, children, why))
-    finish(history)
+        _screen.print_lines(_printed(explained))
+    _app.finish(record.history)
+
+
+class _Explained(NamedTuple):
+    """All that is known of an item: its row, those of its ancestors, their texts, its story, children and outlook."""
+
+    record: Record
+    row: int
+    ancestors: list[int]
+    texts: dict[int, ItemTexts]
+    story: Story
+    chapters: list[Chapter]
+    children: Counter[tuple[int, State]]
+    outlook: str
 
 
 def _held_by(history: History, live: RecordedItem) -> Iterator[int]:
@@ -122,71 +123,56 @@ def _children(record: Record, shape: TreeShape, row: int) -> Counter[tuple[int, 
     return Counter((items.type_number[child], items.state_of(child)) for child in shape.children(row))
 
 
-def _screen(
-    record: Record,
-    row: int,
-    ancestors: list[int],
-    texts: dict[int, ItemTexts],
-    chapters: list[Chapter],
-    story: Story,
-    children: Counter[tuple[int, State]],
-    why: str,
-) -> list[RenderableType]:
-    items = record.items
-    state = items.state_of(row)
-    parts: list[RenderableType] = [
-        Text.assemble(
-            (f"Item {items.item_of(row)}", "bold"), f"  {record.name_of(row)}  ", (state, STATE_STYLES[state] or "dim")
-        )
-    ]
-    if texts[row].label:
-        parts.append(indented(text(texts[row].label)))
+def _printed(one: _Explained) -> list[RenderableType]:
+    record, items, ancestors = one.record, one.record.items, one.ancestors
+    state = _screen.state_text(items.state_of(one.row))
+    head = Text.assemble((f"Item {items.item_of(one.row)}", "bold"), f"  {record.name_of(one.row)}  ", state)
+    parts: list[RenderableType] = [head]
+    if label := one.texts[one.row].label:
+        parts.append(_screen.indented(_screen.text(label)))
     if ancestors:
-        parts += ["", heading("Where it comes from")]
+        parts += ["", _screen.heading("Where it comes from")]
         left_out = max(len(ancestors) - _MAX_ANCESTORS, 0)
         for ancestor in ancestors[: _MAX_ANCESTORS // 2] + ancestors[_MAX_ANCESTORS // 2 + left_out :]:
-            parts.append(_ancestor(record, ancestor, texts[ancestor]))
+            parts.append(_ancestor(record, ancestor, one.texts[ancestor]))
         if left_out:
-            parts.append(remark(f"{amount(left_out)} more between them"))
-    parts += ["", heading("What happened"), *_story_parts(chapters, story)]
-    if children:
-        total = sum(children.values())
-        parts += ["", heading("Its children", amount(total)), _children_table(record, children)]
-    parts += [
-        "",
-        heading("When the run is resumed" if record.state.name != "running" else "Now"),
-        indented(Text(why)),
-    ]
-    return parts
+            parts.append(_screen.remark(f"{amount(left_out)} more between them"))
+    parts += ["", _screen.heading("What happened"), *_story_parts(one.chapters, one.story)]
+    if one.children:
+        total = amount(sum(one.children.values()))
+        parts += ["", _screen.heading("Its children", total), _lists.items_by_state(record, one.children)]
+    when = "Now" if record.state.name == "running" else "When the run is resumed"
+    return [*parts, "", _screen.heading(when), _screen.indented(Text(one.outlook))]
 
 
 def _ancestor(record: Record, row: int, texts: ItemTexts) -> RenderableType:
-    items = record.items
-    state = items.state_of(row)
-    line = Text.assemble(record.name_of(row), (f" {items.item_of(row)} ", "dim"), (state, STATE_STYLES[state] or "dim"))
+    state = _screen.state_text(record.items.state_of(row))
+    line = Text.assemble(record.name_of(row), (f" {record.items.item_of(row)} ", "dim"), state)
     if texts.label:
-        line.append("  ").append_text(text(texts.label, max_chars=200))
-    return indented(line)
+        line.append("  ").append_text(_screen.text(texts.label, max_chars=200))
+    return _screen.indented(line)
 
 
 def _story_parts(chapters: list[Chapter], story: Story) -> list[RenderableType]:
     rows: list[tuple[str, RenderableType]] = []
     day = ""
     for chapter in chapters:
-        today = local_time(chapter.at)[:10]
+        today = _screen.local_time(chapter.at)[:10]
         if today != day:
             day = today
             rows.append((day, Text()))
-        rows.append((time_of_day(chapter.at), _words(chapter)))
+        rows.append((_screen.time_of_day(chapter.at), _words(chapter)))
         error = getattr(chapter.event, "error", None)
         if error is not None and error.traceback:
-            rows.append(("", traceback_lines(error.traceback, "dim")))
-    parts = [definition_list(rows)]
+            rows.append(("", _screen.traceback_lines(error.traceback, "dim")))
+    parts = [_screen.definition_list(rows)]
     if story.left_out:
-        parts.append(remark(f"{amount(story.left_out)} events in the middle are left out"))
+        parts.append(_screen.remark(f"{amount(story.left_out)} events in the middle are left out"))
     if story.wait_s or story.work_s:
         parts.append(
-            remark(f"in all {duration(story.work_s)} of work, and {duration(story.wait_s)} of waiting to be started")
+            _screen.remark(
+                f"in all {duration(story.work_s)} of work, and {duration(story.wait_s)} of waiting to be started"
+            )
         )
     return parts
 
@@ -206,49 +192,20 @@ def _words(chapter: Chapter) -> Text:
     return said
 
 
-def _children_table(record: Record, children: Counter[tuple[int, State]]) -> RenderableType:
-    states = [state for state in STATES if any(found == state for _, found in children)]
-    numbers = sorted({number for number, _ in children})[:_MAX_TYPES]
-    columns = [Column("type", may_shrink=True), *(Column(state, is_number=True) for state in states)]
-    rows: list[list[Text | str]] = [
-        [
-            record.names[record.items.types[number]],
-            *(
-                Text(amount(children[number, s]), style=STATE_STYLES[s] if children[number, s] else "dim")
-                for s in states
-            ),
-        ]
-        for number in numbers
-    ]
-    return table(columns, rows)
-
-
-def _as_json(
-    record: Record,
-    row: int,
-    ancestors: list[int],
-    texts: ItemTexts,
-    chapters: list[Chapter],
-    story: Story,
-    children: Counter[tuple[int, State]],
-    why: str,
-) -> dict[str, Any]:
-    items = record.items
+def _as_json(one: _Explained) -> dict[str, Any]:
+    items = one.record.items
     return {
-        "item": items.item_of(row),
-        "type": items.type_of(row),
-        "key": texts.key,
-        "description": texts.description,
-        "state": items.state_of(row),
-        "ancestors": [items.item_of(ancestor) for ancestor in ancestors],
-        "story": [_chapter_as_json(chapter) for chapter in chapters],
-        "story_left_out": story.left_out,
-        "work_s": story.work_s,
-        "wait_s": story.wait_s,
+        **_lists.item_fields(one.record, one.row, one.texts[one.row]),
+        "ancestors": [items.item_of(ancestor) for ancestor in one.ancestors],
+        "story": [_chapter_as_json(chapter) for chapter in one.chapters],
+        "story_left_out": one.story.left_out,
+        "work_s": one.story.work_s,
+        "wait_s": one.story.wait_s,
         "children": [
-            {"type": items.types[number], "state": state, "count": count} for (number, state), count in children.items()
+            {"type": items.types[number], "state": state, "count": count}
+            for (number, state), count in one.children.items()
         ],
-        "outlook": why,
+        "outlook": one.outlook,
     }
 
 

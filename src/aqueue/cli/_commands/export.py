@@ -6,7 +6,7 @@ import click
 
 from aqueue._history.history import History, batches
 from aqueue._history.opening import open_history
-from aqueue.cli._app import app, closed_at_end, examples, file_argument, finish, run_option
+from aqueue.cli import _app
 from aqueue.cli._formats.lines import write_events_jsonl
 from aqueue.cli._formats.tables import write_events_csv
 from aqueue.cli._formats.trace import write_chrome_trace
@@ -16,15 +16,12 @@ from aqueue.events import Event
 __all__ = ["export"]
 
 
-@app.command(
-    short_help="Write all events as JSON lines, CSV or a trace.",
-    epilog=examples(
-        "aqueue export run.db --format jsonl > run.jsonl",
-        "aqueue export run.db --format csv -o events.csv",
-        "aqueue export run.db --format chrome-trace -o trace.json   # for ui.perfetto.dev",
-    ),
+@_app.command(
+    "Write all events as JSON lines, CSV or a trace.",
+    "aqueue export run.db --format jsonl > run.jsonl",
+    "aqueue export run.db --format csv -o events.csv",
+    "aqueue export run.db --format chrome-trace -o trace.json   # for ui.perfetto.dev",
 )
-@file_argument
 @click.option(
     "--format",
     "as_what",
@@ -39,7 +36,7 @@ __all__ = ["export"]
     help="With jsonl and csv: include the items' payloads and results, which may hold secrets.",
 )
 @output_option
-@run_option
+@_app.run_option
 def export(file: str, as_what: str, include_data: bool, output: str | None, run: str) -> None:
     """Write all events of a run in another format.
 
@@ -51,7 +48,7 @@ def export(file: str, as_what: str, include_data: bool, output: str | None, run:
     """  # noqa: D301  # click takes the \b as a sign not to wrap
     if include_data and as_what == "chrome-trace":
         raise click.UsageError("--include-data: a trace holds no payloads and no results; leave it out")
-    history = closed_at_end(open_history(file, run=run))
+    history = _app.closed_at_end(open_history(file, run=run))
     with open_output(output, history) as write:
         if as_what == "jsonl":
             write_events_jsonl(_as_recorded(history), write, include_data)
@@ -59,7 +56,7 @@ def export(file: str, as_what: str, include_data: bool, output: str | None, run:
             write_events_csv(_as_recorded(history), write, include_data)
         else:
             write_chrome_trace(batches(history), write)
-    finish(history)
+    _app.finish(history)
 
 
 def _as_recorded(history: History) -> Iterator[list[Event]]:

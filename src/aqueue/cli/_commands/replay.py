@@ -9,7 +9,7 @@ import click
 from aqueue._history.opening import open_history
 from aqueue._system.job_control import JobControl
 from aqueue._system.notice import say
-from aqueue.cli._app import EXIT_ERROR, WholeNumber, app, closed_at_end, examples, file_argument, finish, run_option
+from aqueue.cli import _app
 from aqueue.cli._playing.feeding import Feeding, reporter_option, reporters_named
 from aqueue.cli._playing.keyboard import Keyboard
 from aqueue.cli._playing.playback import KEYS, Playback
@@ -34,16 +34,13 @@ def _checked_gap(ctx: click.Context, param: click.Parameter, value: float | None
     return value
 
 
-@app.command(
-    short_help="Play a run as it was, faster or slower.",
-    epilog=examples(
-        "aqueue replay run.db --speed 10",
-        "aqueue replay run.jsonl --speed 60 --reporter plain",
-        "aqueue replay run.db --speed inf --until 5000",
-        "ssh host cat run.jsonl | aqueue replay - --speed 100",
-    ),
+@_app.command(
+    "Play a run as it was, faster or slower.",
+    "aqueue replay run.db --speed 10",
+    "aqueue replay run.jsonl --speed 60 --reporter plain",
+    "aqueue replay run.db --speed inf --until 5000",
+    "ssh host cat run.jsonl | aqueue replay - --speed 100",
 )
-@file_argument
 @click.option(
     "--speed",
     metavar="TIMES",
@@ -55,7 +52,7 @@ def _checked_gap(ctx: click.Context, param: click.Parameter, value: float | None
 @click.option(
     "--until",
     metavar="SEQ",
-    type=WholeNumber(1),
+    type=_app.WholeNumber(1),
     help="Stop after the event with this number; the display stays as it was at that moment.",
 )
 @click.option(
@@ -67,7 +64,7 @@ def _checked_gap(ctx: click.Context, param: click.Parameter, value: float | None
     help="Wait for the next event no longer than this.  [default: as long as the run took]",
 )
 @reporter_option
-@run_option
+@_app.run_option
 def replay(file: str, speed: float, until: int | None, max_gap_s: float, reporters: tuple[str, ...], run: str) -> None:
     """Play a run as it was, from its beginning to where its record ends.
 
@@ -82,7 +79,7 @@ def replay(file: str, speed: float, until: int | None, max_gap_s: float, reporte
     """
     clock = ReplayClock(speed)
     named = reporters_named(reporters, file, clock=clock)
-    history = closed_at_end(open_history(file, run=run))
+    history = _app.closed_at_end(open_history(file, run=run))
     feeding = Feeding(named, history)
     keyboard = Keyboard()
 
@@ -122,14 +119,14 @@ def replay(file: str, speed: float, until: int | None, max_gap_s: float, reporte
     stopped_by = signals.first()
     if stopped_by not in (None, signal.SIGINT):
         code = 128 + stopped_by
-    finish(history, code)
+    _app.finish(history, code)
 
 
 def _end(end: str, feeding: Feeding, clock: ReplayClock) -> int:
     """End the reporters, say where that is, and return the exit code."""
     if end == "no_reporters":
         say("aqueue: no reporter is left to show the run")
-        return EXIT_ERROR
+        return _app.EXIT_ERROR
     view = feeding.view
     where = f"replayed until event {amount(view.seq)}"
     if end == "until":

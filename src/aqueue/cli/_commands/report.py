@@ -6,20 +6,19 @@ import click
 
 from aqueue._history.history import CannotRead
 from aqueue._history.opening import open_history
-from aqueue.cli._app import app, closed_at_end, examples, file_argument, finish, run_option
+from aqueue.cli import _app, _screen
 from aqueue.cli._output import open_output
 from aqueue.cli._record import Record
-from aqueue.cli._screen import say
 from aqueue.text import visible
 
 __all__ = ["report"]
 
 
-@app.command(
-    short_help="Make one HTML file of a run, with plots.",
-    epilog=examples("aqueue report run.db -o report.html", "aqueue report run.jsonl -o - | gzip > report.html.gz"),
+@_app.command(
+    "Make one HTML file of a run, with plots.",
+    "aqueue report run.db -o report.html",
+    "aqueue report run.jsonl -o - | gzip > report.html.gz",
 )
-@file_argument
 @click.option(
     "-o",
     "--output",
@@ -28,7 +27,7 @@ __all__ = ["report"]
     required=True,
     help="The file to write, which is replaced once the new one is whole; - for standard output.",
 )
-@run_option
+@_app.run_option
 def report(file: str, output: str, run: str) -> None:
     """Make one HTML file of a run: figures, plots, timeline, failures, slowest items and the tree.
 
@@ -38,7 +37,7 @@ def report(file: str, output: str, run: str) -> None:
     # What makes the page loads what a command that needs no page should not wait for.
     from aqueue.cli import _report
 
-    history = closed_at_end(open_history(file, run=run))
+    history = _app.closed_at_end(open_history(file, run=run))
     fold = _report.Fold()
     record = Record(history, fold.apply)
     if record.view.state == "new":
@@ -50,5 +49,5 @@ def report(file: str, output: str, run: str) -> None:
     with open_output(output, history) as write:
         write(_report.page(record, fold, source=history.name, now=time.time(), notes=notes).encode())
     if output != "-":
-        say(f"wrote {visible(output, 500)}")
-    finish(history)
+        _screen.say(f"wrote {visible(output, 500)}")
+    _app.finish(history)

@@ -8,13 +8,12 @@ from aqueue._codec.results import decode_result
 from aqueue._folds.item_table import ItemTable
 from aqueue._history.history import History, batches
 from aqueue._history.opening import open_history
-from aqueue.cli._app import app, closed_at_end, examples, file_argument, finish, matches_type, run_option
+from aqueue.cli import _app, _screen
 from aqueue.cli._formats.lines import write_results_jsonl
 from aqueue.cli._formats.tables import result_columns, write_results_csv
 from aqueue.cli._item_types import type_option, unknown_types
 from aqueue.cli._output import open_output, output_option
 from aqueue.cli._record import chunks
-from aqueue.cli._screen import say
 from aqueue.events import NO_DATA, Event, ItemChildrenProcessed, ItemCompleted, ItemEnqueued, ItemFailed
 from aqueue.figures import amount
 from aqueue.journal import ItemResult, iter_results
@@ -25,16 +24,13 @@ __all__ = ["results"]
 Rows = Callable[[], Iterator[ItemResult]]
 
 
-@app.command(
-    short_help="Write what the items returned.",
-    epilog=examples(
-        "aqueue results run.db > results.jsonl",
-        "aqueue results run.db --type Product --format csv -o products.csv",
-        "aqueue results run.db --format csv --columns title,price -o prices.csv",
-        "aqueue results run.db | jq .result",
-    ),
+@_app.command(
+    "Write what the items returned.",
+    "aqueue results run.db > results.jsonl",
+    "aqueue results run.db --type Product --format csv -o products.csv",
+    "aqueue results run.db --format csv --columns title,price -o prices.csv",
+    "aqueue results run.db | jq .result",
 )
-@file_argument
 @click.option(
     "--format",
     "as_what",
@@ -51,7 +47,7 @@ Rows = Callable[[], Iterator[ItemResult]]
 )
 @type_option
 @output_option
-@run_option
+@_app.run_option
 def results(file: str, as_what: str, columns: str | None, types: tuple[str, ...], output: str | None, run: str) -> None:
     """Write the results of the items: what their hooks returned, or else their process.
 
@@ -60,7 +56,7 @@ def results(file: str, as_what: str, columns: str | None, types: tuple[str, ...]
     """
     if columns is not None and as_what != "csv":
         raise click.UsageError("--columns is for csv; add --format csv")
-    history = closed_at_end(open_history(file, run=run, skip_described=True))
+    history = _app.closed_at_end(open_history(file, run=run, skip_described=True))
     every = _rows_of(history, types)
     seen: set[str] = set()
 
@@ -70,7 +66,7 @@ def results(file: str, as_what: str, columns: str | None, types: tuple[str, ...]
                 yield one
                 continue
             seen.add(one.type)
-            if any(matches_type(name, one.type) for name in types):
+            if any(_app.matches_type(name, one.type) for name in types):
                 yield one
 
     with open_output(output, history) as write:
@@ -79,12 +75,12 @@ def results(file: str, as_what: str, columns: str | None, types: tuple[str, ...]
         else:
             _write_csv(rows, write, None if columns is None else columns.split(","))
     for name in types:
-        if not any(matches_type(name, type) for type in seen):
+        if not any(_app.matches_type(name, type) for type in seen):
             known = ", ".join(visible(type, 100) for type in sorted(seen)[:20])
-            say(
+            _screen.say(
                 f"no item of a type {visible(name, 100)!r} has a result; {f'those of {known} have' if known else 'none has'}"
             )
-    finish(history)
+    _app.finish(history)
 
 
 def _write_csv(rows: Rows, write: Callable[[bytes], object], chosen: Sequence[str] | None) -> None:
@@ -112,7 +108,7 @@ def _write_csv(rows: Rows, write: Callable[[bytes], object], chosen: Sequence[st
 
     write_results_csv(fitting(), write, columns, positions)
     if num_late:
-        say(
+        _screen.say(
             f"{amount(num_late)} results that came meanwhile need other columns and are left out; run the command again"
         )
 
@@ -142,7 +138,9 @@ def _rows_of(history: History, types: Sequence[str]) -> Rows:
     if error := unknown_types(types, items.types):
         raise error
     if not seqs:
-        say("this log has no results; JsonlReporter(include_data=True) would have written them, and a journal has them")
+        _screen.say(
+            "this log has no results; JsonlReporter(include_data=True) would have written them, and a journal has them"
+        )
     return lambda: _results_of_log(history, items, seqs)
 
 

@@ -16,11 +16,10 @@ from aqueue._history.history import History, Line
 from aqueue._history.known_items import UNKNOWN_TYPE
 from aqueue._history.opening import STANDARD_INPUT, open_history
 from aqueue._journal.file import identity, shown
-from aqueue.cli._app import WholeNumber, app, closed_at_end, examples, file_argument, finish
+from aqueue.cli import _app, _screen
 from aqueue.cli._commands.chosen_events import LEVELS, ChosenEvents, RunningTypes, event_option
 from aqueue.cli._formats.event_lines import EventLines
 from aqueue.cli._item_types import type_option, unknown_types
-from aqueue.cli._screen import say
 from aqueue.errors import JournalError
 from aqueue.events import Event
 from aqueue.log_lines import Level, record_of, render_record, safe_line
@@ -94,7 +93,7 @@ def _print_rest(history: History, types: RunningTypes, chosen: ChosenEvents, pri
     while True:
         lines = history.read_lines()
         for notice in history.take_notices():
-            say(notice)
+            _screen.say(notice)
         if lines is None:
             return
         printer.print(_choose(lines, types, chosen, may_be_unknown=False), history)
@@ -127,7 +126,7 @@ def _tail_once(file: str, count: int | None, chosen: ChosenEvents, printer: _Pri
         click.UsageError: all of it was read, and it has no item of one of the wanted types; of standard input, which others
             may have cut to what they send, that is only said.
     """
-    history = closed_at_end(open_history(file, whole_log=True))
+    history = _app.closed_at_end(open_history(file, whole_log=True))
     if count is None:
         _print_rest(history, RunningTypes(), chosen, printer)
         is_whole = True
@@ -140,9 +139,9 @@ def _tail_once(file: str, count: int | None, chosen: ChosenEvents, printer: _Pri
         assert error is not None
         if history.path is not None:
             raise error
-        say(error.message)
+        _screen.say(error.message)
     elif is_whole and count != 0 and not printer.has_printed:
-        say(f"none of the events in {history.name} is like that")
+        _screen.say(f"none of the events in {history.name} is like that")
     return history
 
 
@@ -153,7 +152,7 @@ def _tail_and_follow(file: str, count: int | None, chosen: ChosenEvents, printer
         if file != STANDARD_INPUT:
             is_new |= _wait_for(file)
         was = identity(file)
-        history = closed_at_end(open_history(file, follows=True, whole_log=True))
+        history = _app.closed_at_end(open_history(file, follows=True, whole_log=True))
         types = RunningTypes()
         try:
             if count is not None and not is_new and history.path is not None:
@@ -166,7 +165,7 @@ def _tail_and_follow(file: str, count: int | None, chosen: ChosenEvents, printer
         else:
             return history
         history.close()
-        say(f"{history.name} was removed or replaced; the new one is read from its beginning")
+        _screen.say(f"{history.name} was removed or replaced; the new one is read from its beginning")
         is_new = True
 
 
@@ -178,7 +177,7 @@ def _wait_for(file: str) -> bool:
             status = os.stat(file)
         except FileNotFoundError:
             if not waited:
-                say(f"there is no file {shown(file)} yet; waiting for it")
+                _screen.say(f"there is no file {shown(file)} yet; waiting for it")
         except (OSError, ValueError):  # opening it tells more
             return waited
         else:
@@ -198,7 +197,7 @@ def _follow(history: History, types: RunningTypes, chosen: ChosenEvents, printer
         now = time.monotonic()
         if now - reported_at >= _REPORT_INTERVAL_S and (new := history.skipped_lines()) != skipped:
             skipped, reported_at = new, now
-            say(skipped)
+            _screen.say(skipped)
         _pause()
 
 
@@ -233,18 +232,15 @@ class _NumLines(click.ParamType[int | None]):
         return int(value)
 
 
-@app.command(
-    short_help="Print the last events, a line each; with -f those that come.",
-    epilog=examples(
-        "aqueue tail run.db",
-        "aqueue tail -f run.jsonl --level warning",
-        "aqueue tail run.db -n all --item 17",
-        "aqueue tail run.db -n 1 --event failed --type Page",
-        "aqueue tail run.jsonl -n all --event item.completed --json | jq .duration_s",
-        "ssh host tail -f run.jsonl | aqueue tail -f -",
-    ),
+@_app.command(
+    "Print the last events, a line each; with -f those that come.",
+    "aqueue tail run.db",
+    "aqueue tail -f run.jsonl --level warning",
+    "aqueue tail run.db -n all --item 17",
+    "aqueue tail run.db -n 1 --event failed --type Page",
+    "aqueue tail run.jsonl -n all --event item.completed --json | jq .duration_s",
+    "ssh host tail -f run.jsonl | aqueue tail -f -",
 )
-@file_argument
 @click.option("-f", "--follow", is_flag=True, help="Go on with what comes, until Ctrl-C.")
 @click.option(
     "-n",
@@ -261,7 +257,7 @@ class _NumLines(click.ParamType[int | None]):
     "--item",
     "items",
     metavar="NUMBER",
-    type=WholeNumber(1),
+    type=_app.WholeNumber(1),
     multiple=True,
     help="Only events of the item with this number. May be given several times.",
 )
@@ -299,4 +295,4 @@ def tail(
     chosen = ChosenEvents(events, types, frozenset(items), level)
     printer = _Printer(as_json=as_json)
     go = _tail_and_follow if follow else _tail_once
-    finish(go(file, count, chosen, printer))
+    _app.finish(go(file, count, chosen, printer))

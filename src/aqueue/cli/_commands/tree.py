@@ -9,10 +9,8 @@ from rich.text import Text
 from rich.tree import Tree
 
 from aqueue._folds.tree_shape import CountsBelow, FoldedSiblings, TreeShape
-from aqueue._history.opening import open_history
-from aqueue.cli._app import WholeNumber, app, closed_at_end, examples, file_argument, finish, json_option, run_option
-from aqueue.cli._record import ItemTexts, Record, TreeCut, cut_tree
-from aqueue.cli._screen import STATE_STYLES, error_summary, print_json, print_lines, remark, text
+from aqueue.cli import _app, _lists, _screen
+from aqueue.cli._record import ItemTexts, Record, TreeCut, cut_tree, read_record
 from aqueue.figures import amount
 
 __all__ = ["find_row", "tree"]
@@ -22,16 +20,17 @@ _MIN_WORDS_CELLS = 16
 """How much of an item's words is shown before the sums behind them."""
 
 
-@app.command(
-    short_help="Show the items as a tree, with counts.",
-    epilog=examples("aqueue tree run.db", "aqueue tree run.db 17 --depth 5", "aqueue tree run.db --width 30"),
+@_app.command(
+    "Show the items as a tree, with counts.",
+    "aqueue tree run.db",
+    "aqueue tree run.db 17 --depth 5",
+    "aqueue tree run.db --width 30",
 )
-@file_argument
-@click.argument("item", metavar="[ITEM]", type=WholeNumber(1), required=False)
+@click.argument("item", metavar="[ITEM]", type=_app.WholeNumber(1), required=False)
 @click.option(
     "--depth",
     metavar="N",
-    type=WholeNumber(0, _MAX_DEPTH),
+    type=_app.WholeNumber(0, _MAX_DEPTH),
     default=3,
     show_default=True,
     help=f"How many levels below the top, {_MAX_DEPTH} at most.",
@@ -39,29 +38,29 @@ _MIN_WORDS_CELLS = 16
 @click.option(
     "--width",
     metavar="N",
-    type=WholeNumber(1, 10_000),
+    type=_app.WholeNumber(1, 10_000),
     default=10,
     show_default=True,
     help="How many children of an item are shown one by one; the others are counted by type.",
 )
-@run_option
-@json_option
+@_app.run_option
+@_app.json_option
 def tree(file: str, item: int | None, depth: int, width: int, run: str, as_json: bool) -> None:
     """Show the items as a tree, from the initial items or from ITEM, a number.
 
     Of many siblings those are shown first that have failed or have a failure below them, then those that are running.
     """
-    record = Record(closed_at_end(open_history(file, run=run)))
+    record = read_record(file, run)
     shape = TreeShape(record.items)
     top = None if item is None else find_row(record, item)
     cuts = cut_tree(shape, top, depth, width)
     wanted = {row for cut in cuts.values() for row in cut.children} | ({top} if top is not None else set())
     texts = dict(record.texts(sorted(wanted)))
     if as_json:
-        print_json(_as_json(record, shape, cuts, texts, top))
+        _screen.print_json(_as_json(record, shape, cuts, texts, top))
     else:
-        print_lines(_drawn(record, shape, cuts, texts, top))
-    finish(record.history)
+        _screen.print_lines(_drawn(record, shape, cuts, texts, top))
+    _app.finish(record.history)
 
 
 def find_row(record: Record, item: int) -> int:
@@ -109,7 +108,7 @@ def _drawn(
             branch.add(_folded_label(record, folded))
     parts: list[RenderableType] = [root]
     if not len(record.items):
-        parts.append(remark("no items yet"))
+        parts.append(_screen.remark("no items yet"))
     return parts
 
 
@@ -145,14 +144,14 @@ class _Label:
 def _label(record: Record, shape: TreeShape, texts: ItemTexts, row: int, *, is_cut: bool) -> _Label:
     items = record.items
     state = items.state_of(row)
-    head = Text.assemble(
-        (record.name_of(row), "bold"), (f" {items.item_of(row)} ", "dim"), (state, STATE_STYLES[state] or "dim")
-    )
+    head = Text.assemble((record.name_of(row), "bold"), (f" {items.item_of(row)} ", "dim"), _screen.state_text(state))
     words = Text()
     if state == "failed" and texts.failure is not None:
-        words.append(f" {error_summary(texts.failure.error.type, texts.failure.error.message, 200)}", style="red")
+        words.append(
+            f" {_screen.error_summary(texts.failure.error.type, texts.failure.error.message, 200)}", style="red"
+        )
     if texts.label:
-        words.append("  ").append_text(text(texts.label, max_chars=200))
+        words.append("  ").append_text(_screen.text(texts.label, max_chars=200))
     below = shape.below(row)
     return _Label(head, words, f"{'… ' if is_cut else ''}{_sums(below)}" if below.total else "")
 
@@ -207,14 +206,4 @@ def _of_run(record: Record) -> CountsBelow:
 
 
 def _node(record: Record, shape: TreeShape, texts: ItemTexts, row: int) -> dict[str, Any]:
-    return {
-        "item": record.items.item_of(row),
-        "type": record.items.type_of(row),
-        "state": record.items.state_of(row),
-        "key": texts.key,
-        "description": texts.description,
-        "error": msgspec.structs.asdict(texts.failure.error)
-        if texts.failure is not None and record.items.state_of(row) == "failed"
-        else None,
-        "below": msgspec.structs.asdict(shape.below(row)),
-    }
+    return {**_lists.item_fields(record, row, texts), "below": msgspec.structs.asdict(shape.below(row))}

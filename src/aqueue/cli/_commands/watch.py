@@ -12,7 +12,7 @@ from aqueue._history.opening import open_history
 from aqueue._history.process import liveness
 from aqueue._system.job_control import JobControl
 from aqueue._system.notice import say
-from aqueue.cli._app import EXIT_ERROR, app, closed_at_end, examples, file_argument, finish, run_option
+from aqueue.cli import _app
 from aqueue.cli._commands.status import EXIT_CODES
 from aqueue.cli._playing.feeding import BATCH_INTERVAL_S, TICK_INTERVAL_S, Feeding, reporter_option, reporters_named
 from aqueue.cli._playing.stop_signals import StopSignals
@@ -32,19 +32,16 @@ ended, or another run begins in the log; ``detached``: a signal; ``detached earl
 """
 
 
-@app.command(
-    short_help="Show a run as it goes on, from another terminal.",
-    epilog=examples(
-        "aqueue watch run.db",
-        "aqueue watch run.jsonl --reporter plain",
-        "aqueue watch run.db --reporter rich --reporter jsonl:copy.jsonl",
-        "ssh -t host aqueue watch run.db",
-        "ssh host tail -f -n +1 run.jsonl | aqueue watch -",
-    ),
+@_app.command(
+    "Show a run as it goes on, from another terminal.",
+    "aqueue watch run.db",
+    "aqueue watch run.jsonl --reporter plain",
+    "aqueue watch run.db --reporter rich --reporter jsonl:copy.jsonl",
+    "ssh -t host aqueue watch run.db",
+    "ssh host tail -f -n +1 run.jsonl | aqueue watch -",
 )
-@file_argument
 @reporter_option
-@run_option
+@_app.run_option
 def watch(file: str, reporters: tuple[str, ...], run: str) -> None:
     """Show a run as it goes on, from its beginning to its end.
 
@@ -55,7 +52,7 @@ def watch(file: str, reporters: tuple[str, ...], run: str) -> None:
     could not be read, or that no reporter was left.
     """
     named = reporters_named(reporters, file)
-    history = closed_at_end(open_history(file, run=run, follows=True))
+    history = _app.closed_at_end(open_history(file, run=run, follows=True))
     if run and history.path is None:
         raise click.UsageError(
             "--run: which run it is can't be told while it comes in; leave --run out, or name a file"
@@ -71,7 +68,7 @@ def watch(file: str, reporters: tuple[str, ...], run: str) -> None:
 
     with signals, JobControl(feeding.suspend_terminals, feeding.resume_terminals) if draws else nullcontext():
         code = signals.run(show)
-    finish(history, code)
+    _app.finish(history, code)
 
 
 def follow(
@@ -142,7 +139,7 @@ def _end(end: _End, history: History, feeding: Feeding) -> int:
     state = assess(feeding.view, feeding.started, history, now)
     if end == "no_reporters":
         say("aqueue: no reporter is left to show the run")
-        return EXIT_ERROR
+        return _app.EXIT_ERROR
     if end == "detached early":
         feeding.leave("detached")
         say("Detached before all that is recorded had been read.")
