@@ -96,17 +96,7 @@ def _write_csv(rows: Rows, write: Callable[[bytes], object], chosen: Sequence[st
         known = ", ".join(visible(name, 100) for name in names[:20]) + (", …" if len(names) > 20 else "")
         raise click.UsageError(f"--columns: there is no column {visible(missing[0], 100)!r}; there are {known}")
     positions = None if chosen is None else [names.index(name) for name in chosen]
-    num_late = 0
-
-    def fitting() -> Iterator[ItemResult]:
-        nonlocal num_late
-        for one in rows():
-            if columns.fit(one):
-                yield one
-            else:
-                num_late += 1
-
-    write_results_csv(fitting(), write, columns, positions)
+    num_late = write_results_csv(rows(), write, columns, positions)
     if num_late:
         _screen.say(
             f"{amount(num_late)} results that came meanwhile need other columns and are left out; run the command again"

@@ -81,20 +81,6 @@ def _is_formula(text: str) -> bool:
     return False
 
 
-class _Column(msgspec.Struct, frozen=True):
-    """A column of the table of events.
-
-    Attributes:
-        name: what stands above it.
-        path: the field that it carries, or one inside that, after a dot.
-        cell: makes the text of a cell.
-    """
-
-    name: str
-    path: str
-    cell: Callable[[Any], str] = csv_cell
-
-
 def _data(raw: msgspec.Raw) -> str:
     return csv_cell(msgspec.json.decode(raw)) if raw else ""
 
@@ -106,67 +92,39 @@ def _time(at: float) -> str:
         return ""
 
 
-def _worker(number: int) -> str:
-    return csv_cell(number) if number else ""
-
-
-_DATA_COLUMNS: Final = (_Column("result", "result", _data), _Column("payload", "payload", _data))
-
 # In the order in which a person looks for them; new fields of events go before the data.
-_COLUMNS: Final = (
-    _Column("seq", "seq"),
-    _Column("at", "at"),
-    _Column("time", "at", _time),
-    _Column("event", "event"),
-    _Column("item", "item"),
-    _Column("parent", "parent"),
-    _Column("type", "type"),
-    _Column("worker", "worker", _worker),
-    _Column("phase", "phase"),
-    _Column("attempt", "attempt"),
-    _Column("text", "text"),
-    _Column("duration_s", "duration_s"),
-    _Column("error_type", "error.type"),
-    _Column("error_message", "error.message"),
-    _Column("error_traceback", "error.traceback"),
-    _Column("due", "due"),
-    _Column("due_time", "due", _time),
-    _Column("reason", "reason"),
-    _Column("cancelling", "cancelling"),
-    _Column("failed", "failed"),
-    _Column("deduplicated", "deduplicated"),
-    _Column("track_overall", "track_overall"),
-    _Column("key", "key"),
-    _Column("hook", "hook"),
-    _Column("occurrence", "occurrence"),
-    _Column("group", "group"),
-    _Column("reporter", "reporter"),
-    _Column("run_id", "run_id"),
-    _Column("schema_version", "schema_version"),
-    _Column("aqueue_version", "aqueue_version"),
-    _Column("num_workers", "num_workers"),
-    _Column("queue_type_name", "queue_type_name"),
-    _Column("pid", "pid"),
-    _Column("host", "host"),
-    _Column("cluster", "cluster"),
-    _Column("first_worker", "first_worker"),
-    _Column("ignored", "ignored"),
-    _Column("status", "status"),
-    _Column("counts_enqueued", "counts.enqueued"),
-    _Column("counts_completed", "counts.completed"),
-    _Column("counts_failed", "counts.failed"),
-    _Column("counts_interrupted", "counts.interrupted"),
-    _Column("counts_deduplicated", "counts.deduplicated"),
-    _Column("counts_retried", "counts.retried"),
-    *_DATA_COLUMNS,
+EVENT_COLUMNS: Final = (
+    *("seq", "at", "time", "event", "item", "parent", "type", "worker", "phase", "attempt", "text", "duration_s"),
+    *("error_type", "error_message", "error_traceback", "due", "due_time", "reason", "cancelling", "failed"),
+    *("deduplicated", "track_overall", "key", "hook", "occurrence", "group", "reporter", "run_id", "schema_version"),
+    *(
+        "aqueue_version",
+        "num_workers",
+        "queue_type_name",
+        "pid",
+        "host",
+        "cluster",
+        "first_worker",
+        "ignored",
+        "status",
+    ),
+    *("counts_enqueued", "counts_completed", "counts_failed", "counts_interrupted", "counts_deduplicated"),
+    *("counts_retried", "result", "payload"),
 )
-
-EVENT_COLUMNS: Final = tuple(column.name for column in _COLUMNS)
 """The columns of the table of events, in order.
 
 ``at`` and ``due`` are Unix times in seconds; ``time`` and ``due_time`` are the same in ISO 8601, UTC. What an event
 doesn't have is an empty cell; what it has by default is written out.
 """
+
+_CELLS: Final[dict[str, tuple[str, Callable[[Any], str]]]] = {
+    "time": ("at", _time),
+    "due_time": ("due", _time),
+    "worker": ("worker", lambda number: str(number or "")),
+    "result": ("result", _data),
+    "payload": ("payload", _data),
+}
+"""The field of a column, and what makes the text of its cells, where that isn't the field of its name by `csv_cell`."""
 
 
 def write_events_csv(
@@ -186,7 +144,7 @@ def write_events_csv(
     table.row(EVENT_COLUMNS)
     for batch in batches:
         for event in batch:
-            cells = [""] * len(_COLUMNS)
+            cells = [""] * len(EVENT_COLUMNS)
             for position, field, cell in _cells_of(type(event), include_data):
                 cells[position] = cell(field(event))
             table.row(cells)
@@ -198,12 +156,15 @@ def _cells_of(
     cls: type[Event], include_data: bool
 ) -> tuple[tuple[int, Callable[[Event], Any], Callable[[Any], str]], ...]:
     """Return what cells an event of `cls` has: the column's position, what gets the field, what makes the text."""
-    fields = {*cls.__struct_fields__, "event"}
-    return tuple(
-        (position, attrgetter(column.path), column.cell)
-        for position, column in enumerate(_COLUMNS)
-        if column.path.partition(".")[0] in fields and (include_data or column not in _DATA_COLUMNS)
-    )
+    fields = {*cls.__struct_fields__, "event"} - (set() if include_data else {"payload", "result"})
+    cells = []
+    for position, name in enumerate(EVENT_COLUMNS):
+        path, to_text = _CELLS.get(name, (name, csv_cell))
+        if name.startswith(("error_", "counts_")):  # fields of the struct in that field
+            path = name.replace("_", ".", 1)
+        if path.partition(".")[0] in fields:
+            cells.append((position, attrgetter(path), to_text))
+    return tuple(cells)
 
 
 class ResultColumns(msgspec.Struct, frozen=True):
@@ -234,11 +195,21 @@ class ResultColumns(msgspec.Struct, frozen=True):
             names.append(name)
         return [*names, *[MORE] * self.has_more]
 
-    def fit(self, row: ItemResult) -> bool:
-        """Return whether there is a column for each part of a result."""
-        if not isinstance(row.result, dict):
-            return self.has_others
-        return self.has_more or row.result.keys() <= set(self.keys)
+    def cells(self, row: ItemResult) -> list[str] | None:
+        """Return the cells of a result; None if some part of it has no column."""
+        known, others = {}, [""] * self.has_others
+        if isinstance(row.result, dict):
+            known = row.result
+        elif self.has_others:
+            others = [csv_cell(row.result)]
+        else:
+            return None
+        more = known.keys() - set(self.keys)
+        if more and not self.has_more:
+            return None
+        values = [csv_cell(known[key]) if key in known else "" for key in self.keys]
+        rest = {key: value for key, value in known.items() if key in more}
+        return [str(row.item), csv_cell(row.type), *others, *values, *[csv_cell(rest or None)] * self.has_more]
 
 
 def result_columns(rows: Iterable[ItemResult], max_keys: int = 1_000) -> ResultColumns:
@@ -257,12 +228,12 @@ def result_columns(rows: Iterable[ItemResult], max_keys: int = 1_000) -> ResultC
         if not isinstance(row.result, dict):
             has_others = True
             continue
-        for key in row.result:
-            if key not in keys:
-                if len(keys) < max_keys:
-                    keys[key] = None
-                else:
-                    has_more = True
+        new = row.result.keys() - keys.keys()
+        for key in [key for key in row.result if key in new]:
+            if len(keys) < max_keys:
+                keys[key] = None
+            else:
+                has_more = True
     return ResultColumns(tuple(keys), has_others, has_more)
 
 
@@ -271,7 +242,7 @@ def write_results_csv(
     write: Callable[[bytes], object],
     columns: ResultColumns,
     chosen: Sequence[int] | None = None,
-) -> None:
+) -> int:
     """Write a table with a row per result: its item's number and type, and its value in the columns that fit it.
 
     Parameters:
@@ -280,35 +251,25 @@ def write_results_csv(
         columns: those that `result_columns` gave for the same results.
         chosen: which of `columns.names` to write, in this order, by their positions; None for all.
 
+    Returns:
+        How many results were left out, since they need other columns.
+
     Raises:
-        ValueError: a result has no column: it is none of those that `columns` were taken from.
         Exception: what `rows` or `write` raises.
     """
-    positions = {key: position for position, key in enumerate(columns.keys)}
     table = _Table(write)
     names = columns.names
-    table.row(names if chosen is None else [names[position] for position in chosen])
+    positions = range(len(names)) if chosen is None else chosen
+    table.row([names[position] for position in positions])
+    num_left_out = 0
     for row in rows:
-        result = row.result
-        values = [""] * len(positions)
-        more = {}
-        if isinstance(result, dict):
-            for key, value in result.items():
-                position = positions.get(key)
-                if position is None:
-                    more[key] = value
-                else:
-                    values[position] = csv_cell(value)
-        if not columns.fit(row):
-            raise ValueError(f"the result of item {row.item:,} has no column; take the columns from the same results")
-        cells = [str(row.item), csv_cell(row.type)]
-        if columns.has_others:
-            cells.append("" if isinstance(result, dict) else csv_cell(result))
-        cells += values
-        if columns.has_more:
-            cells.append(csv_cell(more) if more else "")
-        table.row(cells if chosen is None else [cells[position] for position in chosen])
+        cells = columns.cells(row)
+        if cells is None:
+            num_left_out += 1
+        else:
+            table.row([cells[position] for position in positions])
     table.flush()
+    return num_left_out
 
 
 class _Table:
