@@ -391,7 +391,7 @@ def test_number_that_is_none(path: Path, tail: Tail, value: str) -> None:
     code, lines, said = tail(path, f"--lines={value}")
 
     assert (code, lines, len(said)) == (2, [], 1)
-    assert "neither a number from 0 nor 'all'" in said[0]
+    assert "is no whole number from 0, nor 'all'" in said[0]
 
 
 @pytest.mark.parametrize("kind", ["log", "journal"])

@@ -76,24 +76,28 @@ def app() -> None:
     """
 
 
-class WholeNumber(click.ParamType[int]):
-    """A whole number from `least`, and up to `most` if that is given."""
+class WholeNumber(click.ParamType[int | None]):
+    """A whole number from `least`, and up to `most` if that is given; or `word`, which stands for None."""
 
     name = "N"
 
-    def __init__(self, least: int, most: int | None = None) -> None:
+    def __init__(self, least: int, most: int | None = None, word: str = "") -> None:
         """Make the type; see the class for the parameters."""
         self._least = least
         self._most = most
+        self._word = word
 
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int | None:
         """Return the number that `value` says; fail with a message that says which numbers may be given."""
         if isinstance(value, int):
             return value
+        if self._word and value == self._word:
+            return None
         number = int(value) if re.fullmatch("-?[0-9]{1,15}", value) else None
         if number is None or number < self._least or (self._most is not None and number > self._most):
             most = f" to {self._most}" if self._most is not None else ""
-            self.fail(f"{visible(value, 100)!r} is no whole number from {self._least}{most}", param, ctx)
+            or_word = f", nor {self._word!r}" if self._word else ""
+            self.fail(f"{visible(value, 100)!r} is no whole number from {self._least}{most}{or_word}", param, ctx)
         return number
 
 

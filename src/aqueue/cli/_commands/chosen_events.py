@@ -1,26 +1,17 @@
 """Chooses events by name, level, item and the item's type, which not every event has."""
 
 from collections.abc import Sequence
+from functools import lru_cache
 from typing import Final, get_args
 
 import click
 from click.shell_completion import CompletionItem
 
+from aqueue import events as ev
 from aqueue import log_lines
 from aqueue._history.known_items import UNKNOWN_TYPE
 from aqueue.cli._app import matches_type
-from aqueue.events import (
-    EVENT_TYPES,
-    Event,
-    ItemChildrenFailed,
-    ItemChildrenProcessed,
-    ItemCompleted,
-    ItemFailed,
-    ItemInterrupted,
-    ItemRetryScheduled,
-    ItemStarted,
-    RunStarted,
-)
+from aqueue.events import EVENT_TYPES
 from aqueue.log_lines import Level
 from aqueue.text import visible
 
@@ -33,12 +24,8 @@ _RANKS: Final = {level: rank for rank, level in enumerate(LEVELS)}
 _MAX_RUNNING: Final = 65_536
 _MAX_TYPES: Final = 1_000
 _ENDS: Final = (
-    ItemCompleted,
-    ItemFailed,
-    ItemRetryScheduled,
-    ItemInterrupted,
-    ItemChildrenProcessed,
-    ItemChildrenFailed,
+    *(ev.ItemCompleted, ev.ItemFailed, ev.ItemRetryScheduled, ev.ItemInterrupted),
+    *(ev.ItemChildrenProcessed, ev.ItemChildrenFailed),
 )
 
 
@@ -48,19 +35,19 @@ class RunningTypes:
     def __init__(self) -> None:
         self._types: dict[int, str] = {}
 
-    def type_of(self, event: Event) -> str:
+    def type_of(self, event: ev.Event) -> str:
         """Return the type of the item of `event`, which follows those asked before.
 
         It is empty if the event is of no item, and `UNKNOWN_TYPE` if none of the events tells it.
         """
         types = self._types
-        if type(event) is RunStarted:  # another run in the same log, whose items are numbered from 1 again
+        if type(event) is ev.RunStarted:  # another run in the same log, whose items are numbered from 1 again
             types.clear()
         item: int = getattr(event, "item", 0)
         if not item:
             return ""
         found: str = getattr(event, "type", "") or types.get(item, UNKNOWN_TYPE)
-        if isinstance(event, ItemStarted):
+        if isinstance(event, ev.ItemStarted):
             # As many as there are workers, but for a log that lacks ends.
             if len(types) >= _MAX_RUNNING and item not in types:
                 del types[next(iter(types))]
@@ -74,9 +61,8 @@ class ChosenEvents:
     """Which events are wanted.
 
     Attributes:
-        by_type: whether the types of items matter at all.
-        not_seen: those of the wanted types that no event has had so far, as they were named.
-        seen: the types that came, the first 1,000, and whether each is wanted.
+        types: the wanted types of items, as a person names them; none for all.
+        seen: the types that came, the first 1,000; none if all are wanted.
     """
 
     def __init__(
@@ -94,10 +80,9 @@ class ChosenEvents:
             items: numbers of items; none for all.
             level: the least level.
         """
-        self.by_type = bool(types)
-        self.not_seen = set(types)
-        self.seen: dict[str, bool] = {}
-        self._types = types
+        self.types = types
+        self.seen: dict[str, None] = {}
+        self._has_type = lru_cache(_MAX_TYPES)(lambda type: any(matches_type(name, type) for name in types))
         self._items = items
         self._rank = _RANKS[level]
         self._classes = {
@@ -106,30 +91,21 @@ class ChosenEvents:
             if (not events or name in events) and _RANKS[log_lines.LEVELS.get(cls, "info")] >= _RANKS[level]
         }
 
-    def has(self, event: Event, type: str) -> bool:
+    def has(self, event: ev.Event, type: str) -> bool:
         """Return whether `event` is wanted.
 
         Parameters:
             event: any event.
             type: the type of its item; with `UNKNOWN_TYPE` it is wanted if it would be with one of the wanted types.
         """
+        if self.types and type not in ("", UNKNOWN_TYPE) and len(self.seen) < _MAX_TYPES:
+            self.seen[type] = None
         return (
-            # First, so that all types that come are seen.
-            (not self._types or (type != "" and (type == UNKNOWN_TYPE or self._has_type(type))))
-            and event.__class__ in self._classes
+            event.__class__ in self._classes
             and _RANKS[log_lines.level_of(event)] >= self._rank
             and (not self._items or getattr(event, "item", 0) in self._items)
+            and (not self.types or (type != "" and (type == UNKNOWN_TYPE or self._has_type(type))))
         )
-
-    def _has_type(self, type: str) -> bool:
-        wanted = self.seen.get(type)
-        if wanted is None:
-            meant = {name for name in self._types if matches_type(name, type)}
-            self.not_seen -= meant
-            wanted = bool(meant)
-            if len(self.seen) < _MAX_TYPES:
-                self.seen[type] = wanted
-        return wanted
 
 
 def _events_named(ctx: click.Context, param: click.Parameter, names: Sequence[str]) -> frozenset[str]:

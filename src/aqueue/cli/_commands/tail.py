@@ -7,7 +7,7 @@ import sys
 import time
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
-from typing import Any, Final, NamedTuple
+from typing import Final, NamedTuple
 
 import click
 from msgspec.structs import replace
@@ -23,7 +23,6 @@ from aqueue.cli._item_types import type_option, unknown_types
 from aqueue.errors import JournalError
 from aqueue.events import Event
 from aqueue.log_lines import Level, record_of, render_record, safe_line
-from aqueue.text import visible
 
 __all__ = ["tail"]
 
@@ -84,7 +83,7 @@ def _choose(
     """Yield those of the events that are wanted, and those that may be, if it `may_be_unknown` which type they are of."""
     for line, event in lines:
         type = types.type_of(event)
-        if chosen.has(event, type) and (may_be_unknown or not chosen.by_type or type != UNKNOWN_TYPE):
+        if chosen.has(event, type) and (may_be_unknown or not chosen.types or type != UNKNOWN_TYPE):
             yield _ChosenEvent(line, event, type)
 
 
@@ -113,7 +112,7 @@ def _read_last(history: History, count: int, chosen: ChosenEvents) -> tuple[Sequ
         while (lines := history.read_lines()) is not None:
             found.extend(_choose(lines, types, chosen, may_be_unknown=is_part))
         lacks_types = any(one.type == UNKNOWN_TYPE for one in found)
-        is_enough = len(found) == count and not (lacks_types and (chosen.by_type or window < _TYPES_WINDOW))
+        is_enough = len(found) == count and not (lacks_types and (chosen.types or window < _TYPES_WINDOW))
         if is_enough or not is_part:
             return found, types
         window *= _WINDOW_GROWTH
@@ -134,9 +133,7 @@ def _tail_once(file: str, count: int | None, chosen: ChosenEvents, printer: _Pri
         found, _ = _read_last(history, count, chosen)
         printer.print(found, history)
         is_whole = len(found) < count
-    if is_whole and chosen.not_seen:
-        error = unknown_types(sorted(chosen.not_seen), chosen.seen)
-        assert error is not None
+    if is_whole and (error := unknown_types(chosen.types, chosen.seen)):
         if history.path is not None:
             raise error
         _screen.say(error.message)
@@ -217,21 +214,6 @@ def _pause() -> None:
         raise BrokenPipeError
 
 
-class _NumLines(click.ParamType[int | None]):
-    """A number from 0, or ``all``."""
-
-    name = "N"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int | None:
-        if isinstance(value, int):
-            return value
-        if value == "all":
-            return None
-        if not (value.isascii() and value.isdecimal() and len(value) < 16):
-            self.fail(f"{visible(value, 100)!r} is neither a number from 0 nor 'all'", param, ctx)
-        return int(value)
-
-
 @_app.command(
     "Print the last events, a line each; with -f those that come.",
     "aqueue tail run.db",
@@ -246,7 +228,7 @@ class _NumLines(click.ParamType[int | None]):
     "-n",
     "--lines",
     "count",
-    type=_NumLines(),
+    type=_app.WholeNumber(0, word="all"),
     default=10,
     show_default=True,
     help="The last N of the events that match; 'all' for all of them.",
