@@ -130,8 +130,7 @@ def _end(end: str, feeding: Feeding, clock: ReplayClock) -> int:
     view = feeding.view
     where = f"replayed until event {amount(view.seq)}"
     if end == "until":
-        clock.is_held = True
-        clock.set(view.at)
+        clock.set(view.at, is_held=True)
         feeding.close_still(where)
         say(f"aqueue: {where}: {feeding.progress}; the run went on")
     elif end == "quit":

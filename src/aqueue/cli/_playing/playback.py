@@ -169,12 +169,11 @@ class Playback:
         if self._due:
             self._feed()
         say(f"— {duration(gap_s)} until the run was resumed —")
-        self._clock.is_held = True
+        self._clock.set(is_held=True)
         left_s = min(gap_s / self._clock.speed, _MAX_RESUME_GAP_S)
         while left_s > 0 and not self._has_ended:
             left_s -= self._wait_once(left_s)
-        self._clock.is_held = False
-        self._clock.set(at)
+        self._clock.set(at, is_held=False)
 
     def _wait_once(self, seconds: float) -> float:
         """Wait so long, but not longer than reporters may; do what was typed; return for how long the run was not paused."""
@@ -204,12 +203,12 @@ class Playback:
         elif key == " ":
             if self._due:
                 self._feed()
-            clock.is_paused = not clock.is_paused
+            clock.set(is_paused=not clock.is_paused)
             self.say_if_paused()
         elif key in "+=-":
             slowest, fastest = _SPEEDS
             if key == "-":
-                clock.speed = min(max(clock.speed / 2, slowest), fastest)
+                clock.set(speed=min(max(clock.speed / 2, slowest), fastest))
             elif clock.speed < fastest:
-                clock.speed *= 2
+                clock.set(speed=clock.speed * 2)
             say(f"speed {clock.speed:g}")
