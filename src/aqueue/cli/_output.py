@@ -44,44 +44,30 @@ def open_output(path: str | None, history: History) -> Iterator[Callable[[bytes]
     target = Path(os.path.realpath(path))  # of a link, what it leads to is replaced
     if history.path is not None and target.exists() and target.samefile(history.path):
         raise click.UsageError(f"--output: {visible(path, 500)} is the file that is read; name another one")
-    with _naming_file_in_errors(path):
+    try:
         if target.exists() and not target.is_file():  # a device, or a pipe: it can be written to, but not replaced
             with target.open("wb") as stream:
                 yield stream.write
         else:
-            with _replacing(path, target) as write:
+            with _replacing(target) as write:
                 yield write
-
-
-@contextmanager
-def _naming_file_in_errors(path: str) -> Iterator[None]:
-    """Turn an `OSError` in this block into a usage error that names the file."""
-    try:
-        yield
     except BrokenPipeError:
         raise
     except OSError as error:
         why = visible(error.strerror or str(error), 300)
         raise click.UsageError(
             f"--output: {visible(path, 500)} could not be written: {why}; nothing is left of it; make room, or name a file "
-            "elsewhere"
+            "elsewhere, in a folder in which you may write"
         ) from error
 
 
 @contextmanager
-def _replacing(path: str, target: Path) -> Iterator[Callable[[bytes], object]]:
+def _replacing(target: Path) -> Iterator[Callable[[bytes], object]]:
     """Give a function that writes to a new file next to `target`, which replaces `target` once it is whole."""
     # Its name is known before it is there: a signal that ends the command may come at any moment.
     new = target.with_name(f".{target.name[:100]}.{os.urandom(6).hex()}")
     try:
-        try:
-            file = new.open("xb")
-        except OSError as error:
-            why = visible(error.strerror or str(error), 300)
-            raise click.UsageError(
-                f"--output: {visible(path, 500)} can't be written: {why}; name a file in a folder in which you may write"
-            ) from error
-        with file:
+        with new.open("xb") as file:
             yield file.write
         new.replace(target)
     except BaseException:
