@@ -76,7 +76,7 @@ def explain(file: str, item: int, run: str, as_json: bool) -> None:
         texts,
         story,
         list(story.chapters(record.view.at if is_lost else None, now)),
-        _children(record, shape, row),
+        Counter((record.items.type_number[child], record.items.state_of(child)) for child in shape.children(row)),
         outlook(record, shape, recording, plan, row),
     )
     if as_json:
@@ -115,12 +115,6 @@ def _ancestors(record: Record, row: int) -> list[int]:
         parent = record.items.parent_row[parent]
     rows.reverse()
     return rows
-
-
-def _children(record: Record, shape: TreeShape, row: int) -> Counter[tuple[int, State]]:
-    """Return how many children of each type, by its index, are in each state."""
-    items = record.items
-    return Counter((items.type_number[child], items.state_of(child)) for child in shape.children(row))
 
 
 def _printed(one: _Explained) -> list[RenderableType]:

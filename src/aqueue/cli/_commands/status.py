@@ -8,9 +8,11 @@ import msgspec
 from rich.console import RenderableType
 from rich.text import Text
 
-from aqueue._folds.item_table import OUTSTANDING, STATES, ItemTable
+from aqueue._folds.item_table import OUTSTANDING, STATES
 from aqueue.cli import _app, _lists, _screen
+from aqueue.cli._formats.event_words import words_of_counts
 from aqueue.cli._record import Record, RunStateName, read_record, resume_hint
+from aqueue.cli._screen import Column
 from aqueue.figures import amount, clock, duration, per_second, when_due
 from aqueue.result import FailureGroup
 from aqueue.text import visible
@@ -57,6 +59,7 @@ def status(file: str, run: str, as_json: bool) -> None:
 
 def _as_json(record: Record, groups: tuple[FailureGroup, ...]) -> dict[str, Any]:
     view, items, started, state = record.view, record.items, record.started, record.state
+    counts = items.counts()
     oldest = next(items.rows_in(OUTSTANDING), None)
     return {
         "file": str(record.history.path) if record.history.path is not None else None,
@@ -80,7 +83,10 @@ def _as_json(record: Record, groups: tuple[FailureGroup, ...]) -> dict[str, Any]
         "elapsed_s": _elapsed_s(record),
         "rate": _rate(record),
         "counts": msgspec.structs.asdict(view.counts) | {"outstanding": view.counts.outstanding},
-        "types": _type_records(items),
+        "types": [
+            {"type": type} | {state: counts.get((number, state), 0) for state in STATES}
+            for number, type in enumerate(items.types)
+        ],
         "running": [
             msgspec.structs.asdict(one) | _screen.host_and_pid_fields(_process_of(record, one))
             for one in _running_items(record)
@@ -108,14 +114,6 @@ def _as_json(record: Record, groups: tuple[FailureGroup, ...]) -> dict[str, Any]
         ],
         "resume": resume_hint(record.history) if state.name in ("interrupted", "failed") else None,
     }
-
-
-def _type_records(items: ItemTable) -> list[dict[str, Any]]:
-    counts = items.counts()
-    return [
-        {"type": type} | {state: counts.get((number, state), 0) for state in STATES}
-        for number, type in enumerate(items.types)
-    ]
 
 
 def _running_items(record: Record) -> list[RunningItem]:
@@ -153,7 +151,7 @@ def _printed(record: Record, groups: tuple[FailureGroup, ...]) -> list[Renderabl
         # Where a worker process has left, hooks of its workers may go on.
         of = f" of {amount(view.num_workers)} workers" if len(running) <= view.num_workers else ""
         parts += ["", _screen.heading("Running", f"{amount(len(running))}{of}")]
-        parts.append(_running(record, running))
+        parts += _running(record, running)
     if view.processes and record.state.name == "running":
         parts += ["", _screen.heading("Worker processes", amount(len(view.processes))), _processes(record, running)]
     if record.state.name != "completed":
@@ -173,16 +171,6 @@ def _head(record: Record) -> list[RenderableType]:
     kind = "journal" if history.is_journal else "log"
     run = f" of run {visible(view.run_id, 100)}" if view.run_id else ""
     word = state.name.capitalize()
-    counts = view.counts
-    parts = [f"{amount(counts.completed)} of {amount(counts.enqueued)} done"]
-    if counts.failed:
-        parts.append(f"{amount(counts.failed)} failed")
-    if counts.outstanding:
-        parts.append(f"{amount(counts.outstanding)} outstanding")
-    if counts.retried:
-        parts.append(f"{amount(counts.retried)} retried")
-    if counts.deduplicated:
-        parts.append(f"{amount(counts.deduplicated)} dropped as known")
     host = f" on {visible(started.host, 100)}" if started is not None and started.host else ""
     workers = f"{amount(view.num_workers)} worker{'' if view.num_workers == 1 else 's'}"
     if view.cluster:
@@ -194,7 +182,7 @@ def _head(record: Record) -> list[RenderableType]:
         Text.assemble((history.name, "bold"), (f"  {kind}{run}", "dim")),
         Text.assemble((word, _STATE_STYLES[state.name]), f"  {state.why}" if state.why else ""),
         "",
-        _screen.indented(Text(", ".join(parts))),
+        _screen.indented(Text(words_of_counts(view.counts))),
         _screen.indented(Text(f"{elapsed} elapsed, {per_second(_rate(record))}/s, {workers}")),
         _screen.indented(Text(f"{_begun(record)}{host}", style="dim")),
     ]
@@ -210,7 +198,7 @@ def _begun(record: Record) -> str:
     return f"since {_screen.local_time(record.begun_at)}, resumed {times}, last {_screen.local_time(record.view.started_at)}"
 
 
-def _running(record: Record, longest: Sequence[RunningItem]) -> RenderableType:
+def _running(record: Record, longest: Sequence[RunningItem]) -> list[RenderableType]:
     rows: list[list[Text | str]] = []
     for one in longest[:_MAX_RUNNING]:
         said = visible(one.text, 500)
@@ -218,22 +206,18 @@ def _running(record: Record, longest: Sequence[RunningItem]) -> RenderableType:
             said = f"after children: {said}" if said else "after children"
         if one.attempt > 1:
             said = f"try {one.attempt}: {said}"
-        rows.append([str(one.item), record.names[one.type], clock(record.now - one.started_at), said])
-        if record.view.cluster:
-            process = _process_of(record, one)
-            rows[-1].insert(3, Text(_screen.host_and_pid(process) if process is not None else "", style="dim"))
+        process = _process_of(record, one)
+        on = Text(_screen.host_and_pid(process) if process is not None else "", style="dim")
+        rows.append([str(one.item), record.names[one.type], clock(record.now - one.started_at), on, said])
     columns = [
-        _screen.Column("item", True),
-        _screen.Column("type", may_shrink=True),
-        _screen.Column("for", True),
-        _screen.Column("", may_shrink=True),
+        *(Column("item", True), Column("type", may_shrink=True), Column("for", True)),
+        *(Column("on", may_shrink=True), Column("", may_shrink=True)),
     ]
-    if record.view.cluster:
-        columns.insert(3, _screen.Column("on", may_shrink=True))
-    if len(longest) > _MAX_RUNNING:
-        more = Text(f"+{amount(len(longest) - _MAX_RUNNING)} more", style="dim")
-        rows.append(["", more, *[""] * (len(columns) - 2)])
-    return _screen.table(columns, rows)
+    if not record.view.cluster:
+        columns.pop(3)
+        rows = [[*row[:3], *row[4:]] for row in rows]
+    more = len(longest) - _MAX_RUNNING
+    return [_screen.table(columns, rows), *([_screen.remark(f"+{amount(more)} more")] if more > 0 else [])]
 
 
 def _processes(record: Record, running: Sequence[RunningItem]) -> RenderableType:
@@ -252,9 +236,7 @@ def _processes(record: Record, running: Sequence[RunningItem]) -> RenderableType
     if rest := ranked[_MAX_PROCESSES:]:
         workers, at_work = sum(p.num_workers for p in rest), sum(busy[p.first_worker] for p in rest)
         rows.append([Text(f"+{amount(len(rest))} more", style="dim"), amount(workers), amount(at_work)])
-    return _screen.table(
-        [_screen.Column("", may_shrink=True), _screen.Column("workers", True), _screen.Column("busy", True)], rows
-    )
+    return _screen.table([Column("", may_shrink=True), Column("workers", True), Column("busy", True)], rows)
 
 
 def _outstanding(record: Record) -> list[RenderableType]:

@@ -1,14 +1,14 @@
 """``aqueue tree``: shows the items as a tree with counts, with large parts folded."""
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import click
 import msgspec
-from rich.console import Console, ConsoleOptions, RenderableType, RenderResult
+from rich.console import Console, ConsoleOptions, RenderResult
 from rich.text import Text
 from rich.tree import Tree
 
-from aqueue._folds.tree_shape import CountsBelow, FoldedSiblings, TreeShape
+from aqueue._folds.tree_shape import CountsBelow, TreeShape
 from aqueue.cli import _app, _lists, _screen
 from aqueue.cli._record import ItemTexts, Record, TreeCut, cut_tree, read_record
 from aqueue.figures import amount
@@ -55,11 +55,14 @@ def tree(file: str, item: int | None, depth: int, width: int, run: str, as_json:
     top = None if item is None else find_row(record, item)
     cuts = cut_tree(shape, top, depth, width)
     wanted = {row for cut in cuts.values() for row in cut.children} | ({top} if top is not None else set())
-    texts = dict(record.texts(sorted(wanted)))
+    shown = _Shown(record, shape, cuts, dict(record.texts(sorted(wanted))))
+    first = -1 if top is None else top
     if as_json:
-        _screen.print_json(_as_json(record, shape, cuts, texts, top))
+        _screen.print_json(shown.node(first))
     else:
-        _screen.print_lines(_drawn(record, shape, cuts, texts, top))
+        root = Tree(shown.label(first), guide_style="dim")
+        shown.draw(root, first)
+        _screen.print_lines([root] if len(record.items) else [root, _screen.remark("no items yet")])
     _app.finish(record.history)
 
 
@@ -81,41 +84,10 @@ def find_row(record: Record, item: int) -> int:
     return row
 
 
-def _drawn(
-    record: Record,
-    shape: TreeShape,
-    cuts: dict[int, TreeCut],
-    texts: dict[int, ItemTexts],
-    top: int | None,
-) -> list[RenderableType]:
-    if top is None:
-        label = _Label(
-            Text(record.history.name, "bold"), sums=_sums(_of_run(record), "in all") if len(record.items) else ""
-        )
-    else:
-        label = _label(record, shape, texts[top], top, is_cut=top not in cuts)
-    root = Tree(label, guide_style="dim")
-    pending: list[tuple[Tree, int]] = [(root, -1 if top is None else top)]
-    while pending:
-        branch, row = pending.pop()
-        cut = cuts.get(row)
-        if cut is None:
-            continue
-        for child in cut.children:
-            is_cut = child not in cuts and shape.below(child).total > 0
-            pending.append((branch.add(_label(record, shape, texts[child], child, is_cut=is_cut)), child))
-        for folded in cut.folded:
-            branch.add(_folded_label(record, folded))
-    parts: list[RenderableType] = [root]
-    if not len(record.items):
-        parts.append(_screen.remark("no items yet"))
-    return parts
-
-
 class _Label:
     """What stands at a branch: an item, what is known of it in words, and the sums of what is below it.
 
-    On a narrow terminal the words are cut, never a number: the sums get a line of their own where they must.
+    On a narrow terminal the words are cut, never a number: the line is wrapped where it must.
     """
 
     def __init__(self, head: Text, words: Text | None = None, sums: str = "") -> None:
@@ -124,86 +96,68 @@ class _Label:
         self._sums = Text(f"  {sums}" if sums else "", style="dim")
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
-        room = options.max_width
-        left = room - self._head.cell_len - self._sums.cell_len
-        is_split = left < min(self._words.cell_len, _MIN_WORDS_CELLS)
-        if is_split:
-            left = room - self._head.cell_len
         words = self._words.copy()
-        words.truncate(max(left, 0), overflow="ellipsis")
-        line = self._head + words
-        if is_split:
-            yield from line.wrap(console, room, overflow="fold")
-            if self._sums:
-                yield from self._sums[2:].wrap(console, room)
-        else:
-            line.append_text(self._sums)
-            yield from line.wrap(console, room, overflow="fold")
+        left = options.max_width - self._head.cell_len - self._sums.cell_len
+        words.truncate(max(left, _MIN_WORDS_CELLS), overflow="ellipsis")
+        yield from (self._head + words + self._sums).wrap(console, options.max_width, overflow="fold")
 
 
-def _label(record: Record, shape: TreeShape, texts: ItemTexts, row: int, *, is_cut: bool) -> _Label:
-    items = record.items
-    state = items.state_of(row)
-    head = Text.assemble((record.name_of(row), "bold"), (f" {items.item_of(row)} ", "dim"), _screen.state_text(state))
-    words = Text()
-    if state == "failed" and texts.failure is not None:
-        words.append(
-            f" {_screen.error_summary(texts.failure.error.type, texts.failure.error.message, 200)}", style="red"
-        )
-    if texts.label:
-        words.append("  ").append_text(_screen.text(texts.label, max_chars=200))
-    below = shape.below(row)
-    return _Label(head, words, f"{'… ' if is_cut else ''}{_sums(below)}" if below.total else "")
+class _Shown(NamedTuple):
+    """What is shown of a tree, no deeper than 50 levels; in place of a row, -1 stands for what is above the initial items."""
 
+    record: Record
+    shape: TreeShape
+    cuts: dict[int, TreeCut]
+    texts: dict[int, ItemTexts]
 
-def _folded_label(record: Record, folded: FoldedSiblings) -> _Label:
-    name = record.names[folded.type]
-    sums = _states(folded.count, folded.completed, folded.failed)
-    if folded.below:
-        sums += f", {amount(folded.below)} below them"
-    return _Label(Text(f"+{amount(folded.count)} {name}"), sums=sums)
+    def below(self, row: int) -> CountsBelow:
+        """Return how many items are below the one in `row`."""
+        counts = self.record.view.counts
+        return CountsBelow(counts.enqueued, counts.completed, counts.failed) if row < 0 else self.shape.below(row)
 
+    def draw(self, branch: Tree, row: int) -> None:
+        """Add what is below the item in `row` to its branch."""
+        if (cut := self.cuts.get(row)) is None:
+            return
+        for child in cut.children:
+            self.draw(branch.add(self.label(child)), child)
+        for folded in cut.folded:
+            sums = _states(folded.count, folded.completed, folded.failed)
+            below = f", {amount(folded.below)} below them" if folded.below else ""
+            name = Text(f"+{amount(folded.count)} {self.record.names[folded.type]}")
+            branch.add(_Label(name, sums=f"{sums}{below}"))
 
-def _sums(below: CountsBelow, where: str = "below") -> str:
-    return f"{amount(below.total)} {where}: {_states(below.total, below.completed, below.failed)}"
+    def label(self, row: int) -> _Label:
+        """Return what stands at the branch of the item in `row`."""
+        below = self.below(row)
+        sums = _states(below.total, below.completed, below.failed)
+        if row < 0:
+            total = f"{amount(below.total)} in all: {sums}" if below.total else ""
+            return _Label(Text(self.record.history.name, "bold"), sums=total)
+        items, texts = self.record.items, self.texts[row]
+        state = items.state_of(row)
+        head = Text.assemble((self.record.name_of(row), "bold"), (f" {items.item_of(row)} ", "dim"))
+        head.append_text(_screen.state_text(state))
+        words = Text()
+        if state == "failed" and texts.failure is not None:
+            error = texts.failure.error
+            words.append(f" {_screen.error_summary(error.type, error.message, 200)}", style="red")
+        if texts.label:
+            words.append("  ").append_text(_screen.text(texts.label, max_chars=200))
+        cut = "" if row in self.cuts else "… "
+        return _Label(head, words, f"{cut}{amount(below.total)} below: {sums}" if below.total else "")
+
+    def node(self, row: int) -> dict[str, Any]:
+        """Return the item in `row` and what is below it as JSON has it."""
+        fields = {"item": 0} if row < 0 else _lists.item_fields(self.record, row, self.texts[row])
+        node = {**fields, "below": msgspec.structs.asdict(self.below(row))}
+        if cut := self.cuts.get(row):
+            node["children"] = [self.node(child) for child in cut.children]
+            node["folded"] = [msgspec.structs.asdict(folded) for folded in cut.folded]
+        return node
 
 
 def _states(total: int, completed: int, failed: int) -> str:
-    outstanding = total - completed - failed
-    parts = [f"{amount(completed)} completed"] if completed == total else []
-    if not parts:
-        parts = [
-            f"{amount(count)} {word}"
-            for count, word in ((completed, "completed"), (failed, "failed"), (outstanding, "outstanding"))
-            if count
-        ]
-    return ", ".join(parts)
-
-
-def _as_json(
-    record: Record, shape: TreeShape, cuts: dict[int, TreeCut], texts: dict[int, ItemTexts], top: int | None
-) -> dict[str, Any]:
-    first: dict[str, Any] = (
-        {"item": 0, "below": msgspec.structs.asdict(_of_run(record))}
-        if top is None
-        else _node(record, shape, texts[top], top)
-    )
-    pending: list[tuple[dict[str, Any], int]] = [(first, -1 if top is None else top)]
-    while pending:
-        node, row = pending.pop()
-        cut = cuts.get(row)
-        if cut is None:
-            continue
-        node["children"] = [_node(record, shape, texts[child], child) for child in cut.children]
-        node["folded"] = [msgspec.structs.asdict(folded) for folded in cut.folded]
-        pending += zip(node["children"], cut.children, strict=True)
-    return first
-
-
-def _of_run(record: Record) -> CountsBelow:
-    counts = record.view.counts
-    return CountsBelow(counts.enqueued, counts.completed, counts.failed)
-
-
-def _node(record: Record, shape: TreeShape, texts: ItemTexts, row: int) -> dict[str, Any]:
-    return {**_lists.item_fields(record, row, texts), "below": msgspec.structs.asdict(shape.below(row))}
+    """Return how the items stand, those states alone in which there are some."""
+    counts = {"completed": completed, "failed": failed, "outstanding": total - completed - failed}
+    return ", ".join(f"{amount(count)} {state}" for state, count in counts.items() if count)

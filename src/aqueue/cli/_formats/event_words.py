@@ -8,7 +8,7 @@ from rich.style import Style
 from aqueue import events as ev
 from aqueue.figures import amount, duration, when_due
 
-__all__ = ["STYLES", "Part", "StyleName", "details", "name_of"]
+__all__ = ["STYLES", "Part", "StyleName", "details", "name_of", "words_of_counts"]
 
 StyleName = Literal["plain", "dim", "bold", "good", "busy", "warning", "error"]
 """How a part is written."""
@@ -39,6 +39,14 @@ def details(event: ev.Event) -> list[Part]:
     known = _WORDS.get(type(event))
     found = known[1](event) if known is not None else []
     return [("plain", found)] if isinstance(found, str) else found
+
+
+def words_of_counts(counts: ev.Counts) -> str:
+    """Return what the items of a run came to: ``7 of 10 done, 1 failed``."""
+    figures = ("failed", "outstanding", "interrupted", "retried")
+    others = [f"{amount(number)} {name}" for name in figures if (number := getattr(counts, name))]
+    done = f"{amount(counts.completed)} of {amount(counts.enqueued)} done"
+    return _list(done, *others, _dropped(counts.deduplicated))
 
 
 def _list(*facts: str) -> str:
@@ -119,12 +127,7 @@ def _of_reopened(event: ev.ItemReopened) -> str:
 
 def _of_finish(event: ev.RunFinished) -> list[Part]:
     styles: dict[str, StyleName] = {"completed": "good", "failed": "error", "interrupted": "warning"}
-    counts = event.counts
-    figures = ("failed", "outstanding", "interrupted", "retried")
-    others = [f"{amount(number)} {name}" for name in figures if (number := getattr(counts, name))]
-    done = f"{amount(counts.completed)} of {amount(counts.enqueued)} done"
-    said = _list(done, *others, _dropped(counts.deduplicated))
-    return [(styles[event.status], event.status), ("plain", f"  {said}")]
+    return [(styles[event.status], event.status), ("plain", f"  {words_of_counts(event.counts)}")]
 
 
 _Details = Callable[[Any], str | list[Part]]
