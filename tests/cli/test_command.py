@@ -368,7 +368,7 @@ def test_a_type_without_results_is_said(aqueue: Aqueue, file: Path) -> None:
     done = aqueue("results", file, "--type", "Front")
 
     assert (done.code, done.out) == (0, "")
-    assert "no item of a type 'Front' has a result" in done.err
+    assert "no item of this type has a result" in done.err
 
 
 PRINTERS = [

@@ -14,7 +14,7 @@ from aqueue.cli._formats.tables import result_columns, write_results_csv
 from aqueue.cli._item_types import type_option, unknown_types
 from aqueue.cli._output import open_output, output_option
 from aqueue.cli._record import chunks
-from aqueue.events import NO_DATA, Event, ItemChildrenProcessed, ItemCompleted, ItemEnqueued, ItemFailed
+from aqueue.events import NO_DATA, ItemChildrenProcessed, ItemCompleted, ItemEnqueued, ItemFailed
 from aqueue.figures import amount
 from aqueue.journal import ItemResult, iter_results
 from aqueue.text import visible
@@ -58,15 +58,13 @@ def results(file: str, as_what: str, columns: str | None, types: tuple[str, ...]
         raise click.UsageError("--columns is for csv; add --format csv")
     history = _app.closed_at_end(open_history(file, run=run, skip_described=True))
     every = _rows_of(history, types)
-    seen: set[str] = set()
+    num_found = 0
 
     def rows() -> Iterator[ItemResult]:
+        nonlocal num_found
         for one in every():
-            if not types:
-                yield one
-                continue
-            seen.add(one.type)
-            if any(_app.matches_type(name, one.type) for name in types):
+            if not types or any(_app.matches_type(name, one.type) for name in types):
+                num_found += 1
                 yield one
 
     with open_output(output, history) as write:
@@ -74,12 +72,8 @@ def results(file: str, as_what: str, columns: str | None, types: tuple[str, ...]
             write_results_jsonl(rows(), write)
         else:
             _write_csv(rows, write, None if columns is None else columns.split(","))
-    for name in types:
-        if not any(_app.matches_type(name, type) for type in seen):
-            known = ", ".join(visible(type, 100) for type in sorted(seen)[:20])
-            _screen.say(
-                f"no item of a type {visible(name, 100)!r} has a result; {f'those of {known} have' if known else 'none has'}"
-            )
+    if types and not num_found:
+        _screen.say("no item of this type has a result")
     _app.finish(history)
 
 
@@ -166,13 +160,7 @@ def _types_until_found(history: History, wanted: Sequence[str]) -> Collection[st
 def _results_of_log(history: History, items: ItemTable, seqs: dict[int, int]) -> Iterator[ItemResult]:
     for rows in chunks(sorted(seqs), 100):  # which may be large
         found = history.events_at([seqs[row] for row in rows])
-        yield from _decoded(rows, found, items, seqs)
-
-
-def _decoded(
-    rows: Sequence[int], found: dict[int, Event], items: ItemTable, seqs: dict[int, int]
-) -> Iterator[ItemResult]:
-    for row in rows:
-        event = found.get(seqs[row])
-        if isinstance(event, ItemCompleted | ItemChildrenProcessed):
-            yield ItemResult(items.item_of(row), items.type_of(row), decode_result(event.result))
+        for row in rows:
+            event = found.get(seqs[row])
+            if isinstance(event, ItemCompleted | ItemChildrenProcessed):
+                yield ItemResult(items.item_of(row), items.type_of(row), decode_result(event.result))
