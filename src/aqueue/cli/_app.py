@@ -43,7 +43,7 @@ _BROKEN_PIPE: Final = 141
 
 
 class _App(click.Group):
-    """The group, with its subcommands in the order in which a person needs them."""
+    """The group of subcommands, in the order in which a person needs them."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         return list(self.commands)
@@ -88,7 +88,7 @@ class WholeNumber(click.ParamType[int | None]):
         self._word = word
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int | None:
-        """Return the number that `value` says; fail with a message that says which numbers may be given."""
+        """Return the number; fail with a message that says which numbers are allowed."""
         if isinstance(value, int):
             return value
         if self._word and value == self._word:
@@ -141,18 +141,18 @@ limit_option = click.option(
 
 
 def matches_type(name: str, type: str) -> bool:
-    """Return whether `name`, as a person writes it, means the item type `type`: all of it, its qualname, or its class's name."""
+    """Return whether `name` names the item type `type`: in full, by its qualname, or by its class name."""
     qualname = type.rpartition(":")[2]
     return name in {type, qualname, qualname.rpartition(".")[2]}
 
 
 def closed_at_end(history: History) -> History:
-    """Return `history`, and close it when the subcommand ends, however it ends."""
+    """Return `history`, which is closed when the subcommand ends."""
     return click.get_current_context().with_resource(closing(history))
 
 
 def finish(history: History, code: int = 0) -> NoReturn:
-    """End the subcommand: with `code`, or, if some lines of the file could not be read, by saying so.
+    """End the subcommand with `code`; if some lines of the file could not be read, say so and end it with 2.
 
     Raises:
         click.exceptions.Exit: always.
@@ -175,13 +175,13 @@ def main(args: Sequence[str] | None = None) -> NoReturn:
     Parameters:
         args: the arguments behind the command's name; by default those of this process.
     """
-    # For a stream that is closed Python has None, which would make some of its own functions fail, and others write to the
-    # other stream. What is printed must not get lost without a word: a stream that can't be written to says so by itself.
+    # For a closed stream Python has None, with which some of its own functions fail and others write to the other stream.
+    # Output must not get lost silently: a stream that can't be written to raises.
     if sys.stdout is None:
         sys.stdout = open(os.open(os.devnull, os.O_RDONLY), "w", encoding="utf-8")  # noqa: SIM115  # until the process ends
     if sys.stderr is None:
         sys.stderr = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115  # the same
-    # A terminal that lacks a character is no reason to fail.
+    # An encoding that lacks a character is no reason to fail.
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="backslashreplace")
@@ -192,7 +192,7 @@ def main(args: Sequence[str] | None = None) -> NoReturn:
 
 @contextmanager
 def _exiting_on_signals() -> Iterator[None]:
-    """Turn SIGTERM and SIGHUP into `SystemExit`, so that no half of a file is left behind."""
+    """Turn SIGTERM and SIGHUP into `SystemExit`, so that no partly written file is left behind."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
@@ -259,7 +259,7 @@ def _run(args: Sequence[str] | None) -> int:
 
 
 def _discard_output() -> None:
-    """Discard what could not be printed: Python would report it when it flushes at its end."""
+    """Discard what could not be printed, which Python would otherwise report when it flushes at exit."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 

@@ -1,4 +1,4 @@
-"""The option ``--type``: which types of items a person means by a name."""
+"""The option ``--type``: finds the item types that a name stands for."""
 
 import re
 from collections.abc import Collection, Sequence
@@ -22,8 +22,8 @@ _CLASS_NAME: Final = re.compile(r"[\w.:]{1,200}", re.ASCII)
 
 
 def _complete_types(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
-    """Offer the item types in the file that was named, as far as its beginning tells."""
-    # Before an option that has no value yet, click leaves the arguments as they are.
+    """Offer the item types at the beginning of the file on the command line."""
+    # While an option on the command line still lacks its value, click has not parsed the arguments.
     file = ctx.params.get("file") or next(iter(ctx.args), None)
     if not file or file == STANDARD_INPUT:
         return []
@@ -32,7 +32,7 @@ def _complete_types(ctx: click.Context, param: click.Parameter, incomplete: str)
             types = {event.type for event in history.read() or () if isinstance(event, ItemEnqueued)}
     except (AqueueError, OSError):
         return []
-    # The shell puts what is offered on its command line as it is: only what is surely a class's name may get there.
+    # The shell puts an offer on its command line as it is: so offer only plain class names.
     names = [name for name in short_names(types).values() if _CLASS_NAME.fullmatch(name)]
     return [CompletionItem(name) for name in sorted(names) if name.startswith(incomplete)]
 
@@ -49,7 +49,7 @@ type_option = click.option(
 
 
 def item_types(wanted: Sequence[str], known: Sequence[str]) -> frozenset[int] | None:
-    """Return the indexes of those of the `known` types that a person means; None for all.
+    """Return the indexes of the `known` types that have one of the `wanted` names; None for all.
 
     Raises:
         click.UsageError: there is none of that name.
@@ -62,9 +62,9 @@ def item_types(wanted: Sequence[str], known: Sequence[str]) -> frozenset[int] | 
 
 
 def unknown_types(wanted: Sequence[str], known: Collection[str]) -> click.UsageError | None:
-    """Return what is wrong with the types that a person named; None if each means some of the `known` ones.
+    """Return the usage error for names that stand for none of the `known` types; None if each stands for some.
 
-    It is to be raised, or only said where such items may still come.
+    Raise it, or only print its message where such items may still come.
     """
     unknown = [name for name in wanted if not any(matches_type(name, type) for type in known)]
     if not unknown:

@@ -26,7 +26,7 @@ _STATE_ORDER: Final[tuple[State, ...]] = ("completed", "failed", "running", "que
 
 
 def item_fields(record: Record, row: int, texts: ItemTexts) -> dict[str, Any]:
-    """Return what JSON tells of an item everywhere."""
+    """Return the fields of an item that JSON has in every subcommand."""
     items = record.items
     state = items.state_of(row)
     failure = texts.failure if state in ("failed", "retrying") else None
@@ -42,7 +42,7 @@ def item_fields(record: Record, row: int, texts: ItemTexts) -> dict[str, Any]:
 
 
 def _what(record: Record, row: int, texts: ItemTexts) -> Text:
-    """Return what an item waits for, what it raised, and its label."""
+    """Return when it is tried again, what it raised, and its label."""
     state = record.items.state_of(row)
     parts: list[Text] = []
     if state == "retrying" and record.state.name == "running":
@@ -95,7 +95,7 @@ def list_of_items(record: Record, rows: Sequence[int], columns: Sequence[str]) -
 
 
 def nothing_or_more(total: int, shown: int, nothing: str) -> list[RenderableType]:
-    """Return what to say below a list that is empty, or of which not all is shown."""
+    """Return the remark below a list that is empty or not shown in full."""
     if not total:
         return [_screen.remark(nothing)]
     return [_screen.remark(f"{amount(total - shown)} more: --limit {total} shows all")] if total > shown else []

@@ -13,7 +13,7 @@ _HAS_ENDED = "It will not run again: it has completed, and so has everything bel
 
 
 def outlook(record: Record, shape: TreeShape, recording: Recording | None, plan: Plan | None, row: int) -> str:
-    """Return in a sentence or two whether and why the item in `row` will run when the run is resumed; safe to show.
+    """Return in words whether and why the item in `row` will run when the run is resumed; safe to show.
 
     Parameters:
         record: the run.

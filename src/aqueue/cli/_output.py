@@ -28,8 +28,8 @@ output_option = click.option(
 def open_output(path: str | None, history: History) -> Iterator[Callable[[bytes], object]]:
     """Give a function that writes bytes to the file at `path`, or to standard output if that is None or ``-``.
 
-    A file is written under another name and moved into its place at the end, so that it is complete as soon as it is there. It
-    gets the permissions of any new file.
+    A file is written under another name and moved into place at the end, so that it is never seen incomplete. It gets the
+    permissions of any new file.
 
     Raises:
         click.UsageError: the file is the one that is read, or can't be written.
@@ -64,7 +64,7 @@ def open_output(path: str | None, history: History) -> Iterator[Callable[[bytes]
 @contextmanager
 def _replacing(target: Path) -> Iterator[Callable[[bytes], object]]:
     """Give a function that writes to a new file next to `target`, which replaces `target` once it is whole."""
-    # Its name is known before it is there: a signal that ends the command may come at any moment.
+    # The name is chosen before the file exists: a signal that ends the command may come at any moment.
     new = target.with_name(f".{target.name[:100]}.{os.urandom(6).hex()}")
     try:
         with new.open("xb") as file:

@@ -79,7 +79,7 @@ class ItemTexts(msgspec.Struct):
 
     @property
     def label(self) -> str:
-        """What tells the item from its siblings, as far as it says: its description, or its key."""
+        """Its description, or else its key."""
         return self.description or self.key or ""
 
 
@@ -133,8 +133,8 @@ class Record:
                     self.started = event
                     self.begun_at = self.begun_at or event.at
                     self.num_processes += 1
-        # A clock that was set back, or that of another machine, may stand before the last event: then a wait that goes on
-        # would seem to take until that clock has caught up.
+        # The clock may have been set back since, or be another machine's, and stand before the last event. Without this, a
+        # wait would seem to last until it has caught up.
         self.now = max(time.time(), self.view.at)
         self.state = assess(self.view, self.started, history, self.now)
         if self.state.name != "running":
@@ -163,7 +163,7 @@ class Record:
         return tally.groups()
 
     def _failures(self) -> Iterator[ItemFailed]:
-        """Yield the failures of items that are failed now, read again."""
+        """Read the failures of all failed items again."""
         seqs = self.items.failed_seq
         for rows in chunks(self.items.rows_in(("failed",)), _CHUNK_FAILURES):
             found = self.history.events_at([seqs[row] for row in rows])
@@ -179,7 +179,7 @@ class Record:
         return self.items.duration_s[row]
 
     def texts(self, rows: Iterable[int]) -> Iterator[tuple[int, ItemTexts]]:
-        """Yield each of the rows, with what its events say in words, read again; a few hundred are in memory at a time."""
+        """Yield each row with the texts of its item, read again; those of about a hundred items are in memory at a time."""
         items = self.items
         for chunk in chunks(rows, _CHUNK_TEXTS):
             columns = (items.enqueued_seq, items.described_seq, items.failed_seq)
@@ -205,7 +205,7 @@ def read_record(file: str, run: str, on_events: Callable[[list[Event]], None] | 
 
 
 def cut_tree(shape: TreeShape, top: int | None, depth: int, width: int) -> dict[int, TreeCut]:
-    """Return what to show below each item, level by level, by its row; -1 stands for what is above the initial items.
+    """Return what to show below each item, level by level, by its row; -1 stands for the run.
 
     Parameters:
         shape: the tree.

@@ -45,7 +45,7 @@ __all__ = [
     "traceback_lines",
 ]
 
-# Of the 16 colours that every terminal theme defines, those that read on dark and on light backgrounds.
+# The colours of the 16-colour palette that are readable on dark and on light backgrounds.
 _STATE_STYLES: Final[Mapping[str, str]] = {
     "queued": "",
     "running": "cyan",
@@ -95,27 +95,27 @@ def host_and_pid(process: WorkerProcess) -> str:
 
 
 def host_and_pid_fields(process: WorkerProcess | None) -> dict[str, Any]:
-    """Return the host and pid of a worker process as fields of a JSON object; null if not known."""
+    """Return the host and pid of a worker process as fields of a JSON object; null if it isn't known."""
     return {"host": None, "pid": None} if process is None else {"host": process.host, "pid": process.pid}
 
 
 def heading(value: str, details: str = "") -> Text:
-    """Return a heading with dim details after it; neither is made safe."""
+    """Return a heading with dim details after it; both must be safe to show."""
     return Text.assemble((value, "bold"), (f"  {details}" if details else "", "dim"))
 
 
 def indented(part: RenderableType, cells: int = 2) -> RenderableType:
-    """Return `part` moved to the right, the lines into which the terminal's width breaks it, too."""
+    """Return `part` indented, including the lines into which it wraps."""
     return Padding(part, (0, 0, 0, cells), expand=False)
 
 
 def remark(value: str) -> RenderableType:
-    """Return a dim, indented line for below a table; it is not made safe."""
+    """Return a dim, indented line for below a table; it must be safe to show."""
     return indented(Text(value, style="dim"))
 
 
 def table(columns: Sequence[Column], rows: Iterable[Sequence[Text | str]]) -> RenderableType:
-    """Return a table without rules, indented by two cells; its cells must be safe.
+    """Return a table without rules, indented by two cells; the cells must be safe to show.
 
     Where the terminal is narrow, the columns that may shrink do, and the others stay whole. Where it is too narrow for
     that, each row is wrapped instead, with the titles before the numbers: a number is never cut.
@@ -135,7 +135,7 @@ class _Table:
                 column.title, justify="right" if column.is_number else "left", no_wrap=not column.may_shrink
             )
         for row in rows:
-            # Rich makes only columns narrower that may wrap. Their cells may not: so these are cut.
+            # Rich narrows only columns that may wrap, the widest first. Their cells may not wrap: so they are cut.
             self._grid.add_row(*(Text.assemble(cell, no_wrap=True, overflow="ellipsis") for cell in row))
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
@@ -189,7 +189,7 @@ def print_lines(parts: Iterable[RenderableType]) -> None:
 
 
 def is_styled(stream: TextIO) -> bool:
-    """Return whether what is written to `stream` is styled: on a terminal, and where ``FORCE_COLOR`` asks for it."""
+    """Return whether output to `stream` is styled: on a terminal, and where ``FORCE_COLOR`` asks for it."""
     return (stream.isatty() or bool(os.environ.get("FORCE_COLOR"))) and os.environ.get("TERM") != "dumb"
 
 
@@ -213,7 +213,7 @@ def _write(data: bytes) -> None:
 
 
 def say(message: str) -> None:
-    """Print one line to standard error, after what was printed before; `message` must be safe."""
+    """Print one line to standard error, after all earlier output; `message` must be safe to show."""
     sys.stdout.flush()
     with suppress(OSError):  # that it can't be printed must not change how the command ends
         print(f"aqueue: {message}", file=sys.stderr, flush=True)  # noqa: T201  # a command speaks
@@ -226,17 +226,17 @@ def error_summary(type: str, message: str, max_chars: int = 300) -> str:
 
 
 def time_ago(seconds: float) -> str:
-    """Return how long ago something was, in whole seconds or its two largest units: ``9 s ago``, ``3 min 9 s ago``."""
+    """Return how long ago something was, in seconds or its two largest units: ``9 s ago``, ``3 min 9 s ago``."""
     return f"{max(int(seconds), 0)} s ago" if seconds < 60 else f"{duration(int(seconds))} ago"
 
 
 def local_time(at: float) -> str:
-    """Return a Unix time in seconds as local date and time, with whole seconds; ``?`` for one that is none."""
+    """Return a Unix time in seconds as local date and time, to the second; ``?`` if no calendar has it."""
     return _local(at)[0]
 
 
 def time_of_day(at: float) -> str:
-    """Return a Unix time in seconds as the local time of day, with milliseconds; ``?`` for one that is none."""
+    """Return a Unix time in seconds as the local time of day, to the millisecond; ``?`` if no calendar has it."""
     moment, milliseconds = _local(at)
     return f"{moment[11:]}.{milliseconds:03}" if moment != "?" else moment
 

@@ -1,4 +1,4 @@
-"""Tells the history of one item: what happened, when, and how long it waited in between."""
+"""Tells the history of one item: what happened when, and how long it waited in between."""
 
 from collections import deque
 from collections.abc import Iterable, Iterator
@@ -22,7 +22,7 @@ class Chapter(msgspec.Struct, frozen=True):
     Attributes:
         at: when, Unix time in seconds.
         event: the event; None at the end of an attempt whose process ended without a word.
-        facts: what the item's other events tell about it; safe to show.
+        facts: what the events before it add, such as how long the item waited; safe to show.
     """
 
     at: float
@@ -85,11 +85,11 @@ class Story:
         self._last.append(event)
 
     def chapters(self, lost_at: float | None = None, now: float | None = None) -> Iterator[Chapter]:
-        """Yield what happened, in order; once.
+        """Yield what happened, in order. Call it once.
 
         Parameters:
-            lost_at: when its process was last heard of, Unix time in seconds, if that has ended without a word; else None.
-            now: Unix time in seconds, until which what goes on now has taken; None if nothing goes on.
+            lost_at: the time of the last event, Unix time in seconds, if the process has ended without a word; else None.
+            now: the current Unix time, until which a running attempt or wait counts; None if the run has ended.
         """
         crashed_at: float | None = None
         due = 0.0
@@ -103,7 +103,7 @@ class Story:
                     self._runs_since, self._waits_since, due = event.at, None, 0.0
                 case ev.ItemRetryScheduled() | ev.ItemInterrupted():
                     is_crash = isinstance(event, ev.ItemInterrupted) and event.reason == "crash"
-                    # That of a crash comes only with the resume, which may be a week later.
+                    # After a crash the event comes only with the resume, which may be a week later.
                     at = crashed_at if is_crash and crashed_at is not None else event.at
                     facts = [f"after {duration(self._end_attempt(at))}"]
                     self._waits_since = at
@@ -124,7 +124,7 @@ class Story:
             self._end_attempt(now)
 
     def _facts_of_start(self, event: ev.ItemStarted, due: float) -> Iterator[str]:
-        """Count the wait before an attempt; yield where it runs, and how long it waited."""
+        """Count the wait before an attempt; yield where the attempt runs and how long the wait was."""
         process = self._ran_in.get(event.seq)
         yield f"by worker {event.worker}{f' on {host_and_pid(process)}' if process is not None else ''}"
         if self._waits_since is not None:
@@ -135,7 +135,7 @@ class Story:
                 yield f"{duration(event.at - due)} of it for a worker"
 
     def _end_attempt(self, at: float) -> float:
-        """Count the attempt that ended at the Unix time `at`, if there is one; return how long it took, seconds."""
+        """Count the attempt that ended at the Unix time `at`, if one ran; return how long it took, seconds."""
         worked_s = max(at - self._runs_since, 0.0) if self._runs_since is not None else 0.0
         self.work_s += worked_s
         self._runs_since = None

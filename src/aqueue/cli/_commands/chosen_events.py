@@ -1,4 +1,4 @@
-"""Chooses events by name, level, item and the item's type, which not every event has."""
+"""Chooses events by their name, level, item and item type."""
 
 from collections.abc import Sequence
 from functools import lru_cache
@@ -30,15 +30,15 @@ _ENDS: Final = (
 
 
 class RunningTypes:
-    """Knows the types of the items that run, for the events that don't tell them."""
+    """Remembers the types of running items, which not every event names."""
 
     def __init__(self) -> None:
         self._types: dict[int, str] = {}
 
     def type_of(self, event: ev.Event) -> str:
-        """Return the type of the item of `event`, which follows those asked before.
+        """Return the type of the item of `event`; call it for each event in order.
 
-        It is empty if the event is of no item, and `UNKNOWN_TYPE` if none of the events tells it.
+        It is empty for an event without an item, and `UNKNOWN_TYPE` if no event so far has named it.
         """
         types = self._types
         if type(event) is ev.RunStarted:  # another run in the same log, whose items are numbered from 1 again
@@ -48,7 +48,7 @@ class RunningTypes:
             return ""
         found: str = getattr(event, "type", "") or types.get(item, UNKNOWN_TYPE)
         if isinstance(event, ev.ItemStarted):
-            # As many as there are workers, but for a log that lacks ends.
+            # No more than workers, unless a log lacks the ends of attempts.
             if len(types) >= _MAX_RUNNING and item not in types:
                 del types[next(iter(types))]
             types[item] = found
@@ -58,7 +58,7 @@ class RunningTypes:
 
 
 class ChosenEvents:
-    """Which events are wanted.
+    """A filter for events.
 
     Attributes:
         types: the wanted types of items, as a person names them; none for all.
@@ -72,7 +72,7 @@ class ChosenEvents:
         items: frozenset[int] = frozenset(),
         level: Level = "debug",
     ) -> None:
-        """Want those that meet all of these.
+        """Choose the events that meet all conditions.
 
         Parameters:
             events: names of events; none for all.
@@ -92,11 +92,11 @@ class ChosenEvents:
         }
 
     def has(self, event: ev.Event, type: str) -> bool:
-        """Return whether `event` is wanted.
+        """Return whether `event` is chosen.
 
         Parameters:
             event: any event.
-            type: the type of its item; with `UNKNOWN_TYPE` it is wanted if it would be with one of the wanted types.
+            type: the type of its item; `UNKNOWN_TYPE` counts as any of the chosen types.
         """
         if self.types and type not in ("", UNKNOWN_TYPE) and len(self.seen) < _MAX_TYPES:
             self.seen[type] = None
@@ -120,7 +120,7 @@ def _events_named(ctx: click.Context, param: click.Parameter, names: Sequence[st
 
 
 def _is_named(event: str, name: str) -> bool:
-    """Return whether `name` is all of the event's name, its first or its last part, or the first word of that."""
+    """Return whether `name` is the event's whole name, the part before or after the dot, or the first word after it."""
     kind, _, what = event.partition(".")
     return name in {event, kind, what} or f"{what}_".startswith(f"{name}_")
 

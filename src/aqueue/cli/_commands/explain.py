@@ -87,7 +87,7 @@ def explain(file: str, item: int, run: str, as_json: bool) -> None:
 
 
 class _Explained(NamedTuple):
-    """All that is known of an item: its row, those of its ancestors, their texts, its story, children and outlook."""
+    """An item as it is explained: its row and those of its ancestors, their texts, its story, children and outlook."""
 
     record: Record
     row: int
@@ -100,7 +100,7 @@ class _Explained(NamedTuple):
 
 
 def _held_by(history: History, live: RecordedItem) -> Iterator[int]:
-    """Yield the numbers of the ancestors that a live item holds."""
+    """Yield the numbers of the ancestors that a live item has references to."""
     for event in history.events_at([live.state_seq or live.enqueued_seq]).values():
         if isinstance(event, ItemEnqueued | ItemAdopted | ItemCompleted):
             yield from references(bytes(event.payload))

@@ -60,6 +60,6 @@ def export(file: str, as_what: str, include_data: bool, output: str | None, run:
 
 
 def _as_recorded(history: History) -> Iterator[list[Event]]:
-    """Yield the events as they are, with nothing put in for what a log lacks."""
+    """Yield the events as they are recorded: nothing is added for what a log lacks."""
     while (lines := history.read_lines()) is not None:
         yield [event for _, event in lines]

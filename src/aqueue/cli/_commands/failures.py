@@ -88,7 +88,7 @@ def _with_traceback(record: Record, row: int, texts: ItemTexts) -> list[Renderab
 
 
 def _process_of(record: Record, row: int, texts: ItemTexts) -> WorkerProcess | None:
-    """Return in which worker process of a cluster it failed; None without one, or if not known. Hooks run in none."""
+    """Return the worker process of a cluster in which it failed; None if there is none, as for hooks, or if it isn't known."""
     in_hook = texts.failure is not None and texts.failure.phase != "process"
     return None if in_hook else record.items.process_of(row)
 

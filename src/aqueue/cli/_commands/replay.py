@@ -123,7 +123,7 @@ def replay(file: str, speed: float, until: int | None, max_gap_s: float, reporte
 
 
 def _end(end: str, feeding: Feeding, clock: ReplayClock) -> int:
-    """End the reporters, say where that is, and return the exit code."""
+    """Close the reporters, say at which event, and return the exit code."""
     if end == "no_reporters":
         say("aqueue: no reporter is left to show the run")
         return _app.EXIT_ERROR

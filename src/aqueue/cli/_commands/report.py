@@ -34,7 +34,7 @@ def report(file: str, output: str, run: str) -> None:
     It needs no network, has everything in it and is at most 5 MB, however large the run; what is left out for that is said
     in it. It has descriptions, types and errors of items, but no payloads and no results.
     """
-    # What makes the page loads what a command that needs no page should not wait for.
+    # Imported here: other commands shouldn't wait for what the page needs.
     from aqueue.cli import _report
 
     history = _app.closed_at_end(open_history(file, run=run))

@@ -78,7 +78,7 @@ def results(file: str, as_what: str, columns: str | None, types: tuple[str, ...]
 
 
 def _write_csv(rows: Rows, write: Callable[[bytes], object], chosen: Sequence[str] | None) -> None:
-    """Write the table in two passes, between which a run that goes on may have got results that need other columns.
+    """Write the table in two passes. Between them a running run may add results that need other columns.
 
     Raises:
         click.UsageError: there is no column of one of the `chosen` names.
@@ -98,7 +98,7 @@ def _write_csv(rows: Rows, write: Callable[[bytes], object], chosen: Sequence[st
 
 
 def _rows_of(history: History, types: Sequence[str]) -> Rows:
-    """Return what yields the results, those of all types, each time from the first on.
+    """Return a function that yields all results from the first on, each time it is called.
 
     Raises:
         click.UsageError: there are no items of one of the `types`, as a person names them.
@@ -134,7 +134,7 @@ def _track_result(
     seqs: dict[int, int],
     process_seqs: dict[int, int],
 ) -> None:
-    """Update which event has the result of the item in a row: that of its hook, or else of its process; none after a failure."""
+    """Update which event has the result of the item in a row: its hook's, or else its process's; none after a failure."""
     before = seqs.pop(row, 0)
     if isinstance(event, ItemCompleted):
         process_seqs.pop(row, None)
@@ -147,7 +147,7 @@ def _track_result(
 
 
 def _types_until_found(history: History, wanted: Sequence[str]) -> Collection[str]:
-    """Return the types of items in the order in which they came, no more than it takes to find the `wanted` ones."""
+    """Return the types of items in the order of their first item, reading no further than the last of the `wanted` ones."""
     known: dict[str, None] = {}
     for events in batches(history):
         num_before = len(known)

@@ -117,7 +117,7 @@ def _as_json(record: Record, groups: tuple[FailureGroup, ...]) -> dict[str, Any]
 
 
 def _running_items(record: Record) -> list[RunningItem]:
-    """Return what is running, the longest first; nothing if nobody runs it any more."""
+    """Return the running items, the longest-running first; none if the run's process is gone."""
     if record.state.name != "running":
         return []
     return sorted(record.view.running.values(), key=lambda one: (one.started_at, one.worker))
@@ -148,7 +148,7 @@ def _printed(record: Record, groups: tuple[FailureGroup, ...]) -> list[Renderabl
     if len(record.items):
         parts += ["", _lists.items_by_state(record, record.items.counts())]
     if running := _running_items(record):
-        # Where a worker process has left, hooks of its workers may go on.
+        # Hooks of the workers of a process that has left may still run.
         of = f" of {amount(view.num_workers)} workers" if len(running) <= view.num_workers else ""
         parts += ["", _screen.heading("Running", f"{amount(len(running))}{of}")]
         parts += _running(record, running)
@@ -191,7 +191,7 @@ def _head(record: Record) -> list[RenderableType]:
 
 
 def _begun(record: Record) -> str:
-    """Return when the run began, and when its last process did if that is another one."""
+    """Return when the run began and, if it was resumed, when its last process began."""
     if record.num_processes <= 1:
         return f"since {_screen.local_time(record.begun_at)}"
     times = "once" if record.num_processes == 2 else f"{amount(record.num_processes - 1)} times"

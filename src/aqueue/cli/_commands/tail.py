@@ -35,7 +35,7 @@ _TYPES_WINDOW: Final = 100_000
 
 
 class _ChosenEvent(NamedTuple):
-    """An event that is wanted: its line of JSON, itself, and the type of its item."""
+    """A chosen event, with its line of JSON and the type of its item."""
 
     line: bytes
     event: Event
@@ -80,7 +80,7 @@ def _log_line(event: Event) -> bytes:
 def _choose(
     lines: Iterable[Line], types: RunningTypes, chosen: ChosenEvents, *, may_be_unknown: bool
 ) -> Iterator[_ChosenEvent]:
-    """Yield those of the events that are wanted, and those that may be, if it `may_be_unknown` which type they are of."""
+    """Yield the chosen events; with `may_be_unknown`, also those whose type isn't known and may be a chosen one."""
     for line, event in lines:
         type = types.type_of(event)
         if chosen.has(event, type) and (may_be_unknown or not chosen.types or type != UNKNOWN_TYPE):
@@ -88,7 +88,7 @@ def _choose(
 
 
 def _print_rest(history: History, types: RunningTypes, chosen: ChosenEvents, printer: _Printer) -> None:
-    """Print what is there by now behind what was read."""
+    """Print what has been recorded since the last read."""
     while True:
         lines = history.read_lines()
         for notice in history.take_notices():
@@ -99,10 +99,9 @@ def _print_rest(history: History, types: RunningTypes, chosen: ChosenEvents, pri
 
 
 def _read_last(history: History, count: int, chosen: ChosenEvents) -> tuple[Sequence[_ChosenEvent], RunningTypes]:
-    """Return the last `count` events that are wanted, and what is running at the end.
+    """Return the last `count` chosen events, and the types of the items that run at the end.
 
-    A part of the file before its end is read, and a larger one while some may be missing: some of the events, or the
-    starts of the items that they are of.
+    Read a part of the file before its end, and larger ones while events, or the starts of their items, may be missing.
     """
     window = max(_FIRST_WINDOW, 4 * count)
     while True:
@@ -143,7 +142,7 @@ def _tail_once(file: str, count: int | None, chosen: ChosenEvents, printer: _Pri
 
 
 def _tail_and_follow(file: str, count: int | None, chosen: ChosenEvents, printer: _Printer) -> History:
-    """Print the last events in `file` and those that come; return what was read when no more can come."""
+    """Print the last events in `file` and follow it until no more can come; return what was read."""
     is_new = False
     while True:
         if file != STANDARD_INPUT:
@@ -167,7 +166,7 @@ def _tail_and_follow(file: str, count: int | None, chosen: ChosenEvents, printer
 
 
 def _wait_for(file: str) -> bool:
-    """Wait until there is something in `file`; return whether there wasn't at first."""
+    """Wait until `file` exists and isn't empty; return whether it had to wait."""
     waited = False
     while True:
         try:
@@ -185,7 +184,7 @@ def _wait_for(file: str) -> bool:
 
 
 def _follow(history: History, types: RunningTypes, chosen: ChosenEvents, printer: _Printer) -> None:
-    """Print what comes, and say what can't be read, until no more can come."""
+    """Print new events, and say which lines can't be read, until no more can come."""
     skipped, reported_at = "", -_REPORT_INTERVAL_S
     while True:
         _print_rest(history, types, chosen, printer)
@@ -199,7 +198,7 @@ def _follow(history: History, types: RunningTypes, chosen: ChosenEvents, printer
 
 
 def _pause() -> None:
-    """Wait a moment, or end if nobody can read any more what is printed.
+    """Wait a moment; raise if the reader of standard output has gone.
 
     Raises:
         BrokenPipeError: the reader of the pipe has left.

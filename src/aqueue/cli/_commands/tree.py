@@ -85,7 +85,7 @@ def find_row(record: Record, item: int) -> int:
 
 
 class _Label:
-    """What stands at a branch: an item, what is known of it in words, and the sums of what is below it.
+    """The label of a branch: an item, its description or error, and the sums of what is below it.
 
     On a narrow terminal the words are cut, never a number: the line is wrapped where it must.
     """
@@ -103,7 +103,7 @@ class _Label:
 
 
 class _Shown(NamedTuple):
-    """What is shown of a tree, no deeper than 50 levels; in place of a row, -1 stands for what is above the initial items."""
+    """The part of a tree that is shown, at most 50 levels deep. The row -1 stands for the run, above its initial items."""
 
     record: Record
     shape: TreeShape
@@ -128,7 +128,7 @@ class _Shown(NamedTuple):
             branch.add(_Label(name, sums=f"{sums}{below}"))
 
     def label(self, row: int) -> _Label:
-        """Return what stands at the branch of the item in `row`."""
+        """Return the label of the item in `row`."""
         below = self.below(row)
         sums = _states(below.total, below.completed, below.failed)
         if row < 0:
@@ -158,6 +158,6 @@ class _Shown(NamedTuple):
 
 
 def _states(total: int, completed: int, failed: int) -> str:
-    """Return how the items stand, those states alone in which there are some."""
+    """Return how many items are in each state, leaving out states without any."""
     counts = {"completed": completed, "failed": failed, "outstanding": total - completed - failed}
     return ", ".join(f"{amount(count)} {state}" for state, count in counts.items() if count)

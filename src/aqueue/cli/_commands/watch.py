@@ -79,7 +79,7 @@ def follow(
     monotonic: Callable[[], float] = time.monotonic,
     sleep: Callable[[float], None] = time.sleep,
 ) -> _End:
-    """Feed what is recorded and what comes until there is nothing more to show; return why.
+    """Feed recorded and new events until there is nothing more to show; return why.
 
     Parameters:
         history: from which to read.
@@ -134,7 +134,7 @@ def _is_process_gone(history: History, feeding: Feeding) -> bool:
 
 
 def _end(end: _End, history: History, feeding: Feeding) -> int:
-    """End the reporters, say what a person should know, and return the exit code."""
+    """Close the reporters, say how the run stands, and return the exit code."""
     now = time.time()
     state = assess(feeding.view, feeding.started, history, now)
     if end == "no_reporters":

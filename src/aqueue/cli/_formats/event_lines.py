@@ -14,7 +14,7 @@ from aqueue.text import short_names, visible
 
 __all__ = ["EventLines"]
 
-# A letter, so that the level shows without colours, and to those who can't tell colours apart.
+# A letter, so that the level shows without colours.
 _MARKS: Final[dict[Level, Part]] = {
     "debug": ("dim", " D "),
     "info": ("plain", "   "),
@@ -43,7 +43,7 @@ class EventLines:
     """
 
     def __init__(self, stream: TextIO) -> None:
-        """Write as suits `stream`, to which nothing is written here."""
+        """Write lines for `stream`: for its width and colours. Nothing is written to it here."""
         self._is_terminal = stream.isatty()
         self._stream = stream
         self._max_chars = _MAX_TEXT_CHARS if self._is_terminal else None
@@ -55,7 +55,7 @@ class EventLines:
         self.measure()
 
     def measure(self) -> None:
-        """See how wide the terminal is now."""
+        """Read the current width of the terminal."""
         if self._is_terminal:
             try:
                 self.cells = os.get_terminal_size(self._stream.fileno()).columns or _NARROWEST
@@ -100,7 +100,7 @@ class EventLines:
         ]
 
     def _name(self, type: str) -> str:
-        """Return the shortest name for a type that tells it from the others that came so far."""
+        """Return the shortest name that tells a type from the others so far."""
         if type not in self._names:
             if len(self._names) >= _MAX_TYPES:
                 return visible(type, self._max_chars)
@@ -136,7 +136,7 @@ def _codes(*, styles: bool, colors: bool) -> dict[StyleName, tuple[str, str]]:
 
 
 def _cells(text: str) -> int:
-    """Return how many cells `text` takes at most: some terminals join several characters to one sign, others don't."""
+    """Return how many cells `text` takes at most. Characters count one by one, since not all terminals join them."""
     return len(text) if text.isascii() else sum(map(get_character_cell_size, text))
 
 

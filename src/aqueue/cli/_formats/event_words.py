@@ -1,4 +1,4 @@
-"""Puts each event into words: what happened, in a word or two, and what matters of it."""
+"""Puts each event into words: what happened, and its details."""
 
 from collections.abc import Callable
 from typing import Any, Final, Literal
@@ -16,7 +16,7 @@ StyleName = Literal["plain", "dim", "bold", "good", "busy", "warning", "error"]
 Part = tuple[StyleName, str]
 """A part of a line: how it is written, and its text, which is not safe to show yet."""
 
-# Of the 16 colours that every terminal theme defines, those that read on dark and on light backgrounds.
+# The colours of the 16-colour palette that are readable on dark and on light backgrounds.
 STYLES: Final[dict[StyleName, Style]] = {
     "plain": Style(),
     "dim": Style(dim=True),
@@ -54,7 +54,7 @@ def _list(*facts: str) -> str:
 
 
 def _attempt(event: Any, *, first: bool = False) -> str:
-    """Return which attempt it is, unless it is the first one and `first` is False, and whether it is one of the hook."""
+    """Return the attempt's number, unless it is 1 and `first` is False, and whether it is one of the hook."""
     hook = "after children" if event.phase == "after_children" else ""
     return _list(hook, f"try {event.attempt}" if first or event.attempt > 1 else "")
 

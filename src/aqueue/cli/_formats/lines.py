@@ -12,7 +12,7 @@ __all__ = ["write_events_jsonl", "write_results_jsonl"]
 def write_events_jsonl(
     batches: Iterable[Sequence[Event]], write: Callable[[bytes], object], include_data: bool = False
 ) -> None:
-    """Write the very lines that the jsonl reporter writes for these events.
+    """Write the same lines as the jsonl reporter.
 
     Parameters:
         batches: events, in order. One batch at a time is in memory.

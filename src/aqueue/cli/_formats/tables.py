@@ -45,7 +45,7 @@ _BUFFER_CHARS: Final = 65_536
 
 
 def csv_cell(value: object) -> str:
-    """Return `value` as the text of a cell that a spreadsheet shows and doesn't run.
+    """Return `value` as the text of a cell that a spreadsheet shows and never runs as a formula.
 
     Numbers stay numbers, negative ones too; None is an empty cell; booleans are ``true`` and ``false``. Text is made
     visible (`aqueue.text.visible`), and gets an apostrophe before it if it begins like a formula, also after characters
@@ -130,7 +130,7 @@ _CELLS: Final[dict[str, tuple[str, Callable[[Any], str]]]] = {
 def write_events_csv(
     batches: Iterable[Sequence[Event]], write: Callable[[bytes], object], include_data: bool = False
 ) -> None:
-    """Write a table with a row per event and the columns `EVENT_COLUMNS`; all of them, whatever events there are.
+    """Write a table with a row per event and all columns `EVENT_COLUMNS`, even those that stay empty.
 
     Parameters:
         batches: events, in order. One batch at a time is in memory.
@@ -155,7 +155,7 @@ def write_events_csv(
 def _cells_of(
     cls: type[Event], include_data: bool
 ) -> tuple[tuple[int, Callable[[Event], Any], Callable[[Any], str]], ...]:
-    """Return what cells an event of `cls` has: the column's position, what gets the field, what makes the text."""
+    """Return the cells of an event of `cls`: the column's position, the getter of the field, the function to text."""
     fields = {*cls.__struct_fields__, "event"} - (set() if include_data else {"payload", "result"})
     cells = []
     for position, name in enumerate(EVENT_COLUMNS):
@@ -182,7 +182,7 @@ class ResultColumns(msgspec.Struct, frozen=True):
 
     @property
     def names(self) -> list[str]:
-        """What stands above all columns; a key that would repeat a name, whatever its case, is ``result.KEY`` there."""
+        """The headings of all columns. A key that repeats one, in any case, becomes ``result.KEY``."""
         names = ["item", "type", *["result"] * self.has_others]
         taken = {*names, MORE}
         for key in self.keys:
@@ -273,7 +273,7 @@ def write_results_csv(
 
 
 class _Table:
-    """Writes rows of cells that are text already, many at a time."""
+    """Writes rows of cells that are already text, many at a time."""
 
     def __init__(self, write: Callable[[bytes], object]) -> None:
         self._write = write

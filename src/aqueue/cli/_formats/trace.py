@@ -17,11 +17,11 @@ __all__ = ["write_chrome_trace"]
 
 SAMPLE_INTERVAL_S: Final = 0.1
 
-# Times are whole eighths of a microsecond: finer than what a Unix time in a float can tell (0.24 µs), and exact both as
-# binary fractions and in nanoseconds. So no importer's rounding makes an attempt begin before the one before it ended,
-# which Perfetto would take for an error. What has one time the importers put in orders of their own, and where one attempt
-# begins as another ends, an arrow may be taken to be of either. So the ends of arrows are always within their attempt, a
-# tick from its ends at least; where the clock stood still, what follows is drawn that much later.
+# Times are whole eighths of a microsecond: finer than the resolution of a Unix time in a float (0.24 µs), and exact both as
+# binary fractions and in nanoseconds. So no rounding makes an attempt begin before the one before it ended, which Perfetto
+# reports as an error. Importers order events of the same time in their own ways, and where one attempt begins as another
+# ends, they may attach an arrow to either. So the ends of arrows are within their attempt, at least a tick from its ends;
+# where the clock stood still, what follows is drawn that much later.
 _TICKS_PER_MICROSECOND: Final = 8
 
 _MAX_TEXT_CHARS: Final = 1_000
@@ -62,12 +62,12 @@ def write_chrome_trace(batches: Iterable[Sequence[ev.Event]], write: Callable[[b
 
 
 def _header(trace: "_Trace") -> bytes:
-    # All values are text: the format wants it so.
+    # The format requires that all values are text.
     return b'{"displayTimeUnit":"ms","otherData":' + msgspec.json.encode(trace.about) + b',"traceEvents":[\n'
 
 
 class _Tracks(msgspec.Struct, eq=False):
-    """A process of the trace: its number, and that of each of its workers of which something was drawn, by the worker's."""
+    """A process of the trace: its number, and the thread number of each worker that was drawn, by the worker's number."""
 
     pid: int
     tids: dict[int, int]
@@ -80,7 +80,7 @@ class _Attempt(msgspec.Struct, gc=False, eq=False):
         started: its start.
         pid, tid: the process and the thread of the trace on which it is drawn.
         tick: when it started.
-        latest: the tick of the latest end of an arrow within it, or of its start.
+        latest: the tick of the latest end of an arrow in it, or of its start.
         text: its latest description.
     """
 
@@ -96,7 +96,7 @@ class _Trace:
     """Turns events into lines of a trace, which are JSON objects with the keys that the format gives them.
 
     Attributes:
-        about: what is to be known of the run as a whole; there after the first event.
+        about: facts about the whole run; filled in by the first event.
     """
 
     def __init__(self) -> None:
@@ -106,8 +106,8 @@ class _Trace:
         self._sample_at = 0.0
         self._started_at = 0.0
         self._last_tick = 0
-        # Processes and workers are numbered as they come. The system's numbers would not do: in containers each process is
-        # number 1; nor is 0 a number, which is the idle thread, nor that of a process that of one of its workers.
+        # Processes and workers share one sequence of numbers. The system's won't do: in containers each process is number 1.
+        # 0 is the idle thread, and a process's own number its main thread, so that no worker may have either.
         self._last_number = 0
         self._processes = 0
         self._is_open = False  # a process has begun, and has not ended
@@ -117,10 +117,10 @@ class _Trace:
         self._tracks: dict[int, _Tracks] = {}  # by the first worker of a worker process that is there
         self._attempts: dict[int, _Attempt] = {}  # by worker
         self._worker_of: dict[int, int] = {}  # by running item
-        self._arrows: set[int] = set()  # the items to which the beginning of an arrow leads that has no end yet
+        self._arrows: set[int] = set()  # the items whose arrow has a beginning and no end yet
 
     def take(self, events: Sequence[ev.Event]) -> list[dict[str, Any]]:
-        """Return the lines that `events` give, which must follow those taken so far."""
+        """Return the lines for `events`, which must follow those before."""
         view = self._view
         applied = 0
         for number, event in enumerate(events):
@@ -136,7 +136,7 @@ class _Trace:
         return self._drain()
 
     def end(self) -> list[dict[str, Any]]:
-        """Return the lines that are still due when there are no more events."""
+        """Return the last lines, once there are no more events."""
         if self._is_open:
             self._close_process("running")
         return self._drain()
@@ -146,7 +146,7 @@ class _Trace:
         return lines
 
     def _tick(self, at: float) -> int:
-        """Return the tick of a time, but none that is before what has been drawn."""
+        """Return the tick of a time, but never an earlier one than the last that was drawn."""
         self._last_tick = max(self._last_tick, round((at - self._started_at) * (_TICKS_PER_MICROSECOND * 1_000_000)))
         return self._last_tick
 
@@ -228,7 +228,7 @@ class _Trace:
         self._own = self._new_process(visible(name, _MAX_TEXT_CHARS))
         if self._processes == 1:
             self._count(0)
-        # A resumed run counts as running what the crash cut off, until it has said that it was.
+        # Until a resumed run has recorded what the crash interrupted, its view counts those attempts as running.
         self._sample_at = event.at + SAMPLE_INTERVAL_S
 
     def _new_process(self, name: str) -> _Tracks:
@@ -243,7 +243,7 @@ class _Trace:
     def _close_process(self, outcome: str) -> None:
         for worker in list(self._attempts):
             self._end(worker, self._last_tick, outcome)
-        # A viewer draws the last value on and on, and nothing runs in a process that is no more.
+        # A viewer extends the last value to the end of the trace, and nothing runs in a process that has crashed.
         self._count(self._last_tick, still_running=outcome != "crash")
         self._is_open = False
 
@@ -313,7 +313,7 @@ class _Trace:
         self._line("i", name, pid, pid, ts=ts, cat="run", s="p", args=args)
 
     def _sample(self, at: float) -> None:
-        """Write what was counted at the end of the interval, and begin the next one, at `at` if nothing was in between."""
+        """Write the counters at the end of the interval and begin the next one, at `at` if there was nothing in between."""
         self._count(self._tick(self._sample_at))
         due = self._sample_at + SAMPLE_INTERVAL_S
         self._sample_at = at + SAMPLE_INTERVAL_S if at >= due else due

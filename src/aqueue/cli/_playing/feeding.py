@@ -65,9 +65,9 @@ def reporters_named(specs: Sequence[str], file: str, *, clock: Callable[[], floa
 
 
 class Feeding:
-    """Folds a run's events and hands them to reporters, which are opened at the first of them.
+    """Folds a run's events and hands them to reporters, which are opened at the first event.
 
-    A context manager: at its end, whatever that is, no reporter is left open and the terminal is as it was.
+    A context manager: it closes the reporters and restores the terminal however it ends.
 
     Attributes:
         view: the run after the events so far.
@@ -102,7 +102,7 @@ class Feeding:
 
     @property
     def has_lost_reporters(self) -> bool:
-        """Whether all reporters have raised and were detached; never where there were none."""
+        """Whether all reporters have raised and were detached; False if there were none."""
         return self._had_any and self.started is not None and not self._reporters
 
     @property
@@ -147,7 +147,7 @@ class Feeding:
         self._reporters.close(self._folded.result(self.view, stop_reason=stop_reason, journal=self._journal))
 
     def close_still(self, stop_reason: str) -> None:
-        """Close the reporters in the midst of the run, just after its last event so far, which is left to be seen."""
+        """Close the reporters while the run goes on, and leave its current state on the display."""
         result = self._folded.result(self.view, stop_reason=stop_reason, journal=self._journal)
         self._reporters.close_still(result, self.view)
 

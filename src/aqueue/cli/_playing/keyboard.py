@@ -13,25 +13,25 @@ __all__ = ["Keyboard"]
 
 _MAX_KEYS: Final = 1_000
 _PATIENCE_S: Final = 0.2
-# In what termios.tcgetattr returns.
+# Indexes of the list that termios.tcgetattr returns.
 _LOCAL_FLAGS: Final = 3
 _CONTROL_CHARACTERS: Final = 6
 
 
 class Keyboard:
-    """A context manager in which keys come without Enter and without being shown.
+    """A context manager in which keys are read without Enter and aren't echoed.
 
-    The terminal is put back at its end, and while the process is stopped or in the background. Where standard input is
-    no terminal, or the system has no termios, no keys come. `wait` is called in one thread, `suspend` and `resume` in
-    another, where the signals are handled.
+    It restores the terminal at its end, and while the process is stopped or in the background. If standard input is no
+    terminal, or the system has no termios, there are no keys. Call `wait` in one thread, `suspend` and `resume` in the one
+    that handles signals.
     """
 
     def __init__(self) -> None:
         self._fd = -1
         self._before: list[Any] | None = None  # the terminal's settings; None while they are not changed
         self._is_suspended = False
-        # Held while the terminal is touched, so that the process is stopped before that or after it. A handler may be
-        # called inside another one.
+        # Held while the terminal's settings change, so that Ctrl-Z comes before or after that. Reentrant, since a signal
+        # handler may be called inside another one.
         self._lock = threading.RLock()
         with suppress(AttributeError, OSError, ValueError, ImportError):
             import termios  # noqa: F401  # not on Windows
@@ -49,7 +49,7 @@ class Keyboard:
 
     @property
     def is_there(self) -> bool:
-        """Whether keys can come."""
+        """Whether keys can be read."""
         return self._fd >= 0
 
     def wait(self, seconds: float) -> str:
@@ -69,7 +69,7 @@ class Keyboard:
         return typed.decode("ascii", "ignore")
 
     def _is_ours(self) -> bool:
-        """Whether this process is in the terminal's foreground: elsewhere the system would stop it for touching that."""
+        """Whether this process is in the terminal's foreground. In the background the system would stop it for a change."""
         if self._fd < 0 or self._is_suspended:
             return False
         try:
@@ -78,7 +78,7 @@ class Keyboard:
             return False
 
     def _listen(self) -> bool:
-        """Have keys come one by one, if they don't yet; return whether they do."""
+        """Make the terminal deliver keys one by one, if it doesn't yet; return whether it does."""
         with self._lock:
             if not self._is_ours():
                 return False
@@ -88,7 +88,7 @@ class Keyboard:
                 try:
                     self._before, mode = termios.tcgetattr(self._fd), termios.tcgetattr(self._fd)
                     mode[_LOCAL_FLAGS] &= ~(termios.ECHO | termios.ICANON)
-                    # Not 1: a key that was there is discarded with the ^C after it, and a read would wait for another.
+                    # Not 1: Ctrl-C discards a key that select has announced, and the read would wait for another.
                     mode[_CONTROL_CHARACTERS][termios.VMIN] = 0
                     mode[_CONTROL_CHARACTERS][termios.VTIME] = 0
                     termios.tcsetattr(self._fd, termios.TCSANOW, mode)
@@ -97,7 +97,7 @@ class Keyboard:
             return self._before is not None
 
     def suspend(self) -> None:
-        """Put the terminal back until `resume`; safe in a signal handler."""
+        """Restore the terminal's settings until `resume`; safe in a signal handler."""
         held = self._lock.acquire(timeout=_PATIENCE_S)
         try:
             before, self._before = self._before, None
@@ -112,5 +112,5 @@ class Keyboard:
                 self._lock.release()
 
     def resume(self) -> None:
-        """Let keys come again; safe in a signal handler."""
+        """Read keys again; safe in a signal handler."""
         self._is_suspended = False

@@ -73,7 +73,7 @@ class Playback:
         self._was_cut = False
 
     def play(self) -> _End:
-        """Play until the end, whatever ends it; return what did. All that was due has been handed on then."""
+        """Play to the end and return why it ended. Everything that was due has been handed on by then."""
         previous: Event | None = None
         for events in self._batches_of_one_process():
             if previous is None:
@@ -93,7 +93,7 @@ class Playback:
         return "until" if self._was_cut else "run"
 
     def say_if_paused(self) -> None:
-        """Print that the replay is paused, if it is: a display whose clock stands still draws only when something is printed.
+        """Print that the replay is paused, if it is. A display whose clock stands still draws only when something is printed.
 
         Safe in a signal handler.
         """
@@ -101,7 +101,7 @@ class Playback:
             say(f"paused at event {amount(self._feeding.view.seq)}: {self._feeding.progress}; space goes on")
 
     def _batches_of_one_process(self) -> Iterator[list[Event]]:
-        """Yield the events up to the last that is wanted, in lists; each `run.resumed` begins a new one."""
+        """Yield the events up to the one to stop after, in lists; each `run.resumed` begins a new list."""
         for events in batches(self._history):
             if events and events[-1].seq > self._until:
                 self._was_cut = True
@@ -139,7 +139,7 @@ class Playback:
 
     @property
     def _seconds_to_feed(self) -> float:
-        """For how long events may wait for others, seconds."""
+        """How much longer events may wait to be fed with later ones, seconds."""
         if len(self._due) >= _MAX_WAITING_EVENTS:
             return 0.0
         return self._fed_at + BATCH_INTERVAL_S - self._monotonic()
@@ -176,7 +176,7 @@ class Playback:
         self._clock.set(at, is_held=False)
 
     def _wait_once(self, seconds: float) -> float:
-        """Wait so long, but not longer than reporters may; do what was typed; return for how long the run was not paused."""
+        """Wait, at most until reporters must be called, and obey the keys; return how long that took, 0 while paused."""
         before = self._monotonic()
         was_paused = self._clock.is_paused
         if self._due:

@@ -8,14 +8,14 @@ __all__ = ["ReplayClock"]
 
 
 class ReplayClock:
-    """Tells the time of the run that is replayed, which goes faster or slower than the real one and can stand still.
+    """A clock for the time of the replayed run, which can go faster or slower than real time, or stand still.
 
     Called, it returns Unix time in seconds.
 
     Attributes:
-        speed: how many times as fast as the real time it goes; infinite for one that is only ever set.
+        speed: how many times as fast as real time it goes; infinite for a clock that is only ever set.
         is_paused: whether a person has stopped it.
-        is_held: whether it stands still although nobody has stopped it: between two processes of the run.
+        is_held: whether it stands still between two processes of the run.
     """
 
     def __init__(self, speed: float = 1.0, monotonic: Callable[[], float] = time.monotonic) -> None:
@@ -46,7 +46,7 @@ class ReplayClock:
         is_paused: bool | None = None,
         is_held: bool | None = None,
     ) -> None:
-        """Go on from the time `at`, by default what it is, with what else is given."""
+        """Go on from the time `at`, by default the current one, with the attributes that are given changed."""
         self._at = self() if at is None else at
         self._since = self._monotonic()
         self.speed = self.speed if speed is None else speed

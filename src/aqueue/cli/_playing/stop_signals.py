@@ -21,10 +21,10 @@ _PATIENCE_S: Final = 4.0
 
 
 class StopSignals:
-    """A context manager in which the signals are noted, so that the subcommand ends in its own time.
+    """A context manager that records signals, so that the subcommand can end in an orderly way.
 
-    The third ends the process at once. So does the first, after five seconds, if the subcommand does not get round to
-    it, since a reporter keeps it: one that writes into a pipe that nobody reads, say.
+    The third signal ends the process at once. So does the first, after five seconds, if a reporter keeps the subcommand
+    from ending, for example one that writes into a pipe that nobody reads.
     """
 
     def __init__(self, restore_terminal: Callable[[], None]) -> None:
@@ -47,9 +47,9 @@ class StopSignals:
         self._handlers.__exit__(exc_type, exc, traceback)
 
     def run(self, function: Callable[[], T]) -> T:
-        """Call `function` in a thread of its own, and return or raise what it does, while signals are handled in this one.
+        """Call `function` in its own thread while this one handles signals; return or raise what it does.
 
-        Reporters are to be called so: Ctrl-Z puts the terminal back between two of their draws, not in the midst of one.
+        Call reporters in it: then Ctrl-Z restores the terminal between two of their draws, not during one.
         """
         returned: list[T] = []
         raised: list[BaseException] = []
@@ -69,7 +69,7 @@ class StopSignals:
         return returned[0]
 
     def first(self) -> int | None:
-        """Return the number of the first signal that came, or None; to be called again and again."""
+        """Return the number of the first signal, or None; call it regularly."""
         while self._answers:
             self._answers.popleft()()
         return self._handlers.first
@@ -81,7 +81,7 @@ class StopSignals:
         self._answers.append(function)
 
     def _on_unanswered(self, count: int) -> None:
-        """Called in the thread that watches the signals."""
+        """Say that a reporter is stuck, and end the process if it stays so. Called in the thread that watches signals."""
         say("aqueue: a reporter takes no events, so this can't end yet; a third Ctrl-C ends it at once")
         end = time.monotonic() + _PATIENCE_S
         while self._answers:

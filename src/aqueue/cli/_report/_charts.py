@@ -74,7 +74,7 @@ def _ms(seconds: float) -> float:
 
 
 def _stepped(bins: list[Period], value: Callable[[Period], float]) -> Points:
-    """Return where a line that is level within each period has its corners."""
+    """Return the corners of a line that is level within each period."""
     return [*((_ms(period.start), value(period)) for period in bins), (_ms(bins[-1].end), value(bins[-1]))]
 
 
@@ -336,7 +336,7 @@ def _legend(entries: list[tuple[str, str]]) -> Html:
 
 
 def _controls(chart: str, hint: str) -> Html:
-    """Return buttons for what the mouse does in the chart, and a line that says what is selected."""
+    """Return buttons for what the mouse can do in the chart, and the line that says what is selected."""
     shown = "".join(
         f'<button type="button" data-do="{do}" aria-label="{label}" title="{label}">{sign}</button>'
         for do, sign, label in (*_MOVES, *_ZOOMS)

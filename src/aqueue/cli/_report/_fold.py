@@ -1,4 +1,4 @@
-"""Folds a run's events into what its report shows of time: who was busy when, and for how long. No I/O and no clock.
+"""Folds a run's events into what its report shows over time: which workers were busy, and for how long. No I/O, no clock.
 
 Memory is bounded by item types and workers: what is known of each item is in the `Record`.
 """
@@ -39,7 +39,7 @@ def bin_edge(index: int) -> float:
 
 
 class Durations(msgspec.Struct):
-    """How long the attempts at the items of one type took, hooks included; those that were cut short don't count.
+    """How long the attempts at the items of one type took, hooks included; interrupted ones don't count.
 
     Attributes:
         bins: how many took as long as the bin of that index says (`bin_edge`).
@@ -156,14 +156,14 @@ class Fold:
     def _apply_rare(self, event: ev.Event, at: float) -> None:
         match event:
             case ev.ItemChildrenProcessed() | ev.ItemInterrupted():
-                # Not all have a hook, and those that a crash cut short ended with their process.
+                # Not every item has a hook; an attempt that a crash interrupted has ended with its process.
                 attempt = self._running.get(event.worker)
                 if attempt is not None and attempt.item == event.item:
                     ended_well = isinstance(event, ev.ItemChildrenProcessed)
                     self._end(event.worker, at, "completed" if ended_well else "interrupted")
             case ev.ItemFailed():
                 self.series.failed[self._index] += 1
-                # Before a hook failed its item counted as done; an item comes to one thing in the end.
+                # An item whose hook failed counted as done before; now it counts as failed alone.
                 self.series.done[self._index] -= event.phase == "after_children"
                 self._end(event.worker, at, "failed", event.duration_s)
             case ev.ItemRetryScheduled():
@@ -203,7 +203,7 @@ class Fold:
             yield after.before_s, after.started.at - before.ended_at, before.end == "crashed"
 
     def type_number(self, type: str) -> int:
-        """Return the number under which the page has an item type."""
+        """Return the number of an item type on the page."""
         number = self._type_numbers.get(type)
         if number is None:
             if len(self.types) == MAX_TYPES:

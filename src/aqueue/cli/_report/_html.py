@@ -39,7 +39,7 @@ def text(value: object, max_chars: int = _TEXT_MAX_CHARS) -> Html:
 
 
 def lines(value: str, max_chars: int) -> Html:
-    """Return text of several lines as HTML; of one that is too long the end."""
+    """Return several lines of text as HTML; if it is too long, only its end."""
     start = "…\n" if len(value) > max_chars else ""
     shown = (visible(line) for line in value[-max_chars:].rstrip().split("\n"))
     return Html(html.escape(start + "\n".join(shown)))
@@ -92,19 +92,19 @@ def time(at: float) -> Html:
 
 
 def counted(number: int, noun: str) -> str:
-    """Return a count with what it counts, a word whose plural ends in s: 1 item, 1,234 items."""
+    """Return a count with its noun, whose plural ends in s: 1 item, 1,234 items."""
     return f"{number:,} {noun}{'' if number == 1 else 's'}"
 
 
 def rate(a_second: float) -> str:
-    """Return a rate for people: three figures where it has that many."""
+    """Return a rate with three significant figures."""
     if a_second >= 99.95:
         return f"{a_second:,.0f}"
     return f"{a_second:.1f}" if a_second >= 9.995 else f"{a_second:.2f}"
 
 
 def percent(part: float, whole: float) -> str:
-    """Return a share for people."""
+    """Return a share in per cent."""
     return f"{100 * part / whole:.0f} %" if whole else "–"
 
 

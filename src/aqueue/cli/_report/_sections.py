@@ -23,7 +23,7 @@ _TRACEBACK_MAX_CHARS: Final = 12_000
 _TRACEBACKS_MAX_BYTES: Final = 600_000
 """How much of the page all tracebacks together may be, in UTF-8 and escaped."""
 
-# A sign next to each word and colour, so that neither is the only carrier.
+# A sign next to each word and colour, for those who can't tell colours apart.
 _STATUSES: Final = {
     "completed": ("✓", "Completed"),
     "failed": ("✗", "Failed"),
@@ -52,7 +52,7 @@ def headline(record: Record, fold: Fold) -> Html:
 
 
 def notes(record: Record, fold: Fold, given: Sequence[str]) -> Html:
-    """Return what a reader must know before the figures: the caller's notes, and why the run stopped."""
+    """Return the notes above the figures: the caller's, why the run stopped, failed reporters."""
     said = list(given)
     if record.view.stop_reason:
         said.append(f"It was stopped: {record.view.stop_reason}")
@@ -108,7 +108,7 @@ def _types(record: Record) -> Html:
     columns = ["Type", "Found", "Done", "Failed", "Outstanding", "Interrupted", "Retried", "Dropped as known"]
     rows = [_row(_type(names[type.type], type.type), type.counts) for type in ranked[:_MAX_TYPES]]
     if len(ranked) > 1:
-        # The initial items that were known already have no type.
+        # Duplicates among the initial items have no type, so the sum over the types lacks them.
         rows.append(_row("All", record.view.counts))
     more = len(ranked) - _MAX_TYPES
     remark = Html(f"<p>{amount(more)} types with fewer items are left out.</p>") if more > 0 else ""

@@ -46,8 +46,8 @@ class Period(NamedTuple):
 class Series:
     """Counters in at most 600 bins. When a run outgrows them, each two become one, and the bins twice as wide.
 
-    The caller adds to the arrays at the index of the bin that `advance` returned. Each array holds what adds up, so that
-    joining two bins loses nothing but resolution.
+    The caller adds to the arrays at the index that `advance` returns. All values add up, so joining two bins loses nothing
+    but resolution.
 
     Attributes:
         width_s: how wide a bin is, seconds.
@@ -64,7 +64,7 @@ class Series:
     def advance(self, at: float) -> tuple[int, float]:
         """Return the index of the bin of the moment `at`, seconds since the run's start, and when that bin ends.
 
-        All bins before it may have got another index.
+        The indexes of all bins may have changed.
         """
         while (index := int(at / self.width_s)) >= MAX_BINS:
             self.width_s *= 2
@@ -76,13 +76,13 @@ class Series:
     def bins(self, until: float, at_most: int = MAX_BINS // 2) -> list[Period]:
         """Return what happened up to `until`, when nothing more happens, in at most `at_most` bins of one width.
 
-        In fewer where little happened. The last one ends at `until`, and so may be narrower or up to half as wide again.
+        There are fewer where little happened. The last one ends at `until`: it may be narrower, or up to half as wide again.
         """
         used = min(int(until / self.width_s), MAX_BINS - 1) + 1
         wanted = min(at_most, max(_FEW_BINS, int(sum(self.completed) / _ITEMS_PER_BIN)))
         step = ceil(used / wanted)
         edges = [*range(0, used, step)]
-        # A sliver of a bin at the end would show a rate that nobody saw.
+        # The rate of a much narrower last bin would mean nothing.
         if len(edges) > 1 and until - edges[-1] * self.width_s < step * self.width_s / 2:
             edges.pop()
         totals = [list(accumulate(column)) for column in (self.enqueued, self.done, self.failed, self.workers)]

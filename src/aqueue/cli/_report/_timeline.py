@@ -18,7 +18,7 @@ class Span(msgspec.Struct, gc=False):
 
     Attributes:
         start, end: from when to when, seconds since the run's start.
-        outcome: what the attempt came to; of several, of the first.
+        outcome: how the attempt ended; of several, the first.
         type: the number of the item's type; -1 for several types.
         item: the item's number.
         attempt: the number of the attempt, from 1.
