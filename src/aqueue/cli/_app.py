@@ -225,17 +225,8 @@ def _run(args: Sequence[str] | None) -> int:
         except click.exceptions.Exit as ended:
             sys.stdout.flush()
             return ended.exit_code
-        except click.exceptions.NoArgsIsHelpError as error:
-            print(error.format_message(), file=sys.stderr)  # noqa: T201  # a command speaks
-            return EXIT_ERROR
-        except click.UsageError as error:
-            _say_usage(error)
-            return EXIT_ERROR
-        except click.ClickException as error:
-            say(visible(error.format_message()))
-            return EXIT_ERROR
-        except AqueueError as error:
-            say(visible(str(error)))
+        except (click.ClickException, AqueueError) as error:
+            _say_error(error)
             return EXIT_ERROR
     except (KeyboardInterrupt, click.Abort):
         if sys.stderr.isatty():  # it has shown ^C on a line of its own
@@ -263,7 +254,12 @@ def _discard_output() -> None:
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
-def _say_usage(error: click.UsageError) -> None:
-    command = error.ctx.command_path if error.ctx is not None else "aqueue"
-    message = visible(" ".join(error.format_message().split()))
-    say(f"{message.removesuffix('.')} ({command} --help tells more)")
+def _say_error(error: click.ClickException | AqueueError) -> None:
+    if isinstance(error, click.exceptions.NoArgsIsHelpError):
+        print(error.format_message(), file=sys.stderr)  # noqa: T201  # a command speaks
+    elif isinstance(error, click.UsageError):
+        command = error.ctx.command_path if error.ctx is not None else "aqueue"
+        message = visible(" ".join(error.format_message().split()))
+        say(f"{message.removesuffix('.')} ({command} --help tells more)")
+    else:
+        say(visible(str(error)))

@@ -20,17 +20,9 @@ from aqueue.figures import amount
 __all__ = ["replay"]
 
 
-def _checked_speed(ctx: click.Context, param: click.Parameter, value: float) -> float:
+def _above_zero(ctx: click.Context, param: click.Parameter, value: float) -> float:
     if not value > 0:  # nor is a NaN
-        raise click.BadParameter(f"{value:g} is no speed; give a number above 0, or inf for as fast as possible")
-    return value
-
-
-def _checked_gap(ctx: click.Context, param: click.Parameter, value: float | None) -> float:
-    if value is None:
-        return math.inf
-    if not 0 < value < math.inf:  # nor is a NaN
-        raise click.BadParameter(f"{value:g} is no time to wait; give seconds, a number above 0")
+        raise click.BadParameter(f"{value:g} is not a number above 0")
     return value
 
 
@@ -45,7 +37,7 @@ def _checked_gap(ctx: click.Context, param: click.Parameter, value: float | None
     "--speed",
     metavar="TIMES",
     type=float,
-    callback=_checked_speed,
+    callback=_above_zero,
     default=1.0,
     help="How many times as fast as the run went: 0.5 for half as fast, inf for as fast as possible.  [default: 1]",
 )
@@ -60,7 +52,8 @@ def _checked_gap(ctx: click.Context, param: click.Parameter, value: float | None
     "max_gap_s",
     metavar="SECONDS",
     type=float,
-    callback=_checked_gap,
+    callback=_above_zero,
+    default=math.inf,
     help="Wait for the next event no longer than this.  [default: as long as the run took]",
 )
 @reporter_option
