@@ -1,7 +1,7 @@
 """``aqueue items``: lists the items of a run by state and type, or the slowest."""
 
 from heapq import nlargest
-from typing import Any, Final
+from typing import Any
 
 import click
 
@@ -11,8 +11,6 @@ from aqueue.cli._item_types import item_types, type_option
 from aqueue.cli._record import ItemTexts, Record, read_record
 
 __all__ = ["items"]
-
-_CHOICES: Final = (*STATES, "outstanding")
 
 
 @_app.command(
@@ -26,7 +24,7 @@ _CHOICES: Final = (*STATES, "outstanding")
     "--state",
     "states",
     metavar="STATE",
-    type=click.Choice(_CHOICES),
+    type=click.Choice((*STATES, "outstanding")),
     multiple=True,
     help=f"Only items in this state: {', '.join(STATES)}, or outstanding, the first four together. May be given several "
     "times.",

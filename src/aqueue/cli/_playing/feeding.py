@@ -59,9 +59,8 @@ def reporters_named(specs: Sequence[str], file: str, *, clock: Callable[[], floa
     try:
         return resolve_reporters(list(specs) or "auto", clock=clock)
     except InvalidArgument as error:
-        raise click.UsageError(
-            f"--{error}"
-        ) from error  # it begins with the name of the argument, which is the option's
+        # The message begins with the name of the argument, which is that of the option.
+        raise click.UsageError(f"--{error}") from error
 
 
 class Feeding:
