@@ -286,9 +286,9 @@ def test_worker_processes_are_found_by_their_workers() -> None:
         first,
         None,
     ]
-    assert processes.overlapping(2, 6) == [second, first]
-    assert processes.overlapping(3, 5) == []
-    assert processes.overlapping(6, 100) == [first, third]
+    assert processes.of(2, 4) is first
+    assert processes.of(3, 2) is None
+    assert processes.of(6, 94) is third
     assert processes.leave(ProcessLeft(1, 0.0, 7)) is None
     processes.join(ProcessJoined(1, 0.0, 5, 4, "node", 1))
     assert (processes.num_workers, list(processes.workers)) == (8, [1, 2, 5, 6, 7, 8, 9, 10])

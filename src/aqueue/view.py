@@ -168,27 +168,16 @@ class WorkerProcesses(dict[int, WorkerProcess]):
         twin._firsts += self._firsts
         return twin
 
-    def of(self, worker: int) -> WorkerProcess | None:
-        """Return the process that has the worker numbered `worker`; None if none has.
+    def of(self, worker: int, num_workers: int = 1) -> WorkerProcess | None:
+        """Return the process that has the worker numbered `worker`, or one of as many as `num_workers` from there on.
 
-        It takes as many steps as a search in a sorted list.
+        None if none has. Of several the last. It takes as many steps as a search in a sorted list.
         """
-        position = bisect_right(self._firsts, worker)
+        position = bisect_right(self._firsts, worker + num_workers - 1)
         if not position:
             return None
         process = self[self._firsts[position - 1]]
         return process if worker < process.first_worker + process.num_workers else None
-
-    def overlapping(self, first: int, end: int) -> list[WorkerProcess]:
-        """Return the processes that have workers of the numbers from `first` to `end` less 1, in their order."""
-        position = max(bisect_right(self._firsts, first) - 1, 0)
-        found = []
-        while position < len(self._firsts) and self._firsts[position] < end:
-            process = self[self._firsts[position]]
-            if process.first_worker + process.num_workers > first:
-                found.append(process)
-            position += 1
-        return found
 
     @property
     def workers(self) -> Iterator[int]:

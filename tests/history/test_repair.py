@@ -311,19 +311,16 @@ def test_item_that_came_before_its_parent_is_left_out(parent: int) -> None:
 
 
 def test_hook_without_the_completion_before_it() -> None:
-    """The hook runs only when `process` has returned."""
-    announced, hook = ItemEnqueued(0, 0.0, 1, 0, "m:T"), ItemStarted(0, 0.0, 1, "m:T", 2, "after_children")
+    """The hook runs only when `process` has returned: that of an item of which nothing is known, had."""
+    hook = ItemStarted(0, 0.0, 1, "m:T", 2, "after_children")
+    announced = ItemEnqueued(0, 0.0, 1, 0, "m:T")
 
-    assert repaired(announced, hook) == [
-        announced,
-        ItemStarted(0, 0.0, 1, "m:T", 0),
-        ItemCompleted(0, 0.0, 1, 0, 0.0),
-        hook,
-    ]
+    assert repaired(hook) == [announced, ItemStarted(0, 0.0, 1, "m:T", 0), ItemCompleted(0, 0.0, 1, 0, 0.0), hook]
+    assert repaired(announced, hook) == [announced]
 
 
 def test_end_of_a_hook_without_its_start() -> None:
-    """Its worker tells that there was one; of an item without a hook nothing is put in."""
+    """Its worker tells that there was one; an item without a hook has none."""
     run = [
         ItemEnqueued(0, 0.0, 1, 0, "m:T"),
         ItemStarted(0, 0.0, 1, "m:T", 1),
@@ -336,18 +333,12 @@ def test_end_of_a_hook_without_its_start() -> None:
     assert repaired(*without) == without
 
 
-def test_hook_that_runs_when_something_below_its_item_has_failed_was_cut_short() -> None:
-    """If it had returned, the item would not have ended without it."""
-    run = [
-        ItemEnqueued(0, 0.0, 1, 0, "m:T"),
-        ItemStarted(0, 0.0, 1, "m:T", 1),
-        ItemCompleted(0, 0.0, 1, 1, 0.1),
-        ItemStarted(0, 0.0, 1, "m:T", 2, "after_children"),
-        ItemChildrenFailed(0, 0.0, 1, "m:T"),
-    ]
-    interrupted = ItemInterrupted(0, 0.0, 1, "after_children", reason="worker_lost", worker=2)
+def test_parent_of_which_the_beginning_is_missing() -> None:
+    """Its child has announced it; what comes next of it is taken as the sign of what it was at."""
+    parent, child = (ItemEnqueued(0, 0.0, item, above, type) for item, above, type in ((4, 0, "?"), (9, 4, "m:T")))
+    completed = ItemCompleted(0, 0.0, 4, 2, 0.1)
 
-    assert repaired(*run) == [*run[:4], interrupted, run[4]]
+    assert repaired(child, completed) == [parent, child, ItemStarted(0, 0.0, 4, UNKNOWN_TYPE, 2), completed]
 
 
 def test_description_of_an_item_that_is_over_starts_nothing() -> None:
@@ -362,44 +353,24 @@ def test_description_of_an_item_that_is_over_starts_nothing() -> None:
     assert repaired(*run) == list(run[:3])
 
 
-def test_failed_item_that_starts_again_was_reopened() -> None:
-    """A failure is counted once, however often it is tried after a resume."""
+def test_failed_item_starts_again_once_it_is_reopened() -> None:
+    """Without that the start is left out, so a failure is counted once, however often it is tried after a resume."""
     failed = ItemFailed(0, 0.0, 1, "m:T", 1, 0.1, BOOM)
     start = ItemStarted(0, 0.0, 1, "m:T", 1)
     announced = ItemEnqueued(0, 0.0, 1, 0, "m:T")
+    reopened = ItemReopened(0, 0.0, 1, "m:T", "process")
 
-    assert repaired(announced, start, failed, start) == [
-        announced,
-        start,
-        failed,
-        ItemReopened(0, 0.0, 1, "m:T", "process"),
-        start,
-    ]
+    assert repaired(announced, start, failed, start) == [announced, start, failed]
+    assert repaired(announced, start, failed, reopened, start) == [announced, start, failed, reopened, start]
 
 
-def test_item_that_is_adopted_is_one_that_waits() -> None:
-    """It is announced, its attempt cut short or its failure taken up again before that; a completed one is not adopted."""
+def test_item_that_is_adopted_is_announced() -> None:
+    """It changes no state, so it may come in any."""
     adopted = ItemAdopted(0, 0.0, 1, "m:T")
-    start = ItemStarted(0, 0.0, 1, "m:T", 1)
-    announced = ItemEnqueued(0, 0.0, 1, 0, "m:T")
-    failed = ItemFailed(0, 0.0, 1, "m:T", 1, 0.1, BOOM)
-    completed = ItemCompleted(0, 0.0, 1, 1, 0.1)
+    run = [ItemEnqueued(0, 0.0, 1, 0, "m:T"), ItemStarted(0, 0.0, 1, "m:T", 1), adopted]
 
-    assert repaired(adopted) == [announced, adopted]
-    assert repaired(announced, start, adopted) == [
-        announced,
-        start,
-        ItemInterrupted(0, 0.0, 1, reason="worker_lost", worker=1),
-        adopted,
-    ]
-    assert repaired(announced, start, failed, adopted) == [
-        announced,
-        start,
-        failed,
-        ItemReopened(0, 0.0, 1, "m:T", "process"),
-        adopted,
-    ]
-    assert repaired(announced, start, completed, adopted) == [announced, start, completed]
+    assert repaired(adopted) == [run[0], adopted]
+    assert repaired(*run) == run
 
 
 def test_what_runs_when_the_run_ends_was_cut_short() -> None:
@@ -459,47 +430,28 @@ def test_items_lost_with_their_process_run_again() -> None:
     assert on_cluster(*run) == run
 
 
-def test_process_that_joins_in_the_place_of_another() -> None:
-    """That one was lost, with what its workers were at, as far as can be known; others stay."""
-    announced = [ItemEnqueued(0, 0.0, item, 0, "m:T") for item in (1, 2)]
-    starts = [ItemStarted(0, 0.0, item, "m:T", worker) for item, worker in ((1, 2), (2, 3))]
-    other = ProcessJoined(0, 0.0, 1, 2, "node", 12)
-
-    assert on_cluster(FIRST, SECOND, *announced, *starts, other) == [
-        FIRST,
-        SECOND,
-        *announced,
-        *starts,
-        ItemInterrupted(0, 0.0, 1, reason="worker_lost", worker=2),
-        ProcessLeft(0, 0.0, 1, "lost"),
-        other,
-    ]
-
-
-def test_process_whose_workers_were_those_of_several() -> None:
-    """All of them were lost."""
-    wide = ProcessJoined(0, 0.0, 2, 2, "node", 12)
-
-    assert on_cluster(FIRST, SECOND, wide) == [
-        FIRST,
-        SECOND,
-        ProcessLeft(0, 0.0, 1, "lost"),
-        ProcessLeft(0, 0.0, 3, "lost"),
-        wide,
-    ]
-
-
 @pytest.mark.parametrize(
     "amiss",
     [
         [FIRST],
+        [ProcessJoined(0, 0.0, 1, 2, "node", 12)],
+        [ProcessJoined(0, 0.0, 2, 2, "node", 12)],
         [ProcessLeft(0, 0.0, 2)],
         [ProcessLeft(0, 0.0, 3), ProcessLeft(0, 0.0, 3)],
         [ProcessJoined(0, 0.0, 0, 2, "node", 12)],
         [ProcessJoined(0, 0.0, 3, 0, "node", 12)],
         [ProcessJoined(0, 0.0, 3, 2**60, "node", 12)],
     ],
-    ids=["joins twice", "leaves by another number", "leaves and never came", "no worker 0", "no workers", "too many"],
+    ids=[
+        "joins twice",
+        "has the workers of another",
+        "has a worker of another",
+        "leaves by another number",
+        "leaves and never came",
+        "no worker 0",
+        "no workers",
+        "too many",
+    ],
 )
 def test_processes_that_can_not_be_are_left_out(amiss: list[Event]) -> None:
     """What they say of workers would make no sense."""

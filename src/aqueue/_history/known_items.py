@@ -1,90 +1,78 @@
-"""Keeps which items a run has announced, with their types and flags, in three bytes per item."""
+"""Keeps which items a run has announced, with the type and the state of each, in four bytes per item."""
 
 from array import array
 from bisect import bisect_right
 from typing import Final
 
-__all__ = ["UNKNOWN_TYPE", "KnownItems"]
+__all__ = ["STATES", "UNKNOWN_TYPE", "KnownItems"]
 
 UNKNOWN_TYPE: Final = "?"
-"""The type of an item of which no event that is there tells it."""
+"""The type of an item that no event in the file names."""
+
+STATES: Final = 8
+"""How many states an item may have: numbers from 0, the one that an item begins with, to 7."""
 
 _MAX_TYPES: Final = 0xFFFF
-_NOTHING: Final = (array("H"), bytearray())
 
 
 class KnownItems:
-    """Which items were announced, each one's type and flags: three bytes an item where their numbers follow each other.
+    """The items that were announced. Each is one number: that of its type, plus its state.
+
+    Items whose numbers follow each other share an array, a span, so a whole run needs one.
 
     Attributes:
-        numbers: a number for each type.
+        numbers: a number per type, a multiple of `STATES`.
     """
 
     def __init__(self) -> None:
         self._names = [UNKNOWN_TYPE]
         self.numbers = {UNKNOWN_TYPE: 0}
-        self._starts: list[int] = []  # sorted, as the spans beside them
-        self._spans: list[tuple[array[int], bytearray]] = []
+        self._starts: list[int] = []  # sorted: the first item of each span
+        self._spans: list[array[int]] = []
 
     @property
-    def last_span(self) -> "tuple[int, array[int], bytearray]":
-        """The first item of the span with the greatest numbers, and the types' numbers and the flags of all in it."""
-        return (self._starts[-1], *self._spans[-1]) if self._starts else (1, *_NOTHING)
+    def last_span(self) -> "tuple[int, array[int]]":
+        """The span with the highest numbers, and its first item."""
+        return (self._starts[-1], self._spans[-1]) if self._starts else (1, array("I"))
 
-    def _find(self, item: int) -> "tuple[array[int], bytearray, int] | None":
+    def _find(self, item: int) -> "tuple[array[int], int]":
+        """Return the span of `item` and the index in it; raise `KeyError` if the item is not known."""
         at = bisect_right(self._starts, item) - 1
-        if at < 0:
-            return None
-        types, flags = self._spans[at]
-        offset = item - self._starts[at]
-        return (types, flags, offset) if offset < len(types) else None
-
-    def _get(self, item: int) -> "tuple[array[int], bytearray, int]":
-        found = self._find(item)
-        assert found is not None
-        return found
+        if at < 0 or item - self._starts[at] >= len(self._spans[at]):
+            raise KeyError(item)
+        return self._spans[at], item - self._starts[at]
 
     def __contains__(self, item: int) -> bool:
-        return self._find(item) is not None
+        try:
+            self._find(item)
+        except KeyError:
+            return False
+        return True
 
     def type_of(self, item: int) -> str:
         """Return the type of a known item."""
-        types, _, offset = self._get(item)
-        return self._names[types[offset]]
+        span, at = self._find(item)
+        return self._names[span[at] // STATES]
 
-    def flags(self, item: int) -> int:
-        """Return the flags of a known item."""
-        _, flags, offset = self._get(item)
-        return flags[offset]
+    def state(self, item: int) -> int:
+        """Return the state of a known item."""
+        span, at = self._find(item)
+        return span[at] % STATES
 
-    def flag(self, item: int, flag: int) -> None:
-        """Set a flag of a known item."""
-        _, flags, offset = self._get(item)
-        flags[offset] |= flag
+    def set_state(self, item: int, state: int) -> None:
+        """Change the state of a known item."""
+        span, at = self._find(item)
+        span[at] += state - span[at] % STATES
 
-    def unflag(self, item: int, flag: int) -> None:
-        """Take a flag off a known item."""
-        _, flags, offset = self._get(item)
-        flags[offset] &= ~flag
-
-    def _number(self, type: str) -> int:
-        """Return the number of a type; that of the unknown one for those beyond what 16 bits can tell apart."""
-        number = self.numbers.get(type)
-        if number is None:
-            if len(self._names) > _MAX_TYPES:
-                return 0
-            number = self.numbers[type] = len(self._names)
+    def add(self, item: int, type: str, state: int = 0) -> None:
+        """Add `item`, which is not known yet. Types beyond 65,535 count as unknown: a hostile file may have any number."""
+        if type not in self.numbers and len(self._names) <= _MAX_TYPES:
+            self.numbers[type] = len(self._names) * STATES
             self._names.append(type)
-        return number
-
-    def add(self, item: int, type: str) -> None:
-        """Note that `item`, which is not known yet, was announced."""
-        number = self._number(type)
+        number = self.numbers.get(type, 0) + state
         at = bisect_right(self._starts, item) - 1
-        if at >= 0 and item == self._starts[at] + len(self._spans[at][0]):
-            types, flags = self._spans[at]
-            types.append(number)
-            flags.append(0)
+        if at >= 0 and item == self._starts[at] + len(self._spans[at]):
+            self._spans[at].append(number)
         else:
             self._starts.insert(at + 1, item)
-            self._spans.insert(at + 1, (array("H", (number,)), bytearray(1)))
+            self._spans.insert(at + 1, array("I", (number,)))
