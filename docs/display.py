@@ -25,8 +25,8 @@ from rich.style import Style
 from aqueue import EnqueueFn, Item, ItemFailures, RunInfo, RunResult, SetDescFn, run_queue
 from aqueue.events import Event
 from aqueue.view import RunView
+from aqueue_reporters._drawing_pen import DrawingPen
 from aqueue_reporters._panels import Panels
-from aqueue_reporters._pen import Pen
 from aqueue_reporters._summary import summary_lines
 
 COLUMNS, ROWS = 88, 40
@@ -126,7 +126,7 @@ class Camera:
     uses_terminal = False
 
     def __init__(self) -> None:
-        self._pen = Pen(styles=True, colors=True, encoding="utf-8")
+        self._pen = DrawingPen(styles=True, colors=True, encoding="utf-8")
         self._panels = Panels(self._pen)
         self._drawn_at = 0.0
         self.frames: list[list[str]] = []
@@ -150,7 +150,8 @@ class Camera:
 
     def close(self, result: RunResult) -> None:
         """Draw the summary."""
-        self.frames.append(summary_lines(result, self._pen, COLUMNS))
+        mark = self._pen.characters.failed if result.failures else self._pen.characters.succeeded
+        self.frames.append(["", *summary_lines(result, self._pen, f"{mark} {result.status.capitalize()}"), ""])
 
 
 def svg(frames: Sequence[Sequence[str]], still: int, theme: Theme) -> str:

@@ -289,7 +289,7 @@ def test_the_first_change_of_a_contributor_can_be_made() -> None:
     """What CONTRIBUTING.md shows as a change fits the files of today, or has just been made: who tries it runs this, too."""
     files = [
         (ROOT / name).read_text(encoding="utf-8")
-        for name in ("reporters/aqueue_reporters/plain.py", "tests/reporters/test_plain.py")
+        for name in ("reporters/aqueue_reporters/_summary.py", "tests/reporters/test_plain.py")
     ]
     changes = [token.content for token, _ in fences(ROOT / "CONTRIBUTING.md") if "\n+" in token.content]
     assert len(changes) == len(files)

@@ -3,10 +3,11 @@
 from collections.abc import Callable
 from typing import Final
 
+from aqueue.events import Counts
 from aqueue.figures import clock, duration, per_second
 from aqueue.view import RunView
 
-__all__ = ["Finding", "RunClock", "is_early", "rate_text", "remaining_s", "steady_rate", "time_taken"]
+__all__ = ["Finding", "RunClock", "rate_text", "time_left_s", "time_taken"]
 
 _EARLY_S: Final = 3.0
 _FEW_PER_S: Final = 1.0
@@ -25,28 +26,25 @@ def time_taken(seconds: float) -> str:
     return duration(seconds) if seconds < 59.95 else clock(round(seconds))
 
 
-def is_early(seconds: float) -> bool:
-    """Return whether a process that has run for so long can't tell yet how long it will still take."""
-    return seconds < _EARLY_S
+def time_left_s(counts: Counts, done: float, found: float, view: RunView, now: float) -> float | None:
+    """Return in how many seconds what is outstanding of `counts` will be done, at least 1; None if that can't be told.
 
-
-def steady_rate(done: float, found: float, completed: int, elapsed_s: float) -> float:
-    """Return the speed, in items a second, by which the remaining time is told.
+    That is so in the first seconds, and while as many items are found as are done. It is not less than until the next retry
+    is due, since the run will not end before. Of slow items, the few seconds of the present speeds may have seen none; then
+    the whole run tells more.
 
     Parameters:
-        done, found: the present speeds. Of slow items, the few seconds in which these are taken see one or none.
-        completed, elapsed_s: what the whole run came to, which tells more then.
+        counts: of the whole run, or of its overall progress.
+        done, found: how many of these items are done and found now, per second.
+        view, now: the run at that Unix time.
     """
-    return completed / elapsed_s if done < _FEW_PER_S and not found and elapsed_s > 0 else done
-
-
-def remaining_s(outstanding: int, done: float, view: RunView, now: float) -> float:
-    """Return in how many seconds `outstanding` items will be done at `done` items a second, at least 1.
-
-    Nor is it less than until the next of those that wait for a retry is due, since the run will not end before.
-    """
+    elapsed_s = view.elapsed_s(now)
+    if done < _FEW_PER_S and not found and elapsed_s > 0:
+        done = counts.completed / elapsed_s
+    if not counts.outstanding or done <= found or now - view.started_at < _EARLY_S:
+        return None
     due_s = view.next_due - now if view.waiting else 0.0
-    return max(outstanding / done, due_s, 1.0)
+    return max(counts.outstanding / done, due_s, 1.0)
 
 
 class Finding:

@@ -10,13 +10,12 @@ from aqueue.events import Event, ItemFailed
 from aqueue.reporting import RunInfo, can_redraw
 from aqueue.result import RunResult
 from aqueue.view import RunView
-from aqueue_reporters._failed import MissedFailures
+from aqueue_reporters._drawing_pen import DrawingPen
 from aqueue_reporters._pace import RunClock
 from aqueue_reporters._panels import Panels
-from aqueue_reporters._pen import Pen
 from aqueue_reporters._region_reporter import RegionReporter
 from aqueue_reporters._stream import write_text
-from aqueue_reporters._summary import failure_line, summary_lines
+from aqueue_reporters._summary import MissedFailures, failure_line, summary_lines
 from aqueue_reporters._terminal import TerminalRegion
 
 __all__ = ["RichReporter"]
@@ -60,7 +59,7 @@ class RichReporter(RegionReporter):
         console = self._console = self._console or Console(stderr=True)
         styled = console.is_terminal and not console.is_dumb_terminal
         colors = styled and not console.no_color and console.color_system is not None
-        self._pen = Pen(styles=styled, colors=colors, encoding=console.encoding)
+        self._pen = DrawingPen(styles=styled, colors=colors, encoding=console.encoding)
         self._panels = Panels(self._pen, watched=run.watched)
         if styled and can_redraw(cast(TextIO, console.file)):
             region = TerminalRegion(cast(TextIO, console.file))
@@ -93,19 +92,19 @@ class RichReporter(RegionReporter):
 
     def close(self, result: RunResult) -> None:
         """Put the summary in the place of the panels."""
-        region = self._region
-        if region is not None:
-            region.close(summary_lines(result, self._pen, region.size.columns))
+        c = self._pen.characters
+        mark = {"completed": c.succeeded, "failed": c.failed}.get(result.status, c.stopped)
+        lines = ["", *summary_lines(result, self._pen, f"{mark} {result.status.capitalize()}"), ""]
+        if self._region is not None:
+            self._region.close(lines)
         else:
-            assert self._console is not None
-            self._write(summary_lines(result, self._pen, self._console.width))
+            self._write(lines)
 
     def close_still(self, result: RunResult, view: RunView) -> None:
         """Leave the panels on the screen as they are at this moment; without a terminal, write the summary."""
         region = self._region
         if region is None:
-            assert self._console is not None
-            self._write(summary_lines(result, self._pen, self._console.width, goes_on=True))
+            self._write(["", *summary_lines(result, self._pen, f"{self._pen.characters.stopped} Watching ended"), ""])
         else:
             region.close(self._panels.lines(view, self._run_clock.now(view), *region.size))
 

@@ -1,7 +1,7 @@
 """The rich reporter: what the panels and the summary say, that they fit, and when they are drawn.
 
-Its parts are `aqueue_reporters._panels`, `aqueue_reporters._places` (a column of these), `aqueue_reporters._summary` and
-`aqueue_reporters._pen`.
+Its parts are `aqueue_reporters._panels`, `aqueue_reporters._summary`, `aqueue_reporters._pen` and
+`aqueue_reporters._drawing_pen`.
 """
 
 import io
@@ -36,8 +36,8 @@ from aqueue.testing._replay import result_of as replayed_result
 from aqueue.testing._scripted_runs import Script, on_a_cluster, saying, with_failures, with_types, with_workers
 from aqueue.text import short_names
 from aqueue.view import RunView
+from aqueue_reporters._drawing_pen import DrawingPen
 from aqueue_reporters._panels import Panels
-from aqueue_reporters._pen import Pen
 from aqueue_reporters._summary import summary_lines
 from aqueue_reporters.rich import RichReporter
 from tests.reporters.emulator import OWN_SEQUENCES, Emulator
@@ -95,12 +95,14 @@ def view_of(events: Sequence[Event]) -> RunView:
     return view
 
 
-def plain_pen(encoding: str = "utf-8") -> Pen:
+def plain_pen(encoding: str = "utf-8") -> DrawingPen:
     """Return a pen that writes no styles."""
-    return Pen(styles=False, colors=False, encoding=encoding)
+    return DrawingPen(styles=False, colors=False, encoding=encoding)
 
 
-def drawn(script: Script, columns: int, rows: int = 40, after_s: float = 4.0, pen: Pen | None = None) -> list[str]:
+def drawn(
+    script: Script, columns: int, rows: int = 40, after_s: float = 4.0, pen: DrawingPen | None = None
+) -> list[str]:
     """Return what the panels show `after_s` after the last event, without styles and trailing blanks."""
     panels = Panels(pen or plain_pen())
     lines = panels.lines(view_of(script.events), script.events[-1].at + after_s, columns, rows)
@@ -125,7 +127,7 @@ def test_panels_at_80_columns() -> None:
 ╭─ Overall Progress ─────────────────────────────────────────────────── File ─╮
 │ ━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━××××××××──────────────────────────   62 % │
 │ 4 of 8 done · 1 failed                                         elapsed 0:08 │
-│ 0.5/s done, 1.0/s found                              found faster than done │
+│ 0.5/s done, 1.0/s found                            remaining: not known yet │
 ╰─────────────────────────────────────────────────────────────────────────────╯
 """.splitlines()
         == drawn(in_the_middle(), 80)
@@ -158,16 +160,16 @@ def worker_lines(lines: Sequence[str]) -> list[str]:
 
 
 def test_workers_of_a_cluster_are_shown_with_their_process() -> None:
-    """Its host, without the domain where that tells nothing, and its number there; of a hook that it runs here."""
+    """Its host, without the domain, and its number there; of a hook that it runs here."""
     assert (
         """
 ╭─ Worker Status ───────────────────────────────── 5 of 6 busy · 3 processes ─╮
-│ here        ⠙ File  after children                                     0:04 │
-│ node-0:4000 ⠙ File  lib/2.py                                           0:04 │
-│ node-1:4001 ⠙ File  lib/3.py                                           0:04 │
-│ node-1:4001 ⠙ File  lib/4.py                                           0:04 │
-│ node-2:4002 ⠙ File  lib/5.py                                           0:04 │
-│ node-2:4002   idle                                                          │
+│ here            ⠙ File  after children                                 0:04 │
+│ node-0:4000     ⠙ File  lib/2.py                                       0:04 │
+│ node-1:4001     ⠙ File  lib/3.py                                       0:04 │
+│ node-1:4001     ⠙ File  lib/4.py                                       0:04 │
+│ node-2:4002     ⠙ File  lib/5.py                                       0:04 │
+│ node-2:4002       idle                                                      │
 ╰─────────────────────────────────────────────────────────────────────────────╯
 """.splitlines()
         == drawn(on_cluster(), 80)[:9]
@@ -179,26 +181,19 @@ def test_workers_of_a_cluster_are_shown_with_their_process() -> None:
     [
         ("node-{}.example.org", 40, "…de-1:4001"),
         ("node-{}.example.org", 200, "node-1:4001"),
-        ("node.rack-{}", 80, "…de.rack-1:4001"),  # without what comes after the dot they would be one
         ("10.0.0.{}", 80, "10.0.0.1:4001"),  # an address has no domain
         ("gpu-partition-number-{}.example.org", 80, "…-number-1:4001"),
         ("alone.example.org", 80, "alone:4001"),
         ("alone.example.org", 40, "alone:4001"),
-        ("all-on-this-one.example.org", 80, ":4001"),
+        ("all-on-this-one.example.org", 80, "…-this-one:4001"),
         ("漢字漢字漢字漢字漢字漢字{}", 80, "…漢字漢字1:4001"),
         ("", 80, ":4001"),
     ],
 )
-def test_processes_are_named_as_short_as_they_can_be_told_apart(host: str, columns: int, expected: str) -> None:
+def test_processes_are_named_by_their_host_and_number(host: str, columns: int, expected: str) -> None:
     """By the end of a long host's name, which is where the names of machines differ."""
     lines = worker_lines(drawn(on_cluster(host=host), columns))
     assert f"{expected} ⠙ File" in re.sub(" +", " ", lines[3]), lines
-
-
-def test_host_of_all_processes_is_told_once() -> None:
-    """In the frame, where it is too long for a column."""
-    lines = drawn(on_cluster(host="all-on-this-one.example.org"), 80)
-    assert lines[1].endswith("─ 5 of 6 busy · 3 processes on all-on-this-one ─╮")
 
 
 def test_more_workers_of_a_cluster_than_rows() -> None:
@@ -228,7 +223,7 @@ def test_what_outlasts_its_process_stays() -> None:
     script = on_cluster(2, 2)
     script.add(ProcessLeft, first_worker=1, reason="lost")
     panel = worker_lines(drawn(script, 80))
-    assert panel[0].endswith("3 busy · 1 process ─╮")
+    assert panel[0].endswith("3 of 3 busy · 1 process ─╮")
     assert [line.split()[0] for line in panel[1:]] == ["here", "–", "node-1:4001", "node-1:4001"]
 
 
@@ -245,21 +240,19 @@ def waiting(count: int, due_in_s: float) -> Script:
 @pytest.mark.parametrize(
     ("count", "due_in_s", "columns", "rows", "expected"),
     [
-        (3, 16, 80, 40, "╰─ 3 wait to be retried, the next in 12 s ────────────────────────────────────╯"),
-        (1, 16, 80, 40, "╰─ 1 waits to be retried in 12 s ─────────────────────────────────────────────╯"),
-        (3, 16, 40, 40, "╰─ 3 to retry, next in 12 s ──────────╯"),
-        (1, 16, 40, 40, "╰─ 1 waits to be retried in 12 s ─────╯"),
-        (1_234, 7_204, 40, 40, "╰─ 1,234 to retry, next in 2 h ───────╯"),
-        (3, 604, 200, 40, "╰─ 3 wait to be retried, the next in 10 min ───────────"),
-        (3, 1, 80, 40, "╰─ 3 wait to be retried, the next now ───"),
-        (3, 16, 80, 10, "  3 wait to be retried, the next in 12 s"),
-        (3, 16, 20, 40, "  3 to retry"),
+        (3, 16, 80, 40, "╰─ 3 to retry, the next in 12 s ──────────────────────────────────────────────╯"),
+        (1, 16, 80, 40, "╰─ 1 to retry, in 12 s ───────────────────────────────────────────────────────╯"),
+        (3, 16, 40, 40, "╰─ 3 to retry, the next in 12 s ──────╯"),
+        (1, 16, 40, 40, "╰─ 1 to retry, in 12 s ───────────────╯"),
+        (1_234, 7_204, 40, 40, "╰─ 1,234 to retry, the next in 2 h ───╯"),
+        (3, 604, 200, 40, "╰─ 3 to retry, the next in 10 min ───────────"),
+        (3, 1, 80, 40, "╰─ 3 to retry, the next now ───"),
     ],
 )
 def test_what_waits_for_a_retry_is_told(count: int, due_in_s: float, columns: int, rows: int, expected: str) -> None:
-    """In the lower edge of the queue's frame, or on a line where there is no frame: how many, and when the next is due."""
+    """In the lower edge of the queue's frame: how many, and when the next is due."""
     lines = drawn(waiting(count, due_in_s), columns, rows)
-    assert any(expected in line if expected.startswith("╰") else expected == line for line in lines), lines
+    assert any(expected in line for line in lines), lines
 
 
 def test_what_waits_for_a_retry_moves_nothing() -> None:
@@ -271,7 +264,7 @@ def test_what_waits_for_a_retry_moves_nothing() -> None:
     script.complete(item, worker=2, attempt=2)
     after = drawn(script, 80)
     assert len(before) == len(after)
-    assert ("to be retried" in "".join(before), "retr" in "".join(after)) == (True, False)
+    assert ("to retry" in "".join(before), "retr" in "".join(after)) == (True, False)
 
 
 def test_a_hook_that_waits_is_left_to_do() -> None:
@@ -283,7 +276,7 @@ def test_a_hook_that_waits_is_left_to_do() -> None:
     script.start(item, FILE, phase="after_children")
     script.fail_for_now(item, 60, phase="after_children")
     lines = "\n".join(drawn(script, 80))
-    assert "1 waits to be retried in 56 s" in lines
+    assert "1 to retry, in 56 s" in lines
     assert "nothing left" not in lines
 
 
@@ -305,7 +298,7 @@ def test_what_waits_is_not_promised_a_retry_when_the_run_stops() -> None:
     """No more items are taken then."""
     script = waiting(3, 16)
     script.add(RunStopping, reason="Ctrl-C")
-    assert any(line.startswith("╰─ 3 wait to be retried ───") for line in drawn(script, 80))
+    assert any(line.startswith("╰─ 3 to retry ───") for line in drawn(script, 80))
 
 
 def test_widths_and_rows_are_kept() -> None:
@@ -332,8 +325,7 @@ def test_widths_and_rows_are_kept() -> None:
                         assert len(lines) <= max(rows - 1, 1)
                         assert max(map(cell_len, lines), default=0) <= max(columns - 1, 1)
                         edges = {cell_len(line) for line in lines if line.endswith(("│", "╮", "╯"))}
-                        # On few rows, panels stand beside each other from 111 columns on.
-                        assert len(edges) <= (1 if columns < (130 if rows >= 30 else 111) else 2)
+                        assert len(edges) <= (1 if columns < 131 else 2)
 
 
 def test_panels_at_40_columns() -> None:
@@ -352,7 +344,7 @@ def test_panels_at_200_columns() -> None:
 
 
 def test_more_workers_than_rows() -> None:
-    """The longest-running items are shown, and how many there are besides."""
+    """The longest-running items are shown in the order of their workers, and how many there are besides."""
     script = Script(num_workers=200)
     items = [script.enqueue() for _ in range(150)]
     for worker, item in zip(range(200, 50, -1), items, strict=True):
@@ -360,7 +352,7 @@ def test_more_workers_than_rows() -> None:
     lines = drawn(script, 80, 24)
     shown = [int(line.split()[1]) for line in lines if re.match(r"│ +\d+ ⠙", line)]
     assert shown
-    assert shown == list(range(200, 200 - len(shown), -1))
+    assert shown == list(range(201 - len(shown), 201))
     assert f"+{150 - len(shown)} more · 50 idle" in "\n".join(lines)
 
 
@@ -430,27 +422,9 @@ def test_no_panel_is_empty(stopping: bool) -> None:
             assert not any(one[:1] == "╭" and two[:1] == "╰" for one, two in pairwise(lines)), lines
 
 
-def test_little_room_shows_progress() -> None:
-    """On a terminal of few rows a bar stands in for the overall progress, above the totals."""
-    assert drawn(in_the_middle(), 60, 10)[-2:] == [
-        "  File ━━━━━━━━━━━━━━━━━━━━━━××××××─────────────────   62 %",
-        "  elapsed 0:08 · 5 done of 10 found · 1 failed · 0.6/s",
-    ]
-
-
-def test_panels_beside_each_other_on_few_rows() -> None:
-    """At 120 columns, where 24 rows are too few for one above the other: more workers are seen."""
-    script = Script(num_workers=20)
-    for worker in range(1, 21):
-        script.start(script.enqueue(), worker=worker)
-    low, high = drawn(script, 120, 24), drawn(script, 120, 50)
-    assert sum("⠙" in line for line in low) == 20
-    assert "Queue Stats" in low[1]
-    assert "Queue Stats" not in high[1]
-
-
 def test_little_room() -> None:
     """On a terminal of few rows the totals stay."""
+    assert drawn(in_the_middle(), 60, 10)[-1] == "  elapsed 0:08 · 5 of 10 done · 1 failed · 0.6/s"
     assert "5 of 10" in drawn(in_the_middle(), 40, 2)[-1]
     assert "lib/ast.py" in drawn(in_the_middle(), 40, 5)[0]
 
@@ -460,7 +434,7 @@ def test_nothing_tracked() -> None:
     script = Script()
     script.enqueue()
     last = drawn(script, 80)[-1]
-    assert last == "  elapsed 0:04 · 0 done of 1 found · 0.0/s"
+    assert last == "  elapsed 0:04 · 0 of 1 done · 0.0/s"
 
 
 def test_rates_are_not_told_at_once() -> None:
@@ -487,7 +461,7 @@ def test_finding_that_is_over_is_not_held_against_the_speed() -> None:
         script.wait(0.98)
         view.apply(script.events[view.seq :])
         told.append(panels.lines(view, view.at + 0.98, 80, 40)[-2].strip("│ "))
-    assert [line.endswith("found faster than done") for line in told[2:5]] == [True] * 3
+    assert [line.endswith("remaining: not known yet") for line in told[2:5]] == [True] * 3
     assert re.fullmatch(r"0\.\d/s done, 0\.0/s found +about 1:\d\d remaining", told[-1])
 
 
@@ -499,7 +473,7 @@ def test_what_is_found_and_done_is_not_called_growing() -> None:
         item = script.enqueue(FILE, track_overall=True)
         script.start(item, FILE)
         script.complete(item)
-    assert drawn(script, 80)[-2].endswith("all found so far ended │")
+    assert drawn(script, 80)[-2].endswith(" 0 outstanding │")
 
 
 def test_time_remaining_of_slow_items_is_told_by_all_that_were_done() -> None:
@@ -567,9 +541,9 @@ def test_attempts_are_told() -> None:
 @pytest.mark.parametrize(
     ("cancelling", "reason", "expected"),
     [
-        (False, "Ctrl-C", "Stopping: Ctrl-C. Waiting for 2 running items; Ctrl-C again cancels them."),
-        (False, "an item failed", "Stopping: an item failed. Waiting for 2 running items; Ctrl-C cancels them."),
-        (True, "SIGTERM", "Stopping: SIGTERM. Cancelling 2 running items; a third Ctrl-C ends the process at once."),
+        (False, "Ctrl-C", "stopping: Ctrl-C; waiting for 2 running items; Ctrl-C again cancels them"),
+        (False, "an item failed", "stopping: an item failed; waiting for 2 running items; Ctrl-C cancels them"),
+        (True, "SIGTERM", "stopping: SIGTERM; cancelling 2 running items; a third Ctrl-C ends the process at once"),
     ],
 )
 def test_stopping_is_said(cancelling: bool, reason: str, expected: str) -> None:
@@ -579,7 +553,7 @@ def test_stopping_is_said(cancelling: bool, reason: str, expected: str) -> None:
     assert drawn(script, 100)[-1].strip() == expected
     for columns, rows in ((40, 24), (40, 8)):
         lines = drawn(script, columns, rows)
-        start = next(number for number, line in enumerate(lines) if "Stopping" in line)
+        start = next(number for number, line in enumerate(lines) if "stopping" in line)
         assert " ".join(line.strip() for line in lines[start:]) == expected
 
 
@@ -589,8 +563,8 @@ def test_who_watches_is_not_told_to_press_ctrl_c(cancelling: bool) -> None:
     script = in_the_middle()
     script.add(RunStopping, reason="Ctrl-C", cancelling=cancelling)
     lines = Panels(plain_pen(), watched=True).lines(view_of(script.events), script.events[-1].at, 100, 40)
-    doing = "Cancelling" if cancelling else "Waiting for"
-    assert lines[-1].strip() == f"Stopping: Ctrl-C. {doing} 2 running items."
+    doing = "cancelling" if cancelling else "waiting for"
+    assert lines[-1].strip() == f"stopping: Ctrl-C; {doing} 2 running items"
 
 
 def test_a_run_that_goes_on_is_not_said_to_be_interrupted() -> None:
@@ -611,7 +585,7 @@ def test_stopping_without_a_running_item_is_said() -> None:
     script = Script()
     script.enqueue()
     script.add(RunStopping, reason="Ctrl-C")
-    assert drawn(script, 80)[-1].strip() == "Stopping: Ctrl-C. No item runs any more."
+    assert drawn(script, 80)[-1].strip() == "stopping: Ctrl-C; no item runs any more"
 
 
 def progress(found_each_s: int, done_each_s: int, found_at_once: int) -> str:
@@ -631,7 +605,7 @@ def progress(found_each_s: int, done_each_s: int, found_at_once: int) -> str:
 def test_no_time_is_claimed_while_more_is_found_than_done() -> None:
     """A total that grows faster than what is done will not be reached."""
     line = progress(found_each_s=5, done_each_s=3, found_at_once=50)
-    assert line.endswith("found faster than done")
+    assert line.endswith("remaining: not known yet")
     assert re.match(r"3\.\d/s done, 5\.\d/s found", line)
 
 
@@ -677,7 +651,7 @@ def test_wide_and_combining_characters_keep_the_frame() -> None:
 def test_text_from_items_writes_no_escape(text: str, encoding: str) -> None:
     """Whatever an item says, all that a terminal would act on are the reporter's own styles."""
     events = saying(text)
-    pen = Pen(styles=True, colors=True, encoding=encoding)
+    pen = DrawingPen(styles=True, colors=True, encoding=encoding)
     panels = Panels(pen)
     view = RunView()
     lines = []
@@ -685,7 +659,7 @@ def test_text_from_items_writes_no_escape(text: str, encoding: str) -> None:
         view.apply([event])
         lines += panels.lines(view, view.at, 80, 30)
     result = msgspec.structs.replace(replayed_result(events, view), journal=text)
-    for line in [*lines, *summary_lines(result, pen, 80)]:
+    for line in [*lines, *summary_lines(result, pen, "ended")]:
         bare = STYLE.sub("", line)
         assert not [c for c in bare if unicodedata.category(c) in ACTED_ON and c not in "\u200c\u200d"], bare
         bare.encode(encoding)
@@ -830,10 +804,10 @@ def test_the_summary_takes_the_place_of_the_panels(terminal: Emulator) -> None:
     terminal.until(lambda: any("ReadTimeout" in line for line in terminal.lines()) and terminal.cursor_is_shown)
     text = "\n".join(terminal.transcript())
     assert "Worker Status" not in text
-    assert "✗ Failed  5 done, 1 failed, 4 outstanding" in text
-    assert re.search(r"Folder +1 +0 +1\n", text)
-    assert re.search(r"File +4 +1 +3\n", text)
-    assert "1 × File: ReadTimeout\n      item 6: no answer within 10 s" in text
+    assert "✗ Failed: 5/10 done, 1 failed, 4 outstanding" in text
+    assert re.search(r"1 +0 +1  Folder\n", text)
+    assert re.search(r"4 +1 +3  File\n", text)
+    assert "1 x File: ReadTimeout\n      item 6: no answer within 10 s" in text
     assert "write" not in vars(terminal.stream)
 
 
@@ -859,7 +833,7 @@ def test_a_lost_terminal_raises_and_restores(drive: Drive) -> None:
 
 def test_failures_are_told_from_the_rest_of_a_bar_without_colours() -> None:
     """By their shape."""
-    bars = [Pen(styles=True, colors=colors, encoding="ascii").bar(8, 0.5, 0.25) for colors in (True, False)]
+    bars = [DrawingPen(styles=True, colors=colors, encoding="ascii").bar(8, 0.5, 0.25) for colors in (True, False)]
     assert [STYLE.sub("", bar) for bar in bars] == ["######..", "####xx.."]
 
 
@@ -886,15 +860,15 @@ def test_a_dumb_terminal_gets_lines(terminal: Emulator, monkeypatch: pytest.Monk
     replay(with_failures(3), RichReporter(console=Console(file=terminal.stream), clock=ticking(1)))
     terminal.until(lambda: any("item 3: number 2" in line for line in terminal.lines()[5:]))
     assert b"\x1b" not in terminal.written()
-    assert terminal.lines()[:3] == [f"failed: Page (item {n + 1}): Error{n}: number {n}" for n in range(3)]
+    assert terminal.lines()[:3] == [f"failed: item {n + 1} Page: Error{n}: number {n}" for n in range(3)]
 
 
 def test_a_pipe_gets_lines() -> None:
     """The same where stderr leads to a file or a pipe."""
     stream = io.StringIO()
     replay(with_failures(1), RichReporter(console=Console(file=stream)))
-    assert "failed: Page (item 1): Error0: number 0\n" in stream.getvalue()
-    assert "✗ Failed  0 done, 1 failed" in stream.getvalue()
+    assert "failed: item 1 Page: Error0: number 0\n" in stream.getvalue()
+    assert "✗ Failed: 0/1 done, 1 failed" in stream.getvalue()
     assert "\x1b" not in stream.getvalue()
 
 
@@ -903,7 +877,7 @@ def test_stderr_is_where_it_writes(capsys: pytest.CaptureFixture[str]) -> None:
     replay(with_failures(1), RichReporter())
     out, err = capsys.readouterr()
     assert out == ""
-    assert "failed: Page" in err
+    assert "failed: item 1 Page" in err
 
 
 @pytest.mark.parametrize("encoding", ["ascii", "latin-1", "koi8-r"])
@@ -914,7 +888,7 @@ def test_encodings_without_box_characters(encoding: str) -> None:
         script = in_the_middle()
         script.add(ItemDescribed, item=7, worker=1, text="漢字 und ä")
         replay(script.finish("failed"), RichReporter(console=Console(file=stream), clock=ticking(1)), batch_size=4)
-        emulator.until(lambda: b"4 outstanding in" in emulator.written())
+        emulator.until(lambda: b"4 outstanding, " in emulator.written())
         bare = OWN_SEQUENCES.sub(b"", emulator.written())
         assert b"+- Worker Status" in bare
         assert b"??" in bare
@@ -925,12 +899,12 @@ def test_a_file_that_encodes_less_than_the_summary_says(tmp_path_factory: pytest
     path = tmp_path_factory.mktemp("out") / "err"
     with path.open("w", encoding="ascii") as stream:
         replay(saying("漢字 ✓"), RichReporter(console=Console(file=stream)))
-    assert "failed: ?? ? (item 1)" in path.read_text("ascii")
+    assert "failed: item 1 ?? ?" in path.read_text("ascii")
 
 
-def summary(result: RunResult, columns: int = 80) -> str:
+def summary(result: RunResult, ended: str = "ended") -> str:
     """Return the summary as text."""
-    return "\n".join(summary_lines(result, plain_pen(), columns))
+    return "\n".join(summary_lines(result, plain_pen(), ended))
 
 
 def result_of(events: Sequence[Event], elapsed_s: float = 83.0) -> RunResult:
@@ -941,7 +915,7 @@ def result_of(events: Sequence[Event], elapsed_s: float = 83.0) -> RunResult:
 
 def test_summary_of_a_completed_run() -> None:
     """Status, counts, elapsed, rate: for one type, that is all."""
-    assert summary(result_of(with_workers(200), 8.0)) == "\n✓ Completed  200 done in 8.00 s · 25.0/s\n"
+    assert summary(result_of(with_workers(200), 8.0)) == "ended: 200/200 done, 0 failed, 8.00 s elapsed, 25.0/s"
 
 
 def test_summary_of_an_interrupted_run() -> None:
@@ -950,7 +924,7 @@ def test_summary_of_an_interrupted_run() -> None:
     script.add(RunStopping, reason="Ctrl-C", cancelling=True)
     script.interrupt(7)
     text = summary(result_of(script.finish("interrupted")))
-    assert "■ Interrupted (Ctrl-C)  5 done, 1 failed, 4 outstanding in 1:23 · 3.6/min" in text
+    assert text.startswith("ended (Ctrl-C): 5/10 done, 1 failed, 4 outstanding, ")
 
 
 def test_summary_groups_failures() -> None:
@@ -962,9 +936,9 @@ def test_summary_groups_failures() -> None:
         kind = "httpx:ReadTimeout" if number % 2 else f"mod:Odd{number}"
         script.fail(item, ErrorInfo(kind, f"message {number}"), FILE)
     lines = summary(result_of(script.finish("failed"))).splitlines()
-    assert "  20 × File: ReadTimeout" in lines
-    assert "       first: item 2: message 1" in lines
-    assert "   1 × File: Odd0" in lines
+    assert "  20 x File: ReadTimeout" in lines
+    assert "      first: item 2: message 1" in lines
+    assert "  1 x File: Odd0" in lines
     assert "  +11 more failures" in lines
 
 
@@ -980,7 +954,7 @@ def failing(*errors: ErrorInfo, **fields: Any) -> RunResult:
 
 def test_summary_counts_failures_beyond_those_listed() -> None:
     """The number before a kind is exact, however many failures there are."""
-    assert "  3,000 × Page: OSError" in summary(failing(*[ErrorInfo("OSError", "no")] * 3_000)).splitlines()
+    assert "  3,000 x Page: OSError" in summary(failing(*[ErrorInfo("OSError", "no")] * 3_000)).splitlines()
 
 
 def test_summary_shows_where_the_user_s_code_was() -> None:
@@ -998,22 +972,11 @@ def test_summary_shows_where_the_user_s_code_was() -> None:
     ]
 
 
-@pytest.mark.parametrize("columns", [40, 80, 200])
-def test_frames_fit_the_terminal(columns: int) -> None:
-    """A long path is wrapped, whole; a long line of code is cut."""
-    path = "/home/me/" + "folder/" * 25 + "job.py"
-    error = ErrorInfo("OSError", "no", f'{TRACEBACK}\n  File "{path}", line 1, in f\n    {"漢字 " * 100}\nOSError: no')
-    lines = summary(failing(error), columns).splitlines()
-    assert max(map(cell_len, lines)) <= columns
-    assert f"{path}:1inf" in "".join(lines).replace(" ", "")
-    assert next(line for line in lines if "漢" in line).endswith("…")
-
-
 def test_a_very_long_path_is_cut_at_its_front() -> None:
     """So that the file's name, the line and the function are always told."""
     path = "/home/me/" + "folder/" * 1_000 + "job.py"
     error = ErrorInfo("OSError", "no", f'{TRACEBACK}\n  File "{path}", line 12, in f\nOSError: no')
-    assert re.search(r"^      \.\.\.\w*/(folder/)+job\.py:12 in f$", summary(failing(error), 400), re.MULTILINE)
+    assert re.search(r"^      \.\.\.\w*/(folder/)+job\.py:12 in f$", summary(failing(error)), re.MULTILINE)
 
 
 def test_summary_tells_attempts() -> None:
@@ -1027,29 +990,28 @@ def test_summary_counts_what_was_retried() -> None:
     script = in_the_middle()
     script.fail_for_now(7, due_in_s=1.0)
     result = result_of(script.finish("interrupted"))
-    assert "5 done, 1 failed, 4 outstanding, 1 retried in 1:23" in summary(result, 100)
-    assert "■ Interrupted\n  5 done, 1 failed, 4 outstanding,\n  1 retried\n  in 1:23" in summary(result, 40)
+    assert "5/10 done, 1 failed, 4 outstanding, 1 retried, 1:23 elapsed" in summary(result)
 
 
 def test_summary_counts_what_was_dropped() -> None:
-    """As the plain one does: children that were found again under a key that is known."""
+    """Children that were found again under a key that is known."""
     script = Script()
     item = script.enqueue()
     script.start(item)
     script.complete(item, deduplicated=1_234)
     text = summary(result_of(script.finish("completed")))
-    assert "✓ Completed  1 done, 1,234 dropped as known in 1:23" in text
+    assert "ended: 1/1 done, 0 failed, 1,234 dropped as known, 1:23 elapsed" in text
 
 
 def test_summary_says_how_to_list_all_failures() -> None:
-    """With a journal the command, whole, on a line of its own; without one how to keep them, if some are not shown."""
+    """With a journal the command, whole; without one how to keep them, if some are not shown."""
     one, two = failing(OSERROR), failing(OSERROR, OSERROR)
     assert "journal" not in summary(one)
-    assert summary(two).endswith('\n\n  to keep all, with whole tracebacks:\n  journal="run.db"\n')
+    assert summary(two).endswith('\n  to keep all, with whole tracebacks: journal="run.db"')
     path = "/home/me/a folder/" + "x" * 100 + ".db"
     for result in (one, two):
-        text = summary(msgspec.structs.replace(result, journal=path), 40)
-        assert text.endswith(f"\n\n  all, with whole tracebacks:\n  aqueue failures --tracebacks '{path}'\n")
+        text = summary(msgspec.structs.replace(result, journal=path))
+        assert text.endswith(f"\n  all, with whole tracebacks: aqueue failures --tracebacks '{path}'")
 
 
 def test_summary_names_a_journal_in_the_current_folder_without_it(
@@ -1064,7 +1026,7 @@ def test_summary_names_a_journal_in_the_current_folder_without_it(
         (tmp_path.parent / "run.db", str(tmp_path.parent / "run.db")),
     ):
         text = summary(msgspec.structs.replace(failing(OSERROR), journal=str(path)))
-        assert text.endswith(f"\n  aqueue failures --tracebacks {shown}\n")
+        assert text.endswith(f" aqueue failures --tracebacks {shown}")
 
 
 def test_summary_of_hooks() -> None:
@@ -1075,25 +1037,18 @@ def test_summary_of_hooks() -> None:
     script.complete(item)
     script.start(item, FOLDER, phase="after_children")
     script.fail(item, ErrorInfo("OSError", "disk full"), FOLDER, phase="after_children")
-    assert "1 × Folder after children: OSError" in summary(result_of(script.finish("failed")))
+    assert "1 x Folder after children: OSError" in summary(result_of(script.finish("failed")))
 
 
-def test_long_messages_are_wrapped_and_cut() -> None:
+def test_long_messages_are_cut() -> None:
     """An error of a thousand lines does not fill the screen."""
     script = Script()
     item = script.enqueue()
     script.start(item)
     script.fail(item, ErrorInfo("ValueError", "word " * 10_000))
-    lines = summary(result_of(script.finish("failed")), 60).splitlines()
+    lines = summary(result_of(script.finish("failed"))).splitlines()
     assert len(lines) < 15
-    assert max(map(len, lines)) <= 60
-
-
-def test_narrow_summary() -> None:
-    """The headline is broken where it does not fit."""
-    text = summary(result_of(in_the_middle().finish("failed")), 40)
-    assert max(map(len, text.splitlines())) <= 40
-    assert "✗ Failed\n  5 done, 1 failed, 4 outstanding\n  in 1:23" in text
+    assert max(map(len, lines)) <= 320
 
 
 @pytest.mark.parametrize(
