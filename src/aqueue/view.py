@@ -13,28 +13,17 @@ from typing import ClassVar, Final, Literal
 
 import msgspec
 
+from aqueue import events as ev
 from aqueue.events import (
     Counts,
     Event,
-    ItemChildrenFailed,
-    ItemChildrenProcessed,
     ItemCompleted,
     ItemDescribed,
     ItemEnqueued,
     ItemFailed,
-    ItemInterrupted,
-    ItemReopened,
-    ItemRetryScheduled,
     ItemStarted,
     Phase,
-    ProcessJoined,
-    ProcessLeft,
-    ReporterFailed,
-    RunFinished,
-    RunResumed,
-    RunStarted,
     RunStatus,
-    RunStopping,
 )
 
 __all__ = ["RunView", "RunningItem", "Sample", "TypeView", "WorkerProcess", "WorkerProcesses"]
@@ -134,7 +123,7 @@ class WorkerProcesses(dict[int, WorkerProcess]):
         self.num_workers: int = 0
         self._firsts: list[int] = []  # sorted
 
-    def join(self, event: ProcessJoined) -> WorkerProcess:
+    def join(self, event: ev.ProcessJoined) -> WorkerProcess:
         """Add the process of `event`, in the place of one that has the same first worker, and return it."""
         process = WorkerProcess(event.first_worker, event.num_workers, event.host, event.pid)
         before = self.get(event.first_worker)
@@ -146,7 +135,7 @@ class WorkerProcesses(dict[int, WorkerProcess]):
         self.num_workers += process.num_workers
         return process
 
-    def leave(self, event: ProcessLeft) -> WorkerProcess | None:
+    def leave(self, event: ev.ProcessLeft) -> WorkerProcess | None:
         """Remove the process of `event` and return it; None if it isn't there."""
         process = self.pop(event.first_worker, None)
         if process is not None:
@@ -245,7 +234,7 @@ class RunView:
         self.types: dict[str, TypeView] = {}
         self.running: dict[int, RunningItem] = {}
         self.failures: deque[ItemFailed] = deque(maxlen=_MAX_FAILURES)
-        self.failed_reporters: list[ReporterFailed] = []
+        self.failed_reporters: list[ev.ReporterFailed] = []
         self.deduplicated_roots: int = 0
         self._samples: deque[Sample] = deque(maxlen=_MAX_SAMPLES)
         self._next_sample_at: float = 0.0
@@ -328,41 +317,41 @@ class RunView:
 
     def _apply_rare(self, event: Event, previous_at: float) -> None:
         match event:
-            case RunStarted():  # RunResumed is one
+            case ev.RunStarted():  # RunResumed is one
                 self._begin(event, previous_at)
-            case ItemChildrenProcessed() | ItemChildrenFailed():
+            case ev.ItemChildrenProcessed() | ev.ItemChildrenFailed():
                 # Nearly all are of items without a hook, for which `_take_out` would look at what all workers are at.
-                if event.type in self._hook_types and isinstance(event, ItemChildrenProcessed):
+                if event.type in self._hook_types and isinstance(event, ev.ItemChildrenProcessed):
                     self._take_out(event)
                 if self._waits:
                     self._end_wait(event.item, self.types[event.type])
             case ItemFailed():
                 self._fail(event)
-            case ItemRetryScheduled():
+            case ev.ItemRetryScheduled():
                 self._retry_later(event)
-            case ItemInterrupted():
+            case ev.ItemInterrupted():
                 self._interrupt(event)
-            case ItemReopened():
+            case ev.ItemReopened():
                 self._reopen(event)
-            case ProcessJoined() if self.cluster:
+            case ev.ProcessJoined() if self.cluster:
                 self.processes.join(event)
                 self.num_workers = self.processes.num_workers
-            case ProcessLeft() if self.cluster:
+            case ev.ProcessLeft() if self.cluster:
                 self.processes.leave(event)
                 self.num_workers = self.processes.num_workers
-            case RunStopping():
+            case ev.RunStopping():
                 self.state = "stopping"
                 self.stop_reason = event.reason
                 self.cancelling = event.cancelling
-            case ReporterFailed():
+            case ev.ReporterFailed():
                 self.failed_reporters.append(event)
-            case RunFinished():
+            case ev.RunFinished():
                 self.state = "finished"
                 self.status = event.status
                 self.deduplicated_roots = event.counts.deduplicated - self.counts.deduplicated
 
-    def _begin(self, event: RunStarted, previous_at: float) -> None:
-        if isinstance(event, RunResumed) and self.started_at:
+    def _begin(self, event: ev.RunStarted, previous_at: float) -> None:
+        if isinstance(event, ev.RunResumed) and self.started_at:
             self.earlier_s += previous_at - self.started_at
         # Rates are of this process: the time before it is not to count as time without work.
         self._samples.clear()
@@ -390,7 +379,7 @@ class RunView:
             view.completed -= 1
         self.failures.append(event)
 
-    def _retry_later(self, event: ItemRetryScheduled) -> None:
+    def _retry_later(self, event: ev.ItemRetryScheduled) -> None:
         item = self.running.pop(event.worker)
         view = self.types[item.type]
         view.running -= 1
@@ -413,7 +402,7 @@ class RunView:
             heapify(dues)
         return True
 
-    def _reopen(self, event: ItemReopened) -> None:
+    def _reopen(self, event: ev.ItemReopened) -> None:
         view = self.types[event.type]
         self._end_wait(event.item, view)  # its hook ran over a failure that is now to run again
         if event.failed is not None:
@@ -423,7 +412,7 @@ class RunView:
             else:
                 view.completed += 1
 
-    def _interrupt(self, event: ItemInterrupted) -> None:
+    def _interrupt(self, event: ev.ItemInterrupted) -> None:
         item = self._take_out(event)
         if item is not None:
             view = self.types[item.type]
@@ -431,7 +420,7 @@ class RunView:
             if item.phase == "process":
                 self._queue_again(view)
 
-    def _take_out(self, event: ItemChildrenProcessed | ItemInterrupted) -> RunningItem | None:
+    def _take_out(self, event: ev.ItemChildrenProcessed | ev.ItemInterrupted) -> RunningItem | None:
         """Return what a worker was at until `event`, and is at no more; None if none was at its item."""
         worker = event.worker
         if not worker:  # as in older logs
@@ -460,28 +449,13 @@ class RunView:
     @property
     def counts(self) -> Counts:
         """What the items came to so far, all types together."""
-        types = self.types.values()
-        return Counts(
-            sum(t.enqueued for t in types),
-            sum(t.completed for t in types),
-            sum(t.failed for t in types),
-            sum(t.interrupted for t in types),
-            sum(t.deduplicated for t in types) + self.deduplicated_roots,
-            sum(t.retried for t in types),
-        )
+        counts = _sum(self.types.values())
+        return msgspec.structs.replace(counts, deduplicated=counts.deduplicated + self.deduplicated_roots)
 
     @property
     def overall(self) -> Counts:
         """The same for the types with `track_overall` alone."""
-        types = [t for t in self.types.values() if t.track_overall]
-        return Counts(
-            sum(t.enqueued for t in types),
-            sum(t.completed for t in types),
-            sum(t.failed for t in types),
-            sum(t.interrupted for t in types),
-            sum(t.deduplicated for t in types),
-            sum(t.retried for t in types),
-        )
+        return _sum(t for t in self.types.values() if t.track_overall)
 
     @property
     def queued(self) -> int:
@@ -558,6 +532,11 @@ class RunView:
             after = sample
         first = self._samples[0]
         return _sampled(first, of, type), first.at
+
+
+def _sum(types: Iterable[TypeView]) -> Counts:
+    counts = [t.counts for t in types]
+    return Counts(*(sum(getattr(one, name) for one in counts) for name in Counts.__struct_fields__))
 
 
 def _sampled(sample: Sample, of: str, type: str | None) -> int:
