@@ -9,23 +9,8 @@ from collections import Counter
 from collections.abc import Iterable, Iterator
 from typing import Final, Literal, get_args
 
-from aqueue.events import (
-    Event,
-    ItemChildrenFailed,
-    ItemChildrenProcessed,
-    ItemCompleted,
-    ItemDescribed,
-    ItemEnqueued,
-    ItemFailed,
-    ItemInterrupted,
-    ItemReopened,
-    ItemRetryScheduled,
-    ItemStarted,
-    ProcessJoined,
-    ProcessLeft,
-    RunResumed,
-    RunStarted,
-)
+from aqueue import events as ev
+from aqueue.events import Event, ItemCompleted, ItemDescribed, ItemEnqueued, ItemStarted
 from aqueue.view import WorkerProcess, WorkerProcesses
 
 __all__ = ["OUTSTANDING", "STATES", "ItemTable", "State"]
@@ -91,10 +76,9 @@ class ItemTable:
         self._numbers: list[int] = []
         self._processes = WorkerProcesses()
         # On a cluster, by row: the worker process in which it last started, as an index of the list below; 0 for not known.
-        # No longer than it has to be.
         self._process_index = array("I")
         self._known_processes: list[WorkerProcess | None] = [None]
-        self._index_of_process: dict[WorkerProcess, int] = {}
+        self._index_of_process: dict[int, int] = {}  # by the number of its first worker
 
     def __len__(self) -> int:
         return len(self._state)
@@ -144,7 +128,7 @@ class ItemTable:
 
     def process_of(self, row: int) -> WorkerProcess | None:
         """Return in which worker process of a cluster its `process` last started; None without one, or if not known."""
-        return self._known_processes[self._process_index[row]] if row < len(self._process_index) else None
+        return self._known_processes[self._process_index[row]]
 
     def has_hook(self, row: int) -> bool:
         """Return whether its class has an `after_children_processed` of its own."""
@@ -166,7 +150,7 @@ class ItemTable:
         """Fold `events`, which must follow those applied so far."""
         state, started_at, ended_at, duration_s = self._state, self.started_at, self.ended_at, self.duration_s
         at = self.last_at
-        processes, process_index = self._processes, self._process_index
+        known = self._index_of_process
         for event in events:
             previous_at, at = at, event.at
             cls = type(event)
@@ -184,8 +168,9 @@ class ItemTable:
                 ended_at[row] = 0.0
                 self.worker[row] = min(max(event.worker, 0), _MAX_COUNT)
                 if event.phase == "process":
-                    if processes or process_index:  # never without a cluster
-                        self._keep_process(row, event.worker)
+                    if known:  # never without a cluster
+                        process = self._processes.of(event.worker)
+                        self._process_index[row] = known[process.first_worker] if process is not None else 0
                     self.attempts[row] = min(max(event.attempt, 0), _MAX_COUNT)
                 else:
                     self._flags[row] |= _IN_HOOK
@@ -228,6 +213,7 @@ class ItemTable:
         self.enqueued_seq.append(event.seq)
         self.described_seq.append(0)
         self.failed_seq.append(0)
+        self._process_index.append(0)
         self._flags.append(_HAS_HOOK if event.hook else 0)
         self._state.append(_QUEUED)
 
@@ -238,37 +224,40 @@ class ItemTable:
 
     def _apply_rare(self, event: Event, previous_at: float) -> None:
         match event:
-            case RunStarted():  # RunResumed is one
+            case ev.RunStarted():  # RunResumed is one
                 self._processes.clear()
-                if isinstance(event, RunResumed):
+                if isinstance(event, ev.RunResumed):
                     self._crashed_at = previous_at
-            case ProcessJoined():
-                self._processes.join(event)
-            case ProcessLeft():
+            case ev.ProcessJoined():
+                process = self._processes.join(event)
+                is_kept = len(self._known_processes) <= _MAX_PROCESSES
+                self._index_of_process[event.first_worker] = len(self._known_processes) if is_kept else 0
+                self._known_processes += [process] if is_kept else []
+            case ev.ProcessLeft():
                 self._processes.leave(event)
-            case ItemFailed():
+            case ev.ItemFailed():
                 row = self._row(event.item)
                 self._end(row, _FAILED, event.at, event.duration_s)
                 self.failed_seq[row] = event.seq
-            case ItemRetryScheduled():
+            case ev.ItemRetryScheduled():
                 row = self._row(event.item)
                 self._end(row, _RETRYING, event.at, event.at - self.started_at[row])
                 self.failed_seq[row] = event.seq
                 self.due[row] = event.due
-            case ItemInterrupted():
+            case ev.ItemInterrupted():
                 row = self._row(event.item)
                 state = _COMPLETED if event.phase == "after_children" else _INTERRUPTED
                 # For a crash this event comes with the resume, which may be a week later.
                 at = self._crashed_at if event.reason == "crash" else event.at
                 self._end(row, state, at, max(at - self.started_at[row], 0.0))
-            case ItemChildrenProcessed():
+            case ev.ItemChildrenProcessed():
                 row = self._row(event.item)
                 if self._state[row] in (_RUNNING, _RETRYING):
                     self._end(row, _COMPLETED, event.at, event.at - self.started_at[row])
                 self._flags[row] |= _ENDED
-            case ItemChildrenFailed():
+            case ev.ItemChildrenFailed():
                 self._leave_hook(self._row(event.item), event.at)
-            case ItemReopened():
+            case ev.ItemReopened():
                 row = self._row(event.item)
                 self._leave_hook(row, event.at)
                 self._flags[row] &= ~_ENDED
@@ -276,17 +265,6 @@ class ItemTable:
                     self._state[row] = _QUEUED if event.failed == "process" else _COMPLETED
             case _:
                 pass
-
-    def _keep_process(self, row: int, worker: int) -> None:
-        indexes = self._process_index
-        if row >= len(indexes):
-            indexes.frombytes(bytes((row + 1 - len(indexes)) * indexes.itemsize))
-        process = self._processes.of(worker)
-        index = self._index_of_process.get(process, 0) if process is not None else 0
-        if process is not None and not index and len(self._known_processes) <= _MAX_PROCESSES:
-            index = self._index_of_process[process] = len(self._known_processes)
-            self._known_processes.append(process)
-        indexes[row] = index
 
     def _leave_hook(self, row: int, at: float) -> None:
         """Note that an item whose hook runs, or waits for a retry, is no longer at it: something below it failed."""

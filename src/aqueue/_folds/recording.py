@@ -11,30 +11,12 @@ from typing import Any, Final
 
 import msgspec
 
+from aqueue import events as ev
 from aqueue._codec.class_names import type_name
 from aqueue._codec.digests import KeySet
 from aqueue._folds.crashes import Crashes
 from aqueue.errors import PoisonItem
-from aqueue.events import (
-    NO_DATA,
-    Event,
-    GroupSlowedDown,
-    ItemAdopted,
-    ItemChildrenFailed,
-    ItemChildrenProcessed,
-    ItemCompleted,
-    ItemDescribed,
-    ItemEnqueued,
-    ItemFailed,
-    ItemInterrupted,
-    ItemReopened,
-    ItemRetryScheduled,
-    ItemStarted,
-    Phase,
-    RunFinished,
-    RunResumed,
-    RunStarted,
-)
+from aqueue.events import NO_DATA, Event, ItemCompleted, ItemDescribed, ItemEnqueued, ItemStarted, Phase
 
 __all__ = ["POISON", "ROOT", "RecordedItem", "Recording"]
 
@@ -132,7 +114,7 @@ class Recording:
         self.last_seq = 0
         self.last_at = 0.0
         self.elapsed_s = 0.0
-        self.finished: RunFinished | None = None
+        self.finished: ev.RunFinished | None = None
         self.first_ids = array("q")
         self.crashes = Crashes()
         self.root_results: dict[int, msgspec.Raw] = {}
@@ -212,8 +194,8 @@ class Recording:
     def _apply_rare(self, event: Event) -> None:
         live = self.live
         match event:
-            case RunStarted():  # RunResumed is one
-                if isinstance(event, RunResumed):
+            case ev.RunStarted():  # RunResumed is one
+                if isinstance(event, ev.RunResumed):
                     self._end_process()
                     self._failed_below = None  # what failed may run again
                 self.first_ids.append(self.last_id + 1)
@@ -221,17 +203,17 @@ class Recording:
                 self.finished = None
                 self._process_started_at = event.at
                 self._runs_elsewhere = bool(event.cluster)
-            case ItemChildrenProcessed():
+            case ev.ItemChildrenProcessed():
                 self._end_hook(event)
-            case ItemChildrenFailed():
+            case ev.ItemChildrenFailed():
                 live[event.item].closed_over = True
-            case ItemFailed():
+            case ev.ItemFailed():
                 self._fail(event)
-            case ItemInterrupted():
+            case ev.ItemInterrupted():
                 live[event.item].running = None
                 if event.reason != "crash":
                     self._running.discard(event.item)
-            case ItemRetryScheduled():
+            case ev.ItemRetryScheduled():
                 record = live[event.item]
                 self._running.discard(event.item)
                 record.running = None
@@ -239,26 +221,26 @@ class Recording:
                 record.retries += 1
                 record.due = event.due
                 record.delay_s = event.due - event.at
-            case ItemAdopted():
+            case ev.ItemAdopted():
                 if event.item in live and event.payload is not NO_DATA:
                     live[event.item].state_seq = event.seq
                 if event.key is not None:
                     self.keys.add(event.type, event.key)
-            case ItemReopened():
+            case ev.ItemReopened():
                 record = live[event.item]
                 record.failed = None
                 record.closed_over = False
                 self._failed_below = None
-            case GroupSlowedDown():
+            case ev.GroupSlowedDown():
                 self._slow_down(event)
-            case RunFinished():
+            case ev.RunFinished():
                 self.finished = event
                 self.elapsed_s += event.at - self._process_started_at
                 self.crashes.finish()
             case _:
                 pass
 
-    def _end_hook(self, event: ItemChildrenProcessed) -> None:
+    def _end_hook(self, event: ev.ItemChildrenProcessed) -> None:
         record = self.live[event.item]
         self._running.discard(event.item)
         record.running = None
@@ -274,7 +256,7 @@ class Recording:
             record.result = event.result
         self._close(record)
 
-    def _fail(self, event: ItemFailed) -> None:
+    def _fail(self, event: ev.ItemFailed) -> None:
         record = self.live[event.item]
         self._running.discard(event.item)
         record.running = None
@@ -312,7 +294,7 @@ class Recording:
             failed_below.add(item)
             item = self.live[item].parent
 
-    def _slow_down(self, event: GroupSlowedDown) -> None:
+    def _slow_down(self, event: ev.GroupSlowedDown) -> None:
         slowed = self.slowed_down
         if event.due >= slowed.get(event.group, (0.0, 0.0))[0]:
             slowed[event.group] = event.due, event.due - event.at
