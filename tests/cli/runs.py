@@ -8,7 +8,7 @@ from typing import Any
 import aqueue
 from aqueue import EnqueueFn, Item, ItemFailures, Retry, SetDescFn, run_queue
 from aqueue._journal.open_journals import connect_to_read
-from aqueue._journal.reader import read_events
+from aqueue._journal.reader import EventReader
 from aqueue.events import Event
 from tests.journal.recorded import cut
 
@@ -61,7 +61,9 @@ def run(path: Path, **arguments: Any) -> None:
 def recorded(path: Path) -> list[list[Event]]:
     """Return the events in the journal at `path`, in batches."""
     with closing(connect_to_read(path)) as connection:
-        return list(read_events(connection, path, skip_described=False, batch=7))
+        reader = EventReader(connection, path, skip_described=False)
+        events = [event for batch in iter(reader.read, None) for event in batch]
+    return [events[start : start + 7] for start in range(0, len(events), 7)]
 
 
 def crashed_and_resumed(folder: Path, after: int = 25, **arguments: Any) -> Path:

@@ -177,6 +177,7 @@ def test_events_of_any_sizes_are_written_and_read_in_bounded_parts(
 ) -> None:
     """No part is longer than the bound and one event; none is lost, doubled or changed, whatever the order of sizes."""
     monkeypatch.setattr(journal_reader, "_READ_BYTES", 5_000)
+    monkeypatch.setattr(journal_reader, "_READ_EVENTS", 40)
     monkeypatch.setattr(journal_writer, "_SLICE_BYTES", 3_000)
     dice = random.Random(seed)
     sizes = [dice.choice([1, 10, 10, 900, 6_000, dice.randrange(3_000)]) for _ in range(150)]
@@ -185,7 +186,7 @@ def test_events_of_any_sizes_are_written_and_read_in_bounded_parts(
     path = tmp_path / "run.db"
     write(path, events)
     with closing(connect_to_read(path)) as connection:
-        reader = EventReader(connection, path, skip_described=skips, batch=40)
+        reader = EventReader(connection, path, skip_described=skips)
         read: list[Event] = []
         while (batch := reader.read()) is not None:
             assert sum(len(encode(event).decode()) for event in batch[:-1]) <= 5_000
@@ -225,7 +226,7 @@ def test_reading_takes_as_much_memory_as_is_live(tmp_path: Path) -> None:
     del events, large
     recording = Recording()
     with closing(connect_to_read(path)) as connection:
-        reader = EventReader(connection, path, skip_described=True, batch=2_000)
+        reader = EventReader(connection, path, skip_described=True)
         gc.collect()
         tracemalloc.start()
         try:

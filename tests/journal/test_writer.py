@@ -25,6 +25,7 @@ from msgspec.structs import fields, replace
 
 from aqueue._journal import check as journal_check
 from aqueue._journal import file as journal_file
+from aqueue._journal import reader as journal_reader
 from aqueue._journal.writer import Journal
 from aqueue._stream.event_stream import BATCH_EVENTS
 from aqueue.errors import JournalDamaged, JournalError, JournalTooNew
@@ -123,13 +124,14 @@ def test_a_journal_goes_on_where_it_ended(tmp_path: Path) -> None:
     assert recorded(tmp_path / "run.db") == make_events(1, 300)
 
 
-def test_descriptions_can_be_left_out_on_reading(tmp_path: Path) -> None:
+def test_descriptions_can_be_left_out_on_reading(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A resume reads everything but the descriptions, by any size of list."""
     write(tmp_path / "run.db", make_events(1, 1_000))
     wanted = [event for event in make_events(1, 1_000) if not isinstance(event, ItemDescribed)]
     journal = Journal.open(tmp_path / "run.db")
     for size in (1, 7, 1_000, 5_000):
-        assert [event for batch in journal.recorded(batch=size) for event in batch] == wanted
+        monkeypatch.setattr(journal_reader, "_READ_EVENTS", size)
+        assert [event for batch in journal.recorded() for event in batch] == wanted
     journal.close()
 
 

@@ -4,7 +4,6 @@ import sqlite3
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Final
 
 from aqueue._history.history import CannotRead, History, Line
 from aqueue._history.repair import Repairer
@@ -15,8 +14,6 @@ from aqueue.errors import JournalError
 from aqueue.events import Event, encode
 
 __all__ = ["JournalHistory"]
-
-_BATCH_EVENTS: Final = 2_000
 
 
 class JournalHistory(History):
@@ -43,7 +40,7 @@ class JournalHistory(History):
         self._identity = identity(path)
         # A journal lacks nothing, but a stranger's may hold what no run can have written.
         self._repairer = Repairer()
-        self._reader = EventReader(self._connection, path, skip_described=skip_described, batch=_BATCH_EVENTS)
+        self._reader = EventReader(self._connection, path, skip_described=skip_described)
 
     def read(self) -> list[Event] | None:
         """Return the next events; None if there are no more now.

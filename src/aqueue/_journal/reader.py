@@ -13,7 +13,7 @@ from aqueue._journal import file as journal_file
 from aqueue.errors import JournalDamaged, JournalTooNew
 from aqueue.events import SCHEMA_VERSION, AnyEvent, Event, RunStarted, decode
 
-__all__ = ["EventReader", "damaged", "read_events", "read_events_at"]
+__all__ = ["EventReader", "damaged", "read_events_at"]
 
 _READ_EVENTS: Final = 2_000
 
@@ -29,29 +29,24 @@ _DESCRIBED_END = '{"event":"item.described#'
 
 
 class EventReader:
-    """Reads the events in a journal in their order, from any connection to it; what comes later, too.
+    """Reads the events in a journal in their order, 2,000 at a time, from any connection to it; what comes later, too.
 
     Attributes:
         after: the number of the last event that was read, known to this aqueue or not.
     """
 
-    def __init__(
-        self, connection: sqlite3.Connection, path: Path, *, skip_described: bool, batch: int, after: int = 0
-    ) -> None:
-        """Make a reader of the journal at `path`.
+    def __init__(self, connection: sqlite3.Connection, path: Path, *, skip_described: bool) -> None:
+        """Make a reader of the journal at `path`, from its first event on.
 
         Parameters:
             connection: a connection to it.
             path: for messages.
-            skip_described: see `Journal.recorded`.
-            batch: how many rows to read at a time.
-            after: the number of the event after which to begin.
+            skip_described: leave out `item.described`.
         """
-        self.after = after
+        self.after = 0
         self._connection = connection
         self._path = path
         self._skip_described = skip_described
-        self._batch = batch
         self._has_large = False
         wanted = f"CASE WHEN event >= '{_DESCRIBED}' AND event < '{_DESCRIBED_END}' THEN NULL ELSE event END"
         # One string for many rows, and one call to decode it: several times as fast as a row at a time.
@@ -95,19 +90,17 @@ class EventReader:
         """Return how many rows come next, the number of the last and their events; None if they must be read one by one."""
         if self._has_large:
             return None
-        found = _concatenated(self._connection, self._query, (self.after, self._batch))
-        if found is None:
-            return None
-        count, last, text = found
+        found = _concatenated(self._connection, self._query, (self.after, _READ_EVENTS))
         with suppress(msgspec.MsgspecError):
-            return count, last, list(_list_decoder.decode(text))
+            if found is not None:
+                return found[0], found[1], list(_list_decoder.decode(found[2]))
         return None
 
     def _read_rows(self) -> tuple[int, int, list[Event]]:
         """Do the same row by row, up to `_READ_BYTES`."""
         count, last, size = 0, self.after, 0
         events: list[Event] = []
-        for seq, text in self._connection.execute(_ROWS, (self.after, self._batch)):
+        for seq, text in self._connection.execute(_ROWS, (self.after, _READ_EVENTS)):
             event = _decode(self._path, seq, text)
             if event is not None and not (self._skip_described and event.event == "item.described"):
                 events.append(event)
@@ -116,15 +109,6 @@ class EventReader:
                 break
         self._has_large = size >= _READ_BYTES  # then those that follow are probably large, too
         return count, last, events
-
-
-def read_events(
-    connection: sqlite3.Connection, path: Path, *, skip_described: bool, batch: int, after: int = 0
-) -> Iterator[list[Event]]:
-    """Yield the events after number `after` from any connection to the journal at `path`, as `Journal.recorded` does."""
-    reader = EventReader(connection, path, skip_described=skip_described, batch=batch, after=after)
-    while (events := reader.read()) is not None:
-        yield events
 
 
 def read_events_at(connection: sqlite3.Connection, path: Path, seqs: Sequence[int]) -> Iterator[Event]:

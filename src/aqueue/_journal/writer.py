@@ -10,7 +10,7 @@ from typing import Final, Self
 from aqueue._journal import check as journal_check
 from aqueue._journal import file as journal_file
 from aqueue._journal import open_journals
-from aqueue._journal.reader import read_events, read_events_at
+from aqueue._journal.reader import EventReader, read_events_at
 from aqueue._system.notice import warn
 from aqueue.errors import JournalError, JournalLocked
 from aqueue.events import Event, encode, encode_lines
@@ -131,21 +131,22 @@ class Journal:
 
     # ---- reading ------------------------------------------------------------------------------------------------
 
-    def recorded(self, *, skip_described: bool = True, batch: int = 2_000) -> Iterator[list[Event]]:
+    def recorded(self, *, skip_described: bool = True) -> Iterator[list[Event]]:
         """Yield the events in order, in lists; only before `begin_writing`.
 
         Event types that this aqueue doesn't know are left out.
 
         Parameters:
             skip_described: leave out `item.described`, which are many and which a resumed run doesn't need.
-            batch: how many rows to read for each list.
 
         Raises:
             JournalDamaged: an event is missing or can't be read; the message names it.
             JournalTooNew: a newer aqueue went on with the run.
         """
         assert not self._is_writing
-        yield from read_events(self._connection, self.path, skip_described=skip_described, batch=batch)
+        reader = EventReader(self._connection, self.path, skip_described=skip_described)
+        while (events := reader.read()) is not None:
+            yield events
 
     def events_at(self, seqs: Sequence[int]) -> Iterator[Event]:
         """Yield the recorded events with these numbers, in any order; from the loop's thread, also while it writes.
