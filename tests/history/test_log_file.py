@@ -94,11 +94,11 @@ def test_line_that_is_too_long_is_passed_over(tmp_path: Path) -> None:
     path.write_bytes(b"one\n" + b"x" * 3_000_000 + b"\nthree\n" + b"y" * 2_500_000)
     with opened(path, max_line_bytes=1_500_000) as file:
         assert rest(file) == b"one\nthree\n"
-        assert (file.num_too_long, file.too_long) == (2, [2, 4])
+        assert (file.num_too_long, file.first_too_long[0]) == (2, 2)
         assert file.read_unended() is None
         append(path, b"y\nfive\n")
         assert file.read() == Chunk(5, len(b"one\n\nthree\n\n") + 5_500_001, b"five\n")
-        assert (file.num_too_long, file.too_long) == (2, [2, 4])
+        assert (file.num_too_long, file.first_too_long[0]) == (2, 2)
 
 
 def test_only_a_part_of_a_file_is_read(tmp_path: Path) -> None:
@@ -129,7 +129,7 @@ def test_lines_with_a_text_are_found(path: Path) -> None:
 def test_beginning_near_the_end(
     tmp_path_factory: pytest.TempPathFactory, head: bytes, num_bytes: int, skip: int
 ) -> None:
-    """At the beginning of a line, at most so far from the end; what is before is told, and lines keep their numbers."""
+    """At the beginning of a line, at most so far from the end; whether anything is before that is told."""
     data = head.replace(b"\0", b"\n") + b"\n"
     path = tmp_path_factory.mktemp("log") / "run.jsonl"
     path.write_bytes(data)
@@ -143,7 +143,6 @@ def test_beginning_near_the_end(
         assert offset == begin or data[offset - 1 : offset] == b"\n"
         assert offset == begin or (offset >= len(data) - num_bytes and offset > begin)
         assert b"\n" not in data[max(begin, len(data) - num_bytes) : max(offset - 1, 0)]
-        assert file.number_in_file(1) == 1 + data.count(b"\n", 0, offset)
 
 
 def test_beginning_near_the_end_again_and_further_back(path: Path) -> None:
@@ -206,18 +205,6 @@ def test_new_log_that_may_not_be_read_is_tried_again(path: Path) -> None:
         assert file.read() is None
         path.chmod(0o600)
         assert rest(file) == b"thrnew\n"
-
-
-def test_cut_line_numbers_begin_anew_in_a_new_file(path: Path) -> None:
-    """Also when reading had begun near the end of the old one."""
-    with opened(path) as file:
-        file.seek_before_end(8)
-        rest(file)
-        assert file.number_in_file(1) == 2
-        os.truncate(path, 0)
-        append(path, b"new\n")
-        assert rest(file) == b"new\n"
-        assert file.number_in_file(1) == 1
 
 
 # ---- pipes ----------------------------------------------------------------------------------------------------------

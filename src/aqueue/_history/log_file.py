@@ -14,7 +14,6 @@ _READ_BYTES: Final = 1 << 20
 _MAX_LINE_BYTES: Final = 64 << 20
 """How long a line may be; a longer one is no event, and would only fill the memory."""
 
-_MAX_NAMED_LINES: Final = 10
 _REPLACED: Final = "a new file has taken its place"
 _CUT: Final = "it was cut"
 
@@ -39,7 +38,7 @@ class LogFile:
     Attributes:
         is_over: whether nothing more can come: a pipe has ended, or `end` is reached.
         num_too_long: how many lines were passed over because they are longer than 64 MiB.
-        too_long: their numbers in the file, the first 10.
+        first_too_long: the number of the first of them, and why it was passed over.
         notices: what happened to the file since somebody last looked, safe to show.
     """
 
@@ -61,7 +60,7 @@ class LogFile:
         """
         self.is_over = False
         self.num_too_long = 0
-        self.too_long: list[int] = []
+        self.first_too_long = (0, "a line is longer than 64 MiB")
         self.notices: list[str] = []
         self._descriptor = descriptor
         self._path = path
@@ -71,9 +70,7 @@ class LogFile:
         self._number = 1
         self._offset = 0
         self._begin = 0  # what lies before it counts as not there
-        self._first = 0  # where the line with the number 1 begins, if lines are numbered from one in the middle
         self._end: int | None = None
-        self._before: int | None = 0  # how many lines come before number 1; None if nobody has counted them
         self._rest: list[bytes] = []
         self._rest_bytes = 0
         self._skips = False  # in the middle of a line that is too long
@@ -86,22 +83,21 @@ class LogFile:
     def _go_to(self, offset: int, number: int) -> None:
         if not self._is_pipe:
             os.lseek(self._descriptor, offset, os.SEEK_SET)
-        self._offset, self._number, self._before = offset, number, 0
+        self._offset, self._number = offset, number
         self._rest, self._rest_bytes, self._skips = [], 0, False
-        self.num_too_long, self.too_long = 0, []
+        self.num_too_long = 0
         self.is_over = False
 
     def seek_before_end(self, num_bytes: int) -> bool:
         """Go to a line about `num_bytes` before the end; return whether that leaves any lines out. A pipe is read whole.
 
-        Lines are numbered from there; `number_in_file` tells their numbers in the file.
+        Lines are numbered from there.
         """
         if self._is_pipe:
             return False
         end = os.fstat(self._descriptor).st_size if self._end is None else self._end
         offset = self._line_at(end - num_bytes, end)
         self._go_to(offset, 1)
-        self._first, self._before = offset, None
         return offset > self._begin
 
     def _line_at(self, offset: int, end: int) -> int:
@@ -116,15 +112,6 @@ class LogFile:
                 break
             offset += len(found)
         return self._begin
-
-    def number_in_file(self, number: int) -> int:
-        """Return the number in the file of the line with this number, for which lines may have to be counted first."""
-        if self._before is None:
-            self._before = offset = 0
-            while offset < self._first and (found := self.read_again(offset, min(_READ_BYTES, self._first - offset))):
-                self._before += found.count(b"\n")
-                offset += len(found)
-        return self._before + number
 
     def read(self) -> Chunk | None:
         """Return the next whole lines; None if there are none now. A line without its end waits for it."""
@@ -208,9 +195,9 @@ class LogFile:
         self._rest.append(data)
         self._rest_bytes += len(data)
         if self._rest_bytes > self._max_line_bytes:
+            if not self.num_too_long:
+                self.first_too_long = self._number, self.first_too_long[1]
             self.num_too_long += 1
-            if len(self.too_long) < _MAX_NAMED_LINES:
-                self.too_long.append(self.number_in_file(self._number))
             self._offset += self._rest_bytes
             self._rest, self._rest_bytes, self._skips = [], 0, True
 
@@ -236,7 +223,7 @@ class LogFile:
         self._descriptor, self._identity = descriptor, _identity(descriptor)
         self.notices.append(f"{shown(self._path)}: {why}; reading goes on at its beginning")
         self._rest, self._rest_bytes, self._skips = [], 0, False
-        self._number, self._offset, self._begin, self._before = 1, 0, 0, 0
+        self._number, self._offset, self._begin = 1, 0, 0
         return True
 
 

@@ -1,7 +1,7 @@
 """Reads a recorded run from a log: JSON lines as the jsonl reporter writes them, with missing events filled in."""
 
 from bisect import bisect_right
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Iterator
 from contextlib import suppress
 from pathlib import Path
 from typing import Final, NamedTuple
@@ -16,7 +16,6 @@ from aqueue.text import visible
 
 __all__ = ["LogHistory", "LogRun", "runs_in"]
 
-_MAX_NAMED_LINES: Final = 10
 _PATIENCE_LINES: Final = 1_000
 """After so many lines without one event, a file is no log, however long it is."""
 
@@ -53,12 +52,7 @@ def runs_in(descriptor: int) -> list[LogRun]:
     file = LogFile(descriptor)
     file.seek(0, 1, None)
     for number, offset, line in find_lines(file, b'"run.started"'):
-        try:
-            event = _decode(line)
-        except _UNREADABLE:
-            continue
-        if type(event) is RunStarted:
-            starts.append((event.run_id, number, offset))
+        starts += [(event.run_id, number, offset) for event in _readable([line]) if type(event) is RunStarted]
     # Only where there are events before the first start is that another run.
     if not starts or (starts[0][2] > 0 and _has_event(descriptor, starts[0][2])):
         starts.insert(0, ("", 1, 0))
@@ -66,17 +60,19 @@ def runs_in(descriptor: int) -> list[LogRun]:
     return [LogRun(*start, end) for start, end in zip(starts, [*ends, None], strict=True)]
 
 
+def _readable(lines: Iterable[bytes]) -> Iterator[Event]:
+    """Yield the events in `lines`."""
+    for line in lines:
+        with suppress(*_UNREADABLE):
+            event = _decode(line)
+            if event is not None:
+                yield event
+
+
 def _has_event(descriptor: int, end: int) -> bool:
     file = LogFile(descriptor)
     file.seek(0, 1, end)
-    while (chunk := file.read()) is not None:
-        for line in chunk.data.splitlines():
-            try:
-                if _decode(line) is not None:
-                    return True
-            except _UNREADABLE:
-                continue
-    return False
+    return any(True for chunk in iter(file.read, None) for _ in _readable(chunk.data.splitlines()))
 
 
 class LogHistory(History):
@@ -101,8 +97,7 @@ class LogHistory(History):
         self._is_part = False  # events before those that are read may be there
         self._num_events = 0
         self._num_garbled = 0
-        self._garbled: list[int] = []
-        self._first_reason = ""
+        self._first_garbled = (0, "")  # its number, and why it can't be read
         self._read_unended = False
         self._index: list[tuple[int, int, int]] = []  # of each chunk: its first event's number, offset and size
 
@@ -122,12 +117,10 @@ class LogHistory(History):
         Raises:
             CannotRead: it is no log, or a newer aqueue wrote it.
         """
-        if self.is_over:
-            return None
-        chunk = self._next_chunk()
+        chunk = None if self.is_over else self._next_chunk()
         if chunk is None:
             return None
-        events = self._decode(chunk)
+        events = [event for _, event in self._decode_lines(chunk)]
         if events:
             self._index.append((events[0].seq, chunk.offset, len(chunk.data)))
         for at, event in enumerate(events):
@@ -151,20 +144,35 @@ class LogHistory(History):
         return lines
 
     def _decode_lines(self, chunk: Chunk) -> list[Line]:
+        """Return the events in `chunk` and their lines; note the lines that can't be read."""
         lines = [line for line in chunk.data.split(b"\n") if line]
         events: list[Event] = []
         with suppress(*_UNREADABLE):
             events = list(_decode_all(chunk.data))
+        found = list(zip(lines, events, strict=False))
         # JSON may also be spread over lines, or two on one: then none of the lines is an event, or not the one next to it.
-        if len(events) != len(lines) or not all(line[:1] == b"{" and line.rstrip()[-1:] == b"}" for line in lines):
-            return [(line, event) for line, event in self._decode_one_by_one(chunk) if event is not None]
-        self._check_versions(events)
-        return list(zip(lines, events, strict=True))
+        if len(events) != len(lines) or not all(line[:1] == b"{" for line in lines):
+            found = []
+            for number, line in enumerate(chunk.data.split(b"\n"), chunk.number):
+                try:
+                    event = _decode(line) if line and not line.isspace() else None
+                except _UNREADABLE as error:
+                    self._note_garbled(number, error, is_first=not found)
+                    continue
+                if event is not None:
+                    found.append((line, event))
+        for _, event in found:
+            if isinstance(event, RunStarted) and event.schema_version > SCHEMA_VERSION:
+                raise CannotRead(
+                    f"{self.name} was written by a newer aqueue (event {event.seq:,} is of version "
+                    f"{event.schema_version}, this aqueue knows {SCHEMA_VERSION}); upgrade aqueue"
+                )
+        return found
 
     def start_near_end(self, num_events: int) -> bool:
         """Begin near the end, at a whole line; return whether that leaves any events out."""
         self._num_events = self._num_garbled = 0
-        self._garbled, self._first_reason, self._read_unended = [], "", False
+        self._read_unended = False
         self._is_part = self._file.seek_before_end(num_events * _AVERAGE_LINE_BYTES)
         return self._is_part
 
@@ -175,7 +183,7 @@ class LogHistory(History):
         found: dict[int, Event] = {}
         for at in sorted({max(bisect_right(firsts, seq) - 1, 0) for seq in wanted} if firsts else ()):
             _, offset, size = self._index[at]
-            for event in self._decoded_again(self._file.read_again(offset, size)):
+            for event in _readable(self._file.read_again(offset, size).split(b"\n")):
                 if event.seq in wanted:
                     found.setdefault(event.seq, event)
         return found
@@ -190,12 +198,11 @@ class LogHistory(History):
         count = self._num_garbled + self._file.num_too_long
         if not count:
             return ""
-        numbers = sorted([*self._garbled, *self._file.too_long])[:_MAX_NAMED_LINES]
-        named = ", ".join(f"{number:,}" for number in numbers) + (", …" if count > len(numbers) else "")
-        reason = self._first_reason or "a line is longer than 64 MiB"
+        number, reason = self._first_garbled if self._num_garbled else self._file.first_too_long
+        first = "a line near its end" if self._is_part else f"line {number:,}"
         if count == 1:
-            return f"{self.name}: line {named} could not be read and was skipped ({reason})"
-        return f"{self.name}: {count:,} lines could not be read and were skipped: {named} (the first: {reason})"
+            return f"{self.name}: {first} could not be read and was skipped ({reason})"
+        return f"{self.name}: {count:,} lines could not be read and were skipped; the first is {first} ({reason})"
 
     def close(self) -> None:
         """Close the file."""
@@ -208,56 +215,16 @@ class LogHistory(History):
             if not self._read_unended and (self.is_over or not self._follows):
                 self._read_unended = True
                 chunk = self._file.read_unended()
-                if chunk is not None and _is_whole(chunk.data):
+                if chunk is not None and any(_readable([chunk.data])):
                     return chunk
             self._check_that_it_is_a_log(at_end=True)
             return None
         return chunk
 
-    def _decode(self, chunk: Chunk) -> list[Event]:
-        events: list[Event] = []
-        with suppress(*_UNREADABLE):
-            events = list(_decode_all(chunk.data))
-        # Or there are blank lines, or several events on one.
-        if len(events) != chunk.data.count(b"\n") + (not chunk.data.endswith(b"\n")):
-            return [event for _, event in self._decode_one_by_one(chunk) if event is not None]
-        self._check_versions(events)
-        return events
-
-    def _decode_one_by_one(self, chunk: Chunk) -> list[tuple[bytes, Event | None]]:
-        decoded: list[tuple[bytes, Event | None]] = []
-        for number, line in enumerate(chunk.data.split(b"\n"), chunk.number):
-            if not line or line.isspace():
-                continue
-            try:
-                event = _decode(line)
-            except _UNREADABLE as error:
-                self._note_garbled(number, error, is_first=not decoded)
-                continue
-            decoded.append((line, event))
-        self._check_versions(event for _, event in decoded)
-        return decoded
-
-    def _decoded_again(self, data: bytes) -> list[Event]:
-        try:
-            return list(_decode_all(data))
-        except _UNREADABLE:
-            events = []
-            for line in data.split(b"\n"):
-                try:
-                    event = _decode(line)
-                except _UNREADABLE:
-                    continue
-                if event is not None:
-                    events.append(event)
-            return events
-
     def _note_garbled(self, number: int, error: Exception, *, is_first: bool) -> None:
+        if not self._num_garbled:
+            self._first_garbled = number, visible(str(error), 200)
         self._num_garbled += 1
-        if len(self._garbled) < _MAX_NAMED_LINES:
-            self._garbled.append(self._file.number_in_file(number))
-        if not self._first_reason:
-            self._first_reason = visible(str(error), 200)
         if is_first and self._num_garbled >= _PATIENCE_LINES:
             self._check_that_it_is_a_log()
 
@@ -268,24 +235,8 @@ class LogHistory(History):
             return  # a program may print something before its run begins
         if self._num_garbled:
             raise CannotRead(
-                f"{self.name} is neither a journal nor a log of aqueue: line {self._garbled[0]:,} is no event "
-                f"({self._first_reason}); name the file that a run has written"
+                f"{self.name} is neither a journal nor a log of aqueue: line {self._first_garbled[0]:,} is no event "
+                f"({self._first_garbled[1]}); name the file that a run has written"
             )
         if not self._follows or self.is_over:
             raise CannotRead(f"{self.name} has no event of a run; name the file that a run has written")
-
-    def _check_versions(self, events: Iterable[Event | None]) -> None:
-        for event in events:
-            if isinstance(event, RunStarted) and event.schema_version > SCHEMA_VERSION:
-                raise CannotRead(
-                    f"{self.name} was written by a newer aqueue (event {event.seq:,} is of version "
-                    f"{event.schema_version}, this aqueue knows {SCHEMA_VERSION}); upgrade aqueue"
-                )
-
-
-def _is_whole(line: bytes) -> bool:
-    """Return whether a last line without its newline is nevertheless a whole event."""
-    try:
-        return _decode(line) is not None
-    except _UNREADABLE:
-        return False
