@@ -2,11 +2,11 @@
 
 Each module imports only from those above it:
 
-- `history`: the interface: the events of one run in order, as far as they are recorded so far
 - `known_items`: which items a run has announced, with their types and states, in four bytes per item
 - `log_file`: the lines of a log that may grow, be rotated or cut, or come from standard input
 - `process`: whether the process that records a run is still alive
 - `repair`: makes the events of a file consistent, so that every fold can rely on them
+- `history`: the interface: the events of one run in order, as far as they are recorded so far
 - `journal_history`: reads a run from a journal
 - `log_history`: reads a run from a log
 - `opening`: opens what a person names: a journal, a log, or ``-`` for standard input

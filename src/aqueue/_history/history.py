@@ -4,6 +4,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Collection, Iterator
 from pathlib import Path
 
+from aqueue._history.repair import Repairer
 from aqueue.errors import AqueueError
 from aqueue.events import Event, RunStarted
 from aqueue.figures import amount
@@ -31,10 +32,14 @@ class History(ABC):
         is_over: whether nothing more can come: standard input has ended, or another run begins here.
     """
 
-    name: str
-    path: Path | None
     is_journal: bool
-    is_over: bool = False
+
+    def __init__(self, name: str, path: Path | None) -> None:
+        """Begin with nothing read."""
+        self.name = name
+        self.path = path
+        self.is_over = False
+        self._repairer = Repairer()
 
     @abstractmethod
     def read(self) -> list[Event] | None:
@@ -58,13 +63,13 @@ class History(ABC):
 
     @property
     def missing(self) -> int:
-        """How many events are not there, as far as was read."""
-        return 0
+        """How many events are not there, as far as was read: dropped by a processor, say, or cut off."""
+        return self._repairer.missing
 
     @property
     def misplaced(self) -> int:
         """How many events came twice, out of order or where they can't be, and were left out."""
-        return 0
+        return self._repairer.repeated
 
     def caveats(self) -> list[str]:
         """Return why the figures may be off: a sentence each, without its full stop; safe to show."""

@@ -6,7 +6,6 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from aqueue._history.history import CannotRead, History, Line
-from aqueue._history.repair import Repairer
 from aqueue._journal.file import identity, is_empty, shown
 from aqueue._journal.open_journals import connect_to_read
 from aqueue._journal.reader import EventReader, damaged, read_events_at
@@ -32,14 +31,12 @@ class JournalHistory(History):
             JournalError: it can't be read; one of its subclasses says why.
             CannotRead: nothing is recorded in it yet.
         """
-        self.path = path
-        self.name = shown(path)
+        super().__init__(shown(path), path)
+        self._journal = path
         if is_empty(path):
             raise CannotRead(f"{self.name} is empty: nothing is recorded there yet")
         self._connection = connect_to_read(path)
         self._identity = identity(path)
-        # A journal lacks nothing, but a stranger's may hold what no run can have written.
-        self._repairer = Repairer()
         self._reader = EventReader(self._connection, path, skip_described=skip_described)
 
     def read(self) -> list[Event] | None:
@@ -51,12 +48,13 @@ class JournalHistory(History):
             JournalError: the file was removed or replaced meanwhile.
         """
         events = self._next()
+        # A journal lacks nothing, but a stranger's may hold what no run can have written.
         return None if events is None else self._repairer.repair(events)
 
     def _next(self) -> list[Event] | None:
         with self._naming_damage():
             events = self._reader.read()
-        if events is None and identity(self._path()) != self._identity:
+        if events is None and identity(self._journal) != self._identity:
             raise JournalError(f"the journal {self.name} was removed or replaced while it was read; open it again")
         return events
 
@@ -66,11 +64,7 @@ class JournalHistory(History):
         try:
             yield
         except (sqlite3.Error, RecursionError) as error:
-            raise damaged(self._path(), error) from error
-
-    def _path(self) -> Path:
-        assert self.path is not None
-        return self.path
+            raise damaged(self._journal, error) from error
 
     def read_lines(self) -> list[Line] | None:
         """Return the next events and their JSON; None if there are no more now. It raises what `read` does."""
@@ -95,7 +89,7 @@ class JournalHistory(History):
             JournalDamaged: one can't be read.
         """
         with self._naming_damage():
-            return {event.seq: event for event in read_events_at(self._connection, self._path(), sorted(seqs))}
+            return {event.seq: event for event in read_events_at(self._connection, self._journal, sorted(seqs))}
 
     def close(self) -> None:
         """Close the connection."""

@@ -10,7 +10,6 @@ import msgspec
 
 from aqueue._history.history import CannotRead, History, Line
 from aqueue._history.log_file import Chunk, LogFile, find_lines
-from aqueue._history.repair import Repairer
 from aqueue.events import SCHEMA_VERSION, AnyEvent, Event, RunStarted, decode
 from aqueue.text import visible
 
@@ -89,27 +88,15 @@ class LogHistory(History):
             path: the file; None for standard input.
             follows: whether a last line without its end is to be waited for; otherwise it counts if it is whole.
         """
-        self.name = name
-        self.path = path
+        super().__init__(name, path)
         self._file = file
         self._follows = follows
-        self._repairer = Repairer()
         self._is_part = False  # events before those that are read may be there
         self._num_events = 0
         self._num_garbled = 0
         self._first_garbled = (0, "")  # its number, and why it can't be read
         self._read_unended = False
         self._index: list[tuple[int, int, int]] = []  # of each chunk: its first event's number, offset and size
-
-    @property
-    def missing(self) -> int:
-        """How many events are not there, as far as was read: dropped by a processor, say, or cut off."""
-        return self._repairer.missing
-
-    @property
-    def misplaced(self) -> int:
-        """How many events came twice, out of order or where they can't be, and were left out."""
-        return self._repairer.repeated
 
     def read(self) -> list[Event] | None:
         """Return the next events, repaired; None if there are no more now.

@@ -1,6 +1,7 @@
 """Opens what a person names on the command line: a journal, a log, or ``-`` for a log on standard input."""
 
 import os
+import shutil
 import stat
 import tempfile
 from pathlib import Path
@@ -17,7 +18,6 @@ from aqueue.text import visible
 __all__ = ["STANDARD_INPUT", "open_history"]
 
 STANDARD_INPUT: Final = "-"
-_COPY_BYTES: Final = 1 << 20
 
 
 def open_history(
@@ -109,28 +109,15 @@ def _from_pipe(descriptor: int, name: str, *, run: str, follows: bool, whole_log
         raise CannotRead(f"{name} is a terminal; send a log to it, as in: ssh host cat run.jsonl | aqueue status -")
     if follows:
         return LogHistory(LogFile(descriptor, is_pipe=True), name=name, path=None, follows=True)
-    copy, copy_name = tempfile.mkstemp()
-    try:
-        os.unlink(copy_name)
-        while data := os.read(descriptor, _COPY_BYTES):
-            _write_all(copy, data)
-    except BaseException:
-        os.close(copy)
-        raise
-    finally:
-        if descriptor:
-            os.close(descriptor)
+    with open(descriptor, "rb", closefd=descriptor > 0) as pipe, tempfile.TemporaryFile() as file:
+        shutil.copyfileobj(pipe, file)
+        file.flush()
+        copy = os.dup(file.fileno())
     os.lseek(copy, 0, os.SEEK_SET)
     if os.read(copy, len(MAGIC)) == MAGIC:
         os.close(copy)
         raise CannotRead(f"a journal can't be read from {name}; name its file")
     return _from_file(copy, name, None, run=run, follows=False, whole_log=whole_log)
-
-
-def _write_all(descriptor: int, data: bytes) -> None:
-    rest = memoryview(data)
-    while rest:
-        rest = rest[os.write(descriptor, rest) :]
 
 
 def _select_run(descriptor: int, name: str, run: str) -> LogRun:
