@@ -8,13 +8,7 @@ from aqueue._stream.error_info import name_and_message
 from aqueue._system.notice import warn
 from aqueue.errors import ReporterError
 from aqueue.events import Event
-from aqueue.reporting import (
-    Reporter,
-    RunInfo,
-    StillReporter,
-    SuspendableReporter,
-    TerminalReporter,
-)
+from aqueue.reporting import Reporter, RunInfo, StillReporter, TerminalReporter
 from aqueue.result import RunResult
 from aqueue.text import visible
 from aqueue.view import RunView
@@ -85,7 +79,7 @@ class OpenReporters:
             self._opened.remove(reporter)
         except ValueError:
             return False
-        _release(reporter)
+        _call(reporter, "release_terminal")
         return True
 
     def _detach(self, reporter: Reporter, error: BaseException) -> None:
@@ -118,7 +112,7 @@ class OpenReporters:
             try:
                 end(reporter)
             except BaseException as error:
-                _release(reporter)
+                _call(reporter, "release_terminal")
                 name, (kind, message) = type_name(type(reporter)), name_and_message(error)
                 warn(f"reporter {name} raised {kind} when it was closed: {visible(message, 500)}")
         self._opened.clear()
@@ -127,22 +121,19 @@ class OpenReporters:
 
     def release_terminals(self) -> None:
         """Put back every terminal that a reporter has changed."""
-        for reporter in self._opened:
-            _release(reporter)
+        self._call_all("release_terminal")
 
     def suspend_terminals(self) -> None:
         """Put the terminals back until `resume_terminals`."""
-        for reporter in self._opened:
-            if isinstance(reporter, SuspendableReporter):
-                with suppress(BaseException):
-                    reporter.suspend_terminal()
+        self._call_all("suspend_terminal")
 
     def resume_terminals(self) -> None:
         """Let reporters draw again."""
+        self._call_all("resume_terminal")
+
+    def _call_all(self, method: str) -> None:
         for reporter in self._opened:
-            if isinstance(reporter, SuspendableReporter):
-                with suppress(BaseException):
-                    reporter.resume_terminal()
+            _call(reporter, method)
 
 
 def _close_still(reporter: Reporter, result: RunResult, view: RunView) -> None:
@@ -152,7 +143,7 @@ def _close_still(reporter: Reporter, result: RunResult, view: RunView) -> None:
         reporter.close(result)
 
 
-def _release(reporter: Reporter) -> None:
-    if isinstance(reporter, TerminalReporter):
-        with suppress(BaseException):  # SystemExit, too: a display never ends a run
-            reporter.release_terminal()
+def _call(reporter: Reporter, method: str) -> None:
+    """Call a method that not every reporter has."""
+    with suppress(BaseException):  # SystemExit, too: a display never ends a run
+        getattr(reporter, method, lambda: None)()
