@@ -4,7 +4,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
-from typing import NamedTuple, TextIO
+from typing import TextIO
 
 from aqueue.events import Event, ItemFailed, ProcessJoined, ProcessLeft, RunResumed, RunStarted, RunStopping
 from aqueue.figures import amount, clock, when_due
@@ -31,9 +31,9 @@ _TOLD = frozenset({ItemFailed, ProcessJoined, ProcessLeft, RunStarted, RunResume
 class PlainReporter(RegionReporter):
     """Show a run as lines of plain text: for CI logs, pipes and people who like it quiet.
 
-    A progress line says how many items are done of how many found, how many a second, how many are queued and how many
-    failed, the time elapsed, and how long it will take if that can be told: while items are found faster than they are
-    done, it can't. It comes when something has happened since the last one, at most every `interval_s`. Each failure
+    A progress line says how many items are done of how many found, how many a second, how many failed, the time elapsed,
+    how long it will take if that can be told (while items are found faster than they are done, it can't), and how many are
+    queued. It comes when something has happened since the last one, at most every `interval_s`. Each failure
     gets a line at once, and so does each worker process of a cluster that joins or leaves. The end is a summary.
 
     On a terminal the progress line is rewritten in place, at most ten times a second; what the program prints appears
@@ -102,7 +102,7 @@ class PlainReporter(RegionReporter):
             self._redraw(self._region, lines, view, now, time_of_run)
             return
         if view.seq != self._shown_seq and view.state != "finished" and self._is_due(now, self._interval_s):
-            lines.append(", ".join(part.text for part in self._progress(view, time_of_run)))
+            lines.append(self._progress(view, time_of_run))
             self._shown_seq, self._shown_at = view.seq, now
         if lines and self._stream is not None:
             write_text(self._stream, _joined(lines))
@@ -142,30 +142,29 @@ class PlainReporter(RegionReporter):
         # What was printed is shown at once, also while a replay's clock stands still.
         if region.has_captured or self._is_due(now, interval_s):
             # It is all ASCII, a cell for each character. The last cell stays free: some terminals wrap after it.
-            region.draw([_fitting(self._progress(view, time_of_run), max(region.size.columns - 1, 1))])
+            region.draw([self._progress(view, time_of_run)[: max(region.size.columns - 1, 1)]])
             self._shown_seq, self._shown_at = view.seq, now
 
-    def _progress(self, view: RunView, now: float) -> list["_Part"]:
-        """Return what the progress line says."""
+    def _progress(self, view: RunView, now: float) -> str:
+        """Return the progress line: what matters most comes first, since a narrow terminal shows no more."""
         counts = view.counts
-        parts = [_Part(f"{amount(counts.completed)}/{amount(counts.enqueued)} done", 1)]
+        parts = [f"{amount(counts.completed)}/{amount(counts.enqueued)} done"]
         if now - view.started_at >= _MIN_RATE_S:
-            parts.append(_Part(rate_text(view.rate(now)), 5))
-        parts.append(_Part(f"{amount(view.queued)} queued", 6))
+            parts.append(rate_text(view.rate(now)))
+        parts += [f"{amount(counts.failed)} failed", f"{_clock(view.elapsed_s(now))} elapsed"]
+        found = self._finding.rate(view.rate(now, "enqueued"), counts.enqueued, now)
+        if view.cluster and not view.processes and view.state == "running":
+            parts.append("waiting for worker processes")
+        elif view.state == "stopping":
+            parts.append(f"stopping, {amount(len(view.running))} running")
+        elif left_s := time_left_s(counts, view.rate(now), found, view, now):
+            parts.append(f"eta {'at least ' if found else ''}{_clock(left_s)}")
+        parts.append(f"{amount(view.queued)} queued")
         if view.waiting:
             # Once no more items are taken, they won't be retried in this process.
             next_due = "" if view.state == "stopping" else f" (next {when_due(view.next_due, now)})"
-            parts.append(_Part(f"{amount(view.waiting)} to retry{next_due}", 7))
-        parts.append(_Part(f"{amount(counts.failed)} failed", 3))
-        parts.append(_Part(f"{_clock(view.elapsed_s(now))} elapsed", 4))
-        found = self._finding.rate(view.rate(now, "enqueued"), counts.enqueued, now)
-        if view.cluster and not view.processes and view.state == "running":
-            parts.append(_Part("waiting for worker processes", 2))
-        elif view.state == "stopping":
-            parts.append(_Part(f"stopping, {amount(len(view.running))} running", 2))
-        elif left_s := time_left_s(counts, view.rate(now), found, view, now):
-            parts.append(_Part(f"eta {'at least ' if found else ''}{_clock(left_s)}", 2))
-        return parts
+            parts.append(f"{amount(view.waiting)} to retry{next_due}")
+        return ", ".join(parts)
 
     def _is_due(self, now: float, interval_s: float) -> bool:
         # A clock that was set back must not silence the progress.
@@ -190,21 +189,6 @@ class PlainReporter(RegionReporter):
 
 def _joined(lines: Sequence[str]) -> str:
     return "".join(f"{line}\n" for line in lines)
-
-
-class _Part(NamedTuple):
-    """A part of the progress line, and its rank, 1 the first to be kept where there is no room for all."""
-
-    text: str
-    rank: int
-
-
-def _fitting(parts: Sequence[_Part], columns: int) -> str:
-    """Return the parts in their order, without the least important ones if all are wider than `columns`."""
-    left = list(parts)
-    while len(line := ", ".join(part.text for part in left)) > columns and len(left) > 1:
-        left.remove(max(left, key=lambda part: part.rank))
-    return line[:columns]
 
 
 def _clock(seconds: float) -> str:
