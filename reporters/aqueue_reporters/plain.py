@@ -1,5 +1,6 @@
 """The plain reporter: now and then one line of progress, each failure at once, a summary at the end."""
 
+import os
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -14,7 +15,6 @@ from aqueue.text import visible
 from aqueue.view import RunView, WorkerProcess, WorkerProcesses
 from aqueue_reporters._pace import Finding, RunClock, rate_text, time_left_s
 from aqueue_reporters._pen import Pen
-from aqueue_reporters._region_reporter import RegionReporter
 from aqueue_reporters._stream import encodable, write_text
 from aqueue_reporters._summary import MissedFailures, failure_line, plural, stopping, summary_lines
 from aqueue_reporters._terminal import TerminalRegion
@@ -28,7 +28,7 @@ _MIN_RATE_S = 1.0
 _TOLD = frozenset({ItemFailed, ProcessJoined, ProcessLeft, RunStarted, RunResumed, RunStopping})
 
 
-class PlainReporter(RegionReporter):
+class PlainReporter:
     """Show a run as lines of plain text: for CI logs, pipes and people who like it quiet.
 
     A progress line says how many items are done of how many found, how many a second, how many failed, the time elapsed,
@@ -49,6 +49,8 @@ class PlainReporter(RegionReporter):
     """
 
     can_skip = True
+    _prints_above = True
+    """Whether failures and the like are printed above what is redrawn."""
 
     def __init__(
         self,
@@ -62,6 +64,7 @@ class PlainReporter(RegionReporter):
         self._clock = clock
         self._run_clock = RunClock(clock)
         self._stream: TextIO | None = None
+        self._region: TerminalRegion | None = None  # where it draws; None while it draws nowhere
         self._pen = Pen(styles=False, colors=False, encoding="utf-8")
         self._shown_seq = 0
         self._shown_at = 0.0
@@ -82,7 +85,7 @@ class PlainReporter(RegionReporter):
         """
         self._stream = sys.stderr if self._given_stream is None else self._given_stream
         self._shown_at = self._clock()
-        if self.uses_terminal and self._stream is not None:
+        if self._stream is not None and can_redraw(self._stream):
             region = TerminalRegion(self._stream)
             region.open()
             self._region = region
@@ -135,15 +138,19 @@ class PlainReporter(RegionReporter):
         )
 
     def _redraw(self, region: TerminalRegion, lines: list[str], view: RunView, now: float, time_of_run: float) -> None:
-        if lines and self._stream is not None:
+        if lines and self._prints_above and self._stream is not None:
             # The region holds it back, as it does what others print, and shows it above the progress line.
             self._stream.write(encodable(self._stream, _joined(lines)))
         interval_s = _REDRAW_INTERVAL_S if view.seq != self._shown_seq else _CLOCK_INTERVAL_S
         # What was printed is shown at once, also while a replay's clock stands still.
         if region.has_captured or self._is_due(now, interval_s):
-            # It is all ASCII, a cell for each character. The last cell stays free: some terminals wrap after it.
-            region.draw([self._progress(view, time_of_run)[: max(region.size.columns - 1, 1)]])
+            region.draw(self._frame(view, time_of_run, region.size))
             self._shown_seq, self._shown_at = view.seq, now
+
+    def _frame(self, view: RunView, now: float, size: os.terminal_size) -> list[str]:
+        """Return what is drawn on a terminal of this size."""
+        # It is all ASCII, a cell for each character. The last cell stays free: some terminals wrap after it.
+        return [self._progress(view, now)[: max(size.columns - 1, 1)]]
 
     def _progress(self, view: RunView, now: float) -> str:
         """Return the progress line: what matters most comes first, since a narrow terminal shows no more."""
@@ -177,6 +184,21 @@ class PlainReporter(RegionReporter):
     def close_still(self, result: RunResult, view: RunView) -> None:
         """Write the summary as of this moment, which doesn't say that the run has ended."""
         self._end(summary_lines(result, self._pen, "watching ended"))
+
+    def suspend_terminal(self) -> None:
+        """Put the terminal back until `resume_terminal`; safe in a signal handler."""
+        if self._region is not None:
+            self._region.suspend()
+
+    def resume_terminal(self) -> None:
+        """Draw again."""
+        if self._region is not None:
+            self._region.resume()
+
+    def release_terminal(self) -> None:
+        """Put the terminal back at once; safe in a signal handler."""
+        if self._region is not None:
+            self._region.release()
 
     def _end(self, lines: Sequence[str]) -> None:
         if self._region is not None:

@@ -1,6 +1,6 @@
 """The plain reporter: when it says something, what it says, and how it keeps one line of a terminal up to date.
 
-Rates and times left are `aqueue_reporters._pace`; terminals are let go by `aqueue_reporters._region_reporter`.
+Rates and times left are `aqueue_reporters._pace`.
 """
 
 import io
