@@ -2,7 +2,7 @@
 
 import os
 import sqlite3
-from contextlib import closing, suppress
+from contextlib import ExitStack, closing, suppress
 from functools import cache
 from pathlib import Path
 from typing import Any, Final
@@ -37,18 +37,21 @@ def check(path: Path) -> None:
         JournalDamaged: it is cut short, or can't be read.
         JournalError: there is nothing, or it may not be read.
     """
+    # Without a log SQLite would make one, even to read; told that the file never changes, it makes nothing.
+    _connect_checked(path, "ro" if _has_log(path) else "ro&immutable=1").close()
+
+
+def _connect_checked(path: Path, mode: str) -> sqlite3.Connection:
     check_header(path)
-    try:
-        # Without a log SQLite would make one, even to read; told that the file never changes, it makes nothing.
-        with closing(connect(path, "ro" if _has_log(path) else "ro&immutable=1")) as connection:
-            _check_content(connection, path)
-    except sqlite3.Error as error:
-        raise JournalDamaged(f"the journal {shown(path)} can't be read: {explain(error)}") from error
-
-
-def _check_content(connection: sqlite3.Connection, path: Path) -> None:
-    _check_schema(connection, path)
-    _check_version(connection, path)
+    with ExitStack() as stack:
+        try:
+            connection = stack.enter_context(closing(connect(path, mode)))
+            _check_schema(connection, path)
+            _check_version(connection, path)
+        except sqlite3.Error as error:
+            raise JournalDamaged(f"the journal {shown(path)} can't be read: {explain(error)}") from error
+        stack.pop_all()
+    return connection
 
 
 def _has_log(path: Path) -> bool:
@@ -180,24 +183,10 @@ def connect_read_only(path: Path) -> sqlite3.Connection:
     Raises:
         NotAJournal, JournalTooNew, JournalDamaged, JournalError: as `check` raises them.
     """
-    check_header(path)
     try:
-        try:
-            return _connect_checked(path, "ro")
-        except sqlite3.OperationalError:
-            if _has_log(path):
-                raise
-            # In a folder where SQLite can't make the files that a log needs, nobody can be writing one either.
-            return _connect_checked(path, "ro&immutable=1")
-    except sqlite3.Error as error:
-        raise JournalDamaged(f"the journal {shown(path)} can't be read: {explain(error)}") from error
-
-
-def _connect_checked(path: Path, mode: str) -> sqlite3.Connection:
-    connection = connect(path, mode)
-    try:
-        _check_content(connection, path)
-    except BaseException:
-        connection.close()
-        raise
-    return connection
+        return _connect_checked(path, "ro")
+    except JournalDamaged as error:
+        if _has_log(path) or not isinstance(error.__cause__, sqlite3.OperationalError):
+            raise
+        # In a folder where SQLite can't make the files that a log needs, nobody can be writing one either.
+        return _connect_checked(path, "ro&immutable=1")
