@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from aqueue._history.log_file import Chunk, LogFile, find_lines
+from aqueue._history.log_file import Chunk, LogFile
 
 
 @contextmanager
@@ -113,13 +113,6 @@ def test_only_a_part_of_a_file_is_read(tmp_path: Path) -> None:
         path.write_bytes(b"new\n")
         assert file.read() is None and file.is_over
         assert file.notices == []
-
-
-def test_lines_with_a_text_are_found(path: Path) -> None:
-    """Each one once, with its number and where it begins."""
-    append(path, b"ee\nnone\n")
-    with opened(path) as file:
-        assert find_lines(file, b"n") == [(1, 0, b"one"), (4, 14, b"none")]
 
 
 # ---- near the end ---------------------------------------------------------------------------------------------------

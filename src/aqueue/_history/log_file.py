@@ -8,7 +8,7 @@ from typing import Final, NamedTuple
 
 from aqueue._journal.file import identity, shown
 
-__all__ = ["Chunk", "LogFile", "find_lines"]
+__all__ = ["Chunk", "LogFile"]
 
 _READ_BYTES: Final = 1 << 20
 _MAX_LINE_BYTES: Final = 64 << 20
@@ -238,18 +238,3 @@ def _is_ready(descriptor: int) -> bool:
         return True  # select is for sockets there: a read waits
     ready, _, _ = select.select([descriptor], [], [], 0)
     return bool(ready)
-
-
-def find_lines(file: LogFile, text: bytes) -> list[tuple[int, int, bytes]]:
-    """Return each line of `file`, from where it is to its end, that has `text` in it: its number, its offset, and itself."""
-    found = []
-    while (chunk := file.read()) is not None:
-        at = chunk.data.find(text)
-        while at >= 0:
-            start = chunk.data.rfind(b"\n", 0, at) + 1
-            end = chunk.data.index(b"\n", at)
-            found.append(
-                (chunk.number + chunk.data.count(b"\n", 0, start), chunk.offset + start, chunk.data[start:end])
-            )
-            at = chunk.data.find(text, end)
-    return found

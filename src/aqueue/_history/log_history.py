@@ -9,7 +9,7 @@ from typing import Final, NamedTuple
 import msgspec
 
 from aqueue._history.history import CannotRead, History, Line
-from aqueue._history.log_file import Chunk, LogFile, find_lines
+from aqueue._history.log_file import Chunk, LogFile
 from aqueue.events import SCHEMA_VERSION, AnyEvent, Event, RunStarted, decode
 from aqueue.text import visible
 
@@ -19,6 +19,7 @@ _PATIENCE_LINES: Final = 1_000
 """After so many lines without one event, a file is no log, however long it is."""
 
 _AVERAGE_LINE_BYTES: Final = 200
+_START: Final = b'"run.started"'
 _BOM: Final = b"\xef\xbb\xbf"
 _decode_all = msgspec.json.Decoder(AnyEvent).decode_lines
 _UNREADABLE = (msgspec.MsgspecError, UnicodeError, RecursionError)
@@ -50,8 +51,12 @@ def runs_in(descriptor: int) -> list[LogRun]:
     starts = []
     file = LogFile(descriptor)
     file.seek(0, 1, None)
-    for number, offset, line in find_lines(file, b'"run.started"'):
-        starts += [(event.run_id, number, offset) for event in _readable([line]) if type(event) is RunStarted]
+    for chunk in iter(file.read, None):
+        offset = chunk.offset
+        for number, line in enumerate(chunk.data.split(b"\n") if _START in chunk.data else (), chunk.number):
+            if _START in line:
+                starts += [(one.run_id, number, offset) for one in _readable([line]) if type(one) is RunStarted]
+            offset += len(line) + 1
     # Only where there are events before the first start is that another run.
     if not starts or (starts[0][2] > 0 and _has_event(descriptor, starts[0][2])):
         starts.insert(0, ("", 1, 0))

@@ -42,6 +42,12 @@ def open_history(
     path = Path(file)
     try:
         descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_CLOEXEC", 0))
+        try:
+            mode = _checked_mode(descriptor, path, follows=follows)
+            is_sqlite = stat.S_ISREG(mode) and os.read(descriptor, len(MAGIC)) == MAGIC
+        except BaseException:
+            os.close(descriptor)
+            raise
     except FileNotFoundError:
         raise CannotRead(
             f"there is no file {shown(path)}; name the journal or the log that a run has written"
@@ -50,27 +56,6 @@ def open_history(
         raise CannotRead(f"{shown(path)} can't be read: {reason(error)}; name another file, or allow it") from error
     except ValueError as error:  # a null character
         raise CannotRead(f"{shown(path)} is no path to a file ({error}); name another file") from error
-    try:
-        mode = os.fstat(descriptor).st_mode
-        if stat.S_ISDIR(mode):
-            raise CannotRead(f"{shown(path)} is a directory; name the journal or the log in it")
-        if (stat.S_ISCHR(mode) or stat.S_ISBLK(mode)) and not os.isatty(descriptor):  # some have no end
-            raise CannotRead(f"{shown(path)} is a device; name the journal or the log that a run has written")
-        first = os.read(descriptor, len(MAGIC)) if stat.S_ISREG(mode) else b""
-        if stat.S_ISREG(mode) and not os.fstat(descriptor).st_size:
-            if first:  # as of the files in /proc, of which nobody knows how long they are
-                raise CannotRead(
-                    f"{shown(path)} is no file on a disk; name the journal or the log that a run has written"
-                )
-            if not follows:
-                raise CannotRead(f"{shown(path)} is empty: nothing is recorded there yet")
-        is_sqlite = first == MAGIC
-    except OSError as error:
-        os.close(descriptor)
-        raise CannotRead(f"{shown(path)} can't be read: {reason(error)}; name another file") from error
-    except BaseException:
-        os.close(descriptor)
-        raise
     if is_sqlite:
         # Before SQLite opens the file: closing one that it has open drops the locks that it holds on it.
         os.close(descriptor)
@@ -78,6 +63,22 @@ def open_history(
     if not stat.S_ISREG(mode):
         return _from_pipe(descriptor, shown(path), run=run, follows=follows, whole_log=whole_log)
     return _from_file(descriptor, shown(path), path, run=run, follows=follows, whole_log=whole_log)
+
+
+def _checked_mode(descriptor: int, path: Path, *, follows: bool) -> int:
+    """Return what kind of file it is, as `os.stat` tells it; raise `CannotRead` if it is none that can be read to its end."""
+    found = os.fstat(descriptor)
+    mode = found.st_mode
+    if stat.S_ISDIR(mode):
+        raise CannotRead(f"{shown(path)} is a directory; name the journal or the log in it")
+    if (stat.S_ISCHR(mode) or stat.S_ISBLK(mode)) and not os.isatty(descriptor):  # some have no end
+        raise CannotRead(f"{shown(path)} is a device; name the journal or the log that a run has written")
+    if stat.S_ISREG(mode) and not found.st_size:
+        if os.read(descriptor, 1):  # as of the files in /proc, of which nobody knows how long they are
+            raise CannotRead(f"{shown(path)} is no file on a disk; name the journal or the log that a run has written")
+        if not follows:
+            raise CannotRead(f"{shown(path)} is empty: nothing is recorded there yet")
+    return mode
 
 
 def _from_journal(path: Path, run: str, *, skip_described: bool) -> History:
