@@ -234,17 +234,17 @@ class Delivery:
     def release_terminals(self) -> None:
         """Put back every terminal that a reporter has changed; safe in a signal handler and on any thread."""
         for reporter in self._reporters:
-            reporter.release_terminal()
+            reporter.opened.release_terminals()
 
     def suspend_terminals(self) -> None:
         """Put the terminals back until `resume_terminals`; safe in a signal handler."""
         for reporter in self._reporters:
-            reporter.suspend_terminal()
+            reporter.opened.suspend_terminals()
 
     def resume_terminals(self) -> None:
         """Let reporters draw again; safe in a signal handler."""
         for reporter in self._reporters:
-            reporter.resume_terminal()
+            reporter.opened.resume_terminals()
 
     # ---- the thread that shows ----------------------------------------------------------------------------------
 
@@ -315,37 +315,34 @@ class Delivery:
         for reporter in self._reporters:
             if reporter.stage not in ("opening", "open"):
                 continue
-            stuck_s = reporter.stuck_for(passed_s)
+            stuck_s, is_open = reporter.stuck_for(passed_s), reporter.stage == "open"
             if is_ending:
-                if stuck_s >= CLOSE_TIMEOUT_S and reporter.stage == "open":
+                if stuck_s >= CLOSE_TIMEOUT_S and is_open:
                     reporter.leave_behind()
                     _warn(
                         f"reporter {reporter.name} did not take the last events within {CLOSE_TIMEOUT_S:g} s and was left "
                         f"behind{self._where_the_rest_is()}"
                     )
-            elif reporter.stage == "opening":
-                if stuck_s >= WARN_STUCK_S and not reporter.is_named:
-                    reporter.is_named = True
-                    _warn(f"reporter {reporter.name} is still being opened; nothing is run before")
-            elif not reporter.can_skip:
-                self._look_after_log(reporter, stuck_s)
-
-    def _look_after_log(self, reporter: ReporterThread, stuck_s: float) -> None:
-        if stuck_s >= WARN_STUCK_S and not reporter.is_named:
-            reporter.is_named = True
-            then = (
-                "the run waits for it if it falls too far behind"
-                if self._journal is None
-                else f"after {DETACH_STUCK_S:g} s the run goes on without it"
-            )
-            _warn(
-                f"reporter {reporter.name} has taken nothing for {WARN_STUCK_S:g} s, and {then}; see that somebody reads what "
-                "it writes, or that there is room for it"
-            )
-        if stuck_s >= DETACH_STUCK_S and self._journal is not None:
-            error = ReporterError(f"has taken nothing for {DETACH_STUCK_S:g} s{self._where_the_rest_is()}")
-            reporter.let_go()
-            self._on_failed(reporter.name, error_info(error), str(error))
+                continue
+            if is_open and reporter.can_skip:
+                continue
+            if stuck_s >= WARN_STUCK_S and not reporter.is_named:
+                reporter.is_named = True
+                then = (
+                    "the run waits for it if it falls too far behind"
+                    if self._journal is None
+                    else f"after {DETACH_STUCK_S:g} s the run goes on without it"
+                )
+                _warn(
+                    f"reporter {reporter.name} has taken nothing for {WARN_STUCK_S:g} s, and {then}; see that somebody reads "
+                    "what it writes, or that there is room for it"
+                    if is_open
+                    else f"reporter {reporter.name} is still being opened; nothing is run before"
+                )
+            if stuck_s >= DETACH_STUCK_S and is_open and self._journal is not None:
+                error = ReporterError(f"has taken nothing for {DETACH_STUCK_S:g} s{self._where_the_rest_is()}")
+                reporter.let_go()
+                self._on_failed(reporter.name, error_info(error), str(error))
 
     def _where_the_rest_is(self) -> str:
         """Return, for a message, where to find what a reporter has not written; empty without a journal."""

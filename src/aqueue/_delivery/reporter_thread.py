@@ -36,6 +36,7 @@ class ReporterThread:
 
     Attributes:
         name: the reporter's class.
+        opened: the reporter itself, while it gets calls; what concerns its terminal may be called on any thread.
         can_skip: whether it can do without events when it is behind.
         stage: ``new``; ``opening``; ``open``; ``ended`` once it gets no more calls, or nobody waits for it any more.
         open_error: why it could not be opened; None if it could.
@@ -66,7 +67,7 @@ class ReporterThread:
         self.is_named = False
         self.view = view
         self._reporter = reporter
-        self._opened = OpenReporters([reporter], on_raised)
+        self.opened = OpenReporters([reporter], on_raised)
         self._on_progress = on_progress
         self._lock = threading.Lock()
         self._pending: list[Event] = []
@@ -79,9 +80,6 @@ class ReporterThread:
         self._steps = 0  # odd within a call
         self._steps_seen = 0
         self._stuck_s = 0.0
-        self.release_terminal = self._opened.release_terminals
-        self.suspend_terminal = self._opened.suspend_terminals
-        self.resume_terminal = self._opened.resume_terminals
 
     def start(self, run: RunInfo) -> None:
         """Start the thread, which opens the reporter."""
@@ -110,7 +108,7 @@ class ReporterThread:
             events: what has come.
             size: how many bytes of large values these and all events before them have.
         """
-        if not self._opened:
+        if not self.opened:
             return
         with self._lock:
             self._pending += events
@@ -154,18 +152,18 @@ class ReporterThread:
     def let_go(self) -> None:
         """Detach it: when its present call returns, if it does, nothing comes after it."""
         self.stage = "ended"
-        self._opened.let_go(self._reporter)
+        self.opened.let_go(self._reporter)
         self._pending.clear()
 
     def fail(self, error: BaseException) -> None:
         """Detach it because of `error`, as if it had raised that."""
         self.stage = "ended"
-        self._opened.detach_all(error)
+        self.opened.detach_all(error)
 
     def leave_behind(self) -> None:
         """Wait for it no more: if its present call returns before the process ends, it gets the rest, and is closed."""
         self.stage = "ended"
-        self.release_terminal()
+        self.opened.release_terminals()
 
     def stuck_for(self, passed_s: float) -> float:
         """Return for how long its present call has lasted, seconds; 0 between two calls.
@@ -187,7 +185,7 @@ class ReporterThread:
     def _work(self, run: RunInfo) -> None:
         try:
             self._call(lambda: self._open(run))
-            while self._opened:
+            while self.opened:
                 if not self._pending and self._result is None:
                     self._wake.wait(TICK_INTERVAL_S)
                 self._wake.clear()
@@ -206,7 +204,7 @@ class ReporterThread:
 
     def _open(self, run: RunInfo) -> None:
         try:
-            self._opened.open(run)
+            self.opened.open(run)
         except ReporterError as error:
             self.open_error = error
         else:
@@ -223,9 +221,9 @@ class ReporterThread:
                 self.fail(error)
             self._shown = self.view
         if batch or result is None:
-            self._opened.hand_on(batch, self._shown)
+            self.opened.hand_on(batch, self._shown)
         self._shown = None
         with self._lock:
             self._count_taken(len(batch))
         if result is not None and not self._pending:
-            self._opened.close(result)
+            self.opened.close(result)
