@@ -1,8 +1,7 @@
 """Reads a recorded run from a journal."""
 
 import sqlite3
-from collections.abc import Collection, Iterator
-from contextlib import contextmanager
+from collections.abc import Collection
 from pathlib import Path
 
 from aqueue._history.history import CannotRead, History, Line
@@ -52,19 +51,10 @@ class JournalHistory(History):
         return None if events is None else self._repairer.repair(events)
 
     def _next(self) -> list[Event] | None:
-        with self._naming_damage():
-            events = self._reader.read()
+        events = self._reader.read()
         if events is None and identity(self._journal) != self._identity:
             raise JournalError(f"the journal {self.name} was removed or replaced while it was read; open it again")
         return events
-
-    @contextmanager
-    def _naming_damage(self) -> Iterator[None]:
-        """Turn what SQLite says of a damaged file, or a stranger's JSON that is too deep, into an error that names it."""
-        try:
-            yield
-        except (sqlite3.Error, RecursionError) as error:
-            raise damaged(self._journal, error) from error
 
     def read_lines(self) -> list[Line] | None:
         """Return the next events and their JSON; None if there are no more now. It raises what `read` does."""
@@ -77,8 +67,10 @@ class JournalHistory(History):
         Raises:
             JournalDamaged: it can't be read.
         """
-        with self._naming_damage():
+        try:
             (last,) = self._connection.execute("SELECT coalesce(max(seq), 0) FROM events").fetchone()
+        except sqlite3.Error as error:
+            raise damaged(self._journal, error) from error
         self._reader.after = max(last - num_events, 0)
         return self._reader.after > 0
 
@@ -88,8 +80,7 @@ class JournalHistory(History):
         Raises:
             JournalDamaged: one can't be read.
         """
-        with self._naming_damage():
-            return {event.seq: event for event in read_events_at(self._connection, self._journal, sorted(seqs))}
+        return {event.seq: event for event in read_events_at(self._connection, self._journal, sorted(seqs))}
 
     def close(self) -> None:
         """Close the connection."""

@@ -21,6 +21,8 @@ _READ_BYTES: Final = 8_000_000
 """How many bytes of events are read at once, about, or one event; 2,000 ordinary ones have 300 kB."""
 
 _list_decoder = msgspec.json.Decoder(list[AnyEvent])
+_UNREADABLE: Final = (msgspec.MsgspecError, TypeError, UnicodeError, RecursionError)
+"""What decoding a stranger's text may raise; JSON that is too deep raises the last."""
 
 # Descriptions are a fifth of the events and of no use to whoever continues the run. Text is compared byte by byte, so
 # that these two bounds stand for "begins with".
@@ -91,7 +93,7 @@ class EventReader:
         if self._has_large:
             return None
         found = _concatenated(self._connection, self._query, (self.after, _READ_EVENTS))
-        with suppress(msgspec.MsgspecError):
+        with suppress(*_UNREADABLE):
             if found is not None:
                 return found[0], found[1], list(_list_decoder.decode(found[2]))
         return None
@@ -134,7 +136,7 @@ def _read_at(connection: sqlite3.Connection, path: Path, seqs: list[int]) -> Ite
         wanted = (msgspec.json.encode(seqs).decode(),)
     found = _concatenated(connection, f"SELECT '[' || group_concat(event, ',') || ']' {where}", wanted)
     if found is not None:
-        with suppress(msgspec.MsgspecError):
+        with suppress(*_UNREADABLE):
             return iter(_list_decoder.decode(found[0] or "[]"))
     rows = connection.execute(f"SELECT seq, event {where}", wanted)
     return (event for seq, text in rows if (event := _decode(path, seq, text)) is not None)
@@ -159,7 +161,7 @@ def _concatenated(connection: sqlite3.Connection, query: str, parameters: tuple[
 def _decode(path: Path, seq: int, text: str) -> Event | None:
     try:
         return decode(text)
-    except (msgspec.MsgspecError, TypeError, UnicodeError) as error:
+    except _UNREADABLE as error:
         raise JournalDamaged(
             f"event {seq:,} in the journal {journal_file.shown(path)} can't be read ({error}); restore it from a copy"
         ) from error
