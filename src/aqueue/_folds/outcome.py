@@ -63,16 +63,17 @@ class FoldedResult:
 
     def apply(self, events: Sequence[Event]) -> None:
         """Fold `events`, which must follow those applied so far."""
-        self._tally.apply(events)
         for event in events:
             if type(event) is RunStopping:
                 self._stop_reason = self._stop_reason or event.reason
             elif type(event) is RunResumed:
                 self._stop_reason = ""
             elif type(event) is ItemFailed:
+                self._tally.add(event)
                 if len(self._listed) < MAX_LISTED_FAILURES:
                     self._listed[event.item] = event
             elif type(event) is ItemReopened and event.failed is not None:
+                self._tally.is_exact = False
                 self._listed.pop(event.item, None)
 
     def result(
