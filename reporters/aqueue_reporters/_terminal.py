@@ -55,8 +55,6 @@ _MAYBE_WIDE: Final = re.compile(
     "\uf900-\ufaff\ufe10-\ufe6f\uff00-\uffef\U00016fe0-\U0001ffff\U00020000-\U0003ffff]"
 )
 
-_FALLBACK_SIZE: Final = os.terminal_size((80, 24))
-
 
 class TerminalRegion:
     """Lines at the bottom of a terminal, redrawn in place.
@@ -117,16 +115,10 @@ class TerminalRegion:
     @property
     def size(self) -> os.terminal_size:
         """The terminal's size in cells, asked afresh; both numbers are at least 1."""
-        try:
-            size = os.get_terminal_size(self._stream.fileno())
-        except (OSError, ValueError):
-            size = os.terminal_size((0, 0))
-        return os.terminal_size(
-            (
-                size.columns or _positive(os.environ.get("COLUMNS")) or _FALLBACK_SIZE.columns,
-                size.lines or _positive(os.environ.get("LINES")) or _FALLBACK_SIZE.lines,
-            )
-        )
+        columns, rows = 0, 0
+        with contextlib.suppress(OSError, ValueError):
+            columns, rows = os.get_terminal_size(self._stream.fileno())
+        return os.terminal_size((columns or _from_environment("COLUMNS", 80), rows or _from_environment("LINES", 24)))
 
     @property
     def has_captured(self) -> bool:
@@ -249,11 +241,9 @@ class TerminalRegion:
             return
         self._put_back()
         waiting = [self._partial]
-        try:
+        with contextlib.suppress(IndexError):
             while True:
                 waiting.append(self._waiting.popleft())
-        except IndexError:
-            pass
         text = b"".join(waiting)
         if text and not text.endswith(b"\n"):
             text += b"\n"
@@ -480,5 +470,6 @@ def _make_usable() -> None:
                 _write_at_once(fd, _WRAP_ON + _SHOW_CURSOR)
 
 
-def _positive(text: str | None) -> int:
-    return int(text) if text is not None and text.isdecimal() else 0
+def _from_environment(name: str, default: int) -> int:
+    text = os.environ.get(name, "")
+    return int(text) or default if text.isdecimal() else default
