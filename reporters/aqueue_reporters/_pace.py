@@ -7,11 +7,10 @@ from aqueue.events import Counts
 from aqueue.figures import clock, duration, per_second
 from aqueue.view import RunView
 
-__all__ = ["Finding", "RunClock", "rate_text", "time_left_s", "time_taken"]
+__all__ = ["RunClock", "rate_text", "time_left_s", "time_taken"]
 
 _EARLY_S: Final = 3.0
 _FEW_PER_S: Final = 1.0
-_QUIET_S: Final = 5.0
 _SLOW_PER_S: Final = 0.095
 """Less than one item in the ten seconds and a half of which a rate may be taken: so that doesn't go back and forth."""
 
@@ -45,30 +44,6 @@ def time_left_s(counts: Counts, done: float, found: float, view: RunView, now: f
         return None
     due_s = view.next_due - now if view.waiting else 0.0
     return max(counts.outstanding / done, due_s, 1.0)
-
-
-class Finding:
-    """Knows since when nothing has been found: many runs find all their items at once, at their beginning.
-
-    A mean over the last ten seconds would call that finding faster than doing for as long.
-    """
-
-    def __init__(self) -> None:
-        """Begin with nothing found."""
-        self._found = -1
-        self._found_at = 0.0
-
-    def rate(self, mean: float, found: int, now: float) -> float:
-        """Return how many items are found a second: `mean`, or 0 once none was for 5 s.
-
-        Parameters:
-            mean: what was found in the last ten seconds, a second.
-            found: how many were found in all.
-            now: Unix time in seconds.
-        """
-        if found != self._found or now < self._found_at:
-            self._found, self._found_at = found, now
-        return mean if now - self._found_at < _QUIET_S else 0.0
 
 
 class RunClock:

@@ -16,7 +16,7 @@ from aqueue.figures import amount, clock, per_second, when_due
 from aqueue.text import short_names
 from aqueue.view import RunningItem, RunView, TypeView
 from aqueue_reporters._drawing_pen import DrawingPen
-from aqueue_reporters._pace import Finding, rate_text, time_left_s
+from aqueue_reporters._pace import rate_text, time_left_s
 from aqueue_reporters._summary import error_line, in_hook, plural, stopping
 
 __all__ = ["Panels"]
@@ -52,7 +52,6 @@ class Panels:
         self._turn = 0
         self._peak_queued = 0
         self._names: dict[str, str] = {}
-        self._finding = Finding()
         self._refreshed_at = 0.0
         self._rates: dict[str, float] = {}  # items per second that complete, by type
         self._found = 0.0  # items per second that are found, of the overall progress
@@ -87,8 +86,7 @@ class Panels:
         self._refreshed_at = now
         self._names = {type: self._pen.safe(name, 200) for type, name in short_names(view.types).items()}
         self._rates = {type: view.rate(now, "completed", type) for type in view.types}
-        found = sum(view.rate(now, "enqueued", t.type) for t in view.types.values() if t.track_overall)
-        self._found = self._finding.rate(found, view.overall.enqueued, now)
+        self._found = sum(view.rate(now, "enqueued", t.type) for t in view.types.values() if t.track_overall)
         self._ranked = sorted(
             view.types.values(), key=lambda t: (not t.running + t.queued + t.waiting, not t.failed, -t.enqueued)
         )

@@ -2,25 +2,23 @@
 
 import os
 import shlex
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from typing import Final
 
-from aqueue.events import ErrorInfo, Event, ItemFailed, Phase
+from aqueue.events import Counts, ErrorInfo, ItemFailed, Phase
 from aqueue.figures import amount
 from aqueue.result import RunResult
 from aqueue.text import short_names
 from aqueue.tracebacks import place, user_frames
-from aqueue.view import RunView
 from aqueue_reporters._pace import rate_text, time_taken
 from aqueue_reporters._pen import Pen
 
-__all__ = ["MissedFailures", "error_line", "failure_line", "in_hook", "plural", "stopping", "summary_lines"]
+__all__ = ["error_line", "failure_line", "in_hook", "plural", "stopping", "summary_lines"]
 
 _MAX_TYPES: Final = 50
 _MAX_GROUPS: Final = 10
 _MAX_FRAMES: Final = 5
 _MAX_MESSAGE_CHARS: Final = 300
-_TITLES: Final = ("done", "failed", "outstanding")
 
 
 def plural(number: int, noun: str, ending: str = "s") -> str:
@@ -58,22 +56,6 @@ def stopping(reason: str, running: int, *, cancelling: bool, has_keys: bool) -> 
     return f"{doing}; Ctrl-C{' again' if reason == 'Ctrl-C' else ''} cancels {'it' if running == 1 else 'them'}"
 
 
-class MissedFailures:
-    """Finds the failures whose events a display was not given, since it was behind and can skip: the latest 20."""
-
-    def __init__(self) -> None:
-        """Begin before the first batch."""
-        self._seq: int | None = None  # the last event of which it was told
-
-    def before(self, events: Sequence[Event], view: RunView) -> list[ItemFailed]:
-        """Return those that came between the last batch and this one, with its view, in their order."""
-        told, self._seq = self._seq, view.seq
-        if told is None:
-            return []
-        first = events[0].seq if events else view.seq + 1
-        return [failed for failed in view.failures if told < failed.seq < first]
-
-
 # ---- the summary ----------------------------------------------------------------------------------------------------
 
 
@@ -86,7 +68,7 @@ def summary_lines(result: RunResult, pen: Pen, ended: str) -> list[str]:
         ended: how it ended.
     """
     counts = result.counts
-    parts = [f"{amount(counts.completed)}/{amount(counts.enqueued)} done", f"{amount(counts.failed)} failed"]
+    parts = [_done_and_failed(counts)]
     if counts.outstanding:
         parts.append(f"{amount(counts.outstanding)} outstanding")
     if counts.deduplicated:
@@ -101,25 +83,18 @@ def summary_lines(result: RunResult, pen: Pen, ended: str) -> list[str]:
     style = {"completed": "good strong", "failed": "bad strong"}.get(result.status, "stopping")
     lines = [f"{pen.write(style, ended)}: {', '.join(parts)}"]
     names = {type: pen.safe(name, 200) for type, name in short_names(result.counts_by_type).items()}
-    if len(names) > 1:
-        lines += _types(result, names, pen)
+    ranked = sorted(result.counts_by_type.items(), key=lambda entry: -entry[1].enqueued)
+    if len(ranked) > 1:  # of one type the line above has told all
+        lines += [f"  {names[type]}: {_done_and_failed(of_type)}" for type, of_type in ranked[:_MAX_TYPES]]
+    if len(ranked) > _MAX_TYPES:
+        lines.append(pen.write("quiet", f"  +{plural(len(ranked) - _MAX_TYPES, 'more type')}"))
     if counts.failed:
         lines += _failures(result, names, pen)
     return lines
 
 
-def _types(result: RunResult, names: dict[str, str], pen: Pen) -> Iterator[str]:
-    """Yield a table: a line per type, the most numerous first."""
-    ranked = sorted(result.counts_by_type.items(), key=lambda entry: -entry[1].enqueued)
-    shown = [(names[type], counts.completed, counts.failed, counts.outstanding) for type, counts in ranked[:_MAX_TYPES]]
-    width = max(11, len(amount(result.counts.enqueued)))
-    yield pen.write("quiet", "".join(f"  {title:>{width}}" for title in _TITLES))
-    for name, *numbers in shown:
-        figures = zip(numbers, ("", "bad strong", ""), strict=True)
-        texts = [pen.write(style if number else "quiet", f"  {amount(number):>{width}}") for number, style in figures]
-        yield f"{''.join(texts)}  {name}"  # the names last, since their widths may be those of any script
-    if len(ranked) > _MAX_TYPES:
-        yield pen.write("quiet", f"  +{plural(len(ranked) - _MAX_TYPES, 'more type')}")
+def _done_and_failed(counts: Counts) -> str:
+    return f"{amount(counts.completed)}/{amount(counts.enqueued)} done, {amount(counts.failed)} failed"
 
 
 def _failures(result: RunResult, names: dict[str, str], pen: Pen) -> Iterator[str]:

@@ -1,5 +1,6 @@
 """The plain reporter: now and then one line of progress, each failure at once, a summary at the end."""
 
+import math
 import os
 import sys
 import time
@@ -13,10 +14,10 @@ from aqueue.reporting import RunInfo, can_redraw
 from aqueue.result import RunResult
 from aqueue.text import visible
 from aqueue.view import RunView, WorkerProcess, WorkerProcesses
-from aqueue_reporters._pace import Finding, RunClock, rate_text, time_left_s
+from aqueue_reporters._pace import RunClock, rate_text, time_left_s
 from aqueue_reporters._pen import Pen
 from aqueue_reporters._stream import encodable, write_text
-from aqueue_reporters._summary import MissedFailures, failure_line, plural, stopping, summary_lines
+from aqueue_reporters._summary import failure_line, plural, stopping, summary_lines
 from aqueue_reporters._terminal import TerminalRegion
 
 __all__ = ["PlainReporter"]
@@ -68,8 +69,7 @@ class PlainReporter:
         self._pen = Pen(styles=False, colors=False, encoding="utf-8")
         self._shown_seq = 0
         self._shown_at = 0.0
-        self._finding = Finding()
-        self._missed = MissedFailures()
+        self._told_seq: float = math.inf  # the last event of which it was told
         self._processes = WorkerProcesses()  # those after the events of which lines have been made
 
     @property
@@ -96,8 +96,12 @@ class PlainReporter:
         Raises:
             OSError: the stream can't be written to.
         """
+        first = events[0].seq if events else view.seq + 1
+        # What failed while it was behind and skipped events: the latest 20.
+        missed = [failed for failed in view.failures if self._told_seq < failed.seq < first]
+        self._told_seq = view.seq
         told = [one for one in events if type(one) in _TOLD]  # few of many
-        lines = [line for event in (*self._missed.before(events, view), *told) for line in self._told(event, view)]
+        lines = [line for event in (*missed, *told) for line in self._told(event, view)]
         if self._processes != view.processes:  # events were skipped
             self._processes = view.processes.copy()
         now, time_of_run = self._clock(), self._run_clock.now(view)
@@ -159,7 +163,7 @@ class PlainReporter:
         if now - view.started_at >= _MIN_RATE_S:
             parts.append(rate_text(view.rate(now)))
         parts += [f"{amount(counts.failed)} failed", f"{_clock(view.elapsed_s(now))} elapsed"]
-        found = self._finding.rate(view.rate(now, "enqueued"), counts.enqueued, now)
+        found = view.rate(now, "enqueued")
         if view.cluster and not view.processes and view.state == "running":
             parts.append("waiting for worker processes")
         elif view.state == "stopping":
