@@ -71,8 +71,7 @@ class LogFile:
         self._offset = 0
         self._begin = 0  # what lies before it counts as not there
         self._end: int | None = None
-        self._rest: list[bytes] = []
-        self._rest_bytes = 0
+        self._rest = b""
         self._skips = False  # in the middle of a line that is too long
 
     def seek(self, offset: int, number: int, end: int | None) -> None:
@@ -84,7 +83,7 @@ class LogFile:
         if not self._is_pipe:
             os.lseek(self._descriptor, offset, os.SEEK_SET)
         self._offset, self._number = offset, number
-        self._rest, self._rest_bytes, self._skips = [], 0, False
+        self._rest, self._skips = b"", False
         self.num_too_long = 0
         self.is_over = False
 
@@ -131,29 +130,30 @@ class LogFile:
                     if unended is not None:
                         return unended
                     continue
+            data = self._rest + data
             end = data.rfind(b"\n") + 1
-            if not end:
-                self._keep(data)
-                continue
-            lines = b"".join((*self._rest, data[:end]))
-            self._rest, self._rest_bytes = [], 0
+            start = 0
             if self._skips:
-                self._skips = False
-                skipped = lines.index(b"\n") + 1
-                self._number += 1
-                self._offset += skipped
-                lines = lines[skipped:]
-            chunk = Chunk(self._number, self._offset, lines)
-            self._number += lines.count(b"\n")
-            self._offset += len(lines)
-            self._keep(data[end:])
-            if lines:
+                start = data.find(b"\n") + 1 or len(data)
+                self._number += bool(end)
+                self._skips = not end
+            self._offset += start
+            chunk = Chunk(self._number, self._offset, data[start:end])
+            self._rest = data[max(start, end) :]
+            self._number += chunk.data.count(b"\n")
+            self._offset += len(chunk.data)
+            if len(self._rest) > self._max_line_bytes:
+                if not self.num_too_long:
+                    self.first_too_long = self._number, self.first_too_long[1]
+                self.num_too_long += 1
+                self._offset += len(self._rest)
+                self._rest, self._skips = b"", True
+            if chunk.data:
                 return chunk
 
     def read_unended(self) -> Chunk | None:
         """Return the last line if it lacks its end, as a file does that was cut; None if it has one."""
-        data = b"".join(self._rest)
-        return Chunk(self._number, self._offset, data) if data and not self._skips else None
+        return Chunk(self._number, self._offset, self._rest) if self._rest else None
 
     def read_again(self, offset: int, size: int) -> bytes:
         """Return what was read before at `offset`; shorter if the file has been cut since, nothing from a pipe."""
@@ -175,7 +175,7 @@ class LogFile:
     def _read_bytes(self) -> bytes:
         size = _READ_BYTES
         if self._end is not None:
-            size = min(size, self._end - self._offset - self._rest_bytes)
+            size = min(size, self._end - self._offset - len(self._rest))
         if not size:
             self.is_over = True
             return b""
@@ -186,21 +186,6 @@ class LogFile:
             self.is_over = True
         return data
 
-    def _keep(self, data: bytes) -> None:
-        if not data:
-            return
-        if self._skips:
-            self._offset += len(data)
-            return
-        self._rest.append(data)
-        self._rest_bytes += len(data)
-        if self._rest_bytes > self._max_line_bytes:
-            if not self.num_too_long:
-                self.first_too_long = self._number, self.first_too_long[1]
-            self.num_too_long += 1
-            self._offset += self._rest_bytes
-            self._rest, self._rest_bytes, self._skips = [], 0, True
-
     def _change(self) -> str:
         """Return what has become of the file, if it must be read from its beginning now; else nothing."""
         path = self._path
@@ -209,7 +194,7 @@ class LogFile:
             return ""
         if now != self._identity:
             return _REPLACED
-        if self._end is None and os.fstat(self._descriptor).st_size < self._offset + self._rest_bytes:
+        if self._end is None and os.fstat(self._descriptor).st_size < self._offset + len(self._rest):
             return _CUT
         return ""
 
@@ -222,7 +207,7 @@ class LogFile:
         os.close(self._descriptor)
         self._descriptor, self._identity = descriptor, _identity(descriptor)
         self.notices.append(f"{shown(self._path)}: {why}; reading goes on at its beginning")
-        self._rest, self._rest_bytes, self._skips = [], 0, False
+        self._rest, self._skips = b"", False
         self._number, self._offset, self._begin = 1, 0, 0
         return True
 
