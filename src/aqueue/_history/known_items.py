@@ -35,33 +35,29 @@ class KnownItems:
         """The span with the highest numbers, and its first item."""
         return (self._starts[-1], self._spans[-1]) if self._starts else (1, array("I"))
 
-    def _find(self, item: int) -> "tuple[array[int], int]":
-        """Return the span of `item` and the index in it; raise `KeyError` if the item is not known."""
+    def _find(self, item: int) -> "tuple[array[int], int] | None":
+        """Return the span of `item` and the index in it; None if the item is not known."""
         at = bisect_right(self._starts, item) - 1
         if at < 0 or item - self._starts[at] >= len(self._spans[at]):
-            raise KeyError(item)
+            return None
         return self._spans[at], item - self._starts[at]
-
-    def __contains__(self, item: int) -> bool:
-        try:
-            self._find(item)
-        except KeyError:
-            return False
-        return True
 
     def type_of(self, item: int) -> str:
         """Return the type of a known item."""
-        span, at = self._find(item)
-        return self._names[span[at] // STATES]
+        found = self._find(item)
+        assert found is not None
+        return self._names[found[0][found[1]] // STATES]
 
-    def state(self, item: int) -> int:
-        """Return the state of a known item."""
-        span, at = self._find(item)
-        return span[at] % STATES
+    def state(self, item: int) -> int | None:
+        """Return the state of an item; None if it is not known."""
+        found = self._find(item)
+        return None if found is None else found[0][found[1]] % STATES
 
     def set_state(self, item: int, state: int) -> None:
         """Change the state of a known item."""
-        span, at = self._find(item)
+        found = self._find(item)
+        assert found is not None
+        span, at = found
         span[at] += state - span[at] % STATES
 
     def add(self, item: int, type: str, state: int = 0) -> None:

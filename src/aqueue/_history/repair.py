@@ -33,8 +33,8 @@ _QUEUED, _RUNNING, _COMPLETED, _IN_HOOK, _FAILED, _HOOK_FAILED, _UNKNOWN = range
 """The states of an item. What waits for a retry is queued or completed; an unknown item was only named by another event."""
 
 _AT_WORK: Final = {_RUNNING, _IN_HOOK}
-_OVER: Final = {state: state for state in (_COMPLETED, _FAILED, _HOOK_FAILED)}
-_STEPS: Final[dict[tuple[type[Event], Phase | None], dict[int, int]]] = {
+_OVER: Final[dict[int | None, int]] = {state: state for state in (_COMPLETED, _FAILED, _HOOK_FAILED)}
+_STEPS: Final[dict[tuple[type[Event], Phase | None], dict[int | None, int]]] = {
     (ItemStarted, "process"): {_QUEUED: _RUNNING},
     (ItemStarted, "after_children"): {_COMPLETED: _IN_HOOK},
     (ItemDescribed, None): {_RUNNING: _RUNNING, _IN_HOOK: _IN_HOOK},
@@ -84,8 +84,8 @@ class Repairer:
     def repair(self, events: Iterable[Event]) -> list[Event]:
         """Return `events`, which follow those before, with what they lack and without what they repeat.
 
-        The most frequent events, where nothing is amiss, are followed right here with local names: this runs for every event
-        read, and takes a third of the time so.
+        The frequent events are handled in this loop, with local names, if they are in order: it runs for every event that is
+        read, and takes 0.55 µs for them instead of 4.5.
         """
         whole = self._whole = []
         running, numbers = self._running, self._items.numbers
@@ -130,7 +130,7 @@ class Repairer:
         return whole
 
     def _repair(self, event: Event) -> None:
-        """Hand on one event: after those that must have come before it, or not at all."""
+        """Append `event` to the result, after those that it requires, or count it as left out."""
         if isinstance(event, ev.ItemChildrenProcessed | ev.ItemInterrupted) and not event.worker:  # an older file
             event = replace(event, worker=self._worker_of(event.item))
         if not self._goes_on and not isinstance(event, ev.RunStarted):
@@ -146,12 +146,12 @@ class Repairer:
 
     def _worker_of(self, item: int) -> int:
         """Return the worker that runs `item`, for which all are searched; 0 if none does."""
-        if item not in self._items or self._items.state(item) not in _AT_WORK:
+        if self._items.state(item) not in _AT_WORK:
             return 0
         return next((worker for worker, running in self._running.items() if running == item), 0)
 
     def _may_come(self, event: Event) -> bool:
-        """Return whether `event` may come now, and keep what it changes."""
+        """Return whether `event` is possible now; if so, note what it changes."""
         if getattr(getattr(event, "counts", event), "deduplicated", 0) < 0:
             return False
         match event:
@@ -211,16 +211,16 @@ class Repairer:
 
     def _may_be_enqueued(self, event: ItemEnqueued) -> bool:
         item, parent = event.item, event.parent
-        if not 0 <= parent < item <= _MAX_NUMBER or item in self._items:  # parents come first
+        if not 0 <= parent < item <= _MAX_NUMBER or self._items.state(item) is not None:  # parents come first
             return False
-        if parent and parent not in self._items:
+        if parent and self._items.state(parent) is None:
             self._items.add(parent, UNKNOWN_TYPE, _UNKNOWN)
             self._whole.append(ItemEnqueued(event.seq, event.at, parent, 0, UNKNOWN_TYPE))
         self._items.add(item, event.type)
         return True
 
     def _may_step(self, event: Any) -> bool:
-        """Return whether `event` may come in the present state of its item, and change that."""
+        """Return whether `event` is possible in the present state of its item; if so, change the state."""
         item: int = event.item
         worker: int | None = getattr(event, "worker", None)
         if not 0 < item <= _MAX_NUMBER:
@@ -228,43 +228,46 @@ class Repairer:
         phase: Phase | None = getattr(event, "phase", getattr(event, "failed", None))
         if isinstance(event, ev.ItemChildrenProcessed):
             worker, phase = (worker, "after_children") if worker else (None, None)
-        if item not in self._items or self._items.state(item) == _UNKNOWN:
+        state = self._items.state(item)
+        if state is None or state == _UNKNOWN:
             for earlier in self._before(event, phase):
                 self._repair(earlier)
-        if worker is not None and not isinstance(event, ItemStarted):
-            ready = _COMPLETED if phase == "after_children" else _QUEUED
-            if self._items.state(item) == ready:  # the start was lost
-                name, attempt = self._items.type_of(item), getattr(event, "attempt", 1)
-                self._repair(ItemStarted(event.seq, event.at, item, name, worker, phase or "process", attempt))
+            state = self._items.state(item)
+        ready = _COMPLETED if phase == "after_children" else _QUEUED
+        if worker is not None and not isinstance(event, ItemStarted) and state == ready:  # the start was lost
+            name, attempt = self._items.type_of(item), getattr(event, "attempt", 1)
+            self._repair(ItemStarted(event.seq, event.at, item, name, worker, phase or "process", attempt))
+            state = self._items.state(item)
         if isinstance(event, ItemStarted):
-            # Of these the ends were lost.
-            for other in self._running.keys() & {event.worker, self._worker_of(item) or event.worker}:
-                self._cut_short(event, other)
+            if state in _AT_WORK or event.worker in self._running:  # the events that ended these attempts were lost
+                for other in self._running.keys() & {event.worker, self._worker_of(item) or event.worker}:
+                    self._cut_short(event, other)
+                state = self._items.state(item)
         elif worker is not None and self._running.get(worker) != item:
             return False
-        state = _STEPS[type(event), phase].get(self._items.state(item))
-        if state is None:
+        after = _STEPS[type(event), phase].get(state)
+        if after is None:
             return False
-        self._items.set_state(item, state)
-        if worker is not None and state in _AT_WORK:
+        self._items.set_state(item, after)
+        if worker is not None and after in _AT_WORK:
             self._running[worker] = item
         elif worker is not None:
             del self._running[worker]
         return True
 
     def _before(self, event: Any, phase: Phase | None) -> Iterator[Event]:
-        """Yield what must have happened before `event` to its item, of which nothing is known yet."""
+        """Yield what must have happened before `event` to its item, about which nothing is known."""
         seq, at, item, type = event.seq, event.at, event.item, getattr(event, "type", UNKNOWN_TYPE)
-        if item in self._items:
-            self._items.set_state(item, _QUEUED)
-        else:
+        if self._items.state(item) is None:
             yield ItemEnqueued(seq, at, item, 0, type)
+        else:
+            self._items.set_state(item, _QUEUED)
         if phase == "after_children" or (phase is None and isinstance(event, _AFTER_COMPLETION)):
             yield ItemStarted(seq, at, item, type, 0)
             yield ItemCompleted(seq, at, item, 0, 0.0)
 
     def _cut_short(self, event: Event, worker: int, reason: Literal["crash", "worker_lost"] = "worker_lost") -> None:
-        """End the attempt of `worker`, whose own end is not there, before `event`."""
+        """Add, before `event`, the end of the attempt of `worker`, which the file lacks."""
         item = self._running.pop(worker)
         is_hook = self._items.state(item) == _IN_HOOK
         phase: Phase = "after_children" if is_hook else "process"
