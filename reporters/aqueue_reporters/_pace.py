@@ -1,4 +1,4 @@
-"""How fast a run goes and how long it will still take, told alike by every display."""
+"""How fast a run goes and how long it will still take, the same in every display."""
 
 from collections.abc import Callable
 from typing import Final

@@ -28,13 +28,13 @@ _MAX_CELLS: Final = 120
 _MIN_SIDE_BY_SIDE_CELLS: Final = 130
 _MAX_BAR_CELLS: Final = 60
 _RATES_INTERVAL_S: Final = 0.5
-"""How often rates are taken anew: figures that change ten times a second can't be read."""
+"""How often rates are computed: figures that change ten times per second can't be read."""
 _MIN_RATES_S: Final = 1.0
 """How long a process must have run before it has rates worth showing."""
 
 
 class Panels:
-    """Draws a run as three panels: what the workers do, what the queue holds, how far it all is.
+    """Draws a run as three panels: what the workers do, what the queue holds, how far the run is.
 
     It remembers what calm drawing needs: the spinner's turn, the rates of a moment ago, the longest queue so far,
     which types are shown.
@@ -82,7 +82,7 @@ class Panels:
         return (lines + stops)[-max(rows - 1, 1) :]
 
     def _refresh(self, view: RunView, now: float) -> None:
-        """Take what is to be read and so changes less often than the rest: the rates, and which types come first."""
+        """Compute what changes less often than the rest, so that it can be read: the rates, and which types come first."""
         self._refreshed_at = now
         self._names = {type: self._pen.safe(name, 200) for type, name in short_names(view.types).items()}
         self._rates = {type: view.rate(now, "completed", type) for type in view.types}

@@ -45,7 +45,7 @@ def failure_line(failure: ItemFailed, pen: Pen) -> str:
 
 
 def stopping(reason: str, running: int, *, cancelling: bool, has_keys: bool) -> str:
-    """Return that a run stops, for which `reason`, what it waits for, and what Ctrl-C does if `has_keys`; not made safe."""
+    """Return why a run stops, what it waits for, and, if `has_keys`, what Ctrl-C does; `reason` must be safe."""
     if not running:
         return f"stopping: {reason}; no item runs any more"
     doing = f"stopping: {reason}; {'cancelling' if cancelling else 'waiting for'} {plural(running, 'running item')}"

@@ -69,7 +69,7 @@ class PlainReporter:
         self._pen = Pen(styles=False, colors=False, encoding="utf-8")
         self._shown_seq = 0
         self._shown_at = 0.0
-        self._told_seq: float = math.inf  # the last event of which it was told
+        self._told_seq: float = math.inf  # the number of the last event that it was given
         self._processes = WorkerProcesses()  # those after the events of which lines have been made
 
     @property
@@ -122,7 +122,7 @@ class PlainReporter:
         elif isinstance(event, RunStarted):
             processes.clear()
         elif isinstance(event, RunStopping):
-            # A signal that comes to a log's run comes from no person at its keys.
+            # Without a terminal nobody can press Ctrl-C.
             has_keys = self._region is not None
             yield stopping(
                 visible(event.reason, 400), len(view.running), cancelling=event.cancelling, has_keys=has_keys

@@ -19,7 +19,7 @@ __all__ = ["RichReporter"]
 
 
 class RichReporter(PlainReporter):
-    """Shows a run on a terminal: what each worker does, what failed last, what the queue holds, how far it all is.
+    """Shows a run on a terminal: what each worker does, what failed last, what the queue holds, how far the run is.
 
     The panels are redrawn in place at the bottom, at most ten times a second. What items print or log to that terminal
     appears above them. At the end a summary takes their place. Where nothing can be redrawn (a pipe, a dumb terminal)

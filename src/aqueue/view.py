@@ -73,7 +73,7 @@ class TypeView(msgspec.Struct):
 
 
 class RunningItem(msgspec.Struct):
-    """What a worker is at. Only the fold writes to it.
+    """An item that a worker runs. Only the fold writes to it.
 
     Attributes:
         item: the item's number.
@@ -245,7 +245,7 @@ class RunView:
         self._dues: list[tuple[float, int]] = []
 
     def copy(self) -> "RunView":
-        """Return a view of its own that stands where this one does: what is applied to either doesn't change the other."""
+        """Return an independent copy: applying events to either doesn't change the other."""
         twin = copy(self)
         for name, value in vars(self).items():
             if isinstance(value, dict | list | deque | set):
@@ -389,7 +389,7 @@ class RunView:
         heappush(self._dues, (event.due, event.item))
 
     def _end_wait(self, item: int, view: TypeView) -> bool:
-        """Let `item`, of the type of `view`, wait no more; return whether it did."""
+        """End the wait of `item`, whose type has `view`; return whether it waited."""
         waits = self._waits
         if waits.pop(item, None) is None:
             return False
@@ -421,7 +421,7 @@ class RunView:
                 self._queue_again(view)
 
     def _take_out(self, event: ev.ItemChildrenProcessed | ev.ItemInterrupted) -> RunningItem | None:
-        """Return what a worker was at until `event`, and is at no more; None if none was at its item."""
+        """Remove and return the running item that `event` ends; None if no worker runs it."""
         worker = event.worker
         if not worker:  # as in older logs
             worker = next((number for number, one in self.running.items() if one.item == event.item), 0)

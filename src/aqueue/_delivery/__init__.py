@@ -3,7 +3,7 @@
 Each module imports only from those above it:
 
 - `journal_thread`: the thread that takes the events and commits them to the journal
-- `open_reporters`: reporters from their opening to their end, detached if they raise
-- `reporter_thread`: a reporter on a thread of its own, with the events that wait for it
+- `open_reporters`: opens reporters, gives them events, detaches those that raise, and closes them
+- `reporter_thread`: runs a reporter on a thread of its own, with the events that wait for it
 - `delivery`: the consumer of the stream: the journal first, then each reporter; what happens to one that is stuck
 """

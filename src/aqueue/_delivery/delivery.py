@@ -47,27 +47,28 @@ OPEN_GRACE_S: Final = 0.5
 class Delivery:
     """The consumer of a run's events.
 
-    With a journal, one thread takes the events and commits them, whatever the reporters do. A second thread gives what is
-    committed, or without a journal what it takes itself, to the thread of each reporter, of which none can hold it up. So
-    what is shown is saved. A reporter that needs every event may be slower than the run, which then pauses, or stuck: see
+    With a journal, one thread takes the events and commits them, independently of the reporters. A second thread passes the
+    committed events, or without a journal those that it takes itself, to the thread of each reporter, and never waits for
+    one. So what is shown is saved. If a reporter that needs every event is slower than the run, the run pauses: see
     `EventStream.wait_for_room`.
 
-    All methods are called in the loop's thread, but for those that say otherwise.
+    All methods are called in the loop's thread, except those that say otherwise.
 
     Attributes:
-        cancellation: one that came while the reporters were opened or closed, which it doesn't cut short; to be raised then.
+        cancellation: a cancellation that came while the reporters were opened or closed; it doesn't interrupt that, and is to
+            be raised afterwards.
     """
 
     def __init__(
         self, stream: EventStream, reporters: Sequence[Reporter], journal: "Journal | None", call_soon: CallSoon
     ) -> None:
-        """Connect to `stream`, unless nothing reads it: then its events are only counted.
+        """Connect to `stream`, unless there is neither a reporter nor a journal: then its events are only counted.
 
         Parameters:
             stream: has the events.
             reporters: get them all, but for those that can skip some.
             journal: gets the events first; it is written from `start_journal` on.
-            call_soon: has a function called in the loop.
+            call_soon: calls a function in the loop, from any thread.
         """
         self._stream = stream
         self._reporters = [
@@ -90,7 +91,7 @@ class Delivery:
             stream.connect(self)
 
     def begin_with(self, view: RunView) -> None:
-        """Let the reporters begin with a run that is recorded up to `view`."""
+        """Let the reporters begin with `view`, a run as it is recorded so far."""
         for number, reporter in enumerate(self._reporters):
             reporter.view = view.copy() if number else view  # which is large if many items wait for a retry
 
@@ -102,7 +103,7 @@ class Delivery:
         return (self._journal_thread is not None and self._journal_thread.is_alive) or self._is_showing
 
     def hurry(self) -> None:
-        """Have events taken, and given to the reporters, now: what lies between the two threads counts nowhere."""
+        """Take events, and pass them to the reporters, now: those between the two threads are not counted anywhere."""
         if self._journal_thread is not None:
             self._journal_thread.hurry()
         self._wake.set()
@@ -123,7 +124,7 @@ class Delivery:
     # ---- the journal --------------------------------------------------------------------------------------------
 
     def start_journal(self, on_failed: Callable[[JournalError], None]) -> None:
-        """Have the journal take events from now on; `on_failed` is called in the loop if it can't write them."""
+        """Start the journal's thread; `on_failed` is called in the loop if it can't write the events."""
         if self._journal is not None:
             self._journal_thread = JournalThread(
                 self._journal,
@@ -138,7 +139,7 @@ class Delivery:
             self._committed.extend(batch)
 
     def end_journal(self) -> None:
-        """Have what is left written and the journal's file closed; returns at once."""
+        """Let the journal's thread write what is left and close the file; returns at once."""
         if self._journal_thread is not None:
             self._journal_thread.end()
 
@@ -207,7 +208,7 @@ class Delivery:
         await self._reach("drained")
 
     async def close(self, result: RunResult) -> None:
-        """Hand on what is left, close the reporters and end their threads; waits at most 5 s for one call of a reporter."""
+        """Pass on what is left, close the reporters and end their threads; waits at most 5 s for one call of a reporter."""
         await self._wait_in_any_case(self._saving_all())
         await self._reach("closed", result)
 
@@ -220,7 +221,7 @@ class Delivery:
             await self._wait_in_any_case(reached)
 
     async def _wait_in_any_case(self, reached: anyio.Event, timeout_s: float | None = None) -> None:
-        """Wait, at most `timeout_s` seconds; asyncio's own `Task.cancel`, which goes through shields, is kept for later."""
+        """Wait, at most `timeout_s` seconds. Keep a `Task.cancel` of asyncio, which ignores shields, for later."""
         while not reached.is_set():
             try:
                 with anyio.move_on_after(timeout_s, shield=True) as waiting:
@@ -249,13 +250,13 @@ class Delivery:
     # ---- the thread that shows ----------------------------------------------------------------------------------
 
     def _show(self) -> None:
-        """Give the reporters what has come and look after them, until they are closed; whatever comes, say so at the end."""
+        """Pass events to the reporters and check for stuck ones, until all are closed; announce the end in any case."""
         try:
             has_more, is_ending, looked_at = False, False, time.monotonic()
             while True:
                 self._wake.wait(BATCH_INTERVAL_S if has_more else TICK_INTERVAL_S)
                 self._wake.clear()
-                asked = self._asked  # before the look at what has come, of which all comes before the answer
+                asked = self._asked  # read before `_give`, so that all events so far are given before the answer
                 has_more = self._give()
                 if asked != "open" and not is_ending:
                     is_ending = True
@@ -263,7 +264,7 @@ class Delivery:
                         reporter.forget_stuck()
                         reporter.end_soon()
                 now = time.monotonic()
-                # A process that was stopped, or got no time, has not waited for its reporters.
+                # The time in which the process was stopped, or got no CPU, doesn't count.
                 self._look_after(min(now - looked_at, 2 * TICK_INTERVAL_S), is_ending=is_ending)
                 looked_at = now
                 if asked == "closed":
@@ -285,13 +286,13 @@ class Delivery:
             self._call_soon(self._stream.wake_waiting)  # nobody makes room any more
 
     def _give(self) -> bool:
-        """Give the reporters what has come, and return whether that was anything."""
+        """Pass the new events to the reporters, and return whether there were any."""
         stream = self._stream
         if self._journal is None:
             batch = stream.take()
             size = stream.bytes_written = stream.bytes_taken
         else:
-            # Each of these is one step under the interpreter's lock; the journal's thread only ever appends at the other end.
+            # Each is atomic under the GIL; the journal's thread only appends at the other end.
             size = stream.bytes_written
             batch = self._committed[:]
             del self._committed[: len(batch)]
@@ -306,11 +307,11 @@ class Delivery:
         return bool(batch)
 
     def _look_after(self, passed_s: float, *, is_ending: bool) -> None:
-        """See which reporters are stuck.
+        """Warn about reporters that are stuck, and detach or leave behind those that are so for too long.
 
         Parameters:
             passed_s: the time since the last look, seconds.
-            is_ending: whether the run's end waits for them.
+            is_ending: whether the end of the run waits for them.
         """
         for reporter in self._reporters:
             if reporter.stage not in ("opening", "open"):
@@ -345,7 +346,7 @@ class Delivery:
                 self._on_failed(reporter.name, error_info(error), str(error))
 
     def _where_the_rest_is(self) -> str:
-        """Return, for a message, where to find what a reporter has not written; empty without a journal."""
+        """Return, for a message, how to get what a reporter has not written; empty without a journal."""
         if self._journal is None:
             return ""
         path = shlex.quote(str(self._journal.path))
@@ -378,7 +379,7 @@ class Delivery:
 
 
 def _warn(message: str) -> None:
-    """Warn, on a thread of its own: a display that is stuck holds up who prints, and this must not be held up."""
+    """Warn on a separate thread, since a stuck display blocks those that print."""
     thread = threading.Thread(target=warn, args=(message,), name="aqueue-warning", daemon=True)
     thread.start()
     thread.join(1.0)  # so that, as a rule, it is said before what comes next

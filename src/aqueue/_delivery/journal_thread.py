@@ -36,7 +36,7 @@ class JournalThread:
         on_failed: Callable[[JournalError], None],
         on_closed: Callable[[], None],
     ) -> None:
-        """Take over `journal`, of which nothing more is read; the three functions are called on the thread.
+        """Start writing `journal`; the three functions are called on the thread.
 
         Parameters:
             journal: is written, and closed at the end.
@@ -51,7 +51,7 @@ class JournalThread:
         self._on_failed = on_failed
         self._on_closed = on_closed
         self._wake = threading.Event()
-        self._flushes: deque[Callable[[], None]] = deque()  # whose ends any two threads may use at once
+        self._flushes: deque[Callable[[], None]] = deque()  # appending and popping are thread-safe
         self._is_ending = False
         self._has_failed = self._has_ended = False
         self._thread = threading.Thread(target=self._work, name="aqueue-journal", daemon=True)
@@ -64,7 +64,7 @@ class JournalThread:
         return self._thread.is_alive()
 
     def hurry(self) -> None:
-        """Have events written now; from any thread."""
+        """Write events now rather than after the interval; from any thread."""
         self._wake.set()
 
     def flush(self, on_done: Callable[[], None]) -> None:
@@ -86,7 +86,7 @@ class JournalThread:
                 self._wake.wait(COMMIT_INTERVAL_S)
                 self._wake.clear()
                 is_ending = self._is_ending
-                flushes = len(self._flushes)  # those asked for before `take`: what they wait for is among what it gives
+                flushes = len(self._flushes)  # counted before `take`, which returns all the events that these wait for
                 self._write_all()
                 self._end_flushes(flushes)
         except BaseException as error:  # where memory is out, `failure` itself may fail

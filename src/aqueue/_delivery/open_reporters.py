@@ -1,4 +1,4 @@
-"""Reporters from their opening to their end: given the events, and detached if they raise, so that the others go on."""
+"""Opens reporters, gives them events, detaches those that raise, and closes them."""
 
 from collections.abc import Callable, Sequence
 from contextlib import suppress
@@ -22,7 +22,7 @@ def terminals_last(reporters: Sequence[Reporter]) -> list[Reporter]:
 
 
 class OpenReporters:
-    """Reporters from their opening to their end.
+    """The reporters that are open.
 
     `open`, `hand_on` and those that end them are called in one thread; what concerns the terminal is safe on any
     thread and in a signal handler, and so is `let_go`.
@@ -33,7 +33,7 @@ class OpenReporters:
 
         Parameters:
             reporters: who gets the events.
-            on_raised: called when one has raised from `handle` and was detached; what it raises itself is passed on.
+            on_raised: called when one has raised from `handle` and was detached; its own exceptions propagate.
         """
         self._reporters = terminals_last(reporters)
         self._opened: list[Reporter] = []
@@ -60,8 +60,8 @@ class OpenReporters:
             self._opened.append(reporter)
 
     def hand_on(self, events: Sequence[Event], view: RunView) -> None:
-        """Give `events`, and the run as it is after them, to those that are open; detach those that raise."""
-        events = tuple(events)  # of which none can take anything from the others
+        """Call each with `events` and the view after them; detach those that raise."""
+        events = tuple(events)  # so that no reporter can change what the others get
         for reporter in tuple(self._opened):
             try:
                 reporter.handle(events, view)
@@ -69,12 +69,12 @@ class OpenReporters:
                 self._detach(reporter, error)
 
     def detach_all(self, error: BaseException) -> None:
-        """Let all of them go because of `error`, as if each had raised it."""
+        """Detach all of them as if each had raised `error`."""
         for reporter in tuple(self._opened):
             self._detach(reporter, error)
 
     def let_go(self, reporter: Reporter) -> bool:
-        """Call `reporter` no more, but to put its terminal back; return False if that was so already."""
+        """Detach `reporter` and put its terminal back; return False if it was detached already."""
         try:
             self._opened.remove(reporter)
         except ValueError:
@@ -93,7 +93,7 @@ class OpenReporters:
         self._end(lambda reporter: reporter.close(result))
 
     def leave(self, result: RunResult, view: RunView) -> None:
-        """End them before the run has: a terminal is put back, without a summary; who has none is closed, as still if it can."""
+        """End them before the run has ended: put terminals back without a summary, close the others, still if they can."""
 
         def end(reporter: Reporter) -> None:
             if reporter.uses_terminal and isinstance(reporter, TerminalReporter):
@@ -104,7 +104,7 @@ class OpenReporters:
         self._end(end)
 
     def close_still(self, result: RunResult, view: RunView) -> None:
-        """Close them where only the showing has ended; what is on a terminal stays there as it is, where that can be."""
+        """Close them before the run has ended; those that can leave the display as it is."""
         self._end(lambda reporter: _close_still(reporter, result, view))
 
     def _end(self, end: Callable[[Reporter], None]) -> None:

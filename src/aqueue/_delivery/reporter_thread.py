@@ -1,4 +1,4 @@
-"""A reporter on a thread of its own, so that one that is stuck holds up no other."""
+"""Runs a reporter on a thread of its own, so that a stuck one doesn't block the others."""
 
 import threading
 from collections import deque
@@ -28,17 +28,17 @@ SKIPPED_BYTES: Final = 64_000_000
 
 
 class ReporterThread:
-    """A reporter on a thread of its own, with the events that wait for it and the run as it knows it.
+    """A thread that calls one reporter, with the events that wait for it and the reporter's own view of the run.
 
-    It shares none of this with other reporters: one that is stuck, or far behind, holds up nobody and sees nothing change.
+    Reporters share nothing, so one that is stuck or far behind blocks nobody, and its view doesn't change meanwhile.
 
-    `give`, `close`, `let_go` and `stuck_for` are called on one other thread, which they never hold up.
+    `give`, `close`, `let_go` and `stuck_for` are called on one other thread, and never block it.
 
     Attributes:
         name: the reporter's class.
         opened: the reporter itself, while it gets calls; what concerns its terminal may be called on any thread.
-        can_skip: whether it can do without events when it is behind.
-        stage: ``new``; ``opening``; ``open``; ``ended`` once it gets no more calls, or nobody waits for it any more.
+        can_skip: whether it may be spared events when it is behind.
+        stage: ``new``, ``opening``, ``open``, or ``ended``: it gets no more calls, or nobody waits for it.
         open_error: why it could not be opened; None if it could.
         is_named: whether the user was told that it is stuck.
     """
@@ -102,10 +102,10 @@ class ReporterThread:
         return not self._pending and self._steps % 2 == 0
 
     def give(self, events: Sequence[Event], size: int) -> None:
-        """Have `events`, which follow those before, handed on; fold those that it can skip while it is too far behind.
+        """Queue the next `events`; a reporter that can skip and is too far behind gets them only as part of its view.
 
         Parameters:
-            events: what has come.
+            events: the next events.
             size: how many bytes of large values these and all events before them have.
         """
         if not self.opened:
@@ -120,13 +120,13 @@ class ReporterThread:
         self._wake.set()
 
     def end_soon(self) -> None:
-        """Let it end with one more batch, if it can skip: the run's end waits for it."""
+        """Leave at most one batch to a reporter that can skip, since the end of the run waits for it."""
         if self.can_skip:
             with self._lock:
                 self._skip(len(self._pending) - BATCH_EVENTS)
 
     def _skip(self, number: int) -> None:
-        """Fold the first of the waiting events, so many, instead of handing them on; under the lock."""
+        """Fold the first `number` waiting events into the view instead of handing them on; under the lock."""
         if number <= 0:
             return
         if self._shown is self.view:
@@ -139,29 +139,29 @@ class ReporterThread:
         self._count_taken(number)
 
     def _count_taken(self, number: int) -> None:
-        """Count so many events as taken; under the lock."""
+        """Count `number` events as taken; under the lock."""
         self._events_taken += number
         while self._given and self._given[0][0] <= self._events_taken:
             self._bytes_taken = self._given.popleft()[1]
 
     def close(self, result: RunResult) -> None:
-        """Have it closed once it has all that it was given."""
+        """Close it once it has got all events."""
         self._result = result
         self._wake.set()
 
     def let_go(self) -> None:
-        """Detach it: when its present call returns, if it does, nothing comes after it."""
+        """Detach it: once its present call returns, it gets no other."""
         self.stage = "ended"
         self.opened.let_go(self._reporter)
         self._pending.clear()
 
     def fail(self, error: BaseException) -> None:
-        """Detach it because of `error`, as if it had raised that."""
+        """Detach it as if it had raised `error`."""
         self.stage = "ended"
         self.opened.detach_all(error)
 
     def leave_behind(self) -> None:
-        """Wait for it no more: if its present call returns before the process ends, it gets the rest, and is closed."""
+        """Stop waiting for it. If its present call returns before the process ends, it gets the rest and is closed."""
         self.stage = "ended"
         self.opened.release_terminals()
 
@@ -169,7 +169,7 @@ class ReporterThread:
         """Return for how long its present call has lasted, seconds; 0 between two calls.
 
         Parameters:
-            passed_s: the time since the last call of this method, seconds, as far as it is to count.
+            passed_s: the time since the last call of this method that counts, seconds.
         """
         steps = self._steps
         self._stuck_s = self._stuck_s + passed_s if steps % 2 and steps == self._steps_seen else 0.0
@@ -177,7 +177,7 @@ class ReporterThread:
         return self._stuck_s
 
     def forget_stuck(self) -> None:
-        """Let the time of its present call count from now on."""
+        """Count the time of its present call from now on."""
         self._stuck_s = 0.0
 
     # ---- its thread ---------------------------------------------------------------------------------------------
@@ -211,7 +211,7 @@ class ReporterThread:
             self.stage = "open"
 
     def _hand_on(self) -> None:
-        result = self._result  # before the look at what there is, of which none comes after it
+        result = self._result  # read first: no event is given after `close`
         with self._lock:
             batch = tuple(self._pending[:BATCH_EVENTS])
             del self._pending[:BATCH_EVENTS]

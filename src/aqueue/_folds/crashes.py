@@ -1,4 +1,4 @@
-"""Keeps which items were running when processes of the run crashed, and so may have caused it."""
+"""Keeps the items that were running when processes of the run crashed, and so may have caused the crash."""
 
 import msgspec
 
@@ -23,14 +23,14 @@ class Crashes(msgspec.Struct):
     running_before: frozenset[int] = frozenset()
 
     def finish(self) -> None:
-        """Note that the process ended by itself: what was before tells nothing any more."""
+        """Note that the process ended by itself: earlier crashes no longer count."""
         self.count = 0
         self.suspects = self.running_before = frozenset()
         self.alone = {}
         self.running.clear()
 
     def crash(self) -> None:
-        """Note that the process ended without a word."""
+        """Note that the process ended without `run.finished`."""
         self.count += 1
         running = frozenset(self.running)
         self.suspects = running & self.running_before if self.count > 1 else frozenset()

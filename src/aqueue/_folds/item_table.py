@@ -16,7 +16,7 @@ from aqueue.view import WorkerProcess, WorkerProcesses
 __all__ = ["OUTSTANDING", "STATES", "ItemTable", "State"]
 
 State = Literal["queued", "running", "retrying", "interrupted", "completed", "failed"]
-"""What an item is: ``queued``: to be started; ``running``: a worker is at it or its hook; ``retrying``: it failed and waits
+"""What an item is: ``queued``: to be started; ``running``: a worker runs it or its hook; ``retrying``: it failed and waits
 for its next attempt; ``interrupted``: an attempt was cut short, by a cancellation or a crash; ``completed``: its `process`
 has returned, and its hook has not failed; ``failed``: for good.
 """
@@ -139,7 +139,7 @@ class ItemTable:
         return bool(self._flags[row] & _ENDED)
 
     def lose_workers(self) -> None:
-        """Note that the process which runs them has ended without a word: what was running is interrupted."""
+        """Note that the process has crashed: what was running is interrupted."""
         for row in list(self.rows_in(("running",))):
             state = _COMPLETED if self._flags[row] & _IN_HOOK else _INTERRUPTED
             self._end(row, state, self.last_at, self.last_at - self.started_at[row])
@@ -218,7 +218,7 @@ class ItemTable:
         self._state.append(_QUEUED)
 
     def _number_by_dict(self) -> None:
-        """Give up that the numbers follow each other, which they don't in a log that lacks lines."""
+        """Look items up in a dict from now on: in a log that lacks lines, their numbers don't follow each other."""
         self._numbers = list(range(self._first, self._first + len(self._state)))
         self._rows = {item: row for row, item in enumerate(self._numbers)}
 
@@ -267,7 +267,7 @@ class ItemTable:
                 pass
 
     def _leave_hook(self, row: int, at: float) -> None:
-        """Note that an item whose hook runs, or waits for a retry, is no longer at it: something below it failed."""
+        """End the hook of an item, or its wait for a retry of the hook: a descendant has failed."""
         if self._state[row] == _RUNNING:
             self._end(row, _COMPLETED, at, at - self.started_at[row])
         elif self._state[row] == _RETRYING:

@@ -1,8 +1,8 @@
 """Folds a journal's events into the items that are still live, with all that a resume needs to know of them.
 
-No class of the program is looked at here, and no payload: a recording can be made whatever the code has become. A live
-item is one that is outstanding, or waits for a descendant or for its hook. Everything else is forgotten as soon as it
-has ended, so that a long run costs little to read; but for one number, if its parent will run again and enqueue it again.
+The fold looks at no class and no payload, so it works however the program has changed. A live item is one that is
+outstanding, or waits for a descendant or for its hook. Other items are forgotten as soon as they have ended, so that a long
+run takes little memory, except one number if the parent will run again and enqueue the item again.
 """
 
 from array import array
@@ -42,7 +42,7 @@ class RecordedItem(msgspec.Struct, gc=False, eq=False):
         completed: whether its `process` has returned.
         state_seq: the number of the event that has its latest state, if that has changed: since it was adopted with
             another one, or by its `process`; else 0.
-        running: the phase that a worker was at when the events end; None if none was.
+        running: the phase that a worker runs at the end of the events; None if none does.
         failed: the phase that failed for good; None if none did.
         failed_seq: the number of the event that says so.
         retries: how many attempts at the phase that is next have failed and were to be followed by another.
@@ -269,7 +269,7 @@ class Recording:
         self._add_ancestors(record.parent, self._with_failure_below())
 
     def end(self) -> None:
-        """Say that no more events will follow: if the last process did not finish, it has crashed."""
+        """Note that no more events follow: if the last process has not finished, it has crashed."""
         if self.run_id:
             self._end_process()
 
@@ -304,7 +304,7 @@ class Recording:
             self._sweep_at = max(_SWEEP_GROUPS, 2 * len(slowed))
 
     def _close(self, record: RecordedItem) -> None:
-        """The subtree of `record` has ended well: tell its parent, and forget it."""
+        """Forget `record`, whose subtree has ended well, after passing its result to its parent."""
         parent = self.live[record.parent]
         parent.pending -= 1
         if record.result is not NO_DATA:

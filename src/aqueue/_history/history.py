@@ -21,7 +21,7 @@ class CannotRead(AqueueError):
 
 
 class History(ABC):
-    """The events of one run, from a journal or a log, which is only read.
+    """The events of one run in a journal or a log. The file is never changed.
 
     `read` and `read_lines` are two ways to go through it, of which a reader uses one.
 
@@ -59,7 +59,7 @@ class History(ABC):
 
     @abstractmethod
     def close(self) -> None:
-        """Let go of the file."""
+        """Close the file."""
 
     @property
     def missing(self) -> int:
@@ -90,7 +90,7 @@ class History(ABC):
 
 
 def batches(history: History) -> Iterator[list[Event]]:
-    """Yield the events that are there by now."""
+    """Yield the events so far."""
     while (events := history.read()) is not None:
         yield events
 

@@ -1,4 +1,4 @@
-"""Reads a recorded run from a log: JSON lines as the jsonl reporter writes them, with missing events filled in."""
+"""Reads a recorded run from a log: JSON lines as the jsonl reporter writes them."""
 
 from bisect import bisect_right
 from collections.abc import Collection, Iterable, Iterator

@@ -1,4 +1,4 @@
-"""Whether a file is a whole journal that this aqueue may go on with: seen without changing a byte of it."""
+"""Checks, without changing a byte, that a file is a whole journal that this aqueue can continue."""
 
 import os
 import sqlite3
@@ -27,9 +27,9 @@ _SchemaObject = tuple[str, str, str, str | None]
 
 
 def check(path: Path) -> None:
-    """See that the file at `path` is a whole journal, of this aqueue or an older one, without changing anything.
+    """Raise unless the file at `path` is a whole journal of this aqueue or an older one. Nothing is changed.
 
-    The lock must be held: the file is read as one that nobody is writing.
+    The caller must hold the lock, since the file is read as one that nobody writes.
 
     Raises:
         NotAJournal: it is something else, or there is something in it that aqueue didn't put there.
@@ -37,7 +37,7 @@ def check(path: Path) -> None:
         JournalDamaged: it is cut short, or can't be read.
         JournalError: there is nothing, or it may not be read.
     """
-    # Without a log SQLite would make one, even to read; told that the file never changes, it makes nothing.
+    # Without a log SQLite would make one, even to read; with ``immutable=1`` it makes nothing.
     _connect_checked(path, "ro" if _has_log(path) else "ro&immutable=1").close()
 
 
@@ -61,9 +61,9 @@ def _has_log(path: Path) -> bool:
 
 
 def check_header(path: Path) -> None:
-    """See by its first bytes that the file at `path` claims to be a journal and is not cut short.
+    """Raise unless the first bytes of the file at `path` are those of a journal that isn't cut short.
 
-    No connection in this process may have it open: closing a file drops all locks that the process has on it.
+    No connection of this process may have the file open: closing a file drops all locks that the process has on it.
 
     Raises:
         NotAJournal, JournalDamaged, JournalError: as `check` raises them.
@@ -175,10 +175,10 @@ def _schema(connection: sqlite3.Connection) -> frozenset[_SchemaObject]:
 
 
 def connect_read_only(path: Path) -> sqlite3.Connection:
-    """Return a connection that reads the journal at `path`, also while a run is writing it, and holds nobody up.
+    """Return a connection that reads the journal at `path`, also while a run writes it, and blocks nobody.
 
-    SQLite may leave an empty log and its index beside the file. ``immutable=1`` would leave none, but a run that is
-    resumed meanwhile would then change pages under the reader, which takes no locks and would not notice.
+    SQLite may leave an empty log and its index next to the file. ``immutable=1`` would leave none, but then the reader takes
+    no locks, and a run that is resumed meanwhile would change pages under it unnoticed.
 
     Raises:
         NotAJournal, JournalTooNew, JournalDamaged, JournalError: as `check` raises them.

@@ -57,7 +57,7 @@ MIN_SQLITE: Final = (3, 38)
 
 
 def shown(path: Path | str) -> str:
-    """Return `path` for a message: on one line, with nothing in it that steers a terminal."""
+    """Return `path` for a message: on one line, safe for a terminal."""
     return visible(str(path), 1_000)
 
 
@@ -108,7 +108,7 @@ def refuse_existing(path: Path) -> None:
 
 
 def identity(path: Path | str) -> tuple[int, int] | None:
-    """Return what tells the file at `path` from another one that took its place, or None if none is there."""
+    """Return the device and inode of the file at `path`, or None if there is none."""
     try:
         found = os.stat(path)  # a third of Path.stat's time, after every commit
     except OSError:
@@ -125,16 +125,16 @@ def size(path: Path | str) -> int:
 
 
 def has_other_names(path: Path) -> bool:
-    """Tell whether the file at `path` is known to have hard links."""
+    """Return whether the file at `path` has several hard links, as far as is known."""
     with suppress(OSError):
         return os.stat(path).st_nlink > 1
     return False
 
 
 def has_log_header(log: str) -> bool:
-    """Tell whether the write-ahead log named `log` begins as such, or is empty.
+    """Return whether the file named `log` begins as a write-ahead log, or is empty.
 
-    SQLite holds no locks on it, which closing it could drop.
+    Opening it is harmless: SQLite holds no locks on it that closing it could drop.
     """
     with suppress(OSError), open(log, "rb", buffering=0) as file:
         return file.read(4) in (b"", *_LOG_MAGIC)
@@ -145,9 +145,9 @@ def has_log_header(log: str) -> bool:
 
 
 def lock(path: Path) -> "BaseFileLock":
-    """Take the operating system's lock that admits one run to the journal at `path`; it dies with the process.
+    """Lock the journal at `path` for one run; the operating system drops the lock when the process ends.
 
-    It is on ``PATH.lock``, which names the owner and is never removed: whoever removed it would let two runs in.
+    The lock is on ``PATH.lock``, which names the owner. That file is never removed: a second run could get in then.
 
     Raises:
         JournalLocked: another run has it.
@@ -169,7 +169,7 @@ def lock(path: Path) -> "BaseFileLock":
         raise JournalError(
             f"the journal's lock file {shown(name)} can't be used: {_advised(error, _NEEDS_A_FOLDER)}"
         ) from error
-    # Who has the lock is only told, never relied on, so a full disk is no reason to refuse.
+    # The name of the owner is only for messages, so a full disk is no reason to fail.
     with suppress(OSError):
         Path(name).write_text(f"pid {os.getpid()} on {socket.gethostname()}\n", encoding="utf-8")
     return owner
@@ -186,9 +186,9 @@ def _owner(name: str) -> str:
 def lock_file(path: Path) -> int | None:
     """Lock the file at `path` itself, which may have other names: hard links, or mounts of this one file in containers.
 
-    The lock of `lock` goes by the name. This one is on a byte next to those that SQLite locks, and belongs to an *open file
-    description* of Linux: so it and SQLite's get on, also over NFS, where `flock` would lock the whole file, and SQLite's
-    own closing of the file doesn't drop it.
+    `lock` locks a name. This lock is on a byte next to those that SQLite locks, and belongs to an *open file description*
+    of Linux. So it doesn't collide with SQLite's locks, not even over NFS, where `flock` would lock the whole file; and it
+    stays when SQLite closes the file.
 
     Returns:
         The descriptor that holds it, to be closed after SQLite's connection: closing it drops all of SQLite's locks on the
@@ -223,8 +223,8 @@ def lock_file(path: Path) -> int | None:
 def keep_log(descriptor: int | None) -> None:
     """Keep SQLite from copying a damaged log into the file when it closes that: what the file has is sound by itself.
 
-    SQLite copies it only if nobody else has the file open to read; here somebody seems to have. The next connection to open
-    the file reads of the log what is whole. Python 3.12 has a setting for this, ``SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE``.
+    SQLite copies the log only if nobody else reads the file, so this takes the lock of a reader. The next connection that
+    opens the file reads the whole part of the log. Python 3.12 has a setting for this, ``SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE``.
 
     Parameters:
         descriptor: as `lock_file` returned it; with None nothing is done.
@@ -247,8 +247,8 @@ def _lock_record(kind: int, first: int, count: int) -> bytes:
 def make(path: Path) -> None:
     """Make an empty journal at `path`, readable by its owner only; the lock must be held.
 
-    It is made under another name and moved into its place, so that whatever happens there is no half of one. That name is
-    nobody else's; if the process is killed just then, a file of a few pages stays.
+    It is made under a random name and then renamed, so there is never half a journal. If the process is killed just then,
+    a file of a few pages stays.
 
     Raises:
         JournalError: the folder is not writable, the disk is full, or the file system can't do what SQLite needs; or an
@@ -263,7 +263,7 @@ def make(path: Path) -> None:
             connection.execute("PRAGMA page_size = 8192")
             _migrate(connection)
             _use_wal(connection, path)
-        # Nothing is in them, but a reader that still has the earlier file open may be using them.
+        # They are empty, but a reader may still have them open along with the earlier file.
         _remove(*_beside(path))
         new.replace(path)
         _sync_folder(path.parent)
@@ -277,7 +277,7 @@ def make(path: Path) -> None:
 
 
 def _refuse_orphaned_log(path: Path) -> None:
-    """Raise if something is in a log of an earlier file at `path`: after ``kill -9`` it has nearly all of the run."""
+    """Raise if an earlier journal at `path` has left a log: after ``kill -9`` that has nearly all of the run."""
     for suffix in ("-wal", "-journal"):
         log = path.with_name(path.name + suffix)
         if found := size(log):
@@ -329,7 +329,7 @@ def _use_wal(connection: sqlite3.Connection, path: Path) -> None:
 
 
 def connect(path: Path, mode: str) -> sqlite3.Connection:
-    """Return a connection to the file at `path`, in SQLite's mode ``rw`` or ``ro``, that trusts nothing in it."""
+    """Return a connection to the file at `path` in SQLite's mode ``rw`` or ``ro``; nothing in the file is trusted."""
     if sqlite3.sqlite_version_info < MIN_SQLITE:
         raise JournalError(
             f"the journal {shown(path)} needs SQLite 3.38 or newer, and this Python has {sqlite3.sqlite_version}; use a newer "
@@ -342,7 +342,7 @@ def connect(path: Path, mode: str) -> sqlite3.Connection:
         isolation_level=None,
         check_same_thread=False,
     )
-    # Nothing that a stranger put into the file (a trigger, a view, a default) may call functions with side effects.
+    # A trigger, view or default in a file from a stranger must not call functions with side effects.
     connection.execute("PRAGMA trusted_schema = OFF")
     return connection
 
@@ -358,8 +358,7 @@ def connect_to_write(path: Path) -> sqlite3.Connection:
         connection.execute("PRAGMA synchronous = FULL")
         # Pages, of 8 KiB: 32 MB. Copying the log into the file every 1,000, the default, took a third of the writer's time.
         connection.execute("PRAGMA wal_autocheckpoint = 4000")
-        # SQLite opens a file that may not be written as one that is only read, and says so when told to write, even if
-        # there is nothing to write.
+        # SQLite opens a file without write permission for reading, and only fails at a write, even of no rows.
         connection.execute("UPDATE events SET event = event WHERE seq = 0")
         _migrate(connection)
     except BaseException:

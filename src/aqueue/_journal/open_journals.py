@@ -19,7 +19,7 @@ from aqueue.errors import JournalLocked
 __all__ = ["add", "connect_to_read", "is_open", "opening", "remove"]
 
 opening: Final = threading.Lock()
-"""Held from the look whether a journal is open until it is added."""
+"""Held from `is_open` to `add`."""
 
 _open: Final[dict[Path, tuple[tuple[int, int] | None, WeakMethod[Callable[[], None]]]]] = {}
 """By path: the file's identity, since it may have several names, and what a forked child calls."""
@@ -31,8 +31,8 @@ def add(path: Path, identity: tuple[int, int] | None, after_fork_in_child: Calla
     Parameters:
         path: the file, with symbolic links resolved.
         identity: see `aqueue._journal.file.identity`.
-        after_fork_in_child: a method of the journal, which makes it of no use there: SQLite forbids what the parent has
-            open to be used or closed.
+        after_fork_in_child: a method of the journal that disables it in a forked child, where SQLite forbids to use or
+            close what the parent has open.
     """
     _open[path] = identity, WeakMethod(after_fork_in_child)
 

@@ -1,4 +1,4 @@
-"""The events in a journal, in order or by their numbers, a few megabytes at a time."""
+"""Reads the events of a journal, in order or by number, a few megabytes at a time."""
 
 import os
 import sqlite3
@@ -24,8 +24,8 @@ _list_decoder = msgspec.json.Decoder(list[AnyEvent])
 _UNREADABLE: Final = (msgspec.MsgspecError, TypeError, UnicodeError, RecursionError)
 """What decoding a stranger's text may raise; JSON that is too deep raises the last."""
 
-# Descriptions are a fifth of the events and of no use to whoever continues the run. Text is compared byte by byte, so
-# that these two bounds stand for "begins with".
+# Descriptions are a fifth of the events, and a resumed run doesn't need them. SQLite compares text byte by byte, so these
+# two bounds mean "begins with".
 _DESCRIBED = '{"event":"item.described"'
 _DESCRIBED_END = '{"event":"item.described#'
 
@@ -99,7 +99,7 @@ class EventReader:
         return None
 
     def _read_rows(self) -> tuple[int, int, list[Event]]:
-        """Do the same row by row, up to `_READ_BYTES`."""
+        """Return the same, read row by row, up to `_READ_BYTES`."""
         count, last, size = 0, self.after, 0
         events: list[Event] = []
         for seq, text in self._connection.execute(_ROWS, (self.after, _READ_EVENTS)):
@@ -109,7 +109,7 @@ class EventReader:
             count, last, size = count + 1, seq, size + len(text)
             if size >= _READ_BYTES:
                 break
-        self._has_large = size >= _READ_BYTES  # then those that follow are probably large, too
+        self._has_large = size >= _READ_BYTES  # the next ones are probably large, too
         return count, last, events
 
 

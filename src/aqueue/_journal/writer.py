@@ -29,8 +29,8 @@ _inherited: Final[list[sqlite3.Connection]] = []
 class Journal:
     """The journal of a run, locked for this process from `create` or `open` to `close`.
 
-    First `recorded` is read, if there is anything; from `begin_writing` on, one thread calls `write`, and `close` at the end.
-    After a fork the child has nothing of it.
+    A resumed run reads `recorded` first. From `begin_writing` on, one thread calls `write`, and `close` at the end. A forked
+    child can't use it.
 
     Attributes:
         path: the file, with symbolic links resolved.
@@ -165,23 +165,23 @@ class Journal:
     # ---- writing ------------------------------------------------------------------------------------------------
 
     def begin_writing(self) -> None:
-        """Leave the journal to the thread that writes it."""
+        """Hand the journal over to the thread that writes it."""
         assert not self._is_writing
         self._is_writing = True
 
     def write(self, batch: list[Event]) -> None:
-        """Commit `batch`, the next events; on one thread. If it is empty, only look after the lock.
+        """Commit `batch`, the next events; on one thread. If it is empty, only check the lock.
 
         Raises:
-            JournalError: they could not be written, or are not where a resume looks for them. Nothing may be written after
-                that. Whatever else is raised means the same; see `failure`.
+            JournalError: they could not be written, or the file was moved or unlinked. Nothing may be written after that.
+                Any other exception means the same; see `failure`.
         """
         self._keep_lock()
         if batch:
             self._commit(batch)
 
     def failure(self, error: BaseException) -> JournalError:
-        """Give up what was not committed, and return what to tell the user of `error`, which `write` raised."""
+        """Roll back, and return the error for the user, made of `error`, which `write` raised."""
         with suppress(sqlite3.Error):
             self._connection.rollback()
         if isinstance(error, JournalError):
@@ -195,11 +195,11 @@ class Journal:
         return failure
 
     def close(self) -> None:
-        """Close the file and give the locks back; once it is written, on the thread that does so."""
+        """Close the file and release the locks; after `begin_writing`, on the thread that writes."""
         if self._closed or os.getpid() != self._pid:
             return
         self._closed = True
-        # The last connection's close writes the log into the file and removes it; beside a reader this does the first.
+        # The last connection to close copies the log into the file and removes it. While others read, this copies it.
         if not self._keeps_log:
             with suppress(sqlite3.Error):
                 self._connection.execute("PRAGMA wal_checkpoint(PASSIVE)")
@@ -213,26 +213,26 @@ class Journal:
         open_journals.remove(self.path)
 
     def abandon(self) -> None:
-        """Close the file of a run that has not begun; if it was made here, it is removed.
+        """Close the file of a run that has not begun; remove it if it was made here.
 
-        Once what kept the run from beginning is mended, the same call with ``journal=`` must not find a journal.
+        Otherwise the same call with ``journal=`` would fail, once the cause is fixed, since the file exists.
         """
         if os.getpid() == self._pid and not self._is_writing:
             self.discard()
             self.close()
 
     def discard(self) -> None:
-        """Have the file removed when it is closed, if it was made here: nothing has run that could be gone on with."""
+        """Remove the file when it is closed, if it was made here: nothing has run that could be resumed."""
         self._removes = self._is_made_here
 
     def leave_to_the_parent(self) -> None:
-        """In a forked child: do nothing ever again, and keep the connection from being closed."""
+        """In a forked child: do nothing any more, and keep the connection from being closed."""
         _inherited.append(self._connection)
         self._close_file_lock()  # else the child would keep the lock when its parent has gone; filelock sees to its own
         self._closed = True
 
     def _release_locks(self) -> None:
-        """Give both locks back, once SQLite has closed the file."""
+        """Release both locks, once SQLite has closed the file."""
         self._close_file_lock()
         self._lock.release()
 
@@ -267,9 +267,9 @@ class Journal:
         self.last_seq = batch[-1].seq
 
     def _insert(self, events: list[Event]) -> int | None:
-        """Write the rows of `events`, and return the number of the last; how many there are next time goes by their size.
+        """Write the rows of `events`, and return the number of the last. Set the size of the next slice by their bytes.
 
-        Encoding holds the interpreter's lock, so they are few, and each row is in memory several times meanwhile.
+        Encoding holds the interpreter's lock, and each row is in memory several times meanwhile, so slices are small.
         """
         lines = encode_lines(events)
         fitting = max(_SLICE_BYTES * len(events) // len(lines), 1)
@@ -308,7 +308,7 @@ class Journal:
                 return
 
     def _keep_lock(self) -> None:
-        """See that the lock is on the file that another run would try to lock; if somebody removed that, make it again."""
+        """Lock the lock file again if somebody has removed or replaced it."""
         name = f"{self.path}.lock"
         if journal_file.identity(name) == self._lock_identity:
             return
@@ -332,7 +332,7 @@ class Journal:
         )
 
     def _check_place(self) -> None:
-        """See that what was committed is where a resume will look for it: a removed file takes writes as before."""
+        """Raise if the file was moved, unlinked or cut: SQLite keeps writing to it without an error."""
         log = journal_file.identity(self._log)
         if self._log_identity is None:
             self._log_identity = log
@@ -357,11 +357,10 @@ class Journal:
         )  # if it is emptied just now, `_check_log` sees to it
 
     def _check_log(self) -> None:
-        """See before a commit that nobody has cut the log short: SQLite would go on behind the hole, and read zeros from it.
+        """Raise before a commit if somebody has cut the log: SQLite would write on behind the hole, and read zeros from it.
 
-        SQLite itself empties the log for a program that asks it to (``wal_checkpoint(TRUNCATE)``), with all of it copied.
-        Which of the two it was it tells when it is to copy the rest: there is none, or it fails where the log ends, before it
-        has changed anything.
+        A program may also have had SQLite empty the log (``wal_checkpoint(TRUNCATE)``), after copying all of it. A checkpoint
+        tells the two apart: it has nothing to copy, or it fails at the end of the log, before it has changed anything.
         """
         size = journal_file.size(self._log)
         if size >= self._log_size:
