@@ -3,10 +3,11 @@
 import dis
 import functools
 import inspect
-import sys
+from collections import Counter
 from collections.abc import Iterator
+from itertools import pairwise
 from types import FunctionType
-from typing import Final, NamedTuple
+from typing import Final
 
 from aqueue._codec.annotations import annotated_names
 
@@ -18,9 +19,9 @@ _JUMPS: Final = frozenset({*dis.hasjrel, *dis.hasjabs})
 def cached_names(cls: type) -> set[str]:
     """Return the attributes that only keep what objects of `cls` have computed from the others.
 
-    They are the cached properties that no function in the body of the class or a base assigns, and that no subclass of
-    the one which defines them annotates. An object doesn't say whether a value was computed or set. Computing the value
-    again to compare it can be slow, or open a connection. Storing any value that is there gives two equal items different
+    They are the cached properties that no function in the body of the class or of a base assigns, and that no subclass of
+    the defining class annotates. An object doesn't say whether a value was computed or set. Computing the value again for a
+    comparison can be slow, or open a connection. Storing any value that is there would give two equal items different
     payloads as soon as the property of one of them has been read.
     """
     found: set[str] = set()
@@ -35,7 +36,7 @@ def cached_names(cls: type) -> set[str]:
 def _cached_in_slots(cls: type) -> set[str]:
     """Return the cached properties that attrs has put into slots of `cls`, where they look like any slot.
 
-    What computes them is a ``__getattr__`` that attrs has written, and given their functions by name.
+    They are computed by a ``__getattr__`` that attrs has written, which gets their functions by name.
     """
     getter = vars(cls).get("__getattr__")
     if "__attrs_attrs__" not in vars(cls) or not isinstance(getter, FunctionType):
@@ -45,110 +46,18 @@ def _cached_in_slots(cls: type) -> set[str]:
 
 
 def _assigned_names(cls: type) -> Iterator[str]:
+    """Yield what methods in `cls` and its bases assign to attributes of `self`, and other functions to those of any object."""
     for base in cls.__mro__:
         for value in vars(base).values():
             for function in _functions_in(value):
                 if isinstance(function, FunctionType):
-                    yield from _assigned_in(function, is_method=not isinstance(value, classmethod | staticmethod))
-
-
-def _assigned_in(function: FunctionType, *, is_method: bool) -> Iterator[str]:
-    """Yield the attributes that `function` assigns, if it is a method those of its first argument, `self`."""
-    first = function.__code__.co_varnames[:1]
-    for assignment in _assignments(function):
-        if not is_method or assignment.holder in first:
-            yield assignment.name
-
-
-class _Assignment(NamedTuple):
-    """A step of a function that assigns an attribute.
-
-    Attributes:
-        name: the attribute.
-        holder: the variable whose attribute it is; None if that is no variable.
-        value: the variable that is assigned, or the constant, in a tuple; None if it is something else.
-        is_sure: whether each call that returns has passed here, once.
-    """
-
-    name: str
-    holder: str | None
-    value: str | tuple[object] | None
-    is_sure: bool
-
-
-def _assignments(function: FunctionType) -> Iterator[_Assignment]:
-    steps = list(dis.get_instructions(function))
-    # The offset from which on it is not sure; with a try or with block (what has a handler), it never is.
-    unsure = 0 if any(step.opname == "PUSH_EXC_INFO" for step in steps) else sys.maxsize
-    joined = 0  # where the branches so far are one again
-    loaded: list[str | tuple[object]] = []  # by the steps right before
-    for step in steps:
-        if step.is_jump_target:
-            loaded = []
-        names = step.argval if isinstance(step.argval, tuple) else (step.argval,)
-        match step.opname:
-            case "STORE_ATTR":
-                value, holder = [None, None, *loaded][-2:]
-                is_sure = joined <= step.offset < unsure
-                yield _Assignment(step.argval, holder if isinstance(holder, str) else None, value, is_sure)
-                loaded = []
-            case "LOAD_CONST" | "LOAD_SMALL_INT":
-                loaded.append((step.argval,))
-            case "BUILD_LIST" | "BUILD_MAP" if step.arg == 0:
-                loaded.append(([] if step.opname == "BUILD_LIST" else {},))
-            case "EXTENDED_ARG" | "NOP":
-                pass
-            # From Python 3.13 on one step may load two variables, or store one and load another.
-            case opname if opname.startswith("STORE_FAST_LOAD"):
-                loaded = [names[-1]]
-            case opname if opname.startswith(("LOAD_FAST", "LOAD_DEREF")):
-                loaded += names
-            case opname:
-                loaded = []
-                if opname.startswith("RETURN_"):
-                    unsure = min(unsure, step.offset)
-                elif step.opcode in _JUMPS:
-                    joined = max(joined, step.argval)
-
-
-def assigned_by_init(cls: type) -> dict[str, object]:
-    """Return what `cls.__init__` assigns to attributes if it is not given something else: always, and nothing else.
-
-    Those are constants, and the defaults of parameters that it stores as they are. It is not run to find them. What
-    another function assigns that it calls, such as the `__init__` of a base class, is not among them.
-    """
-    init = inspect.getattr_static(cls, "__init__")
-    if not isinstance(init, FunctionType) or inspect.getattr_static(cls, "__setattr__") is not object.__setattr__:
-        return {}
-    code = init.__code__
-    parameters = reversed(code.co_varnames[: code.co_argcount])
-    defaults = dict(zip(parameters, reversed(init.__defaults__ or ()), strict=False)) | (init.__kwdefaults__ or {})
-    used: list[str] = []
-    assigned: list[str] = []
-    for step in dis.get_instructions(init):
-        names = step.argval if isinstance(step.argval, tuple) else (step.argval,)
-        if "ATTR" in step.opname or "METHOD" in step.opname:
-            used.append(step.argval)
-            if not step.opname.startswith("LOAD_"):
-                assigned.append(step.argval)
-        elif step.opname.startswith(("STORE_FAST", "DELETE_FAST")):
-            for name in names[: step.opname.count("STORE_FAST") or 1]:
-                defaults.pop(name, None)
-    for name in code.co_cellvars:  # another function may assign it
-        defaults.pop(name, None)
-    found: dict[str, object] = {}
-    for name, holder, value, is_sure in _assignments(init):
-        if is_sure and holder in code.co_varnames[:1]:
-            if isinstance(value, tuple):
-                [found[name]] = value
-            elif value in defaults:
-                found[name] = defaults[value]
-    # One that is assigned again has another value by then, and so may what can be changed if it is looked up.
-    return {
-        name: value
-        for name, value in found.items()
-        if (used if isinstance(value, list | dict | set) else assigned).count(name) == 1
-    }
+                    self_name = function.__code__.co_varnames[:1]
+                    steps = [step for step in dis.get_instructions(function) if step.opname != "EXTENDED_ARG"]
+                    for before, step in pairwise(steps):
+                        if step.opname == "STORE_ATTR" and (
+                            isinstance(value, classmethod | staticmethod) or _variables(before)[-1:] == self_name
+                        ):
+                            yield step.argval
 
 
 def _functions_in(value: object) -> tuple[object, ...]:
@@ -163,3 +72,85 @@ def _functions_in(value: object) -> tuple[object, ...]:
             return (value.__func__,)
         case _:
             return ()
+
+
+def assigned_by_init(cls: type) -> dict[str, object]:
+    """Return what `cls.__init__` assigns to attributes unless its arguments say otherwise, by name.
+
+    These are constants, and the defaults of parameters that it stores as they are, where each call assigns them exactly
+    once. It is not run to find them. What a function assigns that it calls, such as the `__init__` of a base class, is not
+    found.
+    """
+    init = inspect.getattr_static(cls, "__init__")
+    if not isinstance(init, FunctionType) or inspect.getattr_static(cls, "__setattr__") is not object.__setattr__:
+        return {}
+    code = init.__code__
+    steps = list(dis.get_instructions(init))
+    if any(step.opname == "PUSH_EXC_INFO" for step in steps):  # within try and with, the end of a step isn't sure
+        return {}
+    parameters = reversed(code.co_varnames[: code.co_argcount])
+    defaults = dict(zip(parameters, reversed(init.__defaults__ or ()), strict=False)) | (init.__kwdefaults__ or {})
+    for name in code.co_cellvars:  # another function may assign it
+        defaults.pop(name, None)
+    uses: Counter[str] = Counter()
+    assignments: Counter[str] = Counter()
+    for step in steps:
+        if "ATTR" in step.opname or "METHOD" in step.opname:
+            uses[step.argval] += 1
+            assignments[step.argval] += not step.opname.startswith("LOAD_")
+        elif step.opname.startswith(("STORE_FAST", "DELETE_FAST")):
+            for name in _variables(step)[: step.opname.count("STORE_FAST") or 1]:
+                defaults.pop(name, None)
+    found = {}
+    for name, value in _sure_assignments(steps, code.co_varnames[0] if code.co_argcount else ""):
+        if isinstance(value, tuple):
+            [found[name]] = value
+        elif value in defaults:
+            found[name] = defaults[value]
+    # An attribute that is assigned again may have another value by then. What can be changed may be changed wherever the
+    # attribute is used.
+    return {
+        name: value
+        for name, value in found.items()
+        if (uses if isinstance(value, list | dict | set) else assignments)[name] == 1
+    }
+
+
+def _sure_assignments(steps: list[dis.Instruction], self_name: str) -> Iterator[tuple[str, str | tuple[object]]]:
+    """Yield the attributes of the variable `self_name` that each call assigns, unless it raises.
+
+    Each comes with the variable that is assigned, or with the constant, in a tuple.
+    """
+    joined = 0  # the offset where the branches so far have joined again
+    loaded: list[
+        str | tuple[object]
+    ] = []  # what the steps right before have loaded: variables, and constants in tuples
+    for step in steps:
+        if step.is_jump_target:
+            loaded = []
+        match step.opname:
+            case "STORE_ATTR":
+                if len(loaded) >= 2 and loaded[-1] == self_name and step.offset >= joined:
+                    yield step.argval, loaded[-2]
+                loaded = []
+            case "LOAD_CONST" | "LOAD_SMALL_INT":
+                loaded.append((step.argval,))
+            case "BUILD_LIST" | "BUILD_MAP" if step.arg == 0:
+                loaded.append(([] if step.opname == "BUILD_LIST" else {},))
+            case "EXTENDED_ARG" | "NOP":
+                pass
+            # From Python 3.13 on one step may load two variables, or store one and load another.
+            case opname if opname.startswith("STORE_FAST_LOAD"):
+                loaded = [_variables(step)[-1]]
+            case opname if opname.startswith(("LOAD_FAST", "LOAD_DEREF")):
+                loaded += _variables(step)
+            case opname if opname.startswith("RETURN_"):
+                return
+            case _:
+                loaded = []
+                if step.opcode in _JUMPS:
+                    joined = max(joined, step.argval)
+
+
+def _variables(step: dis.Instruction) -> tuple[str, ...]:
+    return step.argval if isinstance(step.argval, tuple) else (step.argval,)
