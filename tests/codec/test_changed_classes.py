@@ -1,7 +1,7 @@
 """A class that has changed since an item was recorded: what goes on, and what is told.
 
 `_codec.item_codec` gives what was recorded to `_codec.reader`; what a class lacks or has got since is for
-`_codec.object_state` to know.
+`_codec.object_state` and `_codec.fields` to know.
 """
 
 import dataclasses
@@ -13,8 +13,6 @@ import attrs
 import msgspec
 import pydantic
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from aqueue import Item
 from aqueue._codec.class_names import type_name
@@ -22,7 +20,6 @@ from aqueue._codec.item_codec import PayloadCodec
 from aqueue.errors import PayloadMismatch
 from tests.codec.kinds import Point, Worked
 from tests.codec.test_round_trips import no_ancestor, no_item
-from tests.strategies import encodable_text
 
 RECORDED = b'{"url":"u"}'
 
@@ -345,43 +342,3 @@ def test_a_member_that_an_enum_has_no_more_is_told() -> None:
 
     with pytest.raises(PayloadMismatch, match=r"attribute 'modes': .*'GONE'"):
         PayloadCodec().decode(type_name(AnnotatedItem), b'{"modes":{"$set":[{"$enum":["Mode","GONE"]}]}}', no_item)
-
-
-class PlainMore(Worked):
-    """A plain class with an attribute more that `__init__` assigns, and one that the body declares."""
-
-    seen: str = "never"
-
-    def __init__(self, url: str, tries: int = 3) -> None:
-        self.url = url
-        self.tries = tries
-
-
-COMPARED = [f"{kind} {number}" for kind in KINDS for number in range(3)]
-"""The classes that `KINDS` makes."""
-
-
-@given(
-    st.dictionaries(
-        st.sampled_from(["url", "tries", "seen", "size", "gone"]),
-        st.none()
-        | st.booleans()
-        | st.integers(-(2**63), 2**63 - 1)
-        | st.floats(allow_nan=False, allow_infinity=False)
-        | encodable_text,
-    ),
-)
-@pytest.mark.parametrize("name", [*COMPARED, "plain"])
-def test_what_is_filled_in_by_name_is_what_making_the_item_gives(name: str, recorded: dict[str, Any]) -> None:
-    """Whatever scalars were recorded: the short way and the long way come to the same."""
-    kind, _, number = name.partition(" ")
-    cls = KINDS[kind]()[int(number)] if number else PlainMore
-    payload = msgspec.json.encode(recorded)
-    codec = PayloadCodec()
-    try:
-        written = codec.canonical(type_name(cls), payload)
-    except PayloadMismatch:
-        written = payload
-    expected = codec.attributes(type_name(cls), payload), codec.attributes(type_name(cls), written), written
-    for _ in range(2):
-        assert PayloadCodec().compare(type_name(cls), payload) == codec.compare(type_name(cls), payload) == expected

@@ -5,11 +5,12 @@ Each module imports only from those above it:
 - `values`: one table of types with tag, writer and reader: a value that JSON lacks is an object like ``{"$path": "a/b"}``
 - `annotations`: the classes that the annotation of an attribute names
 - `assignments`: what the functions of a class assign to attributes, from their bytecode
-- `policies`: what a class says to aqueue, such as its `retry`, which is no part of an item
+- `fields`: the fields that a class declares, and their defaults
+- `policies`: the settings of a class for aqueue, such as its `retry`, which are not part of an item
 - `class_names`: the name of a class in a journal, and the class that has such a name
 - `object_state`: reads the state of an object, and makes an object from it: dataclasses, attrs classes, ordinary classes
-- `object_kinds`: the same for Structs, named tuples, pydantic models, and classes with `dump` and `load`
-- `plain_items`: the fast path for items that have nothing but scalars: most items
+- `object_kinds`: the same for Structs, named tuples, pydantic models and classes with `dump` and `load`
+- `plain_items`: the fast path for writing items that have nothing but scalars, as most items do
 - `writer`: the state of an object as JSON, value by value
 - `reader`: the same, back
 - `item_codec`: items to JSON and back: what the engine and a resume use

@@ -12,11 +12,11 @@ import msgspec
 
 from aqueue._codec.class_names import resolve_type, type_name
 from aqueue._codec.object_kinds import DumpLoadAdapter, adapter_of
-from aqueue._codec.object_state import ClassAdapter, MissingField
-from aqueue._codec.plain_items import PlainItems, WritePlain
+from aqueue._codec.object_state import ClassAdapter
+from aqueue._codec.plain_items import WritePlain, plain_writer
 from aqueue._codec.policies import policies_of
 from aqueue._codec.reader import Ancestor, StateReader, Unreadable
-from aqueue._codec.values import MAX_DEPTH, SCALARS, Unwritable, is_scalar
+from aqueue._codec.values import MAX_DEPTH, Unwritable
 from aqueue._codec.writer import AncestorId, OutlineWriter, StateWriter
 from aqueue.errors import AqueueError, PayloadMismatch, UnknownItemType, UnstorableItem
 from aqueue.text import visible
@@ -25,7 +25,6 @@ __all__ = ["MAX_DEPTH", "PayloadCodec", "references"]
 
 _encode_json: Final = msgspec.json.Encoder().encode
 _decode_json: Final = msgspec.json.Decoder().decode
-_UNKNOWN: Final[dict[str, Any]] = {}
 _decode_object: Final = msgspec.json.Decoder(dict[str, Any]).decode
 
 
@@ -38,38 +37,22 @@ class _Reference:
         self.number = number
 
 
-class _ItemClass:
-    """What the codec knows about one class of items.
-
-    Attributes:
-        adapter: reads its objects, and makes them.
-        plain: writes and makes those that are plain.
-    """
-
-    __slots__ = ("adapter", "plain")
-
-    def __init__(self, adapter: ClassAdapter) -> None:
-        self.adapter = adapter
-        self.plain = PlainItems(adapter)
-
-
 class PayloadCodec:
     """Writes items as JSON, and restores them. What it needs to know about a class is looked up once.
 
     Attributes:
-        write_plain: what writes plain items at once, by their class; for those who have many to write.
+        write_plain: what writes plain items at once, by their class; for callers with many items to write.
     """
 
     def __init__(self) -> None:
         self.write_plain: dict[type, WritePlain] = {}
-        self._classes: dict[type, _ItemClass] = {}
-        self._by_name: dict[str, _ItemClass] = {}
+        self._adapter_of = functools.cache(functools.partial(adapter_of, item=True))
+        self._by_class: dict[type, ClassAdapter] = {}
+        self._by_name: dict[str, ClassAdapter] = {}
         self._policies_of = functools.cache(_policies_of)
         adapters = functools.cache(functools.partial(adapter_of, item=False))
         self._writer = StateWriter(adapters)
         self._reader = StateReader(adapters)
-        self._outlines: dict[tuple[str, tuple[str, ...]], dict[str, Any] | None] = {}
-        self._outlined: dict[type, _ItemClass] = {}
         self._outliner = OutlineWriter(adapters)
 
     def resolve(self, type_name: str) -> type:
@@ -92,31 +75,53 @@ class PayloadCodec:
         Raises:
             UnstorableItem: it has something that would not be restored equal and of the same type.
         """
-        known = self._classes.get(type(item)) or self._look_up(type(item))
-        written = known.plain.write(item)
-        return written if written is not None else self._encode(known, item, ancestor_id)
+        written = self._plain(item)
+        if written is not None:
+            return written
+        adapter = self._by_class.get(type(item)) or self._look_up(type(item))
+        try:
+            state = self._writer.write(adapter, item, ancestor_id)
+            payload = _encode_json(state)
+        except Unwritable as error:
+            cause: BaseException | None = error
+            while isinstance(cause, Unwritable):  # its message is in ours; what the user's dump raised stays the cause
+                cause = cause.__cause__
+            raise UnstorableItem(
+                f"{type_name(type(item))} can't be stored: {visible(str(error), 1_000)}; "
+                f"{_what_to_do(type(item), error.path)}"
+            ) from cause
+        self._learn(adapter, item, state)
+        return payload
 
     def outline(self, item: object, ancestor_id: AncestorId) -> tuple[bytes, dict[str, Any]]:
-        """Return the state of `item` to compare it by, less what can't be stored, and the attributes that hold that.
+        """Return the state of `item` for comparisons, without what can't be stored, and the attributes that hold that.
 
-        It is what `encode` returns, but neither need classes be found by their names nor annotations name them. If no
-        attribute of `item` can be read, what can't be stored is `item` itself, by an empty name. Never raises.
+        The state is that of `encode`, but classes need not be found by name, and annotations need not name them. If no
+        attribute of `item` can be read, `item` itself is what can't be stored, under an empty name. Never raises.
         """
-        cls = type(item)
-        left_out: dict[str, Any] = {}
         try:
-            known = self._outlined.get(cls)
-            if known is None:
-                known = self._outlined[cls] = _ItemClass(adapter_of(cls, item=True))
-            outline = known.plain.write(item)
-            if outline is None:
-                written = self._outliner.write(known.adapter, item, ancestor_id, left_out=left_out)
-                outline = _encode_json(written)
-                if not left_out:
-                    known.plain.learn_written(item, written)
+            written = self._plain(item)
+            if written is not None:
+                return written, {}
+            cls: type = type(item)
+            adapter = self._adapter_of(cls)
+            state, left_out = self._outliner.outline(adapter, item, ancestor_id)
+            payload = _encode_json(state)
+            if not left_out:
+                self._learn(adapter, item, state)
         except Exception:  # its class is Unwritable, or the item's own code raises: its dump, say
             return b"", {"": item}
-        return outline, left_out
+        return payload, left_out
+
+    def _plain(self, item: object) -> bytes | None:
+        """Return the state of `item` as JSON if it is plain, and its class is known for plain items."""
+        write = self.write_plain.get(type(item))
+        return None if write is None else write(item)
+
+    def _learn(self, adapter: ClassAdapter, item: object, state: dict[str, Any]) -> None:
+        """Remember how to write plain items of the class of `item`, whose `state` was written value by value."""
+        if type(item) not in self.write_plain and (write := plain_writer(adapter, item, state)) is not None:
+            self.write_plain[type(item)] = write
 
     def decode(self, type_name: str, payload: bytes, ancestor: Ancestor) -> object:
         """Return an item of the type and state that were recorded.
@@ -130,19 +135,13 @@ class PayloadCodec:
             UnknownItemType: this program has no such class.
             PayloadMismatch: the payload doesn't fit today's class.
         """
-        known = self._by_name.get(type_name) or self._find(type_name)
+        adapter = self._by_name.get(type_name) or self._find(type_name)
         try:
-            raw = _decode_json(payload)
-            made = known.plain.make(raw)
-            if made is not None:
-                return made
-            made = self._reader.read(known.adapter, raw, ancestor)
+            return self._reader.read(adapter, _decode_json(payload), ancestor)
         except AqueueError:
             raise
         except (Unreadable, ValueError, RecursionError) as error:  # msgspec's errors are ValueErrors
             raise _mismatch(type_name, str(error)) from error
-        known.plain.learn_read(made, raw)
-        return made
 
     def canonical(self, type_name: str, payload: bytes) -> bytes:
         """Return a recorded payload as `encode` would write an equal item today, without the ancestors being there.
@@ -154,50 +153,24 @@ class PayloadCodec:
             PayloadMismatch: the payload doesn't fit today's class.
             UnstorableItem: it does, but the default of a new field can't be stored.
         """
-        known = self._by_name.get(type_name) or self._find(type_name)
-        if isinstance(known.adapter, DumpLoadAdapter) and b'"$item"' in payload:
+        adapter = self._by_name.get(type_name) or self._find(type_name)
+        if isinstance(adapter, DumpLoadAdapter) and b'"$item"' in payload:
             # load() must not meet what only stands for an ancestor.
             return payload
         item = self.decode(type_name, payload, _Reference)
         return self.encode(item, lambda value: value.number if type(value) is _Reference else None)
 
     def compare(self, type_name: str, payload: bytes) -> tuple[dict[str, Any], dict[str, Any], bytes]:
-        """Return the attributes of a recorded payload, then those that today's class gives that item, and its payload then.
+        """Return the attributes of a recorded payload, those that today's class gives the item, and its payload with these.
 
-        Where today's class can't read the payload, both are as recorded. A resume may compare a million ended items. Most
-        items hold only scalars: the defaults of those are filled in by name, without making the item, in a quarter of the time.
+        Where today's class can't read the payload, both are as recorded.
         """
         before = self.attributes(type_name, payload)
-        if SCALARS.issuperset(map(type, before.values())) and b'"$' not in payload:
-            shape = type_name, tuple(before)
-            outline = self._outlines.get(shape, _UNKNOWN)
-            if outline is _UNKNOWN:
-                outline = self._outlines[shape] = self._outline(*shape)
-            if outline is None:
-                return before, before, payload
-            if outline:
-                now = {**outline, **before}
-                return before, now, _encode_json(now)
         try:
             written = self.canonical(type_name, payload)
         except (UnknownItemType, PayloadMismatch, UnstorableItem):
             return before, before, payload
         return before, self.attributes(type_name, written), written
-
-    def _outline(self, type_name: str, names: tuple[str, ...]) -> dict[str, Any] | None:
-        """Return what an item has today of which attributes with these `names` were recorded.
-
-        Returns {} if the names don't tell, and None if an item can't be made of them.
-        """
-        try:
-            known = self._by_name.get(type_name) or self._find(type_name)
-            outline = known.adapter.outline(names) or {}
-            _encode_json(outline)
-        except (UnknownItemType, PayloadMismatch, MissingField):
-            return None
-        except UnicodeEncodeError:
-            return {}
-        return outline if all(is_scalar(value) or value in ([], {}) for value in outline.values()) else {}
 
     def attributes(self, type_name: str, payload: bytes) -> dict[str, Any]:
         """Return the attributes of a recorded payload by name, as JSON gives their values back.
@@ -221,7 +194,7 @@ class PayloadCodec:
             return {name: value for name, value in found.items() if name not in policies}
         return found
 
-    def _look_up(self, cls: type) -> _ItemClass:
+    def _look_up(self, cls: type) -> ClassAdapter:
         name = type_name(cls)
         try:
             found: type | None = resolve_type(name)
@@ -234,38 +207,18 @@ class PayloadCodec:
                 "level of a module or as a subclass of aqueue.Item, with process in its body"
             )
         try:
-            known = _ItemClass(adapter_of(cls, item=True))
+            adapter = self._by_class[cls] = self._adapter_of(cls)
         except Unwritable as error:
             raise UnstorableItem(f"{name} can't be stored: it {error.reason}; {_what_to_do(cls)}") from error
-        self._classes[cls] = known
-        return known
+        return adapter
 
-    def _find(self, name: str) -> _ItemClass:
+    def _find(self, name: str) -> ClassAdapter:
         cls = resolve_type(name)
-        known = self._classes.get(cls)
-        if known is None:
-            try:
-                known = self._look_up(cls)
-            except UnstorableItem as error:
-                raise PayloadMismatch(f"an item of {visible(name, 300)} can't be restored: {error}") from error
-        self._by_name[name] = known
-        return known
-
-    def _encode(self, known: _ItemClass, item: object, ancestor_id: AncestorId) -> bytes:
         try:
-            written = self._writer.write(known.adapter, item, ancestor_id)
-            payload = _encode_json(written)
-        except Unwritable as error:
-            cause: BaseException | None = error
-            while isinstance(cause, Unwritable):  # what these say is in the message; what the user's dump raised is not
-                cause = cause.__cause__
-            raise UnstorableItem(
-                f"{type_name(type(item))} can't be stored: {visible(str(error), 1_000)}; "
-                f"{_what_to_do(type(item), error.path)}"
-            ) from cause
-        known.plain.learn_written(item, written)
-        self.write_plain[type(item)] = known.plain.write
-        return payload
+            adapter = self._by_name[name] = self._by_class.get(cls) or self._look_up(cls)
+        except UnstorableItem as error:
+            raise PayloadMismatch(f"an item of {visible(name, 300)} can't be restored: {error}") from error
+        return adapter
 
 
 def references(payload: bytes) -> Iterator[int]:

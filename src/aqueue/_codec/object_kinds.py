@@ -9,9 +9,7 @@ from typing import Any, Final, cast
 
 import msgspec
 
-from aqueue._codec.annotations import annotations_of
-from aqueue._codec.assignments import cached_names
-from aqueue._codec.object_state import AttributesAdapter, ClassAdapter, MissingField, check_name, default_of
+from aqueue._codec.object_state import AttributesAdapter, ClassAdapter, MissingField, check_name
 from aqueue._codec.policies import policies_of
 from aqueue._codec.values import Unwritable
 
@@ -25,36 +23,11 @@ def is_built_in(cls: type) -> bool:
     return not cls.__flags__ & _HEAP_TYPE
 
 
-class StructAdapter(ClassAdapter):
+class StructAdapter(AttributesAdapter):
     """msgspec Structs. They are made by their constructor; what their ``__post_init__`` changes is set again."""
 
-    def __init__(self, cls: type, policies: Mapping[str, Any]) -> None:
-        super().__init__(cls, policies)
-        try:
-            declared = msgspec.structs.fields(cls)
-        except (
-            Exception
-        ) as error:  # it evaluates the annotations, of which one names what only type checkers import, say
-            raise Unwritable(
-                f"has an annotation that can't be evaluated ({error}); import at run time what it names"
-            ) from error
-        missing: object = msgspec.NODEFAULT
-        self._declare({f.name: default_of(f.default, f.default_factory, missing) for f in declared})
-        self._has_dict = cls.__dictoffset__ != 0
-        self._skipped = cached_names(cls).union(policies)
-
-    def read(self, value: Any) -> tuple[dict[str, Any], dict[str, Any]]:
-        values = {name: getattr(value, name) for name in self.fields if hasattr(value, name)}
-        extra = dict(sorted(value.__dict__.items())) if self._has_dict else {}
-        if extra:
-            for name in self._skipped:
-                extra.pop(name, None)
-            for name in extra:
-                check_name(name)
-        return self._in_order(values), {"$extra": extra} if extra else {}
-
     def make(self, fields: dict[str, Any], parts: dict[str, Any]) -> Any:
-        given = _with_defaults(self, fields)
+        given = {**fields, **dict(self._missing(fields))}
         made = self.cls(**given)
         for name, value in given.items():
             if getattr(made, name) is not value:
@@ -68,24 +41,15 @@ class StructAdapter(ClassAdapter):
 class NamedTupleAdapter(ClassAdapter):
     """Named tuples."""
 
-    def __init__(self, cls: type, policies: Mapping[str, Any]) -> None:
-        super().__init__(cls, policies)
-        self._names: tuple[str, ...] = cast(Any, cls)._fields
-        defaults = cast(Any, cls)._field_defaults
-        missing = object()
-        self._declare({name: default_of(defaults.get(name, missing), missing, missing) for name in self._names})
-        self._has_dict = cls.__dictoffset__ != 0
-        self._cached = cached_names(cls)
-
     def read(self, value: Any) -> tuple[dict[str, Any], dict[str, Any]]:
-        if self._has_dict and not self._cached.issuperset(value.__dict__):
+        if self._has_dict and not self._skipped.issuperset(value.__dict__):
             raise Unwritable("is a named tuple with attributes beside its fields")
-        held = zip(self._names, tuple.__iter__(value), strict=True)
+        held = zip(value._fields, tuple.__iter__(value), strict=True)
         return {name: part for name, part in held if name in self.fields}, {}
 
     def make(self, fields: dict[str, Any], parts: dict[str, Any]) -> Any:
-        given = _with_defaults(self, fields)
-        return tuple.__new__(self.cls, [given[name] if name in given else self.policies[name] for name in self._names])
+        given = {**self.policies, **fields, **dict(self._missing(fields))}
+        return tuple.__new__(self.cls, [given[name] for name in cast(Any, self.cls)._fields])
 
 
 class ModelAdapter(ClassAdapter):
@@ -96,18 +60,9 @@ class ModelAdapter(ClassAdapter):
     def __init__(self, cls: type, policies: Mapping[str, Any]) -> None:
         super().__init__(cls, policies)
         self._model = cast(Any, cls)
-        # Without the defaults: one may need the values of other fields; see make.
-        self._declare(dict.fromkeys(self._model.model_fields))
-        self._skipped = cached_names(cls).union(policies)
-
-    def outline(self, names: tuple[str, ...]) -> None:
-        return None
-
-    def _declared(self) -> list[tuple[str, Any]]:
-        return list(self._model.model_fields.items())
 
     def _read_annotations(self) -> dict[str, Any]:
-        return {**annotations_of(self.cls), **{name: field.annotation for name, field in self._declared()}}
+        return {**super()._read_annotations(), **{n: field.annotation for n, field in self._model.model_fields.items()}}
 
     def read(self, value: Any) -> tuple[dict[str, Any], dict[str, Any]]:
         for name in value.__dict__:
@@ -126,31 +81,29 @@ class ModelAdapter(ClassAdapter):
 
     def make(self, fields: dict[str, Any], parts: dict[str, Any]) -> Any:
         given: dict[str, Any] = {}
-        extra = parts.get("$extra", {})
-        unset = set(parts.get("$unset", ()))
-        for name, field in self._declared():
+        for name, field in self._model.model_fields.items():
             if name in fields:
                 given[name] = fields[name]
             elif field.is_required():
                 raise MissingField(name)
             else:
                 given[name] = field.get_default(call_default_factory=True, validated_data=dict(given))
-                unset.add(name)
-        allows_extra = self._model.model_config.get("extra") == "allow"
-        private = None
+        is_set = fields.keys() - set(parts.get("$unset", ()))
+        extra = private = None
+        if self._model.model_config.get("extra") == "allow":
+            extra = parts.get("$extra", {})
+            is_set |= extra.keys()
         if self._model.__private_attributes__:
             undefined = sys.modules["pydantic_core"].PydanticUndefined
             defaults = {name: attribute.get_default() for name, attribute in self._model.__private_attributes__.items()}
             private = {name: value for name, value in defaults.items() if value is not undefined}
             private.update({n: value for n, value in parts.get("$private", {}).items() if n in defaults})
         made: Any = object.__new__(self.cls)
-        object.__setattr__(made, "__dict__", given)
+        state: dict[str, Any] = {"__dict__": given, "__pydantic_fields_set__": is_set}
         if not self._model.__pydantic_root_model__:  # such a class has neither, and says so itself
-            object.__setattr__(made, "__pydantic_extra__", extra if allows_extra else None)
-            object.__setattr__(made, "__pydantic_private__", private)
-        object.__setattr__(
-            made, "__pydantic_fields_set__", (set(given) - unset) | (set(extra) if allows_extra else set())
-        )
+            state |= {"__pydantic_extra__": extra, "__pydantic_private__": private}
+        for name, value in state.items():
+            object.__setattr__(made, name, value)
         return made
 
 
@@ -213,15 +166,3 @@ def adapter_of(cls: type, *, item: bool) -> ClassAdapter:
     except TypeError as error:
         raise Unwritable(f"can't be made without its constructor ({error})") from error
     return AttributesAdapter(cls, policies)
-
-
-def _with_defaults(adapter: ClassAdapter, fields: dict[str, Any]) -> dict[str, Any]:
-    given = {}
-    for name, default in adapter.fields.items():
-        if name in fields:
-            given[name] = fields[name]
-        elif default is None:
-            raise MissingField(name)
-        else:
-            given[name] = default(None)
-    return given

@@ -1,29 +1,24 @@
-"""Reads the state of objects, and makes equal objects from it: by an adapter for each class.
+"""Reads the state of objects, and makes equal objects from it: an adapter for each class.
 
-No `__init__`, `__new__` or `__post_init__` is called for that, except by a msgspec Struct, which can't be made without.
+No `__init__`, `__new__` or `__post_init__` is called for that, except for msgspec Structs, which can't be made without.
 """
 
-import dataclasses
 import enum
 import functools
 import inspect
-import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Iterator, Mapping
 from copy import deepcopy
 from types import MemberDescriptorType
-from typing import Any, ClassVar, Final, cast
+from typing import Any, ClassVar, Final
 
 from aqueue._codec.annotations import annotations_of, class_annotations, classes_in, is_class_variable
 from aqueue._codec.assignments import assigned_by_init, cached_names
-from aqueue._codec.values import CONTAINERS, SCALARS, WRITERS, Unwritable, is_plain_text
+from aqueue._codec.fields import ABSENT, Field, fields_of
+from aqueue._codec.values import CONTAINERS, WRITERS, Unwritable, is_plain_text
 
-__all__ = ["AttributesAdapter", "ClassAdapter", "MissingField", "check_name", "default_of"]
+__all__ = ["AttributesAdapter", "ClassAdapter", "MissingField", "check_name"]
 
-_ABSENT: Final = object()
 _DATA: Final = frozenset({*WRITERS, *CONTAINERS, list})
-
-_Default = Callable[[object], object]
-"""Returns the value of an attribute that was not recorded; it gets the object, or None before there is one."""
 
 
 class MissingField(Exception):
@@ -35,15 +30,16 @@ class MissingField(Exception):
 
 
 class ClassAdapter:
-    """Reads the state of objects of one class, and makes objects from such states; it has a subclass for each kind of class.
+    """Reads the state of objects of one class, and makes objects from such states; each kind of class has a subclass.
 
     Attributes:
         cls: the class.
-        fields: the fields that the class declares, in their order, each with its default; None if it has none.
-        declares: whether `fields` are all that a new object has. Otherwise any attribute is one, and all are sorted.
-        optional: fields without a default that an object may yet lack.
-        parts: what `read` may return beside fields.
-        policies: of a class of items, what it says to aqueue, by name: it is neither read nor given to `make`.
+        fields: the fields that the class declares, in their order, without policies.
+        declares: whether a new object has these fields and nothing else. Otherwise any attribute is a field, and they are
+            sorted by name.
+        in_dict: whether the state of an object is its ``__dict__``.
+        parts: the names under which `read` may return what is not a field.
+        policies: the policies of a class of items by name: they are neither read nor given to `make`.
     """
 
     parts: ClassVar[frozenset[str]] = frozenset({"$extra"})
@@ -51,14 +47,18 @@ class ClassAdapter:
     def __init__(self, cls: type, policies: Mapping[str, Any]) -> None:
         self.cls = cls
         self.policies = policies
-        self.fields: dict[str, _Default | None] = {}
-        self.declares = True
-        self.optional: frozenset[str] = frozenset()
+        declared = fields_of(cls)
+        self.declares = declared is not None
+        self.fields = {name: field for name, field in (declared or {}).items() if name not in policies}
+        self.in_dict = False
+        self._has_dict = cls.__dictoffset__ != 0
+        # `__orig_class__` is what a generic class writes on its objects.
+        self._skipped = (cached_names(cls) | {"__orig_class__", *policies}).difference(self.fields)
         self._annotations: dict[str, Any] | None = None
         self._classes: dict[str, dict[str, type | None]] = {}
 
     def read(self, value: Any) -> tuple[dict[str, Any], dict[str, Any]]:
-        """Return the object's fields, and what else it has: attributes by name, in parts whose names begin with ``$``.
+        """Return the object's fields, and its other attributes, in parts whose names begin with ``$``.
 
         Raises:
             Unwritable: the object has something that can't be read or restored.
@@ -66,39 +66,15 @@ class ClassAdapter:
         raise NotImplementedError
 
     def make(self, fields: dict[str, Any], parts: dict[str, Any]) -> Any:
-        """Return an object with these fields and parts; fields that are not given have their defaults.
+        """Return an object with these fields and parts; fields that are not given get their defaults.
 
         Raises:
             MissingField: a field without a default is not given.
         """
         raise NotImplementedError
 
-    def outline(self, names: tuple[str, ...]) -> dict[str, Any] | None:
-        """Return what `read` finds in an object that is made of fields of these `names`: None for those, else defaults.
-
-        Returns None if that depends on more than the names: a field is gone, or has a default that is made each time.
-
-        Raises:
-            MissingField: a field without a default is not among them.
-        """
-        if not self.fields.keys() >= set(names):
-            return None
-        outline: dict[str, Any] = {}
-        for name, default in self.fields.items():
-            if name in names:
-                outline[name] = None
-            elif isinstance(default, functools.partial) and default.func is _same:
-                outline[name] = default.args[0]
-            elif isinstance(default, functools.partial) and (default.args[0] is list or default.args[0] is dict):
-                outline[name] = default(None)
-            elif default is not None:
-                return None
-            elif name not in self.optional:
-                raise MissingField(name)
-        return outline
-
     def classes(self, attribute: str) -> dict[str, type | None]:
-        """Return the classes that the attribute's annotation names, by their names; None for one that two have."""
+        """Return the classes that the attribute's annotation names, by name; None for a name that two of them have."""
         found = self._classes.get(attribute)
         if found is None:
             if self._annotations is None:
@@ -108,29 +84,35 @@ class ClassAdapter:
                 found[cls.__name__] = None if cls.__name__ in found else cls
         return found
 
-    def _declare(self, fields: dict[str, _Default | None]) -> None:
-        self.fields = {name: default for name, default in fields.items() if name not in self.policies}
-
     def _read_annotations(self) -> dict[str, Any]:
         return annotations_of(self.cls)
 
+    def _is_optional(self, field: Field) -> bool:
+        """Return whether an object may lack the field although that has no default: the constructor doesn't set it."""
+        return not field.is_parameter and field.is_required
+
     def _in_order(self, values: dict[str, Any]) -> dict[str, Any]:
-        """Return the declared fields among `values` in the order of declaration, taken out of `values`."""
+        """Return the fields among `values` in the order of declaration, and remove them from `values`."""
         found = {}
-        for name in self.fields:
+        for name, field in self.fields.items():
             if name in values:
                 found[name] = values.pop(name)
-            elif name not in self.optional:
+            elif not self._is_optional(field):
                 raise Unwritable(f"attribute {name!r} is not set")
         return found
 
+    def _missing(self, given: dict[str, Any], made: object = None) -> Iterator[tuple[str, Any]]:
+        """Yield each field that is not `given` with its default for the object `made`."""
+        for name, field in self.fields.items():
+            if name not in given:
+                if not field.is_required:
+                    yield name, field.make(made)
+                elif not self._is_optional(field):
+                    raise MissingField(name)
+
 
 class AttributesAdapter(ClassAdapter):
-    """Dataclasses, attrs classes and classes of no special kind: attributes in ``__dict__`` and ``__slots__``.
-
-    Attributes:
-        in_dict: whether all attributes are in ``__dict__``.
-    """
+    """Dataclasses, attrs classes and classes of no special kind: attributes in ``__dict__`` and ``__slots__``."""
 
     def __init__(self, cls: type, policies: Mapping[str, Any]) -> None:
         super().__init__(cls, policies)
@@ -139,34 +121,19 @@ class AttributesAdapter(ClassAdapter):
             for name, value in vars(base).items():
                 if type(value) is MemberDescriptorType and name not in self._slots:
                     self._slots[name] = value
-        self.in_dict = cls.__dictoffset__ != 0 and not self._slots
-        self._has_dict = cls.__dictoffset__ != 0
-        if dataclasses.is_dataclass(cls):
-            declared: Any = dataclasses.fields(cls)
-            missing: object = dataclasses.MISSING
-            self._declare({f.name: default_of(f.default, f.default_factory, missing) for f in declared})
-        elif hasattr(cls, "__attrs_attrs__"):
-            declared = cast(Any, cls).__attrs_attrs__
-            self._declare({field.name: _attrs_default(field) for field in declared})
-        else:
-            declared = ()
-            self.declares = False
-            self._declare(self._class_defaults())
-        self.optional = frozenset(
-            field.name for field in declared if not field.init and self.fields.get(field.name) is None
-        )
-        # `__orig_class__` is what a generic class writes on its objects.
-        self._skipped = (cached_names(cls) | {"__orig_class__", *policies}).difference(self.fields)
-        # What an object has only in itself: the class has slots in its place, or attrs has taken it off the class.
-        self._given = {name: value for name, value in policies.items() if getattr(cls, name, _ABSENT) is not value}
+        self.in_dict = self._has_dict and not self._slots
+        if not self.declares:
+            self.fields = self._class_defaults()
+        # Policies that only objects have: the class has slots in their place, or attrs has removed them from the class.
+        self._given = {name: value for name, value in policies.items() if getattr(cls, name, ABSENT) is not value}
 
-    def _class_defaults(self) -> dict[str, _Default | None]:
-        """Return what the class declares as a dataclass would: ``retries: int = 3`` in its body."""
-        found: dict[str, _Default | None] = {}
+    def _class_defaults(self) -> dict[str, Field]:
+        """Return what the body of a class of no special kind declares as a dataclass would: ``retries: int = 3``."""
+        found: dict[str, Field] = {}
         for name, annotation in class_annotations(self.cls).items():
-            value = inspect.getattr_static(self.cls, name, _ABSENT)
-            if not is_class_variable(annotation) and self._is_data(name, value):
-                found[name] = functools.partial(_same, value)
+            value = inspect.getattr_static(self.cls, name, ABSENT)
+            if name not in self.policies and not is_class_variable(annotation) and self._is_data(name, value):
+                found[name] = Field(value)
         return found
 
     def _is_data(self, name: str, value: object) -> bool:
@@ -174,21 +141,14 @@ class AttributesAdapter(ClassAdapter):
         return type(value) in _DATA or (isinstance(value, enum.Enum) and type(value) in self.classes(name).values())
 
     @functools.cached_property
-    def _defaults(self) -> dict[str, _Default | None]:
-        """What a class of no special kind gives an object that it was not recorded with: its `__init__`, or its body."""
+    def _defaults(self) -> dict[str, Field]:
+        """The defaults of a class of no special kind, from its body and its `__init__`, for what was not recorded."""
         found = dict(self.fields)
         for name, value in assigned_by_init(self.cls).items():
             is_managed = inspect.isdatadescriptor(inspect.getattr_static(self.cls, name, None))
             if self._is_data(name, value) and name not in self._skipped and (name in self._slots or not is_managed):
-                is_scalar = type(value) in SCALARS
-                found[name] = functools.partial(_same, value) if is_scalar else functools.partial(_copy, value)
+                found[name] = Field(factory=functools.partial(_copy, value))
         return found
-
-    def outline(self, names: tuple[str, ...]) -> dict[str, Any] | None:
-        if self.declares:
-            return super().outline(names)
-        defaults = {name: default(None) for name, default in self._defaults.items() if default is not None}
-        return dict(sorted({**defaults, **dict.fromkeys(names)}.items()))
 
     def read(self, value: Any) -> tuple[dict[str, Any], dict[str, Any]]:
         values: dict[str, Any] = {}
@@ -205,12 +165,12 @@ class AttributesAdapter(ClassAdapter):
         for name in values:
             check_name(name)
         if not self.declares:
-            for name, default in self.fields.items():
-                if name not in values and default is not None:
-                    values[name] = default(value)
+            for name, field in self.fields.items():
+                if name not in values:
+                    values[name] = field.default
             return dict(sorted(values.items())), {}
         for name in self.fields:
-            if name not in values and hasattr(value, name):  # a default that stands in the class alone
+            if name not in values and hasattr(value, name):  # a default that only the class has
                 values[name] = getattr(value, name)
         fields = self._in_order(values)
         return fields, {"$extra": dict(sorted(values.items()))} if values else {}
@@ -218,20 +178,16 @@ class AttributesAdapter(ClassAdapter):
     def make(self, fields: dict[str, Any], parts: dict[str, Any]) -> Any:
         made: Any = object.__new__(self.cls)
         if self.declares:
+            # Those that are recorded first: a factory of attrs may read them, and the defaults before its own.
             for name in self.fields:
                 if name in fields:
                     self._set(made, name, fields[name])
-            for name, default in self.fields.items():
-                if name in fields:
-                    continue
-                if default is not None:
-                    self._set(made, name, default(made))
-                elif name not in self.optional:
-                    raise MissingField(name)
+            for name, value in self._missing(fields, made):
+                self._set(made, name, value)
         else:
-            for name, default in self._defaults.items():
-                if name not in fields and default is not None:
-                    self._set(made, name, default(made))
+            for name, field in self._defaults.items():
+                if name not in fields:
+                    self._set(made, name, field.make(made))
             for name, value in fields.items():
                 self._set(made, name, value)
         for name, value in {**self._given, **parts.get("$extra", {})}.items():
@@ -251,30 +207,7 @@ def _copy(value: object, made: object) -> object:
     return deepcopy(value)
 
 
-def _attrs_default(field: Any) -> _Default | None:
-    attr: Any = sys.modules["attr"]
-    if not isinstance(field.default, attr.Factory):
-        return default_of(field.default, attr.NOTHING, attr.NOTHING)
-    factory: Callable[..., object] = field.default.factory
-    return factory if field.default.takes_self else functools.partial(_call, factory)
-
-
-def default_of(value: object, factory: Any, missing: object) -> _Default | None:
-    """Return what gives a field its default: `value`, or what `factory` makes; None if both are `missing`."""
-    if value is not missing:
-        return functools.partial(_same, value)
-    return None if factory is missing else functools.partial(_call, factory)
-
-
-def _same(value: object, made: object) -> object:
-    return value
-
-
-def _call(factory: Callable[[], object], made: object) -> object:
-    return factory()
-
-
-@functools.lru_cache(1_024)  # it is asked for each attribute of each item, of which most have a few names in common
+@functools.lru_cache(1_024)  # it is called for each attribute of each item, and most items share a few names
 def check_name(name: object) -> None:
     """Raise `Unwritable` if no attribute by this name is ever stored or restored."""
     if (

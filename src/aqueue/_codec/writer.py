@@ -27,42 +27,31 @@ class StateWriter:
         """Make a writer; `adapter_of` returns the adapter of a class whose objects are no items."""
         self._adapter_of = adapter_of
 
-    def write(
-        self,
-        adapter: ClassAdapter,
-        value: object,
-        ancestor_id: AncestorId,
-        depth: int = 1,
-        left_out: dict[str, Any] | None = None,
-    ) -> dict[str, Any]:
+    def write(self, adapter: ClassAdapter, value: object, ancestor_id: AncestorId, depth: int = 1) -> dict[str, Any]:
         """Return the state of `value`, which `adapter` reads, as JSON's types.
 
         Parameters:
+            adapter: reads the class of `value`.
+            value: the object.
             ancestor_id: returns the number of an object that is itself an ancestor of the item, otherwise None.
             depth: how many arrays and objects it is in, itself included.
-            left_out: if given, gets the attributes that can't be written, by name; the others are written.
 
         Raises:
             Unwritable: it has something that would not be restored equal and of the same type.
         """
         fields, parts = adapter.read(value)
-        written = self._write_attributes(adapter, fields, ancestor_id, depth, left_out)
+        written = self._write_attributes(adapter, fields, ancestor_id, depth)
         for part, content in parts.items():
             if part == "$dump":
                 written[part] = self._write(content, {}, ancestor_id, depth)
             elif part == "$unset":
                 written[part] = content
             else:
-                written[part] = self._write_attributes(adapter, content, ancestor_id, depth + 1, left_out)
+                written[part] = self._write_attributes(adapter, content, ancestor_id, depth + 1)
         return written
 
     def _write_attributes(
-        self,
-        adapter: ClassAdapter,
-        values: dict[str, Any],
-        ancestor_id: AncestorId,
-        depth: int,
-        left_out: dict[str, Any] | None = None,
+        self, adapter: ClassAdapter, values: dict[str, Any], ancestor_id: AncestorId, depth: int
     ) -> dict[str, Any]:
         written = {}
         for name, value in values.items():
@@ -72,13 +61,11 @@ class StateWriter:
                     written[name] = write(value)
                 else:
                     written[name] = self._write(value, adapter.classes(name), ancestor_id, depth)
-            except Exception as error:
-                if left_out is not None:  # then it doesn't matter why: it may be an error of the value's own code
-                    left_out[name] = value
-                    continue
-                if isinstance(error, Unwritable):
-                    error.path = (name, *error.path)
-                if depth > 1 or not isinstance(error, RecursionError):
+            except Unwritable as error:
+                error.path = (name, *error.path)
+                raise
+            except RecursionError as error:
+                if depth > 1:
                     raise
                 reason = Unwritable(f"data nested too deep for Python's stack here, though not deeper than {MAX_DEPTH}")
                 reason.path = (name,)
@@ -143,7 +130,28 @@ class StateWriter:
 
 
 class OutlineWriter(StateWriter):
-    """Writes states that are compared, and never read: so objects need no annotation, but are written with their class."""
+    """Writes states for comparisons alone: objects need no annotation, but are written with their class."""
+
+    def outline(
+        self, adapter: ClassAdapter, value: object, ancestor_id: AncestorId
+    ) -> tuple[dict[str, Any], dict[str, Any]]:
+        """Return the state of `value` as JSON's types, and the attributes that can't be written.
+
+        Attributes of all parts are side by side: no two parts have one of the same name.
+        """
+        fields, parts = adapter.read(value)
+        written: dict[str, Any] = {}
+        left_out: dict[str, Any] = {}
+        for part, values in {"": fields, **parts}.items():
+            if part in ("$dump", "$unset"):
+                written[part] = self._write(values, {}, ancestor_id, 1)
+                continue
+            for name, one in values.items():
+                try:
+                    written[name] = self._write(one, {}, ancestor_id, 1)
+                except Exception:  # the value can't be written, or its own code raised
+                    left_out[name] = one
+        return written, left_out
 
     def _write_object(self, value: Any, classes: _Classes, ancestor_id: AncestorId, depth: int) -> Any:
         cls = type(value)
