@@ -4,7 +4,7 @@ import dataclasses
 import enum
 import json
 import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Final, Literal
 
 import msgspec
@@ -37,22 +37,16 @@ _brackets: Final = re.compile(r'[][{}]|"(?:[^"\\]|\\.)*"').findall
 
 
 def _plain(value: object) -> object:
-    """Return what the standard library can't write in terms of what it can; raise `TypeError` for what JSON can't."""
+    """Return what the standard library can't write in terms of what it can; raise `TypeError` for what JSON can't carry."""
     fields = _fields(value)
     if fields is not None:
         return fields
     _refuse_changed(value)
-    plain = msgspec.to_builtins(value, str_keys=True)
-    if isinstance(value, msgspec.Struct):
-        # msgspec has written all that is in it, and refuses less than this module; `plain` doesn't show that any more.
-        held = msgspec.structs.astuple(value)
-        if not SCALARS.issuperset(map(type, held)):
-            _check(held)
-    return plain
+    return msgspec.to_builtins(value, str_keys=True)
 
 
 def _fields(value: object) -> dict[str, object] | None:
-    """Return what a dataclass or attrs class holds, by name; None for objects of another kind."""
+    """Return the fields of a dataclass or attrs object by name; None for objects of another kind."""
     if isinstance(value, type):
         return None
     if dataclasses.is_dataclass(value):
@@ -63,51 +57,34 @@ def _fields(value: object) -> dict[str, object] | None:
 
 
 def _refuse_changed(value: object) -> None:
-    """Raise `TypeError` for what would come back as something else."""
+    """Raise `TypeError` for a value that would come back as something else."""
     if isinstance(value, set | frozenset):
         raise TypeError("a set has no order in JSON; return sorted(…)")
     if isinstance(value, bytes | bytearray | memoryview):
         raise TypeError("JSON has no bytes; return text, such as base64.b64encode(…).decode()")
 
 
-def _check(value: object, objects: int = 0) -> None:
-    """Raise `TypeError` for what has been written although it would come back as something else.
+def _check(value: object) -> None:
+    """Raise `TypeError` for a result that has been written but would come back as something else.
 
-    That is two keys of which JSON makes the same, and within a struct also bytes and sets.
-
-    Parameters:
-        value: the result; or what a struct holds.
-        objects: how many JSON objects a result has, at most: once so many have been seen, the rest needs no look.
+    That are two keys that are the same in JSON, and bytes and sets in a struct, which msgspec writes.
     """
-    is_result = objects > 0
     todo = [value]
     for one in todo:  # it grows meanwhile
         if type(one) in SCALARS:
             continue
-        inner: Iterable[object] = ()
-        is_object = True
         if isinstance(one, dict):
             _check_keys(one)
-            inner = one.values()
+            todo += one.values()
         elif isinstance(one, list | tuple):
-            inner, is_object = one, False
+            todo += one
         elif isinstance(one, msgspec.Struct):
-            is_object = not one.__struct_config__.array_like
-            if not is_result:  # else what it holds has been seen when it was written
-                inner = msgspec.structs.astuple(one)
+            todo += msgspec.structs.astuple(one)
         elif isinstance(one, enum.Enum):
-            inner, is_object = (one.value,), False
+            todo.append(one.value)
         else:
             _refuse_changed(one)
-            fields = _fields(one)
-            if fields is None:
-                continue
-            inner = fields.values()
-        if is_object:
-            objects -= 1
-            if objects == 0:
-                return
-        todo += inner
+            todo += (_fields(one) or {}).values()
 
 
 def _check_keys(value: dict[Any, object]) -> None:
@@ -131,7 +108,7 @@ _Data4 = _Data | list[_Data3] | dict[str, _Data3]
 
 
 class _StringKeys(msgspec.Struct, gc=False):
-    """What most results are. msgspec sees that in a third of the time that `_check` takes."""
+    """What most results are. msgspec checks that in a third of the time that `_check` takes."""
 
     value: _Data4  # as a field its type is analysed once, and not each time
 
@@ -157,19 +134,13 @@ def encode_result(value: object, type: str, on_large: OnLarge | None = None) -> 
             data = _encode_text(value)
         else:
             text = _encode(value)
-            objects = text.count("{")
-            if objects == 1 and isinstance(value, dict):
-                try:
-                    "".join(value)  # the quickest way to see that all keys are strings
-                except TypeError:
-                    _check_keys(value)
-            elif objects > 1 or (objects and isinstance(value, list | tuple | enum.Enum)):
+            if value.__class__ not in SCALARS:
                 try:
                     msgspec.convert({"value": value}, _StringKeys)
                 except msgspec.ValidationError:
-                    _check(value, objects)
-            if text.count("[") + objects > MAX_DEPTH and _depth(text) > MAX_DEPTH:
-                raise ValueError(f"it is nested deeper than {MAX_DEPTH}")
+                    _check(value)
+                if text.count("[") + text.count("{") > MAX_DEPTH and _depth(text) > MAX_DEPTH:
+                    raise ValueError(f"it is nested deeper than {MAX_DEPTH}")
             data = text.encode()
     except (TypeError, ValueError, OverflowError, RecursionError) as error:  # UnicodeEncodeError is a ValueError
         raise InvalidResult(
