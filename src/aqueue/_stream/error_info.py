@@ -11,7 +11,8 @@ __all__ = ["error_info", "name_and_message"]
 
 _MESSAGE_CHARS: Final = 10_000
 _TRACEBACK_CHARS: Final = 20_000
-_MIN_SAID_CHARS: Final = 200
+_MAX_SAID_CHARS: Final = 16_000
+_MIN_SAID_CHARS: Final = 250
 
 
 def name_and_message(error: BaseException) -> tuple[str, str]:
@@ -37,37 +38,24 @@ def error_info(error: BaseException) -> ErrorInfo:
 def _traceback_of(error: BaseException) -> str:
     """Return the formatted traceback of `error`, cut to size.
 
-    What the exceptions say is cut first, all of it to the same length, so that the frames stay, which tell where to look;
-    if there are too many of those, the end of the traceback stays.
+    Messages are cut first, all to the same length: the frames tell where to look. If there are too many frames, the end of
+    the traceback is kept.
     """
     whole = TracebackException.from_exception(error, compact=True)
     lines = "".join(whole.format())
-    if len(lines) > _TRACEBACK_CHARS:
-        every = [whole]
-        for one in every:  # it grows while it is gone through
-            every += filter(None, (one.__cause__, one.__context__, *(one.exceptions or ())))
-        asked: list[TracebackException] = []  # `format` asks each that it shows what it says: of a large group not all
-        for one in every:
-            one.format_exception_only = partial(_nothing, asked, one)  # type: ignore[method-assign, assignment]
-        frames = len("".join(whole.format()))
-        most = max((_TRACEBACK_CHARS - frames) // len(asked), _MIN_SAID_CHARS)
-        while (
-            len(lines) > _TRACEBACK_CHARS and most >= _MIN_SAID_CHARS
-        ):  # more than once where a group's indents are many
-            for one in every:
-                one.format_exception_only = partial(_said, one, most)  # type: ignore[method-assign, assignment]
-            lines = "".join(whole.format())
-            most //= 2
+    chain = [whole]
+    for one in chain:  # it grows meanwhile
+        chain += filter(None, (one.__cause__, one.__context__, *(one.exceptions or ())))
+    most = _MAX_SAID_CHARS
+    while len(lines) > _TRACEBACK_CHARS and most >= _MIN_SAID_CHARS:
+        for one in chain:
+            one.format_exception_only = partial(_said, one, most)  # type: ignore[method-assign, assignment]
+        lines = "".join(whole.format())
+        most //= 2
     return lines[-_TRACEBACK_CHARS:]
 
 
-def _nothing(asked: list[TracebackException], one: TracebackException, **options: Any) -> list[str]:
-    """Say nothing, and note that `one` was asked."""
-    asked.append(one)
-    return []
-
-
 def _said(one: TracebackException, most: int, **options: Any) -> list[str]:
-    """Return what `one` says, its class, message and notes, cut in the middle to `most` characters."""
+    """Return the class, message and notes of `one`, cut in the middle to `most` characters."""
     said = "".join(TracebackException.format_exception_only(one, **options))
     return [said if len(said) <= most else f"{said[: most - most // 4 - 3]} … {said[len(said) - most // 4 :]}"]
