@@ -10,7 +10,7 @@ from aqueue.reporting import Reporter, RunInfo
 from aqueue.result import RunResult
 from aqueue.view import RunView
 
-__all__ = ["info_of", "replay", "result_of"]
+__all__ = ["feed", "info_of", "replay", "result_of"]
 
 
 def replay(events: Sequence[Event], reporter: Reporter, *, batch_size: int = 100) -> RunResult:
@@ -29,13 +29,19 @@ def replay(events: Sequence[Event], reporter: Reporter, *, batch_size: int = 100
         Exception: what the reporter raises.
     """
     check_number("replay(batch_size=…)", batch_size, 1, kind=WHOLE_NUMBER)
+    return feed(events, reporter, batch_size)
+
+
+def feed(events: Sequence[Event], reporter: Reporter, batch_size: int, every: int = 1) -> RunResult:
+    """Do what `replay` does, with checked arguments, and skip all batches but the first of each `every`."""
     view = RunView()
     reporter.open(info_of(events))
     for start in range(0, len(events), batch_size):
         batch = tuple(events[start : start + batch_size])
         view.apply(batch)
-        reporter.handle(batch, view)
-        reporter.handle((), view)
+        if start % (batch_size * every) == 0:
+            reporter.handle(batch, view)
+            reporter.handle((), view)
     result = result_of(events, view)
     reporter.close(result)
     return result

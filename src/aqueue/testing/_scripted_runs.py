@@ -5,36 +5,13 @@ from typing import Any
 
 from msgspec import Raw
 
-from aqueue.events import (
-    ErrorInfo,
-    Event,
-    GroupSlowedDown,
-    ItemAdopted,
-    ItemChildrenFailed,
-    ItemChildrenProcessed,
-    ItemCompleted,
-    ItemDescribed,
-    ItemEnqueued,
-    ItemFailed,
-    ItemInterrupted,
-    ItemReopened,
-    ItemRetryScheduled,
-    ItemStarted,
-    ProcessJoined,
-    ProcessLeft,
-    ReporterFailed,
-    RunFinished,
-    RunResumed,
-    RunStarted,
-    RunStatus,
-    RunStopping,
-)
+from aqueue import events as ev
 from aqueue.view import RunView
 
-BOOM = ErrorInfo("module:Boom", "it broke", "Traceback (most recent call last):\n  …\nBoom: it broke\n")
+BOOM = ev.ErrorInfo("module:Boom", "it broke", "Traceback (most recent call last):\n  …\nBoom: it broke\n")
 
 
-class EventOfTheFuture(Event, frozen=True, gc=False, tag="item.dreamt"):
+class EventOfTheFuture(ev.Event, frozen=True, gc=False, tag="item.dreamt"):
     """One that no aqueue has yet."""
 
     item: int
@@ -44,13 +21,13 @@ class Script:
     """Writes the events of a run that nobody ran."""
 
     def __init__(self, num_workers: int = 3, cluster: str = "") -> None:
-        self.events: list[Event] = []
+        self.events: list[ev.Event] = []
         self._at = 1_700_000_000.0
         self._items = 0
         self._num_workers = num_workers
-        self.begin(RunStarted, cluster=cluster)
+        self.begin(ev.RunStarted, cluster=cluster)
 
-    def add(self, cls: type[Event], **fields: Any) -> None:
+    def add(self, cls: type[ev.Event], **fields: Any) -> None:
         """Append an event."""
         self._at += 0.01
         self.events.append(cls(seq=len(self.events) + 1, at=self._at, **fields))
@@ -59,158 +36,155 @@ class Script:
         """Let time pass."""
         self._at += seconds
 
-    def begin(self, cls: type[RunStarted], host: str = "host", cluster: str = "") -> None:
+    def begin(self, cls: type[ev.RunStarted], host: str = "host", cluster: str = "") -> None:
         """Start or resume."""
-        self.add(
-            cls,
-            run_id="3b1f",
-            schema_version=1,
-            aqueue_version="1.0",
-            num_workers=self._num_workers,
-            queue_type_name="queue",
-            pid=1234,
-            host=host,
-            cluster=cluster,
-        )
+        fields = {
+            "run_id": "3b1f",
+            "schema_version": 1,
+            "aqueue_version": "1.0",
+            "queue_type_name": "queue",
+            "pid": 1234,
+        }
+        self.add(cls, num_workers=self._num_workers, host=host, cluster=cluster, **fields)
 
     def join(self, first_worker: int = 1, num_workers: int = 3, host: str = "node", pid: int = 4711) -> None:
         """Let a worker process join."""
-        self.add(ProcessJoined, first_worker=first_worker, num_workers=num_workers, host=host, pid=pid)
+        self.add(ev.ProcessJoined, first_worker=first_worker, num_workers=num_workers, host=host, pid=pid)
 
     def lose(self, first_worker: int = 1, *items: int, ignored: int = 0) -> None:
         """Let a worker process die that was at these items."""
         for item in items[:1]:  # some are told before, some after it
             self.interrupt(item, "worker_lost")
-        self.add(ProcessLeft, first_worker=first_worker, reason="lost", ignored=ignored)
+        self.add(ev.ProcessLeft, first_worker=first_worker, reason="lost", ignored=ignored)
         for item in items[1:]:
             self.interrupt(item, "worker_lost")
 
     def enqueue(self, type: str = "module:Page", parent: int = 0, **fields: Any) -> int:
         """Announce an item and return its number."""
         self._items += 1
-        self.add(ItemEnqueued, item=self._items, parent=parent, type=type, **fields)
+        self.add(ev.ItemEnqueued, item=self._items, parent=parent, type=type, **fields)
         return self._items
 
     def start(self, item: int, type: str = "module:Page", worker: int = 1, **fields: Any) -> None:
         """Start it."""
-        self.add(ItemStarted, item=item, type=type, worker=worker, **fields)
+        self.add(ev.ItemStarted, item=item, type=type, worker=worker, **fields)
 
     def complete(self, item: int, worker: int = 1, **fields: Any) -> None:
         """Complete it."""
-        self.add(ItemCompleted, item=item, worker=worker, duration_s=0.25, **fields)
+        self.add(ev.ItemCompleted, item=item, worker=worker, duration_s=0.25, **fields)
 
-    def fail(self, item: int, error: ErrorInfo, type: str = "module:Page", worker: int = 1, **fields: Any) -> None:
+    def fail(self, item: int, error: ev.ErrorInfo, type: str = "module:Page", worker: int = 1, **fields: Any) -> None:
         """Let it fail."""
-        self.add(ItemFailed, item=item, type=type, worker=worker, duration_s=0.25, error=error, **fields)
+        self.add(ev.ItemFailed, item=item, type=type, worker=worker, duration_s=0.25, error=error, **fields)
 
     def fail_for_now(self, item: int, due_in_s: float, worker: int = 1, **fields: Any) -> None:
         """Let it fail, and wait that long for a retry."""
         due = self._at + due_in_s
-        self.add(ItemRetryScheduled, item=item, worker=worker, error=BOOM, due=due, **fields)
+        self.add(ev.ItemRetryScheduled, item=item, worker=worker, error=BOOM, due=due, **fields)
 
     def interrupt(self, item: int, reason: str = "cancelled", **fields: Any) -> None:
         """Cut its attempt short."""
-        self.add(ItemInterrupted, item=item, reason=reason, worker=self._worker_at(item), **fields)
+        self.add(ev.ItemInterrupted, item=item, reason=reason, worker=self._worker_at(item), **fields)
 
     def end_hook(self, item: int, type: str = "module:Page", **fields: Any) -> None:
         """Let its hook return."""
-        self.add(ItemChildrenProcessed, item=item, type=type, worker=self._worker_at(item), **fields)
+        self.add(ev.ItemChildrenProcessed, item=item, type=type, worker=self._worker_at(item), **fields)
 
     def _worker_at(self, item: int) -> int:
         """Return the worker that started it last."""
-        starts = (event for event in reversed(self.events) if isinstance(event, ItemStarted))
+        starts = (event for event in reversed(self.events) if isinstance(event, ev.ItemStarted))
         return next(event.worker for event in starts if event.item == item)
 
-    def finish(self, status: RunStatus) -> list[Event]:
+    def finish(self, status: ev.RunStatus) -> list[ev.Event]:
         """End the run and return its events."""
         view = RunView()
         view.apply(self.events)
-        self.add(RunFinished, status=status, counts=view.counts)
+        self.add(ev.RunFinished, status=status, counts=view.counts)
         return self.events
 
 
-def completed(items: int) -> list[Event]:
+def completed(items: int) -> list[ev.Event]:
     """Return a run in which `items` items complete."""
     script = Script()
     for item in [script.enqueue(track_overall=True) for _ in range(items)]:
         script.start(item)
-        script.add(ItemDescribed, item=item, worker=1, text=f"page {item}")
+        script.add(ev.ItemDescribed, item=item, worker=1, text=f"page {item}")
         script.complete(item)
     return script.finish("completed")
 
 
-def every_event_type() -> list[Event]:
+def every_event_type() -> list[ev.Event]:
     """Return a run with every type of event in it, and every field set in one of them."""
     script = Script()
     folder, parent, child = "module:Folder", script.enqueue("module:Folder", key="k", payload=Raw(b'{"url":"/"}')), 0
     script.start(parent, folder, worker=2)
-    script.add(ItemDescribed, item=parent, worker=2, text="listing")
+    script.add(ev.ItemDescribed, item=parent, worker=2, text="listing")
     child = script.enqueue(parent=parent, track_overall=True)
     failing = script.enqueue(parent=parent)
     script.complete(parent, worker=2, deduplicated=3, result=Raw(b"[1,2]"), payload=Raw(b'{"url":"/","n":1}'))
     script.start(child)
-    script.add(GroupSlowedDown, group="example.org", due=1_700_000_001.0, item=child)
-    script.add(ItemRetryScheduled, item=child, worker=1, error=BOOM, due=1_700_000_001.0)
+    script.add(ev.GroupSlowedDown, group="example.org", due=1_700_000_001.0, item=child)
+    script.add(ev.ItemRetryScheduled, item=child, worker=1, error=BOOM, due=1_700_000_001.0)
     script.start(child, attempt=2)
     script.complete(child, attempt=2)
     script.start(child, phase="after_children")
     script.end_hook(child, result=Raw(b'"x"'))
     script.start(failing, worker=3)
     script.fail(failing, BOOM, worker=3, deduplicated=1)
-    script.add(ItemChildrenFailed, item=parent, type=folder)
-    script.add(ReporterFailed, reporter="module:Other", error=BOOM)
-    script.add(RunStopping, reason="SIGINT")
+    script.add(ev.ItemChildrenFailed, item=parent, type=folder)
+    script.add(ev.ReporterFailed, reporter="module:Other", error=BOOM)
+    script.add(ev.RunStopping, reason="SIGINT")
     script.finish("failed")
     script.wait(3_600)
-    script.begin(RunResumed)
-    script.add(ItemReopened, item=parent, type=folder)
+    script.begin(ev.RunResumed)
+    script.add(ev.ItemReopened, item=parent, type=folder)
     running = script.enqueue()
     script.start(running, worker=1)
     hook = script.enqueue(folder)
     script.start(hook, folder, worker=2)
     script.complete(hook, worker=2)
     script.start(hook, folder, worker=2, phase="after_children")
-    script.add(RunStopping, reason="SIGINT again", cancelling=True)
+    script.add(ev.RunStopping, reason="SIGINT again", cancelling=True)
     script.interrupt(running, "crash")
     script.fail(hook, BOOM, folder, worker=2, phase="after_children")
     script.finish("interrupted")
     script.wait(600)
-    script.begin(RunResumed, cluster="tcp://scheduler:8786")
+    script.begin(ev.RunResumed, cluster="tcp://scheduler:8786")
     script.join(1, 3)
     script.join(4, 3, host="other", pid=99)
-    script.add(ItemAdopted, item=running, type="module:Page", payload=Raw(b'{"url":"/new"}'))
+    script.add(ev.ItemAdopted, item=running, type="module:Page", payload=Raw(b'{"url":"/new"}'))
     script.start(running, worker=5, attempt=2)
-    script.add(ProcessLeft, first_worker=1)
+    script.add(ev.ProcessLeft, first_worker=1)
     script.lose(4, running, ignored=2)
     return script.finish("interrupted")
 
 
-def interrupted() -> list[Event]:
+def interrupted() -> list[ev.Event]:
     """Return a run that is stopped, then cancelled."""
     script = Script()
     items = [script.enqueue() for _ in range(10)]
     for worker in (1, 2, 3):
         script.start(items[worker], worker=worker)
-    script.add(RunStopping, reason="SIGINT")
+    script.add(ev.RunStopping, reason="SIGINT")
     script.complete(items[1], worker=1)
     script.wait(5)
-    script.add(RunStopping, reason="SIGINT again", cancelling=True)
+    script.add(ev.RunStopping, reason="SIGINT again", cancelling=True)
     for worker in (2, 3):
         script.interrupt(items[worker])
     return script.finish("interrupted")
 
 
-def with_failures(count: int) -> list[Event]:
+def with_failures(count: int) -> list[ev.Event]:
     """Return a run of items that all fail, each with a type of error of its own."""
     script = Script()
     for number in range(count):
         item = script.enqueue()
         script.start(item)
-        script.fail(item, ErrorInfo(f"module:Error{number}", f"number {number}", "Traceback …"))
+        script.fail(item, ev.ErrorInfo(f"module:Error{number}", f"number {number}", "Traceback …"))
     return script.finish("failed")
 
 
-def resumed() -> list[Event]:
+def resumed() -> list[ev.Event]:
     """Return a run that a second process continues two hours after the first one was killed."""
     script = Script()
     items = [script.enqueue() for _ in range(5)]
@@ -218,7 +192,7 @@ def resumed() -> list[Event]:
     script.complete(items[0])
     script.start(items[1])
     script.wait(7_200)
-    script.begin(RunResumed)
+    script.begin(ev.RunResumed)
     script.interrupt(items[1], "crash")
     for item in items[1:]:
         script.start(item)
@@ -226,7 +200,7 @@ def resumed() -> list[Event]:
     return script.finish("completed")
 
 
-def with_retries(count: int) -> list[Event]:
+def with_retries(count: int) -> list[ev.Event]:
     """Return a run in which `count` items and a hook wait for a retry, over a resume, and get it."""
     script = Script()
     folder = "module:Folder"
@@ -239,10 +213,10 @@ def with_retries(count: int) -> list[Event]:
         script.fail_for_now(item, due_in_s=item * 0.5)
     script.start(hook, folder, phase="after_children")
     script.fail_for_now(hook, due_in_s=90_000, phase="after_children")
-    script.add(RunStopping, reason="SIGINT")
+    script.add(ev.RunStopping, reason="SIGINT")
     script.finish("interrupted")
     script.wait(60)
-    script.begin(RunResumed)
+    script.begin(ev.RunResumed)
     for item in items:
         script.wait(1)
         script.start(item, attempt=2)
@@ -252,20 +226,20 @@ def with_retries(count: int) -> list[Event]:
     return script.finish("completed")
 
 
-def with_workers(count: int) -> list[Event]:
+def with_workers(count: int) -> list[ev.Event]:
     """Return a run in which `count` workers are busy at once."""
     script = Script(num_workers=count)
     workers = range(1, count + 1)
     items = [script.enqueue() for _ in workers]
     for worker, item in zip(workers, items, strict=True):
         script.start(item, worker=worker)
-        script.add(ItemDescribed, item=item, worker=worker, text=f"page {item}")
+        script.add(ev.ItemDescribed, item=item, worker=worker, text=f"page {item}")
     for worker, item in zip(workers, items, strict=True):
         script.complete(item, worker=worker)
     return script.finish("completed")
 
 
-def on_a_cluster(processes: int, workers: int) -> list[Event]:
+def on_a_cluster(processes: int, workers: int) -> list[ev.Event]:
     """Return a run on a cluster of so many worker processes and workers in each; the first dies, and another joins.
 
     At the end all leave but the last, and a hook goes on that one of their workers had begun.
@@ -278,7 +252,7 @@ def on_a_cluster(processes: int, workers: int) -> list[Event]:
         script.join(first, workers, host=f"node-{number % 7}.example.org", pid=4_000 + number)
     for item in items:
         script.start(item, worker=item)
-        script.add(ItemDescribed, item=item, worker=item, text=f"page {item}")
+        script.add(ev.ItemDescribed, item=item, worker=item, text=f"page {item}")
     script.wait(60)
     script.lose(1, *items[:workers], ignored=1)
     script.wait(60)
@@ -291,21 +265,21 @@ def on_a_cluster(processes: int, workers: int) -> list[Event]:
     hook = items[0]
     script.start(hook, worker=1, phase="after_children")
     for first in firsts[:-1]:
-        script.add(ProcessLeft, first_worker=first)
+        script.add(ev.ProcessLeft, first_worker=first)
     script.wait(60)
-    script.add(ItemDescribed, item=hook, worker=1, text="adding up")
+    script.add(ev.ItemDescribed, item=hook, worker=1, text="adding up")
     script.end_hook(hook)
     return script.finish("completed")
 
 
-def with_an_event_of_the_future() -> list[Event]:
+def with_an_event_of_the_future() -> list[ev.Event]:
     """Return a run with an event of a type that readers do not know."""
     script = Script()
     script.add(EventOfTheFuture, item=1)
     return script.finish("completed")
 
 
-def with_types(names: Sequence[str]) -> list[Event]:
+def with_types(names: Sequence[str]) -> list[ev.Event]:
     """Return a run with one item of each of these types."""
     script = Script()
     for number, name in enumerate(names):
@@ -315,27 +289,27 @@ def with_types(names: Sequence[str]) -> list[Event]:
     return script.finish("completed")
 
 
-def saying(text: str) -> list[Event]:
+def saying(text: str) -> list[ev.Event]:
     """Return a run in which every field that holds a person's or a program's text holds `text`."""
     script = Script()
     frame = f'  File "{text}.py", line 7, in {text}\n    {text}\n'
-    error = ErrorInfo(text, text, f"Traceback (most recent call last):\n{frame}{text}: {text}\n")
+    error = ev.ErrorInfo(text, text, f"Traceback (most recent call last):\n{frame}{text}: {text}\n")
     script.wait(60)
     for item in [script.enqueue(text, key=text, track_overall=True) for _ in range(3)]:
         script.start(item, text)
-        script.add(ItemDescribed, item=item, worker=1, text=text)
+        script.add(ev.ItemDescribed, item=item, worker=1, text=text)
         # A display draws the running item only if time passes.
         script.wait(60)
-        script.add(GroupSlowedDown, group=text, due=1_700_000_001.0, item=item)
-        script.add(ItemRetryScheduled, item=item, worker=1, error=error, due=1_700_000_001.0)
+        script.add(ev.GroupSlowedDown, group=text, due=1_700_000_001.0, item=item)
+        script.add(ev.ItemRetryScheduled, item=item, worker=1, error=error, due=1_700_000_001.0)
         script.start(item, text, attempt=2)
         script.fail(item, error, text)
-        script.add(ItemChildrenFailed, item=item, type=text)
-    script.add(ReporterFailed, reporter=text, error=error)
-    script.add(RunStopping, reason=text)
+        script.add(ev.ItemChildrenFailed, item=item, type=text)
+    script.add(ev.ReporterFailed, reporter=text, error=error)
+    script.add(ev.RunStopping, reason=text)
     script.finish("failed")
     script.wait(60)
-    script.begin(RunResumed, host=text, cluster=text or "tcp://scheduler:8786")
+    script.begin(ev.RunResumed, host=text, cluster=text or "tcp://scheduler:8786")
     script.join(host=text)
     script.join(4, host=f"{text}.example")
     items = [script.enqueue(text), script.enqueue(text)]
@@ -345,6 +319,6 @@ def saying(text: str) -> list[Event]:
     script.lose(4, items[1])
     script.wait(60)
     script.interrupt(items[0], "worker_lost")
-    script.add(ProcessLeft, first_worker=1)
-    script.add(RunStopping, reason=text)
+    script.add(ev.ProcessLeft, first_worker=1)
+    script.add(ev.RunStopping, reason=text)
     return script.finish("interrupted")

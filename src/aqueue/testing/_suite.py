@@ -3,28 +3,16 @@
 import io
 import sys
 import threading
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
+from contextlib import redirect_stdout
 from functools import partial
 from typing import ClassVar
 from unittest import SkipTest
 
 from aqueue.events import Event
 from aqueue.reporting import Reporter, SkippingReporter
-from aqueue.testing._replay import info_of, replay, result_of
-from aqueue.testing._scripted_runs import (
-    completed,
-    every_event_type,
-    interrupted,
-    on_a_cluster,
-    resumed,
-    saying,
-    with_an_event_of_the_future,
-    with_failures,
-    with_retries,
-    with_types,
-    with_workers,
-)
+from aqueue.testing import _scripted_runs as runs
+from aqueue.testing._replay import feed, info_of, replay, result_of
 from aqueue.view import RunView
 
 __all__ = ["ReporterSuite"]
@@ -77,7 +65,7 @@ class ReporterSuite:
         if not reporter.uses_terminal:
             raise SkipTest("it does not use the terminal")
         release: Callable[[], None] = getattr(reporter, "release_terminal")  # noqa: B009  # not in Reporter
-        events = every_event_type()
+        events = runs.every_event_type()
         view = RunView()
         view.apply(events)
 
@@ -102,7 +90,7 @@ class ReporterSuite:
         """It is called without events so that a clock can tick, also before the first event."""
         reporter = self.make_reporter()
         view = RunView()
-        events = completed(3)
+        events = runs.completed(3)
 
         def report() -> None:
             reporter.open(info_of(events))
@@ -118,69 +106,69 @@ class ReporterSuite:
 
     def test_takes_every_event_type(self) -> None:
         """Each type of event that there is, with each of its fields set."""
-        self._report(every_event_type(), batch_size=1)
+        self._report(runs.every_event_type(), batch_size=1)
 
     def test_skips_event_types_that_it_does_not_know(self) -> None:
         """A later aqueue may have more of them."""
-        self._report(with_an_event_of_the_future())
+        self._report(runs.with_an_event_of_the_future())
 
     def test_takes_a_run_without_items(self) -> None:
         """A run may have nothing to do."""
-        self._report(completed(0))
+        self._report(runs.completed(0))
 
     def test_takes_ten_thousand_events_at_once(self) -> None:
         """A batch may be long."""
-        self._report(completed(2_500), batch_size=100_000)
+        self._report(runs.completed(2_500), batch_size=100_000)
 
     def test_takes_an_interrupted_run(self) -> None:
         """A run may be stopped, then cancelled, with items outstanding."""
-        self._report(interrupted())
+        self._report(runs.interrupted())
 
     def test_takes_a_run_that_was_cut_off(self) -> None:
         """A reporter may be closed in the middle of a run."""
         for end in (1, 2, 3, 5, 8):
-            self._report(every_event_type()[:end])
+            self._report(runs.every_event_type()[:end])
 
     def test_takes_a_run_with_many_failures(self) -> None:
         """Failures may be many, and each of a kind of its own."""
-        self._report(with_failures(1_200))
+        self._report(runs.with_failures(1_200))
 
     def test_takes_items_that_wait_for_a_retry(self) -> None:
         """They may be many, and wait for a day, or for nothing but a worker."""
-        self._report(with_retries(300), batch_size=7)
+        self._report(runs.with_retries(300), batch_size=7)
 
     def test_takes_a_resumed_run(self) -> None:
         """A run may be continued by another process, hours later."""
-        self._report(resumed())
+        self._report(runs.resumed())
 
     def test_takes_two_hundred_workers(self) -> None:
         """There may be more workers than a terminal has rows."""
-        self._report(with_workers(200), batch_size=50)
+        self._report(runs.with_workers(200), batch_size=50)
 
     def test_takes_a_run_on_a_cluster(self) -> None:
         """Worker processes join, one by one or hundreds at once, die and leave, and hooks outlast their process."""
         for processes, workers, batch_size in ((1, 1, 1), (3, 2, 1), (300, 2, 100_000), (300, 2, 50)):
-            self._report(on_a_cluster(processes, workers), batch_size)
+            self._report(runs.on_a_cluster(processes, workers), batch_size)
 
     def test_takes_thirty_item_types(self) -> None:
         """There may be more item types than a terminal has rows."""
-        self._report(with_types([f"module_{number}:Type{number}" for number in range(30)]))
+        self._report(runs.with_types([f"module_{number}:Type{number}" for number in range(30)]))
 
     def test_takes_odd_item_types(self) -> None:
         """A type's name need not look like module:qualname."""
-        self._report(with_types(["", " ", "x", "a:b:c", ":", "<locals>", "m:f.<locals>.C", "類:型", "e" * 5_000]))
+        self._report(runs.with_types(["", " ", "x", "a:b:c", ":", "<locals>", "m:f.<locals>.C", "類:型", "e" * 5_000]))
 
     def test_takes_hostile_text(self) -> None:
         """Text from items, wherever it stands, neither breaks it nor gets to a terminal or a log as it is."""
         for text in HOSTILE_TEXTS:
-            self._report(saying(text), batch_size=3)
+            self._report(runs.saying(text), batch_size=3)
             _check_output(self.output(), text)
 
     def test_does_not_change_the_view(self) -> None:
         """What comes after is folded into that same view."""
         reporter = self.make_reporter()
         view, twin = RunView(), RunView()
-        events = every_event_type()
+        events = runs.every_event_type()
         changed_after: list[Event] = []
 
         def report() -> None:
@@ -198,40 +186,36 @@ class ReporterSuite:
 
     def test_takes_batches_that_can_not_be_changed(self) -> None:
         """A batch is a tuple, which several reporters may share."""
-        reporter = self.make_reporter()
-        batch = tuple(every_event_type())
-        view = RunView()
-        view.apply(batch)
-
-        def report() -> None:
-            reporter.open(info_of(batch))
-            reporter.handle(batch, view)
-            reporter.close(result_of(batch, view))
-
-        _call_in_thread(report)
+        self._report(runs.every_event_type(), batch_size=100_000)
 
     def test_takes_a_run_of_which_it_skips_events(self) -> None:
         """One that says that it can skip gets the view after all events, but only some of them, while it is behind."""
         reporter = self.make_reporter()
         if not (isinstance(reporter, SkippingReporter) and reporter.can_skip):
             raise SkipTest("it gets every event")
-        for events in (every_event_type(), interrupted(), with_failures(100), with_retries(50), on_a_cluster(7, 3)):
+        for events in (
+            runs.every_event_type(),
+            runs.interrupted(),
+            runs.with_failures(100),
+            runs.with_retries(50),
+            runs.on_a_cluster(7, 3),
+        ):
             for batch_size, every in ((1, 2), (1, 3), (10, 2), (10, 3)):
                 reporter = self.make_reporter()
-                _call_in_thread(partial(_replay_in_part, events, reporter, batch_size, every))
+                _call_in_thread(partial(feed, events, reporter, batch_size, every))
 
     def test_puts_the_standard_streams_back(self) -> None:
         """After a run, sys.stdout, sys.stderr and their write are what they were."""
         reporter = self.make_reporter()
         before = _streams()
-        _call_in_thread(lambda: replay(every_event_type(), reporter))
+        _call_in_thread(lambda: replay(runs.every_event_type(), reporter))
         assert _streams() == before, "it did not put sys.stdout or sys.stderr back"
 
     def test_leaves_no_thread_running(self) -> None:
         """Threads that it starts have ended when it is closed."""
         reporter = self.make_reporter()
         before = set(threading.enumerate())
-        _call_in_thread(lambda: replay(every_event_type(), reporter))
+        _call_in_thread(lambda: replay(runs.every_event_type(), reporter))
         left = set(threading.enumerate()) - before
         assert not left, f"it left running: {left}"
 
@@ -240,14 +224,14 @@ class ReporterSuite:
         if self.writes_to_stdout:
             raise SkipTest("writing to stdout is what it is for")
         reporter = self.make_reporter()
-        with _captured_stdout() as written:
-            _call_in_thread(lambda: replay(every_event_type(), reporter))
+        with redirect_stdout(io.StringIO()) as written:
+            _call_in_thread(lambda: replay(runs.every_event_type(), reporter))
         assert not written.getvalue(), f"it wrote to stdout: {written.getvalue()[:200]!r}"
 
     def test_can_be_made_again(self) -> None:
         """A program may run several runs, one after the other, each with a reporter of its own."""
         for _ in range(3):
-            self._report(completed(5))
+            self._report(runs.completed(5))
 
     def test_writes_the_same_in_batches_of_any_size(self) -> None:
         """What a log holds does not depend on how the events came."""
@@ -255,23 +239,10 @@ class ReporterSuite:
             raise SkipTest("what it writes depends on the batches")
         outputs = []
         for batch_size in (1, 7, 100_000):
-            self._report(every_event_type(), batch_size)
+            self._report(runs.every_event_type(), batch_size)
             outputs.append(self.output())
         assert outputs[0] is not None, "output() must be overridden where output_depends_on_batches is False"
         assert outputs[0] == outputs[1] == outputs[2], "what it wrote depends on how the events were cut into batches"
-
-
-def _replay_in_part(events: Sequence[Event], reporter: Reporter, batch_size: int, every: int) -> None:
-    """Give `reporter` a run, but of its batches only those whose number can be divided by `every`."""
-    view = RunView()
-    reporter.open(info_of(events))
-    for number, start in enumerate(range(0, len(events), batch_size)):
-        batch = tuple(events[start : start + batch_size])
-        view.apply(batch)
-        if number % every == 0:
-            reporter.handle(batch, view)
-            reporter.handle((), view)
-    reporter.close(result_of(events, view))
 
 
 def _call_in_thread(call: Callable[[], object]) -> None:
@@ -294,16 +265,6 @@ def _call_in_thread(call: Callable[[], object]) -> None:
 
 def _streams() -> list[object]:
     return [sys.stdout, sys.stderr, *(getattr(stream, "write", None) for stream in (sys.stdout, sys.stderr))]
-
-
-@contextmanager
-def _captured_stdout() -> Iterator[io.StringIO]:
-    before = sys.stdout
-    sys.stdout = written = io.StringIO()
-    try:
-        yield written
-    finally:
-        sys.stdout = before
 
 
 HOSTILE_TEXTS = (
