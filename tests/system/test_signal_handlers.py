@@ -1,4 +1,7 @@
-"""Signal handlers are installed while a run is open, in the main thread only, and put back exactly as they were."""
+"""Signal handlers are installed while a run is open, in the main thread only, and put back exactly as they were.
+
+They are those of `_system.signals`, by `_system.installed_handlers`.
+"""
 
 import shlex
 import signal

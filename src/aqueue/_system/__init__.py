@@ -2,6 +2,7 @@
 
 Each module imports only from those above it:
 
+- `installed_handlers`: signal handlers that are put back as they were
 - `job_control`: Ctrl-Z while a run draws on the terminal
 - `loop`: what is asked of the event loop itself: a call from outside of it, its time, the state of a task
 - `notice`: warnings on standard error that can't get stuck, from any thread and signal handler
