@@ -6,7 +6,7 @@ SQLite is loaded when a journal is read, not when this module is imported.
 import os
 from collections.abc import Iterator
 from contextlib import closing
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 import msgspec
 
@@ -15,9 +15,6 @@ from aqueue._codec.results import decode_result
 from aqueue.errors import InvalidArgument
 from aqueue.events import NO_DATA
 from aqueue.text import visible_repr
-
-if TYPE_CHECKING:
-    import sqlite3
 
 __all__ = ["ItemResult", "iter_results"]
 
@@ -71,10 +68,11 @@ def iter_results(path: "str | os.PathLike[str]") -> Iterator[ItemResult]:
     from aqueue._journal.reader import damaged
 
     outcome = msgspec.json.Decoder(_Outcome).decode
+    announced_in = msgspec.json.Decoder(_Announced).decode
     with closing(connect_to_read(path)) as connection:
         try:
             connection.execute("BEGIN")  # both queries see one moment
-            types = _types(connection)
+            types = (announced_in(event) for (event,) in connection.execute(_TYPES))
             announced = _Announced(0, "")
             for item, event in connection.execute(_RESULTS):
                 # Items are announced in the order of their numbers, so the two queries go forward side by side.
@@ -133,9 +131,3 @@ class _Outcome(msgspec.Struct):
 class _Announced(msgspec.Struct):
     item: int
     type: str
-
-
-def _types(connection: "sqlite3.Connection") -> Iterator[_Announced]:
-    decode = msgspec.json.Decoder(_Announced).decode
-    for (event,) in connection.execute(_TYPES):
-        yield decode(event)

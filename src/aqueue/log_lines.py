@@ -3,6 +3,7 @@
 The jsonl reporter writes these lines while a run goes on; from a journal the same lines can be made later.
 """
 
+import json
 import re
 import unicodedata
 from datetime import UTC, datetime
@@ -156,8 +157,4 @@ def _escape_unseen(match: re.Match[str]) -> str:
     character = match[0]
     if character.isprintable() or unicodedata.category(character) == "Zs":
         return character
-    code = ord(character)
-    if code <= 0xFFFF:
-        return f"\\u{code:04x}"
-    code -= 0x10000
-    return f"\\u{0xD800 + (code >> 10):04x}\\u{0xDC00 + (code & 0x3FF):04x}"
+    return "\\u007f" if character == "\x7f" else json.dumps(character)[1:-1]

@@ -15,8 +15,8 @@ from aqueue._codec.object_kinds import DumpLoadAdapter, adapter_of
 from aqueue._codec.object_state import ClassAdapter
 from aqueue._codec.plain_items import WritePlain, plain_writer
 from aqueue._codec.policies import policies_of
-from aqueue._codec.reader import Ancestor, StateReader, Unreadable
-from aqueue._codec.values import MAX_DEPTH, Unwritable
+from aqueue._codec.reader import Ancestor, StateReader
+from aqueue._codec.values import MAX_DEPTH, Refusal
 from aqueue._codec.writer import AncestorId, OutlineWriter, StateWriter
 from aqueue.errors import AqueueError, PayloadMismatch, UnknownItemType, UnstorableItem
 from aqueue.text import visible
@@ -28,13 +28,8 @@ _decode_json: Final = msgspec.json.Decoder().decode
 _decode_object: Final = msgspec.json.Decoder(dict[str, Any]).decode
 
 
-class _Reference:
-    """Stands for an ancestor where a payload is only written again."""
-
-    __slots__ = ("number",)
-
-    def __init__(self, number: int) -> None:
-        self.number = number
+class _Reference(int):
+    """The number of an ancestor, in its place where a payload is only written again."""
 
 
 class PayloadCodec:
@@ -82,9 +77,9 @@ class PayloadCodec:
         try:
             state = self._writer.write(adapter, item, ancestor_id)
             payload = _encode_json(state)
-        except Unwritable as error:
+        except Refusal as error:
             cause: BaseException | None = error
-            while isinstance(cause, Unwritable):  # its message is in ours; what the user's dump raised stays the cause
+            while isinstance(cause, Refusal):  # its message is in ours; what the user's dump raised stays the cause
                 cause = cause.__cause__
             raise UnstorableItem(
                 f"{type_name(type(item))} can't be stored: {visible(str(error), 1_000)}; "
@@ -109,7 +104,7 @@ class PayloadCodec:
             payload = _encode_json(state)
             if not left_out:
                 self._learn(adapter, item, state)
-        except Exception:  # its class is Unwritable, or the item's own code raises: its dump, say
+        except Exception:  # its class is Refusal, or the item's own code raises: its dump, say
             return b"", {"": item}
         return payload, left_out
 
@@ -140,7 +135,7 @@ class PayloadCodec:
             return self._reader.read(adapter, _decode_json(payload), ancestor)
         except AqueueError:
             raise
-        except (Unreadable, ValueError, RecursionError) as error:  # msgspec's errors are ValueErrors
+        except (Refusal, ValueError, RecursionError) as error:  # msgspec's errors are ValueErrors
             raise _mismatch(type_name, str(error)) from error
 
     def canonical(self, type_name: str, payload: bytes) -> bytes:
@@ -158,7 +153,7 @@ class PayloadCodec:
             # load() must not meet what only stands for an ancestor.
             return payload
         item = self.decode(type_name, payload, _Reference)
-        return self.encode(item, lambda value: value.number if type(value) is _Reference else None)
+        return self.encode(item, lambda value: int(value) if type(value) is _Reference else None)
 
     def compare(self, type_name: str, payload: bytes) -> tuple[dict[str, Any], dict[str, Any], bytes]:
         """Return the attributes of a recorded payload, those that today's class gives the item, and its payload with these.
@@ -208,7 +203,7 @@ class PayloadCodec:
             )
         try:
             adapter = self._by_class[cls] = self._adapter_of(cls)
-        except Unwritable as error:
+        except Refusal as error:
             raise UnstorableItem(f"{name} can't be stored: it {error.reason}; {_what_to_do(cls)}") from error
         return adapter
 

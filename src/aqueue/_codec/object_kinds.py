@@ -9,9 +9,9 @@ from typing import Any, Final, cast
 
 import msgspec
 
-from aqueue._codec.object_state import AttributesAdapter, ClassAdapter, MissingField, check_name
+from aqueue._codec.object_state import AttributesAdapter, ClassAdapter, check_name, missing_field
 from aqueue._codec.policies import policies_of
-from aqueue._codec.values import Unwritable
+from aqueue._codec.values import Refusal
 
 __all__ = ["DumpLoadAdapter", "adapter_of", "is_built_in"]
 
@@ -43,7 +43,7 @@ class NamedTupleAdapter(ClassAdapter):
 
     def read(self, value: Any) -> tuple[dict[str, Any], dict[str, Any]]:
         if self._has_dict and not self._skipped.issuperset(value.__dict__):
-            raise Unwritable("is a named tuple with attributes beside its fields")
+            raise Refusal("is a named tuple with attributes beside its fields")
         held = zip(value._fields, tuple.__iter__(value), strict=True)
         return {name: part for name, part in held if name in self.fields}, {}
 
@@ -67,7 +67,7 @@ class ModelAdapter(ClassAdapter):
     def read(self, value: Any) -> tuple[dict[str, Any], dict[str, Any]]:
         for name in value.__dict__:
             if name not in self.fields and name not in self._skipped:  # such as is set over a cached property
-                raise Unwritable(f"attribute {name!r} is no field of the model")
+                raise Refusal(f"attribute {name!r} is no field of the model")
         fields = self._in_order({name: value.__dict__[name] for name in self.fields if name in value.__dict__})
         extra = (value.__pydantic_extra__ or {}).items()
         parts: dict[str, Any] = {
@@ -85,7 +85,7 @@ class ModelAdapter(ClassAdapter):
             if name in fields:
                 given[name] = fields[name]
             elif field.is_required():
-                raise MissingField(name)
+                raise missing_field(self.cls, name)
             else:
                 given[name] = field.get_default(call_default_factory=True, validated_data=dict(given))
         is_set = fields.keys() - set(parts.get("$unset", ()))
@@ -120,7 +120,7 @@ class DumpLoadAdapter(ClassAdapter):
         try:
             return {}, {"$dump": value.dump()}
         except Exception as error:
-            raise Unwritable(f"its dump() raised {type(error).__qualname__}: {error}") from error
+            raise Refusal(f"its dump() raised {type(error).__qualname__}: {error}") from error
 
     def make(self, fields: dict[str, Any], parts: dict[str, Any]) -> Any:
         data = (
@@ -137,16 +137,16 @@ def adapter_of(cls: type, *, item: bool) -> ClassAdapter:
             an object of theirs may be more than its attributes.
 
     Raises:
-        Unwritable: objects of this class can't be stored; the reason goes on after the class's name.
+        Refusal: objects of this class can't be stored; the reason goes on after the class's name.
     """
     policies = policies_of(cls) if item else {}
     dump, load = (inspect.getattr_static(cls, name, None) for name in ("dump", "load"))
     if callable(dump) and load is not None:
         if not isinstance(load, classmethod):
-            raise Unwritable("defines dump and load, but load is not a class method: write '@classmethod' above it")
+            raise Refusal("defines dump and load, but load is not a class method: write '@classmethod' above it")
         return DumpLoadAdapter(cls, policies)
     if issubclass(cls, enum.Enum):
-        raise Unwritable("is an enum")
+        raise Refusal("is an enum")
     if issubclass(cls, msgspec.Struct):
         return StructAdapter(cls, policies)
     pydantic: Any = sys.modules.get("pydantic")
@@ -155,14 +155,14 @@ def adapter_of(cls: type, *, item: bool) -> ClassAdapter:
     if issubclass(cls, tuple) and hasattr(cls, "_fields") and hasattr(cls, "_field_defaults"):
         return NamedTupleAdapter(cls, policies)
     if not (item or dataclasses.is_dataclass(cls) or hasattr(cls, "__attrs_attrs__")):
-        raise Unwritable(
+        raise Refusal(
             "is neither a dataclass, an attrs class, a Struct, a pydantic model, an enum nor a named tuple, and does "
             "not define dump and load"
         )
     if any(base is not object and is_built_in(base) for base in cls.__mro__):
-        raise Unwritable("derives from a class that is built into Python, whose state is more than attributes")
+        raise Refusal("derives from a class that is built into Python, whose state is more than attributes")
     try:
         object.__new__(cls)
     except TypeError as error:
-        raise Unwritable(f"can't be made without its constructor ({error})") from error
+        raise Refusal(f"can't be made without its constructor ({error})") from error
     return AttributesAdapter(cls, policies)

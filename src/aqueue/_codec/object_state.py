@@ -13,20 +13,13 @@ from typing import Any, ClassVar, Final
 
 from aqueue._codec.annotations import annotations_of, class_annotations, classes_in, is_class_variable
 from aqueue._codec.assignments import assigned_by_init, cached_names
+from aqueue._codec.class_names import type_name
 from aqueue._codec.fields import ABSENT, Field, fields_of
-from aqueue._codec.values import CONTAINERS, WRITERS, Unwritable, is_plain_text
+from aqueue._codec.values import CONTAINERS, WRITERS, Refusal, is_plain_text
 
-__all__ = ["AttributesAdapter", "ClassAdapter", "MissingField", "check_name"]
+__all__ = ["AttributesAdapter", "ClassAdapter", "check_name", "missing_field"]
 
 _DATA: Final = frozenset({*WRITERS, *CONTAINERS, list})
-
-
-class MissingField(Exception):
-    """A field that has no default was not recorded."""
-
-    def __init__(self, name: str) -> None:
-        super().__init__(name)
-        self.name = name
 
 
 class ClassAdapter:
@@ -61,7 +54,7 @@ class ClassAdapter:
         """Return the object's fields, and its other attributes, in parts whose names begin with ``$``.
 
         Raises:
-            Unwritable: the object has something that can't be read or restored.
+            Refusal: the object has something that can't be read or restored.
         """
         raise NotImplementedError
 
@@ -69,7 +62,7 @@ class ClassAdapter:
         """Return an object with these fields and parts; fields that are not given get their defaults.
 
         Raises:
-            MissingField: a field without a default is not given.
+            Refusal: a field without a default is not given.
         """
         raise NotImplementedError
 
@@ -98,7 +91,7 @@ class ClassAdapter:
             if name in values:
                 found[name] = values.pop(name)
             elif not self._is_optional(field):
-                raise Unwritable(f"attribute {name!r} is not set")
+                raise Refusal(f"attribute {name!r} is not set")
         return found
 
     def _missing(self, given: dict[str, Any], made: object = None) -> Iterator[tuple[str, Any]]:
@@ -108,7 +101,7 @@ class ClassAdapter:
                 if not field.is_required:
                     yield name, field.make(made)
                 elif not self._is_optional(field):
-                    raise MissingField(name)
+                    raise missing_field(self.cls, name)
 
 
 class AttributesAdapter(ClassAdapter):
@@ -209,11 +202,16 @@ def _copy(value: object, made: object) -> object:
 
 @functools.lru_cache(1_024)  # it is called for each attribute of each item, and most items share a few names
 def check_name(name: object) -> None:
-    """Raise `Unwritable` if no attribute by this name is ever stored or restored."""
+    """Raise `Refusal` if no attribute by this name is ever stored or restored."""
     if (
         type(name) is not str
         or name.startswith("$")
         or (name.startswith("__") and name.endswith("__"))
         or not is_plain_text(name)
     ):
-        raise Unwritable(f"attribute {name!r} has a name that can't be restored")
+        raise Refusal(f"attribute {name!r} has a name that can't be restored")
+
+
+def missing_field(cls: type, name: str) -> Refusal:
+    """Return the error for a field without a default that was not recorded."""
+    return Refusal(f"{type_name(cls)} has the field {name!r}, which was not recorded and has no default; give it one")

@@ -8,11 +8,11 @@ from collections.abc import Callable, Sequence
 from typing import Any, Final
 
 from aqueue._codec.class_names import type_name
-from aqueue._codec.object_state import ClassAdapter, MissingField, check_name
-from aqueue._codec.values import CONTAINER_TAGS, MAX_DEPTH, READERS, SCALARS, Refusal, Unwritable
+from aqueue._codec.object_state import ClassAdapter, check_name
+from aqueue._codec.values import CONTAINER_TAGS, MAX_DEPTH, READERS, SCALARS, Refusal
 from aqueue.errors import AqueueError
 
-__all__ = ["Ancestor", "StateReader", "Unreadable"]
+__all__ = ["Ancestor", "StateReader"]
 
 Ancestor = Callable[[int], object]
 """Returns the ancestor that has a number."""
@@ -21,10 +21,6 @@ Ancestor = Callable[[int], object]
 _MAX_DEPTH: Final = MAX_DEPTH + 2
 
 _Classes = dict[str, type | None]
-
-
-class Unreadable(Refusal):
-    """Today's class would not have written a payload."""
 
 
 class StateReader:
@@ -42,10 +38,10 @@ class StateReader:
             depth: how many arrays and objects `raw` is in, itself included.
 
         Raises:
-            Unreadable: today's class would not have written that.
+            Refusal: today's class would not have written that.
         """
         if type(raw) is not dict:
-            raise Unreadable("the state of an object is not a JSON object")
+            raise Refusal("the state of an object is not a JSON object")
         fields: dict[str, Any] = {}
         parts: dict[str, Any] = {}
         gone: list[str] = []
@@ -63,32 +59,27 @@ class StateReader:
             _refuse_renamed(adapter, gone, raw)
         try:
             made = adapter.make(fields, parts)
-        except AqueueError:
+        except (AqueueError, Refusal):
             raise
-        except MissingField as error:
-            raise Unreadable(
-                f"{type_name(adapter.cls)} has the field {error.name!r}, which was not recorded and has no default; give "
-                "it one"
-            ) from error
         except Exception as error:  # of the class's own code: a default factory, load, a Struct's __post_init__
-            raise Unreadable(
+            raise Refusal(
                 f"making an object of {type_name(adapter.cls)} raised {type(error).__qualname__}: {error}"
             ) from error
         if type(made) is not adapter.cls:
-            raise Unreadable(f"load() of {type_name(adapter.cls)} returned an object of {type_name(type(made))}")
+            raise Refusal(f"load() of {type_name(adapter.cls)} returned an object of {type_name(type(made))}")
         return made
 
     def _read_part(self, adapter: ClassAdapter, part: str, data: Any, ancestor: Ancestor, depth: int) -> Any:
         if part not in adapter.parts:
-            raise Unreadable(f"{type_name(adapter.cls)} stores nothing as {part!r}")
+            raise Refusal(f"{type_name(adapter.cls)} stores nothing as {part!r}")
         if part == "$dump":
             return self._read(data, {}, ancestor, depth)
         if part == "$unset":
             if type(data) is not list or not all(type(name) is str for name in data):
-                raise Unreadable("the names of unset fields are not a list of strings")
+                raise Refusal("the names of unset fields are not a list of strings")
             return data
         if type(data) is not dict:
-            raise Unreadable(f"{part!r} is not a JSON object")
+            raise Refusal(f"{part!r} is not a JSON object")
         return {
             name: self._read_attribute(adapter, name, value, ancestor, depth + 1)
             for name, value in data.items()
@@ -101,9 +92,7 @@ class StateReader:
             if type(data) in SCALARS:
                 return data
             return self._read(data, adapter.classes(name), ancestor, depth)
-        except Unwritable as error:
-            raise Unreadable(error.reason) from error
-        except Unreadable as error:
+        except Refusal as error:
             error.path = (name, *error.path)
             raise
 
@@ -112,7 +101,7 @@ class StateReader:
         if kind in SCALARS:
             return raw
         if depth > _MAX_DEPTH:
-            raise Unreadable(f"data nested deeper than {MAX_DEPTH}")
+            raise Refusal(f"data nested deeper than {MAX_DEPTH}")
         if kind is list:
             parts = []
             for part in raw:
@@ -123,11 +112,11 @@ class StateReader:
                 if len(raw) == 1:
                     try:
                         return self._read_tag(key, raw[key], classes, ancestor, depth + 1)
-                    except (AqueueError, Unreadable, RecursionError):
+                    except (AqueueError, Refusal, RecursionError):
                         raise
                     except Exception as error:  # readers trust their data, and fail in many ways
-                        raise Unreadable(f"no value for {key!r}: {error}") from error
-                raise Unreadable(f"an object with {key!r} and other keys")
+                        raise Refusal(f"no value for {key!r}: {error}") from error
+                raise Refusal(f"an object with {key!r} and other keys")
         members = {}
         for key, part in raw.items():
             members[key] = self._read(part, classes, ancestor, depth + 1)
@@ -151,7 +140,7 @@ class StateReader:
             return container.read(parts)
         if tag == "$item":
             if type(data) is not int:
-                raise Unreadable("the number of an item is not a whole number")
+                raise Refusal("the number of an item is not a whole number")
             return ancestor(data)
         if tag == "$enum":
             name, member = _sized(data, 2)
@@ -159,13 +148,13 @@ class StateReader:
             if issubclass(members, enum.Flag):
                 value = self._read(member, {}, ancestor, depth + 1)
                 if type(value) is not int:
-                    raise Unreadable("the value of a flag is not a whole number")
+                    raise Refusal("the value of a flag is not a whole number")
                 return members(value)
             return members.__members__[self._read(member, {}, ancestor, depth + 1)]
         if tag == "$object":
             name, state = _sized(data, 2)
             return self.read(self._adapter_of(self._named(name, classes, of_enums=False)), state, ancestor, depth + 2)
-        raise Unreadable(f"the tag {tag!r}, which this aqueue doesn't know")
+        raise Refusal(f"the tag {tag!r}, which this aqueue doesn't know")
 
     def _named(self, name: Any, classes: _Classes, *, of_enums: bool) -> type:
         """Return the class that the annotation names so; if none, the only one it names, which may be renamed."""
@@ -175,26 +164,26 @@ class StateReader:
         others = [other for other in classes.values() if other is not None and self._may_be(other, of_enums)]
         if len(others) == 1:
             return others[0]
-        raise Unreadable(f"an object of a class {name!r}, which the attribute's annotation doesn't name")
+        raise Refusal(f"an object of a class {name!r}, which the attribute's annotation doesn't name")
 
     def _may_be(self, cls: type, of_enums: bool) -> bool:
         if issubclass(cls, enum.Enum):
             return of_enums
         try:
             self._adapter_of(cls)
-        except Unwritable:
+        except Refusal:
             return False
         return not of_enums
 
 
 def _refuse_renamed(adapter: ClassAdapter, gone: Sequence[str], raw: dict[str, Any]) -> None:
-    """Raise `Unreadable` if the fields that are `gone` may have been renamed: the class has others that were not recorded.
+    """Raise `Refusal` if the fields that are `gone` may have been renamed: the class has others that were not recorded.
 
     Those would get their defaults, and the recorded values would be lost.
     """
     new = [name for name in adapter.fields if name not in raw and name not in raw.get("$unset", ())]
     if new:
-        raise Unreadable(
+        raise Refusal(
             f"{type_name(adapter.cls)} was recorded with {', '.join(map(repr, gone))}, which it has no more, and has "
             f"{', '.join(map(repr, new))}, which was not recorded; keep the old name if that is the new one, or take what "
             "was recorded in load()"
@@ -203,5 +192,5 @@ def _refuse_renamed(adapter: ClassAdapter, gone: Sequence[str], raw: dict[str, A
 
 def _sized(data: Any, length: int | None = None) -> Sequence[Any]:
     if type(data) is not list or (length is not None and len(data) != length):
-        raise Unreadable("a JSON array is missing, or has the wrong length")
+        raise Refusal("a JSON array is missing, or has the wrong length")
     return data

@@ -25,7 +25,6 @@ __all__ = [
     "SCALARS",
     "WRITERS",
     "Refusal",
-    "Unwritable",
     "has_plain_keys",
     "is_plain_text",
     "is_scalar",
@@ -41,7 +40,7 @@ _encode_json: Final = msgspec.json.Encoder().encode
 
 
 class Refusal(Exception):
-    """A value can't be stored or restored exactly.
+    """A value or object can't be stored or restored exactly: a class or a payload doesn't allow it.
 
     Attributes:
         reason: what the value is, or what is wrong with it.
@@ -55,10 +54,6 @@ class Refusal(Exception):
 
     def __str__(self) -> str:
         return (f"attribute {'.'.join(self.path)!r}: " if self.path else "") + self.reason
-
-
-class Unwritable(Refusal):
-    """A value can't be stored exactly."""
 
 
 def is_plain_text(text: str) -> bool:
@@ -117,13 +112,13 @@ def _zone_key(zone: tzinfo | None) -> str | None:
         return None
     if type(zone) is timezone:
         if timedelta(0) != zone.utcoffset(None) and abs(zone.utcoffset(None)) < timedelta(seconds=1):
-            raise Unwritable("a time in a zone less than a second from UTC, which Python reads back as UTC")
+            raise Refusal("a time in a zone less than a second from UTC, which Python reads back as UTC")
         if zone.tzname(None) == timezone(zone.utcoffset(None)).tzname(None):
             return None
-        raise Unwritable(f"a time in a fixed zone with a name of its own ({zone.tzname(None)}), which would be lost")
+        raise Refusal(f"a time in a fixed zone with a name of its own ({zone.tzname(None)}), which would be lost")
     if type(zone) is ZoneInfo and zone.key in _zone_keys():
         return zone.key
-    raise Unwritable(
+    raise Refusal(
         f"a time with a tzinfo of class {type(zone).__qualname__}; datetime.timezone and zoneinfo.ZoneInfo by key can "
         "be stored"
     )

@@ -10,7 +10,7 @@ from typing import Any
 
 from aqueue._codec.class_names import has_process, type_name
 from aqueue._codec.object_state import ClassAdapter
-from aqueue._codec.values import CONTAINERS, MAX_DEPTH, WRITERS, Unwritable, has_plain_keys
+from aqueue._codec.values import CONTAINERS, MAX_DEPTH, WRITERS, Refusal, has_plain_keys
 
 __all__ = ["AncestorId", "OutlineWriter", "StateWriter"]
 
@@ -37,7 +37,7 @@ class StateWriter:
             depth: how many arrays and objects it is in, itself included.
 
         Raises:
-            Unwritable: it has something that would not be restored equal and of the same type.
+            Refusal: it has something that would not be restored equal and of the same type.
         """
         fields, parts = adapter.read(value)
         written = self._write_attributes(adapter, fields, ancestor_id, depth)
@@ -61,13 +61,13 @@ class StateWriter:
                     written[name] = write(value)
                 else:
                     written[name] = self._write(value, adapter.classes(name), ancestor_id, depth)
-            except Unwritable as error:
+            except Refusal as error:
                 error.path = (name, *error.path)
                 raise
             except RecursionError as error:
                 if depth > 1:
                     raise
-                reason = Unwritable(f"data nested too deep for Python's stack here, though not deeper than {MAX_DEPTH}")
+                reason = Refusal(f"data nested too deep for Python's stack here, though not deeper than {MAX_DEPTH}")
                 reason.path = (name,)
                 raise reason from error
         return written
@@ -79,7 +79,7 @@ class StateWriter:
         if write is not None:
             return write(value)
         if depth >= MAX_DEPTH:
-            raise Unwritable(f"data nested deeper than {MAX_DEPTH}, or in itself")
+            raise Refusal(f"data nested deeper than {MAX_DEPTH}, or in itself")
         # Loops, not comprehensions: those are calls of their own, and the limit on calls is about twice that on depth.
         parts: list[Any] = []
         if cls is list:
@@ -110,22 +110,22 @@ class StateWriter:
         cls = type(value)
         name = cls.__name__
         if has_process(cls):
-            raise Unwritable(f"an item of class {type_name(cls)} that is not one of this item's ancestors")
+            raise Refusal(f"an item of class {type_name(cls)} that is not one of this item's ancestors")
         if name in classes and classes[name] is None:
-            raise Unwritable(f"an object of class {type_name(cls)}, but the annotation names two classes {name}")
+            raise Refusal(f"an object of class {type_name(cls)}, but the annotation names two classes {name}")
         is_enum = isinstance(value, enum.Enum)
         try:
             adapter = None if is_enum else self._adapter_of(cls)
-        except Unwritable as error:
-            raise Unwritable(f"an object of class {type_name(cls)}, which {error.reason}") from error
+        except Refusal as error:
+            raise Refusal(f"an object of class {type_name(cls)}, which {error.reason}") from error
         if classes.get(name) is not cls:
-            raise Unwritable(f"an object of class {type_name(cls)}, which the attribute's annotation doesn't name")
+            raise Refusal(f"an object of class {type_name(cls)}, which the attribute's annotation doesn't name")
         if adapter is not None:
             return {"$object": [name, self.write(adapter, value, ancestor_id, depth + 3)]}
         if isinstance(value, enum.Flag):
             return {"$enum": [name, WRITERS[int](int(value.value))]}
         if cls.__members__.get(value.name) is not value:
-            raise Unwritable(f"a member of {type_name(cls)} that the enum doesn't list")
+            raise Refusal(f"a member of {type_name(cls)} that the enum doesn't list")
         return {"$enum": [name, WRITERS[str](value.name)]}
 
 
