@@ -1,4 +1,4 @@
-"""Timers: functions that are called in the event loop when their time has come, by one task for all of them."""
+"""Timers: functions that are called in the event loop when their time has come, all by one task."""
 
 from collections.abc import Callable
 from heapq import heappop, heappush
@@ -18,52 +18,43 @@ MAX_CALLS_AT_ONCE: Final = 1_000
 class Timers:
     """Functions and when they are due, on the loop's own clock.
 
-    That clock stands still while the machine sleeps: whoever waits then waits as long as before when it wakes, and not
-    everything is due at once. No task runs before the first timer is set.
+    That clock stands still while the machine sleeps, so what is left of a wait is the same when it wakes, and not
+    everything is due at once.
 
     All methods are called in the loop's thread.
     """
 
     def __init__(self, clock: Callable[[], float]) -> None:
-        """Make timers that go by `clock`, which tells the loop's time in seconds."""
+        """Use `clock`, which returns the loop's time in seconds."""
         self._clock = clock
         self._heap: list[tuple[float, int, Callable[[], None]]] = []
         self._numbers = count()
         self._changed: anyio.Event | None = None
-        self._tasks: TaskGroup | None = None
-        self._is_running = False
+        self._is_open = False
 
     def open(self, tasks: TaskGroup) -> None:
-        """Call functions from now on, in a task of `tasks`; it ends only when that group is cancelled, or by `close`."""
-        self._tasks = tasks
-        if self._heap:
-            self._start()
+        """Call functions from now on, in a task of `tasks`; it ends when that group is cancelled, or by `close`."""
+        self._is_open = True
+        tasks.start_soon(self._run, name="aqueue timers")
 
     def close(self) -> None:
         """Call nothing more, and let the task end."""
         self._heap.clear()
-        self._tasks = None
+        self._is_open = False
         self._wake()
 
     def after(self, delay_s: float, call: Callable[[], None]) -> None:
         """Have `call` called once, in `delay_s` seconds or soon after."""
         heappush(self._heap, (self._clock() + delay_s, next(self._numbers), call))
-        if not self._is_running:
-            self._start()
-        elif self._heap[0][2] is call:
+        if self._heap[0][2] is call:
             self._wake()
-
-    def _start(self) -> None:
-        if self._tasks is not None:
-            self._is_running = True
-            self._tasks.start_soon(self._run, name="aqueue timers")
 
     def _wake(self) -> None:
         if self._changed is not None:
             self._changed.set()
 
     async def _run(self) -> None:
-        while self._tasks is not None:
+        while self._is_open:
             left = MAX_CALLS_AT_ONCE
             while self._heap and self._heap[0][0] <= self._clock():
                 heappop(self._heap)[2]()
@@ -71,7 +62,7 @@ class Timers:
                 if left == 0:
                     left = MAX_CALLS_AT_ONCE
                     await checkpoint()
-            if self._tasks is None:  # closed during that checkpoint: nobody would end the wait
+            if not self._is_open:  # closed during that checkpoint: nothing would end the wait
                 return
             self._changed = anyio.Event()
             with anyio.CancelScope(deadline=self._heap[0][0] if self._heap else float("inf")):
