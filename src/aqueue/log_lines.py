@@ -12,21 +12,7 @@ from typing import Any, Final, Literal
 
 import msgspec
 
-from aqueue.events import (
-    NO_DATA,
-    Event,
-    ItemAdopted,
-    ItemChildrenProcessed,
-    ItemCompleted,
-    ItemDescribed,
-    ItemEnqueued,
-    ItemFailed,
-    ItemInterrupted,
-    ItemRetryScheduled,
-    ProcessLeft,
-    ReporterFailed,
-    RunStopping,
-)
+from aqueue import events as ev
 from aqueue.text import without_surrogates
 
 __all__ = ["LEVELS", "Level", "level_of", "record_of", "render_record", "safe_line", "timestamp_of"]
@@ -34,29 +20,29 @@ __all__ = ["LEVELS", "Level", "level_of", "record_of", "render_record", "safe_li
 Level = Literal["debug", "info", "warning", "error"]
 """How much an event matters in a log, by the names that Python's logging and structlog have for it."""
 
-LEVELS: Final[dict[type[Event], Level]] = {
-    ItemFailed: "error",
-    ReporterFailed: "error",
-    ProcessLeft: "warning",
-    RunStopping: "warning",
-    ItemInterrupted: "warning",
-    ItemRetryScheduled: "warning",
-    ItemDescribed: "debug",
+LEVELS: Final[dict[type[ev.Event], Level]] = {
+    ev.ItemFailed: "error",
+    ev.ReporterFailed: "error",
+    ev.ProcessLeft: "warning",
+    ev.RunStopping: "warning",
+    ev.ItemInterrupted: "warning",
+    ev.ItemRetryScheduled: "warning",
+    ev.ItemDescribed: "debug",
 }
 """The levels of the event types that are not ``info``; of a process that left in good order, `level_of` says that it is."""
 
 # The fields that may hold secrets, and are Raw, which msgspec does not turn into plain data.
-_DATA_FIELDS: dict[type[Event], tuple[str, ...]] = {
-    ItemEnqueued: ("payload",),
-    ItemAdopted: ("payload",),
-    ItemCompleted: ("result", "payload"),
-    ItemChildrenProcessed: ("result",),
+_DATA_FIELDS: dict[type[ev.Event], tuple[str, ...]] = {
+    ev.ItemEnqueued: ("payload",),
+    ev.ItemAdopted: ("payload",),
+    ev.ItemCompleted: ("result", "payload"),
+    ev.ItemChildrenProcessed: ("result",),
 }
 
 
-def level_of(event: Event) -> Level:
+def level_of(event: ev.Event) -> Level:
     """Return the level of `event`; types that `LEVELS` doesn't name have ``info``."""
-    if isinstance(event, ProcessLeft) and event.reason == "left":
+    if isinstance(event, ev.ProcessLeft) and event.reason == "left":
         return "info"
     return LEVELS.get(type(event), "info")
 
@@ -77,7 +63,7 @@ def _to_the_second(seconds: int) -> str:
     return datetime.fromtimestamp(seconds, UTC).isoformat()[:19]
 
 
-def record_of(event: Event, include_data: bool = False) -> dict[str, Any]:
+def record_of(event: ev.Event, include_data: bool = False) -> dict[str, Any]:
     """Return `event` as plain data: a new dict whose first keys, ``timestamp`` and ``level``, a person looks for.
 
     The others are the event's name under ``event`` and its fields, those left out that have their default.
@@ -95,7 +81,7 @@ def record_of(event: Event, include_data: bool = False) -> dict[str, Any]:
     if not data:
         record.update(msgspec.to_builtins(event))
         return record
-    record.update(msgspec.to_builtins(msgspec.structs.replace(event, **dict.fromkeys(data, NO_DATA))))
+    record.update(msgspec.to_builtins(msgspec.structs.replace(event, **dict.fromkeys(data, ev.NO_DATA))))
     if include_data:
         record.update({name: msgspec.json.decode(raw) for name, raw in data.items()})
     return record

@@ -14,18 +14,7 @@ DESCRIPTION_MAX_CHARS = 1_000
 # Joiners (U+200C, U+200D) stay: Persian, Indic scripts and emoji need them, and they move nothing.
 _ACTED_ON = frozenset({"Cc", "Cf", "Cs", "Zl", "Zp"})
 _JOINERS = frozenset("\u200c\u200d")
-_NAMED = {"\n": "\\n", "\r": "\\r", "\t": "\\t"}
 _SURROGATE = re.compile("[\ud800-\udfff]")
-
-
-def _escape(character: str) -> str:
-    named = _NAMED.get(character)
-    if named is not None:
-        return named
-    code = ord(character)
-    if code <= 0xFF:
-        return f"\\x{code:02x}"
-    return f"\\u{code:04x}" if code <= 0xFFFF else f"\\U{code:08x}"
 
 
 def visible(text: str, max_chars: int | None = None) -> str:
@@ -39,15 +28,15 @@ def visible(text: str, max_chars: int | None = None) -> str:
         max_chars: the most characters to return, at least 1; what is cut is replaced by one ``…`` inside that limit.
             None does not cut.
     """
-    if max_chars is not None and len(text) > max_chars:
-        # Escaping only lengthens, so nothing past max_chars can be part of the answer.
-        text = text[:max_chars]
-        cut = True
-    else:
-        cut = False
+    is_cut = max_chars is not None and len(text) > max_chars
+    if is_cut:
+        text = text[:max_chars]  # escaping only lengthens, so nothing past that can be part of the answer
     if not text.isprintable():
-        text = "".join(_escape(c) if unicodedata.category(c) in _ACTED_ON and c not in _JOINERS else c for c in text)
-    if max_chars is not None and (cut or len(text) > max_chars):
+        text = "".join(
+            c.encode("unicode_escape").decode() if unicodedata.category(c) in _ACTED_ON and c not in _JOINERS else c
+            for c in text
+        )
+    if max_chars is not None and (is_cut or len(text) > max_chars):
         text = text[: max_chars - 1] + "…"
     return text
 

@@ -4,6 +4,7 @@ import os
 import re
 import sys
 import sysconfig
+from contextlib import suppress
 from functools import cache
 from itertools import pairwise
 from typing import Final
@@ -80,27 +81,14 @@ def user_frames(traceback: str) -> list[Frame]:
 
 
 def _user_frames_of(lines: list[str]) -> list[Frame]:
-    here = _current_folder()
+    here = ""
+    with suppress(OSError):  # the current folder is gone
+        here = os.path.join(os.getcwd(), "")
     frames = []
     for line, after in pairwise([*lines, ""]):
         found = _FRAME.match(line)
         if found is not None and is_user_file(found["file"]):
             # The line of code is indented below its frame; without one the next frame follows, or the error.
-            is_code = after.startswith(found["margin"] + "  ")
-            file = found["file"].removeprefix(here)
-            frames.append(
-                Frame(
-                    file,
-                    int(found["line"]),
-                    found["function"],
-                    after[len(found["margin"]) :].strip() if is_code else "",
-                )
-            )
+            code = after[len(found["margin"]) :].strip() if after.startswith(found["margin"] + "  ") else ""
+            frames.append(Frame(found["file"].removeprefix(here), int(found["line"]), found["function"], code))
     return frames
-
-
-def _current_folder() -> str:
-    try:
-        return os.path.join(os.getcwd(), "")
-    except OSError:  # it is gone
-        return ""

@@ -90,22 +90,18 @@ def assigned_by_init(cls: type) -> dict[str, object]:
         return {}
     parameters = reversed(code.co_varnames[: code.co_argcount])
     defaults = dict(zip(parameters, reversed(init.__defaults__ or ()), strict=False)) | (init.__kwdefaults__ or {})
-    for name in code.co_cellvars:  # another function may assign it
-        defaults.pop(name, None)
-    uses: Counter[str] = Counter()
-    assignments: Counter[str] = Counter()
+    changed = set(code.co_cellvars)  # variables that this function, or one in it, may assign
     for step in steps:
-        if "ATTR" in step.opname or "METHOD" in step.opname:
-            uses[step.argval] += 1
-            assignments[step.argval] += not step.opname.startswith("LOAD_")
-        elif step.opname.startswith(("STORE_FAST", "DELETE_FAST")):
-            for name in _variables(step)[: step.opname.count("STORE_FAST") or 1]:
-                defaults.pop(name, None)
+        if step.opname.startswith(("STORE_FAST", "DELETE_FAST")):
+            changed.update(_variables(step)[: step.opname.count("STORE_FAST") or 1])
+    users = [step for step in steps if "ATTR" in step.opname or "METHOD" in step.opname]
+    uses = Counter(step.argval for step in users)
+    assignments = Counter(step.argval for step in users if not step.opname.startswith("LOAD_"))
     found = {}
-    for name, value in _sure_assignments(steps, code.co_varnames[0] if code.co_argcount else ""):
+    for name, value in _sure_assignments(steps, code.co_varnames[:1]):
         if isinstance(value, tuple):
             [found[name]] = value
-        elif value in defaults:
+        elif value in defaults and value not in changed:
             found[name] = defaults[value]
     # An attribute that is assigned again may have another value by then. What can be changed may be changed wherever the
     # attribute is used.
@@ -116,7 +112,9 @@ def assigned_by_init(cls: type) -> dict[str, object]:
     }
 
 
-def _sure_assignments(steps: list[dis.Instruction], self_name: str) -> Iterator[tuple[str, str | tuple[object]]]:
+def _sure_assignments(
+    steps: list[dis.Instruction], self_name: tuple[str, ...]
+) -> Iterator[tuple[str, str | tuple[object]]]:
     """Yield the attributes of the variable `self_name` that each call assigns, unless it raises.
 
     Each comes with the variable that is assigned, or with the constant, in a tuple.
@@ -130,7 +128,7 @@ def _sure_assignments(steps: list[dis.Instruction], self_name: str) -> Iterator[
             loaded = []
         match step.opname:
             case "STORE_ATTR":
-                if len(loaded) >= 2 and loaded[-1] == self_name and step.offset >= joined:
+                if len(loaded) >= 2 and loaded[-1] in self_name and step.offset >= joined:
                     yield step.argval, loaded[-2]
                 loaded = []
             case "LOAD_CONST" | "LOAD_SMALL_INT":
