@@ -10,11 +10,10 @@ from typing import Any, Final
 
 import msgspec
 
-from aqueue._arguments import is_path
+from aqueue._arguments import is_path, not_allowed
 from aqueue._codec.results import decode_result
 from aqueue.errors import InvalidArgument
 from aqueue.events import NO_DATA
-from aqueue.text import visible_repr
 
 __all__ = ["ItemResult", "iter_results"]
 
@@ -61,7 +60,7 @@ def iter_results(path: "str | os.PathLike[str]") -> Iterator[ItemResult]:
             "resume=…"
         )
     if not is_path(path):
-        raise InvalidArgument(f"path is {visible_repr(path)}; it must be the path of a journal")
+        raise not_allowed("path", path, "the path of a journal")
     import sqlite3
 
     from aqueue._journal.open_journals import connect_to_read

@@ -9,6 +9,7 @@ from typing import Any, Protocol, TextIO, cast, runtime_checkable
 import msgspec
 
 from aqueue._arguments import not_one_of
+from aqueue._codec.class_names import type_name
 from aqueue._stream.error_info import name_and_message
 from aqueue.errors import InvalidArgument, ReporterError
 from aqueue.events import Event
@@ -202,24 +203,18 @@ def resolve_reporters(spec: ReporterSpec, *, clock: Callable[[], float] | None =
         ReporterError: what a name stands for can't be imported.
         Exception: what the reporter's class raises when it is made.
     """
-    specs: Sequence[str | Reporter]
-    if isinstance(spec, str | bytes | bytearray) or not isinstance(spec, Sequence):
-        specs = [spec]  # bytes are refused there, as what they are: not number by number
-    else:
-        specs = spec
+    # Bytes are a sequence, too, but are refused as what they are, not number by number.
+    is_one = isinstance(spec, str | bytes | bytearray) or not isinstance(spec, Sequence)
+    specs = cast(Sequence[str | Reporter], [spec] if is_one else spec)
     reporters = [reporter for one in specs for reporter in _resolve_one(one, clock)]
     if len({id(reporter) for reporter in reporters}) < len(reporters):
         raise InvalidArgument("reporter has the same object twice, which two threads would call at once; name it once")
-    owners = [_name(reporter) for reporter in reporters if reporter.uses_terminal]
+    owners = [type_name(type(reporter)) for reporter in reporters if reporter.uses_terminal]
     if len(owners) > 1:
         raise InvalidArgument(
             f"reporter has {' and '.join(owners)}, which would each redraw the terminal; keep one of them"
         )
     return reporters
-
-
-def _name(reporter: Reporter) -> str:
-    return f"{type(reporter).__module__}:{type(reporter).__qualname__}"
 
 
 def _resolve_one(spec: str | Reporter, clock: Callable[[], float] | None) -> list[Reporter]:

@@ -8,7 +8,7 @@ from time import time
 
 import msgspec
 
-from aqueue._arguments import SECONDS, WHOLE_NUMBER, check_number
+from aqueue._arguments import SECONDS, WHOLE_NUMBER, check_number, not_allowed
 from aqueue.errors import AqueueError, InvalidArgument, StrayCancellation
 from aqueue.text import visible_repr
 
@@ -66,9 +66,7 @@ def parse_retry_after(
         InvalidArgument: an argument is not of its type, or out of its range.
     """
     if value is not None and not isinstance(value, str):
-        raise InvalidArgument(
-            f"parse_retry_after(value=…) is {visible_repr(value)}; it must be the header's value, a string, or None"
-        )
+        raise not_allowed("parse_retry_after(value=…)", value, "the header's value, a string, or None")
     check_number("parse_retry_after(default_s=…)", default_s, 0, kind=SECONDS)
     check_number("parse_retry_after(max_s=…)", max_s, 0, kind=SECONDS)
     check_number("parse_retry_after(now=…)", now, 0, kind=f"a Unix time, {SECONDS}", or_none=True)

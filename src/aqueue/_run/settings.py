@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal, get_args
 
 import msgspec
 
-from aqueue._arguments import SECONDS, WHOLE_NUMBER, accepts, check_number, check_one_of, is_path
+from aqueue._arguments import SECONDS, WHOLE_NUMBER, accepts, check_number, check_one_of, is_path, not_allowed
 from aqueue._engine.item_class import Policies
 from aqueue._engine.queues import QUEUE_TYPES, QueueTypeName
 from aqueue._engine.stopping import OnError, StopLimits
@@ -91,22 +91,17 @@ class Settings(msgspec.Struct, frozen=True):
                 "aqueue needs Python's global interpreter lock, which is off in this free-threaded build; start Python "
                 "with PYTHON_GIL=1 in its environment, or with -X gil=1"
             )
-        items = self.initial_items
-        if isinstance(items, str | bytes) or not isinstance(items, Iterable):
-            raise InvalidArgument(
-                f"initial_items is {visible_repr(items)}; it must be an iterable of items, such as a list"
-            )
+        if isinstance(self.initial_items, str | bytes) or not isinstance(self.initial_items, Iterable):
+            raise not_allowed("initial_items", self.initial_items, "an iterable of items, such as a list")
         check_number("num_workers", self.num_workers, 1, MAX_WORKERS, kind=WHOLE_NUMBER)
         check_one_of("queue_type_name", self.queue_type_name, list(QUEUE_TYPES))
         for name in ("graceful_ctrl_c", "retry_failed", "allow_insecure"):
             if not isinstance(getattr(self, name), bool):
-                raise InvalidArgument(f"{name} is {visible_repr(getattr(self, name))}; it must be True or False")
+                raise not_allowed(name, getattr(self, name), "True or False")
         check_one_of("on_error", self.on_error, get_args(OnError))
         if self.lifespan is not None and not accepts(self.lifespan):
-            raise InvalidArgument(
-                f"lifespan is {visible_repr(self.lifespan)}; it must be a function without arguments that returns an async "
-                "context manager, or None"
-            )
+            allowed = "a function without arguments that returns an async context manager, or None"
+            raise not_allowed("lifespan", self.lifespan, allowed)
         self._check_paths()
         self.policies.check("")
         self._check_limits()
@@ -116,16 +111,17 @@ class Settings(msgspec.Struct, frozen=True):
     def _check_paths(self) -> None:
         for name, path in (("journal", self.journal), ("resume", self.resume)):
             if path is not None and not is_path(path):
-                raise InvalidArgument(f"{name} is {visible_repr(path)}; it must be the path of a file, or None")
+                raise not_allowed(name, path, "the path of a file, or None")
         if self.journal is not None and self.resume is not None:
             raise InvalidArgument(
                 "journal and resume are both given; give journal for a new run, resume to go on with one"
             )
         if self.only is not None and (not accepts(self.only, "module:Class") or iscoroutinefunction(self.only)):
-            raise InvalidArgument(
-                f"only is {visible_repr(self.only)}; it must be an ordinary function that takes the name of an item class, such as "
-                "'shop:Page', and tells whether failed items of it are to run again, or None"
+            allowed = (
+                "an ordinary function that takes the name of an item class, such as 'shop:Page', and tells whether failed "
+                "items of it are to run again, or None"
             )
+            raise not_allowed("only", self.only, allowed)
         if self.only is not None and not self.retry_failed:
             raise InvalidArgument(
                 "only and retry_failed=False are both given; only picks the failed items that run again, retry_failed=False "
@@ -164,10 +160,11 @@ class Settings(msgspec.Struct, frozen=True):
                         "group, a string"
                     )
         elif limits is not None and not accepts(limits, "group"):
-            raise InvalidArgument(
-                f"limits is {visible_repr(limits)}; it must be a dict from group to aqueue.Limit, or a function that takes "
-                "the group and returns an aqueue.Limit or None, or None"
+            allowed = (
+                "a dict from group to aqueue.Limit, or a function that takes the group and returns an aqueue.Limit or None, "
+                "or None"
             )
+            raise not_allowed("limits", limits, allowed)
         check_number("stop_after_s", self.stop_after_s, 0, kind=SECONDS, or_none=True)
         check_number("max_items", self.max_items, 1, kind=WHOLE_NUMBER, or_none=True)
         check_number("max_failures", self.max_failures, 1, kind=WHOLE_NUMBER, or_none=True)
