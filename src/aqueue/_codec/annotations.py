@@ -13,8 +13,8 @@ from typing import Any, ClassVar, Literal, Self, TypeVar, get_args, get_origin, 
 if sys.version_info >= (3, 14):
     from annotationlib import Format, get_annotations
 
-    # Annotations are evaluated when they are asked for. One that names nothing then (what only a checker imports) would
-    # keep all of its class from being read; as a forward reference it is just one that can't be resolved.
+    # Annotations are evaluated when they are asked for. One that can't be evaluated (it names what only a type checker
+    # imports) would make all annotations of its class unreadable; as a forward reference it is left out alone.
     _annotations = functools.partial(get_annotations, format=Format.FORWARDREF)
 else:
     _annotations = inspect.get_annotations
@@ -37,7 +37,7 @@ def annotations_of(cls: type) -> dict[str, Any]:
 
 
 def class_annotations(cls: type) -> dict[str, Any]:
-    """Return the annotations in the bodies of the class and its bases, less those that can't be resolved."""
+    """Return the annotations in the bodies of the class and its bases, without those that can't be resolved."""
     found: dict[str, Any] = {}
     for base in reversed(cls.__mro__):
         found.update(_resolved(base, cls))
@@ -53,12 +53,12 @@ def annotated_names(cls: type) -> set[str]:
 
 
 def is_class_variable(annotation: Any) -> bool:
-    """Return whether the annotation is ClassVar, and so of no attribute of an instance."""
+    """Return whether the annotation is ClassVar: it says nothing about attributes of objects."""
     return annotation is ClassVar or get_origin(annotation) is ClassVar
 
 
 def classes_in(annotation: Any, cls: type) -> set[type]:
-    """Return every class that the annotation of an attribute of `cls` names, at whatever depth; `Self` names `cls`."""
+    """Return every class that the annotation of an attribute of `cls` names, at any depth; `Self` names `cls`."""
     found: set[type] = set()
     _collect(annotation, cls, found, {})
     return found
@@ -74,15 +74,15 @@ def _resolved(owner: type | Callable[..., Any], cls: type) -> dict[str, Any]:
     resolved: dict[str, Any] = {}
     for name, annotation in raw.items():
         one = types.SimpleNamespace(__annotations__={name: annotation})
-        with contextlib.suppress(Exception):  # whatever evaluating the user's annotation raises, it can't be used
+        with contextlib.suppress(Exception):  # evaluating the user's annotation may raise anything
             resolved.update(typing.get_type_hints(one, names, {cls.__name__: cls}))
     return resolved
 
 
 def _collect(annotation: Any, cls: type, found: set[type], seen: dict[int, Any]) -> None:
-    if id(annotation) in seen:  # a TypedDict or an alias that names itself
+    if id(annotation) in seen:  # such as a TypedDict or an alias that names itself
         return
-    seen[id(annotation)] = annotation  # kept alive, so that no other gets its id
+    seen[id(annotation)] = annotation  # kept alive, so that its id is not reused
     origin = get_origin(annotation)
     if origin is Literal:
         found.update(type(value) for value in get_args(annotation) if isinstance(value, enum.Enum))
@@ -101,7 +101,7 @@ def _collect(annotation: Any, cls: type, found: set[type], seen: dict[int, Any])
             _collect(part, cls, found, seen)
     elif isinstance(annotation, TypeVar):
         _collect((annotation.__bound__, *annotation.__constraints__), cls, found, seen)
-    else:  # what a NewType or a `type` alias stands for
+    else:  # a NewType or a `type` alias
         for name in ("__supertype__", "__value__"):
             if hasattr(annotation, name):
                 _collect(getattr(annotation, name), cls, found, seen)

@@ -1,11 +1,11 @@
-"""Names classes for a journal, and finds the class of a recorded name: only if it is defined, since nothing is imported."""
+"""Names classes for a journal, and finds the classes of recorded names among those that are defined: nothing is imported."""
 
 import inspect
 import itertools
 import sys
 from collections.abc import Iterator
 from types import FunctionType, ModuleType
-from typing import Any, Final, TypeGuard, TypeVar
+from typing import Any, Final, TypeGuard
 from weakref import WeakValueDictionary
 
 from aqueue._codec.policies import previous_names
@@ -14,8 +14,6 @@ from aqueue.text import visible
 
 __all__ = ["defined_items", "has_process", "previous_names_of", "register", "resolve_type", "type_name"]
 
-_T = TypeVar("_T")
-
 # Every subclass of Item that is alive, in the order of definition. Its name is not the key: a decorator that makes a
 # new class of it (``@dataclass(slots=True)``) gives it its full name only later.
 _defined: Final[WeakValueDictionary[int, type]] = WeakValueDictionary()
@@ -23,22 +21,22 @@ _definition_numbers: Final = itertools.count()
 
 
 def type_name(cls: type) -> str:
-    """Return the name of a class as events carry it: ``module:qualname``, made safe to show."""
+    """Return the name of a class in events: ``module:qualname``, made safe to show."""
     return visible(f"{cls.__module__}:{cls.__qualname__}", 1_000)
 
 
 def register(cls: type) -> None:
-    """Remember a class of items, which is just being defined, so that a resumed run finds it by its name."""
+    """Remember a class of items that is being defined, so that a resumed run finds it by its name."""
     _defined[next(_definition_numbers)] = cls
 
 
 def defined_items() -> list[type]:
-    """Return every subclass of `Item` that this program has defined and still has, in the order of definition."""
+    """Return the subclasses of `Item` that this program has defined and still holds, in the order of definition."""
     return list(_defined.values())
 
 
 def previous_names_of(cls: type) -> tuple[str, ...]:
-    """Return the names that `cls` says it had, as ``module:qualname``; those of its bases are not its own."""
+    """Return the `previous_names` of `cls`, as ``module:qualname``; it doesn't inherit those of its bases."""
     names = previous_names(cls)
     if isinstance(names, str):
         names = (names,)
@@ -48,16 +46,16 @@ def previous_names_of(cls: type) -> tuple[str, ...]:
 
 
 def resolve_type(name: str) -> type:
-    """Return the class that `name` (``module:qualname``) stands for.
+    """Return the class with the recorded name `name` (``module:qualname``).
 
-    Subclasses of `Item` are found wherever they were defined, the latest definition of a name first; other classes at
-    the top level of a module that is imported already, or nested in such a class. If no class has the name, the one
-    is taken whose `previous_names` say that it had. No code of the classes or modules is run for this.
+    Subclasses of `Item` are found wherever they were defined, the latest definition of a name first; other classes only at
+    the top level of a module that is imported already, or nested in such a class. If no class has the name, the class with
+    that name in its `previous_names` is returned. No code of the classes or modules is run for this.
 
     Raises:
-        UnknownItemType: no class of this program has or had the name, or several had it.
+        UnknownItemType: no class of this program has the name, or several have it in their `previous_names`.
     """
-    latest = {type_name(cls): cls for cls in defined_items()}  # of one name, the last stays
+    latest = {type_name(cls): cls for cls in defined_items()}  # the last definition of each name
     found = latest.get(name) or _in_module(name)
     if found is not None:
         return found
@@ -76,7 +74,7 @@ def resolve_type(name: str) -> type:
 
 
 def has_process(cls: type) -> bool:
-    """Return whether `cls` itself has an async `process`, without running any code of its."""
+    """Return whether `cls` has an async `process`, without running its code."""
     process: Any = inspect.getattr_static(cls, "process", None)
     if isinstance(process, staticmethod | classmethod):
         process = process.__func__
@@ -87,51 +85,47 @@ def has_process(cls: type) -> bool:
 
 def _in_module(name: str) -> type | None:
     module_name, _, qualname = name.partition(":")
-    found: object = sys.modules.get(module_name)
-    if not _is_a(found, ModuleType):
-        return None
-    names = _names_in(found)
+    names = _names_in(sys.modules.get(module_name))
+    found: object = None
     for part in qualname.split("."):
         found = names.get(part)
-        if not _is_a(found, type):
+        if not _is_class(found):
             return None
         names = dict(vars(found))
-    assert isinstance(found, type)
-    return found if type_name(found) == name and has_process(found) else None
+    return found if _is_class(found) and type_name(found) == name and has_process(found) else None
 
 
-def _is_a(value: object, cls: type[_T]) -> TypeGuard[_T]:
-    """Tell whether `value` is made of `cls`, without asking it: what stands for a module not loaded yet would load it."""
-    return issubclass(type(value), cls)
+def _is_class(value: object) -> TypeGuard[type]:
+    """Return whether `value` is a class, without asking it: a stand-in for a module not loaded yet would load it."""
+    return issubclass(type(value), type)
 
 
-def _names_in(module: ModuleType) -> dict[str, Any]:
-    # Not vars(): a module that is loaded lazily would load itself when it is asked.
+def _names_in(module: object) -> dict[str, Any]:
+    """Return the names in `module`; none if it isn't a module, or only claims to be one, as cffi's libraries do."""
+    if not issubclass(type(module), ModuleType):
+        return {}
     try:
+        # Not vars(): a module that is loaded lazily would load itself when it is asked.
         names: dict[str, Any] = object.__getattribute__(module, "__dict__")
-    except AttributeError:  # what only says that it is a module, as cffi's libraries do
+    except AttributeError:
         return {}
     return names
 
 
 def _renamed(name: str, latest: dict[str, type]) -> list[type]:
-    """Return the classes of today whose `previous_names` hold `name`."""
-    return list(
-        {id(cls): cls for cls in [*latest.values(), *_top_level_classes()] if name in previous_names_of(cls)}.values()
-    )
+    """Return the classes with `name` in their `previous_names`."""
+    classes = [*latest.values(), *_top_level_classes()]
+    return list({id(cls): cls for cls in classes if name in previous_names_of(cls)}.values())
 
 
 def _top_level_classes() -> Iterator[type]:
+    """Yield the classes of items at the top level of modules that have `previous_names`."""
     for module_name, module in list(sys.modules.items()):
-        if _is_a(module, ModuleType):
-            for value in list(_names_in(module).values()):
-                if (
-                    _is_a(value, type)
-                    and (
-                        "previous_names" in vars(value)
-                        or "previous_names" in vars(value).get("__pydantic_fields__", ())
-                    )
-                    and value.__module__ == module_name
-                    and has_process(value)
-                ):
-                    yield value
+        for value in list(_names_in(module).values()):
+            if (
+                _is_class(value)
+                and ("previous_names" in vars(value) or "previous_names" in vars(value).get("__pydantic_fields__", ()))
+                and value.__module__ == module_name
+                and has_process(value)
+            ):
+                yield value

@@ -19,10 +19,10 @@ __all__ = [
 ]
 
 DIGEST_BYTES: Final = 16
-"""How long a digest is, but that of a state."""
+"""The length of a digest; a state's is longer."""
 
 KEPT_STATE_BYTES: Final = 256
-"""How long a state may be to be kept as it is: then what it would be digested for can wait."""
+"""The length up to which a state is kept as it is, which saves making a digest for each item."""
 
 _STATE_DIGEST_BYTES: Final = 32
 
@@ -38,32 +38,32 @@ def digest_of(data: bytes) -> bytes:
 
 
 def identity_of(parent: bytes, type: str, key: str | None, payload: bytes, occurrence: int) -> bytes:
-    """Return a digest of what an item is: 16 bytes that are the same in every rerun, and its own.
+    """Return the identity of an item: 16 bytes that are the same in every rerun, and no other item's.
 
     Parameters:
-        parent: the identity of its parent; the run's for an initial item, and for one with a key: which of several
-            parents is the first to enqueue that is chance.
-        type: the name of its class when it was enqueued first.
-        key: its key, if it has one; then the payload does not matter.
-        payload: its state when it was enqueued first.
+        parent: the identity of its parent; that of the run for an initial item, and for an item with a key, since it is
+            chance which of several parents enqueues that first.
+        type: the name of its class when it was first enqueued.
+        key: its key, if it has one; the payload does not matter then.
+        payload: its state when it was first enqueued.
         occurrence: how many earlier children of its parent had the same type and payload.
     """
-    digest = blake2b(b"%b%b\0" % (parent, type.encode("utf-8", "surrogatepass")), digest_size=DIGEST_BYTES)
+    digest = blake2b(b"%b%b\0" % (parent, encoded(type)), digest_size=DIGEST_BYTES)
     if key is None:
         digest.update(b"p%d\0" % occurrence)
-        digest.update(payload)  # by itself: it may be long, and is not copied
+        digest.update(payload)  # on its own, so that a long payload is not copied
     else:
-        digest.update(b"k" + key.encode("utf-8", "surrogatepass"))
+        digest.update(b"k" + encoded(key))
     return digest.digest()
 
 
 def child_digest(type: str, what: bytes) -> bytes:
-    """Return the digest of `what` a child of class `type` is known by among the children of one parent."""
+    """Return the digest that tells a child of class `type` from its siblings; `what` is its key or its state."""
     return digest_of(b"%b\0%b" % (encoded(type), what))
 
 
 def state_or_digest(state: bytes) -> bytes:
-    """Return what an item's `state` is known again by: a long one would be in memory twice."""
+    """Return `state`, or the digest of a long one, which would be in memory twice, to compare it with later."""
     return state if len(state) <= KEPT_STATE_BYTES else blake2b(state, digest_size=_STATE_DIGEST_BYTES).digest()
 
 
@@ -81,7 +81,7 @@ class KeySet:
         self._digests.add(_pair_digest(type, key))
 
     def knows(self, types: Iterable[str], key: str) -> bool:
-        """Tell whether `key` is there under one of `types`, the names that one class has or had."""
+        """Return whether the set has `key` with one of `types`, the present and former names of a class."""
         return any(_pair_digest(type, key) in self._digests for type in types)
 
     def __eq__(self, other: object) -> bool:
@@ -94,5 +94,5 @@ class KeySet:
 
 
 def _pair_digest(type: str, key: str) -> bytes:
-    # NUL is in no class name: no two pairs are written alike.
+    # NUL is in no class name, so two different pairs give two different texts.
     return digest_of(encoded(f"{type}\0{key}"))

@@ -1,4 +1,4 @@
-"""Writes items as JSON, and restores them equal and of the same type; what could not be is refused when it is stored.
+"""Writes items as JSON, and restores them equal and of the same type; items that could not be restored so are refused.
 
 A payload is one JSON object with a member for each attribute. `aqueue._codec.writer` and `aqueue._codec.reader` write and
 read the values; this module finds the class, and names class and attribute in errors.
@@ -51,18 +51,18 @@ class PayloadCodec:
         self._outliner = OutlineWriter(adapters)
 
     def resolve(self, type_name: str) -> type:
-        """Return the class of this program that a type name in a journal stands for.
+        """Return the class of this program for a type name in a journal.
 
         Raises:
-            UnknownItemType: there is none, or it is not clear which.
+            UnknownItemType: there is none, or more than one.
         """
         return resolve_type(type_name)
 
     def encode(self, item: object, ancestor_id: AncestorId) -> bytes:
         """Return the state of `item` as one JSON object.
 
-        Equal items give equal bytes. Attributes have a fixed order and sets are sorted, but dicts keep their order: two
-        that differ only in it are told apart.
+        Equal items give equal bytes: attributes have a fixed order, and sets are sorted. Dicts keep their order, so two
+        that differ only in that give different bytes.
 
         Parameters:
             ancestor_id: returns the number of an object that is itself an ancestor of the item, otherwise None.
@@ -119,12 +119,14 @@ class PayloadCodec:
             self.write_plain[type(item)] = write
 
     def decode(self, type_name: str, payload: bytes, ancestor: Ancestor) -> object:
-        """Return an item of the type and state that were recorded.
+        """Return an item with the type and state that were recorded.
 
-        Two attributes that held the same list hold two equal ones. Fields that the class has no more are left out.
+        Two attributes that held the same list get two equal lists. Fields that the class no longer has are left out.
 
         Parameters:
-            ancestor: returns the ancestor that has a number; what `AqueueError` it raises comes out.
+            type_name: the recorded name of its class.
+            payload: its recorded state.
+            ancestor: returns the ancestor with a number; an `AqueueError` from it passes through.
 
         Raises:
             UnknownItemType: this program has no such class.
@@ -141,16 +143,16 @@ class PayloadCodec:
     def canonical(self, type_name: str, payload: bytes) -> bytes:
         """Return a recorded payload as `encode` would write an equal item today, without the ancestors being there.
 
-        It differs from `payload` where the class has got fields with defaults, or lost fields, since.
+        It differs from `payload` if fields have been added to the class, or removed.
 
         Raises:
             UnknownItemType: this program has no such class.
             PayloadMismatch: the payload doesn't fit today's class.
-            UnstorableItem: it does, but the default of a new field can't be stored.
+            UnstorableItem: the payload fits, but the default of a new field can't be stored.
         """
         adapter = self._by_name.get(type_name) or self._find(type_name)
         if isinstance(adapter, DumpLoadAdapter) and b'"$item"' in payload:
-            # load() must not meet what only stands for an ancestor.
+            # load() must not get a number in place of an ancestor.
             return payload
         item = self.decode(type_name, payload, _Reference)
         return self.encode(item, lambda value: int(value) if type(value) is _Reference else None)
@@ -168,17 +170,17 @@ class PayloadCodec:
         return before, self.attributes(type_name, written), written
 
     def attributes(self, type_name: str, payload: bytes) -> dict[str, Any]:
-        """Return the attributes of a recorded payload by name, as JSON gives their values back.
+        """Return the attributes in a recorded payload by name, with their values as JSON's types.
 
-        What `dump` returned is one, ``$dump``. Which fields of a model were not set is none, nor is a policy of today's
-        class, if there is one.
+        The return value of `dump` counts as an attribute, ``$dump``. Policies of today's class don't, nor does the list of
+        a model's unset fields.
 
         Raises:
-            PayloadMismatch: it is none that `encode` has ever written.
+            PayloadMismatch: `encode` never wrote this payload.
         """
         try:
             found = _decode_object(payload)
-            if b'"$' in payload:  # otherwise no name begins so, neither here nor in a value
+            if b'"$' in payload:  # otherwise no name begins with it, neither here nor in a value
                 found.pop("$unset", None)
                 for part in ("$extra", "$private"):
                     found.update(**found.pop(part, {}))
@@ -217,12 +219,12 @@ class PayloadCodec:
 
 
 def references(payload: bytes) -> Iterator[int]:
-    """Yield the numbers of the ancestors that a payload refers to, whatever its class is."""
+    """Yield the numbers of the ancestors that a payload refers to, without its class."""
     if b'"$item"' not in payload:
         return
     try:
         parts = [_decode_json(payload)]
-    except (ValueError, RecursionError):  # what is damaged is refused where it is decoded
+    except (ValueError, RecursionError):  # damaged; it is refused when it is decoded
         return
     for part in parts:
         if isinstance(part, dict):

@@ -1,4 +1,4 @@
-"""Chooses the adapter of a class, and has those of Structs, named tuples, pydantic models, classes with dump and load."""
+"""Chooses the adapter of a class; the adapters of Structs, named tuples, pydantic models and classes with dump and load."""
 
 import dataclasses
 import enum
@@ -24,7 +24,7 @@ def is_built_in(cls: type) -> bool:
 
 
 class StructAdapter(AttributesAdapter):
-    """msgspec Structs. They are made by their constructor; what their ``__post_init__`` changes is set again."""
+    """msgspec Structs. The constructor makes them; what ``__post_init__`` has changed is set again."""
 
     def make(self, fields: dict[str, Any], parts: dict[str, Any]) -> Any:
         given = {**fields, **dict(self._missing(fields))}
@@ -66,7 +66,7 @@ class ModelAdapter(ClassAdapter):
 
     def read(self, value: Any) -> tuple[dict[str, Any], dict[str, Any]]:
         for name in value.__dict__:
-            if name not in self.fields and name not in self._skipped:  # such as is set over a cached property
+            if name not in self.fields and name not in self._skipped:  # such as a value set over a cached property
                 raise Refusal(f"attribute {name!r} is no field of the model")
         fields = self._in_order({name: value.__dict__[name] for name in self.fields if name in value.__dict__})
         extra = (value.__pydantic_extra__ or {}).items()
@@ -100,7 +100,7 @@ class ModelAdapter(ClassAdapter):
             private.update({n: value for n, value in parts.get("$private", {}).items() if n in defaults})
         made: Any = object.__new__(self.cls)
         state: dict[str, Any] = {"__dict__": given, "__pydantic_fields_set__": is_set}
-        if not self._model.__pydantic_root_model__:  # such a class has neither, and says so itself
+        if not self._model.__pydantic_root_model__:  # those have neither
             state |= {"__pydantic_extra__": extra, "__pydantic_private__": private}
         for name, value in state.items():
             object.__setattr__(made, name, value)
@@ -108,7 +108,7 @@ class ModelAdapter(ClassAdapter):
 
 
 class DumpLoadAdapter(ClassAdapter):
-    """Classes that say by ``dump`` and ``load`` what is stored. What was recorded before they did, ``load`` gets as a dict."""
+    """Classes that choose what is stored by ``dump`` and ``load``, which gets a dict of what was recorded without ``dump``."""
 
     parts = frozenset({"$dump", "$extra", "$private", "$unset"})
 
@@ -133,11 +133,12 @@ def adapter_of(cls: type, *, item: bool) -> ClassAdapter:
     """Return what reads and makes objects of `cls`.
 
     Parameters:
-        item: whether it is a class of items. Of the classes of other values, those of no special kind are refused:
-            an object of theirs may be more than its attributes.
+        cls: the class.
+        item: whether it is a class of items. A class of other values must be of a special kind: an object of a plain class
+            may be more than its attributes.
 
     Raises:
-        Refusal: objects of this class can't be stored; the reason goes on after the class's name.
+        Refusal: objects of this class can't be stored; the reason is worded to follow the name of the class.
     """
     policies = policies_of(cls) if item else {}
     dump, load = (inspect.getattr_static(cls, name, None) for name in ("dump", "load"))

@@ -1,6 +1,6 @@
 """Reads what `aqueue._codec.writer` wrote, and makes an equal object from it.
 
-The class of an enum member or object is one that the attribute's annotation names: no payload can name any other.
+An enum member or object can only be of a class that the attribute's annotation names: a payload can't name another.
 """
 
 import enum
@@ -17,7 +17,7 @@ __all__ = ["Ancestor", "StateReader"]
 Ancestor = Callable[[int], object]
 """Returns the ancestor that has a number."""
 
-# A value that is written whole has two more arrays and objects around it: {"$time": ["12:00", "Europe/Oslo", 0]}.
+# A value that is stored with its tag adds two arrays and objects: {"$time": ["12:00", "Europe/Oslo", 0]}.
 _MAX_DEPTH: Final = MAX_DEPTH + 2
 
 _Classes = dict[str, type | None]
@@ -27,15 +27,17 @@ class StateReader:
     """Reads states."""
 
     def __init__(self, adapter_of: Callable[[type], ClassAdapter]) -> None:
-        """Make a reader; `adapter_of` returns the adapter of a class whose objects are no items."""
+        """Read with the adapters that `adapter_of` returns for the classes of values."""
         self._adapter_of = adapter_of
 
     def read(self, adapter: ClassAdapter, raw: Any, ancestor: Ancestor, depth: int = 1) -> Any:
-        """Return an object that `adapter` makes from what was recorded.
+        """Return the object that `adapter` makes from a recorded state.
 
         Parameters:
-            ancestor: returns the ancestor that has a number; what `AqueueError` it raises comes out.
-            depth: how many arrays and objects `raw` is in, itself included.
+            adapter: makes objects of the class.
+            raw: the state, as JSON's types.
+            ancestor: returns the ancestor with a number; an `AqueueError` from it passes through.
+            depth: the number of arrays and objects around the attributes.
 
         Raises:
             Refusal: today's class would not have written that.
@@ -47,7 +49,7 @@ class StateReader:
         gone: list[str] = []
         policies = adapter.policies
         for name, data in raw.items():
-            if name in policies:  # it was recorded when these were stored with items
+            if name in policies:  # older versions stored policies with items
                 continue
             if name.startswith("$"):
                 parts[name] = self._read_part(adapter, name, data, ancestor, depth)
@@ -114,7 +116,7 @@ class StateReader:
                         return self._read_tag(key, raw[key], classes, ancestor, depth + 1)
                     except (AqueueError, Refusal, RecursionError):
                         raise
-                    except Exception as error:  # readers trust their data, and fail in many ways
+                    except Exception as error:  # readers trust their data, and may raise anything
                         raise Refusal(f"no value for {key!r}: {error}") from error
                 raise Refusal(f"an object with {key!r} and other keys")
         members = {}
@@ -157,7 +159,7 @@ class StateReader:
         raise Refusal(f"the tag {tag!r}, which this aqueue doesn't know")
 
     def _named(self, name: Any, classes: _Classes, *, of_enums: bool) -> type:
-        """Return the class that the annotation names so; if none, the only one it names, which may be renamed."""
+        """Return the class that the annotation calls `name`; else the only class in it, which may have been renamed."""
         cls = classes.get(name) if type(name) is str else None
         if cls is not None and issubclass(cls, enum.Enum) == of_enums:
             return cls
@@ -177,9 +179,9 @@ class StateReader:
 
 
 def _refuse_renamed(adapter: ClassAdapter, gone: Sequence[str], raw: dict[str, Any]) -> None:
-    """Raise `Refusal` if the fields that are `gone` may have been renamed: the class has others that were not recorded.
+    """Raise `Refusal` if the fields that are `gone` may have been renamed: the class has fields that were not recorded.
 
-    Those would get their defaults, and the recorded values would be lost.
+    Those would get their defaults, and the recorded values would be lost without a word.
     """
     new = [name for name in adapter.fields if name not in raw and name not in raw.get("$unset", ())]
     if new:

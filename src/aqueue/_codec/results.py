@@ -1,4 +1,4 @@
-"""Writes results as JSON and reads them: what would come back as something else is refused."""
+"""Writes results as JSON and reads them; values that would come back as something else are refused."""
 
 import dataclasses
 import enum
@@ -17,22 +17,22 @@ from aqueue.text import visible, visible_repr
 __all__ = ["LARGE_BYTES", "MAX_BYTES", "OnLarge", "decode_result", "decode_root_results", "encode_result"]
 
 MAX_DEPTH: Final = 500
-"""How deep a result may be nested: more could be written, but not read again deeper in Python's stack."""
+"""How deep a result may be nested: a deeper one can be written, but not always read, since that takes Python's stack."""
 
 MAX_BYTES: Final = 499_000_000
 """How long a result, or the attributes of an item, may be as JSON.
 
-SQLite has no row longer than 1,000,000,000 bytes (SQLITE_MAX_LENGTH, https://sqlite.org/limits.html), and that of an
-`item.completed` may have both, besides what else is in it.
+SQLite's rows have at most 1,000,000,000 bytes (SQLITE_MAX_LENGTH, https://sqlite.org/limits.html), and an `item.completed`
+may have both, and more.
 """
 
 LARGE_BYTES: Final = 4_096
-"""How long they must be to be counted by their length as well: what is shorter is bounded by the number of events."""
+"""The length from which they are counted in bytes, too: shorter ones are bounded by the number of events."""
 
 OnLarge = Callable[[str, Literal["result", "attributes"], int], None]
-"""Gets of each that is large the item's class, what it is, and how many bytes it has."""
+"""Called for each large one with the class of the item, which of the two it is, and its length in bytes."""
 
-# A string is one match, so that brackets in it don't count.
+# A string is one match, so that its brackets are not counted.
 _brackets: Final = re.compile(r'[][{}]|"(?:[^"\\]|\\.)*"').findall
 
 
@@ -67,7 +67,7 @@ def _refuse_changed(value: object) -> None:
 def _check(value: object) -> None:
     """Raise `TypeError` for a result that has been written but would come back as something else.
 
-    That are two keys that are the same in JSON, and bytes and sets in a struct, which msgspec writes.
+    Those are two keys that are the same in JSON, and bytes and sets in a Struct, which msgspec writes.
     """
     todo = [value]
     for one in todo:  # it grows meanwhile
@@ -116,12 +116,12 @@ class _StringKeys(msgspec.Struct, gc=False):
 # The standard library's, since msgspec writes NaN and infinity as null, and a set as a list in any order.
 _encode: Final = json.JSONEncoder(allow_nan=False, ensure_ascii=False, separators=(",", ":"), default=_plain).encode
 
-# Of text both make the same. This is several times as fast, and makes no str of the JSON besides the bytes.
+# For text both write the same. This is several times as fast, and doesn't make a str before the bytes.
 _encode_text: Final = msgspec.json.Encoder().encode
 
 
 def encode_result(value: object, type: str, on_large: OnLarge | None = None) -> msgspec.Raw:
-    """Return `value`, which an item of class `type` returned, as JSON; `on_large` is called if that is large.
+    """Return `value`, which an item of class `type` has returned, as JSON; call `on_large` if that is large.
 
     Dataclasses, attrs classes, msgspec structs, datetimes, UUIDs, enums and decimals are written as msgspec writes them.
 
@@ -159,7 +159,7 @@ def encode_result(value: object, type: str, on_large: OnLarge | None = None) -> 
 
 
 def _depth(text: str) -> int:
-    """Return how many arrays and objects of the JSON `text` are inside each other."""
+    """Return how deep arrays and objects are nested in the JSON `text`."""
     deepest = depth = 0
     for bracket in _brackets(text):
         if bracket in ("[", "{"):
@@ -176,9 +176,9 @@ def decode_result(data: msgspec.Raw) -> Any:
 
 
 def decode_root_results(roots: Sequence[int], results: dict[int, msgspec.Raw]) -> list[Any]:
-    """Return the `results` of the initial items numbered `roots`, None for one without; empty if all are without.
+    """Return the `results` of the initial items with the numbers `roots`, or an empty list if none has a result.
 
-    They are taken out of `results`, so that all of them are not in memory twice.
+    An item without a result gets None. Results are removed from `results`, so that not all are in memory twice.
     """
     found = [decode_result(raw) if (raw := results.pop(number, NO_DATA)) is not NO_DATA else None for number in roots]
     return found if any(result is not None for result in found) else []

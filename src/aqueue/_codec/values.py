@@ -1,4 +1,4 @@
-"""The table of the types whose values can be stored: each with its tag, what writes it and what reads it.
+"""The table of the types whose values can be stored: each with its tag, its writer and its reader.
 
 A value that JSON lacks is an object with one key, its tag: ``{"$path": "a/b"}``.
 """
@@ -34,7 +34,7 @@ MAX_DEPTH: Final = 500
 """How deep arrays and objects may be nested in a payload; SQLite's JSON functions refuse a thousand."""
 
 SCALARS: Final = frozenset({str, bool, type(None), int, float})
-"""The types of values that are in JSON what they are in Python, but for a few values."""
+"""The types whose values are the same in JSON as in Python, except for a few values."""
 
 _encode_json: Final = msgspec.json.Encoder().encode
 
@@ -43,8 +43,8 @@ class Refusal(Exception):
     """A value or object can't be stored or restored exactly: a class or a payload doesn't allow it.
 
     Attributes:
-        reason: what the value is, or what is wrong with it.
-        path: the attributes that lead to it, from the item on.
+        reason: what is wrong with the value, or what it is.
+        path: the attributes that lead from the item to the value.
     """
 
     def __init__(self, reason: str) -> None:
@@ -57,7 +57,7 @@ class Refusal(Exception):
 
 
 def is_plain_text(text: str) -> bool:
-    """Return whether JSON can carry `text`: it has no lone surrogate."""
+    """Return whether JSON can carry `text`, which it can't with a lone surrogate."""
     if text.isascii():
         return True
     try:
@@ -68,10 +68,10 @@ def is_plain_text(text: str) -> bool:
 
 
 def is_scalar(value: Any) -> bool:
-    """Return whether JSON has `value` as it is, but for lone surrogates."""
+    """Return whether JSON can carry `value` without a tag; lone surrogates are not looked for."""
     cls = type(value)
     if cls is int:
-        # What other readers of JSON, SQLite's functions among them, take for a float is written as text.
+        # Other readers of JSON, such as SQLite's functions, would read a larger int as a float.
         fits: bool = -0x8000_0000_0000_0000 <= value <= 0x7FFF_FFFF_FFFF_FFFF
         return fits
     if cls is float:
@@ -80,7 +80,7 @@ def is_scalar(value: Any) -> bool:
 
 
 def has_plain_keys(value: dict[Any, Any]) -> bool:
-    """Return whether JSON has `value` as an object: no key could be taken for a tag."""
+    """Return whether JSON can carry `value` as an object: its keys are strings, none of which looks like a tag."""
     for key in value:  # noqa: SIM110  # all() takes twice the time
         if type(key) is not str or key.startswith("$") or not is_plain_text(key):
             return False
@@ -107,7 +107,7 @@ def _write_clock(value: datetime | time) -> Any:
 
 
 def _zone_key(zone: tzinfo | None) -> str | None:
-    """Return the name of a zone of the time zone database; None if there is no zone, or isoformat() tells it whole."""
+    """Return the key of a zone of the time zone database; None without a zone, or if isoformat() says all about it."""
     if zone is None:
         return None
     if type(zone) is timezone:
@@ -138,7 +138,7 @@ def _read_clock(kind: type[datetime] | type[time], data: Any) -> datetime | time
         raise ValueError("fold is neither 0 nor 1")
     if zone is None:
         return value.replace(fold=fold)
-    # Looked up before it is loaded: ZoneInfo turns a key into the name of a module of the tzdata package.
+    # Checked before it is loaded: ZoneInfo imports a module of the tzdata package by the key.
     if zone not in _zone_keys():
         raise ValueError("the time zone is not in this machine's database")
     return value.replace(tzinfo=ZoneInfo(zone), fold=fold)
@@ -183,13 +183,13 @@ class _Form:
     """How the values of one type are stored.
 
     Attributes:
-        type: their type.
+        type: the type.
         tag: the only key of the JSON object that stands for a value.
-        write: gets the value, or the list of a container's parts as JSON; returns what is stored under the tag.
-        read: gets what is stored, or the list of a container's parts; returns the value. For what `write` never returns
-            it raises ValueError, TypeError and others.
-        is_json: returns whether JSON has the value, so that it needs no tag; None if JSON has none of them.
-        is_container: whether the values have parts, which are written and read one by one; those of a dict are its pairs.
+        write: gets a value, or the list of a container's parts as JSON; returns what is stored under the tag.
+        read: gets what is stored, or the list of a container's parts; returns the value. For data that `write` never
+            returns it raises ValueError, TypeError and others.
+        is_json: returns whether JSON can carry a value without a tag; None if that is never so.
+        is_container: whether values have parts, which are written and read one by one; the parts of a dict are its pairs.
     """
 
     type: type
@@ -226,7 +226,7 @@ _FORMS: Final = (
     _Form(frozenset, "$frozenset", _sorted, frozenset, is_container=True),
     _Form(dict, "$dict", _as_it_is, dict, is_container=True),
 )
-"""Every type of which values can be stored without an annotation, but bool, None and list: JSON has all of those."""
+"""The types whose values need no annotation; bool, None and list are not among them, since JSON has all their values."""
 
 
 def _writer(form: _Form) -> Callable[[Any], Any]:
@@ -241,10 +241,10 @@ WRITERS: Final[dict[type, Callable[[Any], Any]]] = {
     type(None): _as_it_is,
     **{form.type: _writer(form) for form in _FORMS if not form.is_container},
 }
-"""What writes a value of a type, tag and all. Containers are not among them."""
+"""The writers of values by type, without those of containers; they add the tag where one is needed."""
 
 READERS: Final = {form.tag: form.read for form in _FORMS if not form.is_container}
-"""What reads what is stored under a tag. Containers are not among them."""
+"""The readers of what is stored under a tag, without those of containers."""
 
 CONTAINERS: Final = {form.type: form for form in _FORMS if form.is_container}
 """The containers that JSON lacks, by type."""

@@ -1,7 +1,7 @@
 """Writes the state of an object as JSON's types, value by value, so that it can be restored equal and of the same type.
 
-A value that JSON lacks is an object with one key that begins with ``$``: those of `aqueue._codec.values`, and here references
-to ancestors, enum members and objects.
+A value that JSON lacks is an object with one key that begins with ``$``: the tags of `aqueue._codec.values`, and those here
+for references to ancestors, enum members and objects.
 """
 
 import enum
@@ -24,7 +24,7 @@ class StateWriter:
     """Writes states."""
 
     def __init__(self, adapter_of: Callable[[type], ClassAdapter]) -> None:
-        """Make a writer; `adapter_of` returns the adapter of a class whose objects are no items."""
+        """Write with the adapters that `adapter_of` returns for the classes of values."""
         self._adapter_of = adapter_of
 
     def write(self, adapter: ClassAdapter, value: object, ancestor_id: AncestorId, depth: int = 1) -> dict[str, Any]:
@@ -34,7 +34,7 @@ class StateWriter:
             adapter: reads the class of `value`.
             value: the object.
             ancestor_id: returns the number of an object that is itself an ancestor of the item, otherwise None.
-            depth: how many arrays and objects it is in, itself included.
+            depth: the number of arrays and objects around its attributes.
 
         Raises:
             Refusal: it has something that would not be restored equal and of the same type.
@@ -73,14 +73,15 @@ class StateWriter:
         return written
 
     def _write(self, value: Any, classes: _Classes, ancestor_id: AncestorId, depth: int) -> Any:
-        """Return a value of an attribute as JSON's types; `depth` is how many arrays and objects it is in."""
+        """Return a value as JSON's types; `depth` is the number of arrays and objects around it."""
         cls = type(value)
         write = WRITERS.get(cls)
         if write is not None:
             return write(value)
         if depth >= MAX_DEPTH:
             raise Refusal(f"data nested deeper than {MAX_DEPTH}, or in itself")
-        # Loops, not comprehensions: those are calls of their own, and the limit on calls is about twice that on depth.
+        # Loops, not comprehensions: in Python 3.11 these are calls of their own, and the limit on calls is only about twice
+        # that on depth.
         parts: list[Any] = []
         if cls is list:
             for part in value:
