@@ -1,4 +1,4 @@
-"""Counts, rates and times as a person reads them: what every display and the command write alike."""
+"""Counts, rates and times for a person to read, the same in every display and in the command."""
 
 import math
 from itertools import pairwise
@@ -7,7 +7,7 @@ from typing import Final
 __all__ = ["amount", "clock", "duration", "per_second", "when_due"]
 
 _MAX_SECONDS: Final = 1e12
-"""30,000 years: what a spoiled file may say beyond that is no duration."""
+"""30,000 years: only a damaged file has longer durations."""
 
 _UNITS: Final = ((86_400.0, "d"), (3_600.0, "h"), (60.0, "min"), (1.0, "s"))
 
@@ -18,7 +18,7 @@ def amount(number: int) -> str:
 
 
 def per_second(rate: float) -> str:
-    """Return `rate`, in items a second, as text, with a decimal where that tells something: ``0.5``, ``1,234``."""
+    """Return `rate`, in items per second, as text, with a decimal if it is below 100: ``0.5``, ``1,234``."""
     return f"{rate:,.0f}" if rate >= 99.95 else f"{rate:.1f}"
 
 
@@ -42,10 +42,10 @@ def duration(seconds: float) -> str:
     ``250 µs``, ``3.2 ms``, ``0.25 s``, ``12.3 s``, ``2 min 5 s``, ``3 h 20 min``, ``4 d 1 h``.
 
     Parameters:
-        seconds: the duration, seconds; 0 and what is less is ``0 s``.
+        seconds: the duration, seconds; 0 and less give ``0 s``.
     """
     if not seconds < _MAX_SECONDS:
-        return f"{seconds:.3g} s"  # no run took that long: a log may say so all the same
+        return f"{seconds:.3g} s"  # from a damaged log
     if seconds < 0.000_999_5:
         return f"{seconds * 1e6:.0f} µs" if seconds > 0 else "0 s"
     if seconds < 0.099_95:
@@ -63,7 +63,7 @@ def duration(seconds: float) -> str:
 
 
 def when_due(due: float, now: float) -> str:
-    """Return how a person says at the Unix time `now` that something may start at `due`: ``in 12 s``, or ``now``."""
+    """Return when something may start that is due at the Unix time `due`, seen from `now`: ``in 12 s``, or ``now``."""
     if due <= now:
         return "now"
     seconds = math.ceil(min(due - now, _MAX_SECONDS))

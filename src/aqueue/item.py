@@ -9,10 +9,10 @@ from aqueue.retry import Retry
 __all__ = ["AfterChildrenRule", "EnqueueFn", "Item", "ItemLike", "SetDescFn"]
 
 AfterChildrenRule = Literal["all_success", "all_done"]
-"""When an item's hook runs, ``all_success`` if its whole subtree succeeded, ``all_done`` also if parts failed."""
+"""When an item's hook runs: ``all_success`` if its whole subtree succeeded, ``all_done`` also if parts failed."""
 
 SetDescFn = Callable[[str], None]
-"""Says in a few words what the running item is doing."""
+"""Sets the description of the running item: a few words on what it is doing."""
 
 
 class ItemLike(Protocol):
@@ -36,27 +36,26 @@ class Item:
         after_children_rule: ``"all_success"``, the default, runs the hook only if the whole subtree succeeded;
             ``"all_done"`` also when descendants failed, once they all have ended. Either needs this item's own
             `process` to have succeeded.
-        previous_names: names that this class had when journals were written that are still to be resumed, as
-            ``module:qualname``, or ``qualname`` if the module is the same; by default none. Subclasses don't inherit it.
-        retry: when an item of this class that raised is tried again, an `aqueue.Retry`; None for never. Without it, what
-            `run_queue` was given counts.
-        timeout_s: how long one attempt at `process` or the hook may take, seconds, more than 0, up to a year; then it is
-            cancelled and fails with `TimeoutError`, as any failure. None for no limit. Without it, what `run_queue` was
-            given counts.
+        previous_names: earlier names of this class, in journals that are still to be resumed, as ``module:qualname``, or
+            ``qualname`` if the module is the same; by default none. Subclasses don't inherit it.
+        retry: when a failed attempt at an item of this class is followed by another, an `aqueue.Retry`; None for never. By
+            default the `retry` of `run_queue`.
+        timeout_s: the longest time for one attempt at `process` or the hook, seconds, more than 0, up to a year; then it is
+            cancelled and fails with `TimeoutError`. None for no limit. By default the `timeout_s` of `run_queue`.
 
-    These are the class's, annotated or not: they are no part of an item, and not stored with it.
+    These belong to the class, annotated or not: they are not part of an item, and not stored with it.
 
     An item may have a `group`, an attribute or property that is a string or None, such as the host of its URL. It is
-    looked up when the item is enqueued; ``run_queue(limits=…)`` and `aqueue.slow_down` go by it.
+    looked up when the item is enqueued; ``run_queue(limits=…)`` and `aqueue.slow_down` apply to groups.
 
-    An item may have a `key`, an attribute or property that is a string or None. A second item of the same class and key is
-    dropped when it is enqueued, over the whole run and across resumes; drops are counted as ``deduplicated``.
+    An item may have a `key`, an attribute or property that is a string or None. A second item with the same class and key
+    is dropped when it is enqueued, over the whole run and across resumes; dropped items are counted as ``deduplicated``.
 
-    With a journal, an item's state is its attributes; they are stored when it is enqueued, and an item that is resumed
-    gets them back without its `__init__` (or `__post_init__`) being called. A class decides otherwise by two methods:
-    ``dump(self)`` returns what to store, made of the values that can be stored without an annotation, and the
-    class method ``load(cls, data)`` returns an item made from that. Of an item that was stored before its class had them,
-    ``load`` gets a dict of the attributes.
+    With a journal, an item's state is its attributes: they are stored when it is enqueued, and a resume sets them again
+    without calling `__init__` (or `__post_init__`). A class can choose its state by two methods: ``dump(self)`` returns
+    what to store, made of values that can be stored without an annotation, and the class method ``load(cls, data)``
+    returns an item made from that. For an item that was stored before its class had these methods, ``load`` gets a dict of
+    the attributes.
     """
 
     track_overall: ClassVar[bool] = False
@@ -82,7 +81,7 @@ class Item:
                 priority queue, `ChildrenNotComparable` (a `TypeError`) in a further attempt for one that may be there
                 already.
             set_desc: says what the item is doing, a string; control characters are made visible and text after 1,000
-                characters is cut. Raises `MisplacedCall` as `enqueue` does, `InvalidArgument` for what is no string.
+                characters is cut. Raises `MisplacedCall` as `enqueue` does, `InvalidArgument` for anything but a string.
 
         Returns:
             The item's result, or None. It must be data that JSON can carry; anything else fails the item.

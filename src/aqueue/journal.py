@@ -1,4 +1,4 @@
-"""Reading a journal: the results that a run has recorded, one after the other.
+"""Reading a journal: the recorded results of a run, one after the other.
 
 SQLite is loaded when a journal is read, not when this module is imported.
 """
@@ -19,13 +19,13 @@ __all__ = ["ItemResult", "iter_results"]
 
 
 class ItemResult(msgspec.Struct, frozen=True):
-    """What one item came to.
+    """The result of one item.
 
     Attributes:
         item: its number, from 1, in the order of enqueue.
         type: its class when it was enqueued, as ``module:qualname``.
-        result: what its hook returned, or else its `process`, as JSON gives it back: a tuple comes as a list. While either
-            runs again, what it returned before.
+        result: the return value of its hook, or else of its `process`, as JSON gives it back: a tuple comes as a list.
+            While either runs again, this is what it returned before.
     """
 
     item: int
@@ -36,23 +36,23 @@ class ItemResult(msgspec.Struct, frozen=True):
 def iter_results(path: "str | os.PathLike[str]") -> Iterator[ItemResult]:
     """Yield the results in the journal at `path`, ordered by the items' numbers.
 
-    Items whose result is None are left out, and those that have failed for good. All results are of one moment, that of the
-    first step of the iteration. A run of another process may be writing the journal all the while; neither waits for the
-    other. Only a few results are in memory at a time: SQLite sorts their numbers first, in a temporary file if need be.
+    Items without a result are left out, and so are those that have failed for good. All results are of the moment of the
+    first step of the iteration. A run of another process may be writing the journal meanwhile; neither waits for the other.
+    Only a few results are in memory at a time: SQLite first sorts their numbers, in a temporary file if need be.
 
-    The file is opened at the first step, and what is wrong with it is raised there. It is opened only to be read, so
-    that SQLite may leave an empty ``PATH-wal`` and a ``PATH-shm`` beside it, which do no harm.
+    The file is opened at the first step, which raises if something is wrong with it. It is opened for reading alone, so
+    SQLite may leave an empty ``PATH-wal`` and a ``PATH-shm`` next to it, which do no harm.
 
     Parameters:
         path: the journal's file.
 
     Raises:
-        InvalidArgument: `path` is no path, or empty, as `RunResult.journal` is for a run without a journal.
+        InvalidArgument: `path` isn't a path, or is empty, as `RunResult.journal` is without a journal.
         NotAJournal: the file is something else.
         JournalTooNew: a newer aqueue wrote it.
-        JournalDamaged: it can't be read; for some of its events this comes only when they are reached.
-        JournalLocked: a run of this very process is writing it.
-        JournalError: there is no such file, or it may not be read.
+        JournalDamaged: it can't be read; for some events this is raised only when they are reached.
+        JournalLocked: a run of this process is writing it.
+        JournalError: there is no such file, or no permission to read it.
     """
     if path == "":
         raise InvalidArgument(
@@ -84,18 +84,19 @@ def iter_results(path: "str | os.PathLike[str]") -> Iterator[ItemResult]:
 
 
 def _is(event: str) -> str:
-    # What each row begins with, so that nothing needs to be parsed.
+    # Rows are selected by how they begin, so that nothing needs to be parsed.
     return f"""event >= '{{"event":"{event}"' AND event < '{{"event":"{event}#'"""
 
 
 _HAS_RESULT: Final = """instr(event, '"result":') AND json_type(event, '$.result') IS NOT NULL"""
 
-# The result of an item is that of the last round that has ended: of its hook, or, if that returned None, of the `process`
-# before it; none after a failure. One number says which event is an item's last and what that is: 1 has a result, 2 lacks
-# one, 3 is a failure. A completion without a result changes nothing, since no result comes before it, and is left out.
-# Only numbers are sorted. The first LIMIT keeps SQLite from merging the innermost query into the one around it, the second
-# keeps it from sorting after the events have been read, which then would all be in the sorter: 558 MB for 250 results of
-# 2 MB, where this needs 64 MB. `instr` may find too much (a payload with such a member), never too little.
+# The result of an item comes from the last round that has ended: from its hook, or, if that returned None, from the
+# `process` before it; there is none after a failure. One number, `ended`, says which event of an item is the last, and by
+# its remainder what that event is: 1 has a result, 2 has none, 3 is a failure. Completions without a result are left out:
+# no result comes before them, so they change nothing.
+# Only numbers are sorted. The first LIMIT keeps SQLite from merging the innermost query into the one around it. The second
+# keeps SQLite from sorting after it has read the events, which would then all be in the sorter: 558 MB for 250 results of
+# 2 MB, instead of 64 MB. `instr` may find too much (a payload with such a member), never too little.
 _RESULTS: Final = f"""
 SELECT item, (SELECT event FROM events WHERE events.seq = one.seq)
 FROM (

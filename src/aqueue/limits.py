@@ -10,7 +10,7 @@ __all__ = ["Limit", "Limits"]
 
 
 class Limit(msgspec.Struct, frozen=True):
-    """What one group of items (the pages of one host, say) may do at most. Only `process` counts, not hooks.
+    """The limits of one group of items, such as the pages of one host. They apply to `process`, not to hooks.
 
     Attributes:
         concurrent: how many of its items run at once, at least 1; None, the default, for as many as there are workers.
@@ -32,4 +32,4 @@ class Limit(msgspec.Struct, frozen=True):
 
 
 Limits = Mapping[str, Limit] | Callable[[str], Limit | None]
-"""The limit of each group by its name, ``"*"`` for all groups that have none of their own; or a function that tells it."""
+"""The limit of each group by its name, with ``"*"`` for all other groups; or a function from the name to the limit."""

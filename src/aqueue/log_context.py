@@ -16,12 +16,12 @@ def add_item(logger: "WrappedLogger", method_name: str, event_dict: "EventDict")
 
     A record made inside an item's `process` or hook, or in a thread or task that these started, gets ``item`` (the
     item's number), ``type`` (its class, as ``module:qualname``) and ``worker`` (the worker's number): the names that
-    the jsonl reporter's lines have. What the record says itself is kept. Other records are left as they are.
+    the jsonl reporter uses. Keys that the record has already are kept. Other records are not changed.
 
     Parameters:
-        logger: not used, as `method_name`; structlog passes both to each processor.
-        method_name: not used.
-        event_dict: the record, to which the item is added.
+        logger: not used; structlog passes it to each processor.
+        method_name: not used either.
+        event_dict: the record to which the item is added.
 
     Returns:
         The same `event_dict`.
@@ -39,11 +39,11 @@ class ItemFilter(logging.Filter):
 
     Each gets the attributes ``item`` (the item's number), ``item_type`` (its class, as ``module:qualname``) and
     ``worker`` (the worker's number); all are None for a record made outside an item's `process` and hook. Add the
-    filter to a handler: one that a logger has does not see the records of the loggers below it.
+    filter to a handler: the filter of a logger doesn't see the records of the loggers below it.
     """
 
     def filter(self, record: logging.LogRecord) -> bool:
-        """Set the attributes, and let the record pass."""
+        """Set the attributes, and keep the record."""
         running = current_or_none()
         record.item = None if running is None else running.id
         record.item_type = None if running is None else running.type

@@ -18,7 +18,7 @@ from aqueue.text import without_surrogates
 __all__ = ["LEVELS", "Level", "level_of", "record_of", "render_record", "safe_line", "timestamp_of"]
 
 Level = Literal["debug", "info", "warning", "error"]
-"""How much an event matters in a log, by the names that Python's logging and structlog have for it."""
+"""The level of an event in a log, by its name in Python's logging and in structlog."""
 
 LEVELS: Final[dict[type[ev.Event], Level]] = {
     ev.ItemFailed: "error",
@@ -29,9 +29,9 @@ LEVELS: Final[dict[type[ev.Event], Level]] = {
     ev.ItemRetryScheduled: "warning",
     ev.ItemDescribed: "debug",
 }
-"""The levels of the event types that are not ``info``; of a process that left in good order, `level_of` says that it is."""
+"""The levels of the event types that are not ``info``; `level_of` gives ``info`` to a process that left in good order, too."""
 
-# The fields that may hold secrets, and are Raw, which msgspec does not turn into plain data.
+# The fields that may hold secrets. They are Raw, which msgspec doesn't turn into plain data.
 _DATA_FIELDS: dict[type[ev.Event], tuple[str, ...]] = {
     ev.ItemEnqueued: ("payload",),
     ev.ItemAdopted: ("payload",),
@@ -51,22 +51,22 @@ def timestamp_of(at: float) -> str:
     """Return the Unix time `at`, in seconds, as ISO 8601 in UTC with microseconds: ``2023-11-14T22:13:20.000000Z``.
 
     Raises:
-        ValueError, OverflowError, OSError: `at` is past the year 9999, or no number that a time can have.
+        ValueError, OverflowError, OSError: `at` is past the year 9999, or isn't a possible time.
     """
     seconds, microseconds = divmod(round(at * 1_000_000), 1_000_000)
     return f"{_to_the_second(seconds)}.{microseconds:06d}Z"
 
 
-# Many events share a second: a third of the time of a new one each.
+# Many events share a second; with the cache a timestamp takes a third of the time.
 @lru_cache(maxsize=16)
 def _to_the_second(seconds: int) -> str:
     return datetime.fromtimestamp(seconds, UTC).isoformat()[:19]
 
 
 def record_of(event: ev.Event, include_data: bool = False) -> dict[str, Any]:
-    """Return `event` as plain data: a new dict whose first keys, ``timestamp`` and ``level``, a person looks for.
+    """Return `event` as plain data: a new dict that begins with ``timestamp`` and ``level``, for a person to find.
 
-    The others are the event's name under ``event`` and its fields, those left out that have their default.
+    The other keys are ``event``, the name of the event, and its fields, except those with their default.
 
     Parameters:
         event: any event.
@@ -93,8 +93,8 @@ _encoder = msgspec.json.Encoder(enc_hook=repr)
 def render_record(record: object) -> bytes:
     r"""Return `record`, a dict or any other value, as JSON on one line that does nothing to a terminal; no newline.
 
-    Characters that can't be seen are written as ``\uXXXX``, lone surrogates as U+FFFD, what JSON can't carry as its
-    `repr`.
+    Characters that can't be seen are written as ``\uXXXX``, lone surrogates as U+FFFD, and values that JSON can't carry as
+    their `repr`.
 
     Raises:
         Exception: what the `repr` of something in the record raises.
@@ -113,8 +113,8 @@ def render_record(record: object) -> bytes:
 def safe_line(line: bytes) -> bytes:
     r"""Return `line`, a line of JSON from anywhere, as JSON that means the same and does nothing to a terminal.
 
-    Characters that can't be seen are written as ``\uXXXX``; what is no UTF-8 as U+FFFD; white space between values,
-    which is all that JSON allows of control characters, as spaces; that around it is left out.
+    Characters that can't be seen are written as ``\uXXXX``, and bytes that aren't UTF-8 as U+FFFD. White space around the
+    line is removed; between values, where JSON allows no other control characters, it becomes spaces.
     """
     text = line.strip().decode(errors="replace")
     if text.isprintable():

@@ -1,4 +1,4 @@
-"""The Reporter protocol, and how a reporter is named: "rich", "jsonl:run.jsonl", an object, or several of these."""
+"""The Reporter protocol, and reporters by name: "rich", "jsonl:run.jsonl", an object, or several of these."""
 
 import os
 import sys
@@ -37,15 +37,15 @@ ENVIRONMENT_VARIABLE = "AQUEUE_REPORTER"
 
 
 class RunInfo(msgspec.Struct, frozen=True):
-    """What a reporter is told when it is opened.
+    """What is known of a run when a reporter is opened.
 
     Attributes:
-        run_id: names the run.
-        num_workers: how many workers run items.
+        run_id: the id of the run.
+        num_workers: the number of workers.
         queue_type_name: ``queue``, ``stack`` or ``priority``.
         started_at: when the run began, Unix time in seconds.
-        watched: whether it is a run of another process, or one that is replayed; then Ctrl-C ends the watching, and not
-            the run. Default False.
+        watched: whether it is a run of another process, or a replayed one; Ctrl-C then ends the watching, not the run.
+            Default False.
     """
 
     run_id: str
@@ -62,22 +62,22 @@ class Reporter(Protocol):
     A reporter that raises from `handle` or `close` is detached and the run goes on; one that raises from `open` ends
     the call before anything has run.
 
-    A reporter may block its thread (a slow pipe), which holds up neither the others nor the journal. One that gets every
-    event makes the run wait once 40,000, or 64 MB of large values, are waiting for it, rather than fill the memory. After
-    5 s in one call a warning names it; with a journal it is detached after 60 s, since the journal has all that it would
-    have written. A display does better as a `SkippingReporter`, for which no run waits.
+    A reporter may block its thread (a slow pipe); the other reporters and the journal don't wait for it. A reporter that
+    gets every event makes the run wait once 40,000 events, or 64 MB of large values, are waiting for it, rather than fill
+    the memory. After 5 s in one call a warning names it; with a journal it is detached after 60 s, since the journal has
+    everything that it would have written. A display had better be a `SkippingReporter`, for which no run waits.
     """
 
     @property
     def uses_terminal(self) -> bool:
-        """Whether it redraws parts of a terminal, and so must be the only one that does."""
+        """Whether it redraws parts of a terminal; a run has at most one such reporter."""
         ...
 
     def open(self, run: RunInfo) -> None:
         """Begin: called once, before any event.
 
         Parameters:
-            run: what is known of the run before it begins.
+            run: what is known of the run.
         """
         ...
 
@@ -97,7 +97,7 @@ class Reporter(Protocol):
         """End: called once, after the last event. Put everything back and flush.
 
         Parameters:
-            result: what the run came to.
+            result: the result of the run.
         """
         ...
 
@@ -106,14 +106,14 @@ class Reporter(Protocol):
 class SkippingReporter(Reporter, Protocol):
     """A display that can do without some of the events, since it shows the view.
 
-    While it is far behind, 40,000 events or 64 MB of large values, what waits for it is dropped: at its next call `view` is
-    the run with all that has happened, and `events` are only those since. So a run never waits for it; nor does its end,
-    for which all but the last 10,000 events are dropped.
+    Once it is 40,000 events or 64 MB of large values behind, the waiting events are dropped: in its next call `view` has
+    everything that has happened, and `events` are only those since. So a run never waits for it; at the end of a run all
+    but the last 10,000 events are dropped.
     """
 
     @property
     def can_skip(self) -> bool:
-        """Whether it can; what doesn't have this can't."""
+        """Whether it can skip events; a reporter without this attribute can't."""
         ...
 
 
@@ -132,33 +132,33 @@ class TerminalReporter(Reporter, Protocol):
 
 @runtime_checkable
 class SuspendableReporter(TerminalReporter, Protocol):
-    """A terminal reporter that can let go of the terminal for a while: Ctrl-Z, and later ``fg``."""
+    """A terminal reporter that can release the terminal for a while: Ctrl-Z, and later ``fg``."""
 
     def suspend_terminal(self) -> None:
         """Put the terminal back and change nothing on it until `resume_terminal`.
 
-        Called from a signal handler in the main thread just before the process is stopped; what `release_terminal`
-        must not do, it must not do either.
+        Called from a signal handler in the main thread just before the process is stopped; it is limited in the same way
+        as `release_terminal`.
         """
         ...
 
     def resume_terminal(self) -> None:
-        """Go on, where the cursor is now. Called from the same signal handler once the process goes on."""
+        """Continue where the cursor is now. Called from the same signal handler once the process goes on."""
         ...
 
 
 @runtime_checkable
 class StillReporter(Reporter, Protocol):
-    """A reporter that can leave a moment in the midst of a run on the screen: `aqueue replay --until` ends with that.
+    """A reporter that can leave a moment in the middle of a run on the screen: `aqueue replay --until` ends so.
 
-    So does `aqueue watch`, or a replay, that is left early, for reporters that use no terminal.
+    With reporters that use no terminal, so does an `aqueue watch` or a replay that is left early.
     """
 
     def close_still(self, result: RunResult, view: RunView) -> None:
-        """End as `close` does, but leave the run as it was at this moment to be seen, instead of a summary.
+        """End as `close` does, but leave the run on the screen as it was at this moment, instead of a summary.
 
         Parameters:
-            result: what the run had come to at this moment.
+            result: the result of the run until this moment.
             view: the run at this moment.
         """
         ...
@@ -167,10 +167,10 @@ class StillReporter(Reporter, Protocol):
 def can_redraw(stream: TextIO | None) -> bool:
     """Return whether `stream` leads to a terminal on which what was written can be written over.
 
-    That is one whose ``TERM`` says what it can do, and isn't ``dumb``.
+    That is a terminal with a ``TERM`` that isn't ``dumb`` or ``unknown``.
 
     Parameters:
-        stream: where it would be written. None, a closed one, and a stand-in without a file lead to no terminal.
+        stream: the stream. None, a closed stream, and a stand-in without a file don't lead to a terminal.
     """
     if stream is None or os.environ.get("TERM", "") in ("", "dumb", "unknown"):
         return False
@@ -187,21 +187,21 @@ ReporterSpec = str | Reporter | Sequence[str | Reporter]
 def resolve_reporters(spec: ReporterSpec, *, clock: Callable[[], float] | None = None) -> list[Reporter]:
     """Return the reporters that `spec` names; importing only those.
 
-    What an entry point names is called with the argument behind the colon, if there is one, and returns a reporter.
+    The object of an entry point is called with the argument after the colon, if there is one, and returns a reporter.
 
     Parameters:
         spec: ``"auto"`` (``"rich"`` on a terminal, ``"plain"`` otherwise; the environment variable ``AQUEUE_REPORTER`` overrides
             it), ``"none"``, a name from the entry-point group ``aqueue.reporters`` with an argument after a colon where
             it takes one (``"jsonl:run.jsonl"``), a `Reporter`, or a sequence of these.
-        clock: tells the Unix time, seconds, as `aqueue replay` has it: the time of the run that is replayed. It is given
-            to what has a parameter called `clock`, which is to be its only source of the time, so that elapsed times and
-            rates are those of the run; what has none gets the events alone. None leaves each its own.
+        clock: returns the Unix time, seconds, in the run that `aqueue replay` replays. Reporters with a parameter `clock`
+            get it as their only source of the time, so that elapsed times and rates are those of the run. None leaves each
+            reporter its own clock.
 
     Raises:
-        InvalidArgument: a name is not known, an argument is missing or not taken, an object is no reporter or is named
+        InvalidArgument: a name is unknown, an argument is missing or not accepted, an object isn't a reporter or is named
             twice, or two reporters would redraw the terminal.
-        ReporterError: what a name stands for can't be imported.
-        Exception: what the reporter's class raises when it is made.
+        ReporterError: the object of an entry point can't be imported.
+        Exception: the reporter's class raised it.
     """
     # Bytes are a sequence, too, but are refused as what they are, not number by number.
     is_one = isinstance(spec, str | bytes | bytearray) or not isinstance(spec, Sequence)
@@ -246,7 +246,7 @@ def _resolve_one(spec: str | Reporter, clock: Callable[[], float] | None) -> lis
     try:
         factory = cast(Callable[..., Any], factories[name].load())
         parameters = signature(factory)
-    except Exception as error:  # whatever a plugin raises when it is imported
+    except Exception as error:  # importing a plugin may raise anything
         kind, message = name_and_message(error)
         raise ReporterError(
             f"reporter {name!r} ({factories[name].value}) can't be loaded: {kind}: {visible(message, 1_000)}; "

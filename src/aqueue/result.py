@@ -1,4 +1,4 @@
-"""What a run came to."""
+"""The result of a run."""
 
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 __all__ = ["MAX_LISTED_FAILURES", "FailureGroup", "RunResult"]
 
 MAX_LISTED_FAILURES = 1_000
-"""How many failures a `RunResult` lists; `RunResult.counts.failed` counts all."""
+"""The most failures that a `RunResult` lists; `RunResult.counts.failed` counts all."""
 
 
 class FailureGroup(msgspec.Struct, frozen=True):
@@ -21,9 +21,9 @@ class FailureGroup(msgspec.Struct, frozen=True):
 
     Attributes:
         type: the class of the items, as ``module:qualname``.
-        phase: which method raised.
-        error: the exceptions' class, as ``module:qualname`` (builtins without the module).
-        count: how many items failed so, exactly, however many there are.
+        phase: the method that raised.
+        error: the class of the exceptions, as ``module:qualname`` (builtins without the module).
+        count: the exact number of items that failed so.
         first: the first of these failures.
     """
 
@@ -35,23 +35,23 @@ class FailureGroup(msgspec.Struct, frozen=True):
 
 
 class RunResult(msgspec.Struct, frozen=True):
-    """What a run came to.
+    """The result of a run.
 
     Attributes:
-        run_id: names the run.
+        run_id: the id of the run.
         status: ``completed``: every item succeeded; ``failed``: at least one failed for good; ``interrupted``: it was
             stopped while items were outstanding.
-        counts: what the items came to, all types together.
+        counts: the counts of items of all types together.
         counts_by_type: the same for each item type; the keys are ``module:qualname``.
         elapsed_s: how long the run took, seconds; the time between processes of a resumed run is not counted.
         failures: the first 1,000 `item.failed` events, in their order.
-        failure_groups: the failures by kind, the most numerous first: at most 100 of the first 1,000 kinds that there
-            were. With more kinds, the counts of those listed are exact all the same.
-        root_results: the results of the initial items that the program gave, in their order, as JSON gives them back; None
-            for one without a result, or that was dropped because its key was known. After a resume they are those of
-            today's list. A run whose initial items all have none has an empty list.
-        stop_reason: why the run was stopped before its end; empty if it was not.
-        journal: the path of the file in which it is recorded, with symbolic links resolved; empty without a journal.
+        failure_groups: the failures by kind, the most numerous first: at most 100 of the first 1,000 kinds. The counts of
+            these are exact even if there are more kinds.
+        root_results: the results of the initial items in their order, as JSON gives them back; None for an item without a
+            result, and for one that was dropped as a duplicate. After a resume these are the initial items of the latest
+            call. The list is empty if no initial item has a result.
+        stop_reason: why the run was stopped before its end; empty if it wasn't.
+        journal: the path of the journal, with symbolic links resolved; empty without a journal.
     """
 
     run_id: str

@@ -1,4 +1,4 @@
-"""Retry: whether and when an item whose method raised is tried again."""
+"""Retry: whether and when a failed attempt at an item is followed by another."""
 
 import random
 from collections.abc import Callable, Iterator
@@ -16,13 +16,13 @@ __all__ = ["Retry", "RetryAfter", "parse_retry_after"]
 
 
 class RetryAfter(Exception):
-    """Raised by an item that wants to be tried again, and not before some time has passed (a server said so, say).
+    """Raised by an item to be tried again, but not before some time has passed, for instance because a server said so.
 
-    It counts as one of the attempts that the item's `Retry` allows; without one, of 5. Such a class must raise it before
-    it enqueues anything. The wait is the one given here, whatever the policy's `Retry.max_s` is.
+    The attempt counts towards those that the item's `Retry` allows; without a `Retry` there are 5. Such an item must then
+    raise it before it enqueues anything. `Retry.max_s` doesn't limit the wait.
 
     Attributes:
-        seconds: how long to wait, at least.
+        seconds: the least time to wait.
 
     What to do: nothing, as long as the item is tried again. It fails with this error after its last attempt: allow more
     attempts by ``Retry(attempts=…)``, or slow the whole group down, by `aqueue.slow_down` or a `Limit`.
@@ -32,10 +32,10 @@ class RetryAfter(Exception):
         """Ask for another attempt after a wait.
 
         Parameters:
-            seconds: how long to wait, at least; from 0 to a year (31,536,000). `parse_retry_after` never returns more.
+            seconds: the least time to wait; from 0 to a year (31,536,000). `parse_retry_after` never returns more.
 
         Raises:
-            InvalidArgument: `seconds` is out of range, or no number.
+            InvalidArgument: `seconds` is out of range, or not a number.
         """
         check_number("RetryAfter(seconds=…)", seconds, 0, kind=SECONDS)
         super().__init__(seconds)
@@ -54,13 +54,13 @@ def parse_retry_after(
 
     Parameters:
         value: the header's value; None if there was none.
-        default_s: what is returned if there is none, or if it can't be read; seconds, from 0 to a year, by default 30.
-        max_s: the most that is returned, whatever the server says; seconds, from 0 to a year, by default 3,600, an hour.
-        now: the Unix time, seconds, from which a date is counted, the server's own ``Date`` for instance; None, the
-            default, for this machine's.
+        default_s: returned if there is no header, or if it can't be read; seconds, from 0 to a year, by default 30.
+        max_s: the upper limit of what is returned; seconds, from 0 to a year, by default 3,600, an hour.
+        now: the Unix time from which a date is counted, seconds, such as that of the server's ``Date``; None, the default,
+            for the time of this machine.
 
     Returns:
-        The seconds to wait; 0 for a date that is past.
+        The seconds to wait; 0 for a date in the past.
 
     Raises:
         InvalidArgument: an argument is not of its type, or out of its range.
@@ -78,29 +78,29 @@ def parse_retry_after(
         date = parsedate_to_datetime(text)
     except (ValueError, OverflowError):
         return min(default_s, max_s)
-    if date.tzinfo is None:  # "-0000": the time is UTC, and nothing is said of where
+    if date.tzinfo is None:  # "-0000": UTC, without a time zone of the sender
         date = date.replace(tzinfo=UTC)
     return min(max(date.timestamp() - (time() if now is None else now), 0.0), max_s)
 
 
 class Retry(msgspec.Struct, frozen=True):
-    """When an item whose `process` or hook raised is tried again.
+    """When a failed attempt at `process` or the hook is followed by another.
 
     The wait after the n-th failed attempt is drawn evenly from the last part, `jitter`, of
     ``min(max_s, first_s * factor ** (n - 1))`` (exponential backoff with "equal jitter" at 0.5 and "full jitter" at 1.0,
-    as Marc Brooker calls them in "Exponential Backoff And Jitter", AWS Architecture Blog, 2015). No worker is held
-    meanwhile. `process` and the hook have these attempts each.
+    as Marc Brooker calls them in "Exponential Backoff And Jitter", AWS Architecture Blog, 2015). A waiting item takes no
+    worker. `process` and the hook have these attempts each.
 
-    What only the program can mend is never tried again: an `AqueueError`, such as a result that JSON can't carry.
+    An `AqueueError` is never retried, since only a change of the program helps, such as for a result that JSON can't carry.
 
     Attributes:
         attempts: how many attempts in all, the first included; at least 1, by default 5.
         first_s: the longest wait after the first failed attempt; seconds, from 0 to a year, by default 1.
         factor: how many times longer each further wait is; at least 1, by default 2.
         max_s: the longest wait; seconds, from 0 to a year, by default 60.
-        jitter: how much of a wait is left to chance, from 0.0 (nothing) to 1.0 (all of it), by default 0.5.
-        on: the exceptions after which there is another attempt, with their subclasses: a class or a tuple of them, by
-            default every `Exception`. An exception group counts if all the exceptions in it do.
+        jitter: the part of a wait that is left to chance, from 0.0 (nothing) to 1.0 (all of it), by default 0.5.
+        on: the exceptions after which there is another attempt, with their subclasses: a class or a tuple of classes, by
+            default every `Exception`. An exception group counts if all exceptions in it do.
     """
 
     attempts: int = 5
@@ -130,10 +130,10 @@ class Retry(msgspec.Struct, frozen=True):
                 )
 
     def covers(self, error: BaseException) -> bool:
-        """Tell whether there is another attempt after `error`, if any are left.
+        """Return whether `error` is followed by another attempt, if one is left.
 
         Parameters:
-            error: what the attempt raised.
+            error: the error of the attempt.
         """
         return all(
             isinstance(one, RetryAfter)
@@ -142,14 +142,14 @@ class Retry(msgspec.Struct, frozen=True):
         )
 
     def delay_s(self, failed: int, chance: Callable[[], float] = random.random) -> float:
-        """Return how long to wait after the attempt number `failed` has failed; seconds.
+        """Return the wait after the failed attempt number `failed`, seconds.
 
         Parameters:
-            failed: how many attempts have failed, at least 1.
+            failed: the number of failed attempts, at least 1.
             chance: returns a number from 0 to 1; by default `random.random`.
 
         Raises:
-            InvalidArgument: `failed` is no whole number, or less than 1.
+            InvalidArgument: `failed` is less than 1, or not a whole number.
         """
         check_number("Retry.delay_s(failed=…)", failed, 1, kind=WHOLE_NUMBER)
         try:
@@ -160,7 +160,7 @@ class Retry(msgspec.Struct, frozen=True):
 
 
 def asked_delay_s(error: BaseException) -> float | None:
-    """Return the wait that a `RetryAfter`, which `error` is or has in it, asks for, the longest of several; else None."""
+    """Return the longest wait of a `RetryAfter` that `error` is, or has in it as a group; None if there is none."""
     return max((one.seconds for one in _leaves(error) if isinstance(one, RetryAfter)), default=None)
 
 

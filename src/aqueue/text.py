@@ -7,9 +7,9 @@ from collections.abc import Iterable
 __all__ = ["DESCRIPTION_MAX_CHARS", "short_names", "visible", "visible_repr", "without_surrogates"]
 
 DESCRIPTION_MAX_CHARS = 1_000
-"""How long a description may be, in characters; a longer one is cut when it is set."""
+"""The length of a description, in characters; a longer one is cut when it is set."""
 
-# What a terminal or a bidirectional layout acts on instead of showing: control characters (Cc), format characters
+# The characters that a terminal or a bidirectional layout acts on instead of showing them: control (Cc), format
 # (Cf: bidi overrides, tags, invisible operators), lone surrogates (Cs), line and paragraph separators (Zl, Zp).
 # Joiners (U+200C, U+200D) stay: Persian, Indic scripts and emoji need them, and they move nothing.
 _ACTED_ON = frozenset({"Cc", "Cf", "Cs", "Zl", "Zp"})
@@ -25,8 +25,7 @@ def visible(text: str, max_chars: int | None = None) -> str:
 
     Parameters:
         text: any string, however long.
-        max_chars: the most characters to return, at least 1; what is cut is replaced by one ``…`` inside that limit.
-            None does not cut.
+        max_chars: the most characters to return, at least 1; a longer text is cut and ends with ``…``. None doesn't cut.
     """
     is_cut = max_chars is not None and len(text) > max_chars
     if is_cut:
@@ -42,7 +41,7 @@ def visible(text: str, max_chars: int | None = None) -> str:
 
 
 def visible_repr(value: object) -> str:
-    """Return `value` as Python shows it, safe to show and at most 200 characters, even if its `__repr__` raises."""
+    """Return the `repr` of `value`, safe to show and at most 200 characters, even if its `__repr__` raises."""
     try:
         text = repr(value)
     except Exception:  # the user's code, or a structure too deep for it
@@ -56,13 +55,13 @@ def without_surrogates(text: str) -> str:
 
 
 def short_names(types: Iterable[str]) -> dict[str, str]:
-    """Return the shortest name for each class that tells it from the others; not made safe.
+    """Return the shortest name of each class that no other class has; not made safe to show.
 
     Parameters:
         types: the names of classes, as ``module:qualname``.
 
     Returns:
-        The short name by the whole one.
+        The short name by the full one.
     """
     names: dict[str, str] = {}
     left = list(types)

@@ -13,7 +13,7 @@ import msgspec
 
 __all__ = ["Frame", "is_user_file", "place", "user_frames"]
 
-# Within an exception group, what its frames stand in is marked by bars.
+# Bars mark the frames of exceptions in a group.
 _FRAME: Final = re.compile(
     r'^(?P<margin> *(?:\| *)*)File "(?P<file>.+)", line (?P<line>[0-9]{1,9}), in (?P<function>.+)$'
 )
@@ -24,13 +24,13 @@ _COMPILED: Final = (".pyx", ".pxd", ".pxi")
 
 
 class Frame(msgspec.Struct, frozen=True):
-    """One frame of a traceback. Its texts are as they were found; `aqueue.text.visible` makes them safe to show.
+    """One frame of a traceback. Its texts are not made safe to show; `aqueue.text.visible` does that.
 
     Attributes:
-        file: the source file's path, relative to the current folder if it is in that.
+        file: the source file's path, relative to the current folder if it is in there.
         line: the line's number, from 1.
         function: the function's name.
-        code: that line of source, without the blanks around it; empty if it was not to be had.
+        code: the source of that line, without the blanks around it; empty if it was not found.
     """
 
     file: str
@@ -40,14 +40,14 @@ class Frame(msgspec.Struct, frozen=True):
 
 
 def place(frame: Frame) -> str:
-    """Return where `frame` is, as editors and terminals find it; of a long path the end. It is not made safe."""
+    """Return where `frame` is, in the form that editors and terminals recognize; a long path is cut. Not made safe to show."""
     file = frame.file if len(frame.file) <= _MAX_PATH_CHARS else f"...{frame.file[3 - _MAX_PATH_CHARS :]}"
     return f"{file}:{frame.line} in {frame.function}"
 
 
 def is_user_file(filename: str) -> bool:
-    """Tell whether the source file called `filename` is the user's own: of no installed package, not Python's or aqueue's."""
-    if filename.endswith(_COMPILED):  # named from where the package was built, not from where it is installed
+    """Return whether the source file `filename` is the user's own: not in Python, aqueue or an installed package."""
+    if filename.endswith(_COMPILED):  # Cython names the file where the package was built, not where it is installed
         return False
     if filename.startswith("<") or not _PACKAGES.isdisjoint(filename.replace("\\", "/").split("/")):
         return False
@@ -67,11 +67,11 @@ def _foreign_folders() -> tuple[str, ...]:
 def user_frames(traceback: str) -> list[Frame]:
     """Return the frames of the user's own code in `traceback`, the outermost first.
 
-    Of a chain of exceptions only the last counts, the one that was raised; of an exception group, the last exception
-    in it. Where that has no such frames, what comes before it counts: its cause, or the group.
+    They are those of the exception that was raised, or of the last exception in a group. If it has none in the user's
+    code, they are those of its cause, or of the group.
 
     Parameters:
-        traceback: as `traceback.format_exception` gives it; text that is none gives no frames. None of it is made safe
+        traceback: a traceback as `traceback.format_exception` returns it; other text gives no frames. Nothing is made safe
             to show.
     """
     for section in reversed(traceback.split(_SECTION)):

@@ -1,9 +1,9 @@
-"""`run_queue` and `async_run_queue`: the arguments checked, the parts put together, run and closed.
+"""`run_queue` and `async_run_queue`: check the arguments, put the parts together, run and close them.
 
 Each module imports only from those above it:
 
-- `settings`: what `run_queue` is given, checked before anything happens
-- `session`: one run in one process: the parts put together, opened, run and closed
-- `recorded`: a run with a journal, new or one that goes on
+- `settings`: the arguments of `run_queue`, checked before anything happens
+- `session`: one run in one process: puts the parts together, opens, runs and closes them
+- `recorded`: a run with a journal, new or resumed
 - `api`: the two functions
 """

@@ -1,4 +1,4 @@
-"""`run_queue` and `async_run_queue`: check the arguments, run, and raise what must be raised."""
+"""`run_queue` and `async_run_queue`: check the arguments, run, and raise the error of the run."""
 
 import os
 import threading
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 __all__ = ["async_run_queue", "run_queue"]
 
 _terminal = threading.Lock()
-"""Held by the run that redraws the terminal: one per process."""
+"""Held by the run that redraws the terminal; there is at most one per process."""
 
 
 def run_queue(
@@ -58,16 +58,16 @@ def run_queue(
     allow_insecure: bool = False,
     backend: Backend = "trio",
 ) -> RunResult:
-    """Run `initial_items` and all that they enqueue, and return what came of it.
+    """Run `initial_items` and all items that they enqueue, and return the result.
 
     Parameters:
-        initial_items: the first items; any iterable, consumed whole before the first item starts.
-        num_workers: how many items run at a time, from 1 to 1,000,000, by default 5.
-        queue_type_name: the order in which items are taken: ``"queue"``, the default, first in first out, ``"stack"`` last
-            in first out, ``"priority"`` the lesser item (``<``) first, equal ones as they came.
-        graceful_ctrl_c: what the first Ctrl-C (SIGINT), SIGTERM or SIGHUP does: True, the default, waits for the running
-            items, False cancels them. The second cancels, the third ends the process at once.
-        reporter: who shows or records the run: ``"auto"``, the default, ``"rich"``, ``"plain"``, ``"jsonl"``,
+        initial_items: the first items: an iterable, of which all items are taken before the first one starts.
+        num_workers: the number of items that run at a time, from 1 to 1,000,000, by default 5.
+        queue_type_name: the order in which items are taken: ``"queue"``, the default, first in first out; ``"stack"``, last in
+            first out; ``"priority"``, the lesser item (``<``) first, and equal items first in first out.
+        graceful_ctrl_c: whether the first Ctrl-C (SIGINT), SIGTERM or SIGHUP waits for the running items, by default True;
+            with False it cancels them. The second cancels them in any case, the third ends the process at once.
+        reporter: what shows or records the run: ``"auto"``, the default, ``"rich"``, ``"plain"``, ``"jsonl"``,
             ``"jsonl:PATH"``, ``"none"``, the name of a plugin, a `Reporter`, or a sequence of these.
         on_error: ``"stop"``, the default, stops the run gracefully when an item has failed for good, ``"continue"`` runs
             everything else.
@@ -75,59 +75,59 @@ def run_queue(
             last; what it yields is `aqueue.shared()`. It isn't called if there are no items. None, the default, for none.
         journal: the file in which to record a new run, so that it can be resumed. It must not exist yet, or be empty.
             None, the default, for no journal.
-        resume: the journal of a run to go on with. If there is no such file, a new run is recorded there. Items that
-            are recorded as completed are not run again; a run that had completed returns its recorded result at once.
-            None, the default, for a new run. Not both `journal` and `resume`.
-        retry: when an item that raised is tried again, for the classes that have no `retry` of their own; None, the
+        resume: the journal of a run to continue. If there is no such file, a new run is recorded there. Items that are
+            recorded as completed are not run again; if the whole run is completed, its recorded result is returned at
+            once. None, the default, for a new run. Give `journal` or `resume`, not both.
+        retry: when a failed attempt is followed by another, for classes without a `retry` of their own; None, the
             default, for never.
-        timeout_s: how long one attempt may take, seconds, more than 0, up to a year, for the classes that have no
-            `timeout_s` of their own; None, the default, for as long as it takes.
-        limits: how many items of one `group` run at once, and start in a second: a mapping from the group's name to a
+        timeout_s: the longest time for one attempt, seconds, more than 0, up to a year, for classes without a
+            `timeout_s` of their own; None, the default, for no limit.
+        limits: how many items of one `group` run at once, and how many start per second: a mapping from the group's name to a
             `Limit`, in which ``"*"`` stands for the groups not named, or a function from the name to a `Limit` or None.
             Items without a group are not limited. None, the default, limits none.
-        stop_after_s: stop gracefully so long after the first items could start, seconds, from 0 to a year; None, the
-            default, for never.
-        max_items: stop gracefully when so many items have been run (hooks and further attempts don't count), if more
-            wait; at least 1. None, the default, for any number.
-        max_failures: stop gracefully when so many items have failed for good, at least 1; it needs
-            ``on_error="continue"``. None, the default, for any number.
-        grace_s: how long a graceful stop, whatever the reason, waits for the running items before it cancels them;
-            seconds, from 0 to a year. None, the default, for as long as they take.
-        retry_failed: whether items that are recorded as failed are run again; by default True. False needs `resume`.
-        only: which of those: a function that takes the name of an item class, such as ``"shop:Page"``, and returns
+        stop_after_s: the time after which the run stops gracefully, counted from when the first items can start; seconds,
+            from 0 to a year. None, the default, for no limit.
+        max_items: the number of items after which the run stops gracefully if more wait, at least 1; hooks and further
+            attempts don't count. None, the default, for no limit.
+        max_failures: the number of items failed for good at which the run stops gracefully, at least 1; it needs
+            ``on_error="continue"``. None, the default, for no limit.
+        grace_s: how long a graceful stop waits for the running items before it cancels them; seconds, from 0 to a year.
+            None, the default, for as long as they take.
+        retry_failed: whether items that are recorded as failed are run again, by default True. False needs `resume`.
+        only: which failed items are run again: a function that takes the name of an item class, such as ``"shop:Page"``, and returns
             whether its failed items are run again. It needs `resume`. None, the default, for all.
         cluster: where `process` runs, if not in this process; hooks run here in any case. The address of a Dask
             scheduler, such as ``"tls://scheduler:8786"``, a connected `distributed.Client`, or ``"local:4"`` for four
             worker processes on this machine (1 to 1,000). `num_workers` then is how many items each worker process runs
             at a time, and `lifespan` is entered in each of them, and here. It needs the extra ``dask``. None,
             the default, for this process.
-        allow_insecure: whether a scheduler on another machine may be reached without TLS, by default False; whoever
-            reaches it can run programs.
+        allow_insecure: whether a scheduler on another machine may be reached without TLS, by default False. Anybody
+            who reaches the scheduler can run programs there.
         backend: the event loop, ``"trio"``, the default, or ``"asyncio"``.
 
     Returns:
-        What the run came to. `RunResult.status` is ``completed``, or ``interrupted`` after `aqueue.stop` or when a
-        limit stopped it; `RunResult.stop_reason` then names that. These limits count from 0 in each process.
+        The result. `RunResult.status` is ``completed``, or ``interrupted`` if `aqueue.stop` or a limit has stopped the run,
+        which `RunResult.stop_reason` then names. These limits count from 0 in each process.
 
     Raises:
-        InvalidArgument: an argument, or an attribute of an initial item's class, is not allowed, or `lifespan` returned no
-            async context manager; nothing was run.
+        InvalidArgument: an argument, or an attribute of an initial item's class, is not allowed, or `lifespan` didn't
+            return an async context manager; nothing was run.
         InvalidItem: an initial item is not an item; nothing was run.
-        UnstorableItem: an initial item has state that the journal can't store; nothing was run.
+        UnstorableItem: the journal can't store the state of an initial item; nothing was run.
         ReporterError: a reporter could not be loaded or opened; nothing was run.
-        JournalError: the journal can't be used, or can't be written any more; one of its subclasses says why.
-        UnknownItemType: the journal has items waiting whose class this program does not have; nothing was changed.
-        PayloadMismatch: the journal has an item waiting that today's class can't restore; nothing was changed.
-        MisplacedCall: called inside a running event loop, where you use `async_run_queue`; or in a free-threaded Python whose
-            global interpreter lock is off.
+        JournalError: the journal can't be used, or can't be written any longer; one of its subclasses says why.
+        UnknownItemType: items wait in the journal whose class this program doesn't have; nothing was changed.
+        PayloadMismatch: an item waits in the journal that today's class can't restore; nothing was changed.
+        MisplacedCall: called inside a running event loop, where `async_run_queue` is needed; or in a free-threaded Python
+            with the global interpreter lock off.
         ItemFailures: at least one item failed for good. An exception group of their exceptions.
         ItemsNotComparable: ``queue_type_name="priority"``, and two items can't be compared.
-        ClusterError: the cluster can't be used, and nothing was run; or it was lost, and did not come back for 10 minutes.
+        ClusterError: the cluster can't be used, and nothing was run; or it was lost for 10 minutes.
         UnsendableItem: an initial item can't be sent to the cluster; nothing was run.
         KeyboardInterrupt: the run was stopped by Ctrl-C.
         SystemExit: the run was stopped by SIGTERM or SIGHUP (the code is 128 plus the signal's number).
-        BaseException: whatever `initial_items` or `lifespan` raised, and `SystemExit`, `KeyboardInterrupt` and the
-            like from an item.
+        BaseException: `initial_items` or `lifespan` raised it, or an item raised `SystemExit`, `KeyboardInterrupt` or the
+            like.
     """
     settings = Settings(**locals())
     check_one_of("backend", backend, get_args(Backend))
@@ -136,7 +136,7 @@ def run_queue(
         raise MisplacedCall(
             f"run_queue was called inside a running {running} event loop; write 'await async_run_queue(…)' there"
         )
-    # No local variable for the outcome: an error that is raised here holds this frame, which would hold the error.
+    # No local variable for the outcome: an error that is raised here refers to this frame, which would refer to the error.
     try:
         reporters = settings.checked()
         with HeldInterrupts() as held:
@@ -171,18 +171,18 @@ async def async_run_queue(
 ) -> RunResult:
     """Do what `run_queue` does in the caller's own event loop, trio or asyncio.
 
-    With `resume`, reading what is recorded takes that loop's time: about 5 µs per item, before anything runs.
+    With `resume`, reading the journal blocks that loop, for about 5 µs per item, before anything runs.
 
-    Cancelling it interrupts the running items, hands the last events on, closes the reporters (which takes at most
-    5 s with a reporter that is stuck), and raises the cancellation again.
+    Cancelling it interrupts the running items, delivers the last events, closes the reporters (which takes at most 5 s if a
+    reporter is stuck), and raises the cancellation again.
 
-    Its parameters are those of `run_queue` but for `backend`; signals are handled only in the main thread.
+    Its parameters are those of `run_queue` except `backend`; signals are handled only in the main thread.
 
     Returns:
-        What the run came to, as `run_queue` does.
+        The result, as `run_queue` does.
 
     Raises:
-        AqueueError: as `run_queue` does, but that it may be called inside a running event loop.
+        AqueueError: as `run_queue` does, except that it may be called inside a running event loop.
         KeyboardInterrupt, SystemExit, BaseException: as `run_queue` does.
     """
     settings = Settings(**locals())
@@ -197,7 +197,7 @@ async def async_run_queue(
 def _from_users_code(traceback: TracebackType | None) -> TracebackType | None:
     """Return `traceback` from its first frame in the user's own code on; None if there is none.
 
-    What aqueue raises says in its message what happened: where in aqueue, and in which event loop, is no help.
+    The messages of aqueue's errors say what happened; the frames in aqueue and in the event loop don't help.
     """
     while traceback is not None and not is_user_file(traceback.tb_frame.f_code.co_filename):
         traceback = traceback.tb_next
@@ -209,12 +209,12 @@ def _unwrap(outcome: Outcome) -> RunResult:
         try:
             raise outcome.error
         finally:
-            del outcome  # the error's frames would hold the error
+            del outcome  # the frames of the error would refer to the error
     return outcome.result
 
 
 async def _run(settings: Settings, every: list[Reporter], held: HeldInterrupts) -> Outcome:
-    """Run with the terminal to itself, or without the reporters that need it (a run inside another run)."""
+    """Run, without the reporters that redraw the terminal if another run has it (a run inside another run)."""
     owner = any(reporter.uses_terminal for reporter in every)
     owns_terminal = owner and _terminal.acquire(blocking=False)
     reporters = [one for one in every if owns_terminal or not one.uses_terminal]

@@ -1,4 +1,4 @@
-"""A run with a journal: a new one, or one that goes on; and how to go on with it later."""
+"""A run with a journal, new or resumed, and how to resume it later."""
 
 import os
 import shlex
@@ -21,7 +21,7 @@ __all__ = ["run_recorded"]
 
 
 async def run_recorded(settings: Settings, reporters: list[Reporter], held: HeldInterrupts) -> Outcome:
-    """Run with a journal: a new one, or go on with what it has recorded."""
+    """Run with a journal: a new one, or one with a recorded run, which goes on."""
     from aqueue._journal.writer import Journal  # SQLite is for those who have a journal
 
     if settings.resume is not None:
@@ -55,7 +55,7 @@ async def run_recorded(settings: Settings, reporters: list[Reporter], held: Held
 
 
 def _consumed(first: list[ItemLike], others: Iterator[ItemLike]) -> Iterator[ItemLike]:
-    """Yield the `first` items, emptying the list so that they can be freed when they have ended, and then the `others`."""
+    """Yield the `first` items, removing them from the list so that they can be freed, and then the `others`."""
     while first:
         yield first.pop()
     yield from others
@@ -70,10 +70,10 @@ def _how_to_resume(settings: Settings, path: str) -> str:
 
 
 def _same_again() -> str:
-    """Return what begins this program, or this call, once more, safe to show.
+    """Return the advice that runs this program, or this call, again, safe to show.
 
-    The arguments, among which may be a password, are shown only to the person who typed them: CI logs and journald keep
-    what is printed, for others to read.
+    The arguments may include a password, so they are shown on a terminal alone, to the person who typed them: CI logs and
+    journald keep what is printed for others to read.
     """
     if hasattr(sys, "ps1"):  # Python's own prompt, IPython's, or a notebook
         return "make the same call again"

@@ -1,4 +1,4 @@
-"""One run in one process: the parts put together, opened, run and closed."""
+"""One run in one process: puts the parts together, opens, runs and closes them."""
 
 import os
 import signal
@@ -44,7 +44,7 @@ __all__ = ["Outcome", "Session"]
 
 
 class Outcome(msgspec.Struct, frozen=True):
-    """What a session came to, and what the caller is to raise; None for nothing."""
+    """The result of a session, and the error that the caller is to raise; None for no error."""
 
     result: RunResult
     error: BaseException | None
@@ -103,7 +103,7 @@ class Session:
 
     async def run(self) -> Outcome:
         self._stopping.hold()
-        # Within an item of another run, that run's signals are enough: it waits for this one or cancels it.
+        # Inside an item of another run, that run handles the signals: it waits for this one or cancels it.
         with nullcontext() if current_or_none() is not None else self._signals, self._job_control:
             self._held.deliver()
             try:
@@ -111,7 +111,7 @@ class Session:
                     await self._cluster.open()
                 return await self._run()
             finally:
-                self._delivery.end_journal()  # which has been closed, unless something went wrong
+                self._delivery.end_journal()  # already closed, unless something went wrong
                 if self._cluster is not None:
                     await self._cluster.close()
 
@@ -157,13 +157,14 @@ class Session:
                 self._past.say_what_is_resumed(name, has_all=self._parts.intake.recorded_roots is None)
             if not self._parts.tree.open_roots or self._stopping.stage is not Stage.RUNNING:
                 return
-            # Items' idempotency keys hang on the run's name, and poison items are told by how many processes began.
+            # Before an item runs, the beginning must be saved: idempotency keys are made from the run's id, and poison items
+            # are recognized by the number of processes that began.
             await self._delivery.saved()
             if self._settings.lifespan is None:
                 self._has_begun = True
                 await engine.run()
                 return
-            # A second signal cancels the lifespan only while it is entered or left: it is the items' turn in between.
+            # A second signal cancels the lifespan only while it is entered or left; in between it cancels the items.
             with anyio.CancelScope() as scope:
                 self._stopping.cancel_in_future(scope)
                 async with _checked(self._settings.lifespan()) as shared:
@@ -198,7 +199,7 @@ class Session:
         )
         await delivery.close(result)
         if self._journal is not None and not self._has_begun and isinstance(error, Exception):
-            # An initial item that can't be stored, say: once it can be, ``journal=`` must not find this run.
+            # Such as an initial item that can't be stored: once that is fixed, ``journal=`` must not find this run.
             self._journal.discard()
         await delivery.close_journal()
         return result
@@ -228,26 +229,26 @@ class Session:
     # ---- signals ------------------------------------------------------------------------------------------------
 
     def _on_signal(self, number: int, count: int) -> None:
-        """Called between any two steps of the main thread's work: only tell the loop."""
+        """Stop the run; called between any two steps of the main thread's work, so it only schedules that in the loop."""
         cancel = count > 1 or not self._settings.graceful_ctrl_c or self._stopping.stage is not Stage.RUNNING
         if cancel:
-            self._stream.may_block = False  # it may be in this very thread that `enqueue` waits
+            self._stream.may_block = False  # `enqueue` may be blocking this very thread
         self._call_soon(partial(self._stopping.stop, signal_name(number), cancel=cancel))
         if stderr_is_terminal() and not any(reporter.uses_terminal for reporter in self._reporters):
             doing = "cancelling the running items" if cancel else "waiting for the running items"
             say(f"\naqueue: {signal_name(number)}: {doing}; {_next_signal(number, cancel)}")
         if self._parts.intake.is_asking:
-            # Nothing runs yet but the source of the initial items, in this very thread; it may block for good.
+            # Nothing runs yet but the source of the initial items, in this very thread, which may block for ever.
             raise exception_for(number)
 
     def _on_unanswered(self, count: int) -> None:
-        """Called in the thread that watches the signals."""
+        """Explain why nothing happens; called in the thread that watches the signals."""
         if self._stopping.stage is not Stage.ENDED:
             say(f"aqueue: an item is keeping the event loop to itself, so the run can't stop yet; {_THIRD_SIGNAL}")
 
 
 def _cluster(settings: Settings, run_id: str, call_soon: CallSoon, has_journal: bool) -> "Cluster":
-    """Return the cluster that `settings`, which are checked, name, not connected yet.
+    """Return the cluster of the checked `settings`, not connected yet.
 
     Raises:
         InvalidArgument: the lifespan can't be sent.
@@ -270,12 +271,12 @@ def _cluster(settings: Settings, run_id: str, call_soon: CallSoon, has_journal: 
 
 
 def _checked(made: AbstractAsyncContextManager[Any]) -> AbstractAsyncContextManager[Any]:
-    """Return what `lifespan` returned.
+    """Return `made`, which `lifespan` returned.
 
     Raises:
-        InvalidArgument: it is no async context manager.
+        InvalidArgument: it isn't an async context manager.
     """
-    if isinstance(made, AbstractAsyncContextManager):  # by its methods, whatever its class
+    if isinstance(made, AbstractAsyncContextManager):  # any class with the methods
         return made
     shown = visible_repr(made)
     if isinstance(made, Coroutine):
@@ -293,5 +294,5 @@ _THIRD_SIGNAL = "a third Ctrl-C ends the process at once"  # also where the firs
 
 
 def _next_signal(number: int, cancelling: bool) -> str:
-    """Say what the next one does, in the words of the reporters that draw on the terminal."""
+    """Return what the next signal does, in the words of the reporters that draw on the terminal."""
     return _THIRD_SIGNAL if cancelling else f"Ctrl-C{' again' if number == signal.SIGINT else ''} cancels them"

@@ -1,4 +1,4 @@
-"""The settings of a run: what `run_queue` is given, checked before anything happens."""
+"""The settings of a run: the arguments of `run_queue`, checked before anything happens."""
 
 import os
 import sys
@@ -33,11 +33,11 @@ Lifespan = Callable[[], AbstractAsyncContextManager[Any]]
 
 
 MAX_WORKERS: Final = 1_000_000
-"""How many workers a run may have: each is a task of the event loop and takes some kilobytes, whether it runs an item or not."""
+"""The most workers of a run: each is a task of the event loop and takes some kilobytes, even when it runs nothing."""
 
 
 class Settings(msgspec.Struct, frozen=True):
-    """What `run_queue` was given; see there, by the same names. `checked` tells whether it is allowed."""
+    """The arguments of `run_queue`, by the same names. `checked` raises if they are not allowed."""
 
     initial_items: Iterable[ItemLike]
     num_workers: int
@@ -63,17 +63,17 @@ class Settings(msgspec.Struct, frozen=True):
 
     @property
     def policies(self) -> Policies:
-        """What holds for the attempts at all classes that don't say otherwise."""
+        """The policies of all classes that have none of their own."""
         return Policies(self.retry, self.timeout_s)
 
     @property
     def stop_limits(self) -> StopLimits:
-        """What stops the run."""
+        """The limits that stop the run."""
         return StopLimits(self.stop_after_s, self.max_items, self.max_failures, self.grace_s)
 
     @property
     def runs_again(self) -> Callable[[str], object]:
-        """What tells of the name of an item class whether items of it that are recorded as failed are run again."""
+        """Return, for the name of an item class, whether its items that are recorded as failed are run again."""
         return self.only or (lambda _: self.retry_failed)
 
     def checked(self) -> list[Reporter]:
@@ -85,7 +85,7 @@ class Settings(msgspec.Struct, frozen=True):
             ClusterError: Dask is not installed.
             ReporterError: a reporter can't be loaded.
         """
-        # Threads hand lists on to each other, each step of which is one under that lock. Nobody has tested it without.
+        # Threads share lists, relying on that lock for each operation. Nothing has been tested without it.
         if hasattr(sys, "_is_gil_enabled") and not sys._is_gil_enabled():  # noqa: SLF001  # the documented way to ask
             raise MisplacedCall(
                 "aqueue needs Python's global interpreter lock, which is off in this free-threaded build; start Python "

@@ -3,6 +3,6 @@
 Each module imports only from those above it:
 
 - `clock`: Unix time that never decreases
-- `error_info`: exceptions as data: cut to size, whatever their `__str__` does
+- `error_info`: exceptions as data, cut to size
 - `event_stream`: numbers events and keeps them until they are taken; workers pause when too many wait
 """

@@ -6,13 +6,13 @@ from typing import Final
 __all__ = ["Clock"]
 
 CLOCK_STEP_S: Final = 0.1
-"""By how much the wall clock must be ahead, seconds, before this one follows it."""
+"""How far the wall clock must be ahead before this one follows it, seconds."""
 
 
 class Clock:
-    """Unix time that never decreases: the monotonic clock and an `offset` that only ever grows.
+    """Unix time that never decreases: the monotonic clock plus an `offset` that only grows.
 
-    The time is ``time.monotonic() + clock.offset``; where every nanosecond counts, that is written out.
+    The time is ``time.monotonic() + clock.offset``; the hot path writes that out instead of calling a method.
     """
 
     __slots__ = ("offset",)
@@ -21,13 +21,13 @@ class Clock:
         self.offset = time.time() - time.monotonic()
 
     def follow_wall_clock(self) -> None:
-        """Grow the offset where the wall clock has got ahead of the monotonic one (a laptop that slept).
+        """Grow the offset if the wall clock is ahead (after a laptop has slept).
 
-        On one thread only: two that see the same jump would both add it.
+        Call it on one thread only: two that see the same jump would both add it.
         """
         before = time.monotonic()
         wall = time.time()
-        if time.monotonic() - before < CLOCK_STEP_S / 10:  # else this thread was held up in between
+        if time.monotonic() - before < CLOCK_STEP_S / 10:  # otherwise this thread was held up in between
             offset = wall - before
             if offset - self.offset > CLOCK_STEP_S:
                 self.offset = offset

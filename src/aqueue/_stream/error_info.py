@@ -1,4 +1,4 @@
-"""Exceptions as data: encodable, cut to size, whatever their own methods do."""
+"""Exceptions as data: encodable and cut to size, even if their own methods raise."""
 
 from functools import partial
 from traceback import TracebackException
@@ -16,17 +16,17 @@ _MIN_SAID_CHARS: Final = 250
 
 
 def name_and_message(error: BaseException) -> tuple[str, str]:
-    """Return the name of the class of `error`, and its message as it is, whatever its `__str__` does."""
+    """Return the name of the class of `error`, and its message as it is, even if its `__str__` raises."""
     cls = type(error)
     name = visible(cls.__qualname__ if cls.__module__ == "builtins" else f"{cls.__module__}:{cls.__qualname__}", 1_000)
     try:
         return name, str.__str__(str(error))
-    except BaseException:  # the user's __str__, which may raise SystemExit, too: it must not end aqueue's own threads
+    except BaseException:  # the user's __str__ may raise SystemExit, too, which must not end aqueue's own threads
         return name, "(its message can't be shown: __str__ raised)"
 
 
 def error_info(error: BaseException) -> ErrorInfo:
-    """Return `error` as data: encodable, cut to size, whatever its `__str__` does."""
+    """Return `error` as data: encodable and cut to size, even if its `__str__` raises."""
     name, message = name_and_message(error)
     try:
         lines = _traceback_of(error)

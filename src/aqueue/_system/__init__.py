@@ -4,10 +4,10 @@ Each module imports only from those above it:
 
 - `installed_handlers`: signal handlers that are put back as they were
 - `job_control`: Ctrl-Z while a run draws on the terminal
-- `loop`: what is asked of the event loop itself: a call from outside of it, its time, the state of a task
-- `notice`: warnings on standard error that can't get stuck, from any thread and signal handler
+- `loop`: what only the event loop itself can do or tell: calls from other threads, its time, the state of a task
+- `notice`: messages on standard error that can't get stuck, from any thread and signal handler
 - `startup`: Ctrl-C while the command's modules are loaded
-- `timers`: functions that are called in the loop when their time has come, by one task for all of them
+- `timers`: functions that are called in the loop when their time has come, all by one task
 - `signals`: SIGINT, SIGTERM and SIGHUP while a run is open
-- `watchdog`: names the code that keeps the event loop to itself
+- `watchdog`: names the code that blocks the event loop
 """

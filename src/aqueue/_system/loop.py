@@ -1,4 +1,4 @@
-"""What is asked of a running event loop itself: to call a function from outside of it, the time, and the state of a task."""
+"""What only the running event loop can do or tell: calls from other threads, the time, and the state of a task."""
 
 import sys
 from collections.abc import Callable
@@ -18,14 +18,14 @@ __all__ = [
 ]
 
 LOOK_S: Final = 0.01
-"""How often a nursery that an item has left open is looked at, until all in it has ended; seconds."""
+"""How long to wait between two looks at a nursery that an item has left open, until all its tasks have ended; seconds."""
 
 CallSoon = Callable[[Callable[[], object]], None]
-"""Has a function called in the loop soon; does nothing once that loop has ended."""
+"""Schedules a call of a function in the loop; does nothing once that loop has ended."""
 
 
 def call_soon_in_this_loop() -> CallSoon:
-    """Return a function that has another one called in the current loop soon, from any thread or signal handler."""
+    """Return a function that schedules calls in the current loop, from any thread or signal handler."""
     call: Callable[[Callable[[], object]], object]
     if trio.lowlevel.in_trio_run():
         call = trio.lowlevel.current_trio_token().run_sync_soon
@@ -42,7 +42,7 @@ def call_soon_in_this_loop() -> CallSoon:
 
 
 def running_backend() -> str | None:
-    """Return the name of the backend whose loop runs in this thread, as `run_queue` takes it; None if none does."""
+    """Return the name of the backend whose loop runs in this thread, as in `run_queue`; None if there is no loop."""
     if trio.lowlevel.in_trio_run():
         return "trio"
     asyncio = sys.modules.get("asyncio")  # a trio program need not load it
@@ -54,7 +54,7 @@ def running_backend() -> str | None:
 
 
 def clock_of_this_loop() -> Callable[[], float]:
-    """Return a function that tells the current loop's time in seconds; it works in its callbacks, too."""
+    """Return a function that returns the current loop's time in seconds; it works in callbacks, too."""
     if trio.lowlevel.in_trio_run():
         return trio.current_time
     import asyncio
@@ -63,10 +63,9 @@ def clock_of_this_loop() -> Callable[[], float]:
 
 
 def frame_below_this_loop() -> FrameType | None:
-    """Return the frame on which the loop of the current task runs its steps; None if that can't be told.
+    """Return the frame from which the loop of the current task calls its steps; None if it can't be found.
 
-    It is the caller of `run_until_complete` where the loop has no frames of its own, being written in C as uvloop is. On
-    trio nobody needs it.
+    For a loop in C, such as uvloop, which has no frames, that is the caller of `run_until_complete`. On trio it isn't needed.
     """
     asyncio = sys.modules.get("asyncio")
     if asyncio is None or trio.lowlevel.in_trio_run():
@@ -80,7 +79,7 @@ def frame_below_this_loop() -> FrameType | None:
 
 
 class _AsyncioTask:
-    """Has, for a task of asyncio, the attribute in which a task of Trio has its innermost scope."""
+    """Gives an asyncio task the attribute in which a Trio task has its innermost scope."""
 
     def __init__(self) -> None:
         import asyncio
@@ -102,7 +101,7 @@ class _AsyncioTask:
 
 
 class _UnknownTask:
-    """Stands for a task whose loop has other private attributes than are known here: nothing is seen, or closed."""
+    """Stands for a task if the private attributes of its loop are not those expected: nothing is seen, or closed."""
 
     _cancel_status = None
 
@@ -111,24 +110,25 @@ class _UnknownTask:
 
 
 class TaskWatch:
-    """Sees and closes what an item's code leaves open in the task that runs it: cancel scopes, and nurseries with theirs.
+    """Finds and closes the cancel scopes and nurseries that an item's code leaves open in the task that runs it.
 
-    An async generator that yields inside ``move_on_after`` and is left by ``break`` leaves that scope open in the task that
-    asked it for values. Once its deadline has come, it cancels whatever that task does. On asyncio, `Task.cancel` does so,
-    too, if it is called while the code doesn't await anything: the next ``await`` is cancelled, which may be another item's.
+    An async generator that yields inside ``move_on_after`` leaves that scope open in the consuming task if the consumer
+    leaves the loop by ``break``. At its deadline the scope cancels whatever that task does then. On asyncio, `Task.cancel`
+    has the same effect if it is called while the code isn't awaiting: it cancels the next ``await``, which may be another
+    item's.
 
-    Neither loop shows this by public means, so these are private attributes of Trio and AnyIO, which tests look at.
+    Neither loop has public means to see this, so private attributes of Trio and AnyIO are used; tests check them.
 
     Attributes:
-        task: its attribute ``_cancel_status`` stands for the innermost scope that is open in the task; on asyncio it is
-            None if a cancellation is to come. To read it costs next to nothing on Trio, which is done once per item.
-        outermost: what that was when the watch began; while the task is as it was found, the two are the same object.
+        task: its attribute ``_cancel_status`` stands for the innermost open scope of the task; on asyncio it is None if a
+            cancellation is pending. It is read once per item, which costs next to nothing on Trio.
+        outermost: the value of that attribute when the watch began, and again once nothing is left open.
     """
 
     task: Any
 
     def __init__(self) -> None:
-        """Watch the current task, which must be one of a task group's, so that it has a scope."""
+        """Watch the current task, which must belong to a task group, so that it has a scope."""
         self._is_spoiled = False
         try:
             self.task = trio.lowlevel.current_task() if trio.lowlevel.in_trio_run() else _AsyncioTask()
@@ -139,16 +139,16 @@ class TaskWatch:
 
     @property
     def innermost(self) -> Any:
-        """What stands for the innermost scope now."""
+        """What stands for the innermost open scope."""
         return self.task._cancel_status  # noqa: SLF001
 
     async def close(self, outer: Any = None) -> bool:
-        """Cancel and close what has been left open inside of `outer`, by default since the watch began.
+        """Cancel and close what is open inside the scope `outer`, by default all since the watch began.
 
-        It waits until what runs in a nursery has ended.
+        Wait until the tasks of open nurseries have ended.
 
         Returns:
-            Whether anything was open, now or at an earlier call, or a cancellation is to come, which this leaves as it is.
+            Whether anything was open, now or at an earlier call, or a cancellation is pending, which stays so.
         """
         outer = outer or self.outermost
         if self.innermost is not outer:
@@ -157,7 +157,7 @@ class TaskWatch:
         return self._is_spoiled
 
     async def take_cancellation(self) -> None:
-        """Take the cancellation that is to come, if one is: it would end the task as cancelled, and thereby its task group."""
+        """Consume a pending cancellation, which would end the task as cancelled, and with it its task group."""
         if self.innermost is None is not self.outermost:
             import asyncio
 
@@ -176,10 +176,10 @@ async def _close_trio(task: Any, outer: Any) -> None:
 
 
 async def _close_nursery(task: Any, nursery: Any) -> None:
-    """Wait until all in a cancelled nursery has ended, and take it from `task`, which would fail the run at its end.
+    """Wait until the tasks of a cancelled nursery have ended, and remove it from `task`, which would fail at its end.
 
-    Python may be closing the generator that opened it, in another task. That must not wait for the nursery, too: the end of
-    the last child would then wake this task, whatever it waits for. A nursery that is marked as closed isn't waited for.
+    Python may be closing the generator that opened the nursery, in another task. If that waited for the nursery, too, the
+    end of the last child would wake this task, whatever it waits for. Nothing waits for a nursery that is marked as closed.
     """
     nursery._closed = True  # noqa: SLF001
     with trio.CancelScope(shield=True):

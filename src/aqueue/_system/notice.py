@@ -1,4 +1,4 @@
-"""Say something on standard error at once, from any thread and from a signal handler, whoever reads it or nobody."""
+"""Messages on standard error: at once, from any thread and signal handler, whether or not anybody reads them."""
 
 import io
 import os
@@ -10,16 +10,15 @@ from typing import Any, Final
 __all__ = ["say", "stderr_is_terminal", "warn"]
 
 _PATIENCE_S: Final = 0.2
-_MAX_BYTES: Final = 4_000  # a pipe that has room at all takes so much in one go
+_MAX_BYTES: Final = 4_000  # a pipe with any room takes so many in one write
 
 
 def say(message: str) -> None:
     """Write `message`, a line, to standard error; give up if that is closed, broken, or stuck for 0.2 s.
 
-    It goes past the stream's buffer: what can't be written must not stay there, where the interpreter would fail on it
-    at its end, and a thread that is stuck in a write must not hold the buffer's lock, on which the interpreter would
-    abort. Only where a write is not the stream's own (a reporter shows printed text above its panels, a test captures
-    it) does it go through that.
+    It bypasses the stream's buffer: what can't be written must not stay there, since the interpreter would fail on it at
+    exit, and a thread that is stuck in a write must not hold the buffer's lock, on which the interpreter would abort. Only
+    a replaced `write` is used (a reporter shows printed text above its panels, a test captures it).
     """
     stderr: Any = sys.stderr
     with suppress(Exception):
@@ -34,12 +33,12 @@ def say(message: str) -> None:
 
 
 def warn(message: str) -> None:
-    """Write `message` as a warning of aqueue's, as `say` does."""
+    """Write `message` as a warning from aqueue, as `say` does."""
     say(f"aqueue: warning: {message}")
 
 
 def stderr_is_terminal() -> bool:
-    """Tell whether a person may be reading standard error."""
+    """Return whether standard error is a terminal, where a person may be reading it."""
     with suppress(Exception):  # closed, or none
         return sys.stderr.isatty()
     return False

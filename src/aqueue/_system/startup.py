@@ -1,7 +1,7 @@
 """The start of the `aqueue` command: Ctrl-C while its modules are loaded ends it without a traceback.
 
 Loading them takes most of the start, and Python imports the package before any module in it. So this module, which the
-package imports first, checks `sys.argv` to see whether the `aqueue` command is starting. What Python does before is out of reach.
+package imports first, checks `sys.argv` for the `aqueue` command. A Ctrl-C before that is out of reach.
 """
 
 import os
@@ -13,8 +13,8 @@ __all__ = ["heed_interrupts"]
 
 
 def _is_command() -> bool:
-    name, *arguments = getattr(sys, "argv", None) or [""]  # a program that has Python in it may have none
-    if name == "-m":  # as long as Python looks for the module's file
+    name, *arguments = getattr(sys, "argv", None) or [""]  # a program that embeds Python may have none
+    if name == "-m":  # as long as Python is looking for the module's file
         return sys.orig_argv[-len(arguments) - 1].removeprefix("-m") == "aqueue"
     return os.path.basename(name) in {"aqueue", "aqueue.exe"}
 
@@ -29,6 +29,6 @@ if _is_command_starting:
 
 
 def heed_interrupts() -> None:
-    """Let Ctrl-C raise `KeyboardInterrupt` again; the command calls it once it is ready for that."""
+    """Let Ctrl-C raise `KeyboardInterrupt` again; called by the command when it is ready for that."""
     if _is_command_starting and signal.getsignal(signal.SIGINT) == signal.SIG_DFL:
         signal.signal(signal.SIGINT, signal.default_int_handler)

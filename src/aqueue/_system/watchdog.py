@@ -1,4 +1,4 @@
-"""The watchdog: tells the user which code keeps the event loop to itself."""
+"""The watchdog: tells the user which code blocks the event loop."""
 
 import os
 import sys
@@ -17,26 +17,26 @@ from aqueue.tracebacks import is_user_file
 __all__ = ["PATIENCE_S", "Watchdog"]
 
 PATIENCE_S: Final = 1.0
-"""How long code may keep the loop to itself, or go on after its timeout, before that is told; seconds."""
+"""How long code may block the loop, or go on after its timeout, before the user is warned; seconds."""
 
 INTERVAL_S: Final = 0.25
-"""How often the loop is asked for a sign of life, seconds."""
+"""The interval at which the loop is asked for a sign of life, seconds."""
 
 LOOK_S: Final = 0.05
-"""How often, while it owes one, it is looked at what it is doing, seconds."""
+"""The interval at which its stack is looked at until it gives one, seconds."""
 
 _LOOPS: Final = {os.path.join("trio", "_core", "_run.py"): "unrolled_run", os.path.join("asyncio", "events.py"): "_run"}
-"""The functions of the event loops that run a step of a task, by the end of their file's path; uvloop has none."""
+"""The functions of event loops that run a step of a task, by the end of the path of their file; uvloop has none."""
 
 _DEBUGGERS: Final = frozenset({"bdb", "pydevd", "_pydevd_bundle"})
-"""The modules of debuggers that wait, in the thread they have stopped, for a person."""
+"""The modules of debuggers, which stop a thread and wait there for a person."""
 
 _NOT_THEIRS: Final = sys.stdlib_module_names | {"aqueue", "aqueue_reporters", "aqueue_migrations", "anyio", "trio"}
-"""The packages that are in the stack of items in any case."""
+"""The packages that are never the user's own program."""
 
 
 class Watchdog:
-    """Asks a loop for a sign of life, on a thread of its own, and warns once for each function that keeps it waiting."""
+    """Asks a loop for a sign of life, on a thread of its own, and warns once about each function that blocks the loop."""
 
     def __init__(
         self,
@@ -46,14 +46,14 @@ class Watchdog:
         on_tick: Callable[[], None],
         warn: Callable[[str], None] = warn,
     ) -> None:
-        """Watch the loop of this task from `start` to `stop`.
+        """Watch the loop of the current task from `start` to `stop`.
 
         Parameters:
-            call_soon: has a function called in the loop.
-            callers: the engine's code that calls items: what called that is not theirs.
-            excused: aqueue's own code that may keep the loop waiting on purpose.
+            call_soon: schedules a call in the loop.
+            callers: the engine's code that calls items; frames outside of it are not the items'.
+            excused: aqueue's own code that may block the loop on purpose.
             on_tick: called in the loop with each sign of life.
-            warn: tells the user, from the watchdog's thread.
+            warn: warns the user, from the watchdog's thread.
         """
         self._call_soon = call_soon
         self._callers = callers
@@ -66,17 +66,17 @@ class Watchdog:
         self._answered = threading.Event()
         self._stopped = threading.Event()
         self._told: set[CodeType] = set()
-        # The calls that were seen to keep the loop waiting. They are let go of in the loop's thread: with the last
-        # reference to a frame goes what was local in it, and that is for the thread it belongs to.
+        # The calls in which the loop was seen. The loop's thread clears this list: dropping the last reference to a frame
+        # frees its local variables, which may have to happen in the thread that made them.
         self._seen: list[FrameType] = []
         self._thread = threading.Thread(target=self._watch, name="aqueue-watchdog", daemon=True)
 
     def start(self) -> None:
-        """Begin."""
+        """Begin to watch."""
         self._thread.start()
 
     def stop(self) -> None:
-        """End, at once unless a warning is just being written."""
+        """Stop watching: at once, unless a warning is being written."""
         self._stopped.set()
         self._answered.set()
         self._thread.join(PATIENCE_S)
@@ -92,7 +92,7 @@ class Watchdog:
     def _watch(self) -> None:
         while not self._stopped.wait(INTERVAL_S):
             held_s = self._clock.lap_s()
-            if held_s > PATIENCE_S + INTERVAL_S:  # by a call in C that has just ended
+            if held_s > PATIENCE_S + INTERVAL_S:  # a call in C that held the interpreter's lock has just ended
                 self._tell(held_s)
             self._answered.clear()
             if self._stopped.is_set():
@@ -101,13 +101,13 @@ class Watchdog:
             self._follow()
 
     def _follow(self) -> None:
-        """Until the loop answers, see whether one and the same call keeps it: many short ones are nobody's fault."""
+        """Until the loop answers, measure how long one and the same call blocks it: many short calls are not to blame."""
         kept_s = 0.0
         is_answered = False
         while not is_answered:
             is_answered = self._answered.wait(LOOK_S)
             passed_s = self._clock.lap_s()
-            if passed_s > 2 * INTERVAL_S:  # a call in C that has just ended, and may have begun after the answer
+            if passed_s > 2 * INTERVAL_S:  # a call in C has just ended; it may have begun after the answer
                 kept_s = passed_s + (kept_s if self._is_same_call() else 0.0)
             elif not is_answered:
                 kept_s = kept_s + passed_s if self._is_same_call() else 0.0
@@ -117,7 +117,7 @@ class Watchdog:
                 self._tell(kept_s)
 
     def _is_same_call(self) -> bool:
-        """Tell whether the loop is still in the call in which it was at the last look."""
+        """Return whether the loop is still in the call of the last look."""
         call = self._stack()[-1:]
         seen = self._seen
         if call and call == seen[-1:]:  # not by index: the loop's thread may clear it at any moment
@@ -128,7 +128,7 @@ class Watchdog:
     def _tell(self, kept_s: float) -> None:
         stack = self._stack()
         users = [frame for frame in stack if is_user_file(frame.f_code.co_filename)] or [
-            # Their own program may be an installed package, too.
+            # The user's program may be an installed package, too.
             frame
             for frame in stack
             if _package(frame) not in _NOT_THEIRS
@@ -151,7 +151,7 @@ class Watchdog:
         )
 
     def _stack(self) -> list[FrameType]:
-        """Return the frames of what the loop is running now, the innermost first, without those of the loop itself."""
+        """Return the frames of the step that the loop is running, the innermost first, without those of the loop itself."""
         stack: list[FrameType] = []
         frame = sys._current_frames().get(self._loop_thread)  # noqa: SLF001  # its documented way
         while frame is not None:
@@ -170,10 +170,10 @@ class Watchdog:
 
 
 class _Clock:
-    """Tells the watchdog how long the loop has been at work since it last asked, by what it can know of that."""
+    """Measures how long the loop has been at work since the last call, as far as the watchdog can know that."""
 
     def __init__(self, loop_thread: int) -> None:
-        # Not everywhere has a thread a clock that others can read; then the time of the whole process must do.
+        # Some systems have no clock of a thread that other threads can read; the time of the process must do there.
         find = getattr(time, "pthread_getcpuclockid", None)
         self._used_s = time.process_time if find is None else partial(time.clock_gettime, find(loop_thread))
         self._at, self._used = time.monotonic(), self._used_s()
@@ -181,8 +181,8 @@ class _Clock:
     def lap_s(self) -> float:
         """Return the seconds since the last call.
 
-        If they are more than this thread meant to wait, it was held up, too: by a call in C that keeps the interpreter's
-        lock, or because the whole process was stopped (Ctrl-Z). Then the loop's thread's own time counts.
+        If this is longer than the watchdog meant to wait, its own thread was held up, too: by a call in C that held the
+        interpreter's lock, or because the process was stopped (Ctrl-Z). Then the CPU time of the loop's thread counts.
         """
         before, used_before = self._at, self._used
         self._at, self._used = time.monotonic(), self._used_s()

@@ -3,9 +3,9 @@
 Each module imports only from those above it:
 
 - `_recorder`: `EventRecorder` keeps a real run's events
-- `_replay`: gives such a run to a reporter
-- `_scripted_runs`: legal streams of events of runs that nobody ran
-- `_suite`: `ReporterSuite` does so with all of them
+- `_replay`: gives a reporter a run from its events
+- `_scripted_runs`: made-up runs, as their events
+- `_suite`: `ReporterSuite` gives them to a reporter
 """
 
 from aqueue.testing._recorder import EventRecorder

@@ -1,4 +1,4 @@
-"""EventRecorder: a reporter that keeps what it is told."""
+"""EventRecorder: a reporter that keeps the events of a run."""
 
 from collections.abc import Sequence
 from typing import TypeVar
@@ -14,13 +14,13 @@ E = TypeVar("E", bound=Event)
 
 
 class EventRecorder:
-    """A reporter that keeps all it is told, for a test to look at once the run is over.
+    """A reporter that keeps everything it is called with, for a test to check after the run.
 
     Attributes:
-        run: what it was told when it was opened; None before.
+        run: the argument of `open`; None before.
         events: all events, in order.
         calls: the names of the calls to it, in order: ``open``, ``handle``, …, ``close``.
-        result: what it was told when it was closed; None before.
+        result: the argument of `close`; None before.
     """
 
     uses_terminal = False

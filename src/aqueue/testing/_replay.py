@@ -1,4 +1,4 @@
-"""Replaying: a reporter is given a run that is there as its events."""
+"""Replaying: gives a reporter a run from its events."""
 
 from collections.abc import Sequence
 
@@ -14,26 +14,26 @@ __all__ = ["feed", "info_of", "replay", "result_of"]
 
 
 def replay(events: Sequence[Event], reporter: Reporter, *, batch_size: int = 100) -> RunResult:
-    """Give `reporter` a whole run, from `open` to `close`, in the calling thread.
+    """Call `reporter` with a whole run, from `open` to `close`, in the calling thread.
 
     Parameters:
         events: the events of a run, from its first.
-        reporter: gets them in batches, and an empty one after each, as when the engine lets a clock tick.
-        batch_size: how many events make a batch, at least 1, by default 100.
+        reporter: gets the events in batches, with an empty batch after each, as a run gives it for clocks to tick.
+        batch_size: the number of events in a batch, at least 1, by default 100.
 
     Returns:
-        The result that the reporter was given, folded from the events.
+        The result that the reporter got, which is folded from the events.
 
     Raises:
         InvalidArgument: `batch_size` is less than 1.
-        Exception: what the reporter raises.
+        Exception: the reporter raised it.
     """
     check_number("replay(batch_size=…)", batch_size, 1, kind=WHOLE_NUMBER)
     return feed(events, reporter, batch_size)
 
 
 def feed(events: Sequence[Event], reporter: Reporter, batch_size: int, every: int = 1) -> RunResult:
-    """Do what `replay` does, with checked arguments, and skip all batches but the first of each `every`."""
+    """Do what `replay` does, without checks, and give the reporter only one batch in `every`."""
     view = RunView()
     reporter.open(info_of(events))
     for start in range(0, len(events), batch_size):
@@ -48,7 +48,7 @@ def feed(events: Sequence[Event], reporter: Reporter, batch_size: int, every: in
 
 
 def info_of(events: Sequence[Event]) -> RunInfo:
-    """Return what a reporter of these events is told when it is opened."""
+    """Return the argument of `open` for a reporter of these events."""
     for event in events:
         if isinstance(event, RunStarted):
             return info_from(event)
@@ -56,7 +56,7 @@ def info_of(events: Sequence[Event]) -> RunInfo:
 
 
 def result_of(events: Sequence[Event], view: RunView) -> RunResult:
-    """Return what a reporter of these events, folded into `view`, is told when it is closed."""
+    """Return the argument of `close` for a reporter of these events, which are folded into `view`."""
     folded = FoldedResult()
     folded.apply(events)
     return folded.result(view)

@@ -1,4 +1,4 @@
-"""Runs that nobody ran: legal streams of events, small and large, for the suite that reporters must pass."""
+"""Made-up runs, small and large, as their events, for the suite that reporters must pass."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -12,13 +12,13 @@ BOOM = ev.ErrorInfo("module:Boom", "it broke", "Traceback (most recent call last
 
 
 class EventOfTheFuture(ev.Event, frozen=True, gc=False, tag="item.dreamt"):
-    """One that no aqueue has yet."""
+    """An event of a type that no version of aqueue has yet."""
 
     item: int
 
 
 class Script:
-    """Writes the events of a run that nobody ran."""
+    """Writes the events of a made-up run."""
 
     def __init__(self, num_workers: int = 3, cluster: str = "") -> None:
         self.events: list[ev.Event] = []
@@ -37,7 +37,7 @@ class Script:
         self._at += seconds
 
     def begin(self, cls: type[ev.RunStarted], host: str = "host", cluster: str = "") -> None:
-        """Start or resume."""
+        """Start or resume the run."""
         fields = {
             "run_id": "3b1f",
             "schema_version": 1,
@@ -52,8 +52,8 @@ class Script:
         self.add(ev.ProcessJoined, first_worker=first_worker, num_workers=num_workers, host=host, pid=pid)
 
     def lose(self, first_worker: int = 1, *items: int, ignored: int = 0) -> None:
-        """Let a worker process die that was at these items."""
-        for item in items[:1]:  # some are told before, some after it
+        """Let a worker process die that was running these items."""
+        for item in items[:1]:  # the loss of an item may be recorded before that of the process, or after
             self.interrupt(item, "worker_lost")
         self.add(ev.ProcessLeft, first_worker=first_worker, reason="lost", ignored=ignored)
         for item in items[1:]:
@@ -66,32 +66,32 @@ class Script:
         return self._items
 
     def start(self, item: int, type: str = "module:Page", worker: int = 1, **fields: Any) -> None:
-        """Start it."""
+        """Start an item."""
         self.add(ev.ItemStarted, item=item, type=type, worker=worker, **fields)
 
     def complete(self, item: int, worker: int = 1, **fields: Any) -> None:
-        """Complete it."""
+        """Complete an item."""
         self.add(ev.ItemCompleted, item=item, worker=worker, duration_s=0.25, **fields)
 
     def fail(self, item: int, error: ev.ErrorInfo, type: str = "module:Page", worker: int = 1, **fields: Any) -> None:
-        """Let it fail."""
+        """Let an item fail for good."""
         self.add(ev.ItemFailed, item=item, type=type, worker=worker, duration_s=0.25, error=error, **fields)
 
     def fail_for_now(self, item: int, due_in_s: float, worker: int = 1, **fields: Any) -> None:
-        """Let it fail, and wait that long for a retry."""
+        """Let an attempt fail, with a retry in `due_in_s` seconds."""
         due = self._at + due_in_s
         self.add(ev.ItemRetryScheduled, item=item, worker=worker, error=BOOM, due=due, **fields)
 
     def interrupt(self, item: int, reason: str = "cancelled", **fields: Any) -> None:
-        """Cut its attempt short."""
+        """Interrupt the attempt at an item."""
         self.add(ev.ItemInterrupted, item=item, reason=reason, worker=self._worker_at(item), **fields)
 
     def end_hook(self, item: int, type: str = "module:Page", **fields: Any) -> None:
-        """Let its hook return."""
+        """Let the hook of an item return."""
         self.add(ev.ItemChildrenProcessed, item=item, type=type, worker=self._worker_at(item), **fields)
 
     def _worker_at(self, item: int) -> int:
-        """Return the worker that started it last."""
+        """Return the worker that started the item last."""
         starts = (event for event in reversed(self.events) if isinstance(event, ev.ItemStarted))
         return next(event.worker for event in starts if event.item == item)
 
@@ -114,7 +114,7 @@ def completed(items: int) -> list[ev.Event]:
 
 
 def every_event_type() -> list[ev.Event]:
-    """Return a run with every type of event in it, and every field set in one of them."""
+    """Return a run with every type of event, and every field of each set at least once."""
     script = Script()
     folder, parent, child = "module:Folder", script.enqueue("module:Folder", key="k", payload=Raw(b'{"url":"/"}')), 0
     script.start(parent, folder, worker=2)
@@ -201,7 +201,7 @@ def resumed() -> list[ev.Event]:
 
 
 def with_retries(count: int) -> list[ev.Event]:
-    """Return a run in which `count` items and a hook wait for a retry, over a resume, and get it."""
+    """Return a run in which `count` items and a hook fail, wait for a retry over a resume, and then succeed."""
     script = Script()
     folder = "module:Folder"
     hook = script.enqueue(folder)
@@ -227,7 +227,7 @@ def with_retries(count: int) -> list[ev.Event]:
 
 
 def with_workers(count: int) -> list[ev.Event]:
-    """Return a run in which `count` workers are busy at once."""
+    """Return a run in which `count` workers run items at once."""
     script = Script(num_workers=count)
     workers = range(1, count + 1)
     items = [script.enqueue() for _ in workers]
@@ -240,9 +240,9 @@ def with_workers(count: int) -> list[ev.Event]:
 
 
 def on_a_cluster(processes: int, workers: int) -> list[ev.Event]:
-    """Return a run on a cluster of so many worker processes and workers in each; the first dies, and another joins.
+    """Return a run on a cluster with so many `processes`, and so many `workers` in each; the first dies, another joins.
 
-    At the end all leave but the last, and a hook goes on that one of their workers had begun.
+    At the end all but the last leave, while a hook goes on that a worker of theirs has begun.
     """
     script = Script(workers, cluster="tcp://scheduler:8786")
     items = [script.enqueue(track_overall=True) for _ in range(processes * workers)]
@@ -273,7 +273,7 @@ def on_a_cluster(processes: int, workers: int) -> list[ev.Event]:
 
 
 def with_an_event_of_the_future() -> list[ev.Event]:
-    """Return a run with an event of a type that readers do not know."""
+    """Return a run with an event of a type that readers don't know."""
     script = Script()
     script.add(EventOfTheFuture, item=1)
     return script.finish("completed")
@@ -290,7 +290,7 @@ def with_types(names: Sequence[str]) -> list[ev.Event]:
 
 
 def saying(text: str) -> list[ev.Event]:
-    """Return a run in which every field that holds a person's or a program's text holds `text`."""
+    """Return a run in which every field for text from outside of aqueue holds `text`."""
     script = Script()
     frame = f'  File "{text}.py", line 7, in {text}\n    {text}\n'
     error = ev.ErrorInfo(text, text, f"Traceback (most recent call last):\n{frame}{text}: {text}\n")

@@ -1,4 +1,4 @@
-"""ReporterSuite: what every reporter must stand, as tests."""
+"""ReporterSuite: the requirements on every reporter, as tests."""
 
 import io
 import sys
@@ -18,11 +18,11 @@ from aqueue.view import RunView
 __all__ = ["ReporterSuite"]
 
 _PATIENCE_S = 60.0
-"""How long a reporter may take for one of the suite's runs, seconds."""
+"""The time in which a reporter must handle one of the suite's runs, seconds."""
 
 
 class ReporterSuite:
-    """What every reporter must stand. Write a subclass, whose name begins with ``Test``, and let pytest run it.
+    """The requirements on every reporter. Write a subclass with a name that begins with ``Test``, and run it with pytest.
 
     For example::
 
@@ -30,23 +30,23 @@ class ReporterSuite:
             def make_reporter(self):
                 return MyReporter()
 
-    Where the suite can see what the reporter writes (see `output`), it looks at that, too.
+    If `output` returns what the reporter writes, the suite checks that, too.
 
     Class attributes:
-        writes_to_stdout: whether writing to stdout is what the reporter is for. Default False.
-        output_depends_on_batches: whether what it writes depends on how the events are cut into batches, as for a
-            display, which may skip to the newest state. Default True.
+        writes_to_stdout: whether the reporter is made to write to stdout. Default False.
+        output_depends_on_batches: whether its output depends on how the events are cut into batches, as that of a display,
+            which may skip to the newest state. Default True.
     """
 
     writes_to_stdout: ClassVar[bool] = False
     output_depends_on_batches: ClassVar[bool] = True
 
     def make_reporter(self) -> Reporter:
-        """Return a new reporter that was not opened. Subclasses must override it."""
+        """Return a new reporter, not opened yet. Subclasses must override this."""
         raise NotImplementedError(f"{type(self).__qualname__} must define make_reporter(self)")
 
     def output(self) -> bytes | None:
-        """Return all that the reporter made last has written, after its `close`; None if that can't be seen."""
+        """Return all that the newest reporter has written, after its `close`; None if that can't be seen."""
         return None
 
     def _report(self, events: Sequence[Event], batch_size: int = 100) -> None:
@@ -54,13 +54,13 @@ class ReporterSuite:
         _call_in_thread(lambda: replay(events, reporter, batch_size=batch_size))
 
     def test_is_a_reporter(self) -> None:
-        """It has the attributes of the protocol, and says whether it uses the terminal before it is opened."""
+        """It has the attributes of the protocol, and `uses_terminal` even before it is opened."""
         reporter = self.make_reporter()
         assert isinstance(reporter, Reporter), f"{reporter!r} lacks open, handle, close or uses_terminal"
         assert isinstance(reporter.uses_terminal, bool), f"uses_terminal is {reporter.uses_terminal!r}, not a bool"
 
     def test_can_put_its_terminal_back(self) -> None:
-        """One that uses the terminal has release_terminal, which may be called at any time."""
+        """A reporter that uses the terminal has release_terminal, which may be called at any time."""
         reporter = self.make_reporter()
         if not reporter.uses_terminal:
             raise SkipTest("it does not use the terminal")
@@ -83,11 +83,11 @@ class ReporterSuite:
         assert _streams() == before, "it did not put sys.stdout or sys.stderr back"
 
     def test_takes_no_event_at_all(self) -> None:
-        """A run that comes to nothing is opened and closed."""
+        """A run without any event is opened and closed."""
         self._report([])
 
     def test_takes_empty_batches(self) -> None:
-        """It is called without events so that a clock can tick, also before the first event."""
+        """It is called without events so that clocks can tick, even before the first event."""
         reporter = self.make_reporter()
         view = RunView()
         events = runs.completed(3)
@@ -105,11 +105,11 @@ class ReporterSuite:
         _call_in_thread(report)
 
     def test_takes_every_event_type(self) -> None:
-        """Each type of event that there is, with each of its fields set."""
+        """It takes each type of event, with each of its fields set."""
         self._report(runs.every_event_type(), batch_size=1)
 
     def test_skips_event_types_that_it_does_not_know(self) -> None:
-        """A later aqueue may have more of them."""
+        """A later version of aqueue may have more types."""
         self._report(runs.with_an_event_of_the_future())
 
     def test_takes_a_run_without_items(self) -> None:
@@ -130,11 +130,11 @@ class ReporterSuite:
             self._report(runs.every_event_type()[:end])
 
     def test_takes_a_run_with_many_failures(self) -> None:
-        """Failures may be many, and each of a kind of its own."""
+        """There may be many failures, each of its own kind."""
         self._report(runs.with_failures(1_200))
 
     def test_takes_items_that_wait_for_a_retry(self) -> None:
-        """They may be many, and wait for a day, or for nothing but a worker."""
+        """Many items may wait, for a day, or only for a worker."""
         self._report(runs.with_retries(300), batch_size=7)
 
     def test_takes_a_resumed_run(self) -> None:
@@ -159,13 +159,13 @@ class ReporterSuite:
         self._report(runs.with_types(["", " ", "x", "a:b:c", ":", "<locals>", "m:f.<locals>.C", "類:型", "e" * 5_000]))
 
     def test_takes_hostile_text(self) -> None:
-        """Text from items, wherever it stands, neither breaks it nor gets to a terminal or a log as it is."""
+        """Text from items, in any field, neither breaks it nor reaches a terminal or a log unescaped."""
         for text in HOSTILE_TEXTS:
             self._report(runs.saying(text), batch_size=3)
             _check_output(self.output(), text)
 
     def test_does_not_change_the_view(self) -> None:
-        """What comes after is folded into that same view."""
+        """Later events are folded into the same view."""
         reporter = self.make_reporter()
         view, twin = RunView(), RunView()
         events = runs.every_event_type()
@@ -189,7 +189,7 @@ class ReporterSuite:
         self._report(runs.every_event_type(), batch_size=100_000)
 
     def test_takes_a_run_of_which_it_skips_events(self) -> None:
-        """One that says that it can skip gets the view after all events, but only some of them, while it is behind."""
+        """A reporter that can skip gets only some of the events while it is behind, with the view after all of them."""
         reporter = self.make_reporter()
         if not (isinstance(reporter, SkippingReporter) and reporter.can_skip):
             raise SkipTest("it gets every event")
@@ -220,7 +220,7 @@ class ReporterSuite:
         assert not left, f"it left running: {left}"
 
     def test_keeps_off_stdout(self) -> None:
-        """Stdout belongs to the program, unless it is what the reporter writes to."""
+        """Stdout belongs to the program, unless the reporter is made to write there."""
         if self.writes_to_stdout:
             raise SkipTest("writing to stdout is what it is for")
         reporter = self.make_reporter()
@@ -229,12 +229,12 @@ class ReporterSuite:
         assert not written.getvalue(), f"it wrote to stdout: {written.getvalue()[:200]!r}"
 
     def test_can_be_made_again(self) -> None:
-        """A program may run several runs, one after the other, each with a reporter of its own."""
+        """A program may have several runs, one after the other, each with its own reporter."""
         for _ in range(3):
             self._report(runs.completed(5))
 
     def test_writes_the_same_in_batches_of_any_size(self) -> None:
-        """What a log holds does not depend on how the events came."""
+        """The output of a log doesn't depend on how the events are cut into batches."""
         if self.output_depends_on_batches:
             raise SkipTest("what it writes depends on the batches")
         outputs = []
@@ -246,7 +246,7 @@ class ReporterSuite:
 
 
 def _call_in_thread(call: Callable[[], object]) -> None:
-    """Call in a thread of its own, as the engine calls reporters, and raise here what it raises."""
+    """Call a function in a thread of its own, as a run calls reporters, and raise what it raises."""
     raised: list[BaseException] = []
 
     def run() -> None:
@@ -286,7 +286,7 @@ HOSTILE_TEXTS = (
     "",
 )
 
-# None of these may reach a terminal or a log. A reporter's own sequences are other ones.
+# None of these may reach a terminal or a log. Reporters use other sequences themselves.
 _FORBIDDEN = tuple(
     text.encode()
     for text in (
