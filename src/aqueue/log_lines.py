@@ -31,13 +31,8 @@ LEVELS: Final[dict[type[ev.Event], Level]] = {
 }
 """The levels of the event types that are not ``info``; `level_of` gives ``info`` to a process that left in good order, too."""
 
-# The fields that may hold secrets. They are Raw, which msgspec doesn't turn into plain data.
-_DATA_FIELDS: dict[type[ev.Event], tuple[str, ...]] = {
-    ev.ItemEnqueued: ("payload",),
-    ev.ItemAdopted: ("payload",),
-    ev.ItemCompleted: ("result", "payload"),
-    ev.ItemChildrenProcessed: ("result",),
-}
+_DATA: Final = ("result", "payload")
+"""The fields that may hold secrets. They are Raw, which msgspec doesn't turn into plain data."""
 
 
 def level_of(event: ev.Event) -> Level:
@@ -76,8 +71,7 @@ def record_of(event: ev.Event, include_data: bool = False) -> dict[str, Any]:
         ValueError, OverflowError, OSError: as `timestamp_of` does.
     """
     record: dict[str, Any] = {"timestamp": timestamp_of(event.at), "level": level_of(event)}
-    names = _DATA_FIELDS.get(type(event))
-    data = {name: raw for name in names if (raw := getattr(event, name))} if names else None
+    data = {name: raw for name in _DATA if (raw := getattr(event, name, ev.NO_DATA))}
     if not data:
         record.update(msgspec.to_builtins(event))
         return record

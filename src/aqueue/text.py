@@ -65,18 +65,10 @@ def short_names(types: Iterable[str]) -> dict[str, str]:
     """
     names: dict[str, str] = {}
     left = list(types)
-    for shorten in (_class_name, _qualname):
+    for separator in ("<locals>.", ":"):  # the name of the class, then its qualname
         by_name: dict[str, list[str]] = {}
         for type in left:
-            by_name.setdefault(shorten(type), []).append(type)
+            by_name.setdefault(type.rpartition(":")[2].rpartition(separator)[2] or type, []).append(type)
         names |= {same[0]: name for name, same in by_name.items() if len(same) == 1}
         left = [type for type in left if type not in names]
     return names | {type: type for type in left}
-
-
-def _class_name(type: str) -> str:
-    return type.rpartition(":")[2].rpartition("<locals>.")[2] or type
-
-
-def _qualname(type: str) -> str:
-    return type.rpartition(":")[2] or type

@@ -60,7 +60,29 @@ def is_class_variable(annotation: Any) -> bool:
 def classes_in(annotation: Any, cls: type) -> set[type]:
     """Return every class that the annotation of an attribute of `cls` names, at any depth; `Self` names `cls`."""
     found: set[type] = set()
-    _collect(annotation, cls, found, {})
+    seen: set[int] = set()
+    todo = [annotation]
+    for one in todo:  # it grows meanwhile
+        if id(one) in seen:  # such as a TypedDict or an alias that names itself
+            continue
+        seen.add(id(one))
+        origin = get_origin(one)
+        if origin is Literal:
+            found.update(type(value) for value in get_args(one) if isinstance(value, enum.Enum))
+        elif origin is not None:
+            todo += (origin, *get_args(one))
+        elif is_typeddict(one):
+            todo += _resolved(one, one).values()
+        elif one is Self:
+            found.add(cls)
+        elif isinstance(one, type):
+            found.add(one)
+        elif isinstance(one, list | tuple):  # the parameters of a Callable
+            todo += one
+        elif isinstance(one, TypeVar):
+            todo += (one.__bound__, *one.__constraints__)
+        else:  # a NewType or a `type` alias
+            todo += (getattr(one, name) for name in ("__supertype__", "__value__") if hasattr(one, name))
     return found
 
 
@@ -77,31 +99,3 @@ def _resolved(owner: type | Callable[..., Any], cls: type) -> dict[str, Any]:
         with contextlib.suppress(Exception):  # evaluating the user's annotation may raise anything
             resolved.update(typing.get_type_hints(one, names, {cls.__name__: cls}))
     return resolved
-
-
-def _collect(annotation: Any, cls: type, found: set[type], seen: dict[int, Any]) -> None:
-    if id(annotation) in seen:  # such as a TypedDict or an alias that names itself
-        return
-    seen[id(annotation)] = annotation  # kept alive, so that its id is not reused
-    origin = get_origin(annotation)
-    if origin is Literal:
-        found.update(type(value) for value in get_args(annotation) if isinstance(value, enum.Enum))
-    elif origin is not None:
-        for part in (origin, *get_args(annotation)):
-            _collect(part, cls, found, seen)
-    elif is_typeddict(annotation):
-        for part in _resolved(annotation, annotation).values():
-            _collect(part, cls, found, seen)
-    elif annotation is Self:
-        found.add(cls)
-    elif isinstance(annotation, type):
-        found.add(annotation)
-    elif isinstance(annotation, list | tuple):  # the parameters of a Callable
-        for part in annotation:
-            _collect(part, cls, found, seen)
-    elif isinstance(annotation, TypeVar):
-        _collect((annotation.__bound__, *annotation.__constraints__), cls, found, seen)
-    else:  # a NewType or a `type` alias
-        for name in ("__supertype__", "__value__"):
-            if hasattr(annotation, name):
-                _collect(getattr(annotation, name), cls, found, seen)

@@ -61,17 +61,13 @@ def _assigned_names(cls: type) -> Iterator[str]:
 
 
 def _functions_in(value: object) -> tuple[object, ...]:
-    match value:
-        case FunctionType():
-            return value, inspect.unwrap(value)
-        case property():
-            return value.fget, value.fset
-        case functools.cached_property():
-            return (value.func,)
-        case classmethod() | staticmethod():
-            return (value.__func__,)
-        case _:
-            return ()
+    if isinstance(value, property):
+        return value.fget, value.fset
+    if isinstance(value, functools.cached_property):
+        return (value.func,)
+    if isinstance(value, classmethod | staticmethod):
+        return (value.__func__,)
+    return (value, inspect.unwrap(value)) if isinstance(value, FunctionType) else ()
 
 
 def assigned_by_init(cls: type) -> dict[str, object]:

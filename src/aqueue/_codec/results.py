@@ -9,15 +9,12 @@ from typing import Any, Final, Literal
 
 import msgspec
 
-from aqueue._codec.values import SCALARS
+from aqueue._codec.values import MAX_DEPTH, SCALARS
 from aqueue.errors import InvalidResult
 from aqueue.events import NO_DATA
 from aqueue.text import visible, visible_repr
 
 __all__ = ["LARGE_BYTES", "MAX_BYTES", "OnLarge", "decode_result", "decode_root_results", "encode_result"]
-
-MAX_DEPTH: Final = 500
-"""How deep a result may be nested: a deeper one can be written, but not always read, since that takes Python's stack."""
 
 MAX_BYTES: Final = 499_000_000
 """How long a result, or the attributes of an item, may be as JSON.

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import date, datetime, time, timedelta, timezone, tzinfo
 from decimal import Decimal
-from math import isfinite
+from math import inf, isfinite, nan
 from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import Any, Final
 from zoneinfo import ZoneInfo, available_timezones
@@ -31,7 +31,11 @@ __all__ = [
 ]
 
 MAX_DEPTH: Final = 500
-"""How deep arrays and objects may be nested in a payload; SQLite's JSON functions refuse a thousand."""
+"""How deep arrays and objects may be nested in a payload or a result.
+
+SQLite's JSON functions refuse a depth of 1,000, and a deeper value can be written, but not always read: that takes more of
+Python's stack.
+"""
 
 SCALARS: Final = frozenset({str, bool, type(None), int, float})
 """The types whose values are the same in JSON as in Python, except for a few values."""
@@ -163,12 +167,6 @@ def _unbase64(text: str) -> bytes:
     return base64.b64decode(text, validate=True)
 
 
-def _read_float(text: str) -> float:
-    if text not in ("nan", "inf", "-inf"):
-        raise ValueError("it is neither nan nor infinity")
-    return float(text)
-
-
 def _write_path(value: PurePosixPath | PureWindowsPath) -> Any:
     text = str(value)
     return text if is_plain_text(text) else WRITERS[str](text)  # os.fsdecode makes lone surrogates
@@ -209,7 +207,7 @@ _FORMS: Final = (
         is_json=is_plain_text,
     ),
     _Form(int, "$int", hex, _read_text(lambda text: int(text, 16)), is_json=is_scalar),
-    _Form(float, "$float", repr, _read_text(_read_float), is_json=isfinite),
+    _Form(float, "$float", repr, {"nan": nan, "inf": inf, "-inf": -inf}.__getitem__, is_json=isfinite),
     _Form(bytes, "$bytes", _base64, _read_text(_unbase64)),
     _Form(bytearray, "$bytearray", _base64, _read_text(lambda text: bytearray(_unbase64(text)))),
     _Form(datetime, "$datetime", _write_clock, functools.partial(_read_clock, datetime)),

@@ -3,7 +3,7 @@
 import sys
 from collections.abc import Callable
 from contextlib import suppress
-from types import FrameType
+from types import FrameType, SimpleNamespace
 from typing import Any, Final
 
 import trio
@@ -100,15 +100,6 @@ class _AsyncioTask:
             scope.__exit__(None, None, None)
 
 
-class _UnknownTask:
-    """Stands for a task if the private attributes of its loop are not those expected: nothing is seen, or closed."""
-
-    _cancel_status = None
-
-    async def close(self, outer: Any) -> None:
-        pass
-
-
 class TaskWatch:
     """Finds and closes the cancel scopes and nurseries that an item's code leaves open in the task that runs it.
 
@@ -134,7 +125,8 @@ class TaskWatch:
             self.task = trio.lowlevel.current_task() if trio.lowlevel.in_trio_run() else _AsyncioTask()
             self.outermost: Any = self.innermost
         except (AttributeError, LookupError):
-            self.task = _UnknownTask()
+            # The loop has other private attributes than expected: nothing is seen, or closed.
+            self.task = SimpleNamespace(_cancel_status=None)
             self.outermost = None
 
     @property
