@@ -51,19 +51,10 @@ def fields_of(cls: Any) -> dict[str, Field] | None:
         required = (msgspec.NODEFAULT,) * (len(names) - len(defaults))
         return {name: _struct_field(default) for name, default in zip(names, (*required, *defaults), strict=True)}
     if dataclasses.is_dataclass(cls):
-        missing = dataclasses.MISSING
-        return {
-            field.name: _field(
-                field.default, missing, None if field.default_factory is missing else field.default_factory, field.init
-            )
-            for field in dataclasses.fields(cls)
-        }
-    if hasattr(cls, "__pydantic_fields__"):
-        undefined = sys.modules["pydantic_core"].PydanticUndefined
-        return {
-            name: _field(field.default, undefined, field.default_factory)
-            for name, field in cls.__pydantic_fields__.items()
-        }
+        return {field.name: _dataclass_field(field) for field in dataclasses.fields(cls)}
+    pydantic: Any = sys.modules.get("pydantic")
+    if pydantic is not None and issubclass(cls, pydantic.BaseModel):
+        return {name: _model_field(field) for name, field in cls.model_fields.items()}
     if issubclass(cls, tuple) and hasattr(cls, "_fields") and hasattr(cls, "_field_defaults"):
         return {name: Field(cls._field_defaults.get(name, ABSENT)) for name in cls._fields}
     if hasattr(cls, "__attrs_attrs__"):
@@ -71,16 +62,22 @@ def fields_of(cls: Any) -> dict[str, Field] | None:
     return None
 
 
-def _field(
-    default: object, missing: object, factory: Callable[[], Any] | None = None, is_parameter: bool = True
-) -> Field:
-    if factory is not None:
+def _field(default: object, missing: object, factory: Any = None, is_parameter: bool = True) -> Field:
+    if factory is not None and factory is not missing:
         return Field(factory=lambda made: factory(), is_parameter=is_parameter)
     return Field(ABSENT if default is missing else default, is_parameter=is_parameter)
 
 
 def _struct_field(default: Any) -> Field:
     return _field(default, msgspec.NODEFAULT, default.factory if type(default) is _StructFactory else None)
+
+
+def _dataclass_field(field: Any) -> Field:
+    return _field(field.default, dataclasses.MISSING, field.default_factory, field.init)
+
+
+def _model_field(field: Any) -> Field:
+    return _field(field.default, sys.modules["pydantic_core"].PydanticUndefined, field.default_factory)
 
 
 def _attrs_field(field: Any) -> Field:

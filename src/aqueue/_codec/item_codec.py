@@ -104,7 +104,7 @@ class PayloadCodec:
             payload = _encode_json(state)
             if not left_out:
                 self._learn(adapter, item, state)
-        except Exception:  # its class is Refusal, or the item's own code raises: its dump, say
+        except Exception:  # its class can't be stored, or its own code raises, such as dump
             return b"", {"": item}
         return payload, left_out
 
