@@ -5,7 +5,7 @@ import enum
 import inspect
 import sys
 from collections.abc import Mapping
-from typing import Any, Final, cast
+from typing import Any, Final
 
 import msgspec
 
@@ -49,7 +49,7 @@ class NamedTupleAdapter(ClassAdapter):
 
     def make(self, fields: dict[str, Any], parts: dict[str, Any]) -> Any:
         given = {**self.policies, **fields, **dict(self._missing(fields))}
-        return tuple.__new__(self.cls, [given[name] for name in cast(Any, self.cls)._fields])
+        return tuple.__new__(self.cls, [given[name] for name in self.cls._fields])
 
 
 class ModelAdapter(ClassAdapter):
@@ -57,12 +57,8 @@ class ModelAdapter(ClassAdapter):
 
     parts = frozenset({"$extra", "$private", "$unset"})
 
-    def __init__(self, cls: type, policies: Mapping[str, Any]) -> None:
-        super().__init__(cls, policies)
-        self._model = cast(Any, cls)
-
     def _read_annotations(self) -> dict[str, Any]:
-        return {**super()._read_annotations(), **{n: field.annotation for n, field in self._model.model_fields.items()}}
+        return {**super()._read_annotations(), **{n: field.annotation for n, field in self.cls.model_fields.items()}}
 
     def read(self, value: Any) -> tuple[dict[str, Any], dict[str, Any]]:
         for name in value.__dict__:
@@ -81,7 +77,7 @@ class ModelAdapter(ClassAdapter):
 
     def make(self, fields: dict[str, Any], parts: dict[str, Any]) -> Any:
         given: dict[str, Any] = {}
-        for name, field in self._model.model_fields.items():
+        for name, field in self.cls.model_fields.items():
             if name in fields:
                 given[name] = fields[name]
             elif field.is_required():
@@ -90,17 +86,17 @@ class ModelAdapter(ClassAdapter):
                 given[name] = field.get_default(call_default_factory=True, validated_data=dict(given))
         is_set = fields.keys() - set(parts.get("$unset", ()))
         extra = private = None
-        if self._model.model_config.get("extra") == "allow":
+        if self.cls.model_config.get("extra") == "allow":
             extra = parts.get("$extra", {})
             is_set |= extra.keys()
-        if self._model.__private_attributes__:
+        if self.cls.__private_attributes__:
             undefined = sys.modules["pydantic_core"].PydanticUndefined
-            defaults = {name: attribute.get_default() for name, attribute in self._model.__private_attributes__.items()}
+            defaults = {name: attribute.get_default() for name, attribute in self.cls.__private_attributes__.items()}
             private = {name: value for name, value in defaults.items() if value is not undefined}
             private.update({n: value for n, value in parts.get("$private", {}).items() if n in defaults})
         made: Any = object.__new__(self.cls)
         state: dict[str, Any] = {"__dict__": given, "__pydantic_fields_set__": is_set}
-        if not self._model.__pydantic_root_model__:  # those have neither
+        if not self.cls.__pydantic_root_model__:  # those have neither
             state |= {"__pydantic_extra__": extra, "__pydantic_private__": private}
         for name, value in state.items():
             object.__setattr__(made, name, value)
@@ -126,7 +122,7 @@ class DumpLoadAdapter(ClassAdapter):
         data = (
             parts["$dump"] if "$dump" in parts else {**fields, **parts.get("$extra", {}), **parts.get("$private", {})}
         )
-        return cast(Any, self.cls).load(data)
+        return self.cls.load(data)
 
 
 def adapter_of(cls: type, *, item: bool) -> ClassAdapter:

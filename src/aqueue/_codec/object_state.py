@@ -38,7 +38,7 @@ class ClassAdapter:
     parts: ClassVar[frozenset[str]] = frozenset({"$extra"})
 
     def __init__(self, cls: type, policies: Mapping[str, Any]) -> None:
-        self.cls = cls
+        self.cls: Any = cls
         self.policies = policies
         declared = fields_of(cls)
         self.declares = declared is not None
