@@ -1,7 +1,7 @@
 """Writes items that have nothing but scalars in attributes of their own at once, instead of value by value.
 
-Most items are like that. With a journal, writing an item is about a tenth of what it costs, and value by value takes three
-times as long (3.0 µs instead of 0.9 µs for an item with two attributes).
+Most items are like that. Of the 14 µs that an item with two attributes costs in a run with a journal, writing it takes
+0.9 µs; value by value it would take 3.0 µs.
 """
 
 from collections.abc import Callable
