@@ -193,22 +193,22 @@ class _Installation(InstalledHandlers):
     # ---- the watching thread ------------------------------------------------------------------------------------
 
     def _watch(self) -> None:
-        tell_at = kill_at = _NEVER
+        warn_at = kill_at = _NEVER
         last = 0
         while True:
             if self._answered == self._caught:
-                tell_at = kill_at = _NEVER
-            due = min(tell_at, kill_at)
+                warn_at = kill_at = _NEVER
+            due = min(warn_at, kill_at)
             self._reading.settimeout(None if due == _NEVER else max(due - time.monotonic(), 0.001))
             try:
                 data = self._reading.recv(4096)
             except TimeoutError:
                 if self._answered == self._caught:
                     continue
-                if kill_at <= tell_at:
+                if kill_at <= warn_at:
                     self._before_kill()
                     os._exit(128 + last)
-                tell_at = _NEVER
+                warn_at = _NEVER
                 for run in self.open_runs[:1]:
                     run.on_unanswered(self._caught)
                 continue
@@ -223,7 +223,7 @@ class _Installation(InstalledHandlers):
                 last = caught[-1]
                 self._caught += len(caught)
                 self._ask_loop(self._caught)
-                tell_at = time.monotonic() + UNRESPONSIVE_S
+                warn_at = time.monotonic() + UNRESPONSIVE_S
                 if self._caught >= _KILLING:
                     kill_at = min(kill_at, time.monotonic() + _KILL_GRACE_S)
 

@@ -65,7 +65,7 @@ class Watchdog:
         self._clock = _Clock(self._loop_thread)
         self._answered = threading.Event()
         self._stopped = threading.Event()
-        self._told: set[CodeType] = set()
+        self._named: set[CodeType] = set()
         # The calls in which the loop was seen. The loop's thread clears this list: dropping the last reference to a frame
         # frees its local variables, which may have to happen in the thread that made them.
         self._seen: list[FrameType] = []
@@ -93,7 +93,7 @@ class Watchdog:
         while not self._stopped.wait(INTERVAL_S):
             held_s = self._clock.lap_s()
             if held_s > PATIENCE_S + INTERVAL_S:  # a call in C that held the interpreter's lock has just ended
-                self._tell(held_s)
+                self._warn_about_call(held_s)
             self._answered.clear()
             if self._stopped.is_set():
                 return
@@ -114,7 +114,7 @@ class Watchdog:
             else:
                 return
             if kept_s >= PATIENCE_S:
-                self._tell(kept_s)
+                self._warn_about_call(kept_s)
 
     def _is_same_call(self) -> bool:
         """Return whether the loop is still in the call of the last look."""
@@ -125,7 +125,7 @@ class Watchdog:
         seen += call
         return False
 
-    def _tell(self, kept_s: float) -> None:
+    def _warn_about_call(self, kept_s: float) -> None:
         stack = self._stack()
         users = [frame for frame in stack if is_user_file(frame.f_code.co_filename)] or [
             # The user's program may be an installed package, too.
@@ -136,9 +136,9 @@ class Watchdog:
         if not users or self._stopped.is_set():
             return
         frame, method = users[0], users[-1]
-        if method.f_code in self._told or any(_package(frame) in _DEBUGGERS for frame in stack):
+        if method.f_code in self._named or any(_package(frame) in _DEBUGGERS for frame in stack):
             return
-        self._told.add(method.f_code)
+        self._named.add(method.f_code)
         where = f"{os.path.basename(frame.f_code.co_filename)}:{frame.f_lineno}"
         inside = "" if frame is method else f" in {frame.f_code.co_qualname}"
         self._warn(
