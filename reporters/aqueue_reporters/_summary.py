@@ -5,7 +5,9 @@ import shlex
 from collections.abc import Iterator
 from typing import Final
 
-from aqueue.events import Counts, ErrorInfo, ItemFailed, Phase
+from rich.cells import cell_len
+
+from aqueue.events import ErrorInfo, ItemFailed, Phase
 from aqueue.figures import amount
 from aqueue.result import RunResult
 from aqueue.text import short_names
@@ -15,10 +17,10 @@ from aqueue_reporters._pen import Pen
 
 __all__ = ["error_line", "failure_line", "in_hook", "plural", "stopping", "summary_lines"]
 
-_MAX_TYPES: Final = 50
-_MAX_GROUPS: Final = 10
-_MAX_FRAMES: Final = 5
-_MAX_MESSAGE_CHARS: Final = 300
+_MAX_TYPES: Final = 4
+_MAX_GROUPS: Final = 2
+_MAX_CODE_CHARS: Final = 60
+_MAX_MESSAGE_CHARS: Final = 150
 
 
 def plural(number: int, noun: str, ending: str = "s") -> str:
@@ -31,11 +33,19 @@ def in_hook(phase: Phase) -> str:
     return " after children" if phase == "after_children" else ""
 
 
+def error_name(error: ErrorInfo, pen: Pen) -> str:
+    """Return an error's class without its module, safe to show."""
+    return pen.safe(error.type.rpartition(":")[2] or error.type, 200)
+
+
+def first_line(error: ErrorInfo, pen: Pen) -> str:
+    """Return the first line of an error's message, safe to show. The rest is in `aqueue failures --tracebacks`."""
+    return pen.safe(error.message.strip().partition("\n")[0].rstrip(), _MAX_MESSAGE_CHARS)
+
+
 def error_line(error: ErrorInfo, pen: Pen) -> str:
-    """Return an error's class, without its module, and its message, safe to show."""
-    kind = pen.safe(error.type.rpartition(":")[2] or error.type, 200)
-    message = pen.safe(error.message, _MAX_MESSAGE_CHARS)
-    return f"{kind}: {message}" if message else kind
+    """Return an error's class and the first line of its message, safe to show."""
+    return f"{error_name(error, pen)}: {first_line(error, pen)}".removesuffix(": ")
 
 
 def failure_line(failure: ItemFailed, pen: Pen) -> str:
@@ -60,65 +70,89 @@ def stopping(reason: str, running: int, *, cancelling: bool, has_keys: bool) -> 
 
 
 def summary_lines(result: RunResult, pen: Pen, ended: str) -> list[str]:
-    """Return the summary of `result`. A terminal wraps what is wider than it is, so that it can be copied whole.
+    """Return the summary of `result`, at most 18 lines: with what follows it, it fits a terminal of 24 lines.
+
+    A terminal wraps a line that is too wide, so that it can still be copied whole.
 
     Parameters:
-        result: what the run came to, so far if it goes on.
+        result: the result of the run, or of the run so far.
         pen: how to write.
-        ended: how it ended.
+        ended: how the run ended, such as ``Failed``.
     """
-    counts = result.counts
-    parts = [_done_and_failed(counts)]
-    if counts.outstanding:
-        parts.append(f"{amount(counts.outstanding)} outstanding")
-    if counts.deduplicated:
-        parts.append(f"{amount(counts.deduplicated)} dropped as known")
-    if counts.retried:
-        parts.append(f"{amount(counts.retried)} retried")
-    parts.append(f"{time_taken(result.elapsed_s)} elapsed")
-    if result.elapsed_s > 0:
-        parts.append(rate_text(counts.completed / result.elapsed_s))
     if result.stop_reason:
         ended += f" ({pen.safe(result.stop_reason, 200)})"
     style = {"completed": "good strong", "failed": "bad strong"}.get(result.status, "stopping")
-    lines = [f"{pen.write(style, ended)}: {', '.join(parts)}"]
-    names = {type: pen.safe(name, 200) for type, name in short_names(result.counts_by_type).items()}
-    ranked = sorted(result.counts_by_type.items(), key=lambda entry: -entry[1].enqueued)
-    if len(ranked) > 1:  # of one type the line above has told all
-        lines += [f"  {names[type]}: {_done_and_failed(of_type)}" for type, of_type in ranked[:_MAX_TYPES]]
-    if len(ranked) > _MAX_TYPES:
-        lines.append(pen.write("quiet", f"  +{plural(len(ranked) - _MAX_TYPES, 'more type')}"))
-    if counts.failed:
-        lines += _failures(result, names, pen)
+    lines = [f"{pen.write(style, ended)}   {f' {pen.characters.dot} '.join(_headline(result))}"]
+    names = {type: pen.safe(name, 60) for type, name in short_names(result.counts_by_type).items()}
+    if len(names) > 1:  # the headline says everything about a single type
+        lines += ["", *_types(result, names, pen)]
+    if result.counts.failed:
+        lines += ["", *_failures(result, names, pen)]
     return lines
 
 
-def _done_and_failed(counts: Counts) -> str:
-    return f"{amount(counts.completed)}/{amount(counts.enqueued)} done, {amount(counts.failed)} failed"
+def _headline(result: RunResult) -> Iterator[str]:
+    """Yield what happened, in the order of what matters most."""
+    counts, elapsed_s = result.counts, result.elapsed_s
+    if result.status == "failed":
+        yield f"{amount(counts.failed)} of {plural(counts.enqueued, 'item')} failed"
+    if result.status == "completed":
+        yield f"{plural(counts.completed, 'item')} in {time_taken(elapsed_s)}"
+        if elapsed_s > 0:
+            yield rate_text(counts.completed / elapsed_s)
+    else:
+        yield f"{amount(counts.completed)} completed"
+    if counts.outstanding:
+        yield f"{amount(counts.outstanding)} outstanding"
+    if counts.failed and result.status != "failed":
+        yield f"{amount(counts.failed)} failed"
+    if counts.retried:
+        yield f"{amount(counts.retried)} retried"
+    if counts.deduplicated:
+        yield f"{plural(counts.deduplicated, 'duplicate')} skipped"
+    if result.status != "completed":
+        yield time_taken(elapsed_s)
+
+
+def _types(result: RunResult, names: dict[str, str], pen: Pen) -> Iterator[str]:
+    """Yield a table with a row per type: those with the most items."""
+    ranked = sorted(result.counts_by_type.items(), key=lambda entry: -entry[1].enqueued)
+    columns = ["completed", *(title for title in ("failed", "outstanding") if getattr(result.counts, title))]
+    width = max(cell_len(names[type]) for type, _ in ranked[:_MAX_TYPES])
+    yield pen.write("quiet", " " * (width + 2) + "".join(f"{title:>12}" for title in columns))
+    for type, counts in ranked[:_MAX_TYPES]:
+        cells = [f"{amount(getattr(counts, title)) if getattr(counts, title) else '':>12}" for title in columns]
+        if counts.failed:
+            cells[1] = pen.write("bad strong", cells[1])
+        yield f"  {names[type]}{' ' * (width - cell_len(names[type]))}{''.join(cells)}".rstrip()
+    if len(ranked) > _MAX_TYPES:
+        yield pen.write("quiet", f"  and {plural(len(ranked) - _MAX_TYPES, 'more type')}")
 
 
 def _failures(result: RunResult, names: dict[str, str], pen: Pen) -> Iterator[str]:
-    """Yield the failures by kind, the most numerous first, each with an example and where the user's code was in it."""
+    """Yield the most frequent kinds of failures, each with an example and the line of the user's code that raised it."""
     groups = result.failure_groups[:_MAX_GROUPS]
+    width = max((len(amount(group.count)) for group in groups), default=0)
     for group in groups:
-        name = names.get(group.type) or pen.safe(group.type, 200)
-        kind = pen.safe(group.error.rpartition(":")[2] or group.error, 200)
-        yield f"  {pen.write('bad strong', amount(group.count))} x {pen.write('strong', name)}{in_hook(group.phase)}: {pen.write('bad', kind)}"
-        first = group.first
-        attempts = f" ({first.attempt} attempts)" if first.attempt > 1 else ""
-        message = pen.safe(first.error.message, _MAX_MESSAGE_CHARS)
-        yield f"      {'first: ' if group.count > 1 else ''}item {first.item}{attempts}: {message}"
-        frames = user_frames(first.error.traceback)[-_MAX_FRAMES:]
-        yield from (pen.write("quiet", f"      {pen.safe(place(frame), _MAX_MESSAGE_CHARS)}") for frame in frames)
-        if frames and frames[-1].code:
-            yield f"        {pen.safe(frames[-1].code, _MAX_MESSAGE_CHARS)}"
+        name = names.get(group.type) or pen.safe(group.type, 60)
+        error = group.first.error
+        count = pen.write("bad strong", f"{amount(group.count):>{width}}")
+        what = f"{pen.write('strong', name)}{in_hook(group.phase)}: {pen.write('bad', error_name(error, pen))}"
+        yield f"  {count} {pen.characters.times} {what}  {first_line(error, pen)}".rstrip()
+        indent = " " * (width + 5)
+        if frames := user_frames(error.traceback)[-1:]:
+            code = pen.safe(frames[0].code, _MAX_CODE_CHARS)
+            yield f"{indent}{pen.write('quiet', pen.safe(place(frames[0]), _MAX_CODE_CHARS))}   {code}".rstrip()
+        attempts = f", attempt {group.first.attempt}" if group.first.attempt > 1 else ""
+        yield f"{indent}{'e.g. ' if group.count > 1 else ''}item {group.first.item}{attempts}"
     if more := max(result.counts.failed - sum(group.count for group in groups), 0):
-        yield pen.write("quiet", f"  +{plural(more, 'more failure')}")
+        yield pen.write("quiet", f"  and {plural(more, 'more failure')}")
     if result.journal:
-        command = f"aqueue failures --tracebacks {shlex.quote(_from_here(result.journal))}"
-        yield f"  {pen.write('quiet', 'all, with whole tracebacks:')} {pen.safe(command, 5_000)}"
-    elif result.counts.failed > len(groups):
-        yield f'  {pen.write("quiet", "to keep all, with whole tracebacks:")} journal="run.db"'
+        yield ""
+        yield f"  See them all:   aqueue failures {pen.safe(shlex.quote(_from_here(result.journal)), 5_000)}"
+    elif more:
+        yield ""
+        yield '  To keep them all, with tracebacks, pass journal="run.db".'
 
 
 def _from_here(path: str) -> str:

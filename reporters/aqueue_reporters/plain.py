@@ -4,11 +4,12 @@ import math
 import os
 import sys
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from typing import TextIO
 
-from aqueue.events import Event, ItemFailed, ProcessJoined, ProcessLeft, RunResumed, RunStarted, RunStopping
+from aqueue.events import Event, ItemFailed, Phase, ProcessJoined, ProcessLeft, RunResumed, RunStarted, RunStopping
 from aqueue.figures import amount, clock, when_due
 from aqueue.reporting import RunInfo, can_redraw
 from aqueue.result import RunResult
@@ -26,6 +27,8 @@ _INTERVAL_S = 5.0
 _REDRAW_INTERVAL_S = 0.1
 _CLOCK_INTERVAL_S = 1.0
 _MIN_RATE_S = 1.0
+_MAX_PER_KIND = 5
+_MAX_KINDS = 100
 _TOLD = frozenset({ItemFailed, ProcessJoined, ProcessLeft, RunStarted, RunResumed, RunStopping})
 
 
@@ -50,6 +53,9 @@ class PlainReporter:
     """
 
     can_skip = True
+    has_summary = False
+    """Whether the summary has been written. `run_queue` then leaves the traceback of an uncaught error out."""
+
     _prints_above = True
     """Whether failures and the like are printed above what is redrawn."""
 
@@ -70,6 +76,7 @@ class PlainReporter:
         self._shown_seq = 0
         self._shown_at = 0.0
         self._told_seq: float = math.inf  # the number of the last event that it was given
+        self._kinds = Counter[tuple[str, Phase, str]]()  # how many failures of each kind there were
         self._processes = WorkerProcesses()  # those after the events of which lines have been made
 
     @property
@@ -118,7 +125,12 @@ class PlainReporter:
         """Yield the line about `event`, if there is something to say."""
         processes = self._processes
         if isinstance(event, ItemFailed):
-            yield failure_line(event, self._pen)
+            kind = event.type, event.phase, event.error.type
+            self._kinds[kind] += 1
+            if self._kinds[kind] <= _MAX_PER_KIND and len(self._kinds) <= _MAX_KINDS:
+                yield failure_line(event, self._pen)
+                if self._kinds[kind] == _MAX_PER_KIND:
+                    yield "  further failures of this kind are counted, and not shown one by one"
         elif isinstance(event, RunStarted):
             processes.clear()
         elif isinstance(event, RunStopping):
@@ -183,11 +195,11 @@ class PlainReporter:
 
     def close(self, result: RunResult) -> None:
         """Write the summary. A stream that can't be written to any more is no error: the run went as it went."""
-        self._end(summary_lines(result, self._pen, f"run {result.status}"))
+        self._end(summary_lines(result, self._pen, result.status.capitalize()))
 
     def close_still(self, result: RunResult, view: RunView) -> None:
         """Write the summary as of this moment, which doesn't say that the run has ended."""
-        self._end(summary_lines(result, self._pen, "watching ended"))
+        self._end(summary_lines(result, self._pen, "Watching ended"))
 
     def suspend_terminal(self) -> None:
         """Put the terminal back until `resume_terminal`; safe in a signal handler."""
@@ -208,9 +220,11 @@ class PlainReporter:
         if self._region is not None:
             self._region.close(lines)
             self._region = None
+            self.has_summary = True
         elif self._stream is not None:
             with suppress(OSError, ValueError):
                 write_text(self._stream, _joined(lines))
+                self.has_summary = True
 
 
 def _joined(lines: Sequence[str]) -> str:

@@ -13,6 +13,7 @@ from aqueue._run.settings import Settings
 from aqueue._system.notice import say, stderr_is_terminal
 from aqueue._system.signals import HeldInterrupts
 from aqueue.errors import ItemFailures
+from aqueue.events import Counts
 from aqueue.item import ItemLike
 from aqueue.reporting import Reporter
 from aqueue.text import visible
@@ -48,9 +49,9 @@ async def run_recorded(settings: Settings, reporters: list[Reporter], held: Held
     finally:
         journal.abandon()
     if outcome.result.status == "interrupted":
-        say(f"aqueue: to go on: {_how_to_resume(settings, str(journal.path))}")
+        say(f"  Resume:         {_how_to_resume(settings, str(journal.path))}")
     elif isinstance(outcome.error, ItemFailures):
-        say(f"aqueue: to run what failed again, and what is left: {_how_to_resume(settings, str(journal.path))}")
+        say(f"  {_what_is_left(settings, outcome.result.counts):15} {_how_to_resume(settings, str(journal.path))}")
     return outcome
 
 
@@ -61,12 +62,20 @@ def _consumed(first: list[ItemLike], others: Iterator[ItemLike]) -> Iterator[Ite
     yield from others
 
 
+def _what_is_left(settings: Settings, counts: Counts) -> str:
+    """Return what a resume does after a run with failed items."""
+    them = "it" if counts.failed == 1 else "them"
+    retried = f"Retry {them}" if settings.retry_failed else ""
+    if not counts.outstanding:
+        return f"{retried}:" if retried else f"Retry {them} (with retry_failed=True):"
+    rest = f"run the {counts.outstanding:,} outstanding"
+    return f"{retried} and {rest}:" if retried else f"{rest.capitalize()}:"
+
+
 def _how_to_resume(settings: Settings, path: str) -> str:
     if settings.resume is not None:
         return _same_again()
-    return (
-        f"give run_queue resume={path!r} instead of journal={os.fspath(settings.journal or path)!r}, and run it again"
-    )
+    return f"pass resume={path!r} instead of journal={os.fspath(settings.journal or path)!r}, and run it again"
 
 
 def _same_again() -> str:
@@ -75,10 +84,12 @@ def _same_again() -> str:
     The arguments may include a password, so they are shown on a terminal alone, to the person who typed them: CI logs and
     journald keep what is printed for others to read.
     """
-    if hasattr(sys, "ps1"):  # Python's own prompt, IPython's, or a notebook
+    if "ipykernel" in sys.modules:
+        return "run this cell again"
+    if hasattr(sys, "ps1"):  # the prompt of Python or IPython
         return "make the same call again"
     if stderr_is_terminal():
-        return f"run the same command again: {visible(shlex.join(sys.orig_argv), 2_000)}"
+        return visible(shlex.join(sys.orig_argv), 2_000)
     program = sys.argv[0] if sys.argv else ""
     if program in ("", "-c"):
         return "run the same command again"

@@ -24,6 +24,7 @@ from aqueue._engine.stopping import Stage
 from aqueue._folds.outcome import FailureTally
 from aqueue._resume.past import Past
 from aqueue._run.settings import Settings
+from aqueue._run.uncaught import report
 from aqueue._stream.event_stream import EventStream
 from aqueue._system.job_control import JobControl
 from aqueue._system.loop import CallSoon, call_soon_in_this_loop, running_backend
@@ -143,7 +144,11 @@ class Session:
             error = raised
         result = await self._close(started_at, error)
         error = delivery.cancellation or error
-        return Outcome(result, self._what_to_raise(result, error))
+        error = self._what_to_raise(result, error)
+        has_summary = any(getattr(reporter, "has_summary", False) for reporter in self._reporters)
+        if has_summary and isinstance(error, ItemFailures | KeyboardInterrupt):
+            report(error)
+        return Outcome(result, error)
 
     async def _run_items(self) -> None:
         engine = self._engine
