@@ -22,23 +22,38 @@ SCALARS: Final = frozenset({str, int, float, bool, type(None), bytes})
 _NEVER_REFERENCES: Final = SCALARS | {bytearray, complex, list, tuple, dict, set, frozenset}
 
 
+# Classes, since on Python 3.13.0 `persistent_id` can't be set on a pickler.
+class _Pickler(pickle.Pickler):
+    def __init__(self, file: BytesIO, key_of: KeyOf, reference_to: ReferenceTo) -> None:
+        super().__init__(file, 5)
+        self._key_of = key_of
+        self._reference_to = reference_to
+
+    def persistent_id(self, part: Any) -> Any:
+        if type(part) in _NEVER_REFERENCES:
+            return None
+        return self._key_of(part) if is_definition(part) else self._reference_to(part)
+
+
+class _Unpickler(pickle.Unpickler):
+    def __init__(self, file: BytesIO, find: Callable[[Key], Any], refer: Callable[[tuple[Any, ...]], Any]) -> None:
+        super().__init__(file)
+        self._find = find
+        self._refer = refer
+
+    def persistent_load(self, pid: Any) -> Any:
+        return self._refer(pid) if type(pid) is tuple else self._find(pid)
+
+
 def dump(value: Any, key_of: KeyOf, reference_to: ReferenceTo, prefix: bytes = b"") -> bytes:
     """Return `value` as bytes, after `prefix`.
 
     Raises:
         Exception: what the user's objects raise; `Refused` for a function without a name.
     """
-
-    def persistent_id(part: Any) -> Any:
-        if type(part) in _NEVER_REFERENCES:
-            return None
-        return key_of(part) if is_definition(part) else reference_to(part)
-
     file = BytesIO()
     file.write(prefix)
-    pickler = pickle.Pickler(file, 5)
-    pickler.persistent_id = persistent_id  # type: ignore[method-assign]  # C's pickler takes it as an attribute, too
-    pickler.dump(value)
+    _Pickler(file, key_of, reference_to).dump(value)
     return file.getvalue()
 
 
@@ -48,9 +63,7 @@ def load(
     """Return the value that `dump` has written, without the `skip` bytes of its prefix."""
     file = BytesIO(data)
     file.seek(skip)
-    unpickler = pickle.Unpickler(file)  # noqa: S301  # from this run's other processes
-    unpickler.persistent_load = lambda pid: refer(pid) if type(pid) is tuple else find(pid)  # type: ignore[method-assign]
-    return unpickler.load()
+    return _Unpickler(file, find, refer).load()
 
 
 def failing_attribute(value: Any, key_of: KeyOf, reference_to: ReferenceTo) -> tuple[str, Exception] | None:
