@@ -237,11 +237,9 @@ class Cluster:
                 ignored = place.ignored + link.inbox.repeated
                 crew.stream.emit(ProcessLeft, place.workers[0], "lost" if has_died else "left", ignored)
             crew.dismiss(place)
-        if lane_error is None:
-            return
-        if self._ended.is_set():  # the other lanes may still leave their lifespan
+        if lane_error is not None and self._ended.is_set():  # the other lanes may still leave their lifespan
             self._late_error = self._late_error or lane_error
-        else:
+        elif lane_error is not None:
             crew.fail_to_execute(lane_error)
 
     def _fail(self, error: BaseException) -> None:

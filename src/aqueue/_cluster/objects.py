@@ -291,11 +291,6 @@ def _may_be_flat(cls: Any) -> bool:
     )
 
 
-def _interned(attributes: dict[str, Any]) -> dict[str, Any]:
-    """Return `attributes` with interned names, so that a million items share them."""
-    return {intern(name) if type(name) is str else name: value for name, value in attributes.items()}
-
-
 def _restore(item: Any, state: Any) -> None:
     """Give `item` the state that pickle would give to a new object, and remove attributes that the state lacks."""
     set_state = getattr(item, "__setstate__", None)
@@ -310,7 +305,8 @@ def _restore(item: Any, state: Any) -> None:
         held = item.__dict__
         for name in old_attributes.keys() - attributes.keys():
             held.pop(name, None)
-        held.update(_interned(attributes))
+        # With interned names, so that a million items share them.
+        held.update({intern(name) if type(name) is str else name: value for name, value in attributes.items()})
     for name in old_slots.keys() - slots.keys():
         inspect.getattr_static(type(item), name).__delete__(item)
     set_slot = msgspec.structs.force_setattr if isinstance(item, msgspec.Struct) else _set

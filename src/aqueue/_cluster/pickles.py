@@ -36,13 +36,12 @@ class _Pickler(pickle.Pickler):
 
 
 class _Unpickler(pickle.Unpickler):
-    def __init__(self, file: BytesIO, find: Callable[[Key], Any], refer: Callable[[tuple[Any, ...]], Any]) -> None:
+    def __init__(self, file: BytesIO, find: Callable[[Any], Any]) -> None:
         super().__init__(file)
         self._find = find
-        self._refer = refer
 
     def persistent_load(self, pid: Any) -> Any:
-        return self._refer(pid) if type(pid) is tuple else self._find(pid)
+        return self._find(pid)
 
 
 def dump(value: Any, key_of: KeyOf, reference_to: ReferenceTo, prefix: bytes = b"") -> bytes:
@@ -63,7 +62,7 @@ def load(
     """Return the value that `dump` has written, without the `skip` bytes of its prefix."""
     file = BytesIO(data)
     file.seek(skip)
-    return _Unpickler(file, find, refer).load()
+    return _Unpickler(file, lambda pid: refer(pid) if type(pid) is tuple else find(pid)).load()
 
 
 def failing_attribute(value: Any, key_of: KeyOf, reference_to: ReferenceTo) -> tuple[str, Exception] | None:
