@@ -42,7 +42,7 @@ class RetryAfter(Exception):
         self.seconds: float = float(seconds)
 
     def __str__(self) -> str:
-        return f"asked to be tried again after {self.seconds:g} s"
+        return f"asked for a retry after {self.seconds:g} s"
 
 
 def parse_retry_after(

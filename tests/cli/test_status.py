@@ -86,7 +86,7 @@ def test_a_crashed_run_is_interrupted_and_its_running_items_too(aqueue: Aqueue, 
     assert (status["state"], status["running"]) == ("interrupted", [])
     assert [one["interrupted"] for one in status["types"]] == [1, 0]
     assert status["oldest_outstanding"]["item"] == 1
-    assert f"pid {process.pid} has ended without a word" in status["why"]
+    assert f"pid {process.pid} is gone" in status["why"]
 
 
 def test_a_run_whose_process_is_there_is_running(aqueue: Aqueue, tmp_path: Path) -> None:

@@ -302,7 +302,7 @@ def test_a_run_that_was_killed(job: Job) -> None:
         watcher.until("waiting Gated1")
         job.kill()
         assert watcher.wait() == 3
-        assert f"Interrupted (its process, pid {job.process.pid}, has ended without a word)" in watcher.shown
+        assert f"Interrupted (its process, pid {job.process.pid}, is gone)" in watcher.shown
         assert (
             f"aqueue: to go on: run the same program again, whose run_queue has resume='{job.journal}'" in watcher.shown
         )
@@ -390,7 +390,7 @@ def test_another_run_begins_in_the_log(tmp_path: Path, aqueue: Aqueue) -> None:
         log.write(encode_lines(begun(run_id="next").events))
     done = aqueue("watch", path, "--run=1", "--reporter=plain")
     assert done.code == 3
-    assert "has ended without a word; another run begins after it in the log" in done.err
+    assert "is gone; another run begins after it in the log" in done.err
 
 
 # ---- logs that come through a pipe ------------------------------------------------------------------------------

@@ -620,7 +620,7 @@ def test_a_scheduler_that_is_silent_for_a_while_changes_nothing(
     assert not recorder.of(ProcessLeft)
     assert not recorder.of(ItemInterrupted)
     said = capfd.readouterr().err
-    assert said.count("the scheduler at memory:// does not answer; it is tried again for 600 s") == 1
+    assert said.count("the scheduler at memory:// does not answer; retrying for 600 s") == 1
     assert said.count("the scheduler at memory:// answers again") == 1
 
 

@@ -233,7 +233,7 @@ def test_errors_of_aqueue_arrive_as_their_own_class(name: str) -> None:
 def test_attributes_of_errors_of_aqueue_arrive() -> None:
     """The wait of a `RetryAfter`, the event of a `RecordedFailure`, the result of `ItemFailures`."""
     retry = sent(RetryAfter(2))
-    assert (type(retry), retry.seconds, str(retry)) == (RetryAfter, 2.0, "asked to be tried again after 2 s")
+    assert (type(retry), retry.seconds, str(retry)) == (RetryAfter, 2.0, "asked for a retry after 2 s")
     failure = ItemFailed(1, 1.0, 3, "m:C", 0, 0.5, ErrorInfo("builtins:ValueError", "no", ""))
     recorded = sent(RecordedFailure(failure))
     assert (type(recorded), recorded.failure) == (RecordedFailure, failure)

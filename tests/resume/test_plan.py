@@ -266,7 +266,7 @@ def test_what_was_given_up_is_tried_alone_once_the_run_has_ended(cluster: str) -
     script.start(other)
     plan = planned(script)
     assert (plan.step(item), plan.step(other)) == ("given up", "runs")
-    assert "it is tried again when the run has ended" in plan.given_up[item]
+    assert "it is retried when the run has ended" in plan.given_up[item]
 
     script.interrupt(other)
     script.finish("interrupted")

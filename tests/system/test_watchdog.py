@@ -92,7 +92,7 @@ def test_what_blocks_is_named_with_its_line(backend: Backend, heard: Heard) -> N
 
     run_queue([Page()], reporter="none", backend=backend)
     [warning] = heard.warnings
-    assert warning.startswith(f"aqueue: warning: {Page.process.__qualname__} has kept the event loop to itself for 0.")
+    assert warning.startswith(f"aqueue: warning: {Page.process.__qualname__} blocked the event loop for 0.")
     assert f" s, at {line_of(Page.process)}; nothing else can run meanwhile" in warning
     assert "anyio.to_thread.run_sync" in warning
 

@@ -282,7 +282,7 @@ class Cluster:
                     ) from error
                 if not has_warned and silent_s >= min(_NOTICE_S, PATIENCE_S / 2):
                     has_warned = True
-                    warn(f"the scheduler at {self.address} does not answer; it is tried again for {PATIENCE_S:.0f} s")
+                    warn(f"the scheduler at {self.address} does not answer; retrying for {PATIENCE_S:.0f} s")
             else:
                 answered_at = time.monotonic()
                 if has_warned:

@@ -93,7 +93,7 @@ class DaskTransport:
             raise InvalidArgument(_INVALID_CLUSTER.format(visible_repr(cluster)))
         if not (allow_insecure or self.address.startswith(_SAFE) or _is_loopback(self.address)):
             raise InvalidArgument(
-                f"cluster is {visible_repr(self.address)}, a scheduler on another machine without TLS, and whoever reaches "
+                f"cluster is {visible_repr(self.address)}, a scheduler on another machine without TLS, and anyone who reaches "
                 "its port can run programs on the cluster and on this machine; give a tls:// address, or say "
                 "allow_insecure=True if the network is only yours"
             )

@@ -102,7 +102,7 @@ def refuse_existing(path: Path) -> None:
     """
     if not is_empty(path):
         raise JournalExists(
-            f"the journal {shown(path)} exists already; to go on with its run, give resume={str(path)!r} instead of "
+            f"the journal {shown(path)} exists already; to resume its run, pass resume={str(path)!r} instead of "
             "journal=…, or name another file for a new run"
         )
 

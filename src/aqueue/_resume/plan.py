@@ -157,7 +157,7 @@ def _why_given_up(crashes: Crashes, record: RecordedItem) -> str:
         return found if alone >= POISON_AFTER_CRASHES else ""
     if record.failed is not None and crashes.count:
         # Running it between the crashes of another item would hide that one.
-        return "had been given up for ending the process, which has crashed since; it is tried again when the run has ended"
+        return "had been given up for ending the process, which has crashed since; it is retried when the run has ended"
     again = "had been given up for ending the process, was tried alone, and ended it again"
     return again if alone else ""
 

@@ -114,7 +114,7 @@ class Settings(msgspec.Struct, frozen=True):
                 raise not_allowed(name, path, "the path of a file, or None")
         if self.journal is not None and self.resume is not None:
             raise InvalidArgument(
-                "journal and resume are both given; give journal for a new run, resume to go on with one"
+                "journal and resume are both given; pass journal for a new run, or resume to continue one"
             )
         if self.only is not None and (not accepts(self.only, "module:Class") or iscoroutinefunction(self.only)):
             allowed = (

@@ -143,7 +143,7 @@ class Watchdog:
         inside = "" if frame is method else f" in {frame.f_code.co_qualname}"
         self._warn(
             visible(
-                f"{method.f_code.co_qualname} has kept the event loop to itself for {kept_s:.1f} s, at {where}{inside}; "
+                f"{method.f_code.co_qualname} blocked the event loop for {kept_s:.1f} s, at {where}{inside}; "
                 "nothing else can run meanwhile; await something there, or move the work to a thread with "
                 "anyio.to_thread.run_sync",
                 1_000,

@@ -56,7 +56,7 @@ def outlook(record: Record, shape: TreeShape, recording: Recording | None, plan:
         )
     if step == "retries":
         due = when_due(live.due, record.now)
-        return f"On resume it is tried again, {due}: its attempt {live.attempt} has failed."
+        return f"On resume it is retried, {due}: its attempt {live.attempt} has failed."
     if record.items.state_of(row) == "interrupted":
         count = sum(1 for _ in shape.children(row))
         adopted = f"; of the children that it enqueues, {amount(count)} are known already" if count else ""
@@ -78,8 +78,8 @@ def _while_running(record: Record, row: int) -> str:
         case "retrying":
             due = items.due.get(row, 0.0)
             if due <= record.now:
-                return "Its time to be tried again has come: it waits for a worker, or for its group."
-            return f"It is tried again {when_due(due, record.now)}."
+                return "Its retry is due: it waits for a worker, or for its group."
+            return f"It is retried {when_due(due, record.now)}."
         case "queued" | "interrupted":
             return "It waits in the queue, for a worker, for its group or, in a resumed run, for its parent."
         case "failed":

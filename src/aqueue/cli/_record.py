@@ -257,11 +257,11 @@ def assess(view: RunView, started: RunStarted | None, history: History, now: flo
     if alive == "elsewhere":
         process = f"{process} on {visible(started.host, 100)}, which can't be seen from here"
         return RunState("running" if now - view.at < _RECENT_S else "interrupted", f"{process}; {silence}", alive)
-    return RunState("interrupted", f"{process} has ended without a word: killed, or it crashed; {silence}", alive)
+    return RunState("interrupted", f"{process} is gone (killed or crashed); {silence}", alive)
 
 
 def resume_hint(history: History) -> str:
-    """Return how to go on with an unfinished run, safe to show."""
+    """Return how to resume an unfinished run, safe to show."""
     if history.path is None or not history.is_journal:
-        return "a log can't be resumed, only a journal can: run_queue(resume=…)"
-    return f"run the same program again, whose run_queue has resume={visible(repr(str(history.path)), 1_000)}"
+        return "only a journal can be resumed, not a log: run_queue(resume=…)"
+    return f"to resume, run the same program again (journal {visible(str(history.path), 1_000)})"

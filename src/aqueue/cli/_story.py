@@ -88,7 +88,7 @@ class Story:
         """Yield what happened, in order. Call it once.
 
         Parameters:
-            lost_at: the time of the last event, Unix time in seconds, if the process has ended without a word; else None.
+            lost_at: the time of the last event, Unix time in seconds, if the process is gone; else None.
             now: the current Unix time, until which a running attempt or wait counts; None if the run has ended.
         """
         crashed_at: float | None = None

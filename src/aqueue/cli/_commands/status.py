@@ -205,7 +205,7 @@ def _running(record: Record, longest: Sequence[RunningItem]) -> list[RenderableT
         if one.phase == "after_children":
             said = f"after children: {said}" if said else "after children"
         if one.attempt > 1:
-            said = f"try {one.attempt}: {said}"
+            said = f"attempt {one.attempt}: {said}"
         process = _process_of(record, one)
         on = Text(_screen.host_and_pid(process) if process is not None else "", style="dim")
         rows.append([str(one.item), record.names[one.type], clock(record.now - one.started_at), on, said])

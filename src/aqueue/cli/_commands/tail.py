@@ -269,7 +269,7 @@ def tail(
     and worker, and what matters of that event. On a terminal it is cut to the width; in a pipe it is whole. All runs in a
     log are one here.
 
-    With -f it waits for a FILE that isn't there yet. It goes on when a log is rotated, cut or made anew, and when the run
+    With -f it waits for a FILE that isn't there yet. It goes on when a log is rotated, truncated or recreated, and when the run
     has ended, since that may be resumed. What comes through a pipe is printed as it comes, until that ends: how many lines
     it begins with is up to the sender.
     """

@@ -147,7 +147,7 @@ def _end(end: _End, history: History, feeding: Feeding) -> int:
     if feeding.view.state == "finished":
         feeding.close()
         if state.name == "interrupted":
-            say(f"aqueue: to go on: {resume_hint(history)}")
+            say(f"aqueue: {resume_hint(history)}")
     elif end == "detached":
         _detach(feeding, state, now)
     elif end == "over" and history.path is None:
@@ -157,8 +157,8 @@ def _end(end: _End, history: History, feeding: Feeding) -> int:
     else:
         pid = feeding.started.pid if feeding.started is not None else 0
         after = "; another run begins after it in the log" if end == "over" else ""
-        feeding.close(f"its process, pid {pid}, has ended without a word{after}")
-        say(f"aqueue: to go on: {resume_hint(history)}")
+        feeding.close(f"its process, pid {pid}, is gone{after}")
+        say(f"aqueue: {resume_hint(history)}")
         return EXIT_CODES["interrupted"]
     return EXIT_CODES[state.name]
 

@@ -56,7 +56,7 @@ def _list(*facts: str) -> str:
 def _attempt(event: Any, *, first: bool = False) -> str:
     """Return the attempt's number, unless it is 1 and `first` is False, and whether it is one of the hook."""
     hook = "after children" if event.phase == "after_children" else ""
-    return _list(hook, f"try {event.attempt}" if first or event.attempt > 1 else "")
+    return _list(hook, f"attempt {event.attempt}" if first or event.attempt > 1 else "")
 
 
 def _error(error: ev.ErrorInfo, style: StyleName, *facts: str) -> list[Part]:
@@ -70,7 +70,7 @@ def _error(error: ev.ErrorInfo, style: StyleName, *facts: str) -> list[Part]:
 
 
 def _dropped(count: int) -> str:
-    return f"{amount(count)} dropped as known" if count else ""
+    return f"{amount(count)} duplicate{'' if count == 1 else 's'} skipped" if count else ""
 
 
 def _of_start(event: ev.RunStarted) -> list[Part]:
@@ -101,7 +101,7 @@ def _of_enqueued(event: ev.ItemEnqueued) -> str:
 
 
 def _of_completed(event: ev.ItemCompleted) -> str:
-    attempt = f"try {event.attempt}" if event.attempt > 1 else ""
+    attempt = f"attempt {event.attempt}" if event.attempt > 1 else ""
     return _list(duration(event.duration_s), attempt, _dropped(event.deduplicated))
 
 

@@ -191,7 +191,7 @@ def timeline(fold: Fold) -> Html:
     legend = [
         ("completed", "completed", True),
         ("failed", "failed: the whole height", "failed" in outcomes),
-        ("retried", "failed, tried again: half the height", "retried" in outcomes),
+        ("retried", "failed, retried: half the height", "retried" in outcomes),
         ("paler", "several short ones", len(single) < drawn),
         ("below", "some of them failed", any(span.count > 1 and span.failed for span in spans)),
         ("hollow", f"{unended}: hollow", bool(unended)),
