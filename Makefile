@@ -107,9 +107,15 @@ size: ## Count the lines of code per package, without docstrings, comments and b
 	@$(PYTHON) tests/benchmarks/code_size.py
 
 .PHONY: docs
-docs: $(READY)-docs ## Build the documentation in docs/_build/html, and check its links with the link checker.
+docs: $(READY)-docs ## Build the documentation in docs/_build/html, and check its links and its search.
 	@$(RUN) python -m sphinx --quiet --fail-on-warning --keep-going --fresh-env docs docs/_build/html
 	@$(RUN) python docs/check_links.py docs/_build/html
+	@$(RUN) python docs/check_search.py docs/_build/html
+	@echo "The documentation is in docs/_build/html/index.html: file://$(CURDIR)/docs/_build/html/index.html"
+
+.PHONY: reference
+reference: $(READY) ## Write the parts of docs/reference/ that are made from the code.
+	@$(RUN) python docs/write_reference.py
 
 .PHONY: format
 format: $(READY)-check ## Format the code and fix what ruff can fix by itself.
