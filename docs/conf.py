@@ -23,4 +23,5 @@ copybutton_exclude = ".linenos, .gp, .go"
 copybutton_selector = "div:not(.highlight-text) > div.highlight > pre"
 
 myst_heading_anchors = 6  # each name in the reference is a heading, of whatever level
-myst_enable_extensions = ["colon_fence"]
+# Admonitions: `> [!WARNING]`, which forges show as such, too, and `:::{warning}`, which they don't.
+myst_enable_extensions = ["alert", "colon_fence"]

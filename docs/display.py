@@ -233,7 +233,7 @@ def main() -> None:
     sys.path.insert(0, str(EXAMPLES))
     import mirror
 
-    camera = Camera()
+    camera, first = Camera(), 0
     options = Namespace(url="stdlib", dest="copy", resume="build/demo/mirror.db", workers=8, reporter=camera, slow=20.0)
     with TemporaryDirectory() as folder, chdir(folder), redirect_stderr(camera):  # type: ignore[type-var]
         Path("build/demo").mkdir(parents=True)
@@ -244,8 +244,10 @@ def main() -> None:
                 camera.print(mirror.mirror_standard_library(options))
             except KeyboardInterrupt:
                 camera.print("Run 'make demo' again: it resumes where this run stopped.")
-                first = len(camera.frames) + 1
-            camera.shoot()
+                for _ in range(HOLD_FRAMES // 2):
+                    camera.shoot()
+                first = len(camera.frames)
+        camera.shoot()
     still = (first + len(camera.frames)) // 2
     for name, theme in THEMES.items():
         picture = svg(camera.frames, still, theme)

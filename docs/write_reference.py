@@ -304,8 +304,9 @@ def class_entry(node: ast.ClassDef, docstring: str, scope: Scope, level: int) ->
     yield from markdown(docstring, scope)
     made = constructor(node)
     said = (ast.get_docstring(made) if made else None) or ""
-    if SECTION.search(said):  # what it takes and raises; that it makes one is plain
-        yield from markdown(said[SECTION.search(said).start() :], scope)
+    sections = SECTION.search(said)
+    if sections:  # what it takes and raises; that it makes one is plain
+        yield from markdown(said[sections.start() :], scope)
     said_of = {name: text for name, (_, text) in own.items() if text}
     said_of |= {one.name: ast.get_docstring(one) or "" for one in methods(node, properties=True)}
     if said_of:

@@ -52,9 +52,9 @@ def serve(busy_s: float = 0.0) -> Generator[str, None, None]:
 
     A server that is not to be fast waits for `busy_s` seconds in all, if it is asked for everything once.
     """
-    server = _SERVER.replace("PARTS", str(_PARTS)).replace("PART", str(_PART))
+    program = _SERVER.replace("PARTS", str(_PARTS)).replace("PART", str(_PART))
     options = ["--bind", "127.0.0.1", "--directory", str(FOLDER)]
-    command = [sys.executable, "-Iuc", server, "0", *options, str(busy_s / count_waits(FOLDER) if busy_s else 0)]
+    command = [sys.executable, "-Iuc", program, "0", *options, str(busy_s / count_waits(FOLDER) if busy_s else 0)]
     with subprocess.Popen(
         command,
         stdin=subprocess.PIPE,
