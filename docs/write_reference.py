@@ -143,8 +143,18 @@ def unquoted(node: ast.expr | None) -> str:
     return "" if node is None else code(node)
 
 
-def signature(node: Function) -> str:
-    """Return the first line of a function, or one line per parameter if that would be long."""
+def signature(node: Function, module: str) -> str:
+    """Return the first line of a function in a module, or one line per parameter if that would be long."""
+
+    def parameter(one: ast.arg, default: ast.expr | None) -> str:
+        text = f"{one.arg}: {unquoted(one.annotation)}" if one.annotation else one.arg
+        if default is None:
+            return text
+        value = code(default)
+        if value.startswith("_"):  # a private constant: its value
+            value = repr(getattr(importlib.import_module(module), value))
+        return f"{text} = {value}" if one.annotation else f"{text}={value}"
+
     arguments = node.args
     positional = [*arguments.posonlyargs, *arguments.args]
     defaults = [None] * (len(positional) - len(arguments.defaults)) + arguments.defaults
@@ -162,21 +172,14 @@ def signature(node: Function) -> str:
     return line if len(line) <= 88 else "\n".join([start, *(f"    {one}," for one in shown), end]).replace("/,,", "/,")
 
 
-def parameter(one: ast.arg, default: ast.expr | None) -> str:
-    """Return a parameter as a signature has it."""
-    annotation = unquoted(one.annotation)
-    text = f"{one.arg}: {annotation}" if annotation else one.arg
-    return text if default is None else f"{text} = {code(default)}" if annotation else f"{text}={code(default)}"
-
-
-def class_code(node: ast.ClassDef) -> str:
-    """Return the outline of a class: its bases, its fields, and how it is made if it says so."""
+def class_code(node: ast.ClassDef, module: str) -> str:
+    """Return the outline of a class in a module: its bases, its fields, and how it is made if it says so."""
     bases = [code(base) for base in node.bases if code(base) != "msgspec.Struct"]
     first = f"class {node.name}({', '.join(bases)}):" if bases else f"class {node.name}:"
     inside = "\n".join(text for text, _ in fields(node).values())
     made = constructor(node)
     if made:
-        inside += "\n" * 2 * bool(inside) + signature(made)
+        inside += "\n" * 2 * bool(inside) + signature(made, module)
     return f"{first}\n{textwrap.indent(inside, '    ')}" if inside else f"{first} ..."
 
 
@@ -288,7 +291,7 @@ def entry(name: str, level: int) -> Iterator[str]:
     if isinstance(node, ast.ClassDef):
         yield from class_entry(node, docstring, scope, level)
     elif isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
-        yield fence(signature(node))
+        yield fence(signature(node, module))
         yield from markdown(docstring, scope._replace(own=parameters(node) | {name}))
     else:
         text = re.sub(r": Final(\[(.+?)\])?(?= =|$)", lambda match: f": {match[2]}" if match[2] else "", code(node))
@@ -300,7 +303,7 @@ def class_entry(node: ast.ClassDef, docstring: str, scope: Scope, level: int) ->
     """Yield what there is to say of a class below its heading."""
     own = fields(node)
     scope = scope._replace(owner=node.name, own=frozenset([*own, node.name]))
-    yield fence(class_code(node))
+    yield fence(class_code(node, scope.module))
     yield from markdown(docstring, scope)
     made = constructor(node)
     said = (ast.get_docstring(made) if made else None) or ""
@@ -321,7 +324,7 @@ def class_entry(node: ast.ClassDef, docstring: str, scope: Scope, level: int) ->
             continue
         yield heading(f"{node.name}.{one.name}", level + 1)
         decorators = "".join(f"@{code(one)}\n" for one in one.decorator_list)
-        yield fence(decorators + signature(one))
+        yield fence(decorators + signature(one, scope.module))
         yield from markdown(ast.get_docstring(one) or "", scope._replace(own=scope.own | parameters(one) | {one.name}))
 
 
