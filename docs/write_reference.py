@@ -266,8 +266,9 @@ def item(name: str, text: str) -> str:
 
 def wrapped(text: str, indent: str = "") -> str:
     """Return a paragraph in lines of at most 120 characters, none of which looks like the start of a list."""
+    text = re.sub(r"(?<=.) (?=([-+*>#]|\d+[.)]) )", "\0", text)
     lines = textwrap.wrap(text, WIDTH, subsequent_indent=indent, break_long_words=False, break_on_hyphens=False)
-    return "\n".join(lines)
+    return "\n".join(lines).replace("\0", " ")
 
 
 # --- The reference of a name ---
