@@ -27,11 +27,17 @@ help: ## List the targets.
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-13s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
 
 .PHONY: demo
-demo: $(READY) ## Watch a real job: mirror a few thousand files over HTTP and check them. Interrupted, it goes on.
+demo: $(READY) ## Watch a real job: mirror a few thousand files over HTTP and check them. Interrupted, it resumes.
 	@mkdir -p build/demo
-	@echo "Press Ctrl-C, then run 'make demo' again: it goes on. build/demo has the copy and the journal until it is done."
-	@$(RUN) $(VENV)/bin/python examples/mirror.py stdlib build/demo/copy --resume build/demo/mirror.db
-	@rm -rf build/demo
+	@if test -e build/demo/mirror.db; then \
+		echo "Resuming: files that the first run has completed are not requested again."; \
+	else \
+		echo "Mirroring Python's standard library from a slow web server of its own takes about 25 seconds."; \
+		echo "Press Ctrl-C after 10 of them: running downloads finish, and the run stops. Then run 'make demo' again."; \
+	fi
+	@trap : INT; $(RUN) $(VENV)/bin/python examples/mirror.py stdlib build/demo/copy --slow 20 \
+		--resume build/demo/mirror.db && rm -rf build/demo \
+		|| { test $$? = 130 && echo "Run 'make demo' again: it resumes where this run stopped."; }
 
 # Which tests: `make test TESTS=tests/codec`.
 TESTS ?=
@@ -107,9 +113,15 @@ size: ## Count the lines of code per package, without docstrings, comments and b
 	@$(PYTHON) tests/benchmarks/code_size.py
 
 .PHONY: docs
-docs: $(READY)-docs ## Build the documentation in docs/_build/html, and check its links with the link checker.
+docs: $(READY)-docs ## Build the documentation in docs/_build/html, and check its links and its search.
 	@$(RUN) python -m sphinx --quiet --fail-on-warning --keep-going --fresh-env docs docs/_build/html
 	@$(RUN) python docs/check_links.py docs/_build/html
+	@$(RUN) python docs/check_search.py docs/_build/html
+	@echo "The documentation is in docs/_build/html/index.html: file://$(CURDIR)/docs/_build/html/index.html"
+
+.PHONY: reference
+reference: $(READY) ## Write the parts of docs/reference/ that are made from the code.
+	@$(RUN) python docs/write_reference.py
 
 .PHONY: format
 format: $(READY)-check ## Format the code and fix what ruff can fix by itself.

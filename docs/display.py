@@ -1,40 +1,47 @@
 """Draw the moving pictures of the display in the README, from a real run: ``python docs/display.py``.
 
-It runs a small job that pretends to mirror a site, takes what the rich reporter draws every second or two, and what it leaves at
-the end, and writes that as ``display-dark.svg`` and ``display-light.svg`` beside this file, faster than it was. It
-takes half a minute; figures differ a little from one time to the next. Who has asked their system for less motion sees
-one picture from the middle of the run.
+It runs what ``make demo`` runs, interrupts it with Ctrl-C and resumes it, takes what the rich reporter draws every second
+or two, and what is printed, and writes that as ``display-dark.svg`` and ``display-light.svg`` next to this file, faster
+than it was. It takes half a minute; figures differ a little from one time to the next. The pictures begin when the run
+is busy. Where nothing moves (for somebody who has asked their system for less motion, in print, in a preview), they show
+the resumed run.
 """
 
-import random
+import os
 import re
+import signal
+import sys
 import time
+from argparse import Namespace
 from collections.abc import Iterator, Sequence
-from contextlib import chdir, suppress
+from contextlib import chdir, redirect_stderr
 from itertools import groupby
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import NamedTuple
 from xml.sax.saxutils import escape
 
-import anyio
 from rich.ansi import AnsiDecoder
 from rich.cells import cell_len
 from rich.console import Console
 from rich.style import Style
 
-from aqueue import EnqueueFn, Item, ItemFailures, RunInfo, RunResult, SetDescFn, run_queue
+from aqueue import RunInfo, RunResult
 from aqueue.events import Event
 from aqueue.view import RunView
-from aqueue_reporters._drawing_pen import DrawingPen
 from aqueue_reporters._panels import Panels
+from aqueue_reporters._pen import Pen
 from aqueue_reporters._summary import summary_lines
 
-COLUMNS, ROWS = 88, 40
+EXAMPLES = Path(__file__).parents[1] / "examples"
+COLUMNS, ROWS = 88, 26
 CELL_WIDTH, CELL_HEIGHT, FONT_SIZE = 8.4, 18, 14
 MARGIN = 18
-FRAMES_A_SECOND = 0.7
+FRAMES_A_SECOND = 0.5
 FRAME_S = 0.5  # how long each is shown
-HOLD_FRAMES = 8  # for so many more the last one stays
+HOLD_FRAMES = 8  # for this many more the last one stays
+# How many items are done when the first picture is taken, and when Ctrl-C is pressed.
+BUSY_AFTER, INTERRUPT_AFTER = 150, 1_000
 
 
 class Theme(NamedTuple):
@@ -74,84 +81,59 @@ STROKES = {
     "╯": (0.5, 0.0, f"q0 {CELL_HEIGHT / 2} -{CELL_WIDTH / 2} {CELL_HEIGHT / 2}", 1.0),
 }
 
-chance = random.Random(7)  # only for show
-PLACES = ("guide", "guide/tutorial", "reference", "reference/api", "blog/2024", "blog/2025", "img")
-NAMES = ("index.html", "install.html", "cover.jpg", "handbook.pdf", "style.css", "changes.html", "search.js")
-
-
-class Directory(Item):
-    """A directory of the site."""
-
-    def __init__(self, depth: int = 0) -> None:
-        self.depth = depth
-
-    async def process(self, enqueue: EnqueueFn, set_desc: SetDescFn) -> None:
-        """Find directories and files."""
-        set_desc(f"{chance.choice(PLACES)}/")
-        await anyio.sleep(chance.uniform(0.2, 0.6))
-        for _ in range(0 if self.depth == 3 else 3):
-            enqueue(Directory(self.depth + 1))
-        for _ in range(chance.randint(4, 9)):
-            enqueue(File())
-
-    async def after_children_processed(self) -> None:
-        """Take a moment."""
-        await anyio.sleep(chance.uniform(0.3, 1.2))
-
-
-class File(Item):
-    """A file of the site."""
-
-    track_overall = True
-
-    async def process(self, enqueue: EnqueueFn, set_desc: SetDescFn) -> None:
-        """Pretend to fetch it."""
-        name, size_kb = f"{chance.choice(PLACES)}/{chance.choice(NAMES)}", chance.randint(9, 2_400)
-        steps = chance.choice((1, 2, 3, 4, 30))
-        for step in range(steps):
-            set_desc(f"{name}  {size_kb * step // steps:,} of {size_kb:,} kB")
-            await anyio.sleep(chance.uniform(0.01, 0.2))
-        if chance.random() < 0.012:
-            raise TimeoutError(f"{name}: no answer within 10 s")
-
 
 class Camera:
-    """A reporter that keeps what the rich reporter draws now and then, and the summary.
+    """A reporter that keeps what a terminal would show: what was printed, and below it what the rich reporter draws.
 
     Attributes:
-        frames: what was drawn, as lines.
-        still: which of the frames shows most of what there is to see.
+        frames: what the terminal showed, as lines.
+        interrupt_after: Ctrl-C is pressed once this many items are completed; None for never.
     """
 
     uses_terminal = False
 
     def __init__(self) -> None:
-        self._pen = DrawingPen(styles=True, colors=True, encoding="utf-8")
+        self._pen = Pen(styles=True, colors=True, encoding="utf-8")
         self._panels = Panels(self._pen)
         self._drawn_at = 0.0
+        self._printed: list[str] = []
         self.frames: list[list[str]] = []
-        self.still = 0
+        self.interrupt_after: int | None = None
 
     def open(self, run: RunInfo) -> None:
-        """Do nothing."""
+        """Begin with new panels."""
+        self._panels = Panels(self._pen)
 
     def handle(self, events: Sequence[Event], view: RunView) -> None:
-        """Draw, if it is time."""
-        now = time.time()
-        if now - self._drawn_at < 1 / FRAMES_A_SECOND:
-            return
-        self._drawn_at = now
-        self.frames.append(self._panels.lines(view, now, COLUMNS, ROWS))
-        files = view.overall
-        if files.completed < files.enqueued * 0.7 and any(
-            one.phase == "after_children" for one in view.running.values()
-        ):
-            self.still = len(self.frames) - 1
+        """Draw, if it is time and the run is busy; press Ctrl-C when that is due."""
+        now, completed = time.time(), view.counts.completed
+        if self.interrupt_after is not None and completed >= self.interrupt_after:
+            self.interrupt_after = None
+            os.kill(os.getpid(), signal.SIGINT)
+        if now - self._drawn_at >= 1 / FRAMES_A_SECOND and completed >= BUSY_AFTER:
+            self._drawn_at = now
+            self.shoot(self._panels.lines(view, now, COLUMNS, ROWS))
 
     def close(self, result: RunResult) -> None:
-        """Draw the summary."""
-        mark = self._pen.characters.failed if result.failures else self._pen.characters.succeeded
-        self.frames.append(["", *summary_lines(result, self._pen, f"{mark} {result.status.capitalize()}"), ""])
+        """Print the summary."""
+        self._printed += summary_lines(result, self._pen, COLUMNS)
+
+    def write(self, text: str) -> None:
+        """Print what the run says of the resume, as standard error; how to resume, the Makefile says in its own words."""
+        if text.startswith("aqueue: resuming"):
+            self.print(text)
+
+    def flush(self) -> None:
+        """Do nothing."""
+
+    def print(self, text: str) -> None:
+        """Print lines, each on as many rows as it needs."""
+        for line in text.splitlines():
+            self._printed += [line[at : at + COLUMNS] for at in range(0, len(line) or 1, COLUMNS)]
+
+    def shoot(self, below: Sequence[str] = ()) -> None:
+        """Keep what the terminal shows now: the end of what was printed, and what is drawn below it."""
+        self.frames.append([*self._printed, *below][-ROWS:])
 
 
 def svg(frames: Sequence[Sequence[str]], still: int, theme: Theme) -> str:
@@ -194,8 +176,9 @@ def svg(frames: Sequence[Sequence[str]], still: int, theme: Theme) -> str:
 def style(spans: Sequence[tuple[int, int]], total: int) -> str:
     """Return the style sheet that shows what belongs to each span of frames in its time."""
     rules = [
-        "g{visibility:hidden}",
-        "@media (prefers-reduced-motion:reduce){g{animation:none!important}g.still{visibility:visible}}",
+        "g{visibility:hidden}g.still{visibility:visible}",
+        "@media (prefers-reduced-motion:reduce){g{animation:none!important}}",
+        "@media print{g{animation:none!important}}",
     ]
     for first, last in spans:
         name = f"s{first}-{last}"
@@ -246,17 +229,28 @@ def paint(style: Style, theme: Theme) -> tuple[str, str]:
 
 
 def main() -> None:
-    """Run the job and write the pictures."""
-    camera = Camera()
-    journal = Path(__file__).with_name("mirror.db")
-    with chdir(journal.parent), suppress(ItemFailures):
-        run_queue([Directory()], num_workers=8, on_error="continue", reporter=camera, journal=journal)
-    for file in journal.parent.glob(f"{journal.name}*"):
-        file.unlink()
-    command = "$ python display.py"
-    frames = [[command, *lines] for lines in camera.frames]
+    """Run the demo, interrupt and resume it, and write the pictures."""
+    sys.path.insert(0, str(EXAMPLES))
+    import mirror
+
+    camera, first = Camera(), 0
+    options = Namespace(url="stdlib", dest="copy", resume="build/demo/mirror.db", workers=8, reporter=camera, slow=20.0)
+    with TemporaryDirectory() as folder, chdir(folder), redirect_stderr(camera):  # type: ignore[type-var]
+        Path("build/demo").mkdir(parents=True)
+        for interrupt_after in (INTERRUPT_AFTER, None):
+            options.exclude, camera.interrupt_after = [], interrupt_after
+            camera.print("$ make demo")
+            try:
+                camera.print(mirror.mirror_standard_library(options))
+            except KeyboardInterrupt:
+                camera.print("Run 'make demo' again: it resumes where this run stopped.")
+                for _ in range(HOLD_FRAMES // 2):
+                    camera.shoot()
+                first = len(camera.frames)
+        camera.shoot()
+    still = (first + len(camera.frames)) // 2
     for name, theme in THEMES.items():
-        picture = svg(frames, camera.still, theme)
+        picture = svg(camera.frames, still, theme)
         Path(__file__).with_name(f"display-{name}.svg").write_text(picture, encoding="utf-8")
 
 

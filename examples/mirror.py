@@ -254,7 +254,10 @@ async def open_site(url: str, folder: Path, options: argparse.Namespace) -> Asyn
 def mirror_standard_library(options: argparse.Namespace) -> str:
     """Mirror the standard library from a server of our own, and return what comparing it with the source gives."""
     options.exclude += standard_library.EXCLUDE
-    with tempfile.TemporaryDirectory(prefix="aqueue-mirror-") as temporary, standard_library.serve() as url:
+    with (
+        tempfile.TemporaryDirectory(prefix="aqueue-mirror-") as temporary,
+        standard_library.serve(options.slow * options.workers) as url,
+    ):
         folder = Path(options.dest or temporary)
         return standard_library.check(mirror(url, folder, options), folder)
 
@@ -296,6 +299,7 @@ def read_arguments() -> argparse.Namespace:
     parser.add_argument("--workers", type=int, default=8, help="downloads at a time (default: %(default)s)")
     parser.add_argument("--reporter", default="auto", help="auto, rich, plain, jsonl or none (default: %(default)s)")
     parser.add_argument("--resume", metavar="FILE", help="record the run in FILE, or go on with the one recorded there")
+    parser.add_argument("--slow", metavar="S", type=float, default=0.0, help="stdlib: take about this long, seconds")
     parser.add_argument("--exclude", metavar="NAME", action="append", default=[], help="leave out; may be repeated")
     options = parser.parse_args()
     if options.url != "stdlib" and not options.url.startswith(("http://", "https://")):

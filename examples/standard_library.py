@@ -17,13 +17,26 @@ from urllib.parse import quote
 EXCLUDE = ("site-packages", "dist-packages", "__pycache__")
 
 # `python -m http.server`, ended by the end of its standard input, which comes even if this process is killed, and with
-# room for many connections at once: of more than five that wait to be accepted, Linux loses some.
+# room for many connections at once: of more than five that wait to be accepted, Linux loses some. Each answer, and each
+# further part of one, waits for about as long as the last argument says: so the server may seem to be far away.
 _SERVER = """
-import os, runpy, socketserver, sys, threading
+import io, os, random, runpy, shutil, socketserver, sys, threading, time
 socketserver.TCPServer.request_queue_size = 1000
 threading.Thread(target=lambda: (sys.stdin.read(), os._exit(0)), daemon=True).start()
+wait_s = float(sys.argv.pop())
+def copy_slowly(source, output):
+    part = max(os.fstat(source.fileno()).st_size // PARTS, PART) if isinstance(source, io.BufferedReader) else -1
+    time.sleep(wait_s * random.uniform(0.2, 1.8))
+    while data := source.read(part):
+        output.write(data)
+        if part == len(data):
+            time.sleep(wait_s)
+if wait_s:
+    shutil.copyfileobj = copy_slowly  # by which it sends what it has read
 runpy.run_module("http.server", run_name="__main__", alter_sys=True)
 """
+_PART = 65_536
+_PARTS = 20  # a file comes in at most this many parts
 
 
 FOLDER = Path(sysconfig.get_paths()["stdlib"])
@@ -34,9 +47,14 @@ class Difference(Exception):
 
 
 @contextmanager
-def serve() -> Generator[str, None, None]:
-    """Serve the standard library on loopback, by a child process, and return its URL."""
-    command = [sys.executable, "-Iuc", _SERVER, "0", "--bind", "127.0.0.1", "--directory", str(FOLDER)]
+def serve(busy_s: float = 0.0) -> Generator[str, None, None]:
+    """Serve the standard library on loopback, by a child process, and return its URL.
+
+    A server that is not to be fast waits for `busy_s` seconds in all, if it is asked for everything once.
+    """
+    program = _SERVER.replace("PARTS", str(_PARTS)).replace("PART", str(_PART))
+    options = ["--bind", "127.0.0.1", "--directory", str(FOLDER)]
+    command = [sys.executable, "-Iuc", program, "0", *options, str(busy_s / count_waits(FOLDER) if busy_s else 0)]
     with subprocess.Popen(
         command,
         stdin=subprocess.PIPE,
@@ -55,6 +73,15 @@ def serve() -> Generator[str, None, None]:
             yield url
         finally:
             server.stdin.close()
+
+
+def count_waits(folder: Path) -> int:
+    """Return how often a slow server waits in all when it is asked for all that is in `folder`."""
+    waits = 1
+    for child in folder.iterdir():
+        if child.name not in EXCLUDE:
+            waits += count_waits(child) if child.is_dir() else 1 + min(child.stat().st_size // _PART, _PARTS)
+    return waits
 
 
 def check(digest: str, copy: Path, source: Path = FOLDER) -> str:

@@ -6,7 +6,9 @@ files, `<!-- file: NAME -->` and `<!-- change: NAME -->`, which tests/examples/t
 """
 
 import ast
+import functools
 import importlib.metadata
+import importlib.util
 import inspect
 import json
 import os
@@ -187,22 +189,53 @@ def test_links_lead_somewhere(page: Path) -> None:
     assert dead == []
 
 
-def documented_objects() -> list[object]:
-    """Return what the reference's directives name: a module stands for all that it exports."""
-    objects: list[object] = []
-    for page in REFERENCE:
-        for name in re.findall(r"^\.\. auto\w+:: (\S+)", page.read_text(encoding="utf-8"), re.MULTILINE):
-            value = pkgutil.resolve_name(name)
-            objects += [getattr(value, n) for n in value.__all__] if inspect.ismodule(value) else [value]
-    return objects
+@functools.cache
+def load_writer() -> Any:
+    """Import the script that writes the reference."""
+    spec = importlib.util.spec_from_file_location("write_reference", ROOT / "docs/write_reference.py")
+    assert spec is not None
+    assert spec.loader is not None
+    writer = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(writer)
+    return writer
+
+
+@pytest.mark.parametrize("page", REFERENCE, ids=page_id)
+def test_the_reference_is_that_of_the_code(page: Path) -> None:
+    """What the pages have of signatures, docstrings and tables is what the script makes of today's code."""
+    written = load_writer().written(page)
+    assert page.read_text(encoding="utf-8") == written, f"{page_id(page)} is out of date; to update it: make reference"
 
 
 @each_module
 def test_every_public_name_is_in_the_reference(module: ModuleType) -> None:
-    """The reference has each public name: by a directive for it, or for a whole module that exports it."""
-    documented = documented_objects()
+    """Each public name has a heading of its own in the reference, on a page that is made from the code."""
+    documented = [
+        pkgutil.resolve_name(f"{name.module}:{key}")
+        for key, name in load_writer().NAMES.items()
+        if key.lower() in anchors(ROOT / "docs/reference" / name.page)
+    ]
     names = getattr(module, "__all__", [])
     assert [name for name in names if not any(getattr(module, name) is value for value in documented)] == []
+
+
+def test_the_reference_tells_signatures_and_links_names() -> None:
+    """A page shows how a name is called and what its docstring says, with links to other names."""
+    page = (ROOT / "docs/reference/run.md").read_text(encoding="utf-8")
+    of_retry = page.partition("### `Retry`\n")[2].partition("\n### ")[0]
+    assert "class Retry:\n    attempts: int = 5\n" in of_retry
+    assert "#### `Retry.covers`" in of_retry
+    assert "def covers(self, error: BaseException) -> bool: ..." in of_retry
+    assert "- `attempts`: " in of_retry
+    assert "[`AqueueError`](errors.md#aqueueerror)" in of_retry
+
+
+def test_no_page_needs_sphinx_to_be_read() -> None:
+    """A forge and an editor show each page whole: no block is an instruction to Sphinx."""
+    directives = {
+        (page_id(page), token.info) for page in PAGES for token, _ in fences(page) if token.info.startswith("{")
+    }
+    assert directives <= {("docs/explanation/alternatives.md", "{include} ../../README.md")}
 
 
 @each_module
@@ -320,4 +353,4 @@ def test_every_reporter_is_in_the_reference() -> None:
         if point.dist is not None and point.dist.name == "aqueue"
     ]
     assert points
-    assert [p.name for p in points if f'"{p.name}"' not in reference or f":: {p.module}" not in reference] == []
+    assert [p.name for p in points if f'"{p.name}"' not in reference or f" {p.module} " not in reference] == []

@@ -11,12 +11,15 @@ import sqlite3
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable, Generator
 from contextlib import closing, contextmanager, suppress
 from http.server import BaseHTTPRequestHandler
 from pathlib import Path
+from unittest import mock
 from urllib.parse import quote
 
+import httpx
 import pyte
 import pytest
 
@@ -430,6 +433,21 @@ def test_the_journal_of_a_mirror_that_left_out_others_is_told(site: Site, tmp_pa
     assert (first.returncode, same.returncode, another.returncode) == (0, 0, 1)
     assert first.stdout == same.stdout
     assert "is the journal of another mirror, by URL or --exclude; name another file" in another.stderr
+
+
+def test_the_server_can_be_slow(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As for `make demo`: it waits for about as long as it is told, in all, and what it sends is whole."""
+    (tmp_path / "folder").mkdir()
+    files = {"small": b"x", "folder/large": os.urandom(300_000), "empty": b""}
+    for name, data in files.items():
+        (tmp_path / name).write_bytes(data)
+    monkeypatch.setattr(standard_library, "FOLDER", tmp_path)
+    assert standard_library.count_waits(tmp_path) == 2 + len(files) + 300_000 // 65_536
+    with standard_library.serve(1.0) as url:
+        began = time.monotonic()
+        for name in ["", "folder/", *files]:
+            assert httpx.get(url + name, trust_env=False).content == files.get(name, mock.ANY)
+        assert 0.5 < time.monotonic() - began < 30
 
 
 def test_the_server_ends_with_its_process(tmp_path: Path, start_example: Start) -> None:
