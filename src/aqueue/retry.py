@@ -8,7 +8,7 @@ from time import time
 
 import msgspec
 
-from aqueue._arguments import SECONDS, WHOLE_NUMBER, check_number, not_allowed
+from aqueue._arguments import SECONDS, WHOLE_NUMBER, accepts, check_number, not_allowed
 from aqueue.errors import AqueueError, InvalidArgument, StrayCancellation
 from aqueue.text import visible_repr
 
@@ -99,8 +99,9 @@ class Retry(msgspec.Struct, frozen=True):
         factor: how many times longer each further wait is; at least 1, by default 2.
         max_s: the longest wait; seconds, from 0 to a year, by default 60.
         jitter: the part of a wait that is left to chance, from 0.0 (nothing) to 1.0 (all of it), by default 0.5.
-        on: the exceptions after which there is another attempt, with their subclasses: a class or a tuple of classes, by
-            default every `Exception`. An exception group counts if all exceptions in it do.
+        on: the exceptions after which there is another attempt: a class or a tuple of classes, which include their
+            subclasses, or a function that takes the exception and returns whether to retry; by default every `Exception`.
+            An exception group is retried if all exceptions in it are.
     """
 
     attempts: int = 5
@@ -108,7 +109,7 @@ class Retry(msgspec.Struct, frozen=True):
     factor: float = 2.0
     max_s: float = 60.0
     jitter: float = 0.5
-    on: type[Exception] | tuple[type[Exception], ...] = (Exception,)
+    on: type[Exception] | tuple[type[Exception], ...] | Callable[[Exception], bool] = (Exception,)
 
     def __post_init__(self) -> None:
         """Check the values.
@@ -121,25 +122,36 @@ class Retry(msgspec.Struct, frozen=True):
         check_number("Retry(factor=…)", self.factor, 1)
         check_number("Retry(max_s=…)", self.max_s, 0, kind=SECONDS)
         check_number("Retry(jitter=…)", self.jitter, 0, 1)
-        classes = self.on if isinstance(self.on, tuple) else (self.on,)
-        for one in classes:
-            if not (isinstance(one, type) and issubclass(one, Exception)):
-                raise InvalidArgument(
-                    f"Retry(on=…) has {visible_repr(one)}; it must be a subclass of Exception, or a tuple of such, as in "
-                    "on=(OSError, TimeoutError)"
-                )
+        if isinstance(self.on, type | tuple):
+            for one in self.on if isinstance(self.on, tuple) else (self.on,):
+                if not (isinstance(one, type) and issubclass(one, Exception)):
+                    raise InvalidArgument(
+                        f"Retry(on=…) has {visible_repr(one)}; it must be a subclass of Exception, or a tuple of such, as in "
+                        "on=(OSError, TimeoutError)"
+                    )
+        elif not accepts(self.on, None):
+            raise InvalidArgument(
+                f"Retry(on=…) is {visible_repr(self.on)}; it must be exception classes, or a function that takes the exception "
+                "and returns whether to retry, such as on=lambda error: error.status >= 500"
+            )
 
     def covers(self, error: BaseException) -> bool:
         """Return whether `error` is followed by another attempt, if one is left.
 
         Parameters:
             error: the error of the attempt.
+
+        Raises:
+            BaseException: `on` is a function, and raised it.
         """
-        return all(
-            isinstance(one, RetryAfter)
-            or (isinstance(one, self.on) and (not isinstance(one, AqueueError) or isinstance(one, StrayCancellation)))
-            for one in _leaves(error)
-        )
+        return all(isinstance(one, RetryAfter) or self._covers_one(one) for one in _leaves(error))
+
+    def _covers_one(self, error: BaseException) -> bool:
+        if not isinstance(error, Exception) or (
+            isinstance(error, AqueueError) and not isinstance(error, StrayCancellation)
+        ):
+            return False
+        return isinstance(error, self.on) if isinstance(self.on, type | tuple) else bool(self.on(error))
 
     def delay_s(self, failed: int, chance: Callable[[], float] = random.random) -> float:
         """Return the wait after the failed attempt number `failed`, seconds.

@@ -125,6 +125,45 @@ def test_which_errors_are_tried_again(
         assert result.counts.retried == len(recorder.of(ItemRetryScheduled)) == again
 
 
+@pytest.mark.parametrize(
+    ("error", "is_retried"),
+    [
+        (OSError(5, "five"), True),
+        (OSError(4, "four"), False),
+        (ExceptionGroup("all", [OSError(5, ""), OSError(6, "")]), True),
+        (ExceptionGroup("mixed", [OSError(5, ""), OSError(4, "")]), False),
+        (ExceptionGroup("asked", [OSError(5, ""), RetryAfter(0)]), True),
+        (RetryAfter(0), True),
+        (MisplacedCall("aqueue's"), False),
+    ],
+)
+def test_a_function_says_which_errors_are_retried(backend: Backend, error: Exception, is_retried: bool) -> None:
+    """It is asked about each exception in a group, and never about a RetryAfter, nor about what aqueue raises."""
+
+    def on(error: Exception) -> bool:
+        assert isinstance(error, OSError)
+        assert error.errno is not None
+        return error.errno >= 5
+
+    result, _ = run([Failing(error)], retry=Retry(first_s=0.0, on=on), backend=backend)
+    assert (result.status, result.counts.retried) == ("completed", 1) if is_retried else ("failed", 0)
+
+
+def test_a_function_that_raises_retries_nothing_and_is_named_once(
+    backend: Backend, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The item fails with its own error, and one warning per class names both."""
+    items = [Failing(VALUE), Failing(VALUE)]
+    policy = Retry(first_s=0.0, on=lambda error: error.status >= 500)  # type: ignore[attr-defined]
+    result, recorder = run(items, retry=policy, on_error="continue", backend=backend)
+    assert (result.counts.failed, result.counts.retried) == (2, 0)
+    assert {failed.error.message for failed in recorder.of(ItemFailed)} == {"value"}
+    said = capsys.readouterr().err
+    assert said.count("warning") == 1
+    assert "Failing are not retried: Retry(on=…) raised AttributeError(" in said
+    assert "for ValueError('value')" in said
+
+
 @pytest.mark.parametrize("kind", [Covered, CoveredHook, Failing, FailingHook])
 def test_no_more_attempts_than_allowed(backend: Backend, kind: type[Failing]) -> None:
     """The last of them fails the item, with its own error: 3 by the policy, 5 without one; RetryAfter counts as any."""
@@ -845,10 +884,14 @@ def test_what_a_server_asks_for_is_never_too_long_for_retry_after(value: str | N
         ({"max_s": float("inf")}, r"max_s=…\) is inf"),
         ({"max_s": 1e9}, r"max_s=…\) is 1000000000\.0"),
         ({"jitter": 1.5}, r"jitter=…\) is 1\.5; it must be a finite number, from 0 to 1"),
-        ({"on": OSError()}, r"Retry\(on=…\) has .*it must be a subclass of Exception"),
+        ({"on": OSError()}, r"Retry\(on=…\) is .*it must be exception classes, or a function"),
+        (
+            {"on": lambda: True},
+            r"Retry\(on=…\) is .*it must be exception classes, or a function that takes the exception",
+        ),
         ({"on": (OSError, int)}, r"Retry\(on=…\) has .*int"),
         ({"on": BaseException}, r"Retry\(on=…\) has .*BaseException"),
-        ({"on": [OSError]}, r"Retry\(on=…\) has .*list|Retry\(on=…\) has \["),
+        ({"on": [OSError]}, r"Retry\(on=…\) is \["),
     ],
 )
 def test_a_policy_with_a_wrong_value_is_refused(arguments: Any, message: str) -> None:

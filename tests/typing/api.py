@@ -126,7 +126,14 @@ def main() -> None:
     assert_type(result.root_results, list[Any])
     run_queue([Page(), Link("https://example.org")])
     limits = {"example.org": aqueue.Limit(concurrent=2), "*": aqueue.Limit(per_second=0.5)}
-    run_queue([Polite(), Never()], retry=aqueue.Retry(on=OSError), timeout_s=60, limits=limits, max_items=5, grace_s=1)
+    run_queue(
+        [Polite(), Never()],
+        retry=aqueue.Retry(on=lambda error: isinstance(error, OSError)),
+        timeout_s=60,
+        limits=limits,
+        max_items=5,
+        grace_s=1,
+    )
     run_queue([Polite()], limits=lambda group: aqueue.Limit(concurrent=len(group)) if group else None)
     run_queue([Polite()], resume="run.db", only=lambda type: type.endswith(":Page"))
     run_queue([Polite()], limits={"example.org": 2})  # type: ignore[dict-item]  # pyright: ignore[reportArgumentType]

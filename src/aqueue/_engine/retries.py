@@ -16,10 +16,12 @@ from aqueue._engine.payloads import ancestor_id
 from aqueue._engine.tree import Node
 from aqueue._stream.error_info import error_info
 from aqueue._stream.event_stream import EventStream
+from aqueue._system.notice import warn
 from aqueue._system.timers import Timers
 from aqueue.errors import ChildrenNotComparable
 from aqueue.events import ItemRetryScheduled, Phase
 from aqueue.retry import Retry, asked_delay_s
+from aqueue.text import visible_repr
 
 __all__ = ["Retries"]
 
@@ -54,6 +56,7 @@ class Retries:
         self._not_before: dict[int, float] = {}
         self._codec = PayloadCodec()
         self._numbers = count(1)
+        self._warned: set[str] = set()
 
     # ---- what is remembered -------------------------------------------------------------------------------------
 
@@ -110,7 +113,7 @@ class Retries:
         phase = attempt.phase
         earlier = attempt.earlier or self._earlier.get(node.id) or EarlierAttempts()
         policy = cls.policies.retry or _ONLY_WHEN_ASKED
-        if earlier.failed + 1 >= policy.attempts or not policy.covers(error):
+        if earlier.failed + 1 >= policy.attempts or not self._covers(policy, error, cls):
             return False
         if phase == "process" and node.has_children and not self.knows_children(node):
             return False
@@ -133,6 +136,18 @@ class Retries:
             node.hook_attempt += 1
         self._wait(node, delay_s, phase)
         return True
+
+    def _covers(self, policy: Retry, error: Exception, cls: ItemClass) -> bool:
+        try:
+            return policy.covers(error)
+        except Exception as raised:  # `on` can be a function of the user
+            if cls.type not in self._warned:
+                self._warned.add(cls.type)
+                warn(
+                    f"items of {cls.type} are not retried: Retry(on=…) raised {visible_repr(raised)} for {visible_repr(error)}; "
+                    "let the function return True or False for every exception"
+                )
+            return False
 
     def run_again(self, node: Node, attempt: Attempt) -> None:
         """Keep the children of an attempt at `process` that was lost with its worker. It doesn't count as a failure."""
