@@ -65,6 +65,15 @@ class RunResult(msgspec.Struct, frozen=True):
     stop_reason: str = ""
     journal: str = ""
 
+    def __repr__(self) -> str:
+        """Return a short text: a notebook or a prompt shows it, and results can be long."""
+        counts = self.counts
+        figures = [
+            f"{name}={value}" for name in ("completed", "failed", "outstanding") if (value := getattr(counts, name))
+        ]
+        journal = [f"journal={self.journal!r}"] if self.journal else []
+        return f"RunResult({', '.join([self.status, *figures, f'elapsed_s={self.elapsed_s:.3g}', *journal])})"
+
     def iter_results(self) -> "Iterator[ItemResult]":
         """Yield the results of all items, initial or not, from the journal; see `aqueue.iter_results`.
 

@@ -138,7 +138,8 @@ class PayloadCodec:
         except AqueueError:
             raise
         except (Refusal, ValueError, RecursionError) as error:  # msgspec's errors are ValueErrors
-            raise _mismatch(type_name, str(error)) from error
+            # The cause is what the user's class raised, if it did: aqueue's own errors in between say nothing more.
+            raise _mismatch(type_name, str(error)) from error.__cause__
 
     def canonical(self, type_name: str, payload: bytes) -> bytes:
         """Return a recorded payload as `encode` would write an equal item today, without the ancestors being there.
@@ -185,7 +186,7 @@ class PayloadCodec:
                 for part in ("$extra", "$private"):
                     found.update(**found.pop(part, {}))
         except (TypeError, ValueError, RecursionError) as error:
-            raise _mismatch(type_name, str(error)) from error
+            raise _mismatch(type_name, str(error)) from None
         policies = self._policies_of(type_name)
         if not policies.isdisjoint(found):
             return {name: value for name, value in found.items() if name not in policies}
@@ -214,7 +215,7 @@ class PayloadCodec:
         try:
             adapter = self._by_name[name] = self._by_class.get(cls) or self._look_up(cls)
         except UnstorableItem as error:
-            raise PayloadMismatch(f"an item of {visible(name, 300)} can't be restored: {error}") from error
+            raise PayloadMismatch(f"an item of {visible(name, 300)} can't be restored: {error}") from None
         return adapter
 
 
@@ -248,7 +249,7 @@ def _what_to_do(cls: type, path: tuple[str, ...] = ()) -> str:
     return (
         f"annotate {attribute} in the body of {holder} with its exact class (a dataclass, attrs class, Struct, "
         "pydantic model, named tuple or enum), or define dump(self) and the class method load(cls, data), or leave "
-        f"{attribute} out of the item and compute it in process"
+        f"{attribute} out of the item: create it in process, or once for all items with lifespan= and aqueue.shared()"
     )
 
 

@@ -148,7 +148,7 @@ class LiveItems:
                 raise PayloadMismatch(
                     f"{error} (it was item {number}; {waiting:,} item{'s' if waiting != 1 else ''} of {record.type} "
                     f"{'are' if waiting != 1 else 'is'} waiting; nothing was changed)"
-                ) from error
+                ) from error.__cause__
         return self.objects[number]
 
     def _ancestor(self, holder: int, number: int) -> object:
