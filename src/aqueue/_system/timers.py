@@ -19,7 +19,7 @@ class Timers:
     """Functions and when they are due, on the loop's own clock.
 
     That clock stands still while the machine sleeps, so what is left of a wait is the same when it wakes, and not
-    everything is due at once.
+    everything is due at once. No task runs before the first timer is set.
 
     All methods are called in the loop's thread.
     """
@@ -30,31 +30,40 @@ class Timers:
         self._heap: list[tuple[float, int, Callable[[], None]]] = []
         self._numbers = count()
         self._changed: anyio.Event | None = None
-        self._is_open = False
+        self._tasks: TaskGroup | None = None
+        self._is_running = False
 
     def open(self, tasks: TaskGroup) -> None:
-        """Call functions from now on, in a task of `tasks`; it ends when that group is cancelled, or by `close`."""
-        self._is_open = True
-        tasks.start_soon(self._run, name="aqueue timers")
+        """Call functions from now on, in a task of `tasks`; it ends only when that group is cancelled, or by `close`."""
+        self._tasks = tasks
+        if self._heap:
+            self._start()
 
     def close(self) -> None:
         """Call nothing more, and let the task end."""
         self._heap.clear()
-        self._is_open = False
+        self._tasks = None
         self._wake()
 
     def after(self, delay_s: float, call: Callable[[], None]) -> None:
         """Have `call` called once, in `delay_s` seconds or soon after."""
         heappush(self._heap, (self._clock() + delay_s, next(self._numbers), call))
-        if self._heap[0][2] is call:
+        if not self._is_running:
+            self._start()
+        elif self._heap[0][2] is call:
             self._wake()
+
+    def _start(self) -> None:
+        if self._tasks is not None:
+            self._is_running = True
+            self._tasks.start_soon(self._run, name="aqueue timers")
 
     def _wake(self) -> None:
         if self._changed is not None:
             self._changed.set()
 
     async def _run(self) -> None:
-        while self._is_open:
+        while self._tasks is not None:
             left = MAX_CALLS_AT_ONCE
             while self._heap and self._heap[0][0] <= self._clock():
                 heappop(self._heap)[2]()
@@ -62,7 +71,7 @@ class Timers:
                 if left == 0:
                     left = MAX_CALLS_AT_ONCE
                     await checkpoint()
-            if not self._is_open:  # closed during that checkpoint: nothing would end the wait
+            if self._tasks is None:  # closed during that checkpoint: nothing would end the wait
                 return
             self._changed = anyio.Event()
             with anyio.CancelScope(deadline=self._heap[0][0] if self._heap else float("inf")):
