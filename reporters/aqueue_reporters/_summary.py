@@ -20,6 +20,7 @@ __all__ = ["error_line", "failure_line", "in_hook", "plural", "stopping", "summa
 _MAX_TYPES: Final = 4
 _MAX_GROUPS: Final = 2
 _MAX_CODE_CHARS: Final = 60
+_MAX_PLACE_CHARS: Final = 300
 _MAX_MESSAGE_CHARS: Final = 150
 
 
@@ -142,7 +143,7 @@ def _failures(result: RunResult, names: dict[str, str], pen: Pen) -> Iterator[st
         indent = " " * (width + 5)
         if frames := user_frames(error.traceback)[-1:]:
             code = pen.safe(frames[0].code, _MAX_CODE_CHARS)
-            yield f"{indent}{pen.write('quiet', pen.safe(place(frames[0]), _MAX_CODE_CHARS))}   {code}".rstrip()
+            yield f"{indent}{pen.write('quiet', pen.safe(place(frames[0]), _MAX_PLACE_CHARS))}   {code}".rstrip()
         attempts = f", attempt {group.first.attempt}" if group.first.attempt > 1 else ""
         yield f"{indent}{'e.g. ' if group.count > 1 else ''}item {group.first.item}{attempts}"
     if more := max(result.counts.failed - sum(group.count for group in groups), 0):
@@ -150,7 +151,7 @@ def _failures(result: RunResult, names: dict[str, str], pen: Pen) -> Iterator[st
     if result.journal:
         yield ""
         yield f"  See them all:   aqueue failures {pen.safe(shlex.quote(_from_here(result.journal)), 5_000)}"
-    elif more:
+    elif result.counts.failed > len(groups):
         yield ""
         yield '  To keep them all, with tracebacks, pass journal="run.db".'
 

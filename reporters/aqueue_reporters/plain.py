@@ -125,12 +125,7 @@ class PlainReporter:
         """Yield the line about `event`, if there is something to say."""
         processes = self._processes
         if isinstance(event, ItemFailed):
-            kind = event.type, event.phase, event.error.type
-            self._kinds[kind] += 1
-            if self._kinds[kind] <= _MAX_PER_KIND and len(self._kinds) <= _MAX_KINDS:
-                yield failure_line(event, self._pen)
-                if self._kinds[kind] == _MAX_PER_KIND:
-                    yield "  further failures of this kind are counted, and not shown one by one"
+            yield from self._told_of_failure(event)
         elif isinstance(event, RunStarted):
             processes.clear()
         elif isinstance(event, RunStopping):
@@ -144,6 +139,19 @@ class PlainReporter:
         elif isinstance(event, ProcessLeft) and (process := processes.leave(event)) is not None:
             late = f"; {plural(event.ignored, 'late report')} not counted" if event.ignored else ""
             yield f"{event.reason}: {self._described(process)}{late}"
+
+    def _told_of_failure(self, event: ItemFailed) -> Iterator[str]:
+        kind = event.type, event.phase, event.error.type
+        is_new = kind not in self._kinds
+        if is_new and len(self._kinds) == _MAX_KINDS:
+            return
+        self._kinds[kind] += 1
+        if self._kinds[kind] <= _MAX_PER_KIND:
+            yield failure_line(event, self._pen)
+        if self._kinds[kind] == _MAX_PER_KIND:
+            yield "  further failures of this kind are counted, and not shown one by one"
+        if is_new and len(self._kinds) == _MAX_KINDS:
+            yield "  failures of further kinds are counted, and not shown one by one"
 
     def _described(self, process: WorkerProcess) -> str:
         """Return which process it is, its workers, and what there is after it has come or gone."""
@@ -224,7 +232,8 @@ class PlainReporter:
         elif self._stream is not None:
             with suppress(OSError, ValueError):
                 write_text(self._stream, _joined(lines))
-                self.has_summary = True
+                # With a summary in some other file alone, the program would end with an error that nobody sees.
+                self.has_summary = self._stream is sys.stderr
 
 
 def _joined(lines: Sequence[str]) -> str:

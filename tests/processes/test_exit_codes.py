@@ -16,5 +16,5 @@ def test_an_item_that_exits_ends_the_process_with_its_code(start: Start, gates: 
     (gates / "go").touch()
     assert job.wait() == 3
     assert job.marks[-1] == "raised SystemExit 3"
-    assert "run interrupted" in job.shown
+    assert "Interrupted" in job.shown
     job.assert_terminal_restored()

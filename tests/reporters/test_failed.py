@@ -23,7 +23,7 @@ class Fails(Item):
 
 
 def test_command_lists_the_failures_of_a_real_journal(tmp_path: Path) -> None:
-    """In a shell, from any folder, whatever the file's name: each failure, with its traceback."""
+    """In a shell, from any folder, whatever the file's name: each failure; and with --tracebacks, with its traceback."""
     stream = io.StringIO()
     path = tmp_path / "it's a $(run) é.db"
     with pytest.raises(ItemFailures):
@@ -34,10 +34,16 @@ def test_command_lists_the_failures_of_a_real_journal(tmp_path: Path) -> None:
             journal=path,
             reporter=PlainReporter(stream=stream),
         )
-    command = stream.getvalue().splitlines()[-1].partition(": ")[2]
+    [command] = [line.partition(":")[2] for line in stream.getvalue().splitlines() if "See them all:" in line]
     environment = os.environ | {"PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"}
-    done = subprocess.run(command, shell=True, cwd="/", env=environment, capture_output=True, text=True, timeout=60)
-    assert done.returncode == 0, done.stderr
-    lines = [line.strip() for line in done.stdout.splitlines()]
+
+    def lines_of(command: str) -> list[str]:
+        done = subprocess.run(command, shell=True, cwd="/", env=environment, capture_output=True, text=True, timeout=60)
+        assert done.returncode == 0, done.stderr
+        return [line.strip() for line in done.stdout.splitlines()]
+
+    text = "\n".join(lines_of(command))
+    assert all(f"ValueError: number {number}" in text for number in range(3))
+    lines = lines_of(f"{command} --tracebacks")
     assert [line for line in lines if line.startswith("ValueError: ")] == [f"ValueError: number {n}" for n in range(3)]
     assert lines.count("Traceback (most recent call last):") == 3

@@ -27,6 +27,7 @@ from tests.reporters.pty_stream import PtyStream
 START = 1_700_000_000.0
 INFO = RunInfo("run", 3, "queue", START)
 ERROR = ErrorInfo("module:Boom", "it broke")
+HEADLINE = re.compile(r"(Completed|Failed|Interrupted)\b.*   ")
 
 
 class Session:
@@ -53,7 +54,7 @@ def summary(events: Sequence[Event]) -> list[str]:
     stream = io.StringIO()
     replay(events, PlainReporter(stream=stream, clock=lambda: START))
     lines = stream.getvalue().splitlines()
-    return lines[next(index for index, line in enumerate(lines) if line.startswith("run ")) :]
+    return lines[next(index for index, line in enumerate(lines) if HEADLINE.match(line)) :]
 
 
 def finding(count: int) -> Script:
@@ -245,7 +246,7 @@ def test_slow_rate_is_told_a_minute() -> None:
         script.wait(20)
         script.complete(item)
 
-    assert summary(script.finish("completed"))[0] == "run completed: 3/3 done, 0 failed, 1:00 elapsed, 3.0/min"
+    assert summary(script.finish("completed"))[0] == "Completed   3 items in 1:00 · 3.0/min"
 
 
 CLUSTER = "tcp://scheduler:8786"
@@ -297,12 +298,12 @@ def test_waiting_for_processes_is_told() -> None:
 
 
 def test_failure_is_told_at_once() -> None:
-    """Number, type, error and message, on one line."""
+    """Number, type, error and the first line of its message, on one line."""
     script = finding(1)
     script.start(1)
-    script.fail(1, ErrorInfo("module:Boom", "it\nbroke \x1b[2J"), attempt=2)
+    script.fail(1, ErrorInfo("module:Boom", "\nit\rbroke \x1b[2J \nat last"), attempt=2)
 
-    assert Session().tell(script.events) == ["failed: item 1 Page: Boom: it\\nbroke \\x1b[2J"]
+    assert Session().tell(script.events) == ["failed: item 1 Page: Boom: it\\rbroke \\x1b[2J"]
 
 
 def test_failure_of_a_hook_says_so() -> None:
@@ -314,6 +315,60 @@ def test_failure_of_a_hook_says_so() -> None:
     script.fail(1, ERROR, phase="after_children")
 
     assert Session().tell(script.events) == ["failed: item 1 Page after children: Boom: it broke"]
+
+
+def failures(*errors: str) -> list[Event]:
+    """Return the beginning of a run in which an item fails with each of these types of errors."""
+    script = finding(len(errors))
+    for item, error in enumerate(errors, 1):
+        script.start(item)
+        script.fail(item, ErrorInfo(error, f"number {item}"))
+    return script.events
+
+
+FURTHER = "  further failures of this kind are counted, and not shown one by one"
+
+
+def test_five_failures_of_a_kind_are_told() -> None:
+    """However many there are, of each kind; and that there may be more."""
+    session = Session()
+    lines = session.tell(failures(*["Often"] * 70, "Rare", *["Often"] * 50, *["Rare"] * 7), 10)
+
+    assert lines[:-1] == [
+        *(f"failed: item {item} Page: Often: number {item}" for item in range(1, 6)),
+        FURTHER,
+        "failed: item 71 Page: Rare: number 71",
+        *(f"failed: item {item} Page: Rare: number {item}" for item in range(122, 126)),
+        FURTHER,
+    ]
+    assert "128 failed" in lines[-1]
+
+
+def test_four_failures_of_a_kind_are_all() -> None:
+    """Nothing is said of further ones; those of a hook, and those of another type, are of another kind."""
+    script = Script()
+    for number in range(10):
+        type = "module:Page" if number < 8 else "module:Other"
+        item = script.enqueue(type)
+        script.start(item, type)
+        script.fail(item, ERROR, type, phase="process" if number < 4 else "after_children")
+    lines = Session().tell(script.events)
+
+    assert len(lines) == 10
+    assert all(line.startswith("failed: ") for line in lines)
+
+
+def test_failures_of_a_hundred_kinds_are_told() -> None:
+    """A run of which every error has a class of its own doesn't fill the log, and says so; known kinds go on."""
+    lines = Session().tell(failures(*(f"Error{number}" for number in range(150)), "Error149", "Error0", "Error99"))
+
+    assert [line.split()[2] for line in lines if line.startswith("failed: ")] == [
+        *(str(item) for item in range(1, 101)),
+        "152",
+        "153",
+    ]
+    assert lines.count("  failures of further kinds are counted, and not shown one by one") == 1
+    assert lines[100] == "  failures of further kinds are counted, and not shown one by one"
 
 
 def test_stop_is_told_at_once() -> None:
@@ -335,25 +390,25 @@ def test_stop_is_told_at_once() -> None:
 
 
 def test_summary_of_a_completed_run() -> None:
-    """All counts, the time, the rate, and each type, unless there is but one, of which that has told all."""
+    """How many, the time, the rate, and each type, unless there is but one, of which that has told all."""
     assert summary(with_types(["a:A", "b:B"])) == [
-        "run completed: 2/2 done, 0 failed, 70 ms elapsed, 28.6/s",
-        "  A: 1/1 done, 0 failed",
-        "  B: 1/1 done, 0 failed",
+        "Completed   2 items in 70 ms · 28.6/s",
+        "",
+        "      completed",
+        "  A           1",
+        "  B           1",
     ]
-    assert summary(completed(2_000)) == ["run completed: 2,000/2,000 done, 0 failed, 1:20 elapsed, 25.0/s"]
+    assert summary(completed(2_000)) == ["Completed   2,000 items in 1:20 · 25.0/s"]
 
 
 def test_summary_of_a_run_without_items() -> None:
     """It says so in as many words."""
-    assert summary(completed(0)) == ["run completed: 0/0 done, 0 failed, 10 ms elapsed, 0.0/s"]
+    assert summary(completed(0)) == ["Completed   0 items in 10 ms · 0.0/s"]
 
 
 def test_summary_of_an_interrupted_run() -> None:
     """How many are outstanding, and why it was stopped."""
-    assert summary(interrupted()) == [
-        "run interrupted (SIGINT): 1/10 done, 0 failed, 9 outstanding, 5.19 s elapsed, 0.2/s",
-    ]
+    assert summary(interrupted()) == ["Interrupted (SIGINT)   1 completed · 9 outstanding · 5.19 s"]
 
 
 def test_summary_groups_failures() -> None:
@@ -361,23 +416,27 @@ def test_summary_groups_failures() -> None:
     script = finding(5)
     for item, error in zip(range(1, 6), ["Rare", "Often", "Often", "Often", "Often"], strict=True):
         script.start(item)
-        script.fail(item, ErrorInfo(error, f"number {item}"))
+        script.fail(item, ErrorInfo(error, f"number {item}\nand more"))
 
-    assert summary(script.finish("failed"))[1:] == [
-        "  4 x Page: Often",
-        "      first: item 2: number 2",
-        "  1 x Page: Rare",
-        "      item 1: number 1",
-        '  to keep all, with whole tracebacks: journal="run.db"',
+    assert summary(script.finish("failed")) == [
+        "Failed   5 of 5 items failed · 0 completed · 0.16 s",
+        "",
+        "  4 × Page: Often  number 2",
+        "      e.g. item 2",
+        "  1 × Page: Rare  number 1",
+        "      item 1",
+        "",
+        '  To keep them all, with tracebacks, pass journal="run.db".',
     ]
 
 
 def test_summary_shows_where_the_user_s_code_was() -> None:
-    """The innermost five frames of it, the innermost last, with its line of code; and how many attempts there were."""
+    """The innermost line of it, with its code; and how many attempts there were."""
     lines = ["Traceback (most recent call last):"]
     for number in range(1, 8):
         lines += [f'  File "/p/site-packages/lib.py", line {number}, in lib', "    lib()"]
         lines += [f'  File "/home/me/job.py", line {number}, in f{number}', f"    f{number + 1}(url)"]
+    lines += ['  File "/p/site-packages/lib.py", line 8, in lib', "    lib()"]
     script = finding(1)
     script.start(1)
     script.fail_for_now(1, 0.0)
@@ -385,11 +444,11 @@ def test_summary_shows_where_the_user_s_code_was() -> None:
     script.fail(1, ErrorInfo("OSError", "no", "\n".join([*lines, "OSError: no"])), attempt=2)
 
     assert summary(script.finish("failed")) == [
-        "run failed: 0/1 done, 1 failed, 1 retried, 60 ms elapsed, 0.0/s",
-        "  1 x Page: OSError",
-        "      item 1 (2 attempts): no",
-        *(f"      /home/me/job.py:{number} in f{number}" for number in range(3, 8)),
-        "        f8(url)",
+        "Failed   1 of 1 item failed · 0 completed · 1 retried · 60 ms",
+        "",
+        "  1 × Page: OSError  no",
+        "      /home/me/job.py:7 in f7   f8(url)",
+        "      item 1, attempt 2",
     ]
 
 
@@ -403,11 +462,11 @@ def test_summary_tells_failures_of_hooks_from_others() -> None:
     script.start(2, phase="after_children")
     script.fail(2, ERROR, phase="after_children")
 
-    assert summary(script.finish("failed"))[1:] == [
-        "  1 x Page: Boom",
-        "      item 1: it broke",
-        "  1 x Page after children: Boom",
-        "      item 2: it broke",
+    assert summary(script.finish("failed"))[2:] == [
+        "  1 × Page: Boom  it broke",
+        "      item 1",
+        "  1 × Page after children: Boom  it broke",
+        "      item 2",
     ]
 
 
@@ -423,15 +482,39 @@ def test_summary_with_a_journal_says_how_to_list_failures() -> None:
         reporter.close(msgspec.structs.replace(result_of(events, view), journal=path))
 
         last = stream.getvalue().splitlines()[-1]
-        assert last == f"  all, with whole tracebacks: aqueue failures --tracebacks {shown}"
+        assert last == f"  See them all:   aqueue failures {shown}"
 
 
 def test_summary_of_many_kinds_of_failures_is_short() -> None:
-    """Ten kinds, and how many there are beside them, also where there are too many kinds to remember."""
+    """Two kinds, and how many there are beside them, also where there are too many kinds to remember."""
     lines = summary(with_failures(1_200))
 
-    assert len(lines) == 1 + 2 * 10 + 2
-    assert lines[-2] == "  +1,190 more failures"
+    assert len(lines) == 1 + 1 + 2 * 2 + 1 + 2
+    assert lines[-3] == "  and 1,198 more failures"
+
+
+def test_summary_on_stderr_or_a_terminal_takes_the_place_of_a_traceback(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One in a file doesn't: the program would end with an error, and nobody who looks at it would see which."""
+    in_file, on_stderr = PlainReporter(stream=io.StringIO()), PlainReporter()
+    replay(with_failures(1), in_file)
+    monkeypatch.setattr(sys, "stderr", io.StringIO())
+    on_stderr.open(INFO)
+    before = on_stderr.has_summary
+    on_stderr.close(RunResult("run", "completed", RunView().counts, {}, 1.0))
+
+    assert (in_file.has_summary, before, on_stderr.has_summary) == (False, False, True)
+
+
+def test_summary_that_could_not_be_written_takes_no_place(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Such as one for a stderr that is full, or was closed."""
+    stream = io.StringIO()
+    monkeypatch.setattr(sys, "stderr", stream)
+    reporter = PlainReporter()
+    reporter.open(INFO)
+    stream.close()
+    reporter.close(RunResult("run", "completed", RunView().counts, {}, 1.0))
+
+    assert not reporter.has_summary
 
 
 def test_nobody_who_reads_is_an_error_of_a_batch_but_not_of_the_end() -> None:
@@ -476,7 +559,7 @@ def test_stderr_is_taken_as_it_is_when_the_run_begins(monkeypatch: pytest.Monkey
     monkeypatch.setattr(sys, "stderr", stderr)
     replay(completed(1), reporter)
 
-    assert stderr.getvalue().startswith("run completed: 1/1 done")
+    assert stderr.getvalue().startswith("Completed   1 item in ")
 
 
 def test_encoding_of_the_stream_is_respected() -> None:
@@ -542,17 +625,20 @@ class TestOnTerminal:
     def test_summary_takes_the_place_of_the_line(self) -> None:
         """At the end there are the failures and the summary, no progress line, and a cursor."""
         screen = Screen()
-        replay(with_failures(2), PlainReporter(stream=screen.terminal.stream))
+        reporter = PlainReporter(stream=screen.terminal.stream)
+        replay(with_failures(2), reporter)
 
-        assert screen.finish()[:7] == [
+        assert screen.finish()[:8] == [
             "failed: item 1 Page: Error0: number 0",
             "failed: item 2 Page: Error1: number 1",
-            "run failed: 0/2 done, 2 failed, 70 ms elapsed, 0.0/s",
-            "  1 x Page: Error0",
-            "      item 1: number 0",
-            "  1 x Page: Error1",
-            "      item 2: number 1",
+            "Failed   2 of 2 items failed · 0 completed · 70 ms",
+            "",
+            "  1 × Page: Error0  number 0",
+            "      item 1",
+            "  1 × Page: Error1  number 1",
+            "      item 2",
         ]
+        assert reporter.has_summary
         assert screen.cursor_is_shown
 
     @pytest.mark.parametrize(
@@ -615,7 +701,7 @@ class TestOnTerminal:
         print("two", end="", file=screen.terminal.stream)
         reporter.close(RunResult("run", "completed", RunView().counts, {}, 1.0))
 
-        assert screen.finish()[:3] == ["one", "two", "run completed: 0/0 done, 0 failed, 1.00 s elapsed, 0.0/s"]
+        assert screen.finish()[:3] == ["one", "two", "Completed   0 items in 1.00 s · 0.0/s"]
 
     @pytest.mark.parametrize("term", ["dumb", "unknown", ""])
     def test_dumb_terminal_gets_lines(self, monkeypatch: pytest.MonkeyPatch, term: str) -> None:

@@ -576,7 +576,7 @@ def test_a_run_that_goes_on_is_not_said_to_be_interrupted() -> None:
     reporter.open(RUN)
     reporter.handle(script.events, view)
     reporter.close_still(msgspec.structs.replace(result_of(script.finish("interrupted")), stop_reason="paused"), view)
-    assert "watching ended (paused)" in out.getvalue()
+    assert "Watching ended (paused)   5 completed · " in out.getvalue()
     assert "Interrupted" not in out.getvalue()
 
 
@@ -804,9 +804,17 @@ def test_the_summary_takes_the_place_of_the_panels(terminal: Emulator) -> None:
     terminal.until(lambda: any("ReadTimeout" in line for line in terminal.lines()) and terminal.cursor_is_shown)
     text = "\n".join(terminal.transcript())
     assert "Worker Status" not in text
-    assert "✗ Failed: 5/10 done, 1 failed, 4 outstanding" in text
-    assert "  File: 4/8 done, 1 failed\n  Folder: 1/2 done, 0 failed\n" in text
-    assert "1 x File: ReadTimeout\n      item 6: no answer within 10 s" in text
+    assert "✗ Failed   1 of 10 items failed · 5 completed · 4 outstanding · " in text
+    assert (
+        """
+           completed      failed outstanding
+  File             4           1           3
+  Folder           1                       1
+
+  1 × File: ReadTimeout  no answer within 10 s
+      item 6"""
+        in text
+    )
     assert "write" not in vars(terminal.stream)
 
 
@@ -840,7 +848,7 @@ def test_no_color(terminal: Emulator, monkeypatch: pytest.MonkeyPatch) -> None:
     """NO_COLOR leaves bold and dim."""
     monkeypatch.setenv("NO_COLOR", "1")
     replay(with_failures(3), RichReporter(console=Console(file=terminal.stream), clock=ticking(1)), batch_size=3)
-    terminal.until(lambda: terminal.cursor_is_shown and any("Error2" in line for line in terminal.lines()))
+    terminal.until(lambda: terminal.cursor_is_shown and any("and 1 more" in line for line in terminal.lines()))
     assert not COLOUR.search(terminal.written().decode())
     assert b"\x1b[1m" in terminal.written()
 
@@ -848,7 +856,7 @@ def test_no_color(terminal: Emulator, monkeypatch: pytest.MonkeyPatch) -> None:
 def test_colours_are_used_where_they_are_welcome(terminal: Emulator) -> None:
     """So that the test above can fail."""
     replay(with_failures(3), RichReporter(console=Console(file=terminal.stream), clock=ticking(1)), batch_size=3)
-    terminal.until(lambda: terminal.cursor_is_shown and any("Error2" in line for line in terminal.lines()))
+    terminal.until(lambda: terminal.cursor_is_shown and any("and 1 more" in line for line in terminal.lines()))
     assert COLOUR.search(terminal.written().decode())
 
 
@@ -857,7 +865,7 @@ def test_a_dumb_terminal_gets_lines(terminal: Emulator, monkeypatch: pytest.Monk
     """No escape sequence at all: a line for each failure, and the summary."""
     monkeypatch.setenv("TERM", term)
     replay(with_failures(3), RichReporter(console=Console(file=terminal.stream), clock=ticking(1)))
-    terminal.until(lambda: any("item 3: number 2" in line for line in terminal.lines()[5:]))
+    terminal.until(lambda: any("and 1 more failure" in line for line in terminal.lines()[5:]))
     assert b"\x1b" not in terminal.written()
     assert terminal.lines()[:3] == [f"failed: item {n + 1} Page: Error{n}: number {n}" for n in range(3)]
 
@@ -867,7 +875,7 @@ def test_a_pipe_gets_lines() -> None:
     stream = io.StringIO()
     replay(with_failures(1), RichReporter(console=Console(file=stream)))
     assert "failed: item 1 Page: Error0: number 0\n" in stream.getvalue()
-    assert "✗ Failed: 0/1 done, 1 failed" in stream.getvalue()
+    assert "✗ Failed   1 of 1 item failed · 0 completed" in stream.getvalue()
     assert "\x1b" not in stream.getvalue()
 
 
@@ -887,10 +895,12 @@ def test_encodings_without_box_characters(encoding: str) -> None:
         script = in_the_middle()
         script.add(ItemDescribed, item=7, worker=1, text="漢字 und ä")
         replay(script.finish("failed"), RichReporter(console=Console(file=stream), clock=ticking(1)), batch_size=4)
-        emulator.until(lambda: b"4 outstanding, " in emulator.written())
+        emulator.until(lambda: b"4 outstanding - " in emulator.written())
         bare = OWN_SEQUENCES.sub(b"", emulator.written())
         assert b"+- Worker Status" in bare
         assert b"??" in bare
+        assert b"x Failed   1 of 10 items failed - 5 completed - 4 outstanding - " in bare
+        assert b"  1 x File: ReadTimeout  no answer within 10 s" in bare
 
 
 def test_a_file_that_encodes_less_than_the_summary_says(tmp_path_factory: pytest.TempPathFactory) -> None:
@@ -913,17 +923,17 @@ def result_of(events: Sequence[Event], elapsed_s: float = 83.0) -> RunResult:
 
 
 def test_summary_of_a_completed_run() -> None:
-    """Status, counts, elapsed, rate: for one type, that is all."""
-    assert summary(result_of(with_workers(200), 8.0)) == "ended: 200/200 done, 0 failed, 8.00 s elapsed, 25.0/s"
+    """Status, how many, the time, the rate: for one type, that is all."""
+    assert summary(result_of(with_workers(200), 8.0)) == "ended   200 items in 8.00 s · 25.0/s"
 
 
 def test_summary_of_an_interrupted_run() -> None:
-    """How many are done and how many are outstanding, and why it was stopped."""
+    """How many are done and how many are outstanding, how many failed, and why it was stopped."""
     script = in_the_middle()
     script.add(RunStopping, reason="Ctrl-C", cancelling=True)
     script.interrupt(7)
     text = summary(result_of(script.finish("interrupted")))
-    assert text.startswith("ended (Ctrl-C): 5/10 done, 1 failed, 4 outstanding, ")
+    assert text.startswith("ended (Ctrl-C)   5 completed · 4 outstanding · 1 failed · 1:23\n")
 
 
 def test_summary_groups_failures() -> None:
@@ -934,11 +944,88 @@ def test_summary_groups_failures() -> None:
         script.start(item, FILE)
         kind = "httpx:ReadTimeout" if number % 2 else f"mod:Odd{number}"
         script.fail(item, ErrorInfo(kind, f"message {number}"), FILE)
-    lines = summary(result_of(script.finish("failed"))).splitlines()
-    assert "  20 x File: ReadTimeout" in lines
-    assert "      first: item 2: message 1" in lines
-    assert "  1 x File: Odd0" in lines
-    assert "  +11 more failures" in lines
+    assert summary(result_of(script.finish("failed"))).splitlines() == [
+        "ended   40 of 40 items failed · 0 completed · 1:23",
+        "",
+        "  20 × File: ReadTimeout  message 1",
+        "       e.g. item 2",
+        "   1 × File: Odd0  message 0",
+        "       item 1",
+        "  and 19 more failures",
+        "",
+        '  To keep them all, with tracebacks, pass journal="run.db".',
+    ]
+
+
+def many(failures: int, kinds: int, types: int, completed: int = 0) -> RunResult:
+    """Return the result of a run with so many failures, whose tracebacks have 40 lines, of so many kinds and types."""
+    frames = "\n".join(f'  File "/home/me/job.py", line {number}, in f\n    g()' for number in range(20))
+    script = Script()
+    for number in range(failures + completed):
+        type = f"shop:Page{number % types}"
+        item = script.enqueue(type)
+        script.start(item, type)
+        if number < completed:
+            script.complete(item)
+        else:
+            error = f"module:Error{number % kinds}"
+            text = f"{TRACEBACK}\n{frames}\n{error}: number {number}"
+            script.fail(item, ErrorInfo(error, f"number {number}\n" + "more\n" * 30, text), type, attempt=3)
+    for _ in range(5):
+        script.enqueue("shop:Page0")
+    return result_of(script.finish("failed"))
+
+
+@pytest.mark.parametrize(
+    ("failures", "kinds", "types", "lines"),
+    [(128, 2, 1, 10), (128, 2, 2, 14), (300, 30, 10, 18), (3_000, 3_000, 300, 18)],
+)
+@pytest.mark.parametrize("journal", ["", "/home/me/run.db"])
+def test_summary_has_at_most_18_lines(failures: int, kinds: int, types: int, lines: int, journal: str) -> None:
+    """However many failures there are, and kinds of them, and types: with the line after it, it fits a screen of 24."""
+    result = msgspec.structs.replace(many(failures, kinds, types, completed=100), journal=journal)
+    assert len(summary(result).splitlines()) == lines
+
+
+def test_summary_of_a_run_with_many_types_and_kinds() -> None:
+    """The largest types and kinds, how many others there are, and how to see all: as a person sees it."""
+    result = msgspec.structs.replace(many(300, 30, 10, completed=1_000), journal="/home/me/run.db")
+    assert summary(result).splitlines() == [
+        "ended   300 of 1,305 items failed · 1,000 completed · 5 outstanding · 1:23",
+        "",
+        "          completed      failed outstanding",
+        "  Page0         100          30           5",
+        "  Page1         100          30",
+        "  Page2         100          30",
+        "  Page3         100          30",
+        "  and 6 more types",
+        "",
+        "  10 × Page0: Error10  number 1000",
+        "       /home/me/job.py:19 in f   g()",
+        "       e.g. item 1001, attempt 3",
+        "  10 × Page1: Error11  number 1001",
+        "       /home/me/job.py:19 in f   g()",
+        "       e.g. item 1002, attempt 3",
+        "  and 280 more failures",
+        "",
+        "  See them all:   aqueue failures /home/me/run.db",
+    ]
+
+
+def test_summary_has_no_zeros() -> None:
+    """Neither a column in which nothing happened, nor a cell, nor a part of the headline."""
+    script = Script()
+    for type in (FOLDER, FILE):
+        item = script.enqueue(type)
+        script.start(item, type)
+        script.complete(item)
+    assert summary(result_of(script.finish("completed"), 8.0)).splitlines() == [
+        "ended   2 items in 8.00 s · 0.2/s",
+        "",
+        "           completed",
+        "  Folder           1",
+        "  File             1",
+    ]
 
 
 def failing(*errors: ErrorInfo, **fields: Any) -> RunResult:
@@ -953,34 +1040,36 @@ def failing(*errors: ErrorInfo, **fields: Any) -> RunResult:
 
 def test_summary_counts_failures_beyond_those_listed() -> None:
     """The number before a kind is exact, however many failures there are."""
-    assert "  3,000 x Page: OSError" in summary(failing(*[ErrorInfo("OSError", "no")] * 3_000)).splitlines()
+    assert "  3,000 × Page: OSError  no" in summary(failing(*[ErrorInfo("OSError", "no")] * 3_000)).splitlines()
 
 
 def test_summary_shows_where_the_user_s_code_was() -> None:
-    """The innermost five frames of it, the innermost last, with its line of code; nobody else's."""
-    lines = ["Traceback (most recent call last):"]
+    """The innermost line of it, with its code; nobody else's."""
+    lines = [TRACEBACK]
     for number in range(1, 8):
         lines += [f'  File "/p/site-packages/lib.py", line {number}, in lib', "    lib()"]
         lines += [f'  File "/home/me/job.py", line {number}, in f{number}', f"    f{number + 1}(url)"]
+    lines += ['  File "/p/site-packages/lib.py", line 8, in lib', "    lib()"]
     error = ErrorInfo("OSError", "no", "\n".join([*lines, "OSError: no"]))
-    shown = summary(failing(error)).splitlines()
-    first = shown.index("      item 1: no")
-    assert shown[first + 1 :] == [
-        *(f"      /home/me/job.py:{number} in f{number}" for number in range(3, 8)),
-        "        f8(url)",
+    assert summary(failing(error)).splitlines()[2:] == [
+        "  1 × Page: OSError  no",
+        "      /home/me/job.py:7 in f7   f8(url)",
+        "      item 1",
     ]
 
 
-def test_a_very_long_path_is_cut_at_its_front() -> None:
-    """So that the file's name, the line and the function are always told."""
-    path = "/home/me/" + "folder/" * 1_000 + "job.py"
-    error = ErrorInfo("OSError", "no", f'{TRACEBACK}\n  File "{path}", line 12, in f\nOSError: no')
-    assert re.search(r"^      \.\.\.\w*/(folder/)+job\.py:12 in f$", summary(failing(error)), re.MULTILINE)
+@pytest.mark.parametrize("folders", [8, 1_000])
+def test_a_long_path_is_cut_at_its_front_at_most(folders: int) -> None:
+    """So that the file's name, the line and the function are always told, as is the code."""
+    path = "/home/me/" + "folder/" * folders + "job.py"
+    error = ErrorInfo("OSError", "no", f'{TRACEBACK}\n  File "{path}", line 12, in f\n    g()\nOSError: no')
+    start = r"\.\.\.\w*" if folders > 30 else "/home/me"
+    assert re.search(rf"^      {start}/(folder/)+job\.py:12 in f   g\(\)$", summary(failing(error)), re.MULTILINE)
 
 
 def test_summary_tells_attempts() -> None:
-    """How many tries the example had, where it had more than one."""
-    assert "first: item 1 (3 attempts): no" in summary(failing(OSERROR, OSERROR, attempt=3))
+    """Which attempt of the example it was, where it had more than one."""
+    assert "\n      e.g. item 1, attempt 3" in summary(failing(OSERROR, OSERROR, attempt=3))
     assert "attempt" not in summary(failing(OSERROR))
 
 
@@ -989,28 +1078,28 @@ def test_summary_counts_what_was_retried() -> None:
     script = in_the_middle()
     script.fail_for_now(7, due_in_s=1.0)
     result = result_of(script.finish("interrupted"))
-    assert "5/10 done, 1 failed, 4 outstanding, 1 retried, 1:23 elapsed" in summary(result)
+    assert "   5 completed · 4 outstanding · 1 failed · 1 retried · 1:23\n" in summary(result)
 
 
-def test_summary_counts_what_was_dropped() -> None:
+@pytest.mark.parametrize(("count", "said"), [(1, "1 duplicate skipped"), (1_234, "1,234 duplicates skipped")])
+def test_summary_counts_what_was_skipped(count: int, said: str) -> None:
     """Children that were found again under a key that is known."""
     script = Script()
     item = script.enqueue()
     script.start(item)
-    script.complete(item, deduplicated=1_234)
-    text = summary(result_of(script.finish("completed")))
-    assert "ended: 1/1 done, 0 failed, 1,234 dropped as known, 1:23 elapsed" in text
+    script.complete(item, deduplicated=count)
+    assert summary(result_of(script.finish("completed"))) == f"ended   1 item in 1:23 · 0.7/min · {said}"
 
 
 def test_summary_says_how_to_list_all_failures() -> None:
     """With a journal the command, whole; without one how to keep them, if some are not shown."""
     one, two = failing(OSERROR), failing(OSERROR, OSERROR)
     assert "journal" not in summary(one)
-    assert summary(two).endswith('\n  to keep all, with whole tracebacks: journal="run.db"')
+    assert summary(two).endswith('\n\n  To keep them all, with tracebacks, pass journal="run.db".')
     path = "/home/me/a folder/" + "x" * 100 + ".db"
     for result in (one, two):
         text = summary(msgspec.structs.replace(result, journal=path))
-        assert text.endswith(f"\n  all, with whole tracebacks: aqueue failures --tracebacks '{path}'")
+        assert text.endswith(f"\n\n  See them all:   aqueue failures '{path}'")
 
 
 def test_summary_names_a_journal_in_the_current_folder_without_it(
@@ -1025,7 +1114,7 @@ def test_summary_names_a_journal_in_the_current_folder_without_it(
         (tmp_path.parent / "run.db", str(tmp_path.parent / "run.db")),
     ):
         text = summary(msgspec.structs.replace(failing(OSERROR), journal=str(path)))
-        assert text.endswith(f" aqueue failures --tracebacks {shown}")
+        assert text.endswith(f" aqueue failures {shown}")
 
 
 def test_summary_of_hooks() -> None:
@@ -1036,18 +1125,16 @@ def test_summary_of_hooks() -> None:
     script.complete(item)
     script.start(item, FOLDER, phase="after_children")
     script.fail(item, ErrorInfo("OSError", "disk full"), FOLDER, phase="after_children")
-    assert "1 x Folder after children: OSError" in summary(result_of(script.finish("failed")))
+    assert "\n  1 × Folder after children: OSError  disk full\n" in summary(result_of(script.finish("failed")))
 
 
 def test_long_messages_are_cut() -> None:
-    """An error of a thousand lines does not fill the screen."""
-    script = Script()
-    item = script.enqueue()
-    script.start(item)
-    script.fail(item, ErrorInfo("ValueError", "word " * 10_000))
-    lines = summary(result_of(script.finish("failed"))).splitlines()
-    assert len(lines) < 15
-    assert max(map(len, lines)) <= 320
+    """An error of a thousand lines does not fill the screen: of each message there is the beginning of the first line."""
+    lines = summary(failing(ErrorInfo("ValueError", "word " * 10_000))).splitlines()
+    assert len(lines) == 4
+    assert max(map(len, lines)) <= 180
+    lines = summary(failing(ErrorInfo("ValueError", "\n first\r line \n" + "another line\n" * 1_000))).splitlines()
+    assert lines[2:] == ["  1 × Page: ValueError  first\\r line", "      item 1"]
 
 
 @pytest.mark.parametrize(

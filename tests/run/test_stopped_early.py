@@ -7,11 +7,16 @@ import signal
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from types import ModuleType, SimpleNamespace
+from typing import cast
 
 import pytest
 
-from aqueue import Backend, EnqueueFn, Item, RunInfo, RunResult, SetDescFn, run_queue, stop
-from aqueue.events import Event, ItemEnqueued, RunFinished, RunStarted, RunStopping
+from aqueue import Backend, EnqueueFn, Item, ItemFailures, RunInfo, RunResult, SetDescFn, run_queue, stop
+from aqueue._engine.stopping import OnError
+from aqueue._run.recorded import _what_is_left
+from aqueue._run.settings import Settings
+from aqueue.events import Counts, Event, ItemEnqueued, RunFinished, RunStarted, RunStopping
 from aqueue.view import RunView
 from tests.journal.recorded import events_of
 
@@ -89,7 +94,7 @@ class Stops(Item):
 @pytest.mark.parametrize(
     ("is_terminal", "program", "said"),
     [
-        (True, "shop.py", "run the same command again: python -O shop.py --token 's3cret \\x1b'"),
+        (True, "shop.py", "python -O shop.py --token 's3cret \\x1b'"),
         (False, "shop.py", "run the same command again: shop.py with the same arguments"),
         (False, "-c", "run the same command again"),
     ],
@@ -108,7 +113,7 @@ def test_arguments_are_shown_to_the_person_who_typed_them_alone(
     monkeypatch.setattr(sys, "argv", [program, "--token", "s3cret \x1b"])
     monkeypatch.setattr("aqueue._run.recorded.stderr_is_terminal", lambda: is_terminal)
     run_queue([Stops()], reporter="none", resume=tmp_path / "run.db")
-    assert f"aqueue: to go on: {said}\n" in capsys.readouterr().err
+    assert f"\n  Resume:         {said}\n" in f"\n{capsys.readouterr().err}"
 
 
 def test_in_a_notebook_there_is_no_command_to_go_on_with(
@@ -117,4 +122,62 @@ def test_in_a_notebook_there_is_no_command_to_go_on_with(
     """Nor at Python's prompt: it is the call that goes on, not the program that shows the prompt."""
     monkeypatch.setattr(sys, "ps1", "In : ", raising=False)
     run_queue([Stops()], reporter="none", resume=tmp_path / "run.db")
-    assert "aqueue: to go on: make the same call again\n" in capsys.readouterr().err
+    assert "  Resume:         make the same call again\n" in capsys.readouterr().err
+    monkeypatch.setitem(sys.modules, "ipykernel", ModuleType("ipykernel"))
+    run_queue([Stops()], reporter="none", resume=tmp_path / "other.db")
+    assert "  Resume:         run this cell again\n" in capsys.readouterr().err
+
+
+def test_a_journal_of_a_new_run_is_to_be_resumed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """The same call would be refused: it is told what to change in it."""
+    path = tmp_path / "run.db"
+    run_queue([Stops()], reporter="none", journal=path)
+    advice = f"pass resume={str(path)!r} instead of journal={str(path)!r}, and run it again"
+    assert f"  Resume:         {advice}\n" in capsys.readouterr().err
+
+
+class Fails(Item):
+    async def process(self, enqueue: EnqueueFn, set_desc: SetDescFn) -> None:
+        raise ValueError("no")
+
+
+@pytest.mark.parametrize(
+    ("failed", "outstanding", "retries", "said"),
+    [
+        (1, 0, True, "Retry it:"),
+        (2, 0, True, "Retry them:"),
+        (1, 1, True, "Retry it and run the 1 outstanding:"),
+        (1_000, 1_234, True, "Retry them and run the 1,234 outstanding:"),
+        (1, 0, False, "Retry it (with retry_failed=True):"),
+        (2, 0, False, "Retry them (with retry_failed=True):"),
+        (2, 1_234, False, "Run the 1,234 outstanding:"),
+    ],
+)
+def test_what_the_next_run_does_is_said(failed: int, outstanding: int, retries: bool, said: str) -> None:
+    """After failures: whether it retries them, and how many others it runs."""
+    settings = cast(Settings, SimpleNamespace(retry_failed=retries))
+    counts = Counts(enqueued=5 + failed + outstanding, completed=5, failed=failed)
+    assert _what_is_left(settings, counts) == said
+
+
+@pytest.mark.parametrize(
+    ("count", "on_error", "said"),
+    [
+        (1, "continue", "  Retry it:       "),
+        (3, "continue", "  Retry them:     "),
+        (3, "stop", "  Retry it and run the 2 outstanding: "),
+    ],
+)
+def test_after_failures_the_last_line_says_how_to_retry_them(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], count: int, on_error: OnError, said: str
+) -> None:
+    """With `resume=` the same call does it; with `journal=` another argument."""
+    items = [Fails() for _ in range(count)]
+    path = tmp_path / "run.db"
+    with pytest.raises(ItemFailures):
+        run_queue(items, reporter="none", num_workers=1, on_error=on_error, journal=path)
+    advice = f"pass resume={str(path)!r} instead of journal={str(path)!r}, and run it again"
+    assert capsys.readouterr().err.splitlines()[-1] == said + advice
+    with pytest.raises(ItemFailures):
+        run_queue(items, reporter="none", num_workers=1, on_error=on_error, resume=tmp_path / "other.db")
+    assert capsys.readouterr().err.splitlines()[-1].startswith(f"{said}run the same command again")
