@@ -29,8 +29,8 @@ from rich.style import Style
 from aqueue import RunInfo, RunResult
 from aqueue.events import Event
 from aqueue.view import RunView
+from aqueue_reporters._drawing_pen import DrawingPen
 from aqueue_reporters._panels import Panels
-from aqueue_reporters._pen import Pen
 from aqueue_reporters._summary import summary_lines
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
@@ -93,7 +93,7 @@ class Camera:
     uses_terminal = False
 
     def __init__(self) -> None:
-        self._pen = Pen(styles=True, colors=True, encoding="utf-8")
+        self._pen = DrawingPen(styles=True, colors=True, encoding="utf-8")
         self._panels = Panels(self._pen)
         self._drawn_at = 0.0
         self._printed: list[str] = []
@@ -115,8 +115,10 @@ class Camera:
             self.shoot(self._panels.lines(view, now, COLUMNS, ROWS))
 
     def close(self, result: RunResult) -> None:
-        """Print the summary."""
-        self._printed += summary_lines(result, self._pen, COLUMNS)
+        """Print the summary, as the rich reporter does."""
+        c = self._pen.characters
+        mark = {"completed": c.succeeded, "failed": c.failed}.get(result.status, c.stopped)
+        self._printed += ["", *summary_lines(result, self._pen, f"{mark} {result.status.capitalize()}"), ""]
 
     def write(self, text: str) -> None:
         """Print what the run says of the resume, as standard error; how to resume, the Makefile says in its own words."""

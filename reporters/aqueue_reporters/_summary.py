@@ -80,7 +80,9 @@ def summary_lines(result: RunResult, pen: Pen, ended: str) -> list[str]:
         pen: how to write.
         ended: how the run ended, such as ``Failed``.
     """
-    if result.stop_reason:
+    if result.stop_reason and not (
+        result.status == "failed" and result.stop_reason.endswith(" failed")
+    ):  # as the counts say
         ended += f" ({pen.safe(result.stop_reason, 200)})"
     style = {"completed": "good strong", "failed": "bad strong"}.get(result.status, "stopping")
     lines = [f"{pen.write(style, ended)}   {f' {pen.characters.dot} '.join(_headline(result))}"]

@@ -35,10 +35,10 @@ _TOLD = frozenset({ItemFailed, ProcessJoined, ProcessLeft, RunStarted, RunResume
 class PlainReporter:
     """Show a run as lines of plain text: for CI logs, pipes and people who like it quiet.
 
-    A progress line says how many items are done of how many found, how many a second, how many failed, the time elapsed,
-    how long it will take if that can be told (while items are found faster than they are done, it can't), and how many are
-    queued. It comes when something has happened since the last one, at most every `interval_s`. Each failure
-    gets a line at once, and so does each worker process of a cluster that joins or leaves. The end is a summary.
+    A progress line says how many items are done of how many found, the rate, how many failed, the time elapsed, how long it
+    will take (unless items are found faster than they are done), and how many are queued. It comes when something has
+    happened since the last one, at most every `interval_s`. The first five failures of each kind get a line at once, and so
+    does each worker process of a cluster that joins or leaves. The end is a summary.
 
     On a terminal the progress line is rewritten in place, at most ten times a second; what the program prints appears
     above it.
@@ -148,7 +148,7 @@ class PlainReporter:
         self._kinds[kind] += 1
         if self._kinds[kind] <= _MAX_PER_KIND:
             yield failure_line(event, self._pen)
-        if self._kinds[kind] == _MAX_PER_KIND:
+        elif self._kinds[kind] == _MAX_PER_KIND + 1:
             yield "  further failures of this kind are counted, and not shown one by one"
         if is_new and len(self._kinds) == _MAX_KINDS:
             yield "  failures of further kinds are counted, and not shown one by one"

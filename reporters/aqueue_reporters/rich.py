@@ -62,7 +62,7 @@ class RichReporter(PlainReporter):
         """Put the summary in the place of the panels."""
         c = self._pen.characters
         mark = {"completed": c.succeeded, "failed": c.failed}.get(result.status, c.stopped)
-        self._end(["", *summary_lines(result, self._pen, f"{mark} {result.status.capitalize()}"), ""])
+        self._end(["", *summary_lines(result, self._pen, f"{mark} {result.status.capitalize()}")])
 
     def close_still(self, result: RunResult, view: RunView) -> None:
         """Leave the panels on the screen as they are at this moment; without a terminal, write the summary."""

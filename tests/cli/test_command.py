@@ -194,7 +194,7 @@ def test_a_report_of_a_run_without_an_event_says_why_there_is_none(aqueue: Aqueu
 
 @each_reader
 def test_a_garbled_line_is_named_skipped_and_counted(aqueue: Aqueue, tmp_path: Path, reader: list[str]) -> None:
-    """All else is read, one line says which lines were not, and the exit code is 2."""
+    """All else is read, one line says how many were not and which is the first, and the exit code is 2."""
     script = Script()
     for _ in range(3):
         script.start(script.enqueue())
@@ -208,7 +208,7 @@ def test_a_garbled_line_is_named_skipped_and_counted(aqueue: Aqueue, tmp_path: P
     assert done.code == 2
     said = [line for line in done.err.splitlines() if line.startswith(f"aqueue: {path}: 2 lines")]
     assert len(said) == 1, done.err
-    assert "skipped: 4, 5 " in said[0]
+    assert "were skipped; the first is line 4 (" in said[0]
     if reader[0] not in ("results", "failures"):
         assert done.out or reader[0] == "replay"
 

@@ -64,7 +64,7 @@ def test_the_story_has_each_attempt_wait_and_error(aqueue: Aqueue, file: Path) -
     assert story["ancestors"] == [1, 2]
     assert "enqueued by 2" in out
     assert "ConnectionError: no answer" in out
-    assert re.search(r"started by worker \d, after a wait of .*, try 2", out)
+    assert re.search(r"started by worker \d, after a wait of .*, attempt 2", out)
     assert "    raise ConnectionError" in out
     assert 0 < story["work_s"] < 60
     assert 0 < story["wait_s"] < 60
@@ -114,7 +114,7 @@ def test_the_story_on_a_cluster_has_each_process(aqueue: Aqueue, tmp_path: Path)
         "enqueued",
         "started by worker 1 on lost.example:10",
         "interrupted, its worker was lost",
-        f"started by worker 4 on {visible(HOSTILE_HOST)}:11, try 2",
+        f"started by worker 4 on {visible(HOSTILE_HOST)}:11, attempt 2",
     ]
     assert f"  Worker 4, on {visible(HOSTILE_HOST)}:11, is at it now." in lines
 
@@ -191,7 +191,7 @@ def outlook_of(aqueue: Aqueue, path: Path, item: int) -> set[str]:
     """Return what the outlook of an item promises: that its process runs again, that its hook may."""
     said = str(aqueue("explain", path, item, "--json").json["outlook"])
     promises = set()
-    if any(f"On resume it {verb}" in said for verb in ("runs", "is tried again", "waits until")):
+    if any(f"On resume it {verb}" in said for verb in ("runs", "is retried", "waits until")):
         promises.add("run_again")
     if promises or "hook runs" in said:
         promises.add("hook_again")
@@ -420,7 +420,7 @@ def test_the_outlook_after_crashes_is_what_resuming_does(aqueue: Aqueue, seed: i
     # Hooks that are due may come between them, one by one, too.
     in_order = dict.fromkeys(event.item for event in starts if event.item in first or event.phase == "process")
     assert set(list(in_order)[: len(first)]) == first
-    runs = ("On resume it runs", "On resume it is tried", "On resume it waits")
+    runs = ("On resume it runs", "On resume it is retried", "On resume it waits")
     assert {item for item in items if any(words in said[item] for words in runs)} == {
         event.item for event in starts if event.phase == "process" and event.item not in given_up
     }

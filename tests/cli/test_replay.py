@@ -293,7 +293,7 @@ def test_elapsed_times_and_rates_are_those_of_the_run(tmp_path: Path, aqueue: Aq
     events = slow_run(num_items=60, seconds=60.0).finish("completed")
     done = aqueue("replay", write_log(tmp_path, events), "--speed", "inf", "--reporter", "plain")
     assert done.code == 0
-    assert "run completed: 60/60 done, 0 failed, 1:00:02 elapsed, 1.0/min" in done.err
+    assert "Completed   60 items in 1:00:02 · 1.0/min" in done.err
 
 
 class Still(EventRecorder):
@@ -357,7 +357,7 @@ def test_a_moment_is_left_to_be_seen(tmp_path: Path, aqueue: Aqueue) -> None:
     assert (seq, made[0].result) == (7, None)
     assert (result.stop_reason, result.status) == ("replayed until event 7", "interrupted")
     assert result.journal == str(path.resolve())
-    assert "watching ended (replayed until event 7): 2/2 done" in done.err
+    assert "Watching ended (replayed until event 7)   2 completed · " in done.err
     assert "aqueue: replayed until event 7: 2 of 2 done; the run went on" in done.err
 
 
@@ -384,7 +384,7 @@ def test_the_exit_code_is_0_however_the_run_ended(tmp_path: Path, aqueue: Aqueue
     path = write_log(tmp_path, script.events)
     done = aqueue("replay", path, "--speed=inf", "--reporter=plain")
     assert done.code == 0
-    assert "run interrupted (nothing more is recorded): 1/2 done" in done.err
+    assert "Interrupted (nothing more is recorded)   1 completed · 1 outstanding · " in done.err
 
     script.fail_now(item)
     lines = write_log(tmp_path, script.finish("failed")).read_bytes()

@@ -33,7 +33,7 @@ def test_a_failed_run_is_told_with_counts_failures_and_how_to_go_on(aqueue: Aque
     ]
     assert "ValueError  =no price\\x1b[2J" in done.out
     assert "job.py:" in done.out
-    how = f"whose run_queue has resume='{file}'" if file.suffix == ".db" else "only a journal can"
+    how = f"To resume, run the same program again (journal {file})" if file.suffix == ".db" else "Only a journal can"
     assert how in lines[-1]
 
 
@@ -69,7 +69,7 @@ def test_a_completed_run_has_the_exit_code_0(aqueue: Aqueue, tmp_path: Path) -> 
 
     assert done.code == 0
     assert "Completed" in done.out
-    assert "To go on" not in done.out
+    assert "To resume" not in done.out
 
 
 def test_a_crashed_run_is_interrupted_and_its_running_items_too(aqueue: Aqueue, tmp_path: Path) -> None:
@@ -98,7 +98,7 @@ def test_a_run_whose_process_is_there_is_running(aqueue: Aqueue, tmp_path: Path)
 
     assert done.code == 4
     assert "Running  pid" in done.out
-    assert "try 2: https://example.org/" in done.out
+    assert "attempt 2: https://example.org/" in done.out
 
 
 def test_a_wait_is_told_rightly_though_the_clock_was_set_back(aqueue: Aqueue, tmp_path: Path) -> None:

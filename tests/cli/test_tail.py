@@ -160,20 +160,20 @@ def test_every_type_of_event_for_people(path: Path, tail: Tail) -> None:
 22:13:20.040 D described           1 Folder  w2  listing
 22:13:20.050   enqueued            2 Page        by 1
 22:13:20.060   enqueued            3 Page        by 1
-22:13:20.070   completed           1 Folder  w2  0.25 s, 3 dropped as known
+22:13:20.070   completed           1 Folder  w2  0.25 s, 3 duplicates skipped
 22:13:20.080   started             2 Page    w1
 22:13:20.090   slowed down         2 Page        example.org  goes on in 1 s
-22:13:20.100 W retry scheduled     2 Page    w1  try 1, again in 1 s: Boom: it broke
-22:13:20.110   started             2 Page    w1  try 2
-22:13:20.120   completed           2 Page    w1  0.25 s, try 2
+22:13:20.100 W retry scheduled     2 Page    w1  attempt 1, again in 1 s: Boom: it broke
+22:13:20.110   started             2 Page    w1  attempt 2
+22:13:20.120   completed           2 Page    w1  0.25 s, attempt 2
 22:13:20.130   started             2 Page    w1  after children
 22:13:20.140   children done       2 Page    w1
 22:13:20.150   started             3 Page    w3
-22:13:20.160 E failed              3 Page    w3  0.25 s, 1 dropped as known: Boom: it broke
+22:13:20.160 E failed              3 Page    w3  0.25 s, 1 duplicate skipped: Boom: it broke
 22:13:20.170   children failed     1 Folder
 22:13:20.180 E reporter failed  Other: Boom: it broke
 22:13:20.190 W run stopping     SIGINT
-22:13:20.200   run finished     failed  2 of 3 done, 1 failed, 1 retried, 4 dropped as known
+22:13:20.200   run finished     failed  2 of 3 done, 1 failed, 1 retried, 4 duplicates skipped
 23:13:20.210   run resumed      3b1f  3 workers, queue, pid 1234 on host
 23:13:20.220   reopened            1 Folder      something below it runs again
 23:13:20.230   enqueued            4 Page
@@ -185,16 +185,16 @@ def test_every_type_of_event_for_people(path: Path, tail: Tail) -> None:
 23:13:20.290 W run stopping     SIGINT again, running items are cancelled
 23:13:20.300 W interrupted         4 Page    w1  by a crash
 23:13:20.310 E failed              5 Folder  w2  0.25 s, after children: Boom: it broke
-23:13:20.320   run finished     interrupted  2 of 5 done, 2 failed, 1 outstanding, 1 interrupted, 1 retried, 4 dropped as known
+23:13:20.320   run finished     interrupted  2 of 5 done, 2 failed, 1 outstanding, 1 interrupted, 1 retried, 4 duplicates skipped
 23:23:20.330   run resumed      3b1f  3 workers a process, queue, pid 1234 on host, cluster tcp://scheduler:8786
 23:23:20.340   process joined   node:4711  3 workers, w1 to w3
 23:23:20.350   process joined   other:99  3 workers, w4 to w6
 23:23:20.360   adopted             4 Page        with other attributes
-23:23:20.370   started             4 Page    w5  try 2
+23:23:20.370   started             4 Page    w5  attempt 2
 23:23:20.380   process left     that with w1
 23:23:20.390 W interrupted         4 Page    w5  its worker was lost
 23:23:20.400 W process left     that with w4, it died, 2 of its reports came too late or twice
-23:23:20.410   run finished     interrupted  2 of 5 done, 2 failed, 1 outstanding, 2 interrupted, 1 retried, 4 dropped as known
+23:23:20.410   run finished     interrupted  2 of 5 done, 2 failed, 1 outstanding, 2 interrupted, 1 retried, 4 duplicates skipped
 """.splitlines(),
         [],
     )

@@ -132,8 +132,7 @@ def test_a_run_is_shown_until_it_ends(job: Job, kind: str) -> None:
         watcher.until("Worker Status", "waiting Gated1", "elapsed")
         job.end()
         assert watcher.wait() == 0
-        assert "Completed" in watcher.shown
-        assert "30 done" in watcher.shown
+        assert "✓ Completed   30 items in " in watcher.shown
         assert "Worker Status" not in watcher.shown
         watcher.assert_terminal_restored()
 
@@ -148,7 +147,7 @@ def test_reporters_get_every_event_in_order(job: Job, tmp_path: Path) -> None:
     assert [json.loads(line)["seq"] for line in copy.read_text().splitlines()] == [
         event.seq for event in events_of(job.journal)
     ]
-    assert "run completed: 30/30 done" in err
+    assert "Completed   30 items in " in err
 
 
 @pytest.mark.parametrize("write", [write_log, write_journal])
@@ -166,7 +165,7 @@ def test_a_run_that_has_ended_is_shown_as_it_ended(
             script.complete(item)
     done = aqueue("watch", write(tmp_path, script.finish("failed")), "--reporter=plain")
     assert done.code == 1
-    assert "run failed: 2/3 done, 1 failed, 1:00 elapsed" in done.err
+    assert "Failed   1 of 3 items failed · 2 completed · 1:00\n" in done.err
 
 
 # ---- detaching --------------------------------------------------------------------------------------------------
@@ -214,7 +213,7 @@ def test_reporters_without_a_terminal_are_closed_when_it_is_left(job: Job, tmp_p
     watcher.process.terminate()
     code, err = watcher.end()
     assert code == 4
-    assert "watching ended (detached: the run goes on): 20/30 done" in err
+    assert "Watching ended (detached: the run goes on)   20 completed · 10 outstanding · " in err
     assert err.endswith("Detached; the run goes on: 20 of 30 done.\n")
     assert copy.read_bytes().endswith(b"\n")
     assert job.is_going_on
@@ -249,7 +248,7 @@ def test_stopped_and_continued(job: Job) -> None:
         job.end()
         watcher.foreground()
         assert watcher.wait() == 0
-        assert "30 done" in watcher.shown
+        assert "✓ Completed   30 items in " in watcher.shown
         watcher.assert_terminal_restored()
 
 
@@ -303,9 +302,7 @@ def test_a_run_that_was_killed(job: Job) -> None:
         job.kill()
         assert watcher.wait() == 3
         assert f"Interrupted (its process, pid {job.process.pid}, is gone)" in watcher.shown
-        assert (
-            f"aqueue: to go on: run the same program again, whose run_queue has resume='{job.journal}'" in watcher.shown
-        )
+        assert f"to resume, run the same program again (journal {job.journal})" in watcher.shown
         watcher.assert_terminal_restored()
 
 
@@ -317,8 +314,8 @@ def test_a_run_that_was_stopped(job: Job) -> None:
     job.process.send_signal(signal.SIGINT)
     code, err = watcher.end()
     assert code == 3
-    assert "run interrupted (Ctrl-C): 20/30 done" in err
-    assert "aqueue: to go on: run the same program again" in err
+    assert "Interrupted (Ctrl-C)   20 completed · 10 outstanding · " in err
+    assert "to resume, run the same program again" in err
 
 
 class Time:
@@ -411,7 +408,7 @@ def test_a_log_comes_through_a_pipe(tmp_path: Path) -> None:
     code, err = watcher.end()
     os.close(writing)
     assert code == 0
-    assert "run completed: 10/10 done" in err
+    assert "Completed   10 items in " in err
 
 
 @pytest.mark.parametrize(("age_s", "code", "state"), [(0.0, 4, "running"), (3600.0, 3, "interrupted")])
@@ -421,7 +418,7 @@ def test_a_log_that_ends_before_the_run(tmp_path: Path, age_s: float, code: int,
     with path.open("rb") as log:
         done = watch(Path("-"), "--reporter=plain", stdin=log)
     assert done.returncode == code
-    assert "run interrupted (the log ends here): 0/1 done" in done.stderr
+    assert "Interrupted (the log ends here)   0 completed · 1 outstanding · " in done.stderr
     assert f"aqueue: the log ends here; {state}: pid 1234 on elsewhere.example" in done.stderr
 
 
@@ -465,7 +462,7 @@ def test_a_reporter_that_raises_is_left_out(tmp_path: Path, aqueue: Aqueue, plug
     done = aqueue("watch", path, "--reporter=raising", "--reporter=plain")
     assert done.code == 0
     assert done.err.count("Raising raised OSError: no space left; it gets no more events") == 1
-    assert "run completed: 3/3 done" in done.err
+    assert "Completed   3 items in " in done.err
 
     done = aqueue("watch", path, "--reporter=raising")
     assert done.code == 2

@@ -833,7 +833,7 @@ def test_the_first_ctrl_c_lets_items_on_the_cluster_finish(tmp_path: Path, backe
     code, said = program.end()
     assert code == -signal.SIGINT
     assert "KeyboardInterrupt" in said
-    assert "aqueue: to go on: run the same command again" in said
+    assert "  Resume:         run the same command again\n" in said
     assert Counter(program.read("log").split()) == {"begins": 2, "ends": 2}
     assert Counter(told_by(events_of(tmp_path / "run.db")).state.values()) == {"closed": 2, "waits": 7}
 

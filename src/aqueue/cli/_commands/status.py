@@ -162,7 +162,8 @@ def _printed(record: Record, groups: tuple[FailureGroup, ...]) -> list[Renderabl
         remark = _screen.remark(f"{more}all of them: {record.command('failures')}")
         parts += [_lists.failure_kinds(record, groups, _MAX_GROUPS), remark]
     if record.state.name in ("interrupted", "failed"):
-        parts += ["", Text.assemble(("To go on: ", "bold"), resume_hint(record.history))]
+        hint = resume_hint(record.history)
+        parts += ["", Text(f"{hint[0].upper()}{hint[1:]}")]
     return parts
 
 
