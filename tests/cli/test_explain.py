@@ -25,6 +25,7 @@ from aqueue.events import (
     ItemFailed,
     ItemInterrupted,
     ItemReopened,
+    ItemRetryScheduled,
     ItemStarted,
     Phase,
     RunResumed,
@@ -426,3 +427,18 @@ def test_the_outlook_after_crashes_is_what_resuming_does(aqueue: Aqueue, seed: i
     }
     hooks = {item for item in items if "On resume its hook runs" in said[item]}
     assert hooks <= {event.item for event in starts if event.phase == "after_children"}
+
+
+def test_an_equal_traceback_is_shown_once(aqueue: Aqueue, tmp_path: Path) -> None:
+    """Of several attempts that failed in the same way, the first has the traceback."""
+    script = Script()
+    item = script.enqueue()
+    error = ErrorInfo("OSError", "no answer", "Traceback of it\nOSError: no answer")
+    for attempt in (1, 2, 3):
+        script.start(item, attempt=attempt)
+        due = script.events[-1].at + 1.0
+        script.add(ItemRetryScheduled, item=item, worker=1, error=error, due=due, attempt=attempt)
+    out = aqueue("explain", write_journal(tmp_path, script.events), item).out
+
+    assert out.count("Traceback of it") == 1
+    assert out.count("the same traceback") == 2

@@ -2,9 +2,23 @@
 
 from pathlib import Path
 
+from aqueue.events import ErrorInfo, Event
 from aqueue.text import visible
 from tests.cli.conftest import Aqueue
 from tests.cli.scripted import HOSTILE_HOST, Script, on_a_cluster, write_journal, write_log
+
+
+def many_failures() -> list[Event]:
+    """Return the events of 300 failures of 12 kinds."""
+    script = Script()
+    for number in range(300):
+        item = script.enqueue()
+        script.start(item)
+        kind = number % 12
+        script.fail(
+            item, ErrorInfo(f"Error{kind}", f"no answer {kind}", f"Traceback of {kind}\nError{kind}: no answer")
+        )
+    return script.finish("failed")
 
 
 def test_failures_are_told_by_kind_and_one_by_one(aqueue: Aqueue, file: Path) -> None:
@@ -25,6 +39,42 @@ def test_tracebacks_are_whole_and_safe(aqueue: Aqueue, file: Path) -> None:
     assert "  Traceback (most recent call last):" in out.splitlines()
     assert "  ValueError: =no price\\x1b[2J" in out.splitlines()
     assert "\x1b" not in out
+
+
+def test_a_long_list_keeps_its_heading_on_the_screen(aqueue: Aqueue, tmp_path: Path) -> None:
+    """300 failures of 12 kinds are 5 kinds and 10 failures, in at most 24 lines; --all shows them all, --json as well."""
+    path = write_journal(tmp_path, many_failures())
+    lines = aqueue("failures", path).out.splitlines()
+    assert len(lines) <= 24
+    assert lines[0].startswith("Kinds of failures  12")
+    assert "  7 more kinds: --all shows them" in lines
+    assert lines[-1] == "  290 more: --all shows them"
+    everything = aqueue("failures", path, "--all").out
+    assert everything.count("Error11") == 25 + 1
+    assert "more" not in everything
+    assert len(aqueue("failures", path, "--json").json_lines) == 300
+
+
+def test_equal_tracebacks_are_shown_once(aqueue: Aqueue, tmp_path: Path) -> None:
+    """Each further failure with the same text names the item that it was shown for."""
+    path = write_journal(tmp_path, many_failures())
+    out = aqueue("failures", path, "--tracebacks", "--all").out
+    assert out.count("Traceback of ") == 12
+    assert out.count("the same traceback as item 1\n") == 24
+    assert out.count("the same traceback") == 300 - 12
+
+
+def test_a_message_is_shown_by_its_first_line(aqueue: Aqueue, tmp_path: Path) -> None:
+    """Further lines, such as a link to a manual, are only in tracebacks."""
+    script = Script()
+    item = script.enqueue()
+    script.start(item)
+    script.fail(item, ErrorInfo("HTTPError", "404 Not Found\nFor more information: https://example.org/404"))
+    path = write_journal(tmp_path, script.events)
+    for command in ("failures", "tree", "status", "tail", "explain"):
+        out = aqueue(command, path, *(["1"] if command == "explain" else [])).out
+        assert "404 Not Found" in out
+        assert "For more information" not in out, command
 
 
 def test_failures_and_items_of_a_cluster_say_where_they_ran(aqueue: Aqueue, tmp_path: Path) -> None:

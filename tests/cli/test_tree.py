@@ -61,6 +61,18 @@ def test_many_siblings_are_folded_but_failures_are_shown(aqueue: Aqueue, tmp_pat
     assert lines[-1] == "    └── +990 Page  489 completed, 501 outstanding"
 
 
+def test_a_wide_tree_is_short_unless_more_is_asked_for(aqueue: Aqueue, tmp_path: Path) -> None:
+    """10 branches of 10 have at most 24 lines; --all, --depth and --width show more."""
+    script = Script()
+    for root in [script.enqueue("module:Root") for _ in range(10)]:
+        for _ in range(10):
+            script.enqueue(parent=root)
+    path = write_journal(tmp_path, script.events)
+    assert len(aqueue("tree", path).out.splitlines()) == 1 + 10 + 10
+    for more in (["--all"], ["--depth", "3"], ["--width", "10"]):
+        assert len(aqueue("tree", path, *more).out.splitlines()) == 1 + 10 + 100, more
+
+
 def test_json_nests_the_same(aqueue: Aqueue, file: Path) -> None:
     """A program gets the items shown, and the sums of those folded."""
     tree = aqueue("tree", file, "--json", "--width", 1).json

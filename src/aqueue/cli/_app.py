@@ -8,6 +8,7 @@ import sys
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager
+from functools import wraps
 from typing import Any, Final, NoReturn
 
 import click
@@ -28,7 +29,7 @@ __all__ = [
     "finish",
     "help_of_examples",
     "json_option",
-    "limit_option",
+    "limit_options",
     "main",
     "matches_type",
     "run_option",
@@ -130,14 +131,19 @@ json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON i
 """JSON wherever a table is printed."""
 
 
-limit_option = click.option(
-    "-n",
-    "--limit",
-    type=WholeNumber(0),
-    metavar="N",
-    help="Show at most N.  [default: 50; with --json all]",
-)
-"""How many rows of a table."""
+def limit_options(default: int) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """Return a decorator that adds ``--limit`` and ``--all``; the function gets `limit`, None if neither is given."""
+
+    def decorate(function: Callable[..., None]) -> Callable[..., None]:
+        @wraps(function)
+        def limited(*arguments: Any, limit: int | None, show_all: bool, **named: Any) -> None:
+            function(*arguments, limit=sys.maxsize if show_all else limit, **named)
+
+        shown = f"Show at most N.  [default: {default}; with --json all]"
+        with_all = click.option("--all", "show_all", is_flag=True, help="Show all of them.")(limited)
+        return click.option("-n", "--limit", type=WholeNumber(0), metavar="N", help=shown)(with_all)
+
+    return decorate
 
 
 def matches_type(name: str, type: str) -> bool:

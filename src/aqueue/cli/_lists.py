@@ -98,7 +98,7 @@ def nothing_or_more(total: int, shown: int, nothing: str) -> list[RenderableType
     """Return the remark below a list that is empty or not shown in full."""
     if not total:
         return [_screen.remark(nothing)]
-    return [_screen.remark(f"{amount(total - shown)} more: --limit {total} shows all")] if total > shown else []
+    return [_screen.remark(f"{amount(total - shown)} more: --all shows them")] if total > shown else []
 
 
 def items_by_state(record: Record, counts: Mapping[tuple[int, State], int]) -> RenderableType:
@@ -134,7 +134,7 @@ def failure_kinds(record: Record, groups: Sequence[FailureGroup], at_most: int) 
         name = record.names.get(group.type) or visible(group.type, _MAX_TEXT_CHARS)
         hook = " after children" if group.phase == "after_children" else ""
         error = Text(_screen.error_summary(group.error, ""), "red")
-        message = _screen.text(group.first.error.message, max_chars=_MAX_MESSAGE_CHARS)
+        message = _screen.text(_screen.first_line(group.first.error.message), max_chars=_MAX_MESSAGE_CHARS)
         rows.append([Text(amount(group.count), "bold red"), f"{name}{hook}", error, message])
         if frames := user_frames(group.first.error.traceback):
             rows.append(["", "", "", _screen.text(place(frames[-1]), "dim", _MAX_MESSAGE_CHARS)])

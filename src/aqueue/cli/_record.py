@@ -43,7 +43,7 @@ _CHUNK_FAILURES: Final = 2_000
 _CHUNK_TEXTS: Final = 100
 """Of how many items texts are read at once: what they were enqueued with may be large."""
 
-_MAX_SHOWN: Final = 20_000
+MAX_SHOWN: Final = 20_000
 """About how many items of a tree are shown at most."""
 
 _RECENT_S = 60.0
@@ -204,7 +204,7 @@ def read_record(file: str, run: str, on_events: Callable[[list[Event]], None] | 
     return Record(closed_at_end(open_history(file, run=run)), on_events)
 
 
-def cut_tree(shape: TreeShape, top: int | None, depth: int, width: int) -> dict[int, TreeCut]:
+def cut_tree(shape: TreeShape, top: int | None, depth: int, width: int, most: int = MAX_SHOWN) -> dict[int, TreeCut]:
     """Return what to show below each item, level by level, by its row; -1 stands for the run.
 
     Parameters:
@@ -212,6 +212,7 @@ def cut_tree(shape: TreeShape, top: int | None, depth: int, width: int) -> dict[
         top: the row of the item at the top; None for all initial items.
         depth: how many levels to show below the top.
         width: how many children of an item to show one by one.
+        most: with so many items shown, no further item is opened.
     """
     cuts: dict[int, TreeCut] = {}
     level = [-1 if top is None else top]
@@ -220,7 +221,7 @@ def cut_tree(shape: TreeShape, top: int | None, depth: int, width: int) -> dict[
         deeper: list[int] = []
         for row in level:
             siblings = shape.roots if row < 0 else list(shape.children(row))
-            if siblings and shown < _MAX_SHOWN:
+            if siblings and shown < most:
                 cuts[row] = TreeCut(*shape.folded(siblings, width))
                 deeper += cuts[row].children
                 shown += len(cuts[row].children)

@@ -26,6 +26,7 @@ __all__ = [
     "Column",
     "definition_list",
     "error_summary",
+    "first_line",
     "heading",
     "host_and_pid",
     "host_and_pid_fields",
@@ -220,9 +221,15 @@ def say(message: str) -> None:
 
 
 def error_summary(type: str, message: str, max_chars: int = 300) -> str:
-    """Return the class name of an exception and its message, if it has one, safe to show."""
+    """Return the class name of an exception and the first line of its message, if it has one, safe to show."""
     name = visible(type.rpartition(":")[2] or type, 200)
-    return f"{name}: {visible(message, max_chars)}" if message else name
+    first = first_line(message)
+    return f"{name}: {visible(first, max_chars)}" if first else name
+
+
+def first_line(message: str) -> str:
+    """Return the first line of an exception's message: some clients add links to their documentation on further lines."""
+    return message.strip().partition("\n")[0].rstrip()
 
 
 def time_ago(seconds: float) -> str:

@@ -149,7 +149,7 @@ def _ancestor(record: Record, row: int, texts: ItemTexts) -> RenderableType:
 
 def _story_parts(chapters: list[Chapter], story: Story) -> list[RenderableType]:
     rows: list[tuple[str, RenderableType]] = []
-    day = ""
+    day = shown = ""
     for chapter in chapters:
         today = _screen.local_time(chapter.at)[:10]
         if today != day:
@@ -158,7 +158,14 @@ def _story_parts(chapters: list[Chapter], story: Story) -> list[RenderableType]:
         rows.append((_screen.time_of_day(chapter.at), _words(chapter)))
         error = getattr(chapter.event, "error", None)
         if error is not None and error.traceback:
-            rows.append(("", _screen.traceback_lines(error.traceback, "dim")))
+            is_new = error.traceback != shown
+            rows.append(
+                (
+                    "",
+                    _screen.traceback_lines(error.traceback, "dim") if is_new else _screen.remark("the same traceback"),
+                )
+            )
+            shown = error.traceback
     parts = [_screen.definition_list(rows)]
     if story.left_out:
         parts.append(_screen.remark(f"{amount(story.left_out)} events in the middle are left out"))

@@ -6,6 +6,7 @@ import click
 from rich.console import RenderableType
 from rich.text import Text
 
+from aqueue._codec.digests import digest_of
 from aqueue.cli import _app, _lists, _screen
 from aqueue.cli._item_types import item_types, type_option
 from aqueue.cli._record import ItemTexts, Record, read_record
@@ -15,22 +16,24 @@ from aqueue.view import WorkerProcess
 
 __all__ = ["failures"]
 
-_MAX_GROUPS: Final = 20
+_MAX_GROUPS: Final = 5
+_SHOWN: Final = 10
+"""How many failures are shown by default, so that the kinds above them stay on the screen."""
 
 
 @_app.command(
     "List what failed, by kind and one by one.",
     "aqueue failures run.db",
-    "aqueue failures run.db --type Page --tracebacks",
+    "aqueue failures run.db --type Page --tracebacks --all",
     "aqueue failures run.db --json | jq -r .error.message | sort | uniq -c",
 )
 @type_option
 @click.option(
     "--tracebacks",
     is_flag=True,
-    help="Each failure with its whole traceback instead of a table; all of them, unless --limit is given.",
+    help="Each failure with its traceback instead of a table; equal tracebacks once.",
 )
-@_app.limit_option
+@_app.limit_options(_SHOWN)
 @_app.run_option
 @_app.json_option
 def failures(file: str, types: tuple[str, ...], tracebacks: bool, limit: int | None, run: str, as_json: bool) -> None:
@@ -43,12 +46,13 @@ def failures(file: str, types: tuple[str, ...], tracebacks: bool, limit: int | N
     if as_json:
         _screen.print_json_lines(_as_json(record, row, texts) for row, texts in record.texts(rows[:limit]))
         _app.finish(record.history)
-    shown = rows[: (len(rows) if tracebacks else 50) if limit is None else limit]
+    shown = rows[: _SHOWN if limit is None else limit]
     if rows and not types:
-        _screen.print_lines([*_by_kind(record), *([] if tracebacks else [""])])
+        _screen.print_lines([*_by_kind(record, _MAX_GROUPS if limit is None else limit), *([] if tracebacks else [""])])
     if tracebacks:
+        shown_for: dict[bytes, int] = {}
         for row, texts in record.texts(shown):
-            _screen.print_lines(_with_traceback(record, row, texts))
+            _screen.print_lines(_with_traceback(record, row, texts, shown_for))
     elif shown:
         _screen.print_lines([_lists.list_of_items(record, shown, ["item", "type", "failed", "error", "label"])])
     nothing = "nothing of this type has failed" if types else "nothing has failed"
@@ -56,18 +60,20 @@ def failures(file: str, types: tuple[str, ...], tracebacks: bool, limit: int | N
     _app.finish(record.history)
 
 
-def _by_kind(record: Record) -> list[RenderableType]:
+def _by_kind(record: Record, most: int) -> list[RenderableType]:
     groups = record.failure_groups()
     parts: list[RenderableType] = [
         _screen.heading("Kinds of failures", amount(len(groups))),
-        _lists.failure_kinds(record, groups, _MAX_GROUPS),
+        _lists.failure_kinds(record, groups, most),
     ]
-    if len(groups) > _MAX_GROUPS:
-        parts.append(_screen.remark(f"{amount(len(groups) - _MAX_GROUPS)} more kinds"))
+    if len(groups) > most:
+        parts.append(_screen.remark(f"{amount(len(groups) - most)} more kinds: --all shows them"))
     return parts
 
 
-def _with_traceback(record: Record, row: int, texts: ItemTexts) -> list[RenderableType]:
+def _with_traceback(record: Record, row: int, texts: ItemTexts, shown_for: dict[bytes, int]) -> list[RenderableType]:
+    """Return a failure with its traceback; `shown_for` has the item of each traceback so far, by a digest."""
+    item = record.items.item_of(row)
     process, failure = _process_of(record, row, texts), texts.failure
     facts = [
         f" {record.name_of(row)}",
@@ -78,12 +84,15 @@ def _with_traceback(record: Record, row: int, texts: ItemTexts) -> list[Renderab
     ]
     parts: list[RenderableType] = [
         "",
-        Text.assemble((f"Item {record.items.item_of(row)}", "bold"), ", ".join(facts)),
+        Text.assemble((f"Item {item}", "bold"), ", ".join(facts)),
     ]
     if texts.label:
         parts.append(_screen.indented(_screen.text(texts.label, "dim")))
     if failure is not None:
-        parts.append(_screen.indented(_screen.traceback_lines(failure.error.traceback or failure.error.message)))
+        raised = failure.error.traceback or failure.error.message
+        first = shown_for.setdefault(digest_of(raised.encode("utf-8", "surrogatepass")), item)
+        same = _screen.remark(f"the same traceback as item {first}")
+        parts.append(_screen.indented(_screen.traceback_lines(raised) if first == item else same))
     return parts
 
 

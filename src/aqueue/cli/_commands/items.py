@@ -36,7 +36,7 @@ __all__ = ["items"]
     metavar="N",
     help="The N whose last attempt took, or has taken, the longest, the slowest first.",
 )
-@_app.limit_option
+@_app.limit_options(50)
 @_app.run_option
 @_app.json_option
 def items(

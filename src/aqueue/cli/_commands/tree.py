@@ -10,12 +10,18 @@ from rich.tree import Tree
 
 from aqueue._folds.tree_shape import CountsBelow, TreeShape
 from aqueue.cli import _app, _lists, _screen
-from aqueue.cli._record import ItemTexts, Record, TreeCut, cut_tree, read_record
+from aqueue.cli._record import MAX_SHOWN, ItemTexts, Record, TreeCut, cut_tree, read_record
 from aqueue.figures import amount
 
 __all__ = ["find_row", "tree"]
 
 _MAX_DEPTH = 50
+_MAX_WIDTH = 10_000
+_DEPTH = 3
+_WIDTH = 10
+_OPENED = 12
+"""With so many items shown, no further one is opened: with the default width the tree then has at most 24 lines."""
+
 _MIN_WORDS_CELLS = 16
 """How much of an item's words is shown before the sums behind them."""
 
@@ -24,28 +30,27 @@ _MIN_WORDS_CELLS = 16
     "Show the items as a tree, with counts.",
     "aqueue tree run.db",
     "aqueue tree run.db 17 --depth 5",
-    "aqueue tree run.db --width 30",
+    "aqueue tree run.db --all",
 )
 @click.argument("item", metavar="[ITEM]", type=_app.WholeNumber(1), required=False)
 @click.option(
     "--depth",
     metavar="N",
     type=_app.WholeNumber(0, _MAX_DEPTH),
-    default=3,
-    show_default=True,
-    help=f"How many levels below the top, {_MAX_DEPTH} at most.",
+    help=f"How many levels below the top, {_MAX_DEPTH} at most.  [default: {_DEPTH}, in about 20 lines]",
 )
 @click.option(
     "--width",
     metavar="N",
-    type=_app.WholeNumber(1, 10_000),
-    default=10,
-    show_default=True,
-    help="How many children of an item are shown one by one; the others are counted by type.",
+    type=_app.WholeNumber(1, _MAX_WIDTH),
+    help=f"How many children of an item are shown one by one; the others are counted by type.  [default: {_WIDTH}]",
 )
+@click.option("--all", "show_all", is_flag=True, help="Show all levels and all children.")
 @_app.run_option
 @_app.json_option
-def tree(file: str, item: int | None, depth: int, width: int, run: str, as_json: bool) -> None:
+def tree(
+    file: str, item: int | None, depth: int | None, width: int | None, show_all: bool, run: str, as_json: bool
+) -> None:
     """Show the items as a tree, from the initial items or from ITEM, a number.
 
     Of many siblings those are shown first that have failed or have a failure below them, then those that are running.
@@ -53,7 +58,15 @@ def tree(file: str, item: int | None, depth: int, width: int, run: str, as_json:
     record = read_record(file, run)
     shape = TreeShape(record.items)
     top = None if item is None else find_row(record, item)
-    cuts = cut_tree(shape, top, depth, width)
+    is_bounded = depth is None and width is None and not show_all and not as_json
+    depth, width = (_MAX_DEPTH, _MAX_WIDTH) if show_all else (depth, width)
+    cuts = cut_tree(
+        shape,
+        top,
+        _DEPTH if depth is None else depth,
+        _WIDTH if width is None else width,
+        _OPENED if is_bounded else MAX_SHOWN,
+    )
     wanted = {row for cut in cuts.values() for row in cut.children} | ({top} if top is not None else set())
     shown = _Shown(record, shape, cuts, dict(record.texts(sorted(wanted))))
     first = -1 if top is None else top

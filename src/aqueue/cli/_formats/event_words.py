@@ -6,6 +6,7 @@ from typing import Any, Final, Literal
 from rich.style import Style
 
 from aqueue import events as ev
+from aqueue.cli._screen import first_line
 from aqueue.figures import amount, duration, when_due
 
 __all__ = ["STYLES", "Part", "StyleName", "details", "name_of", "words_of_counts"]
@@ -65,7 +66,7 @@ def _error(error: ev.ErrorInfo, style: StyleName, *facts: str) -> list[Part]:
     return [
         ("plain", f"{known}: " if known else ""),
         (style, kind),
-        ("plain", f": {error.message}" if error.message else ""),
+        ("plain", f": {first}" if (first := first_line(error.message)) else ""),
     ]
 
 
