@@ -53,7 +53,7 @@ class PlainReporter:
     """
 
     can_skip = True
-    has_summary = False
+    has_summary: bool = False
     """Whether the summary has been written. `run_queue` then leaves the traceback of an uncaught error out."""
 
     _prints_above = True
