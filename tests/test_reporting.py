@@ -165,7 +165,7 @@ def test_hostile_name_is_shown_safely() -> None:
 def test_class_instead_of_an_instance_is_an_error(cls: type) -> None:
     """It says to pass an instance."""
     with pytest.raises(
-        InvalidArgument, match=r"^reporter is .*, which is no reporter: it is a class; pass an instance"
+        InvalidArgument, match=r"^reporter is .*, which isn't a reporter: it is a class; pass an instance"
     ):
         resolve_reporters(cls)  # type: ignore[arg-type]
 
@@ -184,7 +184,7 @@ def test_class_instead_of_an_instance_is_an_error(cls: type) -> None:
 )
 def test_object_that_is_no_reporter_is_an_error(spec: object, lacks: str) -> None:
     """It says what the object lacks, or what to pass instead."""
-    with pytest.raises(InvalidArgument, match=rf"^reporter is .*, which is no reporter: it {lacks}$"):
+    with pytest.raises(InvalidArgument, match=rf"^reporter is .*, which isn't a reporter: it {lacks}$"):
         resolve_reporters(spec)  # type: ignore[arg-type]
 
 

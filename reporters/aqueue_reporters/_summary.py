@@ -5,8 +5,6 @@ import shlex
 from collections.abc import Iterator
 from typing import Final
 
-from rich.cells import cell_len
-
 from aqueue.events import ErrorInfo, ItemFailed, Phase
 from aqueue.figures import amount
 from aqueue.result import RunResult
@@ -58,7 +56,7 @@ def failure_line(failure: ItemFailed, pen: Pen) -> str:
 def stopping(reason: str, running: int, *, cancelling: bool, has_keys: bool) -> str:
     """Return why a run stops, what it waits for, and, if `has_keys`, what Ctrl-C does; `reason` must be safe."""
     if not running:
-        return f"stopping: {reason}; no item runs any more"
+        return f"stopping: {reason}; no item is running"
     doing = f"stopping: {reason}; {'cancelling' if cancelling else 'waiting for'} {plural(running, 'running item')}"
     if not has_keys:
         return doing
@@ -121,13 +119,13 @@ def _types(result: RunResult, names: dict[str, str], pen: Pen) -> Iterator[str]:
     """Yield a table with a row per type: those with the most items."""
     ranked = sorted(result.counts_by_type.items(), key=lambda entry: -entry[1].enqueued)
     columns = ["completed", *(title for title in ("failed", "outstanding") if getattr(result.counts, title))]
-    width = max(cell_len(names[type]) for type, _ in ranked[:_MAX_TYPES])
+    width = max(len(names[type]) for type, _ in ranked[:_MAX_TYPES])
     yield pen.write("quiet", " " * (width + 2) + "".join(f"{title:>12}" for title in columns))
     for type, counts in ranked[:_MAX_TYPES]:
         cells = [f"{amount(getattr(counts, title)) if getattr(counts, title) else '':>12}" for title in columns]
         if counts.failed:
             cells[1] = pen.write("bad strong", cells[1])
-        yield f"  {names[type]}{' ' * (width - cell_len(names[type]))}{''.join(cells)}".rstrip()
+        yield f"  {names[type]}{' ' * (width - len(names[type]))}{''.join(cells)}".rstrip()
     if len(ranked) > _MAX_TYPES:
         yield pen.write("quiet", f"  and {plural(len(ranked) - _MAX_TYPES, 'more type')}")
 

@@ -61,7 +61,7 @@ class JsonlReporter:
 
         Raises:
             OSError: it can't be opened for appending, or there is no stdout.
-            ValueError: the file is an SQLite database, such as a journal; it was left as it is.
+            ValueError: the file is an SQLite database, such as a journal; it wasn't changed.
         """
         if self._path is not None:
             self._file = _File(self._path)

@@ -221,7 +221,7 @@ def _resolve_one(spec: str | Reporter, clock: Callable[[], float] | None) -> lis
     if not isinstance(spec, str):
         hint = _why_no_reporter(spec)
         if hint:
-            raise InvalidArgument(f"reporter is {visible_repr(spec)}, which is no reporter: {hint}")
+            raise InvalidArgument(f"reporter is {visible_repr(spec)}, which isn't a reporter: {hint}")
         return [spec]
     name, colon, argument = spec.partition(":")
     if spec == "auto":

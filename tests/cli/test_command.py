@@ -132,7 +132,7 @@ def test_what_is_no_run_is_one_line(aqueue: Aqueue, tmp_path: Path, reader: list
 @pytest.mark.parametrize(
     ("file", "what"),
     [
-        ("/proc/version", "is no file on a disk"),
+        ("/proc/version", "isn't a file on a disk"),
         ("/proc/self/mem", "can't be read: Input/output error"),
         ("/dev/zero", "is a device"),
         ("x" * 256, "can't be read: File name too long"),

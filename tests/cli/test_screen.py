@@ -79,11 +79,11 @@ def test_how_long_ago(seconds: float, words: str) -> None:
 @pytest.mark.parametrize(
     ("args", "said"),
     [
-        (["items", "{}", "--limit", "x"], "'x' is no whole number from 0"),
-        (["items", "{}", "--slowest", "0"], "'0' is no whole number from 1"),
-        (["tree", "{}", "--depth", "99"], "'99' is no whole number from 0 to 50"),
+        (["items", "{}", "--limit", "x"], "'x' isn't a whole number from 0"),
+        (["items", "{}", "--slowest", "0"], "'0' isn't a whole number from 1"),
+        (["tree", "{}", "--depth", "99"], "'99' isn't a whole number from 0 to 50"),
         (["explain", "{}", "-1"], "No such option '-1'"),
-        (["explain", "{}", "one"], "'one' is no whole number from 1"),
+        (["explain", "{}", "one"], "'one' isn't a whole number from 1"),
         (["status", ""], "FILE: it is empty; name the journal or the log that a run has written"),
         (["watch", "{}", "--reporter", "nonsense"], "--reporter"),
     ],

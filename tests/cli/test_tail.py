@@ -391,7 +391,7 @@ def test_number_that_is_none(path: Path, tail: Tail, value: str) -> None:
     code, lines, said = tail(path, f"--lines={value}")
 
     assert (code, lines, len(said)) == (2, [], 1)
-    assert "is no whole number from 0, nor 'all'" in said[0]
+    assert "isn't a whole number from 0, nor 'all'" in said[0]
 
 
 @pytest.mark.parametrize("kind", ["log", "journal"])
@@ -478,7 +478,7 @@ def test_event_that_is_not_known(path: Path, tail: Tail, name: str) -> None:
     code, lines, said = tail(path, f"--event={name}")
 
     assert (code, lines, len(said)) == (2, [], 1)
-    assert f"there is no event {visible(name)!r}; there are run.started, run.resumed, item.enqueued" in said[0]
+    assert f"there isn't an event {visible(name)!r}; there are run.started, run.resumed, item.enqueued" in said[0]
     assert said[0].isprintable()
 
 

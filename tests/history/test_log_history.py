@@ -446,7 +446,9 @@ def test_file_that_is_something_else_is_refused_before_all_of_it_is_read(path: P
     with path.open("wb") as file:
         file.write(b"hello\n" * 1_000_000)
     history = open_history(str(path), whole_log=True)
-    with pytest.raises(CannotRead, match=r"neither a journal nor a log of aqueue: line 1 is no event \(.*\); name the"):
+    with pytest.raises(
+        CannotRead, match=r"neither a journal nor a log of aqueue: line 1 isn't an event \(.*\); name the"
+    ):
         history.read_lines()
 
 
@@ -501,7 +503,7 @@ def test_what_can_not_be_read_is_said(path: Path, make: Callable[[Path], None], 
 
 def test_path_that_no_file_can_have() -> None:
     """A null character in it, or the name of a file as a folder."""
-    with pytest.raises(CannotRead, match="is no path to a file"):
+    with pytest.raises(CannotRead, match="isn't a path to a file"):
         open_history("a\0b")
     with pytest.raises(CannotRead, match="can't be read: Not a directory"):
         open_history(f"{__file__}/run.jsonl")

@@ -311,12 +311,32 @@ def test_item_that_came_before_its_parent_is_left_out(parent: int) -> None:
 
 
 def test_hook_without_the_completion_before_it() -> None:
-    """The hook runs only when `process` has returned: that of an item of which nothing is known, had."""
+    """The hook runs only when `process` has returned: a log that lost its start or its end gets them back."""
     hook = ItemStarted(0, 0.0, 1, "m:T", 2, "after_children")
     announced = ItemEnqueued(0, 0.0, 1, 0, "m:T")
+    started = ItemStarted(0, 0.0, 1, "m:T", 3)
 
     assert repaired(hook) == [announced, ItemStarted(0, 0.0, 1, "m:T", 0), ItemCompleted(0, 0.0, 1, 0, 0.0), hook]
-    assert repaired(announced, hook) == [announced]
+    assert repaired(announced, hook) == repaired(hook)
+    assert repaired(announced, started, hook) == [announced, started, ItemCompleted(0, 0.0, 1, 3, 0.0), hook]
+
+
+def test_a_lost_completion_loses_no_failure_of_a_hook() -> None:
+    """Failures are what a log is read for: with any of the lines before it gone, a failed hook is a failure."""
+    run = [
+        ItemEnqueued(0, 0.0, 1, 0, "m:T", hook=True),
+        ItemStarted(0, 0.0, 1, "m:T", 1),
+        ItemCompleted(0, 0.0, 1, 1, 0.5),
+        ItemStarted(0, 0.0, 1, "m:T", 1, "after_children"),
+        ItemFailed(0, 0.0, 1, "m:T", 1, 0.5, BOOM, "after_children"),
+    ]
+    for lost in range(4):
+        view = RunView()
+        left = [event for index, event in enumerate(run) if index != lost]
+        view.apply(
+            check([[START, *(msgspec.structs.replace(one, seq=seq, at=1.0) for seq, one in enumerate(left, 2))]])
+        )
+        assert (view.counts.failed, view.counts.outstanding) == (1, 0), lost
 
 
 def test_end_of_a_hook_without_its_start() -> None:

@@ -240,12 +240,12 @@ def _with(statement: str) -> Callable[[Path], None]:
 
 
 REFUSED: dict[str, tuple[Callable[[Path], None], type[JournalError], str]] = {
-    "text": (_no_sqlite, NotAJournal, "is no SQLite file"),
-    "one byte": (_short_text, NotAJournal, "is no SQLite file"),
+    "text": (_no_sqlite, NotAJournal, "isn't a SQLite file"),
+    "one byte": (_short_text, NotAJournal, "isn't a SQLite file"),
     "magic": (_only_magic, NotAJournal, "of another program"),
     "another program's": (_another_program, NotAJournal, "of another program"),
     "directory": (Path.mkdir, NotAJournal, "is a folder"),
-    "fifo": (os.mkfifo, NotAJournal, "is no regular file"),
+    "fifo": (os.mkfifo, NotAJournal, "isn't a regular file"),
     "cut short": (_cut_short, JournalDamaged, "is cut short"),
     "garbled": (_garbled, JournalDamaged, "can't be read"),
     "marked": (_marked_only, NotAJournal, "lacks its schema"),
@@ -336,7 +336,7 @@ def test_an_open_pipe_is_no_file_for_a_journal(open_at: Callable[[str], Journal]
     reading, writing = os.pipe()
     path = f"/proc/self/fd/{writing}"
     try:
-        with pytest.raises(NotAJournal, match=f"^{path} is no file with a path; name a file on a local disk"):
+        with pytest.raises(NotAJournal, match=f"^{path} isn't a file with a path; name a file on a local disk"):
             open_at(path)
     finally:
         os.close(reading)

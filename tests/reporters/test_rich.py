@@ -585,7 +585,7 @@ def test_stopping_without_a_running_item_is_said() -> None:
     script = Script()
     script.enqueue()
     script.add(RunStopping, reason="Ctrl-C")
-    assert drawn(script, 80)[-1].strip() == "stopping: Ctrl-C; no item runs any more"
+    assert drawn(script, 80)[-1].strip() == "stopping: Ctrl-C; no item is running"
 
 
 def progress(found_each_s: int, done_each_s: int, found_at_once: int) -> str:

@@ -56,7 +56,7 @@ WRONG = [
     ("reporter", "ritch", "'rich'"),
     ("reporter", 7, "open, handle, close"),
     ("reporter", EventRecorder, "pass an instance"),
-    ("reporter", b"plain", "is b'plain', which is no reporter: it is bytes; name a reporter by a str"),
+    ("reporter", b"plain", "is b'plain', which isn't a reporter: it is bytes; name a reporter by a str"),
     ("reporter", ["plain", bytearray(b"plain")], "it is bytes"),
     ("reporter", {"plain"}, "pass several reporters as one list"),
     ("reporter", [["plain"]], "pass several reporters as one list"),
@@ -341,7 +341,7 @@ def test_lifespan_that_is_no_context_manager(backend: Backend, lifespan: Any, re
     message = str(caught.value)
     assert message.startswith("lifespan was called before the first item, and returned ")
     assert returned in message
-    assert "which is no async context manager" in message
+    assert "which isn't an async context manager" in message
     assert mend in message
     assert recorder.result is not None
     assert recorder.result.status == "failed"

@@ -9,6 +9,7 @@ import sys
 import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from itertools import count
 from pathlib import Path
 from types import ModuleType
 from typing import IO, Any
@@ -102,12 +103,24 @@ def test_the_last_lines_are_the_summary_and_how_to_retry(run: Run) -> None:
     assert "Traceback" not in done.stderr
 
 
-def test_without_a_journal_the_last_line_is_of_the_summary(run: Run) -> None:
-    """It says how to keep what is not shown."""
+def test_without_a_journal_the_traceback_follows(run: Run) -> None:
+    """Nothing else has all of an error; the summary says how to keep it."""
     done = run("run()")
     assert done.returncode == 1
-    assert end_of(done.stderr) == [*SUMMARY, '  To keep them all, with tracebacks, pass journal="run.db".']
-    assert "Traceback" not in done.stderr
+    hint = '  To keep them all, with tracebacks, pass journal="run.db".'
+    assert end_of(done.stderr)[: len(SUMMARY) + 2] == [
+        *SUMMARY,
+        hint,
+        "  + Exception Group Traceback (most recent call last):",
+    ]
+
+
+def test_an_interrupt_that_an_item_raises_keeps_its_traceback(run: Run) -> None:
+    """It is no Ctrl-C: only the traceback says where it comes from."""
+    done = run(
+        "async def boom(*_): raise KeyboardInterrupt('an item did it')\nPage.process = boom\nrun(resume='run.db')"
+    )
+    assert "KeyboardInterrupt: an item did it" in done.stderr
 
 
 @pytest.mark.parametrize("reporter", ['"none"', '"jsonl:run.jsonl"', 'PlainReporter(stream=open(os.devnull, "w"))'])
@@ -215,15 +228,18 @@ class Fails(Item):
 
 
 @pytest.fixture
-def fail(monkeypatch: pytest.MonkeyPatch, backend: Backend) -> Callable[..., ItemFailures]:
+def fail(monkeypatch: pytest.MonkeyPatch, backend: Backend, tmp_path: Path) -> Callable[..., ItemFailures]:
     """Return what runs items that fail, and returns the error."""
     monkeypatch.setattr(sys, "excepthook", sys.__excepthook__)  # and put it back
     monkeypatch.delitem(sys.modules, "IPython", raising=False)
 
+    numbers = count()
+
     def failures_of(**options: Any) -> ItemFailures:
         items = [Fails(number) for number in range(3)]
+        journal = tmp_path / f"{next(numbers)}.db"
         with pytest.raises(ItemFailures) as raised:
-            run_queue(items, on_error="continue", num_workers=1, backend=backend, **options)
+            run_queue(items, on_error="continue", num_workers=1, backend=backend, journal=journal, **options)
         return raised.value
 
     return failures_of

@@ -270,5 +270,5 @@ def test_while_hooks_run(start: Start, gates: Path) -> None:
     open_gate(gates)
     assert job.wait() == -signal.SIGINT
     assert "hook ended GatedHook1" in job.marks
-    assert "0/1 done" in job.shown
+    assert "Interrupted (Ctrl-C)   1 completed · 1 outstanding" in job.shown
     job.assert_terminal_restored()

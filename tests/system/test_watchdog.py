@@ -123,8 +123,8 @@ def test_a_function_that_process_calls_is_the_place(backend: Backend, heard: Hea
     run_queue([blocking(parse)], reporter="none", backend=backend)
     [warning] = heard.warnings
     assert f"at {line_of(parse)} in {parse.__qualname__};" in warning
-    assert f"{blocking.__qualname__}.<locals>.process has kept" not in warning  # `Do.process` awaits that
-    assert f"{Do.process.__qualname__} has kept" in warning
+    assert f"{blocking.__qualname__}.<locals>.process blocked" not in warning  # `Do.process` awaits that
+    assert f"{Do.process.__qualname__} blocked" in warning
 
 
 def test_a_nested_task_is_told(backend: Backend, heard: Heard) -> None:
@@ -139,7 +139,7 @@ def test_a_nested_task_is_told(backend: Backend, heard: Heard) -> None:
 
     run_queue([Do(process)], reporter="none", backend=backend)
     [warning] = heard.warnings
-    assert f"{nested.__qualname__} has kept the event loop" in warning
+    assert f"{nested.__qualname__} blocked the event loop" in warning
     assert f"at {line_of(nested)};" in warning
 
 
@@ -152,7 +152,7 @@ def test_a_hook_is_told(backend: Backend, heard: Heard) -> None:
 
     run_queue([Page()], reporter="none", timeout_s=LONG_S, backend=backend)
     [warning] = heard.warnings
-    assert f"{Page.after_children_processed.__qualname__} has kept" in warning
+    assert f"{Page.after_children_processed.__qualname__} blocked" in warning
     assert line_of(Page.after_children_processed) in warning
 
 
@@ -171,7 +171,7 @@ def test_a_property_that_the_engine_reads_is_told(backend: Backend, heard: Heard
 
     run_queue([Do(process)], reporter="none", backend=backend)
     [warning] = heard.warnings
-    assert f"{Do.process.__qualname__} has kept" in warning
+    assert f"{Do.process.__qualname__} blocked" in warning
     assert f"at {line_of(read)} in {read.__qualname__};" in warning
 
 
@@ -229,7 +229,7 @@ def test_in_a_package_the_line_that_called_it_is_told(backend: Backend, heard: H
 
     run_queue([Page()], reporter="none", backend=backend)
     [warning] = heard.warnings
-    assert f"{Page.process.__qualname__} has kept" in warning
+    assert f"{Page.process.__qualname__} blocked" in warning
     assert f"at {line_of(Page.process)};" in warning
     assert "slow_library" not in warning
 
@@ -238,7 +238,7 @@ def test_a_program_that_is_itself_installed_is_told(backend: Backend, heard: Hea
     """Items may live in an installed package, as they do in most containers."""
     run_queue([library.Page(heard.any)], reporter="none", backend=backend)
     [warning] = heard.warnings
-    assert "Page.process has kept the event loop to itself" in warning
+    assert "Page.process blocked the event loop" in warning
     assert "at slow_library.py:7 in wait;" in warning
 
 
@@ -259,7 +259,7 @@ def test_a_call_that_keeps_the_interpreter_to_itself_is_told(backend: Backend, h
 
     run_queue([Do(process)], reporter="none", backend=backend)
     [warning] = heard.warnings
-    assert f"{Do.process.__qualname__} has kept" in warning
+    assert f"{Do.process.__qualname__} blocked" in warning
 
 
 def test_other_tasks_of_the_loop_are_told(backend: Backend, heard: Heard) -> None:
@@ -282,7 +282,7 @@ def test_other_tasks_of_the_loop_are_told(backend: Backend, heard: Heard) -> Non
     begun: list[anyio.Event] = []  # made in the loop
     anyio.run(main, backend=backend)
     [warning] = heard.warnings
-    assert f"{of_the_caller.__qualname__} has kept" in warning
+    assert f"{of_the_caller.__qualname__} blocked" in warning
 
 
 # ---- what is not told -------------------------------------------------------------------------------------------
@@ -417,7 +417,7 @@ def test_those_who_could_not_be_cancelled_yet_are_not_told(backend: Backend, hea
     with pytest.raises(ItemFailures):
         run_queue(items, num_workers=30, on_error="continue", reporter="none", backend=backend)
     [warning] = heard.warnings
-    assert "has kept the event loop to itself" in warning
+    assert "blocked the event loop" in warning
 
 
 # ---- the thread -------------------------------------------------------------------------------------------------

@@ -22,8 +22,8 @@ import anyio
 
 import aqueue
 from aqueue import Backend, EnqueueFn, Item, ItemFailures, Limit, Retry, RetryAfter, RunInfo, RunResult, SetDescFn
-from aqueue._engine.context import running_attempt
 from aqueue._engine.engine import Engine
+from aqueue._run import session
 from aqueue.events import (
     Event,
     GroupSlowedDown,
@@ -96,13 +96,18 @@ def limit_of(group: str) -> Limit | None:
     return Limit(at_once, per_second) if at_once or per_second else None
 
 
+class WatchedEngine(Engine):
+    """An engine that the soak can look into."""
+
+    def __init__(self, *arguments: Any) -> None:
+        super().__init__(*arguments)
+        soak.engine = self
+
+
 class Source(Item):
     """Enqueues waves as others end, until the time is over."""
 
     async def process(self, enqueue: EnqueueFn, set_desc: SetDescFn) -> None:
-        attempt: Any = running_attempt.get()
-        assert isinstance(attempt.engine, Engine)
-        soak.engine = attempt.engine
         steps = 50
         while (part := soak.passed_s / soak.seconds) < 1.0:
             if part >= len(soak.resident) / steps:
@@ -411,6 +416,7 @@ def main() -> None:
     arguments = parser.parse_args()
     with TemporaryDirectory(prefix="aqueue-soak-") as name:
         folder = Path(name)
+        vars(session)["Engine"] = WatchedEngine
         result = run(arguments.seconds, arguments.seed, arguments.backend, folder)
         first, last = check_memory(soak.resident, arguments.seconds)
         check_engine(soak.engine)

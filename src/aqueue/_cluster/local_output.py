@@ -13,7 +13,7 @@ __all__ = ["copy_output"]
 
 _WRITE_BYTES: Final = 4_096  # a pipe or terminal that has room at all takes so much in one go
 _LONGEST_LINE: Final = 65_536  # characters; a progress bar that only ever returns to the line's start is one line
-_lock: Final = threading.Lock()
+_locks: Final = {"stdout": threading.Lock(), "stderr": threading.Lock()}  # a stuck stdout must not hold back stderr
 
 
 def copy_output(pipe: IO[bytes], name: str) -> threading.Thread:
@@ -40,7 +40,7 @@ def _write(name: str, text: str) -> None:
     A stream of the interpreter's own is written to past its buffer, for the reasons in `aqueue._system.notice`: what
     can't be written must not stay in there, and no thread may hold the lock of one that is stuck.
     """
-    with _lock, suppress(Exception):
+    with _locks[name], suppress(Exception):
         stream: Any = getattr(sys, name)
         if type(stream) is not io.TextIOWrapper or "write" in vars(stream):
             stream.write(text)

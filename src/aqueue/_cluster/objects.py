@@ -201,7 +201,7 @@ class _Objects:
         try:
             cls = self._definitions.find(key)
             if not isinstance(cls, type):
-                raise TypeError("it is no class in this process")
+                raise TypeError("it isn't a class in this process")
             known = self._classes.get(cls) or self._inspect_class(cls)
         except Exception as error:  # the user's module, while it is imported
             raise _unreadable(str(key), error) from error

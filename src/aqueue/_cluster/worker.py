@@ -53,7 +53,7 @@ def run_lane(settings: bytes) -> list[Letter]:
     )
     _lanes[lane.name] = lane
     lane.run()
-    if _lanes[lane.name] is lane:  # Dask may have started it again
+    if _lanes.get(lane.name) is lane:  # Dask may have started it again
         del _lanes[lane.name]
     return lane.last_letters()
 

@@ -68,7 +68,7 @@ def resolve_type(name: str) -> type:
             f"{visible(name, 300)} is in the previous_names of several item classes ({claims}); leave it in those of one"
         )
     raise UnknownItemType(
-        f"{visible(name, 300)} is no item class that this program has defined; import its module before the run, or, "
+        f"{visible(name, 300)} isn't an item class that this program has defined; import its module before the run, or, "
         f"if it was renamed, add the class attribute previous_names = ({visible(name, 300)!r},) to the class it is now"
     )
 

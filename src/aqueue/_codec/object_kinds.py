@@ -63,7 +63,7 @@ class ModelAdapter(ClassAdapter):
     def read(self, value: Any) -> tuple[dict[str, Any], dict[str, Any]]:
         for name in value.__dict__:
             if name not in self.fields and name not in self._skipped:  # such as a value set over a cached property
-                raise Refusal(f"attribute {name!r} is no field of the model")
+                raise Refusal(f"attribute {name!r} isn't a field of the model")
         fields = self._in_order({name: value.__dict__[name] for name in self.fields if name in value.__dict__})
         extra = (value.__pydantic_extra__ or {}).items()
         parts: dict[str, Any] = {

@@ -120,7 +120,7 @@ class Payloads:
         if changed:
             self._warned.add(type)
             warn(
-                f"the state of item {node.id} ({type}) was changed after its process had ended (by a child, say); after a crash "
+                f"the state of item {node.id} ({type}) was changed after its process had ended (by a child, for example); after a crash "
                 "that change would be lost; return results from the children, and use aqueue.child_results() instead"
             )
 

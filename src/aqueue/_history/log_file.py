@@ -71,7 +71,7 @@ class LogFile:
         self._offset = 0
         self._begin = 0  # what lies before it counts as not there
         self._end: int | None = None
-        self._rest = b""
+        self._rest = bytearray()
         self._skips = False  # in the middle of a line that is too long
 
     def seek(self, offset: int, number: int, end: int | None) -> None:
@@ -83,7 +83,7 @@ class LogFile:
         if not self._is_pipe:
             os.lseek(self._descriptor, offset, os.SEEK_SET)
         self._offset, self._number = offset, number
-        self._rest, self._skips = b"", False
+        self._rest, self._skips = bytearray(), False
         self.num_too_long = 0
         self.is_over = False
 
@@ -130,7 +130,10 @@ class LogFile:
                     if unended is not None:
                         return unended
                     continue
-            data = self._rest + data
+            if b"\n" not in data and not self._skips and len(self._rest) + len(data) <= self._max_line_bytes:
+                self._rest += data  # in place: a copy per read of a pipe's 64 KB would be quadratic
+                continue
+            data = bytes(self._rest) + data
             end = data.rfind(b"\n") + 1
             start = 0
             if self._skips:
@@ -139,7 +142,7 @@ class LogFile:
                 self._skips = not end
             self._offset += start
             chunk = Chunk(self._number, self._offset, data[start:end])
-            self._rest = data[max(start, end) :]
+            self._rest = bytearray(data[max(start, end) :])
             self._number += chunk.data.count(b"\n")
             self._offset += len(chunk.data)
             if len(self._rest) > self._max_line_bytes:
@@ -147,13 +150,13 @@ class LogFile:
                     self.first_too_long = self._number, self.first_too_long[1]
                 self.num_too_long += 1
                 self._offset += len(self._rest)
-                self._rest, self._skips = b"", True
+                self._rest, self._skips = bytearray(), True
             if chunk.data:
                 return chunk
 
     def read_unended(self) -> Chunk | None:
         """Return the last line if it lacks its end, as a file does that was cut; None if it has one."""
-        return Chunk(self._number, self._offset, self._rest) if self._rest else None
+        return Chunk(self._number, self._offset, bytes(self._rest)) if self._rest else None
 
     def read_again(self, offset: int, size: int) -> bytes:
         """Return what was read before at `offset`; shorter if the file has been cut since, nothing from a pipe."""
@@ -207,7 +210,7 @@ class LogFile:
         os.close(self._descriptor)
         self._descriptor, self._identity = descriptor, _identity(descriptor)
         self.notices.append(f"{shown(self._path)}: {why}; reading goes on at its beginning")
-        self._rest, self._skips = b"", False
+        self._rest, self._skips = bytearray(), False
         self._number, self._offset, self._begin = 1, 0, 0
         return True
 

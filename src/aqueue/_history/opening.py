@@ -55,7 +55,7 @@ def open_history(
     except OSError as error:
         raise CannotRead(f"{shown(path)} can't be read: {reason(error)}; name another file, or allow it") from error
     except ValueError as error:  # a null character
-        raise CannotRead(f"{shown(path)} is no path to a file ({error}); name another file") from error
+        raise CannotRead(f"{shown(path)} isn't a path to a file ({error}); name another file") from error
     if is_sqlite:
         # Before SQLite opens the file: closing one that it has open drops the locks that it holds on it.
         os.close(descriptor)
@@ -75,7 +75,9 @@ def _checked_mode(descriptor: int, path: Path, *, follows: bool) -> int:
         raise CannotRead(f"{shown(path)} is a device; name the journal or the log that a run has written")
     if stat.S_ISREG(mode) and not found.st_size:
         if os.read(descriptor, 1):  # as of the files in /proc, of which nobody knows how long they are
-            raise CannotRead(f"{shown(path)} is no file on a disk; name the journal or the log that a run has written")
+            raise CannotRead(
+                f"{shown(path)} isn't a file on a disk; name the journal or the log that a run has written"
+            )
         if not follows:
             raise CannotRead(f"{shown(path)} is empty: nothing is recorded there yet")
     return mode

@@ -233,6 +233,12 @@ class Repairer:
             for earlier in self._before(event, phase):
                 self._repair(earlier)
             state = self._items.state(item)
+        if state in (_QUEUED, _RUNNING) and self._needs_completion(event, phase):  # its completion was lost
+            if state == _QUEUED:
+                self._repair(ItemStarted(event.seq, event.at, item, self._items.type_of(item), 0))
+            ran_by = next(one for one, running in self._running.items() if running == item)
+            self._repair(ItemCompleted(event.seq, event.at, item, ran_by, 0.0))
+            state = self._items.state(item)
         ready = _COMPLETED if phase == "after_children" else _QUEUED
         if worker is not None and not isinstance(event, ItemStarted) and state == ready:  # the start was lost
             name, attempt = self._items.type_of(item), getattr(event, "attempt", 1)
@@ -254,6 +260,12 @@ class Repairer:
         elif worker is not None:
             del self._running[worker]
         return True
+
+    @staticmethod
+    def _needs_completion(event: Any, phase: Phase | None) -> bool:
+        if isinstance(event, ev.ItemReopened) and phase is not None:
+            return False
+        return phase == "after_children" or (phase is None and isinstance(event, _AFTER_COMPLETION))
 
     def _before(self, event: Any, phase: Phase | None) -> Iterator[Event]:
         """Yield what must have happened before `event` to its item, about which nothing is known."""

@@ -82,11 +82,11 @@ def check_header(path: Path) -> None:
         ) from error
     if not header.startswith(MAGIC):
         raise NotAJournal(
-            f"{shown(path)} is no SQLite file, and so no journal; it was left as it is; name another file"
+            f"{shown(path)} isn't a SQLite file, so it isn't a journal; it wasn't changed; name another file"
         )
     if len(header) < _HEADER_BYTES or header[68:72] != APPLICATION_ID.to_bytes(4, "big"):
         raise NotAJournal(
-            f"{shown(path)} is a SQLite file of another program, no journal; it was left as it is; name another file"
+            f"{shown(path)} is a SQLite file of another program, no journal; it wasn't changed; name another file"
         )
     # See "The Database Header" in SQLite's file format. With a log, pages may still be there instead.
     page_size = int.from_bytes(header[16:18], "big")
@@ -95,7 +95,7 @@ def check_header(path: Path) -> None:
     if size < expected and not _has_log(path):
         raise JournalDamaged(
             f"the journal {shown(path)} is cut short: {size:,} of {expected:,} bytes are there; "
-            "it was left as it is; restore it from a copy, or start a new run in another file"
+            "it wasn't changed; restore it from a copy, or start a new run in another file"
         )
 
 
@@ -109,11 +109,11 @@ def _check_schema(connection: sqlite3.Connection, path: Path) -> None:
     if set(applied) - set(known):
         raise JournalTooNew(
             f"the journal {shown(path)} was made by a newer aqueue (its schema has "
-            f"{visible(', '.join(sorted(set(applied) - set(known))), 300)}); it was left as it is; upgrade aqueue"
+            f"{visible(', '.join(sorted(set(applied) - set(known))), 300)}); it wasn't changed; upgrade aqueue"
         )
     if not applied or applied != known[: len(applied)]:
         raise NotAJournal(
-            f"{shown(path)} is marked as a journal but lacks its schema; it was left as it is; name another file"
+            f"{shown(path)} is marked as a journal but lacks its schema; it wasn't changed; name another file"
         )
     found = _schema(connection)
     expected = _expected_schema(len(applied))
@@ -121,13 +121,13 @@ def _check_schema(connection: sqlite3.Connection, path: Path) -> None:
     if strange:
         raise NotAJournal(
             f"the journal {shown(path)} has what aqueue didn't put there or what was changed: "
-            f"{visible(', '.join(strange), 500)}; it was left as it is; drop that (with sqlite3, say), "
+            f"{visible(', '.join(strange), 500)}; it wasn't changed; drop that (with sqlite3, for example), "
             "and keep views and tables of your own in another file that attaches this one"
         )
     missing = sorted(f"{kind} {name}" for kind, name, _, _ in expected - found)
     if missing:
         raise NotAJournal(
-            f"the journal {shown(path)} lacks {visible(', '.join(missing), 500)}; it was left as it is; "
+            f"the journal {shown(path)} lacks {visible(', '.join(missing), 500)}; it wasn't changed; "
             "restore it from a copy"
         )
 
@@ -144,13 +144,13 @@ def _check_version(connection: sqlite3.Connection, path: Path) -> None:
         version = msgspec.json.decode(row[0], type=_Version).schema_version
     except (msgspec.MsgspecError, TypeError) as error:
         raise JournalDamaged(
-            f"the first event in the journal {shown(path)} is not that of a run's start; it was left as it is; "
+            f"the first event in the journal {shown(path)} is not that of a run's start; it wasn't changed; "
             "restore it from a copy"
         ) from error
     if version > SCHEMA_VERSION:
         raise JournalTooNew(
             f"the journal {shown(path)} was written by a newer aqueue (events of version {version}, this aqueue knows "
-            f"{SCHEMA_VERSION}); it was left as it is; upgrade aqueue"
+            f"{SCHEMA_VERSION}); it wasn't changed; upgrade aqueue"
         )
 
 

@@ -70,7 +70,7 @@ def is_empty(path: Path) -> bool:
     Nothing is opened: closing a file drops the locks that SQLite holds on it anywhere in the process.
 
     Raises:
-        NotAJournal: it is a folder or another thing that is no regular file.
+        NotAJournal: it is a folder or another thing that isn't a regular file.
         JournalError: it can't be reached.
     """
     try:
@@ -89,7 +89,7 @@ def is_empty(path: Path) -> bool:
     if stat.S_ISDIR(found.st_mode):
         raise NotAJournal(f"{shown(path)} is a folder; name a file in it, such as {shown(path / 'run.db')}")
     if not stat.S_ISREG(found.st_mode):
-        raise NotAJournal(f"{shown(path)} is no regular file; name a file on a local disk")
+        raise NotAJournal(f"{shown(path)} isn't a regular file; name a file on a local disk")
     return found.st_size == 0
 
 
@@ -434,8 +434,8 @@ def resolve(path: "str | os.PathLike[str]") -> Path:
     try:
         resolved = Path(path).resolve()
     except (OSError, RuntimeError, ValueError) as error:  # a loop of symbolic links; a null character
-        raise NotAJournal(f"{shown(str(path))} is no path to a file ({error}); name another file") from error
+        raise NotAJournal(f"{shown(str(path))} isn't a path to a file ({error}); name another file") from error
     # /dev/stdout can link to an open pipe; the link's target is then not a path that exists.
     if identity(resolved) is None and identity(Path(path)) is not None:
-        raise NotAJournal(f"{shown(str(path))} is no file with a path; name a file on a local disk")
+        raise NotAJournal(f"{shown(str(path))} isn't a file with a path; name a file on a local disk")
     return resolved

@@ -88,7 +88,7 @@ class Journal:
         """Return the journal of a new run at `path`.
 
         Raises:
-            JournalExists: a file with something in it is there; it was left as it is.
+            JournalExists: a file with something in it is there; it wasn't changed.
             JournalLocked: another run uses it.
             JournalError: the file can't be made there.
         """
@@ -109,7 +109,7 @@ class Journal:
             JournalTooNew: a newer aqueue wrote it.
             JournalDamaged: it is cut short or can't be read.
             JournalLocked: another run uses it.
-            JournalError: it can't be read, written or made. In each case it was left as it is.
+            JournalError: it can't be read, written or made. In each case it wasn't changed.
         """
         return cls(journal_file.resolve(path))
 

@@ -146,7 +146,10 @@ class Session:
         error = delivery.cancellation or error
         error = self._what_to_raise(result, error)
         has_summary = any(getattr(reporter, "has_summary", False) for reporter in self._reporters)
-        if has_summary and isinstance(error, ItemFailures | KeyboardInterrupt):
+        # Without a journal, the traceback is the only place that has all of an error.
+        is_recorded = self._journal is not None and isinstance(error, ItemFailures)
+        is_ctrl_c = self._signals.first is not None and isinstance(error, KeyboardInterrupt)
+        if has_summary and error is not None and (is_recorded or is_ctrl_c):
             report(error)
         return Outcome(result, error)
 
@@ -291,7 +294,7 @@ def _checked(made: AbstractAsyncContextManager[Any]) -> AbstractAsyncContextMana
     else:
         advice = "return one, such as contextlib.asynccontextmanager makes of an 'async def' with one yield"
     raise InvalidArgument(
-        f"lifespan was called before the first item, and returned {shown}, which is no async context manager; {advice}"
+        f"lifespan was called before the first item, and returned {shown}, which isn't an async context manager; {advice}"
     )
 
 

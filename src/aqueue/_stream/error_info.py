@@ -46,7 +46,7 @@ def _traceback_of(error: BaseException) -> str:
     chain = [whole]
     for one in chain:  # it grows meanwhile
         chain += filter(None, (one.__cause__, one.__context__, *(one.exceptions or ())))
-    most = _MAX_SAID_CHARS
+    most = min(_MAX_SAID_CHARS, max(_MIN_SAID_CHARS, 8 * _TRACEBACK_CHARS // len(chain)))  # few rounds for a long chain
     while len(lines) > _TRACEBACK_CHARS and most >= _MIN_SAID_CHARS:
         for one in chain:
             one.format_exception_only = partial(_said, one, most)  # type: ignore[method-assign, assignment]

@@ -98,7 +98,7 @@ class WholeNumber(click.ParamType[int | None]):
         if number is None or number < self._least or (self._most is not None and number > self._most):
             most = f" to {self._most}" if self._most is not None else ""
             or_word = f", nor {self._word!r}" if self._word else ""
-            self.fail(f"{visible(value, 100)!r} is no whole number from {self._least}{most}{or_word}", param, ctx)
+            self.fail(f"{visible(value, 100)!r} isn't a whole number from {self._least}{most}{or_word}", param, ctx)
         return number
 
 

@@ -114,7 +114,7 @@ def _events_named(ctx: click.Context, param: click.Parameter, names: Sequence[st
         meant = {event for event in EVENT_TYPES if _is_named(event, name)}
         if not meant:
             known = ", ".join(EVENT_TYPES)
-            raise click.BadParameter(f"there is no event {visible(name, 100)!r}; there are {known}", ctx, param)
+            raise click.BadParameter(f"there isn't an event {visible(name, 100)!r}; there are {known}", ctx, param)
         found |= meant
     return frozenset(found)
 
