@@ -78,9 +78,8 @@ def summary_lines(result: RunResult, pen: Pen, ended: str) -> list[str]:
         pen: how to write.
         ended: how the run ended, such as ``Failed``.
     """
-    if result.stop_reason and not (
-        result.status == "failed" and result.stop_reason.endswith(" failed")
-    ):  # as the counts say
+    counts_say_it = result.status == "failed" and result.stop_reason.endswith(" failed")
+    if result.stop_reason and not counts_say_it:
         ended += f" ({pen.safe(result.stop_reason, 200)})"
     style = {"completed": "good strong", "failed": "bad strong"}.get(result.status, "stopping")
     lines = [f"{pen.write(style, ended)}   {f' {pen.characters.dot} '.join(_headline(result))}"]

@@ -112,7 +112,7 @@ class ItemsNotComparable(AqueueError, TypeError):
 
 
 class ChildrenNotComparable(AqueueError, TypeError):
-    """A retried item enqueued a child, and whether an earlier attempt enqueued the same child can't be decided.
+    """A retried item enqueued a child that an earlier attempt may or may not have enqueued.
 
     The message names the child's class, and the attribute that can't be compared: its value can't be stored, and is not the
     same object as in the earlier attempt. The child was not enqueued, since one child could be lost and another run twice. The

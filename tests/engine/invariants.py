@@ -309,7 +309,7 @@ def check_result(result: RunResult, events: Sequence[Event]) -> None:
     reasons = [event.reason for event in events if isinstance(event, RunStopping)]
     assert result.stop_reason == (reasons[0] if reasons else "")
     assert result.elapsed_s >= last.at - first.at
-    # The engine counts, since a run without a listener makes no events; whoever folds them must come to the same.
+    # The engine counts, since a run without a listener makes no events; a fold of the events must give the same counts.
     folded, view = FoldedResult(), RunView()
     folded.apply(events)
     view.apply(events)

@@ -1,4 +1,4 @@
-"""Whatever is cut off the end of a journal, each item is one object, for itself and for all below it that hold it.
+"""However a journal is cut, each item is one object, for itself and for all descendants that refer to it.
 
 The objects of live items are made by `_resume.live_items`.
 """

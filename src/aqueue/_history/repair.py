@@ -1,7 +1,7 @@
 """Makes the events of a file consistent, so that every fold can rely on them.
 
 A journal has every event. A log may not: somebody cut it, a processor dropped records, a disk spoiled a line, or it began
-when the run was resumed. `Repairer` leaves out and counts what comes twice, out of order or where it can't be. It adds only
+when the run was resumed. `Repairer` leaves out and counts events that are repeated, out of order or impossible. It adds only
 the beginning of the run, of items and of attempts that the log doesn't have, and the end of attempts that a crash or a lost
 line left running. It changes nothing in a stream that lacks nothing. In a journal or a log of an earlier aqueue,
 `item.children_processed` and `item.interrupted` lack their worker: they get it here.
@@ -33,6 +33,7 @@ _QUEUED, _RUNNING, _COMPLETED, _IN_HOOK, _FAILED, _HOOK_FAILED, _UNKNOWN = range
 """The states of an item. What waits for a retry is queued or completed; an unknown item was only named by another event."""
 
 _AT_WORK: Final = {_RUNNING, _IN_HOOK}
+_BEFORE_COMPLETION: Final = {None, _UNKNOWN, _QUEUED, _RUNNING}
 _OVER: Final[dict[int | None, int]] = {state: state for state in (_COMPLETED, _FAILED, _HOOK_FAILED)}
 _STEPS: Final[dict[tuple[type[Event], Phase | None], dict[int | None, int]]] = {
     (ItemStarted, "process"): {_QUEUED: _RUNNING},
@@ -65,7 +66,7 @@ class Repairer:
 
     Attributes:
         missing: how many events are not there, by the gaps in their numbers.
-        repeated: how many came twice, out of order or where they can't be, and were left out.
+        repeated: how many were left out, since they were repeated, out of order or impossible.
     """
 
     def __init__(self) -> None:
@@ -229,15 +230,9 @@ class Repairer:
         if isinstance(event, ev.ItemChildrenProcessed):
             worker, phase = (worker, "after_children") if worker else (None, None)
         state = self._items.state(item)
-        if state is None or state == _UNKNOWN:
-            for earlier in self._before(event, phase):
+        if state in _BEFORE_COMPLETION:
+            for earlier in self._before(event, phase, state):
                 self._repair(earlier)
-            state = self._items.state(item)
-        if state in (_QUEUED, _RUNNING) and self._needs_completion(event, phase):  # its completion was lost
-            if state == _QUEUED:
-                self._repair(ItemStarted(event.seq, event.at, item, self._items.type_of(item), 0))
-            ran_by = next(one for one, running in self._running.items() if running == item)
-            self._repair(ItemCompleted(event.seq, event.at, item, ran_by, 0.0))
             state = self._items.state(item)
         ready = _COMPLETED if phase == "after_children" else _QUEUED
         if worker is not None and not isinstance(event, ItemStarted) and state == ready:  # the start was lost
@@ -261,22 +256,19 @@ class Repairer:
             del self._running[worker]
         return True
 
-    @staticmethod
-    def _needs_completion(event: Any, phase: Phase | None) -> bool:
-        if isinstance(event, ev.ItemReopened) and phase is not None:
-            return False
-        return phase == "after_children" or (phase is None and isinstance(event, _AFTER_COMPLETION))
-
-    def _before(self, event: Any, phase: Phase | None) -> Iterator[Event]:
-        """Yield what must have happened before `event` to its item, about which nothing is known."""
+    def _before(self, event: Any, phase: Phase | None, state: int | None) -> Iterator[Event]:
+        """Yield what must have happened before `event` to its item, which has not completed; each must be repaired at once."""
         seq, at, item, type = event.seq, event.at, event.item, getattr(event, "type", UNKNOWN_TYPE)
-        if self._items.state(item) is None:
+        if state is None:
             yield ItemEnqueued(seq, at, item, 0, type)
-        else:
+        elif state == _UNKNOWN:
             self._items.set_state(item, _QUEUED)
+        elif isinstance(event, ev.ItemReopened) and phase is not None:
+            return  # of a failure that the log lacks: it is left out
         if phase == "after_children" or (phase is None and isinstance(event, _AFTER_COMPLETION)):
-            yield ItemStarted(seq, at, item, type, 0)
-            yield ItemCompleted(seq, at, item, 0, 0.0)
+            if state != _RUNNING:
+                yield ItemStarted(seq, at, item, type, 0)
+            yield ItemCompleted(seq, at, item, self._worker_of(item), 0.0)
 
     def _cut_short(self, event: Event, worker: int, reason: Literal["crash", "worker_lost"] = "worker_lost") -> None:
         """Add, before `event`, the end of the attempt of `worker`, which the file lacks."""
