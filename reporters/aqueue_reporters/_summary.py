@@ -94,14 +94,16 @@ def summary_lines(result: RunResult, pen: Pen, ended: str) -> list[str]:
 def _headline(result: RunResult) -> Iterator[str]:
     """Yield what happened, in the order of what matters most."""
     counts, elapsed_s = result.counts, result.elapsed_s
-    if result.status == "failed":
+    if counts.failed and result.status == "failed":
         yield f"{amount(counts.failed)} of {plural(counts.enqueued, 'item')} failed"
     if result.status == "completed":
         yield f"{plural(counts.completed, 'item')} in {time_taken(elapsed_s)}"
         if elapsed_s > 0:
             yield rate_text(counts.completed / elapsed_s)
-    else:
+    elif counts.enqueued:
         yield f"{amount(counts.completed)} completed"
+    else:
+        yield "no item was run"
     if counts.outstanding:
         yield f"{amount(counts.outstanding)} outstanding"
     if counts.failed and result.status != "failed":
@@ -118,10 +120,12 @@ def _types(result: RunResult, names: dict[str, str], pen: Pen) -> Iterator[str]:
     """Yield a table with a row per type: those with the most items."""
     ranked = sorted(result.counts_by_type.items(), key=lambda entry: -entry[1].enqueued)
     columns = ["completed", *(title for title in ("failed", "outstanding") if getattr(result.counts, title))]
+    cells_of = {title: max(len(title) + 3, 12) for title in columns}
     width = max(len(names[type]) for type, _ in ranked[:_MAX_TYPES])
-    yield pen.write("quiet", " " * (width + 2) + "".join(f"{title:>12}" for title in columns))
+    yield pen.write("quiet", " " * (width + 2) + "".join(f"{title:>{cells_of[title]}}" for title in columns))
     for type, counts in ranked[:_MAX_TYPES]:
-        cells = [f"{amount(getattr(counts, title)) if getattr(counts, title) else '':>12}" for title in columns]
+        shown = {title: amount(number) if (number := getattr(counts, title)) else "" for title in columns}
+        cells = [f"{text:>{cells_of[title]}}" for title, text in shown.items()]
         if counts.failed:
             cells[1] = pen.write("bad strong", cells[1])
         yield f"  {names[type]}{' ' * (width - len(names[type]))}{''.join(cells)}".rstrip()

@@ -20,6 +20,7 @@ from rich.cells import cell_len
 from rich.console import Console
 
 from aqueue.events import (
+    Counts,
     ErrorInfo,
     Event,
     ItemDescribed,
@@ -807,9 +808,9 @@ def test_the_summary_takes_the_place_of_the_panels(terminal: Emulator) -> None:
     assert "✗ Failed   1 of 10 items failed · 5 completed · 4 outstanding · " in text
     assert (
         """
-           completed      failed outstanding
-  File             4           1           3
-  Folder           1                       1
+           completed      failed   outstanding
+  File             4           1             3
+  Folder           1                         1
 
   1 × File: ReadTimeout  no answer within 10 s
       item 6"""
@@ -987,14 +988,20 @@ def test_summary_has_at_most_18_lines(failures: int, kinds: int, types: int, lin
     assert len(summary(result).splitlines()) == lines
 
 
+def test_summary_of_a_run_that_never_began() -> None:
+    """An error before the first item, such as an initial item that isn't one: no figures of nothing."""
+    result = RunResult("run", "failed", Counts(), {}, 0.001, ())
+    assert summary(result) == "ended   no item was run · 1 ms"
+
+
 def test_summary_of_a_run_with_many_types_and_kinds() -> None:
     """The largest types and kinds, how many others there are, and how to see all: as a person sees it."""
     result = msgspec.structs.replace(many(300, 30, 10, completed=1_000), journal="/home/me/run.db")
     assert summary(result).splitlines() == [
         "ended   300 of 1,305 items failed · 1,000 completed · 5 outstanding · 1:23",
         "",
-        "          completed      failed outstanding",
-        "  Page0         100          30           5",
+        "          completed      failed   outstanding",
+        "  Page0         100          30             5",
         "  Page1         100          30",
         "  Page2         100          30",
         "  Page3         100          30",

@@ -8,7 +8,7 @@ import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
-from typing import cast
+from typing import Any, cast
 
 import pytest
 
@@ -142,20 +142,21 @@ class Fails(Item):
 
 
 @pytest.mark.parametrize(
-    ("failed", "outstanding", "retries", "said"),
+    ("failed", "outstanding", "chosen", "said"),
     [
-        (1, 0, True, "Retry it:"),
-        (2, 0, True, "Retry them:"),
-        (1, 1, True, "Retry it and run the 1 outstanding:"),
-        (1_000, 1_234, True, "Retry them and run the 1,234 outstanding:"),
-        (1, 0, False, "Retry it (with retry_failed=True):"),
-        (2, 0, False, "Retry them (with retry_failed=True):"),
-        (2, 1_234, False, "Run the 1,234 outstanding:"),
+        (1, 0, {}, "Retry it:"),
+        (2, 0, {}, "Retry them:"),
+        (1, 1, {}, "Retry it and run the 1 outstanding:"),
+        (1_000, 1_234, {}, "Retry them and run the 1,234 outstanding:"),
+        (1, 0, {"retry_failed": False}, "Retry it (with retry_failed=True):"),
+        (2, 0, {"retry_failed": False}, "Retry them (with retry_failed=True):"),
+        (2, 1_234, {"retry_failed": False}, "Run the 1,234 outstanding:"),
+        (2, 0, {"only": lambda _: True}, "Retry some of them:"),
     ],
 )
-def test_what_the_next_run_does_is_said(failed: int, outstanding: int, retries: bool, said: str) -> None:
+def test_what_the_next_run_does_is_said(failed: int, outstanding: int, chosen: dict[str, Any], said: str) -> None:
     """After failures: whether it retries them, and how many others it runs."""
-    settings = cast(Settings, SimpleNamespace(retry_failed=retries))
+    settings = cast(Settings, SimpleNamespace(**{"retry_failed": True, "only": None, **chosen}))
     counts = Counts(enqueued=5 + failed + outstanding, completed=5, failed=failed)
     assert _what_is_left(settings, counts) == said
 

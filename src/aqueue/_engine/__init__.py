@@ -6,6 +6,7 @@ Each module imports only from those above it:
 - `context`: what an item's code can ask: `current`, `shared`, `child_results`, `slow_down` and `stop`
 - `ended_children`: recorded children that are done, in 24 bytes per child
 - `exceptions`: which exceptions are failures of an item, and their tracebacks without aqueue's frames
+- `hints`: advice for errors of Python and of the event loops whose own messages don't say what to change in an item
 - `failures`: the items that failed for good, and the exceptions of the first ones
 - `item_class`: what the engine knows about one class of items
 - `misspelt`: warns of class attributes that look misspelt

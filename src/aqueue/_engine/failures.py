@@ -4,8 +4,8 @@ from collections.abc import Callable
 from types import TracebackType
 from typing import Final
 
-import trio
-
+from aqueue._engine.hints import hint
+from aqueue._system.notice import warn
 from aqueue.events import ItemFailed, Phase
 from aqueue.result import MAX_LISTED_FAILURES
 
@@ -45,6 +45,7 @@ class Failures:
         self._first: dict[
             int, tuple[TracebackType | None, str]
         ] = {}  # traceback and note, by the `id` of each of `exceptions`
+        self._advice_given: set[str] = set()
 
     def restore(self, failure: ItemFailed) -> None:
         """Count a failure of an earlier process; only before any is added."""
@@ -59,10 +60,15 @@ class Failures:
         self.count += 1
         self._count_kind(failure)
         is_listed = len(self.listed) < MAX_LISTED_FAILURES
+        advice = hint(error)
+        if advice and advice not in self._advice_given:  # a run with a journal prints no traceback, and so no notes
+            self._advice_given.add(advice)
+            warn(f"item {failure.item} ({failure.type}) failed: {advice}")
         if is_listed:
             self.listed.append(failure)
         if len(self.exceptions) < MAX_LIVE_EXCEPTIONS and id(error) not in self._first:
-            note = f"aqueue: raised by item {failure.item} ({failure.type}) in {_METHODS[failure.phase]}{_hint(error)}"
+            note = f"aqueue: raised by item {failure.item} ({failure.type}) in {_METHODS[failure.phase]}"
+            note += f"; {advice}" if advice else ""
             self.exceptions.append(error)
             self._first[id(error)] = error.__traceback__, note
         elif is_listed:
@@ -114,10 +120,3 @@ def _notes(error: BaseException) -> list[str]:
 
 def _set_notes(error: BaseException, notes: list[str]) -> None:
     vars(error)["__notes__"] = notes  # a frozen dataclass refuses an assignment
-
-
-def _hint(error: Exception) -> str:
-    """Return advice to add to the note of an error whose own message doesn't help."""
-    if isinstance(error, RuntimeError) and str(error) == "no running event loop" and trio.lowlevel.in_trio_run():
-        return "; this is asyncio code in a run on trio: give run_queue backend='asyncio'"
-    return ""

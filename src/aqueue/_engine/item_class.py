@@ -125,6 +125,10 @@ def look_up_class(item: object, defaults: Policies = NO_POLICIES) -> ItemClass:
             f"{visible_repr(item)} ({name}) is not an item: it has no method "
             "'async def process(self, enqueue, set_desc)'; enqueue an object of a class that has"
         )
+    if inspect.isasyncgenfunction(process):
+        raise InvalidItem(
+            f"{name}.process has a yield, which makes it an async generator; call enqueue(…) for each child, and return the result"
+        )
     if not _is_async(process):
         raise InvalidItem(f"{name}.process is not async; write 'async def process(self, enqueue, set_desc)'")
     if not accepts(process, None, None):

@@ -64,7 +64,7 @@ def _consumed(first: list[ItemLike], others: Iterator[ItemLike]) -> Iterator[Ite
 
 def _what_is_left(settings: Settings, counts: Counts) -> str:
     """Return what a resume does after a run with failed items."""
-    them = "it" if counts.failed == 1 else "them"
+    them = "some of them" if settings.only is not None else "it" if counts.failed == 1 else "them"
     retried = f"Retry {them}" if settings.retry_failed else ""
     if not counts.outstanding:
         return f"{retried}:" if retried else f"Retry {them} (with retry_failed=True):"

@@ -17,6 +17,7 @@ from aqueue._delivery.delivery import Delivery
 from aqueue._engine.context import current_or_none
 from aqueue._engine.engine import Engine
 from aqueue._engine.failures import Failures
+from aqueue._engine.hints import hint
 from aqueue._engine.parts import Parts
 from aqueue._engine.payloads import Payloads
 from aqueue._engine.queues import QUEUE_TYPES
@@ -175,10 +176,15 @@ class Session:
             # A second signal cancels the lifespan only while it is entered or left; in between it cancels the items.
             with anyio.CancelScope() as scope:
                 self._stopping.cancel_in_future(scope)
-                async with _checked(self._settings.lifespan()) as shared:
-                    self._parts.for_items.shared = shared
-                    self._has_begun = True
-                    await engine.run()
+                try:
+                    async with _checked(self._settings.lifespan()) as shared:
+                        self._parts.for_items.shared = shared
+                        self._has_begun = True
+                        await engine.run()
+                except Exception as error:
+                    if not self._has_begun and (advice := hint(error)):
+                        error.add_note(f"aqueue: raised by lifespan; {advice}")
+                    raise
         finally:
             engine.unlink_all()  # also if `initial_items` or the lifespan raised: restored nodes may be a long chain
 
