@@ -122,7 +122,7 @@ def test_a_new_required_field_is_an_error_that_names_it(kind: str) -> None:
     """The message names the class and the field, and says that a default mends it."""
     required = KINDS[kind]()[1]
     name = type_name(required)
-    expected = r"Required.* field 'size', .* no default; give it one"
+    expected = r"Required.* field 'size', .* no default; .*give new fields a default"
     with pytest.raises(PayloadMismatch, match=expected):
         PayloadCodec().decode(name, RECORDED, no_item)
     with pytest.raises(PayloadMismatch, match=expected):
@@ -135,7 +135,7 @@ def test_a_field_that_was_renamed_is_an_error_that_names_it(kind: str) -> None:
     more = KINDS[kind]()[0]
     recorded = b'{"url":"u","attempts":7}'
     expected = (
-        r"More was recorded with 'attempts', which it has no more, and has 'tries', 'seen', which was not recorded"
+        r"More was recorded with 'attempts', which it no longer has, and has 'tries', 'seen', which was not recorded"
     )
     with pytest.raises(PayloadMismatch, match=expected):
         PayloadCodec().decode(type_name(more), recorded, no_item)
@@ -277,7 +277,7 @@ def test_what_dump_returned_is_given_to_load_as_it_was() -> None:
     for data in ({"url": "u", "timeout_s": 1.5}, [1], None):
         restored = codec.decode(type_name(Loaded), codec.encode(Loaded(data), no_ancestor), no_item)
         assert restored.data == data
-    with pytest.raises(PayloadMismatch, match=r"Bare stores nothing as '\$dump'"):
+    with pytest.raises(PayloadMismatch, match=r"Bare never stores anything as '\$dump'"):
         codec.decode(type_name(Bare), b'{"$dump":1}', no_item)
 
 
@@ -297,8 +297,8 @@ def test_what_load_can_do_nothing_with_is_told() -> None:
             return data["size"]
 
     expected = (
-        r"making an object of .*Raising raised KeyError: 'size'; .*load\(cls, data\), which gets a dict of the "
-        r"attributes if they were recorded before the class had it"
+        r"creating an object of .*Raising raised KeyError: 'size'; .*load\(cls, data\), which gets a dict of the "
+        r"attributes if the item was recorded before the class had these methods"
     )
     with pytest.raises(PayloadMismatch, match=expected):
         PayloadCodec().decode(type_name(Raising), RECORDED, no_item)
@@ -317,7 +317,7 @@ def test_what_load_raises_or_returns_wrongly_is_told() -> None:
                 raise KeyError("size")
             return data
 
-    with pytest.raises(PayloadMismatch, match=r"making an object of .*Raising raised KeyError: 'size'"):
+    with pytest.raises(PayloadMismatch, match=r"creating an object of .*Raising raised KeyError: 'size'"):
         PayloadCodec().decode(type_name(Raising), b'{"$dump":1}', no_item)
     with pytest.raises(PayloadMismatch, match=r"load\(\) of .*Raising returned an object of builtins:int"):
         PayloadCodec().decode(type_name(Raising), b'{"$dump":2}', no_item)

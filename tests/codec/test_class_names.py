@@ -61,7 +61,7 @@ def test_the_latest_definition_wins() -> None:
 
     first, second = define(1), define(2)
     assert resolve_type(type_name(first)) is second
-    with pytest.raises(UnstorableItem, match="another class has been defined by its name"):
+    with pytest.raises(UnstorableItem, match="another class has the same name"):
         PayloadCodec().encode(first(), no_ancestor)
 
 
@@ -170,7 +170,7 @@ def test_a_class_that_could_not_be_found_is_refused_when_it_is_stored() -> None:
         async def process(self, enqueue: EnqueueFn, set_desc: SetDescFn) -> None:
             """Do nothing."""
 
-    with pytest.raises(UnstorableItem, match="would not be found by its name"):
+    with pytest.raises(UnstorableItem, match="can't be found by its name"):
         PayloadCodec().encode(Hidden(), no_ancestor)
 
 

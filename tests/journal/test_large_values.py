@@ -272,7 +272,7 @@ def test_a_result_that_is_too_long_fails_its_item(
         run_queue(items, resume=journal, reporter="none", on_error="continue", backend=backend)
     [error] = caught.value.exceptions
     assert isinstance(error, InvalidResult)
-    assert f"{type(item).__name__} returned what has 2,002 bytes as JSON, and a journal holds 1,000 at most" in str(
+    assert f"{type(item).__name__} returned a result of 2,002 bytes as JSON, but a journal holds at most 1,000" in str(
         error
     )
     assert "path" in str(error)
@@ -318,7 +318,7 @@ def test_a_class_whose_values_are_very_large_is_named_once(
     said = [line for line in capsys.readouterr().err.splitlines() if " MB" in line]
     assert len(said) == 1
     assert said[0].startswith(f"aqueue: warning: {__name__}:Page: a result of 0 MB; ")
-    assert said[0].endswith("write what is large to a file, and return its path")
+    assert said[0].endswith("write large data to a file, and return its path")
     monkeypatch.setattr(event_stream, "WARN_BYTES", 10_000)
     run_queue([Book(2, holds=30_000)], journal=tmp_path / "2.db", reporter="none", num_workers=1, backend=backend)
     said = [line for line in capsys.readouterr().err.splitlines() if " MB" in line]

@@ -65,11 +65,11 @@ def resolve_type(name: str) -> type:
     if renamed:
         claims = ", ".join(sorted(type_name(cls) for cls in renamed))
         raise UnknownItemType(
-            f"{visible(name, 300)} is in the previous_names of several item classes ({claims}); leave it in those of one"
+            f"{visible(name, 300)} is in the previous_names of several item classes ({claims}); keep it in one of them"
         )
     raise UnknownItemType(
-        f"{visible(name, 300)} isn't an item class that this program has defined; import its module before the run, or, "
-        f"if it was renamed, add the class attribute previous_names = ({visible(name, 300)!r},) to the class it is now"
+        f"this program doesn't define the item class {visible(name, 300)}; import its module before the run or, if the "
+        f"class was renamed, give the renamed class the attribute previous_names = ({visible(name, 300)!r},)"
     )
 
 

@@ -199,10 +199,10 @@ class PayloadCodec:
         except UnknownItemType:
             found = None
         if found is not cls:
-            why = "another class has been defined by its name" if found else "it would not be found by its name"
+            why = "another class has the same name" if found else "it can't be found by its name"
             raise UnstorableItem(
-                f"{name} can't be stored: {why}, so a resumed run could not restore it; define it once, at the top "
-                "level of a module or as a subclass of aqueue.Item, with process in its body"
+                f"{name} can't be stored: {why}, so a resumed run could not restore its items; define the class once, at "
+                "the top level of a module or as a subclass of aqueue.Item, with process in its body"
             )
         try:
             adapter = self._by_class[cls] = self._adapter_of(cls)
@@ -255,7 +255,7 @@ def _what_to_do(cls: type, path: tuple[str, ...] = ()) -> str:
 
 def _mismatch(type_name: str, reason: str) -> PayloadMismatch:
     return PayloadMismatch(
-        f"an item of {visible(type_name, 300)} can't be restored: {visible(reason, 1_000)}; change the class so that "
-        "it takes what was recorded, or give it dump(self) and the class method load(cls, data), which gets a dict of the "
-        "attributes if they were recorded before the class had it"
+        f"an item of {visible(type_name, 300)} can't be restored: {visible(reason, 1_000)}; change the class to accept "
+        "what was recorded (give new fields a default, for example), or define dump(self) and the class method "
+        "load(cls, data), which gets a dict of the attributes if the item was recorded before the class had these methods"
     )

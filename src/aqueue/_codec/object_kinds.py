@@ -43,7 +43,7 @@ class NamedTupleAdapter(ClassAdapter):
 
     def read(self, value: Any) -> tuple[dict[str, Any], dict[str, Any]]:
         if self._has_dict and not self._skipped.issuperset(value.__dict__):
-            raise Refusal("is a named tuple with attributes beside its fields")
+            raise Refusal("is a named tuple with attributes that aren't fields")
         held = zip(value._fields, tuple.__iter__(value), strict=True)
         return {name: part for name, part in held if name in self.fields}, {}
 
@@ -153,13 +153,13 @@ def adapter_of(cls: type, *, item: bool) -> ClassAdapter:
         return NamedTupleAdapter(cls, policies)
     if not (item or dataclasses.is_dataclass(cls) or hasattr(cls, "__attrs_attrs__")):
         raise Refusal(
-            "is neither a dataclass, an attrs class, a Struct, a pydantic model, an enum nor a named tuple, and does "
-            "not define dump and load"
+            "is not a dataclass, an attrs class, a Struct, a pydantic model, an enum or a named tuple, and does not define "
+            "dump and load"
         )
     if any(base is not object and is_built_in(base) for base in cls.__mro__):
-        raise Refusal("derives from a class that is built into Python, whose state is more than attributes")
+        raise Refusal("is a subclass of a built-in type, which has state outside its attributes")
     try:
         object.__new__(cls)
     except TypeError as error:
-        raise Refusal(f"can't be made without its constructor ({error})") from error
+        raise Refusal(f"can't be created without calling its constructor ({error})") from error
     return AttributesAdapter(cls, policies)

@@ -214,4 +214,4 @@ def check_name(name: object) -> None:
 
 def missing_field(cls: type, name: str) -> Refusal:
     """Return the error for a field without a default that was not recorded."""
-    return Refusal(f"{type_name(cls)} has the field {name!r}, which was not recorded and has no default; give it one")
+    return Refusal(f"{type_name(cls)} has the field {name!r}, which was not recorded and has no default")

@@ -65,7 +65,7 @@ class StateReader:
             raise
         except Exception as error:  # of the class's own code: a default factory, load, a Struct's __post_init__
             raise Refusal(
-                f"making an object of {type_name(adapter.cls)} raised {type(error).__qualname__}: {error}"
+                f"creating an object of {type_name(adapter.cls)} raised {type(error).__qualname__}: {error}"
             ) from error
         if type(made) is not adapter.cls:
             raise Refusal(f"load() of {type_name(adapter.cls)} returned an object of {type_name(type(made))}")
@@ -73,7 +73,7 @@ class StateReader:
 
     def _read_part(self, adapter: ClassAdapter, part: str, data: Any, ancestor: Ancestor, depth: int) -> Any:
         if part not in adapter.parts:
-            raise Refusal(f"{type_name(adapter.cls)} stores nothing as {part!r}")
+            raise Refusal(f"{type_name(adapter.cls)} never stores anything as {part!r}")
         if part == "$dump":
             return self._read(data, {}, ancestor, depth)
         if part == "$unset":
@@ -117,8 +117,8 @@ class StateReader:
                     except (AqueueError, Refusal, RecursionError):
                         raise
                     except Exception as error:  # readers trust their data, and may raise anything
-                        raise Refusal(f"no value for {key!r}: {error}") from error
-                raise Refusal(f"an object with {key!r} and other keys")
+                        raise Refusal(f"a value tagged {key!r} that can't be read: {error}") from error
+                raise Refusal(f"a JSON object that has {key!r} and other keys")
         members = {}
         for key, part in raw.items():
             members[key] = self._read(part, classes, ancestor, depth + 1)
@@ -156,7 +156,7 @@ class StateReader:
         if tag == "$object":
             name, state = _sized(data, 2)
             return self.read(self._adapter_of(self._named(name, classes, of_enums=False)), state, ancestor, depth + 2)
-        raise Refusal(f"the tag {tag!r}, which this aqueue doesn't know")
+        raise Refusal(f"the tag {tag!r}, which this version of aqueue doesn't know")
 
     def _named(self, name: Any, classes: _Classes, *, of_enums: bool) -> type:
         """Return the class that the annotation calls `name`; else the only class in it, which may have been renamed."""
@@ -181,14 +181,14 @@ class StateReader:
 def _refuse_renamed(adapter: ClassAdapter, gone: Sequence[str], raw: dict[str, Any]) -> None:
     """Raise `Refusal` if the fields that are `gone` may have been renamed: the class has fields that were not recorded.
 
-    Those would get their defaults, and the recorded values would be lost without a word.
+    Those would get their defaults, and the recorded values would be lost silently.
     """
     new = [name for name in adapter.fields if name not in raw and name not in raw.get("$unset", ())]
     if new:
         raise Refusal(
-            f"{type_name(adapter.cls)} was recorded with {', '.join(map(repr, gone))}, which it has no more, and has "
-            f"{', '.join(map(repr, new))}, which was not recorded; keep the old name if that is the new one, or take what "
-            "was recorded in load()"
+            f"{type_name(adapter.cls)} was recorded with {', '.join(map(repr, gone))}, which it no longer has, "
+            f"and has {', '.join(map(repr, new))}, which was not recorded; if a field was renamed, give it its old name "
+            "again, or convert what was recorded in load()"
         )
 
 

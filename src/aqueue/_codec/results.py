@@ -34,7 +34,7 @@ _brackets: Final = re.compile(r'[][{}]|"(?:[^"\\]|\\.)*"').findall
 
 
 def _plain(value: object) -> object:
-    """Return what the standard library can't write in terms of what it can; raise `TypeError` for what JSON can't carry."""
+    """Return what the standard library can't write in terms of what it can; raise `TypeError` for what JSON can't represent."""
     fields = _fields(value)
     if fields is not None:
         return fields
@@ -56,7 +56,7 @@ def _fields(value: object) -> dict[str, object] | None:
 def _refuse_changed(value: object) -> None:
     """Raise `TypeError` for a value that would come back as something else."""
     if isinstance(value, set | frozenset):
-        raise TypeError("a set has no order in JSON; return sorted(…)")
+        raise TypeError("JSON has no sets; return sorted(…)")
     if isinstance(value, bytes | bytearray | memoryview):
         raise TypeError("JSON has no bytes; return text, such as base64.b64encode(…).decode()")
 
@@ -123,7 +123,7 @@ def encode_result(value: object, type: str, on_large: OnLarge | None = None) -> 
     Dataclasses, attrs classes, msgspec structs, datetimes, UUIDs, enums and decimals are written as msgspec writes them.
 
     Raises:
-        InvalidResult: JSON can't carry it: an object of another kind, a set, bytes, NaN, infinity, a lone surrogate, two
+        InvalidResult: JSON can't represent it: an object of another kind, a set, bytes, NaN, infinity, a lone surrogate, two
             keys that are the same in JSON, a cycle, data nested deeper than 500; or it is longer than a journal can hold.
     """
     try:
@@ -141,14 +141,14 @@ def encode_result(value: object, type: str, on_large: OnLarge | None = None) -> 
             data = text.encode()
     except (TypeError, ValueError, OverflowError, RecursionError) as error:  # UnicodeEncodeError is a ValueError
         raise InvalidResult(
-            f"{type} returned {visible_repr(value)}, which JSON can't carry ({visible(str(error), 200)}); "
+            f"{type} returned {visible_repr(value)}, which JSON can't represent ({visible(str(error), 200)}); "
             "return None, or data made of dicts, lists, strings, finite numbers, booleans and None"
         ) from error
     if len(data) > LARGE_BYTES:
         if len(data) > MAX_BYTES:
             raise InvalidResult(
-                f"{type} returned what has {len(data):,} bytes as JSON, and a journal holds {MAX_BYTES:,} at most; write it "
-                "to a file, and return the file's path"
+                f"{type} returned a result of {len(data):,} bytes as JSON, but a journal holds at most {MAX_BYTES:,}; "
+                "write it to a file, and return the file's path"
             )
         if on_large is not None:
             on_large(type, "result", len(data))

@@ -119,12 +119,12 @@ def _zone_key(zone: tzinfo | None) -> str | None:
             raise Refusal("a time in a zone less than a second from UTC, which Python reads back as UTC")
         if zone.tzname(None) == timezone(zone.utcoffset(None)).tzname(None):
             return None
-        raise Refusal(f"a time in a fixed zone with a name of its own ({zone.tzname(None)}), which would be lost")
+        raise Refusal(f"a time in a datetime.timezone that has a name ({zone.tzname(None)}), which would be lost")
     if type(zone) is ZoneInfo and zone.key in _zone_keys():
         return zone.key
     raise Refusal(
-        f"a time with a tzinfo of class {type(zone).__qualname__}; datetime.timezone and zoneinfo.ZoneInfo by key can "
-        "be stored"
+        f"a time with a tzinfo of class {type(zone).__qualname__}; only datetime.timezone and zoneinfo.ZoneInfo (by its "
+        "key) can be stored"
     )
 
 
@@ -144,7 +144,7 @@ def _read_clock(kind: type[datetime] | type[time], data: Any) -> datetime | time
         return value.replace(fold=fold)
     # Checked before it is loaded: ZoneInfo imports a module of the tzdata package by the key.
     if zone not in _zone_keys():
-        raise ValueError("the time zone is not in this machine's database")
+        raise ValueError("the time zone is not in this machine's time zone database")
     return value.replace(tzinfo=ZoneInfo(zone), fold=fold)
 
 
@@ -155,7 +155,7 @@ def _read_timedelta(data: Any) -> timedelta:
 
 def _checked(kind: type, data: Any) -> Any:
     if type(data) is not kind:
-        raise TypeError(f"it is no {kind.__name__}")
+        raise TypeError(f"expected {kind.__name__}, not {type(data).__name__}")
     return data
 
 

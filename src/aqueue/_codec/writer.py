@@ -67,7 +67,7 @@ class StateWriter:
             except RecursionError as error:
                 if depth > 1:
                     raise
-                reason = Refusal(f"data nested too deep for Python's stack here, though not deeper than {MAX_DEPTH}")
+                reason = Refusal(f"data nested too deep for what is left of Python's stack (the limit is {MAX_DEPTH})")
                 reason.path = (name,)
                 raise reason from error
         return written
@@ -79,7 +79,7 @@ class StateWriter:
         if write is not None:
             return write(value)
         if depth >= MAX_DEPTH:
-            raise Refusal(f"data nested deeper than {MAX_DEPTH}, or in itself")
+            raise Refusal(f"data nested deeper than {MAX_DEPTH}, or that contains itself")
         # Loops, not comprehensions: in Python 3.11 these are calls of their own, and the limit on calls is only about twice
         # that on depth.
         parts: list[Any] = []
@@ -113,7 +113,7 @@ class StateWriter:
         if has_process(cls):
             raise Refusal(f"an item of class {type_name(cls)} that is not one of this item's ancestors")
         if name in classes and classes[name] is None:
-            raise Refusal(f"an object of class {type_name(cls)}, but the annotation names two classes {name}")
+            raise Refusal(f"an object of class {type_name(cls)}, but the annotation names two classes called {name}")
         is_enum = isinstance(value, enum.Enum)
         try:
             adapter = None if is_enum else self._adapter_of(cls)

@@ -149,8 +149,8 @@ class EventStream:
             self._warned.add(type)
             advice = "return its path" if what == "result" else "keep its path"
             warn(
-                f"{type}: {'a result' if what == 'result' else 'attributes'} of {size / 1e6:,.0f} MB; while so much is encoded "
-                f"nothing else runs, and a resume reads it again; write what is large to a file, and {advice}"
+                f"{type}: {'a result' if what == 'result' else 'attributes'} of {size / 1e6:,.0f} MB; encoding that much "
+                f"blocks the event loop, and a resume reads it again; write large data to a file, and {advice}"
             )
 
     # ---- back-pressure ------------------------------------------------------------------------------------------
