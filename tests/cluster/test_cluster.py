@@ -206,7 +206,7 @@ def test_a_process_that_is_refused_is_told_once(
     monkeypatch.setattr(MemoryTransport, "members", look)
     assert run_queue([Waits()], cluster="local:2", reporter="none", backend=backend).root_results == [1]
     assert Counter(asked) == {"memory://1": 1, "memory://2": 1}
-    assert capfd.readouterr().err.count("the worker process at memory://1 is not used: it is too old") == 1
+    assert capfd.readouterr().err.count("the worker process at memory://1 can't be used: it is too old") == 1
 
 
 def test_an_order_that_can_not_be_written_ends_the_run(
@@ -280,7 +280,7 @@ def test_a_lifespan_that_is_never_entered_does_not_keep_a_run_from_stopping(
             reporter=stop_when_entering(world, 1),
             backend=backend,
         )
-    assert "worker processes did not end within 0.1 s and were left behind" in capfd.readouterr().err
+    assert "worker processes did not end within 0.1 s; the run no longer waits" in capfd.readouterr().err
     assert len(world.ended) == 2  # the transport has waited for the lanes' threads
 
 
@@ -316,7 +316,7 @@ def test_a_lifespan_that_is_never_left_does_not_keep_a_run_from_ending(
     monkeypatch.setattr("aqueue._cluster.cluster.LEASE_S", 0.3)
     result = run_queue([Noop()], cluster="local:2", lifespan=never_left, reporter="none", backend=backend)
     assert (result.status, result.root_results) == ("completed", [1])
-    assert "worker processes did not end within 0.1 s and were left behind" in capfd.readouterr().err
+    assert "worker processes did not end within 0.1 s; the run no longer waits" in capfd.readouterr().err
 
 
 def test_ctrl_c_does_not_wait_for_a_lifespan_that_is_never_left(

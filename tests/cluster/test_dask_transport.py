@@ -268,11 +268,11 @@ def closed_client(cluster: Any) -> Any:
         ("nonsense", "cluster is 'nonsense'; it must be a scheduler's address"),
         ("tcp://host", "cluster is 'tcp://host'; it must be a scheduler's address"),
         ("tcp://host:65536", "cluster is 'tcp://host:65536'; it must be a scheduler's address"),
-        ("local:0", "cluster is 'local:0'; after 'local:' comes the number of worker processes, 1 to 1,000"),
-        ("local:x", "cluster is 'local:x'; after 'local:' comes the number"),
-        ("local:-1", "cluster is 'local:-1'; after 'local:' comes the number"),
-        ("local:1001", "cluster is 'local:1001'; after 'local:' comes the number"),
-        ("local:", "cluster is 'local:'; after 'local:' comes the number"),
+        ("local:0", "cluster is 'local:0'; after 'local:' write the number of worker processes, 1 to 1,000"),
+        ("local:x", "cluster is 'local:x'; after 'local:' write the number"),
+        ("local:-1", "cluster is 'local:-1'; after 'local:' write the number"),
+        ("local:1001", "cluster is 'local:1001'; after 'local:' write the number"),
+        ("local:", "cluster is 'local:'; after 'local:' write the number"),
         ("tcp://10.1.1.1:8786", "cluster is 'tcp://10.1.1.1:8786', a scheduler on another machine without TLS"),
         ("10.1.1.1:8786", "cluster is '10.1.1.1:8786', a scheduler on another machine without TLS"),
         ("ws://example.org:80", "'ws://example.org:80', a scheduler on another machine without TLS"),
@@ -295,7 +295,7 @@ def test_allow_insecure_is_about_clusters_only(backend: Backend) -> None:
 
 def test_a_client_that_is_closed_is_refused(cluster: Any, backend: Backend) -> None:
     """Rather than that it is waited for."""
-    with pytest.raises(InvalidArgument, match="cluster is a Client that is closed; give one that is connected"):
+    with pytest.raises(InvalidArgument, match="cluster is a closed Client; pass a connected one"):
         run_queue([Number(1)], cluster=closed_client(cluster), backend=backend)
 
 

@@ -167,7 +167,7 @@ def test_an_item_that_kills_its_process_fails_and_the_others_do_not(tmp_path: Pa
         )
     [failure] = caught.value.exceptions
     assert isinstance(failure, PoisonItem)
-    assert re.search(r"item 2 \(tests.cluster.jobs:Poison\) was running in 3 worker processes that ended", str(failure))
+    assert re.search(r"item 2 \(tests.cluster.jobs:Poison\) was running in 3 worker processes that died", str(failure))
     story = told_by(events_of(journal))
     assert Counter(story.state.values()) == {"closed": 101, "failed": 1}
     lines = log.read_text().splitlines()
@@ -332,7 +332,7 @@ def test_workers_join_and_leave_in_the_middle(tmp_path: Path) -> None:
         ),
         (
             "import importlib.metadata as m\nm.version = lambda name, old=m.version: '0.0.1' if name == 'aqueue' else old(name)",
-            "it has aqueue 0.0.1, and here it is",
+            "it has aqueue 0.0.1, and your program",
         ),
         (
             """

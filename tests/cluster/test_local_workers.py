@@ -357,7 +357,7 @@ def test_a_worker_that_ends_at_its_start_is_an_error(
     monkeypatch.syspath_prepend(tmp_path)
     threads = our_threads()
     workers = LocalWorkers(1)
-    with pytest.raises(RuntimeError, match="exit code 1 before it was ready; see what it said"):
+    with pytest.raises(RuntimeError, match="exit code 1 before it was ready; look at what it printed"):
         workers.start()
     workers.close()
     assert our_threads() == threads

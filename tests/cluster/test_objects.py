@@ -413,7 +413,7 @@ def test_definitions_that_can_not_be_taken_in_are_refused(monkeypatch: pytest.Mo
     sent = [pickle.dumps((0, *pickle.loads(pickled)[1:])) for pickled in coordinator.definitions]
     monkeypatch.delattr(sys.modules[__name__], "Vanishing")
     assert len(sent) == 1
-    with pytest.raises(UnsendableItem, match=r"can't make the classes .*Vanishing.*install there the modules"):
+    with pytest.raises(UnsendableItem, match=r"can't create the classes .*Vanishing.*install the modules"):
         LaneObjects().definitions.define(sent[0])
 
 
@@ -451,7 +451,7 @@ def test_what_can_not_be_sent_is_named(make: Callable[[], Any], reason: str) -> 
     for text in (message, nested):
         assert "tests.cluster.classes:Node can't be sent to another process" in text
         assert reason in text
-        assert "leave session out of the item and make it in process or in the lifespan" in text
+        assert "leave session out of the item and create it in process or in the lifespan" in text
         assert "__getstate__" in text
         assert "attribute 'session'" in text
 
@@ -616,11 +616,11 @@ def test_a_class_that_the_other_side_lacks_is_named(monkeypatch: pytest.MonkeyPa
     monkeypatch.delattr(sys.modules[__name__], "Vanishing")
     for data in (flat, long):
         for objects in (CoordinatorObjects(), LaneObjects()):
-            with pytest.raises(UnsendableItem, match="test_objects:Vanishing can't be made"):
+            with pytest.raises(UnsendableItem, match="test_objects:Vanishing can't be restored"):
                 objects.load_item(data, no_ancestor)
-    with pytest.raises(UnsendableItem, match=r"Node can't be made .* same modules, in the same versions"):
+    with pytest.raises(UnsendableItem, match=r"Node can't be restored .* same modules, in the same versions"):
         LaneObjects().load_item(held, no_ancestor)
-    with pytest.raises(UnsendableItem, match="Node can't be made"):
+    with pytest.raises(UnsendableItem, match="Node can't be restored"):
         CoordinatorObjects().apply_state(Node(), state, no_ancestor)
 
 
@@ -637,7 +637,7 @@ def test_a_name_that_means_something_else_is_refused(monkeypatch: pytest.MonkeyP
     abstract.__abstractmethods__ = frozenset({"process"})  # type: ignore[attr-defined]
     for other in (5, local_function, abstract):
         monkeypatch.setattr(sys.modules[__name__], "Vanishing", other)
-        with pytest.raises(UnsendableItem, match="Vanishing can't be made"):
+        with pytest.raises(UnsendableItem, match="Vanishing can't be restored"):
             LaneObjects().load_item(data, no_ancestor)
 
 
@@ -654,11 +654,11 @@ class Unloadable(Item):
 def test_a_setstate_that_raises_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
     """The refusal names the class and its `__setstate__`, on the way there and back."""
     item = Unloadable()
-    with pytest.raises(UnsendableItem, match=r"Unloadable can't be made .*MuteError.*__setstate__"):
+    with pytest.raises(UnsendableItem, match=r"Unloadable can't be restored .*MuteError.*__setstate__"):
         to_lane(item)
     state = LaneObjects().changed_state(item, b"", no_number)
     assert state is not None
-    with pytest.raises(UnsendableItem, match=r"Unloadable can't be made .*MuteError"):
+    with pytest.raises(UnsendableItem, match=r"Unloadable can't be restored .*MuteError"):
         CoordinatorObjects().apply_state(item, state, no_ancestor)
 
 
@@ -666,7 +666,7 @@ def test_an_ancestor_that_is_missing_is_told() -> None:
     """A reference to an item that is not above raises what is documented."""
     parent = Node()
     data = CoordinatorObjects().dump_item(Node(parent=parent), numbers_of([parent], 1))
-    with pytest.raises(UnsendableItem, match="Node can't be made"):
+    with pytest.raises(UnsendableItem, match="Node can't be restored"):
         LaneObjects().load_item(data, no_ancestor)
 
 
@@ -680,9 +680,9 @@ def test_a_class_made_in_the_lane_alone_is_refused() -> None:
         FAST = 1
 
     lane = LaneObjects()
-    with pytest.raises(UnsendableItem, match=r"Local can't be sent .*made inside a function.*top level of a module"):
+    with pytest.raises(UnsendableItem, match=r"Local can't be sent .*defined inside a function.*top level of a module"):
         lane.dump_item(Local(), no_number)
-    with pytest.raises(UnsendableItem, match=r"Node can't be sent .*attribute 'mode'.*made inside a function"):
+    with pytest.raises(UnsendableItem, match=r"Node can't be sent .*attribute 'mode'.*defined inside a function"):
         lane.dump_item(Node(mode=Mode.FAST), no_number)
     with pytest.raises(UnsendableItem, match=r"attribute 'mode'"):
         lane.changed_state(Node(mode=Mode.FAST), b"", no_number)

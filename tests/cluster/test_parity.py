@@ -240,7 +240,7 @@ def test_an_ancestor_that_can_not_be_made_is_told_once(monkeypatch: pytest.Monke
     seen.clear()
     MemoryTransport(Random(1)).use(monkeypatch)
     [error] = run([Spoiled(0)], cluster="local:1").failures
-    assert str(error).count("can't be made") == 1
+    assert str(error).count("can't be restored") == 1
     assert re.search(r"can't load item 3 \(.*:Spoiled\): .*ValueError: spoiled", str(error))
 
 

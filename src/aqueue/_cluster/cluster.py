@@ -30,7 +30,7 @@ from aqueue.text import visible
 __all__ = ["LEASE_S", "PATIENCE_S", "Cluster"]
 
 LEASE_S: Final = 30.0
-"""How long a lane goes on without hearing from the coordinator, seconds."""
+"""How long a lane keeps running without hearing from the coordinator, seconds."""
 
 PATIENCE_S: Final = 600.0
 """How long to retry a scheduler that does not answer, seconds."""
@@ -156,7 +156,8 @@ class Cluster:
         finally:
             if not self._closed.is_set():
                 warn(
-                    f"worker processes did not end within {patience_s:g} s and were left behind; they end by themselves"
+                    f"worker processes did not end within {patience_s:g} s; the run no longer waits for them, and they "
+                    "will end on their own"
                 )
                 managing.cancel()
             self._crew = None
@@ -277,8 +278,8 @@ class Cluster:
                 silent_s = time.monotonic() - answered_at
                 if silent_s > PATIENCE_S:
                     raise ClusterError(
-                        f"the scheduler at {self.address} has not answered for {silent_s:.0f} s ({error}); see that it "
-                        "runs and can be reached"
+                        f"the scheduler at {self.address} has not answered for {silent_s:.0f} s ({error}); check that it "
+                        "is running and reachable, and resume the run"
                     ) from error
                 if not has_warned and silent_s >= min(_NOTICE_S, PATIENCE_S / 2):
                     has_warned = True
@@ -291,7 +292,7 @@ class Cluster:
                 self._update_links(members)
                 if not self._links and not self._refused and began_at and answered_at - began_at > _NOTICE_S:
                     began_at = 0.0
-                    say(f"aqueue: the cluster at {self.address} has no worker processes yet; waiting for some")
+                    say(f"aqueue: the cluster at {self.address} has no worker processes yet; waiting for the first")
             self._look_now.clear()
             with suppress(TimeoutError):
                 async with asyncio.timeout(MEMBERS_INTERVAL_S):
@@ -321,7 +322,7 @@ class Cluster:
             problem = await self._transport.prepare(link.address, link.settings)
             if problem:
                 self._refused.add(link.address)
-                warning = f"the worker process at {visible(link.address, 200)} is not used: {problem}"
+                warning = f"the worker process at {visible(link.address, 200)} can't be used: {problem}"
                 self._call_soon(partial(self._warn, warning, None))
             elif self._last_order is None:
                 return await link.run()

@@ -82,10 +82,10 @@ class DaskTransport:
             return
         if isinstance(cluster, distributed.Client):
             if cluster.asynchronous:
-                raise InvalidArgument("cluster is an asynchronous Client; give one made with asynchronous=False")
+                raise InvalidArgument("cluster is an asynchronous Client; pass one made with asynchronous=False")
             scheduler: Any = cluster.scheduler
             if scheduler is None:
-                raise InvalidArgument("cluster is a Client that is closed; give one that is connected")
+                raise InvalidArgument("cluster is a closed Client; pass a connected one")
             self._client, self._security, self.address = cluster, cluster.security, str(scheduler.address)
         elif isinstance(cluster, str) and (found := _ADDRESS.fullmatch(cluster)) and int(found["port"] or 0) <= 65_535:
             self.address = cluster
@@ -93,9 +93,9 @@ class DaskTransport:
             raise InvalidArgument(_INVALID_CLUSTER.format(visible_repr(cluster)))
         if not (allow_insecure or self.address.startswith(_SAFE) or _is_loopback(self.address)):
             raise InvalidArgument(
-                f"cluster is {visible_repr(self.address)}, a scheduler on another machine without TLS, and anyone who reaches "
-                "its port can run programs on the cluster and on this machine; give a tls:// address, or say "
-                "allow_insecure=True if the network is only yours"
+                f"cluster is {visible_repr(self.address)}, a scheduler on another machine without TLS, and anyone who can "
+                "reach its port can run programs on the cluster and on this machine; use a tls:// address, or pass "
+                "allow_insecure=True if you trust everyone on the network"
             )
 
     # ---- opening and closing ------------------------------------------------------------------------------------
@@ -114,20 +114,21 @@ class DaskTransport:
                 self._client = self._connect()
             except Exception as error:  # Dask raises anything; with odd settings, AssertionError
                 raise ClusterError(
-                    f"the scheduler at {visible(self.address, 200)} can't be reached: {_one_line(error)}; see that it runs, "
-                    "that the address is right and, with tls://, that Dask's configuration has its certificates, or give "
-                    "a distributed.Client"
+                    f"the scheduler at {visible(self.address, 200)} can't be reached: {_one_line(error)}; check that it is "
+                    "running, that the address is right and, with tls://, that Dask's configuration has the certificates, or "
+                    "pass a distributed.Client"
                 ) from error
             if self._is_closed:  # by another thread, which may not have seen the client
                 self.close()
-                raise ClusterError("the run ended while the cluster was being reached")
+                raise ClusterError("the run ended before it was connected to the cluster")
         self._first = self._client
         self.loop = self._first.loop.asyncio_loop
         try:
             problems = asyncio.run_coroutine_threadsafe(self._check_all(), self.loop).result()
         except TransportError as error:
             raise ClusterError(
-                f"the scheduler at {visible(self.address, 200)} does not answer: {error}; see that it runs and can be reached"
+                f"the scheduler at {visible(self.address, 200)} does not answer: {error}; check that it is running and "
+                "reachable"
             ) from error
         if problems:
             reasons = "; ".join(
@@ -141,7 +142,7 @@ class DaskTransport:
             # Dask's client, if it finds no certificates, keeps the program from ending for 20 s.
             security = self._security or distributed.Security()  # type: ignore[no-untyped-call]
             if security.get_connection_args("client").get("ssl_context") is None:
-                raise ValueError("there are no certificates for TLS")
+                raise ValueError("Dask's configuration has no certificates for TLS")
         return distributed.Client(  # type: ignore[no-untyped-call]
             self.address,
             security=self._security,
@@ -238,13 +239,15 @@ class DaskTransport:
         theirs: Any = await self._run(platform.python_version, address)
         here = platform.python_version()
         if not isinstance(theirs, str) or theirs.split(".")[:2] != here.split(".")[:2]:
-            return f"it has Python {visible(str(theirs), 100)}, and here it is {here}; the first two numbers must be the same"
+            return f"it has Python {visible(str(theirs), 100)}, and your program {here}; use the same minor version for both"
         try:
             version = await self._run(importlib.metadata.version, address, "aqueue")
         except importlib.metadata.PackageNotFoundError:
-            return f"aqueue is not installed there; install aqueue {__version__} with the extra dask"
+            return f"aqueue is not installed there; install aqueue {__version__} with its extra dask"
         if version != importlib.metadata.version("aqueue"):
-            return f"it has aqueue {visible(str(version), 100)}, and here it is {__version__}; install the same"
+            return (
+                f"it has aqueue {visible(str(version), 100)}, and your program {__version__}; install the same version"
+            )
         return ""
 
     async def _run(self, function: Any, address: str, *arguments: Any) -> Any:
@@ -313,7 +316,7 @@ def _count(cluster: str) -> int:
     number = cluster.removeprefix(_LOCAL)
     if not number.isascii() or not number.isdigit() or not 1 <= int(number[:6]) <= 1_000:
         raise InvalidArgument(
-            f"cluster is {visible_repr(cluster)}; after 'local:' comes the number of worker processes, 1 to 1,000, as in "
+            f"cluster is {visible_repr(cluster)}; after 'local:' write the number of worker processes, 1 to 1,000, as in "
             "'local:4'"
         )
     return int(number)

@@ -114,7 +114,7 @@ class SentDefinitions(Definitions):
             except Exception as error:  # the user's code, while it is pickled
                 raise InvalidArgument(
                     f"lifespan can't be sent to the worker processes: {error_text(error)}; move it to a module that they can "
-                    "import, and open in it what it needs"
+                    "import, and create everything that it needs inside it"
                 ) from error
 
     def _new_key(self, definition: Definition) -> Key | None:
@@ -130,7 +130,7 @@ class SentDefinitions(Definitions):
             raise UnsendableItem(
                 f"{visible(name_of(definition), 300)} can't be sent to another process: its code uses "
                 f"{f'{used}, which' if used else 'something that'} can't be pickled ({error_text(error)}); move the class to a "
-                "module that the worker processes can import, or open in the lifespan what it uses"
+                "module that the worker processes can import, or create what it uses in the lifespan"
             ) from error
 
     def _look_up(self, name: str) -> Any:
@@ -196,8 +196,8 @@ class LaneDefinitions(Definitions):
                 _, _, lifespan, numbered = load(data, self.find)
             except Exception as error:  # the user's code, while it is unpickled
                 raise UnsendableItem(
-                    f"a worker process can't make the classes that it was sent: {error_text(error)}; install there the modules "
-                    "that they use, in the versions that your program has"
+                    f"a worker process can't create the classes that it was sent: {error_text(error)}; install the modules "
+                    "that they use there, in the versions that your program has"
                 ) from error
             self.lifespan = lifespan or self.lifespan
         for number, definition in numbered:
@@ -210,12 +210,14 @@ class LaneDefinitions(Definitions):
         name = name_of(definition)
         if "<locals>" in name or name.endswith("<lambda>"):
             is_class = isinstance(definition, type)
-            text = "is of class {}, which was made inside a function, in the worker process" if is_class else _NAMELESS
+            text = (
+                "is of class {}, which was defined inside a function, in the worker process" if is_class else _NAMELESS
+            )
             raise Refused(text.format(visible(definition.__qualname__, 100)))
         return name  # a global of something that was sent, so that the coordinator has it
 
 
-_NAMELESS: Final = "is a lambda or local function ({}), which another process can't find by its name"
+_NAMELESS: Final = "is a lambda or local function ({}), which another process can't find by name"
 
 
 class _DefinitionsPickler(cloudpickle.Pickler):  # type: ignore[misc]  # cloudpickle ships no annotations

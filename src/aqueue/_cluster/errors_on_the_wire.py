@@ -106,7 +106,7 @@ def _record(error: BaseException, key_of: KeyOf, index_of: Callable[[BaseExcepti
             return None
         index = index_of(value)
         if index is None:
-            raise Refused("is an exception too far from the one that was raised")
+            raise Refused("is an exception too many causes or contexts away from the one that was raised")
         return ("error", index)
 
     def dumped(value: Any) -> bytes:

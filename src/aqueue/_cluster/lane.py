@@ -340,8 +340,8 @@ class Lane:
         except Exception as error:
             raise ClusterError(
                 f"the worker process {os.getpid()} on {visible(self._host, 255)} can't load item {run.item} "
-                f"({run.type}): {type(error).__name__}: {visible(str(error), 500)}; install there the modules of the "
-                "items, in the versions that your program has"
+                f"({run.type}): {type(error).__name__}: {visible(str(error), 500)}; install the items' modules there, "
+                "in the versions that your program has"
             ) from error
         return b""
 

@@ -37,7 +37,7 @@ def main(address: str, scratch: str, security: dict[str, str]) -> None:
         asyncio.run(_work(address, scratch, security))
         os._exit(0)  # the interpreter's own end would wait for an item that is still running
     except (OSError, RuntimeError) as error:
-        print(f"a worker of aqueue's could not join the scheduler at {address}: {error!r}", file=sys.stderr)  # noqa: T201
+        print(f"aqueue: a worker process could not join the scheduler at {address}: {error!r}", file=sys.stderr)  # noqa: T201
         os._exit(1)
 
 
@@ -75,7 +75,7 @@ def _end_with_parent(scratch: str) -> None:
     def watch() -> None:
         while os.read(lifeline, 1):
             pass
-        for _ in range(5):  # a parent that was killed can't; Dask and the other workers are at it, too
+        for _ in range(5):  # a parent that was killed can't; Dask and the other workers may be removing it, too
             shutil.rmtree(scratch, ignore_errors=True)
             time.sleep(0.01)
         os.killpg(0, signal.SIGKILL)

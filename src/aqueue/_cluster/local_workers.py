@@ -193,10 +193,11 @@ class LocalWorkers:
                     self._ready.set_result(None)
                 elif time.monotonic() > deadline:
                     raise RuntimeError(
-                        f"only {joined} of {self._count} were ready after {_START_S:.0f} s; start fewer, or see what keeps them"
+                        f"only {joined} of {self._count} were ready after {_START_S:.0f} s; start fewer, or wait until this "
+                        "machine is less busy"
                     )
             await asyncio.sleep(_POLL_S)
-        self._fail(RuntimeError("they were closed while they were being started"))
+        self._fail(RuntimeError("the run ended before they were ready"))
 
     async def _keep_running(self, launch: "Callable[[], subprocess.Popen[bytes]]") -> None:
         """Start a worker, and a new one each time it has died."""
@@ -217,7 +218,7 @@ class LocalWorkers:
                     _kill(process)
                 code = process.returncode
                 how = f"was killed by signal {-code}" if code < 0 else f"ended with exit code {code}"
-                self._fail(RuntimeError(f"a worker process {how} before it was ready; see what it said"))
+                self._fail(RuntimeError(f"a worker process {how} before it was ready; look at what it printed"))
             # Workers that die again and again at their start must not keep the machine busy.
             pause_s = _next_pause_s(pause_s, time.monotonic() - started_at)
             await asyncio.sleep(pause_s)
@@ -250,13 +251,13 @@ def _python_command() -> list[str]:
     """Return what starts this Python, with the options that bear on how the user's code behaves.
 
     Raises:
-        RuntimeError: `sys.executable` is no Python.
+        RuntimeError: `sys.executable` isn't Python.
     """
     executable = sys.executable
     if not executable or getattr(sys, "frozen", False) or not _PYTHON.search(os.path.basename(executable)):
         raise RuntimeError(
-            f"sys.executable, which is to start Python, is {executable!r}; start Dask's workers yourself, and give cluster "
-            "the address of their scheduler"
+            f"sys.executable is {executable!r}, which isn't a Python interpreter; start Dask workers yourself, and pass "
+            "their scheduler's address as cluster"
         )
     # Private, but multiprocessing and concurrent.futures start Python with these, too.
     flags: list[str] = subprocess._args_from_interpreter_flags()  # type: ignore[attr-defined]  # noqa: SLF001

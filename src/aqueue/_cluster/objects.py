@@ -190,7 +190,7 @@ class _Objects:
         except UnsendableItem:
             raise
         except Exception as error:  # Refused, or the user's metaclass
-            why = error if isinstance(error, Refused) else f"can't be looked at ({error_text(error)})"
+            why = error if isinstance(error, Refused) else f"can't be inspected ({error_text(error)})"
             raise UnsendableItem(
                 f"{type_name(cls)} can't be sent to another process: it {why}; define it at the top level of a module"
             ) from error
@@ -325,16 +325,16 @@ def _unsendable(cls: type, attribute: str, reason: Exception) -> UnsendableItem:
     where = f"attribute {visible(attribute, 100)!r}" if attribute else "it"
     out = visible(attribute, 100) or "that"
     return UnsendableItem(
-        f"{type_name(cls)} can't be sent to another process: {where} {text}; leave {out} out of the item and make it in "
-        "process or in the lifespan, or give the class a __getstate__ without it"
+        f"{type_name(cls)} can't be sent to another process: {where} {text}; leave {out} out of the item and create it "
+        "in process or in the lifespan, or give the class a __getstate__ that omits it"
     )
 
 
 def _unreadable(name: str, error: Exception) -> UnsendableItem:
     return UnsendableItem(
-        f"{visible(name, 300)} can't be made from what another process sent: {error_text(error)}; see that your program and "
-        "the worker processes have the same modules, in the same versions, and that what the class's __setstate__ takes "
-        "is what its __getstate__ returns"
+        f"{visible(name, 300)} can't be restored from what another process sent: {error_text(error)}; check that your "
+        "program and the worker processes have the same modules, in the same versions, and that the class's __setstate__ "
+        "accepts what its __getstate__ returns"
     )
 
 

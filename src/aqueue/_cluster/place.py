@@ -201,8 +201,8 @@ class Place:
                 if is_alone and losses > ALONE_AFTER:
                     del cluster.losses[node.id]
                     raise PoisonItem(
-                        f"item {node.id} ({node.cls.type}) was running in {losses} worker processes that ended, the last "
-                        "time as the only one; it is not run again"
+                        f"item {node.id} ({node.cls.type}) was running in {losses} worker processes that died, the last time "
+                        "alone, so it is not run again; run it by itself to find the cause"
                     )
             raise AttemptLost
         cluster.losses.pop(node.id, None)
@@ -247,7 +247,7 @@ class Place:
                 except Exception as error:
                     raise ClusterError(
                         f"a child of item {node.id} ({node.cls.type}) can't be loaded in your program: "
-                        f"{type(error).__name__}: {visible(str(error), 500)}; install here, too, the module of its class"
+                        f"{type(error).__name__}: {visible(str(error), 500)}; install the module of its class here, too"
                     ) from error
                 attempt.enqueue_repeatable(item)
             case messages.Described():
