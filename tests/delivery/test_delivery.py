@@ -639,10 +639,10 @@ def test_a_log_that_is_stuck_is_detached_where_there_is_a_journal(
     assert failed.reporter == "tests.delivery.test_delivery:Blocked"
     assert f"aqueue export {path} --format jsonl" in failed.error.message
     said = capsys.readouterr().err
-    assert said.count("aqueue: warning: reporter tests.delivery.test_delivery:Blocked has taken nothing for 0.1 s") == 1
-    assert said.count("Blocked it has taken nothing for 0.3 s") == 0
-    assert said.count("Blocked has taken nothing for 0.3 s") == 1
-    assert said.count("the run goes on without it") == 2  # it will, and it does
+    assert said.count("aqueue: warning: reporter tests.delivery.test_delivery:Blocked has been blocked for 0.1 s") == 1
+    assert said.count("Blocked it has been blocked for 0.3 s") == 0
+    assert said.count("Blocked has been blocked for 0.3 s") == 1
+    assert said.count("the run continues without it") == 2  # it will, and it does
     handled = blocked.calls.copy()
     threads = {thread for thread in threading.enumerate() if "Blocked" in thread.name}
     blocked.let_go.set()
@@ -669,8 +669,8 @@ def test_a_log_that_is_stuck_is_named_and_kept_without_a_journal(
     run_queue([Many()], reporter=blocked, backend=backend)
     check_sequence(blocked)
     said = capsys.readouterr().err
-    assert "Blocked has taken nothing for 0.1 s, and the run waits for it if it falls too far behind" in said
-    assert "goes on without it" not in said
+    assert "Blocked has been blocked for 0.1 s, and the run waits for it if it falls too far behind" in said
+    assert "continues without it" not in said
 
 
 @pytest.mark.usefixtures("little_patience")
@@ -697,7 +697,7 @@ def test_the_end_of_a_run_leaves_a_stuck_reporter_behind(
     assert result.status == "completed"
     check_sequence(recorder)
     said = capsys.readouterr().err
-    assert said.count("Stuck did not take the last events within 0.3 s and was left behind") == 1
+    assert said.count("Stuck did not accept the last events within 0.3 s, so the run ended without it") == 1
 
 
 def test_a_call_s_time_counts_from_the_run_s_end_and_only_while_the_process_runs() -> None:
@@ -734,7 +734,7 @@ def test_a_delivering_thread_that_fails_ends_no_run(
     result = run_queue([Noop() for _ in range(100)], reporter=[EventRecorder(), OnTerminal()], backend=backend)
     assert result.counts.completed == 100
     assert released.is_set()
-    assert capsys.readouterr().err.count("raised RuntimeError: a mistake in aqueue; the run goes on without it") == 2
+    assert capsys.readouterr().err.count("raised RuntimeError: a mistake in aqueue; the run continues without it") == 2
 
 
 def test_a_journal_thread_that_fails_ends_the_run(
@@ -751,7 +751,7 @@ def test_a_journal_thread_that_fails_ends_the_run(
             monkeypatch.setattr(Journal, "failure", fail)
             await anyio.sleep_forever()
 
-    with pytest.raises(JournalError, match="the journal's thread has failed: MemoryError"):
+    with pytest.raises(JournalError, match="the thread that writes the journal failed: MemoryError"):
         run_queue([Sleeps()], journal=tmp_path / "run.db", reporter="none", backend=backend)
     monkeypatch.undo()
     assert any(isinstance(event, ItemEnqueued) for event in events_of(tmp_path / "run.db"))
@@ -858,7 +858,7 @@ def test_a_cancellation_ends_a_run_whose_reporter_can_not_be_opened(
     assert first.calls[0] == "open"
     assert first.calls[-1] == "close"
     assert first.events == []
-    assert "Stuck was still being opened; nothing has been run" in capsys.readouterr().err
+    assert "Stuck had not finished opening; nothing has been run" in capsys.readouterr().err
     let_go.set()
     assert closed.wait(PATIENCE_S)
 

@@ -145,6 +145,6 @@ def test_the_first_signal_ends_a_run_whose_reporter_can_not_be_opened(
     job.kill(number)
     job.until_mark("raised KeyboardInterrupt" if number == signal.SIGINT else "raised SystemExit 143")
     assert job.wait() == (-signal.SIGINT if number == signal.SIGINT else 143)
-    assert "jsonl:JsonlReporter was still being opened; nothing has been run" in job.shown.replace("\n", "")
+    assert "jsonl:JsonlReporter had not finished opening; nothing has been run" in job.shown.replace("\n", "")
     assert not journal.exists()
     assert not (gates / "log").read_text()

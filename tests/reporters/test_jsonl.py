@@ -369,7 +369,7 @@ def test_reader_that_goes_away_ends_neither_the_run_nor_makes_noise(reporter: st
     assert "Exception ignored" not in f"{stdout}{stderr}"
     if stream == "stdout":
         warning = "aqueue: warning: reporter aqueue_reporters.jsonl:JsonlReporter raised BrokenPipeError: "
-        assert stderr.splitlines() == [f"{warning}[Errno 32] Broken pipe; the run goes on without it"]
+        assert stderr.splitlines() == [f"{warning}[Errno 32] Broken pipe; the run continues without it"]
 
 
 def test_a_database_is_refused_as_a_log(tmp_path: Path) -> None:

@@ -185,7 +185,7 @@ class Delivery:
                     raise ReporterError(
                         f"{reporter.open_error}; nothing has been run"
                     ) from reporter.open_error.__cause__
-                warn(f"reporter {reporter.name} was still being opened; nothing has been run")
+                warn(f"reporter {reporter.name} had not finished opening; nothing has been run")
                 return False
         return True
 
@@ -264,7 +264,7 @@ class Delivery:
                         reporter.forget_stuck()
                         reporter.end_soon()
                 now = time.monotonic()
-                # The time in which the process was stopped, or got no CPU, doesn't count.
+                # Time in which the process was stopped, or got no CPU, doesn't count.
                 self._look_after(min(now - looked_at, 2 * TICK_INTERVAL_S), is_ending=is_ending)
                 looked_at = now
                 if asked == "closed":
@@ -321,8 +321,8 @@ class Delivery:
                 if stuck_s >= CLOSE_TIMEOUT_S and is_open:
                     reporter.leave_behind()
                     _warn(
-                        f"reporter {reporter.name} did not take the last events within {CLOSE_TIMEOUT_S:g} s and was left "
-                        f"behind{self._where_the_rest_is()}"
+                        f"reporter {reporter.name} did not accept the last events within {CLOSE_TIMEOUT_S:g} s, so the run "
+                        f"ended without it{self._where_the_rest_is()}"
                     )
                 continue
             if is_open and reporter.can_skip:
@@ -332,16 +332,16 @@ class Delivery:
                 then = (
                     "the run waits for it if it falls too far behind"
                     if self._journal is None
-                    else f"after {DETACH_STUCK_S:g} s the run goes on without it"
+                    else f"after {DETACH_STUCK_S:g} s the run continues without it"
                 )
                 _warn(
-                    f"reporter {reporter.name} has taken nothing for {WARN_STUCK_S:g} s, and {then}; see that somebody reads "
-                    "what it writes, or that there is room for it"
+                    f"reporter {reporter.name} has been blocked for {WARN_STUCK_S:g} s, and {then}; check that its output is "
+                    "being read, and that the disk isn't full"
                     if is_open
-                    else f"reporter {reporter.name} is still being opened; nothing is run before"
+                    else f"reporter {reporter.name} has not finished opening; no item runs until it has"
                 )
             if stuck_s >= DETACH_STUCK_S and is_open and self._journal is not None:
-                error = ReporterError(f"has taken nothing for {DETACH_STUCK_S:g} s{self._where_the_rest_is()}")
+                error = ReporterError(f"has been blocked for {DETACH_STUCK_S:g} s{self._where_the_rest_is()}")
                 reporter.let_go()
                 self._on_failed(reporter.name, error_info(error), str(error))
 
@@ -351,8 +351,8 @@ class Delivery:
             return ""
         path = shlex.quote(str(self._journal.path))
         return (
-            f"; what it would have written is in the journal: 'aqueue export {path} --format jsonl' writes every event, and "
-            f"'aqueue replay {path} --speed inf --reporter …' gives them to any reporter"
+            f"; the journal has the events that it missed: 'aqueue export {path} --format jsonl' writes every event, and "
+            f"'aqueue replay {path} --speed inf --reporter …' passes them to any reporter"
         )
 
     # ---- on any thread ------------------------------------------------------------------------------------------
@@ -367,7 +367,7 @@ class Delivery:
 
     def _on_failed(self, reporter: str, error: ErrorInfo, why: str) -> None:
         self._call_soon(lambda: self._record_failure(reporter, error))
-        _warn(f"reporter {reporter} {why}; the run goes on without it")
+        _warn(f"reporter {reporter} {why}; the run continues without it")
 
     def _record_failure(self, reporter: str, error: ErrorInfo) -> None:
         if not self._stream.is_finished:

@@ -90,7 +90,7 @@ class JournalThread:
                 self._write_all()
                 self._end_flushes(flushes)
         except BaseException as error:  # where memory is out, `failure` itself may fail
-            failure = JournalError(f"the journal's thread has failed: {type(error).__name__}: {error}")
+            failure = JournalError(f"the thread that writes the journal failed: {type(error).__name__}: {error}")
             failure.__cause__ = error
             self._on_failed(failure)
         finally:
