@@ -147,7 +147,7 @@ def test_colon_with_nothing_behind_it_is_an_error() -> None:
 @pytest.mark.parametrize("spec", ["fancy", "Rich", "", "rich "])
 def test_name_that_is_not_known_is_an_error(spec: str) -> None:
     """It lists those that are."""
-    message = f"^reporter is '{spec}'; allowed are 'auto', 'none', 'jsonl', 'plain', 'rich'"
+    message = f"^reporter is '{spec}'; it must be one of 'auto', 'none', 'jsonl', 'plain', 'rich'"
 
     with pytest.raises(InvalidArgument, match=message):
         resolve_reporters(spec)
@@ -198,7 +198,7 @@ def test_a_plugin_that_can_not_be_imported_is_an_error() -> None:
 
 def test_two_reporters_that_use_the_terminal_are_an_error() -> None:
     """It names both, and what to do."""
-    message = r"OnTerminal and aqueue_reporters\.rich:RichReporter, which would each redraw the terminal; keep one"
+    message = r"OnTerminal and aqueue_reporters\.rich:RichReporter, which would each redraw the terminal; keep only one"
 
     with pytest.raises(InvalidArgument, match=message):
         resolve_reporters([OnTerminal(), "jsonl", "rich"])
@@ -269,7 +269,7 @@ def test_error_in_the_environment_says_where_the_name_came_from(monkeypatch: pyt
     monkeypatch.setenv("AQUEUE_REPORTER", "fancy")
 
     with pytest.raises(
-        InvalidArgument, match=r"reporter is 'fancy'; allowed are .*environment variable AQUEUE_REPORTER"
+        InvalidArgument, match=r"reporter is 'fancy'; it must be one of .*environment variable AQUEUE_REPORTER"
     ):
         resolve_reporters("auto")
 

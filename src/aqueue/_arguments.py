@@ -84,7 +84,7 @@ def check_one_of(name: str, value: object, allowed: Sequence[str]) -> None:
 
 def not_one_of(name: str, value: object, allowed: Iterable[str]) -> InvalidArgument:
     """Return the error for an argument that has none of the `allowed` values."""
-    return InvalidArgument(f"{name} is {visible_repr(value)}; allowed are {', '.join(repr(one) for one in allowed)}")
+    return not_allowed(name, value, f"one of {', '.join(repr(one) for one in allowed)}")
 
 
 def not_allowed(name: str, value: object, allowed: str) -> InvalidArgument:

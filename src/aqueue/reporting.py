@@ -208,11 +208,11 @@ def resolve_reporters(spec: ReporterSpec, *, clock: Callable[[], float] | None =
     specs = cast(Sequence[str | Reporter], [spec] if is_one else spec)
     reporters = [reporter for one in specs for reporter in _resolve_one(one, clock)]
     if len({id(reporter) for reporter in reporters}) < len(reporters):
-        raise InvalidArgument("reporter has the same object twice, which two threads would call at once; name it once")
+        raise InvalidArgument("reporter has the same object twice, and two threads would call it at once; pass it once")
     owners = [type_name(type(reporter)) for reporter in reporters if reporter.uses_terminal]
     if len(owners) > 1:
         raise InvalidArgument(
-            f"reporter has {' and '.join(owners)}, which would each redraw the terminal; keep one of them"
+            f"reporter has {' and '.join(owners)}, which would each redraw the terminal; keep only one"
         )
     return reporters
 
@@ -231,7 +231,7 @@ def _resolve_one(spec: str | Reporter, clock: Callable[[], float] | None) -> lis
                 return _resolve_one(name, clock)
             except InvalidArgument as error:
                 raise InvalidArgument(
-                    f"{error} (it was named by the environment variable {ENVIRONMENT_VARIABLE})"
+                    f"{error} (the name is from the environment variable {ENVIRONMENT_VARIABLE})"
                 ) from None
         name = "rich" if can_redraw(sys.stderr) else "plain"
     if spec == "none":
@@ -255,7 +255,7 @@ def _resolve_one(spec: str | Reporter, clock: Callable[[], float] | None) -> lis
     arguments = (argument,) if colon else ()
     if colon and not argument:
         raise InvalidArgument(
-            f"reporter is {visible_repr(spec)}, which has nothing after the colon; leave the colon out, or name a target"
+            f"reporter is {visible_repr(spec)}, which has nothing after the colon; add an argument, or remove the colon"
         )
     options = {} if clock is None or "clock" not in parameters.parameters else {"clock": clock}
     try:
@@ -268,7 +268,7 @@ def _resolve_one(spec: str | Reporter, clock: Callable[[], float] | None) -> lis
 
 def _why_no_reporter(reporter: Reporter) -> str:
     if isinstance(reporter, bytes | bytearray):
-        return "it is bytes; name a reporter by a str, such as 'plain'"
+        return "it is bytes; pass a str, such as 'plain'"
     if isinstance(reporter, type):
         return "it is a class; pass an instance"
     if isinstance(reporter, Collection):

@@ -126,7 +126,7 @@ class Retry(msgspec.Struct, frozen=True):
             for one in self.on if isinstance(self.on, tuple) else (self.on,):
                 if not (isinstance(one, type) and issubclass(one, Exception)):
                     raise InvalidArgument(
-                        f"Retry(on=…) has {visible_repr(one)}; it must be a subclass of Exception, or a tuple of such, as in "
+                        f"Retry(on=…) has {visible_repr(one)}; it must be a subclass of Exception, or a tuple of them, as in "
                         "on=(OSError, TimeoutError)"
                     )
         elif not accepts(self.on, None):

@@ -56,7 +56,7 @@ WRONG = [
     ("reporter", "ritch", "'rich'"),
     ("reporter", 7, "open, handle, close"),
     ("reporter", EventRecorder, "pass an instance"),
-    ("reporter", b"plain", "is b'plain', which isn't a reporter: it is bytes; name a reporter by a str"),
+    ("reporter", b"plain", "is b'plain', which isn't a reporter: it is bytes; pass a str"),
     ("reporter", ["plain", bytearray(b"plain")], "it is bytes"),
     ("reporter", {"plain"}, "pass several reporters as one list"),
     ("reporter", [["plain"]], "pass several reporters as one list"),
@@ -181,7 +181,7 @@ WRONG_ITEMS = [
     (BrokenRepr(), InvalidItem, "BrokenRepr"),
     (SyncProcess(), InvalidItem, "SyncProcess.process is not async"),
     (SyncHook(), InvalidItem, "SyncHook.after_children_processed is not async"),
-    (BadRule(), InvalidArgument, "after_children_rule is 'any_done'; allowed are 'all_success', 'all_done'"),
+    (BadRule(), InvalidArgument, "after_children_rule is 'any_done'; it must be one of 'all_success', 'all_done'"),
     (
         NoParameters(),
         InvalidItem,

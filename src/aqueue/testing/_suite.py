@@ -80,7 +80,7 @@ class ReporterSuite:
 
         before = _streams()
         _call_in_thread(report)
-        assert _streams() == before, "it did not put sys.stdout or sys.stderr back"
+        assert _streams() == before, "it did not restore sys.stdout or sys.stderr"
 
     def test_takes_no_event_at_all(self) -> None:
         """A run without any event is opened and closed."""
@@ -209,7 +209,7 @@ class ReporterSuite:
         reporter = self.make_reporter()
         before = _streams()
         _call_in_thread(lambda: replay(runs.every_event_type(), reporter))
-        assert _streams() == before, "it did not put sys.stdout or sys.stderr back"
+        assert _streams() == before, "it did not restore sys.stdout or sys.stderr"
 
     def test_leaves_no_thread_running(self) -> None:
         """Threads that it starts have ended when it is closed."""
@@ -222,7 +222,7 @@ class ReporterSuite:
     def test_keeps_off_stdout(self) -> None:
         """Stdout belongs to the program, unless the reporter is made to write there."""
         if self.writes_to_stdout:
-            raise SkipTest("writing to stdout is what it is for")
+            raise SkipTest("it is meant to write to stdout")
         reporter = self.make_reporter()
         with redirect_stdout(io.StringIO()) as written:
             _call_in_thread(lambda: replay(runs.every_event_type(), reporter))
@@ -236,13 +236,13 @@ class ReporterSuite:
     def test_writes_the_same_in_batches_of_any_size(self) -> None:
         """The output of a log doesn't depend on how the events are cut into batches."""
         if self.output_depends_on_batches:
-            raise SkipTest("what it writes depends on the batches")
+            raise SkipTest("its output depends on the batches")
         outputs = []
         for batch_size in (1, 7, 100_000):
             self._report(runs.every_event_type(), batch_size)
             outputs.append(self.output())
         assert outputs[0] is not None, "output() must be overridden where output_depends_on_batches is False"
-        assert outputs[0] == outputs[1] == outputs[2], "what it wrote depends on how the events were cut into batches"
+        assert outputs[0] == outputs[1] == outputs[2], "its output depends on how the events were cut into batches"
 
 
 def _call_in_thread(call: Callable[[], object]) -> None:
