@@ -318,7 +318,7 @@ class ItemFailures(AqueueError, ExceptionGroup[Exception]):
 class UnstorableItem(AqueueError, TypeError):
     """A journal can't store and restore the state of an item exactly, or the state is too large (499 MB).
 
-    The message names the class, the attribute and the ways out.
+    The message names the class, the attribute and what to do.
 
     What to do: annotate the attribute with its exact class; or define `dump` and `load` in the item's class; or leave the
     attribute out of the item, and create its value in `process`, or in the `lifespan` if items share it.
@@ -328,7 +328,7 @@ class UnstorableItem(AqueueError, TypeError):
 class UnsendableItem(AqueueError, TypeError):
     """The state or the class of an item can't be sent to another process, as a run on a cluster must.
 
-    The message names the class, the attribute and the ways out.
+    The message names the class, the attribute and what to do.
 
     What to do: leave the attribute out of the item, and create its value in `process` or in the `lifespan`; define the class
     at the top level of a module that the worker processes can import.

@@ -66,8 +66,8 @@ class ErrorInfo(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
     Attributes:
         type: the exception's class, as ``module:qualname`` (builtins without the module).
         message: what `str` gives for it, at most 10,000 characters.
-        traceback: the formatted traceback, at most 20,000 characters: in a longer one, what the exceptions say is cut
-            first, and then its beginning, so that the frames are there, and the error at the end.
+        traceback: the formatted traceback, at most 20,000 characters: in a longer one, the messages of the exceptions
+            are cut first, and then its beginning, so that the last frames and the error remain.
     """
 
     type: str
@@ -76,15 +76,15 @@ class ErrorInfo(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
 
 
 class Counts(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
-    """How many items came to what. What is outstanding is `enqueued` less `completed` less `failed`.
+    """Counts of items and attempts. The outstanding items are `enqueued` minus `completed` minus `failed`.
 
     Attributes:
         enqueued: items announced, the initial ones included.
         completed: items whose `process` returned.
         failed: items that failed for good, in `process` or in the hook.
         interrupted: attempts that were cut short by a cancellation or a crash.
-        deduplicated: items dropped because their key was known.
-        retried: attempts that failed and were followed by another, or will be.
+        deduplicated: items dropped as duplicates, because their key was known.
+        retried: attempts that failed and were retried, or will be.
     """
 
     enqueued: int = 0
@@ -101,7 +101,7 @@ class Counts(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
 
 
 class Event(msgspec.Struct, frozen=True, gc=False, omit_defaults=True, tag_field="event"):
-    """What every event has.
+    """The fields of every event.
 
     Attributes:
         seq: the event's number: 1, 2, 3, … without a gap; the only order that counts.
@@ -121,7 +121,7 @@ class RunStarted(Event, frozen=True, tag="run.started"):
     """A process starts a run. The first event.
 
     Attributes:
-        run_id: names the run; stays the same when it is resumed.
+        run_id: identifies the run; stays the same when it is resumed.
         schema_version: of the events that follow.
         aqueue_version: which aqueue wrote them.
         num_workers: how many workers run items; with a cluster, in each of its worker processes.
@@ -155,7 +155,7 @@ class ItemEnqueued(Event, frozen=True, tag="item.enqueued"):
         track_overall: whether its class counts in the overall progress.
         key: its identity across the run, if it has one.
         hook: whether its class has an `after_children_processed` of its own.
-        occurrence: how many earlier children of the same parent were of the same type and payload.
+        occurrence: how many earlier children of the same parent had the same type and payload.
         payload: its state, only with a journal.
     """
 
@@ -273,7 +273,7 @@ class ItemChildrenFailed(Event, frozen=True, tag="item.children_failed"):
 
 
 class ItemFailed(Event, frozen=True, tag="item.failed"):
-    """An item's `process` or hook raised, for good.
+    """An item's `process` or hook raised an exception, and the item won't be retried.
 
     Attributes:
         item: its number.
@@ -298,7 +298,7 @@ class ItemFailed(Event, frozen=True, tag="item.failed"):
 
 
 class ItemRetryScheduled(Event, frozen=True, tag="item.retry_scheduled"):
-    """An item raised and will be tried again.
+    """An attempt raised an exception, and the item will be retried.
 
     Attributes:
         item: its number.
@@ -368,7 +368,7 @@ class RunStopping(Event, frozen=True, tag="run.stopping"):
     """No more items are taken.
 
     Attributes:
-        reason: why, for a person to read.
+        reason: why, as text for people.
         cancelling: True when the running items are cancelled, False when they are waited for.
     """
 
@@ -395,13 +395,13 @@ class ProcessJoined(Event, frozen=True, tag="process.joined"):
 class ProcessLeft(Event, frozen=True, tag="process.left"):
     """A worker process of the cluster runs no more items; left out at the normal end of a run.
 
-    Hooks run in the run's own process: one of a worker of it may still be going on, and its events still come. So may
-    those that say which items were interrupted as it left.
+    Hooks run in the run's own process: a hook that one of its workers began may still be running, and its events may
+    still follow. So may those of the items that were interrupted when it left.
 
     Attributes:
         first_worker: the number of its first worker, as when it joined.
         reason: ``left``: it left the cluster, or the connection to it was given up, in good order; ``lost``: it died.
-        ignored: how many of its reports came too late, or twice, and were not counted.
+        ignored: how many of its reports came too late or twice, and were ignored.
     """
 
     first_worker: int
@@ -426,7 +426,7 @@ class RunFinished(Event, frozen=True, tag="run.finished"):
 
     Attributes:
         status: ``completed``, ``failed`` or ``interrupted``.
-        counts: what the items came to, over all processes of the run.
+        counts: the counts of items, over all processes of the run.
     """
 
     status: RunStatus
@@ -508,7 +508,7 @@ def decode(data: bytes | str) -> Event | None:
 
     Raises:
         msgspec.ValidationError: a field is missing or of the wrong type.
-        msgspec.DecodeError: `data` is not JSON (a torn line, say).
+        msgspec.DecodeError: `data` is not JSON (a torn line, for example).
     """
     try:
         return _decoder.decode(data)

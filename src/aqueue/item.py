@@ -31,14 +31,13 @@ class Item:
     """One unit of work. Subclass it and write `process`.
 
     Class attributes:
-        track_overall: whether this class counts in the overall progress: in its total when enqueued, as done when
-            completed; by default False.
+        track_overall: whether items of this class count in the overall progress; by default False.
         after_children_rule: ``"all_success"``, the default, runs the hook only if the whole subtree succeeded;
             ``"all_done"`` also when descendants failed, once they all have ended. Either needs this item's own
             `process` to have succeeded.
         previous_names: earlier names of this class, in journals that are still to be resumed, as ``module:qualname``, or
             ``qualname`` if the module is the same; by default none. Subclasses don't inherit it.
-        retry: when a failed attempt at an item of this class is followed by another, an `aqueue.Retry`; None for never. By
+        retry: when a failed attempt at an item of this class is retried, an `aqueue.Retry`; None for never. By
             default the `retry` of `run_queue`.
         timeout_s: the longest time for one attempt at `process` or the hook, seconds, more than 0, up to a year; then it is
             cancelled and fails with `TimeoutError`. None for no limit. By default the `timeout_s` of `run_queue`.
@@ -52,7 +51,7 @@ class Item:
     is dropped when it is enqueued, over the whole run and across resumes; dropped items are counted as ``deduplicated``.
 
     With a journal, an item's state is its attributes: they are stored when it is enqueued, and a resume sets them again
-    without calling `__init__` (or `__post_init__`). A class can choose its state by two methods: ``dump(self)`` returns
+    without calling `__init__` (or `__post_init__`). A class can choose its state with two methods: ``dump(self)`` returns
     what to store, made of values that can be stored without an annotation, and the class method ``load(cls, data)``
     returns an item made from that. For an item that was stored before its class had these methods, ``load`` gets a dict of
     the attributes.
@@ -78,13 +77,13 @@ class Item:
                 without an async `process`, `InvalidArgument` (a `ValueError`) for an item whose class has an attribute
                 with a value that is not allowed, `UnstorableItem` or `UnsendableItem` (each a `TypeError`) for one that
                 the journal can't store or that can't be sent to another process, `ItemsNotComparable` (a `TypeError`) in a
-                priority queue, `ChildrenNotComparable` (a `TypeError`) in a further attempt for one that may be there
-                already.
+                priority queue, `ChildrenNotComparable` (a `TypeError`) in a retry, for a child that the earlier attempt may
+                have enqueued already.
             set_desc: says what the item is doing, a string; control characters are made visible and text after 1,000
                 characters is cut. Raises `MisplacedCall` as `enqueue` does, `InvalidArgument` for anything but a string.
 
         Returns:
-            The item's result, or None. It must be data that JSON can carry; anything else fails the item.
+            The item's result, or None. It must be data that JSON can represent; anything else fails the item.
         """
         raise NotImplementedError(f"{type_name(type(self))} must define: async def process(self, enqueue, set_desc)")
 

@@ -1,4 +1,4 @@
-"""Say in log records which item made them: a processor for structlog and a filter for the standard `logging`."""
+"""Add the running item to log records: a processor for structlog and a filter for the standard `logging`."""
 
 import logging
 from typing import TYPE_CHECKING

@@ -1,6 +1,6 @@
 """A run's events as log records: a level, a timestamp and the event's fields, one line of JSON each.
 
-The jsonl reporter writes these lines while a run goes on; from a journal the same lines can be made later.
+The jsonl reporter writes these lines during a run; the same lines can be made from a journal later.
 """
 
 import json
@@ -85,10 +85,10 @@ _encoder = msgspec.json.Encoder(enc_hook=repr)
 
 
 def render_record(record: object) -> bytes:
-    r"""Return `record`, a dict or any other value, as JSON on one line that does nothing to a terminal; no newline.
+    r"""Return `record`, a dict or any other value, as JSON on one line that is safe to print to a terminal; no newline.
 
-    Characters that can't be seen are written as ``\uXXXX``, lone surrogates as U+FFFD, and values that JSON can't carry as
-    their `repr`.
+    Characters that can't be seen are written as ``\uXXXX``, lone surrogates as U+FFFD, and values that JSON can't represent
+    as their `repr`.
 
     Raises:
         Exception: what the `repr` of something in the record raises.
@@ -105,7 +105,7 @@ def render_record(record: object) -> bytes:
 
 
 def safe_line(line: bytes) -> bytes:
-    r"""Return `line`, a line of JSON from anywhere, as JSON that means the same and does nothing to a terminal.
+    r"""Return `line`, a line of JSON from anywhere, as JSON that means the same and is safe to print to a terminal.
 
     Characters that can't be seen are written as ``\uXXXX``, and bytes that aren't UTF-8 as U+FFFD. White space around the
     line is removed; between values, where JSON allows no other control characters, it becomes spaces.
@@ -133,7 +133,7 @@ _NOT_ASCII_TEXT = re.compile("[^ -~]")
 
 
 def _escape_unseen(match: re.Match[str]) -> str:
-    # Spaces other than " " count as not printable, but do nothing to a terminal: Japanese uses U+3000.
+    # Spaces other than " " count as not printable, but are harmless on a terminal: Japanese uses U+3000.
     character = match[0]
     if character.isprintable() or unicodedata.category(character) == "Zs":
         return character

@@ -37,15 +37,15 @@ ENVIRONMENT_VARIABLE = "AQUEUE_REPORTER"
 
 
 class RunInfo(msgspec.Struct, frozen=True):
-    """What is known of a run when a reporter is opened.
+    """What is known about a run when a reporter is opened.
 
     Attributes:
         run_id: the id of the run.
         num_workers: the number of workers.
         queue_type_name: ``queue``, ``stack`` or ``priority``.
         started_at: when the run began, Unix time in seconds.
-        watched: whether it is a run of another process, or a replayed one; Ctrl-C then ends the watching, not the run.
-            Default False.
+        watched: whether it is a run of another process, or a replayed one; Ctrl-C then stops watching it, and doesn't stop
+            the run. Default False.
     """
 
     run_id: str
@@ -59,13 +59,13 @@ class RunInfo(msgspec.Struct, frozen=True):
 class Reporter(Protocol):
     """Shows or records a run. All calls come from one thread, which is this reporter's own.
 
-    A reporter that raises from `handle` or `close` is detached and the run goes on; one that raises from `open` ends
-    the call before anything has run.
+    A reporter that raises from `handle` or `close` is detached and the run continues; one that raises from `open` ends the
+    call before any item has run.
 
     A reporter may block its thread (a slow pipe); the other reporters and the journal don't wait for it. A reporter that
     gets every event makes the run wait once 40,000 events, or 64 MB of large values, are waiting for it, rather than fill
     the memory. After 5 s in one call a warning names it; with a journal it is detached after 60 s, since the journal has
-    everything that it would have written. A display had better be a `SkippingReporter`, for which no run waits.
+    everything that it would have written. Make a display a `SkippingReporter`: no run waits for one.
     """
 
     @property
@@ -77,15 +77,15 @@ class Reporter(Protocol):
         """Begin: called once, before any event.
 
         Parameters:
-            run: what is known of the run.
+            run: what is known about the run.
         """
         ...
 
     def handle(self, events: Sequence[Event], view: RunView) -> None:
-        """Take the next events, in order, none left out (but see `SkippingReporter`) and none twice.
+        """Handle the next events, in order and each exactly once (but see `SkippingReporter`).
 
-        Called at most every 50 ms or so while something happens, and with no events at all about ten times a second
-        otherwise, so that a clock can tick.
+        Called at most about every 50 ms while something happens, and otherwise about ten times a second with no events, so
+        that a clock can tick.
 
         Parameters:
             events: the next events, in a tuple; none if nothing has happened.
@@ -94,7 +94,7 @@ class Reporter(Protocol):
         ...
 
     def close(self, result: RunResult) -> None:
-        """End: called once, after the last event. Put everything back and flush.
+        """End: called once, after the last event. Restore everything and flush.
 
         Parameters:
             result: the result of the run.
@@ -104,11 +104,11 @@ class Reporter(Protocol):
 
 @runtime_checkable
 class SkippingReporter(Reporter, Protocol):
-    """A display that can do without some of the events, since it shows the view.
+    """A display that can miss some of the events, since it shows the view.
 
     Once it is 40,000 events or 64 MB of large values behind, the waiting events are dropped: in its next call `view` has
-    everything that has happened, and `events` are only those since. So a run never waits for it; at the end of a run all
-    but the last 10,000 events are dropped.
+    everything that has happened, and `events` has only those since. So a run never waits for it; at the end of a run all
+    but the last 10,000 waiting events are dropped.
     """
 
     @property
@@ -119,10 +119,10 @@ class SkippingReporter(Reporter, Protocol):
 
 @runtime_checkable
 class TerminalReporter(Reporter, Protocol):
-    """A reporter that changes a terminal and can put it back in an emergency."""
+    """A reporter that changes a terminal and can restore it in an emergency."""
 
     def release_terminal(self) -> None:
-        """Put the terminal back at once.
+        """Restore the terminal at once.
 
         Called when the reporter is detached, and from a signal handler in the main thread just before the process
         ends: it must not wait for a lock without a short time-out, and touch nothing but the terminal (`os.write`).
@@ -135,7 +135,7 @@ class SuspendableReporter(TerminalReporter, Protocol):
     """A terminal reporter that can release the terminal for a while: Ctrl-Z, and later ``fg``."""
 
     def suspend_terminal(self) -> None:
-        """Put the terminal back and change nothing on it until `resume_terminal`.
+        """Restore the terminal and change nothing on it until `resume_terminal`.
 
         Called from a signal handler in the main thread just before the process is stopped; it is limited in the same way
         as `release_terminal`.
@@ -143,15 +143,15 @@ class SuspendableReporter(TerminalReporter, Protocol):
         ...
 
     def resume_terminal(self) -> None:
-        """Continue where the cursor is now. Called from the same signal handler once the process goes on."""
+        """Continue where the cursor is now. Called from the same signal handler once the process continues."""
         ...
 
 
 @runtime_checkable
 class StillReporter(Reporter, Protocol):
-    """A reporter that can leave a moment in the middle of a run on the screen: `aqueue replay --until` ends so.
+    """A reporter that can leave the run as it was at some moment on the screen, as `aqueue replay --until` does.
 
-    With reporters that use no terminal, so does an `aqueue watch` or a replay that is left early.
+    With reporters that use no terminal, `aqueue watch` or a replay that is left early does so, too.
     """
 
     def close_still(self, result: RunResult, view: RunView) -> None:
@@ -165,7 +165,7 @@ class StillReporter(Reporter, Protocol):
 
 
 def can_redraw(stream: TextIO | None) -> bool:
-    """Return whether `stream` leads to a terminal on which what was written can be written over.
+    """Return whether `stream` leads to a terminal on which text can be overwritten.
 
     That is a terminal with a ``TERM`` that isn't ``dumb`` or ``unknown``.
 
@@ -185,7 +185,7 @@ ReporterSpec = str | Reporter | Sequence[str | Reporter]
 
 
 def resolve_reporters(spec: ReporterSpec, *, clock: Callable[[], float] | None = None) -> list[Reporter]:
-    """Return the reporters that `spec` names; importing only those.
+    """Return the reporters that `spec` names; only those are imported.
 
     The object of an entry point is called with the argument after the colon, if there is one, and returns a reporter.
 
@@ -194,8 +194,8 @@ def resolve_reporters(spec: ReporterSpec, *, clock: Callable[[], float] | None =
             it), ``"none"``, a name from the entry-point group ``aqueue.reporters`` with an argument after a colon where
             it takes one (``"jsonl:run.jsonl"``), a `Reporter`, or a sequence of these.
         clock: returns the Unix time, seconds, in the run that `aqueue replay` replays. Reporters with a parameter `clock`
-            get it as their only source of the time, so that elapsed times and rates are those of the run. None leaves each
-            reporter its own clock.
+            use it instead of their own clock, so that elapsed times and rates are those of the run. None, the default,
+            leaves each reporter its own clock.
 
     Raises:
         InvalidArgument: a name is unknown, an argument is missing or not accepted, an object isn't a reporter or is named
@@ -203,7 +203,7 @@ def resolve_reporters(spec: ReporterSpec, *, clock: Callable[[], float] | None =
         ReporterError: the object of an entry point can't be imported.
         Exception: the reporter's class raised it.
     """
-    # Bytes are a sequence, too, but are refused as what they are, not number by number.
+    # Bytes are a sequence, too, but are refused as bytes, not number by number.
     is_one = isinstance(spec, str | bytes | bytearray) or not isinstance(spec, Sequence)
     specs = cast(Sequence[str | Reporter], [spec] if is_one else spec)
     reporters = [reporter for one in specs for reporter in _resolve_one(one, clock)]

@@ -13,17 +13,17 @@ if TYPE_CHECKING:
 __all__ = ["MAX_LISTED_FAILURES", "FailureGroup", "RunResult"]
 
 MAX_LISTED_FAILURES = 1_000
-"""The most failures that a `RunResult` lists; `RunResult.counts.failed` counts all."""
+"""The most failures that a `RunResult` lists; `RunResult.counts.failed` is the number of all."""
 
 
 class FailureGroup(msgspec.Struct, frozen=True):
-    """Failures of one kind: of one class of items, in one of its methods, by one type of error.
+    """Failures of the same kind: the same class of items, the same method, the same class of exceptions.
 
     Attributes:
         type: the class of the items, as ``module:qualname``.
         phase: the method that raised.
         error: the class of the exceptions, as ``module:qualname`` (builtins without the module).
-        count: the exact number of items that failed so.
+        count: the exact number of items that failed in this way.
         first: the first of these failures.
     """
 
@@ -47,7 +47,7 @@ class RunResult(msgspec.Struct, frozen=True):
         failures: the first 1,000 `item.failed` events, in their order.
         failure_groups: the failures by kind, the most numerous first: at most 100 of the first 1,000 kinds. The counts of
             these are exact even if there are more kinds.
-        root_results: the results of the initial items in their order, as JSON gives them back; None for an item without a
+        root_results: the results of the initial items in their order, as decoded from JSON; None for an item without a
             result, and for one that was dropped as a duplicate. After a resume these are the initial items of the latest
             call. The list is empty if no initial item has a result.
         stop_reason: why the run was stopped before its end; empty if it wasn't.
@@ -66,7 +66,7 @@ class RunResult(msgspec.Struct, frozen=True):
     journal: str = ""
 
     def __repr__(self) -> str:
-        """Return a short text: a notebook or a prompt shows it, and results can be long."""
+        """Return a short text: notebooks and prompts show it, and results can be long."""
         counts = self.counts
         figures = [
             f"{name}={value}" for name in ("completed", "failed", "outstanding") if (value := getattr(counts, name))

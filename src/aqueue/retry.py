@@ -1,4 +1,4 @@
-"""Retry: whether and when a failed attempt at an item is followed by another."""
+"""Retry: whether and when a failed attempt at an item is retried."""
 
 import random
 from collections.abc import Callable, Iterator
@@ -16,16 +16,16 @@ __all__ = ["Retry", "RetryAfter", "parse_retry_after"]
 
 
 class RetryAfter(Exception):
-    """Raised by an item to be tried again, but not before some time has passed, for instance because a server said so.
+    """Raise it in an item to have the item retried after at least `seconds`, for example because a server asked for that.
 
-    The attempt counts towards those that the item's `Retry` allows; without a `Retry` there are 5. Such an item must then
-    raise it before it enqueues anything. `Retry.max_s` doesn't limit the wait.
+    The attempt counts towards those that the item's `Retry` allows; without a `Retry` there are 5, and the item must raise
+    it before it enqueues anything. `Retry.max_s` doesn't limit the wait.
 
     Attributes:
         seconds: the least time to wait.
 
-    What to do: nothing, as long as the item is tried again. It fails with this error after its last attempt: allow more
-    attempts by ``Retry(attempts=…)``, or slow the whole group down, by `aqueue.slow_down` or a `Limit`.
+    What to do: nothing, as long as the item is retried. It fails with this error after its last attempt: allow more
+    attempts with ``Retry(attempts=…)``, or slow the whole group down, with `aqueue.slow_down` or a `Limit`.
     """
 
     def __init__(self, seconds: float) -> None:
@@ -84,24 +84,25 @@ def parse_retry_after(
 
 
 class Retry(msgspec.Struct, frozen=True):
-    """When a failed attempt at `process` or the hook is followed by another.
+    """When a failed attempt at `process` or the hook is retried.
 
-    The wait after the n-th failed attempt is drawn evenly from the last part, `jitter`, of
-    ``min(max_s, first_s * factor ** (n - 1))`` (exponential backoff with "equal jitter" at 0.5 and "full jitter" at 1.0,
-    as Marc Brooker calls them in "Exponential Backoff And Jitter", AWS Architecture Blog, 2015). A waiting item takes no
-    worker. `process` and the hook have these attempts each.
+    The wait after the n-th failed attempt is at most ``min(max_s, first_s * factor ** (n - 1))``, less a random part of up
+    to `jitter` times that (exponential backoff, with "equal jitter" at 0.5 and "full jitter" at 1.0, as Marc Brooker calls
+    them in "Exponential Backoff And Jitter", AWS Architecture Blog, 2015). A waiting item occupies no worker. `process` and
+    the hook have this many attempts each.
 
-    An `AqueueError` is never retried, since only a change of the program helps, such as for a result that JSON can't carry.
+    An `AqueueError` is never retried, since only a change of the program helps, for example if a result can't be
+    represented in JSON.
 
     Attributes:
-        attempts: how many attempts in all, the first included; at least 1, by default 5.
+        attempts: the number of attempts in all, including the first; at least 1, by default 5.
         first_s: the longest wait after the first failed attempt; seconds, from 0 to a year, by default 1.
-        factor: how many times longer each further wait is; at least 1, by default 2.
+        factor: how many times as long as the one before each further wait is; at least 1, by default 2.
         max_s: the longest wait; seconds, from 0 to a year, by default 60.
-        jitter: the part of a wait that is left to chance, from 0.0 (nothing) to 1.0 (all of it), by default 0.5.
-        on: the exceptions after which there is another attempt: a class or a tuple of classes, which include their
-            subclasses, or a function that takes the exception and returns whether to retry; by default every `Exception`.
-            An exception group is retried if all exceptions in it are.
+        jitter: the part of a wait that is random, from 0.0 (none) to 1.0 (all of it), by default 0.5.
+        on: the exceptions to retry: a class or a tuple of classes, which include their subclasses, or a function that takes
+            the exception and returns whether to retry; by default every `Exception`. An exception group is retried if all
+            exceptions in it are.
     """
 
     attempts: int = 5
@@ -136,7 +137,7 @@ class Retry(msgspec.Struct, frozen=True):
             )
 
     def covers(self, error: BaseException) -> bool:
-        """Return whether `error` is followed by another attempt, if one is left.
+        """Return whether to retry after `error`, if an attempt is left.
 
         Parameters:
             error: the error of the attempt.

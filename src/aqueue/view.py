@@ -49,8 +49,8 @@ class TypeView(msgspec.Struct):
         completed: how many completed.
         failed: how many failed for good.
         interrupted: how many attempts were cut short.
-        deduplicated: how many children its items enqueued that were dropped because their key was known.
-        retried: how many attempts failed and were followed by another, or will be.
+        deduplicated: how many children its items enqueued that were dropped as duplicates.
+        retried: how many attempts failed and were retried, or will be.
     """
 
     type: str
@@ -95,7 +95,7 @@ class RunningItem(msgspec.Struct):
 
 
 class WorkerProcess(msgspec.Struct, frozen=True):
-    """A process of a cluster that runs items.
+    """A worker process of a cluster.
 
     Attributes:
         first_worker: the number of its first worker; the others follow.
@@ -111,20 +111,20 @@ class WorkerProcess(msgspec.Struct, frozen=True):
 
 
 class WorkerProcesses(dict[int, WorkerProcess]):
-    """The worker processes of a cluster that are there, by the number of their first worker. Only folds write to it.
+    """The present worker processes of a cluster, by the number of their first worker. Only folds write to it.
 
     Attributes:
         num_workers: how many workers they have in all.
     """
 
     def __init__(self) -> None:
-        """Begin with none."""
+        """Start without processes."""
         super().__init__()
         self.num_workers: int = 0
         self._firsts: list[int] = []  # sorted
 
     def join(self, event: ev.ProcessJoined) -> WorkerProcess:
-        """Add the process of `event`, in the place of one that has the same first worker, and return it."""
+        """Add the process of `event`, replacing one that has the same first worker, and return it."""
         process = WorkerProcess(event.first_worker, event.num_workers, event.host, event.pid)
         before = self.get(event.first_worker)
         if before is None:
@@ -160,7 +160,7 @@ class WorkerProcesses(dict[int, WorkerProcess]):
     def of(self, worker: int, num_workers: int = 1) -> WorkerProcess | None:
         """Return the process that has the worker numbered `worker`, or one of as many as `num_workers` from there on.
 
-        None if none has. Of several the last. It takes as many steps as a search in a sorted list.
+        None if there is none; the last if there are several. Takes as many steps as a binary search.
         """
         position = bisect_right(self._firsts, worker + num_workers - 1)
         if not position:
@@ -197,11 +197,11 @@ class RunView:
 
     Attributes:
         state: ``new`` before the first event, then ``running``, ``stopping`` once no more items are taken, ``finished``.
-        run_id: names the run.
-        num_workers: how many workers it has; with a cluster, those of the worker processes that are there, 0 at first.
+        run_id: identifies the run.
+        num_workers: how many workers it has; with a cluster, those of the present worker processes, 0 at first.
         queue_type_name: ``queue``, ``stack`` or ``priority``.
         cluster: the address of the cluster's scheduler; empty if items run in the run's own process.
-        processes: the worker processes of the cluster that are there, by the number of their first worker.
+        processes: the present worker processes of the cluster, by the number of their first worker.
         seq: the number of the last event applied; 0 before the first.
         at: the time of the last event applied, Unix time in seconds.
         started_at: when this process began or resumed the run, Unix time in seconds.
@@ -210,11 +210,11 @@ class RunView:
         cancelling: whether the running items are being cancelled.
         status: how it ended; None before its end.
         types: each item type that was announced, in the order of the first announcement.
-        running: what each busy worker is at, by the worker's number. Those of a worker process that has gone are there
-            until their hook has ended, or until they are told to be interrupted.
+        running: what each busy worker is running, by the worker's number. Items of a worker process that is gone stay
+            until their hook has ended, or until an event says that they were interrupted.
         failures: the latest failures, at most 20, the oldest first.
         failed_reporters: the reporters that were detached.
-        deduplicated_roots: how many initial items were dropped because their key was known; told when a process ends.
+        deduplicated_roots: how many initial items were dropped as duplicates; known once a process has ended.
     """
 
     def __init__(self) -> None:
@@ -238,9 +238,10 @@ class RunView:
         self.deduplicated_roots: int = 0
         self._samples: deque[Sample] = deque(maxlen=_MAX_SAMPLES)
         self._next_sample_at: float = 0.0
-        self._hook_types: set[str] = set()  # of which a hook has begun
-        # What waits for a retry, and until when: 170 bytes each, measured. The heap keeps those that wait no more until they
-        # come to its top or are too many. It changes only with events, so that looking at the view leaves it equal.
+        self._hook_types: set[str] = set()  # whose hooks have begun
+        # What waits for a retry, and until when: 170 bytes each, measured. The heap keeps those that no longer wait
+        # until they reach its top or are too many. It changes only with events, so that looking at the view leaves it
+        # equal.
         self._waits: dict[int, float] = {}
         self._dues: list[tuple[float, int]] = []
 
@@ -320,7 +321,7 @@ class RunView:
             case ev.RunStarted():  # RunResumed is one
                 self._begin(event, previous_at)
             case ev.ItemChildrenProcessed() | ev.ItemChildrenFailed():
-                # Nearly all are of items without a hook, for which `_take_out` would look at what all workers are at.
+                # Nearly all are of items without a hook, for which `_take_out` would look at all running items.
                 if event.type in self._hook_types and isinstance(event, ev.ItemChildrenProcessed):
                     self._take_out(event)
                 if self._waits:
@@ -353,7 +354,7 @@ class RunView:
     def _begin(self, event: ev.RunStarted, previous_at: float) -> None:
         if isinstance(event, ev.RunResumed) and self.started_at:
             self.earlier_s += previous_at - self.started_at
-        # Rates are of this process: the time before it is not to count as time without work.
+        # Rates are of this process: the time before it must not count as idle time.
         self._samples.clear()
         self._sample(event.at)
         self.state = "running"
@@ -375,7 +376,7 @@ class RunView:
         view.failed += 1
         view.deduplicated += event.deduplicated
         if event.phase == "after_children":
-            # Its `process` had completed; an item comes to one thing in the end.
+            # Its `process` had completed; an item is counted once in the end.
             view.completed -= 1
         self.failures.append(event)
 
@@ -404,7 +405,7 @@ class RunView:
 
     def _reopen(self, event: ev.ItemReopened) -> None:
         view = self.types[event.type]
-        self._end_wait(event.item, view)  # its hook ran over a failure that is now to run again
+        self._end_wait(event.item, view)  # its hook ran in spite of a failure that will now run again
         if event.failed is not None:
             view.failed -= 1
             if event.failed == "process":
@@ -448,13 +449,13 @@ class RunView:
 
     @property
     def counts(self) -> Counts:
-        """What the items came to so far, all types together."""
+        """The counts of items so far, all types together."""
         counts = _sum(self.types.values())
         return msgspec.structs.replace(counts, deduplicated=counts.deduplicated + self.deduplicated_roots)
 
     @property
     def overall(self) -> Counts:
-        """The same for the types with `track_overall` alone."""
+        """The same, only for the types with `track_overall`."""
         return _sum(t for t in self.types.values() if t.track_overall)
 
     @property
@@ -494,8 +495,8 @@ class RunView:
     def rate(self, now: float, of: Literal["completed", "enqueued"] = "completed", type: str | None = None) -> float:
         """Return how many items a second completed, or were enqueued, over the last 10 s before the Unix time `now`.
 
-        Over less where this process has not run for that long, but at least 0.5 s. Once the run has finished, over
-        the whole of its time.
+        Over a shorter time if this process has not run for 10 s yet, but at least 0.5 s. Once the run has finished,
+        over the whole of its time.
 
         Parameters:
             now: Unix time in seconds.

@@ -1,4 +1,4 @@
-"""For tests: `EventRecorder`, a reporter that keeps what happened, and `ReporterSuite`, which any reporter must pass.
+"""For tests: `EventRecorder`, a reporter that records what happened, and `ReporterSuite`, which any reporter must pass.
 
 Each module imports only from those above it:
 

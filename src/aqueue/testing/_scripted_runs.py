@@ -240,9 +240,9 @@ def with_workers(count: int) -> list[ev.Event]:
 
 
 def on_a_cluster(processes: int, workers: int) -> list[ev.Event]:
-    """Return a run on a cluster with so many `processes`, and so many `workers` in each; the first dies, another joins.
+    """Return a run on a cluster of `processes` with `workers` each, in which the first process dies and another joins.
 
-    At the end all but the last leave, while a hook goes on that a worker of theirs has begun.
+    At the end all but the last leave, while a hook that one of their workers began is still running.
     """
     script = Script(workers, cluster="tcp://scheduler:8786")
     items = [script.enqueue(track_overall=True) for _ in range(processes * workers)]

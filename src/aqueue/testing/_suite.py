@@ -33,7 +33,7 @@ class ReporterSuite:
     If `output` returns what the reporter writes, the suite checks that, too.
 
     Class attributes:
-        writes_to_stdout: whether the reporter is made to write to stdout. Default False.
+        writes_to_stdout: whether the reporter is meant to write to stdout. Default False.
         output_depends_on_batches: whether its output depends on how the events are cut into batches, as that of a display,
             which may skip to the newest state. Default True.
     """
@@ -220,7 +220,7 @@ class ReporterSuite:
         assert not left, f"it left running: {left}"
 
     def test_keeps_off_stdout(self) -> None:
-        """Stdout belongs to the program, unless the reporter is made to write there."""
+        """Stdout belongs to the program, unless the reporter is meant to write there."""
         if self.writes_to_stdout:
             raise SkipTest("it is meant to write to stdout")
         reporter = self.make_reporter()
