@@ -39,7 +39,7 @@ MEMBERS_INTERVAL_S: Final = 1.0
 """How often the scheduler is asked which worker processes there are, seconds."""
 
 END_S: Final = 30.0
-"""How long idle lanes may take to end, which is to leave their `lifespan`, seconds."""
+"""How long idle lanes may take to leave their `lifespan` and end, seconds."""
 
 APPLIED_AT_ONCE: Final = 200
 """How many reports are applied before the engine's loop gets its turn."""
@@ -49,7 +49,7 @@ _MAX_WARNINGS: Final = 100
 
 
 class Cluster:
-    """Runs `process` in the worker processes of a cluster, each of which is one place with as many workers.
+    """Runs `process` in the worker processes of a cluster; each is a place with the same number of workers.
 
     Attributes:
         objects: turns items into bytes and back.
@@ -77,7 +77,7 @@ class Cluster:
             backend: the event loop of the items, ``trio`` or ``asyncio``.
             lifespan: entered in each process.
             has_journal: whether items must be storable in a journal.
-            run_id: the run's name.
+            run_id: the run's id.
         """
         self.objects = CoordinatorObjects(lifespan)
         self.losses: dict[int, int] = {}
@@ -116,14 +116,14 @@ class Cluster:
         """Connect; returns early if `end` is called meanwhile.
 
         Raises:
-            ClusterError: that is not possible.
+            ClusterError: it can't connect.
         """
         if not self._ended.is_set():
             with anyio.CancelScope() as self._opening:
                 await anyio.to_thread.run_sync(self._transport.open, abandon_on_cancel=True)
 
     async def close(self) -> None:
-        """Disconnect, in any case."""
+        """Disconnect, even when cancelled."""
         with anyio.CancelScope(shield=True):
             await anyio.to_thread.run_sync(self._transport.close)
 
@@ -255,7 +255,7 @@ class Cluster:
             await self._watch_members()
             while self._links:
                 await asyncio.wait([link.task for link in self._links.values()])
-        except Exception as error:  # the scheduler is lost; or a mistake in aqueue, or in the transport
+        except Exception as error:  # the scheduler is lost; or a bug in aqueue or the transport
             self._call_soon(partial(self._fail, error))
         finally:
             for link in self._links.values():
@@ -318,7 +318,7 @@ class Cluster:
         link.task.add_done_callback(partial(self._link_ended, link))
 
     async def _serve_link(self, link: Link) -> tuple[bool, bytes]:
-        with suppress(TransportError):  # it will be tried again, if it is still there
+        with suppress(TransportError):  # it will be retried, if the process is still there
             problem = await self._transport.prepare(link.address, link.settings)
             if problem:
                 self._refused.add(link.address)
@@ -335,7 +335,7 @@ class Cluster:
             error = task.exception()
             if error is None:
                 has_died, lane_error = task.result()
-            else:  # a mistake in aqueue, or in the transport
+            else:  # a bug in aqueue or the transport
                 self._call_soon(partial(self._fail, error))
         self._call_soon(partial(self._remove_place, link, has_died, lane_error))
 

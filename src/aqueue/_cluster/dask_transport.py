@@ -1,8 +1,8 @@
 """The transport over Dask: the one module that knows `distributed`, apart from the processes that it starts.
 
-All goes by way of the scheduler, the one address that must be reachable. Letters are messages to a handler of the
-worker's, which the scheduler passes on (``broadcast``); a lane is a task, tied to its worker. Dask's own events are not
-used: they may be dropped without a word.
+Everything goes through the scheduler, the one address that must be reachable. Letters are messages to a handler in the
+worker, which the scheduler passes on (``broadcast``); a lane is a task, tied to its worker. Dask's own events are not
+used: they may be dropped silently.
 """
 
 import asyncio
@@ -112,7 +112,7 @@ class DaskTransport:
         if self._client is None:
             try:
                 self._client = self._connect()
-            except Exception as error:  # Dask raises anything; with odd settings, AssertionError
+            except Exception as error:  # Dask may raise anything; with odd settings, AssertionError
                 raise ClusterError(
                     f"the scheduler at {visible(self.address, 200)} can't be reached: {_one_line(error)}; check that it is "
                     "running, that the address is right and, with tls://, that Dask's configuration has the certificates, or "
@@ -168,7 +168,7 @@ class DaskTransport:
         """Make a new client where the old one has given up."""
         if self._client.status != "closed":
             return
-        # The old client's loop goes on: links live in it.
+        # The old client's loop keeps running: links live in it.
         with _failures_as_transport_errors():
             self._client = await distributed.Client(  # type: ignore[no-untyped-call]
                 self.address,
@@ -189,7 +189,7 @@ class DaskTransport:
         return {address: address in running for address in every}
 
     async def has_died(self, address: str) -> bool:
-        """Return whether a worker that is gone has died by itself, as the scheduler has it in its log.
+        """Return whether a worker that is gone has died by itself, according to the scheduler's log.
 
         One that was retired or closed has not; of one that a new scheduler has never seen, nothing is known.
         """
@@ -290,7 +290,7 @@ class DaskTransport:
     async def exchange(
         self, address: str, lane: str, letters: list[Letter], acknowledged: int, wait_s: float
     ) -> Answer:
-        """Hand letters to a lane and take its own, by way of the scheduler."""
+        """Hand letters to a lane and take its own, through the scheduler."""
         message = {"op": HANDLER, "lane": lane, "letters": letters, "acknowledged": acknowledged, "wait_s": wait_s}
         with _failures_as_transport_errors():
             replies = await self._scheduler.broadcast(msg=message, workers=[address], on_error="return_pickle")

@@ -2,7 +2,7 @@
 
 An exception is written with those that belong to it (cause, context, members of a group, those in its attributes) as a
 list of records that refer to each other by index: so neither cycles nor long chains recurse. A record is made of pieces,
-and a piece that can't be sent costs no more than itself. Not tblib: its exceptions are nested in one pickle, which fails
+and if a piece can't be sent, only that piece is lost. Not tblib: its exceptions are nested in one pickle, which fails
 as a whole, and its frames forget where in the line they are, so that the traceback underlines another part.
 """
 
@@ -234,7 +234,7 @@ def _bare(record: _Record, find: Callable[[Key], Any], make: Callable[[Any], Bas
         if not isinstance(error, BaseException):
             raise TypeError(record.text)
         return error
-    # Not as items are found: that takes 40 ms for a name that nothing has, for each failure.
+    # Not the way item classes are found: that takes 40 ms for each failure if nothing has the name.
     cls = import_by_name(record.key) if isinstance(record.key, str) else find(record.key)
     if issubclass(cls, BaseExceptionGroup):
         group: BaseException = BaseExceptionGroup.__new__(cls, record.message, list(map(make, record.members)))

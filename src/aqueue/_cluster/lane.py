@@ -364,7 +364,7 @@ class Lane:
         cls = type(item)
         if cls not in self._classes:
             known = look_up_class(item)
-            if hasattr(cls, "process"):  # an instance's own `process` says nothing about the next object
+            if hasattr(cls, "process"):  # the `process` of one instance says nothing about the next
                 self._classes[cls] = known
         if self._settings.has_journal and _has_resolvable_name(cls):
             self._codec.encode(item, ancestor_number)

@@ -11,7 +11,7 @@ from typing import IO, Any, Final
 
 __all__ = ["copy_output"]
 
-_WRITE_BYTES: Final = 4_096  # a pipe or terminal that has room at all takes so much in one go
+_WRITE_BYTES: Final = 4_096  # a pipe or terminal that has room at all takes this much in one write
 _LONGEST_LINE: Final = 65_536  # characters; a progress bar that only ever returns to the line's start is one line
 _locks: Final = {"stdout": threading.Lock(), "stderr": threading.Lock()}  # a stuck stdout must not hold back stderr
 
@@ -19,8 +19,8 @@ _locks: Final = {"stdout": threading.Lock(), "stderr": threading.Lock()}  # a st
 def copy_output(pipe: IO[bytes], name: str) -> threading.Thread:
     """Copy what comes from `pipe` to the stream called `name` in `sys`, as it is at that moment, in a thread.
 
-    While nobody takes it there, nothing is read from the pipe: who writes to it waits. The thread ends with the pipe, and
-    does not keep the program from ending.
+    While that stream is stuck, nothing is read from the pipe, and the processes that write to it wait. The thread ends
+    with the pipe, and does not keep the program from ending.
     """
     thread = threading.Thread(target=_copy, args=(pipe, name), name=f"aqueue-{name}", daemon=True)
     thread.start()
@@ -35,7 +35,7 @@ def _copy(pipe: Any, name: str) -> None:
 
 
 def _write(name: str, text: str) -> None:
-    """Write `text`; wait while nobody takes it. If the stream is closed, broken or none, drop it.
+    """Write `text`; wait while the stream is stuck. If it is closed, broken or None, drop the text.
 
     A stream of the interpreter's own is written to past its buffer, for the reasons in `aqueue._system.notice`: what
     can't be written must not stay in there, and no thread may hold the lock of one that is stuck.

@@ -44,10 +44,10 @@ class LocalWorkers:
     TLS. Here modules in the script's folder can be imported, as the workers have this program's `sys.path`.
     A worker that dies is started again. All of them end with this process, however it ends, even if it is killed; but
     a Ctrl-C typed at its terminal does not reach them. What items in them print is written, line by line, to whatever
-    `sys.stdout` and `sys.stderr` are here at that moment. While nobody takes it there, printing items wait, as they
-    would with a pipe; when the workers are closed, they end nevertheless, and what they said last may be lost.
+    `sys.stdout` and `sys.stderr` are here at that moment. While that stream is stuck, printing items wait, as they
+    would with a pipe; when the workers are closed, they end nevertheless, and what they printed last may be lost.
 
-    Nothing listens but on the loopback interface, and nobody can connect who has not the key that was made for the run.
+    Everything listens on the loopback interface only, and nobody can connect without the key that was made for the run.
 
     Attributes:
         address: the scheduler's, such as ``tls://127.0.0.1:40001``; empty before `start`.
@@ -148,8 +148,8 @@ class LocalWorkers:
         _silence_this_thread()
         # Anyone who reaches a scheduler can run programs, and every user of a machine reaches its loopback interface.
         self.security = Security.temporary()  # type: ignore[no-untyped-call]
-        # There is always a server of pages; it has none, and so is of no use to other users of the machine. The profile
-        # is of this thread's stack, 100 times a second.
+        # Dask always starts an HTTP server; without pages it is of no use to other users of the machine. Its profiler
+        # would look at this thread's stack 100 times a second.
         with dask.config.set({"distributed.scheduler.http.routes": [], "distributed.worker.profile.enabled": False}):
             scheduler = Scheduler(
                 protocol="tls",
@@ -157,13 +157,13 @@ class LocalWorkers:
                 host="127.0.0.1",
                 dashboard=False,
                 dashboard_address="127.0.0.1:0",  # by default a certain port, with a warning if that is taken
-                # A worker that is busy or stopped is not gone: that it ends is seen by its connection.
+                # A worker that is busy or stopped is not gone; its end is noticed by its connection.
                 worker_ttl=_NEVER_S,
                 idle_timeout=_NEVER_S,
                 local_directory=scratch,
                 needs_workdir=False,
             )
-        # Dask puts its folder before all others, for files that are uploaded to a scheduler.
+        # Dask puts its folder first in `sys.path`, for files that are uploaded to a scheduler.
         with suppress(ValueError):
             sys.path.remove(scheduler.local_directory)
         try:
@@ -230,7 +230,7 @@ def _next_pause_s(pause_s: float, lifetime_s: float) -> float:
 
 
 def _kill(process: Any) -> None:
-    """End a worker, and what its items have started: that would go on by itself, and hold the pipes open."""
+    """End a worker, and the processes that its items have started: those would keep running, and hold the pipes open."""
     with suppress(OSError):
         os.killpg(process.pid, signal.SIGKILL)
     with suppress(OSError):  # it died before it had taken its job
@@ -248,7 +248,7 @@ def _silence_this_thread() -> None:
 
 
 def _python_command() -> list[str]:
-    """Return what starts this Python, with the options that bear on how the user's code behaves.
+    """Return the command that starts this Python, with the options that change how the user's code behaves.
 
     Raises:
         RuntimeError: `sys.executable` isn't Python.
@@ -261,5 +261,5 @@ def _python_command() -> list[str]:
         )
     # Private, but multiprocessing and concurrent.futures start Python with these, too.
     flags: list[str] = subprocess._args_from_interpreter_flags()  # type: ignore[attr-defined]  # noqa: SLF001
-    # The current folder is not to come first in `sys.path`, and all that is printed is handed on at once.
+    # The current folder must not come first in `sys.path`, and what is printed must not wait in a buffer.
     return [executable, *flags, "-P", "-u"]

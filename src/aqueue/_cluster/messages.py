@@ -1,6 +1,6 @@
 """The messages between coordinator and lane, in MessagePack: orders to the lane, reports from it.
 
-Who uses more than a few of them imports the module.
+Code that uses more than a few of them imports the module, not the classes.
 """
 
 from typing import Final, Literal
@@ -17,7 +17,7 @@ class LaneSettings(msgspec.Struct, frozen=True):
         number: identifies the lane among the coordinator's.
         backend: the event loop, ``trio`` or ``asyncio``.
         has_journal: whether items must be storable in a journal.
-        lease_s: after how long without a word from the coordinator it ends by itself, seconds.
+        lease_s: after how long without hearing from the coordinator it ends by itself, seconds.
     """
 
     run_id: str
@@ -67,7 +67,7 @@ class Run(msgspec.Struct, frozen=True, array_like=True, tag_field="kind", tag=3)
         type: its class, as ``module:qualname``.
         attempt: which try it is, from 1.
         worker: the worker's number.
-        identity: what makes the item the same in every rerun; empty without a journal.
+        identity: the item's identity, the same in every rerun; empty without a journal.
         attempts_left: how many attempts may follow.
         timeout_s: how long it may take, seconds; None for no limit.
         needs_state: whether its hook will need the state that `process` leaves it with.

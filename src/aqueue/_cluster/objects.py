@@ -1,6 +1,6 @@
 """Converts what crosses between coordinator and lanes to bytes and back: items, their state, exceptions, classes.
 
-Flat items, which have nothing but scalars in a ``__dict__`` and are most, take a short way.
+Most items are flat: they have only scalars, in a ``__dict__``. Flat items take a fast path.
 """
 
 import copyreg
@@ -252,12 +252,12 @@ class LaneObjects(_Objects):
         return None if state == before else state
 
     def dump_error(self, error: BaseException) -> bytes:
-        """Return an exception as bytes, with all that it says; never raises."""
+        """Return an exception as bytes, with everything in it; never raises."""
         return dump_error(error, self._definitions.key_of)
 
 
 def _is_flat(item: Any) -> bool:
-    # A name may be of a subclass of str (a member of a StrEnum), which only the long way can send.
+    # A name may be of a subclass of str (a member of a StrEnum), which only the slow path can send.
     attributes = item.__dict__
     return _all_flat(map(type, attributes.values())) and _all_str(map(type, attributes))
 

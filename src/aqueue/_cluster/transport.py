@@ -11,7 +11,7 @@ __all__ = ["Transport", "TransportError"]
 
 
 class TransportError(Exception):
-    """A worker process, the scheduler or the network did not answer. The call may be tried again."""
+    """A worker process, the scheduler or the network did not answer. The call can be retried."""
 
 
 class Transport(Protocol):

@@ -33,7 +33,7 @@ _lanes: Final[dict[str, Lane]] = {}
 def register_handler(run_id: str, coordinator: str, dask_worker: Any) -> None:
     """Register the handler by which a worker takes letters, and end the lanes of earlier coordinators of the run.
 
-    Those coordinators are gone, but their lanes would go on until their lease expires.
+    Those coordinators are gone, but their lanes would keep running until their lease expires.
     """
     for lane in list(_lanes.values()):
         if lane.run_id == run_id and lane.coordinator != coordinator:

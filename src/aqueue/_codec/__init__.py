@@ -11,8 +11,8 @@ Each module imports only from those above it:
 - `object_state`: reads the state of an object, and makes an object from it: dataclasses, attrs classes, ordinary classes
 - `object_kinds`: the same for Structs, named tuples, pydantic models and classes with `dump` and `load`
 - `plain_items`: the fast path for writing items that have nothing but scalars, as most items do
-- `writer`: the state of an object as JSON, value by value
-- `reader`: the same, back
+- `writer`: writes the state of an object as JSON, value by value
+- `reader`: reads it back
 - `item_codec`: items to JSON and back: what the engine and a resume use
 - `results`: results to JSON and back
 - `digests`: digests of keys, items and states: short, and the same in each process and version

@@ -96,7 +96,7 @@ def _in_module(name: str) -> type | None:
 
 
 def _is_class(value: object) -> TypeGuard[type]:
-    """Return whether `value` is a class, without asking it: a stand-in for a module not loaded yet would load it."""
+    """Return whether `value` is a class, without asking it: a lazy module would load itself."""
     return issubclass(type(value), type)
 
 

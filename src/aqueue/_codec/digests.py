@@ -1,6 +1,6 @@
 """Digests of keys, items and states: short, and the same in each process and version of aqueue.
 
-A remote API knows an item again by its identity, so what is hashed never changes.
+A remote API recognizes an item by its identity, so what is hashed must never change.
 """
 
 from collections.abc import Iterable

@@ -15,7 +15,7 @@ ABSENT: Final = object()
 _StructFactory: Final[Any] = type(
     cast(Any, msgspec.defstruct("_", [("made", list, msgspec.field(default_factory=list))])).__struct_defaults__[0]
 )
-"""What msgspec keeps in place of the default of a field that has a factory."""
+"""What msgspec has as the default of a field that has a factory."""
 
 
 class Field(NamedTuple):
@@ -42,9 +42,9 @@ class Field(NamedTuple):
 
 
 def fields_of(cls: Any) -> dict[str, Field] | None:
-    """Return the fields that `cls` declares, in their order; None for a class of no special kind.
+    """Return the fields that `cls` declares, in their order; None for a plain class.
 
-    The factories of pydantic models are not to be called: they may need the values of other fields.
+    The factories of pydantic models must not be called: they may need the values of other fields.
     """
     if issubclass(cls, msgspec.Struct):
         names, defaults = cls.__struct_fields__, cls.__struct_defaults__

@@ -1,4 +1,4 @@
-"""Writes items as JSON, and restores them equal and of the same type; items that could not be restored so are refused.
+"""Writes items as JSON, and restores them equal and of the same type; refuses items that it could not restore exactly.
 
 A payload is one JSON object with a member for each attribute. `aqueue._codec.writer` and `aqueue._codec.reader` write and
 read the values; this module finds the class, and names class and attribute in errors.
@@ -29,14 +29,14 @@ _decode_object: Final = msgspec.json.Decoder(dict[str, Any]).decode
 
 
 class _Reference(int):
-    """The number of an ancestor, in its place where a payload is only written again."""
+    """Stands for an ancestor, by its number, where a payload is decoded only to be encoded again."""
 
 
 class PayloadCodec:
     """Writes items as JSON, and restores them. What it needs to know about a class is looked up once.
 
     Attributes:
-        write_plain: what writes plain items at once, by their class; for callers with many items to write.
+        write_plain: the functions that write plain items in one step, by class; for callers with many items to write.
     """
 
     def __init__(self) -> None:

@@ -1,6 +1,6 @@
 """Reads the state of objects, and makes equal objects from it: an adapter for each class.
 
-No `__init__`, `__new__` or `__post_init__` is called for that, except for msgspec Structs, which can't be made without.
+This calls no `__init__`, `__new__` or `__post_init__`, except for msgspec Structs, which can't be created without.
 """
 
 import enum
@@ -105,7 +105,7 @@ class ClassAdapter:
 
 
 class AttributesAdapter(ClassAdapter):
-    """Dataclasses, attrs classes and classes of no special kind: attributes in ``__dict__`` and ``__slots__``."""
+    """Dataclasses, attrs classes and plain classes: attributes in ``__dict__`` and ``__slots__``."""
 
     def __init__(self, cls: type, policies: Mapping[str, Any]) -> None:
         super().__init__(cls, policies)
@@ -121,7 +121,7 @@ class AttributesAdapter(ClassAdapter):
         self._given = {name: value for name, value in policies.items() if getattr(cls, name, ABSENT) is not value}
 
     def _class_defaults(self) -> dict[str, Field]:
-        """Return what the body of a class of no special kind declares as a dataclass would: ``retries: int = 3``."""
+        """Return what the body of a plain class declares as a dataclass would: ``retries: int = 3``."""
         found: dict[str, Field] = {}
         for name, annotation in class_annotations(self.cls).items():
             value = inspect.getattr_static(self.cls, name, ABSENT)
@@ -130,12 +130,12 @@ class AttributesAdapter(ClassAdapter):
         return found
 
     def _is_data(self, name: str, value: object) -> bool:
-        # A logger or a client belongs to the class or to the program, whatever its annotation.
+        # A logger or a client belongs to the class or the program, no matter how it is annotated.
         return type(value) in _DATA or (isinstance(value, enum.Enum) and type(value) in self.classes(name).values())
 
     @functools.cached_property
     def _defaults(self) -> dict[str, Field]:
-        """The defaults of a class of no special kind, from its body and its `__init__`, for what was not recorded."""
+        """The defaults of a plain class, from its body and its `__init__`, for what was not recorded."""
         found = dict(self.fields)
         for name, value in assigned_by_init(self.cls).items():
             is_managed = inspect.isdatadescriptor(inspect.getattr_static(self.cls, name, None))

@@ -1,4 +1,4 @@
-"""The policies of a class of items, such as its `retry`: class attributes or fields that are no part of an item."""
+"""The policies of a class of items, such as its `retry`: class attributes or fields that are not part of an item."""
 
 import inspect
 from collections.abc import Sequence

@@ -24,7 +24,7 @@ may have both, and more.
 """
 
 LARGE_BYTES: Final = 4_096
-"""The length from which they are counted in bytes, too: shorter ones are bounded by the number of events."""
+"""From this length on they count for back-pressure in bytes, too: shorter ones are bounded by the number of events."""
 
 OnLarge = Callable[[str, Literal["result", "attributes"], int], None]
 """Called for each large one with the class of the item, which of the two it is, and its length in bytes."""

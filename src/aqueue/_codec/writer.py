@@ -138,7 +138,7 @@ class OutlineWriter(StateWriter):
     ) -> tuple[dict[str, Any], dict[str, Any]]:
         """Return the state of `value` as JSON's types, and the attributes that can't be written.
 
-        Attributes of all parts are side by side: no two parts have one of the same name.
+        The attributes of all parts are in one dict: no two parts have an attribute of the same name.
         """
         fields, parts = adapter.read(value)
         written: dict[str, Any] = {}

@@ -35,7 +35,7 @@ WARN_STUCK_S: Final = 5.0
 """How long a call of a reporter may last before the user is warned."""
 
 DETACH_STUCK_S: Final = 60.0
-"""How long a call of a reporter may last before it is detached; where there is a journal, from which to make up for it."""
+"""How long a call of a reporter may last before it is detached, if there is a journal, which has what it misses."""
 
 CLOSE_TIMEOUT_S: Final = 5.0
 """How long the end of a run waits for a call of a reporter."""
@@ -55,8 +55,8 @@ class Delivery:
     All methods are called in the loop's thread, except those that say otherwise.
 
     Attributes:
-        cancellation: a cancellation that came while the reporters were opened or closed; it doesn't interrupt that, and is to
-            be raised afterwards.
+        cancellation: a cancellation that came while the reporters were opened or closed; it doesn't interrupt that, and
+            must be raised afterwards.
     """
 
     def __init__(
@@ -91,9 +91,9 @@ class Delivery:
             stream.connect(self)
 
     def begin_with(self, view: RunView) -> None:
-        """Let the reporters begin with `view`, a run as it is recorded so far."""
+        """Let the reporters begin with `view`, the run as recorded so far."""
         for number, reporter in enumerate(self._reporters):
-            reporter.view = view.copy() if number else view  # which is large if many items wait for a retry
+            reporter.view = view.copy() if number else view  # a view is large if many items wait for a retry
 
     # ---- as the stream's consumer -------------------------------------------------------------------------------
 
@@ -103,7 +103,7 @@ class Delivery:
         return (self._journal_thread is not None and self._journal_thread.is_alive) or self._is_showing
 
     def hurry(self) -> None:
-        """Take events, and pass them to the reporters, now: those between the two threads are not counted anywhere."""
+        """Take events, and pass them to the reporters, now: events between the two threads are not counted anywhere."""
         if self._journal_thread is not None:
             self._journal_thread.hurry()
         self._wake.set()
@@ -213,7 +213,7 @@ class Delivery:
         await self._reach("closed", result)
 
     async def _reach(self, stage: str, result: RunResult | None = None) -> None:
-        self._stage_changed = reached = anyio.Event()  # before the look whether there is still somebody to set it
+        self._stage_changed = reached = anyio.Event()  # before checking whether a thread is left to set it
         self._result = result
         self._asked = stage
         self._wake.set()
@@ -233,12 +233,12 @@ class Delivery:
                     return
 
     def release_terminals(self) -> None:
-        """Put back every terminal that a reporter has changed; safe in a signal handler and on any thread."""
+        """Restore every terminal that a reporter has changed; safe in a signal handler and on any thread."""
         for reporter in self._reporters:
             reporter.opened.release_terminals()
 
     def suspend_terminals(self) -> None:
-        """Put the terminals back until `resume_terminals`; safe in a signal handler."""
+        """Restore the terminals until `resume_terminals`; safe in a signal handler."""
         for reporter in self._reporters:
             reporter.opened.suspend_terminals()
 
@@ -277,13 +277,13 @@ class Delivery:
                     reporter.is_idle or reporter.stage != "open" for reporter in self._reporters
                 ):
                     self._announce(asked)
-        except BaseException as error:  # a mistake in aqueue; the run and the journal go on all the same
+        except BaseException as error:  # a bug in aqueue; the run and the journal continue
             for reporter in self._reporters:
                 reporter.fail(error)
         finally:
             self._stream.lag = self._stream.lag_bytes = 0
             self._announce("closed")
-            self._call_soon(self._stream.wake_waiting)  # nobody makes room any more
+            self._call_soon(self._stream.wake_waiting)  # no thread makes room any more
 
     def _give(self) -> bool:
         """Pass the new events to the reporters, and return whether there were any."""
@@ -307,7 +307,7 @@ class Delivery:
         return bool(batch)
 
     def _look_after(self, passed_s: float, *, is_ending: bool) -> None:
-        """Warn about reporters that are stuck, and detach or leave behind those that are so for too long.
+        """Warn about reporters that are stuck, and detach or leave behind those that are stuck for too long.
 
         Parameters:
             passed_s: the time since the last look, seconds.

@@ -19,7 +19,7 @@ COMMIT_INTERVAL_S: Final = 0.05
 """How long events wait for others, at most, before they are written."""
 
 _BUSY_EVENTS: Final = 2_000
-"""After a batch of so many, what has come meanwhile is worth a commit of its own at once."""
+"""After a batch of this many events, those that came meanwhile are committed at once."""
 
 
 class JournalThread:
@@ -89,7 +89,7 @@ class JournalThread:
                 flushes = len(self._flushes)  # counted before `take`, which returns all the events that these wait for
                 self._write_all()
                 self._end_flushes(flushes)
-        except BaseException as error:  # where memory is out, `failure` itself may fail
+        except BaseException as error:  # when out of memory, `failure` itself may fail
             failure = JournalError(f"the thread that writes the journal failed: {type(error).__name__}: {error}")
             failure.__cause__ = error
             self._on_failed(failure)
@@ -117,7 +117,7 @@ class JournalThread:
                     self._journal.write(batch)
                     self._on_committed(batch)
             except BaseException as error:
-                # MemoryError and what else there may be: whatever it was, nothing after it may count as saved.
+                # MemoryError, for example. After any error, no later event may count as saved.
                 if self._has_failed:
                     return
                 self._has_failed = True

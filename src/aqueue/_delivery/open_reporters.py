@@ -32,7 +32,7 @@ class OpenReporters:
         """Keep `reporters`; nothing is opened before `open`.
 
         Parameters:
-            reporters: who gets the events.
+            reporters: get the events.
             on_raised: called when one has raised from `handle` and was detached; its own exceptions propagate.
         """
         self._reporters = terminals_last(reporters)
@@ -74,7 +74,7 @@ class OpenReporters:
             self._detach(reporter, error)
 
     def let_go(self, reporter: Reporter) -> bool:
-        """Detach `reporter` and put its terminal back; return False if it was detached already."""
+        """Detach `reporter` and restore its terminal; return False if it was detached already."""
         try:
             self._opened.remove(reporter)
         except ValueError:
@@ -93,7 +93,7 @@ class OpenReporters:
         self._end(lambda reporter: reporter.close(result))
 
     def leave(self, result: RunResult, view: RunView) -> None:
-        """End them before the run has ended: put terminals back without a summary, close the others, still if they can."""
+        """End them before the run has ended: restore terminals without a summary, close the others (still if they can)."""
 
         def end(reporter: Reporter) -> None:
             if reporter.uses_terminal and isinstance(reporter, TerminalReporter):
@@ -120,11 +120,11 @@ class OpenReporters:
     # ---- the terminal -------------------------------------------------------------------------------------------
 
     def release_terminals(self) -> None:
-        """Put back every terminal that a reporter has changed."""
+        """Restore every terminal that a reporter has changed."""
         self._call_all("release_terminal")
 
     def suspend_terminals(self) -> None:
-        """Put the terminals back until `resume_terminals`."""
+        """Restore the terminals until `resume_terminals`."""
         self._call_all("suspend_terminal")
 
     def resume_terminals(self) -> None:

@@ -21,10 +21,10 @@ TICK_INTERVAL_S: Final = 0.1
 """How often reporters are called while nothing happens, so that clocks tick."""
 
 SKIPPED_EVENTS: Final = 40_000
-"""With more waiting, a reporter that can skip is spared them."""
+"""With more events waiting, a reporter that can skip gets none of them, only their effect on the view."""
 
 SKIPPED_BYTES: Final = 64_000_000
-"""With more bytes of large values in those that wait, too."""
+"""The same, for the bytes of large values in the waiting events."""
 
 
 class ReporterThread:
@@ -37,10 +37,10 @@ class ReporterThread:
     Attributes:
         name: the reporter's class.
         opened: the reporter itself, while it gets calls; what concerns its terminal may be called on any thread.
-        can_skip: whether it may be spared events when it is behind.
+        can_skip: whether events may be dropped for it when it is behind.
         stage: ``new``, ``opening``, ``open``, or ``ended``: it gets no more calls, or nobody waits for it.
         open_error: why it could not be opened; None if it could.
-        is_named: whether the user was told that it is stuck.
+        is_named: whether the user was warned that it is stuck.
     """
 
     def __init__(
@@ -50,17 +50,17 @@ class ReporterThread:
         on_raised: Callable[[Reporter, BaseException], None],
         on_progress: Callable[[], None],
     ) -> None:
-        """Make it; nothing is started before `start`.
+        """Create it; nothing starts before `start`.
 
         Parameters:
-            reporter: who gets the events.
+            reporter: gets the events.
             view: the run before the first of them; the thread's own from now on.
             on_raised: called when it has raised from `handle` and was detached; on any thread.
             on_progress: called on its thread when a call of it has returned or raised.
         """
         self.name = type_name(type(reporter))
         self.can_skip = False
-        with suppress(Exception):  # a property is the user's code
+        with suppress(Exception):  # a property may be the user's code
             self.can_skip = isinstance(reporter, SkippingReporter) and bool(reporter.can_skip)
         self.stage: Literal["new", "opening", "open", "ended"] = "new"
         self.open_error: ReporterError | None = None
@@ -217,7 +217,7 @@ class ReporterThread:
             del self._pending[:BATCH_EVENTS]
             try:
                 self.view.apply(batch)
-            except Exception as error:  # a mistake in aqueue; the run and the journal go on all the same
+            except Exception as error:  # a bug in aqueue; the run and the journal continue
                 self.fail(error)
             self._shown = self.view
         if batch or result is None:

@@ -30,7 +30,7 @@ OUTSTANDING: Final[frozenset[State]] = frozenset({"queued", "running", "retrying
 _HAS_HOOK, _ENDED, _IN_HOOK = 1, 2, 4
 _MAX_COUNT: Final = 0xFFFFFFFF
 _MAX_PROCESSES: Final = 10_000
-"""How many worker processes are remembered; those of items that ran in later ones are not known."""
+"""How many worker processes are remembered; for items that ran in later ones, the process is not known."""
 
 
 class ItemTable:
@@ -110,7 +110,7 @@ class ItemTable:
         return STATES[self._state[row]]
 
     def rows_in(self, states: Iterable[State], type_numbers: frozenset[int] | None = None) -> Iterator[int]:
-        """Yield the rows of the items in one of these states, and of one of these types unless that is None."""
+        """Yield the rows of the items in one of these states, and of these types, unless `types` is None."""
         wanted = bytes(state in set(states) for state in STATES)
         of_type = self.type_number
         for row, state in enumerate(self._state):
@@ -122,12 +122,12 @@ class ItemTable:
         return bytes(self._state).translate(bytes(number == STATES.index(state) for number in range(256)))
 
     def counts(self) -> dict[tuple[int, State], int]:
-        """Return how many items of each type, by its index, are in each state; those of which there are none are left out."""
+        """Return how many items of each type, by its index, are in each state; states without items are left out."""
         found = Counter(zip(self.type_number, self._state, strict=True))
         return {(number, STATES[state]): count for (number, state), count in found.items()}
 
     def process_of(self, row: int) -> WorkerProcess | None:
-        """Return in which worker process of a cluster its `process` last started; None without one, or if not known."""
+        """Return the worker process in which its `process` last started; None without a cluster, or if not known."""
         return self._known_processes[self._process_index[row]]
 
     def has_hook(self, row: int) -> bool:

@@ -19,7 +19,7 @@ class FailureTally:
     """How many failures there were of each kind. Bounded, however many there are.
 
     Attributes:
-        is_exact: whether all that were counted still hold; False once a failed item runs again.
+        is_exact: whether all that were counted are still failed; False once a failed item runs again.
     """
 
     def __init__(self) -> None:
@@ -51,9 +51,9 @@ class FailureTally:
 
 
 class FoldedResult:
-    """Keeps what a `RunResult` tells beyond a `RunView`: the failures. Bounded, however many there are.
+    """Keeps what a `RunResult` has and a `RunView` lacks: the failures. Bounded, however many there are.
 
-    What the initial items returned is not kept: a log has none of it.
+    The results of the initial items are not kept: a log doesn't have them.
     """
 
     def __init__(self) -> None:
@@ -79,7 +79,7 @@ class FoldedResult:
     def result(
         self, view: RunView, *, now: float | None = None, stop_reason: str | None = None, journal: str = ""
     ) -> RunResult:
-        """Return what the run came to; ``interrupted`` if it has not ended.
+        """Return the run's result; its status is ``interrupted`` if it has not ended.
 
         Once failed items have been run again, the kinds are those of the listed failures. That is all of them, unless
         more than 1,000 items fail.
@@ -87,7 +87,7 @@ class FoldedResult:
         Parameters:
             view: the same events, folded.
             now: Unix time in seconds, until which it took; None for that of the last event.
-            stop_reason: why it was stopped, if its events don't tell that.
+            stop_reason: why it was stopped, if its events don't say it.
             journal: the path of the file in which it is recorded.
         """
         tally = self._tally

@@ -27,7 +27,7 @@ ROOT: Final = 0
 _SWEEP_GROUPS: Final = 1_000
 
 POISON: Final = type_name(PoisonItem)
-"""The type of the error of an item that was given up."""
+"""The type of the error with which a poison item fails."""
 
 
 class RecordedItem(msgspec.Struct, gc=False, eq=False):
@@ -46,9 +46,9 @@ class RecordedItem(msgspec.Struct, gc=False, eq=False):
         failed: the phase that failed for good; None if none did.
         failed_seq: the number of the event that says so.
         retries: how many attempts at the phase that is next have failed and were to be followed by another.
-        due: when that attempt may start, Unix time in seconds; 0.0 if nothing holds it up.
-        delay_s: how long that was to wait from the failure, seconds.
-        is_poison: whether it was given up for ending the process, and has neither returned nor raised since.
+        due: when that attempt may start, Unix time in seconds; 0.0 if it need not wait.
+        delay_s: how long it had to wait from the failure, seconds.
+        is_poison: whether it failed with `PoisonItem`, and has neither returned nor raised since.
         attempt: how often its `process` was started.
         hook_attempt: how often its hook was started.
         pending: how many of its children have a subtree that has not ended well.
@@ -93,7 +93,7 @@ class Recording:
     Attributes:
         live: the live items by number, in the order in which they were enqueued; `ROOT` stands for the caller.
         last_id: the number of the item that was enqueued last.
-        run_id: names the run; empty before its first event.
+        run_id: identifies the run; empty before its first event.
         last_seq: the number of the last event.
         last_at: when that was, Unix time in seconds.
         elapsed_s: how long the run has taken, without the time between processes.
@@ -104,7 +104,8 @@ class Recording:
         earlier_results: of live items whose hook has ended and runs again, what holds until then, by number: its result, or
             `NO_DATA` after a failure. Where nothing is there, the result so far is that of `process`.
         keys: all keys that were ever enqueued.
-        slowed_down: of groups that were slowed down, when they may go on, Unix time in seconds, and how long that was then.
+        slowed_down: for each group that was slowed down, when its items may start again, Unix time in seconds, and the
+            length of that pause.
     """
 
     def __init__(self) -> None:
@@ -126,7 +127,7 @@ class Recording:
         self._failed_below: set[int] | None = set()  # the items of which a descendant has failed; None if not known
         self._process_started_at = 0.0
         self._running = self.crashes.running
-        self._runs_elsewhere = False  # then what `process` does can't be why this process crashes
+        self._runs_elsewhere = False  # then `process` can't be the cause if this process crashes
 
     def apply(self, events: Iterable[Event]) -> None:
         """Fold `events`, which must follow those applied so far."""

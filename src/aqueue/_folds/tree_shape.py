@@ -90,8 +90,8 @@ class TreeShape:
     def folded(self, siblings: Sequence[int], width: int) -> tuple[list[int], list[FoldedSiblings]]:
         """Return which siblings to show one by one, at most `width`, and the others by type, the most numerous first.
 
-        Of many, those are shown that tell the most: that have failed or have a failure below them, then those that are
-        running, then the first ones.
+        If there are more, those come first that have failed or have a failure below them, then those that are running,
+        then the others in their order.
         """
         if len(siblings) <= width:
             return list(siblings), []

@@ -1,6 +1,6 @@
-"""The list of events of a run: numbers them, gives them their time, and makes the run wait when too many are not taken.
+"""The list of events of a run: numbers them, gives them their time, and makes the run wait when too many are waiting.
 
-It doesn't know who reads it. One consumer takes the events, on a thread of its own, and reports how far behind it is.
+It doesn't know its readers. One consumer takes the events, on a thread of its own, and reports how far behind it is.
 """
 
 import time
@@ -22,19 +22,19 @@ BATCH_EVENTS: Final = 10_000
 """The most events that are committed, or given to a reporter, at once."""
 
 HURRY_EVENTS: Final = 4_000
-"""With so many, the consumer takes them at once, while the run goes on, not only when the run has to wait."""
+"""With this many events waiting, the consumer takes them at once, so that the run doesn't have to wait."""
 
 SOFT_LIMIT_EVENTS: Final = 40_000
-"""With so many events waiting, workers pause between items."""
+"""With this many events waiting, workers pause between items."""
 
 HARD_LIMIT_EVENTS: Final = 200_000
-"""With so many events waiting, about 30 MB, `enqueue` and `set_desc` block."""
+"""With this many events waiting, about 30 MB, `enqueue` and `set_desc` block."""
 
 SOFT_LIMIT_BYTES: Final = 64_000_000
-"""With so many bytes of large values waiting, workers pause between items."""
+"""With this many bytes of large values waiting, workers pause between items."""
 
 HARD_LIMIT_BYTES: Final = 128_000_000
-"""With so many bytes of large values waiting, `enqueue` of a large item blocks."""
+"""With this many bytes of large values waiting, `enqueue` of a large item blocks."""
 
 WARN_BYTES: Final = 10_000_000
 """The size of a value from which the user is warned: encoding it blocks the event loop for about 100 ms."""
@@ -130,7 +130,7 @@ class EventStream:
         return made
 
     def finish(self, event: Event) -> None:
-        """Append the last event: nothing may follow it, not even the failure of a reporter over it."""
+        """Append the last event: nothing may follow it, not even the failure of a reporter that handles it."""
         self.is_finished = True
         self.append(event)
 

@@ -2,7 +2,7 @@
 
 Each module imports only from those above it:
 
-- `installed_handlers`: signal handlers that are put back as they were
+- `installed_handlers`: signal handlers that are restored afterwards
 - `job_control`: Ctrl-Z while a run draws on the terminal
 - `loop`: what only the event loop itself can do or tell: calls from other threads, its time, the state of a task
 - `notice`: messages on standard error that can't get stuck, from any thread and signal handler

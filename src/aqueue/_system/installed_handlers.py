@@ -1,4 +1,4 @@
-"""Signal handlers that are put back as they were: when their owner is done with them, and in forked children."""
+"""Signal handlers, and how the earlier ones are restored: when their owner is done, and in forked children."""
 
 import os
 import signal
@@ -13,13 +13,13 @@ _installed: Final["list[InstalledHandlers]"] = []
 
 
 class InstalledHandlers:
-    """Handlers of signals, from the making of this object until `put_back`; none outside the main thread.
+    """Handlers of signals, installed from the creation of this object until `put_back`; none outside the main thread.
 
     A signal that is ignored (as `nohup` does with SIGHUP, and a shell with the SIGINT of a job in the background) stays
     ignored.
 
     Attributes:
-        previous: the handlers before, by signal.
+        previous: the earlier handlers, by signal.
     """
 
     def __init__(self, numbers: Iterable[int], handle: Callable[[int, FrameType | None], None]) -> None:
@@ -29,13 +29,13 @@ class InstalledHandlers:
         if threading.current_thread() is not threading.main_thread():
             return
         for number in numbers:
-            # None: installed by something other than Python, and could not be put back.
+            # None: installed by something other than Python, and could not be restored.
             if signal.getsignal(number) not in (signal.SIG_IGN, None):
                 self.previous[number] = signal.signal(number, handle)
         _installed.append(self)
 
     def put_back(self) -> None:
-        """Install the handlers before, except where somebody has installed another one since."""
+        """Restore the earlier handlers, except where another one has been installed since."""
         if self in _installed:
             _installed.remove(self)
         for number, previous in self.previous.items():
@@ -44,7 +44,7 @@ class InstalledHandlers:
 
 
 def _put_back_in_child() -> None:
-    """In a forked child, put all handlers back: its parent handles these signals, and `Process.terminate` must work."""
+    """In a forked child, restore all handlers: its parent handles these signals, and `Process.terminate` must work."""
     for handlers in _installed[::-1]:
         handlers.put_back()
 

@@ -1,4 +1,4 @@
-"""Ctrl-Z while a run draws on the terminal: the terminal is put back before the process stops, and taken after ``fg``."""
+"""Ctrl-Z while a run draws on the terminal: restores it before the process stops, and takes it again after ``fg``."""
 
 import signal
 from collections.abc import Callable
@@ -24,7 +24,7 @@ class JobControl:
 
         Parameters:
             suspend: called in the main thread, at any moment of its other work, just before the process stops.
-            resume: called there when the process goes on.
+            resume: called there when the process continues.
         """
         self._suspend = suspend
         self._resume = resume
@@ -45,7 +45,7 @@ class JobControl:
             else:
                 # The signal itself stops the process: the shell sees that, and without job control nothing happens.
                 signal.signal(number, signal.SIG_DFL)
-                signal.raise_signal(number)  # returns when the process goes on
+                signal.raise_signal(number)  # returns when the process continues
                 signal.signal(number, self._handle)
         finally:
             self._resume()

@@ -18,7 +18,7 @@ __all__ = [
 ]
 
 LOOK_S: Final = 0.01
-"""How long to wait between two looks at a nursery that an item has left open, until all its tasks have ended; seconds."""
+"""The interval of checks whether all tasks in a nursery that an item left open have ended, seconds."""
 
 CallSoon = Callable[[Callable[[], object]], None]
 """Schedules a call of a function in the loop; does nothing once that loop has ended."""
@@ -125,7 +125,7 @@ class TaskWatch:
             self.task = trio.lowlevel.current_task() if trio.lowlevel.in_trio_run() else _AsyncioTask()
             self.outermost: Any = self.innermost
         except (AttributeError, LookupError):
-            # The loop has other private attributes than expected: nothing is seen, or closed.
+            # The loop lacks the expected private attributes: nothing is found, or closed.
             self.task = SimpleNamespace(_cancel_status=None)
             self.outermost = None
 

@@ -10,7 +10,7 @@ from typing import Any, Final
 __all__ = ["say", "stderr_is_terminal", "warn"]
 
 _PATIENCE_S: Final = 0.2
-_MAX_BYTES: Final = 4_000  # a pipe with any room takes so many in one write
+_MAX_BYTES: Final = 4_000  # a pipe with any room takes this many in one write
 
 
 def say(message: str) -> None:

@@ -1,4 +1,4 @@
-"""SIGINT, SIGTERM and SIGHUP while a run is open: handlers are installed in the main thread and put back after it."""
+"""SIGINT, SIGTERM and SIGHUP while a run is open: handlers for the main thread, removed after it."""
 
 import os
 import signal
@@ -32,15 +32,15 @@ def signal_name(number: int) -> str:
 
 
 def exception_for(number: int) -> BaseException:
-    """Return what a run raises that was stopped by the signal: `KeyboardInterrupt`, or `SystemExit` with 128 + n."""
+    """Return what a run that the signal stopped raises: `KeyboardInterrupt`, or `SystemExit` with 128 + n."""
     return KeyboardInterrupt() if number == signal.SIGINT else SystemExit(128 + number)
 
 
 class HeldInterrupts:
-    """A context manager around an event loop of aqueue's own that holds each Ctrl-C which nothing else handles.
+    """A context manager around an event loop that aqueue runs; it holds back each Ctrl-C that nothing else handles.
 
     Before `SignalHandlers` is entered and after it is left, both loops would install a handler of their own, which raises
-    somewhere inside the run. What is held is sent again by `deliver`, or raised at the end.
+    somewhere inside the run. A Ctrl-C that is held back is sent again by `deliver`, or raised at the end.
     """
 
     def __init__(self) -> None:
@@ -66,7 +66,7 @@ class HeldInterrupts:
 
     @contextmanager
     def let_through(self) -> Iterator[None]:
-        """Raise `KeyboardInterrupt` at once, for the user's code that may block and with which nothing is lost."""
+        """Raise `KeyboardInterrupt` at once, for the user's code that may block and can be interrupted without loss."""
         self.check()
         self._lets_through = True
         try:
@@ -174,7 +174,7 @@ class _Installation(InstalledHandlers):
             run.first = run.first or number
         if any(run.count >= _KILLING for run in runs):
             self._before_kill()
-            # Die of the signal itself, so that a shell or a supervisor sees what happened.
+            # End by the signal itself, so that a shell or a supervisor sees what happened.
             signal.signal(number, signal.SIG_DFL)
             os.kill(os.getpid(), number)
         raised: BaseException | None = None

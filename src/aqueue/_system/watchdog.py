@@ -17,7 +17,7 @@ from aqueue.tracebacks import is_user_file
 __all__ = ["PATIENCE_S", "Watchdog"]
 
 PATIENCE_S: Final = 1.0
-"""How long code may block the loop, or go on after its timeout, before the user is warned; seconds."""
+"""How long code may block the loop, or keep running after its timeout, before the user is warned; seconds."""
 
 INTERVAL_S: Final = 0.25
 """The interval at which the loop is asked for a sign of life, seconds."""
