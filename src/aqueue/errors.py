@@ -99,7 +99,7 @@ class InvalidItem(AqueueError, TypeError):
     It has no async `process` that takes `enqueue` and `set_desc`, its hook isn't async, its `key` or `group` is neither a
     string nor None, or it is a class instead of an instance.
 
-    What to do: enqueue an object whose class defines the method as the message writes it.
+    What to do: enqueue an object whose class defines the method as the message shows it.
     """
 
 
@@ -232,9 +232,9 @@ class JournalDamaged(JournalError):
 class PoisonItem(AqueueError):
     """An item was the only one running in three crashes of the process in a row, so it was not run again.
 
-    When the ended run is resumed, the item gets one more attempt, alone and before all others. If that ends the process too,
-    the item fails with this error again. On a cluster, it is an item that was running in three worker processes that were
-    lost.
+    When the run is resumed after its end, the item gets one more attempt, alone and before all others. If that ends the
+    process too, the item fails with this error again. On a cluster, it is an item that was running in three worker
+    processes that were lost.
 
     What to do: run the item by itself in a debugger to find out what ends the process. In most cases it is a crash in a C
     library, or the process runs out of memory. Fix that, and resume the run.

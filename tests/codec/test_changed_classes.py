@@ -298,7 +298,7 @@ def test_what_load_can_do_nothing_with_is_told() -> None:
 
     expected = (
         r"creating an object of .*Raising raised KeyError: 'size'; .*load\(cls, data\), which gets a dict of the "
-        r"attributes if the item was recorded before the class had these methods"
+        r"attributes for items that were recorded without dump"
     )
     with pytest.raises(PayloadMismatch, match=expected):
         PayloadCodec().decode(type_name(Raising), RECORDED, no_item)

@@ -32,7 +32,7 @@ _MAX_LINKS: Final = 50
 _MAX_ATTRIBUTE_BYTES: Final = 1_000_000
 _MAX_FRAMES: Final = 2_000
 _MESSAGE_CHARS: Final = 10_000
-# A class may have attributes of its own of these names, or a __setattr__ that refuses them (a frozen dataclass's).
+# A class may have its own attributes with these names, or a __setattr__ that refuses them (a frozen dataclass).
 _BASE: Final[Any] = vars(BaseException)
 _GROUP: Final[Any] = vars(BaseExceptionGroup)
 
@@ -149,7 +149,7 @@ def _record(error: BaseException, key_of: KeyOf, index_of: Callable[[BaseExcepti
 
 
 def _text_of(error: BaseException) -> str:
-    """Return the class of `error` and, if it can be had, its message."""
+    """Return the class of `error` and, if its `__str__` works, its message."""
     with suppress(Exception):  # the user's code
         name, message = name_and_message(error)
         return f"{name}: {visible(message, _MESSAGE_CHARS)}" if message else name
@@ -161,7 +161,7 @@ def _values_of_fields(error: BaseException) -> dict[str, Any]:
     for name, field in _fields_of(type(error)).items():
         with suppress(Exception):  # it is not set
             value = field.__get__(error)
-            # An OSError whose filename is set to None shows that.
+            # An OSError whose filename is set to None prints it.
             if value is not None or not is_built_in(field.__objclass__):
                 values[name] = value
     return values

@@ -326,7 +326,7 @@ class Lane:
         self._report_end(run, "raised", state=state, error=self._objects.dump_error(failure))
 
     def _load(self, attempt: "_Attempt") -> bytes:
-        """Make the attempt's item, and return its state as it came."""
+        """Create the attempt's item, and return its original state."""
         run = attempt.run
         made: dict[int, Any] = {}
         try:
@@ -380,7 +380,7 @@ def _has_resolvable_name(cls: type) -> bool:
 
 
 class _Attempt:
-    """One attempt at an item's `process`: the functions that its code is given, and what `aqueue.current` and others ask.
+    """One attempt at an item's `process`: the functions that its code gets, and those behind `aqueue.current` and others.
 
     Attributes:
         run: what was ordered.
@@ -428,7 +428,8 @@ class _Attempt:
         if self.has_ended or threading.get_ident() != self._lane.thread:
             raise texts.refusal(name, None if self.has_ended else (self.run.item, self.run.type))
 
-    # ---- what is asked inside it --------------------------------------------------------------------------------
+    # ---- what the item's code may ask for
+    # -------------------------------------------------------------------------------
 
     def current(self) -> Current | None:
         """Return the running item, or None once the attempt has ended."""

@@ -23,7 +23,7 @@ PAUSE_S: Final = 0.1
 
 
 class Link:
-    """Sends orders to a lane and hands on its reports, each once, even if messages get lost.
+    """Sends orders to a lane and passes on its reports, each exactly once, even if messages get lost.
 
     Attributes:
         address: the worker process's.
@@ -113,7 +113,7 @@ class Link:
             while self._lane_ended is None and not collecting.done() and not self._gone.done():
                 done, _ = await asyncio.wait(watched, return_when=asyncio.FIRST_COMPLETED)
                 if sending in done:
-                    sending.result()  # which it never has: it raises
+                    sending.result()  # it never returns normally: this raises
                 if end in done:
                     watched.discard(end)
                     if _has_letters(end):  # else only an answer of the lane tells whether it has ended

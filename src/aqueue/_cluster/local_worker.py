@@ -35,21 +35,21 @@ def main(address: str, scratch: str, security: dict[str, str]) -> None:
         stream.reconfigure(encoding="utf-8", errors="backslashreplace")
     try:
         asyncio.run(_work(address, scratch, security))
-        os._exit(0)  # the interpreter's own end would wait for an item that is still running
+        os._exit(0)  # a normal exit would wait for an item that is still running
     except (OSError, RuntimeError) as error:
         print(f"aqueue: a worker process could not join the scheduler at {address}: {error!r}", file=sys.stderr)  # noqa: T201
         os._exit(1)
 
 
 async def _work(address: str, scratch: str, security: dict[str, str]) -> None:
-    # Imported here, when the parent is watched already.
+    # Imported here, once the parent is being watched.
     import dask.config
     from distributed import Worker
     from distributed.security import Security
 
     for name in ("distributed", "distributed.client", "distributed.gc"):  # those that Dask gives a level of their own
         logging.getLogger(name).setLevel(logging.ERROR)
-    # Nobody looks at a worker's pages, nor at its profile, which takes the stacks of all threads 100 times a second.
+    # Unused: a worker's web pages, and its profile, which samples the stacks of all threads 100 times a second.
     dask.config.set({"distributed.worker.profile.enabled": False, "distributed.worker.http.routes": []})
     worker = await Worker(
         address,

@@ -1,4 +1,4 @@
-"""Converts what crosses between coordinator and lanes to bytes and back: items, their state, exceptions, classes.
+"""Converts what coordinator and lanes exchange to bytes and back: items, their state, exceptions, classes.
 
 Most items are flat: they have only scalars, in a ``__dict__``. Flat items take a fast path.
 """
@@ -105,7 +105,7 @@ class _Objects:
             except TypeError as error:  # the class is abstract here
                 raise _unreadable(str(key), error) from error
             if known.reserved.isdisjoint(attributes):
-                # Not by the __dict__: reading that would give each object a dict of its own (3.11: 64 bytes more).
+                # Not through __dict__: reading it would give each object a dict of its own (3.11: 64 bytes more).
                 for name, value in attributes.items():
                     _set(made, intern(name), value)
             else:

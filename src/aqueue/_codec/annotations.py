@@ -13,8 +13,8 @@ from typing import Any, ClassVar, Literal, Self, TypeVar, get_args, get_origin, 
 if sys.version_info >= (3, 14):
     from annotationlib import Format, get_annotations
 
-    # Annotations are evaluated when they are asked for. One that can't be evaluated (it names what only a type checker
-    # imports) would make all annotations of its class unreadable; as a forward reference it is left out alone.
+    # Annotations are evaluated when they are read. One that can't be evaluated (it names what only a type checker
+    # imports) would make all annotations of its class unreadable; as a forward reference, only that one is left out.
     _annotations = functools.partial(get_annotations, format=Format.FORWARDREF)
 else:
     _annotations = inspect.get_annotations
@@ -62,7 +62,7 @@ def classes_in(annotation: Any, cls: type) -> set[type]:
     found: set[type] = set()
     seen: set[int] = set()
     todo = [annotation]
-    for one in todo:  # it grows meanwhile
+    for one in todo:  # it grows in the loop
         if id(one) in seen:  # such as a TypedDict or an alias that names itself
             continue
         seen.add(id(one))

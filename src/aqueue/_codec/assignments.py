@@ -71,18 +71,18 @@ def _functions_in(value: object) -> tuple[object, ...]:
 
 
 def assigned_by_init(cls: type) -> dict[str, object]:
-    """Return what `cls.__init__` assigns to attributes unless its arguments say otherwise, by name.
+    """Return what `cls.__init__` assigns to attributes by default, by their name.
 
     These are constants, and the defaults of parameters that it stores as they are, where each call assigns them exactly
-    once. It is not run to find them. What a function assigns that it calls, such as the `__init__` of a base class, is not
-    found.
+    once. It is not run to find them. What the functions that it calls assign, such as the `__init__` of a base class,
+    is not found.
     """
     init = inspect.getattr_static(cls, "__init__")
     if not isinstance(init, FunctionType) or inspect.getattr_static(cls, "__setattr__") is not object.__setattr__:
         return {}
     code = init.__code__
     steps = list(dis.get_instructions(init))
-    if any(step.opname == "PUSH_EXC_INFO" for step in steps):  # within try and with, the end of a step isn't sure
+    if any(step.opname == "PUSH_EXC_INFO" for step in steps):  # within try and with, a step may not complete
         return {}
     parameters = reversed(code.co_varnames[: code.co_argcount])
     defaults = dict(zip(parameters, reversed(init.__defaults__ or ()), strict=False)) | (init.__kwdefaults__ or {})
@@ -99,7 +99,7 @@ def assigned_by_init(cls: type) -> dict[str, object]:
             [found[name]] = value
         elif value in defaults and value not in changed:
             found[name] = defaults[value]
-    # An attribute that is assigned again may have another value by then. What can be changed may be changed wherever the
+    # An attribute that is assigned again may have another value by then. A mutable value may be changed wherever the
     # attribute is used.
     return {
         name: value

@@ -244,8 +244,12 @@ def _policies_of(type_name: str) -> frozenset[str]:
 
 
 def _what_to_do(cls: type, path: tuple[str, ...] = ()) -> str:
-    attribute = visible(".".join(path), 100) or "it"
-    holder = cls.__qualname__ if len(path) <= 1 else "the class that declares it"
+    if not path:
+        return (
+            "define dump(self), which returns what to store, and the class method load(cls, data), which makes the item"
+        )
+    attribute = visible(".".join(path), 100)
+    holder = cls.__qualname__ if len(path) == 1 else "the class that declares it"
     return (
         f"annotate {attribute} in the body of {holder} with its exact class (a dataclass, attrs class, Struct, "
         "pydantic model, named tuple or enum), or define dump(self) and the class method load(cls, data), or leave "
@@ -257,5 +261,5 @@ def _mismatch(type_name: str, reason: str) -> PayloadMismatch:
     return PayloadMismatch(
         f"an item of {visible(type_name, 300)} can't be restored: {visible(reason, 1_000)}; change the class to accept "
         "what was recorded (give new fields a default, for example), or define dump(self) and the class method "
-        "load(cls, data), which gets a dict of the attributes if the item was recorded before the class had these methods"
+        "load(cls, data), which gets a dict of the attributes for items that were recorded without dump"
     )

@@ -188,7 +188,7 @@ def _refuse_renamed(adapter: ClassAdapter, gone: Sequence[str], raw: dict[str, A
         raise Refusal(
             f"{type_name(adapter.cls)} was recorded with {', '.join(map(repr, gone))}, which it no longer has, "
             f"and has {', '.join(map(repr, new))}, which was not recorded; if a field was renamed, give it its old name "
-            "again, or convert what was recorded in load()"
+            "again"
         )
 
 

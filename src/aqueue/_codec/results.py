@@ -67,7 +67,7 @@ def _check(value: object) -> None:
     Those are two keys that are the same in JSON, and bytes and sets in a Struct, which msgspec writes.
     """
     todo = [value]
-    for one in todo:  # it grows meanwhile
+    for one in todo:  # it grows in the loop
         if type(one) in SCALARS:
             continue
         if isinstance(one, dict):

@@ -79,7 +79,7 @@ class StateWriter:
         if write is not None:
             return write(value)
         if depth >= MAX_DEPTH:
-            raise Refusal(f"data nested deeper than {MAX_DEPTH}, or that contains itself")
+            raise Refusal(f"data nested deeper than {MAX_DEPTH}, or a cycle")
         # Loops, not comprehensions: in Python 3.11 these are calls of their own, and the limit on calls is only about twice
         # that on depth.
         parts: list[Any] = []

@@ -44,7 +44,7 @@ def _traceback_of(error: BaseException) -> str:
     whole = TracebackException.from_exception(error, compact=True)
     lines = "".join(whole.format())
     chain = [whole]
-    for one in chain:  # it grows meanwhile
+    for one in chain:  # it grows in the loop
         chain += filter(None, (one.__cause__, one.__context__, *(one.exceptions or ())))
     most = min(_MAX_SAID_CHARS, max(_MIN_SAID_CHARS, 8 * _TRACEBACK_CHARS // len(chain)))  # few rounds for a long chain
     while len(lines) > _TRACEBACK_CHARS and most >= _MIN_SAID_CHARS:

@@ -217,7 +217,7 @@ class ReporterSuite:
         before = set(threading.enumerate())
         _call_in_thread(lambda: replay(runs.every_event_type(), reporter))
         left = set(threading.enumerate()) - before
-        assert not left, f"it left running: {left}"
+        assert not left, f"it left threads running: {left}"
 
     def test_keeps_off_stdout(self) -> None:
         """Stdout belongs to the program, unless the reporter is meant to write there."""
@@ -241,7 +241,7 @@ class ReporterSuite:
         for batch_size in (1, 7, 100_000):
             self._report(runs.every_event_type(), batch_size)
             outputs.append(self.output())
-        assert outputs[0] is not None, "output() must be overridden where output_depends_on_batches is False"
+        assert outputs[0] is not None, "output() must be overridden if output_depends_on_batches is False"
         assert outputs[0] == outputs[1] == outputs[2], "its output depends on how the events were cut into batches"
 
 
@@ -258,7 +258,7 @@ def _call_in_thread(call: Callable[[], object]) -> None:
     thread = threading.Thread(target=run, name="reporter suite", daemon=True)
     thread.start()
     thread.join(_PATIENCE_S)
-    assert not thread.is_alive(), f"the reporter has not returned for {_PATIENCE_S:.0f} s"
+    assert not thread.is_alive(), f"the reporter did not return within {_PATIENCE_S:.0f} s"
     if raised:
         raise raised[0]
 
