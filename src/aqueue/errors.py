@@ -360,6 +360,6 @@ class AdoptionMismatch(AqueueError, ValueError):
 
     What to do: give new attributes defaults in the class, with the values that recorded items have; or keep the old name of a
     renamed attribute; or add the old name of a renamed class to `previous_names`; or accept the recorded state in `load`; or
-    put the class back as it was until the run has ended. If another item was taken for the recorded one because it was
+    restore the class as it was until the run has ended. If another item was taken for the recorded one because it was
     enqueued first, enqueue the unchanged item before it. Then make the same call again.
     """

@@ -97,7 +97,7 @@ class Retry(msgspec.Struct, frozen=True):
     Attributes:
         attempts: the number of attempts in all, including the first; at least 1, by default 5.
         first_s: the longest wait after the first failed attempt; seconds, from 0 to a year, by default 1.
-        factor: how many times as long as the one before each further wait is; at least 1, by default 2.
+        factor: how many times longer each further wait is; at least 1, by default 2.
         max_s: the longest wait; seconds, from 0 to a year, by default 60.
         jitter: the part of a wait that is random, from 0.0 (none) to 1.0 (all of it), by default 0.5.
         on: the exceptions to retry: a class or a tuple of classes, which include their subclasses, or a function that takes

@@ -41,7 +41,7 @@ CLOSE_TIMEOUT_S: Final = 5.0
 """How long the end of a run waits for a call of a reporter."""
 
 OPEN_GRACE_S: Final = 0.5
-"""How long a run that is to stop waits for a reporter that is still being opened."""
+"""How long a run that is stopping waits for a reporter that has not finished opening."""
 
 
 class Delivery:
@@ -190,7 +190,7 @@ class Delivery:
         return True
 
     async def _wait_opened(self, reporter: ReporterThread) -> None:
-        """Wait until `reporter` is open or has failed; once the run is to stop or is cancelled, only a moment more."""
+        """Wait until `reporter` is open or has failed; once the run is stopping or cancelled, only a moment more."""
         while reporter.stage == "opening":
             is_wanted = self._stream.may_pause and self.cancellation is None
             try:
