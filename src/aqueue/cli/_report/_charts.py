@@ -21,16 +21,16 @@ _MAX_LEVELS: Final = 40
 _MAX_TYPES: Final = 100
 _MAX_LEVEL_ROWS: Final = 200
 _MAX_SERIES: Final = 7
-"""How many types a histogram tells apart at once; the page's colours are one more."""
+"""How many types a histogram shows one by one; the page has one more color, for all others."""
 
 _TABLE_BINS: Final = 40
 _SPAN_TEXT_MAX_CHARS: Final = 60
 _HOLLOW: Final = {
-    "cut short": {"interrupted", "crashed"},
+    "interrupted": {"interrupted", "crashed"},
     "still running": {"running"},
     "no end recorded": {"unended"},
 }
-"""Which outcomes of attempts are drawn hollow, by what a legend says of them."""
+"""Which outcomes of attempts are drawn hollow, by their name in the legend."""
 
 _MOVES: Final = (("previous", "←", "Previous"), ("next", "→", "Next"), ("up", "↑", "Above"), ("down", "↓", "Below"))
 _ZOOMS: Final = (("in", "+", "Zoom in"), ("out", "\u2212", "Zoom out"))
@@ -108,26 +108,26 @@ def _histogram(fold: Fold) -> dict[str, Any]:
 
 
 def over_time(record: Record, fold: Fold, bins: list[Period]) -> Html:
-    """Return the charts of what happened when: throughput, found and done, busy workers; and a table of all three."""
+    """Return the charts of what happened when: throughput, found and completed, busy workers; and a table of all three."""
     counts, elapsed_s = record.view.counts, fold.elapsed_s
     best = max(bins, key=lambda period: period.rate)
     average = counts.completed / elapsed_s if elapsed_s else 0.0
     throughput = (
-        f"Items completed a second: {rate(average)} on average over {duration(elapsed_s)}, and at most {rate(best.rate)}, "
-        f"at {clock(best.start)}; each step is {duration(bins[0].end - bins[0].start)}."
+        f"Items completed per second: {rate(average)} on average over {duration(elapsed_s)}, at most {rate(best.rate)} "
+        f"(at {clock(best.start)}). Each step is {duration(bins[0].end - bins[0].start)}."
     )
-    failed = f", and {amount(counts.failed)} had failed" if counts.failed else ""
+    failed = f", {amount(counts.failed)} failed" if counts.failed else ""
     found = (
-        f"How many items had been found, and how many of them were done: in the end {amount(counts.enqueued)} found, "
-        f"{amount(counts.completed)} done{failed}."
+        f"How many items had been found and completed by each moment. At the end: {amount(counts.enqueued)} found, "
+        f"{amount(counts.completed)} completed{failed}."
     )
     busy_s = sum(period.busy * (period.end - period.start) for period in bins)
     most = amount(max((process.num_workers for process in fold.processes), default=0))
     if any(process.started.cluster for process in fold.processes):
         most = f"at most {most}"
     busy = (
-        f"Workers that were busy: {busy_s / elapsed_s if elapsed_s else 0.0:.1f} of {most} on average. "
-        "The dashed line is how many there were."
+        f"Busy workers: {busy_s / elapsed_s if elapsed_s else 0.0:.1f} of {most} on average. "
+        "The dashed line shows how many workers there were."
     )
     rows = [
         (
@@ -138,14 +138,14 @@ def over_time(record: Record, fold: Fold, bins: list[Period]) -> Html:
         )
         for period in fold.series.bins(elapsed_s, _TABLE_BINS)
     ]
-    columns = ["Time", "Found", "Done", "Failed", "Completed a second", "Busy workers"]
-    caption = "Found, done and failed by the end of each part of the run; throughput and busy workers within it"
-    lines = [("found", "found"), ("done", "done"), *([("failed", "failed")] if counts.failed else [])]
+    columns = ["Time", "Found", "Completed", "Failed", "Completed per second", "Busy workers"]
+    caption = "Items found, completed and failed by the end of each period; throughput and busy workers within it"
+    lines = [("found", "found"), ("done", "completed"), *([("failed", "failed")] if counts.failed else [])]
     data = _data("Over time", table(caption, columns, rows, range(1, 6)))
     return joined(
         [
             _figure("rate", "Throughput", throughput),
-            _figure("found", "Found and done", found, legend=_legend(lines)),
+            _figure("found", "Found and completed", found, legend=_legend(lines)),
             _figure("busy", "Concurrency", busy, data),
         ]
     )
@@ -158,20 +158,20 @@ def timeline(fold: Fold) -> Html:
     attempts = sum(totals.attempts for totals in line.totals.values())
     drawn = sum(span.count for span in spans)
     single = [span for span in spans if span.count == 1]
-    said = f"What each worker did: {counted(drawn, 'attempt')} in {counted(len(spans), 'bar')}, in {counted(len(line.rows), 'row')}."
+    said = f"What each worker did: {counted(drawn, 'attempt')} as {counted(len(spans), 'bar')} in {counted(len(line.rows), 'row')}."
     if len(line.totals) > len(line.rows):
-        said += f" Workers above {MAX_ROWS} are left out, {amount(len(line.totals) - len(line.rows))} of them, with "
+        said += f" Left out: {counted(len(line.totals) - len(line.rows), 'worker')} numbered above {MAX_ROWS}, with "
         said += f"{counted(attempts - drawn, 'attempt')}."
     if any(process.started.cluster for process in fold.processes):
-        said += " On a cluster the number of a worker may have been that of several, one after the other."
+        said += " On a cluster, several workers may have had the same number, one after the other."
     if len(single) < drawn:
         said += (
-            f" Each attempt longer than {duration(line.limit_s)} is a bar of its own; of the shorter ones, "
-            f"{amount(drawn - len(single))} next to each other are drawn together, in {amount(len(spans) - len(single))} paler bars."
+            f" Each attempt longer than {duration(line.limit_s)} has its own bar; {amount(drawn - len(single))} shorter ones "
+            f"share {counted(len(spans) - len(single), 'paler bar')} with their neighbors."
         )
     if gaps := list(fold.gaps()):
         said += (
-            f" The time between processes, {duration(sum(length_s for _, length_s, _ in gaps))} in all, is left out: "
+            f" The time between processes, {duration(sum(length_s for _, length_s, _ in gaps))} in total, is left out; "
         )
         said += "a line across the chart marks each gap."
     rows = [
@@ -190,14 +190,14 @@ def timeline(fold: Fold) -> Html:
     unended = " or ".join(words for words, hollow in _HOLLOW.items() if outcomes & hollow)
     legend = [
         ("completed", "completed", True),
-        ("failed", "failed: the whole height", "failed" in outcomes),
-        ("retried", "failed, retried: half the height", "retried" in outcomes),
-        ("paler", "several short ones", len(single) < drawn),
-        ("below", "some of them failed", any(span.count > 1 and span.failed for span in spans)),
-        ("hollow", f"{unended}: hollow", bool(unended)),
+        ("failed", "failed (full height)", "failed" in outcomes),
+        ("retried", "failed, retried (half height)", "retried" in outcomes),
+        ("paler", "several short attempts", len(single) < drawn),
+        ("below", "some of these failed", any(span.count > 1 and span.failed for span in spans)),
+        ("hollow", f"{unended} (hollow)", bool(unended)),
     ]
     hint = (
-        "Select a bar with these buttons or the arrow keys, or in the chart, to read what it is. "
+        "To read about a bar, select it with these buttons, with the arrow keys or by a click. "
         f"Descriptions are cut at {_SPAN_TEXT_MAX_CHARS} characters."
     )
     return _figure(
@@ -215,12 +215,12 @@ def durations(fold: Fold) -> Html:
     names = short_names(fold.types)
     types = sorted(fold.durations.items(), key=lambda entry: -entry[1].count)
     count = sum(of.count for _, of in types)
-    said = f"How long {counted(count, 'attempt')} took, hooks included, on a logarithmic scale; those cut short don't count."
+    said = f"How long {counted(count, 'attempt')} took, hooks included, interrupted attempts not. The scale is logarithmic."
     if types:
         number, most = types[0]
         said += (
-            f" Of {names[fold.types[number]][:100]}, the most frequent type, half took at most about "
-            f"{duration(most.quantile(0.5))}, and the longest {duration(most.longest_s)}."
+            f" For {names[fold.types[number]][:100]}, the most frequent type, the median is about "
+            f"{duration(most.quantile(0.5))}, and the longest took {duration(most.longest_s)}."
         )
     rows = [
         (
@@ -230,11 +230,11 @@ def durations(fold: Fold) -> Html:
         )
         for number, of in types[:_MAX_TYPES]
     ]
-    columns = ["Type", "Attempts", "All together", "Mean", "Half took at most", "95 % took at most", "Longest"]
+    columns = ["Type", "Attempts", "Total", "Mean", "Median", "95th percentile", "Longest"]
     control = Html(
         '<p class="controls"><label>Type <select id="durations-type"><option value="">all</option></select></label></p>'
     )
-    caption = "How long attempts took; the shares are read from the histogram, and so within a few per cent"
+    caption = "How long attempts took; medians and percentiles are from the histogram, accurate to a few percent"
     legend = Html('<ul class="legend" id="durations-legend"></ul>')
     data = _data("Durations", table(caption, columns, rows, range(1, 7)))
     return _figure("durations", "Durations", said, data, legend, control)
@@ -246,20 +246,20 @@ def tree(record: Record, cells: list[Cell]) -> Html:
     depth = max((level for level, _ in levels), default=0)
     cut = sum(cell[-1] for cell in cells)
     said = (
-        f"The tree of {counted(len(record.items), 'item')}, {counted(depth, 'level')} deep: below each item the items that it "
-        "enqueued, as wide as they are many with all below them. Many of one type are one cell."
+        f"The tree of {counted(len(record.items), 'item')}, {counted(depth, 'level')} deep. Below each item are those that it "
+        "enqueued; the width shows the number of items in the subtree. Many siblings of one type share one cell."
     )
     if cut:
-        said += f" This page has {amount(len(cells))} cells, {MAX_CELLS:,} being the most; {amount(cut)} of them, marked with …, "
-        said += "have items below that are left out."
+        said += f" This page has {amount(len(cells))} cells, of at most {MAX_CELLS:,}. Below {amount(cut)} of them, marked with …, "
+        said += "items are left out."
     ranked = sorted(levels.items(), key=lambda entry: (entry[0][0], -entry[1]["items"]))
     rows = [
         (level, record.names[record.items.types[number]], amount(of["items"]), amount(of["failed"]))
         for (level, number), of in ranked[:_MAX_LEVEL_ROWS]
     ]
     caption = "Items by level and type" + (f", the first {_MAX_LEVEL_ROWS} rows" if len(ranked) > len(rows) else "")
-    hint = "Select a cell with these buttons or the arrow keys, zoom with + and \u2212; or click in the chart."
-    path = Html('<nav aria-label="Where in the tree"><ol class="path" id="tree-path"></ol></nav>')
+    hint = "Select a cell with these buttons or the arrow keys and zoom with + and \u2212, or click in the chart."
+    path = Html('<nav aria-label="Position in the tree"><ol class="path" id="tree-path"></ol></nav>')
     return _figure(
         "tree",
         "Tree of items",
@@ -301,7 +301,7 @@ def tree_cells(record: Record, fold: Fold) -> list[Cell]:
 def _levels(record: Record) -> dict[tuple[int, int], Counter[str]]:
     """Return how many items there are, and have failed, by level and type; initial items are at level 1.
 
-    At level 40 is what is deeper, too.
+    Level 40 includes all deeper ones.
     """
     items = record.items
     is_failed = items.is_in("failed")

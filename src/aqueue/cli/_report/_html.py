@@ -57,7 +57,7 @@ def table(caption: str, columns: Sequence[str], rows: Iterable[Sequence[object]]
         caption: what it shows.
         columns: the headings.
         rows: the cells, made safe here.
-        figures: which columns are figures, from 0, and so stand on the right.
+        figures: which columns are figures, by number from 0: they are aligned to the right.
     """
     right = set(figures)
     mark = [' class="figure"' if number in right else "" for number in range(len(columns))]

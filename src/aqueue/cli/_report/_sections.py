@@ -6,7 +6,7 @@ from typing import Final
 
 from aqueue.cli._record import Record
 from aqueue.cli._report._fold import Fold
-from aqueue.cli._report._html import Html, joined, lines, rate, table, text, time
+from aqueue.cli._report._html import Html, counted, joined, lines, rate, table, text, time
 from aqueue.events import Counts
 from aqueue.figures import amount, duration
 from aqueue.result import FailureGroup
@@ -23,7 +23,7 @@ _TRACEBACK_MAX_CHARS: Final = 12_000
 _TRACEBACKS_MAX_BYTES: Final = 600_000
 """How much of the page all tracebacks together may be, in UTF-8 and escaped."""
 
-# A sign next to each word and colour, for those who can't tell colours apart.
+# A sign next to each word and color, for readers who can't tell the colors apart.
 _STATUSES: Final = {
     "completed": ("✓", "Completed"),
     "failed": ("✗", "Failed"),
@@ -43,9 +43,9 @@ def headline(record: Record, fold: Fold) -> Html:
     """Return how the run ended, and in one sentence what it came to."""
     sign, word = _STATUSES[status(fold)]
     counts = record.view.counts
-    came_to = f"{amount(counts.completed)} of {amount(counts.enqueued)} items done in {duration(fold.elapsed_s)}"
-    at_work = 0 if status(fold) == "crashed" else fold.unended
-    parts = [(counts.failed, "failed"), (counts.outstanding, "outstanding"), (at_work, "at work")]
+    came_to = f"{amount(counts.completed)} of {amount(counts.enqueued)} items completed in {duration(fold.elapsed_s)}"
+    running = 0 if status(fold) == "crashed" else fold.unended
+    parts = [(counts.failed, "failed"), (counts.outstanding, "outstanding"), (running, "running")]
     rest = ", ".join(f"{amount(number)} {what}" for number, what in parts if number)
     badge = f'<strong class="badge {status(fold)}"><span aria-hidden="true">{sign}</span> {word}</strong>'
     return Html(f'<p class="headline">{badge} {came_to}{f"; {rest}" if rest else ""}</p>')
@@ -55,9 +55,9 @@ def notes(record: Record, fold: Fold, given: Sequence[str]) -> Html:
     """Return the notes above the figures: the caller's, why the run stopped, failed reporters."""
     said = list(given)
     if record.view.stop_reason:
-        said.append(f"It was stopped: {record.view.stop_reason}")
+        said.append(f"The run was stopped: {record.view.stop_reason}")
     if status(fold) == "unknown":
-        said.append("The log has no end of the run: it is still running, or crashed.")
+        said.append("The log doesn't have the end of the run: it is still running, or it crashed.")
     said += [
         f"The reporter {failed.reporter} failed: {failed.error.type}: {failed.error.message[:300]}"
         for failed in record.view.failed_reporters[:5]
@@ -69,13 +69,13 @@ def summary(record: Record, fold: Fold) -> Html:
     """Return the run's figures: tiles, facts, a table of types, and one of processes where there were several."""
     counts, number = record.view.counts, fold.num_processes
     tiles = [
-        ("Done", amount(counts.completed), f"of {amount(counts.enqueued)}"),
+        ("Completed", amount(counts.completed), f"of {amount(counts.enqueued)}"),
         ("Failed", amount(counts.failed), ""),
         ("Elapsed", duration(fold.elapsed_s), "without the time between processes" if number > 1 else ""),
-        ("Throughput", rate(counts.completed / fold.elapsed_s if fold.elapsed_s else 0.0), "items a second"),
+        ("Throughput", rate(counts.completed / fold.elapsed_s if fold.elapsed_s else 0.0), "items per second"),
         ("Outstanding", amount(counts.outstanding), ""),
         ("Retried", amount(counts.retried), "attempts"),
-        ("Dropped as known", amount(counts.deduplicated), "items"),
+        ("Duplicates skipped", amount(counts.deduplicated), ""),
         ("Processes", amount(number), f"{amount(fold.num_crashed)} crashed" if number > 1 else ""),
     ]
     shown = joined(_tile(*tile, is_bad=tile[0] == "Failed" and counts.failed > 0) for tile in tiles)
@@ -105,7 +105,7 @@ def _tile(title: str, figure: str, unit: str, *, is_bad: bool) -> Html:
 def _types(record: Record) -> Html:
     names = short_names(record.view.types)
     ranked = sorted(record.view.types.values(), key=lambda type: -type.enqueued)
-    columns = ["Type", "Found", "Done", "Failed", "Outstanding", "Interrupted", "Retried", "Dropped as known"]
+    columns = ["Type", "Found", "Completed", "Failed", "Outstanding", "Interrupted", "Retried", "Duplicates skipped"]
     rows = [_row(_type(names[type.type], type.type), type.counts) for type in ranked[:_MAX_TYPES]]
     if len(ranked) > 1:
         # Duplicates among the initial items have no type, so the sum over the types lacks them.
@@ -143,7 +143,7 @@ def _processes(fold: Fold) -> Html:
     ]
     columns = ["Process", "Started", "Took", "Ended", "Workers", "Host", "PID"]
     more = fold.num_processes - len(rows)
-    remark = Html(f"<p>{amount(more)} later processes are left out of the table and of the charts.</p>") if more else ""
+    remark = Html(f"<p>{amount(more)} later processes are left out of the table and the charts.</p>") if more else ""
     return joined([table("Processes", columns, rows, (2, 4, 6)), remark])
 
 
@@ -161,26 +161,25 @@ def failures(record: Record) -> Html:
         name = record.names.get(kind.type, kind.type)
         shown.append(_failure(kind, name, traceback if room >= 0 else None))
     rest = count - sum(kind.count for kind in kinds[:_MAX_KINDS])
-    more = f"<p>{amount(rest)} failures of other kinds, none of them more frequent, are left out.</p>" if rest else ""
-    what = "item has" if count == 1 else "items have"
-    return joined([Html(f"<p>{amount(count)} {what} failed for good.</p>"), *shown, Html(more)])
+    more = f"<p>{amount(rest)} failures of less frequent kinds are left out.</p>" if rest else ""
+    return joined([Html(f"<p>{counted(count, 'item')} failed for good.</p>"), *shown, Html(more)])
 
 
 def _failure(kind: FailureGroup, name: str, traceback: Html | None) -> Html:
     example, error = kind.first, kind.first.error
     where = " in its hook" if kind.phase == "after_children" else ""
     tries = f", attempt {example.attempt}" if example.attempt > 1 else ""
-    label = "Item" if kind.count == 1 else "For example item"
+    label = "Item" if kind.count == 1 else "For example, item"
     frames = user_frames(error.traceback)[-_MAX_FRAMES:]
     locations = _list(
         Html(f"{text(place(frame), 400)}{f' <br><code>{text(frame.code, 300)}</code>' if frame.code else ''}")
         for frame in frames
     )
     whole = (
-        f'<details><summary>Whole traceback</summary><pre tabindex="0">{traceback}</pre></details>' if traceback else ""
+        f'<details><summary>Full traceback</summary><pre tabindex="0">{traceback}</pre></details>' if traceback else ""
     )
     if traceback is None:
-        whole = "<p>Its traceback is left out, to keep this page small.</p>"
+        whole = "<p>The traceback is left out to keep this page small.</p>"
     listed = f'<ol class="frames">{locations}</ol>' if frames else ""
     return Html(
         f'<article class="failure"><h3><span class="count">{amount(kind.count)}&nbsp;×</span> '
@@ -206,7 +205,7 @@ def slowest(record: Record) -> Html:
         for row, texts in record.texts(nlargest(_NUM_SLOWEST, started, key=record.duration_s))
     ]
     columns = ["Item", "Type", "Took", "Attempts", "State", "Description"]
-    return table("Slowest items, each by its last attempt", columns, rows, (0, 2, 3))
+    return table("Slowest items, by their last attempt", columns, rows, (0, 2, 3))
 
 
 def _list(entries: Iterable[object]) -> Html:

@@ -156,10 +156,10 @@
     const area = (name, points) => ({
       ...line(name, points, colors.accent), step: "end", markLine: gapMarks(), areaStyle: { color: colors["accent-soft"], opacity: 1 },
     });
-    draw("rate", () => overTime([area(" items a second", data.rate)], amount));
+    draw("rate", () => overTime([area(" items per second", data.rate)], amount));
     draw("found", () => overTime([
       { ...line(" found", data.enqueued, colors.quiet, { type: "dashed" }), markLine: gapMarks() },
-      line(" done", data.done, colors.accent, { width: 2.5 }),
+      line(" completed", data.done, colors.accent, { width: 2.5 }),
       ...(data.failed.length ? [line(" failed", data.failed, colors.bad, { width: 2.5, type: "dotted" })] : []),
     ], (number) => amount(Math.round(number)), 1));
     draw("busy", () => overTime([

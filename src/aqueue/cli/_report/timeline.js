@@ -1,13 +1,13 @@
 "use strict";
-// Draws what each worker did: a bar an attempt, which can be selected and read, by keyboard too.
+// Draws what each worker did: one bar per attempt, which can be selected and read, also by keyboard.
 
-// How bars differ by what they came to: in colour, and in height or filling too.
+// How bars differ by outcome: in color, and also in height or filling.
 const LOOKS = {
   completed: { said: "completed", color: "accent", height: 0.66 },
   failed: { said: "failed", color: "bad", height: 0.9 },
-  retried: { said: "failed, to be tried again", color: "warn", height: 0.36 },
-  interrupted: { said: "cut short", color: "cut", height: 0.66, isHollow: true },
-  crashed: { said: "cut short by a crash", color: "cut", height: 0.66, isHollow: true },
+  retried: { said: "failed, to be retried", color: "warn", height: 0.36 },
+  interrupted: { said: "interrupted", color: "cut", height: 0.66, isHollow: true },
+  crashed: { said: "interrupted by a crash", color: "cut", height: 0.66, isHollow: true },
   running: { said: "still running", color: "cut", height: 0.66, isHollow: true },
   unended: { said: "no end recorded", color: "cut", height: 0.66, isHollow: true },
 };

@@ -25,7 +25,7 @@ const drawTree = (page) => {
   const MAX_ROWS = 12;
   let focus = 0;
   let selected = 0;
-  let isChosen = false; // an outline that nobody asked for would only be noise
+  let isChosen = false; // an outline before the first selection would only be noise
   let shown = [];
   const layOut = (width) => {
     shown = [];
@@ -98,7 +98,7 @@ const drawTree = (page) => {
         if (index === focus) button.setAttribute("aria-current", "location");
         button.addEventListener("click", () => {
           zoomTo(index);
-          byId("tree-path").querySelector("[aria-current]").focus(); // the button itself has been made anew
+          byId("tree-path").querySelector("[aria-current]").focus(); // the button itself is a new one
         });
         return button;
       };
