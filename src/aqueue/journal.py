@@ -24,7 +24,7 @@ class ItemResult(msgspec.Struct, frozen=True):
     Attributes:
         item: its number, from 1, in the order of enqueue.
         type: its class when it was enqueued, as ``module:qualname``.
-        result: the return value of its hook, or else of its `process`, as JSON gives it back: a tuple comes as a list.
+        result: the return value of its hook, or else of its `process`, as decoded from JSON: a tuple becomes a list.
             While either runs again, this is what it returned before.
     """
 
@@ -36,12 +36,12 @@ class ItemResult(msgspec.Struct, frozen=True):
 def iter_results(path: "str | os.PathLike[str]") -> Iterator[ItemResult]:
     """Yield the results in the journal at `path`, ordered by the items' numbers.
 
-    Items without a result are left out, and so are those that have failed for good. All results are of the moment of the
-    first step of the iteration. A run of another process may be writing the journal meanwhile; neither waits for the other.
-    Only a few results are in memory at a time: SQLite first sorts their numbers, in a temporary file if need be.
+    Items without a result are left out, and so are those that have failed for good. The results are those recorded at the
+    first step of the iteration. A run in another process may be writing the journal meanwhile; neither waits for the other.
+    Only a few results are in memory at a time: SQLite first sorts their numbers, in a temporary file if necessary.
 
-    The file is opened at the first step, which raises if something is wrong with it. It is opened for reading alone, so
-    SQLite may leave an empty ``PATH-wal`` and a ``PATH-shm`` next to it, which do no harm.
+    The file is opened at the first step, which raises if something is wrong with it. It is opened read-only; SQLite may
+    leave an empty ``PATH-wal`` and a ``PATH-shm`` next to it, which do no harm.
 
     Parameters:
         path: the journal's file.
@@ -56,8 +56,8 @@ def iter_results(path: "str | os.PathLike[str]") -> Iterator[ItemResult]:
     """
     if path == "":
         raise InvalidArgument(
-            "path is '', as for a run without a journal; name a journal's file, which run_queue makes with journal=… or "
-            "resume=…"
+            "path is '', which stands for no journal; it must be the path of one, as written by run_queue with journal=… "
+            "or resume=…"
         )
     if not is_path(path):
         raise not_allowed("path", path, "the path of a journal")
