@@ -183,11 +183,9 @@ def test_a_report_of_a_run_without_an_event_says_why_there_is_none(aqueue: Aqueu
 
     of_journal, of_log = (aqueue("report", path, "-o", output) for path in (journal, log))
     assert (of_journal.code, of_log.code) == (2, 2)
-    assert of_journal.err == (
-        f"aqueue: there is no report of {journal}: nothing is recorded there yet; begin the run first\n"
-    )
+    assert of_journal.err == (f"aqueue: can't make a report of {journal}: it has no events yet; start the run first\n")
     assert of_log.err == (
-        f"aqueue: there is no report of {log}: none of its events fits in a run; name the file that a run has written\n"
+        f"aqueue: can't make a report of {log}: its events don't form a run; name a file that a run has written\n"
     )
     assert output.read_text() == "the one of yesterday"
 
@@ -330,7 +328,7 @@ def test_an_output_file_is_whole_or_not_there(aqueue: Aqueue, recorded: Path, tm
     before = (recorded / "run.jsonl").read_bytes()
     done = aqueue("export", recorded / "run.jsonl", "--format", "csv", "-o", recorded / "run.jsonl")
     assert done.code == 2
-    assert "is the file that is read" in done.err
+    assert "is the file being read" in done.err
     assert (recorded / "run.jsonl").read_bytes() == before
     done = aqueue("report", recorded / "run.db", "-o", tmp_path / "no" / "folder.html")
     assert (done.code, done.err.count("\n")) == (2, 1)
@@ -358,7 +356,7 @@ def test_a_csv_has_the_columns_that_were_chosen(aqueue: Aqueue, file: Path) -> N
     output = file.parent / "out.csv"
     done = aqueue("results", file, "--format", "csv", "--columns", "item,cost", "-o", output)
     assert done.code == 2
-    assert "there is no column 'cost'; there are item, type, result" in done.err
+    assert "there is no column 'cost'; the columns are item, type, result" in done.err
     assert not output.exists()
     assert "add --format csv" in aqueue("results", file, "--columns", "item").err
 
@@ -460,7 +458,7 @@ def test_an_output_that_can_not_be_written_is_named(aqueue: Aqueue, recorded: Pa
     for path in ("", str(tmp_path / "no" / "x.html")):
         done = aqueue("report", recorded / "run.db", "-o", path)
         assert (done.code, done.err.count("\n")) == (2, 1)
-        assert "--output: " in done.err
+        assert "--output" in done.err
         assert path in done.err
 
 
@@ -472,7 +470,7 @@ def test_lines_out_of_order_are_told(aqueue: Aqueue, recorded: Path, tmp_path: P
     done = aqueue("status", path)
 
     assert "1 events came twice or out of order, and were left out" in done.out
-    assert "10 of 11 done" in done.out
+    assert "10 of 11 completed" in done.out
 
 
 def test_what_is_no_file_is_written_to_and_not_replaced(aqueue: Aqueue, file: Path, tmp_path: Path) -> None:
@@ -505,5 +503,5 @@ def test_a_full_disk_is_told_with_the_file(aqueue: Aqueue, file: Path) -> None:
     """Which file, why, and what to do."""
     done = aqueue("results", file, "-o", "/dev/full")
     assert done.code == 2
-    assert "--output: /dev/full could not be written: No space left on device; " in done.err
-    assert "make room, or name a file elsewhere" in done.err
+    assert "--output: can't write /dev/full: No space left on device; " in done.err
+    assert "free some space, or name a file in a folder that you may write to" in done.err

@@ -63,9 +63,9 @@ def test_the_story_has_each_attempt_wait_and_error(aqueue: Aqueue, file: Path) -
         *(["run.finished"]),
     ]
     assert story["ancestors"] == [1, 2]
-    assert "enqueued by 2" in out
+    assert "enqueued by item 2" in out
     assert "ConnectionError: no answer" in out
-    assert re.search(r"started by worker \d, after a wait of .*, attempt 2", out)
+    assert re.search(r"started by worker \d, after waiting .*, attempt 2", out)
     assert "    raise ConnectionError" in out
     assert 0 < story["work_s"] < 60
     assert 0 < story["wait_s"] < 60
@@ -86,11 +86,11 @@ def test_a_crash_ends_the_story(aqueue: Aqueue, tmp_path: Path) -> None:
     script.enqueue(parent=1)
     done = aqueue("explain", write_journal(tmp_path, script.events), 1)
 
-    assert "nothing more: the process was killed, or it crashed" in done.out
-    assert "On resume it runs again, from its beginning" in done.out
-    assert "of the children that it enqueues, 1 are known already" in done.out
+    assert "no more events: the process was killed or crashed" in done.out
+    assert "On resume it runs again from the start" in done.out
+    assert "children recorded so far: 1" in done.out
     waiting = aqueue("explain", tmp_path / "run.db", 2).out
-    assert "waits until its parent, item 1, which was cut short, has run again" in waiting
+    assert "waits for its parent, item 1, which was interrupted and runs again" in waiting
 
 
 def test_the_story_has_an_adoption_with_other_attributes(aqueue: Aqueue, tmp_path: Path) -> None:
@@ -101,7 +101,7 @@ def test_the_story_has_an_adoption_with_other_attributes(aqueue: Aqueue, tmp_pat
     script.add(ItemAdopted, item=item, type="module:Page", payload=Raw(b'{"token":"new"}'))
     out = aqueue("explain", write_journal(tmp_path, script.events), item).out
 
-    assert "adopted with other attributes" in out
+    assert "adopted with different attributes" in out
     assert "token" not in out
 
 
@@ -111,13 +111,13 @@ def test_the_story_on_a_cluster_has_each_process(aqueue: Aqueue, tmp_path: Path)
     lines = aqueue("explain", path, 1).out.splitlines()
     told = [line.partition("  ")[2].partition("  ")[2] for line in lines if ":" in line[:8]]
 
-    assert [re.sub(",? after (a wait of )?[^,]+", "", words) for words in told] == [
+    assert [re.sub(",? after (waiting )?[^,]+", "", words) for words in told] == [
         "enqueued",
         "started by worker 1 on lost.example:10",
-        "interrupted, its worker was lost",
+        "interrupted, worker process lost",
         f"started by worker 4 on {visible(HOSTILE_HOST)}:11, attempt 2",
     ]
-    assert f"  Worker 4, on {visible(HOSTILE_HOST)}:11, is at it now." in lines
+    assert f"  Worker 4 on {visible(HOSTILE_HOST)}:11 is running it." in lines
 
 
 def test_the_outlook_of_an_item_that_was_lost_with_its_process(aqueue: Aqueue, tmp_path: Path) -> None:
@@ -131,8 +131,8 @@ def test_the_outlook_of_an_item_that_was_lost_with_its_process(aqueue: Aqueue, t
     script.start(2, worker=3, attempt=2)
     path = write_journal(tmp_path, script.events)
 
-    assert "On resume it runs again, from its beginning" in aqueue("explain", path, 1).out
-    assert "On resume it runs again, from its beginning: its attempt 2 was cut short" in aqueue("explain", path, 2).out
+    assert "On resume it runs again from the start" in aqueue("explain", path, 1).out
+    assert "On resume it runs again from the start: attempt 2 was interrupted" in aqueue("explain", path, 2).out
 
 
 def test_a_hook_on_a_cluster_runs_in_the_runs_own_process(aqueue: Aqueue, tmp_path: Path) -> None:
@@ -140,8 +140,8 @@ def test_a_hook_on_a_cluster_runs_in_the_runs_own_process(aqueue: Aqueue, tmp_pa
     out = aqueue("explain", write_log(tmp_path, on_a_cluster().events), 2).out
 
     assert f"started by worker 3 on {visible(HOSTILE_HOST)}:11, after" in out
-    assert "started by worker 3, after children\n" in out
-    assert "Worker 3 is at it now." in out
+    assert "started by worker 3, hook\n" in out
+    assert "Worker 3 is running it." in out
 
 
 def test_a_log_can_not_be_resumed_and_says_so(aqueue: Aqueue, tmp_path: Path) -> None:
@@ -162,7 +162,7 @@ def test_the_outlook_in_a_journal_that_no_run_has_written(aqueue: Aqueue, tmp_pa
     told = aqueue("explain", path, 1)
 
     assert told.code == 0
-    assert "The journal can't be resumed" in told.out
+    assert "This journal can't be resumed" in told.out
     with pytest.raises(JournalDamaged, match="can't be resumed"):
         run_queue([], resume=path, reporter="none")
 
@@ -192,7 +192,7 @@ def outlook_of(aqueue: Aqueue, path: Path, item: int) -> set[str]:
     """Return what the outlook of an item promises: that its process runs again, that its hook may."""
     said = str(aqueue("explain", path, item, "--json").json["outlook"])
     promises = set()
-    if any(f"On resume it {verb}" in said for verb in ("runs", "is retried", "waits until")):
+    if any(f"On resume it {verb}" in said for verb in ("runs", "is retried", "waits for its parent")):
         promises.add("run_again")
     if promises or "hook runs" in said:
         promises.add("hook_again")
@@ -239,19 +239,19 @@ def test_the_outlook_of_an_item_that_ends_the_process(aqueue: Aqueue, tmp_path: 
         path = write_journal(tmp_path, script.events, f"{attempt}.db")
         outlooks.append(str(aqueue("explain", path, 1, "--json").json["outlook"]))
         crash_and_resume(script, 1)
-    assert "runs again, from its beginning" in outlooks[0]
-    assert "It runs alone, before all others" in outlooks[1]
-    assert "fails, as PoisonItem, and is not run" in outlooks[2]
+    assert "runs again from the start" in outlooks[0]
+    assert "It runs first and alone" in outlooks[1]
+    assert "fails with PoisonItem instead of running" in outlooks[2]
 
     script.give_up(1)
     script.finish("failed")
     path = write_journal(tmp_path, script.events, "given_up.db")
-    assert "alone and before all others" in aqueue("explain", path, 1, "--json").json["outlook"]
+    assert "first and alone" in aqueue("explain", path, 1, "--json").json["outlook"]
     script.resume()
     script.reopen(1)
     script.start(1, attempt=5)
     path = write_journal(tmp_path, script.events, "again.db")
-    assert "fails, as PoisonItem, and is not run" in aqueue("explain", path, 1, "--json").json["outlook"]
+    assert "fails with PoisonItem instead of running" in aqueue("explain", path, 1, "--json").json["outlook"]
 
 
 def test_the_outlook_of_what_ran_elsewhere_when_its_coordinator_crashed(aqueue: Aqueue, tmp_path: Path) -> None:
@@ -276,8 +276,8 @@ def test_the_outlook_of_what_ran_elsewhere_when_its_coordinator_crashed(aqueue: 
         script.start(2, worker=2, phase="after_children", attempt=attempt)
     of_hook = str(aqueue("explain", write_journal(tmp_path, script.events, "hook.db"), 2, "--json").json["outlook"])
 
-    assert of_process == "On resume it runs again, from its beginning: its attempt 4 was cut short."
-    assert "On resume its hook fails, as PoisonItem, and is not run" in of_hook
+    assert of_process == "On resume it runs again from the start: attempt 4 was interrupted."
+    assert "On resume its hook fails with PoisonItem instead of running" in of_hook
 
 
 def test_the_outlook_of_an_item_that_one_which_runs_alone_holds(aqueue: Aqueue, tmp_path: Path) -> None:
@@ -289,12 +289,12 @@ def test_the_outlook_of_an_item_that_one_which_runs_alone_holds(aqueue: Aqueue, 
     for item in (1, 2, 3):
         script.interrupt(item, "crash")
     path = write_journal(tmp_path, script.events)
-    assert "waits until its parent, item 1," in aqueue("explain", path, 2, "--json").json["outlook"]
+    assert "waits for its parent, item 1," in aqueue("explain", path, 2, "--json").json["outlook"]
 
     script.start(3, attempt=2)
     path = write_journal(tmp_path, script.events, "alone.db")
-    assert "runs alone" in aqueue("explain", path, 3, "--json").json["outlook"]
-    assert "runs again, from its beginning" in aqueue("explain", path, 2, "--json").json["outlook"]
+    assert "runs first and alone" in aqueue("explain", path, 3, "--json").json["outlook"]
+    assert "runs again from the start" in aqueue("explain", path, 2, "--json").json["outlook"]
 
 
 class Quiet(Item):
@@ -414,8 +414,8 @@ def test_the_outlook_after_crashes_is_what_resuming_does(aqueue: Aqueue, seed: i
         with suppress(ItemFailures):
             run_queue([], num_workers=2, reporter=recorder, resume=path, on_error="continue")
     given_up = {event.item for event in recorder.of(ItemFailed) if event.error.type == "aqueue.errors:PoisonItem"}
-    assert {item for item in items if "PoisonItem" in said[item] or "left as it is until" in said[item]} == given_up
-    alone = {item for item in items if "before all others" in said[item]}
+    assert {item for item in items if "PoisonItem" in said[item] or "stays failed until" in said[item]} == given_up
+    alone = {item for item in items if "first and alone" in said[item]}
     first = alone | given_up
     starts = recorder.of(ItemStarted)
     # Hooks that are due may come between them, one by one, too.

@@ -47,8 +47,8 @@ def test_a_long_list_keeps_its_heading_on_the_screen(aqueue: Aqueue, tmp_path: P
     lines = aqueue("failures", path).out.splitlines()
     assert len(lines) <= 24
     assert lines[0].startswith("Kinds of failures  12")
-    assert "  7 more kinds: --all shows them" in lines
-    assert lines[-1] == "  290 more: --all shows them"
+    assert "  7 more kinds; use --all to see them" in lines
+    assert lines[-1] == "  290 more; use --all to see them"
     everything = aqueue("failures", path, "--all").out
     assert everything.count("Error11") == 25 + 1
     assert "more" not in everything
@@ -132,4 +132,4 @@ def test_nothing_failed_is_said(aqueue: Aqueue, tmp_path: Path) -> None:
     script = Script()
     script.enqueue()
 
-    assert aqueue("failures", write_log(tmp_path, script.events)).out == "  nothing has failed\n"
+    assert aqueue("failures", write_log(tmp_path, script.events)).out == "  no item has failed\n"

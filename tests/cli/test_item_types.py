@@ -13,5 +13,5 @@ def test_an_unknown_type_is_an_error_that_names_the_known_ones(aqueue: Aqueue, f
     done = aqueue(command, file, "--type", "NoSuchClass")
 
     assert (done.code, done.out) == (2, "")
-    assert "no items of a type 'NoSuchClass'" in done.err
+    assert "no item is of type 'NoSuchClass'" in done.err
     assert "tests.cli.job:Product" in done.err

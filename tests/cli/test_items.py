@@ -95,7 +95,7 @@ def test_a_long_list_is_cut_and_says_how_to_see_all(aqueue: Aqueue, tmp_path: Pa
     done = aqueue("items", path)
 
     assert numbers(done.out)[:-1] == list(range(1, 51))
-    assert done.out.endswith("  10 more: --all shows them\n")
+    assert done.out.endswith("  10 more; use --all to see them\n")
     assert numbers(aqueue("items", path, "--limit", 60).out) == list(range(1, 61))
     assert numbers(aqueue("items", path, "--all").out) == list(range(1, 61))
     assert len(aqueue("items", path, "--json").json_lines) == 60

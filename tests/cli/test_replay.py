@@ -193,7 +193,7 @@ def test_space_pauses_and_goes_on(tmp_path: Path, capsys: pytest.CaptureFixture[
     assert len(during) > 300
     assert set(during) == {during[0]}
     assert during[0] == pytest.approx(BEGIN + 4, abs=0.1)
-    assert "paused at event 6: 1 of 2 done; space goes on" in capsys.readouterr().err
+    assert "paused at event 6: 1 of 2 completed; press space to continue" in capsys.readouterr().err
 
 
 def test_plus_and_minus_change_the_speed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -225,7 +225,7 @@ def test_the_time_until_a_resume_is_cut_short_and_told(tmp_path: Path, capsys: p
     events = script.finish("completed")
     seen, stage, _ = play(write_log(tmp_path, events))
 
-    assert "— 3 h 12 min until the run was resumed —" in capsys.readouterr().err
+    assert "— resumed after 3 h 12 min —" in capsys.readouterr().err
     assert seen.events == events
     assert stage.now == pytest.approx(before - events[0].at + 1.0 + 2.0, abs=0.2)
     resumed_at = next(real for event, real, _ in seen.moments if event.event == "run.resumed")
@@ -242,7 +242,7 @@ def test_a_long_silence_is_kept_unless_it_is_limited(tmp_path: Path, capsys: pyt
     assert capsys.readouterr().err == ""
     seen, stage, _ = play(path, max_gap_s=2.0)
     assert stage.now == pytest.approx(2, abs=0.2)
-    assert "— 1 h 0 min without an event —" in capsys.readouterr().err
+    assert "— skipped 1 h 0 min without events —" in capsys.readouterr().err
     assert [event.event for event in seen.events][-2:] == ["item.completed", "run.finished"]
 
 
@@ -355,10 +355,10 @@ def test_a_moment_is_left_to_be_seen(tmp_path: Path, aqueue: Aqueue) -> None:
     assert made[0].still is not None
     result, seq = made[0].still
     assert (seq, made[0].result) == (7, None)
-    assert (result.stop_reason, result.status) == ("replayed until event 7", "interrupted")
+    assert (result.stop_reason, result.status) == ("replayed up to event 7", "interrupted")
     assert result.journal == str(path.resolve())
-    assert "Watching ended (replayed until event 7)   2 completed · " in done.err
-    assert "aqueue: replayed until event 7: 2 of 2 done; the run went on" in done.err
+    assert "Watching ended (replayed up to event 7)   2 completed · " in done.err
+    assert "aqueue: replayed up to event 7: 2 of 2 completed; the recording continues" in done.err
 
 
 def test_a_reporter_that_raises_is_detached_and_the_others_go_on(tmp_path: Path, aqueue: Aqueue) -> None:
@@ -372,7 +372,7 @@ def test_a_reporter_that_raises_is_detached_and_the_others_go_on(tmp_path: Path,
 
     done = aqueue("replay", path, "--speed=inf", "--reporter=raising")
     assert done.code == 2
-    assert "no reporter is left" in done.err
+    assert "all reporters have failed" in done.err
     assert made[-1].calls == ["open", "handle"]
 
 
@@ -384,7 +384,7 @@ def test_the_exit_code_is_0_however_the_run_ended(tmp_path: Path, aqueue: Aqueue
     path = write_log(tmp_path, script.events)
     done = aqueue("replay", path, "--speed=inf", "--reporter=plain")
     assert done.code == 0
-    assert "Interrupted (nothing more is recorded)   1 completed · 1 outstanding · " in done.err
+    assert "Interrupted (the recording ends here)   1 completed · 1 outstanding · " in done.err
 
     script.fail_now(item)
     lines = write_log(tmp_path, script.finish("failed")).read_bytes()
@@ -441,7 +441,7 @@ def test_no_reporter_may_write_to_the_file_that_is_read(tmp_path: Path, aqueue: 
     before = path.read_bytes()
     done = aqueue("replay", path, "--speed=inf", f"--reporter=jsonl:{tmp_path}/./run.db")
     assert done.code == 2
-    assert "would write to the file that is read" in done.err
+    assert "would write to the file being read" in done.err
     assert path.read_bytes() == before
 
 
@@ -466,7 +466,7 @@ def test_rich_leaves_the_moment_on_the_screen(tmp_path: Path) -> None:
         assert "Overall Progress" in shown
         assert "50 of 50 done" in shown
         assert "elapsed 0:51" in shown
-        assert "replayed until event 151" in shown
+        assert "replayed up to event 151" in shown
         assert "Interrupted" not in shown
         job.assert_terminal_restored()
 
@@ -475,7 +475,7 @@ def test_rich_leaves_the_moment_on_the_screen(tmp_path: Path) -> None:
 def test_keys_on_a_terminal(tmp_path: Path, leave: bytes) -> None:
     """Space is obeyed without Enter and not shown; a stopped replay gives the terminal back; so does its end."""
     with PtyProcess(*REPLAY, hour(tmp_path), "--reporter", "rich", keeps_output=True) as job:
-        job.until("space pauses and goes on", "Overall Progress")
+        job.until("space pauses and resumes", "Overall Progress")
         job.type(b" ")
         job.until("paused at event")
         job.type(b"\x1a")
@@ -490,7 +490,7 @@ def test_keys_on_a_terminal(tmp_path: Path, leave: bytes) -> None:
         job.type(b" ")
         job.type(leave)
         assert job.wait() == 0, job.shown
-        assert "aqueue: replayed until event" in job.shown
+        assert "aqueue: replayed up to event" in job.shown
         assert "Overall Progress" not in job.shown
         job.assert_terminal_restored()
 

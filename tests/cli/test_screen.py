@@ -79,12 +79,12 @@ def test_how_long_ago(seconds: float, words: str) -> None:
 @pytest.mark.parametrize(
     ("args", "said"),
     [
-        (["items", "{}", "--limit", "x"], "'x' isn't a whole number from 0"),
-        (["items", "{}", "--slowest", "0"], "'0' isn't a whole number from 1"),
-        (["tree", "{}", "--depth", "99"], "'99' isn't a whole number from 0 to 50"),
+        (["items", "{}", "--limit", "x"], "'x' is not a whole number (0 or more)"),
+        (["items", "{}", "--slowest", "0"], "'0' is not a whole number (1 or more)"),
+        (["tree", "{}", "--depth", "99"], "'99' is not a whole number (0 to 50)"),
         (["explain", "{}", "-1"], "No such option '-1'"),
-        (["explain", "{}", "one"], "'one' isn't a whole number from 1"),
-        (["status", ""], "FILE: it is empty; name the journal or the log that a run has written"),
+        (["explain", "{}", "one"], "'one' is not a whole number (1 or more)"),
+        (["status", ""], "FILE is empty; name a journal or log that a run has written"),
         (["watch", "{}", "--reporter", "nonsense"], "--reporter"),
     ],
 )
@@ -118,11 +118,11 @@ def test_force_color_has_colours_in_a_pipe_too(
 def test_what_matches_nothing_says_so(aqueue: Aqueue, recorded: Path) -> None:
     """An empty answer is told from one that is missing."""
     path = recorded / "run.db"
-    assert aqueue("items", path, "--state", "retrying").out == "  no item is like that\n"
-    assert aqueue("failures", path, "--type", "Front").out == "  nothing of this type has failed\n"
+    assert aqueue("items", path, "--state", "retrying").out == "  no items match\n"
+    assert aqueue("failures", path, "--type", "Front").out == "  no item of this type has failed\n"
     tail = aqueue("tail", path, "--item", 999)
     assert (tail.code, tail.out) == (0, "")
-    assert tail.err.endswith("run.db is like that\n")
+    assert tail.err.endswith("run.db match\n")
 
 
 def test_a_run_without_items_has_no_empty_table(aqueue: Aqueue, tmp_path: Path) -> None:
@@ -131,4 +131,4 @@ def test_a_run_without_items_has_no_empty_table(aqueue: Aqueue, tmp_path: Path) 
 
     assert "type" not in aqueue("status", path).out
     assert "no items yet" in aqueue("items", path).out
-    assert "0 in all" not in aqueue("tree", path).out
+    assert "0 in total" not in aqueue("tree", path).out

@@ -25,7 +25,7 @@ def test_a_failed_run_is_told_with_counts_failures_and_how_to_go_on(aqueue: Aque
     assert (done.code, done.err) == (1, "")
     lines = done.out.splitlines()
     assert lines[1].startswith("Failed")
-    assert "  10 of 11 done, 1 failed, 1 retried" in lines
+    assert "  10 of 11 completed, 1 failed, 1 retried" in lines
     assert [line.split() for line in lines if line.startswith(("  Product", "  Category", "  Front"))] == [
         ["Product", "7", "1"],
         ["Category", "2", "0"],
@@ -33,7 +33,9 @@ def test_a_failed_run_is_told_with_counts_failures_and_how_to_go_on(aqueue: Aque
     ]
     assert "ValueError  =no price\\x1b[2J" in done.out
     assert "job.py:" in done.out
-    how = f"To resume, run the same program again (journal {file})" if file.suffix == ".db" else "Only a journal can"
+    how = (
+        f"To resume, run the same program again (journal {file})" if file.suffix == ".db" else "A log can't be resumed"
+    )
     assert how in lines[-1]
 
 
@@ -108,7 +110,7 @@ def test_a_wait_is_told_rightly_though_the_clock_was_set_back(aqueue: Aqueue, tm
     script.fail_for_now(1, 12.0)
     file = write_log(tmp_path, script.events)
 
-    assert "1 waits to be retried in 12 s" in aqueue("status", file).out
+    assert "1 waiting to be retried, due in 12 s" in aqueue("status", file).out
     assert "in 12 s" in aqueue("explain", file, 1).out
 
 
@@ -130,7 +132,7 @@ def test_a_run_on_another_machine_is_judged_by_its_silence(
     done = aqueue("status", write_log(tmp_path, script.events))
 
     assert done.code == code
-    assert "on elsewhere.example, which can't be seen from here" in done.out
+    assert "on elsewhere.example, which can't be checked from here" in done.out
 
 
 SHOWN_HOST = visible(HOSTILE_HOST)
@@ -214,7 +216,7 @@ def test_waiting_items_are_told_with_the_time_of_the_next(aqueue: Aqueue, tmp_pa
     script.fail_for_now(1, due_in_s=3_590.0)
     done = aqueue("status", write_log(tmp_path, script.events))
 
-    assert "1 waits to be retried in 60 min" in done.out
+    assert "1 waiting to be retried, due in 60 min" in done.out
 
 
 def test_many_types_are_cut_to_a_screen_and_none_is_lost(aqueue: Aqueue, tmp_path: Path) -> None:
@@ -237,5 +239,5 @@ def test_the_lost_events_of_a_log_are_told(aqueue: Aqueue, tmp_path: Path) -> No
     done = aqueue("status", write_log(tmp_path, [event for event in events if event.seq != 3]))
 
     assert done.code == 0
-    assert "1 of 1 done" in done.out
+    assert "1 of 1 completed" in done.out
     assert "1 events are not in this log" in done.out

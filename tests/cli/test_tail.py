@@ -158,22 +158,22 @@ def test_every_type_of_event_for_people(path: Path, tail: Tail) -> None:
 22:13:20.020   enqueued            1 Folder      key k
 22:13:20.030   started             1 Folder  w2
 22:13:20.040 D described           1 Folder  w2  listing
-22:13:20.050   enqueued            2 Page        by 1
-22:13:20.060   enqueued            3 Page        by 1
+22:13:20.050   enqueued            2 Page        by item 1
+22:13:20.060   enqueued            3 Page        by item 1
 22:13:20.070   completed           1 Folder  w2  0.25 s, 3 duplicates skipped
 22:13:20.080   started             2 Page    w1
-22:13:20.090   slowed down         2 Page        example.org  goes on in 1 s
-22:13:20.100 W retry scheduled     2 Page    w1  attempt 1, again in 1 s: Boom: it broke
+22:13:20.090   slowed down         2 Page        example.org  resumes in 1 s
+22:13:20.100 W retry scheduled     2 Page    w1  attempt 1, due in 1 s: Boom: it broke
 22:13:20.110   started             2 Page    w1  attempt 2
 22:13:20.120   completed           2 Page    w1  0.25 s, attempt 2
-22:13:20.130   started             2 Page    w1  after children
+22:13:20.130   started             2 Page    w1  hook
 22:13:20.140   children done       2 Page    w1
 22:13:20.150   started             3 Page    w3
 22:13:20.160 E failed              3 Page    w3  0.25 s, 1 duplicate skipped: Boom: it broke
 22:13:20.170   children failed     1 Folder
 22:13:20.180 E reporter failed  Other: Boom: it broke
 22:13:20.190 W run stopping     SIGINT
-22:13:20.200   run finished     failed  2 of 3 done, 1 failed, 1 retried, 4 duplicates skipped
+22:13:20.200   run finished     failed  2 of 3 completed, 1 failed, 1 retried, 4 duplicates skipped
 23:13:20.210   run resumed      3b1f  3 workers, queue, pid 1234 on host
 23:13:20.220   reopened            1 Folder      something below it runs again
 23:13:20.230   enqueued            4 Page
@@ -181,20 +181,20 @@ def test_every_type_of_event_for_people(path: Path, tail: Tail) -> None:
 23:13:20.250   enqueued            5 Folder
 23:13:20.260   started             5 Folder  w2
 23:13:20.270   completed           5 Folder  w2  0.25 s
-23:13:20.280   started             5 Folder  w2  after children
-23:13:20.290 W run stopping     SIGINT again, running items are cancelled
+23:13:20.280   started             5 Folder  w2  hook
+23:13:20.290 W run stopping     SIGINT again, cancelling running items
 23:13:20.300 W interrupted         4 Page    w1  by a crash
-23:13:20.310 E failed              5 Folder  w2  0.25 s, after children: Boom: it broke
-23:13:20.320   run finished     interrupted  2 of 5 done, 2 failed, 1 outstanding, 1 interrupted, 1 retried, 4 duplicates skipped
-23:23:20.330   run resumed      3b1f  3 workers a process, queue, pid 1234 on host, cluster tcp://scheduler:8786
+23:13:20.310 E failed              5 Folder  w2  0.25 s, hook: Boom: it broke
+23:13:20.320   run finished     interrupted  2 of 5 completed, 2 failed, 1 outstanding, 1 interrupted, 1 retried, 4 duplicates skipped
+23:23:20.330   run resumed      3b1f  3 workers per process, queue, pid 1234 on host, cluster tcp://scheduler:8786
 23:23:20.340   process joined   node:4711  3 workers, w1 to w3
 23:23:20.350   process joined   other:99  3 workers, w4 to w6
-23:23:20.360   adopted             4 Page        with other attributes
+23:23:20.360   adopted             4 Page        with different attributes
 23:23:20.370   started             4 Page    w5  attempt 2
-23:23:20.380   process left     that with w1
-23:23:20.390 W interrupted         4 Page    w5  its worker was lost
-23:23:20.400 W process left     that with w4, it died, 2 of its reports came too late or twice
-23:23:20.410   run finished     interrupted  2 of 5 done, 2 failed, 1 outstanding, 2 interrupted, 1 retried, 4 duplicates skipped
+23:23:20.380   process left     first worker w1
+23:23:20.390 W interrupted         4 Page    w5  worker process lost
+23:23:20.400 W process left     first worker w4, lost, 2 late or repeated reports ignored
+23:23:20.410   run finished     interrupted  2 of 5 completed, 2 failed, 1 outstanding, 2 interrupted, 1 retried, 4 duplicates skipped
 """.splitlines(),
         [],
     )
@@ -242,8 +242,8 @@ def test_process_that_left_in_good_order_is_no_warning(path: Path, tail: Tail) -
     _, warnings, _ = tail(path, "-n", "all", "--level", "warning")
 
     assert [line[13:] for line in whole[1:]] == [
-        "  process left     that with w1",
-        "W process left     that with w4, it died",
+        "  process left     first worker w1",
+        "W process left     first worker w4, lost",
     ]
     assert warnings == [whole[0], whole[2]]
 
@@ -391,7 +391,7 @@ def test_number_that_is_none(path: Path, tail: Tail, value: str) -> None:
     code, lines, said = tail(path, f"--lines={value}")
 
     assert (code, lines, len(said)) == (2, [], 1)
-    assert "isn't a whole number from 0, nor 'all'" in said[0]
+    assert "is not a whole number (0 or more) or 'all'" in said[0]
 
 
 @pytest.mark.parametrize("kind", ["log", "journal"])
@@ -478,7 +478,7 @@ def test_event_that_is_not_known(path: Path, tail: Tail, name: str) -> None:
     code, lines, said = tail(path, f"--event={name}")
 
     assert (code, lines, len(said)) == (2, [], 1)
-    assert f"there isn't an event {visible(name)!r}; there are run.started, run.resumed, item.enqueued" in said[0]
+    assert f"no event is called {visible(name)!r}; the events are run.started, run.resumed, item.enqueued" in said[0]
     assert said[0].isprintable()
 
 
@@ -523,7 +523,7 @@ def test_type_that_never_came_is_refused(path: Path, tail: Tail, count: str) -> 
     code, lines, said = tail(path, "-n", count, "--type", "Pgae\x1b")
 
     assert (code, lines, len(said)) == (2, [], 1)
-    assert "--type: there are no items of a type 'Pgae\\\\x1b'; there are " in said[0]
+    assert "--type: no item is of type 'Pgae\\\\x1b'; known types: " in said[0]
     assert "Folder" in said[0]
     # Where the last ten are found without reading all of it, it isn't known.
     assert tail(path, "-n", count, "--type", "Pgae\x1b", "--type", "Page")[2] == (said if count == "all" else [])
@@ -531,7 +531,7 @@ def test_type_that_never_came_is_refused(path: Path, tail: Tail, count: str) -> 
     assert tail(path, "-n", count, "--type", "Page", "--event", "reopened") == (
         0,
         [],
-        [f"aqueue: none of the events in {path} is like that"],
+        [f"aqueue: no events in {path} match"],
     )
 
 
@@ -543,7 +543,7 @@ def test_type_that_never_came_through_a_pipe_is_only_said() -> None:
     )
 
     assert (done.returncode, done.stdout) == (0, b"")
-    assert done.stderr.startswith(b"aqueue: --type: there are no items of a type 'Pgae'; there are ")
+    assert done.stderr.startswith(b"aqueue: --type: no item is of type 'Pgae'; known types: ")
 
 
 def test_filters_apply_together(path: Path, tail: Tail) -> None:
@@ -718,11 +718,11 @@ def test_run_in_another_process_is_followed(tmp_path: Path, kind: str) -> None:
             for number in (1, 2):
                 following.until(partial(following.ends_with, f"w1  page {number}"))
                 job.stdin.write(b"\n")
-        following.until(partial(following.ends_with, "run finished     completed  2 of 2 done"))
+        following.until(partial(following.ends_with, "run finished     completed  2 of 2 completed"))
         # The run may be resumed: it goes on.
         following.process.send_signal(signal.SIGINT)
         assert following.process.wait(DEADLINE_S) == 130
-        assert following.said() == [f"aqueue: there is no file {file} yet; waiting for it"]
+        assert following.said() == [f"aqueue: {file} doesn't exist yet; waiting for it"]
         assert len(following.lines()) == len(events_of(journal))
 
 
@@ -770,8 +770,8 @@ def test_journal_that_is_replaced_is_followed(tmp_path: Path) -> None:
 
         assert seqs(following.lines()) == [20, 1, 2, 3, 4, 5]
         assert following.said() == [
-            f"aqueue: {path} was removed or replaced; the new one is read from its beginning",
-            f"aqueue: there is no file {path} yet; waiting for it",
+            f"aqueue: {path} was removed or replaced; reading the new file from its start",
+            f"aqueue: {path} doesn't exist yet; waiting for it",
         ]
 
 

@@ -15,7 +15,7 @@ def test_the_tree_has_each_item_below_its_parent(aqueue: Aqueue, file: Path) -> 
     """From the initial items down, with states, texts and counts of what is below."""
     lines = aqueue("tree", file).out.splitlines()
 
-    assert lines[0].endswith("run" + file.suffix + "  11 in all: 10 completed, 1 failed")
+    assert lines[0].endswith("run" + file.suffix + "  11 in total: 10 completed, 1 failed")
     assert lines[1] == "└── Front 1 completed  the front page  10 below: 9 completed, 1 failed"
     assert lines[2] == "    ├── Category 2 completed  category books  4 below: 4 completed"
     assert "Product" in lines[3]

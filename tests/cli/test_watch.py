@@ -177,7 +177,7 @@ def test_ctrl_c_detaches_and_the_run_goes_on(job: Job) -> None:
         until_caught_up(watcher)
         watcher.type(b"\x03")
         assert watcher.wait() == 4
-        assert "Detached; the run goes on: 20 of 30 done." in watcher.shown
+        assert "Detached; the run continues: 20 of 30 completed." in watcher.shown
         assert "Worker Status" not in watcher.shown
         watcher.assert_terminal_restored()
     assert job.is_going_on
@@ -192,7 +192,7 @@ def test_signals_detach(job: Job, number: signal.Signals) -> None:
         until_caught_up(watcher)
         watcher.kill(number)
         assert watcher.wait() == 4
-        assert "Detached; the run goes on" in watcher.shown
+        assert "Detached; the run continues" in watcher.shown
         watcher.assert_terminal_restored()
     assert job.is_going_on
 
@@ -213,8 +213,8 @@ def test_reporters_without_a_terminal_are_closed_when_it_is_left(job: Job, tmp_p
     watcher.process.terminate()
     code, err = watcher.end()
     assert code == 4
-    assert "Watching ended (detached: the run goes on)   20 completed · 10 outstanding · " in err
-    assert err.endswith("Detached; the run goes on: 20 of 30 done.\n")
+    assert "Watching ended (detached: the run continues)   20 completed · 10 outstanding · " in err
+    assert err.endswith("Detached; the run continues: 20 of 30 completed.\n")
     assert copy.read_bytes().endswith(b"\n")
     assert job.is_going_on
 
@@ -349,7 +349,7 @@ def test_a_file_in_which_nothing_is_recorded_yet_is_waited_for_with_a_word(
     path.touch()
 
     assert followed(path, EventRecorder(), for_s=3.0)[0] == "detached"
-    assert capsys.readouterr().err.count(f"aqueue: nothing of a run is recorded in {path} yet; waiting for it\n") == 1
+    assert capsys.readouterr().err.count(f"aqueue: {path} has no events of a run yet; waiting for them\n") == 1
 
 
 def begun(**options: Any) -> Script:
@@ -387,7 +387,7 @@ def test_another_run_begins_in_the_log(tmp_path: Path, aqueue: Aqueue) -> None:
         log.write(encode_lines(begun(run_id="next").events))
     done = aqueue("watch", path, "--run=1", "--reporter=plain")
     assert done.code == 3
-    assert "is gone; another run begins after it in the log" in done.err
+    assert "is gone; the log continues with another run" in done.err
 
 
 # ---- logs that come through a pipe ------------------------------------------------------------------------------
@@ -466,7 +466,7 @@ def test_a_reporter_that_raises_is_left_out(tmp_path: Path, aqueue: Aqueue, plug
 
     done = aqueue("watch", path, "--reporter=raising")
     assert done.code == 2
-    assert "no reporter is left to show the run" in done.err
+    assert "all reporters have failed" in done.err
 
 
 def test_a_reporter_that_can_not_be_opened(tmp_path: Path, aqueue: Aqueue) -> None:
@@ -494,7 +494,7 @@ def test_a_reporter_that_is_stuck_does_not_keep_it(tmp_path: Path) -> None:
     _, err = process.communicate(timeout=DEADLINE_S)
     os.close(reading)
     assert process.returncode == 128 + signal.SIGTERM
-    assert b"a reporter takes no events" in err
+    assert b"waiting for a reporter that is stuck" in err
 
 
 def test_a_journal_that_is_replaced(job: Job, tmp_path: Path) -> None:

@@ -36,7 +36,7 @@ __all__ = [
 ]
 
 EXIT_ERROR: Final = 2
-"""The exit code for what can't be done: a missing file, no journal, a line that can't be read, a wrong option."""
+"""The exit code for errors: a missing file, no journal, a line that can't be read, a wrong option."""
 
 _COMPLETE: Final = "_AQUEUE_COMPLETE"
 _INTERRUPTED: Final = 130
@@ -68,12 +68,12 @@ def help_of_examples(*lines: str) -> str:
 )
 @click.version_option(__version__, prog_name="aqueue", message="%(prog)s %(version)s")
 def app() -> None:
-    """Watch, replay, inspect and export what a run of aqueue has recorded.
+    """Watch, replay, inspect and export recorded runs.
 
     FILE is a journal (run_queue(resume="run.db")), a log (reporter="jsonl:run.jsonl"), or - for a log on standard input.
-    It is only ever read, and may be that of a run that is going on: the run is neither held up nor locked out.
+    It is only read, never changed. Reading neither slows down nor locks out a run that is still running.
 
-    On a terminal there are colours. NO_COLOR=1 turns them off, FORCE_COLOR=1 has them in a pipe, too.
+    Output to a terminal is colored. NO_COLOR=1 turns the colors off, FORCE_COLOR=1 turns them on in a pipe.
     """
 
 
@@ -96,9 +96,9 @@ class WholeNumber(click.ParamType[int | None]):
             return None
         number = int(value) if re.fullmatch("-?[0-9]{1,15}", value) else None
         if number is None or number < self._least or (self._most is not None and number > self._most):
-            most = f" to {self._most}" if self._most is not None else ""
-            or_word = f", nor {self._word!r}" if self._word else ""
-            self.fail(f"{visible(value, 100)!r} isn't a whole number from {self._least}{most}{or_word}", param, ctx)
+            most = f"to {self._most}" if self._most is not None else "or more"
+            or_word = f" or {self._word!r}" if self._word else ""
+            self.fail(f"{visible(value, 100)!r} is not a whole number ({self._least} {most}){or_word}", param, ctx)
         return number
 
 
@@ -115,7 +115,7 @@ def command(short_help: str, *examples: str) -> Callable[[Callable[..., None]], 
 
 def _checked_file(ctx: click.Context, param: click.Parameter, value: str) -> str:
     if not value:
-        raise click.UsageError("FILE: it is empty; name the journal or the log that a run has written", ctx)
+        raise click.UsageError("FILE is empty; name a journal or log that a run has written", ctx)
     return value
 
 
@@ -123,11 +123,11 @@ run_option = click.option(
     "--run",
     metavar="RUN",
     default="",
-    help="Of a log with several runs, which: 1 for the first, -1 for the last, or the beginning of its id.  [default: the last]",
+    help="Which run to read if a log has several: 1 for the first, -1 for the last, or the start of its id.  [default: the last]",
 )
 """Which run of a log."""
 
-json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON instead of what is meant for people.")
+json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON, for scripts.")
 """JSON wherever a table is printed."""
 
 
@@ -139,8 +139,8 @@ def limit_options(default: int) -> Callable[[Callable[..., None]], Callable[...,
         def limited(*arguments: Any, limit: int | None, show_all: bool, **named: Any) -> None:
             function(*arguments, limit=sys.maxsize if show_all else limit, **named)
 
-        shown = f"Show at most N.  [default: {default}; with --json all]"
-        with_all = click.option("--all", "show_all", is_flag=True, help="Show all of them.")(limited)
+        shown = f"Show at most N.  [default: {default}; all with --json]"
+        with_all = click.option("--all", "show_all", is_flag=True, help="Show all.")(limited)
         return click.option("-n", "--limit", type=WholeNumber(0), metavar="N", help=shown)(with_all)
 
     return decorate
@@ -175,11 +175,11 @@ def finish(history: History, code: int = 0) -> NoReturn:
 def main(args: Sequence[str] | None = None) -> NoReturn:
     """Run the `aqueue` command and end the process with its exit code.
 
-    The code is 0 if all went well; 2 if something could not be done, read or printed, which one line on standard error explains;
-    `aqueue status` and `aqueue watch` tell the state of the run by it. 130 after Ctrl-C.
+    The code is 0 for success; 2 if something could not be done, read or printed, as one line on standard error says; 130
+    after Ctrl-C. The codes of `aqueue status` and `aqueue watch` also tell the state of the run.
 
     Parameters:
-        args: the arguments behind the command's name; by default those of this process.
+        args: the arguments after the command's name; by default those of this process.
     """
     # For a closed stream Python has None, with which some of its own functions fail and others write to the other stream.
     # Output must not get lost silently: a stream that can't be written to raises.
@@ -224,7 +224,7 @@ def _run(args: Sequence[str] | None) -> int:
     try:
         heed_interrupts()
         try:
-            # Not app.main: that prints an empty line after Ctrl-C, and has a code of its own for a pipe nobody reads.
+            # Not app.main: that prints an empty line after Ctrl-C, and has a code of its own for a pipe that nobody reads.
             with app.make_context("aqueue", list(sys.argv[1:] if args is None else args)) as context:
                 app.invoke(context)
             sys.stdout.flush()
@@ -266,6 +266,6 @@ def _say_error(error: click.ClickException | AqueueError) -> None:
     elif isinstance(error, click.UsageError):
         command = error.ctx.command_path if error.ctx is not None else "aqueue"
         message = visible(" ".join(error.format_message().split()))
-        say(f"{message.removesuffix('.')} ({command} --help tells more)")
+        say(f"{message.removesuffix('.')} (see '{command} --help')")
     else:
         say(visible(str(error)))

@@ -43,7 +43,7 @@ type_option = click.option(
     metavar="TYPE",
     multiple=True,
     shell_complete=_complete_types,
-    help="Only items of this type: a class, with or without its module. May be given several times.",
+    help="Only items of this type: a class name, with or without its module. Repeatable.",
 )
 """Which types of items."""
 
@@ -70,6 +70,6 @@ def unknown_types(wanted: Sequence[str], known: Collection[str]) -> click.UsageE
     if not unknown:
         return None
     named = " or ".join(repr(visible(name, 100)) for name in unknown)
-    shown = ", ".join(visible(type, 100) for type in islice(known, _MAX_NAMED)) or "no items at all"
+    shown = ", ".join(visible(type, 100) for type in islice(known, _MAX_NAMED)) or "none yet"
     more = ", …" if len(known) > _MAX_NAMED else ""
-    return click.UsageError(f"--type: there are no items of a type {named}; there are {shown}{more}")
+    return click.UsageError(f"--type: no item is of type {named}; known types: {shown}{more}")

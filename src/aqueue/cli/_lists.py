@@ -42,11 +42,11 @@ def item_fields(record: Record, row: int, texts: ItemTexts) -> dict[str, Any]:
 
 
 def _what(record: Record, row: int, texts: ItemTexts) -> Text:
-    """Return when it is tried again, what it raised, and its label."""
+    """Return when it is retried, what it raised, and its label."""
     state = record.items.state_of(row)
     parts: list[Text] = []
     if state == "retrying" and record.state.name == "running":
-        parts.append(Text(f"again {when_due(record.items.due.get(row, 0.0), record.now)}", "magenta"))
+        parts.append(Text(f"due {when_due(record.items.due.get(row, 0.0), record.now)}", "magenta"))
     if state in ("failed", "retrying"):
         parts.append(_error(texts))
     if texts.label:
@@ -80,10 +80,10 @@ _COLUMNS: Final[Mapping[str, tuple[Column, Callable[[Record, int, ItemTexts], Te
     ),
     "error": (Column("error", may_shrink=True), lambda record, row, texts: _error(texts)),
     "label": (
-        Column("what", may_shrink=True),
+        Column("description", may_shrink=True),
         lambda record, row, texts: _screen.text(texts.label, max_chars=_MAX_TEXT_CHARS),
     ),
-    "what": (Column("what", may_shrink=True), _what),
+    "what": (Column("details", may_shrink=True), _what),
 }
 
 
@@ -98,7 +98,7 @@ def nothing_or_more(total: int, shown: int, nothing: str) -> list[RenderableType
     """Return the remark below a list that is empty or not shown in full."""
     if not total:
         return [_screen.remark(nothing)]
-    return [_screen.remark(f"{amount(total - shown)} more: --all shows them")] if total > shown else []
+    return [_screen.remark(f"{amount(total - shown)} more; use --all to see them")] if total > shown else []
 
 
 def items_by_state(record: Record, counts: Mapping[tuple[int, State], int]) -> RenderableType:
@@ -123,8 +123,7 @@ def items_by_state(record: Record, counts: Mapping[tuple[int, State], int]) -> R
             state: "dim" if not count else "bold red" if state == "failed" else "" for state, count in sums.items()
         }
         rows.append([name, *(Text(amount(count), styles[state]) for state, count in sums.items())])
-    titles = ("done" if state == "completed" else state for state in states)
-    return _screen.table([Column("type", may_shrink=True), *(Column(title, is_number=True) for title in titles)], rows)
+    return _screen.table([Column("type", may_shrink=True), *(Column(state, is_number=True) for state in states)], rows)
 
 
 def failure_kinds(record: Record, groups: Sequence[FailureGroup], at_most: int) -> RenderableType:
@@ -132,7 +131,7 @@ def failure_kinds(record: Record, groups: Sequence[FailureGroup], at_most: int) 
     rows: list[list[Text | str]] = []
     for group in groups[:at_most]:
         name = record.names.get(group.type) or visible(group.type, _MAX_TEXT_CHARS)
-        hook = " after children" if group.phase == "after_children" else ""
+        hook = " hook" if group.phase == "after_children" else ""
         error = Text(_screen.error_summary(group.error, ""), "red")
         message = _screen.text(_screen.first_line(group.first.error.message), max_chars=_MAX_MESSAGE_CHARS)
         rows.append([Text(amount(group.count), "bold red"), f"{name}{hook}", error, message])
@@ -142,6 +141,6 @@ def failure_kinds(record: Record, groups: Sequence[FailureGroup], at_most: int) 
         Column("", is_number=True),
         Column("type", may_shrink=True),
         Column("error"),
-        Column("for example", may_shrink=True),
+        Column("example", may_shrink=True),
     ]
     return _screen.table(columns, rows)

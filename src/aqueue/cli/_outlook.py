@@ -9,7 +9,7 @@ from aqueue.figures import amount, when_due
 
 __all__ = ["outlook"]
 
-_HAS_ENDED = "It will not run again: it has completed, and so has everything below it."
+_HAS_ENDED = "It won't run again: it and everything below it have completed."
 
 
 def outlook(record: Record, shape: TreeShape, recording: Recording | None, plan: Plan | None, row: int) -> str:
@@ -25,9 +25,9 @@ def outlook(record: Record, shape: TreeShape, recording: Recording | None, plan:
     if record.state.name == "running":
         return _while_running(record, row)
     if not record.history.is_journal:
-        return "A log can't be resumed. With a journal, run_queue(resume=…), it could."
+        return "A log can't be resumed. To resume runs, record a journal with run_queue(resume=…)."
     if recording is None or plan is None:
-        return "The journal can't be resumed: it names items, workers or types where no run can have done so."
+        return "This journal can't be resumed: its events are inconsistent, for example about an item that was never enqueued."
     number = record.items.item_of(row)
     live = recording.live.get(number)
     if live is None:
@@ -35,35 +35,35 @@ def outlook(record: Record, shape: TreeShape, recording: Recording | None, plan:
     step = plan.step(number)
     if live.failed is not None:
         return _failed(live, step)
-    first = " It runs alone, before all others: it was running in the last crashes." if step == "runs alone" else ""
+    first = " It runs first and alone, because it was running in the last crashes." if step == "runs alone" else ""
     if step == "waits for descendants":
         return _waiting_for_descendants(live, something_failed=shape.below(row).failed > 0)
     if step == "given up":
         what = "its hook" if live.completed else "it"
-        return f"On resume {what} fails, as PoisonItem, and is not run: alone, it has ended the process in the last crashes."
+        return f"On resume {what} fails with PoisonItem instead of running: running alone, it crashed the process again and again."
     if live.completed:
         if not live.hook:
             return _HAS_ENDED
         return (
-            "Its process will not run again. On resume its hook runs: it was cut short, or something below it was."
+            "Its process() won't run again. On resume its hook runs, because it or something below it was interrupted."
             f"{first}"
         )
     if step == "waits for parent":
-        why = "has failed" if recording.live[live.parent].failed is not None else "was cut short"
+        why = "has failed" if recording.live[live.parent].failed is not None else "was interrupted"
         return (
-            f"On resume it waits until its parent, item {live.parent}, which {why}, has run again: the parent enqueues it "
-            "again, and only then it runs. If the parent doesn't, it runs as it is recorded."
+            f"On resume it waits for its parent, item {live.parent}, which {why} and runs again. It runs once its parent has "
+            "enqueued it again; if the parent doesn't, it runs as recorded."
         )
     if step == "retries":
         due = when_due(live.due, record.now)
-        return f"On resume it is retried, {due}: its attempt {live.attempt} has failed."
+        return f"On resume it is retried, due {due}: attempt {live.attempt} failed."
     if record.items.state_of(row) == "interrupted":
         count = sum(1 for _ in shape.children(row))
-        adopted = f"; of the children that it enqueues, {amount(count)} are known already" if count else ""
-        return f"On resume it runs again, from its beginning: its attempt {live.attempt} was cut short{adopted}.{first}"
+        adopted = f"; children recorded so far: {amount(count)}" if count else ""
+        return f"On resume it runs again from the start: attempt {live.attempt} was interrupted{adopted}.{first}"
     if live.attempt:
-        return f"On resume it runs again: it had failed, and was taken up again.{first}"
-    return f"On resume it runs: it was enqueued and never started.{first}"
+        return f"On resume it runs again: it had failed, and an earlier resume reopened it.{first}"
+    return f"On resume it runs: it was enqueued but never started.{first}"
 
 
 def _while_running(record: Record, row: int) -> str:
@@ -73,37 +73,37 @@ def _while_running(record: Record, row: int) -> str:
             worker = items.worker[row]
             at = record.view.running.get(worker)
             process = record.view.process_of(worker) if at is not None and at.phase == "process" else None
-            on = f", on {host_and_pid(process)}," if process is not None else ""
-            return f"Worker {worker}{on} is at it now."
+            on = f" on {host_and_pid(process)}" if process is not None else ""
+            return f"Worker {worker}{on} is running it."
         case "retrying":
             due = items.due.get(row, 0.0)
             if due <= record.now:
-                return "Its retry is due: it waits for a worker, or for its group."
-            return f"It is retried {when_due(due, record.now)}."
+                return "Its retry is due: it is waiting for a worker or for its group's limit."
+            return f"It will be retried {when_due(due, record.now)}."
         case "queued" | "interrupted":
-            return "It waits in the queue, for a worker, for its group or, in a resumed run, for its parent."
+            return "It is queued: it is waiting for a worker, for its group's limit or, after a resume, for its parent."
         case "failed":
-            return "It is not run again by this process. When the run is resumed, it is."
+            return "It won't run again until the run is resumed."
         case _:
             if items.has_hook(row) and not items.is_closed(row):
-                return "It has completed; its hook runs once everything below it has."
+                return "It has completed; its hook runs once everything below it has succeeded."
             return "It has completed."
 
 
 def _failed(live: RecordedItem, step: Step) -> str:
     again = "its hook runs" if live.failed == "after_children" else "it runs"
     if step == "given up":
-        return "It is left as it is until the run has ended: it had ended the process, which has crashed since."
+        return "It stays failed until the run has ended: it crashed the process, which has crashed again since."
     if step == "runs alone":
         return (
-            f"On resume {again} again, alone and before all others: it ended the process in three crashes in a row. "
-            "With retry_failed=False it is left as it is."
+            f"On resume {again} again, first and alone: it was running in three crashes in a row. "
+            "To leave it failed, use retry_failed=False."
         )
-    return f"On resume {again} again, since it has failed. retry_failed=False, or only=, can leave it as it is."
+    return f"On resume {again} again, because it failed. To leave it failed, use retry_failed=False or only=…."
 
 
 def _waiting_for_descendants(live: RecordedItem, *, something_failed: bool) -> str:
-    why = "something below it has failed and is run again" if something_failed else "something below it is not done"
+    why = "something below it failed and runs again" if something_failed else "something below it has not completed"
     if live.hook:
-        return f"Its process will not run again: it has completed. Its hook runs when the rest is done: {why}."
-    return f"It will not run again: it has completed. It is kept open only because {why}."
+        return f"Its process() won't run again: it has completed. Its hook runs later, because {why}."
+    return f"It won't run again: it has completed. It stays open only because {why}."

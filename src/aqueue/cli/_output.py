@@ -19,7 +19,7 @@ output_option = click.option(
     "--output",
     metavar="PATH",
     type=click.Path(dir_okay=False, readable=False, path_type=str),
-    help="The file to write, which is replaced once the new one is whole.  [default: standard output]",
+    help="Write to PATH instead of standard output; an existing file is replaced once the new one is complete.",
 )
 """Where to write."""
 
@@ -40,10 +40,10 @@ def open_output(path: str | None, history: History) -> Iterator[Callable[[bytes]
         _standard_output().flush()
         return
     if not path:
-        raise click.UsageError("--output: it is empty; name a file, or - for standard output")
+        raise click.UsageError("--output is empty; name a file, or - for standard output")
     target = Path(os.path.realpath(path))  # of a link, what it leads to is replaced
     if history.path is not None and target.exists() and target.samefile(history.path):
-        raise click.UsageError(f"--output: {visible(path, 500)} is the file that is read; name another one")
+        raise click.UsageError(f"--output: {visible(path, 500)} is the file being read; name another file")
     try:
         if target.exists() and not target.is_file():  # a device, or a pipe: it can be written to, but not replaced
             with target.open("wb") as stream:
@@ -56,14 +56,14 @@ def open_output(path: str | None, history: History) -> Iterator[Callable[[bytes]
     except OSError as error:
         why = visible(error.strerror or str(error), 300)
         raise click.UsageError(
-            f"--output: {visible(path, 500)} could not be written: {why}; nothing is left of it; make room, or name a file "
-            "elsewhere, in a folder in which you may write"
+            f"--output: can't write {visible(path, 500)}: {why}; free some space, or name a file in a folder that you may "
+            "write to"
         ) from error
 
 
 @contextmanager
 def _replacing(target: Path) -> Iterator[Callable[[bytes], object]]:
-    """Give a function that writes to a new file next to `target`, which replaces `target` once it is whole."""
+    """Give a function that writes to a new file next to `target`, which replaces `target` once it is complete."""
     # The name is chosen before the file exists: a signal that ends the command may come at any moment.
     new = target.with_name(f".{target.name[:100]}.{os.urandom(6).hex()}")
     try:

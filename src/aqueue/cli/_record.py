@@ -41,13 +41,13 @@ RunStateName = Literal["running", "interrupted", "failed", "completed"]
 
 _CHUNK_FAILURES: Final = 2_000
 _CHUNK_TEXTS: Final = 100
-"""Of how many items texts are read at once: what they were enqueued with may be large."""
+"""How many items' texts are read at once: what they were enqueued with may be large."""
 
 MAX_SHOWN: Final = 20_000
 """About how many items of a tree are shown at most."""
 
 _RECENT_S = 60.0
-"""For how long the silence of a run on another machine tells nothing."""
+"""How long a run on another machine may record nothing and still count as running."""
 
 
 class RunState(msgspec.Struct, frozen=True):
@@ -55,8 +55,8 @@ class RunState(msgspec.Struct, frozen=True):
 
     Attributes:
         name: the state.
-        why: what a person should know of it; safe to show, empty if the name says all.
-        liveness: whether its last process is still there; None if that has said that it ended.
+        why: what a person should know about it; safe to show, empty if the name says it all.
+        liveness: whether its last process is still there; None if the run has recorded its end.
     """
 
     name: RunStateName
@@ -99,7 +99,7 @@ class Record:
         items: its items, a row each.
         started: with which event its last process began or resumed it; None if a log lacks that.
         begun_at: when its first process began, as far as is recorded, Unix time in seconds.
-        num_processes: how many processes have worked at it.
+        num_processes: how many processes have run it.
         now: when it was read, Unix time in seconds; not before its last event.
         state: the state of the run.
         names: the short name of each item type, safe to show.
@@ -133,8 +133,8 @@ class Record:
                     self.started = event
                     self.begun_at = self.begun_at or event.at
                     self.num_processes += 1
-        # The clock may have been set back since, or be another machine's, and stand before the last event. Without this, a
-        # wait would seem to last until it has caught up.
+        # The clock may be behind the last event: set back since, or another machine's. Without this, a wait would seem to
+        # last until the clock has caught up.
         self.now = max(time.time(), self.view.at)
         self.state = assess(self.view, self.started, history, self.now)
         if self.state.name != "running":
@@ -254,9 +254,9 @@ def assess(view: RunView, started: RunStarted | None, history: History, now: flo
     if alive == "alive":
         stopping = f", stopping: {visible(view.stop_reason, 200)}" if view.state == "stopping" else ""
         return RunState("running", f"{process}{stopping}", alive)
-    silence = f"the last event came {time_ago(now - view.at)}"
+    silence = f"last event {time_ago(now - view.at)}"
     if alive == "elsewhere":
-        process = f"{process} on {visible(started.host, 100)}, which can't be seen from here"
+        process = f"{process} on {visible(started.host, 100)}, which can't be checked from here"
         return RunState("running" if now - view.at < _RECENT_S else "interrupted", f"{process}; {silence}", alive)
     return RunState("interrupted", f"{process} is gone (killed or crashed); {silence}", alive)
 
@@ -264,5 +264,5 @@ def assess(view: RunView, started: RunStarted | None, history: History, now: flo
 def resume_hint(history: History) -> str:
     """Return how to resume an unfinished run, safe to show."""
     if history.path is None or not history.is_journal:
-        return "only a journal can be resumed, not a log: run_queue(resume=…)"
+        return "a log can't be resumed; to resume runs, record a journal with run_queue(resume=…)"
     return f"to resume, run the same program again (journal {visible(str(history.path), 1_000)})"

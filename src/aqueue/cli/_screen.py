@@ -71,7 +71,7 @@ class Column(msgspec.Struct, frozen=True):
 
     Attributes:
         title: its heading.
-        is_number: whether its cells stand to the right.
+        is_number: whether its cells are aligned to the right.
         may_shrink: whether its texts are cut where the terminal is narrow, the others being whole.
     """
 

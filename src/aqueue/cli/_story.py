@@ -21,7 +21,7 @@ class Chapter(msgspec.Struct, frozen=True):
 
     Attributes:
         at: when, Unix time in seconds.
-        event: the event; None at the end of an attempt whose process ended without a word.
+        event: the event; None at the end of an attempt whose process was killed or crashed.
         facts: what the events before it add, such as how long the item waited; safe to show.
     """
 
@@ -31,7 +31,7 @@ class Chapter(msgspec.Struct, frozen=True):
 
 
 class Story:
-    """Collects the events of one item; of a very long story the middle is left out.
+    """Collects the events of one item; the middle of a very long story is left out.
 
     Attributes:
         left_out: how many of its events are left out.
@@ -117,7 +117,7 @@ class Story:
             yield Chapter(event.at, event, facts)
         if lost_at is not None and self._runs_since is not None:
             self._end_attempt(lost_at)
-            yield Chapter(lost_at, None, ["nothing more: the process was killed, or it crashed"])
+            yield Chapter(lost_at, None, ["no more events: the process was killed or crashed"])
         if now is not None:
             if self._runs_since is None and self._waits_since is not None:
                 self.wait_s += max(now - self._waits_since, 0.0)
@@ -130,7 +130,7 @@ class Story:
         if self._waits_since is not None:
             waited_s = event.at - self._waits_since
             self.wait_s += waited_s
-            yield f"after a wait of {duration(waited_s)}"
+            yield f"after waiting {duration(waited_s)}"
             if due and event.at >= due:
                 yield f"{duration(event.at - due)} of it for a worker"
 

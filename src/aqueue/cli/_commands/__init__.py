@@ -1,4 +1,4 @@
-"""The subcommands, one module each, and the options that `tail` has alone.
+"""The subcommands, one module each, and options that only `tail` has.
 
 Each module imports only from those above it:
 
@@ -7,12 +7,12 @@ Each module imports only from those above it:
 - `export`: `aqueue export`: writes JSON lines, CSV, or a trace for Perfetto
 - `failures`: `aqueue failures`: lists what failed, by kind and one by one
 - `items`: `aqueue items`: lists the items of a state or a type, or the slowest
-- `replay`: `aqueue replay`: plays a recorded run as it went
+- `replay`: `aqueue replay`: replays a recorded run
 - `report`: `aqueue report`: writes a run as one HTML file
 - `results`: `aqueue results`: writes what the items returned
 - `status`: `aqueue status`: shows the state of a run on one screen
 - `tree`: `aqueue tree`: shows the items as a tree with counts
 - `explain`: `aqueue explain`: shows the history of one item, and what a resume would do with it
 - `tail`: `aqueue tail`: prints the last events, and follows new ones
-- `watch`: `aqueue watch`: shows a run while it goes on
+- `watch`: `aqueue watch`: shows a run live
 """

@@ -61,7 +61,7 @@ class ChosenEvents:
     """A filter for events.
 
     Attributes:
-        types: the wanted types of items, as a person names them; none for all.
+        types: the wanted types of items, names as given on the command line; none for all.
         seen: the types that came, the first 1,000; none if all are wanted.
     """
 
@@ -76,7 +76,7 @@ class ChosenEvents:
 
         Parameters:
             events: names of events; none for all.
-            types: types of items, as a person names them; none for all.
+            types: types of items, names as given on the command line; none for all.
             items: numbers of items; none for all.
             level: the least level.
         """
@@ -114,7 +114,7 @@ def _events_named(ctx: click.Context, param: click.Parameter, names: Sequence[st
         meant = {event for event in EVENT_TYPES if _is_named(event, name)}
         if not meant:
             known = ", ".join(EVENT_TYPES)
-            raise click.BadParameter(f"there isn't an event {visible(name, 100)!r}; there are {known}", ctx, param)
+            raise click.BadParameter(f"no event is called {visible(name, 100)!r}; the events are {known}", ctx, param)
         found |= meant
     return frozenset(found)
 
@@ -137,6 +137,6 @@ event_option = click.option(
     multiple=True,
     callback=_events_named,
     shell_complete=_complete_events,
-    help="Only events of this name, such as item.failed, or failed; item stands for all of them. May be given several times.",
+    help="Only events of this name: item.failed, or failed for short; item stands for all item events. Repeatable.",
 )
 """Which events, by their names; the command gets the whole names."""

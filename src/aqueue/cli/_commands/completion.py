@@ -9,7 +9,7 @@ __all__ = ["completion"]
 
 
 @app.command(
-    short_help="Print the completion script for a shell.",
+    short_help="Print a shell completion script.",
     epilog=help_of_examples(
         "aqueue completion bash > ~/.local/share/bash-completion/completions/aqueue",
         "aqueue completion zsh > ~/.zfunc/_aqueue      # in a folder of $fpath, before compinit",
@@ -20,7 +20,7 @@ __all__ = ["completion"]
 def completion(shell: str) -> None:
     """Print the script that completes subcommands, options, events and item types in SHELL: bash, zsh or fish.
 
-    The shell runs `aqueue` itself to find out what there is, so that the script need not be made anew.
+    The script calls aqueue to get the words, so it stays up to date by itself.
     """
     cls = get_completion_class(shell)
     assert cls is not None

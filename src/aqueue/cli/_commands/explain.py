@@ -33,7 +33,7 @@ _MAX_ANCESTORS: Final = 20
 
 
 @_app.command(
-    "Tell the whole story of one item.",
+    "Show the history of one item, and whether it will run again.",
     "aqueue explain run.db 17",
     "aqueue explain run.db 17 --json | jq -r .outlook",
 )
@@ -41,9 +41,9 @@ _MAX_ANCESTORS: Final = 20
 @_app.run_option
 @_app.json_option
 def explain(file: str, item: int, run: str, as_json: bool) -> None:
-    """Tell the whole story of ITEM, a number: who enqueued it, each attempt, each wait, and what it raised.
+    """Show the history of ITEM, a number: what enqueued it, each attempt, each wait and each error.
 
-    And how its children stand, and why it will or won't run when the run is resumed.
+    Also shows the state of its children, and whether and why it will run when the run is resumed.
     """
     story = Story(item)
     recording: Recording | None = Recording()
@@ -54,7 +54,7 @@ def explain(file: str, item: int, run: str, as_json: bool) -> None:
         if recording is not None:
             try:
                 recording.apply(events)
-            except KeyError:  # a stranger's journal, which a resume refuses
+            except KeyError:  # a journal that no run can have written, and that a resume refuses
                 recording = None
 
     record = read_record(file, run, apply)
@@ -125,17 +125,17 @@ def _printed(one: _Explained) -> list[RenderableType]:
     if label := one.texts[one.row].label:
         parts.append(_screen.indented(_screen.text(label)))
     if ancestors:
-        parts += ["", _screen.heading("Where it comes from")]
+        parts += ["", _screen.heading("Ancestors")]
         left_out = max(len(ancestors) - _MAX_ANCESTORS, 0)
         for ancestor in ancestors[: _MAX_ANCESTORS // 2] + ancestors[_MAX_ANCESTORS // 2 + left_out :]:
             parts.append(_ancestor(record, ancestor, one.texts[ancestor]))
         if left_out:
-            parts.append(_screen.remark(f"{amount(left_out)} more between them"))
-    parts += ["", _screen.heading("What happened"), *_story_parts(one.chapters, one.story)]
+            parts.append(_screen.remark(f"{amount(left_out)} more in between"))
+    parts += ["", _screen.heading("History"), *_story_parts(one.chapters, one.story)]
     if one.children:
         total = amount(sum(one.children.values()))
-        parts += ["", _screen.heading("Its children", total), _lists.items_by_state(record, one.children)]
-    when = "Now" if record.state.name == "running" else "When the run is resumed"
+        parts += ["", _screen.heading("Children", total), _lists.items_by_state(record, one.children)]
+    when = "Now" if record.state.name == "running" else "Outlook"
     return [*parts, "", _screen.heading(when), _screen.indented(Text(one.outlook))]
 
 
@@ -168,18 +168,16 @@ def _story_parts(chapters: list[Chapter], story: Story) -> list[RenderableType]:
             shown = error.traceback
     parts = [_screen.definition_list(rows)]
     if story.left_out:
-        parts.append(_screen.remark(f"{amount(story.left_out)} events in the middle are left out"))
+        parts.append(_screen.remark(f"{amount(story.left_out)} events in the middle left out"))
     if story.wait_s or story.work_s:
         parts.append(
-            _screen.remark(
-                f"in all {duration(story.work_s)} of work, and {duration(story.wait_s)} of waiting to be started"
-            )
+            _screen.remark(f"in total {duration(story.work_s)} running, {duration(story.wait_s)} waiting to start")
         )
     return parts
 
 
 def _words(chapter: Chapter) -> Text:
-    """Return what happened, as `aqueue tail` says it, and what the rest of the story tells about it."""
+    """Return what happened, in the words of `aqueue tail`, with what the rest of the story adds."""
     if chapter.event is None:
         return Text(", ".join(chapter.facts), style=STYLES["warning"])
     style, name = name_of(chapter.event)

@@ -28,12 +28,12 @@ __all__ = ["export"]
     metavar="FORMAT",
     type=click.Choice(["jsonl", "csv", "chrome-trace"]),
     required=True,
-    help="jsonl, csv or chrome-trace.",
+    help="Output format: jsonl, csv or chrome-trace.",
 )
 @click.option(
     "--include-data",
     is_flag=True,
-    help="With jsonl and csv: include the items' payloads and results, which may hold secrets.",
+    help="Include payloads and results of items, which may contain secrets (jsonl and csv only).",
 )
 @output_option
 @_app.run_option
@@ -42,12 +42,12 @@ def export(file: str, as_what: str, include_data: bool, output: str | None, run:
 
     \b
     jsonl         the lines that reporter="jsonl" writes
-    csv           a row an event
-    chrome-trace  a track a worker, a slice an attempt, arrows from
-                  parents to children, and counters
+    csv           one row per event
+    chrome-trace  for Perfetto: one track per worker, one slice per attempt,
+                  arrows from parents to children, and counters
     """  # noqa: D301  # click takes the \b as a sign not to wrap
     if include_data and as_what == "chrome-trace":
-        raise click.UsageError("--include-data: a trace holds no payloads and no results; leave it out")
+        raise click.UsageError("--include-data works only with jsonl and csv; leave it out")
     history = _app.closed_at_end(open_history(file, run=run))
     with open_output(output, history) as write:
         if as_what == "jsonl":

@@ -22,7 +22,7 @@ _SHOWN: Final = 10
 
 
 @_app.command(
-    "List what failed, by kind and one by one.",
+    "List failures, by kind and one by one.",
     "aqueue failures run.db",
     "aqueue failures run.db --type Page --tracebacks --all",
     "aqueue failures run.db --json | jq -r .error.message | sort | uniq -c",
@@ -31,15 +31,15 @@ _SHOWN: Final = 10
 @click.option(
     "--tracebacks",
     is_flag=True,
-    help="Each failure with its traceback instead of a table; equal tracebacks once.",
+    help="Show each failure with its traceback instead of a table; equal tracebacks only once.",
 )
 @_app.limit_options(_SHOWN)
 @_app.run_option
 @_app.json_option
 def failures(file: str, types: tuple[str, ...], tracebacks: bool, limit: int | None, run: str, as_json: bool) -> None:
-    """List what failed for good: how many of each kind, then one by one.
+    """List items that failed for good: first how many of each kind, then one by one.
 
-    Items that a resumed run has taken up again are not among them.
+    Failures that a resumed run has retried are left out.
     """
     record = read_record(file, run)
     rows = list(record.items.rows_in(("failed",), item_types(types, record.items.types)))
@@ -55,7 +55,7 @@ def failures(file: str, types: tuple[str, ...], tracebacks: bool, limit: int | N
             _screen.print_lines(_with_traceback(record, row, texts, shown_for))
     elif shown:
         _screen.print_lines([_lists.list_of_items(record, shown, ["item", "type", "failed", "error", "label"])])
-    nothing = "nothing of this type has failed" if types else "nothing has failed"
+    nothing = "no item of this type has failed" if types else "no item has failed"
     _screen.print_lines(_lists.nothing_or_more(len(rows), len(shown), nothing))
     _app.finish(record.history)
 
@@ -67,7 +67,7 @@ def _by_kind(record: Record, most: int) -> list[RenderableType]:
         _lists.failure_kinds(record, groups, most),
     ]
     if len(groups) > most:
-        parts.append(_screen.remark(f"{amount(len(groups) - most)} more kinds: --all shows them"))
+        parts.append(_screen.remark(f"{amount(len(groups) - most)} more kinds; use --all to see them"))
     return parts
 
 
@@ -80,7 +80,7 @@ def _with_traceback(record: Record, row: int, texts: ItemTexts, shown_for: dict[
         _screen.local_time(record.items.ended_at[row]),
         *([f"attempt {failure.attempt}"] if failure is not None else []),
         *([f"on {_screen.host_and_pid(process)}"] if process is not None else []),
-        *(["after its children"] if failure is not None and failure.phase != "process" else []),
+        *(["in its hook"] if failure is not None and failure.phase != "process" else []),
     ]
     parts: list[RenderableType] = [
         "",

@@ -26,15 +26,14 @@ __all__ = ["items"]
     metavar="STATE",
     type=click.Choice((*STATES, "outstanding")),
     multiple=True,
-    help=f"Only items in this state: {', '.join(STATES)}, or outstanding, the first four together. May be given several "
-    "times.",
+    help=f"Only items in this state: {', '.join(STATES)}, or outstanding, which is the first four. Repeatable.",
 )
 @type_option
 @click.option(
     "--slowest",
     type=_app.WholeNumber(1),
     metavar="N",
-    help="The N whose last attempt took, or has taken, the longest, the slowest first.",
+    help="Only the N items whose last attempt took longest, or has taken longest so far; the slowest first.",
 )
 @_app.limit_options(50)
 @_app.run_option
@@ -48,10 +47,10 @@ def items(
     run: str,
     as_json: bool,
 ) -> None:
-    """List the items of a run, in the order of enqueue.
+    """List the items of a run, in the order in which they were enqueued.
 
-    Each with its state: queued; running; retrying, while it waits for its next attempt; interrupted, by a cancellation or a crash;
-    completed; failed.
+    Each item is queued, running, retrying (waiting for its next attempt), interrupted (by a cancellation, a crash or a lost
+    worker process), completed or failed.
     """
     record = read_record(file, run)
     wanted = {state for state in STATES if not states or state in states}
@@ -68,7 +67,7 @@ def items(
         several = any(record.items.attempts[row] > 1 for row in shown)
         columns = ["item", "type", "state", *(["attempts"] if several else []), "took", "what"]
         parts = [_lists.list_of_items(record, shown, columns)] if shown else []
-        nothing = "no item is like that" if len(record.items) else "no items yet"
+        nothing = "no items match" if len(record.items) else "no items yet"
         _screen.print_lines([*parts, *_lists.nothing_or_more(len(rows), len(shown), nothing)])
     _app.finish(record.history)
 

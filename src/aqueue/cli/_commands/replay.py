@@ -27,7 +27,7 @@ def _above_zero(ctx: click.Context, param: click.Parameter, value: float) -> flo
 
 
 @_app.command(
-    "Play a run as it was, faster or slower.",
+    "Replay a run as it happened, faster or slower.",
     "aqueue replay run.db --speed 10",
     "aqueue replay run.jsonl --speed 60 --reporter plain",
     "aqueue replay run.db --speed inf --until 5000",
@@ -39,13 +39,13 @@ def _above_zero(ctx: click.Context, param: click.Parameter, value: float) -> flo
     type=float,
     callback=_above_zero,
     default=1.0,
-    help="How many times as fast as the run went: 0.5 for half as fast, inf for as fast as possible.  [default: 1]",
+    help="How many times as fast as the run: 0.5 for half as fast, inf for as fast as possible.  [default: 1]",
 )
 @click.option(
     "--until",
     metavar="SEQ",
     type=_app.WholeNumber(1),
-    help="Stop after the event with this number; the display stays as it was at that moment.",
+    help="Stop after the event with this number, and leave the display as it was then.",
 )
 @click.option(
     "--max-gap",
@@ -54,21 +54,20 @@ def _above_zero(ctx: click.Context, param: click.Parameter, value: float) -> flo
     type=float,
     callback=_above_zero,
     default=math.inf,
-    help="Wait for the next event no longer than this.  [default: as long as the run took]",
+    help="Wait at most this long for the next event.  [default: as long as in the run]",
 )
 @reporter_option
 @_app.run_option
 def replay(file: str, speed: float, until: int | None, max_gap_s: float, reporters: tuple[str, ...], run: str) -> None:
-    """Play a run as it was, from its beginning to where its record ends.
+    """Replay a run as it happened, from its start to the end of the recording.
 
-    Elapsed times and rates are those of the run, on displays that can take their time from the replay, as rich and plain
-    do. On a terminal, space pauses and goes on, + and - double and halve the speed, q or Ctrl-C quits.
+    The reporters rich and plain show the times and rates of the run. On a terminal, space pauses and resumes, + and -
+    double and halve the speed, and q or Ctrl-C quits.
 
-    Between a crash, or a stop, and the resume it waits no longer than a second. Any other time without an event is kept
-    as it was, a night that the machine slept too, unless --max-gap is given.
+    The time between a crash or a stop and the resume is cut to one second. Other times without events are kept, even a
+    night in which the machine slept; --max-gap shortens them.
 
-    The exit code is 0 however the run ended; 2 means that FILE, or a part of it, could not be read, or that no reporter
-    was left.
+    The exit code is 0 however the run ended, and 2 if FILE, or a part of it, could not be read or all reporters have failed.
     """
     clock = ReplayClock(speed)
     named = reporters_named(reporters, file, clock=clock)
@@ -118,19 +117,19 @@ def replay(file: str, speed: float, until: int | None, max_gap_s: float, reporte
 def _end(end: str, feeding: Feeding, clock: ReplayClock) -> int:
     """Close the reporters, say at which event, and return the exit code."""
     if end == "no_reporters":
-        say("aqueue: no reporter is left to show the run")
+        say("aqueue: stopped: all reporters have failed")
         return _app.EXIT_ERROR
     view = feeding.view
-    where = f"replayed until event {amount(view.seq)}"
+    where = f"replayed up to event {amount(view.seq)}"
     if end == "until":
         clock.set(view.at, is_held=True)
         feeding.close_still(where)
-        say(f"aqueue: {where}: {feeding.progress}; the run went on")
+        say(f"aqueue: {where}: {feeding.progress}; the recording continues")
     elif end == "quit":
         feeding.leave(where)
         say(f"aqueue: {where}: {feeding.progress}")
     elif view.state == "finished":
         feeding.close()
     else:
-        feeding.close("nothing more is recorded")
+        feeding.close("the recording ends here")
     return 0

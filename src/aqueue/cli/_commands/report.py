@@ -15,7 +15,7 @@ __all__ = ["report"]
 
 
 @_app.command(
-    "Make one HTML file of a run, with plots.",
+    "Write an HTML report of a run, with charts.",
     "aqueue report run.db -o report.html",
     "aqueue report run.jsonl -o - | gzip > report.html.gz",
 )
@@ -25,14 +25,14 @@ __all__ = ["report"]
     metavar="PATH",
     type=click.Path(dir_okay=False, path_type=str),
     required=True,
-    help="The file to write, which is replaced once the new one is whole; - for standard output.",
+    help="Write to PATH, or to standard output if it is -; an existing file is replaced once the new one is complete.",
 )
 @_app.run_option
 def report(file: str, output: str, run: str) -> None:
-    """Make one HTML file of a run: figures, plots, timeline, failures, slowest items and the tree.
+    """Write a report of a run as one HTML file: figures, charts, a timeline, failures, the slowest items and the tree.
 
-    It needs no network, has everything in it and is at most 5 MB, however large the run; what is left out for that is said
-    in it. It has descriptions, types and errors of items, but no payloads and no results.
+    The file works offline and is at most 5 MB, however large the run is; it says what it leaves out. It contains the
+    descriptions, types and errors of items, but no payloads and no results.
     """
     # Imported here: other commands shouldn't wait for what the page needs.
     from aqueue.cli import _report
@@ -41,10 +41,10 @@ def report(file: str, output: str, run: str) -> None:
     fold = _report.Fold()
     record = Record(history, fold.apply)
     if record.view.state == "new":
-        why = "none of its events fits in a run; name the file that a run has written"
+        why = "its events don't form a run; name a file that a run has written"
         if not history.misplaced:
-            why = "nothing is recorded there yet; begin the run first"
-        raise CannotRead(f"there is no report of {history.name}: {why}")
+            why = "it has no events yet; start the run first"
+        raise CannotRead(f"can't make a report of {history.name}: {why}")
     notes = [f"{said}." for said in (*history.caveats(), history.skipped_lines()) if said]
     with open_output(output, history) as write:
         write(_report.page(record, fold, source=history.name, now=time.time(), notes=notes).encode())

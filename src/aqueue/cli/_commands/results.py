@@ -38,24 +38,24 @@ Rows = Callable[[], Iterator[ItemResult]]
     type=click.Choice(["jsonl", "csv"]),
     default="jsonl",
     show_default=True,
-    help="jsonl or csv; in csv, results that are JSON objects get a column for each key.",
+    help="Output format: jsonl or csv. In csv, results that are JSON objects get one column per key.",
 )
 @click.option(
     "--columns",
     metavar="A,B,…",
-    help="In csv, only these columns, in this order: item, type, result, or a key of the results.  [default: all]",
+    help="Only these columns, in this order (csv only): item, type, result, or a key of the results.  [default: all]",
 )
 @type_option
 @output_option
 @_app.run_option
 def results(file: str, as_what: str, columns: str | None, types: tuple[str, ...], output: str | None, run: str) -> None:
-    """Write the results of the items: what their hooks returned, or else their process.
+    """Write the results of the items, in the order of their numbers.
 
-    In the order of the items' numbers. They are there as soon as they are recorded, also while the run goes on. A log has
-    them only if it was written with JsonlReporter(include_data=True).
+    The result of an item is what its hook returned, or else what its process method returned. Results can be read while
+    the run is still running. A log contains them only if it was written by JsonlReporter(include_data=True).
     """
     if columns is not None and as_what != "csv":
-        raise click.UsageError("--columns is for csv; add --format csv")
+        raise click.UsageError("--columns works only with csv; add --format csv")
     history = _app.closed_at_end(open_history(file, run=run, skip_described=True))
     every = _rows_of(history, types)
     num_found = 0
@@ -88,12 +88,12 @@ def _write_csv(rows: Rows, write: Callable[[bytes], object], chosen: Sequence[st
     missing = [name for name in chosen or () if name not in names]
     if missing:
         known = ", ".join(visible(name, 100) for name in names[:20]) + (", …" if len(names) > 20 else "")
-        raise click.UsageError(f"--columns: there is no column {visible(missing[0], 100)!r}; there are {known}")
+        raise click.UsageError(f"--columns: there is no column {visible(missing[0], 100)!r}; the columns are {known}")
     positions = None if chosen is None else [names.index(name) for name in chosen]
     num_late = write_results_csv(rows(), write, columns, positions)
     if num_late:
         _screen.say(
-            f"{amount(num_late)} results that came meanwhile need other columns and are left out; run the command again"
+            f"left out {amount(num_late)} results that were recorded meanwhile and need other columns; run the command again"
         )
 
 
@@ -101,7 +101,7 @@ def _rows_of(history: History, types: Sequence[str]) -> Rows:
     """Return a function that yields all results from the first on, each time it is called.
 
     Raises:
-        click.UsageError: there are no items of one of the `types`, as a person names them.
+        click.UsageError: there are no items of one of the `types`, names as given on the command line.
     """
     if history.is_journal:
         if types and (error := unknown_types(types, _types_until_found(history, types))):
@@ -122,9 +122,7 @@ def _rows_of(history: History, types: Sequence[str]) -> Rows:
     if error := unknown_types(types, items.types):
         raise error
     if not seqs:
-        _screen.say(
-            "this log has no results; JsonlReporter(include_data=True) would have written them, and a journal has them"
-        )
+        _screen.say("this log has no results; to record them, use a journal or JsonlReporter(include_data=True)")
     return lambda: _results_of_log(history, items, seqs)
 
 
@@ -147,7 +145,7 @@ def _track_result(
 
 
 def _types_until_found(history: History, wanted: Sequence[str]) -> Collection[str]:
-    """Return the types of items in the order of their first item, reading no further than the last of the `wanted` ones."""
+    """Return the types in the order of their first items, reading no further than the last of the `wanted` ones."""
     known: dict[str, None] = {}
     for events in batches(history):
         num_before = len(known)

@@ -21,7 +21,7 @@ from aqueue.view import RunningItem, WorkerProcess
 __all__ = ["EXIT_CODES", "status"]
 
 EXIT_CODES: Final[dict[RunStateName, int]] = {"completed": 0, "failed": 1, "interrupted": 3, "running": 4}
-"""The exit code that tells it; 2 is for what can't be read."""
+"""The exit code for each state; 2 is for a file that can't be read."""
 
 _MAX_RUNNING: Final = 10
 _MAX_PROCESSES: Final = 10
@@ -35,7 +35,7 @@ _STATE_STYLES: Final[dict[RunStateName, str]] = {
 
 
 @_app.command(
-    "Show how a run stands, on one screen.",
+    "Show the state of a run on one screen.",
     "aqueue status run.db",
     "aqueue status --json run.jsonl",
     'aqueue status run.db >/dev/null; echo "exit code $?"',
@@ -43,10 +43,10 @@ _STATE_STYLES: Final[dict[RunStateName, str]] = {
 @_app.run_option
 @_app.json_option
 def status(file: str, run: str, as_json: bool) -> None:
-    """Show how a run stands, on one screen.
+    """Show the state of a run on one screen.
 
-    The exit code tells the state: 0 completed, 1 failed, 3 interrupted (also by a crash), 4 running; 2 means that FILE
-    could not be read.
+    The exit code is 0 if the run has completed, 1 if items have failed, 3 if it was interrupted or has crashed, 4 if it is
+    running, and 2 if FILE could not be read.
     """
     record = read_record(file, run)
     groups = record.failure_groups()
@@ -159,7 +159,7 @@ def _printed(record: Record, groups: tuple[FailureGroup, ...]) -> list[Renderabl
     if groups:
         parts += ["", _screen.heading("Failed", amount(view.counts.failed))]
         more = f"+{amount(len(groups) - _MAX_GROUPS)} more kinds; " if len(groups) > _MAX_GROUPS else ""
-        remark = _screen.remark(f"{more}all of them: {record.command('failures')}")
+        remark = _screen.remark(f"{more}see them all: {record.command('failures')}")
         parts += [_lists.failure_kinds(record, groups, _MAX_GROUPS), remark]
     if record.state.name in ("interrupted", "failed"):
         hint = resume_hint(record.history)
@@ -178,13 +178,14 @@ def _head(record: Record) -> list[RenderableType]:
         count = len(view.processes)
         workers += f" in {amount(count)} process{'' if count == 1 else 'es'}"
     elapsed_s = _elapsed_s(record)
+    pace = "now" if state.name == "running" else "average"
     elapsed = clock(elapsed_s) if elapsed_s >= 60 else duration(elapsed_s)
     lines: list[RenderableType] = [
         Text.assemble((history.name, "bold"), (f"  {kind}{run}", "dim")),
         Text.assemble((word, _STATE_STYLES[state.name]), f"  {state.why}" if state.why else ""),
         "",
         _screen.indented(Text(words_of_counts(view.counts))),
-        _screen.indented(Text(f"{elapsed} elapsed, {per_second(_rate(record))}/s, {workers}")),
+        _screen.indented(Text(f"{elapsed} elapsed, {pace} {per_second(_rate(record))}/s, {workers}")),
         _screen.indented(Text(f"{_begun(record)}{host}", style="dim")),
     ]
     lines += [_screen.indented(Text(said, "magenta")) for said in history.caveats()]
@@ -194,9 +195,9 @@ def _head(record: Record) -> list[RenderableType]:
 def _begun(record: Record) -> str:
     """Return when the run began and, if it was resumed, when its last process began."""
     if record.num_processes <= 1:
-        return f"since {_screen.local_time(record.begun_at)}"
+        return f"started {_screen.local_time(record.begun_at)}"
     times = "once" if record.num_processes == 2 else f"{amount(record.num_processes - 1)} times"
-    return f"since {_screen.local_time(record.begun_at)}, resumed {times}, last {_screen.local_time(record.view.started_at)}"
+    return f"started {_screen.local_time(record.begun_at)}, resumed {times}, last {_screen.local_time(record.view.started_at)}"
 
 
 def _running(record: Record, longest: Sequence[RunningItem]) -> list[RenderableType]:
@@ -204,7 +205,7 @@ def _running(record: Record, longest: Sequence[RunningItem]) -> list[RenderableT
     for one in longest[:_MAX_RUNNING]:
         said = visible(one.text, 500)
         if one.phase == "after_children":
-            said = f"after children: {said}" if said else "after children"
+            said = f"hook: {said}" if said else "hook"
         if one.attempt > 1:
             said = f"attempt {one.attempt}: {said}"
         process = _process_of(record, one)
@@ -245,9 +246,9 @@ def _outstanding(record: Record) -> list[RenderableType]:
     parts: list[RenderableType] = []
     if view.waiting:
         is_running = record.state.name == "running"
-        verb, which = ("waits", " ") if view.waiting == 1 else ("wait", ", the next ")
-        due = f"{which}{when_due(view.next_due, record.now)}" if is_running else ""
-        parts += ["", Text(f"{amount(view.waiting)} {verb} to be retried{due}", style="magenta")]
+        next_one = "" if view.waiting == 1 else "the next "
+        due = f", {next_one}due {when_due(view.next_due, record.now)}" if is_running else ""
+        parts += ["", Text(f"{amount(view.waiting)} waiting to be retried{due}", style="magenta")]
     oldest = next(items.rows_in(OUTSTANDING), None)
     if oldest is not None:
         age = f"enqueued {_screen.time_ago(record.now - items.enqueued_at[oldest])}"

@@ -73,7 +73,7 @@ def _log_line(event: Event) -> bytes:
     """Return the line that the jsonl reporter writes for `event`."""
     try:
         return render_record(record_of(event))
-    except (ValueError, OverflowError, OSError):  # a time that no date has, which a stranger's journal may hold
+    except (ValueError, OverflowError, OSError):  # a time that no date has, which only an edited journal has
         return render_record(record_of(replace(event, at=0.0)) | {"timestamp": None, "at": event.at})
 
 
@@ -121,8 +121,8 @@ def _tail_once(file: str, count: int | None, chosen: ChosenEvents, printer: _Pri
     """Print the last events in `file`; return what was read.
 
     Raises:
-        click.UsageError: all of it was read, and it has no item of one of the wanted types; of standard input, which others
-            may have cut to what they send, that is only said.
+        click.UsageError: all of it was read, and it has no item of one of the wanted types; of standard input, which may be only
+            a part of a log, that is only said.
     """
     history = _app.closed_at_end(open_history(file, whole_log=True))
     if count is None:
@@ -137,7 +137,7 @@ def _tail_once(file: str, count: int | None, chosen: ChosenEvents, printer: _Pri
             raise error
         _screen.say(error.message)
     elif is_whole and count != 0 and not printer.has_printed:
-        _screen.say(f"none of the events in {history.name} is like that")
+        _screen.say(f"no events in {history.name} match")
     return history
 
 
@@ -161,7 +161,7 @@ def _tail_and_follow(file: str, count: int | None, chosen: ChosenEvents, printer
         else:
             return history
         history.close()
-        _screen.say(f"{history.name} was removed or replaced; the new one is read from its beginning")
+        _screen.say(f"{history.name} was removed or replaced; reading the new file from its start")
         is_new = True
 
 
@@ -173,8 +173,8 @@ def _wait_for(file: str) -> bool:
             status = os.stat(file)
         except FileNotFoundError:
             if not waited:
-                _screen.say(f"there is no file {shown(file)} yet; waiting for it")
-        except (OSError, ValueError):  # opening it tells more
+                _screen.say(f"{shown(file)} doesn't exist yet; waiting for it")
+        except (OSError, ValueError):  # opening it gives a better message
             return waited
         else:
             if status.st_size or not stat.S_ISREG(status.st_mode):
@@ -214,7 +214,7 @@ def _pause() -> None:
 
 
 @_app.command(
-    "Print the last events, a line each; with -f those that come.",
+    "Print the last events, and with -f new ones as they come.",
     "aqueue tail run.db",
     "aqueue tail -f run.jsonl --level warning",
     "aqueue tail run.db -n all --item 17",
@@ -222,7 +222,7 @@ def _pause() -> None:
     "aqueue tail run.jsonl -n all --event item.completed --json | jq .duration_s",
     "ssh host tail -f run.jsonl | aqueue tail -f -",
 )
-@click.option("-f", "--follow", is_flag=True, help="Go on with what comes, until Ctrl-C.")
+@click.option("-f", "--follow", is_flag=True, help="Keep printing new events until Ctrl-C.")
 @click.option(
     "-n",
     "--lines",
@@ -230,7 +230,7 @@ def _pause() -> None:
     type=_app.WholeNumber(0, word="all"),
     default=10,
     show_default=True,
-    help="The last N of the events that match; 'all' for all of them.",
+    help="Print the last N events that match; 'all' for all of them.",
 )
 @event_option
 @type_option
@@ -240,17 +240,20 @@ def _pause() -> None:
     metavar="NUMBER",
     type=_app.WholeNumber(1),
     multiple=True,
-    help="Only events of the item with this number. May be given several times.",
+    help="Only events of the item with this number. Repeatable.",
 )
 @click.option(
     "--level",
     metavar="LEVEL",
     type=click.Choice(LEVELS),
     default="debug",
-    help=f"Only events of this level or above: {', '.join(LEVELS)}; debug are descriptions alone.  [default: debug]",
+    help=f"Only events of this level and above: {', '.join(LEVELS)}. Descriptions are the only debug events.  [default: debug]",
 )
 @click.option(
-    "--json", "as_json", is_flag=True, help="Print the lines of the log themselves; of a journal, those of its log."
+    "--json",
+    "as_json",
+    is_flag=True,
+    help="Print JSON lines: those of the log or, for a journal, those that the jsonl reporter would have written.",
 )
 def tail(
     file: str,
@@ -263,15 +266,14 @@ def tail(
     level: Level,
     as_json: bool,
 ) -> None:
-    """Print the last events of FILE, a line each, and with -f those that come.
+    """Print the last events of FILE, one line per event, and with -f new ones as they come.
 
     A line has the local time, the level (D for debug, W for warning, E for error), what happened, the item's number, type
-    and worker, and what matters of that event. On a terminal it is cut to the width; in a pipe it is whole. All runs in a
-    log are one here.
+    and worker, and the details. On a terminal, lines are cut to its width; in a pipe they are whole. If a log has several
+    runs, all of them are read.
 
-    With -f it waits for a FILE that isn't there yet. It goes on when a log is rotated, truncated or recreated, and when the run
-    has ended, since that may be resumed. What comes through a pipe is printed as it comes, until that ends: how many lines
-    it begins with is up to the sender.
+    With -f, tail waits for a FILE that doesn't exist yet. It continues when a log is rotated, truncated or recreated, and
+    after the run has ended, because the run may be resumed. From a pipe it prints everything that comes, whatever -n says.
     """
     chosen = ChosenEvents(events, types, frozenset(items), level)
     printer = _Printer(as_json=as_json)

@@ -37,13 +37,13 @@ _MIN_WORDS_CELLS = 16
     "--depth",
     metavar="N",
     type=_app.WholeNumber(0, _MAX_DEPTH),
-    help=f"How many levels below the top, {_MAX_DEPTH} at most.  [default: {_DEPTH}, in about 20 lines]",
+    help=f"Show N levels below the top, {_MAX_DEPTH} at most.  [default: {_DEPTH}, in about 20 lines]",
 )
 @click.option(
     "--width",
     metavar="N",
     type=_app.WholeNumber(1, _MAX_WIDTH),
-    help=f"How many children of an item are shown one by one; the others are counted by type.  [default: {_WIDTH}]",
+    help=f"Show at most N children of each item; the others are counted by type.  [default: {_WIDTH}]",
 )
 @click.option("--all", "show_all", is_flag=True, help="Show all levels and all children.")
 @_app.run_option
@@ -51,9 +51,9 @@ _MIN_WORDS_CELLS = 16
 def tree(
     file: str, item: int | None, depth: int | None, width: int | None, show_all: bool, run: str, as_json: bool
 ) -> None:
-    """Show the items as a tree, from the initial items or from ITEM, a number.
+    """Show the items as a tree, from the initial items down, or from ITEM, a number.
 
-    Of many siblings those are shown first that have failed or have a failure below them, then those that are running.
+    If an item has many children, those that failed or have a failure below them come first, then those that are running.
     """
     record = read_record(file, run)
     shape = TreeShape(record.items)
@@ -145,7 +145,7 @@ class _Shown(NamedTuple):
         below = self.below(row)
         sums = _states(below.total, below.completed, below.failed)
         if row < 0:
-            total = f"{amount(below.total)} in all: {sums}" if below.total else ""
+            total = f"{amount(below.total)} in total: {sums}" if below.total else ""
             return _Label(Text(self.record.history.name, "bold"), sums=total)
         items, texts = self.record.items, self.texts[row]
         state = items.state_of(row)

@@ -1,4 +1,4 @@
-"""``aqueue watch``: shows a run while it goes on, from another terminal or another machine."""
+"""``aqueue watch``: shows a run live, in another terminal or on another machine."""
 
 import time
 from collections.abc import Callable
@@ -22,7 +22,7 @@ __all__ = ["watch"]
 
 _EXIT_DETACHED_EARLY: Final = 130
 _LOOK_INTERVAL_S: Final = 1.0
-"""How often to look whether the run's process is still there, once it says nothing."""
+"""How often to check whether the run's process is still there while no events come."""
 
 _End = Literal["finished", "gone", "over", "detached", "detached early", "no_reporters"]
 """Why there is nothing more to show.
@@ -33,7 +33,7 @@ ended, or another run begins in the log; ``detached``: a signal; ``detached earl
 
 
 @_app.command(
-    "Show a run as it goes on, from another terminal.",
+    "Watch a run live from another terminal.",
     "aqueue watch run.db",
     "aqueue watch run.jsonl --reporter plain",
     "aqueue watch run.db --reporter rich --reporter jsonl:copy.jsonl",
@@ -43,20 +43,18 @@ ended, or another run begins in the log; ``detached``: a signal; ``detached earl
 @reporter_option
 @_app.run_option
 def watch(file: str, reporters: tuple[str, ...], run: str) -> None:
-    """Show a run as it goes on, from its beginning to its end.
+    """Watch a run live, from its start to its end.
 
-    Ctrl-C detaches: the run goes on. It is not touched, not even locked: it can end, be resumed or be killed meanwhile.
-    A run that has ended already is shown as it ended. Of a log on standard input, the first run is shown.
+    Ctrl-C detaches, and the run continues. The run is neither changed nor locked: it can end, be resumed or be killed
+    meanwhile. If it has already ended, its end is shown. If a log on standard input has several runs, the first is shown.
 
-    The exit code tells the state: 0 completed, 1 failed, 3 interrupted (also by a crash), 4 running; 2 means that FILE
-    could not be read, or that no reporter was left.
+    The exit code is 0 if the run has completed, 1 if items have failed, 3 if it was interrupted or has crashed, 4 if it is
+    running, and 2 if FILE could not be read or all reporters have failed.
     """
     named = reporters_named(reporters, file)
     history = _app.closed_at_end(open_history(file, run=run, follows=True))
     if run and history.path is None:
-        raise click.UsageError(
-            "--run: which run it is can't be told while it comes in; leave --run out, or name a file"
-        )
+        raise click.UsageError("--run doesn't work with a pipe; leave it out, or name a file")
     feeding = Feeding(named, history)
     signals = StopSignals(feeding.release_terminals)
     draws = any(reporter.uses_terminal for reporter in named)
@@ -84,7 +82,7 @@ def follow(
     Parameters:
         history: from which to read.
         feeding: what gets the events.
-        is_detached: returns whether a person wants to see no more.
+        is_detached: returns whether a person has detached.
         monotonic: the real time, seconds.
         sleep: waits so many seconds.
     """
@@ -118,7 +116,7 @@ def follow(
                 is_gone = _is_process_gone(history, feeding)
             if feeding.started is None and not has_said:
                 has_said = True
-                say(f"aqueue: nothing of a run is recorded in {history.name} yet; waiting for it")
+                say(f"aqueue: {history.name} has no events of a run yet; waiting for them")
             if not is_gone:
                 sleep(BATCH_INTERVAL_S)
         if feeding.has_lost_reporters:
@@ -128,21 +126,21 @@ def follow(
 
 def _is_process_gone(history: History, feeding: Feeding) -> bool:
     started = feeding.started
-    if started is None or not started.run_id:  # a log that lacks its beginning doesn't tell the process
+    if started is None or not started.run_id:  # a log that lacks its beginning doesn't name the process
         return False
     return liveness(started, history.path if history.is_journal else None) == "gone"
 
 
 def _end(end: _End, history: History, feeding: Feeding) -> int:
-    """Close the reporters, say how the run stands, and return the exit code."""
+    """Close the reporters, say what state the run is in, and return the exit code."""
     now = time.time()
     state = assess(feeding.view, feeding.started, history, now)
     if end == "no_reporters":
-        say("aqueue: no reporter is left to show the run")
+        say("aqueue: stopped: all reporters have failed")
         return _app.EXIT_ERROR
     if end == "detached early":
         feeding.leave("detached")
-        say("Detached before all that is recorded had been read.")
+        say("Detached before the whole recording had been read.")
         return _EXIT_DETACHED_EARLY
     if feeding.view.state == "finished":
         feeding.close()
@@ -156,7 +154,7 @@ def _end(end: _End, history: History, feeding: Feeding) -> int:
             say(f"aqueue: the log ends here; {state.name}: {state.why}")
     else:
         pid = feeding.started.pid if feeding.started is not None else 0
-        after = "; another run begins after it in the log" if end == "over" else ""
+        after = "; the log continues with another run" if end == "over" else ""
         feeding.close(f"its process, pid {pid}, is gone{after}")
         say(f"aqueue: {resume_hint(history)}")
         return EXIT_CODES["interrupted"]
@@ -165,10 +163,10 @@ def _end(end: _End, history: History, feeding: Feeding) -> int:
 
 def _detach(feeding: Feeding, state: RunState, now: float) -> None:
     if state.name == "running":
-        feeding.leave("detached: the run goes on", now)
-        say(f"Detached; the run goes on: {feeding.progress}.")
+        feeding.leave("detached: the run continues", now)
+        say(f"Detached; the run continues: {feeding.progress}.")
     elif feeding.started is None:
-        say("Detached; nothing of a run has come yet.")
+        say("Detached; no events of a run have come yet.")
     else:
         feeding.leave(f"detached: {state.why}")
         say(f"Detached: {feeding.progress}; {state.why}.")

@@ -1,4 +1,4 @@
-"""Writes events as lines for people: one each, aligned; styled and cut on a terminal, plain and whole in a pipe."""
+"""Writes events as lines for people, one per event: aligned; styled and cut on a terminal, plain and whole in a pipe."""
 
 import os
 from typing import Final, TextIO

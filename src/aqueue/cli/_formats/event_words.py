@@ -43,11 +43,11 @@ def details(event: ev.Event) -> list[Part]:
 
 
 def words_of_counts(counts: ev.Counts) -> str:
-    """Return what the items of a run came to: ``7 of 10 done, 1 failed``."""
+    """Return what the items of a run came to: ``7 of 10 completed, 1 failed``."""
     figures = ("failed", "outstanding", "interrupted", "retried")
     others = [f"{amount(number)} {name}" for name in figures if (number := getattr(counts, name))]
-    done = f"{amount(counts.completed)} of {amount(counts.enqueued)} done"
-    return _list(done, *others, _dropped(counts.deduplicated))
+    completed = f"{amount(counts.completed)} of {amount(counts.enqueued)} completed"
+    return _list(completed, *others, _dropped(counts.deduplicated))
 
 
 def _list(*facts: str) -> str:
@@ -56,7 +56,7 @@ def _list(*facts: str) -> str:
 
 def _attempt(event: Any, *, first: bool = False) -> str:
     """Return the attempt's number, unless it is 1 and `first` is False, and whether it is one of the hook."""
-    hook = "after children" if event.phase == "after_children" else ""
+    hook = "hook" if event.phase == "after_children" else ""
     return _list(hook, f"attempt {event.attempt}" if first or event.attempt > 1 else "")
 
 
@@ -75,7 +75,7 @@ def _dropped(count: int) -> str:
 
 
 def _of_start(event: ev.RunStarted) -> list[Part]:
-    workers = _workers(event.num_workers) + (" a process" if event.cluster else "")
+    workers = _workers(event.num_workers) + (" per process" if event.cluster else "")
     cluster = f", cluster {event.cluster}" if event.cluster else ""
     said = f"  {workers}, {event.queue_type_name}, pid {event.pid} on {event.host}{cluster}"
     return [("bold", event.run_id), ("plain", said)]
@@ -92,12 +92,12 @@ def _of_joined(event: ev.ProcessJoined) -> list[Part]:
 
 
 def _of_left(event: ev.ProcessLeft) -> str:
-    late = f"{amount(event.ignored)} of its reports came too late or twice" if event.ignored else ""
-    return _list(f"that with w{event.first_worker}", "it died" if event.reason == "lost" else "", late)
+    late = f"{amount(event.ignored)} late or repeated reports ignored" if event.ignored else ""
+    return _list(f"first worker w{event.first_worker}", "lost" if event.reason == "lost" else "", late)
 
 
 def _of_enqueued(event: ev.ItemEnqueued) -> str:
-    by = f"by {event.parent}" if event.parent else ""
+    by = f"by item {event.parent}" if event.parent else ""
     return _list(by, f"key {event.key}" if event.key is not None else "")
 
 
@@ -112,11 +112,11 @@ def _of_failed(event: ev.ItemFailed) -> list[Part]:
 
 
 def _of_retry(event: ev.ItemRetryScheduled) -> list[Part]:
-    return _error(event.error, "warning", _attempt(event, first=True), f"again {when_due(event.due, event.at)}")
+    return _error(event.error, "warning", _attempt(event, first=True), f"due {when_due(event.due, event.at)}")
 
 
 def _of_interrupted(event: ev.ItemInterrupted) -> str:
-    reasons = {"cancelled": "cancelled", "crash": "by a crash", "worker_lost": "its worker was lost"}
+    reasons = {"cancelled": "cancelled", "crash": "by a crash", "worker_lost": "worker process lost"}
     return _list(reasons[event.reason], _attempt(event))
 
 
@@ -138,7 +138,7 @@ _WORDS: Final[dict[type[ev.Event], tuple[Part, _Details]]] = {
     ev.RunResumed: (("bold", "run resumed"), _of_start),
     ev.RunStopping: (
         ("warning", "run stopping"),
-        lambda event: _list(event.reason, "running items are cancelled" if event.cancelling else ""),
+        lambda event: _list(event.reason, "cancelling running items" if event.cancelling else ""),
     ),
     ev.RunFinished: (("bold", "run finished"), _of_finish),
     ev.ItemEnqueued: (("plain", "enqueued"), _of_enqueued),
@@ -151,12 +151,12 @@ _WORDS: Final[dict[type[ev.Event], tuple[Part, _Details]]] = {
     ev.ItemFailed: (("error", "failed"), _of_failed),
     ev.ItemAdopted: (
         ("plain", "adopted"),
-        lambda event: "with other attributes" if event.key is None else f"with the key {event.key}",
+        lambda event: "with different attributes" if event.key is None else f"with key {event.key}",
     ),
     ev.ItemReopened: (("plain", "reopened"), _of_reopened),
     ev.GroupSlowedDown: (
         ("plain", "slowed down"),
-        lambda event: [("bold", event.group), ("plain", f"  goes on {when_due(event.due, event.at)}")],
+        lambda event: [("bold", event.group), ("plain", f"  resumes {when_due(event.due, event.at)}")],
     ),
     ev.ProcessJoined: (("plain", "process joined"), _of_joined),
     ev.ProcessLeft: (("plain", "process left"), _of_left),

@@ -28,7 +28,7 @@ def write_events_jsonl(
 
 
 def write_results_jsonl(rows: Iterable[ItemResult], write: Callable[[bytes], object]) -> None:
-    """Write a line per result, an object with the keys ``item``, ``type`` and ``result``.
+    """Write one line per result, an object with the keys ``item``, ``type`` and ``result``.
 
     Parameters:
         rows: the results. One at a time is in memory.

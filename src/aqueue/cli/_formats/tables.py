@@ -1,8 +1,8 @@
 """Writes events and results as CSV (RFC 4180), in UTF-8, for spreadsheets and everything else that reads tables.
 
-There is no byte order mark: to most readers it would be a part of the first column's name. A spreadsheet that takes the
-file for another encoding is told UTF-8 when it imports it. It is also to be told that the separator is the comma: text
-is kept from being run where a cell begins, not after each semicolon in it.
+There is no byte order mark: most readers would take it for a part of the first column's name. When you import the file
+into a spreadsheet, choose UTF-8, and the comma as the only separator: text is kept from running as a formula at the start
+of a cell, not after each semicolon in it.
 """
 
 import csv
@@ -171,7 +171,7 @@ class ResultColumns(msgspec.Struct, frozen=True):
     """The columns of a table of results, in addition to ``item`` and ``type``.
 
     Attributes:
-        keys: the keys of results that are JSON objects, a column each, in the order in which they first came.
+        keys: the keys of results that are JSON objects, one column per key, in the order in which they first came.
         has_others: whether there are results that are no objects; they have the column ``result``.
         has_more: whether there were more keys than columns; the others of a row are together in the column `MORE`.
     """

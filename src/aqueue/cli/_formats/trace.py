@@ -43,10 +43,10 @@ def write_chrome_trace(batches: Iterable[Sequence[ev.Event]], write: Callable[[b
 
     Parameters:
         batches: the events of one run, in order, from ``run.started`` on.
-        write: takes the next bytes of the file. It is called once a thousand events or so.
+        write: takes the next bytes of the file. It is called about once per thousand events.
 
     Raises:
-        Exception: what `batches` or `write` raises; what was written by then is no whole JSON, but both viewers read it.
+        Exception: what `batches` or `write` raises; what was written by then is incomplete JSON, which both viewers read.
     """
     trace = _Trace()
     encode = msgspec.json.Encoder().encode

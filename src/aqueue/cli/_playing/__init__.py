@@ -1,4 +1,4 @@
-"""Feeds a recorded run to reporters, as it goes on or as a replay.
+"""Feeds a recorded run to reporters, live or as a replay.
 
 Each module imports only from those above it:
 

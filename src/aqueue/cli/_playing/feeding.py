@@ -34,8 +34,8 @@ reporter_option = click.option(
     "reporters",
     metavar="REPORTER",
     multiple=True,
-    help="Who shows the run, as run_queue(reporter=…) has it: auto, rich, plain, jsonl, jsonl:PATH, none, or the name of a "
-    "plugin. May be given several times.  [default: auto]",
+    help="Reporter that shows the run, as in run_queue(reporter=…): auto, rich, plain, jsonl, jsonl:PATH, none, or the name "
+    "of a plugin. Repeatable.  [default: auto]",
 )
 """Which reporters."""
 
@@ -55,7 +55,9 @@ def reporters_named(specs: Sequence[str], file: str, *, clock: Callable[[], floa
         target = spec.partition(":")[2]
         with suppress(OSError, ValueError):
             if target and os.path.samefile(target, file):
-                raise click.UsageError(f"--reporter: {visible(spec, 200)} would write to the file that is read")
+                raise click.UsageError(
+                    f"--reporter: {visible(spec, 200)} would write to the file being read; name another file"
+                )
     try:
         return resolve_reporters(list(specs) or "auto", clock=clock)
     except InvalidArgument as error:
@@ -77,7 +79,7 @@ class Feeding:
         """Make it; nothing is opened yet.
 
         Parameters:
-            reporters: who gets the events.
+            reporters: get the events.
             history: where these come from.
         """
         self.view = RunView()
@@ -106,9 +108,9 @@ class Feeding:
 
     @property
     def progress(self) -> str:
-        """How far the run is: ``12 of 40 done``."""
+        """How far the run is: ``12 of 40 completed``."""
         counts = self.view.counts
-        return f"{amount(counts.completed)} of {amount(counts.enqueued)} done"
+        return f"{amount(counts.completed)} of {amount(counts.enqueued)} completed"
 
     def feed(self, events: Sequence[Event]) -> None:
         """Fold and hand on the next events, at least one.
@@ -146,12 +148,12 @@ class Feeding:
         self._reporters.close(self._folded.result(self.view, stop_reason=stop_reason, journal=self._journal))
 
     def close_still(self, stop_reason: str) -> None:
-        """Close the reporters while the run goes on, and leave its current state on the display."""
+        """Close the reporters while the run continues, and leave its current state on the display."""
         result = self._folded.result(self.view, stop_reason=stop_reason, journal=self._journal)
         self._reporters.close_still(result, self.view)
 
     def leave(self, stop_reason: str, now: float | None = None) -> None:
-        """End the reporters while the run goes on: without a summary on a terminal.
+        """End the reporters while the run continues: without a summary on a terminal.
 
         Parameters:
             stop_reason: the stop reason in the result that the others get.

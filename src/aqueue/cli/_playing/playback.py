@@ -15,7 +15,7 @@ from aqueue.figures import amount, duration
 
 __all__ = ["KEYS", "Playback"]
 
-KEYS: Final = "space pauses and goes on, + and - change the speed, q quits"
+KEYS: Final = "space pauses and resumes, + and - change the speed, q quits"
 """What the keys do."""
 
 _MAX_RESUME_GAP_S: Final = 1.0
@@ -29,7 +29,7 @@ _SPEEDS: Final = (1 / 64, 4_096.0)
 _END_OF_RUN: Final = 2**63
 
 _End = Literal["run", "until", "quit", "no_reporters"]
-"""Why it ends: with the run, at the event that was asked for, by a person, or as all reporters have raised."""
+"""Why it ends: with the run, at the event that was asked for, by a person, or because all reporters have raised."""
 
 
 class Playback:
@@ -98,7 +98,7 @@ class Playback:
         Safe in a signal handler.
         """
         if self._clock.is_paused:
-            say(f"paused at event {amount(self._feeding.view.seq)}: {self._feeding.progress}; space goes on")
+            say(f"paused at event {amount(self._feeding.view.seq)}: {self._feeding.progress}; press space to continue")
 
     def _batches_of_one_process(self) -> Iterator[list[Event]]:
         """Yield the events up to the one to stop after, in lists; each `run.resumed` begins a new list."""
@@ -159,16 +159,16 @@ class Playback:
             if left_s <= 0:
                 return
             if waited_s >= self._max_gap_s and not self._clock.is_paused:
-                say(f"— {duration(at - self._clock())} without an event —")
+                say(f"— skipped {duration(at - self._clock())} without events —")
                 self._clock.set(at)
                 return
             waited_s += self._wait_once(min(left_s, max(self._max_gap_s - waited_s, 0.0)))
 
     def _wait_over_gap(self, gap_s: float, at: float) -> None:
-        """Wait a moment for a gap of `gap_s` seconds between two processes of the run; go on at the time `at`."""
+        """Wait a moment for a gap of `gap_s` seconds between two processes of the run; continue at the time `at`."""
         if self._due:
             self._feed()
-        say(f"— {duration(gap_s)} until the run was resumed —")
+        say(f"— resumed after {duration(gap_s)} —")
         self._clock.set(is_held=True)
         left_s = min(gap_s / self._clock.speed, _MAX_RESUME_GAP_S)
         while left_s > 0 and not self._has_ended:

@@ -46,7 +46,7 @@ class ReplayClock:
         is_paused: bool | None = None,
         is_held: bool | None = None,
     ) -> None:
-        """Go on from the time `at`, by default the current one, with the attributes that are given changed."""
+        """Continue from the time `at`, by default the current one, with the attributes that are given changed."""
         self._at = self() if at is None else at
         self._since = self._monotonic()
         self.speed = self.speed if speed is None else speed
@@ -54,7 +54,7 @@ class ReplayClock:
         self.is_held = self.is_held if is_held is None else is_held
 
     def seconds_to(self, at: float) -> float:
-        """Return how long it is until the time `at`, in real seconds, if it goes on as now; infinite if it stands still."""
+        """Return how long it is until the time `at`, in real seconds, at the current speed; infinite if it stands still."""
         if self.is_paused or self.is_held:
             return math.inf
         return 0.0 if math.isinf(self.speed) else (at - self()) / self.speed

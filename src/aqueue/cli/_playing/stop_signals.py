@@ -17,7 +17,7 @@ T = TypeVar("T")
 
 _JOIN_S: Final = 0.1  # without a limit, no handler would run meanwhile on Windows
 _PATIENCE_S: Final = 4.0
-"""How long to wait for a reporter that takes nothing, after the message that says so."""
+"""How long to wait for a reporter that is stuck, after the message that says so."""
 
 
 class StopSignals:
@@ -82,7 +82,7 @@ class StopSignals:
 
     def _on_unanswered(self, count: int) -> None:
         """Say that a reporter is stuck, and end the process if it stays so. Called in the thread that watches signals."""
-        say("aqueue: a reporter takes no events, so this can't end yet; a third Ctrl-C ends it at once")
+        say("aqueue: waiting for a reporter that is stuck; a third Ctrl-C quits at once")
         end = time.monotonic() + _PATIENCE_S
         while self._answers:
             if time.monotonic() >= end:
