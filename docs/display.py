@@ -40,7 +40,7 @@ MARGIN = 18
 FRAMES_A_SECOND = 0.5
 FRAME_S = 0.5  # how long each is shown
 HOLD_FRAMES = 8  # for this many more the last one stays
-# How many items are done when the first picture is taken, and when Ctrl-C is pressed.
+# How many items are completed when the first picture is taken, and when Ctrl-C is pressed.
 BUSY_AFTER, INTERRUPT_AFTER = 150, 1_000
 
 

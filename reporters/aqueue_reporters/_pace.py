@@ -12,38 +12,38 @@ __all__ = ["RunClock", "rate_text", "time_left_s", "time_taken"]
 _EARLY_S: Final = 3.0
 _FEW_PER_S: Final = 1.0
 _SLOW_PER_S: Final = 0.095
-"""Less than one item in the ten seconds and a half of which a rate may be taken: so that doesn't go back and forth."""
+"""Less than one item in 10.5 s, the longest time over which a rate is taken, so that the unit doesn't flip back and forth."""
 
 
 def rate_text(rate: float) -> str:
-    """Return a rate in items a second with its unit, ``12.3/s``, or, of slow items, a minute: ``3.0/min``."""
+    """Return a rate in items per second with its unit, ``12.3/s``, or, for slow items, per minute: ``3.0/min``."""
     return f"{per_second(rate * 60)}/min" if 0 < rate < _SLOW_PER_S else f"{per_second(rate)}/s"
 
 
 def time_taken(seconds: float) -> str:
-    """Return how long a run took: below a minute with a fraction, ``8.25 s``, beyond as a clock: ``12:34``."""
+    """Return how long a run took: under a minute as seconds, ``8.25 s``, above as a clock, ``12:34``."""
     return duration(seconds) if seconds < 59.95 else clock(round(seconds))
 
 
-def time_left_s(counts: Counts, done: float, found: float, view: RunView, now: float) -> float | None:
-    """Return in how many seconds what is outstanding of `counts` will be done, at least 1; None if that can't be told.
+def time_left_s(counts: Counts, rate: float, found: float, view: RunView, now: float) -> float | None:
+    """Return in how many seconds the outstanding items of `counts` will have completed, at least 1; None if unknown.
 
-    That is so in the first seconds, and while as many items are found as are done. It is not less than until the next retry
-    is due, since the run will not end before. Of slow items, the few seconds of the present speeds may have seen none; then
-    the whole run tells more.
+    It is unknown in the first seconds, and while items are found as fast as they complete. It is at least the time until the
+    next retry, since the run can't end before that. If items are slow, none may have completed in the last few seconds, over
+    which rates are taken; then the average of the whole run is used.
 
     Parameters:
         counts: of the whole run, or of its overall progress.
-        done, found: how many of these items are done and found now, per second.
+        rate, found: how many of these items complete and are found now, per second.
         view, now: the run at that Unix time.
     """
     elapsed_s = view.elapsed_s(now)
-    if done < _FEW_PER_S and not found and elapsed_s > 0:
-        done = counts.completed / elapsed_s
-    if not counts.outstanding or done <= found or now - view.started_at < _EARLY_S:
+    if rate < _FEW_PER_S and not found and elapsed_s > 0:
+        rate = counts.completed / elapsed_s
+    if not counts.outstanding or rate <= found or now - view.started_at < _EARLY_S:
         return None
     due_s = view.next_due - now if view.waiting else 0.0
-    return max(counts.outstanding / done, due_s, 1.0)
+    return max(counts.outstanding / rate, due_s, 1.0)
 
 
 class RunClock:

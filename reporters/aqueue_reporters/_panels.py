@@ -23,7 +23,8 @@ __all__ = ["Panels"]
 
 _MIN_ROWS: Final = 16
 """The panels above each other with two lines for workers and two for types; 4 less without an overall progress."""
-_MIN_CELLS: Final = 30
+_MIN_CELLS: Final = 34
+"""What the four columns of Queue Stats need, with a name of three characters."""
 _MAX_CELLS: Final = 120
 _MIN_SIDE_BY_SIDE_CELLS: Final = 130
 _MAX_BAR_CELLS: Final = 60
@@ -36,8 +37,8 @@ _MIN_RATES_S: Final = 1.0
 class Panels:
     """Draws a run as three panels: what the workers do, what the queue holds, how far the run is.
 
-    It remembers what calm drawing needs: the spinner's turn, the rates of a moment ago, the longest queue so far,
-    which types are shown.
+    Between frames it keeps what would make the display restless if it changed with each frame: the rates, the longest queue
+    so far, which types are shown.
     """
 
     def __init__(self, pen: DrawingPen, *, watched: bool = False) -> None:
@@ -45,7 +46,7 @@ class Panels:
 
         Parameters:
             pen: what they are drawn with.
-            watched: whether Ctrl-C ends the watching and not the run.
+            watched: whether Ctrl-C ends `aqueue watch`, not the run.
         """
         self._pen = pen
         self._watched = watched
@@ -132,7 +133,7 @@ class Panels:
 
     def _worker_status(self, view: RunView, now: float, cells: int, rows: int) -> list[str]:
         busy = len(view.running)
-        # Where a process has left, hooks of its workers may go on.
+        # Once a process has left, hooks of its workers may still run.
         note = f"{amount(busy)} of {amount(max(view.num_workers, busy))} busy"
         if view.cluster:
             note += f" {self._pen.characters.dot} {plural(len(view.processes), 'process', 'es')}"
@@ -212,11 +213,11 @@ class Panels:
     def _queue_stats(self, view: RunView, now: float, cells: int, rows: int) -> list[str]:
         waiting = ""
         if view.waiting:
-            waiting = f"{amount(view.waiting)} to retry"
+            waiting = f"{amount(view.waiting)} retrying"
             if view.state != "stopping":  # else no more items are taken
                 waiting += f", {'' if view.waiting == 1 else 'the next '}{when_due(view.next_due, now)}"
         note = self._pen.safe(view.queue_type_name, 40)
-        # In the frame what waits takes no row: the panels keep their place when the last one has had its retry.
+        # In the frame, retrying items take no row: the panels keep their place when the last one has had its retry.
         return self._pen.box("Queue Stats", note, self._stats(view, now, cells - 4, rows), cells, waiting)
 
     def _stats(self, view: RunView, now: float, cells: int, rows: int) -> list[str]:
@@ -228,10 +229,12 @@ class Panels:
         shown = [t for t in view.types.values() if t.type in kept]
         rest = [t for t in view.types.values() if t.type not in kept]
         numbers = (max(self._peak_queued, counts.enqueued), counts.enqueued, counts.failed)
-        queued_cells, done_cells, failed_cells = (max(6, len(amount(number))) for number in numbers)
-        spare = cells - queued_cells - done_cells - failed_cells - 6
-        # Where it is narrow the rate is left out. Of all names, also of those that are left out: so columns stay where they are.
-        rate_cells = 9 if spare >= 24 else 0
+        titles = ("queued", "completed", "failed")
+        widths = (max(len(title), len(amount(number))) for title, number in zip(titles, numbers, strict=True))
+        queued_cells, completed_cells, failed_cells = widths
+        spare = cells - queued_cells - completed_cells - failed_cells - 6
+        # A narrow terminal shows no rate. The longest of all names counts, shown or not, so that columns stay where they are.
+        rate_cells = 13 if spare >= 28 else 0
         longest = max(map(cell_len, self._names.values()), default=0)
         label_cells = min(max(longest, 12), max((spare - rate_cells) // 2, 15), spare - rate_cells)
         bar_cells = min(spare - rate_cells - label_cells - 2, _MAX_BAR_CELLS)
@@ -247,7 +250,7 @@ class Panels:
             cells = [
                 pen.write(style, pen.fit(label, label_cells)),
                 _number(pen, queued, queued_cells, style) + bar,
-                _number(pen, sum(t.completed for t in types), done_cells, style),
+                _number(pen, sum(t.completed for t in types), completed_cells, style),
                 _number(pen, failed, failed_cells, "bad strong"),
             ]
             if rate_cells:
@@ -256,11 +259,10 @@ class Panels:
             return "  ".join(cells)
 
         bar = f"  {'of its peak' if bar_cells >= 11 else '':{bar_cells}}" if bar_cells else ""
-        heading = (
-            f"{'':{label_cells}}  {'queued':>{queued_cells}}{bar}  {'done':>{done_cells}}  {'failed':>{failed_cells}}"
-        )
+        heading = f"{'':{label_cells}}  {'queued':>{queued_cells}}{bar}  {'completed':>{completed_cells}}"
+        heading += f"  {'failed':>{failed_cells}}" + (f"{'completed/s':>{rate_cells}}" if rate_cells else "")
         lines = [
-            pen.write("quiet", heading + (f"{'done/s':>{rate_cells}}" if rate_cells else "")),
+            pen.write("quiet", heading),
             line("Total", list(view.types.values()), self._peak_queued, "strong"),
             *(line(self._names[t.type], [t], t.peak_queued, "") for t in shown),
         ]
@@ -284,25 +286,25 @@ class Panels:
         bar = pen.bar(inner - 7, counts.completed / total, counts.failed / total)
         percent = f"{(counts.completed + counts.failed) * 100 // total} %".rjust(6)
         failed = f" {pen.characters.dot} {amount(counts.failed)} failed" if counts.failed else ""
-        done = self._rate(t for t in view.types.values() if t.track_overall)
-        rates = f"{rate_text(done)} done, {rate_text(self._found)} found" if self._has_rates(view, now) else ""
+        rate = self._rate(t for t in view.types.values() if t.track_overall)
+        rates = f"{rate_text(rate)} completed, {rate_text(self._found)} found" if self._has_rates(view, now) else ""
         body = [
             f"{bar} {pen.write('strong', percent)}",
             self._spread(
-                f"{amount(counts.completed)} of {amount(counts.enqueued)} done{failed}",
+                f"{amount(counts.completed)} of {amount(counts.enqueued)} completed{failed}",
                 f"elapsed {clock(view.elapsed_s(now))}",
                 inner,
             ),
-            pen.write("quiet", self._spread(rates, self._remaining(counts, done, view, now), inner)),
+            pen.write("quiet", self._spread(rates, self._remaining(counts, rate, view, now), inner)),
         ]
         return pen.box("Overall Progress", tracked, body, cells)
 
-    def _remaining(self, counts: Counts, done: float, view: RunView, now: float) -> str:
-        """Return how long it will take, without claiming what can't be known."""
+    def _remaining(self, counts: Counts, rate: float, view: RunView, now: float) -> str:
+        """Return how long it will take at `rate` items per second, without claiming what can't be known."""
         if view.state == "stopping" or not counts.outstanding:
             is_over = not view.queued and not view.waiting and not view.running
             return "nothing left" if is_over else f"{amount(counts.outstanding)} outstanding"
-        left_s = time_left_s(counts, done, self._found, view, now)
+        left_s = time_left_s(counts, rate, self._found, view, now)
         if left_s is None:
             return "remaining: not known yet"
         return f"{'at least' if self._found else 'about'} {clock(left_s)} remaining"
@@ -312,7 +314,7 @@ class Panels:
         counts = view.counts
         parts = [
             f"elapsed {clock(view.elapsed_s(now))}",
-            f"{amount(counts.completed)} of {amount(counts.enqueued)} done",
+            f"{amount(counts.completed)} of {amount(counts.enqueued)} completed",
         ]
         if counts.failed:
             parts.append(f"{amount(counts.failed)} failed")
@@ -344,6 +346,6 @@ def _num_rows(view: RunView, most: int) -> int:
     """Return how many rows the workers take: exactly, if they are at most `most`."""
     if not view.cluster or view.num_workers > most:
         return view.num_workers
-    # Besides, what goes on of workers whose process is gone, and that there is no process.
+    # Also a line for each worker whose process is gone but whose hook still runs, and one that says "no worker processes".
     gone = sum(view.process_of(worker) is None for worker in view.running)
     return view.num_workers + gone + (not view.processes)

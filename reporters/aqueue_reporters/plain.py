@@ -1,4 +1,4 @@
-"""The plain reporter: now and then one line of progress, each failure at once, a summary at the end."""
+"""The plain reporter: a line of progress every few seconds, a line per failure, a summary at the end."""
 
 import math
 import os
@@ -33,18 +33,18 @@ _TOLD = frozenset({ItemFailed, ProcessJoined, ProcessLeft, RunStarted, RunResume
 
 
 class PlainReporter:
-    """Show a run as lines of plain text: for CI logs, pipes and people who like it quiet.
+    """Show a run as lines of plain text: for CI logs, pipes and people who prefer less output.
 
-    A progress line says how many items are done of how many found, the rate, how many failed, the time elapsed, how long it
-    will take (unless items are found faster than they are done), and how many are queued. It comes when something has
-    happened since the last one, at most every `interval_s`. The first five failures of each kind get a line at once, and so
-    does each worker process of a cluster that joins or leaves. The end is a summary.
+    A progress line says how many items of those found have completed, the rate, how many have failed, the time elapsed, the
+    estimated time left (unless items are found faster than they complete), and how many are queued. It is written when
+    something has happened since the last one, at most every `interval_s`. The first five failures of each kind get a line at
+    once, and so does each worker process of a cluster that joins or leaves. A summary follows at the end.
 
-    On a terminal the progress line is rewritten in place, at most ten times a second; what the program prints appears
+    On a terminal the progress line is rewritten in place, at most ten times per second; what the program prints appears
     above it.
 
-    No run waits for it: where what it writes to takes nothing for long, it goes on from where the run is then, with the
-    latest 20 of the failures that came meanwhile.
+    It never holds up a run: if the output is blocked for long, it then continues with the current state of the run, and the
+    latest 20 of the failures in between.
 
     Parameters:
         stream: where to write; None is `sys.stderr`, as it is when the run begins.
@@ -54,7 +54,7 @@ class PlainReporter:
 
     can_skip = True
     has_summary: bool = False
-    """Whether the summary has been written. `run_queue` then leaves the traceback of an uncaught error out."""
+    """Whether the summary has been written. `run_queue` then prints no traceback of an uncaught error."""
 
     _prints_above = True
     """Whether failures and the like are printed above what is redrawn."""
@@ -98,7 +98,7 @@ class PlainReporter:
             self._region = region
 
     def handle(self, events: Sequence[Event], view: RunView) -> None:
-        """Write a line for each failure, for worker processes that come and go, for the stop, and the progress if it is time.
+        """Write a line per failure, worker process that joins or leaves, and stop; and the progress line if it is due.
 
         Raises:
             OSError: the stream can't be written to.
@@ -149,12 +149,12 @@ class PlainReporter:
         if self._kinds[kind] <= _MAX_PER_KIND:
             yield failure_line(event, self._pen)
         elif self._kinds[kind] == _MAX_PER_KIND + 1:
-            yield "  further failures of this kind are counted, and not shown one by one"
+            yield "  further failures of this kind are counted, but not shown"
         if is_new and len(self._kinds) == _MAX_KINDS:
-            yield "  failures of further kinds are counted, and not shown one by one"
+            yield "  failures of other kinds are counted, but not shown"
 
     def _described(self, process: WorkerProcess) -> str:
-        """Return which process it is, its workers, and what there is after it has come or gone."""
+        """Return the process, its workers, and the totals now that it has joined or left."""
         all_of_them = self._processes
         return (
             f"{visible(process.host, 120)}:{process.pid}, {plural(process.num_workers, 'worker')} "
@@ -173,13 +173,13 @@ class PlainReporter:
 
     def _frame(self, view: RunView, now: float, size: os.terminal_size) -> list[str]:
         """Return what is drawn on a terminal of this size."""
-        # It is all ASCII, a cell for each character. The last cell stays free: some terminals wrap after it.
+        # All of it is ASCII, one cell per character. The last cell stays free: some terminals wrap after it.
         return [self._progress(view, now)[: max(size.columns - 1, 1)]]
 
     def _progress(self, view: RunView, now: float) -> str:
         """Return the progress line: what matters most comes first, since a narrow terminal shows no more."""
         counts = view.counts
-        parts = [f"{amount(counts.completed)}/{amount(counts.enqueued)} done"]
+        parts = [f"{amount(counts.completed)}/{amount(counts.enqueued)} completed"]
         if now - view.started_at >= _MIN_RATE_S:
             parts.append(rate_text(view.rate(now)))
         parts += [f"{amount(counts.failed)} failed", f"{_clock(view.elapsed_s(now))} elapsed"]
@@ -194,7 +194,7 @@ class PlainReporter:
         if view.waiting:
             # Once no more items are taken, they won't be retried in this process.
             next_due = "" if view.state == "stopping" else f" (next {when_due(view.next_due, now)})"
-            parts.append(f"{amount(view.waiting)} to retry{next_due}")
+            parts.append(f"{amount(view.waiting)} retrying{next_due}")
         return ", ".join(parts)
 
     def _is_due(self, now: float, interval_s: float) -> bool:
@@ -202,11 +202,11 @@ class PlainReporter:
         return not 0 <= now - self._shown_at < interval_s
 
     def close(self, result: RunResult) -> None:
-        """Write the summary. A stream that can't be written to any more is no error: the run went as it went."""
+        """Write the summary. A stream that can't be written to any more is no error: the run has ended anyway."""
         self._end(summary_lines(result, self._pen, result.status.capitalize()))
 
     def close_still(self, result: RunResult, view: RunView) -> None:
-        """Write the summary as of this moment, which doesn't say that the run has ended."""
+        """Write the summary as of now, without saying that the run has ended."""
         self._end(summary_lines(result, self._pen, "Watching ended"))
 
     def suspend_terminal(self) -> None:
@@ -232,7 +232,7 @@ class PlainReporter:
         elif self._stream is not None:
             with suppress(OSError, ValueError):
                 write_text(self._stream, _joined(lines))
-                # With a summary in some other file alone, the program would end with an error that nobody sees.
+                # If only another file has the summary, nobody sees the error, so the traceback is still needed.
                 self.has_summary = self._stream is sys.stderr
 
 
@@ -241,5 +241,5 @@ def _joined(lines: Sequence[str]) -> str:
 
 
 def _clock(seconds: float) -> str:
-    # Rounded: lines that come every five seconds are to say so.
+    # Rounded, so that lines written every five seconds show times five seconds apart.
     return clock(round(seconds))

@@ -21,9 +21,9 @@ __all__ = ["RichReporter"]
 class RichReporter(PlainReporter):
     """Shows a run on a terminal: what each worker does, what failed last, what the queue holds, how far the run is.
 
-    The panels are redrawn in place at the bottom, at most ten times a second. What items print or log to that terminal
-    appears above them. At the end a summary takes their place. Where nothing can be redrawn (a pipe, a dumb terminal)
-    there are the lines of `plain`. The environment variable ``NO_COLOR`` is honoured.
+    The panels are redrawn in place at the bottom, at most ten times per second. What items print or log to that terminal
+    appears above them. At the end a summary takes their place. If nothing can be redrawn (a pipe, a dumb terminal), it
+    writes the lines of `plain` instead. The environment variable ``NO_COLOR`` is honoured.
     """
 
     uses_terminal = True

@@ -464,7 +464,7 @@ def test_rich_leaves_the_moment_on_the_screen(tmp_path: Path) -> None:
         assert job.wait() == 0
         shown = job.shown
         assert "Overall Progress" in shown
-        assert "50 of 50 done" in shown
+        assert "50 of 50 completed" in shown
         assert "elapsed 0:51" in shown
         assert "replayed up to event 151" in shown
         assert "Interrupted" not in shown
@@ -536,7 +536,9 @@ def test_the_panels_of_a_replay_tell_the_runs_time(tmp_path: Path, monkeypatch: 
             )
             assert playback.play() == "quit"
             terminal.until(lambda: any("elapsed 9:5" in line or "elapsed 10:0" in line for line in terminal.lines()))
-            assert any(re.search(r"(0\.9|1\.[01])/s done, (0\.9|1\.[01])/s found", line) for line in terminal.lines())
+            assert any(
+                re.search(r"(0\.9|1\.[01])/s completed, (0\.9|1\.[01])/s found", line) for line in terminal.lines()
+            )
 
 
 def test_events_are_those_of_the_record(tmp_path: Path, aqueue: Aqueue) -> None:

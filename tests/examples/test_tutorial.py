@@ -293,7 +293,7 @@ class Reader:
         """Wait until the program that runs shows that so many items are done."""
 
         def is_done() -> bool:
-            done = re.findall(r"([\d,]+) of [\d,]+ done", rendered(self._running[-1]))
+            done = re.findall(r"([\d,]+) of [\d,]+ completed", rendered(self._running[-1]))
             return bool(done) and int(done[-1].replace(",", "")) >= number
 
         if number:

@@ -107,16 +107,16 @@ def test_progress_line_tells_how_far_it_is() -> None:
     session = Session()
     lines = session.tell(script.events, 8)
 
-    assert lines[-1] == "4/8 done, 0.5/s, 1 failed, 0:08 elapsed, 2 queued"
+    assert lines[-1] == "4/8 completed, 0.5/s, 1 failed, 0:08 elapsed, 2 queued"
 
 
 @pytest.mark.parametrize(
     ("due_in_s", "after_s", "told"),
     [
-        (30.0, 10.0, "2 queued, 2 to retry (next in 21 s)"),
-        (30.0, 40.0, "2 queued, 2 to retry (next now)"),
-        (1_800.0, 10.0, "2 queued, 2 to retry (next in 30 min)"),
-        (90_000.0, 10.0, "2 queued, 2 to retry (next in 25 h)"),
+        (30.0, 10.0, "2 queued, 2 retrying (next in 21 s)"),
+        (30.0, 40.0, "2 queued, 2 retrying (next now)"),
+        (1_800.0, 10.0, "2 queued, 2 retrying (next in 30 min)"),
+        (90_000.0, 10.0, "2 queued, 2 retrying (next in 25 h)"),
     ],
 )
 def test_what_waits_for_a_retry_is_told(due_in_s: float, after_s: float, told: str) -> None:
@@ -137,7 +137,7 @@ def test_what_waits_is_not_promised_a_retry_when_the_run_stops() -> None:
     script.fail_for_now(1, 30.0)
     script.add(RunStopping, reason="Ctrl-C")
 
-    assert Session().tell(script.events, 10.0)[-1].endswith("0 queued, 1 to retry")
+    assert Session().tell(script.events, 10.0)[-1].endswith("0 queued, 1 retrying")
 
 
 def test_time_left_is_told_when_it_can_be() -> None:
@@ -152,7 +152,7 @@ def test_time_left_is_told_when_it_can_be() -> None:
     session.now = script.events[-1].at + 0.98
     (line,) = session.tell(script.events)
 
-    assert line == "20/100 done, 1.0/s, 0 failed, 1:21 elapsed, eta 1:20, 80 queued"
+    assert line == "20/100 completed, 1.0/s, 0 failed, 1:21 elapsed, eta 1:20, 80 queued"
 
 
 def test_time_left_is_not_told_while_more_is_found_than_done() -> None:
@@ -168,7 +168,7 @@ def test_time_left_is_not_told_while_more_is_found_than_done() -> None:
     session.now = script.events[-1].at
     (line,) = session.tell(script.events)
 
-    assert "40/80 done" in line
+    assert "40/80 completed" in line
     assert "eta" not in line
 
 
@@ -183,7 +183,7 @@ def test_time_left_of_slow_items_is_told_by_all_that_were_done() -> None:
     session.now = script.events[-1].at + 59
     (line,) = session.tell(script.events)
 
-    assert line == "4/10 done, 0.0/s, 0 failed, 4:59 elapsed, eta 7:29, 6 queued"
+    assert line == "4/10 completed, 0.0/s, 0 failed, 4:59 elapsed, eta 7:29, 6 queued"
 
 
 def test_time_left_is_a_least_one_while_more_is_found() -> None:
@@ -199,7 +199,7 @@ def test_time_left_is_a_least_one_while_more_is_found() -> None:
     session.now = script.events[-1].at
     (line,) = session.tell(script.events)
 
-    assert line.startswith("40/110 done, 2.0/s, 0 failed, ")
+    assert line.startswith("40/110 completed, 2.0/s, 0 failed, ")
     assert ", eta at least 0:3" in line
 
 
@@ -227,14 +227,14 @@ def test_rate_and_time_left_are_not_told_at_once() -> None:
     session.reporter = PlainReporter(stream=session.stream, interval_s=0.1, clock=lambda: session.now)
     session.reporter.open(INFO)
 
-    assert session.tell(script.events, 0.5) == ["1/3 done, 0 failed, 0:00 elapsed, 2 queued"]
+    assert session.tell(script.events, 0.5) == ["1/3 completed, 0 failed, 0:00 elapsed, 2 queued"]
 
 
 def test_numbers_are_grouped() -> None:
     """Thousands are told apart, as in the live display."""
     (line,) = Session().tell(completed(2_000)[: 1 + 2_000 + 3 * 1_200], 50)
 
-    assert re.fullmatch(r"1,200/2,000 done, \d+\.\d/s, .*, 800 queued", line)
+    assert re.fullmatch(r"1,200/2,000 completed, \d+\.\d/s, .*, 800 queued", line)
 
 
 def test_slow_rate_is_told_a_minute() -> None:
@@ -290,10 +290,10 @@ def test_waiting_for_processes_is_told() -> None:
     script.join()
     begun = session.tell(script.events[-1:], 10)
 
-    assert waits == ["0/1 done, 0.0/s, 0 failed, 0:10 elapsed, waiting for worker processes, 1 queued"]
+    assert waits == ["0/1 completed, 0.0/s, 0 failed, 0:10 elapsed, waiting for worker processes, 1 queued"]
     assert begun == [
         "joined: node:4711, 3 workers (3 in 1 process)",
-        "0/1 done, 0.0/s, 0 failed, 0:20 elapsed, 1 queued",
+        "0/1 completed, 0.0/s, 0 failed, 0:20 elapsed, 1 queued",
     ]
 
 
@@ -326,7 +326,7 @@ def failures(*errors: str) -> list[Event]:
     return script.events
 
 
-FURTHER = "  further failures of this kind are counted, and not shown one by one"
+FURTHER = "  further failures of this kind are counted, but not shown"
 
 
 def test_five_failures_of_a_kind_are_told() -> None:
@@ -367,8 +367,8 @@ def test_failures_of_a_hundred_kinds_are_told() -> None:
         "152",
         "153",
     ]
-    assert lines.count("  failures of further kinds are counted, and not shown one by one") == 1
-    assert lines[100] == "  failures of further kinds are counted, and not shown one by one"
+    assert lines.count("  failures of other kinds are counted, but not shown") == 1
+    assert lines[100] == "  failures of other kinds are counted, but not shown"
 
 
 def test_stop_is_told_at_once() -> None:
@@ -383,7 +383,7 @@ def test_stop_is_told_at_once() -> None:
     before = len(script.events)
     script.complete(1)
     assert session.tell(script.events[before:], 5) == [
-        "1/5 done, 0.2/s, 0 failed, 0:05 elapsed, stopping, 1 running, 3 queued"
+        "1/5 completed, 0.2/s, 0 failed, 0:05 elapsed, stopping, 1 running, 3 queued"
     ]
     script.add(RunStopping, reason="SIGINT again", cancelling=True)
     assert session.tell(script.events[-1:]) == ["stopping: SIGINT again; cancelling 1 running item"]
@@ -620,7 +620,7 @@ class TestOnTerminal:
         lines = screen.finish()
         reporter.release_terminal()
 
-        assert lines[:3] == ["printed", "13/20 done, 1.9/s, 0 failed, 0:07 elapsed, 7 queued", ""]
+        assert lines[:3] == ["printed", "13/20 completed, 1.9/s, 0 failed, 0:07 elapsed, 7 queued", ""]
 
     def test_summary_takes_the_place_of_the_line(self) -> None:
         """At the end there are the failures and the summary, no progress line, and a cursor."""
@@ -644,10 +644,10 @@ class TestOnTerminal:
     @pytest.mark.parametrize(
         ("columns", "expected"),
         [
-            (80, "1/5 done, 0.3/s, 0 failed, 0:03 elapsed, 3 queued, 1 to retry (next in 10 s)"),
-            (60, "1/5 done, 0.3/s, 0 failed, 0:03 elapsed, 3 queued, 1 to ret"),
-            (20, "1/5 done, 0.3/s, 0"),
-            (6, "1/5 d"),
+            (84, "1/5 completed, 0.3/s, 0 failed, 0:03 elapsed, 3 queued, 1 retrying (next in 10 s)"),
+            (60, "1/5 completed, 0.3/s, 0 failed, 0:03 elapsed, 3 queued, 1 r"),
+            (20, "1/5 completed, 0.3/"),
+            (6, "1/5 c"),
         ],
     )
     def test_what_does_not_fit_is_cut(self, columns: int, expected: str) -> None:
@@ -750,13 +750,13 @@ def test_waits_are_told_rightly_though_the_clock_was_set_back() -> None:
     session.now -= 86_400.0
 
     [line] = session.tell(script.events)
-    assert "1 to retry (next in 12 s)" in line
+    assert "1 retrying (next in 12 s)" in line
     assert session.tell([], 4.0) == []
     script.wait(4.0)
     script.start(2)
     assert session.tell(script.events[-1:]) == []
     [line] = session.tell([], 3.0)
-    assert "1 to retry (next in 5 s)" in line
+    assert "1 retrying (next in 5 s)" in line
 
 
 def test_what_failed_while_it_was_behind_is_told_as_far_as_the_view_has_it() -> None:

@@ -120,15 +120,15 @@ def test_panels_at_80_columns() -> None:
 │ 3 ⠙ Folder  after children                                             0:04 │
 ╰─ ✗ File: ReadTimeout: no answer within 10 s ────────────────────────────────╯
 ╭─ Queue Stats ─────────────────────────────────────────────────────── queue ─╮
-│               queued  of its peak                     done  failed   done/s │
-│ Total              3  ━━━━━━━━━━╸─────────────────       5       1      0.6 │
-│ Folder             1  ━━━━━━━━━━━━━━━━━━━━━━━━━━━━       1       0      0.1 │
-│ File               2  ━━━━━━━─────────────────────       4       1      0.5 │
+│               queued  of its peak            completed  failed  completed/s │
+│ Total              3  ━━━━━━━╸─────────────          5       1          0.6 │
+│ Folder             1  ━━━━━━━━━━━━━━━━━━━━━          1       0          0.1 │
+│ File               2  ━━━━━────────────────          4       1          0.5 │
 ╰─────────────────────────────────────────────────────────────────────────────╯
 ╭─ Overall Progress ─────────────────────────────────────────────────── File ─╮
 │ ━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━××××××××──────────────────────────   62 % │
-│ 4 of 8 done · 1 failed                                         elapsed 0:08 │
-│ 0.5/s done, 1.0/s found                            remaining: not known yet │
+│ 4 of 8 completed · 1 failed                                    elapsed 0:08 │
+│ 0.5/s completed, 1.0/s found                       remaining: not known yet │
 ╰─────────────────────────────────────────────────────────────────────────────╯
 """.splitlines()
         == drawn(in_the_middle(), 80)
@@ -241,13 +241,13 @@ def waiting(count: int, due_in_s: float) -> Script:
 @pytest.mark.parametrize(
     ("count", "due_in_s", "columns", "rows", "expected"),
     [
-        (3, 16, 80, 40, "╰─ 3 to retry, the next in 12 s ──────────────────────────────────────────────╯"),
-        (1, 16, 80, 40, "╰─ 1 to retry, in 12 s ───────────────────────────────────────────────────────╯"),
-        (3, 16, 40, 40, "╰─ 3 to retry, the next in 12 s ──────╯"),
-        (1, 16, 40, 40, "╰─ 1 to retry, in 12 s ───────────────╯"),
-        (1_234, 7_204, 40, 40, "╰─ 1,234 to retry, the next in 2 h ───╯"),
-        (3, 604, 200, 40, "╰─ 3 to retry, the next in 10 min ───────────"),
-        (3, 1, 80, 40, "╰─ 3 to retry, the next now ───"),
+        (3, 16, 80, 40, "╰─ 3 retrying, the next in 12 s ──────────────────────────────────────────────╯"),
+        (1, 16, 80, 40, "╰─ 1 retrying, in 12 s ───────────────────────────────────────────────────────╯"),
+        (3, 16, 40, 40, "╰─ 3 retrying, the next in 12 s ──────╯"),
+        (1, 16, 40, 40, "╰─ 1 retrying, in 12 s ───────────────╯"),
+        (1_234, 7_204, 40, 40, "╰─ 1,234 retrying, the next in 2 h ───╯"),
+        (3, 604, 200, 40, "╰─ 3 retrying, the next in 10 min ───────────"),
+        (3, 1, 80, 40, "╰─ 3 retrying, the next now ───"),
     ],
 )
 def test_what_waits_for_a_retry_is_told(count: int, due_in_s: float, columns: int, rows: int, expected: str) -> None:
@@ -265,7 +265,7 @@ def test_what_waits_for_a_retry_moves_nothing() -> None:
     script.complete(item, worker=2, attempt=2)
     after = drawn(script, 80)
     assert len(before) == len(after)
-    assert ("to retry" in "".join(before), "retr" in "".join(after)) == (True, False)
+    assert ("retrying" in "".join(before), "retr" in "".join(after)) == (True, False)
 
 
 def test_a_hook_that_waits_is_left_to_do() -> None:
@@ -277,7 +277,7 @@ def test_a_hook_that_waits_is_left_to_do() -> None:
     script.start(item, FILE, phase="after_children")
     script.fail_for_now(item, 60, phase="after_children")
     lines = "\n".join(drawn(script, 80))
-    assert "1 to retry, in 56 s" in lines
+    assert "1 retrying, in 56 s" in lines
     assert "nothing left" not in lines
 
 
@@ -299,7 +299,7 @@ def test_what_waits_is_not_promised_a_retry_when_the_run_stops() -> None:
     """No more items are taken then."""
     script = waiting(3, 16)
     script.add(RunStopping, reason="Ctrl-C")
-    assert any(line.startswith("╰─ 3 to retry ───") for line in drawn(script, 80))
+    assert any(line.startswith("╰─ 3 retrying ───") for line in drawn(script, 80))
 
 
 def test_widths_and_rows_are_kept() -> None:
@@ -332,7 +332,7 @@ def test_widths_and_rows_are_kept() -> None:
 def test_panels_at_40_columns() -> None:
     """What matters fits on a narrow terminal: items, counts, progress."""
     text = "\n".join(drawn(in_the_middle(), 40))
-    for expected in ("1 ⠙ File", "2   idle", "after children", "Total             3       5       1", "62 %", "4 of 8"):
+    for expected in ("1 ⠙ File", "2   idle", "after children", "Total          3          5       1", "62 %", "4 of 8"):
         assert expected in text, text
 
 
@@ -407,7 +407,7 @@ def test_columns_stay_where_they_are() -> None:
         for count in (4, 60, 465):
             lines = panels.lines(view_of(script.events[:count]), 0.0, columns, 24)
             heads |= {line[line.index("queued") :].rstrip() for line in lines if "queued" in line and "failed" in line}
-        assert all(head.endswith("done/s │") for head in heads), heads
+        assert all(head.endswith("completed/s │") for head in heads), heads
 
 
 @pytest.mark.parametrize("stopping", [False, True])
@@ -425,7 +425,7 @@ def test_no_panel_is_empty(stopping: bool) -> None:
 
 def test_little_room() -> None:
     """On a terminal of few rows the totals stay."""
-    assert drawn(in_the_middle(), 60, 10)[-1] == "  elapsed 0:08 · 5 of 10 done · 1 failed · 0.6/s"
+    assert drawn(in_the_middle(), 60, 10)[-1] == "  elapsed 0:08 · 5 of 10 completed · 1 failed · 0.6/s"
     assert "5 of 10" in drawn(in_the_middle(), 40, 2)[-1]
     assert "lib/ast.py" in drawn(in_the_middle(), 40, 5)[0]
 
@@ -435,7 +435,7 @@ def test_nothing_tracked() -> None:
     script = Script()
     script.enqueue()
     last = drawn(script, 80)[-1]
-    assert last == "  elapsed 0:04 · 0 of 1 done · 0.0/s"
+    assert last == "  elapsed 0:04 · 0 of 1 completed · 0.0/s"
 
 
 def test_rates_are_not_told_at_once() -> None:
@@ -447,7 +447,7 @@ def test_rates_are_not_told_at_once() -> None:
     early, later = drawn(script, 80, after_s=0.5), drawn(script, 80, after_s=2.0)
     assert [line[-4:] for line in early if line.startswith(("│ Total", "│ File "))] == [" – │", " – │"]
     assert re.fullmatch("│ +remaining: not known yet │", early[-2])
-    assert re.fullmatch(r"│ \d\.\d/s done, \d\.\d/s found +remaining: not known yet │", later[-2])
+    assert re.fullmatch(r"│ \d\.\d/s completed, \d\.\d/s found +remaining: not known yet │", later[-2])
 
 
 def test_finding_that_is_over_is_not_held_against_the_speed() -> None:
@@ -463,7 +463,7 @@ def test_finding_that_is_over_is_not_held_against_the_speed() -> None:
         view.apply(script.events[view.seq :])
         told.append(panels.lines(view, view.at + 0.98, 80, 40)[-2].strip("│ "))
     assert [line.endswith("remaining: not known yet") for line in told[2:5]] == [True] * 3
-    assert re.fullmatch(r"1\.0/s done, 0\.0/s found +about 1:\d\d remaining", told[-1])
+    assert re.fullmatch(r"1\.0/s completed, 0\.0/s found +about 1:\d\d remaining", told[-1])
 
 
 def test_what_is_found_and_done_is_not_called_growing() -> None:
@@ -485,7 +485,9 @@ def test_time_remaining_of_slow_items_is_told_by_all_that_were_done() -> None:
         script.start(item, FILE)
         script.wait(59.98)
         script.complete(item)
-    assert re.search(r"0\.0/s done, 0\.0/s found +about 7:\d\d remaining", "\n".join(drawn(script, 80, after_s=59)))
+    assert re.search(
+        r"0\.0/s completed, 0\.0/s found +about 7:\d\d remaining", "\n".join(drawn(script, 80, after_s=59))
+    )
 
 
 @pytest.mark.parametrize(
@@ -607,7 +609,7 @@ def test_no_time_is_claimed_while_more_is_found_than_done() -> None:
     """A total that grows faster than what is done will not be reached."""
     line = progress(found_each_s=5, done_each_s=3, found_at_once=50)
     assert line.endswith("remaining: not known yet")
-    assert re.match(r"3\.\d/s done, 5\.\d/s found", line)
+    assert re.match(r"3\.\d/s completed, 5\.\d/s found", line)
 
 
 def test_the_time_is_a_least_one_while_the_total_grows() -> None:
