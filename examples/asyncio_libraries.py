@@ -1,9 +1,9 @@
-"""Items that use libraries written for asyncio alone: `backend="asyncio"`.
+"""Items that use asyncio-only libraries: `backend="asyncio"`.
 
     python examples/asyncio_libraries.py
 
 A tiny line-based server (asyncio streams, on loopback) holds a tree of names. `Branch` items ask it what is below a
-name, over connections of their own; `Leaf` items let a blocking function work in a thread.
+name, over their own connections; `Leaf` items run a blocking function in a thread.
 """
 
 import asyncio
@@ -21,7 +21,7 @@ TREE = {
 
 
 async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-    """Answer one line that holds a name by one line that holds the names below it."""
+    """Answer a line with a name by a line with the names below it."""
     name = (await reader.readline()).decode().strip()
     await asyncio.sleep(0.2)
     writer.write(" ".join(TREE.get(name, [])).encode() + b"\n")
@@ -31,13 +31,13 @@ async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> 
 
 @asynccontextmanager
 async def open_server() -> AsyncGenerator[int, None]:
-    """Run the server while there are items, and share its port with them."""
+    """Run the server while items run, and share its port with them."""
     async with await asyncio.start_server(answer, "127.0.0.1", 0) as server:
         yield server.sockets[0].getsockname()[1]
 
 
 class Branch(Item):
-    """A name that may have others below it."""
+    """A name that has others below it."""
 
     def __init__(self, name: str) -> None:
         self.name = name
@@ -66,13 +66,13 @@ class Leaf(Item):
 
     async def process(self, enqueue: EnqueueFn, set_desc: SetDescFn) -> int:
         set_desc(f"deriving a key from {self.name}")
-        # enqueue and set_desc may be called from the loop's own thread only, so not in the function that runs here.
+        # enqueue and set_desc only work in the event loop's thread, so the function below can't call them.
         key = await asyncio.to_thread(hashlib.pbkdf2_hmac, "sha256", self.name.encode(), b"salt", 100_000)
         return len(key)
 
 
 def main() -> None:
-    """Walk the tree and print how many bytes the keys have in all."""
+    """Walk the tree and print how many bytes the keys have in total."""
     result = run_queue(
         initial_items=[Branch("plants")],
         num_workers=4,

@@ -1,15 +1,15 @@
-"""A bookshop to practise on: the tutorial's site, without leaving the machine.
+"""A bookshop to practise on: the tutorial's site, on your own machine.
 
     python examples/bookshop.py                      # 1,000 books at http://127.0.0.1:8000/, until Ctrl-C
     python examples/bookshop.py --slow 0.2           # as far away as a real site
-    python examples/bookshop.py --books 100 --flaky  # a small one, which now and then is too busy
+    python examples/bookshop.py --books 100 --flaky  # a small one that is sometimes too busy
     python examples/bookshop.py --help
 
-It has the paths and the page structure of https://books.toscrape.com/, a site that is there for practising scrapers, so
-that what scrapes one scrapes the other. Its books are made up, and are the same each time. As on the real site, not
-every book has a description. Categories have no pages of their own: what names them links to the front page.
+It has the paths and the page structure of https://books.toscrape.com/, a site for practising scraping, so the same
+scraper works on both. Its books are made up, and are the same each time. As on the real site, not every book has a
+description. Categories have no pages of their own: they link to the front page.
 
-It is no example of aqueue, and needs nothing but Python.
+It isn't an example of aqueue, and needs only Python.
 """
 
 import argparse
@@ -174,7 +174,7 @@ def count_pages(books: list[Book]) -> int:
 
 
 class Shop:
-    """All pages by their paths, and what of them has been asked for."""
+    """All pages by their paths, and which of them are still to be refused once."""
 
     def __init__(self, books: int, *, flaky: bool) -> None:
         shelf = [make_book(number) for number in range(books, 0, -1)]
@@ -187,7 +187,7 @@ class Shop:
         self._to_refuse = {path for number, path in paths.items() if flaky and number % EVERY == 0}
 
     def refuses(self, path: str) -> bool:
-        """Whether this request is to be refused: the first one for some pages."""
+        """Return whether to refuse this request: the first one for some pages."""
         with self._lock:
             refused = path in self._to_refuse
             self._to_refuse.discard(path)
@@ -239,7 +239,7 @@ class Server(ThreadingHTTPServer):
     request_queue_size = 1000  # connections that wait to be accepted
 
     def handle_error(self, request: object, client_address: object) -> None:
-        """Say nothing of a client that was killed; anything else is a mistake in this program."""
+        """Ignore a client that was killed; anything else is a bug in this program."""
         if not isinstance(sys.exception(), ConnectionError):
             super().handle_error(request, client_address)  # type: ignore[arg-type]  # passed on as they come
 
@@ -265,20 +265,26 @@ def main() -> int:
 def read_arguments() -> argparse.Namespace:
     """Read the command line."""
     parser = argparse.ArgumentParser(
-        description="Serve a made-up bookshop on this machine, for scrapers to practise on.",
+        description="Serve a made-up bookshop on this machine to practise scraping on.",
         epilog="examples:\n"
         "  bookshop.py                       1,000 books at http://127.0.0.1:8000/\n"
         "  bookshop.py --slow 0.2            as far away as a real site\n"
-        "  bookshop.py --books 100 --flaky   a small one, which now and then is too busy\n"
-        "  bookshop.py --port 0              at a port that is free\n",
+        "  bookshop.py --books 100 --flaky   a small one that is sometimes too busy\n"
+        "  bookshop.py --port 0              on any free port\n",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument(
-        "--books", metavar="N", type=int, default=1000, help="how many, 20 on an index page (default: %(default)s)"
+        "--books", metavar="N", type=int, default=1000, help="number of books, 20 per index page (default: %(default)s)"
     )
-    parser.add_argument("--port", metavar="PORT", type=int, default=8000, help="0 for any (default: %(default)s)")
     parser.add_argument(
-        "--slow", metavar="SECONDS", type=float, default=0.0, help="wait so long before each answer (default: 0)"
+        "--port",
+        metavar="PORT",
+        type=int,
+        default=8000,
+        help="port to listen on, 0 for any free one (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--slow", metavar="SECONDS", type=float, default=0.0, help="wait before each answer (default: 0)"
     )
     parser.add_argument(
         "--flaky",

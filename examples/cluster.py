@@ -3,8 +3,8 @@
     python examples/cluster.py
     python examples/cluster.py --cluster tls://scheduler.example:8786
 
-A `Library` has shelves, a `Shelf` has books. To read a `Book` is to compute (its text is made up, so that nothing needs to
-be downloaded), which one process can do on one core only. Here `process` runs in two processes; each shelf adds up its
+A `Library` has shelves, a `Shelf` has books. Reading a `Book` is pure computation (its text is made up, so nothing is
+downloaded), for which one process can only use one core. Here `process` runs in two processes; each shelf adds up its
 books in this one.
 """
 
@@ -60,7 +60,7 @@ class Shelf(Item):
 
 
 class Book(Item):
-    """What takes the time. It knows only its number; results are data, too: only such things travel."""
+    """The work. An item and its result are sent between processes, so both hold only simple data."""
 
     track_overall = True
 
@@ -73,13 +73,13 @@ class Book(Item):
 
 
 def main() -> None:
-    """Count the words and print the commonest."""
+    """Count the words and print the most common ones."""
     parser = argparse.ArgumentParser(description="Count the words of made-up books on a cluster.")
     parser.add_argument(
         "--cluster", default="local:2", metavar="ADDRESS", help="the address of a Dask scheduler (default: %(default)s)"
     )
     arguments = parser.parse_args()
-    # Items that compute gain nothing from others beside them in the same process: two, so that one is always there.
+    # Items that only compute gain nothing from running concurrently in one process. Two: the next is always at hand.
     result = run_queue([Library()], cluster=arguments.cluster, num_workers=2)
     [library] = result.root_results
     for word, count in Counter(library["words"]).most_common(3):

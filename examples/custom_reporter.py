@@ -1,8 +1,8 @@
-"""A reporter of one's own: any object with `uses_terminal`, `open`, `handle` and `close`.
+"""A custom reporter: any object with `uses_terminal`, `open`, `handle` and `close`.
 
     python examples/custom_reporter.py
 
-This one prints a line whenever another quarter of the tracked items that are known so far is done, and each failure.
+This one prints a line whenever another quarter of the tracked items known so far has completed, and one per failure.
 """
 
 import sys
@@ -21,7 +21,7 @@ from aqueue.view import RunView
 class MilestoneReporter:
     """Prints a line at each quarter of the overall progress, and one for each failure."""
 
-    uses_terminal = False  # it only writes whole lines, so another reporter may draw beside it
+    uses_terminal = False  # it only writes whole lines, so another reporter may use the terminal
 
     def __init__(self, stream: TextIO | None = None) -> None:
         self.stream = stream or sys.stdout
@@ -34,7 +34,7 @@ class MilestoneReporter:
     def handle(self, events: Sequence[Event], view: RunView) -> None:
         for event in events:
             if isinstance(event, ItemFailed):
-                # What comes from an item may hold anything, escape sequences too: `visible` makes it one safe line.
+                # Text from an item may contain anything, even escape sequences: `visible` makes it one safe line.
                 print(f"item {event.item} failed: {visible(event.error.message, 200)}", file=self.stream, flush=True)
         overall = view.overall
         quarters = 4 * overall.completed // max(overall.enqueued, 1)

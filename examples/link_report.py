@@ -1,4 +1,4 @@
-"""What a check of links came to: which pages have a link, where redirects end, and all of that as a table or JSON lines."""
+"""The report of a link check: which pages have a link and where redirects end, as a table or as JSON lines."""
 
 import argparse
 import json
@@ -17,14 +17,14 @@ SHOWN_PAGES = 3  # in the table
 WORDS = {
     "ok": "fine",
     "redirected": "redirected",
-    "skipped": "left out",
+    "skipped": "skipped",
     "unchecked": "not checked yet",
     "broken": "broken",
 }
 
 
 class Outcome(TypedDict):
-    """What came of a link: the result of its item."""
+    """The outcome of checking a link: the result of its item."""
 
     url: str
     state: str  # ok, redirect, broken or skipped
@@ -33,24 +33,24 @@ class Outcome(TypedDict):
     status: NotRequired[int]
     to: NotRequired[str]
     links: NotRequired[list[str]]
-    invalid: NotRequired[list[str]]  # links that are no URLs
+    invalid: NotRequired[list[str]]  # links that aren't valid URLs
 
 
 @dataclass
 class Checked:
-    """What the report says of one link: a line of the JSON."""
+    """What the report says about one link: a line of the JSON."""
 
     url: str
     state: str  # ok, redirected, broken, skipped or unchecked
     status: int | None  # of the HTTP answer; None if there was none
     problem: str
-    redirects: list[str]  # the addresses to which it led, in turn
+    redirects: list[str]  # the addresses that it redirects to, in order
     pages: int  # how many pages have it
     found_on: list[str]  # the first of them
 
 
 class Report:
-    """What the outcomes come to."""
+    """Collects the outcomes of all links."""
 
     def __init__(self) -> None:
         self.outcomes: dict[str, Outcome] = {}
@@ -59,31 +59,31 @@ class Report:
         self.found_on: defaultdict[str, list[str]] = defaultdict(list)
 
     def add(self, outcome: Outcome) -> None:
-        kept = outcome.copy()  # the links are needed only to tell who has them
+        kept = outcome.copy()  # the links are only needed for `found_on`
         links, invalid = kept.pop("links", []), kept.pop("invalid", [])
         self.outcomes[kept["url"]] = kept
         self.pages_read += "links" in outcome
         for link in invalid:
-            self.outcomes[link] = Outcome(url=link, state="broken", problem="no URL", redirects=0)
+            self.outcomes[link] = Outcome(url=link, state="broken", problem="not a valid URL", redirects=0)
         for link in links + invalid:
             self.pages[link] += 1
             if len(self.found_on[link]) < LISTED_PAGES:
                 self.found_on[link].append(kept["url"])
 
     def links(self) -> Iterator[Checked]:
-        """Yield every link that is on a page or was given; what is only the target of a redirect is told with that."""
+        """Yield every link that is on a page or was given; the target of a redirect only belongs to its link."""
         given = {url for url, outcome in self.outcomes.items() if not outcome["redirects"]}
         for url in sorted(given | self.pages.keys()):
             yield self.follow(Checked(url, "", None, "", [], self.pages[url], self.found_on.get(url, [])))
 
     def follow(self, link: Checked) -> Checked:
-        """Fill in what came of a link in the end."""
+        """Fill in the final outcome of a link, after all redirects."""
         url = link.url
         while (outcome := self.outcomes.get(url)) and outcome["state"] == "redirect":
             url = outcome["to"]
             if url in {link.url, *link.redirects}:
                 link.redirects.append(url)
-                link.state, link.problem = "broken", "redirects in a loop"
+                link.state, link.problem = "broken", "redirect loop"
                 return link
             link.redirects.append(url)
         if outcome is None:
@@ -99,7 +99,7 @@ def show(links: list[Checked], states: tuple[str, ...], console: Console) -> Non
     """Print a table of the links in some of the states."""
     table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, header_style="bold")
     table.add_column("Problem", max_width=min(40, max(16, console.width // 4)), overflow="fold")
-    table.add_column("Link, and the pages it is on")
+    table.add_column("Link and the pages it is on")
     rows = sorted((link for link in links if link.state in states), key=lambda link: states.index(link.state))
     for link in rows:
         cell = Table.grid(padding=(0, 1))
@@ -127,7 +127,7 @@ def tell(report: Report, options: argparse.Namespace, lines: TextIO) -> bool:
         lines.writelines(f"{json.dumps(asdict(link))}\n" for link in links)
     console = Console(stderr=options.json == "-", highlight=False)
     if not console.is_terminal:
-        console.width = 10_000  # for grep: a URL is in one piece
+        console.width = 10_000  # so that grep finds URLs on one line
     if options.json != "-":
         show(links, ("skipped", "redirected", "broken") if options.verbose else ("broken",), console)
     counts = Counter(link.state for link in links)

@@ -1,18 +1,18 @@
-"""Check the links of a web site: which are broken, and on which pages they stand.
+"""Check the links of a web site: which are broken, and which pages they are on.
 
     python examples/linkcheck.py https://example.org/                      # a table of what is broken
-    python examples/linkcheck.py https://example.org/docs/ --json -        # one line of JSON a link
-    python examples/linkcheck.py https://example.org/ --resume check.db    # with a journal: interrupted, it can go on
+    python examples/linkcheck.py https://example.org/docs/ --json -        # one line of JSON per link
+    python examples/linkcheck.py https://example.org/ --resume check.db    # with a journal, so that it can be resumed
     python examples/linkcheck.py --help
 
-Every address is one item, whose `key` is that address in its normal form, so that it is asked for once however often
-and however differently it is written. Its `group` is its host: no host gets more than a few requests at a time, and one
-that asks for a pause (Retry-After, or Crawl-delay in its robots.txt) gets it while all others go on. A page below the
-first address is read, and its links are enqueued; other links are only checked. A redirect is a link as well: what it
-leads to is an item of its own, under the limits and the robots.txt of its own host.
+Every address is one item, whose `key` is the normalized address, so that it is requested only once, however often and in
+whatever spelling it occurs. Its `group` is its host: no host gets more than a few requests at a time, and a host that
+asks for a pause (Retry-After, or Crawl-delay in its robots.txt) gets one while the others continue. A page below the
+first address is read, and its links are enqueued; other links are only checked. A redirect is a link as well: its target
+is an item of its own, under the limits and the robots.txt of its own host.
 
-What is wrong with a link is the result of its item, not a failure: the run goes on. An item raises only what another
-attempt may mend, and as long as it has one left. The report is made of the results: as they come, or from the journal.
+A broken link is the result of its item, not a failure, so the run continues. An item raises an exception only if another
+attempt may succeed and is left. The report is built from the results as they come, or from the journal.
 """
 
 import argparse
@@ -53,11 +53,11 @@ from web_page import decode, find_links, is_below, normalise, origin, read_robot
 AGENT = "aqueue-linkcheck"
 PAGE_TYPES = ("text/html", "application/xhtml+xml")
 MAX_REDIRECTS = 10
-MAX_PAUSE_S = 120.0  # the longest wait that a server is granted
+MAX_PAUSE_S = 120.0  # the longest wait that a server can ask for
 MAX_CRAWL_DELAY_S = 10.0
 MAX_PAGE_BYTES = 5_000_000
-MAX_ROBOTS_BYTES = 512_000  # what RFC 9309 has a crawler read, at least
-GRACE_S = 5.0  # what a Ctrl-C gives the requests under way
+MAX_ROBOTS_BYTES = 512_000  # the least that a crawler must read (RFC 9309)
+GRACE_S = 5.0  # how long requests may take after a Ctrl-C
 
 # --- The items ---
 
@@ -65,7 +65,7 @@ GRACE_S = 5.0  # what a Ctrl-C gives the requests under way
 class Link(Item):
     """An address to check, and to read if it is a page of the site.
 
-    The site is all that begins with `site`, a host and a folder; the first link, which has none, is of its own site.
+    The site is everything that begins with `site`, a host and a folder. The first link has no `site`: it begins its own.
     """
 
     track_overall = True
@@ -128,9 +128,9 @@ class Link(Item):
         return outcome
 
     async def fetch(self, checker: "Checker", method: str) -> tuple[httpx.Response, str | None]:
-        """Ask for this address, and return the answer; with its text if it is a page of the site.
+        """Request this address, and return the response, and its text if it is a page of the site.
 
-        Some servers don't know HEAD, or answer it wrongly, so that an error is asked for again, with GET.
+        Some servers don't support HEAD or answer it wrongly, so after an error the address is requested again with GET.
         """
         async with checker.client.stream(method, self.url) as response:
             is_page = self.is_ours and response.is_success and media_type(response) in PAGE_TYPES
@@ -147,12 +147,12 @@ class Link(Item):
                 if self.redirects == MAX_REDIRECTS:
                     return self.outcome("broken", f"more than {MAX_REDIRECTS} redirects")
                 if self.site and not checker.wants(url, self.site):
-                    return self.outcome("skipped", f"redirects to {url}, which is left out")
+                    return self.outcome("skipped", f"redirects to {url}, which is skipped")
                 enqueue(Link(url, self.site, self.redirects + 1))
                 outcome = self.outcome("redirect")
                 outcome["to"] = url
                 return outcome
-        return self.outcome("broken", f"redirects to {visible(location, 200)}, which is no web address")
+        return self.outcome("broken", f"redirects to {visible(location, 200)}, which isn't a web address")
 
 
 class Busy(RetryAfter):
@@ -168,7 +168,7 @@ class Busy(RetryAfter):
 
 
 class Unreachable(Exception):
-    """Nothing can be asked of a host, as it turned out before."""
+    """A host could not be reached before, so it is not asked again."""
 
 
 TEMPORARY = (httpx.RequestError, TimeoutError, Busy)  # another attempt may succeed
@@ -178,11 +178,11 @@ TEMPORARY = (httpx.RequestError, TimeoutError, Busy)  # another attempt may succ
 
 @dataclass
 class Host:
-    """What this process knows of a scheme, host and port."""
+    """What this process knows about a scheme, host and port."""
 
     lock: anyio.Lock = field(default_factory=anyio.Lock)
     rules: RobotFileParser | None = None
-    tries: int = 0  # at fetching the rules
+    tries: int = 0  # to fetch the rules
     error: Exception | None = None  # of the latest try
     next_at: float = 0.0  # when its Crawl-delay will be over
     refuses: bool = False  # whether it said "too many requests" to every attempt at a link
@@ -215,7 +215,7 @@ class Checker:
         return not is_excluded and not (is_external and self.options.no_external)
 
     async def may_fetch(self, url: str) -> bool:
-        """Tell whether robots.txt allows `url`, and if so wait until it is its turn."""
+        """Return whether robots.txt allows `url`; if so, first wait for its turn."""
         if self.options.ignore_robots:
             return True
         host = self.hosts[origin(url)]
@@ -225,7 +225,7 @@ class Checker:
                 if host.tries >= self.retry.attempts:
                     raise Unreachable(reason(host.error))
                 if host.error is not None and host.tries > tries:
-                    raise host.error  # as it came out while this one waited for the lock
+                    raise host.error  # another item has just tried, while this one waited for the lock
                 host.tries += 1
                 try:
                     host.rules = await self.fetch_rules(url)
@@ -240,7 +240,7 @@ class Checker:
             turn = max(anyio.current_time(), host.next_at)
             host.next_at = turn + delay_s
             slow_down(urlsplit(url).netloc, host.next_at - anyio.current_time())
-            await anyio.sleep_until(turn)  # which is now, but for those that came while there were no rules yet
+            await anyio.sleep_until(turn)  # now, except for items that waited for the rules
         return True
 
     async def fetch_rules(self, url: str) -> RobotFileParser:
@@ -254,7 +254,7 @@ class Checker:
         return read_robots(text)
 
     def raise_if_busy(self, url: str, response: httpx.Response) -> None:
-        """Raise if the server can't answer now, and give it the pause that it asks for."""
+        """Raise if the server is too busy, and pause its group if it asks for that."""
         if response.status_code != 429 and not response.is_server_error:
             return
         asked = response.headers.get("retry-after")
@@ -286,9 +286,9 @@ def answer(response: httpx.Response) -> str:
 
 
 def reason(error: Exception | None) -> str:
-    """Return for people why something could not be reached."""
+    """Return why something could not be reached, in words."""
     if isinstance(error, TimeoutError | httpx.TimeoutException):
-        return "no answer in time"
+        return "timed out"
     if isinstance(error, Busy | Unreachable):
         return str(error)
     return visible(f"{type(error).__name__}: {error}", 200)
@@ -327,7 +327,7 @@ def check(options: argparse.Namespace, lines: TextIO) -> int:
             reporter=options.reporter,
             resume=options.resume,
         )
-    except ItemFailures as failures:  # a mistake in this program
+    except ItemFailures as failures:  # a bug in this program
         print(visible(f"linkcheck.py: {failures.message}: {failures.exceptions[0]!r}", 500), file=sys.stderr)
         code = 2
     except KeyboardInterrupt:  # report what is known so far
@@ -339,43 +339,49 @@ def check(options: argparse.Namespace, lines: TextIO) -> int:
             report.add(item.result)
     is_fine = tell(report, options, lines)
     if options.resume and not checker.was_opened:
-        print(f"This is what {visible(options.resume)} has recorded; delete it to check anew.", file=sys.stderr)
+        print(f"This report is from {visible(options.resume)}; delete that file to check again.", file=sys.stderr)
     return code or int(not is_fine)
 
 
 def read_arguments() -> argparse.Namespace:
     """Read the command line."""
     parser = argparse.ArgumentParser(
-        description="Check the links of a web site: which are broken, and on which pages they are.\n"
-        "The pages below URL's folder are read; other links are only checked.",
-        epilog="exit code: 0 all links are fine, 1 some are broken, 2 wrong usage, 130 interrupted by Ctrl-C\n\n"
+        description="Check the links of a web site: which are broken, and which pages they are on.\n"
+        "Pages below URL's folder are read; other links are only checked.",
+        epilog="exit codes: 0 all links are fine, 1 some are broken, 2 wrong usage, 130 interrupted by Ctrl-C\n\n"
         "examples:\n"
         "  linkcheck.py https://example.org/                     a whole site\n"
-        "  linkcheck.py https://example.org/docs/ --no-external  a part, and no other hosts\n"
-        "  linkcheck.py https://example.org/ --resume check.db   interrupted, it can go on\n"
-        "  linkcheck.py http://localhost:8000/ --per-host 16     a server of your own\n"
+        "  linkcheck.py https://example.org/docs/ --no-external  one folder, and no other hosts\n"
+        "  linkcheck.py https://example.org/ --resume check.db   can be interrupted and resumed\n"
+        "  linkcheck.py http://localhost:8000/ --per-host 16     your own server\n"
         "  linkcheck.py https://example.org/ --json - | jq 'select(.state == \"broken\")'\n",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("urls", metavar="URL", nargs="+", help="where to begin")
-    parser.add_argument("--json", metavar="FILE", default="", help="write each link as a line of JSON; - for stdout")
+    parser.add_argument("urls", metavar="URL", nargs="+", help="where to start")
     parser.add_argument(
-        "--resume", metavar="FILE", help="record the check in FILE, or go on with the one recorded there"
+        "--json", metavar="FILE", default="", help="write one line of JSON per link to FILE; - for stdout"
     )
-    parser.add_argument("--no-external", action="store_true", help="leave out links to other hosts")
-    parser.add_argument("--exclude", metavar="REGEX", action="append", default=[], help="leave out; may be repeated")
-    parser.add_argument("--ignore-robots", action="store_true", help="don't ask for robots.txt (for your own site)")
+    parser.add_argument("--resume", metavar="FILE", help="record the check in FILE, or resume the one recorded there")
+    parser.add_argument("--no-external", action="store_true", help="skip links to other hosts")
+    parser.add_argument(
+        "--exclude", metavar="REGEX", action="append", default=[], help="skip matching links; repeatable"
+    )
+    parser.add_argument("--ignore-robots", action="store_true", help="don't read robots.txt (for your own site)")
     parser.add_argument("--max-links", metavar="N", type=int, help="check at most N links this time")
     parser.add_argument(
-        "--workers", metavar="N", type=int, default=16, help="requests at a time (default: %(default)s)"
+        "--workers", metavar="N", type=int, default=16, help="concurrent requests (default: %(default)s)"
     )
     parser.add_argument(
-        "--per-host", metavar="N", type=int, default=4, help="of these to one host (default: %(default)s)"
+        "--per-host", metavar="N", type=int, default=4, help="concurrent requests per host (default: %(default)s)"
     )
-    parser.add_argument("--rate", metavar="N", type=float, help="requests a second to one host (default: no limit)")
-    parser.add_argument("--timeout", metavar="S", type=float, default=30.0, help="seconds (default: %(default)g)")
-    parser.add_argument("--retries", metavar="N", type=int, default=3, help="after a failure (default: %(default)s)")
-    parser.add_argument("--verbose", action="store_true", help="list what was redirected or left out, too")
+    parser.add_argument("--rate", metavar="N", type=float, help="requests per second and host (default: no limit)")
+    parser.add_argument(
+        "--timeout", metavar="S", type=float, default=30.0, help="seconds per request (default: %(default)g)"
+    )
+    parser.add_argument(
+        "--retries", metavar="N", type=int, default=3, help="retries after a failure (default: %(default)s)"
+    )
+    parser.add_argument("--verbose", action="store_true", help="also list redirected and skipped links")
     parser.add_argument("--reporter", default="auto", help="auto, rich, plain, jsonl or none (default: %(default)s)")
     options = parser.parse_args()
     try:
@@ -386,7 +392,7 @@ def read_arguments() -> argparse.Namespace:
     except ValueError as error:
         parser.error(str(error))
     if "" in options.urls:
-        parser.error("URL must begin with http:// or https://")
+        parser.error("URL must start with http:// or https://")
     if not options.timeout > 0:
         parser.error("--timeout must be more than 0")
     return options

@@ -1,19 +1,19 @@
-"""Mirror a directory listing over HTTP, and prove the copy by one digest.
+"""Mirror a directory listing over HTTP, and verify the copy with one digest.
 
-    python examples/mirror.py                                       # the standard library, from a server of its own
+    python examples/mirror.py                                       # the standard library, from its own server
     python examples/mirror.py https://example.org/pub/ pub/         # what Apache, nginx or `python -m http.server` list
-    python examples/mirror.py URL DEST --resume mirror.db           # with a journal: interrupted, it can go on
+    python examples/mirror.py URL DEST --resume mirror.db           # with a journal, so that it can be resumed
     python examples/mirror.py --help
 
-A `Directory` reads one listing and enqueues what it finds. A `File` streams to disk and returns its SHA-256. Once all
-below a directory is done, its hook makes one digest of its children's, so that the root's digest stands for every byte
-and every name of the mirror. Run without a URL, the example compares it with one computed straight from the source.
+A `Directory` reads one listing and enqueues what it finds. A `File` streams to disk and returns its SHA-256. Once
+everything below a directory has completed, its hook combines the digests of its children, so that the root's digest covers
+every byte and every name of the mirror. Run without a URL, the example compares it with one computed from the source.
 
-With `--resume`, everything is recorded in a journal. After Ctrl-C, `kill -9` or a power cut the same command goes on: what
-was finished is not requested again, and the digest is that of an uninterrupted run. Three things make that so. Items
-hold only what names them for good, while what may differ the next time (the server's port, the folder, the client)
-comes from `lifespan`. A file appears whole or not at all, so fetching it twice does no harm. And it is on the disk
-before its item completes, since the journal will then say that it is there.
+With `--resume`, everything is recorded in a journal. After Ctrl-C, `kill -9` or a power cut the same command resumes:
+completed downloads are not requested again, and the digest is that of an uninterrupted run. Three things ensure that.
+Items hold only what identifies them permanently, while what may differ the next time (the server's port, the folder, the
+client) comes from `lifespan`. A file appears whole or not at all, so fetching it twice does no harm. And it is on the disk
+before its item completes, since the journal then says that it is there.
 """
 
 import argparse
@@ -42,7 +42,7 @@ from aqueue import EnqueueFn, Item, ItemFailures, JournalError, SetDescFn, child
 
 @dataclass
 class Site:
-    """What all items share: where they come from and go to in this process."""
+    """What all items share: the source and the target of the mirror in this process."""
 
     client: httpx.AsyncClient
     url: str
@@ -53,8 +53,8 @@ class Site:
 class Directory(Item):
     """A listing at `url`, to be mirrored into the folder `path`; both are relative to the site's.
 
-    The initial one also names the `source` and what to `exclude`, so that a journal is not taken for that of another
-    mirror: an initial item that differs from the recorded one is a new item.
+    The initial one also names the `source` and what to `exclude`, so that a journal isn't resumed for another mirror: an
+    initial item that differs from the recorded one is a new item.
     """
 
     def __init__(self, url: str, path: str, source: str = "", exclude: frozenset[str] = frozenset()) -> None:
@@ -78,7 +78,7 @@ class Directory(Item):
                 continue
             kind: type[Directory | File] = Directory if url.endswith("/") else File
             enqueue(kind(url.removeprefix(site.url), os.path.join(self.path, name)))
-        if refused:  # the rest is mirrored all the same
+        if refused:  # everything else is still mirrored
             raise MirrorError(f"{listing}: not mirrored: {'; '.join(refused)}")
 
     async def after_children_processed(self) -> tuple[str, str]:
@@ -102,7 +102,7 @@ class File(Item):
         digest = hashlib.sha256()
         async with get(url) as response, whole_file(site.folder / self.path) as file:
             async for chunk in response.aiter_raw():
-                # Not in a thread: the page cache takes 64 kB in less time than it takes to wake one.
+                # Not in a thread: writing 64 kB to the page cache takes less time than waking one.
                 file.write(chunk)
                 digest.update(chunk)
                 set_desc(f"{readable(file.tell()):>8}  {shown_path}")
@@ -115,7 +115,7 @@ class MirrorError(Exception):
 
 @asynccontextmanager
 async def get(url: str) -> AsyncGenerator[httpx.Response, None]:
-    """Request `url` by the client that all items share; whatever goes wrong with it becomes a `MirrorError`."""
+    """Request `url` with the client that all items share; any error becomes a `MirrorError`."""
     site: Site = shared()
     try:
         async with site.client.stream("GET", url) as response:
@@ -131,11 +131,11 @@ async def get(url: str) -> AsyncGenerator[httpx.Response, None]:
 async def whole_file(path: Path) -> AsyncGenerator[BinaryIO, None]:
     """Open a new file that will be at `path` once it is whole; after an error or a cancellation nothing is left.
 
-    With a journal, it is then on the disk; and what a killed process left of it is replaced when its item runs again,
-    since the temporary name is the same in every rerun, and no other item's.
+    With a journal, it is then on the disk; and a partial file of a killed process is replaced when the item runs again,
+    since the temporary name is the same in every rerun, and differs from that of every other item.
     """
     key = current().idempotency_key
-    temporary = path.with_name(f".{key or uuid4().hex}.part")  # no name in the listing, and short enough
+    temporary = path.with_name(f".{key or uuid4().hex}.part")  # can't be a name in the listing, and is short enough
     try:
         with temporary.open("wb") as file:
             yield file
@@ -150,7 +150,7 @@ async def whole_file(path: Path) -> AsyncGenerator[BinaryIO, None]:
 
 
 def sync_folder(folder: Path) -> None:
-    """See that the names in `folder` are on the disk."""
+    """Make sure that the names in `folder` are on the disk."""
     descriptor = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(descriptor)
@@ -162,7 +162,7 @@ def sync_folder(folder: Path) -> None:
 
 
 class LinkParser(HTMLParser):
-    """Collects what the links of a page refer to."""
+    """Collects the targets of the links of a page."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -175,8 +175,8 @@ class LinkParser(HTMLParser):
 def read_listing(url: str, html: str) -> tuple[dict[str, str], list[str]]:
     """Return the URL of each entry directly below `url` by its name on disk, and what is wrong with the other links.
 
-    A folder's URL ends in a slash. Links elsewhere (the parent, other hosts, sort orders) are nobody's entries and
-    are passed over; one that claims to be an entry but whose name could lead out of its folder is refused.
+    A folder's URL ends in a slash. Links to other places (the parent, other hosts, sort orders) aren't entries and are
+    ignored; an entry whose name could lead out of its folder is refused.
     """
     parser = LinkParser()
     parser.feed(html)
@@ -185,7 +185,7 @@ def read_listing(url: str, html: str) -> tuple[dict[str, str], list[str]]:
     for reference in parser.references:
         try:
             link = urljoin(url, reference.strip()).partition("#")[0]
-        except ValueError:  # no URL at all
+        except ValueError:  # not a valid URL
             continue
         entry = link.removeprefix(url)
         encoded_name = entry.removesuffix("/")
@@ -193,14 +193,14 @@ def read_listing(url: str, html: str) -> tuple[dict[str, str], list[str]]:
             continue
         name = unquote(encoded_name, errors="surrogateescape")
         if name in {".", ".."} or set(name) & set("/\\\0"):
-            refused.append(f"the link {reference!r} is no name of a file")
+            refused.append(f"the link {reference!r} isn't a valid file name")
         elif links.setdefault(name, link) != link:
             refused.append(f"{name!r} is both a file and a folder")
     return links, refused
 
 
 def listed_name(path: str) -> str:
-    """Return the last part of `path` percent-encoded: on one line, and valid in JSON whatever its encoding on disk."""
+    """Return the last part of `path` percent-encoded: on one line, and valid JSON in any encoding on disk."""
     return quote(os.fsencode(Path(path).name))
 
 
@@ -234,7 +234,9 @@ def mirror(url: str, folder: Path, options: argparse.Namespace) -> str:
     )
     [root] = result.root_results
     if options.resume and next(result.iter_results()).result != root:  # the journal's first item is another one
-        raise MirrorError(f"{options.resume} is the journal of another mirror, by URL or --exclude; name another file")
+        raise MirrorError(
+            f"{options.resume} is the journal of a mirror with another URL or --exclude; name another file"
+        )
     _, digest = root
     return str(digest)
 
@@ -246,13 +248,13 @@ async def open_site(url: str, folder: Path, options: argparse.Namespace) -> Asyn
         headers={"accept-encoding": "identity"},  # the bytes of the file, not a compressed form of them
         limits=httpx.Limits(max_connections=options.workers),
         timeout=30.0,
-        trust_env=options.url != "stdlib",  # no proxy can reach our own server
+        trust_env=options.url != "stdlib",  # a proxy can't reach our own server
     ) as client:
         yield Site(client, url, folder, tuple(options.exclude))
 
 
 def mirror_standard_library(options: argparse.Namespace) -> str:
-    """Mirror the standard library from a server of our own, and return what comparing it with the source gives."""
+    """Mirror the standard library from our own server, and return the result of comparing it with the source."""
     options.exclude += standard_library.EXCLUDE
     with (
         tempfile.TemporaryDirectory(prefix="aqueue-mirror-") as temporary,
@@ -286,28 +288,32 @@ def main() -> int:
 def read_arguments() -> argparse.Namespace:
     """Read the command line."""
     parser = argparse.ArgumentParser(
-        description="Mirror a directory listing over HTTP, and print a digest that stands for the whole of it.",
+        description="Mirror a directory listing over HTTP, and print one digest of everything in it.",
         epilog="examples:\n"
         "  mirror.py                                  serve and mirror Python's standard library, and check the copy\n"
         "  mirror.py stdlib copy/                     the same, and keep the copy\n"
         "  mirror.py https://example.org/pub/ pub/    mirror a listing by Apache, nginx or python -m http.server\n"
-        "  mirror.py https://example.org/pub/ pub/ --resume pub.db    the same; interrupted, run it again to go on\n",
+        "  mirror.py https://example.org/pub/ pub/ --resume pub.db    the same, resumable: run it again after an interruption\n",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("url", metavar="URL", nargs="?", default="stdlib", help="the listing (default: %(default)s)")
-    parser.add_argument("dest", metavar="DEST", nargs="?", help="the folder to write (stdlib: a temporary one)")
-    parser.add_argument("--workers", type=int, default=8, help="downloads at a time (default: %(default)s)")
+    parser.add_argument("dest", metavar="DEST", nargs="?", help="the folder to write to (stdlib: a temporary one)")
+    parser.add_argument("--workers", type=int, default=8, help="concurrent downloads (default: %(default)s)")
     parser.add_argument("--reporter", default="auto", help="auto, rich, plain, jsonl or none (default: %(default)s)")
-    parser.add_argument("--resume", metavar="FILE", help="record the run in FILE, or go on with the one recorded there")
-    parser.add_argument("--slow", metavar="S", type=float, default=0.0, help="stdlib: take about this long, seconds")
-    parser.add_argument("--exclude", metavar="NAME", action="append", default=[], help="leave out; may be repeated")
+    parser.add_argument("--resume", metavar="FILE", help="record the run in FILE, or resume the one recorded there")
+    parser.add_argument(
+        "--slow", metavar="S", type=float, default=0.0, help="stdlib: slow the server so that it takes about S seconds"
+    )
+    parser.add_argument(
+        "--exclude", metavar="NAME", action="append", default=[], help="skip files and folders of this name; repeatable"
+    )
     options = parser.parse_args()
     if options.url != "stdlib" and not options.url.startswith(("http://", "https://")):
-        parser.error("URL must begin with http:// or https://")
+        parser.error("URL must start with http:// or https://")
     if options.url != "stdlib" and not options.dest:
         parser.error("DEST is missing: name the folder to mirror into")
     if options.resume and not options.dest:
-        parser.error("DEST is missing: what is to be gone on with must not be in a temporary folder")
+        parser.error("DEST is missing: with --resume, name a folder that isn't temporary")
     return options
 
 

@@ -1,9 +1,9 @@
-"""A priority queue: the item that is least by `<` leaves first, also one that came last.
+"""A priority queue: the item that is least by `<` runs first, even if it was enqueued last.
 
     python examples/priority.py
 
-A search for the cheapest way through a small map (Dijkstra's). Each `Visit` enqueues the towns that can be reached from
-its own; the cheapest way found so far is always followed next, so that the first visit to a town is the cheapest.
+A search for the cheapest way through a small map (Dijkstra's algorithm). Each `Visit` enqueues the towns that can be
+reached from its own; the cheapest way so far is always followed next, so that the first visit to a town is the cheapest.
 """
 
 from typing import ClassVar
@@ -23,7 +23,7 @@ ROADS = {
 
 
 class Visit(Item):
-    """Go to `town`, which costs `cost` in all by way of `path`."""
+    """Go to `town`, at a total cost of `cost`, along `path`."""
 
     visited: ClassVar[set[str]] = set()
 
@@ -48,7 +48,7 @@ class Visit(Item):
 
 def main() -> None:
     """Print the cheapest way to each town, the nearest first."""
-    # One worker: with more, dearer items start while the cheapest one is still running.
+    # One worker: with more, costlier items start while the cheapest one is still running.
     run_queue(initial_items=[Visit("Ash")], num_workers=1, queue_type_name="priority")
 
 

@@ -1,9 +1,9 @@
-"""A small tree of items with made-up I/O, worth watching for a few seconds.
+"""A small tree of items with simulated I/O, to watch for a few seconds.
 
     python examples/simple.py
 
 A `Shop` has categories, a `Category` has pages, a `Page` lists products. Each item enqueues those below it. Products
-count in the overall progress, and every category adds up what its products cost.
+count in the overall progress, and each category adds up the prices of its products.
 """
 
 import random
@@ -68,7 +68,7 @@ class Page(Item):
 
 
 class Product(Item):
-    """What the run is for: a price."""
+    """One product; its result is its price."""
 
     track_overall = True
 
@@ -81,11 +81,11 @@ class Product(Item):
 
 
 def main() -> None:
-    """Run the shop and print what it costs."""
+    """Run the shop and print the total price."""
     result = run_queue(initial_items=[Shop()], num_workers=8, queue_type_name="stack")
     [total] = result.root_results
     products = result.counts_by_type[f"{__name__}:Product"].completed
-    print(f"{products} products cost {total:.2f} in all")
+    print(f"{products} products cost {total:.2f} in total")
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
-"""Something real to mirror, without leaving the machine: the standard library of the running Python, served by HTTP.
+"""Something real to mirror without a network: the standard library of the running Python, served over HTTP.
 
-`mirror.py` uses it when it is run without a URL. It is no example of aqueue.
+`mirror.py` uses it when it is run without a URL. It isn't an example of aqueue.
 """
 
 import hashlib
@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from urllib.parse import quote
 
-# What is installed beside the library can be of any size, and bytecode may be written while we read.
+# Installed packages can be of any size, and bytecode may be written while we read.
 EXCLUDE = ("site-packages", "dist-packages", "__pycache__")
 
 # `python -m http.server`, ended by the end of its standard input, which comes even if this process is killed, and with
@@ -32,7 +32,7 @@ def copy_slowly(source, output):
         if part == len(data):
             time.sleep(wait_s)
 if wait_s:
-    shutil.copyfileobj = copy_slowly  # by which it sends what it has read
+    shutil.copyfileobj = copy_slowly  # http.server sends files with it
 runpy.run_module("http.server", run_name="__main__", alter_sys=True)
 """
 _PART = 65_536
@@ -43,14 +43,14 @@ FOLDER = Path(sysconfig.get_paths()["stdlib"])
 
 
 class Difference(Exception):
-    """A copy is not what its source is; the message says where."""
+    """A copy differs from its source; the message says where."""
 
 
 @contextmanager
 def serve(busy_s: float = 0.0) -> Generator[str, None, None]:
-    """Serve the standard library on loopback, by a child process, and return its URL.
+    """Serve the standard library on loopback, from a child process, and return its URL.
 
-    A server that is not to be fast waits for `busy_s` seconds in all, if it is asked for everything once.
+    With `busy_s`, the server waits for that many seconds in total while it serves everything once.
     """
     program = _SERVER.replace("PARTS", str(_PARTS)).replace("PART", str(_PART))
     options = ["--bind", "127.0.0.1", "--directory", str(FOLDER)]
@@ -61,7 +61,7 @@ def serve(busy_s: float = 0.0) -> Generator[str, None, None]:
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,
         text=True,
-        start_new_session=True,  # Ctrl-C is not for the server: downloads that have begun are finished first
+        start_new_session=True,  # Ctrl-C must not reach the server: running downloads finish first
     ) as server:
         assert server.stdin is not None
         assert server.stdout is not None
@@ -76,7 +76,7 @@ def serve(busy_s: float = 0.0) -> Generator[str, None, None]:
 
 
 def count_waits(folder: Path) -> int:
-    """Return how often a slow server waits in all when it is asked for all that is in `folder`."""
+    """Return how often a slow server waits in total while it serves everything in `folder`."""
     waits = 1
     for child in folder.iterdir():
         if child.name not in EXCLUDE:
@@ -85,7 +85,7 @@ def count_waits(folder: Path) -> int:
 
 
 def check(digest: str, copy: Path, source: Path = FOLDER) -> str:
-    """Return a line that says that `digest` is that of `source`, which is computed here, from the disk.
+    """Return a line that says that `digest` matches the digest of `source`, computed here from the disk.
 
     Raises:
         Difference: it is not; the message names the paths in which `copy` differs.

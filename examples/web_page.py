@@ -1,4 +1,4 @@
-"""Addresses in their normal form, the links of a page, robots.txt: what the link checker knows of the web's formats."""
+"""The web formats that the link checker needs: normalized addresses, the links of a page, robots.txt."""
 
 import re
 from contextlib import suppress
@@ -14,9 +14,9 @@ from aqueue.text import visible, visible_repr
 
 
 def normalise(reference: str, base: str = "") -> str:
-    """Return the one spelling of an address that stands for all, without its fragment; "" for what is not on the web.
+    """Return the normal form of an address, without its fragment; "" if it isn't http or https.
 
-    Raises ValueError if it is no URL at all.
+    Raises ValueError if it isn't a valid URL.
     """
     try:
         url = httpx.URL(urljoin(base, reference.strip()))  # lower case, IDNA, dot segments, default port, escapes
@@ -24,14 +24,14 @@ def normalise(reference: str, base: str = "") -> str:
             return ""
         url.raw_host.decode().encode("idna")  # refuses what can't be looked up
     except (httpx.InvalidURL, ValueError) as error:
-        raise ValueError(f"{visible_repr(reference)} is no URL: {error}") from error
+        raise ValueError(f"{visible_repr(reference)} is not a valid URL: {error}") from error
     if not re.fullmatch("[a-z0-9._:-]+", url.raw_host.decode()) or (url.port or 0) > 65_535:
-        raise ValueError(f"{visible_repr(reference)} is no URL: there can't be such a host or port")
+        raise ValueError(f"{visible_repr(reference)} is not a valid URL: its host or port is invalid")
     return re.sub("%[0-9a-fA-F]{2}", plain_if_unreserved, str(url.copy_with(raw_path=url.raw_path, fragment=None)))
 
 
 def plain_if_unreserved(escape: re.Match[str]) -> str:
-    """Return the character that an escape stands for if it needs none (RFC 3986, section 6.2.2), or else the escape."""
+    """Return the character of an escape if it needn't be escaped (RFC 3986, section 6.2.2), or else the escape."""
     character = chr(int(escape[0][1:], 16))
     return character if re.fullmatch("[A-Za-z0-9._~-]", character) else escape[0].upper()
 
@@ -52,7 +52,7 @@ def is_below(url: str, site: str) -> bool:
 
 # --- Pages ---
 
-# Where in HTML links are. What <link> names only to connect early (preconnect) is no page.
+# Which attributes hold links. A <link> that only asks the browser to connect early (preconnect) isn't a page.
 LINKS = {
     "a": ["href"], "area": ["href"], "link": ["href"], "script": ["src"], "img": ["src"], "iframe": ["src"],
     "frame": ["src"], "embed": ["src"], "object": ["data"], "audio": ["src"], "video": ["src", "poster"],
@@ -61,7 +61,7 @@ LINKS = {
 
 
 class LinkParser(HTMLParser):
-    """Collects what the links of a page refer to."""
+    """Collects the targets of the links of a page."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -77,7 +77,7 @@ class LinkParser(HTMLParser):
 
 
 def find_links(url: str, html: str) -> tuple[list[str], list[str]]:
-    """Return the addresses to which a page links, each once, and the links that are no URLs."""
+    """Return the addresses that a page links to, each once, and the links that aren't valid URLs."""
     parser = LinkParser()
     parser.feed(html.replace("<![", "&lt;!["))  # before Python 3.14, html.parser gave up at a marked section
     parser.close()
@@ -96,17 +96,17 @@ def find_links(url: str, html: str) -> tuple[list[str], list[str]]:
 
 
 def decode(body: bytes, charset: str | None) -> str:
-    """Return the text of a page, in the encoding that the server names, or else the page itself; UTF-8 without either."""
+    """Decode a page with the encoding that the server names, or else the page itself; by default UTF-8."""
     declared = re.search(rb"<meta[^>]+charset\s*=\s*[\"']?([\w.:-]+)", body[:1024], re.IGNORECASE)
     for encoding in (charset, declared and declared[1].decode("ascii", "replace")):
-        with suppress(LookupError, ValueError):  # no encoding, or none of text
+        with suppress(LookupError, ValueError):  # unknown, or not a text encoding
             if encoding:
                 return body.decode(encoding, "replace")
     return body.decode("utf-8-sig", "replace")
 
 
 def read_robots(text: str) -> RobotFileParser:
-    """Read robots.txt. Lines that make the parser raise, such as a path that is half a URL, count as not there."""
+    """Read robots.txt. Lines that make the parser raise, such as a path that is half a URL, are ignored."""
     lines: list[str] = []
     for line in text.splitlines():
         with suppress(ValueError):

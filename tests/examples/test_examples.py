@@ -16,7 +16,7 @@ def test_simple_prints_what_its_products_cost(run_example: Run) -> None:
     """The tree's reduce reaches the root: a total and a count that fit each other; progress goes elsewhere."""
     done = run_example("simple.py")
     assert done.returncode == 0, done.stderr
-    match = re.fullmatch(r"(\d+) products cost (\d+\.\d\d) in all\n", done.stdout)
+    match = re.fullmatch(r"(\d+) products cost (\d+\.\d\d) in total\n", done.stdout)
     assert match is not None, done.stdout
     products, total = int(match[1]), float(match[2])
     assert products >= 5 * 2 * 5

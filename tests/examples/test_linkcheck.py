@@ -171,13 +171,13 @@ def test_redirects_are_followed_and_told(site: Site, other: Site, check: Check) 
         "/": "ok", "/from-target": "ok", "/one": "redirected", "/two": "redirected",
     }  # fmt: skip
     assert done.links[f"{site.url}/two"]["redirects"] == [f"{site.url}/one", f"{site.url}/target"]
-    assert told["/self"][1] == told["/round"][1] == "redirects in a loop"
+    assert told["/self"][1] == told["/round"][1] == "redirect loop"
     assert done.links[f"{site.url}/round"]["redirects"] == [f"{site.url}/round{number}" for number in (2, 3, 2)]
     assert told["/endless"][1] == "more than 10 redirects"
     assert told["/to-gone"][1] == told["/away"][1] == "HTTP 404 Not here"
-    assert told["/nowhere"][1] == "redirects to http://[bad, which is no web address"
-    assert told["/bad"][1] == "redirects to http://a..b/, which is no web address"
-    assert told["/file"][1] == "redirects to file:///etc/passwd, which is no web address"
+    assert told["/nowhere"][1] == "redirects to http://[bad, which isn't a web address"
+    assert told["/bad"][1] == "redirects to http://a..b/, which isn't a web address"
+    assert told["/file"][1] == "redirects to file:///etc/passwd, which isn't a web address"
     assert told["/empty"][1] == "HTTP 302 Found"
 
 
@@ -247,7 +247,7 @@ def test_what_no_attempt_mends_is_told(site: Site, check: Check) -> None:
     assert told["/500"] == "HTTP 500 Internal Server Error"
     assert told["/403"] == "HTTP 403 Forbidden"
     assert told["http://127.0.0.1:1/dead"].startswith("ConnectError: ")
-    assert told["http://a..b/"] == told["http://h:99999/"] == "no URL"
+    assert told["http://a..b/"] == told["http://h:99999/"] == "not a valid URL"
     assert told["/good"] == told["/"] == ""
     assert {path: site.paths.count(path) for path in (*broken, "/500", "/403")} == dict.fromkeys(
         [*broken, "/500"], 2
@@ -274,7 +274,7 @@ def test_a_page_that_hangs_is_given_up(site: Site, check: Check) -> None:
         done = check(site.url, "--timeout", "2", "--retries", "0")
     finally:
         release.set()
-    assert done.state(f"{site.url}/hang") == done.state(f"{site.url}/drip") == ("broken", "no answer in time")
+    assert done.state(f"{site.url}/hang") == done.state(f"{site.url}/drip") == ("broken", "timed out")
     assert done.state(f"{site.url}/good") == ("ok", "")
 
 
@@ -484,7 +484,7 @@ def test_what_is_not_on_the_web_is_left_alone(site: Site, check: Check) -> None:
     )  # fmt: skip
     done = check(site.url)
     assert {url: link["problem"] for url, link in done.links.items()} == {
-        f"{site.url}/": "", "http://[bad": "no URL", r"https://exa mple.org/\x1b[31m": "no URL",
+        f"{site.url}/": "", "http://[bad": "not a valid URL", r"https://exa mple.org/\x1b[31m": "not a valid URL",
     }  # fmt: skip
 
 
@@ -526,7 +526,7 @@ def test_only_what_is_below_the_first_address_is_read(site: Site, other: Site, c
     assert done.code == 0, done.links
     assert not other.requests
     assert "/docs/logout" not in site.paths
-    assert done.state(f"{site.url}/docs/moved") == ("skipped", f"redirects to {other.url}/y, which is left out")
+    assert done.state(f"{site.url}/docs/moved") == ("skipped", f"redirects to {other.url}/y, which is skipped")
 
 
 def test_nothing_of_a_page_reaches_the_terminal_raw(site: Site, run_example: Run) -> None:
@@ -613,7 +613,7 @@ def test_an_interrupted_check_goes_on(
     third = report_of(run_example(*options))
     assert third.links == expected.links
     assert not site.requests
-    assert "delete it to check anew" in third.stderr
+    assert "delete that file to check again" in third.stderr
 
 
 def test_a_check_stops_after_as_many_links_as_it_may(site: Site, tmp_path: Path, check: Check) -> None:
@@ -629,8 +629,8 @@ def test_a_check_stops_after_as_many_links_as_it_may(site: Site, tmp_path: Path,
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (("example.org",), "URL must begin with http"),
-        (("http://[bad",), "'http://[bad' is no URL"),
+        (("example.org",), "URL must start with http"),
+        (("http://[bad",), "'http://[bad' is not a valid URL"),
         ((), "required: URL"),
         (("http://127.0.0.1:1/", "--workers", "0"), "num_workers is 0"),
         (("http://127.0.0.1:1/", "--per-host", "0"), "it must be a whole number, at least 1"),

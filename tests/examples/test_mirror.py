@@ -210,7 +210,7 @@ def test_a_hostile_listing_writes_nothing_outside(site: Site, tmp_path: Path, ru
     }  # fmt: skip
     assert sorted(site.paths) == ["/pub/", "/pub/also%20good.txt", "/pub/good.txt", "/pub/sub/"]
     for reference in refused:
-        assert f"the link {reference!r} is no name of a file" in done.stderr
+        assert f"the link {reference!r} isn't a valid file name" in done.stderr
     for reference in elsewhere:
         assert f"the link {reference!r} " not in done.stderr
 
@@ -275,7 +275,7 @@ def test_a_server_that_is_not_there_is_named(tmp_path: Path, run_example: Run) -
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (("example.org", "copy"), "URL must begin with http"),
+        (("example.org", "copy"), "URL must start with http"),
         (("http://example.org/",), "DEST is missing"),
         (("--resume", "run.db"), "DEST is missing"),
     ],
@@ -416,7 +416,7 @@ def test_the_journal_of_another_mirror_is_told(site: Site, tmp_path: Path, run_e
     first = run_example("mirror.py", f"{site.url}/one/", tmp_path / "c", "--resume", tmp_path / "j")
     second = run_example("mirror.py", f"{site.url}/two/", tmp_path / "d", "--resume", tmp_path / "j")
     assert (first.returncode, second.returncode) == (0, 1)
-    assert f"{tmp_path / 'j'} is the journal of another mirror" in second.stderr
+    assert f"{tmp_path / 'j'} is the journal of a mirror with another URL or --exclude" in second.stderr
 
 
 def test_the_journal_of_a_mirror_that_left_out_others_is_told(site: Site, tmp_path: Path, run_example: Run) -> None:
@@ -432,7 +432,7 @@ def test_the_journal_of_a_mirror_that_left_out_others_is_told(site: Site, tmp_pa
     first, same, another = run("a", "b"), run("b", "a"), run("a")
     assert (first.returncode, same.returncode, another.returncode) == (0, 0, 1)
     assert first.stdout == same.stdout
-    assert "is the journal of another mirror, by URL or --exclude; name another file" in another.stderr
+    assert "is the journal of a mirror with another URL or --exclude; name another file" in another.stderr
 
 
 def test_the_server_can_be_slow(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
