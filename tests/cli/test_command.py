@@ -469,7 +469,7 @@ def test_lines_out_of_order_are_told(aqueue: Aqueue, recorded: Path, tmp_path: P
     path.write_bytes(b"".join([*lines[:10], lines[3], *lines[10:]]))
     done = aqueue("status", path)
 
-    assert "1 events came twice or out of order, and were left out" in done.out
+    assert "duplicate or out-of-order events skipped: 1" in done.out
     assert "10 of 11 completed" in done.out
 
 

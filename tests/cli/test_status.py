@@ -240,4 +240,4 @@ def test_the_lost_events_of_a_log_are_told(aqueue: Aqueue, tmp_path: Path) -> No
 
     assert done.code == 0
     assert "1 of 1 completed" in done.out
-    assert "1 events are not in this log" in done.out
+    assert "events missing from this log: 1; figures may be off" in done.out

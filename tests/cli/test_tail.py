@@ -667,7 +667,7 @@ def test_what_is_not_there_or_no_log(path: Path, tail: Tail) -> None:
     path.write_bytes(b"hello\n")
     code, lines, said = tail(path)
     assert (code, lines, len(said)) == (2, [], 1)
-    assert "is neither a journal nor a log of aqueue" in said[0]
+    assert "is neither a journal nor a log from aqueue" in said[0]
 
 
 def test_help_has_examples(tail: Tail) -> None:
@@ -751,8 +751,8 @@ def test_log_that_is_rotated_cut_and_made_anew_is_followed(path: Path, tmp_path:
         append(path, lines[7])
         following.until(lambda: following.lines() == expected[1:8])
 
-        replaced = f"aqueue: {path}: a new file has taken its place; reading goes on at its beginning"
-        cut = f"aqueue: {path}: it was cut; reading goes on at its beginning"
+        replaced = f"aqueue: {path}: it was replaced by a new file; reading continues from its start"
+        cut = f"aqueue: {path}: it was truncated; reading continues from its start"
         assert following.said() == [replaced, cut, replaced]
 
 

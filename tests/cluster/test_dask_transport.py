@@ -287,7 +287,7 @@ def test_a_value_that_is_no_cluster_is_refused(given: Any, says: str, backend: B
 
 def test_allow_insecure_is_about_clusters_only(backend: Backend) -> None:
     """Without a cluster it is refused, and so is what is no bool."""
-    with pytest.raises(InvalidArgument, match="allow_insecure=True is about the connection to a cluster"):
+    with pytest.raises(InvalidArgument, match="allow_insecure=True applies to the connection to a cluster"):
         run_queue([Number(1)], allow_insecure=True, backend=backend)
     with pytest.raises(InvalidArgument, match="allow_insecure is 1; it must be True or False"):
         run_queue([Number(1)], cluster="local:1", allow_insecure=1, backend=backend)  # type: ignore[arg-type]

@@ -784,7 +784,7 @@ async def use_what_was_kept(item: Any, enqueue: EnqueueFn, set_desc: SetDescFn) 
     await anyio.sleep(0.01)
     kept, described = seen[0]
     for call, argument in ((kept, Calls(tell)), (described, "x")):
-        with pytest.raises(MisplacedCall, match="was called after the process that it was given to had ended"):
+        with pytest.raises(MisplacedCall, match="was called after the item's process had ended"):
             call(argument)
     with pytest.raises(MisplacedCall, match="from another thread"):
         await anyio.to_thread.run_sync(enqueue, Calls(tell))

@@ -319,8 +319,8 @@ def test_a_value_that_an_item_has_of_its_own_is_warned_of(cls: Any, monkeypatch:
         look_up_class(item)
     [warning] = heard
     assert warning == (
-        f"{type_name(cls)}.timeout_s is 30.0, but an item of that class has 5.0 in its place, which has no effect and is "
-        "not stored: aqueue reads it from the class; if each item is to have a value of its own, give it another name"
+        f"{type_name(cls)}.timeout_s is 30.0, but an item of that class sets it to 5.0, which has no effect and is not "
+        "stored: aqueue reads timeout_s from the class; to give each item its own value, use another name"
     )
 
 

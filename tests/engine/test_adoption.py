@@ -161,8 +161,8 @@ def test_what_fits_several_recorded_items_is_refused(tmp_path: Path, completed: 
     _, [error] = run(path, lambda: [newer(page=n, site="a") for n in range(3)])
     assert isinstance(error, AdoptionMismatch)
     assert (
-        "a child of class edited:Page may be one that is recorded, or another: the class was recorded with 'number', 'site', "
-        "and has 'page', 'site' now; more than one is the same in 'site'; it was not enqueued"
+        "a child of class edited:Page was not enqueued, since it can't be matched with the recorded items: the class was "
+        "recorded with 'number', 'site', and has 'page', 'site' now; several of them have the same 'site'. Give each new"
     ) in str(error)
     assert len(of_type(path, ItemEnqueued)) == 4
     ran_as_recorded = numbers_that_ran()
@@ -179,7 +179,7 @@ def test_two_that_fit_the_same_recorded_item_are_refused(tmp_path: Path) -> None
     path = interrupted(tmp_path / "run.db", lambda: [page(number=1), page(number=2)], 1)
     newer = edit(PLAIN)
     _, [error] = run(path, lambda: [newer(number=1, lang="en"), newer(number=1, lang="de")])
-    assert "more than one is the same in 'number'" in str(error)
+    assert "several of them have the same 'number'" in str(error)
     assert len(of_type(path, ItemEnqueued)) == 3
     assert numbers_that_ran() == [2]
 
@@ -190,7 +190,7 @@ def test_two_sets_of_attributes_agree_on_what_was_matched(tmp_path: Path) -> Non
     path = interrupted(tmp_path / "run.db", lambda: [page(a=1, b=1), page(a=2, b=2)], 1)
     newer = edit(PLAIN)
     _, [error] = run(path, lambda: [newer(a=2, x=1), newer(b=1, x=1), newer(a=1, x=2)])
-    assert "more than one is the same in 'a'" in str(error)
+    assert "several of them have the same 'a'" in str(error)
     assert len(of_type(path, ItemEnqueued)) == 3
 
 
@@ -200,7 +200,7 @@ def test_no_attribute_in_common_is_refused(tmp_path: Path) -> None:
     path = interrupted(tmp_path / "run.db", lambda: [page(number=1), page(number=2)], 1)
     newer = edit(PLAIN)
     _, [error] = run(path, lambda: [newer(page=1)])
-    assert "no attribute is the same; it was not enqueued" in str(error)
+    assert "they have no attribute in common. Give each new" in str(error)
     assert len(of_type(path, ItemEnqueued)) == 3
 
 
@@ -220,8 +220,8 @@ def test_other_values_make_another_item(tmp_path: Path, capsys: pytest.CaptureFi
     assert result.counts.enqueued == 5
     said = capsys.readouterr().err
     assert (
-        "item 1 (tests.engine.test_adoption:Site) did not enqueue 1 completed item of class edited:Page again, but 2 others: "
-        "if these are the same with another value or key, they run a second time"
+        "item 1 (tests.engine.test_adoption:Site) did not enqueue 1 completed item of class edited:Page again, but 2 new "
+        "ones; if these are the same items with a changed value or key, they run twice"
     ) in said
 
 
@@ -243,7 +243,7 @@ def test_one_that_has_lost_an_attribute_is_matched_only_if_it_is_the_only_one(tm
     path = interrupted(tmp_path / "run.db", made, 1)
     newer = edit(STRICT + "    number: int\n")
     _, [error] = run(path, lambda: [newer(1), newer(2)])
-    assert "more than one is the same in 'number'" in str(error)
+    assert "several of them have the same 'number'" in str(error)
     assert len(of_type(path, ItemEnqueued)) == 4
     assert numbers_that_ran() == [2, 2]
 
@@ -303,8 +303,8 @@ def test_a_class_that_is_gone_is_refused_although_all_of_it_has_ended(tmp_path: 
     else:
         [error] = errors
         assert isinstance(error, AdoptionMismatch)
-        assert "those of edited:Page are recorded, which the program doesn't have now" in str(error)
-        assert "add previous_names = ('edited:Page',) to what it is now" in str(error)
+        assert "it may be one of the recorded items of edited:Page, which the program no longer defines" in str(error)
+        assert "add previous_names = ('edited:Page',) to the new class" in str(error)
 
 
 def test_a_class_with_many_sets_of_attributes_has_none_that_could_change(tmp_path: Path) -> None:
@@ -328,7 +328,7 @@ def test_an_initial_item_that_may_be_recorded_is_refused_before_anything_runs(tm
     ran.append({})
     run_queue([page(number=n, site="a") for n in range(3)], resume=path, reporter="none", num_workers=1, max_items=1)
     newer = edit(PLAIN)
-    with pytest.raises(AdoptionMismatch, match=r"an initial item of class edited:Page may be one that is recorded"):
+    with pytest.raises(AdoptionMismatch, match=r"an initial item of class edited:Page was not enqueued"):
         run_queue([newer(page=n, site="a") for n in range(3)], resume=path, reporter="none", backend=backend)
     assert numbers_that_ran() == [0]
     page = edit(PLAIN)
@@ -368,8 +368,8 @@ def test_new_and_missing_initial_items_are_counted(tmp_path: Path, capsys: pytes
 
     known = "aqueue: resuming run.db: "
     mixed = (
-        "aqueue: warning: none of the initial items recorded in run.db is among today's: what it has recorded and today's are "
-        "now one run; if today's are another job, stop it, and give it a journal of its own"
+        "aqueue: warning: none of the initial items recorded in run.db is among today's, and both are now one run; the "
+        "journal may belong to another job: to keep them apart, stop this run, and use another file"
     )
     assert resume("a", "b", "c") == []
     assert resume("a", "b", "c", "a") == [f"{known}1 completed, 2 outstanding"]
@@ -472,7 +472,8 @@ def test_one_whose_recorded_item_was_taken_for_another_is_refused(tmp_path: Path
     _, [error] = run(path, lambda: [page(number=1, url="a"), page(number=1)])
     assert isinstance(error, AdoptionMismatch)
     assert (
-        "a child of class edited:Page is the same as one that is recorded, but one with other attributes was enqueued before it"
+        "a child of class edited:Page was not enqueued: it equals a recorded item, but one with other attributes was enqueued "
+        "before it, and has already matched that item"
     ) in str(error)
     assert len(of_type(path, ItemEnqueued)) == 2
     assert len(ran[1:]) == 1 - completed

@@ -55,7 +55,7 @@ def test_current_tells_the_running_item(backend: Backend) -> None:
 )
 def test_calls_outside_an_item_are_misplaced(call: Callable[[], Any]) -> None:
     """Outside a run, each raises a MisplacedCall, a RuntimeError, that says where it works."""
-    with pytest.raises(MisplacedCall, match=r"aqueue\.\w+\(\) works only inside an item's (process|after_c)") as caught:
+    with pytest.raises(MisplacedCall, match=r"aqueue\.\w+\(\) works only while an item's (process|after_c)") as caught:
         call()
     assert isinstance(caught.value, RuntimeError)
 
@@ -101,9 +101,9 @@ def _kept(backend: Backend, **arguments: Any) -> tuple[EnqueueFn, SetDescFn]:
 def test_enqueue_and_set_desc_raise_after_the_run(backend: Backend) -> None:
     """Both end with the process that they were given to."""
     enqueue, set_desc = _kept(backend)
-    with pytest.raises(MisplacedCall, match="enqueue was called after the process that it was given to had ended"):
+    with pytest.raises(MisplacedCall, match="enqueue was called after the item's process had ended"):
         enqueue(Noop())
-    with pytest.raises(MisplacedCall, match="set_desc was called after the process"):
+    with pytest.raises(MisplacedCall, match="set_desc was called after the item's process"):
         set_desc("late")
 
 

@@ -233,7 +233,7 @@ def test_a_class_attribute_that_looks_like_aqueues_is_told_once(
     for _ in range(2):
         run_queue([cls(), cls()], backend=backend, reporter="none")
     [warning] = heard
-    assert warning.startswith(f"shop:Leaf.{attribute} means nothing to aqueue, which reads {told};")
+    assert warning.startswith(f"shop:Leaf.{attribute} has no effect; did you mean {told}?")
 
 
 @dataclass

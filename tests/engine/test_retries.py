@@ -252,7 +252,7 @@ def test_retry_after_needs_a_policy_once_it_has_children(backend: Backend) -> No
         run_queue([Do(late)], reporter="none", backend=backend)
     [error] = caught.value.exceptions
     assert isinstance(error, MisplacedCall)
-    assert "give it 'retry = aqueue.Retry()'" in str(error)
+    assert "add 'retry = aqueue.Retry()' to the class" in str(error)
     assert isinstance(error.__cause__, RetryAfter)
 
 
@@ -575,7 +575,7 @@ def test_children_that_can_not_be_told_apart_fail_the_next_attempt(
         run_queue([parent], reporter="none", backend=backend)
     [error] = caught.value.exceptions
     assert isinstance(error, ChildrenNotComparable)
-    assert f"a child of class {__name__}:Page can't be told from those that an earlier attempt" in str(error)
+    assert f"a child of class {__name__}:Page can't be compared with those that an earlier attempt" in str(error)
     assert f"item 1 ({__name__}:Enqueues)" in str(error)
     assert "'response'" in str(error)
     assert caught.value.result.counts.retried == 1
@@ -588,7 +588,7 @@ def test_an_item_that_has_no_attributes_to_tell_is_named_by_its_class(backend: B
         run_queue([Enqueues(lambda _: [Number(97)], lambda _: [Number(97)])], reporter="none", backend=backend)
     [error] = caught.value.exceptions
     assert isinstance(error, ChildrenNotComparable)
-    assert f"{__name__}:Number can't be told" in str(error)
+    assert f"{__name__}:Number can't be compared" in str(error)
 
 
 def test_what_is_the_same_object_is_known_again(backend: Backend) -> None:

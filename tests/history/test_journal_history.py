@@ -191,7 +191,7 @@ def test_journal_that_is_removed_or_replaced_meanwhile(path: Path) -> None:
     with closing(open_history(str(path))) as history:
         path.unlink()
         assert history.read() == make_events(1, 100)
-        with pytest.raises(AqueueError, match="was removed or replaced while it was read; open it again"):
+        with pytest.raises(AqueueError, match="was removed or replaced while it was being read; open it again"):
             history.read()
 
 
@@ -206,7 +206,7 @@ def test_view_in_the_place_of_the_events_is_refused(path: Path) -> None:
         "ALTER TABLE events RENAME TO real_events",
         "CREATE VIEW events AS SELECT seq, event FROM real_events",
     )
-    with pytest.raises(NotAJournal, match="has what aqueue didn't put there"):
+    with pytest.raises(NotAJournal, match="has objects that aqueue didn't create"):
         open_history(str(path))
 
 
@@ -214,14 +214,14 @@ def test_trigger_is_refused(path: Path) -> None:
     """Although it could do nothing to who only reads."""
     write(path, make_events(1, 10))
     edit(path, "CREATE TRIGGER mine AFTER INSERT ON events BEGIN SELECT 1; END")
-    with pytest.raises(NotAJournal, match="has what aqueue didn't put there or what was changed: trigger mine"):
+    with pytest.raises(NotAJournal, match="has objects that aqueue didn't create, or that were changed: trigger mine"):
         open_history(str(path))
 
 
 def test_file_of_another_program_is_refused(path: Path) -> None:
     """SQLite or not."""
     edit(path, "CREATE TABLE mine (x)")
-    with pytest.raises(NotAJournal, match="SQLite file of another program, no journal"):
+    with pytest.raises(NotAJournal, match="is a SQLite file, but not a journal"):
         open_history(str(path))
 
 
@@ -326,7 +326,7 @@ def test_journal_that_is_cut_short_is_refused(path: Path) -> None:
     """Half a file is no journal."""
     write(path, make_events(1, 20_000))
     os.truncate(path, path.stat().st_size // 2)
-    with pytest.raises(JournalDamaged, match="is cut short"):
+    with pytest.raises(JournalDamaged, match="is truncated"):
         open_history(str(path))
 
 

@@ -160,7 +160,7 @@ def test_rotated_log_is_read_to_its_end_and_then_the_new_one(path: Path, tmp_pat
         assert file.notices == []
         path.write_bytes(b"new\n")
         assert rest(file) == b"sinew\n"
-        assert file.notices == [f"{path}: a new file has taken its place; reading goes on at its beginning"]
+        assert file.notices == [f"{path}: it was replaced by a new file; reading continues from its start"]
 
 
 def test_log_that_was_cut_is_read_from_its_beginning(path: Path) -> None:
@@ -171,7 +171,7 @@ def test_log_that_was_cut_is_read_from_its_beginning(path: Path) -> None:
         assert file.read() is None
         append(path, b"new\n")
         assert file.read() == Chunk(1, 0, b"new\n")
-        assert file.notices == [f"{path}: it was cut; reading goes on at its beginning"]
+        assert file.notices == [f"{path}: it was truncated; reading continues from its start"]
 
 
 def test_log_that_was_removed_and_made_again(path: Path) -> None:

@@ -447,7 +447,7 @@ def test_file_that_is_something_else_is_refused_before_all_of_it_is_read(path: P
         file.write(b"hello\n" * 1_000_000)
     history = open_history(str(path), whole_log=True)
     with pytest.raises(
-        CannotRead, match=r"neither a journal nor a log of aqueue: line 1 isn't an event \(.*\); name the"
+        CannotRead, match=r"neither a journal nor a log from aqueue: line 1 isn't an event \(.*\); name the"
     ):
         history.read_lines()
 

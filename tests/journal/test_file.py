@@ -141,9 +141,9 @@ def test_the_log_of_a_journal_that_was_moved_away_is_kept(
     if is_empty:
         path.touch()
     before = contents(tmp_path)
-    with pytest.raises(JournalError, match=f"{path}-wal has [0-9,]+ bytes that an earlier run saved, but") as raised:
+    with pytest.raises(JournalError, match=f"{path}-wal has [0-9,]+ bytes of an earlier run, but") as raised:
         open_at(path)
-    assert "new one with -wal at the end" in str(raised.value) and "remove run.db-wal" in str(raised.value)
+    assert "named as the journal is now plus -wal" in str(raised.value) and "remove run.db-wal" in str(raised.value)
     assert contents(tmp_path) == before
 
     (tmp_path / "run.db-wal").rename(tmp_path / "old.db-wal")
@@ -155,7 +155,7 @@ def test_an_unfinished_transaction_of_another_file_is_kept(tmp_path: Path) -> No
     """So does SQLite call the log of a file in another mode, without which that can't be restored."""
     log = tmp_path / "run.db-journal"
     log.write_bytes(b"\xd9\xd5\x05\xf9\x20\xa1\x63\xd7 and more")
-    with pytest.raises(JournalError, match=r"run\.db-journal has 17 bytes .*with -journal at the end"):
+    with pytest.raises(JournalError, match=r"run\.db-journal has 17 bytes .*named as the journal is now plus -journal"):
         Journal.create(tmp_path / "run.db")
     assert log.stat().st_size == 17
 
@@ -242,13 +242,13 @@ def _with(statement: str) -> Callable[[Path], None]:
 REFUSED: dict[str, tuple[Callable[[Path], None], type[JournalError], str]] = {
     "text": (_no_sqlite, NotAJournal, "isn't a SQLite file"),
     "one byte": (_short_text, NotAJournal, "isn't a SQLite file"),
-    "magic": (_only_magic, NotAJournal, "of another program"),
-    "another program's": (_another_program, NotAJournal, "of another program"),
+    "magic": (_only_magic, NotAJournal, "is a SQLite file, but not a journal"),
+    "another program's": (_another_program, NotAJournal, "is a SQLite file, but not a journal"),
     "directory": (Path.mkdir, NotAJournal, "is a folder"),
     "fifo": (os.mkfifo, NotAJournal, "isn't a regular file"),
-    "cut short": (_cut_short, JournalDamaged, "is cut short"),
+    "cut short": (_cut_short, JournalDamaged, "is truncated"),
     "garbled": (_garbled, JournalDamaged, "can't be read"),
-    "marked": (_marked_only, NotAJournal, "lacks its schema"),
+    "marked": (_marked_only, NotAJournal, "lacks the schema of one"),
     "trigger": (
         _with("CREATE TRIGGER evil AFTER INSERT ON events BEGIN DELETE FROM events; END"), NotAJournal, "trigger evil",
     ),
@@ -324,7 +324,8 @@ def test_the_longest_name_that_a_journal_can_have(tmp_path: Path) -> None:
 def test_where_nobody_can_make_a_file_no_other_run_is_blamed(open_at: Callable[[str], Journal], path: str) -> None:
     """A lock that can't be made is not one that another run has."""
     with pytest.raises(
-        JournalError, match=f"the journal.s lock file {path}.lock can.t be (made|used: .*); the journal needs a folder "
+        JournalError,
+        match=f"the journal.s lock file {path}.lock can.t be (created|used: .*); the journal needs a writable ",
     ):
         open_at(path)
 
@@ -367,7 +368,7 @@ except JournalError as error:
 
 @pytest.mark.parametrize(
     ("mode", "folder_mode", "message"),
-    [(0o000, 0o777, "make it readable"), (0o444, 0o777, "is not writable"), (None, 0o555, "in which you may write")],
+    [(0o000, 0o777, "make it readable"), (0o444, 0o777, "is not writable"), (None, 0o555, "needs a writable folder")],
     ids=["unreadable", "unwritable", "folder"],
 )
 def test_missing_permissions_are_named(mode: int | None, folder_mode: int, message: str) -> None:
@@ -455,7 +456,7 @@ def test_a_second_run_under_another_name_of_the_file_is_refused(tmp_path: Path, 
     """Two runs that write one file would lose each other's results; once the first has ended, the other name is fine."""
     writer = start_writer(tmp_path / "run.db")
     try:
-        with pytest.raises(JournalLocked, match=r"under another name \(a hard link, or a mount of this single file\)"):
+        with pytest.raises(JournalLocked, match=r"by another name \(a hard link, or a mount of this single file\)"):
             Journal.open(other_name)
     finally:
         writer.terminate()
@@ -517,7 +518,7 @@ def test_a_run_goes_on_while_another_tries_with_a_lock_file_of_its_own(
     tried.release()
     source.events.extend(make_events(10, 19))
     wait(source.flush)
-    assert "has been made again" in capsys.readouterr().err
+    assert "has been created again" in capsys.readouterr().err
     assert source.close(DEADLINE_S)
     assert (source.errors, recorded(path)) == ([], make_events(1, 19))
 

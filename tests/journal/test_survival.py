@@ -249,7 +249,7 @@ def test_a_renamed_class_is_an_error_until_it_says_so(job: Job) -> None:
     returncode, _, stderr = job.run(renamed)
     assert returncode == 1
     assert "UnknownItemType" in stderr
-    assert "__main__:Leaf (2 waiting)" in stderr
+    assert "__main__:Leaf (2 outstanding)" in stderr
     assert job.events() == before
     mended = renamed.replace("    number: int\n", '    previous_names = ("Leaf",)\n    number: int\n')
     assert job.run(mended)[:2] == (0, "[[0, 1, 2, 3]]\n")
@@ -331,7 +331,7 @@ def test_a_run_whose_lock_file_was_removed_makes_it_again(job: Job) -> None:
         job.go()
         stdout, stderr = first.communicate(timeout=60)
     assert (first.returncode, stdout) == (0, "[[0, 1, 2, 3]]\n")
-    assert stderr.count("run.db.lock was removed or replaced, and has been made again") == 1
+    assert stderr.count("run.db.lock was removed or replaced, and has been created again") == 1
     assert job.done().count("leaf 3") == 1
 
 
@@ -343,12 +343,12 @@ def test_no_other_run_can_begin_though_the_lock_file_was_removed(job: Job) -> No
         first.send_signal(signal.SIGSTOP)  # so that it doesn't notice before the other has tried
         (job.folder / "run.db.lock").unlink()
         code, _, said = job.run(_PROGRAM)
-        assert (code, "or had its lock file removed" in said) == (1, True), said
+        assert (code, "or lost its lock file" in said) == (1, True), said
         first.send_signal(signal.SIGCONT)
         job.go()
         stdout, stderr = first.communicate(timeout=60)
     assert (first.returncode, stdout) == (0, "[[0, 1, 2, 3]]\n")
-    assert stderr.count("run.db.lock was removed or replaced, and has been made again") == 1
+    assert stderr.count("run.db.lock was removed or replaced, and has been created again") == 1
 
 
 def test_a_run_stops_if_another_has_begun_since_its_lock_file_was_removed(job: Job) -> None:
@@ -545,7 +545,7 @@ def test_items_with_another_value_are_new(job: Job, edit: str) -> None:
         first = EDITS["add a key"](first)
     kill_midway(job, edited(first, CHILDREN), completed=3, waiting=1)
     returncode, _, stderr = job.run(edited(EDITS[edit](first), CHILDREN))
-    assert (returncode, "did not enqueue 1 of its recorded items again" in stderr) == (0, True), stderr
+    assert (returncode, "did not enqueue 1 of its recorded children again" in stderr) == (0, True), stderr
     assert ran(job) == all_of(CHILDREN, 2)
     assert job.count("item.enqueued") == 9
 

@@ -200,7 +200,7 @@ def test_what_was_running_in_two_crashes_runs_alone_and_after_a_third_is_given_u
     script.start(bad)
     plan = planned(script)
     assert plan.step(bad) == "given up"
-    assert "the only one running in three crashes in a row" in plan.given_up[bad]
+    assert "the only item running in three crashes in a row" in plan.given_up[bad]
     script.interrupt(bad)
     script.finish("interrupted")
     assert planned(script) == Plan({}, {}, set(), False)
@@ -266,7 +266,7 @@ def test_what_was_given_up_is_tried_alone_once_the_run_has_ended(cluster: str) -
     script.start(other)
     plan = planned(script)
     assert (plan.step(item), plan.step(other)) == ("given up", "runs")
-    assert "it is retried when the run has ended" in plan.given_up[item]
+    assert "it is retried once the run has ended" in plan.given_up[item]
 
     script.interrupt(other)
     script.finish("interrupted")
@@ -278,7 +278,7 @@ def test_what_was_given_up_is_tried_alone_once_the_run_has_ended(cluster: str) -
     script.start(item, attempt=2)
     plan = planned(script)
     assert plan.step(item) == ("runs alone" if cluster else "given up")
-    assert cluster or "was tried alone, and ended it again" in plan.given_up[item]
+    assert cluster or "was retried alone, and crashed it again" in plan.given_up[item]
 
 
 def test_a_suspect_does_not_wait_for_its_parent_nor_does_what_it_holds() -> None:

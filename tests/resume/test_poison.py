@@ -94,7 +94,7 @@ def test_an_item_that_ends_the_process_is_found_and_given_up(tmp_path: Path, how
     names = ["a", "slow", "poison", "b", "slow"]
     crashes, said = crash_until_it_ends(path, how, names)
     assert 3 <= crashes <= 8
-    assert "was the only one running in three crashes in a row" in said
+    assert "was the only item running in three crashes in a row" in said
     events = events_of(path)
     [failure] = [event for event in events if isinstance(event, ItemFailed)]
     assert failure.error.type == "aqueue.errors:PoisonItem"
@@ -112,7 +112,7 @@ def test_an_item_that_was_given_up_is_tried_once_more_alone(tmp_path: Path) -> N
     before = len(events_of(path))
     again, said = crash_until_it_ends(path, "kill", [*names, "slow", "slow"])
     assert again == 1
-    assert "was tried alone, and ended it again" in said
+    assert "was retried alone, and crashed it again" in said
     new = events_of(path)[before:]
     [interrupted] = [event for event in new if isinstance(event, ItemInterrupted)]
     assert interrupted.item == 2, "what was new did not run beside it"

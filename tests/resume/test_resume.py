@@ -249,7 +249,7 @@ def test_recorded_children_that_are_not_repeated_run_all_the_same(
     capsys.readouterr()
     result, _ = again(path, first(events, ItemEnqueued, item=4), Named("root"))
     assert world.did == ["root", "b", "a", "c"]
-    assert "did not enqueue 2 of its recorded items again" in capsys.readouterr().err
+    assert "did not enqueue 2 of its recorded children again" in capsys.readouterr().err
     assert result.counts.enqueued == result.counts.completed == 4
 
 
@@ -919,7 +919,7 @@ def test_a_class_that_is_gone_is_named_and_nothing_is_changed(tmp_path: Path) ->
     world.children.clear()
     world.objects.clear()
     gc.collect()
-    with pytest.raises(UnknownItemType, match=r"program:Page \(3 waiting\)"):
+    with pytest.raises(UnknownItemType, match=r"program:Page \(3 outstanding\)"):
         run(path, Named("root"))
     assert path.read_bytes() == before
     _define(code, PAGE)
@@ -970,7 +970,7 @@ def test_a_new_required_field_is_refused_and_one_with_a_default_is_not(tmp_path:
     path = _interrupted(tmp_path / "run.db", code, PAGE)
     before = path.read_bytes()
     _define(code, PAGE.replace("name: str", "name: str\n    depth: int"))
-    with pytest.raises(PayloadMismatch, match=r"(?s)program:Page.*depth.*3 items of program:Page are waiting"):
+    with pytest.raises(PayloadMismatch, match=r"(?s)program:Page.*depth.*3 items of program:Page are outstanding"):
         run(path, Named("root"))
     assert path.read_bytes() == before
     _define(code, PAGE.replace("name: str", "name: str\n    depth: int = 0"))
@@ -1031,7 +1031,7 @@ def test_a_hook_that_came_to_a_class_later_is_not_run_for_recorded_items(
     assert run(path, Named("root")).status == "completed"
     assert world.did == ["c0", "c1", "c2"]
     said = capsys.readouterr().err
-    assert said.count("program:Page has after_children_processed now, but had none when 3 of its") == 1
+    assert said.count("program:Page now has an after_children_processed, but had none when 3 of its") == 1
     told_by(events_of(path))
     path = _interrupted(tmp_path / "second.db", code, with_hook)
     _define(code, PAGE)
@@ -1040,7 +1040,7 @@ def test_a_hook_that_came_to_a_class_later_is_not_run_for_recorded_items(
     assert run(path, Named("root")).status == "completed"
     assert world.did == ["c0", "c1", "c2"]
     said = capsys.readouterr().err
-    assert said.count("program:Page has no after_children_processed now, but had one when 3 of its") == 1
+    assert said.count("program:Page no longer has an after_children_processed, but had one when 3 of its") == 1
     told_by(events_of(path))
 
 

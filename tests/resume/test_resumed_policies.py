@@ -480,7 +480,7 @@ def test_the_line_about_a_resume_says_what_stays_failed(tmp_path: Path, capsys: 
     capsys.readouterr()
     run(path, [Plain("a"), Anyway("b")], only=lambda type: type.endswith(":Anyway"))
     said = capsys.readouterr().err
-    assert "0 completed, 1 outstanding (1 had failed), 1 failed and left as it is" in said
+    assert "0 completed, 1 outstanding (1 had failed), 1 failed and not retried" in said
 
 
 def test_a_child_that_succeeds_on_a_resume_lets_the_hooks_above_it_run_once(tmp_path: Path) -> None:

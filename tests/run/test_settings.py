@@ -67,7 +67,7 @@ WRONG = [
     ("lifespan", 7, "a function without arguments that returns an async context manager"),
     ("lifespan", lambda path: path, "a function without arguments"),
     ("limits", lambda: None, "a function that takes the group and returns an aqueue.Limit or None"),
-    ("only", lambda: True, "an ordinary function that takes the name of an item class"),
+    ("only", lambda: True, "a function, not async, that takes the name of an item class"),
     ("journal", "", "the path of a file, or None"),
     ("journal", b"run.db", "the path of a file, or None"),
     ("resume", NoPath(), "the path of a file, or None"),
@@ -326,8 +326,8 @@ async def _undecorated() -> AsyncIterator[object]:
 @pytest.mark.parametrize(
     ("lifespan", "returned", "mend"),
     [
-        (lambda: 5, "5", "return one"),
-        (lambda: None, "None", "return one"),
+        (lambda: 5, "5", "decorate an"),
+        (lambda: None, "None", "decorate an"),
         (_coroutine, "<coroutine object", "decorate it"),
         (_undecorated, "<async_generator object", "decorate it"),
         (contextmanager(lambda: iter([1])), "_GeneratorContextManager object", "'async def' with one yield"),
@@ -339,7 +339,7 @@ def test_lifespan_that_is_no_context_manager(backend: Backend, lifespan: Any, re
     with pytest.raises(InvalidArgument) as caught:
         run_queue([Untouched()], reporter=recorder, lifespan=lifespan, backend=backend)
     message = str(caught.value)
-    assert message.startswith("lifespan was called before the first item, and returned ")
+    assert message.startswith("lifespan returned ")
     assert returned in message
     assert "which isn't an async context manager" in message
     assert mend in message

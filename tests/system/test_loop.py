@@ -383,8 +383,8 @@ def test_a_cancellation_of_a_worker_that_waits(capfd: pytest.CaptureFixture[str]
     assert failed == []
     assert len(recorder.of(ItemCompleted)) == 5
     said = capfd.readouterr().err
-    assert said.count("was cancelled between two items, and not by aqueue") == 1
-    assert "it had run item 2 (tests.engine.jobs:Do) last" in said
+    assert said.count("was cancelled between two items, but not by aqueue") == 1
+    assert "(its last item: item 2 (tests.engine.jobs:Do))" in said
 
 
 @pytest.mark.parametrize("num_workers", [1, 4])

@@ -13,7 +13,7 @@ from tests.processes.pty_process import PtyProcess
 Start = Callable[..., PtyProcess]
 
 CTRL_C = b"\x03"
-LOOP_IS_BLOCKED = "an item is keeping the event loop to itself"
+LOOP_IS_BLOCKED = "an item is blocking the event loop"
 
 
 @pytest.fixture(params=["rich", "plain", "none"])
@@ -58,7 +58,7 @@ def test_the_first_ctrl_c_lets_running_items_finish_and_takes_no_more(
     assert events[-1]["event"] == "run.finished"
     assert events[-1]["counts"]["completed"] == 2
     if reporter != "none":
-        assert "2/11 done" in job.shown or "9 outstanding" in job.shown
+        assert "2/11 completed" in job.shown or "9 outstanding" in job.shown
     job.assert_terminal_restored()
 
 

@@ -391,10 +391,10 @@ def test_an_attempt_that_shields_itself_is_told_once_a_class(backend: Backend, h
     does = (nothing, shield) if in_hook else (shield, nothing)
     run_queue([Limited(*does), Limited(*does), Other(*does)], reporter="none", backend=backend)
     first, second = sorted(heard.warnings, key=lambda warning: "Other" in warning)
-    assert ":Limited) still runs 0." in first
-    assert "s after its timeout_s=0.01; it shields itself from being cancelled, goes on in spite of that, or" in first
+    assert ":Limited) is still running 0." in first
+    assert "s after its timeout_s=0.01: it shields itself from cancellation, ignores it, or waits for" in first
     assert "item 3 (" in second
-    assert "Other) still runs" in second
+    assert "Other) is still running" in second
 
 
 def test_those_who_could_not_be_cancelled_yet_are_not_told(backend: Backend, heard: Heard) -> None:

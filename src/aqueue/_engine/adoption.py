@@ -88,10 +88,10 @@ class RecordedChildren:
             self._gone = sorted(one for one in self._of if self._changes.is_gone(one))
         if self._gone:
             raise AdoptionMismatch(
-                f"{self._what} of class {type} may be one that is recorded, or another: those of "
-                f"{', '.join(self._gone[:5])} are recorded, which the program doesn't have now; it was not enqueued. If the "
-                f"class was renamed or moved, add previous_names = ({visible(self._gone[0], 300)!r},) to what it is now; "
-                "otherwise keep the old class until the run has ended; then run the same command again"
+                f"{self._what} of class {type} was not enqueued: it may be one of the recorded items of "
+                f"{', '.join(self._gone[:5])}, which the program no longer defines. If the class was renamed or moved, add "
+                f"previous_names = ({visible(self._gone[0], 300)!r},) to the new class; otherwise keep the old class until "
+                "the run has ended. Then run the same command again"
             )
 
     def has_changed(self, child: RecordedChild, type: str, payload: bytes) -> bool:

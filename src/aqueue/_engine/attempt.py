@@ -189,7 +189,7 @@ class Attempt(msgspec.Struct, gc=False, eq=False):
         """Return what `lifespan` yielded."""
         engine = self.engine
         if engine is NO_ENGINE:  # the attempt ended meanwhile in another thread
-            raise MisplacedCall("aqueue.shared() was called after the item had ended; call it before that")
+            raise MisplacedCall("aqueue.shared() was called after the item had ended; call it while the item runs")
         if engine.shared is NO_SHARED:
             raise MisplacedCall(NO_LIFESPAN)
         return engine.shared
@@ -205,7 +205,7 @@ class Attempt(msgspec.Struct, gc=False, eq=False):
         """Stop the run gracefully, from any thread."""
         engine = self.engine
         if engine is NO_ENGINE:
-            raise MisplacedCall("aqueue.stop() was called after the item had ended; call it before that")
+            raise MisplacedCall("aqueue.stop() was called after the item had ended; call it while the item runs")
         reason = visible(reason, DESCRIPTION_MAX_CHARS)
         if get_ident() == engine.thread:
             engine.stop(reason)
@@ -217,7 +217,7 @@ class Attempt(msgspec.Struct, gc=False, eq=False):
         engine = self.engine
         node = self.node
         if engine is NO_ENGINE or node is None:
-            raise MisplacedCall("aqueue.slow_down() was called after the item had ended; call it before that")
+            raise MisplacedCall("aqueue.slow_down() was called after the item had ended; call it while the item runs")
         if get_ident() == engine.thread:
             engine.slow_down(group, seconds, node)
         else:
@@ -243,8 +243,8 @@ class ForkedAttempt(Attempt, gc=False, eq=False):
 def end_forked_child(item: int, type: str) -> NoReturn:
     """End this process: an item forked it and then returned to the engine in the child."""
     warn(
-        f"item {item} ({type}) called os.fork() and came back to aqueue in the child process, which ends here: the run goes "
-        "on in its parent; end a forked child by os._exit(…), or start processes by subprocess or multiprocessing"
+        f"item {item} ({type}) called os.fork(), and the child process returned to aqueue, which has ended it; the run "
+        "continues in the parent. End a forked child with os._exit(…), or use subprocess or multiprocessing"
     )
     os._exit(1)
 
@@ -260,7 +260,7 @@ if hasattr(os, "register_at_fork"):
 
 
 NO_LIFESPAN: Final = (
-    "aqueue.shared() gives what lifespan yielded, and this run has no lifespan; give run_queue lifespan=…"
+    "aqueue.shared() returns what lifespan yielded, but this run has no lifespan; pass lifespan=… to run_queue"
 )
 """What `aqueue.shared` says in a run without a lifespan."""
 
@@ -271,9 +271,7 @@ NO_CHILD_RESULTS: Final = "aqueue.child_results() works only inside an item's af
 def refusal(name: str, item: tuple[int, str] | None) -> MisplacedCall:
     """Return the MisplacedCall for `enqueue` or `set_desc`, called in another thread, or (`item` is None) too late."""
     if item is None:
-        return MisplacedCall(
-            f"{name} was called after the process that it was given to had ended; call it before process returns"
-        )
+        return MisplacedCall(f"{name} was called after the item's process had ended; call it before process returns")
     number, type = item
     return MisplacedCall(
         f"{name} was called by item {number} ({type}) from another thread; use anyio.from_thread.run_sync({name}, …) there"

@@ -65,8 +65,8 @@ class ChangedClasses:
         if type not in self._others_named:
             self._others_named.add(type)
             warn(
-                f"{parent} did not enqueue {left:,} completed item{'s' if left > 1 else ''} of class {type} again, but {new:,} "
-                f"other{'s' if new > 1 else ''}: if these are the same with another value or key, they run a second time"
+                f"{parent} did not enqueue {left:,} completed item{'s' if left > 1 else ''} of class {type} again, but "
+                f"{new:,} new one{'s' if new > 1 else ''}; if these are the same items with a changed value or key, they run twice"
             )
 
     def name_once(self, type: str, before: Iterable[str], now: Iterable[str]) -> None:
@@ -74,8 +74,8 @@ class ChangedClasses:
         if type not in self._named:
             self._named.add(type)
             warn(
-                f"{type} was recorded with {listed(before)}, and has {listed(now)} now: items that are the same otherwise "
-                "are taken for the recorded ones, and are not run twice"
+                f"{type} was recorded with {listed(before)}, and has {listed(now)} now; an item whose other attributes match "
+                "a recorded item counts as that item, and doesn't run twice"
             )
 
 

@@ -140,6 +140,4 @@ def _attempt(name: str) -> RunningAttempt:
 
 def _misplaced(name: str) -> MisplacedCall:
     where = "" if name == "child_results" else "process or "
-    return MisplacedCall(
-        f"aqueue.{name}() works only inside an item's {where}after_children_processed, until that has ended"
-    )
+    return MisplacedCall(f"aqueue.{name}() works only while an item's {where}after_children_processed is running")

@@ -260,4 +260,7 @@ class Dispatcher:
         try:
             self.use_groups().slow_down(group, seconds)
         except Exception as error:  # `limits` can be a function of the user
-            warn(f"the pause of the group {visible_repr(group)} ends now: limits raised {visible_repr(error)}")
+            warn(
+                f"limits raised {visible_repr(error)} for the group {visible_repr(group)}; the rest of its recorded pause is "
+                "ignored, and its items may start now"
+            )

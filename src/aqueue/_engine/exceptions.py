@@ -42,8 +42,8 @@ def as_failure(error: BaseException, item: int, type: str) -> Exception:
     if isinstance(error, Exception):
         return error
     stray = StrayCancellation(
-        f"item {item} ({type}) was cancelled, but not by aqueue; see what it awaits that somebody else may have cancelled, and "
-        "catch that"
+        f"item {item} ({type}) was cancelled, but not by aqueue; find the task or future that it awaited and that other code "
+        "cancelled, and catch the cancellation there"
     )
     stray.__cause__ = error
     return stray
@@ -59,14 +59,14 @@ def left_behind(innermost: object, item: int, type: str) -> BaseException:
 
         return asyncio.CancelledError("the task was cancelled while it was not awaiting anything")
     return LeakedCancelScope(
-        f"item {item} ({type}) left a cancel scope open (a timeout or a nursery has one, too), which would later have cancelled "
-        "other items; if it leaves a loop over an async generator early, write 'async with contextlib.aclosing(…)' around that"
+        f"item {item} ({type}) left a cancel scope open (that of a timeout or a nursery, for example), which could later cancel "
+        "other items; if it breaks out of a loop over an async generator, wrap that in 'async with contextlib.aclosing(…)'"
     )
 
 
 def cancelled_between_items(ran: str) -> str:
     """Return the warning that a worker was cancelled between items. `ran`: the item that it ran last."""
     return (
-        f"a worker was cancelled between two items, and not by aqueue; it had run {ran}; look for code that keeps "
-        "asyncio's current task and cancels it later, such as a deadline that isn't taken back; the run goes on"
+        f"a worker was cancelled between two items, but not by aqueue (its last item: {ran}); the run continues. Look for code "
+        "that keeps asyncio's current task and cancels it later, such as a timeout that is never removed"
     )

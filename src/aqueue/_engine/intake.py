@@ -340,8 +340,8 @@ class Intake:
             self._restore_holders(node)
         if left and parent:
             first, _ = left[0]
-            when = "" if self._stopping.stage is Stage.RUNNING else ", when the run goes on"
+            when = "" if self._stopping.stage is Stage.RUNNING else " when the run is resumed"
             warn(
-                f"{parent} did not enqueue {len(left):,} of its recorded items again (item {first.id} "
-                f"({first.cls.type}) is the first); they run as they were recorded{when}"
+                f"{parent} did not enqueue {len(left):,} of its recorded children again (the first is item {first.id}, "
+                f"{first.cls.type}); they run as recorded{when}"
             )

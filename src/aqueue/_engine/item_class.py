@@ -181,9 +181,9 @@ def _warn_of_own(item: object, policies: dict[str, Any]) -> None:
             if own != value and cls not in _warned_of:
                 _warned_of.add(cls)
                 warn(
-                    f"{type_name(cls)}.{name} is {visible_repr(value)}, but an item of that class has {visible_repr(own)} in "
-                    "its place, which has no effect and is not stored: aqueue reads it from the class; if each item is to "
-                    "have a value of its own, give it another name"
+                    f"{type_name(cls)}.{name} is {visible_repr(value)}, but an item of that class sets it to "
+                    f"{visible_repr(own)}, which has no effect and is not stored: aqueue reads {name} from the class; to give "
+                    "each item its own value, use another name"
                 )
 
 

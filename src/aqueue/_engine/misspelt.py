@@ -59,9 +59,8 @@ def warn_of_misspelt(cls: type) -> None:
     for name, meant in misspelt.items():
         if name not in own and not any(meant in vars(base) for base in bases):
             warn(
-                f"{type_name(cls)}.{visible(name, 100)} means nothing to aqueue, which reads {meant}"
-                f"{_MISTAKABLE[meant][0]}; rename it, or, if it is meant for something else, annotate it with ClassVar, or "
-                "let its name begin with an underscore"
+                f"{type_name(cls)}.{visible(name, 100)} has no effect; did you mean {meant}{_MISTAKABLE[meant][0]}? If it is "
+                "your own, annotate it with ClassVar, or start its name with an underscore"
             )
 
 

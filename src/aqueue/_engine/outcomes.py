@@ -87,8 +87,8 @@ class Outcomes:
             and not self._retries.knows_children(node)
         ):
             refused = MisplacedCall(
-                f"item {node.id} ({node.cls.type}) raised RetryAfter after it had enqueued items, which can be known again in "
-                "another attempt only if its class has a retry policy; give it 'retry = aqueue.Retry()'"
+                f"item {node.id} ({node.cls.type}) raised RetryAfter after it had enqueued items; without a retry policy the "
+                "next attempt can't recognize them; add 'retry = aqueue.Retry()' to the class"
             )
             refused.__cause__ = raised
             raised = refused

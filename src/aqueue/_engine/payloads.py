@@ -83,8 +83,8 @@ class Payloads:
         """Raise `UnstorableItem` if a state is longer than a row of a journal can be."""
         if len(state) > MAX_BYTES:
             raise UnstorableItem(
-                f"{type} can't be stored: its attributes have {len(state):,} bytes as JSON, and a journal holds "
-                f"{MAX_BYTES:,} at most; write what is large to a file, and keep the file's path"
+                f"{type} can't be stored: its attributes take {len(state):,} bytes as JSON, and a journal allows "
+                f"{MAX_BYTES:,} at most; write large data to a file, and keep the file's path in the item"
             )
 
     def _look_at_large(self, state: bytes, type: str) -> None:
@@ -120,8 +120,8 @@ class Payloads:
         if changed:
             self._warned.add(type)
             warn(
-                f"the state of item {node.id} ({type}) was changed after its process had ended (by a child, for example); after a crash "
-                "that change would be lost; return results from the children, and use aqueue.child_results() instead"
+                f"item {node.id} ({type}) was changed after its process had ended (by a child, for example); a crash loses that "
+                "change. Return results from the children, and read them with aqueue.child_results() instead"
             )
 
     def restore(self, node: Node, state: bytes) -> None:

@@ -145,7 +145,7 @@ class Retries:
                 self._warned.add(cls.type)
                 warn(
                     f"items of {cls.type} are not retried: Retry(on=…) raised {visible_repr(raised)} for {visible_repr(error)}; "
-                    "let the function return True or False for every exception"
+                    "the function must return True or False for every exception"
                 )
             return False
 
@@ -231,9 +231,9 @@ def _same(value: object) -> object:
 
 
 def _not_comparable(cls: ItemClass, parent: Node, name: str) -> ChildrenNotComparable:
-    what = f"what its attribute {name!r} holds" if name else "such an item"
+    what = f"its attribute {name!r}" if name else "it"
     return ChildrenNotComparable(
-        f"a child of class {cls.type} can't be told from those that an earlier attempt at item {parent.id} ({parent.cls.type}) "
-        f"enqueued: {what} can't be stored, and is not the same object as then; give the class a key"
-        + (f", or leave {name!r} out of it" if name else "")
+        f"a child of class {cls.type} can't be compared with those that an earlier attempt at item {parent.id} "
+        f"({parent.cls.type}) enqueued: {what} can't be stored, and is another object this time; give the class a key"
+        + (f", or remove {name!r} from it" if name else "")
     )

@@ -140,9 +140,9 @@ class Siblings:
         if equal is None:
             if number == TAKEN or known_by in self._known_alike:
                 raise AdoptionMismatch(
-                    f"{self._what} of class {self._type} is the same as one that is recorded, but one with other attributes was "
-                    "enqueued before it, and was taken for that; it was not enqueued. Enqueue those with the attributes that "
-                    "were recorded first, or put the class back as it was until the run has ended; then run the same command again"
+                    f"{self._what} of class {self._type} was not enqueued: it equals a recorded item, but one with other "
+                    "attributes was enqueued before it, and has already matched that item. Enqueue items that have the recorded "
+                    "attributes first, or restore the old class until the run has ended. Then run the same command again"
                 )
             return _ended_child(number)
         first = equal[-1]
@@ -257,9 +257,9 @@ class Siblings:
         if key is not None and self._changes.is_duplicate(self._type, key):
             return None
         if found:
-            raise self._mismatch(names, f"more than one is the same in {listed(found[0][1].common)}")
+            raise self._mismatch(names, f"several of them have the same {listed(found[0][1].common)}")
         if Names(names) not in self._sets and not all(one.common for one in comparisons) and self.left:
-            raise self._mismatch(names, "no attribute is the same")
+            raise self._mismatch(names, "they have no attribute in common")
         return None
 
     def _ended_of(self, comparison: Comparison) -> EndedDigests:
@@ -300,10 +300,10 @@ class Siblings:
     def _mismatch(self, names: Iterable[str], why: str) -> AdoptionMismatch:
         recorded = " or ".join(listed(one) for one in sorted(self._sets, key=sorted))
         return AdoptionMismatch(
-            f"{self._what} of class {self._type} may be one that is recorded, or another: the class was recorded with "
-            f"{recorded}, and has {listed(names)} now; {why}; it was not enqueued. Give what is new a default in the class "
-            "(in __init__, if it is a plain class) that recorded items are to have, keep the old name of an attribute that was "
-            "renamed, or put the class back as it was until the run has ended; then run the same command again"
+            f"{self._what} of class {self._type} was not enqueued, since it can't be matched with the recorded items: the class "
+            f"was recorded with {recorded}, and has {listed(names)} now; {why}. Give each new attribute a default for the "
+            "recorded items in the class (in __init__ for a plain class), keep the old name of a renamed attribute, or restore "
+            "the old class until the run has ended. Then run the same command again"
         )
 
 

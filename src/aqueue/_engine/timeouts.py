@@ -80,9 +80,9 @@ class Timeouts:
             if type not in self._told:
                 self._told.add(type)
                 self._warn(
-                    f"item {item} ({type}) still runs {now - deadline:.1f} s after its "
-                    f"timeout_s={timeout_s:g}; it shields itself from being cancelled, goes on in spite of that, or "
-                    "waits for a thread: give what it calls there a timeout of its own"
+                    f"item {item} ({type}) is still running {now - deadline:.1f} s after its timeout_s={timeout_s:g}: it "
+                    "shields itself from cancellation, ignores it, or waits for a thread; give the call that it waits for "
+                    "its own timeout"
                 )
         self._late = late
 

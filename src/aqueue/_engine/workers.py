@@ -94,7 +94,7 @@ class Workers:
             if not self._outcomes.is_cancellation(error) or self._stopping.is_cancelled:
                 return False
             node = worker.last
-            warn(cancelled_between_items("no item yet" if node is None else f"item {node.id} ({node.cls.type}) last"))
+            warn(cancelled_between_items("none yet" if node is None else f"item {node.id} ({node.cls.type})"))
         await worker.watch.take_cancellation()
         return True
 
@@ -147,7 +147,7 @@ class Workers:
                 worker.last = node
                 return
             except BaseException as error:  # a comparison of items is the user's code
-                stopping.fail(error, "items could not be ordered", cancel=not isinstance(error, Exception))
+                stopping.fail(error, "comparing items failed", cancel=not isinstance(error, Exception))
                 return
             cls = node.cls
             attempt = Attempt(engine, node, number, "process")

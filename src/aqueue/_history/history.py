@@ -75,9 +75,9 @@ class History(ABC):
         """Return why the figures may be off: a sentence each, without its full stop; safe to show."""
         caveats = []
         if self.missing:
-            caveats.append(f"{amount(self.missing)} events are not in this log: figures may be off")
+            caveats.append(f"events missing from this log: {amount(self.missing)}; figures may be off")
         if self.misplaced:
-            caveats.append(f"{amount(self.misplaced)} events came twice or out of order, and were left out")
+            caveats.append(f"duplicate or out-of-order events skipped: {amount(self.misplaced)}")
         return caveats
 
     def take_notices(self) -> list[str]:

@@ -53,7 +53,9 @@ class JournalHistory(History):
     def _next(self) -> list[Event] | None:
         events = self._reader.read()
         if events is None and identity(self._journal) != self._identity:
-            raise JournalError(f"the journal {self.name} was removed or replaced while it was read; open it again")
+            raise JournalError(
+                f"the journal {self.name} was removed or replaced while it was being read; open it again"
+            )
         return events
 
     def read_lines(self) -> list[Line] | None:

@@ -14,8 +14,8 @@ _READ_BYTES: Final = 1 << 20
 _MAX_LINE_BYTES: Final = 64 << 20
 """How long a line may be; a longer one is no event, and would only fill the memory."""
 
-_REPLACED: Final = "a new file has taken its place"
-_CUT: Final = "it was cut"
+_REPLACED: Final = "it was replaced by a new file"
+_CUT: Final = "it was truncated"
 
 
 class Chunk(NamedTuple):
@@ -209,7 +209,7 @@ class LogFile:
             return False
         os.close(self._descriptor)
         self._descriptor, self._identity = descriptor, _identity(descriptor)
-        self.notices.append(f"{shown(self._path)}: {why}; reading goes on at its beginning")
+        self.notices.append(f"{shown(self._path)}: {why}; reading continues from its start")
         self._rest, self._skips = bytearray(), False
         self._number, self._offset, self._begin = 1, 0, 0
         return True

@@ -227,7 +227,7 @@ class LogHistory(History):
             return  # a program may print something before its run begins
         if self._num_garbled:
             raise CannotRead(
-                f"{self.name} is neither a journal nor a log of aqueue: line {self._first_garbled[0]:,} isn't an event "
+                f"{self.name} is neither a journal nor a log from aqueue: line {self._first_garbled[0]:,} isn't an event "
                 f"({self._first_garbled[1]}); name the file that a run has written"
             )
         if not self._follows or self.is_over:

@@ -53,7 +53,9 @@ def open_history(
             f"there is no file {shown(path)}; name the journal or the log that a run has written"
         ) from None
     except OSError as error:
-        raise CannotRead(f"{shown(path)} can't be read: {reason(error)}; name another file, or allow it") from error
+        raise CannotRead(
+            f"{shown(path)} can't be read: {reason(error)}; make it readable, or name another file"
+        ) from error
     except ValueError as error:  # a null character
         raise CannotRead(f"{shown(path)} isn't a path to a file ({error}); name another file") from error
     if is_sqlite:
@@ -109,7 +111,7 @@ def _from_file(descriptor: int, name: str, path: Path | None, *, run: str, follo
 def _from_pipe(descriptor: int, name: str, *, run: str, follows: bool, whole_log: bool) -> History:
     """Return what comes through a pipe: as it comes, or from a copy of the whole, which can be read twice."""
     if os.isatty(descriptor):
-        raise CannotRead(f"{name} is a terminal; send a log to it, as in: ssh host cat run.jsonl | aqueue status -")
+        raise CannotRead(f"{name} is a terminal; pipe a log into it, as in: ssh host cat run.jsonl | aqueue status -")
     if follows:
         return LogHistory(LogFile(descriptor, is_pipe=True), name=name, path=None, follows=True)
     with open(descriptor, "rb", closefd=descriptor > 0) as pipe, tempfile.TemporaryFile() as file:

@@ -85,16 +85,14 @@ def check_header(path: Path) -> None:
             f"{shown(path)} isn't a SQLite file, so it isn't a journal; it wasn't changed; name another file"
         )
     if len(header) < _HEADER_BYTES or header[68:72] != APPLICATION_ID.to_bytes(4, "big"):
-        raise NotAJournal(
-            f"{shown(path)} is a SQLite file of another program, no journal; it wasn't changed; name another file"
-        )
+        raise NotAJournal(f"{shown(path)} is a SQLite file, but not a journal; it wasn't changed; name another file")
     # See "The Database Header" in SQLite's file format. With a log, pages may still be there instead.
     page_size = int.from_bytes(header[16:18], "big")
     page_size = 65_536 if page_size == 1 else page_size
     expected = int.from_bytes(header[28:32], "big") * page_size
     if size < expected and not _has_log(path):
         raise JournalDamaged(
-            f"the journal {shown(path)} is cut short: {size:,} of {expected:,} bytes are there; "
+            f"the journal {shown(path)} is truncated: it has {size:,} of {expected:,} bytes; "
             "it wasn't changed; restore it from a copy, or start a new run in another file"
         )
 
@@ -113,16 +111,16 @@ def _check_schema(connection: sqlite3.Connection, path: Path) -> None:
         )
     if not applied or applied != known[: len(applied)]:
         raise NotAJournal(
-            f"{shown(path)} is marked as a journal but lacks its schema; it wasn't changed; name another file"
+            f"{shown(path)} is marked as a journal, but lacks the schema of one; it wasn't changed; name another file"
         )
     found = _schema(connection)
     expected = _expected_schema(len(applied))
     strange = sorted(f"{kind} {name}" for kind, name, _, _ in found - expected)
     if strange:
         raise NotAJournal(
-            f"the journal {shown(path)} has what aqueue didn't put there or what was changed: "
-            f"{visible(', '.join(strange), 500)}; it wasn't changed; drop that (with sqlite3, for example), "
-            "and keep views and tables of your own in another file that attaches this one"
+            f"the journal {shown(path)} has objects that aqueue didn't create, or that were changed: "
+            f"{visible(', '.join(strange), 500)}; nothing was done to it; drop them (with sqlite3, for example), "
+            "and keep your own views and tables in another file that attaches this one"
         )
     missing = sorted(f"{kind} {name}" for kind, name, _, _ in expected - found)
     if missing:
@@ -144,7 +142,7 @@ def _check_version(connection: sqlite3.Connection, path: Path) -> None:
         version = msgspec.json.decode(row[0], type=_Version).schema_version
     except (msgspec.MsgspecError, TypeError) as error:
         raise JournalDamaged(
-            f"the first event in the journal {shown(path)} is not that of a run's start; it wasn't changed; "
+            f"the first event in the journal {shown(path)} isn't the start of a run; it wasn't changed; "
             "restore it from a copy"
         ) from error
     if version > SCHEMA_VERSION:

@@ -78,8 +78,8 @@ def is_empty(path: Path) -> bool:
     except FileNotFoundError:
         if not path.parent.is_dir():
             raise JournalError(
-                f"there is no folder {shown(path.parent)} for the journal {shown(path.name)}; make the folder, "
-                "or name a file in one that exists"
+                f"there is no folder {shown(path.parent)} for the journal {shown(path.name)}; create it, or name a file in "
+                "a folder that exists"
             ) from None
         return True
     except OSError as error:
@@ -161,9 +161,9 @@ def lock(path: Path) -> "BaseFileLock":
         owner.acquire()
     except Timeout:
         if identity(name) is None:  # a file system of the system's own, /proc say, lets nobody make one
-            raise JournalError(f"the journal's lock file {shown(name)} can't be made; {_NEEDS_A_FOLDER}") from None
+            raise JournalError(f"the journal's lock file {shown(name)} can't be created; {_NEEDS_A_FOLDER}") from None
         raise JournalLocked(
-            f"the journal {shown(path)} is in use by another run ({_owner(name)}); wait until that has ended, or stop it"
+            f"the journal {shown(path)} is in use by another run ({_owner(name)}); wait until that run has ended, or stop it"
         ) from None
     except OSError as error:
         raise JournalError(
@@ -180,7 +180,7 @@ def _owner(name: str) -> str:
         text = Path(name).read_text(encoding="utf-8", errors="replace").strip()
         if text:
             return visible(text, 300)
-    return "its process is not known"
+    return "its process is unknown"
 
 
 def lock_file(path: Path) -> int | None:
@@ -214,8 +214,8 @@ def lock_file(path: Path) -> int | None:
         if error.errno not in (errno.EAGAIN, errno.EACCES):
             return None
         raise JournalLocked(
-            f"the journal {shown(path)} is in use by another run, which has it under another name (a hard link, or a mount "
-            "of this single file) or had its lock file removed; wait until that has ended, or stop it"
+            f"the journal {shown(path)} is in use by another run, which opened it by another name (a hard link, or a mount "
+            "of this single file) or lost its lock file; wait until that run has ended, or stop it"
         ) from error
     return descriptor
 
@@ -268,9 +268,9 @@ def make(path: Path) -> None:
         new.replace(path)
         _sync_folder(path.parent)
     except OSError as error:
-        raise JournalError(f"the journal {shown(path)} can't be made: {_advised(error, _NEEDS_A_FOLDER)}") from error
+        raise JournalError(f"the journal {shown(path)} can't be created: {_advised(error, _NEEDS_A_FOLDER)}") from error
     except sqlite3.Error as error:
-        raise JournalError(f"the journal {shown(path)} can't be made: {explain(error)}") from error
+        raise JournalError(f"the journal {shown(path)} can't be created: {explain(error)}") from error
     finally:
         with suppress(OSError):
             _remove(new, *_beside(new))
@@ -282,10 +282,10 @@ def _refuse_orphaned_log(path: Path) -> None:
         log = path.with_name(path.name + suffix)
         if found := size(log):
             raise JournalError(
-                f"{shown(log)} has {found:,} bytes that an earlier run saved, but its journal {shown(path)} is not there any "
-                f"more, or is empty; if you renamed or moved that, do the same to the log, whose name must be the journal's "
-                f"new one with {suffix} at the end: only both together are the earlier run; to begin a new run in "
-                f"{shown(path.name)} without it, remove {shown(log.name)}; or name another file"
+                f"{shown(log)} has {found:,} bytes of an earlier run, but its journal {shown(path)} is missing or empty; if "
+                f"you renamed or moved the journal, move this file with it, named as the journal is now plus {suffix}: only "
+                f"both together are the earlier run; to start a new run in {shown(path.name)} without it, remove "
+                f"{shown(log.name)}; or name another file"
             )
 
 
@@ -320,7 +320,7 @@ def _use_wal(connection: sqlite3.Connection, path: Path) -> None:
     (mode,) = connection.execute("PRAGMA journal_mode = WAL").fetchone()
     if mode != "wal":
         raise JournalError(
-            f"the journal {shown(path)} can't be written safely: its file system doesn't allow SQLite's write-ahead log "
+            f"the journal {shown(path)} can't be written safely: its file system doesn't support SQLite's write-ahead log "
             "(network file systems don't); name a file on a local disk"
         )
 
@@ -389,15 +389,15 @@ def _migrate(connection: sqlite3.Connection) -> None:
 
 _ADVICE: Final = {
     sqlite3.SQLITE_FULL: "the disk or the quota is full; free some space",
-    sqlite3.SQLITE_IOERR: "the disk refused to read or write; look at the system's log and the limits of file size",
-    sqlite3.SQLITE_READONLY: "the file or its folder is not writable; allow it",
-    sqlite3.SQLITE_CANTOPEN: "the file or the log beside it can't be opened; see that you may write to both and the folder",
+    sqlite3.SQLITE_IOERR: "a disk read or write failed; check the system's log, and the limit on file sizes",
+    sqlite3.SQLITE_READONLY: "the file or its folder is not writable; make both writable",
+    sqlite3.SQLITE_CANTOPEN: "the file or its -wal log can't be opened; make sure that both and their folder are writable",
     sqlite3.SQLITE_CORRUPT: "a part of the file is damaged; restore it from a copy",
     sqlite3.SQLITE_NOTADB: "a part of the file is damaged; restore it from a copy",
-    sqlite3.SQLITE_PERM: "the system doesn't permit it; change the file's permissions",
+    sqlite3.SQLITE_PERM: "permission was denied; change the file's permissions",
     sqlite3.SQLITE_NOMEM: "there is not enough memory; free some",
-    sqlite3.SQLITE_CONSTRAINT: "another run has written to it, since its lock file was removed; leave that file alone",
-    sqlite3.SQLITE_BUSY: "another program keeps the file to itself; close that program",
+    sqlite3.SQLITE_CONSTRAINT: "another run has written to it because its lock file was removed; never remove that",
+    sqlite3.SQLITE_BUSY: "another program has locked the file; close that program",
 }
 
 
@@ -410,13 +410,13 @@ def explain(error: sqlite3.Error) -> str:
     return f"{text}: {advice}" if advice else text
 
 
-_NEEDS_A_FOLDER: Final = "the journal needs a folder on a local disk in which you may write"
+_NEEDS_A_FOLDER: Final = "the journal needs a writable folder on a local disk"
 
 
 def _advised(error: OSError, advice: str) -> str:
     """Return what the system says, and what to do about it: `advice`, unless the file's name is the reason."""
     if error.errno == errno.ENAMETOOLONG:
-        advice = "choose a shorter name: aqueue and SQLite also make files with .lock, -wal and -journal added to it"
+        advice = "choose a shorter name: aqueue and SQLite also create files with .lock, -wal and -journal added to it"
     return f"{reason(error)}; {advice}"
 
 

@@ -60,8 +60,8 @@ def connect_to_read(path: "str | os.PathLike[str]") -> sqlite3.Connection:
     with opening:
         if is_open(resolved):
             raise JournalLocked(
-                f"the journal {journal_file.shown(resolved)} is being written by a run in this process; read it when "
-                "that has ended, or from another process"
+                f"the journal {journal_file.shown(resolved)} is being written by a run in this process; read it "
+                "after that run has ended, or from another process"
             )
         return journal_check.connect_read_only(resolved)
 

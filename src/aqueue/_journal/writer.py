@@ -46,7 +46,7 @@ class Journal:
             if open_journals.is_open(path):
                 raise JournalLocked(
                     f"the journal {journal_file.shown(path)} is in use by another run in this process; "
-                    "wait until that has ended"
+                    "wait until that run has ended"
                 )
             if not journal_file.is_empty(path):
                 journal_check.check_header(path)  # before a lock file appears beside what may be no journal
@@ -68,9 +68,8 @@ class Journal:
             open_journals.add(path, self._identity, self.leave_to_the_parent)
         if journal_file.has_other_names(path):
             warn(
-                f"the journal {journal_file.shown(path)} has other names (hard links), by which a run that was killed can't be "
-                f"gone on with: what it saved last is in {journal_file.shown(path.name)}-wal; resume it by this name, and "
-                "make copies instead of links"
+                f"the journal {journal_file.shown(path)} has other names (hard links); a killed run can only be resumed by this "
+                f"one, since its latest events are in {journal_file.shown(path.name)}-wal; make copies instead of links"
             )
         self._pid = os.getpid()
         self._size = journal_file.size(path)
@@ -189,7 +188,7 @@ class Journal:
         cause = journal_file.explain(error) if isinstance(error, sqlite3.Error) else f"{type(error).__name__}: {error}"
         failure = JournalError(
             f"the journal {journal_file.shown(self.path)} could not be written after event {self.last_seq:,}: {cause}; "
-            f"what was committed up to there is safe; once that is mended, go on with resume={str(self.path)!r}"
+            f"what was committed before is safe; fix the cause, then resume with resume={str(self.path)!r}"
         )
         failure.__cause__ = error
         return failure
@@ -246,7 +245,7 @@ class Journal:
         if first != self.last_seq + 1 or batch[-1].seq != first + len(batch) - 1:
             raise JournalError(
                 f"events {first:,} to {batch[-1].seq:,} were to be written to the journal {journal_file.shown(self.path)} after "
-                f"event {self.last_seq:,}: this is a mistake in aqueue; please report it"
+                f"event {self.last_seq:,}: this is a bug in aqueue; please report it"
             )
         self._begin()
         self._keep_lock()  # now nobody else can begin to write
@@ -260,7 +259,7 @@ class Journal:
         if last_seq != batch[-1].seq:
             raise JournalError(
                 f"the journal {journal_file.shown(self.path)} was written by another program: event {batch[-1].seq:,} "
-                f"would have become event {last_seq:,}; see that nothing else writes it, and resume"
+                f"would have become event {last_seq:,}; make sure that nothing else writes to it, then resume"
             )
         self._connection.execute("COMMIT")
         self._check_place()
@@ -322,13 +321,13 @@ class Journal:
                 return  # that run can't begin: it doesn't get the lock on the file itself, and gives this one back
             raise JournalError(
                 f"the lock file {journal_file.shown(name)} was removed or replaced while the run was writing the journal, "
-                f"and so another run could begin to write it: {error}; this run has stopped, and what it did after event "
+                f"so another run could start to write it: {error}; this run has stopped, and what it did after event "
                 f"{self.last_seq:,} is not saved"
             ) from error
         self._lock_identity = journal_file.identity(name)
         warn(
-            f"the lock file {journal_file.shown(name)} was removed or replaced, and has been made again; leave it alone: "
-            "without it a second run could write the journal"
+            f"the lock file {journal_file.shown(name)} was removed or replaced, and has been created again; never remove "
+            "it: without it a second run could write to the journal"
         )
 
     def _check_place(self) -> None:
@@ -338,16 +337,16 @@ class Journal:
             self._log_identity = log
         if log is None or log != self._log_identity or journal_file.identity(self.path) != self._identity:
             raise JournalError(
-                f"the journal {journal_file.shown(self.path)}, or its log with -wal at the end of the name, was removed or "
-                "replaced while the run was writing it; what this run has done since is not saved; if they were moved, move "
-                "both back, and resume"
+                f"the journal {journal_file.shown(self.path)}, or its log (the same name plus -wal), was removed or replaced "
+                "while the run was writing it; what this run has done since is not saved; if they were moved, move both "
+                "back, then resume"
             )
         size = journal_file.size(self.path)
         if size < self._size:  # SQLite itself never makes it smaller
             raise JournalError(
-                f"the journal {journal_file.shown(self.path)} was cut from {self._size:,} to {size:,} bytes by another program "
-                "while the run was writing it; what this run has done is not saved; if you have a copy, put it in its place, "
-                "and resume"
+                f"the journal {journal_file.shown(self.path)} was truncated from {self._size:,} to {size:,} bytes by another "
+                "program while the run was writing it; what this run has done is not saved; if you have a copy, restore it, "
+                "then resume"
             )
         self._size = size
         if not journal_file.has_log_header(self._log):  # emptied between `_check_log` and now
@@ -379,9 +378,9 @@ class Journal:
         self._keeps_log = True
         journal_file.keep_log(self._file_lock)
         return JournalError(
-            f"the journal's log {journal_file.shown(self._log)} was cut short by another program while the run was writing it; "
-            f"what was saved last is lost; if you have a copy of {journal_file.shown(self.path.name)} and of its log, put them "
-            "in their place; resume, and what is lost runs again"
+            f"the journal's log {journal_file.shown(self._log)} was truncated by another program while the run was writing it; "
+            f"the latest events are lost; if you have a copy of {journal_file.shown(self.path.name)} and of its log, restore "
+            "both; then resume: what was lost runs again"
         )
 
 

@@ -115,15 +115,15 @@ class LiveItems:
                 with suppress(PayloadMismatch):
                     self._restore(record)
         if missing:
-            listed = ", ".join(f"{name} ({count:,} waiting)" for name, count in missing.most_common())
+            listed = ", ".join(f"{name} ({count:,} outstanding)" for name, count in missing.most_common())
             script = any(name.startswith("__main__:") for name in missing)
             of_script = (
-                "those of __main__ were recorded by a script that was run directly: run that; " if script else ""
+                "those of __main__ come from a script that was run directly: run that script; " if script else ""
             )
             raise UnknownItemType(
-                f"items are waiting whose classes this program has not defined: {listed}; {of_script}import their modules before the "
-                "run, or, if they were renamed, add the class attribute previous_names = (…,) to the classes they are now, and "
-                "run the same command again; nothing was changed"
+                f"items are outstanding whose classes this program doesn't define: {listed}; {of_script}import their modules "
+                "before the run, or, if they were renamed, add the class attribute previous_names = (…,) to the new classes, "
+                "and run the same command again; nothing was changed"
             )
         self.ended = {
             # In the order of enqueue, in which an unchanged parent enqueues them again.
@@ -147,7 +147,7 @@ class LiveItems:
                 waiting = sum(other.type == record.type and not other.completed for other in self._live.values())
                 raise PayloadMismatch(
                     f"{error} (it was item {number}; {waiting:,} item{'s' if waiting != 1 else ''} of {record.type} "
-                    f"{'are' if waiting != 1 else 'is'} waiting; nothing was changed)"
+                    f"{'are' if waiting != 1 else 'is'} outstanding; nothing was changed)"
                 ) from error.__cause__
         return self.objects[number]
 

@@ -64,8 +64,8 @@ def read_past(
             view.apply(events)
     except KeyError as error:
         raise JournalDamaged(
-            f"the journal {visible(str(journal.path), 1_000)} can't be resumed: after event {recording.last_seq:,} one names an "
-            f"item, a worker or a type ({error}) that no event before it announced; restore it from a copy"
+            f"the journal {visible(str(journal.path), 1_000)} can't be resumed: an event after event {recording.last_seq:,} "
+            f"names an item, a worker or a type ({error}) that no earlier event announced; restore it from a copy"
         ) from error
     # `recorded` leaves out descriptions, and events of unknown types, which are often the last ones. The run goes on from
     # their number and time.
@@ -122,7 +122,7 @@ class Past:
         parts = [f"{running:,} {'was' if running == 1 else 'were'} running"] if running else []
         parts += [f"{again:,} had failed"] if again else []
         among = f" ({', '.join(parts)})" if parts else ""
-        kept = f", {left:,} failed and left as {'it is' if left == 1 else 'they are'}" if left else ""
+        kept = f", {left:,} failed and not retried" if left else ""
         return f"{counts.completed:,} completed, {counts.outstanding + again:,} outstanding{among}{kept}"
 
     def say_what_is_resumed(self, name: str, *, has_all: bool) -> None:
@@ -153,8 +153,8 @@ class Past:
         say(f"aqueue: {''.join(parts)}")
         if new and missing and not known:
             warn(
-                f"none of the initial items recorded in {name} is among today's: what it has recorded and today's are now "
-                "one run; if today's are another job, stop it, and give it a journal of its own"
+                f"none of the initial items recorded in {name} is among today's, and both are now one run; the journal may "
+                "belong to another job: to keep them apart, stop this run, and use another file"
             )
 
     def _in_words(self, type: str, key: str | None, payload: bytes) -> str:

@@ -151,14 +151,12 @@ def _why_given_up(crashes: Crashes, record: RecordedItem) -> str:
     """Return why an item that may have crashed the run doesn't run again, for a message; empty if it runs."""
     alone = crashes.alone.get(record.id, 0)
     if not record.is_poison:
-        found = (
-            "was the only one running in three crashes in a row, and was not run again; see what in it ends the process"
-        )
+        found = "was the only item running in three crashes in a row, and was not run again; find out how it ends the process"
         return found if alone >= POISON_AFTER_CRASHES else ""
     if record.failed is not None and crashes.count:
         # Running it between the crashes of another item would hide that one.
-        return "had been given up for ending the process, which has crashed since; it is retried when the run has ended"
-    again = "had been given up for ending the process, was tried alone, and ended it again"
+        return "had failed for crashing the process, which has crashed since; it is retried once the run has ended"
+    again = "had failed for crashing the process, was retried alone, and crashed it again"
     return again if alone else ""
 
 

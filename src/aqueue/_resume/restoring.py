@@ -215,11 +215,11 @@ class Restoring:
 
     def _tell_of_changed_hooks(self) -> None:
         for (type, has_hook), count in self._changed_hooks.items():
-            what = "has" if has_hook else "has no"
+            what = "now has" if has_hook else "no longer has"
             had = "had none" if has_hook else "had one"
             warn(
-                f"{type} {what} after_children_processed now, but {had} when {count:,} of its outstanding items were "
-                f"enqueued: {'it is not called' if has_hook else 'nothing is called'} for those"
+                f"{type} {what} an after_children_processed, but {had} when {count:,} of its outstanding items were "
+                f"enqueued; {'it is not called' if has_hook else 'nothing is called'} for those"
             )
 
     def _counted_classes(self) -> Iterable[ItemClass]:

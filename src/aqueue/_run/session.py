@@ -258,7 +258,7 @@ class Session:
     def _on_unanswered(self, count: int) -> None:
         """Explain why nothing happens; called in the thread that watches the signals."""
         if self._stopping.stage is not Stage.ENDED:
-            say(f"aqueue: an item is keeping the event loop to itself, so the run can't stop yet; {_THIRD_SIGNAL}")
+            say(f"aqueue: an item is blocking the event loop, so the run can't stop yet; {_THIRD_SIGNAL}")
 
 
 def _cluster(settings: Settings, run_id: str, call_soon: CallSoon, has_journal: bool) -> "Cluster":
@@ -296,12 +296,10 @@ def _checked(made: AbstractAsyncContextManager[Any]) -> AbstractAsyncContextMana
     if isinstance(made, Coroutine):
         made.close()  # it will never be awaited, and Python would warn
     if isinstance(made, AsyncIterator | AbstractContextManager | Coroutine):
-        advice = "write it as 'async def' with one yield, and decorate it with contextlib.asynccontextmanager"
+        advice = "write it as an 'async def' with one yield, and decorate it with contextlib.asynccontextmanager"
     else:
-        advice = "return one, such as contextlib.asynccontextmanager makes of an 'async def' with one yield"
-    raise InvalidArgument(
-        f"lifespan was called before the first item, and returned {shown}, which isn't an async context manager; {advice}"
-    )
+        advice = "decorate an 'async def' that has one yield with contextlib.asynccontextmanager, for example"
+    raise InvalidArgument(f"lifespan returned {shown}, which isn't an async context manager; {advice}")
 
 
 _THIRD_SIGNAL = "a third Ctrl-C ends the process at once"  # also where the first one cancels, or a failure stopped it

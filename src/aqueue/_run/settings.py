@@ -118,25 +118,25 @@ class Settings(msgspec.Struct, frozen=True):
             )
         if self.only is not None and (not accepts(self.only, "module:Class") or iscoroutinefunction(self.only)):
             allowed = (
-                "an ordinary function that takes the name of an item class, such as 'shop:Page', and tells whether failed "
-                "items of it are to run again, or None"
+                "a function, not async, that takes the name of an item class, such as 'shop:Page', and returns whether to "
+                "retry its failed items, or None"
             )
             raise not_allowed("only", self.only, allowed)
         if self.only is not None and not self.retry_failed:
             raise InvalidArgument(
-                "only and retry_failed=False are both given; only picks the failed items that run again, retry_failed=False "
-                "lets none of them run again"
+                "only and retry_failed=False are both given; pass only to retry some of the failed items, or "
+                "retry_failed=False to retry none"
             )
         if self.resume is None and (self.only is not None or not self.retry_failed):
             raise InvalidArgument(
-                f"{'retry_failed=False' if self.only is None else 'only'} says which failed items of a recorded run are run "
-                "again; give resume=…, the journal of that run (which need not exist yet), or leave it out"
+                f"{'retry_failed=False' if self.only is None else 'only'} applies to the failed items of a recorded run; pass "
+                "resume=…, that run's journal (which need not exist yet), or leave it out"
             )
 
     def _check_cluster(self) -> None:
         if self.cluster is None:
             if self.allow_insecure:
-                raise InvalidArgument("allow_insecure=True is about the connection to a cluster; give cluster=…, too")
+                raise InvalidArgument("allow_insecure=True applies to the connection to a cluster; pass cluster=…, too")
             return
         try:
             from aqueue._cluster.dask_transport import DaskTransport  # Dask is for those who have a cluster
@@ -156,8 +156,8 @@ class Settings(msgspec.Struct, frozen=True):
             for name, limit in limits.items():
                 if not isinstance(name, str) or not isinstance(limit, Limit):
                     raise InvalidArgument(
-                        f"limits has {visible_repr(name)}: {visible_repr(limit)}; it must have an aqueue.Limit for each "
-                        "group, a string"
+                        f"limits has {visible_repr(name)}: {visible_repr(limit)}; it must map each group, a string, to an "
+                        "aqueue.Limit"
                     )
         elif limits is not None and not accepts(limits, "group"):
             allowed = (
