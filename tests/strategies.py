@@ -14,6 +14,7 @@ from aqueue.events import (
     Counts,
     ErrorInfo,
     Event,
+    GroupLimitKnown,
     GroupSlowedDown,
     ItemAdopted,
     ItemChildrenFailed,
@@ -23,13 +24,16 @@ from aqueue.events import (
     ItemEnqueued,
     ItemFailed,
     ItemInterrupted,
+    ItemRegrouped,
     ItemRetryScheduled,
     ItemStarted,
+    LoopBlocked,
     Phase,
     ProcessJoined,
     ProcessLeft,
     ReporterFailed,
     RunFinished,
+    RunHeldUp,
     RunResumed,
     RunStarted,
     RunStatus,
@@ -68,6 +72,8 @@ _by_annotation: dict[Any, st.SearchStrategy[Any]] = {
     bool: st.booleans(),
     str: encodable_text,
     str | None: st.none() | encodable_text,
+    int | None: st.none() | _numbers,
+    float | None: st.none() | _seconds,
     Phase: st.sampled_from(["process", "after_children"]),
     Phase | None: st.none() | st.sampled_from(["process", "after_children"]),
     RunStatus: st.sampled_from(["completed", "failed", "interrupted"]),
@@ -183,7 +189,10 @@ class _Simulation:
             parent.open_parts += 1
         self.ready.append(item)
         number = 0 if parent is None else parent.number
-        self.add(ItemEnqueued, item=item.number, parent=number, type=item.type, track_overall=kind % 2 == 0)
+        group = self.random.choice((None, None, self.text))
+        self.add(
+            ItemEnqueued, item=item.number, parent=number, type=item.type, track_overall=kind % 2 == 0, group=group
+        )
 
     def start(self) -> None:
         item = self.ready.pop(self.random.randrange(len(self.ready)))
@@ -267,8 +276,12 @@ class _Simulation:
             self.leave()
 
     def rare(self) -> None:
-        act = self.random.randrange(5)
-        if act == 4:
+        act = self.random.randrange(6)
+        if act == 5:
+            self.add(GroupLimitKnown, group=self.text, concurrent=2)
+            self.add(LoopBlocked, method=self.text, where=self.text, duration_s=0.5)
+            self.add(RunHeldUp, by=self.text, duration_s=0.5)
+        elif act == 4:
             item = self.random.randint(0, self.number)
             self.add(GroupSlowedDown, group=self.text, due=self.at + 30.0, item=item)
         elif act == 0:
@@ -288,6 +301,7 @@ class _Simulation:
             for ready in self.ready:
                 if ready.phase == "process" and self.random.random() < 0.2:
                     self.add(ItemAdopted, item=ready.number, type=ready.type, payload=Raw(b"{}"))
+                    self.add(ItemRegrouped, item=ready.number, type=ready.type, group=self.text)
 
     def run(self, steps: int) -> list[Event]:
         self.begin(RunStarted)

@@ -17,6 +17,7 @@ __all__ = [
     "Counts",
     "ErrorInfo",
     "Event",
+    "GroupLimitKnown",
     "GroupSlowedDown",
     "ItemAdopted",
     "ItemChildrenFailed",
@@ -26,14 +27,17 @@ __all__ = [
     "ItemEnqueued",
     "ItemFailed",
     "ItemInterrupted",
+    "ItemRegrouped",
     "ItemReopened",
     "ItemRetryScheduled",
     "ItemStarted",
+    "LoopBlocked",
     "Phase",
     "ProcessJoined",
     "ProcessLeft",
     "ReporterFailed",
     "RunFinished",
+    "RunHeldUp",
     "RunResumed",
     "RunStarted",
     "RunStatus",
@@ -157,6 +161,7 @@ class ItemEnqueued(Event, frozen=True, tag="item.enqueued"):
         hook: whether its class has an `after_children_processed` of its own.
         occurrence: how many earlier children of the same parent had the same type and payload.
         payload: its state, only with a journal.
+        group: the group in which it waits; None if it has none. Older logs don't tell it.
     """
 
     item: int
@@ -167,6 +172,21 @@ class ItemEnqueued(Event, frozen=True, tag="item.enqueued"):
     hook: bool = False
     occurrence: int = 0
     payload: Raw = NO_DATA
+    group: str | None = None
+
+
+class ItemRegrouped(Event, frozen=True, tag="item.regrouped"):
+    """A waiting item has another group than before: it waits for a retry, or again after a resume, and its group was changed.
+
+    Attributes:
+        item: its number.
+        type: its class, as ``module:qualname``.
+        group: the group in which it waits now; None if it has none.
+    """
+
+    item: int
+    type: str
+    group: str | None = None
 
 
 class ItemAdopted(Event, frozen=True, tag="item.adopted"):
@@ -364,6 +384,48 @@ class GroupSlowedDown(Event, frozen=True, tag="group.slowed_down"):
     item: int
 
 
+class GroupLimitKnown(Event, frozen=True, tag="group.limit_known"):
+    """A group that has a limit keeps an item from starting, for the first time in this process: it is at its limit, or paused.
+
+    It may come again for the same group if 10,000 others came in between.
+
+    Attributes:
+        group: the group's name.
+        concurrent: how many of its items may run at once; None for any number.
+        per_second: how many of its items may start in any one second; None for any number.
+    """
+
+    group: str
+    concurrent: int | None = None
+    per_second: float | None = None
+
+
+class LoopBlocked(Event, frozen=True, tag="loop.blocked"):
+    """One call blocked the event loop for at least half a second; nothing else could run in that time.
+
+    Attributes:
+        method: the method that the engine called, such as ``Page.process``.
+        where: the line of the user's code, as ``file.py:40 in parse``.
+        duration_s: how long the call blocked the loop, as far as it was seen, seconds.
+    """
+
+    method: str
+    where: str
+    duration_s: float
+
+
+class RunHeldUp(Event, frozen=True, tag="run.held_up"):
+    """Workers waited between items, since events were produced faster than they could be written; at most once per second.
+
+    Attributes:
+        by: ``journal``, or the class of the reporter that is behind, as ``module:qualname``.
+        duration_s: how long workers have waited since the last such event, seconds.
+    """
+
+    by: str
+    duration_s: float
+
+
 class RunStopping(Event, frozen=True, tag="run.stopping"):
     """No more items are taken.
 
@@ -447,11 +509,15 @@ AnyEvent = (
     | ItemRetryScheduled
     | ItemInterrupted
     | ItemReopened
+    | ItemRegrouped
     | GroupSlowedDown
+    | GroupLimitKnown
     | ProcessJoined
     | ProcessLeft
     | RunStopping
     | ReporterFailed
+    | LoopBlocked
+    | RunHeldUp
     | RunFinished
 )
 
@@ -471,11 +537,15 @@ EVENT_TYPES: Final[dict[str, type[Event]]] = {
         ItemRetryScheduled,
         ItemInterrupted,
         ItemReopened,
+        ItemRegrouped,
         GroupSlowedDown,
+        GroupLimitKnown,
         ProcessJoined,
         ProcessLeft,
         RunStopping,
         ReporterFailed,
+        LoopBlocked,
+        RunHeldUp,
         RunFinished,
     )
 }

@@ -29,6 +29,7 @@ from aqueue import (
     async_run_queue,
     run_queue,
 )
+from aqueue._codec.class_names import type_name
 from aqueue._delivery import delivery
 from aqueue._delivery.delivery import Delivery
 from aqueue._delivery.reporter_thread import ReporterThread
@@ -45,6 +46,7 @@ from aqueue.events import (
     ItemEnqueued,
     ReporterFailed,
     RunFinished,
+    RunHeldUp,
     RunStarted,
     RunStopping,
 )
@@ -133,6 +135,7 @@ def test_workers_pause_at_the_soft_limit_and_go_on(backend: Backend) -> None:
     assert paused_at[0] < 1_500
     assert result.counts.completed == 1_501
     check_sequence(recorder)
+    assert {event.by for event in recorder.of(RunHeldUp)} <= {type_name(Blocked)}
 
 
 @pytest.mark.usefixtures("small_limits")

@@ -13,6 +13,7 @@ from aqueue._folds.outcome import FoldedResult
 from aqueue.events import (
     Counts,
     Event,
+    GroupLimitKnown,
     GroupSlowedDown,
     ItemChildrenFailed,
     ItemChildrenProcessed,
@@ -21,11 +22,14 @@ from aqueue.events import (
     ItemEnqueued,
     ItemFailed,
     ItemInterrupted,
+    ItemRegrouped,
     ItemRetryScheduled,
     ItemStarted,
+    LoopBlocked,
     Phase,
     ReporterFailed,
     RunFinished,
+    RunHeldUp,
     RunStarted,
     RunStopping,
 )
@@ -50,6 +54,9 @@ class _Checker:
         self.state: dict[int, str] = {}  # enqueued, process, completed, failed, interrupted, after_children
         self.attempts: Counter[tuple[int, Phase]] = Counter()
         self.due: dict[int, float] = {}
+        self.groups: dict[int, str | None] = {}
+        self.seen_groups: set[str | None] = set()
+        self.held_groups: set[str] = set()
         self.has_children: set[int] = set()
         self.workers: dict[int, ItemStarted] = {}
         self.closed: set[int] = set()
@@ -81,10 +88,10 @@ class _Checker:
                 assert event.due >= event.at, event
                 self.due[event.item] = event.due
                 self.state[event.item] = "enqueued" if event.phase == "process" else "completed"
-            case GroupSlowedDown():
-                assert event.due >= event.at, event
-                if event.item:
-                    self.named(event.item)
+            case ItemRegrouped() | GroupLimitKnown() | GroupSlowedDown():
+                self.of_group(event)
+            case LoopBlocked() | RunHeldUp():
+                assert event.duration_s > 0, event
             case ItemInterrupted():
                 assert self.end(event).phase == event.phase, event
                 self.state[event.item] = "interrupted"
@@ -97,6 +104,23 @@ class _Checker:
                 pass
             case _:
                 raise AssertionError(f"{event} has no place in the middle of a run")
+
+    def of_group(self, event: ItemRegrouped | GroupLimitKnown | GroupSlowedDown) -> None:
+        match event:
+            case ItemRegrouped():
+                self.named(event.item)
+                assert self.state[event.item] == "enqueued", event
+                assert event.group != self.groups[event.item], event
+                self.groups[event.item] = event.group
+                self.seen_groups.add(event.group)
+            case GroupLimitKnown():
+                assert event.concurrent is not None or event.per_second is not None, event
+                assert event.group not in self.held_groups, event
+                self.held_groups.add(event.group)
+            case GroupSlowedDown():
+                assert event.due >= event.at, event
+                if event.item:
+                    self.named(event.item)
 
     def named(self, item: int) -> None:
         """Nothing happens in a subtree that has ended, nor below an item whose hook has begun."""
@@ -119,6 +143,8 @@ class _Checker:
         self.children.setdefault(event.parent, []).append(event.item)
         self.types[event.item] = event.type
         self.state[event.item] = "enqueued"
+        self.groups[event.item] = event.group
+        self.seen_groups.add(event.group)
         self.named(event.item)
 
     def started(self, event: ItemStarted) -> None:
@@ -231,6 +257,7 @@ def check_events(events: Sequence[Event], *, follows_clock: bool = True) -> None
     for event in events[1:-1]:
         checker.check(event)
     assert not checker.workers, f"still at work at the end: {checker.workers}"
+    assert checker.held_groups <= checker.seen_groups  # a group's limit may be known before its first item is announced
     counts = counts_of(events)
     assert last.counts == counts
     if last.status == "completed":

@@ -84,7 +84,9 @@ def grouped(
 ) -> tuple[GroupedQueue, HandTimers]:
     """Make a queue that goes by groups, and its timers."""
     timers = HandTimers()
-    return GroupedQueue(QUEUE_TYPES[kind](), GroupLimits(limits), lambda: timers.now, timers, on_ready), timers
+    return GroupedQueue(
+        QUEUE_TYPES[kind](), GroupLimits(limits), lambda: timers.now, timers, on_ready, lambda *_: None
+    ), timers
 
 
 def take_all(queue: GroupedQueue) -> list[int]:
@@ -136,7 +138,9 @@ class AgainstASlowModel(RuleBasedStateMachine):
             queue.put(node)
             self.put_into_model(node, again=False)
         limits: Limits = LIMITS.get if by_function else LIMITS
-        self.queue = GroupedQueue(queue, GroupLimits(limits), lambda: self.timers.now, self.timers, self.on_ready)
+        self.queue = GroupedQueue(
+            queue, GroupLimits(limits), lambda: self.timers.now, self.timers, self.on_ready, lambda *_: None
+        )
         assert not len(queue)
         self.running: list[Node] = []
         self.ended: list[Node] = []
@@ -299,7 +303,7 @@ def test_one_item_that_waited_before_the_first_group_is_given(kind: QueueTypeNam
     node = Numbered()(None)
     queue.put(node)
     timers = HandTimers()
-    by_groups = GroupedQueue(queue, GroupLimits(None), lambda: timers.now, timers, lambda: None)
+    by_groups = GroupedQueue(queue, GroupLimits(None), lambda: timers.now, timers, lambda: None, lambda *_: None)
     assert by_groups.take() is node
 
 
@@ -313,7 +317,7 @@ def test_items_that_cannot_be_taken_over_stay_in_their_queue() -> None:
     nodes[3].item.breaks = nodes[4].item.breaks = True
     timers = HandTimers()
     with pytest.raises(ItemsNotComparable):
-        GroupedQueue(queue, GroupLimits(None), lambda: timers.now, timers, lambda: None)
+        GroupedQueue(queue, GroupLimits(None), lambda: timers.now, timers, lambda: None, lambda *_: None)
     assert sorted(node.id for node in queue) == [1, 2, 3, 4, 5]
 
 
@@ -480,7 +484,7 @@ def test_what_was_put_again_stays_next_when_the_first_group_is_seen() -> None:
     for node in again:
         node.attempt += 1
         plain.put_again(node)
-    queue = GroupedQueue(plain, GroupLimits(None), lambda: timers.now, timers, lambda: None)
+    queue = GroupedQueue(plain, GroupLimits(None), lambda: timers.now, timers, lambda: None, lambda *_: None)
     late = numbered(None)
     late.attempt += 1
     queue.put_again(late)

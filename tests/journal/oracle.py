@@ -22,6 +22,7 @@ from aqueue.events import (
     ItemEnqueued,
     ItemFailed,
     ItemInterrupted,
+    ItemRegrouped,
     ItemReopened,
     ItemRetryScheduled,
     ItemStarted,
@@ -66,6 +67,7 @@ class Story:
         self.enqueued: dict[int, ItemEnqueued] = {}
         self.payloads: dict[int, bytes] = {}
         self.state: dict[int, str] = {}
+        self.groups: dict[int, str | None] = {}
         self.attempts: dict[tuple[int, str], int] = {}
         self.results: dict[int, bytes] = {}
         self._of_process: dict[int, bytes] = {}
@@ -160,6 +162,10 @@ class Story:
                     assert before == ("failed" if event.failed == "process" else "hook failed")
                     self.state[event.item] = "waits" if event.failed == "process" else "completed"
                     self.failed[event.item, event.failed] = 0
+            case ItemRegrouped():
+                assert self.state[event.item] == "waits"
+                assert event.group != self.groups[event.item]
+                self.groups[event.item] = event.group
             case GroupSlowedDown():
                 assert event.item == 0 or self.state[event.item] in ("process", "hook")
                 self._paused[event.group] = max(event.due, self._paused.get(event.group, 0.0))
@@ -170,6 +176,7 @@ class Story:
 
     def _enqueue(self, event: ItemEnqueued) -> None:
         assert event.item == len(self.enqueued) + 1
+        self.groups[event.item] = event.group
         assert event.parent == 0 or self.state[event.parent] == "process"
         identity: Any = (event.parent, event.type, bytes(event.payload), event.occurrence)
         if event.key is not None:

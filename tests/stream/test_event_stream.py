@@ -3,6 +3,7 @@
 import threading
 from collections.abc import Callable
 from functools import partial
+from types import SimpleNamespace
 
 import anyio
 import pytest
@@ -13,7 +14,7 @@ from hypothesis import strategies as st
 from aqueue import Backend
 from aqueue._stream import event_stream
 from aqueue._stream.event_stream import EventStream
-from aqueue.events import Event, RunStopping
+from aqueue.events import Event, RunHeldUp, RunStopping
 
 PATIENCE_S = 60.0
 
@@ -29,6 +30,10 @@ class Taker:
     def __init__(self) -> None:
         self.is_taking = True
         self.hurried = threading.Semaphore(0)
+
+    @property
+    def slowest(self) -> str:
+        return "journal"
 
     def hurry(self) -> None:
         self.hurried.release()
@@ -133,6 +138,38 @@ def test_workers_wait_while_it_is_crowded(backend: Backend, what: str) -> None:
                 await went_on.wait()
 
     anyio.run(main, backend=backend)
+
+
+@pytest.mark.usefixtures("small_limits")
+def test_what_holds_up_a_run_is_an_event(backend: Backend, monkeypatch: pytest.MonkeyPatch) -> None:
+    """How long workers waited, counted once for those that waited at the same time; at most once per second, by the clock."""
+    stream, _ = connected()
+    now = 100.0
+    monkeypatch.setattr(event_stream, "time", SimpleNamespace(monotonic=lambda: now))
+
+    async def wait(seconds: float, workers: int = 3) -> None:
+        nonlocal now
+        stream.lag = 10
+        async with anyio.create_task_group() as tasks:
+            for _ in range(workers):
+                tasks.start_soon(stream.wait_for_room)
+            await anyio.wait_all_tasks_blocked()
+            now += seconds
+            stream.lag = 0
+            stream.wake_if_room()
+
+    async def main() -> None:
+        nonlocal now
+        await wait(0.25)
+        await wait(0.25)
+        now += 1.0
+        await wait(0.5)
+        now += 1.0
+        await wait(0.01)  # too short to be told
+
+    anyio.run(main, backend=backend)
+    told = [event for event in stream.events if isinstance(event, RunHeldUp)]
+    assert [(event.by, event.duration_s) for event in told] == [("journal", 0.25), ("journal", 0.75)]
 
 
 @pytest.mark.usefixtures("small_limits")

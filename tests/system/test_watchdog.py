@@ -17,7 +17,8 @@ from aqueue import Backend, EnqueueFn, Item, ItemFailures, RunInfo, RunResult, S
 from aqueue._engine import timeouts
 from aqueue._stream import event_stream
 from aqueue._system import notice, watchdog
-from aqueue.events import Event
+from aqueue.events import Event, LoopBlocked
+from aqueue.testing import EventRecorder
 from aqueue.view import RunView
 from tests.engine.jobs import Do, Noop, WithHook
 
@@ -49,6 +50,7 @@ class Heard:
 def impatience(monkeypatch: pytest.MonkeyPatch) -> None:
     """Have the watchdog warn early."""
     monkeypatch.setattr(watchdog, "PATIENCE_S", PATIENCE_S)
+    monkeypatch.setattr(watchdog, "BLOCKED_S", PATIENCE_S / 2)
     monkeypatch.setattr(timeouts, "PATIENCE_S", PATIENCE_S)
     monkeypatch.setattr(watchdog, "INTERVAL_S", 0.05)
     monkeypatch.setattr(watchdog, "LOOK_S", 0.01)
@@ -95,6 +97,30 @@ def test_what_blocks_is_named_with_its_line(backend: Backend, heard: Heard) -> N
     assert warning.startswith(f"aqueue: warning: {Page.process.__qualname__} blocked the event loop for 0.")
     assert f" s, at {line_of(Page.process)}; nothing else can run meanwhile" in warning
     assert "anyio.to_thread.run_sync" in warning
+
+
+def test_what_blocked_is_an_event(backend: Backend, heard: Heard) -> None:
+    """Each time, and not only the first: which method it was, the line in it, and for how long; short calls are none."""
+
+    def parse() -> None:
+        heard.any.clear()
+        assert heard.any.wait(LONG_S) or heard.warnings
+
+    class Page(Item):
+        async def process(self, enqueue: EnqueueFn, set_desc: SetDescFn) -> None:
+            if heard.warnings:
+                too_long()
+            else:
+                parse()
+
+    recorder = EventRecorder()
+    run_queue([Page(), Page(), Noop()], num_workers=1, reporter=recorder, backend=backend)
+    first, second = recorder.of(LoopBlocked)
+    assert (first.method, first.where) == (Page.process.__qualname__, f"{line_of(parse, 2)} in {parse.__qualname__}")
+    assert (second.method, second.where) == (Page.process.__qualname__, f"{line_of(too_long, 2)} in too_long")
+    assert first.duration_s >= PATIENCE_S
+    assert 4 * PATIENCE_S >= second.duration_s >= PATIENCE_S / 2
+    assert [type(event).__name__ for event in recorder.events][-1] == "RunFinished"
 
 
 def test_each_function_is_told_once(backend: Backend, heard: Heard) -> None:

@@ -13,7 +13,7 @@ from aqueue._delivery.journal_thread import JournalThread
 from aqueue._delivery.open_reporters import terminals_last
 from aqueue._delivery.reporter_thread import TICK_INTERVAL_S, ReporterThread
 from aqueue._stream.error_info import error_info
-from aqueue._stream.event_stream import EventStream
+from aqueue._stream.event_stream import SOFT_LIMIT_BYTES, EventStream
 from aqueue._system.loop import CallSoon
 from aqueue._system.notice import warn
 from aqueue.errors import JournalError, ReporterError
@@ -86,6 +86,7 @@ class Delivery:
         self._asked = "open"  # then "drained", when all events have been handed on once, then "closed"
         self._stage = "open"
         self._stage_changed = anyio.Event()
+        self._slowest = ""  # the reporter that has the most events to take
         self._result: RunResult | None = None
         if reporters or journal is not None:
             stream.connect(self)
@@ -101,6 +102,13 @@ class Delivery:
     def is_taking(self) -> bool:
         """Whether a thread takes events."""
         return (self._journal_thread is not None and self._journal_thread.is_alive) or self._is_showing
+
+    @property
+    def slowest(self) -> str:
+        """What is behind: ``journal``, or the class of a reporter."""
+        stream = self._stream
+        is_reporter = stream.lag > len(stream.events) or stream.lag_bytes > SOFT_LIMIT_BYTES // 2
+        return self._slowest if self._journal is None or is_reporter else "journal"
 
     def hurry(self) -> None:
         """Take events, and pass them to the reporters, now: events between the two threads are not counted anywhere."""
@@ -300,6 +308,7 @@ class Delivery:
             for reporter in self._reporters:
                 reporter.give(batch, size)
         logs = [reporter for reporter in self._reporters if reporter.stage == "open" and not reporter.can_skip]
+        self._slowest = max(logs, key=lambda log: (log.waiting, log.waiting_bytes)).name if logs else ""
         stream.lag = max((log.waiting for log in logs), default=0)
         stream.lag_bytes = max((log.waiting_bytes for log in logs), default=0)
         if not any(reporter.stage == "opening" for reporter in self._reporters):

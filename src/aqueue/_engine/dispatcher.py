@@ -19,7 +19,8 @@ from aqueue._stream.event_stream import EventStream
 from aqueue._system.notice import warn
 from aqueue._system.timers import Timers
 from aqueue.errors import ItemsNotComparable
-from aqueue.events import GroupSlowedDown, Phase
+from aqueue.events import GroupLimitKnown, GroupSlowedDown, ItemRegrouped, Phase
+from aqueue.limits import Limit
 from aqueue.text import visible_repr
 
 __all__ = ["Dispatcher"]
@@ -29,7 +30,7 @@ class Dispatcher:
     """Gives workers the nodes that wait, and detects when the run is done.
 
     Attributes:
-        put: queues a node.
+        put: queues a node and returns its group.
         take: returns the next node; raises `IndexError` if there is none now.
         queue: the nodes that wait for a worker.
         groups: the same queue, once a class with groups has been seen; None before.
@@ -72,12 +73,19 @@ class Dispatcher:
         self._num_queued_again = 0  # nodes in the queue that `_num_taken` counts already
         self._stream = stream
         self._stopping = stopping
-        self._by_groups = partial(GroupedQueue, limits=limits, clock=clock, timers=timers, on_ready=self.wake_one)
+        self._by_groups = partial(
+            GroupedQueue,
+            limits=limits,
+            clock=clock,
+            timers=timers,
+            on_ready=self.wake_one,
+            on_limit=self._record_limit,
+        )
         self._use_queue(queue)
 
     def _use_queue(self, queue: PlainQueue | GroupedQueue) -> None:
         self.queue = queue
-        self.put = queue.put
+        self.put: Callable[[Node], str | None] = queue.put
         self.take: Callable[[], Node] = queue.take if self._stopping.limits.max_items is None else self._take_counted
 
     @property
@@ -152,6 +160,7 @@ class Dispatcher:
 
     def _put_announced(self, node: Node, *, again: bool) -> None:
         """Queue a node whose `enqueue` has returned. An exception from its `group`, or its limit, fails its next attempt."""
+        before, node.group = node.group, None  # a queue that goes by groups sets it
         try:
             (self.queue.put_again if again else self.put)(node)
         except ItemsNotComparable:
@@ -160,6 +169,19 @@ class Dispatcher:
             if self.groups is None:
                 raise
             self.groups.put_refused(node, error, again=again)
+            node.group = before
+        self._record_group(node, before)
+
+    def _record_group(self, node: Node, before: str | None) -> None:
+        if node.group != before:
+            self._stream.emit(ItemRegrouped, node.id, node.cls.type, node.group)
+
+    def reorder(self) -> None:
+        """Sort the queue again, since items in it may have changed their priorities and groups; raises what `put` raises."""
+        groups = [(node, node.group) for node in self.queue]
+        self.queue.reorder()
+        for node, before in groups:
+            self._record_group(node, before)
 
     def put_due(self, node: Node | None) -> None:
         """Leave the hook of `node`, if there is a node, to the next worker that is free."""
@@ -254,6 +276,9 @@ class Dispatcher:
         except BaseException as error:
             what = f"the group {visible_repr(group)} could not be slowed down"
             self._stopping.fail(error, what, cancel=not isinstance(error, Exception))
+
+    def _record_limit(self, group: str, limit: Limit) -> None:
+        self._stream.emit(GroupLimitKnown, group, limit.concurrent, limit.per_second)
 
     def _restore_slow_down(self, group: str, seconds: float) -> None:
         """Go on with a pause of `group` that an earlier process recorded."""

@@ -20,7 +20,7 @@ from aqueue._engine.workers import Workers
 from aqueue._stream.event_stream import EventStream
 from aqueue._system.watchdog import Watchdog
 from aqueue.errors import PoisonItem
-from aqueue.events import NO_DATA, Counts, ItemStarted, Phase, RunStatus
+from aqueue.events import NO_DATA, Counts, ItemStarted, LoopBlocked, Phase, RunStatus
 
 __all__ = ["Engine"]
 
@@ -75,6 +75,7 @@ class Engine:
             frozenset((Workers.run_queued.__code__, Hooks.run_hook.__code__)),
             EventStream.make_room.__code__,
             self._look_round,
+            on_blocked=self._record_blocked,
         )
         watchdog.start()
         parts.limits.begin(parts.classes.ended)
@@ -112,6 +113,10 @@ class Engine:
         """Check from time to time for what the user should be warned of."""
         self.parts.timeouts.check()
         self._warn_of_unused_limits(is_over=False)
+
+    def _record_blocked(self, method: str, where: str, duration_s: float) -> None:
+        if not self.parts.stream.is_finished:
+            self.parts.stream.emit(LoopBlocked, method, where, duration_s)
 
     def _warn_of_unused_limits(self, *, is_over: bool) -> None:
         parts = self.parts

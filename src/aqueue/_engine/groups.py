@@ -16,11 +16,15 @@ from aqueue._engine.queues import FifoQueue, LifoQueue, PlainQueue, PriorityQueu
 from aqueue._engine.tree import Node
 from aqueue._system.timers import Timers
 from aqueue.errors import InvalidItem, ItemsNotComparable
+from aqueue.limits import Limit
 from aqueue.text import visible_repr, without_surrogates
 
 __all__ = ["GroupedQueue", "group_of"]
 
 _SWEEP_GROUPS: Final = 1_000
+
+_MAX_ANNOUNCED: Final = 10_000
+"""How many groups are remembered whose limit was announced."""
 
 
 def group_of(node: Node) -> str | None:
@@ -55,6 +59,7 @@ class GroupedQueue:
         clock: Callable[[], float],
         timers: Timers,
         on_ready: Callable[[], None],
+        on_limit: Callable[[str, Limit], None],
     ) -> None:
         """Take over the nodes of a plain queue, which have no group, and its order.
 
@@ -64,6 +69,7 @@ class GroupedQueue:
             clock: returns the loop's time, seconds.
             timers: calls functions at a time of `clock`.
             on_ready: called when a group becomes ready.
+            on_limit: called with the name and limit of a group that has one, when it first keeps an item from starting.
 
         Raises:
             ItemsNotComparable: two nodes can't be compared; all are still in `nodes`.
@@ -72,6 +78,8 @@ class GroupedQueue:
         self._clock = clock
         self._timers = timers
         self._on_ready = on_ready
+        self._on_limit = on_limit
+        self._announced: set[str] = set()
         self._new_queue: type[PlainQueue] = type(nodes)
         self._groups: dict[str | None, Group] = {}
         self._running: dict[int, Group] = {}
@@ -92,18 +100,18 @@ class GroupedQueue:
 
     # ---- as any queue of nodes ----------------------------------------------------------------------------------
 
-    def put(self, node: Node, /) -> None:
-        """Add `node`.
+    def put(self, node: Node, /) -> str | None:
+        """Add `node`, and return its group.
 
         Raises:
             InvalidItem, InvalidArgument: its group, or the limit of its group, is invalid; nothing has changed.
             ItemsNotComparable: it can't be compared; nothing has changed.
         """
-        self._add(node, again=False)
+        return self._add(node, again=False)
 
-    def put_again(self, node: Node, /) -> None:
+    def put_again(self, node: Node, /) -> str | None:
         """Add `node` as the next of its group, as far as the order of the queue allows; raises what `put` raises."""
-        self._add(node, again=True)
+        return self._add(node, again=True)
 
     def put_refused(self, node: Node, error: Exception, *, again: bool) -> None:
         """Add an announced `node` that `put` refused with `error`. It runs without a group, and `check` raises `error`."""
@@ -223,9 +231,11 @@ class GroupedQueue:
         if self._is_comparing:
             raise ItemsNotComparable("comparing two items with < changed the queue; __lt__ must only compare")
 
-    def _add(self, node: Node, *, again: bool) -> None:
+    def _add(self, node: Node, *, again: bool) -> str | None:
         self._refuse_while_comparing()
-        self._put(self._group(group_of(node)), node, again=again)
+        group = self._group(group_of(node))
+        self._put(group, node, again=again)
+        return group.name
 
     def _put(self, group: Group, node: Node, *, again: bool) -> None:
         self._is_comparing = self._new_queue is PriorityQueue
@@ -251,6 +261,7 @@ class GroupedQueue:
                 self._rest(group).put(node)
         finally:
             self._is_comparing = False
+        node.group = group.name
         self._count += 1
 
     def _rest(self, group: Group) -> PlainQueue:
@@ -261,16 +272,28 @@ class GroupedQueue:
     def _make_ready(self, group: Group) -> bool:
         """Make `group` ready, if it may start now; return whether it has become ready by this."""
         node = group.head
-        if node is None or group.candidate is not None or group.is_saturated:
+        if node is None or group.candidate is not None:
+            return False
+        if group.is_saturated:
+            self._announce_limit(group)
             return False
         at = group.may_start_at
         if at > 0.0 and at > self._clock():
+            self._announce_limit(group)
             if not 0.0 < group.waits_until <= at:
                 group.waits_until = at
                 self._timers.after(at - self._clock(), partial(self._look_again, group))
             return False
         self._ready.add(group, node)
         return True
+
+    def _announce_limit(self, group: Group) -> None:
+        name = group.name
+        if name is not None and name not in self._announced and group.limit != NO_LIMIT:
+            if len(self._announced) >= _MAX_ANNOUNCED:
+                self._announced.clear()
+            self._announced.add(name)
+            self._on_limit(name, group.limit)
 
     def _look_at(self, group: Group) -> None:
         """Make `group` ready, if it may start now, and call `on_ready`; otherwise forget it, if it is idle.

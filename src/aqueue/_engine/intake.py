@@ -103,7 +103,7 @@ class Intake:
         stream, dispatcher = self._stream, self._dispatcher
         number = self.last_id + 1
         node = Node(number, item, parent, cls, kept, occurrence, identity)
-        dispatcher.put(node)  # raises if the item can't be compared, before it is announced
+        group = dispatcher.put(node)  # raises if the item can't be compared, before it is announced
         self.last_id = number
         cls.enqueued += 1
         if parent is None:
@@ -119,7 +119,9 @@ class Intake:
         seq = stream.next_seq()
         now = monotonic() + stream.clock.offset
         stream.append(
-            ItemEnqueued(seq, now, number, parent_id, cls.type, cls.track_overall, key, cls.hook, occurrence, payload)
+            ItemEnqueued(
+                seq, now, number, parent_id, cls.type, cls.track_overall, key, cls.hook, occurrence, payload, group
+            )
         )
         if dispatcher.idle:
             dispatcher.wake_one()
@@ -309,7 +311,7 @@ class Intake:
         self.recorded_roots = None
         if self._is_disordered:
             # An adopted item with the same key, but other attributes, may have another priority or group.
-            self._dispatcher.queue.reorder()
+            self._dispatcher.reorder()
 
     def end_recorded(self, node: Node, *, name_others: bool) -> None:
         """Queue the recorded children that `node` didn't enqueue again. `name_others`: warn of new ones in their place."""

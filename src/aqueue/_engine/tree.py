@@ -54,6 +54,7 @@ class Node(msgspec.Struct, gc=False, eq=False):
         is_ended: whether its `process` had completed before a resume.
         result: its result, as JSON.
         child_results: the results of its children by number, if it has a hook.
+        group: the group in which it was queued last; None without a group.
     """
 
     id: int
@@ -74,6 +75,7 @@ class Node(msgspec.Struct, gc=False, eq=False):
     subtree_failed: bool = False
     result: msgspec.Raw = NO_DATA
     child_results: Results | None = None
+    group: str | None = None
 
     def attempt_number(self, phase: Phase) -> int:
         """Return the number of the next or running attempt at `phase`, from 1."""

@@ -26,6 +26,9 @@ ROOT: Final = 0
 
 _SWEEP_GROUPS: Final = 1_000
 
+_MAX_GROUPS: Final = 10_000
+"""How many names of groups are kept so that items share them."""
+
 POISON: Final = type_name(PoisonItem)
 """The type of the error with which a poison item fails."""
 
@@ -58,6 +61,7 @@ class RecordedItem(msgspec.Struct, gc=False, eq=False):
         closed_children: the numbers of the events that announced those of its children whose subtrees have ended well,
             while its own `process` has not completed.
         has_children: whether it ever had any.
+        group: the group in which it was queued last; None without a group.
     """
 
     id: int
@@ -85,6 +89,7 @@ class RecordedItem(msgspec.Struct, gc=False, eq=False):
     results: dict[int, msgspec.Raw] | None = None
     closed_children: "array[int] | None" = None
     has_children: bool = False
+    group: str | None = None
 
 
 class Recording:
@@ -122,6 +127,7 @@ class Recording:
         self.earlier_results: dict[int, msgspec.Raw] = {}
         self.keys = KeySet()
         self._types: dict[str, str] = {}  # one string for all items of a type, not one each
+        self._groups: dict[str, str] = {}  # the same for groups
         self.slowed_down: dict[str, tuple[float, float]] = {}
         self._sweep_at = _SWEEP_GROUPS
         self._failed_below: set[int] | None = set()  # the items of which a descendant has failed; None if not known
@@ -132,7 +138,7 @@ class Recording:
     def apply(self, events: Iterable[Event]) -> None:
         """Fold `events`, which must follow those applied so far."""
         live = self.live
-        types = self._types
+        types, groups = self._types, self._groups
         event: Event | None = None
         for event in events:
             cls = type(event)
@@ -150,6 +156,10 @@ class Recording:
                     event.occurrence,
                 )
                 self.last_id = item
+                if event.group is not None:
+                    if len(groups) >= _MAX_GROUPS:
+                        groups.clear()
+                    live[item].group = groups.setdefault(event.group, event.group)
                 if event.key is not None:
                     self.keys.add(event.type, event.key)
                 parent = live[event.parent]
@@ -222,16 +232,8 @@ class Recording:
                 record.retries += 1
                 record.due = event.due
                 record.delay_s = event.due - event.at
-            case ev.ItemAdopted():
-                if event.item in live and event.payload is not NO_DATA:
-                    live[event.item].state_seq = event.seq
-                if event.key is not None:
-                    self.keys.add(event.type, event.key)
-            case ev.ItemReopened():
-                record = live[event.item]
-                record.failed = None
-                record.closed_over = False
-                self._failed_below = None
+            case ev.ItemAdopted() | ev.ItemRegrouped() | ev.ItemReopened():
+                self._change(event)
             case ev.GroupSlowedDown():
                 self._slow_down(event)
             case ev.RunFinished():
@@ -240,6 +242,20 @@ class Recording:
                 self.crashes.finish()
             case _:
                 pass
+
+    def _change(self, event: ev.ItemAdopted | ev.ItemRegrouped | ev.ItemReopened) -> None:
+        if isinstance(event, ev.ItemAdopted):
+            if event.item in self.live and event.payload is not NO_DATA:  # it may have ended
+                self.live[event.item].state_seq = event.seq
+            if event.key is not None:
+                self.keys.add(event.type, event.key)
+        elif isinstance(event, ev.ItemRegrouped):
+            self.live[event.item].group = event.group
+        else:
+            record = self.live[event.item]
+            record.failed = None
+            record.closed_over = False
+            self._failed_below = None
 
     def _end_hook(self, event: ev.ItemChildrenProcessed) -> None:
         record = self.live[event.item]
@@ -330,5 +346,6 @@ class Recording:
 
     def _state(self) -> dict[str, Any]:
         state = dict(vars(self))
+        del state["_groups"]  # says nothing about the run
         state["live"] = [msgspec.structs.astuple(record) for record in self.live.values()]
         return state

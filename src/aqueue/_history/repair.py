@@ -52,6 +52,7 @@ _STEPS: Final[dict[tuple[type[Event], Phase | None], dict[int | None, int]]] = {
     (ev.ItemReopened, "process"): {_FAILED: _QUEUED},
     (ev.ItemReopened, "after_children"): {_HOOK_FAILED: _COMPLETED},
     (ev.ItemReopened, None): _OVER,
+    (ev.ItemRegrouped, None): {_QUEUED: _QUEUED},
     (ev.ItemAdopted, None): {state: state for state in range(STATES)},
 }
 """By event and phase: the states in which it may come, and the state after it."""
@@ -170,7 +171,9 @@ class Repairer:
                 return self._may_join(event)
             case ev.ProcessLeft():
                 return self._processes.leave(event) is not None
-            case ev.GroupSlowedDown() | ev.RunStopping() | ev.ReporterFailed():
+            case ev.GroupSlowedDown() | ev.GroupLimitKnown() | ev.LoopBlocked() | ev.RunHeldUp():
+                pass
+            case ev.RunStopping() | ev.ReporterFailed():
                 pass
             case _:
                 return self._may_step(event)

@@ -167,6 +167,7 @@ class Restoring:
             subtree_failed=stays_failed,
             result=NO_DATA if stays_failed else record.result,
             child_results=record.results,
+            group=record.group,
         )
         if record.completed and record.hook:
             # Compare from now on with what today's class writes: a new field is no change of the state.

@@ -14,7 +14,7 @@ import anyio
 from aqueue._stream.clock import Clock
 from aqueue._system.loop import CallSoon
 from aqueue._system.notice import warn
-from aqueue.events import Event
+from aqueue.events import Event, RunHeldUp
 
 __all__ = ["BATCH_EVENTS", "SOFT_LIMIT_EVENTS", "Consumer", "EventStream"]
 
@@ -39,6 +39,12 @@ HARD_LIMIT_BYTES: Final = 128_000_000
 WARN_BYTES: Final = 10_000_000
 """The size of a value from which the user is warned: encoding it blocks the event loop for about 100 ms."""
 
+HELD_UP_S: Final = 0.1
+"""How long workers must have waited for room, all in all, for `run.held_up`, seconds."""
+
+HELD_UP_INTERVAL_S: Final = 1.0
+"""The least time between two of these events, seconds."""
+
 P = ParamSpec("P")
 E = TypeVar("E", bound=Event)
 
@@ -49,6 +55,11 @@ class Consumer(Protocol):
     @property
     def is_taking(self) -> bool:
         """Whether it still takes events; otherwise nothing waits for it."""
+        ...
+
+    @property
+    def slowest(self) -> str:
+        """What is behind: ``journal``, or the class of a reporter."""
         ...
 
     def hurry(self) -> None:
@@ -99,6 +110,9 @@ class EventStream:
         self._consumer: Consumer | None = None
         self._room: anyio.Event | None = None
         self._warned: set[str] = set()
+        self._held_s = 0.0  # how long workers have waited since the last `run.held_up`
+        self._held_until = 0.0  # the time until which that is counted, by the monotonic clock
+        self._held_told_at = 0.0
 
     def connect(self, consumer: Consumer) -> None:
         """Keep the events for `consumer`. Call it before anything is appended, and before `append` is copied."""
@@ -181,14 +195,29 @@ class EventStream:
         """Hurry the consumer if many events wait; at the hard limit, block until there is room or `may_block` is False."""
         if len(self.events) >= HURRY_EVENTS:
             self._hurry()
+        began = time.monotonic()
         while self._is_full and self.may_block and self._is_read:
             self._hurry()
             time.sleep(0.005)
+            self._count_held(began)
 
     async def wait_for_room(self) -> None:
         """Wait until the consumer has caught up, or `may_pause` is False."""
+        began = time.monotonic()
         while self.is_crowded and self.may_pause and self._is_read:
             await self.wait_for_change()
+            self._count_held(began)
+
+    def _count_held(self, began: float) -> None:
+        """Record that a worker has waited for room since `began`, which others may have done at the same time."""
+        now = time.monotonic()
+        self._held_s += now - max(began, self._held_until)
+        self._held_until = now
+        is_time = self._held_s >= HELD_UP_S and now - self._held_told_at >= HELD_UP_INTERVAL_S
+        if is_time and self._consumer is not None and not self.is_finished:
+            self.emit(RunHeldUp, self._consumer.slowest, self._held_s)
+            self._held_s = 0.0
+            self._held_told_at = now
 
     async def wait_for_change(self) -> None:
         """Wait until there is room, or `wake_waiting` is called."""

@@ -1,4 +1,4 @@
-"""The watchdog: tells the user which code blocks the event loop."""
+"""The watchdog: finds the code that blocks the event loop, warns of it, and reports how long it took."""
 
 import os
 import sys
@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable
 from functools import partial
 from types import CodeType, FrameType
-from typing import Final
+from typing import Final, NamedTuple
 
 from aqueue._system.loop import CallSoon, frame_below_this_loop
 from aqueue._system.notice import warn
@@ -15,6 +15,9 @@ from aqueue.text import visible
 from aqueue.tracebacks import is_user_file
 
 __all__ = ["PATIENCE_S", "Watchdog"]
+
+BLOCKED_S: Final = 0.5
+"""How long one call must block the loop to be recorded, seconds."""
 
 PATIENCE_S: Final = 1.0
 """How long code may block the loop, or keep running after its timeout, before the user is warned; seconds."""
@@ -35,6 +38,18 @@ _NOT_THEIRS: Final = sys.stdlib_module_names | {"aqueue", "aqueue_reporters", "a
 """The packages that are never the user's own program."""
 
 
+class _Blocker(NamedTuple):
+    """A call that blocks the loop.
+
+    Attributes:
+        method: the method that the engine called.
+        where: the innermost line of the user's own code.
+    """
+
+    method: str
+    where: str
+
+
 class Watchdog:
     """Asks a loop for a sign of life, on a thread of its own, and warns once about each function that blocks the loop."""
 
@@ -45,6 +60,7 @@ class Watchdog:
         excused: CodeType,
         on_tick: Callable[[], None],
         warn: Callable[[str], None] = warn,
+        on_blocked: Callable[[str, str, float], None] | None = None,
     ) -> None:
         """Watch the loop of the current task from `start` to `stop`.
 
@@ -54,12 +70,15 @@ class Watchdog:
             excused: aqueue's own code that may block the loop on purpose.
             on_tick: called in the loop with each sign of life.
             warn: warns the user, from the watchdog's thread.
+            on_blocked: called in the loop after a call has blocked it, with the name of the method, the line in it, and how
+                long that took, seconds.
         """
         self._call_soon = call_soon
         self._callers = callers
         self._excused = excused
         self._on_tick = on_tick
         self._warn = warn
+        self._on_blocked = on_blocked
         self._loop_thread = threading.get_ident()
         self._below_loop = frame_below_this_loop()
         self._clock = _Clock(self._loop_thread)
@@ -93,7 +112,7 @@ class Watchdog:
         while not self._stopped.wait(INTERVAL_S):
             held_s = self._clock.lap_s()
             if held_s > PATIENCE_S + INTERVAL_S:  # a call in C that held the interpreter's lock has just ended
-                self._warn_about_call(held_s)
+                self._record(self._look(held_s), held_s)
             self._answered.clear()
             if self._stopped.is_set():
                 return
@@ -103,18 +122,27 @@ class Watchdog:
     def _follow(self) -> None:
         """Until the loop answers, measure how long one and the same call blocks it: many short calls are not to blame."""
         kept_s = 0.0
+        blocker: _Blocker | None = None
         is_answered = False
         while not is_answered:
             is_answered = self._answered.wait(LOOK_S)
             passed_s = self._clock.lap_s()
-            if passed_s > 2 * INTERVAL_S:  # a call in C has just ended; it may have begun after the answer
-                kept_s = passed_s + (kept_s if self._is_same_call() else 0.0)
-            elif not is_answered:
-                kept_s = kept_s + passed_s if self._is_same_call() else 0.0
+            is_call = passed_s > 2 * INTERVAL_S  # a call in C has just ended; it may have begun after the answer
+            if is_answered and not is_call:
+                break
+            if self._is_same_call():
+                kept_s += passed_s
             else:
-                return
-            if kept_s >= PATIENCE_S:
-                self._warn_about_call(kept_s)
+                self._record(blocker, kept_s)
+                kept_s = passed_s if is_call else 0.0
+                blocker = None
+            blocker = self._look(kept_s) or blocker
+        self._record(blocker, kept_s)
+
+    def _record(self, blocker: "_Blocker | None", kept_s: float) -> None:
+        """Tell the loop that `blocker`, if there is one, has blocked it for so long."""
+        if blocker is not None and self._on_blocked is not None:
+            self._call_soon(partial(self._on_blocked, blocker.method, blocker.where, kept_s))
 
     def _is_same_call(self) -> bool:
         """Return whether the loop is still in the call of the last look."""
@@ -125,30 +153,36 @@ class Watchdog:
         seen += call
         return False
 
-    def _warn_about_call(self, kept_s: float) -> None:
-        stack = self._stack()
+    def _look(self, kept_s: float) -> "_Blocker | None":
+        """Return what blocks the loop, which it has done for `kept_s` so far; None if that is short, or nobody's own code.
+
+        Warn of it if it is long.
+        """
+        stack = self._stack() if kept_s >= BLOCKED_S else []
         users = [frame for frame in stack if is_user_file(frame.f_code.co_filename)] or [
             # The user's program may be an installed package, too.
             frame
             for frame in stack
             if _package(frame) not in _NOT_THEIRS
         ]
-        if not users or self._stopped.is_set():
-            return
+        if not users or self._stopped.is_set() or any(_package(frame) in _DEBUGGERS for frame in stack):
+            return None
         frame, method = users[0], users[-1]
-        if method.f_code in self._named or any(_package(frame) in _DEBUGGERS for frame in stack):
-            return
-        self._named.add(method.f_code)
         where = f"{os.path.basename(frame.f_code.co_filename)}:{frame.f_lineno}"
-        inside = "" if frame is method else f" in {frame.f_code.co_qualname}"
-        self._warn(
-            visible(
-                f"{method.f_code.co_qualname} blocked the event loop for {kept_s:.1f} s, at {where}{inside}; "
-                "nothing else can run meanwhile; await something there, or move the work to a thread with "
-                "anyio.to_thread.run_sync",
-                1_000,
+        if frame is not method:
+            where += f" in {frame.f_code.co_qualname}"
+        found = _Blocker(method.f_code.co_qualname, where)
+        if kept_s >= PATIENCE_S and method.f_code not in self._named:
+            self._named.add(method.f_code)
+            self._warn(
+                visible(
+                    f"{found.method} blocked the event loop for {kept_s:.1f} s, at {found.where}; "
+                    "nothing else can run meanwhile; await something there, or move the work to a thread with "
+                    "anyio.to_thread.run_sync",
+                    1_000,
+                )
             )
-        )
+        return found
 
     def _stack(self) -> list[FrameType]:
         """Return the frames of the step that the loop is running, the innermost first, without those of the loop itself."""

@@ -7,7 +7,7 @@ from rich.style import Style
 
 from aqueue import events as ev
 from aqueue.cli._screen import first_line
-from aqueue.figures import amount, duration, when_due
+from aqueue.figures import amount, duration, per_second, when_due
 
 __all__ = ["STYLES", "Part", "StyleName", "details", "name_of", "words_of_counts"]
 
@@ -98,7 +98,8 @@ def _of_left(event: ev.ProcessLeft) -> str:
 
 def _of_enqueued(event: ev.ItemEnqueued) -> str:
     by = f"by item {event.parent}" if event.parent else ""
-    return _list(by, f"key {event.key}" if event.key is not None else "")
+    key = f"key {event.key}" if event.key is not None else ""
+    return _list(by, key, f"group {event.group}" if event.group is not None else "")
 
 
 def _of_completed(event: ev.ItemCompleted) -> str:
@@ -124,6 +125,12 @@ def _of_reopened(event: ev.ItemReopened) -> str:
     if event.failed is None:
         return "something below it runs again"
     return "it runs again" if event.failed == "process" else "its hook runs again"
+
+
+def _of_limit(event: ev.GroupLimitKnown) -> list[Part]:
+    concurrent = f"{amount(event.concurrent)} at once" if event.concurrent is not None else ""
+    rate = f"{per_second(event.per_second)}/s" if event.per_second is not None else ""
+    return [("bold", event.group), ("plain", f"  {_list(concurrent, rate)}")]
 
 
 def _of_finish(event: ev.RunFinished) -> list[Part]:
@@ -157,6 +164,19 @@ _WORDS: Final[dict[type[ev.Event], tuple[Part, _Details]]] = {
     ev.GroupSlowedDown: (
         ("plain", "slowed down"),
         lambda event: [("bold", event.group), ("plain", f"  resumes {when_due(event.due, event.at)}")],
+    ),
+    ev.ItemRegrouped: (
+        ("plain", "regrouped"),
+        lambda event: "no group" if event.group is None else f"group {event.group}",
+    ),
+    ev.GroupLimitKnown: (("plain", "limit known"), _of_limit),
+    ev.LoopBlocked: (
+        ("warning", "loop blocked"),
+        lambda event: f"{duration(event.duration_s)} by {event.method}, at {event.where}",
+    ),
+    ev.RunHeldUp: (
+        ("warning", "held up"),
+        lambda event: f"{duration(event.duration_s)} by {event.by.rpartition(':')[2]}",
     ),
     ev.ProcessJoined: (("plain", "process joined"), _of_joined),
     ev.ProcessLeft: (("plain", "process left"), _of_left),
