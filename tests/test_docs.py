@@ -284,6 +284,7 @@ def test_the_drawing_of_the_states_has_every_event_of_an_item() -> None:
         "item.enqueued",
         "item.described",
         "item.adopted",
+        "item.regrouped",
     }  # the call that makes it; what changes no state
 
 

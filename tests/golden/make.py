@@ -42,7 +42,15 @@ class Fails(EventRecorder):
 
 __all__ = ["ELSEWHERE", "anywhere", "keep", "make"]
 
-ELSEWHERE = {"group.slowed_down", "process.joined", "process.left"}
+ELSEWHERE = {
+    "group.limit_known",
+    "group.slowed_down",
+    "item.regrouped",
+    "loop.blocked",
+    "process.joined",
+    "process.left",
+    "run.held_up",
+}
 """The events that the other golden journals have."""
 
 

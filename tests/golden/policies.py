@@ -8,8 +8,8 @@ from contextlib import suppress
 from pathlib import Path
 
 import aqueue
-from aqueue import EnqueueFn, Item, ItemFailures, Retry, SetDescFn, run_queue
-from aqueue.events import ItemRetryScheduled, RunResumed
+from aqueue import EnqueueFn, Item, ItemFailures, Limit, Retry, SetDescFn, run_queue
+from aqueue.events import ItemRegrouped, ItemRetryScheduled, LoopBlocked, RunHeldUp, RunResumed
 from tests.golden.make import keep
 from tests.journal.oracle import told_by
 from tests.journal.recorded import events_of
@@ -53,12 +53,20 @@ def roots() -> list[Item]:
 
 
 def make(path: Path) -> None:
-    """Record a run over two processes, the second of which crashed when an item waited for its fifth attempt."""
+    """Record a run over two processes, the second of which crashed when an item waited for its fifth attempt, in another group."""
     with suppress(ItemFailures):
-        run_queue(roots(), journal=path, num_workers=1, on_error="continue", reporter="none")
+        limits = {"example.org": Limit(concurrent=1)}
+        run_queue(roots(), journal=path, num_workers=1, on_error="continue", reporter="none", limits=limits)
     run_queue(roots(), resume=path, num_workers=1, on_error="continue", reporter="none")
     events = events_of(path)
     resumed = next(event.seq for event in events if isinstance(event, RunResumed))
     last = next(event.seq for event in events[resumed:] if isinstance(event, ItemRetryScheduled))
-    keep(path, events[:last])
+    waiting, at = events[last - 1], events[last - 1].at
+    assert isinstance(waiting, ItemRetryScheduled)
+    rare = [
+        ItemRegrouped(last + 1, at, waiting.item, Fetch.__module__ + ":Fetch", "example.net"),
+        LoopBlocked(last + 2, at, "Fetch.process", "policies.py:38", 0.75),
+        RunHeldUp(last + 3, at, "journal", 0.25),
+    ]
+    keep(path, [*events[:last], *rare])
     told_by(events_of(path))

@@ -119,7 +119,7 @@ def test_a_golden_journal_has_retries_of_both_phases() -> None:
 
 @pytest.mark.parametrize("golden", [*GOLDEN, *GOLDEN_WITH_POLICIES, *GOLDEN_ON_CLUSTERS], ids=lambda path: path.stem)
 def test_a_golden_journal_reads_as_it_is_but_for_workers(golden: Path) -> None:
-    """Each end of an attempt gets the worker of its start, which these journals tell there alone."""
+    """Each end of an attempt gets the worker of its start, which all but the newest of these journals have there alone."""
     events = events_of(golden)
     read = Repairer().repair(events)
     at_work: dict[int, int] = {}
@@ -134,7 +134,7 @@ def test_a_golden_journal_reads_as_it_is_but_for_workers(golden: Path) -> None:
             case _:
                 pass
         assert whole == (replace(event, worker=whole.worker) if hasattr(whole, "worker") else event)
-    assert read != events, "none of them lacks a worker"
+    assert read != events or golden.stem == "journal-v2-policies", "none of its events lacks a worker"
 
 
 def test_there_is_a_golden_journal_with_every_event() -> None:
