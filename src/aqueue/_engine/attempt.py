@@ -70,7 +70,7 @@ class EngineForItems:
 
     Attributes:
         stream: where events go.
-        append, next_seq, clock: the stream's, held here too: `set_desc` uses them once per event.
+        append, next_seq, clock, is_heard: the stream's, held here too: `set_desc` uses them once per event.
         thread: the identifier of the event loop's thread.
         call_soon: calls a function in the event loop, from any thread.
         add, add_repeatable: enqueue a child; see `aqueue._engine.intake.Intake`.
@@ -94,12 +94,14 @@ class EngineForItems:
     append: Callable[[Event], None] = field(init=False)
     next_seq: Callable[[], int] = field(init=False)
     clock: Clock = field(init=False)
+    is_heard: bool = field(init=False)
     thread: int = field(default_factory=get_ident, init=False)
     shared: Any = NO_SHARED
 
     def __post_init__(self) -> None:
-        """Copy the methods of the stream."""
+        """Copy what is used of the stream."""
         self.append, self.next_seq, self.clock = self.stream.append, self.stream.next_seq, self.stream.clock
+        self.is_heard = self.stream.is_heard
 
 
 class Attempt(msgspec.Struct, gc=False, eq=False):
@@ -156,6 +158,8 @@ class Attempt(msgspec.Struct, gc=False, eq=False):
             if not isinstance(text, str):
                 raise no_description(text, node.id, node.cls.type)
             text = str.__str__(text)
+        if not engine.is_heard:
+            return
         if len(text) > DESCRIPTION_MAX_CHARS or not text.isprintable():
             text = visible(text, DESCRIPTION_MAX_CHARS)
         seq = engine.next_seq()

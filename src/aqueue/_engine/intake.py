@@ -116,6 +116,10 @@ class Intake:
             parent_id = parent.id
         if key is not None:
             self.keys.add(cls.type, key)
+        if dispatcher.idle:
+            dispatcher.wake_one()
+        if not stream.is_heard:
+            return
         seq = stream.next_seq()
         now = monotonic() + stream.clock.offset
         stream.append(
@@ -123,8 +127,6 @@ class Intake:
                 seq, now, number, parent_id, cls.type, cls.track_overall, key, cls.hook, occurrence, payload, group
             )
         )
-        if dispatcher.idle:
-            dispatcher.wake_one()
         if seq % ROOM_CHECK_EVENTS == 0:
             stream.make_room()
 

@@ -123,7 +123,9 @@ class Workers:
             return True
         return await self._dispatcher.wait_for_item()
 
-    async def run_queued(self, worker: Worker, take: Callable[[], Node], again: "deque[Node] | tuple[()]" = ()) -> None:
+    async def run_queued(  # noqa: C901, PLR0912, PLR0915  # written out for speed: see below
+        self, worker: Worker, take: Callable[[], Node], again: "deque[Node] | tuple[()]" = ()
+    ) -> None:
         """Take items, first those in `again`, and run them until none is there or the run stops.
 
         This is the hot path. The work for an ordinary item is written out here, with local names, and with one reading of the
@@ -133,7 +135,7 @@ class Workers:
         stream, stopping, turns = self._stream, self._stopping, self._turns
         suspects, engine, payloads = self._parts.suspects, self._parts.for_items, self._parts.payloads
         append, next_seq, clock, events = stream.append, stream.next_seq, stream.clock, stream.events
-        add_large = stream.add_large
+        add_large, is_heard = stream.add_large, stream.is_heard
         end_process = self._tree.end_process
         running = Stage.RUNNING
         number = worker.number
@@ -155,7 +157,10 @@ class Workers:
             turns.latest = attempt
             # An item that waited for its time or its group can start later than the end of the last item.
             started = ticked if cls.is_plain else monotonic()
-            append(ItemStarted(next_seq(), started + clock.offset, node.id, cls.type, number, "process", node.attempt))
+            if is_heard:
+                append(
+                    ItemStarted(next_seq(), started + clock.offset, node.id, cls.type, number, "process", node.attempt)
+                )
             try:
                 if suspects.is_cautious:
                     await suspects.save_start()
@@ -179,19 +184,20 @@ class Workers:
             ticked = monotonic()
             at = ticked + clock.offset
             cls.completed += 1
-            append(
-                ItemCompleted(
-                    next_seq(),
-                    at,
-                    node.id,
-                    number,
-                    ticked - started,
-                    node.attempt,
-                    attempt.deduplicated,
-                    node.result,
-                    state,
+            if is_heard:
+                append(
+                    ItemCompleted(
+                        next_seq(),
+                        at,
+                        node.id,
+                        number,
+                        ticked - started,
+                        node.attempt,
+                        attempt.deduplicated,
+                        node.result,
+                        state,
+                    )
                 )
-            )
             cls.deduplicated += attempt.deduplicated
             if node.recorded is not None:
                 self._intake.end_recorded(node, name_others=True)

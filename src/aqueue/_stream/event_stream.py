@@ -84,6 +84,7 @@ class EventStream:
         append: adds an event.
         next_seq: returns the number for the next event.
         clock: has the time for the next event.
+        is_heard: whether anybody gets the events. If not, the hot path doesn't make them.
         events: the events that have not been taken.
         may_pause: whether workers wait between items while the consumer is behind; no longer once the run is stopping.
         may_block: whether `enqueue` blocks at the hard limit; no longer once the running items are cancelled.
@@ -100,6 +101,7 @@ class EventStream:
         self.append: Callable[[Event], None] = self.events.append
         self.next_seq = count(1).__next__
         self.clock = Clock()
+        self.is_heard = False
         self.may_pause = True
         self.may_block = True
         self.is_finished = False
@@ -117,6 +119,7 @@ class EventStream:
     def connect(self, consumer: Consumer) -> None:
         """Keep the events for `consumer`. Call it before anything is appended, and before `append` is copied."""
         self._consumer = consumer
+        self.is_heard = True
         self.events = []
         self.append = self.events.append
 
