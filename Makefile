@@ -37,7 +37,8 @@ demo: $(READY) ## Watch a real job: mirror a few thousand files over HTTP and ch
 	fi
 	@trap : INT; $(RUN) $(VENV)/bin/python examples/mirror.py stdlib build/demo/copy --slow 20 \
 		--resume build/demo/mirror.db && rm -rf build/demo \
-		|| { test $$? = 130 && echo "Run 'make demo' again: it resumes where this run stopped."; }
+		&& echo "Every file was compared with the original. Next: docs/tutorial.md" \
+		|| { test $$? = 130 && echo "Or run 'make demo' again: it runs this command, and resumes as well."; }
 
 # Which tests: `make test TESTS=tests/codec`.
 TESTS ?=

@@ -142,8 +142,8 @@ class Panels:
             view.failures and view.counts.failed
         ):  # in the frame, so that the panels keep their place at the first failure
             failure = view.failures[-1]
-            name = f"{self._pen.characters.failed} {self._names.get(failure.type, '')}{in_hook(failure.phase)}"
-            failed = f"{name}: {error_line(failure.error, self._pen)}"
+            name = f"item {failure.item} {self._names.get(failure.type, '')}{in_hook(failure.phase)}"
+            failed = f"{self._pen.characters.failed} {name}: {error_line(failure.error, self._pen)}"
         body = self._workers(view, now, cells - 4, rows)
         return self._pen.box("Worker Status", note, body, cells, failed, "bad")
 

@@ -72,7 +72,7 @@ class Pen:
 
     def safe(self, text: str, max_chars: int = 1_000) -> str:
         """Return text from an item as it may be shown: on one line, cut, in characters that the output has."""
-        text = visible(text[: max_chars + 1])
+        text = visible(text, max_chars)
         return text if self._encoding is None else text.encode(self._encoding, "replace").decode(self._encoding)
 
 

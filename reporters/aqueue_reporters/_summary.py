@@ -19,7 +19,7 @@ _MAX_TYPES: Final = 4
 _MAX_GROUPS: Final = 2
 _MAX_CODE_CHARS: Final = 60
 _MAX_PLACE_CHARS: Final = 300
-_MAX_MESSAGE_CHARS: Final = 150
+_MAX_MESSAGE_CHARS: Final = 200
 
 
 def plural(number: int, noun: str, ending: str = "s") -> str:
@@ -68,7 +68,7 @@ def stopping(reason: str, running: int, *, cancelling: bool, has_keys: bool) -> 
 # ---- the summary ----------------------------------------------------------------------------------------------------
 
 
-def summary_lines(result: RunResult, pen: Pen, ended: str) -> list[str]:
+def summary_lines(result: RunResult, pen: Pen, ended: str, *, is_watched: bool = False) -> list[str]:
     """Return the summary of `result`, at most 18 lines: with what follows it, it fits a terminal of 24 lines.
 
     A terminal wraps a line that is too wide, so that it can still be copied whole.
@@ -77,6 +77,7 @@ def summary_lines(result: RunResult, pen: Pen, ended: str) -> list[str]:
         result: the result of the run, or of the run so far.
         pen: how to write.
         ended: how the run ended, such as ``Failed``.
+        is_watched: whether it is a run of another process, so that advice on how to start a run is of no use.
     """
     counts_say_it = result.status == "failed" and result.stop_reason.endswith(" failed")
     if result.stop_reason and not counts_say_it:
@@ -88,6 +89,12 @@ def summary_lines(result: RunResult, pen: Pen, ended: str) -> list[str]:
         lines += ["", *_types(result, names, pen)]
     if result.counts.failed:
         lines += ["", *_failures(result, names, pen)]
+    if result.journal:
+        pass
+    elif result.counts.failed and not is_watched:
+        lines += ["", '  To list all failures, and to retry them, pass resume="run.db".']
+    elif result.counts.outstanding and not is_watched:
+        lines += ["", '  To resume a run where it stopped, pass resume="run.db".']
     return lines
 
 
@@ -154,9 +161,6 @@ def _failures(result: RunResult, names: dict[str, str], pen: Pen) -> Iterator[st
     if result.journal:
         yield ""
         yield f"  See them all:   aqueue failures {pen.safe(shlex.quote(_from_here(result.journal)), 5_000)}"
-    elif result.counts.failed > len(groups):
-        yield ""
-        yield '  To keep them all, with tracebacks, pass journal="run.db".'
 
 
 def _from_here(path: str) -> str:

@@ -29,6 +29,8 @@ _CLOCK_INTERVAL_S = 1.0
 _MIN_RATE_S = 1.0
 _MAX_PER_KIND = 5
 _MAX_KINDS = 100
+_MAX_TRACEBACKS = 5
+_MAX_TRACEBACK_LINES = 60
 _TOLD = frozenset({ItemFailed, ProcessJoined, ProcessLeft, RunStarted, RunResumed, RunStopping})
 
 
@@ -38,7 +40,8 @@ class PlainReporter:
     A progress line says how many items of those found have completed, the rate, how many have failed, the time elapsed, the
     estimated time left (unless items are found faster than they complete), and how many are queued. It is written when
     something has happened since the last one, at most every `interval_s`. The first five failures of each kind get a line at
-    once, and so does each worker process of a cluster that joins or leaves. A summary follows at the end.
+    once, and so does each worker process of a cluster that joins or leaves. Without a journal, the first failure of each of
+    the first five kinds also gets its traceback. A summary follows at the end.
 
     On a terminal the progress line is rewritten in place, at most ten times per second; what the program prints appears
     above it.
@@ -55,9 +58,6 @@ class PlainReporter:
     can_skip = True
     has_summary: bool = False
     """Whether the summary has been written. `run_queue` then prints no traceback of an uncaught error."""
-
-    _prints_above = True
-    """Whether failures and the like are printed above what is redrawn."""
 
     def __init__(
         self,
@@ -76,6 +76,8 @@ class PlainReporter:
         self._shown_seq = 0
         self._shown_at = 0.0
         self._told_seq: float = math.inf  # the number of the last event that it was given
+        self._is_watched = False
+        self._traced: set[tuple[str, str]] | None = set()  # the kinds with a traceback; None if a journal has them all
         self._kinds = Counter[tuple[str, Phase, str]]()  # how many failures of each kind there were
         self._processes = WorkerProcesses()  # those after the events of which lines have been made
 
@@ -91,6 +93,9 @@ class PlainReporter:
             OSError: the terminal can't be written to.
         """
         self._stream = sys.stderr if self._given_stream is None else self._given_stream
+        self._is_watched = run.watched
+        if run.watched or run.journal:
+            self._traced = None
         self._shown_at = self._clock()
         if self._stream is not None and can_redraw(self._stream):
             region = TerminalRegion(self._stream)
@@ -148,10 +153,22 @@ class PlainReporter:
         self._kinds[kind] += 1
         if self._kinds[kind] <= _MAX_PER_KIND:
             yield failure_line(event, self._pen)
+            yield from self._first_traceback(event)
         elif self._kinds[kind] == _MAX_PER_KIND + 1:
             yield "  further failures of this kind are counted, but not shown"
         if is_new and len(self._kinds) == _MAX_KINDS:
             yield "  failures of other kinds are counted, but not shown"
+
+    def _first_traceback(self, event: ItemFailed) -> Iterator[str]:
+        """Yield the traceback of `event`, if it is the first failure of a kind, and nothing else keeps it."""
+        kind = event.type, event.error.type
+        if self._traced is None or kind in self._traced or len(self._traced) == _MAX_TRACEBACKS:
+            return
+        self._traced.add(kind)
+        lines = event.error.traceback.splitlines()
+        if len(lines) > _MAX_TRACEBACK_LINES:
+            lines[:-_MAX_TRACEBACK_LINES] = ["…"]
+        yield from (f"  {self._pen.safe(line)}" for line in lines)
 
     def _described(self, process: WorkerProcess) -> str:
         """Return the process, its workers, and the totals now that it has joined or left."""
@@ -162,7 +179,7 @@ class PlainReporter:
         )
 
     def _redraw(self, region: TerminalRegion, lines: list[str], view: RunView, now: float, time_of_run: float) -> None:
-        if lines and self._prints_above and self._stream is not None:
+        if lines and self._stream is not None:
             # The region holds it back, as it does what others print, and shows it above the progress line.
             self._stream.write(encodable(self._stream, _joined(lines)))
         interval_s = _REDRAW_INTERVAL_S if view.seq != self._shown_seq else _CLOCK_INTERVAL_S
@@ -203,11 +220,14 @@ class PlainReporter:
 
     def close(self, result: RunResult) -> None:
         """Write the summary. A stream that can't be written to any more is no error: the run has ended anyway."""
-        self._end(summary_lines(result, self._pen, result.status.capitalize()))
+        self._end(self._summary(result, result.status.capitalize()))
 
     def close_still(self, result: RunResult, view: RunView) -> None:
         """Write the summary as of now, without saying that the run has ended."""
-        self._end(summary_lines(result, self._pen, "Watching ended"))
+        self._end(self._summary(result, "Watching ended"))
+
+    def _summary(self, result: RunResult, ended: str) -> list[str]:
+        return summary_lines(result, self._pen, ended, is_watched=self._is_watched)
 
     def suspend_terminal(self) -> None:
         """Put the terminal back until `resume_terminal`; safe in a signal handler."""

@@ -2,17 +2,18 @@
 
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import TextIO, cast
 
 from rich.console import Console
 
+from aqueue.events import Event, ItemFailed
 from aqueue.reporting import RunInfo
 from aqueue.result import RunResult
 from aqueue.view import RunView
 from aqueue_reporters._drawing_pen import DrawingPen
 from aqueue_reporters._panels import Panels
-from aqueue_reporters._summary import summary_lines
+from aqueue_reporters._summary import failure_line
 from aqueue_reporters.plain import PlainReporter
 
 __all__ = ["RichReporter"]
@@ -27,7 +28,6 @@ class RichReporter(PlainReporter):
     """
 
     uses_terminal = True
-    _prints_above = False
 
     def __init__(self, *, console: Console | None = None, clock: Callable[[], float] = time.time) -> None:
         """Make a reporter.
@@ -55,6 +55,14 @@ class RichReporter(PlainReporter):
         super().open(run)
         self._shown_at = float("-inf")  # the first frame is drawn at once
 
+    def _told(self, event: Event, view: RunView) -> Iterator[str]:
+        """Yield the first traceback of a kind of failure, to be shown above the panels, which show the rest."""
+        if self._region is None:
+            yield from super()._told(event, view)
+        elif isinstance(event, ItemFailed) and (traceback := [*self._first_traceback(event)]):
+            yield failure_line(event, self._pen)
+            yield from traceback
+
     def _frame(self, view: RunView, now: float, size: os.terminal_size) -> list[str]:
         return self._panels.lines(view, now, *size)
 
@@ -62,7 +70,7 @@ class RichReporter(PlainReporter):
         """Put the summary in the place of the panels."""
         c = self._pen.characters
         mark = {"completed": c.succeeded, "failed": c.failed}.get(result.status, c.stopped)
-        self._end(["", *summary_lines(result, self._pen, f"{mark} {result.status.capitalize()}")])
+        self._end(["", *self._summary(result, f"{mark} {result.status.capitalize()}")])
 
     def close_still(self, result: RunResult, view: RunView) -> None:
         """Leave the panels on the screen as they are at this moment; without a terminal, write the summary."""

@@ -46,6 +46,7 @@ class RunInfo(msgspec.Struct, frozen=True):
         started_at: when the run began, Unix time in seconds.
         watched: whether it is a run of another process, or a replayed one; Ctrl-C then stops watching it, and doesn't stop
             the run. Default False.
+        journal: the absolute path of the file that records it; empty if none does.
     """
 
     run_id: str
@@ -53,6 +54,7 @@ class RunInfo(msgspec.Struct, frozen=True):
     queue_type_name: str
     started_at: float
     watched: bool = False
+    journal: str = ""
 
 
 @runtime_checkable

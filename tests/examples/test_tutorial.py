@@ -148,10 +148,11 @@ NUMBERS = [
 
 
 def normalised(text: str, *, any_numbers: bool) -> str:
-    """Return a text without what differs from run to run, and without empty lines."""
+    """Return a text without what differs from run to run; several empty lines count as one."""
     for pattern, name in [*SOMETIMES, *(NUMBERS if any_numbers else [])]:
         text = pattern.sub(name, text)
-    return "".join(f"{line.rstrip()}\n" for line in text.splitlines() if line.strip())
+    lines = "\n".join(line.rstrip() for line in text.splitlines()).strip("\n")
+    return re.sub("\n{3,}", "\n\n", lines) + "\n"
 
 
 def fits(expected: str, actual: str) -> bool:
@@ -168,7 +169,7 @@ def rendered(process: PtyProcess) -> str:
     screen = pyte.Screen(300, 400)
     pyte.ByteStream(screen).feed(process.output)
     lines = [line.rstrip() for line in screen.display]
-    return "\n".join(line for line in lines if line and line != "next-prompt$")
+    return "\n".join(line for line in lines if line != "next-prompt$").strip("\n")
 
 
 # --- The reader ---

@@ -33,12 +33,12 @@ HEADLINE = re.compile(r"(Completed|Failed|Interrupted)\b.*   ")
 class Session:
     """A plain reporter on a stream, with a clock that the test sets."""
 
-    def __init__(self, stream: io.StringIO | None = None) -> None:
+    def __init__(self, stream: io.StringIO | None = None, info: RunInfo = INFO) -> None:
         self.stream = io.StringIO() if stream is None else stream
         self.now = START
         self.view = RunView()
         self.reporter = PlainReporter(stream=self.stream, clock=lambda: self.now)
-        self.reporter.open(INFO)
+        self.reporter.open(info)
 
     def tell(self, events: Sequence[Event], after_s: float = 0.0) -> list[str]:
         """Let time pass, hand on `events`, and return the lines that were written for them."""
@@ -425,8 +425,6 @@ def test_summary_groups_failures() -> None:
         "      e.g. item 2",
         "  1 × Page: Rare  number 1",
         "      item 1",
-        "",
-        '  To keep them all, with tracebacks, pass journal="run.db".',
     ]
 
 
@@ -489,8 +487,8 @@ def test_summary_of_many_kinds_of_failures_is_short() -> None:
     """Two kinds, and how many there are beside them, also where there are too many kinds to remember."""
     lines = summary(with_failures(1_200))
 
-    assert len(lines) == 1 + 1 + 2 * 2 + 1 + 2
-    assert lines[-3] == "  and 1,198 more failures"
+    assert len(lines) == 1 + 1 + 2 * 2 + 1
+    assert lines[-1] == "  and 1,198 more failures"
 
 
 def test_summary_on_stderr_or_a_terminal_takes_the_place_of_a_traceback(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -759,15 +757,37 @@ def test_waits_are_told_rightly_though_the_clock_was_set_back() -> None:
     assert "1 retrying (next in 5 s)" in line
 
 
+def test_without_a_journal_the_first_failure_of_a_kind_gets_its_traceback() -> None:
+    """Up to five kinds, each once, and bounded: nothing else has it. A journal has all of them, as has the run that is watched."""
+    long = "\n".join(f'  File "/home/me/job.py", line {number}, in f' for number in range(1_000))
+    script = Script()
+    for number in range(14):
+        item = script.enqueue()
+        script.start(item)
+        error = f"Error{number % 7}"
+        script.fail(item, ErrorInfo(error, "no\x1b", f"Traceback (most recent call last):\n{long}\n{error}: no\x1b"))
+    first, *_ = told = Session().tell(script.events)
+    shown = [line.strip() for line in told if line.startswith("  Error")]
+    assert shown == [f"Error{number}: no\\x1b" for number in range(5)]
+    assert first.startswith("failed: item 1 ")
+    assert told[1:4] == [
+        "  …",
+        '    File "/home/me/job.py", line 941, in f',
+        '    File "/home/me/job.py", line 942, in f',
+    ]
+    for info in (msgspec.structs.replace(INFO, journal="run.db"), msgspec.structs.replace(INFO, watched=True)):
+        assert all(line.startswith("failed: ") for line in Session(info=info).tell(script.events))
+
+
 def test_what_failed_while_it_was_behind_is_told_as_far_as_the_view_has_it() -> None:
     """Failures among the events that it skips are shown all the same; the order stays."""
     session = Session()
     events = with_failures(25)
     first, last = 31, 73
-    assert len(session.tell(events[:first])) == 10
+    session.tell(events[:first])
     session.view.apply(events[first:last])
     told = session.tell(events[last:])
-    assert [line.split()[2] for line in told] == [str(item) for item in range(11, 26)]
+    assert [line.split()[2] for line in told if line.startswith("failed: ")] == [str(item) for item in range(11, 26)]
     assert session.tell(()) == []
 
 

@@ -118,7 +118,7 @@ def test_panels_at_80_columns() -> None:
 │ 1 ⠙ File    lib/ast.py  12 of 64 kB                                    0:04 │
 │ 2   idle                                                                    │
 │ 3 ⠙ Folder  after children                                             0:04 │
-╰─ ✗ File: ReadTimeout: no answer within 10 s ────────────────────────────────╯
+╰─ ✗ item 6 File: ReadTimeout: no answer within 10 s ─────────────────────────╯
 ╭─ Queue Stats ─────────────────────────────────────────────────────── queue ─╮
 │               queued  of its peak            completed  failed  completed/s │
 │ Total              3  ━━━━━━━╸─────────────          5       1          0.6 │
@@ -493,8 +493,8 @@ def test_time_remaining_of_slow_items_is_told_by_all_that_were_done() -> None:
 @pytest.mark.parametrize(
     ("columns", "rows", "expected"),
     [
-        (80, 24, "╰─ ✗ File: ReadTimeout: no answer within 10 s ────────────────────────────────╯"),
-        (40, 24, "╰─ ✗ File: ReadTimeout: no answer w… ─╯"),
+        (80, 24, "╰─ ✗ item 6 File: ReadTimeout: no answer within 10 s ─────────────────────────╯"),
+        (40, 24, "╰─ ✗ item 6 File: ReadTimeout: no a… ─╯"),
     ],
 )
 def test_the_latest_failure_is_told(columns: int, rows: int, expected: str) -> None:
@@ -956,7 +956,7 @@ def test_summary_groups_failures() -> None:
         "       item 1",
         "  and 19 more failures",
         "",
-        '  To keep them all, with tracebacks, pass journal="run.db".',
+        '  To list all failures, and to retry them, pass resume="run.db".',
     ]
 
 
@@ -1064,6 +1064,8 @@ def test_summary_shows_where_the_user_s_code_was() -> None:
         "  1 × Page: OSError  no",
         "      /home/me/job.py:7 in f7   f8(url)",
         "      item 1",
+        "",
+        '  To list all failures, and to retry them, pass resume="run.db".',
     ]
 
 
@@ -1101,10 +1103,9 @@ def test_summary_counts_what_was_skipped(count: int, said: str) -> None:
 
 
 def test_summary_says_how_to_list_all_failures() -> None:
-    """With a journal the command, whole; without one how to keep them, if some are not shown."""
+    """With a journal the command, whole; without one how to have one the next time."""
     one, two = failing(OSERROR), failing(OSERROR, OSERROR)
-    assert "journal" not in summary(one)
-    assert summary(two).endswith('\n\n  To keep them all, with tracebacks, pass journal="run.db".')
+    assert summary(two).endswith('\n\n  To list all failures, and to retry them, pass resume="run.db".')
     path = "/home/me/a folder/" + "x" * 100 + ".db"
     for result in (one, two):
         text = summary(msgspec.structs.replace(result, journal=path))
@@ -1140,10 +1141,11 @@ def test_summary_of_hooks() -> None:
 def test_long_messages_are_cut() -> None:
     """An error of a thousand lines does not fill the screen: of each message there is the beginning of the first line."""
     lines = summary(failing(ErrorInfo("ValueError", "word " * 10_000))).splitlines()
-    assert len(lines) == 4
-    assert max(map(len, lines)) <= 180
+    assert len(lines) == 6
+    assert max(map(len, lines)) <= 230
+    assert lines[2].endswith("word …") or lines[2].endswith("word…")
     lines = summary(failing(ErrorInfo("ValueError", "\n first\r line \n" + "another line\n" * 1_000))).splitlines()
-    assert lines[2:] == ["  1 × Page: ValueError  first\\r line", "      item 1"]
+    assert lines[2:4] == ["  1 × Page: ValueError  first\\r line", "      item 1"]
 
 
 @pytest.mark.parametrize(

@@ -437,7 +437,7 @@ def test_iter_results_takes_a_path(path: Any) -> None:
 
 def test_iter_results_of_a_run_without_a_journal() -> None:
     """The empty path of such a result is told apart from a missing file: the message says how to get a journal."""
-    with pytest.raises(InvalidArgument, match=r"path is '', as for a run without a journal; .*resume=…"):
+    with pytest.raises(InvalidArgument, match=r"path is '', which stands for no journal; .*resume=…"):
         next(run_queue([], reporter="none").iter_results())
 
 

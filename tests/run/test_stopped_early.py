@@ -95,7 +95,7 @@ class Stops(Item):
     ("is_terminal", "program", "said"),
     [
         (True, "shop.py", "python -O shop.py --token 's3cret \\x1b'"),
-        (False, "shop.py", "run the same command again: shop.py with the same arguments"),
+        (False, "shop.py", "run shop.py again, with the same arguments"),
         (False, "-c", "run the same command again"),
     ],
     ids=["terminal", "log", "no file"],

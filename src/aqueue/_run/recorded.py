@@ -49,7 +49,7 @@ async def run_recorded(settings: Settings, reporters: list[Reporter], held: Held
     finally:
         journal.abandon()
     if outcome.result.status == "interrupted":
-        say(f"  Resume:         {_how_to_resume(settings, str(journal.path))}")
+        say(f"\n  Resume:         {_how_to_resume(settings, str(journal.path))}")
     elif isinstance(outcome.error, ItemFailures):
         say(f"  {_what_is_left(settings, outcome.result.counts):15} {_how_to_resume(settings, str(journal.path))}")
     return outcome
@@ -93,4 +93,4 @@ def _same_again() -> str:
     program = sys.argv[0] if sys.argv else ""
     if program in ("", "-c"):
         return "run the same command again"
-    return f"run the same command again: {visible(program, 1_000)} with the same arguments"
+    return f"run {visible(program, 1_000)} again, with the same arguments"

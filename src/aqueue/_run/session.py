@@ -122,7 +122,9 @@ class Session:
         stream, delivery = self._stream, self._delivery
         error: BaseException | None = None
         started_at = stream.now()
-        if not await delivery.open(RunInfo(self._run_id, settings.num_workers, settings.queue_type_name, started_at)):
+        path = "" if self._journal is None else str(self._journal.path)
+        info = RunInfo(self._run_id, settings.num_workers, settings.queue_type_name, started_at, journal=path)
+        if not await delivery.open(info):
             raise delivery.cancellation or exception_for(self._signals.first or signal.SIGINT)
         delivery.start_journal(self._on_journal_failed)
         stream.emit(
@@ -147,10 +149,8 @@ class Session:
         error = delivery.cancellation or error
         error = self._what_to_raise(result, error)
         has_summary = any(getattr(reporter, "has_summary", False) for reporter in self._reporters)
-        # Without a journal, the traceback is the only place that has all of an error.
-        is_recorded = self._journal is not None and isinstance(error, ItemFailures)
         is_ctrl_c = self._signals.first is not None and isinstance(error, KeyboardInterrupt)
-        if has_summary and error is not None and (is_recorded or is_ctrl_c):
+        if has_summary and error is not None and (is_ctrl_c or isinstance(error, ItemFailures)):
             report(error)
         return Outcome(result, error)
 

@@ -1,8 +1,8 @@
 """Prints no traceback of an error that the summary of a run has reported already.
 
-The traceback of an `ItemFailures` of 128 items has more than 100 lines, and would push the summary off the screen. Nothing is
-lost: code that catches the error has everything, and so has the journal, which ``aqueue failures`` reads. Without a journal
-the traceback is printed.
+The traceback of an `ItemFailures` of 128 items has more than 100 lines, and would push the summary off the screen. Code that
+catches the error still has everything, and so has the journal, which ``aqueue failures`` reads. Without a journal, reporters
+print the traceback of the first failure of each kind when it happens.
 """
 
 import sys
