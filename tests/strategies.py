@@ -105,6 +105,7 @@ class _Item:
         self.phase: Phase = "process"
         self.failed = False
         self.subtree_failed = False
+        self.group: str | None = None
 
 
 class _Simulation:
@@ -189,7 +190,7 @@ class _Simulation:
             parent.open_parts += 1
         self.ready.append(item)
         number = 0 if parent is None else parent.number
-        group = self.random.choice((None, None, self.text))
+        group = item.group = self.random.choice((None, None, self.text, "other"))
         self.add(
             ItemEnqueued, item=item.number, parent=number, type=item.type, track_overall=kind % 2 == 0, group=group
         )
@@ -199,7 +200,9 @@ class _Simulation:
         worker = self.random.choice(self.free_workers())
         item.attempt += 1
         self.running[worker] = item
-        self.add(ItemStarted, item=item.number, type=item.type, worker=worker, phase=item.phase, attempt=item.attempt)
+        group = item.group if item.phase == "process" else None
+        of_item = {"item": item.number, "type": item.type}
+        self.add(ItemStarted, worker=worker, phase=item.phase, attempt=item.attempt, group=group, **of_item)
 
     def end(self, worker: int) -> None:
         item = self.running.pop(worker)
@@ -301,7 +304,8 @@ class _Simulation:
             for ready in self.ready:
                 if ready.phase == "process" and self.random.random() < 0.2:
                     self.add(ItemAdopted, item=ready.number, type=ready.type, payload=Raw(b"{}"))
-                    self.add(ItemRegrouped, item=ready.number, type=ready.type, group=self.text)
+                    before, ready.group = ready.group, self.random.choice((None, self.text, "third"))
+                    self.add(ItemRegrouped, item=ready.number, type=ready.type, group=ready.group, before=before)
 
     def run(self, steps: int) -> list[Event]:
         self.begin(RunStarted)

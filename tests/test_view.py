@@ -1,6 +1,7 @@
 """RunView: one fold of the events, right however it is cut, and bounded."""
 
 from collections import Counter
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -10,12 +11,15 @@ from aqueue.events import (
     Counts,
     ErrorInfo,
     Event,
+    GroupLimitKnown,
+    GroupSlowedDown,
     ItemChildrenFailed,
     ItemCompleted,
     ItemDescribed,
     ItemEnqueued,
     ItemFailed,
     ItemInterrupted,
+    ItemRegrouped,
     ItemReopened,
     ItemRetryScheduled,
     ItemStarted,
@@ -71,11 +75,15 @@ def test_counters_equal_an_independent_count(events: list[Event]) -> None:
     interrupted: Counter[str] = Counter()
     deduplicated: Counter[str] = Counter()
     failed_hooks = set()
+    groups: dict[int, str | None] = {}
     dues: dict[int, float] = {}
     for event in events:
         match event:
             case ItemEnqueued():
                 state[event.item] = "queued"
+                groups[event.item] = event.group
+            case ItemRegrouped():
+                groups[event.item] = event.group
             case ItemStarted():
                 dues.pop(event.item, None)
                 at_work[event.item] = (event.worker, event.phase)
@@ -118,6 +126,9 @@ def test_counters_equal_an_independent_count(events: list[Event]) -> None:
     assert (len(dues), min(dues.values(), default=0.0)) == (view.waiting, view.next_due)
     assert at_work == {running.item: (running.worker, running.phase) for running in view.running.values()}
     assert len(type_of) - sum(s in ("completed", "failed") for s in state.values()) == view.counts.outstanding
+    assert view.groups == Counter(
+        group for item, group in groups.items() if group is not None and state[item] == "queued"
+    )
     tracked = {event.type for event in events if isinstance(event, ItemEnqueued) and event.track_overall}
     assert sum(name in tracked for name in type_of.values()) == view.overall.enqueued
 
@@ -352,6 +363,55 @@ def test_items_that_wait_for_a_retry_are_not_queued() -> None:
     assert seen == [(3, 0, 100.0, 3), (2, 0, 100.0, 2), (1, 0, 200.0, 1), (0, 0, 0.0, 0)]
     assert view.types["module:Page"].waiting == 0
     assert view.types["module:Page"].peak_queued == 3
+
+
+def test_a_limit_or_a_pause_that_keeps_workers_idle_is_named() -> None:
+    """The one in which the most items wait; not while all workers are busy, nothing waits in it, or the run stops."""
+    script = Script()
+    items = [script.enqueue(group="a.example" if number < 6 else "b.example") for number in range(8)]
+    view = view_of(script.events)
+    assert view.groups == {"a.example": 6, "b.example": 2}
+    said = [view.limited_by(view.at)]
+
+    def apply(event: type[Event], **fields: Any) -> None:
+        script.add(event, **fields)
+        view.apply(script.events[-1:])
+        said.append(view.limited_by(view.at))
+
+    apply(GroupLimitKnown, group="b.example", concurrent=2, per_second=0.5)
+    apply(GroupLimitKnown, group="a.example", concurrent=1_000)
+    for number, worker in ((0, 1), (1, 2), (2, 3)):
+        group = "a.example"
+        apply(ItemStarted, item=items[number], type="module:Page", worker=worker, group=group)
+    apply(ItemCompleted, item=items[0], worker=1, duration_s=0.1)
+    apply(GroupSlowedDown, group="a.example", due=view.at + 27.0, item=0)
+    apply(RunStopping, reason="enough")
+    assert said == [
+        "",
+        "limited by b.example: 2 at once, 0.5/s, 2 waiting",
+        "limited by a.example: 1,000 at once, 6 waiting; and another group",
+        "limited by a.example: 1,000 at once, 5 waiting; and another group",
+        "limited by a.example: 1,000 at once, 4 waiting; and another group",
+        "",
+        "limited by a.example: 1,000 at once, 3 waiting; and another group",
+        "a.example is paused, resumes in 27 s: 3 waiting; and another group",
+        "",
+    ]
+
+
+def test_memory_for_groups_is_bounded_by_what_waits() -> None:
+    """A group in which nothing waits is not kept, nor are pauses that are over and limits without end."""
+    script = Script()
+    for number in range(25_000):
+        item = script.enqueue(group=f"host {number}")
+        script.add(GroupLimitKnown, group=f"host {number}", concurrent=1)
+        script.add(GroupSlowedDown, group=f"host {number}", due=1_700_000_000.0, item=0)
+        script.start(item, group=f"host {number}")
+        script.complete(item)
+    view = view_of(script.events)
+    assert not view.groups
+    assert len(view.limits) <= 10_000
+    assert len(view.pauses) <= 10_000
 
 
 def test_a_hook_that_waits_for_a_retry_is_waiting_and_its_item_completed() -> None:

@@ -301,3 +301,82 @@ FROM (
 JOIN events AS ended ON ended.seq = last.ended
 JOIN events AS enqueued ON enqueued.seq = last.enqueued
 """)
+
+
+@migrations()
+def m004_groups(db: Database) -> None:
+    """Replace the view of items: it has the group in which each item waits, or waited last."""
+    db.execute("DROP VIEW items")
+    # As before; an item's group is that of the latest event that says so.
+    db.execute(f"""
+CREATE VIEW items AS
+SELECT
+    one.item AS id,
+    json_extract(enqueued.event, '$.parent') AS parent,
+    json_extract(enqueued.event, '$.type') AS type,
+    json_extract(enqueued.event, '$.key') AS key,
+    json_extract(coalesce(regrouped.event, enqueued.event), '$.group') AS group_name,
+    CASE json_extract(changed.event, '$.event')
+        WHEN 'item.enqueued' THEN 'queued'
+        WHEN 'item.started' THEN 'running'
+        WHEN 'item.retry_scheduled' THEN 'queued'
+        WHEN 'item.interrupted' THEN 'interrupted'
+        WHEN 'item.failed' THEN 'failed'
+        WHEN 'item.reopened' THEN iif(one.completed IS NULL, 'queued', 'waiting')
+        WHEN 'item.completed' THEN iif(parents.item IS NULL, 'completed', 'waiting')
+        WHEN 'item.children_processed' THEN 'completed'
+        WHEN 'item.children_failed' THEN 'completed'
+    END AS state,
+    one.attempts AS attempts,
+    json_extract(enqueued.event, '$.at') AS enqueued_at,
+    json_extract(started.event, '$.at') AS started_at,
+    json_extract(ended.event, '$.at') AS ended_at,
+    json_extract(ended.event, '$.duration_s') AS duration_s,
+    json_extract(started.event, '$.worker') AS worker,
+    json_extract(described.event, '$.text') AS description,
+    json_extract(failed.event, '$.error.type') || ': ' || json_extract(failed.event, '$.error.message') AS error
+FROM (
+    SELECT
+        item,
+        min(seq) AS enqueued,
+        max(CASE WHEN kind NOT IN ('described', 'adopted', 'regrouped') THEN seq END) AS changed,
+        max(CASE WHEN kind = 'regrouped' THEN seq END) AS regrouped,
+        max(CASE WHEN kind = 'started' THEN seq END) AS started,
+        count(CASE WHEN kind = 'started' THEN seq END) AS attempts,
+        max(CASE WHEN kind = 'described' THEN seq END) AS described,
+        max(CASE WHEN kind = 'completed' THEN seq END) AS completed,
+        max(CASE WHEN kind IN ('failed', 'tried') THEN seq END) AS failed,
+        max(CASE WHEN kind IN ('failed', 'completed') THEN seq END) AS ended
+    FROM (
+        SELECT
+            seq,
+            json_extract(event, '$.item') AS item,
+            CASE
+                WHEN {_is("item.described")} THEN 'described'
+                WHEN {_is("item.completed")} THEN 'completed'
+                WHEN {_is("item.started")} THEN iif(json_extract(event, '$.phase') IS NULL, 'started', 'hook')
+                WHEN {_is("item.enqueued")} THEN 'enqueued'
+                WHEN {_is("item.failed")} THEN 'failed'
+                WHEN {_is("item.retry_scheduled")} THEN 'tried'
+                WHEN {_is("item.adopted")} THEN 'adopted'
+                WHEN {_is("item.regrouped")} THEN 'regrouped'
+                WHEN {_is("item.interrupted")} OR {_is("item.reopened")} THEN 'open'
+                WHEN {_is("item.children_processed")} OR {_is("item.children_failed")} THEN 'closed'
+            END AS kind
+        FROM events
+        WHERE event >= '{{"event":"item.' AND event < '{{"event":"item/'
+        LIMIT -1
+    )
+    GROUP BY item
+) AS one
+JOIN events AS enqueued ON enqueued.seq = one.enqueued
+JOIN events AS changed ON changed.seq = one.changed
+LEFT JOIN events AS regrouped ON regrouped.seq = one.regrouped
+LEFT JOIN events AS started ON started.seq = one.started
+LEFT JOIN events AS described ON described.seq = one.described
+LEFT JOIN events AS ended ON ended.seq = one.ended AND one.ended > one.started
+LEFT JOIN events AS failed ON failed.seq = one.failed AND one.failed > coalesce(one.completed, 0)
+LEFT JOIN (
+    SELECT DISTINCT json_extract(event, '$.parent') AS item FROM events WHERE {_is("item.enqueued")}
+) AS parents ON parents.item = one.item
+""")

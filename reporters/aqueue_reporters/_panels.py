@@ -137,15 +137,14 @@ class Panels:
         note = f"{amount(busy)} of {amount(max(view.num_workers, busy))} busy"
         if view.cluster:
             note += f" {self._pen.characters.dot} {plural(len(view.processes), 'process', 'es')}"
-        failed = ""
-        if (
-            view.failures and view.counts.failed
-        ):  # in the frame, so that the panels keep their place at the first failure
+        # In the frame, so that the panels keep their place when there is something to say.
+        foot, style = self._pen.safe(view.limited_by(now), 200), "stopping"
+        if not foot and view.failures and view.counts.failed:
             failure = view.failures[-1]
             name = f"item {failure.item} {self._names.get(failure.type, '')}{in_hook(failure.phase)}"
-            failed = f"{self._pen.characters.failed} {name}: {error_line(failure.error, self._pen)}"
+            foot, style = f"{self._pen.characters.failed} {name}: {error_line(failure.error, self._pen)}", "bad"
         body = self._workers(view, now, cells - 4, rows)
-        return self._pen.box("Worker Status", note, body, cells, failed, "bad")
+        return self._pen.box("Worker Status", note, body, cells, foot, style)
 
     def _workers(self, view: RunView, now: float, cells: int, rows: int) -> list[str]:
         """Return `rows` lines: one for each worker in its place, or, if they are more, for the longest-running items."""

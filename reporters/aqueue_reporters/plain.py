@@ -212,6 +212,8 @@ class PlainReporter:
             # Once no more items are taken, they won't be retried in this process.
             next_due = "" if view.state == "stopping" else f" (next {when_due(view.next_due, now)})"
             parts.append(f"{amount(view.waiting)} retrying{next_due}")
+        if limited_by := view.limited_by(now):
+            parts.append(visible(limited_by, 200).encode("ascii", "backslashreplace").decode())
         return ", ".join(parts)
 
     def _is_due(self, now: float, interval_s: float) -> bool:

@@ -182,11 +182,13 @@ class ItemRegrouped(Event, frozen=True, tag="item.regrouped"):
         item: its number.
         type: its class, as ``module:qualname``.
         group: the group in which it waits now; None if it has none.
+        before: the group in which it waited before; None if it had none, or if an older log doesn't tell it.
     """
 
     item: int
     type: str
     group: str | None = None
+    before: str | None = None
 
 
 class ItemAdopted(Event, frozen=True, tag="item.adopted"):
@@ -216,6 +218,7 @@ class ItemStarted(Event, frozen=True, tag="item.started"):
         worker: the worker's number, from 1.
         phase: ``process``, or ``after_children`` for the hook.
         attempt: which try of that phase, from 1.
+        group: the group in which it waited; None if it had none, for a hook, and in older logs, which don't tell it.
     """
 
     item: int
@@ -223,6 +226,7 @@ class ItemStarted(Event, frozen=True, tag="item.started"):
     worker: int
     phase: Phase = "process"
     attempt: int = 1
+    group: str | None = None
 
 
 class ItemDescribed(Event, frozen=True, tag="item.described"):
@@ -363,11 +367,13 @@ class ItemReopened(Event, frozen=True, tag="item.reopened"):
         item: its number.
         type: its class, as ``module:qualname``.
         failed: which of its methods had failed and will run again; None for an ancestor.
+        group: the group in which it waits, if its `process` will run again; None if it has none.
     """
 
     item: int
     type: str
     failed: Phase | None = None
+    group: str | None = None
 
 
 class GroupSlowedDown(Event, frozen=True, tag="group.slowed_down"):

@@ -27,6 +27,8 @@ LEVELS: Final[dict[type[ev.Event], Level]] = {
     ev.RunStopping: "warning",
     ev.ItemInterrupted: "warning",
     ev.ItemRetryScheduled: "warning",
+    ev.LoopBlocked: "warning",
+    ev.RunHeldUp: "warning",
     ev.ItemDescribed: "debug",
 }
 """The levels of the event types that are not ``info``; `level_of` gives ``info`` to a process that left in good order, too."""

@@ -25,6 +25,7 @@ from aqueue.events import (
     Phase,
     RunStatus,
 )
+from aqueue.figures import amount, when_due
 
 __all__ = ["RunView", "RunningItem", "Sample", "TypeView", "WorkerProcess", "WorkerProcesses"]
 
@@ -33,6 +34,7 @@ RATE_WINDOW_S: Final = 10.0
 _MAX_SAMPLES: Final = int(RATE_WINDOW_S / SAMPLE_INTERVAL_S) + 1
 _MAX_FAILURES: Final = 20
 _MIN_STALE_DUES: Final = 100
+_MAX_LIMITS: Final = 10_000
 
 
 class TypeView(msgspec.Struct):
@@ -83,6 +85,7 @@ class RunningItem(msgspec.Struct):
         attempt: which try of that phase, from 1.
         started_at: Unix time in seconds.
         text: its latest description; empty if it has none.
+        group: the group in which it waited; None if it had none, and for a hook.
     """
 
     item: int
@@ -92,6 +95,7 @@ class RunningItem(msgspec.Struct):
     attempt: int
     started_at: float
     text: str = ""
+    group: str | None = None
 
 
 class WorkerProcess(msgspec.Struct, frozen=True):
@@ -215,6 +219,9 @@ class RunView:
         failures: the latest failures, at most 20, the oldest first.
         failed_reporters: the reporters that were detached.
         deduplicated_roots: how many initial items were dropped as duplicates; known once a process has ended.
+        groups: how many of the queued items wait in each group; those without a group are not counted.
+        limits: the limits that have kept items waiting in this process, by group: the latest 10,000 at most.
+        pauses: until when groups are slowed down, Unix time in seconds; those that are past may still be there.
     """
 
     def __init__(self) -> None:
@@ -236,6 +243,9 @@ class RunView:
         self.failures: deque[ItemFailed] = deque(maxlen=_MAX_FAILURES)
         self.failed_reporters: list[ev.ReporterFailed] = []
         self.deduplicated_roots: int = 0
+        self.groups: dict[str, int] = {}
+        self.limits: dict[str, ev.GroupLimitKnown] = {}
+        self.pauses: dict[str, float] = {}
         self._samples: deque[Sample] = deque(maxlen=_MAX_SAMPLES)
         self._next_sample_at: float = 0.0
         self._hook_types: set[str] = set()  # whose hooks have begun
@@ -288,6 +298,8 @@ class RunView:
                 queued = view.queued = view.queued + 1
                 if queued > view.peak_queued:
                     view.peak_queued = queued
+                if event.group is not None:
+                    self._enter_group(event.group)
             elif cls is ItemStarted:
                 assert isinstance(event, ItemStarted)
                 view = types[event.type]
@@ -297,8 +309,10 @@ class RunView:
                     self._hook_types.add(event.type)
                 elif not waited:
                     view.queued -= 1
+                    if event.group is not None:
+                        self._leave_group(event.group)
                 running[event.worker] = RunningItem(
-                    event.item, event.type, event.worker, event.phase, event.attempt, at
+                    event.item, event.type, event.worker, event.phase, event.attempt, at, "", event.group
                 )
             elif cls is ItemDescribed:
                 assert isinstance(event, ItemDescribed)
@@ -334,6 +348,8 @@ class RunView:
                 self._interrupt(event)
             case ev.ItemReopened():
                 self._reopen(event)
+            case ev.ItemRegrouped() | ev.GroupLimitKnown() | ev.GroupSlowedDown():
+                self._apply_group(event)
             case ev.ProcessJoined() if self.cluster:
                 self.processes.join(event)
                 self.num_workers = self.processes.num_workers
@@ -368,6 +384,7 @@ class RunView:
         self.cancelling = False
         self.status = None
         self.deduplicated_roots = 0  # the initial items come again
+        self.limits.clear()  # the program may have others now
 
     def _fail(self, event: ItemFailed) -> None:
         view = self.types[event.type]
@@ -409,7 +426,7 @@ class RunView:
         if event.failed is not None:
             view.failed -= 1
             if event.failed == "process":
-                self._queue_again(view)
+                self._queue_again(view, event.group)
             else:
                 view.completed += 1
 
@@ -419,7 +436,7 @@ class RunView:
             view = self.types[item.type]
             view.interrupted += 1
             if item.phase == "process":
-                self._queue_again(view)
+                self._queue_again(view, item.group)
 
     def _take_out(self, event: ev.ItemChildrenProcessed | ev.ItemInterrupted) -> RunningItem | None:
         """Remove and return the running item that `event` ends; None if no worker runs it."""
@@ -433,10 +450,38 @@ class RunView:
         self.types[item.type].running -= 1
         return item
 
-    @staticmethod
-    def _queue_again(view: TypeView) -> None:
+    def _queue_again(self, view: TypeView, group: str | None) -> None:
         view.queued += 1
         view.peak_queued = max(view.peak_queued, view.queued)
+        if group is not None:
+            self._enter_group(group)
+
+    def _enter_group(self, group: str) -> None:
+        self.groups[group] = self.groups.get(group, 0) + 1
+
+    def _leave_group(self, group: str) -> None:
+        left = self.groups.get(group, 1) - 1  # a log may lack the event that counted it
+        if left:
+            self.groups[group] = left
+        else:
+            self.groups.pop(group, None)
+
+    def _apply_group(self, event: ev.ItemRegrouped | ev.GroupLimitKnown | ev.GroupSlowedDown) -> None:
+        if isinstance(event, ev.ItemRegrouped):
+            if event.item in self._waits:  # for a retry: it isn't queued
+                return
+            if event.before is not None:
+                self._leave_group(event.before)
+            if event.group is not None:
+                self._enter_group(event.group)
+        elif isinstance(event, ev.GroupLimitKnown):
+            if len(self.limits) >= _MAX_LIMITS:
+                self.limits.clear()
+            self.limits[event.group] = event
+        else:
+            if len(self.pauses) >= _MAX_LIMITS:
+                self.pauses = {group: due for group, due in self.pauses.items() if due > event.at}
+            self.pauses[event.group] = max(event.due, self.pauses.get(event.group, 0.0))
 
     def _sample(self, at: float) -> float:
         types = self.types
@@ -475,6 +520,30 @@ class RunView:
         It may be past: then the item waits for a worker.
         """
         return self._dues[0][0] if self._waits else 0.0
+
+    def limited_by(self, now: float) -> str:
+        """Return which group keeps items waiting while workers are idle at the Unix time `now`; empty if none does.
+
+        For example ``limited by example.org: 2 at once, 611 waiting``, or ``shop is paused, resumes in 27 s: 19 waiting``. Of
+        several groups it is the one in which the most items wait. The group's name is not made safe to show.
+        """
+        if self.state != "running" or len(self.running) >= self.num_workers:
+            return ""
+        held = [name for name in self.limits if name in self.groups]
+        held += [name for name, due in self.pauses.items() if due > now and name in self.groups]
+        if not held:
+            return ""
+        name = max(held, key=self.groups.__getitem__)
+        others = len(set(held)) - 1
+        waiting = f"{amount(self.groups[name])} waiting" + (f"; and {amount(others)} more groups" if others > 1 else "")
+        waiting += "; and another group" if others == 1 else ""
+        due = self.pauses.get(name, 0.0)
+        if due > now:
+            return f"{name} is paused, resumes {when_due(due, now)}: {waiting}"
+        limit = self.limits[name]
+        figures = [f"{amount(limit.concurrent)} at once"] if limit.concurrent is not None else []
+        figures += [f"{limit.per_second:g}/s"] if limit.per_second is not None else []
+        return f"limited by {name}: {', '.join(figures)}, {waiting}"
 
     @property
     def workers(self) -> Iterator[int]:

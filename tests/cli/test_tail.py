@@ -457,7 +457,7 @@ def test_window_finds_what_reading_all_of_it_finds(
         (["item.failed"], {"item.failed"}),
         (["failed"], {"item.failed", "reporter.failed"}),
         (["run"], {name for name in EVENT_TYPES if name.startswith("run.")}),
-        (["group"], {"group.slowed_down"}),
+        (["group"], {"group.slowed_down", "group.limit_known"}),
         (["retry"], {"item.retry_scheduled"}),
         (["children"], {"item.children_failed", "item.children_processed"}),
         (["started", "run.stopping"], {"run.started", "item.started", "run.stopping"}),

@@ -340,7 +340,7 @@ def test_children_that_can_not_be_told_apart_fail_the_next_attempt(cluster: str 
     assert isinstance(done.error, ItemFailures)
     [error] = done.error.exceptions
     assert isinstance(error, aqueue.ChildrenNotComparable)
-    assert f"child of class {__name__}:CallsWith can't be told" in str(error)
+    assert f"child of class {__name__}:CallsWith can't be compared" in str(error)
     assert "'found'" in str(error)
     assert seen == [0]
 

@@ -295,18 +295,27 @@ def _check_folding(events: Sequence[Event]) -> None:
     assert at_once.counts == counts_of(events)
     assert not at_once.running
     waits: dict[int, ItemRetryScheduled] = {}
-    queued = 0
+    queued: dict[int, str | None] = {}  # their groups
+    groups: dict[int, str | None] = {}
     for event in events:
         if isinstance(event, ItemRetryScheduled):
             waits[event.item] = event
         elif isinstance(event, ItemStarted):
-            queued -= event.phase == "process" and waits.pop(event.item, None) is None
+            if event.phase == "process":
+                assert event.group == groups[event.item]
+                queued.pop(event.item, None)
             waits.pop(event.item, None)
         elif isinstance(event, ItemEnqueued):
-            queued += 1
-        elif isinstance(event, ItemInterrupted):
-            queued += event.phase == "process"
-    assert (at_once.queued, at_once.waiting) == (queued, len(waits))
+            queued[event.item] = groups[event.item] = event.group
+        elif isinstance(event, ItemRegrouped):
+            assert event.before == groups[event.item]
+            groups[event.item] = event.group
+            if event.item in queued:
+                queued[event.item] = event.group
+        elif isinstance(event, ItemInterrupted) and event.phase == "process":
+            queued[event.item] = groups[event.item]
+    assert (at_once.queued, at_once.waiting) == (len(queued), len(waits))
+    assert at_once.groups == Counter(group for group in queued.values() if group is not None)
     assert at_once.next_due == min((wait.due for wait in waits.values()), default=0.0)
 
 

@@ -3,6 +3,8 @@
 The engine writes them in `_engine.dispatcher` and `_engine.intake`.
 """
 
+import sqlite3
+from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -148,6 +150,9 @@ def test_a_group_that_has_changed_at_a_resume_is_told(
     monkeypatch.setattr(Listing, "stops", False)
     run_queue([Listing()], max_items=1, backend=backend, **arguments)
     assert sorted(resumed_groups(path)) == ([] if host == "a" else [(3, host), (4, host)])
+    with closing(sqlite3.connect(path)) as connection:
+        in_sql = connection.execute("SELECT id, group_name FROM items ORDER BY id").fetchall()
+    assert in_sql == [(1, None), (2, None), (3, host), (4, host)]
     run_queue([Listing()], backend=backend, **arguments)
     assert resumed_groups(path) == []
 

@@ -291,7 +291,7 @@ def test_attributes_that_are_too_long_fail_who_enqueues_or_has_them(backend: Bac
         run_queue(items, journal=tmp_path / "run.db", reporter="none", on_error="continue", backend=backend)
     errors = caught.value.exceptions
     assert [type(error) for error in errors] == [UnstorableItem, UnstorableItem]
-    assert all("as JSON, and a journal holds 1,000 at most" in str(error) for error in errors)
+    assert all("as JSON, but a journal holds at most 1,000" in str(error) for error in errors)
     assert {str(error).partition(" can't be stored")[0] for error in errors} == {
         f"{__name__}:Page",
         f"{__name__}:Grows",

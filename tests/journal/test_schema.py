@@ -191,6 +191,7 @@ def test_items_are_shown_with_their_state(journal: Path) -> None:
         "parent": 0,
         "type": "shop:Index",
         "key": "k",
+        "group_name": None,
         "state": "waiting",
         "attempts": 1,
         "enqueued_at": 102.0,

@@ -174,7 +174,7 @@ class Dispatcher:
 
     def _record_group(self, node: Node, before: str | None) -> None:
         if node.group != before:
-            self._stream.emit(ItemRegrouped, node.id, node.cls.type, node.group)
+            self._stream.emit(ItemRegrouped, node.id, node.cls.type, node.group, before)
 
     def reorder(self) -> None:
         """Sort the queue again, since items in it may have changed their priorities and groups; raises what `put` raises."""

@@ -161,7 +161,16 @@ class Engine:
         started = monotonic()
         at = started + stream.clock.offset
         stream.append(
-            ItemStarted(stream.next_seq(), at, node.id, node.cls.type, worker.number, phase, node.attempt_number(phase))
+            ItemStarted(
+                stream.next_seq(),
+                at,
+                node.id,
+                node.cls.type,
+                worker.number,
+                phase,
+                node.attempt_number(phase),
+                node.group if phase == "process" else None,
+            )
         )
         error = PoisonItem(f"item {node.id} ({node.cls.type}) {why}")
         if phase == "after_children":

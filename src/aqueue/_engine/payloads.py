@@ -83,8 +83,8 @@ class Payloads:
         """Raise `UnstorableItem` if a state is longer than a row of a journal can be."""
         if len(state) > MAX_BYTES:
             raise UnstorableItem(
-                f"{type} can't be stored: its attributes take {len(state):,} bytes as JSON, and a journal allows "
-                f"{MAX_BYTES:,} at most; write large data to a file, and keep the file's path in the item"
+                f"{type} can't be stored: its attributes take {len(state):,} bytes as JSON, but a journal holds "
+                f"at most {MAX_BYTES:,}; write large data to a file, and keep the file's path in the item"
             )
 
     def _look_at_large(self, state: bytes, type: str) -> None:

@@ -158,9 +158,8 @@ class Workers:
             # An item that waited for its time or its group can start later than the end of the last item.
             started = ticked if cls.is_plain else monotonic()
             if is_heard:
-                append(
-                    ItemStarted(next_seq(), started + clock.offset, node.id, cls.type, number, "process", node.attempt)
-                )
+                at = started + clock.offset
+                append(ItemStarted(next_seq(), at, node.id, cls.type, number, "process", node.attempt, node.group))
             try:
                 if suspects.is_cautious:
                     await suspects.save_start()

@@ -122,7 +122,8 @@ class Restoring:
         for number in self.nodes:
             failed = None if number in stay_failed else live[number].failed
             if failed is not None or live[number].closed_over:
-                yield partial(ItemReopened, item=number, type=live[number].type, failed=failed)
+                group = live[number].group if failed == "process" else None
+                yield partial(ItemReopened, item=number, type=live[number].type, failed=failed, group=group)
 
     # ---- nodes and their classes --------------------------------------------------------------------------------
 

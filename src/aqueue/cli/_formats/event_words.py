@@ -7,7 +7,7 @@ from rich.style import Style
 
 from aqueue import events as ev
 from aqueue.cli._screen import first_line
-from aqueue.figures import amount, duration, per_second, when_due
+from aqueue.figures import amount, duration, when_due
 
 __all__ = ["STYLES", "Part", "StyleName", "details", "name_of", "words_of_counts"]
 
@@ -129,7 +129,7 @@ def _of_reopened(event: ev.ItemReopened) -> str:
 
 def _of_limit(event: ev.GroupLimitKnown) -> list[Part]:
     concurrent = f"{amount(event.concurrent)} at once" if event.concurrent is not None else ""
-    rate = f"{per_second(event.per_second)}/s" if event.per_second is not None else ""
+    rate = f"{event.per_second:g}/s" if event.per_second is not None else ""
     return [("bold", event.group), ("plain", f"  {_list(concurrent, rate)}")]
 
 

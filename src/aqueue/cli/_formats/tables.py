@@ -96,7 +96,19 @@ def _time(at: float) -> str:
 EVENT_COLUMNS: Final = (
     *("seq", "at", "time", "event", "item", "parent", "type", "worker", "phase", "attempt", "text", "duration_s"),
     *("error_type", "error_message", "error_traceback", "due", "due_time", "reason", "cancelling", "failed"),
-    *("deduplicated", "track_overall", "key", "hook", "occurrence", "group", "reporter", "run_id", "schema_version"),
+    *(
+        "deduplicated",
+        "track_overall",
+        "key",
+        "hook",
+        "occurrence",
+        "group",
+        "before",
+        "reporter",
+        "run_id",
+        "schema_version",
+    ),
+    *("concurrent", "per_second", "method", "where", "by"),
     *(
         "aqueue_version",
         "num_workers",
