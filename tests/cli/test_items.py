@@ -51,7 +51,7 @@ def test_json_tells_all_of_an_item(aqueue: Aqueue, file: Path) -> None:
 
 
 def test_the_slowest_come_first(aqueue: Aqueue, tmp_path: Path) -> None:
-    """Those whose last attempt took longest, and those that still run by what they have taken."""
+    """Those that took longest in their last round, and those that still run by what they have taken."""
     script = Script(age_s=31.0)
     for wait_s in (1.0, 7.0, 3.0):
         item = script.enqueue()
@@ -63,6 +63,23 @@ def test_the_slowest_come_first(aqueue: Aqueue, tmp_path: Path) -> None:
 
     assert numbers(aqueue("items", path, "--slowest", 3).out) == [4, 2, 3]
     assert numbers(aqueue("items", path, "--slowest", 1, "--state", "completed").out) == [2]
+
+
+def test_what_an_item_took_is_its_process_and_its_hook(aqueue: Aqueue, tmp_path: Path) -> None:
+    """Of a hook that ran for 10 ms after 1.5 s of process, and of one that still runs."""
+    script = Script(age_s=4.0)
+    for _ in range(2):
+        item = script.enqueue(hook=True)
+        script.start(item)
+        script.complete(item, duration=1.5)
+        script.start(item, phase="after_children")
+        if item == 1:  # each event comes 10 ms after the one before
+            script.end_hook(item)
+    path = write_log(tmp_path, script.events)
+    ended, running = aqueue("items", path, "--json").json_lines
+
+    assert ended["duration_s"] == pytest.approx(1.51, abs=0.001)
+    assert running["duration_s"] > 1.5 + 3.0
 
 
 def test_each_state_is_found(aqueue: Aqueue, tmp_path: Path) -> None:

@@ -224,6 +224,30 @@ def test_times_of_an_attempt() -> None:
     assert times(enqueued, start, retry, again, done) == (20.0, 22.5, 2.25)
 
 
+def test_process_and_hook_of_the_last_round_are_added_up() -> None:
+    """A retried hook adds to what its process took; a new attempt of the process begins again."""
+    script = scripted.Script()
+    parent = script.enqueue("m:Folder", hook=True)
+    script.start(parent, "m:Folder")
+    script.add(ItemCompleted, item=parent, worker=1, duration_s=1.5)
+    script.start(parent, "m:Folder", phase="after_children")
+    in_hook = folded(script.events)
+    script.fail_for_now(parent, 5.0, phase="after_children")
+    retried = folded(script.events).duration_s[0]
+    script.start(parent, "m:Folder", phase="after_children", attempt=2)
+    script.add(ItemFailed, item=parent, type="m:Folder", worker=1, duration_s=0.25, error=BOOM, phase="after_children")
+    failed = folded(script.events).duration_s[0]
+    script.begin(RunResumed)
+    script.add(ItemReopened, item=parent, type="m:Folder", failed="process")
+    script.start(parent, "m:Folder", attempt=2)
+    script.add(ItemCompleted, item=parent, worker=1, duration_s=2.0, attempt=2)
+
+    assert in_hook.is_in_hook(0) and in_hook.duration_s[0] == 1.5
+    assert retried > 1.5
+    assert failed == pytest.approx(retried + 0.25)
+    assert (folded(script.events).duration_s[0], folded(script.events).is_in_hook(0)) == (2.0, False)
+
+
 def test_hook_that_waits_while_something_below_it_runs_again() -> None:
     """It waits no longer: it will run when that has ended."""
     script = scripted.Script()

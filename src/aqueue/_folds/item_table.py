@@ -43,7 +43,7 @@ class ItemTable:
         parent_row: the row of each item's parent; -1 for initial items.
         enqueued_at, started_at, ended_at: when it was announced, last started, and when that attempt ended; Unix time in
             seconds, 0.0 for never.
-        duration_s: how long its last attempt that ended took, seconds.
+        duration_s: how long the last attempt of its `process` that ended took, and its hook since then, seconds.
         attempts: how often its `process` was started.
         worker: the worker that last took it; 0 for none.
         enqueued_seq, described_seq, failed_seq: the numbers of the events that announced it, last described it, and last
@@ -133,6 +133,10 @@ class ItemTable:
     def has_hook(self, row: int) -> bool:
         """Return whether its class has an `after_children_processed` of its own."""
         return bool(self._flags[row] & _HAS_HOOK)
+
+    def is_in_hook(self, row: int) -> bool:
+        """Return whether its hook is running."""
+        return bool(self._flags[row] & _IN_HOOK)
 
     def is_closed(self, row: int) -> bool:
         """Return whether it and everything below it, its hook included, have ended well."""
@@ -281,7 +285,7 @@ class ItemTable:
 
     def _end(self, row: int, state: int, at: float, duration_s: float) -> None:
         self._state[row] = state
-        self._flags[row] &= ~_IN_HOOK
         self.ended_at[row] = at
-        self.duration_s[row] = duration_s
+        self.duration_s[row] = duration_s + (self.duration_s[row] if self._flags[row] & _IN_HOOK else 0.0)
+        self._flags[row] &= ~_IN_HOOK
         self.due.pop(row, None)

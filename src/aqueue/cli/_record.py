@@ -173,10 +173,11 @@ class Record:
                     yield event
 
     def duration_s(self, row: int) -> float:
-        """Return how long the last attempt of the item in a row took, or has taken by now, seconds."""
-        if self.items.state_of(row) == "running":
-            return max(self.now - self.items.started_at[row], 0.0)
-        return self.items.duration_s[row]
+        """Return how long the item in a row took, or has taken by now, process and hook of its last round, seconds."""
+        items = self.items
+        if items.state_of(row) != "running":
+            return items.duration_s[row]
+        return max(self.now - items.started_at[row], 0.0) + (items.duration_s[row] if items.is_in_hook(row) else 0.0)
 
     def texts(self, rows: Iterable[int]) -> Iterator[tuple[int, ItemTexts]]:
         """Yield each row with the texts of its item, read again; those of about a hundred items are in memory at a time."""

@@ -33,7 +33,7 @@ __all__ = ["items"]
     "--slowest",
     type=_app.WholeNumber(1),
     metavar="N",
-    help="Only the N items whose last attempt took longest, or has taken longest so far; the slowest first.",
+    help="Only the N items whose last attempt took longest, with its hook, or has taken longest so far; the slowest first.",
 )
 @_app.limit_options(50)
 @_app.run_option

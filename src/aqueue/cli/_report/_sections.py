@@ -190,7 +190,7 @@ def _failure(kind: FailureGroup, name: str, traceback: Html | None) -> Html:
 
 
 def slowest(record: Record) -> Html:
-    """Return a table of the items whose last attempts took the longest."""
+    """Return a table of the items whose last attempts, with their hooks, took the longest."""
     items = record.items
     started = (row for row, at in enumerate(items.started_at) if at)
     rows = [
@@ -205,7 +205,7 @@ def slowest(record: Record) -> Html:
         for row, texts in record.texts(nlargest(_NUM_SLOWEST, started, key=record.duration_s))
     ]
     columns = ["Item", "Type", "Took", "Attempts", "State", "Description"]
-    return table("Slowest items, by their last attempt", columns, rows, (0, 2, 3))
+    return table("Slowest items, by their last attempt and its hook", columns, rows, (0, 2, 3))
 
 
 def _list(entries: Iterable[object]) -> Html:
