@@ -163,38 +163,42 @@ def test_every_type_of_event_for_people(path: Path, tail: Tail) -> None:
 22:13:20.070   completed           1 Folder  w2  0.25 s, 3 duplicates skipped
 22:13:20.080   started             2 Page    w1
 22:13:20.090   slowed down         2 Page        example.org  resumes in 1 s
-22:13:20.100 W retry scheduled     2 Page    w1  attempt 1, due in 1 s: Boom: it broke
-22:13:20.110   started             2 Page    w1  attempt 2
-22:13:20.120   completed           2 Page    w1  0.25 s, attempt 2
-22:13:20.130   started             2 Page    w1  hook
-22:13:20.140   children done       2 Page    w1
-22:13:20.150   started             3 Page    w3
-22:13:20.160 E failed              3 Page    w3  0.25 s, 1 duplicate skipped: Boom: it broke
-22:13:20.170   children failed     1 Folder
-22:13:20.180 E reporter failed  Other: Boom: it broke
-22:13:20.190 W run stopping     SIGINT
-22:13:20.200   run finished     failed  2 of 3 completed, 1 failed, 1 retried, 4 duplicates skipped
-23:13:20.210   run resumed      3b1f  3 workers, queue, pid 1234 on host
-23:13:20.220   reopened            1 Folder      something below it runs again
-23:13:20.230   enqueued            4 Page
-23:13:20.240   started             4 Page    w1
-23:13:20.250   enqueued            5 Folder
-23:13:20.260   started             5 Folder  w2
-23:13:20.270   completed           5 Folder  w2  0.25 s
-23:13:20.280   started             5 Folder  w2  hook
-23:13:20.290 W run stopping     SIGINT again, cancelling running items
-23:13:20.300 W interrupted         4 Page    w1  by a crash
-23:13:20.310 E failed              5 Folder  w2  0.25 s, hook: Boom: it broke
-23:13:20.320   run finished     interrupted  2 of 5 completed, 2 failed, 1 outstanding, 1 interrupted, 1 retried, 4 duplicates skipped
-23:23:20.330   run resumed      3b1f  3 workers per process, queue, pid 1234 on host, cluster tcp://scheduler:8786
-23:23:20.340   process joined   node:4711  3 workers, w1 to w3
-23:23:20.350   process joined   other:99  3 workers, w4 to w6
-23:23:20.360   adopted             4 Page        with different attributes
-23:23:20.370   started             4 Page    w5  attempt 2
-23:23:20.380   process left     first worker w1
-23:23:20.390 W interrupted         4 Page    w5  worker process lost
-23:23:20.400 W process left     first worker w4, lost, 2 late or repeated reports ignored
-23:23:20.410   run finished     interrupted  2 of 5 completed, 2 failed, 1 outstanding, 2 interrupted, 1 retried, 4 duplicates skipped
+22:13:20.100   limit known      example.org  2 at once, 0.5/s
+22:13:20.110   loop blocked     0.75 s by Page.process, at shop.py:40 in parse
+22:13:20.120   held up          0.25 s by journal
+22:13:20.130 W retry scheduled     2 Page    w1  attempt 1, due in 1 s: Boom: it broke
+22:13:20.140   regrouped           2 Page        group example.net
+22:13:20.150   started             2 Page    w1  attempt 2
+22:13:20.160   completed           2 Page    w1  0.25 s, attempt 2
+22:13:20.170   started             2 Page    w1  hook
+22:13:20.180   children done       2 Page    w1
+22:13:20.190   started             3 Page    w3
+22:13:20.200 E failed              3 Page    w3  0.25 s, 1 duplicate skipped: Boom: it broke
+22:13:20.210   children failed     1 Folder
+22:13:20.220 E reporter failed  Other: Boom: it broke
+22:13:20.230 W run stopping     SIGINT
+22:13:20.240   run finished     failed  2 of 3 completed, 1 failed, 1 retried, 4 duplicates skipped
+23:13:20.250   run resumed      3b1f  3 workers, queue, pid 1234 on host
+23:13:20.260   reopened            1 Folder      something below it runs again
+23:13:20.270   enqueued            4 Page
+23:13:20.280   started             4 Page    w1
+23:13:20.290   enqueued            5 Folder
+23:13:20.300   started             5 Folder  w2
+23:13:20.310   completed           5 Folder  w2  0.25 s
+23:13:20.320   started             5 Folder  w2  hook
+23:13:20.330 W run stopping     SIGINT again, cancelling running items
+23:13:20.340 W interrupted         4 Page    w1  by a crash
+23:13:20.350 E failed              5 Folder  w2  0.25 s, hook: Boom: it broke
+23:13:20.360   run finished     interrupted  2 of 5 completed, 2 failed, 1 outstanding, 1 interrupted, 1 retried, 4 duplicates skipped
+23:23:20.370   run resumed      3b1f  3 workers per process, queue, pid 1234 on host, cluster tcp://scheduler:8786
+23:23:20.380   process joined   node:4711  3 workers, w1 to w3
+23:23:20.390   process joined   other:99  3 workers, w4 to w6
+23:23:20.400   adopted             4 Page        with different attributes
+23:23:20.410   started             4 Page    w5  attempt 2
+23:23:20.420   process left     first worker w1
+23:23:20.430 W interrupted         4 Page    w5  worker process lost
+23:23:20.440 W process left     first worker w4, lost, 2 late or repeated reports ignored
+23:23:20.450   run finished     interrupted  2 of 5 completed, 2 failed, 1 outstanding, 2 interrupted, 1 retried, 4 duplicates skipped
 """.splitlines(),
         [],
     )
@@ -296,7 +300,7 @@ def test_no_color_is_honoured(path: Path) -> None:
             check=True,
             env=os.environ | {"NO_COLOR": "1"},
         )
-        terminal.until(lambda: len(terminal.lines()) == 42)
+        terminal.until(lambda: len(terminal.lines()) == 46)
         written = terminal.written().decode()
 
     assert set(re.findall(r"\x1b\[([0-9;]*)m", written)) == {"0", "1", "2"}
@@ -313,7 +317,7 @@ def test_dumb_terminal_gets_no_sequences(path: Path) -> None:
             check=True,
             env=os.environ | {"TERM": "dumb"},
         )
-        terminal.until(lambda: len(terminal.lines()) == 42)
+        terminal.until(lambda: len(terminal.lines()) == 46)
         assert b"\x1b" not in terminal.written()
 
 
