@@ -162,11 +162,11 @@ def test_every_type_of_event_for_people(path: Path, tail: Tail) -> None:
 22:13:20.060   enqueued            3 Page        by item 1
 22:13:20.070   completed           1 Folder  w2  0.25 s, 3 duplicates skipped
 22:13:20.080   started             2 Page    w1
-22:13:20.090   slowed down         2 Page        example.org  resumes in 1 s
+22:13:20.090   slowed down         2 Page        example.org  resumes in 0.91 s
 22:13:20.100   limit known      example.org  2 at once, 0.5/s
 22:13:20.110   loop blocked     0.75 s by Page.process, at shop.py:40 in parse
 22:13:20.120   held up          0.25 s by journal
-22:13:20.130 W retry scheduled     2 Page    w1  attempt 1, due in 1 s: Boom: it broke
+22:13:20.130 W retry scheduled     2 Page    w1  attempt 1, due in 0.87 s: Boom: it broke
 22:13:20.140   regrouped           2 Page        group example.net
 22:13:20.150   started             2 Page    w1  attempt 2
 22:13:20.160   completed           2 Page    w1  0.25 s, attempt 2

@@ -7,7 +7,7 @@ from rich.style import Style
 
 from aqueue import events as ev
 from aqueue.cli._screen import first_line
-from aqueue.figures import amount, duration, when_due
+from aqueue.figures import amount, duration
 
 __all__ = ["STYLES", "Part", "StyleName", "details", "name_of", "words_of_counts"]
 
@@ -113,7 +113,12 @@ def _of_failed(event: ev.ItemFailed) -> list[Part]:
 
 
 def _of_retry(event: ev.ItemRetryScheduled) -> list[Part]:
-    return _error(event.error, "warning", _attempt(event, first=True), f"due {when_due(event.due, event.at)}")
+    return _error(event.error, "warning", _attempt(event, first=True), f"due {_in(event)}")
+
+
+def _in(event: ev.ItemRetryScheduled | ev.GroupSlowedDown) -> str:
+    """Return how long it was to wait; to the figure, since nothing counts down here."""
+    return f"in {duration(event.due - event.at)}"
 
 
 def _of_interrupted(event: ev.ItemInterrupted) -> str:
@@ -163,7 +168,7 @@ _WORDS: Final[dict[type[ev.Event], tuple[Part, _Details]]] = {
     ev.ItemReopened: (("plain", "reopened"), _of_reopened),
     ev.GroupSlowedDown: (
         ("plain", "slowed down"),
-        lambda event: [("bold", event.group), ("plain", f"  resumes {when_due(event.due, event.at)}")],
+        lambda event: [("bold", event.group), ("plain", f"  resumes {_in(event)}")],
     ),
     ev.ItemRegrouped: (
         ("plain", "regrouped"),
