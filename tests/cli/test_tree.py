@@ -58,7 +58,7 @@ def test_many_siblings_are_folded_but_failures_are_shown(aqueue: Aqueue, tmp_pat
 
     assert len(lines) == 1 + 1 + 10 + 1
     assert "Page 700 failed" in lines[-2]
-    assert lines[-1] == "    └── +990 Page  489 completed, 501 outstanding"
+    assert lines[-1] == "    └── +990 Page  498 completed, 492 outstanding"
 
 
 def test_a_wide_tree_is_short_unless_more_is_asked_for(aqueue: Aqueue, tmp_path: Path) -> None:
@@ -71,6 +71,32 @@ def test_a_wide_tree_is_short_unless_more_is_asked_for(aqueue: Aqueue, tmp_path:
     assert len(aqueue("tree", path).out.splitlines()) == 1 + 10 + 10
     for more in (["--all"], ["--depth", "3"], ["--width", "10"]):
         assert len(aqueue("tree", path, *more).out.splitlines()) == 1 + 10 + 100, more
+
+
+def test_a_short_tree_opens_what_has_failures(aqueue: Aqueue, tmp_path: Path) -> None:
+    """Of 10 branches of 30 pages three have failed, running or outstanding ones: these are opened, down to those pages."""
+    script = Script()
+    site = script.enqueue("module:Site")
+    for branch in [script.enqueue("module:Branch", parent=site) for _ in range(10)]:
+        script.start(branch, "module:Branch")
+        for number in range(30):
+            page = script.enqueue(parent=branch)
+            if (branch, number) == (5, 7):
+                continue
+            script.start(page, worker=3 if (branch, number) == (7, 7) else 2)
+            if (branch, number) == (9, 7):
+                script.fail_now(page, worker=2)
+            elif (branch, number) != (7, 7):
+                script.complete(page, worker=2)
+        script.complete(branch)
+    path = write_journal(tmp_path, script.events)
+    lines = aqueue("tree", path).out.splitlines()
+
+    assert len(lines) <= 24
+    shown = "\n".join(lines)
+    for state in ("failed Boom: it broke", "running", "queued"):
+        assert f" {state}\n" in shown, state
+    assert "29 completed" in shown
 
 
 def test_json_nests_the_same(aqueue: Aqueue, file: Path) -> None:

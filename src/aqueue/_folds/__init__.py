@@ -6,5 +6,5 @@ Each module imports only from those above it:
 - `item_table`: a table with a row per item, in columns of about 80 bytes per item
 - `outcome`: the failures by kind, and a `RunResult` for readers that have only the events
 - `recording`: the items that are still live, with all that a resume needs to know of them
-- `tree_shape`: the tree of the items in a table, with counts below each item, 24 bytes per item
+- `tree_shape`: the tree of the items in a table, with counts below each item, 25 bytes per item
 """

@@ -1,13 +1,20 @@
-"""The tree of the items in a table: each item's children, and counts of all items below it, in 24 bytes per item."""
+"""The tree of the items in a table: each item's children, and counts of all items below it, in 25 bytes per item."""
 
 from array import array
 from collections.abc import Iterator, Sequence
+from itertools import chain, islice
+from typing import Final
 
 import msgspec
 
 from aqueue._folds.item_table import ItemTable
 
-__all__ = ["CountsBelow", "FoldedSiblings", "TreeShape"]
+__all__ = ["NUM_RANKS", "CountsBelow", "FoldedSiblings", "TreeShape"]
+
+NUM_RANKS: Final = 4
+_COMPLETED_RANK: Final = NUM_RANKS - 1
+_FEW: Final = 4
+"""So few siblings are shown even if most of them have completed."""
 
 
 class CountsBelow(msgspec.Struct, frozen=True):
@@ -56,12 +63,13 @@ class TreeShape:
         self._total = array("I", bytes(4 * size))
         self._completed = array("I", bytes(4 * size))
         self._failed = array("I", bytes(4 * size))
+        self._has_running = bytearray(items.is_in("running"))
         self._first_child = array("i", b"\xff" * 4 * size)
         self._next_sibling = array("i", b"\xff" * 4 * size)
         self.roots: list[int] = []
         total, completed, failed = self._total, self._completed, self._failed
         first_child, next_sibling, parents = self._first_child, self._next_sibling, items.parent_row
-        has_completed = items.is_in("completed")
+        has_running, has_completed = self._has_running, items.is_in("completed")
         has_failed = items.is_in("failed")
         # Parents come before their children, so that going backwards each item's own sums are ready when it is met.
         for row in range(size - 1, -1, -1):
@@ -72,6 +80,7 @@ class TreeShape:
             total[parent] += total[row] + 1
             completed[parent] += completed[row] + has_completed[row]
             failed[parent] += failed[row] + has_failed[row]
+            has_running[parent] |= has_running[row]
             next_sibling[row] = first_child[parent]
             first_child[parent] = row
         self.roots.reverse()
@@ -87,21 +96,32 @@ class TreeShape:
             yield child
             child = self._next_sibling[child]
 
-    def folded(self, siblings: Sequence[int], width: int) -> tuple[list[int], list[FoldedSiblings]]:
+    def rank(self, row: int) -> int:
+        """Return how soon to show an item: 0 if it or something below it has failed, 1 if running, 2 if outstanding, else 3."""
+        state = self._items.state_of(row)
+        if state == "failed" or self._failed[row]:
+            return 0
+        if self._has_running[row]:
+            return 1
+        return 2 if state != "completed" or self._total[row] > self._completed[row] else _COMPLETED_RANK
+
+    def folded(
+        self, siblings: Sequence[int], width: int, *, brief: bool = False
+    ) -> tuple[list[int], list[FoldedSiblings]]:
         """Return which siblings to show one by one, at most `width`, and the others by type, the most numerous first.
 
-        If there are more, those come first that have failed or have a failure below them, then those that are running,
-        then the others in their order.
+        If there are more, those of the lowest `rank` are shown, and of the same rank the first ones. With `brief`, those that
+        have completed with all below them are among the others, unless there are only a few siblings, or only such ones.
         """
-        if len(siblings) <= width:
+        if len(siblings) <= (_FEW if brief else width):
             return list(siblings), []
+        ranked: list[list[int]] = [[] for _ in range(NUM_RANKS)]
+        for row in siblings:
+            ranked[self.rank(row)].append(row)
+        if brief:
+            width = min(width, len(siblings) - len(ranked[_COMPLETED_RANK]) or width)
+        shown = set(islice(chain(*ranked), width))
         state_of = self._items.state_of
-
-        def rank(row: int) -> int:
-            state = state_of(row)
-            return 0 if state == "failed" or self._failed[row] else 1 if state == "running" else 2
-
-        shown = set(sorted(siblings, key=rank)[:width])
         others: dict[int, FoldedSiblings] = {}
         for row in siblings:
             if row in shown:
@@ -114,5 +134,5 @@ class TreeShape:
             folded.completed += state_of(row) == "completed"
             folded.failed += state_of(row) == "failed"
             folded.below += self._total[row]
-        ranked = sorted(others.values(), key=lambda one: -one.count)
-        return [row for row in siblings if row in shown], ranked
+        by_count = sorted(others.values(), key=lambda one: -one.count)
+        return [row for row in siblings if row in shown], by_count

@@ -2,6 +2,7 @@
 
 import shlex
 import time
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import islice
 from typing import Final, Literal, TypeVar
@@ -10,7 +11,7 @@ import msgspec
 
 from aqueue._folds.item_table import ItemTable
 from aqueue._folds.outcome import FailureTally
-from aqueue._folds.tree_shape import FoldedSiblings, TreeShape
+from aqueue._folds.tree_shape import NUM_RANKS, FoldedSiblings, TreeShape
 from aqueue._history.history import History, batches
 from aqueue._history.opening import open_history
 from aqueue._history.process import Liveness, liveness
@@ -43,8 +44,11 @@ _CHUNK_FAILURES: Final = 2_000
 _CHUNK_TEXTS: Final = 100
 """How many items' texts are read at once: what they were enqueued with may be large."""
 
-MAX_SHOWN: Final = 20_000
+_MAX_SHOWN: Final = 20_000
 """About how many items of a tree are shown at most."""
+
+_BRIEF_LINES: Final = 23
+"""How many lines a brief tree has; more only where the first half of them leads to an item with children of many types."""
 
 _RECENT_S = 60.0
 """How long a run on another machine may record nothing and still count as running."""
@@ -205,28 +209,33 @@ def read_record(file: str, run: str, on_events: Callable[[list[Event]], None] | 
     return Record(closed_at_end(open_history(file, run=run)), on_events)
 
 
-def cut_tree(shape: TreeShape, top: int | None, depth: int, width: int, most: int = MAX_SHOWN) -> dict[int, TreeCut]:
-    """Return what to show below each item, level by level, by its row; -1 stands for the run.
+def cut_tree(shape: TreeShape, top: int | None, depth: int, width: int, *, brief: bool = False) -> dict[int, TreeCut]:
+    """Return what to show below each item, parents before their children, by its row; -1 stands for the run.
 
     Parameters:
         shape: the tree.
         top: the row of the item at the top; None for all initial items.
         depth: how many levels to show below the top.
         width: how many children of an item to show one by one.
-        most: with so many items shown, no further item is opened.
+        brief: whether to show about 20 lines, and to spend them on what has failed, then on what is running or outstanding.
     """
     cuts: dict[int, TreeCut] = {}
-    level = [-1 if top is None else top]
+    # Each with how many levels may be shown below it. Of the same rank, those of a higher level come first.
+    ranked = [deque[tuple[int, int]]() for _ in range(NUM_RANKS)]
+    ranked[0].append((-1 if top is None else top, depth + (top is None)))
     shown = 0
-    for _ in range(depth + (top is None)):
-        deeper: list[int] = []
-        for row in level:
-            siblings = shape.roots if row < 0 else list(shape.children(row))
-            if siblings and shown < most:
-                cuts[row] = TreeCut(*shape.folded(siblings, width))
-                deeper += cuts[row].children
-                shown += len(cuts[row].children)
-        level = deeper
+    while shown < _MAX_SHOWN and (waiting := next(filter(None, ranked), None)):
+        row, levels = waiting.popleft()
+        siblings = shape.roots if row < 0 else list(shape.children(row))
+        if not siblings or not levels:
+            continue
+        cut = TreeCut(*shape.folded(siblings, width, brief=brief))
+        before, shown = shown, shown + len(cut.children) + len(cut.folded)
+        if brief and shown > _BRIEF_LINES and before > _BRIEF_LINES // 2:
+            break
+        cuts[row] = cut
+        for child in cut.children:
+            ranked[shape.rank(child) if brief else 0].append((child, levels - 1))
     return cuts
 
 

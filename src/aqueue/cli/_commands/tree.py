@@ -10,7 +10,7 @@ from rich.tree import Tree
 
 from aqueue._folds.tree_shape import CountsBelow, TreeShape
 from aqueue.cli import _app, _lists, _screen
-from aqueue.cli._record import MAX_SHOWN, ItemTexts, Record, TreeCut, cut_tree, read_record
+from aqueue.cli._record import ItemTexts, Record, TreeCut, cut_tree, read_record
 from aqueue.figures import amount
 
 __all__ = ["find_row", "tree"]
@@ -19,8 +19,6 @@ _MAX_DEPTH = 50
 _MAX_WIDTH = 10_000
 _DEPTH = 3
 _WIDTH = 10
-_OPENED = 12
-"""With so many items shown, no further one is opened: with the default width the tree then has at most 24 lines."""
 
 _MIN_WORDS_CELLS = 16
 """How much of an item's words is shown before the sums behind them."""
@@ -53,19 +51,21 @@ def tree(
 ) -> None:
     """Show the items as a tree, from the initial items down, or from ITEM, a number.
 
-    If an item has many children, those that failed or have a failure below them come first, then those that are running.
+    If an item has many children, those that failed or have a failure below them come first, then those with something
+    running, then those with something outstanding. Without options, the tree opens branches in this order, in about 20
+    lines, and counts completed items by type where there are others to show.
     """
     record = read_record(file, run)
     shape = TreeShape(record.items)
     top = None if item is None else find_row(record, item)
-    is_bounded = depth is None and width is None and not show_all and not as_json
+    brief = depth is None and width is None and not show_all and not as_json
     depth, width = (_MAX_DEPTH, _MAX_WIDTH) if show_all else (depth, width)
     cuts = cut_tree(
         shape,
         top,
         _DEPTH if depth is None else depth,
         _WIDTH if width is None else width,
-        _OPENED if is_bounded else MAX_SHOWN,
+        brief=brief,
     )
     wanted = {row for cut in cuts.values() for row in cut.children} | ({top} if top is not None else set())
     shown = _Shown(record, shape, cuts, dict(record.texts(sorted(wanted))))
