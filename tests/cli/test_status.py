@@ -25,7 +25,7 @@ def test_a_failed_run_is_told_with_counts_failures_and_how_to_go_on(aqueue: Aque
     assert (done.code, done.err) == (1, "")
     lines = done.out.splitlines()
     assert lines[1].startswith("Failed")
-    assert "  10 of 11 completed, 1 failed, 1 retried" in lines
+    assert "  10 of 11 completed, 1 failed, 1 attempt retried" in lines
     assert [line.split() for line in lines if line.startswith(("  Product", "  Category", "  Front"))] == [
         ["Product", "7", "1"],
         ["Category", "2", "0"],
@@ -34,7 +34,9 @@ def test_a_failed_run_is_told_with_counts_failures_and_how_to_go_on(aqueue: Aque
     assert "ValueError  =no price\\x1b[2J" in done.out
     assert "job.py:" in done.out
     how = (
-        f"To resume, run the same program again (journal {file})" if file.suffix == ".db" else "A log can't be resumed"
+        f"To retry the failed item, run the same program again (journal {file})"
+        if file.suffix == ".db"
+        else "A log can't be resumed"
     )
     assert how in lines[-1]
 
@@ -60,6 +62,30 @@ def test_json_has_the_same(aqueue: Aqueue, file: Path) -> None:
     }
     assert [(one["error"], one["count"]) for one in status["failures"]] == [("ValueError", 1)]
     assert status["kind"] == ("journal" if file.suffix == ".db" else "log")
+
+
+def test_a_failed_run_with_something_outstanding_is_resumed(aqueue: Aqueue, tmp_path: Path) -> None:
+    """Resuming does more than retry what failed."""
+    script = Script()
+    script.enqueue()
+    script.start(script.enqueue())
+    script.fail_now(2)
+    file = write_journal(tmp_path, script.finish("failed"))
+
+    assert aqueue("status", file).out.splitlines()[-1].startswith("To resume, run the same program again")
+
+
+def test_attempts_are_not_taken_for_items(aqueue: Aqueue, tmp_path: Path) -> None:
+    """Of those that were interrupted or retried the heading counts all, and the table the items that are so now."""
+    script = Script()
+    script.start(script.enqueue())
+    for _ in range(2):
+        script.interrupt(1)
+        script.start(1)
+    script.complete(1)
+    lines = aqueue("status", write_log(tmp_path, script.finish("completed"))).out.splitlines()
+
+    assert "  1 of 1 completed, 2 attempts interrupted" in lines
 
 
 def test_a_completed_run_has_the_exit_code_0(aqueue: Aqueue, tmp_path: Path) -> None:

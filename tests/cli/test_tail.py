@@ -177,7 +177,7 @@ def test_every_type_of_event_for_people(path: Path, tail: Tail) -> None:
 22:13:20.210   children failed     1 Folder
 22:13:20.220 E reporter failed  Other: Boom: it broke
 22:13:20.230 W run stopping     SIGINT
-22:13:20.240   run finished     failed  2 of 3 completed, 1 failed, 1 retried, 4 duplicates skipped
+22:13:20.240   run finished     failed  2 of 3 completed, 1 failed, 1 attempt retried, 4 duplicates skipped
 23:13:20.250   run resumed      3b1f  3 workers, queue, pid 1234 on host
 23:13:20.260   reopened            1 Folder      something below it runs again
 23:13:20.270   enqueued            4 Page
@@ -189,7 +189,7 @@ def test_every_type_of_event_for_people(path: Path, tail: Tail) -> None:
 23:13:20.330 W run stopping     SIGINT again, cancelling running items
 23:13:20.340 W interrupted         4 Page    w1  by a crash
 23:13:20.350 E failed              5 Folder  w2  0.25 s, hook: Boom: it broke
-23:13:20.360   run finished     interrupted  2 of 5 completed, 2 failed, 1 outstanding, 1 interrupted, 1 retried, 4 duplicates skipped
+23:13:20.360   run finished     interrupted  2 of 5 completed, 2 failed, 1 outstanding, 1 attempt interrupted, 1 attempt retried, 4 duplicates skipped
 23:23:20.370   run resumed      3b1f  3 workers per process, queue, pid 1234 on host, cluster tcp://scheduler:8786
 23:23:20.380   process joined   node:4711  3 workers, w1 to w3
 23:23:20.390   process joined   other:99  3 workers, w4 to w6
@@ -198,7 +198,7 @@ def test_every_type_of_event_for_people(path: Path, tail: Tail) -> None:
 23:23:20.420   process left     first worker w1
 23:23:20.430 W interrupted         4 Page    w5  worker process lost
 23:23:20.440 W process left     first worker w4, lost, 2 late or repeated reports ignored
-23:23:20.450   run finished     interrupted  2 of 5 completed, 2 failed, 1 outstanding, 2 interrupted, 1 retried, 4 duplicates skipped
+23:23:20.450   run finished     interrupted  2 of 5 completed, 2 failed, 1 outstanding, 2 attempts interrupted, 1 attempt retried, 4 duplicates skipped
 """.splitlines(),
         [],
     )

@@ -271,8 +271,14 @@ def assess(view: RunView, started: RunStarted | None, history: History, now: flo
     return RunState("interrupted", f"{process} is gone (killed or crashed); {silence}", alive)
 
 
-def resume_hint(history: History) -> str:
-    """Return how to resume an unfinished run, safe to show."""
+def resume_hint(history: History, only_failed: int = 0) -> str:
+    """Return how to resume an unfinished run, safe to show.
+
+    Parameters:
+        history: from which it was read.
+        only_failed: how many items failed, if there is nothing else to resume.
+    """
     if history.path is None or not history.is_journal:
         return "a log can't be resumed; to resume runs, record a journal with run_queue(resume=…)"
-    return f"to resume, run the same program again (journal {visible(str(history.path), 1_000)})"
+    what = f"retry the failed item{'' if only_failed == 1 else 's'}" if only_failed else "resume"
+    return f"to {what}, run the same program again (journal {visible(str(history.path), 1_000)})"

@@ -112,8 +112,13 @@ def _as_json(record: Record, groups: tuple[FailureGroup, ...]) -> dict[str, Any]
             }
             for group in groups
         ],
-        "resume": resume_hint(record.history) if state.name in ("interrupted", "failed") else None,
+        "resume": _hint(record) if state.name in ("interrupted", "failed") else None,
     }
+
+
+def _hint(record: Record) -> str:
+    counts = record.view.counts
+    return resume_hint(record.history, counts.failed if record.state.name == "failed" and not counts.outstanding else 0)
 
 
 def _running_items(record: Record) -> list[RunningItem]:
@@ -162,7 +167,7 @@ def _printed(record: Record, groups: tuple[FailureGroup, ...]) -> list[Renderabl
         remark = _screen.remark(f"{more}see them all: {record.command('failures')}")
         parts += [_lists.failure_kinds(record, groups, _MAX_GROUPS), remark]
     if record.state.name in ("interrupted", "failed"):
-        hint = resume_hint(record.history)
+        hint = _hint(record)
         parts += ["", Text(f"{hint[0].upper()}{hint[1:]}")]
     return parts
 

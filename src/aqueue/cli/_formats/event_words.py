@@ -43,11 +43,19 @@ def details(event: ev.Event) -> list[Part]:
 
 
 def words_of_counts(counts: ev.Counts) -> str:
-    """Return what the items of a run came to: ``7 of 10 completed, 1 failed``."""
-    figures = ("failed", "outstanding", "interrupted", "retried")
+    """Return what the items of a run came to, and how many attempts were cut short or failed for now.
+
+    ``7 of 10 completed, 1 failed, 2 outstanding, 3 attempts retried``.
+    """
+    figures = ("failed", "outstanding")
     others = [f"{amount(number)} {name}" for name in figures if (number := getattr(counts, name))]
     completed = f"{amount(counts.completed)} of {amount(counts.enqueued)} completed"
-    return _list(completed, *others, _dropped(counts.deduplicated))
+    attempts = (_attempts(counts.interrupted, "interrupted"), _attempts(counts.retried, "retried"))
+    return _list(completed, *others, *attempts, _dropped(counts.deduplicated))
+
+
+def _attempts(count: int, what: str) -> str:
+    return f"{amount(count)} attempt{'' if count == 1 else 's'} {what}" if count else ""
 
 
 def _list(*facts: str) -> str:
