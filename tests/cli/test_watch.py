@@ -352,6 +352,26 @@ def test_a_file_in_which_nothing_is_recorded_yet_is_waited_for_with_a_word(
     assert capsys.readouterr().err.count(f"aqueue: {path} has no events of a run yet; waiting for them\n") == 1
 
 
+@pytest.mark.parametrize("write", [write_log, write_journal])
+def test_a_file_that_is_not_there_yet_is_waited_for(
+    tmp_path: Path, write: Callable[[Path, Sequence[Event]], Path]
+) -> None:
+    """A watcher may be there before the run; Ctrl-C ends the wait."""
+    file = tmp_path / ("run.db" if write is write_journal else "run.jsonl")
+    waiting = Watcher(file, "--reporter", "none")
+    assert waiting.process.stderr is not None
+    assert waiting.process.stderr.readline() == f"aqueue: {file} doesn't exist yet; waiting for it\n"
+    waiting.process.send_signal(signal.SIGINT)
+    assert waiting.end() == (130, "")
+    watcher = Watcher(file, "--reporter", "none")
+    assert watcher.process.stderr is not None
+    watcher.process.stderr.readline()
+    (tmp_path / "new").mkdir()
+    write(tmp_path / "new", completed(3)).rename(file)
+
+    assert watcher.end() == (0, "")
+
+
 def begun(**options: Any) -> Script:
     """Return a run that has begun, with an item at work."""
     script = Script(**options)
@@ -508,9 +528,7 @@ def test_a_journal_that_is_replaced(job: Job, tmp_path: Path) -> None:
 
 
 def test_what_can_not_be_watched(tmp_path: Path, aqueue: Aqueue) -> None:
-    """A file that is not there, or is something else, is told in one line."""
-    done = aqueue("watch", tmp_path / "none.db")
-    assert (done.code, done.err.count("\n")) == (2, 1)
+    """A file that is something else is told in one line."""
     (tmp_path / "text").write_text("no run\n")
     done = aqueue("watch", tmp_path / "text")
     assert (done.code, done.err.count("\n")) == (2, 1)

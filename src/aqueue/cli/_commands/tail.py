@@ -24,7 +24,7 @@ from aqueue.errors import JournalError
 from aqueue.events import Event
 from aqueue.log_lines import Level, record_of, render_record, safe_line
 
-__all__ = ["tail"]
+__all__ = ["tail", "wait_for"]
 
 _POLL_S: Final = 0.1
 _REPORT_INTERVAL_S: Final = 5.0
@@ -146,7 +146,7 @@ def _tail_and_follow(file: str, count: int | None, chosen: ChosenEvents, printer
     is_new = False
     while True:
         if file != STANDARD_INPUT:
-            is_new |= _wait_for(file)
+            is_new |= wait_for(file)
         was = identity(file)
         history = _app.closed_at_end(open_history(file, follows=True, whole_log=True))
         types = RunningTypes()
@@ -165,7 +165,7 @@ def _tail_and_follow(file: str, count: int | None, chosen: ChosenEvents, printer
         is_new = True
 
 
-def _wait_for(file: str) -> bool:
+def wait_for(file: str) -> bool:
     """Wait until `file` exists and isn't empty; return whether it had to wait."""
     waited = False
     while True:

@@ -1,5 +1,6 @@
 """``aqueue watch``: shows a run live, in another terminal or on another machine."""
 
+import os
 import time
 from collections.abc import Callable
 from contextlib import nullcontext
@@ -8,12 +9,13 @@ from typing import Final, Literal
 import click
 
 from aqueue._history.history import History
-from aqueue._history.opening import open_history
+from aqueue._history.opening import STANDARD_INPUT, open_history
 from aqueue._history.process import liveness
 from aqueue._system.job_control import JobControl
 from aqueue._system.notice import say
 from aqueue.cli import _app
 from aqueue.cli._commands.status import EXIT_CODES
+from aqueue.cli._commands.tail import wait_for
 from aqueue.cli._playing.feeding import BATCH_INTERVAL_S, TICK_INTERVAL_S, Feeding, reporter_option, reporters_named
 from aqueue.cli._playing.stop_signals import StopSignals
 from aqueue.cli._record import RunState, assess, resume_hint
@@ -43,7 +45,7 @@ ended, or another run begins in the log; ``detached``: a signal; ``detached earl
 @reporter_option
 @_app.run_option
 def watch(file: str, reporters: tuple[str, ...], run: str) -> None:
-    """Watch a run live, from its start to its end.
+    """Watch a run live, from its start to its end. If FILE doesn't exist yet, wait for it.
 
     Ctrl-C detaches, and the run continues. The run is neither changed nor locked: it can end, be resumed or be killed
     meanwhile. If it has already ended, its end is shown. If a log on standard input has several runs, the first is shown.
@@ -52,6 +54,8 @@ def watch(file: str, reporters: tuple[str, ...], run: str) -> None:
     running, and 2 if FILE could not be read or all reporters have failed.
     """
     named = reporters_named(reporters, file)
+    if file != STANDARD_INPUT and not os.path.exists(file):
+        wait_for(file)
     history = _app.closed_at_end(open_history(file, run=run, follows=True))
     if run and history.path is None:
         raise click.UsageError("--run doesn't work with a pipe; leave it out, or name a file")
