@@ -369,6 +369,23 @@ def test_a_type_without_results_is_said(aqueue: Aqueue, file: Path) -> None:
     assert "no item of this type has a result" in done.err
 
 
+@pytest.mark.parametrize(("options", "out"), [([], ""), (["--format", "csv"], "item,type\n")])
+def test_a_run_without_results_is_said(aqueue: Aqueue, tmp_path: Path, options: list[str], out: str) -> None:
+    """Nobody has to wonder whether the file was read."""
+    script = Script()
+    script.start(script.enqueue())
+    script.complete(1)
+    done = aqueue("results", write_journal(tmp_path, script.finish("completed")), *options)
+
+    assert (done.code, done.out.replace("\r\n", "\n")) == (0, out)
+    assert done.err == "aqueue: no item of this run has returned a result\n"
+
+
+def test_an_export_is_a_log_by_default(aqueue: Aqueue, file: Path) -> None:
+    """As `results` writes JSON lines."""
+    assert aqueue("export", file).out == aqueue("export", file, "--format", "jsonl").out != ""
+
+
 PRINTERS = [
     *([*map(str, call(reader, "run.db"))] for reader in READERS if reader[0] != "replay"),
     ["--version"],

@@ -18,7 +18,7 @@ __all__ = ["export"]
 
 @_app.command(
     "Write all events as JSON lines, CSV or a trace.",
-    "aqueue export run.db --format jsonl > run.jsonl",
+    "aqueue export run.db > run.jsonl",
     "aqueue export run.db --format csv -o events.csv",
     "aqueue export run.db --format chrome-trace -o trace.json   # for ui.perfetto.dev",
 )
@@ -27,7 +27,8 @@ __all__ = ["export"]
     "as_what",
     metavar="FORMAT",
     type=click.Choice(["jsonl", "csv", "chrome-trace"]),
-    required=True,
+    default="jsonl",
+    show_default=True,
     help="Output format: jsonl, csv or chrome-trace.",
 )
 @click.option(

@@ -74,6 +74,8 @@ def results(file: str, as_what: str, columns: str | None, types: tuple[str, ...]
             _write_csv(rows, write, None if columns is None else columns.split(","))
     if types and not num_found:
         _screen.say("no item of this type has a result")
+    elif not num_found and history.is_journal:  # of a log this has been said, with what to do
+        _screen.say("no item of this run has returned a result")
     _app.finish(history)
 
 
