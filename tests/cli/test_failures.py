@@ -1,7 +1,10 @@
 """``aqueue failures``: what failed for good, by kind and one by one, with tracebacks."""
 
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
+from aqueue._stream.error_info import error_info
 from aqueue.events import ErrorInfo, Event
 from aqueue.text import visible
 from tests.cli.conftest import Aqueue
@@ -56,12 +59,57 @@ def test_a_long_list_keeps_its_heading_on_the_screen(aqueue: Aqueue, tmp_path: P
 
 
 def test_equal_tracebacks_are_shown_once(aqueue: Aqueue, tmp_path: Path) -> None:
-    """Each further failure with the same text names the item that it was shown for."""
+    """Each further failure with the same text names the item that it was shown for, and has its own message."""
     path = write_journal(tmp_path, many_failures())
     out = aqueue("failures", path, "--tracebacks", "--all").out
     assert out.count("Traceback of ") == 12
-    assert out.count("the same traceback as item 1\n") == 24
+    assert out.count("the same traceback as item 1: no answer 0\n") == 24
     assert out.count("the same traceback") == 300 - 12
+
+
+def raised(function: Callable[[], object]) -> ErrorInfo:
+    """Return what a function raises, as a run records it."""
+    try:
+        function()
+    except Exception as error:
+        return error_info(error)
+    raise AssertionError("it raised nothing")
+
+
+def fetch(url: str, cause: Exception | None = None) -> None:
+    """Fail as an HTTP client does, or as one whose connection failed."""
+    raise RuntimeError(f"404 for {url}\nFor more information: {url}/help") from cause
+
+
+def gather(*errors: Exception) -> None:
+    """Fail as several tasks do."""
+    raise ExceptionGroup(f"{errors[0]}", errors)
+
+
+def test_tracebacks_that_differ_only_in_messages_are_equal(aqueue: Aqueue, tmp_path: Path) -> None:
+    """Another URL is no other traceback; another cause, type or place is, also in a group."""
+    script = Script()
+    for function in (
+        partial(fetch, "/a"),
+        partial(fetch, "/b"),
+        partial(fetch, "/c", OSError("1")),
+        partial(fetch, "/d", OSError("2")),
+        partial(fetch, "/e", ValueError("2")),
+        partial(gather, ValueError("1"), OSError("2")),
+        partial(gather, ValueError("3"), OSError("4")),
+        partial(gather, ValueError("5"), ValueError("6")),
+        partial(gather, ValueError("7")),
+    ):
+        script.start(script.enqueue())
+        script.fail(script.last_item, raised(function))
+    path = write_journal(tmp_path, script.events)
+    lines = aqueue("failures", path, "--tracebacks").out.splitlines()
+
+    assert [line.strip() for line in lines if "the same traceback" in line] == [
+        "the same traceback as item 1: 404 for /b",
+        "the same traceback as item 3: 404 for /d",
+        "the same traceback as item 6: 3 (2 sub-exceptions)",
+    ]
 
 
 def test_a_message_is_shown_by_its_first_line(aqueue: Aqueue, tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 """``aqueue failures``: lists what failed, by kind and one by one, with tracebacks on request."""
 
+import re
 from typing import Any, Final
 
 import click
@@ -12,13 +13,19 @@ from aqueue.cli._item_types import item_types, type_option
 from aqueue.cli._record import ItemTexts, Record, read_record
 from aqueue.events import ItemFailed
 from aqueue.figures import amount
+from aqueue.text import visible
 from aqueue.view import WorkerProcess
 
 __all__ = ["failures"]
 
 _MAX_GROUPS: Final = 5
+_MAX_MESSAGE_CHARS: Final = 300
 _SHOWN: Final = 10
 """How many failures are shown by default, so that the kinds above them stay on the screen."""
+
+# In a group of exceptions, bars and numbered rules are before these.
+_FRAME: Final = re.compile(r'^(?P<margin>[ |]+)File ".+", line [0-9]+, in .+$')
+_BEGINNING: Final = re.compile(r"^[ |+-]*(?:(?:Exception Group )?Traceback \(most recent call last\):|[0-9.]+ -+)$")
 
 
 @_app.command(
@@ -31,7 +38,7 @@ _SHOWN: Final = 10
 @click.option(
     "--tracebacks",
     is_flag=True,
-    help="Show each failure with its traceback instead of a table; equal tracebacks only once.",
+    help="Show each failure with its traceback instead of a table. Tracebacks that differ only in messages are shown once.",
 )
 @_app.limit_options(_SHOWN)
 @_app.run_option
@@ -72,7 +79,10 @@ def _by_kind(record: Record, most: int) -> list[RenderableType]:
 
 
 def _with_traceback(record: Record, row: int, texts: ItemTexts, shown_for: dict[bytes, int]) -> list[RenderableType]:
-    """Return a failure with its traceback; `shown_for` has the item of each traceback so far, by a digest."""
+    """Return a failure with its traceback, or its message if only that differs from an earlier one.
+
+    `shown_for` has the item of each traceback so far, by a digest.
+    """
     item = record.items.item_of(row)
     process, failure = _process_of(record, row, texts), texts.failure
     facts = [
@@ -90,10 +100,28 @@ def _with_traceback(record: Record, row: int, texts: ItemTexts, shown_for: dict[
         parts.append(_screen.indented(_screen.text(texts.label, "dim")))
     if failure is not None:
         raised = failure.error.traceback or failure.error.message
-        first = shown_for.setdefault(digest_of(raised.encode("utf-8", "surrogatepass")), item)
-        same = _screen.remark(f"the same traceback as item {first}")
+        first = shown_for.setdefault(digest_of(_without_messages(raised).encode("utf-8", "surrogatepass")), item)
+        message = visible(_screen.first_line(failure.error.message), _MAX_MESSAGE_CHARS)
+        same = _screen.remark(f"the same traceback as item {first}{f': {message}' if message else ''}")
         parts.append(_screen.indented(_screen.traceback_lines(raised) if first == item else same))
     return parts
+
+
+def _without_messages(traceback: str) -> str:
+    """Return the frames of a traceback and the types of its exceptions; all of it if it has no frames.
+
+    Messages are left out, since those of HTTP errors have another URL each.
+    """
+    kept: list[str] = []
+    margin, in_message, has_frames = "", False, False
+    for line in traceback.splitlines():
+        if (frame := _FRAME.match(line)) or _BEGINNING.match(line):
+            kept.append(line)
+            margin, in_message, has_frames = frame["margin"] if frame else "", False, has_frames or frame is not None
+        elif line and not in_message and not (margin and line.startswith(margin)):  # below frames are lines of code
+            kept.append(line.partition(":")[0])
+            in_message = True
+    return "\n".join(kept) if has_frames else traceback
 
 
 def _process_of(record: Record, row: int, texts: ItemTexts) -> WorkerProcess | None:
