@@ -273,6 +273,9 @@ def test_the_tree_is_zoomed_by_keyboard(browser: "Browser", files: dict[str, Pat
         visit.focus("#tree-controls [data-do=down]")
         visit.press("ArrowDown", "ArrowRight", "ArrowLeft")
         assert visit.text("#tree-selected").startswith("Index 1; 64 items below")
+        visit.press("ArrowDown")
+        assert visit.text("#tree-selected").startswith("Page 2; 1 item below")
+        visit.press("ArrowUp")
         visit.press("+")
         assert visit.text("#tree-path [aria-current]") == "Index 1"
         visit.press("ArrowDown", "+")

@@ -184,6 +184,27 @@ def test_every_chart_says_what_it_shows(everything: Page) -> None:
     assert len(everything.all("summary")) == 4 + 1
 
 
+@pytest.mark.parametrize(("run", "count"), [(resumed(), 3), (completed(2), 0)], ids=["resumed", "not resumed"])
+def test_each_chart_over_time_explains_the_lines_of_resumes(run: list[Event], count: int) -> None:
+    """Where there are any; the chart of the workers says more of them."""
+    text = page_of(run).text
+
+    assert text.count("A vertical line marks where the run was resumed.") == count
+    assert text.count("a line across the chart marks each gap") == (count > 0)
+
+
+def test_a_message_is_shown_by_its_first_line() -> None:
+    """Its further lines are in the traceback."""
+    script = Script()
+    script.start(script.enqueue())
+    message = "404 Not Found\nFor more information check: https://example.org/404"
+    script.fail(1, ErrorInfo("HTTPStatusError", message, f"{TRACEBACK}HTTPStatusError: {message}\n"))
+    text = page_of(script.finish("failed")).text
+
+    assert "Item 1: 404 Not Found\n" in text
+    assert text.count("For more information") == 1
+
+
 def test_tables_have_headings_for_rows_and_columns(everything: Page) -> None:
     """Each heading of a table says whether it heads a row or a column, and wide tables can be scrolled by keyboard."""
     assert {heading.get("scope") for heading in everything.all("th")} == {"row", "col"}

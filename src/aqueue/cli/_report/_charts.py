@@ -110,16 +110,17 @@ def _histogram(fold: Fold) -> dict[str, Any]:
 def over_time(record: Record, fold: Fold, bins: list[Period]) -> Html:
     """Return the charts of what happened when: throughput, found and completed, busy workers; and a table of all three."""
     counts, elapsed_s = record.view.counts, fold.elapsed_s
+    resumes = " A vertical line marks where the run was resumed." if any(fold.gaps()) else ""
     best = max(bins, key=lambda period: period.rate)
     average = counts.completed / elapsed_s if elapsed_s else 0.0
     throughput = (
         f"Items completed per second: {rate(average)} on average over {duration(elapsed_s)}, at most {rate(best.rate)} "
-        f"(at {clock(best.start)}). Each step is {duration(bins[0].end - bins[0].start)}."
+        f"(at {clock(best.start)}). Each step is {duration(bins[0].end - bins[0].start)}.{resumes}"
     )
     failed = f", {amount(counts.failed)} failed" if counts.failed else ""
     found = (
         f"How many items had been found and completed by each moment. At the end: {amount(counts.enqueued)} found, "
-        f"{amount(counts.completed)} completed{failed}."
+        f"{amount(counts.completed)} completed{failed}.{resumes}"
     )
     busy_s = sum(period.busy * (period.end - period.start) for period in bins)
     most = amount(max((process.num_workers for process in fold.processes), default=0))
@@ -127,7 +128,7 @@ def over_time(record: Record, fold: Fold, bins: list[Period]) -> Html:
         most = f"at most {most}"
     busy = (
         f"Busy workers: {busy_s / elapsed_s if elapsed_s else 0.0:.1f} of {most} on average. "
-        "The dashed line shows how many workers there were."
+        f"The dashed line shows how many workers there were.{resumes}"
     )
     rows = [
         (

@@ -7,6 +7,7 @@ from typing import Final
 from aqueue.cli._record import Record
 from aqueue.cli._report._fold import Fold
 from aqueue.cli._report._html import Html, counted, joined, lines, rate, table, text, time
+from aqueue.cli._screen import first_line
 from aqueue.events import Counts
 from aqueue.figures import amount, duration
 from aqueue.result import FailureGroup
@@ -59,7 +60,7 @@ def notes(record: Record, fold: Fold, given: Sequence[str]) -> Html:
     if status(fold) == "unknown":
         said.append("The log doesn't have the end of the run: it is still running, or it crashed.")
     said += [
-        f"The reporter {failed.reporter} failed: {failed.error.type}: {failed.error.message[:300]}"
+        f"The reporter {failed.reporter} failed: {failed.error.type}: {first_line(failed.error.message)[:300]}"
         for failed in record.view.failed_reporters[:5]
     ]
     return Html(f'<ul class="notes">{_list(said)}</ul>') if said else Html("")
@@ -184,7 +185,7 @@ def _failure(kind: FailureGroup, name: str, traceback: Html | None) -> Html:
     return Html(
         f'<article class="failure"><h3><span class="count">{amount(kind.count)}&nbsp;×</span> '
         f'{text(name, 200)}{where}: <span class="error">{text(kind.error, 200)}</span></h3>\n'
-        f"<p>{label} {example.item}{tries}: <q>{text(error.message, 600) or '(no message)'}</q></p>\n"
+        f"<p>{label} {example.item}{tries}: <q>{text(first_line(error.message), 600) or '(no message)'}</q></p>\n"
         f"{listed}{whole}</article>\n"
     )
 

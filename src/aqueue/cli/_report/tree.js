@@ -17,7 +17,7 @@ const drawTree = (page) => {
     (type < 0 ? "the run" : item ? `${data.types[type]} ${item}` : `+${amount(count)} ${data.types[type]}`);
   const describe = (cell) => {
     const below = cell.size - (cell.type < 0 ? 0 : cell.count);
-    return [title(cell), `${amount(below)} items below${cell.isCut ? ", which are not on this page" : ""}`,
+    return [title(cell), `${amount(below)} item${below === 1 ? "" : "s"} below${cell.isCut ? ", not on this page" : ""}`,
       cell.failed ? `✗ ${amount(cell.failed)} failed` : ""];
   };
 
