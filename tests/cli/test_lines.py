@@ -96,7 +96,7 @@ def test_record_of_an_event() -> None:
     )
 
     assert list(record_of(stopping).items()) == [
-        ("timestamp", "2023-11-14T22:13:20.190000Z"),
+        ("timestamp", "2023-11-14T22:13:20.230000Z"),
         ("level", "warning"),
         ("event", "run.stopping"),
         ("seq", stopping.seq),

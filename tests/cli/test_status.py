@@ -3,6 +3,7 @@
 Run and items are read by `cli._record`; whether the process is still there by `_history.process`.
 """
 
+import json
 import os
 import socket
 import subprocess
@@ -12,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from aqueue.events import Event, ProcessLeft
+from aqueue.events import Event, GroupLimitKnown, ProcessLeft
 from aqueue.text import visible
 from tests.cli.conftest import Aqueue
 from tests.cli.scripted import HOSTILE_HOST, Script, on_a_cluster, write_journal, write_log
@@ -243,6 +244,21 @@ def test_waiting_items_are_told_with_the_time_of_the_next(aqueue: Aqueue, tmp_pa
     done = aqueue("status", write_log(tmp_path, script.events))
 
     assert "1 waiting to be retried, due in 60 min" in done.out
+
+
+def test_a_limit_that_keeps_workers_idle_is_named(aqueue: Aqueue, tmp_path: Path) -> None:
+    """As the display of the run says it, and safe to show; nothing of it once the run has ended."""
+    script = Script(host=None, pid=None)
+    for _ in range(5):
+        script.enqueue(group="evil\x1b[2J.example")
+    script.add(GroupLimitKnown, group="evil\x1b[2J.example", per_second=0.5)
+    said = "limited by evil\x1b[2J.example: 0.5/s, 5 waiting"
+    file = write_log(tmp_path, script.events)
+    assert f"\n{visible(said)}\n" in aqueue("status", file).out
+    assert json.loads(aqueue("status", file, "--json").out)["limited_by"] == said
+    ended = write_log(tmp_path, script.finish("interrupted"))
+    assert "limited" not in aqueue("status", ended).out
+    assert json.loads(aqueue("status", ended, "--json").out)["limited_by"] is None
 
 
 def test_many_types_are_cut_to_a_screen_and_none_is_lost(aqueue: Aqueue, tmp_path: Path) -> None:

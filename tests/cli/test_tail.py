@@ -158,14 +158,14 @@ def test_every_type_of_event_for_people(path: Path, tail: Tail) -> None:
 22:13:20.020   enqueued            1 Folder      key k
 22:13:20.030   started             1 Folder  w2
 22:13:20.040 D described           1 Folder  w2  listing
-22:13:20.050   enqueued            2 Page        by item 1
+22:13:20.050   enqueued            2 Page        by item 1, group example.org
 22:13:20.060   enqueued            3 Page        by item 1
 22:13:20.070   completed           1 Folder  w2  0.25 s, 3 duplicates skipped
 22:13:20.080   started             2 Page    w1
 22:13:20.090   slowed down         2 Page        example.org  resumes in 0.91 s
 22:13:20.100   limit known      example.org  2 at once, 0.5/s
-22:13:20.110   loop blocked     0.75 s by Page.process, at shop.py:40 in parse
-22:13:20.120   held up          0.25 s by journal
+22:13:20.110 W loop blocked     0.75 s by Page.process, at shop.py:40 in parse
+22:13:20.120 W held up          0.25 s by journal
 22:13:20.130 W retry scheduled     2 Page    w1  attempt 1, due in 0.87 s: Boom: it broke
 22:13:20.140   regrouped           2 Page        group example.net
 22:13:20.150   started             2 Page    w1  attempt 2
@@ -193,12 +193,13 @@ def test_every_type_of_event_for_people(path: Path, tail: Tail) -> None:
 23:23:20.370   run resumed      3b1f  3 workers per process, queue, pid 1234 on host, cluster tcp://scheduler:8786
 23:23:20.380   process joined   node:4711  3 workers, w1 to w3
 23:23:20.390   process joined   other:99  3 workers, w4 to w6
-23:23:20.400   adopted             4 Page        with different attributes
-23:23:20.410   started             4 Page    w5  attempt 2
-23:23:20.420   process left     first worker w1
-23:23:20.430 W interrupted         4 Page    w5  worker process lost
-23:23:20.440 W process left     first worker w4, lost, 2 late or repeated reports ignored
-23:23:20.450   run finished     interrupted  2 of 5 completed, 2 failed, 1 outstanding, 2 attempts interrupted, 1 attempt retried, 4 duplicates skipped
+23:23:20.400   reopened            3 Page        it runs again
+23:23:20.410   adopted             4 Page        with different attributes
+23:23:20.420   started             4 Page    w5  attempt 2
+23:23:20.430   process left     first worker w1
+23:23:20.440 W interrupted         4 Page    w5  worker process lost
+23:23:20.450 W process left     first worker w4, lost, 2 late or repeated reports ignored
+23:23:20.460   run finished     interrupted  2 of 5 completed, 1 failed, 2 outstanding, 2 attempts interrupted, 1 attempt retried, 4 duplicates skipped
 """.splitlines(),
         [],
     )
@@ -300,7 +301,7 @@ def test_no_color_is_honoured(path: Path) -> None:
             check=True,
             env=os.environ | {"NO_COLOR": "1"},
         )
-        terminal.until(lambda: len(terminal.lines()) == 46)
+        terminal.until(lambda: len(terminal.lines()) == 47)
         written = terminal.written().decode()
 
     assert set(re.findall(r"\x1b\[([0-9;]*)m", written)) == {"0", "1", "2"}
@@ -317,7 +318,7 @@ def test_dumb_terminal_gets_no_sequences(path: Path) -> None:
             check=True,
             env=os.environ | {"TERM": "dumb"},
         )
-        terminal.until(lambda: len(terminal.lines()) == 46)
+        terminal.until(lambda: len(terminal.lines()) == 47)
         assert b"\x1b" not in terminal.written()
 
 
@@ -532,7 +533,7 @@ def test_type_that_never_came_is_refused(path: Path, tail: Tail, count: str) -> 
     # Where the last ten are found without reading all of it, it isn't known.
     assert tail(path, "-n", count, "--type", "Pgae\x1b", "--type", "Page")[2] == (said if count == "all" else [])
     # It came, but what is wanted of it did not.
-    assert tail(path, "-n", count, "--type", "Page", "--event", "reopened") == (
+    assert tail(path, "-n", count, "--type", "Page", "--event", "children_failed") == (
         0,
         [],
         [f"aqueue: no events in {path} match"],

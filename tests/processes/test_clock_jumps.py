@@ -144,7 +144,9 @@ def _check_commands(journal: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert all(0 <= item["duration_s"] < 1_000 for item in items if item["state"] in ("completed", "failed"))
     waiting = [item for item in items if item["state"] == "retrying"]
     for item in waiting:
-        due = re.search(r"retried,? (now|in (\d+) (s|min|h))", aqueue("explain", str(item["item"])))
+        due = re.search(
+            r"retried,?(?: due)? (now|in (\d+) (s|min|h))|retry is due", aqueue("explain", str(item["item"]))
+        )
         assert due is not None
         assert due[3] != "h", due[0]
     for words in (["status"], ["items"], ["tail", "-n", "all"], ["explain", "1"]):

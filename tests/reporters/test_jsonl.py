@@ -84,6 +84,8 @@ def test_levels(log: Path) -> None:
         "run.stopping": "warning",
         "item.interrupted": "warning",
         "item.retry_scheduled": "warning",
+        "loop.blocked": "warning",
+        "run.held_up": "warning",
         "item.described": "debug",
     }
 

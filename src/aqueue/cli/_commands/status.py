@@ -93,6 +93,7 @@ def _as_json(record: Record, groups: tuple[FailureGroup, ...]) -> dict[str, Any]
         ],
         "retrying": view.waiting,
         "next_due": view.next_due or None,
+        "limited_by": (state.name == "running" and view.limited_by(record.now)) or None,
         "oldest_outstanding": None
         if oldest is None
         else {
@@ -249,8 +250,10 @@ def _processes(record: Record, running: Sequence[RunningItem]) -> RenderableType
 def _outstanding(record: Record) -> list[RenderableType]:
     view, items = record.view, record.items
     parts: list[RenderableType] = []
+    is_running = record.state.name == "running"
+    if is_running and (limited_by := view.limited_by(record.now)):
+        parts += ["", Text(visible(limited_by, 300), style="magenta")]
     if view.waiting:
-        is_running = record.state.name == "running"
         next_one = "" if view.waiting == 1 else "the next "
         due = f", {next_one}due {when_due(view.next_due, record.now)}" if is_running else ""
         parts += ["", Text(f"{amount(view.waiting)} waiting to be retried{due}", style="magenta")]

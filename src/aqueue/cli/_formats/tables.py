@@ -96,19 +96,8 @@ def _time(at: float) -> str:
 EVENT_COLUMNS: Final = (
     *("seq", "at", "time", "event", "item", "parent", "type", "worker", "phase", "attempt", "text", "duration_s"),
     *("error_type", "error_message", "error_traceback", "due", "due_time", "reason", "cancelling", "failed"),
-    *(
-        "deduplicated",
-        "track_overall",
-        "key",
-        "hook",
-        "occurrence",
-        "group",
-        "before",
-        "reporter",
-        "run_id",
-        "schema_version",
-    ),
-    *("concurrent", "per_second", "method", "where", "by"),
+    *("deduplicated", "track_overall", "key", "hook", "occurrence", "group", "before", "concurrent", "per_second"),
+    *("method", "where", "by", "reporter", "run_id", "schema_version"),
     *(
         "aqueue_version",
         "num_workers",
