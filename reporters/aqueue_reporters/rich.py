@@ -1,4 +1,4 @@
-"""The rich reporter: three panels at the bottom of the terminal while a run goes on, and a summary that stays."""
+"""The rich reporter: three panels at the bottom of the terminal during a run, and a summary that stays."""
 
 import os
 import time
