@@ -379,7 +379,7 @@ def test_a_limit_or_a_pause_that_keeps_workers_idle_is_named() -> None:
         said.append(view.limited_by(view.at))
 
     apply(GroupLimitKnown, group="b.example", concurrent=2, per_second=0.5)
-    apply(GroupLimitKnown, group="a.example", concurrent=1_000)
+    apply(GroupLimitKnown, group="a.example", concurrent=2)
     for number, worker in ((0, 1), (1, 2), (2, 3)):
         group = "a.example"
         apply(ItemStarted, item=items[number], type="module:Page", worker=worker, group=group)
@@ -389,14 +389,41 @@ def test_a_limit_or_a_pause_that_keeps_workers_idle_is_named() -> None:
     assert said == [
         "",
         "limited by b.example: 2 at once, 0.5/s, 2 waiting",
-        "limited by a.example: 1,000 at once, 6 waiting; and another group",
-        "limited by a.example: 1,000 at once, 5 waiting; and another group",
-        "limited by a.example: 1,000 at once, 4 waiting; and another group",
+        "limited by b.example: 2 at once, 0.5/s, 2 waiting",
+        "limited by b.example: 2 at once, 0.5/s, 2 waiting",
+        "limited by a.example: 2 at once, 4 waiting; and another group",
         "",
-        "limited by a.example: 1,000 at once, 3 waiting; and another group",
+        "limited by a.example: 2 at once, 3 waiting; and another group",
         "a.example is paused, resumes in 27 s: 3 waiting; and another group",
         "",
     ]
+
+
+def test_items_that_wait_for_something_else_are_not_limited() -> None:
+    """After a resume, for their parents: nothing of the group runs. And where a log lacks starts, nothing waits."""
+    script = Script()
+    parent = script.enqueue()
+    children = [script.enqueue(parent=parent, group="a.example") for _ in range(2)]
+    script.add(GroupLimitKnown, group="a.example", concurrent=1)
+    script.start(parent)
+    assert not view_of(script.events).limited_by(script.events[-1].at)
+    script.start(children[0], worker=2, group="a.example")
+    assert view_of(script.events).limited_by(script.events[-1].at) == "limited by a.example: 1 at once, 1 waiting"
+    script.start(children[1], worker=3)  # as the repair of a log makes it up
+    script.complete(children[1], worker=3)
+    view = view_of(script.events)
+    assert (view.groups, view.queued) == ({"a.example": 1}, 0)
+    assert not view.limited_by(view.at)
+
+
+def test_many_pauses_cost_no_more_each() -> None:
+    """They are swept when there are twice as many as were left."""
+    script = Script()
+    for number in range(20_000):
+        script.add(GroupSlowedDown, group=f"host {number}", due=4e9, item=0)
+    view = view_of(script.events)
+    assert len(view.pauses) == 20_000
+    assert view._sweep_pauses_at == 32_000
 
 
 def test_memory_for_groups_is_bounded_by_what_waits() -> None:

@@ -29,7 +29,7 @@ _CLOCK_INTERVAL_S = 1.0
 _MIN_RATE_S = 1.0
 _MAX_PER_KIND = 5
 _MAX_KINDS = 100
-_MAX_TRACEBACKS = 5
+_MAX_TRACEBACKS = 20
 _MAX_TRACEBACK_LINES = 60
 _TOLD = frozenset({ItemFailed, ProcessJoined, ProcessLeft, RunStarted, RunResumed, RunStopping})
 
@@ -41,7 +41,7 @@ class PlainReporter:
     estimated time left (unless items are found faster than they complete), and how many are queued. It is written when
     something has happened since the last one, at most every `interval_s`. The first five failures of each kind get a line at
     once, and so does each worker process of a cluster that joins or leaves. Without a journal, the first failure of each of
-    the first five kinds also gets its traceback. A summary follows at the end.
+    the first 20 kinds also gets its traceback. A summary follows at the end.
 
     On a terminal the progress line is rewritten in place, at most ten times per second; what the program prints appears
     above it.
@@ -57,7 +57,10 @@ class PlainReporter:
 
     can_skip = True
     has_summary: bool = False
-    """Whether the summary has been written. `run_queue` then prints no traceback of an uncaught error."""
+    """Whether the summary has been written, and each kind of failure has its traceback: printed, or in the journal.
+
+    `run_queue` then prints no traceback of an uncaught error.
+    """
 
     def __init__(
         self,
@@ -77,7 +80,9 @@ class PlainReporter:
         self._shown_at = 0.0
         self._told_seq: float = math.inf  # the number of the last event that it was given
         self._is_watched = False
-        self._traced: set[tuple[str, str]] | None = set()  # the kinds with a traceback; None if a journal has them all
+        self._traced: set[tuple[str, Phase, str]] | None = (
+            None  # the kinds with a traceback; None if a journal has them all
+        )
         self._kinds = Counter[tuple[str, Phase, str]]()  # how many failures of each kind there were
         self._processes = WorkerProcesses()  # those after the events of which lines have been made
 
@@ -94,8 +99,9 @@ class PlainReporter:
         """
         self._stream = sys.stderr if self._given_stream is None else self._given_stream
         self._is_watched = run.watched
-        if run.watched or run.journal:
-            self._traced = None
+        self._traced = None if run.watched or run.journal else set()
+        self._kinds.clear()
+        self.has_summary = False
         self._shown_at = self._clock()
         if self._stream is not None and can_redraw(self._stream):
             region = TerminalRegion(self._stream)
@@ -161,7 +167,7 @@ class PlainReporter:
 
     def _first_traceback(self, event: ItemFailed) -> Iterator[str]:
         """Yield the traceback of `event`, if it is the first failure of a kind, and nothing else keeps it."""
-        kind = event.type, event.error.type
+        kind = event.type, event.phase, event.error.type
         if self._traced is None or kind in self._traced or len(self._traced) == _MAX_TRACEBACKS:
             return
         self._traced.add(kind)
@@ -222,11 +228,11 @@ class PlainReporter:
 
     def close(self, result: RunResult) -> None:
         """Write the summary. A stream that can't be written to any more is no error: the run has ended anyway."""
-        self._end(self._summary(result, result.status.capitalize()))
+        self._end(self._summary(result, result.status.capitalize()), result)
 
     def close_still(self, result: RunResult, view: RunView) -> None:
         """Write the summary as of now, without saying that the run has ended."""
-        self._end(self._summary(result, "Watching ended"))
+        self._end(self._summary(result, "Watching ended"), result)
 
     def _summary(self, result: RunResult, ended: str) -> list[str]:
         return summary_lines(result, self._pen, ended, is_watched=self._is_watched)
@@ -246,16 +252,19 @@ class PlainReporter:
         if self._region is not None:
             self._region.release()
 
-    def _end(self, lines: Sequence[str]) -> None:
+    def _end(self, lines: Sequence[str], result: RunResult) -> None:
+        traced = self._traced
+        kinds = {(group.type, group.phase, group.error) for group in result.failure_groups}
+        has_told_all = traced is None or kinds <= traced  # it may have skipped some, or there were too many kinds
         if self._region is not None:
             self._region.close(lines)
             self._region = None
-            self.has_summary = True
+            self.has_summary = has_told_all
         elif self._stream is not None:
             with suppress(OSError, ValueError):
                 write_text(self._stream, _joined(lines))
                 # If only another file has the summary, nobody sees the error, so the traceback is still needed.
-                self.has_summary = self._stream is sys.stderr
+                self.has_summary = has_told_all and self._stream is sys.stderr
 
 
 def _joined(lines: Sequence[str]) -> str:

@@ -70,11 +70,11 @@ class RichReporter(PlainReporter):
         """Put the summary in the place of the panels."""
         c = self._pen.characters
         mark = {"completed": c.succeeded, "failed": c.failed}.get(result.status, c.stopped)
-        self._end(["", *self._summary(result, f"{mark} {result.status.capitalize()}")])
+        self._end(["", *self._summary(result, f"{mark} {result.status.capitalize()}")], result)
 
     def close_still(self, result: RunResult, view: RunView) -> None:
         """Leave the panels on the screen as they are at this moment; without a terminal, write the summary."""
         if self._region is None:
             super().close_still(result, view)
         else:
-            self._end(self._panels.lines(view, self._run_clock.now(view), *self._region.size))
+            self._end(self._panels.lines(view, self._run_clock.now(view), *self._region.size), result)

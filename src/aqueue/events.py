@@ -407,7 +407,9 @@ class GroupLimitKnown(Event, frozen=True, tag="group.limit_known"):
 
 
 class LoopBlocked(Event, frozen=True, tag="loop.blocked"):
-    """One call blocked the event loop for at least half a second; nothing else could run in that time.
+    """One call blocked the event loop for a good half second or longer; nothing else could run in that time.
+
+    A call of less than a second may be missed.
 
     Attributes:
         method: the method that the engine called, such as ``Page.process``.
@@ -421,11 +423,13 @@ class LoopBlocked(Event, frozen=True, tag="loop.blocked"):
 
 
 class RunHeldUp(Event, frozen=True, tag="run.held_up"):
-    """Workers waited between items, since events were produced faster than they could be written; at most once per second.
+    """The run waited, since events were produced faster than they could be written; at most once per second.
+
+    Workers wait between items, `enqueue` blocks if far too many events wait, and so do initial items.
 
     Attributes:
         by: ``journal``, or the class of the reporter that is behind, as ``module:qualname``.
-        duration_s: how long workers have waited since the last such event, seconds.
+        duration_s: how long it has waited since the last such event, seconds.
     """
 
     by: str

@@ -1,11 +1,11 @@
 """RunView: a run as it stands, folded from its events.
 
-No I/O and no clock. Memory is bounded by types, workers and their processes, and items that wait for a retry, as the
-engine's own is.
+No I/O and no clock. Memory is bounded by types, workers and their processes, groups in which items wait or that are paused,
+and items that wait for a retry, as the engine's own is.
 """
 
 from bisect import bisect_right, insort
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Iterable, Iterator
 from copy import copy
 from heapq import heapify, heappop, heappush
@@ -35,6 +35,7 @@ _MAX_SAMPLES: Final = int(RATE_WINDOW_S / SAMPLE_INTERVAL_S) + 1
 _MAX_FAILURES: Final = 20
 _MIN_STALE_DUES: Final = 100
 _MAX_LIMITS: Final = 10_000
+_MIN_SWEPT: Final = 1_000
 
 
 class TypeView(msgspec.Struct):
@@ -220,7 +221,7 @@ class RunView:
         failed_reporters: the reporters that were detached.
         deduplicated_roots: how many initial items were dropped as duplicates; known once a process has ended.
         groups: how many of the queued items wait in each group; those without a group are not counted.
-        limits: the limits that have kept items waiting in this process, by group: the latest 10,000 at most.
+        limits: the limits that have kept items waiting in this process, by group. At most 10,000: the next one removes them all.
         pauses: until when groups are slowed down, Unix time in seconds; those that are past may still be there.
     """
 
@@ -246,6 +247,7 @@ class RunView:
         self.groups: dict[str, int] = {}
         self.limits: dict[str, ev.GroupLimitKnown] = {}
         self.pauses: dict[str, float] = {}
+        self._sweep_pauses_at: int = _MIN_SWEPT
         self._samples: deque[Sample] = deque(maxlen=_MAX_SAMPLES)
         self._next_sample_at: float = 0.0
         self._hook_types: set[str] = set()  # whose hooks have begun
@@ -479,9 +481,10 @@ class RunView:
                 self.limits.clear()
             self.limits[event.group] = event
         else:
-            if len(self.pauses) >= _MAX_LIMITS:
-                self.pauses = {group: due for group, due in self.pauses.items() if due > event.at}
             self.pauses[event.group] = max(event.due, self.pauses.get(event.group, 0.0))
+            if len(self.pauses) >= self._sweep_pauses_at:
+                self.pauses = {group: due for group, due in self.pauses.items() if due > event.at}
+                self._sweep_pauses_at = max(_MIN_SWEPT, 2 * len(self.pauses))
 
     def _sample(self, at: float) -> float:
         types = self.types
@@ -527,16 +530,22 @@ class RunView:
         For example ``limited by example.org: 2 at once, 611 waiting``, or ``shop is paused, resumes in 27 s: 19 waiting``. Of
         several groups it is the one in which the most items wait. The group's name is not made safe to show.
         """
-        if self.state != "running" or len(self.running) >= self.num_workers:
+        if self.state != "running" or len(self.running) >= self.num_workers or not self.queued:
             return ""
-        held = [name for name in self.limits if name in self.groups]
-        held += [name for name, due in self.pauses.items() if due > now and name in self.groups]
+        running = Counter(one.group for one in self.running.values())
+        held = {name for name, due in self.pauses.items() if due > now and name in self.groups}
+        for name, limit in self.limits.items():
+            is_full = limit.concurrent is not None and running[name] >= limit.concurrent
+            # Items may also wait for their parents, after a resume: only a rate can hold back a group of which nothing runs.
+            if name in self.groups and (is_full or limit.per_second is not None):
+                held.add(name)
         if not held:
             return ""
-        name = max(held, key=self.groups.__getitem__)
-        others = len(set(held)) - 1
-        waiting = f"{amount(self.groups[name])} waiting" + (f"; and {amount(others)} more groups" if others > 1 else "")
-        waiting += "; and another group" if others == 1 else ""
+        name = max(sorted(held), key=self.groups.__getitem__)
+        others = len(held) - 1
+        waiting = f"{amount(min(self.groups[name], self.queued))} waiting"
+        if others:
+            waiting += f"; and {amount(others)} more groups" if others > 1 else "; and another group"
         due = self.pauses.get(name, 0.0)
         if due > now:
             return f"{name} is paused, resumes {when_due(due, now)}: {waiting}"

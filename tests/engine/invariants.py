@@ -56,7 +56,7 @@ class _Checker:
         self.due: dict[int, float] = {}
         self.groups: dict[int, str | None] = {}
         self.seen_groups: set[str | None] = set()
-        self.held_groups: set[str] = set()
+        self.held_groups: dict[str, tuple[int | None, float | None]] = {}
         self.has_children: set[int] = set()
         self.workers: dict[int, ItemStarted] = {}
         self.closed: set[int] = set()
@@ -115,8 +115,9 @@ class _Checker:
                 self.seen_groups.add(event.group)
             case GroupLimitKnown():
                 assert event.concurrent is not None or event.per_second is not None, event
-                assert event.group not in self.held_groups, event
-                self.held_groups.add(event.group)
+                limit = event.concurrent, event.per_second
+                assert self.held_groups.get(event.group) != limit, event
+                self.held_groups[event.group] = limit
             case GroupSlowedDown():
                 assert event.due >= event.at, event
                 if event.item:
@@ -257,7 +258,9 @@ def check_events(events: Sequence[Event], *, follows_clock: bool = True) -> None
     for event in events[1:-1]:
         checker.check(event)
     assert not checker.workers, f"still at work at the end: {checker.workers}"
-    assert checker.held_groups <= checker.seen_groups  # a group's limit may be known before its first item is announced
+    assert (
+        checker.held_groups.keys() <= checker.seen_groups
+    )  # a group's limit may be known before its first item is announced
     counts = counts_of(events)
     assert last.counts == counts
     if last.status == "completed":

@@ -364,7 +364,7 @@ def test_new_and_missing_initial_items_are_counted(tmp_path: Path, capsys: pytes
         capsys.readouterr()
         run_queue([page(url=url) for url in urls], resume=path, reporter="none", num_workers=1, max_items=1)
         said = capsys.readouterr().err.replace(str(path), "run.db").splitlines()
-        return [line for line in said if "Resume:" not in line]
+        return [line for line in said if line and "Resume:" not in line]
 
     known = "aqueue: resuming run.db: "
     mixed = (

@@ -79,6 +79,24 @@ def test_a_limit_is_announced_when_it_first_holds_an_item_back(backend: Backend,
     ]
 
 
+class OddFloat(float):
+    """A number that msgspec doesn't encode, as some libraries have."""
+
+
+class OddInt(int):
+    """The same for whole numbers."""
+
+
+def test_a_limit_of_odd_numbers_is_announced_in_plain_ones(backend: Backend, tmp_path: Path) -> None:
+    """A journal can hold them."""
+    limits = {"a": Limit(concurrent=OddInt(1), per_second=OddFloat(500.0))}
+    run_queue(
+        [Page(1, "a"), Page(2, "a")], limits=limits, journal=tmp_path / "run.db", reporter="none", backend=backend
+    )
+    [known] = [event for event in events_of(tmp_path / "run.db") if isinstance(event, GroupLimitKnown)]
+    assert (known.concurrent, known.per_second) == (1, 500.0)
+
+
 @dataclass
 class Moving(Item):
     """One that fails once and has another group afterwards."""

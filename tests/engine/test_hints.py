@@ -43,7 +43,14 @@ async def _checkpoint_trio(enqueue: EnqueueFn, set_desc: SetDescFn) -> None:
 
 _ASYNCIO_ON_TRIO = "this is asyncio code in a run on Trio; pass backend='asyncio' to run_queue"
 _TRIO_ON_ASYNCIO = "this is Trio code in a run on asyncio; leave out backend='asyncio', or use AnyIO's functions"
-_AWAITED_NONE = "enqueue, set_desc and aqueue.stop are not async; call them without await"
+_AWAITED_NONE = "it awaited a function that returned None; enqueue, set_desc and aqueue.stop are called without await"
+
+
+class _Unspeakable(TypeError):
+    """Can't even be shown."""
+
+    def __str__(self) -> str:
+        raise KeyError("no message")
 
 
 @pytest.mark.parametrize(
@@ -84,6 +91,22 @@ def test_other_errors_get_no_advice(backend: Backend, capfd: pytest.CaptureFixtu
         run_queue([Do(fail)], reporter="none", backend=backend)
     assert capfd.readouterr().err == ""
     assert caught.value.exceptions[0].__notes__ == ["aqueue: raised by item 1 (tests.engine.jobs:Do) in process"]
+
+
+def test_an_error_whose_message_raises_is_an_ordinary_failure(backend: Backend) -> None:
+    """Of an item, and of the lifespan: to look for advice calls the user's code."""
+
+    async def fail(enqueue: EnqueueFn, set_desc: SetDescFn) -> None:
+        raise _Unspeakable
+
+    def open_client() -> AbstractAsyncContextManager[None]:
+        raise _Unspeakable
+
+    with pytest.raises(ItemFailures) as caught:
+        run_queue([Do(fail), Noop(), Noop()], num_workers=1, reporter="none", on_error="continue", backend=backend)
+    assert caught.value.result.counts.completed == 2
+    with pytest.raises(_Unspeakable):
+        run_queue([Noop()], reporter="none", lifespan=open_client, backend=backend)
 
 
 def test_a_lifespan_for_the_other_backend_gets_advice(backend: Backend) -> None:

@@ -384,7 +384,7 @@ def test_an_interrupted_mirror_goes_on(
         slow.release.set()
         _, stderr = process.communicate(timeout=60)
     assert process.returncode == (130 if signal.SIGINT in signals else -signal.SIGKILL)
-    assert ("  Resume:         run the same command again" in stderr) == (signal.SIGINT in signals)
+    assert ("  Resume:         run " in stderr) == (signal.SIGINT in signals)
     completed = completed_urls(journal)
     assert ("b/slow" in completed) == (signals == (signal.SIGINT,))
     site.requests.clear()

@@ -30,6 +30,7 @@ from aqueue.events import (
     ItemEnqueued,
     ItemFailed,
     ItemInterrupted,
+    ItemRegrouped,
     ItemReopened,
     ItemRetryScheduled,
     ItemStarted,
@@ -524,3 +525,17 @@ def test_time_never_goes_back() -> None:
     run = [START, *(ItemEnqueued(seq, at, seq, 0, "m:T") for seq, at in enumerate((5.0, 3.0, 1e300, 6.0), 2))]
 
     assert [event.at for event in repairer.repair(run)] == [1.0, 5.0, 5.0, 5.0, 6.0]
+
+
+def test_items_that_a_log_lacks_wait_in_the_group_that_later_events_say() -> None:
+    """Of a log that begins with the second process: those that start don't leave the groups of others."""
+    script = scripted.Script()
+    items = [script.enqueue(group="a") for _ in range(4)]
+    resumed = len(script.events)
+    script.begin(RunResumed)
+    script.enqueue(group="a")
+    script.start(items[0], group="a")
+    script.add(ItemRegrouped, item=items[1], type="module:Page", group="b", before="a")
+    view = RunView()
+    view.apply(Repairer().repair(script.events[resumed:]))
+    assert view.groups == {"a": 1, "b": 1}

@@ -14,6 +14,7 @@ import msgspec
 import pyte
 import pytest
 
+from aqueue._folds.outcome import FoldedResult
 from aqueue.events import ErrorInfo, Event, ProcessLeft, RunResumed, RunStopping
 from aqueue.reporting import RunInfo
 from aqueue.result import RunResult
@@ -757,8 +758,9 @@ def test_waits_are_told_rightly_though_the_clock_was_set_back() -> None:
     assert "1 retrying (next in 5 s)" in line
 
 
-def test_without_a_journal_the_first_failure_of_a_kind_gets_its_traceback() -> None:
-    """Up to five kinds, each once, and bounded: nothing else has it. A journal has all of them, as has the run that is watched."""
+def test_without_a_journal_the_first_failure_of_a_kind_gets_its_traceback(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Up to 20 kinds, here five, each once, and bounded: nothing else has it. A journal has all of them, as has the run that is watched."""
+    monkeypatch.setattr("aqueue_reporters.plain._MAX_TRACEBACKS", 5)
     long = "\n".join(f'  File "/home/me/job.py", line {number}, in f' for number in range(1_000))
     script = Script()
     for number in range(14):
@@ -777,6 +779,40 @@ def test_without_a_journal_the_first_failure_of_a_kind_gets_its_traceback() -> N
     ]
     for info in (msgspec.structs.replace(INFO, journal="run.db"), msgspec.structs.replace(INFO, watched=True)):
         assert all(line.startswith("failed: ") for line in Session(info=info).tell(script.events))
+
+
+def test_the_summary_stands_for_tracebacks_only_if_each_kind_had_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not if failures were skipped while it was behind, or are of too many kinds; each run is looked at by itself."""
+    reporter = PlainReporter()
+    script = Script()
+    for phase in ("process", "after_children"):
+        item = script.enqueue("m:Folder", hook=True)
+        script.start(item, "m:Folder")
+        if phase == "after_children":
+            script.complete(item)
+            script.start(item, "m:Folder", phase="after_children")
+        script.fail(item, ErrorInfo("OSError", "no", "Traceback …"), "m:Folder", phase=phase)
+    events = script.finish("failed")
+
+    def told(given: Sequence[Event], journal: str = "") -> tuple[int, bool]:
+        stream = io.StringIO()
+        monkeypatch.setattr(sys, "stderr", stream)
+        reporter.open(msgspec.structs.replace(INFO, journal=journal))
+        view, folded = RunView(), FoldedResult()
+        view.apply(events)
+        folded.apply(events)
+        if given:
+            reporter.handle(given, view)
+        reporter.close(folded.result(view))
+        return stream.getvalue().count("  Traceback …"), reporter.has_summary
+
+    assert [told(events), told(events), told(events[:4]), told((), "run.db")] == [
+        (2, True),
+        (2, True),
+        (1, False),
+        (0, True),
+    ]
+    assert not told(with_failures(25)[:1])[1]
 
 
 def test_what_failed_while_it_was_behind_is_told_as_far_as_the_view_has_it() -> None:

@@ -112,6 +112,21 @@ def test_without_a_journal_each_kind_has_a_traceback_before_the_summary(run: Run
     assert "Exception Group" not in done.stderr
 
 
+def test_failures_of_another_run_keep_their_traceback(run: Run) -> None:
+    """The summary says nothing of them: a lifespan ran them."""
+    done = run(
+        "from contextlib import asynccontextmanager\n"
+        "from aqueue import async_run_queue\n"
+        "@asynccontextmanager\n"
+        "async def lifespan():\n"
+        "    await async_run_queue([Page(2)], reporter='none')\n"
+        "    yield\n"
+        "run(lifespan=lifespan)"
+    )
+    assert done.returncode == 1
+    assert "ValueError: no title: 2" in done.stderr
+
+
 def test_an_interrupt_that_an_item_raises_keeps_its_traceback(run: Run) -> None:
     """It is no Ctrl-C: only the traceback says where it comes from."""
     done = run(

@@ -7,7 +7,7 @@ import threading
 import time
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import anyio
 import pytest
@@ -21,6 +21,7 @@ from aqueue.events import Event, LoopBlocked
 from aqueue.testing import EventRecorder
 from aqueue.view import RunView
 from tests.engine.jobs import Do, Noop, WithHook
+from tests.journal.recorded import events_of
 
 PATIENCE_S = 0.2
 LONG_S = 20.0
@@ -80,6 +81,15 @@ def blocking(block: Blocking) -> Item:
     return Do(process)
 
 
+class OddlyNamed(Item):
+    """Calls a function whose file has a name that isn't UTF-8."""
+
+    names: ClassVar[dict[str, Any]] = {}
+
+    async def process(self, enqueue: EnqueueFn, set_desc: SetDescFn) -> None:
+        self.names["block"](4 * PATIENCE_S)
+
+
 def too_long() -> None:
     """Block for so long that it would be told, were there anything to tell."""
     time.sleep(4 * PATIENCE_S)
@@ -121,6 +131,15 @@ def test_what_blocked_is_an_event(backend: Backend, heard: Heard) -> None:
     assert first.duration_s >= PATIENCE_S
     assert 4 * PATIENCE_S >= second.duration_s >= PATIENCE_S / 2
     assert [type(event).__name__ for event in recorder.events][-1] == "RunFinished"
+
+
+def test_a_file_name_that_can_not_be_encoded_ends_no_run(backend: Backend, heard: Heard, tmp_path: Path) -> None:
+    """The event has it in characters that any file can hold."""
+    code = compile("import time\ndef block(seconds):\n    time.sleep(seconds)\n", "odd\udcff.py", "exec")
+    exec(code, OddlyNamed.names)
+    run_queue([OddlyNamed()], reporter="none", journal=tmp_path / "run.db", backend=backend)
+    [event] = [event for event in events_of(tmp_path / "run.db") if isinstance(event, LoopBlocked)]
+    assert "odd\\udcff.py:3 in block" in event.where
 
 
 def test_each_function_is_told_once(backend: Backend, heard: Heard) -> None:

@@ -169,7 +169,6 @@ class Dispatcher:
             if self.groups is None:
                 raise
             self.groups.put_refused(node, error, again=again)
-            node.group = before
         self._record_group(node, before)
 
     def _record_group(self, node: Node, before: str | None) -> None:
@@ -278,7 +277,10 @@ class Dispatcher:
             self._stopping.fail(error, what, cancel=not isinstance(error, Exception))
 
     def _record_limit(self, group: str, limit: Limit) -> None:
-        self._stream.emit(GroupLimitKnown, group, limit.concurrent, limit.per_second)
+        # Plain numbers: a subclass of int or float can't be encoded.
+        concurrent = None if limit.concurrent is None else int(limit.concurrent)
+        per_second = None if limit.per_second is None else float(limit.per_second)
+        self._stream.emit(GroupLimitKnown, group, concurrent, per_second)
 
     def _restore_slow_down(self, group: str, seconds: float) -> None:
         """Go on with a pause of `group` that an earlier process recorded."""

@@ -79,7 +79,7 @@ class GroupedQueue:
         self._timers = timers
         self._on_ready = on_ready
         self._on_limit = on_limit
-        self._announced: set[str] = set()
+        self._announced: dict[str, Limit] = {}
         self._new_queue: type[PlainQueue] = type(nodes)
         self._groups: dict[str | None, Group] = {}
         self._running: dict[int, Group] = {}
@@ -289,10 +289,10 @@ class GroupedQueue:
 
     def _announce_limit(self, group: Group) -> None:
         name = group.name
-        if name is not None and name not in self._announced and group.limit != NO_LIMIT:
+        if name is not None and group.limit != NO_LIMIT and self._announced.get(name) != group.limit:
             if len(self._announced) >= _MAX_ANNOUNCED:
                 self._announced.clear()
-            self._announced.add(name)
+            self._announced[name] = group.limit
             self._on_limit(name, group.limit)
 
     def _look_at(self, group: Group) -> None:

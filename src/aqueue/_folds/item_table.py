@@ -110,7 +110,7 @@ class ItemTable:
         return STATES[self._state[row]]
 
     def rows_in(self, states: Iterable[State], type_numbers: frozenset[int] | None = None) -> Iterator[int]:
-        """Yield the rows of the items in one of these states, and of these types, unless `types` is None."""
+        """Yield the rows of the items in one of these states, and of these types, unless `type_numbers` is None."""
         wanted = bytes(state in set(states) for state in STATES)
         of_type = self.type_number
         for row, state in enumerate(self._state):

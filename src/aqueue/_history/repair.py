@@ -263,7 +263,8 @@ class Repairer:
         """Yield what must have happened before `event` to its item, which has not completed; each must be repaired at once."""
         seq, at, item, type = event.seq, event.at, event.item, getattr(event, "type", UNKNOWN_TYPE)
         if state is None:
-            yield ItemEnqueued(seq, at, item, 0, type)
+            group = event.before if isinstance(event, ev.ItemRegrouped) else getattr(event, "group", None)
+            yield ItemEnqueued(seq, at, item, 0, type, group=group)
         elif state == _UNKNOWN:
             self._items.set_state(item, _QUEUED)
         elif isinstance(event, ev.ItemReopened) and phase is not None:

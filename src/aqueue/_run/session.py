@@ -150,7 +150,11 @@ class Session:
         error = self._what_to_raise(result, error)
         has_summary = any(getattr(reporter, "has_summary", False) for reporter in self._reporters)
         is_ctrl_c = self._signals.first is not None and isinstance(error, KeyboardInterrupt)
-        if has_summary and error is not None and (is_ctrl_c or isinstance(error, ItemFailures)):
+        if (
+            has_summary
+            and error is not None
+            and (is_ctrl_c or (isinstance(error, ItemFailures) and error.result is result))
+        ):
             report(error)
         return Outcome(result, error)
 

@@ -2,7 +2,7 @@
 
 The traceback of an `ItemFailures` of 128 items has more than 100 lines, and would push the summary off the screen. Code that
 catches the error still has everything, and so has the journal, which ``aqueue failures`` reads. Without a journal, reporters
-print the traceback of the first failure of each kind when it happens.
+print the traceback of the first failure of each kind when it happens, and say so by `has_summary`.
 """
 
 import sys

@@ -171,16 +171,12 @@ class Watchdog:
         where = f"{os.path.basename(frame.f_code.co_filename)}:{frame.f_lineno}"
         if frame is not method:
             where += f" in {frame.f_code.co_qualname}"
-        found = _Blocker(method.f_code.co_qualname, where)
+        found = _Blocker(visible(method.f_code.co_qualname, 300), visible(where, 600))
         if kept_s >= PATIENCE_S and method.f_code not in self._named:
             self._named.add(method.f_code)
             self._warn(
-                visible(
-                    f"{found.method} blocked the event loop for {kept_s:.1f} s, at {found.where}; "
-                    "nothing else can run meanwhile; await something there, or move the work to a thread with "
-                    "anyio.to_thread.run_sync",
-                    1_000,
-                )
+                f"{found.method} blocked the event loop for {kept_s:.1f} s, at {found.where}; nothing else can run meanwhile; "
+                "await something there, or move the work to a thread with anyio.to_thread.run_sync"
             )
         return found
 

@@ -230,9 +230,10 @@ def cut_tree(shape: TreeShape, top: int | None, depth: int, width: int, *, brief
         if not siblings or not levels:
             continue
         cut = TreeCut(*shape.folded(siblings, width, brief=brief))
-        before, shown = shown, shown + len(cut.children) + len(cut.folded)
-        if brief and shown > _BRIEF_LINES and before > _BRIEF_LINES // 2:
-            break
+        lines = len(cut.children) + len(cut.folded)
+        if brief and shown + lines > _BRIEF_LINES and shown > _BRIEF_LINES // 2:
+            continue  # a smaller one may have room
+        shown += lines
         cuts[row] = cut
         for child in cut.children:
             ranked[shape.rank(child) if brief else 0].append((child, levels - 1))
