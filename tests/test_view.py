@@ -560,6 +560,23 @@ def test_rate_of_a_steady_run() -> None:
     assert view.rate(START + 60, type="module:Other") == 0
 
 
+def test_initial_items_are_not_found() -> None:
+    """They are all there before the first item starts, however long that takes: rates begin then, also after a resume."""
+    script = Script()
+    for _ in range(2):
+        items = [script.enqueue() for _ in range(1_000)]
+        script.start(items[0])
+        view = view_of(script.events)
+        assert view.rate(view.at, "enqueued") == view.rate(view.at) == 0.0
+        script.enqueue(parent=items[0])
+        script.complete(items[0])
+        view = view_of(script.events)
+        assert (
+            view.rate(view.at, "enqueued") == view.rate(view.at) == 2.0
+        )  # one in the shortest time that counts, 0.5 s
+        script.begin(RunResumed)
+
+
 def test_rate_soon_after_the_start() -> None:
     """It is taken over the time that the run has had, but not over a moment."""
     view = view_of(completions(*[tenth / 10 for tenth in range(20)]))
@@ -597,7 +614,7 @@ def test_rate_after_a_resume() -> None:
             ItemCompleted(seq + 3, later + 0.1 * item, item, 1, 0.0),
         ]
 
-    assert view_of(events).rate(later + 2) == pytest.approx(5)
+    assert view_of(events).rate(later + 2) == pytest.approx(10 / 1.7)  # the first item starts 0.3 s after the resume
 
 
 def test_rate_of_a_finished_run() -> None:
@@ -613,7 +630,7 @@ def test_rate_of_a_finished_run() -> None:
 @given(st.lists(st.floats(0, 60), max_size=60), st.floats(0, 30))
 def test_rate_is_of_the_last_ten_seconds(times: list[float], later: float) -> None:
     """Whenever things happened: what completed in the last 10 to 10.5 s, a second."""
-    times = sorted([*times, 11.0])
+    times = sorted([0.0, *times, 11.0])  # rates begin with the first item
     end = max(times) + later
     rate = view_of(completions(*times)).rate(START + end)
     slack = 1e-6

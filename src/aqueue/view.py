@@ -250,6 +250,7 @@ class RunView:
         self._sweep_pauses_at: int = _MIN_SWEPT
         self._samples: deque[Sample] = deque(maxlen=_MAX_SAMPLES)
         self._next_sample_at: float = 0.0
+        self._has_started: bool = False  # whether an item has, in this process
         self._hook_types: set[str] = set()  # whose hooks have begun
         # What waits for a retry, and until when: 170 bytes each, measured. The heap keeps those that no longer wait
         # until they reach its top or are too many. It changes only with events, so that looking at the view leaves it
@@ -304,6 +305,11 @@ class RunView:
                     self._enter_group(event.group)
             elif cls is ItemStarted:
                 assert isinstance(event, ItemStarted)
+                if not running and not self._has_started:
+                    # Rates are taken from here on: initial items, which are all announced before, were given, not found.
+                    self._has_started = True
+                    self._samples.clear()
+                    next_sample_at = self._sample(at)
                 view = types[event.type]
                 view.running += 1
                 waited = waits and self._end_wait(event.item, view)
@@ -375,6 +381,7 @@ class RunView:
         # Rates are of this process: the time before it must not count as idle time.
         self._samples.clear()
         self._sample(event.at)
+        self._has_started = False
         self.state = "running"
         self.run_id = event.run_id
         self.cluster = event.cluster

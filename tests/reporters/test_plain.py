@@ -97,7 +97,7 @@ def test_clock_that_is_set_back_does_not_silence_it() -> None:
 
 
 def test_progress_line_tells_how_far_it_is() -> None:
-    """Done of found, the rate, what waits, what failed, the time."""
+    """Completed of found, the rate, what failed, the time, the time left, what waits."""
     script = finding(8)
     for item in (1, 2, 3, 4):
         script.start(item)
@@ -108,7 +108,7 @@ def test_progress_line_tells_how_far_it_is() -> None:
     session = Session()
     lines = session.tell(script.events, 8)
 
-    assert lines[-1] == "4/8 completed, 0.5/s, 1 failed, 0:08 elapsed, 2 queued"
+    assert lines[-1] == "4/8 completed, 0.5/s, 1 failed, 0:08 elapsed, eta 0:06, 2 queued"
 
 
 @pytest.mark.parametrize(
@@ -204,8 +204,8 @@ def test_time_left_is_a_least_one_while_more_is_found() -> None:
     assert ", eta at least 0:3" in line
 
 
-def test_time_left_is_told_once_nothing_more_is_found() -> None:
-    """A run that finds everything at its beginning has a total that stands still."""
+def test_time_left_of_initial_items_is_told_from_the_beginning() -> None:
+    """They were given, not found: the total stands still."""
     script = finding(100)
     session = Session()
     session.tell(script.events, 5)
@@ -215,7 +215,7 @@ def test_time_left_is_told_once_nothing_more_is_found() -> None:
         script.complete(item)
         told += session.tell(script.events[-2:], 5)
 
-    assert ["eta" in line for line in told] == [False, True, True]
+    assert ["eta" in line for line in told] == [True, True, True]
     assert ", eta 10:46, " in told[-1]
 
 
@@ -619,7 +619,7 @@ class TestOnTerminal:
         lines = screen.finish()
         reporter.release_terminal()
 
-        assert lines[:3] == ["printed", "13/20 completed, 1.9/s, 0 failed, 0:07 elapsed, 7 queued", ""]
+        assert lines[:3] == ["printed", "13/20 completed, 1.9/s, 0 failed, 0:07 elapsed, eta 0:04, 7 queued", ""]
 
     def test_summary_takes_the_place_of_the_line(self) -> None:
         """At the end there are the failures and the summary, no progress line, and a cursor."""
