@@ -51,7 +51,7 @@ def watch(file: str, reporters: tuple[str, ...], run: str) -> None:
     meanwhile. If it has already ended, its end is shown. If a log on standard input has several runs, the first is shown.
 
     The exit code is 0 if the run has completed, 1 if items have failed, 3 if it was interrupted or has crashed, 4 if it is
-    running, and 2 if FILE could not be read or all reporters have failed.
+    running, and 2 if FILE could not be read or all reporters have failed. Ctrl-C while it waits for FILE exits with 130.
     """
     named = reporters_named(reporters, file)
     if file != STANDARD_INPUT and not os.path.exists(file):
