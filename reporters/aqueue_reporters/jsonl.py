@@ -12,7 +12,7 @@ import structlog
 from structlog.typing import Processor
 
 from aqueue.events import Event
-from aqueue.log_lines import record_of, render_record
+from aqueue.log_lines import line_of, record_of, render_record
 from aqueue.reporting import RunInfo
 from aqueue.result import RunResult
 from aqueue.view import RunView
@@ -26,8 +26,8 @@ class JsonlReporter:
 
     A line holds the event's own fields as `aqueue.events` names them, its name under ``event``, a ``timestamp`` (its
     time, ISO 8601 in UTC with microseconds) and a ``level``: ``error`` for ``item.failed`` and ``reporter.failed``;
-    ``warning`` for ``run.stopping``, ``item.interrupted`` and ``item.retry_scheduled``; ``debug`` for
-    ``item.described``; otherwise ``info``. Characters that can't be seen are written as ``\uXXXX``, lone surrogates
+    ``warning`` for ``run.stopping``, ``run.held_up``, ``loop.blocked``, ``item.interrupted`` and ``item.retry_scheduled``;
+    ``debug`` for ``item.described``; otherwise ``info``. Characters that can't be seen are written as ``\uXXXX``, lone surrogates
     as U+FFFD, so that a line is always one line and can be shown on a terminal.
 
     The lines of one batch are written at once. A file is created readable by its owner alone, and appended to; when
@@ -91,6 +91,8 @@ class JsonlReporter:
 
     def _line(self, event: Event) -> bytes | None:
         """Return the record of `event` as the processors leave it; None if one of them drops it."""
+        if not self._processors:
+            return line_of(event, self._include_data)
         # Without a structlog logger, which takes a record as keyword arguments and copies it twice, in twice the time.
         record: Any = record_of(event, self._include_data)
         level = record["level"]

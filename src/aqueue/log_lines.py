@@ -15,7 +15,7 @@ import msgspec
 from aqueue import events as ev
 from aqueue.text import without_surrogates
 
-__all__ = ["LEVELS", "Level", "level_of", "record_of", "render_record", "safe_line", "timestamp_of"]
+__all__ = ["LEVELS", "Level", "level_of", "line_of", "record_of", "render_record", "safe_line", "timestamp_of"]
 
 Level = Literal["debug", "info", "warning", "error"]
 """The level of an event in a log, by its name in Python's logging and in structlog."""
@@ -83,6 +83,28 @@ def record_of(event: ev.Event, include_data: bool = False) -> dict[str, Any]:
     return record
 
 
+def line_of(event: ev.Event, include_data: bool = False) -> bytes:
+    """Return ``render_record(record_of(event, include_data))``: the same bytes, made from the event's own JSON.
+
+    Parameters:
+        event: any event.
+        include_data: whether to include the item's payload and result, which may hold secrets.
+
+    Raises:
+        ValueError, OverflowError, OSError: as `timestamp_of` does.
+    """
+    data = [name for name in _DATA if getattr(event, name, ev.NO_DATA)]
+    if data and include_data:
+        return render_record(record_of(event, include_data))
+    bare = msgspec.structs.replace(event, **dict.fromkeys(data, ev.NO_DATA)) if data else event
+    head = f'{{"timestamp":"{timestamp_of(event.at)}","level":"{level_of(event)}",'.encode()
+    try:
+        line = head + ev.encode(bare)[1:]
+    except UnicodeEncodeError:
+        return render_record(record_of(event))
+    return _visible_line(line)
+
+
 _encoder = msgspec.json.Encoder(enc_hook=repr)
 
 
@@ -100,10 +122,12 @@ def render_record(record: object) -> bytes:
         line = _encoder.encode(record)
     except UnicodeEncodeError:
         line = _encoder.encode(_without_surrogates(record))
+    return _visible_line(line)
+
+
+def _visible_line(line: bytes) -> bytes:
     # JSON escapes the control characters below a space only.
-    if line.isascii() and b"\x7f" not in line:
-        return line
-    return safe_line(line)
+    return line if line.isascii() and b"\x7f" not in line else safe_line(line)
 
 
 def safe_line(line: bytes) -> bytes:

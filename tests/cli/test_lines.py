@@ -6,17 +6,18 @@ from typing import Any
 
 import pytest
 from hypothesis import given
+from hypothesis import strategies as st
 
 from aqueue import ItemResult, iter_results
 from aqueue.cli._formats.lines import write_events_jsonl, write_results_jsonl
 from aqueue.events import Event
-from aqueue.log_lines import LEVELS, level_of, record_of, render_record, timestamp_of
+from aqueue.log_lines import LEVELS, level_of, line_of, record_of, render_record, timestamp_of
 from aqueue.testing import replay
 from aqueue.testing._scripted_runs import every_event_type, saying
 from aqueue.text import visible
 from aqueue_reporters.jsonl import JsonlReporter
 from tests.cli.runs import HOSTILE, crashed_and_resumed, recorded, run
-from tests.strategies import event_streams, hostile_text
+from tests.strategies import event_streams, events, hostile_text
 
 
 def lines_of(batches: list[list[Event]], include_data: bool = False) -> bytes:
@@ -87,6 +88,19 @@ def test_results_that_utf_8_lacks_are_written_all_the_same() -> None:
 
 
 # ---- the records themselves -----------------------------------------------------------------------------------------
+
+
+@given(events, st.booleans())
+def test_a_line_is_its_rendered_record(event: Event, include_data: bool) -> None:
+    """Byte for byte, whatever the event holds, though it is made from the event's own JSON."""
+    assert line_of(event, include_data) == render_record(record_of(event, include_data))
+
+
+@given(event_streams(hostile_text), st.booleans())
+def test_lines_of_hostile_text_are_rendered_records(events: list[Event], include_data: bool) -> None:
+    """Text that terminals act on, and lone surrogates, which JSON can't hold."""
+    for event in events:
+        assert line_of(event, include_data) == render_record(record_of(event, include_data))
 
 
 def test_record_of_an_event() -> None:

@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterable, Sequence
 
 from aqueue.events import Event
 from aqueue.journal import ItemResult
-from aqueue.log_lines import record_of, render_record
+from aqueue.log_lines import line_of, render_record
 
 __all__ = ["write_events_jsonl", "write_results_jsonl"]
 
@@ -24,7 +24,7 @@ def write_events_jsonl(
     """
     for batch in batches:
         if batch:
-            write(b"".join([render_record(record_of(event, include_data)) + b"\n" for event in batch]))
+            write(b"".join([line_of(event, include_data) + b"\n" for event in batch]))
 
 
 def write_results_jsonl(rows: Iterable[ItemResult], write: Callable[[bytes], object]) -> None:
