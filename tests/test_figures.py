@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from aqueue.figures import amount, clock, duration, per_second, when_due
+from aqueue.figures import amount, clock, duration, limit_words, per_second, when_due
 
 
 @pytest.mark.parametrize(
@@ -67,3 +67,12 @@ def test_counts_and_rates_are_grouped() -> None:
 def test_when_something_is_due_is_rounded_up(due: float, expected: str) -> None:
     """Nobody is told to come too early."""
     assert when_due(due, 0.0) == expected
+
+
+@pytest.mark.parametrize(
+    ("concurrent", "per_second", "expected"),
+    [(2, None, "2 at once"), (None, 0.02, "0.02/s"), (1_000, 50.0, "1,000 at once, 50/s"), (None, None, "")],
+)
+def test_a_limit_in_words(concurrent: int | None, per_second: float | None, expected: str) -> None:
+    """Both figures where there are both; a small rate is not rounded away."""
+    assert limit_words(concurrent, per_second) == expected

@@ -89,12 +89,11 @@ def summary_lines(result: RunResult, pen: Pen, ended: str, *, is_watched: bool =
         lines += ["", *_types(result, names, pen)]
     if result.counts.failed:
         lines += ["", *_failures(result, names, pen)]
-    if result.journal:
-        pass
-    elif result.counts.failed and not is_watched:
-        lines += ["", '  To list all failures, and to retry them, pass resume="run.db".']
-    elif result.counts.outstanding and not is_watched:
-        lines += ["", '  To resume a run where it stopped, pass resume="run.db".']
+    if not result.journal and not is_watched:
+        if result.counts.failed:
+            lines += ["", '  To list all failures, and to retry them, pass resume="run.db".']
+        elif result.counts.outstanding:
+            lines += ["", '  To resume a run where it stopped, pass resume="run.db".']
     return lines
 
 

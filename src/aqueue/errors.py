@@ -112,7 +112,7 @@ class ItemsNotComparable(AqueueError, TypeError):
 
 
 class ChildrenNotComparable(AqueueError, TypeError):
-    """A retried item enqueued a child that an earlier attempt may or may not have enqueued.
+    """A retried item enqueued a child that can't be compared with the children of an earlier attempt.
 
     The message names the child's class, and the attribute that can't be compared: its value can't be stored, and is not the
     same object as in the earlier attempt. The child was not enqueued, since one child could be lost and another run twice. The

@@ -4,7 +4,7 @@ import math
 from itertools import pairwise
 from typing import Final
 
-__all__ = ["amount", "clock", "duration", "per_second", "when_due"]
+__all__ = ["amount", "clock", "duration", "limit_words", "per_second", "when_due"]
 
 _MAX_SECONDS: Final = 1e12
 """30,000 years: only a damaged file has longer durations."""
@@ -20,6 +20,21 @@ def amount(number: int) -> str:
 def per_second(rate: float) -> str:
     """Return `rate`, in items per second, as text, with a decimal if it is below 100: ``0.5``, ``1,234``."""
     return f"{rate:,.0f}" if rate >= 99.95 else f"{rate:.1f}"
+
+
+def limit_words(concurrent: int | None, per_second: float | None) -> str:
+    """Return the limit of a group as text: ``2 at once, 0.5/s``.
+
+    Parameters:
+        concurrent: how many of its items may run at once; None for any number.
+        per_second: how many of its items may start in any one second; None for any number.
+    """
+    words = []
+    if concurrent is not None:
+        words.append(f"{amount(concurrent)} at once")
+    if per_second is not None:
+        words.append(f"{per_second:g}/s")
+    return ", ".join(words)
 
 
 def clock(seconds: float) -> str:

@@ -6,6 +6,7 @@ The jsonl reporter writes these lines during a run; the same lines can be made f
 import json
 import re
 import unicodedata
+from collections.abc import Collection
 from datetime import UTC, datetime
 from functools import lru_cache
 from typing import Any, Final, Literal
@@ -74,13 +75,15 @@ def record_of(event: ev.Event, include_data: bool = False) -> dict[str, Any]:
     """
     record: dict[str, Any] = {"timestamp": timestamp_of(event.at), "level": level_of(event)}
     data = {name: raw for name in _DATA if (raw := getattr(event, name, ev.NO_DATA))}
-    if not data:
-        record.update(msgspec.to_builtins(event))
-        return record
-    record.update(msgspec.to_builtins(msgspec.structs.replace(event, **dict.fromkeys(data, ev.NO_DATA))))
+    record.update(msgspec.to_builtins(_without(event, data)))
     if include_data:
         record.update({name: msgspec.json.decode(raw) for name, raw in data.items()})
     return record
+
+
+def _without(event: ev.Event, names: Collection[str]) -> ev.Event:
+    """Return `event` without the fields called `names`, which hold data."""
+    return msgspec.structs.replace(event, **dict.fromkeys(names, ev.NO_DATA)) if names else event
 
 
 def line_of(event: ev.Event, include_data: bool = False) -> bytes:
@@ -96,10 +99,9 @@ def line_of(event: ev.Event, include_data: bool = False) -> bytes:
     data = [name for name in _DATA if getattr(event, name, ev.NO_DATA)]
     if data and include_data:
         return render_record(record_of(event, include_data))
-    bare = msgspec.structs.replace(event, **dict.fromkeys(data, ev.NO_DATA)) if data else event
     head = f'{{"timestamp":"{timestamp_of(event.at)}","level":"{level_of(event)}",'.encode()
     try:
-        line = head + ev.encode(bare)[1:]
+        line = head + ev.encode(_without(event, data))[1:]
     except UnicodeEncodeError:
         return render_record(record_of(event))
     return _visible_line(line)

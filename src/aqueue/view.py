@@ -25,7 +25,7 @@ from aqueue.events import (
     Phase,
     RunStatus,
 )
-from aqueue.figures import amount, when_due
+from aqueue.figures import amount, limit_words, when_due
 
 __all__ = ["RunView", "RunningItem", "Sample", "TypeView", "WorkerProcess", "WorkerProcesses"]
 
@@ -557,9 +557,7 @@ class RunView:
         if due > now:
             return f"{name} is paused, resumes {when_due(due, now)}: {waiting}"
         limit = self.limits[name]
-        figures = [f"{amount(limit.concurrent)} at once"] if limit.concurrent is not None else []
-        figures += [f"{limit.per_second:g}/s"] if limit.per_second is not None else []
-        return f"limited by {name}: {', '.join(figures)}, {waiting}"
+        return f"limited by {name}: {limit_words(limit.concurrent, limit.per_second)}, {waiting}"
 
     @property
     def workers(self) -> Iterator[int]:

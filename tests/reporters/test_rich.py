@@ -450,20 +450,26 @@ def test_rates_are_not_told_at_once() -> None:
     assert re.fullmatch(r"│ \d\.\d/s completed, \d\.\d/s found +remaining: not known yet │", later[-2])
 
 
+def rates_while(script: Script, items: Sequence[int]) -> list[str]:
+    """Complete an item per second, and return what the panel says of the rates and of the time remaining after each."""
+    panels = Panels(plain_pen())
+    view, told = RunView(), []
+    for item in items:
+        script.start(item, FILE)
+        script.complete(item)
+        script.wait(0.98)
+        view.apply(script.events[view.seq :])
+        told.append(panels.lines(view, view.at + 0.98, 80, 40)[-2].strip("│ "))
+    return told
+
+
 def test_finding_that_is_over_is_not_held_against_the_speed() -> None:
     """A run whose first item finds everything has a time remaining once nothing more has been found for ten seconds."""
     script = Script(num_workers=2)
     parent = script.enqueue(FOLDER)
     script.start(parent, FOLDER, worker=2)
     items = [script.enqueue(FILE, parent, track_overall=True) for _ in range(100)]
-    panels = Panels(plain_pen())
-    view, told = RunView(), []
-    for item in items[:12]:
-        script.start(item, FILE)
-        script.complete(item)
-        script.wait(0.98)
-        view.apply(script.events[view.seq :])
-        told.append(panels.lines(view, view.at + 0.98, 80, 40)[-2].strip("│ "))
+    told = rates_while(script, items[:12])
     assert [line.endswith("remaining: not known yet") for line in told[2:5]] == [True] * 3
     assert re.fullmatch(r"1\.0/s completed, 0\.0/s found +about 1:\d\d remaining", told[-1])
 
@@ -472,14 +478,7 @@ def test_initial_items_have_a_time_remaining_from_the_beginning() -> None:
     """They were given, and nothing is found: no growth, and after three seconds an estimate."""
     script = Script(num_workers=1)
     items = [script.enqueue(FILE, track_overall=True) for _ in range(100)]
-    panels = Panels(plain_pen())
-    view, told = RunView(), []
-    for item in items[:6]:
-        script.start(item, FILE)
-        script.complete(item)
-        script.wait(0.98)
-        view.apply(script.events[view.seq :])
-        told.append(panels.lines(view, view.at + 0.98, 80, 40)[-2].strip("│ "))
+    told = rates_while(script, items[:6])
     assert all("found" not in line or "0.0/s found" in line for line in told)
     assert re.fullmatch(r"1\.\d/s completed(, 0\.0/s found)? +about 1:\d\d remaining", told[-1])
 

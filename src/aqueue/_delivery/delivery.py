@@ -86,7 +86,6 @@ class Delivery:
         self._asked = "open"  # then "drained", when all events have been handed on once, then "closed"
         self._stage = "open"
         self._stage_changed = anyio.Event()
-        self._slowest = ""  # the reporter that has the most events to take
         self._result: RunResult | None = None
         if reporters or journal is not None:
             stream.connect(self)
@@ -108,7 +107,15 @@ class Delivery:
         """What is behind: ``journal``, or the class of a reporter."""
         stream = self._stream
         is_reporter = stream.lag > len(stream.events) or stream.lag_bytes > SOFT_LIMIT_BYTES // 2
-        return self._slowest if self._journal is None or is_reporter else "journal"
+        if self._journal is not None and not is_reporter:
+            return "journal"
+        slowest = max(self._logs, key=lambda log: (log.waiting, log.waiting_bytes), default=None)
+        return "" if slowest is None else slowest.name
+
+    @property
+    def _logs(self) -> list[ReporterThread]:
+        """The open reporters that need every event."""
+        return [reporter for reporter in self._reporters if reporter.stage == "open" and not reporter.can_skip]
 
     def hurry(self) -> None:
         """Take events, and pass them to the reporters, now: events between the two threads are not counted anywhere."""
@@ -307,8 +314,7 @@ class Delivery:
         if batch:
             for reporter in self._reporters:
                 reporter.give(batch, size)
-        logs = [reporter for reporter in self._reporters if reporter.stage == "open" and not reporter.can_skip]
-        self._slowest = max(logs, key=lambda log: (log.waiting, log.waiting_bytes)).name if logs else ""
+        logs = self._logs
         stream.lag = max((log.waiting for log in logs), default=0)
         stream.lag_bytes = max((log.waiting_bytes for log in logs), default=0)
         if not any(reporter.stage == "opening" for reporter in self._reporters):

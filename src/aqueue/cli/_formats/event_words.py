@@ -7,7 +7,7 @@ from rich.style import Style
 
 from aqueue import events as ev
 from aqueue.cli._screen import first_line
-from aqueue.figures import amount, duration
+from aqueue.figures import amount, duration, limit_words
 
 __all__ = ["STYLES", "Part", "StyleName", "details", "name_of", "words_of_counts"]
 
@@ -141,9 +141,7 @@ def _of_reopened(event: ev.ItemReopened) -> str:
 
 
 def _of_limit(event: ev.GroupLimitKnown) -> list[Part]:
-    concurrent = f"{amount(event.concurrent)} at once" if event.concurrent is not None else ""
-    rate = f"{event.per_second:g}/s" if event.per_second is not None else ""
-    return [("bold", event.group), ("plain", f"  {_list(concurrent, rate)}")]
+    return [("bold", event.group), ("plain", f"  {limit_words(event.concurrent, event.per_second)}")]
 
 
 def _of_finish(event: ev.RunFinished) -> list[Part]:
