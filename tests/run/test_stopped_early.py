@@ -5,6 +5,7 @@ Signals are in place before `_run.session` starts the engine; how to go on is sa
 
 import signal
 import sys
+import weakref
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
@@ -57,6 +58,23 @@ def test_a_signal_while_reporters_open_is_told_after_the_start(tmp_path: Path, b
     assert isinstance(last, RunFinished)
     assert last.status == "interrupted"
     assert run_queue([Leaf()], reporter="none", resume=path, backend=backend).counts.completed == 1
+
+
+class LosesCtrlC(Interrupts):
+    """A reporter with a Ctrl-C where Python only prints exceptions, as it happens in the import of a reporter's modules."""
+
+    @property
+    def uses_terminal(self) -> bool:  # type: ignore[override]  # the others have an attribute
+        _ = weakref.ref(Leaf(), lambda _: signal.raise_signal(signal.SIGINT))
+        return False
+
+
+def test_ctrl_c_while_reporters_are_loaded_is_not_lost(backend: Backend) -> None:
+    """A `KeyboardInterrupt` that Python would print and forget ends the call, and no item runs."""
+    items = iter([Leaf()])
+    with pytest.raises(KeyboardInterrupt):
+        run_queue(items, reporter=LosesCtrlC(), backend=backend)
+    assert next(items, None) is not None
 
 
 def interrupted(count: int) -> Iterator[Item]:

@@ -138,8 +138,11 @@ def run_queue(
         )
     # No local variable for the outcome: an error that is raised here refers to this frame, which would refer to the error.
     try:
-        reporters = settings.checked()
+        # Around `checked` as well: it imports reporters, and a KeyboardInterrupt raised inside a callback of Python's import
+        # lock is printed and forgotten, so that the Ctrl-C would be lost.
         with HeldInterrupts() as held:
+            reporters = settings.checked()
+            held.check()
             return _unwrap(anyio.run(partial(_run, settings, reporters, held), backend=backend))
     except (AqueueError, KeyboardInterrupt) as error:
         error.__traceback__ = _from_users_code(error.__traceback__)
