@@ -188,9 +188,15 @@ def test_what_the_next_run_does_is_said(failed: int, outstanding: int, chosen: d
     ],
 )
 def test_after_failures_the_last_line_says_how_to_retry_them(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str], count: int, on_error: OnError, said: str
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    count: int,
+    on_error: OnError,
+    said: str,
 ) -> None:
     """With `resume=` the same call does it; with `journal=` another argument."""
+    monkeypatch.setattr(sys, "argv", ["-c"])  # not a command that could be named
     items = [Fails() for _ in range(count)]
     path = tmp_path / "run.db"
     with pytest.raises(ItemFailures):
