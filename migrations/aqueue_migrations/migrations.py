@@ -380,3 +380,15 @@ LEFT JOIN (
     SELECT DISTINCT json_extract(event, '$.parent') AS item FROM events WHERE {_is("item.enqueued")}
 ) AS parents ON parents.item = one.item
 """)
+
+
+@migrations()
+def m005_snapshots(db: Database) -> None:
+    """Make the table of snapshots: what aqueue knows of a run at some event, so that it needn't read all events before it.
+
+    It may be emptied at any time: then the next resume takes longer.
+    """
+    db.execute(
+        "CREATE TABLE snapshots "
+        "(seq INTEGER NOT NULL, part INTEGER NOT NULL, name TEXT NOT NULL, data BLOB NOT NULL, PRIMARY KEY (seq, part))"
+    )

@@ -5,11 +5,11 @@ and items that wait for a retry, as the engine's own is.
 """
 
 from bisect import bisect_right, insort
-from collections import Counter, deque
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from copy import copy
 from heapq import heapify, heappop, heappush
-from typing import ClassVar, Final, Literal
+from typing import Final, Literal
 
 import msgspec
 
@@ -128,7 +128,7 @@ class WorkerProcesses(dict[int, WorkerProcess]):
         self.num_workers: int = 0
         self._firsts: list[int] = []  # sorted
 
-    def join(self, event: ev.ProcessJoined) -> WorkerProcess:
+    def join(self, event: ev.ProcessJoined | WorkerProcess) -> WorkerProcess:
         """Add the process of `event`, replacing one that has the same first worker, and return it."""
         process = WorkerProcess(event.first_worker, event.num_workers, event.host, event.pid)
         before = self.get(event.first_worker)
@@ -194,7 +194,7 @@ class Sample(msgspec.Struct, frozen=True):
     completed: dict[str, int]
 
 
-class RunView:
+class RunView(msgspec.Struct, kw_only=True):
     """A run as it stands after the events applied so far.
 
     A pure fold: the same events give an equal view, in however many calls they are applied. Reporters get it with each
@@ -225,55 +225,47 @@ class RunView:
         pauses: until when groups are slowed down, Unix time in seconds; those that are past may still be there.
     """
 
-    def __init__(self) -> None:
-        self.state: Literal["new", "running", "stopping", "finished"] = "new"
-        self.run_id: str = ""
-        self.num_workers: int = 0
-        self.queue_type_name: str = ""
-        self.cluster: str = ""
-        self.processes: WorkerProcesses = WorkerProcesses()
-        self.seq: int = 0
-        self.at: float = 0.0
-        self.started_at: float = 0.0
-        self.earlier_s: float = 0.0
-        self.stop_reason: str = ""
-        self.cancelling: bool = False
-        self.status: RunStatus | None = None
-        self.types: dict[str, TypeView] = {}
-        self.running: dict[int, RunningItem] = {}
-        self.failures: deque[ItemFailed] = deque(maxlen=_MAX_FAILURES)
-        self.failed_reporters: list[ev.ReporterFailed] = []
-        self.deduplicated_roots: int = 0
-        self.groups: dict[str, int] = {}
-        self.limits: dict[str, ev.GroupLimitKnown] = {}
-        self.pauses: dict[str, float] = {}
-        self._sweep_pauses_at: int = _MIN_SWEPT
-        self._samples: deque[Sample] = deque(maxlen=_MAX_SAMPLES)
-        self._next_sample_at: float = 0.0
-        self._has_started: bool = False  # whether an item has, in this process
-        self._hook_types: set[str] = set()  # whose hooks have begun
-        # What waits for a retry, and until when: 170 bytes each, measured. The heap keeps those that no longer wait
-        # until they reach its top or are too many. It changes only with events, so that looking at the view leaves it
-        # equal.
-        self._waits: dict[int, float] = {}
-        self._dues: list[tuple[float, int]] = []
+    state: Literal["new", "running", "stopping", "finished"] = "new"
+    run_id: str = ""
+    num_workers: int = 0
+    queue_type_name: str = ""
+    cluster: str = ""
+    processes: WorkerProcesses = msgspec.field(default_factory=WorkerProcesses)
+    seq: int = 0
+    at: float = 0.0
+    started_at: float = 0.0
+    earlier_s: float = 0.0
+    stop_reason: str = ""
+    cancelling: bool = False
+    status: RunStatus | None = None
+    types: dict[str, TypeView] = {}
+    running: dict[int, RunningItem] = {}
+    failures: list[ItemFailed] = []
+    failed_reporters: list[ev.ReporterFailed] = []
+    deduplicated_roots: int = 0
+    groups: dict[str, int] = {}
+    limits: dict[str, ev.GroupLimitKnown] = {}
+    pauses: dict[str, float] = {}
+    _sweep_pauses_at: int = _MIN_SWEPT
+    _samples: list[Sample] = []
+    _next_sample_at: float = 0.0
+    _has_started: bool = False  # whether an item has, in this process
+    _hook_types: set[str] = set()  # whose hooks have begun
+    # What waits for a retry, and until when: 170 bytes each, measured. The heap keeps those that no longer wait until they
+    # reach its top or are too many. It changes only with events, so that looking at the view leaves it equal.
+    _waits: dict[int, float] = {}
+    _dues: list[tuple[float, int]] = []
 
     def copy(self) -> "RunView":
         """Return an independent copy: applying events to either doesn't change the other."""
         twin = copy(self)
-        for name, value in vars(self).items():
-            if isinstance(value, dict | list | deque | set):
+        for name in self.__struct_fields__:
+            value = getattr(self, name)
+            if isinstance(value, dict | list | set):
                 setattr(twin, name, value.copy())
         twin.types = {name: copy(type) for name, type in self.types.items()}
         twin.running = {worker: copy(item) for worker, item in self.running.items()}
         return twin
-
-    def __eq__(self, other: object) -> bool:
-        if not isinstance(other, RunView):
-            return NotImplemented
-        return self.__dict__ == other.__dict__
-
-    __hash__: ClassVar[None]  # type: ignore[assignment]  # it changes, so Python makes it unhashable: __eq__ alone
 
     def apply(self, events: Iterable[Event]) -> None:
         """Fold `events`, which must follow those applied so far, into the view.
@@ -405,6 +397,7 @@ class RunView:
             # Its `process` had completed; an item is counted once in the end.
             view.completed -= 1
         self.failures.append(event)
+        del self.failures[:-_MAX_FAILURES]
 
     def _retry_later(self, event: ev.ItemRetryScheduled) -> None:
         item = self.running.pop(event.worker)
@@ -500,6 +493,7 @@ class RunView:
                 at, {name: t.enqueued for name, t in types.items()}, {name: t.completed for name, t in types.items()}
             )
         )
+        del self._samples[:-_MAX_SAMPLES]
         return at + SAMPLE_INTERVAL_S
 
     @property

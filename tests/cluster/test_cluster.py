@@ -39,7 +39,7 @@ from aqueue._cluster.objects import CoordinatorObjects
 from aqueue._cluster.place import Place
 from aqueue._cluster.transport import TransportError
 from aqueue._engine.context import running_attempt
-from aqueue._folds.recording import Recording
+from aqueue._folds.recording import RecordedRun, Recording
 from aqueue._system import notice as _notice
 from aqueue.events import (
     Event,
@@ -685,7 +685,7 @@ def test_a_lane_that_is_abandoned_ends_at_once(world: World, backend: Backend) -
 # ---- coordinators that die --------------------------------------------------------------------------------------
 
 
-def crashed(phase: str, cluster: str) -> Recording:
+def crashed(phase: str, cluster: str) -> RecordedRun:
     """Return what is recorded of a run of one item that crashed three times while `phase` of that was running."""
     events: list[Event] = []
     for attempt in (1, 2, 3):
@@ -701,8 +701,7 @@ def crashed(phase: str, cluster: str) -> Recording:
         events.append(ItemStarted(len(events) + 1, 1.0, 1, "shop:Page", 1, phase, attempt))  # type: ignore[arg-type]
     recording = Recording()
     recording.apply(events)
-    recording.end()
-    return recording
+    return recording.at_end()
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ from typing import Any
 import msgspec
 
 from aqueue._codec.class_names import defined_items, type_name
-from aqueue._folds.recording import Recording
+from aqueue._folds.snapshot import Folds, parts_of, restored
 from aqueue.events import (
     Counts,
     ErrorInfo,
@@ -354,17 +354,23 @@ def told_by(
         parts.apply([event])
     assert view == parts
     assert view.counts == story.counts
-    whole, cut = Recording(), Recording()
+    whole, cut = Folds(), Folds()
     whole.apply(events)
     half = len(events) // 2
     cut.apply(events[:half])
-    cut.apply(events[half:])
-    assert whole == cut
+    again = restored(parts_of(cut))
+    assert again is not None
+    for folds in (cut, again):
+        folds.apply(events[half:])
+        assert folds.recording == whole.recording
+        assert folds.recording.at_end() == whole.recording.at_end()
+        assert folds.view == view
+    recorded = whole.recording.at_end()
     closed = {item for item, state in story.state.items() if state == "closed"}
-    assert set(whole.live) == {0, *story.enqueued} - closed, (
+    assert set(recorded.live) == {0, *story.enqueued} - closed, (
         "the recording keeps what has ended, or forgets what has not"
     )
-    for number, record in whole.live.items():
+    for number, record in recorded.live.items():
         ended = (
             []
             if record.completed

@@ -5,6 +5,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 from aqueue._delivery.journal_thread import JournalThread
+from aqueue._delivery.snapshots import Snapshots
+from aqueue._folds.snapshot import GROWING, Folds
 from aqueue._journal.writer import Journal
 from aqueue._stream.event_stream import BATCH_EVENTS, EventStream
 from aqueue.errors import JournalError
@@ -56,7 +58,10 @@ class Source(EventStream):
     def start(self, journal: Journal) -> None:
         """Have the events written, on the thread that does so for a run."""
         self._closed = threading.Event()
-        self._thread = JournalThread(journal, self, self.committed.extend, self.errors.append, self._closed.set)
+        snapshots = Snapshots(journal.snapshot_writer(GROWING, 0), Folds())
+        self._thread = JournalThread(
+            journal, self, snapshots, self.committed.extend, self.errors.append, self._closed.set
+        )
         self.flush = self._thread.flush
         self.hurry = self._thread.hurry
 

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from msgspec import Raw
 
 from aqueue import EnqueueFn, Item, ItemFailures, SetDescFn, run_queue
-from aqueue._folds.recording import Recording
+from aqueue._folds.recording import RecordedRun, Recording
 from aqueue._resume.plan import Plan, plan_of
 from aqueue.events import (
     ErrorInfo,
@@ -34,12 +34,11 @@ POISON = ErrorInfo("aqueue.errors:PoisonItem", "")
 CLUSTERS = pytest.mark.parametrize("cluster", ["", "tcp://scheduler:8786"], ids=["here", "cluster"])
 
 
-def recording_of(events: list[Event]) -> Recording:
+def recording_of(events: list[Event]) -> RecordedRun:
     """Return what a resume reads."""
     recording = Recording()
     recording.apply(events)
-    recording.end()
-    return recording
+    return recording.at_end()
 
 
 def planned(script: Script, **arguments: Any) -> Plan:

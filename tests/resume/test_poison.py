@@ -168,7 +168,7 @@ def test_a_hook_that_was_given_up_and_has_returned_since_is_not_given_up_by_one_
     recording = Recording()
     recording.apply(script.events)
 
-    assert not recording.live[parent].is_poison
+    assert not recording.at_end().live[parent].is_poison
 
 
 def test_a_child_of_an_item_that_runs_again_is_tried_alone_as_well(tmp_path: Path) -> None:

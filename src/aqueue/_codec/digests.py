@@ -15,6 +15,7 @@ __all__ = [
     "digest_of",
     "encoded",
     "identity_of",
+    "pair_digest",
     "state_or_digest",
 ]
 
@@ -73,16 +74,18 @@ class KeySet:
     Two different pairs have the same digest with a probability of about 1 in 10^26 among a million (2^-128 per pair).
     """
 
-    def __init__(self) -> None:
-        self._digests: set[bytes] = set()
+    def __init__(self, digests: bytes | bytearray = b"") -> None:
+        """Make a set of the pairs of which `digests` has the `pair_digest`s, one after the other."""
+        data = bytes(digests)
+        self._digests = {data[start : start + DIGEST_BYTES] for start in range(0, len(data), DIGEST_BYTES)}
 
     def add(self, type: str, key: str) -> None:
         """Add a pair."""
-        self._digests.add(_pair_digest(type, key))
+        self._digests.add(pair_digest(type, key))
 
     def knows(self, types: Iterable[str], key: str) -> bool:
         """Return whether the set has `key` with one of `types`, the present and former names of a class."""
-        return any(_pair_digest(type, key) in self._digests for type in types)
+        return any(pair_digest(type, key) in self._digests for type in types)
 
     def __eq__(self, other: object) -> bool:
         return self._digests == other._digests if isinstance(other, KeySet) else NotImplemented
@@ -93,6 +96,7 @@ class KeySet:
         return len(self._digests)
 
 
-def _pair_digest(type: str, key: str) -> bytes:
+def pair_digest(type: str, key: str) -> bytes:
+    """Return the digest that stands for a pair in a `KeySet`."""
     # NUL is in no class name, so two different pairs give two different texts.
     return digest_of(encoded(f"{type}\0{key}"))

@@ -12,6 +12,7 @@ from aqueue._codec.class_names import type_name
 from aqueue._delivery.journal_thread import JournalThread
 from aqueue._delivery.open_reporters import terminals_last
 from aqueue._delivery.reporter_thread import TICK_INTERVAL_S, ReporterThread
+from aqueue._folds.snapshot import GROWING, Folds
 from aqueue._stream.error_info import error_info
 from aqueue._stream.event_stream import SOFT_LIMIT_BYTES, EventStream
 from aqueue._system.loop import CallSoon
@@ -77,6 +78,7 @@ class Delivery:
         ]
         self._journal = journal
         self._journal_thread: JournalThread | None = None
+        self._folds = Folds()
         self._journal_closed = anyio.Event()
         self._committed: list[Event] = []  # those that the reporters have not got yet
         self._call_soon = call_soon
@@ -90,8 +92,9 @@ class Delivery:
         if reporters or journal is not None:
             stream.connect(self)
 
-    def begin_with(self, view: RunView) -> None:
-        """Let the reporters begin with `view`, the run as recorded so far."""
+    def begin_with(self, view: RunView, folds: Folds) -> None:
+        """Let the reporters begin with `view`, the run as recorded so far, and its snapshots with `folds`."""
+        self._folds = folds
         for number, reporter in enumerate(self._reporters):
             reporter.view = view.copy() if number else view  # a view is large if many items wait for a retry
 
@@ -141,9 +144,12 @@ class Delivery:
     def start_journal(self, on_failed: Callable[[JournalError], None]) -> None:
         """Start the journal's thread; `on_failed` is called in the loop if it can't write the events."""
         if self._journal is not None:
+            from aqueue._delivery.snapshots import Snapshots  # which loads SQLite
+
             self._journal_thread = JournalThread(
                 self._journal,
                 self._stream,
+                Snapshots(self._journal.snapshot_writer(GROWING, self._folds.snapshot_seq), self._folds),
                 self._on_committed,
                 lambda error: self._call_soon(lambda: on_failed(error)),
                 lambda: self._call_soon(self._journal_closed.set),

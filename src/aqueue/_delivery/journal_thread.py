@@ -11,6 +11,7 @@ from aqueue.errors import JournalError
 from aqueue.events import Event
 
 if TYPE_CHECKING:
+    from aqueue._delivery.snapshots import Snapshots
     from aqueue._journal.writer import Journal  # which loads SQLite: for runs that have a journal
 
 __all__ = ["JournalThread"]
@@ -32,6 +33,7 @@ class JournalThread:
         self,
         journal: "Journal",
         stream: EventStream,
+        snapshots: "Snapshots",
         on_committed: Callable[[list[Event]], None],
         on_failed: Callable[[JournalError], None],
         on_closed: Callable[[], None],
@@ -41,12 +43,14 @@ class JournalThread:
         Parameters:
             journal: is written, and closed at the end.
             stream: has the events.
+            snapshots: gets the events that are on the disk, in their order.
             on_committed: gets the events that are on the disk, in their order.
             on_failed: gets the error when writing failed.
             on_closed: called when the file is closed.
         """
         self._journal = journal
         self._stream = stream
+        self._snapshots = snapshots
         self._on_committed = on_committed
         self._on_failed = on_failed
         self._on_closed = on_closed
@@ -89,6 +93,8 @@ class JournalThread:
                 flushes = len(self._flushes)  # counted before `take`, which returns all the events that these wait for
                 self._write_all()
                 self._end_flushes(flushes)
+            if not self._has_failed:
+                self._snapshots.apply([], is_last=True)
         except BaseException as error:  # when out of memory, `failure` itself may fail
             failure = JournalError(f"the thread that writes the journal failed: {type(error).__name__}: {error}")
             failure.__cause__ = error
@@ -116,6 +122,7 @@ class JournalThread:
                 if not self._has_failed:
                     self._journal.write(batch)
                     self._on_committed(batch)
+                    self._snapshots.apply(batch)
             except BaseException as error:
                 # MemoryError, for example. After any error, no later event may count as saved.
                 if self._has_failed:

@@ -2,49 +2,64 @@
 
 The fold looks at no class and no payload, so it works however the program has changed. A live item is one that is
 outstanding, or waits for a descendant or for its hook. Other items are forgotten as soon as they have ended, so that a long
-run takes little memory, except one number if the parent will run again and enqueue the item again.
+run takes little memory, except one number if the parent will run again and enqueue the item again. Payloads and results are
+not kept either: the fold names the events that have them.
+
+A run folds its own events while it writes them to its journal, so that its snapshots are this fold, written down (see
+`aqueue._folds.snapshot`). What such a run would have to keep of items that have ended is in `Recording.ended`: each snapshot
+takes what is new and leaves the rest to those before it.
 """
 
 from array import array
 from collections.abc import Iterable
-from typing import Any, Final
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 
 from aqueue import events as ev
 from aqueue._codec.class_names import type_name
-from aqueue._codec.digests import KeySet
+from aqueue._codec.digests import KeySet, pair_digest
 from aqueue._folds.crashes import Crashes
+from aqueue._folds.waiting_items import PAGE_ITEMS, Kind, Page, WaitingItems
 from aqueue.errors import PoisonItem
-from aqueue.events import NO_DATA, Event, ItemCompleted, ItemDescribed, ItemEnqueued, ItemStarted, Phase
+from aqueue.events import NO_DATA, Event, ItemCompleted, ItemDescribed, ItemEnqueued, ItemStarted, Phase, RunFinished
 
-__all__ = ["POISON", "ROOT", "RecordedItem", "Recording"]
+__all__ = ["POISON", "ROOT", "Ended", "RecordedItem", "RecordedRun", "Recording", "RunFacts"]
+
+if TYPE_CHECKING:
+    Numbers = array[int]
+else:
+    Numbers = array  # msgspec looks at annotations, and Python 3.11 can't subscript this one
 
 ROOT: Final = 0
 """The number that stands for the caller, the parent of the initial items."""
 
-
 _SWEEP_GROUPS: Final = 1_000
 
-_MAX_GROUPS: Final = 10_000
-"""How many names of groups are kept so that items share them."""
+_FEW: Final = 16
+"""A page with this many items or fewer takes more memory than the same items as objects."""
+
+_SHIFT: Final = PAGE_ITEMS.bit_length() - 1
+_MASK: Final = PAGE_ITEMS - 1
 
 POISON: Final = type_name(PoisonItem)
 """The type of the error with which a poison item fails."""
 
 
-class RecordedItem(msgspec.Struct, gc=False, eq=False):
-    """A live item, as recorded.
+class RecordedItem(msgspec.Struct, gc=False, array_like=True):
+    """A live item, as recorded. The events named in it have its payloads and results.
 
     Attributes:
         id: its number.
         parent: its parent's number; `ROOT` for an initial item.
         type: its class when it was enqueued.
-        enqueued_seq: the number of the event that has its payload.
-        track_overall, hook, key, occurrence: see `aqueue.events.ItemEnqueued`.
+        enqueued_seq: the number of the event that announced it, which also has its key and its first group.
+        hook: whether its class had a hook then.
         completed: whether its `process` has returned.
         state_seq: the number of the event that has its latest state, if that has changed: since it was adopted with
             another one, or by its `process`; else 0.
+        group_seq: the number of the event that has its latest group, if it was queued again; else 0.
         running: the phase that a worker runs at the end of the events; None if none does.
         failed: the phase that failed for good; None if none did.
         failed_seq: the number of the event that says so.
@@ -56,24 +71,21 @@ class RecordedItem(msgspec.Struct, gc=False, eq=False):
         hook_attempt: how often its hook was started.
         pending: how many of its children have a subtree that has not ended well.
         closed_over: whether it was closed although a descendant had failed.
-        result: what its `process` returned, as JSON.
-        results: its children's results by their numbers, if it has a hook.
+        result_seq: the number of the event that has its result, that of the hook if it returned one; 0 for none.
+        results: those of its children's results by the children's numbers, if it has a hook.
         closed_children: the numbers of the events that announced those of its children whose subtrees have ended well,
             while its own `process` has not completed.
         has_children: whether it ever had any.
-        group: the group in which it was queued last; None without a group.
     """
 
     id: int
     parent: int
     type: str
     enqueued_seq: int
-    track_overall: bool = False
     hook: bool = False
-    key: str | None = None
-    occurrence: int = 0
     completed: bool = False
     state_seq: int = 0
+    group_seq: int = 0
     running: Phase | None = None
     failed: Phase | None = None
     failed_seq: int = 0
@@ -85,148 +97,247 @@ class RecordedItem(msgspec.Struct, gc=False, eq=False):
     hook_attempt: int = 0
     pending: int = 0
     closed_over: bool = False
-    result: msgspec.Raw = NO_DATA
-    results: dict[int, msgspec.Raw] | None = None
-    closed_children: "array[int] | None" = None
+    result_seq: int = 0
+    results: dict[int, int] | None = None
+    closed_children: Numbers | None = None
     has_children: bool = False
-    group: str | None = None
+
+
+class RunFacts(msgspec.Struct):
+    """What is known of a run besides its items.
+
+    Attributes:
+        run_id: identifies the run; empty before its first event.
+        last_id: the number of the item that was enqueued last.
+        last_seq: the number of the last event.
+        last_at: when that was, Unix time in seconds.
+        elapsed_s: how long the processes that have ended took, seconds.
+        process_started_at: when the last process began, Unix time in seconds.
+        runs_elsewhere: whether its items run in a cluster: then `process` can't be the cause if this process crashes.
+        finished: the last process's `run.finished`; None if it did not get that far.
+        first_ids: the number of the first item that each process enqueued, or would have.
+        crashes: which processes ended without `run.finished`, and what was running then.
+        earlier_results: of live items whose hook has ended and runs again, what holds until then, by number: the number of
+            the event that has the result, or 0 after a failure. Where nothing is there, the result so far is that of `process`.
+        slowed_down: for each group that was slowed down, when its items may start again, Unix time in seconds, and the
+            length of that pause.
+    """
+
+    run_id: str = ""
+    last_id: int = 0
+    last_seq: int = 0
+    last_at: float = 0.0
+    elapsed_s: float = 0.0
+    process_started_at: float = 0.0
+    runs_elsewhere: bool = False
+    finished: RunFinished | None = None
+    first_ids: list[int] = []
+    crashes: Crashes = msgspec.field(default_factory=Crashes)
+    earlier_results: dict[int, int] = {}
+    slowed_down: dict[str, tuple[float, float]] = {}
+
+    def end_process(self) -> None:
+        """Note that no more events of the last process follow: if it has not finished, it has crashed."""
+        if self.run_id and self.finished is None:
+            self.elapsed_s += self.last_at - self.process_started_at
+            self.crashes.crash()
+
+
+class Ended(msgspec.Struct):
+    """What is kept of items that have ended. It only grows, so it can be kept in parts, one after the other.
+
+    Attributes:
+        keys: the digests of all keys that were enqueued.
+        roots: the numbers of the events that announced the initial items whose subtrees have ended well.
+        root_results: pairs: the number of such an item, and that of the event with its result. The last of an item counts.
+    """
+
+    keys: bytearray = msgspec.field(default_factory=bytearray)
+    roots: Numbers = msgspec.field(default_factory=lambda: array("q"))
+    root_results: Numbers = msgspec.field(default_factory=lambda: array("q"))
+
+
+class RecordedRun(RunFacts, kw_only=True):
+    """A run whose last process has ended.
+
+    Attributes:
+        live: the live items by number, in the order in which they were enqueued; `ROOT` stands for the caller.
+        keys: all keys that were ever enqueued.
+        root_results: by the number of each initial item that has ended with a result, that of the event that has it.
+    """
+
+    live: dict[int, RecordedItem]
+    keys: KeySet
+    root_results: dict[int, int]
 
 
 class Recording:
     """The fold of a journal's events.
 
     Attributes:
-        live: the live items by number, in the order in which they were enqueued; `ROOT` stands for the caller.
-        last_id: the number of the item that was enqueued last.
-        run_id: identifies the run; empty before its first event.
-        last_seq: the number of the last event.
-        last_at: when that was, Unix time in seconds.
-        elapsed_s: how long the run has taken, without the time between processes.
-        finished: the last process's `run.finished`; None if it did not get that far.
-        first_ids: the number of the first item that each process enqueued, or would have.
-        crashes: which processes ended without `run.finished`, and what was running then.
-        root_results: the results of initial items that have ended, by number.
-        earlier_results: of live items whose hook has ended and runs again, what holds until then, by number: its result, or
-            `NO_DATA` after a failure. Where nothing is there, the result so far is that of `process`.
-        keys: all keys that were ever enqueued.
-        slowed_down: for each group that was slowed down, when its items may start again, Unix time in seconds, and the
-            length of that pause.
+        facts: what is known besides the items.
+        live: those live items of which more is known than `waiting` has; `ROOT` stands for the caller.
+        waiting: the other live items.
+        saved: what the snapshot from which this was restored had of items that had ended.
+        ended: what is kept of items that have ended since then, or since this run made a snapshot.
     """
 
     def __init__(self) -> None:
+        self.facts = RunFacts()
         self.live: dict[int, RecordedItem] = {ROOT: RecordedItem(ROOT, -1, "", 0)}
-        self.last_id = 0
-        self.run_id = ""
-        self.last_seq = 0
-        self.last_at = 0.0
-        self.elapsed_s = 0.0
-        self.finished: ev.RunFinished | None = None
-        self.first_ids = array("q")
-        self.crashes = Crashes()
-        self.root_results: dict[int, msgspec.Raw] = {}
-        self.earlier_results: dict[int, msgspec.Raw] = {}
-        self.keys = KeySet()
-        self._types: dict[str, str] = {}  # one string for all items of a type, not one each
-        self._groups: dict[str, str] = {}  # the same for groups
-        self.slowed_down: dict[str, tuple[float, float]] = {}
+        self.waiting = WaitingItems()
+        self.saved = Ended()
+        self.ended = Ended()
         self._sweep_at = _SWEEP_GROUPS
-        self._failed_below: set[int] | None = set()  # the items of which a descendant has failed; None if not known
-        self._process_started_at = 0.0
-        self._running = self.crashes.running
-        self._runs_elsewhere = False  # then `process` can't be the cause if this process crashes
+        self._failed_below: set[int] | None = None  # the items of which a descendant has failed; None if not known
 
     def apply(self, events: Iterable[Event]) -> None:
-        """Fold `events`, which must follow those applied so far."""
-        live = self.live
-        types, groups = self._types, self._groups
+        """Fold `events`, which must follow those applied so far.
+
+        Raises:
+            KeyError: an event names an item that isn't live; the fold can't be used any more.
+        """
+        facts, live, waiting, ended = self.facts, self.live, self.waiting, self.ended
+        pages, kinds = waiting.pages, waiting.places
+        running = facts.crashes.running
         event: Event | None = None
         for event in events:
             cls = type(event)
             if cls is ItemEnqueued:
                 assert isinstance(event, ItemEnqueued)
                 item = event.item
-                live[item] = RecordedItem(
-                    item,
-                    event.parent,
-                    types.setdefault(event.type, event.type),
-                    event.seq,
-                    event.track_overall,
-                    event.hook,
-                    event.key,
-                    event.occurrence,
-                )
-                self.last_id = item
-                if event.group is not None:
-                    if len(groups) >= _MAX_GROUPS:
-                        groups.clear()
-                    live[item].group = groups.setdefault(event.group, event.group)
+                page = pages.get(item >> _SHIFT) or self._add_page(item >> _SHIFT)
+                kind = kinds.get((event.type, event.hook))
+                if kind is None:
+                    kind = waiting.add_kind(event.type, event.hook)
+                place = item & _MASK
+                page.enqueued_seqs[place] = event.seq
+                page.parents[place] = event.parent
+                page.kinds[place] = kind
+                page.count += 1
+                facts.last_id = item
                 if event.key is not None:
-                    self.keys.add(event.type, event.key)
-                parent = live[event.parent]
+                    ended.keys += pair_digest(event.type, event.key)
+                parent = live.get(event.parent) or self._record(event.parent)
                 parent.pending += 1
                 parent.has_children = True
             elif cls is ItemStarted:
                 assert isinstance(event, ItemStarted)
-                record = live[event.item]
-                record.running = event.phase
-                record.due = 0.0
-                if event.phase == "process":
-                    record.attempt = event.attempt
-                    if not self._runs_elsewhere:
-                        self._running.add(event.item)
+                item = event.item
+                record = live.get(item)
+                if record is None and event.attempt == 1:  # a hook's item is in `live`: it has completed
+                    place = item & _MASK
+                    page = pages[item >> _SHIFT]
+                    if not page.enqueued_seqs[place]:
+                        raise KeyError(item)
+                    page.kinds[place] |= 1
+                    if not facts.runs_elsewhere:
+                        running.add(item)
                 else:
-                    record.hook_attempt = event.attempt
-                    self._running.add(event.item)
+                    self._start(record or self._record(item), event)
             elif cls is ItemCompleted:
                 assert isinstance(event, ItemCompleted)
-                self._complete(event)
+                item = event.item
+                if item in live or not self._close_leaf(event):
+                    self._complete(self._record(item), event)
             elif cls is not ItemDescribed:
                 self._apply_rare(event)
-            self.last_at = event.at
+            facts.last_at = event.at
         if event is not None:
-            self.last_seq = event.seq
+            facts.last_seq = event.seq
 
-    def _complete(self, event: ItemCompleted) -> None:
-        record = self.live[event.item]
-        self._running.discard(event.item)
+    def _record(self, item: int) -> RecordedItem:
+        """Return what is known of a live item, as an object from now on.
+
+        Raises:
+            KeyError: it isn't live.
+        """
+        record = self.live.get(item)
+        if record is None:
+            record = self.live[item] = _record_of(item, *self.waiting.remove(item))
+            self._thin_out(item >> _SHIFT)
+        return record
+
+    def _add_page(self, number: int) -> Page:
+        before = self.facts.last_id >> _SHIFT
+        self._thin_out(before, is_full=True)
+        return self.waiting.add_page(number)
+
+    def _thin_out(self, number: int, *, is_full: bool = False) -> None:
+        """Drop a page if it has few items left, unless it is the last one, to which more are added until it `is_full`."""
+        page = self.waiting.pages.get(number)
+        if page is not None and page.count <= _FEW and (is_full or number != self.facts.last_id >> _SHIFT):
+            self.live.update((found[0], _record_of(*found)) for found in self.waiting.items_of(number))
+            del self.waiting.pages[number]
+
+    def _start(self, record: RecordedItem, event: ItemStarted) -> None:
+        record.running = event.phase
+        record.due = 0.0
+        if event.phase == "process":
+            record.attempt = event.attempt
+            if self.facts.runs_elsewhere:
+                return
+        else:
+            record.hook_attempt = event.attempt
+        self.facts.crashes.running.add(event.item)
+
+    def _close_leaf(self, event: ItemCompleted) -> bool:
+        """Forget an item of `waiting` that has completed and has neither hook nor children; return False if it has one."""
+        item = event.item
+        waiting = self.waiting
+        page = waiting.pages[item >> _SHIFT]
+        place = item & _MASK
+        seq = page.enqueued_seqs[place]
+        if not seq:
+            raise KeyError(item)
+        if waiting.kinds[page.kinds[place] >> 1].hook:
+            return False
+        self.facts.crashes.running.discard(item)
+        page.enqueued_seqs[place] = 0
+        page.count -= 1
+        if page.count <= _FEW:
+            self._thin_out(item >> _SHIFT)
+        self._pass_on(item, seq, page.parents[place], event.seq if event.result is not NO_DATA else 0)
+        return True
+
+    def _complete(self, record: RecordedItem, event: ItemCompleted) -> None:
+        self.facts.crashes.running.discard(event.item)
         record.running = None
         record.completed = True
         record.is_poison = False
         record.retries = 0
-        record.result = event.result
+        record.result_seq = event.seq if event.result is not NO_DATA else 0
         if event.payload is not NO_DATA:
             record.state_seq = event.seq
         record.closed_children = None  # it will not run again, so nobody will enqueue these again
         if not record.hook and not record.has_children:
             self._close(record)
-        elif event.result is not NO_DATA:
-            record.result = event.result.copy()  # as it is, it would keep all that was read with it
 
     def _apply_rare(self, event: Event) -> None:
-        live = self.live
+        facts = self.facts
         match event:
             case ev.RunStarted():  # RunResumed is one
                 if isinstance(event, ev.RunResumed):
-                    self._end_process()
+                    facts.end_process()
                     self._failed_below = None  # what failed may run again
-                self.first_ids.append(self.last_id + 1)
-                self.run_id = event.run_id
-                self.finished = None
-                self._process_started_at = event.at
-                self._runs_elsewhere = bool(event.cluster)
+                facts.first_ids.append(facts.last_id + 1)
+                facts.run_id = event.run_id
+                facts.finished = None
+                facts.process_started_at = event.at
+                facts.runs_elsewhere = bool(event.cluster)
             case ev.ItemChildrenProcessed():
                 self._end_hook(event)
             case ev.ItemChildrenFailed():
-                live[event.item].closed_over = True
+                self._record(event.item).closed_over = True
             case ev.ItemFailed():
                 self._fail(event)
             case ev.ItemInterrupted():
-                live[event.item].running = None
+                self._record(event.item).running = None
                 if event.reason != "crash":
-                    self._running.discard(event.item)
+                    facts.crashes.running.discard(event.item)
             case ev.ItemRetryScheduled():
-                record = live[event.item]
-                self._running.discard(event.item)
+                record = self._record(event.item)
+                facts.crashes.running.discard(event.item)
                 record.running = None
                 record.is_poison = False
                 record.retries += 1
@@ -237,64 +348,58 @@ class Recording:
             case ev.GroupSlowedDown():
                 self._slow_down(event)
             case ev.RunFinished():
-                self.finished = event
-                self.elapsed_s += event.at - self._process_started_at
-                self.crashes.finish()
+                facts.finished = event
+                facts.elapsed_s += event.at - facts.process_started_at
+                facts.crashes.finish()
             case _:
                 pass
 
     def _change(self, event: ev.ItemAdopted | ev.ItemRegrouped | ev.ItemReopened) -> None:
         if isinstance(event, ev.ItemAdopted):
-            if event.item in self.live and event.payload is not NO_DATA:  # it may have ended
-                self.live[event.item].state_seq = event.seq
+            if event.payload is not NO_DATA:
+                with suppress(KeyError):  # it may have ended
+                    self._record(event.item).state_seq = event.seq
             if event.key is not None:
-                self.keys.add(event.type, event.key)
+                self.ended.keys += pair_digest(event.type, event.key)
         elif isinstance(event, ev.ItemRegrouped):
-            self.live[event.item].group = event.group
+            self._record(event.item).group_seq = event.seq
         else:
-            record = self.live[event.item]
+            record = self._record(event.item)
+            if event.failed == "process":
+                record.group_seq = event.seq
             record.failed = None
             record.closed_over = False
             self._failed_below = None
 
     def _end_hook(self, event: ev.ItemChildrenProcessed) -> None:
-        record = self.live[event.item]
-        self._running.discard(event.item)
+        facts = self.facts
+        record = self._record(event.item)
+        facts.crashes.running.discard(event.item)
         record.running = None
         record.is_poison = False
         record.retries = 0
-        self.earlier_results.pop(event.item, None)
+        facts.earlier_results.pop(event.item, None)
+        has_result = event.result is not NO_DATA
         if event.item in self._with_failure_below():
             record.closed_over = True  # its hook will run again
-            if event.result is not NO_DATA:
-                self.earlier_results[event.item] = event.result
+            if has_result:
+                facts.earlier_results[event.item] = event.seq
             return
-        if event.result is not NO_DATA:
-            record.result = event.result
+        if has_result:
+            record.result_seq = event.seq
         self._close(record)
 
     def _fail(self, event: ev.ItemFailed) -> None:
-        record = self.live[event.item]
-        self._running.discard(event.item)
+        record = self._record(event.item)
+        self.facts.crashes.running.discard(event.item)
         record.running = None
         record.failed = event.phase
         record.failed_seq = event.seq
         record.retries = 0
         record.is_poison = event.error.type == POISON
         if event.phase == "after_children":
-            self.earlier_results[event.item] = NO_DATA
+            self.facts.earlier_results[event.item] = 0
         self._add_ancestors(record.parent, self._with_failure_below())
-
-    def end(self) -> None:
-        """Note that no more events follow: if the last process has not finished, it has crashed."""
-        if self.run_id:
-            self._end_process()
-
-    def _end_process(self) -> None:
-        if self.finished is not None:
-            return
-        self.elapsed_s += self.last_at - self._process_started_at
-        self.crashes.crash()
 
     def _with_failure_below(self) -> set[int]:
         """Return the items of which a descendant has failed and was not reopened."""
@@ -312,7 +417,7 @@ class Recording:
             item = self.live[item].parent
 
     def _slow_down(self, event: ev.GroupSlowedDown) -> None:
-        slowed = self.slowed_down
+        slowed = self.facts.slowed_down
         if event.due >= slowed.get(event.group, (0.0, 0.0))[0]:
             slowed[event.group] = event.due, event.due - event.at
         if len(slowed) >= self._sweep_at:
@@ -322,20 +427,53 @@ class Recording:
 
     def _close(self, record: RecordedItem) -> None:
         """Forget `record`, whose subtree has ended well, after passing its result to its parent."""
-        parent = self.live[record.parent]
-        parent.pending -= 1
-        if record.result is not NO_DATA:
-            if parent.id == ROOT:
-                self.root_results[record.id] = record.result.copy()
-            elif parent.hook:
-                if parent.results is None:
-                    parent.results = {}
-                parent.results[record.id] = record.result.copy()
         del self.live[record.id]
+        self._pass_on(record.id, record.enqueued_seq, record.parent, record.result_seq)
+
+    def _pass_on(self, item: int, enqueued_seq: int, parent_id: int, result_seq: int) -> None:
+        parent = self.live[parent_id]
+        parent.pending -= 1
+        if parent_id == ROOT:
+            self.ended.roots.append(enqueued_seq)
+            if result_seq:
+                self.ended.root_results.extend((item, result_seq))
+            return
+        if result_seq and parent.hook:
+            if parent.results is None:
+                parent.results = {}
+            parent.results[item] = result_seq
         if not parent.completed:
             if parent.closed_children is None:
                 parent.closed_children = array("q")
-            parent.closed_children.append(record.enqueued_seq)
+            parent.closed_children.append(enqueued_seq)
+
+    @property
+    def num_live(self) -> int:
+        """How many items are live, without `ROOT`."""
+        return len(self.live) - 1 + sum(page.count for page in self.waiting.pages.values())
+
+    def at_end(self) -> RecordedRun:
+        """Return the run if no more events follow. If the last process has not finished, it has crashed.
+
+        It shares nothing with the fold, to which events can still be applied.
+        """
+        ended = self._all_ended()
+        live = {found[0]: _record_of(*found) for found in self.waiting}
+        for item, record in self.live.items():
+            results, closed = record.results, record.closed_children
+            live[item] = msgspec.structs.replace(
+                record, results=results and dict(results), closed_children=closed and closed[:]
+            )
+        live[ROOT].closed_children = ended.roots or None
+        facts = msgspec.msgpack.decode(msgspec.msgpack.encode(self.facts), type=RunFacts)
+        run = RecordedRun(
+            **msgspec.structs.asdict(facts),
+            live=dict(sorted(live.items())),
+            keys=KeySet(ended.keys),
+            root_results=dict(zip(ended.root_results[::2], ended.root_results[1::2], strict=True)),
+        )
+        run.end_process()
+        return run
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, Recording):
@@ -344,8 +482,13 @@ class Recording:
 
     __hash__ = None  # type: ignore[assignment]  # it changes
 
-    def _state(self) -> dict[str, Any]:
-        state = dict(vars(self))
-        del state["_groups"]  # says nothing about the run
-        state["live"] = [msgspec.structs.astuple(record) for record in self.live.values()]
-        return state
+    def _state(self) -> tuple[Any, ...]:
+        return self.facts, self.live, sorted(self.waiting), self._all_ended()
+
+    def _all_ended(self) -> Ended:
+        return Ended(*(getattr(self.saved, name) + getattr(self.ended, name) for name in Ended.__struct_fields__))
+
+
+def _record_of(item: int, enqueued_seq: int, parent: int, kind: Kind, attempt: int) -> RecordedItem:
+    running: Phase | None = "process" if attempt else None
+    return RecordedItem(item, parent, kind.type, enqueued_seq, kind.hook, running=running, attempt=attempt)

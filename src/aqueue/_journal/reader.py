@@ -37,15 +37,16 @@ class EventReader:
         after: the number of the last event that was read, known to this aqueue or not.
     """
 
-    def __init__(self, connection: sqlite3.Connection, path: Path, *, skip_described: bool) -> None:
-        """Make a reader of the journal at `path`, from its first event on.
+    def __init__(self, connection: sqlite3.Connection, path: Path, *, skip_described: bool, after: int = 0) -> None:
+        """Make a reader of the journal at `path`.
 
         Parameters:
             connection: a connection to it.
             path: for messages.
             skip_described: leave out `item.described`.
+            after: begin with the event after this one.
         """
-        self.after = 0
+        self.after = after
         self._connection = connection
         self._path = path
         self._skip_described = skip_described

@@ -11,6 +11,7 @@ from aqueue._journal import check as journal_check
 from aqueue._journal import file as journal_file
 from aqueue._journal import open_journals
 from aqueue._journal.reader import EventReader, read_events_at
+from aqueue._journal.snapshots import SnapshotWriter, read_snapshots
 from aqueue._system.notice import warn
 from aqueue.errors import JournalError, JournalLocked
 from aqueue.events import Event, encode, encode_lines
@@ -130,12 +131,13 @@ class Journal:
 
     # ---- reading ------------------------------------------------------------------------------------------------
 
-    def recorded(self, *, skip_described: bool = True) -> Iterator[list[Event]]:
+    def recorded(self, *, after: int = 0, skip_described: bool = True) -> Iterator[list[Event]]:
         """Yield the events in order, in lists; only before `begin_writing`.
 
         Event types that this aqueue doesn't know are left out.
 
         Parameters:
+            after: begin with the event after this one.
             skip_described: leave out `item.described`, which are many and which a resumed run doesn't need.
 
         Raises:
@@ -143,7 +145,7 @@ class Journal:
             JournalTooNew: a newer aqueue went on with the run.
         """
         assert not self._is_writing
-        reader = EventReader(self._connection, self.path, skip_described=skip_described)
+        reader = EventReader(self._connection, self.path, skip_described=skip_described, after=after)
         while (events := reader.read()) is not None:
             yield events
 
@@ -160,6 +162,10 @@ class Journal:
 
     def _connect_again(self) -> "closing[sqlite3.Connection]":
         return closing(journal_file.connect(self.path, "ro"))
+
+    def snapshots(self, growing: Sequence[str]) -> Iterator[tuple[int, Iterator[tuple[str, bytes]]]]:
+        """Yield the snapshots, the last one first; see `read_snapshots`. Only before `begin_writing`."""
+        return read_snapshots(self._connection, growing)
 
     # ---- writing ------------------------------------------------------------------------------------------------
 
@@ -178,6 +184,10 @@ class Journal:
         self._keep_lock()
         if batch:
             self._commit(batch)
+
+    def snapshot_writer(self, growing: Sequence[str], last: int) -> SnapshotWriter:
+        """Return what writes snapshots on the thread that calls `write`; see `SnapshotWriter`."""
+        return SnapshotWriter(self._connection, growing, last)
 
     def failure(self, error: BaseException) -> JournalError:
         """Roll back, and return the error for the user, made of `error`, which `write` raised."""

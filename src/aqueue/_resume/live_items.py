@@ -6,21 +6,42 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from functools import partial
 
+import msgspec
+
 from aqueue._codec.class_names import type_name
 from aqueue._codec.item_codec import PayloadCodec, references
 from aqueue._engine.adoption import RecordedChildren
 from aqueue._engine.changed_classes import ChangedClasses
 from aqueue._engine.ended_children import Announced, EndedChildren
 from aqueue._engine.recorded_child import RecordedChild
-from aqueue._folds.recording import ROOT, RecordedItem, Recording
+from aqueue._folds.recording import ROOT, RecordedItem, RecordedRun
 from aqueue._resume.plan import Plan
 from aqueue.errors import PayloadMismatch, UnknownItemType
-from aqueue.events import Event, ItemAdopted, ItemCompleted, ItemEnqueued
+from aqueue.events import (
+    NO_DATA,
+    Event,
+    ItemAdopted,
+    ItemChildrenProcessed,
+    ItemCompleted,
+    ItemEnqueued,
+    ItemRegrouped,
+    ItemReopened,
+)
 
-__all__ = ["LiveItems"]
+__all__ = ["Announcement", "LiveItems"]
 
 EventsAt = Callable[[Sequence[int]], Iterable[Event]]
 """Reads the recorded events with these numbers, in any order; works until the run ends."""
+
+
+class Announcement(msgspec.Struct, gc=False):
+    """What the announcement of an item says of it; see `aqueue.events.ItemEnqueued`."""
+
+    payload: bytes
+    track_overall: bool
+    key: str | None
+    occurrence: int
+    group: str | None
 
 
 class LiveItems:
@@ -36,8 +57,8 @@ class LiveItems:
         ended: the children that are done of items that enqueue their children again, by the parent's number.
     """
 
-    def __init__(self, recording: Recording, events_at: EventsAt, codec: PayloadCodec) -> None:
-        """Read the payloads of the live items with `events_at`; decode them with `codec`."""
+    def __init__(self, recording: RecordedRun, events_at: EventsAt, codec: PayloadCodec) -> None:
+        """Read the payloads and results of the live items with `events_at`; decode payloads with `codec`."""
         self.objects: dict[int, object] = {}
         self.held_by: dict[int, int] = {}
         self.ended: dict[int, EndedChildren] = {}
@@ -48,25 +69,57 @@ class LiveItems:
         self._changes = ChangedClasses(codec, recording.keys, recording.first_ids)
         self._types: dict[str, type | None] = {}
         self._names_today: dict[str, str] = {}
-        self._payloads: dict[int, bytes] = {}
+        self._announced_as: dict[int, Announcement] = {}
+        self._states: dict[int, bytes] = {}  # what follows is by the number of the event
+        self._groups: dict[int, str | None] = {}
+        self._results: dict[int, msgspec.Raw] = {0: NO_DATA}
         self._adopted: set[int] = set()  # the events with which items were adopted with other attributes
-        wanted = [record.enqueued_seq for record in self._live.values() if record.id != ROOT]
-        wanted += [record.state_seq for record in self._live.values() if record.state_seq]
-        for event in events_at(sorted(wanted)):
-            if isinstance(event, ItemEnqueued | ItemAdopted | ItemCompleted):
-                self._payloads[event.seq] = bytes(event.payload)
-                if isinstance(event, ItemAdopted):
+        for event in events_at(sorted(self._wanted(recording))):
+            match event:
+                case ItemEnqueued():
+                    self._announced_as[event.item] = Announcement(
+                        bytes(event.payload), event.track_overall, event.key, event.occurrence, event.group
+                    )
+                case ItemRegrouped() | ItemReopened():
+                    self._groups[event.seq] = event.group
+                case ItemAdopted():
+                    self._states[event.seq] = bytes(event.payload)
                     self._adopted.add(event.seq)
+                case ItemCompleted():
+                    self._states[event.seq] = bytes(event.payload)
+                    self._results[event.seq] = event.result.copy()  # as it is, it would keep all that was read with it
+                case ItemChildrenProcessed():
+                    self._results[event.seq] = event.result.copy()
+                case _:
+                    pass
+
+    def _wanted(self, recording: RecordedRun) -> set[int]:
+        """Return the numbers of the events that have what a resume needs."""
+        wanted = {*recording.root_results.values(), *recording.earlier_results.values()}
+        for record in self._live.values():
+            wanted |= {record.enqueued_seq, record.state_seq, record.group_seq, record.result_seq}
+            if record.results:
+                wanted.update(record.results.values())
+        wanted.discard(0)
+        return wanted
 
     # ---- payloads and classes -----------------------------------------------------------------------------------
 
-    def payload(self, record: RecordedItem) -> bytes:
-        """Return the payload of an item when it was enqueued."""
-        return self._payloads[record.enqueued_seq]
+    def announcement(self, record: RecordedItem) -> Announcement:
+        """Return what the announcement of an item says of it."""
+        return self._announced_as[record.id]
 
     def state(self, record: RecordedItem) -> bytes:
         """Return the latest recorded payload of an item."""
-        return self._payloads[record.state_seq or record.enqueued_seq]
+        return self._states[record.state_seq] if record.state_seq else self.announcement(record).payload
+
+    def group(self, record: RecordedItem) -> str | None:
+        """Return the group in which an item was queued last; None if it had none."""
+        return self._groups[record.group_seq] if record.group_seq else self.announcement(record).group
+
+    def result(self, seq: int) -> msgspec.Raw:
+        """Return the result that an event has; `NO_DATA` for 0."""
+        return self._results[seq]
 
     def holds(self, record: RecordedItem) -> Iterable[int]:
         """Return the numbers of the ancestors that an item refers to."""
@@ -142,7 +195,7 @@ class LiveItems:
                 if record.state_seq in self._adopted:
                     # An edited class adopted it, and has been put back since, as an AdoptionMismatch advises.
                     self._adopted.remove(record.state_seq)
-                    self._payloads[record.state_seq] = self.payload(record)
+                    self._states[record.state_seq] = self.announcement(record).payload
                     return self._restore(record)
                 waiting = sum(other.type == record.type and not other.completed for other in self._live.values())
                 raise PayloadMismatch(
@@ -180,5 +233,6 @@ class LiveItems:
     def clear(self) -> None:
         """Drop the objects and payloads: from now on the engine frees each item when it ends."""
         self.objects.clear()
-        self._payloads.clear()
+        self._announced_as.clear()
+        self._states.clear()
         self.ended.clear()

@@ -14,7 +14,8 @@ from aqueue._engine.item_class import ItemClass, key_of, look_up_class
 from aqueue._engine.payloads import Payloads
 from aqueue._engine.restored_run import Change
 from aqueue._engine.tree import unlink
-from aqueue._folds.recording import ROOT, Recording
+from aqueue._folds.recording import ROOT
+from aqueue._folds.snapshot import GROWING, Folds, restored
 from aqueue._resume.live_items import LiveItems
 from aqueue._resume.plan import plan_of
 from aqueue._resume.restoring import Restoring
@@ -23,7 +24,6 @@ from aqueue.errors import JournalDamaged
 from aqueue.events import Event, ItemAdopted
 from aqueue.result import RunResult
 from aqueue.text import visible
-from aqueue.view import RunView
 
 __all__ = ["Past", "read_past"]
 
@@ -35,7 +35,8 @@ class RecordedEvents(Protocol):
     def path(self) -> Path: ...
     @property
     def last_seq(self) -> int: ...
-    def recorded(self) -> Iterable[list[Event]]: ...
+    def snapshots(self, growing: Sequence[str]) -> Iterable[tuple[int, Iterable[tuple[str, bytes]]]]: ...
+    def recorded(self, *, after: int) -> Iterable[list[Event]]: ...
     def events_at(self, seqs: Sequence[int]) -> Iterable[Event]: ...
 
 
@@ -55,57 +56,67 @@ def read_past(
         JournalError: an event can't be read.
         UnknownItemType, PayloadMismatch: see `LiveItems.restore`.
     """
-    recording = Recording()
-    view = RunView()
+    usable = (folds for _, parts in journal.snapshots(GROWING) if (folds := restored(parts)) is not None)
+    folds = next(usable, None)
     try:
-        for events in journal.recorded():
-            check_interrupt()
-            recording.apply(events)
-            view.apply(events)
-    except KeyError as error:
-        raise JournalDamaged(
-            f"the journal {visible(str(journal.path), 1_000)} can't be resumed: an event after event {recording.last_seq:,} "
-            f"names an item, a worker or a type ({error}) that no earlier event announced; restore it from a copy"
-        ) from error
-    # `recorded` leaves out descriptions, and events of unknown types, which are often the last ones. The run goes on from
+        if folds is not None:
+            _fold(journal, check_interrupt, folds)
+    except KeyError:  # it doesn't fit the events after it
+        folds = None
+    if folds is None:
+        folds = Folds()
+        try:
+            _fold(journal, check_interrupt, folds)
+        except KeyError as error:
+            after = folds.recording.facts.last_seq
+            raise JournalDamaged(
+                f"the journal {visible(str(journal.path), 1_000)} can't be resumed: an event after event {after:,} names an "
+                f"item, a worker or a type ({error}) that no earlier event announced; restore it from a copy"
+            ) from error
+    return Past(folds, journal.events_at, runs_again)
+
+
+def _fold(journal: RecordedEvents, check_interrupt: Callable[[], None], folds: Folds) -> None:
+    """Fold all events after those in `folds`."""
+    facts = folds.recording.facts
+    for events in journal.recorded(after=facts.last_seq):
+        check_interrupt()
+        folds.apply(events)
+    # `recorded` leaves out descriptions, and events of unknown types, which are often the last ones. The run continues from
     # their number and time.
-    last = [event for event in journal.events_at([journal.last_seq]) if event.seq > recording.last_seq]
-    recording.apply(last)
-    view.apply(last)
-    recording.last_seq = journal.last_seq
-    recording.end()
-    return Past(recording, view, LiveItems(recording, journal.events_at, PayloadCodec()), runs_again)
+    folds.apply([event for event in journal.events_at([journal.last_seq]) if event.seq > facts.last_seq])
+    facts.last_seq = journal.last_seq
 
 
 class Past:
     """A recorded run, with today's classes.
 
     Attributes:
-        recording: the state of the run for a resume.
-        view: the state of the run for reporters.
+        folds: the state of the run before this process, from which its snapshots continue.
+        recording: the same for a resume.
+        view: the same for reporters.
     """
 
     def __init__(
         self,
-        recording: Recording,
-        view: RunView,
-        items: LiveItems,
+        folds: Folds,
+        events_at: Callable[[Sequence[int]], Iterable[Event]],
         runs_again: Callable[[str], object] = lambda _: True,
     ) -> None:
         """Plan the resume, and restore the objects of the live items; no event is emitted yet.
 
         Parameters:
-            recording: the state of the run for a resume.
-            view: the state of the run for reporters.
-            items: its live items.
+            folds: the state of the run after all of its events.
+            events_at: reads the recorded events with these numbers, in any order; works until the run ends.
             runs_again: returns whether failed items of a class, named as today, run again.
 
         Raises:
             UnknownItemType, PayloadMismatch: see `LiveItems.restore`.
         """
-        self.view = view
-        self.recording = recording
-        self._items = items
+        self.folds = folds
+        self.view = folds.view.copy()
+        self.recording = recording = folds.recording.at_end()
+        self._items = items = LiveItems(recording, events_at, PayloadCodec())
         self._plan = plan_of(recording, runs_again, items.type_today, items.holds)
         items.restore(self._plan)
         self._recorded_roots: RecordedChildren | None = None
@@ -181,7 +192,9 @@ class Past:
         counts = {view.type: view.counts for view in self.view.types.values()}
         finished = self.recording.finished
         assert finished is not None
-        roots = decode_root_results(self._roots, self.recording.root_results)
+        roots = decode_root_results(
+            self._roots, {item: self._items.result(seq) for item, seq in self.recording.root_results.items()}
+        )
         return RunResult(
             self.recording.run_id,
             finished.status,

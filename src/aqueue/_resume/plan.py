@@ -12,7 +12,7 @@ from typing import Final, Literal
 import msgspec
 
 from aqueue._folds.crashes import Crashes
-from aqueue._folds.recording import ROOT, RecordedItem, Recording
+from aqueue._folds.recording import ROOT, RecordedItem, RecordedRun
 
 __all__ = ["CAUTIOUS_AFTER_CRASHES", "POISON_AFTER_CRASHES", "Plan", "Step", "plan_of"]
 
@@ -80,7 +80,7 @@ class Plan(msgspec.Struct, frozen=True):
 
 
 def plan_of(
-    recording: Recording,
+    recording: RecordedRun,
     runs_again: Callable[[str], object] = lambda _: True,
     type_today: Callable[[str], str] = lambda name: name,
     holds: Callable[[RecordedItem], Iterable[int]] = lambda _: (),
@@ -90,7 +90,7 @@ def plan_of(
     It leaves out one thing: an item whose object refers to an ancestor also waits if that ancestor waits for its parent.
 
     Parameters:
-        recording: the run, after `Recording.end`.
+        recording: the run, from `Recording.at_end`.
         runs_again: returns whether failed items of a class, named as today, run again.
         type_today: returns the name that a recorded class has today.
         holds: returns the numbers of the ancestors that an item refers to; called for few items.

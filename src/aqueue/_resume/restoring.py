@@ -13,7 +13,7 @@ from aqueue._engine.payloads import Payloads
 from aqueue._engine.recorded_child import RecordedChild
 from aqueue._engine.restored_run import Change, RestoredRun
 from aqueue._engine.tree import Node, give_result
-from aqueue._folds.recording import ROOT, RecordedItem, Recording
+from aqueue._folds.recording import ROOT, RecordedItem, RecordedRun
 from aqueue._resume.live_items import LiveItems
 from aqueue._resume.plan import Plan
 from aqueue._system.notice import warn
@@ -31,7 +31,7 @@ class Restoring:
         nodes: the nodes of the live items that aren't over, by number. They can form long chains.
     """
 
-    def __init__(self, recording: Recording, view: RunView, plan: Plan, items: LiveItems, policies: Policies) -> None:
+    def __init__(self, recording: RecordedRun, view: RunView, plan: Plan, items: LiveItems, policies: Policies) -> None:
         """Prepare to restore; nothing is created before `run`.
 
         Parameters:
@@ -52,6 +52,8 @@ class Restoring:
         self._classes: dict[tuple[object, ...], ItemClass] = {}
         self._today: dict[type, ItemClass] = {}
         self._looks: dict[tuple[type, str, bool, bool], ItemClass] = {}
+        self._root_results = {item: items.result(seq) for item, seq in recording.root_results.items()}
+        self._earlier_results = {item: items.result(seq) for item, seq in recording.earlier_results.items()}
         self._changed_hooks: Counter[tuple[str, bool]] = Counter()
 
     def run(self, recorded_roots: RecordedChildren | None) -> RestoredRun:
@@ -92,8 +94,8 @@ class Restoring:
             keys=recording.keys,
             recorded_roots=recorded_roots,
             open_roots=sum(node.parent is None for node in nodes.values()),
-            root_results=recording.root_results,
-            earlier_results=recording.earlier_results,
+            root_results=self._root_results,
+            earlier_results=self._earlier_results,
             classes=self._counted_classes(),
             changes=self._changes(),
             failures=(event for event in items.events_at(sorted(failed)) if isinstance(event, ItemFailed)),
@@ -122,30 +124,31 @@ class Restoring:
         for number in self.nodes:
             failed = None if number in stay_failed else live[number].failed
             if failed is not None or live[number].closed_over:
-                group = live[number].group if failed == "process" else None
+                group = self._items.group(live[number]) if failed == "process" else None
                 yield partial(ItemReopened, item=number, type=live[number].type, failed=failed, group=group)
 
     # ---- nodes and their classes --------------------------------------------------------------------------------
 
     def _end(self, record: RecordedItem, parent: Node | None) -> None:
         """Pass the outcome of an item that is over to its parent."""
-        recording = self._recording
-        result = recording.earlier_results.pop(record.id, record.result)
+        result = self._earlier_results.pop(record.id, self._items.result(record.result_seq))
         if parent is not None:
             parent.pending -= 1
             parent.subtree_failed = True
         if result is NO_DATA:
             pass
         elif parent is None:
-            recording.root_results[record.id] = result
+            self._root_results[record.id] = result
         else:
             give_result(record.id, result, parent)
 
     def _node(self, record: RecordedItem, parent: Node | None) -> Node:
-        item = self._items.objects.get(record.id)
-        cls = self._class_of(record, item)
+        items = self._items
+        item = items.objects.get(record.id)
+        announced = items.announcement(record)
+        cls = self._class_of(record, item, track_overall=announced.track_overall)
         stays_failed = record.id in self._plan.stay_failed
-        state = self._items.state(record)
+        state = items.state(record)
         node = Node(
             record.id,
             item,
@@ -153,11 +156,11 @@ class Restoring:
             cls,
             state=state_or_digest(state),
             identity=identity_of(
-                self._run_identity if parent is None or record.key is not None else parent.identity,
+                self._run_identity if parent is None or announced.key is not None else parent.identity,
                 record.type,
-                record.key,
-                self._items.payload(record) if record.state_seq else state,
-                record.occurrence,
+                announced.key,
+                announced.payload,
+                announced.occurrence,
             ),
             pending=record.pending + self._plan.runs_process(record),
             attempt=record.attempt + 1,
@@ -166,9 +169,11 @@ class Restoring:
             has_children=record.has_children,
             failed=stays_failed,
             subtree_failed=stays_failed,
-            result=NO_DATA if stays_failed else record.result,
-            child_results=record.results,
-            group=record.group,
+            result=NO_DATA if stays_failed else items.result(record.result_seq),
+            child_results=None
+            if record.results is None
+            else {child: items.result(seq) for child, seq in record.results.items()},
+            group=items.group(record),
         )
         if record.completed and record.hook:
             # Compare from now on with what today's class writes: a new field is no change of the state.
@@ -181,29 +186,27 @@ class Restoring:
             cls.completed += record.failed == "after_children"
         return node
 
-    def _class_of(self, record: RecordedItem, item: object) -> ItemClass:
+    def _class_of(self, record: RecordedItem, item: object, *, track_overall: bool) -> ItemClass:
         """Return what the engine must know about the class of `item`, which was restored from `record`.
 
         An item keeps the class name with which it was announced, and whether it has a hook, since all readers of its events
         rely on these. Its policies and its group are those of today's class.
         """
         if item is None:
-            return self._same(
-                ItemClass(record.type, track_overall=record.track_overall, hook=record.hook, all_done=False)
-            )
+            return self._same(ItemClass(record.type, track_overall=track_overall, hook=record.hook, all_done=False))
         today = self._today.get(type(item))
         if today is None:
             today = self._today[type(item)] = look_up_class(item, self._policies)
             warn_of_misspelt(type(item))
         if today.hook != record.hook:
             self._changed_hooks[today.type, today.hook] += 1
-        looks = type(item), record.type, record.track_overall, record.hook
+        looks = type(item), record.type, track_overall, record.hook
         known = self._looks.get(looks)
         if known is None:
             known = self._looks[looks] = self._same(
                 ItemClass(
                     record.type,
-                    track_overall=record.track_overall,
+                    track_overall=track_overall,
                     hook=record.hook,
                     all_done=today.all_done,
                     grouped=today.grouped,
@@ -248,8 +251,9 @@ class Restoring:
             if number == ROOT or not plan.runs_process(live[record.parent]):
                 continue
             node = nodes.get(number)  # None if it is over
+            announced = items.announcement(record)
             child = RecordedChild(
-                number, node, record.key, items.payload(record), items.state(record), record.occurrence
+                number, node, announced.key, announced.payload, items.state(record), announced.occurrence
             )
             waiting.setdefault(record.parent, []).append((items.type_today(record.type), child))
             if node is not None:

@@ -79,7 +79,7 @@ class Session:
         )
         if past is not None:
             self._stream.continue_after(past.recording.last_seq, past.recording.last_at)
-            self._delivery.begin_with(past.view)
+            self._delivery.begin_with(past.view, past.folds)
         self._signals = SignalHandlers(
             self._on_signal, self._on_unanswered, self._delivery.release_terminals, self._call_soon
         )

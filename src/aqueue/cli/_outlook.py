@@ -1,6 +1,6 @@
 """What resuming a run would do with one item, and why: in words, what `aqueue._resume.plan` has decided."""
 
-from aqueue._folds.recording import RecordedItem, Recording
+from aqueue._folds.recording import RecordedItem, RecordedRun
 from aqueue._folds.tree_shape import TreeShape
 from aqueue._resume.plan import Plan, Step
 from aqueue.cli._record import Record
@@ -12,7 +12,7 @@ __all__ = ["outlook"]
 _HAS_ENDED = "It won't run again: it and everything below it have completed."
 
 
-def outlook(record: Record, shape: TreeShape, recording: Recording | None, plan: Plan | None, row: int) -> str:
+def outlook(record: Record, shape: TreeShape, recording: RecordedRun | None, plan: Plan | None, row: int) -> str:
     """Return in words whether and why the item in `row` will run when the run is resumed; safe to show.
 
     Parameters:

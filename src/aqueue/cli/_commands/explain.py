@@ -46,22 +46,19 @@ def explain(file: str, item: int, run: str, as_json: bool) -> None:
     Also shows the state of its children, and whether and why it will run when the run is resumed.
     """
     story = Story(item)
-    recording: Recording | None = Recording()
+    fold: Recording | None = Recording()
 
     def apply(events: list[Event]) -> None:
-        nonlocal recording
+        nonlocal fold
         story.apply(events)
-        if recording is not None:
+        if fold is not None:
             try:
-                recording.apply(events)
+                fold.apply(events)
             except KeyError:  # a journal that no run can have written, and that a resume refuses
-                recording = None
+                fold = None
 
     record = read_record(file, run, apply)
-    if not record.history.is_journal:
-        recording = None
-    if recording is not None:
-        recording.end()
+    recording = fold.at_end() if fold is not None and record.history.is_journal else None
     row = find_row(record, item)
     ancestors = _ancestors(record, row)
     texts = dict(record.texts([*ancestors, row]))

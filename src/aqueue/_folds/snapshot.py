@@ -1,0 +1,148 @@
+"""The state of a run's folds as bytes, in parts, and back.
+
+A snapshot is a cache: what it says can always be folded from the events again. So one that isn't of this very version of
+aqueue, or that can't be decoded, is ignored. It is decoded into types that are known in advance, and never executed.
+"""
+
+import sys
+from array import array
+from collections.abc import Iterable, Iterator
+from typing import Any, Final
+
+import msgspec
+
+from aqueue._folds.recording import RecordedItem, Recording, RunFacts
+from aqueue._folds.waiting_items import Kind, Page
+from aqueue._version import __version__
+from aqueue.events import Event
+from aqueue.view import RunView, WorkerProcess, WorkerProcesses
+
+__all__ = ["GROWING", "Folds", "Part", "parts_of", "restored"]
+
+Part = tuple[str, bytes]
+"""A part of a snapshot: its name and its bytes."""
+
+GROWING: Final = ("keys", "roots", "root_results")
+"""The parts that are added to those of earlier snapshots, which are still needed. Each snapshot has only what is new."""
+
+_FORMAT: Final = 1
+"""To be raised when a fold keeps something else than before in the same fields."""
+
+_SLICE_PAGES: Final = 48
+_SLICE_RECORDS: Final = 10_000
+"""How much is encoded in one go, some milliseconds. A million items at once would hold the interpreter's lock for 87 ms."""
+
+
+class _Head(msgspec.Struct, frozen=True):
+    """What must be the same for a snapshot to be used, and how it begins."""
+
+    written_by: tuple[str, int, str]
+    facts: RunFacts
+    kinds: list[Kind]
+
+
+_THIS: Final = (__version__, _FORMAT, sys.byteorder)
+
+
+class Folds:
+    """The folds that a snapshot has.
+
+    Attributes:
+        recording: the live items.
+        view: the run as reporters see it.
+        snapshot_seq: the number of the last event in the snapshot from which they were restored; 0 for none.
+    """
+
+    def __init__(self) -> None:
+        self.snapshot_seq = 0
+        self.recording = Recording()
+        self.view = RunView()
+
+    def apply(self, events: Iterable[Event]) -> None:
+        """Fold `events`, which must follow those applied so far.
+
+        Raises:
+            KeyError: an event names something that no earlier event announced; the folds can't be used any more.
+        """
+        self.recording.apply(events)
+        self.view.apply(events)
+
+
+def _to_builtin(value: object) -> object:
+    if isinstance(value, array):
+        return value.tobytes()
+    raise TypeError(type(value))
+
+
+def _from_builtin(type: type, value: Any) -> object:
+    if type is WorkerProcesses:
+        processes = WorkerProcesses()
+        for process in msgspec.convert(value, dict[int, WorkerProcess], strict=False).values():
+            processes.join(process)
+        return processes
+    return array("q", value)
+
+
+_encoder: Final = msgspec.msgpack.Encoder(enc_hook=_to_builtin)
+
+
+def _decode(data: bytes, type: Any) -> Any:
+    return msgspec.msgpack.decode(data, type=type, dec_hook=_from_builtin)
+
+
+def parts_of(folds: Folds) -> Iterator[Part]:
+    """Yield the parts, each when it is asked for: nothing may be folded before the last."""
+    recording = folds.recording
+    yield "head", _encoder.encode(_Head(_THIS, recording.facts, recording.waiting.kinds))
+    yield "view", _encoder.encode(folds.view)
+    records = list(recording.live.values())
+    for start in range(0, len(records), _SLICE_RECORDS):
+        yield "records", _encoder.encode(records[start : start + _SLICE_RECORDS])
+    pages = list(recording.waiting.pages.items())
+    for start in range(0, len(pages), _SLICE_PAGES):
+        columns = [
+            (number, page.count, page.enqueued_seqs.tobytes(), page.parents.tobytes(), page.kinds.tobytes())
+            for number, page in pages[start : start + _SLICE_PAGES]
+        ]
+        yield "pages", _encoder.encode(columns)
+    for name in GROWING:
+        if new := bytes(getattr(recording.ended, name)):
+            yield name, new
+
+
+def restored(parts: Iterable[Part]) -> Folds | None:
+    """Return the folds that a snapshot has, whose `parts` include the growing ones of earlier snapshots.
+
+    Returns None if another version of aqueue wrote it, or if anything is wrong with it.
+    """
+    folds = Folds()
+    recording = folds.recording
+    waiting = recording.waiting
+    saved = recording.saved
+    try:
+        for name, data in parts:
+            match name:
+                case "head":
+                    head = _decode(data, _Head)
+                    if head.written_by != _THIS:
+                        return None
+                    recording.facts = head.facts
+                    for kind in head.kinds:
+                        waiting.add_kind(*kind)
+                case "view":
+                    folds.view = _decode(data, RunView)
+                case "records":
+                    recording.live.update((one.id, one) for one in _decode(data, list[RecordedItem]))
+                case "pages":
+                    for number, count, seqs, parents, kinds in _decode(
+                        data, list[tuple[int, int, bytes, bytes, bytes]]
+                    ):
+                        waiting.pages[number] = Page(array("q", seqs), array("q", parents), array("I", kinds), count)
+                case "keys":
+                    saved.keys += data
+                case _:
+                    getattr(saved, name).frombytes(data)
+    except Exception:
+        return None
+    folds.snapshot_seq = recording.facts.last_seq
+    return folds
