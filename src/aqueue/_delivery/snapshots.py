@@ -56,7 +56,7 @@ class Snapshots:
                 self._fold(self._folds, is_last=is_last)
             if is_last:
                 self._write(self._folds, float("inf"))
-        except sqlite3.Error:
+        except sqlite3.OperationalError:
             # The disk is full, say, or another program is writing. If that lasts, events can't be written either, which
             # stops the run.
             self._parts = None

@@ -109,7 +109,6 @@ class SnapshotWriter:
 
     def add(self, name: str, data: bytes) -> None:
         """Write a part."""
-        self._part += 1
         self._insert(name, zlib.compress(data, _LEVEL))
 
     def finish(self) -> None:
@@ -132,3 +131,4 @@ class SnapshotWriter:
         self._execute(
             "INSERT INTO snapshots (seq, part, name, data) VALUES (?, ?, ?, ?)", (self._seq, self._part, name, data)
         )
+        self._part += 1
