@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from aqueue._journal.writer import Journal
 from aqueue.errors import JournalError
 from aqueue.events import Event
+from tests import frequent_snapshots  # noqa: F401  # resumes begin with one
 from tests.journal.writing import Source, make_events
 
 journal = Journal.open(sys.argv[1])

@@ -6,8 +6,9 @@ from pathlib import Path
 
 from aqueue._delivery.journal_thread import JournalThread
 from aqueue._delivery.snapshots import Snapshots
-from aqueue._folds.snapshot import GROWING, Folds
+from aqueue._folds.snapshot import GROWING
 from aqueue._journal.writer import Journal
+from aqueue._resume.past import fold_recorded
 from aqueue._stream.event_stream import BATCH_EVENTS, EventStream
 from aqueue.errors import JournalError
 from aqueue.events import Event, ItemCompleted, ItemDescribed, ItemEnqueued, ItemStarted, RunStarted
@@ -26,7 +27,7 @@ def make_events(first: int, last: int) -> list[Event]:
         if seq == 1:
             events.append(RunStarted(1, at, "run", 1, "0", 5, "queue", 1, "host"))
         elif step == 0:
-            events.append(ItemEnqueued(seq, at, item, item // 10, "shop:Page"))
+            events.append(ItemEnqueued(seq, at, item, 0, "shop:Page"))
         elif step == 1:
             events.append(ItemStarted(seq, at, item, "shop:Page", 1 + item % 5))
         elif step == 2:
@@ -58,7 +59,8 @@ class Source(EventStream):
     def start(self, journal: Journal) -> None:
         """Have the events written, on the thread that does so for a run."""
         self._closed = threading.Event()
-        snapshots = Snapshots(journal.snapshot_writer(GROWING, 0), Folds())
+        folds = fold_recorded(journal)
+        snapshots = Snapshots(journal.snapshot_writer(GROWING, folds.snapshot_seq), folds)
         self._thread = JournalThread(
             journal, self, snapshots, self.committed.extend, self.errors.append, self._closed.set
         )

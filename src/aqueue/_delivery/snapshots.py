@@ -13,13 +13,13 @@ from aqueue.events import Event
 
 __all__ = ["Snapshots"]
 
-_MIN_EVENTS: Final = 500_000
+_MIN_EVENTS = 500_000
 """A snapshot comes after at least this many events: reading and folding them takes about a second."""
 
-_EVENTS_PER_ITEM: Final = 4
+_EVENTS_PER_ITEM = 4
 """And after this many per live item, of which each takes a quarter of a microsecond to write: 2 % of the events' own time."""
 
-_MIN_EVENTS_AT_END: Final = 20_000
+_MIN_EVENTS_AT_END = 20_000
 """At the end of a process fewer are enough; folding these takes 0.03 s."""
 
 _SLICE_S: Final = 0.02

@@ -12,14 +12,12 @@ class Crashes(msgspec.Struct):
         count: how many processes in a row, up to the last, ended without `run.finished`.
         suspects: the items that were running in both of the last two of those.
         alone: how many processes in a row crashed while this item was the only one running, by number.
-        running: the items that are running now.
-        running_before: those that were when the process before crashed.
+        running_before: the items that were running when the process before crashed.
     """
 
     count: int = 0
     suspects: frozenset[int] = frozenset()
     alone: dict[int, int] = {}
-    running: set[int] = set()
     running_before: frozenset[int] = frozenset()
 
     def finish(self) -> None:
@@ -27,14 +25,11 @@ class Crashes(msgspec.Struct):
         self.count = 0
         self.suspects = self.running_before = frozenset()
         self.alone = {}
-        self.running.clear()
 
-    def crash(self) -> None:
-        """Note that the process ended without `run.finished`."""
+    def crash(self, running: frozenset[int]) -> None:
+        """Note that the process ended without `run.finished` while these items were `running`."""
         self.count += 1
-        running = frozenset(self.running)
         self.suspects = running & self.running_before if self.count > 1 else frozenset()
         only = next(iter(running)) if len(running) == 1 else None
         self.alone = {only: self.alone.get(only, 0) + 1} if only is not None else {}
         self.running_before = running
-        self.running.clear()

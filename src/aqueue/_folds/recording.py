@@ -13,7 +13,7 @@ takes what is new and leaves the rest to those before it.
 from array import array
 from collections.abc import Iterable
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 import msgspec
 
@@ -113,7 +113,9 @@ class RunFacts(msgspec.Struct):
         last_at: when that was, Unix time in seconds.
         elapsed_s: how long the processes that have ended took, seconds.
         process_started_at: when the last process began, Unix time in seconds.
-        runs_elsewhere: whether its items run in a cluster: then `process` can't be the cause if this process crashes.
+        runs_elsewhere: whether its items run in a cluster.
+        running: the items that the last process runs, each with whether it could be the cause if this process crashes:
+            what runs in a cluster can't be.
         finished: the last process's `run.finished`; None if it did not get that far.
         first_ids: the number of the first item that each process enqueued, or would have.
         crashes: which processes ended without `run.finished`, and what was running then.
@@ -130,6 +132,7 @@ class RunFacts(msgspec.Struct):
     elapsed_s: float = 0.0
     process_started_at: float = 0.0
     runs_elsewhere: bool = False
+    running: dict[int, bool] = {}
     finished: RunFinished | None = None
     first_ids: list[int] = []
     crashes: Crashes = msgspec.field(default_factory=Crashes)
@@ -140,7 +143,8 @@ class RunFacts(msgspec.Struct):
         """Note that no more events of the last process follow: if it has not finished, it has crashed."""
         if self.run_id and self.finished is None:
             self.elapsed_s += self.last_at - self.process_started_at
-            self.crashes.crash()
+            self.crashes.crash(frozenset(item for item, is_blamed in self.running.items() if is_blamed))
+            self.running.clear()
 
 
 class Ended(msgspec.Struct):
@@ -182,12 +186,14 @@ class Recording:
         ended: what is kept of items that have ended since then, or since this run made a snapshot.
     """
 
-    def __init__(self) -> None:
-        self.facts = RunFacts()
+    def __init__(self, facts: RunFacts | None = None) -> None:
+        """Begin with these facts, or before the first event."""
+        self.facts = RunFacts() if facts is None else facts
         self.live: dict[int, RecordedItem] = {ROOT: RecordedItem(ROOT, -1, "", 0)}
         self.waiting = WaitingItems()
         self.saved = Ended()
         self.ended = Ended()
+        self._open = self.facts.last_id >> _SHIFT  # the number of the page to which items are added
         self._sweep_at = _SWEEP_GROUPS
         self._failed_below: set[int] | None = None  # the items of which a descendant has failed; None if not known
 
@@ -197,52 +203,47 @@ class Recording:
         Raises:
             KeyError: an event names an item that isn't live; the fold can't be used any more.
         """
-        facts, live, waiting, ended = self.facts, self.live, self.waiting, self.ended
-        pages, kinds = waiting.pages, waiting.places
-        running = facts.crashes.running
+        facts, live, waiting, keys = self.facts, self.live, self.waiting, self.ended.keys
+        pages, kinds, running = waiting.pages, waiting.kind_numbers, facts.running
+        is_here = not facts.runs_elsewhere
+        at, last_id = facts.last_at, facts.last_id
         event: Event | None = None
         for event in events:
             cls = type(event)
             if cls is ItemEnqueued:
                 assert isinstance(event, ItemEnqueued)
-                item = event.item
-                page = pages.get(item >> _SHIFT) or self._add_page(item >> _SHIFT)
-                kind = kinds.get((event.type, event.hook))
-                if kind is None:
-                    kind = waiting.add_kind(event.type, event.hook)
+                item = last_id = event.item
+                page = pages.get(item >> _SHIFT) or self._open_page(item >> _SHIFT)
                 place = item & _MASK
                 page.enqueued_seqs[place] = event.seq
                 page.parents[place] = event.parent
-                page.kinds[place] = kind
+                kind = kinds.get((event.type, event.hook))
+                page.kinds[place] = waiting.add_kind(event.type, event.hook) if kind is None else kind
                 page.count += 1
-                facts.last_id = item
                 if event.key is not None:
-                    ended.keys += pair_digest(event.type, event.key)
+                    keys += pair_digest(event.type, event.key)
                 parent = live.get(event.parent) or self._record(event.parent)
                 parent.pending += 1
                 parent.has_children = True
             elif cls is ItemStarted:
                 assert isinstance(event, ItemStarted)
                 item = event.item
-                record = live.get(item)
-                if record is None and event.attempt == 1:  # a hook's item is in `live`: it has completed
-                    place = item & _MASK
-                    page = pages[item >> _SHIFT]
-                    if not page.enqueued_seqs[place]:
-                        raise KeyError(item)
-                    page.kinds[place] |= 1
-                    if not facts.runs_elsewhere:
-                        running.add(item)
-                else:
-                    self._start(record or self._record(item), event)
+                if item in live or event.attempt != 1:
+                    self._start(self._record(item), event)
+                else:  # its `process`: before a hook starts, `process` has completed, and the item is in `live`
+                    running[item] = is_here
             elif cls is ItemCompleted:
                 assert isinstance(event, ItemCompleted)
-                item = event.item
-                if item in live or not self._close_leaf(event):
-                    self._complete(self._record(item), event)
+                if event.item in live:
+                    self._complete(live[event.item], event)
+                else:
+                    self._complete_waiting(event)
             elif cls is not ItemDescribed:
+                facts.last_at, facts.last_id = at, last_id
                 self._apply_rare(event)
-            facts.last_at = event.at
+                is_here = not facts.runs_elsewhere
+            at = event.at
+        facts.last_at, facts.last_id = at, last_id
         if event is not None:
             facts.last_seq = event.seq
 
@@ -254,54 +255,64 @@ class Recording:
         """
         record = self.live.get(item)
         if record is None:
-            record = self.live[item] = _record_of(item, *self.waiting.remove(item))
+            record = self.live[item] = self._record_of(item, *self.waiting.remove(item))
             self._thin_out(item >> _SHIFT)
         return record
 
-    def _add_page(self, number: int) -> Page:
-        before = self.facts.last_id >> _SHIFT
-        self._thin_out(before, is_full=True)
+    def _record_of(self, item: int, enqueued_seq: int, parent: int, kind: Kind) -> RecordedItem:
+        record = RecordedItem(item, parent, kind.type, enqueued_seq, kind.hook)
+        if item in self.facts.running:
+            record.running, record.attempt = "process", 1
+        return record
+
+    def _open_page(self, number: int) -> Page:
+        """Add a page, to which items are added from now on, and not to the one before."""
+        before, self._open = self._open, number
+        self._thin_out(before)
         return self.waiting.add_page(number)
 
-    def _thin_out(self, number: int, *, is_full: bool = False) -> None:
-        """Drop a page if it has few items left, unless it is the last one, to which more are added until it `is_full`."""
+    def _thin_out(self, number: int) -> None:
+        """Drop a page if it has few items left, unless more are still added to it."""
         page = self.waiting.pages.get(number)
-        if page is not None and page.count <= _FEW and (is_full or number != self.facts.last_id >> _SHIFT):
-            self.live.update((found[0], _record_of(*found)) for found in self.waiting.items_of(number))
+        if page is not None and page.count <= _FEW and number != self._open:
+            self.live.update((found[0], self._record_of(*found)) for found in self.waiting.items_of(number))
             del self.waiting.pages[number]
 
     def _start(self, record: RecordedItem, event: ItemStarted) -> None:
         record.running = event.phase
         record.due = 0.0
+        is_blamed = True
         if event.phase == "process":
             record.attempt = event.attempt
-            if self.facts.runs_elsewhere:
-                return
+            is_blamed = not self.facts.runs_elsewhere
         else:
             record.hook_attempt = event.attempt
-        self.facts.crashes.running.add(event.item)
+        self.facts.running[event.item] = is_blamed
 
-    def _close_leaf(self, event: ItemCompleted) -> bool:
-        """Forget an item of `waiting` that has completed and has neither hook nor children; return False if it has one."""
-        item = event.item
-        waiting = self.waiting
+    def _complete_waiting(self, event: ItemCompleted) -> None:
+        """Note that an item of `waiting` has completed. Without a hook it is forgotten, since it has no children."""
+        item, waiting = event.item, self.waiting
         page = waiting.pages[item >> _SHIFT]
         place = item & _MASK
         seq = page.enqueued_seqs[place]
         if not seq:
             raise KeyError(item)
-        if waiting.kinds[page.kinds[place] >> 1].hook:
-            return False
-        self.facts.crashes.running.discard(item)
+        if waiting.hooks[page.kinds[place]]:
+            self._complete(self._record(item), event)
+            return
+        self.facts.running.pop(item, None)
         page.enqueued_seqs[place] = 0
         page.count -= 1
         if page.count <= _FEW:
             self._thin_out(item >> _SHIFT)
-        self._pass_on(item, seq, page.parents[place], event.seq if event.result is not NO_DATA else 0)
-        return True
+        parent = self.live[page.parents[place]]
+        if event.result is NO_DATA and parent.completed:  # nobody will look for it
+            parent.pending -= 1
+        else:
+            self._pass_on(item, seq, parent, event.seq if event.result is not NO_DATA else 0)
 
     def _complete(self, record: RecordedItem, event: ItemCompleted) -> None:
-        self.facts.crashes.running.discard(event.item)
+        self.facts.running.pop(event.item, None)
         record.running = None
         record.completed = True
         record.is_poison = False
@@ -318,6 +329,8 @@ class Recording:
         match event:
             case ev.RunStarted():  # RunResumed is one
                 if isinstance(event, ev.RunResumed):
+                    for item in facts.running:
+                        self._record(item)  # as one that ran
                     facts.end_process()
                     self._failed_below = None  # what failed may run again
                 facts.first_ids.append(facts.last_id + 1)
@@ -333,11 +346,10 @@ class Recording:
                 self._fail(event)
             case ev.ItemInterrupted():
                 self._record(event.item).running = None
-                if event.reason != "crash":
-                    facts.crashes.running.discard(event.item)
+                facts.running.pop(event.item, None)
             case ev.ItemRetryScheduled():
                 record = self._record(event.item)
-                facts.crashes.running.discard(event.item)
+                facts.running.pop(event.item, None)
                 record.running = None
                 record.is_poison = False
                 record.retries += 1
@@ -351,6 +363,7 @@ class Recording:
                 facts.finished = event
                 facts.elapsed_s += event.at - facts.process_started_at
                 facts.crashes.finish()
+                facts.running.clear()
             case _:
                 pass
 
@@ -374,7 +387,7 @@ class Recording:
     def _end_hook(self, event: ev.ItemChildrenProcessed) -> None:
         facts = self.facts
         record = self._record(event.item)
-        facts.crashes.running.discard(event.item)
+        facts.running.pop(event.item, None)
         record.running = None
         record.is_poison = False
         record.retries = 0
@@ -391,7 +404,7 @@ class Recording:
 
     def _fail(self, event: ev.ItemFailed) -> None:
         record = self._record(event.item)
-        self.facts.crashes.running.discard(event.item)
+        self.facts.running.pop(event.item, None)
         record.running = None
         record.failed = event.phase
         record.failed_seq = event.seq
@@ -428,12 +441,11 @@ class Recording:
     def _close(self, record: RecordedItem) -> None:
         """Forget `record`, whose subtree has ended well, after passing its result to its parent."""
         del self.live[record.id]
-        self._pass_on(record.id, record.enqueued_seq, record.parent, record.result_seq)
+        self._pass_on(record.id, record.enqueued_seq, self.live[record.parent], record.result_seq)
 
-    def _pass_on(self, item: int, enqueued_seq: int, parent_id: int, result_seq: int) -> None:
-        parent = self.live[parent_id]
+    def _pass_on(self, item: int, enqueued_seq: int, parent: RecordedItem, result_seq: int) -> None:
         parent.pending -= 1
-        if parent_id == ROOT:
+        if parent.id == ROOT:
             self.ended.roots.append(enqueued_seq)
             if result_seq:
                 self.ended.root_results.extend((item, result_seq))
@@ -458,7 +470,7 @@ class Recording:
         It shares nothing with the fold, to which events can still be applied.
         """
         ended = self._all_ended()
-        live = {found[0]: _record_of(*found) for found in self.waiting}
+        live = {found[0]: self._record_of(*found) for found in self.waiting}
         for item, record in self.live.items():
             results, closed = record.results, record.closed_children
             live[item] = msgspec.structs.replace(
@@ -476,19 +488,9 @@ class Recording:
         return run
 
     def __eq__(self, other: object) -> bool:
-        if not isinstance(other, Recording):
-            return NotImplemented
-        return self._state() == other._state()
+        return self.at_end() == other.at_end() if isinstance(other, Recording) else NotImplemented
 
     __hash__ = None  # type: ignore[assignment]  # it changes
 
-    def _state(self) -> tuple[Any, ...]:
-        return self.facts, self.live, sorted(self.waiting), self._all_ended()
-
     def _all_ended(self) -> Ended:
         return Ended(*(getattr(self.saved, name) + getattr(self.ended, name) for name in Ended.__struct_fields__))
-
-
-def _record_of(item: int, enqueued_seq: int, parent: int, kind: Kind, attempt: int) -> RecordedItem:
-    running: Phase | None = "process" if attempt else None
-    return RecordedItem(item, parent, kind.type, enqueued_seq, kind.hook, running=running, attempt=attempt)

@@ -11,7 +11,7 @@ from typing import Any, Final
 
 import msgspec
 
-from aqueue._folds.recording import RecordedItem, Recording, RunFacts
+from aqueue._folds.recording import Ended, RecordedItem, Recording, RunFacts
 from aqueue._folds.waiting_items import Kind, Page
 from aqueue._version import __version__
 from aqueue.events import Event
@@ -31,6 +31,10 @@ _FORMAT: Final = 1
 _SLICE_PAGES: Final = 48
 _SLICE_RECORDS: Final = 10_000
 """How much is encoded in one go, some milliseconds. A million items at once would hold the interpreter's lock for 87 ms."""
+
+
+_Columns = tuple[int, int, bytes, bytes, bytes]
+"""The number of a page, how many items it has, and its columns."""
 
 
 class _Head(msgspec.Struct, frozen=True):
@@ -116,33 +120,34 @@ def restored(parts: Iterable[Part]) -> Folds | None:
     Returns None if another version of aqueue wrote it, or if anything is wrong with it.
     """
     folds = Folds()
-    recording = folds.recording
-    waiting = recording.waiting
-    saved = recording.saved
+    recording, saved = folds.recording, Ended()
     try:
         for name, data in parts:
             match name:
+                case "keys":
+                    saved.keys += data
+                case "roots" | "root_results":
+                    getattr(saved, name).frombytes(data)
                 case "head":
                     head = _decode(data, _Head)
                     if head.written_by != _THIS:
                         return None
-                    recording.facts = head.facts
+                    recording = Recording(head.facts)
                     for kind in head.kinds:
-                        waiting.add_kind(*kind)
+                        recording.waiting.add_kind(*kind)
                 case "view":
                     folds.view = _decode(data, RunView)
                 case "records":
                     recording.live.update((one.id, one) for one in _decode(data, list[RecordedItem]))
                 case "pages":
-                    for number, count, seqs, parents, kinds in _decode(
-                        data, list[tuple[int, int, bytes, bytes, bytes]]
-                    ):
-                        waiting.pages[number] = Page(array("q", seqs), array("q", parents), array("I", kinds), count)
-                case "keys":
-                    saved.keys += data
+                    for number, count, seqs, parents, kinds in _decode(data, list[_Columns]):
+                        page = Page(array("q", seqs), array("q", parents), array("I", kinds), count)
+                        recording.waiting.pages[number] = page
                 case _:
-                    getattr(saved, name).frombytes(data)
-    except Exception:
+                    return None
+    except Exception:  # it may have been damaged, or changed by anybody, in any way
         return None
+    recording.saved = saved
+    folds.recording = recording
     folds.snapshot_seq = recording.facts.last_seq
     return folds

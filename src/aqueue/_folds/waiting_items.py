@@ -1,4 +1,4 @@
-"""The live items of which nothing is known but their announcement, and perhaps their first start, in 20 bytes per item."""
+"""The live items of which nothing is known but their announcement, in 20 bytes per item."""
 
 from array import array
 from collections.abc import Iterator
@@ -32,7 +32,7 @@ class Page(msgspec.Struct, gc=False):
     Attributes:
         enqueued_seqs: the number of the event that announced the item; 0 where there is no item.
         parents: the number of its parent.
-        kinds: twice the place of its `Kind`, plus 1 if its first attempt has started.
+        kinds: the number of its `Kind`.
         count: how many items there are.
     """
 
@@ -42,8 +42,8 @@ class Page(msgspec.Struct, gc=False):
     count: int = 0
 
 
-_Found = tuple[int, int, Kind, int]
-"""The event that announced an item, its parent, its kind, and how many attempts have started: 0 or 1."""
+_Found = tuple[int, int, Kind]
+"""The event that announced an item, its parent and its kind."""
 
 
 class WaitingItems:
@@ -53,14 +53,16 @@ class WaitingItems:
 
     Attributes:
         pages: the pages by the numbers of their items divided by `PAGE_ITEMS`.
-        kinds: the kinds that were seen.
-        places: for each of them what stands for it in a page, for an item that has not started.
+        kinds: the kinds that were seen, by number.
+        kind_numbers: the number of each.
+        hooks: whether items of each have a hook, by number.
     """
 
     def __init__(self) -> None:
         self.pages: dict[int, Page] = {}
         self.kinds: list[Kind] = []
-        self.places: dict[tuple[str, bool], int] = {}
+        self.kind_numbers: dict[tuple[str, bool], int] = {}
+        self.hooks: list[bool] = []
 
     def add_page(self, number: int) -> Page:
         """Add an empty page."""
@@ -70,10 +72,11 @@ class WaitingItems:
         return page
 
     def add_kind(self, type: str, hook: bool) -> int:
-        """Add a kind, and return what stands for it in a page."""
-        place = self.places[type, hook] = 2 * len(self.kinds)
+        """Add a kind, and return its number."""
+        number = self.kind_numbers[type, hook] = len(self.kinds)
         self.kinds.append(Kind(type, hook))
-        return place
+        self.hooks.append(hook)
+        return number
 
     def remove(self, item: int) -> _Found:
         """Remove an item, and return what was known of it.
@@ -104,5 +107,5 @@ class WaitingItems:
             yield from self.items_of(number)
 
     def _at(self, page: Page, place: int) -> _Found | None:
-        seq, kind = page.enqueued_seqs[place], page.kinds[place]
-        return (seq, page.parents[place], self.kinds[kind >> 1], kind & 1) if seq else None
+        seq = page.enqueued_seqs[place]
+        return (seq, page.parents[place], self.kinds[page.kinds[place]]) if seq else None

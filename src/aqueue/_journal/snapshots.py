@@ -49,7 +49,7 @@ def read_snapshots(
         growing: the names of the parts that are also needed of earlier snapshots.
 
     Yields:
-        The number of the last event that is in it, and its parts, the first of which is not of an earlier snapshot. Reading them
+        The number of the last event that is in it, and its parts, those of earlier snapshots first. Reading them
         raises an exception if one is missing or damaged.
     """
     try:
@@ -69,8 +69,8 @@ def _parts(connection: sqlite3.Connection, seq: int, count: int, growing: Sequen
     marks = ", ".join("?" * len(growing))
     for name, data in connection.execute(
         f"SELECT name, data FROM snapshots WHERE seq = ? AND name != ? OR seq < ? AND name IN ({marks}) "  # noqa: S608
-        "ORDER BY seq = ? DESC, seq, part",
-        (seq, _LAST, seq, *growing, seq),
+        "ORDER BY seq, part",
+        (seq, _LAST, seq, *growing),
     ):
         yield name, zlib.decompress(data)
         count -= 1

@@ -1,6 +1,7 @@
 """Reads a recorded run, puts it back into an engine, and says so to the user."""
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import suppress
 from functools import partial
 from itertools import chain
 from pathlib import Path
@@ -25,7 +26,7 @@ from aqueue.events import Event, ItemAdopted
 from aqueue.result import RunResult
 from aqueue.text import visible
 
-__all__ = ["Past", "read_past"]
+__all__ = ["Past", "fold_recorded", "read_past"]
 
 
 class RecordedEvents(Protocol):
@@ -56,24 +57,35 @@ def read_past(
         JournalError: an event can't be read.
         UnknownItemType, PayloadMismatch: see `LiveItems.restore`.
     """
+    return Past(fold_recorded(journal, check_interrupt), journal.events_at, runs_again)
+
+
+def fold_recorded(journal: RecordedEvents, check_interrupt: Callable[[], None] = lambda: None) -> Folds:
+    """Return the state of the run in `journal`: that in its last usable snapshot, and the events after it.
+
+    Parameters:
+        journal: the recorded events.
+        check_interrupt: called from time to time; raises if the user has pressed Ctrl-C.
+
+    Raises:
+        JournalError: an event can't be read.
+    """
     usable = (folds for _, parts in journal.snapshots(GROWING) if (folds := restored(parts)) is not None)
     folds = next(usable, None)
+    if folds is not None:
+        with suppress(KeyError):  # it doesn't fit the events after it
+            _fold(journal, check_interrupt, folds)
+            return folds
+    folds = Folds()
     try:
-        if folds is not None:
-            _fold(journal, check_interrupt, folds)
-    except KeyError:  # it doesn't fit the events after it
-        folds = None
-    if folds is None:
-        folds = Folds()
-        try:
-            _fold(journal, check_interrupt, folds)
-        except KeyError as error:
-            after = folds.recording.facts.last_seq
-            raise JournalDamaged(
-                f"the journal {visible(str(journal.path), 1_000)} can't be resumed: an event after event {after:,} names an "
-                f"item, a worker or a type ({error}) that no earlier event announced; restore it from a copy"
-            ) from error
-    return Past(folds, journal.events_at, runs_again)
+        _fold(journal, check_interrupt, folds)
+    except KeyError as error:
+        after = folds.recording.facts.last_seq
+        raise JournalDamaged(
+            f"the journal {visible(str(journal.path), 1_000)} can't be resumed: an event after event {after:,} names an item, "
+            f"a worker or a type ({error}) that no earlier event announced; restore it from a copy"
+        ) from error
+    return folds
 
 
 def _fold(journal: RecordedEvents, check_interrupt: Callable[[], None], folds: Folds) -> None:

@@ -1,0 +1,390 @@
+"""A run is resumed the same with its snapshots, without them, and with damaged ones.
+
+`_delivery.snapshots` makes them from `_folds.snapshot`, which has the `_folds.waiting_items`; `_journal.snapshots` keeps them.
+"""
+
+import sqlite3
+import zlib
+from collections.abc import Callable, Iterator
+from contextlib import closing, suppress
+from pathlib import Path
+from random import Random
+from tempfile import TemporaryDirectory
+
+import msgspec
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from aqueue import Backend, EnqueueFn, Item, ItemFailures, SetDescFn, run_queue
+from aqueue._delivery import snapshots
+from aqueue._delivery.snapshots import Snapshots
+from aqueue._folds import snapshot
+from aqueue._folds.recording import Recording
+from aqueue._folds.snapshot import GROWING, Folds
+from aqueue._folds.waiting_items import PAGE_ITEMS
+from aqueue._journal.snapshots import read_snapshots
+from aqueue._journal.writer import Journal
+from aqueue._resume.past import fold_recorded
+from aqueue.events import ErrorInfo, Event, ItemCompleted, ItemEnqueued, ItemFailed, ItemStarted, RunStarted
+from aqueue.view import RunView
+from tests.cli.test_explain import CrashingRun
+from tests.journal.writing import write
+
+
+def folded(path: Path) -> Folds:
+    """Return the state of the run in a journal, as a resume reads it."""
+    journal = Journal.open(path)
+    try:
+        return fold_recorded(journal)
+    finally:
+        journal.close()
+
+
+def shown(view: RunView) -> RunView:
+    """Return a view without the texts, which are not read for a resume."""
+    view = view.copy()
+    for one in view.running.values():
+        one.text = ""
+    return view
+
+
+def change(path: Path, sql: str, *arguments: object) -> None:
+    """Change a journal as somebody with SQLite would."""
+    with closing(sqlite3.connect(path)) as connection:
+        connection.execute(sql, arguments)
+        connection.commit()
+
+
+def seqs(path: Path) -> list[int]:
+    """Return the events at which the usable snapshots were made, the last first."""
+    with closing(sqlite3.connect(path)) as connection:
+        return [seq for seq, parts in read_snapshots(connection, GROWING) if list(parts)]
+
+
+def of_all(events: list[Event]) -> Folds:
+    """Return what all events make, without a snapshot."""
+    folds = Folds()
+    folds.apply(events)
+    return folds
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.integers(0, 2**32))
+def test_with_and_without_snapshots(seed: int) -> None:
+    """The events of crashing runs, written by several processes in batches of any size."""
+    random = Random(seed)
+    events = CrashingRun(random).script.events
+    cuts = sorted(random.sample(range(1, len(events) + 1), k=min(len(events), random.randint(1, 6))))
+    with TemporaryDirectory() as folder:
+        path = Path(folder) / "run.db"
+        for begin, end in zip([0, *cuts], [*cuts, len(events)], strict=True):
+            write(path, events[begin:end])
+            whole = of_all(events[:end])
+            folds = folded(path)
+            assert folds.recording.at_end() == whole.recording.at_end()
+            assert shown(folds.view) == shown(whole.view)
+            if end - begin >= snapshots._MIN_EVENTS_AT_END:
+                assert folds.snapshot_seq == end
+            change(path, "DELETE FROM snapshots WHERE random() % 5 = 0")  # a resume uses another, or none
+            again = folded(path)
+            assert again.recording.at_end() == whole.recording.at_end()
+            assert shown(again.view) == shown(whole.view)
+
+
+def large_run() -> list[Event]:
+    """Return events of a run with everything that a snapshot has: several pages, keys, results, what has failed."""
+    events: list[Event] = [RunStarted(1, 1.0, "run", 2, "1", 5, "queue", 1, "host")]
+
+    def add(cls: Callable[..., Event], **fields: object) -> None:
+        events.append(cls(len(events) + 1, 1.0 + len(events), **fields))
+
+    for item in range(1, 3 * PAGE_ITEMS):
+        add(
+            ItemEnqueued,
+            item=item,
+            parent=0,
+            type="T" if item % 3 else "U",
+            key=str(item) if item % 2 else None,
+            hook=item % 7 == 0,
+        )
+    add(ItemEnqueued, item=3 * PAGE_ITEMS, parent=2, type="T")
+    for item in range(1, 2 * PAGE_ITEMS):
+        add(ItemStarted, item=item, type="T" if item % 3 else "U", worker=1)
+        if item % 11 == 0:
+            add(
+                ItemFailed,
+                item=item,
+                type="T" if item % 3 else "U",
+                worker=1,
+                duration_s=1.0,
+                error=ErrorInfo("E", "m"),
+            )
+        else:
+            result = {"result": msgspec.Raw(b"1")} if item % 5 == 0 else {}
+            add(ItemCompleted, item=item, worker=1, duration_s=1.0, **result)
+    add(ItemStarted, item=2 * PAGE_ITEMS, type="T", worker=1)
+    return events
+
+
+@pytest.fixture(scope="module")
+def journal(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a journal with a large run, two snapshots, and events after them."""
+    path = tmp_path_factory.mktemp("snapshots") / "run.db"
+    events = large_run()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(snapshots, "_MIN_EVENTS", 10**6)
+        for begin, end in ((0, 4_000), (4_000, 6_000), (6_000, 6_010)):
+            patch.setattr(snapshots, "_MIN_EVENTS_AT_END", 100 if end != 6_010 else 10**6)
+            write(path, events[begin:end])
+    assert seqs(path) == [6_000, 4_000]
+    return path
+
+
+@pytest.fixture
+def copy(journal: Path, tmp_path: Path) -> Path:
+    """Return a copy of that journal."""
+    path = tmp_path / "run.db"
+    path.write_bytes(journal.read_bytes())
+    return path
+
+
+def check(path: Path, snapshot_seq: int) -> None:
+    """Check that a resume uses this snapshot, and gets what all events make."""
+    folds = folded(path)
+    whole = of_all(large_run()[:6_010])
+    assert folds.snapshot_seq == snapshot_seq
+    assert folds.recording.at_end() == whole.recording.at_end()
+    assert folds.view == whole.view
+
+
+def test_the_last_snapshot_is_used(copy: Path) -> None:
+    """And the events after it."""
+    check(copy, 6_000)
+
+
+@pytest.mark.parametrize("name", ["head", "view", "records", "pages", "keys", "roots", "root_results", "last"])
+@pytest.mark.parametrize("how", ["cut", "flipped", "missing", "emptied", "text", "nothing"])
+def test_a_damaged_part(copy: Path, name: str, how: str) -> None:
+    """The snapshot before is used, or none if both need the part."""
+    with closing(sqlite3.connect(copy)) as connection:
+        (seq, part, data) = connection.execute(
+            "SELECT seq, part, data FROM snapshots WHERE name = ? ORDER BY seq DESC", (name,)
+        ).fetchone()
+    at = len(data) // 2
+    changed: object = {
+        "cut": data[:at],
+        "flipped": data[:at] + bytes([data[at] ^ 0x10]) + data[at + 1 :],
+        "emptied": b"",
+        "text": "text",
+        "nothing": zlib.compress(b""),
+    }.get(how)
+    if how == "nothing" and name in GROWING:
+        return  # only somebody who knows how they are written can have done that
+    if how == "missing":
+        change(copy, "DELETE FROM snapshots WHERE seq = ? AND part = ?", seq, part)
+    else:
+        change(copy, "UPDATE snapshots SET data = ? WHERE seq = ? AND part = ?", changed, seq, part)
+    check(copy, 4_000 if seq == 6_000 else 0)  # all keys are in the first one
+
+
+@pytest.mark.parametrize("name", GROWING)
+def test_a_part_that_all_snapshots_need(copy: Path, name: str) -> None:
+    """Without it neither is used."""
+    change(copy, "DELETE FROM snapshots WHERE seq = 4000 AND name = ?", name)
+    check(copy, 0)
+
+
+def test_no_snapshot_at_all(copy: Path) -> None:
+    """The table may be emptied at any time."""
+    change(copy, "DELETE FROM snapshots")
+    check(copy, 0)
+
+
+def test_a_snapshot_of_another_version(copy: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A newer or older aqueue may have folded something else."""
+    monkeypatch.setattr(snapshot, "_THIS", ("0", 1, "little"))
+    check(copy, 0)
+
+
+def test_a_snapshot_of_another_journal(copy: Path, tmp_path: Path) -> None:
+    """The event at which it was made is another one here."""
+    other = tmp_path / "other.db"
+    events = [msgspec.structs.replace(event, at=event.at + 1_000) for event in large_run()[:6_010]]
+    write(other, events)
+    change(other, "DELETE FROM snapshots")
+    with closing(sqlite3.connect(other)) as connection:
+        connection.execute("ATTACH ? AS copied", (str(copy),))
+        connection.execute("INSERT INTO snapshots SELECT * FROM copied.snapshots")
+        connection.commit()
+    folds = folded(other)
+    assert folds.snapshot_seq == 0
+    assert folds.recording.at_end() == of_all(events).recording.at_end()
+
+
+def test_events_that_are_gone(copy: Path) -> None:
+    """A snapshot of events that the journal has lost isn't used."""
+    change(copy, "DELETE FROM events WHERE seq > 5000")
+    folds = folded(copy)
+    assert folds.snapshot_seq == 4_000
+    assert folds.recording.at_end() == of_all(large_run()[:5_000]).recording.at_end()
+
+
+def test_a_snapshot_that_does_not_fit_what_follows(copy: Path) -> None:
+    """One that a bug has made wrong is not used, if the events after it show it."""
+    with closing(sqlite3.connect(copy)) as connection:
+        parts = connection.execute("SELECT part FROM snapshots WHERE seq = 6000 AND name = 'pages'").fetchall()
+    for (part,) in parts:
+        nothing = zlib.compress(msgspec.msgpack.encode([]))
+        change(copy, "UPDATE snapshots SET data = ? WHERE seq = 6000 AND part = ?", nothing, part)
+    check(copy, 0)
+
+
+def test_two_snapshots_are_kept(copy: Path) -> None:
+    """And of those before them, only what later ones need."""
+    events = large_run()
+    for begin, end in ((6_010, 6_100), (6_100, 6_200)):
+        write(copy, events[begin:end])
+        assert seqs(copy)[0] == end
+    with closing(sqlite3.connect(copy)) as connection:
+        kept = {seq for (seq,) in connection.execute("SELECT DISTINCT seq FROM snapshots WHERE name = 'last'")}
+        older = connection.execute("SELECT DISTINCT name FROM snapshots WHERE seq < ?", (min(kept),)).fetchall()
+    assert len(kept) == 2
+    assert {name for (name,) in older} == set(GROWING)
+    assert folded(copy).recording.at_end() == of_all(events[:6_200]).recording.at_end()
+
+
+def test_what_was_not_finished_goes(copy: Path) -> None:
+    """A process was killed while it wrote a snapshot; the next one begins where the last whole one ends."""
+    change(copy, "DELETE FROM snapshots WHERE seq = 6000 AND name = 'last'")
+    events = large_run()
+    write(copy, events[6_010:])
+    assert folded(copy).recording.at_end() == of_all(events).recording.at_end()
+    assert seqs(copy)[0] == len(events)
+    assert 6_000 not in seqs(copy)
+
+
+class Table:
+    """Stands where a writer of snapshots does; notes what it is told."""
+
+    def __init__(self, fails: int = 0) -> None:
+        self.written: list[tuple[int, list[str]]] = []
+        self.finished: list[int] = []
+        self._fails = fails
+
+    def begin(self, seq: int) -> None:
+        self.written.append((seq, []))
+
+    def add(self, name: str, data: bytes) -> None:
+        if self._fails:
+            self._fails -= 1
+            raise sqlite3.OperationalError("database is locked")
+        self.written[-1][1].append(name)
+
+    def finish(self) -> None:
+        self.finished.append(self.written[-1][0])
+
+
+def test_events_that_come_meanwhile_are_not_in_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A snapshot is written in slices between commits: it is the state at its beginning, and what comes is folded later."""
+    monkeypatch.setattr(snapshots, "_SLICE_S", 0.0)  # nothing is written but at the end
+    events = large_run()
+    folds = Folds()
+    table = Table()
+    maker = Snapshots(table, folds)  # type: ignore[arg-type]
+    maker.apply(events[:100])
+    for begin in range(100, 1_000, 100):
+        maker.apply(events[begin : begin + 100])
+        assert folds.recording.facts.last_seq == 100
+    maker.apply([], is_last=True)
+    assert table.finished == [100, 1_000]
+    assert folds.recording.at_end().live == of_all(events[:1_000]).recording.at_end().live
+
+
+def test_a_table_that_cannot_be_written(capfd: pytest.CaptureFixture[str]) -> None:
+    """Another program has locked it, say: the next snapshot is tried later, and has all that this one would have had."""
+    events = large_run()
+    folds = Folds()
+    table = Table(fails=1)
+    maker = Snapshots(table, folds)  # type: ignore[arg-type]
+    for begin in range(0, 200, 10):
+        maker.apply(events[begin : begin + 10])
+    maker.apply([], is_last=True)
+    assert table.finished[-1] == 200
+    assert "keys" in next(names for seq, names in table.written if seq == table.finished[0])
+    assert capfd.readouterr().err == ""
+
+
+def test_a_bug_in_a_fold_ends_no_run(capfd: pytest.CaptureFixture[str]) -> None:
+    """Snapshots end, once, with a warning; the run continues."""
+    maker = Snapshots(Table(), Folds())  # type: ignore[arg-type]
+    for _ in range(2):
+        maker.apply([ItemCompleted(1, 1.0, 99, 1, 1.0)])
+    maker.apply([], is_last=True)
+    assert capfd.readouterr().err.count("no more snapshots are made") == 1
+
+
+def test_items_are_kept_in_pages_only_while_that_is_less() -> None:
+    """Of a million items, each of which ends before the one after the next begins, no page is left behind."""
+    recording = Recording()
+    events = large_run()[:1]
+    recording.apply(events)
+    for item in range(1, 40_000):
+        seq = 3 * item
+        batch: list[Event] = [ItemEnqueued(seq, 1.0, item, 0, "T"), ItemStarted(seq + 1, 1.0, item, "T", 1)]
+        if item % 500:  # the others keep running
+            batch.append(ItemCompleted(seq + 2, 1.0, item, 1, 1.0))
+        recording.apply(batch)
+    assert len(recording.waiting.pages) <= 1
+    assert recording.num_live == 39_999 // 500
+    assert {one.running for one in recording.at_end().live.values()} == {None, "process"}
+
+
+class Keyed(Item):
+    """A third of these fail in each of the first three processes."""
+
+    salt = 3
+
+    def __init__(self, number: int, depth: int) -> None:
+        self.number = number
+        self.depth = depth
+
+    @property
+    def key(self) -> str:
+        return f"{self.depth}/{self.number}"
+
+    async def process(self, enqueue: EnqueueFn, set_desc: SetDescFn) -> int:
+        for number in range(self.number) if self.depth else ():
+            enqueue(Keyed(number, self.depth - 1))
+        if zlib.crc32(self.key.encode()) % 3 == Keyed.salt:
+            raise ValueError(self.key)
+        return self.number
+
+    async def after_children_processed(self) -> int:
+        return self.number + 1
+
+
+def roots() -> Iterator[Item]:
+    """Yield the initial items."""
+    return (Keyed(number, 2) for number in range(1, 12))
+
+
+@pytest.mark.parametrize("has_snapshots", [True, False])
+def test_runs_with_failures_resumed(
+    tmp_path: Path, backend: Backend, monkeypatch: pytest.MonkeyPatch, has_snapshots: bool
+) -> None:
+    """Results, keys and counts in the end are those of a run that never failed."""
+    path = tmp_path / "run.db"
+    result = None
+    for salt in range(4):
+        monkeypatch.setattr(Keyed, "salt", salt)
+        with suppress(ItemFailures):
+            result = run_queue(roots(), resume=path, reporter="none", on_error="continue", backend=backend)
+        if not has_snapshots:
+            change(path, "DELETE FROM snapshots")
+    plain = run_queue(roots(), reporter="none", backend=backend)
+    assert result is not None
+    assert result.root_results == plain.root_results
+    assert result.counts.completed == plain.counts.completed
+    assert result.counts.enqueued == plain.counts.enqueued
+    assert bool(seqs(path)) == has_snapshots
