@@ -61,7 +61,7 @@ def run(path: Path, **arguments: Any) -> None:
 def recorded(path: Path) -> list[list[Event]]:
     """Return the events in the journal at `path`, in batches."""
     with closing(connect_to_read(path)) as connection:
-        reader = EventReader(connection, path, skip_described=False)
+        reader = EventReader(connection, path)
         events = [event for batch in iter(reader.read, None) for event in batch]
     return [events[start : start + 7] for start in range(0, len(events), 7)]
 

@@ -109,15 +109,6 @@ def test_beginning_near_the_end(path: Path) -> None:
             assert events_in(history) == events
 
 
-def test_descriptions_can_be_left_out(path: Path) -> None:
-    """Nothing counts as missing then."""
-    run(path, reporter="none")
-    with closing(open_history(str(path), skip_described=True)) as history:
-        events = [event for batch in batches(history) for event in batch]
-
-        assert events == [event for event in events_of(path) if event.event != "item.described"]
-
-
 def test_run_of_a_journal_may_be_named(path: Path) -> None:
     """There is one: the first and the last."""
     run(path, reporter="none")

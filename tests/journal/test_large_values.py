@@ -170,10 +170,9 @@ def _events(sizes: list[int], texts: Callable[[int], str] = lambda size: "x" * s
     return events
 
 
-@pytest.mark.parametrize("skips", [True, False])
 @pytest.mark.parametrize("seed", range(6))
 def test_events_of_any_sizes_are_written_and_read_in_bounded_parts(
-    seed: int, *, skips: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    seed: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """No part is longer than the bound and one event; none is lost, doubled or changed, whatever the order of sizes."""
     monkeypatch.setattr(journal_reader, "_READ_BYTES", 5_000)
@@ -186,7 +185,7 @@ def test_events_of_any_sizes_are_written_and_read_in_bounded_parts(
     path = tmp_path / "run.db"
     write(path, events)
     with closing(connect_to_read(path)) as connection:
-        reader = EventReader(connection, path, skip_described=skips)
+        reader = EventReader(connection, path)
         read: list[Event] = []
         while (batch := reader.read()) is not None:
             assert sum(len(encode(event).decode()) for event in batch[:-1]) <= 5_000
@@ -196,8 +195,7 @@ def test_events_of_any_sizes_are_written_and_read_in_bounded_parts(
             assert {event.seq: encode(event) for event in read_events_at(connection, path, seqs)} == {
                 seq: encode(events[seq - 1]) for seq in seqs
             }
-    wanted = [event for event in events if not (skips and isinstance(event, ItemDescribed))]
-    assert [encode(event) for event in read] == [encode(event) for event in wanted]
+    assert [encode(event) for event in read] == [encode(event) for event in events]
     with closing(sqlite3.connect(path)) as connection:
         assert connection.execute("SELECT DISTINCT typeof(event) FROM events").fetchall() == [("text",)]
 
@@ -227,7 +225,7 @@ def test_reading_takes_as_much_memory_as_is_live(tmp_path: Path) -> None:
     del events, large
     recording = Recording()
     with closing(connect_to_read(path)) as connection:
-        reader = EventReader(connection, path, skip_described=True)
+        reader = EventReader(connection, path)
         gc.collect()
         tracemalloc.start()
         try:

@@ -94,6 +94,6 @@ def recorded(path: Path) -> list[Event]:
     """Return all events of a journal, by opening it as a run would."""
     journal = Journal.open(path)
     try:
-        return [event for batch in journal.recorded(skip_described=False) for event in batch]
+        return [event for batch in journal.recorded() for event in batch]
     finally:
         journal.close()

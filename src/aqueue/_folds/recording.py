@@ -62,13 +62,16 @@ class RecordedItem(msgspec.Struct, gc=False, array_like=True):
         group_seq: the number of the event that has its latest group, if it was queued again; else 0.
         running: the phase that a worker runs at the end of the events; None if none does.
         failed: the phase that failed for good; None if none did.
-        failed_seq: the number of the event that says so.
         retries: how many attempts at the phase that is next have failed and were to be followed by another.
         due: when that attempt may start, Unix time in seconds; 0.0 if it need not wait.
         delay_s: how long it had to wait from the failure, seconds.
         is_poison: whether it failed with `PoisonItem`, and has neither returned nor raised since.
         attempt: how often its `process` was started.
         hook_attempt: how often its hook was started.
+        started_seq, hook_seq, described_seq, completed_seq, retried_seq, interrupted_seq, failed_seq, reopened_seq, closed_seq:
+            the numbers of the latest events with which its `process` started, its hook started, it was described, its `process`
+            completed, an attempt was to be followed by another, one was interrupted, one failed for good, it was reopened, and
+            it was closed over a failure; 0 for none.
         pending: how many of its children have a subtree that has not ended well.
         closed_over: whether it was closed although a descendant had failed.
         result_seq: the number of the event that has its result, that of the hook if it returned one; 0 for none.
@@ -88,13 +91,21 @@ class RecordedItem(msgspec.Struct, gc=False, array_like=True):
     group_seq: int = 0
     running: Phase | None = None
     failed: Phase | None = None
-    failed_seq: int = 0
     retries: int = 0
     due: float = 0.0
     delay_s: float = 0.0
     is_poison: bool = False
     attempt: int = 0
     hook_attempt: int = 0
+    started_seq: int = 0
+    hook_seq: int = 0
+    described_seq: int = 0
+    completed_seq: int = 0
+    retried_seq: int = 0
+    interrupted_seq: int = 0
+    failed_seq: int = 0
+    reopened_seq: int = 0
+    closed_seq: int = 0
     pending: int = 0
     closed_over: bool = False
     result_seq: int = 0
@@ -114,8 +125,9 @@ class RunFacts(msgspec.Struct):
         elapsed_s: how long the processes that have ended took, seconds.
         process_started_at: when the last process began, Unix time in seconds.
         runs_elsewhere: whether its items run in a cluster.
-        running: the items that the last process runs, each with whether it could be the cause if this process crashes:
-            what runs in a cluster can't be.
+        running: for each item that the last process runs the numbers of the events with which the attempt started and was last
+            described, 0 for none, and 1 if it could be the cause if this process crashes: what runs in a cluster can't be.
+        process_seq: the number of the event with which the last process began.
         finished: the last process's `run.finished`; None if it did not get that far.
         first_ids: the number of the first item that each process enqueued, or would have.
         crashes: which processes ended without `run.finished`, and what was running then.
@@ -132,7 +144,8 @@ class RunFacts(msgspec.Struct):
     elapsed_s: float = 0.0
     process_started_at: float = 0.0
     runs_elsewhere: bool = False
-    running: dict[int, bool] = {}
+    running: dict[int, list[int]] = {}
+    process_seq: int = 0
     finished: RunFinished | None = None
     first_ids: list[int] = []
     crashes: Crashes = msgspec.field(default_factory=Crashes)
@@ -143,7 +156,7 @@ class RunFacts(msgspec.Struct):
         """Note that no more events of the last process follow: if it has not finished, it has crashed."""
         if self.run_id and self.finished is None:
             self.elapsed_s += self.last_at - self.process_started_at
-            self.crashes.crash(frozenset(item for item, is_blamed in self.running.items() if is_blamed))
+            self.crashes.crash(frozenset(item for item, (_, _, is_blamed) in self.running.items() if is_blamed))
             self.running.clear()
 
 
@@ -205,7 +218,7 @@ class Recording:
         """
         facts, live, waiting, keys = self.facts, self.live, self.waiting, self.ended.keys
         pages, kinds, running = waiting.pages, waiting.kind_numbers, facts.running
-        is_here = not facts.runs_elsewhere
+        is_blamed = int(not facts.runs_elsewhere)
         at, last_id = facts.last_at, facts.last_id
         event: Event | None = None
         for event in events:
@@ -231,17 +244,20 @@ class Recording:
                 if item in live or event.attempt != 1:
                     self._start(self._record(item), event)
                 else:  # its `process`: before a hook starts, `process` has completed, and the item is in `live`
-                    running[item] = is_here
+                    running[item] = [event.seq, 0, is_blamed]
             elif cls is ItemCompleted:
                 assert isinstance(event, ItemCompleted)
                 if event.item in live:
-                    self._complete(live[event.item], event)
+                    self._complete(event)
                 else:
                     self._complete_waiting(event)
-            elif cls is not ItemDescribed:
+            elif cls is ItemDescribed:
+                assert isinstance(event, ItemDescribed)
+                running[event.item][1] = event.seq
+            else:
                 facts.last_at, facts.last_id = at, last_id
                 self._apply_rare(event)
-                is_here = not facts.runs_elsewhere
+                is_blamed = int(not facts.runs_elsewhere)
             at = event.at
         facts.last_at, facts.last_id = at, last_id
         if event is not None:
@@ -263,6 +279,15 @@ class Recording:
         record = RecordedItem(item, parent, kind.type, enqueued_seq, kind.hook)
         if item in self.facts.running:
             record.running, record.attempt = "process", 1
+            record.started_seq, record.described_seq, _ = self.facts.running[item]
+        return record
+
+    def _end_attempt(self, item: int) -> RecordedItem:
+        record = self._record(item)
+        attempt = self.facts.running.pop(item, None)
+        if attempt is not None and attempt[1]:
+            record.described_seq = attempt[1]
+        record.running = None
         return record
 
     def _open_page(self, number: int) -> Page:
@@ -284,10 +309,12 @@ class Recording:
         is_blamed = True
         if event.phase == "process":
             record.attempt = event.attempt
+            record.started_seq = event.seq
             is_blamed = not self.facts.runs_elsewhere
         else:
             record.hook_attempt = event.attempt
-        self.facts.running[event.item] = is_blamed
+            record.hook_seq = event.seq
+        self.facts.running[event.item] = [event.seq, 0, int(is_blamed)]
 
     def _complete_waiting(self, event: ItemCompleted) -> None:
         """Note that an item of `waiting` has completed. Without a hook it is forgotten, since it has no children."""
@@ -298,7 +325,7 @@ class Recording:
         if not seq:
             raise KeyError(item)
         if waiting.hooks[page.kinds[place]]:
-            self._complete(self._record(item), event)
+            self._complete(event)
             return
         self.facts.running.pop(item, None)
         page.enqueued_seqs[place] = 0
@@ -311,10 +338,10 @@ class Recording:
         else:
             self._pass_on(item, seq, parent, event.seq if event.result is not NO_DATA else 0)
 
-    def _complete(self, record: RecordedItem, event: ItemCompleted) -> None:
-        self.facts.running.pop(event.item, None)
-        record.running = None
+    def _complete(self, event: ItemCompleted) -> None:
+        record = self._end_attempt(event.item)
         record.completed = True
+        record.completed_seq = event.seq
         record.is_poison = False
         record.retries = 0
         record.result_seq = event.seq if event.result is not NO_DATA else 0
@@ -337,20 +364,21 @@ class Recording:
                 facts.run_id = event.run_id
                 facts.finished = None
                 facts.process_started_at = event.at
+                facts.process_seq = event.seq
                 facts.runs_elsewhere = bool(event.cluster)
             case ev.ItemChildrenProcessed():
                 self._end_hook(event)
             case ev.ItemChildrenFailed():
-                self._record(event.item).closed_over = True
+                record = self._end_attempt(event.item)
+                record.closed_over = True
+                record.closed_seq = event.seq
             case ev.ItemFailed():
                 self._fail(event)
             case ev.ItemInterrupted():
-                self._record(event.item).running = None
-                facts.running.pop(event.item, None)
+                self._end_attempt(event.item).interrupted_seq = event.seq
             case ev.ItemRetryScheduled():
-                record = self._record(event.item)
-                facts.running.pop(event.item, None)
-                record.running = None
+                record = self._end_attempt(event.item)
+                record.retried_seq = event.seq
                 record.is_poison = False
                 record.retries += 1
                 record.due = event.due
@@ -380,21 +408,21 @@ class Recording:
             record = self._record(event.item)
             if event.failed == "process":
                 record.group_seq = event.seq
+            record.reopened_seq = event.seq
             record.failed = None
             record.closed_over = False
             self._failed_below = None
 
     def _end_hook(self, event: ev.ItemChildrenProcessed) -> None:
         facts = self.facts
-        record = self._record(event.item)
-        facts.running.pop(event.item, None)
-        record.running = None
+        record = self._end_attempt(event.item)
         record.is_poison = False
         record.retries = 0
         facts.earlier_results.pop(event.item, None)
         has_result = event.result is not NO_DATA
         if event.item in self._with_failure_below():
             record.closed_over = True  # its hook will run again
+            record.closed_seq = event.seq
             if has_result:
                 facts.earlier_results[event.item] = event.seq
             return
@@ -403,9 +431,7 @@ class Recording:
         self._close(record)
 
     def _fail(self, event: ev.ItemFailed) -> None:
-        record = self._record(event.item)
-        self.facts.running.pop(event.item, None)
-        record.running = None
+        record = self._end_attempt(event.item)
         record.failed = event.phase
         record.failed_seq = event.seq
         record.retries = 0
@@ -472,9 +498,13 @@ class Recording:
         ended = self._all_ended()
         live = {found[0]: self._record_of(*found) for found in self.waiting}
         for item, record in self.live.items():
+            _, described_seq, _ = self.facts.running.get(item, (0, 0, 0))
             results, closed = record.results, record.closed_children
             live[item] = msgspec.structs.replace(
-                record, results=results and dict(results), closed_children=closed and closed[:]
+                record,
+                described_seq=described_seq or record.described_seq,
+                results=results and dict(results),
+                closed_children=closed and closed[:],
             )
         live[ROOT].closed_children = ended.roots or None
         facts = msgspec.msgpack.decode(msgspec.msgpack.encode(self.facts), type=RunFacts)

@@ -19,12 +19,11 @@ class JournalHistory(History):
 
     is_journal = True
 
-    def __init__(self, path: Path, *, skip_described: bool = False) -> None:
+    def __init__(self, path: Path) -> None:
         """Open the journal at `path`.
 
         Parameters:
             path: the file.
-            skip_described: leave out `item.described`, which are many, for readers that don't need them.
 
         Raises:
             JournalError: it can't be read; one of its subclasses says why.
@@ -36,7 +35,7 @@ class JournalHistory(History):
             raise CannotRead(f"{self.name} is empty: nothing is recorded there yet")
         self._connection = connect_to_read(path)
         self._identity = identity(path)
-        self._reader = EventReader(self._connection, path, skip_described=skip_described)
+        self._reader = EventReader(self._connection, path)
 
     def read(self) -> list[Event] | None:
         """Return the next events; None if there are no more now.

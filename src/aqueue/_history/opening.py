@@ -20,9 +20,7 @@ __all__ = ["STANDARD_INPUT", "open_history"]
 STANDARD_INPUT: Final = "-"
 
 
-def open_history(
-    file: str, *, run: str = "", follows: bool = False, whole_log: bool = False, skip_described: bool = False
-) -> History:
+def open_history(file: str, *, run: str = "", follows: bool = False, whole_log: bool = False) -> History:
     """Return the run that is recorded in `file`, a journal or a log.
 
     Parameters:
@@ -31,7 +29,6 @@ def open_history(
             empty for the last.
         follows: whether the reader will wait for more.
         whole_log: all runs of a log, as one.
-        skip_described: leave out `item.described` where that is cheap, for readers that don't need them.
 
     Raises:
         CannotRead: there is no such file or run, it can't be read, or nothing is recorded in it.
@@ -61,7 +58,7 @@ def open_history(
     if is_sqlite:
         # Before SQLite opens the file: closing one that it has open drops the locks that it holds on it.
         os.close(descriptor)
-        return _from_journal(path, run, skip_described=skip_described)
+        return _from_journal(path, run)
     if not stat.S_ISREG(mode):
         return _from_pipe(descriptor, shown(path), run=run, follows=follows, whole_log=whole_log)
     return _from_file(descriptor, shown(path), path, run=run, follows=follows, whole_log=whole_log)
@@ -85,8 +82,8 @@ def _checked_mode(descriptor: int, path: Path, *, follows: bool) -> int:
     return mode
 
 
-def _from_journal(path: Path, run: str, *, skip_described: bool) -> History:
-    history = JournalHistory(path, skip_described=skip_described)
+def _from_journal(path: Path, run: str) -> History:
+    history = JournalHistory(path)
     try:
         run_id = getattr(history.events_at([1]).get(1), "run_id", "") if run else ""
         if run not in {"1", "-1"} and not run_id.startswith(run):

@@ -24,11 +24,6 @@ _list_decoder = msgspec.json.Decoder(list[AnyEvent])
 _UNREADABLE: Final = (msgspec.MsgspecError, TypeError, UnicodeError, RecursionError)
 """What decoding a stranger's text may raise; JSON that is too deep raises the last."""
 
-# Descriptions are a fifth of the events, and a resumed run doesn't need them. SQLite compares text byte by byte, so these
-# two bounds mean "begins with".
-_DESCRIBED = '{"event":"item.described"'
-_DESCRIBED_END = '{"event":"item.described#'
-
 
 class EventReader:
     """Reads the events in a journal in their order, 2,000 at a time, from any connection to it; what comes later, too.
@@ -37,25 +32,22 @@ class EventReader:
         after: the number of the last event that was read, known to this aqueue or not.
     """
 
-    def __init__(self, connection: sqlite3.Connection, path: Path, *, skip_described: bool, after: int = 0) -> None:
+    def __init__(self, connection: sqlite3.Connection, path: Path, *, after: int = 0) -> None:
         """Make a reader of the journal at `path`.
 
         Parameters:
             connection: a connection to it.
             path: for messages.
-            skip_described: leave out `item.described`.
             after: begin with the event after this one.
         """
         self.after = after
         self._connection = connection
         self._path = path
-        self._skip_described = skip_described
         self._has_large = False
-        wanted = f"CASE WHEN event >= '{_DESCRIBED}' AND event < '{_DESCRIBED_END}' THEN NULL ELSE event END"
         # One string for many rows, and one call to decode it: several times as fast as a row at a time.
         self._query = (
-            f"SELECT count(*), max(seq), '[' || coalesce(group_concat({wanted if skip_described else 'event'}, ','), '')"  # noqa: S608
-            " || ']' FROM (SELECT seq, event FROM events WHERE seq > ? ORDER BY seq LIMIT ?)"
+            "SELECT count(*), max(seq), '[' || coalesce(group_concat(event, ','), '') || ']' "
+            "FROM (SELECT seq, event FROM events WHERE seq > ? ORDER BY seq LIMIT ?)"
         )
 
     def read(self) -> list[Event] | None:
@@ -105,7 +97,7 @@ class EventReader:
         events: list[Event] = []
         for seq, text in self._connection.execute(_ROWS, (self.after, _READ_EVENTS)):
             event = _decode(self._path, seq, text)
-            if event is not None and not (self._skip_described and event.event == "item.described"):
+            if event is not None:
                 events.append(event)
             count, last, size = count + 1, seq, size + len(text)
             if size >= _READ_BYTES:

@@ -131,21 +131,20 @@ class Journal:
 
     # ---- reading ------------------------------------------------------------------------------------------------
 
-    def recorded(self, *, after: int = 0, skip_described: bool = True) -> Iterator[list[Event]]:
+    def recorded(self, *, after: int = 0) -> Iterator[list[Event]]:
         """Yield the events in order, in lists; only before `begin_writing`.
 
         Event types that this aqueue doesn't know are left out.
 
         Parameters:
             after: begin with the event after this one.
-            skip_described: leave out `item.described`, which are many and which a resumed run doesn't need.
 
         Raises:
             JournalDamaged: an event is missing or can't be read; the message names it.
             JournalTooNew: a newer aqueue went on with the run.
         """
         assert not self._is_writing
-        reader = EventReader(self._connection, self.path, skip_described=skip_described, after=after)
+        reader = EventReader(self._connection, self.path, after=after)
         while (events := reader.read()) is not None:
             yield events
 

@@ -94,10 +94,7 @@ def _fold(journal: RecordedEvents, check_interrupt: Callable[[], None], folds: F
     for events in journal.recorded(after=facts.last_seq):
         check_interrupt()
         folds.apply(events)
-    # `recorded` leaves out descriptions, and events of unknown types, which are often the last ones. The run continues from
-    # their number and time.
-    folds.apply([event for event in journal.events_at([journal.last_seq]) if event.seq > facts.last_seq])
-    facts.last_seq = journal.last_seq
+    facts.last_seq = journal.last_seq  # `recorded` leaves out events of unknown types
 
 
 class Past:

@@ -56,7 +56,7 @@ def results(file: str, as_what: str, columns: str | None, types: tuple[str, ...]
     """
     if columns is not None and as_what != "csv":
         raise click.UsageError("--columns works only with csv; add --format csv")
-    history = _app.closed_at_end(open_history(file, run=run, skip_described=True))
+    history = _app.closed_at_end(open_history(file, run=run))
     every = _rows_of(history, types)
     num_found = 0
 
