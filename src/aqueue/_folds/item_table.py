@@ -27,7 +27,7 @@ _QUEUED, _RUNNING, _RETRYING, _INTERRUPTED, _COMPLETED, _FAILED = range(6)
 OUTSTANDING: Final[frozenset[State]] = frozenset({"queued", "running", "retrying", "interrupted"})
 """The states of items that have neither completed nor failed."""
 
-_HAS_HOOK, _ENDED, _IN_HOOK = 1, 2, 4
+_HAS_HOOK, _ENDED, _IN_HOOK, _HAD_HOOK = 1, 2, 4, 8
 _MAX_COUNT: Final = 0xFFFFFFFF
 _MAX_PROCESSES: Final = 10_000
 """How many worker processes are remembered; for items that ran in later ones, the process is not known."""
@@ -43,7 +43,7 @@ class ItemTable:
         parent_row: the row of each item's parent; -1 for initial items.
         enqueued_at, started_at, ended_at: when it was announced, last started, and when that attempt ended; Unix time in
             seconds, 0.0 for never.
-        duration_s: how long the last attempt of its `process` that ended took, and its hook since then, seconds.
+        duration_s: how long the last attempt of its `process` that ended took, and the last of its hook since then, seconds.
         attempts: how often its `process` was started.
         worker: the worker that last took it; 0 for none.
         enqueued_seq, described_seq, failed_seq: the numbers of the events that announced it, last described it, and last
@@ -70,6 +70,7 @@ class ItemTable:
         self._crashed_at = 0.0  # when the process before the last one was last heard of
         self._state = bytearray()
         self._flags = bytearray()
+        self._process_s = array("f")  # `duration_s` without the hook, once that has started
         self._type_numbers: dict[str, int] = {}
         self._first = 1  # the number of the item in row 0, as long as numbers follow each other
         self._rows: dict[int, int] | None = None  # where they don't
@@ -176,8 +177,14 @@ class ItemTable:
                         process = self._processes.of(event.worker)
                         self._process_index[row] = known[process.first_worker] if process is not None else 0
                     self.attempts[row] = min(max(event.attempt, 0), _MAX_COUNT)
+                    if event.attempt > 1:
+                        self._flags[row] &= ~_HAD_HOOK
                 else:
-                    self._flags[row] |= _IN_HOOK
+                    if self._flags[row] & _HAD_HOOK:
+                        duration_s[row] = self._process_s[row]
+                    else:
+                        self._process_s[row] = duration_s[row]
+                    self._flags[row] |= _IN_HOOK | _HAD_HOOK
             elif cls is ItemCompleted:
                 assert isinstance(event, ItemCompleted)
                 row = event.item - self._first if self._rows is None else self._rows[event.item]
@@ -212,6 +219,7 @@ class ItemTable:
         self.started_at.append(0.0)
         self.ended_at.append(0.0)
         self.duration_s.append(0.0)
+        self._process_s.append(0.0)
         self.attempts.append(0)
         self.worker.append(0)
         self.enqueued_seq.append(event.seq)

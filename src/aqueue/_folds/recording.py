@@ -113,6 +113,16 @@ class RecordedItem(msgspec.Struct, gc=False, array_like=True):
     closed_children: Numbers | None = None
     has_children: bool = False
 
+    def latest_seqs(self) -> set[int]:
+        """Return the numbers of the events that say how it is now: how its last attempts began and ended, and its text."""
+        seqs = {self.enqueued_seq, self.started_seq, self.hook_seq, self.described_seq}
+        started_seq = max(self.started_seq, self.hook_seq)
+        ends = (self.retried_seq, self.interrupted_seq, self.failed_seq, self.reopened_seq, self.closed_seq)
+        seqs.update(seq for seq in ends if seq > started_seq)
+        if self.completed_seq > self.started_seq:
+            seqs.add(self.completed_seq)
+        return seqs - {0}
+
 
 class RunFacts(msgspec.Struct):
     """What is known of a run besides its items.
@@ -127,7 +137,8 @@ class RunFacts(msgspec.Struct):
         runs_elsewhere: whether its items run in a cluster.
         running: for each item that the last process runs the numbers of the events with which the attempt started and was last
             described, 0 for none, and 1 if it could be the cause if this process crashes: what runs in a cluster can't be.
-        process_seq: the number of the event with which the last process began.
+        process_seqs: the numbers of the events with which processes began or resumed the run, and of those that tell which
+            worker processes of a cluster there are.
         finished: the last process's `run.finished`; None if it did not get that far.
         first_ids: the number of the first item that each process enqueued, or would have.
         crashes: which processes ended without `run.finished`, and what was running then.
@@ -145,7 +156,7 @@ class RunFacts(msgspec.Struct):
     process_started_at: float = 0.0
     runs_elsewhere: bool = False
     running: dict[int, list[int]] = {}
-    process_seq: int = 0
+    process_seqs: list[int] = []
     finished: RunFinished | None = None
     first_ids: list[int] = []
     crashes: Crashes = msgspec.field(default_factory=Crashes)
@@ -364,8 +375,10 @@ class Recording:
                 facts.run_id = event.run_id
                 facts.finished = None
                 facts.process_started_at = event.at
-                facts.process_seq = event.seq
+                facts.process_seqs.append(event.seq)
                 facts.runs_elsewhere = bool(event.cluster)
+            case ev.ProcessJoined() | ev.ProcessLeft():
+                facts.process_seqs.append(event.seq)
             case ev.ItemChildrenProcessed():
                 self._end_hook(event)
             case ev.ItemChildrenFailed():

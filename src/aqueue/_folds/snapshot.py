@@ -17,7 +17,7 @@ from aqueue._version import __version__
 from aqueue.events import Event
 from aqueue.view import RunView, WorkerProcess, WorkerProcesses
 
-__all__ = ["GROWING", "Folds", "Part", "parts_of", "restored"]
+__all__ = ["GROWING", "Folds", "Part", "last_restored", "parts_of", "restored"]
 
 Part = tuple[str, bytes]
 """A part of a snapshot: its name and its bytes."""
@@ -112,6 +112,11 @@ def parts_of(folds: Folds) -> Iterator[Part]:
     for name in GROWING:
         if new := bytes(getattr(recording.ended, name)):
             yield name, new
+
+
+def last_restored(snapshots: Iterable[tuple[int, Iterable[Part]]]) -> Folds | None:
+    """Return the folds of the first of `snapshots` that is usable; None if none is. See `aqueue._journal.snapshots`."""
+    return next((folds for _, parts in snapshots if (folds := restored(parts)) is not None), None)
 
 
 def restored(parts: Iterable[Part]) -> Folds | None:

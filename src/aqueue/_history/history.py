@@ -4,6 +4,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Collection, Iterator
 from pathlib import Path
 
+from aqueue._folds.snapshot import Folds
 from aqueue._history.repair import Repairer
 from aqueue.errors import AqueueError
 from aqueue.events import Event, RunStarted
@@ -52,6 +53,13 @@ class History(ABC):
     @abstractmethod
     def start_near_end(self, num_events: int) -> bool:
         """Begin near the end, about `num_events` events before it; return whether that leaves any out."""
+
+    def start_at_snapshot(self) -> Folds | None:
+        """Begin after the last snapshot; return the state of the run there, or None and begin at the first event.
+
+        The events after it are returned as they were recorded: in a journal that no run can have written, they may not fit.
+        """
+        return None
 
     @abstractmethod
     def events_at(self, seqs: Collection[int]) -> dict[int, Event]:

@@ -4,10 +4,12 @@ import sqlite3
 from collections.abc import Collection
 from pathlib import Path
 
+from aqueue._folds.snapshot import GROWING, Folds, last_restored
 from aqueue._history.history import CannotRead, History, Line
 from aqueue._journal.file import identity, is_empty, shown
 from aqueue._journal.open_journals import connect_to_read
 from aqueue._journal.reader import EventReader, damaged, read_events_at
+from aqueue._journal.snapshots import read_snapshots
 from aqueue.errors import JournalError
 from aqueue.events import Event, encode
 
@@ -36,6 +38,7 @@ class JournalHistory(History):
         self._connection = connect_to_read(path)
         self._identity = identity(path)
         self._reader = EventReader(self._connection, path)
+        self._is_after_snapshot = False
 
     def read(self) -> list[Event] | None:
         """Return the next events; None if there are no more now.
@@ -47,7 +50,7 @@ class JournalHistory(History):
         """
         events = self._next()
         # A journal lacks nothing, but a stranger's may hold what no run can have written.
-        return None if events is None else self._repairer.repair(events)
+        return events if events is None or self._is_after_snapshot else self._repairer.repair(events)
 
     def _next(self) -> list[Event] | None:
         events = self._reader.read()
@@ -74,6 +77,14 @@ class JournalHistory(History):
             raise damaged(self._journal, error) from error
         self._reader.after = max(last - num_events, 0)
         return self._reader.after > 0
+
+    def start_at_snapshot(self) -> Folds | None:
+        """Begin after the last snapshot; return the state of the run there, or None and begin at the first event."""
+        folds = last_restored(read_snapshots(self._connection, GROWING))
+        if folds is not None:
+            self._reader.after = folds.snapshot_seq
+            self._is_after_snapshot = True
+        return folds
 
     def events_at(self, seqs: Collection[int]) -> dict[int, Event]:
         """Return the events with these numbers.

@@ -48,8 +48,13 @@ type_option = click.option(
 """Which types of items."""
 
 
-def item_types(wanted: Sequence[str], known: Sequence[str]) -> frozenset[int] | None:
-    """Return the indexes of the `known` types that have one of the `wanted` names; None for all.
+def item_types(wanted: Sequence[str], types: Sequence[str], known: Collection[str]) -> frozenset[int] | None:
+    """Return the indexes of those of `types` that have one of the `wanted` names; None for all.
+
+    Parameters:
+        wanted: names, as a person gave them.
+        types: some item types.
+        known: all item types of the run.
 
     Raises:
         click.UsageError: there is none of that name.
@@ -58,7 +63,7 @@ def item_types(wanted: Sequence[str], known: Sequence[str]) -> frozenset[int] | 
         return None
     if error := unknown_types(wanted, known):
         raise error
-    return frozenset(index for index, type in enumerate(known) if any(matches_type(name, type) for name in wanted))
+    return frozenset(index for index, type in enumerate(types) if any(matches_type(name, type) for name in wanted))
 
 
 def unknown_types(wanted: Sequence[str], known: Collection[str]) -> click.UsageError | None:

@@ -101,24 +101,24 @@ def nothing_or_more(total: int, shown: int, nothing: str) -> list[RenderableType
     return [_screen.remark(f"{amount(total - shown)} more; use --all to see them")] if total > shown else []
 
 
-def items_by_state(record: Record, counts: Mapping[tuple[int, State], int]) -> RenderableType:
+def items_by_state(record: Record, counts: Mapping[tuple[str, State], int]) -> RenderableType:
     """Return a table with a row per type, the most numerous first, and a column for each state that there is.
 
     Parameters:
         record: the run.
-        counts: how many items there are, by the index of their type and their state.
+        counts: how many items there are, by their type and their state.
     """
     states = [state for state in _STATE_ORDER if state == "completed" or any(found == state for _, found in counts)]
-    totals = Counter[int]()
-    for (number, _), count in counts.items():
-        totals[number] += count
-    ranked = [number for number, _ in totals.most_common()]
-    shown = [(record.names[record.items.types[number]], [number]) for number in ranked[:_MAX_TYPES]]
+    totals = Counter[str]()
+    for (type, _), count in counts.items():
+        totals[type] += count
+    ranked = [type for type, _ in totals.most_common()]
+    shown = [(record.names[type], [type]) for type in ranked[:_MAX_TYPES]]
     if rest := ranked[_MAX_TYPES:]:
         shown.append((f"+{amount(len(rest))} more types", rest))
     rows: list[list[Text | str]] = []
-    for name, numbers in shown:
-        sums = {state: sum(counts.get((number, state), 0) for number in numbers) for state in states}
+    for name, types in shown:
+        sums = {state: sum(counts.get((type, state), 0) for type in types) for state in states}
         styles = {
             state: "dim" if not count else "bold red" if state == "failed" else "" for state, count in sums.items()
         }

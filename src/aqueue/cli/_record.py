@@ -4,20 +4,22 @@ import shlex
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import suppress
 from itertools import islice
 from typing import Final, Literal, TypeVar
 
 import msgspec
 
-from aqueue._folds.item_table import ItemTable
+from aqueue._folds.item_table import STATES, ItemTable, State
 from aqueue._folds.outcome import FailureTally
+from aqueue._folds.snapshot import Folds
 from aqueue._folds.tree_shape import NUM_RANKS, FoldedSiblings, TreeShape
 from aqueue._history.history import History, batches
 from aqueue._history.opening import open_history
 from aqueue._history.process import Liveness, liveness
 from aqueue.cli._app import closed_at_end
 from aqueue.cli._screen import time_ago
-from aqueue.events import Event, ItemDescribed, ItemEnqueued, ItemFailed, ItemRetryScheduled, RunStarted
+from aqueue.events import Event, ItemDescribed, ItemEnqueued, ItemFailed, ItemRetryScheduled, RunResumed, RunStarted
 from aqueue.result import FailureGroup
 from aqueue.text import short_names, visible
 from aqueue.view import RunView
@@ -31,6 +33,7 @@ __all__ = [
     "assess",
     "chunks",
     "cut_tree",
+    "read_live",
     "read_record",
     "resume_hint",
 ]
@@ -109,12 +112,20 @@ class Record:
         names: the short name of each item type, safe to show.
     """
 
-    def __init__(self, history: History, on_events: Callable[[list[Event]], None] | None = None) -> None:
+    def __init__(
+        self,
+        history: History,
+        on_events: Callable[[list[Event]], None] | None = None,
+        *,
+        folds: Folds | None = None,
+    ) -> None:
         """Read `history`.
 
         Parameters:
             history: the run, of which nothing has been read yet.
             on_events: called with each batch of events, for another fold.
+            folds: the state of the run where `history` begins, if that is a snapshot. Then `items` has only the items that were
+                live there, and later ones.
 
         Raises:
             JournalError, CannotRead: it can't be read.
@@ -126,24 +137,56 @@ class Record:
         self.begun_at = 0.0
         self.num_processes = 0
         self._tally = FailureTally()
+        if folds is not None:
+            self._begin_with(folds)
         for events in batches(history):
             self.view.apply(events)
             self.items.apply(events)
             self._tally.apply(events)
             if on_events is not None:
                 on_events(events)
-            for event in events:
-                if isinstance(event, RunStarted):
-                    self.started = event
-                    self.begun_at = self.begun_at or event.at
-                    self.num_processes += 1
+            self._note_starts(events)
         # The clock may be behind the last event: set back since, or another machine's. Without this, a wait would seem to
         # last until the clock has caught up.
         self.now = max(time.time(), self.view.at)
         self.state = assess(self.view, self.started, history, self.now)
         if self.state.name != "running":
             self.items.lose_workers()
-        self.names = {type: visible(name, 200) for type, name in short_names(self.items.types).items()}
+        self.names = {type: visible(name, 200) for type, name in short_names(list(self.view.types)).items()}
+
+    def _begin_with(self, folds: Folds) -> None:
+        """Read the events that say what state each live item is in, and which processes there were."""
+        self.view = folds.view
+        self._tally.is_exact = False
+        run = folds.recording.at_end()
+        seqs = set(run.process_seqs)
+        for record in run.live.values():
+            seqs |= record.latest_seqs()
+        for chunk in chunks(sorted(seqs), _CHUNK_FAILURES):
+            found = self.history.events_at(chunk)
+            for seq in chunk:
+                event = found[seq]
+                if isinstance(event, RunResumed):  # the process before it ended with the event before
+                    self.items.last_at = self.history.events_at([seq - 1])[seq - 1].at
+                self.items.apply([event])
+            self._note_starts(found.values())
+        self.items.last_at = run.last_at
+
+    def _note_starts(self, events: Iterable[Event]) -> None:
+        for event in events:
+            if isinstance(event, RunStarted):
+                self.started = event
+                self.begun_at = self.begun_at or event.at
+                self.num_processes += 1
+
+    def counts(self) -> dict[tuple[str, State], int]:
+        """Return how many items of each type are in each state; states without items are left out."""
+        items = self.items
+        counts = {(items.types[number], state): count for (number, state), count in items.counts().items()}
+        for name, of_type in self.view.types.items():
+            others = sum(counts.get((name, state), 0) for state in STATES if state != "completed")
+            counts[name, "completed"] = of_type.enqueued - others
+        return {key: count for key, count in counts.items() if count}
 
     def name_of(self, row: int) -> str:
         """Return the short name of the type of the item in a row, safe to show."""
@@ -207,6 +250,17 @@ class Record:
 def read_record(file: str, run: str, on_events: Callable[[list[Event]], None] | None = None) -> Record:
     """Return the run in the file that a person named; it is closed when the subcommand ends. See `Record`."""
     return Record(closed_at_end(open_history(file, run=run)), on_events)
+
+
+def read_live(file: str, run: str) -> Record:
+    """Return the same, perhaps without items that have ended well: then most of its events needn't be read."""
+    history = closed_at_end(open_history(file, run=run))
+    folds = history.start_at_snapshot()
+    if folds is None:
+        return Record(history)
+    with suppress(KeyError, IndexError, AssertionError):  # its events don't fit: repair them
+        return Record(history, folds=folds)
+    return read_record(file, run)
 
 
 def cut_tree(shape: TreeShape, top: int | None, depth: int, width: int, *, brief: bool = False) -> dict[int, TreeCut]:

@@ -73,7 +73,7 @@ def explain(file: str, item: int, run: str, as_json: bool) -> None:
         texts,
         story,
         list(story.chapters(record.view.at if is_lost else None, now)),
-        Counter((record.items.type_number[child], record.items.state_of(child)) for child in shape.children(row)),
+        Counter((record.items.type_of(child), record.items.state_of(child)) for child in shape.children(row)),
         outlook(record, shape, recording, plan, row),
     )
     if as_json:
@@ -92,7 +92,7 @@ class _Explained(NamedTuple):
     texts: dict[int, ItemTexts]
     story: Story
     chapters: list[Chapter]
-    children: Counter[tuple[int, State]]
+    children: Counter[tuple[str, State]]
     outlook: str
 
 
@@ -197,10 +197,7 @@ def _as_json(one: _Explained) -> dict[str, Any]:
         "story_left_out": one.story.left_out,
         "work_s": one.story.work_s,
         "wait_s": one.story.wait_s,
-        "children": [
-            {"type": items.types[number], "state": state, "count": count}
-            for (number, state), count in one.children.items()
-        ],
+        "children": [{"type": type, "state": state, "count": count} for (type, state), count in one.children.items()],
         "outlook": one.outlook,
     }
 

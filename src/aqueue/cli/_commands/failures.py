@@ -10,7 +10,7 @@ from rich.text import Text
 from aqueue._codec.digests import digest_of
 from aqueue.cli import _app, _lists, _screen
 from aqueue.cli._item_types import item_types, type_option
-from aqueue.cli._record import ItemTexts, Record, read_record
+from aqueue.cli._record import ItemTexts, Record, read_live
 from aqueue.events import ItemFailed
 from aqueue.figures import amount
 from aqueue.text import visible
@@ -48,8 +48,8 @@ def failures(file: str, types: tuple[str, ...], tracebacks: bool, limit: int | N
 
     Failures that a resumed run has retried are left out.
     """
-    record = read_record(file, run)
-    rows = list(record.items.rows_in(("failed",), item_types(types, record.items.types)))
+    record = read_live(file, run)
+    rows = list(record.items.rows_in(("failed",), item_types(types, record.items.types, record.view.types)))
     if as_json:
         _screen.print_json_lines(_as_json(record, row, texts) for row, texts in record.texts(rows[:limit]))
         _app.finish(record.history)

@@ -8,7 +8,7 @@ import click
 from aqueue._folds.item_table import OUTSTANDING, STATES
 from aqueue.cli import _app, _lists, _screen
 from aqueue.cli._item_types import item_types, type_option
-from aqueue.cli._record import ItemTexts, Record, read_record
+from aqueue.cli._record import ItemTexts, Record, read_live, read_record
 
 __all__ = ["items"]
 
@@ -52,11 +52,11 @@ def items(
     Each item is queued, running, retrying (waiting for its next attempt), interrupted (by a cancellation, a crash or a lost
     worker process), completed or failed.
     """
-    record = read_record(file, run)
     wanted = {state for state in STATES if not states or state in states}
     if "outstanding" in states:
         wanted |= OUTSTANDING
-    rows = list(record.items.rows_in(wanted, item_types(types, record.items.types)))
+    record = read_record(file, run) if "completed" in wanted else read_live(file, run)
+    rows = list(record.items.rows_in(wanted, item_types(types, record.items.types, record.view.types)))
     if slowest is not None:
         limit = slowest if limit is None else limit
         rows = nlargest(slowest, rows, key=record.duration_s)
@@ -67,7 +67,7 @@ def items(
         several = any(record.items.attempts[row] > 1 for row in shown)
         columns = ["item", "type", "state", *(["attempts"] if several else []), "took", "what"]
         parts = [_lists.list_of_items(record, shown, columns)] if shown else []
-        nothing = "no items match" if len(record.items) else "no items yet"
+        nothing = "no items match" if record.view.types else "no items yet"
         _screen.print_lines([*parts, *_lists.nothing_or_more(len(rows), len(shown), nothing)])
     _app.finish(record.history)
 

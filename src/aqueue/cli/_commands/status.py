@@ -11,7 +11,7 @@ from rich.text import Text
 from aqueue._folds.item_table import OUTSTANDING, STATES
 from aqueue.cli import _app, _lists, _screen
 from aqueue.cli._formats.event_words import words_of_counts
-from aqueue.cli._record import Record, RunStateName, read_record, resume_hint
+from aqueue.cli._record import Record, RunStateName, read_live, resume_hint
 from aqueue.cli._screen import Column
 from aqueue.figures import amount, clock, duration, per_second, when_due
 from aqueue.result import FailureGroup
@@ -48,7 +48,7 @@ def status(file: str, run: str, as_json: bool) -> None:
     The exit code is 0 if the run has completed, 1 if items have failed, 3 if it was interrupted or has crashed, 4 if it is
     running, and 2 if FILE could not be read.
     """
-    record = read_record(file, run)
+    record = read_live(file, run)
     groups = record.failure_groups()
     if as_json:
         _screen.print_json(_as_json(record, groups))
@@ -59,7 +59,7 @@ def status(file: str, run: str, as_json: bool) -> None:
 
 def _as_json(record: Record, groups: tuple[FailureGroup, ...]) -> dict[str, Any]:
     view, items, started, state = record.view, record.items, record.started, record.state
-    counts = items.counts()
+    counts = record.counts()
     oldest = next(items.rows_in(OUTSTANDING), None)
     return {
         "file": str(record.history.path) if record.history.path is not None else None,
@@ -83,10 +83,7 @@ def _as_json(record: Record, groups: tuple[FailureGroup, ...]) -> dict[str, Any]
         "elapsed_s": _elapsed_s(record),
         "rate": _rate(record),
         "counts": msgspec.structs.asdict(view.counts) | {"outstanding": view.counts.outstanding},
-        "types": [
-            {"type": type} | {state: counts.get((number, state), 0) for state in STATES}
-            for number, type in enumerate(items.types)
-        ],
+        "types": [{"type": type} | {state: counts.get((type, state), 0) for state in STATES} for type in view.types],
         "running": [
             msgspec.structs.asdict(one) | _screen.host_and_pid_fields(_process_of(record, one))
             for one in _running_items(record)
@@ -151,8 +148,8 @@ def _rate(record: Record) -> float:
 def _printed(record: Record, groups: tuple[FailureGroup, ...]) -> list[RenderableType]:
     view = record.view
     parts = _head(record)
-    if len(record.items):
-        parts += ["", _lists.items_by_state(record, record.items.counts())]
+    if view.seq and view.types:
+        parts += ["", _lists.items_by_state(record, record.counts())]
     if running := _running_items(record):
         # Hooks of the workers of a process that has left may still run.
         of = f" of {amount(view.num_workers)} workers" if len(running) <= view.num_workers else ""
