@@ -5,17 +5,19 @@ aqueue, or that can't be decoded, is ignored. It is decoded into types that are 
 """
 
 import sys
+import zlib
 from array import array
 from collections.abc import Iterable, Iterator
 from typing import Any, Final
 
 import msgspec
 
+from aqueue._folds.crashes import Crashes
 from aqueue._folds.recording import Ended, RecordedItem, Recording, RunFacts
 from aqueue._folds.waiting_items import Kind, Page
 from aqueue._version import __version__
 from aqueue.events import Event
-from aqueue.view import RunView, WorkerProcess, WorkerProcesses
+from aqueue.view import RunningItem, RunView, TypeView, WorkerProcess, WorkerProcesses
 
 __all__ = ["GROWING", "Folds", "Part", "last_restored", "parts_of", "restored"]
 
@@ -26,7 +28,7 @@ GROWING: Final = ("keys", "roots", "root_results")
 """The parts that are added to those of earlier snapshots, which are still needed. Each snapshot has only what is new."""
 
 _FORMAT: Final = 1
-"""To be raised when a fold keeps something else than before in the same fields."""
+"""To be raised when a fold keeps something else than before in the same fields; a change of fields is noticed."""
 
 _SLICE_PAGES: Final = 48
 _SLICE_RECORDS: Final = 10_000
@@ -45,7 +47,8 @@ class _Head(msgspec.Struct, frozen=True):
     kinds: list[Kind]
 
 
-_THIS: Final = (__version__, _FORMAT, sys.byteorder)
+_FIELDS: Final = [cls.__struct_fields__ for cls in (RecordedItem, RunFacts, Crashes, RunView, TypeView, RunningItem)]
+_THIS: Final = (__version__, _FORMAT, f"{sys.byteorder} {zlib.crc32(repr(_FIELDS).encode()):08x}")
 
 
 class Folds:
