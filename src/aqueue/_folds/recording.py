@@ -503,6 +503,19 @@ class Recording:
         """How many items are live, without `ROOT`."""
         return len(self.live) - 1 + sum(page.count for page in self.waiting.pages.values())
 
+    def latest_seqs(self) -> list[int]:
+        """Return the numbers of the events that say how each live item is now, and which processes there were, in order."""
+        facts = self.facts
+        seqs = set(facts.process_seqs)
+        for page in self.waiting.pages.values():
+            seqs.update(page.enqueued_seqs)
+        for started_seq, described_seq, _ in facts.running.values():
+            seqs |= {started_seq, described_seq}
+        for record in self.live.values():
+            seqs |= record.latest_seqs()
+        seqs.discard(0)
+        return sorted(seqs)
+
     def at_end(self) -> RecordedRun:
         """Return the run if no more events follow. If the last process has not finished, it has crashed.
 

@@ -158,19 +158,16 @@ class Record:
         """Read the events that say what state each live item is in, and which processes there were."""
         self.view = folds.view
         self._tally.is_exact = False
-        run = folds.recording.at_end()
-        seqs = set(run.process_seqs)
-        for record in run.live.values():
-            seqs |= record.latest_seqs()
-        for chunk in chunks(sorted(seqs), _CHUNK_FAILURES):
+        for chunk in chunks(folds.recording.latest_seqs(), _CHUNK_FAILURES):
             found = self.history.events_at(chunk)
-            for seq in chunk:
-                event = found[seq]
-                if isinstance(event, RunResumed):  # the process before it ended with the event before
-                    self.items.last_at = self.history.events_at([seq - 1])[seq - 1].at
+            events = [found[seq] for seq in chunk if seq in found]
+            for event in events:
+                if isinstance(event, RunResumed):  # the process before it ended at the event before
+                    (before,) = self.history.events_at([event.seq - 1]).values()
+                    self.items.last_at = before.at
                 self.items.apply([event])
-            self._note_starts(found.values())
-        self.items.last_at = run.last_at
+            self._note_starts(events)
+        self.items.last_at = folds.recording.facts.last_at
 
     def _note_starts(self, events: Iterable[Event]) -> None:
         for event in events:
