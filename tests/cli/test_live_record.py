@@ -1,16 +1,21 @@
 """What is read from a snapshot says the same of each item that has not ended well as all events do."""
 
+import re
+import sqlite3
 from contextlib import closing
 from pathlib import Path
 from random import Random
 from tempfile import TemporaryDirectory
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from aqueue._folds.item_table import STATES
 from aqueue._history.opening import open_history
 from aqueue.cli._record import Record
+from aqueue.events import ItemEnqueued
+from tests.cli.conftest import Aqueue, Done
 from tests.cli.test_explain import CrashingRun
 from tests.journal.writing import write
 
@@ -65,3 +70,34 @@ def _told(record: Record, rows: list[int]) -> list[tuple[object, ...]]:
         )
         for row in rows
     ]
+
+
+@pytest.mark.parametrize("seed", range(25))
+def test_commands_say_the_same_with_and_without_snapshots(seed: int, tmp_path: Path, aqueue: Aqueue) -> None:
+    """About each item, and in lists; as text and as JSON."""
+    random = Random(seed)
+    events = CrashingRun(random).script.events
+    path = tmp_path / "run.db"
+    cut = random.randint(1, len(events))
+    for part in (events[:cut], events[cut:]):
+        if part:
+            write(path, part)
+    items = sum(isinstance(event, ItemEnqueued) for event in events)
+    states = ["--state=failed", "--state=queued", "--state=interrupted", "--state=running", "--state=retrying"]
+    commands = [
+        ("status", path),
+        ("failures", path),
+        ("items", path, *states),
+        *(("explain", path, item) for item in range(1, items + 2)),
+    ]
+    commands += [(*command, "--json") for command in commands]
+    began = [_without_ages(aqueue(*command)) for command in commands]
+    with closing(sqlite3.connect(path)) as connection:
+        connection.execute("DELETE FROM snapshots")
+        connection.commit()
+    assert [_without_ages(aqueue(*command)) for command in commands] == began
+
+
+def _without_ages(done: Done) -> tuple[int, str, str]:
+    """Return what a command printed, without how long ago things were, which depends on when it runs."""
+    return done.code, re.sub(r"[\d,.]+ (days|d|h|min|s)( [\d,.]+ (h|min|s))? ago", "ago", done.out), done.err

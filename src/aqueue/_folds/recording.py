@@ -503,6 +503,10 @@ class Recording:
         """How many items are live, without `ROOT`."""
         return len(self.live) - 1 + sum(page.count for page in self.waiting.pages.values())
 
+    def is_live(self, item: int) -> bool:
+        """Return whether an item is live."""
+        return item in self.live or self.waiting.has(item)
+
     def latest_seqs(self) -> list[int]:
         """Return the numbers of the events that say how each live item is now, and which processes there were, in order."""
         facts = self.facts

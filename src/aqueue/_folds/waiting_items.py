@@ -78,6 +78,11 @@ class WaitingItems:
         self.hooks.append(hook)
         return number
 
+    def has(self, item: int) -> bool:
+        """Return whether there is such an item."""
+        page = self.pages.get(item // PAGE_ITEMS)
+        return page is not None and page.enqueued_seqs[item % PAGE_ITEMS] > 0
+
     def remove(self, item: int) -> _Found:
         """Remove an item, and return what was known of it.
 

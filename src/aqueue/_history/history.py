@@ -61,6 +61,14 @@ class History(ABC):
         """
         return None
 
+    def rewind(self) -> None:
+        """Begin at the first event again; only if it began at a snapshot."""
+        raise NotImplementedError
+
+    def events_of(self, item: int, until: int) -> Iterator[Event]:
+        """Yield the events up to the number `until` that name an item or announce its children; only of a journal."""
+        raise NotImplementedError
+
     @abstractmethod
     def events_at(self, seqs: Collection[int]) -> dict[int, Event]:
         """Return, by number, those of the events read so far that have one of these numbers."""

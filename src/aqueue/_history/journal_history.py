@@ -1,7 +1,7 @@
 """Reads a recorded run from a journal."""
 
 import sqlite3
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
 from pathlib import Path
 
 from aqueue._folds.snapshot import GROWING, Folds, last_restored
@@ -85,6 +85,27 @@ class JournalHistory(History):
             self._reader.after = folds.snapshot_seq
             self._is_after_snapshot = True
         return folds
+
+    def rewind(self) -> None:
+        """Begin at the first event again; only if it began at a snapshot."""
+        self._reader.after = 0
+        self._is_after_snapshot = False
+
+    def events_of(self, item: int, until: int) -> Iterator[Event]:
+        """Yield the events up to the number `until` that name an item or announce its children.
+
+        SQLite compares text with a pattern about five times as fast as it parses JSON.
+        """
+        found = self._connection.execute(
+            """SELECT seq FROM events WHERE seq <= ? AND (event GLOB '*"item":' || ? || '[,}]*' OR """
+            """event >= '{"event":"item.enqueued"' AND event < '{"event":"item.enqueued#' AND """
+            """event GLOB '*"parent":' || ? || ',*') ORDER BY seq""",
+            (until, item, item),
+        )
+        seqs = [seq for (seq,) in found]
+        for event in sorted(read_events_at(self._connection, self._journal, seqs), key=lambda event: event.seq):
+            if getattr(event, "item", 0) == item or getattr(event, "parent", 0) == item:  # not in a payload, say
+                yield event
 
     def events_at(self, seqs: Collection[int]) -> dict[int, Event]:
         """Return the events with these numbers.

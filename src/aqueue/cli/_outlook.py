@@ -1,7 +1,6 @@
 """What resuming a run would do with one item, and why: in words, what `aqueue._resume.plan` has decided."""
 
 from aqueue._folds.recording import RecordedItem, RecordedRun
-from aqueue._folds.tree_shape import TreeShape
 from aqueue._resume.plan import Plan, Step
 from aqueue.cli._record import Record
 from aqueue.cli._screen import host_and_pid
@@ -12,15 +11,18 @@ __all__ = ["outlook"]
 _HAS_ENDED = "It won't run again: it and everything below it have completed."
 
 
-def outlook(record: Record, shape: TreeShape, recording: RecordedRun | None, plan: Plan | None, row: int) -> str:
+def outlook(
+    record: Record, recording: RecordedRun | None, plan: Plan | None, row: int, *, num_children: int, failed_below: bool
+) -> str:
     """Return in words whether and why the item in `row` will run when the run is resumed; safe to show.
 
     Parameters:
         record: the run.
-        shape: its tree.
         recording: the same as a resume reads it, ended; None if the run can't be resumed.
         plan: what a resume does; None likewise.
         row: the item's row.
+        num_children: how many children it has enqueued so far.
+        failed_below: whether a descendant of it is failed.
     """
     if record.state.name == "running":
         return _while_running(record, row)
@@ -37,7 +39,7 @@ def outlook(record: Record, shape: TreeShape, recording: RecordedRun | None, pla
         return _failed(live, step)
     first = " It runs first and alone, because it was running in the last crashes." if step == "runs alone" else ""
     if step == "waits for descendants":
-        return _waiting_for_descendants(live, something_failed=shape.below(row).failed > 0)
+        return _waiting_for_descendants(live, something_failed=failed_below)
     if step == "given up":
         what = "its hook" if live.completed else "it"
         return f"On resume {what} fails with PoisonItem instead of running: running alone, it crashed the process again and again."
@@ -58,8 +60,7 @@ def outlook(record: Record, shape: TreeShape, recording: RecordedRun | None, pla
         due = when_due(live.due, record.now)
         return f"On resume it is retried, due {due}: attempt {live.attempt} failed."
     if record.items.state_of(row) == "interrupted":
-        count = sum(1 for _ in shape.children(row))
-        adopted = f"; children recorded so far: {amount(count)}" if count else ""
+        adopted = f"; children recorded so far: {amount(num_children)}" if num_children else ""
         return f"On resume it runs again from the start: attempt {live.attempt} was interrupted{adopted}.{first}"
     if live.attempt:
         return f"On resume it runs again: it had failed, and an earlier resume reopened it.{first}"

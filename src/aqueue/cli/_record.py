@@ -25,6 +25,7 @@ from aqueue.text import short_names, visible
 from aqueue.view import RunView
 
 __all__ = [
+    "MISFITS",
     "ItemTexts",
     "Record",
     "RunState",
@@ -42,6 +43,9 @@ T = TypeVar("T")
 
 RunStateName = Literal["running", "interrupted", "failed", "completed"]
 """What a run is doing, or how it ended."""
+
+MISFITS: Final = (KeyError, IndexError, AssertionError)
+"""What folding raises if the events after a snapshot don't fit it: a journal's first event is where they can be repaired."""
 
 _CHUNK_FAILURES: Final = 2_000
 _CHUNK_TEXTS: Final = 100
@@ -207,12 +211,12 @@ class Record:
         return tally.groups()
 
     def _failures(self) -> Iterator[ItemFailed]:
-        """Read the failures of all failed items again."""
-        seqs = self.items.failed_seq
-        for rows in chunks(self.items.rows_in(("failed",)), _CHUNK_FAILURES):
-            found = self.history.events_at([seqs[row] for row in rows])
-            for row in rows:
-                event = found.get(seqs[row])
+        """Read the failures of all failed items again, in their order."""
+        seqs = sorted(self.items.failed_seq[row] for row in self.items.rows_in(("failed",)))
+        for chunk in chunks(seqs, _CHUNK_FAILURES):
+            found = self.history.events_at(chunk)
+            for seq in chunk:
+                event = found.get(seq)
                 if isinstance(event, ItemFailed):
                     yield event
 
@@ -253,11 +257,11 @@ def read_live(file: str, run: str) -> Record:
     """Return the same, perhaps without items that have ended well: then most of its events needn't be read."""
     history = closed_at_end(open_history(file, run=run))
     folds = history.start_at_snapshot()
-    if folds is None:
-        return Record(history)
-    with suppress(KeyError, IndexError, AssertionError):  # its events don't fit: repair them
-        return Record(history, folds=folds)
-    return read_record(file, run)
+    if folds is not None:
+        with suppress(*MISFITS):
+            return Record(history, folds=folds)
+        history.rewind()
+    return Record(history)
 
 
 def cut_tree(shape: TreeShape, top: int | None, depth: int, width: int, *, brief: bool = False) -> dict[int, TreeCut]:

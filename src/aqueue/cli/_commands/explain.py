@@ -1,7 +1,8 @@
 """``aqueue explain``: shows the history of one item, and what resuming the run would do with it."""
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from functools import partial
 from typing import Any, Final, NamedTuple
 
@@ -12,15 +13,16 @@ from rich.text import Text
 
 from aqueue._codec.item_codec import references
 from aqueue._folds.item_table import State
-from aqueue._folds.recording import RecordedItem, Recording
+from aqueue._folds.recording import RecordedItem, RecordedRun, Recording
 from aqueue._folds.tree_shape import TreeShape
 from aqueue._history.history import History
+from aqueue._history.opening import open_history
 from aqueue._resume.plan import plan_of
 from aqueue.cli import _app, _lists, _screen
 from aqueue.cli._commands.tree import find_row
 from aqueue.cli._formats.event_words import STYLES, details, name_of
 from aqueue.cli._outlook import outlook
-from aqueue.cli._record import ItemTexts, Record, read_record
+from aqueue.cli._record import MISFITS, ItemTexts, Record
 from aqueue.cli._story import Chapter, Story
 from aqueue.events import Event, ItemAdopted, ItemCompleted, ItemEnqueued
 from aqueue.figures import amount, duration
@@ -45,27 +47,16 @@ def explain(file: str, item: int, run: str, as_json: bool) -> None:
 
     Also shows the state of its children, and whether and why it will run when the run is resumed.
     """
-    story = Story(item)
-    fold: Recording | None = Recording()
-
-    def apply(events: list[Event]) -> None:
-        nonlocal fold
-        story.apply(events)
-        if fold is not None:
-            try:
-                fold.apply(events)
-            except KeyError:  # a journal that no run can have written, and that a resume refuses
-                fold = None
-
-    record = read_record(file, run, apply)
-    recording = fold.at_end() if fold is not None and record.history.is_journal else None
+    history = _app.closed_at_end(open_history(file, run=run))
+    told = _from_snapshot(history, item) or _from_all(history, item)
+    record, story, recording = told.record, told.story, told.recording
     row = find_row(record, item)
     ancestors = _ancestors(record, row)
     texts = dict(record.texts([*ancestors, row]))
-    shape = TreeShape(record.items)
     plan = None if recording is None else plan_of(recording, holds=partial(_held_by, record.history))
     is_lost = record.state.name == "interrupted" and record.view.state != "finished"
     now = record.now if record.state.name == "running" else None
+    failed_below = TreeShape(record.items).below(row).failed > 0
     explained = _Explained(
         record,
         row,
@@ -73,14 +64,84 @@ def explain(file: str, item: int, run: str, as_json: bool) -> None:
         texts,
         story,
         list(story.chapters(record.view.at if is_lost else None, now)),
-        Counter((record.items.type_of(child), record.items.state_of(child)) for child in shape.children(row)),
-        outlook(record, shape, recording, plan, row),
+        told.children(),
+        outlook(record, recording, plan, row, num_children=len(told.announced), failed_below=failed_below),
     )
     if as_json:
         _screen.print_json(_as_json(explained))
     else:
         _screen.print_lines(_printed(explained))
     _app.finish(record.history)
+
+
+class _Told:
+    """What is read of a run for one of its items.
+
+    Attributes:
+        story: the item's.
+        announced: its children.
+        record: the run; all of it, or the live items alone.
+        recording: the run as a resume reads it, ended; None if it can't be resumed.
+    """
+
+    record: Record
+
+    def __init__(self, item: int, fold: Recording | None) -> None:
+        self._item = item
+        self._fold = fold
+        self.story = Story(item)
+        self.announced: list[ItemEnqueued] = []
+
+    def tell(self, events: Iterable[Event]) -> None:
+        """Read events that name the item or its children, and those around the ends of processes."""
+        self.story.apply(events)
+        self.announced += [one for one in events if isinstance(one, ItemEnqueued) and one.parent == self._item]
+
+    def apply(self, events: list[Event]) -> None:
+        """Fold events, among which these are."""
+        self.tell(events)
+        if self._fold is not None:
+            try:
+                self._fold.apply(events)
+            except KeyError:  # a journal that no run can have written, and that a resume refuses
+                self._fold = None
+
+    @property
+    def recording(self) -> RecordedRun | None:
+        return self._fold.at_end() if self._fold is not None and self.record.history.is_journal else None
+
+    def children(self) -> Counter[tuple[str, State]]:
+        """Return how many of its children are of which type and in which state."""
+        items = self.record.items
+        rows = ((one.type, items.row_of(one.item)) for one in self.announced)
+        return Counter((type, "completed" if row is None else items.state_of(row)) for type, row in rows)
+
+
+def _from_all(history: History, item: int) -> _Told:
+    told = _Told(item, Recording())
+    told.record = Record(history, told.apply)
+    return told
+
+
+def _from_snapshot(history: History, item: int) -> _Told | None:
+    """Return what is read of a run from its last snapshot on; None if there is none, or if the item had ended there."""
+    folds = history.start_at_snapshot()
+    if folds is None:
+        return None
+    facts = folds.recording.facts
+    if item > facts.last_id or folds.recording.is_live(item):
+        told = _Told(item, folds.recording)
+        found = {event.seq: event for event in history.events_of(item, facts.last_seq)}
+        # The ends of processes, and the events before these.
+        found |= history.events_at(
+            {*facts.process_seqs, *(seq - 1 for seq in facts.process_seqs), facts.last_seq} - {0}
+        )
+        told.tell([found[seq] for seq in sorted(found)])
+        with suppress(*MISFITS):
+            told.record = Record(history, told.apply, folds=folds)
+            return told
+    history.rewind()
+    return None
 
 
 class _Explained(NamedTuple):
