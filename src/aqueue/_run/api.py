@@ -174,7 +174,8 @@ async def async_run_queue(
 ) -> RunResult:
     """Do what `run_queue` does in the caller's own event loop, trio or asyncio.
 
-    With `resume`, reading the journal blocks that loop, for about 5 µs per item, before anything runs.
+    With `resume`, reading the journal blocks that loop before anything runs: for a second or two, and about 10 µs per
+    outstanding item.
 
     Cancelling it interrupts the running items, delivers the last events, closes the reporters (which takes at most 5 s if a
     reporter is stuck), and raises the cancellation again.
