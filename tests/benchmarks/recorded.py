@@ -4,6 +4,7 @@
     python recorded.py stall 500000 run.db         # the longest time that the event loop did not come round
     python recorded.py prepare 1000000 run.db      # a run of which the last tenth is outstanding …
     python recorded.py resume 1000000 run.db       # … and how long it takes to go on with it
+    python recorded.py prepare-killed 1000000 run.db # the same, but the process is killed there
     python recorded.py prepare-flat 1000000 run.db # the same two, when all items are initial items
     python recorded.py resume-flat 1000000 run.db
     python recorded.py bytes 200000 run.db         # how large the file is
@@ -16,6 +17,7 @@ import gc
 import json
 import os
 import resource
+import signal
 import sys
 import time
 from collections.abc import AsyncGenerator, Iterable, Iterator
@@ -68,11 +70,14 @@ class LastTenthLeft(Leaf):
     """A leaf that stops the run once nine tenths are done."""
 
     todo = 0
+    is_killed = False
 
     async def process(self, enqueue: aqueue.EnqueueFn, set_desc: aqueue.SetDescFn) -> None:
         cls = type(self)
         cls.todo -= 1
-        if cls.todo == 0:
+        if cls.todo == 0 and cls.is_killed:
+            os.kill(os.getpid(), signal.SIGKILL)
+        elif cls.todo == 0:
             aqueue.stop("prepared")
         elif cls.todo < 0:
             _report_start()
@@ -163,6 +168,13 @@ def measure(job: str, count: int, path: str | None) -> dict[str, float]:
         case "prepare" | "prepare-flat":
             LastTenthLeft.todo = count - count // 10
             return {"wall_s": _run([Prepared(count)] if job == "prepare" else _leaves(count), path)}
+        case "prepare-killed" | "prepare-flat-killed":
+            LastTenthLeft.is_killed = True
+            child = os.fork()
+            if not child:
+                measure(job.removesuffix("-killed"), count, path)
+            assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == -signal.SIGKILL
+            return {}
         case "resume" | "resume-flat":
             _called = time.perf_counter()
             items: Iterable[Any] = [Prepared(count)] if job == "resume" else _leaves(count)

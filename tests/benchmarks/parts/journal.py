@@ -1,6 +1,9 @@
 """What a journal costs."""
 
 import shutil
+import subprocess
+import sys
+import time
 from functools import partial
 from pathlib import Path
 
@@ -22,17 +25,39 @@ def stall_ms(folder: Path) -> tuple[float, float]:
     return cost["stall_ms"], cost["gc_ms"]
 
 
-def resume_cost(kind: str, name: str, folder: Path) -> tuple[float, float]:
-    """Return the seconds or the MB that it takes to go on with a journal of 1,000,000 items, a tenth of them outstanding.
+def _prepared(kind: str, folder: Path) -> Path:
+    path = folder / f"prepared{kind}.db"
+    if not path.exists():
+        recorded(f"prepare{kind}", M, path)
+    return path
 
-    `kind` is empty if they are the children of one item, and ``-flat`` if they are initial items.
+
+def resume_cost(kind: str, end: str, name: str, folder: Path) -> tuple[float, float]:
+    """Return the seconds or the MB that it takes to resume a journal of 1,000,000 items, a tenth of them outstanding.
+
+    Parameters:
+        kind: empty if they are the children of one item, and ``-flat`` if they are initial items.
+        end: empty if the process before was stopped, ``-killed`` if it was killed.
+        name: ``wall_s`` or ``peak_mb``.
+        folder: for the files.
     """
-    prepared = folder / f"prepared{kind}.db"
-    if not prepared.exists():
-        recorded(f"prepare{kind}", M, prepared)
+    prepared = _prepared(f"{kind}{end}", folder)
     path = folder / "resumed.db"
-    shutil.copyfile(prepared, path)  # each round goes on from the same end
+    for suffix in ("", "-wal"):  # each round begins with the same file, and with the log that a killed process leaves
+        Path(f"{path}{suffix}").unlink(missing_ok=True)
+        if Path(f"{prepared}{suffix}").exists():
+            shutil.copyfile(f"{prepared}{suffix}", f"{path}{suffix}")
     return run_job(f"resume{kind}", str(M), str(path), program="recorded.py")[name], prepared.stat().st_size / 1e6
+
+
+def command_s(folder: Path, *words: str) -> tuple[float, float]:
+    """Return the seconds that a subcommand takes on a journal of 1,000,000 items, a tenth of them outstanding, and its MB."""
+    prepared = _prepared("", folder)
+    began = time.perf_counter()
+    command = [sys.executable, "-m", "aqueue", words[0], str(prepared), *words[1:]]
+    done = subprocess.run(command, stdout=subprocess.DEVNULL, check=False)
+    assert done.returncode in (0, 3)  # `status` says by 3 that the run was interrupted
+    return time.perf_counter() - began, prepared.stat().st_size / 1e6
 
 
 def bytes_an_item(folder: Path) -> tuple[float, float]:
@@ -59,25 +84,44 @@ JOURNAL = Part(
         ),
         *(
             figure
-            for kind, what in (("", "children"), ("-flat", "initial items"))
+            for kind, what, most_s, killed_s in (("", "children", 1.0, 2.0), ("-flat", "initial items", 2.5, 3.5))
             for figure in (
                 Figure(
                     f"resume with 100,000 of 1,000,000 {what} left",
-                    partial(resume_cost, kind, "wall_s"),
-                    8,
-                    seconds=12,
+                    partial(resume_cost, kind, "", "wall_s"),
+                    most_s,
+                    seconds=5,
                     unit="s",
                     base_unit="MB",
                 ),
                 Figure(
                     f"the same with {what}, peak memory",
-                    partial(resume_cost, kind, "peak_mb"),
-                    600,
-                    seconds=12,
+                    partial(resume_cost, kind, "", "peak_mb"),
+                    200,
+                    seconds=5,
                     unit="MB",
                     base_unit="MB",
                 ),
+                Figure(
+                    f"the same with {what}, after kill -9",
+                    partial(resume_cost, kind, "-killed", "wall_s"),
+                    killed_s,
+                    seconds=7,
+                    unit="s",
+                    base_unit="MB",
+                ),
             )
+        ),
+        *(
+            Figure(
+                f"aqueue {' '.join(words)}, 1,000,000 items",
+                lambda folder, words=words: command_s(folder, *words),  # type: ignore[misc]
+                most_s,
+                seconds=most_s,
+                unit="s",
+                base_unit="MB",
+            )
+            for words, most_s in ((("status",), 0.7), (("explain", "950000"), 1.5), (("failures",), 2.0))
         ),
         Figure(
             "journal, bytes an item with a description",
