@@ -12,7 +12,7 @@ import click
 from aqueue._history.history import History
 from aqueue.text import visible
 
-__all__ = ["open_output", "output_option"]
+__all__ = ["cannot_write", "new_file", "open_output", "output_option", "target_of"]
 
 output_option = click.option(
     "-o",
@@ -39,36 +39,49 @@ def open_output(path: str | None, history: History) -> Iterator[Callable[[bytes]
         yield _standard_output().write
         _standard_output().flush()
         return
-    if not path:
-        raise click.UsageError("--output is empty; name a file, or - for standard output")
-    target = Path(os.path.realpath(path))  # of a link, what it leads to is replaced
-    if history.path is not None and target.exists() and target.samefile(history.path):
-        raise click.UsageError(f"--output: {visible(path, 500)} is the file being read; name another file")
+    target = target_of(path, history)
     try:
         if target.exists() and not target.is_file():  # a device, or a pipe: it can be written to, but not replaced
             with target.open("wb") as stream:
                 yield stream.write
         else:
-            with _replacing(target) as write:
-                yield write
+            with new_file(target) as new, new.open("xb") as file:
+                yield file.write
     except BrokenPipeError:
         raise
     except OSError as error:
-        why = visible(error.strerror or str(error), 300)
-        raise click.UsageError(
-            f"--output: can't write {visible(path, 500)}: {why}; free some space, or name a file in a folder that you may "
-            "write to"
-        ) from error
+        raise cannot_write(path, visible(error.strerror or str(error), 300)) from error
+
+
+def target_of(path: str, history: History) -> Path:
+    """Return the file that ``--output`` names: of a link, what it leads to.
+
+    Raises:
+        click.UsageError: it is the one that is read, or its name is empty.
+    """
+    if not path:
+        raise click.UsageError("--output is empty; name a file, or - for standard output")
+    target = Path(os.path.realpath(path))
+    if history.path is not None and target.exists() and target.samefile(history.path):
+        raise click.UsageError(f"--output: {visible(path, 500)} is the file being read; name another file")
+    return target
+
+
+def cannot_write(path: str, why: str) -> click.UsageError:
+    """Return the error that says that the file at `path` can't be written; `why` is safe to show."""
+    return click.UsageError(
+        f"--output: can't write {visible(path, 500)}: {why}; free some space, or name a file in a folder that you may "
+        "write to"
+    )
 
 
 @contextmanager
-def _replacing(target: Path) -> Iterator[Callable[[bytes], object]]:
-    """Give a function that writes to a new file next to `target`, which replaces `target` once it is complete."""
+def new_file(target: Path) -> Iterator[Path]:
+    """Give the name of a file to make next to `target`, which it replaces at the end; after an exception it is removed."""
     # The name is chosen before the file exists: a signal that ends the command may come at any moment.
     new = target.with_name(f".{target.name[:100]}.{os.urandom(6).hex()}")
     try:
-        with new.open("xb") as file:
-            yield file.write
+        yield new
         new.replace(target)
     except BaseException:
         with suppress(OSError):

@@ -4,7 +4,7 @@ Each module imports only from those above it:
 
 - `chosen_events`: chooses events by name, level, item or type
 - `completion`: `aqueue completion`: prints the script with which a shell completes the command's words
-- `export`: `aqueue export`: writes JSON lines, CSV, or a trace for Perfetto
+- `export`: `aqueue export`: writes JSON lines, CSV, a trace for Perfetto, or tables in a SQLite file
 - `failures`: `aqueue failures`: lists what failed, by kind and one by one
 - `items`: `aqueue items`: lists the items of a state or a type, or the slowest
 - `replay`: `aqueue replay`: replays a recorded run
