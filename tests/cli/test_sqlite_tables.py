@@ -191,6 +191,16 @@ def test_runs_that_go_on(roots: list[Seed], cuts: list[tuple[int, bool]]) -> Non
     check_updates(run, sorted(ends))
 
 
+@pytest.mark.parametrize(
+    "path", sorted((Path(__file__).parents[1] / "golden").glob("*.db")), ids=lambda path: path.stem
+)
+def test_journals_of_every_version(path: Path, tmp_path: Path) -> None:
+    """Those that an earlier aqueue wrote lack some fields."""
+    run = events_of(Path(shutil.copyfile(path, tmp_path / "run.db")))
+    check_items(run)
+    check_views(run)
+
+
 # ---- updates --------------------------------------------------------------------------------------------------------
 
 

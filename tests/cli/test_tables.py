@@ -5,6 +5,7 @@ import io
 import json
 import unicodedata
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -24,10 +25,11 @@ from aqueue.cli._formats.tables import (
     write_results_csv,
 )
 from aqueue.events import EVENT_TYPES, Counts, ErrorInfo, Event, ItemInterrupted, RunStopping
+from aqueue.log_lines import timestamp_of
 from aqueue.testing._scripted_runs import every_event_type, saying
 from aqueue.text import visible
 from tests.cli.runs import HOSTILE, crashed_and_resumed, recorded
-from tests.strategies import event_streams, hostile_text
+from tests.strategies import event_streams, events, hostile_text
 
 Row = dict[str, str]
 
@@ -152,8 +154,8 @@ def test_every_field_of_every_event_has_its_column() -> None:
 
 def test_rows_hold_the_fields_of_their_events() -> None:
     """What an event has by default is written out, what it doesn't have is empty; times come in two forms."""
-    started, enqueued, *_ = events = events_table([every_event_type()], include_data=True)
-    rows = {row["event"]: {name: cell for name, cell in row.items() if cell} for row in events}
+    started, enqueued, *_ = table = events_table([every_event_type()], include_data=True)
+    rows = {row["event"]: {name: cell for name, cell in row.items() if cell} for row in table}
 
     assert list(started) == list(EVENT_COLUMNS)
     assert {name: cell for name, cell in enqueued.items() if cell} == {
@@ -244,6 +246,31 @@ def test_no_cell_of_any_run_is_run_or_seen_as_more(events: list[Event]) -> None:
     assert all(
         visible(cell) == cell and not cell.startswith(("=", "+", "-", "@")) for row in rows for cell in row.values()
     )
+
+
+def plainly(event: Event) -> list[str]:
+    """Return the cells of an event, one by one."""
+    fields = {"event": event.event, "time": timestamp_of(event.at), **msgspec.structs.asdict(event)}
+    for name in ("error", "counts"):
+        if name in fields:
+            fields |= {f"{name}_{part}": value for part, value in msgspec.structs.asdict(fields[name]).items()}
+    for name in ("payload", "result"):
+        fields[name] = msgspec.json.decode(raw) if (raw := fields.get(name)) else None
+    fields["worker"] = fields.get("worker") or None
+    with suppress(KeyError, ValueError):
+        fields["due_time"] = timestamp_of(fields["due"])
+    return [csv_cell(fields.get(name)) for name in EVENT_COLUMNS]
+
+
+@given(st.lists(st.lists(events)))
+def test_table_of_any_events(batches: list[list[Event]]) -> None:
+    """It is what Python's writer of CSV makes of the cells, in the order of the events, however they come."""
+    written = io.StringIO(newline="")
+    csv.writer(written).writerows([EVENT_COLUMNS, *(plainly(event) for batch in batches for event in batch)])
+    parts: list[bytes] = []
+    write_events_csv(batches, parts.append, include_data=True)
+
+    assert b"".join(parts).decode() == written.getvalue()
 
 
 def test_hostile_text_of_every_field() -> None:

@@ -89,8 +89,21 @@ def export(file: str, as_what: str, include_data: bool, update: bool, output: st
 
 def _as_recorded(history: History) -> Iterator[list[Event]]:
     """Yield the events as they are recorded: nothing is added for what a log lacks."""
+    if history.is_journal:
+        yield from _in_journal(history)
+        return
     while (lines := history.read_lines()) is not None:
         yield [event for _, event in lines]
+
+
+def _in_journal(history: History, after: int = 0) -> Iterator[list[Event]]:
+    """Yield the events of a journal after the one with this number, without the JSON and the repairs that others need."""
+    path = history.path
+    assert path is not None
+    with closing(connect_to_read(path)) as connection:
+        reader = EventReader(connection, path, skip_described=False)
+        reader.after = after
+        yield from iter(reader.read, None)
 
 
 def _write_tables(history: History, output: str, *, update: bool) -> None:
@@ -151,15 +164,10 @@ def _events_after(history: History, mark: Mark) -> Iterator[list[Event]]:
         NotTables: the events up to `mark` are others than those that the tables were made from.
     """
     if history.is_journal:
-        path = history.path
-        assert path is not None
         if mark.seq:
             found = history.events_at([1, mark.seq])
             _check(mark, found.get(1), found.get(mark.seq), history.name)
-        with closing(connect_to_read(path)) as connection:
-            reader = EventReader(connection, path, skip_described=False)
-            reader.after = mark.seq
-            yield from iter(reader.read, None)
+        yield from _in_journal(history, mark.seq)
         return
     first = last = None
     is_checked = not mark.seq

@@ -9,8 +9,8 @@ import csv
 import io
 import math
 import unicodedata
-from collections.abc import Callable, Iterable, Sequence
-from functools import cache
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import cache, lru_cache
 from operator import attrgetter
 from typing import Any, Final
 
@@ -81,8 +81,15 @@ def _is_formula(text: str) -> bool:
     return False
 
 
+def _cell(value: object) -> str:
+    """Return what `csv.writer` makes of `csv_cell`, in half the time for most text."""
+    is_plain = isinstance(value, str) and value[:1].isalnum() and value.isprintable()
+    cell = str(value) if is_plain else csv_cell(value)
+    return '"' + cell.replace('"', '""') + '"' if "," in cell or '"' in cell else cell
+
+
 def _data(raw: msgspec.Raw) -> str:
-    return csv_cell(msgspec.json.decode(raw)) if raw else ""
+    return _cell(msgspec.json.decode(raw)) if raw else ""
 
 
 def _time(at: float) -> str:
@@ -118,14 +125,16 @@ EVENT_COLUMNS: Final = (
 doesn't have is an empty cell; what it has by default is written out.
 """
 
-_CELLS: Final[dict[str, tuple[str, Callable[[Any], str]]]] = {
+_CELLS: Final[dict[str, tuple[str, Callable[[Any], object]]]] = {
+    # Of these there are few.
+    **{name: (name, lru_cache(1_000)(_cell)) for name in ("type", "phase", "group")},
     "time": ("at", _time),
     "due_time": ("due", _time),
-    "worker": ("worker", lambda number: str(number or "")),
+    "worker": ("worker", lambda number: number or ""),
     "result": ("result", _data),
     "payload": ("payload", _data),
 }
-"""The field of a column, and what makes the text of its cells, where that isn't the field of its name by `csv_cell`."""
+"""The field of a column, and what makes its cells, where that isn't the field of its name by `_cell`."""
 
 
 def write_events_csv(
@@ -141,31 +150,47 @@ def write_events_csv(
     Raises:
         Exception: what `batches` or `write` raises.
     """
-    table = _Table(write)
-    table.row(EVENT_COLUMNS)
+    write(f"{','.join(EVENT_COLUMNS)}\r\n".encode())
     for batch in batches:
-        for event in batch:
-            cells = [""] * len(EVENT_COLUMNS)
-            for position, field, cell in _cells_of(type(event), include_data):
-                cells[position] = cell(field(event))
-            table.row(cells)
-    table.flush()
+        # Column by column for the events of each type: half the time of `csv.writer`, which most empty cells cost as well.
+        places: dict[type[Event], list[int]] = {}
+        for place, event in enumerate(batch):
+            places.setdefault(type(event), []).append(place)
+        rows = [""] * len(batch)
+        for cls, found in places.items():
+            for place, row in zip(found, _rows(cls, [batch[place] for place in found], include_data), strict=True):
+                rows[place] = row
+        write("".join(rows).encode())
+
+
+def _rows(cls: type[Event], events: Sequence[Event], include_data: bool) -> Iterator[str]:
+    """Return the rows of events of `cls`."""
+    template, fields, to_cells = _layout(cls, include_data)
+    columns = zip(*map(fields, events), strict=True)
+    cells = [
+        column if to_cell is None else map(to_cell, column) for to_cell, column in zip(to_cells, columns, strict=True)
+    ]
+    return map(template.__mod__, zip(*cells, strict=True))
 
 
 @cache
-def _cells_of(
+def _layout(
     cls: type[Event], include_data: bool
-) -> tuple[tuple[int, Callable[[Event], Any], Callable[[Any], str]], ...]:
-    """Return the cells of an event of `cls`: the column's position, the getter of the field, the function to text."""
-    fields = {*cls.__struct_fields__, "event"} - (set() if include_data else {"payload", "result"})
-    cells = []
-    for position, name in enumerate(EVENT_COLUMNS):
-        path, to_text = _CELLS.get(name, (name, csv_cell))
+) -> tuple[str, Callable[[Event], tuple[Any, ...]], list[Callable[[Any], object] | None]]:
+    """Return the template of a row of `cls`, the getter of what goes into it, and what makes cells of that, None for numbers."""
+    types: dict[str, Any] = {field.name: field.type for field in msgspec.structs.fields(cls)}
+    template, paths, to_cells = [], [], []
+    for name in EVENT_COLUMNS:
+        path, to_cell = _CELLS.get(name, (name, _cell))
         if name.startswith(("error_", "counts_")):  # fields of the struct in that field
             path = name.replace("_", ".", 1)
-        if path.partition(".")[0] in fields:
-            cells.append((position, attrgetter(path), to_text))
-    return tuple(cells)
+        field = path.partition(".")[0]
+        has_cell = field in types and (include_data or field not in ("payload", "result"))
+        template.append("%s" if has_cell else str(cls.__struct_config__.tag) if name == "event" else "")
+        if has_cell:
+            paths.append(path)
+            to_cells.append(None if to_cell is _cell and types[field] in (int, float) else to_cell)
+    return f"{','.join(template)}\r\n", attrgetter(*paths), to_cells
 
 
 class ResultColumns(msgspec.Struct, frozen=True):
