@@ -1,6 +1,7 @@
 """The tables of `aqueue export --format sqlite`: they tell what the other readers of the same events tell, at every prefix."""
 
 import json
+import os
 import re
 import shutil
 import sqlite3
@@ -440,6 +441,24 @@ def test_update_of_something_else(aqueue: Aqueue, tmp_path: Path) -> None:
         assert f"--output: {tmp_path / name} can't be updated: {why} (see" in done.err
 
 
+def test_run_that_goes_on(aqueue: Aqueue, tmp_path: Path) -> None:
+    """What is committed is in the tables, and what comes after that in the next update, while somebody has them open."""
+    run, arguments = scripted.completed(100), ("--format", "sqlite", "-o", tmp_path / "tables.db", "--update")
+    write_journal(tmp_path, run[:100])
+    with closing(sqlite3.connect(tmp_path / "run.db", isolation_level=None)) as writer:
+        writer.execute("PRAGMA journal_mode = WAL")
+        writer.execute("BEGIN")
+        writer.executemany(
+            "INSERT INTO events VALUES (?, ?)", [(event.seq, encode(event).decode()) for event in run[100:]]
+        )
+        assert aqueue("export", tmp_path / "run.db", *arguments).code == 0
+        with closing(sqlite3.connect(tmp_path / "tables.db")) as reader:
+            assert reader.execute("SELECT seq FROM export").fetchall() == [(100,)]
+            writer.execute("COMMIT")
+            assert aqueue("export", tmp_path / "run.db", *arguments).code == 0
+            assert reader.execute("SELECT seq FROM export").fetchall() == [(len(run),)]
+
+
 def test_update_makes_a_file_that_is_not_there(aqueue: Aqueue, tmp_path: Path) -> None:
     """So that the same command line can be used each time."""
     write_journal(tmp_path, SCRIPTED[0])
@@ -510,6 +529,7 @@ def test_a_number_that_no_run_has(aqueue: Aqueue, tmp_path: Path) -> None:
 def test_options_that_do_not_fit(aqueue: Aqueue, tmp_path: Path) -> None:
     """Each error says what to do."""
     write_journal(tmp_path, SCRIPTED[0])
+    os.mkfifo(tmp_path / "pipe")
     for arguments, why in {
         ("--format", "sqlite"): "sqlite can't be written to standard output; name a file with -o",
         ("--format", "sqlite", "-o", "-"): "sqlite can't be written to standard output; name a file with -o",
@@ -517,6 +537,14 @@ def test_options_that_do_not_fit(aqueue: Aqueue, tmp_path: Path) -> None:
         ("--format", "sqlite", "--include-data"): "--include-data works only with jsonl and csv; leave it out",
         ("--format", "sqlite", "-o", tmp_path / "run.db"): "run.db is the file being read; name another file",
         ("--format", "sqlite", "-o", tmp_path / "no" / "x.db"): "can't write",
+        ("--format", "sqlite", "-o", tmp_path / "pipe"): "pipe isn't a regular file; name a file for the tables",
+        (
+            "--format",
+            "sqlite",
+            "-o",
+            tmp_path / "pipe",
+            "--update",
+        ): "pipe isn't a regular file; name a file for the tables",
     }.items():
         done = aqueue("export", tmp_path / "run.db", *arguments)
         assert (done.code, why in done.err) == (2, True), done.err

@@ -43,7 +43,7 @@ def by_the_command(*arguments: object) -> str:
 
 
 def everywhere(path: Path) -> list[Results]:
-    """Return the results in the journal at `path` as each of its readers tells them, and those of the same run's log."""
+    """Return the results in the journal at `path` as each of its readers and exports tells them."""
     with closing(sqlite3.connect(path)) as connection:
         view = {item: json.loads(result) for item, result in connection.execute("SELECT item, result FROM results")}
     log = path.with_suffix(".jsonl")
@@ -53,6 +53,12 @@ def everywhere(path: Path) -> list[Results]:
         lines = map(json.loads, by_the_command("results", file).splitlines())
         told.append({line["item"]: line["result"] for line in lines})
     log.unlink(missing_ok=True)
+    tables = path.with_suffix(".tables")
+    by_the_command("export", path, "--format", "sqlite", "-o", tables)
+    with closing(sqlite3.connect(tables)) as connection:
+        told.append(
+            {item: json.loads(result) for item, result in connection.execute("SELECT item, result FROM results")}
+        )
     return told
 
 
@@ -89,14 +95,14 @@ def test_all_tell_the_same_results(
             if number:
                 path = cut(path, len(events_of(path)) * percent // 100, Path(folder, f"cut {number}.db"))
                 before = results_of(told_by(events_of(path)))
-                assert everywhere(path) == [before] * 4
+                assert everywhere(path) == [before] * 5
             arguments: dict[str, Any] = {"retry_failed": retry_failed} if number else {}
             items = items_of(roots)
             result = run(items, path, num_workers=num_workers, on_error=on_error, backend=backend, **arguments)
             events = events_of(path)
             story = told_by(events)
             results = results_of(story)
-            assert everywhere(path) == [results] * 4
+            assert everywhere(path) == [results] * 5
             numbers = iter([one for one in story.children(0) if story.enqueued[one].key is None])
             # Those with a key, of which some are dropped, have no result.
             expected = [None if item.key is not None else results.get(next(numbers)) for item in items]
@@ -139,14 +145,14 @@ def test_what_a_hook_returned_over_a_failure_holds_until_it_has_run_again(
     arguments: dict[str, Any] = {"on_error": "continue", "backend": backend}
     assert run([Sum(own)], path, **arguments).root_results == [{"missing": 1}]
     assert run([Sum(own)], path, max_items=1, **arguments).root_results == [{"missing": 1}]
-    assert everywhere(path) == [{1: {"missing": 1}}] * 4
+    assert everywhere(path) == [{1: {"missing": 1}}] * 5
 
     left = run([Sum(own)], path, retry_failed=False, **arguments)
     assert left.root_results == [{"missing": 1}], "it is left as it is, with its result"
 
     monkeypatch.setattr(Leaf, "is_bad", False)
     assert run([Sum(own)], path, **arguments).root_results == ([] if own is None else [own])
-    assert everywhere(path) == [{} if own is None else {1: own}] * 4
+    assert everywhere(path) == [{} if own is None else {1: own}] * 5
 
 
 class HookFails(Item):
@@ -166,7 +172,7 @@ def test_an_item_whose_hook_has_failed_has_no_result(
     """Until the hook has run again, and returned None: then it is that of process."""
     path = tmp_path / "run.db"
     assert run([HookFails()], path, backend=backend).root_results == []
-    assert everywhere(path) == [{}] * 4
+    assert everywhere(path) == [{}] * 5
     monkeypatch.setattr(Leaf, "is_bad", False)
     assert run([HookFails()], path, backend=backend).root_results == ["of process"]
-    assert everywhere(path) == [{1: "of process"}] * 4
+    assert everywhere(path) == [{1: "of process"}] * 5

@@ -114,6 +114,8 @@ def _write_tables(history: History, output: str, *, update: bool) -> None:
         JournalError, CannotRead: the run can't be read.
     """
     target = target_of(output, history)
+    if target.exists() and not target.is_file():
+        raise click.UsageError(f"--output: {visible(output, 500)} isn't a regular file; name a file for the tables")
     try:
         if update and size(target):
             _check_that_it_is_sqlite(target)

@@ -87,7 +87,7 @@ STATE_AFTER: Final[dict[type[Event], str]] = {
     ev.ItemAdopted: "state",
     ev.ItemRegrouped: "state",
 }
-"""The state of an item after each type of event, as SQL on its row; every type that begins with ``item.`` is here."""
+"""The state of an item after each type of event, as SQL on its row. Every type that begins with ``item.`` must be here."""
 
 _Rows = Callable[[Sequence[Any]], Iterable[Sequence[Any]]]
 """Makes the parameters of a statement from events of one type that follow each other."""
@@ -370,9 +370,10 @@ class Tables:
         )
         if ours != _APPLICATION_ID:
             raise NotTables("it wasn't made by 'aqueue export --format sqlite'; name another file")
-        if version != _VERSION:
+        found = connection.execute("SELECT run_id, seq, at FROM export").fetchone() if version == _VERSION else None
+        if found is None:
             raise NotTables("another version of aqueue made it; leave out --update to make it again")
-        self.mark = Mark(*connection.execute("SELECT run_id, seq, at FROM export").fetchone())
+        self.mark = Mark(*found)
         self._at = self.mark.at
 
     def _create(self) -> None:
@@ -418,7 +419,7 @@ class Tables:
         run = self._connection.executemany
         for by_type in rounds:
             for cls, same in by_type.items():
-                for statement, parameters in _STEPS[cls]:
+                for statement, parameters in _STEPS.get(cls, ()):
                     run(statement, parameters(same))
 
     def _note_last(self) -> None:
