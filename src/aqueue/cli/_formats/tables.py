@@ -150,7 +150,7 @@ def write_events_csv(
     Raises:
         Exception: what `batches` or `write` raises.
     """
-    write(f"{','.join(EVENT_COLUMNS)}\r\n".encode())
+    header = f"{','.join(EVENT_COLUMNS)}\r\n"  # written with the first rows: of a file that can't be read, nothing is
     for batch in batches:
         # Column by column for the events of each type: half the time of `csv.writer`, which most empty cells cost as well.
         places: dict[type[Event], list[int]] = {}
@@ -160,7 +160,10 @@ def write_events_csv(
         for cls, found in places.items():
             for place, row in zip(found, _rows(cls, [batch[place] for place in found], include_data), strict=True):
                 rows[place] = row
-        write("".join(rows).encode())
+        if rows:
+            write(f"{header}{''.join(rows)}".encode())
+            header = ""
+    write(header.encode())
 
 
 def _rows(cls: type[Event], events: Sequence[Event], include_data: bool) -> Iterator[str]:
