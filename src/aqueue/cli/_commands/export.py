@@ -101,7 +101,7 @@ def _in_journal(history: History, after: int = 0) -> Iterator[list[Event]]:
     path = history.path
     assert path is not None
     with closing(connect_to_read(path)) as connection:
-        reader = EventReader(connection, path, skip_described=False)
+        reader = EventReader(connection, path)
         reader.after = after
         yield from iter(reader.read, None)
 
