@@ -100,6 +100,9 @@ STATES = Drawing(
         Arrow(((422, 410), (650, 410), (650, 322)), "item.failed", (531, 402), color=RED),
         Box(650, 300, "failed\nitself, or below", RED),
         Arrow(((712, 300), (730, 300), (730, 30), (380, 30), (380, 48)), "item.reopened, on resume", (555, 22)),
+        # Skipped.
+        Arrow(((690, 322), (690, 498)), "item.skipped", (682, 470), "end"),
+        Box(650, 520, "skipped\nby a person", GREEN),
     ),
 )
 

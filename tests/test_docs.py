@@ -285,6 +285,8 @@ def test_the_drawing_of_the_states_has_every_event_of_an_item() -> None:
         "item.described",
         "item.adopted",
         "item.regrouped",
+        "item.rescheduled",
+        "item.cancelled",
     }  # the call that makes it; what changes no state
 
 

@@ -21,14 +21,18 @@ from aqueue.events import (
     ItemInterrupted,
     ItemRegrouped,
     ItemReopened,
+    ItemRescheduled,
     ItemRetryScheduled,
+    ItemSkipped,
     ItemStarted,
     ProcessJoined,
     ProcessLeft,
+    RunEdited,
     RunFinished,
     RunResumed,
     RunStarted,
     RunStopping,
+    RunWorkersChanged,
 )
 from aqueue.testing._scripted_runs import BOOM, Script, completed, resumed, with_failures, with_workers
 from aqueue.view import RunView, WorkerProcess, WorkerProcesses
@@ -67,14 +71,13 @@ def test_a_copy_goes_on_by_itself(events: list[Event], data: st.DataObject) -> N
 
 
 @given(event_streams())
-def test_counters_equal_an_independent_count(events: list[Event]) -> None:
+def test_counters_equal_an_independent_count(events: list[Event]) -> None:  # noqa: C901, PLR0912, PLR0915  # each type
     """Each counter is what anyone who reads the events one by one would count."""
     type_of = {event.item: event.type for event in events if isinstance(event, ItemEnqueued)}
     state = dict.fromkeys(type_of, "absent")
     at_work: dict[int, tuple[int, str]] = {}
     interrupted: Counter[str] = Counter()
     deduplicated: Counter[str] = Counter()
-    failed_hooks = set()
     groups: dict[int, str | None] = {}
     dues: dict[int, float] = {}
     for event in events:
@@ -95,8 +98,19 @@ def test_counters_equal_an_independent_count(events: list[Event]) -> None:
                 deduplicated[type_of[event.item]] += event.deduplicated
             case ItemFailed():
                 state[event.item] = "failed"
-                del at_work[event.item]
-                failed_hooks.add(event.item)
+                dues.pop(event.item, None)
+                at_work.pop(event.item, None)
+            case ItemSkipped():
+                state[event.item] = "skipped"
+                dues.pop(event.item, None)
+            case ItemRescheduled():
+                dues[event.item] = event.due
+            case ItemReopened():
+                dues.pop(event.item, None)
+                if event.rerun or event.failed == "process":
+                    state[event.item] = "queued"
+                elif event.failed is not None:
+                    state[event.item] = "completed"
             case ItemRetryScheduled() | ItemInterrupted():
                 del at_work[event.item]
                 is_retry = isinstance(event, ItemRetryScheduled)
@@ -119,13 +133,15 @@ def test_counters_equal_an_independent_count(events: list[Event]) -> None:
         assert sum(type_of[item] == name for item in dues) == seen.waiting
         assert of_type["completed"] == seen.completed
         assert of_type["failed"] == seen.failed
+        assert of_type["skipped"] == seen.skipped
         assert interrupted[name] == seen.interrupted
         assert deduplicated[name] == seen.deduplicated
         assert sum(type_of[item] == name for item in at_work) == seen.running
         assert seen.queued <= seen.peak_queued <= seen.enqueued
     assert (len(dues), min(dues.values(), default=0.0)) == (view.waiting, view.next_due)
     assert at_work == {running.item: (running.worker, running.phase) for running in view.running.values()}
-    assert len(type_of) - sum(s in ("completed", "failed") for s in state.values()) == view.counts.outstanding
+    ended = sum(s in ("completed", "failed", "skipped") for s in state.values())
+    assert len(type_of) - ended == view.counts.outstanding
     assert view.groups == Counter(
         group for item, group in groups.items() if group is not None and state[item] == "queued"
     )
@@ -145,7 +161,8 @@ def test_the_last_event_is_where_the_view_stands(events: list[Event]) -> None:
     view = view_of(events)
 
     assert (events[-1].seq, events[-1].at) == (view.seq, view.at)
-    assert isinstance(events[-1], RunFinished) == (view.state == "finished")
+    of_run = [event for event in events if isinstance(event, RunStarted | RunEdited | RunFinished)]
+    assert isinstance(of_run[-1], RunEdited | RunFinished) == (view.state == "finished")
 
 
 @given(event_streams())
@@ -157,7 +174,8 @@ def test_memory_is_bounded(events: list[Event]) -> None:
     assert len(view.failures) <= 20
     assert len(view._samples) <= 21
     assert view.running.keys() <= workers
-    assert view.cluster or len(view.running) <= view.num_workers
+    most = max(event.num_workers for event in events if isinstance(event, RunStarted | RunWorkersChanged))
+    assert view.cluster or len(view.running) <= most
     assert view._hook_types <= view.types.keys()
     assert len(view.processes._firsts) == len(view.processes)
     assert len(view._waits) == view.waiting
@@ -168,11 +186,17 @@ def test_memory_is_bounded(events: list[Event]) -> None:
 def test_worker_processes_are_those_that_joined_and_have_not_left(events: list[Event]) -> None:
     """Since the run was begun or resumed; each worker is in one of them, and so is what runs, but for hooks."""
     on_cluster, present = False, dict[int, WorkerProcess]()
-    num_workers = 0
+    num_workers, changed = 0, None
     for event in events:
         match event:
             case RunStarted():
                 on_cluster, present, num_workers = bool(event.cluster), {}, event.num_workers
+                if changed is not None and not on_cluster and changed.program == num_workers:
+                    num_workers = changed.num_workers
+                else:
+                    changed = None
+            case RunWorkersChanged():
+                changed, num_workers = event, event.num_workers
             case ProcessJoined():
                 workers = range(event.first_worker, event.first_worker + event.num_workers)
                 process = WorkerProcess(event.first_worker, event.num_workers, event.host, event.pid)

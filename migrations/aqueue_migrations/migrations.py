@@ -305,9 +305,11 @@ JOIN events AS enqueued ON enqueued.seq = last.enqueued
 
 @migrations()
 def m004_groups(db: Database) -> None:
-    """Replace the view of items: it has the group in which each item waits, or waited last."""
+    """Replace three views: items have groups, and may be skipped, cancelled, or run again though they had completed."""
     db.execute("DROP VIEW items")
-    # As before; an item's group is that of the latest event that says so.
+    db.execute("DROP VIEW failures")
+    db.execute("DROP VIEW results")
+    # As before; an item's group is that of the latest event that says so. What a person skipped stays so until it runs again.
     db.execute(f"""
 CREATE VIEW items AS
 SELECT
@@ -316,13 +318,20 @@ SELECT
     json_extract(enqueued.event, '$.type') AS type,
     json_extract(enqueued.event, '$.key') AS key,
     json_extract(coalesce(regrouped.event, enqueued.event), '$.group') AS group_name,
-    CASE json_extract(changed.event, '$.event')
+    CASE iif(one.skipped > coalesce(one.rerun, 0), 'item.skipped', json_extract(changed.event, '$.event'))
         WHEN 'item.enqueued' THEN 'queued'
         WHEN 'item.started' THEN 'running'
         WHEN 'item.retry_scheduled' THEN 'queued'
         WHEN 'item.interrupted' THEN 'interrupted'
+        WHEN 'item.skipped' THEN 'skipped'
         WHEN 'item.failed' THEN 'failed'
-        WHEN 'item.reopened' THEN iif(one.completed IS NULL, 'queued', 'waiting')
+        WHEN 'item.reopened' THEN iif(
+            one.completed IS NULL
+            OR json_extract(changed.event, '$.rerun')
+            OR json_extract(changed.event, '$.failed') = 'process',
+            'queued',
+            'waiting'
+        )
         WHEN 'item.completed' THEN iif(parents.item IS NULL, 'completed', 'waiting')
         WHEN 'item.children_processed' THEN 'completed'
         WHEN 'item.children_failed' THEN 'completed'
@@ -339,7 +348,9 @@ FROM (
     SELECT
         item,
         min(seq) AS enqueued,
-        max(CASE WHEN kind NOT IN ('described', 'adopted', 'regrouped') THEN seq END) AS changed,
+        max(CASE WHEN kind NOT IN ('described', 'adopted', 'regrouped', 'steered') THEN seq END) AS changed,
+        max(CASE WHEN kind = 'skipped' THEN seq END) AS skipped,
+        max(CASE WHEN kind = 'rerun' THEN seq END) AS rerun,
         max(CASE WHEN kind = 'regrouped' THEN seq END) AS regrouped,
         max(CASE WHEN kind = 'started' THEN seq END) AS started,
         count(CASE WHEN kind = 'started' THEN seq END) AS attempts,
@@ -360,7 +371,10 @@ FROM (
                 WHEN {_is("item.retry_scheduled")} THEN 'tried'
                 WHEN {_is("item.adopted")} THEN 'adopted'
                 WHEN {_is("item.regrouped")} THEN 'regrouped'
-                WHEN {_is("item.interrupted")} OR {_is("item.reopened")} THEN 'open'
+                WHEN {_is("item.cancelled")} OR {_is("item.rescheduled")} THEN 'steered'
+                WHEN {_is("item.skipped")} THEN 'skipped'
+                WHEN {_is("item.interrupted")} THEN 'open'
+                WHEN {_is("item.reopened")} THEN iif(json_extract(event, '$.rerun'), 'rerun', 'open')
                 WHEN {_is("item.children_processed")} OR {_is("item.children_failed")} THEN 'closed'
             END AS kind
         FROM events
@@ -374,11 +388,71 @@ JOIN events AS changed ON changed.seq = one.changed
 LEFT JOIN events AS regrouped ON regrouped.seq = one.regrouped
 LEFT JOIN events AS started ON started.seq = one.started
 LEFT JOIN events AS described ON described.seq = one.described
-LEFT JOIN events AS ended ON ended.seq = one.ended AND one.ended > one.started
-LEFT JOIN events AS failed ON failed.seq = one.failed AND one.failed > coalesce(one.completed, 0)
+LEFT JOIN events AS ended ON ended.seq = one.ended AND one.ended > coalesce(one.started, 0)
+LEFT JOIN events AS failed
+    ON failed.seq = one.failed AND one.failed > max(coalesce(one.completed, 0), coalesce(one.skipped, 0))
 LEFT JOIN (
     SELECT DISTINCT json_extract(event, '$.parent') AS item FROM events WHERE {_is("item.enqueued")}
 ) AS parents ON parents.item = one.item
+""")
+    # Failures that were taken up again, or skipped, are not among them.
+    db.execute(f"""
+CREATE VIEW failures AS
+SELECT
+    json_extract(event, '$.item') AS item,
+    json_extract(event, '$.type') AS type,
+    coalesce(json_extract(event, '$.phase'), 'process') AS phase,
+    coalesce(json_extract(event, '$.attempt'), 1) AS attempt,
+    json_extract(event, '$.at') AS at,
+    json_extract(event, '$.error.type') AS error_type,
+    json_extract(event, '$.error.message') AS error_message,
+    json_extract(event, '$.error.traceback') AS traceback
+FROM events
+LEFT JOIN (
+    SELECT json_extract(event, '$.item') AS item, max(seq) AS seq
+    FROM events
+    WHERE {_is("item.reopened")} OR {_is("item.skipped")}
+    GROUP BY json_extract(event, '$.item')
+) AS later ON later.item = json_extract(events.event, '$.item') AND later.seq > events.seq
+WHERE {_is("item.failed")} AND later.item IS NULL
+ORDER BY events.seq
+""")
+    # As before, but `process` may return twice, and an item may be skipped with a result. One number says which event of an
+    # item is the last and what that is: 5 and 7 are an end of `process`, or the item was skipped, with and without a result;
+    # 1 and 2 the same for the hook, which counts as an end without one if it didn't run; 3 is a failure, 0 says nothing.
+    db.execute(f"""
+CREATE VIEW results AS
+SELECT
+    last.item AS item,
+    json_extract(enqueued.event, '$.type') AS type,
+    ended.event -> '$.result' AS result
+FROM (
+    SELECT
+        item,
+        enqueued,
+        CASE WHEN last % 4 = 1 THEN last / 8 WHEN last % 4 = 2 AND first % 8 = 5 THEN first / 8 END AS ended
+    FROM (
+        SELECT item, min(seq) AS enqueued, max(last) AS last, max(CASE WHEN last % 8 > 4 THEN last END) AS first
+        FROM (
+            SELECT
+                json_extract(event, '$.item') AS item,
+                seq,
+                seq * 8 + CASE
+                    WHEN {_is("item.enqueued")} THEN 0
+                    WHEN {_is("item.failed")} THEN 3
+                    WHEN {_is("item.children_processed")} THEN iif(json_type(event, '$.result') IS NOT NULL, 1, 2)
+                    ELSE iif(json_type(event, '$.result') IS NOT NULL, 5, 7)
+                END AS last
+            FROM events
+            WHERE {_is("item.enqueued")} OR {_is("item.completed")} OR {_is("item.children_processed")}
+                OR {_is("item.failed")} OR {_is("item.skipped")}
+            LIMIT -1
+        )
+        GROUP BY item
+    )
+) AS last
+JOIN events AS ended ON ended.seq = last.ended
+JOIN events AS enqueued ON enqueued.seq = last.enqueued
 """)
 
 

@@ -282,8 +282,9 @@ class Panels:
             return [self._totals(view, now, cells)]
         pen, counts, inner = self._pen, view.overall, cells - 4
         total = max(counts.enqueued, 1)
-        bar = pen.bar(inner - 7, counts.completed / total, counts.failed / total)
-        percent = f"{(counts.completed + counts.failed) * 100 // total} %".rjust(6)
+        good = counts.completed + counts.skipped
+        bar = pen.bar(inner - 7, good / total, counts.failed / total)
+        percent = f"{(good + counts.failed) * 100 // total} %".rjust(6)
         failed = f" {pen.characters.dot} {amount(counts.failed)} failed" if counts.failed else ""
         rate = self._rate(t for t in view.types.values() if t.track_overall)
         rates = f"{rate_text(rate)} completed, {rate_text(self._found)} found" if self._has_rates(view, now) else ""

@@ -114,6 +114,8 @@ def _headline(result: RunResult) -> Iterator[str]:
         yield f"{amount(counts.outstanding)} outstanding"
     if counts.failed and result.status != "failed":
         yield f"{amount(counts.failed)} failed"
+    if counts.skipped:
+        yield f"{amount(counts.skipped)} skipped"
     if counts.retried:
         yield f"{amount(counts.retried)} retried"
     if counts.deduplicated:

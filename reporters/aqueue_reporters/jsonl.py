@@ -26,7 +26,7 @@ class JsonlReporter:
 
     A line holds the event's own fields as `aqueue.events` names them, its name under ``event``, a ``timestamp`` (its
     time, ISO 8601 in UTC with microseconds) and a ``level``: ``error`` for ``item.failed`` and ``reporter.failed``;
-    ``warning`` for ``run.stopping``, ``run.held_up``, ``loop.blocked``, ``item.interrupted`` and ``item.retry_scheduled``;
+    ``warning`` for ``run.stopping``, ``run.held_up``, ``loop.blocked``, ``item.interrupted``, ``item.cancelled`` and ``item.retry_scheduled``;
     ``debug`` for ``item.described``; otherwise ``info``. Characters that can't be seen are written as ``\uXXXX``, lone surrogates
     as U+FFFD, so that a line is always one line and can be shown on a terminal.
 

@@ -15,11 +15,17 @@ __all__ = [
     "NO_DATA",
     "SCHEMA_VERSION",
     "Counts",
+    "EndedItem",
     "ErrorInfo",
     "Event",
+    "GroupLimit",
+    "GroupLimitChanged",
     "GroupLimitKnown",
+    "GroupPaused",
     "GroupSlowedDown",
+    "GroupUnpaused",
     "ItemAdopted",
+    "ItemCancelled",
     "ItemChildrenFailed",
     "ItemChildrenProcessed",
     "ItemCompleted",
@@ -29,19 +35,26 @@ __all__ = [
     "ItemInterrupted",
     "ItemRegrouped",
     "ItemReopened",
+    "ItemRescheduled",
     "ItemRetryScheduled",
+    "ItemSkipped",
     "ItemStarted",
     "LoopBlocked",
     "Phase",
     "ProcessJoined",
     "ProcessLeft",
     "ReporterFailed",
+    "RunEdited",
     "RunFinished",
     "RunHeldUp",
+    "RunPaused",
     "RunResumed",
     "RunStarted",
     "RunStatus",
+    "RunSteered",
     "RunStopping",
+    "RunUnpaused",
+    "RunWorkersChanged",
     "decode",
     "encode",
     "encode_lines",
@@ -80,7 +93,7 @@ class ErrorInfo(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
 
 
 class Counts(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
-    """Counts of items and attempts. The outstanding items are `enqueued` minus `completed` minus `failed`.
+    """Counts of items and attempts. The outstanding items are `enqueued` minus `completed`, `failed` and `skipped`.
 
     Attributes:
         enqueued: items announced, the initial ones included.
@@ -89,6 +102,7 @@ class Counts(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
         interrupted: attempts that were cut short by a cancellation or a crash.
         deduplicated: items dropped as duplicates, because their key was known.
         retried: attempts that failed and were retried, or will be.
+        skipped: items that a person skipped. They are not among the completed or failed ones.
     """
 
     enqueued: int = 0
@@ -97,11 +111,12 @@ class Counts(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
     interrupted: int = 0
     deduplicated: int = 0
     retried: int = 0
+    skipped: int = 0
 
     @property
     def outstanding(self) -> int:
-        """How many items have neither completed nor failed."""
-        return self.enqueued - self.completed - self.failed
+        """How many items have neither completed nor failed, and were not skipped."""
+        return self.enqueued - self.completed - self.failed - self.skipped
 
 
 class Event(msgspec.Struct, frozen=True, gc=False, omit_defaults=True, tag_field="event"):
@@ -128,7 +143,8 @@ class RunStarted(Event, frozen=True, tag="run.started"):
         run_id: identifies the run; stays the same when it is resumed.
         schema_version: of the events that follow.
         aqueue_version: which aqueue wrote them.
-        num_workers: how many workers run items; with a cluster, in each of its worker processes.
+        num_workers: how many workers run items by what the program passed; with a cluster, in each of its worker processes.
+            After a resume, an earlier `run.workers_changed` still holds if its `program` is this number.
         queue_type_name: ``queue``, ``stack`` or ``priority``.
         pid: the process.
         host: the machine's name.
@@ -269,7 +285,8 @@ class ItemCompleted(Event, frozen=True, tag="item.completed"):
 class ItemChildrenProcessed(Event, frozen=True, tag="item.children_processed"):
     """All of an item's descendants succeeded, and its hook, if it has one, returned.
 
-    Left out for an item with neither hook nor children: its completion is its end.
+    Left out for an item with neither hook nor children: its completion is its end. The hook of a skipped item doesn't run:
+    for one with children this event comes once they have ended, without a worker; for others `item.skipped` is the end.
 
     Attributes:
         item: its number.
@@ -297,18 +314,19 @@ class ItemChildrenFailed(Event, frozen=True, tag="item.children_failed"):
 
 
 class ItemFailed(Event, frozen=True, tag="item.failed"):
-    """An item's `process` or hook raised an exception, and the item won't be retried.
+    """An item's `process` or hook raised an exception, and the item won't be retried; or a person cancelled it.
 
     Attributes:
         item: its number.
         type: its class, as ``module:qualname``.
-        worker: the worker that ran it.
+        worker: the worker that ran it; 0 if none did, since it was cancelled while it waited.
         duration_s: how long this attempt took by the monotonic clock, seconds. The difference of two `at` may be larger, if the wall
             clock was set forward in between.
         error: what it raised.
-        phase: which method raised.
-        attempt: which try of that phase it was, from 1.
+        phase: which method raised, or waited.
+        attempt: which try of that phase it was, or would have been, from 1.
         deduplicated: how many of its children were dropped because their key was known.
+        group: the group in which it waited, if its `process` was cancelled while it waited; else None.
     """
 
     item: int
@@ -319,6 +337,7 @@ class ItemFailed(Event, frozen=True, tag="item.failed"):
     phase: Phase = "process"
     attempt: int = 1
     deduplicated: int = 0
+    group: str | None = None
 
 
 class ItemRetryScheduled(Event, frozen=True, tag="item.retry_scheduled"):
@@ -341,6 +360,20 @@ class ItemRetryScheduled(Event, frozen=True, tag="item.retry_scheduled"):
     attempt: int = 1
 
 
+class ItemRescheduled(Event, frozen=True, tag="item.rescheduled"):
+    """A person changed when an item that waits for a retry may start again. Pauses and limits hold all the same.
+
+    Attributes:
+        item: its number.
+        type: its class, as ``module:qualname``.
+        due: when it may start again, Unix time in seconds; never before this event.
+    """
+
+    item: int
+    type: str
+    due: float
+
+
 class ItemInterrupted(Event, frozen=True, tag="item.interrupted"):
     """An attempt was cut short: cancelled, or found unfinished after a crash.
 
@@ -348,32 +381,111 @@ class ItemInterrupted(Event, frozen=True, tag="item.interrupted"):
         item: its number.
         phase: which method was running.
         attempt: which try of that phase it was, from 1.
-        reason: ``cancelled``, ``crash``, or ``worker_lost``: the worker process in which it ran is gone, and the item is
-            queued again.
+        reason: ``cancelled``; ``crash``; ``worker_lost``: the worker process in which it ran is gone, and the item is
+            queued again; or ``skipped``: a person skips the item, and `item.skipped` follows.
         worker: the worker that ran it; 0 in older logs, which don't tell it.
     """
 
     item: int
     phase: Phase = "process"
     attempt: int = 1
-    reason: Literal["cancelled", "crash", "worker_lost"] = "cancelled"
+    reason: Literal["cancelled", "crash", "worker_lost", "skipped"] = "cancelled"
     worker: int = 0
 
 
-class ItemReopened(Event, frozen=True, tag="item.reopened"):
-    """On resume: a failed item, or an ancestor that was closed over it, is outstanding again.
+class ItemCancelled(Event, frozen=True, tag="item.cancelled"):
+    """A person cancelled a running item; `item.failed` follows once its attempt has ended.
+
+    An attempt that returns all the same wins. If it is interrupted instead, by a crash or with its worker process, the item is
+    not run again, and `item.failed` comes at the next resume. An item that waited has no such event: it fails at once.
+
+    Attributes:
+        item: its number.
+    """
+
+    item: int
+
+
+class ItemSkipped(Event, frozen=True, tag="item.skipped"):
+    """A person skipped an item that was outstanding or had failed: it counts as successful, and neither it nor its hook runs.
+
+    Its children go on. If it never had any, this is the end of its subtree, even if its class has a hook. Otherwise its
+    subtree ends, once all below it has ended, with `item.children_processed` or `item.children_failed`, as that of an item
+    without a hook does. If all has ended already, that follows at once; but first come `item.reopened` of the ancestors that
+    were closed over its failure.
 
     Attributes:
         item: its number.
         type: its class, as ``module:qualname``.
-        failed: which of its methods had failed and will run again; None for an ancestor.
+        phase: which of its methods was to run, or had failed.
+        had_failed: whether that had failed for good.
+        group: the group in which it waited, if its `process` was queued; else None.
+        result: what its parent's hook gets as its result, as JSON; absent for none.
+    """
+
+    item: int
+    type: str
+    phase: Phase = "process"
+    had_failed: bool = False
+    group: str | None = None
+    result: Raw = NO_DATA
+
+
+class EndedItem(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
+    """What `item.reopened` says of an item whose subtree had ended well, since a fold of the live items has forgotten it.
+
+    Attributes:
+        parent: the number of the item that enqueued it; 0 for an initial item.
+        enqueued_seq: the number of its `item.enqueued`, which has its payload.
+        state_seq: the number of the event that has its latest state, if that has changed since; else 0.
+        track_overall, hook, key, occurrence: those of its `item.enqueued`; the key may have been added by `item.adopted`.
+        has_children: whether it ever enqueued any.
+        attempt: how often its `process` was started.
+        hook_attempt: how often its hook was started.
+    """
+
+    parent: int
+    enqueued_seq: int
+    state_seq: int = 0
+    track_overall: bool = False
+    hook: bool = False
+    key: str | None = None
+    occurrence: int = 0
+    has_children: bool = False
+    attempt: int = 1
+    hook_attempt: int = 0
+
+
+class ItemReopened(Event, frozen=True, tag="item.reopened"):
+    """An item is outstanding again, or its hook is: it had failed or ended, or something below it runs again.
+
+    At a resume or by a person's command. After a failed item, its ancestors that were closed over it are reopened, and those
+    whose hook was to run, before anything else happens. Of an item whose subtree had ended well, such ancestors come first,
+    the topmost before the others, since nothing happens in a closed subtree until it is reopened. Results hold until the next
+    round has ended.
+
+    Attributes:
+        item: its number.
+        type: its class, as ``module:qualname``.
+        failed: which of its methods had failed and will run again; None for an ancestor, and if none had failed.
         group: the group in which it waits, if its `process` will run again; None if it has none.
+        rerun: whether its `process` will run again although it had completed, or the item was skipped. Otherwise, what had
+            completed stays so, and the hook alone runs again.
+        skipped: whether the item had been skipped. With `rerun` it no longer is; otherwise it stays so, and its hook doesn't
+            run.
+        ended: facts about the item, if its subtree had ended well; else None.
+        result: what the `process` of an ancestor whose subtree had ended well had returned, or what it was skipped with, as
+            JSON; absent for None.
     """
 
     item: int
     type: str
     failed: Phase | None = None
     group: str | None = None
+    rerun: bool = False
+    skipped: bool = False
+    ended: EndedItem | None = None
+    result: Raw = NO_DATA
 
 
 class GroupSlowedDown(Event, frozen=True, tag="group.slowed_down"):
@@ -393,7 +505,7 @@ class GroupSlowedDown(Event, frozen=True, tag="group.slowed_down"):
 class GroupLimitKnown(Event, frozen=True, tag="group.limit_known"):
     """A group that has a limit keeps an item from starting, for the first time in this process: it is at its limit, or paused.
 
-    It may come again for the same group if 10,000 others came in between.
+    It may come again for the same group if 10,000 others came in between, or if the limit was changed.
 
     Attributes:
         group: the group's name.
@@ -404,6 +516,65 @@ class GroupLimitKnown(Event, frozen=True, tag="group.limit_known"):
     group: str
     concurrent: int | None = None
     per_second: float | None = None
+
+
+class GroupPaused(Event, frozen=True, tag="group.paused"):
+    """A person paused a group: no `process` of its items starts until `group.unpaused`, also after a resume. Hooks do.
+
+    Attributes:
+        group: the group's name.
+        by: who did, as ``user@host via command``.
+    """
+
+    group: str
+    by: str
+
+
+class GroupUnpaused(Event, frozen=True, tag="group.unpaused"):
+    """A person let the items of a paused group start again.
+
+    Attributes:
+        group: the group's name.
+        by: who did, as ``user@host via command``.
+    """
+
+    group: str
+    by: str
+
+
+class GroupLimit(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
+    """The limit of a group in the program; both None for none.
+
+    Attributes:
+        concurrent: how many of its items may run at once; None for any number.
+        per_second: how many of its items may start in any one second; None for any number.
+    """
+
+    concurrent: int | None = None
+    per_second: float | None = None
+
+
+class GroupLimitChanged(Event, frozen=True, tag="group.limit_changed"):
+    """A person changed the limit of a group. It holds from the next start, and running items of the group are counted.
+
+    It also holds after a resume, unless the program's own limit is no longer that of `program`: then another such event with
+    `is_default` follows.
+
+    Attributes:
+        group: the group's name.
+        by: who did, as ``user@host via command``.
+        concurrent: how many of its items may run at once; None for any number.
+        per_second: how many of its items may start in any one second; None for any number.
+        is_default: whether the program's own limit holds again; `concurrent` and `per_second` say nothing then.
+        program: the program's own limit at that time; None if it was not known, since no process of the run was there.
+    """
+
+    group: str
+    by: str
+    concurrent: int | None = None
+    per_second: float | None = None
+    is_default: bool = False
+    program: GroupLimit | None = None
 
 
 class LoopBlocked(Event, frozen=True, tag="loop.blocked"):
@@ -442,10 +613,82 @@ class RunStopping(Event, frozen=True, tag="run.stopping"):
     Attributes:
         reason: why, as text for people.
         cancelling: True when the running items are cancelled, False when they are waited for.
+        by: who stopped it by a command, as ``user@host via command``; else empty.
     """
 
     reason: str
     cancelling: bool = False
+    by: str = ""
+
+
+class RunPaused(Event, frozen=True, tag="run.paused"):
+    """A person paused the run: no item or hook starts until `run.unpaused`, also after a resume. Running ones finish.
+
+    Attributes:
+        by: who did, as ``user@host via command``.
+    """
+
+    by: str
+
+
+class RunUnpaused(Event, frozen=True, tag="run.unpaused"):
+    """A person let items and hooks of a paused run start again.
+
+    Attributes:
+        by: who did, as ``user@host via command``.
+    """
+
+    by: str
+
+
+class RunWorkersChanged(Event, frozen=True, tag="run.workers_changed"):
+    """A person changed the number of workers; those with the highest numbers retire after their item.
+
+    It also holds after a resume, as long as the program passes the number `program`; not on a cluster. If both numbers are the
+    same, the program's own holds again.
+
+    Attributes:
+        num_workers: how many workers run items from now on, at least 1.
+        program: how many the program passed.
+        by: who did, as ``user@host via command``.
+    """
+
+    num_workers: int
+    program: int
+    by: str
+
+
+class RunSteered(Event, frozen=True, tag="run.steered"):
+    """A person's command on items is carried out: the events of the items follow.
+
+    Attributes:
+        verb: the command, such as ``retry``, ``skip`` or ``cancel``.
+        selector: which items it is for, as the person wrote it.
+        count: how many items it applies to.
+        by: who did, as ``user@host via command``.
+    """
+
+    verb: str
+    selector: str
+    count: int
+    by: str
+
+
+class RunEdited(Event, frozen=True, tag="run.edited"):
+    """A command appends to the journal of a run that no process runs; the events that follow are its doing.
+
+    It is no process of the run, neither resumed nor crashed. If the last process had crashed, its time ended with the event
+    before this one, and `item.interrupted` follows for what was running.
+
+    Attributes:
+        schema_version: of the events that follow.
+        aqueue_version: which aqueue wrote them.
+        by: who did, as ``user@host via command``.
+    """
+
+    schema_version: int
+    aqueue_version: str
+    by: str
 
 
 class ProcessJoined(Event, frozen=True, tag="process.joined"):
@@ -517,13 +760,24 @@ AnyEvent = (
     | ItemChildrenFailed
     | ItemFailed
     | ItemRetryScheduled
+    | ItemRescheduled
     | ItemInterrupted
+    | ItemCancelled
+    | ItemSkipped
     | ItemReopened
     | ItemRegrouped
     | GroupSlowedDown
     | GroupLimitKnown
+    | GroupPaused
+    | GroupUnpaused
+    | GroupLimitChanged
     | ProcessJoined
     | ProcessLeft
+    | RunPaused
+    | RunUnpaused
+    | RunWorkersChanged
+    | RunSteered
+    | RunEdited
     | RunStopping
     | ReporterFailed
     | LoopBlocked
@@ -545,13 +799,24 @@ EVENT_TYPES: Final[dict[str, type[Event]]] = {
         ItemChildrenFailed,
         ItemFailed,
         ItemRetryScheduled,
+        ItemRescheduled,
         ItemInterrupted,
+        ItemCancelled,
+        ItemSkipped,
         ItemReopened,
         ItemRegrouped,
         GroupSlowedDown,
         GroupLimitKnown,
+        GroupPaused,
+        GroupUnpaused,
+        GroupLimitChanged,
         ProcessJoined,
         ProcessLeft,
+        RunPaused,
+        RunUnpaused,
+        RunWorkersChanged,
+        RunSteered,
+        RunEdited,
         RunStopping,
         ReporterFailed,
         LoopBlocked,

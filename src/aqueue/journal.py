@@ -25,7 +25,7 @@ class ItemResult(msgspec.Struct, frozen=True):
         item: its number, from 1, in the order of enqueue.
         type: its class when it was enqueued, as ``module:qualname``.
         result: the return value of its hook, or else of its `process`, as decoded from JSON: a tuple becomes a list.
-            While either runs again, this is what it returned before.
+            While either runs again, this is what it returned before. Of a skipped item, what it was skipped with.
     """
 
     item: int
@@ -91,9 +91,10 @@ def _is(event: str) -> str:
 _HAS_RESULT: Final = """instr(event, '"result":') AND json_type(event, '$.result') IS NOT NULL"""
 
 # The result of an item comes from the last round that has ended: from its hook, or, if that returned None, from the
-# `process` before it; there is none after a failure. One number, `ended`, says which event of an item is the last, and by
-# its remainder what that event is: 1 has a result, 2 has none, 3 is a failure. Completions without a result are left out:
-# no result comes before them, so they change nothing.
+# `process` before it, or from what the item was skipped with; there is none after a failure. One number, `ended`, says which
+# event of an item is the last, and by its remainder what that event is: 5 and 7 are an end of `process`, or the item was
+# skipped, with and without a result; 1 and 2 the same for the hook; 3 is a failure. First completions without a result are
+# left out: no result comes before them, so they change nothing. Later ones have an attempt, which is written out.
 # Only numbers are sorted. The first LIMIT keeps SQLite from merging the innermost query into the one around it. The second
 # keeps SQLite from sorting after it has read the events, which would then all be in the sorter: 558 MB for 250 results of
 # 2 MB, instead of 64 MB. `instr` may find too much (a payload with such a member), never too little.
@@ -102,19 +103,24 @@ SELECT item, (SELECT event FROM events WHERE events.seq = one.seq)
 FROM (
     SELECT item, seq
     FROM (
-        SELECT
-            item,
-            CASE max(ended) % 4 WHEN 1 THEN max(ended) / 4 WHEN 2 THEN max(completed) END AS seq
+        SELECT item, CASE WHEN last % 4 = 1 THEN last / 8 WHEN last % 4 = 2 AND first % 8 = 5 THEN first / 8 END AS seq
         FROM (
-            SELECT
-                json_extract(event, '$.item') AS item,
-                seq * 4 + CASE WHEN {_is("item.failed")} THEN 3 WHEN {_HAS_RESULT} THEN 1 ELSE 2 END AS ended,
-                CASE WHEN {_is("item.completed")} THEN seq END AS completed
-            FROM events
-            WHERE ({_is("item.completed")} AND {_HAS_RESULT}) OR {_is("item.children_processed")} OR {_is("item.failed")}
-            LIMIT -1
+            SELECT item, max(ended) AS last, max(CASE WHEN ended % 8 > 4 THEN ended END) AS first
+            FROM (
+                SELECT
+                    json_extract(event, '$.item') AS item,
+                    seq * 8 + CASE
+                        WHEN {_is("item.failed")} THEN 3
+                        WHEN {_is("item.children_processed")} THEN iif({_HAS_RESULT}, 1, 2)
+                        ELSE iif({_HAS_RESULT}, 5, 7)
+                    END AS ended
+                FROM events
+                WHERE ({_is("item.completed")} AND ({_HAS_RESULT} OR instr(event, '"attempt":')))
+                    OR {_is("item.children_processed")} OR {_is("item.failed")} OR {_is("item.skipped")}
+                LIMIT -1
+            )
+            GROUP BY item
         )
-        GROUP BY item
     )
     WHERE seq IS NOT NULL
     ORDER BY item

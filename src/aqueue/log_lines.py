@@ -27,6 +27,7 @@ LEVELS: Final[dict[type[ev.Event], Level]] = {
     ev.ProcessLeft: "warning",
     ev.RunStopping: "warning",
     ev.ItemInterrupted: "warning",
+    ev.ItemCancelled: "warning",
     ev.ItemRetryScheduled: "warning",
     ev.LoopBlocked: "warning",
     ev.RunHeldUp: "warning",

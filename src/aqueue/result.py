@@ -69,7 +69,9 @@ class RunResult(msgspec.Struct, frozen=True):
         """Return a short text: notebooks and prompts show it, and results can be long."""
         counts = self.counts
         figures = [
-            f"{name}={value}" for name in ("completed", "failed", "outstanding") if (value := getattr(counts, name))
+            f"{name}={value}"
+            for name in ("completed", "failed", "skipped", "outstanding")
+            if (value := getattr(counts, name))
         ]
         journal = [f"journal={self.journal!r}"] if self.journal else []
         return f"RunResult({', '.join([self.status, *figures, f'elapsed_s={self.elapsed_s:.3g}', *journal])})"

@@ -27,7 +27,7 @@ from aqueue.events import (
 )
 from aqueue.figures import amount, limit_words, when_due
 
-__all__ = ["RunView", "RunningItem", "Sample", "TypeView", "WorkerProcess", "WorkerProcesses"]
+__all__ = ["InForce", "RunView", "RunningItem", "Sample", "TypeView", "WorkerProcess", "WorkerProcesses"]
 
 SAMPLE_INTERVAL_S: Final = 0.5
 RATE_WINDOW_S: Final = 10.0
@@ -54,6 +54,7 @@ class TypeView(msgspec.Struct):
         interrupted: how many attempts were cut short.
         deduplicated: how many children its items enqueued that were dropped as duplicates.
         retried: how many attempts failed and were retried, or will be.
+        skipped: how many a person skipped.
     """
 
     type: str
@@ -68,11 +69,20 @@ class TypeView(msgspec.Struct):
     interrupted: int = 0
     deduplicated: int = 0
     retried: int = 0
+    skipped: int = 0
 
     @property
     def counts(self) -> Counts:
         """The same as a record."""
-        return Counts(self.enqueued, self.completed, self.failed, self.interrupted, self.deduplicated, self.retried)
+        return Counts(
+            self.enqueued,
+            self.completed,
+            self.failed,
+            self.interrupted,
+            self.deduplicated,
+            self.retried,
+            self.skipped,
+        )
 
 
 class RunningItem(msgspec.Struct):
@@ -180,6 +190,51 @@ class WorkerProcesses(dict[int, WorkerProcess]):
             yield from range(first, first + self[first].num_workers)
 
 
+class InForce(msgspec.Struct):
+    """What people have set by commands and still holds, each with the event that says who set it, and when.
+
+    Only folds write to it.
+
+    Attributes:
+        paused: how the run was paused; None if it isn't.
+        paused_groups: how groups were paused, by their names.
+        workers: how the number of workers was changed; None if that of the program holds.
+        limits: how the limits of groups were changed, by their names; those with the program's own limit are left out.
+    """
+
+    paused: ev.RunPaused | None = None
+    paused_groups: dict[str, ev.GroupPaused] = {}
+    workers: ev.RunWorkersChanged | None = None
+    limits: dict[str, ev.GroupLimitChanged] = {}
+
+    def apply(self, event: Event) -> None:
+        """Fold `event`, which must follow those applied so far, and may be of any type."""
+        match event:
+            case ev.RunStarted():  # RunResumed is one
+                if self.workers is not None and (event.cluster or event.num_workers != self.workers.program):
+                    self.workers = None
+            case ev.RunPaused():
+                self.paused = event
+            case ev.RunUnpaused():
+                self.paused = None
+            case ev.GroupPaused():
+                self.paused_groups[event.group] = event
+            case ev.GroupUnpaused():
+                self.paused_groups.pop(event.group, None)
+            case ev.RunWorkersChanged():
+                self.workers = event if event.num_workers != event.program else None
+            case ev.GroupLimitChanged() if event.is_default:
+                self.limits.pop(event.group, None)
+            case ev.GroupLimitChanged():
+                self.limits[event.group] = event
+            case _:
+                pass
+
+    def copy(self) -> "InForce":
+        """Return an independent copy."""
+        return InForce(self.paused, self.paused_groups.copy(), self.workers, self.limits.copy())
+
+
 class Sample(msgspec.Struct, frozen=True):
     """Counters at one moment, from which rates are taken.
 
@@ -203,7 +258,8 @@ class RunView(msgspec.Struct, kw_only=True):
     Attributes:
         state: ``new`` before the first event, then ``running``, ``stopping`` once no more items are taken, ``finished``.
         run_id: identifies the run.
-        num_workers: how many workers it has; with a cluster, those of the present worker processes, 0 at first.
+        num_workers: how many workers it has; with a cluster, those of the present worker processes, 0 at first. Workers with
+            higher numbers may still be running their last item.
         queue_type_name: ``queue``, ``stack`` or ``priority``.
         cluster: the address of the cluster's scheduler; empty if items run in the run's own process.
         processes: the present worker processes of the cluster, by the number of their first worker.
@@ -213,7 +269,9 @@ class RunView(msgspec.Struct, kw_only=True):
         earlier_s: how long earlier processes of the run took in all, seconds.
         stop_reason: why it is stopping; empty if it is not.
         cancelling: whether the running items are being cancelled.
-        status: how it ended; None before its end.
+        status: how its last process ended; None before that. A person's command on a run without a process may change it:
+            to ``interrupted`` if something is outstanding again, or if that process had crashed; to ``completed`` if what had
+            failed was skipped, and nothing is left.
         types: each item type that was announced, in the order of the first announcement.
         running: what each busy worker is running, by the worker's number. Items of a worker process that is gone stay
             until their hook has ended, or until an event says that they were interrupted.
@@ -223,6 +281,7 @@ class RunView(msgspec.Struct, kw_only=True):
         groups: how many of the queued items wait in each group; those without a group are not counted.
         limits: the limits that have kept items waiting in this process, by group. At most 10,000: the next one removes them all.
         pauses: until when groups are slowed down, Unix time in seconds; those that are past may still be there.
+        in_force: what people have set by commands and still holds: pauses, the number of workers, limits.
     """
 
     state: Literal["new", "running", "stopping", "finished"] = "new"
@@ -246,6 +305,8 @@ class RunView(msgspec.Struct, kw_only=True):
     groups: dict[str, int] = {}
     limits: dict[str, ev.GroupLimitKnown] = {}
     pauses: dict[str, float] = {}
+    in_force: InForce = msgspec.field(default_factory=InForce)
+    _ended_at: float = 0.0  # when the present process ended, as far as is known; 0 while it continues
     _sweep_pauses_at: int = _MIN_SWEPT
     _samples: list[Sample] = []
     _next_sample_at: float = 0.0
@@ -263,6 +324,7 @@ class RunView(msgspec.Struct, kw_only=True):
             value = getattr(self, name)
             if isinstance(value, dict | list | set):
                 setattr(twin, name, value.copy())
+        twin.in_force = self.in_force.copy()
         twin.types = {name: copy(type) for name, type in self.types.items()}
         twin.running = {worker: copy(item) for worker, item in self.running.items()}
         return twin
@@ -365,11 +427,15 @@ class RunView(msgspec.Struct, kw_only=True):
             case ev.RunFinished():
                 self.state = "finished"
                 self.status = event.status
+                self._ended_at = event.at
                 self.deduplicated_roots = event.counts.deduplicated - self.counts.deduplicated
+            case _:
+                self._apply_steering(event, previous_at)
 
     def _begin(self, event: ev.RunStarted, previous_at: float) -> None:
         if isinstance(event, ev.RunResumed) and self.started_at:
-            self.earlier_s += previous_at - self.started_at
+            self.earlier_s += (self._ended_at or previous_at) - self.started_at
+        self._ended_at = 0.0
         # Rates are of this process: the time before it must not count as idle time.
         self._samples.clear()
         self._sample(event.at)
@@ -378,7 +444,9 @@ class RunView(msgspec.Struct, kw_only=True):
         self.run_id = event.run_id
         self.cluster = event.cluster
         self.processes.clear()
-        self.num_workers = 0 if event.cluster else event.num_workers
+        self.in_force.apply(event)
+        workers = self.in_force.workers or event
+        self.num_workers = 0 if event.cluster else workers.num_workers
         self.queue_type_name = event.queue_type_name
         self.started_at = event.at
         self.stop_reason = ""
@@ -389,8 +457,12 @@ class RunView(msgspec.Struct, kw_only=True):
 
     def _fail(self, event: ItemFailed) -> None:
         view = self.types[event.type]
-        self.running.pop(event.worker)
-        view.running -= 1
+        one = self.running.get(event.worker)
+        if one is not None and one.item == event.item:
+            del self.running[event.worker]
+            view.running -= 1
+        else:  # it was cancelled while it waited
+            self._leave_queue(event, view)
         view.failed += 1
         view.deduplicated += event.deduplicated
         if event.phase == "after_children":
@@ -405,8 +477,11 @@ class RunView(msgspec.Struct, kw_only=True):
         view.running -= 1
         view.retried += 1
         view.waiting += 1
-        self._waits[event.item] = event.due
-        heappush(self._dues, (event.due, event.item))
+        self._wait(event.item, event.due)
+
+    def _wait(self, item: int, due: float) -> None:
+        self._waits[item] = due
+        heappush(self._dues, (due, item))
 
     def _end_wait(self, item: int, view: TypeView) -> bool:
         """End the wait of `item`, whose type has `view`; return whether it waited."""
@@ -414,23 +489,51 @@ class RunView(msgspec.Struct, kw_only=True):
         if waits.pop(item, None) is None:
             return False
         view.waiting -= 1
-        dues = self._dues
+        self._tidy_dues()
+        return True
+
+    def _tidy_dues(self) -> None:
+        waits, dues = self._waits, self._dues
         while dues and waits.get(dues[0][1]) != dues[0][0]:
             heappop(dues)
         if len(dues) > 2 * len(waits) + _MIN_STALE_DUES:
             dues[:] = [(due, waiting) for waiting, due in waits.items()]
             heapify(dues)
-        return True
+
+    def _leave_queue(self, event: ItemFailed | ev.ItemSkipped, view: TypeView) -> None:
+        """Note that an item that waited, for a worker or for a retry, waits no longer."""
+        if not self._end_wait(event.item, view) and event.phase == "process":
+            view.queued -= 1
+            if event.group is not None:
+                self._leave_group(event.group)
+
+    def _skip(self, event: ev.ItemSkipped) -> None:
+        view = self.types[event.type]
+        view.skipped += 1
+        if event.had_failed:
+            view.failed -= 1
+        else:
+            self._leave_queue(event, view)
+            # Its `process` had completed if its hook was to run; an item is counted once in the end.
+            view.completed -= event.phase == "after_children"
+        if self.status == "failed":
+            counts = self.counts
+            if not counts.failed and not counts.outstanding:
+                self.status = "completed"
 
     def _reopen(self, event: ev.ItemReopened) -> None:
         view = self.types[event.type]
         self._end_wait(event.item, view)  # its hook ran in spite of a failure that will now run again
         if event.failed is not None:
             view.failed -= 1
-            if event.failed == "process":
-                self._queue_again(view, event.group)
-            else:
-                view.completed += 1
+            view.completed += event.failed == "after_children"
+        if event.rerun:
+            view.skipped -= event.skipped
+            view.completed -= not event.skipped
+        if event.rerun or event.failed == "process":
+            self._queue_again(view, event.group)
+        if self.state == "finished":
+            self.status = "interrupted"
 
     def _interrupt(self, event: ev.ItemInterrupted) -> None:
         item = self._take_out(event)
@@ -467,6 +570,27 @@ class RunView(msgspec.Struct, kw_only=True):
             self.groups[group] = left
         else:
             self.groups.pop(group, None)
+
+    def _apply_steering(self, event: Event, previous_at: float) -> None:
+        self.in_force.apply(event)
+        match event:
+            case ev.ItemSkipped():
+                self._skip(event)
+            case ev.ItemRescheduled() if event.item in self._waits:
+                self._wait(event.item, event.due)
+                self._tidy_dues()
+            case ev.RunWorkersChanged() if not self.cluster:
+                self.num_workers = event.num_workers
+            case ev.GroupLimitChanged():
+                self.limits.pop(
+                    event.group, None
+                )  # `group.limit_known` comes again once the new one keeps an item waiting
+            case ev.RunEdited():
+                self._ended_at = self._ended_at or previous_at
+                self.state = "finished"
+                self.status = self.status or "interrupted"
+            case _:
+                pass
 
     def _apply_group(self, event: ev.ItemRegrouped | ev.GroupLimitKnown | ev.GroupSlowedDown) -> None:
         if isinstance(event, ev.ItemRegrouped):
@@ -529,12 +653,17 @@ class RunView(msgspec.Struct, kw_only=True):
         """Return which group keeps items waiting while workers are idle at the Unix time `now`; empty if none does.
 
         For example ``limited by example.org: 2 at once, 611 waiting``, or ``shop is paused, resumes in 27 s: 19 waiting``. Of
-        several groups it is the one in which the most items wait. The group's name is not made safe to show.
+        several groups it is the one in which the most items wait. If a person has paused the run or the group, it says who
+        did: ``paused by anna@host via aqueue pause: 611 waiting``. Neither is made safe to show.
         """
+        paused = self.in_force.paused
+        if self.state == "running" and paused is not None and self.queued:
+            return f"paused by {paused.by}: {amount(self.queued)} waiting"
         if self.state != "running" or len(self.running) >= self.num_workers or not self.queued:
             return ""
         running = Counter(one.group for one in self.running.values())
         held = {name for name, due in self.pauses.items() if due > now and name in self.groups}
+        held |= self.in_force.paused_groups.keys() & self.groups.keys()
         for name, limit in self.limits.items():
             is_full = limit.concurrent is not None and running[name] >= limit.concurrent
             # Items may also wait for their parents, after a resume: only a rate can hold back a group of which nothing runs.
@@ -547,6 +676,8 @@ class RunView(msgspec.Struct, kw_only=True):
         waiting = f"{amount(min(self.groups[name], self.queued))} waiting"
         if others:
             waiting += f"; and {amount(others)} more groups" if others > 1 else "; and another group"
+        if (by_person := self.in_force.paused_groups.get(name)) is not None:
+            return f"{name} is paused by {by_person.by}: {waiting}"
         due = self.pauses.get(name, 0.0)
         if due > now:
             return f"{name} is paused, resumes {when_due(due, now)}: {waiting}"
@@ -566,7 +697,7 @@ class RunView(msgspec.Struct, kw_only=True):
         """Return how long the run has taken at the Unix time `now`, seconds, without the time between processes."""
         if not self.started_at:
             return 0.0
-        end = self.at if self.state == "finished" else max(now, self.at)
+        end = self._ended_at or max(now, self.at)
         return self.earlier_s + end - self.started_at
 
     def rate(self, now: float, of: Literal["completed", "enqueued"] = "completed", type: str | None = None) -> float:

@@ -21,6 +21,7 @@ from aqueue.errors import JournalDamaged
 from aqueue.events import (
     ErrorInfo,
     ItemAdopted,
+    ItemCancelled,
     ItemChildrenProcessed,
     ItemFailed,
     ItemInterrupted,
@@ -442,3 +443,50 @@ def test_an_equal_traceback_is_shown_once(aqueue: Aqueue, tmp_path: Path) -> Non
 
     assert out.count("Traceback of it") == 1
     assert out.count("the same traceback") == 2
+
+
+def test_the_story_says_who_did_what(aqueue: Aqueue, tmp_path: Path) -> None:
+    """Who skipped, cancelled, or ran again an item; the wait of one that was cancelled while it waited ends then."""
+    script = Script()
+    skipped, cancelled, given_up = script.enqueue(), script.enqueue(), script.enqueue()
+    script.start(skipped)
+    script.fail_now(skipped)
+    script.skip(skipped, had_failed=True)
+    script.start(cancelled)
+    script.steer("cancel", str(cancelled), by="bob@host via aqueue")
+    script.add(ItemCancelled, item=cancelled)
+    script.fail_now(cancelled)
+    script.wait(30)
+    script.cancel(given_up)
+    script.wait(3_600)
+    script.resume()
+    script.open_again(cancelled, failed="process")
+    path = write_journal(tmp_path, script.events)
+
+    def told(item: int) -> list[str]:
+        return [chapter["text"] for chapter in aqueue("explain", path, item, "--json").json["story"]]
+
+    assert told(skipped)[3:] == ["skipped by anna@host via aqueue, after its failure", told(1)[-1]]
+    assert told(cancelled)[2] == "cancelled by bob@host via aqueue"
+    assert told(cancelled)[-1] == "reopened it runs again", "a resume did that"
+    assert told(given_up)[1].startswith("failed by anna@host via aqueue, while it waited: CancelledByUser: ")
+    story = aqueue("explain", path, given_up, "--json").json
+    assert (story["work_s"], round(story["wait_s"])) == (0.0, 30)
+    assert aqueue("explain", path, skipped, "--json").json["outlook"] == "It won't run again: it was skipped."
+
+
+def test_attempts_that_a_command_found_after_a_crash_end_with_it(aqueue: Aqueue, tmp_path: Path) -> None:
+    """When the process was last heard of, though the command came hours later."""
+    script = Script()
+    item = script.enqueue()
+    script.start(item)
+    script.wait(10)
+    script.describe(item, "slow")
+    script.wait(7_200)
+    script.edit()
+    script.interrupt(item, "crash")
+    script.skip(item)
+    story = aqueue("explain", write_journal(tmp_path, script.events), item, "--json").json
+
+    assert story["work_s"] < 11
+    assert story["wait_s"] > 7_000, "it waited for the command"

@@ -54,6 +54,7 @@ def test_json_has_the_same(aqueue: Aqueue, file: Path) -> None:
         "interrupted": 0,
         "deduplicated": 0,
         "retried": 1,
+        "skipped": 0,
         "outstanding": 0,
     }
     assert {one["type"].rpartition(":")[2]: one["completed"] for one in status["types"]} == {

@@ -26,7 +26,7 @@ from aqueue.cli._formats.tables import (
 )
 from aqueue.events import EVENT_TYPES, Counts, ErrorInfo, Event, ItemInterrupted, RunStopping
 from aqueue.log_lines import timestamp_of
-from aqueue.testing._scripted_runs import every_event_type, saying
+from aqueue.testing._scripted_runs import CANCELLED, every_event_type, saying
 from aqueue.text import visible
 from tests.cli.runs import HOSTILE, crashed_and_resumed, recorded
 from tests.strategies import event_streams, events, hostile_text
@@ -176,7 +176,12 @@ def test_rows_hold_the_fields_of_their_events() -> None:
     assert rows["group.slowed_down"]["due_time"] == "2023-11-14T22:13:21.000000Z"
     assert rows["reporter.failed"]["error_type"] == "module:Boom"
     assert rows["reporter.failed"]["error_traceback"].count("\\n") == 3
-    assert rows["run.finished"]["counts_enqueued"] == "5"
+    assert (rows["run.finished"]["counts_enqueued"], rows["run.finished"]["counts_skipped"]) == ("12", "2")
+    (limit, _) = [row for row in table if row["event"] == "group.limit_changed"]
+    assert (limit["program"], limit["is_default"]) == ('{"concurrent":2,"per_second":0.5}', "false")
+    assert rows["run.workers_changed"]["program"] == "3"
+    assert rows["item.skipped"]["had_failed"] == "true"
+    assert rows["item.reopened"]["failed"] == "process"
     assert set(rows) == set(EVENT_TYPES)
 
 
@@ -185,7 +190,7 @@ def test_payloads_and_results_are_left_out_unless_asked_for(include_data: bool) 
     """Their columns are there all the same, so that the table has one form."""
     rows = events_table([every_event_type()], include_data)
 
-    assert {row["result"] for row in rows} == ({"", "[1,2]", "x"} if include_data else {""})
+    assert {row["result"] for row in rows} == ({"", "[1,2]", "x", "2", "by hand"} if include_data else {""})
     assert any(row["payload"] for row in rows) == include_data
 
 
@@ -274,9 +279,21 @@ def test_table_of_any_events(batches: list[list[Event]]) -> None:
 
 
 def test_hostile_text_of_every_field() -> None:
-    """Types, keys, descriptions, errors, groups, reporters, reasons, hosts and clusters are all made safe."""
-    rows = events_table([saying(HOSTILE)])
-    fields = ("type", "key", "text", "error_type", "error_message", "group", "reporter", "reason", "host", "cluster")
+    """Types, keys, descriptions, errors, groups, reporters, reasons, hosts, clusters and people are all made safe."""
+    rows = [row for row in events_table([saying(HOSTILE)]) if row["error_type"] != CANCELLED.type]
+    fields = (
+        "type",
+        "key",
+        "text",
+        "error_type",
+        "error_message",
+        "group",
+        "reporter",
+        "reason",
+        "host",
+        "cluster",
+        "by",
+    )
     said = f"'{visible(HOSTILE)}"
 
     for name in fields:

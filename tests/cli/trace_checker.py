@@ -13,7 +13,7 @@ from typing import Any
 
 from jsonschema import Draft202012Validator
 
-from aqueue.events import Event, ItemEnqueued, ItemReopened, ItemStarted, ProcessJoined, RunStarted
+from aqueue.events import Event, ItemEnqueued, ItemReopened, ItemSkipped, ItemStarted, ProcessJoined, RunStarted
 from aqueue.text import visible
 
 __all__ = ["Line", "check_trace", "slices"]
@@ -111,7 +111,7 @@ def _check_arrows(by_time: list[Line], events: list[Event]) -> None:
 
 def _check_counters(lines: list[Line], events: list[Event]) -> None:
     """Each process of the run has samples, at most every 100 ms but for the last; what has ended doesn't grow less."""
-    reopened = any(isinstance(event, ItemReopened) for event in events)
+    reopened = any(isinstance(event, ItemReopened | ItemSkipped) for event in events)
     sampled = [line["pid"] for line in lines if line["ph"] == "C"]
     assert len(set(sampled)) == sum(isinstance(event, RunStarted) for event in events)
     for drawn in _by_process_of_run(lines, set(sampled)):

@@ -43,13 +43,24 @@ class Fails(EventRecorder):
 __all__ = ["ELSEWHERE", "anywhere", "keep", "make"]
 
 ELSEWHERE = {
+    "group.limit_changed",
     "group.limit_known",
+    "group.paused",
     "group.slowed_down",
+    "group.unpaused",
+    "item.cancelled",
     "item.regrouped",
+    "item.rescheduled",
+    "item.skipped",
     "loop.blocked",
     "process.joined",
     "process.left",
+    "run.edited",
     "run.held_up",
+    "run.paused",
+    "run.steered",
+    "run.unpaused",
+    "run.workers_changed",
 }
 """The events that the other golden journals have."""
 

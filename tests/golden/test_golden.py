@@ -22,7 +22,7 @@ from aqueue.events import (
     RunFinished,
     RunResumed,
 )
-from tests.golden import cluster, policies
+from tests.golden import cluster, policies, steered
 from tests.golden.job import roots
 from tests.golden.make import make
 from tests.journal.oracle import told_by
@@ -31,6 +31,10 @@ from tests.journal.recorded import events_of
 GOLDEN = sorted(Path(__file__).parent.glob("journal-v?.db"))
 GOLDEN_WITH_POLICIES = sorted(Path(__file__).parent.glob("journal-v?-policies.db"))
 GOLDEN_ON_CLUSTERS = sorted(Path(__file__).parent.glob("journal-v?-cluster.db"))
+GOLDEN_STEERED = sorted(Path(__file__).parent.glob("journal-v?-steered.db"))
+EVERY_GOLDEN = [*GOLDEN, *GOLDEN_WITH_POLICIES, *GOLDEN_ON_CLUSTERS, *GOLDEN_STEERED]
+WRITE_WORKERS = {"journal-v2-policies", "journal-v2-steered"}
+"""The journals whose every event has its worker."""
 LATE = [{"leaf": leaf} for leaf in ("stops", "a", "b", "c")]
 OUTER = [{"leaf": "fails"}, {"leaf": "good"}, [{"leaf": "equal"}, {"leaf": "equal"}]]
 
@@ -55,7 +59,7 @@ def test_a_golden_journal_resumes(golden: Path, tmp_path: Path, backend: Backend
     assert run_queue(roots(), resume=path, reporter="none", backend=backend).root_results == result.root_results
 
 
-@pytest.mark.parametrize("golden", [*GOLDEN, *GOLDEN_WITH_POLICIES, *GOLDEN_ON_CLUSTERS], ids=lambda path: path.stem)
+@pytest.mark.parametrize("golden", EVERY_GOLDEN, ids=lambda path: path.stem)
 def test_a_golden_journal_is_read_and_not_brought_up_to_date(
     golden: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -117,7 +121,7 @@ def test_a_golden_journal_has_retries_of_both_phases() -> None:
     assert [event.counts.retried for event in events if isinstance(event, RunFinished)] == [4]
 
 
-@pytest.mark.parametrize("golden", [*GOLDEN, *GOLDEN_WITH_POLICIES, *GOLDEN_ON_CLUSTERS], ids=lambda path: path.stem)
+@pytest.mark.parametrize("golden", EVERY_GOLDEN, ids=lambda path: path.stem)
 def test_a_golden_journal_reads_as_it_is_but_for_workers(golden: Path) -> None:
     """Each end of an attempt gets the worker of its start, which all but the newest of these journals have there alone."""
     events = events_of(golden)
@@ -134,12 +138,13 @@ def test_a_golden_journal_reads_as_it_is_but_for_workers(golden: Path) -> None:
             case _:
                 pass
         assert whole == (replace(event, worker=whole.worker) if hasattr(whole, "worker") else event)
-    assert read != events or golden.stem == "journal-v2-policies", "none of its events lacks a worker"
+    assert read != events or golden.stem in WRITE_WORKERS, "none of its events lacks a worker"
 
 
 def test_there_is_a_golden_journal_with_every_event() -> None:
     """The newest have all types of events that there are, and a failed parent with children to adopt."""
-    events = [event for every in (GOLDEN, GOLDEN_WITH_POLICIES, GOLDEN_ON_CLUSTERS) for event in events_of(every[-1])]
+    newest = (every[-1] for every in (GOLDEN, GOLDEN_WITH_POLICIES, GOLDEN_ON_CLUSTERS, GOLDEN_STEERED))
+    events = [event for path in newest for event in events_of(path)]
     assert {event.event for event in events} == set(EVENT_TYPES)
     assert any(isinstance(event, ItemReopened) and event.failed == "process" for event in events)
 
@@ -149,5 +154,6 @@ def test_the_scripts_still_make_them(tmp_path: Path) -> None:
     make(tmp_path / "run.db")
     policies.make(tmp_path / "policies.db")
     cluster.make(tmp_path / "cluster.db")
+    steered.make(tmp_path / "steered.db")
     events = [event for path in tmp_path.glob("*.db") for event in events_of(path)]
     assert {event.event for event in events} == set(EVENT_TYPES)

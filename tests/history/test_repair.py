@@ -33,6 +33,7 @@ from aqueue.events import (
     ItemRegrouped,
     ItemReopened,
     ItemRetryScheduled,
+    ItemSkipped,
     ItemStarted,
     Phase,
     ProcessJoined,
@@ -113,6 +114,8 @@ def hooks_waiting(whole: list[Event]) -> Counter[str]:
                 waiting[event.item] = event.phase
             case ItemStarted() | ItemChildrenProcessed() | ItemChildrenFailed() | ItemReopened():
                 waiting.pop(event.item, None)
+            case ItemFailed() | ItemSkipped():
+                waiting.pop(event.item, None)
             case _:
                 pass
     return Counter(types[item] for item, phase in waiting.items() if phase == "after_children")
@@ -144,6 +147,7 @@ def check(batches: list[list[Event]]) -> list[Event]:
         assert one.running == of_it.get("running", 0)
         assert one.waiting == of_it.get("retrying", 0)
         assert one.failed == of_it.get("failed", 0)
+        assert one.skipped == of_it.get("skipped", 0)
         assert one.queued == of_it.get("queued", 0) + of_it.get("interrupted", 0)
         assert one.completed == of_it.get("completed", 0) + hooks[one.type]
     assert len(items.due) == view.waiting

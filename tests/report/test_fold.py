@@ -18,7 +18,7 @@ from aqueue.cli._record import Record
 from aqueue.cli._report._charts import MAX_CELLS, chart_data, over_time, tree_cells
 from aqueue.cli._report._fold import MAX_TYPES, OTHER_TYPES, Durations, End, Fold, bin_edge
 from aqueue.cli._report._html import clock, counted
-from aqueue.cli._report._sections import failures, slowest, status
+from aqueue.cli._report._sections import failures, headline, slowest, status, summary
 from aqueue.cli._report._series import MAX_BINS, Series
 from aqueue.cli._report._timeline import MAX_ROWS, MAX_SPANS, Span, Timeline
 from aqueue.events import (
@@ -28,6 +28,7 @@ from aqueue.events import (
     ItemEnqueued,
     ItemFailed,
     ItemReopened,
+    ItemSkipped,
     ItemStarted,
     Phase,
     ProcessLeft,
@@ -354,7 +355,9 @@ def test_sums_equal_an_independent_count(events: list[Event]) -> None:
     completed = sum(isinstance(event, ItemCompleted) for event in events)
     started = sum(isinstance(event, ItemStarted) for event in events)
     found = sum(isinstance(event, ItemEnqueued) for event in events)
-    failed = sum(isinstance(event, ItemFailed) for event in events)
+    state = {event.item: event for event in events if isinstance(event, ItemFailed | ItemReopened | ItemSkipped)}
+    # An ancestor that is reopened has not failed itself.
+    failed = sum(isinstance(event, ItemFailed) for event in state.values())
     bins = fold.series.bins(fold.elapsed_s)
     assert sum(b.completed for b in bins) == completed
     assert (bins[-1].enqueued, bins[-1].failed) == (found, failed)
@@ -581,6 +584,7 @@ def test_every_type_of_event_is_taken() -> None:
     assert [(process.started.cluster, process.num_workers) for process in fold.processes] == [
         ("", 3),
         ("", 3),
+        ("", 3),
         ("tcp://scheduler:8786", 6),
     ]
     assert [failed.reporter for failed in record.view.failed_reporters] == ["module:Other"]
@@ -621,3 +625,22 @@ def test_a_log_that_lacks_much_has_a_page() -> None:
 
     assert "5000001" in slowest(record)
     assert [cell[2] for cell in tree_cells(record, fold)] == [0, 1, 5_000_000, 70, 5_000_001]
+
+
+def test_page_names_what_was_skipped() -> None:
+    """In its headline and in the table of types; a failure that was skipped is none."""
+    script = Script()
+    first, second = script.enqueue(), script.enqueue()
+    script.start(first)
+    script.fail(first, BOOM)
+    script.finish("failed")
+    script.edit()
+    script.skip(first, had_failed=True)
+    waiting = both(script.events)[0]
+    script.skip(second)
+    record, fold = both(script.events)
+
+    assert "1 skipped, 1 outstanding" in headline(waiting, both(script.events[:-2])[1])
+    assert ">✓</span> Completed</strong> 0 of 2 items completed" in headline(record, fold)
+    assert "Skipped" in summary(record, fold)
+    assert "Skipped" not in summary(*both(every_event_type()[:20]))

@@ -83,6 +83,7 @@ def test_levels(log: Path) -> None:
         "process.left": "warning",
         "run.stopping": "warning",
         "item.interrupted": "warning",
+        "item.cancelled": "warning",
         "item.retry_scheduled": "warning",
         "loop.blocked": "warning",
         "run.held_up": "warning",
@@ -138,7 +139,7 @@ def test_payloads_and_results_can_be_included(log: Path) -> None:
         {"url": "/", "n": 1},
         {"url": "/new"},
     ]
-    assert [record["result"] for record in records if "result" in record] == [[1, 2], "x"]
+    assert [record["result"] for record in records if "result" in record] == [[1, 2], "x", 2, "by hand", 2]
 
 
 def test_included_numbers_are_exact(log: Path) -> None:

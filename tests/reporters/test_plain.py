@@ -407,6 +407,17 @@ def test_summary_of_a_run_without_items() -> None:
     assert summary(completed(0)) == ["Completed   0 items in 10 ms · 0.0/s"]
 
 
+def test_summary_names_skipped_items() -> None:
+    """They are no failures, and not among those that completed."""
+    script = Script()
+    first, second = script.enqueue(), script.enqueue()
+    script.start(first)
+    script.complete(first)
+    script.skip(second)
+
+    assert summary(script.finish("completed")) == ["Completed   1 item in 70 ms · 14.3/s · 1 skipped"]
+
+
 def test_summary_of_an_interrupted_run() -> None:
     """How many are outstanding, and why it was stopped."""
     assert summary(interrupted()) == ["Interrupted (SIGINT)   1 completed · 9 outstanding · 5.19 s"]

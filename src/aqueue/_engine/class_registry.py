@@ -66,6 +66,7 @@ class ClassRegistry:
                 more.interrupted + cls.interrupted,
                 more.deduplicated + cls.deduplicated,
                 more.retried + cls.retried,
+                more.skipped + cls.skipped,
             )
         return counts
 

@@ -70,7 +70,7 @@ class ItemClass:
         grouped: whether its items have a `group`.
         policies: when its items are retried, and how long an attempt may take.
         is_plain: whether it has neither groups nor policies, so that an attempt is just a call.
-        enqueued, completed, failed, interrupted, retried, deduplicated: see `aqueue.events.Counts`.
+        enqueued, completed, failed, interrupted, retried, deduplicated, skipped: see `aqueue.events.Counts`.
     """
 
     type: str
@@ -89,6 +89,7 @@ class ItemClass:
     failed: int = 0
     interrupted: int = 0
     retried: int = 0
+    skipped: int = 0
 
     def __post_init__(self) -> None:
         """Set `names` and `is_plain`."""

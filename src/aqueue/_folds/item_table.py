@@ -15,17 +15,17 @@ from aqueue.view import WorkerProcess, WorkerProcesses
 
 __all__ = ["OUTSTANDING", "STATES", "ItemTable", "State"]
 
-State = Literal["queued", "running", "retrying", "interrupted", "completed", "failed"]
+State = Literal["queued", "running", "retrying", "interrupted", "completed", "failed", "skipped"]
 """What an item is: ``queued``: to be started; ``running``: a worker runs it or its hook; ``retrying``: it failed and waits
 for its next attempt; ``interrupted``: an attempt was cut short, by a cancellation or a crash; ``completed``: its `process`
-has returned, and its hook has not failed; ``failed``: for good.
+has returned, and its hook has not failed; ``failed``: for good; ``skipped``: by a person.
 """
 
 STATES: Final[tuple[State, ...]] = get_args(State)
-_QUEUED, _RUNNING, _RETRYING, _INTERRUPTED, _COMPLETED, _FAILED = range(6)
+_QUEUED, _RUNNING, _RETRYING, _INTERRUPTED, _COMPLETED, _FAILED, _SKIPPED = range(7)
 
 OUTSTANDING: Final[frozenset[State]] = frozenset({"queued", "running", "retrying", "interrupted"})
-"""The states of items that have neither completed nor failed."""
+"""The states of items that have neither completed nor failed, and were not skipped."""
 
 _HAS_HOOK, _ENDED, _IN_HOOK, _HAD_HOOK = 1, 2, 4, 8
 _MAX_COUNT: Final = 0xFFFFFFFF
@@ -118,9 +118,10 @@ class ItemTable:
             if wanted[state] and (type_numbers is None or of_type[row] in type_numbers):
                 yield row
 
-    def is_in(self, state: State) -> bytes:
-        """Return a byte for each row: 1 if its item is in `state`, else 0."""
-        return bytes(self._state).translate(bytes(number == STATES.index(state) for number in range(256)))
+    def is_in(self, *states: State) -> bytes:
+        """Return a byte for each row: 1 if its item is in one of `states`, else 0."""
+        wanted = {STATES.index(state) for state in states}
+        return bytes(self._state).translate(bytes(number in wanted for number in range(256)))
 
     def counts(self) -> dict[tuple[int, State], int]:
         """Return how many items of each type, by its index, are in each state; states without items are left out."""
@@ -249,7 +250,8 @@ class ItemTable:
                 self._processes.leave(event)
             case ev.ItemFailed():
                 row = self._row(event.item)
-                self._end(row, _FAILED, event.at, event.duration_s)
+                # One that was cancelled while it waited took no time.
+                self._end(row, _FAILED, event.at, event.duration_s if event.worker else self.duration_s[row])
                 self.failed_seq[row] = event.seq
             case ev.ItemRetryScheduled():
                 row = self._row(event.item)
@@ -273,8 +275,23 @@ class ItemTable:
                 row = self._row(event.item)
                 self._leave_hook(row, event.at)
                 self._flags[row] &= ~_ENDED
-                if event.failed is not None:
-                    self._state[row] = _QUEUED if event.failed == "process" else _COMPLETED
+                if event.rerun or event.failed is not None:
+                    self._state[row] = _QUEUED if event.rerun or event.failed == "process" else _COMPLETED
+            case _:
+                self._apply_steering(event, previous_at)
+
+    def _apply_steering(self, event: Event, previous_at: float) -> None:
+        match event:
+            case ev.RunEdited():
+                self._crashed_at = previous_at
+            case ev.ItemSkipped():
+                row = self._row(event.item)
+                self._state[row] = _SKIPPED
+                self.due.pop(row, None)
+            case ev.ItemRescheduled():
+                row = self._row(event.item)
+                if self._state[row] == _RETRYING:
+                    self.due[row] = event.due
             case _:
                 pass
 

@@ -1,9 +1,9 @@
 """Folds a run's events into its failures by kind and a `RunResult`, for readers that have only the events."""
 
 from collections.abc import Iterable, Sequence
-from typing import Final
+from typing import Final, TypeGuard
 
-from aqueue.events import Event, ItemFailed, ItemReopened, Phase, RunResumed, RunStopping
+from aqueue.events import Event, ItemFailed, ItemReopened, ItemSkipped, Phase, RunResumed, RunStopping
 from aqueue.result import MAX_LISTED_FAILURES, FailureGroup, RunResult
 from aqueue.view import RunView
 
@@ -19,7 +19,7 @@ class FailureTally:
     """How many failures there were of each kind. Bounded, however many there are.
 
     Attributes:
-        is_exact: whether all that were counted are still failed; False once a failed item runs again.
+        is_exact: whether all that were counted are still failed; False once a failed item runs again, or was skipped.
     """
 
     def __init__(self) -> None:
@@ -41,13 +41,20 @@ class FailureTally:
         for event in events:
             if type(event) is ItemFailed:
                 self.add(event)
-            elif type(event) is ItemReopened and event.failed is not None:
+            elif _takes_back(event):
                 self.is_exact = False
 
     def groups(self) -> tuple[FailureGroup, ...]:
         """Return the kinds, the most numerous first, at most 100; of equally many the one that came first."""
         ranked = sorted(self._counts, key=self._counts.__getitem__, reverse=True)[:_MAX_GROUPS]
         return tuple(FailureGroup(*kind, self._counts[kind], self._firsts[kind]) for kind in ranked)
+
+
+def _takes_back(event: Event) -> TypeGuard[ItemReopened | ItemSkipped]:
+    """Return whether `event` says that an item that had failed has no longer."""
+    return (type(event) is ItemReopened and event.failed is not None) or (
+        type(event) is ItemSkipped and event.had_failed
+    )
 
 
 class FoldedResult:
@@ -72,7 +79,7 @@ class FoldedResult:
                 self._tally.add(event)
                 if len(self._listed) < MAX_LISTED_FAILURES:
                     self._listed[event.item] = event
-            elif type(event) is ItemReopened and event.failed is not None:
+            elif _takes_back(event):
                 self._tally.is_exact = False
                 self._listed.pop(event.item, None)
 
@@ -81,7 +88,7 @@ class FoldedResult:
     ) -> RunResult:
         """Return the run's result; its status is ``interrupted`` if it has not ended.
 
-        Once failed items have been run again, the kinds are those of the listed failures. That is all of them, unless
+        Once failed items have been run again, or skipped, the kinds are those of the listed failures. That is all of them, unless
         more than 1,000 items fail.
 
         Parameters:

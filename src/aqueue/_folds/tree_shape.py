@@ -13,6 +13,7 @@ __all__ = ["NUM_RANKS", "CountsBelow", "FoldedSiblings", "TreeShape"]
 
 NUM_RANKS: Final = 4
 _COMPLETED_RANK: Final = NUM_RANKS - 1
+_SUCCESSFUL: Final = {"completed", "skipped"}
 _FEW: Final = 4
 """So few siblings are shown even if most of them have completed."""
 
@@ -22,7 +23,7 @@ class CountsBelow(msgspec.Struct, frozen=True):
 
     Attributes:
         total: all of them.
-        completed: those that have completed.
+        completed: those that have completed, or were skipped.
         failed: those that have failed for good.
     """
 
@@ -32,7 +33,7 @@ class CountsBelow(msgspec.Struct, frozen=True):
 
     @property
     def outstanding(self) -> int:
-        """Those that have neither completed nor failed."""
+        """Those that have neither completed nor failed, and were not skipped."""
         return self.total - self.completed - self.failed
 
 
@@ -42,7 +43,7 @@ class FoldedSiblings(msgspec.Struct):
     Attributes:
         type: their type.
         count: how many they are.
-        completed: how many of them have completed.
+        completed: how many of them have completed, or were skipped.
         failed: how many of them have failed for good.
         below: how many items are below them.
     """
@@ -69,7 +70,7 @@ class TreeShape:
         self.roots: list[int] = []
         total, completed, failed = self._total, self._completed, self._failed
         first_child, next_sibling, parents = self._first_child, self._next_sibling, items.parent_row
-        has_running, has_completed = self._has_running, items.is_in("completed")
+        has_running, has_completed = self._has_running, items.is_in("completed", "skipped")
         has_failed = items.is_in("failed")
         # Parents come before their children, so that going backwards each item's own sums are ready when it is met.
         for row in range(size - 1, -1, -1):
@@ -103,7 +104,7 @@ class TreeShape:
             return 0
         if self._has_running[row]:
             return 1
-        return 2 if state != "completed" or self._total[row] > self._completed[row] else _COMPLETED_RANK
+        return 2 if state not in _SUCCESSFUL or self._total[row] > self._completed[row] else _COMPLETED_RANK
 
     def folded(
         self, siblings: Sequence[int], width: int, *, brief: bool = False
@@ -131,7 +132,7 @@ class TreeShape:
             if folded is None:
                 folded = others[number] = FoldedSiblings(self._items.types[number])
             folded.count += 1
-            folded.completed += state_of(row) == "completed"
+            folded.completed += state_of(row) in _SUCCESSFUL
             folded.failed += state_of(row) == "failed"
             folded.below += self._total[row]
         by_count = sorted(others.values(), key=lambda one: -one.count)

@@ -29,35 +29,49 @@ _MAX_PROCESSES: Final = 10_000
 _MAX_WORKER: Final = 100_000_000
 """The highest number that a worker of a cluster may have."""
 
-_QUEUED, _RUNNING, _COMPLETED, _IN_HOOK, _FAILED, _HOOK_FAILED, _UNKNOWN = range(7)
+_QUEUED, _RUNNING, _COMPLETED, _IN_HOOK, _FAILED, _HOOK_FAILED, _UNKNOWN, _SKIPPED = range(8)
 """The states of an item. What waits for a retry is queued or completed; an unknown item was only named by another event."""
 
 _AT_WORK: Final = {_RUNNING, _IN_HOOK}
 _BEFORE_COMPLETION: Final = {None, _UNKNOWN, _QUEUED, _RUNNING}
-_OVER: Final[dict[int | None, int]] = {state: state for state in (_COMPLETED, _FAILED, _HOOK_FAILED)}
+_OVER: Final[dict[int | None, int]] = {state: state for state in (_COMPLETED, _FAILED, _HOOK_FAILED, _SKIPPED)}
 _STEPS: Final[dict[tuple[type[Event], Phase | None], dict[int | None, int]]] = {
     (ItemStarted, "process"): {_QUEUED: _RUNNING},
     (ItemStarted, "after_children"): {_COMPLETED: _IN_HOOK},
     (ItemDescribed, None): {_RUNNING: _RUNNING, _IN_HOOK: _IN_HOOK},
     (ItemCompleted, None): {_RUNNING: _COMPLETED},
-    (ev.ItemFailed, "process"): {_RUNNING: _FAILED},
-    (ev.ItemFailed, "after_children"): {_IN_HOOK: _HOOK_FAILED},
+    (ev.ItemFailed, "process"): {_RUNNING: _FAILED, _QUEUED: _FAILED},
+    (ev.ItemFailed, "after_children"): {_IN_HOOK: _HOOK_FAILED, _COMPLETED: _HOOK_FAILED},
     (ev.ItemRetryScheduled, "process"): {_RUNNING: _QUEUED},
     (ev.ItemRetryScheduled, "after_children"): {_IN_HOOK: _COMPLETED},
     (ev.ItemInterrupted, "process"): {_RUNNING: _QUEUED},
     (ev.ItemInterrupted, "after_children"): {_IN_HOOK: _COMPLETED},
     (ev.ItemChildrenProcessed, "after_children"): {_IN_HOOK: _COMPLETED},
-    (ev.ItemChildrenProcessed, None): {_COMPLETED: _COMPLETED},
+    (ev.ItemChildrenProcessed, None): {_COMPLETED: _COMPLETED, _SKIPPED: _SKIPPED},
     (ev.ItemChildrenFailed, None): _OVER,
     (ev.ItemReopened, "process"): {_FAILED: _QUEUED},
     (ev.ItemReopened, "after_children"): {_HOOK_FAILED: _COMPLETED},
     (ev.ItemReopened, None): _OVER,
+    (ev.ItemSkipped, "process"): {_QUEUED: _SKIPPED, _FAILED: _SKIPPED},
+    (ev.ItemSkipped, "after_children"): {_COMPLETED: _SKIPPED, _HOOK_FAILED: _SKIPPED},
+    (ev.ItemCancelled, None): {_RUNNING: _RUNNING, _IN_HOOK: _IN_HOOK},
+    (ev.ItemRescheduled, None): {_QUEUED: _QUEUED, _COMPLETED: _COMPLETED},
     (ev.ItemRegrouped, None): {_QUEUED: _QUEUED},
     (ev.ItemAdopted, None): {state: state for state in range(STATES)},
 }
 """By event and phase: the states in which it may come, and the state after it."""
 
 _AFTER_COMPLETION: Final = ev.ItemChildrenProcessed | ev.ItemChildrenFailed | ev.ItemReopened
+_RERUN: Final[dict[int | None, int]] = dict.fromkeys((_COMPLETED, _HOOK_FAILED, _SKIPPED), _QUEUED)
+"""The states in which an item may be whose `process` runs again though it had completed, and the state after that."""
+
+_EDITS: Final = (
+    *(ev.RunSteered, ev.RunPaused, ev.RunUnpaused, ev.RunWorkersChanged),
+    *(ev.GroupPaused, ev.GroupUnpaused, ev.GroupLimitChanged),
+    *(ev.ItemInterrupted, ev.ItemFailed, ev.ItemSkipped, ev.ItemReopened, ev.ItemRescheduled),
+    *(ev.ItemChildrenProcessed, ev.ItemChildrenFailed),
+)
+"""What may follow `run.edited` without a process of the run."""
 
 
 class Repairer:
@@ -76,6 +90,7 @@ class Repairer:
         self._seq = 0
         self._at = 0.0
         self._goes_on = False  # whether a process of the run has begun and not ended
+        self._is_edited = False  # whether a command has appended since the last process
         self._has_crashed = False  # whether `_running` still has attempts of an earlier process, which crashed
         self._started = ev.RunStarted(0, 0.0, "", ev.SCHEMA_VERSION, "", 0, "", 0, "")  # the last one
         self._items = KnownItems()
@@ -135,16 +150,25 @@ class Repairer:
         """Append `event` to the result, after those that it requires, or count it as left out."""
         if isinstance(event, ev.ItemChildrenProcessed | ev.ItemInterrupted) and not event.worker:  # an older file
             event = replace(event, worker=self._worker_of(event.item))
-        if not self._goes_on and not isinstance(event, ev.RunStarted):
+        if not self._goes_on and not self._needs_no_process(event):
             self._whole.append(self._begin(event))
         if self._has_crashed and not self._may_precede_interruptions(event):
             self._has_crashed = False
             for worker in list(self._running):
                 self._cut_short(event, worker, "crash")
+        event = self._fitting(event)
         if self._may_come(event):
             self._whole.append(self._typed(event))
         else:
             self.repeated += 1
+
+    def _needs_no_process(self, event: Event) -> bool:
+        """Return whether `event` may come while no process of the run has begun and not ended."""
+        if isinstance(event, ev.RunEdited):
+            return self._started.seq > 0
+        if self._is_edited and isinstance(event, _EDITS):
+            return not isinstance(event, ev.ItemFailed | ev.ItemChildrenProcessed) or not event.worker
+        return isinstance(event, ev.RunStarted)
 
     def _worker_of(self, item: int) -> int:
         """Return the worker that runs `item`, for which all are searched; 0 if none does."""
@@ -156,11 +180,19 @@ class Repairer:
         """Return whether `event` is possible now; if so, note what it changes."""
         if getattr(getattr(event, "counts", event), "deduplicated", 0) < 0:
             return False
+        if isinstance(event, ev.ItemReopened) and (ended := event.ended) is not None:
+            seqs_fit = 0 < ended.enqueued_seq <= _MAX_NUMBER and 0 <= ended.state_seq <= _MAX_NUMBER
+            if not seqs_fit or not 0 <= ended.parent < event.item:
+                return False
         match event:
             case ItemEnqueued():
                 return self._may_be_enqueued(event)
             case ev.RunStarted():
                 self._started, self._goes_on, self._has_crashed = event, True, bool(self._running)
+                self._is_edited = False
+                self._processes.clear()
+            case ev.RunEdited():
+                self._goes_on, self._is_edited, self._has_crashed = False, True, bool(self._running)
                 self._processes.clear()
             case ev.RunFinished():
                 for worker in list(self._running):
@@ -171,23 +203,21 @@ class Repairer:
                 return self._may_join(event)
             case ev.ProcessLeft():
                 return self._processes.leave(event) is not None
-            case ev.GroupSlowedDown() | ev.GroupLimitKnown() | ev.LoopBlocked() | ev.RunHeldUp():
-                pass
-            case ev.RunStopping() | ev.ReporterFailed():
-                pass
-            case _:
+            case _ if hasattr(event, "item") and not isinstance(event, ev.GroupSlowedDown):
                 return self._may_step(event)
+            case _:
+                pass
         return True
 
     def _may_precede_interruptions(self, event: Event) -> bool:
         """Return whether `event` may come before a resumed run says what the crash before it cut short."""
         if isinstance(event, ev.ItemInterrupted):
             return self._running.get(event.worker) == event.item
-        return isinstance(event, ev.RunStarted | ev.RunStopping | ev.ReporterFailed)
+        return isinstance(event, ev.RunStarted | ev.RunEdited | ev.RunStopping | ev.ReporterFailed)
 
     def _begin(self, event: Event) -> ev.RunStarted:
         """Return the start, or the resumption, that must have come before `event`."""
-        self._goes_on = True
+        self._goes_on, self._is_edited = True, False
         self._processes.clear()
         fields = msgspec.structs.asdict(self._started) | {"seq": event.seq, "at": event.at}
         if isinstance(event, ev.ProcessJoined | ev.ProcessLeft):
@@ -213,6 +243,24 @@ class Repairer:
 
     # ---- items --------------------------------------------------------------------------------------------------
 
+    def _fitting(self, event: Any) -> Any:
+        """Return `event` with what it says of its item's state made true, which a log that lacks events may contradict."""
+        if isinstance(event, ev.ItemSkipped):
+            if (worker := self._worker_of(event.item)) or self._running.get(0) == event.item:
+                self._cut_short(event, worker, "skipped")
+            state = self._items.state(event.item)
+            if state not in _BEFORE_COMPLETION:
+                phase = "process" if state == _FAILED else "after_children"
+                had_failed = state in {_FAILED, _HOOK_FAILED}
+                return replace(event, phase=phase, had_failed=had_failed)
+            return replace(event, had_failed=False)
+        if isinstance(event, ev.ItemReopened) and event.rerun:
+            state = self._items.state(event.item)
+            if state == _FAILED:
+                return replace(event, failed="process", rerun=False)
+            return replace(event, failed="after_children" if state == _HOOK_FAILED else None, skipped=state == _SKIPPED)
+        return event
+
     def _may_be_enqueued(self, event: ItemEnqueued) -> bool:
         item, parent = event.item, event.parent
         if not 0 <= parent < item <= _MAX_NUMBER or self._items.state(item) is not None:  # parents come first
@@ -237,6 +285,10 @@ class Repairer:
             for earlier in self._before(event, phase, state):
                 self._repair(earlier)
             state = self._items.state(item)
+        if isinstance(event, ev.ItemFailed) and not worker and self._running.get(0) != item:
+            worker = None  # it was cancelled while it waited
+            if state in _AT_WORK:
+                return False
         ready = _COMPLETED if phase == "after_children" else _QUEUED
         if worker is not None and not isinstance(event, ItemStarted) and state == ready:  # the start was lost
             name, attempt = self._items.type_of(item), getattr(event, "attempt", 1)
@@ -249,7 +301,8 @@ class Repairer:
                 state = self._items.state(item)
         elif worker is not None and self._running.get(worker) != item:
             return False
-        after = _STEPS[type(event), phase].get(state)
+        steps = _RERUN if getattr(event, "rerun", False) else _STEPS[type(event), phase]
+        after = steps.get(state)
         if after is None:
             return False
         self._items.set_state(item, after)
@@ -274,7 +327,9 @@ class Repairer:
                 yield ItemStarted(seq, at, item, type, 0)
             yield ItemCompleted(seq, at, item, self._worker_of(item), 0.0)
 
-    def _cut_short(self, event: Event, worker: int, reason: Literal["crash", "worker_lost"] = "worker_lost") -> None:
+    def _cut_short(
+        self, event: Event, worker: int, reason: Literal["crash", "worker_lost", "skipped"] = "worker_lost"
+    ) -> None:
         """Add, before `event`, the end of the attempt of `worker`, which the file lacks."""
         item = self._running.pop(worker)
         is_hook = self._items.state(item) == _IN_HOOK

@@ -22,7 +22,15 @@ __all__ = ["failure_kinds", "item_fields", "items_by_state", "list_of_items", "n
 _MAX_TYPES: Final = 20
 _MAX_TEXT_CHARS: Final = 200
 _MAX_MESSAGE_CHARS: Final = 300
-_STATE_ORDER: Final[tuple[State, ...]] = ("completed", "failed", "running", "queued", "retrying", "interrupted")
+_STATE_ORDER: Final[tuple[State, ...]] = (
+    "completed",
+    "failed",
+    "skipped",
+    "running",
+    "queued",
+    "retrying",
+    "interrupted",
+)
 
 
 def item_fields(record: Record, row: int, texts: ItemTexts) -> dict[str, Any]:

@@ -9,6 +9,7 @@ from aqueue.figures import amount, when_due
 __all__ = ["outlook"]
 
 _HAS_ENDED = "It won't run again: it and everything below it have completed."
+_WAS_SKIPPED = "It won't run again: it was skipped."
 
 
 def outlook(
@@ -30,6 +31,8 @@ def outlook(
         return "A log can't be resumed. To resume runs, record a journal with run_queue(resume=…)."
     if recording is None or plan is None:
         return "This journal can't be resumed: its events are inconsistent, for example about an item that was never enqueued."
+    if record.items.state_of(row) == "skipped":
+        return _WAS_SKIPPED
     number = record.items.item_of(row)
     live = recording.live.get(number)
     if live is None:
@@ -85,6 +88,8 @@ def _while_running(record: Record, row: int) -> str:
             return "It is queued: it is waiting for a worker, for its group's limit or, after a resume, for its parent."
         case "failed":
             return "It won't run again until the run is resumed."
+        case "skipped":
+            return _WAS_SKIPPED
         case _:
             if items.has_hook(row) and not items.is_closed(row):
                 return "It has completed; its hook runs once everything below it has succeeded."

@@ -54,6 +54,7 @@ _STATE_STYLES: Final[Mapping[str, str]] = {
     "interrupted": "magenta",
     "completed": "green",
     "failed": "bold red",
+    "skipped": "green",
 }
 """How each state of an item is written."""
 

@@ -3,12 +3,15 @@
 from collections.abc import Sequence
 from typing import Any
 
+import msgspec
 from msgspec import Raw
 
 from aqueue import events as ev
 from aqueue.view import RunView
 
 BOOM = ev.ErrorInfo("module:Boom", "it broke", "Traceback (most recent call last):\n  …\nBoom: it broke\n")
+ANNA = "anna@host via aqueue"
+CANCELLED = ev.ErrorInfo("aqueue.errors:CancelledByUser", f"cancelled by {ANNA}")
 
 
 class EventOfTheFuture(ev.Event, frozen=True, gc=False, tag="item.dreamt"):
@@ -90,6 +93,46 @@ class Script:
         """Let the hook of an item return."""
         self.add(ev.ItemChildrenProcessed, item=item, type=type, worker=self._worker_at(item), **fields)
 
+    def steer(self, verb: str, selector: str, by: str = ANNA, count: int = 1) -> None:
+        """Let a person give a command on items."""
+        self.add(ev.RunSteered, verb=verb, selector=selector, count=count, by=by)
+
+    def edit(self, by: str = ANNA) -> None:
+        """Let a command append to the run, which no process runs."""
+        self.add(ev.RunEdited, schema_version=2, aqueue_version="1.0", by=by)
+
+    def cancel(self, item: int, type: str = "module:Page", by: str = ANNA, **fields: Any) -> None:
+        """Let a person cancel an item that waits."""
+        self.steer("cancel", str(item), by)
+        self.add(ev.ItemFailed, item=item, type=type, worker=0, duration_s=0.0, error=CANCELLED, **fields)
+
+    def skip(self, item: int, type: str = "module:Page", by: str = ANNA, **fields: Any) -> None:
+        """Let a person skip an item that doesn't run."""
+        self.steer("skip", str(item), by)
+        self.add(ev.ItemSkipped, item=item, type=type, **fields)
+
+    def open_again(self, item: int, type: str = "module:Page", **fields: Any) -> None:
+        """Reopen an item; one that had ended well is described."""
+        self.add(ev.ItemReopened, item=item, type=type, **fields)
+
+    def ended(self, item: int) -> ev.EndedItem:
+        """Return what describes an item that has ended well."""
+        known = [event for event in self.events if getattr(event, "item", 0) == item]
+        enqueued, attempts = known[0], [event.phase for event in known if isinstance(event, ev.ItemStarted)]
+        assert isinstance(enqueued, ev.ItemEnqueued)
+        children = [event for event in self.events if isinstance(event, ev.ItemEnqueued) and event.parent == item]
+        return ev.EndedItem(
+            enqueued.parent,
+            enqueued.seq,
+            track_overall=enqueued.track_overall,
+            hook=enqueued.hook,
+            key=enqueued.key,
+            occurrence=enqueued.occurrence,
+            has_children=bool(children),
+            attempt=attempts.count("process"),
+            hook_attempt=attempts.count("after_children"),
+        )
+
     def _worker_at(self, item: int) -> int:
         """Return the worker that started the item last."""
         starts = (event for event in reversed(self.events) if isinstance(event, ev.ItemStarted))
@@ -152,6 +195,7 @@ def every_event_type() -> list[ev.Event]:
     script.interrupt(running, "crash")
     script.fail(hook, BOOM, folder, worker=2, phase="after_children")
     script.finish("interrupted")
+    _steer(script, hook)
     script.wait(600)
     script.begin(ev.RunResumed, cluster="tcp://scheduler:8786")
     script.join(1, 3)
@@ -162,6 +206,67 @@ def every_event_type() -> list[ev.Event]:
     script.add(ev.ProcessLeft, first_worker=1)
     script.lose(4, running, ignored=2)
     return script.finish("interrupted")
+
+
+def _steer(script: Script, failed: int) -> None:
+    """Let a person steer another process of a run, and then the run without a process; an item's hook has `failed`."""
+    folder = "module:Folder"
+    script.wait(60)
+    script.begin(ev.RunResumed)
+    of_group = {"group": "example.org", "by": ANNA}
+    limit = ev.GroupLimit(2, 0.5)
+    script.add(ev.RunWorkersChanged, num_workers=2, program=3, by=ANNA)
+    script.add(ev.GroupLimitChanged, concurrent=1, per_second=0.25, program=limit, **of_group)
+    script.add(ev.GroupPaused, **of_group)
+    script.add(ev.GroupUnpaused, **of_group)
+    script.add(ev.RunPaused, by=ANNA)
+    script.add(ev.RunUnpaused, by=ANNA)
+    top = script.enqueue(folder, hook=True)
+    script.start(top, folder)
+    below, retried, skipped = (
+        script.enqueue(parent=top, key="below"),
+        script.enqueue(parent=top),
+        script.enqueue(parent=top),
+    )
+    script.complete(top, result=Raw(b"2"))
+    script.start(below)
+    script.complete(below)
+    script.start(retried)
+    script.fail_for_now(retried, due_in_s=600.0)
+    script.steer("retry", "--state retrying")
+    script.add(ev.ItemRescheduled, item=retried, type="module:Page", due=script.events[-1].at + 5.0)
+    script.wait(5)
+    script.start(retried, attempt=2)
+    script.complete(retried, attempt=2)
+    script.start(skipped)
+    script.steer("skip", f"{skipped}")
+    script.interrupt(skipped, "skipped")
+    script.add(ev.ItemSkipped, item=skipped, type="module:Page", result=Raw(b'"by hand"'))
+    script.start(top, folder, phase="after_children")
+    script.end_hook(top, folder)
+    given_up, cancelled, waiting = (
+        script.enqueue(group="example.org"),
+        script.enqueue(),
+        script.enqueue(group="example.org"),
+    )
+    script.cancel(given_up, group="example.org")
+    script.start(cancelled, worker=2)
+    script.steer("cancel", f"{cancelled}")
+    script.add(ev.ItemCancelled, item=cancelled)
+    script.fail(cancelled, CANCELLED, worker=2)
+    script.skip(waiting, group="example.org")
+    script.add(ev.RunStopping, reason="stop", by=ANNA)
+    script.finish("interrupted")
+    script.wait(60)
+    script.edit()
+    script.add(ev.GroupLimitChanged, is_default=True, **of_group)
+    script.skip(failed, folder, phase="after_children", had_failed=True)
+    script.steer("retry", f"{below} {skipped} --completed", count=2)
+    script.open_again(top, folder, ended=script.ended(top), result=Raw(b"2"))
+    state_seq = script.events[-1].seq  # as if it had changed
+    ended = [msgspec.structs.replace(script.ended(item), state_seq=state_seq) for item in (below, skipped)]
+    script.open_again(below, rerun=True, ended=ended[0], group="example.org")
+    script.open_again(skipped, rerun=True, skipped=True, ended=ended[1])
 
 
 def interrupted() -> list[ev.Event]:
@@ -309,14 +414,28 @@ def saying(text: str) -> list[ev.Event]:
         script.add(ev.GroupLimitKnown, group=text, concurrent=2)
         script.add(ev.LoopBlocked, method=text, where=text, duration_s=1.0)
         script.add(ev.RunHeldUp, by=text, duration_s=1.0)
+        script.add(ev.GroupLimitChanged, group=text, by=text)
+        for pause, unpause in ((ev.GroupPaused, ev.GroupUnpaused), (ev.RunPaused, ev.RunUnpaused)):
+            of = {"group": text} if pause is ev.GroupPaused else {}
+            script.add(pause, by=text, **of)
+            script.wait(60)
+            script.add(unpause, by=text, **of)
+        script.add(ev.RunWorkersChanged, num_workers=3, program=3, by=text)
+        script.add(ev.ItemCancelled, item=item)
         script.add(ev.ItemRetryScheduled, item=item, worker=1, error=error, due=1_700_000_001.0)
         script.add(ev.ItemRegrouped, item=item, type=text, group=text, before=text)
         script.start(item, text, attempt=2)
         script.fail(item, error, text)
         script.add(ev.ItemChildrenFailed, item=item, type=text)
+    skipped, given_up = script.enqueue(text, group=text), script.enqueue(text, group=text)
+    script.skip(skipped, text, text, group=text)
+    script.cancel(given_up, text, text, group=text)
     script.add(ev.ReporterFailed, reporter=text, error=error)
-    script.add(ev.RunStopping, reason=text)
+    script.add(ev.RunStopping, reason=text, by=text)
     script.finish("failed")
+    script.edit(text)
+    script.steer("retry", text, text)
+    script.open_again(skipped, text, rerun=True, skipped=True, ended=ev.EndedItem(0, 1, key=text, attempt=0))
     script.wait(60)
     script.begin(ev.RunResumed, host=text, cluster=text or "tcp://scheduler:8786")
     script.join(host=text)

@@ -14,7 +14,7 @@ from aqueue.cli._formats.tables import result_columns, write_results_csv
 from aqueue.cli._item_types import type_option, unknown_types
 from aqueue.cli._output import open_output, output_option
 from aqueue.cli._record import chunks
-from aqueue.events import NO_DATA, ItemChildrenProcessed, ItemCompleted, ItemEnqueued, ItemFailed
+from aqueue.events import NO_DATA, ItemChildrenProcessed, ItemCompleted, ItemEnqueued, ItemFailed, ItemSkipped
 from aqueue.figures import amount
 from aqueue.journal import ItemResult, iter_results
 from aqueue.text import visible
@@ -117,7 +117,7 @@ def _rows_of(history: History, types: Sequence[str]) -> Rows:
     for events in batches(history):
         items.apply(events)
         for event in events:
-            if isinstance(event, ItemCompleted | ItemChildrenProcessed | ItemFailed):
+            if isinstance(event, ItemCompleted | ItemChildrenProcessed | ItemSkipped | ItemFailed):
                 row = items.row_of(event.item)
                 assert row is not None
                 _track_result(event, row, seqs, process_seqs)
@@ -129,14 +129,17 @@ def _rows_of(history: History, types: Sequence[str]) -> Rows:
 
 
 def _track_result(
-    event: ItemCompleted | ItemChildrenProcessed | ItemFailed,
+    event: ItemCompleted | ItemChildrenProcessed | ItemSkipped | ItemFailed,
     row: int,
     seqs: dict[int, int],
     process_seqs: dict[int, int],
 ) -> None:
-    """Update which event has the result of the item in a row: its hook's, or else its process's; none after a failure."""
+    """Update which event has the result of the item in a row: its hook's, or else its process's; none after a failure.
+
+    What it was skipped with takes the place of what its process returned.
+    """
     before = seqs.pop(row, 0)
-    if isinstance(event, ItemCompleted):
+    if isinstance(event, ItemCompleted | ItemSkipped):
         process_seqs.pop(row, None)
     else:
         process_seqs.setdefault(row, before)
@@ -162,5 +165,5 @@ def _results_of_log(history: History, items: ItemTable, seqs: dict[int, int]) ->
         found = history.events_at([seqs[row] for row in rows])
         for row in rows:
             event = found.get(seqs[row])
-            if isinstance(event, ItemCompleted | ItemChildrenProcessed):
+            if isinstance(event, ItemCompleted | ItemChildrenProcessed | ItemSkipped):
                 yield ItemResult(items.item_of(row), items.type_of(row), decode_result(event.result))

@@ -126,7 +126,8 @@ class _Shown(NamedTuple):
     def below(self, row: int) -> CountsBelow:
         """Return how many items are below the one in `row`."""
         counts = self.record.view.counts
-        return CountsBelow(counts.enqueued, counts.completed, counts.failed) if row < 0 else self.shape.below(row)
+        completed = counts.completed + counts.skipped
+        return CountsBelow(counts.enqueued, completed, counts.failed) if row < 0 else self.shape.below(row)
 
     def draw(self, branch: Tree, row: int) -> None:
         """Add what is below the item in `row` to its branch."""

@@ -47,7 +47,7 @@ def words_of_counts(counts: ev.Counts) -> str:
 
     ``7 of 10 completed, 1 failed, 2 outstanding, 3 attempts retried``.
     """
-    figures = ("failed", "outstanding")
+    figures = ("failed", "skipped", "outstanding")
     others = [f"{amount(number)} {name}" for name in figures if (number := getattr(counts, name))]
     completed = f"{amount(counts.completed)} of {amount(counts.enqueued)} completed"
     attempts = (_attempts(counts.interrupted, "interrupted"), _attempts(counts.retried, "retried"))
@@ -116,7 +116,8 @@ def _of_completed(event: ev.ItemCompleted) -> str:
 
 
 def _of_failed(event: ev.ItemFailed) -> list[Part]:
-    facts = (duration(event.duration_s), _attempt(event), _dropped(event.deduplicated))
+    took = duration(event.duration_s) if event.worker else "while it waited"
+    facts = (took, _attempt(event), _dropped(event.deduplicated))
     return _error(event.error, "error", *facts)
 
 
@@ -124,17 +125,29 @@ def _of_retry(event: ev.ItemRetryScheduled) -> list[Part]:
     return _error(event.error, "warning", _attempt(event, first=True), f"due {_in(event)}")
 
 
-def _in(event: ev.ItemRetryScheduled | ev.GroupSlowedDown) -> str:
+def _in(event: ev.ItemRetryScheduled | ev.ItemRescheduled | ev.GroupSlowedDown) -> str:
     """Return how long it was to wait; to the figure, since nothing counts down here."""
     return f"in {duration(event.due - event.at)}"
 
 
 def _of_interrupted(event: ev.ItemInterrupted) -> str:
-    reasons = {"cancelled": "cancelled", "crash": "by a crash", "worker_lost": "worker process lost"}
+    reasons = {
+        "cancelled": "cancelled",
+        "crash": "by a crash",
+        "worker_lost": "worker process lost",
+        "skipped": "to be skipped",
+    }
     return _list(reasons[event.reason], _attempt(event))
 
 
+def _of_skipped(event: ev.ItemSkipped) -> str:
+    what = "hook" if event.phase == "after_children" else ""
+    return _list(what, "after its failure" if event.had_failed else "", "with a result" if event.result else "")
+
+
 def _of_reopened(event: ev.ItemReopened) -> str:
+    if event.rerun:
+        return "it runs again, though it was skipped" if event.skipped else "it runs again, though it had completed"
     if event.failed is None:
         return "something below it runs again"
     return "it runs again" if event.failed == "process" else "its hook runs again"
@@ -142,6 +155,15 @@ def _of_reopened(event: ev.ItemReopened) -> str:
 
 def _of_limit(event: ev.GroupLimitKnown) -> list[Part]:
     return [("bold", event.group), ("plain", f"  {limit_words(event.concurrent, event.per_second)}")]
+
+
+def _of_changed_limit(event: ev.GroupLimitChanged) -> list[Part]:
+    limit = limit_words(event.concurrent, event.per_second) or "no limit"
+    return [("bold", event.group), ("plain", f"  {'as in the program' if event.is_default else limit}, by {event.by}")]
+
+
+def _of_group(event: ev.GroupPaused | ev.GroupUnpaused) -> list[Part]:
+    return [("bold", event.group), ("plain", f"  by {event.by}")]
 
 
 def _of_finish(event: ev.RunFinished) -> list[Part]:
@@ -156,8 +178,25 @@ _WORDS: Final[dict[type[ev.Event], tuple[Part, _Details]]] = {
     ev.RunResumed: (("bold", "run resumed"), _of_start),
     ev.RunStopping: (
         ("warning", "run stopping"),
-        lambda event: _list(event.reason, "cancelling running items" if event.cancelling else ""),
+        lambda event: _list(
+            event.reason,
+            "cancelling running items" if event.cancelling else "",
+            f"by {event.by}" if event.by else "",
+        ),
     ),
+    ev.RunPaused: (("plain", "run paused"), lambda event: f"by {event.by}"),
+    ev.RunUnpaused: (("plain", "run unpaused"), lambda event: f"by {event.by}"),
+    ev.RunWorkersChanged: (
+        ("plain", "workers changed"),
+        lambda event: f"{_workers(event.num_workers)}, {amount(event.program)} in the program, by {event.by}",
+    ),
+    ev.RunSteered: (
+        ("bold", "steered"),
+        lambda event: (
+            f"{event.verb} {event.selector}, {amount(event.count)} item{'' if event.count == 1 else 's'}, by {event.by}"
+        ),
+    ),
+    ev.RunEdited: (("bold", "run edited"), lambda event: f"by {event.by}"),
     ev.RunFinished: (("bold", "run finished"), _of_finish),
     ev.ItemEnqueued: (("plain", "enqueued"), _of_enqueued),
     ev.ItemStarted: (("busy", "started"), _attempt),
@@ -165,7 +204,13 @@ _WORDS: Final[dict[type[ev.Event], tuple[Part, _Details]]] = {
     ev.ItemCompleted: (("good", "completed"), _of_completed),
     ev.ItemChildrenProcessed: (("good", "children done"), lambda event: ""),
     ev.ItemRetryScheduled: (("warning", "retry scheduled"), _of_retry),
+    ev.ItemRescheduled: (
+        ("plain", "rescheduled"),
+        lambda event: f"due {_in(event)}" if event.due > event.at else "due now",
+    ),
     ev.ItemInterrupted: (("warning", "interrupted"), _of_interrupted),
+    ev.ItemCancelled: (("warning", "cancelled"), lambda event: ""),
+    ev.ItemSkipped: (("good", "skipped"), _of_skipped),
     ev.ItemFailed: (("error", "failed"), _of_failed),
     ev.ItemAdopted: (
         ("plain", "adopted"),
@@ -181,6 +226,9 @@ _WORDS: Final[dict[type[ev.Event], tuple[Part, _Details]]] = {
         lambda event: "no group" if event.group is None else f"group {event.group}",
     ),
     ev.GroupLimitKnown: (("plain", "limit known"), _of_limit),
+    ev.GroupLimitChanged: (("plain", "limit changed"), _of_changed_limit),
+    ev.GroupPaused: (("plain", "group paused"), _of_group),
+    ev.GroupUnpaused: (("plain", "group unpaused"), _of_group),
     ev.LoopBlocked: (
         ("warning", "loop blocked"),
         lambda event: f"{duration(event.duration_s)} by {event.method}, at {event.where}",

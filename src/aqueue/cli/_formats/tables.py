@@ -103,7 +103,9 @@ def _time(at: float) -> str:
 EVENT_COLUMNS: Final = (
     *("seq", "at", "time", "event", "item", "parent", "type", "worker", "phase", "attempt", "text", "duration_s"),
     *("error_type", "error_message", "error_traceback", "due", "due_time", "reason", "cancelling", "failed"),
+    *("had_failed", "rerun", "skipped", "ended"),
     *("deduplicated", "track_overall", "key", "hook", "occurrence", "group", "before", "concurrent", "per_second"),
+    *("is_default", "program", "verb", "selector", "count"),
     *("method", "where", "by", "reporter", "run_id", "schema_version"),
     *(
         "aqueue_version",
@@ -117,7 +119,7 @@ EVENT_COLUMNS: Final = (
         "status",
     ),
     *("counts_enqueued", "counts_completed", "counts_failed", "counts_interrupted", "counts_deduplicated"),
-    *("counts_retried", "result", "payload"),
+    *("counts_retried", "counts_skipped", "result", "payload"),
 )
 """The columns of the table of events, in order.
 

@@ -173,7 +173,7 @@ class _Trace:
             case ev.ItemChildrenProcessed():
                 if event.item in self._worker_of:  # not all have a hook
                     self._end(event.worker, self._tick(at), "completed")
-            case ev.ItemFailed():
+            case ev.ItemFailed() if event.item in self._worker_of:  # else it was cancelled while it waited
                 self._end(event.worker, self._tick(at), "failed", _error(event.error), event.duration_s)
             case ev.ItemRetryScheduled():
                 due_in_s = round(event.due - at, 6)
@@ -185,6 +185,8 @@ class _Trace:
                     self._end(event.worker, self._tick(at), "interrupted", {"reason": event.reason})
             case ev.RunStarted():  # RunResumed is one
                 self._begin(event)
+            case ev.RunEdited():
+                self._close_crashed()
             case ev.RunFinished():
                 self._tick(at)
                 self._close_process("running")
@@ -208,9 +210,7 @@ class _Trace:
     # ---- processes ----------------------------------------------------------------------------------------------
 
     def _begin(self, event: ev.RunStarted) -> None:
-        if self._is_open:
-            self._mark("crash")
-            self._close_process("crash")
+        self._close_crashed()
         if not self._processes:
             self._started_at = event.at
             self.about = {
@@ -239,6 +239,11 @@ class _Trace:
     def _new_number(self) -> int:
         self._last_number += 1
         return self._last_number
+
+    def _close_crashed(self) -> None:
+        if self._is_open:
+            self._mark("crash")
+            self._close_process("crash")
 
     def _close_process(self, outcome: str) -> None:
         for worker in list(self._attempts):

@@ -119,6 +119,7 @@ class Fold:
         self._running: dict[int, RunningItem] = {}  # by worker; they start at seconds since the run's start
         self._worker_processes = WorkerProcesses()
         self._num_workers = 0
+        self._goes_on = True  # whether time passes: not while a command edits a run without a process
         self._epoch = 0.0  # the Unix time less this is the run's own time
         self._index, self._bin_end = self.series.advance(0.0)
 
@@ -131,7 +132,11 @@ class Fold:
                 self._begin(event, at)
                 bin_end = self._bin_end
                 continue
-            at = event.at - self._epoch
+            if isinstance(event, ev.RunEdited):
+                self._end_process(at, "crashed")
+                self._goes_on = False
+            if self._goes_on:
+                at = event.at - self._epoch
             if at >= bin_end:
                 self._index, bin_end = series.advance(at)
             match event:
@@ -165,12 +170,20 @@ class Fold:
                 self.series.failed[self._index] += 1
                 # An item whose hook failed counted as done before; now it counts as failed alone.
                 self.series.done[self._index] -= event.phase == "after_children"
-                self._end(event.worker, at, "failed", event.duration_s)
+                one = self._running.get(event.worker)
+                if one is not None and one.item == event.item:  # else it was cancelled while it waited
+                    self._end(event.worker, at, "failed", event.duration_s)
+            case ev.ItemSkipped():
+                self.series.failed[self._index] -= event.had_failed
+                self.series.done[self._index] -= event.phase == "after_children" and not event.had_failed
             case ev.ItemRetryScheduled():
                 self._end(event.worker, at, "retried")
-            case ev.ItemReopened(failed=str() as failed):
-                self.series.failed[self._index] -= 1
-                self.series.done[self._index] += failed == "after_children"
+            case ev.ItemReopened():
+                self.series.failed[self._index] -= event.failed is not None
+                self.series.done[self._index] += event.failed == "after_children"
+                self.series.done[self._index] -= event.rerun and not event.skipped
+            case ev.RunWorkersChanged() if self.last is not None and not self.last.started.cluster:
+                self._set_workers(event.num_workers)
             case ev.ProcessJoined():
                 self._worker_processes.join(event)
                 self._set_workers(self._worker_processes.num_workers)
@@ -216,6 +229,7 @@ class Fold:
 
     def _begin(self, event: ev.RunStarted, at: float) -> None:
         self._end_process(at, "crashed")
+        self._goes_on = True
         self._epoch = event.at - at
         self._worker_processes.clear()
         self.last = Process(event, at, 0, event.at)

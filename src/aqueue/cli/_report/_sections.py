@@ -42,13 +42,21 @@ def status(fold: Fold) -> str:
 
 def headline(record: Record, fold: Fold) -> Html:
     """Return how the run ended, and in one sentence what it came to."""
-    sign, word = _STATUSES[status(fold)]
+    ended = status(fold)
+    if record.view.status is not None and ended != "crashed":
+        ended = record.view.status  # a command may have changed it since
+    sign, word = _STATUSES[ended]
     counts = record.view.counts
     came_to = f"{amount(counts.completed)} of {amount(counts.enqueued)} items completed in {duration(fold.elapsed_s)}"
-    running = 0 if status(fold) == "crashed" else fold.unended
-    parts = [(counts.failed, "failed"), (counts.outstanding, "outstanding"), (running, "running")]
+    running = 0 if ended == "crashed" else fold.unended
+    parts = [
+        (counts.failed, "failed"),
+        (counts.skipped, "skipped"),
+        (counts.outstanding, "outstanding"),
+        (running, "running"),
+    ]
     rest = ", ".join(f"{amount(number)} {what}" for number, what in parts if number)
-    badge = f'<strong class="badge {status(fold)}"><span aria-hidden="true">{sign}</span> {word}</strong>'
+    badge = f'<strong class="badge {ended}"><span aria-hidden="true">{sign}</span> {word}</strong>'
     return Html(f'<p class="headline">{badge} {came_to}{f"; {rest}" if rest else ""}</p>')
 
 
@@ -107,18 +115,20 @@ def _types(record: Record) -> Html:
     names = short_names(record.view.types)
     ranked = sorted(record.view.types.values(), key=lambda type: -type.enqueued)
     columns = ["Type", "Found", "Completed", "Failed", "Outstanding", "Interrupted", "Retried", "Duplicates skipped"]
-    rows = [_row(_type(names[type.type], type.type), type.counts) for type in ranked[:_MAX_TYPES]]
+    columns += ["Skipped"] if record.view.counts.skipped else []
+    rows = [_row(_type(names[type.type], type.type), type.counts, columns) for type in ranked[:_MAX_TYPES]]
     if len(ranked) > 1:
         # Duplicates among the initial items have no type, so the sum over the types lacks them.
-        rows.append(_row("All", record.view.counts))
+        rows.append(_row("All", record.view.counts, columns))
     more = len(ranked) - _MAX_TYPES
     remark = Html(f"<p>{amount(more)} types with fewer items are left out.</p>") if more > 0 else ""
     return joined([table("Items by type", columns, rows, range(1, len(columns))), remark])
 
 
-def _row(title: str, c: Counts) -> list[object]:
-    figures = (c.enqueued, c.completed, c.failed, c.outstanding, c.interrupted, c.retried, c.deduplicated)
-    return [title, *(amount(number) if number else Html('<span class="none">0</span>') for number in figures)]
+def _row(title: str, c: Counts, columns: Sequence[str]) -> list[object]:
+    figures = (c.enqueued, c.completed, c.failed, c.outstanding, c.interrupted, c.retried, c.deduplicated, c.skipped)
+    shown = figures[: len(columns) - 1]
+    return [title, *(amount(number) if number else Html('<span class="none">0</span>') for number in shown)]
 
 
 def _type(short: str, type: str) -> Html:
