@@ -24,6 +24,7 @@ from aqueue._folds.crashes import Crashes
 from aqueue._folds.waiting_items import PAGE_ITEMS, Kind, Page, WaitingItems
 from aqueue.errors import PoisonItem
 from aqueue.events import NO_DATA, Event, ItemCompleted, ItemDescribed, ItemEnqueued, ItemStarted, Phase, RunFinished
+from aqueue.view import InForce
 
 __all__ = ["POISON", "ROOT", "Ended", "RecordedItem", "RecordedRun", "Recording", "RunFacts"]
 
@@ -56,7 +57,8 @@ class RecordedItem(msgspec.Struct, gc=False, array_like=True):
         type: its class when it was enqueued.
         enqueued_seq: the number of the event that announced it, which also has its key and its first group.
         hook: whether its class had a hook then.
-        completed: whether its `process` has returned.
+        completed: whether its `process` has returned, or the item was skipped.
+        skipped: whether a person skipped it: its hook doesn't run.
         state_seq: the number of the event that has its latest state, if that has changed: since it was adopted with
             another one, or by its `process`; else 0.
         group_seq: the number of the event that has its latest group, if it was queued again; else 0.
@@ -68,13 +70,14 @@ class RecordedItem(msgspec.Struct, gc=False, array_like=True):
         is_poison: whether it failed with `PoisonItem`, and has neither returned nor raised since.
         attempt: how often its `process` was started.
         hook_attempt: how often its hook was started.
-        started_seq, hook_seq, described_seq, completed_seq, retried_seq, interrupted_seq, failed_seq, reopened_seq, closed_seq:
-            the numbers of the latest events with which its `process` started, its hook started, it was described, its `process`
-            completed, an attempt was to be followed by another, one was interrupted, one failed for good, it was reopened, and
-            it was closed over a failure; 0 for none.
+        started_seq, hook_seq, described_seq, completed_seq, retried_seq, rescheduled_seq, interrupted_seq, failed_seq,
+            skipped_seq, reopened_seq, closed_seq: the numbers of the latest events with which its `process` started, its hook
+            started, it was described, its `process` completed, an attempt was to be followed by another, which was then due at
+            once, one was interrupted, one failed for good, it was skipped, reopened, and closed over a failure; 0 for none.
         pending: how many of its children have a subtree that has not ended well.
         closed_over: whether it was closed although a descendant had failed.
-        result_seq: the number of the event that has its result, that of the hook if it returned one; 0 for none.
+        result_seq: the number of the event that has its result, that of the hook if it returned one, or what it was skipped
+            with; 0 for none.
         results: those of its children's results by the children's numbers, if it has a hook.
         closed_children: the numbers of the events that announced those of its children whose subtrees have ended well,
             while its own `process` has not completed.
@@ -87,6 +90,7 @@ class RecordedItem(msgspec.Struct, gc=False, array_like=True):
     enqueued_seq: int
     hook: bool = False
     completed: bool = False
+    skipped: bool = False
     state_seq: int = 0
     group_seq: int = 0
     running: Phase | None = None
@@ -102,8 +106,10 @@ class RecordedItem(msgspec.Struct, gc=False, array_like=True):
     described_seq: int = 0
     completed_seq: int = 0
     retried_seq: int = 0
+    rescheduled_seq: int = 0
     interrupted_seq: int = 0
     failed_seq: int = 0
+    skipped_seq: int = 0
     reopened_seq: int = 0
     closed_seq: int = 0
     pending: int = 0
@@ -117,7 +123,10 @@ class RecordedItem(msgspec.Struct, gc=False, array_like=True):
         """Return the numbers of the events that say how it is now: how its last attempts began and ended, and its text."""
         seqs = {self.enqueued_seq, self.started_seq, self.hook_seq, self.described_seq}
         started_seq = max(self.started_seq, self.hook_seq)
-        ends = (self.retried_seq, self.interrupted_seq, self.failed_seq, self.reopened_seq, self.closed_seq)
+        ends = (
+            *(self.retried_seq, self.rescheduled_seq, self.interrupted_seq, self.failed_seq),
+            *(self.skipped_seq, self.reopened_seq, self.closed_seq),
+        )
         seqs.update(seq for seq in ends if seq > started_seq)
         if self.completed_seq > self.started_seq:
             seqs.add(self.completed_seq)
@@ -137,13 +146,22 @@ class RunFacts(msgspec.Struct):
         runs_elsewhere: whether its items run in a cluster.
         running: for each item that the last process runs the numbers of the events with which the attempt started and was last
             described, 0 for none, and 1 if it could be the cause if this process crashes: what runs in a cluster can't be.
-        process_seqs: the numbers of the events with which processes began or resumed the run, and of those that tell which
-            worker processes of a cluster there are.
-        finished: the last process's `run.finished`; None if it did not get that far.
+        process_seqs: the numbers of the events with which processes began or resumed the run or a person edited it, and of
+            those that tell which worker processes of a cluster there are.
+        is_open: whether a process has begun whose time and end are not accounted for.
+        finished: the last process's `run.finished`; None if it did not get that far, or if something was reopened since.
         first_ids: the number of the first item that each process enqueued, or would have.
         crashes: which processes ended without `run.finished`, and what was running then.
-        earlier_results: of live items whose hook has ended and runs again, what holds until then, by number: the number of
-            the event that has the result, or 0 after a failure. Where nothing is there, the result so far is that of `process`.
+        earlier_results: of live items whose hook has ended and runs again, or that had ended and were reopened, what holds
+            until then, by number: the number of the event that has the result, or 0 after a failure. Where nothing is there, the
+            result so far is that of `process`.
+        forgotten_below: the live items that had ended, or had completed and run again. This fold has forgotten what their
+            ended children announced and returned, so that a resume must read it from the journal: their `closed_children` and
+            `results` have at most those that ended since. `earlier_results` may lack what holds for them and their children.
+        has_reopened_roots: whether an initial item that had ended was ever reopened.
+        cancelled: the items that a person cancelled while they ran, and whose attempt has not ended, or was interrupted: those
+            that aren't running are to fail at the resume.
+        in_force: what people have set by commands and still holds.
         slowed_down: for each group that was slowed down, when its items may start again, Unix time in seconds, and the
             length of that pause.
     """
@@ -157,15 +175,21 @@ class RunFacts(msgspec.Struct):
     runs_elsewhere: bool = False
     running: dict[int, list[int]] = {}
     process_seqs: list[int] = []
+    is_open: bool = False
     finished: RunFinished | None = None
     first_ids: list[int] = []
     crashes: Crashes = msgspec.field(default_factory=Crashes)
     earlier_results: dict[int, int] = {}
+    forgotten_below: set[int] = set()
+    has_reopened_roots: bool = False
+    cancelled: set[int] = set()
+    in_force: InForce = msgspec.field(default_factory=InForce)
     slowed_down: dict[str, tuple[float, float]] = {}
 
     def end_process(self) -> None:
         """Note that no more events of the last process follow: if it has not finished, it has crashed."""
-        if self.run_id and self.finished is None:
+        if self.is_open:
+            self.is_open = False
             self.elapsed_s += self.last_at - self.process_started_at
             self.crashes.crash(frozenset(item for item, (_, _, is_blamed) in self.running.items() if is_blamed))
             self.running.clear()
@@ -177,7 +201,8 @@ class Ended(msgspec.Struct):
     Attributes:
         keys: the digests of all keys that were enqueued.
         roots: the numbers of the events that announced the initial items whose subtrees have ended well.
-        root_results: pairs: the number of such an item, and that of the event with its result. The last of an item counts.
+        root_results: pairs: the number of such an item, and that of the event with its result, or 0 once it was reopened. The
+            last pair of an item counts.
     """
 
     keys: bytearray = msgspec.field(default_factory=bytearray)
@@ -356,6 +381,9 @@ class Recording:
         record.is_poison = False
         record.retries = 0
         record.result_seq = event.seq if event.result is not NO_DATA else 0
+        if self.facts.cancelled or self.facts.forgotten_below:
+            self.facts.cancelled.discard(event.item)
+            self.facts.earlier_results.pop(event.item, None)
         if event.payload is not NO_DATA:
             record.state_seq = event.seq
         record.closed_children = None  # it will not run again, so nobody will enqueue these again
@@ -367,13 +395,13 @@ class Recording:
         match event:
             case ev.RunStarted():  # RunResumed is one
                 if isinstance(event, ev.RunResumed):
-                    for item in facts.running:
-                        self._record(item)  # as one that ran
-                    facts.end_process()
+                    self._end_process()
                     self._failed_below = None  # what failed may run again
                 facts.first_ids.append(facts.last_id + 1)
                 facts.run_id = event.run_id
                 facts.finished = None
+                facts.is_open = True
+                facts.in_force.apply(event)
                 facts.process_started_at = event.at
                 facts.process_seqs.append(event.seq)
                 facts.runs_elsewhere = bool(event.cluster)
@@ -396,41 +424,120 @@ class Recording:
                 record.retries += 1
                 record.due = event.due
                 record.delay_s = event.due - event.at
-            case ev.ItemAdopted() | ev.ItemRegrouped() | ev.ItemReopened():
+            case ev.ItemAdopted() | ev.ItemRegrouped():
                 self._change(event)
+            case ev.ItemReopened():
+                self._reopen(event)
             case ev.GroupSlowedDown():
                 self._slow_down(event)
             case ev.RunFinished():
                 facts.finished = event
                 facts.elapsed_s += event.at - facts.process_started_at
+                facts.is_open = False
                 facts.crashes.finish()
                 facts.running.clear()
             case _:
-                pass
+                self._apply_steering(event)
 
-    def _change(self, event: ev.ItemAdopted | ev.ItemRegrouped | ev.ItemReopened) -> None:
+    def _apply_steering(self, event: Event) -> None:
+        match event:
+            case ev.ItemRescheduled():
+                record = self._record(event.item)
+                record.rescheduled_seq = event.seq
+                record.due = event.due
+                record.delay_s = event.due - event.at
+            case ev.ItemSkipped():
+                self._skip(event)
+            case ev.ItemCancelled():
+                self._record(event.item)  # or its completion would not be looked at
+                self.facts.cancelled.add(event.item)
+            case ev.RunEdited():
+                self._end_process()
+                self.facts.process_seqs.append(event.seq)
+            case _:
+                self.facts.in_force.apply(event)
+
+    def _end_process(self) -> None:
+        for item in self.facts.running:
+            self._record(item)  # as one that ran
+        self.facts.end_process()
+
+    def _change(self, event: ev.ItemAdopted | ev.ItemRegrouped) -> None:
         if isinstance(event, ev.ItemAdopted):
             if event.payload is not NO_DATA:
                 with suppress(KeyError):  # it may have ended
                     self._record(event.item).state_seq = event.seq
             if event.key is not None:
                 self.ended.keys += pair_digest(event.type, event.key)
-        elif isinstance(event, ev.ItemRegrouped):
-            self._record(event.item).group_seq = event.seq
         else:
-            record = self._record(event.item)
-            if event.failed == "process":
-                record.group_seq = event.seq
-            record.reopened_seq = event.seq
-            record.failed = None
-            record.closed_over = False
+            self._record(event.item).group_seq = event.seq
+
+    def _reopen(self, event: ev.ItemReopened) -> None:
+        if event.ended is not None:
+            self._bring_back(event, event.ended)
+        record = self._record(event.item)
+        record.reopened_seq = event.seq
+        record.failed = None
+        record.closed_over = False
+        self._failed_below = None
+        self.facts.finished = None
+        if event.failed == "process" or event.rerun:
+            record.group_seq = event.seq
+        if event.rerun:
+            record.completed = record.skipped = False
+            record.retries, record.due = 0, 0.0
+            self.facts.forgotten_below.add(event.item)
+
+    def _bring_back(self, event: ev.ItemReopened, ended: ev.EndedItem) -> None:
+        """Make an item live whose subtree had ended well. Its parent is live, since ancestors are reopened first."""
+        facts = self.facts
+        self.live[event.item] = RecordedItem(
+            event.item,
+            ended.parent,
+            event.type,
+            ended.enqueued_seq,
+            ended.hook,
+            completed=True,
+            skipped=event.skipped,
+            state_seq=ended.state_seq,
+            attempt=ended.attempt,
+            hook_attempt=ended.hook_attempt,
+            has_children=ended.has_children,
+            result_seq=event.seq if event.result is not NO_DATA else 0,
+        )
+        facts.forgotten_below.add(event.item)
+        parent = self._record(ended.parent)
+        parent.pending += 1
+        if parent.id == ROOT:
+            facts.has_reopened_roots = True
+            self.ended.root_results.extend((event.item, 0))
+        elif parent.results and event.item in parent.results:
+            facts.earlier_results[event.item] = parent.results.pop(event.item)
+        if parent.closed_children is not None and ended.enqueued_seq in parent.closed_children:
+            parent.closed_children.remove(ended.enqueued_seq)
+
+    def _skip(self, event: ev.ItemSkipped) -> None:
+        record = self._record(event.item)
+        record.skipped_seq = event.seq
+        if record.failed is not None:
             self._failed_below = None
+        record.failed = None
+        record.is_poison = False
+        record.retries, record.due = 0, 0.0
+        record.completed = record.skipped = True
+        record.result_seq = event.seq if event.result is not NO_DATA else 0
+        record.closed_children = None
+        self.facts.cancelled.discard(event.item)
+        self.facts.earlier_results.pop(event.item, None)
+        if not record.has_children:
+            self._close(record)
 
     def _end_hook(self, event: ev.ItemChildrenProcessed) -> None:
         facts = self.facts
         record = self._end_attempt(event.item)
         record.is_poison = False
         record.retries = 0
+        facts.cancelled.discard(event.item)
         facts.earlier_results.pop(event.item, None)
         has_result = event.result is not NO_DATA
         if event.item in self._with_failure_below():
@@ -449,8 +556,12 @@ class Recording:
         record.failed_seq = event.seq
         record.retries = 0
         record.is_poison = event.error.type == POISON
+        self.facts.cancelled.discard(event.item)
         if event.phase == "after_children":
             self.facts.earlier_results[event.item] = 0
+        else:  # it may have had a result, if it ran again
+            self.facts.earlier_results.pop(event.item, None)
+            record.result_seq = 0
         self._add_ancestors(record.parent, self._with_failure_below())
 
     def _with_failure_below(self) -> set[int]:
@@ -480,6 +591,8 @@ class Recording:
     def _close(self, record: RecordedItem) -> None:
         """Forget `record`, whose subtree has ended well, after passing its result to its parent."""
         del self.live[record.id]
+        if self.facts.forgotten_below:
+            self.facts.forgotten_below.discard(record.id)
         self._pass_on(record.id, record.enqueued_seq, self.live[record.parent], record.result_seq)
 
     def _pass_on(self, item: int, enqueued_seq: int, parent: RecordedItem, result_seq: int) -> None:
@@ -536,13 +649,21 @@ class Recording:
                 results=results and dict(results),
                 closed_children=closed and closed[:],
             )
-        live[ROOT].closed_children = ended.roots or None
+        roots = ended.roots
+        if self.facts.has_reopened_roots:
+            seqs = {record.enqueued_seq for record in live.values()}
+            roots = array("q", [seq for seq in dict.fromkeys(roots) if seq not in seqs])
+        live[ROOT].closed_children = roots or None
         facts = msgspec.msgpack.decode(msgspec.msgpack.encode(self.facts), type=RunFacts)
         run = RecordedRun(
             **msgspec.structs.asdict(facts),
             live=dict(sorted(live.items())),
             keys=KeySet(ended.keys),
-            root_results=dict(zip(ended.root_results[::2], ended.root_results[1::2], strict=True)),
+            root_results={
+                item: seq
+                for item, seq in dict(zip(ended.root_results[::2], ended.root_results[1::2], strict=True)).items()
+                if seq
+            },
         )
         run.end_process()
         return run

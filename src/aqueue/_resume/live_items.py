@@ -26,6 +26,7 @@ from aqueue.events import (
     ItemEnqueued,
     ItemRegrouped,
     ItemReopened,
+    ItemSkipped,
 )
 
 __all__ = ["Announcement", "LiveItems"]
@@ -80,15 +81,18 @@ class LiveItems:
                     self._announced_as[event.item] = Announcement(
                         bytes(event.payload), event.track_overall, event.key, event.occurrence, event.group
                     )
-                case ItemRegrouped() | ItemReopened():
+                case ItemRegrouped():
                     self._groups[event.seq] = event.group
+                case ItemReopened():
+                    self._groups[event.seq] = event.group
+                    self._results[event.seq] = event.result.copy()
                 case ItemAdopted():
                     self._states[event.seq] = bytes(event.payload)
                     self._adopted.add(event.seq)
                 case ItemCompleted():
                     self._states[event.seq] = bytes(event.payload)
                     self._results[event.seq] = event.result.copy()  # as it is, it would keep all that was read with it
-                case ItemChildrenProcessed():
+                case ItemChildrenProcessed() | ItemSkipped():
                     self._results[event.seq] = event.result.copy()
                 case _:
                     pass

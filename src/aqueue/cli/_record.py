@@ -19,7 +19,7 @@ from aqueue._history.opening import open_history
 from aqueue._history.process import Liveness, liveness
 from aqueue.cli._app import closed_at_end
 from aqueue.cli._screen import time_ago
-from aqueue.events import Event, ItemDescribed, ItemEnqueued, ItemFailed, ItemRetryScheduled, RunResumed, RunStarted
+from aqueue.events import Event, ItemDescribed, ItemEnqueued, ItemFailed, ItemRetryScheduled, RunEdited, RunResumed, RunStarted
 from aqueue.result import FailureGroup
 from aqueue.text import short_names, visible
 from aqueue.view import RunView
@@ -166,7 +166,7 @@ class Record:
             found = self.history.events_at(chunk)
             events = [found[seq] for seq in chunk if seq in found]
             for event in events:
-                if isinstance(event, RunResumed):  # the process before it ended at the event before
+                if isinstance(event, RunResumed | RunEdited):  # the process before it ended at the event before
                     (before,) = self.history.events_at([event.seq - 1]).values()
                     self.items.last_at = before.at
                 self.items.apply([event])
