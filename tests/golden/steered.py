@@ -17,6 +17,7 @@ from aqueue import EnqueueFn, Item, ItemFailures, Retry, SetDescFn, run_queue
 from aqueue import events as ev
 from aqueue.testing._scripted_runs import ANNA, CANCELLED, Script
 from tests.golden.make import keep
+from tests.journal.oracle import told_by
 from tests.journal.recorded import events_of
 
 __all__ = ["Step", "make", "roots"]
@@ -65,6 +66,7 @@ def make(path: Path) -> None:
     script.open_again(WELL, STEP, ended=script.ended(WELL))
     script.open_again(CHILD, STEP, rerun=True, ended=script.ended(CHILD))
     keep(path, script.events)
+    told_by(events_of(path))
 
 
 def _steered(events: Sequence[ev.Event]) -> list[ev.Event]:

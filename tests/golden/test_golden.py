@@ -12,6 +12,7 @@ from aqueue.cli import main
 from aqueue.events import (
     EVENT_TYPES,
     SCHEMA_VERSION,
+    Counts,
     ItemChildrenProcessed,
     ItemCompleted,
     ItemFailed,
@@ -93,6 +94,25 @@ def test_a_golden_journal_with_policies_resumes(golden: Path, tmp_path: Path, ba
     assert result.counts.enqueued == result.counts.completed == 7
     assert result.counts.retried == 5
     assert story.attempts[3, "process"] == 5
+
+
+@pytest.mark.parametrize("golden", GOLDEN_STEERED, ids=lambda path: path.stem)
+def test_a_golden_journal_of_a_steered_run_resumes(golden: Path, tmp_path: Path, backend: Backend) -> None:
+    """What was skipped stays so, with its result; what had ended well and was reopened runs again, and so does the hook above."""
+    path = tmp_path / "run.db"
+    shutil.copyfile(golden, path)
+    before = events_of(path)
+    told_by(before)
+    result = run_queue(steered.roots(), resume=path, num_workers=2, reporter="none", backend=backend)
+    events = events_of(path)
+    assert events[: len(before)] == before
+    story = told_by(events)
+    story.ended_well()
+    assert result.status == "completed"
+    assert result.root_results == [["well", ["child"]], "by hand", ["late"]]
+    assert result.counts == Counts(enqueued=4, completed=3, retried=2, skipped=1)
+    assert {item for item in story.enqueued if story.attempts[item, "process"] > 1} == {2, 3, steered.CHILD}
+    assert story.attempts[steered.WELL, "after_children"] == 2
 
 
 @pytest.mark.parametrize("where", [None, "local:1"])

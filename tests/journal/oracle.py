@@ -13,8 +13,11 @@ from aqueue.events import (
     Counts,
     ErrorInfo,
     Event,
+    GroupPaused,
     GroupSlowedDown,
+    GroupUnpaused,
     ItemAdopted,
+    ItemCancelled,
     ItemChildrenFailed,
     ItemChildrenProcessed,
     ItemCompleted,
@@ -24,11 +27,16 @@ from aqueue.events import (
     ItemInterrupted,
     ItemRegrouped,
     ItemReopened,
+    ItemRescheduled,
     ItemRetryScheduled,
+    ItemSkipped,
     ItemStarted,
+    RunEdited,
     RunFinished,
+    RunPaused,
     RunResumed,
     RunStarted,
+    RunUnpaused,
 )
 from aqueue.retry import Retry
 from aqueue.view import RunView
@@ -48,7 +56,9 @@ class Story:
         state: ``waits``, ``process``, ``failed``, ``completed``, ``hook``, ``hook failed``, ``closed`` or ``closed over``.
         attempts: the last attempt at each item, by its number and phase.
         results: each item's result as of the last round that has ended, as JSON; empty for none.
-        completions: how often each item completed.
+        completions: how often each item completed since it was enqueued or was to run again.
+        skipped: the items that are skipped; their state is ``completed``, ``closed`` or ``closed over``.
+        cancelled: the items that were cancelled while they ran, and have not ended since.
         hooks: how often the hook of each item was recorded as done since it was last reopened.
         reopened: how often each item was reopened.
         failed: how many attempts at each item have failed since it was enqueued or reopened, by its number and phase.
@@ -72,6 +82,8 @@ class Story:
         self.results: dict[int, bytes] = {}
         self._of_process: dict[int, bytes] = {}
         self.completions: Counter[int] = Counter()
+        self.skipped: set[int] = set()
+        self.cancelled: set[int] = set()
         self.hooks: Counter[int] = Counter()
         self.reopened: Counter[int] = Counter()
         self.failed: Counter[tuple[int, str]] = Counter()
@@ -84,6 +96,12 @@ class Story:
         self._due: dict[int, float] = {}
         self._group_of = group_of
         self._paused: dict[str | None, float] = {}
+        self._is_paused = False
+        self._paused_groups: set[str | None] = set()
+        self._to_be_reopened: set[int] = set()  # before anything else happens
+        self._to_be_skipped = 0
+        self._is_edited = False
+        self._item_keys: dict[int, str | None] = {}
         self._policies = {type_name(cls): getattr(cls, "retry", None) for cls in defined_items()}
         self._identities: set[Any] = set()
         self._keys: set[tuple[str, str]] = set()
@@ -100,9 +118,15 @@ class Story:
                 raise
 
     def _tell(self, event: Event) -> None:  # noqa: C901, PLR0912, PLR0915  # a case for each type of event
-        assert not self._finished or isinstance(event, RunResumed), "something follows the end"
+        assert not self._finished or isinstance(event, RunResumed | RunEdited), "something follows the end"
+        assert not self._to_be_skipped or isinstance(event, ItemSkipped), "it was to be skipped"
+        if not isinstance(event, ItemReopened | ItemInterrupted):
+            reopened = {one for one in self._to_be_reopened if self.state[one] == "closed over"}
+            assert not reopened, f"{reopened} must be reopened"
+            self._to_be_reopened.clear()
         match event:
             case RunStarted():
+                self._is_edited = False
                 assert isinstance(event, RunResumed) == (event.seq > 1)
                 self.processes += 1
                 self._finished = False
@@ -114,6 +138,14 @@ class Story:
                 assert event.counts == msgspec.structs.replace(self.counts, deduplicated=event.counts.deduplicated)
                 self.deduplicated_roots = dropped
                 self._finished = True
+            case RunEdited():
+                self._finished, self._is_edited = False, True
+            case RunPaused() | RunUnpaused():
+                self._is_paused = isinstance(event, RunPaused)
+            case GroupPaused():
+                self._paused_groups.add(event.group)
+            case GroupUnpaused():
+                self._paused_groups.remove(event.group)
             case ItemEnqueued():
                 self._enqueue(event)
             case ItemAdopted():
@@ -125,6 +157,7 @@ class Story:
             case ItemCompleted():
                 self._end(event, "process")
                 assert self.state[event.item] == "process"
+                self.cancelled.discard(event.item)
                 self.completions[event.item] += 1
                 assert self.completions[event.item] == 1, "completed twice"
                 self.deduplicated += event.deduplicated
@@ -134,12 +167,30 @@ class Story:
                 if not self.enqueued[event.item].hook and not self.children(event.item):
                     self.state[event.item] = "closed"
             case ItemFailed():
-                self._end(event, event.phase)
+                if event.worker:
+                    self._end(event, event.phase)
+                    if event.item not in self.cancelled:
+                        self._count_failure(event.item, event.phase, event.error, is_last=True)
+                else:
+                    assert self.state[event.item] == ("waits" if event.phase == "process" else "completed")
+                    assert event.attempt == self.attempts.get((event.item, event.phase), 0) + 1
+                    self._due.pop(event.item, None)
+                self.cancelled.discard(event.item)
                 self.deduplicated += event.deduplicated
                 self.state[event.item] = "failed" if event.phase == "process" else "hook failed"
                 self.results[event.item] = b""
-                self._count_failure(event.item, event.phase, event.error, is_last=True)
+            case ItemCancelled():
+                assert self.state[event.item] in ("process", "hook")
+                self.cancelled.add(event.item)
+            case ItemSkipped():
+                self._skip(event)
+            case ItemRescheduled():
+                assert event.type == self.enqueued[event.item].type
+                assert event.item in self._due
+                assert event.due >= event.at
+                self._due[event.item] = event.due
             case ItemInterrupted():
+                self._to_be_skipped = event.item if event.reason == "skipped" else 0
                 self._end(event, event.phase)
                 self.interrupted += 1
                 self.state[event.item] = "waits" if event.phase == "process" else "completed"
@@ -151,17 +202,7 @@ class Story:
                 self._due[event.item] = event.due
                 self.state[event.item] = "waits" if event.phase == "process" else "completed"
             case ItemReopened():
-                assert event.type == self.enqueued[event.item].type
-                self.reopened[event.item] += 1
-                self.hooks[event.item] = 0
-                before = self.state[event.item]
-                if event.failed is None:
-                    assert before == "closed over"
-                    self.state[event.item] = "completed"
-                else:
-                    assert before == ("failed" if event.failed == "process" else "hook failed")
-                    self.state[event.item] = "waits" if event.failed == "process" else "completed"
-                    self.failed[event.item, event.failed] = 0
+                self._reopen(event)
             case ItemRegrouped():
                 assert self.state[event.item] == "waits"
                 assert event.group != self.groups[event.item]
@@ -188,6 +229,70 @@ class Story:
         self.state[event.item] = "waits"
         self._check_open_above(event.item)
 
+    def _reopen(self, event: ItemReopened) -> None:
+        item, before = event.item, self.state[event.item]
+        enqueued = self.enqueued[item]
+        assert event.type == enqueued.type
+        assert event.skipped == (item in self.skipped)
+        assert (event.ended is not None) == (before == "closed"), "what has ended is described, and nothing else"
+        self.reopened[item] += 1
+        self.hooks[item] = 0
+        if event.ended is not None:
+            told = event.ended
+            assert (told.parent, told.enqueued_seq, told.hook) == (enqueued.parent, enqueued.seq, enqueued.hook)
+            assert (told.track_overall, told.occurrence) == (enqueued.track_overall, enqueued.occurrence)
+            assert told.key == self._item_keys.get(item, enqueued.key)
+            assert told.has_children == bool(self.children(item))
+            assert told.attempt == self.attempts.get((item, "process"), 0)
+            assert told.hook_attempt == self.attempts.get((item, "after_children"), 0)
+            assert bytes(event.result) == (b"" if event.rerun else self._of_process[item])
+            assert enqueued.parent == 0 or self.state[enqueued.parent] not in ("closed", "closed over")
+        failed = {"failed": "process", "hook failed": "after_children"}.get(before)
+        if event.rerun:
+            assert event.failed == failed
+            assert before in ("completed", "closed", "closed over", "hook failed")
+            self.skipped.discard(item)
+            self._due.pop(item, None)
+            self.completions[item] = 0
+            self.state[item] = "waits"
+            self.failed[item, "process"] = self.failed[item, "after_children"] = 0
+        elif event.failed is not None:
+            assert event.failed == failed
+            self.state[item] = "waits" if failed == "process" else "completed"
+            self.failed[item, event.failed] = 0
+        else:
+            assert before in ("closed", "closed over") or (before == "completed" and enqueued.hook)
+            self._due.pop(item, None)
+            self.state[item] = "completed"
+            self.failed[item, "after_children"] = 0
+        if failed is not None:
+            self._to_be_reopened.update(self._above(item))
+
+    def _skip(self, event: ItemSkipped) -> None:
+        item = event.item
+        assert event.type == self.enqueued[item].type
+        self._to_be_skipped = 0
+        if event.phase == "process":
+            assert self.state[item] == ("failed" if event.had_failed else "waits")
+        else:
+            assert self.state[item] == ("hook failed" if event.had_failed else "completed")
+            assert self.enqueued[item].hook
+            assert all(self.state[below] not in ("waits", "process", "hook") for below in self.below(item))
+        assert item not in self.skipped
+        self.skipped.add(item)
+        self.cancelled.discard(item)
+        self._due.pop(item, None)
+        self.results[item] = self._of_process[item] = bytes(event.result)
+        self.state[item] = "completed" if self.children(item) else "closed"
+        if event.had_failed:
+            self._to_be_reopened.update(self._above(item))
+
+    def _above(self, item: int) -> list[int]:
+        found = []
+        while item := self.enqueued[item].parent:
+            found.append(item)
+        return found
+
     def _adopt(self, event: ItemAdopted) -> None:
         enqueued = self.enqueued[event.item]
         assert self.processes > 1, "nothing is recorded before the first process"
@@ -196,6 +301,7 @@ class Story:
             assert (event.type, event.key) not in self._keys, "the key was known"
             assert enqueued.key is None, "with another key it is another item"
             self._keys.add((event.type, event.key))
+            self._item_keys[event.item] = event.key
         if not event.payload:
             assert event.key is not None, "nothing has changed"
             return
@@ -205,6 +311,13 @@ class Story:
         self.payloads[event.item] = bytes(event.payload)
 
     def _start(self, event: ItemStarted) -> None:
+        assert not self._is_paused, "the run is paused"
+        assert not self._is_edited, "no process is there"
+        assert event.item not in self.cancelled, "it was cancelled"
+        if event.phase == "process":
+            assert self.groups[event.item] not in self._paused_groups, "its group is paused"
+        else:
+            assert event.item not in self.skipped, "the hook of a skipped item doesn't run"
         assert event.worker not in self._workers
         assert event.type == self.enqueued[event.item].type
         self._workers[event.worker] = event
@@ -257,6 +370,7 @@ class Story:
         below = [self.state[one] for one in self.below(item)]
         good = all(state == "closed" for state in below)
         assert all(state in ("closed", "closed over", "failed", "hook failed") for state in below)
+        self.cancelled.discard(item)
         if self.state[item] == "hook":
             assert isinstance(event, ItemChildrenProcessed)
             started = self._workers.pop(event.worker)
@@ -287,11 +401,12 @@ class Story:
     @property
     def counts(self) -> Counts:
         """What the items came to, counted one by one."""
-        states = Counter(self.state.values())
+        states = Counter(state for item, state in self.state.items() if item not in self.skipped)
         failed = states["failed"] + states["hook failed"]
         completed = states["completed"] + states["hook"] + states["closed"] + states["closed over"]
         dropped = self.deduplicated + self.deduplicated_roots
-        return Counts(len(self.state), completed, failed, self.interrupted, dropped, self.retried)
+        skipped = len(self.skipped)
+        return Counts(len(self.state), completed, failed, self.interrupted, dropped, self.retried, skipped)
 
     def path(self, item: int) -> tuple[Any, ...]:
         """Return what tells `item` from all others of its job, in every run of that job."""
@@ -366,15 +481,45 @@ def told_by(
         assert folds.recording.at_end() == whole.recording.at_end()
         assert folds.view == view
     recorded = whole.recording.at_end()
+    assert (recorded.cancelled, recorded.in_force) == (story.cancelled, view.in_force)
     closed = {item for item, state in story.state.items() if state == "closed"}
     assert set(recorded.live) == {0, *story.enqueued} - closed, (
         "the recording keeps what has ended, or forgets what has not"
     )
     for number, record in recorded.live.items():
+        if number in recorded.forgotten_below:
+            continue
         ended = (
             []
             if record.completed
             else sorted(story.enqueued[one].seq for one in story.children(number) if one in closed)
         )
         assert sorted(record.closed_children or ()) == ended, "an ended child of a parent that runs again is forgotten"
+    _check_live(whole, story, closed)
     return story
+
+
+def _check_live(recording: Recording, story: Story, closed: set[int]) -> None:
+    """Assert what a recording says of the items that are live, and of the results of ended ones."""
+    for number, record in recording.live.items():
+        children = story.children(number)
+        assert record.pending == sum(child not in closed for child in children)
+        assert record.has_children == bool(children)
+        if number == 0:
+            continue
+        state = story.state[number]
+        assert record.completed == (state in ("completed", "hook", "hook failed", "closed over"))
+        assert record.skipped == (number in story.skipped)
+        assert record.failed == {"failed": "process", "hook failed": "after_children"}.get(state)
+        assert record.running == {"process": "process", "hook": "after_children"}.get(state)
+        assert record.closed_over == (state == "closed over")
+        assert record.attempt == story.attempts.get((number, "process"), 0)
+        assert record.hook_attempt == story.attempts.get((number, "after_children"), 0)
+        if record.parent == 0:
+            so_far = recording.earlier_results.get(number, record.result)
+            assert bytes(so_far) == story.results.get(number, b"")
+        if record.hook and number not in recording.forgotten_below:
+            expected = {child: result for child in children if child in closed and (result := story.results[child])}
+            assert {child: bytes(result) for child, result in (record.results or {}).items()} == expected
+    roots = {child: result for child in story.children(0) if child in closed and (result := story.results[child])}
+    assert {root: bytes(result) for root, result in recording.root_results.items()} == roots
