@@ -13,8 +13,12 @@ from aqueue._folds.outcome import FoldedResult
 from aqueue.events import (
     Counts,
     Event,
+    GroupLimitChanged,
     GroupLimitKnown,
+    GroupPaused,
     GroupSlowedDown,
+    GroupUnpaused,
+    ItemCancelled,
     ItemChildrenFailed,
     ItemChildrenProcessed,
     ItemCompleted,
@@ -23,15 +27,22 @@ from aqueue.events import (
     ItemFailed,
     ItemInterrupted,
     ItemRegrouped,
+    ItemReopened,
+    ItemRescheduled,
     ItemRetryScheduled,
+    ItemSkipped,
     ItemStarted,
     LoopBlocked,
     Phase,
     ReporterFailed,
     RunFinished,
     RunHeldUp,
+    RunPaused,
     RunStarted,
+    RunSteered,
     RunStopping,
+    RunUnpaused,
+    RunWorkersChanged,
 )
 from aqueue.view import RunView
 
@@ -58,11 +69,14 @@ class _Checker:
         self.seen_groups: set[str | None] = set()
         self.held_groups: dict[str, tuple[int | None, float | None]] = {}
         self.has_children: set[int] = set()
+        self.with_hook: set[int] = set()
         self.workers: dict[int, ItemStarted] = {}
         self.closed: set[int] = set()
         self.sealed: set[int] = set()  # nothing may happen below these
         self.stopping: list[RunStopping] = []
         self.any_started = False
+        self.is_paused = False
+        self.paused_groups: set[str | None] = set()
 
     def check(self, event: Event) -> None:
         match event:
@@ -78,9 +92,12 @@ class _Checker:
                 self.took(event, started)
                 self.state[event.item] = "completed"
             case ItemFailed():
-                started = self.end(event)
-                assert (started.phase, started.type) == (event.phase, event.type), event
-                self.took(event, started)
+                if event.worker:
+                    started = self.end(event)
+                    assert (started.phase, started.type) == (event.phase, event.type), event
+                    self.took(event, started)
+                else:
+                    self.leave(event)
                 self.state[event.item] = "failed"
             case ItemRetryScheduled():
                 started = self.end(event)
@@ -103,6 +120,26 @@ class _Checker:
             case ReporterFailed():
                 pass
             case _:
+                self.commanded(event)
+
+    def commanded(self, event: Event) -> None:
+        match event:
+            case ItemCancelled() | ItemSkipped() | ItemReopened() | ItemRescheduled():
+                self.steered(event)
+            case RunPaused() | RunUnpaused():
+                assert self.is_paused == isinstance(event, RunUnpaused), event
+                self.is_paused = isinstance(event, RunPaused)
+            case GroupPaused() | GroupUnpaused():
+                assert (event.group in self.paused_groups) == isinstance(event, GroupUnpaused), event
+                self.paused_groups ^= {event.group}
+            case GroupLimitChanged():
+                self.held_groups.pop(event.group, None)
+            case RunWorkersChanged():
+                assert event.num_workers >= 1, event
+                self.num_workers = event.num_workers
+            case RunSteered():
+                assert event.count >= 0, event
+            case _:
                 raise AssertionError(f"{event} has no place in the middle of a run")
 
     def of_group(self, event: ItemRegrouped | GroupLimitKnown | GroupSlowedDown) -> None:
@@ -122,6 +159,42 @@ class _Checker:
                 assert event.due >= event.at, event
                 if event.item:
                     self.named(event.item)
+
+    def steered(self, event: ItemCancelled | ItemSkipped | ItemReopened | ItemRescheduled) -> None:
+        item = event.item
+        match event:
+            case ItemCancelled():
+                self.named(item)
+                assert any(started.item == item for started in self.workers.values()), event
+            case ItemRescheduled():
+                self.named(item)
+                assert item in self.due and event.due >= event.at, event
+                self.due[item] = event.due
+            case ItemSkipped():
+                self.leave(event)
+                self.state[item] = "skipped"
+                if item not in self.has_children:
+                    self.closed.add(item)
+            case ItemReopened():
+                above = self.parents[item]
+                assert above not in self.closed, f"{event} comes before item {above} is reopened"
+                is_leaf = item not in self.has_children | self.with_hook
+                has_ended = item in self.closed or (is_leaf and self.state[item] == "completed")
+                assert (event.ended is not None) == has_ended, event
+                assert event.skipped == (self.state[item] == "skipped"), event
+                self.closed.discard(item)
+                self.sealed.discard(item)
+                if event.rerun or event.failed == "process":
+                    self.state[item] = "enqueued"
+                elif event.failed is not None:
+                    self.state[item] = "completed"
+
+    def leave(self, event: ItemFailed | ItemSkipped) -> None:
+        """An item that waits is taken away; one that had failed may be skipped."""
+        self.named(event.item)
+        assert event.type == self.types[event.item], event
+        waits = {"enqueued", "interrupted"} if event.phase == "process" else {"completed", "interrupted"}
+        assert self.state[event.item] in ({"failed"} if getattr(event, "had_failed", False) else waits), event
 
     def named(self, item: int) -> None:
         """Nothing happens in a subtree that has ended, nor below an item whose hook has begun."""
@@ -143,6 +216,7 @@ class _Checker:
         self.parents[event.item] = event.parent
         self.children.setdefault(event.parent, []).append(event.item)
         self.types[event.item] = event.type
+        self.with_hook |= {event.item} if event.hook else set()
         self.state[event.item] = "enqueued"
         self.groups[event.item] = event.group
         self.seen_groups.add(event.group)
@@ -150,6 +224,9 @@ class _Checker:
 
     def started(self, event: ItemStarted) -> None:
         self.named(event.item)
+        assert not self.is_paused, f"{event} comes while the run is paused"
+        if event.phase == "process":
+            assert self.groups[event.item] not in self.paused_groups, f"{event} comes while its group is paused"
         self.any_started = True
         assert 1 <= event.worker <= self.num_workers, event
         assert event.worker not in self.workers, f"worker {event.worker} is at something else: {event}"
@@ -196,7 +273,7 @@ class _Checker:
             del self.workers[event.worker]
             self.state[item] = "completed"
         else:
-            assert self.state[item] == "completed", event
+            assert self.state[item] in ("completed", "skipped"), event
             assert not getattr(event, "worker", 0), f"{event} has no hook that a worker could have run"
             self.check_ended_below(item)
             failed = any(self.state[one] == "failed" for one in self.below(item))
@@ -214,8 +291,10 @@ class _Checker:
 
     def check_ended_below(self, item: int) -> None:
         for one in self.below(item):
-            assert self.state[one] in ("completed", "failed"), f"{item} ended before {one}, which is {self.state[one]}"
-            if self.state[one] == "completed" and one in self.has_children:
+            assert self.state[one] in ("completed", "failed", "skipped"), (
+                f"{item} ended before {one}, which is {self.state[one]}"
+            )
+            if self.state[one] != "failed" and one in self.has_children:
                 assert one in self.closed, f"{item} ended before the subtree of {one}"
 
 
@@ -224,12 +303,25 @@ def counts_of(events: Sequence[Event], type: str | None = None) -> Counts:
     types = {event.item: event.type for event in events if isinstance(event, ItemEnqueued)}
     completed: set[int] = set()
     failed: set[int] = set()
+    skipped: set[int] = set()
     interrupted = retried = deduplicated = 0
     for event in events:
         if isinstance(event, ItemRetryScheduled) and type in (None, types[event.item]):
             retried += 1
         if isinstance(event, ItemCompleted | ItemFailed) and type in (None, types[event.item]):
             deduplicated += event.deduplicated
+        if isinstance(event, ItemSkipped) and type in (None, types[event.item]):
+            skipped.add(event.item)
+            completed.discard(event.item)
+            failed.discard(event.item)
+        elif isinstance(event, ItemReopened) and type in (None, types[event.item]):
+            if event.failed is not None:
+                failed.discard(event.item)
+            if event.failed == "after_children":
+                completed.add(event.item)
+            if event.rerun:
+                completed.discard(event.item)
+                skipped.discard(event.item)
         if isinstance(event, ItemCompleted | ItemFailed | ItemInterrupted) and type in (None, types[event.item]):
             if isinstance(event, ItemCompleted):
                 completed.add(event.item)
@@ -239,7 +331,7 @@ def counts_of(events: Sequence[Event], type: str | None = None) -> Counts:
             else:
                 interrupted += 1
     enqueued = sum(type in (None, one) for one in types.values())
-    return Counts(enqueued, len(completed), len(failed), interrupted, deduplicated, retried)
+    return Counts(enqueued, len(completed), len(failed), interrupted, deduplicated, retried, len(skipped))
 
 
 def check_events(events: Sequence[Event], *, follows_clock: bool = True) -> None:
@@ -265,7 +357,7 @@ def check_events(events: Sequence[Event], *, follows_clock: bool = True) -> None
     assert last.counts == counts
     if last.status == "completed":
         assert not counts.failed
-        assert counts.completed == counts.enqueued
+        assert counts.completed + counts.skipped == counts.enqueued
         assert checker.has_children <= checker.closed
     if not counts.failed and counts.outstanding:
         assert last.status == "interrupted"
@@ -317,6 +409,15 @@ def _check_folding(events: Sequence[Event]) -> None:
                 queued[event.item] = event.group
         elif isinstance(event, ItemInterrupted) and event.phase == "process":
             queued[event.item] = groups[event.item]
+        elif isinstance(event, ItemFailed | ItemSkipped):
+            queued.pop(event.item, None)
+            waits.pop(event.item, None)
+        elif isinstance(event, ItemReopened):
+            waits.pop(event.item, None)
+            if event.rerun or event.failed == "process":
+                queued[event.item] = groups[event.item]
+        elif isinstance(event, ItemRescheduled):
+            waits[event.item] = msgspec.structs.replace(waits[event.item], due=event.due)
     assert (at_once.queued, at_once.waiting) == (len(queued), len(waits))
     assert at_once.groups == Counter(group for group in queued.values() if group is not None)
     assert at_once.next_due == min((wait.due for wait in waits.values()), default=0.0)

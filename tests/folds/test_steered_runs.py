@@ -8,7 +8,9 @@ import sqlite3
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
+from typing import Any
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -29,10 +31,12 @@ from aqueue.events import (
     GroupPaused,
     GroupUnpaused,
     ItemCancelled,
+    ItemChildrenFailed,
     ItemChildrenProcessed,
     ItemCompleted,
     ItemDescribed,
     ItemFailed,
+    ItemReopened,
     ItemRescheduled,
     ItemSkipped,
     RunPaused,
@@ -46,6 +50,7 @@ from aqueue.journal import _RESULTS
 from aqueue.testing._scripted_runs import ANNA, BOOM, Script
 from aqueue.view import InForce, RunView
 from aqueue_migrations.migrations import migrations
+from tests.engine.invariants import check_events
 from tests.journal.oracle import Story, told_by
 from tests.strategies import event_streams
 
@@ -449,3 +454,61 @@ def test_failed_run_whose_failures_were_skipped_has_completed() -> None:
 
     assert view_of(script.events).status == "completed"
     assert view_of(script.events).counts == Counts(2, skipped=2)
+
+
+# ---- the invariants of the engine's runs ------------------------------------------------------------------------------
+
+
+def steered_process() -> list[Event]:
+    """Return a process whose run a person steers in every way."""
+    script = Script()
+
+    def run(item: int, cls: type[Event], type: str = "module:Page", **fields: Any) -> None:
+        script.start(item, type, attempt=fields.get("attempt", 1), group=fields.pop("group", None))
+        script.add(cls, item=item, worker=1, duration_s=0.01, **fields)
+
+    top, late, waiting = script.enqueue("m:Folder", hook=True), script.enqueue(group="a"), script.enqueue()
+    script.start(top, "m:Folder")
+    below, skipped = script.enqueue(parent=top), script.enqueue(parent=top)
+    script.add(ItemCompleted, item=top, worker=1, duration_s=0.03)
+    script.add(GroupPaused, group="a", by=ANNA)
+    script.add(RunPaused, by=ANNA)
+    script.add(RunUnpaused, by=ANNA)
+    run(below, ItemCompleted)
+    script.skip(skipped)
+    script.start(top, "m:Folder", phase="after_children")
+    script.end_hook(top, "m:Folder")
+    script.steer("retry", f"{below} {skipped} --completed", count=2)
+    script.open_again(top, "m:Folder", ended=script.ended(top))
+    script.open_again(below, rerun=True, ended=script.ended(below))
+    script.open_again(skipped, rerun=True, skipped=True, ended=script.ended(skipped))
+    run(below, ItemCompleted, attempt=2)
+    script.start(skipped)
+    script.add(ItemCancelled, item=skipped)
+    script.add(ItemFailed, item=skipped, type="module:Page", worker=1, duration_s=0.02, error=BOOM)
+    script.add(ItemChildrenFailed, item=top, type="m:Folder")
+    script.add(GroupUnpaused, group="a", by=ANNA)
+    script.start(late, group="a")
+    script.fail_for_now(late, 60.0)
+    script.add(ItemRescheduled, item=late, type="module:Page", due=script.events[-1].at + 0.02)
+    script.wait(1)
+    run(late, ItemCompleted, attempt=2, group="a")
+    script.cancel(waiting)
+    script.add(RunWorkersChanged, num_workers=1, program=3, by=ANNA)
+    return script.finish("failed")
+
+
+def test_the_checks_of_the_engine_know_what_people_do() -> None:
+    """A process that is steered passes them; the counts are those of a fold."""
+    check_events(steered_process())
+
+
+@pytest.mark.parametrize("lost", [RunUnpaused, GroupUnpaused, ItemReopened, ItemSkipped, ItemCompleted])
+def test_the_checks_of_the_engine_see_what_may_not_be(lost: type[Event]) -> None:
+    """A start during a pause, or in a subtree that has ended and wasn't reopened; an end too many."""
+    run = steered_process()
+    gone = next(at for at, event in enumerate(run) if isinstance(event, lost))
+    events = [msgspec.structs.replace(event, seq=seq) for seq, event in enumerate(run[:gone] + run[gone + 1 :], 1)]
+
+    with pytest.raises(AssertionError):
+        check_events(events)
