@@ -19,7 +19,7 @@ from sqlite_utils import Database
 
 from aqueue._folds.item_table import ItemTable
 from aqueue._folds.outcome import FoldedResult
-from aqueue._folds.recording import Recording
+from aqueue._folds.recording import RecordedRun, Recording
 from aqueue.cli._commands.results import _track_result
 from aqueue.cli._report import Fold
 from aqueue.events import (
@@ -79,11 +79,11 @@ def view_of(events: Sequence[Event]) -> RunView:
     return view
 
 
-def recording_of(events: Sequence[Event]) -> Recording:
+def recording_of(events: Sequence[Event]) -> RecordedRun:
     """Return the live items of a run."""
     recording = Recording()
     recording.apply(events)
-    return recording
+    return recording.at_end()
 
 
 def states_of(story: Story, events: Sequence[Event]) -> dict[int, str]:
@@ -130,7 +130,7 @@ def test_a_beginning_and_the_rest_fold_to_the_same(events: list[Event], data: st
     whole.apply(events)
 
     assert view == view_of(events)
-    assert recording == recording_of(events)
+    assert recording.at_end() == recording_of(events)
     assert vars(items) == vars(table_of(events))
     assert folded.result(view) == whole.result(view)
 
@@ -247,18 +247,18 @@ def test_result_holds_until_the_next_round_has_ended() -> None:
     assert recording.forgotten_below == {parent, child}
     assert recording.live[child].parent == parent and not recording.live[child].completed
     assert recording.live[parent].completed and recording.live[parent].pending == 1
-    assert {item: bytes(result) for item, result in recording.earlier_results.items()} == {parent: b'"hook"'}
+    assert not recording.root_results, "a resume reads what holds for an initial item until then"
     script.begin(RunResumed)
     script.start(child, attempt=2)
     script.complete(child, attempt=2)
     recording = recording_of(script.events)
     assert recording.live[parent].results is None, "it has none any more"
-    assert {item: bytes(result) for item, result in recording.earlier_results.items()} == {parent: b'"hook"'}
     script.start(parent, "m:Folder", phase="after_children", attempt=2)
     script.end_hook(parent, "m:Folder")
     recording = recording_of(script.events)
     assert (set(recording.live), recording.forgotten_below, recording.earlier_results) == ({0}, set(), {})
-    assert {item: bytes(result) for item, result in recording.root_results.items()} == {parent: b'"process"'}
+    (reopened,) = [event.seq for event in script.events if isinstance(event, ItemReopened) and event.item == parent]
+    assert recording.root_results == {parent: reopened}
 
 
 def test_item_that_fails_when_it_runs_again_has_no_result() -> None:
@@ -268,13 +268,13 @@ def test_item_that_fails_when_it_runs_again_has_no_result() -> None:
     script.start(parent)
     script.complete(parent, result=Raw(b"1"))
     script.open_again(parent, rerun=True, ended=script.ended(parent))
-    assert recording_of(script.events).earlier_results.keys() == {parent}
+    assert recording_of(script.events).forgotten_below == {parent}
     script.start(parent, attempt=2)
     script.fail(parent, BOOM, attempt=2)
     recording = recording_of(script.events)
 
     assert (recording.earlier_results, recording.root_results) == ({}, {})
-    assert not recording.live[parent].result
+    assert not recording.live[parent].result_seq
 
 
 def test_run_that_completed_is_not_complete_once_something_runs_again() -> None:
@@ -313,7 +313,6 @@ def test_time_without_a_process_does_not_count(has_finished: bool) -> None:
     script.skip(item)
     edited = recording_of(script.events)
     view = view_of(script.events)
-    edited.end()
     fold = Fold()
     fold.apply(script.events)
 

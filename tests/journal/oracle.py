@@ -8,6 +8,7 @@ from typing import Any
 import msgspec
 
 from aqueue._codec.class_names import defined_items, type_name
+from aqueue._folds.recording import RecordedRun
 from aqueue._folds.snapshot import Folds, parts_of, restored
 from aqueue.events import (
     Counts,
@@ -495,12 +496,16 @@ def told_by(
             else sorted(story.enqueued[one].seq for one in story.children(number) if one in closed)
         )
         assert sorted(record.closed_children or ()) == ended, "an ended child of a parent that runs again is forgotten"
-    _check_live(whole, story, closed)
+    _check_live(recorded, story, closed)
     return story
 
 
-def _check_live(recording: Recording, story: Story, closed: set[int]) -> None:
+def _check_live(recording: RecordedRun, story: Story, closed: set[int]) -> None:
     """Assert what a recording says of the items that are live, and of the results of ended ones."""
+
+    def result_at(seq: int) -> bytes:
+        return bytes(story.events[seq - 1].result) if seq else b""  # type: ignore[attr-defined]  # it has one
+
     for number, record in recording.live.items():
         children = story.children(number)
         assert record.pending == sum(child not in closed for child in children)
@@ -515,11 +520,11 @@ def _check_live(recording: Recording, story: Story, closed: set[int]) -> None:
         assert record.closed_over == (state == "closed over")
         assert record.attempt == story.attempts.get((number, "process"), 0)
         assert record.hook_attempt == story.attempts.get((number, "after_children"), 0)
-        if record.parent == 0:
-            so_far = recording.earlier_results.get(number, record.result)
-            assert bytes(so_far) == story.results.get(number, b"")
+        if record.parent == 0 and number not in recording.forgotten_below:
+            so_far = recording.earlier_results.get(number, record.result_seq)
+            assert result_at(so_far) == story.results.get(number, b"")
         if record.hook and number not in recording.forgotten_below:
             expected = {child: result for child in children if child in closed and (result := story.results[child])}
-            assert {child: bytes(result) for child, result in (record.results or {}).items()} == expected
+            assert {child: result_at(seq) for child, seq in (record.results or {}).items()} == expected
     roots = {child: result for child in story.children(0) if child in closed and (result := story.results[child])}
-    assert {root: bytes(result) for root, result in recording.root_results.items()} == roots
+    assert {root: result_at(seq) for root, seq in recording.root_results.items()} == roots

@@ -19,7 +19,16 @@ from aqueue._history.opening import open_history
 from aqueue._history.process import Liveness, liveness
 from aqueue.cli._app import closed_at_end
 from aqueue.cli._screen import time_ago
-from aqueue.events import Event, ItemDescribed, ItemEnqueued, ItemFailed, ItemRetryScheduled, RunEdited, RunResumed, RunStarted
+from aqueue.events import (
+    Event,
+    ItemDescribed,
+    ItemEnqueued,
+    ItemFailed,
+    ItemRetryScheduled,
+    RunEdited,
+    RunResumed,
+    RunStarted,
+)
 from aqueue.result import FailureGroup
 from aqueue.text import short_names, visible
 from aqueue.view import RunView
