@@ -13,20 +13,22 @@ from hypothesis import strategies as st
 
 from aqueue._folds.item_table import STATES
 from aqueue._history.opening import open_history
-from aqueue.cli._record import Record
-from aqueue.events import ItemEnqueued
+from aqueue.cli._record import MISFITS, Record
+from aqueue.events import Event, ItemEnqueued
 from tests.cli.conftest import Aqueue, Done
 from tests.cli.test_explain import CrashingRun
 from tests.journal.writing import write
+from tests.strategies import event_streams
 
 
 @settings(max_examples=150, deadline=None)
-@given(st.integers(0, 2**32))
-def test_live_items(seed: int) -> None:
-    """Of crashing runs: the state, the times, the texts and the worker of each, and the counts of all."""
-    random = Random(seed)
-    events = CrashingRun(random).script.events
-    cut = random.randint(0, len(events))
+@given(
+    st.one_of(event_streams(), st.integers(0, 2**32).map(lambda seed: CrashingRun(Random(seed)).script.events)),
+    st.data(),
+)
+def test_live_items(events: list[Event], data: st.DataObject) -> None:
+    """Of runs that crash and that people steer: the state, times, texts and worker of each, and the counts of all."""
+    cut = data.draw(st.integers(0, len(events)))
     with TemporaryDirectory() as folder:
         path = Path(folder) / "run.db"
         for part in (events[:cut], events[cut:]):
@@ -35,7 +37,10 @@ def test_live_items(seed: int) -> None:
         with closing(open_history(str(path))) as history, closing(open_history(str(path))) as from_snapshot:
             whole = Record(history)
             folds = from_snapshot.start_at_snapshot()
-            live = Record(from_snapshot, folds=folds)
+            try:
+                live = Record(from_snapshot, folds=folds)
+            except MISFITS:  # an item that had ended has been reopened since: all events are read
+                return
             assert live.counts() == whole.counts()
             assert sum(whole.counts().values()) == len(whole.items)
             assert live.view == whole.view
@@ -45,9 +50,13 @@ def test_live_items(seed: int) -> None:
                 whole.num_processes,
                 whole.started,
             )
-            wanted = [state for state in STATES if state != "completed"]
-            rows = list(whole.items.rows_in(wanted))
-            same = list(live.items.rows_in(wanted))
+            wanted = [state for state in STATES if state not in ("completed", "skipped")]
+            # Of an item that had ended and runs again, a snapshot doesn't have its earlier attempts.
+            again = set() if folds is None else folds.recording.facts.forgotten_below
+            rows, same = (
+                [row for row in items.rows_in(wanted) if items.item_of(row) not in again]
+                for items in (whole.items, live.items)
+            )
             assert _told(live, same) == _told(whole, rows)
 
 

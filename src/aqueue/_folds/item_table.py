@@ -250,8 +250,7 @@ class ItemTable:
                 self._processes.leave(event)
             case ev.ItemFailed():
                 row = self._row(event.item)
-                # One that was cancelled while it waited took no time.
-                self._end(row, _FAILED, event.at, event.duration_s if event.worker else self.duration_s[row])
+                self._end(row, _FAILED, event.at, event.duration_s)
                 self.failed_seq[row] = event.seq
             case ev.ItemRetryScheduled():
                 row = self._row(event.item)
@@ -307,7 +306,8 @@ class ItemTable:
 
     def _row(self, item: int) -> int:
         row = self.row_of(item)
-        assert row is not None
+        if row is None:
+            raise KeyError(item)
         return row
 
     def _end(self, row: int, state: int, at: float, duration_s: float) -> None:

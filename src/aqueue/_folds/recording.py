@@ -71,9 +71,10 @@ class RecordedItem(msgspec.Struct, gc=False, array_like=True):
         attempt: how often its `process` was started.
         hook_attempt: how often its hook was started.
         started_seq, hook_seq, described_seq, completed_seq, retried_seq, rescheduled_seq, interrupted_seq, failed_seq,
-            skipped_seq, reopened_seq, closed_seq: the numbers of the latest events with which its `process` started, its hook
-            started, it was described, its `process` completed, an attempt was to be followed by another, which was then due at
-            once, one was interrupted, one failed for good, it was skipped, reopened, and closed over a failure; 0 for none.
+            skipped_seq, reopened_seq, brought_back_seq, closed_seq: the numbers of the latest events with which its `process`
+            started, its hook started, it was described, its `process` completed, an attempt was to be followed by another, which
+            was then due at once, one was interrupted, one failed for good, it was skipped, reopened, reopened after it had
+            ended well, and closed over a failure; 0 for none.
         pending: how many of its children have a subtree that has not ended well.
         closed_over: whether it was closed although a descendant had failed.
         result_seq: the number of the event that has its result, that of the hook if it returned one, or what it was skipped
@@ -111,6 +112,7 @@ class RecordedItem(msgspec.Struct, gc=False, array_like=True):
     failed_seq: int = 0
     skipped_seq: int = 0
     reopened_seq: int = 0
+    brought_back_seq: int = 0
     closed_seq: int = 0
     pending: int = 0
     closed_over: bool = False
@@ -121,7 +123,7 @@ class RecordedItem(msgspec.Struct, gc=False, array_like=True):
 
     def latest_seqs(self) -> set[int]:
         """Return the numbers of the events that say how it is now: how its last attempts began and ended, and its text."""
-        seqs = {self.enqueued_seq, self.started_seq, self.hook_seq, self.described_seq}
+        seqs = {self.enqueued_seq, self.brought_back_seq, self.started_seq, self.hook_seq, self.described_seq}
         started_seq = max(self.started_seq, self.hook_seq)
         ends = (
             *(self.retried_seq, self.rescheduled_seq, self.interrupted_seq, self.failed_seq),
@@ -458,8 +460,9 @@ class Recording:
                 self.facts.in_force.apply(event)
 
     def _end_process(self) -> None:
-        for item in self.facts.running:
-            self._record(item)  # as one that ran
+        for item, (_, described_seq, _) in self.facts.running.items():
+            record = self._record(item)  # which still runs, until an event says that it was interrupted
+            record.described_seq = described_seq or record.described_seq
         self.facts.end_process()
 
     def _change(self, event: ev.ItemAdopted | ev.ItemRegrouped) -> None:
@@ -503,6 +506,7 @@ class Recording:
             attempt=ended.attempt,
             hook_attempt=ended.hook_attempt,
             has_children=ended.has_children,
+            brought_back_seq=event.seq,
             result_seq=event.seq if event.result is not NO_DATA else 0,
         )
         facts.forgotten_below.add(event.item)

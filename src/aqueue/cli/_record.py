@@ -53,7 +53,7 @@ T = TypeVar("T")
 RunStateName = Literal["running", "interrupted", "failed", "completed"]
 """What a run is doing, or how it ended."""
 
-MISFITS: Final = (KeyError, IndexError, AssertionError)
+MISFITS: Final = (KeyError, IndexError)
 """What folding raises if the events after a snapshot don't fit it: a journal's first event is where they can be repaired."""
 
 _CHUNK_FAILURES: Final = 2_000
@@ -193,7 +193,8 @@ class Record:
         """Return how many items of each type are in each state; states without items are left out."""
         items = self.items
         counts = {(items.types[number], state): count for (number, state), count in items.counts().items()}
-        for name, of_type in self.view.types.items():
+        for name, of_type in self.view.types.items():  # which has those that have ended well, too
+            counts[name, "skipped"] = of_type.skipped
             others = sum(counts.get((name, state), 0) for state in STATES if state != "completed")
             counts[name, "completed"] = of_type.enqueued - others
         return {key: count for key, count in counts.items() if count}
