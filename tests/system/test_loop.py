@@ -35,7 +35,7 @@ from aqueue._system.loop import TaskWatch
 from aqueue.events import ItemCompleted, ItemEnqueued, ItemFailed, ItemInterrupted, RunStopping
 from aqueue.testing import EventRecorder
 from tests.engine.invariants import check_events, check_result
-from tests.engine.jobs import Do, WithHook
+from tests.engine.jobs import Do, Noop, WithHook
 from tests.engine.trees import items_of, random_plan
 
 # An item whose generator is closed too late, as Python then says of its own.
@@ -408,6 +408,23 @@ def test_an_item_that_is_cancelled_as_it_returns_fails_itself() -> None:
     failed, recorder = run(Do(process), *(Other() for _ in range(5)), num_workers=1, backend="asyncio")
     assert [type(error) for error in failed] == [StrayCancellation]
     assert [event.item for event in recorder.of(ItemFailed)] == [1]
+
+
+@pytest.mark.parametrize("timeout_s", [None, LONG_S])
+def test_an_item_that_is_cancelled_as_it_returns_is_retried_as_any_other(timeout_s: float | None) -> None:
+    """It has so many attempts and no more, and the next attempt knows the children of the one before."""
+
+    async def process(enqueue: EnqueueFn, set_desc: SetDescFn) -> None:
+        enqueue(Noop())
+        task = asyncio.current_task()
+        assert task is not None
+        task.cancel()
+
+    retry = Retry(first_s=0.0, attempts=3)
+    failed, recorder = run(Do(process), retry=retry, timeout_s=timeout_s, backend="asyncio")
+    assert [type(error) for error in failed] == [StrayCancellation]
+    assert [event.attempt for event in recorder.of(ItemFailed)] == [3]
+    assert [event.item for event in recorder.of(ItemEnqueued)] == [1, 2]
 
 
 def test_a_task_that_was_cancelled_runs_no_other_item() -> None:

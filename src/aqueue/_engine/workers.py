@@ -238,31 +238,33 @@ class Workers:
 
     async def _process(self, node: Node, attempt: Attempt, worker: Worker) -> Any:
         """Call the `process` of an item whose class isn't plain, and return its result."""
-        groups, retries, place = self._dispatcher.groups, self._dispatcher.retries, worker.place
-        retry, timeout_s = node.cls.policies.retry, node.cls.policies.timeout_s
-        enqueue = attempt.enqueue
-        if retry is not None or node.recorded is not None or place is not None:
-            attempt.earlier = retries.earlier(node)
-            enqueue = attempt.enqueue_repeatable
+        dispatcher, place, watch, cls = self._dispatcher, worker.place, worker.watch, node.cls
+        timeout_s = cls.policies.timeout_s
+        if node.attempt > 1:
+            attempt.earlier = dispatcher.retries.earlier(node)
+        is_repeatable = cls.policies.retry is not None or node.recorded is not None
         try:
-            if groups is not None:
-                groups.check(node)
+            if dispatcher.groups is not None:
+                dispatcher.groups.check(node)
             if place is not None:
                 await place.run(node, attempt)
                 result = None
             else:
-                result = node.item.process(enqueue, attempt.set_desc)
+                enqueue = attempt.enqueue_repeatable if is_repeatable else attempt.enqueue
+                call = node.item.process(enqueue, attempt.set_desc)
                 result = await (
-                    result
+                    call
                     if timeout_s is None
-                    else self._parts.timeouts.within(timeout_s, node.id, node.cls.type, result, worker.watch)
+                    else self._parts.timeouts.within(timeout_s, node.id, cls.type, call, watch)
                 )
         finally:
             # Looked up again: the first item with a group may have been a child of this one.
-            if self._dispatcher.groups is not None:
-                self._dispatcher.groups.release(node)
-        retries.forget(node)
-        attempt.earlier = None
+            if dispatcher.groups is not None:
+                dispatcher.groups.release(node)
+        # What the item has left open fails the attempt later, and it may be retried.
+        if attempt.earlier is not None and watch.innermost is watch.outermost:
+            dispatcher.retries.forget(node)
+            attempt.earlier = None
         return result
 
     async def _pause(self, attempt: Attempt, worker: Worker) -> None:
