@@ -322,18 +322,23 @@ def test_the_loops_still_show_what_a_task_has_open(backend: Backend) -> None:
     async def look() -> None:
         watch = TaskWatch()
         assert watch.innermost is watch.outermost
+        outside = watch.outermost
+        own, first, second = anyio.CancelScope(), anyio.CancelScope(), anyio.CancelScope()
+        watch.enter(own)
+        assert watch.innermost is watch.outermost is not outside
         assert not await watch.close()
-        first, second = anyio.CancelScope(), anyio.CancelScope()
         first.__enter__()
-        inside = watch.innermost
-        assert inside is not watch.outermost
+        assert watch.innermost is not watch.outermost
         second.__enter__()
-        assert await watch.close(inside)
-        assert watch.innermost is inside
-        assert not first.cancel_called
-        assert second.cancel_called
         assert await watch.close()
-        assert watch.innermost is watch.outermost
+        assert watch.innermost is watch.outermost is not outside
+        assert first.cancel_called
+        assert second.cancel_called
+        assert not own.cancel_called
+        watch.leave()
+        assert watch.innermost is watch.outermost is outside
+        watch.leave()
+        assert watch.innermost is outside
         await anyio.sleep(0)
 
     async def main() -> None:

@@ -369,12 +369,13 @@ def check_engine(engine: Any) -> None:
         (parts.suspects, ("waiting",)),
         (parts.dispatcher, ("due", "left", "idle", "queue")),
         (parts.dispatcher.retries, ("_earlier", "_not_before", "retrying")),
-        (parts.timeouts, ("_running",)),
     ):
         for name in names:
             left = len(getattr(part, name))
             assert not left, f"{type(part).__name__}.{name} has {left} entries left"
     assert not parts.dispatcher.groups._running
+    assert set(parts.timeouts._free) == set(parts.timeouts._all), "a task's timeout has not been given back"
+    assert all(task.deadline == float("inf") for task in parts.timeouts._all)
     assert not parts.tree.open_roots
 
 

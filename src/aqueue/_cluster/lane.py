@@ -27,6 +27,7 @@ from aqueue._engine.context import Current, running_attempt
 from aqueue._engine.item_class import ItemClass, look_up_class
 from aqueue._engine.timeouts import Timeouts
 from aqueue._system.loop import TaskWatch, call_soon_in_this_loop, clock_of_this_loop
+from aqueue._system.timers import Timers
 from aqueue._system.watchdog import Watchdog
 from aqueue.errors import ClusterError, MisplacedCall, UnknownItemType, UnsendableItem
 from aqueue.text import DESCRIPTION_MAX_CHARS, visible
@@ -176,7 +177,9 @@ class Lane:
         self.thread = threading.get_ident()
         self._cancelled_class = anyio.get_cancelled_exc_class()
         self._changed = anyio.Event()
-        self._timeouts = Timeouts(clock_of_this_loop(), self._warn)
+        clock = clock_of_this_loop()
+        timers = Timers(clock)
+        self._timeouts = Timeouts(clock, timers, self._warn)
         call_soon = call_soon_in_this_loop()
         own_code = frozenset({Lane._run.__code__})
         watchdog = Watchdog(call_soon, own_code, Lane.wait_for_room.__code__, self._timeouts.check, self._warn)
@@ -187,6 +190,7 @@ class Lane:
                 with self._lock:
                     self._wake = lambda: call_soon(self._take_orders)
                 everything.start_soon(self._watch)
+                timers.open(everything)
                 self._take_orders()
                 try:
                     await self._serve()
@@ -278,23 +282,24 @@ class Lane:
         attempt = _Attempt(self, run)
         running_attempt.set(attempt)
         before = b""
-        try:
-            before = self._load(attempt)
-            call = attempt.item.process(attempt.enqueue, attempt.set_desc)
-            if run.timeout_s is None:
-                value = await call
-            else:
-                value = await self._timeouts.within(run.timeout_s, run.item, run.type, call, watch)
-            self._close_attempt(attempt)
-            if watch.innermost is not watch.outermost:
-                raise exceptions.left_behind(watch.innermost, run.item, run.type)
-            result = b"" if value is None else bytes(encode_result(value, run.type))
-            self._report_end(run, "returned", result=result, state=self._changed_state(attempt, before))
-        except BaseException as error:
-            self._close_attempt(attempt)
-            await watch.close()
-            self._report_error(attempt, before, error)
-            await watch.take_cancellation()
+        with self._timeouts.in_task(watch) as timeout:
+            try:
+                before = self._load(attempt)
+                call = attempt.item.process(attempt.enqueue, attempt.set_desc)
+                if run.timeout_s is None:
+                    value = await call
+                else:
+                    value = await timeout.within(run.timeout_s, run.item, run.type, call)
+                self._close_attempt(attempt)
+                if watch.innermost is not watch.outermost:
+                    raise exceptions.left_behind(watch.innermost, run.item, run.type)
+                result = b"" if value is None else bytes(encode_result(value, run.type))
+                self._report_end(run, "returned", result=result, state=self._changed_state(attempt, before))
+            except BaseException as error:
+                self._close_attempt(attempt)
+                await watch.close()
+                self._report_error(attempt, before, error)
+                await watch.take_cancellation()
 
     def _close_attempt(self, attempt: "_Attempt") -> None:
         """Refuse all later calls by the item's code; end the process if it is a child that this code has forked."""

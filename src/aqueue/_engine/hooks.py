@@ -128,4 +128,4 @@ class Hooks:
         timeout_s = node.cls.policies.timeout_s
         if timeout_s is None:
             return await hook()
-        return await self._parts.timeouts.within(timeout_s, node.id, node.cls.type, hook(), worker.watch)
+        return await worker.timeout.within(timeout_s, node.id, node.cls.type, hook())

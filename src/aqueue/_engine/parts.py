@@ -29,7 +29,7 @@ class Parts:
     Attributes:
         stream: where every event goes.
         timers: calls functions at a time of the loop's clock.
-        timeouts: the attempts that run against a timeout.
+        timeouts: the tasks that run attempts with a timeout.
         stopping: whether and why the run stops.
         dispatcher: what runs next.
         classes: what is known about each item class.
@@ -77,7 +77,7 @@ class Parts:
         self.failures = failures
         self.payloads = payloads
         self.timers = Timers(clock)
-        self.timeouts = Timeouts(clock)
+        self.timeouts = Timeouts(clock, self.timers)
         self.turns = Turns()
         self.limits = GroupLimits(limits)
         self.suspects = Suspects(stream)

@@ -1,6 +1,7 @@
 """One worker: the state that outlives its items."""
 
 from aqueue._engine.places import Place
+from aqueue._engine.timeouts import TaskTimeout
 from aqueue._engine.tree import Node
 from aqueue._system.loop import TaskWatch
 
@@ -14,11 +15,13 @@ class Worker:
         number: its number, from 1.
         place: the process that runs its items; None for this one.
         watch: detects what items leave open in its task; set when the task begins.
+        timeout: cancels an attempt in its task that takes too long; set when the task begins.
         last: the latest node, as far as it was noted, for a warning.
     """
 
-    __slots__ = ("last", "number", "place", "watch")
+    __slots__ = ("last", "number", "place", "timeout", "watch")
 
+    timeout: TaskTimeout
     watch: TaskWatch
 
     def __init__(self, number: int, place: Place | None = None) -> None:

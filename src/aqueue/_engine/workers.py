@@ -1,7 +1,8 @@
 """The workers: tasks that take items and run them one after the other."""
 
 from collections import deque
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
 from time import monotonic
 from typing import Any
 
@@ -61,31 +62,38 @@ class Workers:
         """
 
         async def run() -> None:
-            worker.watch = TaskWatch()
-            try:
-                await self._hooks.run_due(worker)
-                await work(worker)
-            except BaseException as error:
-                if await self._is_stray(error, worker):
-                    self.start(worker, tasks, work, on_end)
-                    return
-                on_end(worker)
-                raise
+            with self._task_of(worker):
+                try:
+                    await self._hooks.run_due(worker)
+                    await work(worker)
+                except BaseException as error:
+                    if await self._is_stray(error, worker):
+                        self.start(worker, tasks, work, on_end)
+                        return
+                    on_end(worker)
+                    raise
             on_end(worker)
 
         tasks.start_soon(run, name=f"aqueue worker {worker.number}")
 
     async def run_alone(self, node: Node, worker: Worker) -> None:
         """Run the `process` or the hook of `node`, whichever is next, and no other item."""
+        with self._task_of(worker):
+            try:
+                if node.is_ended:
+                    await self._hooks.run(self._tree.ascend(node, self._stream.now()), worker)
+                else:
+                    await self.run_queued(worker, deque([node]).popleft)
+            except BaseException as error:
+                if not await self._is_stray(error, worker):
+                    raise
+
+    @contextmanager
+    def _task_of(self, worker: Worker) -> Iterator[None]:
+        """Let `worker` run items in the current task."""
         worker.watch = TaskWatch()
-        try:
-            if node.is_ended:
-                await self._hooks.run(self._tree.ascend(node, self._stream.now()), worker)
-            else:
-                await self.run_queued(worker, deque([node]).popleft)
-        except BaseException as error:
-            if not await self._is_stray(error, worker):
-                raise
+        with self._parts.timeouts.in_task(worker.watch) as worker.timeout:
+            yield
 
     async def _is_stray(self, error: BaseException, worker: Worker) -> bool:
         """Return whether `error` has only spoiled the worker's task, while the run goes on; warn of a stray cancellation."""
@@ -139,7 +147,7 @@ class Workers:
         end_process = self._tree.end_process
         running = Stage.RUNNING
         number = worker.number
-        task, outermost = worker.watch.task, worker.watch.outermost
+        watch, task = worker.watch, worker.watch.task
         node = worker.last
         ticked = monotonic()
         while stopping.stage is running:
@@ -168,7 +176,7 @@ class Workers:
                 else:
                     result = await self._process(node, attempt, worker)
                 attempt.node = attempt.engine = NO_ENGINE
-                if task._cancel_status is not outermost:  # noqa: SLF001  # see TaskWatch
+                if task._cancel_status is not watch.outermost:  # noqa: SLF001  # see TaskWatch
                     raise left_behind(task._cancel_status, node.id, cls.type)  # noqa: SLF001
                 if result is not None:
                     node.result = encode_result(result, cls.type, add_large)
@@ -253,9 +261,7 @@ class Workers:
                 enqueue = attempt.enqueue_repeatable if is_repeatable else attempt.enqueue
                 call = node.item.process(enqueue, attempt.set_desc)
                 result = await (
-                    call
-                    if timeout_s is None
-                    else self._parts.timeouts.within(timeout_s, node.id, cls.type, call, watch)
+                    call if timeout_s is None else worker.timeout.within(timeout_s, node.id, cls.type, call)
                 )
         finally:
             # Looked up again: the first item with a group may have been a child of this one.

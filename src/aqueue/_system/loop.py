@@ -6,6 +6,7 @@ from contextlib import suppress
 from types import FrameType, SimpleNamespace
 from typing import Any, Final
 
+import anyio
 import trio
 
 __all__ = [
@@ -113,7 +114,8 @@ class TaskWatch:
     Attributes:
         task: its attribute ``_cancel_status`` stands for the innermost open scope of the task; on asyncio it is None if a
             cancellation is pending. It is read once per item, which costs next to nothing on Trio.
-        outermost: the value of that attribute when the watch began, and again once nothing is left open.
+        outermost: the value of that attribute when nothing is left open.
+        scope: the scope that `enter` has entered, in which items run; None without one.
     """
 
     task: Any
@@ -121,6 +123,8 @@ class TaskWatch:
     def __init__(self) -> None:
         """Watch the current task, which must belong to a task group, so that it has a scope."""
         self._is_spoiled = False
+        self.scope: anyio.CancelScope | None = None
+        self._outside: Any = None
         try:
             self.task = trio.lowlevel.current_task() if trio.lowlevel.in_trio_run() else _AsyncioTask()
             self.outermost: Any = self.innermost
@@ -134,18 +138,32 @@ class TaskWatch:
         """What stands for the innermost open scope."""
         return self.task._cancel_status  # noqa: SLF001
 
-    async def close(self, outer: Any = None) -> bool:
-        """Cancel and close what is open inside the scope `outer`, by default all since the watch began.
+    def enter(self, scope: anyio.CancelScope) -> None:
+        """Enter `scope` for the items that follow, until `leave`; nothing may be left open."""
+        scope.__enter__()
+        self.scope = scope
+        self._outside = self.outermost
+        if self._outside is not None:
+            # On asyncio, an AnyIO scope stands for itself, also while a cancellation is pending.
+            self.outermost = self.innermost or scope
 
-        Wait until the tasks of open nurseries have ended.
+    def leave(self) -> None:
+        """Leave the scope that `enter` has entered, if there is one; nothing may be left open."""
+        if self.scope is not None:
+            self.scope.__exit__(None, None, None)
+            self.scope = None
+            self.outermost = self._outside
+
+    async def close(self) -> bool:
+        """Cancel and close what items have left open, and wait until the tasks of open nurseries have ended.
 
         Returns:
             Whether anything was open, now or at an earlier call, or a cancellation is pending, which stays so.
         """
-        outer = outer or self.outermost
-        if self.innermost is not outer:
+        if self.innermost is not self.outermost:
             self._is_spoiled = True
-            await (_close_trio(self.task, outer) if trio.lowlevel.in_trio_run() else self.task.close(outer))
+            is_trio = trio.lowlevel.in_trio_run()
+            await (_close_trio(self.task, self.outermost) if is_trio else self.task.close(self.outermost))
         return self._is_spoiled
 
     async def take_cancellation(self) -> None:
