@@ -310,7 +310,7 @@ def test_one_item_that_waited_before_the_first_group_is_given(kind: QueueTypeNam
 def test_items_that_cannot_be_taken_over_stay_in_their_queue() -> None:
     """A comparison that raises while a priority queue is taken over loses nothing."""
     numbered = Numbered()
-    queue = PriorityQueue[Node]()
+    queue = PriorityQueue()
     nodes = [numbered(None) for _ in range(5)]
     for node in nodes:
         queue.put(node)

@@ -224,7 +224,7 @@ class PriorityQueueMachine(RuleBasedStateMachine):
 
     def __init__(self) -> None:
         super().__init__()
-        self.queue = PriorityQueue[Node]()
+        self.queue = PriorityQueue()
         self.model: list[tuple[int, int]] = []
         self.number = 0
         self.cls = look_up_class(Value(0))

@@ -1,74 +1,50 @@
 """Groups, and a heap of the groups that may start their next item now, in the order of the queue type."""
 
+import sys
 from bisect import bisect_left
-from collections.abc import Iterator
-from contextlib import suppress
 from heapq import heappop, heappush
 from math import ceil
 from typing import Final
 
-from aqueue._engine.item_class import ItemClass
-from aqueue._engine.queues import LifoQueue, PlainQueue, PriorityQueue
+import msgspec
+
+from aqueue._engine.queues import LifoQueue, Line, PlainQueue, PriorityQueue, Rest
 from aqueue._engine.tree import Node
 from aqueue.errors import ItemsNotComparable
 from aqueue.limits import Limit
 
-__all__ = ["Group", "ReadyGroups"]
+__all__ = ["Group", "Rate", "ReadyGroups", "new_group"]
 
 SPREAD: Final = 10
 """Starts are spread over a second's tenths, so that a limit of 100 a second is 10 in a tenth of one."""
 
 _TRIM_EVERY: Final = 1_024
-_WITHDRAWN_CANDIDATES: Final = 64
+_MOST_WITHDRAWN: Final = 64
 
 
-class Group:
-    """One group: its waiting nodes in order, and its recent starts.
+class Rate:
+    """The recent starts of a group whose limit has `per_second`.
 
     Attributes:
-        name: its name; None for the items without a group.
-        limit: its limit.
-        head: the next node; None if no node waits.
-        rest: the nodes after `head`; None if there are none.
-        running: how many of its nodes are taken and not released. Counted only if the limit has `concurrent`.
-        starts: when its latest nodes were taken, on the loop's clock; at least as many as the limit needs. Kept only if
-            the limit has `per_second`.
-        not_before: `aqueue.slow_down` pauses it until this time of the loop's clock.
-        waits_until: the time for which a timer is set; 0.0 without a timer.
-        candidate: its entry in `ReadyGroups`; None if it isn't there.
+        per_second: how many nodes may start in a second.
+        starts: when the latest nodes were taken, on the loop's clock; at least as many as the limit needs.
     """
 
-    __slots__ = ("candidate", "head", "limit", "name", "not_before", "rest", "running", "starts", "waits_until")
+    __slots__ = ("per_second", "starts")
 
-    def __init__(self, name: str | None, limit: Limit) -> None:
-        self.name = name
-        self.limit = limit
-        self.head: Node | None = None
-        self.rest: PlainQueue | None = None
-        self.running = 0
+    def __init__(self, per_second: float) -> None:
+        self.per_second = per_second
         self.starts: list[float] = []
-        self.not_before = 0.0
-        self.waits_until = 0.0
-        self.candidate: Candidate | None = None
 
     @property
-    def is_saturated(self) -> bool:
-        """Whether as many of its nodes run as its limit allows."""
-        most = self.limit.concurrent
-        return most is not None and self.running >= most
-
-    @property
-    def may_start_at(self) -> float:
-        """From when on the rate and `slow_down` allow the next start, on the loop's clock."""
-        rate = self.limit.per_second
-        starts = self.starts
-        if rate is None or not starts:
-            return self.not_before
+    def next_at(self) -> float:
+        """From when on the next node may start, on the loop's clock."""
         # Two windows, both with a whole number of starts: about a second (or the time of one start, if that is longer),
         # and a tenth of it. With the first alone, a rate of 100 per second started 100 items at once and then slept.
+        starts, rate = self.starts, self.per_second
         most = ceil(rate)
         few = max(1, most // SPREAD)
-        at = self.not_before
+        at = 0.0
         if len(starts) >= most:
             at = max(at, starts[-most] + most / rate)
         if len(starts) >= few:
@@ -77,85 +53,85 @@ class Group:
 
     def count_start(self, now: float) -> None:
         """Record that a node was taken at the time `now`."""
-        if self.limit.concurrent is not None:
-            self.running += 1
-        rate = self.limit.per_second
-        if rate is not None:
-            starts = self.starts
-            starts.append(now)
-            most = ceil(rate)
-            if (
-                len(starts) >= 2 * most or len(starts) % _TRIM_EVERY == 0
-            ):  # doing this at each start would move up to `most` numbers per start
-                del starts[: max(len(starts) - most, bisect_left(starts, now - most / rate))]
+        starts = self.starts
+        starts.append(now)
+        most = ceil(self.per_second)
+        if (
+            len(starts) >= 2 * most or len(starts) % _TRIM_EVERY == 0
+        ):  # doing this at each start would move up to `most` numbers per start
+            del starts[: max(len(starts) - most, bisect_left(starts, now - most / self.per_second))]
+
+    def is_past(self, now: float) -> bool:
+        """Return whether no start delays another one at the time `now` or later."""
+        return not self.starts or self.starts[-1] + ceil(self.per_second) / self.per_second <= now
+
+
+class Group(msgspec.Struct, gc=False, eq=False):
+    """One group: its waiting nodes in order, and what keeps them from starting.
+
+    The garbage collector doesn't track groups, as it doesn't track nodes: there may be as many.
+
+    Attributes:
+        name: its name; None for the items without a group.
+        limit: its limit.
+        most: how many of its nodes may run at once.
+        rate: its recent starts; None if its limit has no `per_second`.
+        head: the next node; None if no node waits.
+        again: the nodes after `head` that were put again, if the queue is FIFO. They come before `rest`.
+        rest: the other nodes after `head`.
+        running: how many of its nodes are taken and not released. Counted only if the limit has `concurrent`.
+        not_before: `aqueue.slow_down` pauses it until this time of the loop's clock.
+        waits_until: the time for which a timer is set; 0.0 without a timer.
+        ready_as: its place in the order of `ReadyGroups`; 0 if it isn't there.
+    """
+
+    name: str | None
+    limit: Limit
+    most: int
+    rate: Rate | None
+    head: Node | None = None
+    again: Line | None = None
+    rest: Rest | None = None
+    running: int = 0
+    not_before: float = 0.0
+    waits_until: float = 0.0
+    ready_as: int = 0
+
+    @property
+    def may_start_at(self) -> float:
+        """From when on the rate and `slow_down` allow the next start, on the loop's clock."""
+        return self.not_before if self.rate is None else max(self.not_before, self.rate.next_at)
 
     def can_be_forgotten(self, now: float) -> bool:
         """Return whether nothing waits or runs in it, and its past no longer delays a start."""
-        rate = self.limit.per_second
-        is_past = rate is None or not self.starts or self.starts[-1] + ceil(rate) / rate <= now
+        is_past = self.rate is None or self.rate.is_past(now)
         return self.head is None and not self.running and self.not_before <= now and is_past
 
 
-class Candidate:
-    """A group's entry in the heap, by its first node. A priority queue compares entries by their items.
-
-    An entry is withdrawn, but stays in the heap, when a lesser node arrives or the group is slowed down; it counts again
-    when its node is the first of a ready group again. So a node has at most one entry, which leaves the heap when the node
-    is taken. Running items may change what they are compared by, and are therefore never compared.
-    """
-
-    __slots__ = ("group", "node")
-
-    def __init__(self, group: Group, node: Node) -> None:
-        self.group = group
-        self.node = node
-
-    @property
-    def cls(self) -> ItemClass:
-        return self.node.cls
-
-    def __lt__(self, other: "Candidate") -> bool:
-        return self.node < other.node
-
-
-class _ByNumber:
-    """Candidates by the number of their node: the lowest first for a FIFO queue, the highest for a LIFO one."""
-
-    def __init__(self, sign: int) -> None:
-        self._sign = sign
-        self._heap: list[tuple[int, Candidate]] = []  # numbers differ, so candidates are never compared
-
-    def put(self, candidate: Candidate) -> None:
-        heappush(self._heap, (self._sign * candidate.node.id, candidate))
-
-    def take(self) -> Candidate:
-        return heappop(self._heap)[1]
-
-    def __len__(self) -> int:
-        return len(self._heap)
-
-    def __iter__(self) -> Iterator[Candidate]:
-        return (candidate for _, candidate in self._heap)
+def new_group(name: str | None, limit: Limit) -> Group:
+    """Return the group called `name`, without nodes."""
+    most = sys.maxsize if limit.concurrent is None else limit.concurrent
+    return Group(name, limit, most, None if limit.per_second is None else Rate(limit.per_second))
 
 
 class ReadyGroups:
     """The groups that may start their first node now, in the order of these nodes.
 
-    Attributes:
-        count: the number of groups, without withdrawn entries.
+    A heap holds the nodes of a priority queue, or else only their numbers, negative for a LIFO queue: they are compared three
+    times faster. Which group a node stands for is in a dict.
+
+    A node is withdrawn, but stays in the heap, when a lesser one arrives or the group is slowed down; it stands for its group
+    again when it is the first of a ready group again. So a node is in the heap at most once, and leaves it when it is taken.
+    Running items may change what they are compared by, and are therefore never compared.
     """
 
     def __init__(self, kind: type[PlainQueue]) -> None:
         """Order the groups as a queue of this kind orders nodes."""
-        self.count = 0
-        self._kind = kind
-        self._heap = self._new_heap()
-        self._withdrawn: dict[int, Candidate] = {}  # in the heap; by the number of the node
-
-    def _new_heap(self) -> "_ByNumber | PriorityQueue[Candidate]":
-        if self._kind is PriorityQueue:
-            return PriorityQueue[Candidate]()
-        return _ByNumber(-1 if self._kind is LifoQueue else 1)
+        self._sign = -1 if kind is LifoQueue else 1
+        self._heap: list[int] = []
+        self._by_priority = PriorityQueue() if kind is PriorityQueue else None
+        self._groups: dict[int, Group | None] = {}  # by place in the order; None if the node is withdrawn
+        self._num_withdrawn = 0
 
     def add(self, group: Group, node: Node) -> None:
         """Add `group`, whose first node is `node`.
@@ -163,22 +139,30 @@ class ReadyGroups:
         Raises:
             ItemsNotComparable: `node` can't be compared with another; nothing has changed.
         """
-        self._place(group, node)
-        self.count += 1
+        place = self._sign * node.id
+        if self._num_withdrawn and self._restores(place):
+            pass
+        elif self._by_priority is None:
+            heappush(self._heap, place)
+        else:
+            self._by_priority.put(node)
+        self._groups[place] = group
+        group.ready_as = place
 
     def move_up(self, group: Group, node: Node) -> None:
         """Make `node` the first of `group`, if the group is ready; raises what `add` raises."""
-        old = group.candidate
-        if old is not None:
-            self._place(group, node)
-            self._withdrawn[old.node.id] = old
+        old = group.ready_as
+        if old:
+            self.add(group, node)
+            self._groups[old] = None
+            self._num_withdrawn += 1
 
     def withdraw(self, group: Group) -> None:
         """Remove `group`, if it is ready."""
-        if group.candidate is not None:
-            self._withdrawn[group.candidate.node.id] = group.candidate
-            group.candidate = None
-            self.count -= 1
+        if group.ready_as:
+            self._groups[group.ready_as] = None
+            self._num_withdrawn += 1
+            group.ready_as = 0
 
     def take(self) -> Group:
         """Remove and return the group whose first node is next.
@@ -188,29 +172,36 @@ class ReadyGroups:
             ItemsNotComparable: two items can't be compared.
         """
         while True:
-            candidate = self._heap.take()
-            group = candidate.group
-            if group.candidate is candidate:
-                group.candidate = None
-                self.count -= 1
+            place = heappop(self._heap) if self._by_priority is None else self._by_priority.take().id
+            group = self._groups.pop(place)
+            if group is not None:
+                group.ready_as = 0
                 return group
-            del self._withdrawn[candidate.node.id]
+            self._num_withdrawn -= 1
 
-    def _place(self, group: Group, node: Node) -> None:
-        candidate = self._withdrawn.pop(node.id, None)
-        if candidate is None:
+    def __len__(self) -> int:
+        return len(self._groups) - self._num_withdrawn
+
+    def _restores(self, place: int) -> bool:
+        """Return whether the node at `place` was withdrawn, and isn't any more."""
+        if place in self._groups:
+            self._num_withdrawn -= 1
+            return True
+        if self._num_withdrawn > _MOST_WITHDRAWN + len(self):
             self._drop_withdrawn()
-            candidate = Candidate(group, node)
-            self._heap.put(candidate)
-        group.candidate = candidate
+        return False
 
     def _drop_withdrawn(self) -> None:
-        """Drop withdrawn entries from the heap, once there are many."""
-        if len(self._heap) > _WITHDRAWN_CANDIDATES + 2 * self.count:
-            heap = self._new_heap()
-            with suppress(ItemsNotComparable):  # the next `take` that compares these items raises it
-                for candidate in self._heap:
-                    if candidate.group.candidate is candidate:
-                        heap.put(candidate)
-                self._heap = heap
-                self._withdrawn.clear()
+        """Remove the withdrawn nodes from the heap."""
+        if self._by_priority is not None:
+            kept = PriorityQueue()
+            try:
+                for node in self._by_priority:
+                    if self._groups[node.id] is not None:
+                        kept.put(node)
+            except ItemsNotComparable:  # the next `take` that compares these items raises it
+                return
+            self._by_priority = kept
+        self._groups = {place: group for place, group in self._groups.items() if group is not None}
+        self._heap = sorted(self._groups) if self._by_priority is None else []
+        self._num_withdrawn = 0

@@ -4,16 +4,25 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from heapq import heappop
 from itertools import chain, pairwise
-from typing import Any, Final, Generic, Literal, Protocol, TypeVar
+from typing import Final, Literal
 
-from aqueue._engine.item_class import ItemClass
 from aqueue._engine.tree import Node
 from aqueue.errors import ItemsNotComparable
 
-__all__ = ["QUEUE_TYPES", "FifoQueue", "LifoQueue", "PlainQueue", "PriorityQueue", "QueueTypeName"]
+__all__ = ["QUEUE_TYPES", "FifoQueue", "LifoQueue", "Line", "PlainQueue", "PriorityQueue", "QueueTypeName", "Rest"]
 
 QueueTypeName = Literal["queue", "stack", "priority"]
 """``queue``: first in, first out. ``stack``: last in, first out. ``priority``: the lesser item (``<``) first."""
+
+
+class Line(deque[Node]):
+    """First in, first out, and nothing else."""
+
+    __slots__ = ()  # each group in which items wait has one
+
+    put = deque.append
+    put_first = deque.appendleft
+    take = deque.popleft
 
 
 class FifoQueue:
@@ -21,30 +30,18 @@ class FifoQueue:
 
     Attributes:
         put: adds a node at the end. This is the method of the deque itself: one call less per item.
+        again: the nodes that were put again.
     """
 
-    __slots__ = ("_again", "_new", "put")  # each group in which items wait has one
-
     def __init__(self) -> None:
-        self._new: deque[Node] = deque()
-        self._again: deque[Node] | None = None
+        self._new = Line()
+        self.again = Line()
         self.put = self._new.append
-
-    @property
-    def again(self) -> deque[Node]:
-        """The nodes that were put again."""
-        if self._again is None:
-            self._again = deque()
-        return self._again
 
     @property
     def take_new(self) -> Callable[[], Node]:
         """Takes the first of the other nodes."""
         return self._new.popleft
-
-    def put_first(self, node: Node, /) -> None:
-        """Add `node` at the front."""
-        self._new.appendleft(node)
 
     def put_again(self, node: Node, /) -> None:
         """Add a node that was taken before."""
@@ -56,25 +53,23 @@ class FifoQueue:
         Raises:
             IndexError: the queue is empty.
         """
-        return (self._again or self._new).popleft()
+        return (self.again or self._new).popleft()
 
-    def move(self) -> "FifoQueue":
-        """Return a new queue with all nodes, and leave this one empty."""
-        moved = FifoQueue()
-        moved._new.extend(self._new)
-        moved.again.extend(self.again)
-        self._new.clear()
+    def move(self) -> tuple[Line, Line]:
+        """Return the nodes that were put again, and the others, and leave this queue empty."""
+        moved = Line(self.again), Line(self._new)
         self.again.clear()
+        self._new.clear()
         return moved
 
     def reorder(self) -> None:
         """Do nothing: this order doesn't depend on the items."""
 
     def __len__(self) -> int:
-        return len(self._new) + len(self._again or ())
+        return len(self._new) + len(self.again)
 
     def __iter__(self) -> Iterator[Node]:
-        return chain(self._again or (), self._new)
+        return chain(self.again, self._new)
 
 
 class LifoQueue(deque[Node]):
@@ -85,28 +80,17 @@ class LifoQueue(deque[Node]):
     put_again = deque.append
     take = deque.pop
 
-    def move(self) -> "LifoQueue":
-        """Return a new queue with all nodes, and leave this one empty."""
+    def move(self) -> "tuple[None, LifoQueue]":
+        """Return None and a new queue with all nodes, and leave this one empty."""
         moved = LifoQueue(self)
         self.clear()
-        return moved
+        return None, moved
 
     def reorder(self) -> None:
         """Do nothing: this order doesn't depend on the items."""
 
 
-class Ordered(Protocol):
-    """What a `PriorityQueue` can hold: nodes, and entries that stand for a node."""
-
-    @property
-    def cls(self) -> ItemClass: ...
-    def __lt__(self, other: Any, /) -> bool: ...
-
-
-_Ordered = TypeVar("_Ordered", bound=Ordered)
-
-
-class PriorityQueue(Generic[_Ordered]):
+class PriorityQueue:
     """The lesser item first, and equal items in the order in which they came.
 
     A binary heap. The user's code compares items, and it can raise. `heapq.heappush` moves entries while it compares, and
@@ -114,9 +98,9 @@ class PriorityQueue(Generic[_Ordered]):
     """
 
     def __init__(self) -> None:
-        self._heap: list[_Ordered] = []
+        self._heap: list[Node] = []
 
-    def put(self, node: _Ordered, /) -> None:
+    def put(self, node: Node, /) -> None:
         """Add `node`. If it can't be compared, raise `ItemsNotComparable` and change nothing."""
         heap = self._heap
         path = [len(heap)]
@@ -131,14 +115,14 @@ class PriorityQueue(Generic[_Ordered]):
             )
         self._insert(node, path)
 
-    def put_first(self, node: _Ordered, /) -> None:
+    def put_first(self, node: Node, /) -> None:
         """Add the least node, without a comparison, so that nothing can raise."""
         path = [len(self._heap)]
         while path[-1] > 0:
             path.append((path[-1] - 1) >> 1)
         self._insert(node, path)
 
-    def _insert(self, node: _Ordered, path: list[int]) -> None:
+    def _insert(self, node: Node, path: list[int]) -> None:
         """Put `node` at the end of `path`, which leads up from a new last place; move the entries on the path down."""
         heap = self._heap
         heap.append(node)
@@ -146,7 +130,7 @@ class PriorityQueue(Generic[_Ordered]):
             heap[below] = heap[above]
         heap[path[-1]] = node
 
-    def take(self) -> _Ordered:
+    def take(self) -> Node:
         """Remove and return the least node.
 
         Raises:
@@ -161,15 +145,15 @@ class PriorityQueue(Generic[_Ordered]):
             heap.append(least)
             raise
 
-    def put_again(self, node: _Ordered, /) -> None:
+    def put_again(self, node: Node, /) -> None:
         """Add `node` as `put` does: the order depends on the items only."""
         self.put(node)
 
-    def move(self) -> "PriorityQueue[_Ordered]":
-        """Return a new queue with all nodes, and leave this one empty."""
-        moved = PriorityQueue[_Ordered]()
+    def move(self) -> "tuple[None, PriorityQueue]":
+        """Return None and a new queue with all nodes, and leave this one empty."""
+        moved = PriorityQueue()
         moved._heap, self._heap = self._heap, moved._heap
-        return moved
+        return None, moved
 
     def reorder(self) -> None:
         """Sort all nodes again, since items may have changed."""
@@ -185,18 +169,24 @@ class PriorityQueue(Generic[_Ordered]):
     def __len__(self) -> int:
         return len(self._heap)
 
-    def __iter__(self) -> Iterator[_Ordered]:
+    def __iter__(self) -> Iterator[Node]:
         return iter(self._heap)
 
 
-PlainQueue = FifoQueue | LifoQueue | PriorityQueue[Node]
+PlainQueue = FifoQueue | LifoQueue | PriorityQueue
 """A queue of nodes in one order.
 
-`put` adds a node. `put_again` adds one that was taken before and is to be the next, as far as the order allows that;
-`put_first` one that was the next before another came. `take` gives the next; `move` gives a new queue with all nodes.
+`put` adds a node. `put_again` adds one that was taken before and is to be the next, as far as the order allows that. `take`
+gives the next; `move` gives new queues: the nodes that were put again, if they are kept apart, and the others.
 """
 
-QUEUE_TYPES: Final[dict[str, type[FifoQueue] | type[LifoQueue] | type[PriorityQueue[Node]]]] = {
+Rest = Line | LifoQueue | PriorityQueue
+"""The nodes of a group but the first, in one order, without those that were put again to a FIFO queue.
+
+`put_first` adds one that was the next before another came.
+"""
+
+QUEUE_TYPES: Final[dict[str, type[FifoQueue] | type[LifoQueue] | type[PriorityQueue]]] = {
     "queue": FifoQueue,
     "stack": LifoQueue,
     "priority": PriorityQueue,

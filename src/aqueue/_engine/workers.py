@@ -252,7 +252,7 @@ class Workers:
             attempt.earlier = dispatcher.retries.earlier(node)
         is_repeatable = cls.policies.retry is not None or node.recorded is not None
         try:
-            if dispatcher.groups is not None:
+            if dispatcher.groups is not None and dispatcher.groups.refusals:
                 dispatcher.groups.check(node)
             if place is not None:
                 await place.run(node, attempt)
