@@ -87,9 +87,9 @@ class Grouped(Plain):
 
 
 class ManyGroups(Grouped):
-    """One of 10,000 groups."""
+    """One of 100,000 groups."""
 
-    GROUPS = 10_000
+    GROUPS = 100_000
 
 
 class WithAll(Retried, Timed, Grouped):
@@ -160,7 +160,7 @@ def measure(job: str, count: int) -> dict[str, float]:
         "retry": Retried,
         "timeout": Timed,
         "groups-10": Grouped,
-        "groups-10000": ManyGroups,
+        "groups-100000": ManyGroups,
         "policies": WithAll,
     }
     aqueue.run_queue([Site(count, classes[job])], reporter="none", limits={"*": Limit(concurrent=4)})

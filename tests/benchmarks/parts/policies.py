@@ -43,17 +43,17 @@ POLICIES = Part(
         *(
             Figure(f"300,000 items with {what} / plain ones", partial(policies_ratio, job, "plain"), limit, seconds)
             for what, job, limit, seconds in (
-                ("retry", "retry", 1.3, 4),
-                ("timeout_s", "timeout", 5, 8),
-                ("group, limited", "groups-10", 2.5, 5),
-                ("all three", "policies", 6.5, 9),
+                ("retry", "retry", 1.15, 3),
+                ("timeout_s", "timeout", 1.4, 3),
+                ("group, limited", "groups-10", 1.9, 4),
+                ("all three", "policies", 2.2, 4),
             )
         ),
         Figure(
-            "300,000 items, 10,000 groups / 10 groups",
-            partial(policies_ratio, "groups-10000", "groups-10"),
+            "300,000 items, 100,000 groups / 10 groups",
+            partial(policies_ratio, "groups-100000", "groups-10"),
             1.5,
-            seconds=7,
+            seconds=5,
         ),
         Figure(
             "100 hosts, 2 at a time, one 100 times slower",
