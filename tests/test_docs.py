@@ -244,7 +244,8 @@ def test_every_field_is_documented(module: ModuleType) -> None:
     for value in vars(module).values():
         if not (inspect.isclass(value) and issubclass(value, msgspec.Struct)) or value.__name__.startswith("_"):
             continue
-        own = [field for field in value.__struct_fields__ if field in value.__annotations__]
+        fields = [field for field in value.__struct_fields__ if not field.startswith("_")]
+        own = [field for field in fields if field in value.__annotations__]
         section = re.search(r"^Attributes:\n((?:(?:    .*)?\n?)*)", inspect.cleandoc(value.__doc__ or ""), re.MULTILINE)
         documented = re.findall(r"^    (\w[\w, ]*):", section[1] if section else "", re.MULTILINE)
         assert [name.strip() for names in documented for name in names.split(",")] == own, value

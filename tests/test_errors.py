@@ -57,6 +57,7 @@ def test_a_class_that_a_journal_names_is_shown_safely(tmp_path: Path) -> None:
         name = f"{Waits.__module__}:{Waits.__qualname__}"
         escaped = HOSTILE.replace("\x1b", "\\u001b").replace("\x07", "\\u0007")
         connection.execute("UPDATE events SET event = replace(event, ?, ?)", (name, escaped))
+        connection.execute("DELETE FROM snapshots")
     with pytest.raises(UnknownItemType) as caught:
         run_queue([], resume=path, reporter="none")
     assert str(caught.value).isprintable()

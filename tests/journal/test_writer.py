@@ -29,7 +29,7 @@ from aqueue._journal import reader as journal_reader
 from aqueue._journal.writer import Journal
 from aqueue._stream.event_stream import BATCH_EVENTS
 from aqueue.errors import JournalDamaged, JournalError, JournalTooNew
-from aqueue.events import EVENT_TYPES, NO_DATA, Event, ItemDescribed, ItemEnqueued, RunResumed, RunStarted, encode
+from aqueue.events import EVENT_TYPES, NO_DATA, Event, ItemEnqueued, RunResumed, RunStarted, encode
 from tests.journal.writing import DEADLINE_S, Source, make_events, recorded, wait, write
 
 ROOT = Path(__file__).parents[2]
@@ -124,14 +124,16 @@ def test_a_journal_goes_on_where_it_ended(tmp_path: Path) -> None:
     assert recorded(tmp_path / "run.db") == make_events(1, 300)
 
 
-def test_descriptions_can_be_left_out_on_reading(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A resume reads everything but the descriptions, by any size of list."""
+def test_events_are_read_in_lists_of_any_size(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """From the first on, or after any other."""
     write(tmp_path / "run.db", make_events(1, 1_000))
-    wanted = [event for event in make_events(1, 1_000) if not isinstance(event, ItemDescribed)]
     journal = Journal.open(tmp_path / "run.db")
     for size in (1, 7, 1_000, 5_000):
         monkeypatch.setattr(journal_reader, "_READ_EVENTS", size)
-        assert [event for batch in journal.recorded() for event in batch] == wanted
+        for after in (0, 1, 500, 999, 1_000):
+            assert [event for batch in journal.recorded(after=after) for event in batch] == make_events(
+                after + 1, 1_000
+            )
     journal.close()
 
 
