@@ -75,7 +75,7 @@ class RecordedItem(msgspec.Struct, gc=False, array_like=True):
             started, its hook started, it was described, its `process` completed, an attempt was to be followed by another, which
             was then due at once, one was interrupted, one failed for good, it was skipped, reopened, reopened after it had
             ended well, and closed over a failure; 0 for none.
-        pending: how many of its children have a subtree that has not ended well.
+        pending: how many of its children are live, so that their subtrees have not ended well; only from `Recording.at_end`.
         closed_over: whether it was closed although a descendant had failed.
         result_seq: the number of the event that has its result, that of the hook if it returned one, or what it was skipped
             with; 0 for none.
@@ -248,16 +248,18 @@ class Recording:
         self._sweep_at = _SWEEP_GROUPS
         self._failed_below: set[int] | None = None  # the items of which a descendant has failed; None if not known
 
-    def apply(self, events: Iterable[Event]) -> None:
+    def apply(self, events: Iterable[Event]) -> None:  # noqa: PLR0912  # one loop
         """Fold `events`, which must follow those applied so far.
 
         Raises:
             KeyError: an event names an item that isn't live; the fold can't be used any more.
         """
+        # Local names, the most frequent types first, and no calls where an item is an ordinary one: this runs once for every
+        # event of a run that has a journal.
         facts, live, waiting, keys = self.facts, self.live, self.waiting, self.ended.keys
-        pages, kinds, running = waiting.pages, waiting.kind_numbers, facts.running
+        pages, kinds, hooks, running = waiting.pages, waiting.kind_numbers, waiting.hooks, facts.running
         is_blamed = int(not facts.runs_elsewhere)
-        at, last_id = facts.last_at, facts.last_id
+        at, last_id, parent = facts.last_at, facts.last_id, -1
         event: Event | None = None
         for event in events:
             cls = type(event)
@@ -273,9 +275,9 @@ class Recording:
                 page.count += 1
                 if event.key is not None:
                     keys += pair_digest(event.type, event.key)
-                parent = live.get(event.parent) or self._record(event.parent)
-                parent.pending += 1
-                parent.has_children = True
+                if event.parent != parent:  # siblings mostly follow each other
+                    parent = event.parent
+                    self._record(parent).has_children = True
             elif cls is ItemStarted:
                 assert isinstance(event, ItemStarted)
                 item = event.item
@@ -285,17 +287,31 @@ class Recording:
                     running[item] = [event.seq, 0, is_blamed]
             elif cls is ItemCompleted:
                 assert isinstance(event, ItemCompleted)
-                if event.item in live:
+                item = event.item
+                if item in live:
                     self._complete(event)
                 else:
-                    self._complete_waiting(event)
+                    page = pages[item >> _SHIFT]
+                    place = item & _MASK
+                    seq = page.enqueued_seqs[place]
+                    if not seq or hooks[page.kinds[place]]:
+                        self._complete(event)
+                    else:  # it has neither a hook nor children: it is forgotten
+                        running.pop(item, None)
+                        page.enqueued_seqs[place] = 0
+                        page.count -= 1
+                        if page.count <= _FEW:
+                            self._thin_out(item >> _SHIFT)
+                        above = live[page.parents[place]]
+                        if event.result is not NO_DATA or not above.completed:
+                            self._pass_on(item, seq, above, event.seq if event.result is not NO_DATA else 0)
             elif cls is ItemDescribed:
                 assert isinstance(event, ItemDescribed)
                 running[event.item][1] = event.seq
             else:
                 facts.last_at, facts.last_id = at, last_id
                 self._apply_rare(event)
-                is_blamed = int(not facts.runs_elsewhere)
+                is_blamed, parent = int(not facts.runs_elsewhere), -1
             at = event.at
         facts.last_at, facts.last_id = at, last_id
         if event is not None:
@@ -353,28 +369,6 @@ class Recording:
             record.hook_attempt = event.attempt
             record.hook_seq = event.seq
         self.facts.running[event.item] = [event.seq, 0, int(is_blamed)]
-
-    def _complete_waiting(self, event: ItemCompleted) -> None:
-        """Note that an item of `waiting` has completed. Without a hook it is forgotten, since it has no children."""
-        item, waiting = event.item, self.waiting
-        page = waiting.pages[item >> _SHIFT]
-        place = item & _MASK
-        seq = page.enqueued_seqs[place]
-        if not seq:
-            raise KeyError(item)
-        if waiting.hooks[page.kinds[place]]:
-            self._complete(event)
-            return
-        self.facts.running.pop(item, None)
-        page.enqueued_seqs[place] = 0
-        page.count -= 1
-        if page.count <= _FEW:
-            self._thin_out(item >> _SHIFT)
-        parent = self.live[page.parents[place]]
-        if event.result is NO_DATA and parent.completed:  # nobody will look for it
-            parent.pending -= 1
-        else:
-            self._pass_on(item, seq, parent, event.seq if event.result is not NO_DATA else 0)
 
     def _complete(self, event: ItemCompleted) -> None:
         record = self._end_attempt(event.item)
@@ -511,7 +505,6 @@ class Recording:
         )
         facts.forgotten_below.add(event.item)
         parent = self._record(ended.parent)
-        parent.pending += 1
         if parent.id == ROOT:
             facts.has_reopened_roots = True
             self.ended.root_results.extend((event.item, 0))
@@ -600,7 +593,6 @@ class Recording:
         self._pass_on(record.id, record.enqueued_seq, self.live[record.parent], record.result_seq)
 
     def _pass_on(self, item: int, enqueued_seq: int, parent: RecordedItem, result_seq: int) -> None:
-        parent.pending -= 1
         if parent.id == ROOT:
             self.ended.roots.append(enqueued_seq)
             if result_seq:
@@ -658,6 +650,9 @@ class Recording:
             seqs = {record.enqueued_seq for record in live.values()}
             roots = array("q", [seq for seq in dict.fromkeys(roots) if seq not in seqs])
         live[ROOT].closed_children = roots or None
+        for item, record in live.items():
+            if item != ROOT:
+                live[record.parent].pending += 1
         facts = msgspec.msgpack.decode(msgspec.msgpack.encode(self.facts), type=RunFacts)
         run = RecordedRun(
             **msgspec.structs.asdict(facts),
