@@ -6,13 +6,17 @@ from typing import Final
 
 from aqueue._codec.digests import DIGEST_BYTES, digest_of, encoded
 
-__all__ = ["TAKEN", "Announced", "EndedChildren", "EndedDigests"]
+__all__ = ["TAKEN", "Announced", "EndedChildren", "EndedDigests", "Recognized"]
 
 TAKEN: Final = -1
 """What `EndedDigests.take` returns for one that was taken out as alike."""
 
 Announced = tuple[int, str, str | None, bytes]
 """What an announcement says of a child: its number, the name of its class today, its key and its payload."""
+
+
+Recognized = tuple[int, str, bool, bytes]
+"""The same, but whether it has a key, and the digest of that or else of its payload."""
 
 
 class EndedDigests:
@@ -125,14 +129,21 @@ class EndedChildren:
         announced: reads the events that announced them, again at each call.
     """
 
-    def __init__(self, announced: Callable[[], Iterable[Announced]] = tuple) -> None:
-        """Read the children from `announced`."""
+    def __init__(
+        self, announced: Callable[[], Iterable[Announced]] = tuple, recognized: Iterable[Recognized] | None = None
+    ) -> None:
+        """Take the children from `recognized`, or read them from `announced`, in the same order."""
         self.announced = announced
         self.by_key: dict[str, EndedDigests] = {}
         self.by_payload: dict[str, EndedDigests] = {}
-        for number, type, key, payload in announced():
-            children = self.by_payload if key is None else self.by_key
+        for number, type, is_keyed, digest in map(_recognize, announced()) if recognized is None else recognized:
+            children = self.by_key if is_keyed else self.by_payload
             ended = children.get(type)
             if ended is None:
                 ended = children[type] = EndedDigests()
-            ended.add(number, digest_of(payload if key is None else encoded(key)))
+            ended.add(number, digest)
+
+
+def _recognize(announced: Announced) -> Recognized:
+    number, type, key, payload = announced
+    return number, type, key is not None, digest_of(payload if key is None else encoded(key))

@@ -11,7 +11,7 @@ takes what is new and leaves the rest to those before it.
 """
 
 from array import array
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from typing import TYPE_CHECKING, Final
 
@@ -19,7 +19,7 @@ import msgspec
 
 from aqueue import events as ev
 from aqueue._codec.class_names import type_name
-from aqueue._codec.digests import KeySet, pair_digest
+from aqueue._codec.digests import DIGEST_BYTES, KeySet, digest_of, encoded, pair_digest
 from aqueue._folds.crashes import Crashes
 from aqueue._folds.waiting_items import PAGE_ITEMS, Kind, Page, WaitingItems
 from aqueue.errors import PoisonItem
@@ -198,18 +198,25 @@ class RunFacts(msgspec.Struct):
 
 
 class Ended(msgspec.Struct):
-    """What is kept of items that have ended. It only grows, so it can be kept in parts, one after the other.
+    """What is kept of initial items and of items that have ended. It only grows, so it can be kept in parts.
 
     Attributes:
         keys: the digests of all keys that were enqueued.
         roots: the numbers of the events that announced the initial items whose subtrees have ended well.
         root_results: pairs: the number of such an item, and that of the event with its result, or 0 once it was reopened. The
             last pair of an item counts.
+        initial_seqs, initial_ids, initial_kinds, initial_digests: of each initial item, the number of the event that announced
+            it, its own, twice that of its `Kind`, plus 1 if it has a key, and the digest of that or else of its payload: a
+            resume recognizes the initial items that have ended by these.
     """
 
     keys: bytearray = msgspec.field(default_factory=bytearray)
     roots: Numbers = msgspec.field(default_factory=lambda: array("q"))
     root_results: Numbers = msgspec.field(default_factory=lambda: array("q"))
+    initial_seqs: Numbers = msgspec.field(default_factory=lambda: array("q"))
+    initial_ids: Numbers = msgspec.field(default_factory=lambda: array("q"))
+    initial_kinds: Numbers = msgspec.field(default_factory=lambda: array("q"))
+    initial_digests: bytearray = msgspec.field(default_factory=bytearray)
 
 
 class RecordedRun(RunFacts, kw_only=True):
@@ -219,11 +226,31 @@ class RecordedRun(RunFacts, kw_only=True):
         live: the live items by number, in the order in which they were enqueued; `ROOT` stands for the caller.
         keys: all keys that were ever enqueued.
         root_results: by the number of each initial item that has ended with a result, that of the event that has it.
+        ended: what is kept of initial items.
+        kinds: the kinds that it names.
     """
 
     live: dict[int, RecordedItem]
     keys: KeySet
     root_results: dict[int, int]
+    ended: Ended
+    kinds: list[Kind]
+
+    def ended_roots(self) -> Iterator[tuple[int, str, bool, bytes]]:
+        """Yield the initial items that have ended well, in the order of enqueue.
+
+        Yields:
+            The number, the type, whether the item has a key, and the digest of that or else of its payload.
+        """
+        ended, digests = self.ended, self.ended.initial_digests
+        seqs = iter(sorted(self.live[ROOT].closed_children or ()))
+        wanted = next(seqs, 0)
+        columns = zip(ended.initial_seqs, ended.initial_ids, ended.initial_kinds, strict=True)
+        for place, (seq, number, kind) in enumerate(columns):
+            if seq == wanted:
+                start = place * DIGEST_BYTES
+                yield number, self.kinds[kind >> 1].type, bool(kind & 1), bytes(digests[start : start + DIGEST_BYTES])
+                wanted = next(seqs, 0)
 
 
 class Recording:
@@ -248,7 +275,7 @@ class Recording:
         self._sweep_at = _SWEEP_GROUPS
         self._failed_below: set[int] | None = None  # the items of which a descendant has failed; None if not known
 
-    def apply(self, events: Iterable[Event]) -> None:  # noqa: PLR0912  # one loop
+    def apply(self, events: Iterable[Event]) -> None:  # noqa: PLR0912, PLR0915  # one loop
         """Fold `events`, which must follow those applied so far.
 
         Raises:
@@ -275,6 +302,8 @@ class Recording:
                 page.count += 1
                 if event.key is not None:
                     keys += pair_digest(event.type, event.key)
+                if not event.parent:
+                    self._keep_initial(event, page.kinds[place])
                 if event.parent != parent:  # siblings mostly follow each other
                     parent = event.parent
                     self._record(parent).has_children = True
@@ -316,6 +345,13 @@ class Recording:
         facts.last_at, facts.last_id = at, last_id
         if event is not None:
             facts.last_seq = event.seq
+
+    def _keep_initial(self, event: ItemEnqueued, kind: int) -> None:
+        ended = self.ended
+        ended.initial_seqs.append(event.seq)
+        ended.initial_ids.append(event.item)
+        ended.initial_kinds.append(2 * kind + (event.key is not None))
+        ended.initial_digests += digest_of(bytes(event.payload) if event.key is None else encoded(event.key))
 
     def _record(self, item: int) -> RecordedItem:
         """Return what is known of a live item, as an object from now on.
@@ -632,7 +668,7 @@ class Recording:
     def at_end(self) -> RecordedRun:
         """Return the run if no more events follow. If the last process has not finished, it has crashed.
 
-        It shares nothing with the fold, to which events can still be applied.
+        It shares nothing that changes with the fold, to which events can still be applied.
         """
         ended = self._all_ended()
         live = {found[0]: self._record_of(*found) for found in self.waiting}
@@ -663,6 +699,8 @@ class Recording:
                 for item, seq in dict(zip(ended.root_results[::2], ended.root_results[1::2], strict=True)).items()
                 if seq
             },
+            ended=ended,
+            kinds=list(self.waiting.kinds),
         )
         run.end_process()
         return run
@@ -673,4 +711,6 @@ class Recording:
     __hash__ = None  # type: ignore[assignment]  # it changes
 
     def _all_ended(self) -> Ended:
+        if self.ended == Ended():
+            return self.saved  # large, and not copied for nothing
         return Ended(*(getattr(self.saved, name) + getattr(self.ended, name) for name in Ended.__struct_fields__))

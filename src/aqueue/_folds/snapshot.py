@@ -24,7 +24,7 @@ __all__ = ["GROWING", "Folds", "Part", "last_restored", "parts_of", "restored"]
 Part = tuple[str, bytes]
 """A part of a snapshot: its name and its bytes."""
 
-GROWING: Final = ("keys", "roots", "root_results")
+GROWING: Final = Ended.__struct_fields__
 """The parts that are added to those of earlier snapshots, which are still needed. Each snapshot has only what is new."""
 
 _FORMAT: Final = 1
@@ -47,7 +47,9 @@ class _Head(msgspec.Struct, frozen=True):
     kinds: list[Kind]
 
 
-_FIELDS: Final = [cls.__struct_fields__ for cls in (RecordedItem, RunFacts, Crashes, RunView, TypeView, RunningItem)]
+_FIELDS: Final = [
+    cls.__struct_fields__ for cls in (RecordedItem, RunFacts, Ended, Crashes, RunView, TypeView, RunningItem)
+]
 _THIS: Final = (__version__, _FORMAT, f"{sys.byteorder} {zlib.crc32(repr(_FIELDS).encode()):08x}")
 
 
@@ -132,10 +134,9 @@ def restored(parts: Iterable[Part]) -> Folds | None:
     try:
         for name, data in parts:
             match name:
-                case "keys":
-                    saved.keys += data
-                case "roots" | "root_results":
-                    getattr(saved, name).frombytes(data)
+                case _ if name in GROWING:
+                    column = getattr(saved, name)
+                    column += data if isinstance(column, bytearray) else array("q", data)
                 case "head":
                     head = _decode(data, _Head)
                     if head.written_by != _THIS:

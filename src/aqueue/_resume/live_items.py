@@ -12,7 +12,7 @@ from aqueue._codec.class_names import type_name
 from aqueue._codec.item_codec import PayloadCodec, references
 from aqueue._engine.adoption import RecordedChildren
 from aqueue._engine.changed_classes import ChangedClasses
-from aqueue._engine.ended_children import Announced, EndedChildren
+from aqueue._engine.ended_children import Announced, EndedChildren, Recognized
 from aqueue._engine.recorded_child import RecordedChild
 from aqueue._folds.recording import ROOT, RecordedItem, RecordedRun
 from aqueue._resume.plan import Plan
@@ -64,6 +64,7 @@ class LiveItems:
         self.held_by: dict[int, int] = {}
         self.ended: dict[int, EndedChildren] = {}
         self.codec = codec
+        self._recording = recording
         self._live = recording.live
         self.events_at = events_at
         self._plan: Plan
@@ -184,7 +185,10 @@ class LiveItems:
             )
         self.ended = {
             # In the order of enqueue, in which an unchanged parent enqueues them again.
-            record.id: EndedChildren(partial(self._announced, array("q", sorted(record.closed_children))))
+            record.id: EndedChildren(
+                partial(self._announced, array("q", sorted(record.closed_children))),
+                self._ended_roots() if record.id == ROOT else None,
+            )
             for record in self._live.values()
             if record.closed_children
         }
@@ -223,6 +227,10 @@ class LiveItems:
         return item
 
     # ---- children -----------------------------------------------------------------------------------------------
+
+    def _ended_roots(self) -> Iterator[Recognized]:
+        for number, type, is_keyed, digest in self._recording.ended_roots():
+            yield number, self.type_today(type), is_keyed, digest
 
     def _announced(self, seqs: Sequence[int]) -> Iterator[Announced]:
         for event in self.events_at(seqs):

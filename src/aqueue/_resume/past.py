@@ -15,7 +15,7 @@ from aqueue._engine.item_class import ItemClass, key_of, look_up_class
 from aqueue._engine.payloads import Payloads
 from aqueue._engine.restored_run import Change
 from aqueue._engine.tree import unlink
-from aqueue._folds.recording import ROOT
+from aqueue._folds.recording import ROOT, Ended
 from aqueue._folds.snapshot import GROWING, Folds, last_restored
 from aqueue._resume.live_items import LiveItems
 from aqueue._resume.plan import plan_of
@@ -252,5 +252,6 @@ class Past:
             raise
         # From now on the engine frees each item when it ends.
         self.recording.live.clear()
+        self.recording.ended = Ended()
         self._items.clear()
         del self._plan
