@@ -9,6 +9,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import closing, contextmanager, suppress
 from itertools import pairwise
 from pathlib import Path
+from random import Random
 from tempfile import TemporaryDirectory
 from typing import Any
 
@@ -21,12 +22,17 @@ from sqlite_utils import Database
 
 from aqueue import ItemFailures, run_queue
 from aqueue._folds.item_table import ItemTable
+from aqueue._history.repair import Repairer
 from aqueue.cli._formats.sqlite_tables import STATE_AFTER, Tables
 from aqueue.events import (
     EVENT_TYPES,
     Event,
+    GroupLimit,
+    GroupLimitChanged,
     GroupLimitKnown,
+    GroupPaused,
     GroupSlowedDown,
+    GroupUnpaused,
     ItemAdopted,
     ItemChildrenFailed,
     ItemChildrenProcessed,
@@ -36,10 +42,12 @@ from aqueue.events import (
     ItemRegrouped,
     ItemRetryScheduled,
     ItemStarted,
+    RunEdited,
     RunResumed,
     encode,
 )
 from aqueue.testing import _scripted_runs as scripted
+from aqueue.testing._scripted_runs import ANNA
 from aqueue_migrations.migrations import migrations
 from tests.cli.conftest import Aqueue, Done
 from tests.cli.runs import HOSTILE, crashed_and_resumed
@@ -61,6 +69,7 @@ SCRIPTED = [
     scripted.on_a_cluster(3, 2),
     scripted.saying(HOSTILE),
 ]
+STEERED = scripted.every_event_type()
 each_scripted = pytest.mark.parametrize("run", SCRIPTED)
 histories = st.one_of(event_streams(), st.sampled_from(SCRIPTED))
 
@@ -258,7 +267,7 @@ def test_attempts(run: list[Event]) -> None:
     expected: dict[int, tuple[str, float | None]] = dict.fromkeys(starts, ("running", None))
     crashed_at = 0.0
     for before, event in pairwise([run[0], *run]):
-        if isinstance(event, RunResumed):
+        if isinstance(event, RunResumed | RunEdited):
             crashed_at = before.at
         elif isinstance(event, ItemStarted):
             running[event.item] = event.seq
@@ -291,11 +300,162 @@ def test_groups() -> None:
     script.add(GroupSlowedDown, group="b", due=1_700_000_100.0, item=third)
     script.add(ItemRegrouped, item=second, type="module:Page", group="c", before="a")
     with folded(script.events) as connection:
-        assert [tuple(row.values()) for row in rows(connection, "SELECT * FROM groups ORDER BY name")] == [
+        columns = "name, items, outstanding, failed, concurrent, per_second, paused_until"
+        assert [tuple(row.values()) for row in rows(connection, f"SELECT {columns} FROM groups ORDER BY name")] == [
             ("a", 1, 0, 1, 2, None, None),
             ("b", 1, 1, 0, None, None, 1_700_000_100.0),
             ("c", 1, 1, 0, None, None, None),
         ]
+
+
+def test_groups_that_people_steer() -> None:
+    """Who paused them or changed their limits, until somebody takes it back; a group may have no item yet."""
+    script, told = scripted.Script(), []
+    group = {"group": "a", "by": ANNA}
+    script.add(GroupLimitKnown, group="a", concurrent=8)
+    script.add(GroupLimitChanged, concurrent=1, per_second=0.5, program=GroupLimit(8), **group)
+    script.add(GroupPaused, **group)
+    script.add(GroupLimitChanged, **group)
+    script.add(GroupUnpaused, **group)
+    script.add(GroupLimitChanged, is_default=True, program=GroupLimit(8), **group)
+    script.add(GroupLimitChanged, is_default=True, **group)
+    for end in range(2, len(script.events) + 1):
+        with folded(script.events[:end]) as connection:
+            told += connection.execute("SELECT concurrent, per_second, limit_by, paused_by FROM groups").fetchall()
+    assert told == [
+        (8, None, None, None),
+        (1, 0.5, ANNA, None),
+        (1, 0.5, ANNA, ANNA),
+        (None, None, ANNA, ANNA),
+        (None, None, ANNA, None),
+        (8, None, None, None),
+        (None, None, None, None),
+    ]
+
+
+def test_commands_on_a_run_without_a_process() -> None:
+    """They are part of no process: neither of the crashed one before them, whose attempts ended with it, nor of the next."""
+    script = scripted.Script()
+    running, waiting = script.enqueue(), script.enqueue()
+    script.start(running)
+    crashed = script.events[-1].at
+    script.wait(3_600)
+    script.edit()
+    edited = script.events[-1].at
+    script.interrupt(running, "crash")
+    script.skip(waiting)
+    script.wait(3_600)
+    script.begin(RunResumed)
+    resumed = script.events[-1].at
+    script.start(running, attempt=2)
+    script.complete(running, attempt=2)
+    script.finish("completed")
+    parts = script.events[:5], script.events[5:6], script.events[6:]
+    with folded(*parts) as connection:
+        runs = rows(connection, "SELECT started_at, last_at, edited_at, status, completed, skipped FROM runs")
+        attempts = rows(connection, "SELECT ended_at, duration_s FROM attempts WHERE reason = 'crash'")
+
+    assert [tuple(row.values()) for row in runs] == [
+        (script.events[0].at, crashed, edited, "crashed", None, None),
+        (resumed, script.events[-1].at, None, "completed", 1, 1),
+    ]
+    assert [tuple(row.values()) for row in attempts] == [(crashed, 0.0)]
+
+
+def test_results_of_items_that_people_skip_cancel_or_run_again() -> None:
+    """What a person gives takes the place of what the item returned; a cancelled hook leaves that for its next attempt."""
+    script, told = scripted.Script(), []
+    item = script.enqueue(hook=True)
+
+    def tell() -> None:
+        check_items(script.events)
+        check_views(script.events)
+        with folded(script.events) as connection:
+            told.append(
+                connection.execute(
+                    "SELECT state, phase, result FROM items LEFT JOIN results ON item = id WHERE parent IS NULL"
+                ).fetchone()
+            )
+
+    script.start(item)
+    script.complete(item, result=Raw(b'"own"'))
+    tell()
+    script.cancel(item, phase="after_children")
+    tell()
+    script.open_again(item, failed="after_children")
+    script.start(item, phase="after_children")
+    script.end_hook(item)
+    tell()
+    script.open_again(item, rerun=True, ended=script.ended(item))
+    tell()
+    script.skip(item, result=Raw(b'"given"'))
+    tell()
+    script.open_again(item, rerun=True, skipped=True, ended=script.ended(item))
+    script.start(item, attempt=2)
+    script.fail(item, scripted.BOOM, attempt=2)
+    tell()
+    script.skip(item, had_failed=True)
+    tell()
+    script.open_again(item, rerun=True, skipped=True, ended=script.ended(item))
+    script.start(item, attempt=3)
+    child = script.enqueue(parent=item)
+    script.complete(item, attempt=3, result=Raw(b'"third"'))
+    script.start(child)
+    script.complete(child)
+    script.start(item, phase="after_children", attempt=2)
+    script.fail(item, scripted.BOOM, phase="after_children", attempt=2)
+    script.skip(item, phase="after_children", had_failed=True)
+    script.add(ItemChildrenProcessed, item=item, type="module:Page")
+    tell()
+    assert told == [
+        ("waiting", "process", '"own"'),
+        ("failed", None, None),
+        ("completed", "process", '"own"'),
+        ("queued", "process", '"own"'),
+        ("skipped", "skipped", '"given"'),
+        ("failed", None, None),
+        ("skipped", None, None),
+        ("skipped", None, None),
+    ]
+
+
+@given(event_streams(), st.randoms(use_true_random=False), st.sampled_from([3, 5, 20]))
+def test_logs_that_lack_events(run: list[Event], random: Random, one_in: int) -> None:
+    """The states of items are those of the command, although it may be an event about an ancestor that tells them."""
+    repaired = Repairer().repair([event for event in run if random.randrange(one_in)])
+    table = ItemTable()
+    table.apply(repaired)
+    with folded(repaired) as connection:
+        found = rows(connection, "SELECT * FROM items")
+    assert len(found) == len(table)
+    for row in found:
+        number = table.row_of(row["id"])
+        assert number is not None
+        state = "completed" if row["state"] == "waiting" else row["state"]
+        assert (state, row["due"], row["attempts"]) == (
+            *(table.state_of(number), table.due.get(number), table.attempts[number]),
+        )
+
+
+@given(event_streams())
+def test_durations_are_those_of_the_command(run: list[Event]) -> None:
+    """The last attempt at `process` that has ended, and the last at its hook since then; 0 as long as it is cancelled."""
+    table = ItemTable()
+    table.apply(run)
+    last = {event.item: event for event in run if isinstance(event, ItemStarted | ItemFailed)}
+    was_cancelled = {event.item for event in run if isinstance(event, ItemFailed) and not event.worker}
+    with folded(run) as connection:
+        attempts = rows(connection, "SELECT * FROM attempts ORDER BY seq DESC")
+    for number in range(len(table)):
+        item, expected = table.item_of(number), 0.0
+        if item not in was_cancelled:
+            of_item = [row for row in attempts if row["item"] == item]
+            for row in [one for one in of_item if one["phase"] == "process" and one["duration_s"] is not None][:1]:
+                later = [one for one in of_item if one["seq"] > row["seq"] and one["phase"] != "process"][:1]
+                expected = row["duration_s"] + sum(one["duration_s"] or 0.0 for one in later)
+        elif last[item].worker:  # it has started again
+            continue
+        assert table.duration_s[number] == pytest.approx(expected, abs=1e-3)
 
 
 def test_payloads_are_those_that_an_item_has_now() -> None:
@@ -327,6 +487,38 @@ def tables_of(path: Path, *, without: str = "") -> dict[str, Any]:
     return found
 
 
+COMMAND_STATES = {"waiting": {"completed"}, "running": {"interrupted", "completed"}}
+"""What the command calls items that wait for their hooks, and those that a process ran, or their hooks, when it crashed."""
+
+
+def check_command(aqueue: Aqueue, journal: Path, exported: Path) -> None:
+    """See that the tables have what other subcommands say of the same journal."""
+    tables = tables_of(exported)
+    for row, told in zip(tables["items"], aqueue("items", journal, "--all", "--json").json_lines, strict=True):
+        assert (row["id"], row["parent"] or 0, row["type"], row["key"]) == tuple(
+            told[name] for name in ("item", "parent", "type", "key")
+        )
+        assert told["state"] in COMMAND_STATES.get(row["state"], {row["state"]})
+        assert (row["attempts"], row["enqueued_at"], row["due"]) == tuple(
+            told[name] for name in ("attempts", "enqueued_at", "due")
+        )
+        assert (row["description"] or "", row["worker"] is None) == (told["description"], told["worker"] is None)
+        if told["error"] is not None:
+            assert row["error"] == f"{told['error']['type']}: {told['error']['message']}"
+    results = {row["item"]: json.loads(row["result"]) for row in tables["results"]}
+    assert results == {line["item"]: line["result"] for line in aqueue("results", journal).json_lines}
+    failed = {line["item"] for line in aqueue("failures", journal, "--json").json_lines}
+    assert {row["item"] for row in tables["failures"]} == failed
+
+
+def test_steered_run(aqueue: Aqueue, tmp_path: Path) -> None:
+    """The command tells the same of many a beginning of a run that people steer; an update brings the tables there."""
+    for end in [*range(5, len(STEERED), 5), len(STEERED)]:
+        journal = write_journal(tmp_path, STEERED[:end], f"{end}.db")
+        assert aqueue("export", journal, "--format", "sqlite", "-o", tmp_path / "tables.db", "--update").code == 0
+        check_command(aqueue, journal, tmp_path / "tables.db")
+
+
 def test_real_run(aqueue: Aqueue, tmp_path: Path) -> None:
     """From a journal, an update of a part of it, and its log; text is as it is, and the command tells the same."""
     journal = crashed_and_resumed(tmp_path, reporter="none")
@@ -343,22 +535,9 @@ def test_real_run(aqueue: Aqueue, tmp_path: Path) -> None:
     assert tables_of(of_log, without="payload result process_result") == tables_of(
         whole, without="payload result process_result"
     )
-    items = tables_of(whole)["items"]
     assert HOSTILE in {row["error_message"] for row in tables_of(whole)["failures"]}
-    for row, told in zip(items, aqueue("items", journal, "--all", "--json").json_lines, strict=True):
-        assert (row["id"], row["parent"] or 0, row["type"], row["key"]) == tuple(
-            told[name] for name in ("item", "parent", "type", "key")
-        )
-        assert (row["state"], row["attempts"], row["enqueued_at"], row["due"]) == tuple(
-            told[name] for name in ("state", "attempts", "enqueued_at", "due")
-        )
-        assert (row["description"] or "", row["worker"] is None) == (told["description"], told["worker"] is None)
-        assert row["error"] == (told["error"] and f"{told['error']['type']}: {told['error']['message']}")
-        assert json.loads(row["payload"])
-    results = {row["item"]: json.loads(row["result"]) for row in tables_of(whole)["results"]}
-    assert results == {line["item"]: line["result"] for line in aqueue("results", journal).json_lines}
-    failed = [line["item"] for line in aqueue("failures", journal, "--json").json_lines]
-    assert [row["item"] for row in tables_of(whole)["failures"]] == failed != []
+    assert all(json.loads(row["payload"]) for row in tables_of(whole)["items"])
+    check_command(aqueue, journal, whole)
 
 
 def test_update_from_a_log(aqueue: Aqueue, tmp_path: Path) -> None:

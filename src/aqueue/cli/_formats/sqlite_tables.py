@@ -24,7 +24,7 @@ __all__ = ["STATE_AFTER", "Mark", "NotTables", "Tables"]
 _APPLICATION_ID: Final = 0x61717874
 """What marks a SQLite file as such an export: the bytes ``aqxt``."""
 
-_VERSION: Final = 1
+_VERSION: Final = 2
 """The version of the tables, to be raised whenever they or their fold change: an update refuses other versions."""
 
 # In an order in which each refers only to itself and to those before it. The first column is the key.
@@ -32,11 +32,12 @@ _COLUMNS: Final = {
     "export": "run_id TEXT, seq INTEGER, at REAL, source TEXT, aqueue_version TEXT",
     "runs": (
         "seq INTEGER, run_id TEXT, started_at REAL, ended_at REAL, last_at REAL, status TEXT, enqueued INTEGER, "
-        "completed INTEGER, failed INTEGER, num_workers INTEGER, queue_type_name TEXT, pid INTEGER, host TEXT, cluster TEXT, "
-        "aqueue_version TEXT"
+        "completed INTEGER, failed INTEGER, skipped INTEGER, num_workers INTEGER, queue_type_name TEXT, pid INTEGER, host TEXT, "
+        "cluster TEXT, aqueue_version TEXT, edited_at REAL"
     ),
     "groups": (
-        "name TEXT, items INTEGER, outstanding INTEGER, failed INTEGER, concurrent INTEGER, per_second REAL, paused_until REAL"
+        "name TEXT, items INTEGER, outstanding INTEGER, failed INTEGER, concurrent INTEGER, per_second REAL, limit_by TEXT, "
+        "paused_until REAL, paused_by TEXT"
     ),
     "items": (
         "id INTEGER, parent INTEGER, depth INTEGER, children INTEGER, type TEXT, key TEXT, group_name TEXT, state TEXT, "
@@ -77,12 +78,15 @@ STATE_AFTER: Final[dict[type[Event], str]] = {
     ev.ItemEnqueued: "'queued'",
     ev.ItemStarted: "'running'",
     ev.ItemCompleted: "iif(children OR hook, 'waiting', 'completed')",
-    ev.ItemChildrenProcessed: "'completed'",
-    ev.ItemChildrenFailed: "iif(state = 'failed', state, 'completed')",
+    ev.ItemChildrenProcessed: "iif(state = 'skipped', state, 'completed')",
+    ev.ItemChildrenFailed: "iif(state IN ('failed', 'skipped'), state, 'completed')",
     ev.ItemFailed: "'failed'",
     ev.ItemRetryScheduled: "'retrying'",
     ev.ItemInterrupted: "iif(ended_at IS NULL, 'interrupted', 'waiting')",  # the process; the hook
-    ev.ItemReopened: "CASE WHEN ?2 = 'process' THEN 'queued' WHEN ?2 IS NULL AND state = 'failed' THEN state ELSE 'waiting' END",
+    ev.ItemSkipped: "'skipped'",
+    ev.ItemReopened: "coalesce(?2, iif(state IN ('failed', 'skipped'), state, 'waiting'))",
+    ev.ItemRescheduled: "state",
+    ev.ItemCancelled: "state",
     ev.ItemDescribed: "state",
     ev.ItemAdopted: "state",
     ev.ItemRegrouped: "state",
@@ -126,10 +130,12 @@ def _attempt(outcome: str, duration_s: str, *columns: str, ended_at: str = "?2")
 
 _SINCE_START: Final = "max(?2 - started_at, 0.0)"
 _LAST_RUN: Final = "(SELECT max(seq) FROM runs)"
-# For a crash the event comes with the resume, which may be a week later.
-_CUT_SHORT_AT: Final = """
-    iif(?3 = 'crash', coalesce((SELECT last_at FROM runs ORDER BY seq DESC LIMIT 1 OFFSET 1), ?2), ?2)
-"""
+# For a crash the event comes with the resume, or with a command on the run, which may be a week later.
+_CUT_SHORT_AT: Final = f"""
+    iif(?3 = 'crash', coalesce(
+        (SELECT last_at FROM runs WHERE seq < {_LAST_RUN} OR edited_at NOT NULL ORDER BY seq DESC LIMIT 1), ?2
+    ), ?2)
+"""  # noqa: S608
 _ERROR: Final = ("error_type = ?4", "error_message = ?5")
 
 _Steps = tuple[tuple[str, _Rows], ...]
@@ -153,8 +159,24 @@ _RESULT_OF_PROCESS: Final = "(SELECT result FROM results WHERE item = ?1 AND pha
 _SET_RESULT: Final = "INSERT OR REPLACE INTO results SELECT id, type, ?2, ?3 FROM items WHERE id = ?1"
 
 
-def _results(phase: ev.Phase) -> _Rows:
+def _results(phase: str) -> _Rows:
     return lambda events: [(event.item, phase, _json(event.result)) for event in events if event.result]
+
+
+def _changed_limit(events: Sequence[Any]) -> Iterable[Sequence[Any]]:
+    """Return what a person set; where the program's own limit holds again, that, if it was known."""
+    for event in events:
+        limit = (event.program or ev.GroupLimit()) if event.is_default else event
+        yield event.group, limit.concurrent, limit.per_second, None if event.is_default else event.by
+
+
+def _reopened_as(event: ev.ItemReopened) -> str | None:
+    """Return the state of an item that was reopened; None for an ancestor, which may still be failed or skipped."""
+    if event.rerun or event.failed == "process":
+        return "queued"
+    if event.failed is None and event.ended is None:
+        return None
+    return "skipped" if event.skipped else "waiting"
 
 
 def _without_result(events: Sequence[Any]) -> Iterable[Sequence[Any]]:
@@ -169,9 +191,15 @@ _STEPS: Final[dict[type[Event], _Steps]] = {
     ev.RunFinished: (
         (
             f"""
-            UPDATE runs SET status = ?, ended_at = ?, enqueued = ?, completed = ?, failed = ? WHERE seq = {_LAST_RUN}
+            UPDATE runs SET status = ?, ended_at = ?, enqueued = ?, completed = ?, failed = ?, skipped = ? WHERE seq = {_LAST_RUN}
             """,  # noqa: S608
-            _fields("status", "at", "counts.enqueued", "counts.completed", "counts.failed"),
+            _fields("status", "at", "counts.enqueued", "counts.completed", "counts.failed", "counts.skipped"),
+        ),
+    ),
+    ev.RunEdited: (
+        (
+            f"UPDATE runs SET edited_at = ? WHERE seq = {_LAST_RUN}",  # noqa: S608
+            lambda events: [(event.at,) for event in events],
         ),
     ),
     ev.GroupLimitKnown: (
@@ -184,6 +212,17 @@ _STEPS: Final[dict[type[Event], _Steps]] = {
     ev.GroupSlowedDown: (
         _ADD_GROUPS,
         ("UPDATE groups SET paused_until = ?2 WHERE name = ?1", _fields("group", "due")),
+    ),
+    ev.GroupLimitChanged: (
+        _ADD_GROUPS,
+        ("UPDATE groups SET (concurrent, per_second, limit_by) = (?2, ?3, ?4) WHERE name = ?1", _changed_limit),
+    ),
+    ev.GroupPaused: (_ADD_GROUPS, ("UPDATE groups SET paused_by = ?2 WHERE name = ?1", _fields("group", "by"))),
+    ev.GroupUnpaused: (
+        (
+            "UPDATE groups SET paused_by = NULL WHERE name = ?",
+            lambda events: [(event.group,) for event in events],
+        ),
     ),
     ev.ItemEnqueued: (
         (
@@ -280,7 +319,8 @@ _STEPS: Final[dict[type[Event], _Steps]] = {
             _item(
                 ev.ItemFailed,
                 *("ended_at = ?2", "duration_s = ?3", "error = ?4 || ': ' || ?5", "due = NULL"),
-                "process_result = iif(?6 = 'process', NULL, process_result)",
+                # A hook that was cancelled before it began has not kept it.
+                f"process_result = iif(?6 = 'process', NULL, coalesce(process_result, {_RESULT_OF_PROCESS}))",
             ),
             _fields("item", "at", "duration_s", "error.type", "error.message", "phase"),
         ),
@@ -308,8 +348,15 @@ _STEPS: Final[dict[type[Event], _Steps]] = {
             _fields("item", "at", "reason"),
         ),
     ),
+    ev.ItemRescheduled: (("UPDATE items SET due = ?2 WHERE id = ?1 AND state = 'retrying'", _fields("item", "due")),),
+    ev.ItemSkipped: (
+        (_item(ev.ItemSkipped, "due = NULL", "error = NULL", "process_result = NULL"), _number),
+        ("DELETE FROM failures WHERE item = ?", _number),
+        ("DELETE FROM results WHERE item = ?", _without_result),
+        (_SET_RESULT, _results("skipped")),
+    ),
     ev.ItemReopened: (
-        (_item(ev.ItemReopened, "due = NULL"), _fields("item", "failed")),
+        (_item(ev.ItemReopened, "due = NULL"), lambda events: [(event.item, _reopened_as(event)) for event in events]),
         (_attempt("interrupted", _SINCE_START), _fields("item", "at")),
         (
             "DELETE FROM failures WHERE item = ?",
@@ -407,7 +454,7 @@ class Tables:
             elif cls in _STEPS:
                 self._fold(rounds)
                 rounds, places = [], {}
-                if issubclass(cls, ev.RunStarted):
+                if issubclass(cls, ev.RunStarted | ev.RunEdited):
                     self._note_last()
                 self._fold([{cls: [event]}])
             self._at = event.at
@@ -423,7 +470,11 @@ class Tables:
                     run(statement, parameters(same))
 
     def _note_last(self) -> None:
-        self._connection.execute(f"UPDATE runs SET last_at = ? WHERE seq = {_LAST_RUN}", (self._at,))  # noqa: S608
+        """Note the last event of the last process. Those after `run.edited` aren't of any process."""
+        self._connection.execute(
+            f"UPDATE runs SET last_at = ? WHERE seq = {_LAST_RUN} AND edited_at IS NULL",  # noqa: S608
+            (self._at,),
+        )
 
     def finish(self, source: str) -> None:
         """Make the indexes and what sums up the rows.
