@@ -15,6 +15,7 @@ from aqueue._folds.item_table import STATES
 from aqueue._history.opening import open_history
 from aqueue.cli._record import MISFITS, Record
 from aqueue.events import Event, ItemEnqueued
+from aqueue.testing._scripted_runs import BOOM, Script
 from tests.cli.conftest import Aqueue, Done
 from tests.cli.test_explain import CrashingRun
 from tests.journal.writing import write
@@ -58,6 +59,25 @@ def test_live_items(events: list[Event], data: st.DataObject) -> None:
                 for items in (whole.items, live.items)
             )
             assert _told(live, same) == _told(whole, rows)
+
+
+def test_process_that_runs_again_after_its_hook(tmp_path: Path) -> None:
+    """Of its earlier attempts, a snapshot has only how the last ones began: nevertheless its hook no longer runs."""
+    script = Script()
+    item = script.enqueue(hook=True)
+    script.start(item)
+    script.complete(item)
+    script.start(item, phase="after_children")
+    script.fail(item, BOOM, phase="after_children")
+    script.open_again(item, rerun=True, failed="after_children")
+    script.start(item, attempt=2)
+    write(tmp_path / "run.db", script.events)
+    with closing(open_history(str(tmp_path / "run.db"))) as history:
+        folds = history.start_at_snapshot()
+        assert folds is not None
+        record = Record(history, folds=folds)
+
+    assert record.items.state_of(0) == "interrupted"
 
 
 def _told(record: Record, rows: list[int]) -> list[tuple[object, ...]]:

@@ -178,8 +178,8 @@ class ItemTable:
                         process = self._processes.of(event.worker)
                         self._process_index[row] = known[process.first_worker] if process is not None else 0
                     self.attempts[row] = min(max(event.attempt, 0), _MAX_COUNT)
-                    if event.attempt > 1:
-                        self._flags[row] &= ~_HAD_HOOK
+                    if event.attempt > 1:  # after a snapshot, how its hook ended may not be among the events
+                        self._flags[row] &= ~(_IN_HOOK | _HAD_HOOK)
                 else:
                     if self._flags[row] & _HAD_HOOK:
                         duration_s[row] = self._process_s[row]
