@@ -401,7 +401,9 @@ class _Simulation:
             item.state = "open"
 
     def retry(self, item: _Item) -> None:
-        """Let an item that has failed run again."""
+        """Let an item that has failed run again; not a hook, if something below it has run again since, and failed."""
+        if item.phase == "after_children" and (item.open_parts or item.has_failure_below()):
+            return
         above = self.open_above(item)
         self.reopen(item, failed=item.phase, group=item.group if item.phase == "process" else None)
         item.state = "ready"
