@@ -61,7 +61,9 @@ def _value(annotation: Any) -> st.SearchStrategy[Any]:
     if annotation is int:
         return st.integers(-(2**63), 2**63 - 1)
     if annotation is float:
-        return st.floats(allow_nan=False, allow_infinity=False)
+        return st.floats(allow_nan=False, allow_infinity=False)  # these two are no JSON
+    if annotation == float | None:
+        return st.none() | _value(float)
     if isinstance(annotation, type) and issubclass(annotation, Struct):
         return _structs(annotation)
     return st.from_type(annotation)
