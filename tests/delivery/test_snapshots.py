@@ -3,13 +3,15 @@
 `_delivery.snapshots` makes them from `_folds.snapshot`, which has the `_folds.waiting_items`; `_journal.snapshots` keeps them.
 """
 
+import os
 import sqlite3
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import closing, suppress
 from pathlib import Path
 from random import Random
 from tempfile import TemporaryDirectory
+from typing import Any
 
 import msgspec
 import pytest
@@ -25,7 +27,8 @@ from aqueue._folds.snapshot import GROWING, Folds
 from aqueue._folds.waiting_items import PAGE_ITEMS
 from aqueue._journal.snapshots import read_snapshots
 from aqueue._journal.writer import Journal
-from aqueue._resume.past import fold_recorded
+from aqueue._resume.past import fold_recorded, read_past
+from aqueue.errors import JournalDamaged, JournalError
 from aqueue.events import ErrorInfo, Event, ItemCompleted, ItemEnqueued, ItemFailed, ItemStarted, RunStarted
 from tests.cli.test_explain import CrashingRun
 from tests.journal.writing import write
@@ -194,7 +197,7 @@ def test_no_snapshot_at_all(copy: Path) -> None:
 
 def test_a_snapshot_of_another_version(copy: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A newer or older aqueue may have folded something else."""
-    monkeypatch.setattr(snapshot, "_THIS", ("0", 1, "little"))
+    monkeypatch.setattr(snapshot, "_this", lambda: ("0", 1, "little"))
     check(copy, 0)
 
 
@@ -222,13 +225,13 @@ def test_events_that_are_gone(copy: Path) -> None:
 
 
 def test_a_snapshot_that_does_not_fit_what_follows(copy: Path) -> None:
-    """One that a bug has made wrong is not used, if the events after it show it."""
+    """One that a bug has made wrong is not used, if the events after it show it; the one before is."""
     with closing(sqlite3.connect(copy)) as connection:
         parts = connection.execute("SELECT part FROM snapshots WHERE seq = 6000 AND name = 'pages'").fetchall()
     for (part,) in parts:
         nothing = zlib.compress(msgspec.msgpack.encode([]))
         change(copy, "UPDATE snapshots SET data = ? WHERE seq = 6000 AND part = ?", nothing, part)
-    check(copy, 0)
+    check(copy, 4_000)
 
 
 def test_two_snapshots_are_kept(copy: Path) -> None:
@@ -256,54 +259,148 @@ def test_what_was_not_finished_goes(copy: Path) -> None:
 
 
 class Table:
-    """Stands where a writer of snapshots does; notes what it is told."""
+    """Stands where a writer of snapshots does; notes what it is given."""
 
     def __init__(self, fails: int = 0) -> None:
-        self.written: list[tuple[int, list[str]]] = []
-        self.finished: list[int] = []
+        self.written: dict[int, set[str]] = {}
+        self.tried: list[int] = []
         self._fails = fails
 
-    def begin(self, seq: int) -> None:
-        self.written.append((seq, []))
-
-    def add(self, name: str, data: bytes) -> None:
+    def write(self, seq: int, parts: Iterable[tuple[str, bytes]]) -> None:
+        self.tried.append(seq)
         if self._fails:
             self._fails -= 1
             raise sqlite3.OperationalError("database is locked")
-        self.written[-1][1].append(name)
-
-    def finish(self) -> None:
-        self.finished.append(self.written[-1][0])
+        self.written[seq] = {name for name, _ in parts}
 
 
-def test_events_that_come_meanwhile_are_not_in_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A snapshot is written in slices between commits: it is the state at its beginning, and what comes is folded later."""
-    monkeypatch.setattr(snapshots, "_SLICE_S", 0.0)  # nothing is written but at the end
+def snapshots_of(table: Table, events: list[Event], batch: int, folds: Folds | None = None) -> None:
+    """Have snapshots made of `events`, which come in batches."""
+    maker = Snapshots(table, Folds() if folds is None else folds)  # type: ignore[arg-type]
+    for begin in range(0, len(events), batch):
+        maker.apply(events[begin : begin + batch])
+    maker.apply([], is_last=True)
+
+
+def test_how_often(monkeypatch: pytest.MonkeyPatch) -> None:
+    """After so many events, or so many per live item if that is more; at the end, after fewer."""
+    monkeypatch.setattr(snapshots, "_MIN_EVENTS", 100)
+    monkeypatch.setattr(snapshots, "_MIN_EVENTS_AT_END", 20)
     events = large_run()
-    folds = Folds()
+    for per_item, expected in ((0, [100, 200, 300]), (2, [310])):
+        monkeypatch.setattr(snapshots, "_EVENTS_PER_ITEM", per_item)
+        table = Table()
+        snapshots_of(table, events[:310], 10)
+        assert list(table.written) == expected
     table = Table()
-    maker = Snapshots(table, folds)  # type: ignore[arg-type]
-    maker.apply(events[:100])
-    for begin in range(100, 1_000, 100):
-        maker.apply(events[begin : begin + 100])
-        assert folds.recording.facts.last_seq == 100
-    maker.apply([], is_last=True)
-    assert table.finished == [100, 1_000]
-    assert folds.recording.at_end().live == of_all(events[:1_000]).recording.at_end().live
+    snapshots_of(table, events[:15], 5)
+    assert not table.written
 
 
-def test_a_table_that_cannot_be_written(capfd: pytest.CaptureFixture[str]) -> None:
-    """Another program has locked it, say: the next snapshot is tried later, and has all that this one would have had."""
+def test_a_process_that_begins_behind_makes_one_soon(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The process before was killed: what it did needn't be folded by the next resume, too."""
+    monkeypatch.setattr(snapshots, "_MIN_EVENTS", 10**6)
+    monkeypatch.setattr(snapshots, "_MIN_EVENTS_AT_END", 50)
     events = large_run()
-    folds = Folds()
+    for done, expected in ((60, [61]), (40, [])):
+        table = Table()
+        snapshots_of(table, events[done : done + 1], 1, of_all(events[:done]))
+        assert table.tried == expected
+
+
+def test_a_table_that_cannot_be_written(capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Another program has locked it, say: the next snapshot is tried later, and has all that this one would have had."""
+    monkeypatch.setattr(snapshots, "_MIN_EVENTS", 50)
     table = Table(fails=1)
-    maker = Snapshots(table, folds)  # type: ignore[arg-type]
-    for begin in range(0, 200, 10):
-        maker.apply(events[begin : begin + 10])
-    maker.apply([], is_last=True)
-    assert table.finished[-1] == 200
-    assert "keys" in next(names for seq, names in table.written if seq == table.finished[0])
+    snapshots_of(table, large_run()[:200], 10)
+    assert table.tried == [50, 100, 150, 200]
+    assert "keys" in table.written[100]
     assert capfd.readouterr().err == ""
+
+
+@pytest.mark.parametrize("statement", ["DELETE", "INSERT", "COMMIT"])
+@pytest.mark.parametrize("at", range(1, 5))
+def test_a_statement_that_fails(tmp_path: Path, statement: str, at: int) -> None:
+    """Whichever it is, nothing is lost or counted twice: the next snapshot is right."""
+    path = tmp_path / "run.db"
+    events = large_run()
+    journal = Journal.open(path)
+    journal.begin_writing()
+    connection = _Failing(journal._connection, statement, at)
+    journal._connection = connection  # type: ignore[assignment]
+    maker = Snapshots(journal.snapshot_writer(GROWING, 0), Folds())
+    for begin in range(0, 400, 40):
+        connection.is_armed = False
+        journal.write(events[begin : begin + 40])
+        connection.is_armed = True
+        maker.apply(events[begin : begin + 40])
+    journal.close()
+    folds = folded(path)
+    assert folds.snapshot_seq >= 320
+    assert folds.recording.at_end() == of_all(events[:400]).recording.at_end()
+
+
+class _Failing:
+    """A connection of which one statement fails: the one that is the `at`-th of its kind."""
+
+    def __init__(self, connection: sqlite3.Connection, statement: str, at: int) -> None:
+        self._connection = connection
+        self._statement = statement
+        self._left = at
+        self.is_armed = False
+
+    def execute(self, sql: str, parameters: Any = ()) -> sqlite3.Cursor:
+        if self.is_armed and sql.startswith(self._statement):
+            self._left -= 1
+            if not self._left:
+                raise sqlite3.OperationalError("disk I/O error")
+        return self._connection.execute(sql, parameters)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._connection, name)
+
+
+def test_a_log_that_is_cut_after_a_snapshot_stops_the_run(tmp_path: Path) -> None:
+    """As after any other commit: what comes later would be lost."""
+    path = tmp_path / "run.db"
+    events = large_run()
+    journal = Journal.open(path)
+    journal.begin_writing()
+    maker = Snapshots(journal.snapshot_writer(GROWING, 0), Folds())
+    journal.write(events[:40])
+    size = Path(f"{path}-wal").stat().st_size
+    maker.apply(events[:40])
+    assert Path(f"{path}-wal").stat().st_size > size
+    os.truncate(f"{path}-wal", size)
+    with pytest.raises(JournalError, match="was truncated by another program"):
+        journal.write(events[40:80])
+    journal.close()
+
+
+def test_a_missing_event_of_a_live_item_is_named(copy: Path) -> None:
+    """The snapshot doesn't hide it."""
+    live = next(one for one in folded(copy).recording.at_end().live.values() if one.id)
+    change(copy, "DELETE FROM events WHERE seq = ?", live.enqueued_seq)
+    journal = Journal.open(copy)
+    with pytest.raises(JournalDamaged, match=f"lacks event {live.enqueued_seq:,}"):
+        read_past(journal, lambda: None)
+    journal.close()
+
+
+def test_a_journal_that_sqlite_itself_makes_smaller(tmp_path: Path, backend: Backend) -> None:
+    """Pages that old snapshots leave free may be given back, if the file was set up so."""
+    path = tmp_path / "run.db"
+    journal = Journal.open(path)
+    journal.close()
+    with closing(sqlite3.connect(path)) as connection:
+        connection.execute("PRAGMA journal_mode = DELETE")
+        connection.execute("PRAGMA auto_vacuum = FULL")
+        connection.execute("VACUUM")
+        connection.execute("INSERT INTO snapshots VALUES (99, 0, 'old', zeroblob(5000000))")
+        connection.commit()
+    result = run_queue(roots(), resume=path, reporter="none", backend=backend)
+    assert result.status == "completed"
+    assert path.stat().st_size < 4_000_000
 
 
 def test_a_bug_in_a_fold_ends_no_run(capfd: pytest.CaptureFixture[str]) -> None:

@@ -95,6 +95,8 @@ class JournalThread:
                 self._end_flushes(flushes)
             if not self._has_failed:
                 self._snapshots.apply([], is_last=True)
+        except JournalError as error:
+            self._on_failed(error)
         except BaseException as error:  # when out of memory, `failure` itself may fail
             failure = JournalError(f"the thread that writes the journal failed: {type(error).__name__}: {error}")
             failure.__cause__ = error

@@ -1,14 +1,12 @@
 """Makes snapshots of a run while its journal is written, so that neither a resume nor a reader has to fold all of its events."""
 
 import sqlite3
-import time
-from collections.abc import Iterator
-from typing import Final
 
 from aqueue._folds.recording import Ended
-from aqueue._folds.snapshot import Folds, Part, parts_of
+from aqueue._folds.snapshot import Folds, parts_of
 from aqueue._journal.snapshots import SnapshotWriter
 from aqueue._system.notice import warn
+from aqueue.errors import JournalError
 from aqueue.events import Event
 
 __all__ = ["Snapshots"]
@@ -22,22 +20,14 @@ _EVENTS_PER_ITEM = 4
 _MIN_EVENTS_AT_END = 20_000
 """At the end of a process fewer are enough; folding these takes 0.03 s."""
 
-_SLICE_S: Final = 0.02
-"""How long a snapshot is written before events, which come every 50 ms, are committed again."""
-
 
 class Snapshots:
-    """Folds the events of a run that are committed, and writes snapshots. Only for the thread that writes the journal.
-
-    While a snapshot is being written, events are kept to be folded later.
-    """
+    """Folds the events of a run that are committed, and writes snapshots. Only for the thread that writes the journal."""
 
     def __init__(self, writer: SnapshotWriter, folds: Folds) -> None:
         """Begin with `folds` of all events so far, which nothing else changes; write with `writer`."""
         self._folds: Folds | None = folds
         self._writer = writer
-        self._events: list[Event] = []
-        self._parts: Iterator[Part] | None = None
         recording = folds.recording
         recording.saved = Ended()  # the snapshots have it
         self._last = folds.snapshot_seq
@@ -46,21 +36,26 @@ class Snapshots:
         self._next = self._last + (_MIN_EVENTS_AT_END if is_behind else _MIN_EVENTS)
 
     def apply(self, events: list[Event], *, is_last: bool = False) -> None:
-        """Fold `events`, and write what is due of a snapshot; all of it with the last ones."""
-        if self._folds is None:
+        """Fold `events`, and write a snapshot if it is time.
+
+        No events are committed meanwhile: 0.03 s for 100,000 waiting items, some seconds for ten million.
+
+        Raises:
+            JournalError: the journal's files were moved or changed by somebody else.
+        """
+        folds = self._folds
+        if folds is None:
             return
-        self._events += events
         try:
-            self._write(self._folds, float("inf") if is_last else _SLICE_S)
-            if self._parts is None:
-                self._fold(self._folds, is_last=is_last)
-            if is_last:
-                self._write(self._folds, float("inf"))
-        except sqlite3.OperationalError:
+            folds.apply(events)
+            if self._is_time(folds, is_last=is_last):
+                self._write(folds)
+        except (sqlite3.Error, MemoryError):
             # The disk is full, say, or another program is writing. If that lasts, events can't be written either, which
             # stops the run.
-            self._parts = None
-            self._next = self._folds.recording.facts.last_seq + _MIN_EVENTS
+            self._next = folds.recording.facts.last_seq + _MIN_EVENTS
+        except JournalError:
+            raise
         except Exception as error:
             self._folds = None
             warn(
@@ -68,29 +63,17 @@ class Snapshots:
                 "a bug in aqueue; please report it"
             )
 
-    def _fold(self, folds: Folds, *, is_last: bool) -> None:
-        """Fold the events so far, and begin a snapshot if it is time."""
-        events, self._events = self._events, []
-        folds.apply(events)
+    def _is_time(self, folds: Folds, *, is_last: bool) -> bool:
         seq = folds.recording.facts.last_seq
         if is_last:
-            self._next = min(self._next, self._last + _MIN_EVENTS_AT_END)
-        elif seq >= self._next:
-            self._next = max(self._next, self._last + _EVENTS_PER_ITEM * folds.recording.num_live)
+            return seq >= min(self._next, self._last + _MIN_EVENTS_AT_END)
         if seq >= self._next:
-            self._writer.begin(seq)
-            self._parts = parts_of(folds)
+            self._next = max(self._next, self._last + _EVENTS_PER_ITEM * folds.recording.num_live)
+        return seq >= self._next
 
-    def _write(self, folds: Folds, for_s: float) -> None:
-        """Write what is left of a snapshot, or as much of it as `for_s` seconds allow."""
-        end = time.monotonic() + for_s
-        while self._parts is not None and time.monotonic() < end:
-            part = next(self._parts, None)
-            if part is not None:
-                self._writer.add(*part)
-                continue
-            self._writer.finish()
-            self._parts = None
-            folds.recording.ended = Ended()
-            self._last = folds.recording.facts.last_seq
-            self._next = self._last + _MIN_EVENTS
+    def _write(self, folds: Folds) -> None:
+        seq = folds.recording.facts.last_seq
+        self._writer.write(seq, parts_of(folds))
+        folds.recording.ended = Ended()
+        self._last = seq
+        self._next = seq + _MIN_EVENTS

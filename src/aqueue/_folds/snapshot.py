@@ -8,18 +8,18 @@ import sys
 import zlib
 from array import array
 from collections.abc import Iterable, Iterator
-from typing import Any, Final
+from functools import cache
+from typing import Any, Final, get_args
 
 import msgspec
 
-from aqueue._folds.crashes import Crashes
 from aqueue._folds.recording import Ended, RecordedItem, Recording, RunFacts
 from aqueue._folds.waiting_items import Kind, Page
 from aqueue._version import __version__
 from aqueue.events import Event
-from aqueue.view import RunningItem, RunView, TypeView, WorkerProcess, WorkerProcesses
+from aqueue.view import RunView, WorkerProcess, WorkerProcesses
 
-__all__ = ["GROWING", "Folds", "Part", "last_restored", "parts_of", "restored"]
+__all__ = ["GROWING", "Folds", "Part", "all_restored", "last_restored", "parts_of", "restored"]
 
 Part = tuple[str, bytes]
 """A part of a snapshot: its name and its bytes."""
@@ -32,6 +32,7 @@ _FORMAT: Final = 1
 
 _SLICE_PAGES: Final = 48
 _SLICE_RECORDS: Final = 10_000
+_SLICE_BYTES: Final = 1_600_000
 """How much is encoded in one go, some milliseconds. A million items at once would hold the interpreter's lock for 87 ms."""
 
 
@@ -39,18 +40,33 @@ _Columns = tuple[int, int, bytes, bytes, bytes]
 """The number of a page, how many items it has, and its columns."""
 
 
+_Writer = tuple[str, int, str]
+
+
 class _Head(msgspec.Struct, frozen=True):
     """What must be the same for a snapshot to be used, and how it begins."""
 
-    written_by: tuple[str, int, str]
+    written_by: _Writer
     facts: RunFacts
     kinds: list[Kind]
 
 
-_FIELDS: Final = [
-    cls.__struct_fields__ for cls in (RecordedItem, RunFacts, Ended, Crashes, RunView, TypeView, RunningItem)
-]
-_THIS: Final = (__version__, _FORMAT, f"{sys.byteorder} {zlib.crc32(repr(_FIELDS).encode()):08x}")
+def _structs(annotation: Any, found: dict[type, object]) -> dict[type, object]:
+    """Add to `found` the fields of all structs that a value with this annotation may contain."""
+    if isinstance(annotation, type) and issubclass(annotation, msgspec.Struct) and annotation not in found:
+        found[annotation] = fields = [(field.name, field.type) for field in msgspec.structs.fields(annotation)]
+        for _, type_ in fields:
+            _structs(type_, found)
+    for one in get_args(annotation):
+        _structs(one, found)
+    return found
+
+
+@cache
+def _this() -> _Writer:
+    """Return which aqueue this is. A change of fields between two versions is noticed, too."""
+    shape = repr(list(_structs(tuple[_Head, RecordedItem, Ended, RunView, WorkerProcess], {}).items()))
+    return __version__, _FORMAT, f"{sys.byteorder} {zlib.crc32(shape.encode()):08x}"
 
 
 class Folds:
@@ -102,7 +118,7 @@ def _decode(data: bytes, type: Any) -> Any:
 def parts_of(folds: Folds) -> Iterator[Part]:
     """Yield the parts, each when it is asked for: nothing may be folded before the last."""
     recording = folds.recording
-    yield "head", _encoder.encode(_Head(_THIS, recording.facts, recording.waiting.kinds))
+    yield "head", _encoder.encode(_Head(_this(), recording.facts, recording.waiting.kinds))
     yield "view", _encoder.encode(folds.view)
     records = list(recording.live.values())
     for start in range(0, len(records), _SLICE_RECORDS):
@@ -115,13 +131,22 @@ def parts_of(folds: Folds) -> Iterator[Part]:
         ]
         yield "pages", _encoder.encode(columns)
     for name in GROWING:
-        if new := bytes(getattr(recording.ended, name)):
-            yield name, new
+        new = memoryview(getattr(recording.ended, name)).cast("B")
+        for start in range(0, len(new), _SLICE_BYTES):
+            yield name, bytes(new[start : start + _SLICE_BYTES])
 
 
 def last_restored(snapshots: Iterable[tuple[int, Iterable[Part]]]) -> Folds | None:
     """Return the folds of the first of `snapshots` that is usable; None if none is. See `aqueue._journal.snapshots`."""
-    return next((folds for _, parts in snapshots if (folds := restored(parts)) is not None), None)
+    return next(all_restored(snapshots), None)
+
+
+def all_restored(snapshots: Iterable[tuple[int, Iterable[Part]]]) -> Iterator[Folds]:
+    """Yield the folds of those of `snapshots` that are usable."""
+    for seq, parts in snapshots:
+        folds = restored(parts)
+        if folds is not None and folds.snapshot_seq == folds.view.seq == seq:
+            yield folds
 
 
 def restored(parts: Iterable[Part]) -> Folds | None:
@@ -139,7 +164,7 @@ def restored(parts: Iterable[Part]) -> Folds | None:
                     column += data if isinstance(column, bytearray) else array("q", data)
                 case "head":
                     head = _decode(data, _Head)
-                    if head.written_by != _THIS:
+                    if head.written_by != _this():
                         return None
                     recording = Recording(head.facts)
                     for kind in head.kinds:

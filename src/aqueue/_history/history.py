@@ -66,7 +66,7 @@ class History(ABC):
         raise NotImplementedError
 
     def events_of(self, item: int, until: int) -> Iterator[Event]:
-        """Yield the events up to the number `until` that name an item or announce its children; only of a journal."""
+        """Yield the events up to `until` that name an item or announce its children, and commands; only of a journal."""
         raise NotImplementedError
 
     @abstractmethod

@@ -114,19 +114,19 @@ def read_events_at(connection: sqlite3.Connection, path: Path, seqs: Sequence[in
     """
     try:
         for start in range(0, len(seqs), _READ_EVENTS):
-            yield from _read_at(connection, path, list(seqs[start : start + _READ_EVENTS]))
+            yield from _read_at(connection, path, set(seqs[start : start + _READ_EVENTS]))
     except sqlite3.Error as error:
         raise damaged(path, error) from error
 
 
-def _read_at(connection: sqlite3.Connection, path: Path, seqs: list[int]) -> Iterator[Event]:
+def _read_at(connection: sqlite3.Connection, path: Path, seqs: set[int]) -> Iterator[Event]:
     first, last = min(seqs), max(seqs)
     wanted: tuple[int | str, ...]
     if last - first + 1 == len(seqs):  # one after the other, as the announcements of siblings are: half the time
         where, wanted = "FROM events WHERE seq BETWEEN ? AND ?", (first, last)
     else:
         where = "FROM events WHERE seq IN (SELECT value FROM json_each(?))"
-        wanted = (msgspec.json.encode(seqs).decode(),)
+        wanted = (msgspec.json.encode(sorted(seqs)).decode(),)
     found = _concatenated(connection, f"SELECT '[' || group_concat(event, ',') || ']' {where}", wanted)
     if found is not None:
         with suppress(*_UNREADABLE):

@@ -7,15 +7,23 @@ made is the one in this journal: it may have been copied from another one, or th
 
 import sqlite3
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
+from functools import partial
 from typing import Final
 
 import msgspec
 
 __all__ = ["SnapshotWriter", "read_snapshots"]
 
-_LEVEL: Final = 1
+Transact = Callable[[Callable[[sqlite3.Connection], object]], None]
+
+_RANDOM: Final = ("keys", "initial_digests")
+"""The parts that can't be compressed."""
+
+_MAX_BYTES: Final = 256_000_000
+"""The size of a part, of which ordinary ones have a megabyte: a stranger's could be of any size."""
+
 _LAST: Final = "last"
 """The name of the part that is written last, and says whether a snapshot is whole."""
 
@@ -66,14 +74,16 @@ def read_snapshots(
 
 
 def _parts(connection: sqlite3.Connection, seq: int, count: int, growing: Sequence[str]) -> Iterator[tuple[str, bytes]]:
-    marks = ", ".join("?" * len(growing))
     for name, data in connection.execute(
-        f"SELECT name, data FROM snapshots WHERE seq = ? AND name != ? OR seq < ? AND name IN ({marks}) "  # noqa: S608
-        "ORDER BY seq, part",
-        (seq, _LAST, seq, *growing),
+        "SELECT name, data FROM snapshots WHERE seq = ? AND name != ? "
+        "OR seq < ? AND name IN (SELECT value FROM json_each(?)) ORDER BY seq, part",
+        (seq, _LAST, seq, msgspec.json.encode(growing).decode()),
     ):
-        yield name, zlib.decompress(data)
+        part = zlib.decompressobj()
+        yield name, part.decompress(data, _MAX_BYTES)
         count -= 1
+        if not part.eof:
+            raise UnusableSnapshot(seq)
     if count:
         raise UnusableSnapshot(seq)
 
@@ -86,49 +96,51 @@ def _checksum(connection: sqlite3.Connection, seq: int) -> int | None:
 class SnapshotWriter:
     """Writes snapshots, one after the other, each part in a transaction of its own: they may be large."""
 
-    def __init__(self, connection: sqlite3.Connection, growing: Sequence[str], last: int) -> None:
+    def __init__(self, transact: Transact, growing: Sequence[str], last: int) -> None:
         """Prepare to write.
 
         Parameters:
-            connection: a connection to the journal, in autocommit mode.
+            transact: calls a function with a connection to the journal, in a transaction.
             growing: the names of the parts that are needed for later snapshots, too.
             last: the number of the event of the snapshot on which the next one is based; 0 for none.
         """
-        self._execute = connection.execute
-        self._connection = connection
+        self._transact = transact
         self._growing = growing
-        self._marks = ", ".join("?" * len(growing))
         self._complete = [last]
-        self._seq = 0
-        self._part = 0
 
-    def begin(self, seq: int) -> None:
-        """Begin a snapshot at the event `seq`. What is left of one that wasn't finished, or wasn't usable, goes."""
-        self._execute("DELETE FROM snapshots WHERE seq > ?", (self._complete[-1],))
-        self._seq, self._part = seq, 0
+    def write(self, seq: int, parts: Iterable[tuple[str, bytes]]) -> None:
+        """Write the snapshot at the event `seq`.
 
-    def add(self, name: str, data: bytes) -> None:
-        """Write a part."""
-        self._insert(name, zlib.compress(data, _LEVEL))
-
-    def finish(self) -> None:
-        """Make the snapshot usable, and delete what is no longer needed."""
-        seq = self._seq
-        (earlier,) = self._execute(
-            f"SELECT count(*) FROM snapshots WHERE seq < ? AND name IN ({self._marks})",  # noqa: S608
-            (seq, *self._growing),
-        ).fetchone()
-        event = _checksum(self._connection, seq)
-        assert event is not None
-        self._insert(_LAST, msgspec.msgpack.encode(_Last(event, self._part + earlier)))
+        If this raises, the snapshot isn't there, and the next one must have all that this one had.
+        """
+        # What is left of a snapshot that wasn't finished, or wasn't usable. Then at most one row per transaction, so that
+        # the last one, which makes the snapshot usable, is there if and only if this returns.
+        self._transact(
+            lambda connection: connection.execute("DELETE FROM snapshots WHERE seq > ?", (self._complete[-1],))
+        )
+        part = -1
+        for part, (name, data) in enumerate(parts):
+            # Digests look random, so compressing them takes long for nothing; level 0 only adds the checksum.
+            level = 0 if name in _RANDOM else 1
+            row = (seq, part, name, zlib.compress(data, level))
+            self._transact(partial(_insert, row))
+        self._transact(partial(self._finish, seq, part + 1))
         self._complete = [*self._complete, seq][-_KEPT:]
-        self._execute(
-            f"DELETE FROM snapshots WHERE seq < ? AND name NOT IN ({self._marks})",  # noqa: S608
-            (self._complete[0], *self._growing),
+
+    def _finish(self, seq: int, count: int, connection: sqlite3.Connection) -> None:
+        names = msgspec.json.encode(self._growing).decode()
+        (earlier,) = connection.execute(
+            "SELECT count(*) FROM snapshots WHERE seq < ? AND name IN (SELECT value FROM json_each(?))",
+            (seq, names),
+        ).fetchone()
+        event = _checksum(connection, seq)
+        assert event is not None
+        _insert((seq, count, _LAST, msgspec.msgpack.encode(_Last(event, count + earlier))), connection)
+        kept = [*self._complete, seq][-_KEPT]
+        connection.execute(
+            "DELETE FROM snapshots WHERE seq < ? AND name NOT IN (SELECT value FROM json_each(?))", (kept, names)
         )
 
-    def _insert(self, name: str, data: bytes) -> None:
-        self._execute(
-            "INSERT INTO snapshots (seq, part, name, data) VALUES (?, ?, ?, ?)", (self._seq, self._part, name, data)
-        )
-        self._part += 1
+
+def _insert(row: tuple[int, int, str, bytes], connection: sqlite3.Connection) -> None:
+    connection.execute("INSERT INTO snapshots (seq, part, name, data) VALUES (?, ?, ?, ?)", row)

@@ -2,7 +2,7 @@
 
 import os
 import sqlite3
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, nullcontext, suppress
 from pathlib import Path
 from typing import Final, Self
@@ -13,7 +13,7 @@ from aqueue._journal import open_journals
 from aqueue._journal.reader import EventReader, read_events_at
 from aqueue._journal.snapshots import SnapshotWriter, read_snapshots
 from aqueue._system.notice import warn
-from aqueue.errors import JournalError, JournalLocked
+from aqueue.errors import JournalDamaged, JournalError, JournalLocked
 from aqueue.events import Event, encode, encode_lines
 
 __all__ = ["Journal"]
@@ -157,7 +157,14 @@ class Journal:
         # SQLite's own connections get on in one process; Python's can't be used by two threads at a time.
         reading = nullcontext(self._connection) if not self._is_writing else self._connect_again()
         with reading as connection:
-            yield from read_events_at(connection, self.path, seqs)
+            missing = set(seqs)
+            for event in read_events_at(connection, self.path, seqs):
+                missing.discard(event.seq)
+                yield event
+        if missing:
+            raise JournalDamaged(
+                f"the journal {journal_file.shown(self.path)} lacks event {min(missing):,}; restore it from a copy"
+            )
 
     def _connect_again(self) -> "closing[sqlite3.Connection]":
         return closing(journal_file.connect(self.path, "ro"))
@@ -186,7 +193,16 @@ class Journal:
 
     def snapshot_writer(self, growing: Sequence[str], last: int) -> SnapshotWriter:
         """Return what writes snapshots on the thread that calls `write`; see `SnapshotWriter`."""
-        return SnapshotWriter(self._connection, growing, last)
+        return SnapshotWriter(self._transact_or_not, growing, last)
+
+    def _transact_or_not(self, write: Callable[[sqlite3.Connection], object]) -> None:
+        """Do what `_transact` does, and leave no transaction open if it raises."""
+        try:
+            self._transact(write)
+        except BaseException:
+            with suppress(sqlite3.Error):
+                self._connection.rollback()
+            raise
 
     def failure(self, error: BaseException) -> JournalError:
         """Roll back, and return the error for the user, made of `error`, which `write` raised."""
@@ -256,9 +272,19 @@ class Journal:
                 f"events {first:,} to {batch[-1].seq:,} were to be written to the journal {journal_file.shown(self.path)} after "
                 f"event {self.last_seq:,}: this is a bug in aqueue; please report it"
             )
+        self._transact(lambda _: self._insert_all(batch))
+        self.last_seq = batch[-1].seq
+
+    def _transact(self, write: Callable[[sqlite3.Connection], object]) -> None:
+        """Call `write` in a transaction, and check before and after that the files are those that a resume will read."""
         self._begin()
         self._keep_lock()  # now nobody else can begin to write
         self._check_log()
+        write(self._connection)
+        self._connection.execute("COMMIT")
+        self._check_place()
+
+    def _insert_all(self, batch: list[Event]) -> None:
         start = 0
         last_seq: int | None = 0
         while start < len(batch):
@@ -270,9 +296,6 @@ class Journal:
                 f"the journal {journal_file.shown(self.path)} was written by another program: event {batch[-1].seq:,} "
                 f"would have become event {last_seq:,}; make sure that nothing else writes to it, then resume"
             )
-        self._connection.execute("COMMIT")
-        self._check_place()
-        self.last_seq = batch[-1].seq
 
     def _insert(self, events: list[Event]) -> int | None:
         """Write the rows of `events`, and return the number of the last. Set the size of the next slice by their bytes.
@@ -351,7 +374,7 @@ class Journal:
                 "back, then resume"
             )
         size = journal_file.size(self.path)
-        if size < self._size:  # SQLite itself never makes it smaller
+        if size < self._size and size < self._pages_bytes():  # SQLite makes it smaller only if it has fewer pages
             raise JournalError(
                 f"the journal {journal_file.shown(self.path)} was truncated from {self._size:,} to {size:,} bytes by another "
                 "program while the run was writing it; what this run has done is not saved; if you have a copy, restore it, "
@@ -363,6 +386,12 @@ class Journal:
         self._log_size = max(
             self._log_size, journal_file.size(self._log)
         )  # if it is emptied just now, `_check_log` sees to it
+
+    def _pages_bytes(self) -> int:
+        (count,), (size,) = (
+            self._connection.execute(f"PRAGMA {name}").fetchone() for name in ("page_count", "page_size")
+        )
+        return int(count * size)
 
     def _check_log(self) -> None:
         """Raise before a commit if somebody has cut the log: SQLite would write on behind the hole, and read zeros from it.

@@ -16,7 +16,7 @@ from aqueue._engine.payloads import Payloads
 from aqueue._engine.restored_run import Change
 from aqueue._engine.tree import unlink
 from aqueue._folds.recording import ROOT, Ended
-from aqueue._folds.snapshot import GROWING, Folds, last_restored
+from aqueue._folds.snapshot import GROWING, Folds, all_restored
 from aqueue._resume.live_items import LiveItems
 from aqueue._resume.plan import plan_of
 from aqueue._resume.restoring import Restoring
@@ -70,8 +70,7 @@ def fold_recorded(journal: RecordedEvents, check_interrupt: Callable[[], None] =
     Raises:
         JournalError: an event can't be read.
     """
-    folds = last_restored(journal.snapshots(GROWING))
-    if folds is not None:
+    for folds in all_restored(journal.snapshots(GROWING)):
         with suppress(KeyError):  # it doesn't fit the events after it
             _fold(journal, check_interrupt, folds)
             return folds

@@ -176,8 +176,8 @@ class Record:
             events = [found[seq] for seq in chunk if seq in found]
             for event in events:
                 if isinstance(event, RunResumed | RunEdited):  # the process before it ended at the event before
-                    (before,) = self.history.events_at([event.seq - 1]).values()
-                    self.items.last_at = before.at
+                    before = self.history.events_at([event.seq - 1]).get(event.seq - 1)
+                    self.items.last_at = self.items.last_at if before is None else before.at  # or of an unknown type
                 self.items.apply([event])
             self._note_starts(events)
         self.items.last_at = folds.recording.facts.last_at

@@ -79,7 +79,7 @@ class _Told:
 
     Attributes:
         story: the item's.
-        announced: its children.
+        announced: the numbers and types of its children.
         record: the run; all of it, or the live items alone.
         recording: the run as a resume reads it, ended; None if it can't be resumed.
     """
@@ -90,12 +90,14 @@ class _Told:
         self._item = item
         self._fold = fold
         self.story = Story(item)
-        self.announced: list[ItemEnqueued] = []
+        self.announced: list[tuple[int, str]] = []
 
     def tell(self, events: Iterable[Event]) -> None:
         """Read events that name the item or its children, and those around the ends of processes."""
         self.story.apply(events)
-        self.announced += [one for one in events if isinstance(one, ItemEnqueued) and one.parent == self._item]
+        self.announced += [
+            (one.item, one.type) for one in events if isinstance(one, ItemEnqueued) and one.parent == self._item
+        ]
 
     def apply(self, events: list[Event]) -> None:
         """Fold events, among which these are."""
@@ -113,7 +115,7 @@ class _Told:
     def children(self) -> Counter[tuple[str, State]]:
         """Return how many of its children are of which type and in which state."""
         items = self.record.items
-        rows = ((one.type, items.row_of(one.item)) for one in self.announced)
+        rows = ((type, items.row_of(number)) for number, type in self.announced)
         return Counter((type, "completed" if row is None else items.state_of(row)) for type, row in rows)
 
 
@@ -139,7 +141,8 @@ def _from_snapshot(history: History, item: int) -> _Told | None:
         told.tell([found[seq] for seq in sorted(found)])
         with suppress(*MISFITS):
             told.record = Record(history, told.apply, folds=folds)
-            return told
+            if told.record.items.row_of(item) is not None:
+                return told
     history.rewind()
     return None
 

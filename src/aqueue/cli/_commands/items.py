@@ -55,7 +55,7 @@ def items(
     wanted = {state for state in STATES if not states or state in states}
     if "outstanding" in states:
         wanted |= OUTSTANDING
-    record = read_record(file, run) if "completed" in wanted else read_live(file, run)
+    record = read_record(file, run) if wanted & {"completed", "skipped"} else read_live(file, run)
     rows = list(record.items.rows_in(wanted, item_types(types, record.items.types, record.view.types)))
     if slowest is not None:
         limit = slowest if limit is None else limit
