@@ -401,6 +401,8 @@ def test_no_line_is_wider_than_the_terminal(run_: list[Event], cells: int, types
     shown = "\r\n".join(lines)
     # The emulator draws each half of a flag, and each tone of a skin, two cells wide. Terminals differ in these.
     shown = re.sub("[\U0001f1e6-\U0001f1ff\U0001f3fb-\U0001f3ff]", lambda found: "x" * cell_len(found[0]), shown)
+    # And it begins a new line before a character without width that follows a full one.
+    shown = "".join(one for one in shown if one < " " or cell_len(one))
     pyte.Stream(screen).feed(shown)
 
     assert all(cell_len(STYLE.sub("", line)) <= cells for line in lines)

@@ -276,7 +276,7 @@ class ItemTable:
                 self._flags[row] &= ~_ENDED
                 if event.rerun or event.failed is not None:
                     self._state[row] = _QUEUED if event.rerun or event.failed == "process" else _COMPLETED
-                elif event.ended is not None:
+                elif event.ended is not None and self._state[row] == _QUEUED:  # its earlier events were not read
                     self._state[row] = _SKIPPED if event.skipped else _COMPLETED
             case _:
                 self._apply_steering(event, previous_at)
