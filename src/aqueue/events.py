@@ -5,7 +5,7 @@ times in seconds, durations are seconds, items are numbered from 1 in the order 
 from 1. A reader must skip event types and fields that it does not know: `decode` does.
 """
 
-from typing import Final, Literal
+from typing import Final, Literal, get_args
 
 import msgspec
 from msgspec import Raw
@@ -785,45 +785,7 @@ AnyEvent = (
     | RunFinished
 )
 
-EVENT_TYPES: Final[dict[str, type[Event]]] = {
-    str(cls.__struct_config__.tag): cls
-    for cls in (
-        RunStarted,
-        RunResumed,
-        ItemEnqueued,
-        ItemAdopted,
-        ItemStarted,
-        ItemDescribed,
-        ItemCompleted,
-        ItemChildrenProcessed,
-        ItemChildrenFailed,
-        ItemFailed,
-        ItemRetryScheduled,
-        ItemRescheduled,
-        ItemInterrupted,
-        ItemCancelled,
-        ItemSkipped,
-        ItemReopened,
-        ItemRegrouped,
-        GroupSlowedDown,
-        GroupLimitKnown,
-        GroupPaused,
-        GroupUnpaused,
-        GroupLimitChanged,
-        ProcessJoined,
-        ProcessLeft,
-        RunPaused,
-        RunUnpaused,
-        RunWorkersChanged,
-        RunSteered,
-        RunEdited,
-        RunStopping,
-        ReporterFailed,
-        LoopBlocked,
-        RunHeldUp,
-        RunFinished,
-    )
-}
+EVENT_TYPES: Final[dict[str, type[Event]]] = {str(cls.__struct_config__.tag): cls for cls in get_args(AnyEvent)}
 """Every event type by its name."""
 
 

@@ -388,7 +388,7 @@ def test_a_missing_event_of_a_live_item_is_named(copy: Path) -> None:
 
 
 def test_a_journal_that_sqlite_itself_makes_smaller(tmp_path: Path, backend: Backend) -> None:
-    """Pages that old snapshots leave free may be given back, if the file was set up so."""
+    """With auto_vacuum, SQLite truncates the file when old snapshots leave pages free."""
     path = tmp_path / "run.db"
     journal = Journal.open(path)
     journal.close()

@@ -383,7 +383,7 @@ def test_what_follows_a_timeout_in_the_same_worker_is_not_cancelled(backend: Bac
 
 
 def test_a_cancellation_that_an_earlier_item_has_caught_changes_nothing() -> None:
-    """Asyncio counts it in the task for good, and AnyIO leaves cancellations alone that may be another's by that count."""
+    """Asyncio keeps counting it in the task, and by that count AnyIO doesn't swallow later cancellations of the task."""
 
     async def catch() -> None:
         task = asyncio.current_task()

@@ -333,7 +333,7 @@ class Recording:
                             self._thin_out(item >> _SHIFT)
                         above = live[page.parents[place]]
                         if event.result is not NO_DATA or not above.completed:
-                            self._pass_on(item, seq, above, event.seq if event.result is not NO_DATA else 0)
+                            self._pass_on(item, seq, above, _result_seq(event))
             elif cls is ItemDescribed:
                 assert isinstance(event, ItemDescribed)
                 running[event.item][1] = event.seq
@@ -412,7 +412,7 @@ class Recording:
         record.completed_seq = event.seq
         record.is_poison = False
         record.retries = 0
-        record.result_seq = event.seq if event.result is not NO_DATA else 0
+        record.result_seq = _result_seq(event)
         if self.facts.cancelled or self.facts.forgotten_below:
             self.facts.cancelled.discard(event.item)
             self.facts.earlier_results.pop(event.item, None)
@@ -537,7 +537,7 @@ class Recording:
             hook_attempt=ended.hook_attempt,
             has_children=ended.has_children,
             brought_back_seq=event.seq,
-            result_seq=event.seq if event.result is not NO_DATA else 0,
+            result_seq=_result_seq(event),
         )
         facts.forgotten_below.add(event.item)
         parent = self._record(ended.parent)
@@ -558,7 +558,7 @@ class Recording:
         record.is_poison = False
         record.retries, record.due = 0, 0.0
         record.completed = record.skipped = True
-        record.result_seq = event.seq if event.result is not NO_DATA else 0
+        record.result_seq = _result_seq(event)
         record.closed_children = None
         self.facts.cancelled.discard(event.item)
         self.facts.earlier_results.pop(event.item, None)
@@ -714,3 +714,8 @@ class Recording:
         if self.ended == Ended():
             return self.saved  # large, and not copied for nothing
         return Ended(*(getattr(self.saved, name) + getattr(self.ended, name) for name in Ended.__struct_fields__))
+
+
+def _result_seq(event: ItemCompleted | ev.ItemSkipped | ev.ItemReopened) -> int:
+    """Return the number of `event` if it has a result; 0 if it has none."""
+    return event.seq if event.result is not NO_DATA else 0

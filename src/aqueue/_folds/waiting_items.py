@@ -27,7 +27,7 @@ class Kind(NamedTuple):
 class Page(msgspec.Struct, gc=False):
     """A column per fact, with a place per number, used or not.
 
-    An item in `WaitingItems` is the four numbers at one place, and not an object: millions may wait.
+    An item in `WaitingItems` is the three numbers at one place, and not an object: millions may wait.
 
     Attributes:
         enqueued_seqs: the number of the event that announced the item; 0 where there is no item.

@@ -148,7 +148,7 @@ class TaskWatch:
             self.outermost = self.innermost or scope
 
     def leave(self) -> None:
-        """Leave the scope that `enter` has entered, if there is one; nothing may be left open."""
+        """Leave the scope that `enter` has entered, if there is one; every scope inside must have been left."""
         if self.scope is not None:
             self.scope.__exit__(None, None, None)
             self.scope = None
