@@ -3,10 +3,15 @@
 from hashlib import blake2b
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
+from aqueue._codec import digests as digests_module
 from aqueue._codec.digests import (
     KEPT_STATE_BYTES,
+    DigestSet,
     KeySet,
+    Occurrences,
     child_digest,
     digest_of,
     encoded,
@@ -67,3 +72,29 @@ def test_a_set_of_keys_knows_the_class_as_well() -> None:
     assert not keys.knows(["shop:Old"], "a")
     assert not keys.knows([], "a")
     assert len(keys) == 2
+
+
+@given(numbers=st.lists(st.integers(0, 400), max_size=300), few=st.integers(0, 20), split=st.integers(0, 300))
+def test_a_set_of_digests_is_a_set(numbers: list[int], few: int, split: int) -> None:
+    """Of few or many, and where one digest is in the middle of two others of its bucket."""
+    digests = [b"\0\1" + bytes(divmod(number, 20)) for number in numbers]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(digests_module, "_FEW", few)
+        model = set(digests[:split])
+        found = DigestSet(4, b"".join(model))
+        for digest in digests[split:]:
+            assert found.add(digest) == (digest not in model)
+            model.add(digest)
+        assert set(found) == model
+        assert len(found) == len(model)
+        assert all(
+            (bytes([0, 1, *divmod(number, 20)]) in found) == (b"\0\1" + bytes(divmod(number, 20)) in model)
+            for number in range(400)
+        )
+
+
+def test_equal_children_are_counted() -> None:
+    """By class and state."""
+    children = Occurrences()
+    seen = [("a", b"1"), ("a", b"1"), ("b", b"1"), ("a", b"2"), ("a", b"1"), ("b", b"1")]
+    assert [children.count(*child) for child in seen] == [0, 1, 0, 0, 2, 1]

