@@ -8,7 +8,7 @@ import pytest
 from hypothesis import settings
 
 from aqueue import Backend
-from tests import frequent_snapshots  # noqa: F401  # what a test resumes is resumed from one
+from tests import low_thresholds  # noqa: F401  # few items stay in memory, and resumes begin with a snapshot
 
 # No deadline: on a busy machine one example may be slow, and that is no bug. In CI the examples are the same in every
 # run, so that a change is blamed only for what it broke; elsewhere each run looks at new ones.

@@ -22,6 +22,7 @@ from aqueue import Limit
 from aqueue._engine.group_limits import GroupLimits
 from aqueue._engine.groups import GroupedQueue
 from aqueue._engine.item_class import ItemClass
+from aqueue._engine.lines import Block, SpillingLine
 from aqueue._engine.queues import QUEUE_TYPES, FifoQueue, PriorityQueue, QueueTypeName
 from aqueue._engine.tree import Node
 from aqueue._system.timers import Timers
@@ -79,6 +80,28 @@ class Numbered:
         return Node(self.last, Page(group, priority, breaks=breaks), None, GROUPED)
 
 
+class HandSpills:
+    """Spills nodes that were not tried yet; what is read back arrives when the test says so."""
+
+    def __init__(self, most: int) -> None:
+        self.most = most
+        self.num_spilled = 0
+        self.nodes: dict[int, Node] = {}
+        self.reads: list[tuple[SpillingLine, Block]] = []
+
+    def can_spill(self, node: Node) -> bool:
+        return node.attempt == 1
+
+    def read(self, line: SpillingLine, block: Block) -> None:
+        self.reads.append((line, block))
+
+    def answer(self, queue: GroupedQueue) -> None:
+        """Let the first block that is being read arrive."""
+        line, block = self.reads.pop(0)
+        line.put_back([self.nodes[number] for number in block.numbers])
+        queue.look_at_line(line)
+
+
 def grouped(
     limits: Limits | None = None, kind: QueueTypeName = "queue", on_ready: Callable[[], None] = lambda: None
 ) -> tuple[GroupedQueue, HandTimers]:
@@ -126,20 +149,32 @@ class AgainstASlowModel(RuleBasedStateMachine):
         plain=st.integers(0, 3),
         by_function=st.booleans(),
         may_break=st.booleans(),
+        most=st.sampled_from([None, 1, 2, 5]),
     )
-    def begin(self, kind: QueueTypeName, plain: int, by_function: bool, may_break: bool) -> None:
+    def begin(self, kind: QueueTypeName, plain: int, by_function: bool, may_break: bool, most: int | None) -> None:
         self.kind = kind
+        self.spills = None if most is None else HandSpills(most)
         self.may_break = may_break
         self.timers = HandTimers()
         queue = QUEUE_TYPES[kind]()
+        if self.spills is not None:
+            queue.spill(self.spills)
         self.waiting: list[Node] = []
         for _ in range(plain):
             node = self.numbered(None)
+            if self.spills is not None:
+                self.spills.nodes[node.id] = node
             queue.put(node)
             self.put_into_model(node, again=False)
         limits: Limits = LIMITS.get if by_function else LIMITS
         self.queue = GroupedQueue(
-            queue, GroupLimits(limits), lambda: self.timers.now, self.timers, self.on_ready, lambda *_: None
+            queue,
+            GroupLimits(limits),
+            lambda: self.timers.now,
+            self.timers,
+            self.on_ready,
+            lambda *_: None,
+            self.spills,
         )
         assert not len(queue)
         self.running: list[Node] = []
@@ -188,7 +223,16 @@ class AgainstASlowModel(RuleBasedStateMachine):
 
     # ---- what happens
 
+    @rule(number=st.integers(1, 3))
+    def read(self, number: int) -> None:
+        """Some of what is being read arrives."""
+        for _ in range(number):
+            if self.spills is not None and self.spills.reads:
+                self.spills.answer(self.queue)
+
     def put(self, node: Node, *, again: bool) -> bool:
+        if self.spills is not None:
+            self.spills.nodes[node.id] = node
         try:
             (self.queue.put_again if again else self.queue.put)(node)
         except ItemsNotComparable:
@@ -227,6 +271,8 @@ class AgainstASlowModel(RuleBasedStateMachine):
         for _ in range(times):
             if self.is_over:
                 return
+            while self.spills is not None and self.spills.reads:
+                self.spills.answer(self.queue)
             expected = self.next_of_model()
             breaks = any(one.item.breaks for one in self.waiting)
             assert self.queue.is_ready == (expected is not None) or breaks
@@ -285,9 +331,12 @@ class AgainstASlowModel(RuleBasedStateMachine):
     @invariant()
     def nothing_is_lost_or_doubled(self) -> None:
         if hasattr(self, "queue"):
-            assert Counter(one.id for one in self.queue) == Counter(one.id for one in self.waiting)
             assert len(self.queue) == len(self.waiting)
-            if self.next_of_model() is not None:
+            if self.spills is None:
+                assert Counter(one.id for one in self.queue) == Counter(one.id for one in self.waiting)
+            else:
+                assert {one.id for one in self.queue} <= {one.id for one in self.waiting}
+            if self.next_of_model() is not None and (self.spills is None or not self.spills.reads):
                 assert self.queue.is_ready or self.is_over or any(one.item.breaks for one in self.waiting)
             assert self.timers.waiting <= 2 * len(GROUPS)
 

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from aqueue._journal.writer import Journal
 from aqueue.errors import JournalError
 from aqueue.events import Event
-from tests import frequent_snapshots  # noqa: F401  # resumes begin with one
+from tests import low_thresholds  # noqa: F401  # few items stay in memory, and resumes begin with a snapshot
 from tests.journal.writing import Source, make_events
 
 journal = Journal.open(sys.argv[1])

@@ -30,7 +30,7 @@ from aqueue._journal.check import connect_read_only
 from aqueue._journal.writer import Journal
 from aqueue.errors import JournalError
 from aqueue.events import Event, RunStarted, decode
-from tests import frequent_snapshots  # noqa: F401  # resumes begin with one
+from tests import low_thresholds  # noqa: F401  # few items stay in memory, and resumes begin with a snapshot
 from tests.journal.oracle import Story, check_left, told_by
 from tests.journal.recorded import events_of
 from tests.journal.seeds import LIMITS, Did, group_of, items_of, random_seed, tell, waits, with_policies

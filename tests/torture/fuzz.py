@@ -48,7 +48,7 @@ from aqueue.events import (
 )
 from aqueue.testing import EventRecorder
 from aqueue.view import RunView
-from tests import frequent_snapshots  # noqa: F401  # resumes begin with one
+from tests import low_thresholds  # noqa: F401  # few items stay in memory, and resumes begin with a snapshot
 from tests.engine.clocks import run_jumping
 from tests.journal.oracle import Story, check_left, told_by
 from tests.journal.recorded import cut, events_of

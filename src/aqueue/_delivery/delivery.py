@@ -18,7 +18,7 @@ from aqueue._stream.event_stream import SOFT_LIMIT_BYTES, EventStream
 from aqueue._system.loop import CallSoon
 from aqueue._system.notice import warn
 from aqueue.errors import JournalError, ReporterError
-from aqueue.events import ErrorInfo, Event, ReporterFailed
+from aqueue.events import ErrorInfo, Event, ItemEnqueued, ReporterFailed
 from aqueue.reporting import Reporter, RunInfo
 from aqueue.result import RunResult
 from aqueue.text import visible
@@ -154,6 +154,14 @@ class Delivery:
                 lambda error: self._call_soon(lambda: on_failed(error)),
                 lambda: self._call_soon(self._journal_closed.set),
             )
+
+    def read_items(self, numbers: Sequence[int], on_read: Callable[[dict[int, ItemEnqueued]], None]) -> None:
+        """Read the announcements of live items from the journal, and call `on_read` with them in the loop, by number.
+
+        It isn't called if the journal can't be read; then the run ends as if the journal couldn't be written.
+        """
+        assert self._journal_thread is not None
+        self._journal_thread.read(numbers, lambda found: self._call_soon(lambda: on_read(found)))
 
     def _on_committed(self, batch: list[Event]) -> None:
         if self._is_showing:

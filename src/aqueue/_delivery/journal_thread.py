@@ -2,19 +2,22 @@
 
 import threading
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import TYPE_CHECKING, Final
 
 from aqueue._stream.event_stream import BATCH_EVENTS, EventStream
 from aqueue.errors import JournalError
-from aqueue.events import Event
+from aqueue.events import Event, ItemEnqueued
 
 if TYPE_CHECKING:
     from aqueue._delivery.snapshots import Snapshots
     from aqueue._journal.writer import Journal  # which loads SQLite: for runs that have a journal
 
 __all__ = ["JournalThread"]
+
+OnRead = Callable[[dict[int, ItemEnqueued]], None]
+"""Gets announcements, by the numbers of their items."""
 
 COMMIT_INTERVAL_S: Final = 0.05
 """How long events wait for others, at most, before they are written."""
@@ -56,6 +59,7 @@ class JournalThread:
         self._on_closed = on_closed
         self._wake = threading.Event()
         self._flushes: deque[Callable[[], None]] = deque()  # appending and popping are thread-safe
+        self._reads: deque[tuple[Sequence[int], OnRead]] = deque()  # as above
         self._is_ending = False
         self._has_failed = self._has_ended = False
         self._thread = threading.Thread(target=self._work, name="aqueue-journal", daemon=True)
@@ -77,6 +81,11 @@ class JournalThread:
         self._wake.set()
         if self._has_ended:  # perhaps after it has looked for the last time
             self._end_flushes(1)
+
+    def read(self, numbers: Sequence[int], on_read: OnRead) -> None:
+        """Read the announcements of live items, which need not be written yet; `on_read` is called on the thread."""
+        self._reads.append((numbers, on_read))
+        self._wake.set()
 
     def end(self) -> None:
         """Write what is left, close the file and end; returns at once."""
@@ -107,6 +116,21 @@ class JournalThread:
             self._journal.close()
             self._on_closed()
 
+    def _read_items(self, num_written: int) -> None:
+        """Read what is asked for and written; that is the case for the first `num_written` questions."""
+        while self._reads:
+            numbers, on_read = self._reads[0]
+            try:
+                seqs = self._snapshots.announced_by(numbers)
+            except KeyError:
+                if num_written <= 0:
+                    return
+                raise
+            events = self._journal.written_at(seqs)
+            on_read({event.item: event for event in events if isinstance(event, ItemEnqueued)})
+            self._reads.popleft()
+            num_written -= 1
+
     def _end_flushes(self, number: int) -> None:
         with suppress(IndexError):  # two threads may do this at once, at the end
             for _ in range(number):
@@ -118,6 +142,7 @@ class JournalThread:
         taken = BATCH_EVENTS
         while taken >= _BUSY_EVENTS:
             try:
+                asked = len(self._reads)
                 batch = stream.take(BATCH_EVENTS)
                 taken = len(batch)
                 stream.wake_if_room()
@@ -125,6 +150,7 @@ class JournalThread:
                     self._journal.write(batch)
                     self._on_committed(batch)
                     self._snapshots.apply(batch)
+                    self._read_items(asked if taken < BATCH_EVENTS else 0)
             except BaseException as error:
                 # MemoryError, for example. After any error, no later event may count as saved.
                 if self._has_failed:

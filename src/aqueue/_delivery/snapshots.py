@@ -1,6 +1,7 @@
 """Makes snapshots of a run while its journal is written, so that neither a resume nor a reader has to fold all of its events."""
 
 import sqlite3
+from collections.abc import Sequence
 
 from aqueue._folds.recording import Ended
 from aqueue._folds.snapshot import Folds, parts_of
@@ -62,6 +63,17 @@ class Snapshots:
                 f"no more snapshots are made, so resuming this run will take longer ({type(error).__name__}: {error}); this is "
                 "a bug in aqueue; please report it"
             )
+
+    def announced_by(self, items: Sequence[int]) -> list[int]:
+        """Return the numbers of the events that announced these live items.
+
+        Raises:
+            KeyError: one is not committed yet.
+            JournalError: a bug in aqueue has ended the fold that knows them.
+        """
+        if self._folds is None:
+            raise JournalError("the items that wait can't be found in the journal any more; resume the run")
+        return self._folds.recording.announced_by(items)
 
     def _is_time(self, folds: Folds, *, is_last: bool) -> bool:
         seq = folds.recording.facts.last_seq

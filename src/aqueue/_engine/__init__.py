@@ -16,6 +16,7 @@ Each module imports only from those above it:
 - `tree`: which items wait for which, when a subtree has ended, and which hook is due then
 - `attempt`: one attempt at an item's `process` or hook, and the functions that its code can call
 - `payloads`: what a journal needs of an item: its state, and an identity that is the same in every rerun
+- `lines`: nodes in the order in which they are taken: all in memory, or the next ones, and the others spilled
 - `queues`: the order in which items are taken: first in first out, last in first out, by priority
 - `recorded_child`: a recorded child, and its comparison with new ones that have other attributes
 - `siblings`: matches new children of one class and parent with the recorded ones
@@ -31,6 +32,7 @@ Each module imports only from those above it:
 - `worker`: the state of one worker
 - `dispatcher`: what runs next: the queue, groups, due hooks, and the workers that are idle
 - `intake`: what happens to an enqueued item: announced and queued, dropped as a duplicate, or adopted
+- `spilling`: makes the nodes of spilled items again, from what the journal has of them
 - `outcomes`: what follows from an attempt that raised: a retry, a failure for good, or an interruption
 - `parts`: the parts above, put together for one run
 - `hooks`: runs hooks, those of children before those of their parents

@@ -9,6 +9,7 @@ from typing import Any, Final, NoReturn
 
 import msgspec
 
+from aqueue._codec.digests import Occurrences
 from aqueue._codec.results import decode_result
 from aqueue._engine.context import Current, running_attempt
 from aqueue._engine.tree import Node
@@ -117,7 +118,7 @@ class Attempt(msgspec.Struct, gc=False, eq=False):
         worker: the worker's number.
         phase: ``process``, or ``after_children`` for the hook.
         deduplicated: how many of its children were dropped because their key was known.
-        occurrences: how many children of each type and payload it has enqueued, by hash; only with a journal.
+        occurrences: how many children of each type and payload it has enqueued; only with a journal.
         earlier: what is kept for the next attempt; None if there is nothing to keep.
     """
 
@@ -126,7 +127,7 @@ class Attempt(msgspec.Struct, gc=False, eq=False):
     worker: int
     phase: Phase
     deduplicated: int = 0
-    occurrences: dict[int, int] | None = None
+    occurrences: Occurrences | None = None
     earlier: EarlierAttempts | None = None
 
     def enqueue(self, item: Any, /) -> None:

@@ -8,7 +8,8 @@ from typing import Final
 
 import msgspec
 
-from aqueue._engine.queues import LifoQueue, Line, PlainQueue, PriorityQueue, Rest
+from aqueue._engine.lines import Line
+from aqueue._engine.queues import LifoQueue, PlainQueue, PriorityQueue, Rest
 from aqueue._engine.tree import Node
 from aqueue.errors import ItemsNotComparable
 from aqueue.limits import Limit
@@ -78,7 +79,7 @@ class Group(msgspec.Struct, gc=False, eq=False):
         rate: its recent starts; None if its limit has no `per_second`.
         head: the next node; None if no node waits.
         again: the nodes after `head` that were put again, if the queue is FIFO. They come before `rest`.
-        rest: the other nodes after `head`.
+        rest: the other nodes after `head`. If there is no `head`, they are spilled.
         running: how many of its nodes are taken and not released. Counted only if the limit has `concurrent`.
         not_before: `aqueue.slow_down` pauses it until this time of the loop's clock.
         waits_until: the time for which a timer is set; 0.0 without a timer.
@@ -105,7 +106,7 @@ class Group(msgspec.Struct, gc=False, eq=False):
     def can_be_forgotten(self, now: float) -> bool:
         """Return whether nothing waits or runs in it, and its past no longer delays a start."""
         is_past = self.rate is None or self.rate.is_past(now)
-        return self.head is None and not self.running and self.not_before <= now and is_past
+        return self.head is None and self.rest is None and not self.running and self.not_before <= now and is_past
 
 
 def new_group(name: str | None, limit: Limit) -> Group:

@@ -10,6 +10,7 @@ import anyio
 
 from aqueue._engine.group_limits import GroupLimits
 from aqueue._engine.groups import GroupedQueue
+from aqueue._engine.lines import SpillingLine, Spills
 from aqueue._engine.queues import FifoQueue, LifoQueue, PlainQueue
 from aqueue._engine.restored_run import RestoredRun
 from aqueue._engine.retries import Retries
@@ -81,7 +82,15 @@ class Dispatcher:
             on_ready=self.wake_one,
             on_limit=self._record_limit,
         )
+        self._spills: Spills | None = None
         self._use_queue(queue)
+
+    def spill(self, spills: Spills) -> None:
+        """Spill nodes from now on; only before any is put."""
+        self._spills = spills
+        assert not isinstance(self.queue, GroupedQueue)
+        self.queue.spill(spills)
+        self._use_queue(self.queue)
 
     def _use_queue(self, queue: PlainQueue | GroupedQueue) -> None:
         self.queue = queue
@@ -182,6 +191,18 @@ class Dispatcher:
         for node, before in groups:
             self._record_group(node, before)
 
+    def refill(self) -> None:
+        """Have spilled nodes read back, if few are left in memory; called from time to time."""
+        self.queue.refill()
+
+    def look_at_line(self, line: SpillingLine) -> None:
+        """Let workers start nodes that were put back to `line`."""
+        if self.groups is not None:
+            self.groups.look_at_line(line)
+        for _ in range(min(len(self.idle), len(line.near))):
+            self.wake_one()
+        self.queue.refill()
+
     def put_due(self, node: Node | None) -> None:
         """Leave the hook of `node`, if there is a node, to the next worker that is free."""
         if node is not None:
@@ -225,6 +246,7 @@ class Dispatcher:
 
     async def wait_for_item(self) -> bool:
         """Sleep until there may be an item; return False if the run is done."""
+        self.queue.refill()
         self.end_if_idle(about_to_wait=1)
         if self.is_done:
             return False
@@ -252,7 +274,7 @@ class Dispatcher:
         """Return the queue by groups, which replaces the plain one at the first call."""
         if self.groups is None:
             assert not isinstance(self.queue, GroupedQueue)
-            self.groups = self._by_groups(self.queue)
+            self.groups = self._by_groups(self.queue, spills=self._spills)
             self._use_queue(self.groups)
         return self.groups
 

@@ -12,7 +12,8 @@ from typing import Final
 from aqueue._engine.candidates import Group, ReadyGroups, new_group
 from aqueue._engine.group_limits import NO_LIMIT, GroupLimits
 from aqueue._engine.item_class import has_property
-from aqueue._engine.queues import FifoQueue, LifoQueue, Line, PlainQueue, PriorityQueue, Rest
+from aqueue._engine.lines import Line, SpillingLine, SpillingStack, Spills, Stack
+from aqueue._engine.queues import FifoQueue, LifoQueue, PlainQueue, PriorityQueue, Rest
 from aqueue._engine.tree import Node
 from aqueue._system.timers import Timers
 from aqueue.errors import InvalidItem, ItemsNotComparable
@@ -66,6 +67,7 @@ class GroupedQueue:
         timers: Timers,
         on_ready: Callable[[], None],
         on_limit: Callable[[str, Limit], None],
+        spills: Spills | None = None,
     ) -> None:
         """Take over the nodes of a plain queue, which have no group, and its order.
 
@@ -76,6 +78,7 @@ class GroupedQueue:
             timers: calls functions at a time of `clock`.
             on_ready: called when a group becomes ready.
             on_limit: called with the name and limit of a group that has one, when it first keeps an item from starting.
+            spills: spills nodes; None if all are in memory.
 
         Raises:
             ItemsNotComparable: two nodes can't be compared; all are still in `nodes`.
@@ -85,6 +88,7 @@ class GroupedQueue:
         self._timers = timers
         self._on_ready = on_ready
         self._on_limit = on_limit
+        self._spills = None if type(nodes) is PriorityQueue else spills
         self._announced: dict[str, Limit] = {}
         self._kind: type[PlainQueue] = type(nodes)
         self._is_fifo = self._kind is FifoQueue
@@ -95,15 +99,19 @@ class GroupedQueue:
         self._ready = ReadyGroups(self._kind)
         self._count = len(nodes)
         self._sweep_at = _SWEEP_GROUPS
+        self._may_spill = True
         self._is_comparing = False
         self._unplaced: list[Node] = []
         self._error: BaseException | None = None
         if len(nodes):
-            head = nodes.take()  # may raise, before anything has been moved
+            head = nodes.take() if nodes else None  # may raise, before anything has been moved
             group = self._group(None)
             group.head = head
             group.again, group.rest = nodes.move()
             self._make_ready(group)
+            if isinstance(group.rest, SpillingLine):
+                group.rest.is_full = self._is_full
+                group.rest.refill()
 
     # ---- as any queue of nodes ----------------------------------------------------------------------------------
 
@@ -157,9 +165,12 @@ class GroupedQueue:
             group = self._ready.take()
             node = group.head
             assert node is not None
-            head = group.again.take() if group.again else group.rest.take() if group.rest else None
+            rest = group.rest
+            head = group.again.take() if group.again else rest.take() if rest else None
             group.head = head
-            if head is None:
+            if isinstance(rest, SpillingLine):
+                rest.refill()
+            if head is None and (rest is None or not len(rest)):
                 group.again = group.rest = None
         except IndexError:
             raise
@@ -201,19 +212,34 @@ class GroupedQueue:
         """
         nodes = self._unplaced
         self._ready = ReadyGroups(self._kind)
+        lines: list[SpillingLine] = []
         for group in self._groups.values():
             group.ready_as = 0
             if group.head is not None:
-                nodes += [group.head, *(group.again or ()), *(group.rest or ())]
+                nodes += [group.head, *(group.again or ())]
+            if isinstance(group.rest, SpillingLine):
+                nodes += group.rest.take_all_in_memory()
+                lines += [group.rest] if len(group.rest) else []
+            else:
+                nodes += group.rest or ()
             group.head = group.again = group.rest = None
         # By number, since items may have changed their groups. Nodes that ran before come first, as a resume queues them.
         nodes.sort(key=lambda node: ((node.attempt == 1) is not (self._kind is LifoQueue), node.id), reverse=True)
-        self._count = 0
-        while nodes:
-            node = nodes[-1]
-            group = self._group(None if node.id in self.refusals else group_of(node))
-            self._put(group, node, again=node.attempt > 1)
-            nodes.pop()
+        self._count = sum(map(len, lines))
+        self._may_spill = False  # the nodes are in memory, and come before spilled ones
+        try:
+            while nodes:
+                node = nodes[-1]
+                group = self._group(None if node.id in self.refusals else group_of(node))
+                self._put(group, node, again=node.attempt > 1)
+                nodes.pop()
+        finally:
+            self._may_spill = True
+            for line in lines:
+                group = self._group(line.group)
+                line.near.extend(group.rest or ())
+                group.rest = line
+                line.refill()
 
     def __len__(self) -> int:
         return self._count + len(self._unplaced)
@@ -223,7 +249,8 @@ class GroupedQueue:
             if group.head is not None:
                 yield group.head
             yield from group.again or ()
-            yield from group.rest or ()
+            if group.rest is not None:
+                yield from group.rest
         yield from self._unplaced
 
     # ---- what groups add ----------------------------------------------------------------------------------------
@@ -265,7 +292,8 @@ class GroupedQueue:
         head = group.head
         self._is_comparing = self._is_by_priority
         try:
-            if head is None:
+            # Without a head, all other nodes are spilled, and come before the last of a FIFO queue.
+            if head is None and (again or group.rest is None or not self._is_fifo):
                 group.head = node
                 try:
                     self._make_ready(group)
@@ -275,7 +303,7 @@ class GroupedQueue:
                     raise
                 if group.name is not None and (self._limits.unused or not self._limits.seen):
                     self._limits.note(group.name)
-            elif node < head if self._is_by_priority else (again or not self._is_fifo):
+            elif head is not None and (node < head if self._is_by_priority else (again or not self._is_fifo)):
                 if again and self._is_fifo and head.attempt > 1:  # the head was put again before it
                     group.again = group.again or Line()
                     group.again.put(node)
@@ -292,8 +320,31 @@ class GroupedQueue:
 
     def _rest(self, group: Group) -> Rest:
         if group.rest is None:
-            group.rest = Line() if self._is_fifo else LifoQueue() if self._kind is LifoQueue else PriorityQueue()
+            if self._is_by_priority:
+                group.rest = PriorityQueue()
+            elif self._spills is None:
+                group.rest = Line() if self._is_fifo else Stack()
+            else:
+                kind = SpillingLine if self._is_fifo else SpillingStack
+                group.rest = kind(self._spills, self._is_full, group.name)
         return group.rest
+
+    # ---- spilled nodes ------------------------------------------------------------------------------------------
+
+    def refill(self) -> None:
+        """Do nothing: `take` sees to it."""
+
+    def _is_full(self) -> bool:
+        assert self._spills is not None
+        return self._may_spill and self._count - self._spills.num_spilled >= self._spills.most
+
+    def look_at_line(self, line: SpillingLine) -> None:
+        """Let the group of `line`, to which nodes were put back, start the next one, if it has been waiting for them."""
+        group = self._group(line.group)
+        if group.head is None and line:
+            group.head = line.take()
+            line.refill()
+            self._look_at(group)
 
     def _make_ready(self, group: Group) -> bool:
         """Make `group` ready, if it may start now; return whether it has become ready by this."""
@@ -347,7 +398,7 @@ class GroupedQueue:
 
     def _forget(self, group: Group) -> None:
         """Forget `group`, in which no node waits, unless its past matters; then look at all groups from time to time."""
-        if group.running or group.not_before or group.rate is not None:
+        if group.rest is not None or group.running or group.not_before or group.rate is not None:
             self._sweep()
         elif self._groups.get(group.name) is group:
             del self._groups[group.name]

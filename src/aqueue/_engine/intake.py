@@ -1,5 +1,6 @@
 """What happens to an enqueued item: it is announced and queued, dropped as a duplicate, or matched with a recorded item."""
 
+from array import array
 from collections.abc import Iterable
 from time import monotonic
 from typing import Any
@@ -7,7 +8,7 @@ from typing import Any
 import msgspec
 from anyio.lowlevel import checkpoint
 
-from aqueue._codec.digests import KEPT_STATE_BYTES, KeySet, state_or_digest
+from aqueue._codec.digests import KEPT_STATE_BYTES, KeySet, Occurrences, state_or_digest
 from aqueue._engine.adoption import RecordedChildren
 from aqueue._engine.attempt import ROOM_CHECK_EVENTS, Attempt, EarlierAttempts, EngineForItems
 from aqueue._engine.class_registry import ClassRegistry
@@ -18,7 +19,7 @@ from aqueue._engine.places import Execution
 from aqueue._engine.recorded_child import RecordedChild
 from aqueue._engine.restored_run import RestoredRun
 from aqueue._engine.stopping import Stage, Stopping
-from aqueue._engine.tree import Node, Tree
+from aqueue._engine.tree import JournaledNode, Node, Tree
 from aqueue._engine.turns import SLICE_S
 from aqueue._stream.event_stream import EventStream
 from aqueue._system.notice import warn
@@ -60,7 +61,7 @@ class Intake:
             payloads: what is recorded of items; None without a journal.
         """
         self.last_id = 0
-        self.roots: list[int] = []
+        self.roots = array("q")
         self.deduplicated_roots = 0
         self.recorded_roots: RecordedChildren | None = None
         self.keys = KeySet()
@@ -95,14 +96,17 @@ class Intake:
         kept = identity = b""
         occurrence = 0
         payload = NO_DATA
+        number = self.last_id + 1
         if cls.keyed or self._payloads is not None:
             identified = self._identify(item, parent, attempt, cls)
             if identified is None:
                 return
             key, kept, occurrence, identity, payload = identified
+        if self._payloads is None:
+            node = Node(number, item, parent, cls)
+        else:
+            node = JournaledNode(number, item, parent, cls, state=kept, occurrence=occurrence, identity=identity)
         stream, dispatcher = self._stream, self._dispatcher
-        number = self.last_id + 1
-        node = Node(number, item, parent, cls, kept, occurrence, identity)
         group = dispatcher.put(node)  # raises if the item can't be compared, before it is announced
         self.last_id = number
         cls.enqueued += 1
@@ -157,8 +161,8 @@ class Intake:
             payload = msgspec.Raw(state)
             if key is None:
                 if attempt.occurrences is None:
-                    attempt.occurrences = {}
-                occurrence = payloads.occurrence(cls.type, kept, attempt.occurrences)
+                    attempt.occurrences = Occurrences()
+                occurrence = attempt.occurrences.count(cls.type, kept)
                 if recorded is not None:
                     occurrence += recorded.total(cls.type, state)
                 if kept is not state:
@@ -203,8 +207,8 @@ class Intake:
                     and (recorded is None or left > recorded.total(cls.type, state))
                 ):
                     if attempt.occurrences is None:
-                        attempt.occurrences = {}
-                    payloads.occurrence(cls.type, state_or_digest(state), attempt.occurrences)
+                        attempt.occurrences = Occurrences()
+                    attempt.occurrences.count(cls.type, state_or_digest(state))
                 return
         dropped = attempt.deduplicated
         self.add(item, parent, attempt)

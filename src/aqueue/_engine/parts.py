@@ -10,6 +10,7 @@ from aqueue._engine.item_class import NO_POLICIES, Policies
 from aqueue._engine.outcomes import Outcomes
 from aqueue._engine.payloads import Payloads
 from aqueue._engine.queues import PlainQueue
+from aqueue._engine.spilling import ReadItems, Spilling
 from aqueue._engine.stopping import OnError, StopLimits, Stopping
 from aqueue._engine.suspects import Suspects
 from aqueue._engine.timeouts import Timeouts
@@ -38,6 +39,7 @@ class Parts:
         failures: the items that failed for good.
         suspects: the items that may have crashed an earlier process.
         outcomes: what follows from an attempt that raised.
+        spilling: makes nodes of spilled items again; None if all waiting nodes are in memory.
         turns: the time slice that workers share.
         payloads: what is recorded of items; None without a journal.
         limits: what each group may do, and which limits apply to no item.
@@ -57,6 +59,8 @@ class Parts:
         policies: Policies = NO_POLICIES,
         limits: Limits | None = None,
         is_elsewhere: bool = False,
+        spill_after: int | None = None,
+        read_items: ReadItems | None = None,
     ) -> None:
         """Create the parts of a run, in the loop that it will run in.
 
@@ -71,6 +75,8 @@ class Parts:
             policies: the policies of classes that don't set their own.
             limits: what each group may do.
             is_elsewhere: whether `process` runs in other processes.
+            spill_after: how many waiting nodes are kept in memory, if there is a journal; None for all.
+            read_items: reads items from the journal.
         """
         clock = clock_of_this_loop()
         self.stream = stream
@@ -87,6 +93,9 @@ class Parts:
         self.classes = ClassRegistry(policies, self.dispatcher.use_groups, is_elsewhere=is_elsewhere)
         self.tree = Tree(stream, keeps_items=payloads is not None or is_elsewhere)
         self.intake = Intake(stream, self.tree, self.stopping, self.dispatcher, self.classes, payloads)
+        self.spilling: Spilling | None = None
+        if spill_after is not None and payloads is not None and read_items is not None:
+            self.spilling = Spilling(spill_after, read_items, payloads, self.classes, self.dispatcher, self.stopping)
         self.outcomes = Outcomes(stream, self.stopping, self.dispatcher, failures)
         self.for_items = EngineForItems(
             stream,

@@ -124,22 +124,22 @@ class Payloads:
                 "change. Return results from the children, and read them with aqueue.child_results() instead"
             )
 
+    def decode(self, type: str, state: bytes, parent: Node | None) -> object:
+        """Return an item with this state, a child of `parent`.
+
+        Raises:
+            UnknownItemType, PayloadMismatch: see `PayloadCodec.decode`.
+        """
+        return self._codec.decode(type, state, partial(ancestor, parent))
+
     def restore(self, node: Node, state: bytes) -> None:
         """Decode the item of `node` once more, if it refers to an ancestor, which may be another object by now."""
         if _REFERENCE in state:
             # It could be decoded before, so an error now comes from the class's own code; then the item stays as it is.
             with suppress(PayloadMismatch):
-                node.item = self._codec.decode(node.cls.type, state, partial(ancestor, node.parent))
+                node.item = self.decode(node.cls.type, state, node.parent)
 
     # ---- identities ---------------------------------------------------------------------------------------------
-
-    @staticmethod
-    def occurrence(type: str, kept: bytes, occurrences: dict[int, int]) -> int:
-        """Count a child with this type and kept state in `occurrences`, and return how many equal ones came before."""
-        equal = hash(type) ^ hash(kept)  # str and bytes cache their hashes; a tuple would compute them each time
-        before = occurrences.get(equal, 0)
-        occurrences[equal] = before + 1
-        return before
 
     def identity_of_keyed(self, type: str, key: str) -> bytes:
         """Return the identity of an item with a key.

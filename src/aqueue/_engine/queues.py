@@ -1,28 +1,18 @@
 """The order in which items are taken: first in first out, last in first out, by priority."""
 
-from collections import deque
 from collections.abc import Callable, Iterator
 from heapq import heappop
 from itertools import chain, pairwise
 from typing import Final, Literal
 
+from aqueue._engine.lines import Line, SpillingLine, SpillingStack, Spills, Stack
 from aqueue._engine.tree import Node
 from aqueue.errors import ItemsNotComparable
 
-__all__ = ["QUEUE_TYPES", "FifoQueue", "LifoQueue", "Line", "PlainQueue", "PriorityQueue", "QueueTypeName", "Rest"]
+__all__ = ["QUEUE_TYPES", "FifoQueue", "LifoQueue", "PlainQueue", "PriorityQueue", "QueueTypeName", "Rest"]
 
 QueueTypeName = Literal["queue", "stack", "priority"]
 """``queue``: first in, first out. ``stack``: last in, first out. ``priority``: the lesser item (``<``) first."""
-
-
-class Line(deque[Node]):
-    """First in, first out, and nothing else."""
-
-    __slots__ = ()  # each group in which items wait has one
-
-    put = deque.append
-    put_first = deque.appendleft
-    take = deque.popleft
 
 
 class FifoQueue:
@@ -34,14 +24,26 @@ class FifoQueue:
     """
 
     def __init__(self) -> None:
-        self._new = Line()
         self.again = Line()
-        self.put = self._new.append
+        self._use(Line())
+
+    def _use(self, new: Line | SpillingLine) -> None:
+        self._new = new
+        self.put: Callable[[Node], None] = new.put
+
+    def spill(self, spills: Spills) -> None:
+        """Spill nodes from now on; only while it is empty."""
+        self._use(SpillingLine(spills))
+
+    def refill(self) -> None:
+        """Have spilled nodes read back, if few are left in memory."""
+        if isinstance(self._new, SpillingLine):
+            self._new.refill()
 
     @property
     def take_new(self) -> Callable[[], Node]:
         """Takes the first of the other nodes."""
-        return self._new.popleft
+        return self._new.take
 
     def put_again(self, node: Node, /) -> None:
         """Add a node that was taken before."""
@@ -51,16 +53,15 @@ class FifoQueue:
         """Remove and return the next node.
 
         Raises:
-            IndexError: the queue is empty.
+            IndexError: the queue is empty, or the next node is spilled.
         """
-        return (self.again or self._new).popleft()
+        return (self.again or self._new).take()
 
-    def move(self) -> tuple[Line, Line]:
+    def move(self) -> tuple[Line, Line | SpillingLine]:
         """Return the nodes that were put again, and the others, and leave this queue empty."""
-        moved = Line(self.again), Line(self._new)
-        self.again.clear()
-        self._new.clear()
-        return moved
+        new = self._new.move()
+        self._use(Line())
+        return self.again.move(), new
 
     def reorder(self) -> None:
         """Do nothing: this order doesn't depend on the items."""
@@ -68,26 +69,56 @@ class FifoQueue:
     def __len__(self) -> int:
         return len(self._new) + len(self.again)
 
+    def __bool__(self) -> bool:
+        return bool(self.again or self._new)
+
     def __iter__(self) -> Iterator[Node]:
         return chain(self.again, self._new)
 
 
-class LifoQueue(deque[Node]):
-    """Last in, first out."""
+class LifoQueue:
+    """Last in, first out.
 
-    put = deque.append
-    put_first = deque.append
-    put_again = deque.append
-    take = deque.pop
+    Attributes:
+        put, put_again: add a node as the next.
+        take: removes and returns the next node; raises `IndexError` if there is none, or if it is spilled.
+    """
 
-    def move(self) -> "tuple[None, LifoQueue]":
-        """Return None and a new queue with all nodes, and leave this one empty."""
-        moved = LifoQueue(self)
-        self.clear()
-        return None, moved
+    def __init__(self) -> None:
+        self._use(Stack())
+
+    def _use(self, nodes: Stack | SpillingStack) -> None:
+        self._nodes = nodes
+        self.put: Callable[[Node], None] = nodes.put
+        self.put_again = self.put
+        self.take: Callable[[], Node] = nodes.take
+
+    def spill(self, spills: Spills) -> None:
+        """Spill nodes from now on; only while it is empty."""
+        self._use(SpillingStack(spills))
+
+    def refill(self) -> None:
+        """Have spilled nodes read back, if few are left in memory."""
+        if isinstance(self._nodes, SpillingStack):
+            self._nodes.refill()
+
+    def move(self) -> tuple[None, Stack | SpillingLine]:
+        """Return None and all nodes, and leave this queue empty."""
+        nodes = self._nodes.move()
+        self._use(Stack())
+        return None, nodes
 
     def reorder(self) -> None:
         """Do nothing: this order doesn't depend on the items."""
+
+    def __len__(self) -> int:
+        return len(self._nodes)
+
+    def __bool__(self) -> bool:
+        return bool(self._nodes)
+
+    def __iter__(self) -> Iterator[Node]:
+        return iter(self._nodes)
 
 
 class PriorityQueue:
@@ -155,6 +186,12 @@ class PriorityQueue:
         moved._heap, self._heap = self._heap, moved._heap
         return None, moved
 
+    def spill(self, _: Spills) -> None:
+        """Do nothing: the order is that of `<`, which is the user's code over the items in memory."""
+
+    def refill(self) -> None:
+        """Do nothing."""
+
     def reorder(self) -> None:
         """Sort all nodes again, since items may have changed."""
         nodes, self._heap = self._heap, []
@@ -180,7 +217,7 @@ PlainQueue = FifoQueue | LifoQueue | PriorityQueue
 gives the next; `move` gives new queues: the nodes that were put again, if they are kept apart, and the others.
 """
 
-Rest = Line | LifoQueue | PriorityQueue
+Rest = Line | Stack | SpillingLine | PriorityQueue
 """The nodes of a group but the first, in one order, without those that were put again to a FIFO queue.
 
 `put_first` adds one that was the next before another came.

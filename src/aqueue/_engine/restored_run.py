@@ -1,5 +1,6 @@
 """What a resume passes to the engine: everything that earlier processes of the run have left."""
 
+from array import array
 from collections.abc import Callable, Iterable
 
 import msgspec
@@ -53,5 +54,5 @@ class RestoredRun(msgspec.Struct):
     is_cautious: bool
     queued: list[Node]
     ended: list[Node]
-    roots: list[int] = []
+    roots: "array[int]" = msgspec.field(default_factory=lambda: array("q"))
     deduplicated_roots: int = 0

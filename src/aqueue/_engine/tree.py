@@ -5,7 +5,7 @@ A node counts its unfinished children. Nothing is scanned, and nothing recurses,
 """
 
 from collections.abc import Iterable
-from typing import Any, Final
+from typing import Any, Final, cast
 
 import msgspec
 
@@ -15,7 +15,7 @@ from aqueue._stream.event_stream import EventStream
 from aqueue.errors import ItemsNotComparable
 from aqueue.events import NO_DATA, ItemChildrenFailed, ItemChildrenProcessed, Phase
 
-__all__ = ["Node", "Results", "Tree", "give_result", "unlink"]
+__all__ = ["JournaledNode", "Node", "RestoredNode", "Results", "Tree", "give_result", "unlink"]
 
 
 MAX_CLOSED_AT_ONCE: Final = 1_000
@@ -38,20 +38,12 @@ class Node(msgspec.Struct, gc=False, eq=False):
         item: the user's object; None once it isn't needed any more.
         parent: the node of the item that enqueued it; None for an initial item, and once it is unlinked.
         cls: what is known about the item's class.
-        state: the latest recorded state, only with a journal; see `aqueue._codec.digests.state_or_digest`.
-        occurrence: how many earlier children of its parent had the same type and state, only with a journal.
-        identity: a digest that is the same in every rerun, only with a journal. Empty until it is needed; see
-            `aqueue._engine.payloads.Payloads.identity`.
         pending: the number of its children that have not ended, plus 1 until its own `process` has.
         has_children: whether it ever enqueued one.
         failed: whether its own `process` or hook failed.
         subtree_failed: whether it or a descendant failed.
         attempt: the number of the next or running attempt at `process`, from 1.
         hook_attempt: the same for the hook.
-        recorded: after a resume, the children that an earlier attempt enqueued (`aqueue._engine.adoption.RecordedChildren`),
-            until `process` has ended; otherwise None.
-        is_held: after a resume, whether it waits for its parent to enqueue it again.
-        is_ended: whether its `process` had completed before a resume.
         result: its result, as JSON.
         child_results: the results of its children by number, if it has a hook.
         group: the group in which it was queued last; None without a group.
@@ -61,21 +53,23 @@ class Node(msgspec.Struct, gc=False, eq=False):
     item: Any
     parent: "Node | None"
     cls: ItemClass
-    state: bytes = b""
-    occurrence: int = 0
-    identity: bytes = b""
     pending: int = 1
     attempt: int = 1
     hook_attempt: int = 1
-    recorded: Any = None
-    is_held: bool = False
-    is_ended: bool = False
     has_children: bool = False
     failed: bool = False
     subtree_failed: bool = False
     result: msgspec.Raw = NO_DATA
     child_results: Results | None = None
     group: str | None = None
+
+    # What only some nodes have is in subclasses, since each field takes eight bytes per waiting item.
+    state = b""
+    occurrence = 0
+    identity = b""
+    recorded = cast(Any, None)
+    is_held = False
+    is_ended = False
 
     def attempt_number(self, phase: Phase) -> int:
         """Return the number of the next or running attempt at `phase`, from 1."""
@@ -95,6 +89,36 @@ class Node(msgspec.Struct, gc=False, eq=False):
                 f"{type(error).__name__}; define __lt__ in both classes"
             ) from error
         return self.id < other.id
+
+
+class JournaledNode(Node, gc=False, eq=False):
+    """A node of a run with a journal.
+
+    Attributes:
+        state: the latest recorded state; see `aqueue._codec.digests.state_or_digest`.
+        occurrence: how many earlier children of its parent had the same type and state.
+        identity: a digest that is the same in every rerun. Empty until it is needed; see
+            `aqueue._engine.payloads.Payloads.identity`.
+    """
+
+    state: bytes = b""
+    occurrence: int = 0
+    identity: bytes = b""
+
+
+class RestoredNode(JournaledNode, gc=False, eq=False):
+    """A node of an item of an earlier process.
+
+    Attributes:
+        recorded: the children that an earlier attempt enqueued (`aqueue._engine.adoption.RecordedChildren`), until `process` has
+            ended; otherwise None.
+        is_held: whether it waits for its parent to enqueue it again.
+        is_ended: whether its `process` had completed before the resume.
+    """
+
+    recorded: Any = None
+    is_held: bool = False
+    is_ended: bool = False
 
 
 class Tree:
@@ -167,7 +191,9 @@ class Tree:
     def _detach(self, node: Node) -> Node | None:
         """Pass the outcome of `node` to its parent, unlink the node, and return the parent."""
         parent = node.parent
-        node.parent = node.item = node.child_results = node.recorded = None
+        node.parent = node.item = node.child_results = None
+        if node.recorded is not None:
+            node.recorded = None
         if parent is None:
             self.open_roots -= 1
             if node.result is not NO_DATA:
@@ -213,9 +239,10 @@ def unlink(nodes: Iterable[Node], root_results: Results | None = None) -> None:
                 if node.recorded is not None:
                     groups.append([child.node for child in node.recorded if child.node is not None])
                     groups.append([holder for holder, _ in node.recorded.holders])
+                    node.recorded = None
                 parent = node.parent
                 if parent is None and root_results is not None and node.result is not NO_DATA:
                     root_results.setdefault(node.id, node.result)
                 node.result = NO_DATA  # a node without a parent looks like an initial item if it is met again
-                node.parent = node.item = node.child_results = node.recorded = None
+                node.parent = node.item = node.child_results = None
                 node = parent

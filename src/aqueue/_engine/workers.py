@@ -276,6 +276,7 @@ class Workers:
     async def _pause(self, attempt: Attempt, worker: Worker) -> None:
         """Between two items, give the event loop, due hooks and slow reporters a turn, if it is time."""
         if monotonic() > self._turns.slice_end:
+            self._dispatcher.refill()
             await self._turns.give_way(attempt)
             await self._hooks.run_due(worker)
         await self._stream.wait_for_room()

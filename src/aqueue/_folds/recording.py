@@ -652,6 +652,19 @@ class Recording:
         """Return whether an item is live."""
         return item in self.live or self.waiting.has(item)
 
+    def announced_by(self, items: Iterable[int]) -> list[int]:
+        """Return the numbers of the events that announced these items, which are live.
+
+        Raises:
+            KeyError: one isn't live.
+        """
+        pages, live = self.waiting.pages, self.live
+        seqs = []
+        for item in items:
+            page = pages.get(item >> _SHIFT)
+            seqs.append((page and page.enqueued_seqs[item & _MASK]) or live[item].enqueued_seq)
+        return seqs
+
     def latest_seqs(self) -> list[int]:
         """Return the numbers of the events that say how each live item is now, and which processes there were, in order."""
         facts = self.facts

@@ -157,10 +157,17 @@ class Journal:
         # SQLite's own connections get on in one process; Python's can't be used by two threads at a time.
         reading = nullcontext(self._connection) if not self._is_writing else self._connect_again()
         with reading as connection:
-            missing = set(seqs)
-            for event in read_events_at(connection, self.path, seqs):
-                missing.discard(event.seq)
-                yield event
+            yield from self._events_at(connection, seqs)
+
+    def written_at(self, seqs: Sequence[int]) -> Iterator[Event]:
+        """Do what `events_at` does, on the thread that writes."""
+        return self._events_at(self._connection, seqs)
+
+    def _events_at(self, connection: sqlite3.Connection, seqs: Sequence[int]) -> Iterator[Event]:
+        missing = set(seqs)
+        for event in read_events_at(connection, self.path, seqs):
+            missing.discard(event.seq)
+            yield event
         if missing:
             raise JournalDamaged(
                 f"the journal {journal_file.shown(self.path)} lacks event {min(missing):,}; restore it from a copy"

@@ -1,5 +1,6 @@
 """Reads a recorded run, puts it back into an engine, and says so to the user."""
 
+from array import array
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from functools import partial
@@ -127,7 +128,7 @@ class Past:
         self._plan = plan_of(recording, runs_again, items.type_today, items.holds)
         items.restore(self._plan)
         self._recorded_roots: RecordedChildren | None = None
-        self._roots: list[int] = []
+        self._roots = array("q")
         self._dropped_roots = 0
         self._adopted: list[Change] = []  # initial items whose key was added
         self._summary = self._summarize()

@@ -12,7 +12,7 @@ from aqueue._engine.misspelt import warn_of_misspelt
 from aqueue._engine.payloads import Payloads
 from aqueue._engine.recorded_child import RecordedChild
 from aqueue._engine.restored_run import Change, RestoredRun
-from aqueue._engine.tree import Node, give_result
+from aqueue._engine.tree import Node, RestoredNode, give_result
 from aqueue._folds.recording import ROOT, RecordedItem, RecordedRun
 from aqueue._resume.live_items import LiveItems
 from aqueue._resume.plan import Plan
@@ -149,7 +149,7 @@ class Restoring:
         cls = self._class_of(record, item, track_overall=announced.track_overall)
         stays_failed = record.id in self._plan.stay_failed
         state = items.state(record)
-        node = Node(
+        node = RestoredNode(
             record.id,
             item,
             parent,

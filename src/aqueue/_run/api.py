@@ -14,7 +14,7 @@ from aqueue._engine.queues import QueueTypeName
 from aqueue._engine.stopping import OnError
 from aqueue._run.recorded import run_recorded
 from aqueue._run.session import Outcome, Session
-from aqueue._run.settings import Backend, Lifespan, Settings
+from aqueue._run.settings import SPILL_AFTER, Backend, Lifespan, Settings
 from aqueue._system.loop import running_backend
 from aqueue._system.signals import HeldInterrupts
 from aqueue.errors import AqueueError, MisplacedCall
@@ -52,6 +52,7 @@ def run_queue(
     max_items: int | None = None,
     max_failures: int | None = None,
     grace_s: float | None = None,
+    spill_after: int | None = SPILL_AFTER,
     retry_failed: bool = True,
     only: Callable[[str], object] | None = None,
     cluster: "str | distributed.Client | None" = None,
@@ -93,6 +94,9 @@ def run_queue(
             ``on_error="continue"``. None, the default, for no limit.
         grace_s: how long a graceful stop waits for the running items before it cancels them; seconds, from 0 to a year.
             None, the default, for as long as they take.
+        spill_after: with a journal, how many waiting items are kept in memory, at least 1, by default 100,000. The others are read
+            back from the journal before their turn, as a resume would restore them: two items that shared an object get equal
+            copies. None keeps all in memory, as do a run without a journal and ``queue_type_name="priority"``.
         retry_failed: whether items that are recorded as failed are run again, by default True. False needs `resume`.
         only: which failed items are run again: a function that takes the name of an item class, such as ``"shop:Page"``, and returns
             whether its failed items are run again. It needs `resume`. None, the default, for all.
@@ -167,6 +171,7 @@ async def async_run_queue(
     max_items: int | None = None,
     max_failures: int | None = None,
     grace_s: float | None = None,
+    spill_after: int | None = SPILL_AFTER,
     retry_failed: bool = True,
     only: Callable[[str], object] | None = None,
     cluster: "str | distributed.Client | None" = None,

@@ -99,6 +99,8 @@ class Session:
             policies=settings.policies,
             limits=settings.limits,
             is_elsewhere=self._cluster is not None,
+            spill_after=settings.spill_after,
+            read_items=self._delivery.read_items,
         )
         self._stopping = self._parts.stopping
         self._engine = Engine(self._parts, settings.num_workers, self._cluster)
@@ -242,7 +244,7 @@ class Session:
 
     def _on_journal_failed(self, error: JournalError) -> None:
         """End the run at once: nothing that runs now would be recorded."""
-        self._stopping.fail(error, "the journal can't be written", cancel=True)
+        self._stopping.fail(error, "the journal can't be written or read", cancel=True)
 
     # ---- signals ------------------------------------------------------------------------------------------------
 

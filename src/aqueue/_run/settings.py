@@ -23,7 +23,7 @@ from aqueue.text import visible_repr
 if TYPE_CHECKING:
     import distributed
 
-__all__ = ["MAX_WORKERS", "Backend", "Lifespan", "Settings"]
+__all__ = ["MAX_WORKERS", "SPILL_AFTER", "Backend", "Lifespan", "Settings"]
 
 Backend = Literal["trio", "asyncio"]
 """The event loop that a run uses."""
@@ -34,6 +34,10 @@ Lifespan = Callable[[], AbstractAsyncContextManager[Any]]
 
 MAX_WORKERS: Final = 1_000_000
 """The most workers of a run: each is a task of the event loop and takes some kilobytes, even when it runs nothing."""
+
+
+SPILL_AFTER: Final = 100_000
+"""How many waiting items are kept in memory by default: some 60 MB."""
 
 
 class Settings(msgspec.Struct, frozen=True):
@@ -55,6 +59,7 @@ class Settings(msgspec.Struct, frozen=True):
     max_items: int | None
     max_failures: int | None
     grace_s: float | None
+    spill_after: int | None
     retry_failed: bool
     only: Callable[[str], object] | None
     cluster: "str | distributed.Client | None"
@@ -169,6 +174,17 @@ class Settings(msgspec.Struct, frozen=True):
         check_number("max_items", self.max_items, 1, kind=WHOLE_NUMBER, or_none=True)
         check_number("max_failures", self.max_failures, 1, kind=WHOLE_NUMBER, or_none=True)
         check_number("grace_s", self.grace_s, 0, kind=SECONDS, or_none=True)
+        check_number("spill_after", self.spill_after, 1, kind=WHOLE_NUMBER, or_none=True)
+        if self.spill_after not in {None, SPILL_AFTER}:
+            if self.journal is None and self.resume is None:
+                raise InvalidArgument(
+                    "spill_after keeps waiting items in the journal, but this run has none; pass journal=… or resume=…, or "
+                    "leave it out"
+                )
+            if self.queue_type_name == "priority":
+                raise InvalidArgument(
+                    'spill_after has no effect with queue_type_name="priority", which compares items in memory; leave it out'
+                )
         if self.max_failures is not None and self.on_error == "stop":
             raise InvalidArgument(
                 'max_failures needs on_error="continue": with on_error="stop" the first failure stops the run'

@@ -1,0 +1,103 @@
+"""Makes the nodes of spilled items again, from what the journal has of them."""
+
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+
+from aqueue._codec.digests import KEPT_STATE_BYTES, state_or_digest
+from aqueue._engine.class_registry import ClassRegistry
+from aqueue._engine.dispatcher import Dispatcher
+from aqueue._engine.lines import Block, SpillingLine
+from aqueue._engine.payloads import Payloads
+from aqueue._engine.stopping import Stopping
+from aqueue._engine.tree import JournaledNode, Node
+from aqueue.events import ItemEnqueued
+
+__all__ = ["ReadItems", "Spilling"]
+
+Announced = Mapping[int, ItemEnqueued]
+"""Announcements, by the numbers of their items."""
+
+ReadItems = Callable[[Sequence[int], Callable[[Announced], None]], None]
+"""Reads the announcements of these items, which are live, from the journal, and calls a function with them in the loop."""
+
+
+class Spilling:
+    """The `aqueue._engine.lines.Spills` of a run with a journal.
+
+    Attributes:
+        most: how many waiting nodes are kept in memory.
+        num_spilled: how many nodes are spilled now.
+    """
+
+    def __init__(
+        self,
+        most: int,
+        read_items: ReadItems,
+        payloads: Payloads,
+        classes: ClassRegistry,
+        dispatcher: Dispatcher,
+        stopping: Stopping,
+    ) -> None:
+        """Let `dispatcher` spill nodes.
+
+        Parameters:
+            most: how many waiting nodes are kept in memory.
+            read_items: reads items from the journal.
+            payloads: decodes them.
+            classes: what is known about their classes.
+            dispatcher: queues their nodes.
+            stopping: stops the run if an item can't be restored.
+        """
+        self.most = most
+        self.num_spilled = 0
+        self._read_items = read_items
+        self._payloads = payloads
+        self._classes = classes
+        self._dispatcher = dispatcher
+        self._stopping = stopping
+        dispatcher.spill(self)
+
+    def can_spill(self, node: Node) -> bool:
+        """Return whether an announcement says all of `node`: this process enqueued it, and has never started it."""
+        return type(node) is JournaledNode and node.attempt == 1
+
+    def read(self, line: SpillingLine, block: Block) -> None:
+        """Read the nodes of `block` back, and give them to `line` later."""
+        numbers = [number for number in block.numbers if number not in block.nodes]
+        self._read_items(numbers, partial(self._put_back, line, block))
+
+    def _put_back(self, line: SpillingLine, block: Block, announced: Announced) -> None:
+        nodes: list[Node] = []
+        for number in block.numbers:
+            node = block.nodes.get(number)
+            if node is None:
+                event = announced[number]
+                try:
+                    node = self._node(event, block.nodes.get(event.parent), line.group)
+                except BaseException as error:  # the code of the item's class raised it
+                    what = f"item {number} ({event.type}) can't be read back from the journal"
+                    self._stopping.fail(error, what, cancel=not isinstance(error, Exception))
+                    continue
+            nodes.append(node)
+        line.put_back(nodes)
+        self._dispatcher.look_at_line(line)
+
+    def _node(self, event: ItemEnqueued, parent: Node | None, group: str | None) -> Node:
+        state = bytes(event.payload)
+        item = self._payloads.decode(event.type, state, parent)
+        cls = self._classes.by_type.get(type(item)) or self._classes.look_up(item)
+        identity = b""
+        if event.key is not None:
+            identity = self._payloads.identity_of_keyed(event.type, event.key)
+        elif len(state) > KEPT_STATE_BYTES:
+            identity = self._payloads.identity_of_long(parent, event.type, state, event.occurrence)
+        return JournaledNode(
+            event.item,
+            item,
+            parent,
+            cls,
+            group=group,
+            state=state_or_digest(state),
+            occurrence=event.occurrence,
+            identity=identity,
+        )

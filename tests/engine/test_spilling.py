@@ -1,0 +1,420 @@
+"""Waiting items that are spilled to the journal, and read back before their turn: `_engine.spilling` and `_engine.lines`.
+
+All tests of runs with a journal spill nearly everything (see `tests.low_thresholds`), and so do the tests that kill them. What is
+here is about spilling alone.
+"""
+
+import sqlite3
+import tracemalloc
+from collections import deque
+from contextlib import closing
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, ClassVar
+
+import anyio
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import aqueue
+from aqueue import Backend, EnqueueFn, InvalidArgument, Item, JournalError, Limit, PayloadMismatch, SetDescFn, run_queue
+from aqueue._delivery import snapshots
+from aqueue._engine.item_class import ItemClass
+from aqueue._engine.lines import Block, SpillingLine, SpillingStack
+from aqueue._engine.tree import Node
+from aqueue.events import ItemCompleted, ItemStarted
+from aqueue.testing import EventRecorder
+from tests.engine.invariants import check_events
+
+CLASS = ItemClass("test:Page", track_overall=False, hook=False, all_done=False)
+
+
+# ---- one line ---------------------------------------------------------------------------------------------------------
+
+
+class Shelf:
+    """Spills nodes with even numbers, and forgets them; the odd ones can't be spilled. What is read arrives when asked for."""
+
+    def __init__(self, most: int) -> None:
+        self.most = most
+        self.num_spilled = 0
+        self.read_now: list[tuple[SpillingLine, Block]] = []
+
+    def can_spill(self, node: Node) -> bool:
+        return node.id % 2 == 0
+
+    def read(self, line: SpillingLine, block: Block) -> None:
+        self.read_now.append((line, block))
+
+    def arrive(self) -> None:
+        for line, block in self.read_now:
+            nodes = [block.nodes.get(number) or made(number) for number in block.numbers]
+            assert all(number % 2 == 0 or number in block.nodes for number in block.numbers)
+            line.put_back(nodes)
+        self.read_now.clear()
+
+
+def made(number: int) -> Node:
+    """Return a node that is like all others of this number."""
+    return Node(number, None, None, CLASS)
+
+
+@given(
+    is_stack=st.booleans(),
+    most=st.integers(1, 6),
+    steps=st.lists(st.sampled_from(["put", "put", "put", "first", "take", "arrive", "move", "refill"]), max_size=60),
+)
+def test_a_line_gives_its_nodes_in_the_order_of_a_deque(is_stack: bool, most: int, steps: list[str]) -> None:
+    """However many are put and taken while others are read; and it keeps count of those that are spilled."""
+    shelf = Shelf(most)
+    line = SpillingStack(shelf) if is_stack else SpillingLine(shelf)
+    model: deque[int] = deque()
+    number = 0
+    for step in [*steps, *["take"] * len(steps)]:
+        if step in {"put", "first"}:
+            number += 1
+            (line.put if step == "put" else line.put_first)(made(number))
+            (model.append if is_stack or step == "put" else model.appendleft)(number)
+        elif step == "arrive":
+            shelf.arrive()
+        elif step == "move":
+            before = line.take
+            assert line.move() is line
+            with pytest.raises(IndexError):
+                before()
+        elif step == "refill":
+            line.refill()
+        elif model:
+            line.refill()
+            shelf.arrive()
+            assert line
+            assert line.take().id == (model.pop() if is_stack else model.popleft())
+        assert len(line) == len(model)
+        assert {node.id for node in line.near} <= {node.id for node in line}
+        assert shelf.num_spilled == sum(len(block.numbers) for block in line.far)
+        assert len(line.near) <= most + step.count("first") or is_stack or "first" in steps
+    assert not model
+    assert not line
+    with pytest.raises(IndexError):
+        line.take()
+
+
+# ---- the order of a run -----------------------------------------------------------------------------------------------
+
+
+@dataclass
+class Plan:
+    """What an item does."""
+
+    name: str
+    children: list["Plan"] = field(default_factory=list)
+    text: str = ""
+    is_grouped: bool = False
+
+    @property
+    def item(self) -> "Page":
+        return (Grouped if self.is_grouped else Page)(self)
+
+
+@dataclass
+class Page(Item):
+    """One that does what its plan says. Some have a key, or much text."""
+
+    plan: Plan
+
+    @property
+    def key(self) -> str | None:
+        return self.plan.name if self.plan.name.endswith("k") else None
+
+    async def process(self, enqueue: EnqueueFn, set_desc: SetDescFn) -> str:
+        for child in self.plan.children:
+            enqueue(child.item)
+        return aqueue.current().idempotency_key
+
+
+@dataclass
+class Grouped(Page):
+    """A page of a group; the first one makes the queue one by groups."""
+
+    @property
+    def group(self) -> str | None:
+        return self.plan.name[0]
+
+
+names = st.text("abk", min_size=1, max_size=3)
+
+
+def plans(is_grouped: st.SearchStrategy[bool]) -> st.SearchStrategy[Plan]:
+    """Trees of what items do."""
+    return st.recursive(
+        st.builds(Plan, names, text=st.sampled_from(["", "x" * 300]), is_grouped=is_grouped),
+        lambda below: st.builds(Plan, names, st.lists(below, max_size=6), is_grouped=is_grouped),
+        max_leaves=30,
+    )
+
+
+def starts(
+    tmp_path_factory: pytest.TempPathFactory, roots: list[Plan], **arguments: Any
+) -> list[tuple[int, str | None]]:
+    """Run what `roots` plan below one item, with one worker; return the items in the order of their starts, and their groups."""
+    recorder = EventRecorder()
+    items = [Plan("", roots).item]
+    run_queue(items, num_workers=1, journal=tmp_path_factory.mktemp("run") / "run.db", reporter=recorder, **arguments)
+    check_events(recorder.events)
+    return [(event.item, event.group) for event in recorder.of(ItemStarted)]
+
+
+@pytest.mark.parametrize("kind", ["queue", "stack"])
+@settings(max_examples=40)
+@given(roots=st.lists(plans(is_grouped=st.just(False)), min_size=1, max_size=8), spill_after=st.integers(1, 5))
+def test_one_worker_runs_the_same_items_in_the_same_order(
+    tmp_path_factory: pytest.TempPathFactory, kind: Any, roots: list[Plan], spill_after: int
+) -> None:
+    """As a run that spills nothing."""
+    spilled, kept = (
+        starts(
+            tmp_path_factory,
+            roots,
+            queue_type_name=kind,
+            backend="asyncio" if len(roots) % 2 else "trio",
+            spill_after=most,
+        )
+        for most in (spill_after, None)
+    )
+    assert spilled == kept
+
+
+@pytest.mark.parametrize("kind", ["queue", "stack"])
+@settings(max_examples=40)
+@given(
+    roots=st.lists(st.builds(Plan, names, is_grouped=st.booleans()), min_size=1, max_size=40),
+    spill_after=st.integers(1, 5),
+)
+def test_each_group_keeps_its_order(
+    tmp_path_factory: pytest.TempPathFactory, kind: Any, roots: list[Plan], spill_after: int
+) -> None:
+    """Between groups, one whose next item is being read may come later."""
+    spilled, kept = (
+        starts(
+            tmp_path_factory,
+            roots,
+            queue_type_name=kind,
+            limits={"a": Limit(concurrent=1)},
+            backend="asyncio" if len(roots) % 2 else "trio",
+            spill_after=most,
+        )
+        for most in (spill_after, None)
+    )
+    assert sorted(spilled) == sorted(kept)
+    for group in {group for _, group in kept}:
+        assert [item for item, its in spilled if its == group] == [item for item, its in kept if its == group]
+
+
+def test_idempotency_keys_of_spilled_items_are_those_of_a_resume(tmp_path: Path, backend: Backend) -> None:
+    """A key names an item in a remote system: it must not depend on whether the item was spilled."""
+    children = [Plan("a"), Plan("a"), Plan("bk"), Plan("c", text="x" * 300), Plan("d", [Plan("e")])]
+    roots = [Page(Plan("r", children))]
+    keys: list[list[bytes]] = []
+    path = tmp_path / "run.db"
+    for spill_after in (1, None):
+        run_queue(roots, max_items=1, journal=path, reporter="none", backend=backend)
+        recorder = EventRecorder()
+        with closing(sqlite3.connect(path)) as connection, connection:
+            connection.execute("UPDATE events SET event = replace(event, ?, ?)", (run_id_in(path), "0" * 16))
+            connection.execute("DELETE FROM snapshots")
+        run_queue(roots, resume=path, reporter=recorder, spill_after=spill_after, backend=backend)
+        keys.append([bytes(event.result) for event in recorder.of(ItemCompleted)])
+        path.unlink()
+    assert keys[0] == keys[1]
+    assert len(set(keys[0])) == 6
+
+
+def run_id_in(path: Path) -> str:
+    """Return the identifier of the run in a journal."""
+    with closing(sqlite3.connect(path)) as connection:
+        (found,) = connection.execute("SELECT event ->> 'run_id' FROM events WHERE seq = 1").fetchone()
+    return str(found)
+
+
+# ---- what a spilled item is when it is read back ----------------------------------------------------------------------
+
+
+class Chapter(Item):
+    """Refers to its book, and shares a list with its siblings."""
+
+    held: ClassVar[list["Chapter"]] = []
+
+    def __init__(self, book: "Book", notes: list[str]) -> None:
+        self.book = book
+        self.notes = notes
+
+    book: "Book"
+
+    async def process(self, enqueue: EnqueueFn, set_desc: SetDescFn) -> None:
+        self.notes.append("read")
+        self.book.read += 1
+        Chapter.held.append(self)
+
+
+class Book(Item):
+    """Counts the chapters that were read."""
+
+    read: int = 0
+
+    async def process(self, enqueue: EnqueueFn, set_desc: SetDescFn) -> None:
+        notes: list[str] = []
+        for _ in range(20):
+            enqueue(Chapter(self, notes))
+
+    async def after_children_processed(self) -> int:
+        return self.read
+
+
+def test_an_item_refers_to_the_very_object_of_its_parent_and_to_copies_of_others(
+    tmp_path: Path, backend: Backend, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As after a resume. A run that spills nothing shares the list."""
+    for spill_after, shared in ((None, 20), (3, 1)):
+        monkeypatch.setattr(Chapter, "held", [])
+        path = tmp_path / f"{spill_after}.db"
+        book = Book()
+        result = run_queue([book], journal=path, reporter="none", spill_after=spill_after, backend=backend)
+        assert result.root_results == [20]
+        assert all(chapter.book is book for chapter in Chapter.held)
+        assert len(Chapter.held[-1].notes) == shared
+
+
+class Picky(Item):
+    """One that can't be read back as long as `is_broken`."""
+
+    is_broken: ClassVar[type[BaseException] | None] = None
+    done: ClassVar[list[int]] = []
+
+    def __init__(self, number: int) -> None:
+        self.number = number
+
+    def dump(self) -> int:
+        return self.number
+
+    @classmethod
+    def load(cls, data: int) -> "Picky":
+        if cls.is_broken and data == 30:
+            raise cls.is_broken("not now")
+        return cls(data)
+
+    async def process(self, enqueue: EnqueueFn, set_desc: SetDescFn) -> None:
+        Picky.done.append(self.number)
+
+
+@pytest.mark.parametrize("error", [ValueError, SystemExit])
+@pytest.mark.parametrize("queue_type_name", ["queue", "stack"])
+def test_an_item_that_can_not_be_read_back_stops_the_run_and_is_not_lost(
+    tmp_path: Path, backend: Backend, monkeypatch: pytest.MonkeyPatch, error: type[BaseException], queue_type_name: Any
+) -> None:
+    """The error names the item's class and says what to do; once the class is corrected, a resume runs what is left, once."""
+    monkeypatch.setattr(Picky, "is_broken", error)
+    monkeypatch.setattr(Picky, "done", [])
+    path = tmp_path / "run.db"
+    items = [Picky(number) for number in range(1, 60)]
+    arguments: dict[str, Any] = {"reporter": "none", "backend": backend, "queue_type_name": queue_type_name}
+    with pytest.raises(PayloadMismatch if error is ValueError else error, match="not now"):
+        run_queue(items, journal=path, **arguments)
+    assert 30 not in Picky.done
+    Picky.is_broken = None
+    result = run_queue(items, resume=path, **arguments)
+    assert result.status == "completed"
+    assert sorted(Picky.done) == list(range(1, 60))
+
+
+def test_a_journal_that_can_not_be_read_ends_the_run(tmp_path: Path, backend: Backend) -> None:
+    """With an error that names the event; nothing runs any more that could not be recorded."""
+    path = tmp_path / "run.db"
+
+    @dataclass
+    class Vandal(Item):
+        async def process(self, enqueue: EnqueueFn, set_desc: SetDescFn) -> None:
+            with closing(sqlite3.connect(path)) as connection, connection:
+                connection.execute("UPDATE events SET event = '{}' WHERE event LIKE '%page 40%'")
+
+    items: list[Item] = [Vandal(), *(Page(Plan(f"page {number}")) for number in range(60))]
+    with pytest.raises(JournalError, match=r"event 4\d in the journal .*run\.db can't be read"):
+        run_queue(items, journal=path, reporter="none", num_workers=1, backend=backend)
+
+
+@pytest.mark.parametrize("queue_type_name", ["queue", "stack"])
+def test_a_stop_with_spilled_items_leaves_them_to_a_resume(
+    tmp_path: Path, backend: Backend, queue_type_name: Any
+) -> None:
+    """Each runs exactly once, also those that were being read when the run stopped, and max_items counts as without."""
+    path = tmp_path / "run.db"
+    roots = [Page(Plan(f"page {number}", [Plan(f"child {number}")])) for number in range(20)]
+    counts = []
+    while True:
+        result = run_queue(
+            roots,
+            resume=path,
+            reporter="none",
+            max_items=7,
+            spill_after=2,
+            queue_type_name=queue_type_name,
+            backend=backend,
+        )
+        counts.append(result.counts.completed)
+        if result.status == "completed":
+            break
+    assert counts == [7, 14, 21, 28, 35, 40]
+
+
+# ---- memory and arguments ---------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("kind", ["queue", "stack", "groups"])
+def test_a_spilled_item_costs_at_most_80_bytes(tmp_path: Path, kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In all: the line, the fold of the journal's events, and what waits to be written, against 650 bytes if it isn't spilled. A few items take more."""
+    monkeypatch.setattr(snapshots, "_MIN_EVENTS", 10**9)  # they take time, but are not kept in memory
+    number = 60_000
+    used: list[int] = []
+
+    class Site(Item):
+        async def process(self, enqueue: EnqueueFn, set_desc: SetDescFn) -> None:
+            for count in (70_000, number):
+                for place in range(count):
+                    enqueue(Plan(f"{place:06} of {count}", text="x" * 100, is_grouped=kind == "groups").item)
+                    if place % 5_000 == 0:
+                        await anyio.sleep(0.06)
+                await anyio.sleep(0.5)
+                if not used:
+                    tracemalloc.start()
+                used.append(tracemalloc.get_traced_memory()[0])
+            tracemalloc.stop()
+            aqueue.stop("that is enough")
+
+    run_queue(
+        [Site()],
+        journal=tmp_path / "run.db",
+        reporter="none",
+        num_workers=1,
+        spill_after=1_000,
+        queue_type_name="stack" if kind == "stack" else "queue",
+    )
+    assert (used[1] - used[0]) / number <= 80
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"spill_after": 0, "journal": "run.db"}, r"spill_after is 0; it must be a whole number"),
+        ({"spill_after": 1.5, "journal": "run.db"}, r"spill_after is 1\.5"),
+        ({"spill_after": 10}, r"this run has none; pass journal"),
+        (
+            {"spill_after": 10, "journal": "run.db", "queue_type_name": "priority"},
+            r'no effect with queue_type_name="pri',
+        ),
+    ],
+)
+def test_an_argument_that_has_no_effect_is_refused(arguments: dict[str, Any], message: str) -> None:
+    """Before a file is created."""
+    with pytest.raises(InvalidArgument, match=message):
+        run_queue([Page(Plan("a"))], reporter="none", **arguments)
+    assert not Path("run.db").exists()
