@@ -8,6 +8,7 @@ from typing import Any
 from aqueue._delivery import snapshots
 from aqueue._engine import parts
 from aqueue._engine.spilling import Spilling
+from aqueue._resume import live_items
 from aqueue._run.settings import SPILL_AFTER
 
 _MOST = 3
@@ -15,6 +16,7 @@ _MOST = 3
 snapshots._MIN_EVENTS = 7
 snapshots._MIN_EVENTS_AT_END = 3
 snapshots._EVENTS_PER_ITEM = 0
+live_items._FIRST_SETTLED = 2
 
 
 class SpillsMore(Spilling):

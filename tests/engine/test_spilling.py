@@ -7,6 +7,7 @@ here is about spilling alone.
 import sqlite3
 import tracemalloc
 from collections import deque
+from collections.abc import Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,8 +19,21 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import aqueue
-from aqueue import Backend, EnqueueFn, InvalidArgument, Item, JournalError, Limit, PayloadMismatch, SetDescFn, run_queue
+from aqueue import (
+    Backend,
+    EnqueueFn,
+    InvalidArgument,
+    Item,
+    ItemFailures,
+    JournalError,
+    Limit,
+    PayloadMismatch,
+    SetDescFn,
+    run_queue,
+)
 from aqueue._delivery import snapshots
+from aqueue._delivery.delivery import Delivery
+from aqueue._engine.engine import Engine
 from aqueue._engine.item_class import ItemClass
 from aqueue._engine.lines import Block, SpillingLine, SpillingStack
 from aqueue._engine.tree import Node
@@ -126,6 +140,9 @@ class Page(Item):
     @property
     def key(self) -> str | None:
         return self.plan.name if self.plan.name.endswith("k") else None
+
+    def __lt__(self, other: "Page") -> bool:
+        return self.plan.name < other.plan.name
 
     async def process(self, enqueue: EnqueueFn, set_desc: SetDescFn) -> str:
         for child in self.plan.children:
@@ -245,11 +262,11 @@ class Chapter(Item):
 
     held: ClassVar[list["Chapter"]] = []
 
-    def __init__(self, book: "Book", notes: list[str]) -> None:
+    def __init__(self, book: "Book | Fails", notes: list[str]) -> None:
         self.book = book
         self.notes = notes
 
-    book: "Book"
+    book: "Book | Fails"
 
     async def process(self, enqueue: EnqueueFn, set_desc: SetDescFn) -> None:
         self.notes.append("read")
@@ -283,6 +300,32 @@ def test_an_item_refers_to_the_very_object_of_its_parent_and_to_copies_of_others
         assert result.root_results == [20]
         assert all(chapter.book is book for chapter in Chapter.held)
         assert len(Chapter.held[-1].notes) == shared
+
+
+class Part(Item):
+    """Enqueues chapters that refer to the book, which is the item above."""
+
+    def __init__(self, book: "Book | Fails") -> None:
+        self.book = book
+
+    book: "Book | Fails"
+
+    async def process(self, enqueue: EnqueueFn, set_desc: SetDescFn) -> None:
+        for _ in range(20):
+            enqueue(Chapter(self.book, []))
+
+
+class Fails(Item):
+    """Has chapters below it, and fails when it is woken."""
+
+    woken: ClassVar[anyio.Event]
+
+    async def process(self, enqueue: EnqueueFn, set_desc: SetDescFn) -> None:
+        Fails.woken = anyio.Event()
+        self.read = 0
+        enqueue(Part(self))
+        await Fails.woken.wait()
+        raise ValueError
 
 
 class Picky(Item):
@@ -327,6 +370,40 @@ def test_an_item_that_can_not_be_read_back_stops_the_run_and_is_not_lost(
     assert sorted(Picky.done) == list(range(1, 60))
 
 
+@pytest.mark.parametrize("order", ["before", "after"])
+def test_what_is_read_when_the_run_has_stopped_is_ignored(
+    tmp_path: Path, backend: Backend, monkeypatch: pytest.MonkeyPatch, order: str
+) -> None:
+    """The ancestors that the items refer to may be gone by then; the error of the run stays the one that stopped it."""
+    reads: list[Any] = []
+    unlink_all = Engine.unlink_all
+
+    def answer_late(engine: Engine) -> None:
+        if order == "after":
+            unlink_all(engine)
+        for answer, events in reads:
+            if events:
+                answer(events)
+        unlink_all(engine)
+
+    def read_late(delivery: Delivery, numbers: Sequence[int], on_read: Any) -> None:
+        events: dict[int, Any] = {}
+        reads.append((on_read, events))
+
+        def stop(found: dict[int, Any]) -> None:
+            events.update(found)
+            Fails.woken.set()
+
+        read_items(delivery, numbers, stop)
+
+    read_items = Delivery.read_items
+    monkeypatch.setattr(Delivery, "read_items", read_late)
+    monkeypatch.setattr(Engine, "unlink_all", answer_late)
+    with pytest.raises(ItemFailures, match="1 item failed"):
+        run_queue([Fails()], journal=tmp_path / "run.db", reporter="none", num_workers=2, backend=backend)
+    assert any(events for _, events in reads)
+
+
 def test_a_journal_that_can_not_be_read_ends_the_run(tmp_path: Path, backend: Backend) -> None:
     """With an error that names the event; nothing runs any more that could not be recorded."""
     path = tmp_path / "run.db"
@@ -364,6 +441,26 @@ def test_a_stop_with_spilled_items_leaves_them_to_a_resume(
         if result.status == "completed":
             break
     assert counts == [7, 14, 21, 28, 35, 40]
+
+
+@pytest.mark.parametrize("kind", ["queue", "stack", "priority"])
+@pytest.mark.parametrize("is_grouped", [False, True])
+def test_a_resume_keeps_the_order_of_what_is_spilled_at_once(
+    tmp_path: Path, backend: Backend, kind: Any, is_grouped: bool
+) -> None:
+    """Children of items that have completed are spilled while they are restored, and so are those after the first ones."""
+    path = tmp_path / "run.db"
+    children = [Plan(f"a{number:02}", text="x" * (number % 2 * 300), is_grouped=is_grouped) for number in range(30)]
+    items = [Plan("", children).item]
+    run_queue(items, journal=path, max_items=5, num_workers=1, reporter="none", backend=backend, queue_type_name=kind)
+    recorder = EventRecorder()
+    result = run_queue(items, resume=path, num_workers=1, reporter=recorder, backend=backend, queue_type_name=kind)
+    assert result.counts.completed == 31
+    started = [event.item for event in recorder.of(ItemStarted)]
+    if kind == "stack":
+        assert started == list(range(27, 1, -1))
+    else:
+        assert started == list(range(6, 32))
 
 
 # ---- memory and arguments ---------------------------------------------------------------------------------------------

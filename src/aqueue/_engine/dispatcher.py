@@ -4,6 +4,7 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from functools import partial
+from heapq import merge
 from itertools import chain
 
 import anyio
@@ -114,10 +115,10 @@ class Dispatcher:
             if due > now:
                 self._restore_slow_down(group, min(due - now, delay_s))
         # Nodes that were running had been taken before the others, so they come first again, from a stack as well.
-        for was_taken in (not self._is_stack, self._is_stack):
-            for node in run.queued:
-                if (node.attempt > 1) is was_taken:
-                    self.put_recorded(node)
+        taken = [node for node in run.queued if node.attempt > 1]
+        waiting = merge((node for node in run.queued if node.attempt == 1), run.settled, key=lambda node: node.id)
+        for node in chain(waiting, taken) if self._is_stack else chain(taken, waiting):
+            self.put_recorded(node)
 
     # ---- nodes --------------------------------------------------------------------------------------------------
 

@@ -125,6 +125,8 @@ class Engine:
     def unlink_all(self) -> None:
         """Unlink the nodes that are left, once nothing runs any more."""
         parts = self.parts
+        if parts.spilling is not None:
+            parts.spilling.end()
         parts.tree.unlink(chain((node for node, _ in parts.suspects.waiting), parts.dispatcher))
 
     # ---- suspects -----------------------------------------------------------------------------------------------

@@ -34,6 +34,7 @@ class RestoredRun(msgspec.Struct):
         slowed_down: per group, when it may start again (Unix time, seconds), and how long the pause was, seconds.
         suspects, is_cautious: see `aqueue._engine.suspects.Suspects`.
         queued: the nodes whose `process` must run, in the order of enqueue.
+        settled: more such nodes, in the same order, that were never started; each is made when it is asked for.
         ended: the nodes whose `process` and children have ended, so that their hooks are due.
         roots: the numbers of this process's initial items that have been read already; 0 for a dropped duplicate.
         deduplicated_roots: how many of these were dropped.
@@ -53,6 +54,7 @@ class RestoredRun(msgspec.Struct):
     suspects: list[tuple[Node, str]]
     is_cautious: bool
     queued: list[Node]
+    settled: Iterable[Node]
     ended: list[Node]
     roots: "array[int]" = msgspec.field(default_factory=lambda: array("q"))
     deduplicated_roots: int = 0

@@ -55,10 +55,11 @@ class Spilling:
         self._classes = classes
         self._dispatcher = dispatcher
         self._stopping = stopping
+        self._has_ended = False
         dispatcher.spill(self)
 
     def can_spill(self, node: Node) -> bool:
-        """Return whether an announcement says all of `node`: this process enqueued it, and has never started it."""
+        """Return whether an announcement says all of `node`: it has never been started, nor waited for its parent."""
         return type(node) is JournaledNode and node.attempt == 1
 
     def read(self, line: SpillingLine, block: Block) -> None:
@@ -66,7 +67,13 @@ class Spilling:
         numbers = [number for number in block.numbers if number not in block.nodes]
         self._read_items(numbers, partial(self._put_back, line, block))
 
+    def end(self) -> None:
+        """Ignore what is still being read: the run is over, and the nodes are about to be unlinked."""
+        self._has_ended = True
+
     def _put_back(self, line: SpillingLine, block: Block, announced: Announced) -> None:
+        if self._has_ended:
+            return
         nodes: list[Node] = []
         for number in block.numbers:
             node = block.nodes.get(number)
@@ -85,7 +92,7 @@ class Spilling:
     def _node(self, event: ItemEnqueued, parent: Node | None, group: str | None) -> Node:
         state = bytes(event.payload)
         item = self._payloads.decode(event.type, state, parent)
-        cls = self._classes.by_type.get(type(item)) or self._classes.look_up(item)
+        cls = self._classes.announced_as(item, event.type, track_overall=event.track_overall, hook=event.hook)
         identity = b""
         if event.key is not None:
             identity = self._payloads.identity_of_keyed(event.type, event.key)

@@ -11,6 +11,7 @@ takes what is new and leaves the rest to those before it.
 """
 
 from array import array
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from typing import TYPE_CHECKING, Final
@@ -228,6 +229,9 @@ class RecordedRun(RunFacts, kw_only=True):
         root_results: by the number of each initial item that has ended with a result, that of the event that has it.
         ended: what is kept of initial items.
         kinds: the kinds that it names.
+        settled_seqs: with ``leaves_settled``, the numbers of the events that announced the other live items, in order: those that
+            wait, and whose parents have completed. A resume just runs them, as they were announced.
+        settled_types: how many of these there are of each class.
     """
 
     live: dict[int, RecordedItem]
@@ -235,6 +239,8 @@ class RecordedRun(RunFacts, kw_only=True):
     root_results: dict[int, int]
     ended: Ended
     kinds: list[Kind]
+    settled_seqs: Numbers = msgspec.field(default_factory=lambda: array("q"))
+    settled_types: dict[str, int] = {}
 
     def ended_roots(self) -> Iterator[tuple[int, str, bool, bytes]]:
         """Yield the initial items that have ended well, in the order of enqueue.
@@ -678,13 +684,26 @@ class Recording:
         seqs.discard(0)
         return sorted(seqs)
 
-    def at_end(self) -> RecordedRun:
+    def at_end(self, *, leaves_settled: bool = False) -> RecordedRun:
         """Return the run if no more events follow. If the last process has not finished, it has crashed.
 
         It shares nothing that changes with the fold, to which events can still be applied.
+
+        Parameters:
+            leaves_settled: whether only numbers are returned of items that wait and whose parents have completed: millions may.
         """
         ended = self._all_ended()
-        live = {found[0]: self._record_of(*found) for found in self.waiting}
+        live: dict[int, RecordedItem] = {}
+        settled: list[int] = []
+        types: Counter[str] = Counter()
+        pending: Counter[int] = Counter()
+        for item, seq, parent, kind in self.waiting:
+            if leaves_settled and self.live[parent].completed and item not in self.facts.running:
+                settled.append(seq)
+                types[kind.type] += 1
+                pending[parent] += 1
+            else:
+                live[item] = self._record_of(item, seq, parent, kind)
         for item, record in self.live.items():
             _, described_seq, _ = self.facts.running.get(item, (0, 0, 0))
             results, closed = record.results, record.closed_children
@@ -701,7 +720,9 @@ class Recording:
         live[ROOT].closed_children = roots or None
         for item, record in live.items():
             if item != ROOT:
-                live[record.parent].pending += 1
+                pending[record.parent] += 1
+        for item, number in pending.items():
+            live[item].pending += number
         facts = msgspec.msgpack.decode(msgspec.msgpack.encode(self.facts), type=RunFacts)
         run = RecordedRun(
             **msgspec.structs.asdict(facts),
@@ -714,6 +735,8 @@ class Recording:
             },
             ended=ended,
             kinds=list(self.waiting.kinds),
+            settled_seqs=array("q", sorted(settled)),
+            settled_types=dict(types),
         )
         run.end_process()
         return run

@@ -1,7 +1,7 @@
 """The live items of a recorded run as objects of today's classes, and their children that are done."""
 
 from array import array
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from functools import partial
@@ -30,6 +30,9 @@ from aqueue.events import (
 )
 
 __all__ = ["Announcement", "LiveItems"]
+
+_FIRST_SETTLED = 100_000
+"""How many settled items are decoded before anything is changed, and kept until the engine has them."""
 
 EventsAt = Callable[[Sequence[int]], Iterable[Event]]
 """Reads the recorded events with these numbers, in any order; works until the run ends."""
@@ -71,6 +74,7 @@ class LiveItems:
         self._changes = ChangedClasses(codec, recording.keys, recording.first_ids)
         self._types: dict[str, type | None] = {}
         self._names_today: dict[str, str] = {}
+        self._first_settled: deque[tuple[ItemEnqueued, object]] = deque()
         self._announced_as: dict[int, Announcement] = {}
         self._states: dict[int, bytes] = {}  # what follows is by the number of the event
         self._groups: dict[int, str | None] = {}
@@ -172,6 +176,9 @@ class LiveItems:
             else:  # a hook or a child may use it
                 with suppress(PayloadMismatch):
                     self._restore(record)
+        for name, count in self._recording.settled_types.items():
+            if self._resolve(name) is None:
+                missing[name] += count
         if missing:
             listed = ", ".join(f"{name} ({count:,} outstanding)" for name, count in missing.most_common())
             script = any(name.startswith("__main__:") for name in missing)
@@ -183,6 +190,7 @@ class LiveItems:
                 "before the run, or, if they were renamed, add the class attribute previous_names = (…,) to the new classes, "
                 "and run the same command again; nothing was changed"
             )
+        self._first_settled.extend(self._decoded(self._recording.settled_seqs[:_FIRST_SETTLED]))
         self.ended = {
             # In the order of enqueue, in which an unchanged parent enqueues them again.
             record.id: EndedChildren(
@@ -205,12 +213,35 @@ class LiveItems:
                     self._adopted.remove(record.state_seq)
                     self._states[record.state_seq] = self.announcement(record).payload
                     return self._restore(record)
-                waiting = sum(other.type == record.type and not other.completed for other in self._live.values())
-                raise PayloadMismatch(
-                    f"{error} (it was item {number}; {waiting:,} item{'s' if waiting != 1 else ''} of {record.type} "
-                    f"{'are' if waiting != 1 else 'is'} outstanding; nothing was changed)"
-                ) from error.__cause__
+                raise self._mismatch(number, record.type, error) from error.__cause__
         return self.objects[number]
+
+    def _mismatch(self, number: int, type: str, error: PayloadMismatch) -> PayloadMismatch:
+        waiting = sum(other.type == type and not other.completed for other in self._live.values())
+        waiting += self._recording.settled_types.get(type, 0)
+        return PayloadMismatch(
+            f"{error} (it was item {number}; {waiting:,} item{'s' if waiting != 1 else ''} of {type} "
+            f"{'are' if waiting != 1 else 'is'} outstanding; nothing was changed)"
+        )
+
+    def settled(self) -> Iterator[tuple[ItemEnqueued, object]]:
+        """Yield the announcements of settled items, and their objects, in order; once.
+
+        Raises:
+            PayloadMismatch: today's class can't restore one that is not among the first.
+        """
+        while self._first_settled:
+            yield self._first_settled.popleft()
+        yield from self._decoded(self._recording.settled_seqs[_FIRST_SETTLED:])
+
+    def _decoded(self, seqs: Sequence[int]) -> Iterator[tuple[ItemEnqueued, object]]:
+        for event in self.events_at(seqs):
+            assert isinstance(event, ItemEnqueued)
+            try:
+                item = self.codec.decode(event.type, bytes(event.payload), partial(self._ancestor, event.item))
+            except PayloadMismatch as error:
+                raise self._mismatch(event.item, event.type, error) from error.__cause__
+            yield event, item
 
     def _ancestor(self, holder: int, number: int) -> object:
         """Return the ancestor `number` of the item `holder`, and record in `held_by` that this one refers to it."""
@@ -246,5 +277,6 @@ class LiveItems:
         """Drop the objects and payloads: from now on the engine frees each item when it ends."""
         self.objects.clear()
         self._announced_as.clear()
+        self._first_settled.clear()
         self._states.clear()
         self.ended.clear()

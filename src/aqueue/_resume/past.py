@@ -123,7 +123,7 @@ class Past:
         """
         self.folds = folds
         self.view = folds.view.copy()
-        self.recording = recording = folds.recording.at_end()
+        self.recording = recording = folds.recording.at_end(leaves_settled=True)
         self._items = items = LiveItems(recording, events_at, PayloadCodec())
         self._plan = plan_of(recording, runs_again, items.type_today, items.holds)
         items.restore(self._plan)
@@ -240,7 +240,7 @@ class Past:
 
     def restore(self, engine: Engine) -> None:
         """Put the run into `engine`, which is new, and emit the events of the resume; once."""
-        restoring = Restoring(self.recording, self.view, self._plan, self._items, engine.parts.classes.policies)
+        restoring = Restoring(self.recording, self.view, self._plan, self._items, engine.parts.classes)
         try:
             run = restoring.run(self._recorded_roots)
             run.roots, run.deduplicated_roots = self._roots, self._dropped_roots

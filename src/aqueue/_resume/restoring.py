@@ -7,12 +7,13 @@ from functools import partial
 
 from aqueue._codec.digests import identity_of, state_or_digest
 from aqueue._engine.adoption import RecordedChildren
-from aqueue._engine.item_class import ItemClass, Policies, look_up_class
+from aqueue._engine.class_registry import ClassRegistry
+from aqueue._engine.item_class import ItemClass, look_up_class
 from aqueue._engine.misspelt import warn_of_misspelt
 from aqueue._engine.payloads import Payloads
 from aqueue._engine.recorded_child import RecordedChild
 from aqueue._engine.restored_run import Change, RestoredRun
-from aqueue._engine.tree import Node, RestoredNode, give_result
+from aqueue._engine.tree import JournaledNode, Node, RestoredNode, give_result
 from aqueue._folds.recording import ROOT, RecordedItem, RecordedRun
 from aqueue._resume.live_items import LiveItems
 from aqueue._resume.plan import Plan
@@ -31,7 +32,9 @@ class Restoring:
         nodes: the nodes of the live items that aren't over, by number. They can form long chains.
     """
 
-    def __init__(self, recording: RecordedRun, view: RunView, plan: Plan, items: LiveItems, policies: Policies) -> None:
+    def __init__(
+        self, recording: RecordedRun, view: RunView, plan: Plan, items: LiveItems, registry: ClassRegistry
+    ) -> None:
         """Prepare to restore; nothing is created before `run`.
 
         Parameters:
@@ -39,14 +42,14 @@ class Restoring:
             view: the state of the run for reporters.
             plan: the plan for the resume.
             items: its live items.
-            policies: the policies of classes that don't set their own.
+            registry: gets the classes of the items.
         """
         self.nodes: dict[int, Node] = {}
         self._recording = recording
         self._view = view
         self._plan = plan
         self._items = items
-        self._policies = policies
+        self._registry = registry
         self._payloads = Payloads(items.codec, recording.run_id)
         self._run_identity = recording.run_id.encode()
         self._classes: dict[tuple[object, ...], ItemClass] = {}
@@ -71,8 +74,6 @@ class Restoring:
                 self._end(record, parent)
             else:
                 nodes[number] = self._node(record, parent)
-        items.objects.clear()  # the nodes hold them now
-        self._tell_of_changed_hooks()
         recorded_roots = self._hold_children(recorded_roots)
         held = self._hold_holders()
         failed = [recording.live[number].failed_seq for number in plan.stay_failed]
@@ -108,6 +109,7 @@ class Restoring:
             suspects=suspects,
             is_cautious=plan.is_cautious,
             queued=queued,
+            settled=self._settled(),
             ended=ended,
         )
 
@@ -146,7 +148,7 @@ class Restoring:
         items = self._items
         item = items.objects.get(record.id)
         announced = items.announcement(record)
-        cls = self._class_of(record, item, track_overall=announced.track_overall)
+        cls = self._class_of(record.type, item, track_overall=announced.track_overall, hook=record.hook)
         stays_failed = record.id in self._plan.stay_failed
         state = items.state(record)
         node = RestoredNode(
@@ -186,28 +188,52 @@ class Restoring:
             cls.completed += record.failed == "after_children"
         return node
 
-    def _class_of(self, record: RecordedItem, item: object, *, track_overall: bool) -> ItemClass:
-        """Return what the engine must know about the class of `item`, which was restored from `record`.
+    def _settled(self) -> Iterator[Node]:
+        """Yield new nodes of the settled items that can be queued, in the order of enqueue."""
+        for event, item in self._items.settled():
+            parent, state = self.nodes[event.parent], bytes(event.payload)
+            node = JournaledNode(
+                event.item,
+                item,
+                parent,
+                self._class_of(event.type, item, track_overall=event.track_overall, hook=event.hook),
+                group=event.group,
+                state=state_or_digest(state),
+                occurrence=event.occurrence,
+                identity=identity_of(
+                    self._run_identity if event.key is not None else parent.identity,
+                    event.type,
+                    event.key,
+                    state,
+                    event.occurrence,
+                ),
+            )
+            if not self._hold(node, state):
+                yield node
+        self._tell_of_changed_hooks()
+
+    def _class_of(self, type_: str, item: object, *, track_overall: bool, hook: bool) -> ItemClass:
+        """Return what the engine must know about the class of `item`, which was recorded as `type_`.
 
         An item keeps the class name with which it was announced, and whether it has a hook, since all readers of its events
         rely on these. Its policies and its group are those of today's class.
         """
         if item is None:
-            return self._same(ItemClass(record.type, track_overall=track_overall, hook=record.hook, all_done=False))
+            return self._same(ItemClass(type_, track_overall=track_overall, hook=hook, all_done=False))
         today = self._today.get(type(item))
         if today is None:
-            today = self._today[type(item)] = look_up_class(item, self._policies)
+            today = self._today[type(item)] = look_up_class(item, self._registry.policies)
             warn_of_misspelt(type(item))
-        if today.hook != record.hook:
+        if today.hook != hook:
             self._changed_hooks[today.type, today.hook] += 1
-        looks = type(item), record.type, track_overall, record.hook
+        looks = type(item), type_, track_overall, hook
         known = self._looks.get(looks)
         if known is None:
             known = self._looks[looks] = self._same(
                 ItemClass(
-                    record.type,
+                    type_,
                     track_overall=track_overall,
-                    hook=record.hook,
+                    hook=hook,
                     all_done=today.all_done,
                     grouped=today.grouped,
                     policies=today.policies,
@@ -216,7 +242,7 @@ class Restoring:
         return known
 
     def _same(self, found: ItemClass) -> ItemClass:
-        return self._classes.setdefault(found.looks, found)
+        return self._classes.setdefault(found.looks, self._registry.known(found))
 
     def _tell_of_changed_hooks(self) -> None:
         for (type, has_hook), count in self._changed_hooks.items():
@@ -276,9 +302,16 @@ class Restoring:
             node = nodes.get(number)
             if node is None or (node.is_held and node.parent is not None):  # it waits for its own parent anyway
                 continue
-            above = nodes[items.held_by[number]]
-            above.recorded.holders.append((node, items.state(self._recording.live[number])))
-            if above.parent is not None:
+            if self._hold(node, items.state(self._recording.live[number])):
                 held.add(number)
                 node.pending += node.is_ended or node.failed
         return held
+
+    def _hold(self, node: Node, state: bytes) -> bool:
+        """Let `node` wait for the ancestor that its item refers to, if need be; return whether it isn't queued yet."""
+        number = self._items.held_by.get(node.id)
+        if number is None:
+            return False
+        above = self.nodes[number]
+        above.recorded.holders.append((node, state))
+        return above.parent is not None
