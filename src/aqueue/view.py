@@ -8,6 +8,7 @@ from bisect import bisect_right, insort
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from copy import copy
+from dataclasses import dataclass
 from heapq import heapify, heappop, heappush
 from typing import Final, Literal
 
@@ -38,7 +39,8 @@ _MAX_LIMITS: Final = 10_000
 _MIN_SWEPT: Final = 1_000
 
 
-class TypeView(msgspec.Struct):
+@dataclass(slots=True)  # to count in a struct takes 35 ns, here 15
+class TypeView:
     """The items of one type. Only the fold writes to it.
 
     Attributes:
@@ -83,6 +85,9 @@ class TypeView(msgspec.Struct):
             self.retried,
             self.skipped,
         )
+
+
+_NO_TYPE: Final = TypeView("")
 
 
 class RunningItem(msgspec.Struct):
@@ -329,68 +334,95 @@ class RunView(msgspec.Struct, kw_only=True):
         twin.running = {worker: copy(item) for worker, item in self.running.items()}
         return twin
 
-    def apply(self, events: Iterable[Event]) -> None:
+    def apply(self, events: Iterable[Event]) -> None:  # noqa: C901, PLR0912, PLR0915  # one loop
         """Fold `events`, which must follow those applied so far, into the view.
 
         One loop over local names, the most frequent types first: this runs once for every event of a run.
         """
-        types = self.types
-        running = self.running
-        waits = self._waits
+        types, running, waits = self.types, self.running, self._waits
         next_sample_at = self._next_sample_at
+        # The attempt that began last, and its type. It mostly ends before anything else happens, and then was never in
+        # `running`: to put it there and to take it out took 180 ns.
+        started: ItemStarted | None = None
+        of_started = _NO_TYPE
+        text = ""
+        enqueued_type: str | None = None
+        of_enqueued = _NO_TYPE
+        before: Event | None = None
         event: Event | None = None
-        at = self.at
         for event in events:
-            previous_at = at
-            at = event.at
-            if at >= next_sample_at:
-                next_sample_at = self._sample(at)
-            cls = type(event)
-            if cls is ItemEnqueued:
-                assert isinstance(event, ItemEnqueued)
-                view = types.get(event.type)
-                if view is None:
-                    view = types[event.type] = TypeView(event.type, event.track_overall)
-                view.enqueued += 1
-                queued = view.queued = view.queued + 1
-                if queued > view.peak_queued:
-                    view.peak_queued = queued
-                if event.group is not None:
-                    self._enter_group(event.group)
-            elif cls is ItemStarted:
-                assert isinstance(event, ItemStarted)
-                if not running and not self._has_started:
+            if type(event) is ItemStarted:
+                if started is not None:
+                    self._note_started(started, text)
+                if not self._has_started:
                     # Rates are taken from here on: initial items, which are all announced before, were given, not found.
                     self._has_started = True
                     self._samples.clear()
-                    next_sample_at = self._sample(at)
-                view = types[event.type]
-                view.running += 1
-                waited = waits and self._end_wait(event.item, view)
+                    next_sample_at = self._sample(event.at)
+                started, text = event, ""
+                of_started = types[event.type]
+                waited = waits and self._end_wait(event.item, of_started)
                 if event.phase != "process":
                     self._hook_types.add(event.type)
                 elif not waited:
-                    view.queued -= 1
+                    of_started.queued -= 1
                     if event.group is not None:
                         self._leave_group(event.group)
-                running[event.worker] = RunningItem(
-                    event.item, event.type, event.worker, event.phase, event.attempt, at, "", event.group
-                )
-            elif cls is ItemDescribed:
-                assert isinstance(event, ItemDescribed)
-                running[event.worker].text = event.text
-            elif cls is ItemCompleted:
-                assert isinstance(event, ItemCompleted)
-                view = types[running.pop(event.worker).type]
-                view.running -= 1
+                if running:
+                    running.pop(event.worker, None)
+            elif type(event) is ItemDescribed:
+                if started is not None and event.worker == started.worker:
+                    text = event.text
+                else:
+                    running[event.worker].text = event.text
+            elif type(event) is ItemCompleted:
+                if event.at >= next_sample_at:
+                    next_sample_at = self._sample(event.at)
+                if started is not None and event.worker == started.worker:
+                    started = None
+                    view = of_started
+                else:
+                    view = types[running.pop(event.worker).type]
+                    view.running -= 1
                 view.completed += 1
-                view.deduplicated += event.deduplicated
+                if event.deduplicated:
+                    view.deduplicated += event.deduplicated
+            elif type(event) is ItemEnqueued:
+                if event.at >= next_sample_at:
+                    next_sample_at = self._sample(event.at)
+                if event.type != enqueued_type:
+                    enqueued_type = event.type
+                    of_enqueued = types.get(enqueued_type) or self._add_type(event)
+                of_enqueued.enqueued += 1
+                queued = of_enqueued.queued = of_enqueued.queued + 1
+                if queued > of_enqueued.peak_queued:
+                    of_enqueued.peak_queued = queued
+                if event.group is not None:
+                    self._enter_group(event.group)
             else:
-                self._apply_rare(event, previous_at)
+                if event.at >= next_sample_at:
+                    next_sample_at = self._sample(event.at)
+                if started is not None:
+                    self._note_started(started, text)
+                    started = None
+                self._apply_rare(event, self.at if before is None else before.at)
+            before = event
+        if started is not None:
+            self._note_started(started, text)
         self._next_sample_at = next_sample_at
         if event is not None:
             self.seq = event.seq
-            self.at = at
+            self.at = event.at
+
+    def _note_started(self, event: ItemStarted, text: str) -> None:
+        self.types[event.type].running += 1
+        self.running[event.worker] = RunningItem(
+            event.item, event.type, event.worker, event.phase, event.attempt, event.at, text, event.group
+        )
+
+    def _add_type(self, event: ItemEnqueued) -> TypeView:
+        view = self.types[event.type] = TypeView(event.type, event.track_overall)
+        return view
 
     def _apply_rare(self, event: Event, previous_at: float) -> None:
         match event:
@@ -735,8 +767,8 @@ class RunView(msgspec.Struct, kw_only=True):
             if sample.at <= at:
                 if at < sample.at + SAMPLE_INTERVAL_S:
                     return _sampled(sample, of, type), sample.at
-                # A sample is taken at the first event that comes later than the interval after the one before. So
-                # nothing happened between the end of that interval and the next sample, or until now.
+                # A sample is taken before the first event that changes a count later than the interval after the one
+                # before. So no count changed between the end of that interval and the next sample, or until now.
                 return (total if after is None else _sampled(after, of, type)), at
             after = sample
         first = self._samples[0]

@@ -5,6 +5,7 @@ What it knows of each item is in `_history.known_items`.
 
 from collections import Counter
 from contextlib import suppress
+from dataclasses import asdict
 from itertools import pairwise
 from random import Random
 from typing import Any
@@ -140,7 +141,7 @@ def check(batches: list[list[Event]]) -> list[Event]:
     hooks = Counter(one.type for one in view.running.values() if one.phase == "after_children")
     hooks += hooks_waiting(whole)
     for one in view.types.values():
-        figures = msgspec.structs.asdict(one)
+        figures = asdict(one)
         assert all(number >= 0 for number in figures.values() if not isinstance(number, str)), figures
         of_it = {state: number for (type, state), number in states.items() if type == one.type}
         assert one.enqueued == sum(of_it.values())

@@ -8,13 +8,15 @@ import sys
 import zlib
 from array import array
 from collections.abc import Iterable, Iterator
+from dataclasses import is_dataclass
 from functools import cache
-from typing import Any, Final, get_args
+from itertools import groupby
+from typing import Annotated, Any, Final, get_args, get_type_hints
 
 import msgspec
 
 from aqueue._folds.recording import Ended, RecordedItem, Recording, RunFacts
-from aqueue._folds.waiting_items import Kind, Page
+from aqueue._folds.waiting_items import PAGE_ITEMS, Kind, Page, Siblings
 from aqueue._version import __version__
 from aqueue.events import Event
 from aqueue.view import RunView, WorkerProcess, WorkerProcesses
@@ -27,7 +29,7 @@ Part = tuple[str, bytes]
 GROWING: Final = Ended.__struct_fields__
 """The parts that are added to those of earlier snapshots, which are still needed. Each snapshot has only what is new."""
 
-_FORMAT: Final = 1
+_FORMAT: Final = 2
 """To be raised when a fold keeps something else than before in the same fields; a change of fields is noticed."""
 
 _SLICE_PAGES: Final = 48
@@ -36,8 +38,11 @@ _SLICE_BYTES: Final = 1_600_000
 """How much is encoded in one go, some milliseconds. A million items at once would hold the interpreter's lock for 87 ms."""
 
 
-_Columns = tuple[int, int, bytes, bytes, bytes]
-"""The number of a page, how many items it has, and its columns."""
+_Run = tuple[Annotated[int, msgspec.Meta(ge=1)], Siblings | None]
+"""How many places of a page follow each other that have the same siblings, and these."""
+
+_Columns = tuple[int, bytes, list[_Run]]
+"""The number of a page and its columns."""
 
 
 _Writer = tuple[str, int, str]
@@ -52,10 +57,11 @@ class _Head(msgspec.Struct, frozen=True):
 
 
 def _structs(annotation: Any, found: dict[type, object]) -> dict[type, object]:
-    """Add to `found` the fields of all structs that a value with this annotation may contain."""
-    if isinstance(annotation, type) and issubclass(annotation, msgspec.Struct) and annotation not in found:
-        found[annotation] = fields = [(field.name, field.type) for field in msgspec.structs.fields(annotation)]
-        for _, type_ in fields:
+    """Add to `found` the fields of all structs and dataclasses that a value with this annotation may contain."""
+    is_struct = isinstance(annotation, type) and (issubclass(annotation, msgspec.Struct) or is_dataclass(annotation))
+    if is_struct and annotation not in found:
+        found[annotation] = fields = get_type_hints(annotation)
+        for type_ in fields.values():
             _structs(type_, found)
     for one in get_args(annotation):
         _structs(one, found)
@@ -65,7 +71,7 @@ def _structs(annotation: Any, found: dict[type, object]) -> dict[type, object]:
 @cache
 def _this() -> _Writer:
     """Return which aqueue this is. A change of fields between two versions is noticed, too."""
-    shape = repr(list(_structs(tuple[_Head, RecordedItem, Ended, RunView, WorkerProcess], {}).items()))
+    shape = repr(list(_structs(tuple[_Head, RecordedItem, Siblings, Ended, RunView, WorkerProcess], {}).items()))
     return __version__, _FORMAT, f"{sys.byteorder} {zlib.crc32(shape.encode()):08x}"
 
 
@@ -126,7 +132,7 @@ def parts_of(folds: Folds) -> Iterator[Part]:
     pages = list(recording.waiting.pages.items())
     for start in range(0, len(pages), _SLICE_PAGES):
         columns = [
-            (number, page.count, page.enqueued_seqs.tobytes(), page.parents.tobytes(), page.kinds.tobytes())
+            (number, page.enqueued_seqs.tobytes(), [(len(list(run)), one) for one, run in groupby(page.siblings)])
             for number, page in pages[start : start + _SLICE_PAGES]
         ]
         yield "pages", _encoder.encode(columns)
@@ -168,15 +174,17 @@ def restored(parts: Iterable[Part]) -> Folds | None:
                         return None
                     recording = Recording(head.facts)
                     for kind in head.kinds:
-                        recording.waiting.add_kind(*kind)
+                        recording.waiting.kind_number(*kind)
                 case "view":
                     folds.view = _decode(data, RunView)
                 case "records":
                     recording.live.update((one.id, one) for one in _decode(data, list[RecordedItem]))
                 case "pages":
-                    for number, count, seqs, parents, kinds in _decode(data, list[_Columns]):
-                        page = Page(array("q", seqs), array("q", parents), array("I", kinds), count)
-                        recording.waiting.pages[number] = page
+                    for number, seqs, runs in _decode(data, list[_Columns]):
+                        if sum(length for length, _ in runs) != PAGE_ITEMS:
+                            return None
+                        column = [one for length, one in runs for _ in range(length)]
+                        recording.waiting.pages[number] = Page(column, array("q", seqs))
                 case _:
                     return None
     except Exception:  # it may have been damaged, or changed by anybody, in any way
