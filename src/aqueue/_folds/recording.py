@@ -710,8 +710,9 @@ class Recording:
         pages, live = self.waiting.pages, self.live
         seqs = []
         for item in items:
-            page = pages.get(item >> _SHIFT)
-            seqs.append((page and page.enqueued_seqs[item & _MASK]) or live[item].enqueued_seq)
+            page = pages.get(item >> _SHIFT) or _NO_PAGE
+            is_waiting = page.siblings[item & _MASK] is not None
+            seqs.append(page.enqueued_seqs[item & _MASK] if is_waiting else live[item].enqueued_seq)
         return seqs
 
     def latest_seqs(self) -> list[int]:
@@ -739,13 +740,13 @@ class Recording:
         settled: list[int] = []
         types: Counter[str] = Counter()
         pending: Counter[int] = Counter()
-        for item, seq, parent, kind in self.waiting:
-            if leaves_settled and self.live[parent].completed and item not in self.facts.running:
+        for item, seq, siblings in self.waiting:
+            if leaves_settled and self.live[siblings.parent].completed and item not in self.facts.running:
                 settled.append(seq)
-                types[kind.type] += 1
-                pending[parent] += 1
+                types[siblings.type] += 1
+                pending[siblings.parent] += 1
             else:
-                live[item] = self._record_of(item, seq, parent, kind)
+                live[item] = self._record_of(item, seq, siblings)
         for item, record in self.live.items():
             _, described_seq, _ = self.facts.running.get(item, (0, 0, 0))
             results, closed = record.results, record.closed_children
