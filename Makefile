@@ -109,6 +109,10 @@ bench: $(READY) ## Measure the engine, the reporters and the journal, against a 
 		|| echo "What to compare with can't be installed: those rows are left out."
 	@$(RUN) python tests/benchmarks --write docs/reference/figures.md
 
+.PHONY: bench-large
+bench-large: $(READY) ## Measure runs of 5,000,000 and 10,000,000 items (about 15 minutes, 12 GB of disk, 8 GB of memory).
+	@$(RUN) python tests/benchmarks --large --rounds 1
+
 .PHONY: size
 size: ## Count the lines of code per package, without docstrings, comments and blank lines.
 	@$(PYTHON) tests/benchmarks/code_size.py

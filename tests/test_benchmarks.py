@@ -20,7 +20,7 @@ from markdown_it import MarkdownIt
 from tests.benchmarks.figure import ROUNDS, Figure, Part
 from tests.benchmarks.measuring import Measurement, measure, run_job
 from tests.benchmarks.page import COLUMNS, Machine, page, rows, this_machine
-from tests.benchmarks.parts import PARTS
+from tests.benchmarks.parts import LARGE, PARTS
 from tests.benchmarks.parts.others import crawl_ratio
 
 ROOT = Path(__file__).parents[1]
@@ -104,7 +104,7 @@ def contradictions(text: str, figures_page: str) -> list[str]:
 
 def test_names_of_figures_are_unique_and_fit_in_tables_and_comments() -> None:
     """A figure is known by its name, in the table and in the comments of the pages that quote it."""
-    names = [figure.name for figure in FIGURES]
+    names = [figure.name for part in PARTS + LARGE for figure in part.figures]
     assert len(set(names)) == len(names)
     assert [name for name in names if re.search(r"[|<>\\`*]", name) or name != name.strip()] == []
 
@@ -242,14 +242,15 @@ def test_a_crawl_gets_every_page_once(tool: str, tmp_path: Path) -> None:
     assert cost["cpu_s"] > 0
 
 
-def test_a_page_is_not_overwritten_with_a_part_of_the_figures(tmp_path: Path) -> None:
-    """`--write` with `--only` is refused before anything is measured: the other rows would be lost."""
+@pytest.mark.parametrize("choice", [("--only", "memory"), ("--large",)])
+def test_a_page_is_not_overwritten_with_a_part_of_the_figures(choice: tuple[str, ...], tmp_path: Path) -> None:
+    """`--write` with `--only` or `--large` is refused before anything is measured: the other rows would be lost."""
     kept = tmp_path / "figures.md"
     kept.write_text("rows")
-    command = [sys.executable, str(ROOT / "tests" / "benchmarks"), "--only", "memory", "--write", str(kept)]
+    command = [sys.executable, str(ROOT / "tests" / "benchmarks"), *choice, "--write", str(kept)]
     done = subprocess.run(command, capture_output=True, text=True)
     assert done.returncode == 2
-    assert "leave out --only" in done.stderr
+    assert "leave out --only and --large" in done.stderr
     assert kept.read_text() == "rows"
 
 

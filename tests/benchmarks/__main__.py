@@ -1,4 +1,4 @@
-"""Measures what aqueue costs, as ratios: `make bench`, or `python tests/benchmarks [--rounds 5] [--only WORD]`.
+"""Measures what aqueue costs, as ratios: `make bench`, or `python tests/benchmarks [--rounds 5] [--only WORD] [--large]`.
 
 Each figure is the median over several rounds. A round runs the two things to compare directly after each other, each
 in a process of its own, so that a machine that slows down slows both. The rich display runs on a pseudo-terminal of
@@ -21,7 +21,7 @@ sys.path.insert(0, str(Path(__file__).parents[2]))  # this folder is named on th
 from tests.benchmarks.figure import ROUNDS, Figure
 from tests.benchmarks.measuring import Measurement, measure
 from tests.benchmarks.page import page, this_machine
-from tests.benchmarks.parts import PARTS
+from tests.benchmarks.parts import LARGE, PARTS
 
 
 def parse_arguments() -> argparse.Namespace:
@@ -31,12 +31,13 @@ def parse_arguments() -> argparse.Namespace:
         "--rounds", type=int, default=ROUNDS, help="how often each figure is measured (default %(default)s)"
     )
     parser.add_argument("--only", default="", help="only figures whose name contains this")
+    parser.add_argument("--large", action="store_true", help="only figures that take minutes and gigabytes")
     parser.add_argument("--write", type=Path, metavar="PAGE", help="write all figures to this page, in Markdown")
     arguments = parser.parse_args()
     if arguments.rounds < 1:
         parser.error("--rounds must be at least 1")
-    if arguments.write and arguments.only:
-        parser.error("--write makes the page anew from all figures: leave out --only")
+    if arguments.write and (arguments.only or arguments.large):
+        parser.error("--write makes the page from all figures but the large ones: leave out --only and --large")
     if arguments.write and not arguments.write.parent.is_dir():
         parser.error(f"there is no folder {arguments.write.parent} to write to")
     return arguments
@@ -60,7 +61,8 @@ def line(measurement: Measurement) -> str:
 def main() -> None:
     """Measure and print the table; exit with 1 if a figure is beyond its limit."""
     arguments = parse_arguments()
-    figures: list[Figure] = [figure for part in PARTS for figure in part.figures if arguments.only in figure.name]
+    parts = LARGE if arguments.large else PARTS
+    figures: list[Figure] = [figure for part in parts for figure in part.figures if arguments.only in figure.name]
     minutes = sum(figure.seconds * figure.rounds(arguments.rounds) for figure in figures) / 60
     print(f"Python {platform.python_version()}, {os.cpu_count()} cores, {platform.platform()}")
     print(f"median of {arguments.rounds} rounds (lowest to highest)")
@@ -73,7 +75,7 @@ def main() -> None:
             print(line(measurements[-1]), flush=True)
     if arguments.write:
         took = (time.monotonic() - began) / 60
-        text = page(PARTS, measurements, this_machine(), arguments.rounds, took)
+        text = page(parts, measurements, this_machine(), arguments.rounds, took)
         arguments.write.write_text(text, encoding="utf-8")
         print(f"\nwritten to {arguments.write}")
     if above := sum(measurement.missed for measurement in measurements):

@@ -14,7 +14,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
-from typing import Any
+from typing import Any, ClassVar
 
 import trio
 
@@ -60,9 +60,17 @@ class Link:
 class SlowPage(Page):
     """An item that waits for 50 ms, as on a network."""
 
+    takes_s: ClassVar[float] = 0.05
+
     async def process(self, enqueue: aqueue.EnqueueFn, set_desc: aqueue.SetDescFn) -> None:
         set_desc(self.url)
-        await trio.sleep(0.05)
+        await trio.sleep(self.takes_s)
+
+
+class LongPage(SlowPage):
+    """One that waits for 1 s."""
+
+    takes_s = 1.0
 
 
 class Talker:
@@ -110,6 +118,8 @@ def _initial_items(job: str, count: int) -> tuple[list[Any], int]:
             return [Link(count)], 5
         case "sleepers":
             return [Site(count, SlowPage)], 200
+        case "crowd":
+            return [Site(count, LongPage)], 5_000
         case "talkers":
             return [Talker() for _ in range(count)], count
         case "pending":

@@ -17,7 +17,7 @@ from tests.benchmarks.figure import Figure
 from tests.benchmarks.others import MISSING
 
 HERE = Path(__file__).parent
-TIMEOUT_S = 900  # for a program; the longest takes less than a minute
+TIMEOUT_S = 900  # for a program; the longest takes some minutes
 # A new release of a library may break these: the other figures are measured all the same.
 OTHERS = ("others.py", "crawl.py")
 

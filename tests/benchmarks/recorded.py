@@ -1,8 +1,9 @@
 """Runs one job with a journal once, in this process, and prints what it cost as one JSON object on standard output.
 
     python recorded.py leaves 1000000 run.db       # 1,000,000 items that do nothing, recorded; no file: not recorded
+    python recorded.py leaves-flat 1000000 run.db  # the same, when all items are initial items
     python recorded.py stall 500000 run.db         # the longest time that the event loop did not come round
-    python recorded.py prepare 1000000 run.db      # a run of which the last tenth is outstanding …
+    python recorded.py prepare 1000000 run.db      # a run of which the last 100,000 are outstanding …
     python recorded.py resume 1000000 run.db       # … and how long it takes to go on with it
     python recorded.py prepare-killed 1000000 run.db # the same, but the process is killed there
     python recorded.py prepare-flat 1000000 run.db # the same two, when all items are initial items
@@ -16,19 +17,21 @@
 import gc
 import json
 import os
-import resource
+import re
 import signal
 import sys
 import time
 from collections.abc import AsyncGenerator, Iterable, Iterator
 from contextlib import asynccontextmanager
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import trio
 
 import aqueue
 
 BEAT_S = 0.002
+LEFT = 100_000
+"""How many items are outstanding in a run that is prepared to be resumed."""
 
 
 class Leaf(aqueue.Item):
@@ -44,12 +47,14 @@ class Leaf(aqueue.Item):
 class Site(aqueue.Item):
     """Enqueues `count` leaves, each with a payload of 60 bytes."""
 
+    leaf: ClassVar[type[Leaf]] = Leaf
+
     def __init__(self, count: int) -> None:
         self.count = count
 
     async def process(self, enqueue: aqueue.EnqueueFn, set_desc: aqueue.SetDescFn) -> None:
         for number in range(self.count):
-            enqueue(Leaf(f"https://example.org/archive/page-{number:017}"))
+            enqueue(self.leaf(f"https://example.org/archive/page-{number:017}"))
 
 
 class Branch(aqueue.Item):
@@ -66,8 +71,8 @@ class Branch(aqueue.Item):
                 enqueue(Branch(share))
 
 
-class LastTenthLeft(Leaf):
-    """A leaf that stops the run once nine tenths are done."""
+class LastLeft(Leaf):
+    """A leaf that stops the run once all but the last 100,000 have completed."""
 
     todo = 0
     is_killed = False
@@ -84,17 +89,15 @@ class LastTenthLeft(Leaf):
             aqueue.stop("measured")
 
 
-def _leaves(count: int) -> Iterator[LastTenthLeft]:
+def _leaves(cls: type[Leaf], count: int) -> Iterator[Leaf]:
     for number in range(count):
-        yield LastTenthLeft(f"https://example.org/archive/page-{number:017}")
+        yield cls(f"https://example.org/archive/page-{number:017}")
 
 
 class Prepared(Site):
-    """Enqueues `count` leaves that stop the run."""
+    """Enqueues leaves that stop the run."""
 
-    async def process(self, enqueue: aqueue.EnqueueFn, set_desc: aqueue.SetDescFn) -> None:
-        for leaf in _leaves(self.count):
-            enqueue(leaf)
+    leaf = LastLeft
 
 
 _called = 0.0
@@ -108,7 +111,11 @@ def _report_start() -> None:
 
 
 def _peak_bytes() -> int:
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    # What `getrusage` says includes the memory of the process that started this one.
+    with open("/proc/self/status") as status:
+        found = re.search(r"VmHWM:\s*(\d+) kB", status.read())
+    assert found is not None
+    return int(found[1]) * 1024
 
 
 def _resident_bytes() -> int:
@@ -159,17 +166,18 @@ def measure(job: str, count: int, path: str | None) -> dict[str, float]:
     """Run the job and return what it cost."""
     global _called  # noqa: PLW0603  # items read it
     match job:
-        case "leaves":
-            return {"wall_s": _run([Site(count)], path)}
+        case "leaves" | "leaves-flat":
+            wall_s = _run([Site(count)] if job == "leaves" else _leaves(Leaf, count), path)
+            return {"wall_s": wall_s, "cpu_s": time.process_time(), "peak_mb": _peak_bytes() / 1e6}
         case "stall":
             heart = Heartbeat()
             wall_s = _run([Branch(count)], path, lifespan=heart.beating)
             return {"wall_s": wall_s, "stall_ms": heart.longest_s * 1e3, "gc_ms": heart.gc_s * 1e3}
         case "prepare" | "prepare-flat":
-            LastTenthLeft.todo = count - count // 10
-            return {"wall_s": _run([Prepared(count)] if job == "prepare" else _leaves(count), path)}
+            LastLeft.todo = count - LEFT
+            return {"wall_s": _run([Prepared(count)] if job == "prepare" else _leaves(LastLeft, count), path)}
         case "prepare-killed" | "prepare-flat-killed":
-            LastTenthLeft.is_killed = True
+            LastLeft.is_killed = True
             child = os.fork()
             if not child:
                 measure(job.removesuffix("-killed"), count, path)
@@ -177,7 +185,7 @@ def measure(job: str, count: int, path: str | None) -> dict[str, float]:
             return {}
         case "resume" | "resume-flat":
             _called = time.perf_counter()
-            items: Iterable[Any] = [Prepared(count)] if job == "resume" else _leaves(count)
+            items: Iterable[Any] = [Prepared(count)] if job == "resume" else _leaves(LastLeft, count)
             aqueue.run_queue(items, reporter="none", resume=path)
             return _started
         case "bytes":

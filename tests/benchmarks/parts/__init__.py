@@ -3,9 +3,12 @@
 from tests.benchmarks.figure import Part
 from tests.benchmarks.parts.cluster import CLUSTER
 from tests.benchmarks.parts.engine import ENGINE
-from tests.benchmarks.parts.journal import JOURNAL
+from tests.benchmarks.parts.journal import JOURNAL, LARGE_JOURNAL
 from tests.benchmarks.parts.others import CRAWLS, TASKS
 from tests.benchmarks.parts.policies import FEATURES, POLICIES
 from tests.benchmarks.parts.reporters import REPORTERS
 
 PARTS: tuple[Part, ...] = (ENGINE, REPORTERS, FEATURES, POLICIES, JOURNAL, CLUSTER, CRAWLS, TASKS)
+
+LARGE: tuple[Part, ...] = (LARGE_JOURNAL,)
+"""Those for which an ordinary run has no time."""

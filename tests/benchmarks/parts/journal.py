@@ -25,39 +25,65 @@ def stall_ms(folder: Path) -> tuple[float, float]:
     return cost["stall_ms"], cost["gc_ms"]
 
 
-def _prepared(kind: str, folder: Path) -> Path:
-    path = folder / f"prepared{kind}.db"
+def _prepared(kind: str, count: int, folder: Path) -> Path:
+    path = folder / f"prepared{kind}-{count}.db"
     if not path.exists():
-        recorded(f"prepare{kind}", M, path)
+        recorded(f"prepare{kind}", count, path)
     return path
 
 
-def resume_cost(kind: str, end: str, name: str, folder: Path) -> tuple[float, float]:
-    """Return the seconds or the MB that it takes to resume a journal of 1,000,000 items, a tenth of them outstanding.
+def resume_cost(kind: str, end: str, name: str, folder: Path, count: int = M) -> tuple[float, float]:
+    """Return the seconds or the MB that it takes to resume a journal of `count` items, 100,000 of them outstanding.
 
     Parameters:
         kind: empty if they are the children of one item, and ``-flat`` if they are initial items.
         end: empty if the process before was stopped, ``-killed`` if it was killed.
         name: ``wall_s`` or ``peak_mb``.
         folder: for the files.
+        count: how many items.
     """
-    prepared = _prepared(f"{kind}{end}", folder)
+    prepared = _prepared(f"{kind}{end}", count, folder)
     path = folder / "resumed.db"
     for suffix in ("", "-wal"):  # each round begins with the same file, and with the log that a killed process leaves
         Path(f"{path}{suffix}").unlink(missing_ok=True)
         if Path(f"{prepared}{suffix}").exists():
             shutil.copyfile(f"{prepared}{suffix}", f"{path}{suffix}")
-    return run_job(f"resume{kind}", str(M), str(path), program="recorded.py")[name], prepared.stat().st_size / 1e6
+    return run_job(f"resume{kind}", str(count), str(path), program="recorded.py")[name], prepared.stat().st_size / 1e6
 
 
-def command_s(folder: Path, *words: str) -> tuple[float, float]:
-    """Return the seconds that a subcommand takes on a journal of 1,000,000 items, a tenth of them outstanding, and its MB."""
-    prepared = _prepared("", folder)
+def command_s(words: tuple[str, ...], count: int, folder: Path) -> tuple[float, float]:
+    """Return the seconds that a subcommand takes on a journal of `count` items, 100,000 of them outstanding, and its MB."""
+    prepared = _prepared("", count, folder)
     began = time.perf_counter()
     command = [sys.executable, "-m", "aqueue", words[0], str(prepared), *words[1:]]
     done = subprocess.run(command, stdout=subprocess.DEVNULL, check=False)
     assert done.returncode in (0, 3)  # `status` says by 3 that the run was interrupted
     return time.perf_counter() - began, prepared.stat().st_size / 1e6
+
+
+def _command(line: str, count: int, most_s: float) -> Figure:
+    """Return the figure of a subcommand with these words."""
+    measure = partial(command_s, tuple(line.split()), count)
+    return Figure(f"aqueue {line}, {count:,} items", measure, most_s, seconds=most_s, unit="s", base_unit="MB")
+
+
+_backlogs: dict[str, dict[str, float]] = {}
+
+
+def backlog_mb(kind: str, count: int, folder: Path) -> tuple[float, float]:
+    """Return the most memory that a run with a journal takes whose items all wait at first, MB, and how long it took."""
+    cost = _backlogs[kind] = recorded(f"leaves{kind}", count, folder / "run.db")
+    return cost["peak_mb"], cost["wall_s"]
+
+
+def backlog_ratio(kind: str, count: int, folder: Path) -> tuple[float, float]:
+    """Return the ratio of the CPU times of an item of such a run and of one of 1,000,000, and the latter, microseconds.
+
+    The run is the last one of which the memory was measured, if there is one: it takes minutes.
+    """
+    ours_s = (_backlogs.pop(kind, None) or recorded(f"leaves{kind}", count, folder / "run.db"))["cpu_s"] / count
+    base_s = recorded(f"leaves{kind}", M, folder / "run.db")["cpu_s"] / M
+    return ours_s / base_s, base_s * 1e6
 
 
 def bytes_an_item(folder: Path) -> tuple[float, float]:
@@ -112,17 +138,11 @@ JOURNAL = Part(
                 ),
             )
         ),
-        *(
-            Figure(
-                f"aqueue {' '.join(words)}, 1,000,000 items",
-                lambda folder, words=words: command_s(folder, *words),  # type: ignore[misc]
-                most_s,
-                seconds=most_s,
-                unit="s",
-                base_unit="MB",
-            )
-            for words, most_s in ((("status",), 0.7), (("explain", "950000"), 1.5), (("failures",), 2.0))
-        ),
+        _command("status", M, 0.7),
+        _command("explain 950000", M, 1.5),
+        _command("failures", M, 2),
+        _command("report -o -", M, 4),
+        _command("export --format csv", M, 15),
         Figure(
             "journal, bytes an item with a description",
             bytes_an_item,
@@ -132,5 +152,46 @@ JOURNAL = Part(
             base_unit="items",
         ),
         Figure("memory of 1,000,000 keys", keys_mb, 150, seconds=3, unit="MB", base_unit="keys"),
+    ),
+)
+
+LARGE_JOURNAL = Part(
+    "Ten million items",
+    "The same with more items. In the last four figures, nearly all items wait before the first of them runs, and"
+    " all of them complete.",
+    (
+        *(
+            Figure(
+                f"resume with 100,000 of 5,000,000 children left{what}",
+                partial(resume_cost, "", "", name, count=5 * M),
+                most,
+                seconds=50,
+                unit=unit,
+                base_unit="MB",
+            )
+            for what, name, most, unit in (("", "wall_s", 2, "s"), (", peak memory", "peak_mb", 300, "MB"))
+        ),
+        _command("status", 5 * M, 1),
+        *(
+            figure
+            for kind, what in (("", "children"), ("-flat", "initial items"))
+            for figure in (
+                Figure(
+                    f"10,000,000 waiting {what} with a journal, peak memory",
+                    partial(backlog_mb, kind, 10 * M),
+                    700,
+                    seconds=200,
+                    unit="MB",
+                    base_unit="s in all",
+                ),
+                Figure(
+                    f"the same, one of 10,000,000 {what} / of 1,000,000",
+                    partial(backlog_ratio, kind, 10 * M),
+                    1.3,
+                    seconds=20,
+                    base_unit="µs of CPU an item",
+                ),
+            )
+        ),
     ),
 )

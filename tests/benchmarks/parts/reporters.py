@@ -22,6 +22,11 @@ def sleepers_ratio(folder: Path) -> tuple[float, float]:
     return compare(("sleepers", "20000", "--reporter", "rich"), ("sleepers", "20000", "--loop"), 20_000)
 
 
+def crowd_s(folder: Path) -> tuple[float, float]:
+    """Return how long 50,000 items of 1 s take 5,000 workers, with the live display, and how long at best, seconds."""
+    return run_job("crowd", "50000", "--reporter", "rich")["wall_s"], 10
+
+
 def talkers_cpu(folder: Path) -> tuple[float, float]:
     """Return the CPU time as a percentage of the wall time, and the wall time in seconds."""
     cost = run_job("talkers", "20", "--reporter", "rich")
@@ -38,6 +43,7 @@ REPORTERS = Part(
         Figure("100,000 siblings, plain / none", partial(reporter_ratio, "plain", 100_000), 1.8, seconds=2.5),
         Figure("100,000 siblings, jsonl to a file / none", jsonl_ratio, 8, seconds=4),
         Figure("20,000 items of 50 ms, 200 workers, rich / loop", sleepers_ratio, 1.05, seconds=12),
+        Figure("50,000 items of 1 s, 5,000 workers, rich", crowd_s, 10.6, seconds=12, unit="s", base_unit="s at best"),
         Figure(
             "CPU: 20 workers describe 10 times a second, rich",
             talkers_cpu,
