@@ -10,16 +10,20 @@ from tempfile import TemporaryDirectory
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from aqueue._folds.item_table import STATES
 from aqueue._history.opening import open_history
 from aqueue.cli._record import MISFITS, Record
-from aqueue.events import Event, ItemEnqueued
+from aqueue.cli._report import Fold, page, read
+from aqueue.events import SCHEMA_VERSION, Event, ItemCompleted, ItemEnqueued, encode
 from aqueue.testing._scripted_runs import BOOM, Script
 from tests.cli.conftest import Aqueue, Done
 from tests.cli.test_explain import CrashingRun
 from tests.journal.writing import write
 from tests.strategies import event_streams
+
+NOW = 1_800_000_000.0
 
 
 @settings(max_examples=150, deadline=None)
@@ -61,6 +65,49 @@ def test_live_items(events: list[Event], data: st.DataObject) -> None:
                 for items in (whole.items, live.items)
             )
             assert _told(live, same) == _told(whole, rows)
+
+
+@settings(max_examples=100, deadline=None)
+@given(event_streams(), st.data())
+def test_reports(events: list[Event], data: st.DataObject) -> None:
+    """A report that takes the counts from a snapshot and the events as they are says the same as one from all, repaired."""
+    cut = data.draw(st.integers(0, len(events)))
+    with TemporaryDirectory() as folder:
+        path = Path(folder) / "run.db"
+        for part in (events[:cut], events[cut:]):
+            if part:
+                write(path, part)
+        with closing(open_history(str(path))) as history, closing(open_history(str(path))) as repaired:
+            view = history.view_at_snapshot()
+            if view is None:
+                assert len(events) < 6  # too few for a snapshot
+                return
+            fold, same = Fold(), Fold()
+            record = Record(history, fold.apply, view=view)  # raises nothing: the events fit
+            assert page(record, fold, source="", now=NOW) == page(
+                Record(repaired, same.apply), same, source="", now=NOW
+            )
+            assert record.failure_groups() == Record(open_history(str(path))).failure_groups()
+
+
+@pytest.mark.parametrize(("item", "schema_version"), [(99, SCHEMA_VERSION), (1, 1)], ids=["stranger's", "older"])
+def test_report_of_events_that_need_repair(item: int, schema_version: int, tmp_path: Path) -> None:
+    """Those of an item that doesn't exist, and of an earlier aqueue, are repaired although there is a snapshot."""
+    script = Script()
+    script.start(script.enqueue())
+    script.events[0] = replace(script.events[0], schema_version=schema_version)
+    path = tmp_path / "run.db"
+    write(path, script.events)
+    seq, at = script.events[-1].seq + 1, script.events[-1].at
+    with closing(sqlite3.connect(path)) as connection, connection:
+        text = encode(ItemCompleted(seq, at, item, 1 if item == 1 else 9, 0.5)).decode()
+        connection.execute("INSERT INTO events (event) VALUES (?)", (text,))
+    with closing(open_history(str(path))) as history, closing(open_history(str(path))) as repaired:
+        assert (history.view_at_snapshot() is None) == (schema_version < SCHEMA_VERSION)
+        history.rewind()
+        fold = Fold()
+        expected = page(Record(repaired, fold.apply), fold, source="", now=NOW)
+        assert page(*read(history), source="", now=NOW) == expected
 
 
 def test_process_that_runs_again_after_its_hook(tmp_path: Path) -> None:

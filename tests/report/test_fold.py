@@ -20,7 +20,7 @@ from aqueue.cli._report._fold import MAX_TYPES, OTHER_TYPES, Durations, End, Fol
 from aqueue.cli._report._html import clock, counted
 from aqueue.cli._report._sections import failures, headline, slowest, status, summary
 from aqueue.cli._report._series import MAX_BINS, Series
-from aqueue.cli._report._timeline import MAX_ROWS, MAX_SPANS, Span, Timeline
+from aqueue.cli._report._timeline import MAX_ROWS, MAX_SPANS, Outcome, Span, Timeline
 from aqueue.events import (
     ErrorInfo,
     Event,
@@ -390,23 +390,9 @@ def test_bins_keep_their_sums_while_they_widen(ats: list[float], at_most: int) -
     assert busy_s == pytest.approx(sum(until - at for at in ats), rel=1e-6, abs=1e-3)
 
 
-def span(start: float, end: float, **fields: Any) -> Span:
-    """Return an attempt."""
-    return Span(
-        **{
-            "outcome": "completed",
-            "type": 1,
-            "item": 1,
-            "attempt": 1,
-            "is_hook": False,
-            "text": "",
-            "failed": 0,
-            **fields,
-        },
-        start=start,
-        end=end,
-        busy_s=end - start,
-    )
+def add(timeline: Timeline, worker: int, start: float, end: float, outcome: Outcome = "completed") -> None:
+    """Add an attempt."""
+    timeline.add(worker, start, end, outcome, 1, ItemStarted(1, start, 1, "module:Page", worker), "")
 
 
 def test_short_attempts_are_merged_and_long_ones_are_not() -> None:
@@ -415,7 +401,7 @@ def test_short_attempts_are_merged_and_long_ones_are_not() -> None:
     at = 0.0
     for number in range(3 * MAX_SPANS):
         took_s = 50.0 if number % 1_000 == 999 else 0.01
-        timeline.add(1, span(at, at + took_s, failed=int(number % 10 == 0)))
+        add(timeline, 1, at, at + took_s, "completed" if number % 10 else "failed")
         at += took_s
     timeline.shrink()
 
@@ -426,6 +412,40 @@ def test_short_attempts_are_merged_and_long_ones_are_not() -> None:
     assert max(s.end - s.start for s in spans if s.count > 1) <= timeline.limit_s < 50
     assert sum(s.failed for s in spans) == 1_500
     assert sum(s.busy_s for s in spans) == pytest.approx(at)
+
+
+def joined(spans: list[tuple[float, float, int]], limit_s: float) -> list[tuple[float, float, int]]:
+    """Join neighbors of at most this length together."""
+    found = spans[:1]
+    for start, end, count in spans[1:]:
+        if end - found[-1][0] > limit_s:
+            found.append((start, end, count))
+        else:
+            found[-1] = (found[-1][0], end, found[-1][2] + count)
+    return found
+
+
+@settings(max_examples=20)
+@given(st.lists(st.floats(0, 10), min_size=1, max_size=40), st.integers(0, 2 * MAX_SPANS))
+def test_attempts_are_joined_as_if_each_had_been_kept(drawn: list[float], more: int) -> None:
+    """An attempt that is joined when it is added makes the same bars as one that is joined when there are too many."""
+    timeline = Timeline()
+    spans: list[tuple[float, float, int]] = []
+    at = limit_s = 0.0
+    count = 2 * MAX_SPANS + 2 + more
+    for number in range(count):
+        end = at + drawn[number % len(drawn)]
+        add(timeline, 1, at, end)
+        spans.append((at, end, 1))
+        at = end
+        if len(spans) > 2 * MAX_SPANS or number == count - 1:
+            spans = joined(spans, limit_s) if limit_s else spans
+            while len(spans) > MAX_SPANS:
+                limit_s = limit_s * 2 or 0.001
+                spans = joined(spans, limit_s)
+    timeline.shrink()
+
+    assert [(span.start, span.end, span.count) for span in timeline.rows[1]] == spans
 
 
 @settings(max_examples=20)
@@ -439,7 +459,7 @@ def test_bars_are_bounded_whatever_the_attempts(drawn: list[tuple[int, float]], 
         worker = number % workers + 1
         start = ends[worker] + gap
         ends[worker] = start + took_s
-        timeline.add(worker, span(start, ends[worker]))
+        add(timeline, worker, start, ends[worker])
     timeline.shrink()
 
     assert sum(map(len, timeline.rows.values())) <= MAX_SPANS
@@ -476,8 +496,7 @@ def no_durations() -> Durations:
 def test_durations_are_in_bins_of_their_magnitude() -> None:
     """Each duration is in the bin whose edges it lies between; what is off the scale is in the outermost."""
     durations = no_durations()
-    for took_s in (0.0, 1e-9, 0.0123, 1.0, 45.0, 1e9):
-        durations.add(took_s)
+    durations.add((0.0, 1e-9, 0.0123, 1.0, 45.0, 1e9))
 
     used = [index for index, count in enumerate(durations.bins) for _ in range(count)]
     assert (durations.count, len(used), durations.longest_s) == (6, 6, 1e9)
@@ -490,8 +509,7 @@ def test_durations_are_in_bins_of_their_magnitude() -> None:
 def test_quantiles_are_within_a_bin(took: list[float], share: float) -> None:
     """A quantile read from the histogram is at most a bin's width, a quarter, away from the exact one."""
     durations = no_durations()
-    for took_s in took:
-        durations.add(took_s)
+    durations.add(took)
 
     exact = sorted(took)[max(-int(-share * len(took) // 1) - 1, 0)]
     assert exact / 1.27 <= durations.quantile(share) <= exact * 1.27

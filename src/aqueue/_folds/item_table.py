@@ -6,7 +6,8 @@ again for the few items that are shown.
 
 from array import array
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import count
 from typing import Final, Literal, get_args
 
 from aqueue import events as ev
@@ -80,6 +81,11 @@ class ItemTable:
         self._process_index = array("I")
         self._known_processes: list[WorkerProcess | None] = [None]
         self._index_of_process: dict[int, int] = {}  # by the number of its first worker
+        # The columns that are 0 for a new item.
+        self._zero_at_first = (
+            *(self.started_at, self.ended_at, self.duration_s, self._process_s, self.attempts, self.worker),
+            *(self.described_seq, self.failed_seq, self._process_index),
+        )
 
     def __len__(self) -> int:
         return len(self._state)
@@ -152,33 +158,40 @@ class ItemTable:
 
     # ---- folding ------------------------------------------------------------------------------------------------
 
-    def apply(self, events: Iterable[Event]) -> None:
+    def apply(self, events: Sequence[Event]) -> None:
         """Fold `events`, which must follow those applied so far."""
         state, started_at, ended_at, duration_s = self._state, self.started_at, self.ended_at, self.duration_s
+        attempts, workers, described_seq = self.attempts, self.worker, self.described_seq
         at = self.last_at
         known = self._index_of_process
+        # Those that were announced come first: nothing names an item earlier, and it depends on nothing but its parent.
+        if new := [event for event in events if type(event) is ItemEnqueued]:
+            self._add(new)
+        first, rows = self._first, self._rows
         for event in events:
             previous_at, at = at, event.at
             cls = type(event)
             if cls is ItemDescribed:
                 assert isinstance(event, ItemDescribed)
-                row = event.item - self._first if self._rows is None else self._rows[event.item]
-                self.described_seq[row] = event.seq
+                row = event.item - first if rows is None else rows[event.item]
+                described_seq[row] = event.seq
             elif cls is ItemStarted:
                 assert isinstance(event, ItemStarted)
-                row = event.item - self._first if self._rows is None else self._rows[event.item]
+                row = event.item - first if rows is None else rows[event.item]
                 if state[row] == _RETRYING:
                     self.due.pop(row, None)
                 state[row] = _RUNNING
-                started_at[row] = event.at
+                started_at[row] = at
                 ended_at[row] = 0.0
-                self.worker[row] = min(max(event.worker, 0), _MAX_COUNT)
+                worker = event.worker
+                workers[row] = worker if 0 <= worker <= _MAX_COUNT else min(max(worker, 0), _MAX_COUNT)
                 if event.phase == "process":
                     if known:  # never without a cluster
-                        process = self._processes.of(event.worker)
+                        process = self._processes.of(worker)
                         self._process_index[row] = known[process.first_worker] if process is not None else 0
-                    self.attempts[row] = min(max(event.attempt, 0), _MAX_COUNT)
-                    if event.attempt > 1:  # after a snapshot, how its hook ended may not be among the events
+                    attempt = event.attempt
+                    attempts[row] = attempt if 0 <= attempt <= _MAX_COUNT else min(max(attempt, 0), _MAX_COUNT)
+                    if attempt > 1:  # after a snapshot, how its hook ended may not be among the events
                         self._flags[row] &= ~(_IN_HOOK | _HAD_HOOK)
                 else:
                     if self._flags[row] & _HAD_HOOK:
@@ -188,47 +201,41 @@ class ItemTable:
                     self._flags[row] |= _IN_HOOK | _HAD_HOOK
             elif cls is ItemCompleted:
                 assert isinstance(event, ItemCompleted)
-                row = event.item - self._first if self._rows is None else self._rows[event.item]
+                row = event.item - first if rows is None else rows[event.item]
                 state[row] = _COMPLETED
-                ended_at[row] = event.at
+                ended_at[row] = at
                 duration_s[row] = event.duration_s
-            elif cls is ItemEnqueued:
-                assert isinstance(event, ItemEnqueued)
-                self._add(event)
-            else:
+            elif cls is not ItemEnqueued:
                 self._apply_rare(event, previous_at)
         self.last_at = at
 
-    def _add(self, event: ItemEnqueued) -> None:
-        number = self._type_numbers.get(event.type)
-        if number is None:
-            number = self._type_numbers[event.type] = len(self.types)
-            self.types.append(event.type)
-        row = len(self._state)
-        if self._rows is None and event.item != self._first + row:
-            if row:
-                self._number_by_dict()
-            else:
-                self._first = event.item
-        if self._rows is not None:
-            self._rows[event.item] = row
-            self._numbers.append(event.item)
-        parent = self.row_of(event.parent) if event.parent else None
-        self.parent_row.append(-1 if parent is None else parent)
-        self.type_number.append(number)
-        self.enqueued_at.append(event.at)
-        self.started_at.append(0.0)
-        self.ended_at.append(0.0)
-        self.duration_s.append(0.0)
-        self._process_s.append(0.0)
-        self.attempts.append(0)
-        self.worker.append(0)
-        self.enqueued_seq.append(event.seq)
-        self.described_seq.append(0)
-        self.failed_seq.append(0)
-        self._process_index.append(0)
-        self._flags.append(_HAS_HOOK if event.hook else 0)
-        self._state.append(_QUEUED)
+    def _add(self, new: list[ItemEnqueued]) -> None:
+        """Add items column by column: an append to each column for each item takes four times as long."""
+        numbers, row, first = self._type_numbers, len(self._state), self._first
+        items = [event.item for event in new]
+        if not row:
+            first = self._first = items[0]
+        if self._rows is None and items != list(range(first + row, first + row + len(items))):
+            self._number_by_dict()
+        if self._rows is None:
+            parents = [event.parent - first if first <= event.parent < event.item else -1 for event in new]
+        else:
+            self._rows.update(zip(items, count(row)))  # which has no end
+            self._numbers += items
+            parents = [self._rows.get(event.parent, -1) for event in new]
+        types = [event.type for event in new]
+        for name in dict.fromkeys(types):
+            if name not in numbers:
+                numbers[name] = len(self.types)
+                self.types.append(name)
+        self.parent_row.extend(parents)
+        self.type_number.extend([numbers[name] for name in types])
+        self.enqueued_at.extend([event.at for event in new])
+        self.enqueued_seq.extend([event.seq for event in new])
+        self._flags.extend([_HAS_HOOK if event.hook else 0 for event in new])
+        self._state.extend([_QUEUED] * len(new))
+        for column in self._zero_at_first:
+            column.frombytes(bytes(column.itemsize * len(new)))
 
     def _number_by_dict(self) -> None:
         """Look items up in a dict from now on: in a log that lacks lines, their numbers don't follow each other."""

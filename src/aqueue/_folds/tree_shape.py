@@ -1,6 +1,7 @@
 """The tree of the items in a table: each item's children, and counts of all items below it, in 25 bytes per item."""
 
 from array import array
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from itertools import chain, islice
 from typing import Final
@@ -13,7 +14,6 @@ __all__ = ["NUM_RANKS", "CountsBelow", "FoldedSiblings", "TreeShape"]
 
 NUM_RANKS: Final = 4
 _COMPLETED_RANK: Final = NUM_RANKS - 1
-_SUCCESSFUL: Final = {"completed", "skipped"}
 _FEW: Final = 4
 """So few siblings are shown even if most of them have completed."""
 
@@ -65,13 +65,14 @@ class TreeShape:
         self._completed = array("I", bytes(4 * size))
         self._failed = array("I", bytes(4 * size))
         self._has_running = bytearray(items.is_in("running"))
+        self._has_failed = items.is_in("failed")
+        self._has_completed = items.is_in("completed", "skipped")
         self._first_child = array("i", b"\xff" * 4 * size)
         self._next_sibling = array("i", b"\xff" * 4 * size)
         self.roots: list[int] = []
         total, completed, failed = self._total, self._completed, self._failed
         first_child, next_sibling, parents = self._first_child, self._next_sibling, items.parent_row
-        has_running, has_completed = self._has_running, items.is_in("completed", "skipped")
-        has_failed = items.is_in("failed")
+        has_running, has_completed, has_failed = self._has_running, self._has_completed, self._has_failed
         # Parents come before their children, so that going backwards each item's own sums are ready when it is met.
         for row in range(size - 1, -1, -1):
             parent = parents[row]
@@ -80,8 +81,10 @@ class TreeShape:
                 continue
             total[parent] += total[row] + 1
             completed[parent] += completed[row] + has_completed[row]
-            failed[parent] += failed[row] + has_failed[row]
-            has_running[parent] |= has_running[row]
+            if failed_here := failed[row] + has_failed[row]:
+                failed[parent] += failed_here
+            if has_running[row]:
+                has_running[parent] = 1
             next_sibling[row] = first_child[parent]
             first_child[parent] = row
         self.roots.reverse()
@@ -99,12 +102,11 @@ class TreeShape:
 
     def rank(self, row: int) -> int:
         """Return how soon to show an item: 0 if it or something below it has failed, 1 if running, 2 if outstanding, else 3."""
-        state = self._items.state_of(row)
-        if state == "failed" or self._failed[row]:
+        if self._has_failed[row] or self._failed[row]:
             return 0
         if self._has_running[row]:
             return 1
-        return 2 if state not in _SUCCESSFUL or self._total[row] > self._completed[row] else _COMPLETED_RANK
+        return 2 if not self._has_completed[row] or self._total[row] > self._completed[row] else _COMPLETED_RANK
 
     def folded(
         self, siblings: Sequence[int], width: int, *, brief: bool = False
@@ -122,18 +124,18 @@ class TreeShape:
         if brief:
             width = min(width, len(siblings) - len(ranked[_COMPLETED_RANK]) or width)
         shown = set(islice(chain(*ranked), width))
-        state_of = self._items.state_of
+        hidden = [row for row in siblings if row not in shown]
+        columns = (self._items.type_number, self._has_completed, self._has_failed)
         others: dict[int, FoldedSiblings] = {}
-        for row in siblings:
-            if row in shown:
-                continue
-            number = self._items.type_number[row]
-            folded = others.get(number)
-            if folded is None:
-                folded = others[number] = FoldedSiblings(self._items.types[number])
-            folded.count += 1
-            folded.completed += state_of(row) in _SUCCESSFUL
-            folded.failed += state_of(row) == "failed"
-            folded.below += self._total[row]
+        # Counted at once: there may be a million of them.
+        alike = Counter(zip(*(map(column.__getitem__, hidden) for column in columns), strict=True))
+        for (number, completed, failed), count in alike.items():
+            folded = others.setdefault(number, FoldedSiblings(self._items.types[number]))
+            folded.count += count
+            folded.completed += count * completed
+            folded.failed += count * failed
+        for row in hidden:
+            if self._total[row]:
+                others[self._items.type_number[row]].below += self._total[row]
         by_count = sorted(others.values(), key=lambda one: -one.count)
         return [row for row in siblings if row in shown], by_count

@@ -10,6 +10,7 @@ from aqueue.errors import AqueueError
 from aqueue.events import Event, RunStarted
 from aqueue.figures import amount
 from aqueue.reporting import RunInfo
+from aqueue.view import RunView
 
 __all__ = ["CannotRead", "History", "Line", "batches", "info_from"]
 
@@ -61,8 +62,15 @@ class History(ABC):
         """
         return None
 
+    def view_at_snapshot(self) -> RunView | None:
+        """Return the run as it was at the last snapshot, and begin at the first event; None if there is none.
+
+        The run itself made the snapshot, from events that needed no repair. So all are returned as they were recorded.
+        """
+        return None
+
     def rewind(self) -> None:
-        """Begin at the first event again; only if it began at a snapshot."""
+        """Begin at the first event again, and repair; only if it began at or with a snapshot."""
         raise NotImplementedError
 
     def events_of(self, item: int, until: int) -> Iterator[Event]:

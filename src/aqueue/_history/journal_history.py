@@ -11,7 +11,8 @@ from aqueue._journal.open_journals import connect_to_read
 from aqueue._journal.reader import EventReader, damaged, read_events_at
 from aqueue._journal.snapshots import read_snapshots
 from aqueue.errors import JournalError
-from aqueue.events import Event, RunSteered, encode
+from aqueue.events import SCHEMA_VERSION, Event, RunStarted, RunSteered, encode
+from aqueue.view import RunView
 
 __all__ = ["JournalHistory"]
 
@@ -38,7 +39,7 @@ class JournalHistory(History):
         self._connection = connect_to_read(path)
         self._identity = identity(path)
         self._reader = EventReader(self._connection, path)
-        self._is_after_snapshot = False
+        self._needs_repair = True
 
     def read(self) -> list[Event] | None:
         """Return the next events; None if there are no more now.
@@ -50,7 +51,7 @@ class JournalHistory(History):
         """
         events = self._next()
         # A journal lacks nothing, but a stranger's may hold what no run can have written.
-        return events if events is None or self._is_after_snapshot else self._repairer.repair(events)
+        return self._repairer.repair(events) if events is not None and self._needs_repair else events
 
     def _next(self) -> list[Event] | None:
         events = self._reader.read()
@@ -83,13 +84,25 @@ class JournalHistory(History):
         folds = last_restored(read_snapshots(self._connection, GROWING))
         if folds is not None:
             self._reader.after = folds.snapshot_seq
-            self._is_after_snapshot = True
+            self._needs_repair = False
         return folds
 
+    def view_at_snapshot(self) -> RunView | None:
+        """Return the run as it was at the last snapshot, and begin at the first event; None if there is none."""
+        folds = self.start_at_snapshot()
+        self.rewind()
+        if folds is None or any(
+            isinstance(event, RunStarted) and event.schema_version < SCHEMA_VERSION  # which lacks fields
+            for event in self.events_at(folds.recording.facts.process_seqs).values()
+        ):
+            return None
+        self._needs_repair = False
+        return folds.view
+
     def rewind(self) -> None:
-        """Begin at the first event again; only if it began at a snapshot."""
+        """Begin at the first event again, and repair; only if it began at or with a snapshot."""
         self._reader.after = 0
-        self._is_after_snapshot = False
+        self._needs_repair = True
 
     def events_of(self, item: int, until: int) -> Iterator[Event]:
         """Yield the events up to the number `until` that name an item or announce its children, and commands on items.

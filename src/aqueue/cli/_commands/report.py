@@ -8,7 +8,6 @@ from aqueue._history.history import CannotRead
 from aqueue._history.opening import open_history
 from aqueue.cli import _app, _screen
 from aqueue.cli._output import open_output
-from aqueue.cli._record import Record
 from aqueue.text import visible
 
 __all__ = ["report"]
@@ -38,8 +37,7 @@ def report(file: str, output: str, run: str) -> None:
     from aqueue.cli import _report
 
     history = _app.closed_at_end(open_history(file, run=run))
-    fold = _report.Fold()
-    record = Record(history, fold.apply)
+    record, fold = _report.read(history)
     if record.view.state == "new":
         why = "its events don't form a run; name a file that a run has written"
         if not history.misplaced:

@@ -11,7 +11,23 @@ Each module imports only from those above it:
 - `_page`: puts the page together in one file that needs nothing else
 """
 
+from contextlib import suppress
+
+from aqueue._history.history import History
+from aqueue.cli._record import MISFITS, Record
 from aqueue.cli._report._fold import Fold
 from aqueue.cli._report._page import page
 
-__all__ = ["Fold", "page"]
+__all__ = ["Fold", "page", "read"]
+
+
+def read(history: History) -> tuple[Record, Fold]:
+    """Return the run in `history` and the fold of the same events, which hasn't been ended."""
+    view = history.view_at_snapshot()
+    if view is not None:
+        fold = Fold()
+        with suppress(*MISFITS):
+            return Record(history, fold.apply, view=view), fold
+        history.rewind()
+    fold = Fold()
+    return Record(history, fold.apply), fold

@@ -305,14 +305,14 @@ def _levels(record: Record) -> dict[tuple[int, int], Counter[str]]:
     Level 40 includes all deeper ones.
     """
     items = record.items
-    is_failed = items.is_in("failed")
-    depths = bytearray(len(items))
-    levels: dict[tuple[int, int], Counter[str]] = {}
-    for row, (parent, number) in enumerate(zip(items.parent_row, items.type_number, strict=True)):
-        depths[row] = min(depths[parent] + 1, _MAX_LEVELS) if parent >= 0 else 1
-        level = levels.setdefault((depths[row], number), Counter())
-        level["items"] += 1
-        level["failed"] += is_failed[row]
+    level_below = [*range(1, _MAX_LEVELS + 1), _MAX_LEVELS]
+    depths = bytearray(len(items) + 1)  # the last one, which has the index -1, is the run
+    for row, parent in enumerate(items.parent_row):
+        depths[row] = level_below[depths[parent]]
+    counts = Counter(zip(depths, items.type_number))  # noqa: B905  # without the run
+    levels = {level: Counter(items=count) for level, count in counts.items()}
+    for row in items.rows_in(("failed",)):
+        levels[depths[row], items.type_number[row]]["failed"] += 1
     return levels
 
 

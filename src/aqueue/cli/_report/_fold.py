@@ -6,15 +6,16 @@ Memory is bounded by item types and workers: what is known of each item is in th
 from array import array
 from collections.abc import Iterator, Sequence
 from itertools import pairwise
-from math import floor, log10
+from math import log10
 from typing import Final, Literal
 
 import msgspec
 
 from aqueue import events as ev
 from aqueue.cli._report._series import Series
-from aqueue.cli._report._timeline import Outcome, Span, Timeline
-from aqueue.view import RunningItem, WorkerProcesses
+from aqueue.cli._report._timeline import Outcome, Timeline
+from aqueue.events import ItemCompleted, ItemDescribed, ItemEnqueued, ItemStarted
+from aqueue.view import WorkerProcesses
 
 __all__ = ["BINS_PER_DECADE", "MAX_PROCESSES", "MAX_TYPES", "OTHER_TYPES", "Durations", "Fold", "Process", "bin_edge"]
 
@@ -24,13 +25,15 @@ OTHER_TYPES: Final = "(other types)"
 BINS_PER_DECADE: Final = 10
 _LOWEST_DECADE: Final = -5  # 10 µs
 _BINS: Final = 11 * BINS_PER_DECADE  # up to 1,000,000 s; the first and the last bin take what lies beyond
-_TEXT_MAX_CHARS: Final = 200
 
 End = ev.RunStatus | Literal["running", "crashed", "unknown"]
 """How a process of a run ended."""
 
 _OUTCOMES: Final[dict[End, Outcome]] = {"running": "running", "crashed": "crashed", "unknown": "unended"}
 """What becomes of the attempts that run when their process ends; `interrupted` after any other end."""
+
+_ENDED: Final = frozenset({"completed", "failed", "retried"})
+"""The outcomes of attempts that took as long as they needed."""
 
 
 def bin_edge(index: int) -> float:
@@ -52,13 +55,16 @@ class Durations(msgspec.Struct):
     total_s: float = 0.0
     longest_s: float = 0.0
 
-    def add(self, took_s: float) -> None:
-        """Count one attempt."""
-        self.count += 1
-        self.total_s += took_s
-        self.longest_s = max(self.longest_s, took_s)
-        index = floor((log10(took_s) - _LOWEST_DECADE) * BINS_PER_DECADE) if took_s > 0 else 0
-        self.bins[min(max(index, 0), _BINS - 1)] += 1
+    def add(self, took_s: Sequence[float]) -> None:
+        """Count attempts, given how long each took, seconds; many at once take a third of the time."""
+        self.count += len(took_s)
+        self.longest_s = max(self.longest_s, *took_s)
+        bins, total_s = self.bins, self.total_s
+        for one in took_s:  # not `sum`, of which the result would depend on how many there are at once
+            total_s += one
+        self.total_s = total_s
+        for index in [int((log10(one) - _LOWEST_DECADE) * BINS_PER_DECADE) if one > 0 else 0 for one in took_s]:
+            bins[index if 0 <= index < _BINS else min(max(index, 0), _BINS - 1)] += 1
 
     def quantile(self, share: float) -> float:
         """Return how long that share of the attempts took at most, seconds; between a bin's edges it is interpolated."""
@@ -116,7 +122,9 @@ class Fold:
         self.elapsed_s = 0.0
         self.unended = 0
         self._type_numbers: dict[str, int] = {}
-        self._running: dict[int, RunningItem] = {}  # by worker; they start at seconds since the run's start
+        self._running: dict[int, ItemStarted] = {}  # by worker
+        self._texts: dict[int, str] = {}  # what they were described with, by worker
+        self._took: dict[int, list[float]] = {}  # what isn't in `durations` yet
         self._worker_processes = WorkerProcesses()
         self._num_workers = 0
         self._goes_on = True  # whether time passes: not while a command edits a run without a process
@@ -124,39 +132,53 @@ class Fold:
         self._index, self._bin_end = self.series.advance(0.0)
 
     def apply(self, events: Sequence[ev.Event]) -> None:
-        """Fold `events`, which must follow those applied so far and be consistent."""
-        running, series, bin_end = self._running, self.series, self._bin_end
-        at = self.elapsed_s
+        """Fold `events`, which must follow those applied so far and be consistent.
+
+        As in `RunView.apply`, this runs once for every event of a run.
+        """
+        running, series, texts = self._running, self.series, self._texts
+        enqueued, starts, moments = series.enqueued, series.starts, series.moments
+        completed, done = series.completed, series.done
+        at, index, bin_end, epoch = self.elapsed_s, self._index, self._bin_end, self._epoch
         for event in events:
-            if isinstance(event, ev.RunStarted):  # RunResumed is one
+            cls = type(event)
+            if cls is ev.RunStarted or cls is ev.RunResumed:
+                assert isinstance(event, ev.RunStarted)
                 self._begin(event, at)
-                bin_end = self._bin_end
+                index, bin_end, epoch = self._index, self._bin_end, self._epoch
                 continue
-            if isinstance(event, ev.RunEdited):
+            if cls is ev.RunEdited:
                 self._end_process(at, "crashed")
                 self._goes_on = False
+                index, bin_end = self._index, self._bin_end
             if self._goes_on:
-                at = event.at - self._epoch
+                at = event.at - epoch
             if at >= bin_end:
                 self._index, bin_end = series.advance(at)
-            match event:
-                case ev.ItemEnqueued():
-                    series.enqueued[self._index] += 1
-                case ev.ItemStarted():
-                    running[event.worker] = RunningItem(
-                        event.item, event.type, event.worker, event.phase, event.attempt, at
-                    )
-                    series.starts[self._index] += 1
-                    series.moments[self._index] += at
-                case ev.ItemDescribed():
-                    running[event.worker].text = event.text
-                case ev.ItemCompleted():
-                    series.completed[self._index] += 1
-                    series.done[self._index] += 1
-                    self._end(event.worker, at, "completed", event.duration_s)
-                case _:
-                    self._apply_rare(event, at)
+                index = self._index
+            if cls is ItemStarted:
+                assert isinstance(event, ItemStarted)
+                running[event.worker] = event
+                starts[index] += 1
+                moments[index] += at
+            elif cls is ItemCompleted:
+                assert isinstance(event, ItemCompleted)
+                completed[index] += 1
+                done[index] += 1
+                self._end(event.worker, at, "completed", event.duration_s)
+            elif cls is ItemEnqueued:
+                enqueued[index] += 1
+            elif cls is ItemDescribed:
+                assert isinstance(event, ItemDescribed)
+                texts[event.worker] = event.text
+            else:
+                self._apply_rare(event, at)
         self.elapsed_s, self._bin_end = at, bin_end
+        for number, took_s in self._took.items():
+            if number not in self.durations:
+                self.durations[number] = Durations(array("q", bytes(8 * _BINS)))
+            self.durations[number].add(took_s)
+        self._took.clear()
 
     def _apply_rare(self, event: ev.Event, at: float) -> None:
         match event:
@@ -256,15 +278,16 @@ class Fold:
 
     def _end(self, worker: int, at: float, outcome: Outcome, took_s: float | None = None) -> None:
         one = self._running.pop(worker)
-        self.series.starts[self._index] -= 1
-        self.series.moments[self._index] -= at
-        type, busy_s = self.type_number(one.type), at - one.started_at
-        if outcome in ("completed", "failed", "retried"):
-            durations = self.durations.get(type)
-            if durations is None:
-                durations = self.durations[type] = Durations(array("q", bytes(8 * _BINS)))
-            durations.add(busy_s if took_s is None else took_s)
-        is_hook, failed = one.phase != "process", int(outcome == "failed")
-        text = one.text[:_TEXT_MAX_CHARS]
-        span = Span(one.started_at, at, outcome, type, one.item, one.attempt, is_hook, text, busy_s, failed)
-        self.timeline.add(worker, span)
+        series, index = self.series, self._index
+        series.starts[index] -= 1
+        series.moments[index] -= at
+        type, started_at = self._type_numbers.get(one.type), one.at - self._epoch
+        if type is None:
+            type = self.type_number(one.type)
+        if outcome in _ENDED:
+            took = self._took.get(type)
+            if took is None:
+                took = self._took[type] = []
+            took.append(at - started_at if took_s is None else took_s)
+        text = self._texts.pop(worker, "") if self._texts else ""
+        self.timeline.add(worker, started_at, at, outcome, type, one, text)

@@ -4,11 +4,14 @@ from typing import Final, Literal
 
 import msgspec
 
+from aqueue.events import ItemStarted
+
 __all__ = ["MAX_ROWS", "MAX_SPANS", "Outcome", "Span", "Timeline", "WorkerTotals"]
 
 MAX_SPANS: Final = 5_000
 MAX_ROWS: Final = 200
 _FIRST_LIMIT_S: Final = 0.001
+_TEXT_MAX_CHARS: Final = 200
 
 Outcome = Literal["completed", "failed", "retried", "interrupted", "crashed", "running", "unended"]
 
@@ -65,27 +68,51 @@ class Timeline:
         self.rows: dict[int, list[Span]] = {}
         self.totals: dict[int, WorkerTotals] = {}
         self.limit_s = 0.0
-        self._spans = 0
+        self._spans = 0  # after the last `shrink`, plus the attempts since then
 
-    def add(self, worker: int, span: Span) -> None:
-        """Add an attempt, later than those of the same worker before it."""
+    def add(
+        self, worker: int, start: float, end: float, outcome: Outcome, type: int, event: ItemStarted, text: str
+    ) -> None:
+        """Add an attempt, later than those of the same worker before it.
+
+        Parameters:
+            worker: who made it.
+            start, end, outcome, type: see `Span`.
+            event: with what it started.
+            text: the item's latest description, of which the beginning is kept.
+        """
         totals = self.totals.get(worker)
         if totals is None:
             totals = self.totals[worker] = WorkerTotals()
+        busy_s, failed = end - start, outcome == "failed"
         totals.attempts += 1
-        totals.busy_s += span.busy_s
-        totals.longest_s = max(totals.longest_s, span.busy_s)
-        totals.failed += span.failed
-        if worker <= MAX_ROWS:
-            self.rows.setdefault(worker, []).append(span)
-            self._spans += 1
-            if self._spans > 2 * MAX_SPANS:
-                self.shrink()
+        totals.busy_s += busy_s
+        if busy_s > totals.longest_s:
+            totals.longest_s = busy_s
+        totals.failed += failed
+        if worker > MAX_ROWS:
+            return
+        spans = self.rows.get(worker)
+        if spans is None:
+            spans = self.rows[worker] = []
+        if spans and self.limit_s and end - spans[-1].start <= self.limit_s:  # most are: no object is made of them
+            last = spans[-1]
+            last.end, last.text = end, ""
+            if last.type != type:
+                last.type = -1
+            last.busy_s += busy_s
+            last.failed += failed
+            last.count += 1
+        else:
+            is_hook, text = event.phase != "process", text[:_TEXT_MAX_CHARS]
+            spans.append(Span(start, end, outcome, type, event.item, event.attempt, is_hook, text, busy_s, int(failed)))
+        self._spans += 1
+        if self._spans > 2 * MAX_SPANS:
+            self.shrink()
 
     def shrink(self) -> None:
-        """Join short spans until there are few enough: first as widely as before, then more widely."""
-        if self.limit_s:
-            self._join()
+        """Join short spans more widely, until there are few enough."""
+        self._spans = sum(map(len, self.rows.values()))
         while self._spans > MAX_SPANS:
             self.limit_s = self.limit_s * 2 or _FIRST_LIMIT_S
             self._join()
