@@ -14,6 +14,7 @@ from msgspec.structs import replace
 
 from aqueue._folds.item_table import STATES
 from aqueue._history.opening import open_history
+from aqueue.cli._commands.explain import _ancestors, _from_all, _from_snapshot, _Told
 from aqueue.cli._record import MISFITS, Record
 from aqueue.cli._report import Fold, page, read
 from aqueue.events import SCHEMA_VERSION, Event, ItemCompleted, ItemEnqueued, encode
@@ -65,6 +66,37 @@ def test_live_items(events: list[Event], data: st.DataObject) -> None:
                 for items in (whole.items, live.items)
             )
             assert _told(live, same) == _told(whole, rows)
+
+
+@settings(max_examples=40, deadline=None)
+@given(event_streams(), st.data())
+def test_stories(events: list[Event], data: st.DataObject) -> None:
+    """The story of each item, ended or not, its children, and the states and texts of it and its ancestors, are the same."""
+    cut = data.draw(st.integers(0, len(events)))
+    with TemporaryDirectory() as folder:
+        path = Path(folder) / "run.db"
+        for part in (events[:cut], events[cut:]):
+            if part:
+                write(path, part)
+        for item in [event.item for event in events if isinstance(event, ItemEnqueued)]:
+            with closing(open_history(str(path))) as history, closing(open_history(str(path))) as whole:
+                folds = history.start_at_snapshot()
+                told = _from_snapshot(history, item)
+                if folds is not None and told is not None:
+                    # Of an ancestor that had ended and runs again, a snapshot doesn't have its earlier attempts.
+                    again = folds.recording.facts.forgotten_below - {item}
+                    assert _explained(told, item, again) == _explained(_from_all(whole, item), item, again)
+
+
+def _explained(told: _Told, item: int, again: set[int]) -> object:
+    items = told.record.items
+    row = items.row_of(item)
+    assert row is not None
+    rows = [*_ancestors(told.record, row), row]
+    known = [row for row in rows if items.item_of(row) not in again]
+    texts = [(text.key, text.description) for _, text in told.record.texts(known)]
+    states = [(items.item_of(one), items.type_of(one), items.state_of(one)) for one in rows]
+    return list(told.story.chapters()), told.children(), texts, states, told.recording
 
 
 @settings(max_examples=100, deadline=None)

@@ -12,14 +12,15 @@ from pathlib import Path
 
 import msgspec
 import pytest
+from msgspec import Raw
 
 from aqueue._folds.item_table import ItemTable
 from aqueue._history.history import CannotRead, History, batches
 from aqueue._history.opening import open_history
 from aqueue._journal.writer import Journal
 from aqueue.errors import AqueueError, JournalDamaged, JournalTooNew, NotAJournal
-from aqueue.events import Event, encode
-from aqueue.testing._scripted_runs import every_event_type, interrupted, with_retries
+from aqueue.events import Event, ItemDescribed, encode
+from aqueue.testing._scripted_runs import Script, every_event_type, interrupted, with_retries
 from aqueue.view import RunView
 from tests.cli.runs import run
 from tests.journal.recorded import events_of
@@ -118,6 +119,41 @@ def test_run_of_a_journal_may_be_named(path: Path) -> None:
     for wanted in ("zz", "x\x1b[2J"):
         with pytest.raises(CannotRead, match=f"has one run, {run_id}, and no run"):
             open_history(str(path), run=wanted)
+
+
+def test_announcements_are_found_by_number(path: Path) -> None:
+    """Whether items are announced all at once or far apart, none before its own, and none that comes later."""
+    script = Script()
+    announced: dict[int, int] = {}
+    for burst in (1, 30, 1, 200, 1, 1, 7):
+        for _ in range(burst):
+            item = script.enqueue(payload=Raw(b'{"a":1,"item":9,"parent":9,"b":2}'))
+            announced[item] = len(script.events)
+        script.start(len(announced))
+        for _ in range(40):
+            script.add(ItemDescribed, item=len(announced), worker=1, text="page")
+        script.complete(len(announced))
+    write(path, script.events)
+    last = len(script.events)
+    with closing(open_history(str(path))) as history:
+        for item, seq in announced.items():
+            found = history.announcement_of(item, last)
+            assert found is not None and (found.item, found.seq) == (item, seq)
+            assert history.announcement_of(item, seq - 1) is None
+        assert history.announcement_of(len(announced) + 1, last) is None
+        assert [event.seq for event in history.events_of([9], announced[9], last)] == [announced[9]]
+
+
+def test_announcements_that_no_run_has_written(path: Path) -> None:
+    """Numbers that don't grow, or that skip some, end the search."""
+    first = encode(make_events(1, 1)[0]).decode()
+    rows = [
+        f'{{"event":"item.enqueued","seq":{n},"at":1,"item":{item},"parent":0,"type":"m:T"}}'
+        for n, item in enumerate((1, 2, 2, 9, 3), 2)
+    ]
+    write_by_hand(path, [first, *rows])
+    with closing(open_history(str(path))) as history:
+        assert [item for item in range(1, 11) if history.announcement_of(item, 6) is not None] == [1, 2]
 
 
 # ---- beside a run ---------------------------------------------------------------------------------------------------

@@ -1,13 +1,13 @@
 """The interface of a recorded run that is read: its events in order, as far as they are recorded so far."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 
 from aqueue._folds.snapshot import Folds
 from aqueue._history.repair import Repairer
 from aqueue.errors import AqueueError
-from aqueue.events import Event, RunStarted
+from aqueue.events import Event, ItemEnqueued, RunStarted
 from aqueue.figures import amount
 from aqueue.reporting import RunInfo
 from aqueue.view import RunView
@@ -73,8 +73,15 @@ class History(ABC):
         """Begin at the first event again, and repair; only if it began at or with a snapshot."""
         raise NotImplementedError
 
-    def events_of(self, item: int, until: int) -> Iterator[Event]:
-        """Yield the events up to `until` that name an item or announce its children, and commands; only of a journal."""
+    def announcement_of(self, item: int, until: int) -> ItemEnqueued | None:
+        """Return the event up to `until` that announced an item; None if it isn't found. Only of a journal."""
+        raise NotImplementedError
+
+    def events_of(self, items: Sequence[int], first: int, last: int) -> Iterator[Event]:
+        """Yield the events of these numbers that name one of the items or announce children of the first; only of a journal.
+
+        Those are among them that tell which other items were skipped and reopened, and commands on items.
+        """
         raise NotImplementedError
 
     @abstractmethod

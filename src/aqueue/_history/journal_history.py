@@ -1,8 +1,9 @@
 """Reads a recorded run from a journal."""
 
 import sqlite3
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
+from typing import Final
 
 from aqueue._folds.snapshot import GROWING, Folds, last_restored
 from aqueue._history.history import CannotRead, History, Line
@@ -11,10 +12,28 @@ from aqueue._journal.open_journals import connect_to_read
 from aqueue._journal.reader import EventReader, damaged, read_events_at
 from aqueue._journal.snapshots import read_snapshots
 from aqueue.errors import JournalError
-from aqueue.events import SCHEMA_VERSION, Event, RunStarted, RunSteered, encode
+from aqueue.events import (
+    SCHEMA_VERSION,
+    Event,
+    ItemEnqueued,
+    ItemReopened,
+    ItemSkipped,
+    RunStarted,
+    RunSteered,
+    encode,
+)
 from aqueue.view import RunView
 
 __all__ = ["JournalHistory"]
+
+_NEXT_ANNOUNCEMENT: Final = """SELECT seq FROM events WHERE seq BETWEEN ? AND ?
+AND event >= '{"event":"item.enqueued"' AND event < '{"event":"item.enqueued#' ORDER BY seq LIMIT 1"""
+
+_EVENTS_OF: Final = """SELECT seq FROM events WHERE seq BETWEEN ? AND ? AND (
+event >= '{"event":"item.enqueued"' AND event < '{"event":"item.enqueued#' AND event GLOB ?
+OR event >= '{"event":"item.reopened"' AND event < '{"event":"item.reopened#'
+OR event >= '{"event":"item.skipped"' AND event < '{"event":"item.skipped#'
+OR event >= '{"event":"run.steered"' AND event < '{"event":"run.steered#'"""
 
 
 class JournalHistory(History):
@@ -104,22 +123,43 @@ class JournalHistory(History):
         self._reader.after = 0
         self._needs_repair = True
 
-    def events_of(self, item: int, until: int) -> Iterator[Event]:
-        """Yield the events up to the number `until` that name an item or announce its children, and commands on items.
+    def announcement_of(self, item: int, until: int) -> ItemEnqueued | None:
+        """Return the event up to the number `until` that announced an item; None if it isn't found.
 
-        SQLite compares text with a pattern about five times as fast as it parses JSON.
+        Items and events are both numbered one by one, so that an announcement which is n items later is at least n events
+        later. Each step goes that far, and from there to the next announcement.
         """
+        seq = number = 0
+        found: Event | None = None
+        while number < item:
+            try:
+                row = self._connection.execute(_NEXT_ANNOUNCEMENT, (seq + item - number, until)).fetchone()
+            except sqlite3.Error as error:
+                raise damaged(self._journal, error) from error
+            found = self.events_at(row).get(row[0]) if row is not None else None
+            if not isinstance(found, ItemEnqueued) or not number < found.item <= item:
+                return None  # no run can have written this
+            seq, number = found.seq, found.item
+        return found if isinstance(found, ItemEnqueued) else None
+
+    def events_of(self, items: Sequence[int], first: int, last: int) -> Iterator[Event]:
+        """Yield the events of these numbers that name one of the items or announce children of the first.
+
+        Those are among them that tell which other items were skipped and reopened, and commands on items.
+
+        SQLite compares text with a pattern about five times as fast as it parses JSON, and faster if the pattern begins
+        with a character that is rare.
+        """
+        named = " OR ".join("event GLOB ?" for _ in items)
         found = self._connection.execute(
-            """SELECT seq FROM events WHERE seq <= ? AND (event GLOB '*"item":' || ? || '[,}]*' OR """
-            """event >= '{"event":"item.enqueued"' AND event < '{"event":"item.enqueued#' AND """
-            """event GLOB '*"parent":' || ? || ',*' OR """
-            """event >= '{"event":"run.steered"' AND event < '{"event":"run.steered#') ORDER BY seq""",
-            (until, item, item),
+            f"{_EVENTS_OF} OR {named})",
+            (first, last, f'*,"parent":{items[0]},*', *(f'*,"item":{item}[,}}]*' for item in items)),
         )
         seqs = [seq for (seq,) in found]
         for event in sorted(read_events_at(self._connection, self._journal, seqs), key=lambda event: event.seq):
             # The pattern may have matched in a payload, say.
-            if item in (getattr(event, "item", 0), getattr(event, "parent", 0)) or isinstance(event, RunSteered):
+            is_named = getattr(event, "item", 0) in items or getattr(event, "parent", 0) == items[0]
+            if is_named or isinstance(event, ItemSkipped | ItemReopened | RunSteered):
                 yield event
 
     def events_at(self, seqs: Collection[int]) -> dict[int, Event]:

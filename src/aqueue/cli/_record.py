@@ -136,6 +136,7 @@ class Record:
         on_events: Callable[[list[Event]], None] | None = None,
         *,
         folds: Folds | None = None,
+        again: Sequence[Event] = (),
         view: RunView | None = None,
     ) -> None:
         """Read `history`.
@@ -145,6 +146,7 @@ class Record:
             on_events: called with each batch of events, for another fold.
             folds: the state of the run where `history` begins, if that is a snapshot. Then `items` has only the items that were
                 live there, and later ones.
+            again: all events up to there of some items, which may have ended; they are among `items`, too.
             view: the run as it was at some event, if that is known: the earlier ones are folded into the other parts only.
 
         Raises:
@@ -159,7 +161,7 @@ class Record:
         self._tally = FailureTally()
         self._tally.is_exact = view is None
         if folds is not None:
-            self._begin_with(folds)
+            self._begin_with(folds, again)
         for events in batches(history):
             if view is None:
                 self.view.apply(events)
@@ -181,11 +183,14 @@ class Record:
             self.items.lose_workers()
         self.names = {type: visible(name, 200) for type, name in short_names(list(self.view.types)).items()}
 
-    def _begin_with(self, folds: Folds) -> None:
+    def _begin_with(self, folds: Folds, again: Sequence[Event]) -> None:
         """Read the events that say what state each live item is in, and which processes there were."""
         self.view = folds.view
         self._tally.is_exact = False
-        for chunk in chunks(folds.recording.latest_seqs(), _CHUNK_FAILURES):
+        seqs = folds.recording.latest_seqs()
+        if again:
+            seqs = sorted({*seqs, *(event.seq for event in again)})
+        for chunk in chunks(seqs, _CHUNK_FAILURES):
             found = self.history.events_at(chunk)
             events = [found[seq] for seq in chunk if seq in found]
             folded = 0

@@ -13,7 +13,7 @@ from rich.text import Text
 
 from aqueue._codec.item_codec import references
 from aqueue._folds.item_table import State
-from aqueue._folds.recording import RecordedItem, RecordedRun, Recording
+from aqueue._folds.recording import ROOT, RecordedItem, RecordedRun, Recording
 from aqueue._folds.tree_shape import TreeShape
 from aqueue._history.history import History
 from aqueue._history.opening import open_history
@@ -24,7 +24,7 @@ from aqueue.cli._formats.event_words import STYLES, details, name_of
 from aqueue.cli._outlook import outlook
 from aqueue.cli._record import MISFITS, ItemTexts, Record
 from aqueue.cli._story import Chapter, Story
-from aqueue.events import Event, ItemAdopted, ItemCompleted, ItemEnqueued
+from aqueue.events import Event, ItemAdopted, ItemCompleted, ItemEnqueued, ItemReopened, ItemSkipped
 from aqueue.figures import amount, duration
 from aqueue.text import visible
 
@@ -32,6 +32,8 @@ __all__ = ["explain"]
 
 _MAX_TEXT_CHARS: Final = 500
 _MAX_ANCESTORS: Final = 20
+_MAX_ENDED: Final = 5
+"""Of how many items that have ended the events are looked for: for each, all of them are compared with one more pattern."""
 
 
 @_app.command(
@@ -91,6 +93,7 @@ class _Told:
         self._fold = fold
         self.story = Story(item)
         self.announced: list[tuple[int, str]] = []
+        self._skipped: set[int] = set()
 
     def tell(self, events: Iterable[Event]) -> None:
         """Read events that name the item or its children, and those around the ends of processes."""
@@ -98,6 +101,11 @@ class _Told:
         self.announced += [
             (one.item, one.type) for one in events if isinstance(one, ItemEnqueued) and one.parent == self._item
         ]
+        for event in events:
+            if isinstance(event, ItemSkipped):
+                self._skipped.add(event.item)
+            elif isinstance(event, ItemReopened) and event.rerun:
+                self._skipped.discard(event.item)
 
     def apply(self, events: list[Event]) -> None:
         """Fold events, among which these are."""
@@ -114,9 +122,13 @@ class _Told:
 
     def children(self) -> Counter[tuple[str, State]]:
         """Return how many of its children are of which type and in which state."""
-        items = self.record.items
-        rows = ((type, items.row_of(number)) for number, type in self.announced)
-        return Counter((type, "completed" if row is None else items.state_of(row)) for type, row in rows)
+        return Counter((type, self._state_of(number)) for number, type in self.announced)
+
+    def _state_of(self, item: int) -> State:
+        row = self.record.items.row_of(item)
+        if row is not None:
+            return self.record.items.state_of(row)
+        return "skipped" if item in self._skipped else "completed"  # it has ended
 
 
 def _from_all(history: History, item: int) -> _Told:
@@ -126,25 +138,47 @@ def _from_all(history: History, item: int) -> _Told:
 
 
 def _from_snapshot(history: History, item: int) -> _Told | None:
-    """Return what is read of a run from its last snapshot on; None if there is none, or if the item had ended there."""
+    """Return what is read of a run from its last snapshot on.
+
+    Returns None if there is none, or if the item and so many of its ancestors had ended that reading all takes less time.
+    """
     folds = history.start_at_snapshot()
     if folds is None:
         return None
     facts = folds.recording.facts
-    if item > facts.last_id or folds.recording.is_live(item):
+    chain = _announced(history, folds.recording, item)
+    if chain is not None:
         told = _Told(item, folds.recording)
-        found = {event.seq: event for event in history.events_of(item, facts.last_seq)}
+        items = [event.item for event in chain]
+        found = {event.seq: event for event in history.events_of(items, chain[-1].seq, facts.last_seq)} if items else {}
+        # A snapshot doesn't have what had ended, nor all of what runs again.
+        again = [event for event in found.values() if getattr(event, "item", 0) in items]
         # The ends of processes, and the events before these.
         found |= history.events_at(
             {*facts.process_seqs, *(seq - 1 for seq in facts.process_seqs), facts.last_seq} - {0}
         )
         told.tell([found[seq] for seq in sorted(found)])
         with suppress(*MISFITS):
-            told.record = Record(history, told.apply, folds=folds)
+            told.record = Record(history, told.apply, folds=folds, again=again)
             if told.record.items.row_of(item) is not None:
                 return told
     history.rewind()
     return None
+
+
+def _announced(history: History, recording: Recording, item: int) -> list[ItemEnqueued] | None:
+    """Return the announcements of an item and of those ancestors of it that have ended, from the item upwards.
+
+    Returns none if it was announced later, and None if they are too many or not found.
+    """
+    chain: list[ItemEnqueued] = []
+    while ROOT < item <= recording.facts.last_id and not (chain and recording.is_live(item)):
+        found = history.announcement_of(item, recording.facts.last_seq)
+        if found is None or len(chain) == _MAX_ENDED:
+            return None
+        chain.append(found)
+        item = found.parent
+    return chain
 
 
 class _Explained(NamedTuple):
