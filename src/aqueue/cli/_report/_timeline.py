@@ -10,6 +10,7 @@ __all__ = ["MAX_ROWS", "MAX_SPANS", "Outcome", "Span", "Timeline", "WorkerTotals
 
 MAX_SPANS: Final = 5_000
 MAX_ROWS: Final = 200
+_MAX_ADDED: Final = 2 * MAX_SPANS
 _FIRST_LIMIT_S: Final = 0.001
 _TEXT_MAX_CHARS: Final = 200
 
@@ -89,25 +90,27 @@ class Timeline:
         totals.busy_s += busy_s
         if busy_s > totals.longest_s:
             totals.longest_s = busy_s
-        totals.failed += failed
+        if failed:
+            totals.failed += 1
         if worker > MAX_ROWS:
             return
         spans = self.rows.get(worker)
         if spans is None:
             spans = self.rows[worker] = []
-        if spans and self.limit_s and end - spans[-1].start <= self.limit_s:  # most are: no object is made of them
-            last = spans[-1]
+        limit_s = self.limit_s
+        if limit_s and spans and end - (last := spans[-1]).start <= limit_s:  # most are: no object is made of them
             last.end, last.text = end, ""
             if last.type != type:
                 last.type = -1
             last.busy_s += busy_s
-            last.failed += failed
+            if failed:
+                last.failed += 1
             last.count += 1
         else:
             is_hook, text = event.phase != "process", text[:_TEXT_MAX_CHARS]
             spans.append(Span(start, end, outcome, type, event.item, event.attempt, is_hook, text, busy_s, int(failed)))
         self._spans += 1
-        if self._spans > 2 * MAX_SPANS:
+        if self._spans > _MAX_ADDED:
             self.shrink()
 
     def shrink(self) -> None:
