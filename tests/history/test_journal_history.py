@@ -315,11 +315,14 @@ def test_row_that_is_no_event_is_named(path: Path, text: str) -> None:
         read(path)
 
 
-def test_missing_events_are_named(path: Path) -> None:
-    """Somebody deleted them."""
-    write(path, make_events(1, 100))
-    edit(path, "DELETE FROM events WHERE seq = 50")
-    with pytest.raises(JournalDamaged, match="lacks events between 1 and 100"):
+@pytest.mark.parametrize(
+    ("first", "last", "named"), [(50, 50, "1 and 2,000"), (2_001, 6_000, "2,001 and 8,000")], ids=["one", "thousands"]
+)
+def test_missing_events_are_named(path: Path, first: int, last: int, named: str) -> None:
+    """Somebody deleted them, perhaps more than are read at once."""
+    write(path, make_events(1, 9_000))
+    edit(path, f"DELETE FROM events WHERE seq BETWEEN {first} AND {last}")
+    with pytest.raises(JournalDamaged, match=f"lacks events between {named}"):
         read(path)
 
 
