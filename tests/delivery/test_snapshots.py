@@ -30,6 +30,7 @@ from aqueue._journal.writer import Journal
 from aqueue._resume.past import fold_recorded, read_past
 from aqueue.errors import JournalDamaged, JournalError
 from aqueue.events import ErrorInfo, Event, ItemCompleted, ItemEnqueued, ItemFailed, ItemStarted, RunStarted
+from aqueue.view import RunView
 from tests.cli.test_explain import CrashingRun
 from tests.journal.writing import write
 
@@ -403,13 +404,23 @@ def test_a_journal_that_sqlite_itself_makes_smaller(tmp_path: Path, backend: Bac
     assert path.stat().st_size < 4_000_000
 
 
-def test_a_bug_in_a_fold_ends_no_run(capfd: pytest.CaptureFixture[str]) -> None:
-    """Snapshots end, once, with a warning; the run continues."""
+@pytest.mark.parametrize("error", [KeyError, MemoryError])
+def test_a_fold_that_fails_ends_no_run(
+    capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, error: type[Exception]
+) -> None:
+    """Snapshots end, once, with a warning: what was folded halfway must not be written. Only spilled items can't be found."""
     maker = Snapshots(Table(), Folds())  # type: ignore[arg-type]
+
+    def fail(*_: object) -> None:
+        raise error
+
+    monkeypatch.setattr(RunView, "apply", fail)
     for _ in range(2):
-        maker.apply([ItemCompleted(1, 1.0, 99, 1, 1.0)])
+        maker.apply([RunStarted(1, 1.0, "run", 2, "0", 1, "queue", 1, "host")])
     maker.apply([], is_last=True)
     assert capfd.readouterr().err.count("no more snapshots are made") == 1
+    with pytest.raises(JournalError, match="nothing is lost"):
+        maker.announced_by([1])
 
 
 def test_items_are_kept_in_pages_only_while_that_is_less() -> None:

@@ -179,7 +179,7 @@ class Delivery:
             await self._wait_in_any_case(self._journal_closed, CLOSE_TIMEOUT_S)
             if self._journal_closed.is_set():
                 return
-            warn("the disk is slow; the journal is still being written")
+            warn("the journal is still being written: the disk is slow, or millions of items wait")
 
     # ---- the reporters, from their opening to their end ---------------------------------------------------------
 

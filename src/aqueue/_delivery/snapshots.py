@@ -2,6 +2,7 @@
 
 import sqlite3
 from collections.abc import Sequence
+from contextlib import suppress
 
 from aqueue._folds.recording import Ended
 from aqueue._folds.snapshot import Folds, parts_of
@@ -54,10 +55,6 @@ class Snapshots:
             folds.apply(events)
             if self._is_time(folds, is_last=is_last):
                 self._write(folds)
-        except (sqlite3.Error, MemoryError):
-            # The disk is full, say, or another program is writing. If that lasts, events can't be written either, which
-            # stops the run.
-            self._next = folds.recording.facts.last_seq + _MIN_EVENTS
         except JournalError:
             raise
         except Exception as error:
@@ -75,7 +72,10 @@ class Snapshots:
             JournalError: a bug in aqueue has ended the fold that knows them.
         """
         if self._folds is None:
-            raise JournalError("the items that wait can't be found in the journal any more; resume the run")
+            raise JournalError(
+                "the items that wait can't be found in the journal any more, since its events can't be folded (see the warning "
+                "above); nothing is lost: run the same command again to resume"
+            )
         return self._folds.recording.announced_by(items)
 
     def _is_time(self, folds: Folds, *, is_last: bool) -> bool:
@@ -91,7 +91,10 @@ class Snapshots:
 
     def _write(self, folds: Folds) -> None:
         seq = folds.recording.facts.last_seq
-        self._writer.write(seq, parts_of(folds))
-        folds.recording.ended = Ended()
-        self._last = seq
         self._next = seq + _MIN_EVENTS
+        # The disk is full, say, or another program is writing. If that lasts, events can't be written either, which stops
+        # the run.
+        with suppress(sqlite3.Error, MemoryError):
+            self._writer.write(seq, parts_of(folds))
+            folds.recording.ended = Ended()
+            self._last = seq
