@@ -9,12 +9,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import anyio
 import msgspec
 import pytest
 
 import aqueue
 from aqueue import Backend, EnqueueFn, Item, Limit, Limits, Retry, SetDescFn, run_queue
-from aqueue.events import Event, GroupLimitKnown, ItemEnqueued, ItemRegrouped, RunResumed, encode
+from aqueue.events import Event, GroupLimitKnown, ItemCompleted, ItemEnqueued, ItemRegrouped, RunResumed, encode
 from aqueue.testing import EventRecorder
 from tests.engine.invariants import check_events
 from tests.journal.oracle import told_by
@@ -219,3 +220,17 @@ def test_an_adopted_item_with_another_group_is_told(
     monkeypatch.setattr(Adopted, "stops", False)
     run_queue([Adopted(number, "ab"[number % 2]) for number in range(4)], backend=backend, **arguments)
     assert sorted(resumed_groups(path)) == ([(2, "b")] if kind == "stack" else [(2, "b"), (4, "b")])
+
+
+@pytest.mark.parametrize("kind", QUEUES)
+def test_the_first_pause_may_come_from_a_thread(backend: Backend, kind: Any) -> None:
+    """A callback of the loop then sets the first timer of the run, outside every task."""
+
+    @dataclass(order=True)
+    class Pausing(Page):
+        async def process(self, enqueue: EnqueueFn, set_desc: SetDescFn) -> None:
+            enqueue(Page(2, "a"))
+            await anyio.to_thread.run_sync(aqueue.slow_down, "a", 0.02)
+
+    events = run(Pausing(1), num_workers=1, queue_type_name=kind, backend=backend)
+    assert sum(isinstance(event, ItemCompleted) for event in events) == 2

@@ -19,7 +19,8 @@ class Timers:
     """Functions and when they are due, on the loop's own clock.
 
     That clock stands still while the machine sleeps, so what is left of a wait is the same when it wakes, and not
-    everything is due at once. No task runs before the first timer is set.
+    everything is due at once. The task runs from the beginning: it can't be started where the first timer may be set, in a
+    callback of asyncio's loop (after a `slow_down` in another thread, for example), which is no task.
 
     All methods are called in the loop's thread.
     """
@@ -31,13 +32,11 @@ class Timers:
         self._numbers = count()
         self._changed: anyio.Event | None = None
         self._tasks: TaskGroup | None = None
-        self._is_running = False
 
     def open(self, tasks: TaskGroup) -> None:
         """Call functions from now on, in a task of `tasks`; it ends only when that group is cancelled, or by `close`."""
         self._tasks = tasks
-        if self._heap:
-            self._start()
+        tasks.start_soon(self._run, name="aqueue timers")
 
     def close(self) -> None:
         """Call nothing more, and let the task end."""
@@ -48,15 +47,8 @@ class Timers:
     def after(self, delay_s: float, call: Callable[[], None]) -> None:
         """Have `call` called once, in `delay_s` seconds or soon after."""
         heappush(self._heap, (self._clock() + delay_s, next(self._numbers), call))
-        if not self._is_running:
-            self._start()
-        elif self._heap[0][2] is call:
+        if self._heap[0][2] is call:
             self._wake()
-
-    def _start(self) -> None:
-        if self._tasks is not None:
-            self._is_running = True
-            self._tasks.start_soon(self._run, name="aqueue timers")
 
     def _wake(self) -> None:
         if self._changed is not None:
