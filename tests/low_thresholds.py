@@ -11,8 +11,6 @@ from aqueue._engine.spilling import Spilling
 from aqueue._resume import live_items
 from aqueue._run.settings import SPILL_AFTER
 
-_MOST = 3
-
 snapshots._MIN_EVENTS = 7
 snapshots._MIN_EVENTS_AT_END = 3
 snapshots._EVENTS_PER_ITEM = 0
@@ -20,10 +18,19 @@ live_items._FIRST_SETTLED = 2
 
 
 class SpillsMore(Spilling):
-    """Spills more nodes than a run does unless it is asked."""
+    """Spills more nodes than a run does unless it is asked: all but 3, or where many are spilled, all but 1,000."""
 
     def __init__(self, most: int, *others: Any) -> None:
-        super().__init__(_MOST if most == SPILL_AFTER else most, *others)
+        self._asked = None if most == SPILL_AFTER else most
+        super().__init__(most, *others)
+
+    @property
+    def most(self) -> int:
+        return self._asked or (3 if self.num_spilled < 200 else 1_000)
+
+    @most.setter
+    def most(self, _: int) -> None:
+        pass
 
 
 setattr(parts, "Spilling", SpillsMore)  # noqa: B010  # mypy refuses an assignment to a class
