@@ -1,6 +1,6 @@
-"""Plain items, which are written at once: exactly what the long way writes, whatever else an object of the class may have.
+"""Plain items, which are written and read at once: as by the long way, whatever else an object of the class may have.
 
-The short way is `_codec.plain_items`.
+The short way is `_codec.plain_items`, and `PayloadCodec.decode`.
 """
 
 import dataclasses
@@ -9,6 +9,7 @@ import math
 from collections.abc import Callable
 from typing import Any
 
+import msgspec
 import pytest
 
 from aqueue import EnqueueFn, Item, SetDescFn
@@ -164,3 +165,49 @@ def test_a_plain_item_is_not_made_larger(kind: Callable[[], type]) -> None:
         )
         if number:
             assert not any(type(held) is dict for held in gc.get_referents(item))
+
+
+# ---- reading ----------------------------------------------------------------------------------------------------------
+
+
+@dataclasses.dataclass(eq=False)
+class Place:
+    """Can be compared with its like only, as many classes can."""
+
+    x: int
+
+    def __eq__(self, other: object) -> bool:
+        return self.x == other.x  # type: ignore[attr-defined]  # that is the point
+
+    __hash__ = None  # type: ignore[assignment]
+
+
+@dataclasses.dataclass
+class Visit(Item):
+    """Sometimes plain."""
+
+    place: Place | None
+
+    async def process(self, enqueue: EnqueueFn, set_desc: SetDescFn) -> None: ...
+
+
+class Bare(msgspec.Struct, dict=True):
+    """Has no fields, so that nothing but a dict could hold its state."""
+
+    async def process(self, enqueue: EnqueueFn, set_desc: SetDescFn) -> None: ...
+
+
+@pytest.mark.parametrize(
+    "items",
+    [[Visit(Place(1)), Visit(Place(2))], [Visit(None), Visit(Place(1)), Visit(None), Visit(None)], [Bare()] * 3],
+)
+def test_what_was_read_before_makes_no_difference(items: list[Any]) -> None:
+    """Each item is read as by a codec that meets its class for the first time; no values of the user are compared."""
+    codec = PayloadCodec()
+    for item in items:
+        payload = codec.encode(item, lambda _: None)
+        name = f"{__name__}:{type(item).__name__}"
+        read = codec.decode(name, payload, lambda _: None)
+        assert type(read) is type(item)
+        assert codec.encode(read, lambda _: None) == payload
+        assert type(getattr(read, "place", None)) is type(getattr(item, "place", None))

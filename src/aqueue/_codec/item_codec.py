@@ -136,8 +136,8 @@ class PayloadCodec:
         adapter = self._by_name.get(type_name) or self._find(type_name)
         try:
             state = _decode_json(payload)
-            names = self._plain_names.get(type_name)
-            if type(state) is dict and tuple(state) == names and SCALARS.issuperset(map(type, state.values())):
+            is_plain = adapter.in_dict and type(state) is dict and SCALARS.issuperset(map(type, state.values()))
+            if is_plain and tuple(state) == self._plain_names.get(type_name):
                 made = object.__new__(adapter.cls)
                 object.__setattr__(made, "__dict__", state)
                 return made
@@ -147,9 +147,9 @@ class PayloadCodec:
         except (Refusal, ValueError, RecursionError) as error:  # msgspec's errors are ValueErrors
             # The cause is what the user's class raised, if it did: aqueue's own errors in between say nothing more.
             raise _mismatch(type_name, str(error)) from error.__cause__
-        if adapter.in_dict and made.__dict__ == state:
+        if is_plain and made.__dict__ == state:
             # The class adds, drops and changes no attribute if it has these. Scalars can then be set at once: in 1.5 instead
-            # of 2.4 µs.
+            # of 2.4 µs. Nothing else is compared: `==` could be the user's code.
             self._plain_names[type_name] = tuple(state)
         return made
 

@@ -26,6 +26,10 @@ def is_built_in(cls: type) -> bool:
 class StructAdapter(AttributesAdapter):
     """msgspec Structs. The constructor makes them; what ``__post_init__`` has changed is set again."""
 
+    def __init__(self, cls: type, policies: Mapping[str, Any]) -> None:
+        super().__init__(cls, policies)
+        self.in_dict = False  # a Struct without fields can have one, but `object.__new__` doesn't make Structs
+
     def make(self, fields: dict[str, Any], parts: dict[str, Any]) -> Any:
         given = {**fields, **dict(self._missing(fields))}
         made = self.cls(**given)
