@@ -177,7 +177,7 @@ class Place:
     x: int
 
     def __eq__(self, other: object) -> bool:
-        return self.x == other.x  # type: ignore[attr-defined]  # that is the point
+        return self.x == other.x  # type: ignore[attr-defined, no-any-return]  # that is the point
 
     __hash__ = None  # type: ignore[assignment]
 
