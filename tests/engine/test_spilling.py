@@ -7,7 +7,7 @@ here is about spilling alone.
 import sqlite3
 import tracemalloc
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -36,6 +36,7 @@ from aqueue._delivery.delivery import Delivery
 from aqueue._engine.engine import Engine
 from aqueue._engine.item_class import ItemClass
 from aqueue._engine.lines import Block, SpillingLine, SpillingStack
+from aqueue._engine.payloads import Payloads
 from aqueue._engine.tree import Node
 from aqueue.events import ItemCompleted, ItemStarted
 from aqueue.testing import EventRecorder
@@ -370,6 +371,39 @@ def test_an_item_that_can_not_be_read_back_stops_the_run_and_is_not_lost(
     assert sorted(Picky.done) == list(range(1, 60))
 
 
+def test_the_ancestors_of_an_item_that_can_not_be_read_back_are_unlinked(
+    tmp_path: Path, backend: Backend, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Even if nothing else refers to them: freeing a chain of 150,000 ended the process with a segmentation fault."""
+    monkeypatch.setattr(Picky, "is_broken", ValueError)
+    parents: list[Node] = []
+    decode = Payloads.decode
+
+    def decode_below(payloads: Payloads, type: str, state: bytes, parent: Node | None) -> object:
+        assert parent is not None
+        parents.append(parent)
+        return decode(payloads, type, state, parent)
+
+    class Above(Item):
+        depth: int = 2
+
+        async def process(self, enqueue: EnqueueFn, set_desc: SetDescFn) -> None:
+            if self.depth:
+                below = Above()
+                below.depth = self.depth - 1
+                enqueue(below)
+            else:
+                enqueue(Page(Plan("in memory")))
+                enqueue(Picky(30))
+
+    monkeypatch.setattr(Payloads, "decode", decode_below)
+    with pytest.raises(PayloadMismatch, match="not now"):
+        run_queue(
+            [Above()], journal=tmp_path / "run.db", reporter="none", spill_after=1, num_workers=1, backend=backend
+        )
+    assert [parent.parent for parent in parents] == [None]
+
+
 @pytest.mark.parametrize("order", ["before", "after"])
 def test_what_is_read_when_the_run_has_stopped_is_ignored(
     tmp_path: Path, backend: Backend, monkeypatch: pytest.MonkeyPatch, order: str
@@ -461,6 +495,83 @@ def test_a_resume_keeps_the_order_of_what_is_spilled_at_once(
         assert started == list(range(27, 1, -1))
     else:
         assert started == list(range(6, 32))
+
+
+class Leaf(Item):
+    """Refers to a tree."""
+
+    seen: ClassVar[list["Tree"]] = []
+
+    def __init__(self, tree: "Tree") -> None:
+        self.tree = tree
+
+    tree: "Tree"
+
+    async def process(self, enqueue: EnqueueFn, set_desc: SetDescFn) -> None:
+        Leaf.seen.append(self.tree)
+
+
+class GroupedLeaf(Leaf):
+    """Makes the queue one by groups."""
+
+    group = "a"
+
+
+class Branch(Item):
+    """Has leaves that refer to the tree, and completes."""
+
+    def __init__(self, tree: "Tree") -> None:
+        self.tree = tree
+
+    tree: "Tree"
+
+    async def process(self, enqueue: EnqueueFn, set_desc: SetDescFn) -> None:
+        for cls in (Leaf, GroupedLeaf):
+            for _ in range(5):
+                enqueue(cls(self.tree))
+        if Tree.is_first:
+            aqueue.stop("that is enough")
+
+
+class Tree(Item):
+    """Doesn't complete in the first process."""
+
+    is_first: ClassVar[bool] = True
+
+    async def process(self, enqueue: EnqueueFn, set_desc: SetDescFn) -> None:
+        enqueue(Branch(self))
+        if Tree.is_first:
+            await anyio.sleep_forever()
+
+
+def test_what_a_resume_spills_refers_to_the_initial_item_of_today(
+    tmp_path: Path, backend: Backend, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nothing is read back before all initial items are known, even if the queue becomes one by groups meanwhile."""
+    monkeypatch.setattr(Tree, "is_first", True)
+    monkeypatch.setattr(Leaf, "seen", [])
+    path = tmp_path / "run.db"
+    arguments: dict[str, Any] = {"reporter": "none", "backend": backend, "spill_after": 1, "num_workers": 2}
+    run_queue([Tree()], journal=path, grace_s=0, **arguments)
+    assert not Leaf.seen
+    Tree.is_first = False
+    tree = Tree()
+    reads: list[Sequence[int]] = []
+    read_items = Delivery.read_items
+
+    def read(delivery: Delivery, numbers: Sequence[int], on_read: Any) -> None:
+        reads.append(numbers)
+        read_items(delivery, numbers, on_read)
+
+    monkeypatch.setattr(Delivery, "read_items", read)
+
+    def initial() -> Iterator[Item]:
+        assert not reads
+        yield tree
+
+    run_queue(initial(), resume=path, **arguments)
+    assert len(Leaf.seen) == 10
+    assert all(seen is tree for seen in Leaf.seen)
 
 
 # ---- memory and arguments ---------------------------------------------------------------------------------------------

@@ -111,7 +111,8 @@ class GroupedQueue:
             self._make_ready(group)
             if isinstance(group.rest, SpillingLine):
                 group.rest.is_full = self._is_full
-                group.rest.refill()
+                if head is None:  # otherwise `take` sees to it: a resume may still replace objects that items refer to
+                    group.rest.refill()
 
     # ---- as any queue of nodes ----------------------------------------------------------------------------------
 

@@ -79,11 +79,14 @@ class Spilling:
             node = block.nodes.get(number)
             if node is None:
                 event = announced[number]
+                parent = block.nodes.get(event.parent)
                 try:
-                    node = self._node(event, block.nodes.get(event.parent), line.group)
+                    node = self._node(event, parent, line.group)
                 except BaseException as error:  # the code of the item's class raised it
                     what = f"item {number} ({event.type}) can't be read back from the journal"
                     self._stopping.fail(error, what, cancel=not isinstance(error, Exception))
+                    if parent is not None:
+                        self._dispatcher.left.append(parent)  # to be unlinked at the end
                     continue
             nodes.append(node)
         line.put_back(nodes)
