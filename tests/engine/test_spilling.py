@@ -229,6 +229,20 @@ def test_each_group_keeps_its_order(
         assert [item for item, its in spilled if its == group] == [item for item, its in kept if its == group]
 
 
+def test_a_group_whose_next_item_is_read_back_keeps_its_rate(tmp_path: Path, backend: Backend) -> None:
+    """No timer has run before: what arrives from the journal's thread starts the first one."""
+    items = [Grouped(Plan("a")) for _ in range(3)]
+    result = run_queue(
+        items,
+        journal=tmp_path / "run.db",
+        reporter="none",
+        limits={"a": Limit(per_second=10)},
+        spill_after=1,
+        backend=backend,
+    )
+    assert result.counts.completed == 3
+
+
 def test_idempotency_keys_of_spilled_items_are_those_of_a_resume(tmp_path: Path, backend: Backend) -> None:
     """A key names an item in a remote system: it must not depend on whether the item was spilled."""
     children = [Plan("a"), Plan("a"), Plan("bk"), Plan("c", text="x" * 300), Plan("d", [Plan("e")])]
@@ -351,10 +365,16 @@ class Picky(Item):
         Picky.done.append(self.number)
 
 
+@pytest.mark.parametrize("grace_s", [None, 30])
 @pytest.mark.parametrize("error", [ValueError, SystemExit])
 @pytest.mark.parametrize("queue_type_name", ["queue", "stack"])
 def test_an_item_that_can_not_be_read_back_stops_the_run_and_is_not_lost(
-    tmp_path: Path, backend: Backend, monkeypatch: pytest.MonkeyPatch, error: type[BaseException], queue_type_name: Any
+    tmp_path: Path,
+    backend: Backend,
+    monkeypatch: pytest.MonkeyPatch,
+    error: type[BaseException],
+    queue_type_name: Any,
+    grace_s: float | None,
 ) -> None:
     """The error names the item's class and says what to do; once the class is corrected, a resume runs what is left, once."""
     monkeypatch.setattr(Picky, "is_broken", error)
@@ -363,7 +383,7 @@ def test_an_item_that_can_not_be_read_back_stops_the_run_and_is_not_lost(
     items = [Picky(number) for number in range(1, 60)]
     arguments: dict[str, Any] = {"reporter": "none", "backend": backend, "queue_type_name": queue_type_name}
     with pytest.raises(PayloadMismatch if error is ValueError else error, match="not now"):
-        run_queue(items, journal=path, **arguments)
+        run_queue(items, journal=path, grace_s=grace_s, **arguments)
     assert 30 not in Picky.done
     Picky.is_broken = None
     result = run_queue(items, resume=path, **arguments)

@@ -1,6 +1,7 @@
 """What an item's code leaves behind in its worker's task: an open cancel scope, or a cancellation that comes later.
 
-`_system.loop` sees what a task has open, and closes it; another task then goes on for the `_engine.worker`.
+`_system.loop` sees what a task has open, and closes it; another task then goes on for the `_engine.worker`. Also, calls from
+other threads.
 """
 
 import asyncio
@@ -9,6 +10,7 @@ import inspect
 import os
 import subprocess
 import sys
+import threading
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import suppress
 from pathlib import Path
@@ -31,7 +33,7 @@ from aqueue import (
     StrayCancellation,
     run_queue,
 )
-from aqueue._system.loop import TaskWatch
+from aqueue._system.loop import TaskWatch, call_soon_in_this_loop
 from aqueue.events import ItemCompleted, ItemEnqueued, ItemFailed, ItemInterrupted, RunStopping
 from aqueue.testing import EventRecorder
 from tests.engine.invariants import check_events, check_result
@@ -524,3 +526,26 @@ def _forget_what_was_kept() -> Any:
     with suppress(Exception):
         _kept.clear()
         gc.collect()
+
+
+# ---- calls from other threads -----------------------------------------------------------------------------------------
+
+
+def test_what_another_thread_has_called_may_start_tasks(backend: Backend) -> None:
+    """As the timers do, for example when an item that was read back from the journal has to wait for its group's rate."""
+    started: list[str] = []
+
+    async def main() -> None:
+        call_soon, ended = call_soon_in_this_loop(), anyio.Event()
+
+        async def note() -> None:
+            started.append("task")
+            ended.set()
+
+        async with anyio.create_task_group() as tasks:
+            threading.Thread(target=call_soon, args=(lambda: tasks.start_soon(note),)).start()
+            with anyio.fail_after(10):
+                await ended.wait()
+
+    anyio.run(main, backend=backend)
+    assert started == ["task"]

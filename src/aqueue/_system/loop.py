@@ -3,6 +3,7 @@
 import sys
 from collections.abc import Callable
 from contextlib import suppress
+from contextvars import copy_context
 from types import FrameType, SimpleNamespace
 from typing import Any, Final
 
@@ -33,7 +34,12 @@ def call_soon_in_this_loop() -> CallSoon:
     else:
         import asyncio  # a trio program need not load it
 
-        call = asyncio.get_running_loop().call_soon_threadsafe
+        loop, context = asyncio.get_running_loop(), copy_context()
+
+        def call(function: Callable[[], object]) -> None:
+            # Not in the caller's context: that of another thread lacks the variable by which AnyIO knows the backend, and so does
+            # that of a signal handler which interrupts such a call. Then no task could be started, not even for a timer.
+            loop.call_soon_threadsafe(function, context=context.copy())
 
     def call_soon(function: Callable[[], object]) -> None:
         with suppress(RuntimeError):  # the loop has ended; trio.RunFinishedError is one, too
