@@ -629,6 +629,17 @@ def test_a_spilled_item_costs_at_most_80_bytes(tmp_path: Path, kind: str, monkey
     assert (used[1] - used[0]) / number <= 80
 
 
+@pytest.mark.parametrize("kind", [SpillingLine, SpillingStack])
+def test_a_line_that_spills_is_small(kind: type[SpillingLine]) -> None:
+    """Each group in which items wait has one; a deque alone takes 760 bytes."""
+    shelf = Shelf(1)
+    tracemalloc.start()
+    lines = [kind(shelf) for _ in range(1_000)]
+    used = tracemalloc.get_traced_memory()[0]
+    tracemalloc.stop()
+    assert used / len(lines) <= 1_100
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
