@@ -391,6 +391,35 @@ def test_an_item_that_can_not_be_read_back_stops_the_run_and_is_not_lost(
     assert sorted(Picky.done) == list(range(1, 60))
 
 
+@pytest.mark.parametrize("is_first", [True, False])
+def test_a_resume_says_whether_it_has_changed_anything(
+    tmp_path: Path, backend: Backend, monkeypatch: pytest.MonkeyPatch, is_first: bool
+) -> None:
+    """Waiting items after the first ones are decoded when the resume has been recorded."""
+    path = tmp_path / "run.db"
+    monkeypatch.setattr(Picky, "is_broken", None)
+    monkeypatch.setattr(Picky, "done", [])
+
+    class Parent(Item):
+        async def process(self, enqueue: EnqueueFn, set_desc: SetDescFn) -> None:
+            for below in [30] if is_first else [1, 2, 3, 30]:
+                enqueue(Picky(below))
+            aqueue.stop("that is enough")
+
+    def resume() -> None:
+        run_queue([Parent()], resume=path, reporter="none", num_workers=1, backend=backend)
+
+    resume()
+    Picky.is_broken = ValueError
+    before = path.read_bytes()
+    with pytest.raises(PayloadMismatch, match="nothing was changed" if is_first else "nothing was lost"):
+        resume()
+    assert (path.read_bytes() == before) is is_first
+    Picky.is_broken = None
+    resume()
+    assert Picky.done == ([30] if is_first else [1, 2, 3, 30])
+
+
 def test_the_ancestors_of_an_item_that_can_not_be_read_back_are_unlinked(
     tmp_path: Path, backend: Backend, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -216,12 +216,14 @@ class LiveItems:
                 raise self._mismatch(number, record.type, error) from error.__cause__
         return self.objects[number]
 
-    def _mismatch(self, number: int, type: str, error: PayloadMismatch) -> PayloadMismatch:
+    def _mismatch(
+        self, number: int, type: str, error: PayloadMismatch, outcome: str = "nothing was changed"
+    ) -> PayloadMismatch:
         waiting = sum(other.type == type and not other.completed for other in self._live.values())
         waiting += self._recording.settled_types.get(type, 0)
         return PayloadMismatch(
             f"{error} (it was item {number}; {waiting:,} item{'s' if waiting != 1 else ''} of {type} "
-            f"{'are' if waiting != 1 else 'is'} outstanding; nothing was changed)"
+            f"{'are' if waiting != 1 else 'is'} outstanding; {outcome})"
         )
 
     def settled(self) -> Iterator[tuple[ItemEnqueued, object]]:
@@ -232,15 +234,16 @@ class LiveItems:
         """
         while self._first_settled:
             yield self._first_settled.popleft()
-        yield from self._decoded(self._recording.settled_seqs[_FIRST_SETTLED:])
+        # By now it is recorded that the run was resumed.
+        yield from self._decoded(self._recording.settled_seqs[_FIRST_SETTLED:], "nothing was lost")
 
-    def _decoded(self, seqs: Sequence[int]) -> Iterator[tuple[ItemEnqueued, object]]:
+    def _decoded(self, seqs: Sequence[int], *outcome: str) -> Iterator[tuple[ItemEnqueued, object]]:
         for event in self.events_at(seqs):
             assert isinstance(event, ItemEnqueued)
             try:
                 item = self.codec.decode(event.type, bytes(event.payload), partial(self._ancestor, event.item))
             except PayloadMismatch as error:
-                raise self._mismatch(event.item, event.type, error) from error.__cause__
+                raise self._mismatch(event.item, event.type, error, *outcome) from error.__cause__
             yield event, item
 
     def _ancestor(self, holder: int, number: int) -> object:
