@@ -110,7 +110,7 @@ bench: $(READY) ## Measure the engine, the reporters and the journal, against a 
 	@$(RUN) python tests/benchmarks --write docs/reference/figures.md
 
 .PHONY: bench-large
-bench-large: $(READY) ## Measure runs of 5,000,000 and 10,000,000 items (about 15 minutes, 12 GB of disk, 8 GB of memory).
+bench-large: $(READY) ## Measure runs of 5,000,000 and 10,000,000 items (about 15 minutes, 12 GB of disk, 1 GB of memory).
 	@$(RUN) python tests/benchmarks --large --rounds 1
 
 .PHONY: size
