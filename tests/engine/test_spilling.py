@@ -38,6 +38,7 @@ from aqueue._engine.item_class import ItemClass
 from aqueue._engine.lines import Block, SpillingLine, SpillingStack
 from aqueue._engine.payloads import Payloads
 from aqueue._engine.tree import Node
+from aqueue._resume import live_items
 from aqueue.events import ItemCompleted, ItemStarted
 from aqueue.testing import EventRecorder
 from tests.engine.invariants import check_events
@@ -418,6 +419,47 @@ def test_a_resume_says_whether_it_has_changed_anything(
     Picky.is_broken = None
     resume()
     assert Picky.done == ([30] if is_first else [1, 2, 3, 30])
+
+
+class Counted(Item):
+    """Knows how many of its kind were in memory at once."""
+
+    alive: ClassVar[int] = 0
+    most: ClassVar[int] = 0
+
+    def dump(self) -> None:
+        pass
+
+    @classmethod
+    def load(cls, data: None) -> "Counted":
+        Counted.alive += 1
+        Counted.most = max(Counted.most, Counted.alive)
+        return cls()
+
+    def __del__(self) -> None:
+        Counted.alive -= 1
+
+    async def process(self, enqueue: EnqueueFn, set_desc: SetDescFn) -> None: ...
+
+
+def test_a_resume_decodes_no_more_items_than_fit_into_memory(
+    tmp_path: Path, backend: Backend, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A small `spill_after` says that items are large."""
+    path = tmp_path / "run.db"
+    monkeypatch.setattr(live_items, "_FIRST_SETTLED", 1_000)
+
+    class Parent(Item):
+        async def process(self, enqueue: EnqueueFn, set_desc: SetDescFn) -> None:
+            for _ in range(100):
+                enqueue(Counted())
+            aqueue.stop("that is enough")
+
+    for status in ("interrupted", "completed"):
+        Counted.alive = Counted.most = 0
+        result = run_queue([Parent()], resume=path, reporter="none", num_workers=1, spill_after=2, backend=backend)
+        assert result.status == status
+    assert 0 < Counted.most < 10
 
 
 def test_the_ancestors_of_an_item_that_can_not_be_read_back_are_unlinked(

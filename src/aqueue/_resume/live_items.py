@@ -32,7 +32,7 @@ from aqueue.events import (
 __all__ = ["Announcement", "LiveItems"]
 
 _FIRST_SETTLED = 100_000
-"""How many settled items are decoded before anything is changed, and kept until the engine has them."""
+"""How many settled items are decoded before anything is changed, at most, and kept until the engine has them."""
 
 EventsAt = Callable[[Sequence[int]], Iterable[Event]]
 """Reads the recorded events with these numbers, in any order; works until the run ends."""
@@ -61,8 +61,13 @@ class LiveItems:
         ended: the children that are done of items that enqueue their children again, by the parent's number.
     """
 
-    def __init__(self, recording: RecordedRun, events_at: EventsAt, codec: PayloadCodec) -> None:
-        """Read the payloads and results of the live items with `events_at`; decode payloads with `codec`."""
+    def __init__(
+        self, recording: RecordedRun, events_at: EventsAt, codec: PayloadCodec, spill_after: int | None = None
+    ) -> None:
+        """Read the payloads and results of the live items with `events_at`; decode payloads with `codec`.
+
+        `spill_after` is how many waiting items are kept in memory; None for all.
+        """
         self.objects: dict[int, object] = {}
         self.held_by: dict[int, int] = {}
         self.ended: dict[int, EndedChildren] = {}
@@ -74,6 +79,7 @@ class LiveItems:
         self._changes = ChangedClasses(codec, recording.keys, recording.first_ids)
         self._types: dict[str, type | None] = {}
         self._names_today: dict[str, str] = {}
+        self._num_first = _FIRST_SETTLED if spill_after is None else min(spill_after, _FIRST_SETTLED)
         self._first_settled: deque[tuple[ItemEnqueued, object]] = deque()
         self._announced_as: dict[int, Announcement] = {}
         self._states: dict[int, bytes] = {}  # what follows is by the number of the event
@@ -190,7 +196,7 @@ class LiveItems:
                 "before the run, or, if they were renamed, add the class attribute previous_names = (…,) to the new classes, "
                 "and run the same command again; nothing was changed"
             )
-        self._first_settled.extend(self._decoded(self._recording.settled_seqs[:_FIRST_SETTLED]))
+        self._first_settled.extend(self._decoded(self._recording.settled_seqs[: self._num_first]))
         self.ended = {
             # In the order of enqueue, in which an unchanged parent enqueues them again.
             record.id: EndedChildren(
@@ -235,7 +241,7 @@ class LiveItems:
         while self._first_settled:
             yield self._first_settled.popleft()
         # By now it is recorded that the run was resumed.
-        yield from self._decoded(self._recording.settled_seqs[_FIRST_SETTLED:], "nothing was lost")
+        yield from self._decoded(self._recording.settled_seqs[self._num_first :], "nothing was lost")
 
     def _decoded(self, seqs: Sequence[int], *outcome: str) -> Iterator[tuple[ItemEnqueued, object]]:
         for event in self.events_at(seqs):

@@ -46,6 +46,7 @@ def read_past(
     journal: RecordedEvents,
     check_interrupt: Callable[[], None],
     runs_again: Callable[[str], object] = lambda _: True,
+    spill_after: int | None = None,
 ) -> "Past":
     """Read the run in `journal`, and restore its live items with today's classes.
 
@@ -53,12 +54,13 @@ def read_past(
         journal: the recorded events.
         check_interrupt: called from time to time; raises if the user has pressed Ctrl-C.
         runs_again: returns whether failed items of a class, named as today, run again.
+        spill_after: how many waiting items are kept in memory; None for all.
 
     Raises:
         JournalError: an event can't be read.
         UnknownItemType, PayloadMismatch: see `LiveItems.restore`.
     """
-    return Past(fold_recorded(journal, check_interrupt), journal.events_at, runs_again)
+    return Past(fold_recorded(journal, check_interrupt), journal.events_at, runs_again, spill_after)
 
 
 def fold_recorded(journal: RecordedEvents, check_interrupt: Callable[[], None] = lambda: None) -> Folds:
@@ -110,6 +112,7 @@ class Past:
         folds: Folds,
         events_at: Callable[[Sequence[int]], Iterable[Event]],
         runs_again: Callable[[str], object] = lambda _: True,
+        spill_after: int | None = None,
     ) -> None:
         """Plan the resume, and restore the objects of the live items; no event is emitted yet.
 
@@ -117,6 +120,7 @@ class Past:
             folds: the state of the run after all of its events.
             events_at: reads the recorded events with these numbers, in any order; works until the run ends.
             runs_again: returns whether failed items of a class, named as today, run again.
+            spill_after: how many waiting items are kept in memory; None for all.
 
         Raises:
             UnknownItemType, PayloadMismatch: see `LiveItems.restore`.
@@ -124,7 +128,7 @@ class Past:
         self.folds = folds
         self.view = folds.view.copy()
         self.recording = recording = folds.recording.at_end(leaves_settled=True)
-        self._items = items = LiveItems(recording, events_at, PayloadCodec())
+        self._items = items = LiveItems(recording, events_at, PayloadCodec(), spill_after)
         self._plan = plan_of(recording, runs_again, items.type_today, items.holds)
         items.restore(self._plan)
         self._recorded_roots: RecordedChildren | None = None

@@ -31,7 +31,7 @@ async def run_recorded(settings: Settings, reporters: list[Reporter], held: Held
         assert settings.journal is not None
         journal = Journal.create(settings.journal)
     try:
-        past = None if journal.is_new else read_past(journal, held.check, settings.runs_again)
+        past = None if journal.is_new else read_past(journal, held.check, settings.runs_again, settings.spill_after)
         if past is not None:
             assert settings.resume is not None
             name = visible(os.fsdecode(settings.resume), 1_000)
