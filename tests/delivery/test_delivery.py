@@ -1018,3 +1018,24 @@ def _then(function: Callable[[Any], None], call: Callable[[], None]) -> Callable
         call()
 
     return both
+
+
+def test_bytes_are_counted_before_a_reporter_gets_the_events(
+    backend: Backend, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Or they would count for the events that come next, and a display would be spared these: the end of the run, perhaps."""
+    counted: list[tuple[int, int]] = []
+    on_committed = Delivery._on_committed
+
+    def note(delivery: Delivery, batch: list[Event]) -> None:
+        counted.append((delivery._stream.bytes_written, delivery._stream.bytes_taken))
+        on_committed(delivery, batch)
+
+    class Large(Item):
+        async def process(self, enqueue: EnqueueFn, set_desc: SetDescFn) -> str:
+            return "x" * 50_000
+
+    monkeypatch.setattr(Delivery, "_on_committed", note)
+    run_queue([Large()], journal=tmp_path / "run.db", reporter=EventRecorder(), backend=backend)
+    assert counted[-1][0] >= 50_000
+    assert all(written == taken for written, taken in counted)

@@ -86,6 +86,8 @@ class HandSpills:
     def __init__(self, most: int) -> None:
         self.most = most
         self.num_spilled = 0
+        self.num_lines = 1
+        self.at_once = 2_000
         self.nodes: dict[int, Node] = {}
         self.reads: list[tuple[SpillingLine, Block]] = []
 

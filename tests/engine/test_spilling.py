@@ -4,6 +4,7 @@ All tests of runs with a journal spill nearly everything (see `tests.low_thresho
 here is about spilling alone.
 """
 
+import itertools
 import sqlite3
 import tracemalloc
 from collections import deque
@@ -33,6 +34,7 @@ from aqueue import (
 )
 from aqueue._delivery import snapshots
 from aqueue._delivery.delivery import Delivery
+from aqueue._engine import spilling
 from aqueue._engine.engine import Engine
 from aqueue._engine.item_class import ItemClass
 from aqueue._engine.lines import Block, SpillingLine, SpillingStack
@@ -55,6 +57,8 @@ class Shelf:
     def __init__(self, most: int) -> None:
         self.most = most
         self.num_spilled = 0
+        self.num_lines = 1
+        self.at_once = 2_000
         self.read_now: list[tuple[SpillingLine, Block]] = []
 
     def can_spill(self, node: Node) -> bool:
@@ -114,6 +118,46 @@ def test_a_line_gives_its_nodes_in_the_order_of_a_deque(is_stack: bool, most: in
     assert not line
     with pytest.raises(IndexError):
         line.take()
+
+
+def test_a_group_reads_its_share_if_another_one_fills_the_memory() -> None:
+    """A paused group may; if many groups share the memory, each reads a few nodes at a time, and one that has some none."""
+    for most, num_lines, expected in [(1_000, 2, 125), (1_000, 10**6, 4), (3, 1, 1), (100_000, 3, 2_000)]:
+        shelf = Shelf(most)
+        shelf.num_lines = num_lines
+        line = SpillingLine(shelf, lambda: True)
+        for number in range(2, 10_000):
+            line.put(made(number))
+        for _ in range(2):
+            line.refill()
+            shelf.arrive()
+        assert len(line.near) == expected
+
+
+def test_items_that_take_long_to_be_decoded_are_read_in_smaller_blocks(
+    tmp_path: Path, backend: Backend, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """So that the event loop isn't blocked for longer than by items that never await."""
+    reads: list[int] = []
+    read_items = Delivery.read_items
+
+    def count(delivery: Delivery, numbers: Sequence[int], on_read: Any) -> None:
+        reads.append(len(numbers))
+        read_items(delivery, numbers, on_read)
+
+    monkeypatch.setattr(Delivery, "read_items", count)
+    times = itertools.count(step=0.0625)
+    monkeypatch.setattr(spilling, "monotonic", lambda: next(times))
+    items = [Page(Plan(f"{number:03}")) for number in range(240)]
+    result = run_queue(items, journal=tmp_path / "run.db", reporter="none", spill_after=200, backend=backend)
+    assert result.status == "completed"
+    assert reads[0] == 40  # all that are spilled
+    path = tmp_path / "long.db"
+    reads.clear()
+    items = [Page(Plan(f"{number:03}")) for number in range(440)]
+    run_queue(items, journal=path, reporter="none", spill_after=200, backend=backend)
+    assert reads[0] == 100
+    assert set(reads[1:]) == {8, 1}  # 100 took 62.5 ms instead of 5; then 8 took that
 
 
 # ---- the order of a run -----------------------------------------------------------------------------------------------

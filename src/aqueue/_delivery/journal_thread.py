@@ -148,6 +148,9 @@ class JournalThread:
                 stream.wake_if_room()
                 if not self._has_failed:
                     self._journal.write(batch)
+                    # Before anybody gets them: bytes that are counted later would count for later events, and a display that
+                    # has nothing left to show would be spared the end of the run.
+                    stream.bytes_written = stream.bytes_taken
                     self._on_committed(batch)
                     self._snapshots.apply(batch)
                     self._read_items(asked if taken < BATCH_EVENTS else 0)

@@ -38,7 +38,7 @@ class Dispatcher:
         groups: the same queue, once a class with groups has been seen; None before.
         retries: the nodes that wait for their next attempt.
         due: the nodes whose hook is due and not in the hands of a worker: hooks of a resumed run, and retries of hooks.
-        left: the interrupted nodes, which don't run any more in this process, and parents of nodes that couldn't be read back.
+        left: the interrupted nodes, which don't run any more in this process.
         idle: an event per idle worker.
         num_workers: how many workers there are now.
         is_done: whether nothing is left to run, and no item is running that could enqueue more.

@@ -328,6 +328,7 @@ class GroupedQueue:
             else:
                 kind = SpillingLine if self._is_fifo else SpillingStack
                 group.rest = kind(self._spills, self._is_full, group.name)
+                self._spills.num_lines = len(self._groups)
         return group.rest
 
     # ---- spilled nodes ------------------------------------------------------------------------------------------

@@ -14,13 +14,13 @@ import msgspec
 
 from aqueue._engine.tree import Node
 
-__all__ = ["Block", "Line", "SpillingLine", "SpillingStack", "Spills", "Stack"]
+__all__ = ["BLOCK_ITEMS", "Block", "Line", "SpillingLine", "SpillingStack", "Spills", "Stack"]
 
-_BLOCK_ITEMS: Final = 2_000
-"""How many nodes are read back at once, at most: about 5 ms of the thread that reads them, and 3 ms of the event loop."""
+BLOCK_ITEMS: Final = 2_000
+"""How many nodes are read back at once, at most: about 5 ms of the thread that reads them, and 5 ms of the event loop."""
 
-_READ_IF_FULL: Final = 4
-"""The same where there is no room, since so many groups have nodes in memory that each gets few."""
+_FEW: Final = 4
+"""How many are read back at once, at least, where there is no room, since many groups share the memory."""
 
 
 class Line(deque[Node]):
@@ -72,10 +72,14 @@ class Spills(Protocol):
     Attributes:
         most: how many nodes are to be in memory, at most.
         num_spilled: how many nodes are spilled, in all lines.
+        num_lines: how many lines share the memory, about.
+        at_once: how many nodes are to be read back at once, at most.
     """
 
     most: int
     num_spilled: int
+    num_lines: int
+    at_once: int
 
     def can_spill(self, node: Node) -> bool:
         """Return whether the journal has all that is needed to make `node` again."""
@@ -130,7 +134,7 @@ class SpillingLine:
         self.near.appendleft(node)
 
     def _spill(self, node: Node) -> None:
-        if not self.far or len(self.far[-1].numbers) >= _BLOCK_ITEMS:
+        if not self.far or len(self.far[-1].numbers) >= BLOCK_ITEMS:
             self.far.append(Block(array("q"), {}))
         block = self.far[-1]
         block.numbers.append(node.id)
@@ -143,14 +147,16 @@ class SpillingLine:
 
     def refill(self) -> None:
         """Have spilled nodes read back, if few are left in memory."""
-        num_near, is_full = len(self.near), self.is_full()
-        half = max(self._spills.most // 2, 1)
+        spills, num_near, is_full = self._spills, len(self.near), self.is_full()
+        half = max(spills.most // 2, 1)
         is_enough = num_near >= half or (num_near and is_full)
         if self.far and self._being_read is None and not is_enough:
-            block = self._being_read = self._next(min(_READ_IF_FULL if is_full else _BLOCK_ITEMS, half))
+            # One group that is paused may fill the memory: all others together may have a quarter more.
+            share = max(_FEW, spills.most // (4 * spills.num_lines)) if is_full else half
+            block = self._being_read = self._next(min(share, half, spills.at_once))
             # Now, not when they arrive, or each of many groups would believe that there is room.
-            self._spills.num_spilled -= len(block.numbers)
-            self._spills.read(self, block)
+            spills.num_spilled -= len(block.numbers)
+            spills.read(self, block)
 
     def _next(self, most: int) -> Block:
         """Remove and return the nodes that are next, at most so many."""

@@ -2,14 +2,16 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
+from time import monotonic
 
 from aqueue._codec.digests import KEPT_STATE_BYTES, state_or_digest
 from aqueue._engine.class_registry import ClassRegistry
 from aqueue._engine.dispatcher import Dispatcher
-from aqueue._engine.lines import Block, SpillingLine
+from aqueue._engine.lines import BLOCK_ITEMS, Block, SpillingLine
 from aqueue._engine.payloads import Payloads
-from aqueue._engine.stopping import Stopping
+from aqueue._engine.stopping import Stage, Stopping
 from aqueue._engine.tree import JournaledNode, Node
+from aqueue._engine.turns import SLICE_S
 from aqueue.events import ItemEnqueued
 
 __all__ = ["ReadItems", "Spilling"]
@@ -26,7 +28,8 @@ class Spilling:
 
     Attributes:
         most: how many waiting nodes are kept in memory.
-        num_spilled: how many nodes are spilled now.
+        num_spilled, num_lines: see there.
+        at_once: the same; fewer if items take long to be decoded, since nothing else runs in the event loop meanwhile.
     """
 
     def __init__(
@@ -50,6 +53,8 @@ class Spilling:
         """
         self.most = most
         self.num_spilled = 0
+        self.num_lines = 1
+        self.at_once = BLOCK_ITEMS
         self._read_items = read_items
         self._payloads = payloads
         self._classes = classes
@@ -72,23 +77,23 @@ class Spilling:
         self._has_ended = True
 
     def _put_back(self, line: SpillingLine, block: Block, announced: Announced) -> None:
-        if self._has_ended:
+        if self._has_ended or self._stopping.stage is not Stage.RUNNING:
             return
+        began = monotonic()
         nodes: list[Node] = []
         for number in block.numbers:
             node = block.nodes.get(number)
             if node is None:
                 event = announced[number]
-                parent = block.nodes.get(event.parent)
                 try:
-                    node = self._node(event, parent, line.group)
+                    node = self._node(event, block.nodes.get(event.parent), line.group)
                 except BaseException as error:  # the code of the item's class raised it
                     what = f"item {number} ({event.type}) can't be read back from the journal"
                     self._stopping.fail(error, what, cancel=not isinstance(error, Exception))
-                    if parent is not None:
-                        self._dispatcher.left.append(parent)  # to be unlinked at the end
-                    continue
+                    return  # the line keeps the block, whose nodes are unlinked at the end
             nodes.append(node)
+        took_s = monotonic() - began
+        self.at_once = max(1, min(BLOCK_ITEMS, int(len(nodes) * SLICE_S / max(took_s, 1e-9))))
         line.put_back(nodes)
         self._dispatcher.look_at_line(line)
 

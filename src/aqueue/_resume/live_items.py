@@ -34,6 +34,8 @@ __all__ = ["Announcement", "LiveItems"]
 _FIRST_SETTLED = 100_000
 """How many settled items are decoded before anything is changed, at most, and kept until the engine has them."""
 
+_AT_ONCE = 2_000
+
 EventsAt = Callable[[Sequence[int]], Iterable[Event]]
 """Reads the recorded events with these numbers, in any order; works until the run ends."""
 
@@ -244,13 +246,17 @@ class LiveItems:
         yield from self._decoded(self._recording.settled_seqs[self._num_first :], "nothing was lost")
 
     def _decoded(self, seqs: Sequence[int], *outcome: str) -> Iterator[tuple[ItemEnqueued, object]]:
-        for event in self.events_at(seqs):
+        for event in self._in_order(seqs):
             assert isinstance(event, ItemEnqueued)
             try:
                 item = self.codec.decode(event.type, bytes(event.payload), partial(self._ancestor, event.item))
             except PayloadMismatch as error:
                 raise self._mismatch(event.item, event.type, error, *outcome) from error.__cause__
             yield event, item
+
+    def _in_order(self, seqs: Sequence[int]) -> Iterator[Event]:
+        for start in range(0, len(seqs), _AT_ONCE):
+            yield from sorted(self.events_at(seqs[start : start + _AT_ONCE]), key=lambda event: event.seq)
 
     def _ancestor(self, holder: int, number: int) -> object:
         """Return the ancestor `number` of the item `holder`, and record in `held_by` that this one refers to it."""
