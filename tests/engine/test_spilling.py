@@ -32,6 +32,7 @@ from aqueue import (
     SetDescFn,
     run_queue,
 )
+from aqueue._codec import digests
 from aqueue._delivery import snapshots
 from aqueue._delivery.delivery import Delivery
 from aqueue._engine import spilling
@@ -229,7 +230,7 @@ def starts(
 
 
 @pytest.mark.parametrize("kind", ["queue", "stack"])
-@settings(max_examples=40)
+@settings(max_examples=25)
 @given(roots=st.lists(plans(is_grouped=st.just(False)), min_size=1, max_size=8), spill_after=st.integers(1, 5))
 def test_one_worker_runs_the_same_items_in_the_same_order(
     tmp_path_factory: pytest.TempPathFactory, kind: Any, roots: list[Plan], spill_after: int
@@ -249,7 +250,7 @@ def test_one_worker_runs_the_same_items_in_the_same_order(
 
 
 @pytest.mark.parametrize("kind", ["queue", "stack"])
-@settings(max_examples=40)
+@settings(max_examples=25)
 @given(
     roots=st.lists(st.builds(Plan, names, is_grouped=st.booleans()), min_size=1, max_size=40),
     spill_after=st.integers(1, 5),
@@ -716,12 +717,13 @@ def test_what_a_resume_spills_refers_to_the_initial_item_of_today(
 def test_a_spilled_item_costs_at_most_80_bytes(tmp_path: Path, kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """In all: the line, the fold of the journal's events, and what waits to be written, against 650 bytes if it isn't spilled. A few items take more."""
     monkeypatch.setattr(snapshots, "_MIN_EVENTS", 10**9)  # they take time, but are not kept in memory
-    number = 60_000
+    monkeypatch.setattr(digests, "_FEW", 1_000)
+    number = 20_000
     used: list[int] = []
 
     class Site(Item):
         async def process(self, enqueue: EnqueueFn, set_desc: SetDescFn) -> None:
-            for count in (70_000, number):
+            for count in (5_000, number):
                 for place in range(count):
                     enqueue(Plan(f"{place:06} of {count}", text="x" * 100, is_grouped=kind == "groups").item)
                     if place % 5_000 == 0:
