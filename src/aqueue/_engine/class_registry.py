@@ -46,23 +46,11 @@ class ClassRegistry:
         return cls
 
     def announced_as(self, item: Any, type_: str, *, track_overall: bool, hook: bool) -> ItemClass:
-        """Return what is known about the class of `item`, which an earlier process may have announced in other words.
-
-        An item keeps these words, since all readers of its events rely on them. Its policies are those of today's class.
-        """
+        """Return what is known about the class of `item`, which an earlier process may have announced in other words."""
         today = self.by_type.get(type(item)) or self.look_up(item)
         if today.type == type_ and today.track_overall is track_overall and today.hook is hook:
             return today
-        return self.known(
-            ItemClass(
-                type_,
-                track_overall=track_overall,
-                hook=hook,
-                all_done=today.all_done,
-                grouped=today.grouped,
-                policies=today.policies,
-            )
-        )
+        return self.known(today.announced_as(type_, track_overall=track_overall, hook=hook))
 
     def known(self, found: ItemClass) -> ItemClass:
         """Return the entry that equals `found` in all that readers see, or add `found`."""

@@ -96,6 +96,21 @@ class ItemClass:
         self.names = self.names or (self.type,)
         self.is_plain = not self.grouped and self.policies == NO_POLICIES
 
+    def announced_as(self, type: str, *, track_overall: bool, hook: bool) -> "ItemClass":
+        """Return an entry, without counts, for items of this class that were announced in these words.
+
+        An item keeps these words, since all readers of its events rely on them. Its policies and its group are those of today's
+        class.
+        """
+        return ItemClass(
+            type,
+            track_overall=track_overall,
+            hook=hook,
+            all_done=self.all_done,
+            grouped=self.grouped,
+            policies=self.policies,
+        )
+
     @property
     def looks(self) -> tuple[object, ...]:
         """The values that readers of events can see: entries that are equal in these are one class to them."""

@@ -6,13 +6,14 @@ from typing import Any, Final
 
 import msgspec
 
-from aqueue._codec.digests import identity_of, state_or_digest
+from aqueue._codec.digests import KEPT_STATE_BYTES, identity_of, state_or_digest
 from aqueue._codec.item_codec import PayloadCodec
 from aqueue._codec.results import LARGE_BYTES, MAX_BYTES, OnLarge
-from aqueue._engine.tree import Node
+from aqueue._engine.item_class import ItemClass
+from aqueue._engine.tree import JournaledNode, Node
 from aqueue._system.notice import warn
 from aqueue.errors import AqueueError, PayloadMismatch, UnstorableItem
-from aqueue.events import NO_DATA
+from aqueue.events import NO_DATA, ItemEnqueued
 
 __all__ = ["Payloads", "ancestor", "ancestor_id"]
 
@@ -131,6 +132,26 @@ class Payloads:
             UnknownItemType, PayloadMismatch: see `PayloadCodec.decode`.
         """
         return self._codec.decode(type, state, partial(ancestor, parent))
+
+    def announced_node(
+        self, event: ItemEnqueued, state: bytes, item: object, parent: Node | None, cls: ItemClass, group: str | None
+    ) -> JournaledNode:
+        """Return a new node of an item that waits as it was announced, with this state."""
+        identity = b""
+        if event.key is not None:
+            identity = self.identity_of_keyed(event.type, event.key)
+        elif len(state) > KEPT_STATE_BYTES:
+            identity = self.identity_of_long(parent, event.type, state, event.occurrence)
+        return JournaledNode(
+            event.item,
+            item,
+            parent,
+            cls,
+            group=group,
+            state=state_or_digest(state),
+            occurrence=event.occurrence,
+            identity=identity,
+        )
 
     def restore(self, node: Node, state: bytes) -> None:
         """Decode the item of `node` once more, if it refers to an ancestor, which may be another object by now."""

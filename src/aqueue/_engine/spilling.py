@@ -4,7 +4,6 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from time import monotonic
 
-from aqueue._codec.digests import KEPT_STATE_BYTES, state_or_digest
 from aqueue._engine.class_registry import ClassRegistry
 from aqueue._engine.dispatcher import Dispatcher
 from aqueue._engine.lines import BLOCK_ITEMS, Block, SpillingLine
@@ -101,18 +100,4 @@ class Spilling:
         state = bytes(event.payload)
         item = self._payloads.decode(event.type, state, parent)
         cls = self._classes.announced_as(item, event.type, track_overall=event.track_overall, hook=event.hook)
-        identity = b""
-        if event.key is not None:
-            identity = self._payloads.identity_of_keyed(event.type, event.key)
-        elif len(state) > KEPT_STATE_BYTES:
-            identity = self._payloads.identity_of_long(parent, event.type, state, event.occurrence)
-        return JournaledNode(
-            event.item,
-            item,
-            parent,
-            cls,
-            group=group,
-            state=state_or_digest(state),
-            occurrence=event.occurrence,
-            identity=identity,
-        )
+        return self._payloads.announced_node(event, state, item, parent, cls, group)

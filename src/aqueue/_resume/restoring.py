@@ -13,7 +13,7 @@ from aqueue._engine.misspelt import warn_of_misspelt
 from aqueue._engine.payloads import Payloads
 from aqueue._engine.recorded_child import RecordedChild
 from aqueue._engine.restored_run import Change, RestoredRun
-from aqueue._engine.tree import JournaledNode, Node, RestoredNode, give_result
+from aqueue._engine.tree import Node, RestoredNode, give_result
 from aqueue._folds.recording import ROOT, RecordedItem, RecordedRun
 from aqueue._resume.live_items import LiveItems
 from aqueue._resume.plan import Plan
@@ -192,22 +192,8 @@ class Restoring:
         """Yield new nodes of the settled items that can be queued, in the order of enqueue."""
         for event, item in self._items.settled():
             parent, state = self.nodes[event.parent], bytes(event.payload)
-            node = JournaledNode(
-                event.item,
-                item,
-                parent,
-                self._class_of(event.type, item, track_overall=event.track_overall, hook=event.hook),
-                group=event.group,
-                state=state_or_digest(state),
-                occurrence=event.occurrence,
-                identity=identity_of(
-                    self._run_identity if event.key is not None else parent.identity,
-                    event.type,
-                    event.key,
-                    state,
-                    event.occurrence,
-                ),
-            )
+            cls = self._class_of(event.type, item, track_overall=event.track_overall, hook=event.hook)
+            node = self._payloads.announced_node(event, state, item, parent, cls, event.group)
             if not self._hold(node, state):
                 yield node
         self._tell_of_changed_hooks()
@@ -229,16 +215,8 @@ class Restoring:
         looks = type(item), type_, track_overall, hook
         known = self._looks.get(looks)
         if known is None:
-            known = self._looks[looks] = self._same(
-                ItemClass(
-                    type_,
-                    track_overall=track_overall,
-                    hook=hook,
-                    all_done=today.all_done,
-                    grouped=today.grouped,
-                    policies=today.policies,
-                )
-            )
+            announced = today.announced_as(type_, track_overall=track_overall, hook=hook)
+            known = self._looks[looks] = self._same(announced)
         return known
 
     def _same(self, found: ItemClass) -> ItemClass:
