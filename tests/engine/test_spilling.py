@@ -219,14 +219,27 @@ def plans(is_grouped: st.SearchStrategy[bool]) -> st.SearchStrategy[Plan]:
 
 
 def starts(
-    tmp_path_factory: pytest.TempPathFactory, roots: list[Plan], **arguments: Any
-) -> list[tuple[int, str | None]]:
-    """Run what `roots` plan below one item, with one worker; return the items in the order of their starts, and their groups."""
-    recorder = EventRecorder()
-    items = [Plan("", roots).item]
-    run_queue(items, num_workers=1, journal=tmp_path_factory.mktemp("run") / "run.db", reporter=recorder, **arguments)
-    check_events(recorder.events)
-    return [(event.item, event.group) for event in recorder.of(ItemStarted)]
+    tmp_path_factory: pytest.TempPathFactory, roots: list[Plan], spill_after: int, **arguments: Any
+) -> list[list[tuple[int, str | None]]]:
+    """Run what `roots` plan below one item, with one worker, with and without spilling.
+
+    Returns the items in the order of their starts, with their groups, of each of the two runs.
+    """
+    started = []
+    for most in (spill_after, None):
+        recorder = EventRecorder()
+        run_queue(
+            [Plan("", roots).item],
+            num_workers=1,
+            journal=tmp_path_factory.mktemp("run") / "run.db",
+            reporter=recorder,
+            backend="asyncio" if len(roots) % 2 else "trio",
+            spill_after=most,
+            **arguments,
+        )
+        check_events(recorder.events)
+        started.append([(event.item, event.group) for event in recorder.of(ItemStarted)])
+    return started
 
 
 @pytest.mark.parametrize("kind", ["queue", "stack"])
@@ -236,16 +249,7 @@ def test_one_worker_runs_the_same_items_in_the_same_order(
     tmp_path_factory: pytest.TempPathFactory, kind: Any, roots: list[Plan], spill_after: int
 ) -> None:
     """As a run that spills nothing."""
-    spilled, kept = (
-        starts(
-            tmp_path_factory,
-            roots,
-            queue_type_name=kind,
-            backend="asyncio" if len(roots) % 2 else "trio",
-            spill_after=most,
-        )
-        for most in (spill_after, None)
-    )
+    spilled, kept = starts(tmp_path_factory, roots, spill_after, queue_type_name=kind)
     assert spilled == kept
 
 
@@ -259,17 +263,8 @@ def test_each_group_keeps_its_order(
     tmp_path_factory: pytest.TempPathFactory, kind: Any, roots: list[Plan], spill_after: int
 ) -> None:
     """Between groups, one whose next item is being read may come later."""
-    spilled, kept = (
-        starts(
-            tmp_path_factory,
-            roots,
-            queue_type_name=kind,
-            limits={"a": Limit(concurrent=1)},
-            backend="asyncio" if len(roots) % 2 else "trio",
-            spill_after=most,
-        )
-        for most in (spill_after, None)
-    )
+    limits = {"a": Limit(concurrent=1)}
+    spilled, kept = starts(tmp_path_factory, roots, spill_after, queue_type_name=kind, limits=limits)
     assert sorted(spilled) == sorted(kept)
     for group in {group for _, group in kept}:
         assert [item for item, its in spilled if its == group] == [item for item, its in kept if its == group]
