@@ -2,7 +2,8 @@
 
 import re
 import sqlite3
-from contextlib import closing
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
 from pathlib import Path
 from random import Random
 from tempfile import TemporaryDirectory
@@ -27,6 +28,18 @@ from tests.strategies import event_streams
 NOW = 1_800_000_000.0
 
 
+@contextmanager
+def _journal_of(events: list[Event], data: st.DataObject) -> Iterator[Path]:
+    """Give the path of a journal with these events, written in two parts, each of which may end with a snapshot."""
+    cut = data.draw(st.integers(0, len(events)))
+    with TemporaryDirectory() as folder:
+        path = Path(folder) / "run.db"
+        for part in (events[:cut], events[cut:]):
+            if part:
+                write(path, part)
+        yield path
+
+
 @settings(max_examples=150, deadline=None)
 @given(
     st.one_of(event_streams(), st.integers(0, 2**32).map(lambda seed: CrashingRun(Random(seed)).script.events)),
@@ -34,50 +47,43 @@ NOW = 1_800_000_000.0
 )
 def test_live_items(events: list[Event], data: st.DataObject) -> None:
     """Of runs that crash and that people steer: the state, times, texts and worker of each, and the counts of all."""
-    cut = data.draw(st.integers(0, len(events)))
-    with TemporaryDirectory() as folder:
-        path = Path(folder) / "run.db"
-        for part in (events[:cut], events[cut:]):
-            if part:
-                write(path, part)
-        with closing(open_history(str(path))) as history, closing(open_history(str(path))) as from_snapshot:
-            whole = Record(history)
-            folds = from_snapshot.start_at_snapshot()
-            try:
-                live = Record(from_snapshot, folds=folds)
-            except MISFITS:  # all events are read, since an item that had ended has been reopened
-                assert folds is not None
-                assert any(getattr(event, "ended", None) for event in events[folds.snapshot_seq :])
-                return
-            assert live.counts() == whole.counts()
-            assert sum(whole.counts().values()) == len(whole.items)
-            assert live.view == whole.view
-            assert live.failure_groups() == whole.failure_groups()
-            assert (live.begun_at, live.num_processes, live.started) == (
-                whole.begun_at,
-                whole.num_processes,
-                whole.started,
-            )
-            wanted = [state for state in STATES if state not in ("completed", "skipped")]
-            # Of an item that had ended and runs again, a snapshot doesn't have its earlier attempts.
-            again = set() if folds is None else folds.recording.facts.forgotten_below
-            rows, same = (
-                [row for row in items.rows_in(wanted) if items.item_of(row) not in again]
-                for items in (whole.items, live.items)
-            )
-            assert _told(live, same) == _told(whole, rows)
+    with (
+        _journal_of(events, data) as path,
+        closing(open_history(str(path))) as history,
+        closing(open_history(str(path))) as from_snapshot,
+    ):
+        whole = Record(history)
+        folds = from_snapshot.start_at_snapshot()
+        try:
+            live = Record(from_snapshot, folds=folds)
+        except MISFITS:  # all events are read, since an item that had ended has been reopened
+            assert folds is not None
+            assert any(getattr(event, "ended", None) for event in events[folds.snapshot_seq :])
+            return
+        assert live.counts() == whole.counts()
+        assert sum(whole.counts().values()) == len(whole.items)
+        assert live.view == whole.view
+        assert live.failure_groups() == whole.failure_groups()
+        assert (live.begun_at, live.num_processes, live.started) == (
+            whole.begun_at,
+            whole.num_processes,
+            whole.started,
+        )
+        wanted = [state for state in STATES if state not in ("completed", "skipped")]
+        # Of an item that had ended and runs again, a snapshot doesn't have its earlier attempts.
+        again = set() if folds is None else folds.recording.facts.forgotten_below
+        rows, same = (
+            [row for row in items.rows_in(wanted) if items.item_of(row) not in again]
+            for items in (whole.items, live.items)
+        )
+        assert _told(live, same) == _told(whole, rows)
 
 
 @settings(max_examples=40, deadline=None)
 @given(event_streams(), st.data())
 def test_stories(events: list[Event], data: st.DataObject) -> None:
     """The story of each item, ended or not, its children, and the states and texts of it and its ancestors, are the same."""
-    cut = data.draw(st.integers(0, len(events)))
-    with TemporaryDirectory() as folder:
-        path = Path(folder) / "run.db"
-        for part in (events[:cut], events[cut:]):
-            if part:
-                write(path, part)
+    with _journal_of(events, data) as path:
         for item in [event.item for event in events if isinstance(event, ItemEnqueued)]:
             with closing(open_history(str(path))) as history, closing(open_history(str(path))) as whole:
                 folds = history.start_at_snapshot()
@@ -103,23 +109,19 @@ def _explained(told: _Told, item: int, again: set[int]) -> object:
 @given(event_streams(), st.data())
 def test_reports(events: list[Event], data: st.DataObject) -> None:
     """A report that takes the counts from a snapshot and the events as they are says the same as one from all, repaired."""
-    cut = data.draw(st.integers(0, len(events)))
-    with TemporaryDirectory() as folder:
-        path = Path(folder) / "run.db"
-        for part in (events[:cut], events[cut:]):
-            if part:
-                write(path, part)
-        with closing(open_history(str(path))) as history, closing(open_history(str(path))) as repaired:
-            view = history.view_at_snapshot()
-            if view is None:
-                assert len(events) < 6  # too few for a snapshot
-                return
-            fold, same = Fold(), Fold()
-            record = Record(history, fold.apply, view=view)  # raises nothing: the events fit
-            assert page(record, fold, source="", now=NOW) == page(
-                Record(repaired, same.apply), same, source="", now=NOW
-            )
-            assert record.failure_groups() == Record(open_history(str(path))).failure_groups()
+    with (
+        _journal_of(events, data) as path,
+        closing(open_history(str(path))) as history,
+        closing(open_history(str(path))) as repaired,
+    ):
+        view = history.view_at_snapshot()
+        if view is None:
+            assert len(events) < 6  # too few for a snapshot
+            return
+        fold, same = Fold(), Fold()
+        record = Record(history, fold.apply, view=view)  # raises nothing: the events fit
+        assert page(record, fold, source="", now=NOW) == page(Record(repaired, same.apply), same, source="", now=NOW)
+        assert record.failure_groups() == Record(open_history(str(path))).failure_groups()
 
 
 @pytest.mark.parametrize(("item", "schema_version"), [(99, SCHEMA_VERSION), (1, 1)], ids=["stranger's", "older"])
