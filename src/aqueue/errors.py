@@ -13,6 +13,7 @@ AqueueError
 ├── MisplacedCall (RuntimeError)      a function was called where it doesn't work
 ├── ReporterError                     a reporter couldn't be opened
 ├── ClusterError                      a cluster can't be used, or was lost
+├── SteeringError                     a command couldn't be given to a run
 ├── JournalError                      the journal couldn't be read or written
 │   ├── JournalExists                 the file for a new run isn't empty
 │   ├── JournalLocked                 another run is writing the journal
@@ -62,6 +63,7 @@ __all__ = [
     "RecordedFailure",
     "RemoteError",
     "ReporterError",
+    "SteeringError",
     "StrayCancellation",
     "UnknownItemType",
     "UnsendableItem",
@@ -181,6 +183,14 @@ class ClusterError(AqueueError):
 
     What to do: check that the scheduler runs and can be reached, and that each worker process has the same Python, aqueue and
     modules as the program. With ``resume=``, the same call then resumes the run.
+    """
+
+
+class SteeringError(AqueueError):
+    """A person's command was not carried out: the run can't be reached or refuses it.
+
+    What to do: read the message. A run that isn't running can be steered as well, through its journal; one without a journal can be
+    steered from its own items.
     """
 
 

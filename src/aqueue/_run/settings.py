@@ -13,6 +13,7 @@ from aqueue._arguments import SECONDS, WHOLE_NUMBER, accepts, check_number, chec
 from aqueue._engine.item_class import Policies
 from aqueue._engine.queues import QUEUE_TYPES, QueueTypeName
 from aqueue._engine.stopping import OnError, StopLimits
+from aqueue._verbs import MAX_WORKERS
 from aqueue.errors import ClusterError, InvalidArgument, MisplacedCall
 from aqueue.item import ItemLike
 from aqueue.limits import Limit, Limits
@@ -23,17 +24,13 @@ from aqueue.text import visible_repr
 if TYPE_CHECKING:
     import distributed
 
-__all__ = ["MAX_WORKERS", "SPILL_AFTER", "Backend", "Lifespan", "Settings"]
+__all__ = ["SPILL_AFTER", "Backend", "Lifespan", "Settings"]
 
 Backend = Literal["trio", "asyncio"]
 """The event loop that a run uses."""
 
 Lifespan = Callable[[], AbstractAsyncContextManager[Any]]
 """A function that returns an async context manager; what that yields is `aqueue.shared()`."""
-
-
-MAX_WORKERS: Final = 1_000_000
-"""The most workers of a run: each is a task of the event loop and takes some kilobytes, even when it runs nothing."""
 
 
 SPILL_AFTER: Final = 100_000

@@ -1,0 +1,205 @@
+"""The commands by which people steer a run, and the answers to them: each is a line of JSON.
+
+A command is data with fixed fields. Nothing in it is executed, and a verb that this aqueue doesn't know is refused.
+"""
+
+import getpass
+import socket
+from contextlib import suppress
+from typing import Annotated, Final
+
+import msgspec
+
+from aqueue.errors import SteeringError
+from aqueue.text import visible
+
+__all__ = [
+    "MAX_LINE_BYTES",
+    "MAX_WORKERS",
+    "Answer",
+    "AnyCommand",
+    "Blocked",
+    "Command",
+    "Pause",
+    "Refusal",
+    "Reply",
+    "SetLimit",
+    "SetWorkers",
+    "Stop",
+    "Unpause",
+    "command_of",
+    "line_of",
+    "reply_of",
+    "this_person",
+]
+
+MAX_LINE_BYTES: Final = 65_536
+"""The longest line: a name of a group may be long, and everything else is short."""
+
+MAX_WORKERS: Final = 1_000_000
+"""The most workers of a run: each is a task of the event loop and takes some kilobytes, even when it runs nothing."""
+
+_Name = Annotated[str, msgspec.Meta(max_length=10_000)]
+_At_least_1 = Annotated[int, msgspec.Meta(ge=1)]
+
+
+class Command(
+    msgspec.Struct, frozen=True, kw_only=True, tag_field="verb", omit_defaults=True, forbid_unknown_fields=True
+):
+    """What a person asks of a run.
+
+    Attributes:
+        by: who asks, as ``user@host via command``; see `this_person`.
+    """
+
+    by: Annotated[str, msgspec.Meta(max_length=500)]
+
+
+class Pause(Command, frozen=True, tag="pause"):
+    """Start nothing until `Unpause`.
+
+    Attributes:
+        group: start no `process` of this group; None for the whole run.
+    """
+
+    group: _Name | None = None
+
+
+class Unpause(Command, frozen=True, tag="unpause"):
+    """Let what `Pause` has paused start again; `group` as there."""
+
+    group: _Name | None = None
+
+
+class SetWorkers(Command, frozen=True, tag="workers"):
+    """Let another number of workers run items."""
+
+    num_workers: Annotated[int, msgspec.Meta(ge=1, le=MAX_WORKERS)]
+
+
+class SetLimit(Command, frozen=True, tag="limit"):
+    """Change the limit of a group; without numbers it has none.
+
+    Attributes:
+        group: the group's name.
+        concurrent, per_second: see `aqueue.Limit`.
+        is_default: let the program's own limit hold again.
+    """
+
+    group: _Name
+    concurrent: _At_least_1 | None = None
+    per_second: Annotated[float, msgspec.Meta(gt=0, le=1e300)] | None = None
+    is_default: bool = False
+
+
+class Stop(Command, frozen=True, tag="stop"):
+    """Take no more items; with `now`, cancel the running ones as well."""
+
+    now: bool = False
+
+
+AnyCommand = Pause | Unpause | SetWorkers | SetLimit | Stop
+
+
+class Answer(msgspec.Struct, frozen=True, kw_only=True, tag_field="answer", tag="applied", omit_defaults=True):
+    """What came of a command. It holds, and with a journal it is committed.
+
+    Attributes:
+        changed: whether it changed something; False if it was so already, and nothing was recorded.
+        is_live: whether a process runs the run; False if the command was written into the journal of one that doesn't.
+        is_stopping: whether the run is stopping, so that a pause, a limit or a number of workers holds for a resume.
+        running: how many workers were running items, which they finish.
+        since: since when what was asked holds, Unix time in seconds; 0.0 if it doesn't hold by a command.
+        by: who has set it, as ``user@host via command``.
+        num_workers: how many workers ran items before.
+        concurrent, per_second: the limit that the group had before.
+        is_known: False if no item waits or runs in the group that was named.
+        groups: the groups in which most items wait, and how many, if `is_known` is False.
+        reason: why the run stops.
+    """
+
+    changed: bool = True
+    is_live: bool = True
+    is_stopping: bool = False
+    running: int = 0
+    since: float = 0.0
+    by: str = ""
+    num_workers: int = 0
+    concurrent: int | None = None
+    per_second: float | None = None
+    is_known: bool = True
+    groups: dict[str, int] = {}
+    reason: str = ""
+
+
+class Refusal(msgspec.Struct, frozen=True, tag_field="answer", tag="refused"):
+    """The command was not carried out.
+
+    Attributes:
+        why: for a person, with what to do instead.
+        is_over: whether the run has just ended, so that its journal can be written once its process has closed it.
+    """
+
+    why: str
+    is_over: bool = False
+
+
+class Blocked(msgspec.Struct, frozen=True, tag_field="answer", tag="blocked"):
+    """The command is not carried out yet; an `Answer` or a `Refusal` follows.
+
+    Attributes:
+        why: for a person.
+    """
+
+    why: str
+
+
+Reply = Answer | Refusal | Blocked
+
+_commands: Final = msgspec.json.Decoder(AnyCommand)
+_replies: Final = msgspec.json.Decoder(Reply)
+
+
+def line_of(message: AnyCommand | Reply) -> bytes:
+    """Return the line of JSON for `message`, with its newline."""
+    return msgspec.json.encode(message) + b"\n"
+
+
+def command_of(line: bytes) -> AnyCommand:
+    """Return the command in a line of JSON.
+
+    Raises:
+        SteeringError: there is none that this aqueue knows.
+    """
+    try:
+        return _commands.decode(line)
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
+        raise SteeringError(
+            f"the run does not know this command ({visible(str(error), 300)}); use the aqueue that runs it"
+        ) from error
+
+
+def reply_of(line: bytes) -> Reply:
+    """Return the reply in a line of JSON.
+
+    Raises:
+        SteeringError: there is none that this aqueue knows.
+    """
+    try:
+        return _replies.decode(line)
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
+        raise SteeringError(
+            f"the run's reply can't be read ({visible(str(error), 300)}); use the aqueue that runs it"
+        ) from error
+
+
+def this_person(via: str) -> str:
+    """Return who steers a run from this process: ``user@host via command``.
+
+    Parameters:
+        via: by which means, such as ``command``.
+    """
+    user = "?"
+    with suppress(Exception):  # in a container the user may have no name; how it says so differs by version of Python
+        user = getpass.getuser()
+    return f"{visible(user, 100)}@{visible(socket.gethostname(), 255)} via {via}"
