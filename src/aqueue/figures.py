@@ -4,7 +4,7 @@ import math
 from itertools import pairwise
 from typing import Final
 
-__all__ = ["amount", "clock", "duration", "limit_words", "per_second", "when_due"]
+__all__ = ["amount", "clock", "duration", "limit_words", "per_second", "person", "when_due"]
 
 _MAX_SECONDS: Final = 1e12
 """30,000 years: only a damaged file has longer durations."""
@@ -35,6 +35,11 @@ def limit_words(concurrent: int | None, per_second: float | None) -> str:
     if per_second is not None:
         words.append(f"{per_second:g}/s")
     return ", ".join(words)
+
+
+def person(by: str) -> str:
+    """Return who has given a command, without the means: ``anna@host`` of ``anna@host via command``; not made safe to show."""
+    return by.partition(" via ")[0]
 
 
 def clock(seconds: float) -> str:

@@ -235,6 +235,12 @@ class InForce(msgspec.Struct):
             case _:
                 pass
 
+    @property
+    def events(self) -> list[ev.RunPaused | ev.GroupPaused | ev.RunWorkersChanged | ev.GroupLimitChanged]:
+        """The events by which it was set, in their order."""
+        run = [event for event in (self.paused, self.workers) if event is not None]
+        return sorted([*run, *self.paused_groups.values(), *self.limits.values()], key=lambda event: event.seq)
+
     def copy(self) -> "InForce":
         """Return an independent copy."""
         return InForce(self.paused, self.paused_groups.copy(), self.workers, self.limits.copy())

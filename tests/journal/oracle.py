@@ -14,6 +14,7 @@ from aqueue.events import (
     Counts,
     ErrorInfo,
     Event,
+    GroupLimitChanged,
     GroupPaused,
     GroupSlowedDown,
     GroupUnpaused,
@@ -38,6 +39,7 @@ from aqueue.events import (
     RunResumed,
     RunStarted,
     RunUnpaused,
+    RunWorkersChanged,
 )
 from aqueue.retry import Retry
 from aqueue.view import RunView
@@ -98,6 +100,9 @@ class Story:
         self._group_of = group_of
         self._paused: dict[str | None, float] = {}
         self._is_paused = False
+        self._most_workers = float("inf")
+        self._changed_workers: RunWorkersChanged | None = None
+        self._changed_limits: dict[str | None, GroupLimitChanged] = {}
         self._paused_groups: set[str | None] = set()
         self._to_be_reopened: set[int] = set()  # before anything else happens
         self._to_be_skipped = 0
@@ -132,6 +137,11 @@ class Story:
                 self.processes += 1
                 self._finished = False
                 self.deduplicated_roots = 0
+                changed = self._changed_workers
+                if changed is not None and (event.cluster or event.num_workers != changed.program):
+                    changed = self._changed_workers = None
+                passed = float("inf") if event.cluster else event.num_workers
+                self._most_workers = passed if changed is None else changed.num_workers
             case RunFinished():
                 assert not self._workers
                 dropped = event.counts.deduplicated - self.deduplicated  # of the initial items
@@ -147,6 +157,11 @@ class Story:
                 self._paused_groups.add(event.group)
             case GroupUnpaused():
                 self._paused_groups.remove(event.group)
+            case RunWorkersChanged():
+                self._changed_workers = event
+                self._most_workers = event.num_workers
+            case GroupLimitChanged():
+                self._changed_limits[event.group] = event
             case ItemEnqueued():
                 self._enqueue(event)
             case ItemAdopted():
@@ -316,10 +331,15 @@ class Story:
         assert not self._is_edited, "no process is there"
         assert event.item not in self.cancelled, "it was cancelled"
         if event.phase == "process":
-            assert self.groups[event.item] not in self._paused_groups, "its group is paused"
+            group = self.groups[event.item]
+            assert group not in self._paused_groups, "its group is paused"
+            limit = self._changed_limits.get(group)
+            running = sum(self.groups[one.item] == group for one in self._workers.values() if one.phase == "process")
+            assert limit is None or limit.concurrent is None or running < limit.concurrent, "its group is at its limit"
         else:
             assert event.item not in self.skipped, "the hook of a skipped item doesn't run"
         assert event.worker not in self._workers
+        assert event.worker <= self._most_workers, "there are fewer workers"
         assert event.type == self.enqueued[event.item].type
         self._workers[event.worker] = event
         before = self.attempts.get((event.item, event.phase), 0)

@@ -50,6 +50,7 @@ from aqueue.testing import EventRecorder
 from aqueue.view import RunView
 from tests import low_thresholds  # noqa: F401  # few items stay in memory, and resumes begin with a snapshot
 from tests.engine.clocks import run_jumping
+from tests.engine.commander import Commander
 from tests.journal.oracle import Story, check_left, told_by
 from tests.journal.recorded import cut, events_of
 from tests.journal.seeds import (
@@ -75,6 +76,8 @@ AGAIN: Final = {"all": ALL, "none": NONE, "hooked": HOOKED}
 KILLED: Final = -signal.SIGKILL
 SIZE: Final = 8
 """About how many items an initial item's tree has at most."""
+GROUPS: Final = ("group 1", "group 2", "group 3")
+"""The groups that commands name."""
 CHANGING: Final = 0.3
 """How many of the cases have classes that change."""
 MINIMISING_S: Final = 60.0
@@ -92,6 +95,8 @@ class Process(msgspec.Struct, frozen=True, omit_defaults=True):
         cancels: whether it then cancels what is running.
         again: which failed items run again.
         changes: how its classes differ from the plainest, if the case has classes that change.
+        edits: how many commands a person gives before it begins; if the case is steered.
+        commands: how many while it runs; if the case is steered.
     """
 
     kept: int = 0
@@ -101,6 +106,8 @@ class Process(msgspec.Struct, frozen=True, omit_defaults=True):
     cancels: bool = False
     again: Literal["all", "none", "hooked"] = "all"
     changes: tuple[Change, ...] = ()
+    edits: int = 0
+    commands: int = 0
 
 
 class Case(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -113,6 +120,7 @@ class Case(msgspec.Struct, frozen=True, omit_defaults=True):
         changes: how they differ from the plainest when the run begins.
         jumps: whether it runs by a clock that jumps.
         watched: whether a reporter looks on.
+        steered: the number by which commands are made up that a person gives; 0 for none.
         num_workers, queue_type_name, on_error, backend: see `aqueue.run_queue`.
     """
 
@@ -126,6 +134,7 @@ class Case(msgspec.Struct, frozen=True, omit_defaults=True):
     changes: tuple[Change, ...] = ()
     jumps: bool = False
     watched: bool = False
+    steered: int = 0
 
 
 # ---- making cases up --------------------------------------------------------------------------------------------
@@ -166,6 +175,8 @@ def case_of(number: int, size: int = SIZE, changing: float = CHANGING) -> Case:
             stop_after_s=random.choice([0.0, 0.0, 0.0, 0.01, 0.03]),
             cancels=random.random() < 0.3,
             again=random.choice(["all", "all", "none", "hooked"]),
+            edits=random.choice([0, 0, 1, 3]),
+            commands=random.choice([0, 1, 3, 8]),
         )
         for _ in range(random.randint(1, 4))
     )
@@ -183,6 +194,7 @@ def case_of(number: int, size: int = SIZE, changing: float = CHANGING) -> Case:
         changes[0],
         jumps,
         random.random() < 0.3,
+        random.choice([0, number]),
     )
 
 
@@ -353,6 +365,7 @@ class Trial:
         self.journal = journal
         self.story = Story([])
         self._kills = kills
+        self._commander = Commander(Random(case.steered), GROUPS, LIMITS, may_stop=True) if case.steered else None
         self._log = journal.with_suffix(".log")
 
     def finish(self, changes: tuple[Change, ...]) -> None:
@@ -367,6 +380,14 @@ class Trial:
         after = len(self.story.events) * kept // 1000
         self.journal = cut(self.journal, after, self.journal.with_suffix(f".{time.monotonic_ns()}"))
         self.story = self._look(self.story.events[:after])
+
+    def edit(self, commands: int) -> None:
+        """Give so many commands to the run while no process runs it, if it is steered and has begun."""
+        if self._commander is not None and self.story.events:
+            view = RunView()
+            view.apply(self.story.events)
+            self._commander.edit(self.journal, view.in_force, self.case.num_workers, commands)
+            self.story = self._look(self.story.events)
 
     def live(self, process: Process, kill_at: int = 0) -> int:
         """Have a process go on, which is killed as the `kill_at`-th thing is done if that is not 0; return its exit code."""
@@ -410,7 +431,8 @@ class Trial:
             **again.arguments,
         }
         roots = children_of(case.program, before.processes + 1)
-        with self._hearing(told, kill_at, delay_s), _repeatable():
+        steering = nullcontext() if self._commander is None else self._commander.steering(process.commands)
+        with self._hearing(told, kill_at, delay_s), _repeatable(), steering:
             try:
                 if case.jumps and self._kills is None:
                     result = run_jumping(items_of(roots), resume=self.journal, **arguments)
@@ -536,6 +558,7 @@ def check(case: Case, *, kills: Random | None = None) -> None:
         for process in case.processes:
             if kills is None:
                 trial.cut(process.kept)
+            trial.edit(process.edits)
             trial.live(process, 0 if kills is None else 1 + things * process.kept // 3000)
         trial.finish(case.processes[-1].changes if case.processes else case.changes)
         if not any(seed.differs for seed in _seeds(case.program)):

@@ -10,7 +10,7 @@ import threading
 import time
 from collections.abc import Callable
 from contextlib import suppress
-from typing import Any, Final
+from typing import Any, Final, NoReturn
 
 import anyio
 from anyio.abc import TaskGroup
@@ -29,6 +29,7 @@ from aqueue._engine.timeouts import Timeouts
 from aqueue._system.loop import TaskWatch, call_soon_in_this_loop, clock_of_this_loop
 from aqueue._system.timers import Timers
 from aqueue._system.watchdog import Watchdog
+from aqueue._verbs import AnyCommand
 from aqueue.errors import ClusterError, MisplacedCall, UnknownItemType, UnsendableItem
 from aqueue.text import DESCRIPTION_MAX_CHARS, visible
 
@@ -460,3 +461,10 @@ class _Attempt:
     def slow_down(self, group: str, seconds: float) -> None:
         """Start nothing of `group` for a while, from any thread."""
         self._lane.report(messages.SlowDownAsked(self.run.order, group, float(seconds)))
+
+    def steer(self, command: AnyCommand) -> NoReturn:
+        """Refuse: the answer of the coordinator would have to be waited for."""
+        raise MisplacedCall(
+            "an item on a cluster can't steer its run; call aqueue.stop() or aqueue.slow_down(), or steer the run by its journal "
+            "on the machine that has it"
+        )

@@ -139,6 +139,15 @@ class Delivery:
             self._journal_thread.flush(lambda: self._call_soon(saved.set))
         return saved
 
+    def when_saved(self, then: Callable[[bool], None]) -> None:
+        """Call `then` on any thread once all events so far are committed, with True, or can't be, with False.
+
+        Only in a run with a journal.
+        """
+        thread = self._journal_thread
+        assert thread is not None
+        thread.flush(lambda: then(not thread.has_failed))
+
     # ---- the journal --------------------------------------------------------------------------------------------
 
     def start_journal(self, on_failed: Callable[[JournalError], None]) -> None:

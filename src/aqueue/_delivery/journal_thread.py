@@ -30,6 +30,9 @@ class JournalThread:
     """Takes events from a stream about every 50 ms, and at once when hurried, and commits them.
 
     Once writing has failed, it takes events and drops them, so that the run, which is being stopped, doesn't wait for it.
+
+    Attributes:
+        has_failed: whether writing has failed.
     """
 
     def __init__(
@@ -61,7 +64,8 @@ class JournalThread:
         self._flushes: deque[Callable[[], None]] = deque()  # appending and popping are thread-safe
         self._reads: deque[tuple[Sequence[int], OnRead]] = deque()  # as above
         self._is_ending = False
-        self._has_failed = self._has_ended = False
+        self.has_failed = False
+        self._has_ended = False
         self._thread = threading.Thread(target=self._work, name="aqueue-journal", daemon=True)
         self._thread.start()
         journal.begin_writing()  # now: if no thread can be started, the journal is closed as that of a run that has not begun
@@ -102,13 +106,15 @@ class JournalThread:
                 flushes = len(self._flushes)  # counted before `take`, which returns all the events that these wait for
                 self._write_all()
                 self._end_flushes(flushes)
-            if not self._has_failed:
+            if not self.has_failed:
                 self._snapshots.apply([], is_last=True)
         except JournalError as error:
+            self.has_failed = True
             self._on_failed(error)
         except BaseException as error:  # when out of memory, `failure` itself may fail
             failure = JournalError(f"the thread that writes the journal failed: {type(error).__name__}: {error}")
             failure.__cause__ = error
+            self.has_failed = True
             self._on_failed(failure)
         finally:
             self._has_ended = True
@@ -146,7 +152,7 @@ class JournalThread:
                 batch = stream.take(BATCH_EVENTS)
                 taken = len(batch)
                 stream.wake_if_room()
-                if not self._has_failed:
+                if not self.has_failed:
                     self._journal.write(batch)
                     # Before anybody gets them: bytes that are counted later would count for later events, and a display that
                     # has nothing left to show would be spared the end of the run.
@@ -156,9 +162,9 @@ class JournalThread:
                     self._read_items(asked if taken < BATCH_EVENTS else 0)
             except BaseException as error:
                 # MemoryError, for example. After any error, no later event may count as saved.
-                if self._has_failed:
+                if self.has_failed:
                     return
-                self._has_failed = True
+                self.has_failed = True
                 self._on_failed(self._journal.failure(error))
                 taken = 0
             stream.bytes_written = stream.bytes_taken

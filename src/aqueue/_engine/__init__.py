@@ -10,7 +10,7 @@ Each module imports only from those above it:
 - `failures`: the items that failed for good, and the exceptions of the first ones
 - `item_class`: what the engine knows about one class of items
 - `misspelt`: warns of class attributes that look misspelt
-- `stopping`: whether and why the run stops
+- `stopping`: whether anything may start: whether and why the run stops, and whether it is paused
 - `class_registry`: the classes of a run's items, and their counts
 - `timeouts`: cancels attempts that take too long
 - `tree`: which items wait for which, when a subtree has ended, and which hook is due then
@@ -22,8 +22,8 @@ Each module imports only from those above it:
 - `siblings`: matches new children of one class and parent with the recorded ones
 - `suspects`: the items that may have crashed an earlier process
 - `adoption`: matches the children that a parent enqueues again with the recorded ones
-- `candidates`: the groups that may start their first item now, in the order of the queue
 - `group_limits`: what each group may do, and which limits apply to no item
+- `candidates`: the groups that may start their first item now, in the order of the queue
 - `places`: the interface between the engine and processes elsewhere that run `process` for it
 - `retries`: which items are retried and when
 - `turns`: the time slice that workers share, so that items that never await don't block the event loop
@@ -37,6 +37,8 @@ Each module imports only from those above it:
 - `parts`: the parts above, put together for one run
 - `hooks`: runs hooks, those of children before those of their parents
 - `workers`: takes items and runs them, one after the other
+- `local_workers`: the workers that run items in this process: as many as the program or a person says
 - `remote_workers`: workers whose items run in other processes
+- `steering`: what people ask of a whole run or of a group becomes an event, which the engine obeys
 - `engine`: runs the parts until no item is left
 """

@@ -17,6 +17,7 @@ from aqueue._stream.clock import Clock
 from aqueue._stream.event_stream import EventStream
 from aqueue._system.loop import CallSoon
 from aqueue._system.notice import warn
+from aqueue._verbs import Answer, AnyCommand
 from aqueue.errors import InvalidArgument, MisplacedCall
 from aqueue.events import Event, ItemDescribed, Phase
 from aqueue.text import DESCRIPTION_MAX_CHARS, visible, visible_repr
@@ -80,6 +81,7 @@ class EngineForItems:
         stop: stops the run gracefully, for a reason.
         slow_down: starts nothing of a group for so many seconds; the node is that of the item that asks.
         slow_down_later: does the same for a caller in another thread, who can't be given an error.
+        steer: carries out a command, in the loop's thread.
         shared: what `lifespan` yielded, or `NO_SHARED`.
     """
 
@@ -97,6 +99,7 @@ class EngineForItems:
     clock: Clock = field(init=False)
     is_heard: bool = field(init=False)
     thread: int = field(default_factory=get_ident, init=False)
+    steer: Callable[[AnyCommand], Answer] = field(init=False)
     shared: Any = NO_SHARED
 
     def __post_init__(self) -> None:
@@ -227,6 +230,18 @@ class Attempt(msgspec.Struct, gc=False, eq=False):
             engine.slow_down(group, seconds, node)
         else:
             engine.call_soon(lambda: engine.slow_down_later(group, seconds, node))
+
+    def steer(self, command: AnyCommand) -> Answer:
+        """Carry out a command on this run."""
+        engine = self.engine
+        if engine is NO_ENGINE or get_ident() != engine.thread:
+            why = (
+                "from another thread; use anyio.from_thread.run_sync there"
+                if engine is not NO_ENGINE
+                else "after the item had ended"
+            )
+            raise MisplacedCall(f"a function of aqueue.steering was called without the path of a journal {why}")
+        return engine.steer(command)
 
 
 class ForkedAttempt(Attempt, gc=False, eq=False):

@@ -8,6 +8,7 @@ from typing import Final
 
 import msgspec
 
+from aqueue._engine.group_limits import NO_LIMIT
 from aqueue._engine.lines import Line
 from aqueue._engine.queues import LifoQueue, PlainQueue, PriorityQueue, Rest
 from aqueue._engine.tree import Node
@@ -33,9 +34,9 @@ class Rate:
 
     __slots__ = ("per_second", "starts")
 
-    def __init__(self, per_second: float) -> None:
+    def __init__(self, per_second: float, starts: list[float]) -> None:
         self.per_second = per_second
-        self.starts: list[float] = []
+        self.starts = starts
 
     @property
     def next_at(self) -> float:
@@ -87,9 +88,9 @@ class Group(msgspec.Struct, gc=False, eq=False):
     """
 
     name: str | None
-    limit: Limit
-    most: int
-    rate: Rate | None
+    limit: Limit = NO_LIMIT
+    most: int = sys.maxsize
+    rate: Rate | None = None
     head: Node | None = None
     again: Line | None = None
     rest: Rest | None = None
@@ -97,6 +98,13 @@ class Group(msgspec.Struct, gc=False, eq=False):
     not_before: float = 0.0
     waits_until: float = 0.0
     ready_as: int = 0
+
+    def use(self, limit: Limit) -> None:
+        """Let `limit` hold from the next start on; recent starts count, as far as the limit before has kept them."""
+        self.limit = limit
+        self.most = sys.maxsize if limit.concurrent is None else limit.concurrent
+        starts = [] if self.rate is None else self.rate.starts
+        self.rate = None if limit.per_second is None else Rate(limit.per_second, starts)
 
     @property
     def may_start_at(self) -> float:
@@ -111,8 +119,10 @@ class Group(msgspec.Struct, gc=False, eq=False):
 
 def new_group(name: str | None, limit: Limit) -> Group:
     """Return the group called `name`, without nodes."""
-    most = sys.maxsize if limit.concurrent is None else limit.concurrent
-    return Group(name, limit, most, None if limit.per_second is None else Rate(limit.per_second))
+    group = Group(name)
+    if limit is not NO_LIMIT:
+        group.use(limit)
+    return group
 
 
 class ReadyGroups:

@@ -6,11 +6,12 @@ from typing import Any, Protocol
 import msgspec
 
 from aqueue._arguments import SECONDS, check_number
+from aqueue._verbs import Answer, AnyCommand
 from aqueue.errors import InvalidArgument, MisplacedCall
 from aqueue.events import Phase
 from aqueue.text import visible_repr, without_surrogates
 
-__all__ = ["Current", "child_results", "current", "current_or_none", "shared", "slow_down", "stop"]
+__all__ = ["Current", "child_results", "current", "current_or_none", "shared", "slow_down", "steer", "stop"]
 
 
 class Current(msgspec.Struct, frozen=True):
@@ -48,6 +49,7 @@ class RunningAttempt(Protocol):
     def child_results(self) -> list[Any]: ...
     def stop(self, reason: str) -> None: ...
     def slow_down(self, group: str, seconds: float) -> None: ...
+    def steer(self, command: AnyCommand) -> Answer: ...
 
 
 running_attempt: ContextVar[RunningAttempt] = ContextVar("aqueue_running_attempt")
@@ -129,6 +131,22 @@ def slow_down(group: str, seconds: float) -> None:
         raise InvalidArgument(f"slow_down(group=…) is {visible_repr(group)}; it must be a group's name, a string")
     check_number("slow_down(seconds=…)", seconds, 0, kind=SECONDS)
     attempt.slow_down(without_surrogates(str.__str__(group)), seconds)
+
+
+def steer(command: AnyCommand) -> Answer:
+    """Carry out `command` on the run of the item that calls this.
+
+    Raises:
+        SteeringError: it can't be carried out.
+        MisplacedCall: called outside an item's `process` and hook, or in another thread or process.
+    """
+    attempt = running_attempt.get(None)
+    if attempt is None or attempt.has_ended:
+        raise MisplacedCall(
+            "which run? outside an item's process or after_children_processed, a function of aqueue.steering needs the path of "
+            'the run\'s journal, as in steering.pause("run.db")'
+        )
+    return attempt.steer(command)
 
 
 def _attempt(name: str) -> RunningAttempt:

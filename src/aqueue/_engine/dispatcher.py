@@ -1,7 +1,7 @@
 """What runs next: the queue, groups, hooks that are due, and the workers that are idle."""
 
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from functools import partial
 from heapq import merge
@@ -9,7 +9,7 @@ from itertools import chain
 
 import anyio
 
-from aqueue._engine.group_limits import GroupLimits
+from aqueue._engine.group_limits import GroupLimits, plain_numbers
 from aqueue._engine.groups import GroupedQueue
 from aqueue._engine.lines import SpillingLine, Spills
 from aqueue._engine.queues import FifoQueue, LifoQueue, PlainQueue
@@ -251,6 +251,11 @@ class Dispatcher:
         self.end_if_idle(about_to_wait=1)
         if self.is_done:
             return False
+        await self.wait_until_woken()
+        return True
+
+    async def wait_until_woken(self) -> None:
+        """Sleep as an idle worker."""
         event = anyio.Event()
         self.idle.append(event)
         try:
@@ -259,7 +264,6 @@ class Dispatcher:
             with suppress(ValueError):
                 self.idle.remove(event)
             raise
-        return True
 
     def end_if_idle(self, *, about_to_wait: int) -> None:
         """End the run if nothing is left and every worker is idle. `about_to_wait`: callers about to go idle themselves."""
@@ -299,11 +303,13 @@ class Dispatcher:
             what = f"the group {visible_repr(group)} could not be slowed down"
             self._stopping.fail(error, what, cancel=not isinstance(error, Exception))
 
+    def reconsider(self, group: str, running: Sequence[Node]) -> None:
+        """Let what the limits now say of `group` hold from its next start; `running`: its nodes whose `process` runs."""
+        if self.groups is not None:
+            self.groups.reconsider(group, running)
+
     def _record_limit(self, group: str, limit: Limit) -> None:
-        # Plain numbers: a subclass of int or float can't be encoded.
-        concurrent = None if limit.concurrent is None else int(limit.concurrent)
-        per_second = None if limit.per_second is None else float(limit.per_second)
-        self._stream.emit(GroupLimitKnown, group, concurrent, per_second)
+        self._stream.emit(GroupLimitKnown, group, *plain_numbers(limit))
 
     def _restore_slow_down(self, group: str, seconds: float) -> None:
         """Go on with a pause of `group` that an earlier process recorded."""

@@ -9,10 +9,12 @@ import anyio
 from anyio.lowlevel import checkpoint_if_cancelled
 
 from aqueue._engine.hooks import Hooks
+from aqueue._engine.local_workers import LocalWorkers
 from aqueue._engine.parts import Parts
 from aqueue._engine.places import Execution
 from aqueue._engine.remote_workers import RemoteWorkers
 from aqueue._engine.restored_run import RestoredRun
+from aqueue._engine.steering import Steering
 from aqueue._engine.stopping import Stage
 from aqueue._engine.tree import Node
 from aqueue._engine.worker import Worker
@@ -30,6 +32,7 @@ class Engine:
 
     Attributes:
         parts: the parts of the engine, which have the state of the run.
+        steering: carries out the commands of people.
     """
 
     def __init__(self, parts: Parts, num_workers: int, execution: Execution | None = None) -> None:
@@ -41,11 +44,13 @@ class Engine:
             execution: runs items in other processes; None to run them here.
         """
         self.parts = parts
-        self._num_workers = num_workers
         self._execution = execution
         hooks = Hooks(parts)
         self._workers = Workers(parts, hooks)
+        self._local = LocalWorkers(parts, self._workers, num_workers) if execution is None else None
         self._remote = None if execution is None else RemoteWorkers(parts, self._workers, hooks, execution)
+        self.steering = Steering(parts, self._workers, self._local)
+        parts.for_items.steer = self.steering.apply
 
     def restore(self, run: RestoredRun) -> None:
         """Continue a recorded run, and emit the events of the resume; only before anything is added."""
@@ -88,11 +93,9 @@ class Engine:
                 timers.open(tasks)
                 stopping.start_timer()
                 await self._run_suspects()
-                if self._remote is None:
-                    for number in range(1, self._num_workers + 1):
-                        parts.dispatcher.add_worker()
-                        self._workers.start(Worker(number), tasks, self._workers.work, self._on_worker_end)
-                else:
+                if self._local is not None:
+                    self._local.run(tasks)
+                elif self._remote is not None:
                     await self._remote.run(tasks)
                     timers.close()
             self._warn_of_unused_limits(is_over=stopping.stage is Stage.RUNNING)
@@ -102,12 +105,7 @@ class Engine:
         finally:
             watchdog.stop()
             stopping.cancel_in_future(outer)
-            timers.close()  # workers that were cancelled before they began haven't called `_on_worker_end`
-
-    def _on_worker_end(self, _: Worker) -> None:
-        self.parts.dispatcher.remove_worker()
-        if not self.parts.dispatcher.num_workers:
-            self.parts.timers.close()
+            timers.close()  # workers that were cancelled before they began haven't ended them
 
     def _look_round(self) -> None:
         """Check from time to time for what the user should be warned of."""
@@ -141,6 +139,9 @@ class Engine:
         worker = Worker(1)
         with suspects.caution():
             while suspects.waiting and parts.stopping.stage is Stage.RUNNING:
+                if parts.stopping.is_paused:
+                    await parts.dispatcher.wait_until_woken()
+                    continue
                 node, poison = suspects.waiting[0]
                 is_elsewhere = self._execution is not None and not node.is_ended
                 if not poison and not node.is_ended and not is_elsewhere and not parts.dispatcher.take_unqueued():

@@ -8,7 +8,7 @@ from aqueue.errors import InvalidArgument
 from aqueue.limits import Limit, Limits
 from aqueue.text import visible_repr
 
-__all__ = ["NO_LIMIT", "GroupLimits"]
+__all__ = ["NO_LIMIT", "GroupLimits", "plain_numbers"]
 
 OTHERS: Final = "*"
 """The name that stands, in a mapping of limits, for the groups not named."""
@@ -22,6 +22,12 @@ _MANY_ITEMS: Final = 1_000
 """After so many items without a match the warning is given, though a matching item may still come."""
 
 
+def plain_numbers(limit: Limit) -> tuple[int | None, float | None]:
+    """Return the numbers of `limit` as events have them: a subclass of int or float can't be encoded."""
+    concurrent = None if limit.concurrent is None else int(limit.concurrent)
+    return concurrent, None if limit.per_second is None else float(limit.per_second)
+
+
 class GroupLimits:
     """The limit of each group of a run, and which limits have applied to an item.
 
@@ -32,6 +38,8 @@ class GroupLimits:
     Attributes:
         unused: the groups that the limits name and no item has had yet.
         seen: the first few groups that items have had.
+        paused: the groups that a person has paused.
+        changed: the limits that a person has set, by group.
     """
 
     def __init__(self, limits: Limits | None) -> None:
@@ -39,12 +47,23 @@ class GroupLimits:
         named = [name for name in limits if name != OTHERS] if isinstance(limits, Mapping) else []
         self.unused = dict.fromkeys(named)
         self.seen: list[str] = []
+        self.paused: set[str] = set()
+        self.changed: dict[str, Limit] = {}
         self._limits = limits
         self._ended_before = 0
         self._has_warned = False
 
     def limit(self, name: str | None) -> Limit:
-        """Return the limit of the group called `name`; None names the items without a group.
+        """Return the limit of the group called `name`: that which a person has set, or else that of the program.
+
+        None names the items without a group. Raises what `program` raises.
+        """
+        if self.changed and name in self.changed:
+            return self.changed[name]
+        return self.program(name)
+
+    def program(self, name: str | None) -> Limit:
+        """Return the program's own limit of the group called `name`.
 
         Raises:
             InvalidArgument: `limits` returned neither a `Limit` nor None.

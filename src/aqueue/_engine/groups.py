@@ -5,8 +5,10 @@ the heap, so skipping it costs nothing, however many groups and waiting items th
 within a group and between the groups in the heap.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
+from heapq import nlargest
+from itertools import islice
 from typing import Final
 
 from aqueue._engine.candidates import Group, ReadyGroups, new_group
@@ -20,9 +22,15 @@ from aqueue.errors import InvalidItem, ItemsNotComparable
 from aqueue.limits import Limit
 from aqueue.text import visible_repr, without_surrogates
 
-__all__ = ["GroupedQueue", "group_of"]
+__all__ = ["SHOWN_GROUPS", "GroupedQueue", "group_of"]
 
 _SWEEP_GROUPS: Final = 1_000
+
+SHOWN_GROUPS: Final = 5
+"""How many groups are named where a command has named one that isn't known."""
+
+_MAX_LOOKED_AT: Final = 10_000
+"""How many groups are looked at for that: a few milliseconds of the event loop."""
 
 _MAX_ANNOUNCED: Final = 10_000
 """How many groups are remembered whose limit was announced."""
@@ -277,6 +285,42 @@ class GroupedQueue:
             self._look_at(group)
         self._sweep()
 
+    def reconsider(self, name: str, running: Sequence[Node]) -> None:
+        """Let what the limits now say of the group called `name` hold from its next start.
+
+        Parameters:
+            name: the group's name; a person has paused it, or changed its limit, or ended either.
+            running: its nodes whose `process` runs; they are counted.
+        """
+        group = self._groups.get(name)
+        if group is None:  # it asks when it gets its first node
+            return
+        try:
+            limit = self._limits.limit(name)
+        except Exception:  # `limits` is a function and raises it now; the caller has warned of that
+            limit = group.limit
+        if limit != group.limit:
+            group.use(limit)
+            self._announced.pop(name, None)
+            self._running = {number: one for number, one in self._running.items() if one is not group}
+            self._running.update((node.id, group) for node in running if limit.concurrent is not None)
+            group.running = sum(one is group for one in self._running.values())
+        self._ready.withdraw(group)
+        self._look_at(group)
+
+    def has(self, name: str) -> bool:
+        """Return whether the group called `name` is known: a node waits or runs in it, or it was among the first seen."""
+        return name in self._groups or name in self._limits.seen
+
+    def largest(self) -> dict[str, int]:
+        """Return the few groups in which the most nodes wait, with their numbers; of very many groups it looks at the first."""
+        waiting = [
+            (1 + len(group.again or ()) + len(group.rest or ()), group.name)
+            for group in islice(self._groups.values(), _MAX_LOOKED_AT)
+            if group.name is not None and group.head is not None
+        ]
+        return {name: count for count, name in nlargest(SHOWN_GROUPS, waiting)}
+
     # ---- how ----------------------------------------------------------------------------------------------------
 
     def _group(self, name: str | None) -> Group:
@@ -352,6 +396,8 @@ class GroupedQueue:
         """Make `group` ready, if it may start now; return whether it has become ready by this."""
         node = group.head
         if node is None or group.ready_as:
+            return False
+        if self._limits.paused and group.name in self._limits.paused:
             return False
         if group.running >= group.most:
             self._announce_limit(group)

@@ -39,23 +39,32 @@ class Hooks:
     async def run_due(self, worker: Worker) -> None:
         """Run the hooks that are due and not in the hands of a worker: hooks of a resumed run, and retries."""
         due = self._dispatcher.due
-        while due and self._stopping.stage is Stage.RUNNING:
+        while due and worker.may_start:
             await self.run(due.popleft(), worker)
 
     async def run(self, due: Node | None, worker: Worker, own: Node | None = None) -> None:
         """Run the hook of `due`, and then the hooks of its ancestors that become due.
 
-        In a run that stops, only the hook of `own`, the item that has just ended, still runs. Nodes without a hook are closed
-        in any case.
+        In a run that stops, only the hook of `own`, the item that has just ended, still runs. In one that is paused, or if the worker is
+        to retire, hooks stay due. Nodes without a hook are closed in any case.
         """
         while due is not None:
             if not self._tree.is_hook_due(due):
                 due = await self._close_more(due)
-            elif self._stopping.stage is Stage.RUNNING or due is own:
+            elif worker.may_start or (due is own and self._may_finish):
                 due = await self.run_hook(due, worker)
+            elif self._stopping.stage is Stage.RUNNING:
+                self._dispatcher.put_due(due)
+                self._dispatcher.wake_one()
+                return
             else:
                 self._dispatcher.left.append(due)
                 return
+
+    @property
+    def _may_finish(self) -> bool:
+        """Whether the run stops, and the hook of the item that has just ended still runs."""
+        return self._stopping.stage is not Stage.RUNNING and not self._stopping.is_paused
 
     async def _close_more(self, node: Node) -> Node | None:
         """Give the event loop a turn, and then go on closing a long chain of nodes."""

@@ -89,7 +89,7 @@ class Parts:
         self.suspects = Suspects(stream)
         self.stopping = Stopping(stream, self.timers, on_error, stop_limits)
         self.dispatcher = Dispatcher(stream, self.stopping, queue, self.limits, self.timers, clock)
-        self.stopping.on_stop(self.dispatcher.wake_all)
+        self.stopping.on_change(self.dispatcher.wake_all)
         self.classes = ClassRegistry(policies, self.dispatcher.use_groups, is_elsewhere=is_elsewhere)
         self.tree = Tree(stream, keeps_items=payloads is not None or is_elsewhere)
         self.intake = Intake(stream, self.tree, self.stopping, self.dispatcher, self.classes, payloads)

@@ -39,7 +39,7 @@ class RemoteWorkers:
         self._hooks = hooks
         self._execution = execution
         self._tasks: TaskGroup | None = None
-        parts.stopping.on_stop(self.look_if_over)
+        parts.stopping.on_change(self.look_if_over)
 
     async def run(self, tasks: TaskGroup) -> None:
         """Run items in all places until none is left or the run stops; each worker is a task in `tasks`."""

@@ -1,4 +1,4 @@
-"""How and why a run stops: gracefully first, then by cancelling the running items."""
+"""Whether anything may start: a run stops gracefully first, then by cancelling the running items; a person may pause it."""
 
 from collections.abc import Callable
 from enum import IntEnum
@@ -47,10 +47,14 @@ NO_STOP_LIMITS: Final = StopLimits()
 
 
 class Stopping:
-    """Whether and why the run stops. All causes come here: signals, failures, `aqueue.stop`, limits, errors of the run.
+    """Whether and why the run stops, and whether a person has paused it.
+
+    All causes of a stop come here: signals, failures, `aqueue.stop`, commands, limits, errors of the run.
 
     Attributes:
         stage: how far the run has got in stopping.
+        is_paused: whether a person has paused the run.
+        may_start: whether items and hooks may start: the run neither stops nor is paused.
         reason: why the run stops; empty if it doesn't.
         error: what ended the run, if no item failure did: an item's `SystemExit`, or a comparison that raised, for example.
         limits: the limits that stop it.
@@ -72,6 +76,8 @@ class Stopping:
             limits: the limits that stop it.
         """
         self.stage = Stage.RUNNING
+        self.is_paused = False
+        self.may_start = True
         self.reason = ""
         self.error: BaseException | None = None
         self.limits = limits or NO_STOP_LIMITS
@@ -81,19 +87,25 @@ class Stopping:
         self._callbacks: list[Callable[[], None]] = []
         self._scope: anyio.CancelScope | None = None
         self._is_held = False
-        self._held: list[tuple[str, bool]] = []
+        self._held: list[tuple[str, bool, str]] = []
 
-    def stop(self, reason: str, *, cancel: bool = False) -> None:
-        """Take no more items; with `cancel`, cancel the running ones as well. A later call can only go further."""
+    def stop(self, reason: str, *, cancel: bool = False, by: str = "") -> None:
+        """Take no more items; with `cancel`, cancel the running ones as well. A later call can only go further.
+
+        Parameters:
+            reason: for people.
+            cancel: whether the running items are cancelled.
+            by: who stops the run by a command; empty for no person.
+        """
         stage = Stage.CANCELLING if cancel else Stage.STOPPING
         if stage <= self.stage:
             return
         self.stage = stage
         self.reason = self.reason or reason
         if self._is_held:
-            self._held.append((reason, cancel))
+            self._held.append((reason, cancel, by))
         else:
-            self._stream.emit(RunStopping, reason, cancel)
+            self._stream.emit(RunStopping, reason, cancel, by)
         grace_s = self.limits.grace_s
         if grace_s is not None and not cancel:
             self._timers.after(grace_s, partial(self.stop, f"grace_s={grace_s:g} has passed", cancel=True))
@@ -102,12 +114,26 @@ class Stopping:
             self._stream.may_block = False
             if self._scope is not None:
                 self._scope.cancel()
-        for callback in self._callbacks:
-            callback()
+        self._change()
         self._stream.wake_waiting()
 
-    def on_stop(self, callback: Callable[[], None]) -> None:
-        """Call `callback` at every stop from now on, graceful or not."""
+    def pause(self) -> None:
+        """Start nothing until `unpause`; what runs continues."""
+        self.is_paused = True
+        self._change()
+
+    def unpause(self) -> None:
+        """Let items and hooks start again, unless the run stops."""
+        self.is_paused = False
+        self._change()
+
+    def _change(self) -> None:
+        self.may_start = self.stage is Stage.RUNNING and not self.is_paused
+        for callback in self._callbacks:
+            callback()
+
+    def on_change(self, callback: Callable[[], None]) -> None:
+        """Call `callback` at every stop, graceful or not, and at every pause and its end, from now on."""
         self._callbacks.append(callback)
 
     def cancel_in_future(self, scope: anyio.CancelScope | None) -> anyio.CancelScope | None:
@@ -118,6 +144,7 @@ class Stopping:
     def note_cancellation(self) -> None:
         """Take no more items: the code that called the run has cancelled it, so there is no reason to record."""
         self.stage = Stage.CANCELLING
+        self._change()
 
     def end(self) -> None:
         """Ignore every later stop: the run has ended."""
@@ -136,8 +163,8 @@ class Stopping:
     def release(self) -> None:
         """Emit the delayed events; the start of the run has been emitted."""
         self._is_held = False
-        for reason, cancel in self._held:
-            self._stream.emit(RunStopping, reason, cancel)
+        for held in self._held:
+            self._stream.emit(RunStopping, *held)
 
     def start_timer(self) -> None:
         """Start the time limit, if there is one."""

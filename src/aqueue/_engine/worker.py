@@ -17,9 +17,11 @@ class Worker:
         watch: detects what items leave open in its task; set when the task begins.
         timeout: cancels an attempt in its task that takes too long; set when the task begins.
         last: the latest node, as far as it was noted, for a warning.
+        node: the node whose `process` it runs, if its class has groups or policies; else None.
+        may_start: whether it may start another item or hook: the run neither stops nor is paused, and the worker isn't to retire.
     """
 
-    __slots__ = ("last", "number", "place", "timeout", "watch")
+    __slots__ = ("last", "may_start", "node", "number", "place", "timeout", "watch")
 
     timeout: TaskTimeout
     watch: TaskWatch
@@ -28,3 +30,5 @@ class Worker:
         self.number = number
         self.place = place
         self.last: Node | None = None
+        self.node: Node | None = None
+        self.may_start = False

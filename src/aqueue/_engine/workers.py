@@ -1,5 +1,6 @@
 """The workers: tasks that take items and run them one after the other."""
 
+import sys
 from collections import deque
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
@@ -30,9 +31,16 @@ hide_frames_of(GroupedQueue.check.__code__.co_filename)
 
 
 class Workers:
-    """Runs items, and the hooks that become due, in the tasks of workers."""
+    """Runs items, and the hooks that become due, in the tasks of workers.
+
+    Attributes:
+        present: the workers that have not ended.
+        most: workers with higher numbers retire after their item.
+    """
 
     def __init__(self, parts: Parts, hooks: Hooks) -> None:
+        self.present: set[Worker] = set()
+        self.most = sys.maxsize
         self._parts = parts
         self._stream = parts.stream
         self._tree = parts.tree
@@ -42,6 +50,23 @@ class Workers:
         self._outcomes = parts.outcomes
         self._turns = parts.turns
         self._hooks = hooks
+        parts.stopping.on_change(self._look_at_all)
+
+    # ---- who may start items ------------------------------------------------------------------------------------
+
+    def keep(self, most: int) -> None:
+        """Let the workers with numbers above `most` retire after their item, and no others."""
+        self.most = most
+        self._look_at_all()
+        self._dispatcher.wake_all()
+
+    def _look_at_all(self) -> None:
+        # A flag per worker: the hot path reads one attribute, whether the run stops, is paused, or a worker is to retire.
+        for worker in self.present:
+            self._look_at(worker)
+
+    def _look_at(self, worker: Worker) -> None:
+        worker.may_start = self._stopping.may_start and worker.number <= self.most
 
     # ---- a worker's task ----------------------------------------------------------------------------------------
 
@@ -60,6 +85,12 @@ class Workers:
             work: runs items until none is left for it.
             on_end: called in the task when the worker has ended.
         """
+        self.present.add(worker)
+        self._look_at(worker)
+
+        def end() -> None:
+            self.present.discard(worker)
+            on_end(worker)
 
         async def run() -> None:
             with self._task_of(worker):
@@ -70,23 +101,31 @@ class Workers:
                     if await self._is_stray(error, worker):
                         self.start(worker, tasks, work, on_end)
                         return
-                    on_end(worker)
+                    end()
                     raise
-            on_end(worker)
+            end()
 
         tasks.start_soon(run, name=f"aqueue worker {worker.number}")
 
     async def run_alone(self, node: Node, worker: Worker) -> None:
         """Run the `process` or the hook of `node`, whichever is next, and no other item."""
+        self.present.add(worker)
+        self._look_at(worker)
         with self._task_of(worker):
             try:
                 if node.is_ended:
                     await self._hooks.run(self._tree.ascend(node, self._stream.now()), worker)
-                else:
-                    await self.run_queued(worker, deque([node]).popleft)
+                    return
+                left = deque([node])
+                while left and self._stopping.stage is Stage.RUNNING:
+                    await self.run_queued(worker, left.popleft)
+                    if left:  # the run is paused
+                        await self._dispatcher.wait_until_woken()
             except BaseException as error:
                 if not await self._is_stray(error, worker):
                     raise
+            finally:
+                self.present.discard(worker)
 
     @contextmanager
     def _task_of(self, worker: Worker) -> Iterator[None]:
@@ -118,7 +157,7 @@ class Workers:
                 await self.run_queued(worker, fifo.take_new, fifo.again)
             else:
                 await self.run_queued(worker, dispatcher.take)
-            if self._stopping.stage is not Stage.RUNNING:
+            if self._stopping.stage is not Stage.RUNNING or worker.number > self.most:
                 return
             # The queue may have been replaced meanwhile, by the first item that has a group.
             if queue is dispatcher.queue and not await self.wait_for_item(worker):
@@ -126,7 +165,7 @@ class Workers:
 
     async def wait_for_item(self, worker: Worker) -> bool:
         """Run due hooks, or sleep until there may be an item; return False if the run is done."""
-        if self._dispatcher.due:
+        if self._dispatcher.due and worker.may_start:
             await self._hooks.run_due(worker)
             return True
         return await self._dispatcher.wait_for_item()
@@ -140,24 +179,23 @@ class Workers:
         clock for the end of an item and the start of the next. Rare cases are in methods. Durations use the monotonic clock:
         the time of events also follows jumps of the wall clock.
         """
-        stream, stopping, turns = self._stream, self._stopping, self._turns
+        stream, turns = self._stream, self._turns
         suspects, engine, payloads = self._parts.suspects, self._parts.for_items, self._parts.payloads
         append, next_seq, clock, events = stream.append, stream.next_seq, stream.clock, stream.events
         add_large, is_heard = stream.add_large, stream.is_heard
         end_process = self._tree.end_process
-        running = Stage.RUNNING
         number = worker.number
         watch, task = worker.watch, worker.watch.task
         node = worker.last
         ticked = monotonic()
-        while stopping.stage is running:
+        while worker.may_start:
             try:
                 node = again.popleft() if again else take()
             except IndexError:
                 worker.last = node
                 return
             except BaseException as error:  # a comparison of items is the user's code
-                stopping.fail(error, "comparing items failed", cancel=not isinstance(error, Exception))
+                self._stopping.fail(error, "comparing items failed", cancel=not isinstance(error, Exception))
                 return
             cls = node.cls
             attempt = Attempt(engine, node, number, "process")
@@ -251,6 +289,7 @@ class Workers:
         if node.attempt > 1:
             attempt.earlier = dispatcher.retries.earlier(node)
         is_repeatable = cls.policies.retry is not None or node.recorded is not None
+        worker.node = node
         try:
             if dispatcher.groups is not None and dispatcher.groups.refusals:
                 dispatcher.groups.check(node)
@@ -264,6 +303,7 @@ class Workers:
                     call if timeout_s is None else worker.timeout.within(timeout_s, node.id, cls.type, call)
                 )
         finally:
+            worker.node = None
             # Looked up again: the first item with a group may have been a child of this one.
             if dispatcher.groups is not None:
                 dispatcher.groups.release(node)

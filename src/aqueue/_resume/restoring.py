@@ -22,7 +22,7 @@ from aqueue.errors import UnstorableItem
 from aqueue.events import NO_DATA, Counts, ItemFailed, ItemInterrupted, ItemReopened
 from aqueue.view import RunView
 
-__all__ = ["Restoring"]
+__all__ = ["Restoring", "interruptions"]
 
 
 class Restoring:
@@ -116,13 +116,7 @@ class Restoring:
     def _changes(self) -> Iterator[Change]:
         """Yield the events of the resume itself: attempts that a crash interrupted, and items that run again."""
         live, stay_failed = self._recording.live, self._plan.stay_failed
-        workers = {one.item: worker for worker, one in self._view.running.items()}
-        for number in self.nodes:
-            phase = live[number].running
-            if phase is not None:
-                attempt = max(live[number].attempt if phase == "process" else live[number].hook_attempt, 1)
-                worker = workers.get(number, 0)
-                yield partial(ItemInterrupted, item=number, phase=phase, attempt=attempt, reason="crash", worker=worker)
+        yield from interruptions(self._recording, self._view)
         for number in self.nodes:
             failed = None if number in stay_failed else live[number].failed
             if failed is not None or live[number].closed_over:
@@ -293,3 +287,14 @@ class Restoring:
         above = self.nodes[number]
         above.recorded.holders.append((node, state))
         return above.parent is not None
+
+
+def interruptions(run: RecordedRun, view: RunView) -> Iterator[Change]:
+    """Yield the events that say that a crash has interrupted what was running; `view` knows by which worker."""
+    workers = {one.item: worker for worker, one in view.running.items()}
+    for number, record in run.live.items():
+        phase = record.running
+        if phase is not None:
+            attempt = max(record.attempt if phase == "process" else record.hook_attempt, 1)
+            worker = workers.get(number, 0)
+            yield partial(ItemInterrupted, item=number, phase=phase, attempt=attempt, reason="crash", worker=worker)
