@@ -34,6 +34,7 @@ import trio._core._run as trio_run
 from msgspec.structs import replace
 
 from aqueue import ItemFailures, RunResult, run_queue
+from aqueue._folds.recording import POISON
 from aqueue.events import (
     Event,
     ItemChildrenProcessed,
@@ -315,7 +316,7 @@ def check_told(told: Counter[tuple[Did, str]], new: Sequence[Event], keys: dict[
             case ItemChildrenProcessed() if event.item in hooks:
                 ended["hooked", keys[event.item]] += 1
             case ItemInterrupted() | ItemFailed():
-                is_poison = isinstance(event, ItemFailed) and event.error.type == "aqueue.errors:PoisonItem"
+                is_poison = isinstance(event, ItemFailed) and event.error.type == POISON
                 if is_poison or isinstance(event, ItemInterrupted):
                     in_vain["process" if event.phase == "process" else "hook", keys[event.item]] += 1
             case _:
@@ -456,7 +457,8 @@ class Trial:
         assert result.counts.failed == len(failed)
         if process.max_items:
             taken = {event.item for event in new if isinstance(event, ItemStarted) and event.phase == "process"}
-            assert len(taken) <= process.max_items, f"{len(taken)} items were taken"
+            failed_unrun = {one.item for one in new if isinstance(one, ItemFailed) and one.error.type == POISON}
+            assert len(taken - failed_unrun) <= process.max_items, f"{len(taken)} items were taken"
         if not process.stop_after_s or any(isinstance(event, ItemStarted) for event in new):
             self._check_root_results(result.root_results, roots)  # it was not stopped while it read the initial items
         if result.status == "completed":
