@@ -161,8 +161,17 @@ _replies: Final = msgspec.json.Decoder(Reply)
 
 
 def line_of(message: AnyCommand | Reply) -> bytes:
-    """Return the line of JSON for `message`, with its newline."""
-    return msgspec.json.encode(message) + b"\n"
+    """Return the line of JSON for `message`, with its newline.
+
+    Raises:
+        SteeringError: a text in it has lone surrogates, as a name has that a shell passes in another encoding.
+    """
+    try:
+        return msgspec.json.encode(message) + b"\n"
+    except UnicodeEncodeError as error:
+        raise SteeringError(
+            f"{visible(error.object, 300)} is not valid text; name the group as the run has it"
+        ) from error
 
 
 def command_of(line: bytes) -> AnyCommand:
