@@ -98,8 +98,8 @@ def test_any_commands_at_any_moment_change_only_when_things_happen(
     outcomes = [expected(plan) for plan in roots]
     assert result.counts.completed == sum(one.completed for one in outcomes)
     assert result.counts.failed == sum(one.failed for one in outcomes)
-    done = (RunPaused, RunUnpaused, RunWorkersChanged)
-    assert len(commander.given) == sum(isinstance(event, done) for event in recorder.events)
+    changes = (RunPaused, RunUnpaused, RunWorkersChanged)
+    assert len(commander.given) == sum(isinstance(event, changes) for event in recorder.events)
 
 
 # ---- pauses -----------------------------------------------------------------------------------------------------

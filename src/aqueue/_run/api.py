@@ -57,6 +57,7 @@ def run_queue(
     only: Callable[[str], object] | None = None,
     cluster: "str | distributed.Client | None" = None,
     allow_insecure: bool = False,
+    control: bool = True,
     backend: Backend = "trio",
 ) -> RunResult:
     """Run `initial_items` and all items that they enqueue, and return the result.
@@ -107,6 +108,8 @@ def run_queue(
             the default, for this process.
         allow_insecure: whether a scheduler on another machine may be reached without TLS, by default False. Anybody
             who reaches the scheduler can run programs there.
+        control: with a journal, whether the run takes commands, such as `aqueue pause`, through a socket next to the journal that only
+            the same user can reach, by default True. See `aqueue.steering`.
         backend: the event loop, ``"trio"``, the default, or ``"asyncio"``.
 
     Returns:
@@ -176,6 +179,7 @@ async def async_run_queue(
     only: Callable[[str], object] | None = None,
     cluster: "str | distributed.Client | None" = None,
     allow_insecure: bool = False,
+    control: bool = True,
 ) -> RunResult:
     """Do what `run_queue` does in the caller's own event loop, trio or asyncio.
 

@@ -24,6 +24,7 @@ from aqueue._engine.queues import QUEUE_TYPES
 from aqueue._engine.stopping import Stage
 from aqueue._folds.outcome import FailureTally
 from aqueue._resume.past import Past
+from aqueue._run.control import Control
 from aqueue._run.settings import Settings
 from aqueue._run.uncaught import report
 from aqueue._stream.event_stream import EventStream
@@ -104,6 +105,11 @@ class Session:
         )
         self._stopping = self._parts.stopping
         self._engine = Engine(self._parts, settings.num_workers, self._cluster)
+        self._control: Control | None = None
+        if journal is not None:
+            self._control = Control(
+                journal.path, self._engine.steering, self._stopping, self._delivery, self._call_soon
+            )
 
     async def run(self) -> Outcome:
         self._stopping.hold()
@@ -129,7 +135,7 @@ class Session:
         if not await delivery.open(info):
             raise delivery.cancellation or exception_for(self._signals.first or signal.SIGINT)
         delivery.start_journal(self._on_journal_failed)
-        stream.emit(
+        started = stream.emit(
             RunStarted if self._past is None else RunResumed,
             self._run_id,
             SCHEMA_VERSION,
@@ -141,6 +147,11 @@ class Session:
             "" if self._cluster is None else visible(self._cluster.address, 500),
         )
         self._stopping.release()
+        if self._control is not None:
+            if self._past is not None:
+                self._control.restore(self._past.recording.in_force, started)
+            if settings.control:
+                self._control.open()
         try:
             if delivery.cancellation is not None:
                 raise delivery.cancellation
@@ -170,6 +181,8 @@ class Session:
                 assert self._settings.resume is not None
                 name = visible(os.fsdecode(self._settings.resume), 1_000)
                 self._past.say_what_is_resumed(name, has_all=self._parts.intake.recorded_roots is None)
+                assert self._control is not None
+                self._control.say_what_is_in_force()
             if not self._parts.tree.open_roots or self._stopping.stage is not Stage.RUNNING:
                 return
             # Before an item runs, the beginning must be saved: idempotency keys are made from the run's id, and poison items
@@ -218,6 +231,8 @@ class Session:
             self._journal_path,
         )
         await delivery.close(result)
+        if self._control is not None:
+            await self._control.close()
         if self._journal is not None and not self._has_begun and isinstance(error, Exception):
             # Such as an initial item that can't be stored: once that is fixed, ``journal=`` must not find this run.
             self._journal.discard()

@@ -61,6 +61,7 @@ class Settings(msgspec.Struct, frozen=True):
     only: Callable[[str], object] | None
     cluster: "str | distributed.Client | None"
     allow_insecure: bool
+    control: bool
     backend: Backend | None = None  # None in the caller's own loop
 
     @property
@@ -97,7 +98,7 @@ class Settings(msgspec.Struct, frozen=True):
             raise not_allowed("initial_items", self.initial_items, "an iterable of items, such as a list")
         check_number("num_workers", self.num_workers, 1, MAX_WORKERS, kind=WHOLE_NUMBER)
         check_one_of("queue_type_name", self.queue_type_name, list(QUEUE_TYPES))
-        for name in ("graceful_ctrl_c", "retry_failed", "allow_insecure"):
+        for name in ("graceful_ctrl_c", "retry_failed", "allow_insecure", "control"):
             if not isinstance(getattr(self, name), bool):
                 raise not_allowed(name, getattr(self, name), "True or False")
         check_one_of("on_error", self.on_error, get_args(OnError))
