@@ -1,4 +1,4 @@
-"""The `aqueue` command: watch, replay, inspect and export what a run has recorded.
+"""The `aqueue` command: watch, replay, inspect and export what a run has recorded, and steer a run.
 
 Each module imports only from those above it:
 
@@ -26,6 +26,7 @@ from aqueue.cli._commands.replay import replay
 from aqueue.cli._commands.report import report
 from aqueue.cli._commands.results import results
 from aqueue.cli._commands.status import status
+from aqueue.cli._commands.steer import limit, pause, stop, unpause, workers
 from aqueue.cli._commands.tail import tail
 from aqueue.cli._commands.tree import tree
 from aqueue.cli._commands.watch import watch
@@ -34,5 +35,9 @@ __all__ = ["main"]
 
 # In the order in which a person needs them.
 app.commands.clear()
-for _command in (status, watch, tail, replay, items, failures, tree, explain, results, export, report, completion):
+for _command in (
+    *(status, watch, tail, replay, items, failures, tree, explain),
+    *(pause, unpause, workers, limit, stop),
+    *(results, export, report, completion),
+):
     app.add_command(_command)

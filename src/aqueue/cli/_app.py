@@ -63,15 +63,17 @@ def help_of_examples(*lines: str) -> str:
         "aqueue watch run.db",
         "aqueue tail -f run.jsonl --level warning",
         "aqueue report run.db -o report.html",
+        "aqueue limit run.db example.org --per-second 2",
         "ssh host cat run.jsonl | aqueue failures -",
     ),
 )
 @click.version_option(__version__, prog_name="aqueue", message="%(prog)s %(version)s")
 def app() -> None:
-    """Watch, replay, inspect and export recorded runs.
+    """Watch, replay, inspect, export and steer runs.
 
     FILE is a journal (run_queue(resume="run.db")), a log (reporter="jsonl:run.jsonl"), or - for a log on standard input.
-    It is only read, never changed. Reading neither slows down nor locks out a run that is still running.
+    It is only read, and reading neither slows down nor locks out a run that is still running. The subcommands that steer a run (pause,
+    unpause, workers, limit, stop) need its journal: a live run gets the command, any other finds it in its journal.
 
     Output to a terminal is colored. NO_COLOR=1 turns the colors off, FORCE_COLOR=1 turns them on in a pipe.
     """

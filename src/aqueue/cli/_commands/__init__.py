@@ -11,6 +11,7 @@ Each module imports only from those above it:
 - `report`: `aqueue report`: writes a run as one HTML file
 - `results`: `aqueue results`: writes what the items returned
 - `status`: `aqueue status`: shows the state of a run on one screen
+- `steer`: `aqueue pause`, `unpause`, `workers`, `limit` and `stop`: steer a run, live or not
 - `tree`: `aqueue tree`: shows the items as a tree with counts
 - `explain`: `aqueue explain`: shows the history of one item, and what a resume would do with it
 - `tail`: `aqueue tail`: prints the last events, and follows new ones
