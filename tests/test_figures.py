@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from aqueue.figures import amount, clock, duration, limit_words, per_second, when_due
+from aqueue.figures import amount, clock, duration, limit_words, per_second, person, when_due
 
 
 @pytest.mark.parametrize(
@@ -76,3 +76,9 @@ def test_when_something_is_due_is_rounded_up(due: float, expected: str) -> None:
 def test_a_limit_in_words(concurrent: int | None, per_second: float | None, expected: str) -> None:
     """Both figures where there are both; a small rate is not rounded away."""
     assert limit_words(concurrent, per_second) == expected
+
+
+@pytest.mark.parametrize("by", ["anna@laptop via aqueue", "anna@laptop", "anna@laptop via aqueue via page"])
+def test_who_gave_a_command_is_told_without_how(by: str) -> None:
+    """And a name without it is left as it is."""
+    assert person(by) == "anna@laptop"

@@ -25,17 +25,21 @@ from aqueue.events import (
     ItemRetryScheduled,
     ItemSkipped,
     ItemStarted,
+    LoopBlocked,
     ProcessJoined,
     ProcessLeft,
     RunEdited,
     RunFinished,
+    RunHeldUp,
+    RunPaused,
     RunResumed,
     RunStarted,
     RunStopping,
+    RunUnpaused,
     RunWorkersChanged,
 )
 from aqueue.testing._scripted_runs import BOOM, Script, completed, resumed, with_failures, with_workers
-from aqueue.view import RunView, WorkerProcess, WorkerProcesses
+from aqueue.view import SHARES_WINDOW_S, RunView, Shares, WorkerProcess, WorkerProcesses
 from tests.strategies import as_in_older_logs, event_streams
 
 
@@ -173,6 +177,9 @@ def test_memory_is_bounded(events: list[Event]) -> None:
 
     assert len(view.failures) <= 20
     assert len(view._samples) <= 21
+    account = view._account
+    assert len(account.marks) <= 22
+    assert max(len(account.blocks), len(account.holds)) <= 128
     assert view.running.keys() <= workers
     most = max(event.num_workers for event in events if isinstance(event, RunStarted | RunWorkersChanged))
     assert view.cluster or len(view.running) <= most
@@ -344,7 +351,9 @@ def test_samples_of_a_long_run_are_bounded() -> None:
         script.wait(0.5)
         script.enqueue()
 
-    assert len(view_of(script.events)._samples) == 21
+    view = view_of(script.events)
+    assert len(view._samples) == 21
+    assert len(view._account.marks) <= 22
 
 
 def test_running_items_say_what_they_do() -> None:
@@ -412,13 +421,13 @@ def test_a_limit_or_a_pause_that_keeps_workers_idle_is_named() -> None:
     apply(RunStopping, reason="enough")
     assert said == [
         "",
-        "limited by b.example: 2 at once, 0.5/s, 2 waiting",
-        "limited by b.example: 2 at once, 0.5/s, 2 waiting",
-        "limited by b.example: 2 at once, 0.5/s, 2 waiting",
-        "limited by a.example: 2 at once, 4 waiting; and another group",
+        "limited by b.example: 2 at once, 0.5/s, 2 waiting; 3 of 3 workers idle",
+        "limited by b.example: 2 at once, 0.5/s, 2 waiting; 3 of 3 workers idle",
+        "limited by b.example: 2 at once, 0.5/s, 2 waiting; 2 of 3 workers idle",
+        "limited by a.example: 2 at once, 4 waiting; and another group; 1 of 3 workers idle",
         "",
-        "limited by a.example: 2 at once, 3 waiting; and another group",
-        "a.example is paused, resumes in 27 s: 3 waiting; and another group",
+        "limited by a.example: 2 at once, 3 waiting; and another group; 1 of 3 workers idle",
+        "a.example is paused, resumes in 27 s: 3 waiting; and another group; 1 of 3 workers idle",
         "",
     ]
 
@@ -432,12 +441,272 @@ def test_items_that_wait_for_something_else_are_not_limited() -> None:
     script.start(parent)
     assert not view_of(script.events).limited_by(script.events[-1].at)
     script.start(children[0], worker=2, group="a.example")
-    assert view_of(script.events).limited_by(script.events[-1].at) == "limited by a.example: 1 at once, 1 waiting"
+    assert view_of(script.events).limited_by(script.events[-1].at) == (
+        "limited by a.example: 1 at once, 1 waiting; 1 of 3 workers idle"
+    )
     script.start(children[1], worker=3)  # as the repair of a log makes it up
     script.complete(children[1], worker=3)
     view = view_of(script.events)
     assert (view.groups, view.queued) == ({"a.example": 1}, 0)
     assert not view.limited_by(view.at)
+
+
+def after(script: Script, wait_s: float = 0.0) -> tuple[RunView, float]:
+    """Return the view of a script and the time so long after its last event."""
+    return view_of(script.events), script.events[-1].at + wait_s
+
+
+def said_after(script: Script, wait_s: float = 0.0) -> str:
+    """Return what limits the run then."""
+    view, now = after(script, wait_s)
+    return view.limited_by(now)
+
+
+def test_a_person_s_pause_comes_before_everything() -> None:
+    """It is named at once, with what waits, and also while nothing does; not how the person gave the command."""
+    script = Script()
+    item = script.enqueue()
+    script.start(item)
+    script.add(LoopBlocked, method="Page.process", where="shop.py:40 in parse", duration_s=9.0)
+    script.add(RunPaused, by="anna@laptop via aqueue pause")
+    assert said_after(script, 10) == "paused by anna@laptop"
+    script.enqueue()
+    assert said_after(script, 10) == "paused by anna@laptop: 1 waiting"
+    script.add(RunStopping, reason="Ctrl-C")
+    assert said_after(script, 10) == ""
+
+
+def two_blocks(seconds: float, where: str = "shop.py:40 in parse") -> Script:
+    """Return a run of 10 s in which code has blocked the loop twice, each time for so long."""
+    script = Script()
+    script.enqueue()
+    script.start(1)
+    for _ in range(2):
+        script.wait(4.95)
+        script.add(LoopBlocked, method="Page.process", where=where, duration_s=seconds)
+    return script
+
+
+@pytest.mark.parametrize(
+    ("seconds", "where", "expected"),
+    [
+        (3.1, "shop.py:40 in parse", "limited by your code: parse (shop.py:40) blocks the event loop 62 % of the time"),
+        (1.1, "shop.py:40", "limited by your code: Page.process (shop.py:40) blocks the event loop 22 % of the time"),
+        (0.9, "shop.py:40", ""),
+        (90.0, "shop.py:40", "limited by your code: Page.process (shop.py:40) blocks the event loop 100 % of the time"),
+    ],
+)
+def test_code_that_blocks_the_loop_is_named(seconds: float, where: str, expected: str) -> None:
+    """The function in which it did, and the line; from a fifth of the time on."""
+    assert said_after(two_blocks(seconds, where)) == expected
+
+
+def test_of_several_calls_that_block_the_loop_the_longest_is_named() -> None:
+    """The share is that of all, and the sentence says that there are others; what is over a minute ago doesn't count."""
+    script = two_blocks(1.0)
+    script.add(LoopBlocked, method="Page.process", where="shop.py:50 in store", duration_s=1.5)
+    assert said_after(script) == (
+        "limited by your code: parse (shop.py:40) and others block the event loop 35 % of the time"
+    )
+    assert said_after(script, 51) == ""
+    view, now = after(script, 61)
+    assert (view.shares(now).blocked, round(view.shares(now, "run").blocked, 2)) == (0.0, 0.05)
+
+
+@pytest.mark.parametrize(
+    ("by", "expected"),
+    [
+        ("journal", "held up by the disk 31 % of the time"),
+        ("aqueue_reporters.jsonl:JsonlReporter", "held up by the reporter JsonlReporter 31 % of the time"),
+    ],
+)
+def test_what_holds_the_run_up_is_named(by: str, expected: str) -> None:
+    """The disk or the reporter for which it waits."""
+    script = Script()
+    script.enqueue()
+    script.start(1)
+    for _ in range(10):
+        script.wait(0.99)
+        script.add(RunHeldUp, by=by, duration_s=0.31)
+    assert said_after(script) == expected
+
+
+def test_code_that_blocks_most_of_the_time_comes_before_a_limit() -> None:
+    """Else the limit that keeps workers idle is named."""
+    for seconds, expected in ((3.1, "limited by your code: parse"), (1.1, "limited by a: 2/s, 5 waiting; 2 of 3")):
+        script = two_blocks(seconds)
+        for _ in range(5):
+            script.enqueue(group="a")
+        script.add(GroupLimitKnown, group="a", per_second=2.0)
+        assert said_after(script).startswith(expected)
+
+
+def test_waiting_for_retries_is_said_when_nothing_else_is_left() -> None:
+    """How many items, and when the next is due, if that isn't past; not while anything is queued or runs."""
+    script = Script()
+    items = [script.enqueue() for _ in range(3)]
+    said = []
+    for item, due_in_s in zip(items, (30.0, 12.0, 40.0), strict=True):
+        script.start(item)
+        said.append(said_after(script))
+        script.fail_for_now(item, due_in_s)
+        said.append(said_after(script))
+    assert said == ["", "", "", "", "", "waiting for retries: 3 items, the next in 12 s"]
+    assert said_after(script, 15) == "waiting for retries: 3 items"
+    for item in items[1:]:
+        script.start(item, attempt=2)
+        script.complete(item, attempt=2)
+    assert said_after(script) == "waiting for a retry: 1 item, due in 30 s"
+
+
+def chain(pages: int, seconds: float) -> Script:
+    """Return a run in which each of so many items enqueues the next one in the end, after so many seconds."""
+    script = Script()
+    item = script.enqueue()
+    for _ in range(pages):
+        script.start(item)
+        script.wait(seconds)
+        found = script.enqueue(parent=item)
+        script.complete(item)
+        item = found
+    script.start(item)
+    return script
+
+
+def test_discovery_limits_a_run_whose_queue_is_empty() -> None:
+    """While something runs that may find more, and did in the last minute: the last items of a list are no discovery."""
+    assert said_after(chain(3, 1.0)) == ""  # in the first seconds nothing is said
+    script = chain(10, 3.0)
+    assert said_after(script) == "limited by discovery: the queue was empty 100 % of the time so far"
+    assert said_after(script, 40) == "limited by discovery: the queue was empty 100 % of the last minute"
+    assert said_after(script, 70) == ""
+    given = Script()
+    for item in [given.enqueue() for _ in range(2)]:
+        given.start(item, worker=item)
+    assert said_after(given, 30) == ""
+
+
+def test_busy_workers_are_said_to_be_too_few() -> None:
+    """If nearly all of the time they were all busy, and items wait that no limit holds back."""
+
+    def busy(group: str | None = None, **of_run: Any) -> Script:
+        script = Script(**of_run)
+        if of_run.get("cluster"):
+            script.join(1, 3)
+        items = [script.enqueue(group=group) for _ in range(30)]
+        for worker, item in enumerate(items[:3], 1):
+            script.start(item, worker=worker, group=group)
+        for turn, item in enumerate(items[3:20]):
+            script.wait(0.5)
+            worker = turn % 3 + 1
+            script.complete(items[turn], worker=worker)
+            script.start(item, worker=worker, group=group)
+        return script
+
+    assert said_after(busy()) == "all 3 workers busy: more workers may help"
+    assert said_after(busy(cluster=CLUSTER)) == "all 3 workers busy: more worker processes may help"
+    limited = busy("a")
+    limited.add(GroupLimitKnown, group="a", concurrent=3)
+    assert said_after(limited) == ""
+    script = busy()
+    script.complete(18)
+    assert said_after(script) == ""
+
+
+def test_first_seconds_and_the_end_say_nothing() -> None:
+    """Nor does a run whose items start and end faster than the fold looks."""
+    script = Script()
+    for _ in range(1_000):
+        script.start(script.enqueue())
+        script.complete(script.events[-1].item)  # type: ignore[attr-defined]
+    view, now = after(script)
+    assert view.limited_by(now) == RunView().limited_by(now) == ""
+    assert RunView().shares(now) == Shares()
+    script = chain(10, 3.0)
+    script.finish("interrupted")
+    assert said_after(script, 3) == ""
+
+
+def every_activity() -> Script:
+    """Return a run of a minute in which a person paused it, a limit held it back, and so on, each for 10 s."""
+    script = Script(num_workers=2)
+    items = [script.enqueue(group="a" if number < 2 else None) for number in range(6)]
+
+    def run(item: int, worker: int, seconds: float) -> None:
+        script.wait(seconds - 0.01)
+        script.complete(item, worker=worker)
+
+    for worker, item in enumerate(items[4:], 1):  # all busy
+        script.start(item, worker=worker)
+    run(items[4], 1, 10)
+    script.start(items[3], worker=1)
+    script.add(RunPaused, by="anna@laptop via aqueue")
+    run(items[3], 1, 5)
+    run(items[5], 2, 5)
+    script.add(RunUnpaused, by="anna@laptop via aqueue")
+    script.start(items[2], worker=1)
+    script.start(items[0], worker=2, group="a")
+    script.complete(items[2], worker=1)
+    script.add(GroupLimitKnown, group="a", concurrent=1)
+    run(items[0], 2, 10)  # limited
+    script.start(items[1], group="a")
+    script.wait(10)  # the queue is empty
+    script.fail_for_now(items[1], 10.0)
+    script.wait(10)
+    script.start(items[1], attempt=2, group="a")
+    return script
+
+
+def test_shares_tell_what_the_time_was_spent_on() -> None:
+    """Of the last minute, of which what is older leaves, and of the whole run; also after its end."""
+    script = every_activity()
+    view, now = after(script)
+    for over in ("minute", "run"):
+        shares = view.shares(now, over)
+        assert shares.of_s == pytest.approx(50, abs=0.5)
+        assert [shares.busy, shares.paused, shares.limited, shares.empty, shares.retrying] == pytest.approx(
+            [0.2] * 5, abs=0.01
+        )
+    later = view.shares(now + 30)
+    assert later.of_s == 60
+    assert [later.busy, later.paused, later.limited, later.empty, later.retrying] == pytest.approx(
+        [0, 0, 1 / 6, 4 / 6, 1 / 6], abs=0.01
+    )
+    script.complete(2, attempt=2)
+    view.apply(script.finish("completed")[-2:])
+    assert view.shares(now + 3_600, "run") == view.shares(now, "run")
+
+
+def test_time_without_a_process_has_no_share() -> None:
+    """Neither between a crash and the resume, nor after an end, nor while a command edits the run."""
+    for end in ("crash", "finish", "edit"):
+        script = chain(3, 3.0)
+        before, now = after(script)
+        if end == "finish":
+            script.finish("interrupted")
+        script.wait(7_200)
+        if end == "edit":
+            script.edit()
+            script.wait(600)
+        script.begin(RunResumed)
+        view, resumed_at = after(script)
+        assert view.shares(resumed_at) == Shares()
+        assert view.shares(resumed_at, "run").of_s == pytest.approx(before.elapsed_s(now), abs=0.02)
+        assert view.shares(resumed_at, "run").empty == pytest.approx(before.shares(now, "run").empty, abs=0.01)
+
+
+@given(event_streams())
+def test_shares_are_parts_of_a_whole(events: list[Event]) -> None:
+    """Those that exclude each other come to at most the whole, over the last minute and the run, at any time."""
+    view = view_of(events)
+    for now in (view.at, view.at + 7.0, view.at + 90.0):
+        minute, run = view.shares(now), view.shares(now, "run")
+        assert 0 <= minute.of_s <= SHARES_WINDOW_S + 1e-6
+        assert run.of_s == view.elapsed_s(now)
+        for shares in (minute, run):
+            parts = (shares.paused, shares.limited, shares.retrying, shares.empty, shares.busy)
+            assert sum(parts) <= 1 + 1e-6
+            assert all(0 <= share <= 1 for share in (*parts, shares.blocked, shares.held_up))
 
 
 def test_many_pauses_cost_no_more_each() -> None:

@@ -38,7 +38,7 @@ def limit_words(concurrent: int | None, per_second: float | None) -> str:
 
 
 def person(by: str) -> str:
-    """Return who has given a command, without the means: ``anna@host`` of ``anna@host via command``; not made safe to show."""
+    """Return who gave a command, without how: ``anna@laptop`` if `by` is ``anna@laptop via aqueue``. Not made safe to show."""
     return by.partition(" via ")[0]
 
 

@@ -4,6 +4,7 @@ No I/O and no clock. Memory is bounded by types, workers and their processes, gr
 and items that wait for a retry, as the engine's own is.
 """
 
+import math
 from bisect import bisect_right, insort
 from collections import Counter
 from collections.abc import Iterable, Iterator
@@ -26,9 +27,18 @@ from aqueue.events import (
     Phase,
     RunStatus,
 )
-from aqueue.figures import amount, limit_words, when_due
+from aqueue.figures import amount, limit_words, person, when_due
 
-__all__ = ["InForce", "RunView", "RunningItem", "Sample", "TypeView", "WorkerProcess", "WorkerProcesses"]
+__all__ = [
+    "InForce",
+    "RunView",
+    "RunningItem",
+    "Sample",
+    "Shares",
+    "TypeView",
+    "WorkerProcess",
+    "WorkerProcesses",
+]
 
 SAMPLE_INTERVAL_S: Final = 0.5
 RATE_WINDOW_S: Final = 10.0
@@ -37,6 +47,25 @@ _MAX_FAILURES: Final = 20
 _MIN_STALE_DUES: Final = 100
 _MAX_LIMITS: Final = 10_000
 _MIN_SWEPT: Final = 1_000
+
+SHARES_WINDOW_S: Final = 60.0
+"""What `RunView.shares` calls the last minute, seconds."""
+
+_MARK_INTERVAL_S: Final = 3.0
+"""How far apart the totals are kept from which the last minute is taken, seconds: within it, they count as growing evenly."""
+
+_MIN_SHARE_S: Final = 5.0
+"""For how long a process must have run before `RunView.limited_by` speaks of shares of its time, seconds."""
+
+_MAX_DELAYS: Final = 128
+"""How many of the last minute's events of one kind that tell a delay are kept: in a minute, 120 blocks of half a second."""
+
+_NOTABLE: Final = 0.2
+_MOST: Final = 0.5
+_NEARLY_ALL: Final = 0.9
+"""The shares of the last minute from which on `RunView.limited_by` names what took them."""
+
+_Activity = Literal["paused", "limited", "retrying", "empty", "busy"]
 
 
 @dataclass(slots=True)  # to count in a struct takes 35 ns, here 15
@@ -260,6 +289,142 @@ class Sample(msgspec.Struct, frozen=True):
     completed: dict[str, int]
 
 
+class Shares(msgspec.Struct, frozen=True):
+    """What the time of a run was spent on: shares from 0 to 1.
+
+    The first five exclude each other. What they leave is time of which the events don't tell a reason: items start and end
+    faster than the fold looks, all workers are busy and nothing waits, or the run begins or stops. The last two are apart from
+    them: items may run while the loop is blocked.
+
+    Attributes:
+        of_s: the time of which these are shares, seconds; 0 before the run.
+        paused: a person had paused the run.
+        limited: items waited while workers were idle, and a limit, `slow_down` or a paused group held some of them back.
+        retrying: nothing was queued or running, and items waited for a retry.
+        empty: workers were idle because nothing was queued, and other workers were busy.
+        busy: all workers were busy, and items waited.
+        blocked: a call of the user's code blocked the event loop; at least, as far as it was seen. See `LoopBlocked`.
+        held_up: the run waited for the journal or a reporter. See `RunHeldUp`.
+    """
+
+    of_s: float = 0.0
+    paused: float = 0.0
+    limited: float = 0.0
+    retrying: float = 0.0
+    empty: float = 0.0
+    busy: float = 0.0
+    blocked: float = 0.0
+    held_up: float = 0.0
+
+
+class _Mark(msgspec.Struct, frozen=True):
+    """Totals at one moment: the time, items enqueued, and what each activity had taken of the whole run, seconds."""
+
+    at: float
+    enqueued: int
+    spent_s: dict[_Activity, float]
+
+
+class _Account(msgspec.Struct):
+    """What a run's time was spent on, as far as events tell. Only `RunView` uses it.
+
+    Attributes:
+        at: until when the time of the present process is accounted for, Unix time in seconds.
+        spent_s: what each activity has taken of the whole run so far, seconds.
+        marks: the totals every few seconds of the last minute of the present process, and one before it.
+        blocks, holds: the delays of the last minute of the present process.
+        blocked_s, held_s: what the delays of the whole run come to, seconds.
+        given: how many items had been enqueued before the first one started in the present process.
+        next_mark_at: when to make the next mark.
+    """
+
+    at: float = 0.0
+    spent_s: dict[_Activity, float] = {}
+    marks: list[_Mark] = []
+    blocks: list[ev.LoopBlocked] = []
+    holds: list[ev.RunHeldUp] = []
+    blocked_s: float = 0.0
+    held_s: float = 0.0
+    given: int = 0
+    next_mark_at: float = math.inf
+
+    def copy(self) -> "_Account":
+        """Return an independent copy."""
+        return _Account(
+            self.at,
+            self.spent_s.copy(),
+            self.marks.copy(),
+            self.blocks.copy(),
+            self.holds.copy(),
+            self.blocked_s,
+            self.held_s,
+            self.given,
+            self.next_mark_at,
+        )
+
+    def begin(self, at: float, enqueued: int) -> None:
+        """Begin a process at the Unix time `at`."""
+        self.at = at
+        self.given = enqueued
+        self.next_mark_at = at + _MARK_INTERVAL_S
+        self.marks = [_Mark(at, enqueued, self.spent_s.copy())]
+        self.blocks.clear()
+        self.holds.clear()
+
+    def spend(self, activity: _Activity | None, until: float) -> None:
+        """Account for the time until the Unix time `until`, in which the run did `activity`, or something unknown."""
+        if until > self.at:
+            if activity is not None:
+                self.spent_s[activity] = self.spent_s.get(activity, 0.0) + until - self.at
+            self.at = until
+
+    def mark(self, enqueued: int) -> None:
+        """Keep the present totals."""
+        marks = self.marks
+        self.next_mark_at = self.at + _MARK_INTERVAL_S
+        marks.append(_Mark(self.at, enqueued, self.spent_s.copy()))
+        old = next(index for index, mark in enumerate(marks) if mark.at > self.at - SHARES_WINDOW_S)
+        del marks[: max(old - 1, 0)]
+
+    def delay(self, event: ev.LoopBlocked | ev.RunHeldUp) -> None:
+        """Note a delay that `event` tells."""
+        kept: list[ev.LoopBlocked] | list[ev.RunHeldUp]
+        if isinstance(event, ev.LoopBlocked):
+            self.blocked_s += event.duration_s
+            self.blocks.append(event)
+            kept = self.blocks
+        else:
+            self.held_s += event.duration_s
+            self.holds.append(event)
+            kept = self.holds
+        old = next(index for index, one in enumerate(kept) if one.at > event.at - SHARES_WINDOW_S)
+        del kept[: max(old, len(kept) - _MAX_DELAYS)]
+
+    def base(self, at: float, now: _Mark) -> _Mark:
+        """Return the totals as they were at the Unix time `at`, or at the beginning of the process if that is later.
+
+        Parameters:
+            at: the beginning of a window.
+            now: the totals at its end.
+        """
+        before = self.marks[0]
+        for after in (*self.marks[1:], now):
+            if after.at > at:
+                break
+            before = after
+        else:
+            return before
+        if before.at >= at:
+            return before
+        share = (at - before.at) / (after.at - before.at)
+        spent_s = {
+            activity: (1 - share) * before.spent_s.get(activity, 0.0) + share * total_s
+            for activity, total_s in after.spent_s.items()
+        }
+        # Nearly all that was enqueued between the two was so soon after the first: marks are made at events.
+        return _Mark(at, after.enqueued, spent_s)
+
+
 class RunView(msgspec.Struct, kw_only=True):
     """A run as it stands after the events applied so far.
 
@@ -319,6 +484,7 @@ class RunView(msgspec.Struct, kw_only=True):
     in_force: InForce = msgspec.field(default_factory=InForce)
     _ended_at: float = 0.0  # when the present process ended, as far as is known; 0 while it continues
     _sweep_pauses_at: int = _MIN_SWEPT
+    _account: _Account = msgspec.field(default_factory=_Account)
     _samples: list[Sample] = []
     _next_sample_at: float = 0.0
     _has_started: bool = False  # whether an item has, in this process
@@ -336,6 +502,7 @@ class RunView(msgspec.Struct, kw_only=True):
             if isinstance(value, dict | list | set):
                 setattr(twin, name, value.copy())
         twin.in_force = self.in_force.copy()
+        twin._account = self._account.copy()  # noqa: SLF001
         twin.types = {name: copy(type) for name, type in self.types.items()}
         twin.running = {worker: copy(item) for worker, item in self.running.items()}
         return twin
@@ -346,7 +513,7 @@ class RunView(msgspec.Struct, kw_only=True):
         One loop over local names, the most frequent types first: this runs once for every event of a run.
         """
         types, running, waits = self.types, self.running, self._waits
-        next_sample_at = self._next_sample_at
+        next_sample_at, has_started = self._next_sample_at, self._has_started
         # The attempt that began last, and its type. It mostly ends before anything else happens, and then was never in
         # `running`: to put it there and to take it out took 180 ns.
         started: ItemStarted | None = None
@@ -360,11 +527,14 @@ class RunView(msgspec.Struct, kw_only=True):
             if type(event) is ItemStarted:
                 if started is not None:
                     self._note_started(started, text)
-                if not self._has_started:
-                    # Rates are taken from here on: initial items, which are all announced before, were given, not found.
-                    self._has_started = True
-                    self._samples.clear()
-                    next_sample_at = self._sample(event.at)
+                # A gap between two events often ends with a start, and what follows it would blur why there was one.
+                if event.at >= next_sample_at or not has_started:
+                    if not has_started:
+                        # Rates are taken from here on: initial items, all announced before, were given, not found.
+                        self._has_started = has_started = True
+                        self._samples.clear()
+                        self._account.given = self.counts.enqueued
+                    next_sample_at = self._sample(event.at, None)
                 started, text = event, ""
                 of_started = types[event.type]
                 waited = waits and self._end_wait(event.item, of_started)
@@ -383,7 +553,7 @@ class RunView(msgspec.Struct, kw_only=True):
                     running[event.worker].text = event.text
             elif type(event) is ItemCompleted:
                 if event.at >= next_sample_at:
-                    next_sample_at = self._sample(event.at)
+                    next_sample_at = self._sample(event.at, started)
                 if started is not None and event.worker == started.worker:
                     started = None
                     view = of_started
@@ -395,7 +565,7 @@ class RunView(msgspec.Struct, kw_only=True):
                     view.deduplicated += event.deduplicated
             elif type(event) is ItemEnqueued:
                 if event.at >= next_sample_at:
-                    next_sample_at = self._sample(event.at)
+                    next_sample_at = self._sample(event.at, started)
                 if event.type != enqueued_type:
                     enqueued_type = event.type
                     of_enqueued = types.get(enqueued_type) or self._add_type(event)
@@ -406,12 +576,19 @@ class RunView(msgspec.Struct, kw_only=True):
                 if event.group is not None:
                     self._enter_group(event.group)
             else:
-                if event.at >= next_sample_at:
-                    next_sample_at = self._sample(event.at)
                 if started is not None:
                     self._note_started(started, text)
                     started = None
-                self._apply_rare(event, self.at if before is None else before.at)
+                previous_at = self.at if before is None else before.at
+                if event.at >= next_sample_at:
+                    if isinstance(
+                        event, ev.RunStarted | ev.RunEdited
+                    ):  # no process may have run since the event before
+                        next_sample_at = event.at + SAMPLE_INTERVAL_S
+                    else:
+                        next_sample_at = self._sample(event.at, None)
+                self._apply_rare(event, previous_at)
+                has_started = self._has_started
             before = event
         if started is not None:
             self._note_started(started, text)
@@ -456,27 +633,24 @@ class RunView(msgspec.Struct, kw_only=True):
             case ev.ProcessLeft() if self.cluster:
                 self.processes.leave(event)
                 self.num_workers = self.processes.num_workers
-            case ev.RunStopping():
-                self.state = "stopping"
-                self.stop_reason = event.reason
-                self.cancelling = event.cancelling
+            case ev.LoopBlocked() | ev.RunHeldUp():
+                self._account.delay(event)
+            case ev.RunStopping() | ev.RunFinished():
+                self._end(event)
             case ev.ReporterFailed():
                 self.failed_reporters.append(event)
-            case ev.RunFinished():
-                self.state = "finished"
-                self.status = event.status
-                self._ended_at = event.at
-                self.deduplicated_roots = event.counts.deduplicated - self.counts.deduplicated
             case _:
                 self._apply_steering(event, previous_at)
 
     def _begin(self, event: ev.RunStarted, previous_at: float) -> None:
         if isinstance(event, ev.RunResumed) and self.started_at:
             self.earlier_s += (self._ended_at or previous_at) - self.started_at
+        self._spend(previous_at)
+        self._account.begin(event.at, self.counts.enqueued)
         self._ended_at = 0.0
         # Rates are of this process: the time before it must not count as idle time.
         self._samples.clear()
-        self._sample(event.at)
+        self._sample(event.at, None)
         self._has_started = False
         self.state = "running"
         self.run_id = event.run_id
@@ -492,6 +666,18 @@ class RunView(msgspec.Struct, kw_only=True):
         self.status = None
         self.deduplicated_roots = 0  # the initial items come again
         self.limits.clear()  # the program may have others now
+
+    def _end(self, event: ev.RunStopping | ev.RunFinished) -> None:
+        self._spend(event.at)
+        if isinstance(event, ev.RunStopping):
+            self.state = "stopping"
+            self.stop_reason = event.reason
+            self.cancelling = event.cancelling
+        else:
+            self.state = "finished"
+            self.status = event.status
+            self._ended_at = event.at
+            self.deduplicated_roots = event.counts.deduplicated - self.counts.deduplicated
 
     def _fail(self, event: ItemFailed) -> None:
         view = self.types[event.type]
@@ -610,6 +796,8 @@ class RunView(msgspec.Struct, kw_only=True):
             self.groups.pop(group, None)
 
     def _apply_steering(self, event: Event, previous_at: float) -> None:
+        if isinstance(event, ev.RunPaused | ev.RunUnpaused | ev.GroupPaused | ev.GroupUnpaused):
+            self._spend(event.at)
         self.in_force.apply(event)
         match event:
             case ev.ItemSkipped():
@@ -624,6 +812,7 @@ class RunView(msgspec.Struct, kw_only=True):
                     event.group, None
                 )  # `group.limit_known` comes again once the new one keeps an item waiting
             case ev.RunEdited():
+                self._spend(previous_at)
                 self._ended_at = self._ended_at or previous_at
                 self.state = "finished"
                 self.status = self.status or "interrupted"
@@ -648,15 +837,66 @@ class RunView(msgspec.Struct, kw_only=True):
                 self.pauses = {group: due for group, due in self.pauses.items() if due > event.at}
                 self._sweep_pauses_at = max(_MIN_SWEPT, 2 * len(self.pauses))
 
-    def _sample(self, at: float) -> float:
-        types = self.types
-        self._samples.append(
-            Sample(
-                at, {name: t.enqueued for name, t in types.items()}, {name: t.completed for name, t in types.items()}
-            )
-        )
-        del self._samples[:-_MAX_SAMPLES]
+    def _sample(self, at: float, started: ItemStarted | None) -> float:
+        """Keep the counters as they are before an event at the Unix time `at`, and return when to do so again.
+
+        Parameters:
+            at: the time of the event.
+            started: what was started before it and isn't in `running` yet.
+        """
+        types, samples, account = self.types, self._samples, self._account
+        enqueued = {name: t.enqueued for name, t in types.items()}
+        self._spend(at, started)
+        if account.at >= account.next_mark_at:
+            account.mark(sum(enqueued.values()))
+        samples.append(Sample(at, enqueued, {name: t.completed for name, t in types.items()}))
+        if len(samples) > _MAX_SAMPLES:
+            del samples[:-_MAX_SAMPLES]
         return at + SAMPLE_INTERVAL_S
+
+    def _spend(self, until: float, started: ItemStarted | None = None) -> None:
+        """Account for the time until the Unix time `until`, in which the run stayed as it is now. See `_sample`."""
+        if self.state in ("running", "stopping"):
+            self._account.spend(self._activity(started), until)
+
+    def _activity(self, started: ItemStarted | None = None) -> _Activity | None:
+        """Return what the process does, or why it does nothing, as it is now; None if the events don't tell. See `Shares`."""
+        if self.state != "running":
+            return None
+        if self.in_force.paused is not None:
+            return "paused"
+        busy = len(self.running) + (started is not None)
+        queued = False
+        for view in self.types.values():  # half of the time that `self.queued` takes
+            if view.queued:
+                queued = True
+                break
+        if busy >= self.num_workers:
+            return "busy" if busy and queued else None
+        if queued:
+            return "limited" if next(self._held(self._account.at, started), None) is not None else None
+        if busy:
+            return "empty"
+        return "retrying" if self._waits else None
+
+    def _held(self, now: float, started: ItemStarted | None = None) -> Iterator[str]:
+        """Yield the groups of which some items are held back at the Unix time `now`. See `_sample`."""
+        groups, pauses, limits = self.groups, self.pauses, self.limits
+        paused = self.in_force.paused_groups
+        if not (pauses or limits or paused):
+            return
+        running = Counter(one.group for one in self.running.values())
+        if started is not None:
+            running[started.group] += 1
+        for name in groups:
+            if name in paused or pauses.get(name, 0.0) > now:
+                yield name
+            elif (limit := limits.get(name)) is not None:
+                is_full = limit.concurrent is not None and running[name] >= limit.concurrent
+                # Items may also wait for their parents, after a resume: only a rate can hold back a group of which
+                # nothing runs.
+                if is_full or limit.per_second is not None:
+                    yield name
 
     @property
     def counts(self) -> Counts:
@@ -687,40 +927,123 @@ class RunView(msgspec.Struct, kw_only=True):
         """
         return self._dues[0][0] if self._waits else 0.0
 
-    def limited_by(self, now: float) -> str:
-        """Return which group keeps items waiting while workers are idle at the Unix time `now`; empty if none does.
+    def shares(self, now: float, over: Literal["minute", "run"] = "minute") -> Shares:
+        """Return what the time of the run was spent on until the Unix time `now`, or until its end.
 
-        For example ``limited by example.org: 2 at once, 611 waiting``, or ``shop is paused, resumes in 27 s: 19 waiting``. Of
-        several groups it is the one in which the most items wait. If a person has paused the run or the group, it says who
-        did: ``paused by anna@host via aqueue pause: 611 waiting``. Neither is made safe to show.
+        Times are told from the events around them, to about half a second: if items take less time than that, the shares are
+        those of the moments at which the fold looked.
+
+        Parameters:
+            now: Unix time in seconds.
+            over: ``minute`` for the last 60 s, or since this process began if that is later; ``run`` for all of the run,
+                without the time between processes.
         """
-        paused = self.in_force.paused
-        if self.state == "running" and paused is not None and self.queued:
-            return f"paused by {paused.by}: {amount(self.queued)} waiting"
-        if self.state != "running" or len(self.running) >= self.num_workers or not self.queued:
+        account = self._account
+        if not self.started_at:
+            return Shares()
+        base, end = self._last_minute(now)
+        if over == "run":
+            return _shares(self.elapsed_s(now), end.spent_s, account.blocked_s, account.held_s)
+        return _shares(
+            end.at - base.at,
+            {activity: total_s - base.spent_s.get(activity, 0.0) for activity, total_s in end.spent_s.items()},
+            sum(one.duration_s for one in account.blocks if one.at > base.at),
+            sum(one.duration_s for one in account.holds if one.at > base.at),
+        )
+
+    def _last_minute(self, now: float) -> tuple[_Mark, _Mark]:
+        """Return the totals at the beginning of the last minute and at the Unix time `now`, or at the end of the process."""
+        account = self._account
+        at = self._ended_at or max(now, self.at)
+        spent_s = account.spent_s.copy()
+        activity = self._activity()
+        if activity is not None and at > account.at:
+            spent_s[activity] = spent_s.get(activity, 0.0) + at - account.at
+        end = _Mark(at, self.counts.enqueued, spent_s)
+        return account.base(at - SHARES_WINDOW_S, end), end
+
+    def limited_by(self, now: float) -> str:
+        """Return what limits the run at the Unix time `now`, as a sentence; empty if nothing does as far as events tell.
+
+        It speaks of a running process only, and of shares of its last minute (see `shares`) once it has run for 5 s. What
+        comes first in this list is said:
+
+        - ``paused by anna@laptop: 611 waiting``: a person has paused the run.
+        - ``limited by your code: parse (shop.py:40) blocks the event loop 62 % of the time``, with the call that took the most;
+          ``held up by the disk 31 % of the time``, or ``by the reporter JsonlReporter``: the larger of these shares, if it is
+          half or more. Nothing else would help as much.
+        - ``limited by example.org: 2 at once, 611 waiting; 14 of 20 workers idle``, ``shop is paused, resumes in 27 s: 19
+          waiting; …``, ``shop is paused by anna@laptop: 19 waiting; …``: workers are idle while items wait in a group that
+          has reached its limit, that `slow_down` or a person paused. Of several groups it is the one in which most wait.
+        - The same about code, disk and reporters, from a fifth on.
+        - ``waiting for retries: 3 items, the next in 12 s``: nothing else is queued or running.
+        - ``limited by discovery: the queue was empty 70 % of the last minute``: workers were idle half of the time or more, and
+          some are now, because the items that run must find more first; and they did find some within that time.
+        - ``all 20 workers busy: more workers may help``: they were nine tenths of the time, and items wait that no limit holds
+          back. On a cluster ``more worker processes``. They don't help if the CPU is what is busy: no event tells that.
+
+        Names of groups, people and code are not made safe to show.
+        """
+        if self.state != "running":
             return ""
-        running = Counter(one.group for one in self.running.values())
-        held = {name for name, due in self.pauses.items() if due > now and name in self.groups}
-        held |= self.in_force.paused_groups.keys() & self.groups.keys()
-        for name, limit in self.limits.items():
-            is_full = limit.concurrent is not None and running[name] >= limit.concurrent
-            # Items may also wait for their parents, after a resume: only a rate can hold back a group of which nothing runs.
-            if name in self.groups and (is_full or limit.per_second is not None):
-                held.add(name)
-        if not held:
-            return ""
+        if (paused := self.in_force.paused) is not None:
+            return f"paused by {person(paused.by)}" + (f": {amount(self.queued)} waiting" if self.queued else "")
+        shares = self.shares(now)
+        if shares.of_s < _MIN_SHARE_S:
+            shares = Shares()
+        held = set(self._held(now)) if self.queued else set()
+        idle = self.num_workers - len(self.running)
+        delay_share = max(shares.blocked, shares.held_up)
+        if delay_share >= _MOST:
+            return self._delay_words(shares)
+        if held and idle > 0:
+            return f"{self._group_words(held, now)}; {amount(idle)} of {_workers(self.num_workers)} idle"
+        if delay_share >= _NOTABLE:
+            return self._delay_words(shares)
+        if self._waits and not self.queued and not self.running:
+            return self._retry_words(now)
+        if shares.empty >= _MOST and not self.queued and self.running and idle > 0 and self._has_found(now):
+            return f"limited by discovery: the queue was empty {_percent(shares.empty)} of {_window(shares)}"
+        is_free = self.queued > sum(map(self.groups.__getitem__, held))
+        if shares.busy >= _NEARLY_ALL and self.num_workers and idle <= 0 and is_free:
+            all_busy = "the only worker is" if self.num_workers == 1 else f"all {_workers(self.num_workers)}"
+            return f"{all_busy} busy: more {'worker processes' if self.cluster else 'workers'} may help"
+        return ""
+
+    def _has_found(self, now: float) -> bool:
+        """Return whether items were enqueued in the last minute, other than the initial ones."""
+        base, end = self._last_minute(now)
+        return end.enqueued > max(base.enqueued, self._account.given)
+
+    def _delay_words(self, shares: Shares) -> str:
+        account = self._account
+        if shares.held_up > shares.blocked:
+            by, others = _longest((one.by, one.duration_s) for one in account.holds)
+            name = "the disk" if by == "journal" else f"the reporter {by.rpartition(':')[2]}"
+            return f"held up by {name}{others} {_percent(shares.held_up)} of the time"
+        call, others = _longest((_call(one), one.duration_s) for one in account.blocks)
+        verb = "block" if others else "blocks"
+        return f"limited by your code: {call}{others} {verb} the event loop {_percent(shares.blocked)} of the time"
+
+    def _group_words(self, held: set[str], now: float) -> str:
         name = max(sorted(held), key=self.groups.__getitem__)
         others = len(held) - 1
         waiting = f"{amount(min(self.groups[name], self.queued))} waiting"
         if others:
             waiting += f"; and {amount(others)} more groups" if others > 1 else "; and another group"
         if (by_person := self.in_force.paused_groups.get(name)) is not None:
-            return f"{name} is paused by {by_person.by}: {waiting}"
+            return f"{name} is paused by {person(by_person.by)}: {waiting}"
         due = self.pauses.get(name, 0.0)
         if due > now:
             return f"{name} is paused, resumes {when_due(due, now)}: {waiting}"
         limit = self.limits[name]
         return f"limited by {name}: {limit_words(limit.concurrent, limit.per_second)}, {waiting}"
+
+    def _retry_words(self, now: float) -> str:
+        next_due = f" {when_due(self.next_due, now)}" if self.next_due > now else ""
+        if self.waiting == 1:
+            return f"waiting for a retry: 1 item{next_due and f', due{next_due}'}"
+        return f"waiting for retries: {amount(self.waiting)} items{next_due and f', the next{next_due}'}"
 
     @property
     def workers(self) -> Iterator[int]:
@@ -789,3 +1112,40 @@ def _sum(types: Iterable[TypeView]) -> Counts:
 def _sampled(sample: Sample, of: str, type: str | None) -> int:
     by_type: dict[str, int] = getattr(sample, of)
     return sum(by_type.values()) if type is None else by_type.get(type, 0)
+
+
+def _shares(of_s: float, spent_s: dict[_Activity, float], blocked_s: float, held_up_s: float) -> Shares:
+    if of_s <= 0:
+        return Shares()
+    spent = {activity: _share(seconds, of_s) for activity, seconds in spent_s.items()}
+    return Shares(of_s, blocked=_share(blocked_s, of_s), held_up=_share(held_up_s, of_s), **spent)
+
+
+def _share(seconds: float, of_s: float) -> float:
+    return min(max(seconds / of_s, 0.0), 1.0)  # a call may have begun to block before the window
+
+
+def _longest(delays: Iterable[tuple[str, float]]) -> tuple[str, str]:
+    """Return which name took the longest of all, and `` and others`` if there are any."""
+    totals: dict[str, float] = {}
+    for name, duration_s in delays:
+        totals[name] = totals.get(name, 0.0) + duration_s
+    return max(totals, key=totals.__getitem__), " and others" if len(totals) > 1 else ""
+
+
+def _call(event: ev.LoopBlocked) -> str:
+    """Return the function that blocked the loop and where: ``parse (shop.py:40)``."""
+    place, _, function = event.where.partition(" in ")
+    return f"{function or event.method} ({place})"
+
+
+def _percent(share: float) -> str:
+    return f"{share * 100:.0f} %"
+
+
+def _window(shares: Shares) -> str:
+    return "the last minute" if shares.of_s >= SHARES_WINDOW_S else "the time so far"
+
+
+def _workers(count: int) -> str:
+    return f"{amount(count)} worker{'' if count == 1 else 's'}"

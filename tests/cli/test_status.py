@@ -253,7 +253,7 @@ def test_a_limit_that_keeps_workers_idle_is_named(aqueue: Aqueue, tmp_path: Path
     for _ in range(5):
         script.enqueue(group="evil\x1b[2J.example")
     script.add(GroupLimitKnown, group="evil\x1b[2J.example", per_second=0.5)
-    said = "limited by evil\x1b[2J.example: 0.5/s, 5 waiting"
+    said = "limited by evil\x1b[2J.example: 0.5/s, 5 waiting; 3 of 3 workers idle"
     file = write_log(tmp_path, script.events)
     assert f"\n{visible(said)}\n" in aqueue("status", file).out
     assert json.loads(aqueue("status", file, "--json").out)["limited_by"] == said

@@ -403,11 +403,11 @@ def test_who_paused_what_limits_a_run() -> None:
 
     for group in ("a", "b"):
         script.add(GroupPaused, group=group, by=ANNA)
-    assert limited_by() == f"b is paused by {ANNA}: 2 waiting; and another group"
+    assert limited_by() == "b is paused by anna@host: 2 waiting; and another group; 3 of 3 workers idle"
     script.add(GroupUnpaused, group="b", by=ANNA)
-    assert limited_by() == f"a is paused by {ANNA}: 1 waiting"
+    assert limited_by() == "a is paused by anna@host: 1 waiting; 3 of 3 workers idle"
     script.add(RunPaused, by=ANNA)
-    assert limited_by() == f"paused by {ANNA}: 3 waiting"
+    assert limited_by() == "paused by anna@host: 3 waiting"
     script.add(RunUnpaused, by=ANNA)
     script.add(GroupUnpaused, group="a", by=ANNA)
     assert limited_by() == ""
