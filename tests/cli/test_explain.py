@@ -20,15 +20,18 @@ from aqueue import EnqueueFn, Item, ItemFailures, SetDescFn, run_queue
 from aqueue.errors import JournalDamaged
 from aqueue.events import (
     ErrorInfo,
+    GroupPaused,
     ItemAdopted,
     ItemCancelled,
     ItemChildrenProcessed,
     ItemFailed,
     ItemInterrupted,
+    ItemRegrouped,
     ItemReopened,
     ItemRetryScheduled,
     ItemStarted,
     Phase,
+    RunPaused,
     RunResumed,
 )
 from aqueue.testing import EventRecorder
@@ -473,6 +476,39 @@ def test_the_story_says_who_did_what(aqueue: Aqueue, tmp_path: Path) -> None:
     story = aqueue("explain", path, given_up, "--json").json
     assert (story["work_s"], round(story["wait_s"])) == (0.0, 30)
     assert aqueue("explain", path, skipped, "--json").json["outlook"] == "It won't run again: it was skipped."
+
+
+@pytest.mark.parametrize("is_live", [True, False])
+def test_a_waiting_item_says_who_has_paused_it(aqueue: Aqueue, tmp_path: Path, is_live: bool) -> None:
+    """The run, or the group in which it waits now; nothing of an item that runs or has ended, or of another group."""
+    script = Script(
+        host=None if is_live else "elsewhere.example", pid=None if is_live else 1, age_s=0 if is_live else 9_000
+    )
+    ended, other, queued, moved = (
+        script.enqueue(group="a"),
+        script.enqueue(),
+        script.enqueue(group="a"),
+        script.enqueue(),
+    )
+    script.start(ended, group="a")
+    script.complete(ended)
+    script.add(ItemRegrouped, item=moved, type="module:Page", group="a b")
+    for group in ("a", "a b"):
+        script.add(GroupPaused, group=group, by="anna\x1b[2J@laptop via aqueue")
+
+    def told(item: int) -> str:
+        path = write_journal(tmp_path, script.events, f"{len(script.events)}-{item}.db")
+        outlook = aqueue("explain", path, item, "--json").json["outlook"]
+        return re.sub(r"\d\d\d\d-\d\d-\d\d |\d\d:\d\d", "", outlook).replace(str(path), "run.db")
+
+    by = "by anna\\x1b[2J@laptop. To let it start: aqueue unpause"
+    assert told(queued).endswith(f". Its group a was paused at  {by} run.db --group a")
+    assert told(moved).endswith(f". Its group a b was paused at  {by} run.db --group 'a b'")
+    assert "paused" not in told(other) + told(ended)
+    script.add(RunPaused, by="anna@laptop via aqueue")
+    assert told(queued).endswith(". The run was paused at  by anna@laptop. To let it start: aqueue unpause run.db")
+    assert told(queued).startswith("It is queued. The run" if is_live else "On resume it runs: ")
+    assert "paused" in told(other) and "paused" not in told(ended)
 
 
 def test_attempts_that_a_command_found_after_a_crash_end_with_it(aqueue: Aqueue, tmp_path: Path) -> None:

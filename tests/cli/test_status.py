@@ -5,15 +5,26 @@ Run and items are read by `cli._record`; whether the process is still there by `
 
 import json
 import os
+import re
 import socket
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from aqueue.events import Event, GroupLimitKnown, ProcessLeft
+from aqueue.events import (
+    Event,
+    GroupLimit,
+    GroupLimitChanged,
+    GroupLimitKnown,
+    GroupPaused,
+    ProcessLeft,
+    RunPaused,
+    RunWorkersChanged,
+)
 from aqueue.text import visible
 from tests.cli.conftest import Aqueue
 from tests.cli.scripted import HOSTILE_HOST, Script, on_a_cluster, write_journal, write_log
@@ -25,8 +36,8 @@ def test_a_failed_run_is_told_with_counts_failures_and_how_to_go_on(aqueue: Aque
 
     assert (done.code, done.err) == (1, "")
     lines = done.out.splitlines()
-    assert lines[1].startswith("Failed")
-    assert "  10 of 11 completed, 1 failed, 1 attempt retried" in lines
+    assert re.fullmatch(rf"{re.escape(file.name)}   failed at \d\d:\d\d", lines[0].rpartition("/")[2])
+    assert "  10 of 11 completed   1 failed   1 attempt retried" in lines
     assert [line.split() for line in lines if line.startswith(("  Product", "  Category", "  Front"))] == [
         ["Product", "7", "1"],
         ["Category", "2", "0"],
@@ -87,7 +98,7 @@ def test_attempts_are_not_taken_for_items(aqueue: Aqueue, tmp_path: Path) -> Non
     script.complete(1)
     lines = aqueue("status", write_log(tmp_path, script.finish("completed"))).out.splitlines()
 
-    assert "  1 of 1 completed, 2 attempts interrupted" in lines
+    assert "  1 of 1 completed   2 attempts interrupted" in lines
 
 
 def test_a_completed_run_has_the_exit_code_0(aqueue: Aqueue, tmp_path: Path) -> None:
@@ -98,7 +109,7 @@ def test_a_completed_run_has_the_exit_code_0(aqueue: Aqueue, tmp_path: Path) -> 
     done = aqueue("status", write_log(tmp_path, script.finish("completed")))
 
     assert done.code == 0
-    assert "Completed" in done.out
+    assert "   completed at " in done.out
     assert "To resume" not in done.out
 
 
@@ -127,7 +138,7 @@ def test_a_run_whose_process_is_there_is_running(aqueue: Aqueue, tmp_path: Path)
     done = aqueue("status", write_log(tmp_path, script.events))
 
     assert done.code == 4
-    assert "Running  pid" in done.out
+    assert re.search(rf"   running since \d\d:\d\d \(pid {os.getpid()} on {socket.gethostname()}\)\n", done.out)
     assert "attempt 2: https://example.org/" in done.out
 
 
@@ -138,7 +149,7 @@ def test_a_wait_is_told_rightly_though_the_clock_was_set_back(aqueue: Aqueue, tm
     script.fail_for_now(1, 12.0)
     file = write_log(tmp_path, script.events)
 
-    assert "1 waiting to be retried, due in 12 s" in aqueue("status", file).out
+    assert "  Retrying  1 item, due in 12 s\n" in aqueue("status", file).out
     assert "in 12 s" in aqueue("explain", file, 1).out
 
 
@@ -173,7 +184,7 @@ def test_a_run_on_a_cluster_is_told_with_its_processes(
     """How many workers are in how many processes, where each item runs, and how busy each process is."""
     lines = aqueue("status", write(tmp_path, on_a_cluster().events)).out.splitlines()
 
-    assert any(line.endswith("/s, 2 workers in 1 process") for line in lines)
+    assert any(line.endswith("   2 workers in 1 process") for line in lines)
     at = lines.index("Running  2 of 2 workers")
     assert lines[at + 1].split() == ["item", "type", "for", "on"]
     assert [line.split()[::3] for line in lines[at + 2 : at + 4]] == [
@@ -244,7 +255,7 @@ def test_waiting_items_are_told_with_the_time_of_the_next(aqueue: Aqueue, tmp_pa
     script.fail_for_now(1, due_in_s=3_590.0)
     done = aqueue("status", write_log(tmp_path, script.events))
 
-    assert "1 waiting to be retried, due in 60 min" in done.out
+    assert "  Retrying  1 item, due in 60 min\n" in done.out
 
 
 def test_a_limit_that_keeps_workers_idle_is_named(aqueue: Aqueue, tmp_path: Path) -> None:
@@ -255,11 +266,72 @@ def test_a_limit_that_keeps_workers_idle_is_named(aqueue: Aqueue, tmp_path: Path
     script.add(GroupLimitKnown, group="evil\x1b[2J.example", per_second=0.5)
     said = "limited by evil\x1b[2J.example: 0.5/s, 5 waiting; 3 of 3 workers idle"
     file = write_log(tmp_path, script.events)
-    assert f"\n{visible(said)}\n" in aqueue("status", file).out
+    assert aqueue("status", file).out.splitlines()[0].endswith(f")   {visible(said)}")
     assert json.loads(aqueue("status", file, "--json").out)["limited_by"] == said
     ended = write_log(tmp_path, script.finish("interrupted"))
     assert "limited" not in aqueue("status", ended).out
     assert json.loads(aqueue("status", ended, "--json").out)["limited_by"] is None
+
+
+def steered(*, pid: int | None = None) -> Script:
+    """Return a run in which people have set everything that they can."""
+    script = Script(host=None, pid=pid)
+    for _ in range(3):
+        script.enqueue(group="a")
+    script.add(RunWorkersChanged, num_workers=1, program=3, by="anna@laptop via aqueue")
+    script.add(GroupPaused, group="evil\x1b[2J", by="ben\x1b[2J@host via aqueue")
+    own = GroupLimit(per_second=5.0)
+    script.add(GroupLimitChanged, group="a", per_second=2.0, program=own, by="anna@laptop via aqueue")
+    script.add(GroupLimitChanged, group="b", by="anna@laptop via aqueue")
+    script.add(RunPaused, by="anna@laptop via aqueue")
+    return script
+
+
+@pytest.mark.parametrize("is_live", [True, False])
+def test_what_people_have_set_is_told(aqueue: Aqueue, tmp_path: Path, is_live: bool) -> None:
+    """By whom and since when, next to what the program has; also of a run that nobody runs. Safe to show."""
+    script = steered()
+    events = script.events if is_live else script.finish("interrupted")
+    file = write_log(tmp_path, events)
+    lines = aqueue("status", file).out.splitlines()
+    at = next(number for number, line in enumerate(lines) if line.startswith("  In force"))
+    now = time.strftime("%H:%M", time.localtime(events[-1].at))
+    shown = [re.sub(r"\d\d:\d\d", "14:03", re.sub(r"\d s ago", "0 s ago", line)) for line in lines[at : at + 6]]
+    assert shown == [
+        "  In force  paused 14:03 by anna@laptop",
+        "            1 worker, set 14:03 by anna@laptop (program: 3)",
+        "            evil\\x1b[2J paused 14:03 by ben\\x1b[2J@host",
+        "            a 2/s, set 14:03 by anna@laptop (program: 5/s)",
+        "            b no limit, set 14:03 by anna@laptop",
+        "  Oldest    item 1 Page, waiting, enqueued 0 s ago",
+    ]
+    assert now in lines[at]
+    assert lines[0].endswith("   paused by anna@laptop: 3 waiting") == is_live
+    status = aqueue("status", file, "--json").json
+    assert [(one["what"], one["group"], one["value"], one["program"]) for one in status["in_force"]] == [
+        ("pause", None, None, None),
+        ("workers", None, 1, 3),
+        ("pause", "evil\x1b[2J", None, None),
+        ("limit", "a", {"concurrent": None, "per_second": 2.0}, {"concurrent": None, "per_second": 5.0}),
+        ("limit", "b", {"concurrent": None, "per_second": None}, None),
+    ]
+    paused = next(event for event in events if isinstance(event, RunPaused))
+    assert (status["in_force"][0]["since"], status["in_force"][0]["by"]) == (paused.at, paused.by)
+
+
+def test_shares_of_the_time_are_told_to_programs(aqueue: Aqueue, tmp_path: Path) -> None:
+    """Of the last minute and of the whole run, under the names that `RunView.shares` has."""
+    script = Script(age_s=100.0)
+    script.start(script.enqueue())
+    script.wait(99.97)
+    script.complete(1)
+    status = aqueue("status", write_log(tmp_path, script.finish("completed")), "--json").json
+
+    for over, of_s in (("last_minute", 60), ("run", 100)):
+        shares = status["shares"][over]
+        assert shares.pop("of_s") == pytest.approx(of_s, abs=0.1)
+        assert {name: round(share, 2) for name, share in shares.items() if share} == {"empty": 1.0}
+        assert len(shares) == 7
 
 
 def test_many_types_are_cut_to_a_screen_and_none_is_lost(aqueue: Aqueue, tmp_path: Path) -> None:

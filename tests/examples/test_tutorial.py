@@ -129,8 +129,8 @@ def change(source: str, changes: str) -> str:
 
 SOMETIMES = [
     (re.compile(r"journal of run [0-9a-f]{16}"), "journal of run ID"),
-    (re.compile(r"\bpid \d+"), "pid PID"),
-    (re.compile(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d( on \S+)?"), "DATE"),
+    (re.compile(r"\bpid \d+( on [^\s)]+)?"), "pid PID"),
+    (re.compile(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d"), "DATE"),
     (re.compile(r"\b\d\d-\d\d \d\d:\d\d\b"), "DATE"),
     (re.compile(r"\d\d:\d\d:\d\d\.\d{3}"), "CLOCK"),
     (re.compile(r"\b\d+:\d\d(:\d\d)?\b"), "TIME"),

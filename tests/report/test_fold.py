@@ -18,12 +18,13 @@ from aqueue.cli._record import Record
 from aqueue.cli._report._charts import MAX_CELLS, chart_data, over_time, tree_cells
 from aqueue.cli._report._fold import MAX_TYPES, OTHER_TYPES, Durations, End, Fold, bin_edge
 from aqueue.cli._report._html import clock, counted
-from aqueue.cli._report._sections import failures, headline, slowest, status, summary
+from aqueue.cli._report._sections import failures, headline, limits, slowest, status, summary
 from aqueue.cli._report._series import MAX_BINS, Series
 from aqueue.cli._report._timeline import MAX_ROWS, MAX_SPANS, Outcome, Span, Timeline
 from aqueue.events import (
     ErrorInfo,
     Event,
+    GroupPaused,
     ItemCompleted,
     ItemEnqueued,
     ItemFailed,
@@ -32,7 +33,9 @@ from aqueue.events import (
     ItemStarted,
     Phase,
     ProcessLeft,
+    RunPaused,
     RunResumed,
+    RunUnpaused,
 )
 from aqueue.figures import duration
 from aqueue.testing._scripted_runs import BOOM, Script, every_event_type, interrupted, with_retries, with_workers
@@ -643,6 +646,27 @@ def test_a_log_that_lacks_much_has_a_page() -> None:
 
     assert "5000001" in slowest(record)
     assert [cell[2] for cell in tree_cells(record, fold)] == [0, 1, 5_000_000, 70, 5_000_001]
+
+
+def test_page_says_what_limited_the_run() -> None:
+    """Shares of the whole run, and what people have set that still holds; what took no time worth saying has no row."""
+    script = Script()
+    item = script.enqueue()
+    script.add(RunPaused, by="anna@laptop via aqueue")
+    script.wait(5)
+    script.add(RunUnpaused, by="anna@laptop via aqueue")
+    script.start(item)
+    script.wait(15)
+    script.complete(item)
+    script.add(GroupPaused, group="<b>", by="anna@laptop via aqueue")
+    said = limits(both(script.finish("completed"))[0])
+
+    assert re.findall(r"<th scope=\"row\">(.*?)</th><td.*?>(.*?)</td>", said) == [
+        ("A person had paused the run", "25 %"),
+        ("Workers were idle because the queue was empty", "75 %"),
+    ]
+    assert re.search(r"<li>&lt;b&gt; paused \d\d\d\d-\d\d-\d\d \d\d:\d\d by anna@laptop</li>", said)
+    assert limits(both(Script().finish("completed"))[0]) == "<p>Nothing, as far as its events tell.</p>"
 
 
 def test_page_names_what_was_skipped() -> None:

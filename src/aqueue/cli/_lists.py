@@ -1,4 +1,4 @@
-"""What several subcommands print alike: items, items by type and state, kinds of failures."""
+"""What several subcommands print alike: items, items by type and state, kinds of failures, what people have set."""
 
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
@@ -8,20 +8,31 @@ import msgspec
 from rich.console import RenderableType
 from rich.text import Text
 
+from aqueue import events as ev
 from aqueue._folds.item_table import State
 from aqueue.cli import _screen
 from aqueue.cli._record import ItemTexts, Record
 from aqueue.cli._screen import Column
-from aqueue.figures import amount, duration, when_due
+from aqueue.figures import amount, duration, limit_words, person, when_due
 from aqueue.result import FailureGroup
 from aqueue.text import visible
 from aqueue.tracebacks import place, user_frames
 
-__all__ = ["failure_kinds", "item_fields", "items_by_state", "list_of_items", "nothing_or_more"]
+__all__ = [
+    "failure_kinds",
+    "in_force",
+    "in_force_fields",
+    "item_fields",
+    "items_by_state",
+    "list_of_items",
+    "nothing_or_more",
+    "title_of",
+]
 
 _MAX_TYPES: Final = 20
 _MAX_TEXT_CHARS: Final = 200
 _MAX_MESSAGE_CHARS: Final = 300
+_MAX_IN_FORCE: Final = 20
 _STATE_ORDER: Final[tuple[State, ...]] = (
     "completed",
     "failed",
@@ -31,6 +42,14 @@ _STATE_ORDER: Final[tuple[State, ...]] = (
     "retrying",
     "interrupted",
 )
+
+_TITLES: Final[Mapping[State, str]] = {"queued": "waiting"}
+"""What displays call a state, if it isn't by its own name."""
+
+
+def title_of(state: State) -> str:
+    """Return what displays call a state of an item."""
+    return _TITLES.get(state, state)
 
 
 def item_fields(record: Record, row: int, texts: ItemTexts) -> dict[str, Any]:
@@ -131,7 +150,8 @@ def items_by_state(record: Record, counts: Mapping[tuple[str, State], int]) -> R
             state: "dim" if not count else "bold red" if state == "failed" else "" for state, count in sums.items()
         }
         rows.append([name, *(Text(amount(count), styles[state]) for state, count in sums.items())])
-    return _screen.table([Column("type", may_shrink=True), *(Column(state, is_number=True) for state in states)], rows)
+    titles = [title_of(state) for state in states]
+    return _screen.table([Column("type", may_shrink=True), *(Column(title, is_number=True) for title in titles)], rows)
 
 
 def failure_kinds(record: Record, groups: Sequence[FailureGroup], at_most: int) -> RenderableType:
@@ -152,3 +172,60 @@ def failure_kinds(record: Record, groups: Sequence[FailureGroup], at_most: int) 
         Column("example", may_shrink=True),
     ]
     return _screen.table(columns, rows)
+
+
+_Commands = ev.RunPaused | ev.GroupPaused | ev.RunWorkersChanged | ev.GroupLimitChanged
+
+
+def _commands_in_force(record: Record) -> list[_Commands]:
+    """Return the events of what people have set and still holds: pauses, the number of workers, limits."""
+    holds = record.view.in_force
+    single = [one for one in (holds.paused, holds.workers) if one is not None]
+    return [*single, *holds.paused_groups.values(), *holds.limits.values()]
+
+
+def in_force(record: Record) -> list[str]:
+    """Return a line for each thing that people have set and still holds, by whom and since when; safe to show."""
+    commands = _commands_in_force(record)
+    lines = [visible(_words_of_command(event, record.now), _MAX_TEXT_CHARS) for event in commands[:_MAX_IN_FORCE]]
+    more = len(commands) - _MAX_IN_FORCE
+    return [*lines, *([f"{amount(more)} more"] if more > 0 else [])]
+
+
+def _words_of_command(event: _Commands, now: float) -> str:
+    who = f"{_screen.short_time(event.at, now)} by {person(event.by)}"
+    match event:
+        case ev.RunPaused():
+            return f"paused {who}"
+        case ev.GroupPaused():
+            return f"{event.group} paused {who}"
+        case ev.RunWorkersChanged():
+            workers = f"{amount(event.num_workers)} worker{'' if event.num_workers == 1 else 's'}"
+            return f"{workers}, set {who} (program: {amount(event.program)})"
+        case ev.GroupLimitChanged():
+            limit = limit_words(event.concurrent, event.per_second) or "no limit"
+            own = event.program
+            program = "" if own is None else f" (program: {limit_words(own.concurrent, own.per_second) or 'no limit'})"
+            return f"{event.group} {limit}, set {who}{program}"
+
+
+def in_force_fields(record: Record) -> list[dict[str, Any]]:
+    """Return the same as JSON objects, all of which have the same fields."""
+    return [_fields_of_command(event) for event in _commands_in_force(record)]
+
+
+def _fields_of_command(event: _Commands) -> dict[str, Any]:
+    what, value, program = "pause", None, None  # type: str, object, object
+    if isinstance(event, ev.RunWorkersChanged):
+        what, value, program = "workers", event.num_workers, event.program
+    elif isinstance(event, ev.GroupLimitChanged):
+        what, value = "limit", {"concurrent": event.concurrent, "per_second": event.per_second}
+        program = None if event.program is None else msgspec.structs.asdict(event.program)
+    return {
+        "what": what,
+        "group": getattr(event, "group", None),
+        "value": value,
+        "program": program,
+        "since": event.at,
+        "by": event.by,
+    }

@@ -3,8 +3,10 @@
 from aqueue._folds.recording import RecordedItem, RecordedRun
 from aqueue._resume.plan import Plan, Step
 from aqueue.cli._record import Record
-from aqueue.cli._screen import host_and_pid
-from aqueue.figures import amount, when_due
+from aqueue.cli._screen import host_and_pid, short_time
+from aqueue.events import GroupPaused, RunPaused
+from aqueue.figures import amount, person, when_due
+from aqueue.text import visible
 
 __all__ = ["outlook"]
 
@@ -13,7 +15,14 @@ _WAS_SKIPPED = "It won't run again: it was skipped."
 
 
 def outlook(
-    record: Record, recording: RecordedRun | None, plan: Plan | None, row: int, *, num_children: int, failed_below: bool
+    record: Record,
+    recording: RecordedRun | None,
+    plan: Plan | None,
+    row: int,
+    *,
+    num_children: int,
+    failed_below: bool,
+    group: str | None = None,
 ) -> str:
     """Return in words whether and why the item in `row` will run when the run is resumed; safe to show.
 
@@ -24,9 +33,37 @@ def outlook(
         row: the item's row.
         num_children: how many children it has enqueued so far.
         failed_below: whether a descendant of it is failed.
+        group: the group in which it waits; None for none.
     """
+    paused = _paused(record, row, group)
     if record.state.name == "running":
-        return _while_running(record, row)
+        return f"{_while_running(record, row, is_paused=bool(paused))}{paused}"
+    return f"{_on_resume(record, recording, plan, row, num_children, failed_below=failed_below)}{paused}"
+
+
+def _paused(record: Record, row: int, group: str | None) -> str:
+    """Return a sentence about the pause by a person that keeps the item from starting; empty if none does."""
+    items, in_force = record.items, record.view.in_force
+    state = items.state_of(row)
+    has_hook_due = state == "completed" and items.has_hook(row) and not items.is_closed(row)
+    will_start = state in ("queued", "interrupted", "retrying") or (
+        state == "failed" and record.state.name != "running"
+    )
+    who: RunPaused | GroupPaused | None = in_force.paused
+    command, what = record.command("unpause"), "The run"
+    is_in_hook = has_hook_due or items.is_in_hook(row)
+    if who is None and group is not None and not is_in_hook and (of_group := in_force.paused_groups.get(group)):
+        who, command = of_group, record.command("unpause", "--group", group)
+        what = f"Its group {visible(group, 200)}"
+    if who is None or not (will_start or has_hook_due):
+        return ""
+    when = f"{short_time(who.at, record.now)} by {visible(person(who.by), 200)}"
+    return f" {what} was paused at {when}. To let it start: {command}"
+
+
+def _on_resume(
+    record: Record, recording: RecordedRun | None, plan: Plan | None, row: int, num_children: int, *, failed_below: bool
+) -> str:
     if not record.history.is_journal:
         return "A log can't be resumed. To resume runs, record a journal with run_queue(resume=…)."
     if recording is None or plan is None:
@@ -70,7 +107,7 @@ def outlook(
     return f"On resume it runs: it was enqueued but never started.{first}"
 
 
-def _while_running(record: Record, row: int) -> str:
+def _while_running(record: Record, row: int, *, is_paused: bool) -> str:
     items = record.items
     match items.state_of(row):
         case "running":
@@ -84,6 +121,8 @@ def _while_running(record: Record, row: int) -> str:
             if due <= record.now:
                 return "Its retry is due: it is waiting for a worker or for its group's limit."
             return f"It will be retried {when_due(due, record.now)}."
+        case "queued" | "interrupted" if is_paused:
+            return "It is queued."
         case "queued" | "interrupted":
             return "It is queued: it is waiting for a worker, for its group's limit or, after a resume, for its parent."
         case "failed":

@@ -127,6 +127,7 @@ class Record:
         num_processes: how many processes have run it.
         now: when it was read, Unix time in seconds; not before its last event.
         state: the state of the run.
+        until: until when the run's time counts, Unix time in seconds: now, or until its last event.
         names: the short name of each item type, safe to show.
     """
 
@@ -181,6 +182,7 @@ class Record:
         self.state = assess(self.view, self.started, history, self.now)
         if self.state.name != "running":
             self.items.lose_workers()
+        self.until = self.now if self.state.name == "running" else self.view.at
         self.names = {type: visible(name, 200) for type, name in short_names(list(self.view.types)).items()}
 
     def _begin_with(self, folds: Folds, again: Sequence[Event]) -> None:

@@ -39,6 +39,7 @@ class Story:
         left_out: how many of its events are left out.
         wait_s: how long it waited, in all, to be started: in the queue, for its next attempt, and between processes.
         work_s: how long its attempts took in all, seconds.
+        group: the group in which it waits, or waited last; None for none.
     """
 
     def __init__(self, item: int) -> None:
@@ -48,6 +49,7 @@ class Story:
         self.left_out = 0
         self.wait_s = 0.0
         self.work_s = 0.0
+        self.group: str | None = None
         self._at = 0.0
         self._crashed_at: dict[int, float] = {}  # the time of the last event before each `run.resumed`, by its number
         self._steered: ev.RunSteered | None = None  # the latest command of this process
@@ -88,6 +90,13 @@ class Story:
         self._at = at
 
     def _keep(self, event: ev.Event) -> None:
+        match event:
+            case (
+                ev.ItemEnqueued() | ev.ItemRegrouped() | ev.ItemReopened(failed="process") | ev.ItemReopened(rerun=True)
+            ):
+                self.group = event.group
+            case _:
+                pass
         if len(self._first) < _MAX_EVENTS // 2:
             self._first.append(event)
             return

@@ -67,7 +67,15 @@ def explain(file: str, item: int, run: str, as_json: bool) -> None:
         story,
         list(story.chapters(record.view.at if is_lost else None, now)),
         told.children(),
-        outlook(record, recording, plan, row, num_children=len(told.announced), failed_below=failed_below),
+        outlook(
+            record,
+            recording,
+            plan,
+            row,
+            num_children=len(told.announced),
+            failed_below=failed_below,
+            group=story.group,
+        ),
     )
     if as_json:
         _screen.print_json(_as_json(explained))

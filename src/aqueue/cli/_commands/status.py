@@ -1,7 +1,7 @@
 """``aqueue status``: shows the state of a run on one screen."""
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, Final
 
 import msgspec
@@ -90,7 +90,12 @@ def _as_json(record: Record, groups: tuple[FailureGroup, ...]) -> dict[str, Any]
         ],
         "retrying": view.waiting,
         "next_due": view.next_due or None,
-        "limited_by": (state.name == "running" and view.limited_by(record.now)) or None,
+        "limited_by": _limited_by(record) or None,
+        "in_force": _lists.in_force_fields(record),
+        "shares": {
+            "last_minute": msgspec.structs.asdict(view.shares(record.until)),
+            "run": msgspec.structs.asdict(view.shares(record.until, "run")),
+        },
         "oldest_outstanding": None
         if oldest is None
         else {
@@ -134,15 +139,21 @@ def _process_of(record: Record, one: RunningItem) -> WorkerProcess | None:
     return WorkerProcess(1, view.num_workers, started.host, started.pid) if started is not None else None
 
 
+def _limited_by(record: Record) -> str:
+    return record.view.limited_by(record.now) if record.state.name == "running" else ""
+
+
 def _elapsed_s(record: Record) -> float:
-    return record.view.elapsed_s(record.now if record.state.name == "running" else record.view.at)
+    return record.view.elapsed_s(record.until)
+
+
+def _average(record: Record) -> float:
+    elapsed_s = _elapsed_s(record)
+    return record.view.counts.completed / elapsed_s if elapsed_s > 0 else 0.0
 
 
 def _rate(record: Record) -> float:
-    if record.state.name == "running":
-        return record.view.rate(record.now)
-    elapsed_s = _elapsed_s(record)
-    return record.view.counts.completed / elapsed_s if elapsed_s > 0 else 0.0
+    return record.view.rate(record.now) if record.state.name == "running" else _average(record)
 
 
 def _printed(record: Record, groups: tuple[FailureGroup, ...]) -> list[RenderableType]:
@@ -157,8 +168,8 @@ def _printed(record: Record, groups: tuple[FailureGroup, ...]) -> list[Renderabl
         parts += _running(record, running)
     if view.processes and record.state.name == "running":
         parts += ["", _screen.heading("Worker processes", amount(len(view.processes))), _processes(record, running)]
-    if record.state.name != "completed":
-        parts += _outstanding(record)
+    if facts := _facts(record):
+        parts += ["", _screen.definition_list(facts)]
     if groups:
         parts += ["", _screen.heading("Failed", amount(view.counts.failed))]
         more = f"+{amount(len(groups) - _MAX_GROUPS)} more kinds; " if len(groups) > _MAX_GROUPS else ""
@@ -171,28 +182,58 @@ def _printed(record: Record, groups: tuple[FailureGroup, ...]) -> list[Renderabl
 
 
 def _head(record: Record) -> list[RenderableType]:
-    history, view, started, state = record.history, record.view, record.started, record.state
+    """Return the state, what limits the run, and its figures."""
+    history, view = record.history, record.view
+    limited_by = visible(_limited_by(record), 300)
     kind = "journal" if history.is_journal else "log"
     run = f" of run {visible(view.run_id, 100)}" if view.run_id else ""
-    word = state.name.capitalize()
-    host = f" on {visible(started.host, 100)}" if started is not None and started.host else ""
+    lines: list[RenderableType] = [
+        Text.assemble(
+            (history.name, "bold"), "   ", *_state(record), (f"   {limited_by}" if limited_by else "", "magenta")
+        ),
+        _screen.indented(Text(f"{kind}{run}, {_begun(record)}", style="dim")),
+        "",
+        _screen.indented(Text(_figures(record))),
+        _screen.indented(Text(_pace(record))),
+    ]
+    lines += [_screen.indented(Text(said, "magenta")) for said in history.caveats()]
+    return lines
+
+
+def _state(record: Record) -> Iterator[tuple[str, str]]:
+    """Yield in parts what the run is doing, or how and when it ended, and why."""
+    view, started, state = record.view, record.started, record.state
+    why = state.why
+    if state.liveness == "alive" and started is not None and started.host:
+        pid = f"pid {started.pid}"
+        why = why.replace(pid, f"{pid} on {visible(started.host, 100)}", 1)
+    yield state.name, _STATE_STYLES[state.name]
+    if state.name == "running":
+        yield f" since {_screen.short_time(view.started_at, record.now)} ({why})", ""
+    elif view.state == "finished":
+        yield f" at {_screen.short_time(view.at, record.now)}{f' ({why})' if why else ''}", ""
+    elif why:
+        yield f": {why}", ""
+
+
+def _figures(record: Record) -> str:
+    view = record.view
+    figures = words_of_counts(view.counts).split(", ")
+    if record.state.name == "running":
+        now = ((view.waiting, "retrying"), (view.queued, "waiting"), (len(view.running), "running"))
+        figures += [f"{amount(count)} {what}" for count, what in now if count]
+    return "   ".join(figures)
+
+
+def _pace(record: Record) -> str:
+    view, elapsed_s = record.view, _elapsed_s(record)
     workers = f"{amount(view.num_workers)} worker{'' if view.num_workers == 1 else 's'}"
     if view.cluster:
         count = len(view.processes)
         workers += f" in {amount(count)} process{'' if count == 1 else 'es'}"
-    elapsed_s = _elapsed_s(record)
-    pace = "now" if state.name == "running" else "average"
-    elapsed = clock(elapsed_s) if elapsed_s >= 60 else duration(elapsed_s)
-    lines: list[RenderableType] = [
-        Text.assemble((history.name, "bold"), (f"  {kind}{run}", "dim")),
-        Text.assemble((word, _STATE_STYLES[state.name]), f"  {state.why}" if state.why else ""),
-        "",
-        _screen.indented(Text(words_of_counts(view.counts))),
-        _screen.indented(Text(f"{elapsed} elapsed, {pace} {per_second(_rate(record))}/s, {workers}")),
-        _screen.indented(Text(f"{_begun(record)}{host}", style="dim")),
-    ]
-    lines += [_screen.indented(Text(said, "magenta")) for said in history.caveats()]
-    return lines
+    now = [f"now {per_second(_rate(record))}/s"] if record.state.name == "running" else []
+    elapsed = f"elapsed {clock(elapsed_s) if elapsed_s >= 60 else duration(elapsed_s)}"
+    return "   ".join([*now, f"average {per_second(_average(record))}/s", elapsed, workers])
 
 
 def _begun(record: Record) -> str:
@@ -244,19 +285,26 @@ def _processes(record: Record, running: Sequence[RunningItem]) -> RenderableType
     return _screen.table([Column("", may_shrink=True), Column("workers", True), Column("busy", True)], rows)
 
 
-def _outstanding(record: Record) -> list[RenderableType]:
+def _facts(record: Record) -> list[tuple[str, RenderableType]]:
+    """Return what people have set, and what waits: each fact with its name."""
     view, items = record.view, record.items
-    parts: list[RenderableType] = []
     is_running = record.state.name == "running"
-    if is_running and (limited_by := view.limited_by(record.now)):
-        parts += ["", Text(visible(limited_by, 300), style="magenta")]
+    facts: list[tuple[str, RenderableType]] = [
+        ("" if number else "In force", Text(line)) for number, line in enumerate(_lists.in_force(record))
+    ]
+    if record.state.name == "completed":
+        return facts
     if view.waiting:
         next_one = "" if view.waiting == 1 else "the next "
         due = f", {next_one}due {when_due(view.next_due, record.now)}" if is_running else ""
-        parts += ["", Text(f"{amount(view.waiting)} waiting to be retried{due}", style="magenta")]
+        facts.append(
+            ("Retrying", Text(f"{amount(view.waiting)} item{'' if view.waiting == 1 else 's'}{due}", "magenta"))
+        )
     oldest = next(items.rows_in(OUTSTANDING), None)
     if oldest is not None:
         age = f"enqueued {_screen.time_ago(record.now - items.enqueued_at[oldest])}"
-        what = f"item {items.item_of(oldest)} {record.name_of(oldest)}, {items.state_of(oldest)}, {age}"
-        parts += ["", Text.assemble(("Oldest outstanding: ", "bold"), what)]
-    return parts
+        what = (
+            f"item {items.item_of(oldest)} {record.name_of(oldest)}, {_lists.title_of(items.state_of(oldest))}, {age}"
+        )
+        facts.append(("Oldest", Text(what)))
+    return facts

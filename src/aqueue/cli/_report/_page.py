@@ -44,6 +44,7 @@ def page(record: Record, fold: Fold, *, source: str, now: float, notes: Sequence
         "summary": _sections.summary(record, fold),
         "failures": _sections.failures(record),
         "failures_class": Html("bad" if record.view.counts.failed else ""),
+        "limits": _sections.limits(record),
         "over_time": _charts.over_time(record, fold, bins),
         "timeline": _charts.timeline(fold),
         "durations": _charts.durations(fold),

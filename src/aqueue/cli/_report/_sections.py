@@ -4,9 +4,10 @@ from collections.abc import Iterable, Sequence
 from heapq import nlargest
 from typing import Final
 
+from aqueue.cli import _lists
 from aqueue.cli._record import Record
 from aqueue.cli._report._fold import Fold
-from aqueue.cli._report._html import Html, counted, joined, lines, rate, table, text, time
+from aqueue.cli._report._html import Html, counted, joined, lines, percent, rate, table, text, time
 from aqueue.cli._screen import first_line
 from aqueue.events import Counts
 from aqueue.figures import amount, duration
@@ -14,12 +15,25 @@ from aqueue.result import FailureGroup
 from aqueue.text import short_names
 from aqueue.tracebacks import place, user_frames
 
-__all__ = ["failures", "headline", "notes", "slowest", "status", "summary"]
+__all__ = ["failures", "headline", "limits", "notes", "slowest", "status", "summary"]
 
 _MAX_TYPES: Final = 100
 _MAX_KINDS: Final = 50
 _MAX_FRAMES: Final = 8
 _NUM_SLOWEST: Final = 25
+_MIN_SHARE: Final = 0.005
+"""Which share of the time is worth a row."""
+
+_SHARES: Final = {
+    "paused": "A person had paused the run",
+    "limited": "Items waited while workers were idle: a limit, slow_down or a paused group held them back",
+    "retrying": "Nothing was left but items that waited for a retry",
+    "empty": "Workers were idle because the queue was empty",
+    "busy": "All workers were busy, and items waited",
+    "blocked": "Code blocked the event loop",
+    "held_up": "The run waited for its journal or a reporter",
+}
+"""What each of the `Shares` of a run's time is."""
 _TRACEBACK_MAX_CHARS: Final = 12_000
 _TRACEBACKS_MAX_BYTES: Final = 600_000
 """How much of the page all tracebacks together may be, in UTF-8 and escaped."""
@@ -156,6 +170,18 @@ def _processes(fold: Fold) -> Html:
     more = fold.num_processes - len(rows)
     remark = Html(f"<p>{amount(more)} later processes are left out of the table and the charts.</p>") if more else ""
     return joined([table("Processes", columns, rows, (2, 4, 6)), remark])
+
+
+def limits(record: Record) -> Html:
+    """Return what the time of the run was spent on, and what people have set that still holds."""
+    shares = record.view.shares(record.until, "run")
+    rows = [
+        (text, percent(share, 1)) for name, text in _SHARES.items() if (share := getattr(shares, name)) >= _MIN_SHARE
+    ]
+    told = table("Shares of the time that it took", ["What", "Share"], rows, (1,)) if rows else ""
+    in_force = _lists.in_force(record)
+    set_by_people = f"<p>In force:</p><ul>{_list(in_force)}</ul>" if in_force else ""
+    return Html(f"{told}{set_by_people}") if told or in_force else Html("<p>Nothing, as far as its events tell.</p>")
 
 
 def failures(record: Record) -> Html:
