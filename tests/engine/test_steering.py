@@ -98,8 +98,8 @@ def test_any_commands_at_any_moment_change_only_when_things_happen(
     outcomes = [expected(plan) for plan in roots]
     assert result.counts.completed == sum(one.completed for one in outcomes)
     assert result.counts.failed == sum(one.failed for one in outcomes)
-    changes = (RunPaused, RunUnpaused, RunWorkersChanged)
-    assert len(commander.given) == sum(isinstance(event, changes) for event in recorder.events)
+    kinds_of_changes = RunPaused | RunUnpaused | RunWorkersChanged
+    assert len(commander.given) == sum(isinstance(event, kinds_of_changes) for event in recorder.events)
 
 
 # ---- pauses -----------------------------------------------------------------------------------------------------

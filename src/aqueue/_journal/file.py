@@ -7,6 +7,7 @@ import sqlite3
 import stat
 import struct
 import sys
+import time
 from contextlib import closing, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -52,6 +53,14 @@ _READERS_BYTES: Final = (_PENDING_BYTE + 2, 510)
 
 _LOG_MAGIC: Final = (b"\x37\x7f\x06\x82", b"\x37\x7f\x06\x83")
 """What a write-ahead log begins with; which one is for the machine that began it."""
+
+_COMMAND: Final = "a command, "
+"""How the owner of the lock is named if it is a command, which holds the lock for as long as it takes to read the journal."""
+
+_COMMAND_S: Final = 10.0
+"""How long a run waits for a command, seconds: reading five million events takes two."""
+
+_COMMAND_INTERVAL_S: Final = 0.02
 
 MIN_SQLITE: Final = (3, 38)
 
@@ -144,10 +153,15 @@ def has_log_header(log: str) -> bool:
 # ---- the lock -----------------------------------------------------------------------------------------------------
 
 
-def lock(path: Path) -> "BaseFileLock":
+def lock(path: Path, *, is_command: bool = False) -> "BaseFileLock":
     """Lock the journal at `path` for one run; the operating system drops the lock when the process ends.
 
-    The lock is on ``PATH.lock``, which names the owner. That file is never removed: a second run could get in then.
+    The lock is on ``PATH.lock``, which names the owner. That file is never removed: a second run could get in then. If a command
+    has the lock, which is soon done, this waits.
+
+    Parameters:
+        path: the journal.
+        is_command: whether it is for a command that appends something, and not for a run.
 
     Raises:
         JournalLocked: another run has it.
@@ -157,21 +171,29 @@ def lock(path: Path) -> "BaseFileLock":
 
     name = f"{path}.lock"
     owner = FileLock(name, blocking=False, thread_local=False, mode=0o600, preserve_lock_file=True)
-    try:
-        owner.acquire()
-    except Timeout:
-        if identity(name) is None:  # a file system of the system's own, /proc say, lets nobody make one
-            raise JournalError(f"the journal's lock file {shown(name)} can't be created; {_NEEDS_A_FOLDER}") from None
-        raise JournalLocked(
-            f"the journal {shown(path)} is in use by another run ({_owner(name)}); wait until that run has ended, or stop it"
-        ) from None
-    except OSError as error:
-        raise JournalError(
-            f"the journal's lock file {shown(name)} can't be used: {_advised(error, _NEEDS_A_FOLDER)}"
-        ) from error
+    give_up_at = time.monotonic() + _COMMAND_S
+    while not owner.is_locked:
+        try:
+            owner.acquire()
+        except Timeout:
+            if identity(name) is None:  # a file system of the system's own, /proc say, lets nobody make one
+                raise JournalError(
+                    f"the journal's lock file {shown(name)} can't be created; {_NEEDS_A_FOLDER}"
+                ) from None
+            if _owner(name).startswith(_COMMAND) and time.monotonic() < give_up_at:
+                time.sleep(_COMMAND_INTERVAL_S)
+                continue
+            raise JournalLocked(
+                f"the journal {shown(path)} is in use by another run ({_owner(name)}); wait until that run has ended, or stop it"
+            ) from None
+        except OSError as error:
+            raise JournalError(
+                f"the journal's lock file {shown(name)} can't be used: {_advised(error, _NEEDS_A_FOLDER)}"
+            ) from error
     # The name of the owner is only for messages, so a full disk is no reason to fail.
     with suppress(OSError):
-        Path(name).write_text(f"pid {os.getpid()} on {socket.gethostname()}\n", encoding="utf-8")
+        by = _COMMAND if is_command else ""
+        Path(name).write_text(f"{by}pid {os.getpid()} on {socket.gethostname()}\n", encoding="utf-8")
     return owner
 
 

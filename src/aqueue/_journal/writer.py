@@ -39,7 +39,7 @@ class Journal:
         last_seq: the number of the last event that is committed; 0 if there is none.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, *, is_command: bool = False) -> None:
         """Take the lock on `path` and open it; a missing or empty file is made. Use `create` or `open`."""
         self.path = path
         self._log = f"{path}-wal"
@@ -51,7 +51,7 @@ class Journal:
                 )
             if not journal_file.is_empty(path):
                 journal_check.check_header(path)  # before a lock file appears beside what may be no journal
-            self._lock = journal_file.lock(path)
+            self._lock = journal_file.lock(path, is_command=is_command)
             self._lock_identity = journal_file.identity(f"{path}.lock")
             self._is_made_here = journal_file.is_empty(path)
             self._file_lock: int | None = None
@@ -101,8 +101,12 @@ class Journal:
         return journal
 
     @classmethod
-    def open(cls, path: "str | os.PathLike[str]") -> Self:
+    def open(cls, path: "str | os.PathLike[str]", *, is_command: bool = False) -> Self:
         """Return the journal at `path`; a missing or empty file is made.
+
+        Parameters:
+            path: the file.
+            is_command: whether a command is to append to it, for which a run that is starting waits.
 
         Raises:
             NotAJournal: the file is something else, or its schema has something that aqueue didn't put there.
@@ -111,7 +115,7 @@ class Journal:
             JournalLocked: another run uses it.
             JournalError: it can't be read, written or made. In each case it wasn't changed.
         """
-        return cls(journal_file.resolve(path))
+        return cls(journal_file.resolve(path), is_command=is_command)
 
     def _connect(self) -> sqlite3.Connection:
         try:

@@ -30,7 +30,7 @@ def edit(journal: Path, command: AnyCommand) -> Answer:
     """
     from aqueue._journal.writer import Journal  # SQLite is for those who have a journal
 
-    opened = Journal.open(journal)
+    opened = Journal.open(journal, is_command=True)
     try:
         if opened.is_new:
             raise SteeringError(f"nothing is recorded in {visible(str(journal), 1_000)}; name the journal of a run")

@@ -11,6 +11,7 @@ from aqueue import steering
 from aqueue._verbs import MAX_WORKERS, Answer, AnyCommand, Pause, SetLimit, SetWorkers, Stop, Unpause, this_person
 from aqueue.cli import _app, _screen
 from aqueue.figures import amount, limit_words, person
+from aqueue.limits import Limit
 from aqueue.text import visible, without_surrogates
 
 __all__ = ["limit", "pause", "stop", "unpause", "workers"]
@@ -57,7 +58,7 @@ def unpause(file: str, group: str | None, as_json: bool) -> None:
     _steer(
         file,
         Unpause(by=this_person(_VIA), group=_name(group)),
-        _Words(f"unpaused{what}, paused", f"not paused{what}"),
+        _Words(f"unpaused{what}", f"not paused{what}", before=lambda answer: f"paused{_since(answer)}"),
         as_json=as_json,
     )
 
@@ -126,6 +127,7 @@ def limit(
     has_numbers = concurrent is not None or per_second is not None
     if has_numbers + is_none + is_default != 1:
         raise click.UsageError("give --concurrent N, --per-second R or both; or --none; or --default")
+    Limit(concurrent, per_second)  # raises what is wrong with a number
     shown = visible(group, 300)
     new = f"{shown}: {'the limit of the program' if is_default else limit_words(concurrent, per_second) or 'no limit'}"
 
@@ -186,10 +188,12 @@ class _Words:
 def _steer(file: str, command: AnyCommand, words: _Words, *, as_json: bool) -> None:
     answer = steering.carry_out(file, command)
     if as_json:
-        _screen.print_json(msgspec.to_builtins(answer) | {"verb": command.__struct_config__.tag})
+        _screen.print_json({"verb": command.__struct_config__.tag} | msgspec.structs.asdict(answer))
     else:
         click.echo(_said(file, command, answer, words))
-    if not answer.is_known:
+    if not answer.is_known and (
+        isinstance(command, Pause) or (isinstance(command, SetLimit) and not command.is_default)
+    ):
         waiting = ", ".join(f"{visible(group, 100)} ({amount(count)})" for group, count in answer.groups.items())
         known = f"; items wait in: {waiting}" if waiting else ""
         _screen.say(f"no item waits or runs in the group {visible(str(getattr(command, 'group', '')), 300)}{known}")
@@ -209,8 +213,7 @@ def _said(file: str, command: AnyCommand, answer: Answer, words: _Words) -> str:
         details.append("no process runs it: this holds from its resume on")
     elif answer.is_stopping and not isinstance(command, Stop):
         details.append("it is stopping: this holds from its resume on")
-    since = _since(answer) if isinstance(command, Unpause) else ""
-    return f"{words.done}{since}" + (f" ({'; '.join(details)})" if details else "")
+    return words.done + (f" ({'; '.join(details)})" if details else "")
 
 
 def _since(answer: Answer) -> str:
