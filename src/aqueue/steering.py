@@ -26,7 +26,7 @@ from aqueue._system.notice import warn
 from aqueue._verbs import MAX_WORKERS, Answer, AnyCommand, Pause, SetLimit, SetWorkers, Stop, Unpause, this_person
 from aqueue.errors import JournalError, JournalLocked, MisplacedCall, SteeringError
 from aqueue.limits import Limit
-from aqueue.text import without_surrogates
+from aqueue.text import visible, without_surrogates
 
 __all__ = ["Answer", "limit", "pause", "stop", "unpause", "workers"]
 
@@ -35,10 +35,10 @@ _PATIENCE_S: Final = 5.0
 
 _RETRY_S: Final = 0.05
 
-_VIA: Final = "Python"
+_MAX_VIA_CHARS: Final = 20
 
 
-def pause(run: "str | os.PathLike[str] | None" = None, *, group: str | None = None) -> Answer:
+def pause(run: "str | os.PathLike[str] | None" = None, *, group: str | None = None, via: str = "Python") -> Answer:
     """Start no items and no hooks until `unpause`, also after a resume. Running ones finish.
 
     Retry timers and ``stop_after_s`` continue, and a paused run with waiting items doesn't end.
@@ -46,6 +46,7 @@ def pause(run: "str | os.PathLike[str] | None" = None, *, group: str | None = No
     Parameters:
         run: the path of the run's journal; None for the run of the item that calls this.
         group: start no `process` of this group only; its hooks continue. None, the default, for the whole run.
+        via: by which means the person asks, for those who read later who it was; by default ``"Python"``.
 
     Raises:
         InvalidArgument: an argument is not allowed.
@@ -53,66 +54,72 @@ def pause(run: "str | os.PathLike[str] | None" = None, *, group: str | None = No
         JournalError: the journal can't be read or written; one of its subclasses says why.
         MisplacedCall: called without `run` outside an item, or with it in the event loop of that run.
     """
-    return carry_out(run, Pause(by=this_person(_VIA), group=_group(group)))
+    return _carry_out(run, Pause(by=_by(via), group=_group(group)))
 
 
-def unpause(run: "str | os.PathLike[str] | None" = None, *, group: str | None = None) -> Answer:
+def unpause(run: "str | os.PathLike[str] | None" = None, *, group: str | None = None, via: str = "Python") -> Answer:
     """Let what `pause` has paused start again. A pause of the run and those of its groups are independent.
 
     Parameters:
-        run, group: as for `pause`.
+        run, group, via: as for `pause`.
 
     Raises:
         InvalidArgument, SteeringError, JournalError, MisplacedCall: as `pause` raises them.
     """
-    return carry_out(run, Unpause(by=this_person(_VIA), group=_group(group)))
+    return _carry_out(run, Unpause(by=_by(via), group=_group(group)))
 
 
-def workers(run: "str | os.PathLike[str] | None", number: int) -> Answer:
+def workers(run: "str | os.PathLike[str] | None", number: int, *, via: str = "Python") -> Answer:
     """Let `number` workers run items: more start at once, and those with the highest numbers retire after their item.
 
     It holds after a resume, unless the program passes another ``num_workers`` than it did. Runs on a cluster refuse it.
 
     Parameters:
-        run: as for `pause`.
+        run, via: as for `pause`.
         number: how many, from 1 to 1,000,000.
 
     Raises:
         InvalidArgument, SteeringError, JournalError, MisplacedCall: as `pause` raises them.
     """
     check_number("workers(number=…)", number, 1, MAX_WORKERS, kind=WHOLE_NUMBER)
-    return carry_out(run, SetWorkers(by=this_person(_VIA), num_workers=int(number)))
+    return _carry_out(run, SetWorkers(by=_by(via), num_workers=int(number)))
 
 
-def limit(run: "str | os.PathLike[str] | None", group: str, new: "Limit | Literal['none', 'default']") -> Answer:
+def limit(
+    run: "str | os.PathLike[str] | None",
+    group: str,
+    new: "Limit | Literal['none', 'default']",
+    *,
+    via: str = "Python",
+) -> Answer:
     """Change the limit of a group. It holds from the next start, and running items of the group are counted.
 
     It holds after a resume, unless the program has another limit for the group than it had.
 
     Parameters:
-        run: as for `pause`.
+        run, via: as for `pause`.
         group: the group's name.
         new: the limit; ``"none"`` for none, ``"default"`` for the program's own.
 
     Raises:
         InvalidArgument, SteeringError, JournalError, MisplacedCall: as `pause` raises them.
     """
-    name, by = _group(group), this_person(_VIA)
+    name, by = _group(group), _by(via)
     if name is None:
         raise not_allowed("limit(group=…)", group, "a group's name, a string")
     if isinstance(new, Limit):
         concurrent, per_second = plain_numbers(new)
-        return carry_out(run, SetLimit(by=by, group=name, concurrent=concurrent, per_second=per_second))
+        return _carry_out(run, SetLimit(by=by, group=name, concurrent=concurrent, per_second=per_second))
     if new not in ("none", "default"):
         raise not_allowed("limit(new=…)", new, "an aqueue.Limit, 'none' or 'default'")
-    return carry_out(run, SetLimit(by=by, group=name, is_default=new == "default"))
+    return _carry_out(run, SetLimit(by=by, group=name, is_default=new == "default"))
 
 
-def stop(run: "str | os.PathLike[str] | None" = None, *, now: bool = False) -> Answer:
+def stop(run: "str | os.PathLike[str] | None" = None, *, now: bool = False, via: str = "Python") -> Answer:
     """Stop the run: no more items are taken, and the running ones finish. It ends as ``interrupted``, and can be resumed.
 
     Parameters:
-        run: as for `pause`.
+        run, via: as for `pause`.
         now: whether the running items are cancelled.
 
     Raises:
@@ -120,10 +127,10 @@ def stop(run: "str | os.PathLike[str] | None" = None, *, now: bool = False) -> A
     """
     if not isinstance(now, bool):
         raise not_allowed("stop(now=…)", now, "True or False")
-    return carry_out(run, Stop(by=this_person(_VIA), now=now))
+    return _carry_out(run, Stop(by=_by(via), now=now))
 
 
-def carry_out(run: "str | os.PathLike[str] | None", command: AnyCommand) -> Answer:
+def _carry_out(run: "str | os.PathLike[str] | None", command: AnyCommand) -> Answer:
     """Give `command` to the process that runs the run, or else write it into the journal; see the functions above."""
     if run is None:
         return steer(command)
@@ -150,6 +157,12 @@ def carry_out(run: "str | os.PathLike[str] | None", command: AnyCommand) -> Answ
                     f"the run takes no commands: it was started with control=False, or its control socket can't be made; {error}"
                 ) from error
         time.sleep(_RETRY_S)
+
+
+def _by(via: object) -> str:
+    if not isinstance(via, str) or not 0 < len(via) <= _MAX_VIA_CHARS:
+        raise not_allowed("via", via, f"text of 1 to {_MAX_VIA_CHARS} characters")
+    return this_person(visible(str.__str__(via)))
 
 
 def _group(group: object) -> str | None:

@@ -1,22 +1,21 @@
 """``aqueue pause``, ``unpause``, ``workers``, ``limit`` and ``stop``: steer a run, live or not."""
 
 import time
-from collections.abc import Callable
-from dataclasses import dataclass
+from typing import Final, Literal
 
 import click
 import msgspec
 
 from aqueue import steering
-from aqueue._verbs import MAX_WORKERS, Answer, AnyCommand, Pause, SetLimit, SetWorkers, Stop, Unpause, this_person
+from aqueue._verbs import MAX_WORKERS, Answer
 from aqueue.cli import _app, _screen
 from aqueue.figures import amount, limit_words, person
 from aqueue.limits import Limit
-from aqueue.text import visible, without_surrogates
+from aqueue.text import visible
 
 __all__ = ["limit", "pause", "stop", "unpause", "workers"]
 
-_VIA = "command"
+_VIA: Final = "command"
 
 _group_option = click.option(
     "--group", metavar="GROUP", help="Only the items of this group; their hooks continue.  [default: the whole run]"
@@ -37,12 +36,9 @@ def pause(file: str, group: str | None, as_json: bool) -> None:
     from its resume on.
     """
     what = _what(group)
-    _steer(
-        file,
-        Pause(by=this_person(_VIA), group=_name(group)),
-        _Words(f"paused{what}", f"already paused{what}", "{} will finish"),
-        as_json=as_json,
-    )
+    answer = steering.pause(file, group=group, via=_VIA)
+    _print(answer, as_json, f"paused{what}", f"already paused{what}", running="will finish")
+    _warn_of_unknown(group, answer)
 
 
 @_app.command(
@@ -55,12 +51,8 @@ def pause(file: str, group: str | None, as_json: bool) -> None:
 def unpause(file: str, group: str | None, as_json: bool) -> None:
     """End a pause by `aqueue pause`. The pause of the run and those of its groups are independent of each other."""
     what = _what(group)
-    _steer(
-        file,
-        Unpause(by=this_person(_VIA), group=_name(group)),
-        _Words(f"unpaused{what}", f"not paused{what}", before=lambda answer: f"paused{_since(answer)}"),
-        as_json=as_json,
-    )
+    answer = steering.unpause(file, group=group, via=_VIA)
+    _print(answer, as_json, f"unpaused{what}", f"not paused{what}", before=f"paused{_since(answer)}")
 
 
 @_app.command(
@@ -76,16 +68,8 @@ def workers(file: str, number: int, as_json: bool) -> None:
     stop worker processes there.
     """
     of_them = f"{amount(number)} worker{'' if number == 1 else 's'}"
-
-    def before(answer: Answer) -> str:
-        return f"before: {amount(answer.num_workers)}"
-
-    _steer(
-        file,
-        SetWorkers(by=this_person(_VIA), num_workers=number),
-        _Words(of_them, f"already {of_them}", before=before),
-        as_json=as_json,
-    )
+    answer = steering.workers(file, number, via=_VIA)
+    _print(answer, as_json, of_them, f"already {of_them}", before=f"before: {amount(answer.num_workers)}")
 
 
 @_app.command(
@@ -127,25 +111,19 @@ def limit(
     has_numbers = concurrent is not None or per_second is not None
     if has_numbers + is_none + is_default != 1:
         raise click.UsageError("give --concurrent N, --per-second R or both; or --none; or --default")
-    Limit(concurrent, per_second)  # raises what is wrong with a number
     shown = visible(group, 300)
     new = f"{shown}: {'the limit of the program' if is_default else limit_words(concurrent, per_second) or 'no limit'}"
-
-    def before(answer: Answer) -> str:
-        return f"before: {limit_words(answer.concurrent, answer.per_second) or ('no limit' if answer.is_live else 'as in the program')}"
-
-    _steer(
-        file,
-        SetLimit(
-            by=this_person(_VIA),
-            group=without_surrogates(group),
-            concurrent=concurrent,
-            per_second=per_second,
-            is_default=is_default,
-        ),
-        _Words(new, f"already so: {new}", before=before),
-        as_json=as_json,
+    asked: Limit | Literal["none", "default"] = Limit(concurrent, per_second)
+    if not has_numbers:
+        asked = "default" if is_default else "none"
+    answer = steering.limit(file, group, asked, via=_VIA)
+    # Without a process, the limit of the program isn't known.
+    before = limit_words(answer.concurrent, answer.per_second) or (
+        "no limit" if answer.is_live else "as in the program"
     )
+    _print(answer, as_json, new, f"already so: {new}", before=f"before: {before}")
+    if not is_default:
+        _warn_of_unknown(group, answer)
 
 
 @_app.command(
@@ -160,60 +138,47 @@ def stop(file: str, now: bool, as_json: bool) -> None:
 
     run_queue returns a result with the status interrupted, and raises nothing.
     """
-    _steer(
-        file,
-        Stop(by=this_person(_VIA), now=now),
-        _Words("stopping", "already stopping", "{} will be cancelled" if now else "{} will finish"),
-        as_json=as_json,
+    answer = steering.stop(file, now=now, via=_VIA)
+    already = (
+        "already stopping" if answer.is_live else f"{visible(file, 1_000)} isn't running: there is nothing to stop"
     )
+    _print(answer, as_json, "stopping", already, running="will be cancelled" if now else "will finish")
 
 
-@dataclass(frozen=True)
-class _Words:
-    """What is printed about an answer.
+def _print(answer: Answer, as_json: bool, done: str, already: str, *, running: str = "", before: str = "") -> None:
+    """Print what came of a command.
 
-    Attributes:
-        done: if something has changed.
-        already: if it was so already.
-        running: what becomes of the running items, which stand for ``{}``; empty if they are not named.
-        before: returns what held before; None if that isn't named.
+    Parameters:
+        answer: the answer.
+        as_json: whether to print it as JSON.
+        done: what is printed if it changed something.
+        already: what is printed if it was so already.
+        running: what becomes of the running items; empty if they are not named.
+        before: what held before; empty if that isn't named.
     """
-
-    done: str
-    already: str
-    running: str = ""
-    before: Callable[[Answer], str] | None = None
-
-
-def _steer(file: str, command: AnyCommand, words: _Words, *, as_json: bool) -> None:
-    answer = steering.carry_out(file, command)
     if as_json:
-        _screen.print_json({"verb": command.__struct_config__.tag} | msgspec.structs.asdict(answer))
-    else:
-        click.echo(_said(file, command, answer, words))
-    if not answer.is_known and (
-        isinstance(command, Pause) or (isinstance(command, SetLimit) and not command.is_default)
-    ):
-        waiting = ", ".join(f"{visible(group, 100)} ({amount(count)})" for group, count in answer.groups.items())
-        known = f"; items wait in: {waiting}" if waiting else ""
-        _screen.say(f"no item waits or runs in the group {visible(str(getattr(command, 'group', '')), 300)}{known}")
-
-
-def _said(file: str, command: AnyCommand, answer: Answer, words: _Words) -> str:
-    if isinstance(command, Stop) and not answer.is_live:
-        return f"{visible(file, 1_000)} isn't running: there is nothing to stop"
+        _screen.print_json(msgspec.structs.asdict(answer))
+        return
     if not answer.changed:
         reason = f": {visible(answer.reason, 300)}" if answer.reason else ""
-        return f"{words.already}{_since(answer)}{reason}"
-    details = [words.before(answer)] if words.before is not None else []
-    if answer.running and words.running:
-        running = f"{amount(answer.running)} running item{'' if answer.running == 1 else 's'}"
-        details.append(words.running.format(running))
+        click.echo(f"{already}{_since(answer)}{reason}")
+        return
+    details = [before] if before else []
+    if answer.running and running:
+        details.append(f"{amount(answer.running)} running item{'' if answer.running == 1 else 's'} {running}")
     if not answer.is_live:
         details.append("no process runs it: this holds from its resume on")
-    elif answer.is_stopping and not isinstance(command, Stop):
+    elif answer.is_stopping and not answer.reason:
         details.append("it is stopping: this holds from its resume on")
-    return words.done + (f" ({'; '.join(details)})" if details else "")
+    click.echo(done + (f" ({'; '.join(details)})" if details else ""))
+
+
+def _warn_of_unknown(group: str | None, answer: Answer) -> None:
+    """Say that no item has the group, which is perhaps misspelt, and which groups there are."""
+    if not answer.is_known:
+        waiting = ", ".join(f"{visible(name, 100)} ({amount(count)})" for name, count in answer.groups.items())
+        known = f"; items wait in: {waiting}" if waiting else ""
+        _screen.say(f"no item waits or runs in the group {visible(str(group), 300)}{known}")
 
 
 def _since(answer: Answer) -> str:
@@ -225,7 +190,3 @@ def _since(answer: Answer) -> str:
 
 def _what(group: str | None) -> str:
     return "" if group is None else f" {visible(group, 300)}"
-
-
-def _name(group: str | None) -> str | None:
-    return None if group is None else without_surrogates(group)
