@@ -135,9 +135,13 @@ class Steering:
         in_force.apply(started)
         for name, limit in list(in_force.limits.items()):
             program = self._program_limit(name)
-            if limit.program not in (None, program):
-                self._stream.emit(GroupLimitChanged, name, limit.by, is_default=True, program=program)
-                del in_force.limits[name]
+            if program is None or limit.program == program:
+                continue
+            if limit.program is None:  # a command has set it while no process was there
+                numbers = limit.concurrent, limit.per_second
+                in_force.apply(self._stream.emit(GroupLimitChanged, name, limit.by, *numbers, program=program))
+            else:
+                in_force.apply(self._stream.emit(GroupLimitChanged, name, limit.by, is_default=True, program=program))
         for event in in_force.events:
             self._obey(event)
 
