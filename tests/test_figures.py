@@ -1,12 +1,13 @@
 """Counts, rates and times as people read them."""
 
 import math
+import time
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from aqueue.figures import amount, clock, duration, limit_words, per_second, person, when_due
+from aqueue.figures import amount, clock, duration, limit_words, local_minute, per_second, person, when_due
 
 
 @pytest.mark.parametrize(
@@ -82,3 +83,11 @@ def test_a_limit_in_words(concurrent: int | None, per_second: float | None, expe
 def test_who_gave_a_command_is_told_without_how(by: str) -> None:
     """And a name without it is left as it is."""
     assert person(by) == "anna@laptop"
+
+
+def test_a_minute_has_the_date_of_another_day() -> None:
+    """Local time in both cases."""
+    at = time.mktime((2026, 11, 29, 14, 3, 9, 0, 0, -1))
+    assert local_minute(at, at + 60) == "14:03"
+    assert local_minute(at, at + 86_400) == "2026-11-29 14:03"
+    assert local_minute(1e300, at) == "?"

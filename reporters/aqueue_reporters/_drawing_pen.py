@@ -1,12 +1,16 @@
 """What the panels are made of: frames, bars, and text cut to a number of cells."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from typing import Final
 
 from rich.cells import cell_len, set_cell_size
 
 from aqueue_reporters._pen import Pen
 
 __all__ = ["DrawingPen"]
+
+_MIN_FOOT_CELLS: Final = 24
+"""How much room there must be for a further text in the lower edge of a frame."""
 
 
 class DrawingPen(Pen):
@@ -23,8 +27,11 @@ class DrawingPen(Pen):
         """Return `text`, which must be safe, cut to at most `cells` cells."""
         return text if cell_len(text) <= cells else self.fit(text, cells)
 
-    def bar(self, cells: int, done: float, failed: float = 0.0) -> str:
-        """Return a bar of `cells` cells, of which the shares `done` and `failed`, both from 0 to 1, are filled."""
+    def bar(self, cells: int, done: float, failed: float = 0.0, *, is_open: bool = False) -> str:
+        """Return a bar of `cells` cells, of which the shares `done` and `failed`, both from 0 to 1, are filled.
+
+        If it `is_open`, the rest is dashed: the whole may grow.
+        """
         c = self.characters
         # Without colours, what has failed is told by its shape.
         bad = min(cells, max(round(failed * cells), 1)) if failed > 0 else 0
@@ -37,25 +44,34 @@ class DrawingPen(Pen):
             for style, text in (
                 ("accent", c.bar * full + half_bar),
                 ("bad", (c.bar if self.colors else c.times) * bad),
-                ("quiet", c.bar_rest * rest),
+                ("quiet", (c.bar_open if is_open else c.bar_rest) * rest),
             )
         )
 
     def box(
-        self, title: str, note: str, body: Iterable[str], cells: int, foot: str = "", foot_style: str = ""
+        self, title: str, note: str, body: Iterable[str], cells: int, feet: Sequence[tuple[str, str]] = ()
     ) -> list[str]:
         """Return `body`, lines of exactly `cells` less 4 cells, in a frame `cells` wide.
 
-        Its upper edge has a title and a note, its lower edge `foot`; what doesn't fit is cut.
+        Its upper edge has a title and a note, its lower edge `feet`: texts, each with a style. What doesn't fit is cut.
         """
         c = self.characters
-        note, foot = self.cut(note, cells - len(title) - 9), self.cut(foot, cells - 6)
-        title_cells, foot_cells = len(title) + 5, 3 + (cell_len(foot) + 2 if foot else 0)
+        note = self.cut(note, cells - len(title) - 9)
+        foot, foot_cells = "", 3
+        for text, style in feet:
+            gap = f" {c.dot} " if foot else " "
+            if foot and cells - foot_cells < _MIN_FOOT_CELLS:
+                break
+            shown = self.cut(text, cells - foot_cells - len(gap) - 2)
+            foot += f"{self.write('quiet' if foot else '', gap)}{self.write(style, shown)}"
+            foot_cells += len(gap) + cell_len(shown)
+        if foot:
+            foot, foot_cells = f"{foot} ", foot_cells + 1
+        title_cells = len(title) + 5
         title = f"{self.write('quiet', f'{c.top_left}{c.across}')} {self.write('strong', title)} "
         note = f" {note} {c.across}" if note else c.across
         rule = c.across * (cells - title_cells - cell_len(note))
         top = f"{title}{self.write('quiet', f'{rule}{note}{c.top_right}')}"
-        foot = f" {self.write(foot_style, foot)} " if foot else ""
         rule = c.across * (cells - foot_cells)
         bottom = f"{self.write('quiet', c.bottom_left + c.across)}{foot}{self.write('quiet', rule + c.bottom_right)}"
         side = self.write("quiet", c.down)

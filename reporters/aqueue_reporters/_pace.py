@@ -9,7 +9,10 @@ from aqueue.view import RunView
 
 __all__ = ["RunClock", "rate_text", "time_left_s", "time_taken"]
 
-_EARLY_S: Final = 3.0
+_EARLY_S: Final = 1.0
+_EARLY_GROWING_S: Final = 3.0
+"""How long a process must have run before it has a time left: a little longer while items are found, in bursts."""
+
 _FEW_PER_S: Final = 1.0
 _SLOW_PER_S: Final = 0.095
 """Less than one item in 10.5 s, the longest time over which a rate is taken, so that the unit doesn't flip back and forth."""
@@ -28,8 +31,9 @@ def time_taken(seconds: float) -> str:
 def time_left_s(counts: Counts, rate: float, found: float, view: RunView, now: float) -> float | None:
     """Return in how many seconds the outstanding items of `counts` will have completed, at least 1; None if unknown.
 
-    It is unknown in the first seconds, and while items are found as fast as they complete. It is at least the time until the
-    next retry, since the run can't end before that. If items are slow, none may have completed in the last few seconds, over
+    While items are found, it is the least that it can be: that of the items that are known. It is unknown in the first second
+    or, while items are found, in the first three. It is at least the time until the next retry, since the run can't end before
+    that. If items are slow, none may have completed in the last few seconds, over
     which rates are taken; then the average of the whole run is used.
 
     Parameters:
@@ -40,7 +44,8 @@ def time_left_s(counts: Counts, rate: float, found: float, view: RunView, now: f
     elapsed_s = view.elapsed_s(now)
     if rate < _FEW_PER_S and not found and elapsed_s > 0:
         rate = counts.completed / elapsed_s
-    if not counts.outstanding or rate <= found or now - view.started_at < _EARLY_S:
+    early_s = _EARLY_GROWING_S if found else _EARLY_S
+    if not counts.outstanding or not rate or now - view.started_at < early_s:
         return None
     due_s = view.next_due - now if view.waiting else 0.0
     return max(counts.outstanding / rate, due_s, 1.0)

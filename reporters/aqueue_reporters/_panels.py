@@ -4,6 +4,7 @@ They are written by a `DrawingPen`, not as rich's own tables and panels: these t
 tenth of the CPU that the run itself has at ten frames per second.
 """
 
+import math
 import textwrap
 from collections.abc import Iterable, Sequence
 from heapq import nsmallest
@@ -12,22 +13,33 @@ from typing import Final
 from rich.cells import cell_len
 
 from aqueue.events import Counts
-from aqueue.figures import amount, clock, per_second, when_due
+from aqueue.figures import amount, clock, local_minute, per_second, person, when_due
 from aqueue.text import short_names
 from aqueue.view import RunningItem, RunView, TypeView
 from aqueue_reporters._drawing_pen import DrawingPen
 from aqueue_reporters._pace import rate_text, time_left_s
-from aqueue_reporters._summary import error_line, in_hook, plural, stopping
+from aqueue_reporters._summary import command, error_line, in_hook, plural, stopping
 
 __all__ = ["Panels"]
 
 _MIN_ROWS: Final = 16
 """The panels above each other with two lines for workers and two for types; 4 less without an overall progress."""
-_MIN_CELLS: Final = 34
+_MIN_CELLS: Final = 35
 """What the four columns of Queue Stats need, with a name of three characters."""
 _MAX_CELLS: Final = 120
 _MIN_SIDE_BY_SIDE_CELLS: Final = 130
 _MAX_BAR_CELLS: Final = 60
+_MIN_BAR_CELLS: Final = 16
+"""How long the bar of the overall progress must be to have text beside it."""
+
+_MIN_ROWS_WITH_REST: Final = 3
+"""With more rows for workers than that, those that aren't shown and those that are idle have a row each."""
+
+_CALM_S: Final = 5.0
+"""For how long workers must have needed fewer rows before they have fewer."""
+
+_GROWING_S: Final = 30.0
+"""For how long a total counts as growing after something was found: rates are taken over 10 s, and items may be slower."""
 _RATES_INTERVAL_S: Final = 0.5
 """How often rates are computed: figures that change ten times per second can't be read."""
 _MIN_RATES_S: Final = 1.0
@@ -41,21 +53,25 @@ class Panels:
     so far, which types are shown.
     """
 
-    def __init__(self, pen: DrawingPen, *, watched: bool = False) -> None:
+    def __init__(self, pen: DrawingPen, *, watched: bool = False, journal: str = "") -> None:
         """Make panels.
 
         Parameters:
             pen: what they are drawn with.
             watched: whether Ctrl-C ends `aqueue watch`, not the run.
+            journal: the path of the file that records the run; empty if it isn't known.
         """
         self._pen = pen
         self._watched = watched
+        self._journal = journal
         self._turn = 0
         self._peak_queued = 0
         self._names: dict[str, str] = {}
         self._refreshed_at = 0.0
         self._rates: dict[str, float] = {}  # items per second that complete, by type
         self._found = 0.0  # items per second that are found, of the overall progress
+        self._found_at = -math.inf  # when some were found last
+        self._rows = _Rows()
         self._ranked: list[TypeView] = []  # those that tell the most first
 
     def lines(self, view: RunView, now: float, columns: int, rows: int) -> list[str]:
@@ -64,6 +80,7 @@ class Panels:
         Each is at most `columns` less 1 cells wide, and they are at most `rows` less 1.
         """
         self._turn += 1
+        self._rows.want(_needed_rows(view), now)
         self._peak_queued = max(self._peak_queued, view.queued, *(t.peak_queued for t in view.types.values()))
         is_new = len(self._names) != len(view.types)
         if is_new or not 0 <= now - self._refreshed_at < _RATES_INTERVAL_S or view.state == "finished":
@@ -88,6 +105,8 @@ class Panels:
         self._names = {type: self._pen.safe(name, 200) for type, name in short_names(view.types).items()}
         self._rates = {type: view.rate(now, "completed", type) for type in view.types}
         self._found = sum(view.rate(now, "enqueued", t.type) for t in view.types.values() if t.track_overall)
+        if self._found:
+            self._found_at = now
         self._ranked = sorted(
             view.types.values(), key=lambda t: (not t.running + t.queued + t.waiting, not t.failed, -t.enqueued)
         )
@@ -103,7 +122,7 @@ class Panels:
 
     def _stacked(self, view: RunView, now: float, cells: int, height: int) -> list[str]:
         overall = self._overall(view, now, cells)
-        room, workers = height - len(overall) - 6, _num_rows(view, height)
+        room, workers = height - len(overall) - 6, self._rows.wanted
         # Half of the room each, and what one leaves goes to the other.
         types = min(max(len(view.types), 1), max(room - room // 2, room - workers))
         return [
@@ -115,7 +134,7 @@ class Panels:
     def _side_by_side(self, view: RunView, now: float, cells: int, height: int) -> list[str]:
         right_cells = min(cells * 45 // 100, 88)
         left_cells = min(cells - right_cells - 1, 110)
-        left = self._worker_status(view, now, left_cells, min(_num_rows(view, height), height - 2))
+        left = self._worker_status(view, now, left_cells, min(self._rows.wanted, height - 2))
         overall = self._overall(view, now, right_cells)
         types = min(max(len(view.types), 1), height - len(overall) - 4)
         right = [*self._queue_stats(view, now, right_cells, types), *overall]
@@ -125,29 +144,30 @@ class Panels:
 
     def _compact(self, view: RunView, now: float, cells: int, height: int) -> list[str]:
         """Return what matters most where there is no room for panels: the totals, and the longest-running items."""
-        rows = min(_num_rows(view, height), height - 1) if cells >= _MIN_CELLS else 0
+        rows = min(self._rows.wanted, height - 1) if cells >= _MIN_CELLS else 0
         workers = self._workers(view, now, cells, rows) if rows > 0 else []
         return [*workers, self._totals(view, now, cells)]
 
     # Worker Status
 
     def _worker_status(self, view: RunView, now: float, cells: int, rows: int) -> list[str]:
-        busy = len(view.running)
+        pen, busy = self._pen, len(view.running)
         # Once a process has left, hooks of its workers may still run.
         note = f"{amount(busy)} of {amount(max(view.num_workers, busy))} busy"
-        if view.cluster:
-            note += f" {self._pen.characters.dot} {plural(len(view.processes), 'process', 'es')}"
+        if (paused := view.in_force.paused) is not None and view.state != "finished":
+            note = f"paused {local_minute(paused.at, now)} by {pen.safe(person(paused.by), 100)}"
+        elif view.cluster:
+            note += f" {pen.characters.dot} {plural(len(view.processes), 'process', 'es')}"
         # In the frame, so that the panels keep their place when there is something to say.
-        foot, style = self._pen.safe(view.limited_by(now), 200), "stopping"
-        if not foot and view.failures and view.counts.failed:
-            failure = view.failures[-1]
-            name = f"item {failure.item} {self._names.get(failure.type, '')}{in_hook(failure.phase)}"
-            foot, style = f"{self._pen.characters.failed} {name}: {error_line(failure.error, self._pen)}", "bad"
-        body = self._workers(view, now, cells - 4, rows)
-        return self._pen.box("Worker Status", note, body, cells, foot, style)
+        limited_by = pen.safe(view.limited_by(now), 200)
+        feet = [(limited_by, "stopping")] if limited_by else []
+        return pen.box("Worker Status", note, self._workers(view, now, cells - 4, rows), cells, feet)
 
     def _workers(self, view: RunView, now: float, cells: int, rows: int) -> list[str]:
-        """Return `rows` lines: one for each worker in its place, or, if they are more, for the longest-running items."""
+        """Return `rows` lines: one for each busy worker, or, if they are more, for the longest-running items.
+
+        Idle workers share a line.
+        """
         where = max(cells // 5, 10) if view.cluster else len(str(view.num_workers))
         longest_s = max((now - item.started_at for item in view.running.values()), default=0.0)
         time = max(5 if longest_s < 3600 else 8, len(clock(longest_s)))
@@ -155,26 +175,40 @@ class Panels:
         name = min(name, max(cells - where - time - 6, 0))
         widths = (where, name, max(cells - where - name - time - 6, 0), time)
 
-        def quiet(text: str) -> str:
-            return self._pen.write("quiet", self._pen.fit(text, sum(widths, 6)))
+        indent = "" if view.cluster and not view.processes else " " * (where + 3)
 
-        if _num_rows(view, rows) <= rows:
-            what = "waiting for worker processes" if view.state == "running" else "no worker processes"
-            lines = [quiet(what)] if view.cluster and not view.processes else []
-            for worker in sorted({*view.workers, *view.running}):
-                item = view.running.get(worker)
-                idle = f"{self._where(worker, view, where)}   idle"
-                lines.append(quiet(idle) if item is None else self._busy(item, view, now, widths))
-            return lines
-        shown = nsmallest(rows - 1, view.running.values(), key=lambda item: (item.started_at, item.worker))
-        lines = [self._busy(item, view, now, widths) for item in sorted(shown, key=lambda item: item.worker)]
-        lines += [quiet("")] * (rows - 1 - len(lines))
-        more, free = len(view.running) - len(shown), max(view.num_workers - len(view.running), 0)
-        rest = [f"+{amount(more)} more"] if more else []
-        if free or not more:
-            rest.append(f"{amount(free)} idle")
-        lines.append(quiet(" " * (where + 3) + f" {self._pen.characters.dot} ".join(rest)))
-        return lines[:rows]
+        def quiet(text: str) -> str:
+            return self._pen.write("quiet", self._pen.fit(f"{indent}{text}" if text else "", sum(widths, 6)))
+
+        items, idle = list(view.running.values()), self._idle(view, sum(widths, 6) - where - 3)
+        rest: list[str] = []
+        if len(items) + bool(idle) > rows:
+            shown = max(rows - 1 - (bool(idle) and rows > _MIN_ROWS_WITH_REST), 0)
+            rest = [f"{self._pen.characters.ellipsis} {amount(len(items) - shown)} more", *([idle] if idle else [])]
+            if shown + len(rest) > rows:
+                rest = [f" {self._pen.characters.dot} ".join(rest)]
+            items, idle = nsmallest(shown, items, key=lambda item: (item.started_at, item.worker)), ""
+        placed = self._rows.place(items, rows - len(rest), has_idle=bool(idle))
+        lines = ["" if item is None else self._busy(item, view, now, widths) for item in placed]
+        if idle:  # below all others, or, where it has no row of its own, in that of an idle worker
+            last = max(row for row, line in enumerate(lines) if not line)
+            lines[last] = quiet(idle)
+        return [line or quiet("") for line in lines] + [quiet(line) for line in rest]
+
+    def _idle(self, view: RunView, cells: int) -> str:
+        """Return how many workers are idle, and what lets them start again if a person has paused them."""
+        idle = _num_idle(view)
+        if view.cluster and not view.processes:
+            return "waiting for worker processes" if view.state == "running" else "no worker processes"
+        if not idle:
+            return ""
+        text = f"{amount(idle)} idle"
+        if view.in_force.paused is None or view.state != "running" or not self._journal:
+            return text
+        unpause = f"{text}: {command('unpause', self._journal, self._pen)}"
+        return (
+            unpause if cell_len(unpause) <= cells else f"{text}: aqueue unpause"
+        )  # part of a path would be another file
 
     def _busy(self, item: RunningItem, view: RunView, now: float, widths: tuple[int, int, int, int]) -> str:
         pen = self._pen
@@ -210,14 +244,19 @@ class Panels:
     # Queue Stats
 
     def _queue_stats(self, view: RunView, now: float, cells: int, rows: int) -> list[str]:
-        waiting = ""
+        feet = []
         if view.waiting:
             waiting = f"{amount(view.waiting)} retrying"
             if view.state != "stopping":  # else no more items are taken
                 waiting += f", {'' if view.waiting == 1 else 'the next '}{when_due(view.next_due, now)}"
+            feet.append((waiting, ""))
+        if view.failures and view.counts.failed:
+            failure = view.failures[-1]
+            name = f"item {failure.item} {self._names.get(failure.type, '')}{in_hook(failure.phase)}"
+            feet.append((f"{self._pen.characters.failed} {name}: {error_line(failure.error, self._pen)}", "bad"))
         note = self._pen.safe(view.queue_type_name, 40)
-        # In the frame, retrying items take no row: the panels keep their place when the last one has had its retry.
-        return self._pen.box("Queue Stats", note, self._stats(view, now, cells - 4, rows), cells, waiting)
+        # In the frame, they take no row: the panels keep their place when the last item has had its retry.
+        return self._pen.box("Queue Stats", note, self._stats(view, now, cells - 4, rows), cells, feet)
 
     def _stats(self, view: RunView, now: float, cells: int, rows: int) -> list[str]:
         """Return a heading, a line for the total, and `rows` lines for types, the most active ones."""
@@ -228,12 +267,14 @@ class Panels:
         shown = [t for t in view.types.values() if t.type in kept]
         rest = [t for t in view.types.values() if t.type not in kept]
         numbers = (max(self._peak_queued, counts.enqueued), counts.enqueued, counts.failed)
-        titles = ("queued", "completed", "failed")
+        titles = ("waiting", "completed", "failed")
         widths = (max(len(title), len(amount(number))) for title, number in zip(titles, numbers, strict=True))
         queued_cells, completed_cells, failed_cells = widths
         spare = cells - queued_cells - completed_cells - failed_cells - 6
         # A narrow terminal shows no rate. The longest of all names counts, shown or not, so that columns stay where they are.
-        rate_cells = 13 if spare >= 28 else 0
+        rate_cells = 8 if spare >= 28 else 0
+        retrying_cells = 10 if spare >= 40 else 0
+        spare -= retrying_cells
         longest = max(map(cell_len, self._names.values()), default=0)
         label_cells = min(max(longest, 12), max((spare - rate_cells) // 2, 15), spare - rate_cells)
         bar_cells = min(spare - rate_cells - label_cells - 2, _MAX_BAR_CELLS)
@@ -252,14 +293,17 @@ class Panels:
                 _number(pen, sum(t.completed for t in types), completed_cells, style),
                 _number(pen, failed, failed_cells, "bad strong"),
             ]
+            if retrying_cells:
+                cells.append(_number(pen, sum(t.waiting for t in types), retrying_cells - 2, style))
             if rate_cells:
                 text = per_second(rate) if has_rates else pen.characters.nothing
                 cells.append(pen.write(style if rate and has_rates else "quiet", text.rjust(rate_cells - 2)))
             return "  ".join(cells)
 
         bar = f"  {'of its peak' if bar_cells >= 11 else '':{bar_cells}}" if bar_cells else ""
-        heading = f"{'':{label_cells}}  {'queued':>{queued_cells}}{bar}  {'completed':>{completed_cells}}"
-        heading += f"  {'failed':>{failed_cells}}" + (f"{'completed/s':>{rate_cells}}" if rate_cells else "")
+        heading = f"{'':{label_cells}}  {'waiting':>{queued_cells}}{bar}  {'completed':>{completed_cells}}"
+        heading += f"  {'failed':>{failed_cells}}" + (f"{'retrying':>{retrying_cells}}" if retrying_cells else "")
+        heading += f"{'now/s':>{rate_cells}}" if rate_cells else ""
         lines = [
             pen.write("quiet", heading),
             line("Total", list(view.types.values()), self._peak_queued, "strong"),
@@ -281,23 +325,38 @@ class Panels:
         if not tracked:
             return [self._totals(view, now, cells)]
         pen, counts, inner = self._pen, view.overall, cells - 4
-        total = max(counts.enqueued, 1)
-        good = counts.completed + counts.skipped
-        bar = pen.bar(inner - 7, good / total, counts.failed / total)
-        percent = f"{(good + counts.failed) * 100 // total} %".rjust(6)
-        failed = f" {pen.characters.dot} {amount(counts.failed)} failed" if counts.failed else ""
+        total, good = max(counts.enqueued, 1), counts.completed + counts.skipped
+        is_growing = now - self._found_at < _GROWING_S and view.state == "running"
+        text = f"{amount(good)} of {amount(counts.enqueued)} "
+        # A share of what may become more tells nothing.
+        text += "found so far" if is_growing else f"completed {pen.characters.dot} {good * 100 // total} %"
+        text = text.rjust(len(text) - len(amount(good)) + len(amount(counts.enqueued)))
         rate = self._rate(t for t in view.types.values() if t.track_overall)
-        rates = f"{rate_text(rate)} completed, {rate_text(self._found)} found" if self._has_rates(view, now) else ""
-        body = [
-            f"{bar} {pen.write('strong', percent)}",
-            self._spread(
-                f"{amount(counts.completed)} of {amount(counts.enqueued)} completed{failed}",
-                f"elapsed {clock(view.elapsed_s(now))}",
-                inner,
-            ),
-            pen.write("quiet", self._spread(rates, self._remaining(counts, rate, view, now), inner)),
-        ]
+        elapsed, left = f"elapsed {clock(view.elapsed_s(now))}", self._remaining(counts, rate, view, now)
+        bar_cells = inner - len(text) - 2
+        if bar_cells < _MIN_BAR_CELLS:
+            bar = pen.bar(inner, good / total, counts.failed / total, is_open=is_growing)
+            rates = self._rates_text(rate, inner - cell_len(left) - 1, view, now, is_growing=is_growing)
+            body = [
+                bar,
+                self._spread(text.strip(), elapsed, inner),
+                pen.write("quiet", self._spread(rates, left, inner)),
+            ]
+        else:
+            bar = pen.bar(bar_cells, good / total, counts.failed / total, is_open=is_growing)
+            times = f"{elapsed} {pen.characters.dot} {left}" if left else elapsed
+            rates = self._rates_text(rate, inner - cell_len(times) - 1, view, now, is_growing=is_growing)
+            body = [f"{bar}  {pen.write('strong', text)}", pen.write("quiet", self._spread(rates, times, inner))]
         return pen.box("Overall Progress", tracked, body, cells)
+
+    def _rates_text(self, rate: float, cells: int, view: RunView, now: float, *, is_growing: bool) -> str:
+        """Return how many items complete per second, and are found, as far as there is room."""
+        if not self._has_rates(view, now):
+            return ""
+        completed = f"{rate_text(rate)} completed"
+        found = f"{completed}, {rate_text(self._found)} found"
+        texts = [f"{found}: still growing", found, completed] if is_growing else [completed]
+        return next((text for text in texts if len(text) <= cells), completed)
 
     def _remaining(self, counts: Counts, rate: float, view: RunView, now: float) -> str:
         """Return how long it will take at `rate` items per second, without claiming what can't be known."""
@@ -306,8 +365,8 @@ class Panels:
             return "nothing left" if is_over else f"{amount(counts.outstanding)} outstanding"
         left_s = time_left_s(counts, rate, self._found, view, now)
         if left_s is None:
-            return "remaining: not known yet"
-        return f"{'at least' if self._found else 'about'} {clock(left_s)} remaining"
+            return ""
+        return f"{'at least' if self._found else 'about'} {when_due(left_s, 0.0).removeprefix('in ')} left"
 
     def _totals(self, view: RunView, now: float, cells: int) -> str:
         """Return the whole run on one line."""
@@ -342,10 +401,57 @@ def _number(pen: DrawingPen, number: int, cells: int, style: str) -> str:
     return pen.write(style if number else "quiet", amount(number).rjust(cells))
 
 
-def _num_rows(view: RunView, most: int) -> int:
-    """Return how many rows the workers take: exactly, if they are at most `most`."""
-    if not view.cluster or view.num_workers > most:
-        return view.num_workers
-    # Also a line for each worker whose process is gone but whose hook still runs, and one that says "no worker processes".
-    gone = sum(view.process_of(worker) is None for worker in view.running)
-    return view.num_workers + gone + (not view.processes)
+def _needed_rows(view: RunView) -> int:
+    """Return how many rows the workers need now: one for each that is busy, and one for all that are idle."""
+    has_idle = _num_idle(view) > 0 or (bool(view.cluster) and not view.processes)
+    return len(view.running) + has_idle
+
+
+def _num_idle(view: RunView) -> int:
+    """Return how many of the present workers are idle: others may still run an item, or a hook of theirs may."""
+    running = view.running
+    if view.cluster:
+        return sum(worker not in running for worker in view.workers)
+    return view.num_workers - sum(worker <= view.num_workers for worker in running)
+
+
+class _Rows:
+    """Gives each busy worker a row, so that rows move as little as possible.
+
+    There are as many as the workers needed at most in the last few seconds. A worker keeps its row while it is busy, and until
+    another one needs it.
+
+    Attributes:
+        wanted: how many rows the workers need.
+    """
+
+    def __init__(self) -> None:
+        self.wanted = 1
+        self._owners: list[int] = []  # the worker that has or had each row; 0 for none
+        self._most = 0
+        self._counted_since = 0.0
+
+    def want(self, needed: int, now: float) -> None:
+        """Note that the workers need so many rows at the Unix time `now`: grow at once, shrink after a calm while."""
+        self._most = max(self._most, needed)
+        if needed >= self.wanted or not 0 <= now - self._counted_since < _CALM_S:
+            self.wanted = max(self._most, 1)
+            self._most = needed
+            self._counted_since = now
+
+    def place(self, items: Iterable[RunningItem], rows: int, *, has_idle: bool) -> list[RunningItem | None]:
+        """Return which of `items`, at most as many as `rows`, is shown in each row.
+
+        Parameters:
+            items: what the workers run.
+            rows: how many rows there are.
+            has_idle: whether one row is needed for the idle workers; it is best the last.
+        """
+        owners = self._owners = (self._owners + [0] * rows)[:rows]
+        running = {item.worker: item for item in items}
+        placed = [running.pop(owner, None) for owner in owners]
+        free = [row for row, item in enumerate(placed) if item is None]
+        free.sort(key=lambda row: (has_idle and row == rows - 1, owners[row] != 0, row))
+        for row, worker in zip(free, sorted(running), strict=False):
+            placed[row], owners[row] = running[worker], worker
+        return placed

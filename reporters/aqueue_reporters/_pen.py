@@ -28,6 +28,7 @@ class _Characters(NamedTuple):
     bar: str = "━"
     bar_half: str = "╸"
     bar_rest: str = "─"
+    bar_open: str = "╌"
     ellipsis: str = "…"
     dot: str = "·"
     times: str = "×"
@@ -38,7 +39,7 @@ class _Characters(NamedTuple):
     spinner: str = "⠋⠙⠹⠸⠼⠴⠦⠧⠇⠏"
 
 
-_ASCII: Final = _Characters("+", "+", "+", "+", "-", "|", "#", "", ".", "~", "-", "x", "-", "+", "x", "#", "|/-\\")
+_ASCII: Final = _Characters("+", "+", "+", "+", "-", "|", "#", "", ".", "-", "~", "-", "x", "-", "+", "x", "#", "|/-\\")
 
 
 class Pen:

@@ -13,7 +13,7 @@ from aqueue.tracebacks import place, user_frames
 from aqueue_reporters._pace import rate_text, time_taken
 from aqueue_reporters._pen import Pen
 
-__all__ = ["error_line", "failure_line", "in_hook", "plural", "stopping", "summary_lines"]
+__all__ = ["command", "error_line", "failure_line", "in_hook", "plural", "stopping", "summary_lines"]
 
 _MAX_TYPES: Final = 4
 _MAX_GROUPS: Final = 2
@@ -161,7 +161,12 @@ def _failures(result: RunResult, names: dict[str, str], pen: Pen) -> Iterator[st
         yield pen.write("quiet", f"  and {plural(more, 'more failure')}")
     if result.journal:
         yield ""
-        yield f"  See them all:   aqueue failures {pen.safe(shlex.quote(_from_here(result.journal)), 5_000)}"
+        yield f"  See them all:   {command('failures', result.journal, pen)}"
+
+
+def command(name: str, journal: str, pen: Pen) -> str:
+    """Return the command line that applies a subcommand to the run in `journal`, safe to show."""
+    return f"aqueue {name} {pen.safe(shlex.quote(_from_here(journal)), 5_000)}"
 
 
 def _from_here(path: str) -> str:

@@ -9,8 +9,9 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from typing import TextIO
 
+from aqueue import events as ev
 from aqueue.events import Event, ItemFailed, Phase, ProcessJoined, ProcessLeft, RunResumed, RunStarted, RunStopping
-from aqueue.figures import amount, clock, when_due
+from aqueue.figures import amount, clock, limit_words, person, when_due
 from aqueue.reporting import RunInfo, can_redraw
 from aqueue.result import RunResult
 from aqueue.text import visible
@@ -24,6 +25,12 @@ from aqueue_reporters._terminal import TerminalRegion
 __all__ = ["PlainReporter"]
 
 _INTERVAL_S = 5.0
+_QUIET_INTERVAL_S = 60.0
+_PAUSED_INTERVAL_S = 600.0
+"""How long it is silent while nothing happens, and while a person has paused the run: who reads a log in CI takes longer
+silence for a hang.
+"""
+
 _REDRAW_INTERVAL_S = 0.1
 _CLOCK_INTERVAL_S = 1.0
 _MIN_RATE_S = 1.0
@@ -31,16 +38,27 @@ _MAX_PER_KIND = 5
 _MAX_KINDS = 100
 _MAX_TRACEBACKS = 20
 _MAX_TRACEBACK_LINES = 60
-_TOLD = frozenset({ItemFailed, ProcessJoined, ProcessLeft, RunStarted, RunResumed, RunStopping})
+BY_PERSON = (
+    ev.RunPaused,
+    ev.RunUnpaused,
+    ev.GroupPaused,
+    ev.GroupUnpaused,
+    ev.RunWorkersChanged,
+    ev.GroupLimitChanged,
+)
+"""The events by which a person steers the run."""
+
+_TOLD = frozenset({ItemFailed, ProcessJoined, ProcessLeft, RunStarted, RunResumed, RunStopping, *BY_PERSON})
 
 
 class PlainReporter:
     """Show a run as lines of plain text: for CI logs, pipes and people who prefer less output.
 
     A progress line says how many items of those found have completed, the rate, how many have failed, the time elapsed, the
-    estimated time left (unless items are found faster than they complete), and how many are queued. It is written when
-    something has happened since the last one, at most every `interval_s`. The first five failures of each kind get a line at
-    once, and so does each worker process of a cluster that joins or leaves. Without a journal, the first failure of each of
+    estimated time left (at least, while more items are found), how many are queued, and what limits the run. It is written
+    when something has happened since the last one, at most every `interval_s`; while nothing happens, once a minute, and every
+    ten minutes while a person has paused the run. The first five failures of each kind get a line at once, and so do each
+    worker process of a cluster that joins or leaves, and each command of a person that pauses or limits the run. Without a journal, the first failure of each of
     the first 20 kinds also gets its traceback. A summary follows at the end.
 
     On a terminal the progress line is rewritten in place, at most ten times per second; what the program prints appears
@@ -126,11 +144,22 @@ class PlainReporter:
         if self._region is not None:
             self._redraw(self._region, lines, view, now, time_of_run)
             return
-        if view.seq != self._shown_seq and view.state != "finished" and self._is_due(now, self._interval_s):
+        if self._is_due(now, self._wait_s(view)):
             lines.append(self._progress(view, time_of_run))
             self._shown_seq, self._shown_at = view.seq, now
         if lines and self._stream is not None:
             write_text(self._stream, _joined(lines))
+
+    def _wait_s(self, view: RunView) -> float:
+        """Return how long after the last progress line the next one is due, seconds."""
+        if view.state == "finished":
+            return math.inf
+        if view.seq != self._shown_seq:
+            return self._interval_s
+        if view.state == "new":
+            return math.inf
+        quiet_s = _QUIET_INTERVAL_S if view.in_force.paused is None else _PAUSED_INTERVAL_S
+        return max(quiet_s, self._interval_s)
 
     def _told(self, event: Event, view: RunView) -> Iterator[str]:
         """Yield the line about `event`, if there is something to say."""
@@ -142,9 +171,12 @@ class PlainReporter:
         elif isinstance(event, RunStopping):
             # Without a terminal nobody can press Ctrl-C.
             has_keys = self._region is not None
-            yield stopping(
-                visible(event.reason, 400), len(view.running), cancelling=event.cancelling, has_keys=has_keys
-            )
+            who = visible(person(event.by), 200)
+            by = f" by {who}" if who and who not in event.reason else ""
+            reason = f"{visible(event.reason, 400)}{by}"
+            yield stopping(reason, len(view.running), cancelling=event.cancelling, has_keys=has_keys)
+        elif isinstance(event, BY_PERSON):
+            yield visible(_command(event), 400)
         elif isinstance(event, ProcessJoined):
             yield f"joined: {self._described(processes.join(event))}"
         elif isinstance(event, ProcessLeft) and (process := processes.leave(event)) is not None:
@@ -265,6 +297,32 @@ class PlainReporter:
                 write_text(self._stream, _joined(lines))
                 # If only another file has the summary, nobody sees the error, so the traceback is still needed.
                 self.has_summary = has_told_all and self._stream is sys.stderr
+
+
+def _command(
+    event: ev.RunPaused
+    | ev.RunUnpaused
+    | ev.GroupPaused
+    | ev.GroupUnpaused
+    | ev.RunWorkersChanged
+    | ev.GroupLimitChanged,
+) -> str:
+    """Return what a person set, and who; not made safe."""
+    who = person(event.by)
+    match event:
+        case ev.RunPaused():
+            return f"paused by {who}"
+        case ev.RunUnpaused():
+            return f"unpaused by {who}"
+        case ev.GroupPaused():
+            return f"group {event.group} paused by {who}"
+        case ev.GroupUnpaused():
+            return f"group {event.group} unpaused by {who}"
+        case ev.RunWorkersChanged():
+            return f"{plural(event.num_workers, 'worker')}, set by {who} (program: {amount(event.program)})"
+        case ev.GroupLimitChanged():
+            limit = limit_words(event.concurrent, event.per_second) or "no limit"
+            return f"group {event.group}: {'limit as in the program' if event.is_default else limit}, set by {who}"
 
 
 def _joined(lines: Sequence[str]) -> str:

@@ -14,7 +14,7 @@ from aqueue.view import RunView
 from aqueue_reporters._drawing_pen import DrawingPen
 from aqueue_reporters._panels import Panels
 from aqueue_reporters._summary import failure_line
-from aqueue_reporters.plain import PlainReporter
+from aqueue_reporters.plain import BY_PERSON, PlainReporter
 
 __all__ = ["RichReporter"]
 
@@ -51,13 +51,13 @@ class RichReporter(PlainReporter):
         styles = console.is_terminal and not console.is_dumb_terminal
         colors = styles and not console.no_color and console.color_system is not None
         self._pen = pen = DrawingPen(styles=styles, colors=colors, encoding=console.encoding)
-        self._panels = Panels(pen, watched=run.watched)
+        self._panels = Panels(pen, watched=run.watched, journal=run.journal)
         super().open(run)
         self._shown_at = float("-inf")  # the first frame is drawn at once
 
     def _told(self, event: Event, view: RunView) -> Iterator[str]:
-        """Yield the first traceback of a kind of failure, to be shown above the panels, which show the rest."""
-        if self._region is None:
+        """Yield the first traceback of a kind of failure, and what people set, to be shown above the panels."""
+        if self._region is None or isinstance(event, BY_PERSON):
             yield from super()._told(event, view)
         elif isinstance(event, ItemFailed) and (traceback := [*self._first_traceback(event)]):
             yield failure_line(event, self._pen)

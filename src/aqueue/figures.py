@@ -1,10 +1,11 @@
 """Counts, rates and times for a person to read, the same in every display and in the command."""
 
 import math
+import time
 from itertools import pairwise
 from typing import Final
 
-__all__ = ["amount", "clock", "duration", "limit_words", "per_second", "person", "when_due"]
+__all__ = ["amount", "clock", "duration", "limit_words", "local_minute", "per_second", "person", "when_due"]
 
 _MAX_SECONDS: Final = 1e12
 """30,000 years: only a damaged file has longer durations."""
@@ -40,6 +41,18 @@ def limit_words(concurrent: int | None, per_second: float | None) -> str:
 def person(by: str) -> str:
     """Return who gave a command, without how: ``anna@laptop`` if `by` is ``anna@laptop via aqueue``. Not made safe to show."""
     return by.partition(" via ")[0]
+
+
+def local_minute(at: float, now: float) -> str:
+    """Return the Unix time `at`, seconds, as local time: ``14:03``, with the date before it if `now` is on another day.
+
+    ``?`` if no calendar has it.
+    """
+    try:
+        moment = time.strftime("%Y-%m-%d %H:%M", time.localtime(at))
+        return moment[11:] if moment[:10] == time.strftime("%Y-%m-%d", time.localtime(now)) else moment
+    except (OverflowError, OSError, ValueError):
+        return "?"
 
 
 def clock(seconds: float) -> str:

@@ -984,7 +984,7 @@ class RunView(msgspec.Struct, kw_only=True):
         - The same about code, disk and reporters, from a fifth on.
         - ``waiting for retries: 3 items, the next in 12 s``: nothing else is queued or running.
         - ``limited by discovery: the queue was empty 70 % of the last minute``: workers were idle half of the time or more, and
-          some are now, because the items that run must find more first; and they did find some within that time.
+          a fifth of them are now, because the items that run must find more first; and they did find some within that time.
         - ``all 20 workers busy: more workers may help``: they were nine tenths of the time, and items wait that no limit holds
           back. On a cluster ``more worker processes``. They don't help if the CPU is what is busy: no event tells that.
 
@@ -1008,7 +1008,8 @@ class RunView(msgspec.Struct, kw_only=True):
             return self._delay_words(shares)
         if self._waits and not self.queued and not self.running:
             return self._retry_words(now)
-        if shares.empty >= _MOST and not self.queued and self.running and idle > 0 and self._has_found(now):
+        is_idle = idle >= _NOTABLE * self.num_workers
+        if shares.empty >= _MOST and not self.queued and self.running and self._has_found(now) and is_idle:
             return f"limited by discovery: the queue was empty {_percent(shares.empty)} of {_window(shares)}"
         is_free = self.queued > sum(map(self.groups.__getitem__, held))
         if shares.busy >= _NEARLY_ALL and self.num_workers and idle <= 0 and is_free:

@@ -2,7 +2,6 @@
 
 import io
 import re
-import time
 from pathlib import Path
 
 import pytest
@@ -10,7 +9,7 @@ from rich.console import Console, RenderableType
 from rich.text import Text
 
 from aqueue.cli._commands.tree import _Label
-from aqueue.cli._screen import Column, short_time, table, time_ago, traceback_lines
+from aqueue.cli._screen import Column, table, time_ago, traceback_lines
 from tests.cli.conftest import Aqueue
 from tests.cli.scripted import Script, write_log
 
@@ -75,13 +74,6 @@ def test_a_traceback_is_wrapped_as_it_is_indented() -> None:
 def test_how_long_ago(seconds: float, words: str) -> None:
     """Whole seconds, in the units that durations have everywhere."""
     assert time_ago(seconds) == words
-
-
-def test_a_short_time_has_the_date_of_another_day() -> None:
-    """Local time in both cases."""
-    at = time.mktime((2026, 11, 29, 14, 3, 9, 0, 0, -1))
-    assert short_time(at, at + 60) == "14:03"
-    assert short_time(at, at + 86_400) == "2026-11-29 14:03"
 
 
 @pytest.mark.parametrize(

@@ -15,7 +15,19 @@ import pyte
 import pytest
 
 from aqueue._folds.outcome import FoldedResult
-from aqueue.events import ErrorInfo, Event, ProcessLeft, RunResumed, RunStopping
+from aqueue.events import (
+    ErrorInfo,
+    Event,
+    GroupLimitChanged,
+    GroupPaused,
+    GroupUnpaused,
+    ProcessLeft,
+    RunPaused,
+    RunResumed,
+    RunStopping,
+    RunUnpaused,
+    RunWorkersChanged,
+)
 from aqueue.reporting import RunInfo
 from aqueue.result import RunResult
 from aqueue.testing import replay
@@ -66,13 +78,50 @@ def finding(count: int) -> Script:
     return script
 
 
-def test_it_is_silent_while_nothing_happens() -> None:
-    """No line without an event since the last one, however long it takes."""
+def test_it_says_once_a_minute_that_nothing_happens() -> None:
+    """A log that stays silent looks like a hang; of a run that a person has paused, every ten minutes is enough."""
     session = Session()
-
-    assert len(session.tell(finding(3).events, 10)) == 1
-    assert session.tell([], 10) == []
+    assert session.tell([], 3_600) == []  # the run hasn't begun
+    script = finding(3)
+    assert len(session.tell(script.events, 10)) == 1
+    assert session.tell([], 59.9) == []
+    (line,) = session.tell([], 0.2)
+    assert line == "0/3 completed, 0.0/s, 0 failed, 1:01:10 elapsed, 3 queued"
+    script.add(RunPaused, by="anna@laptop via aqueue")
+    assert len(session.tell(script.events[-1:], 5)) == 2
+    assert session.tell([], 590) == []
+    (line,) = session.tell([], 20)
+    assert line.endswith(" elapsed, 3 queued, paused by anna@laptop: 3 waiting")
+    session.tell(script.finish("interrupted")[-1:])
     assert session.tell([], 3_600) == []
+
+
+def test_what_people_do_to_the_run_is_told_at_once() -> None:
+    """Who it was and what they set; safe to show."""
+    script = Script()
+    by = {"by": "anna\x1b[2J@laptop via aqueue"}
+    script.add(RunPaused, **by)
+    script.add(RunUnpaused, **by)
+    script.add(GroupPaused, group="a\x1b", **by)
+    script.add(GroupUnpaused, group="a\x1b", **by)
+    script.add(RunWorkersChanged, num_workers=1, program=3, **by)
+    script.add(GroupLimitChanged, group="a", concurrent=2, per_second=0.5, **by)
+    script.add(GroupLimitChanged, group="a", **by)
+    script.add(GroupLimitChanged, group="a", is_default=True, **by)
+    script.add(RunStopping, reason="stop", **by)
+    anna = "by anna\\x1b[2J@laptop"
+
+    assert Session().tell(script.events) == [
+        f"paused {anna}",
+        f"unpaused {anna}",
+        f"group a\\x1b paused {anna}",
+        f"group a\\x1b unpaused {anna}",
+        f"1 worker, set {anna} (program: 3)",
+        f"group a: 2 at once, 0.5/s, set {anna}",
+        f"group a: no limit, set {anna}",
+        f"group a: limit as in the program, set {anna}",
+        f"stopping: stop {anna}; no item is running",
+    ]
 
 
 def test_it_is_silent_between_two_lines() -> None:
@@ -156,8 +205,8 @@ def test_time_left_is_told_when_it_can_be() -> None:
     assert line == "20/100 completed, 1.0/s, 0 failed, 1:21 elapsed, eta 1:20, 80 queued"
 
 
-def test_time_left_is_not_told_while_more_is_found_than_done() -> None:
-    """It would be a lie."""
+def test_time_left_is_the_least_while_more_is_found_than_done() -> None:
+    """That of the items that are known."""
     script = Script()
     for item in range(1, 41):
         script.enqueue()
@@ -170,7 +219,7 @@ def test_time_left_is_not_told_while_more_is_found_than_done() -> None:
     (line,) = session.tell(script.events)
 
     assert "40/80 completed" in line
-    assert "eta" not in line
+    assert ", eta at least 0:2" in line
 
 
 def test_time_left_of_slow_items_is_told_by_all_that_were_done() -> None:
@@ -654,8 +703,8 @@ class TestOnTerminal:
     @pytest.mark.parametrize(
         ("columns", "expected"),
         [
-            (84, "1/5 completed, 0.3/s, 0 failed, 0:03 elapsed, 3 queued, 1 retrying (next in 10 s)"),
-            (60, "1/5 completed, 0.3/s, 0 failed, 0:03 elapsed, 3 queued, 1 r"),
+            (94, "1/5 completed, 0.3/s, 0 failed, 0:03 elapsed, eta 0:12, 3 queued, 1 retrying (next in 10 s)"),
+            (60, "1/5 completed, 0.3/s, 0 failed, 0:03 elapsed, eta 0:12, 3 q"),
             (20, "1/5 completed, 0.3/"),
             (6, "1/5 c"),
         ],

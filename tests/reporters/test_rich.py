@@ -23,13 +23,16 @@ from aqueue.events import (
     Counts,
     ErrorInfo,
     Event,
+    GroupLimitKnown,
+    GroupPaused,
     ItemDescribed,
     ItemFailed,
     ItemRetryScheduled,
     ProcessLeft,
+    RunPaused,
     RunStopping,
 )
-from aqueue.figures import clock, per_second
+from aqueue.figures import clock, local_minute, per_second
 from aqueue.reporting import RunInfo
 from aqueue.result import RunResult
 from aqueue.testing import replay
@@ -116,19 +119,18 @@ def test_panels_at_80_columns() -> None:
         """
 ╭─ Worker Status ─────────────────────────────────────────────── 2 of 3 busy ─╮
 │ 1 ⠙ File    lib/ast.py  12 of 64 kB                                    0:04 │
-│ 2   idle                                                                    │
 │ 3 ⠙ Folder  after children                                             0:04 │
-╰─ ✗ item 6 File: ReadTimeout: no answer within 10 s ─────────────────────────╯
-╭─ Queue Stats ─────────────────────────────────────────────────────── queue ─╮
-│               queued  of its peak            completed  failed  completed/s │
-│ Total              3  ━━━━━━━╸─────────────          5       1          0.6 │
-│ Folder             1  ━━━━━━━━━━━━━━━━━━━━━          1       0          0.1 │
-│ File               2  ━━━━━────────────────          4       1          0.5 │
+│     1 idle                                                                  │
 ╰─────────────────────────────────────────────────────────────────────────────╯
+╭─ Queue Stats ─────────────────────────────────────────────────────── queue ─╮
+│               waiting  of its peak      completed  failed  retrying   now/s │
+│ Total               3  ━━━━━╸─────────          5       1         0     0.6 │
+│ Folder              1  ━━━━━━━━━━━━━━━          1       0         0     0.1 │
+│ File                2  ━━━╸───────────          4       1         0     0.5 │
+╰─ ✗ item 6 File: ReadTimeout: no answer within 10 s ─────────────────────────╯
 ╭─ Overall Progress ─────────────────────────────────────────────────── File ─╮
-│ ━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━××××××××──────────────────────────   62 % │
-│ 4 of 8 completed · 1 failed                                    elapsed 0:08 │
-│ 0.5/s completed, 1.0/s found                       remaining: not known yet │
+│ ━━━━━━━━━━━━━━━━━━━━━━━━━━━×××××××╌╌╌╌╌╌╌╌╌╌╌╌╌╌╌╌╌╌╌╌  4 of 8 found so far │
+│ 0.5/s completed, 1.0/s found               elapsed 0:08 · at least 7 s left │
 ╰─────────────────────────────────────────────────────────────────────────────╯
 """.splitlines()
         == drawn(in_the_middle(), 80)
@@ -170,7 +172,7 @@ def test_workers_of_a_cluster_are_shown_with_their_process() -> None:
 │ node-1:4001     ⠙ File  lib/3.py                                       0:04 │
 │ node-1:4001     ⠙ File  lib/4.py                                       0:04 │
 │ node-2:4002     ⠙ File  lib/5.py                                       0:04 │
-│ node-2:4002       idle                                                      │
+│                   1 idle                                                    │
 ╰─────────────────────────────────────────────────────────────────────────────╯
 """.splitlines()
         == drawn(on_cluster(), 80)[:9]
@@ -203,7 +205,10 @@ def test_more_workers_of_a_cluster_than_rows() -> None:
     shown = [line.split()[1] for line in lines if "lib/" in line]
     assert shown == sorted(shown)
     assert "199 of 200 busy · 20 processes" in lines[1]
-    assert f"+{199 - 1 - len(shown)} more · 1 idle" in "\n".join(lines)
+    assert [line.strip("│ ") for line in lines if "more" in line or "1 idle" in line] == [
+        f"… {199 - 1 - len(shown)} more",
+        "1 idle",
+    ]
 
 
 @pytest.mark.parametrize(
@@ -225,7 +230,7 @@ def test_what_outlasts_its_process_stays() -> None:
     script.add(ProcessLeft, first_worker=1, reason="lost")
     panel = worker_lines(drawn(script, 80))
     assert panel[0].endswith("3 of 3 busy · 1 process ─╮")
-    assert [line.split()[0] for line in panel[1:]] == ["here", "–", "node-1:4001", "node-1:4001"]
+    assert [line.split()[0] for line in panel[1:]] == ["here", "–", "node-1:4001", "1"]
 
 
 def waiting(count: int, due_in_s: float) -> Script:
@@ -241,13 +246,13 @@ def waiting(count: int, due_in_s: float) -> Script:
 @pytest.mark.parametrize(
     ("count", "due_in_s", "columns", "rows", "expected"),
     [
-        (3, 16, 80, 40, "╰─ 3 retrying, the next in 12 s ──────────────────────────────────────────────╯"),
-        (1, 16, 80, 40, "╰─ 1 retrying, in 12 s ───────────────────────────────────────────────────────╯"),
+        (3, 16, 80, 40, "╰─ 3 retrying, the next in 12 s · ✗ item 6 File: ReadTimeout: no answer wit… ─╯"),
+        (1, 16, 80, 40, "╰─ 1 retrying, in 12 s · ✗ item 6 File: ReadTimeout: no answer within 10 s ───╯"),
         (3, 16, 40, 40, "╰─ 3 retrying, the next in 12 s ──────╯"),
         (1, 16, 40, 40, "╰─ 1 retrying, in 12 s ───────────────╯"),
         (1_234, 7_204, 40, 40, "╰─ 1,234 retrying, the next in 2 h ───╯"),
-        (3, 604, 200, 40, "╰─ 3 retrying, the next in 10 min ───────────"),
-        (3, 1, 80, 40, "╰─ 3 retrying, the next now ───"),
+        (3, 604, 200, 40, "╰─ 3 retrying, the next in 10 min · ✗ item 6"),
+        (3, 1, 80, 40, "╰─ 3 retrying, the next now · ✗ item 6"),
     ],
 )
 def test_what_waits_for_a_retry_is_told(count: int, due_in_s: float, columns: int, rows: int, expected: str) -> None:
@@ -265,7 +270,10 @@ def test_what_waits_for_a_retry_moves_nothing() -> None:
     script.complete(item, worker=2, attempt=2)
     after = drawn(script, 80)
     assert len(before) == len(after)
-    assert ("retrying" in "".join(before), "retr" in "".join(after)) == (True, False)
+    assert [re.findall(r"\d retrying|(\d) +\d\.\d │", "".join(lines)) for lines in (before, after)] == [
+        ["1", "0", "1", ""],
+        ["0", "0", "0"],
+    ]
 
 
 def test_a_hook_that_waits_is_left_to_do() -> None:
@@ -299,7 +307,7 @@ def test_what_waits_is_not_promised_a_retry_when_the_run_stops() -> None:
     """No more items are taken then."""
     script = waiting(3, 16)
     script.add(RunStopping, reason="Ctrl-C")
-    assert any(line.startswith("╰─ 3 retrying ───") for line in drawn(script, 80))
+    assert any(line.startswith("╰─ 3 retrying · ✗ item 6") for line in drawn(script, 80))
 
 
 def test_widths_and_rows_are_kept() -> None:
@@ -332,7 +340,13 @@ def test_widths_and_rows_are_kept() -> None:
 def test_panels_at_40_columns() -> None:
     """What matters fits on a narrow terminal: items, counts, progress."""
     text = "\n".join(drawn(in_the_middle(), 40))
-    for expected in ("1 ⠙ File", "2   idle", "after children", "Total          3          5       1", "62 %", "4 of 8"):
+    for expected in (
+        "1 ⠙ File",
+        "1 idle",
+        "after children",
+        "Total          3          5       1",
+        "4 of 8 found so far",
+    ):
         assert expected in text, text
 
 
@@ -354,7 +368,10 @@ def test_more_workers_than_rows() -> None:
     shown = [int(line.split()[1]) for line in lines if re.match(r"│ +\d+ ⠙", line)]
     assert shown
     assert shown == list(range(201 - len(shown), 201))
-    assert f"+{150 - len(shown)} more · 50 idle" in "\n".join(lines)
+    assert [line.strip("│ ") for line in lines if "more" in line or " idle " in line] == [
+        f"… {150 - len(shown)} more",
+        "50 idle",
+    ]
 
 
 def test_busy_workers_keep_their_order_where_all_of_them_fit() -> None:
@@ -406,8 +423,10 @@ def test_columns_stay_where_they_are() -> None:
         heads = set()
         for count in (4, 60, 465):
             lines = panels.lines(view_of(script.events[:count]), 0.0, columns, 24)
-            heads |= {line[line.index("queued") :].rstrip() for line in lines if "queued" in line and "failed" in line}
-        assert all(head.endswith("completed/s │") for head in heads), heads
+            heads |= {
+                line[line.index("waiting") :].rstrip() for line in lines if "waiting" in line and "failed" in line
+            }
+        assert heads and all(head.endswith(" now/s │") for head in heads), heads
 
 
 @pytest.mark.parametrize("stopping", [False, True])
@@ -439,19 +458,19 @@ def test_nothing_tracked() -> None:
 
 
 def test_rates_are_not_told_at_once() -> None:
-    """Of half a second they would say anything; nor is the time remaining told in the first three."""
+    """Of half a second they would say anything; nor is the time left told in the first three while more is found."""
     script = in_the_middle()
     start = script.events[0].at
     for event in script.events:
         msgspec.structs.force_setattr(event, "at", start + (event.at - start) / 100)
     early, later = drawn(script, 80, after_s=0.5), drawn(script, 80, after_s=2.0)
     assert [line[-4:] for line in early if line.startswith(("│ Total", "│ File "))] == [" – │", " – │"]
-    assert re.fullmatch("│ +remaining: not known yet │", early[-2])
-    assert re.fullmatch(r"│ \d\.\d/s completed, \d\.\d/s found +remaining: not known yet │", later[-2])
+    assert re.fullmatch("│ +elapsed 0:00 │", early[-2])
+    assert re.fullmatch(r"│ \d\.\d/s completed, \d\.\d/s found: still growing +elapsed 0:02 │", later[-2])
 
 
 def rates_while(script: Script, items: Sequence[int]) -> list[str]:
-    """Complete an item per second, and return what the panel says of the rates and of the time remaining after each."""
+    """Complete an item per second, and return what the panel says of the rates and of the time left after each."""
     panels = Panels(plain_pen())
     view, told = RunView(), []
     for item in items:
@@ -464,23 +483,25 @@ def rates_while(script: Script, items: Sequence[int]) -> list[str]:
 
 
 def test_finding_that_is_over_is_not_held_against_the_speed() -> None:
-    """A run whose first item finds everything has a time remaining once nothing more has been found for ten seconds."""
+    """A run whose first item finds everything is said to grow, and its time left to be the least, for some seconds."""
     script = Script(num_workers=2)
     parent = script.enqueue(FOLDER)
     script.start(parent, FOLDER, worker=2)
     items = [script.enqueue(FILE, parent, track_overall=True) for _ in range(100)]
     told = rates_while(script, items[:12])
-    assert [line.endswith("remaining: not known yet") for line in told[2:5]] == [True] * 3
-    assert re.fullmatch(r"1\.0/s completed, 0\.0/s found +about 1:\d\d remaining", told[-1])
+    assert all(re.search(r" found(: still growing)? .* at least (9\d s|2 min) left$", line) for line in told[3:6]), told
+    told = rates_while(script, items[12:45])
+    assert re.fullmatch(r"1\.0/s completed +elapsed 0:\d\d · about 5\d s left", told[-1]), told[-1]
 
 
 def test_initial_items_have_a_time_remaining_from_the_beginning() -> None:
-    """They were given, and nothing is found: no growth, and after three seconds an estimate."""
+    """They were given, and nothing is found: no growth, and an estimate after the first second."""
     script = Script(num_workers=1)
     items = [script.enqueue(FILE, track_overall=True) for _ in range(100)]
     told = rates_while(script, items[:6])
-    assert all("found" not in line or "0.0/s found" in line for line in told)
-    assert re.fullmatch(r"1\.\d/s completed(, 0\.0/s found)? +about 1:\d\d remaining", told[-1])
+    assert all(re.fullmatch(r"\d\.\d/s completed +elapsed 0:0\d · about (\d\d s|2 min) left", line) for line in told), (
+        told
+    )
 
 
 def test_what_is_found_and_done_is_not_called_growing() -> None:
@@ -491,7 +512,7 @@ def test_what_is_found_and_done_is_not_called_growing() -> None:
         item = script.enqueue(FILE, track_overall=True)
         script.start(item, FILE)
         script.complete(item)
-    assert drawn(script, 80)[-2].endswith(" 0 outstanding │")
+    assert drawn(script, 80)[-2].endswith(" · 0 outstanding │")
 
 
 def test_time_remaining_of_slow_items_is_told_by_all_that_were_done() -> None:
@@ -502,9 +523,7 @@ def test_time_remaining_of_slow_items_is_told_by_all_that_were_done() -> None:
         script.start(item, FILE)
         script.wait(59.98)
         script.complete(item)
-    assert re.search(
-        r"0\.0/s completed, 0\.0/s found +about 7:\d\d remaining", "\n".join(drawn(script, 80, after_s=59))
-    )
+    assert re.search(r"0\.0/s completed +elapsed 4:59 · about 8 min left", "\n".join(drawn(script, 80, after_s=59)))
 
 
 @pytest.mark.parametrize(
@@ -515,7 +534,7 @@ def test_time_remaining_of_slow_items_is_told_by_all_that_were_done() -> None:
     ],
 )
 def test_the_latest_failure_is_told(columns: int, rows: int, expected: str) -> None:
-    """In the frame of the workers, in whose rows the item is not any more, cut to one line."""
+    """In the frame of the queue, cut to one line."""
     assert expected in drawn(in_the_middle(), columns, rows)
 
 
@@ -526,7 +545,7 @@ def test_the_first_failure_moves_nothing() -> None:
     panels = Panels(plain_pen())
     view = RunView()
     heights = []
-    for events in (script.events[:failure], script.events[failure:]):
+    for events in (script.events[: failure - 1], script.events[failure - 1 : failure + 1]):
         view.apply(events)
         heights.append(len(panels.lines(view, view.at, 80, 40)))
     assert heights[0] == heights[1]
@@ -548,7 +567,95 @@ def test_time_remaining_is_not_less_than_the_next_wait() -> None:
     item = script.enqueue(FILE, track_overall=True)
     script.start(item, FILE)
     script.fail_for_now(item, 65.0)
-    assert "at least 0:56 remaining" in "\n".join(drawn(script, 80, after_s=8))
+    assert "at least 57 s left" in "\n".join(drawn(script, 80, after_s=8))
+
+
+def limited(num_workers: int = 20, at_once: int = 3) -> Script:
+    """Return a run of which a limit lets only some workers be busy."""
+    script = Script(num_workers=num_workers)
+    items = [script.enqueue(FILE, group="example.org") for _ in range(100)]
+    for number in range(at_once):
+        script.start(items[number], FILE, worker=number + 1, group="example.org")
+    script.add(GroupLimitKnown, group="example.org", concurrent=at_once)
+    return script
+
+
+def test_idle_workers_are_one_line_and_the_frame_says_why() -> None:
+    """And the room that they don't take goes to types."""
+    script = limited()
+    for number in range(12):
+        script.enqueue(f"m:Type{number}")
+    lines = drawn(script, 100, 30)
+    assert [line.split() for line in worker_lines(lines)[1:]] == [
+        *[[str(worker), "⠙", "File", "0:04"] for worker in (1, 2, 3)],
+        ["17", "idle"],
+    ]
+    assert lines[6].startswith("╰─ limited by example.org: 3 at once, 97 waiting")
+    assert sum("│ Type" in line for line in lines) == 12
+
+
+def test_rows_of_workers_grow_at_once_and_shrink_after_a_while() -> None:
+    """So that the panel doesn't jump with each item; a worker keeps its row, and others take those that are free."""
+    script = limited(num_workers=20, at_once=4)
+    panels, view = Panels(plain_pen()), RunView()
+
+    def rows(after_s: float = 0.0) -> list[str]:
+        view.apply(script.events[view.seq :])
+        lines = worker_lines(panels.lines(view, script.events[-1].at + after_s, 80, 40))[1:]
+        return [re.sub(r" [⠀-⣿] .*", "", line) for line in lines]
+
+    assert rows() == ["1", "2", "3", "4", "16 idle"]
+    for item, worker in ((1, 1), (3, 3)):
+        script.complete(item, worker=worker)
+    assert rows() == ["", "2", "", "4", "18 idle"]
+    script.start(5, FILE, worker=9, group="example.org")
+    assert rows() == ["9", "2", "", "4", "17 idle"]
+    script.complete(5, worker=9)
+    assert rows(4.0) == ["", "2", "", "4", "18 idle"]
+    assert rows(6.0) == ["", "2", "", "4", "18 idle"]  # in the five seconds before, one more was busy
+    assert rows(12.0) == ["4", "2", "18 idle"]
+    for item, worker in ((6, 7), (7, 8)):
+        script.start(item, FILE, worker=worker, group="example.org")
+    assert rows(12.0) == ["4", "2", "8", "7", "16 idle"]
+
+
+@pytest.mark.parametrize(("columns", "rows"), [(60, 24), (100, 30), (160, 40)])
+@pytest.mark.parametrize("num_workers", [3, 200])
+def test_who_has_paused_the_run_is_told(columns: int, rows: int, num_workers: int) -> None:
+    """In the frame, with the local time; and next to the idle workers how to let them start again, if that fits."""
+    script = limited(num_workers)
+    for number in range(3):
+        script.complete(number + 1, worker=number + 1)
+    script.add(RunPaused, by="anna\x1b[2J@laptop via aqueue")
+    at = local_minute(script.events[-1].at, script.events[-1].at)
+    for journal, command in (
+        ("/no where/run.db", ": aqueue unpause '/no where/run.db'"),
+        ("", ""),
+        ("/" + "x" * 150, ": aqueue unpause"),
+    ):
+        panels = Panels(plain_pen(), journal=journal)
+        lines = panels.lines(view_of(script.events), script.events[-1].at, columns, rows)
+        panel = worker_lines(lines)
+        assert f" paused {at} by anna\\x1b[2J@laptop ─╮" in panel[0]
+        assert panel[-1] == f"{num_workers} idle{command}"
+        assert any("╰─ paused by anna\\x1b[2J@laptop: 97 waiting ─" in line for line in lines)
+
+
+def test_the_bar_is_dashed_while_the_total_grows() -> None:
+    """In ASCII, too; for a flat list it is not, and has a share."""
+    growing, flat = in_the_middle(), Script()
+    for item in [flat.enqueue(FILE, track_overall=True) for _ in range(8)][:4]:
+        flat.start(item, FILE)
+        flat.wait(1)
+        flat.complete(item)
+    for pen, dashed, rest in ((plain_pen(), "╌╌", "──"), (plain_pen("ascii"), "--", "..")):
+        bars = [drawn(script, 80, pen=pen)[-3].strip("│| ") for script in (growing, flat)]
+        assert dashed in bars[0] and rest not in bars[0] and bars[0].endswith("  4 of 8 found so far")
+        assert (
+            rest in bars[1]
+            and dashed not in bars[1]
+            and bars[1].endswith(f"  4 of 8 completed {pen.characters.dot} 50 %")
+        )
 
 
 def test_attempts_are_told() -> None:
@@ -622,27 +729,26 @@ def progress(found_each_s: int, done_each_s: int, found_at_once: int) -> str:
     return drawn(script, 80, after_s=0)[-2].strip("│ ")
 
 
-def test_no_time_is_claimed_while_more_is_found_than_done() -> None:
-    """A total that grows faster than what is done will not be reached."""
+def test_only_the_least_time_is_claimed_while_more_is_found_than_done() -> None:
+    """That of what is known: a total that grows faster than what is done will not be reached."""
     line = progress(found_each_s=5, done_each_s=3, found_at_once=50)
-    assert line.endswith("remaining: not known yet")
-    assert re.match(r"3\.\d/s completed, 5\.\d/s found", line)
+    assert re.fullmatch(r"3\.\d/s completed, 5\.\d/s found +elapsed 0:19 · at least \d\d s left", line), line
 
 
 def test_the_time_is_a_least_one_while_the_total_grows() -> None:
     """What is still found adds to it."""
-    assert re.search(r"at least 0:\d\d remaining$", progress(found_each_s=1, done_each_s=5, found_at_once=150))
+    assert re.search(r"at least 1\d s left$", progress(found_each_s=1, done_each_s=5, found_at_once=150))
 
 
 def test_the_time_remaining() -> None:
     """When the total stands still, it is what is outstanding at the present speed."""
     line = progress(found_each_s=0, done_each_s=5, found_at_once=200)
-    assert re.search(r"about 0:(1[5-9]|2[0-5]) remaining$", line), line
+    assert re.search(r"about (1[5-9]|2[0-5]) s left$", line), line
 
 
 def test_no_time_is_claimed_before_anything_is_done() -> None:
     """There is no speed yet."""
-    assert progress(found_each_s=0, done_each_s=0, found_at_once=10).endswith("remaining: not known yet")
+    assert progress(found_each_s=0, done_each_s=0, found_at_once=10) == "elapsed 0:00"
 
 
 def test_all_is_not_said_to_be_done_before_it_is() -> None:
@@ -791,6 +897,15 @@ def test_the_time_goes_on_though_the_clock_was_set_back(drive: Drive) -> None:
     drive.now += 3_600.0
     assert drive.handle(news=False) == 1
     drive.terminal.until(lambda: any(re.search(r"\b1:0\d:\d\d\b", line) for line in drive.terminal.lines()))
+
+
+def test_what_people_set_is_told_above_the_panels(drive: Drive) -> None:
+    """Who it was; what is in force is in the panels."""
+    drive.events.insert(1, GroupPaused(2, drive.events[0].at, "example.org", "anna@laptop via aqueue"))
+    for _ in range(2):
+        drive.now += 1
+        drive.handle(news=True)
+    drive.terminal.until(lambda: drive.terminal.lines()[:1] == ["group example.org paused by anna@laptop"])
 
 
 def test_prints_are_shown_at_once(drive: Drive) -> None:

@@ -13,7 +13,7 @@ from aqueue._folds.item_table import State
 from aqueue.cli import _screen
 from aqueue.cli._record import ItemTexts, Record
 from aqueue.cli._screen import Column
-from aqueue.figures import amount, duration, limit_words, person, when_due
+from aqueue.figures import amount, duration, limit_words, local_minute, person, when_due
 from aqueue.result import FailureGroup
 from aqueue.text import visible
 from aqueue.tracebacks import place, user_frames
@@ -193,7 +193,7 @@ def in_force(record: Record) -> list[str]:
 
 
 def _words_of_command(event: _Commands, now: float) -> str:
-    who = f"{_screen.short_time(event.at, now)} by {person(event.by)}"
+    who = f"{local_minute(event.at, now)} by {person(event.by)}"
     match event:
         case ev.RunPaused():
             return f"paused {who}"

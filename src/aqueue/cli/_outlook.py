@@ -3,9 +3,9 @@
 from aqueue._folds.recording import RecordedItem, RecordedRun
 from aqueue._resume.plan import Plan, Step
 from aqueue.cli._record import Record
-from aqueue.cli._screen import host_and_pid, short_time
+from aqueue.cli._screen import host_and_pid
 from aqueue.events import GroupPaused, RunPaused
-from aqueue.figures import amount, person, when_due
+from aqueue.figures import amount, local_minute, person, when_due
 from aqueue.text import visible
 
 __all__ = ["outlook"]
@@ -57,7 +57,7 @@ def _paused(record: Record, row: int, group: str | None) -> str:
         what = f"Its group {visible(group, 200)}"
     if who is None or not (will_start or has_hook_due):
         return ""
-    when = f"{short_time(who.at, record.now)} by {visible(person(who.by), 200)}"
+    when = f"{local_minute(who.at, record.now)} by {visible(person(who.by), 200)}"
     return f" {what} was paused at {when}. To let it start: {command}"
 
 

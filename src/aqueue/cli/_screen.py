@@ -38,7 +38,6 @@ __all__ = [
     "print_lines",
     "remark",
     "say",
-    "short_time",
     "state_text",
     "table",
     "text",
@@ -242,12 +241,6 @@ def time_ago(seconds: float) -> str:
 def local_time(at: float) -> str:
     """Return a Unix time in seconds as local date and time, to the second; ``?`` if no calendar has it."""
     return _local(at)[0]
-
-
-def short_time(at: float, now: float) -> str:
-    """Return a Unix time in seconds as local hours and minutes, with the date before it if `now` is on another day."""
-    moment = local_time(at)[:16]
-    return moment[11:] if moment[:10] == local_time(now)[:10] else moment
 
 
 def time_of_day(at: float) -> str:

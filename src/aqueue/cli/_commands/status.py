@@ -13,7 +13,7 @@ from aqueue.cli import _app, _lists, _screen
 from aqueue.cli._formats.event_words import words_of_counts
 from aqueue.cli._record import Record, RunStateName, read_live, resume_hint
 from aqueue.cli._screen import Column
-from aqueue.figures import amount, clock, duration, per_second, when_due
+from aqueue.figures import amount, clock, duration, local_minute, per_second, when_due
 from aqueue.result import FailureGroup
 from aqueue.text import visible
 from aqueue.view import RunningItem, WorkerProcess
@@ -209,9 +209,9 @@ def _state(record: Record) -> Iterator[tuple[str, str]]:
         why = why.replace(pid, f"{pid} on {visible(started.host, 100)}", 1)
     yield state.name, _STATE_STYLES[state.name]
     if state.name == "running":
-        yield f" since {_screen.short_time(view.started_at, record.now)} ({why})", ""
+        yield f" since {local_minute(view.started_at, record.now)} ({why})", ""
     elif view.state == "finished":
-        yield f" at {_screen.short_time(view.at, record.now)}{f' ({why})' if why else ''}", ""
+        yield f" at {local_minute(view.at, record.now)}{f' ({why})' if why else ''}", ""
     elif why:
         yield f": {why}", ""
 
