@@ -141,8 +141,9 @@ NUMBERS = [
     (re.compile(r"\d[\d.,]*"), "#"),
     (re.compile(r"(?<=^│ )# (\S (Book|Index) .*|idle *)(?= │$)", re.MULTILINE), "A WORKER"),
     (re.compile(r"^ *# +(Book|Index) +TIME +\S+$", re.MULTILINE), "AN ITEM"),
-    (re.compile(r"(?<=RATE found) .*(?= │$)", re.MULTILINE), ""),
-    (re.compile("[━╸╺─]+"), "─"),
+    (re.compile(r"(?<=RATE found).*(?= │$)", re.MULTILINE), ""),
+    (re.compile("(?<=^╰─) [^─]+ ─+(?=╯$)", re.MULTILINE), ""),  # what limits the run, if anything does by then
+    (re.compile("[━╸╺─╌]+"), "─"),
     (re.compile(" +"), " "),
 ]
 
@@ -294,7 +295,7 @@ class Reader:
         """Wait until the program that runs shows that so many items are done."""
 
         def is_done() -> bool:
-            done = re.findall(r"([\d,]+) of [\d,]+ completed", rendered(self._running[-1]))
+            done = re.findall(r"([\d,]+) of [\d,]+ (?:completed|found so far)", rendered(self._running[-1]))
             return bool(done) and int(done[-1].replace(",", "")) >= number
 
         if number:
