@@ -22,13 +22,13 @@ COMMAND_INTERVAL_S: Final = 0.01
 """The least time between two commands: each costs the run's loop some 50 µs, so a client that sends a million takes 0.5 % of it."""
 
 _TURN_INTERVAL_S: Final = 0.01
-"""The least time between two looks at what clients do (one connects, or has sent something), after the first few.
+"""The least time between two clients that connect, and between two looks at what they have sent, after the first few.
 
-A look takes about 100 µs of this thread. Without a pace, a client that connects in a loop would take half of the run's CPU.
+Each takes some 100 µs of this thread. Without a pace, a client that connects in a loop would take half of the run's CPU.
 """
 
 _FREE_TURNS: Final = 5
-"""How many looks may follow at once after a calm while, so that one client, which needs two, never waits."""
+"""How many of them may follow at once after a calm while, so that a few clients who come together don't wait."""
 
 MAX_CONNECTIONS: Final = 32
 """How many clients may be connected at once."""
@@ -121,10 +121,10 @@ class _LineTooLong(Exception):
 class _Connection:
     """A client, and what it has sent that wasn't read yet."""
 
-    def __init__(self, raw: socket.socket, turns: _Pace) -> None:
+    def __init__(self, raw: socket.socket, reads: _Pace) -> None:
         self._raw = raw
         self._socket = trio.socket.from_stdlib_socket(raw)  # makes `raw` itself non-blocking
-        self._turns = turns
+        self._reads = reads
         self._received = bytearray()
 
     def close(self) -> None:
@@ -141,7 +141,7 @@ class _Connection:
             if len(self._received) > MAX_LINE_BYTES:
                 raise _LineTooLong
             await trio.lowlevel.wait_readable(self._raw)
-            await self._turns.turn()
+            await self._reads.turn()
             with suppress(BlockingIOError):
                 data = self._raw.recv(_READ_BYTES)
                 if not data:
@@ -180,7 +180,8 @@ class Service:
         self._is_closing = False
         self._closing = trio.Event()
         self._token: trio.lowlevel.TrioToken | None = None
-        self._turns = _Pace(_TURN_INTERVAL_S, _FREE_TURNS)
+        self._accepts = _Pace(_TURN_INTERVAL_S, _FREE_TURNS)
+        self._reads = _Pace(_TURN_INTERVAL_S, _FREE_TURNS)
         self._commands = _Pace(COMMAND_INTERVAL_S)
         # The clients that owe a line, first the one that has owed it longest, and what ends the wait for it.
         self._idle: dict[_Connection, trio.CancelScope] = {}
@@ -233,7 +234,7 @@ class Service:
     async def _accept(self, clients: trio.Nursery) -> None:
         while True:
             await trio.lowlevel.wait_readable(self._listener)
-            await self._turns.turn()
+            await self._accepts.turn()
             try:
                 raw = without_signal(self._listener.accept()[0])
             except BlockingIOError:
@@ -262,7 +263,7 @@ class Service:
         return False
 
     async def _serve(self, raw: socket.socket) -> None:
-        connection = _Connection(raw, self._turns)
+        connection = _Connection(raw, self._reads)
         try:
             while not self._closing.is_set() and await self._serve_line(connection):
                 pass
