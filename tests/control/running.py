@@ -17,7 +17,7 @@ from aqueue import Backend
 from aqueue._control.addresses import addresses_of
 from aqueue._control.server import ControlServer, Pending
 from aqueue._system.loop import CallSoon, call_soon_in_this_loop
-from aqueue._verbs import Answer, AnyCommand, Pause, Refusal, Reply, line_of, reply_of
+from aqueue._verbs import Answer, AnyCommand, Pause, Reply, line_of, reply_of
 
 TIMEOUT_S = 30.0
 """After how long a test that waits has failed."""
@@ -134,7 +134,11 @@ class Client:
 
     def __init__(self, path: Path) -> None:
         self.socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        self.socket.connect(str(path))
+        try:
+            self.socket.connect(str(path))
+        except OSError:
+            self.socket.close()
+            raise
         self.socket.settimeout(TIMEOUT_S)
         self._file = self.socket.makefile("rb")
 
@@ -166,11 +170,6 @@ def command(by: str = "anna@laptop via command") -> Pause:
 
 
 COMMAND_LINE = line_of(command())
-
-
-def is_over(reply: Reply | None) -> bool:
-    """Return whether the run has said that it has just ended."""
-    return isinstance(reply, Refusal) and reply.is_over
 
 
 def descriptors() -> int:

@@ -130,7 +130,7 @@ def test_another_users_process_is_asked_only_about_a_journal_of_that_user(
 
 
 def test_a_refusal_is_an_error_without_control_characters(journal: Path) -> None:
-    """Its text is the run\'s."""
+    """Its text comes from another process."""
     refused = replying(line_of(Refusal("the run \x1b[2J has no groups")))
     with listening(first_path(journal), refused), pytest.raises(SteeringError) as caught:
         ask(journal, command(), unexpected)
