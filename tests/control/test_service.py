@@ -379,32 +379,24 @@ def test_one_command_at_a_time_is_with_the_run(run: Run) -> None:
         assert two.reply() == Answer(changed=False)
 
 
+@pytest.mark.usefixtures("impatient")
 def test_too_many_clients_that_wait_for_the_run_are_no_reason_to_say_nothing(run: Run) -> None:
     """One more is refused at once, and the others keep their places."""
     free = run.block()
     with contextlib.ExitStack() as stack:
         clients = [stack.enter_context(Client(run.path)) for _ in range(MAX_CONNECTIONS)]
-        for number, client in enumerate(clients):
-            client.send(line_of(command(str(number))))
-        refusals = _until_refused(run.path)
-        assert refusals == Refusal("32 other commands are waiting for this run; try again when it has carried them out")
+        for client in clients:
+            client.send(COMMAND_LINE)
+            assert isinstance(client.reply(), Blocked)
+        with Client(run.path) as one_more:
+            assert one_more.reply() == Refusal(
+                "32 other commands are waiting for this run; try again when it has carried them out"
+            )
+            assert one_more.reply() is None
         free.set()
-        replies = [
-            next(reply for reply in iter(client.reply, None) if not isinstance(reply, Blocked)) for client in clients
-        ]
-    assert replies == [ANSWER] * MAX_CONNECTIONS
+        for client in clients:
+            assert all(isinstance(reply, Blocked) for reply in iter(client.reply, ANSWER))
     assert_serves(run)
-
-
-def _until_refused(path: Path) -> Refusal:
-    """Connect until that is refused: the commands of the others must have been read before."""
-    while True:
-        with Client(path) as client:
-            client.socket.settimeout(0.2)
-            with contextlib.suppress(TimeoutError):
-                reply = client.reply()
-                if isinstance(reply, Refusal):
-                    return reply
 
 
 # ---- when the run can't -----------------------------------------------------------------------------------------
