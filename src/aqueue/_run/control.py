@@ -18,7 +18,7 @@ from aqueue._system.notice import say
 from aqueue._verbs import AnyCommand, Refusal
 from aqueue.errors import SteeringError
 from aqueue.events import RunPaused, RunStarted
-from aqueue.figures import limit_words, person
+from aqueue.figures import limit_words, local_minute, person
 from aqueue.text import visible
 from aqueue.view import InForce
 
@@ -94,7 +94,7 @@ class Control:
             self._say_paused(now.paused)
 
     def _say_paused(self, pause: RunPaused) -> None:
-        at = time.strftime("%Y-%m-%d %H:%M", time.localtime(pause.at))
+        at = local_minute(pause.at, time.time())
         path = visible(shlex.quote(os.fspath(self._journal)), 1_000)
         say(f"aqueue: paused since {at} by {_who(pause.by)}; nothing starts until: aqueue unpause {path}")
 

@@ -9,7 +9,7 @@ import msgspec
 from aqueue import steering
 from aqueue._verbs import MAX_WORKERS, Answer
 from aqueue.cli import _app, _screen
-from aqueue.figures import amount, limit_words, person
+from aqueue.figures import amount, limit_words, local_minute, person
 from aqueue.limits import Limit
 from aqueue.text import visible
 
@@ -185,7 +185,7 @@ def _since(answer: Answer) -> str:
     """Return since when something holds, and who has set it; empty if nobody has."""
     if not answer.since:
         return ""
-    return f" since {_screen.short_time(answer.since, time.time())} by {visible(person(answer.by), 200)}"
+    return f" since {local_minute(answer.since, time.time())} by {visible(person(answer.by), 200)}"
 
 
 def _what(group: str | None) -> str:
