@@ -10,9 +10,12 @@ from typing import Any
 import anyio
 import pytest
 
-from aqueue import Backend, ItemFailures, run_queue
+from aqueue import Backend, ItemFailures, RunInfo, SteeringError, run_queue, steering
+from aqueue._verbs import SetWorkers
 from aqueue.events import ItemStarted, ProcessJoined
+from aqueue.testing import EventRecorder
 from tests.cluster.memory_transport import MemoryTransport
+from tests.engine.commander import Commander
 from tests.journal.oracle import Story, told_by
 from tests.journal.recorded import events_of
 from tests.journal.seeds import LIMITS, Seed, group_of, items_of, random_seed, waits, with_policies
@@ -102,3 +105,59 @@ def test_processes_that_die_and_join_change_nothing(
         for event in story.events
         if isinstance(event, ItemStarted)
     )
+
+
+@pytest.mark.parametrize("number", range(4))
+def test_commands_at_any_moment_change_only_when_things_happen(
+    number: int, tmp_path: Path, backend: Backend, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Pauses and limits hold on a cluster as elsewhere; another number of workers is refused."""
+    random = Random(number)
+    seeds, arguments = job(random, number, 25, backend)
+    whole = run(seeds, tmp_path / "whole.db", **arguments)
+    MemoryTransport(random, faults=0.1).use(monkeypatch)
+    commander = Commander(random, ["group 1", "group 2", "group 3"], LIMITS if number % 2 else None)
+    with slow_items(random), commander.steering(commands=8):
+        story = run(seeds, tmp_path / "cluster.db", cluster="local:2", **arguments)
+    assert story.ended_well() == whole.ended_well()
+    assert commander.given
+    assert not any(isinstance(command, SetWorkers) for command in commander.given)
+
+
+def test_command_reaches_a_run_on_a_cluster_through_its_socket(
+    tmp_path: Path, backend: Backend, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A pause, the refusal of another number of workers with what to do instead, and a stop."""
+    path = tmp_path / "run.db"
+    MemoryTransport(Random(1)).use(monkeypatch)
+    answers: list[Any] = []
+
+    def command() -> None:
+        assert is_there.wait(30)
+        while not any(isinstance(event, ItemStarted) for event in events_of(path)):
+            is_over.wait(0.01)
+        answers.append(steering.pause(path))
+        with pytest.raises(SteeringError, match="start or stop worker processes"):
+            steering.workers(path, 8)
+        answers.append(steering.stop(path))
+
+    is_there, is_over = threading.Event(), threading.Event()
+
+    class Opened(EventRecorder):
+        def open(self, run: RunInfo) -> None:
+            is_there.set()
+
+    commanding = threading.Thread(target=command)
+    commanding.start()
+    waits.append(lambda: anyio.sleep(0.02))
+    try:
+        seeds = [Seed(awaits=3, children=tuple(Seed(awaits=3, result=n) for n in range(1, 30)))]
+        result = run_queue(
+            items_of(seeds), journal=path, reporter=Opened(), cluster="local:2", num_workers=2, backend=backend
+        )
+    finally:
+        waits.pop()
+        commanding.join(30)
+    assert [(answer.changed, answer.is_live) for answer in answers] == [(True, True), (True, True)]
+    assert result.status == "interrupted"
+    told_by(events_of(path), group_of)
