@@ -1,6 +1,6 @@
 """What clients can't do to a run, and what they learn when the run can't do what they ask.
 
-Most of them are hostile, and the loop of the run has work to do all the time.
+Most of them are hostile, and the loop of the run has work to do all the time. What `_verbs` makes of their lines is tested here, too.
 """
 
 import contextlib
@@ -554,3 +554,18 @@ class _FullListener:
 
     def __getattr__(self, name: str) -> object:
         return getattr(self._listener, name)
+
+
+def test_a_command_that_arrives_while_the_run_ends_is_told_so() -> None:
+    """Its line may have been read just when the others got their replies; nothing would reply to it any more."""
+
+    async def main() -> None:
+        with socket.socket(socket.AF_UNIX) as listener, socket.socket(socket.AF_UNIX) as client:
+            one = service.Service(listener, lambda command, pending: None, lambda warning: None)
+            one._token = trio.lowlevel.current_trio_token()
+            one._closing.set()
+            with trio.fail_after(TIMEOUT_S):
+                reply = await one._reply_to(command(), service._Connection(client, one._reads))
+            assert reply == Refusal("the run has just ended", is_over=True)
+
+    trio.run(main)

@@ -204,9 +204,8 @@ class Service:
     async def run(self) -> None:
         """Serve clients until `close`; what the run has replied by then goes out, and no more is asked of it."""
         self._token = trio.lowlevel.current_trio_token()
-        if (
-            self._is_closing
-        ):  # set before the token was looked for, so one of the two threads sees what the other has set
+        # `close` sets this before it looks for the token, so one of the two threads sees what the other has set.
+        if self._is_closing:
             return
         async with trio.open_nursery() as clients:
             async with trio.open_nursery() as work:
@@ -305,6 +304,8 @@ class Service:
 
         If the client has gone, this waits all the same: the number of connections bounds that of commands.
         """
+        if self._closing.is_set():  # while the line came
+            return _RUN_IS_OVER
         assert self._token is not None
         pending = Pending(self._token)
         self._waiting[pending] = None
