@@ -1,6 +1,6 @@
 """What clients can't do to a run, and what they learn when the run can't do what they ask.
 
-Most of them are hostile, and the loop of the run has work to do all the time. What `_verbs` makes of their lines is tested here, too.
+Most of them are hostile, and the loop of the run has work to do all the time. What `aqueue._verbs` makes of their lines is tested here, too.
 """
 
 import contextlib
