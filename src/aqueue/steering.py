@@ -154,7 +154,8 @@ def _carry_out(run: "str | os.PathLike[str] | None", command: AnyCommand) -> Ans
         except JournalLocked as error:
             if time.monotonic() > deadline:
                 raise SteeringError(
-                    f"the run takes no commands: it was started with control=False, or its control socket can't be made; {error}"
+                    "the run takes no commands: it was started with control=False, its control socket can't be made, or its process is "
+                    f"suspended; {error}"
                 ) from error
         time.sleep(_RETRY_S)
 

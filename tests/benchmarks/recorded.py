@@ -10,6 +10,7 @@
     python recorded.py resume-flat 1000000 run.db
     python recorded.py bytes 200000 run.db         # how large the file is
     python recorded.py keys 1000000                # what the visited set takes
+    python recorded.py steered 60000 run.db        # how soon commands from another process hold, at 10,000 items a second
 
 `python tests/benchmarks` starts it; see there.
 """
@@ -19,17 +20,34 @@ import json
 import os
 import re
 import signal
+import sqlite3
+import subprocess
 import sys
 import time
 from collections.abc import AsyncGenerator, Iterable, Iterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, closing
 from typing import Any, ClassVar, Literal
 
 import trio
 
 import aqueue
+from aqueue.events import RunPaused, RunUnpaused, decode
 
 BEAT_S = 0.002
+SHORT_S = 0.01
+SHORT_WORKERS = 120
+COMMANDING = """
+import json, sys, time
+from aqueue import steering
+called = []
+for _ in range(20):
+    for verb in (steering.pause, steering.unpause):
+        called.append((time.time(), verb(sys.argv[1]) and time.time()))
+        time.sleep(0.1)
+print(json.dumps(called))
+"""
+"""A program that pauses and unpauses a run, and says when it has called and when it had each answer."""
+
 LEFT = 100_000
 """How many items are outstanding in a run that is prepared to be resumed."""
 
@@ -92,6 +110,19 @@ class LastLeft(Leaf):
 def _leaves(cls: type[Leaf], count: int) -> Iterator[Leaf]:
     for number in range(count):
         yield cls(f"https://example.org/archive/page-{number:017}")
+
+
+class Short(Leaf):
+    """A leaf that takes 10 ms."""
+
+    async def process(self, enqueue: aqueue.EnqueueFn, set_desc: aqueue.SetDescFn) -> None:
+        await trio.sleep(SHORT_S)
+
+
+class Shorts(Site):
+    """Enqueues leaves that take 10 ms each, and has the run paused and unpaused by another process meanwhile."""
+
+    leaf = Short
 
 
 class Prepared(Site):
@@ -162,6 +193,29 @@ def _run(items: Iterable[Any], journal: str | None, **options: Any) -> float:
     return time.perf_counter() - began
 
 
+def _steered(count: int, path: str | None) -> dict[str, float]:
+    assert path is not None
+    commands: list[subprocess.Popen[str]] = []
+
+    @asynccontextmanager
+    async def commanded() -> AsyncGenerator[None, None]:
+        commands.append(subprocess.Popen([sys.executable, "-c", COMMANDING, path], stdout=subprocess.PIPE, text=True))
+        yield
+
+    _run([Shorts(count)], path, num_workers=SHORT_WORKERS, lifespan=commanded)
+    called = json.loads(commands[0].communicate()[0])
+    with closing(sqlite3.connect(path)) as connection:
+        rows = connection.execute("SELECT event FROM events ORDER BY seq").fetchall()
+    events = [event for (text,) in rows if (event := decode(text)) is not None]
+    held = [event for event in events if isinstance(event, RunPaused | RunUnpaused)]
+    paused_s = sum(after.at - before.at for before, after in zip(held[::2], held[1::2], strict=True))
+    return {
+        "effect_ms": max(event.at - began for event, (began, _) in zip(held, called, strict=True)) * 1e3,
+        "answer_ms": max(ended - began for began, ended in called) * 1e3,
+        "items_per_s": count / (events[-1].at - events[0].at - paused_s),
+    }
+
+
 def measure(job: str, count: int, path: str | None) -> dict[str, float]:
     """Run the job and return what it cost."""
     global _called  # noqa: PLW0603  # items read it
@@ -188,6 +242,8 @@ def measure(job: str, count: int, path: str | None) -> dict[str, float]:
             items: Iterable[Any] = [Prepared(count)] if job == "resume" else _leaves(LastLeft, count)
             aqueue.run_queue(items, reporter="none", resume=path)
             return _started
+        case "steered":
+            return _steered(count, path)
         case "bytes":
             assert path is not None
             _run([Site(count)], path)

@@ -31,6 +31,7 @@ from aqueue._verbs import Pause
 from aqueue.events import (
     Event,
     GroupLimitChanged,
+    GroupLimitKnown,
     GroupPaused,
     GroupUnpaused,
     ItemStarted,
@@ -366,6 +367,8 @@ def test_limit_that_a_person_takes_away_and_gives_back_to_the_program(backend: B
     assert max(count for when, count in seen if when == "none") >= 3
     changes = [event for event in recorder.events if isinstance(event, GroupLimitChanged)]
     assert [event.is_default for event in changes] == [False, True]
+    known = [event for event in recorder.events if isinstance(event, GroupLimitKnown)]
+    assert [event.concurrent for event in known] == [1, 1], "readers learn again what limits the group"
     assert all(event.program is not None and event.program.concurrent == 1 for event in changes)
 
 

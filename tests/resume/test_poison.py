@@ -12,8 +12,9 @@ from pathlib import Path
 
 import pytest
 
-from aqueue import Backend, run_queue
+from aqueue import Backend, run_queue, steering
 from aqueue._folds.recording import Recording
+from aqueue._resume.plan import POISON_AFTER_CRASHES
 from aqueue.events import (
     ErrorInfo,
     ItemChildrenProcessed,
@@ -230,3 +231,23 @@ def test_what_is_tried_alone_counts_for_max_items(tmp_path: Path, backend: Backe
     result = run_queue(items_of(items), resume=path, reporter="none", backend=backend)
     assert result.status == "completed"
     told_by(events_of(path)).ended_well()
+
+
+def test_paused_run_gives_nothing_up_and_tries_nothing_alone(tmp_path: Path, backend: Backend) -> None:
+    """A person looks into the crashes: until the run is unpaused, no item fails as a poison item, and none runs alone."""
+    path = tmp_path / "run.db"
+    items = [Seed(awaits=1, result=number) for number in (1, 2)]
+    recorded = 0
+    for crash in range(POISON_AFTER_CRASHES):
+        run_queue(items_of(items), resume=path, num_workers=1, reporter="none", backend=backend)
+        recorded = next(one.seq for one in events_of(path) if isinstance(one, ItemStarted) and one.seq > recorded)
+        path = cut(path, recorded, tmp_path / f"crash {crash}.db")
+    steering.pause(path)
+    recorded = len(events_of(path))
+    result = run_queue(items_of(items), resume=path, stop_after_s=0.05, reporter="none", backend=backend)
+    assert result.status == "interrupted"
+    assert not any(isinstance(event, ItemStarted | ItemFailed) for event in events_of(path)[recorded:])
+    steering.unpause(path)
+    # The process that was stopped has ended by itself, so the crashes before it don't count any more.
+    assert run_queue(items_of(items), resume=path, reporter="none", backend=backend).status == "completed"
+    told_by(events_of(path))

@@ -120,8 +120,10 @@ class Session:
                 if self._cluster is not None:
                     await self._cluster.open()
                 return await self._run()
-            finally:
-                self._delivery.end_journal()  # already closed, unless something went wrong
+            finally:  # already closed, unless something went wrong
+                if self._control is not None:
+                    await self._control.close()
+                self._delivery.end_journal()
                 if self._cluster is not None:
                     await self._cluster.close()
 
