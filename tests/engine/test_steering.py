@@ -298,6 +298,21 @@ def test_number_of_workers_is_checked_before_anything_is_asked(number: Any) -> N
         steering.workers("nowhere.db", number)
 
 
+def test_idle_workers_are_not_counted_as_running(backend: Backend) -> None:
+    """A pause and a stop wake workers that sleep, which doesn't make their items running ones."""
+
+    async def steer(*_: Any) -> None:
+        for _turn in range(50):
+            await anyio.lowlevel.checkpoint()
+        assert steering.pause().running == 1
+        assert steering.unpause().changed
+        for _turn in range(50):
+            await anyio.lowlevel.checkpoint()
+        assert steering.stop().running == 1
+
+    assert run_queue([Do(steer)], num_workers=4, backend=backend, reporter=EventRecorder()).counts.completed == 1
+
+
 # ---- limits -----------------------------------------------------------------------------------------------------
 
 

@@ -162,6 +162,7 @@ class Steering:
         before = setting_of(command, self.in_force)
         limit = before if isinstance(before, GroupLimitChanged) else program or GroupLimit()
         num_workers = 0 if self._local is None else self._local.number
+        running = self._running if group is None else len(self._running_of(group))  # a pause wakes idle workers
         change = change_of(command, self.in_force, self._program_workers, program)
         if change is not None:
             event = self._stream.emit(change)
@@ -172,7 +173,7 @@ class Steering:
         return Answer(
             changed=change is not None,
             is_stopping=self._stopping.stage is not Stage.RUNNING,
-            running=self._running if group is None else len(self._running_of(group)),
+            running=running,
             since=0.0 if before is None else before.at,
             by="" if before is None else before.by,
             num_workers=num_workers,
@@ -185,10 +186,10 @@ class Steering:
     def _stop(self, command: Stop) -> Answer:
         stopping = self._stopping
         wanted = Stage.CANCELLING if command.now else Stage.STOPPING
-        changed = stopping.stage < wanted
+        changed, running = stopping.stage < wanted, self._running  # a stop wakes idle workers
         if changed:
             stopping.stop(f"stopped by {person(command.by)}", cancel=command.now, by=command.by)
-        return Answer(changed=changed, is_stopping=True, running=self._running, reason=stopping.reason)
+        return Answer(changed=changed, is_stopping=True, running=running, reason=stopping.reason)
 
     def _obey(self, event: Event) -> None:
         match event:
