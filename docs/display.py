@@ -68,12 +68,15 @@ THEMES = {
     ),
 }
 
+DASH = f"{CELL_WIDTH * 0.32:.5g} {CELL_WIDTH * 0.18:.5g}"  # and the gap after it: two in a cell
+
 # Box-drawing characters as strokes, so that they meet whatever the font: where in the cell each begins (in cells), its
 # path from there, its width.
 STROKES = {
     "─": (0.0, 0.5, f"h{CELL_WIDTH}", 1.0),
     "━": (0.0, 0.5, f"h{CELL_WIDTH}", 2.6),
     "╸": (0.0, 0.5, f"h{CELL_WIDTH / 2}", 2.6),
+    "╌": (0.0, 0.5, f"h{CELL_WIDTH}", 1.0),
     "│": (0.5, 0.0, f"v{CELL_HEIGHT}", 1.0),
     "╭": (1.0, 0.5, f"q-{CELL_WIDTH / 2} 0 -{CELL_WIDTH / 2} {CELL_HEIGHT / 2}", 1.0),
     "╮": (0.0, 0.5, f"q{CELL_WIDTH / 2} 0 {CELL_WIDTH / 2} {CELL_HEIGHT / 2}", 1.0),
@@ -207,8 +210,9 @@ def elements(row: int, line: str, theme: Theme) -> Iterator[str]:
             if character in STROKES:
                 right, down, path, width = STROKES[character]
                 x, y = MARGIN + (column + right) * CELL_WIDTH, top + down * CELL_HEIGHT
-                d = f"M{x:.5g} {y:.5g}" + (f"h{count * CELL_WIDTH:.5g}" if character in "─━" else path)
-                yield f'<path d="{d}" fill="none" stroke-width="{width}"{strokes}/>'
+                d = f"M{x:.5g} {y:.5g}" + (f"h{count * CELL_WIDTH:.5g}" if character in "─━╌" else path)
+                dashes = f' stroke-dasharray="{DASH}"' if character == "╌" else ""
+                yield f'<path d="{d}" fill="none" stroke-width="{width}"{dashes}{strokes}/>'
             column += count * cell_len(character)
         column -= segment.cell_length
         for words in re.split("(  +)", "".join(" " if c in STROKES else c for c in segment.text)):
