@@ -709,6 +709,19 @@ def test_shares_are_parts_of_a_whole(events: list[Event]) -> None:
             assert all(0 <= share <= 1 for share in (*parts, shares.blocked, shares.held_up))
 
 
+def test_times_of_a_damaged_log_are_folded() -> None:
+    """However far from any calendar they are."""
+    script = Script()
+    for at in (1e17, 1e300, 1e305):
+        script._at = at
+        script.start(script.enqueue())
+        script.add(LoopBlocked, method="f", where="a.py:1", duration_s=1.0)
+        script.add(RunHeldUp, by="journal", duration_s=1.0)
+    view, now = after(script)
+    assert view.shares(now).of_s >= 0
+    assert view.limited_by(now) == ""
+
+
 def test_many_pauses_cost_no_more_each() -> None:
     """They are swept when there are twice as many as were left."""
     script = Script()

@@ -160,7 +160,7 @@ class Panels:
             note += f" {pen.characters.dot} {plural(len(view.processes), 'process', 'es')}"
         # In the frame, so that the panels keep their place when there is something to say.
         limited_by = pen.safe(view.limited_by(now), 200)
-        feet = [(limited_by, "stopping")] if limited_by else []
+        feet = [(limited_by, "stopping" if paused is not None else "")] if limited_by else []
         return pen.box("Worker Status", note, self._workers(view, now, cells - 4, rows), cells, feet)
 
     def _workers(self, view: RunView, now: float, cells: int, rows: int) -> list[str]:

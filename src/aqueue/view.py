@@ -389,7 +389,7 @@ class _Account(msgspec.Struct):
         marks = self.marks
         self.next_mark_at = self.at + _MARK_INTERVAL_S
         marks.append(_Mark(self.at, enqueued, self.spent_s.copy()))
-        old = next(index for index, mark in enumerate(marks) if mark.at > self.at - SHARES_WINDOW_S)
+        old = next(index for index, mark in enumerate(marks) if mark.at >= self.at - SHARES_WINDOW_S)
         del marks[: max(old - 1, 0)]
 
     def delay(self, event: ev.LoopBlocked | ev.RunHeldUp) -> None:
@@ -403,7 +403,7 @@ class _Account(msgspec.Struct):
             self.held_s += event.duration_s
             self.holds.append(event)
             kept = self.holds
-        old = next(index for index, one in enumerate(kept) if one.at > event.at - SHARES_WINDOW_S)
+        old = next(index for index, one in enumerate(kept) if one.at >= event.at - SHARES_WINDOW_S)
         del kept[: max(old, len(kept) - _MAX_DELAYS)]
 
     def base(self, at: float, now: _Mark) -> _Mark:

@@ -130,7 +130,7 @@ def test_the_command_is_there_and_has_all_it_needs(installed: tuple[Path, Path],
     python, root = installed
     call_well([python, "-I", "-W", "error", PROGRAM, root], tmp_path)
     command = python.with_name("aqueue")
-    assert call_well([command, "status", "trio.jsonl"], tmp_path).startswith("trio.jsonl  log of run ")
+    assert call_well([command, "status", "trio.jsonl"], tmp_path).startswith("trio.jsonl   ")
     call_well([command, "report", "trio.jsonl", "-o", "report.html"], tmp_path)
     page = (tmp_path / "report.html").read_text(encoding="utf-8")
     assert "</html>" in page
