@@ -722,6 +722,18 @@ def test_times_of_a_damaged_log_are_folded() -> None:
     assert view.limited_by(now) == ""
 
 
+def test_workers_that_retire_leave_the_others_idle() -> None:
+    """Those that a person took away run their last item, and count neither as idle nor for those that are."""
+    script = Script()
+    for worker in (1, 3):
+        script.start(script.enqueue(), worker=worker)
+    assert view_of(script.events).num_idle == 1
+    script.add(RunWorkersChanged, num_workers=2, program=3, by="anna@laptop via aqueue")
+    assert view_of(script.events).num_idle == 1
+    cluster = lost_at("started again")
+    assert (cluster.num_idle, cluster.num_workers) == (0, 2)
+
+
 def test_many_pauses_cost_no_more_each() -> None:
     """They are swept when there are twice as many as were left."""
     script = Script()

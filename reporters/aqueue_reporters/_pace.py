@@ -32,7 +32,7 @@ def time_left_s(counts: Counts, rate: float, found: float, view: RunView, now: f
     """Return in how many seconds the outstanding items of `counts` will have completed, at least 1; None if unknown.
 
     While items are found, it is the least that it can be: that of the items that are known. It is unknown in the first second
-    or, while items are found, in the first three. It is at least the time until the next retry, since the run can't end before
+    or, while items are found, in the first three, and while a person has paused the run. It is at least the time until the next retry, since the run can't end before
     that. If items are slow, none may have completed in the last few seconds, over
     which rates are taken; then the average of the whole run is used.
 
@@ -45,7 +45,8 @@ def time_left_s(counts: Counts, rate: float, found: float, view: RunView, now: f
     if rate < _FEW_PER_S and not found and elapsed_s > 0:
         rate = counts.completed / elapsed_s
     early_s = _EARLY_GROWING_S if found else _EARLY_S
-    if not counts.outstanding or not rate or now - view.started_at < early_s:
+    is_paused = view.in_force.paused is not None
+    if not counts.outstanding or not rate or is_paused or now - view.started_at < early_s:
         return None
     due_s = view.next_due - now if view.waiting else 0.0
     return max(counts.outstanding / rate, due_s, 1.0)

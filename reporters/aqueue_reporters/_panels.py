@@ -197,7 +197,7 @@ class Panels:
 
     def _idle(self, view: RunView, cells: int) -> str:
         """Return how many workers are idle, and what lets them start again if a person has paused them."""
-        idle = _num_idle(view)
+        idle = view.num_idle
         if view.cluster and not view.processes:
             return "waiting for worker processes" if view.state == "running" else "no worker processes"
         if not idle:
@@ -403,16 +403,8 @@ def _number(pen: DrawingPen, number: int, cells: int, style: str) -> str:
 
 def _needed_rows(view: RunView) -> int:
     """Return how many rows the workers need now: one for each that is busy, and one for all that are idle."""
-    has_idle = _num_idle(view) > 0 or (bool(view.cluster) and not view.processes)
+    has_idle = view.num_idle > 0 or (bool(view.cluster) and not view.processes)
     return len(view.running) + has_idle
-
-
-def _num_idle(view: RunView) -> int:
-    """Return how many of the present workers are idle: others may still run an item, or a hook of theirs may."""
-    running = view.running
-    if view.cluster:
-        return sum(worker not in running for worker in view.workers)
-    return view.num_workers - sum(worker <= view.num_workers for worker in running)
 
 
 class _Rows:

@@ -998,11 +998,11 @@ class RunView(msgspec.Struct, kw_only=True):
         if shares.of_s < _MIN_SHARE_S:
             shares = Shares()
         held = set(self._held(now)) if self.queued else set()
-        idle = self.num_workers - len(self.running)
+        idle = self.num_idle
         delay_share = max(shares.blocked, shares.held_up)
         if delay_share >= _MOST:
             return self._delay_words(shares)
-        if held and idle > 0:
+        if held and idle:
             return f"{self._group_words(held, now)}; {amount(idle)} of {_workers(self.num_workers)} idle"
         if delay_share >= _NOTABLE:
             return self._delay_words(shares)
@@ -1012,7 +1012,7 @@ class RunView(msgspec.Struct, kw_only=True):
         if shares.empty >= _MOST and not self.queued and self.running and self._has_found(now) and is_idle:
             return f"limited by discovery: the queue was empty {_percent(shares.empty)} of {_window(shares)}"
         is_free = self.queued > sum(map(self.groups.__getitem__, held))
-        if shares.busy >= _NEARLY_ALL and self.num_workers and idle <= 0 and is_free:
+        if shares.busy >= _NEARLY_ALL and self.num_workers and not idle and is_free:
             all_busy = "the only worker is" if self.num_workers == 1 else f"all {_workers(self.num_workers)}"
             return f"{all_busy} busy: more {'worker processes' if self.cluster else 'workers'} may help"
         return ""
@@ -1051,6 +1051,14 @@ class RunView(msgspec.Struct, kw_only=True):
         if self.waiting == 1:
             return f"waiting for a retry: 1 item{next_due and f', due{next_due}'}"
         return f"waiting for retries: {amount(self.waiting)} items{next_due and f', the next{next_due}'}"
+
+    @property
+    def num_idle(self) -> int:
+        """How many of the present workers are idle. Others may still run an item: those that retire, and hooks of lost ones."""
+        running = self.running
+        if self.cluster:
+            return sum(worker not in running for worker in self.workers)
+        return self.num_workers - sum(worker <= self.num_workers for worker in running)
 
     @property
     def workers(self) -> Iterator[int]:

@@ -298,25 +298,25 @@ def test_what_people_have_set_is_told(aqueue: Aqueue, tmp_path: Path, is_live: b
     now = time.strftime("%H:%M", time.localtime(events[-1].at))
     shown = [re.sub(r"\d\d:\d\d", "14:03", re.sub(r"\d s ago", "0 s ago", line)) for line in lines[at : at + 6]]
     assert shown == [
-        "  In force  paused 14:03 by anna@laptop",
-        "            1 worker, set 14:03 by anna@laptop (program: 3)",
+        "  In force  1 worker, set 14:03 by anna@laptop (program: 3)",
         "            evil\\x1b[2J paused 14:03 by ben\\x1b[2J@host",
         "            a 2/s, set 14:03 by anna@laptop (program: 5/s)",
         "            b no limit, set 14:03 by anna@laptop",
+        "            paused 14:03 by anna@laptop",
         "  Oldest    item 1 Page, waiting, enqueued 0 s ago",
     ]
     assert now in lines[at]
     assert lines[0].endswith("   paused by anna@laptop: 3 waiting") == is_live
     status = aqueue("status", file, "--json").json
     assert [(one["what"], one["group"], one["value"], one["program"]) for one in status["in_force"]] == [
-        ("pause", None, None, None),
         ("workers", None, 1, 3),
         ("pause", "evil\x1b[2J", None, None),
         ("limit", "a", {"concurrent": None, "per_second": 2.0}, {"concurrent": None, "per_second": 5.0}),
         ("limit", "b", {"concurrent": None, "per_second": None}, None),
+        ("pause", None, None, None),
     ]
     paused = next(event for event in events if isinstance(event, RunPaused))
-    assert (status["in_force"][0]["since"], status["in_force"][0]["by"]) == (paused.at, paused.by)
+    assert (status["in_force"][-1]["since"], status["in_force"][-1]["by"]) == (paused.at, paused.by)
 
 
 def test_shares_of_the_time_are_told_to_programs(aqueue: Aqueue, tmp_path: Path) -> None:

@@ -641,6 +641,14 @@ def test_who_has_paused_the_run_is_told(columns: int, rows: int, num_workers: in
         assert any("╰─ paused by anna\\x1b[2J@laptop: 97 waiting ─" in line for line in lines)
 
 
+def test_no_time_left_is_claimed_of_a_paused_run() -> None:
+    """It takes as long as the person lets it."""
+    script = in_the_middle()
+    assert " left │" in drawn(script, 80)[-2]
+    script.add(RunPaused, by="anna@laptop via aqueue")
+    assert " left │" not in drawn(script, 80)[-2]
+
+
 def test_the_bar_is_dashed_while_the_total_grows() -> None:
     """In ASCII, too; for a flat list it is not, and has a share."""
     growing, flat = in_the_middle(), Script()

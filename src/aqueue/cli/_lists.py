@@ -177,16 +177,9 @@ def failure_kinds(record: Record, groups: Sequence[FailureGroup], at_most: int) 
 _Commands = ev.RunPaused | ev.GroupPaused | ev.RunWorkersChanged | ev.GroupLimitChanged
 
 
-def _commands_in_force(record: Record) -> list[_Commands]:
-    """Return the events of what people have set and still holds: pauses, the number of workers, limits."""
-    holds = record.view.in_force
-    single = [one for one in (holds.paused, holds.workers) if one is not None]
-    return [*single, *holds.paused_groups.values(), *holds.limits.values()]
-
-
 def in_force(record: Record) -> list[str]:
     """Return a line for each thing that people have set and still holds, by whom and since when; safe to show."""
-    commands = _commands_in_force(record)
+    commands = record.view.in_force.events
     lines = [visible(_words_of_command(event, record.now), _MAX_TEXT_CHARS) for event in commands[:_MAX_IN_FORCE]]
     more = len(commands) - _MAX_IN_FORCE
     return [*lines, *([f"{amount(more)} more"] if more > 0 else [])]
@@ -211,7 +204,7 @@ def _words_of_command(event: _Commands, now: float) -> str:
 
 def in_force_fields(record: Record) -> list[dict[str, Any]]:
     """Return the same as JSON objects, all of which have the same fields."""
-    return [_fields_of_command(event) for event in _commands_in_force(record)]
+    return [_fields_of_command(event) for event in record.view.in_force.events]
 
 
 def _fields_of_command(event: _Commands) -> dict[str, Any]:
