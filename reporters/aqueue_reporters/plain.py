@@ -55,7 +55,7 @@ class PlainReporter:
     """Show a run as lines of plain text: for CI logs, pipes and people who prefer less output.
 
     A progress line says how many items of those found have completed, the rate, how many have failed, the time elapsed, the
-    estimated time left (at least, while more items are found), how many are queued, and what limits the run. It is written
+    estimated time left (at least, while more items are found), how many wait, and what limits the run. It is written
     when something has happened since the last one, at most every `interval_s`; while nothing happens, once a minute, and every
     ten minutes while a person has paused the run. The first five failures of each kind get a line at once, and so do each
     worker process of a cluster that joins or leaves, and each command of a person that pauses or limits the run. Without a journal, the first failure of each of
@@ -245,7 +245,7 @@ class PlainReporter:
             parts.append(f"stopping, {amount(len(view.running))} running")
         elif left_s := time_left_s(counts, view.rate(now), found, view, now):
             parts.append(f"eta {'at least ' if found else ''}{_clock(left_s)}")
-        parts.append(f"{amount(view.queued)} queued")
+        parts.append(f"{amount(view.queued)} waiting")
         if view.waiting:
             # Once no more items are taken, they won't be retried in this process.
             next_due = "" if view.state == "stopping" else f" (next {when_due(view.next_due, now)})"

@@ -39,6 +39,7 @@ SHORT_WORKERS = 120
 COMMANDING = """
 import json, sys, time
 from aqueue import steering
+time.sleep(1.5)  # until all leaves are enqueued, which blocks the loop
 called = []
 for _ in range(20):
     for verb in (steering.pause, steering.unpause):

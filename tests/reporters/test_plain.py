@@ -86,12 +86,12 @@ def test_it_says_once_a_minute_that_nothing_happens() -> None:
     assert len(session.tell(script.events, 10)) == 1
     assert session.tell([], 59.9) == []
     (line,) = session.tell([], 0.2)
-    assert line == "0/3 completed, 0.0/s, 0 failed, 1:01:10 elapsed, 3 queued"
+    assert line == "0/3 completed, 0.0/s, 0 failed, 1:01:10 elapsed, 3 waiting"
     script.add(RunPaused, by="anna@laptop via aqueue")
     assert len(session.tell(script.events[-1:], 5)) == 2
     assert session.tell([], 590) == []
     (line,) = session.tell([], 20)
-    assert line.endswith(" elapsed, 3 queued, paused by anna@laptop: 3 waiting")
+    assert line.endswith(" elapsed, 3 waiting, paused by anna@laptop: 3 waiting")
     session.tell(script.finish("interrupted")[-1:])
     assert session.tell([], 3_600) == []
 
@@ -157,16 +157,16 @@ def test_progress_line_tells_how_far_it_is() -> None:
     session = Session()
     lines = session.tell(script.events, 8)
 
-    assert lines[-1] == "4/8 completed, 0.5/s, 1 failed, 0:08 elapsed, eta 0:06, 2 queued"
+    assert lines[-1] == "4/8 completed, 0.5/s, 1 failed, 0:08 elapsed, eta 0:06, 2 waiting"
 
 
 @pytest.mark.parametrize(
     ("due_in_s", "after_s", "told"),
     [
-        (30.0, 10.0, "2 queued, 2 retrying (next in 21 s)"),
-        (30.0, 40.0, "2 queued, 2 retrying (next now)"),
-        (1_800.0, 10.0, "2 queued, 2 retrying (next in 30 min)"),
-        (90_000.0, 10.0, "2 queued, 2 retrying (next in 25 h)"),
+        (30.0, 10.0, "2 waiting, 2 retrying (next in 21 s)"),
+        (30.0, 40.0, "2 waiting, 2 retrying (next now)"),
+        (1_800.0, 10.0, "2 waiting, 2 retrying (next in 30 min)"),
+        (90_000.0, 10.0, "2 waiting, 2 retrying (next in 25 h)"),
     ],
 )
 def test_what_waits_for_a_retry_is_told(due_in_s: float, after_s: float, told: str) -> None:
@@ -187,7 +187,7 @@ def test_what_waits_is_not_promised_a_retry_when_the_run_stops() -> None:
     script.fail_for_now(1, 30.0)
     script.add(RunStopping, reason="Ctrl-C")
 
-    assert Session().tell(script.events, 10.0)[-1].endswith("0 queued, 1 retrying")
+    assert Session().tell(script.events, 10.0)[-1].endswith("0 waiting, 1 retrying")
 
 
 def test_time_left_is_told_when_it_can_be() -> None:
@@ -202,7 +202,7 @@ def test_time_left_is_told_when_it_can_be() -> None:
     session.now = script.events[-1].at + 0.98
     (line,) = session.tell(script.events)
 
-    assert line == "20/100 completed, 1.0/s, 0 failed, 1:21 elapsed, eta 1:20, 80 queued"
+    assert line == "20/100 completed, 1.0/s, 0 failed, 1:21 elapsed, eta 1:20, 80 waiting"
 
 
 def test_time_left_is_the_least_while_more_is_found_than_done() -> None:
@@ -233,7 +233,7 @@ def test_time_left_of_slow_items_is_told_by_all_that_were_done() -> None:
     session.now = script.events[-1].at + 59
     (line,) = session.tell(script.events)
 
-    assert line == "4/10 completed, 0.0/s, 0 failed, 4:59 elapsed, eta 7:29, 6 queued"
+    assert line == "4/10 completed, 0.0/s, 0 failed, 4:59 elapsed, eta 7:29, 6 waiting"
 
 
 def test_time_left_is_a_least_one_while_more_is_found() -> None:
@@ -277,14 +277,14 @@ def test_rate_and_time_left_are_not_told_at_once() -> None:
     session.reporter = PlainReporter(stream=session.stream, interval_s=0.1, clock=lambda: session.now)
     session.reporter.open(INFO)
 
-    assert session.tell(script.events, 0.5) == ["1/3 completed, 0 failed, 0:00 elapsed, 2 queued"]
+    assert session.tell(script.events, 0.5) == ["1/3 completed, 0 failed, 0:00 elapsed, 2 waiting"]
 
 
 def test_numbers_are_grouped() -> None:
     """Thousands are told apart, as in the live display."""
     (line,) = Session().tell(completed(2_000)[: 1 + 2_000 + 3 * 1_200], 50)
 
-    assert re.fullmatch(r"1,200/2,000 completed, \d+\.\d/s, .*, 800 queued", line)
+    assert re.fullmatch(r"1,200/2,000 completed, \d+\.\d/s, .*, 800 waiting", line)
 
 
 def test_slow_rate_is_told_a_minute() -> None:
@@ -340,10 +340,10 @@ def test_waiting_for_processes_is_told() -> None:
     script.join()
     begun = session.tell(script.events[-1:], 10)
 
-    assert waits == ["0/1 completed, 0.0/s, 0 failed, 0:10 elapsed, waiting for worker processes, 1 queued"]
+    assert waits == ["0/1 completed, 0.0/s, 0 failed, 0:10 elapsed, waiting for worker processes, 1 waiting"]
     assert begun == [
         "joined: node:4711, 3 workers (3 in 1 process)",
-        "0/1 completed, 0.0/s, 0 failed, 0:20 elapsed, 1 queued",
+        "0/1 completed, 0.0/s, 0 failed, 0:20 elapsed, 1 waiting",
     ]
 
 
@@ -433,7 +433,7 @@ def test_stop_is_told_at_once() -> None:
     before = len(script.events)
     script.complete(1)
     assert session.tell(script.events[before:], 5) == [
-        "1/5 completed, 0.2/s, 0 failed, 0:05 elapsed, stopping, 1 running, 3 queued"
+        "1/5 completed, 0.2/s, 0 failed, 0:05 elapsed, stopping, 1 running, 3 waiting"
     ]
     script.add(RunStopping, reason="SIGINT again", cancelling=True)
     assert session.tell(script.events[-1:]) == ["stopping: SIGINT again; cancelling 1 running item"]
@@ -679,7 +679,7 @@ class TestOnTerminal:
         lines = screen.finish()
         reporter.release_terminal()
 
-        assert lines[:3] == ["printed", "13/20 completed, 1.9/s, 0 failed, 0:07 elapsed, eta 0:04, 7 queued", ""]
+        assert lines[:3] == ["printed", "13/20 completed, 1.9/s, 0 failed, 0:07 elapsed, eta 0:04, 7 waiting", ""]
 
     def test_summary_takes_the_place_of_the_line(self) -> None:
         """At the end there are the failures and the summary, no progress line, and a cursor."""
@@ -703,8 +703,8 @@ class TestOnTerminal:
     @pytest.mark.parametrize(
         ("columns", "expected"),
         [
-            (94, "1/5 completed, 0.3/s, 0 failed, 0:03 elapsed, eta 0:12, 3 queued, 1 retrying (next in 10 s)"),
-            (60, "1/5 completed, 0.3/s, 0 failed, 0:03 elapsed, eta 0:12, 3 q"),
+            (94, "1/5 completed, 0.3/s, 0 failed, 0:03 elapsed, eta 0:12, 3 waiting, 1 retrying (next in 10 s)"),
+            (60, "1/5 completed, 0.3/s, 0 failed, 0:03 elapsed, eta 0:12, 3 w"),
             (20, "1/5 completed, 0.3/"),
             (6, "1/5 c"),
         ],

@@ -126,6 +126,6 @@ def batches(history: History) -> Iterator[list[Event]]:
         yield events
 
 
-def info_from(start: RunStarted) -> RunInfo:
-    """Return the `RunInfo` with which reporters are opened for the run that began with `start`."""
-    return RunInfo(start.run_id, start.num_workers, start.queue_type_name, start.at, watched=True)
+def info_from(start: RunStarted, journal: str = "") -> RunInfo:
+    """Return the `RunInfo` with which reporters are opened for the run that began with `start`, recorded in `journal`."""
+    return RunInfo(start.run_id, start.num_workers, start.queue_type_name, start.at, watched=True, journal=journal)

@@ -86,6 +86,13 @@ def backlog_ratio(kind: str, count: int, folder: Path) -> tuple[float, float]:
     return ours_s / base_s, base_s * 1e6
 
 
+def steered_ms(folder: Path) -> tuple[float, float]:
+    """Return how long the slowest of 40 commands from another process took to hold, and to be answered, milliseconds."""
+    cost = recorded("steered", 60_000, folder / "run.db")
+    assert cost["items_per_s"] > 8_000, "the run was too slow to tell"
+    return cost["effect_ms"], cost["answer_ms"]
+
+
 def bytes_an_item(folder: Path) -> tuple[float, float]:
     """Return the size of the file for each of its items, and how many there are."""
     count = 200_000
@@ -150,6 +157,14 @@ JOURNAL = Part(
             seconds=4,
             unit="bytes",
             base_unit="items",
+        ),
+        Figure(
+            "aqueue.steering, 10,000 items/s, the slowest of 40 commands",
+            steered_ms,
+            100,
+            seconds=14,
+            unit="ms",
+            base_unit="ms until its answer",
         ),
         Figure("memory of 1,000,000 keys", keys_mb, 150, seconds=3, unit="MB", base_unit="keys"),
     ),

@@ -89,6 +89,7 @@ class Feeding:
         self._had_any = bool(reporters)
         # A log has the failures, too, which is what summaries need it for.
         self._journal = str(history.path.resolve()) if history.path is not None else ""
+        self._is_journal = history.is_journal
         self.release_terminals = self._reporters.release_terminals
         self.suspend_terminals = self._reporters.suspend_terminals
         self.resume_terminals = self._reporters.resume_terminals
@@ -123,7 +124,7 @@ class Feeding:
             first = events[0]
             assert isinstance(first, RunStarted), first  # every history begins so
             self.started = first
-            self._reporters.open(info_from(first))
+            self._reporters.open(info_from(first, self._journal if self._is_journal else ""))
         began_at = self.view.started_at
         self.view.apply(events)
         if self.view.started_at != began_at:
