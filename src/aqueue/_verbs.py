@@ -15,6 +15,7 @@ from aqueue.text import visible
 
 __all__ = [
     "MAX_LINE_BYTES",
+    "MAX_NAME_CHARS",
     "MAX_WORKERS",
     "Answer",
     "AnyCommand",
@@ -39,7 +40,10 @@ MAX_LINE_BYTES: Final = 65_536
 MAX_WORKERS: Final = 1_000_000
 """The most workers of a run: each is a task of the event loop and takes some kilobytes, even when it runs nothing."""
 
-_Name = Annotated[str, msgspec.Meta(max_length=10_000)]
+MAX_NAME_CHARS: Final = 10_000
+"""The longest name of a group that a command can name."""
+
+_Name = Annotated[str, msgspec.Meta(max_length=MAX_NAME_CHARS)]
 _At_least_1 = Annotated[int, msgspec.Meta(ge=1)]
 
 

@@ -23,7 +23,18 @@ from aqueue._journal import open_journals
 from aqueue._resume.editing import edit
 from aqueue._system.loop import running_backend
 from aqueue._system.notice import warn
-from aqueue._verbs import MAX_WORKERS, Answer, AnyCommand, Pause, SetLimit, SetWorkers, Stop, Unpause, this_person
+from aqueue._verbs import (
+    MAX_NAME_CHARS,
+    MAX_WORKERS,
+    Answer,
+    AnyCommand,
+    Pause,
+    SetLimit,
+    SetWorkers,
+    Stop,
+    Unpause,
+    this_person,
+)
 from aqueue.errors import JournalError, JournalLocked, MisplacedCall, SteeringError
 from aqueue.limits import Limit
 from aqueue.text import visible, without_surrogates
@@ -169,6 +180,6 @@ def _by(via: object) -> str:
 def _group(group: object) -> str | None:
     if group is None:
         return None
-    if not isinstance(group, str):
-        raise not_allowed("group", group, "a group's name, a string")
+    if not isinstance(group, str) or len(group) > MAX_NAME_CHARS:
+        raise not_allowed("group", group, f"a group's name, a string of at most {MAX_NAME_CHARS:,} characters")
     return without_surrogates(str.__str__(group))

@@ -5,6 +5,7 @@ without a journal. What comes of any commands at any moment is tested by random:
 """
 
 from collections.abc import Callable
+from contextvars import ContextVar
 from random import Random
 from typing import Any
 
@@ -287,6 +288,34 @@ def test_retiring_worker_that_is_wanted_again_stays(backend: Backend) -> None:
     run_queue([Do(wait), Do(wait), Do(change), *[Do(wait)] * 9], num_workers=3, reporter=recorder, backend=backend)
     check_events(recorder.events)
     assert {event.worker for event in recorder.events[-30:] if isinstance(event, ItemStarted)} == {1, 2, 3}
+
+
+OUTSIDE: ContextVar[str] = ContextVar("outside", default="unset")
+
+
+@pytest.mark.parametrize("by", ["item", "another thread"])
+def test_worker_that_is_added_sees_what_the_others_see(backend: Backend, by: str) -> None:
+    """Its items have the context variables of the program, and none that the item has set that asked for the worker."""
+    seen: list[str] = []
+    both = anyio.Event()
+
+    async def note(*_: Any) -> None:
+        seen.append(OUTSIDE.get())
+        if len(seen) == 2:
+            both.set()
+        await both.wait()
+
+    async def ask(*_: Any) -> None:
+        OUTSIDE.set("item")
+        if by == "item":
+            steering.workers(None, 3)
+        else:
+            await anyio.to_thread.run_sync(lambda: anyio.from_thread.run_sync(steering.workers, None, 3))
+        await both.wait()
+
+    OUTSIDE.set("program")
+    run_queue([Do(ask), Do(note), Do(note)], num_workers=1, reporter="none", backend=backend)
+    assert seen == ["program", "program"]
 
 
 @pytest.mark.parametrize("number", [0, -1, 1_000_001, 2.5, True, "4", None])

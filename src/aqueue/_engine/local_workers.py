@@ -1,5 +1,7 @@
 """The workers that run items in this process: as many as the program or a person says."""
 
+from contextvars import copy_context
+
 from anyio.abc import TaskGroup
 
 from aqueue._engine.parts import Parts
@@ -23,10 +25,11 @@ class LocalWorkers:
         self._timers = parts.timers
         self._workers = workers
         self._tasks: TaskGroup | None = None
+        self._context = copy_context()
 
     def run(self, tasks: TaskGroup) -> None:
         """Let the workers run items until none is left or the run stops; each is a task in `tasks`."""
-        self._tasks = tasks
+        self._tasks, self._context = tasks, copy_context()
         self._start_missing()
 
     def change(self, number: int) -> None:
@@ -42,7 +45,8 @@ class LocalWorkers:
         for number in range(1, self.number + 1):
             if number not in present:
                 self._dispatcher.add_worker()
-                self._workers.start(Worker(number), self._tasks, self._workers.work, self._on_end)
+                # A command comes in the context of an item, or of the loop itself: a worker must not inherit that.
+                self._context.run(self._workers.start, Worker(number), self._tasks, self._workers.work, self._on_end)
 
     def _on_end(self, _: Worker) -> None:
         self._dispatcher.remove_worker()

@@ -27,7 +27,7 @@ from aqueue.events import (
 )
 from aqueue.figures import person
 from aqueue.limits import Limit
-from aqueue.text import visible_repr
+from aqueue.text import visible, visible_repr
 from aqueue.view import InForce
 
 __all__ = ["ON_A_CLUSTER", "Steering", "change_of", "setting_of"]
@@ -188,7 +188,7 @@ class Steering:
         wanted = Stage.CANCELLING if command.now else Stage.STOPPING
         changed, running = stopping.stage < wanted, self._running  # a stop wakes idle workers
         if changed:
-            stopping.stop(f"stopped by {person(command.by)}", cancel=command.now, by=command.by)
+            stopping.stop(f"stopped by {visible(person(command.by), 300)}", cancel=command.now, by=command.by)
         return Answer(changed=changed, is_stopping=True, running=running, reason=stopping.reason)
 
     def _obey(self, event: Event) -> None:
