@@ -70,13 +70,21 @@ class Pause(Command, frozen=True, tag="pause"):
 
 
 class Unpause(Command, frozen=True, tag="unpause"):
-    """Let what `Pause` has paused start again; `group` as there."""
+    """Let what `Pause` has paused start again.
+
+    Attributes:
+        group: as for `Pause`.
+    """
 
     group: _Name | None = None
 
 
 class SetWorkers(Command, frozen=True, tag="workers"):
-    """Let another number of workers run items."""
+    """Let another number of workers run items.
+
+    Attributes:
+        num_workers: how many.
+    """
 
     num_workers: Annotated[int, msgspec.Meta(ge=1, le=MAX_WORKERS)]
 
@@ -97,7 +105,11 @@ class SetLimit(Command, frozen=True, tag="limit"):
 
 
 class Stop(Command, frozen=True, tag="stop"):
-    """Take no more items; with `now`, cancel the running ones as well."""
+    """Take no more items.
+
+    Attributes:
+        now: whether the running items are cancelled.
+    """
 
     now: bool = False
 

@@ -1,8 +1,8 @@
 """Steer a run while it runs, or before it is resumed: pause it, change workers and limits, stop it.
 
 Each function takes the path of the run's journal as `run`. If a process runs the run, it carries out the command, through a socket
-next to the journal that only the same user can reach; otherwise the command is written into the journal. Either way it is an event of
-the run: it holds after a crash and after a resume, and every reader of the run shows it. The functions return once the command is
+next to the journal that only the same user and root can reach; otherwise the command is written into the journal. Either way it is an
+event of the run: it holds after a crash and after a resume, and every reader of the run shows it. The functions return once the command is
 committed. They block for about 50 ms; in async code, call them with ``await anyio.to_thread.run_sync(steering.pause, "run.db")``.
 
 Without `run`, a function steers the run of the item that calls it, at once, also if that run has no journal.
@@ -86,8 +86,9 @@ def workers(run: "str | os.PathLike[str] | None", number: int, *, via: str = "Py
     It holds after a resume, unless the program passes another ``num_workers`` than it did. Runs on a cluster refuse it.
 
     Parameters:
-        run, via: as for `pause`.
+        run: as for `pause`.
         number: how many, from 1 to 1,000,000.
+        via: as for `pause`.
 
     Raises:
         InvalidArgument, SteeringError, JournalError, MisplacedCall: as `pause` raises them.
@@ -108,9 +109,10 @@ def limit(
     It holds after a resume, unless the program has another limit for the group than it had.
 
     Parameters:
-        run, via: as for `pause`.
+        run: as for `pause`.
         group: the group's name.
         new: the limit; ``"none"`` for none, ``"default"`` for the program's own.
+        via: as for `pause`.
 
     Raises:
         InvalidArgument, SteeringError, JournalError, MisplacedCall: as `pause` raises them.
@@ -130,8 +132,9 @@ def stop(run: "str | os.PathLike[str] | None" = None, *, now: bool = False, via:
     """Stop the run: no more items are taken, and the running ones finish. It ends as ``interrupted``, and can be resumed.
 
     Parameters:
-        run, via: as for `pause`.
-        now: whether the running items are cancelled.
+        run: as for `pause`.
+        now: whether the running items are cancelled; False, the default, lets them finish.
+        via: as for `pause`.
 
     Raises:
         InvalidArgument, SteeringError, JournalError, MisplacedCall: as `pause` raises them.

@@ -100,7 +100,7 @@ def test_each_verb_says_what_came_of_it_and_what_was_before(aqueue: Aqueue, live
         r"8 workers \(before: 3\)",
         rf"already 8 workers since {TIME} by {WHO}",
         r"a\.example: 0\.5/s \(before: 2 at once\)",
-        rf"already so: a\.example: 0\.5/s since {TIME} by {WHO}",
+        rf"a\.example: already 0\.5/s since {TIME} by {WHO}",
         r"a\.example: the limit of the program \(before: 0\.5/s\)",
         r"a\.example: no limit \(before: 2 at once\)",
         r"stopping \([3-8] running items will finish\)",

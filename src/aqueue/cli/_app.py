@@ -72,8 +72,8 @@ def app() -> None:
     """Watch, replay, inspect, export and steer runs.
 
     FILE is a journal (run_queue(resume="run.db")), a log (reporter="jsonl:run.jsonl"), or - for a log on standard input.
-    It is only read, and reading neither slows down nor locks out a run that is still running. The subcommands that steer a run (pause,
-    unpause, workers, limit, stop) need its journal: a live run gets the command, any other finds it in its journal.
+    It is only read, and reading neither slows down nor locks out a run that is still running. The subcommands that steer a run
+    (pause, unpause, workers, limit, stop) need its journal: a live run obeys them at once, any other one from its resume on.
 
     Output to a terminal is colored. NO_COLOR=1 turns the colors off, FORCE_COLOR=1 turns them on in a pipe.
     """

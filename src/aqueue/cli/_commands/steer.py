@@ -112,7 +112,7 @@ def limit(
     if has_numbers + is_none + is_default != 1:
         raise click.UsageError("give --concurrent N, --per-second R or both; or --none; or --default")
     shown = visible(group, 300)
-    new = f"{shown}: {'the limit of the program' if is_default else limit_words(concurrent, per_second) or 'no limit'}"
+    new = "the limit of the program" if is_default else limit_words(concurrent, per_second) or "no limit"
     asked: Limit | Literal["none", "default"] = Limit(concurrent, per_second)
     if not has_numbers:
         asked = "default" if is_default else "none"
@@ -121,7 +121,7 @@ def limit(
     before = limit_words(answer.concurrent, answer.per_second) or (
         "no limit" if answer.is_live else "as in the program"
     )
-    _print(answer, as_json, new, f"already so: {new}", before=f"before: {before}")
+    _print(answer, as_json, f"{shown}: {new}", f"{shown}: already {new}", before=f"before: {before}")
     if not is_default:
         _warn_of_unknown(group, answer)
 
