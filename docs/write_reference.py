@@ -27,6 +27,7 @@ FOLDER = Path(__file__).parent / "reference"
 PART = re.compile(r"(<!-- (reference|table): (.+?) -->\n).*?(<!-- end of \2 -->)", re.DOTALL)
 SECTION = re.compile(r"^(Parameters|Attributes|Class attributes|Returns|Yields|Raises):$", re.MULTILINE)
 WIDTH = 120
+BY_MODULE = {"aqueue.steering"}  # whose functions are called by its name, as in steering.pause()
 LONGEST_ALIAS = 200  # a constant's value that takes more than this many characters is left out
 
 Function = ast.FunctionDef | ast.AsyncFunctionDef
@@ -82,17 +83,26 @@ def string_in(node: ast.stmt | None) -> str:
     return ""
 
 
+def key_of(full: str) -> str:
+    """Return the heading of a name: the name without its module, or with the last part of that."""
+    module, _, name = full.rpartition(".")
+    if module in BY_MODULE and inspect.isfunction(pkgutil.resolve_name(full)):
+        return f"{module.rpartition('.')[2]}.{name}"
+    return name
+
+
 def find_names() -> dict[str, Name]:
-    """Return what all pages document, by the name without its module: no two may be called the same."""
+    """Return what all pages document, by their headings: no two may be the same."""
     found: dict[str, Name] = {}
     for page in sorted(FOLDER.glob("*.md")):
         for _, kind, targets, _ in PART.findall(page.read_text(encoding="utf-8")):
             if kind == "reference":
                 for full in (full for target in targets.split() for full in names_in(target)):
                     module, _, name = full.rpartition(".")
-                    if name in found:
-                        raise ValueError(f"{page.name} documents {name}, and so does {found[name].page}")
-                    found[name] = Name(*definition(module, name), page.name)
+                    key = key_of(full)
+                    if key in found:
+                        raise ValueError(f"{page.name} documents {key}, and so does {found[key].page}")
+                    found[key] = Name(*definition(module, name), page.name)
     return found
 
 
@@ -209,11 +219,14 @@ def link(name: str, scope: Scope) -> str:
         return f"`{name}`"
     if owner and name == short and has_method(owner, short):
         first, member = scope.owner, short
+    in_module = f"{scope.module.rpartition('.')[2]}.{short}"
+    if in_module in NAMES:
+        first, member = in_module, ""
     found = NAMES.get(first)
     if found is None or (name.islower() and name == first and not is_near(name, scope)):
         return f"`{name}`"
     page = "" if found.page == scope.page else found.page
-    return f"[`{name}`]({page}#{(first + member * has_method(found, member)).lower()})"
+    return f"[`{name}`]({page}#{(first + member * has_method(found, member)).lower().replace('.', '')})"
 
 
 def has_method(name: Name, method: str) -> bool:
@@ -242,6 +255,8 @@ def markdown(docstring: str, scope: Scope) -> Iterator[str]:
             text, _, example = block.partition("::\n")
             yield wrapped(inline(text, scope) + ":")
             yield fence(textwrap.dedent(example).strip())
+        elif block.startswith("- "):
+            yield "\n".join(wrapped(inline(one, scope), "  ") for one in re.split(r"\n(?=- )", block))
         else:
             yield wrapped(re.sub(r"^What to do:", "**What to do:**", inline(block, scope)))
 
@@ -281,7 +296,7 @@ def reference(targets: str, page: str, level: int) -> Iterator[str]:
         if inspect.ismodule(value):
             yield from markdown(inspect.getdoc(value) or "", Scope(page, target, "", frozenset()))
         for full in names_in(target):
-            yield from entry(full.rpartition(".")[2], level)
+            yield from entry(key_of(full), level)
 
 
 def entry(name: str, level: int) -> Iterator[str]:

@@ -11,6 +11,7 @@ Every code block of the page has a comment before it, which says to the test wha
     <!-- run: instead -->        the same, after a Ctrl-C for the one that was started last and still runs
     <!-- shown -->               what the last command shows; `…` stands for any text, alone on its line for any lines
     <!-- shown after Ctrl-C -->  what it shows after a Ctrl-C, `at 40` once it has done so many, `: exit 130`
+    <!-- shown at its end -->    what the program that was started last has shown when it ends by itself
 
 What depends on time and place (seconds, rates, dates, pids) may differ from the page; with `any numbers`, all numbers may,
 and which items are at work. Programs run on a terminal of 80 columns. Two things are not as on the page: the stand-in
@@ -74,16 +75,20 @@ class Block(NamedTuple):
         return int(match[1]) if match else 0
 
 
-def blocks() -> Iterator[Block]:
-    """Yield the blocks of the page."""
+def blocks(page: Path = PAGE, *, all_marked: bool = True) -> Iterator[Block]:
+    """Yield the blocks of a page; without `all_marked` those that have a comment for the test."""
     previous = None
-    for token in MarkdownIt("commonmark").parse(PAGE.read_text(encoding="utf-8")):
+    for token in MarkdownIt("commonmark").parse(page.read_text(encoding="utf-8")):
         if token.type == "fence":
             assert token.map is not None
             comment = previous.content if previous is not None and previous.type == "html_block" else ""
             match = re.fullmatch(r"<!-- (setup|file|change|instead of|run|shown)\b:?(.*) -->\s*", comment)
-            assert match, f"line {token.map[0] + 1} of the page: a block without a comment that says what it is"
-            yield Block(token.map[0] + 1, token.info, match[1], match[2].strip(), token.content)
+            if match:
+                yield Block(token.map[0] + 1, token.info, match[1], match[2].strip(), token.content)
+            else:
+                assert not all_marked, (
+                    f"line {token.map[0] + 1} of the page: a block without a comment that says what it is"
+                )
         previous = token
 
 
@@ -128,6 +133,7 @@ def change(source: str, changes: str) -> str:
 # --- What is shown ---
 
 SOMETIMES = [
+    (re.compile(r"\b[\w-]+@[\w.-]*\w"), "WHO"),
     (re.compile(r"journal of run [0-9a-f]{16}"), "journal of run ID"),
     (re.compile(r"\bpid \d+( on [^\s)]+)?"), "pid PID"),
     (re.compile(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d"), "DATE"),
@@ -192,8 +198,9 @@ class Reader:
         shown: what the last command that has ended has shown.
     """
 
-    def __init__(self, folder: Path, open_terminals: ExitStack) -> None:
+    def __init__(self, folder: Path, open_terminals: ExitStack, on_the_page: str = READERS_FOLDER) -> None:
         self.folder = folder
+        self._on_the_page = on_the_page  # what it is called there
         self.shown = ""
         self._open = open_terminals
         self._running: list[PtyProcess] = []
@@ -223,6 +230,10 @@ class Reader:
                 self.wait_for_done(block.at)
                 assert self.press_ctrl_c() == block.exit_code, self.shown
                 self.check_shown(block, self.shown, ended="…\n")
+            case "shown" if block.options.startswith("at its end"):
+                process = self._running.pop()
+                assert process.wait() == block.exit_code, rendered(process)
+                self.check_shown(block, rendered(process), ended="…\n")
             case "shown" if not self.shown:
                 running = self._running[-1]
                 wait_for(
@@ -303,7 +314,9 @@ class Reader:
 
     def is_shown(self, block: Block, shown: str, *, around: str = "") -> bool:
         any_numbers = "any numbers" in block.options
-        here = shown.replace(str(self.folder), READERS_FOLDER).replace(f":{self._port}", ":8000")
+        here = shown.replace(str(self.folder), self._on_the_page)
+        if self._port:
+            here = here.replace(f":{self._port}", ":8000")
         expected = normalised(around + block.content + around, any_numbers=any_numbers)
         return fits(expected, normalised(here, any_numbers=any_numbers))
 
