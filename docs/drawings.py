@@ -153,7 +153,7 @@ def parts(x: float, y: float, *rows: tuple[str, str]) -> Iterator[Words]:
 
 
 ARCHITECTURE = Drawing(
-    "The modules and packages of aqueue: those that write the list of events, and those that read it",
+    "The modules and packages of aqueue: those that write the list of events, those that read it, and those that steer a run",
     760,
     580,
     (
@@ -162,10 +162,21 @@ ARCHITECTURE = Drawing(
         Words(36, 40, "run_queue()", bold=True),
         *parts(36, 61, ("_run", "connects the parts")),
         Box(605, 46, "", width=270, height=60),
-        Words(486, 40, "aqueue status, report, …", bold=True),
+        Words(486, 40, "aqueue status, pause, …", bold=True),
         *parts(486, 61, ("cli __main__", "the command")),
         Arrow(((155, 76), (155, 113))),
         Arrow(((605, 76), (605, 113))),
+        # The way in from outside.
+        Box(380, 86, "", GREEN, 120, 140),
+        Words(380, 38, "Steer", "middle", bold=True),
+        Words(380, 59, "steering", "middle", bold=True, code=True),
+        Words(380, 74, "pause, stop, …", "middle", quiet=True, size=13),
+        Words(380, 94, "_verbs", "middle", bold=True, code=True),
+        Words(380, 109, "as messages", "middle", quiet=True, size=13),
+        Words(380, 129, "_control", "middle", bold=True, code=True),
+        Words(380, 144, "a socket", "middle", quiet=True, size=13),
+        Arrow(((470, 46), (440, 46)), color=GREEN),
+        Arrow(((320, 46), (290, 46)), color=GREEN),
         # Those that write.
         Box(155, 223, "", width=270, height=220),
         Words(36, 139, "Write the list", bold=True),
@@ -209,7 +220,7 @@ ARCHITECTURE = Drawing(
         # The bridge.
         Box(380, 452, "", MAGENTA, 200, 52),
         Words(380, 447, "_resume", "middle", bold=True, code=True),
-        Words(380, 466, "goes on with what it reads", "middle", quiet=True, size=13),
+        Words(380, 466, "continues what it reads", "middle", quiet=True, size=13),
         Arrow(((605, 399), (605, 452), (480, 452)), color=MAGENTA),
         Arrow(((280, 452), (155, 452), (155, 333)), color=MAGENTA),
         # What any of them may use.
