@@ -149,7 +149,7 @@ def code(node: ast.AST) -> str:
 def unquoted(node: ast.expr | None) -> str:
     """Return an annotation as code; one that is a string, without its quotes."""
     if isinstance(node, ast.Constant) and isinstance(node.value, str):
-        return node.value
+        return code(ast.parse(node.value, mode="eval"))
     return "" if node is None else code(node)
 
 

@@ -169,7 +169,7 @@ def _carry_out(run: "str | os.PathLike[str] | None", command: AnyCommand) -> Ans
             if time.monotonic() > deadline:
                 raise SteeringError(
                     "the run takes no commands: it was started with control=False, its control socket can't be made, or its process is "
-                    f"suspended; {error}"
+                    f"suspended, and carries the command out when it continues; {error}"
                 ) from error
         time.sleep(_RETRY_S)
 
