@@ -127,7 +127,7 @@ class Answer(msgspec.Struct, frozen=True, kw_only=True, tag_field="answer", tag=
         running: how many workers were running items, which they finish.
         since: since when what was asked holds, Unix time in seconds; 0.0 if it doesn't hold by a command.
         by: who has set it, as ``user@host via command``.
-        num_workers: how many workers ran items before.
+        num_workers: how many workers there were before; 0 on a cluster.
         concurrent, per_second: the limit that the group had before.
         is_known: False if no item waits or runs in the group that was named.
         groups: the groups in which most items wait, and how many, if `is_known` is False.

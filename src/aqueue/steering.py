@@ -21,7 +21,6 @@ from aqueue._engine.group_limits import plain_numbers
 from aqueue._journal import file as journal_file
 from aqueue._journal import open_journals
 from aqueue._resume.editing import edit
-from aqueue._system.loop import running_backend
 from aqueue._system.notice import warn
 from aqueue._verbs import (
     MAX_NAME_CHARS,
@@ -153,7 +152,7 @@ def _carry_out(run: "str | os.PathLike[str] | None", command: AnyCommand) -> Ans
     path = journal_file.resolve(run)
     if journal_file.is_empty(path):
         raise JournalError(f"there is no journal at {journal_file.shown(path)}; name the file that a run has written")
-    if open_journals.is_open(path) and running_backend() is not None:
+    if open_journals.is_open_in_this_thread(path):
         raise MisplacedCall(
             "a function of aqueue.steering would block the event loop that has to carry out the command; leave out the path "
             'inside an item, or call it in a thread: await anyio.to_thread.run_sync(steering.pause, "run.db")'
@@ -169,7 +168,7 @@ def _carry_out(run: "str | os.PathLike[str] | None", command: AnyCommand) -> Ans
             if time.monotonic() > deadline:
                 raise SteeringError(
                     "the run takes no commands: it was started with control=False, its control socket can't be made, or its process is "
-                    f"suspended, and carries the command out when it continues; {error}"
+                    f"suspended, and carries the command out when it continues; to stop it in any case, send it SIGTERM: {error}"
                 ) from error
         time.sleep(_RETRY_S)
 

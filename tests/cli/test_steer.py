@@ -119,7 +119,10 @@ def test_group_that_no_item_has_is_named_along_with_those_that_items_wait_in(aqu
     assert done.err.startswith(
         "aqueue: no item waits or runs in the group a.exmple\\x1b[2J; items wait in: a.example ("
     )
+    assert done.err.endswith(f"; to take it back: aqueue limit --default {live} 'a.exmple\\x1b[2J'\n")
     assert aqueue("limit", live, "a.exmple\x1b[2J", "--default").err == ""
+    pause = aqueue("pause", live, "--group", "nobody").err
+    assert pause.endswith(f"; to take it back: aqueue unpause {live} --group nobody\n")
 
 
 def test_command_on_a_run_that_stops_holds_from_its_resume_on(aqueue: Aqueue, live: Path) -> None:

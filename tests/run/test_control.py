@@ -108,6 +108,27 @@ def test_command_in_the_loop_of_its_run_is_refused_instead_of_waiting_for_itself
     assert run(path, steer, backend=backend).status == "completed"
 
 
+def test_command_in_the_loop_of_another_run_is_carried_out(path: Path, backend: Backend) -> None:
+    """A program may have the run in a thread, and its own event loop in another: that one doesn't wait for itself."""
+    answers: list[Answer] = []
+    is_running = threading.Event()
+
+    async def wait(*_: Any) -> None:
+        is_running.set()
+        while not answers:
+            await anyio.sleep(0.005)
+
+    async def steer() -> None:
+        answers.append(steering.workers(path, 3))
+
+    thread = threading.Thread(target=partial(run, path, wait, backend=backend))
+    thread.start()
+    assert is_running.wait(20)
+    anyio.run(steer, backend=backend)
+    thread.join(20)
+    assert (answers[0].changed, answers[0].is_live) == (True, True)
+
+
 def test_answer_waits_for_the_commit(path: Path, backend: Backend, monkeypatch: pytest.MonkeyPatch) -> None:
     """While the disk is slow, nothing is said to be saved; the caller is told why it waits."""
     write, slow = Journal.write, threading.Event()

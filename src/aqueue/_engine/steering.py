@@ -189,7 +189,8 @@ class Steering:
         changed, running = stopping.stage < wanted, self._running  # a stop wakes idle workers
         if changed:
             stopping.stop(f"stopped by {visible(person(command.by), 300)}", cancel=command.now, by=command.by)
-        return Answer(changed=changed, is_stopping=True, running=running, reason=stopping.reason)
+        number = 0 if self._local is None else self._local.number
+        return Answer(changed=changed, is_stopping=True, running=running, num_workers=number, reason=stopping.reason)
 
     def _obey(self, event: Event) -> None:
         match event:

@@ -16,13 +16,13 @@ from aqueue._journal import check as journal_check
 from aqueue._journal import file as journal_file
 from aqueue.errors import JournalLocked
 
-__all__ = ["add", "connect_to_read", "is_open", "opening", "remove"]
+__all__ = ["add", "connect_to_read", "is_open", "is_open_in_this_thread", "opening", "remove"]
 
 opening: Final = threading.Lock()
 """Held from `is_open` to `add`."""
 
-_open: Final[dict[Path, tuple[tuple[int, int] | None, WeakMethod[Callable[[], None]]]]] = {}
-"""By path: the file's identity, since it may have several names, and what a forked child calls."""
+_open: Final[dict[Path, tuple[tuple[int, int] | None, WeakMethod[Callable[[], None]], int]]] = {}
+"""By path: the file's identity, since it may have several names; what a forked child calls; the thread that has opened it."""
 
 
 def add(path: Path, identity: tuple[int, int] | None, after_fork_in_child: Callable[[], None]) -> None:
@@ -34,7 +34,7 @@ def add(path: Path, identity: tuple[int, int] | None, after_fork_in_child: Calla
         after_fork_in_child: a method of the journal that disables it in a forked child, where SQLite forbids to use or
             close what the parent has open.
     """
-    _open[path] = identity, WeakMethod(after_fork_in_child)
+    _open[path] = identity, WeakMethod(after_fork_in_child), threading.get_ident()
 
 
 def remove(path: Path) -> None:
@@ -46,7 +46,13 @@ def is_open(path: Path) -> bool:
     """Tell whether a journal has the file at `path` open, under this or another name."""
     found = journal_file.identity(path)
     # Listed first, which is one step under the interpreter's lock: a journal is closed on a thread of its own.
-    return path in _open or (found is not None and any(found == identity for identity, _ in list(_open.values())))
+    return path in _open or (found is not None and any(found == identity for identity, *_ in list(_open.values())))
+
+
+def is_open_in_this_thread(path: Path) -> bool:
+    """Tell whether a run whose event loop is this thread's has the journal at `path` open."""
+    found = _open.get(path)
+    return found is not None and found[2] == threading.get_ident()
 
 
 def connect_to_read(path: "str | os.PathLike[str]") -> sqlite3.Connection:
@@ -67,7 +73,7 @@ def connect_to_read(path: "str | os.PathLike[str]") -> sqlite3.Connection:
 
 
 def _leave_all_to_the_parent() -> None:
-    for _, leave in list(_open.values()):
+    for _, leave, _ in list(_open.values()):
         if (call := leave()) is not None:
             call()
     _open.clear()

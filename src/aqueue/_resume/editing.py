@@ -61,7 +61,7 @@ def edited(folds: Folds, command: AnyCommand, now: float) -> tuple[list[Event], 
         SteeringError: it can't be carried out.
     """
     if isinstance(command, Stop):
-        return [], Answer(changed=False, is_live=False)
+        return [], Answer(changed=False, is_live=False, num_workers=folds.view.num_workers)
     run = folds.recording.at_end(leaves_settled=True)
     if isinstance(command, SetWorkers) and run.runs_elsewhere:
         raise SteeringError(ON_A_CLUSTER)

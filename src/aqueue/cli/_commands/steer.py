@@ -1,5 +1,6 @@
 """``aqueue pause``, ``unpause``, ``workers``, ``limit`` and ``stop``: steer a run, live or not."""
 
+import shlex
 import time
 from typing import Final, Literal
 
@@ -38,7 +39,7 @@ def pause(file: str, group: str | None, as_json: bool) -> None:
     what = _what(group)
     answer = steering.pause(file, group=group, via=_VIA)
     _print(answer, as_json, f"paused{what}", f"already paused{what}", running="will finish")
-    _warn_of_unknown(group, answer)
+    _warn_of_unknown(group, answer, f"aqueue unpause {shlex.quote(file)} --group")
 
 
 @_app.command(
@@ -123,7 +124,7 @@ def limit(
     )
     _print(answer, as_json, f"{shown}: {new}", f"{shown}: already {new}", before=f"before: {before}")
     if not is_default:
-        _warn_of_unknown(group, answer)
+        _warn_of_unknown(group, answer, f"aqueue limit --default {shlex.quote(file)}")
 
 
 @_app.command(
@@ -173,12 +174,19 @@ def _print(answer: Answer, as_json: bool, done: str, already: str, *, running: s
     click.echo(done + (f" ({'; '.join(details)})" if details else ""))
 
 
-def _warn_of_unknown(group: str | None, answer: Answer) -> None:
-    """Say that no item has the group, which is perhaps misspelt, and which groups there are."""
-    if not answer.is_known:
+def _warn_of_unknown(group: str | None, answer: Answer, undo: str) -> None:
+    """Say that no item has the group, which is perhaps misspelt, and which groups there are.
+
+    Parameters:
+        group: the group that was named.
+        answer: what came of the command.
+        undo: the command that takes it back, but for the group.
+    """
+    if group is not None and not answer.is_known:
         waiting = ", ".join(f"{visible(name, 100)} ({amount(count)})" for name, count in answer.groups.items())
         known = f"; items wait in: {waiting}" if waiting else ""
-        _screen.say(f"no item waits or runs in the group {visible(str(group), 300)}{known}")
+        back = f"; to take it back: {visible(undo, 1_000)} {visible(shlex.quote(group), 300)}" if answer.changed else ""
+        _screen.say(f"no item waits or runs in the group {visible(group, 300)}{known}{back}")
 
 
 def _since(answer: Answer) -> str:

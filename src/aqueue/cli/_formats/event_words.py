@@ -7,7 +7,7 @@ from rich.style import Style
 
 from aqueue import events as ev
 from aqueue.cli._screen import first_line
-from aqueue.figures import amount, duration, limit_words
+from aqueue.figures import amount, duration, limit_words, person
 
 __all__ = ["STYLES", "Part", "StyleName", "details", "name_of", "words_of_counts"]
 
@@ -181,7 +181,7 @@ _WORDS: Final[dict[type[ev.Event], tuple[Part, _Details]]] = {
         lambda event: _list(
             event.reason,
             "cancelling running items" if event.cancelling else "",
-            f"by {event.by}" if event.by else "",
+            f"by {event.by}" if event.by and person(event.by) not in event.reason else "",
         ),
     ),
     ev.RunPaused: (("plain", "run paused"), lambda event: f"by {event.by}"),
