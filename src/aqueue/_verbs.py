@@ -6,7 +6,7 @@ A command is data with fixed fields. Nothing in it is executed, and a verb that 
 import getpass
 import socket
 from contextlib import suppress
-from typing import Annotated, Final
+from typing import Annotated, Final, TypeVar
 
 import msgspec
 
@@ -172,8 +172,9 @@ class Blocked(msgspec.Struct, frozen=True, tag_field="answer", tag="blocked"):
 
 Reply = Answer | Refusal | Blocked
 
-_commands: Final = msgspec.json.Decoder(AnyCommand)
-_replies: Final = msgspec.json.Decoder(Reply)
+_commands: Final[msgspec.json.Decoder[AnyCommand]] = msgspec.json.Decoder(AnyCommand)
+_replies: Final[msgspec.json.Decoder[Reply]] = msgspec.json.Decoder(Reply)
+_Message = TypeVar("_Message")
 
 
 def line_of(message: AnyCommand | Reply) -> bytes:
@@ -196,12 +197,7 @@ def command_of(line: bytes) -> AnyCommand:
     Raises:
         SteeringError: there is none that this aqueue knows.
     """
-    try:
-        return _commands.decode(line)
-    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
-        raise SteeringError(
-            f"the run does not know this command ({visible(str(error), 300)}); use the aqueue that runs it"
-        ) from error
+    return _decoded(_commands, line, "the run does not know this command")
 
 
 def reply_of(line: bytes) -> Reply:
@@ -210,12 +206,14 @@ def reply_of(line: bytes) -> Reply:
     Raises:
         SteeringError: there is none that this aqueue knows.
     """
+    return _decoded(_replies, line, "the run's reply can't be read")
+
+
+def _decoded(decoder: msgspec.json.Decoder[_Message], line: bytes, what: str) -> _Message:
     try:
-        return _replies.decode(line)
+        return decoder.decode(line)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
-        raise SteeringError(
-            f"the run's reply can't be read ({visible(str(error), 300)}); use the aqueue that runs it"
-        ) from error
+        raise SteeringError(f"{what} ({visible(str(error), 300)}); use the aqueue that runs it") from error
 
 
 def this_person(via: str) -> str:
