@@ -28,6 +28,7 @@ from aqueue import (
     steering,
 )
 from aqueue._engine.engine import Engine
+from aqueue._engine.suspects import Suspects
 from aqueue._verbs import Pause
 from aqueue.events import (
     Event,
@@ -375,6 +376,28 @@ def test_new_limit_holds_from_the_next_start_and_counts_what_runs(backend: Backe
     run_queue(items, num_workers=4, limits=limits, reporter=recorder, backend=backend)
     check_events(recorder.events)
     assert most[0] == 1
+
+
+def test_new_limit_counts_an_item_whose_start_is_being_saved(backend: Backend, monkeypatch: pytest.MonkeyPatch) -> None:
+    """After crashes a worker waits for the commit of a start before it runs the item, which is taken by then."""
+    running = most = 0
+
+    async def save_start(suspects: Suspects) -> None:
+        steering.limit(None, "a", Limit(concurrent=1))
+        await anyio.lowlevel.checkpoint()
+
+    async def count(*_: Any) -> None:
+        nonlocal running, most
+        running += 1
+        most = max(most, running)
+        await anyio.sleep(0.001)
+        running -= 1
+
+    monkeypatch.setattr(Suspects, "save_start", save_start)
+    monkeypatch.setattr(Suspects, "is_cautious", property(lambda _: True, lambda *_: None), raising=False)
+    result = run_queue([InGroup("a", count) for _ in range(6)], num_workers=3, reporter="none", backend=backend)
+    assert result.counts.completed == 6
+    assert most == 1
 
 
 def test_limit_that_a_person_takes_away_and_gives_back_to_the_program(backend: Backend) -> None:

@@ -17,7 +17,7 @@ class Worker:
         watch: detects what items leave open in its task; set when the task begins.
         timeout: cancels an attempt in its task that takes too long; set when the task begins.
         last: the latest node, as far as it was noted, for a warning.
-        node: the node whose `process` it runs, if its class has groups or policies; else None.
+        node: the node whose `process` it runs or is about to run, if its class has groups or policies; else None.
         may_start: whether it may start another item or hook: the run neither stops nor is paused, and the worker isn't to retire.
     """
 

@@ -208,6 +208,8 @@ class Workers:
                 append(ItemStarted(next_seq(), at, node.id, cls.type, number, "process", node.attempt, node.group))
             try:
                 if suspects.is_cautious:
+                    if not cls.is_plain:
+                        worker.node = node  # a limit that is changed meanwhile counts it
                     await suspects.save_start()
                 if cls.is_plain:
                     result = await node.item.process(attempt.enqueue, attempt.set_desc)
