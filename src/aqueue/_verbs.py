@@ -5,6 +5,7 @@ A command is data with fixed fields. Nothing in it is executed, and a verb that 
 
 import getpass
 import socket
+import sys
 from contextlib import suppress
 from typing import Annotated, Final, TypeVar
 
@@ -44,7 +45,9 @@ MAX_NAME_CHARS: Final = 10_000
 """The longest name of a group that a command can name."""
 
 _Name = Annotated[str, msgspec.Meta(max_length=MAX_NAME_CHARS)]
-_At_least_1 = Annotated[int, msgspec.Meta(ge=1)]
+_At_least_1 = Annotated[int, msgspec.Meta(ge=1, le=sys.maxsize)]
+_More_than_0 = Annotated[float, msgspec.Meta(gt=0, le=sys.float_info.max)]
+# What a `Limit` takes: the run makes one of them after the event is in the journal, and so does each resume.
 
 
 class Command(
@@ -100,7 +103,7 @@ class SetLimit(Command, frozen=True, tag="limit"):
 
     group: _Name
     concurrent: _At_least_1 | None = None
-    per_second: Annotated[float, msgspec.Meta(gt=0, le=1e300)] | None = None
+    per_second: _More_than_0 | None = None
     is_default: bool = False
 
 

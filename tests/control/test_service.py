@@ -117,6 +117,8 @@ def test_a_client_that_does_not_finish_its_line_is_dropped(run: Run, data: bytes
         b'{"verb":"pause","by":"' + b"x" * 60_000 + b'"}\n',
         b'{"verb":"pause","by":"\\ud800"}\n',
         b'{"verb":"workers","by":"anna","num_workers":' + b"9" * 60_000 + b"}\n",
+        b'{"verb":"limit","by":"anna","group":"a","concurrent":9223372036854775808}\n',
+        b'{"verb":"limit","by":"anna","group":"a","per_second":1e309}\n',
     ],
     ids=lambda data: ascii(data[:24]),
 )

@@ -188,6 +188,23 @@ def test_command_that_can_not_be_saved_says_so(path: Path, backend: Backend, mon
     ]
 
 
+def test_error_that_nobody_expects_is_no_end_of_the_run(
+    path: Path, backend: Backend, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """It is raised in a callback of the loop, where trio would take it for an error of its own and end everything."""
+
+    def fail(*_: object) -> None:
+        raise ZeroDivisionError("a bug")
+
+    async def steer(*_: Any) -> None:
+        monkeypatch.setattr(Steering, "apply", fail)
+        with pytest.raises(SteeringError, match="could not carry out the command; its standard error says why"):
+            await in_thread(steering.pause, path)
+
+    assert run(path, steer, backend=backend).status == "completed"
+    assert "commands to this run may fail: ZeroDivisionError('a bug'); the run continues" in capfd.readouterr().err
+
+
 def test_paused_run_reminds_of_it(
     path: Path, backend: Backend, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:

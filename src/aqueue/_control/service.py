@@ -16,7 +16,7 @@ from aqueue._verbs import MAX_LINE_BYTES, Answer, AnyCommand, Blocked, Refusal, 
 from aqueue.errors import SteeringError
 from aqueue.text import visible
 
-__all__ = ["Apply", "Pending", "Service"]
+__all__ = ["HAS_FAILED", "Apply", "Pending", "Service"]
 
 COMMAND_INTERVAL_S: Final = 0.01
 """The least time between two commands: each costs the run's loop some 50 µs, so a client that sends a million takes 0.5 % of it."""
@@ -59,7 +59,7 @@ _IS_FULL: Final = Refusal(
     f"{MAX_CONNECTIONS} other commands are waiting for this run; try again when it has carried them out"
 )
 _IS_LONG: Final = Refusal(f"a command has at most {MAX_LINE_BYTES:,} bytes")
-_HAS_FAILED: Final = Refusal("the run could not carry out the command; its standard error says why")
+HAS_FAILED: Final = Refusal("the run could not carry out the command; its standard error says why")
 
 
 class Pending:
@@ -328,5 +328,5 @@ class Service:
                 self._apply(command, pending)
             except Exception as error:
                 self.warn_of(error)
-                pending.finish(_HAS_FAILED)
+                pending.finish(HAS_FAILED)
             await pending.wait()

@@ -10,11 +10,12 @@ from typing import Final
 import anyio
 
 from aqueue._control.server import ControlServer, Pending
+from aqueue._control.service import HAS_FAILED
 from aqueue._delivery.delivery import Delivery
 from aqueue._engine.steering import Steering
 from aqueue._engine.stopping import Stage, Stopping
 from aqueue._system.loop import CallSoon
-from aqueue._system.notice import say
+from aqueue._system.notice import say, warn
 from aqueue._verbs import AnyCommand, Refusal
 from aqueue.errors import SteeringError
 from aqueue.events import RunPaused, RunStarted
@@ -27,7 +28,6 @@ __all__ = ["Control"]
 _NOT_SAVED: Final = Refusal(
     "the command was carried out, but the journal can't be written any more, so the run has stopped"
 )
-
 
 _MAX_SAID: Final = 5
 """How many of the things that people have set are named at the start of a resumed run."""
@@ -124,6 +124,10 @@ class Control:
             answer = self._steering.apply(command)
         except SteeringError as error:
             pending.reply(Refusal(str(error), is_over=self._stopping.stage is Stage.ENDED))
+            return
+        except Exception as error:  # a bug in aqueue: in a callback of trio's loop it would end the whole program
+            warn(f"commands to this run may fail: {visible(repr(error), 500)}; the run continues")
+            pending.reply(HAS_FAILED)
             return
         pending.applied()
         # Also if nothing has changed: what was so already may have been set a moment ago, and not be saved yet.
