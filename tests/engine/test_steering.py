@@ -455,6 +455,17 @@ def test_command_on_a_group_that_no_item_has_says_so_and_names_the_groups(backen
     assert (answers[1].is_known, answers[1].groups) == (True, {})
 
 
+def test_group_of_which_an_item_only_runs_is_known(backend: Backend) -> None:
+    """Also if many other groups were seen before it, and nothing waits in it."""
+
+    async def ask(*_: Any) -> None:
+        assert steering.pause(group="last").is_known
+        assert steering.unpause(group="last").is_known
+
+    items = [*[InGroup(f"group {number}", nothing) for number in range(10)], InGroup("last", ask)]
+    assert run_queue(items, num_workers=1, reporter="none", backend=backend).status == "completed"
+
+
 def test_limits_function_that_raises_for_the_named_group_is_no_end_of_the_run(
     backend: Backend, capfd: pytest.CaptureFixture[str]
 ) -> None:

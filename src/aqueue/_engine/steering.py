@@ -162,14 +162,15 @@ class Steering:
         before = setting_of(command, self.in_force)
         limit = before if isinstance(before, GroupLimitChanged) else program or GroupLimit()
         num_workers = 0 if self._local is None else self._local.number
-        running = self._running if group is None else len(self._running_of(group))  # a pause wakes idle workers
+        # Before the command is carried out: a pause wakes idle workers.
+        running = self._running if group is None else len(self._running_of(group))
+        groups = self._dispatcher.groups
+        is_known = group is None or running > 0 or (groups is not None and groups.has(group))
         change = change_of(command, self.in_force, self._program_workers, program)
         if change is not None:
             event = self._stream.emit(change)
             self.in_force.apply(event)
             self._obey(event)
-        groups = self._dispatcher.groups
-        is_known = group is None or (groups is not None and groups.has(group))
         return Answer(
             changed=change is not None,
             is_stopping=self._stopping.stage is not Stage.RUNNING,

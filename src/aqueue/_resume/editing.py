@@ -75,7 +75,7 @@ def edited(folds: Folds, command: AnyCommand, now: float) -> tuple[list[Event], 
         None if limit is None else limit.program,
     )
     waiting = folds.view.groups
-    is_known = group is None or group in waiting
+    is_known = group is None or group in waiting or any(one.group == group for one in folds.view.running.values())
     answer = Answer(
         changed=change is not None,
         is_live=False,
