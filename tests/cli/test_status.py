@@ -12,9 +12,12 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from unittest import mock
 
 import pytest
 
+from aqueue._resume.editing import edit
+from aqueue._verbs import Pause
 from aqueue.events import (
     Event,
     GroupLimit,
@@ -25,6 +28,7 @@ from aqueue.events import (
     RunPaused,
     RunWorkersChanged,
 )
+from aqueue.figures import local_minute
 from aqueue.text import visible
 from tests.cli.conftest import Aqueue
 from tests.cli.scripted import HOSTILE_HOST, Script, on_a_cluster, write_journal, write_log
@@ -111,6 +115,23 @@ def test_a_completed_run_has_the_exit_code_0(aqueue: Aqueue, tmp_path: Path) -> 
     assert done.code == 0
     assert "   completed at " in done.out
     assert "To resume" not in done.out
+
+
+@pytest.mark.parametrize("crashed", [False, True])
+def test_when_a_run_ended_is_not_when_a_person_changed_it_later(aqueue: Aqueue, tmp_path: Path, crashed: bool) -> None:
+    """A command on a run without a process comes hours later; the process ended, or crashed, before it."""
+    script = Script()
+    script.start(script.enqueue())
+    if not crashed:
+        script.complete(1)
+        script.finish("completed")
+    ended_at = script.events[-1].at
+    file = write_journal(tmp_path, script.events)
+    with mock.patch("time.time", return_value=ended_at + 7_200):
+        edit(file, Pause(by="anna@laptop via test"))
+    head = aqueue("status", file).out.splitlines()[0]
+    word = "interrupted" if crashed else "completed"
+    assert head.endswith(f"   {word} at {local_minute(ended_at, time.time())}")
 
 
 def test_a_crashed_run_is_interrupted_and_its_running_items_too(aqueue: Aqueue, tmp_path: Path) -> None:

@@ -185,6 +185,12 @@ class Record:
         self.until = self.now if self.state.name == "running" else self.view.at
         self.names = {type: visible(name, 200) for type, name in short_names(list(self.view.types)).items()}
 
+    @property
+    def ended_at(self) -> float:
+        """When the last process ended, Unix time in seconds, as far as is recorded. Commands that follow don't count."""
+        view = self.view
+        return view.started_at + view.elapsed_s(self.until) - view.earlier_s if view.started_at else view.at
+
     def _begin_with(self, folds: Folds, again: Sequence[Event]) -> None:
         """Read the events that say what state each live item is in, and which processes there were."""
         self.view = folds.view

@@ -211,7 +211,7 @@ def _state(record: Record) -> Iterator[tuple[str, str]]:
     if state.name == "running":
         yield f" since {local_minute(view.started_at, record.now)} ({why})", ""
     elif view.state == "finished":
-        yield f" at {local_minute(view.at, record.now)}{f' ({why})' if why else ''}", ""
+        yield f" at {local_minute(record.ended_at, record.now)}{f' ({why})' if why else ''}", ""
     elif why:
         yield f": {why}", ""
 
