@@ -7,6 +7,7 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
 from aqueue import (
@@ -21,6 +22,7 @@ from aqueue import (
     run_queue,
     steering,
 )
+from aqueue._history.process import liveness
 from aqueue._journal.writer import Journal
 from aqueue._resume.editing import edit
 from aqueue._resume.past import fold_recorded
@@ -35,6 +37,7 @@ from aqueue.events import (
     RunFinished,
     RunPaused,
     RunResumed,
+    RunStarted,
     RunWorkersChanged,
 )
 from aqueue.view import RunView
@@ -96,6 +99,16 @@ def test_command_on_a_crashed_run_closes_the_account_of_its_process(crashed: Pat
     again = edit(crashed, Pause(by="ben@desk via test"))
     assert (again.changed, again.since, again.by) == (False, paused.at, BY)
     assert len(events_of(crashed)) == len(before) + 3
+
+
+def test_group_of_which_an_item_ran_in_the_crash_is_known(tmp_path: Path) -> None:
+    """That item will run again."""
+    whole = tmp_path / "whole.db"
+    run_queue([Leaf(1)], journal=whole, reporter="none")
+    first = next(event for event in events_of(whole) if isinstance(event, ItemStarted))
+    crashed = cut(whole, first.seq, tmp_path / "run.db")
+    assert edit(crashed, Pause(by=BY, group="a")).is_known
+    assert not edit(crashed, Pause(by=BY, group="b")).is_known
 
 
 def test_edited_run_counts_one_crash_and_interrupts_once(crashed: Path, backend: Backend) -> None:
@@ -282,6 +295,9 @@ def test_run_that_starts_waits_for_a_command_and_two_commands_for_each_other(
     first.start()
     assert reading.wait(10)
     assert Path(f"{crashed}.lock").read_text().startswith("a command, pid ")
+    last = next(event for event in reversed(events_of(crashed)) if isinstance(event, RunStarted))
+    gone = msgspec.structs.replace(last, pid=0)
+    assert liveness(gone, crashed) == "gone", "a command is not the process of the run"
     others: list[Callable[[Path], Any]] = [Journal.open, lambda path: edit(path, Pause(by=BY))]
     # In one process the list of open journals would say at once that it is in use.
     monkeypatch.setattr("aqueue._journal.open_journals.is_open", lambda _: False)
@@ -293,6 +309,23 @@ def test_run_that_starts_waits_for_a_command_and_two_commands_for_each_other(
             opened.close()
     first.join()
     assert [type(event) for event in events_of(crashed)[-3:]] == [RunWorkersChanged, RunEdited, RunPaused]
+
+
+def test_run_that_starts_waits_for_a_command_that_has_not_said_yet_that_it_is_one(
+    crashed: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The lock file names its last owner until the next one has written there."""
+    name = Path(f"{crashed}.lock")
+    Journal.open(crashed).close()
+    before = name.read_text()
+    assert not before.startswith("a command")
+    command = Journal.open(crashed, is_command=True)
+    name.write_text(before)
+    monkeypatch.setattr("aqueue._journal.open_journals.is_open", lambda _: False)
+    timer = threading.Timer(0.03, command.close)
+    timer.start()
+    Journal.open(crashed).close()
+    timer.join()
 
 
 def test_unknown_command_is_a_bug() -> None:

@@ -5,6 +5,7 @@ import socket
 from pathlib import Path
 from typing import Final, Literal
 
+from aqueue._journal.file import is_last_locked_by_command
 from aqueue.events import RunStarted
 
 __all__ = ["Liveness", "liveness"]
@@ -19,7 +20,7 @@ _CLOCK_SLACK_S: Final = 2.0
 def liveness(started: RunStarted, journal: Path | None = None) -> Liveness:
     """Return whether the process that began or resumed a run is still there.
 
-    It is if it holds the lock of its journal. Where that can't be seen, it is if a process with its number runs on this
+    It is if it, and not a command, holds the lock of its journal. Where that can't be seen, it is if a process with its number runs on this
     machine that has begun before the run did: a later one only got the same number. Nothing is locked to find out, since
     that could keep a run from starting at just that moment.
 
@@ -27,7 +28,7 @@ def liveness(started: RunStarted, journal: Path | None = None) -> Liveness:
         started: the last `run.started` or `run.resumed`.
         journal: its journal, if it has one.
     """
-    if journal is not None and _holds_lock(journal):
+    if journal is not None and _is_locked(journal) and not is_last_locked_by_command(journal.resolve()):
         return "alive"
     if started.host != socket.gethostname():
         return "elsewhere"
@@ -46,7 +47,7 @@ def liveness(started: RunStarted, journal: Path | None = None) -> Liveness:
     return "alive" if begun_at <= started.at + _CLOCK_SLACK_S and not is_zombie else "gone"
 
 
-def _holds_lock(journal: Path) -> bool:
+def _is_locked(journal: Path) -> bool:
     """Return whether Linux lists a lock on the journal's lock file; elsewhere it can't be seen."""
     try:
         file = os.stat(f"{journal.resolve()}.lock")

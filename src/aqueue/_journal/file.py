@@ -60,6 +60,9 @@ _COMMAND: Final = "a command, "
 _COMMAND_S: Final = 10.0
 """How long a run waits for a command, seconds: reading five million events takes two."""
 
+_NAMING_S: Final = 0.1
+"""How long it waits for an owner that may not have written yet that it is a command, seconds."""
+
 _COMMAND_INTERVAL_S: Final = 0.02
 
 MIN_SQLITE: Final = (3, 38)
@@ -171,7 +174,7 @@ def lock(path: Path, *, is_command: bool = False) -> "BaseFileLock":
 
     name = f"{path}.lock"
     owner = FileLock(name, blocking=False, thread_local=False, mode=0o600, preserve_lock_file=True)
-    give_up_at = time.monotonic() + _COMMAND_S
+    began_at = time.monotonic()
     while not owner.is_locked:
         try:
             owner.acquire()
@@ -180,7 +183,8 @@ def lock(path: Path, *, is_command: bool = False) -> "BaseFileLock":
                 raise JournalError(
                     f"the journal's lock file {shown(name)} can't be created; {_NEEDS_A_FOLDER}"
                 ) from None
-            if _owner(name).startswith(_COMMAND) and time.monotonic() < give_up_at:
+            patience_s = _COMMAND_S if _owner(name).startswith(_COMMAND) else _NAMING_S
+            if time.monotonic() - began_at < patience_s:
                 time.sleep(_COMMAND_INTERVAL_S)
                 continue
             raise JournalLocked(
@@ -203,6 +207,11 @@ def _owner(name: str) -> str:
         if text:
             return visible(text, 300)
     return "its process is unknown"
+
+
+def is_last_locked_by_command(path: Path) -> bool:
+    """Return whether the process that locked the journal at `path` last, and perhaps still does, is a command's."""
+    return _owner(f"{path}.lock").startswith(_COMMAND)
 
 
 def lock_file(path: Path) -> int | None:
