@@ -475,6 +475,25 @@ def test_a_log_that_another_connection_empties_just_after_a_commit_is_fine(
     assert recorded(path) == make_events(1, 300)
 
 
+def test_a_log_that_can_not_be_looked_at_is_no_reason_to_stop(tmp_path: Path) -> None:
+    """The program may have used up its file descriptors; SQLite has the file open."""
+    journal = Journal.open(tmp_path / "run.db")
+    source = Source([])
+    source.start(journal)
+    source.events.extend(make_events(1, 100))
+    wait(source.flush)
+    before = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (3, before[1]))
+    try:
+        source.events.extend(make_events(101, 200))
+        wait(source.flush)
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, before)
+    assert source.close(DEADLINE_S)
+    assert source.errors == []
+    assert recorded(tmp_path / "run.db") == make_events(1, 200)
+
+
 @pytest.mark.parametrize("mode", ["TRUNCATE", "RESTART"])
 def test_a_log_that_another_connection_has_copied_and_emptied_is_fine(tmp_path: Path, mode: str) -> None:
     """That is what SQLite's own checkpoints do, of a backup program, say."""

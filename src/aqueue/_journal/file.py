@@ -144,13 +144,17 @@ def has_other_names(path: Path) -> bool:
 
 
 def has_log_header(log: str) -> bool:
-    """Return whether the file named `log` begins as a write-ahead log, or is empty.
+    """Return whether the file named `log` begins as a write-ahead log, or is empty, as far as can be seen.
 
     Opening it is harmless: SQLite holds no locks on it that closing it could drop.
     """
-    with suppress(OSError), open(log, "rb", buffering=0) as file:
-        return file.read(4) in (b"", *_LOG_MAGIC)
-    return False
+    try:
+        with open(log, "rb", buffering=0) as file:
+            return file.read(4) in (b"", *_LOG_MAGIC)
+    except FileNotFoundError:
+        return False
+    except OSError:  # no file descriptor is free, for example: SQLite, which has it open, still writes to it
+        return True
 
 
 # ---- the lock -----------------------------------------------------------------------------------------------------
