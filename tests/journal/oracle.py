@@ -38,6 +38,7 @@ from aqueue.events import (
     RunPaused,
     RunResumed,
     RunStarted,
+    RunStopping,
     RunUnpaused,
     RunWorkersChanged,
 )
@@ -107,6 +108,7 @@ class Story:
         self._to_be_reopened: set[int] = set()  # before anything else happens
         self._to_be_skipped = 0
         self._is_edited = False
+        self._is_stopping = False
         self._item_keys: dict[int, str | None] = {}
         self._policies = {type_name(cls): getattr(cls, "retry", None) for cls in defined_items()}
         self._identities: set[Any] = set()
@@ -132,7 +134,7 @@ class Story:
             self._to_be_reopened.clear()
         match event:
             case RunStarted():
-                self._is_edited = False
+                self._is_edited = self._is_stopping = False
                 assert isinstance(event, RunResumed) == (event.seq > 1)
                 self.processes += 1
                 self._finished = False
@@ -151,6 +153,8 @@ class Story:
                 self._finished = True
             case RunEdited():
                 self._finished, self._is_edited = False, True
+            case RunStopping():
+                self._is_stopping = True
             case RunPaused() | RunUnpaused():
                 self._is_paused = isinstance(event, RunPaused)
             case GroupPaused():
@@ -339,7 +343,9 @@ class Story:
         else:
             assert event.item not in self.skipped, "the hook of a skipped item doesn't run"
         assert event.worker not in self._workers
-        assert event.worker <= self._most_workers, "there are fewer workers"
+        # In a run that stops, a worker that retires still runs the hook of its last item: no other worker would.
+        is_last_hook = self._is_stopping and event.phase == "after_children"
+        assert event.worker <= self._most_workers or is_last_hook, "there are fewer workers"
         assert event.type == self.enqueued[event.item].type
         self._workers[event.worker] = event
         before = self.attempts.get((event.item, event.phase), 0)
