@@ -558,7 +558,7 @@ class GroupLimitChanged(Event, frozen=True, tag="group.limit_changed"):
     """A person changed the limit of a group. It holds from the next start, and running items of the group are counted.
 
     It also holds after a resume, unless the program's own limit is no longer that of `program`: then another such event with
-    `is_default` follows. If `program` was not known, the resume repeats the event with it.
+    `is_default` follows, by ``user@host via program``. If `program` was not known, the resume repeats the event with it.
 
     Attributes:
         group: the group's name.

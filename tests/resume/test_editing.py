@@ -26,7 +26,7 @@ from aqueue._history.process import liveness
 from aqueue._journal.writer import Journal
 from aqueue._resume.editing import edit
 from aqueue._resume.past import fold_recorded
-from aqueue._verbs import AnyCommand, Pause, SetLimit, SetWorkers, Stop, Unpause
+from aqueue._verbs import AnyCommand, Pause, SetLimit, SetWorkers, Stop, Unpause, this_person
 from aqueue.events import (
     Event,
     GroupLimitChanged,
@@ -183,6 +183,7 @@ def test_limit_holds_until_the_program_has_another(crashed: Path, capfd: pytest.
     assert "aqueue: a has the program's limit, which was changed since anna@laptop had set 1 at once" in err
     last = [event for event in events_of(crashed) if isinstance(event, GroupLimitChanged)][-1]
     assert last.is_default
+    assert last.by == this_person("program"), "it is not anna who has taken it back"
 
 
 def test_command_on_a_completed_run_holds_for_what_comes(tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ from aqueue._engine.stopping import Stage
 from aqueue._engine.tree import Node
 from aqueue._engine.workers import Workers
 from aqueue._system.notice import warn
-from aqueue._verbs import Answer, AnyCommand, Pause, SetLimit, SetWorkers, Stop, Unpause
+from aqueue._verbs import Answer, AnyCommand, Pause, SetLimit, SetWorkers, Stop, Unpause, this_person
 from aqueue.errors import SteeringError
 from aqueue.events import (
     Event,
@@ -140,8 +140,9 @@ class Steering:
             if limit.program is None:  # a command has set it while no process was there
                 numbers = limit.concurrent, limit.per_second
                 in_force.apply(self._stream.emit(GroupLimitChanged, name, limit.by, *numbers, program=program))
-            else:
-                in_force.apply(self._stream.emit(GroupLimitChanged, name, limit.by, is_default=True, program=program))
+            else:  # by whoever runs the program that was changed, not by the one who had set the limit
+                by = this_person("program")
+                in_force.apply(self._stream.emit(GroupLimitChanged, name, by, is_default=True, program=program))
         for event in in_force.events:
             self._obey(event)
 
