@@ -400,6 +400,27 @@ def test_new_limit_counts_an_item_whose_start_is_being_saved(backend: Backend, m
     assert most == 1
 
 
+def test_new_limit_counts_running_items_of_a_group_in_which_nothing_waits(backend: Backend) -> None:
+    """Such a group is forgotten as long as it has no limit, since there may be very many."""
+    running, most = 0, []
+
+    async def count(enqueue: EnqueueFn, set_desc: SetDescFn) -> None:
+        nonlocal running
+        running += 1
+        most.append(running)
+        await anyio.sleep(0.01)
+        running -= 1
+
+    async def limit(enqueue: EnqueueFn, set_desc: SetDescFn) -> None:
+        assert steering.limit(None, "a", Limit(concurrent=1)).running == 1
+        enqueue(InGroup("a", count))
+        enqueue(InGroup("a", count))
+        await count(enqueue, set_desc)
+
+    run_queue([InGroup("a", limit)], num_workers=3, reporter="none", backend=backend)
+    assert most == [1, 1, 1]
+
+
 def test_limit_that_a_person_takes_away_and_gives_back_to_the_program(backend: Backend) -> None:
     """``none`` lets all run at once, ``default`` brings back the program's own; each says what held before."""
     recorder = EventRecorder()

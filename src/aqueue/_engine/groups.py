@@ -293,8 +293,10 @@ class GroupedQueue:
             running: its nodes whose `process` runs; they are counted.
         """
         group = self._groups.get(name)
-        if group is None:  # it asks when it gets its first node
-            return
+        if group is None:
+            if not running:  # it asks when it gets its first node
+                return
+            group = self._groups[name] = new_group(name, NO_LIMIT)  # forgotten, since nothing waits in it
         try:
             limit = self._limits.limit(name)
         except Exception:  # `limits` is a function and raises it now; the caller has warned of that
