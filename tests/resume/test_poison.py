@@ -9,10 +9,11 @@ import subprocess
 import sys
 from collections import Counter
 from pathlib import Path
+from typing import ClassVar
 
 import pytest
 
-from aqueue import Backend, run_queue, steering
+from aqueue import Backend, EnqueueFn, Item, SetDescFn, run_queue, steering
 from aqueue._folds.recording import Recording
 from aqueue._resume.plan import POISON_AFTER_CRASHES
 from aqueue.events import (
@@ -251,3 +252,26 @@ def test_paused_run_gives_nothing_up_and_tries_nothing_alone(tmp_path: Path, bac
     # The process that was stopped has ended by itself, so the crashes before it don't count any more.
     assert run_queue(items_of(items), resume=path, reporter="none", backend=backend).status == "completed"
     told_by(events_of(path))
+
+
+class Asks(Item):
+    """Pauses its run, and notes how many items were running."""
+
+    answers: ClassVar[list[int]] = []
+
+    async def process(self, enqueue: EnqueueFn, set_desc: SetDescFn) -> None:
+        self.answers.append(steering.pause().running)
+        steering.unpause()
+
+
+def test_item_that_runs_alone_is_counted_as_running(tmp_path: Path, backend: Backend) -> None:
+    """The workers of the run haven't started yet."""
+    path = tmp_path / "run.db"
+    recorded = 0
+    for crash in range(2):
+        run_queue([Asks()], resume=path, num_workers=1, reporter="none", backend=backend)
+        recorded = next(one.seq for one in events_of(path) if isinstance(one, ItemStarted) and one.seq > recorded)
+        path = cut(path, recorded, tmp_path / f"crash {crash}.db")
+    Asks.answers.clear()
+    run_queue([Asks()], resume=path, reporter="none", backend=backend)
+    assert Asks.answers == [1]

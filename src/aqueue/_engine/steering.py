@@ -221,7 +221,7 @@ class Steering:
     @property
     def _running(self) -> int:
         """How many workers run something."""
-        return max(self._dispatcher.num_workers - len(self._dispatcher.idle), 0)
+        return max(len(self._workers.present) - len(self._dispatcher.idle), 0)
 
     def _running_of(self, group: str) -> list[Node]:
         """Return the nodes of `group` whose `process` runs."""
