@@ -264,6 +264,21 @@ def test_edit_that_can_not_be_written_changes_nothing(crashed: Path, monkeypatch
     assert edit(crashed, Pause(by=BY)).changed
 
 
+def test_ctrl_c_while_it_is_written_stays_what_it_is(crashed: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing is written then, and the journal is unlocked."""
+    before = events_of(crashed)
+
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Journal, "_insert_all", interrupt)
+        with pytest.raises(KeyboardInterrupt):
+            edit(crashed, Pause(by=BY))
+    assert events_of(crashed) == before
+    assert edit(crashed, Pause(by=BY)).changed
+
+
 def test_newer_journal_is_refused_and_left_alone(crashed: Path) -> None:
     """An older aqueue would misread what the newer one has set."""
     with closing(sqlite3.connect(crashed)) as connection, connection:

@@ -40,7 +40,7 @@ def edit(journal: Path, command: AnyCommand) -> Answer:
             opened.begin_writing()
             try:
                 opened.write(events)
-            except BaseException as error:
+            except Exception as error:
                 raise opened.failure(error) from error
             finally:
                 opened.close()
