@@ -140,7 +140,7 @@ class Steering:
             if limit.program is None:  # a command has set it while no process was there
                 numbers = limit.concurrent, limit.per_second
                 in_force.apply(self._stream.emit(GroupLimitChanged, name, limit.by, *numbers, program=program))
-            else:  # by whoever runs the program that was changed, not by the one who had set the limit
+            else:  # by the user of the changed program, not by the one who had set the limit
                 by = this_person("program")
                 in_force.apply(self._stream.emit(GroupLimitChanged, name, by, is_default=True, program=program))
         for event in in_force.events:
