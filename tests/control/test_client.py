@@ -117,7 +117,7 @@ def test_a_link_to_the_socket_of_another_run_is_not_followed(journal: Path, fold
 def test_another_users_process_is_asked_only_about_a_journal_of_that_user(
     folder: Path, journal: Path, owner: int
 ) -> None:
-    """Root can steer the run of anybody; but whoever can write in the folder can't pose as the run."""
+    """Root can steer the run of anybody; but another user who can write in the folder can't pose as the run."""
     folder.chmod(0o777)
     os.chown(journal, owner, owner)
     journal.chmod(0o666)

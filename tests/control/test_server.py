@@ -73,7 +73,7 @@ def test_nobody_can_connect_before_the_mode_is_right(journal: Path, monkeypatch:
 
 
 def test_a_stale_socket_is_replaced(journal: Path) -> None:
-    """Whoever made it had the journal's lock, which this run has now."""
+    """The run that made it had the journal's lock, which this run has now."""
     with socket.socket(socket.AF_UNIX) as dead:
         dead.bind(str(first_path(journal)))
     with running(journal) as run:

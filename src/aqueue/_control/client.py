@@ -85,7 +85,7 @@ def _ask(connection: socket.socket, line: bytes, on_blocked: Callable[[str], Non
 
 
 def _connection(address: Address, journal: Path) -> socket.socket | None:
-    """Return a connection with whoever listens at `address`; None if nobody does, or not the run of `journal`."""
+    """Return a connection with the process that listens at `address`; None if there is none, or not the run of `journal`."""
     try:
         address.check_folder()
         if not stat.S_ISSOCK(address.path.lstat().st_mode):  # a link may lead to the socket of another run
@@ -101,7 +101,7 @@ def _connection(address: Address, journal: Path) -> socket.socket | None:
 
 
 def _connect(path: Path) -> socket.socket:
-    """Return a connection with whoever listens at `path`.
+    """Return a connection with the process that listens at `path`.
 
     Raises:
         OSError: nobody does.

@@ -163,7 +163,7 @@ def _listen(path: Path) -> socket.socket:
     with suppress(FileNotFoundError):
         if not stat.S_ISSOCK(path.lstat().st_mode):
             raise _NotASocket(errno.EEXIST, f"{shown(path.name)} is there, and is not a socket")
-        path.unlink()  # of a process that was killed: whoever listened there had the journal's lock, which is ours now
+        path.unlink()  # of a process that was killed: the one that listened there had the journal's lock, which is ours now
     listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     is_bound = False
     try:
