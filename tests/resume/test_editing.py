@@ -294,8 +294,9 @@ def test_newer_journal_is_refused_and_left_alone(crashed: Path) -> None:
 # ---- at the same time as others ---------------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize("is_same_process", [False, True])
 def test_run_that_starts_waits_for_a_command_and_two_commands_for_each_other(
-    crashed: Path, monkeypatch: pytest.MonkeyPatch
+    crashed: Path, is_same_process: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A command has the lock while it reads the journal: neither a cron job nor a second person fails because of it."""
     reading, go = threading.Event(), threading.Event()
@@ -315,8 +316,8 @@ def test_run_that_starts_waits_for_a_command_and_two_commands_for_each_other(
     gone = msgspec.structs.replace(last, pid=0)
     assert liveness(gone, crashed) == "gone", "a command is not the process of the run"
     others: list[Callable[[Path], Any]] = [Journal.open, lambda path: edit(path, Pause(by=BY))]
-    # In one process the list of open journals would say at once that it is in use.
-    monkeypatch.setattr("aqueue._journal.open_journals.is_open", lambda _: False)
+    if not is_same_process:  # as if nobody here had it open
+        monkeypatch.setattr("aqueue._journal.open_journals._open", {})
     timer = threading.Timer(0.1, go.set)
     timer.start()
     for open_it in others:

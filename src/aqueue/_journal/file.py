@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from sqlite_utils import Database
 
 __all__ = [
+    "COMMAND_INTERVAL_S",
+    "COMMAND_S",
     "as_database",
     "connect",
     "connect_to_write",
@@ -57,13 +59,13 @@ _LOG_MAGIC: Final = (b"\x37\x7f\x06\x82", b"\x37\x7f\x06\x83")
 _COMMAND: Final = "a command, "
 """How the owner of the lock is named if it is a command, which holds the lock for as long as it takes to read the journal."""
 
-_COMMAND_S: Final = 10.0
+COMMAND_S: Final = 10.0
 """How long a run waits for a command, seconds: reading five million events takes two."""
 
 _NAMING_S: Final = 0.1
 """How long it waits for an owner that may not have written yet that it is a command, seconds."""
 
-_COMMAND_INTERVAL_S: Final = 0.02
+COMMAND_INTERVAL_S: Final = 0.02
 
 MIN_SQLITE: Final = (3, 38)
 
@@ -187,9 +189,9 @@ def lock(path: Path, *, is_command: bool = False) -> "BaseFileLock":
                 raise JournalError(
                     f"the journal's lock file {shown(name)} can't be created; {_NEEDS_A_FOLDER}"
                 ) from None
-            patience_s = _COMMAND_S if _owner(name).startswith(_COMMAND) else _NAMING_S
+            patience_s = COMMAND_S if _owner(name).startswith(_COMMAND) else _NAMING_S
             if time.monotonic() - began_at < patience_s:
-                time.sleep(_COMMAND_INTERVAL_S)
+                time.sleep(COMMAND_INTERVAL_S)
                 continue
             raise JournalLocked(
                 f"the journal {shown(path)} is in use by another run ({_owner(name)}); wait until that run has ended, or stop it"

@@ -7,25 +7,35 @@ open is opened by nobody else in the process, not even to look at its first byte
 import os
 import sqlite3
 import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Final
+from typing import Final, NamedTuple
 from weakref import WeakMethod
 
 from aqueue._journal import check as journal_check
 from aqueue._journal import file as journal_file
 from aqueue.errors import JournalLocked
 
-__all__ = ["add", "connect_to_read", "is_open", "is_open_in_this_thread", "opening", "remove"]
+__all__ = ["add", "connect_to_read", "is_open", "is_open_in_this_thread", "opening", "remove", "wait_for_command"]
 
 opening: Final = threading.Lock()
 """Held from `is_open` to `add`."""
 
-_open: Final[dict[Path, tuple[tuple[int, int] | None, WeakMethod[Callable[[], None]], int]]] = {}
-"""By path: the file's identity, since it may have several names; what a forked child calls; the thread that has opened it."""
+
+class _OpenJournal(NamedTuple):
+    identity: tuple[int, int] | None  # since it may have several names
+    after_fork_in_child: WeakMethod[Callable[[], None]]
+    thread: int  # that has opened it
+    is_command: bool
 
 
-def add(path: Path, identity: tuple[int, int] | None, after_fork_in_child: Callable[[], None]) -> None:
+_open: Final[dict[Path, _OpenJournal]] = {}
+
+
+def add(
+    path: Path, identity: tuple[int, int] | None, after_fork_in_child: Callable[[], None], *, is_command: bool = False
+) -> None:
     """Remember the journal at `path`.
 
     Parameters:
@@ -33,8 +43,9 @@ def add(path: Path, identity: tuple[int, int] | None, after_fork_in_child: Calla
         identity: see `aqueue._journal.file.identity`.
         after_fork_in_child: a method of the journal that disables it in a forked child, where SQLite forbids to use or
             close what the parent has open.
+        is_command: whether a command has it open, not a run.
     """
-    _open[path] = identity, WeakMethod(after_fork_in_child), threading.get_ident()
+    _open[path] = _OpenJournal(identity, WeakMethod(after_fork_in_child), threading.get_ident(), is_command)
 
 
 def remove(path: Path) -> None:
@@ -46,13 +57,20 @@ def is_open(path: Path) -> bool:
     """Tell whether a journal has the file at `path` open, under this or another name."""
     found = journal_file.identity(path)
     # Listed first, which is one step under the interpreter's lock: a journal is closed on a thread of its own.
-    return path in _open or (found is not None and any(found == identity for identity, *_ in list(_open.values())))
+    return path in _open or (found is not None and any(found == one.identity for one in list(_open.values())))
 
 
 def is_open_in_this_thread(path: Path) -> bool:
     """Tell whether a run whose event loop is this thread's has the journal at `path` open."""
     found = _open.get(path)
-    return found is not None and found[2] == threading.get_ident()
+    return found is not None and found.thread == threading.get_ident()
+
+
+def wait_for_command(path: Path) -> None:
+    """Wait while a command of this process has the journal at `path` open, as `aqueue._journal.file.lock` does for others."""
+    give_up_at = time.monotonic() + journal_file.COMMAND_S
+    while (found := _open.get(path)) is not None and found.is_command and time.monotonic() < give_up_at:
+        time.sleep(journal_file.COMMAND_INTERVAL_S)
 
 
 def connect_to_read(path: "str | os.PathLike[str]") -> sqlite3.Connection:
@@ -73,8 +91,8 @@ def connect_to_read(path: "str | os.PathLike[str]") -> sqlite3.Connection:
 
 
 def _leave_all_to_the_parent() -> None:
-    for _, leave, _ in list(_open.values()):
-        if (call := leave()) is not None:
+    for one in list(_open.values()):
+        if (call := one.after_fork_in_child()) is not None:
             call()
     _open.clear()
 

@@ -44,6 +44,7 @@ class Journal:
         self.path = path
         self._log = f"{path}-wal"
         with open_journals.opening:
+            open_journals.wait_for_command(path)
             if open_journals.is_open(path):
                 raise JournalLocked(
                     f"the journal {journal_file.shown(path)} is in use by another run in this process; "
@@ -66,7 +67,7 @@ class Journal:
                 self._release_locks()
                 raise
             self._identity = journal_file.identity(path)
-            open_journals.add(path, self._identity, self.leave_to_the_parent)
+            open_journals.add(path, self._identity, self.leave_to_the_parent, is_command=is_command)
         if journal_file.has_other_names(path):
             warn(
                 f"the journal {journal_file.shown(path)} has other names (hard links); a killed run can only be resumed by this "
