@@ -113,14 +113,14 @@ def test_each_verb_says_what_came_of_it_and_what_was_before(aqueue: Aqueue, live
 
 def test_group_that_no_item_has_is_named_along_with_those_that_items_wait_in(aqueue: Aqueue, live: Path) -> None:
     """The command is carried out, since items may come; a warning says that it applies to none, safe to show."""
-    done = aqueue("limit", live, "a.exmple\x1b[2J", "--concurrent", 1)
+    done = aqueue("limit", live, "nosuch.example\x1b[2J", "--concurrent", 1)
     assert done.code == 0
-    assert done.out == "a.exmple\\x1b[2J: 1 at once (before: no limit)\n"
+    assert done.out == "nosuch.example\\x1b[2J: 1 at once (before: no limit)\n"
     assert done.err.startswith(
-        "aqueue: no item waits or runs in the group a.exmple\\x1b[2J; items wait in: a.example ("
+        "aqueue: no item waits or runs in the group nosuch.example\\x1b[2J; items wait in: a.example ("
     )
-    assert done.err.endswith(f"; to take it back: aqueue limit --default {live} 'a.exmple\\x1b[2J'\n")
-    assert aqueue("limit", live, "a.exmple\x1b[2J", "--default").err == ""
+    assert done.err.endswith(f"; to take it back: aqueue limit --default {live} 'nosuch.example\\x1b[2J'\n")
+    assert aqueue("limit", live, "nosuch.example\x1b[2J", "--default").err == ""
     pause = aqueue("pause", live, "--group", "nobody").err
     assert pause.endswith(f"; to take it back: aqueue unpause {live} --group nobody\n")
 

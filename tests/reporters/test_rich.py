@@ -246,7 +246,7 @@ def waiting(count: int, due_in_s: float) -> Script:
 @pytest.mark.parametrize(
     ("count", "due_in_s", "columns", "rows", "expected"),
     [
-        (3, 16, 80, 40, "╰─ 3 retrying, the next in 12 s · ✗ item 6 File: ReadTimeout: no answer wit… ─╯"),
+        (13, 16, 80, 40, "╰─ 13 retrying, the next in 12 s · ✗ item 6 File: ReadTimeout: no answer wi… ─╯"),
         (1, 16, 80, 40, "╰─ 1 retrying, in 12 s · ✗ item 6 File: ReadTimeout: no answer within 10 s ───╯"),
         (3, 16, 40, 40, "╰─ 3 retrying, the next in 12 s ──────╯"),
         (1, 16, 40, 40, "╰─ 1 retrying, in 12 s ───────────────╯"),
