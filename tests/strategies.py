@@ -177,6 +177,7 @@ class _Simulation:
         self.stopping = False
         self.is_paused = False
         self.paused_groups: set[str | None] = set()
+        self.single_groups: set[str | None] = set()  # a person lets one item of them run at a time
 
     def add(self, cls: type[Event], **fields: Any) -> None:
         self.at += self.random.choice((0.0, 0.0, 0.001, 0.3, 2.0, 40.0))
@@ -278,7 +279,8 @@ class _Simulation:
         ready = [item for item in self.items if item.state == "ready" and not item.is_cancelled]
         if self.stopping or self.is_paused or not self.free_workers():
             return []
-        return [item for item in ready if item.phase != "process" or item.group not in self.paused_groups]
+        at_limit = self.single_groups & {one.group for one in self.running.values() if one.phase == "process"}
+        return [item for item in ready if item.phase != "process" or item.group not in self.paused_groups | at_limit]
 
     def start(self, item: _Item) -> None:
         worker = self.random.choice(self.free_workers())
@@ -513,6 +515,7 @@ class _Simulation:
         elif self.random.random() < 0.5 or self.on_cluster:
             limit = self.random.choice(({"concurrent": 1}, {"per_second": 0.5}, {}, {"is_default": True}))
             program = GroupLimit(2) if is_live else None
+            (self.single_groups.add if "concurrent" in limit else self.single_groups.discard)(group)
             self.add(GroupLimitChanged, group=group, by=self.text, program=program, **limit)
         else:
             self.changed_workers = self.random.randint(1, 5)

@@ -64,7 +64,7 @@ def of_all(events: list[Event]) -> Folds:
     return folds
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(st.integers(0, 2**32))
 def test_with_and_without_snapshots(seed: int) -> None:
     """The events of crashing runs, written by several processes in batches of any size."""

@@ -78,7 +78,7 @@ def check_hooks(events: list[Event]) -> None:
             ]
 
 
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=20, deadline=None)
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=14, deadline=None)
 @given(
     st.lists(seeds(), min_size=1, max_size=3),
     st.integers(1, 3),
