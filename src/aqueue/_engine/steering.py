@@ -201,22 +201,20 @@ class Steering:
                 self._timers.after(REMIND_S, partial(self._remind, event))
             case RunUnpaused():
                 self._stopping.unpause()
-            case GroupPaused(group=group):
-                self._limits.paused.add(group)
-                self._dispatcher.reconsider(group, self._running_of(group))
-            case GroupUnpaused(group=group):
-                self._limits.paused.discard(group)
-                self._dispatcher.reconsider(group, self._running_of(group))
             case RunWorkersChanged() if self._local is not None:
                 self._local.change(event.num_workers)
-            case GroupLimitChanged(group=group):
-                if event.is_default:
-                    self._limits.changed.pop(group, None)
-                else:
-                    self._limits.changed[group] = Limit(event.concurrent, event.per_second)
-                self._dispatcher.reconsider(group, self._running_of(group))
+            case GroupPaused():
+                self._limits.paused.add(event.group)
+            case GroupUnpaused():
+                self._limits.paused.discard(event.group)
+            case GroupLimitChanged() if event.is_default:
+                self._limits.changed.pop(event.group, None)
+            case GroupLimitChanged():
+                self._limits.changed[event.group] = Limit(event.concurrent, event.per_second)
             case _:
                 pass
+        if isinstance(event, GroupPaused | GroupUnpaused | GroupLimitChanged):
+            self._dispatcher.reconsider(event.group, self._running_of(event.group))
 
     @property
     def _running(self) -> int:

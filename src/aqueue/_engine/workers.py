@@ -65,6 +65,10 @@ class Workers:
         for worker in self.present:
             self._look_at(worker)
 
+    def _enter(self, worker: Worker) -> None:
+        self.present.add(worker)
+        self._look_at(worker)
+
     def _look_at(self, worker: Worker) -> None:
         worker.may_start = self._stopping.may_start and worker.number <= self.most
 
@@ -85,8 +89,7 @@ class Workers:
             work: runs items until none is left for it.
             on_end: called in the task when the worker has ended.
         """
-        self.present.add(worker)
-        self._look_at(worker)
+        self._enter(worker)
 
         def end() -> None:
             self.present.discard(worker)
@@ -109,8 +112,7 @@ class Workers:
 
     async def run_alone(self, node: Node, worker: Worker) -> None:
         """Run the `process` or the hook of `node`, whichever is next, and no other item."""
-        self.present.add(worker)
-        self._look_at(worker)
+        self._enter(worker)
         with self._task_of(worker):
             try:
                 if node.is_ended:

@@ -110,9 +110,8 @@ class Control:
         if self._server is not None:
             try:
                 await self._server.close()
-            except (
-                anyio.get_cancelled_exc_class()
-            ) as error:  # asyncio's Task.cancel, which ignores shields; the thread ends anyway
+            except anyio.get_cancelled_exc_class() as error:
+                # By asyncio's Task.cancel, which ignores shields. The thread ends anyway.
                 self._delivery.cancellation = error
 
     def _take(self, command: AnyCommand, pending: Pending) -> None:
