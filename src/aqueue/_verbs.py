@@ -7,26 +7,35 @@ import getpass
 import socket
 import sys
 from contextlib import suppress
-from typing import Annotated, Final, TypeVar
+from typing import Annotated, Final, Literal, TypeVar
 
 import msgspec
 
 from aqueue.errors import SteeringError
+from aqueue.events import NO_DATA
 from aqueue.text import visible
 
 __all__ = [
+    "MAX_ITEMS",
     "MAX_LINE_BYTES",
     "MAX_NAME_CHARS",
+    "MAX_RESULT_BYTES",
+    "MAX_SELECTOR_CHARS",
     "MAX_WORKERS",
     "Answer",
     "AnyCommand",
     "Blocked",
+    "Cancel",
     "Command",
+    "OnItems",
     "Pause",
     "Refusal",
     "Reply",
+    "Retry",
+    "SeenState",
     "SetLimit",
     "SetWorkers",
+    "Skip",
     "Stop",
     "Unpause",
     "command_of",
@@ -35,8 +44,17 @@ __all__ = [
     "this_person",
 ]
 
-MAX_LINE_BYTES: Final = 65_536
-"""The longest line: a name of a group may be long, and everything else is short."""
+MAX_LINE_BYTES: Final = 262_144
+"""The longest line: a command can name `MAX_ITEMS` items, and set a result."""
+
+MAX_ITEMS: Final = 10_000
+"""How many items a command can name: for more, there are several commands."""
+
+MAX_RESULT_BYTES: Final = 65_536
+"""The longest result, as JSON, that a command can set."""
+
+MAX_SELECTOR_CHARS: Final = 10_000
+"""The longest selector in words that a command can have."""
 
 MAX_WORKERS: Final = 1_000_000
 """The most workers of a run: each is a task of the event loop and takes some kilobytes, even when it runs nothing."""
@@ -117,7 +135,48 @@ class Stop(Command, frozen=True, tag="stop"):
     now: bool = False
 
 
-AnyCommand = Pause | Unpause | SetWorkers | SetLimit | Stop
+SeenState = Literal["queued", "running", "retrying", "interrupted", "completed", "failed", "skipped"]
+"""The states of items, as `aqueue._folds.item_table.State`."""
+
+
+class OnItems(Command, frozen=True):
+    """What a person asks of items.
+
+    Attributes:
+        selector: which items, in the person's words.
+        items: the numbers of these items, by the state in which the person saw them; at most `MAX_ITEMS` in all. The command applies to
+            those that still are in that state.
+    """
+
+    selector: Annotated[str, msgspec.Meta(max_length=MAX_SELECTOR_CHARS)]
+    items: dict[SeenState, list[Annotated[int, msgspec.Meta(ge=1, le=sys.maxsize)]]]
+
+
+class Retry(OnItems, frozen=True, tag="retry"):
+    """Run failed items again, and items that wait for a retry now.
+
+    Attributes:
+        completed: run items again that have completed or were skipped, instead.
+    """
+
+    completed: bool = False
+
+
+class Skip(OnItems, frozen=True, tag="skip"):
+    """Let items that have not completed count as successful, without running them.
+
+    Attributes:
+        result: their result, as JSON; absent for none.
+    """
+
+    result: msgspec.Raw = NO_DATA
+
+
+class Cancel(OnItems, frozen=True, tag="cancel"):
+    """Let items that are outstanding fail."""
+
+
+AnyCommand = Pause | Unpause | SetWorkers | SetLimit | Stop | Retry | Skip | Cancel
 
 
 class Answer(msgspec.Struct, frozen=True, kw_only=True, tag_field="answer", tag="applied", omit_defaults=True):
@@ -135,6 +194,9 @@ class Answer(msgspec.Struct, frozen=True, kw_only=True, tag_field="answer", tag=
         is_known: False if no item waits or runs in the group that was named.
         groups: the groups in which most items wait, and how many, if `is_known` is False.
         reason: why the run stops.
+        count: how many items the command was applied to.
+        others: how many items it was not applied to, by why: the state in which they are now, ``hook`` if the hook of an ancestor runs
+            right now, ``cluster`` if they run elsewhere and can't be reached, ``unknown`` if there is no such item.
     """
 
     changed: bool = True
@@ -149,6 +211,8 @@ class Answer(msgspec.Struct, frozen=True, kw_only=True, tag_field="answer", tag=
     is_known: bool = True
     groups: dict[str, int] = {}
     reason: str = ""
+    count: int = 0
+    others: dict[str, int] = {}
 
 
 class Refusal(msgspec.Struct, frozen=True, tag_field="answer", tag="refused"):

@@ -20,6 +20,7 @@ AqueueError
 │   ├── NotAJournal                   the file is something else, or its schema was changed
 │   ├── JournalTooNew                 a newer aqueue wrote it
 │   └── JournalDamaged                a part of the journal is missing or unreadable
+├── CancelledByUser                   an item that a person cancelled
 ├── PoisonItem                        an item that crashed the process three times in a row
 ├── RemoteError                       replaces an exception of a worker process that couldn't be sent
 ├── RecordedFailure                   replaces an item's exception that is no longer in memory
@@ -43,6 +44,7 @@ if TYPE_CHECKING:
 __all__ = [
     "AdoptionMismatch",
     "AqueueError",
+    "CancelledByUser",
     "ChildrenNotComparable",
     "ClusterError",
     "InvalidArgument",
@@ -236,6 +238,15 @@ class JournalDamaged(JournalError):
     """A part of the journal is missing or unreadable; the message names it.
 
     What to do: restore the file from a copy, or start a new run in another file.
+    """
+
+
+class CancelledByUser(AqueueError):
+    """A person cancelled the item with ``aqueue cancel`` or `aqueue.steering.cancel`; the message says who.
+
+    No retry policy covers it, and a resume doesn't run the item again.
+
+    What to do: nothing, if that was the intention; ``aqueue retry`` runs the item again.
     """
 
 
