@@ -57,7 +57,7 @@ class Engine:
         parts = self.parts
         for cls in run.classes:
             parts.classes.known(cls)
-        parts.tree.restore(run.open_roots, run.root_results, run.earlier_results)
+        parts.tree.restore(run.open_roots, run.root_results, run.earlier_results, run.failed)
         parts.intake.restore(run)
         for change in run.changes:
             parts.stream.emit(change)

@@ -117,8 +117,10 @@ class Outcomes:
         )
         stream.append(failure)
         cls.failed += 1
-        node.failed = node.subtree_failed = True
-        node.result = NO_DATA
+        node.failed = True
+        node.num_failed += 1
+        if phase == "process":  # after a hook, the node keeps that of `process`: the hook may be retried
+            node.result = NO_DATA
         self._retries.forget(node)
         self._failures.add(failure, error)
         self._failures.restore_first(error)

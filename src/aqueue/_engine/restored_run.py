@@ -36,6 +36,7 @@ class RestoredRun(msgspec.Struct):
         queued: the nodes whose `process` must run, in the order of enqueue.
         settled: more such nodes, in the same order, that were never started; each is made when it is asked for.
         ended: the nodes whose `process` and children have ended, so that their hooks are due.
+        failed: the nodes of the items that stay failed; the others above them are their ancestors.
         roots: the numbers of this process's initial items that have been read already; 0 for a dropped duplicate.
         deduplicated_roots: how many of these were dropped.
     """
@@ -56,5 +57,6 @@ class RestoredRun(msgspec.Struct):
     queued: list[Node]
     settled: Iterable[Node]
     ended: list[Node]
+    failed: list[Node]
     roots: "array[int]" = msgspec.field(default_factory=lambda: array("q"))
     deduplicated_roots: int = 0

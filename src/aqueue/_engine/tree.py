@@ -1,7 +1,8 @@
 """The tree of live items: which items wait for which, when a subtree has ended, and which hook is due then.
 
 A node counts its unfinished children. Nothing is scanned, and nothing recurses, so the cost per item is the same in a chain
-100,000 deep and among a million siblings. A subtree that has ended is unlinked at once.
+100,000 deep and among a million siblings. A subtree that has ended well is unlinked at once. With a journal, the nodes of failed
+items are kept, and their ancestors that were closed over them, since a person may have them retried.
 """
 
 from collections.abc import Iterable
@@ -15,8 +16,11 @@ from aqueue._stream.event_stream import EventStream
 from aqueue.errors import ItemsNotComparable
 from aqueue.events import NO_DATA, ItemChildrenFailed, ItemChildrenProcessed, Phase
 
-__all__ = ["JournaledNode", "Node", "RestoredNode", "Results", "Tree", "give_result", "unlink"]
+__all__ = ["CLOSED", "JournaledNode", "Node", "RestoredNode", "Results", "Tree", "give_result", "unlink"]
 
+
+CLOSED: Final = -1
+"""What `Node.pending` is once the subtree has ended, if the node is kept."""
 
 MAX_CLOSED_AT_ONCE: Final = 1_000
 """How many nodes of a chain are closed before the event loop gets a turn: about 1 ms."""
@@ -38,10 +42,11 @@ class Node(msgspec.Struct, gc=False, eq=False):
         item: the user's object; None once it isn't needed any more.
         parent: the node of the item that enqueued it; None for an initial item, and once it is unlinked.
         cls: what is known about the item's class.
-        pending: the number of its children that have not ended, plus 1 until its own `process` has.
+        pending: the number of its children that have not ended, plus 1 until its own `process` has; `CLOSED` for a node that is kept
+            although its subtree has ended.
         has_children: whether it ever enqueued one.
         failed: whether its own `process` or hook failed.
-        subtree_failed: whether it or a descendant failed.
+        num_failed: how many of its children's subtrees have ended and failed, plus 1 if it failed itself.
         attempt: the number of the next or running attempt at `process`, from 1.
         hook_attempt: the same for the hook.
         result: its result, as JSON.
@@ -58,7 +63,7 @@ class Node(msgspec.Struct, gc=False, eq=False):
     hook_attempt: int = 1
     has_children: bool = False
     failed: bool = False
-    subtree_failed: bool = False
+    num_failed: int = 0
     result: msgspec.Raw = NO_DATA
     child_results: Results | None = None
     group: str | None = None
@@ -99,25 +104,25 @@ class JournaledNode(Node, gc=False, eq=False):
         occurrence: how many earlier children of its parent had the same type and state.
         identity: a digest that is the same in every rerun. Empty until it is needed; see
             `aqueue._engine.payloads.Payloads.identity`.
+        recorded: the children that an earlier attempt enqueued (`aqueue._engine.adoption.RecordedChildren`), until `process` has
+            ended, if it doesn't know them otherwise; else None.
+        is_held: whether it waits for its parent to enqueue it again.
     """
 
     state: bytes = b""
     occurrence: int = 0
     identity: bytes = b""
+    recorded: Any = None
+    is_held: bool = False
 
 
 class RestoredNode(JournaledNode, gc=False, eq=False):
     """A node of an item of an earlier process.
 
     Attributes:
-        recorded: the children that an earlier attempt enqueued (`aqueue._engine.adoption.RecordedChildren`), until `process` has
-            ended; otherwise None.
-        is_held: whether it waits for its parent to enqueue it again.
         is_ended: whether its `process` had completed before the resume.
     """
 
-    recorded: Any = None
-    is_held: bool = False
     is_ended: bool = False
 
 
@@ -127,14 +132,18 @@ class Tree:
     Attributes:
         open_roots: how many initial items have a subtree that has not ended. `Intake` counts new ones.
         keeps_items: whether an item is kept while it has live children, which may refer to it.
+        keeps_failed: whether failed nodes, and those closed over them, are kept to be opened again.
+        failed: the kept nodes of failed items by number.
         root_results: the results of ended initial items by number, without None.
-        earlier_results: after a resume, the results of items whose hook runs again, by number; `NO_DATA` for None. They are
-            valid until the hook has run.
+        earlier_results: the results of items that run again, or whose hook does, by number; `NO_DATA` for None. They are valid until
+            the item, or its hook, has ended again.
     """
 
-    def __init__(self, stream: EventStream, *, keeps_items: bool) -> None:
+    def __init__(self, stream: EventStream, *, keeps_items: bool, keeps_failed: bool) -> None:
         self._stream = stream
         self.keeps_items = keeps_items
+        self.keeps_failed = keeps_failed
+        self.failed: dict[int, Node] = {}
         self.open_roots = 0
         self.root_results: Results = {}
         self.earlier_results: Results = {}
@@ -157,17 +166,18 @@ class Tree:
         stream = self._stream
         at = stream.now()
         self.earlier_results.pop(node.id, None)
-        if not node.failed:
-            if result is not NO_DATA:
-                node.result = result
-            stream.append(ItemChildrenProcessed(stream.next_seq(), at, node.id, node.cls.type, result, worker))
-        return self.ascend(self._detach(node), at)
+        if node.failed:
+            return self.ascend(self._detach(node, NO_DATA), at)
+        stream.append(ItemChildrenProcessed(stream.next_seq(), at, node.id, node.cls.type, result, worker))
+        node.hook_attempt += 1
+        # The node keeps the result of `process`: if the hook runs again, it may return None.
+        return self.ascend(self._detach(node, node.result if result is NO_DATA else result), at)
 
     @staticmethod
     def is_hook_due(node: Node) -> bool:
         """Return whether `node`, whose `process` and children have ended, has a hook that must run."""
         cls = node.cls
-        return cls.hook and not node.failed and (cls.all_done or not node.subtree_failed)
+        return cls.hook and not node.failed and (cls.all_done or not node.num_failed)
 
     def ascend(self, node: Node | None, at: float) -> Node | None:
         """Close nodes upwards from `node` while their subtrees have ended; stop at a due hook, or after `MAX_CLOSED_AT_ONCE`.
@@ -183,39 +193,77 @@ class Tree:
             cls = node.cls
             if not node.failed and (cls.hook or node.has_children):
                 stream = self._stream
-                outcome = ItemChildrenFailed if node.subtree_failed else ItemChildrenProcessed
+                outcome = ItemChildrenFailed if node.num_failed else ItemChildrenProcessed
                 stream.append(outcome(stream.next_seq(), at, node.id, cls.type))
-            node = self._detach(node)
+            node = self._detach(node, NO_DATA if node.failed else node.result)
         return None
 
-    def _detach(self, node: Node) -> Node | None:
-        """Pass the outcome of `node` to its parent, unlink the node, and return the parent."""
+    def _detach(self, node: Node, result: msgspec.Raw) -> Node | None:
+        """Pass the outcome of `node`, and its `result`, to its parent, unlink the node, and return the parent."""
         parent = node.parent
-        node.parent = node.item = node.child_results = None
+        if node.num_failed and self.keeps_failed:
+            node.pending = CLOSED
+            if node.failed:
+                self.failed[node.id] = node
+        else:
+            node.parent = node.item = node.child_results = None
         if node.recorded is not None:
             node.recorded = None
         if parent is None:
             self.open_roots -= 1
-            if node.result is not NO_DATA:
-                self.root_results[node.id] = node.result
+            if result is not NO_DATA:
+                self.root_results[node.id] = result
+            if self.earlier_results:
+                self.earlier_results.pop(node.id, None)
             return None
-        if node.subtree_failed:
-            parent.subtree_failed = True
-        if node.result is not NO_DATA:
-            give_result(node.id, node.result, parent)
+        if node.num_failed:
+            parent.num_failed += 1
+        if result is not NO_DATA:
+            give_result(node.id, result, parent)
         parent.pending -= 1
         return parent
 
-    def restore(self, open_roots: int, root_results: Results, earlier_results: Results) -> None:
+    def open_above(self, node: Node, *, had_failed: bool) -> list[Node]:
+        """Open the ancestors of `node`, which is live again after its subtree had ended.
+
+        Parameters:
+            node: a kept node.
+            had_failed: whether it, or something below it, was failed then.
+
+        Returns:
+            The ancestors that had been closed, or whose hook was due, the deepest first.
+        """
+        opened: list[Node] = []
+        while (parent := node.parent) is not None:
+            parent_had_failed = parent.num_failed > 0
+            parent.num_failed -= had_failed
+            if parent.child_results is not None:
+                parent.child_results.pop(node.id, None)
+            if parent.pending > 0:
+                parent.pending += 1
+                return opened
+            was_closed = parent.pending == CLOSED
+            parent.pending = 1
+            opened.append(parent)
+            if not was_closed:
+                return opened
+            node, had_failed = parent, parent_had_failed
+        self.open_roots += 1
+        self.earlier_results[node.id] = self.root_results.pop(node.id, NO_DATA)
+        return opened
+
+    def restore(self, open_roots: int, root_results: Results, earlier_results: Results, failed: Iterable[Node]) -> None:
         """Set the attributes of the same names from a recorded run."""
+        self.failed = {node.id: node for node in failed}
         self.open_roots = open_roots
         self.root_results = root_results
         self.earlier_results = earlier_results
 
     def unlink(self, nodes: Iterable[Node]) -> None:
-        """Unlink `nodes` and their ancestors, and keep the results of the initial items among them."""
+        """Unlink `nodes`, kept nodes and their ancestors, and keep the results of the initial items that are live."""
         self.root_results.update(self.earlier_results)
         unlink(nodes, self.root_results)
+        unlink(self.failed.values())
 
 
 def give_result(item: int, result: msgspec.Raw, parent: Node) -> None:
@@ -241,7 +289,7 @@ def unlink(nodes: Iterable[Node], root_results: Results | None = None) -> None:
                     groups.append([holder for holder, _ in node.recorded.holders])
                     node.recorded = None
                 parent = node.parent
-                if parent is None and root_results is not None and node.result is not NO_DATA:
+                if parent is None and root_results is not None and node.result is not NO_DATA and not node.failed:
                     root_results.setdefault(node.id, node.result)
                 node.result = NO_DATA  # a node without a parent looks like an initial item if it is met again
                 node.parent = node.item = node.child_results = None

@@ -111,6 +111,7 @@ class Restoring:
             queued=queued,
             settled=self._settled(),
             ended=ended,
+            failed=[nodes[number] for number in plan.stay_failed if number in nodes],
         )
 
     def _changes(self) -> Iterator[Change]:
@@ -130,7 +131,7 @@ class Restoring:
         result = self._earlier_results.pop(record.id, self._items.result(record.result_seq))
         if parent is not None:
             parent.pending -= 1
-            parent.subtree_failed = True
+            parent.num_failed += 1
         if result is NO_DATA:
             pass
         elif parent is None:
@@ -164,7 +165,7 @@ class Restoring:
             is_ended=record.completed,
             has_children=record.has_children,
             failed=stays_failed,
-            subtree_failed=stays_failed,
+            num_failed=stays_failed,
             result=NO_DATA if stays_failed else items.result(record.result_seq),
             child_results=None
             if record.results is None
