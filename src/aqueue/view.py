@@ -261,7 +261,7 @@ class InForce(msgspec.Struct):
                 self.limits.pop(event.group, None)
             case ev.GroupLimitChanged():
                 before = self.limits.get(event.group)
-                if before is not None and before.program is None:
+                if before is not None and before.program is None and event.program is not None:
                     # After a command on a run without a process, its resume adds the program's limit: that is no new setting.
                     known = msgspec.structs.replace(before, program=event.program)
                     if msgspec.structs.replace(known, seq=event.seq, at=event.at) == event:

@@ -15,6 +15,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from msgspec import Raw
+from msgspec.structs import replace
 from sqlite_utils import Database
 
 from aqueue._folds.item_table import ItemTable
@@ -202,7 +203,11 @@ def test_what_people_set_holds_until_they_take_it_back(events: list[Event]) -> N
             case RunWorkersChanged():
                 workers = None if event.num_workers == event.program else event
             case GroupLimitChanged():
-                limits.pop(event.group, None)
+                before = limits.pop(event.group, None)
+                if isinstance(before, GroupLimitChanged) and before.program is None and event.program is not None:
+                    # The program's limit was added, to what was set when no process was there to know it.
+                    added = replace(before, program=event.program)
+                    event = added if replace(added, seq=event.seq, at=event.at) == event else event
                 limits |= {} if event.is_default else {event.group: event}
             case _:
                 pass

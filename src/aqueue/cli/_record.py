@@ -160,7 +160,7 @@ class Record:
         self.begun_at = 0.0
         self.num_processes = 0
         self._tally = FailureTally()
-        self._tally.is_exact = view is None
+        self._has_tallied_all = view is None
         if folds is not None:
             self._begin_with(folds, again)
         for events in batches(history):
@@ -194,7 +194,7 @@ class Record:
     def _begin_with(self, folds: Folds, again: Sequence[Event]) -> None:
         """Read the events that say what state each live item is in, and which processes there were."""
         self.view = folds.view
-        self._tally.is_exact = False
+        self._has_tallied_all = False
         seqs = folds.recording.latest_seqs()
         if again:
             seqs = sorted({*seqs, *(event.seq for event in again)})
@@ -245,7 +245,7 @@ class Record:
         if not self.view.counts.failed:
             return ()
         tally = self._tally
-        if not tally.is_exact:
+        if not self._has_tallied_all or not tally.has_all_examples:
             tally = FailureTally()
             tally.apply(self._failures())
         return tally.groups()
