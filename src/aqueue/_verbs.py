@@ -44,11 +44,11 @@ __all__ = [
     "this_person",
 ]
 
-MAX_LINE_BYTES: Final = 262_144
+MAX_LINE_BYTES: Final = 1_048_576
 """The longest line: a command can name `MAX_ITEMS` items, and set a result."""
 
-MAX_ITEMS: Final = 10_000
-"""How many items a command can name: for more, there are several commands."""
+MAX_ITEMS: Final = 100_000
+"""How many items a command can name. For more there are several commands, and a hook above may run once per command."""
 
 MAX_RESULT_BYTES: Final = 65_536
 """The longest result, as JSON, that a command can set."""

@@ -1,6 +1,6 @@
 """What runs next: the queue, groups, hooks that are due, and the workers that are idle."""
 
-from collections import deque
+from collections import OrderedDict, deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from functools import partial
@@ -37,7 +37,10 @@ class Dispatcher:
         queue: the nodes that wait for a worker.
         groups: the same queue, once a class with groups has been seen; None before.
         retries: the nodes that wait for their next attempt.
-        due: the nodes whose hook is due and not in the hands of a worker: hooks of a resumed run, and retries of hooks.
+        due: the nodes whose hook is due and not in the hands of a worker, by number: hooks of a resumed run, and retries of hooks.
+        dropped: the numbers of nodes that are in the queue, but don't run: people have cancelled or skipped their items.
+        opening: the nodes of reopened items whose objects are being read from the journal, by number.
+        is_held: whether a command is being carried out, so that the run isn't done.
         left: the interrupted nodes, which don't run any more in this process.
         idle: an event per idle worker.
         num_workers: how many workers there are now.
@@ -65,7 +68,10 @@ class Dispatcher:
         """
         self.groups: GroupedQueue | None = None
         self.retries = Retries(stream, timers, clock, self._end_wait)
-        self.due: deque[Node] = deque()
+        self.due: OrderedDict[int, Node] = OrderedDict()
+        self.dropped: set[int] = set()
+        self.opening: dict[int, Node] = {}
+        self.is_held = False
         self.left: list[Node] = []
         self.idle: deque[anyio.Event] = deque()
         self.num_workers = 0
@@ -82,6 +88,7 @@ class Dispatcher:
             timers=timers,
             on_ready=self.wake_one,
             on_limit=self._record_limit,
+            dropped=self.dropped,
         )
         self._spills: Spills | None = None
         self._use_queue(queue)
@@ -127,10 +134,12 @@ class Dispatcher:
 
         A node that is retried was counted at its first attempt.
         """
-        if self._has_taken_all and len(self.queue) > self._num_queued_again:
+        if self._has_taken_all and self._num_waiting > self._num_queued_again:
             self._stop_at_max_items()
             raise IndexError
         node = self.queue.take()
+        if node.id in self.dropped:
+            return node  # for a worker that drops it
         if self.retries.is_counted(node):
             self._num_queued_again -= 1
         else:
@@ -187,7 +196,7 @@ class Dispatcher:
 
     def reorder(self) -> None:
         """Sort the queue again, since items in it may have changed their priorities and groups; raises what `put` raises."""
-        groups = [(node, node.group) for node in self.queue]
+        groups = [(node, node.group) for node in self.queue if node.id not in self.dropped]
         self.queue.reorder()
         for node, before in groups:
             self._record_group(node, before)
@@ -204,10 +213,21 @@ class Dispatcher:
             self.wake_one()
         self.queue.refill()
 
+    def drop(self, node: Node) -> None:
+        """Let a node that is in the queue not run. It stays there until its turn comes."""
+        self.dropped.add(node.id)
+        node.cls.is_plain = False  # so that workers look
+        if self.retries.is_counted(node):
+            self._num_queued_again -= 1
+
+    @property
+    def _num_waiting(self) -> int:
+        return len(self.queue) - len(self.dropped)
+
     def put_due(self, node: Node | None) -> None:
         """Leave the hook of `node`, if there is a node, to the next worker that is free."""
         if node is not None:
-            self.due.append(node)
+            self.due[node.id] = node
 
     def _end_wait(self, node: Node, phase: Phase) -> None:
         """Queue a node whose wait for its next attempt at `phase` is over."""
@@ -217,12 +237,13 @@ class Dispatcher:
         if phase == "process":
             self.put_again(node)
         else:
-            self.due.append(node)
+            self.put_due(node)
             self.wake_one()
 
     def __iter__(self) -> Iterator[Node]:
         """Yield all nodes that wait or were interrupted."""
-        return chain(self.left, self.retries.retrying.values(), self.due, self.queue)
+        retrying = (wait.node for wait in self.retries.retrying.values())
+        return chain(self.left, retrying, self.due.values(), self.opening.values(), self.queue)
 
     # ---- workers that wait --------------------------------------------------------------------------------------
 
@@ -268,7 +289,7 @@ class Dispatcher:
     def end_if_idle(self, *, about_to_wait: int) -> None:
         """End the run if nothing is left and every worker is idle. `about_to_wait`: callers about to go idle themselves."""
         if len(self.idle) + about_to_wait == self.num_workers and not (
-            self.retries.retrying or self.due or len(self.queue)
+            self.retries.retrying or self.due or self.opening or self.is_held or self._num_waiting
         ):
             self.is_done = True
             self.wake_all()

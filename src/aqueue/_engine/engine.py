@@ -199,7 +199,7 @@ class Engine:
     def status(self) -> RunStatus:
         """How the run ended."""
         parts, failures = self.parts, self.parts.failures
-        by_failure = failures.count and parts.stopping.stops_at_failure
+        by_failure = failures.num_counted and parts.stopping.stops_at_failure
         if (parts.tree.open_roots or not parts.intake.has_all_initial) and not by_failure:
             return "interrupted"
         has_failed = failures.count or failures.recorded or parts.stopping.error is not None

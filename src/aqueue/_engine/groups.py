@@ -76,6 +76,7 @@ class GroupedQueue:
         on_ready: Callable[[], None],
         on_limit: Callable[[str, Limit], None],
         spills: Spills | None = None,
+        dropped: set[int] | None = None,
     ) -> None:
         """Take over the nodes of a plain queue, which have no group, and its order.
 
@@ -87,6 +88,7 @@ class GroupedQueue:
             on_ready: called when a group becomes ready.
             on_limit: called with the name and limit of a group that has one, when it first keeps an item from starting.
             spills: spills nodes; None if all are in memory.
+            dropped: the numbers of nodes that are dropped when their turn comes.
 
         Raises:
             ItemsNotComparable: two nodes can't be compared; all are still in `nodes`.
@@ -96,6 +98,7 @@ class GroupedQueue:
         self._timers = timers
         self._on_ready = on_ready
         self._on_limit = on_limit
+        self._dropped = set() if dropped is None else dropped
         self._spills = None if type(nodes) is PriorityQueue else spills
         self._announced: dict[str, Limit] = {}
         self._kind: type[PlainQueue] = type(nodes)
@@ -167,28 +170,37 @@ class GroupedQueue:
             ItemsNotComparable: two items can't be compared, now or in a call since the last `take` that couldn't raise.
                 The queue still holds all nodes, but `take` doesn't return any of them any more.
         """
-        if self._error is not None:
-            raise self._error
-        self._is_comparing = self._is_by_priority
-        try:
-            group = self._ready.take()
-            node = group.head
-            assert node is not None
-            rest = group.rest
-            head = group.again.take() if group.again else rest.take() if rest else None
-            group.head = head
-            if isinstance(rest, SpillingLine):
-                rest.refill()
-            if head is None and (rest is None or not len(rest)):
-                group.again = group.rest = None
-        except IndexError:
-            raise
-        except BaseException as error:
-            self._error = error
-            raise
-        finally:
-            self._is_comparing = False
-        self._count -= 1
+        while True:
+            if self._error is not None:
+                raise self._error
+            self._is_comparing = self._is_by_priority
+            try:
+                group = self._ready.take()
+                node = group.head
+                assert node is not None
+                rest = group.rest
+                head = group.again.take() if group.again else rest.take() if rest else None
+                while self._dropped and head is not None and head.id in self._dropped:
+                    self._dropped.remove(head.id)
+                    self._count -= 1
+                    head = group.again.take() if group.again else rest.take() if rest else None
+                group.head = head
+                if isinstance(rest, SpillingLine):
+                    rest.refill()
+                if head is None and (rest is None or not len(rest)):
+                    group.again = group.rest = None
+            except IndexError:
+                raise
+            except BaseException as error:
+                self._error = error
+                raise
+            finally:
+                self._is_comparing = False
+            self._count -= 1
+            if not self._dropped or node.id not in self._dropped:
+                break
+            self._dropped.remove(node.id)
+            self._look_at(group)
         if group.limit.concurrent is not None:
             group.running += 1
             self._running[node.id] = group

@@ -8,20 +8,16 @@ from anyio.lowlevel import checkpoint
 from aqueue._codec.results import encode_result
 from aqueue._engine.attempt import NO_ENGINE, Attempt
 from aqueue._engine.context import running_attempt
-from aqueue._engine.exceptions import hide_frames_of, left_behind
+from aqueue._engine.exceptions import hide_frames_of
 from aqueue._engine.parts import Parts
 from aqueue._engine.stopping import Stage
 from aqueue._engine.tree import Node
-from aqueue._engine.worker import Worker
+from aqueue._engine.worker import TaskSpoiled, Worker
 from aqueue.events import NO_DATA, ItemStarted
 
-__all__ = ["Hooks", "TaskSpoiled"]
+__all__ = ["Hooks"]
 
 hide_frames_of(__file__)
-
-
-class TaskSpoiled(Exception):
-    """An item left something open in its worker's task: the worker needs a new task."""
 
 
 class Hooks:
@@ -40,7 +36,8 @@ class Hooks:
         """Run the hooks that are due and not in the hands of a worker: hooks of a resumed run, and retries."""
         due = self._dispatcher.due
         while due and worker.may_start:
-            await self.run(due.popleft(), worker)
+            _, node = due.popitem(last=False)
+            await self.run(node, worker)
 
     async def run(self, due: Node | None, worker: Worker, own: Node | None = None) -> None:
         """Run the hook of `due`, and then the hooks of its ancestors that become due.
@@ -80,7 +77,7 @@ class Hooks:
         """Run the hook of `node`, and return the node whose hook is due next, if any."""
         stream, turns, payloads, watch = self._stream, self._parts.turns, self._parts.payloads, worker.watch
         cls = node.cls
-        attempt = Attempt(self._parts.for_items, node, worker.number, "after_children")
+        attempt = worker.attempt = Attempt(self._parts.for_items, node, worker.number, "after_children")
         running_attempt.set(attempt)
         turns.latest = attempt
         worker.last = node
@@ -99,12 +96,16 @@ class Hooks:
             value = await self._call(node, worker)
             attempt.node = attempt.engine = NO_ENGINE
             if watch.innermost is not watch.outermost:
-                raise left_behind(watch.innermost, node.id, cls.type)
+                await worker.look_at_rest(node)
             if value is not None:
                 result = encode_result(value, cls.type, stream.add_large)
         except BaseException as error:
             attempt.node = attempt.engine = NO_ENGINE
             is_spoiled = await watch.close()
+            if worker.abandoned is not None:
+                self._outcomes.drop(error, worker, is_spoiled=is_spoiled)
+                return None
+            error = self._outcomes.by_person(error, worker)
             if self._outcomes.interrupt(error, node, attempt):
                 return None
             is_spoiled = is_spoiled or not isinstance(error, Exception)

@@ -11,31 +11,45 @@ from aqueue._engine.exceptions import as_failure, is_cancelled_group, without_ow
 from aqueue._engine.failures import Failures
 from aqueue._engine.places import AttemptLost
 from aqueue._engine.stopping import Stage, Stopping
-from aqueue._engine.tree import Node
+from aqueue._engine.tree import Node, Tree
+from aqueue._engine.worker import TaskSpoiled, Worker
 from aqueue._stream.error_info import error_info
 from aqueue._stream.event_stream import EventStream
-from aqueue.errors import MisplacedCall
+from aqueue.errors import CancelledByUser, MisplacedCall
 from aqueue.events import NO_DATA, ItemFailed, ItemInterrupted, Phase
+from aqueue.figures import person
 from aqueue.retry import RetryAfter
 
-__all__ = ["Outcomes"]
+__all__ = ["Outcomes", "cancelled_by"]
+
+
+def cancelled_by(by: str) -> CancelledByUser:
+    """Return the error of an item that `by`, as ``user@host via command``, has cancelled."""
+    return CancelledByUser(f"cancelled by {person(by)}")
 
 
 class Outcomes:
     """Records how an attempt that raised ended, and acts on it. `Workers` itself records completions."""
 
-    def __init__(self, stream: EventStream, stopping: Stopping, dispatcher: Dispatcher, failures: Failures) -> None:
-        """Record in `stream` and `failures`; queue retries with `dispatcher`; a failure may stop the run by `stopping`."""
+    def __init__(
+        self, stream: EventStream, stopping: Stopping, dispatcher: Dispatcher, tree: Tree, failures: Failures
+    ) -> None:
+        """Record in `stream` and `failures`; queue retries with `dispatcher`; keep nodes in `tree`; stop the run by `stopping`."""
         self._stream = stream
         self._stopping = stopping
         self._dispatcher = dispatcher
         self._retries = dispatcher.retries
+        self._tree = tree
         self._failures = failures
         self._cancelled_class: type[BaseException] = anyio.get_cancelled_exc_class()
 
     def is_cancellation(self, error: BaseException) -> bool:
         """Return whether `error` is the event loop's cancellation."""
         return isinstance(error, self._cancelled_class)
+
+    def _is_ordinary(self, error: BaseException) -> bool:
+        """Return whether `error` is an exception or a cancellation, and doesn't ask the program to end."""
+        return isinstance(error, (Exception, self._cancelled_class)) or is_cancelled_group(error, self._cancelled_class)
 
     def interrupt(self, error: BaseException, node: Node, attempt: Attempt) -> bool:
         """Record an interruption, if `error` is one, and return whether it is. Its worker takes no more items then."""
@@ -47,9 +61,7 @@ class Outcomes:
             else:
                 self._dispatcher.left.append(node)
             return True
-        is_ordinary = isinstance(error, (Exception, self._cancelled_class)) or is_cancelled_group(
-            error, self._cancelled_class
-        )
+        is_ordinary = self._is_ordinary(error)
         if is_ordinary and not self._stopping.is_cancelled:
             return False
         if not is_ordinary:
@@ -58,6 +70,33 @@ class Outcomes:
         self._interrupt(node, attempt, "cancelled")
         self._dispatcher.left.append(node)
         self._stopping.note_cancellation()
+        return True
+
+    def by_person(self, error: BaseException, worker: Worker) -> BaseException:
+        """Return what an attempt has failed with that raised `error`: if a person cancelled it, a `CancelledByUser`."""
+        by, worker.cancelled_by = worker.cancelled_by, ""
+        if not by or not self._is_ordinary(error) or isinstance(error, AttemptLost):
+            return error
+        cancelled = cancelled_by(by)
+        if isinstance(error, Exception):
+            cancelled.__cause__ = error
+        return cancelled
+
+    def drop(self, error: BaseException, worker: Worker, *, is_spoiled: bool) -> bool:
+        """Ignore what an abandoned attempt raised; return whether its worker may take more items.
+
+        Raises:
+            TaskSpoiled: it may, but in another task.
+        """
+        node, worker.abandoned, worker.cancelled_by = worker.abandoned, None, ""
+        assert node is not None
+        if not self._is_ordinary(error):
+            self._stopping.fail(
+                error, f"item {node.id} ({node.cls.type}) raised {type(error).__qualname__}", cancel=True
+            )
+            return False
+        if is_spoiled:
+            raise TaskSpoiled from None
         return True
 
     def _interrupt(self, node: Node, attempt: Attempt, reason: Literal["cancelled", "worker_lost"]) -> None:
@@ -70,6 +109,8 @@ class Outcomes:
         """Schedule a retry, if the item may be retried after `error`, and return whether it is."""
         # Hide the engine's frames. Not by assigning __traceback__: a frozen dataclass refuses that.
         error.with_traceback(without_own_frames(error.__traceback__))
+        if isinstance(error, CancelledByUser):
+            return False
         self._failures.forget_earlier(error)
         is_retried = self._retries.schedule(as_failure(error, node.id, node.cls.type), node, attempt)
         attempt.earlier = None
@@ -122,6 +163,8 @@ class Outcomes:
         if phase == "process":  # after a hook, the node keeps that of `process`: the hook may be retried
             node.result = NO_DATA
         self._retries.forget(node)
+        self._tree.keep_failed(node)
         self._failures.add(failure, error)
         self._failures.restore_first(error)
-        self._stopping.look_at_failure(f"item {node.id} ({cls.type})", self._failures.count)
+        if not isinstance(error, CancelledByUser):
+            self._stopping.look_at_failure(f"item {node.id} ({cls.type})", self._failures.num_counted)

@@ -96,7 +96,7 @@ class Parts:
         self.spilling: Spilling | None = None
         if spill_after is not None and payloads is not None and read_items is not None:
             self.spilling = Spilling(spill_after, read_items, payloads, self.classes, self.dispatcher, self.stopping)
-        self.outcomes = Outcomes(stream, self.stopping, self.dispatcher, failures)
+        self.outcomes = Outcomes(stream, self.stopping, self.dispatcher, self.tree, failures)
         self.for_items = EngineForItems(
             stream,
             call_soon,

@@ -8,6 +8,8 @@ from types import MethodType
 from typing import Any, Final
 from weakref import ref
 
+import msgspec
+
 from aqueue._codec.digests import DIGEST_BYTES, child_digest
 from aqueue._codec.item_codec import PayloadCodec
 from aqueue._engine.attempt import Attempt, EarlierAttempts
@@ -29,11 +31,18 @@ _ONLY_WHEN_ASKED: Final = Retry(on=())
 """How an item of a class without a policy is retried: after a `RetryAfter`, and nothing else."""
 
 
+class RetryWait(msgspec.Struct, frozen=True, eq=False):
+    """A node that waits for its next attempt at a phase."""
+
+    node: Node
+    phase: Phase
+
+
 class Retries:
     """The items that are retried, or may be.
 
     Attributes:
-        retrying: the nodes that wait for their next attempt, by number.
+        retrying: what waits for its next attempt, by the number of the item.
     """
 
     def __init__(
@@ -45,9 +54,9 @@ class Retries:
             stream: where scheduled retries are recorded.
             timers: calls functions at a time of `clock`.
             clock: returns the loop's time, seconds.
-            on_due: called when the next attempt of a node, at a phase, is due.
+            on_due: called when the next attempt of a node, at a phase, is due; it removes the node from `retrying`.
         """
-        self.retrying: dict[int, Node] = {}
+        self.retrying: dict[int, RetryWait] = {}
         self._stream = stream
         self._timers = timers
         self._clock = clock
@@ -167,8 +176,21 @@ class Retries:
         self._earlier[node.id] = earlier
 
     def _wait(self, node: Node, delay_s: float, phase: Phase) -> None:
-        self.retrying[node.id] = node
-        self._timers.after(delay_s, partial(self._on_due, node, phase))
+        wait = self.retrying[node.id] = RetryWait(node, phase)
+        self._timers.after(delay_s, partial(self._end_wait, wait))
+
+    def _end_wait(self, wait: RetryWait) -> None:
+        if self.retrying.get(wait.node.id) is wait:  # a person may have ended it before its time
+            self._on_due(wait.node, wait.phase)
+
+    def end_early(self, item: int) -> None:
+        """Let an item that waits for its next attempt have it now."""
+        wait = self.retrying[item]
+        self._wait(wait.node, 0.0, wait.phase)
+
+    def withdraw(self, item: int) -> None:
+        """Let an item that waits for its next attempt have none."""
+        self.forget(self.retrying.pop(item).node)
 
     # ---- the children of an item that is retried ------------------------------------------------------------
 

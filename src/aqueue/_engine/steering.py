@@ -223,8 +223,7 @@ class Steering:
 
     def _running_of(self, group: str) -> list[Node]:
         """Return the nodes of `group` whose `process` runs."""
-        nodes = [worker.node for worker in self._workers.present]
-        return [node for node in nodes if node is not None and node.group == group]
+        return [node for node, worker in self._workers.running("process") if node.group == group]
 
     def _program_limit(self, group: str | None) -> GroupLimit | None:
         """Return the program's own limit of a group; None if `limits` is a function that raises for it."""

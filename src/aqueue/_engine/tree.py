@@ -203,8 +203,6 @@ class Tree:
         parent = node.parent
         if node.num_failed and self.keeps_failed:
             node.pending = CLOSED
-            if node.failed:
-                self.failed[node.id] = node
         else:
             node.parent = node.item = node.child_results = None
         if node.recorded is not None:
@@ -222,6 +220,11 @@ class Tree:
             give_result(node.id, result, parent)
         parent.pending -= 1
         return parent
+
+    def keep_failed(self, node: Node) -> None:
+        """Note that the item of `node` has failed."""
+        if self.keeps_failed:
+            self.failed[node.id] = node
 
     def open_above(self, node: Node, *, had_failed: bool) -> list[Node]:
         """Open the ancestors of `node`, which is live again after its subtree had ended.

@@ -7,22 +7,23 @@ from contextlib import contextmanager
 from time import monotonic
 from typing import Any
 
+import anyio
 from anyio.abc import TaskGroup
 
 from aqueue._codec.results import encode_result
 from aqueue._engine.attempt import NO_ENGINE, Attempt
 from aqueue._engine.context import running_attempt
-from aqueue._engine.exceptions import cancelled_between_items, hide_frames_of, left_behind
+from aqueue._engine.exceptions import cancelled_between_items, hide_frames_of
 from aqueue._engine.groups import GroupedQueue
-from aqueue._engine.hooks import Hooks, TaskSpoiled
+from aqueue._engine.hooks import Hooks
 from aqueue._engine.parts import Parts
 from aqueue._engine.stopping import Stage
 from aqueue._engine.tree import Node
-from aqueue._engine.worker import Worker
+from aqueue._engine.worker import TaskSpoiled, Worker
 from aqueue._stream.event_stream import SOFT_LIMIT_EVENTS
 from aqueue._system.loop import TaskWatch
 from aqueue._system.notice import warn
-from aqueue.events import NO_DATA, ItemCompleted, ItemStarted
+from aqueue.events import NO_DATA, ItemCompleted, ItemStarted, Phase
 
 __all__ = ["Workers"]
 
@@ -71,6 +72,13 @@ class Workers:
 
     def _look_at(self, worker: Worker) -> None:
         worker.may_start = self._stopping.may_start and worker.number <= self.most
+
+    def running(self, *phases: Phase) -> Iterator[tuple[Node, Worker]]:
+        """Yield the nodes whose attempts at one of these phases run, with their workers."""
+        for worker in self.present:
+            attempt = worker.attempt
+            if attempt is not None and attempt.node is not None and attempt.phase in phases:
+                yield attempt.node, worker
 
     # ---- a worker's task ----------------------------------------------------------------------------------------
 
@@ -134,6 +142,7 @@ class Workers:
         """Let `worker` run items in the current task."""
         worker.watch = TaskWatch()
         with self._parts.timeouts.in_task(worker.watch) as worker.timeout:
+            worker.watch.enter(anyio.CancelScope())  # which cancels an item that a person cancels or skips
             yield
 
     async def _is_stray(self, error: BaseException, worker: Worker) -> bool:
@@ -185,7 +194,7 @@ class Workers:
         suspects, engine, payloads = self._parts.suspects, self._parts.for_items, self._parts.payloads
         append, next_seq, clock, events = stream.append, stream.next_seq, stream.clock, stream.events
         add_large, is_heard = stream.add_large, stream.is_heard
-        end_process = self._tree.end_process
+        end_process, dropped = self._tree.end_process, self._dispatcher.dropped
         number = worker.number
         watch, task = worker.watch, worker.watch.task
         node = worker.last
@@ -200,18 +209,21 @@ class Workers:
                 self._stopping.fail(error, "comparing items failed", cancel=not isinstance(error, Exception))
                 return
             cls = node.cls
-            attempt = Attempt(engine, node, number, "process")
+            if cls.is_plain:
+                started = ticked
+            elif dropped and node.id in dropped:
+                dropped.remove(node.id)
+                continue
+            else:  # what waited for its time or its group can start later than the end of the last item
+                started = monotonic()
+            attempt = worker.attempt = Attempt(engine, node, number, "process")
             running_attempt.set(attempt)
             turns.latest = attempt
-            # An item that waited for its time or its group can start later than the end of the last item.
-            started = ticked if cls.is_plain else monotonic()
             if is_heard:
                 at = started + clock.offset
                 append(ItemStarted(next_seq(), at, node.id, cls.type, number, "process", node.attempt, node.group))
             try:
                 if suspects.is_cautious:
-                    if not cls.is_plain:
-                        worker.node = node  # a limit that is changed meanwhile counts it
                     await suspects.save_start()
                 if cls.is_plain:
                     result = await node.item.process(attempt.enqueue, attempt.set_desc)
@@ -219,7 +231,7 @@ class Workers:
                     result = await self._process(node, attempt, worker)
                 attempt.node = attempt.engine = NO_ENGINE
                 if task._cancel_status is not watch.outermost:  # noqa: SLF001  # see TaskWatch
-                    raise left_behind(task._cancel_status, node.id, cls.type)  # noqa: SLF001
+                    await worker.look_at_rest(node)
                 if result is not None:
                     node.result = encode_result(result, cls.type, add_large)
                 state = NO_DATA
@@ -270,6 +282,9 @@ class Workers:
         attempt.node = attempt.engine = NO_ENGINE
         worker.last = node
         is_spoiled = await worker.watch.close()
+        if worker.abandoned is not None:
+            return self._outcomes.drop(error, worker, is_spoiled=is_spoiled)
+        error = self._outcomes.by_person(error, worker)
         if self._outcomes.interrupt(error, node, attempt):
             return False
         due = None
@@ -293,7 +308,6 @@ class Workers:
         if node.attempt > 1:
             attempt.earlier = dispatcher.retries.earlier(node)
         is_repeatable = cls.policies.retry is not None or node.recorded is not None
-        worker.node = node
         try:
             if dispatcher.groups is not None and dispatcher.groups.refusals:
                 dispatcher.groups.check(node)
@@ -307,12 +321,11 @@ class Workers:
                     call if timeout_s is None else worker.timeout.within(timeout_s, node.id, cls.type, call)
                 )
         finally:
-            worker.node = None
             # Looked up again: the first item with a group may have been a child of this one.
             if dispatcher.groups is not None:
                 dispatcher.groups.release(node)
         # What the item has left open fails the attempt later, and it may be retried.
-        if attempt.earlier is not None and watch.innermost is watch.outermost:
+        if attempt.earlier is not None and not watch.has_rest:
             dispatcher.retries.forget(node)
             attempt.earlier = None
         return result

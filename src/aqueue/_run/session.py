@@ -93,7 +93,7 @@ class Session:
             self._stream,
             QUEUE_TYPES[settings.queue_type_name](),
             self._call_soon,
-            failures=Failures(self._tally.add),
+            failures=Failures(self._tally.add, self._tally.remove, may_be_taken_back=journal is not None),
             on_error=settings.on_error,
             stop_limits=settings.stop_limits,
             payloads=None if journal is None else Payloads(PayloadCodec(), self._run_id, self._stream.add_large),
@@ -226,7 +226,7 @@ class Session:
             counts,
             by_type,
             stream.now() - started_at + (0.0 if self._past is None else self._past.recording.elapsed_s),
-            tuple(parts.failures.listed),
+            tuple(parts.failures.listed.values()),
             self._tally.groups(),
             decode_root_results(parts.intake.roots, parts.tree.root_results),
             self._stopping.reason,
@@ -252,7 +252,7 @@ class Session:
         failures = self._parts.failures
         if not failures.count and not failures.recorded:
             return None
-        listed = [*failures.exceptions, *(RecordedFailure(one) for one in failures.not_alive)]
+        listed = [*failures.exceptions.values(), *(RecordedFailure(one) for one in failures.not_alive.values())]
         failed = result.counts.failed
         message = f"{failed:,} item{'s' if failed > 1 else ''} failed"
         if failed > len(listed):

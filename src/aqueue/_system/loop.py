@@ -19,6 +19,9 @@ __all__ = [
     "running_backend",
 ]
 
+_CANCELLED: Final = object()
+"""What `TaskWatch.outermost` is meanwhile."""
+
 LOOK_S: Final = 0.01
 """The interval of checks whether all tasks in a nursery that an item left open have ended, seconds."""
 
@@ -122,6 +125,7 @@ class TaskWatch:
             cancellation is pending. It is read once per item, which costs next to nothing on Trio.
         outermost: the value of that attribute when nothing is left open.
         scope: the scope that `enter` has entered, in which items run; None without one.
+        is_cancelled: whether `cancel` was called, and `close` not since.
     """
 
     task: Any
@@ -130,7 +134,9 @@ class TaskWatch:
         """Watch the current task, which must belong to a task group, so that it has a scope."""
         self._is_spoiled = False
         self.scope: anyio.CancelScope | None = None
+        self.is_cancelled = False
         self._outside: Any = None
+        self._inside: Any = None
         try:
             self.task = trio.lowlevel.current_task() if trio.lowlevel.in_trio_run() else _AsyncioTask()
             self.outermost: Any = self.innermost
@@ -153,6 +159,18 @@ class TaskWatch:
             # On asyncio, an AnyIO scope stands for itself, also while a cancellation is pending.
             self.outermost = self.innermost or scope
 
+    def cancel(self) -> None:
+        """Cancel what runs in `scope`. Until `close`, something seems to be left open, so that nobody goes on without that call."""
+        if self.scope is not None and not self.is_cancelled:
+            self.is_cancelled = True
+            self._inside, self.outermost = self.outermost, _CANCELLED
+            self.scope.cancel()
+
+    @property
+    def has_rest(self) -> bool:
+        """Whether something is left open."""
+        return self.innermost is not (self._inside if self.is_cancelled else self.outermost)
+
     def leave(self) -> None:
         """Leave the scope that `enter` has entered, if there is one; every scope inside must have been left."""
         if self.scope is not None:
@@ -166,10 +184,16 @@ class TaskWatch:
         Returns:
             Whether anything was open, now or at an earlier call, or a cancellation is pending, which stays so.
         """
+        was_cancelled, self.is_cancelled = self.is_cancelled, False
+        if was_cancelled:
+            self.outermost = self._inside
         if self.innermost is not self.outermost:
             self._is_spoiled = True
             is_trio = trio.lowlevel.in_trio_run()
             await (_close_trio(self.task, self.outermost) if is_trio else self.task.close(self.outermost))
+        if was_cancelled:  # a cancelled scope stays so
+            self.leave()
+            self.enter(anyio.CancelScope())
         return self._is_spoiled
 
     async def take_cancellation(self) -> None:
