@@ -32,6 +32,7 @@ __all__ = [
     "Refusal",
     "Reply",
     "Retry",
+    "RunIsOver",
     "SeenState",
     "SetLimit",
     "SetWorkers",
@@ -151,6 +152,11 @@ class OnItems(Command, frozen=True):
     selector: Annotated[str, msgspec.Meta(max_length=MAX_SELECTOR_CHARS)]
     items: dict[SeenState, list[Annotated[int, msgspec.Meta(ge=1, le=sys.maxsize)]]]
 
+    @property
+    def name(self) -> str:
+        """The verb, as `run.steered` has it."""
+        return type(self).__name__.lower()
+
 
 class Retry(OnItems, frozen=True, tag="retry"):
     """Run failed items again, and items that wait for a retry now.
@@ -160,6 +166,11 @@ class Retry(OnItems, frozen=True, tag="retry"):
     """
 
     completed: bool = False
+
+    @property
+    def name(self) -> str:
+        """The verb, as `run.steered` has it."""
+        return "retry --completed" if self.completed else "retry"
 
 
 class Skip(OnItems, frozen=True, tag="skip"):
@@ -196,7 +207,8 @@ class Answer(msgspec.Struct, frozen=True, kw_only=True, tag_field="answer", tag=
         reason: why the run stops.
         count: how many items the command was applied to.
         others: how many items it was not applied to, by why: the state in which they are now, ``hook`` if the hook of an ancestor runs
-            right now, ``cluster`` if they run elsewhere and can't be reached, ``unknown`` if there is no such item.
+            right now, ``cancelled`` if they run and have been cancelled, ``cluster`` if they run elsewhere and can't be reached, ``unknown``
+            if there is no such item.
     """
 
     changed: bool = True
@@ -242,6 +254,13 @@ Reply = Answer | Refusal | Blocked
 _commands: Final[msgspec.json.Decoder[AnyCommand]] = msgspec.json.Decoder(AnyCommand)
 _replies: Final[msgspec.json.Decoder[Reply]] = msgspec.json.Decoder(Reply)
 _Message = TypeVar("_Message")
+
+
+class RunIsOver(SteeringError):
+    """The run has ended; a command can be given again once its process has closed the journal."""
+
+    def __init__(self) -> None:
+        super().__init__("the run has ended; to steer it before it is resumed, try again")
 
 
 def line_of(message: AnyCommand | Reply) -> bytes:

@@ -420,7 +420,7 @@ def test_a_fold_that_fails_ends_no_run(
     maker.apply([], is_last=True)
     assert capfd.readouterr().err.count("no more snapshots are made") == 1
     with pytest.raises(JournalError, match="nothing is lost"):
-        maker.announced_by([1])
+        maker.recording.announced_by([1])
 
 
 def test_items_are_kept_in_pages_only_while_that_is_less() -> None:

@@ -59,6 +59,13 @@ class PayloadCodec:
         """
         return resolve_type(type_name)
 
+    def type_today(self, name: str) -> str:
+        """Return today's name of the class that a journal calls `name`; the same name if there is no such class."""
+        try:
+            return type_name(self.resolve(name))
+        except UnknownItemType:
+            return name
+
     def encode(self, item: object, ancestor_id: AncestorId) -> bytes:
         """Return the state of `item` as one JSON object.
 

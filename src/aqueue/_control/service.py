@@ -54,6 +54,9 @@ _LOOP_IS_BLOCKED: Final = Blocked(
     "the run's event loop is blocked by code that it runs; the command is carried out as soon as that lets it continue"
 )
 _DISK_IS_SLOW: Final = Blocked("the command is carried out, but not saved yet: the disk is slow")
+_IS_AT_IT: Final = Blocked(
+    "the command is being carried out: it is for many items, or has to look for them in the journal"
+)
 _RUN_IS_OVER: Final = Refusal("the run has just ended", is_over=True)
 _IS_FULL: Final = Refusal(
     f"{MAX_CONNECTIONS} other commands are waiting for this run; try again when it has carried them out"
@@ -70,7 +73,12 @@ class Pending:
         self._token = token
         self._replied = trio.Event()
         self._reply: Answer | Refusal | None = None
+        self.is_begun = False
         self.is_applied = False
+
+    def begun(self) -> None:
+        """Note that the run is carrying out the command, which takes its time."""
+        self.is_begun = True
 
     def applied(self) -> None:
         """Note that the run has carried out the command, so that what is left to wait for is the disk."""
@@ -317,7 +325,8 @@ class Service:
                     return await pending.wait()
                 patience_s = BLOCKED_AGAIN_S
                 first = next(iter(self._waiting))
-                is_there = is_there and await connection.send(_DISK_IS_SLOW if first.is_applied else _LOOP_IS_BLOCKED)
+                why = _DISK_IS_SLOW if first.is_applied else _IS_AT_IT if first.is_begun else _LOOP_IS_BLOCKED
+                is_there = is_there and await connection.send(why)
         finally:
             del self._waiting[pending]
 

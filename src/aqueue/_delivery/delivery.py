@@ -169,8 +169,27 @@ class Delivery:
 
         It isn't called if the journal can't be read; then the run ends as if the journal couldn't be written.
         """
+
+        def on_events(events: list[Event]) -> None:
+            found = {event.item: event for event in events if isinstance(event, ItemEnqueued)}
+            self._call_soon(lambda: on_read(found))
+
         assert self._journal_thread is not None
-        self._journal_thread.read(numbers, lambda found: self._call_soon(lambda: on_read(found)))
+        self._journal_thread.read(lambda recording: recording.announced_by(numbers), on_events)
+
+    def read_again(self, items: Sequence[int], parents: Sequence[int], on_read: Callable[[list[Event]], None]) -> None:
+        """Read what is needed to run live items again, and call `on_read` with it in the loop; otherwise as `read_items`.
+
+        Parameters:
+            items: the items whose objects are needed: the event that announced each, and that with its latest state.
+            parents: those of them, or others, whose children are needed: the events that announced these.
+            on_read: gets the events.
+        """
+        assert self._journal_thread is not None
+        self._journal_thread.read(
+            lambda recording: recording.needed_again(items, parents),
+            lambda events: self._call_soon(lambda: on_read(events)),
+        )
 
     def _on_committed(self, batch: list[Event]) -> None:
         if self._is_showing:

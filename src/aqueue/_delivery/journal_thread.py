@@ -8,16 +8,20 @@ from typing import TYPE_CHECKING, Final
 
 from aqueue._stream.event_stream import BATCH_EVENTS, EventStream
 from aqueue.errors import JournalError
-from aqueue.events import Event, ItemEnqueued
+from aqueue.events import Event
 
 if TYPE_CHECKING:
     from aqueue._delivery.snapshots import Snapshots
+    from aqueue._folds.recording import Recording
     from aqueue._journal.writer import Journal  # which loads SQLite: for runs that have a journal
 
 __all__ = ["JournalThread"]
 
-OnRead = Callable[[dict[int, ItemEnqueued]], None]
-"""Gets announcements, by the numbers of their items."""
+Question = Callable[["Recording"], Sequence[int]]
+"""Returns the numbers of the events that are asked for; raises KeyError if it is about events that are not written yet."""
+
+OnRead = Callable[[list[Event]], None]
+"""Gets these events."""
 
 COMMIT_INTERVAL_S: Final = 0.05
 """How long events wait for others, at most, before they are written."""
@@ -62,7 +66,7 @@ class JournalThread:
         self._on_closed = on_closed
         self._wake = threading.Event()
         self._flushes: deque[Callable[[], None]] = deque()  # appending and popping are thread-safe
-        self._reads: deque[tuple[Sequence[int], OnRead]] = deque()  # as above
+        self._reads: deque[tuple[Question, OnRead]] = deque()  # as above
         self._is_ending = False
         self.has_failed = False
         self._has_ended = False
@@ -86,9 +90,9 @@ class JournalThread:
         if self._has_ended:  # perhaps after it has looked for the last time
             self._end_flushes(1)
 
-    def read(self, numbers: Sequence[int], on_read: OnRead) -> None:
-        """Read the announcements of live items, which need not be written yet; `on_read` is called on the thread."""
-        self._reads.append((numbers, on_read))
+    def read(self, question: Question, on_read: OnRead) -> None:
+        """Read events, which need not be written yet; `question` and `on_read` are called on the thread."""
+        self._reads.append((question, on_read))
         self._wake.set()
 
     def end(self) -> None:
@@ -125,15 +129,14 @@ class JournalThread:
     def _read_items(self, num_written: int) -> None:
         """Read what is asked for and written; that is the case for the first `num_written` questions."""
         while self._reads:
-            numbers, on_read = self._reads[0]
+            question, on_read = self._reads[0]
             try:
-                seqs = self._snapshots.announced_by(numbers)
+                seqs = question(self._snapshots.recording)
             except KeyError:
                 if num_written <= 0:
                     return
                 raise
-            events = self._journal.written_at(seqs)
-            on_read({event.item: event for event in events if isinstance(event, ItemEnqueued)})
+            on_read(list(self._journal.written_at(seqs)))
             self._reads.popleft()
             num_written -= 1
 

@@ -1,10 +1,9 @@
 """Makes snapshots of a run while its journal is written, so that neither a resume nor a reader has to fold all of its events."""
 
 import sqlite3
-from collections.abc import Sequence
 from contextlib import suppress
 
-from aqueue._folds.recording import Ended
+from aqueue._folds.recording import Ended, Recording
 from aqueue._folds.snapshot import Folds, parts_of
 from aqueue._journal.snapshots import SnapshotWriter
 from aqueue._system.notice import warn
@@ -64,19 +63,19 @@ class Snapshots:
                 "a bug in aqueue; please report it"
             )
 
-    def announced_by(self, items: Sequence[int]) -> list[int]:
-        """Return the numbers of the events that announced these live items.
+    @property
+    def recording(self) -> Recording:
+        """The fold of the events that are committed.
 
         Raises:
-            KeyError: one is not committed yet.
-            JournalError: a bug in aqueue has ended the fold that knows them.
+            JournalError: a bug in aqueue has ended it.
         """
         if self._folds is None:
             raise JournalError(
                 "the items that wait can't be found in the journal any more, since its events can't be folded (see the warning "
                 "above); nothing is lost: run the same command again to resume"
             )
-        return self._folds.recording.announced_by(items)
+        return self._folds.recording
 
     def _is_time(self, folds: Folds, *, is_last: bool) -> bool:
         seq = folds.recording.facts.last_seq

@@ -29,7 +29,6 @@ Each module imports only from those above it:
 - `turns`: the time slice that workers share, so that items that never await don't block the event loop
 - `groups`: a queue that skips the items of groups that are at their limit
 - `restored_run`: what a resume passes to the engine
-- `worker`: the state of one worker
 - `dispatcher`: what runs next: the queue, groups, due hooks, and the workers that are idle
 - `intake`: what happens to an enqueued item: announced and queued, dropped as a duplicate, or adopted
 - `spilling`: makes the nodes of spilled items again, from what the journal has of them
@@ -39,6 +38,9 @@ Each module imports only from those above it:
 - `workers`: takes items and runs them, one after the other
 - `local_workers`: the workers that run items in this process: as many as the program or a person says
 - `remote_workers`: workers whose items run in other processes
+- `search`: finds nodes by the numbers of their items
+- `reopening`: reopens items that have ended, and the hooks above them
+- `item_commands`: retry, skip and cancel: what people ask of items
 - `steering`: what people ask of a whole run or of a group becomes an event, which the engine obeys
 - `engine`: runs the parts until no item is left
 """

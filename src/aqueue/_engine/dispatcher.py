@@ -39,7 +39,7 @@ class Dispatcher:
         retries: the nodes that wait for their next attempt.
         due: the nodes whose hook is due and not in the hands of a worker, by number: hooks of a resumed run, and retries of hooks.
         dropped: the numbers of nodes that are in the queue, but don't run: people have cancelled or skipped their items.
-        opening: the nodes of reopened items whose objects are being read from the journal, by number.
+        opening: the nodes whose objects are being read from the journal before a phase of them can run, by number.
         is_held: whether a command is being carried out, so that the run isn't done.
         left: the interrupted nodes, which don't run any more in this process.
         idle: an event per idle worker.
@@ -70,7 +70,7 @@ class Dispatcher:
         self.retries = Retries(stream, timers, clock, self._end_wait)
         self.due: OrderedDict[int, Node] = OrderedDict()
         self.dropped: set[int] = set()
-        self.opening: dict[int, Node] = {}
+        self.opening: dict[int, tuple[Node, Phase]] = {}
         self.is_held = False
         self.left: list[Node] = []
         self.idle: deque[anyio.Event] = deque()
@@ -243,7 +243,8 @@ class Dispatcher:
     def __iter__(self) -> Iterator[Node]:
         """Yield all nodes that wait or were interrupted."""
         retrying = (wait.node for wait in self.retries.retrying.values())
-        return chain(self.left, retrying, self.due.values(), self.opening.values(), self.queue)
+        opening = (node for node, _ in self.opening.values())
+        return chain(self.left, retrying, opening, self.due.values(), self.queue)
 
     # ---- workers that wait --------------------------------------------------------------------------------------
 

@@ -9,6 +9,7 @@ import anyio
 from anyio.lowlevel import checkpoint_if_cancelled
 
 from aqueue._engine.hooks import Hooks
+from aqueue._engine.item_commands import ItemCommands
 from aqueue._engine.local_workers import LocalWorkers
 from aqueue._engine.parts import Parts
 from aqueue._engine.places import Execution
@@ -49,7 +50,8 @@ class Engine:
         self._workers = Workers(parts, hooks)
         self._local = LocalWorkers(parts, self._workers, num_workers) if execution is None else None
         self._remote = None if execution is None else RemoteWorkers(parts, self._workers, hooks, execution)
-        self.steering = Steering(parts, self._workers, self._local)
+        self._item_commands = ItemCommands(parts, self._workers)
+        self.steering = Steering(parts, self._workers, self._local, self._item_commands)
         parts.for_items.steer = self.steering.apply
 
     def restore(self, run: RestoredRun) -> None:
@@ -123,6 +125,7 @@ class Engine:
     def unlink_all(self) -> None:
         """Unlink the nodes that are left, once nothing runs any more."""
         parts = self.parts
+        self._item_commands.end()
         if parts.spilling is not None:
             parts.spilling.end()
         parts.tree.unlink(chain((node for node, _ in parts.suspects.waiting), parts.dispatcher))
@@ -139,7 +142,7 @@ class Engine:
         worker = Worker(1)
         with suspects.caution():
             while suspects.waiting and parts.stopping.stage is Stage.RUNNING:
-                if parts.stopping.is_paused:
+                if not parts.stopping.may_start:
                     await parts.dispatcher.wait_until_woken()
                     continue
                 node, poison = suspects.waiting[0]

@@ -4,9 +4,9 @@ from collections.abc import Callable
 from types import TracebackType
 from typing import Final
 
+from aqueue._codec.class_names import type_name
 from aqueue._engine.hints import hint
 from aqueue._system.notice import warn
-from aqueue._codec.class_names import type_name
 from aqueue.errors import CancelledByUser
 from aqueue.events import ItemFailed, Phase
 from aqueue.result import MAX_LISTED_FAILURES

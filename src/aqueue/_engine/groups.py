@@ -274,6 +274,20 @@ class GroupedQueue:
                 yield from group.rest
         yield from self._unplaced
 
+    def in_memory(self) -> Iterator[list[Node]]:
+        """Yield the nodes that are in memory, in lists that don't change."""
+        for group in list(self._groups.values()):
+            if group.head is not None:
+                yield [group.head, *(group.again or ())]
+            if group.rest is not None:
+                yield from group.rest.in_memory()
+        yield self._unplaced.copy()
+
+    @property
+    def spilling_lines(self) -> list[SpillingLine]:
+        """The lines with spilled nodes."""
+        return [group.rest for group in self._groups.values() if isinstance(group.rest, SpillingLine)]
+
     # ---- what groups add ----------------------------------------------------------------------------------------
 
     @property

@@ -38,6 +38,10 @@ class Line(deque[Node]):
         self.clear()
         return moved
 
+    def in_memory(self) -> Iterator[list[Node]]:
+        """Yield the nodes, in lists that don't change."""
+        yield list(self)
+
 
 class Stack(deque[Node]):
     """Last in, first out, and nothing else."""
@@ -52,6 +56,10 @@ class Stack(deque[Node]):
         moved = Stack(self)
         self.clear()
         return moved
+
+    def in_memory(self) -> Iterator[list[Node]]:
+        """Yield the nodes, in lists that don't change."""
+        yield list(self)
 
 
 class Block(msgspec.Struct, gc=False, eq=False):
@@ -205,8 +213,18 @@ class SpillingLine:
 
     def __iter__(self) -> Iterator[Node]:
         """Yield the nodes that are in memory, and the parents of those that aren't."""
-        blocks = self.far if self._being_read is None else (self._being_read, *self.far)
-        return chain(self.near, *(block.nodes.values() for block in blocks))
+        return chain(self.near, *(block.nodes.values() for block in self.blocks))
+
+    @property
+    def blocks(self) -> list[Block]:
+        """The blocks of spilled nodes, also one that is being read."""
+        return self.far.copy() if self._being_read is None else [self._being_read, *self.far]
+
+    def in_memory(self) -> Iterator[list[Node]]:
+        """Yield the nodes that are in memory, in lists that don't change."""
+        yield list(self.near)
+        for block in self.blocks:
+            yield [block.nodes[number] for number in block.numbers if number in block.nodes]
 
 
 class SpillingStack(SpillingLine):

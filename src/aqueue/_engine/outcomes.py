@@ -137,8 +137,31 @@ class Outcomes:
         self.fail_for(raised, node, attempt.worker, started, attempt.phase, attempt.deduplicated)
         return self._stream.now()
 
+    def fail_waiting(self, error: Exception, node: Node, phase: Phase, group: str | None) -> None:
+        """Record that the item of `node`, which waited, failed for good because of `error`; nothing of it waits any more.
+
+        Parameters:
+            error: why.
+            node: the node.
+            phase: which phase it waited for.
+            group: the group in which its `process` was queued; None if it wasn't, or for none.
+        """
+        self.fail_for(error, node, 0, monotonic(), phase, group=group)
+        if phase == "process":
+            node.attempt -= 1  # that of a failed node is its last one
+        else:
+            node.cls.completed -= 1
+            node.hook_attempt -= 1
+
     def fail_for(
-        self, error: Exception, node: Node, worker: int, started: float, phase: Phase, deduplicated: int = 0
+        self,
+        error: Exception,
+        node: Node,
+        worker: int,
+        started: float,
+        phase: Phase,
+        deduplicated: int = 0,
+        group: str | None = None,
     ) -> None:
         """Record that the item of `node` failed for good because of `error`."""
         stream = self._stream
@@ -155,6 +178,7 @@ class Outcomes:
             phase,
             node.attempt_number(phase),
             deduplicated,
+            group,
         )
         stream.append(failure)
         cls.failed += 1

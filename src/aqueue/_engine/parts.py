@@ -10,7 +10,7 @@ from aqueue._engine.item_class import NO_POLICIES, Policies
 from aqueue._engine.outcomes import Outcomes
 from aqueue._engine.payloads import Payloads
 from aqueue._engine.queues import PlainQueue
-from aqueue._engine.spilling import ReadItems, Spilling
+from aqueue._engine.spilling import ReadAgain, ReadItems, Spilling
 from aqueue._engine.stopping import OnError, StopLimits, Stopping
 from aqueue._engine.suspects import Suspects
 from aqueue._engine.timeouts import Timeouts
@@ -42,6 +42,7 @@ class Parts:
         spilling: makes nodes of spilled items again; None if all waiting nodes are in memory.
         turns: the time slice that workers share.
         payloads: what is recorded of items; None without a journal.
+        read_again: reads from the journal what is needed to run items again; None without one.
         limits: what each group may do, and which limits apply to no item.
         for_items: the engine as the code of items sees it.
     """
@@ -61,6 +62,7 @@ class Parts:
         is_elsewhere: bool = False,
         spill_after: int | None = None,
         read_items: ReadItems | None = None,
+        read_again: ReadAgain | None = None,
     ) -> None:
         """Create the parts of a run, in the loop that it will run in.
 
@@ -77,10 +79,12 @@ class Parts:
             is_elsewhere: whether `process` runs in other processes.
             spill_after: how many waiting nodes are kept in memory, if there is a journal; None for all.
             read_items: reads items from the journal.
+            read_again: reads from there what is needed to run items again; None without one.
         """
         clock = clock_of_this_loop()
         self.stream = stream
         self.failures = failures
+        self.read_again = read_again
         self.payloads = payloads
         self.timers = Timers(clock)
         self.timeouts = Timeouts(clock, self.timers)

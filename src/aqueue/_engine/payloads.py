@@ -44,11 +44,15 @@ def ancestor(node: Node | None, number: int) -> Any:
 
 
 class Payloads:
-    """Encodes items, detects changes of their state, and computes their identities."""
+    """Encodes items, detects changes of their state, and computes their identities.
+
+    Attributes:
+        codec: encodes and decodes items.
+    """
 
     def __init__(self, codec: PayloadCodec, run_id: str, on_large: OnLarge | None = None) -> None:
         """Encode with `codec`; call `on_large` for each large state that is recorded."""
-        self._codec = codec
+        self.codec = codec
         self._write_plain = codec.write_plain
         self._run_identity = run_id.encode()
         self._on_large = on_large
@@ -67,7 +71,7 @@ class Payloads:
             state = write(item)
             if state is not None:
                 return state
-        return self._codec.encode(item, partial(ancestor_id, parent))
+        return self.codec.encode(item, partial(ancestor_id, parent))
 
     def keep_long(self, state: bytes, type: str) -> bytes:
         """Return `state_or_digest` of a state that will be recorded; `type` is the class for a warning.
@@ -131,7 +135,7 @@ class Payloads:
         Raises:
             UnknownItemType, PayloadMismatch: see `PayloadCodec.decode`.
         """
-        return self._codec.decode(type, state, partial(ancestor, parent))
+        return self.codec.decode(type, state, partial(ancestor, parent))
 
     def announced_node(
         self, event: ItemEnqueued, state: bytes, item: object, parent: Node | None, cls: ItemClass, group: str | None

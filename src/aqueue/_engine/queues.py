@@ -75,6 +75,16 @@ class FifoQueue:
     def __iter__(self) -> Iterator[Node]:
         return chain(self.again, self._new)
 
+    def in_memory(self) -> Iterator[list[Node]]:
+        """Yield the nodes that are in memory, in lists that don't change."""
+        yield from self.again.in_memory()
+        yield from self._new.in_memory()
+
+    @property
+    def spilling_lines(self) -> list[SpillingLine]:
+        """The lines with spilled nodes."""
+        return [self._new] if isinstance(self._new, SpillingLine) else []
+
 
 class LifoQueue:
     """Last in, first out.
@@ -119,6 +129,15 @@ class LifoQueue:
 
     def __iter__(self) -> Iterator[Node]:
         return iter(self._nodes)
+
+    def in_memory(self) -> Iterator[list[Node]]:
+        """Yield the nodes that are in memory, in lists that don't change."""
+        yield from self._nodes.in_memory()
+
+    @property
+    def spilling_lines(self) -> list[SpillingLine]:
+        """The lines with spilled nodes."""
+        return [self._nodes] if isinstance(self._nodes, SpillingLine) else []
 
 
 class PriorityQueue:
@@ -208,6 +227,15 @@ class PriorityQueue:
 
     def __iter__(self) -> Iterator[Node]:
         return iter(self._heap)
+
+    def in_memory(self) -> Iterator[list[Node]]:
+        """Yield the nodes, in a list that doesn't change."""
+        yield list(self._heap)
+
+    @property
+    def spilling_lines(self) -> list[SpillingLine]:
+        """The lines with spilled nodes: none."""
+        return []
 
 
 PlainQueue = FifoQueue | LifoQueue | PriorityQueue

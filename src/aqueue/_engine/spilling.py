@@ -1,6 +1,6 @@
 """Makes the nodes of spilled items again, from what the journal has of them."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from time import monotonic
 
@@ -11,15 +11,18 @@ from aqueue._engine.payloads import Payloads
 from aqueue._engine.stopping import Stage, Stopping
 from aqueue._engine.tree import JournaledNode, Node
 from aqueue._engine.turns import SLICE_S
-from aqueue.events import ItemEnqueued
+from aqueue.events import Event, ItemEnqueued
 
-__all__ = ["ReadItems", "Spilling"]
+__all__ = ["ReadAgain", "ReadItems", "Spilling"]
 
 Announced = Mapping[int, ItemEnqueued]
 """Announcements, by the numbers of their items."""
 
 ReadItems = Callable[[Sequence[int], Callable[[Announced], None]], None]
 """Reads the announcements of these items, which are live, from the journal, and calls a function with them in the loop."""
+
+ReadAgain = Callable[[Sequence[int], Sequence[int], Callable[[list[Event]], None]], None]
+"""Does the same with the events that have the states of some live items, and with those that announced the children of others."""
 
 
 class Spilling:
@@ -60,6 +63,8 @@ class Spilling:
         self._dispatcher = dispatcher
         self._stopping = stopping
         self._has_ended = False
+        self._is_held = False
+        self._postponed: list[Callable[[], None]] = []
         dispatcher.spill(self)
 
     def can_spill(self, node: Node) -> bool:
@@ -68,6 +73,9 @@ class Spilling:
 
     def read(self, line: SpillingLine, block: Block) -> None:
         """Read the nodes of `block` back, and give them to `line` later."""
+        if self._is_held:
+            self._postponed.append(partial(self.read, line, block))
+            return
         numbers = [number for number in block.numbers if number not in block.nodes]
         self._read_items(numbers, partial(self._put_back, line, block))
 
@@ -75,12 +83,28 @@ class Spilling:
         """Ignore what is still being read: the run is over, and the nodes are about to be unlinked."""
         self._has_ended = True
 
-    def _put_back(self, line: SpillingLine, block: Block, announced: Announced) -> None:
-        if self._has_ended or self._stopping.stage is not Stage.RUNNING:
-            return
-        began = monotonic()
-        nodes: list[Node] = []
-        for number in block.numbers:
+    def hold(self, *, is_held: bool) -> None:
+        """Let all nodes stay where they are, or end that."""
+        self._is_held = is_held
+        if not is_held:
+            postponed, self._postponed = self._postponed, []
+            for call in postponed:
+                call()
+
+    def bring(self, line: SpillingLine, block: Block, numbers: Sequence[int], then: Callable[[], None]) -> None:
+        """Make the nodes with these numbers, all in `block`, while it stays where it is; then call `then` in the loop."""
+        self._read_items(numbers, partial(self._brought, line, block, numbers, then))
+
+    def _brought(
+        self, line: SpillingLine, block: Block, numbers: Sequence[int], then: Callable[[], None], announced: Announced
+    ) -> None:
+        if not self._has_ended:
+            block.nodes.update((node.id, node) for node in self._made(line, block, numbers, announced))
+        then()
+
+    def _made(self, line: SpillingLine, block: Block, numbers: Sequence[int], announced: Announced) -> Iterator[Node]:
+        """Yield nodes of `block` with these numbers, making those that it lacks; stop the run at one that can't be made."""
+        for number in numbers:
             node = block.nodes.get(number)
             if node is None:
                 event = announced[number]
@@ -89,8 +113,19 @@ class Spilling:
                 except BaseException as error:  # the code of the item's class raised it
                     what = f"item {number} ({event.type}) can't be read back from the journal"
                     self._stopping.fail(error, what, cancel=not isinstance(error, Exception))
-                    return  # the line keeps the block, whose nodes are unlinked at the end
-            nodes.append(node)
+                    return
+            yield node
+
+    def _put_back(self, line: SpillingLine, block: Block, announced: Announced) -> None:
+        if self._is_held:
+            self._postponed.append(partial(self._put_back, line, block, announced))
+            return
+        if self._has_ended or self._stopping.stage is not Stage.RUNNING:
+            return
+        began = monotonic()
+        nodes = list(self._made(line, block, block.numbers, announced))
+        if len(nodes) < len(block.numbers):
+            return  # the line keeps the block, whose nodes are unlinked at the end
         took_s = monotonic() - began
         self.at_once = max(1, min(BLOCK_ITEMS, int(len(nodes) * SLICE_S / max(took_s, 1e-9))))
         line.put_back(nodes)

@@ -5,6 +5,7 @@ from functools import partial
 from typing import Final
 
 from aqueue._engine.group_limits import plain_numbers
+from aqueue._engine.item_commands import ItemCommands
 from aqueue._engine.local_workers import LocalWorkers
 from aqueue._engine.parts import Parts
 from aqueue._engine.restored_run import Change
@@ -12,7 +13,18 @@ from aqueue._engine.stopping import Stage
 from aqueue._engine.tree import Node
 from aqueue._engine.workers import Workers
 from aqueue._system.notice import warn
-from aqueue._verbs import Answer, AnyCommand, Pause, SetLimit, SetWorkers, Stop, Unpause, this_person
+from aqueue._verbs import (
+    Answer,
+    AnyCommand,
+    OnItems,
+    Pause,
+    RunIsOver,
+    SetLimit,
+    SetWorkers,
+    Stop,
+    Unpause,
+    this_person,
+)
 from aqueue.errors import SteeringError
 from aqueue.events import (
     Event,
@@ -105,13 +117,14 @@ class Steering:
         remind: called with the pause of a run when it has lasted another 10 minutes.
     """
 
-    def __init__(self, parts: Parts, workers: Workers, local: LocalWorkers | None) -> None:
+    def __init__(self, parts: Parts, workers: Workers, local: LocalWorkers | None, item_commands: ItemCommands) -> None:
         """Begin with nothing in force.
 
         Parameters:
             parts: what is steered.
             workers: runs the items.
             local: the workers of this process, whose number can be changed; None if items run elsewhere.
+            item_commands: carries out commands on items.
         """
         self.in_force = InForce()
         self.remind: Callable[[RunPaused], None] = lambda _: None
@@ -122,6 +135,7 @@ class Steering:
         self._timers = parts.timers
         self._workers = workers
         self._local = local
+        self._item_commands = item_commands
         self._program_workers = 0 if local is None else local.number
 
     def restore(self, in_force: InForce, started: RunStarted) -> None:
@@ -152,8 +166,10 @@ class Steering:
         Raises:
             SteeringError: it can't be carried out; nothing has changed.
         """
+        if isinstance(command, OnItems):
+            return self._item_commands.at_once(command)
         if self._stopping.stage is Stage.ENDED:
-            raise SteeringError("the run has ended; to steer it before it is resumed, try again")
+            raise RunIsOver
         if isinstance(command, Stop):
             return self._stop(command)
         if isinstance(command, SetWorkers) and self._local is None:
@@ -184,6 +200,15 @@ class Steering:
             is_known=is_known,
             groups={} if is_known or groups is None else groups.largest(),
         )
+
+    def begin(self, command: OnItems, on_done: Callable[[Answer | SteeringError], None]) -> None:
+        """Carry out a command on items, so that the event loop isn't blocked for long.
+
+        Parameters:
+            command: the command.
+            on_done: called in the loop with what came of it, which isn't committed yet, or with why it can't be carried out.
+        """
+        self._item_commands.begin(command, on_done)
 
     def _stop(self, command: Stop) -> Answer:
         stopping = self._stopping

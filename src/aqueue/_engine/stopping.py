@@ -54,7 +54,7 @@ class Stopping:
     Attributes:
         stage: how far the run has got in stopping.
         is_paused: whether a person has paused the run.
-        may_start: whether items and hooks may start: the run neither stops nor is paused.
+        may_start: whether items and hooks may start: the run neither stops nor is paused, and no command looks for waiting items.
         reason: why the run stops; empty if it doesn't.
         error: what ended the run, if no item failure did: an item's `SystemExit`, or a comparison that raised, for example.
         limits: the limits that stop it.
@@ -86,6 +86,7 @@ class Stopping:
         self._timers = timers
         self._callbacks: list[Callable[[], None]] = []
         self._scope: anyio.CancelScope | None = None
+        self._is_suspended = False
         self._is_held = False
         self._held: list[tuple[str, bool, str]] = []
 
@@ -127,8 +128,13 @@ class Stopping:
         self.is_paused = False
         self._change()
 
+    def suspend_starts(self, *, is_suspended: bool) -> None:
+        """Start nothing while a command looks for waiting items, some milliseconds; or end that."""
+        self._is_suspended = is_suspended
+        self._change()
+
     def _change(self) -> None:
-        self.may_start = self.stage is Stage.RUNNING and not self.is_paused
+        self.may_start = self.stage is Stage.RUNNING and not self.is_paused and not self._is_suspended
         for callback in self._callbacks:
             callback()
 

@@ -28,6 +28,10 @@ class Suspects:
         """Remove and return the first of `waiting`."""
         return self.waiting.pop(0)
 
+    def remove(self, node: Node) -> None:
+        """Let `node`, if it is waiting, not run."""
+        self.waiting = [one for one in self.waiting if one[0] is not node]
+
     @contextmanager
     def caution(self) -> Iterator[None]:
         """Be cautious within the ``with`` block."""

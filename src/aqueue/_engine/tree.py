@@ -226,7 +226,7 @@ class Tree:
         if self.keeps_failed:
             self.failed[node.id] = node
 
-    def open_above(self, node: Node, *, had_failed: bool) -> list[Node]:
+    def open_above(self, node: Node, *, had_failed: bool) -> list[tuple[Node, bool]]:
         """Open the ancestors of `node`, which is live again after its subtree had ended.
 
         Parameters:
@@ -234,9 +234,9 @@ class Tree:
             had_failed: whether it, or something below it, was failed then.
 
         Returns:
-            The ancestors that had been closed, or whose hook was due, the deepest first.
+            The ancestors that had been closed, or whose hook was due, the deepest first, and for each whether it had been closed.
         """
-        opened: list[Node] = []
+        opened: list[tuple[Node, bool]] = []
         while (parent := node.parent) is not None:
             parent_had_failed = parent.num_failed > 0
             parent.num_failed -= had_failed
@@ -247,7 +247,7 @@ class Tree:
                 return opened
             was_closed = parent.pending == CLOSED
             parent.pending = 1
-            opened.append(parent)
+            opened.append((parent, was_closed))
             if not was_closed:
                 return opened
             node, had_failed = parent, parent_had_failed

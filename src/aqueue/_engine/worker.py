@@ -6,6 +6,7 @@ from aqueue._engine.places import Place
 from aqueue._engine.timeouts import TaskTimeout
 from aqueue._engine.tree import Node
 from aqueue._system.loop import TaskWatch
+from aqueue.events import Phase
 
 __all__ = ["AttemptAbandoned", "TaskSpoiled", "Worker"]
 
@@ -46,6 +47,12 @@ class Worker:
         self.abandoned: Node | None = None
         self.cancelled_by = ""
         self.may_start = False
+
+    @property
+    def phase(self) -> Phase:
+        """The phase of the latest attempt."""
+        assert self.attempt is not None
+        return self.attempt.phase
 
     def cancel(self, by: str) -> None:
         """Cancel the attempt that it runs, as the person `by` asks; an attempt that returns all the same counts."""

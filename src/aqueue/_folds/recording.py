@@ -12,7 +12,7 @@ takes what is new and leaves the rest to those before it.
 
 from array import array
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from contextlib import suppress
 from typing import TYPE_CHECKING, Final
 
@@ -702,18 +702,40 @@ class Recording:
         return item in self.live or self.waiting.has(item)
 
     def announced_by(self, items: Iterable[int]) -> list[int]:
-        """Return the numbers of the events that announced these items, which are live.
+        """Return the numbers of the events that announced these items, leaving out those that aren't live any more.
 
         Raises:
-            KeyError: one isn't live.
+            KeyError: one hasn't been announced.
         """
         pages, live = self.waiting.pages, self.live
         seqs = []
         for item in items:
             page = pages.get(item >> _SHIFT) or _NO_PAGE
-            is_waiting = page.siblings[item & _MASK] is not None
-            seqs.append(page.enqueued_seqs[item & _MASK] if is_waiting else live[item].enqueued_seq)
+            if page.siblings[item & _MASK] is not None:
+                seqs.append(page.enqueued_seqs[item & _MASK])
+            elif item in live:
+                seqs.append(live[item].enqueued_seq)
+            elif item > self.facts.last_id:
+                raise KeyError(item)
         return seqs
+
+    def needed_again(self, items: Collection[int], parents: Iterable[int]) -> list[int]:
+        """Return the numbers of the events that have what is needed to run these items again, in order.
+
+        Parameters:
+            items: live items; of each, the event that announced it, and that with its latest state, if that has changed.
+            parents: live items whose `process` has not completed; of each, the events that announced its children.
+        """
+        seqs = set(self.announced_by(items))
+        seqs.update(self.live[item].state_seq for item in items if item in self.live)
+        wanted = set(parents) & self.live.keys()
+        for parent in wanted:
+            seqs.update(self.live[parent].closed_children or ())
+        if wanted:
+            seqs.update(record.enqueued_seq for record in self.live.values() if record.parent in wanted)
+            seqs.update(seq for _, seq, siblings in self.waiting if siblings.parent in wanted)
+        seqs.discard(0)
+        return sorted(seqs)
 
     def latest_seqs(self) -> list[int]:
         """Return the numbers of the events that say how each live item is now, and which processes there were, in order."""

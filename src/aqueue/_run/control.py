@@ -13,10 +13,9 @@ from aqueue._control.server import ControlServer, Pending
 from aqueue._control.service import HAS_FAILED
 from aqueue._delivery.delivery import Delivery
 from aqueue._engine.steering import Steering
-from aqueue._engine.stopping import Stage, Stopping
 from aqueue._system.loop import CallSoon
 from aqueue._system.notice import say, warn
-from aqueue._verbs import AnyCommand, Refusal
+from aqueue._verbs import Answer, AnyCommand, OnItems, Refusal, RunIsOver
 from aqueue.errors import SteeringError
 from aqueue.events import RunPaused, RunStarted
 from aqueue.figures import limit_words, local_minute, person
@@ -36,21 +35,17 @@ _MAX_SAID: Final = 5
 class Control:
     """Carries out the commands that come through a run's control socket."""
 
-    def __init__(
-        self, journal: Path, steering: Steering, stopping: Stopping, delivery: Delivery, call_soon: CallSoon
-    ) -> None:
+    def __init__(self, journal: Path, steering: Steering, delivery: Delivery, call_soon: CallSoon) -> None:
         """Make the control of the run with this journal; it listens from `open` on.
 
         Parameters:
             journal: the path of the journal.
             steering: carries out commands.
-            stopping: whether the run has ended.
             delivery: commits the events of commands.
             call_soon: calls a function in the run's loop, from any thread.
         """
         self._journal = journal
         self._steering = steering
-        self._stopping = stopping
         self._delivery = delivery
         self._call_soon = call_soon
         self._server: ControlServer | None = None
@@ -120,13 +115,20 @@ class Control:
 
     def _apply(self, command: AnyCommand, pending: Pending) -> None:
         try:
-            answer = self._steering.apply(command)
+            if isinstance(command, OnItems):
+                pending.begun()
+                self._steering.begin(command, partial(self._end, pending))
+            else:
+                self._end(pending, self._steering.apply(command))
         except SteeringError as error:
-            pending.reply(Refusal(str(error), is_over=self._stopping.stage is Stage.ENDED))
-            return
+            self._end(pending, error)
         except Exception as error:  # a bug in aqueue: in a callback of trio's loop it would end the whole program
             warn(f"commands to this run may fail: {visible(repr(error), 500)}; the run continues")
             pending.reply(HAS_FAILED)
+
+    def _end(self, pending: Pending, answer: Answer | SteeringError) -> None:
+        if isinstance(answer, SteeringError):
+            pending.reply(Refusal(str(answer), is_over=isinstance(answer, RunIsOver)))
             return
         pending.applied()
         # Also if nothing has changed: what was so already may have been set a moment ago, and not be saved yet.

@@ -102,14 +102,13 @@ class Session:
             is_elsewhere=self._cluster is not None,
             spill_after=settings.spill_after,
             read_items=self._delivery.read_items,
+            read_again=None if journal is None else self._delivery.read_again,
         )
         self._stopping = self._parts.stopping
         self._engine = Engine(self._parts, settings.num_workers, self._cluster)
         self._control: Control | None = None
         if journal is not None:
-            self._control = Control(
-                journal.path, self._engine.steering, self._stopping, self._delivery, self._call_soon
-            )
+            self._control = Control(journal.path, self._engine.steering, self._delivery, self._call_soon)
 
     async def run(self) -> Outcome:
         self._stopping.hold()

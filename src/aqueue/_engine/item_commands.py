@@ -1,0 +1,346 @@
+"""Retry, skip and cancel: what people ask of items, carried out in slices between which everything else in the loop runs."""
+
+from collections import Counter, deque
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
+from time import monotonic
+from typing import Final
+
+from aqueue._engine.outcomes import cancelled_by
+from aqueue._engine.parts import Parts
+from aqueue._engine.reopening import Reopening
+from aqueue._engine.search import Found, Search, Step, has_running_hook_above
+from aqueue._engine.stopping import Stage
+from aqueue._engine.tree import CLOSED, Node
+from aqueue._engine.turns import SLICE_S
+from aqueue._engine.worker import Worker
+from aqueue._engine.workers import Workers
+from aqueue._verbs import Answer, Cancel, OnItems, Retry, RunIsOver, SeenState, Skip
+from aqueue.errors import SteeringError
+from aqueue.events import (
+    ItemCancelled,
+    ItemInterrupted,
+    ItemRescheduled,
+    ItemSkipped,
+    Phase,
+    RunSteered,
+)
+
+__all__ = ["ItemCommands"]
+
+AT_ONCE: Final = 1_000
+"""How many items of a command are changed in one go: some 5 ms of the event loop."""
+
+_NO_JOURNAL: Final = (
+    "this run has no journal, so items that have ended are forgotten, and can't be retried or skipped; record one with "
+    'run_queue(journal="run.db")'
+)
+_WAITS_ON_DISK: Final = (
+    "some of these items wait in the journal and not in memory; give the path of the journal in a thread: await "
+    'anyio.to_thread.run_sync(steering.cancel, "run.db", items)'
+)
+_ANOTHER: Final = "another command on items is being carried out; try again when it has been"
+
+_APPLIES_TO: Final[dict[type[OnItems], frozenset[SeenState]]] = {
+    Retry: frozenset(("failed", "retrying")),
+    Skip: frozenset(("queued", "interrupted", "retrying", "running", "failed")),
+    Cancel: frozenset(("queued", "interrupted", "retrying", "running")),
+}
+_WAITING: Final[frozenset[SeenState]] = frozenset(("queued", "interrupted"))
+
+OnDone = Callable[[Answer | SteeringError], None]
+
+
+class ItemCommands:
+    """Carries out commands on items, one after the other."""
+
+    def __init__(self, parts: Parts, workers: Workers) -> None:
+        """Change the items in `parts`, some of which `workers` run."""
+        self._parts = parts
+        self._stream = parts.stream
+        self._tree = parts.tree
+        self._stopping = parts.stopping
+        self._dispatcher = parts.dispatcher
+        self._failures = parts.failures
+        self._search = Search(parts, workers)
+        self._reopening = Reopening(parts)
+        self._is_over = False
+        self._queued: deque[tuple[_Command, OnDone]] = deque()
+        self._to_close: list[Node] = []
+
+    # ---- slice by slice -----------------------------------------------------------------------------------------
+
+    def begin(self, command: OnItems, on_done: OnDone) -> None:
+        """Carry out `command` from now on, and call `on_done` with what came of it, or with why it can't be carried out."""
+        self._queued.append((_Command(command), on_done))
+        if len(self._queued) == 1:
+            self._begin_next()
+
+    def _begin_next(self) -> None:
+        if self._queued:
+            command, on_done = self._queued[0]
+            self._dispatcher.is_held = True  # until all is done, since what is reopened now may be all that is left
+            self._step(self._work(command), partial(self._end, command, on_done))
+
+    def _end(self, command: "_Command", on_done: OnDone, error: SteeringError | None) -> None:
+        self._queued.popleft()
+        self._dispatcher.is_held = False
+        self._dispatcher.wake_all()
+        self._read_opened()
+        on_done(command.answer if error is None else error)
+        self._begin_next()
+
+    def _step(self, work: Iterator[Step], on_end: Callable[[SteeringError | None], None]) -> None:
+        try:
+            step = next(work)
+        except StopIteration:
+            on_end(None)
+        except SteeringError as error:
+            on_end(error)
+        else:
+            again = partial(self._step, work, on_end)
+            if step is None:
+                self._parts.for_items.call_soon(again)
+            else:
+                step(again)
+
+    def at_once(self, command: OnItems) -> Answer:
+        """Carry out `command` before anything else runs, and return what came of it.
+
+        Raises:
+            SteeringError: it can't be carried out.
+        """
+        if self._queued:
+            raise SteeringError(_ANOTHER)
+        doing = _Command(command)
+        for step in self._work(doing):
+            if step is not None:
+                raise SteeringError(_WAITS_ON_DISK)
+        self._read_opened()
+        return doing.answer
+
+    def end(self) -> None:
+        """Carry out nothing more: the run is over."""
+        self._is_over = True
+
+    # ---- one command --------------------------------------------------------------------------------------------
+
+    def _work(self, doing: "_Command") -> Iterator[Step]:
+        self._check_is_on()
+        command = doing.command
+        if isinstance(command, Retry) and command.completed:
+            yield from self._reopening.rerun(doing)
+        else:
+            yield from self._apply_in_parts(doing)
+        yield from self._close()
+
+    def _read_opened(self) -> None:
+        if self._reopening.has_to_read:
+            self._step(self._reopening.read(), lambda _: None)
+
+    def _check_is_on(self) -> None:
+        if self._is_over or self._stopping.stage is Stage.ENDED or self._dispatcher.is_done:
+            raise RunIsOver
+
+    def _apply_in_parts(self, doing: "_Command") -> Iterator[Step]:
+        command = doing.command
+        waiting = set()
+        if not isinstance(command, Retry):
+            waiting = {number for state in _WAITING for number in command.items.get(state, ())}
+        if waiting:
+            self._hold(is_held=True)
+        try:
+            if waiting:
+                yield from self._search.look_for(waiting)
+            if not self._tree.keeps_failed:
+                self._refuse_forgotten(command)
+            for state, numbers in command.items.items():
+                for start in range(0, len(numbers), AT_ONCE):
+                    self._check_is_on()
+                    self._apply(doing, state, numbers[start : start + AT_ONCE])
+                    yield None
+        finally:
+            self._search.forget()
+            if waiting:
+                self._hold(is_held=False)
+
+    def _hold(self, *, is_held: bool) -> None:
+        """Let nothing start, and let all waiting nodes stay where they are; or end that."""
+        if self._parts.spilling is not None:
+            self._parts.spilling.hold(is_held=is_held)
+        self._stopping.suspend_starts(is_suspended=is_held)
+
+    def _refuse_forgotten(self, command: OnItems) -> None:
+        running = self._search.running()
+        numbers = {number for numbers in command.items.values() for number in numbers}
+        if not isinstance(command, Cancel) and any(self._search.find(number, running) is None for number in numbers):
+            raise SteeringError(_NO_JOURNAL)
+
+    def _apply(self, doing: "_Command", seen: SeenState, numbers: Sequence[int]) -> None:
+        """Carry out a command on those of these items that still are in the state in which they were seen."""
+        running = self._search.running()
+        found: list[Found] = []
+        for number in numbers:
+            if number in doing.applied:
+                continue
+            one = self._search.find(number, running)
+            why = self._why_not(doing.command, seen, number, one, running)
+            if one is None or why:
+                doing.others[number] = why
+            else:
+                doing.applied.add(number)
+                found.append(one)
+        if not found:
+            return
+        command = doing.command
+        self._stream.emit(RunSteered, command.name, command.selector, len(found), command.by)
+        for one in found:
+            match command:
+                case Retry():
+                    self._retry(one)
+                case Skip():
+                    self._skip(one, command)
+                case _:
+                    self._cancel(one, doing)
+
+    def _why_not(
+        self, command: OnItems, seen: SeenState, number: int, found: Found | None, running: dict[int, Worker]
+    ) -> str:
+        """Return why a command doesn't apply to an item; empty if it does."""
+        state = self._state_of(number, found)
+        is_as_seen = state == seen or (state in _WAITING and seen in _WAITING)
+        if not is_as_seen or state not in _APPLIES_TO[type(command)] or found is None:
+            return state
+        worker = found.worker
+        if worker is not None and worker.place is not None and worker.phase == "process":
+            return "cluster"
+        if worker is not None and worker.cancelled_by and isinstance(command, Cancel):
+            return "cancelled"
+        return "hook" if has_running_hook_above(found.node, running) else ""
+
+    def _state_of(self, number: int, found: Found | None) -> str:
+        if found is None or (found.place in ("suspects", "left") and not found.node.pending):  # its hook was to run
+            if number in self._dispatcher.dropped:
+                return "skipped"
+            return "completed" if number <= self._parts.intake.last_id else "unknown"
+        return found.place if found.place in ("failed", "retrying", "running") else "queued"
+
+    # ---- one item -----------------------------------------------------------------------------------------------
+
+    def _retry(self, found: Found) -> None:
+        node = found.node
+        if found.place == "failed":
+            self._reopening.reopen(node)
+        else:
+            self._stream.emit(ItemRescheduled, node.id, node.cls.type, self._stream.now())
+            self._dispatcher.retries.end_early(node.id)
+
+    def _skip(self, found: Found, command: Skip) -> None:
+        node = found.node
+        cls, has_failed = node.cls, found.place == "failed"
+        phase = self._end_attempts(found)
+        if found.worker is not None:
+            cls.interrupted += 1
+            number = node.attempt_number(phase)
+            self._stream.emit(ItemInterrupted, node.id, phase, number, "skipped", found.worker.number)
+            found.worker.abandon(node)
+        group = node.group if phase == "process" and found.place not in ("failed", "retrying") else None
+        self._stream.emit(ItemSkipped, node.id, cls.type, phase, has_failed, group, command.result)
+        cls.skipped += 1
+        if has_failed:
+            cls.failed -= 1
+            self._reopening.take_back(node)
+        elif phase == "after_children":
+            cls.completed -= 1
+        node.cls = self._parts.classes.without_hook(cls)
+        node.result = command.result
+        self._tree.earlier_results.pop(node.id, None)
+        self._end_phase(node, phase, has_failed=has_failed)
+
+    def _cancel(self, found: Found, doing: "_Command") -> None:
+        node = found.node
+        if found.worker is not None:
+            self._stream.emit(ItemCancelled, node.id)
+            found.worker.cancel(doing.command.by)
+            return
+        phase = self._end_attempts(found)
+        group = node.group if phase == "process" and found.place != "retrying" else None
+        self._parts.outcomes.fail_waiting(doing.error, node, phase, group)
+        self._end_phase(node, phase, has_failed=False)
+
+    def _end_attempts(self, found: Found) -> Phase:
+        """Let nothing of a node start any more, and return which phase was running or to run."""
+        node, dispatcher = found.node, self._dispatcher
+        phase: Phase = "process"
+        match found.place:
+            case "failed":
+                return self._failures.phase_of(node.id)
+            case "running":
+                assert found.worker is not None
+                phase = found.worker.phase
+            case "retrying":
+                phase = dispatcher.retries.retrying[node.id].phase
+                dispatcher.retries.withdraw(node.id)
+            case "queue":
+                dispatcher.drop(node)
+            case "suspects":
+                self._parts.suspects.remove(node)
+            case "opening":
+                del dispatcher.opening[node.id]
+            case _:
+                pass
+        dispatcher.retries.forget(node)
+        if node.is_held:
+            node.is_held = False
+        return phase
+
+    def _end_phase(self, node: Node, phase: Phase, *, has_failed: bool) -> None:
+        """Let the `process` of `node` count as ended, or its hook; the subtree is closed later if all below has ended."""
+        if has_failed:
+            if node.pending == CLOSED:
+                node.pending = 0
+                self._reopening.open_above(node)
+        elif phase == "process":
+            node.pending -= 1
+            if node.recorded is not None:
+                self._parts.intake.end_recorded(node, name_others=False)
+        if not node.pending:
+            self._to_close.append(node)
+
+    def _close(self) -> Iterator[Step]:
+        """Close the subtrees that have ended by the command, all at the end, so that no hook above runs for each of them."""
+        end = monotonic() + SLICE_S
+        while self._to_close:
+            node = self._to_close.pop()
+            item = node.item
+            self._dispatcher.put_due(self._tree.ascend(node, self._stream.now()))
+            if node.id in self._dispatcher.dropped:
+                node.item = item  # a priority queue compares it until its turn comes
+            if monotonic() > end:
+                yield None
+                self._check_is_on()
+                end = monotonic() + SLICE_S
+        self._dispatcher.wake_all()
+
+
+class _Command:
+    """A command that is being carried out.
+
+    Attributes:
+        command: the command.
+        applied: the numbers of the items that it was applied to.
+        others: why it was not applied to the other items, by number.
+        error: what items fail with that it cancels.
+    """
+
+    def __init__(self, command: OnItems) -> None:
+        self.command = command
+        self.error = cancelled_by(command.by)
+        self.applied: set[int] = set()
+        self.others: dict[int, str] = {}
+
+    @property
+    def answer(self) -> Answer:
+        """What came of it."""
+        others = Counter(why for number, why in self.others.items() if number not in self.applied)
+        return Answer(changed=bool(self.applied), count=len(self.applied), others=dict(others))

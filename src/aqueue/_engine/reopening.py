@@ -1,0 +1,193 @@
+"""Reopens items that have ended, so that they run again: their ancestors first wait for them, and then run their hooks once more.
+
+Most of them have no object any more: it is read back from the journal, as a resume would do it. So are the children that the item has
+enqueued, which it will enqueue again.
+"""
+
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
+from time import monotonic
+
+from aqueue._codec.item_codec import PayloadCodec
+from aqueue._engine.adoption import RecordedChildren
+from aqueue._engine.changed_classes import ChangedClasses
+from aqueue._engine.ended_children import EndedChildren, recognize
+from aqueue._engine.lines import BLOCK_ITEMS
+from aqueue._engine.parts import Parts
+from aqueue._engine.search import Step
+from aqueue._engine.stopping import Stage
+from aqueue._engine.tree import CLOSED, Node
+from aqueue._engine.turns import SLICE_S
+from aqueue.events import NO_DATA, Event, ItemAdopted, ItemCompleted, ItemEnqueued, ItemReopened, Phase
+
+__all__ = ["Reopening"]
+
+
+class Reopening:
+    """Reopens items.
+
+    Attributes:
+        has_to_read: whether objects of reopened items are to be read.
+    """
+
+    def __init__(self, parts: Parts) -> None:
+        """Change the items in `parts`."""
+        self._parts = parts
+        self._tree = parts.tree
+        self._stream = parts.stream
+        self._dispatcher = parts.dispatcher
+        self._unread: list[tuple[Node, Phase]] = []
+        self._changes: ChangedClasses | None = None
+
+    @property
+    def has_to_read(self) -> bool:
+        return bool(self._unread)
+
+    def reopen(self, node: Node) -> None:
+        """Let the item of `node`, which is failed, run again, and the hooks above it."""
+        phase = self._parts.failures.phase_of(node.id)
+        was_closed = node.pending == CLOSED
+        self.take_back(node)
+        node.cls.failed -= 1
+        if phase == "process":
+            node.attempt += 1
+            node.pending = 1 if was_closed else node.pending + 1
+        else:
+            node.cls.completed += 1
+            node.hook_attempt += 1
+            node.pending = 0 if was_closed else node.pending
+        group = node.group if phase == "process" else None
+        self._stream.emit(ItemReopened, node.id, node.cls.type, phase, group)
+        if was_closed:
+            self.open_above(node)
+        self._run_again(node, phase)
+
+    def rerun(self, doing: object) -> Iterator[Step]:
+        """Let items run again that have completed or were skipped."""
+        raise NotImplementedError
+
+    def take_back(self, node: Node) -> None:
+        """Let the item of `node` count as failed no longer."""
+        self._parts.failures.take_back(node.id)
+        del self._tree.failed[node.id]
+        node.failed = False
+        node.num_failed -= 1
+
+    def open_above(self, node: Node) -> None:
+        """Open the ancestors of `node`, which was failed and closed."""
+        for above, was_closed in self._tree.open_above(node, had_failed=True):
+            self._withdraw_hook(above)
+            if above.failed:
+                continue
+            if was_closed or above.cls.hook:
+                self._stream.emit(ItemReopened, above.id, above.cls.type)
+            if above.item is None and self._parts.stopping.stage is Stage.RUNNING:
+                self._read_later(above, "after_children")
+
+    def _withdraw_hook(self, node: Node) -> None:
+        """Let the hook of `node`, if it is due, not run yet."""
+        self._dispatcher.due.pop(node.id, None)
+        self._parts.suspects.remove(node)
+        if node.id in self._dispatcher.retries.retrying:
+            self._dispatcher.retries.withdraw(node.id)
+
+    def _run_again(self, node: Node, phase: Phase) -> None:
+        dispatcher = self._dispatcher
+        if node.id in dispatcher.dropped:  # it is still in the queue
+            dispatcher.dropped.remove(node.id)
+            dispatcher.wake_one()
+        elif self._parts.stopping.stage is not Stage.RUNNING:
+            dispatcher.left.append(node)
+        elif node.item is None or (phase == "process" and node.has_children):
+            self._read_later(node, phase)
+        elif phase == "process":
+            dispatcher.put_again(node)
+        elif not node.pending:
+            dispatcher.put_due(node)
+            dispatcher.wake_one()
+
+    # ---- objects that are read back -----------------------------------------------------------------------------
+
+    def _read_later(self, node: Node, phase: Phase) -> None:
+        if phase == "after_children":
+            node.pending += 1  # so that its hook isn't due before
+        self._dispatcher.opening[node.id] = node, phase
+        self._unread.append((node, phase))
+
+    def read(self) -> Iterator[Step]:
+        """Read the objects of reopened items, and let them run."""
+        unread, self._unread = sorted(self._unread, key=lambda one: one[0].id), []  # ancestors first
+        for start in range(0, len(unread), BLOCK_ITEMS):
+            part = unread[start : start + BLOCK_ITEMS]
+            events: list[Event] = []
+            yield partial(self._ask, part, events)
+            yield from self._put(part, events)
+
+    def _ask(self, part: list[tuple[Node, Phase]], events: list[Event], then: Callable[[], None]) -> None:
+        """Read what is needed for these nodes, put it into `events`, and call `then`."""
+
+        def on_read(found: list[Event]) -> None:
+            events.extend(found)
+            then()
+
+        parents = [node.id for node, phase in part if phase == "process" and node.has_children]
+        assert self._parts.read_again is not None
+        self._parts.read_again([node.id for node, _ in part], parents, on_read)
+
+    def _put(self, part: list[tuple[Node, Phase]], events: list[Event]) -> Iterator[Step]:
+        """Let these nodes run, about which `events` tell all that is needed."""
+        numbers = {node.id for node, _ in part}
+        announced: dict[int, ItemEnqueued] = {}
+        states: dict[int, bytes] = {}
+        children: defaultdict[int, list[ItemEnqueued]] = defaultdict(list)
+        for event in sorted(events, key=lambda event: event.seq):
+            match event:
+                case ItemEnqueued():
+                    children[event.parent].append(event)
+                    if event.item in numbers:
+                        announced[event.item] = event
+                        states.setdefault(event.item, bytes(event.payload))
+                case ItemAdopted() | ItemCompleted() if event.item in numbers and event.payload is not NO_DATA:
+                    states[event.item] = bytes(event.payload)
+                case _:
+                    pass
+        end = monotonic() + SLICE_S
+        for node, phase in part:
+            if self._dispatcher.opening.pop(node.id, None) is not None:  # nobody has skipped or cancelled it meanwhile
+                self._restore(node, phase, announced[node.id], states[node.id], children.get(node.id, ()))
+            if monotonic() > end:
+                yield None
+                end = monotonic() + SLICE_S
+        self._dispatcher.wake_all()
+
+    def _restore(
+        self, node: Node, phase: Phase, event: ItemEnqueued, state: bytes, children: Sequence[ItemEnqueued]
+    ) -> None:
+        payloads, classes = self._parts.payloads, self._parts.classes
+        assert payloads is not None
+        try:
+            if node.item is None:
+                node.item = payloads.decode(event.type, state, node.parent)
+                node.cls = classes.announced_as(
+                    node.item, event.type, track_overall=event.track_overall, hook=event.hook
+                )
+        except Exception as error:  # its class isn't there, or can't take the state
+            if phase == "process" or node.cls.hook:
+                self._parts.outcomes.fail_waiting(error, node, phase, node.group if phase == "process" else None)
+        if phase == "process" and not node.failed:
+            if children:
+                node.recorded = self._recorded(payloads.codec, children)
+                node.cls.is_plain = False
+            self._dispatcher.put_again(node)
+            return
+        node.pending -= 1
+        if not node.pending:
+            self._dispatcher.put_due(self._tree.ascend(node, self._stream.now()))
+
+    def _recorded(self, codec: PayloadCodec, children: Sequence[ItemEnqueued]) -> RecordedChildren:
+        """Return what recognizes these children when they are enqueued again; they themselves stay as they are."""
+        if self._changes is None:
+            self._changes = ChangedClasses(codec, self._parts.intake.keys, [1])
+        announced = ((one.item, codec.type_today(one.type), one.key, bytes(one.payload)) for one in children)
+        return RecordedChildren((), self._changes, EndedChildren(recognized=map(recognize, announced)))

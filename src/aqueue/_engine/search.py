@@ -1,0 +1,129 @@
+"""Finds the nodes of items by their numbers.
+
+The engine keeps no index of the nodes that wait: it would cost time and memory for each item, and few runs are ever steered. So a
+command looks through them, in slices of a few milliseconds. Meanwhile nothing starts, and so nothing leaves its place.
+"""
+
+from collections.abc import Callable, Iterator
+from functools import partial
+from itertools import chain
+from time import monotonic
+from typing import Final, Literal
+
+import msgspec
+
+from aqueue._engine.parts import Parts
+from aqueue._engine.tree import CLOSED, Node
+from aqueue._engine.turns import SLICE_S
+from aqueue._engine.worker import Worker
+from aqueue._engine.workers import Workers
+
+__all__ = ["Found", "Search", "Step", "has_running_hook_above"]
+
+_AT_ONCE: Final = 1_000
+
+Step = Callable[[Callable[[], None]], None] | None
+"""What comes before the next slice: None for a turn of the event loop; or a function that gets another one, to be called then."""
+
+
+class Found(msgspec.Struct, frozen=True, eq=False):
+    """A node and where it is.
+
+    Attributes:
+        node: the node of an item that has not ended, or that is failed.
+        place: ``failed``; ``retrying``; ``running``; ``queue``; ``suspects``: it runs alone before all others; ``parent``: it waits for
+            its parent to enqueue it again; ``left``: it was interrupted, and the run stops; ``opening``: its object is being read.
+        worker: the worker that runs it.
+    """
+
+    node: Node
+    place: Literal["failed", "retrying", "running", "queue", "suspects", "parent", "left", "opening"]
+    worker: Worker | None = None
+
+
+class Search:
+    """Finds nodes by the numbers of their items."""
+
+    def __init__(self, parts: Parts, workers: Workers) -> None:
+        """Look at the nodes in `parts`, and at those that `workers` run."""
+        self._parts = parts
+        self._workers = workers
+        self._waiting: dict[int, Found] = {}
+
+    def forget(self) -> None:
+        """Forget the waiting nodes that were found: they may start now."""
+        self._waiting.clear()
+
+    def running(self) -> dict[int, Worker]:
+        """Return the workers that run something, by the numbers of the items."""
+        return {node.id: worker for node, worker in self._workers.running("process", "after_children")}
+
+    def find(self, number: int, running: dict[int, Worker]) -> Found | None:
+        """Return a node that can be looked up, or was found by `look_for`; None if there is none, or it has ended."""
+        parts = self._parts
+        dispatcher = parts.dispatcher
+        if number in parts.tree.failed:
+            return Found(parts.tree.failed[number], "failed")
+        if number in dispatcher.retries.retrying:
+            return Found(dispatcher.retries.retrying[number].node, "retrying")
+        worker = running.get(number)
+        if worker is not None and worker.attempt is not None and worker.attempt.node is not None:
+            return Found(worker.attempt.node, "running", worker)
+        node, phase = dispatcher.opening.get(number, (None, "process"))
+        if node is not None and phase == "process":
+            return Found(node, "opening")
+        return None if number in dispatcher.dropped else self._waiting.get(number)
+
+    def look_for(self, wanted: set[int]) -> Iterator[Step]:
+        """Find those of the `wanted` items that wait, so that `find` returns them; nothing may start until `forget`."""
+        end = monotonic() + SLICE_S
+        yield from self._unspill(wanted)
+        parts, dispatcher = self._parts, self._parts.dispatcher
+        parents = [node for node, _ in self._workers.running("process")]
+        parents += [wait.node for wait in dispatcher.retries.retrying.values()]
+        places: Iterator[tuple[Literal["suspects", "left", "queue", "parent"], list[Node]]] = chain(
+            [("suspects", [node for node, _ in parts.suspects.waiting]), ("left", dispatcher.left.copy())],
+            (("queue", nodes) for nodes in dispatcher.queue.in_memory()),
+            (("parent", nodes) for nodes in _held_below(parents)),
+        )
+        for place, nodes in places:
+            for start in range(0, len(nodes), _AT_ONCE):
+                part = nodes[start : start + _AT_ONCE]
+                self._waiting.update((node.id, Found(node, place)) for node in part if node.id in wanted)
+                parents += [node for node in part if node.recorded is not None]
+                if monotonic() > end:
+                    yield None
+                    end = monotonic() + SLICE_S
+
+    def _unspill(self, wanted: set[int]) -> Iterator[Step]:
+        """Make the nodes of the wanted items that are spilled; they stay in their places."""
+        spilling = self._parts.spilling
+        if spilling is None:
+            return
+        end = monotonic() + SLICE_S
+        for line in self._parts.dispatcher.queue.spilling_lines:
+            for block in line.blocks:
+                numbers = [number for number in block.numbers if number in wanted and number not in block.nodes]
+                for start in range(0, len(numbers), spilling.at_once):
+                    yield partial(spilling.bring, line, block, numbers[start : start + spilling.at_once])
+                if monotonic() > end:
+                    yield None
+                    end = monotonic() + SLICE_S
+
+
+def has_running_hook_above(node: Node, running: dict[int, Worker]) -> bool:
+    """Return whether the hook of an ancestor of `node` runs, whose subtree has ended. `running`: what runs, by number."""
+    above = node.parent if node.pending == CLOSED else None
+    while above is not None and above.pending <= 0:
+        if above.pending == 0 and above.id in running:
+            return True
+        above = above.parent
+    return False
+
+
+def _held_below(parents: list[Node]) -> Iterator[list[Node]]:
+    """Yield the nodes that wait for these `parents`, to which others may be added meanwhile, to enqueue them again."""
+    while parents:
+        recorded = parents.pop().recorded
+        if recorded is not None:
+            yield [child.node for child in recorded if child.node is not None and child.node.is_held]
