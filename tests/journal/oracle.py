@@ -60,6 +60,7 @@ class Story:
         state: ``waits``, ``process``, ``failed``, ``completed``, ``hook``, ``hook failed``, ``closed`` or ``closed over``.
         attempts: the last attempt at each item, by its number and phase.
         results: each item's result as of the last round that has ended, as JSON; empty for none.
+        of_process: what the `process` of each item returned last, or what it was skipped with, as JSON; empty for none.
         completions: how often each item completed since it was enqueued or was to run again.
         skipped: the items that are skipped; their state is ``completed``, ``closed`` or ``closed over``.
         cancelled: the items that were cancelled while they ran, and have not ended since.
@@ -84,7 +85,7 @@ class Story:
         self.groups: dict[int, str | None] = {}
         self.attempts: dict[tuple[int, str], int] = {}
         self.results: dict[int, bytes] = {}
-        self._of_process: dict[int, bytes] = {}
+        self.of_process: dict[int, bytes] = {}
         self.completions: Counter[int] = Counter()
         self.skipped: set[int] = set()
         self.cancelled: set[int] = set()
@@ -181,7 +182,7 @@ class Story:
                 self.completions[event.item] += 1
                 assert self.completions[event.item] == 1, "completed twice"
                 self.deduplicated += event.deduplicated
-                self.results[event.item] = self._of_process[event.item] = bytes(event.result)
+                self.results[event.item] = self.of_process[event.item] = bytes(event.result)
                 self.payloads[event.item] = bytes(event.payload) or self.payloads[event.item]
                 self.state[event.item] = "completed"
                 if not self.enqueued[event.item].hook and not self.children(event.item):
@@ -261,11 +262,11 @@ class Story:
             told = event.ended
             assert (told.parent, told.enqueued_seq, told.hook) == (enqueued.parent, enqueued.seq, enqueued.hook)
             assert (told.track_overall, told.occurrence) == (enqueued.track_overall, enqueued.occurrence)
-            assert told.key == self._item_keys.get(item, enqueued.key)
+            assert told.key == self.key(item)
             assert told.has_children == bool(self.children(item))
             assert told.attempt == self.attempts.get((item, "process"), 0)
             assert told.hook_attempt == self.attempts.get((item, "after_children"), 0)
-            assert bytes(event.result) == (b"" if event.rerun else self._of_process[item])
+            assert bytes(event.result) == (b"" if event.rerun else self.of_process[item])
             assert enqueued.parent == 0 or self.state[enqueued.parent] not in ("closed", "closed over")
         failed = {"failed": "process", "hook failed": "after_children"}.get(before)
         if event.rerun:
@@ -286,7 +287,7 @@ class Story:
             self.state[item] = "completed"
             self.failed[item, "after_children"] = 0
         if failed is not None:
-            self._to_be_reopened.update(self._above(item))
+            self._to_be_reopened.update(self.above(item))
 
     def _skip(self, event: ItemSkipped) -> None:
         item = event.item
@@ -302,12 +303,17 @@ class Story:
         self.skipped.add(item)
         self.cancelled.discard(item)
         self._due.pop(item, None)
-        self.results[item] = self._of_process[item] = bytes(event.result)
+        self.results[item] = self.of_process[item] = bytes(event.result)
         self.state[item] = "completed" if self.children(item) else "closed"
         if event.had_failed:
-            self._to_be_reopened.update(self._above(item))
+            self._to_be_reopened.update(self.above(item))
 
-    def _above(self, item: int) -> list[int]:
+    def key(self, item: int) -> str | None:
+        """Return the key of `item`, perhaps added when it was adopted; None if it has none."""
+        return self._item_keys.get(item, self.enqueued[item].key)
+
+    def above(self, item: int) -> list[int]:
+        """Return the numbers of all ancestors of `item`, the deepest first."""
         found = []
         while item := self.enqueued[item].parent:
             found.append(item)
@@ -405,7 +411,7 @@ class Story:
             self.hooks[item] += 1
             assert self.hooks[item] == 1, "its hook was done twice"
             self.failed[item, "after_children"] = 0  # if it is done again, for it was done over failures, that is anew
-            self.results[item] = bytes(event.result) or self._of_process[item]
+            self.results[item] = bytes(event.result) or self.of_process[item]
         else:
             assert self.state[item] == "completed"
             assert isinstance(event, ItemChildrenProcessed) == good

@@ -3,7 +3,7 @@
 import os
 import sqlite3
 from collections.abc import Iterator, Sequence
-from contextlib import suppress
+from contextlib import closing, suppress
 from pathlib import Path
 from typing import Any, Final
 
@@ -13,7 +13,7 @@ from aqueue._journal import file as journal_file
 from aqueue.errors import JournalDamaged, JournalTooNew
 from aqueue.events import SCHEMA_VERSION, AnyEvent, Event, RunResumed, RunStarted, decode
 
-__all__ = ["EventReader", "damaged", "read_events_at"]
+__all__ = ["EventReader", "damaged", "read_all", "read_events_at"]
 
 _READ_EVENTS: Final = 2_000
 
@@ -108,6 +108,21 @@ class EventReader:
                 break
         self._has_large = size >= _READ_BYTES  # the next ones are probably large, too
         return count, last, events
+
+
+def read_all(path: Path) -> Iterator[list[Event]]:
+    """Yield all events of the journal at `path`, which this process may be writing, by a connection of its own; in any thread.
+
+    Parameters:
+        path: the file, resolved and checked.
+
+    Raises:
+        JournalDamaged, JournalTooNew: see `EventReader.read`.
+    """
+    with closing(journal_file.connect(path, "ro")) as connection:
+        reader = EventReader(connection, path)
+        while (events := reader.read()) is not None:
+            yield events
 
 
 def read_events_at(connection: sqlite3.Connection, path: Path, seqs: Sequence[int]) -> Iterator[Event]:
