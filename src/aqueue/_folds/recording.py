@@ -23,11 +23,11 @@ from aqueue._codec.class_names import type_name
 from aqueue._codec.digests import DIGEST_BYTES, KeySet, digest_of, encoded, pair_digest
 from aqueue._folds.crashes import Crashes
 from aqueue._folds.waiting_items import PAGE_ITEMS, Kind, Page, Siblings, WaitingItems
-from aqueue.errors import PoisonItem
+from aqueue.errors import CancelledByUser, PoisonItem
 from aqueue.events import NO_DATA, Event, ItemCompleted, ItemDescribed, ItemEnqueued, ItemStarted, Phase, RunFinished
 from aqueue.view import InForce
 
-__all__ = ["POISON", "ROOT", "Ended", "RecordedItem", "RecordedRun", "Recording", "RunFacts"]
+__all__ = ["CANCELLED", "POISON", "ROOT", "Ended", "RecordedItem", "RecordedRun", "Recording", "RunFacts"]
 
 if TYPE_CHECKING:
     Numbers = array[int]
@@ -54,6 +54,9 @@ _NO_PAGE: Final = Page([None] * PAGE_ITEMS, array("q"))
 POISON: Final = type_name(PoisonItem)
 """The type of the error with which a poison item fails."""
 
+CANCELLED: Final = type_name(CancelledByUser)
+"""The type of the error with which an item fails that a person cancelled."""
+
 
 class RecordedItem(msgspec.Struct, gc=False, array_like=True):
     """A live item, as recorded. The events named in it have its payloads and results.
@@ -75,6 +78,7 @@ class RecordedItem(msgspec.Struct, gc=False, array_like=True):
         due: when that attempt may start, Unix time in seconds; 0.0 if it need not wait.
         delay_s: how long it had to wait from the failure, seconds.
         is_poison: whether it failed with `PoisonItem`, and has neither returned nor raised since.
+        is_cancelled: whether it has failed since a person cancelled it: a resume leaves it failed.
         attempt: how often its `process` was started.
         hook_attempt: how often its hook was started.
         started_seq, hook_seq, described_seq, completed_seq, retried_seq, rescheduled_seq, interrupted_seq, failed_seq,
@@ -107,6 +111,7 @@ class RecordedItem(msgspec.Struct, gc=False, array_like=True):
     due: float = 0.0
     delay_s: float = 0.0
     is_poison: bool = False
+    is_cancelled: bool = False
     attempt: int = 0
     hook_attempt: int = 0
     started_seq: int = 0
@@ -285,7 +290,8 @@ class Recording:
         self.ended = Ended()
         self._open = self.facts.last_id >> _SHIFT  # the number of the page to which items are added
         self._sweep_at = _SWEEP_GROUPS
-        self._failed_below: set[int] | None = None  # the items of which a descendant has failed; None if not known
+        # How many children have failed or have a failure below, by the number of their parent, if any; None if not known.
+        self._failed_below: dict[int, int] | None = None
 
     def apply(self, events: Iterable[Event]) -> None:  # noqa: C901, PLR0912, PLR0915  # one loop
         """Fold `events`, which must follow those applied so far.
@@ -559,15 +565,15 @@ class Recording:
             self._bring_back(event, event.ended)
         record = self._record(event.item)
         record.reopened_seq = event.seq
-        record.failed = None
+        self._forget_failure(record)
         record.closed_over = False
-        self._failed_below = None
+        record.retries, record.due = 0, 0.0
         self.facts.finished = None
         if event.failed == "process" or event.rerun:
             record.group_seq = event.seq
         if event.rerun:
             record.completed = record.skipped = False
-            record.retries, record.due = 0, 0.0
+            self.facts.cancelled.discard(event.item)
             self.facts.forgotten_below.add(event.item)
 
     def _bring_back(self, event: ev.ItemReopened, ended: ev.EndedItem) -> None:
@@ -601,9 +607,7 @@ class Recording:
     def _skip(self, event: ev.ItemSkipped) -> None:
         record = self._record(event.item)
         record.skipped_seq = event.seq
-        if record.failed is not None:
-            self._failed_below = None
-        record.failed = None
+        self._forget_failure(record)
         record.is_poison = False
         record.retries, record.due = 0, 0.0
         record.completed = record.skipped = True
@@ -634,32 +638,56 @@ class Recording:
 
     def _fail(self, event: ev.ItemFailed) -> None:
         record = self._end_attempt(event.item)
+        self._with_failure_below()
         record.failed = event.phase
         record.failed_seq = event.seq
-        record.retries = 0
+        record.retries, record.due = 0, 0.0
         record.is_poison = event.error.type == POISON
+        record.is_cancelled = event.error.type == CANCELLED
         self.facts.cancelled.discard(event.item)
         if event.phase == "after_children":
             self.facts.earlier_results[event.item] = 0
         else:  # it may have had a result, if it ran again
             self.facts.earlier_results.pop(event.item, None)
             record.result_seq = 0
-        self._add_ancestors(record.parent, self._with_failure_below())
+        self._count_failure(record, 1)
 
-    def _with_failure_below(self) -> set[int]:
-        """Return the items of which a descendant has failed and was not reopened."""
+    def _forget_failure(self, record: RecordedItem) -> None:
+        """Note that an item is no longer failed, if it was."""
+        if record.failed is not None:
+            self._with_failure_below()
+            record.failed = None
+            record.is_cancelled = False
+            self._count_failure(record, -1)
+
+    def _with_failure_below(self) -> dict[int, int]:
+        """Return the items of which a descendant has failed and was not reopened, as `_failed_below`."""
         if self._failed_below is None:
-            self._failed_below = set()
+            below = self._failed_below = {}
+            counted: set[int] = set()
             for record in self.live.values():
-                if record.failed is not None:
-                    self._add_ancestors(record.parent, self._failed_below)
+                while (record.failed is not None or record.id in below) and record.id not in counted:
+                    counted.add(record.id)
+                    if record.parent != ROOT:
+                        record = self.live[record.parent]
+                        below[record.id] = below.get(record.id, 0) + 1
         return self._failed_below
 
-    def _add_ancestors(self, item: int, failed_below: set[int]) -> None:
-        # Stops at the first that knows: each item is marked once.
-        while item != ROOT and item not in failed_below:
-            failed_below.add(item)
-            item = self.live[item].parent
+    def _count_failure(self, record: RecordedItem, change: int) -> None:
+        """Count that `record` has failed, or no longer has, with a `change` of 1 or -1."""
+        below, live = self._with_failure_below(), self.live
+        if record.id in below:
+            return
+        # A retry of many siblings would be quadratic if it looked at all items, or at those above for each of them.
+        while record.parent != ROOT:
+            record = live[record.parent]
+            before = below.get(record.id, 0)
+            if before + change:
+                below[record.id] = before + change
+            else:
+                del below[record.id]
+            if record.failed is not None or (before and before + change):
+                return  # which was so for those above, too, or still is
 
     def _slow_down(self, event: ev.GroupSlowedDown) -> None:
         slowed = self.facts.slowed_down
@@ -700,6 +728,16 @@ class Recording:
     def is_live(self, item: int) -> bool:
         """Return whether an item is live."""
         return item in self.live or self.waiting.has(item)
+
+    def record_of(self, item: int) -> RecordedItem | None:
+        """Return what is known of an item; None if it isn't live. It must not be changed."""
+        record = self.live.get(item)
+        if record is None and self.waiting.has(item):
+            page, place = self.waiting.pages[item >> _SHIFT], item & _MASK
+            siblings = page.siblings[place]
+            assert siblings is not None
+            record = self._record_of(item, page.enqueued_seqs[place], siblings)
+        return record
 
     def announced_by(self, items: Iterable[int]) -> list[int]:
         """Return the numbers of the events that announced these items, leaving out those that aren't live any more.
