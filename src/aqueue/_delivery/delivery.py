@@ -4,6 +4,7 @@ import shlex
 import threading
 import time
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Final
 
 import anyio
@@ -12,6 +13,7 @@ from aqueue._codec.class_names import type_name
 from aqueue._delivery.journal_thread import JournalThread
 from aqueue._delivery.open_reporters import terminals_last
 from aqueue._delivery.reporter_thread import TICK_INTERVAL_S, ReporterThread
+from aqueue._folds.ended_items import ItemFacts, ended_items
 from aqueue._folds.snapshot import GROWING, Folds
 from aqueue._stream.error_info import error_info
 from aqueue._stream.event_stream import SOFT_LIMIT_BYTES, EventStream
@@ -190,6 +192,28 @@ class Delivery:
             lambda recording: recording.needed_again(items, parents),
             lambda events: self._call_soon(lambda: on_read(events)),
         )
+
+    def read_facts(self, items: Sequence[int], on_read: Callable[[dict[int, ItemFacts] | Exception], None]) -> None:
+        """Read what the journal tells of items and of their ancestors, ended or not, in a thread of its own.
+
+        Parameters:
+            items: the numbers of the items.
+            on_read: called in the loop with the facts by number, as of some time after this call; or with why they can't be read.
+        """
+        from aqueue._journal.reader import read_all  # which loads SQLite
+
+        journal = self._journal
+        assert journal is not None
+
+        def read() -> None:
+            found: dict[int, ItemFacts] | Exception
+            try:
+                found = ended_items(items, partial(read_all, journal.path))
+            except Exception as error:
+                found = error
+            self._call_soon(lambda: on_read(found))
+
+        self.when_saved(lambda _: threading.Thread(target=read, name="aqueue-facts", daemon=True).start())
 
     def _on_committed(self, batch: list[Event]) -> None:
         if self._is_showing:

@@ -32,6 +32,7 @@ Each module imports only from those above it:
 - `dispatcher`: what runs next: the queue, groups, due hooks, and the workers that are idle
 - `intake`: what happens to an enqueued item: announced and queued, dropped as a duplicate, or adopted
 - `spilling`: makes the nodes of spilled items again, from what the journal has of them
+- `facts`: what the journal tells of items that the engine has forgotten
 - `outcomes`: what follows from an attempt that raised: a retry, a failure for good, or an interruption
 - `parts`: the parts above, put together for one run
 - `hooks`: runs hooks, those of children before those of their parents
@@ -40,6 +41,7 @@ Each module imports only from those above it:
 - `remote_workers`: workers whose items run in other processes
 - `search`: finds nodes by the numbers of their items
 - `reopening`: reopens items that have ended, and the hooks above them
+- `reruns`: lets items run again that have completed
 - `item_commands`: retry, skip and cancel: what people ask of items
 - `steering`: what people ask of a whole run or of a group becomes an event, which the engine obeys
 - `engine`: runs the parts until no item is left

@@ -16,6 +16,7 @@ class ClassRegistry:
     Attributes:
         by_type: an entry per class, by the class itself; the first look-up for each enqueued item.
         policies: the policies of classes that don't set their own.
+        is_elsewhere: whether `process` runs in other processes.
     """
 
     def __init__(self, policies: Policies, on_grouped: Callable[[], object], *, is_elsewhere: bool) -> None:
@@ -29,7 +30,7 @@ class ClassRegistry:
         self.by_type: dict[type, ItemClass] = {}
         self.policies = policies
         self._on_grouped = on_grouped
-        self._is_elsewhere = is_elsewhere
+        self.is_elsewhere = is_elsewhere
         self._by_looks: dict[tuple[object, ...], ItemClass] = {}
 
     def look_up(self, item: Any) -> ItemClass:
@@ -56,7 +57,7 @@ class ClassRegistry:
         """Return the entry that equals `found` in all that readers see, or add `found`."""
         if found.grouped:
             self._on_grouped()
-        if self._is_elsewhere:
+        if self.is_elsewhere:
             found.is_plain = False
         return self._by_looks.setdefault(found.looks, found)
 

@@ -323,6 +323,7 @@ class Intake:
         """Queue the recorded children that `node` didn't enqueue again. `name_others`: warn of new ones in their place."""
         recorded = node.recorded
         if recorded is not None:
+            self._tree.earlier_results.pop(node.id, None)
             parent = f"item {node.id} ({node.cls.type})"
             self._run_unrepeated(recorded, parent)
             if name_others:

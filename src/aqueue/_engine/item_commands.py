@@ -1,20 +1,21 @@
 """Retry, skip and cancel: what people ask of items, carried out in slices between which everything else in the loop runs."""
 
-from collections import Counter, deque
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from time import monotonic
 from typing import Final
 
-from aqueue._engine.outcomes import cancelled_by
 from aqueue._engine.parts import Parts
 from aqueue._engine.reopening import Reopening
-from aqueue._engine.search import Found, Search, Step, has_running_hook_above
+from aqueue._engine.reruns import Reruns
+from aqueue._engine.search import Found, InProgress, Search, Step, has_running_hook_above
 from aqueue._engine.stopping import Stage
 from aqueue._engine.tree import CLOSED, Node
 from aqueue._engine.turns import SLICE_S
 from aqueue._engine.worker import Worker
 from aqueue._engine.workers import Workers
+from aqueue._system.notice import warn
 from aqueue._verbs import Answer, Cancel, OnItems, Retry, RunIsOver, SeenState, Skip
 from aqueue.errors import SteeringError
 from aqueue.events import (
@@ -25,6 +26,7 @@ from aqueue.events import (
     Phase,
     RunSteered,
 )
+from aqueue.text import visible
 
 __all__ = ["ItemCommands"]
 
@@ -64,15 +66,16 @@ class ItemCommands:
         self._failures = parts.failures
         self._search = Search(parts, workers)
         self._reopening = Reopening(parts)
+        self._reruns = Reruns(parts, self._search, self._reopening, self._hold)
         self._is_over = False
-        self._queued: deque[tuple[_Command, OnDone]] = deque()
+        self._queued: deque[tuple[InProgress, OnDone]] = deque()
         self._to_close: list[Node] = []
 
     # ---- slice by slice -----------------------------------------------------------------------------------------
 
     def begin(self, command: OnItems, on_done: OnDone) -> None:
         """Carry out `command` from now on, and call `on_done` with what came of it, or with why it can't be carried out."""
-        self._queued.append((_Command(command), on_done))
+        self._queued.append((InProgress(command), on_done))
         if len(self._queued) == 1:
             self._begin_next()
 
@@ -82,7 +85,7 @@ class ItemCommands:
             self._dispatcher.is_held = True  # until all is done, since what is reopened now may be all that is left
             self._step(self._work(command), partial(self._end, command, on_done))
 
-    def _end(self, command: "_Command", on_done: OnDone, error: SteeringError | None) -> None:
+    def _end(self, command: InProgress, on_done: OnDone, error: SteeringError | None) -> None:
         self._queued.popleft()
         self._dispatcher.is_held = False
         self._dispatcher.wake_all()
@@ -97,6 +100,9 @@ class ItemCommands:
             on_end(None)
         except SteeringError as error:
             on_end(error)
+        except Exception as error:  # a bug in aqueue: in a callback of trio's loop it would end the whole program
+            warn(f"commands on items may fail: {visible(repr(error), 500)}; the run continues")
+            on_end(SteeringError("the run could not carry out the command; its standard error says why"))
         else:
             again = partial(self._step, work, on_end)
             if step is None:
@@ -112,7 +118,7 @@ class ItemCommands:
         """
         if self._queued:
             raise SteeringError(_ANOTHER)
-        doing = _Command(command)
+        doing = InProgress(command)
         for step in self._work(doing):
             if step is not None:
                 raise SteeringError(_WAITS_ON_DISK)
@@ -125,11 +131,11 @@ class ItemCommands:
 
     # ---- one command --------------------------------------------------------------------------------------------
 
-    def _work(self, doing: "_Command") -> Iterator[Step]:
+    def _work(self, doing: InProgress) -> Iterator[Step]:
         self._check_is_on()
         command = doing.command
         if isinstance(command, Retry) and command.completed:
-            yield from self._reopening.rerun(doing)
+            yield from self._reruns.run(doing)
         else:
             yield from self._apply_in_parts(doing)
         yield from self._close()
@@ -142,7 +148,7 @@ class ItemCommands:
         if self._is_over or self._stopping.stage is Stage.ENDED or self._dispatcher.is_done:
             raise RunIsOver
 
-    def _apply_in_parts(self, doing: "_Command") -> Iterator[Step]:
+    def _apply_in_parts(self, doing: InProgress) -> Iterator[Step]:
         command = doing.command
         waiting = set()
         if not isinstance(command, Retry):
@@ -176,7 +182,7 @@ class ItemCommands:
         if not isinstance(command, Cancel) and any(self._search.find(number, running) is None for number in numbers):
             raise SteeringError(_NO_JOURNAL)
 
-    def _apply(self, doing: "_Command", seen: SeenState, numbers: Sequence[int]) -> None:
+    def _apply(self, doing: InProgress, seen: SeenState, numbers: Sequence[int]) -> None:
         """Carry out a command on those of these items that still are in the state in which they were seen."""
         running = self._search.running()
         found: list[Found] = []
@@ -257,7 +263,7 @@ class ItemCommands:
         self._tree.earlier_results.pop(node.id, None)
         self._end_phase(node, phase, has_failed=has_failed)
 
-    def _cancel(self, found: Found, doing: "_Command") -> None:
+    def _cancel(self, found: Found, doing: InProgress) -> None:
         node = found.node
         if found.worker is not None:
             self._stream.emit(ItemCancelled, node.id)
@@ -321,26 +327,3 @@ class ItemCommands:
                 self._check_is_on()
                 end = monotonic() + SLICE_S
         self._dispatcher.wake_all()
-
-
-class _Command:
-    """A command that is being carried out.
-
-    Attributes:
-        command: the command.
-        applied: the numbers of the items that it was applied to.
-        others: why it was not applied to the other items, by number.
-        error: what items fail with that it cancels.
-    """
-
-    def __init__(self, command: OnItems) -> None:
-        self.command = command
-        self.error = cancelled_by(command.by)
-        self.applied: set[int] = set()
-        self.others: dict[int, str] = {}
-
-    @property
-    def answer(self) -> Answer:
-        """What came of it."""
-        others = Counter(why for number, why in self.others.items() if number not in self.applied)
-        return Answer(changed=bool(self.applied), count=len(self.applied), others=dict(others))

@@ -3,6 +3,7 @@
 from aqueue._engine.attempt import EngineForItems
 from aqueue._engine.class_registry import ClassRegistry
 from aqueue._engine.dispatcher import Dispatcher
+from aqueue._engine.facts import ReadFacts
 from aqueue._engine.failures import Failures
 from aqueue._engine.group_limits import GroupLimits
 from aqueue._engine.intake import Intake
@@ -43,6 +44,7 @@ class Parts:
         turns: the time slice that workers share.
         payloads: what is recorded of items; None without a journal.
         read_again: reads from the journal what is needed to run items again; None without one.
+        read_facts: reads from there what it tells of items that have ended; None without one.
         limits: what each group may do, and which limits apply to no item.
         for_items: the engine as the code of items sees it.
     """
@@ -63,6 +65,7 @@ class Parts:
         spill_after: int | None = None,
         read_items: ReadItems | None = None,
         read_again: ReadAgain | None = None,
+        read_facts: ReadFacts | None = None,
     ) -> None:
         """Create the parts of a run, in the loop that it will run in.
 
@@ -80,11 +83,13 @@ class Parts:
             spill_after: how many waiting nodes are kept in memory, if there is a journal; None for all.
             read_items: reads items from the journal.
             read_again: reads from there what is needed to run items again; None without one.
+            read_facts: reads from there what it tells of items that have ended; None without one.
         """
         clock = clock_of_this_loop()
         self.stream = stream
         self.failures = failures
         self.read_again = read_again
+        self.read_facts = read_facts
         self.payloads = payloads
         self.timers = Timers(clock)
         self.timeouts = Timeouts(clock, self.timers)

@@ -5,16 +5,16 @@ enqueued, which it will enqueue again.
 """
 
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
 from time import monotonic
 
-from aqueue._codec.item_codec import PayloadCodec
 from aqueue._engine.adoption import RecordedChildren
 from aqueue._engine.changed_classes import ChangedClasses
-from aqueue._engine.ended_children import EndedChildren, recognize
+from aqueue._engine.ended_children import Announced, EndedChildren, recognize
 from aqueue._engine.lines import BLOCK_ITEMS
 from aqueue._engine.parts import Parts
+from aqueue._engine.recorded_child import RecordedChild
 from aqueue._engine.search import Step
 from aqueue._engine.stopping import Stage
 from aqueue._engine.tree import CLOSED, Node
@@ -63,10 +63,6 @@ class Reopening:
             self.open_above(node)
         self._run_again(node, phase)
 
-    def rerun(self, doing: object) -> Iterator[Step]:
-        """Let items run again that have completed or were skipped."""
-        raise NotImplementedError
-
     def take_back(self, node: Node) -> None:
         """Let the item of `node` count as failed no longer."""
         self._parts.failures.take_back(node.id)
@@ -74,10 +70,17 @@ class Reopening:
         node.failed = False
         node.num_failed -= 1
 
-    def open_above(self, node: Node) -> None:
-        """Open the ancestors of `node`, which was failed and closed."""
-        for above, was_closed in self._tree.open_above(node, had_failed=True):
-            self._withdraw_hook(above)
+    def open_above(self, node: Node, *, had_failed: bool = True, topmost_first: bool = False) -> None:
+        """Open the ancestors of `node`, which was closed, or is new.
+
+        Parameters:
+            node: the node.
+            had_failed: whether it, or something below it, was failed.
+            topmost_first: in which order they are opened.
+        """
+        opened = self._tree.open_above(node, had_failed=had_failed)
+        for above, was_closed in reversed(opened) if topmost_first else opened:
+            self.withdraw_hook(above)
             if above.failed:
                 continue
             if was_closed or above.cls.hook:
@@ -85,7 +88,7 @@ class Reopening:
             if above.item is None and self._parts.stopping.stage is Stage.RUNNING:
                 self._read_later(above, "after_children")
 
-    def _withdraw_hook(self, node: Node) -> None:
+    def withdraw_hook(self, node: Node) -> None:
         """Let the hook of `node`, if it is due, not run yet."""
         self._dispatcher.due.pop(node.id, None)
         self._parts.suspects.remove(node)
@@ -177,7 +180,8 @@ class Reopening:
                 self._parts.outcomes.fail_waiting(error, node, phase, node.group if phase == "process" else None)
         if phase == "process" and not node.failed:
             if children:
-                node.recorded = self._recorded(payloads.codec, children)
+                announced = ((one.item, one.type, one.key, bytes(one.payload)) for one in children)
+                node.recorded = self.recorded((), announced)
                 node.cls.is_plain = False
             self._dispatcher.put_again(node)
             return
@@ -185,9 +189,18 @@ class Reopening:
         if not node.pending:
             self._dispatcher.put_due(self._tree.ascend(node, self._stream.now()))
 
-    def _recorded(self, codec: PayloadCodec, children: Sequence[ItemEnqueued]) -> RecordedChildren:
-        """Return what recognizes these children when they are enqueued again; they themselves stay as they are."""
+    def recorded(self, waiting: Sequence[tuple[str, RecordedChild]], others: Iterable[Announced]) -> RecordedChildren:
+        """Return what recognizes the children of an item when it enqueues them again.
+
+        Parameters:
+            waiting: the children that wait for this, each with its class as recorded.
+            others: the announcements of all others, which stay as they are.
+        """
+        payloads = self._parts.payloads
+        assert payloads is not None
+        type_today = payloads.codec.type_today
         if self._changes is None:
-            self._changes = ChangedClasses(codec, self._parts.intake.keys, [1])
-        announced = ((one.item, codec.type_today(one.type), one.key, bytes(one.payload)) for one in children)
-        return RecordedChildren((), self._changes, EndedChildren(recognized=map(recognize, announced)))
+            self._changes = ChangedClasses(payloads.codec, self._parts.intake.keys, [1])
+        announced = ((item, type_today(type), key, payload) for item, type, key, payload in others)
+        children = [(type_today(type), child) for type, child in waiting]
+        return RecordedChildren(children, self._changes, EndedChildren(recognized=map(recognize, announced)))

@@ -4,6 +4,7 @@ The engine keeps no index of the nodes that wait: it would cost time and memory 
 command looks through them, in slices of a few milliseconds. Meanwhile nothing starts, and so nothing leaves its place.
 """
 
+from collections import Counter
 from collections.abc import Callable, Iterator
 from functools import partial
 from itertools import chain
@@ -12,13 +13,15 @@ from typing import Final, Literal
 
 import msgspec
 
+from aqueue._engine.outcomes import cancelled_by
 from aqueue._engine.parts import Parts
 from aqueue._engine.tree import CLOSED, Node
 from aqueue._engine.turns import SLICE_S
 from aqueue._engine.worker import Worker
 from aqueue._engine.workers import Workers
+from aqueue._verbs import Answer, OnItems
 
-__all__ = ["Found", "Search", "Step", "has_running_hook_above"]
+__all__ = ["Found", "InProgress", "Search", "Step", "has_running_hook_above"]
 
 _AT_ONCE: Final = 1_000
 
@@ -41,6 +44,29 @@ class Found(msgspec.Struct, frozen=True, eq=False):
     worker: Worker | None = None
 
 
+class InProgress:
+    """A command that is being carried out.
+
+    Attributes:
+        command: the command.
+        applied: the numbers of the items that it was applied to.
+        others: why it was not applied to the other items, by number.
+        error: what items fail with that it cancels.
+    """
+
+    def __init__(self, command: OnItems) -> None:
+        self.command = command
+        self.error = cancelled_by(command.by)
+        self.applied: set[int] = set()
+        self.others: dict[int, str] = {}
+
+    @property
+    def answer(self) -> Answer:
+        """What came of it."""
+        others = Counter(why for number, why in self.others.items() if number not in self.applied)
+        return Answer(changed=bool(self.applied), count=len(self.applied), others=dict(others))
+
+
 class Search:
     """Finds nodes by the numbers of their items."""
 
@@ -49,10 +75,12 @@ class Search:
         self._parts = parts
         self._workers = workers
         self._waiting: dict[int, Found] = {}
+        self._above: dict[int, Node] = {}
 
     def forget(self) -> None:
-        """Forget the waiting nodes that were found: they may start now."""
+        """Forget the nodes that were found: they may start now, or end."""
         self._waiting.clear()
+        self._above.clear()
 
     def running(self) -> dict[int, Worker]:
         """Return the workers that run something, by the numbers of the items."""
@@ -74,6 +102,20 @@ class Search:
             return Found(node, "opening")
         return None if number in dispatcher.dropped else self._waiting.get(number)
 
+    def dropped(self, number: int) -> Node | None:
+        """Return the node of an item that is in the queue, but isn't to run, if `look_for` has found it."""
+        found = self._waiting.get(number)
+        return found.node if found is not None and number in self._parts.dispatcher.dropped else None
+
+    def completed(self, number: int) -> Node | None:
+        """Return a node whose `process` has completed, but whose subtree hasn't ended well, if `look_above` has found it."""
+        node = self._above.get(number)
+        return None if node is None or (not node.pending and node.item is None) else node
+
+    def has_abandoned(self, number: int) -> bool:
+        """Return whether an attempt still runs that was abandoned when this item was skipped."""
+        return any(worker.abandoned is not None and worker.abandoned.id == number for worker in self._workers.present)
+
     def look_for(self, wanted: set[int]) -> Iterator[Step]:
         """Find those of the `wanted` items that wait, so that `find` returns them; nothing may start until `forget`."""
         end = monotonic() + SLICE_S
@@ -94,6 +136,32 @@ class Search:
                 if monotonic() > end:
                     yield None
                     end = monotonic() + SLICE_S
+
+    def look_above(self, wanted: set[int]) -> Iterator[Step]:
+        """Find those of the `wanted` items whose subtrees have not ended well, so that `completed` returns them."""
+        end = monotonic() + SLICE_S
+        parts, dispatcher, seen = self._parts, self._parts.dispatcher, set[int]()
+        running = [node for node, _ in self._workers.running("process", "after_children")]
+        others = [node for node, _ in parts.suspects.waiting]
+        others += [wait.node for wait in dispatcher.retries.retrying.values()]
+        others += [node for node, _ in dispatcher.opening.values()]
+        others += dispatcher.left + list(dispatcher.due.values()) + list(parts.tree.failed.values())
+        for nodes in chain([running, others], dispatcher.queue.in_memory(), self._above_spilled()):
+            for node in nodes:
+                above: Node | None = node
+                while above is not None and above.id not in seen:
+                    seen.add(above.id)
+                    if above.id in wanted:
+                        self._above[above.id] = above
+                    above = above.parent
+                if monotonic() > end:
+                    yield None
+                    end = monotonic() + SLICE_S
+
+    def _above_spilled(self) -> Iterator[list[Node]]:
+        for line in self._parts.dispatcher.queue.spilling_lines:
+            for block in line.blocks:
+                yield list(block.nodes.values())
 
     def _unspill(self, wanted: set[int]) -> Iterator[Step]:
         """Make the nodes of the wanted items that are spilled; they stay in their places."""

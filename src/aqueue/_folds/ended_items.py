@@ -41,6 +41,8 @@ class ItemFacts(msgspec.Struct):
         state_seq: the number of the event that has it; 0 if that is the announcement.
         group: the group in which it was queued last; None if it had none.
         skipped: whether a person skipped it.
+        is_completed: whether its `process` has returned, or it was skipped, and nothing of it has run since.
+        is_closed: whether its subtree has ended well, or its hook has run over a failure.
         attempt, hook_attempt: how often its `process` and its hook were started.
         process_seq: the number of the event that has what its `process` returned, or what it was skipped with; 0 for nothing.
         process_result: this result, as JSON.
@@ -65,6 +67,8 @@ class ItemFacts(msgspec.Struct):
     group: str | None
     state_seq: int = 0
     skipped: bool = False
+    is_completed: bool = False
+    is_closed: bool = False
     attempt: int = 0
     hook_attempt: int = 0
     process_seq: int = 0
@@ -74,6 +78,11 @@ class ItemFacts(msgspec.Struct):
     has_children: bool = False
     children: list[AnnouncedChild] = []
     results: dict[int, Raw] = {}
+
+    @property
+    def announced_children(self) -> list[tuple[int, str, str | None, bytes]]:
+        """The same without the numbers of the events."""
+        return [(one.item, one.type, one.key, one.payload) for one in self.children]
 
     def as_ended(self) -> EndedItem:
         """Return what `item.reopened` says of it, if its subtree had ended well."""
@@ -150,8 +159,10 @@ class _Facts:
             elif type(event) is ItemStarted:
                 if event.item in chain:
                     item = items[event.item]
+                    item.is_closed = False
                     if event.phase == "process":
                         item.attempt = event.attempt
+                        item.is_completed = False
                     else:
                         item.hook_attempt = event.attempt
             else:
@@ -217,17 +228,21 @@ def _apply(item: ItemFacts, event: Event) -> None:
             item.process_result = item.result = event.result.copy() if event.result else NO_DATA
             item.process_seq = item.result_seq = event.seq if event.result else 0
             item.skipped = isinstance(event, ev.ItemSkipped)
+            item.is_completed = True
+            item.is_closed = not item.has_children and (item.skipped or not item.hook)
             if isinstance(event, ItemCompleted) and event.payload:
                 item.state, item.state_seq = bytes(event.payload), event.seq
         case ev.ItemChildrenProcessed():
+            item.is_closed = True
             has_own = bool(event.result)
             item.result = event.result.copy() if has_own else item.process_result
             item.result_seq = event.seq if has_own else item.process_seq
         case ev.ItemFailed():
             item.result, item.result_seq = NO_DATA, 0
         case ev.ItemReopened():
+            item.is_closed = False
             if event.rerun:
-                item.skipped = False
+                item.skipped = item.is_completed = False
             if event.rerun or event.failed == "process":
                 item.group = event.group
         case ev.ItemAdopted():

@@ -103,6 +103,7 @@ class Session:
             spill_after=settings.spill_after,
             read_items=self._delivery.read_items,
             read_again=None if journal is None else self._delivery.read_again,
+            read_facts=None if journal is None else self._delivery.read_facts,
         )
         self._stopping = self._parts.stopping
         self._engine = Engine(self._parts, settings.num_workers, self._cluster)
