@@ -325,7 +325,7 @@ class Story:
 
     def _adopt(self, event: ItemAdopted) -> None:
         enqueued = self.enqueued[event.item]
-        assert self.processes > 1, "nothing is recorded before the first process"
+        assert self.processes > 1 or self.reopened[event.item], "nothing is recorded before the first process"
         assert enqueued.parent == 0 or self.state[enqueued.parent] == "process"
         if event.key is not None:
             assert (event.type, event.key) not in self._keys, "the key was known"

@@ -3,8 +3,7 @@
 import shlex
 import threading
 import time
-from collections.abc import Callable, Sequence
-from functools import partial
+from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Final
 
 import anyio
@@ -14,6 +13,7 @@ from aqueue._delivery.journal_thread import JournalThread
 from aqueue._delivery.open_reporters import terminals_last
 from aqueue._delivery.reporter_thread import TICK_INTERVAL_S, ReporterThread
 from aqueue._folds.ended_items import ItemFacts, ended_items
+from aqueue._folds.recording import Recording
 from aqueue._folds.snapshot import GROWING, Folds
 from aqueue._stream.error_info import error_info
 from aqueue._stream.event_stream import SOFT_LIMIT_BYTES, EventStream
@@ -80,6 +80,8 @@ class Delivery:
         ]
         self._journal = journal
         self._journal_thread: JournalThread | None = None
+        self._is_closing = False
+        self._reads: list[anyio.Event] = []  # set when what reads facts from the journal has ended
         self._folds = Folds()
         self._journal_closed = anyio.Event()
         self._committed: list[Event] = []  # those that the reporters have not got yet
@@ -179,19 +181,24 @@ class Delivery:
         assert self._journal_thread is not None
         self._journal_thread.read(lambda recording: recording.announced_by(numbers), on_events)
 
-    def read_again(self, items: Sequence[int], parents: Sequence[int], on_read: Callable[[list[Event]], None]) -> None:
+    def read_again(
+        self, items: Sequence[int], parents: Sequence[int], on_read: Callable[[list[Event], set[int]], None]
+    ) -> None:
         """Read what is needed to run live items again, and call `on_read` with it in the loop; otherwise as `read_items`.
 
         Parameters:
             items: the items whose objects are needed: the event that announced each, and that with its latest state.
             parents: those of them, or others, whose children are needed: the events that announced these.
-            on_read: gets the events.
+            on_read: gets the events, and those of `parents` about whose children they don't tell all.
         """
+        forgetful: set[int] = set()
+
+        def question(recording: Recording) -> list[int]:
+            forgetful.update(recording.facts.forgotten_below.intersection(parents))
+            return recording.needed_again(items, parents)
+
         assert self._journal_thread is not None
-        self._journal_thread.read(
-            lambda recording: recording.needed_again(items, parents),
-            lambda events: self._call_soon(lambda: on_read(events)),
-        )
+        self._journal_thread.read(question, lambda events: self._call_soon(lambda: on_read(events, forgetful)))
 
     def read_facts(self, items: Sequence[int], on_read: Callable[[dict[int, ItemFacts] | Exception], None]) -> None:
         """Read what the journal tells of items and of their ancestors, ended or not, in a thread of its own.
@@ -205,14 +212,23 @@ class Delivery:
         journal = self._journal
         assert journal is not None
 
+        def batches() -> Iterator[list[Event]]:
+            for events in read_all(journal.path):
+                if self._is_closing:
+                    raise JournalError("the run has ended")
+                yield events
+
         def read() -> None:
             found: dict[int, ItemFacts] | Exception
             try:
-                found = ended_items(items, partial(read_all, journal.path))
+                found = ended_items(items, batches)
             except Exception as error:
                 found = error
             self._call_soon(lambda: on_read(found))
+            self._call_soon(has_read.set)
 
+        has_read = anyio.Event()
+        self._reads = [one for one in self._reads if not one.is_set()] + [has_read]
         self.when_saved(lambda _: threading.Thread(target=read, name="aqueue-facts", daemon=True).start())
 
     def _on_committed(self, batch: list[Event]) -> None:
@@ -226,6 +242,9 @@ class Delivery:
 
     async def close_journal(self) -> None:
         """Write what is left and close the journal's file; takes as long as that takes."""
+        self._is_closing = True
+        for has_read in self._reads:  # a file that is being read can't be closed without leaving something behind
+            await self._wait_in_any_case(has_read)
         self.end_journal()
         while self._journal_thread is not None and self._journal_thread.is_alive:
             await self._wait_in_any_case(self._journal_closed, CLOSE_TIMEOUT_S)

@@ -61,11 +61,9 @@ class ClassRegistry:
             found.is_plain = False
         return self._by_looks.setdefault(found.looks, found)
 
-    def without_hook(self, cls: ItemClass) -> ItemClass:
-        """Return an entry for items of this class that are skipped: their hooks don't run."""
-        found = self.known(cls.announced_as(cls.type, track_overall=cls.track_overall, hook=False))
-        found.is_plain = False  # workers look whether one that they take was dropped from the queue
-        return found
+    def skipped(self, cls: ItemClass) -> ItemClass:
+        """Return an entry for items of this class that are skipped."""
+        return self.known(cls.as_skipped())
 
     @property
     def counts(self) -> dict[str, Counts]:

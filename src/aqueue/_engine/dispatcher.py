@@ -41,7 +41,7 @@ class Dispatcher:
         dropped: the numbers of nodes that are in the queue, but don't run: people have cancelled or skipped their items.
         opening: the nodes whose objects are being read from the journal before a phase of them can run, by number.
         is_held: whether a command is being carried out, so that the run isn't done.
-        left: the interrupted nodes, which don't run any more in this process.
+        left: the nodes that don't run any more in this process, such as interrupted ones, and the phase that each would run.
         idle: an event per idle worker.
         num_workers: how many workers there are now.
         is_done: whether nothing is left to run, and no item is running that could enqueue more.
@@ -72,7 +72,7 @@ class Dispatcher:
         self.dropped: set[int] = set()
         self.opening: dict[int, tuple[Node, Phase]] = {}
         self.is_held = False
-        self.left: list[Node] = []
+        self.left: list[tuple[Node, Phase]] = []
         self.idle: deque[anyio.Event] = deque()
         self.num_workers = 0
         self._num_taken = 0  # a node that is retried counts once
@@ -172,7 +172,7 @@ class Dispatcher:
             self._put_announced(node, again=True)
             self._num_queued_again += self.retries.is_counted(node)
         except BaseException as error:  # items are compared by the user's code
-            self.left.append(node)
+            self.left.append((node, "process"))
             what = f"item {node.id} ({node.cls.type}) could not be queued again"
             self._stopping.fail(error, what, cancel=not isinstance(error, Exception))
         self.wake_one()
@@ -220,6 +220,14 @@ class Dispatcher:
         if self.retries.is_counted(node):
             self._num_queued_again -= 1
 
+    def put_reopened(self, node: Node) -> None:
+        """Queue a node that is to run again, unless it is still in the queue, where it was dropped."""
+        if node.id in self.dropped:
+            self.dropped.remove(node.id)
+            self.wake_one()
+        else:
+            self.put_again(node)
+
     @property
     def _num_waiting(self) -> int:
         return len(self.queue) - len(self.dropped)
@@ -244,7 +252,8 @@ class Dispatcher:
         """Yield all nodes that wait or were interrupted."""
         retrying = (wait.node for wait in self.retries.retrying.values())
         opening = (node for node, _ in self.opening.values())
-        return chain(self.left, retrying, opening, self.due.values(), self.queue)
+        left = (node for node, _ in self.left)
+        return chain(left, retrying, opening, self.due.values(), self.queue)
 
     # ---- workers that wait --------------------------------------------------------------------------------------
 

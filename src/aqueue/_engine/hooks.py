@@ -55,7 +55,7 @@ class Hooks:
                 self._dispatcher.wake_one()
                 return
             else:
-                self._dispatcher.left.append(due)
+                self._dispatcher.left.append((due, "after_children"))
                 return
 
     @property

@@ -69,6 +69,7 @@ class ItemClass:
         keyed: whether its items have a `key`.
         grouped: whether its items have a `group`.
         policies: when its items are retried, and how long an attempt may take.
+        is_skipped: whether its items are skipped, so that neither they nor their hooks run.
         is_plain: whether it has neither groups nor policies, so that an attempt is just a call.
         enqueued, completed, failed, interrupted, retried, deduplicated, skipped: see `aqueue.events.Counts`.
     """
@@ -82,6 +83,7 @@ class ItemClass:
     keyed: bool = False
     grouped: bool = False
     policies: Policies = NO_POLICIES
+    is_skipped: bool = False
     is_plain: bool = field(init=False)
     deduplicated: int = 0
     enqueued: int = 0
@@ -94,7 +96,7 @@ class ItemClass:
     def __post_init__(self) -> None:
         """Set `names` and `is_plain`."""
         self.names = self.names or (self.type,)
-        self.is_plain = not self.grouped and self.policies == NO_POLICIES
+        self.is_plain = not self.grouped and self.policies == NO_POLICIES and not self.is_skipped
 
     def announced_as(self, type: str, *, track_overall: bool, hook: bool) -> "ItemClass":
         """Return an entry, without counts, for items of this class that were announced in these words.
@@ -111,10 +113,17 @@ class ItemClass:
             policies=self.policies,
         )
 
+    def as_skipped(self) -> "ItemClass":
+        """Return an entry, without counts, for items of this class that are skipped."""
+        return ItemClass(self.type, track_overall=self.track_overall, hook=False, all_done=False, is_skipped=True)
+
     @property
     def looks(self) -> tuple[object, ...]:
         """The values that readers of events can see: entries that are equal in these are one class to them."""
-        return self.names, self.track_overall, self.hook, self.all_done, self.keyed, self.grouped, self.policies
+        return (
+            *(self.names, self.track_overall, self.hook, self.all_done),
+            *(self.keyed, self.grouped, self.policies, self.is_skipped),
+        )
 
 
 def look_up_class(item: object, defaults: Policies = NO_POLICIES) -> ItemClass:

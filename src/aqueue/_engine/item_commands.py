@@ -66,7 +66,7 @@ class ItemCommands:
         self._failures = parts.failures
         self._search = Search(parts, workers)
         self._reopening = Reopening(parts)
-        self._reruns = Reruns(parts, self._search, self._reopening, self._hold)
+        self._reruns = Reruns(parts, self._search, self._reopening, self._hold, self._check_is_on)
         self._is_over = False
         self._queued: deque[tuple[InProgress, OnDone]] = deque()
         self._to_close: list[Node] = []
@@ -225,8 +225,8 @@ class ItemCommands:
         return "hook" if has_running_hook_above(found.node, running) else ""
 
     def _state_of(self, number: int, found: Found | None) -> str:
-        if found is None or (found.place in ("suspects", "left") and not found.node.pending):  # its hook was to run
-            if number in self._dispatcher.dropped:
+        if found is None:
+            if self._search.is_skipped(number):
                 return "skipped"
             return "completed" if number <= self._parts.intake.last_id else "unknown"
         return found.place if found.place in ("failed", "retrying", "running") else "queued"
@@ -238,7 +238,8 @@ class ItemCommands:
         if found.place == "failed":
             self._reopening.reopen(node)
         else:
-            self._stream.emit(ItemRescheduled, node.id, node.cls.type, self._stream.now())
+            now = self._stream.now()
+            self._stream.append(ItemRescheduled(self._stream.next_seq(), now, node.id, node.cls.type, now))
             self._dispatcher.retries.end_early(node.id)
 
     def _skip(self, found: Found, command: Skip) -> None:
@@ -258,9 +259,14 @@ class ItemCommands:
             self._reopening.take_back(node)
         elif phase == "after_children":
             cls.completed -= 1
-        node.cls = self._parts.classes.without_hook(cls)
+        node.cls = self._parts.classes.skipped(cls)
         node.result = command.result
         self._tree.earlier_results.pop(node.id, None)
+        has_started = found.place in ("running", "failed")
+        if phase == "after_children":
+            node.hook_attempt += has_started
+        elif not has_started:
+            node.attempt -= 1  # as after an attempt: that of its latest one
         self._end_phase(node, phase, has_failed=has_failed)
 
     def _cancel(self, found: Found, doing: InProgress) -> None:
@@ -289,6 +295,8 @@ class ItemCommands:
                 dispatcher.retries.withdraw(node.id)
             case "queue":
                 dispatcher.drop(node)
+            case "parent" if not node.is_held:  # the parent was skipped or cancelled a moment ago
+                dispatcher.drop(node)
             case "suspects":
                 self._parts.suspects.remove(node)
             case "opening":
@@ -302,26 +310,24 @@ class ItemCommands:
 
     def _end_phase(self, node: Node, phase: Phase, *, has_failed: bool) -> None:
         """Let the `process` of `node` count as ended, or its hook; the subtree is closed later if all below has ended."""
+        if has_failed and node.pending != CLOSED:
+            return
         if has_failed:
-            if node.pending == CLOSED:
-                node.pending = 0
-                self._reopening.open_above(node)
-        elif phase == "process":
-            node.pending -= 1
-            if node.recorded is not None:
-                self._parts.intake.end_recorded(node, name_others=False)
-        if not node.pending:
-            self._to_close.append(node)
+            node.pending = 1  # until it is closed again
+            self._reopening.open_above(node)
+        elif phase == "after_children":
+            node.pending += 1
+        elif node.recorded is not None:
+            self._parts.intake.end_recorded(node, name_others=False)
+        self._to_close.append(node)
 
     def _close(self) -> Iterator[Step]:
         """Close the subtrees that have ended by the command, all at the end, so that no hook above runs for each of them."""
         end = monotonic() + SLICE_S
         while self._to_close:
             node = self._to_close.pop()
-            item = node.item
+            node.pending -= 1
             self._dispatcher.put_due(self._tree.ascend(node, self._stream.now()))
-            if node.id in self._dispatcher.dropped:
-                node.item = item  # a priority queue compares it until its turn comes
             if monotonic() > end:
                 yield None
                 self._check_is_on()

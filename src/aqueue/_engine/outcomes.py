@@ -59,7 +59,7 @@ class Outcomes:
                 self._retries.run_again(node, attempt)
                 self._dispatcher.put_again(node)
             else:
-                self._dispatcher.left.append(node)
+                self._dispatcher.left.append((node, attempt.phase))
             return True
         is_ordinary = self._is_ordinary(error)
         if is_ordinary and not self._stopping.is_cancelled:
@@ -68,7 +68,7 @@ class Outcomes:
             what = f"item {node.id} ({node.cls.type}) raised {type(error).__qualname__}"
             self._stopping.fail(error, what, cancel=True)
         self._interrupt(node, attempt, "cancelled")
-        self._dispatcher.left.append(node)
+        self._dispatcher.left.append((node, attempt.phase))
         self._stopping.note_cancellation()
         return True
 
@@ -188,6 +188,7 @@ class Outcomes:
             node.result = NO_DATA
         self._retries.forget(node)
         self._tree.keep_failed(node)
+        self._tree.earlier_results.pop(node.id, None)
         self._failures.add(failure, error)
         self._failures.restore_first(error)
         if not isinstance(error, CancelledByUser):

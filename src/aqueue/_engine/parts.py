@@ -100,7 +100,12 @@ class Parts:
         self.dispatcher = Dispatcher(stream, self.stopping, queue, self.limits, self.timers, clock)
         self.stopping.on_change(self.dispatcher.wake_all)
         self.classes = ClassRegistry(policies, self.dispatcher.use_groups, is_elsewhere=is_elsewhere)
-        self.tree = Tree(stream, keeps_items=payloads is not None or is_elsewhere, keeps_failed=payloads is not None)
+        self.tree = Tree(
+            stream,
+            self.dispatcher.dropped,
+            keeps_items=payloads is not None or is_elsewhere,
+            keeps_failed=payloads is not None,
+        )
         self.intake = Intake(stream, self.tree, self.stopping, self.dispatcher, self.classes, payloads)
         self.spilling: Spilling | None = None
         if spill_after is not None and payloads is not None and read_items is not None:

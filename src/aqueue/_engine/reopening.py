@@ -5,13 +5,14 @@ enqueued, which it will enqueue again.
 """
 
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from time import monotonic
 
 from aqueue._engine.adoption import RecordedChildren
 from aqueue._engine.changed_classes import ChangedClasses
 from aqueue._engine.ended_children import Announced, EndedChildren, recognize
+from aqueue._engine.facts import Facts
 from aqueue._engine.lines import BLOCK_ITEMS
 from aqueue._engine.parts import Parts
 from aqueue._engine.recorded_child import RecordedChild
@@ -84,7 +85,7 @@ class Reopening:
             if above.failed:
                 continue
             if was_closed or above.cls.hook:
-                self._stream.emit(ItemReopened, above.id, above.cls.type)
+                self._stream.emit(ItemReopened, above.id, above.cls.type, skipped=above.cls.is_skipped)
             if above.item is None and self._parts.stopping.stage is Stage.RUNNING:
                 self._read_later(above, "after_children")
 
@@ -97,15 +98,12 @@ class Reopening:
 
     def _run_again(self, node: Node, phase: Phase) -> None:
         dispatcher = self._dispatcher
-        if node.id in dispatcher.dropped:  # it is still in the queue
-            dispatcher.dropped.remove(node.id)
-            dispatcher.wake_one()
-        elif self._parts.stopping.stage is not Stage.RUNNING:
-            dispatcher.left.append(node)
+        if self._parts.stopping.stage is not Stage.RUNNING:
+            dispatcher.left.append((node, phase))
         elif node.item is None or (phase == "process" and node.has_children):
             self._read_later(node, phase)
         elif phase == "process":
-            dispatcher.put_again(node)
+            dispatcher.put_reopened(node)
         elif not node.pending:
             dispatcher.put_due(node)
             dispatcher.wake_one()
@@ -124,21 +122,41 @@ class Reopening:
         for start in range(0, len(unread), BLOCK_ITEMS):
             part = unread[start : start + BLOCK_ITEMS]
             events: list[Event] = []
-            yield partial(self._ask, part, events)
-            yield from self._put(part, events)
+            forgetful: list[int] = []
+            yield partial(self._ask, part, events, forgetful)
+            facts: dict[int, Facts] = {}
+            if forgetful:
+                yield partial(self._ask_for_facts, forgetful, facts)
+            yield from self._put(part, events, facts)
 
-    def _ask(self, part: list[tuple[Node, Phase]], events: list[Event], then: Callable[[], None]) -> None:
-        """Read what is needed for these nodes, put it into `events`, and call `then`."""
+    def _ask_for_facts(self, numbers: list[int], facts: dict[int, Facts], then: Callable[[], None]) -> None:
+        """Read the facts of these items, put them into `facts`, and call `then`."""
 
-        def on_read(found: list[Event]) -> None:
+        def on_read(found: Mapping[int, Facts] | Exception) -> None:
+            if not isinstance(found, Exception):
+                facts.update(found)
+                then()
+            elif self._parts.stopping.stage is not Stage.ENDED:
+                self._parts.stopping.fail(found, "the journal can't be read", cancel=True)
+
+        assert self._parts.read_facts is not None
+        self._parts.read_facts(numbers, on_read)
+
+    def _ask(
+        self, part: list[tuple[Node, Phase]], events: list[Event], forgetful: list[int], then: Callable[[], None]
+    ) -> None:
+        """Read what is needed for these nodes, put it into `events`, and call `then`; `forgetful` needs more."""
+
+        def on_read(found: list[Event], more: set[int]) -> None:
             events.extend(found)
+            forgetful.extend(more)
             then()
 
         parents = [node.id for node, phase in part if phase == "process" and node.has_children]
         assert self._parts.read_again is not None
         self._parts.read_again([node.id for node, _ in part], parents, on_read)
 
-    def _put(self, part: list[tuple[Node, Phase]], events: list[Event]) -> Iterator[Step]:
+    def _put(self, part: list[tuple[Node, Phase]], events: list[Event], facts: Mapping[int, Facts]) -> Iterator[Step]:
         """Let these nodes run, about which `events` tell all that is needed."""
         numbers = {node.id for node, _ in part}
         announced: dict[int, ItemEnqueued] = {}
@@ -158,14 +176,18 @@ class Reopening:
         end = monotonic() + SLICE_S
         for node, phase in part:
             if self._dispatcher.opening.pop(node.id, None) is not None:  # nobody has skipped or cancelled it meanwhile
-                self._restore(node, phase, announced[node.id], states[node.id], children.get(node.id, ()))
+                of_node = children.get(node.id, ())
+                enqueued = [(one.item, one.type, one.key, bytes(one.payload)) for one in of_node]
+                if node.id in facts:
+                    enqueued = facts[node.id].announced_children
+                self._restore(node, phase, announced[node.id], states[node.id], enqueued)
             if monotonic() > end:
                 yield None
                 end = monotonic() + SLICE_S
         self._dispatcher.wake_all()
 
     def _restore(
-        self, node: Node, phase: Phase, event: ItemEnqueued, state: bytes, children: Sequence[ItemEnqueued]
+        self, node: Node, phase: Phase, event: ItemEnqueued, state: bytes, children: Sequence[Announced]
     ) -> None:
         payloads, classes = self._parts.payloads, self._parts.classes
         assert payloads is not None
@@ -180,10 +202,9 @@ class Reopening:
                 self._parts.outcomes.fail_waiting(error, node, phase, node.group if phase == "process" else None)
         if phase == "process" and not node.failed:
             if children:
-                announced = ((one.item, one.type, one.key, bytes(one.payload)) for one in children)
-                node.recorded = self.recorded((), announced)
+                node.recorded = self.recorded((), children)
                 node.cls.is_plain = False
-            self._dispatcher.put_again(node)
+            self._dispatcher.put_reopened(node)
             return
         node.pending -= 1
         if not node.pending:

@@ -42,13 +42,21 @@ ON_A_CLUSTER: Final = (
 class Reruns:
     """Lets completed items run again."""
 
-    def __init__(self, parts: Parts, search: Search, reopening: Reopening, hold: Callable[..., None]) -> None:
+    def __init__(
+        self,
+        parts: Parts,
+        search: Search,
+        reopening: Reopening,
+        hold: Callable[..., None],
+        check_is_on: Callable[[], None],
+    ) -> None:
         """Change the items in `parts`.
 
         Parameters:
             parts: has the items.
             search: finds the nodes of those that have not ended.
             reopening: opens their ancestors.
+            check_is_on: raises if the run has ended.
             hold: called with ``is_held``, lets nothing start and everything stay in its place, or ends that.
         """
         self._parts = parts
@@ -57,6 +65,7 @@ class Reruns:
         self._search = search
         self._reopening = reopening
         self._hold = hold
+        self._check_is_on = check_is_on
         self._facts: Mapping[int, Facts] = {}
         self._objects: dict[int, object] = {}
         self._made: dict[int, Node] = {}
@@ -117,6 +126,7 @@ class Reruns:
         command = doing.command
         numbers = iter(sorted(wanted))  # parents before their children
         while part := list(islice(numbers, AT_ONCE)):
+            self._check_is_on()
             running = self._search.running()
             found = []
             for number in part:
@@ -206,15 +216,15 @@ class Reruns:
             node.cls.skipped -= 1
         else:
             node.cls.completed -= 1
-        node.result = NO_DATA
         self._made[number] = self._reruns[number] = node
 
     def _rerun_live(self, node: Node, facts: Facts) -> None:
         """Let the item of `node` run again, whose subtree has not ended well."""
         was_closed = node.pending == CLOSED
         self._reopening.withdraw_hook(node)
+        result, node.result = node.result, NO_DATA
         if node.parent is None and not was_closed:
-            self._tree.earlier_results.setdefault(node.id, node.result)
+            self._tree.earlier_results.setdefault(node.id, result)
         node.attempt += 1
         node.pending = 1 if was_closed else node.pending + 1
         node.item = self._object(node.id)
@@ -232,9 +242,11 @@ class Reruns:
         for one in chain:
             cls = self._class_of(one)
             if one.skipped and one is not facts:
-                cls = self._parts.classes.without_hook(cls)
+                cls = self._parts.classes.skipped(cls)
             parent = self._new_node(one, parent, cls)
             nodes.append(parent)
+        nodes[-1].attempt += 1
+        nodes[-1].result = NO_DATA
         self._reopening.open_above(nodes[0], had_failed=False, topmost_first=True)
         for one, above in zip(chain[:-1], nodes, strict=False):
             self._made[one.id] = above
@@ -269,7 +281,7 @@ class Reruns:
             "parent": parent,
             "cls": cls,
             "pending": 1,
-            "attempt": facts.attempt + 1,
+            "attempt": facts.attempt,
             "hook_attempt": facts.hook_attempt + 1,
             "has_children": facts.has_children,
             "result": facts.process_result,
@@ -302,6 +314,7 @@ class Reruns:
                 child = RecordedChild(number, node, facts.key, facts.payload, facts.state, facts.occurrence)
                 held[parent.id].append((facts.type, child))
                 node.is_held = True
+        self._check_is_on()
         for place, (number, node) in enumerate(self._reruns.items(), 1):
             waiting = held.get(number, [])
             others = {child.id for _, child in waiting}
@@ -311,14 +324,11 @@ class Reruns:
             self._queue(node)
             if place % AT_ONCE == 0:
                 yield None
+                self._check_is_on()
 
     def _queue(self, node: Node) -> None:
         dispatcher = self._parts.dispatcher
-        if node.id in dispatcher.dropped:
-            dispatcher.dropped.remove(node.id)
-        elif node.is_held:
-            pass
-        elif self._parts.stopping.stage is Stage.RUNNING:
-            dispatcher.put_again(node)
-        else:
-            dispatcher.left.append(node)
+        if self._parts.stopping.stage is not Stage.RUNNING:
+            dispatcher.left.append((node, "process"))
+        elif not node.is_held:
+            dispatcher.put_reopened(node)

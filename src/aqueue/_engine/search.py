@@ -100,7 +100,13 @@ class Search:
         node, phase = dispatcher.opening.get(number, (None, "process"))
         if node is not None and phase == "process":
             return Found(node, "opening")
-        return None if number in dispatcher.dropped else self._waiting.get(number)
+        found = self._waiting.get(number)
+        return None if found is None or number in dispatcher.dropped or found.node.cls.is_skipped else found
+
+    def is_skipped(self, number: int) -> bool:
+        """Return whether an item that `look_for` has found was skipped since."""
+        found = self._waiting.get(number)
+        return found is not None and found.node.cls.is_skipped
 
     def dropped(self, number: int) -> Node | None:
         """Return the node of an item that is in the queue, but isn't to run, if `look_for` has found it."""
@@ -110,7 +116,9 @@ class Search:
     def completed(self, number: int) -> Node | None:
         """Return a node whose `process` has completed, but whose subtree hasn't ended well, if `look_above` has found it."""
         node = self._above.get(number)
-        return None if node is None or (not node.pending and node.item is None) else node
+        if node is None or (node.pending == CLOSED and not node.num_failed) or (not node.pending and node.item is None):
+            return None  # it has been unlinked since
+        return node
 
     def has_abandoned(self, number: int) -> bool:
         """Return whether an attempt still runs that was abandoned when this item was skipped."""
@@ -124,7 +132,10 @@ class Search:
         parents = [node for node, _ in self._workers.running("process")]
         parents += [wait.node for wait in dispatcher.retries.retrying.values()]
         places: Iterator[tuple[Literal["suspects", "left", "queue", "parent"], list[Node]]] = chain(
-            [("suspects", [node for node, _ in parts.suspects.waiting]), ("left", dispatcher.left.copy())],
+            [
+                ("suspects", [node for node, _ in parts.suspects.waiting if not node.is_ended]),
+                ("left", [node for node, phase in dispatcher.left if phase == "process"]),
+            ],
             (("queue", nodes) for nodes in dispatcher.queue.in_memory()),
             (("parent", nodes) for nodes in _held_below(parents)),
         )
@@ -145,7 +156,8 @@ class Search:
         others = [node for node, _ in parts.suspects.waiting]
         others += [wait.node for wait in dispatcher.retries.retrying.values()]
         others += [node for node, _ in dispatcher.opening.values()]
-        others += dispatcher.left + list(dispatcher.due.values()) + list(parts.tree.failed.values())
+        others += [node for node, _ in dispatcher.left]
+        others += [*dispatcher.due.values(), *parts.tree.failed.values()]
         for nodes in chain([running, others], dispatcher.queue.in_memory(), self._above_spilled()):
             for node in nodes:
                 above: Node | None = node

@@ -21,8 +21,11 @@ Announced = Mapping[int, ItemEnqueued]
 ReadItems = Callable[[Sequence[int], Callable[[Announced], None]], None]
 """Reads the announcements of these items, which are live, from the journal, and calls a function with them in the loop."""
 
-ReadAgain = Callable[[Sequence[int], Sequence[int], Callable[[list[Event]], None]], None]
-"""Does the same with the events that have the states of some live items, and with those that announced the children of others."""
+ReadAgain = Callable[[Sequence[int], Sequence[int], Callable[[list[Event], set[int]], None]], None]
+"""Does the same with the events that have the states of some live items, and with those that announced the children of others.
+
+The function also gets those of the latter about whose children the events don't tell all, since they had completed before.
+"""
 
 
 class Spilling:

@@ -6,6 +6,7 @@ items are kept, and their ancestors that were closed over them, since a person m
 """
 
 from collections.abc import Iterable
+from collections.abc import Set as AbstractSet
 from typing import Any, Final, cast
 
 import msgspec
@@ -47,7 +48,7 @@ class Node(msgspec.Struct, gc=False, eq=False):
         has_children: whether it ever enqueued one.
         failed: whether its own `process` or hook failed.
         num_failed: how many of its children's subtrees have ended and failed, plus 1 if it failed itself.
-        attempt: the number of the next or running attempt at `process`, from 1.
+        attempt: the number of the next or running attempt at `process`, from 1; once that has ended, of the latest one.
         hook_attempt: the same for the hook.
         result: its result, as JSON.
         child_results: the results of its children by number, if it has a hook.
@@ -139,8 +140,12 @@ class Tree:
             the item, or its hook, has ended again.
     """
 
-    def __init__(self, stream: EventStream, *, keeps_items: bool, keeps_failed: bool) -> None:
+    def __init__(
+        self, stream: EventStream, dropped: AbstractSet[int], *, keeps_items: bool, keeps_failed: bool
+    ) -> None:
+        """Begin without nodes. `dropped`: the numbers of those that a queue still has, perhaps by the order of their items."""
         self._stream = stream
+        self._dropped = dropped
         self.keeps_items = keeps_items
         self.keeps_failed = keeps_failed
         self.failed: dict[int, Node] = {}
@@ -204,9 +209,11 @@ class Tree:
         if node.num_failed and self.keeps_failed:
             node.pending = CLOSED
         else:
-            node.parent = node.item = node.child_results = None
-        if node.recorded is not None:
-            node.recorded = None
+            node.parent = node.child_results = None
+            if self._dropped and node.id in self._dropped:
+                node.pending = CLOSED  # by its item, which it keeps, it could be one whose hook is due
+            else:
+                node.item = None
         if parent is None:
             self.open_roots -= 1
             if result is not NO_DATA:
@@ -252,7 +259,9 @@ class Tree:
                 return opened
             node, had_failed = parent, parent_had_failed
         self.open_roots += 1
-        self.earlier_results[node.id] = self.root_results.pop(node.id, NO_DATA)
+        earlier = self.root_results.pop(node.id, NO_DATA)
+        if earlier is not node.result:
+            self.earlier_results[node.id] = earlier
         return opened
 
     def restore(self, open_roots: int, root_results: Results, earlier_results: Results, failed: Iterable[Node]) -> None:
