@@ -180,7 +180,8 @@ class GroupedQueue:
                 assert node is not None
                 rest = group.rest
                 head = group.again.take() if group.again else rest.take() if rest else None
-                while self._dropped and head is not None and head.id in self._dropped:
+                # By priority, each must have been the first: `ReadyGroups` may still compare those that once were.
+                while self._dropped and not self._is_by_priority and head is not None and head.id in self._dropped:
                     self._dropped.remove(head.id)
                     self._count -= 1
                     head = group.again.take() if group.again else rest.take() if rest else None

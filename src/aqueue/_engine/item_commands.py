@@ -126,7 +126,9 @@ class ItemCommands:
         return doing.answer
 
     def end(self) -> None:
-        """Carry out nothing more: the run is over."""
+        """Carry out nothing more: the run is over. What has been carried out is finished."""
+        for _ in self._close():
+            pass
         self._is_over = True
 
     # ---- one command --------------------------------------------------------------------------------------------
@@ -261,13 +263,13 @@ class ItemCommands:
             cls.completed -= 1
         node.cls = self._parts.classes.skipped(cls)
         node.result = command.result
-        self._tree.earlier_results.pop(node.id, None)
         has_started = found.place in ("running", "failed")
         if phase == "after_children":
             node.hook_attempt += has_started
         elif not has_started:
             node.attempt -= 1  # as after an attempt: that of its latest one
         self._end_phase(node, phase, has_failed=has_failed)
+        self._tree.earlier_results.pop(node.id, None)
 
     def _cancel(self, found: Found, doing: InProgress) -> None:
         node = found.node

@@ -93,6 +93,7 @@ class Reopening:
         """Let the hook of `node`, if it is due, not run yet."""
         self._dispatcher.due.pop(node.id, None)
         self._parts.suspects.remove(node)
+        self._dispatcher.retries.forget(node)
         if node.id in self._dispatcher.retries.retrying:
             self._dispatcher.retries.withdraw(node.id)
 

@@ -71,8 +71,9 @@ class Spilling:
         dispatcher.spill(self)
 
     def can_spill(self, node: Node) -> bool:
-        """Return whether an announcement says all of `node`: it has never been started, nor waited for its parent."""
-        return type(node) is JournaledNode and node.attempt == 1
+        """Return whether an announcement says all of `node`: it was never started, skipped or retried, and didn't wait for its parent."""
+        is_as_announced = type(node) is JournaledNode and node.attempt == 1 and node.recorded is None
+        return is_as_announced and node.id not in self._dispatcher.dropped
 
     def read(self, line: SpillingLine, block: Block) -> None:
         """Read the nodes of `block` back, and give them to `line` later."""

@@ -200,7 +200,12 @@ class Tree:
                 stream = self._stream
                 outcome = ItemChildrenFailed if node.num_failed else ItemChildrenProcessed
                 stream.append(outcome(stream.next_seq(), at, node.id, cls.type))
-            node = self._detach(node, NO_DATA if node.failed else node.result)
+            result = NO_DATA if node.failed else node.result
+            if (
+                self.earlier_results
+            ):  # of a round that has ended, which this one, closed over a failure, doesn't replace
+                result = self.earlier_results.pop(node.id, result)
+            node = self._detach(node, result)
         return None
 
     def _detach(self, node: Node, result: msgspec.Raw) -> Node | None:
@@ -218,8 +223,6 @@ class Tree:
             self.open_roots -= 1
             if result is not NO_DATA:
                 self.root_results[node.id] = result
-            if self.earlier_results:
-                self.earlier_results.pop(node.id, None)
             return None
         if node.num_failed:
             parent.num_failed += 1
@@ -247,8 +250,8 @@ class Tree:
         while (parent := node.parent) is not None:
             parent_had_failed = parent.num_failed > 0
             parent.num_failed -= had_failed
-            if parent.child_results is not None:
-                parent.child_results.pop(node.id, None)
+            if parent.cls.hook:
+                self._keep_earlier(node, parent.child_results or {})
             if parent.pending > 0:
                 parent.pending += 1
                 return opened
@@ -259,10 +262,14 @@ class Tree:
                 return opened
             node, had_failed = parent, parent_had_failed
         self.open_roots += 1
-        earlier = self.root_results.pop(node.id, NO_DATA)
+        self._keep_earlier(node, self.root_results)
+        return opened
+
+    def _keep_earlier(self, node: Node, results: Results) -> None:
+        """Remove the result of `node` from `results`; keep it if it isn't that of `process`, which the node has."""
+        earlier = results.pop(node.id, NO_DATA)
         if earlier is not node.result:
             self.earlier_results[node.id] = earlier
-        return opened
 
     def restore(self, open_roots: int, root_results: Results, earlier_results: Results, failed: Iterable[Node]) -> None:
         """Set the attributes of the same names from a recorded run."""
