@@ -92,6 +92,8 @@ class ItemEdits:
         self._live = run.live
         self._command = command
         self._read = read
+        by = visible(person(command.by), _MAX_PERSON_CHARS)
+        self._cancelled = error_info(CancelledByUser(f"cancelled by {by}"))
         self._closed: dict[int, ItemFacts] = {}  # ancestors and items that had ended well and were not reopened
         self._to_close: list[int] = []
         self._failed_below: Counter[int] = (
@@ -249,13 +251,12 @@ class ItemEdits:
 
     def _cancel(self, record: RecordedItem) -> None:
         phase: Phase = "after_children" if record.completed else "process"
-        by = visible(person(self._command.by), _MAX_PERSON_CHARS)
         self._emit(
             ItemFailed,
             record,
             worker=0,
             duration_s=0.0,
-            error=error_info(CancelledByUser(f"cancelled by {by}")),
+            error=self._cancelled,
             phase=phase,
             attempt=(record.attempt if phase == "process" else record.hook_attempt) + 1,
             group=self._group(record) if phase == "process" and not record.due else None,
