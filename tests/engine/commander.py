@@ -12,12 +12,15 @@ import msgspec
 from aqueue import Limit
 from aqueue._engine.engine import Engine
 from aqueue._engine.stopping import Stage
+from aqueue._folds.item_table import ItemTable
 from aqueue._resume.editing import edit
-from aqueue._verbs import Answer, AnyCommand, Pause, SetLimit, SetWorkers, Stop, Unpause
+from aqueue._verbs import Answer, AnyCommand, Cancel, Pause, Retry, SeenState, SetLimit, SetWorkers, Skip, Stop, Unpause
 from aqueue.errors import SteeringError
+from aqueue.events import NO_DATA
 from aqueue.view import InForce
+from tests.journal.recorded import events_of
 
-__all__ = ["BY", "Commander"]
+__all__ = ["BY", "Commander", "states_of"]
 
 BY: Final = "anna@laptop via test"
 
@@ -201,6 +204,41 @@ class Commander:
         assert engine._local is None or engine._local.number == model.workers
         assert _model_of(steering.in_force, model.workers) == model
 
+    def edit_items(self, journal: Path) -> None:
+        """Give a command on some items of the run in `journal`, which no process runs; the answer counts those that it applies to."""
+        random = self._random
+        states = states_of(journal)
+        command = self._on_items(
+            dict(random.sample(sorted(states.items()), min(random.choice([1, 1, 2, 4]), len(states))))
+        )
+        applies = _applies_to(command)
+        chosen = sum(
+            state in applies and states[item] == state for state, items in command.items.items() for item in items
+        )
+        answer = edit(journal, command)
+        assert (answer.is_live, answer.count, answer.changed) == (False, chosen, chosen > 0), (command, answer)
+        assert chosen + sum(answer.others.values()) == sum(map(len, command.items.values()))
+        if chosen:
+            self.given.append(command)
+
+    def _on_items(self, items: dict[int, SeenState]) -> Retry | Skip | Cancel:
+        random = self._random
+        if random.random() < 0.1:
+            items = dict.fromkeys(items, random.choice(["failed", "queued", "running", "interrupted"]))
+        by_state: dict[SeenState, list[int]] = {}
+        for item, state in items.items():
+            by_state.setdefault(state, []).append(item)
+        match random.choice(["retry", "completed", "completed", "skip", "cancel"]):
+            case "retry":
+                return Retry(by=BY, selector="these", items=by_state)
+            case "completed":
+                return Retry(by=BY, selector="these", items=by_state, completed=True)
+            case "skip":
+                result = random.choice([NO_DATA, msgspec.Raw(b'"by hand"')])
+                return Skip(by=BY, selector="these", items=by_state, result=result)
+            case _:
+                return Cancel(by=BY, selector="these", items=by_state)
+
     def _note(self, command: AnyCommand, answer: Answer, *, changed: bool) -> None:
         assert answer.changed == changed, (command, answer)
         if changed:
@@ -219,6 +257,9 @@ class Commander:
         """
         model = _model_of(in_force, num_workers)
         for _ in range(commands):
+            if self._random.random() < 0.6:
+                self.edit_items(journal)
+                continue
             command = self.command()
             answer = edit(journal, command)
             assert not answer.is_live
@@ -227,6 +268,27 @@ class Commander:
             else:
                 # What the program's own limits are isn't known without it.
                 self._note(command, answer, changed=model.apply(command, {}))
+
+
+def states_of(journal: Path) -> dict[int, SeenState]:
+    """Return the state of each item of the run in `journal`, which no process runs, as lists show it."""
+    items = ItemTable()
+    items.apply(events_of(journal))
+    items.lose_workers()
+    return {items.item_of(row): items.state_of(row) for row in range(len(items))}
+
+
+def _applies_to(command: Retry | Skip | Cancel) -> set[SeenState]:
+    """Return the states of items of a run that no process runs to which a command applies."""
+    match command:
+        case Retry(completed=True):
+            return {"completed", "skipped"}
+        case Retry():
+            return {"failed", "retrying"}
+        case Skip():
+            return {"queued", "retrying", "interrupted", "failed"}
+        case _:
+            return {"queued", "retrying", "interrupted"}
 
 
 def _model_of(in_force: InForce, num_workers: int) -> Model:

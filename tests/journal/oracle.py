@@ -8,7 +8,7 @@ from typing import Any
 import msgspec
 
 from aqueue._codec.class_names import defined_items, type_name
-from aqueue._folds.recording import RecordedRun
+from aqueue._folds.recording import CANCELLED, RecordedRun
 from aqueue._folds.snapshot import Folds, parts_of, restored
 from aqueue.events import (
     Counts,
@@ -64,6 +64,7 @@ class Story:
         completions: how often each item completed since it was enqueued or was to run again.
         skipped: the items that are skipped; their state is ``completed``, ``closed`` or ``closed over``.
         cancelled: the items that were cancelled while they ran, and have not ended since.
+        by_person: the items whose last failure was that a person cancelled them.
         hooks: how often the hook of each item was recorded as done since it was last reopened.
         reopened: how often each item was reopened.
         failed: how many attempts at each item have failed since it was enqueued or reopened, by its number and phase.
@@ -89,6 +90,7 @@ class Story:
         self.completions: Counter[int] = Counter()
         self.skipped: set[int] = set()
         self.cancelled: set[int] = set()
+        self.by_person: set[int] = set()
         self.hooks: Counter[int] = Counter()
         self.reopened: Counter[int] = Counter()
         self.failed: Counter[tuple[int, str]] = Counter()
@@ -188,6 +190,7 @@ class Story:
                 if not self.enqueued[event.item].hook and not self.children(event.item):
                     self.state[event.item] = "closed"
             case ItemFailed():
+                (self.by_person.add if event.error.type == CANCELLED else self.by_person.discard)(event.item)
                 if event.worker:
                     self._end(event, event.phase)
                     if event.item not in self.cancelled:
@@ -472,8 +475,9 @@ def check_left(before: Story, after: Story, runs_again: Callable[[str], object],
         runs_again: tells of the name of a class whether failed items of it were to run again.
         to_the_end: whether that process ended by itself, not stopped by a failure.
     """
-    failed = {item for item, state in before.state.items() if state in ("failed", "hook failed")}
-    left = {item for item in failed if not runs_again(before.enqueued[item].type)}
+    failed = {item for item, state in before.state.items() if state in ("failed", "hook failed")} | before.cancelled
+    left = {item for item in failed if item in before.by_person or not runs_again(before.enqueued[item].type)}
+    left |= before.cancelled
     for event in after.events[len(before.events) :]:
         if isinstance(event, ItemStarted | ItemReopened):
             assert event.item not in left, f"it had failed and was not to run again: {event}"
@@ -518,7 +522,7 @@ def told_by(
         assert folds.recording.at_end() == whole.recording.at_end()
         assert folds.view == view
     recorded = whole.recording.at_end()
-    assert (recorded.cancelled, recorded.in_force) == (story.cancelled, view.in_force)
+    assert (set(recorded.cancelled), recorded.in_force) == (story.cancelled, view.in_force)
     closed = {item for item, state in story.state.items() if state == "closed"}
     assert set(recorded.live) == {0, *story.enqueued} - closed, (
         "the recording keeps what has ended, or forgets what has not"

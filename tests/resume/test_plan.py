@@ -65,7 +65,7 @@ def test_an_item_that_waited_or_was_cut_short_runs(cluster: str) -> None:
 
     assert [plan.step(item) for item in (waiting, running, interrupted, failed)] == ["runs"] * 4
     assert done not in recording_of(script.events).live
-    assert plan == Plan({}, {}, set(), False)
+    assert plan == Plan({}, {}, set(), is_cautious=False)
 
 
 @CLUSTERS
@@ -202,7 +202,7 @@ def test_what_was_running_in_two_crashes_runs_alone_and_after_a_third_is_given_u
     assert "the only item running in three crashes in a row" in plan.given_up[bad]
     script.interrupt(bad)
     script.finish("interrupted")
-    assert planned(script) == Plan({}, {}, set(), False)
+    assert planned(script) == Plan({}, {}, set(), is_cautious=False)
 
 
 def test_on_a_cluster_a_process_is_no_suspect_but_a_hook_is() -> None:

@@ -35,6 +35,8 @@ from msgspec.structs import replace
 
 from aqueue import ItemFailures, RunResult, run_queue
 from aqueue._folds.recording import POISON
+from aqueue._resume.editing import edit
+from aqueue._verbs import Retry
 from aqueue.events import (
     Event,
     ItemChildrenProcessed,
@@ -51,7 +53,7 @@ from aqueue.testing import EventRecorder
 from aqueue.view import RunView
 from tests import low_thresholds  # noqa: F401  # few items stay in memory, and resumes begin with a snapshot
 from tests.engine.clocks import run_jumping
-from tests.engine.commander import Commander
+from tests.engine.commander import BY, Commander
 from tests.journal.oracle import Story, check_left, told_by
 from tests.journal.recorded import cut, events_of
 from tests.journal.seeds import (
@@ -82,7 +84,7 @@ GROUPS: Final = ("group 1", "group 2", "group 3")
 CHANGING: Final = 0.3
 """How many of the cases have classes that change."""
 MINIMISING_S: Final = 60.0
-ERRORS: Final = ("SeedError", "RetryAfter", "MisplacedCall", "TimeoutError", "PoisonItem")
+ERRORS: Final = ("SeedError", "RetryAfter", "MisplacedCall", "TimeoutError", "PoisonItem", "CancelledByUser")
 """By what items fail that are meant to."""
 
 
@@ -293,7 +295,10 @@ def expected_results(story: Story) -> dict[int, Any]:
         result: Any = seed.result or None
         if seed.gathers and seed.hook != "none":
             result = [results[child] for child in story.children(item) if child in results]
-        if result is not None and not seed.key:
+        if item in story.skipped:
+            if by_hand := story.of_process[item]:
+                results[item] = msgspec.json.decode(by_hand)
+        elif result is not None and not seed.key:
             results[item] = result
     return results
 
@@ -374,6 +379,7 @@ class Trial:
         for _ in range(100):
             if self.live(Process(changes=changes)) == ENDED:
                 return
+            self._retry_cancelled()
         raise AssertionError("it does not come to an end")
 
     def cut(self, kept: int) -> None:
@@ -390,6 +396,14 @@ class Trial:
             self._commander.edit(self.journal, view.in_force, self.case.num_workers, commands)
             self.story = self._look(self.story.events)
 
+    def _retry_cancelled(self) -> None:
+        """Let the items run again that a person has cancelled, which a resume leaves failed."""
+        items = [item for item, state in self.story.state.items() if item in self.story.by_person and "failed" in state]
+        if items:
+            answer = edit(self.journal, Retry(by=BY, selector="cancelled", items={"failed": items}))
+            assert answer.count == len(items)
+            self.story = self._look(self.story.events)
+
     def live(self, process: Process, kill_at: int = 0) -> int:
         """Have a process go on, which is killed as the `kill_at`-th thing is done if that is not 0; return its exit code."""
         if self._kills is None:
@@ -402,7 +416,7 @@ class Trial:
         told: Counter[Any] = Counter(tuple(line.split()) for line in self._log.read_text().splitlines())
         keys = identities(self.story)
         check_told(told, self.story.events[len(before.events) :], keys, killed=True)
-        done = [("process", keys[item]) for item in before.completions]
+        done = [("process", keys[item]) for item, count in before.completions.items() if count]
         done += [("hook", keys[item]) for item, state in before.state.items() if state == "closed"]
         again = [what for what in done if told[what]]
         assert not again, f"done again although it was recorded as done: {again}"
@@ -508,8 +522,9 @@ class Trial:
         """Assert that the run, which has completed, has come to what it must."""
         story = self.story
         assert set(story.state.values()) <= {"closed"}, story.state
-        assert all(story.hooks[item] == event.hook for item, event in story.enqueued.items())
-        assert result.counts.completed == result.counts.enqueued == len(story.enqueued)
+        for item, event in story.enqueued.items():
+            assert story.hooks[item] == (event.hook and item not in story.skipped), f"the hook of item {item}"
+        assert result.counts.completed + len(story.skipped) == result.counts.enqueued == len(story.enqueued)
         results = expected_results(story)
         recorded = {item: msgspec.json.decode(one) for item, one in story.results.items() if one}
         assert recorded == results, f"results {recorded}, {results} expected"
@@ -563,7 +578,7 @@ def check(case: Case, *, kills: Random | None = None) -> None:
             trial.edit(process.edits)
             trial.live(process, 0 if kills is None else 1 + things * process.kept // 3000)
         trial.finish(case.processes[-1].changes if case.processes else case.changes)
-        if not any(seed.differs for seed in _seeds(case.program)):
+        if not any(seed.differs for seed in _seeds(case.program)) and not trial.story.skipped:
             assert _ends(trial.story) == _ends(whole), "it did not come to the same end"
 
 

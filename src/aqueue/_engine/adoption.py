@@ -15,6 +15,7 @@ from aqueue._engine.ended_children import EndedChildren
 from aqueue._engine.recorded_child import RecordedChild
 from aqueue._engine.siblings import Siblings
 from aqueue._engine.tree import Node
+from aqueue._system.notice import warn
 from aqueue.errors import AdoptionMismatch
 from aqueue.text import visible
 
@@ -36,6 +37,8 @@ class RecordedChildren:
         changes: ChangedClasses,
         ended: EndedChildren,
         what: str = "a child",
+        *,
+        is_rerun: bool = False,
     ) -> None:
         """Hold the recorded children of one parent.
 
@@ -44,11 +47,13 @@ class RecordedChildren:
             changes: compares them with today's classes.
             ended: the children that are done.
             what: what messages call a child.
+            is_rerun: whether the parent runs again although it had completed, since a person asked for it.
         """
         self.holders: list[tuple[Node, bytes]] = []
         self.first_new: tuple[str, str | None, bytes] | None = None
         self._changes = changes
         self._what = what
+        self._is_rerun = is_rerun
         types = {type for type, _ in children} | ended.by_key.keys() | ended.by_payload.keys()
         self._of = {type: Siblings(type, changes, ended, what) for type in types}
         self._gone: list[str] | None = None
@@ -77,7 +82,14 @@ class RecordedChildren:
         return child
 
     def name_others(self, parent: str) -> None:
-        """Warn if `parent` enqueued new children of a class and left out completed ones of the same class."""
+        """Warn if `parent` enqueued new children of a class and left out completed ones of the same class; a rerun, if it left out any."""
+        if self._is_rerun:
+            left = sum(siblings.ended_left for siblings in self._of.values())
+            if left:
+                warn(
+                    f"{parent} has run again, and did not enqueue {left:,} of its completed children again; they keep their results"
+                )
+            return
         for type, siblings in self._of.items():
             if siblings.new and siblings.ended_left:
                 self._changes.name_others_once(type, parent, siblings.ended_left, siblings.new)

@@ -203,7 +203,7 @@ class Tree:
             result = NO_DATA if node.failed else node.result
             if (
                 self.earlier_results
-            ):  # of a round that has ended, which this one, closed over a failure, doesn't replace
+            ):  # that of the latest round that has ended: this one has not, but was closed over a failure
                 result = self.earlier_results.pop(node.id, result)
             node = self._detach(node, result)
         return None

@@ -174,7 +174,8 @@ class RunFacts(msgspec.Struct):
             `results` have at most those that ended since. `earlier_results` may lack what holds for them and their children.
         has_reopened_roots: whether an initial item that had ended was ever reopened.
         cancelled: the items that a person cancelled while they ran, and whose attempt has not ended, or was interrupted: those
-            that aren't running are to fail at the resume.
+            that aren't running are to fail at the resume. For each, by whose command, as ``user@host via command``.
+        steered_by: by whom the last command on items was.
         in_force: what people have set by commands and still holds.
         slowed_down: for each group that was slowed down, when its items may start again, Unix time in seconds, and the
             length of that pause.
@@ -196,7 +197,8 @@ class RunFacts(msgspec.Struct):
     earlier_results: dict[int, int] = {}
     forgotten_below: set[int] = set()
     has_reopened_roots: bool = False
-    cancelled: set[int] = set()
+    cancelled: dict[int, str] = {}
+    steered_by: str = ""
     in_force: InForce = msgspec.field(default_factory=InForce)
     slowed_down: dict[str, tuple[float, float]] = {}
 
@@ -469,7 +471,7 @@ class Recording:
         record.retries = 0
         record.result_seq = _result_seq(event)
         if self.facts.cancelled or self.facts.forgotten_below:
-            self.facts.cancelled.discard(event.item)
+            self.facts.cancelled.pop(event.item, None)
             self.facts.earlier_results.pop(event.item, None)
         if event.payload is not NO_DATA:
             record.state_seq = event.seq
@@ -537,7 +539,9 @@ class Recording:
                 self._skip(event)
             case ev.ItemCancelled():
                 self._record(event.item)  # or its completion would not be looked at
-                self.facts.cancelled.add(event.item)
+                self.facts.cancelled[event.item] = self.facts.steered_by
+            case ev.RunSteered():
+                self.facts.steered_by = event.by
             case ev.RunEdited():
                 self._end_process()
                 self.facts.process_seqs.append(event.seq)
@@ -573,7 +577,7 @@ class Recording:
             record.group_seq = event.seq
         if event.rerun:
             record.completed = record.skipped = False
-            self.facts.cancelled.discard(event.item)
+            self.facts.cancelled.pop(event.item, None)
             self.facts.forgotten_below.add(event.item)
 
     def _bring_back(self, event: ev.ItemReopened, ended: ev.EndedItem) -> None:
@@ -613,7 +617,7 @@ class Recording:
         record.completed = record.skipped = True
         record.result_seq = _result_seq(event)
         record.closed_children = None
-        self.facts.cancelled.discard(event.item)
+        self.facts.cancelled.pop(event.item, None)
         self.facts.earlier_results.pop(event.item, None)
         if not record.has_children:
             self._close(record)
@@ -623,7 +627,7 @@ class Recording:
         record = self._end_attempt(event.item)
         record.is_poison = False
         record.retries = 0
-        facts.cancelled.discard(event.item)
+        facts.cancelled.pop(event.item, None)
         facts.earlier_results.pop(event.item, None)
         has_result = event.result is not NO_DATA
         if event.item in self._with_failure_below():
@@ -644,7 +648,7 @@ class Recording:
         record.retries, record.due = 0, 0.0
         record.is_poison = event.error.type == POISON
         record.is_cancelled = event.error.type == CANCELLED
-        self.facts.cancelled.discard(event.item)
+        self.facts.cancelled.pop(event.item, None)
         if event.phase == "after_children":
             self.facts.earlier_results[event.item] = 0
         else:  # it may have had a result, if it ran again

@@ -8,12 +8,12 @@ from typing import Any, Final
 
 import msgspec
 
+from aqueue._engine.outcomes import cancelled_by
 from aqueue._engine.restored_run import Change
 from aqueue._folds.ended_items import ItemFacts, ended_items
 from aqueue._folds.recording import ROOT, RecordedItem, RecordedRun, Recording
 from aqueue._stream.error_info import error_info
 from aqueue._verbs import Cancel, OnItems, Retry, SeenState, Skip
-from aqueue.errors import CancelledByUser
 from aqueue.events import (
     NO_DATA,
     Event,
@@ -27,12 +27,8 @@ from aqueue.events import (
     ItemSkipped,
     Phase,
 )
-from aqueue.figures import person
-from aqueue.text import visible
 
 __all__ = ["ItemEdits", "state_of"]
-
-_MAX_PERSON_CHARS: Final = 300
 
 _WAITING: Final[frozenset[SeenState]] = frozenset({"queued", "retrying", "interrupted"})
 _APPLIES_TO: Final[dict[type[OnItems], frozenset[SeenState]]] = {
@@ -92,8 +88,7 @@ class ItemEdits:
         self._live = run.live
         self._command = command
         self._read = read
-        by = visible(person(command.by), _MAX_PERSON_CHARS)
-        self._cancelled = error_info(CancelledByUser(f"cancelled by {by}"))
+        self._cancelled = error_info(cancelled_by(command.by))
         self._closed: dict[int, ItemFacts] = {}  # ancestors and items that had ended well and were not reopened
         self._to_close: list[int] = []
         self._failed_below: Counter[int] = (

@@ -2,7 +2,7 @@
 
 from array import array
 from collections import Counter, deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from functools import partial
 
@@ -14,6 +14,8 @@ from aqueue._engine.adoption import RecordedChildren
 from aqueue._engine.changed_classes import ChangedClasses
 from aqueue._engine.ended_children import Announced, EndedChildren, Recognized
 from aqueue._engine.recorded_child import RecordedChild
+from aqueue._engine.tree import Results
+from aqueue._folds.ended_items import ItemFacts
 from aqueue._folds.recording import ROOT, RecordedItem, RecordedRun
 from aqueue._resume.plan import Plan
 from aqueue.errors import PayloadMismatch, UnknownItemType
@@ -61,15 +63,27 @@ class LiveItems:
         events_at: reads recorded events.
         codec: decodes items.
         ended: the children that are done of items that enqueue their children again, by the parent's number.
+        forgotten: the facts of live items of which the recording has forgotten the children, by number.
     """
 
     def __init__(
-        self, recording: RecordedRun, events_at: EventsAt, codec: PayloadCodec, spill_after: int | None = None
+        self,
+        recording: RecordedRun,
+        events_at: EventsAt,
+        codec: PayloadCodec,
+        spill_after: int | None = None,
+        forgotten: Mapping[int, ItemFacts] | None = None,
     ) -> None:
-        """Read the payloads and results of the live items with `events_at`; decode payloads with `codec`.
+        """Read the payloads and results of the live items.
 
-        `spill_after` is how many waiting items are kept in memory; None for all.
+        Parameters:
+            recording: the run.
+            events_at: reads events.
+            codec: decodes payloads.
+            spill_after: how many waiting items are kept in memory; None for all.
+            forgotten: the facts of the live items of which the recording has forgotten the children.
         """
+        self.forgotten = {} if forgotten is None else {**forgotten}
         self.objects: dict[int, object] = {}
         self.held_by: dict[int, int] = {}
         self.ended: dict[int, EndedChildren] = {}
@@ -175,7 +189,8 @@ class LiveItems:
             cls = self._resolve(record.type)
             if plan.step(number) == "over":
                 continue
-            needed = number not in plan.stay_failed and (not record.completed or record.hook)
+            has_hook = record.hook and not record.skipped
+            needed = number not in plan.stay_failed and (not record.completed or has_hook)
             if cls is None:
                 if needed:
                     missing[record.type] += 1
@@ -202,12 +217,26 @@ class LiveItems:
         self.ended = {
             # In the order of enqueue, in which an unchanged parent enqueues them again.
             record.id: EndedChildren(
-                partial(self._announced, array("q", sorted(record.closed_children))),
-                self._ended_roots() if record.id == ROOT else None,
+                partial(self._announced, array("q", sorted(closed))), self._ended_roots() if record.id == ROOT else None
             )
             for record in self._live.values()
-            if record.closed_children
+            if (closed := self._closed_children(record))
         }
+
+    def _closed_children(self, record: RecordedItem) -> Collection[int]:
+        """Return the numbers of the events that announced the children that are done of an item that enqueues them again."""
+        if record.id not in self.forgotten:
+            return record.closed_children or ()
+        if record.completed:
+            return ()
+        return [child.seq for child in self.forgotten[record.id].children if child.item not in self._live]
+
+    def child_results(self, record: RecordedItem) -> Results | None:
+        """Return the results of the children that are done of an item that has a hook; None for none."""
+        if record.id in self.forgotten:
+            results = self.forgotten[record.id].results
+            return {child: result for child, result in results.items() if child not in self._live} or None
+        return None if record.results is None else {child: self.result(seq) for child, seq in record.results.items()}
 
     def _restore(self, record: RecordedItem) -> object:
         number = record.id
@@ -286,7 +315,8 @@ class LiveItems:
     def children(self, parent: int, waiting: Sequence[tuple[str, RecordedChild]] = ()) -> RecordedChildren:
         """Return the recorded children of `parent`, once: those `waiting`, with today's names of their classes, and the others."""
         ended = self.ended.pop(parent, None) or EndedChildren()
-        return RecordedChildren(waiting, self._changes, ended, "an initial item" if parent == ROOT else "a child")
+        what = "an initial item" if parent == ROOT else "a child"
+        return RecordedChildren(waiting, self._changes, ended, what, is_rerun=parent in self.forgotten)
 
     def clear(self) -> None:
         """Drop the objects and payloads: from now on the engine frees each item when it ends."""
@@ -295,3 +325,4 @@ class LiveItems:
         self._first_settled.clear()
         self._states.clear()
         self.ended.clear()
+        self.forgotten.clear()

@@ -16,6 +16,7 @@ from aqueue._engine.item_class import ItemClass, key_of, look_up_class
 from aqueue._engine.payloads import Payloads
 from aqueue._engine.restored_run import Change
 from aqueue._engine.tree import unlink
+from aqueue._folds.ended_items import ended_items
 from aqueue._folds.recording import ROOT, Ended
 from aqueue._folds.snapshot import GROWING, Folds, all_restored
 from aqueue._resume.live_items import LiveItems
@@ -60,7 +61,14 @@ def read_past(
         JournalError: an event can't be read.
         UnknownItemType, PayloadMismatch: see `LiveItems.restore`.
     """
-    return Past(fold_recorded(journal, check_interrupt), journal.events_at, runs_again, spill_after)
+    folds = fold_recorded(journal, check_interrupt)
+    return Past(folds, journal.events_at, partial(_read, journal, check_interrupt), runs_again, spill_after)
+
+
+def _read(journal: RecordedEvents, check_interrupt: Callable[[], None]) -> Iterator[list[Event]]:
+    for events in journal.recorded(after=0):
+        check_interrupt()
+        yield events
 
 
 def fold_recorded(journal: RecordedEvents, check_interrupt: Callable[[], None] = lambda: None) -> Folds:
@@ -111,6 +119,7 @@ class Past:
         self,
         folds: Folds,
         events_at: Callable[[Sequence[int]], Iterable[Event]],
+        read: Callable[[], Iterable[Sequence[Event]]],
         runs_again: Callable[[str], object] = lambda _: True,
         spill_after: int | None = None,
     ) -> None:
@@ -119,6 +128,7 @@ class Past:
         Parameters:
             folds: the state of the run after all of its events.
             events_at: reads the recorded events with these numbers, in any order; works until the run ends.
+            read: reads all recorded events in order, in batches; called now, and only if items run again that had completed.
             runs_again: returns whether failed items of a class, named as today, run again.
             spill_after: how many waiting items are kept in memory; None for all.
 
@@ -128,7 +138,9 @@ class Past:
         self.folds = folds
         self.view = folds.view.copy()
         self.recording = recording = folds.recording.at_end(leaves_settled=True)
-        self._items = items = LiveItems(recording, events_at, PayloadCodec(), spill_after)
+        facts = ended_items(recording.forgotten_below, read)
+        forgotten = {item: facts[item] for item in recording.forgotten_below}
+        self._items = items = LiveItems(recording, events_at, PayloadCodec(), spill_after, forgotten)
         self._plan = plan_of(recording, runs_again, items.type_today, items.holds)
         items.restore(self._plan)
         self._recorded_roots: RecordedChildren | None = None
@@ -141,12 +153,15 @@ class Past:
         counts = self.view.counts
         running = sum(1 for record in self.recording.live.values() if record.running is not None)
         left = len(self._plan.stay_failed)
-        again = counts.failed - left
+        cancelled = len(self._plan.cancelled)
+        again = counts.failed - (left - cancelled)
+        outstanding = counts.outstanding - sum(not self.recording.live[item].completed for item in self._plan.cancelled)
         parts = [f"{running:,} {'was' if running == 1 else 'were'} running"] if running else []
         parts += [f"{again:,} had failed"] if again else []
         among = f" ({', '.join(parts)})" if parts else ""
         kept = f", {left:,} failed and not retried" if left else ""
-        return f"{counts.completed:,} completed, {counts.outstanding + again:,} outstanding{among}{kept}"
+        skipped = f", {counts.skipped:,} skipped" if counts.skipped else ""
+        return f"{counts.completed:,} completed{skipped}, {outstanding + again:,} outstanding{among}{kept}"
 
     def say_what_is_resumed(self, name: str, *, has_all: bool) -> None:
         """Print the line about the resume, once, after the initial items have been added.

@@ -29,6 +29,7 @@ Step = Literal[
     "waits for parent",
     "runs alone",
     "given up",
+    "cancelled",
     "stays failed",
     "over",
     "hook due",
@@ -41,6 +42,7 @@ Step = Literal[
 - ``waits for parent``: its parent runs again, and enqueues it again.
 - ``runs alone``: its `process`, or its hook, runs before all others, and nothing else meanwhile: it may have crashed the run.
 - ``given up``: it fails without running: it has crashed the run.
+- ``cancelled``: it fails without running: a person cancelled it while it ran, and then it was interrupted.
 - ``stays failed``: it doesn't run again, but a descendant runs.
 - ``over``: it stays failed, or was closed over failures that stay failed, and no descendant runs.
 - ``hook due``: its hook runs, if it has one to run, once the wait after a failed attempt is over; then it is closed.
@@ -54,14 +56,17 @@ class Plan(msgspec.Struct, frozen=True):
     Attributes:
         steps: the step of each live item by number, except for items that just run, which are often nearly all.
         given_up: the reason for each item that is given up, for a message.
-        stay_failed: the items that have failed and don't run again.
+        stay_failed: the items that have failed and don't run again, those included that a person cancelled.
         is_cautious: whether each start is committed before the item's code is called.
+        cancelled: those of `stay_failed` that are not failed yet, since they were interrupted before. If no descendant runs, the step
+            of such an item is ``over``.
     """
 
     steps: dict[int, Step]
     given_up: dict[int, str]
     stay_failed: set[int]
     is_cautious: bool
+    cancelled: set[int] = set()
 
     def step(self, number: int) -> Step:
         """Return the step of a live item."""
@@ -98,7 +103,10 @@ def plan_of(
     live, crashes = recording.live, recording.crashes
     is_retried = cache(lambda type: bool(runs_again(type_today(type))))
     special = [one for one in live.values() if one.failed is not None or one.is_poison]
-    failed = {one.id for one in special if one.failed is not None and not is_retried(one.type)}
+    cancelled = recording.cancelled.keys() & live.keys()
+    failed = {
+        one.id for one in special if one.failed is not None and (one.is_cancelled or not is_retried(one.type))
+    } | cancelled
     over = _what_is_over(live, failed)
     ended_below = Counter(live[number].parent for number in over)
     suspects = {
@@ -106,6 +114,7 @@ def plan_of(
         for number in {one.id for one in special if one.is_poison} | (crashes.suspects & live.keys())
         if number not in failed
         and number not in over
+        and not live[number].skipped
         # Its hook ran over failures that run again: it waits for these, and won't be the first to run.
         and not (live[number].completed and live[number].pending > ended_below[number])
     }
@@ -114,8 +123,9 @@ def plan_of(
     steps.update(dict.fromkeys(suspects, "runs alone"))
     steps.update(dict.fromkeys(given_up, "given up"))
     steps.update(dict.fromkeys(failed, "stays failed"))
+    steps.update(dict.fromkeys(cancelled, "cancelled"))
     steps.update(dict.fromkeys(over, "over"))
-    plan = Plan(steps, given_up, failed, crashes.count >= CAUTIOUS_AFTER_CRASHES)
+    plan = Plan(steps, given_up, failed, crashes.count >= CAUTIOUS_AFTER_CRASHES, cancelled)
     as_recorded = _what_runs_as_recorded(live, plan, suspects, holds)
     parent, is_enqueued_again = ROOT, False
     for number, record in live.items():

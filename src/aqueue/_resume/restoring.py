@@ -4,22 +4,25 @@ from collections import Counter
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from functools import partial
+from itertools import chain
 
 from aqueue._codec.digests import identity_of, state_or_digest
 from aqueue._engine.adoption import RecordedChildren
 from aqueue._engine.class_registry import ClassRegistry
 from aqueue._engine.item_class import ItemClass, look_up_class
 from aqueue._engine.misspelt import warn_of_misspelt
+from aqueue._engine.outcomes import cancelled_by
 from aqueue._engine.payloads import Payloads
 from aqueue._engine.recorded_child import RecordedChild
 from aqueue._engine.restored_run import Change, RestoredRun
-from aqueue._engine.tree import Node, RestoredNode, give_result
+from aqueue._engine.tree import CLOSED, Node, RestoredNode, give_result
 from aqueue._folds.recording import ROOT, RecordedItem, RecordedRun
 from aqueue._resume.live_items import LiveItems
 from aqueue._resume.plan import Plan
+from aqueue._stream.error_info import error_info
 from aqueue._system.notice import warn
 from aqueue.errors import UnstorableItem
-from aqueue.events import NO_DATA, Counts, ItemFailed, ItemInterrupted, ItemReopened
+from aqueue.events import NO_DATA, Counts, ItemFailed, ItemInterrupted, ItemReopened, Phase
 from aqueue.view import RunView
 
 __all__ = ["Restoring", "interruptions"]
@@ -29,7 +32,7 @@ class Restoring:
     """Carries out a plan.
 
     Attributes:
-        nodes: the nodes of the live items that aren't over, by number. They can form long chains.
+        nodes: the nodes of the live items, by number. They can form long chains.
     """
 
     def __init__(
@@ -57,6 +60,8 @@ class Restoring:
         self._looks: dict[tuple[type, str, bool, bool], ItemClass] = {}
         self._root_results = {item: items.result(seq) for item, seq in recording.root_results.items()}
         self._earlier_results = {item: items.result(seq) for item, seq in recording.earlier_results.items()}
+        self._earlier_results |= {item: facts.result or NO_DATA for item, facts in items.forgotten.items()}
+        self._cancelled: list[ItemFailed] = []
         self._changed_hooks: Counter[tuple[str, bool]] = Counter()
 
     def run(self, recorded_roots: RecordedChildren | None) -> RestoredRun:
@@ -69,14 +74,13 @@ class Restoring:
         for number, record in recording.live.items():
             parent = nodes.get(record.parent)
             if number == ROOT:
-                pass
-            elif plan.steps.get(number) == "over":
-                self._end(record, parent)
-            else:
-                nodes[number] = self._node(record, parent)
+                continue
+            node = nodes[number] = self._node(record, parent)
+            if plan.step(number) == "over":
+                self._end(node)
         recorded_roots = self._hold_children(recorded_roots)
         held = self._hold_holders()
-        failed = [recording.live[number].failed_seq for number in plan.stay_failed]
+        failed = [recording.live[number].failed_seq for number in plan.stay_failed - plan.cancelled]
         suspects: list[tuple[Node, str]] = []
         queued: list[Node] = []
         ended: list[Node] = []
@@ -94,16 +98,18 @@ class Restoring:
             last_id=recording.last_id,
             keys=recording.keys,
             recorded_roots=recorded_roots,
-            open_roots=sum(node.parent is None for node in nodes.values()),
+            open_roots=sum(node.parent is None and node.pending != CLOSED for node in nodes.values()),
             root_results=self._root_results,
             earlier_results=self._earlier_results,
             classes=self._counted_classes(),
             changes=self._changes(),
-            failures=(event for event in items.events_at(sorted(failed)) if isinstance(event, ItemFailed)),
+            failures=chain(
+                (event for event in items.events_at(sorted(failed)) if isinstance(event, ItemFailed)), self._cancelled
+            ),
             retried=(
                 (nodes[record.id], record.retries, record.due, record.delay_s)
                 for record in recording.live.values()
-                if record.retries and record.failed is None and record.id in nodes
+                if record.retries and record.failed is None and record.id not in plan.stay_failed
             ),
             slowed_down=recording.slowed_down,
             suspects=suspects,
@@ -111,40 +117,63 @@ class Restoring:
             queued=queued,
             settled=self._settled(),
             ended=ended,
-            failed=[nodes[number] for number in plan.stay_failed if number in nodes],
+            failed=[nodes[number] for number in plan.stay_failed],
         )
 
     def _changes(self) -> Iterator[Change]:
         """Yield the events of the resume itself: attempts that a crash interrupted, and items that run again."""
-        live, stay_failed = self._recording.live, self._plan.stay_failed
+        plan = self._plan
         yield from interruptions(self._recording, self._view)
-        for number in self.nodes:
-            failed = None if number in stay_failed else live[number].failed
-            if failed is not None or live[number].closed_over:
-                group = self._items.group(live[number]) if failed == "process" else None
-                yield partial(ItemReopened, item=number, type=live[number].type, failed=failed, group=group)
+        for number in sorted(plan.cancelled):
+            yield partial(self._cancel, self._recording.live[number], self._recording.cancelled[number])
+        for number, record in self._recording.live.items():
+            failed = None if number in plan.stay_failed else record.failed
+            if plan.step(number) != "over" and (failed is not None or record.closed_over):
+                yield partial(
+                    ItemReopened,
+                    item=number,
+                    type=record.type,
+                    failed=failed,
+                    group=self._items.group(record) if failed == "process" else None,
+                    skipped=record.skipped,
+                )
+
+    def _cancel(self, record: RecordedItem, by: str, seq: int, at: float) -> ItemFailed:
+        """Return the failure of an item that `by` cancelled while it ran, and that was interrupted then."""
+        phase: Phase = "after_children" if record.completed else "process"
+        attempt = 1 + (record.attempt if phase == "process" else record.hook_attempt)
+        group = self._items.group(record) if phase == "process" else None
+        error = error_info(cancelled_by(by))
+        failure = ItemFailed(seq, at, record.id, record.type, 0, 0.0, error, phase, attempt, group=group)
+        self._cancelled.append(failure)
+        return failure
 
     # ---- nodes and their classes --------------------------------------------------------------------------------
 
-    def _end(self, record: RecordedItem, parent: Node | None) -> None:
-        """Pass the outcome of an item that is over to its parent."""
-        result = self._earlier_results.pop(record.id, self._items.result(record.result_seq))
+    def _end(self, node: Node) -> None:
+        """Pass the outcome of an item that is over to its parent. Its node is kept: a person may have it run again."""
+        parent, result = node.parent, self._earlier_results.pop(node.id, node.result)
+        node.pending = CLOSED
         if parent is not None:
-            parent.pending -= 1
+            if parent.pending != CLOSED:
+                parent.pending -= 1
             parent.num_failed += 1
         if result is NO_DATA:
             pass
         elif parent is None:
-            self._root_results[record.id] = result
+            self._root_results[node.id] = result
         else:
-            give_result(record.id, result, parent)
+            give_result(node.id, result, parent)
 
     def _node(self, record: RecordedItem, parent: Node | None) -> Node:
         items = self._items
         item = items.objects.get(record.id)
         announced = items.announcement(record)
-        cls = self._class_of(record.type, item, track_overall=announced.track_overall, hook=record.hook)
+        cls = self._class_of(
+            record.type, item, track_overall=announced.track_overall, hook=record.hook, is_skipped=record.skipped
+        )
         stays_failed = record.id in self._plan.stay_failed
+        runs_process = self._plan.runs_process(record)
         state = items.state(record)
         node = RestoredNode(
             record.id,
@@ -159,25 +188,26 @@ class Restoring:
                 announced.payload,
                 announced.occurrence,
             ),
-            pending=record.pending + self._plan.runs_process(record),
+            pending=record.pending + runs_process,
             attempt=record.attempt + 1,
             hook_attempt=record.hook_attempt + 1,
             is_ended=record.completed,
             has_children=record.has_children,
             failed=stays_failed,
             num_failed=stays_failed,
-            result=NO_DATA if stays_failed else items.result(record.result_seq),
-            child_results=None
-            if record.results is None
-            else {child: items.result(seq) for child, seq in record.results.items()},
+            result=NO_DATA if stays_failed or runs_process else items.result(record.result_seq),
+            child_results=items.child_results(record) if cls.hook else None,
             group=items.group(record),
         )
-        if record.completed and record.hook:
+        if record.completed and cls.hook and item is not None:
             # Compare from now on with what today's class writes: a new field is no change of the state.
             with suppress(UnstorableItem):
                 self._payloads.changed_state(node)
         if record.running is not None:
             cls.interrupted += 1
+        if record.id in self._plan.cancelled:
+            cls.failed += 1
+            cls.completed -= record.completed
         if record.failed is not None and not stays_failed:
             cls.failed -= 1
             cls.completed += record.failed == "after_children"
@@ -193,19 +223,23 @@ class Restoring:
                 yield node
         self._tell_of_changed_hooks()
 
-    def _class_of(self, type_: str, item: object, *, track_overall: bool, hook: bool) -> ItemClass:
+    def _class_of(
+        self, type_: str, item: object, *, track_overall: bool, hook: bool, is_skipped: bool = False
+    ) -> ItemClass:
         """Return what the engine must know about the class of `item`, which was recorded as `type_`.
 
         An item keeps the class name with which it was announced, and whether it has a hook, since all readers of its events
-        rely on these. Its policies and its group are those of today's class.
+        rely on these. Its policies and its group are those of today's class. The hook of an item that was skipped doesn't run.
         """
+        if is_skipped:
+            hook = False
         if item is None:
             return self._same(ItemClass(type_, track_overall=track_overall, hook=hook, all_done=False))
         today = self._today.get(type(item))
         if today is None:
             today = self._today[type(item)] = look_up_class(item, self._registry.policies)
             warn_of_misspelt(type(item))
-        if today.hook != hook:
+        if today.hook != hook and not is_skipped:
             self._changed_hooks[today.type, today.hook] += 1
         looks = type(item), type_, track_overall, hook
         known = self._looks.get(looks)
@@ -249,7 +283,7 @@ class Restoring:
         for number, record in live.items():
             if number == ROOT or not plan.runs_process(live[record.parent]):
                 continue
-            node = nodes.get(number)  # None if it is over
+            node = None if plan.step(number) == "over" else nodes[number]
             announced = items.announcement(record)
             child = RecordedChild(
                 number, node, announced.key, announced.payload, items.state(record), announced.occurrence
@@ -258,7 +292,9 @@ class Restoring:
             if node is not None:
                 node.is_held = plan.is_enqueued_again(record)
         for number, node in nodes.items():
-            if (number in waiting or number in items.ended) and not node.failed:
+            # One that had completed has it in any case: when it is dropped, the old result no longer holds.
+            is_rerun = number in items.forgotten and plan.runs_process(live[number])
+            if (number in waiting or number in items.ended or is_rerun) and not node.failed:
                 node.recorded = items.children(number, waiting.get(number, ()))
                 node.cls.is_plain = False  # each attempt must match its children
         return items.children(ROOT, waiting.get(ROOT, ())) if recorded_roots is None else recorded_roots
