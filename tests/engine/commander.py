@@ -1,7 +1,8 @@
 """Somebody who steers runs at random, and checks each answer against a plain model of what people have set."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from random import Random
 from typing import Any, Final
@@ -16,7 +17,6 @@ from aqueue._folds.item_table import ItemTable
 from aqueue._resume.editing import edit
 from aqueue._verbs import Answer, AnyCommand, Cancel, Pause, Retry, SeenState, SetLimit, SetWorkers, Skip, Stop, Unpause
 from aqueue.errors import SteeringError
-from aqueue.events import NO_DATA
 from aqueue.view import InForce
 from tests.journal.recorded import events_of
 
@@ -26,6 +26,16 @@ BY: Final = "anna@laptop via test"
 
 _MAX_HOPS: Final = 25
 """How many iterations of the event loop there are between two commands, at most: a few items start and end meanwhile."""
+
+
+_ON_ITEMS: Final[list[tuple[Callable[..., AnyCommand], set[SeenState]]]] = [
+    (Retry, {"failed", "retrying"}),
+    (partial(Retry, completed=True), {"completed", "skipped"}),
+    (Skip, {"queued", "retrying", "interrupted", "failed"}),
+    (partial(Skip, result=msgspec.Raw(b'"by hand"')), {"queued", "retrying", "interrupted", "failed"}),
+    (Cancel, {"queued", "retrying", "interrupted"}),
+]
+"""Commands on items of a run that no process runs, and the states of items to which they apply."""
 
 
 class Model(msgspec.Struct):
@@ -208,36 +218,20 @@ class Commander:
         """Give a command on some items of the run in `journal`, which no process runs; the answer counts those that it applies to."""
         random = self._random
         states = states_of(journal)
-        command = self._on_items(
-            dict(random.sample(sorted(states.items()), min(random.choice([1, 1, 2, 4]), len(states))))
-        )
-        applies = _applies_to(command)
-        chosen = sum(
-            state in applies and states[item] == state for state, items in command.items.items() for item in items
-        )
-        answer = edit(journal, command)
-        assert (answer.is_live, answer.count, answer.changed) == (False, chosen, chosen > 0), (command, answer)
-        assert chosen + sum(answer.others.values()) == sum(map(len, command.items.values()))
-        if chosen:
-            self.given.append(command)
-
-    def _on_items(self, items: dict[int, SeenState]) -> Retry | Skip | Cancel:
-        random = self._random
+        verb, applies = random.choice(_ON_ITEMS)
+        numbers = [item for item, state in states.items() if state in applies or random.random() < 0.1]
+        items = {
+            item: states[item] for item in random.sample(numbers, min(random.choice([1, 1, 2, 4, 99]), len(numbers)))
+        }
         if random.random() < 0.1:
             items = dict.fromkeys(items, random.choice(["failed", "queued", "running", "interrupted"]))
+        chosen = sum(state in applies and states[item] == state for item, state in items.items())
         by_state: dict[SeenState, list[int]] = {}
         for item, state in items.items():
             by_state.setdefault(state, []).append(item)
-        match random.choice(["retry", "completed", "completed", "skip", "cancel"]):
-            case "retry":
-                return Retry(by=BY, selector="these", items=by_state)
-            case "completed":
-                return Retry(by=BY, selector="these", items=by_state, completed=True)
-            case "skip":
-                result = random.choice([NO_DATA, msgspec.Raw(b'"by hand"')])
-                return Skip(by=BY, selector="these", items=by_state, result=result)
-            case _:
-                return Cancel(by=BY, selector="these", items=by_state)
+        answer = edit(journal, verb(by=BY, selector="these", items=by_state))
+        assert (answer.is_live, answer.count, answer.changed) == (False, chosen, chosen > 0), (verb, items, answer)
+        assert chosen + sum(answer.others.values()) == len(items)
 
     def _note(self, command: AnyCommand, answer: Answer, *, changed: bool) -> None:
         assert answer.changed == changed, (command, answer)
@@ -276,19 +270,6 @@ def states_of(journal: Path) -> dict[int, SeenState]:
     items.apply(events_of(journal))
     items.lose_workers()
     return {items.item_of(row): items.state_of(row) for row in range(len(items))}
-
-
-def _applies_to(command: Retry | Skip | Cancel) -> set[SeenState]:
-    """Return the states of items of a run that no process runs to which a command applies."""
-    match command:
-        case Retry(completed=True):
-            return {"completed", "skipped"}
-        case Retry():
-            return {"failed", "retrying"}
-        case Skip():
-            return {"queued", "retrying", "interrupted", "failed"}
-        case _:
-            return {"queued", "retrying", "interrupted"}
 
 
 def _model_of(in_force: InForce, num_workers: int) -> Model:

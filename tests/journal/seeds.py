@@ -60,6 +60,7 @@ class Seed(msgspec.Struct, frozen=True, omit_defaults=True):
         group: the number of its group, if it has a policy; 0 for none.
         pauses: whether it slows its group down.
         differs: how the children of its later attempts differ from those of the first; 0 for not at all.
+        is_fresh: whether `process` returns the number of its attempt, instead of `result`.
         name: a number that no other has in its tree; 0 for none. What has one never has equal siblings.
     """
 
@@ -79,6 +80,7 @@ class Seed(msgspec.Struct, frozen=True, omit_defaults=True):
     group: int = 0
     pauses: bool = False
     differs: int = 0
+    is_fresh: bool = False
     name: int = 0
 
 
@@ -160,7 +162,9 @@ class Bare(Item):
             await self.fail("process")
         self.saw = len(seed.children) + 1  # state that the hook needs
         _tell("processed")
-        return (seed.result or None) if not seed.key else None
+        if seed.key:
+            return None
+        return attempt if seed.is_fresh else seed.result or None
 
     async def fail(self, where: str) -> None:
         raises = self.parsed.raises

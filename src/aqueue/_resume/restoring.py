@@ -175,6 +175,8 @@ class Restoring:
         stays_failed = record.id in self._plan.stay_failed
         runs_process = self._plan.runs_process(record)
         state = items.state(record)
+        # A node that has failed has the number of its last attempt; of the other phase, that of the next.
+        is_last = stays_failed and not record.completed, stays_failed and record.completed
         node = RestoredNode(
             record.id,
             item,
@@ -189,8 +191,8 @@ class Restoring:
                 announced.occurrence,
             ),
             pending=record.pending + runs_process,
-            attempt=record.attempt + 1,
-            hook_attempt=record.hook_attempt + 1,
+            attempt=record.attempt + 1 - is_last[0],
+            hook_attempt=record.hook_attempt + 1 - is_last[1],
             is_ended=record.completed,
             has_children=record.has_children,
             failed=stays_failed,
