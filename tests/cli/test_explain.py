@@ -478,6 +478,23 @@ def test_the_story_says_who_did_what(aqueue: Aqueue, tmp_path: Path) -> None:
     assert aqueue("explain", path, skipped, "--json").json["outlook"] == "It won't run again: it was skipped."
 
 
+def test_outlook_of_cancelled_items(aqueue: Aqueue, tmp_path: Path) -> None:
+    """They stay failed; one that was interrupted before it could fail does so at the resume."""
+    script = Script(host="elsewhere.example", pid=1, age_s=9_000)
+    waiting, running = script.enqueue(), script.enqueue()
+    script.cancel(waiting)
+    script.start(running)
+    script.steer("cancel", str(running))
+    script.add(ItemCancelled, item=running)
+    path = write_journal(tmp_path, script.events)
+
+    def outlook(item: int) -> str:
+        return str(aqueue("explain", path, item, "--json").json["outlook"])
+
+    assert outlook(waiting) == "It stays failed, also on resume: a person cancelled it."
+    assert outlook(running).startswith("On resume it fails instead of running: a person cancelled it while it ran")
+
+
 @pytest.mark.parametrize("is_live", [True, False])
 def test_a_waiting_item_says_who_has_paused_it(aqueue: Aqueue, tmp_path: Path, is_live: bool) -> None:
     """The run, or the group in which it waits now; nothing of an item that runs or has ended, or of another group."""

@@ -225,7 +225,10 @@ class Commander:
         }
         if random.random() < 0.1:
             items = dict.fromkeys(items, random.choice(["failed", "queued", "running", "interrupted"]))
-        chosen = sum(state in applies and states[item] == state for item, state in items.items())
+        chosen = sum(
+            states[item] in applies and (states[item] == state or {states[item], state} == {"queued", "interrupted"})
+            for item, state in items.items()
+        )
         by_state: dict[SeenState, list[int]] = {}
         for item, state in items.items():
             by_state.setdefault(state, []).append(item)

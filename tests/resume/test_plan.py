@@ -17,6 +17,7 @@ from aqueue._resume.plan import Plan, plan_of
 from aqueue.events import (
     ErrorInfo,
     Event,
+    ItemCancelled,
     ItemChildrenFailed,
     ItemChildrenProcessed,
     ItemCompleted,
@@ -362,3 +363,56 @@ def test_a_resume_does_what_is_planned(seed: int, retry_failed: bool) -> None:
                 assert (closed, failed) != (None, None)
                 below = [other for other in items if parents[other] == item and plan.step(other) != "over"]
                 assert bool(below) == (step == "waits for descendants")
+
+
+# ---- what people did to items ---------------------------------------------------------------------------------------
+
+
+def test_cancelled_items_stay_failed_until_a_person_retries_them() -> None:
+    """Whatever is retried; one that was cancelled while it ran is to fail first."""
+    script = Script()
+    waiting, running, retried, failed = [script.enqueue() for _ in range(4)]
+    script.cancel(waiting)
+    script.cancel(retried)
+    script.open_again(retried, failed="process")
+    script.start(failed)
+    script.fail(failed, BOOM)
+    script.start(running)
+    script.steer("cancel", str(running))
+    script.add(ItemCancelled, item=running)
+    plan = planned(script)
+
+    assert (plan.stay_failed, plan.cancelled) == ({waiting, running}, {running})
+    assert [plan.step(item) for item in (waiting, running, retried, failed)] == ["over", "over", "runs", "runs"]
+
+
+def test_cancelled_item_with_children_fails_while_they_run() -> None:
+    """They run as recorded, since it doesn't enqueue them again."""
+    script = Script()
+    parent = script.enqueue()
+    script.start(parent)
+    child = script.enqueue(parent=parent)
+    script.steer("cancel", str(parent))
+    script.add(ItemCancelled, item=parent)
+    plan = planned(script)
+
+    assert (plan.step(parent), plan.step(child)) == ("cancelled", "runs")
+
+
+def test_skipped_item_does_not_run_alone_although_it_may_have_crashed_the_run() -> None:
+    """Nothing of it runs at all."""
+    script = Script()
+    parent = script.enqueue(hook=True)
+    script.start(parent)
+    child = script.enqueue(parent=parent)
+    for attempt in (2, 3):
+        script.begin(RunResumed)
+        script.interrupt(parent, "crash", attempt=attempt - 1)
+        script.start(parent, attempt=attempt)
+    script.edit()
+    script.interrupt(parent, "crash", attempt=3)
+    assert planned(script).step(parent) == "given up"
+    script.skip(parent)
+    plan = planned(script)
+
+    assert (plan.step(parent), plan.step(child)) == ("waits for descendants", "runs")

@@ -31,6 +31,9 @@ from aqueue.events import (
 __all__ = ["ItemEdits", "state_of"]
 
 _WAITING: Final[frozenset[SeenState]] = frozenset({"queued", "retrying", "interrupted"})
+_QUEUED: Final[frozenset[SeenState | None]] = frozenset({"queued", "interrupted"})
+"""States that are one for a command: which of them it is depends on whether a process was there in between."""
+
 _APPLIES_TO: Final[dict[type[OnItems], frozenset[SeenState]]] = {
     Retry: frozenset({"failed", "retrying"}),
     Skip: frozenset({*_WAITING, "failed"}),
@@ -136,7 +139,8 @@ class ItemEdits:
         chosen: list[RecordedItem] = []
         for item in sorted(wanted):
             state = present.get(item)
-            if state == wanted[item] and state in applies_to:
+            is_as_seen = state == wanted[item] or {state, wanted[item]} <= _QUEUED
+            if is_as_seen and state in applies_to:
                 chosen.append(self._live[item])
             else:
                 self.others[state or "unknown"] += 1

@@ -75,6 +75,8 @@ def _on_resume(
     if live is None:
         return _HAS_ENDED
     step = plan.step(number)
+    if number in plan.cancelled:
+        return "On resume it fails instead of running: a person cancelled it while it ran, and then it was interrupted."
     if live.failed is not None:
         return _failed(live, step)
     first = " It runs first and alone, because it was running in the last crashes." if step == "runs alone" else ""
@@ -139,6 +141,8 @@ def _failed(live: RecordedItem, step: Step) -> str:
     again = "its hook runs" if live.failed == "after_children" else "it runs"
     if step == "given up":
         return "It stays failed until the run has ended: it crashed the process, which has crashed again since."
+    if live.is_cancelled:
+        return "It stays failed, also on resume: a person cancelled it."
     if step == "runs alone":
         return (
             f"On resume {again} again, first and alone: it was running in three crashes in a row. "
