@@ -250,7 +250,7 @@ class Panels:
             if view.state != "stopping":  # else no more items are taken
                 waiting += f", {'' if view.waiting == 1 else 'the next '}{when_due(view.next_due, now)}"
             feet.append((waiting, ""))
-        if view.failures and view.counts.failed:
+        if view.failures:
             failure = view.failures[-1]
             name = f"item {failure.item} {self._names.get(failure.type, '')}{in_hook(failure.phase)}"
             feet.append((f"{self._pen.characters.failed} {name}: {error_line(failure.error, self._pen)}", "bad"))
@@ -271,6 +271,9 @@ class Panels:
         widths = (max(len(title), len(amount(number))) for title, number in zip(titles, numbers, strict=True))
         queued_cells, completed_cells, failed_cells = widths
         spare = cells - queued_cells - completed_cells - failed_cells - 6
+        # There, once a person has skipped something, and where there is room.
+        skipped_cells = max(len("skipped"), len(amount(counts.skipped))) + 2 if counts.skipped and spare >= 36 else 0
+        spare -= skipped_cells
         # A narrow terminal shows no rate. The longest of all names counts, shown or not, so that columns stay where they are.
         rate_cells = 8 if spare >= 28 else 0
         retrying_cells = 10 if spare >= 40 else 0
@@ -293,6 +296,8 @@ class Panels:
                 _number(pen, sum(t.completed for t in types), completed_cells, style),
                 _number(pen, failed, failed_cells, "bad strong"),
             ]
+            if skipped_cells:
+                cells.append(_number(pen, sum(t.skipped for t in types), skipped_cells - 2, style))
             if retrying_cells:
                 cells.append(_number(pen, sum(t.waiting for t in types), retrying_cells - 2, style))
             if rate_cells:
@@ -302,7 +307,8 @@ class Panels:
 
         bar = f"  {'of its peak' if bar_cells >= 11 else '':{bar_cells}}" if bar_cells else ""
         heading = f"{'':{label_cells}}  {'waiting':>{queued_cells}}{bar}  {'completed':>{completed_cells}}"
-        heading += f"  {'failed':>{failed_cells}}" + (f"{'retrying':>{retrying_cells}}" if retrying_cells else "")
+        heading += f"  {'failed':>{failed_cells}}" + (f"{'skipped':>{skipped_cells}}" if skipped_cells else "")
+        heading += f"{'retrying':>{retrying_cells}}" if retrying_cells else ""
         heading += f"{'now/s':>{rate_cells}}" if rate_cells else ""
         lines = [
             pen.write("quiet", heading),
@@ -327,16 +333,23 @@ class Panels:
         pen, counts, inner = self._pen, view.overall, cells - 4
         total, good = max(counts.enqueued, 1), counts.completed + counts.skipped
         is_growing = now - self._found_at < _GROWING_S and view.state == "running"
-        text = f"{amount(good)} of {amount(counts.enqueued)} "
+        text = f"{amount(counts.completed)} of {amount(counts.enqueued)} "
+        skipped = f", {amount(counts.skipped)} skipped" if counts.skipped else ""
         # A share of what may become more tells nothing.
-        text += "found so far" if is_growing else f"completed {pen.characters.dot} {good * 100 // total} %"
-        text = text.rjust(len(text) - len(amount(good)) + len(amount(counts.enqueued)))
+        text += (
+            f"found so far{skipped}"
+            if is_growing
+            else f"completed{skipped} {pen.characters.dot} {good * 100 // total} %"
+        )
+        text = text.rjust(len(text) - len(amount(counts.completed)) + len(amount(counts.enqueued)))
         rate = self._rate(t for t in view.types.values() if t.track_overall)
         elapsed, left = f"elapsed {clock(view.elapsed_s(now))}", self._remaining(counts, rate, view, now)
         bar_cells = inner - len(text) - 2
         if bar_cells < _MIN_BAR_CELLS:
             bar = pen.bar(inner, good / total, counts.failed / total, is_open=is_growing)
             rates = self._rates_text(rate, inner - cell_len(left) - 1, view, now, is_growing=is_growing)
+            if len(text) + len(elapsed) >= inner:
+                text = text.replace(skipped, "")
             body = [
                 bar,
                 self._spread(text.strip(), elapsed, inner),
@@ -377,6 +390,8 @@ class Panels:
         ]
         if counts.failed:
             parts.append(f"{amount(counts.failed)} failed")
+        if counts.skipped:
+            parts.append(f"{amount(counts.skipped)} skipped")
         if self._has_rates(view, now):
             parts.append(rate_text(self._rate(view.types.values())))
         return self._pen.fit("  " + f" {self._pen.characters.dot} ".join(parts), cells)

@@ -68,8 +68,10 @@ def stopping(reason: str, running: int, *, cancelling: bool, has_keys: bool) -> 
 # ---- the summary ----------------------------------------------------------------------------------------------------
 
 
-def summary_lines(result: RunResult, pen: Pen, ended: str, *, is_watched: bool = False) -> list[str]:
-    """Return the summary of `result`, at most 18 lines: with what follows it, it fits a terminal of 24 lines.
+def summary_lines(
+    result: RunResult, pen: Pen, ended: str, *, is_watched: bool = False, has_journal: bool = False
+) -> list[str]:
+    """Return the summary of `result`, at most 19 lines: with what follows it, it fits a terminal of 24 lines.
 
     A terminal wraps a line that is too wide, so that it can still be copied whole.
 
@@ -78,6 +80,7 @@ def summary_lines(result: RunResult, pen: Pen, ended: str, *, is_watched: bool =
         pen: how to write.
         ended: how the run ended, such as ``Failed``.
         is_watched: whether it is a run of another process, so that advice on how to start a run is of no use.
+        has_journal: whether the result's journal is one: for a run that is read from a log, it is that.
     """
     counts_say_it = result.status == "failed" and result.stop_reason.endswith(" failed")
     if result.stop_reason and not counts_say_it:
@@ -89,6 +92,11 @@ def summary_lines(result: RunResult, pen: Pen, ended: str, *, is_watched: bool =
         lines += ["", *_types(result, names, pen)]
     if result.counts.failed:
         lines += ["", *_failures(result, names, pen)]
+        if result.journal:
+            lines += ["", f"  See them all:   {command('failures', result.journal, pen)}"]
+        if result.journal and has_journal:
+            title = "Accept it:" if result.counts.failed == 1 else "Accept them:"
+            lines.append(f"  {title:15} {command('skip', result.journal, pen)} --state failed")
     if not result.journal and not is_watched:
         if result.counts.failed:
             lines += ["", '  To list all failures, and to retry them, pass resume="run.db".']
@@ -125,9 +133,9 @@ def _headline(result: RunResult) -> Iterator[str]:
 
 
 def _types(result: RunResult, names: dict[str, str], pen: Pen) -> Iterator[str]:
-    """Yield a table with a row per type: those with the most items."""
+    """Yield a table with a row per type, those with the most items, and a column per state that there is."""
     ranked = sorted(result.counts_by_type.items(), key=lambda entry: -entry[1].enqueued)
-    columns = ["completed", *(title for title in ("failed", "outstanding") if getattr(result.counts, title))]
+    columns = ["completed", *(title for title in ("failed", "skipped", "outstanding") if getattr(result.counts, title))]
     cells_of = {title: max(len(title) + 3, 12) for title in columns}
     width = max(len(names[type]) for type, _ in ranked[:_MAX_TYPES])
     yield pen.write("quiet", " " * (width + 2) + "".join(f"{title:>{cells_of[title]}}" for title in columns))
@@ -159,9 +167,6 @@ def _failures(result: RunResult, names: dict[str, str], pen: Pen) -> Iterator[st
         yield f"{indent}{'e.g. ' if group.count > 1 else ''}item {group.first.item}{attempts}"
     if more := max(result.counts.failed - sum(group.count for group in groups), 0):
         yield pen.write("quiet", f"  and {plural(more, 'more failure')}")
-    if result.journal:
-        yield ""
-        yield f"  See them all:   {command('failures', result.journal, pen)}"
 
 
 def command(name: str, journal: str, pen: Pen) -> str:

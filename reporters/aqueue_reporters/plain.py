@@ -9,6 +9,8 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from typing import TextIO
 
+from msgspec.structs import replace
+
 from aqueue import events as ev
 from aqueue.events import Event, ItemFailed, Phase, ProcessJoined, ProcessLeft, RunResumed, RunStarted, RunStopping
 from aqueue.figures import amount, clock, limit_words, person, when_due
@@ -45,6 +47,7 @@ BY_PERSON = (
     ev.GroupUnpaused,
     ev.RunWorkersChanged,
     ev.GroupLimitChanged,
+    ev.RunSteered,
 )
 """The events by which a person steers the run."""
 
@@ -58,8 +61,9 @@ class PlainReporter:
     estimated time left (at least, while more items are found), how many wait, and what limits the run. It is written
     when something has happened since the last one, at most every `interval_s`; while nothing happens, once a minute, and every
     ten minutes while a person has paused the run. The first five failures of each kind get a line at once, and so do each
-    worker process of a cluster that joins or leaves, and each command of a person that pauses or limits the run. Without a journal, the first failure of each of
-    the first 20 kinds also gets its traceback. A summary follows at the end.
+    worker process of a cluster that joins or leaves, and each command of a person: that pauses or limits the run, or that
+    retries, skips or cancels items. Without a journal, the first failure of each of the first 20 kinds also gets its traceback.
+    A summary follows at the end.
 
     On a terminal the progress line is rewritten in place, at most ten times per second; what the program prints appears
     above it.
@@ -98,6 +102,7 @@ class PlainReporter:
         self._shown_at = 0.0
         self._told_seq: float = math.inf  # the number of the last event that it was given
         self._is_watched = False
+        self._has_journal = False
         self._traced: set[tuple[str, Phase, str]] | None = (
             None  # the kinds with a traceback; None if a journal has them all
         )
@@ -117,6 +122,7 @@ class PlainReporter:
         """
         self._stream = sys.stderr if self._given_stream is None else self._given_stream
         self._is_watched = run.watched
+        self._has_journal = bool(run.journal)
         self._traced = None if run.watched or run.journal else set()
         self._kinds.clear()
         self.has_summary = False
@@ -136,7 +142,7 @@ class PlainReporter:
         # What failed while it was behind and skipped events: the latest 20.
         missed = [failed for failed in view.failures if self._told_seq < failed.seq < first]
         self._told_seq = view.seq
-        told = [one for one in events if type(one) in _TOLD]  # few of many
+        told = _with_whole_commands([one for one in events if type(one) in _TOLD])  # few of many
         lines = [line for event in (*missed, *told) for line in self._told(event, view)]
         if self._processes != view.processes:  # events were skipped
             self._processes = view.processes.copy()
@@ -237,7 +243,10 @@ class PlainReporter:
         parts = [f"{amount(counts.completed)}/{amount(counts.enqueued)} completed"]
         if now - view.started_at >= _MIN_RATE_S:
             parts.append(rate_text(view.rate(now)))
-        parts += [f"{amount(counts.failed)} failed", f"{_clock(view.elapsed_s(now))} elapsed"]
+        parts.append(f"{amount(counts.failed)} failed")
+        if counts.skipped:
+            parts.append(f"{amount(counts.skipped)} skipped")
+        parts.append(f"{_clock(view.elapsed_s(now))} elapsed")
         found = view.rate(now, "enqueued")
         if view.cluster and not view.processes and view.state == "running":
             parts.append("waiting for worker processes")
@@ -267,7 +276,7 @@ class PlainReporter:
         self._end(self._summary(result, "Watching ended"), result)
 
     def _summary(self, result: RunResult, ended: str) -> list[str]:
-        return summary_lines(result, self._pen, ended, is_watched=self._is_watched)
+        return summary_lines(result, self._pen, ended, is_watched=self._is_watched, has_journal=self._has_journal)
 
     def suspend_terminal(self) -> None:
         """Put the terminal back until `resume_terminal`; safe in a signal handler."""
@@ -305,7 +314,8 @@ def _command(
     | ev.GroupPaused
     | ev.GroupUnpaused
     | ev.RunWorkersChanged
-    | ev.GroupLimitChanged,
+    | ev.GroupLimitChanged
+    | ev.RunSteered,
 ) -> str:
     """Return what a person set, and who; not made safe."""
     who = person(event.by)
@@ -323,6 +333,21 @@ def _command(
         case ev.GroupLimitChanged():
             limit = limit_words(event.concurrent, event.per_second) or "no limit"
             return f"group {event.group}: {'limit as in the program' if event.is_default else limit}, set by {who}"
+        case ev.RunSteered():
+            return f"{event.verb} {event.selector}: {plural(event.count, 'item')}, by {who}"
+
+
+def _with_whole_commands(events: Sequence[Event]) -> Iterator[Event]:
+    """Yield `events` with one command on items in place of its parts: of a large one, there is an event per 1,000 items."""
+    counts = Counter[tuple[str, str, str]]()
+    for event in events:
+        if isinstance(event, ev.RunSteered):
+            counts[event.verb, event.selector, event.by] += event.count
+    for event in events:
+        if not isinstance(event, ev.RunSteered):
+            yield event
+        elif count := counts.pop((event.verb, event.selector, event.by), 0):
+            yield replace(event, count=count)
 
 
 def _joined(lines: Sequence[str]) -> str:

@@ -72,8 +72,8 @@ Phase = Literal["process", "after_children"]
 RunStatus = Literal["completed", "failed", "interrupted"]
 """How a run ended.
 
-``completed``: everything succeeded; ``failed``: an item failed for good; ``interrupted``: it was stopped before
-everything had run.
+``completed``: everything succeeded or was skipped; ``failed``: an item is failed at the end, such as one that was cancelled;
+``interrupted``: it was stopped before everything had run.
 """
 
 

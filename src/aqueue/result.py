@@ -24,7 +24,8 @@ class FailureGroup(msgspec.Struct, frozen=True):
         phase: the method that raised.
         error: the class of the exceptions, as ``module:qualname`` (builtins without the module).
         count: the exact number of items that failed in this way.
-        first: the first of these failures.
+        first: the first of these failures. If that item was retried or skipped, and none of the others is among the
+            `RunResult.failures`, it is still given as an example.
     """
 
     type: str
@@ -39,14 +40,15 @@ class RunResult(msgspec.Struct, frozen=True):
 
     Attributes:
         run_id: the id of the run.
-        status: ``completed``: every item succeeded; ``failed``: at least one failed for good; ``interrupted``: it was
-            stopped while items were outstanding.
+        status: ``completed``: every item succeeded or was skipped; ``failed``: at least one is failed at the end, which includes
+            those that a person cancelled; ``interrupted``: it was stopped while items were outstanding.
         counts: the counts of items of all types together.
         counts_by_type: the same for each item type; the keys are ``module:qualname``.
         elapsed_s: how long the run took, seconds; the time between processes of a resumed run is not counted.
-        failures: the first 1,000 `item.failed` events, in their order.
-        failure_groups: the failures by kind, the most numerous first: at most 100 of the first 1,000 kinds. The counts of
-            these are exact even if there are more kinds.
+        failures: the `item.failed` events of items that are failed at the end, in their order: the first 1,000. Where more than
+            that were failed at once, and some were retried or skipped, it may be fewer.
+        failure_groups: the same failures by kind, the most numerous first: at most 100 of the first 1,000 kinds. The counts of
+            these are exact, however many failures and kinds there are.
         root_results: the results of the initial items in their order, as decoded from JSON; None for an item without a
             result, and for one that was dropped as a duplicate. After a resume these are the initial items of the latest
             call. The list is empty if no initial item has a result.

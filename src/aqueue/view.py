@@ -452,12 +452,12 @@ class RunView(msgspec.Struct, kw_only=True):
         stop_reason: why it is stopping; empty if it is not.
         cancelling: whether the running items are being cancelled.
         status: how its last process ended; None before that. A person's command on a run without a process may change it:
-            to ``interrupted`` if something is outstanding again, or if that process had crashed; to ``completed`` if what had
-            failed was skipped, and nothing is left.
+            to ``interrupted`` if something is outstanding again, or if that process had crashed. If all that had failed was
+            skipped, to ``completed``, or to ``interrupted`` if the process had stopped early: hooks may be left.
         types: each item type that was announced, in the order of the first announcement.
         running: what each busy worker is running, by the worker's number. Items of a worker process that is gone stay
             until their hook has ended, or until an event says that they were interrupted.
-        failures: the latest failures, at most 20, the oldest first.
+        failures: the latest failures, at most 20, the oldest first, without those of items that run again or were skipped.
         failed_reporters: the reporters that were detached.
         deduplicated_roots: how many initial items were dropped as duplicates; known once a process has ended.
         groups: how many of the queued items wait in each group; those without a group are not counted.
@@ -701,6 +701,9 @@ class RunView(msgspec.Struct, kw_only=True):
         self.failures.append(event)
         del self.failures[:-_MAX_FAILURES]
 
+    def _take_back_failure(self, item: int) -> None:
+        self.failures = [failure for failure in self.failures if failure.item != item]
+
     def _retry_later(self, event: ev.ItemRetryScheduled) -> None:
         item = self.running.pop(event.worker)
         view = self.types[item.type]
@@ -742,14 +745,14 @@ class RunView(msgspec.Struct, kw_only=True):
         view.skipped += 1
         if event.had_failed:
             view.failed -= 1
+            self._take_back_failure(event.item)
+            if self.status == "failed" and not (counts := self.counts).failed:
+                # A process that a failure stopped may have left hooks, which aren't among the outstanding items.
+                self.status = "interrupted" if counts.outstanding or self.stop_reason else "completed"
         else:
             self._leave_queue(event, view)
             # Its `process` had completed if its hook was to run; an item is counted once in the end.
             view.completed -= event.phase == "after_children"
-        if self.status == "failed":
-            counts = self.counts
-            if not counts.failed and not counts.outstanding:
-                self.status = "completed"
 
     def _reopen(self, event: ev.ItemReopened) -> None:
         view = self.types[event.type]
@@ -757,6 +760,7 @@ class RunView(msgspec.Struct, kw_only=True):
         if event.failed is not None:
             view.failed -= 1
             view.completed += event.failed == "after_children"
+            self._take_back_failure(event.item)
         if event.rerun:
             view.skipped -= event.skipped
             view.completed -= not event.skipped

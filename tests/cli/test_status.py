@@ -12,6 +12,7 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any, Literal
 from unittest import mock
 
 import pytest
@@ -49,12 +50,13 @@ def test_a_failed_run_is_told_with_counts_failures_and_how_to_go_on(aqueue: Aque
     ]
     assert "ValueError  =no price\\x1b[2J" in done.out
     assert "job.py:" in done.out
-    how = (
-        f"To retry the failed item, run the same program again (journal {file})"
-        if file.suffix == ".db"
-        else "A log can't be resumed"
-    )
-    assert how in lines[-1]
+    if file.suffix == ".db":
+        assert lines[-2:] == [
+            f"To retry the failed item, run the same program again (journal {file})",
+            f"To accept the failed item: aqueue skip {file} --state failed",
+        ]
+    else:
+        assert lines[-1].startswith("A log can't be resumed")
 
 
 def test_json_has_the_same(aqueue: Aqueue, file: Path) -> None:
@@ -89,7 +91,7 @@ def test_a_failed_run_with_something_outstanding_is_resumed(aqueue: Aqueue, tmp_
     script.fail_now(2)
     file = write_journal(tmp_path, script.finish("failed"))
 
-    assert aqueue("status", file).out.splitlines()[-1].startswith("To resume, run the same program again")
+    assert aqueue("status", file).out.splitlines()[-2].startswith("To resume, run the same program again")
 
 
 def test_attempts_are_not_taken_for_items(aqueue: Aqueue, tmp_path: Path) -> None:
@@ -132,6 +134,82 @@ def test_when_a_run_ended_is_not_when_a_person_changed_it_later(aqueue: Aqueue, 
     head = aqueue("status", file).out.splitlines()[0]
     word = "interrupted" if crashed else "completed"
     assert head.endswith(f"   {word} at {local_minute(ended_at, time.time())}")
+
+
+def with_an_end(end: Literal["skipped", "cancelled", "retried"]) -> Script:
+    """Return a run in which one item failed, which was skipped, and another one was skipped, cancelled, or failed and retried."""
+    script = Script()
+    first, second, third = (script.enqueue() for _ in range(3))
+    script.start(first)
+    script.fail_now(first)
+    script.start(second)
+    script.complete(second)
+    script.skip(first, had_failed=True)
+    if end == "skipped":
+        script.skip(third)
+    elif end == "cancelled":
+        script.cancel(third)
+    else:
+        script.start(third)
+        script.fail_now(third)
+        script.steer("retry", f"{third}")
+        script.reopen(third)
+        script.start(third, attempt=2)
+        script.complete(third, attempt=2)
+    return script
+
+
+@pytest.mark.parametrize(
+    ("end", "status", "code", "figures"),
+    [
+        ("skipped", "completed", 0, "1 of 3 completed   2 skipped"),
+        ("cancelled", "failed", 1, "1 of 3 completed   1 failed   1 skipped"),
+        ("retried", "completed", 0, "2 of 3 completed   1 skipped"),
+    ],
+)
+@pytest.mark.parametrize("command", [["status"], ["watch", "--reporter", "none"]])
+def test_what_is_failed_at_the_end_makes_the_exit_code(
+    aqueue: Aqueue, tmp_path: Path, end: Any, status: Any, code: int, figures: str, command: list[str]
+) -> None:
+    """Items that were skipped, or retried with success, aren't; those that were cancelled are, and are of a kind of their own."""
+    file = write_journal(tmp_path, with_an_end(end).finish(status))
+    assert aqueue(command[0], file, *command[1:]).code == code
+    shown = aqueue("status", file).out
+    assert f"  {figures}\n" in shown
+    assert ("CancelledByUser" in shown) == (end == "cancelled")
+    assert aqueue("failures", file).out.count("CancelledByUser") == (2 if end == "cancelled" else 0)
+
+
+def test_skipping_what_failed_after_the_end_completes_the_run(aqueue: Aqueue, tmp_path: Path) -> None:
+    """If nothing is left: after a process that stopped early a hook may be, and if an ancestor is reopened, it is."""
+    codes = []
+    for stopped, reopened in ((False, False), (True, False), (False, True)):
+        script = with_an_end("cancelled")
+        if stopped:
+            script.stop("item 3 failed")
+        script.finish("failed")
+        script.edit()
+        script.skip(3, had_failed=True)
+        if reopened:
+            script.open_again(2)
+        codes.append(aqueue("status", write_log(tmp_path, script.events)).code)
+    assert codes == [0, 3, 3]
+
+
+def test_a_failed_item_that_runs_again_is_no_failure(aqueue: Aqueue, tmp_path: Path) -> None:
+    """While it runs it isn't listed; the run is still running."""
+    script = Script(host=None, pid=None)
+    for item in (script.enqueue(), script.enqueue()):
+        script.start(item)
+        script.fail_now(item)
+    script.steer("retry", "1")
+    script.reopen(1)
+    script.start(1, attempt=2)
+    file = write_log(tmp_path, script.events)
+
+    assert aqueue("status", file).code == 4
+    assert [one["item"] for one in aqueue("failures", file, "--json").json_lines] == [2]
+    assert aqueue("status", file, "--json").json["failures"][0]["first_item"] == 2
 
 
 def test_a_crashed_run_is_interrupted_and_its_running_items_too(aqueue: Aqueue, tmp_path: Path) -> None:

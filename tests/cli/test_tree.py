@@ -103,10 +103,11 @@ def test_json_nests_the_same(aqueue: Aqueue, file: Path) -> None:
     """A program gets the items shown, and the sums of those folded."""
     tree = aqueue("tree", file, "--json", "--width", 1).json
 
-    assert tree["below"] == {"total": 11, "completed": 10, "failed": 1}
+    assert tree["below"] == {"total": 11, "completed": 10, "failed": 1, "skipped": 0}
     [front] = tree["children"]
     assert (front["item"], front["error"], [child["item"] for child in front["children"]]) == (1, None, [3])
-    assert front["folded"] == [{"type": "tests.cli.job:Category", "count": 1, "completed": 1, "failed": 0, "below": 4}]
+    category = {"type": "tests.cli.job:Category", "count": 1, "completed": 1, "failed": 0, "skipped": 0, "below": 4}
+    assert front["folded"] == [category]
 
 
 def test_a_chain_of_100_000_items_is_no_deeper_than_asked(aqueue: Aqueue, tmp_path: Path) -> None:
@@ -118,6 +119,30 @@ def test_a_chain_of_100_000_items_is_no_deeper_than_asked(aqueue: Aqueue, tmp_pa
 
     assert len(lines) == 52
     assert lines[-1].endswith("99,949 below: 99,949 outstanding")
+
+
+def test_skipped_items_are_counted_by_themselves(aqueue: Aqueue, tmp_path: Path) -> None:
+    """They aren't outstanding, so a branch in which all others have completed is folded as one that has completed."""
+    script = Script()
+    root = script.enqueue("module:Root")
+    script.start(root, "module:Root")
+    pages = [script.enqueue(parent=root) for _ in range(30)]
+    script.complete(root)
+    for page in pages[3:]:
+        script.start(page)
+        script.complete(page)
+    for page in pages[:2]:
+        script.skip(page)
+    lines = aqueue("tree", write_journal(tmp_path, script.events)).out.splitlines()
+
+    assert lines == [
+        f"{tmp_path}/run.db  31 in total: 28 completed, 2 skipped, 1 outstanding",
+        "└── Root 1 completed  30 below: 27 completed, 2 skipped, 1 outstanding",
+        "    ├── Page 4 queued",
+        "    └── +29 Page  27 completed, 2 skipped",
+    ]
+    [node] = aqueue("tree", tmp_path / "run.db", "--json", "--width", 1).json["children"]
+    assert (node["below"]["skipped"], node["folded"][0]["skipped"]) == (2, 2)
 
 
 @pytest.mark.parametrize("command", ["tree", "explain"])

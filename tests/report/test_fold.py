@@ -15,7 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from aqueue.cli._record import Record
-from aqueue.cli._report._charts import MAX_CELLS, chart_data, over_time, tree_cells
+from aqueue.cli._report._charts import MAX_CELLS, chart_data, over_time, timeline, tree, tree_cells
 from aqueue.cli._report._fold import MAX_TYPES, OTHER_TYPES, Durations, End, Fold, bin_edge
 from aqueue.cli._report._html import clock, counted
 from aqueue.cli._report._sections import failures, headline, limits, slowest, status, summary
@@ -42,7 +42,7 @@ from aqueue.testing._scripted_runs import BOOM, Script, every_event_type, interr
 from tests.report.runs import recorded
 from tests.strategies import event_streams
 
-FOLDER = "module:Folder"
+FOLDER, PAGE = "module:Folder", "module:Page"
 
 
 def folded(events: Sequence[Event], *, now: float = 0.0, how: End = "unknown") -> Fold:
@@ -364,9 +364,9 @@ def test_sums_equal_an_independent_count(events: list[Event]) -> None:
     bins = fold.series.bins(fold.elapsed_s)
     assert sum(b.completed for b in bins) == completed
     assert (bins[-1].enqueued, bins[-1].failed) == (found, failed)
-    assert bins[-1].done == record.view.counts.completed
+    assert (bins[-1].done, bins[-1].skipped) == (record.view.counts.completed, record.view.counts.skipped)
     assert sum(span.count for span in spans_of(fold)) == started
-    assert tree_cells(record, fold)[0][4:6] == [found, failed]
+    assert tree_cells(record, fold)[0][4:7] == [found, failed, record.view.counts.skipped]
     assert sum(cell[4] for cell in tree_cells(record, fold) if cell[0] == 0) == found
     busy_s = sum(b.busy * (b.end - b.start) for b in bins)
     assert busy_s == pytest.approx(sum(totals.busy_s for totals in fold.timeline.totals.values()), abs=1e-3)
@@ -531,8 +531,8 @@ def test_the_tree_has_a_cell_for_each_item_of_a_small_run() -> None:
     record, fold = both(script.events)
 
     run, *cells = tree_cells(record, fold)
-    assert run == [-1, -1, 0, 1, 5, 1, 0]
-    assert [(parent, fold.types[type], item, size, failed) for parent, type, item, _, size, failed, _ in cells] == [
+    assert run == [-1, -1, 0, 1, 5, 1, 0, 0]
+    assert [(parent, fold.types[type], item, size, failed) for parent, type, item, _, size, failed, *_ in cells] == [
         (0, FOLDER, root, 5, 1),
         (1, "module:Page", pages[0], 1, 0),
         (1, "module:Page", pages[1], 2, 1),
@@ -552,7 +552,7 @@ def test_many_siblings_of_one_type_are_one_cell() -> None:
     below_run = [cell for cell in cells if cell[0] == 0]
     (rest,) = [cell for cell in below_run if cell[3] > 1]
     assert len(below_run) == 21
-    assert rest[2:] == [0, 80, 160, 0, 1]
+    assert rest[2:] == [0, 80, 160, 0, 0, 1]
 
 
 @pytest.mark.parametrize("shape", ["chain", "bush", "flat"])
@@ -568,7 +568,7 @@ def test_cells_are_bounded_and_add_up(shape: str) -> None:
     below = [0] * len(cells)
     for cell in cells[1:]:
         below[cell[0]] += cell[4]
-    for index, (_, _, _, count, size, _, is_cut) in enumerate(cells):
+    for index, (_, _, _, count, size, *_, is_cut) in enumerate(cells):
         assert below[index] == (0 if is_cut else size - (count if index else 0))
     assert any(cell[-1] for cell in cells) is (shape != "flat")
 
@@ -670,19 +670,61 @@ def test_page_says_what_limited_the_run() -> None:
 
 
 def test_page_names_what_was_skipped() -> None:
-    """In its headline and in the table of types; a failure that was skipped is none."""
+    """In its headline, its tiles and the table of types; a failure that was skipped is none."""
     script = Script()
     first, second = script.enqueue(), script.enqueue()
-    script.start(first)
-    script.fail(first, BOOM)
+    for item in (first, second):
+        script.start(item)
+        script.fail(item, BOOM)
     script.finish("failed")
     script.edit()
     script.skip(first, had_failed=True)
-    waiting = both(script.events)[0]
-    script.skip(second)
+    one = both(script.events)
+    script.skip(second, had_failed=True)
     record, fold = both(script.events)
 
-    assert "1 skipped, 1 outstanding" in headline(waiting, both(script.events[:-2])[1])
-    assert ">✓</span> Completed</strong> 0 of 2 items completed" in headline(record, fold)
-    assert "Skipped" in summary(record, fold)
-    assert "Skipped" not in summary(*both(every_event_type()[:20]))
+    assert "✗</span> Failed</strong> 0 of 2 items completed in 70 ms; 1 failed, 1 skipped" in headline(*one)
+    assert ">✓</span> Completed</strong> 0 of 2 items completed in 70 ms; 2 skipped" in headline(record, fold)
+    assert "<dd>0 <small>of 2, 2 skipped by a person</small></dd>" in summary(record, fold)
+    assert "No item has failed" in failures(record)
+    assert "kipped" not in re.sub("Duplicates skipped", "", summary(*both(every_event_type()[:20])))
+
+
+def test_what_was_skipped_has_a_line_a_bar_and_a_column() -> None:
+    """Over time, until it runs again: in the run's own time, in which commands on an ended run take none."""
+    script = Script()
+    root = script.enqueue(FOLDER)
+    script.start(root, FOLDER)
+    items = [script.enqueue(parent=root) for _ in range(4)]
+    script.complete(root)
+    script.start(items[0])
+    script.wait(10)
+    script.steer("skip", f"{items[0]}")
+    script.interrupt(items[0], "skipped")
+    script.add(ItemSkipped, item=items[0], type=PAGE)
+    script.skip(items[1])
+    script.wait(10)
+    script.cancel(items[2])
+    script.wait(10)
+    script.open_again(items[1], rerun=True, skipped=True, ended=script.ended(items[1]))
+    script.open_again(items[2], failed="process")
+    script.wait(10)
+    script.start(items[1])
+    script.complete(items[1])
+    record, fold = both(script.events)
+    bins = fold.series.bins(fold.elapsed_s)
+    at = {at: next(one for one in bins if one.end > at) for at in (5, 15, 25, 35)}
+    data = chart_data(record, fold, bins, tree_cells(record, fold))
+    page = over_time(record, fold, bins)
+
+    assert [(one.skipped, one.failed) for one in at.values()] == [(0, 0), (2, 0), (2, 1), (1, 0)]
+    assert data["skipped"][-1][1] == 1
+    assert [span[3] for span in data["spans"]] == ["completed", "skipped", "completed"]
+    assert [cell[5:7] for cell in data["cells"][:3]] == [[0, 1], [0, 1], [0, 1]]
+    assert '<i class="skipped" aria-hidden="true"></i>skipped</li>' in page
+    assert '<th scope="col" class="figure">Skipped</th>' in page
+    assert "skipped by a person (hollow)" in timeline(fold)
+    assert '<th scope="col" class="figure">Skipped</th>' in tree(record, data["cells"])
+    before, before_fold = both(script.events[:8])
+    assert chart_data(before, before_fold, bins, [])["skipped"] == []
+    assert "kipped" not in over_time(before, before_fold, before_fold.series.bins(before_fold.elapsed_s))

@@ -21,6 +21,7 @@ from aqueue.events import (
     GroupLimitChanged,
     GroupPaused,
     GroupUnpaused,
+    ItemSkipped,
     ProcessLeft,
     RunPaused,
     RunResumed,
@@ -121,6 +122,30 @@ def test_what_people_do_to_the_run_is_told_at_once() -> None:
         f"group a: no limit, set {anna}",
         f"group a: limit as in the program, set {anna}",
         f"stopping: stop {anna}; no item is running",
+    ]
+
+
+def test_commands_on_items_are_told_once_each() -> None:
+    """What was asked, for how many items, and by whom; not each item. A large command is carried out in parts."""
+    script = Script()
+    items = [script.enqueue() for _ in range(6)]
+    script.steer("skip", "--state queued --key '*\x1b[2J'", count=1_000, by="anna\x1b[2J@laptop via aqueue")
+    script.add(ItemSkipped, item=items[0], type="module:Page")
+    script.steer("skip", "--state queued --key '*\x1b[2J'", count=234, by="anna\x1b[2J@laptop via aqueue")
+    script.add(ItemSkipped, item=items[1], type="module:Page")
+    script.cancel(items[2])
+    session = Session()
+
+    assert session.tell(script.events) == [
+        "skip --state queued --key '*\\x1b[2J': 1,234 items, by anna\\x1b[2J@laptop",
+        "cancel 3: 1 item, by anna@host",
+        "failed: item 3 Page: CancelledByUser: cancelled by anna@host via aqueue",
+    ]
+    before = len(script.events)
+    script.skip(items[3])
+    assert session.tell(script.events[before:], 5) == [
+        "skip 4: 1 item, by anna@host",
+        "0/6 completed, 0.0/s, 1 failed, 3 skipped, 0:05 elapsed, 2 waiting",
     ]
 
 
@@ -536,12 +561,17 @@ def test_summary_with_a_journal_says_how_to_list_failures() -> None:
     view.apply(events)
     for path, shown in (("/home/me/it's.db", """'/home/me/it'"'"'s.db'"""), ("/\x1b[2J.db", r"'/\x1b[2J.db'")):
         stream = io.StringIO()
-        reporter = PlainReporter(stream=stream, clock=lambda: START)
-        reporter.open(INFO)
-        reporter.close(msgspec.structs.replace(result_of(events, view), journal=path))
+        for info in (INFO, msgspec.structs.replace(INFO, journal=path)):
+            reporter = PlainReporter(stream=stream, clock=lambda: START)
+            reporter.open(info)
+            reporter.close(msgspec.structs.replace(result_of(events, view), journal=path))
 
-        last = stream.getvalue().splitlines()[-1]
-        assert last == f"  See them all:   aqueue failures {shown}"
+        lines = stream.getvalue().splitlines()
+        commands = [line for line in lines if "aqueue" in line]
+        listing = f"  See them all:   aqueue failures {shown}"
+        # That of a log, which is read without a journal, can't be changed.
+        assert commands == [listing, listing, f"  Accept it:      aqueue skip {shown} --state failed"]
+        assert lines[-1] == commands[-1]
 
 
 def test_summary_of_many_kinds_of_failures_is_short() -> None:

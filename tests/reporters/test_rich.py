@@ -28,6 +28,7 @@ from aqueue.events import (
     ItemDescribed,
     ItemFailed,
     ItemRetryScheduled,
+    ItemSkipped,
     ProcessLeft,
     RunPaused,
     RunStopping,
@@ -135,6 +136,33 @@ def test_panels_at_80_columns() -> None:
 """.splitlines()
         == drawn(in_the_middle(), 80)
     )
+
+
+def test_panels_of_a_run_in_which_items_were_skipped_and_cancelled() -> None:
+    """There is a column for those that were skipped, where there is room; the latest failure is of an item that is failed."""
+    script = in_the_middle()
+    script.add(ItemSkipped, item=6, type=FILE, had_failed=True)
+    script.cancel(8, FILE)
+    assert (
+        """
+╭─ Queue Stats ─────────────────────────────────────────────────────── queue ─╮
+│               waiting  of its peak       completed  failed  skipped   now/s │
+│ Total               2  ━━━━────────────          5       1        1     0.3 │
+│ Folder              1  ━━━━━━━━━━━━━━━━          1       0        0     0.0 │
+│ File                1  ━━──────────────          4       1        1     0.3 │
+╰─ ✗ item 8 File: CancelledByUser: cancelled by anna@host via aqueue ─────────╯
+╭─ Overall Progress ─────────────────────────────────────────────────── File ─╮
+│ ━━━━━━━━━━━━━━━━━━━━━━━━×××××──────────  4 of 8 completed, 1 skipped · 62 % │
+│ 0.3/s completed                               elapsed 0:12 · about 7 s left │
+╰─────────────────────────────────────────────────────────────────────────────╯
+""".splitlines()[1:]
+        == drawn(script, 80)[6:]
+    )
+    assert "failed  skipped  retrying" in drawn(script, 100)[7]
+    assert "skipped" not in "".join(drawn(script, 40))
+    assert "elapsed 0:12 · 5 of 10 completed · 1 failed · 1 skipped" in drawn(script, 80, 12)[-1]
+    script.add(ItemSkipped, item=8, type=FILE, had_failed=True)
+    assert drawn(script, 80)[11] == f"╰{'─' * 77}╯"
 
 
 CLUSTER = "tcp://scheduler:8786"
@@ -1056,7 +1084,7 @@ def test_a_file_that_encodes_less_than_the_summary_says(tmp_path_factory: pytest
 
 def summary(result: RunResult, ended: str = "ended") -> str:
     """Return the summary as text."""
-    return "\n".join(summary_lines(result, plain_pen(), ended))
+    return "\n".join(summary_lines(result, plain_pen(), ended, has_journal=bool(result.journal)))
 
 
 def result_of(events: Sequence[Event], elapsed_s: float = 83.0) -> RunResult:
@@ -1124,10 +1152,10 @@ def many(failures: int, kinds: int, types: int, completed: int = 0) -> RunResult
     [(128, 2, 1, 10), (128, 2, 2, 14), (300, 30, 10, 18), (3_000, 3_000, 300, 18)],
 )
 @pytest.mark.parametrize("journal", ["", "/home/me/run.db"])
-def test_summary_has_at_most_18_lines(failures: int, kinds: int, types: int, lines: int, journal: str) -> None:
-    """However many failures there are, and kinds of them, and types: with the line after it, it fits a screen of 24."""
+def test_summary_has_at_most_19_lines(failures: int, kinds: int, types: int, lines: int, journal: str) -> None:
+    """However many failures there are, and kinds of them, and types: with the line after it, it has 20."""
     result = msgspec.structs.replace(many(failures, kinds, types, completed=100), journal=journal)
-    assert len(summary(result).splitlines()) == lines
+    assert len(summary(result).splitlines()) == lines + bool(journal)
 
 
 def test_summary_of_a_run_that_never_began() -> None:
@@ -1158,6 +1186,38 @@ def test_summary_of_a_run_with_many_types_and_kinds() -> None:
         "  and 280 more failures",
         "",
         "  See them all:   aqueue failures /home/me/run.db",
+        "  Accept them:    aqueue skip /home/me/run.db --state failed",
+    ]
+
+
+def test_summary_of_a_run_that_a_person_has_steered() -> None:
+    """What was skipped is counted, in a column of its own; what was cancelled is of a kind like any other."""
+    script = Script()
+    for type in (FOLDER, FILE):
+        items = [script.enqueue(type) for _ in range(4)]
+        script.start(items[0], type)
+        script.complete(items[0])
+        script.start(items[1], type)
+        script.fail(items[1], OSERROR, type)
+        script.add(ItemSkipped, item=items[1], type=type, had_failed=True)
+        if type == FILE:
+            script.skip(items[2], type)
+            script.cancel(items[3], type)
+    script.cancel(3, FOLDER)
+    script.cancel(4, FOLDER)
+    assert summary(result_of(script.finish("failed"))).splitlines() == [
+        "ended   3 of 8 items failed · 2 completed · 3 skipped · 1:23",
+        "",
+        "           completed      failed     skipped",
+        "  Folder           1           2           1",
+        "  File             1           1           2",
+        "",
+        "  2 × Folder: CancelledByUser  cancelled by anna@host via aqueue",
+        "      e.g. item 3",
+        "  1 × File: CancelledByUser  cancelled by anna@host via aqueue",
+        "      item 8",
+        "",
+        '  To list all failures, and to retry them, pass resume="run.db".',
     ]
 
 
@@ -1249,7 +1309,9 @@ def test_summary_says_how_to_list_all_failures() -> None:
     path = "/home/me/a folder/" + "x" * 100 + ".db"
     for result in (one, two):
         text = summary(msgspec.structs.replace(result, journal=path))
-        assert text.endswith(f"\n\n  See them all:   aqueue failures '{path}'")
+        assert f"\n\n  See them all:   aqueue failures '{path}'\n" in text
+        them = "Accept it:  " if result is one else "Accept them:"
+        assert text.endswith(f"\n  {them}    aqueue skip '{path}' --state failed")
 
 
 def test_summary_names_a_journal_in_the_current_folder_without_it(
@@ -1264,7 +1326,8 @@ def test_summary_names_a_journal_in_the_current_folder_without_it(
         (tmp_path.parent / "run.db", str(tmp_path.parent / "run.db")),
     ):
         text = summary(msgspec.structs.replace(failing(OSERROR), journal=str(path)))
-        assert text.endswith(f" aqueue failures {shown}")
+        assert f" aqueue failures {shown}\n" in text
+        assert text.endswith(f" aqueue skip {shown} --state failed")
 
 
 def test_summary_of_hooks() -> None:

@@ -29,7 +29,7 @@ Part = tuple[str, bytes]
 GROWING: Final = Ended.__struct_fields__
 """The parts that are added to those of earlier snapshots, which are still needed. Each snapshot has only what is new."""
 
-_FORMAT: Final = 2
+_FORMAT: Final = 3
 """To be raised when a fold keeps something else than before in the same fields; a change of fields is noticed."""
 
 _SLICE_PAGES: Final = 48

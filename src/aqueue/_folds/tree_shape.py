@@ -1,4 +1,4 @@
-"""The tree of the items in a table: each item's children, and counts of all items below it, in 25 bytes per item."""
+"""The tree of the items in a table: each item's children, and counts of all items below it, in 30 bytes per item."""
 
 from array import array
 from collections import Counter
@@ -23,18 +23,20 @@ class CountsBelow(msgspec.Struct, frozen=True):
 
     Attributes:
         total: all of them.
-        completed: those that have completed, or were skipped.
+        completed: those that have completed.
         failed: those that have failed for good.
+        skipped: those that a person skipped.
     """
 
     total: int
     completed: int
     failed: int
+    skipped: int = 0
 
     @property
     def outstanding(self) -> int:
         """Those that have neither completed nor failed, and were not skipped."""
-        return self.total - self.completed - self.failed
+        return self.total - self.completed - self.failed - self.skipped
 
 
 class FoldedSiblings(msgspec.Struct):
@@ -43,8 +45,9 @@ class FoldedSiblings(msgspec.Struct):
     Attributes:
         type: their type.
         count: how many they are.
-        completed: how many of them have completed, or were skipped.
+        completed: how many of them have completed.
         failed: how many of them have failed for good.
+        skipped: how many of them a person skipped.
         below: how many items are below them.
     """
 
@@ -52,6 +55,7 @@ class FoldedSiblings(msgspec.Struct):
     count: int = 0
     completed: int = 0
     failed: int = 0
+    skipped: int = 0
     below: int = 0
 
 
@@ -64,15 +68,18 @@ class TreeShape:
         self._total = array("I", bytes(4 * size))
         self._completed = array("I", bytes(4 * size))
         self._failed = array("I", bytes(4 * size))
+        self._skipped = array("I", bytes(4 * size))
         self._has_running = bytearray(items.is_in("running"))
         self._has_failed = items.is_in("failed")
-        self._has_completed = items.is_in("completed", "skipped")
+        self._has_completed = items.is_in("completed")
+        self._was_skipped = items.is_in("skipped")
         self._first_child = array("i", b"\xff" * 4 * size)
         self._next_sibling = array("i", b"\xff" * 4 * size)
         self.roots: list[int] = []
         total, completed, failed = self._total, self._completed, self._failed
         first_child, next_sibling, parents = self._first_child, self._next_sibling, items.parent_row
         has_running, has_completed, has_failed = self._has_running, self._has_completed, self._has_failed
+        skipped, was_skipped = self._skipped, self._was_skipped
         # Parents come before their children, so that going backwards each item's own sums are ready when it is met.
         for row in range(size - 1, -1, -1):
             parent = parents[row]
@@ -83,6 +90,8 @@ class TreeShape:
             completed[parent] += completed[row] + has_completed[row]
             if failed_here := failed[row] + has_failed[row]:
                 failed[parent] += failed_here
+            if skipped_here := skipped[row] + was_skipped[row]:
+                skipped[parent] += skipped_here
             if has_running[row]:
                 has_running[parent] = 1
             next_sibling[row] = first_child[parent]
@@ -91,7 +100,7 @@ class TreeShape:
 
     def below(self, row: int) -> CountsBelow:
         """Return how many items are below the one in `row`."""
-        return CountsBelow(self._total[row], self._completed[row], self._failed[row])
+        return CountsBelow(self._total[row], self._completed[row], self._failed[row], self._skipped[row])
 
     def children(self, row: int) -> Iterator[int]:
         """Yield the rows of the children of the item in `row`."""
@@ -106,7 +115,9 @@ class TreeShape:
             return 0
         if self._has_running[row]:
             return 1
-        return 2 if not self._has_completed[row] or self._total[row] > self._completed[row] else _COMPLETED_RANK
+        is_outstanding = not (self._has_completed[row] or self._was_skipped[row])
+        is_open = is_outstanding or self._total[row] > self._completed[row] + self._skipped[row]
+        return 2 if is_open else _COMPLETED_RANK
 
     def folded(
         self, siblings: Sequence[int], width: int, *, brief: bool = False
@@ -125,15 +136,16 @@ class TreeShape:
             width = min(width, len(siblings) - len(ranked[_COMPLETED_RANK]) or width)
         shown = set(islice(chain(*ranked), width))
         hidden = [row for row in siblings if row not in shown]
-        columns = (self._items.type_number, self._has_completed, self._has_failed)
+        columns = (self._items.type_number, self._has_completed, self._has_failed, self._was_skipped)
         others: dict[int, FoldedSiblings] = {}
         # Counted at once: there may be a million of them.
         alike = Counter(zip(*(map(column.__getitem__, hidden) for column in columns), strict=True))
-        for (number, completed, failed), count in alike.items():
+        for (number, completed, failed, skipped), count in alike.items():
             folded = others.setdefault(number, FoldedSiblings(self._items.types[number]))
             folded.count += count
             folded.completed += count * completed
             folded.failed += count * failed
+            folded.skipped += count * skipped
         for row in hidden:
             if self._total[row]:
                 others[self._items.type_number[row]].below += self._total[row]

@@ -41,7 +41,9 @@ async def run_recorded(settings: Settings, reporters: list[Reporter], held: Held
                     new = past.first_new(items)
                 if not new:
                     result = msgspec.structs.replace(past.result(), journal=str(journal.path))
-                    say(f"aqueue: {name} is complete: {result.counts.completed:,} completed; nothing is left to do")
+                    counts = result.counts
+                    skipped = f", {counts.skipped:,} skipped" if counts.skipped else ""
+                    say(f"aqueue: {name} is complete: {counts.completed:,} completed{skipped}; nothing is left to do")
                     return Outcome(result, None)
                 settings = msgspec.structs.replace(settings, initial_items=_consumed(new, items))
                 del new, items

@@ -178,6 +178,9 @@ def _printed(record: Record, groups: tuple[FailureGroup, ...]) -> list[Renderabl
     if record.state.name in ("interrupted", "failed"):
         hint = _hint(record)
         parts += ["", Text(f"{hint[0].upper()}{hint[1:]}")]
+        if view.counts.failed and record.history.is_journal:
+            items = "item" if view.counts.failed == 1 else "items"
+            parts.append(Text(f"To accept the failed {items}: {record.command('skip', '--state', 'failed')}"))
     return parts
 
 

@@ -125,9 +125,10 @@ class _Shown(NamedTuple):
 
     def below(self, row: int) -> CountsBelow:
         """Return how many items are below the one in `row`."""
+        if row >= 0:
+            return self.shape.below(row)
         counts = self.record.view.counts
-        completed = counts.completed + counts.skipped
-        return CountsBelow(counts.enqueued, completed, counts.failed) if row < 0 else self.shape.below(row)
+        return CountsBelow(counts.enqueued, counts.completed, counts.failed, counts.skipped)
 
     def draw(self, branch: Tree, row: int) -> None:
         """Add what is below the item in `row` to its branch."""
@@ -136,7 +137,7 @@ class _Shown(NamedTuple):
         for child in cut.children:
             self.draw(branch.add(self.label(child)), child)
         for folded in cut.folded:
-            sums = _states(folded.count, folded.completed, folded.failed)
+            sums = _states(CountsBelow(folded.count, folded.completed, folded.failed, folded.skipped))
             below = f", {amount(folded.below)} below them" if folded.below else ""
             name = Text(f"+{amount(folded.count)} {self.record.names[folded.type]}")
             branch.add(_Label(name, sums=f"{sums}{below}"))
@@ -144,7 +145,7 @@ class _Shown(NamedTuple):
     def label(self, row: int) -> _Label:
         """Return the label of the item in `row`."""
         below = self.below(row)
-        sums = _states(below.total, below.completed, below.failed)
+        sums = _states(below)
         if row < 0:
             total = f"{amount(below.total)} in total: {sums}" if below.total else ""
             return _Label(Text(self.record.history.name, "bold"), sums=total)
@@ -171,7 +172,7 @@ class _Shown(NamedTuple):
         return node
 
 
-def _states(total: int, completed: int, failed: int) -> str:
+def _states(counts: CountsBelow) -> str:
     """Return how many items are in each state, leaving out states without any."""
-    counts = {"completed": completed, "failed": failed, "outstanding": total - completed - failed}
-    return ", ".join(f"{amount(count)} {state}" for state, count in counts.items() if count)
+    states = ("completed", "failed", "skipped", "outstanding")
+    return ", ".join(f"{amount(count)} {state}" for state in states if (count := getattr(counts, state)))

@@ -38,7 +38,8 @@ _ZOOMS: Final = (("in", "+", "Zoom in"), ("out", "\u2212", "Zoom out"))
 Points = list[tuple[float, float]]
 Cell = list[int]
 """A part of the tree: its parent's index (-1 for the run), type, item (0 for several), how many siblings it is, how many
-items with all below them, how many of those failed (of several: of these siblings), and whether items below it are left out.
+items with all below them, how many of those failed (of several: of these siblings), how many of them were skipped, and
+whether items below it are left out.
 """
 
 
@@ -58,6 +59,7 @@ def chart_data(record: Record, fold: Fold, bins: list[Period], cells: list[Cell]
         "enqueued": _rising(bins, lambda period: period.enqueued),
         "done": _rising(bins, lambda period: period.done),
         "failed": _rising(bins, lambda period: period.failed) if record.view.counts.failed else [],
+        "skipped": _rising(bins, lambda period: period.skipped) if record.view.counts.skipped else [],
         "rows": sorted(fold.timeline.rows),
         "spans": [
             _span(number, span)
@@ -118,6 +120,7 @@ def over_time(record: Record, fold: Fold, bins: list[Period]) -> Html:
         f"(at {clock(best.start)}). Each step is {duration(bins[0].end - bins[0].start)}.{resumes}"
     )
     failed = f", {amount(counts.failed)} failed" if counts.failed else ""
+    failed += f", {amount(counts.skipped)} skipped" if counts.skipped else ""
     found = (
         f"How many items had been found and completed by each moment. At the end: {amount(counts.enqueued)} found, "
         f"{amount(counts.completed)} completed{failed}.{resumes}"
@@ -134,15 +137,19 @@ def over_time(record: Record, fold: Fold, bins: list[Period]) -> Html:
         (
             f"{clock(period.start)} – {clock(period.end)}",
             *map(amount, (period.enqueued, period.done, period.failed)),
+            *([amount(period.skipped)] if counts.skipped else []),
             rate(period.rate),
             f"{period.busy:.1f}",
         )
         for period in fold.series.bins(elapsed_s, _TABLE_BINS)
     ]
-    columns = ["Time", "Found", "Completed", "Failed", "Completed per second", "Busy workers"]
-    caption = "Items found, completed and failed by the end of each period; throughput and busy workers within it"
-    lines = [("found", "found"), ("done", "completed"), *([("failed", "failed")] if counts.failed else [])]
-    data = _data("Over time", table(caption, columns, rows, range(1, 6)))
+    columns = ["Time", "Found", "Completed", "Failed", *(["Skipped"] if counts.skipped else [])]
+    columns += ["Completed per second", "Busy workers"]
+    states = "completed, failed and skipped" if counts.skipped else "completed and failed"
+    caption = f"Items found, {states} by the end of each period; throughput and busy workers within it"
+    lines = [("found", "found"), ("done", "completed")]
+    lines += [(state, state) for state in ("failed", "skipped") if getattr(counts, state)]
+    data = _data("Over time", table(caption, columns, rows, range(1, len(columns))))
     return joined(
         [
             _figure("rate", "Throughput", throughput),
@@ -196,6 +203,7 @@ def timeline(fold: Fold) -> Html:
         ("paler", "several short attempts", len(single) < drawn),
         ("below", "some of these failed", any(span.count > 1 and span.failed for span in spans)),
         ("hollow", f"{unended} (hollow)", bool(unended)),
+        ("skipped", "skipped by a person (hollow)", "skipped" in outcomes),
     ]
     hint = (
         "To read about a bar, select it with these buttons, with the arrow keys or by a click. "
@@ -254,8 +262,9 @@ def tree(record: Record, cells: list[Cell]) -> Html:
         said += f" This page has {amount(len(cells))} cells, of at most {MAX_CELLS:,}. Below {amount(cut)} of them, marked with …, "
         said += "items are left out."
     ranked = sorted(levels.items(), key=lambda entry: (entry[0][0], -entry[1]["items"]))
+    counted_columns = ["Items", "Failed", *(["Skipped"] if record.view.counts.skipped else [])]
     rows = [
-        (level, record.names[record.items.types[number]], amount(of["items"]), amount(of["failed"]))
+        (level, record.names[record.items.types[number]], *(amount(of[name.lower()]) for name in counted_columns))
         for (level, number), of in ranked[:_MAX_LEVEL_ROWS]
     ]
     caption = "Items by level and type" + (f", the first {_MAX_LEVEL_ROWS} rows" if len(ranked) > len(rows) else "")
@@ -265,7 +274,7 @@ def tree(record: Record, cells: list[Cell]) -> Html:
         "tree",
         "Tree of items",
         said,
-        _data("Tree of items", table(caption, ["Level", "Type", "Items", "Failed"], rows, (0, 2, 3))),
+        _data("Tree of items", table(caption, ["Level", "Type", *counted_columns], rows, (0, *range(2, 5)))),
         Html('<ul class="legend" id="tree-legend"></ul>'),
         joined([_controls("tree", hint), path]),
     )
@@ -276,7 +285,8 @@ def tree_cells(record: Record, fold: Fold) -> list[Cell]:
     items = record.items
     shape = TreeShape(items)
     cuts = cut_tree(shape, None, _MAX_LEVELS, _MAX_SIBLINGS)
-    cells: list[Cell] = [[-1, -1, 0, 1, len(items), record.view.counts.failed, 0]]
+    counts = record.view.counts
+    cells: list[Cell] = [[-1, -1, 0, 1, len(items), counts.failed, counts.skipped, 0]]
     index_of = {-1: 0}
     for row, cut in cuts.items():
         above = index_of.get(row)
@@ -289,18 +299,19 @@ def tree_cells(record: Record, fold: Fold) -> list[Cell]:
             index_of[child] = len(cells)
             below = shape.below(child)
             failed = below.failed + (items.state_of(child) == "failed")
+            skipped = below.skipped + (items.state_of(child) == "skipped")
             is_cut = int(child not in cuts and below.total > 0)
             type_number = fold.type_number(items.type_of(child))
-            cells.append([above, type_number, items.item_of(child), 1, below.total + 1, failed, is_cut])
+            cells.append([above, type_number, items.item_of(child), 1, below.total + 1, failed, skipped, is_cut])
         for group in cut.folded:
             size = group.count + group.below
             type_number = fold.type_number(group.type)
-            cells.append([above, type_number, 0, group.count, size, group.failed, int(group.below > 0)])
+            cells.append([above, type_number, 0, group.count, size, group.failed, group.skipped, int(group.below > 0)])
     return cells
 
 
 def _levels(record: Record) -> dict[tuple[int, int], Counter[str]]:
-    """Return how many items there are, and have failed, by level and type; initial items are at level 1.
+    """Return how many items there are, have failed, and were skipped, by level and type; initial items are at level 1.
 
     Level 40 includes all deeper ones.
     """
@@ -311,8 +322,8 @@ def _levels(record: Record) -> dict[tuple[int, int], Counter[str]]:
         depths[row] = level_below[depths[parent]]
     counts = Counter(zip(depths, items.type_number))  # noqa: B905  # without the run
     levels = {level: Counter(items=count) for level, count in counts.items()}
-    for row in items.rows_in(("failed",)):
-        levels[depths[row], items.type_number[row]]["failed"] += 1
+    for row in items.rows_in(("failed", "skipped")):
+        levels[depths[row], items.type_number[row]][items.state_of(row)] += 1
     return levels
 
 

@@ -186,8 +186,7 @@ class Fold:
                 # Not every item has a hook; an attempt that a crash interrupted has ended with its process.
                 attempt = self._running.get(event.worker)
                 if attempt is not None and attempt.item == event.item:
-                    ended_well = isinstance(event, ev.ItemChildrenProcessed)
-                    self._end(event.worker, at, "completed" if ended_well else "interrupted")
+                    self._end(event.worker, at, _outcome(event))
             case ev.ItemFailed():
                 self.series.failed[self._index] += 1
                 # An item whose hook failed counted as done before; now it counts as failed alone.
@@ -196,6 +195,7 @@ class Fold:
                 if one is not None and one.item == event.item:  # else it was cancelled while it waited
                     self._end(event.worker, at, "failed", event.duration_s)
             case ev.ItemSkipped():
+                self.series.skipped[self._index] += 1
                 self.series.failed[self._index] -= event.had_failed
                 self.series.done[self._index] -= event.phase == "after_children" and not event.had_failed
             case ev.ItemRetryScheduled():
@@ -204,6 +204,7 @@ class Fold:
                 self.series.failed[self._index] -= event.failed is not None
                 self.series.done[self._index] += event.failed == "after_children"
                 self.series.done[self._index] -= event.rerun and not event.skipped
+                self.series.skipped[self._index] -= event.rerun and event.skipped
             case ev.RunWorkersChanged() if self.last is not None and not self.last.started.cluster:
                 self._set_workers(event.num_workers)
             case ev.ProcessJoined():
@@ -291,3 +292,10 @@ class Fold:
             took.append(at - started_at if took_s is None else took_s)
         text = self._texts.pop(worker, "") if self._texts else ""
         self.timeline.add(worker, started_at, at, outcome, type, one, text)
+
+
+def _outcome(event: ev.ItemChildrenProcessed | ev.ItemInterrupted) -> Outcome:
+    """Return what became of the attempt that `event` ends."""
+    if isinstance(event, ev.ItemChildrenProcessed):
+        return "completed"
+    return "skipped" if event.reason == "skipped" else "interrupted"

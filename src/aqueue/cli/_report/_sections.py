@@ -91,8 +91,9 @@ def notes(record: Record, fold: Fold, given: Sequence[str]) -> Html:
 def summary(record: Record, fold: Fold) -> Html:
     """Return the run's figures: tiles, facts, a table of types, and one of processes where there were several."""
     counts, number = record.view.counts, fold.num_processes
+    skipped = f", {amount(counts.skipped)} skipped by a person" if counts.skipped else ""
     tiles = [
-        ("Completed", amount(counts.completed), f"of {amount(counts.enqueued)}"),
+        ("Completed", amount(counts.completed), f"of {amount(counts.enqueued)}{skipped}"),
         ("Failed", amount(counts.failed), ""),
         ("Elapsed", duration(fold.elapsed_s), "without the time between processes" if number > 1 else ""),
         ("Throughput", rate(counts.completed / fold.elapsed_s if fold.elapsed_s else 0.0), "items per second"),

@@ -22,7 +22,8 @@ class Period(NamedTuple):
         start, end: from when to when, seconds since the run's start.
         enqueued: how many items had been announced by its end.
         done: how many had completed by then, and not failed since.
-        failed: how many had failed by then, and not been reopened since.
+        failed: how many had failed by then, and not been reopened or skipped since.
+        skipped: how many a person had skipped by then, and not let run again since.
         workers: how many workers there were at its end.
         completed: how many attempts at `process` completed within it.
         busy: how many workers were busy in it, on average.
@@ -33,6 +34,7 @@ class Period(NamedTuple):
     enqueued: int
     done: int
     failed: int
+    skipped: int
     workers: int
     completed: int
     busy: float
@@ -52,14 +54,15 @@ class Series:
     Attributes:
         width_s: how wide a bin is, seconds.
         enqueued, completed: how many events of that kind there were in each bin.
-        done, failed, workers, starts: by how much the number of such items, of workers and of busy workers changed.
+        done, failed, skipped, workers, starts: by how much the number of such items, of workers and of busy workers changed.
         moments: each change of busy workers times the moment at which it happened, which gives their exact average.
     """
 
     def __init__(self) -> None:
         self.width_s = _FIRST_WIDTH_S
-        self._columns = [array("d", bytes(8 * MAX_BINS)) for _ in range(7)]
-        self.enqueued, self.completed, self.done, self.failed, self.workers, self.starts, self.moments = self._columns
+        self._columns = [array("d", bytes(8 * MAX_BINS)) for _ in range(8)]
+        self.enqueued, self.completed, self.done, self.failed, self.skipped, *others = self._columns
+        self.workers, self.starts, self.moments = others
 
     def advance(self, at: float) -> tuple[int, float]:
         """Return the index of the bin of the moment `at`, seconds since the run's start, and when that bin ends.
@@ -85,7 +88,9 @@ class Series:
         # The rate of a much narrower last bin would mean nothing.
         if len(edges) > 1 and until - edges[-1] * self.width_s < step * self.width_s / 2:
             edges.pop()
-        totals = [list(accumulate(column)) for column in (self.enqueued, self.done, self.failed, self.workers)]
+        totals = [
+            list(accumulate(column)) for column in (self.enqueued, self.done, self.failed, self.skipped, self.workers)
+        ]
         busy = list(accumulate(self.starts))
         bins = []
         for first, end in zip(edges, [*edges[1:], used], strict=True):
@@ -93,7 +98,7 @@ class Series:
             changed = sum(self.starts[first:end])
             busy_s = busy[end - 1] * end_s - (busy[end - 1] - changed) * start_s - sum(self.moments[first:end])
             average = max(busy_s / (end_s - start_s), 0.0) if end_s > start_s else busy[end - 1]
-            enqueued, done, failed, workers = (int(total[end - 1]) for total in totals)
+            enqueued, done, failed, skipped, workers = (int(total[end - 1]) for total in totals)
             completed = int(sum(self.completed[first:end]))
-            bins.append(Period(start_s, end_s, enqueued, done, failed, workers, completed, average))
+            bins.append(Period(start_s, end_s, enqueued, done, failed, skipped, workers, completed, average))
         return bins

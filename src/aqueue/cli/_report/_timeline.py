@@ -14,7 +14,7 @@ _MAX_ADDED: Final = 2 * MAX_SPANS
 _FIRST_LIMIT_S: Final = 0.001
 _TEXT_MAX_CHARS: Final = 200
 
-Outcome = Literal["completed", "failed", "retried", "interrupted", "crashed", "running", "unended"]
+Outcome = Literal["completed", "failed", "retried", "interrupted", "skipped", "crashed", "running", "unended"]
 
 
 class Span(msgspec.Struct, gc=False):

@@ -51,7 +51,7 @@
 
   // ---- Colours: the style sheet is their one source, for both schemes and for print.
 
-  const NAMES = ["surface", "text", "quiet", "line", "faint", "accent", "accent-soft", "bad", "warn", "cut", "on-fill"];
+  const NAMES = ["surface", "text", "quiet", "line", "faint", "accent", "accent-soft", "bad", "warn", "cut", "good", "on-fill"];
   const colors = { types: [] };
   const readColors = () => {
     const style = getComputedStyle(root);
@@ -161,6 +161,7 @@
       { ...line(" found", data.enqueued, colors.quiet, { type: "dashed" }), markLine: gapMarks() },
       line(" completed", data.done, colors.accent, { width: 2.5 }),
       ...(data.failed.length ? [line(" failed", data.failed, colors.bad, { width: 2.5, type: "dotted" })] : []),
+      ...(data.skipped.length ? [line(" skipped", data.skipped, colors.good, { width: 2.5, type: [9, 5] })] : []),
     ], (number) => amount(Math.round(number)), 1));
     draw("busy", () => overTime([
       area(" busy workers", data.busy),

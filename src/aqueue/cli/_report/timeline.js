@@ -7,6 +7,7 @@ const LOOKS = {
   failed: { said: "failed", color: "bad", height: 0.9 },
   retried: { said: "failed, to be retried", color: "warn", height: 0.36 },
   interrupted: { said: "interrupted", color: "cut", height: 0.66, isHollow: true },
+  skipped: { said: "interrupted, since a person skipped it", color: "good", height: 0.66, isHollow: true },
   crashed: { said: "interrupted by a crash", color: "cut", height: 0.66, isHollow: true },
   running: { said: "still running", color: "cut", height: 0.66, isHollow: true },
   unended: { said: "no end recorded", color: "cut", height: 0.66, isHollow: true },

@@ -2,8 +2,8 @@
 
 const drawTree = (page) => {
   const { data, colors, amount, byId, element, legendEntry, tip, draw, control, TYPE_COLORS, theme } = page;
-  const cells = data.cells.map(([parent, type, item, count, size, failed, isCut]) =>
-    ({ parent, type, item, count, size, failed, isCut, children: [] }));
+  const cells = data.cells.map(([parent, type, item, count, size, failed, skipped, isCut]) =>
+    ({ parent, type, item, count, size, failed, skipped, isCut, children: [] }));
   cells.forEach((cell, index) => cell.parent >= 0 && cells[cell.parent].children.push(index));
   const ranked = [];
   for (const { type, count } of cells) if (type >= 0) ranked[type] = (ranked[type] ?? 0) + count;
@@ -18,7 +18,7 @@ const drawTree = (page) => {
   const describe = (cell) => {
     const below = cell.size - (cell.type < 0 ? 0 : cell.count);
     return [title(cell), `${amount(below)} item${below === 1 ? "" : "s"} below${cell.isCut ? ", not on this page" : ""}`,
-      cell.failed ? `✗ ${amount(cell.failed)} failed` : ""];
+      cell.failed ? `✗ ${amount(cell.failed)} failed` : "", cell.skipped ? `${amount(cell.skipped)} skipped` : ""];
   };
 
   const ROW = 32;
