@@ -20,6 +20,7 @@ from aqueue.events import (
     ItemDescribed,
     ItemEnqueued,
     ItemFailed,
+    ItemSkipped,
     ItemStarted,
     RunResumed,
     RunStarted,
@@ -147,11 +148,11 @@ def large(items: int, *, workers: int, text: str = "https://example.org/", seed:
 
 
 def of_everything(text: str = "https://example.org/") -> list[Event]:
-    """Return a run with every part of the page in it: failures, retries, hooks, a crash, what is still at work."""
+    """Return a run with every part of the page in it: failures, retries, a crash, skipped items, what is still at work."""
     script = Script(num_workers=3)
     root = script.enqueue("site.jobs:Index")
     script.start(root, "site.jobs:Index")
-    pages = [script.enqueue("site.jobs:Page", parent=root) for _ in range(40)]
+    pages = [script.enqueue("site.jobs:Page", parent=root) for _ in range(41)]
     script.wait(2)
     script.complete(root)
     for number, page in enumerate(pages[:30]):
@@ -175,6 +176,11 @@ def of_everything(text: str = "https://example.org/") -> list[Event]:
         script.wait(2)
         script.complete(page, worker=number % 3 + 1)
     script.start(pages[39], "site.jobs:Page", worker=3)
+    script.start(pages[40], "site.jobs:Page", worker=1)
     script.wait(3)
+    script.steer("skip", f"{pages[3]} {pages[40]}", count=2)
+    script.add(ItemSkipped, item=pages[3], type="site.jobs:Page", had_failed=True)
+    script.interrupt(pages[40], "skipped")
+    script.add(ItemSkipped, item=pages[40], type="site.jobs:Page")
     script.enqueue("site.jobs:Page")
     return script.events

@@ -24,6 +24,18 @@ _NUM_SLOWEST: Final = 25
 _MIN_SHARE: Final = 0.005
 """Which share of the time is worth a row."""
 
+_FIGURES: Final = {
+    "Found": "enqueued",
+    "Completed": "completed",
+    "Failed": "failed",
+    "Skipped": "skipped",
+    "Outstanding": "outstanding",
+    "Interrupted": "interrupted",
+    "Retried": "retried",
+    "Duplicates skipped": "deduplicated",
+}
+"""The columns of the table of types, by which of the `Counts` they show."""
+
 _SHARES: Final = {
     "paused": "A person had paused the run",
     "limited": "Items waited while workers were idle: a limit, slow_down or a paused group held them back",
@@ -129,20 +141,19 @@ def _tile(title: str, figure: str, unit: str, *, is_bad: bool) -> Html:
 def _types(record: Record) -> Html:
     names = short_names(record.view.types)
     ranked = sorted(record.view.types.values(), key=lambda type: -type.enqueued)
-    columns = ["Type", "Found", "Completed", "Failed", "Outstanding", "Interrupted", "Retried", "Duplicates skipped"]
-    columns += ["Skipped"] if record.view.counts.skipped else []
-    rows = [_row(_type(names[type.type], type.type), type.counts, columns) for type in ranked[:_MAX_TYPES]]
+    figures = {title: name for title, name in _FIGURES.items() if name != "skipped" or record.view.counts.skipped}
+    columns = ["Type", *figures]
+    rows = [_row(_type(names[type.type], type.type), type.counts, figures.values()) for type in ranked[:_MAX_TYPES]]
     if len(ranked) > 1:
         # Duplicates among the initial items have no type, so the sum over the types lacks them.
-        rows.append(_row("All", record.view.counts, columns))
+        rows.append(_row("All", record.view.counts, figures.values()))
     more = len(ranked) - _MAX_TYPES
     remark = Html(f"<p>{amount(more)} types with fewer items are left out.</p>") if more > 0 else ""
     return joined([table("Items by type", columns, rows, range(1, len(columns))), remark])
 
 
-def _row(title: str, c: Counts, columns: Sequence[str]) -> list[object]:
-    figures = (c.enqueued, c.completed, c.failed, c.outstanding, c.interrupted, c.retried, c.deduplicated, c.skipped)
-    shown = figures[: len(columns) - 1]
+def _row(title: str, counts: Counts, figures: Iterable[str]) -> list[object]:
+    shown = (getattr(counts, name) for name in figures)
     return [title, *(amount(number) if number else Html('<span class="none">0</span>') for number in shown)]
 
 
