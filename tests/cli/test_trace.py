@@ -18,13 +18,14 @@ from aqueue.events import (
     ItemDescribed,
     ItemEnqueued,
     ItemInterrupted,
+    ItemSkipped,
     ItemStarted,
     RunResumed,
     RunStarted,
     RunStopping,
 )
 from aqueue.testing import _scripted_runs as scripted
-from aqueue.testing._scripted_runs import BOOM, Script
+from aqueue.testing._scripted_runs import ANNA, BOOM, CANCELLED, Script
 from tests.cli.perfetto import query, why_not
 from tests.cli.runs import HOSTILE, crashed_and_resumed, recorded
 from tests.cli.trace_checker import Line, check_trace, slices
@@ -48,8 +49,8 @@ def named(lines: list[Line], name: str) -> list[Line]:
     return [line for line in lines if line["name"] == name]
 
 
-def values(lines: list[Line]) -> list[tuple[float, int, int, int, int]]:
-    """Return what the counters show: the seconds, then how many are queued, running, done and failed."""
+def values(lines: list[Line]) -> list[tuple[float, int, int, int, int, int]]:
+    """Return what the counters show: the seconds, then how many are queued, running, completed, failed and skipped."""
     return [(line["ts"] / 1e6, *line["args"].values()) for line in named(lines, "items")]
 
 
@@ -283,7 +284,7 @@ def test_worker_processes_of_a_cluster_stand_apart() -> None:
 
 
 def test_marks() -> None:
-    """Pauses, stops, crashes and the end of worker processes are marked where they happened."""
+    """Pauses, stops, crashes, commands on items and the end of worker processes are marked where they happened."""
     marks = [
         (line["name"], line["s"], line["args"])
         for run in ("every type of event", "resumed after a crash")
@@ -295,6 +296,11 @@ def test_marks() -> None:
         ("group slowed down", "p", {"item": 2, "group": "example.org", "due_in_s": 0.91}),
         ("run stopping", "p", {"reason": "SIGINT", "cancelling": False}),
         ("run stopping", "p", {"reason": "SIGINT again", "cancelling": True}),
+        ("steered: retry", "p", {"selector": "--state retrying", "count": 1, "by": ANNA}),
+        ("steered: skip", "p", {"selector": "9", "count": 1, "by": ANNA}),
+        ("steered: cancel", "p", {"selector": "10", "count": 1, "by": ANNA}),
+        ("steered: cancel", "p", {"selector": "11", "count": 1, "by": ANNA}),
+        ("steered: skip", "p", {"selector": "12", "count": 1, "by": ANNA}),
         ("run stopping", "p", {"reason": "stop", "cancelling": False}),
         ("process left", "p", {}),
         ("process lost", "p", {"ignored": 2}),
@@ -363,20 +369,51 @@ def test_counters_are_sampled_and_true() -> None:
     script.start(items[2], worker=2)
 
     assert [(round(at, 3), *counts) for at, *counts in values(lines_of(script.events))] == [
-        (0.0, 0, 0, 0, 0),
-        (0.1, 9, 0, 0, 0),
-        (0.2, 19, 0, 0, 0),
-        (0.3, 29, 0, 0, 0),
-        (0.4, 29, 1, 0, 0),
-        (3600.34, 27, 2, 1, 0),
+        (0.0, 0, 0, 0, 0, 0),
+        (0.1, 9, 0, 0, 0, 0),
+        (0.2, 19, 0, 0, 0, 0),
+        (0.3, 29, 0, 0, 0, 0),
+        (0.4, 29, 1, 0, 0, 0),
+        (3600.34, 27, 2, 1, 0, 0),
     ]
+
+
+def test_items_that_people_skip_cancel_and_retry() -> None:
+    """Attempts end as the events say, with the reason; each state has a counter, and a command on an ended run adds no time."""
+    script = Script()
+    failed, cut, cancelled, waiting = (script.enqueue() for _ in range(4))
+    script.start(failed)
+    script.fail(failed, BOOM)
+    script.start(cut)
+    script.start(cancelled, worker=2)
+    script.interrupt(cut, "skipped")
+    script.add(ItemSkipped, item=cut, type="module:Page")
+    script.fail(cancelled, CANCELLED, worker=2)
+    script.cancel(waiting)
+    script.finish("failed")
+    before = lines_of(script.events)
+    script.wait(40_000)
+    script.edit()
+    script.skip(failed, had_failed=True)
+    script.open_again(cancelled, failed="process")
+    edited = lines_of(script.events)
+    script.begin(RunResumed)
+    script.start(cancelled, attempt=2)
+    resumed = lines_of(script.events)
+
+    ends = [(line["args"]["item"], line["args"]["outcome"]) for line in slices(resumed)]
+    assert ends == [(failed, "failed"), (cut, "interrupted"), (cancelled, "failed"), (cancelled, "running")]
+    assert slices(resumed)[1]["args"]["reason"] == "skipped"
+    assert slices(resumed)[2]["args"]["error_type"] == CANCELLED.type
+    assert edited == before
+    assert [counts for _, *counts in (values(before)[-1], values(resumed)[-1])] == [[0, 0, 0, 3, 1], [0, 1, 0, 1, 2]]
 
 
 def test_nothing_runs_in_a_process_that_has_crashed() -> None:
     """Viewers draw a counter's last value on to the end of the trace."""
     first = [line for line in lines_of(scripted.resumed()) if line["pid"] == 1]
 
-    assert [counts for _, *counts in values(first)][-1] == [3, 0, 1, 0]
+    assert [counts for _, *counts in values(first)][-1] == [3, 0, 1, 0, 0]
 
 
 def test_text_of_items_does_nothing() -> None:

@@ -120,7 +120,7 @@ def _check_counters(lines: list[Line], events: list[Event]) -> None:
         for number, (one, other) in enumerate(pairwise(samples), 2):
             assert one["ts"] <= other["ts"]
             assert number == len(samples) or other["ts"] - one["ts"] >= 0.1 * _PER_SECOND - 1
-            ended = [sample["args"]["done"] + sample["args"]["failed"] for sample in (one, other)]
+            ended = [sample["args"]["completed"] + sample["args"]["failed"] for sample in (one, other)]
             assert reopened or ended[0] <= ended[1]
         assert all(value >= 0 for sample in samples for value in sample["args"].values())
         assert samples[-1]["ts"] == max(line["ts"] for line in drawn if "ts" in line)

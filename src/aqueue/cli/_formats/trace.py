@@ -36,8 +36,8 @@ def write_chrome_trace(batches: Iterable[Sequence[ev.Event]], write: Callable[[b
     process's last event, with the outcome ``crash`` or, in the last process, ``running``. Each worker process of a cluster
     is one of the trace, too; hooks are drawn in the run's own process, where they run. An arrow leads from where a running
     item enqueued a child to the child's first start; of a child that did not start there is only its beginning. The
-    counters ``queued``, ``running``, ``done`` and ``failed`` are taken at most every 100 ms, and at the end of each process
-    of the run. Times are microseconds from the run's start. Payloads and results are left out.
+    counters ``queued``, ``running``, ``completed``, ``failed`` and ``skipped`` are taken at most every 100 ms, and at the end of
+    each process of the run. What people did to items of a running process is marked. Times are microseconds from the run's start. Payloads and results are left out.
 
     Memory: what the view of a run takes, and the numbers of the items that wait for their first start.
 
@@ -198,9 +198,20 @@ class _Trace:
                 if self._worker_processes.leave(event) is not None:
                     args = {"ignored": event.ignored} if event.ignored else {}
                     self._mark(f"process {event.reason}", at, self._tracks.pop(event.first_worker), **args)
+            case _:
+                self._draw_mark(event, at)
+
+    def _draw_mark(self, event: ev.Event, at: float) -> None:
+        match event:
             case ev.GroupSlowedDown():
                 group, due_in_s = visible(event.group, _MAX_TEXT_CHARS), round(event.due - at, 6)
                 self._mark("group slowed down", at, item=event.item, group=group, due_in_s=due_in_s)
+            case ev.RunSteered() if (
+                self._is_open
+            ):  # else nothing runs: the trace would get as long as the night before it
+                by, selector = (visible(text, _MAX_TEXT_CHARS) for text in (event.by, event.selector))
+                name = f"steered: {visible(event.verb, _MAX_TEXT_CHARS)}"
+                self._mark(name, at, selector=selector, count=event.count, by=by)
             case ev.RunStopping():
                 reason = visible(event.reason, _MAX_TEXT_CHARS)
                 self._mark("run stopping", at, reason=reason, cancelling=event.cancelling)
@@ -328,8 +339,9 @@ class _Trace:
         args = {
             "queued": view.queued,
             "running": len(view.running) if still_running else 0,
-            "done": counts.completed,
+            "completed": counts.completed,
             "failed": counts.failed,
+            "skipped": counts.skipped,
         }
         self._line("C", "items", self._own.pid, self._own.pid, ts=tick / _TICKS_PER_MICROSECOND, args=args)
 
