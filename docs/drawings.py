@@ -67,7 +67,7 @@ class Drawing(NamedTuple):
 
 
 STATES = Drawing(
-    "The states of an item",
+    "What the items of a run do: their states, and the events that lead from one to the next",
     760,
     560,
     (
@@ -100,9 +100,43 @@ STATES = Drawing(
         Arrow(((422, 410), (650, 410), (650, 322)), "item.failed", (531, 402), color=RED),
         Box(650, 300, "failed\nitself, or below", RED),
         Arrow(((712, 300), (730, 300), (730, 30), (380, 30), (380, 48)), "item.reopened, on resume", (555, 22)),
-        # Skipped.
-        Arrow(((690, 322), (690, 498)), "item.skipped", (682, 470), "end"),
-        Box(650, 520, "skipped\nby a person", GREEN),
+    ),
+)
+
+COMMANDS = Drawing(
+    "What a person can do to an item: the commands, and the states between which they move it",
+    760,
+    430,
+    (
+        Box(150, 190, "", width=200, height=316, dashed=True),
+        Words(150, 56, "outstanding", "middle", quiet=True),
+        Box(150, 95, "queued"),
+        Box(150, 165, "running", CYAN),
+        Box(150, 235, "retrying", MAGENTA),
+        Box(150, 305, "interrupted"),
+        # The wait ends.
+        Arrow(((212, 228), (286, 228), (286, 244), (212, 244)), "aqueue retry", (294, 232), "start", MAGENTA),
+        Words(294, 249, "item.rescheduled", quiet=True, code=True),
+        # What has failed.
+        Arrow(((250, 68), (448, 68)), "aqueue cancel", (349, 60), color=RED),
+        Words(349, 83, "item.failed", "middle", quiet=True, code=True),
+        Box(510, 84, "failed", RED),
+        Arrow(((448, 102), (212, 102)), "aqueue retry", (349, 120), color=CYAN),
+        Words(349, 136, "item.reopened", "middle", quiet=True, code=True),
+        Arrow(((510, 106), (510, 278)), "aqueue skip", (518, 188), "start", GREEN),
+        Words(518, 204, "item.skipped", quiet=True, code=True),
+        # What counts as successful.
+        Arrow(((250, 300), (448, 300)), "aqueue skip", (349, 292), color=GREEN),
+        Words(349, 318, "item.skipped", "middle", quiet=True, code=True),
+        Box(510, 300, "skipped", GREEN),
+        Box(680, 300, "completed", GREEN),
+        # Again, from either of them.
+        Arrow(
+            ((680, 322), (680, 390), (510, 390), (510, 322), (510, 390), (22, 390), (22, 95), (88, 95)),
+            "aqueue retry --completed",
+            (349, 382),
+        ),
+        Words(349, 408, "item.reopened", "middle", quiet=True, code=True),
     ),
 )
 
@@ -314,7 +348,8 @@ def text(
 
 def main() -> None:
     """Write the drawings."""
-    for name, drawing in (("states", STATES), ("adoption", ADOPTION), ("architecture", ARCHITECTURE)):
+    drawings = {"states": STATES, "commands": COMMANDS, "adoption": ADOPTION, "architecture": ARCHITECTURE}
+    for name, drawing in drawings.items():
         for variant, theme in THEMES.items():
             (FOLDER / f"{name}-{variant}.svg").write_text(svg(drawing, theme), encoding="utf-8")
 

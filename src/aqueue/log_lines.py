@@ -33,7 +33,10 @@ LEVELS: Final[dict[type[ev.Event], Level]] = {
     ev.RunHeldUp: "warning",
     ev.ItemDescribed: "debug",
 }
-"""The levels of the event types that are not ``info``; `level_of` gives ``info`` to a process that left in good order, too."""
+"""The levels of the event types that are not ``info``.
+
+`level_of` gives ``info`` to a process that left in good order, and to an item that is interrupted since a person skips it, too.
+"""
 
 _DATA: Final = ("result", "payload")
 """The fields that may hold secrets. They are Raw, which msgspec doesn't turn into plain data."""
@@ -41,9 +44,14 @@ _DATA: Final = ("result", "payload")
 
 def level_of(event: ev.Event) -> Level:
     """Return the level of `event`; types that `LEVELS` doesn't name have ``info``."""
-    if isinstance(event, ev.ProcessLeft) and event.reason == "left":
+    level = LEVELS.get(type(event), "info")
+    # What happens in good order, or as a person wants it, is nothing to be warned of.
+    if level == "warning" and (
+        (isinstance(event, ev.ProcessLeft) and event.reason == "left")
+        or (isinstance(event, ev.ItemInterrupted) and event.reason == "skipped")
+    ):
         return "info"
-    return LEVELS.get(type(event), "info")
+    return level
 
 
 def timestamp_of(at: float) -> str:

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from aqueue import ItemResult, iter_results
 from aqueue.cli._formats.lines import write_events_jsonl, write_results_jsonl
-from aqueue.events import Event
+from aqueue.events import Event, ItemInterrupted
 from aqueue.log_lines import LEVELS, level_of, line_of, record_of, render_record, timestamp_of
 from aqueue.testing import replay
 from aqueue.testing._scripted_runs import every_event_type, saying
@@ -119,6 +119,12 @@ def test_record_of_an_event() -> None:
     ]
     assert "payload" not in record_of(enqueued)
     assert record_of(enqueued, include_data=True)["payload"] == {"url": "/"}
+
+
+def test_attempt_that_ends_as_a_person_wants_is_nothing_to_be_warned_of() -> None:
+    """Its item is skipped. That a person cancels one is: it fails."""
+    levels = {event.reason: level_of(event) for event in every_event_type() if isinstance(event, ItemInterrupted)}
+    assert levels == {"crash": "warning", "skipped": "info", "worker_lost": "warning"}
 
 
 def test_levels_are_known_by_type() -> None:

@@ -213,7 +213,7 @@ def test_every_type_of_event_for_people(path: Path, tail: Tail) -> None:
 23:14:25.570   completed           8 Page    w1  0.25 s, attempt 2
 23:14:25.580   started             9 Page    w1
 23:14:25.590   steered          skip 9, 1 item, by anna@host via aqueue
-23:14:25.600 W interrupted         9 Page    w1  to be skipped
+23:14:25.600   interrupted         9 Page    w1  to be skipped
 23:14:25.610   skipped             9 Page
 23:14:25.620   started             6 Folder  w1  hook
 23:14:25.630   children done       6 Folder  w1
