@@ -182,7 +182,7 @@ def test_what_is_failed_at_the_end_makes_the_exit_code(
 
 def test_skipping_what_failed_after_the_end_completes_the_run(aqueue: Aqueue, tmp_path: Path) -> None:
     """If nothing is left: after a process that stopped early a hook may be, and if an ancestor is reopened, it is."""
-    codes = []
+    codes: list[int] = []
     for stopped, reopened in ((False, False), (True, False), (False, True)):
         script = with_an_end("cancelled")
         if stopped:
@@ -192,7 +192,9 @@ def test_skipping_what_failed_after_the_end_completes_the_run(aqueue: Aqueue, tm
         script.skip(3, had_failed=True)
         if reopened:
             script.open_again(2)
-        codes.append(aqueue("status", write_log(tmp_path, script.events)).code)
+        shown = aqueue("status", write_journal(tmp_path, script.events, f"{len(codes)}.db"))
+        codes.append(shown.code)
+        assert ("To finish (hooks may be left), run the same program again" in shown.out) == (shown.code == 3)
     assert codes == [0, 3, 3]
 
 

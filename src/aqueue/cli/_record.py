@@ -20,6 +20,7 @@ from aqueue._history.process import Liveness, liveness
 from aqueue.cli._app import closed_at_end
 from aqueue.cli._screen import time_ago
 from aqueue.events import (
+    Counts,
     Event,
     ItemDescribed,
     ItemEnqueued,
@@ -367,14 +368,21 @@ def assess(view: RunView, started: RunStarted | None, history: History, now: flo
     return RunState("interrupted", f"{process} is gone (killed or crashed); {silence}", alive)
 
 
-def resume_hint(history: History, only_failed: int = 0) -> str:
+def resume_hint(history: History, counts: Counts) -> str:
     """Return how to resume an unfinished run, safe to show.
 
     Parameters:
         history: from which it was read.
-        only_failed: how many items failed, if there is nothing else to resume.
+        counts: of the run.
     """
     if history.path is None or not history.is_journal:
         return "a log can't be resumed; to resume runs, record a journal with run_queue(resume=…)"
-    what = f"retry the failed item{'' if only_failed == 1 else 's'}" if only_failed else "resume"
+    what = "resume"
+    if counts.enqueued and not counts.outstanding:
+        # Such as those above an item whose failure was skipped.
+        what = (
+            f"retry the failed item{'' if counts.failed == 1 else 's'}"
+            if counts.failed
+            else "finish (hooks may be left)"
+        )
     return f"to {what}, run the same program again (journal {visible(str(history.path), 1_000)})"

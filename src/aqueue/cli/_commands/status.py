@@ -115,13 +115,8 @@ def _as_json(record: Record, groups: tuple[FailureGroup, ...]) -> dict[str, Any]
             }
             for group in groups
         ],
-        "resume": _hint(record) if state.name in ("interrupted", "failed") else None,
+        "resume": resume_hint(record.history, view.counts) if state.name in ("interrupted", "failed") else None,
     }
-
-
-def _hint(record: Record) -> str:
-    counts = record.view.counts
-    return resume_hint(record.history, counts.failed if record.state.name == "failed" and not counts.outstanding else 0)
 
 
 def _running_items(record: Record) -> list[RunningItem]:
@@ -176,7 +171,7 @@ def _printed(record: Record, groups: tuple[FailureGroup, ...]) -> list[Renderabl
         remark = _screen.remark(f"{more}see them all: {record.command('failures')}")
         parts += [_lists.failure_kinds(record, groups, _MAX_GROUPS), remark]
     if record.state.name in ("interrupted", "failed"):
-        hint = _hint(record)
+        hint = resume_hint(record.history, view.counts)
         parts += ["", Text(f"{hint[0].upper()}{hint[1:]}")]
         if view.counts.failed and record.history.is_journal:
             items = "item" if view.counts.failed == 1 else "items"

@@ -149,7 +149,7 @@ def _end(end: _End, history: History, feeding: Feeding) -> int:
     if feeding.view.state == "finished":
         feeding.close()
         if state.name == "interrupted":
-            say(f"aqueue: {resume_hint(history)}")
+            say(f"aqueue: {resume_hint(history, feeding.view.counts)}")
     elif end == "detached":
         _detach(feeding, state, now)
     elif end == "over" and history.path is None:
@@ -160,7 +160,7 @@ def _end(end: _End, history: History, feeding: Feeding) -> int:
         pid = feeding.started.pid if feeding.started is not None else 0
         after = "; the log continues with another run" if end == "over" else ""
         feeding.close(f"its process, pid {pid}, is gone{after}")
-        say(f"aqueue: {resume_hint(history)}")
+        say(f"aqueue: {resume_hint(history, feeding.view.counts)}")
         return EXIT_CODES["interrupted"]
     return EXIT_CODES[state.name]
 
