@@ -178,6 +178,8 @@ def test_what_is_failed_at_the_end_makes_the_exit_code(
     assert f"  {figures}\n" in shown
     assert ("CancelledByUser" in shown) == (end == "cancelled")
     assert aqueue("failures", file).out.count("CancelledByUser") == (2 if end == "cancelled" else 0)
+    how = "To retry the cancelled item, use aqueue retry; then run the same program again"
+    assert (how in shown) == (end == "cancelled"), "a resume leaves it as it is"
 
 
 def test_skipping_what_failed_after_the_end_completes_the_run(aqueue: Aqueue, tmp_path: Path) -> None:

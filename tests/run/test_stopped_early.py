@@ -8,15 +8,18 @@ import sys
 import weakref
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from shlex import quote
 from types import ModuleType, SimpleNamespace
 from typing import Any, cast
 
 import pytest
 
 from aqueue import Backend, EnqueueFn, Item, ItemFailures, RunInfo, RunResult, SetDescFn, run_queue, stop
+from aqueue._engine.context import steer
 from aqueue._engine.stopping import OnError
 from aqueue._run.recorded import _what_is_left
 from aqueue._run.settings import Settings
+from aqueue._verbs import Cancel
 from aqueue.events import Counts, Event, ItemEnqueued, RunFinished, RunStarted, RunStopping
 from aqueue.view import RunView
 from tests.journal.recorded import events_of
@@ -170,6 +173,7 @@ class Fails(Item):
         (2, 0, {"retry_failed": False}, "Retry them (with retry_failed=True):"),
         (2, 1_234, {"retry_failed": False}, "Run the 1,234 outstanding:"),
         (2, 0, {"only": lambda _: True}, "Retry some of them:"),
+        (0, 3, {}, "Run the 3 outstanding:"),  # others were cancelled
     ],
 )
 def test_what_the_next_run_does_is_said(failed: int, outstanding: int, chosen: dict[str, Any], said: str) -> None:
@@ -206,3 +210,27 @@ def test_after_failures_the_last_line_says_how_to_retry_them(
     with pytest.raises(ItemFailures):
         run_queue(items, reporter="none", num_workers=1, on_error=on_error, resume=tmp_path / "other.db")
     assert capsys.readouterr().err.splitlines()[-1].startswith(f"{said}run the same command again")
+
+
+class Cancels(Item):
+    """Has another item cancelled, which waits."""
+
+    async def process(self, enqueue: EnqueueFn, set_desc: SetDescFn) -> None:
+        enqueue(Fails())
+        steer(Cancel(by="anna@laptop via aqueue", selector="2", items={"queued": [2]}))
+
+
+def test_a_cancelled_item_is_retried_by_a_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """No resume runs it again, so the last line isn't the program's own command."""
+    path = tmp_path / "it's.db"
+    with pytest.raises(ItemFailures) as raised:
+        run_queue([Cancels()], reporter="plain", num_workers=1, resume=path)
+    assert [str(error) for error in raised.value.exceptions] == ["cancelled by anna@laptop"]
+    assert capsys.readouterr().err.splitlines()[-6:] == [
+        "  1 × Fails: CancelledByUser  cancelled by anna@laptop",
+        "      item 2",
+        "",
+        f"  See them all:   aqueue failures {quote(str(path))}",
+        f"  Accept it:      aqueue skip {quote(str(path))} --state failed",
+        f"  Retry it:       aqueue retry {quote(str(path))} --state failed",
+    ]

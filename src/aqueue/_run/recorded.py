@@ -7,6 +7,7 @@ from collections.abc import Iterator
 
 import msgspec
 
+from aqueue._folds.outcome import num_cancelled
 from aqueue._resume.past import read_past
 from aqueue._run.session import Outcome, Session
 from aqueue._run.settings import Settings
@@ -53,7 +54,13 @@ async def run_recorded(settings: Settings, reporters: list[Reporter], held: Held
     if outcome.result.status == "interrupted":
         say(f"\n  Resume:         {_how_to_resume(settings, str(journal.path))}")
     elif isinstance(outcome.error, ItemFailures):
-        say(f"  {_what_is_left(settings, outcome.result.counts):15} {_how_to_resume(settings, str(journal.path))}")
+        counts, cancelled = outcome.result.counts, num_cancelled(outcome.result.failure_groups)
+        if counts.failed > cancelled or counts.outstanding:
+            counts = msgspec.structs.replace(counts, failed=counts.failed - cancelled)
+            say(f"  {_what_is_left(settings, counts):15} {_how_to_resume(settings, str(journal.path))}")
+        else:
+            retry = f"Retry {'it' if cancelled == 1 else 'them'}:"
+            say(f"  {retry:15} {visible(f'aqueue retry {shlex.quote(str(journal.path))} --state failed', 2_000)}")
     return outcome
 
 
@@ -65,9 +72,9 @@ def _consumed(first: list[ItemLike], others: Iterator[ItemLike]) -> Iterator[Ite
 
 
 def _what_is_left(settings: Settings, counts: Counts) -> str:
-    """Return what a resume does after a run with failed items."""
+    """Return what a resume does after a run with failed items; cancelled ones, which it leaves alone, aren't in `counts`."""
     them = "some of them" if settings.only is not None else "it" if counts.failed == 1 else "them"
-    retried = f"Retry {them}" if settings.retry_failed else ""
+    retried = f"Retry {them}" if settings.retry_failed and counts.failed else ""
     if not counts.outstanding:
         return f"{retried}:" if retried else f"Retry {them} (with retry_failed=True):"
     rest = f"run the {counts.outstanding:,} outstanding"

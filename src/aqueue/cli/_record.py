@@ -368,21 +368,23 @@ def assess(view: RunView, started: RunStarted | None, history: History, now: flo
     return RunState("interrupted", f"{process} is gone (killed or crashed); {silence}", alive)
 
 
-def resume_hint(history: History, counts: Counts) -> str:
+def resume_hint(history: History, counts: Counts, num_cancelled: int = 0) -> str:
     """Return how to resume an unfinished run, safe to show.
 
     Parameters:
         history: from which it was read.
         counts: of the run.
+        num_cancelled: how many of the failed items a person has cancelled: no resume runs these again.
     """
     if history.path is None or not history.is_journal:
         return "a log can't be resumed; to resume runs, record a journal with run_queue(resume=…)"
-    what = "resume"
+    what = "to resume,"
     if counts.enqueued and not counts.outstanding:
-        # Such as those above an item whose failure was skipped.
-        what = (
-            f"retry the failed item{'' if counts.failed == 1 else 's'}"
-            if counts.failed
-            else "finish (hooks may be left)"
-        )
-    return f"to {what}, run the same program again (journal {visible(str(history.path), 1_000)})"
+        items = "item" if counts.failed == 1 else "items"
+        if not counts.failed:
+            what = "to finish (hooks may be left),"  # such as those above an item whose failure was skipped
+        elif counts.failed > num_cancelled:
+            what = f"to retry the failed {items},"
+        else:
+            what = f"to retry the cancelled {items}, use aqueue retry; then"
+    return f"{what} run the same program again (journal {visible(str(history.path), 1_000)})"

@@ -9,6 +9,7 @@ from rich.console import RenderableType
 from rich.text import Text
 
 from aqueue._folds.item_table import OUTSTANDING, STATES
+from aqueue._folds.outcome import num_cancelled
 from aqueue.cli import _app, _lists, _screen
 from aqueue.cli._formats.event_words import words_of_counts
 from aqueue.cli._record import Record, RunStateName, read_live, resume_hint
@@ -115,8 +116,12 @@ def _as_json(record: Record, groups: tuple[FailureGroup, ...]) -> dict[str, Any]
             }
             for group in groups
         ],
-        "resume": resume_hint(record.history, view.counts) if state.name in ("interrupted", "failed") else None,
+        "resume": _hint(record, groups) if state.name in ("interrupted", "failed") else None,
     }
+
+
+def _hint(record: Record, groups: tuple[FailureGroup, ...]) -> str:
+    return resume_hint(record.history, record.view.counts, num_cancelled(groups))
 
 
 def _running_items(record: Record) -> list[RunningItem]:
@@ -171,7 +176,7 @@ def _printed(record: Record, groups: tuple[FailureGroup, ...]) -> list[Renderabl
         remark = _screen.remark(f"{more}see them all: {record.command('failures')}")
         parts += [_lists.failure_kinds(record, groups, _MAX_GROUPS), remark]
     if record.state.name in ("interrupted", "failed"):
-        hint = resume_hint(record.history, view.counts)
+        hint = _hint(record, groups)
         parts += ["", Text(f"{hint[0].upper()}{hint[1:]}")]
         if view.counts.failed and record.history.is_journal:
             items = "item" if view.counts.failed == 1 else "items"
