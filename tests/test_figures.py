@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from aqueue.figures import amount, clock, duration, limit_words, local_minute, per_second, person, when_due
+from aqueue.figures import amount, clock, duration, limit_words, local_minute, per_second, person, time_ago, when_due
 
 
 @pytest.mark.parametrize(
@@ -91,3 +91,11 @@ def test_a_minute_has_the_date_of_another_day() -> None:
     assert local_minute(at, at + 60) == "14:03"
     assert local_minute(at, at + 86_400) == "2026-11-29 14:03"
     assert local_minute(1e300, at) == "?"
+
+
+@pytest.mark.parametrize(
+    ("seconds", "words"), [(-1, "0 s ago"), (9.9, "9 s ago"), (59.9, "59 s ago"), (189, "3 min 9 s ago")]
+)
+def test_how_long_ago(seconds: float, words: str) -> None:
+    """Whole seconds, in the units that durations have everywhere."""
+    assert time_ago(seconds) == words

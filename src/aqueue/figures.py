@@ -5,7 +5,7 @@ import time
 from itertools import pairwise
 from typing import Final
 
-__all__ = ["amount", "clock", "duration", "limit_words", "local_minute", "per_second", "person", "when_due"]
+__all__ = ["amount", "clock", "duration", "limit_words", "local_minute", "per_second", "person", "time_ago", "when_due"]
 
 _MAX_SECONDS: Final = 1e12
 """30,000 years: only a damaged file has longer durations."""
@@ -104,3 +104,8 @@ def when_due(due: float, now: float) -> str:
         return f"in {seconds} s"
     minutes = math.ceil(seconds / 60)
     return f"in {minutes} min" if minutes < 100 else f"in {math.ceil(minutes / 60)} h"
+
+
+def time_ago(seconds: float) -> str:
+    """Return how long ago something was, `seconds`, in whole seconds or its two largest units: ``9 s ago``, ``3 min 9 s ago``."""
+    return f"{max(int(seconds), 0)} s ago" if seconds < 60 else f"{duration(int(seconds))} ago"

@@ -15,8 +15,8 @@ from msgspec.structs import replace
 
 from aqueue._folds.item_table import STATES
 from aqueue._history.opening import open_history
+from aqueue._history.record import MISFITS, Record
 from aqueue.cli._commands.explain import _ancestors, _from_all, _from_snapshot, _Told
-from aqueue.cli._record import MISFITS, Record
 from aqueue.cli._report import Fold, page, read
 from aqueue.events import SCHEMA_VERSION, Event, ItemCompleted, ItemEnqueued, encode
 from aqueue.testing._scripted_runs import BOOM, Script

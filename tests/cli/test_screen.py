@@ -9,7 +9,7 @@ from rich.console import Console, RenderableType
 from rich.text import Text
 
 from aqueue.cli._commands.tree import _Label
-from aqueue.cli._screen import Column, table, time_ago, traceback_lines
+from aqueue.cli._screen import Column, table, traceback_lines
 from tests.cli.conftest import Aqueue
 from tests.cli.scripted import Script, write_log
 
@@ -66,14 +66,6 @@ def test_a_traceback_is_wrapped_as_it_is_indented() -> None:
 
     assert drawn(traceback_lines(traceback), 80) == [first, second, last]
     assert drawn(traceback_lines(traceback), 20)[-3:] == ["    raise", "    ValueError(text)", "ValueError: no"]
-
-
-@pytest.mark.parametrize(
-    ("seconds", "words"), [(-1, "0 s ago"), (9.9, "9 s ago"), (59.9, "59 s ago"), (189, "3 min 9 s ago")]
-)
-def test_how_long_ago(seconds: float, words: str) -> None:
-    """Whole seconds, in the units that durations have everywhere."""
-    assert time_ago(seconds) == words
 
 
 @pytest.mark.parametrize(

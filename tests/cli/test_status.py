@@ -1,6 +1,6 @@
 """``aqueue status``: how a run stands, told on one screen and by the exit code.
 
-Run and items are read by `cli._record`; whether the process is still there by `_history.process`.
+Run and items are read by `_history.record`, for `cli._record`; whether the process is still there by `_history.process`.
 """
 
 import json

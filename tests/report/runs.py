@@ -10,8 +10,8 @@ from typing import Literal
 import msgspec
 
 from aqueue._history.history import History, Line
+from aqueue._history.record import Record
 from aqueue.cli import _report
-from aqueue.cli._record import Record
 from aqueue.cli._report import Fold
 from aqueue.events import (
     ErrorInfo,

@@ -14,7 +14,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from aqueue.cli._record import Record
+from aqueue._history.record import Record
 from aqueue.cli._report._charts import MAX_CELLS, chart_data, over_time, timeline, tree, tree_cells
 from aqueue.cli._report._fold import MAX_TYPES, OTHER_TYPES, Durations, End, Fold, bin_edge
 from aqueue.cli._report._html import clock, counted

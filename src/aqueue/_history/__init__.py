@@ -9,5 +9,6 @@ Each module imports only from those above it:
 - `history`: the interface: the events of one run in order, as far as they are recorded so far
 - `journal_history`: reads a run from a journal
 - `log_history`: reads a run from a log
+- `record`: a whole run at once: its view, its items, its failures and its state
 - `opening`: opens what a person names: a journal, a log, or ``-`` for standard input
 """

@@ -6,7 +6,7 @@ Each module imports only from those above it:
 - `_playing`: feeds a recorded run to reporters
 - `_screen`: prints text and tables: styled on a terminal, plain in a pipe, safe in both
 - `_app`: the click group, its errors and exit codes, and the arguments that several subcommands share
-- `_record`: reads a whole run at once: its view, its items, its failures and its state
+- `_record`: reads the run that a person named, and which items of its tree to show
 - `_lists`: what several subcommands print alike
 - `_report`: makes the HTML report
 - `_story`: tells the history of one item

@@ -10,8 +10,8 @@ from rich.text import Text
 
 from aqueue import events as ev
 from aqueue._folds.item_table import State
+from aqueue._history.record import ItemTexts, Record
 from aqueue.cli import _screen
-from aqueue.cli._record import ItemTexts, Record
 from aqueue.cli._screen import Column
 from aqueue.figures import amount, duration, limit_words, local_minute, person, when_due
 from aqueue.result import FailureGroup

@@ -17,7 +17,6 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
-from aqueue.figures import duration
 from aqueue.log_lines import render_record
 from aqueue.text import visible
 from aqueue.view import WorkerProcess
@@ -41,7 +40,6 @@ __all__ = [
     "state_text",
     "table",
     "text",
-    "time_ago",
     "time_of_day",
     "traceback_lines",
 ]
@@ -231,11 +229,6 @@ def error_summary(type: str, message: str, max_chars: int = 300) -> str:
 def first_line(message: str) -> str:
     """Return the first line of an exception's message: some clients add links to their documentation on further lines."""
     return message.strip().partition("\n")[0].rstrip()
-
-
-def time_ago(seconds: float) -> str:
-    """Return how long ago something was, in seconds or its two largest units: ``9 s ago``, ``3 min 9 s ago``."""
-    return f"{max(int(seconds), 0)} s ago" if seconds < 60 else f"{duration(int(seconds))} ago"
 
 
 def local_time(at: float) -> str:

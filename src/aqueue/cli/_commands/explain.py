@@ -17,12 +17,12 @@ from aqueue._folds.recording import ROOT, RecordedItem, RecordedRun, Recording
 from aqueue._folds.tree_shape import TreeShape
 from aqueue._history.history import History
 from aqueue._history.opening import open_history
+from aqueue._history.record import MISFITS, ItemTexts, Record
 from aqueue._resume.plan import plan_of
 from aqueue.cli import _app, _lists, _screen
 from aqueue.cli._commands.tree import find_row
 from aqueue.cli._formats.event_words import STYLES, details, name_of
 from aqueue.cli._outlook import outlook
-from aqueue.cli._record import MISFITS, ItemTexts, Record
 from aqueue.cli._story import Chapter, Story
 from aqueue.events import Event, ItemAdopted, ItemCompleted, ItemEnqueued, ItemReopened, ItemSkipped
 from aqueue.figures import amount, duration

@@ -8,9 +8,10 @@ from rich.console import RenderableType
 from rich.text import Text
 
 from aqueue._codec.digests import digest_of
+from aqueue._history.record import ItemTexts, Record
 from aqueue.cli import _app, _lists, _screen
 from aqueue.cli._item_types import item_types, type_option
-from aqueue.cli._record import ItemTexts, Record, read_live
+from aqueue.cli._record import read_live
 from aqueue.events import ItemFailed
 from aqueue.figures import amount
 from aqueue.text import visible

@@ -6,9 +6,10 @@ from typing import Any
 import click
 
 from aqueue._folds.item_table import OUTSTANDING, STATES
+from aqueue._history.record import ItemTexts, Record
 from aqueue.cli import _app, _lists, _screen
 from aqueue.cli._item_types import item_types, type_option
-from aqueue.cli._record import ItemTexts, Record, read_live, read_record
+from aqueue.cli._record import read_live, read_record
 
 __all__ = ["items"]
 

@@ -8,12 +8,12 @@ from aqueue._codec.results import decode_result
 from aqueue._folds.item_table import ItemTable
 from aqueue._history.history import History, batches
 from aqueue._history.opening import open_history
+from aqueue._history.record import chunks
 from aqueue.cli import _app, _screen
 from aqueue.cli._formats.lines import write_results_jsonl
 from aqueue.cli._formats.tables import result_columns, write_results_csv
 from aqueue.cli._item_types import type_option, unknown_types
 from aqueue.cli._output import open_output, output_option
-from aqueue.cli._record import chunks
 from aqueue.events import NO_DATA, ItemChildrenProcessed, ItemCompleted, ItemEnqueued, ItemFailed, ItemSkipped
 from aqueue.figures import amount
 from aqueue.journal import ItemResult, iter_results

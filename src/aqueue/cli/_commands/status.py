@@ -10,11 +10,12 @@ from rich.text import Text
 
 from aqueue._folds.item_table import OUTSTANDING, STATES
 from aqueue._folds.outcome import num_cancelled
+from aqueue._history.record import Record, RunStateName
 from aqueue.cli import _app, _lists, _screen
 from aqueue.cli._formats.event_words import words_of_counts
-from aqueue.cli._record import Record, RunStateName, read_live, resume_hint
+from aqueue.cli._record import read_live, resume_hint
 from aqueue.cli._screen import Column
-from aqueue.figures import amount, clock, duration, local_minute, per_second, when_due
+from aqueue.figures import amount, clock, duration, local_minute, per_second, time_ago, when_due
 from aqueue.result import FailureGroup
 from aqueue.text import visible
 from aqueue.view import RunningItem, WorkerProcess
@@ -305,7 +306,7 @@ def _facts(record: Record) -> list[tuple[str, RenderableType]]:
         )
     oldest = next(items.rows_in(OUTSTANDING), None)
     if oldest is not None:
-        age = f"enqueued {_screen.time_ago(record.now - items.enqueued_at[oldest])}"
+        age = f"enqueued {time_ago(record.now - items.enqueued_at[oldest])}"
         what = (
             f"item {items.item_of(oldest)} {record.name_of(oldest)}, {_lists.title_of(items.state_of(oldest))}, {age}"
         )

@@ -9,8 +9,9 @@ from rich.text import Text
 from rich.tree import Tree
 
 from aqueue._folds.tree_shape import CountsBelow, TreeShape
+from aqueue._history.record import ItemTexts, Record
 from aqueue.cli import _app, _lists, _screen
-from aqueue.cli._record import ItemTexts, Record, TreeCut, cut_tree, read_record
+from aqueue.cli._record import TreeCut, cut_tree, read_record
 from aqueue.figures import amount
 
 __all__ = ["find_row", "tree"]

@@ -14,7 +14,7 @@ Each module imports only from those above it:
 from contextlib import suppress
 
 from aqueue._history.history import History
-from aqueue.cli._record import MISFITS, Record
+from aqueue._history.record import MISFITS, Record
 from aqueue.cli._report._fold import Fold
 from aqueue.cli._report._page import page
 

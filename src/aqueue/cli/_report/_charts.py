@@ -5,7 +5,8 @@ from collections.abc import Callable
 from typing import Any, Final
 
 from aqueue._folds.tree_shape import TreeShape
-from aqueue.cli._record import Record, cut_tree
+from aqueue._history.record import Record
+from aqueue.cli._record import cut_tree
 from aqueue.cli._report._fold import BINS_PER_DECADE, Fold, bin_edge
 from aqueue.cli._report._html import Html, clock, counted, joined, percent, rate, table, text
 from aqueue.cli._report._series import Period

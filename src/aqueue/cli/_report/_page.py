@@ -7,7 +7,7 @@ from importlib.resources import files
 from string import Template
 from typing import Final
 
-from aqueue.cli._record import Record
+from aqueue._history.record import Record
 from aqueue.cli._report import _charts, _sections
 from aqueue.cli._report._fold import End, Fold
 from aqueue.cli._report._html import Html, as_json, text, time

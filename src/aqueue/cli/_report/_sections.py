@@ -4,8 +4,8 @@ from collections.abc import Iterable, Sequence
 from heapq import nlargest
 from typing import Final
 
+from aqueue._history.record import Record
 from aqueue.cli import _lists
-from aqueue.cli._record import Record
 from aqueue.cli._report._fold import Fold
 from aqueue.cli._report._html import Html, counted, joined, lines, percent, rate, table, text, time
 from aqueue.cli._screen import first_line
