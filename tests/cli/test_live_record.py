@@ -175,6 +175,7 @@ def _told(record: Record, rows: list[int]) -> list[tuple[object, ...]]:
             items.state_of(row),
             items.failed_seq[row] if items.state_of(row) in ("failed", "retrying") else 0,  # not shown of others
             items.due.get(row),
+            items.group_seq.get(row),
             items.process_of(row),
             items.has_hook(row),
             items.is_in_hook(row),

@@ -20,6 +20,7 @@ from aqueue.events import (
     ItemEnqueued,
     ItemFailed,
     ItemInterrupted,
+    ItemRegrouped,
     ItemReopened,
     ItemRescheduled,
     ItemRetryScheduled,
@@ -62,6 +63,7 @@ class Record:
         self.worker = 0
         self.process: WorkerProcess | None = None
         self.due: float | None = None
+        self.group_seq: int | None = None
         self.is_closed = False
 
     def note(self, event: Event) -> None:
@@ -125,6 +127,10 @@ def records_of(run: list[Event]) -> dict[int, Record]:
             case _:
                 if (item := getattr(event, "item", None)) in records:
                     records[item].note(event)
+                    if isinstance(event, ItemRegrouped) or (
+                        isinstance(event, ItemReopened) and (event.rerun or event.failed == "process")
+                    ):
+                        records[item].group_seq = event.seq
                 if isinstance(event, ItemStarted) and event.phase == "process":
                     records[event.item].process = processes.get(event.worker)
     return records
@@ -159,6 +165,7 @@ def check(run: list[Event]) -> None:
         assert items.worker[row] == record.worker
         assert items.process_of(row) == record.process
         assert items.due.get(row) == record.due
+        assert items.group_seq.get(row) == record.group_seq
         assert items.has_hook(row) == announced.hook
         assert items.is_closed(row) == record.is_closed
     assert items.types == list(dict.fromkeys(record.announced.type for record in records.values()))

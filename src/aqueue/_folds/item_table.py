@@ -50,6 +50,7 @@ class ItemTable:
         enqueued_seq, described_seq, failed_seq: the numbers of the events that announced it, last described it, and last
             said that an attempt failed; 0 for none.
         due: when those that wait may start again, by row; Unix time in seconds.
+        group_seq: the number of the event that has its latest group, by row, if that isn't the one that announced it.
         last_at: the time of the last event, Unix time in seconds.
     """
 
@@ -67,6 +68,7 @@ class ItemTable:
         self.described_seq = array("q")
         self.failed_seq = array("q")
         self.due: dict[int, float] = {}
+        self.group_seq: dict[int, int] = {}
         self.last_at = 0.0
         self._crashed_at = 0.0  # when the process before the last one was last heard of
         self._state = bytearray()
@@ -281,8 +283,11 @@ class ItemTable:
                 row = self._row(event.item)
                 self._leave_hook(row, event.at)
                 self._flags[row] &= ~_ENDED
-                if event.rerun or event.failed is not None:
-                    self._state[row] = _QUEUED if event.rerun or event.failed == "process" else _COMPLETED
+                if event.rerun or event.failed == "process":
+                    self._state[row] = _QUEUED
+                    self.group_seq[row] = event.seq
+                elif event.failed is not None:
+                    self._state[row] = _COMPLETED
                 elif event.ended is not None and self._state[row] == _QUEUED:  # its earlier events were not read
                     self._state[row] = _SKIPPED if event.skipped else _COMPLETED
             case _:
@@ -296,6 +301,8 @@ class ItemTable:
                 row = self._row(event.item)
                 self._state[row] = _SKIPPED
                 self.due.pop(row, None)
+            case ev.ItemRegrouped():
+                self.group_seq[self._row(event.item)] = event.seq
             case ev.ItemRescheduled():
                 row = self._row(event.item)
                 if self._state[row] == _RETRYING:

@@ -134,8 +134,9 @@ class RecordedItem(msgspec.Struct, gc=False, array_like=True):
     has_children: bool = False
 
     def latest_seqs(self) -> set[int]:
-        """Return the numbers of the events that say how it is now: how its last attempts began and ended, and its text."""
-        seqs = {self.enqueued_seq, self.brought_back_seq, self.started_seq, self.hook_seq, self.described_seq}
+        """Return the numbers of the events that say how it is now: how its last attempts began and ended, its text and group."""
+        seqs = {self.enqueued_seq, self.brought_back_seq, self.group_seq}
+        seqs |= {self.started_seq, self.hook_seq, self.described_seq}
         started_seq = max(self.started_seq, self.hook_seq)
         ends = (
             *(self.retried_seq, self.rescheduled_seq, self.interrupted_seq, self.failed_seq),

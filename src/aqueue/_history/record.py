@@ -57,6 +57,9 @@ _CHUNK_FAILURES: Final = 2_000
 _CHUNK_TEXTS: Final = 100
 """How many items' texts are read at once: what they were enqueued with may be large."""
 
+_TEXTS: Final = ("enqueued_seq", "described_seq", "failed_seq")
+"""The columns with the numbers of the events that have an item's texts."""
+
 _RECENT_S = 60.0
 """How long a run on another machine may record nothing and still count as running."""
 
@@ -101,6 +104,8 @@ class Record:
         history: from which it was read.
         view: the run as reporters see it.
         items: its items, a row each.
+        is_whole: whether all items are among them; if not, those that have ended well may be missing.
+        lacks_texts: whether those texts may be missing that items had before they ended and ran again.
         started: with which event its last process began or resumed it; None if a log lacks that.
         begun_at: when its first process began, as far as is recorded, Unix time in seconds.
         num_processes: how many processes have run it.
@@ -135,6 +140,8 @@ class Record:
         self.history = history
         self.view = RunView() if view is None else view
         self.items = ItemTable()
+        self.is_whole = folds is None
+        self.lacks_texts = folds is not None and bool(folds.recording.facts.forgotten_below)
         self.started: RunStarted | None = None
         self.begun_at = 0.0
         self.num_processes = 0
@@ -212,6 +219,13 @@ class Record:
         """Return the short name of the type of the item in a row, safe to show."""
         return self.names[self.items.type_of(row)]
 
+    def has_item(self, item: int) -> bool:
+        """Return whether the run has an item with this number, also if that isn't among `items`."""
+        if self.items.row_of(item) is not None:
+            return True
+        # In a journal, from which alone they may be missing, numbers follow each other.
+        return not self.is_whole and 0 < item <= self.view.counts.enqueued
+
     def command(self, *words: str) -> str:
         """Return the command line, safe to show, that runs another subcommand on this file."""
         file = str(self.history.path) if self.history.path is not None else "-"
@@ -246,16 +260,20 @@ class Record:
             return items.duration_s[row]
         return max(self.now - items.started_at[row], 0.0) + (items.duration_s[row] if items.is_in_hook(row) else 0.0)
 
-    def texts(self, rows: Iterable[int]) -> Iterator[tuple[int, ItemTexts]]:
-        """Yield each row with the texts of its item, read again; those of about a hundred items are in memory at a time."""
-        items = self.items
+    def texts(self, rows: Iterable[int], columns: Sequence[str] = _TEXTS) -> Iterator[tuple[int, ItemTexts]]:
+        """Yield each row with the texts of its item, read again; those of about a hundred items are in memory at a time.
+
+        Parameters:
+            rows: the rows.
+            columns: by which columns of `items` the texts are found; by default all.
+        """
+        seqs_by_column = [getattr(self.items, name) for name in columns]
         for chunk in chunks(rows, _CHUNK_TEXTS):
-            columns = (items.enqueued_seq, items.described_seq, items.failed_seq)
-            found = self.history.events_at({column[row] for row in chunk for column in columns} - {0})
+            found = self.history.events_at({seqs[row] for row in chunk for seqs in seqs_by_column} - {0})
             for row in chunk:
                 texts = ItemTexts()
-                for column in columns:
-                    match found.get(column[row]):
+                for seqs in seqs_by_column:
+                    match found.get(seqs[row]):
                         case ItemEnqueued(key=key):
                             texts.key = key
                         case ItemDescribed(text=text):

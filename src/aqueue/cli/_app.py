@@ -31,7 +31,6 @@ __all__ = [
     "json_option",
     "limit_options",
     "main",
-    "matches_type",
     "run_option",
 ]
 
@@ -146,12 +145,6 @@ def limit_options(default: int) -> Callable[[Callable[..., None]], Callable[...,
         return click.option("-n", "--limit", type=WholeNumber(0), metavar="N", help=shown)(with_all)
 
     return decorate
-
-
-def matches_type(name: str, type: str) -> bool:
-    """Return whether `name` names the item type `type`: in full, by its qualname, or by its class name."""
-    qualname = type.rpartition(":")[2]
-    return name in {type, qualname, qualname.rpartition(".")[2]}
 
 
 def closed_at_end(history: History) -> History:

@@ -3,21 +3,20 @@
 import re
 from collections.abc import Collection, Sequence
 from contextlib import closing
-from itertools import islice
 from typing import Final
 
 import click
 from click.shell_completion import CompletionItem
 
+from aqueue._history import selecting
 from aqueue._history.opening import STANDARD_INPUT, open_history
-from aqueue.cli._app import matches_type
+from aqueue._history.selecting import matches_type
 from aqueue.errors import AqueueError
 from aqueue.events import ItemEnqueued
-from aqueue.text import short_names, visible
+from aqueue.text import short_names
 
 __all__ = ["item_types", "type_option", "unknown_types"]
 
-_MAX_NAMED: Final = 20
 _CLASS_NAME: Final = re.compile(r"[\w.:]{1,200}", re.ASCII)
 
 
@@ -71,10 +70,5 @@ def unknown_types(wanted: Sequence[str], known: Collection[str]) -> click.UsageE
 
     Raise it, or only print its message where such items may still come.
     """
-    unknown = [name for name in wanted if not any(matches_type(name, type) for type in known)]
-    if not unknown:
-        return None
-    named = " or ".join(repr(visible(name, 100)) for name in unknown)
-    shown = ", ".join(visible(type, 100) for type in islice(known, _MAX_NAMED)) or "none yet"
-    more = ", …" if len(known) > _MAX_NAMED else ""
-    return click.UsageError(f"--type: no item is of type {named}; known types: {shown}{more}")
+    why = selecting.unknown_types(wanted, known)
+    return click.UsageError(f"--type: {why}") if why else None

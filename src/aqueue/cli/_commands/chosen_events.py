@@ -10,7 +10,7 @@ from click.shell_completion import CompletionItem
 from aqueue import events as ev
 from aqueue import log_lines
 from aqueue._history.known_items import UNKNOWN_TYPE
-from aqueue.cli._app import matches_type
+from aqueue._history.selecting import matches_type
 from aqueue.events import EVENT_TYPES
 from aqueue.log_lines import Level
 from aqueue.text import visible

@@ -9,6 +9,7 @@ from aqueue._folds.item_table import ItemTable
 from aqueue._history.history import History, batches
 from aqueue._history.opening import open_history
 from aqueue._history.record import chunks
+from aqueue._history.selecting import matches_type
 from aqueue.cli import _app, _screen
 from aqueue.cli._formats.lines import write_results_jsonl
 from aqueue.cli._formats.tables import result_columns, write_results_csv
@@ -63,7 +64,7 @@ def results(file: str, as_what: str, columns: str | None, types: tuple[str, ...]
     def rows() -> Iterator[ItemResult]:
         nonlocal num_found
         for one in every():
-            if not types or any(_app.matches_type(name, one.type) for name in types):
+            if not types or any(matches_type(name, one.type) for name in types):
                 num_found += 1
                 yield one
 
