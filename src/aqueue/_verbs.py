@@ -16,12 +16,16 @@ from aqueue.events import NO_DATA
 from aqueue.text import visible
 
 __all__ = [
+    "CANCELLED_STATES",
     "MAX_ITEMS",
     "MAX_LINE_BYTES",
     "MAX_NAME_CHARS",
     "MAX_RESULT_BYTES",
     "MAX_SELECTOR_CHARS",
     "MAX_WORKERS",
+    "RERUN_STATES",
+    "RETRIED_STATES",
+    "SKIPPED_STATES",
     "Answer",
     "AnyCommand",
     "Blocked",
@@ -138,6 +142,18 @@ class Stop(Command, frozen=True, tag="stop"):
 
 SeenState = Literal["queued", "running", "retrying", "interrupted", "completed", "failed", "skipped"]
 """The states of items, as `aqueue._folds.item_table.State`."""
+
+RETRIED_STATES: Final[tuple[SeenState, ...]] = ("failed", "retrying")
+"""The states in which `Retry` applies to an item."""
+
+RERUN_STATES: Final[tuple[SeenState, ...]] = ("completed", "skipped")
+"""The states in which it does with `Retry.completed`."""
+
+CANCELLED_STATES: Final[tuple[SeenState, ...]] = ("queued", "running", "retrying", "interrupted")
+"""The states in which `Cancel` applies to an item."""
+
+SKIPPED_STATES: Final[tuple[SeenState, ...]] = (*CANCELLED_STATES, "failed")
+"""The states in which `Skip` applies to an item."""
 
 
 class OnItems(Command, frozen=True):

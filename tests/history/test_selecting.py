@@ -63,6 +63,11 @@ def with_texts(run: list[Event], random: Random) -> list[Event]:
     return [changed(event) for event in run]
 
 
+def names(cls: str) -> list[str]:
+    """Return what a class may be called."""
+    return [cls, cls.rsplit(":", maxsplit=1)[-1], cls.rsplit(":", maxsplit=1)[-1].rsplit(".", maxsplit=1)[-1]]
+
+
 class Model:
     """Chooses items by looking at every event for every question."""
 
@@ -98,9 +103,7 @@ class Model:
         group = self.by_seq[one.group_seq].group if one.group_seq else announced.group
         said = self.by_seq[one.described_seq].text if one.described_seq else ""
         message = error.message if error is not None else ""
-        classes = (
-            [] if error is None else [error.type, error.type.split(":")[-1], error.type.split(":")[-1].split(".")[-1]]
-        )
+        classes = names(error.type) if error is not None else []
         return all(
             (
                 not selector.items or item in selector.items,
