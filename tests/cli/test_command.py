@@ -76,6 +76,9 @@ def test_there_are_the_subcommands_that_the_docs_name() -> None:
         "workers",
         "limit",
         "stop",
+        "retry",
+        "skip",
+        "cancel",
         "results",
         "export",
         "report",
@@ -294,8 +297,9 @@ def test_a_run_of_a_log_is_chosen(aqueue: Aqueue, tmp_path: Path) -> None:
 
 def test_types_are_completed_from_the_file(recorded: Path) -> None:
     """The shell offers the classes that are in the file, and the events that there are."""
-    completed = complete("aqueue items run.db --type P", recorded)
-    assert completed == ["Product"]
+    assert complete("aqueue items run.db --type P", recorded) == ["Product"]
+    assert complete("aqueue skip run.db 4 --state failed --type P", recorded) == ["Product"]
+    assert complete("aqueue retry run.db --state f", recorded) == ["failed"]
     assert "item.failed" in complete("aqueue tail run.db --event item.f", recorded)
     assert "failures" in complete("aqueue fai", recorded)
 
@@ -307,7 +311,7 @@ def complete(line: str, folder: Path) -> list[str]:
         "_AQUEUE_COMPLETE": "bash_complete",
         "COMP_WORDS": line,
         "COMP_CWORD": str(len(words) - 1),
-        "PYTHONPATH": str(ROOT),
+        "PYTHONPATH": os.pathsep.join(filter(None, (str(ROOT), os.environ.get("PYTHONPATH")))),
     }
     script = shutil.which("aqueue", path=str(Path(sys.executable).parent))
     assert script is not None, "aqueue is not installed beside this Python"

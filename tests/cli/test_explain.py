@@ -75,6 +75,48 @@ def test_the_story_has_each_attempt_wait_and_error(aqueue: Aqueue, file: Path) -
     assert 0 < story["wait_s"] < 60
 
 
+def test_item_is_found_by_what_a_person_knows_of_it(aqueue: Aqueue, file: Path) -> None:
+    """Its key, its description, or a part of these or of its error that no other item has."""
+
+    def found(text: str) -> int:
+        return int(aqueue("explain", file, text, "--json").json["item"])
+
+    assert found("books") == found("2") == 2  # the key, though other items say more than that
+    assert found("books 1") == find(aqueue, file, "books 1")
+    assert found("e front pag") == 1
+    assert found("=no price") == found("games 3")
+
+
+def test_text_of_several_items_lists_some(aqueue: Aqueue, tmp_path: Path) -> None:
+    """With their numbers, one of which is to be named; the exit code is 2."""
+    script = Script()
+    for number in range(7):
+        script.enqueue(key=f"page\x1b[2J {number}")
+    path = write_journal(tmp_path, script.events)
+    done = aqueue("explain", path, "page\x1b")
+    assert done.code == 2
+    assert done.out.count("page\\x1b[2J") == 5
+    assert r"7 items have the text 'page\\x1b'; name one by its number: 1, 2, 3, 4, 5, … (" in done.err
+    assert aqueue("explain", path, "page", "--json").out == ""
+    none = aqueue("explain", path, "Page")
+    assert none.code == 2
+    assert f"no item has the key or the text 'Page'; see the items with: aqueue items {path}" in none.err
+    assert "ITEM is empty" in aqueue("explain", path, "").err
+
+
+def test_text_that_an_item_no_longer_has_does_not_find_it(aqueue: Aqueue, tmp_path: Path) -> None:
+    """Only its last description counts, and its error as long as it shows that."""
+    script = Script()
+    item = script.enqueue()
+    script.start(item)
+    script.describe(item, "first page")
+    script.fail_for_now(item, due_in_s=0.0)
+    script.start(item, attempt=2)
+    script.describe(item, "second page")
+    path = write_log(tmp_path, script.events)
+    assert [aqueue("explain", path, text).code for text in ("first", "it broke", "second")] == [2, 2, 0]
+
+
 def test_a_parent_tells_how_its_children_stand(aqueue: Aqueue, file: Path) -> None:
     """Children by type and state, and why the hook was not run."""
     explained = aqueue("explain", file, 3, "--json").json

@@ -30,12 +30,18 @@ def test_items_are_listed_in_the_order_of_enqueue(aqueue: Aqueue, file: Path) ->
         (["--type", "Category"], {"books", "games"}),
         (["--type", "tests.cli.job:Category", "--type", "Front"], {"books", "games", None}),
         (["--state", "failed", "--type", "Product"], {None}),
+        (["2", "3", "--type", "Category"], {"books", "games"}),
+        (["--key", "b*"], {"books"}),
+        (["--text", "book", "--type", "Category"], {"books"}),
+        (["--error", "Value*"], {None}),
+        (["--error", "tests.*"], set()),
+        (["--subtree", "2", "--type", "Category"], {"books"}),
+        (["--group", "none"], set()),
+        (["--state", "outstanding"], set()),
     ],
 )
-def test_filters_choose_by_type_and_state(
-    aqueue: Aqueue, file: Path, filters: list[str], expected: set[str | None]
-) -> None:
-    """A class may be named with or without its module, and several times; filters narrow each other."""
+def test_filters_choose_items(aqueue: Aqueue, file: Path, filters: list[str], expected: set[str | None]) -> None:
+    """A class may be named with or without its module, and several times; filters narrow each other. See `cli._selector`."""
     assert {one["key"] for one in aqueue("items", file, "--json", *filters).json_lines} == expected
 
 

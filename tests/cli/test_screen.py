@@ -75,7 +75,7 @@ def test_a_traceback_is_wrapped_as_it_is_indented() -> None:
         (["items", "{}", "--slowest", "0"], "'0' is not a whole number (1 or more)"),
         (["tree", "{}", "--depth", "99"], "'99' is not a whole number (0 to 50)"),
         (["explain", "{}", "-1"], "No such option '-1'"),
-        (["explain", "{}", "one"], "'one' is not a whole number (1 or more)"),
+        (["explain", "{}", "0"], "'0' is not a whole number (1 or more)"),
         (["status", ""], "FILE is empty; name a journal or log that a run has written"),
         (["watch", "{}", "--reporter", "nonsense"], "--reporter"),
     ],

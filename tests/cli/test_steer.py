@@ -162,7 +162,7 @@ def test_answer_as_json_has_every_field(aqueue: Aqueue, live: Path) -> None:
     assert answer["groups"].keys() <= {"a.example", "b.example\x1b[2J"}
     assert list(answer) == [
         *("changed", "is_live", "is_stopping", "running", "since", "by", "num_workers"),
-        *("concurrent", "per_second", "is_known", "groups", "reason"),
+        *("concurrent", "per_second", "is_known", "groups", "reason", "count", "others"),
     ]
 
 

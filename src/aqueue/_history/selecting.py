@@ -134,7 +134,7 @@ class Selection(msgspec.Struct, frozen=True, kw_only=True):
         items: their numbers by their states, in the order of enqueue.
         types: how many of them are of each class, the most numerous first.
         sample: the first of them; None if there are none.
-        hooks: how many hooks of their ancestors run once they have succeeded, and what else is outstanding below these ancestors.
+        hooks: how many of their ancestors have a hook that runs once they, and what else is outstanding below it, have succeeded.
         unknown: those of the selector's numbers that no item has.
         is_live: whether a process seems to run the run.
     """

@@ -13,6 +13,7 @@ Each module imports only from those above it:
 - `_outlook`: what a resume would do with one item, and why
 - `_formats`: writes a run in other formats: lines, tables, a trace
 - `_item_types`: the option ``--type``
+- `_selector`: the options that select items
 - `_commands`: the subcommands, one module each
 """
 
@@ -27,6 +28,7 @@ from aqueue.cli._commands.report import report
 from aqueue.cli._commands.results import results
 from aqueue.cli._commands.status import status
 from aqueue.cli._commands.steer import limit, pause, stop, unpause, workers
+from aqueue.cli._commands.steer_items import cancel, retry, skip
 from aqueue.cli._commands.tail import tail
 from aqueue.cli._commands.tree import tree
 from aqueue.cli._commands.watch import watch
@@ -38,6 +40,7 @@ app.commands.clear()
 for _command in (
     *(status, watch, tail, replay, items, failures, tree, explain),
     *(pause, unpause, workers, limit, stop),
+    *(retry, skip, cancel),
     *(results, export, report, completion),
 ):
     app.add_command(_command)

@@ -63,6 +63,7 @@ def help_of_examples(*lines: str) -> str:
         "aqueue tail -f run.jsonl --level warning",
         "aqueue report run.db -o report.html",
         "aqueue limit run.db example.org --per-second 2",
+        "aqueue skip run.db --state failed --error HTTPStatusError",
         "ssh host cat run.jsonl | aqueue failures -",
     ),
 )
@@ -72,7 +73,8 @@ def app() -> None:
 
     FILE is a journal (run_queue(resume="run.db")), a log (reporter="jsonl:run.jsonl"), or - for a log on standard input.
     It is only read, and reading neither slows down nor locks out a run that is still running. The subcommands that steer a run
-    (pause, unpause, workers, limit, stop) need its journal: a live run obeys them at once, any other one from its resume on.
+    (pause, unpause, workers, limit, stop, retry, skip, cancel) need its journal: a live run obeys them at once, any other one
+    from its resume on.
 
     Output to a terminal is colored. NO_COLOR=1 turns the colors off, FORCE_COLOR=1 turns them on in a pipe.
     """

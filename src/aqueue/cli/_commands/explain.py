@@ -1,5 +1,6 @@
 """``aqueue explain``: shows the history of one item, and what resuming the run would do with it."""
 
+import re
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
@@ -18,13 +19,24 @@ from aqueue._folds.tree_shape import TreeShape
 from aqueue._history.history import History
 from aqueue._history.opening import open_history
 from aqueue._history.record import MISFITS, ItemTexts, Record
+from aqueue._history.selecting import Selector, rows_of
 from aqueue._resume.plan import plan_of
 from aqueue.cli import _app, _lists, _screen
 from aqueue.cli._commands.tree import find_row
 from aqueue.cli._formats.event_words import STYLES, details, name_of
 from aqueue.cli._outlook import outlook
 from aqueue.cli._story import Chapter, Story
-from aqueue.events import Event, ItemAdopted, ItemCompleted, ItemEnqueued, ItemReopened, ItemSkipped
+from aqueue.events import (
+    Event,
+    ItemAdopted,
+    ItemCompleted,
+    ItemDescribed,
+    ItemEnqueued,
+    ItemFailed,
+    ItemReopened,
+    ItemRetryScheduled,
+    ItemSkipped,
+)
 from aqueue.figures import amount, duration
 from aqueue.text import visible
 
@@ -32,6 +44,11 @@ __all__ = ["explain"]
 
 _MAX_TEXT_CHARS: Final = 500
 _MAX_ANCESTORS: Final = 20
+_MAX_FOUND: Final = 5
+"""How many items are listed if several match."""
+
+_ITEM_NUMBER: Final = _app.WholeNumber(1)
+
 _MAX_ENDED: Final = 5
 """Of how many items that have ended the events are looked for: for each, all of them are compared with one more pattern."""
 
@@ -39,20 +56,24 @@ _MAX_ENDED: Final = 5
 @_app.command(
     "Show the history of one item, and whether it will run again.",
     "aqueue explain run.db 17",
+    "aqueue explain run.db https://example.org/page/17",
     "aqueue explain run.db 17 --json | jq -r .outlook",
 )
-@click.argument("item", metavar="ITEM", type=_app.WholeNumber(1))
+@click.argument("item", metavar="ITEM")
 @_app.run_option
 @_app.json_option
-def explain(file: str, item: int, run: str, as_json: bool) -> None:
-    """Show the history of ITEM, a number: what enqueued it, each attempt, each wait and each error.
+def explain(file: str, item: str, run: str, as_json: bool) -> None:
+    """Show the history of ITEM: what enqueued it, each attempt, each wait and each error.
+
+    ITEM is a number, or else a key or a description, or a part of these or of an error's message that only one item has.
 
     Also shows the state of its children, and whether and why it will run when the run is resumed.
     """
+    number = _number(file, item, run, as_json=as_json)
     history = _app.closed_at_end(open_history(file, run=run))
-    told = _from_snapshot(history, item) or _from_all(history, item)
+    told = _from_snapshot(history, number) or _from_all(history, number)
     record, story, recording = told.record, told.story, told.recording
-    row = find_row(record, item)
+    row = find_row(record, number)
     ancestors = _ancestors(record, row)
     texts = dict(record.texts([*ancestors, row]))
     plan = None if recording is None else plan_of(recording, holds=partial(_held_by, record.history))
@@ -82,6 +103,65 @@ def explain(file: str, item: int, run: str, as_json: bool) -> None:
     else:
         _screen.print_lines(_printed(explained))
     _app.finish(record.history)
+
+
+def _number(file: str, item: str, run: str, *, as_json: bool) -> int:
+    """Return the number of the item that a person named.
+
+    Raises:
+        click.UsageError: it is none that an item can have, no item matches, or several do.
+    """
+    if not item:
+        raise click.UsageError("ITEM is empty; name an item by its number, its key or a text that only it has")
+    if re.fullmatch("-?[0-9]{1,15}", item):
+        return int(_ITEM_NUMBER.convert(item, None, None) or 0)
+    history = _app.closed_at_end(open_history(file, run=run))
+    if history.path is None:
+        raise click.UsageError("standard input and pipes can be read only once, so ITEM must be a number")
+    search = _Search(item)
+    record = Record(history, search.apply)
+    rows = rows_of(record, Selector(items=sorted(search.found), text=item)) if search.found else []
+    whole = [row for row, texts in record.texts(rows) if item in (texts.key, texts.description)]
+    rows = whole if len(whole) == 1 else rows
+    shown = visible(item, 200)
+    if not rows:
+        raise click.UsageError(
+            f"no item has the key or the text {shown!r}; see the items with: {record.command('items')}"
+        )
+    if len(rows) > 1:
+        if not as_json:
+            _screen.print_lines([_lists.list_of_items(record, rows[:_MAX_FOUND], ["item", "type", "state", "what"])])
+        numbers = ", ".join(str(record.items.item_of(row)) for row in rows[:_MAX_FOUND])
+        more = ", …" if len(rows) > _MAX_FOUND else ""
+        raise click.UsageError(
+            f"{amount(len(rows))} items have the text {shown!r}; name one by its number: {numbers}{more}"
+        )
+    return record.items.item_of(rows[0])
+
+
+class _Search:
+    """Finds the items that ever had a text: among these are those that have it now.
+
+    Attributes:
+        found: their numbers.
+    """
+
+    def __init__(self, text: str) -> None:
+        self._text = text
+        self.found: set[int] = set()
+
+    def apply(self, events: Iterable[Event]) -> None:
+        """Look at events."""
+        for event in events:
+            match event:
+                case ItemEnqueued(key=str() as said) | ItemDescribed(text=said):
+                    pass
+                case ItemFailed(error=error) | ItemRetryScheduled(error=error):
+                    said = error.message
+                case _:
+                    continue
+            if self._text in said:
+                self.found.add(event.item)
 
 
 class _Told:

@@ -1,35 +1,29 @@
-"""``aqueue items``: lists the items of a run by state and type, or the slowest."""
+"""``aqueue items``: lists the items of a run, all or those that are selected, or the slowest."""
 
 from heapq import nlargest
 from typing import Any
 
 import click
 
-from aqueue._folds.item_table import OUTSTANDING, STATES
+from aqueue._history.opening import open_history
 from aqueue._history.record import ItemTexts, Record
+from aqueue._history.selecting import Selector, record_for, rows_of
 from aqueue.cli import _app, _lists, _screen
-from aqueue.cli._item_types import item_types, type_option
-from aqueue.cli._record import read_live, read_record
+from aqueue.cli._selector import selector_options
 
 __all__ = ["items"]
 
 
 @_app.command(
-    "List items by state and type, or the slowest.",
+    "List items by state, type, error, text, …, or the slowest.",
     "aqueue items run.db --state failed",
     "aqueue items run.db --state running --slowest 5",
     "aqueue items run.db --type Page --slowest 20",
+    "aqueue items run.db --text example.org/gone",
+    "aqueue items run.db --error 'HTTP*' --subtree 17",
     "aqueue items run.db --state outstanding --json | jq .item",
 )
-@click.option(
-    "--state",
-    "states",
-    metavar="STATE",
-    type=click.Choice((*STATES, "outstanding")),
-    multiple=True,
-    help=f"Only items in this state: {', '.join(STATES)}, or outstanding, which is the first four. Repeatable.",
-)
-@type_option
+@selector_options
 @click.option(
     "--slowest",
     type=_app.WholeNumber(1),
@@ -41,8 +35,7 @@ __all__ = ["items"]
 @_app.json_option
 def items(
     file: str,
-    states: tuple[str, ...],
-    types: tuple[str, ...],
+    selector: Selector,
     slowest: int | None,
     limit: int | None,
     run: str,
@@ -50,14 +43,13 @@ def items(
 ) -> None:
     """List the items of a run, in the order in which they were enqueued.
 
+    By default all. ITEM, a number, and options narrow the list: everything that is given must hold.
+
     Each item is queued, running, retrying (waiting for its next attempt), interrupted (by a cancellation, a crash or a lost
-    worker process), completed or failed.
+    worker process), completed, failed, or skipped by a person.
     """
-    wanted = {state for state in STATES if not states or state in states}
-    if "outstanding" in states:
-        wanted |= OUTSTANDING
-    record = read_record(file, run) if wanted & {"completed", "skipped"} else read_live(file, run)
-    rows = list(record.items.rows_in(wanted, item_types(types, record.items.types, record.view.types)))
+    record = record_for(_app.closed_at_end(open_history(file, run=run)), selector)
+    rows = rows_of(record, selector)
     if slowest is not None:
         limit = slowest if limit is None else limit
         rows = nlargest(slowest, rows, key=record.duration_s)
