@@ -1,17 +1,20 @@
 """Commands on items, by `aqueue.steering`: which items they name, in how many commands, and what the answers add up to."""
 
 import sys
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
+import anyio
 import pytest
+from anyio import to_thread
 from msgspec import Raw
 
-from aqueue import steering
+from aqueue import Backend, EnqueueFn, Item, ItemFailures, SetDescFn, run_queue, steering
 from aqueue._verbs import (
     CANCELLED_STATES,
-    MAX_ITEMS,
     MAX_LINE_BYTES,
     MAX_RESULT_BYTES,
     RETRIED_STATES,
@@ -25,11 +28,16 @@ from aqueue._verbs import (
     line_of,
 )
 from aqueue.errors import InvalidArgument, JournalError, MisplacedCall, NotAJournal, SteeringError
-from aqueue.events import NO_DATA
+from aqueue.events import NO_DATA, ItemSkipped, RunSteered
 from aqueue.steering import Selection, Selector
 from aqueue.testing._scripted_runs import BOOM, Script
 from tests.cli.scripted import write_log
+from tests.engine.invariants import check_events
+from tests.journal.recorded import events_of
 from tests.journal.writing import write
+
+MAX_ITEMS: Final = 10_000
+"""Fewer than there are, since the tests need several times as many."""
 
 OnItems = Retry | Skip | Cancel
 Commands = list[OnItems]
@@ -37,14 +45,15 @@ Commands = list[OnItems]
 
 @pytest.fixture
 def sent(monkeypatch: pytest.MonkeyPatch) -> Commands:
-    """Return a list of the commands that a run gets, each of which applies to all items but one per state."""
+    """Return a list of the commands that a run gets, each of which applies to all of its at most 10,000 items but one per state."""
+    monkeypatch.setattr(steering, "MAX_ITEMS", MAX_ITEMS)
     commands: Commands = []
 
     def carry_out(run: object, command: AnyCommand) -> Answer:
         assert command_of(line_of(command)) == command
         assert len(line_of(command)) <= MAX_LINE_BYTES
         assert isinstance(command, OnItems)
-        assert 0 < sum(map(len, command.items.values())) <= MAX_ITEMS
+        assert 0 < sum(map(len, command.items.values())) <= vars(steering)["MAX_ITEMS"]
         commands.append(command)
         applied = sum(len(numbers) - 1 for numbers in command.items.values())
         return Answer(changed=applied > 0, count=applied, others={"hook": len(command.items)}, running=len(commands))
@@ -149,7 +158,7 @@ def test_words_of_the_person_are_in_the_command(run: Path, sent: Commands) -> No
     steering.cancel(run, [5, 4])
     steering.skip("run.db", selection({"failed": [2]}, "--text \ud800"))
     assert [command.selector for command in sent] == [
-        "--state completed --state skipped --text page --completed",
+        "--state completed --state skipped --text page",
         "5 4",
         "--text \ufffd",
     ]
@@ -178,9 +187,10 @@ def test_many_items_take_several_commands(sent: Commands) -> None:
     assert answer == Answer(count=29_000 - 4, others={"queued": 1, "hook": 4}, running=3)
 
 
-def test_command_never_gets_too_long_for_the_run(sent: Commands) -> None:
+def test_command_never_gets_too_long_for_the_run(sent: Commands, monkeypatch: pytest.MonkeyPatch) -> None:
     """The numbers have 19 digits, the result is the longest that is allowed, and the words need escapes."""
-    numbers = list(range(sys.maxsize - 20_000, sys.maxsize))
+    monkeypatch.setattr(steering, "MAX_ITEMS", 100_000)
+    numbers = list(range(sys.maxsize - 120_000, sys.maxsize))
     items = selection({"queued": numbers[:5], "failed": numbers[5:]}, "\x1b" * 100_000)
     steering.skip("run.db", items, result="x" * (MAX_RESULT_BYTES - 2))
     assert len(sent) > 2
@@ -268,3 +278,98 @@ def test_flag_must_be_one() -> None:
     """`completed` is no number of items."""
     with pytest.raises(InvalidArgument, match="completed"):
         steering.retry("run.db", [1], completed=1)  # type: ignore[arg-type]
+
+
+# ---- with a run ---------------------------------------------------------------------------------------------------------
+
+
+@dataclass
+class Page(Item):
+    """One that fails until it is mended."""
+
+    number: int
+    is_mended = False
+
+    @property
+    def key(self) -> str:
+        return f"page {self.number}"
+
+    async def process(self, enqueue: EnqueueFn, set_desc: SetDescFn) -> None:
+        if not self.is_mended:
+            raise TimeoutError(self.key)
+
+
+@dataclass
+class Steersman(Item):
+    """Steers its run as `STEER` does, once the pages have failed."""
+
+    async def process(self, enqueue: EnqueueFn, set_desc: SetDescFn) -> None:
+        await STEER[0]()
+
+
+STEER: Final[list[Callable[[], Awaitable[None]]]] = []
+
+
+def run_and_steer(path: Path, steer: Callable[[], Awaitable[None]], backend: Backend) -> None:
+    """Run three pages, which fail, and then an item that steers the run."""
+    STEER[:] = [steer]
+    pages = [Page(number) for number in range(1, 4)]
+    run_queue([*pages, Steersman()], journal=path, num_workers=1, on_error="continue", reporter="none", backend=backend)
+
+
+def test_selector_steers_a_live_run(tmp_path: Path, backend: Backend, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is selected from its journal is what its process changes."""
+    path = tmp_path / "run.db"
+    answers: list[Answer] = []
+
+    async def steer() -> None:
+        monkeypatch.setattr(Page, "is_mended", True)
+        while not await to_thread.run_sync(lambda: steering.select(path, Selector(states=["failed"])).count == 3):
+            await anyio.sleep(0.005)
+        selected = await to_thread.run_sync(partial(steering.select, path, Selector(error="TimeoutError", key="*[12]")))
+        assert selected.is_live
+        answers.append(await to_thread.run_sync(partial(steering.retry, path, selected)))
+        answers.append(await to_thread.run_sync(partial(steering.skip, path, Selector(text="page 3"), result=7)))
+
+    run_and_steer(path, steer, backend)
+    assert [(answer.count, answer.is_live, answer.others) for answer in answers] == [(2, True, {}), (1, True, {})]
+    events = events_of(path)
+    check_events(events)
+    steered = [(event.verb, event.selector, event.count) for event in events if isinstance(event, RunSteered)]
+    assert steered == [
+        ("retry", "--error TimeoutError --key '*[12]'", 2),
+        ("skip", " ".join([*(f"--state {state}" for state in SKIPPED_STATES), "--text 'page 3'"]), 1),
+    ]
+    assert [event.result for event in events if isinstance(event, ItemSkipped)] == [Raw(b"7")]
+    assert steering.select(path, Selector(types=["Page"])).items == {"completed": [1, 2], "skipped": [3]}
+
+
+def test_item_steers_its_own_run_by_numbers(tmp_path: Path, backend: Backend, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The run looks at the states of the items, and the answer counts each item once."""
+    answers: list[Answer] = []
+
+    async def steer() -> None:
+        monkeypatch.setattr(Page, "is_mended", True)
+        answers.append(steering.retry(None, [1, 2, 99]))
+        answers.append(steering.skip(None, [3, 1]))
+
+    run_and_steer(tmp_path / "run.db", steer, backend)
+    assert [(answer.count, answer.others) for answer in answers] == [(2, {"unknown": 1}), (2, {})]
+    found = steering.select(tmp_path / "run.db", Selector(types=["Page"]))
+    assert found.items == {"skipped": [1, 3], "completed": [2]}
+
+
+def test_run_that_is_not_live_is_edited(tmp_path: Path, backend: Backend) -> None:
+    """The command holds from the resume on, and repeating it finds nothing to do."""
+    path = tmp_path / "run.db"
+
+    async def nothing() -> None: ...
+
+    with pytest.raises(ItemFailures):
+        run_and_steer(path, nothing, backend)
+    answer = steering.skip(path, Selector(states=["failed"], key="page [12]"))
+    assert (answer.count, answer.is_live, answer.changed) == (2, False, True)
+    assert steering.skip(path, Selector(states=["failed"], key="page [12]")) == Answer(changed=False, is_live=False)
+    assert steering.retry(path, [1, 3]).others == {"skipped": 1}
+    assert steering.cancel(path, Selector(subtree=3)).count == 1
+    assert steering.select(path, Selector(types=["Page"])).items == {"skipped": [1, 2], "failed": [3]}

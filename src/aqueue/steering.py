@@ -205,12 +205,13 @@ def select(run: "str | os.PathLike[str]", selector: Selector) -> Selection:
     Raises:
         InvalidArgument: an argument is not allowed; `selector` is empty, or has a type or a subtree that the run doesn't have.
         JournalError: the journal can't be read; one of its subclasses says why.
+        MisplacedCall: called in the event loop of the run.
     """
     if not isinstance(selector, Selector):
         raise not_allowed("selector", selector, "a Selector")
     if selector.is_empty:
         raise InvalidArgument("Selector() selects nothing; select something by items, types, states, groups, error, …")
-    with closing(JournalHistory(_journal_of(run))) as history:
+    with closing(JournalHistory(_journal_of(run), also_own=True)) as history:
         return selection_of(record_for(history, selector), selector)
 
 
@@ -243,8 +244,7 @@ def retry(
     """
     if not isinstance(completed, bool):
         raise not_allowed("retry(completed=…)", completed, "True or False")
-    words = "--completed" if completed else ""
-    command = Retry(by=_by(via), selector=words, items={}, completed=completed)
+    command = Retry(by=_by(via), selector="", items={}, completed=completed)
     return _on_items(run, items, command, RERUN_STATES if completed else RETRIED_STATES)
 
 
@@ -340,9 +340,8 @@ def _on_items(
 
 
 def _with_words(command: _OnItems, selector: object) -> _OnItems:
-    """Return `command` with the words of `selector` before its own."""
-    words = f"{str(selector)[: MAX_SELECTOR_CHARS // 2]} {command.selector}".rstrip()
-    return msgspec.structs.replace(command, selector=without_surrogates(words))
+    """Return `command` with the words of `selector`."""
+    return msgspec.structs.replace(command, selector=without_surrogates(str(selector)[:MAX_SELECTOR_CHARS]))
 
 
 def _selection(
@@ -400,11 +399,6 @@ def _carry_out(run: "str | os.PathLike[str] | None", command: AnyCommand) -> Ans
     if run is None:
         return steer(command)
     path = _journal_of(run)
-    if open_journals.is_open_in_this_thread(path):
-        raise MisplacedCall(
-            "a function of aqueue.steering would block the event loop that has to carry out the command; leave out the path "
-            'inside an item, or call it in a thread: await anyio.to_thread.run_sync(steering.pause, "run.db")'
-        )
     deadline = time.monotonic() + _PATIENCE_S
     while True:
         answer = ask(path, command, warn)
@@ -427,6 +421,11 @@ def _journal_of(run: "str | os.PathLike[str]") -> Path:
     path = journal_file.resolve(run)
     if journal_file.is_empty(path):
         raise JournalError(f"there is no journal at {journal_file.shown(path)}; name the file that a run has written")
+    if open_journals.is_open_in_this_thread(path):
+        raise MisplacedCall(
+            "a function of aqueue.steering would block the event loop of its run, which has to carry out commands; leave out the path "
+            'inside an item, or call it in a thread: await anyio.to_thread.run_sync(steering.pause, "run.db")'
+        )
     return path
 
 

@@ -230,10 +230,10 @@ def test_what_will_become_of_the_items_is_said(
         ),
         (Answer(changed=False, others={"queued": 2}), "nothing to retry (2 are queued)"),
         (
-            Answer(changed=False, others={"hook": 1, "cluster": 1}),
+            Answer(changed=False, others={"hook": 1, "cluster": 1, "cancelled": 2}),
             (
                 "nothing to retry (1 is below an item whose hook is running: repeat the command once it has ended; "
-                "1 runs in another process and can't be reached)"
+                "1 runs in another process and can't be reached; 2 are being cancelled)"
             ),
         ),
         (Answer(count=1, others={"dreamt\x1b[2J": 1}), "retried 1 of 2 items (1 dreamt\\x1b[2J)"),
@@ -320,12 +320,15 @@ def test_nothing_of_a_run_is_printed_raw(
     assert not {c for c in printed if unicodedata.category(c) in {"Cc", "Cf", "Cs", "Zl", "Zp"}}
 
 
-def test_many_items_go_in_several_commands(aqueue: Aqueue, run: Run, tmp_path: Path) -> None:
+def test_many_items_go_in_several_commands(
+    aqueue: Aqueue, run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """One answer is printed for all of them."""
+    monkeypatch.setattr(steering, "MAX_ITEMS", 1_000)
     script = Script()
-    for item in [script.enqueue() for _ in range(10_050)]:
+    for item in [script.enqueue() for _ in range(1_050)]:
         script.start(item)
         script.fail(item, BOOM)
     path = write_journal(tmp_path, script.events)
-    assert aqueue("skip", path, "--state", "failed", "--yes").out.splitlines()[-1] == "skipped 10,050 items"
-    assert [len(command.items["failed"]) for command in run.commands] == [10_000, 50]
+    assert aqueue("skip", path, "--state", "failed", "--yes").out.splitlines()[-1] == "skipped 1,050 items"
+    assert [len(command.items["failed"]) for command in run.commands] == [1_000, 50]

@@ -41,11 +41,12 @@ class JournalHistory(History):
 
     is_journal = True
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, *, also_own: bool = False) -> None:
         """Open the journal at `path`.
 
         Parameters:
             path: the file.
+            also_own: whether to read it while a run of this process is writing it, too.
 
         Raises:
             JournalError: it can't be read; one of its subclasses says why.
@@ -55,7 +56,7 @@ class JournalHistory(History):
         self._journal = path
         if is_empty(path):
             raise CannotRead(f"{self.name} is empty: nothing is recorded there yet")
-        self._connection = connect_to_read(path)
+        self._connection = connect_to_read(path, also_own=also_own)
         self._identity = identity(path)
         self._reader = EventReader(self._connection, path)
         self._needs_repair = True

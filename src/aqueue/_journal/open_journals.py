@@ -73,8 +73,12 @@ def wait_for_command(path: Path) -> None:
         time.sleep(journal_file.COMMAND_INTERVAL_S)
 
 
-def connect_to_read(path: "str | os.PathLike[str]") -> sqlite3.Connection:
+def connect_to_read(path: "str | os.PathLike[str]", *, also_own: bool = False) -> sqlite3.Connection:
     """Return a connection that reads the journal at `path`, also while another process is writing it.
+
+    Parameters:
+        path: the file.
+        also_own: whether to read it while this process is writing it, too, by the same name.
 
     Raises:
         JournalLocked: this process is writing it.
@@ -82,6 +86,9 @@ def connect_to_read(path: "str | os.PathLike[str]") -> sqlite3.Connection:
     """
     resolved = journal_file.resolve(path)
     with opening:
+        if also_own and resolved in _open:
+            # It was checked when it was opened. SQLite knows that the process has the file open, and closes none too early.
+            return journal_file.connect(resolved, "ro")
         if is_open(resolved):
             raise JournalLocked(
                 f"the journal {journal_file.shown(resolved)} is being written by a run in this process; read it "

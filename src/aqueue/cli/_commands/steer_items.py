@@ -36,6 +36,7 @@ _WHY_NOT: Final[Mapping[str, tuple[str, str]]] = {
         "is below an item whose hook is running: repeat the command once it has ended",
         "are below items whose hooks are running: repeat the command once they have ended",
     ),
+    "cancelled": ("is being cancelled", "are being cancelled"),
     "cluster": ("runs in another process and can't be reached", "run in other processes and can't be reached"),
     "unknown": ("doesn't exist", "don't exist"),
 }
