@@ -5,7 +5,7 @@ from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from random import Random
-from typing import Any, Final
+from typing import Any, Final, get_args
 from unittest import mock
 
 import msgspec
@@ -15,12 +15,25 @@ from aqueue._engine.engine import Engine
 from aqueue._engine.stopping import Stage
 from aqueue._folds.item_table import ItemTable
 from aqueue._resume.editing import edit
-from aqueue._verbs import Answer, AnyCommand, Cancel, Pause, Retry, SeenState, SetLimit, SetWorkers, Skip, Stop, Unpause
+from aqueue._verbs import (
+    Answer,
+    AnyCommand,
+    Cancel,
+    OnItems,
+    Pause,
+    Retry,
+    SeenState,
+    SetLimit,
+    SetWorkers,
+    Skip,
+    Stop,
+    Unpause,
+)
 from aqueue.errors import SteeringError
 from aqueue.view import InForce
 from tests.journal.recorded import events_of
 
-__all__ = ["BY", "Commander", "states_of"]
+__all__ = ["ALL_STATES", "BY", "Commander", "states_of"]
 
 BY: Final = "anna@laptop via test"
 
@@ -28,7 +41,9 @@ _MAX_HOPS: Final = 25
 """How many iterations of the event loop there are between two commands, at most: a few items start and end meanwhile."""
 
 
-_ON_ITEMS: Final[list[tuple[Callable[..., AnyCommand], set[SeenState]]]] = [
+ALL_STATES: Final[tuple[SeenState, ...]] = get_args(SeenState)
+
+_ON_ITEMS: Final[list[tuple[Callable[..., Retry | Skip | Cancel], set[SeenState]]]] = [
     (Retry, {"failed", "retrying"}),
     (partial(Retry, completed=True), {"completed", "skipped"}),
     (Skip, {"queued", "retrying", "interrupted", "failed"}),
@@ -79,6 +94,8 @@ class Commander:
 
     Attributes:
         given: the commands that changed something.
+        answers: the commands on items of live runs, and what came of them.
+        num_refused: how many of these came after the end of the run, or at once for items that are spilled.
     """
 
     def __init__(
@@ -88,6 +105,7 @@ class Commander:
         limits: dict[str, Limit] | None = None,
         *,
         may_stop: bool = False,
+        steers_items: bool = False,
     ) -> None:
         """Choose by `random`, among these groups.
 
@@ -96,8 +114,12 @@ class Commander:
             groups: the groups that are named.
             limits: those of the program.
             may_stop: whether a run may be stopped.
+            steers_items: whether items of live runs, which have journals, are retried, skipped and cancelled.
         """
         self.given: list[AnyCommand] = []
+        self.answers: list[tuple[OnItems, Answer]] = []
+        self.num_refused = 0
+        self._steers_items = steers_items
         self._random = random
         self._groups = list(groups)
         self._limits = limits or {}
@@ -173,6 +195,13 @@ class Commander:
             if not left and not model.paused:
                 return
             try:
+                last = parts.intake.last_id
+                if left and self._steers_items and last and random.random() < 0.6:
+                    left -= 1
+                    self._give_on_items(engine, self._on_items(last))
+                    hops = random.randint(0, _MAX_HOPS)
+                    call_soon(hop)
+                    return
                 if left:
                     left -= 1
                     command = self.command()
@@ -235,6 +264,34 @@ class Commander:
         answer = edit(journal, verb(by=BY, selector="these", items=by_state))
         assert (answer.is_live, answer.count, answer.changed) == (False, chosen, chosen > 0), (verb, items, answer)
         assert chosen + sum(answer.others.values()) == len(items)
+
+    def _on_items(self, last: int) -> Retry | Skip | Cancel:
+        """Return a command on some of the items up to the number `last`, which are in any state."""
+        random = self._random
+        numbers = sorted({random.randint(1, last) for _ in range(random.choice([1, 1, 2, 5, 20]))})
+        states = ALL_STATES if random.random() < 0.7 else random.sample(ALL_STATES, 2)
+        make = random.choice([make for make, _ in _ON_ITEMS])
+        return make(by=BY, selector="some", items=dict.fromkeys(states, numbers))
+
+    def _give_on_items(self, engine: Engine, command: Retry | Skip | Cancel) -> None:
+        if self._random.random() < 0.7:
+            engine.steering.begin(command, partial(self._note_on_items, command))
+            return
+        try:
+            self._note_on_items(command, engine.steering.apply(command))
+        except SteeringError as error:
+            self._note_on_items(command, error)
+
+    def _note_on_items(self, command: OnItems, answer: Answer | SteeringError) -> None:
+        if isinstance(answer, Answer):
+            numbers = {number for numbers in command.items.values() for number in numbers}
+            if answer.count + sum(answer.others.values()) != len(numbers):
+                self._error = AssertionError(f"{answer} is not about all of {numbers}")
+            self.answers.append((command, answer))
+        else:
+            self.num_refused += 1
+            if not any(why in str(answer) for why in ("has ended", "in a thread", "another command")):
+                self._error = answer
 
     def _note(self, command: AnyCommand, answer: Answer, *, changed: bool) -> None:
         assert answer.changed == changed, (command, answer)

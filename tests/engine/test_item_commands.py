@@ -5,119 +5,22 @@ Also `aqueue._engine.search`, `aqueue._engine.reopening`, `aqueue._engine.reruns
 
 import os
 from collections import Counter
-from collections.abc import Iterator
-from contextlib import contextmanager
-from functools import partial
 from pathlib import Path
 from random import Random
-from typing import Any, Final, get_args
-from unittest import mock
+from typing import Final
 
 import msgspec
 import pytest
 
 from aqueue import Backend, ItemFailures, RunResult, run_queue
-from aqueue._engine.engine import Engine
-from aqueue._engine.stopping import Stage
-from aqueue._verbs import Answer, Cancel, OnItems, Pause, Retry, SeenState, Skip, Unpause
-from aqueue.errors import SteeringError
-from aqueue.events import NO_DATA, Event, RunSteered
+from aqueue.events import Event, RunSteered
+from tests.engine.commander import Commander
 from tests.journal.oracle import Story, told_by
 from tests.journal.recorded import events_of
 from tests.journal.seeds import LIMITS, group_of, items_of, random_seed, with_policies
 
 CASES: Final = int(os.environ.get("AQUEUE_CASES", "40"))
-BY: Final = "anna@laptop via test"
-ALL_STATES: Final[tuple[SeenState, ...]] = get_args(SeenState)
-
-
-class Commander:
-    """Gives random commands on items to each run that begins.
-
-    Attributes:
-        answers: what came of them, by the verb.
-        refused: how many came after the end.
-    """
-
-    def __init__(self, random: Random, commands: int) -> None:
-        self.answers: list[tuple[OnItems, Answer]] = []
-        self.refused = 0
-        self.errors: list[BaseException] = []
-        self._random = random
-        self._left = commands
-
-    @contextmanager
-    def steering(self) -> Iterator[None]:
-        """Give them within the ``with`` block."""
-        add_initial = Engine.add_initial
-
-        async def begin(engine: Engine, *arguments: Any) -> None:
-            self._hop(engine, self._random.randint(0, 25))
-            await add_initial(engine, *arguments)
-
-        with mock.patch.object(Engine, "add_initial", begin):
-            yield
-        for error in self.errors:
-            raise error
-
-    def _command(self, last: int) -> Retry | Skip | Cancel:
-        random = self._random
-        numbers = sorted({random.randint(1, last) for _ in range(random.choice([1, 1, 2, 5, 20]))})
-        states = ALL_STATES if random.random() < 0.7 else random.sample(ALL_STATES, 2)
-        items: dict[SeenState, list[int]] = dict.fromkeys(states, numbers)
-        verb = random.choice(["retry", "retry", "rerun", "skip", "cancel", "cancel"])
-        match verb:
-            case "skip":
-                result = random.choice([NO_DATA, msgspec.Raw(b"7")])
-                return Skip(by=BY, selector="some", items=items, result=result)
-            case "cancel":
-                return Cancel(by=BY, selector="some", items=items)
-            case _:
-                return Retry(by=BY, selector="some", items=items, completed=verb == "rerun")
-
-    def _hop(self, engine: Engine, hops: int) -> None:
-        parts = engine.parts
-
-        def step() -> None:
-            nonlocal hops
-            hops -= 1
-            if parts.stopping.stage is Stage.ENDED or not self._left:
-                return
-            if hops > 0 or not parts.intake.last_id:
-                parts.for_items.call_soon(step)
-                return
-            self._left -= 1
-            hops = self._random.randint(0, 25)
-            try:
-                self._give(engine)
-            except BaseException as error:  # in a callback of the loop it would end the whole loop
-                self.errors.append(error)
-            parts.for_items.call_soon(step)
-
-        parts.for_items.call_soon(step)
-
-    def _give(self, engine: Engine) -> None:
-        random, steering = self._random, engine.steering
-        if not self._left:
-            steering.apply(Unpause(by=BY))
-        elif random.random() < 0.15:
-            steering.apply(Pause(by=BY) if random.random() < 0.5 else Unpause(by=BY))
-        command = self._command(engine.parts.intake.last_id)
-        if random.random() < 0.3:
-            try:
-                self._note(command, steering.apply(command))
-            except SteeringError as error:
-                self._note(command, error)
-        else:
-            steering.begin(command, partial(self._note, command))
-
-    def _note(self, command: OnItems, answer: Answer | SteeringError) -> None:
-        if isinstance(answer, Answer):
-            self.answers.append((command, answer))
-        else:
-            self.refused += 1
-            if not any(why in str(answer) for why in ("has ended", "in a thread", "another command")):
-                self.errors.append(answer)
+GROUPS: Final = ("group 1", "group 2", "group 3")
 
 
 def check(number: int, journal: Path) -> tuple[Story, Commander]:
@@ -126,10 +29,10 @@ def check(number: int, journal: Path) -> tuple[Story, Commander]:
     program = [random_seed(random, random.randint(1, 12)) for _ in range(random.randint(1, 3))]
     if random.random() < 0.6:
         program = [with_policies(one, number) for one in program]
-    commander = Commander(random, random.choice([1, 3, 10, 30]))
+    commander = Commander(random, GROUPS, LIMITS, steers_items=True)
     backend: Backend = random.choice(["trio", "asyncio"])
     result: RunResult
-    with commander.steering():
+    with commander.steering(random.choice([1, 3, 10, 30])):
         try:
             result = run_queue(
                 items_of(program),
@@ -138,7 +41,6 @@ def check(number: int, journal: Path) -> tuple[Story, Commander]:
                 journal=journal,
                 on_error=random.choice(["continue", "continue", "stop"]),
                 limits=LIMITS,
-                spill_after=random.choice([100_000, 100_000, 100_000]),
                 reporter="none",
                 backend=backend,
             )
@@ -167,11 +69,9 @@ def _check_answers(events: list[Event], commander: Commander) -> None:
             steered[event.verb] += event.count
     answered: Counter[str] = Counter()
     for command, answer in commander.answers:
-        numbers = {number for numbers in command.items.values() for number in numbers}
-        assert answer.count + sum(answer.others.values()) == len(numbers)
         answered[command.name] += answer.count
     assert all(steered[verb] >= count for verb, count in answered.items())
-    assert commander.refused or +steered == +answered
+    assert commander.num_refused or +steered == +answered
 
 
 @pytest.mark.parametrize("number", range(CASES))

@@ -373,7 +373,9 @@ class Trial:
         self.journal = journal
         self.story = Story([])
         self._kills = kills
-        self._commander = Commander(Random(case.steered), GROUPS, LIMITS, may_stop=True) if case.steered else None
+        self._commander = (
+            Commander(Random(case.steered), GROUPS, LIMITS, may_stop=True, steers_items=True) if case.steered else None
+        )
         self._log = journal.with_suffix(".log")
 
     def finish(self, changes: tuple[Change, ...]) -> None:

@@ -233,15 +233,14 @@ class Restoring:
         An item keeps the class name with which it was announced, and whether it has a hook, since all readers of its events
         rely on these. Its policies and its group are those of today's class. The hook of an item that was skipped doesn't run.
         """
-        if is_skipped:
-            hook = False
-        if item is None:
-            return self._same(ItemClass(type_, track_overall=track_overall, hook=hook, all_done=False))
+        if item is None or is_skipped:
+            found = ItemClass(type_, track_overall=track_overall, hook=hook, all_done=False)
+            return self._same(found.as_skipped() if is_skipped else found)
         today = self._today.get(type(item))
         if today is None:
             today = self._today[type(item)] = look_up_class(item, self._registry.policies)
             warn_of_misspelt(type(item))
-        if today.hook != hook and not is_skipped:
+        if today.hook != hook:
             self._changed_hooks[today.type, today.hook] += 1
         looks = type(item), type_, track_overall, hook
         known = self._looks.get(looks)
