@@ -520,6 +520,26 @@ def test_the_story_says_who_did_what(aqueue: Aqueue, tmp_path: Path) -> None:
     assert aqueue("explain", path, skipped, "--json").json["outlook"] == "It won't run again: it was skipped."
 
 
+@pytest.mark.parametrize("is_live", [True, False])
+def test_outlook_of_a_failed_item_names_what_a_person_can_do(aqueue: Aqueue, tmp_path: Path, is_live: bool) -> None:
+    """As long as the run lives, it isn't run again by itself; a log can't be steered."""
+    script = Script(host=None if is_live else "elsewhere.example", pid=None, age_s=0.0 if is_live else 9_000)
+    item = script.enqueue()
+    script.start(item)
+    script.fail_now(item)
+    script.add(RunPaused, by="anna@host via aqueue")
+    path = write_journal(tmp_path, script.events)
+    skip = f"ccept it: aqueue skip {path} {item}"
+    outlook = str(aqueue("explain", path, item, "--json").json["outlook"])
+    if is_live:
+        assert outlook.endswith(
+            f"by itself until the run is resumed. To run it again: aqueue retry {path} {item}; to a{skip}"
+        )
+    else:
+        assert f"To leave it failed, use retry_failed=False or only=…. To a{skip}. The run was paused at " in outlook
+    assert "aqueue skip" not in aqueue("explain", write_log(tmp_path, script.events), item).out
+
+
 def test_outlook_of_cancelled_items(aqueue: Aqueue, tmp_path: Path) -> None:
     """They stay failed; one that was interrupted before it could fail does so at the resume."""
     script = Script(host="elsewhere.example", pid=1, age_s=9_000)
@@ -533,7 +553,10 @@ def test_outlook_of_cancelled_items(aqueue: Aqueue, tmp_path: Path) -> None:
     def outlook(item: int) -> str:
         return str(aqueue("explain", path, item, "--json").json["outlook"])
 
-    assert outlook(waiting) == "It stays failed, also on resume: a person cancelled it."
+    assert outlook(waiting) == (
+        f"It stays failed, also on resume: a person cancelled it. To run it again: aqueue retry {path} {waiting}; "
+        f"to accept it: aqueue skip {path} {waiting}"
+    )
     assert outlook(running).startswith("On resume it fails instead of running: a person cancelled it while it ran")
 
 

@@ -37,8 +37,22 @@ def outlook(
     """
     paused = _paused(record, row, group)
     if record.state.name == "running":
-        return f"{_while_running(record, row, is_paused=bool(paused))}{paused}"
-    return f"{_on_resume(record, recording, plan, row, num_children, failed_below=failed_below)}{paused}"
+        said = _while_running(record, row, is_paused=bool(paused))
+    else:
+        said = _on_resume(record, recording, plan, row, num_children, failed_below=failed_below)
+    choices = _choices(record, recording, row)
+    return f"{said}{choices}{'.' if choices and paused else ''}{paused}"
+
+
+def _choices(record: Record, recording: RecordedRun | None, row: int) -> str:
+    """Return the commands by which a person can have it otherwise than a failed item will be; empty for other items."""
+    if record.items.state_of(row) != "failed" or recording is None:
+        return ""
+    number = record.items.item_of(row)
+    live = recording.live.get(number)
+    is_left = record.state.name == "running" or (live is not None and live.is_cancelled)
+    retry = f" To run it again: {record.command('retry', str(number))}; to" if is_left else " To"
+    return f"{retry} accept it: {record.command('skip', str(number))}"
 
 
 def _paused(record: Record, row: int, group: str | None) -> str:
@@ -128,7 +142,7 @@ def _while_running(record: Record, row: int, *, is_paused: bool) -> str:
         case "queued" | "interrupted":
             return "It is queued: it is waiting for a worker, for its group's limit or, after a resume, for its parent."
         case "failed":
-            return "It won't run again until the run is resumed."
+            return "It won't run again by itself until the run is resumed."
         case "skipped":
             return _WAS_SKIPPED
         case _:
