@@ -8,6 +8,7 @@ from heapq import merge
 from itertools import chain
 
 import anyio
+from anyio.lowlevel import checkpoint
 
 from aqueue._engine.group_limits import GroupLimits, plain_numbers
 from aqueue._engine.groups import GroupedQueue
@@ -279,6 +280,9 @@ class Dispatcher:
     async def wait_for_item(self) -> bool:
         """Sleep until there may be an item; return False if the run is done."""
         self.queue.refill()
+        if self.groups is not None and self.groups.is_ready and self._stopping.may_start:
+            await checkpoint()  # one was dropped
+            return True
         self.end_if_idle(about_to_wait=1)
         if self.is_done:
             return False

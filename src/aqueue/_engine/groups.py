@@ -166,42 +166,41 @@ class GroupedQueue:
         """Remove and return the next node that may start. Call `release` when its `process` has ended.
 
         Raises:
-            IndexError: no node may start now.
+            IndexError: no node may start now, or one was dropped: if `is_ready`, it must be called again.
             ItemsNotComparable: two items can't be compared, now or in a call since the last `take` that couldn't raise.
                 The queue still holds all nodes, but `take` doesn't return any of them any more.
         """
-        while True:
-            if self._error is not None:
-                raise self._error
-            self._is_comparing = self._is_by_priority
-            try:
-                group = self._ready.take()
-                node = group.head
-                assert node is not None
-                rest = group.rest
+        if self._error is not None:
+            raise self._error
+        self._is_comparing = self._is_by_priority
+        try:
+            group = self._ready.take()
+            node = group.head
+            assert node is not None
+            rest = group.rest
+            head = group.again.take() if group.again else rest.take() if rest else None
+            # By priority, each must have been the first: `ReadyGroups` may still compare those that once were.
+            while self._dropped and not self._is_by_priority and head is not None and head.id in self._dropped:
+                self._dropped.remove(head.id)
+                self._count -= 1
                 head = group.again.take() if group.again else rest.take() if rest else None
-                # By priority, each must have been the first: `ReadyGroups` may still compare those that once were.
-                while self._dropped and not self._is_by_priority and head is not None and head.id in self._dropped:
-                    self._dropped.remove(head.id)
-                    self._count -= 1
-                    head = group.again.take() if group.again else rest.take() if rest else None
-                group.head = head
-                if isinstance(rest, SpillingLine):
-                    rest.refill()
-                if head is None and (rest is None or not len(rest)):
-                    group.again = group.rest = None
-            except IndexError:
-                raise
-            except BaseException as error:
-                self._error = error
-                raise
-            finally:
-                self._is_comparing = False
-            self._count -= 1
-            if not self._dropped or node.id not in self._dropped:
-                break
+            group.head = head
+            if isinstance(rest, SpillingLine):
+                rest.refill()
+            if head is None and (rest is None or not len(rest)):
+                group.again = group.rest = None
+        except IndexError:
+            raise
+        except BaseException as error:
+            self._error = error
+            raise
+        finally:
+            self._is_comparing = False
+        self._count -= 1
+        if self._dropped and node.id in self._dropped:
             self._dropped.remove(node.id)
             self._look_at(group)
+            raise IndexError  # to be called again: what this has recorded is later than the end of the caller's last item
         if group.limit.concurrent is not None:
             group.running += 1
             self._running[node.id] = group

@@ -195,9 +195,10 @@ class Reopening:
         try:
             if node.item is None:
                 node.item = payloads.decode(event.type, state, node.parent)
-                node.cls = classes.announced_as(
-                    node.item, event.type, track_overall=event.track_overall, hook=event.hook
-                )
+                if not node.cls.is_skipped:
+                    node.cls = classes.announced_as(
+                        node.item, event.type, track_overall=event.track_overall, hook=event.hook
+                    )
         except Exception as error:  # its class isn't there, or can't take the state
             if phase == "process" or node.cls.hook:
                 self._parts.outcomes.fail_waiting(error, node, phase, node.group if phase == "process" else None)

@@ -261,7 +261,9 @@ class Workers:
                 )
             cls.deduplicated += attempt.deduplicated
             if node.recorded is not None:
-                self._intake.end_recorded(node, name_others=True)
+                self._intake.end_recorded(node, name_others=True)  # what this records has a later time
+                ticked = monotonic()
+                at = ticked + clock.offset
             due = end_process(node, at)
             if due is not None:
                 await self._hooks.run(due, worker, node)
@@ -292,6 +294,7 @@ class Workers:
             at = self._outcomes.fail(error, node, started, attempt)
             if node.recorded is not None:
                 self._intake.end_recorded(node, name_others=False)
+                at = self._stream.now()
             due = self._tree.end_process(node, at)
         if is_spoiled or not isinstance(error, Exception):
             self._dispatcher.put_due(due)
