@@ -311,17 +311,15 @@ def check_told(told: Counter[tuple[Did, str]], new: Sequence[Event], keys: dict[
     in_vain: Counter[tuple[Did, str]] = Counter()  # starts of what may have been ended before it began
     ended: Counter[tuple[Did, str]] = Counter()
     abandoned: Counter[tuple[Did, str]] = Counter()  # ends of what a person had skipped meanwhile
-    hooks: set[int] = set()
     for event in new:
         match event:
             case ItemStarted(phase="process"):
                 started["process", keys[event.item]] += 1
             case ItemStarted():
                 started["hook", keys[event.item]] += 1
-                hooks.add(event.item)
             case ItemCompleted():
                 ended["processed", keys[event.item]] += 1
-            case ItemChildrenProcessed() if event.item in hooks:
+            case ItemChildrenProcessed() if event.worker:
                 ended["hooked", keys[event.item]] += 1
             case ItemInterrupted() | ItemFailed():
                 is_poison = isinstance(event, ItemFailed) and event.error.type in (POISON, CANCELLED)

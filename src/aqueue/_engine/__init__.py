@@ -32,6 +32,7 @@ Each module imports only from those above it:
 - `dispatcher`: what runs next: the queue, groups, due hooks, and the workers that are idle
 - `intake`: what happens to an enqueued item: announced and queued, dropped as a duplicate, or adopted
 - `spilling`: makes the nodes of spilled items again, from what the journal has of them
+- `worker`: the state of one worker
 - `facts`: what the journal tells of items that the engine has forgotten
 - `outcomes`: what follows from an attempt that raised: a retry, a failure for good, or an interruption
 - `parts`: the parts above, put together for one run
