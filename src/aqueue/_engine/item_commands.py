@@ -162,7 +162,8 @@ class ItemCommands:
                 yield from self._search.look_for(waiting)
             if not self._tree.keeps_failed:
                 self._refuse_forgotten(command)
-            for state, numbers in command.items.items():
+            for state, unsorted in command.items.items():
+                numbers = sorted(unsorted)  # ancestors first
                 for start in range(0, len(numbers), AT_ONCE):
                     self._check_is_on()
                     self._apply(doing, state, numbers[start : start + AT_ONCE])

@@ -39,11 +39,12 @@ class Reopening:
         self._stream = parts.stream
         self._dispatcher = parts.dispatcher
         self._unread: list[tuple[Node, Phase]] = []
+        self._unread_above: list[tuple[Node, Phase]] = []  # to which items may refer that are read
         self._changes: ChangedClasses | None = None
 
     @property
     def has_to_read(self) -> bool:
-        return bool(self._unread)
+        return bool(self._unread or self._unread_above)
 
     def reopen(self, node: Node) -> None:
         """Let the item of `node`, which is failed, run again, and the hooks above it."""
@@ -115,11 +116,12 @@ class Reopening:
         if phase == "after_children":
             node.pending += 1  # so that its hook isn't due before
         self._dispatcher.opening[node.id] = node, phase
-        self._unread.append((node, phase))
+        (self._unread if phase == "process" else self._unread_above).append((node, phase))
 
     def read(self) -> Iterator[Step]:
         """Read the objects of reopened items, and let them run."""
-        unread, self._unread = sorted(self._unread, key=lambda one: one[0].id), []  # ancestors first
+        unread = sorted(self._unread_above, key=lambda one: one[0].id) + self._unread
+        self._unread, self._unread_above = [], []
         for start in range(0, len(unread), BLOCK_ITEMS):
             part = unread[start : start + BLOCK_ITEMS]
             events: list[Event] = []
