@@ -196,23 +196,30 @@ class Tree:
                 return node
             left -= 1
             cls = node.cls
-            if not node.failed and (cls.hook or node.has_children):
+            result = node.result
+            if node.failed:
+                result = NO_DATA
+            elif cls.hook or node.has_children:
                 stream = self._stream
                 outcome = ItemChildrenFailed if node.num_failed else ItemChildrenProcessed
                 stream.append(outcome(stream.next_seq(), at, node.id, cls.type))
-            result = NO_DATA if node.failed else node.result
-            if (
-                self.earlier_results
-            ):  # that of the latest round that has ended: this one has not, but was closed over a failure
-                result = self.earlier_results.pop(node.id, result)
+                if (
+                    self.earlier_results
+                ):  # of the latest round that has ended: this one was closed over a failure, and has not
+                    result = self.earlier_results.pop(node.id, result)
             node = self._detach(node, result)
         return None
 
     def _detach(self, node: Node, result: msgspec.Raw) -> Node | None:
         """Pass the outcome of `node`, and its `result`, to its parent, unlink the node, and return the parent."""
         parent = node.parent
-        if node.num_failed and self.keeps_failed:
-            node.pending = CLOSED
+        if node.num_failed:
+            if parent is not None:
+                parent.num_failed += 1
+            if self.keeps_failed:
+                node.pending = CLOSED
+            else:
+                node.parent = node.item = node.child_results = None
         else:
             node.parent = node.child_results = None
             if self._dropped and node.id in self._dropped:
@@ -224,8 +231,6 @@ class Tree:
             if result is not NO_DATA:
                 self.root_results[node.id] = result
             return None
-        if node.num_failed:
-            parent.num_failed += 1
         if result is not NO_DATA:
             give_result(node.id, result, parent)
         parent.pending -= 1
