@@ -107,6 +107,7 @@ def _on_items(
         return [], answer
     verb = str(command.__struct_config__.tag)
     return [
+        *edits.cut_off,
         partial(RunSteered, verb=verb, selector=command.selector, count=edits.count, by=command.by),
         *edits.changes,
     ], answer

@@ -65,6 +65,7 @@ class ItemEdits:
     Attributes:
         count: how many items the command applies to.
         others: how many it doesn't apply to, by their present state or ``unknown``.
+        cut_off: what makes events that a crash has cut off: ancestors of items that were retried or skipped are reopened.
         changes: what makes the events, in order.
     """
 
@@ -86,6 +87,7 @@ class ItemEdits:
             read: reads all recorded events in order, in batches; called only if items are named whose subtrees have ended well.
         """
         self.others: Counter[str] = Counter()
+        self.cut_off: list[Change] = []
         self.changes: list[Change] = []
         self._recording = recording
         self._live = run.live
@@ -111,6 +113,9 @@ class ItemEdits:
         """Let `pending` of each item be the number of its children whose subtrees have not ended."""
         live, failed_below = self._live, self._failed_below
         for record in reversed(live.values()):  # children come before their parents
+            if record.closed_over and (record.pending or not self._is_bad(record)):
+                record.closed_over = False
+                self.cut_off.append(partial(ItemReopened, item=record.id, type=record.type, skipped=record.skipped))
             if record.parent in live:
                 live[record.parent].pending -= self._has_ended(record)
                 failed_below[record.parent] += self._is_bad(record)

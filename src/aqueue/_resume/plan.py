@@ -149,9 +149,13 @@ def _what_is_over(live: dict[int, RecordedItem], failed: set[int]) -> set[int]:
     over: set[int] = set()
     if failed:
         parents_of_open: set[int] = set()
+        parents_of_over: set[int] = set()
         for record in reversed(live.values()):  # children come before their parents
-            if (record.id in failed or record.closed_over) and record.id not in parents_of_open:
+            # After a skipped failure, a crash may have come before it was recorded that those above are reopened.
+            is_closed_over = record.closed_over and record.id in parents_of_over
+            if (record.id in failed or is_closed_over) and record.id not in parents_of_open:
                 over.add(record.id)
+                parents_of_over.add(record.parent)
             else:
                 parents_of_open.add(record.parent)
     return over
