@@ -340,6 +340,28 @@ def test_crash_while_a_command_is_written_leaves_nothing_of_it(path: Path) -> No
     assert run(path, retry_failed=False).status == "completed"
 
 
+@pytest.mark.parametrize("verb", [Retry, Skip])
+@pytest.mark.parametrize("is_edited", [False, True])
+def test_ancestor_is_reopened_although_a_crash_came_before_it_was_recorded(
+    path: Path, backend: Backend, verb: Callable[..., AnyCommand], is_edited: bool
+) -> None:
+    """As it can come in a live run: its hook runs, whether a resume follows or another command."""
+    Node.fails = {"a"}
+    run(path, backend)
+    command(path, verb, A)
+    events = events_of(path)
+    assert isinstance(events[-1], ItemReopened)
+    assert events[-1].item == TOP
+    crashed = cut(path, len(events) - 1, path.with_suffix(".cut"))
+    Node.fails = set()
+    if is_edited:
+        assert command(crashed, Retry, B, completed=True).count == 1
+        told_by(events_of(crashed), follows_clock=False)
+    result = run(crashed, backend)
+    expected = [1, *(["a2"] if verb is Retry else []), "b2" if is_edited else "b1", "c1"]
+    assert (result.status, result.root_results) == ("completed", [expected])
+
+
 def test_command_that_can_not_be_written_changes_nothing(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A disk that is full."""
     run(path)
