@@ -175,8 +175,8 @@ class Restoring:
         stays_failed = record.id in self._plan.stay_failed
         runs_process = self._plan.runs_process(record)
         state = items.state(record)
-        # A node that has failed has the number of its last attempt; of the other phase, that of the next.
-        is_last = stays_failed and not record.completed, stays_failed and record.completed
+        # Once a phase has ended, its number is that of its last attempt, but for a hook that may run again: that of the next.
+        has_failed_hook = stays_failed and record.completed
         node = RestoredNode(
             record.id,
             item,
@@ -191,8 +191,8 @@ class Restoring:
                 announced.occurrence,
             ),
             pending=record.pending + runs_process,
-            attempt=record.attempt + 1 - is_last[0],
-            hook_attempt=record.hook_attempt + 1 - is_last[1],
+            attempt=record.attempt + runs_process,
+            hook_attempt=record.hook_attempt + 1 - has_failed_hook,
             is_ended=record.completed,
             has_children=record.has_children,
             failed=stays_failed,
