@@ -33,6 +33,7 @@ class Intake:
 
     Attributes:
         last_id: the number of the latest item.
+        first_ids: the number of the first item that each process enqueued, or would have: edits come between two of them.
         roots: the numbers of this process's initial items, recorded or new, in order; 0 for a dropped duplicate.
         deduplicated_roots: how many initial items were dropped as duplicates.
         recorded_roots: the initial items of earlier processes; None once all of this process's have been added.
@@ -61,6 +62,7 @@ class Intake:
             payloads: what is recorded of items; None without a journal.
         """
         self.last_id = 0
+        self.first_ids = [1]
         self.roots = array("q")
         self.deduplicated_roots = 0
         self.recorded_roots: RecordedChildren | None = None
@@ -80,6 +82,7 @@ class Intake:
     def restore(self, run: RestoredRun) -> None:
         """Continue the numbering, the keys and the initial items of a recorded run."""
         self.last_id = run.last_id
+        self.first_ids = [*run.first_ids, run.last_id + 1]
         self.keys = run.keys
         self.roots = run.roots
         self.deduplicated_roots = run.deduplicated_roots

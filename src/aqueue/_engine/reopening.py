@@ -225,7 +225,7 @@ class Reopening:
         assert payloads is not None
         type_today = payloads.codec.type_today
         if self._changes is None:
-            self._changes = ChangedClasses(payloads.codec, self._parts.intake.keys, [1])
+            self._changes = ChangedClasses(payloads.codec, self._parts.intake.keys, self._parts.intake.first_ids)
         announced = ((item, type_today(type), key, payload) for item, type, key, payload in others)
         children = [(type_today(type), child) for type, child in waiting]
         return RecordedChildren(children, self._changes, EndedChildren(recognized=map(recognize, announced)))

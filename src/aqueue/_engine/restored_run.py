@@ -22,6 +22,7 @@ class RestoredRun(msgspec.Struct):
 
     Attributes:
         last_id: the number of the latest item.
+        first_ids: the number of the first item that each process enqueued, or would have.
         keys: all keys that were ever enqueued.
         recorded_roots: the initial items of earlier processes.
         open_roots: how many of them have a subtree that has not ended.
@@ -42,6 +43,7 @@ class RestoredRun(msgspec.Struct):
     """
 
     last_id: int
+    first_ids: list[int]
     keys: KeySet
     recorded_roots: RecordedChildren
     open_roots: int

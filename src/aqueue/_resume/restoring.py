@@ -96,6 +96,7 @@ class Restoring:
                     pass
         return RestoredRun(
             last_id=recording.last_id,
+            first_ids=recording.first_ids,
             keys=recording.keys,
             recorded_roots=recorded_roots,
             open_roots=sum(node.parent is None and node.pending != CLOSED for node in nodes.values()),
