@@ -173,6 +173,11 @@ class OnItems(Command, frozen=True):
         """The verb, as `run.steered` has it."""
         return type(self).__name__.lower()
 
+    @property
+    def applies_to(self) -> tuple[SeenState, ...]:
+        """The states of the items that it applies to."""
+        raise NotImplementedError
+
 
 class Retry(OnItems, frozen=True, tag="retry"):
     """Run failed items again, and items that wait for a retry now.
@@ -188,6 +193,11 @@ class Retry(OnItems, frozen=True, tag="retry"):
         """The verb, as `run.steered` has it."""
         return "retry --completed" if self.completed else "retry"
 
+    @property
+    def applies_to(self) -> tuple[SeenState, ...]:
+        """The states of the items that it applies to."""
+        return RERUN_STATES if self.completed else RETRIED_STATES
+
 
 class Skip(OnItems, frozen=True, tag="skip"):
     """Let items that have not completed count as successful, without running them.
@@ -198,9 +208,19 @@ class Skip(OnItems, frozen=True, tag="skip"):
 
     result: msgspec.Raw = NO_DATA
 
+    @property
+    def applies_to(self) -> tuple[SeenState, ...]:
+        """The states of the items that it applies to."""
+        return SKIPPED_STATES
+
 
 class Cancel(OnItems, frozen=True, tag="cancel"):
     """Let items that are outstanding fail."""
+
+    @property
+    def applies_to(self) -> tuple[SeenState, ...]:
+        """The states of the items that it applies to."""
+        return CANCELLED_STATES
 
 
 AnyCommand = Pause | Unpause | SetWorkers | SetLimit | Stop | Retry | Skip | Cancel

@@ -38,16 +38,12 @@ from aqueue._journal import open_journals
 from aqueue._resume.editing import edit
 from aqueue._system.notice import warn
 from aqueue._verbs import (
-    CANCELLED_STATES,
     MAX_ITEMS,
     MAX_LINE_BYTES,
     MAX_NAME_CHARS,
     MAX_RESULT_BYTES,
     MAX_SELECTOR_CHARS,
     MAX_WORKERS,
-    RERUN_STATES,
-    RETRIED_STATES,
-    SKIPPED_STATES,
     Answer,
     AnyCommand,
     Cancel,
@@ -245,7 +241,7 @@ def retry(
     if not isinstance(completed, bool):
         raise not_allowed("retry(completed=…)", completed, "True or False")
     command = Retry(by=_by(via), selector="", items={}, completed=completed)
-    return _on_items(run, items, command, RERUN_STATES if completed else RETRIED_STATES)
+    return _on_items(run, items, command)
 
 
 def skip(
@@ -274,7 +270,7 @@ def skip(
         InvalidArgument, SteeringError, JournalError, MisplacedCall: as `retry` raises them.
     """
     command = Skip(by=_by(via), selector="", items={}, result=_result(result))
-    return _on_items(run, items, command, SKIPPED_STATES)
+    return _on_items(run, items, command)
 
 
 def cancel(
@@ -295,17 +291,16 @@ def cancel(
     Raises:
         InvalidArgument, SteeringError, JournalError, MisplacedCall: as `retry` raises them.
     """
-    return _on_items(run, items, Cancel(by=_by(via), selector="", items={}), CANCELLED_STATES)
+    return _on_items(run, items, Cancel(by=_by(via), selector="", items={}))
 
 
 def _on_items(
     run: "str | os.PathLike[str] | None",
     items: Selector | Selection | Iterable[int],
     command: _OnItems,
-    states: Sequence[SeenState],
 ) -> Answer:
-    """Carry out `command` on those of `items` that are in one of `states`, as many times as it takes for all of them."""
-    others = Counter[str]()
+    """Carry out `command` on those of `items` to which it applies, as many times as it takes for all of them."""
+    states, others = command.applies_to, Counter[str]()
     is_live = True
     if run is None:
         numbers = _numbers(items)

@@ -43,11 +43,6 @@ _WAITS_ON_DISK: Final = (
 )
 _ANOTHER: Final = "another command on items is being carried out; try again when it has been"
 
-_APPLIES_TO: Final[dict[type[OnItems], frozenset[SeenState]]] = {
-    Retry: frozenset(("failed", "retrying")),
-    Skip: frozenset(("queued", "interrupted", "retrying", "running", "failed")),
-    Cancel: frozenset(("queued", "interrupted", "retrying", "running")),
-}
 _WAITING: Final[frozenset[SeenState]] = frozenset(("queued", "interrupted"))
 
 OnDone = Callable[[Answer | SteeringError], None]
@@ -218,7 +213,7 @@ class ItemCommands:
         """Return why a command doesn't apply to an item; empty if it does."""
         state = self._state_of(number, found)
         is_as_seen = state == seen or (state in _WAITING and seen in _WAITING)
-        if not is_as_seen or state not in _APPLIES_TO[type(command)] or found is None:
+        if not is_as_seen or state not in command.applies_to or found is None:
             return state
         worker = found.worker
         if worker is not None and worker.place is not None and worker.phase == "process":

@@ -13,7 +13,7 @@ from aqueue._engine.restored_run import Change
 from aqueue._folds.ended_items import ItemFacts, ended_items
 from aqueue._folds.recording import ROOT, RecordedItem, RecordedRun, Recording
 from aqueue._stream.error_info import error_info
-from aqueue._verbs import Cancel, OnItems, Retry, SeenState, Skip
+from aqueue._verbs import OnItems, Retry, SeenState, Skip
 from aqueue.events import (
     NO_DATA,
     Event,
@@ -30,15 +30,9 @@ from aqueue.events import (
 
 __all__ = ["ItemEdits", "state_of"]
 
-_WAITING: Final[frozenset[SeenState]] = frozenset({"queued", "retrying", "interrupted"})
 _QUEUED: Final[frozenset[SeenState | None]] = frozenset({"queued", "interrupted"})
 """States that are one for a command: which of them it is depends on whether a process was there in between."""
 
-_APPLIES_TO: Final[dict[type[OnItems], frozenset[SeenState]]] = {
-    Retry: frozenset({"failed", "retrying"}),
-    Skip: frozenset({*_WAITING, "failed"}),
-    Cancel: _WAITING,
-}
 _HAS_COMPLETED: Final[frozenset[SeenState]] = frozenset({"completed", "skipped"})
 
 
@@ -123,10 +117,7 @@ class ItemEdits:
     def _choose(self) -> list[RecordedItem]:
         """Return the items that the command applies to, parents before their children."""
         wanted: dict[int, SeenState] = {item: state for state, items in self._command.items.items() for item in items}
-        if isinstance(self._command, Retry) and self._command.completed:
-            applies_to = _HAS_COMPLETED
-        else:
-            applies_to = _APPLIES_TO[type(self._command)]
+        applies_to = self._command.applies_to
         present: dict[int, SeenState] = {}
         unknown: list[int] = []
         for item, seen in wanted.items():
