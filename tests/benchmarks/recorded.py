@@ -11,6 +11,7 @@
     python recorded.py bytes 200000 run.db         # how large the file is
     python recorded.py keys 1000000                # what the visited set takes
     python recorded.py steered 60000 run.db        # how soon commands from another process hold, at 10,000 items a second
+    python recorded.py retried 300000 run.db       # how long it takes to retry a third of so many items, which have failed
 
 `python tests/benchmarks` starts it; see there.
 """
@@ -126,6 +127,33 @@ class Shorts(Site):
     leaf = Short
 
 
+class Refused(Leaf):
+    """A leaf whose first attempt fails for every third."""
+
+    count = 0
+    failed = 0
+
+    async def process(self, enqueue: aqueue.EnqueueFn, set_desc: aqueue.SetDescFn) -> None:
+        cls = type(self)
+        cls.count += 1
+        if cls.count % 3 == 0 and aqueue.current().attempt == 1:
+            cls.failed += 1
+            raise ValueError("no price on the page")
+
+
+class Refusing(Site):
+    """Enqueues leaves of which a third fail."""
+
+    leaf = Refused
+
+
+class Waiting(aqueue.Item):
+    """Ends once the failed items were retried."""
+
+    async def process(self, enqueue: aqueue.EnqueueFn, set_desc: aqueue.SetDescFn) -> None:
+        await aqueue.shared().wait()
+
+
 class Prepared(Site):
     """Enqueues leaves that stop the run."""
 
@@ -217,6 +245,39 @@ def _steered(count: int, path: str | None) -> dict[str, float]:
     }
 
 
+def _retried(count: int, path: str | None) -> dict[str, float]:
+    assert path is not None
+    heart = Heartbeat()
+    cost: dict[str, float] = {}
+
+    async def retry(is_over: trio.Event) -> None:
+        while Refused.failed < count // 3:
+            await trio.sleep(0.1)
+        await trio.sleep(1)  # until all of it is committed
+        began = time.perf_counter()
+        command = [sys.executable, "-m", "aqueue", "retry", path, "--state", "failed", "--yes", "--json"]
+        with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+            await trio.sleep(0.2)  # to start a process from one of this size blocks the loop, too
+            heart.longest_s, heart.gc_s = 0.0, 0.0
+            while process.poll() is None:
+                await trio.sleep(0.01)
+            assert process.stdout is not None
+            answer = json.loads(process.stdout.read())
+        assert answer["count"] == count // 3, answer
+        cost.update(command_s=time.perf_counter() - began, stall_ms=heart.longest_s * 1e3, gc_ms=heart.gc_s * 1e3)
+        is_over.set()
+
+    @asynccontextmanager
+    async def retrying() -> AsyncGenerator[trio.Event, None]:
+        is_over = trio.Event()
+        async with heart.beating(), trio.open_nursery() as nursery:
+            nursery.start_soon(retry, is_over)
+            yield is_over
+
+    _run([Refusing(count), Waiting()], path, on_error="continue", lifespan=retrying)
+    return cost
+
+
 def measure(job: str, count: int, path: str | None) -> dict[str, float]:
     """Run the job and return what it cost."""
     global _called  # noqa: PLW0603  # items read it
@@ -245,6 +306,8 @@ def measure(job: str, count: int, path: str | None) -> dict[str, float]:
             return _started
         case "steered":
             return _steered(count, path)
+        case "retried":
+            return _retried(count, path)
         case "bytes":
             assert path is not None
             _run([Site(count)], path)

@@ -6,7 +6,7 @@ from typing import Final
 
 from aqueue._codec.digests import DIGEST_BYTES, digest_of, encoded
 
-__all__ = ["TAKEN", "Announced", "EndedChildren", "EndedDigests", "Recognized", "recognize"]
+__all__ = ["TAKEN", "Announced", "EndedChildren", "EndedDigests", "Recognized"]
 
 TAKEN: Final = -1
 """What `EndedDigests.take` returns for one that was taken out as alike."""
@@ -136,7 +136,7 @@ class EndedChildren:
         self.announced = announced
         self.by_key: dict[str, EndedDigests] = {}
         self.by_payload: dict[str, EndedDigests] = {}
-        for number, type, is_keyed, digest in map(recognize, announced()) if recognized is None else recognized:
+        for number, type, is_keyed, digest in map(_recognize, announced()) if recognized is None else recognized:
             children = self.by_key if is_keyed else self.by_payload
             ended = children.get(type)
             if ended is None:
@@ -144,7 +144,6 @@ class EndedChildren:
             ended.add(number, digest)
 
 
-def recognize(announced: Announced) -> Recognized:
-    """Return what is kept of an announcement."""
+def _recognize(announced: Announced) -> Recognized:
     number, type, key, payload = announced
     return number, type, key is not None, digest_of(payload if key is None else encoded(key))

@@ -142,10 +142,10 @@ class Engine:
         worker = Worker(1)
         with suspects.caution():
             while suspects.waiting and parts.stopping.stage is Stage.RUNNING:
-                if not parts.stopping.may_start:
+                node, poison = suspects.waiting[0]
+                if not parts.stopping.may_start or (not node.is_ended and node.group in parts.limits.paused):
                     await parts.dispatcher.wait_until_woken()
                     continue
-                node, poison = suspects.waiting[0]
                 is_elsewhere = self._execution is not None and not node.is_ended
                 if not poison and not node.is_ended and not is_elsewhere and not parts.dispatcher.take_unqueued():
                     break

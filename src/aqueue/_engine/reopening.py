@@ -5,13 +5,13 @@ enqueued, which it will enqueue again.
 """
 
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from time import monotonic
 
 from aqueue._engine.adoption import RecordedChildren
 from aqueue._engine.changed_classes import ChangedClasses
-from aqueue._engine.ended_children import Announced, EndedChildren, recognize
+from aqueue._engine.ended_children import Announced, EndedChildren
 from aqueue._engine.facts import Facts
 from aqueue._engine.lines import BLOCK_ITEMS
 from aqueue._engine.parts import Parts
@@ -214,18 +214,22 @@ class Reopening:
         if not node.pending:
             self._dispatcher.put_due(self._tree.ascend(node, self._stream.now()))
 
-    def recorded(self, waiting: Sequence[tuple[str, RecordedChild]], others: Iterable[Announced]) -> RecordedChildren:
+    def recorded(
+        self, waiting: Sequence[tuple[str, RecordedChild]], others: Sequence[Announced], *, is_rerun: bool = False
+    ) -> RecordedChildren:
         """Return what recognizes the children of an item when it enqueues them again.
 
         Parameters:
             waiting: the children that wait for this, each with its class as recorded.
-            others: the announcements of all others, which stay as they are.
+            others: the announcements of all others, which stay as they are. They are kept until the item's `process` has ended:
+                its class may have other attributes than they have.
+            is_rerun: whether the item had completed before.
         """
         payloads = self._parts.payloads
         assert payloads is not None
         type_today = payloads.codec.type_today
         if self._changes is None:
             self._changes = ChangedClasses(payloads.codec, self._parts.intake.keys, self._parts.intake.first_ids)
-        announced = ((item, type_today(type), key, payload) for item, type, key, payload in others)
+        announced = [(item, type_today(type), key, payload) for item, type, key, payload in others]
         children = [(type_today(type), child) for type, child in waiting]
-        return RecordedChildren(children, self._changes, EndedChildren(recognized=map(recognize, announced)))
+        return RecordedChildren(children, self._changes, EndedChildren(lambda: announced), is_rerun=is_rerun)

@@ -26,7 +26,7 @@ from aqueue.errors import SteeringError
 from aqueue.events import NO_DATA, ItemReopened, RunSteered
 from aqueue.text import visible
 
-__all__ = ["Reruns"]
+__all__ = ["COMPLETED_ON_A_CLUSTER", "Reruns"]
 
 AT_ONCE: Final = 200
 """How many items are made to run again in one go: each is decoded, and so may be its ancestors."""
@@ -34,9 +34,10 @@ AT_ONCE: Final = 200
 _MAX_READS: Final = 5
 """How often the journal is read, at most: what ends meanwhile must be read once more."""
 
-ON_A_CLUSTER: Final = (
-    "completed items of a run on a cluster can't be retried while it runs; stop it, retry them, and resume it"
+COMPLETED_ON_A_CLUSTER: Final = (
+    "items that have completed can't run again on a cluster; resume the run without cluster=, and give the command then"
 )
+"""Why completed items of a run on a cluster can't be retried, and what to do instead."""
 
 
 class Reruns:
@@ -84,7 +85,7 @@ class Reruns:
                 'run_queue(journal="run.db")'
             )
         if parts.classes.is_elsewhere:
-            raise SteeringError(ON_A_CLUSTER)
+            raise SteeringError(COMPLETED_ON_A_CLUSTER)
         left = {number: state for state, numbers in doing.command.items.items() for number in numbers}
         for _ in range(_MAX_READS):
             read: list[Mapping[int, Facts] | Exception] = []
@@ -319,7 +320,7 @@ class Reruns:
             waiting = held.get(number, [])
             others = {child.id for _, child in waiting}
             children = [one for one in self._facts[number].announced_children if one[0] not in others]
-            node.recorded = self._reopening.recorded(waiting, children)
+            node.recorded = self._reopening.recorded(waiting, children, is_rerun=True)
             node.cls.is_plain = False
             self._queue(node)
             if place % AT_ONCE == 0:

@@ -232,6 +232,7 @@ class Steering:
                 self._limits.paused.add(event.group)
             case GroupUnpaused():
                 self._limits.paused.discard(event.group)
+                self._dispatcher.wake_all()  # also what waits to run an item of the group alone
             case GroupLimitChanged() if event.is_default:
                 self._limits.changed.pop(event.group, None)
             case GroupLimitChanged():

@@ -5,9 +5,9 @@ from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from heapq import nlargest
 from pathlib import Path
-from typing import Final
 
 from aqueue._engine.groups import SHOWN_GROUPS
+from aqueue._engine.reruns import COMPLETED_ON_A_CLUSTER
 from aqueue._engine.restored_run import Change
 from aqueue._engine.steering import ON_A_CLUSTER, change_of, setting_of
 from aqueue._folds.recording import RecordedRun
@@ -22,11 +22,6 @@ from aqueue.events import SCHEMA_VERSION, Event, GroupLimitChanged, RunEdited, R
 from aqueue.text import visible
 
 __all__ = ["edit"]
-
-COMPLETED_ON_A_CLUSTER: Final = (
-    "items that have completed can't run again on a cluster; resume the run without cluster=, and give the command then"
-)
-"""Why items of a run on a cluster can't be retried once they have completed, and what to do instead."""
 
 
 def edit(journal: Path, command: AnyCommand) -> Answer:

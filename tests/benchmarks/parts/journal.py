@@ -93,6 +93,22 @@ def steered_ms(folder: Path) -> tuple[float, float]:
     return cost["effect_ms"], cost["answer_ms"]
 
 
+_retries: list[dict[str, float]] = []
+
+
+def retried_s(folder: Path) -> tuple[float, float]:
+    """Return how long it took another process to select 100,000 failed items of 300,000 and have them retried, and how many."""
+    cost = recorded("retried", 300_000, folder / "run.db")
+    _retries.append(cost)
+    return cost["command_s"], 100_000
+
+
+def retried_stall_ms(folder: Path) -> tuple[float, float]:
+    """Return the longest stall of the loop meanwhile, milliseconds, and what garbage collection took, which isn't in it."""
+    cost = _retries.pop() if _retries else recorded("retried", 300_000, folder / "run.db")
+    return cost["stall_ms"], cost["gc_ms"]
+
+
 def bytes_an_item(folder: Path) -> tuple[float, float]:
     """Return the size of the file for each of its items, and how many there are."""
     count = 200_000
@@ -166,6 +182,22 @@ JOURNAL = Part(
             seconds=14,
             unit="ms",
             base_unit="ms until its answer",
+        ),
+        Figure(
+            "aqueue retry --state failed, 100,000 of 300,000 items",
+            retried_s,
+            5,
+            seconds=20,
+            unit="s",
+            base_unit="items",
+        ),
+        Figure(
+            "the same, longest stall of the run's loop",
+            retried_stall_ms,
+            20,
+            seconds=1,
+            unit="ms",
+            base_unit="ms in the GC",
         ),
         Figure("memory of 1,000,000 keys", keys_mb, 150, seconds=3, unit="MB", base_unit="keys"),
     ),
