@@ -9,7 +9,18 @@ from dataclasses import dataclass
 from typing import Any, ClassVar, assert_type
 
 import aqueue
-from aqueue import EnqueueFn, Item, ItemFailures, Reporter, RunInfo, RunResult, SetDescFn, async_run_queue, run_queue
+from aqueue import (
+    EnqueueFn,
+    Item,
+    ItemFailures,
+    Reporter,
+    RunInfo,
+    RunResult,
+    SetDescFn,
+    async_run_queue,
+    run_queue,
+    steering,
+)
 from aqueue.events import Counts, Event, ItemFailed, RunStatus
 from aqueue.view import RunView
 from aqueue_reporters.jsonl import JsonlReporter
@@ -151,3 +162,15 @@ def main() -> None:
 async def main_in_a_loop() -> None:
     """Call it from async code."""
     assert_type(await async_run_queue([Page()], reporter="none"), RunResult)
+
+
+def retry_what_failed(journal: str) -> int:
+    """Select failed items, look at them, and have them retried, as a program of an operator does."""
+    selector = steering.Selector(types=("Page",), states=("failed",), error="*Timeout*")
+    selection = steering.select(journal, selector)
+    assert_type(selection, steering.Selection)
+    answer = steering.retry(journal, selection)
+    assert_type(answer, steering.Answer)
+    steering.skip(journal, [3, 4], result={"price": None})
+    steering.cancel(None, "not numbers")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    return answer.count
