@@ -20,7 +20,9 @@ from aqueue import EnqueueFn, Item, ItemFailures, SetDescFn, run_queue
 from aqueue.errors import JournalDamaged
 from aqueue.events import (
     ErrorInfo,
+    GroupLimitKnown,
     GroupPaused,
+    GroupUnpaused,
     ItemAdopted,
     ItemCancelled,
     ItemChildrenProcessed,
@@ -33,6 +35,7 @@ from aqueue.events import (
     Phase,
     RunPaused,
     RunResumed,
+    RunUnpaused,
 )
 from aqueue.testing import EventRecorder
 from aqueue.text import visible
@@ -53,7 +56,7 @@ def find(aqueue: Aqueue, file: Path, description: str) -> int:
 def test_the_story_has_each_attempt_wait_and_error(aqueue: Aqueue, file: Path) -> None:
     """Who enqueued it, what it raised, that it was tried again, and how it ended, in their order."""
     item = find(aqueue, file, "books 1")
-    out = aqueue("explain", file, item).out
+    out = aqueue("explain", file, item, "--history").out
     story = aqueue("explain", file, item, "--json").json
 
     assert [chapter["event"] for chapter in story["story"]] == [
@@ -132,8 +135,8 @@ def test_a_crash_ends_the_story(aqueue: Aqueue, tmp_path: Path) -> None:
     script.enqueue(parent=1)
     done = aqueue("explain", write_journal(tmp_path, script.events), 1)
 
-    assert "no more events: the process was killed or crashed" in done.out
-    assert "On resume it runs again from the start" in done.out
+    assert "  interrupted after 10 ms, the process was killed or crashed\n" in done.out
+    assert "  On resume  it runs again from the start" in done.out
     assert "children recorded so far: 1" in done.out
     waiting = aqueue("explain", tmp_path / "run.db", 2).out
     assert "waits for its parent, item 1, which was interrupted and runs again" in waiting
@@ -154,7 +157,7 @@ def test_the_story_has_an_adoption_with_other_attributes(aqueue: Aqueue, tmp_pat
 def test_the_story_on_a_cluster_has_each_process(aqueue: Aqueue, tmp_path: Path) -> None:
     """In which the item was started, that one is gone, and where it is now."""
     path = write_log(tmp_path, on_a_cluster().events)
-    lines = aqueue("explain", path, 1).out.splitlines()
+    lines = aqueue("explain", path, 1, "--history").out.splitlines()
     told = [line.partition("  ")[2].partition("  ")[2] for line in lines if ":" in line[:8]]
 
     assert [re.sub(",? after (waiting )?[^,]+", "", words) for words in told] == [
@@ -163,7 +166,7 @@ def test_the_story_on_a_cluster_has_each_process(aqueue: Aqueue, tmp_path: Path)
         "interrupted, worker process lost",
         f"started by worker 4 on {visible(HOSTILE_HOST)}:11, attempt 2",
     ]
-    assert f"  Worker 4 on {visible(HOSTILE_HOST)}:11 is running it." in lines
+    assert lines[-1].endswith(f"  worker 4 on {visible(HOSTILE_HOST)}:11 is running it.")
 
 
 def test_the_outlook_of_an_item_that_was_lost_with_its_process(aqueue: Aqueue, tmp_path: Path) -> None:
@@ -177,17 +180,17 @@ def test_the_outlook_of_an_item_that_was_lost_with_its_process(aqueue: Aqueue, t
     script.start(2, worker=3, attempt=2)
     path = write_journal(tmp_path, script.events)
 
-    assert "On resume it runs again from the start" in aqueue("explain", path, 1).out
-    assert "On resume it runs again from the start: attempt 2 was interrupted" in aqueue("explain", path, 2).out
+    assert "On resume  it runs again from the start" in aqueue("explain", path, 1).out
+    assert "On resume  it runs again from the start: attempt 2 was interrupted" in aqueue("explain", path, 2).out
 
 
 def test_a_hook_on_a_cluster_runs_in_the_runs_own_process(aqueue: Aqueue, tmp_path: Path) -> None:
     """It is told of the item's process where that ran, and not of its hook."""
-    out = aqueue("explain", write_log(tmp_path, on_a_cluster().events), 2).out
+    out = aqueue("explain", write_log(tmp_path, on_a_cluster().events), 2, "--history").out
 
     assert f"started by worker 3 on {visible(HOSTILE_HOST)}:11, after" in out
     assert "started by worker 3, hook\n" in out
-    assert "Worker 3 is running it." in out
+    assert "worker 3 is running it." in out
 
 
 def test_a_log_can_not_be_resumed_and_says_so(aqueue: Aqueue, tmp_path: Path) -> None:
@@ -195,7 +198,7 @@ def test_a_log_can_not_be_resumed_and_says_so(aqueue: Aqueue, tmp_path: Path) ->
     script = Script(age_s=3_600.0)
     script.enqueue()
 
-    assert "A log can't be resumed" in aqueue("explain", write_log(tmp_path, script.events), 1).out
+    assert "a log can't be resumed" in aqueue("explain", write_log(tmp_path, script.events), 1).out
 
 
 def test_the_outlook_in_a_journal_that_no_run_has_written(aqueue: Aqueue, tmp_path: Path) -> None:
@@ -208,7 +211,7 @@ def test_the_outlook_in_a_journal_that_no_run_has_written(aqueue: Aqueue, tmp_pa
     told = aqueue("explain", path, 1)
 
     assert told.code == 0
-    assert "This journal can't be resumed" in told.out
+    assert "this journal can't be resumed" in told.out
     with pytest.raises(JournalDamaged, match="can't be resumed"):
         run_queue([], resume=path, reporter="none")
 
@@ -484,8 +487,10 @@ def test_an_equal_traceback_is_shown_once(aqueue: Aqueue, tmp_path: Path) -> Non
         script.start(item, attempt=attempt)
         due = script.events[-1].at + 1.0
         script.add(ItemRetryScheduled, item=item, worker=1, error=error, due=due, attempt=attempt)
-    out = aqueue("explain", write_journal(tmp_path, script.events), item).out
+    path = write_journal(tmp_path, script.events)
+    out = aqueue("explain", path, item, "--history").out
 
+    assert "Traceback of it" not in aqueue("explain", path, item).out
     assert out.count("Traceback of it") == 1
     assert out.count("the same traceback") == 2
 
@@ -608,3 +613,170 @@ def test_attempts_that_a_command_found_after_a_crash_end_with_it(aqueue: Aqueue,
 
     assert story["work_s"] < 11
     assert story["wait_s"] > 7_000, "it waited for the command"
+
+
+HTTP_ERROR = ErrorInfo(
+    "httpx:HTTPStatusError",
+    "404 Not Found\x1b[2J\nFor more information: https://example.org/404",
+    'Traceback (most recent call last):\n  File "/x/site-packages/httpx.py", line 9, in raise_for_status\n    raise it\n'
+    '  File "shop.py", line 40, in process\n    raise it\nhttpx.HTTPStatusError: 404 Not Found\n',
+)
+
+
+def gone_page(tmp_path: Path, attempts: int = 2) -> Path:
+    """Return the journal of an ended run in which item 3 failed; its attempts took a quarter of a second each."""
+    script = Script(host="elsewhere.example", pid=1)
+    shop = script.enqueue("module:Shop")
+    category = script.enqueue("module:Category", parent=shop, key="category 12")
+    page = script.enqueue(parent=category, key="https://example.org/gone.html\x1b[2J", group="example.org")
+    script.add(GroupLimitKnown, group="example.org", concurrent=2)
+    script.wait(2_460)
+    for attempt in range(1, attempts + 1):
+        script.start(page, attempt=attempt, group="example.org")
+        script.wait(0.24)
+        if attempt == attempts:
+            script.fail(page, HTTP_ERROR, attempt=attempt)
+        else:
+            due = script.events[-1].at + 4.25
+            script.add(ItemRetryScheduled, item=page, worker=1, error=HTTP_ERROR, due=due, attempt=attempt)
+            script.wait(3.99)
+    script.finish("failed")
+    return write_journal(tmp_path, script.events)
+
+
+def test_the_screen(aqueue: Aqueue, tmp_path: Path) -> None:
+    """Where the item comes from, a line per attempt, what it waited for, and what becomes of it."""
+    path = gone_page(tmp_path)
+    out = re.sub(r"(\d\d-\d\d )?\d\d:\d\d:\d\d", "13:40:02", aqueue("explain", path, 3).out)
+
+    assert out.replace(str(path), "run.db").splitlines() == [
+        "item 3   Page   failed",
+        "  https://example.org/gone.html\\x1b[2J",
+        "",
+        "  Path       Shop 1 › Category 2 (category 12) › this",  # noqa: RUF001
+        "  Attempts   1  13:40:02  failed after 0.25 s   HTTPStatusError: 404 Not Found\\x1b[2J   shop.py:40 in process",
+        "             2  13:40:02  failed after 0.25 s   the same error",
+        "                          every event, with tracebacks: aqueue explain run.db 3 --history",
+        "  Waited     41 min 0 s in the queue (example.org: 2 at once), 4.00 s to retry",
+        "  On resume  it runs again, because it failed. To leave it failed, use retry_failed=False or only=…. To accept it: aqueue skip run.db 3",
+    ]
+
+
+@pytest.mark.parametrize("cells", [30, 60, 200])
+def test_the_screen_on_a_terminal(aqueue: Aqueue, tmp_path: Path, cells: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No line is wider, nothing is cut, and nothing in a text acts on the terminal."""
+    for name in ("FORCE_COLOR", "NO_COLOR"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("TERM", "xterm-256color")
+    monkeypatch.setenv("COLUMNS", str(cells))
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: True, raising=False)
+    styled = aqueue("explain", gone_page(tmp_path), 3).out
+    plain = re.sub(r"\x1b\[[0-9;]*m", "", styled)
+
+    assert plain != styled
+    assert "\x1b" not in plain
+    assert max(len(line.rstrip()) for line in plain.splitlines()) <= cells
+    words = "".join(plain.split())
+    assert "shop.py:40inprocess" in words and "404NotFound\\x1b[2J" in words and "thesameerror" in words
+
+
+def test_a_long_history_is_shortened(aqueue: Aqueue, tmp_path: Path) -> None:
+    """The first and the last attempts are shown, and which command shows all."""
+    out = aqueue("explain", gone_page(tmp_path, 60), 3).out
+    assert re.findall(r"(\d+) +(?:\d\d-\d\d )?\d\d:\d\d:\d\d  failed", out) == [
+        str(number) for number in (*range(1, 11), *range(51, 61))
+    ]
+    assert "… 40 more\n" in out
+    assert out.count("HTTPStatusError") == 2, "on both sides of what is left out"
+
+
+def test_a_long_path_is_shortened(aqueue: Aqueue, tmp_path: Path) -> None:
+    """Its two ends are named."""
+    script = Script()
+    for parent in range(12):
+        script.enqueue(parent=parent)
+    path = write_journal(tmp_path, script.events)
+
+    assert "  Path      Page 1 › Page 2 › Page 3 › … 5 more › Page 9 › Page 10 › Page 11 › this\n" in (  # noqa: RUF001
+        aqueue("explain", path, 12).out
+    )
+
+
+def test_hooks_and_what_people_did_are_among_the_attempts(aqueue: Aqueue, tmp_path: Path) -> None:
+    """A hook's attempts are marked; a command says who gave it; an attempt that runs says for how long."""
+    script = Script(age_s=30)
+    item = script.enqueue(hook=True)
+    script.start(item)
+    script.interrupt(item, "worker_lost")
+    script.start(item)
+    script.complete(item)
+    for attempt in (1, 2):
+        script.start(item, phase="after_children", attempt=attempt)
+        script.fail_for_now(item, 0.0, phase="after_children", attempt=attempt)
+    script.skip(item, phase="after_children")
+    child = script.enqueue()
+    script.start(child)
+    lines = aqueue("explain", write_journal(tmp_path, script.events), item).out.splitlines()
+    told = [re.sub(r"(\d\d-\d\d )?\d\d:\d\d:\d\d", "@", line[12:].strip()) for line in lines[2:8]]
+
+    assert told == [
+        "an initial item",
+        "1       @  interrupted after 10 ms, worker process lost",
+        "1       @  completed after 0.25 s",
+        "hook    @  failed after 10 ms   Boom: it broke",
+        "hook 2  @  failed after 10 ms   the same error",
+        "@  skipped by anna@host via aqueue, hook",
+    ]
+    assert re.search(r"  running for [34]\d\.\d s\n", aqueue("explain", tmp_path / "run.db", child).out)
+
+
+def test_waits_are_told_by_their_reasons(aqueue: Aqueue, tmp_path: Path) -> None:
+    """Only those that events tell; a pause of a group counts while the item is in it, and no time counts twice."""
+    script = Script(age_s=90_000)
+    script.add(RunPaused, by="anna")
+    item = script.enqueue(group="a")
+    script.wait(10)
+    script.add(RunUnpaused, by="anna")
+    script.add(GroupPaused, group="b", by="anna")
+    script.wait(20)
+    script.add(ItemRegrouped, item=item, type="module:Page", group="b", before="a")
+    script.wait(40)
+    script.add(GroupUnpaused, group="b", by="anna")
+    script.start(item, group="b")
+    script.fail_for_now(item, 80.0)
+    script.wait(30)
+    script.add(RunPaused, by="anna")
+    script.wait(90)
+    script.finish("interrupted")
+    script.wait(3_600)
+    script.resume()
+    script.wait(5)
+    script.add(RunUnpaused, by="anna")
+    script.wait(7)
+    script.start(item, attempt=2, group="b")
+    script.complete(item)
+    path = write_journal(tmp_path, script.events)
+    story = aqueue("explain", path, item, "--json").json
+
+    assert {reason: round(wait) for reason, wait in story["waits_s"].items()} == {
+        "queue": 20 + 7,
+        "retry": 80,
+        "paused": 10 + 40 + 40 + 5,
+        "no_process": 3_600,
+    }
+    assert story["wait_s"] == pytest.approx(sum(story["waits_s"].values()))
+    assert re.search(
+        r"  Waited     27.\d s in the queue, 1 min 20 s to retry, 1 min 35 s paused, 1 h 0 min while no process ran\n",
+        aqueue("explain", path, item).out,
+    )
+
+
+def test_what_is_left_out_counts_as_no_wait(aqueue: Aqueue, tmp_path: Path) -> None:
+    """Of a very long story, what the middle would tell of attempts and waits isn't made up."""
+    path = gone_page(tmp_path, 1_500)
+    story = aqueue("explain", path, 3, "--json").json
+
+    assert story["story_left_out"] == 1_002
+    assert story["work_s"] == pytest.approx(0.25 * (1_500 - 1_002 / 2 - 1))
+    assert story["waits_s"]["retry"] == pytest.approx(4.0 * (1_500 - 1_002 / 2 - 1))
+    assert "… 979 more, and 1,002 events\n" in aqueue("explain", path, 3).out

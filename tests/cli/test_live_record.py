@@ -102,7 +102,8 @@ def _explained(told: _Told, item: int, again: set[int]) -> object:
     known = [row for row in rows if items.item_of(row) not in again]
     texts = [(text.key, text.description) for _, text in told.record.texts(known)]
     states = [(items.item_of(one), items.type_of(one), items.state_of(one)) for one in rows]
-    return list(told.story.chapters()), told.children(), texts, states, told.recording
+    chapters = list(told.story.chapters(in_force=told.record.view.in_force))
+    return chapters, told.story.waits_s, told.children(), texts, states, told.recording
 
 
 @settings(max_examples=100, deadline=None)

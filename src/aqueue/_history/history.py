@@ -80,7 +80,7 @@ class History(ABC):
     def events_of(self, items: Sequence[int], first: int, last: int) -> Iterator[Event]:
         """Yield the events of these numbers that name one of the items or announce children of the first; only of a journal.
 
-        Those are among them that tell which other items were skipped and reopened, and commands on items.
+        Those are among them that tell which other items were skipped and reopened, commands on items, and pauses.
         """
         raise NotImplementedError
 

@@ -15,11 +15,15 @@ from aqueue.errors import JournalError
 from aqueue.events import (
     SCHEMA_VERSION,
     Event,
+    GroupPaused,
+    GroupUnpaused,
     ItemEnqueued,
     ItemReopened,
     ItemSkipped,
+    RunPaused,
     RunStarted,
     RunSteered,
+    RunUnpaused,
     encode,
 )
 from aqueue.view import RunView
@@ -33,7 +37,14 @@ _EVENTS_OF: Final = """SELECT seq FROM events WHERE seq BETWEEN ? AND ? AND (
 event >= '{"event":"item.enqueued"' AND event < '{"event":"item.enqueued#' AND event GLOB ?
 OR event >= '{"event":"item.reopened"' AND event < '{"event":"item.reopened#'
 OR event >= '{"event":"item.skipped"' AND event < '{"event":"item.skipped#'
-OR event >= '{"event":"run.steered"' AND event < '{"event":"run.steered#'"""
+OR event >= '{"event":"run.steered"' AND event < '{"event":"run.steered#'
+OR event >= '{"event":"run.paused"' AND event < '{"event":"run.paused#'
+OR event >= '{"event":"run.unpaused"' AND event < '{"event":"run.unpaused#'
+OR event >= '{"event":"group.paused"' AND event < '{"event":"group.paused#'
+OR event >= '{"event":"group.unpaused"' AND event < '{"event":"group.unpaused#'"""
+
+_OF_ANY: Final = (ItemSkipped, ItemReopened, RunSteered, RunPaused, RunUnpaused, GroupPaused, GroupUnpaused)
+"""What of these doesn't name the item, and yet belongs to its history."""
 
 
 class JournalHistory(History):
@@ -146,7 +157,7 @@ class JournalHistory(History):
     def events_of(self, items: Sequence[int], first: int, last: int) -> Iterator[Event]:
         """Yield the events of these numbers that name one of the items or announce children of the first.
 
-        Those are among them that tell which other items were skipped and reopened, and commands on items.
+        Those are among them that tell which other items were skipped and reopened, commands on items, and pauses.
 
         SQLite compares text with a pattern about five times as fast as it parses JSON, and faster if the pattern begins
         with a character that is rare.
@@ -160,7 +171,7 @@ class JournalHistory(History):
         for event in sorted(read_events_at(self._connection, self._journal, seqs), key=lambda event: event.seq):
             # The pattern may have matched in a payload, say.
             is_named = getattr(event, "item", 0) in items or getattr(event, "parent", 0) == items[0]
-            if is_named or isinstance(event, ItemSkipped | ItemReopened | RunSteered):
+            if is_named or isinstance(event, _OF_ANY):
                 yield event
 
     def events_at(self, seqs: Collection[int]) -> dict[int, Event]:

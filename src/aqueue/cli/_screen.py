@@ -167,14 +167,19 @@ def traceback_lines(traceback: str, style: str = "") -> RenderableType:
     )
 
 
-def definition_list(rows: Iterable[tuple[str, RenderableType]]) -> RenderableType:
-    """Return a list of dim terms, such as times, each with a description, which is wrapped to the terminal and never cut."""
+def definition_list(rows: Iterable[tuple[str, RenderableType]], cells: int = 2) -> RenderableType:
+    """Return a list of dim terms, such as times, each with a description, which is wrapped to the terminal and never cut.
+
+    Parameters:
+        rows: the terms and their descriptions.
+        cells: by how much it is indented.
+    """
     grid = Table.grid(padding=(0, 2, 0, 0))
     grid.add_column(style="dim", no_wrap=True)
     grid.add_column(overflow="fold")
     for term, description in rows:
         grid.add_row(term, description)
-    return indented(grid)
+    return indented(grid, cells)
 
 
 def print_lines(parts: Iterable[RenderableType]) -> None:

@@ -4,6 +4,7 @@ import re
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
+from dataclasses import dataclass
 from functools import partial
 from typing import Any, Final, NamedTuple
 
@@ -23,27 +24,43 @@ from aqueue._history.selecting import Selector, rows_of
 from aqueue._resume.plan import plan_of
 from aqueue.cli import _app, _lists, _screen
 from aqueue.cli._commands.tree import find_row
-from aqueue.cli._formats.event_words import STYLES, details, name_of
+from aqueue.cli._formats.event_words import STYLES, StyleName, details, name_of, why_interrupted
 from aqueue.cli._outlook import outlook
-from aqueue.cli._story import Chapter, Story
+from aqueue.cli._story import Chapter, Story, WaitReason
 from aqueue.events import (
+    ErrorInfo,
     Event,
     ItemAdopted,
+    ItemCancelled,
+    ItemChildrenFailed,
+    ItemChildrenProcessed,
     ItemCompleted,
     ItemDescribed,
     ItemEnqueued,
     ItemFailed,
+    ItemInterrupted,
     ItemReopened,
+    ItemRescheduled,
     ItemRetryScheduled,
     ItemSkipped,
+    ItemStarted,
 )
-from aqueue.figures import amount, duration
+from aqueue.figures import amount, duration, limit_words
 from aqueue.text import visible
+from aqueue.tracebacks import place, user_frames
 
 __all__ = ["explain"]
 
 _MAX_TEXT_CHARS: Final = 500
-_MAX_ANCESTORS: Final = 20
+_MAX_LABEL_CHARS: Final = 40
+_MAX_ANCESTORS: Final = 6
+"""How many ancestors a path names; of more, the first and the last half."""
+
+_MAX_ACTS: Final = 20
+"""How many attempts and acts of people are shown; of more, the first and the last half."""
+
+_UNKNOWN: Final = "…"
+_GAP_CELLS: Final = 3
 _MAX_FOUND: Final = 5
 """How many items are listed if several match."""
 
@@ -60,10 +77,16 @@ _MAX_ENDED: Final = 5
     "aqueue explain run.db 17 --json | jq -r .outlook",
 )
 @click.argument("item", metavar="ITEM")
+@click.option(
+    "--history",
+    "with_history",
+    is_flag=True,
+    help="Show every event with its time, and tracebacks, instead of a line per attempt.",
+)
 @_app.run_option
 @_app.json_option
-def explain(file: str, item: str, run: str, as_json: bool) -> None:
-    """Show the history of ITEM: what enqueued it, each attempt, each wait and each error.
+def explain(file: str, item: str, with_history: bool, run: str, as_json: bool) -> None:
+    """Show the history of ITEM: where it comes from, each attempt with its error, and how long it waited for what.
 
     ITEM is a number, or else a key or a description, or a part of these or of an error's message that only one item has.
 
@@ -75,7 +98,7 @@ def explain(file: str, item: str, run: str, as_json: bool) -> None:
     record, story, recording = told.record, told.story, told.recording
     row = find_row(record, number)
     ancestors = _ancestors(record, row)
-    texts = dict(record.texts([*ancestors, row]))
+    texts = dict(record.texts([*_shown(ancestors), row]))
     plan = None if recording is None else plan_of(recording, holds=partial(_held_by, record.history))
     is_lost = record.state.name == "interrupted" and record.view.state != "finished"
     now = record.now if record.state.name == "running" else None
@@ -86,7 +109,7 @@ def explain(file: str, item: str, run: str, as_json: bool) -> None:
         ancestors,
         texts,
         story,
-        list(story.chapters(record.view.at if is_lost else None, now)),
+        list(story.chapters(record.view.at if is_lost else None, now, record.view.in_force)),
         told.children(),
         outlook(
             record,
@@ -101,7 +124,7 @@ def explain(file: str, item: str, run: str, as_json: bool) -> None:
     if as_json:
         _screen.print_json(_as_json(explained))
     else:
-        _screen.print_lines(_printed(explained))
+        _screen.print_lines(_printed(explained, run, with_history=with_history))
     _app.finish(record.history)
 
 
@@ -269,8 +292,21 @@ def _announced(history: History, recording: Recording, item: int) -> list[ItemEn
     return chain
 
 
+_OTHER_ACTS: Final = (
+    ItemAdopted,
+    ItemCancelled,
+    ItemChildrenFailed,
+    ItemFailed,
+    ItemInterrupted,
+    ItemReopened,
+    ItemRescheduled,
+    ItemSkipped,
+)
+"""What is shown among the attempts."""
+
+
 class _Explained(NamedTuple):
-    """An item as it is explained: its row and those of its ancestors, their texts, its story, children and outlook."""
+    """An item as it is explained: its row and those of its ancestors, texts that are shown, its story, children and outlook."""
 
     record: Record
     row: int
@@ -300,34 +336,176 @@ def _ancestors(record: Record, row: int) -> list[int]:
     return rows
 
 
-def _printed(one: _Explained) -> list[RenderableType]:
-    record, items, ancestors = one.record, one.record.items, one.ancestors
+def _printed(one: _Explained, run: str, *, with_history: bool) -> list[RenderableType]:
+    record, items = one.record, one.record.items
+    item = items.item_of(one.row)
     state = _screen.state_text(items.state_of(one.row))
-    head = Text.assemble((f"Item {items.item_of(one.row)}", "bold"), f"  {record.name_of(one.row)}  ", state)
-    parts: list[RenderableType] = [head]
+    parts: list[RenderableType] = [
+        Text.assemble((f"item {item}", "bold"), f"   {record.name_of(one.row)}   ", state),
+    ]
     if label := one.texts[one.row].label:
         parts.append(_screen.indented(_screen.text(label)))
-    if ancestors:
-        parts += ["", _screen.heading("Ancestors")]
-        left_out = max(len(ancestors) - _MAX_ANCESTORS, 0)
-        for ancestor in ancestors[: _MAX_ANCESTORS // 2] + ancestors[_MAX_ANCESTORS // 2 + left_out :]:
-            parts.append(_ancestor(record, ancestor, one.texts[ancestor]))
-        if left_out:
-            parts.append(_screen.remark(f"{amount(left_out)} more in between"))
-    parts += ["", _screen.heading("History"), *_story_parts(one.chapters, one.story)]
+    if with_history:
+        parts += ["", _screen.heading("History"), *_story_parts(one.chapters, one.story)]
+    rows: list[tuple[str, RenderableType]] = [("Path", _path(one))]
+    if not with_history:
+        history = record.command("explain", str(item), "--history", *(["--run", run] if run else []))
+        rows.append(("Attempts", _attempts(one, history)))
+    if waited := _waited(one):
+        rows.append(("Waited", Text(waited)))
     if one.children:
-        total = amount(sum(one.children.values()))
-        parts += ["", _screen.heading("Children", total), _lists.items_by_state(record, one.children)]
-    when = "Now" if record.state.name == "running" else "Outlook"
-    return [*parts, "", _screen.heading(when), _screen.indented(Text(one.outlook))]
+        rows.append(("Children", Text(_children(one))))
+    is_running = record.state.name == "running"
+    said = one.outlook if is_running else one.outlook.removeprefix("On resume ")
+    rows.append(("Now" if is_running else "On resume", Text(f"{said[0].lower()}{said[1:]}")))
+    return [*parts, "", _screen.definition_list(rows)]
 
 
-def _ancestor(record: Record, row: int, texts: ItemTexts) -> RenderableType:
-    state = _screen.state_text(record.items.state_of(row))
-    line = Text.assemble(record.name_of(row), (f" {record.items.item_of(row)} ", "dim"), state)
-    if texts.label:
-        line.append("  ").append_text(_screen.text(texts.label, max_chars=200))
-    return _screen.indented(line)
+def _path(one: _Explained) -> Text:
+    """Return from which initial item it comes, and how."""
+    if not one.ancestors:
+        return Text("an initial item")
+    steps: list[Text] = []
+    for row in _shown(one.ancestors):
+        step = Text.assemble(one.record.name_of(row), f" {one.record.items.item_of(row)}")
+        if label := one.texts[row].label:
+            step.append(f" ({visible(label, _MAX_LABEL_CHARS)})", "dim")
+        steps.append(step)
+    if left_out := len(one.ancestors) - len(steps):
+        steps.insert(_MAX_ANCESTORS // 2, Text(f"… {amount(left_out)} more", "dim"))
+    return Text(" › ").join(  # noqa: RUF001  # a path, as people know it from web pages
+        [*steps, Text("this")]
+    )
+
+
+def _shown(ancestors: list[int]) -> list[int]:
+    """Return those that are named: of a long chain its two ends."""
+    half = _MAX_ANCESTORS // 2
+    return ancestors if len(ancestors) <= _MAX_ANCESTORS else [*ancestors[:half], *ancestors[-half:]]
+
+
+@dataclass
+class _Act:
+    """An attempt at an item, or what a person or a resume did to it.
+
+    Attributes:
+        at: when it began, Unix time in seconds.
+        what: what it was, and what came of it.
+        number: which attempt it was; empty for none.
+        error: what it raised; None for nothing.
+    """
+
+    at: float
+    what: Text
+    number: str = ""
+    error: ErrorInfo | None = None
+
+
+def _acts(chapters: list[Chapter], now: float) -> list[_Act]:
+    """Return its attempts and what else was done to it, in order.
+
+    Parameters:
+        chapters: its story.
+        now: until when an attempt that has not ended counts, Unix time in seconds.
+    """
+    acts: list[_Act] = []
+    attempt: _Act | None = None
+    for chapter in chapters:
+        event = chapter.event
+        if isinstance(event, ItemStarted):
+            number = "" if event.phase == "process" else "hook" if event.attempt == 1 else "hook "
+            number += str(event.attempt) if number != "hook" else ""
+            attempt = _Act(event.at, Text(_UNKNOWN), number)
+            acts.append(attempt)
+        elif attempt is not None and (end := _end_of(chapter)) is not None:
+            if chapter.took_s is not None:  # else the end of this attempt is left out
+                style, name, why = end
+                took = duration(getattr(event, "duration_s", chapter.took_s))
+                attempt.what = Text.assemble((name, STYLES[style]), f" after {took}{why}")
+                attempt.error = getattr(event, "error", None)
+            attempt = None
+        elif isinstance(event, _OTHER_ACTS):
+            acts.append(_Act(event.at, _words(chapter)))
+    if attempt is not None:
+        attempt.what = Text(f"running for {duration(max(now - attempt.at, 0.0))}", STYLES["busy"])
+    return acts
+
+
+def _end_of(chapter: Chapter) -> tuple[StyleName, str, str] | None:
+    """Return how an attempt ended: style, name and reason; None if it didn't."""
+    match chapter.event:
+        case None:
+            return "warning", "interrupted", ", the process was killed or crashed"
+        case ItemInterrupted() as event:
+            return "warning", "interrupted", f", {why_interrupted(event)}"
+        case ItemRetryScheduled():
+            return "warning", "failed", ""
+        case ItemFailed():
+            return "error", "failed", ""
+        case ItemCompleted() | ItemChildrenProcessed():
+            return "good", "completed", ""
+        case _:
+            return None
+
+
+def _attempts(one: _Explained, history: str) -> RenderableType:
+    """Return a line for each attempt and what else was done to the item; `history` is the command that shows all of it."""
+    acts = _acts(one.chapters, one.record.until)
+    if not acts:
+        return Text(f"none yet, enqueued {_screen.local_time(one.chapters[0].at)}" if one.chapters else "none yet")
+    half = _MAX_ACTS // 2
+    parts = [acts] if len(acts) <= _MAX_ACTS else [acts[:half], acts[-half:]]
+    shown = [act for part in parts for act in part]
+    is_of_today = {_screen.local_time(at)[:10] for at in [one.record.now, *(act.at for act in shown)]}
+    begin = 11 if len(is_of_today) == 1 else 5
+    numbers = max(len(act.number) for act in shown)
+    whats = max((act.what.cell_len for act in shown if act.error is not None), default=0)
+    rows: list[tuple[str, RenderableType]] = []
+    for part in parts:
+        if rows:
+            more = len(acts) - len(shown)
+            left_out = f", and {amount(one.story.left_out)} events" if one.story.left_out else ""
+            rows.append(("", Text(f"… {amount(more)} more{left_out}", "dim")))
+        before = ""
+        for act in part:
+            line, at = act.what.copy(), _screen.local_time(act.at)[begin:]
+            if act.error is not None:
+                said, where = _screen.error_summary(act.error.type, act.error.message), _place(act.error)
+                line.pad_right(whats - line.cell_len + _GAP_CELLS)
+                line.append("the same error" if said + where == before else said)
+                line.append(f"{' ' * _GAP_CELLS}{where}" if where and said + where != before else "", "dim")
+                before = said + where
+            rows.append((f"{act.number:{numbers}}  {at}" if numbers else at, line))
+    if len(parts) > 1 or any(act.error is not None and act.error.traceback for act in shown):
+        rows.append(("", Text(f"every event, with tracebacks: {history}", "dim")))
+    return _screen.definition_list(rows, 0)
+
+
+def _place(error: ErrorInfo) -> str:
+    """Return where in the user's code it was raised, safe to show; empty if that isn't known."""
+    frames = user_frames(error.traceback)
+    return visible(place(frames[-1]), _MAX_TEXT_CHARS) if frames else ""
+
+
+def _waited(one: _Explained) -> str:
+    group = one.story.group
+    limit = one.record.view.limits.get(group) if group is not None else None
+    of_limit = f" ({visible(limit.group, 200)}: {limit_words(limit.concurrent, limit.per_second)})" if limit else ""
+    words: dict[WaitReason, str] = {
+        "queue": f"in the queue{of_limit}",
+        "retry": "to retry",
+        "paused": "paused",
+        "no_process": "while no process ran",
+    }
+    waits_s = one.story.waits_s
+    return ", ".join(f"{duration(waits_s[reason])} {said}" for reason, said in words.items() if waits_s[reason])
+
+
+def _children(one: _Explained) -> str:
+    counts: Counter[State] = Counter()
+    for (_, state), count in one.children.items():
+        counts[state] += count
+    return ", ".join(f"{amount(count)} {_lists.title_of(state)}" for state, count in counts.most_common())
 
 
 def _story_parts(chapters: list[Chapter], story: Story) -> list[RenderableType]:
@@ -383,6 +561,7 @@ def _as_json(one: _Explained) -> dict[str, Any]:
         "story_left_out": one.story.left_out,
         "work_s": one.story.work_s,
         "wait_s": one.story.wait_s,
+        "waits_s": dict(one.story.waits_s),
         "children": [{"type": type, "state": state, "count": count} for (type, state), count in one.children.items()],
         "outlook": one.outlook,
     }

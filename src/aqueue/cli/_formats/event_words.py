@@ -9,7 +9,7 @@ from aqueue import events as ev
 from aqueue.cli._screen import first_line
 from aqueue.figures import amount, duration, limit_words, person
 
-__all__ = ["STYLES", "Part", "StyleName", "details", "name_of", "words_of_counts"]
+__all__ = ["STYLES", "Part", "StyleName", "details", "name_of", "why_interrupted", "words_of_counts"]
 
 StyleName = Literal["plain", "dim", "bold", "good", "busy", "warning", "error"]
 """How a part is written."""
@@ -130,14 +130,19 @@ def _in(event: ev.ItemRetryScheduled | ev.ItemRescheduled | ev.GroupSlowedDown) 
     return f"in {duration(event.due - event.at)}"
 
 
-def _of_interrupted(event: ev.ItemInterrupted) -> str:
+def why_interrupted(event: ev.ItemInterrupted) -> str:
+    """Return why an attempt was interrupted."""
     reasons = {
         "cancelled": "cancelled",
         "crash": "by a crash",
         "worker_lost": "worker process lost",
         "skipped": "to be skipped",
     }
-    return _list(reasons[event.reason], _attempt(event))
+    return reasons[event.reason]
+
+
+def _of_interrupted(event: ev.ItemInterrupted) -> str:
+    return _list(why_interrupted(event), _attempt(event))
 
 
 def _of_skipped(event: ev.ItemSkipped) -> str:
