@@ -37,11 +37,8 @@ _EVENTS_OF: Final = """SELECT seq FROM events WHERE seq BETWEEN ? AND ? AND (
 event >= '{"event":"item.enqueued"' AND event < '{"event":"item.enqueued#' AND event GLOB ?
 OR event >= '{"event":"item.reopened"' AND event < '{"event":"item.reopened#'
 OR event >= '{"event":"item.skipped"' AND event < '{"event":"item.skipped#'
-OR event >= '{"event":"run.steered"' AND event < '{"event":"run.steered#'
-OR event >= '{"event":"run.paused"' AND event < '{"event":"run.paused#'
-OR event >= '{"event":"run.unpaused"' AND event < '{"event":"run.unpaused#'
-OR event >= '{"event":"group.paused"' AND event < '{"event":"group.paused#'
-OR event >= '{"event":"group.unpaused"' AND event < '{"event":"group.unpaused#'"""
+OR event >= '{"event":"run.' AND event < '{"event":"run/'
+OR event >= '{"event":"group.' AND event < '{"event":"group/' AND event GLOB '{"event":"group.*paused",*'"""
 
 _OF_ANY: Final = (ItemSkipped, ItemReopened, RunSteered, RunPaused, RunUnpaused, GroupPaused, GroupUnpaused)
 """What of these doesn't name the item, and yet belongs to its history."""

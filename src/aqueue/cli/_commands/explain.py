@@ -45,7 +45,7 @@ from aqueue.events import (
     ItemSkipped,
     ItemStarted,
 )
-from aqueue.figures import amount, duration, limit_words
+from aqueue.figures import amount, duration, limit_words, local_minute
 from aqueue.text import visible
 from aqueue.tracebacks import place, user_frames
 
@@ -452,7 +452,8 @@ def _attempts(one: _Explained, history: str) -> RenderableType:
     """Return a line for each attempt and what else was done to the item; `history` is the command that shows all of it."""
     acts = _acts(one.chapters, one.record.until)
     if not acts:
-        return Text(f"none yet, enqueued {_screen.local_time(one.chapters[0].at)}" if one.chapters else "none yet")
+        enqueued_at = one.record.items.enqueued_at[one.row]
+        return Text(f"none yet, enqueued at {local_minute(enqueued_at, one.record.now)}")
     half = _MAX_ACTS // 2
     parts = [acts] if len(acts) <= _MAX_ACTS else [acts[:half], acts[-half:]]
     shown = [act for part in parts for act in part]
