@@ -119,7 +119,7 @@ def _on_resume(
         adopted = f"; children recorded so far: {amount(num_children)}" if num_children else ""
         return f"On resume it runs again from the start: attempt {live.attempt} was interrupted{adopted}.{first}"
     if live.attempt:
-        return f"On resume it runs again: it had failed, and an earlier resume reopened it.{first}"
+        return f"On resume it runs again: it was reopened after it had ended.{first}"
     return f"On resume it runs: it was enqueued but never started.{first}"
 
 
