@@ -20,7 +20,7 @@ from aqueue._engine.stopping import OnError
 from aqueue._run.recorded import _what_is_left
 from aqueue._run.settings import Settings
 from aqueue._verbs import Cancel
-from aqueue.events import Counts, Event, ItemEnqueued, RunFinished, RunStarted, RunStopping
+from aqueue.events import Event, ItemEnqueued, RunFinished, RunStarted, RunStopping
 from aqueue.view import RunView
 from tests.journal.recorded import events_of
 
@@ -179,8 +179,7 @@ class Fails(Item):
 def test_what_the_next_run_does_is_said(failed: int, outstanding: int, chosen: dict[str, Any], said: str) -> None:
     """After failures: whether it retries them, and how many others it runs."""
     settings = cast(Settings, SimpleNamespace(**{"retry_failed": True, "only": None, **chosen}))
-    counts = Counts(enqueued=5 + failed + outstanding, completed=5, failed=failed)
-    assert _what_is_left(settings, counts) == said
+    assert _what_is_left(settings, failed, outstanding) == said
 
 
 @pytest.mark.parametrize(
@@ -213,11 +212,15 @@ def test_after_failures_the_last_line_says_how_to_retry_them(
 
 
 class Cancels(Item):
-    """Has another item cancelled, which waits."""
+    """Has another item cancelled, which waits; perhaps another one fails."""
+
+    fails_itself = False
 
     async def process(self, enqueue: EnqueueFn, set_desc: SetDescFn) -> None:
         enqueue(Fails())
         steer(Cancel(by="anna@laptop via aqueue", selector="2", items={"queued": [2]}))
+        if self.fails_itself:
+            raise ValueError("no")
 
 
 def test_a_cancelled_item_is_retried_by_a_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -234,3 +237,13 @@ def test_a_cancelled_item_is_retried_by_a_command(tmp_path: Path, capsys: pytest
         f"  Accept it:      aqueue skip {quote(str(path))} --state failed",
         f"  Retry it:       aqueue retry {quote(str(path))} --state failed",
     ]
+
+
+def test_a_cancelled_item_is_not_outstanding(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A resume retries what has failed by itself, and there is nothing else for it to run."""
+    monkeypatch.setattr(Cancels, "fails_itself", True)
+    with pytest.raises(ItemFailures):
+        run_queue([Cancels()], reporter="none", num_workers=1, journal=tmp_path / "run.db")
+    assert "  Retry it:       pass resume=" in capsys.readouterr().err

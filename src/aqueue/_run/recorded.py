@@ -14,7 +14,6 @@ from aqueue._run.settings import Settings
 from aqueue._system.notice import say, stderr_is_terminal
 from aqueue._system.signals import HeldInterrupts
 from aqueue.errors import ItemFailures
-from aqueue.events import Counts
 from aqueue.item import ItemLike
 from aqueue.reporting import Reporter
 from aqueue.text import visible
@@ -55,9 +54,9 @@ async def run_recorded(settings: Settings, reporters: list[Reporter], held: Held
         say(f"\n  Resume:         {_how_to_resume(settings, str(journal.path))}")
     elif isinstance(outcome.error, ItemFailures):
         counts, cancelled = outcome.result.counts, num_cancelled(outcome.result.failure_groups)
-        if counts.failed > cancelled or counts.outstanding:
-            counts = msgspec.structs.replace(counts, failed=counts.failed - cancelled)
-            say(f"  {_what_is_left(settings, counts):15} {_how_to_resume(settings, str(journal.path))}")
+        failed, outstanding = counts.failed - cancelled, counts.outstanding
+        if failed or outstanding:
+            say(f"  {_what_is_left(settings, failed, outstanding):15} {_how_to_resume(settings, str(journal.path))}")
         else:
             retry = f"Retry {'it' if cancelled == 1 else 'them'}:"
             say(f"  {retry:15} {visible(f'aqueue retry {shlex.quote(str(journal.path))} --state failed', 2_000)}")
@@ -71,13 +70,13 @@ def _consumed(first: list[ItemLike], others: Iterator[ItemLike]) -> Iterator[Ite
     yield from others
 
 
-def _what_is_left(settings: Settings, counts: Counts) -> str:
-    """Return what a resume does after a run with failed items; cancelled ones, which it leaves alone, aren't in `counts`."""
-    them = "some of them" if settings.only is not None else "it" if counts.failed == 1 else "them"
-    retried = f"Retry {them}" if settings.retry_failed and counts.failed else ""
-    if not counts.outstanding:
+def _what_is_left(settings: Settings, failed: int, outstanding: int) -> str:
+    """Return what a resume does with so many failed items, without cancelled ones, which it leaves alone, and outstanding ones."""
+    them = "some of them" if settings.only is not None else "it" if failed == 1 else "them"
+    retried = f"Retry {them}" if settings.retry_failed and failed else ""
+    if not outstanding:
         return f"{retried}:" if retried else f"Retry {them} (with retry_failed=True):"
-    rest = f"run the {counts.outstanding:,} outstanding"
+    rest = f"run the {outstanding:,} outstanding"
     return f"{retried} and {rest}:" if retried else f"{rest.capitalize()}:"
 
 
