@@ -5,21 +5,37 @@ Also `_engine.search`, `_engine.reopening`, `_engine.reruns` and `_engine.facts`
 
 import os
 from collections import Counter
+from contextlib import suppress
 from pathlib import Path
 from random import Random
-from typing import Final
+from typing import Any, Final
 
+import anyio
 import msgspec
 import pytest
 
-from aqueue import Backend, ItemFailures, RunResult, run_queue
-from aqueue.events import Event, RunSteered
-from tests.engine.commander import Commander
+from aqueue import Backend, EnqueueFn, Item, ItemFailures, RunResult, SetDescFn, current, run_queue
+from aqueue._engine.attempt import Attempt, EngineForItems
+from aqueue._engine.context import running_attempt
+from aqueue._verbs import Cancel, Skip
+from aqueue.events import (
+    Event,
+    ItemCompleted,
+    ItemFailed,
+    ItemInterrupted,
+    ItemSkipped,
+    RunSteered,
+)
+from aqueue.testing import EventRecorder
+from tests.engine.commander import BY, Commander
+from tests.engine.invariants import check_events
+from tests.engine.jobs import Do
 from tests.journal.oracle import Story, told_by
 from tests.journal.recorded import events_of
 from tests.journal.seeds import LIMITS, group_of, items_of, random_seed, with_policies
 
 CASES: Final = int(os.environ.get("AQUEUE_CASES", "40"))
+LONG_S: Final = 60.0
 GROUPS: Final = ("group 1", "group 2", "group 3")
 
 
@@ -78,3 +94,85 @@ def _check_answers(events: list[Event], commander: Commander) -> None:
 def test_random_trees_steered_at_random_moments_tell_a_possible_story(number: int, tmp_path: Path) -> None:
     """Trees with groups, retries, hooks and keys; both backends; all queue types; commands in slices and all at once."""
     check(number, tmp_path / "run.db")
+
+
+# ---- items that run ---------------------------------------------------------------------------------------------
+
+
+def engine() -> EngineForItems:
+    """Return the engine that runs the item that calls this."""
+    found = running_attempt.get()
+    assert isinstance(found, Attempt)
+    return found.engine
+
+
+class Limited(Do):
+    """One with a timeout."""
+
+    timeout_s = 0.02
+
+
+def run_and_steer(verb: type[Skip] | type[Cancel], items: list[Item], number: int, backend: Backend) -> EventRecorder:
+    """Run `items` in one worker, and in another one an item that steers item `number` as soon as that runs; return what happened."""
+    recorder = EventRecorder()
+    BEGUN.clear()
+
+    async def steer(enqueue: EnqueueFn, set_desc: SetDescFn) -> None:
+        while BEGUN[-1:] != [number]:
+            await anyio.sleep(0.001)
+        steered = verb(by=BY, selector=str(number), items={"running": [number]})
+        assert engine().steer(steered).count == 1
+
+    with suppress(ItemFailures):
+        run_queue([Do(steer), *items], num_workers=2, on_error="continue", reporter=recorder, backend=backend)
+    check_events(recorder.events)
+    return recorder
+
+
+BEGUN: Final[list[int]] = []
+
+
+async def wait(enqueue: EnqueueFn, set_desc: SetDescFn) -> None:
+    """Wait until it is cancelled."""
+    BEGUN.append(current().id)
+    await anyio.sleep(LONG_S)
+
+
+def outcomes(recorder: EventRecorder, item: int) -> list[type[Event]]:
+    """Return how the attempts at an item ended."""
+    ends = ItemCompleted | ItemFailed | ItemInterrupted | ItemSkipped
+    return [type(event) for event in recorder.events if isinstance(event, ends) and event.item == item]
+
+
+@pytest.mark.parametrize("limited", [1, 2])
+@pytest.mark.parametrize(
+    ("verb", "ends"), [(Skip, [ItemInterrupted, ItemSkipped]), (Cancel, [ItemFailed])], ids=["skip", "cancel"]
+)
+def test_command_reaches_what_runs_after_a_timeout(
+    verb: Any, ends: list[type[Event]], limited: int, backend: Backend
+) -> None:
+    """The worker whose earlier items took too long can still cancel what it runs."""
+    number = limited + 2
+    recorder = run_and_steer(verb, [*(Limited(wait) for _ in range(limited)), Do(wait)], number, backend)
+    assert outcomes(recorder, number) == ends
+
+
+@pytest.mark.parametrize(
+    ("verb", "ends"), [(Skip, [ItemInterrupted, ItemSkipped]), (Cancel, [ItemCompleted])], ids=["skip", "cancel"]
+)
+def test_item_that_ignores_the_command_until_its_time_is_over(
+    verb: Any, ends: list[type[Event]], backend: Backend
+) -> None:
+    """If it returns all the same, it has completed, unless it was skipped; the next failure in its worker is its own."""
+
+    async def insist(enqueue: EnqueueFn, set_desc: SetDescFn) -> None:
+        BEGUN.append(current().id)
+        with anyio.CancelScope(shield=True):
+            await anyio.sleep(5 * Limited.timeout_s)
+
+    async def fail(enqueue: EnqueueFn, set_desc: SetDescFn) -> None:
+        raise ValueError
+
+    recorder = run_and_steer(verb, [Limited(insist), Do(fail)], 2, backend)
+    assert outcomes(recorder, 2) == ends
+    assert [event.error.type for event in recorder.of(ItemFailed)] == ["ValueError"]

@@ -138,12 +138,11 @@ class TaskTimeout:
         assert scope is not None
         self._is_set = False
         scope.deadline = _NEVER
-        is_late = scope.cancel_called
+        is_late = scope.cancel_called and not watch.is_cancelled  # a person's cancellation is left to the worker
         if is_late:
             if raised is None and watch.innermost is not watch.outermost:
                 rest = raised = left_behind(watch.innermost, self.item, self.type)
             await watch.close()
-            watch.leave()
             if anyio.current_effective_deadline() != -_NEVER:  # otherwise the run has been cancelled, too
                 rest = _without(self._timeouts.cancelled_class, raised)
         try:

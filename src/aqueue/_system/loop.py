@@ -191,7 +191,7 @@ class TaskWatch:
             self._is_spoiled = True
             is_trio = trio.lowlevel.in_trio_run()
             await (_close_trio(self.task, self.outermost) if is_trio else self.task.close(self.outermost))
-        if was_cancelled:  # a cancelled scope stays so
+        if self.scope is not None and self.scope.cancel_called:  # by `cancel`, or by a timeout: it would stay so
             self.leave()
             self.enter(anyio.CancelScope())
         return self._is_spoiled
