@@ -4,7 +4,9 @@ Also `_engine.search`, `_engine.reopening`, `_engine.reruns` and `_engine.facts`
 """
 
 import os
+import time
 from collections import Counter
+from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from pathlib import Path
 from random import Random
@@ -13,17 +15,22 @@ from typing import Any, Final
 import anyio
 import msgspec
 import pytest
+import trio
 
 from aqueue import Backend, EnqueueFn, Item, ItemFailures, RunResult, SetDescFn, current, run_queue
 from aqueue._engine.attempt import Attempt, EngineForItems
 from aqueue._engine.context import running_attempt
-from aqueue._verbs import Cancel, Skip
+from aqueue._engine.turns import SLICE_S, Turns
+from aqueue._verbs import Answer, Cancel, Retry, Skip
 from aqueue.events import (
     Event,
+    ItemChildrenProcessed,
     ItemCompleted,
     ItemFailed,
     ItemInterrupted,
+    ItemReopened,
     ItemSkipped,
+    ItemStarted,
     RunSteered,
 )
 from aqueue.testing import EventRecorder
@@ -96,7 +103,36 @@ def test_random_trees_steered_at_random_moments_tell_a_possible_story(number: in
     check(number, tmp_path / "run.db")
 
 
-# ---- items that run ---------------------------------------------------------------------------------------------
+# ---- at certain moments -----------------------------------------------------------------------------------------
+
+
+class Bad(Item):
+    """Fails at its first attempt."""
+
+    async def process(self, enqueue: EnqueueFn, set_desc: SetDescFn) -> None:
+        if current().attempt == 1:
+            raise ValueError
+
+
+class Mid(Item):
+    """Has a hook, which does what `STEER` says."""
+
+    async def process(self, enqueue: EnqueueFn, set_desc: SetDescFn) -> None: ...
+
+    async def after_children_processed(self) -> None:
+        await STEER[0]()
+
+
+class Top(Item):
+    """Has a hook that runs whatever has failed below."""
+
+    after_children_rule = "all_done"
+
+    async def process(self, enqueue: EnqueueFn, set_desc: SetDescFn) -> None:
+        enqueue(Bad())
+        enqueue(Mid())
+
+    async def after_children_processed(self) -> None: ...
 
 
 def engine() -> EngineForItems:
@@ -104,6 +140,79 @@ def engine() -> EngineForItems:
     found = running_attempt.get()
     assert isinstance(found, Attempt)
     return found.engine
+
+
+ENGINE: Final[list[EngineForItems]] = []
+STEER: Final[list[Callable[[], Awaitable[None]]]] = []
+
+
+def test_hook_that_is_due_next_waits_for_what_is_retried_below(
+    tmp_path: Path, backend: Backend, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its worker gives way between two hooks: a command may come then."""
+    answers: list[Answer] = []
+
+    async def give_way(turns: Turns, attempt: Attempt) -> None:
+        if attempt.phase == "after_children" and not answers:
+            answers.append(ENGINE[-1].steer(Retry(by=BY, selector="2", items={"failed": [2]})))
+
+    async def steer() -> None:
+        ENGINE.append(engine())
+        end = time.monotonic() + SLICE_S
+        while time.monotonic() <= end:
+            pass
+
+    STEER[:] = [steer]
+    monkeypatch.setattr(Turns, "give_way", give_way)
+    run_queue(
+        [Top()], num_workers=1, journal=tmp_path / "run.db", on_error="continue", reporter="none", backend=backend
+    )
+    assert [answer.count for answer in answers] == [1]
+    events = events_of(tmp_path / "run.db")
+    check_events(events)
+    assert [type(event) for event in events if getattr(event, "item", 0) == 1][-3:] == [
+        *(ItemReopened, ItemStarted, ItemChildrenProcessed),
+    ]
+
+
+def test_hook_runs_until_all_that_it_has_started_has_ended(tmp_path: Path) -> None:
+    """It has left a nursery open, in which a task takes its time to end: so long nothing below may be retried or skipped."""
+    answers: list[Answer] = []
+
+    async def steer() -> None:
+        of_run = engine()
+
+        async def end() -> None:
+            try:
+                await anyio.sleep_forever()
+            finally:
+                answers.append(of_run.steer(Retry(by=BY, selector="2", items={"failed": [2], "retrying": [2]})))
+                answers.append(of_run.steer(Skip(by=BY, selector="2", items={"failed": [2]})))
+
+        nursery = trio.open_nursery()
+        KEPT.append(nursery)
+        (await nursery.__aenter__()).start_soon(end)
+
+    STEER[:] = [steer]
+    with pytest.raises(ItemFailures):
+        run_queue([HookOverBad()], num_workers=1, journal=tmp_path / "run.db", on_error="continue", reporter="none")
+    assert [answer.others for answer in answers] == [{"hook": 1}, {"hook": 1}]
+    check_events(events_of(tmp_path / "run.db"))
+
+
+class HookOverBad(Mid):
+    """Has a hook, which does what `STEER` says, over something that has failed."""
+
+    after_children_rule = "all_done"
+
+    async def process(self, enqueue: EnqueueFn, set_desc: SetDescFn) -> None:
+        enqueue(Bad())
+
+
+KEPT: Final[list[object]] = []
+
+
+# ---- items that run ---------------------------------------------------------------------------------------------
 
 
 class Limited(Do):

@@ -2,7 +2,7 @@
 
 from collections import OrderedDict, deque
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from functools import partial
 from heapq import merge
 from itertools import chain
@@ -39,6 +39,7 @@ class Dispatcher:
         groups: the same queue, once a class with groups has been seen; None before.
         retries: the nodes that wait for their next attempt.
         due: the nodes whose hook is due and not in the hands of a worker, by number: hooks of a resumed run, and retries of hooks.
+        next_up: such nodes in the hands of workers that are about to run their hooks or close them, and give way before, by number.
         dropped: the numbers of nodes that are in the queue, but don't run: people have cancelled or skipped their items.
         opening: the nodes whose objects are being read from the journal before a phase of them can run, by number.
         is_held: whether a command is being carried out, so that the run isn't done.
@@ -70,6 +71,7 @@ class Dispatcher:
         self.groups: GroupedQueue | None = None
         self.retries = Retries(stream, timers, clock, self._end_wait)
         self.due: OrderedDict[int, Node] = OrderedDict()
+        self.next_up: dict[int, Node] = {}
         self.dropped: set[int] = set()
         self.opening: dict[int, tuple[Node, Phase]] = {}
         self.is_held = False
@@ -237,6 +239,29 @@ class Dispatcher:
         """Leave the hook of `node`, if there is a node, to the next worker that is free."""
         if node is not None:
             self.due[node.id] = node
+
+    @contextmanager
+    def in_hand(self, node: Node | None) -> Iterator[Callable[[], Node | None]]:
+        """Let a worker that is about to go on with `node`, if there is one, give way within the ``with`` block.
+
+        Meanwhile a command may open it again. Yields what returns the node, or None if that has happened. If the block raises, the
+        node is left to the next worker that is free.
+        """
+        if node is not None:
+            self.next_up[node.id] = node
+        try:
+            yield lambda: None if node is None else self.next_up.pop(node.id, None)
+        finally:
+            if node is not None:
+                self.put_due(self.next_up.pop(node.id, None))
+
+    def withdraw_hook(self, node: Node) -> None:
+        """Let the hook of `node`, if it is due or waits for a retry, not run."""
+        self.due.pop(node.id, None)
+        self.next_up.pop(node.id, None)
+        self.retries.forget(node)
+        if node.id in self.retries.retrying:
+            self.retries.withdraw(node.id)
 
     def _end_wait(self, node: Node, phase: Phase) -> None:
         """Queue a node whose wait for its next attempt at `phase` is over."""

@@ -65,13 +65,10 @@ class Hooks:
 
     async def _close_more(self, node: Node) -> Node | None:
         """Give the event loop a turn, and then go on closing a long chain of nodes."""
-        try:
+        with self._dispatcher.in_hand(node) as take:
             await checkpoint()
             await self._stream.wait_for_room()
-        except BaseException:  # cancelled
-            self._dispatcher.put_due(node)
-            raise
-        return self._tree.ascend(node, self._stream.now())
+            return self._tree.ascend(take(), self._stream.now())
 
     async def run_hook(self, node: Node, worker: Worker) -> Node | None:
         """Run the hook of `node`, and return the node whose hook is due next, if any."""
@@ -80,7 +77,7 @@ class Hooks:
         attempt = worker.attempt = Attempt(self._parts.for_items, node, worker.number, "after_children")
         running_attempt.set(attempt)
         turns.latest = attempt
-        worker.last = node
+        worker.last = worker.hook = node
         is_spoiled = is_retried = False
         started = monotonic()
         at = started + stream.clock.offset
@@ -99,9 +96,11 @@ class Hooks:
                 await worker.look_at_rest(node)
             if value is not None:
                 result = encode_result(value, cls.type, stream.add_large)
+            worker.hook = None
         except BaseException as error:
             attempt.node = attempt.engine = NO_ENGINE
             is_spoiled = await watch.close()
+            worker.hook = None
             if worker.abandoned is not None:
                 self._outcomes.drop(error, worker, is_spoiled=is_spoiled)
                 return None
@@ -117,17 +116,17 @@ class Hooks:
         if not is_retried:
             self._dispatcher.retries.forget(node)
             due = self._tree.end_hook(node, worker.number, result)
-        try:
+        is_over = monotonic() > turns.slice_end  # a long chain of hooks must not keep the loop either
+        if not (is_over or is_spoiled or stream.is_crowded):
+            return due
+        with self._dispatcher.in_hand(due) as take:
             if is_spoiled:
                 raise TaskSpoiled
-            if monotonic() > turns.slice_end:  # a long chain of hooks must not keep the loop either
+            if is_over:
                 await turns.give_way(attempt)
             if stream.is_crowded:
                 await stream.wait_for_room()
-        except BaseException:  # cancelled, or spoiled
-            self._dispatcher.put_due(due)
-            raise
-        return due
+            return take()
 
     async def _call(self, node: Node, worker: Worker) -> Any:
         """Call the hook of `node`, and return its result."""

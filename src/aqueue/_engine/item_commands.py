@@ -2,6 +2,7 @@
 
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Set as AbstractSet
 from functools import partial
 from time import monotonic
 from typing import Final
@@ -9,11 +10,10 @@ from typing import Final
 from aqueue._engine.parts import Parts
 from aqueue._engine.reopening import Reopening
 from aqueue._engine.reruns import Reruns
-from aqueue._engine.search import Found, InProgress, Search, Step, has_running_hook_above
+from aqueue._engine.search import Found, InProgress, Search, Step, has_running_hook
 from aqueue._engine.stopping import Stage
 from aqueue._engine.tree import CLOSED, Node
 from aqueue._engine.turns import SLICE_S
-from aqueue._engine.worker import Worker
 from aqueue._engine.workers import Workers
 from aqueue._system.notice import warn
 from aqueue._verbs import Answer, Cancel, OnItems, Retry, RunIsOver, SeenState, Skip
@@ -182,15 +182,15 @@ class ItemCommands:
 
     def _apply(self, doing: InProgress, seen: SeenState, numbers: Sequence[int]) -> None:
         """Carry out a command on those of these items that still are in the state in which they were seen."""
-        running = self._search.running()
+        running, in_hook = self._search.running(), self._search.in_hook()
         found: list[Found] = []
         for number in numbers:
             if number in doing.applied:
                 continue
             one = self._search.find(number, running)
-            why = self._why_not(doing.command, seen, number, one, running)
+            why = self._why_not(doing.command, seen, number, one, in_hook)
             if one is None or why:
-                doing.others[number] = why
+                doing.note_other(number, why)
             else:
                 doing.applied.add(number)
                 found.append(one)
@@ -208,7 +208,7 @@ class ItemCommands:
                     self._cancel(one, doing)
 
     def _why_not(
-        self, command: OnItems, seen: SeenState, number: int, found: Found | None, running: dict[int, Worker]
+        self, command: OnItems, seen: SeenState, number: int, found: Found | None, in_hook: AbstractSet[int]
     ) -> str:
         """Return why a command doesn't apply to an item; empty if it does."""
         state = self._state_of(number, found)
@@ -220,7 +220,8 @@ class ItemCommands:
             return "cluster"
         if worker is not None and worker.cancelled_by and isinstance(command, Cancel):
             return "cancelled"
-        return "hook" if has_running_hook_above(found.node, running) else ""
+        is_closed = found.node.pending == CLOSED
+        return "hook" if is_closed and has_running_hook(found.node.parent, in_hook) else ""
 
     def _state_of(self, number: int, found: Found | None) -> str:
         if found is None:

@@ -92,11 +92,8 @@ class Reopening:
 
     def withdraw_hook(self, node: Node) -> None:
         """Let the hook of `node`, if it is due, not run yet."""
-        self._dispatcher.due.pop(node.id, None)
+        self._dispatcher.withdraw_hook(node)
         self._parts.suspects.remove(node)
-        self._dispatcher.retries.forget(node)
-        if node.id in self._dispatcher.retries.retrying:
-            self._dispatcher.retries.withdraw(node.id)
 
     def _run_again(self, node: Node, phase: Phase) -> None:
         dispatcher = self._dispatcher

@@ -7,6 +7,7 @@ before its children, which it enqueues again: each child takes the place of the 
 
 from collections import defaultdict
 from collections.abc import Callable, Generator, Iterator, Mapping
+from collections.abc import Set as AbstractSet
 from functools import partial
 from itertools import islice
 from typing import Any, Final
@@ -17,7 +18,7 @@ from aqueue._engine.item_class import ItemClass
 from aqueue._engine.parts import Parts
 from aqueue._engine.recorded_child import RecordedChild
 from aqueue._engine.reopening import Reopening
-from aqueue._engine.search import InProgress, Search, Step, has_running_hook_above
+from aqueue._engine.search import InProgress, Search, Step, has_running_hook
 from aqueue._engine.stopping import Stage
 from aqueue._engine.tree import CLOSED, Node, RestoredNode
 from aqueue._engine.worker import Worker
@@ -128,10 +129,10 @@ class Reruns:
         numbers = iter(sorted(wanted))  # parents before their children
         while part := list(islice(numbers, AT_ONCE)):
             self._check_is_on()
-            running = self._search.running()
+            running, in_hook = self._search.running(), self._search.in_hook()
             found = []
             for number in part:
-                why = self._why_not(number, wanted[number], running)
+                why = self._why_not(number, wanted[number], running, in_hook)
                 if why is None:
                     outdated[number] = wanted[number]
                 elif why:
@@ -146,7 +147,9 @@ class Reruns:
             yield None
         return outdated
 
-    def _why_not(self, number: int, seen: SeenState, running: dict[int, Worker]) -> str | None:
+    def _why_not(
+        self, number: int, seen: SeenState, running: dict[int, Worker], in_hook: AbstractSet[int]
+    ) -> str | None:
         """Return why an item can't be made to run again; empty if it can; None if its facts are out of date."""
         facts = self._facts.get(number)
         if facts is None:
@@ -166,9 +169,7 @@ class Reruns:
         if state != seen:
             return state
         lowest = nodes[0] or self._node(chain[-1].parent)
-        if lowest is not None and (
-            (lowest.pending == 0 and lowest.id in running) or has_running_hook_above(lowest, running)
-        ):
+        if has_running_hook(lowest, in_hook):
             return "hook"
         try:
             for one in reversed(chain):

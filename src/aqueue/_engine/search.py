@@ -6,10 +6,11 @@ command looks through them, in slices of a few milliseconds. Meanwhile nothing s
 
 from collections import Counter
 from collections.abc import Callable, Iterator
+from collections.abc import Set as AbstractSet
 from functools import partial
 from itertools import chain
 from time import monotonic
-from typing import Final, Literal
+from typing import Final, Literal, get_args
 
 import msgspec
 
@@ -19,11 +20,13 @@ from aqueue._engine.tree import CLOSED, Node
 from aqueue._engine.turns import SLICE_S
 from aqueue._engine.worker import Worker
 from aqueue._engine.workers import Workers
-from aqueue._verbs import Answer, OnItems
+from aqueue._verbs import Answer, OnItems, SeenState
 
-__all__ = ["Found", "InProgress", "Search", "Step", "has_running_hook_above"]
+__all__ = ["Found", "InProgress", "Search", "Step", "has_running_hook"]
 
 _AT_ONCE: Final = 1_000
+
+_STATES: Final = get_args(SeenState)
 
 Step = Callable[[Callable[[], None]], None] | None
 """What comes before the next slice: None for a turn of the event loop; or a function that gets another one, to be called then."""
@@ -60,6 +63,11 @@ class InProgress:
         self.applied: set[int] = set()
         self.others: dict[int, str] = {}
 
+    def note_other(self, number: int, why: str) -> None:
+        """Note why the command isn't applied to an item: a reason counts more than that it is in another state than it was seen in."""
+        if number not in self.others or why not in _STATES:
+            self.others[number] = why
+
     @property
     def answer(self) -> Answer:
         """What came of it."""
@@ -85,6 +93,10 @@ class Search:
     def running(self) -> dict[int, Worker]:
         """Return the workers that run something, by the numbers of the items."""
         return {node.id: worker for node, worker in self._workers.running("process", "after_children")}
+
+    def in_hook(self) -> set[int]:
+        """Return the numbers of the items whose hooks run, or have run and are about to be recorded."""
+        return {worker.hook.id for worker in self._workers.present if worker.hook is not None}
 
     def find(self, number: int, running: dict[int, Worker]) -> Found | None:
         """Return a node that can be looked up, or was found by `look_for`; None if there is none, or it has ended."""
@@ -157,7 +169,7 @@ class Search:
         others += [wait.node for wait in dispatcher.retries.retrying.values()]
         others += [node for node, _ in dispatcher.opening.values()]
         others += [node for node, _ in dispatcher.left]
-        others += [*dispatcher.due.values(), *parts.tree.failed.values()]
+        others += [*dispatcher.due.values(), *dispatcher.next_up.values(), *parts.tree.failed.values()]
         for nodes in chain([running, others], dispatcher.queue.in_memory(), self._above_spilled()):
             for node in nodes:
                 above: Node | None = node
@@ -191,13 +203,12 @@ class Search:
                     end = monotonic() + SLICE_S
 
 
-def has_running_hook_above(node: Node, running: dict[int, Worker]) -> bool:
-    """Return whether the hook of an ancestor of `node` runs, whose subtree has ended. `running`: what runs, by number."""
-    above = node.parent if node.pending == CLOSED else None
-    while above is not None and above.pending <= 0:
-        if above.pending == 0 and above.id in running:
+def has_running_hook(node: Node | None, in_hook: AbstractSet[int]) -> bool:
+    """Return whether the hook of `node` runs, or that of an ancestor, over a subtree that has ended. `in_hook`: whose hooks run."""
+    while node is not None and node.pending <= 0:
+        if node.pending == 0 and node.id in in_hook:
             return True
-        above = above.parent
+        node = node.parent
     return False
 
 

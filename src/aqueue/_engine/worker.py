@@ -29,12 +29,15 @@ class Worker:
         timeout: cancels an attempt in its task that takes too long; set when the task begins.
         last: the latest node, as far as it was noted, for a warning.
         attempt: the latest attempt; it runs unless it has no node.
+        hook: the node whose hook it runs, until the end of that is recorded, which can take time; else None.
         abandoned: the node whose attempt it still runs although a person has skipped the item; else None.
         cancelled_by: who has cancelled the item that it runs, as ``user@host via command``; empty if nobody has.
         may_start: whether it may start another item or hook: the run neither stops nor is paused, and the worker isn't to retire.
     """
 
-    __slots__ = (*("abandoned", "attempt", "cancelled_by", "last", "may_start", "number", "place", "timeout", "watch"),)
+    __slots__ = (
+        *("abandoned", "attempt", "cancelled_by", "hook", "last", "may_start", "number", "place", "timeout", "watch"),
+    )
 
     timeout: TaskTimeout
     watch: TaskWatch
@@ -44,6 +47,7 @@ class Worker:
         self.place = place
         self.last: Node | None = None
         self.attempt: Attempt | None = None
+        self.hook: Node | None = None
         self.abandoned: Node | None = None
         self.cancelled_by = ""
         self.may_start = False
