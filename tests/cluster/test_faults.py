@@ -2,7 +2,7 @@
 
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -12,6 +12,7 @@ import pytest
 
 from aqueue import Backend, ItemFailures, RunInfo, SteeringError, run_queue, steering
 from aqueue._verbs import SetWorkers
+from aqueue.errors import JournalError
 from aqueue.events import ItemStarted, ProcessJoined
 from aqueue.testing import EventRecorder
 from tests.cluster.memory_transport import MemoryTransport
@@ -52,6 +53,27 @@ def slow_items(random: Random) -> Iterator[None]:
         waits.pop()
 
 
+@contextmanager
+def fate(transport: MemoryTransport, random: Random) -> Iterator[None]:
+    """Let processes join, and kill others, at any moment."""
+    is_over = threading.Event()
+
+    def strike() -> None:
+        while not is_over.wait(random.random() / 10):
+            transport.join()
+            addresses = transport.addresses
+            if len(addresses) > 2:
+                transport.kill(random.choice(addresses))
+
+    killer = threading.Thread(target=strike)
+    killer.start()
+    try:
+        yield
+    finally:
+        is_over.set()
+        killer.join()
+
+
 @pytest.mark.parametrize("number", range(5))
 def test_lost_late_and_doubled_messages_change_nothing(
     number: int, tmp_path: Path, backend: Backend, monkeypatch: pytest.MonkeyPatch
@@ -81,23 +103,8 @@ def test_processes_that_die_and_join_change_nothing(
     transport = MemoryTransport(random, 3, faults=0.1)
     transport.use(monkeypatch)
     monkeypatch.setattr("aqueue._cluster.cluster.LEASE_S", 1.0)
-    is_over = threading.Event()
-
-    def fate() -> None:
-        while not is_over.wait(random.random() / 10):
-            transport.join()
-            addresses = transport.addresses
-            if len(addresses) > 2:
-                transport.kill(random.choice(addresses))
-
-    killer = threading.Thread(target=fate)
-    killer.start()
-    try:
-        with slow_items(random):
-            story = run(seeds, tmp_path / "cluster.db", cluster="local:3", **arguments)
-    finally:
-        is_over.set()
-        killer.join()
+    with slow_items(random), fate(transport, random):
+        story = run(seeds, tmp_path / "cluster.db", cluster="local:3", **arguments)
     assert story.ended_well() == whole.ended_well()
     joined = {event.first_worker: event for event in story.events if isinstance(event, ProcessJoined)}
     assert all(
@@ -122,6 +129,53 @@ def test_commands_at_any_moment_change_only_when_things_happen(
     assert story.ended_well() == whole.ended_well()
     assert commander.given
     assert not any(isinstance(command, SetWorkers) for command in commander.given)
+
+
+@pytest.mark.parametrize("number", range(4))
+def test_items_are_steered_at_any_moment(
+    number: int, tmp_path: Path, backend: Backend, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Retries, skips and cancels tell a possible story on a cluster, too, also when processes die and join."""
+    random = Random(number)
+    seeds, arguments = job(random, number, 25, backend)
+    transport = MemoryTransport(random, 3, faults=0.1)
+    transport.use(monkeypatch)
+    monkeypatch.setattr("aqueue._cluster.cluster.LEASE_S", 1.0)
+    commander = Commander(random, ["group 1", "group 2", "group 3"], LIMITS if number % 2 else None, steers_items=True)
+    deaths = nullcontext() if number % 2 else fate(transport, random)
+    with slow_items(random), commander.steering(commands=20), deaths, suppress(ItemFailures):
+        run_queue(items_of(seeds), journal=tmp_path / "run.db", cluster="local:2", on_error="continue", **arguments)
+    told_by(events_of(tmp_path / "run.db"), group_of)
+    assert commander.answers
+
+
+@pytest.mark.parametrize("verb", [steering.skip, steering.cancel])
+def test_run_whose_last_items_are_dropped_ends_without_any_process(
+    verb: Any, tmp_path: Path, backend: Backend, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nobody is there to notice that nothing is left, since no worker process has joined."""
+    path = tmp_path / "run.db"
+    MemoryTransport(Random(1), 0).use(monkeypatch)
+    answers: list[Any] = []
+
+    def command() -> None:
+        while sum(answer.count for answer in answers) < 3:
+            with suppress(JournalError):  # it isn't there yet
+                answers.append(verb(path, steering.Selector(states=["queued"])))
+
+    commanding = threading.Thread(target=command)
+    commanding.start()
+    with suppress(ItemFailures):
+        run_queue(
+            items_of([Seed(), Seed(), Seed()]),
+            journal=path,
+            reporter="none",
+            cluster="tcp://nowhere:1",
+            on_error="continue",
+            backend=backend,
+        )
+    commanding.join(30)
+    assert all(answer.is_live for answer in answers if answer.count)
 
 
 def test_command_reaches_a_run_on_a_cluster_through_its_socket(

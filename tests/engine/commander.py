@@ -95,7 +95,8 @@ class Commander:
     Attributes:
         given: the commands that changed something.
         answers: the commands on items of live runs, and what came of them.
-        num_refused: how many of these came after the end of the run, or at once for items that are spilled.
+        num_refused: how many of these came after the end of the run, or at once for items that are spilled, or can't be carried out on a
+            cluster.
     """
 
     def __init__(
@@ -290,7 +291,7 @@ class Commander:
             self.answers.append((command, answer))
         else:
             self.num_refused += 1
-            if not any(why in str(answer) for why in ("has ended", "in a thread", "another command")):
+            if not any(why in str(answer) for why in ("has ended", "in a thread", "another command", "on a cluster")):
                 self._error = answer
 
     def _note(self, command: AnyCommand, answer: Answer, *, changed: bool) -> None:

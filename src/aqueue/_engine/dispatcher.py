@@ -46,6 +46,7 @@ class Dispatcher:
         left: the nodes that don't run any more in this process, such as interrupted ones, and the phase that each would run.
         idle: an event per idle worker.
         num_workers: how many workers there are now.
+        on_dropped: called when a command may have left nothing to run: workers see to that, unless there are none.
         is_done: whether nothing is left to run, and no item is running that could enqueue more.
     """
 
@@ -80,6 +81,7 @@ class Dispatcher:
         self.num_workers = 0
         self._num_taken = 0  # a node that is retried counts once
         self._is_stack = isinstance(queue, LifoQueue)  # stays true when the queue goes by groups
+        self.on_dropped: Callable[[], None] = self.wake_all
         self.is_done = False
         self._num_queued_again = 0  # nodes in the queue that `_num_taken` counts already
         self._stream = stream

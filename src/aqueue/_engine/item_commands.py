@@ -83,7 +83,7 @@ class ItemCommands:
     def _end(self, command: InProgress, on_done: OnDone, error: SteeringError | None) -> None:
         self._queued.popleft()
         self._dispatcher.is_held = False
-        self._dispatcher.wake_all()
+        self._dispatcher.on_dropped()
         self._read_opened()
         on_done(command.answer if error is None else error)
         self._begin_next()
@@ -331,4 +331,4 @@ class ItemCommands:
                 yield None
                 self._check_is_on()
                 end = monotonic() + SLICE_S
-        self._dispatcher.wake_all()
+        self._dispatcher.on_dropped()

@@ -44,10 +44,15 @@ class RemoteWorkers:
     async def run(self, tasks: TaskGroup) -> None:
         """Run items in all places until none is left or the run stops; each worker is a task in `tasks`."""
         self._tasks = tasks
-        self._dispatcher.end_if_idle(about_to_wait=0)
-        self.look_if_over()
+        self._dispatcher.on_dropped = self._look_at_all
+        self._look_at_all()
         if self._stopping.stage is Stage.RUNNING and not self._dispatcher.is_done:
             await self._execution.serve(self)
+
+    def _look_at_all(self) -> None:
+        self._dispatcher.wake_all()
+        self._dispatcher.end_if_idle(about_to_wait=0)
+        self.look_if_over()
 
     def look_if_over(self) -> None:
         """End the execution if no worker is left and no more are needed."""
