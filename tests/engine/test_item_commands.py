@@ -4,6 +4,7 @@ Also `_engine.search`, `_engine.reopening`, `_engine.reruns` and `_engine.facts`
 """
 
 import os
+import threading
 import time
 from collections import Counter
 from collections.abc import Awaitable, Callable
@@ -20,8 +21,10 @@ import trio
 from aqueue import Backend, EnqueueFn, Item, ItemFailures, RunResult, SetDescFn, current, run_queue
 from aqueue._engine.attempt import Attempt, EngineForItems
 from aqueue._engine.context import running_attempt
+from aqueue._engine.steering import Steering
 from aqueue._engine.turns import SLICE_S, Turns
 from aqueue._verbs import Answer, Cancel, Retry, Skip
+from aqueue.errors import SteeringError
 from aqueue.events import (
     Event,
     ItemChildrenProcessed,
@@ -36,7 +39,7 @@ from aqueue.events import (
 from aqueue.testing import EventRecorder
 from tests.engine.commander import BY, Commander
 from tests.engine.invariants import check_events
-from tests.engine.jobs import Do
+from tests.engine.jobs import Do, Noop
 from tests.journal.oracle import Story, told_by
 from tests.journal.recorded import events_of
 from tests.journal.seeds import LIMITS, group_of, items_of, random_seed, with_policies
@@ -210,6 +213,41 @@ class HookOverBad(Mid):
 
 
 KEPT: Final[list[object]] = []
+
+
+def test_command_fails_alone_if_the_journal_can_not_be_read(
+    tmp_path: Path, backend: Backend, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No thread can be started for that: the run continues, and ends."""
+    start = threading.Thread.start
+    answers: list[Answer | SteeringError] = []
+
+    def start_but_one(thread: threading.Thread) -> None:
+        if thread.name == "aqueue-facts":
+            raise RuntimeError("can't start new thread")
+        start(thread)
+
+    async def retry() -> None:
+        command = Retry(by=BY, selector="1", items={"completed": [1]}, completed=True)
+        STEERING[-1].begin(command, answers.append)
+        while not answers:
+            await anyio.sleep(0.001)
+
+    init = Steering.__init__
+
+    def note(steering: Steering, *arguments: Any) -> None:
+        init(steering, *arguments)
+        STEERING.append(steering)
+
+    STEER[:] = [retry]
+    monkeypatch.setattr(Steering, "__init__", note)
+    monkeypatch.setattr(threading.Thread, "start", start_but_one)
+    result = run_queue([Noop(), Mid()], num_workers=1, journal=tmp_path / "run.db", reporter="none", backend=backend)
+    assert result.status == "completed"
+    assert [str(answer) for answer in answers] == ["the journal can't be read: can't start new thread"]
+
+
+STEERING: Final[list[Steering]] = []
 
 
 # ---- items that run ---------------------------------------------------------------------------------------------

@@ -219,17 +219,24 @@ class Delivery:
                 yield events
 
         def read() -> None:
-            found: dict[int, ItemFacts] | Exception
             try:
-                found = ended_items(items, batches)
+                end(ended_items(items, batches))
             except Exception as error:
-                found = error
+                end(error)
+
+        def end(found: dict[int, ItemFacts] | Exception) -> None:
             self._call_soon(lambda: on_read(found))
             self._call_soon(has_read.set)
 
+        def start(_: bool) -> None:
+            try:
+                threading.Thread(target=read, name="aqueue-facts", daemon=True).start()
+            except RuntimeError as error:  # there are too many threads; this one must go on writing
+                end(error)
+
         has_read = anyio.Event()
         self._reads = [one for one in self._reads if not one.is_set()] + [has_read]
-        self.when_saved(lambda _: threading.Thread(target=read, name="aqueue-facts", daemon=True).start())
+        self.when_saved(start)
 
     def _on_committed(self, batch: list[Event]) -> None:
         if self._is_showing:
