@@ -460,7 +460,7 @@ def _attempts(one: _Explained, history: str) -> RenderableType:
     is_of_today = {_screen.local_time(at)[:10] for at in [one.record.now, *(act.at for act in shown)]}
     begin = 11 if len(is_of_today) == 1 else 5
     numbers = max(len(act.number) for act in shown)
-    whats = max((act.what.cell_len for act in shown if act.error is not None), default=0)
+    outcomes = max((act.what.cell_len for act in shown if act.error is not None), default=0)
     rows: list[tuple[str, RenderableType]] = []
     for part in parts:
         if rows:
@@ -472,7 +472,7 @@ def _attempts(one: _Explained, history: str) -> RenderableType:
             line, at = act.what.copy(), _screen.local_time(act.at)[begin:]
             if act.error is not None:
                 said, where = _screen.error_summary(act.error.type, act.error.message), _place(act.error)
-                line.pad_right(whats - line.cell_len + _GAP_CELLS)
+                line.pad_right(outcomes - line.cell_len + _GAP_CELLS)
                 line.append("the same error" if said + where == before else said)
                 line.append(f"{' ' * _GAP_CELLS}{where}" if where and said + where != before else "", "dim")
                 before = said + where
