@@ -10,15 +10,17 @@ import sqlite3
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar
 from unittest import mock
 
+import anyio
 import pytest
 from msgspec import Raw
 
 import aqueue
-from aqueue import Backend, EnqueueFn, Item, ItemFailures, RunResult, SetDescFn, run_queue
+from aqueue import Backend, EnqueueFn, Item, ItemFailures, RunResult, SetDescFn, run_queue, steering
 from aqueue._engine.context import steer
 from aqueue._journal.writer import Journal
 from aqueue._resume.editing import edit
@@ -376,3 +378,24 @@ def test_command_that_can_not_be_written_changes_nothing(path: Path, monkeypatch
             command(path, Retry, A, completed=True)
     assert events_of(path) == before
     assert sum(isinstance(event, RunStarted | RunEdited) for event in before) == 1
+
+
+@dataclass
+class RetriesTop(Item):
+    """Has the first item of its run, which has completed, run again."""
+
+    path: str
+
+    async def process(self, enqueue: EnqueueFn, set_desc: SetDescFn) -> None:
+        answer = await anyio.to_thread.run_sync(partial(steering.retry, self.path, [TOP], completed=True))
+        assert answer.count == 1
+
+
+def test_attempts_of_what_a_resume_has_restored_as_completed_are_counted_on(path: Path, backend: Backend) -> None:
+    """The next attempt has the next number."""
+    Node.fails = {"a"}
+    run(path, backend)
+    items = [Top("top", ("a", "b", "c")), RetriesTop(str(path))]
+    run(path, backend, items, retry_failed=False)
+    starts = [event for event in events_of(path) if isinstance(event, ItemStarted) and event.item == TOP]
+    assert [(event.phase, event.attempt) for event in starts] == [("process", 1), ("process", 2)]
