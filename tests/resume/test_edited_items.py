@@ -8,7 +8,8 @@ import os
 import signal
 import sqlite3
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -22,9 +23,10 @@ from msgspec import Raw
 import aqueue
 from aqueue import Backend, EnqueueFn, Item, ItemFailures, RunResult, SetDescFn, run_queue, steering
 from aqueue._engine.context import steer
+from aqueue._engine.steering import Steering
 from aqueue._journal.writer import Journal
 from aqueue._resume.editing import edit
-from aqueue._verbs import Answer, AnyCommand, Cancel, Pause, Retry, SeenState, Skip, Unpause
+from aqueue._verbs import Answer, AnyCommand, Cancel, Pause, Retry, SeenState, Skip, Stop, Unpause
 from aqueue.events import (
     Event,
     ItemCancelled,
@@ -399,3 +401,96 @@ def test_attempts_of_what_a_resume_has_restored_as_completed_are_counted_on(path
     run(path, backend, items, retry_failed=False)
     starts = [event for event in events_of(path) if isinstance(event, ItemStarted) and event.item == TOP]
     assert [(event.phase, event.attempt) for event in starts] == [("process", 1), ("process", 2)]
+
+
+class Later(Item):
+    """Asks to be retried in an hour."""
+
+    async def process(self, enqueue: EnqueueFn, set_desc: SetDescFn) -> None:
+        Node.ran["later"] += 1
+        raise aqueue.RetryAfter(3_600)
+
+
+class AboveLater(Item):
+    """Fails once its child waits for its retry."""
+
+    async def process(self, enqueue: EnqueueFn, set_desc: SetDescFn) -> None:
+        enqueue(Later())
+        while not Node.ran["later"]:
+            await anyio.sleep(0.001)
+        await anyio.sleep(0.001)
+        raise ValueError
+
+
+@pytest.mark.parametrize("verb", [Skip, Cancel, Retry])
+@pytest.mark.parametrize("parent", [[], [1]], ids=["alone", "with its parent"])
+def test_item_that_waits_for_its_parent_and_for_its_retry(
+    path: Path, backend: Backend, verb: Any, parent: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is seen as waiting for its retry, and the run doesn't wait for that any more."""
+    with pytest.raises(ItemFailures):
+        run_queue([AboveLater()], resume=path, reporter="none", num_workers=2, backend=backend)
+    init, made = Steering.__init__, list[Steering]()
+    answers: list[Answer] = []
+
+    def note(steering: Steering, *arguments: Any) -> None:
+        init(steering, *arguments)
+        made.append(steering)
+
+    def items() -> Iterator[Item]:
+        command = verb(by=BY, selector="these", items={"queued": parent, "retrying": [2]})
+        answers.append(made[-1].apply(command))
+        yield AboveLater()
+
+    monkeypatch.setattr(Steering, "__init__", note)
+    monkeypatch.setattr(Later, "process", nothing)
+    monkeypatch.setattr(AboveLater, "process", enqueues_later)
+    with suppress(ItemFailures):
+        run_queue(items(), resume=path, reporter="none", num_workers=2, on_error="continue", backend=backend)
+    assert [answer.count for answer in answers] == [1 if verb is Retry else 1 + len(parent)]
+    events = events_of(path)
+    told_by(events, follows_clock=False)
+    outcome = {Skip: "skipped", Cancel: "failed", Retry: "completed"}[verb]
+    assert states_of(path)[2] == outcome
+
+
+async def nothing(item: Item, enqueue: EnqueueFn, set_desc: SetDescFn) -> None:
+    """Do nothing."""
+
+
+async def enqueues_later(item: Item, enqueue: EnqueueFn, set_desc: SetDescFn) -> None:
+    """Enqueue the child that was enqueued before."""
+    enqueue(Later())
+
+
+class CancelsTheOther(Item):
+    """Cancels another item, which was interrupted, while the run stops."""
+
+    async def process(self, enqueue: EnqueueFn, set_desc: SetDescFn) -> None:
+        command = Cancel(by=BY, selector="1", items={"interrupted": [1]})
+        Node.ran["other"] += 1
+        try:
+            await anyio.sleep(60)
+        finally:
+            with anyio.CancelScope(shield=True):
+                await anyio.sleep(0.01)
+                assert steer(command).count == 1
+
+
+class Stops(Item):
+    """Stops its run, once the other item runs."""
+
+    async def process(self, enqueue: EnqueueFn, set_desc: SetDescFn) -> None:
+        while not Node.ran["other"]:
+            await anyio.sleep(0.001)
+        steer(Stop(by=BY, now=True))
+        await anyio.sleep(60)
+
+
+def test_item_that_was_interrupted_is_cancelled_as_of_its_next_attempt(path: Path, backend: Backend) -> None:
+    """Its attempt has ended, and has one outcome."""
+    with pytest.raises(ItemFailures):
+        run_queue([Stops(), CancelsTheOther()], resume=path, reporter="none", num_workers=2, backend=backend)
+    told_by(events_of(path), follows_clock=False)
+    [failed] = [event for event in events_of(path) if isinstance(event, ItemFailed)]
+    assert (failed.item, failed.attempt) == (1, 2)

@@ -147,9 +147,10 @@ class ItemCommands:
 
     def _apply_in_parts(self, doing: InProgress) -> Iterator[Step]:
         command = doing.command
-        waiting = set()
+        is_delayed = self._dispatcher.retries.is_delayed
+        waiting = {number for number in command.items.get("retrying", ()) if is_delayed(number)}
         if not isinstance(command, Retry):
-            waiting = {number for state in _WAITING for number in command.items.get(state, ())}
+            waiting.update(number for state in _WAITING for number in command.items.get(state, ()))
         if waiting:
             self._hold(is_held=True)
         try:
@@ -228,6 +229,8 @@ class ItemCommands:
             if self._search.is_skipped(number):
                 return "skipped"
             return "completed" if number <= self._parts.intake.last_id else "unknown"
+        if found.place == "parent" and self._dispatcher.retries.is_delayed(number):
+            return "retrying"
         return found.place if found.place in ("failed", "retrying", "running") else "queued"
 
     # ---- one item -----------------------------------------------------------------------------------------------
@@ -282,19 +285,22 @@ class ItemCommands:
     def _end_attempts(self, found: Found) -> Phase:
         """Let nothing of a node start any more, and return which phase was running or to run."""
         node, dispatcher = found.node, self._dispatcher
+        retries = dispatcher.retries
         phase: Phase = "process"
-        match found.place:
+        # Looked up again: the parent that it waited for may have been skipped or cancelled a moment ago, or have ended.
+        place = "retrying" if node.id in retries.retrying else found.place
+        match place:
             case "failed":
                 return self._failures.phase_of(node.id)
             case "running":
                 assert found.worker is not None
                 phase = found.worker.phase
             case "retrying":
-                phase = dispatcher.retries.retrying[node.id].phase
-                dispatcher.retries.withdraw(node.id)
+                phase = retries.retrying[node.id].phase
+                retries.withdraw(node.id)
             case "queue":
                 dispatcher.drop(node)
-            case "parent" if not node.is_held:  # the parent was skipped or cancelled a moment ago
+            case "parent" if not node.is_held:
                 dispatcher.drop(node)
             case "suspects":
                 self._parts.suspects.remove(node)
@@ -302,8 +308,9 @@ class ItemCommands:
                 del dispatcher.opening[node.id]
             case _:
                 pass
-        dispatcher.retries.forget(node)
+        retries.forget(node)
         if node.is_held:
+            retries.end_delay(node.id)
             node.is_held = False
         return phase
 

@@ -59,7 +59,7 @@ class Outcomes:
                 self._retries.run_again(node, attempt)
                 self._dispatcher.put_again(node)
             else:
-                self._dispatcher.left.append((node, attempt.phase))
+                self._leave(node, attempt.phase)
             return True
         is_ordinary = self._is_ordinary(error)
         if is_ordinary and not self._stopping.is_cancelled:
@@ -68,9 +68,17 @@ class Outcomes:
             what = f"item {node.id} ({node.cls.type}) raised {type(error).__qualname__}"
             self._stopping.fail(error, what, cancel=True)
         self._interrupt(node, attempt, "cancelled")
-        self._dispatcher.left.append((node, attempt.phase))
+        self._leave(node, attempt.phase)
         self._stopping.note_cancellation()
         return True
+
+    def _leave(self, node: Node, phase: Phase) -> None:
+        """Note that an attempt at `phase` was interrupted, and that no other one follows in this process."""
+        self._dispatcher.left.append((node, phase))
+        if phase == "process":
+            node.attempt += 1
+        else:
+            node.hook_attempt += 1
 
     def by_person(self, error: BaseException, worker: Worker) -> BaseException:
         """Return what an attempt has failed with that raised `error`: if a person cancelled it, a `CancelledByUser`."""

@@ -109,6 +109,14 @@ class Retries:
         self._wait(node, delay_s, phase)
         return True
 
+    def is_delayed(self, item: int) -> bool:
+        """Return whether a recorded item, which isn't queued yet, waits for its next attempt then."""
+        return item in self._not_before
+
+    def end_delay(self, item: int) -> None:
+        """Let a recorded item not wait for its next attempt, once it is queued."""
+        self._not_before.pop(item, None)
+
     # ---- after a failed attempt ---------------------------------------------------------------------------------
 
     @staticmethod
@@ -184,9 +192,11 @@ class Retries:
             self._on_due(wait.node, wait.phase)
 
     def end_early(self, item: int) -> None:
-        """Let an item that waits for its next attempt have it now."""
-        wait = self.retrying[item]
-        self._wait(wait.node, 0.0, wait.phase)
+        """Let an item that waits for its next attempt have it now, or as soon as it is queued."""
+        self.end_delay(item)
+        wait = self.retrying.get(item)
+        if wait is not None:
+            self._wait(wait.node, 0.0, wait.phase)
 
     def withdraw(self, item: int) -> None:
         """Let an item that waits for its next attempt have none."""
