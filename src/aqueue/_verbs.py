@@ -243,8 +243,8 @@ class Answer(msgspec.Struct, frozen=True, kw_only=True, tag_field="answer", tag=
         reason: why the run stops.
         count: how many items the command was applied to.
         others: how many items it was not applied to, by why: the state in which they are now, ``hook`` if the hook of an ancestor runs
-            right now, ``cancelled`` if they run and have been cancelled, ``cluster`` if they run elsewhere and can't be reached, ``unknown``
-            if there is no such item.
+            right now, ``cancelled`` if they run and have been cancelled, ``cluster`` if they run elsewhere and can't be reached, ``class``
+            if the program lacks the class of a completed item, or that can't restore it, ``unknown`` if there is no such item.
     """
 
     changed: bool = True

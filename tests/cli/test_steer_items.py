@@ -236,6 +236,10 @@ def test_what_will_become_of_the_items_is_said(
                 "1 runs in another process and can't be reached; 2 are being cancelled)"
             ),
         ),
+        (
+            Answer(changed=False, others={"class": 1}),
+            "nothing to retry (1 has a class that the program lacks, or that can't restore it)",
+        ),
         (Answer(count=1, others={"dreamt\x1b[2J": 1}), "retried 1 of 2 items (1 dreamt\\x1b[2J)"),
     ],
 )

@@ -38,6 +38,10 @@ _WHY_NOT: Final[Mapping[str, tuple[str, str]]] = {
     ),
     "cancelled": ("is being cancelled", "are being cancelled"),
     "cluster": ("runs in another process and can't be reached", "run in other processes and can't be reached"),
+    "class": (
+        "has a class that the program lacks, or that can't restore it",
+        "have classes that the program lacks, or that can't restore them",
+    ),
     "unknown": ("doesn't exist", "don't exist"),
 }
 """Why a command doesn't apply to an item, and to several."""
