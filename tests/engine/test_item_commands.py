@@ -323,3 +323,28 @@ def test_item_that_ignores_the_command_until_its_time_is_over(
     recorder = run_and_steer(verb, [Limited(insist), Do(fail)], 2, backend)
     assert outcomes(recorder, 2) == ends
     assert [event.error.type for event in recorder.of(ItemFailed)] == ["ValueError"]
+
+
+@pytest.mark.parametrize(
+    ("command", "verb"),
+    [
+        (Retry(by=BY, selector="1", items={"completed": [1]}, completed=True), "retry"),
+        (Skip(by=BY, selector="5", items={"queued": [5]}), "skip"),
+    ],
+    ids=["completed", "spilled"],
+)
+def test_what_must_be_read_first_is_not_done_at_once(
+    tmp_path: Path, backend: Backend, command: Retry | Skip, verb: str
+) -> None:
+    """An item that gives the command is told what to call instead."""
+
+    async def steer() -> None:
+        with pytest.raises(SteeringError, match=rf"in a thread: await anyio.* steering\.{verb}\("):
+            engine().steer(command)
+
+    STEER[:] = [steer]
+    items = [Noop(), Mid(), *(Noop() for _ in range(6))]
+    result = run_queue(
+        items, num_workers=1, journal=tmp_path / "run.db", spill_after=1, reporter="none", backend=backend
+    )
+    assert result.counts.completed == 8

@@ -37,10 +37,6 @@ _NO_JOURNAL: Final = (
     "this run has no journal, so items that have ended are forgotten, and can't be retried or skipped; record one with "
     'run_queue(journal="run.db")'
 )
-_WAITS_ON_DISK: Final = (
-    "some of these items wait in the journal and not in memory; give the path of the journal in a thread: await "
-    'anyio.to_thread.run_sync(steering.cancel, "run.db", items)'
-)
 _ANOTHER: Final = "another command on items is being carried out; try again when it has been"
 
 _WAITING: Final[frozenset[SeenState]] = frozenset(("queued", "interrupted"))
@@ -116,7 +112,10 @@ class ItemCommands:
         doing = InProgress(command)
         for step in self._work(doing):
             if step is not None:
-                raise SteeringError(_WAITS_ON_DISK)
+                raise SteeringError(
+                    "some of these items have to be read from the journal; give its path, in a thread: await "
+                    f'anyio.to_thread.run_sync(lambda: steering.{command.name.split()[0]}("run.db", …))'
+                )
         self._read_opened()
         return doing.answer
 
