@@ -285,17 +285,17 @@ def test_flag_must_be_one() -> None:
 
 @dataclass
 class Page(Item):
-    """One that fails until it is mended."""
+    """One that fails until it is fixed."""
 
     number: int
-    is_mended = False
+    is_fixed = False
 
     @property
     def key(self) -> str:
         return f"page {self.number}"
 
     async def process(self, enqueue: EnqueueFn, set_desc: SetDescFn) -> None:
-        if not self.is_mended:
+        if not self.is_fixed:
             raise TimeoutError(self.key)
 
 
@@ -323,7 +323,7 @@ def test_selector_steers_a_live_run(tmp_path: Path, backend: Backend, monkeypatc
     answers: list[Answer] = []
 
     async def steer() -> None:
-        monkeypatch.setattr(Page, "is_mended", True)
+        monkeypatch.setattr(Page, "is_fixed", True)
         while not await to_thread.run_sync(lambda: steering.select(path, Selector(states=["failed"])).count == 3):
             await anyio.sleep(0.005)
         selected = await to_thread.run_sync(partial(steering.select, path, Selector(error="TimeoutError", key="*[12]")))
@@ -349,7 +349,7 @@ def test_item_steers_its_own_run_by_numbers(tmp_path: Path, backend: Backend, mo
     answers: list[Answer] = []
 
     async def steer() -> None:
-        monkeypatch.setattr(Page, "is_mended", True)
+        monkeypatch.setattr(Page, "is_fixed", True)
         answers.append(steering.retry(None, [1, 2, 99]))
         answers.append(steering.skip(None, [3, 1]))
 

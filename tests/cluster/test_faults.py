@@ -74,6 +74,14 @@ def fate(transport: MemoryTransport, random: Random) -> Iterator[None]:
         killer.join()
 
 
+def mortal_processes(random: Random, monkeypatch: pytest.MonkeyPatch) -> MemoryTransport:
+    """Return the transport of a cluster of three processes, which soon notices that one has died; for `fate`."""
+    transport = MemoryTransport(random, 3, faults=0.1)
+    transport.use(monkeypatch)
+    monkeypatch.setattr("aqueue._cluster.cluster.LEASE_S", 1.0)
+    return transport
+
+
 @pytest.mark.parametrize("number", range(5))
 def test_lost_late_and_doubled_messages_change_nothing(
     number: int, tmp_path: Path, backend: Backend, monkeypatch: pytest.MonkeyPatch
@@ -100,9 +108,7 @@ def test_processes_that_die_and_join_change_nothing(
     random = Random(number)
     seeds, arguments = job(random, number, 40, backend)
     whole = run(seeds, tmp_path / "whole.db", **arguments)
-    transport = MemoryTransport(random, 3, faults=0.1)
-    transport.use(monkeypatch)
-    monkeypatch.setattr("aqueue._cluster.cluster.LEASE_S", 1.0)
+    transport = mortal_processes(random, monkeypatch)
     with slow_items(random), fate(transport, random):
         story = run(seeds, tmp_path / "cluster.db", cluster="local:3", **arguments)
     assert story.ended_well() == whole.ended_well()
@@ -138,9 +144,7 @@ def test_items_are_steered_at_any_moment(
     """Retries, skips and cancels tell a possible story on a cluster, too, also when processes die and join."""
     random = Random(number)
     seeds, arguments = job(random, number, 25, backend)
-    transport = MemoryTransport(random, 3, faults=0.1)
-    transport.use(monkeypatch)
-    monkeypatch.setattr("aqueue._cluster.cluster.LEASE_S", 1.0)
+    transport = mortal_processes(random, monkeypatch)
     commander = Commander(random, ["group 1", "group 2", "group 3"], LIMITS if number % 2 else None, steers_items=True)
     deaths = nullcontext() if number % 2 else fate(transport, random)
     with slow_items(random), commander.steering(commands=20), deaths, suppress(ItemFailures):

@@ -1,6 +1,6 @@
 """Retry, skip and cancel in a live run: random trees are steered at random moments, and the journal must tell a possible story.
 
-Also `_engine.search`, `_engine.reopening`, `_engine.reruns` and `_engine.facts`.
+Also `_engine.search`, `_engine.reopening` and `_engine.reruns`.
 """
 
 import os

@@ -1,4 +1,7 @@
-"""Facts of items that have ended, read again from the events: they are those that the oracle of the journals tells."""
+"""Facts of items that have ended, read again from the events: they are those that the oracle of the journals tells.
+
+Also `_stream.item_facts`.
+"""
 
 from pathlib import Path
 

@@ -8,8 +8,9 @@ from typing import Any
 import msgspec
 
 from aqueue._codec.class_names import defined_items, type_name
-from aqueue._folds.recording import CANCELLED, RecordedRun
+from aqueue._folds.recording import RecordedRun
 from aqueue._folds.snapshot import Folds, parts_of, restored
+from aqueue._stream.error_info import CANCELLED
 from aqueue.events import (
     Counts,
     ErrorInfo,

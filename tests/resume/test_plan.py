@@ -369,7 +369,7 @@ def test_a_resume_does_what_is_planned(seed: int, retry_failed: bool) -> None:
 
 
 def test_cancelled_items_stay_failed_until_a_person_retries_them() -> None:
-    """Whatever is retried; one that was cancelled while it ran is to fail first."""
+    """They stay so while other failed items run again. An item that was cancelled while it ran has to fail first."""
     script = Script()
     waiting, running, retried, failed = [script.enqueue() for _ in range(4)]
     script.cancel(waiting)

@@ -34,8 +34,9 @@ import trio._core._run as trio_run
 from msgspec.structs import replace
 
 from aqueue import ItemFailures, RunResult, run_queue
-from aqueue._folds.recording import CANCELLED, POISON
+from aqueue._folds.recording import POISON
 from aqueue._resume.editing import edit
+from aqueue._stream.error_info import CANCELLED
 from aqueue._verbs import Retry
 from aqueue.events import (
     Event,

@@ -12,11 +12,12 @@ from aqueue._codec.class_names import type_name
 from aqueue._delivery.journal_thread import JournalThread
 from aqueue._delivery.open_reporters import terminals_last
 from aqueue._delivery.reporter_thread import TICK_INTERVAL_S, ReporterThread
-from aqueue._folds.ended_items import ItemFacts, ended_items
+from aqueue._folds.ended_items import ended_items
 from aqueue._folds.recording import Recording
 from aqueue._folds.snapshot import GROWING, Folds
 from aqueue._stream.error_info import error_info
 from aqueue._stream.event_stream import SOFT_LIMIT_BYTES, EventStream
+from aqueue._stream.item_facts import ItemFacts
 from aqueue._system.loop import CallSoon
 from aqueue._system.notice import warn
 from aqueue.errors import JournalError, ReporterError

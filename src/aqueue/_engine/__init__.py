@@ -33,7 +33,6 @@ Each module imports only from those above it:
 - `intake`: what happens to an enqueued item: announced and queued, dropped as a duplicate, or adopted
 - `spilling`: makes the nodes of spilled items again, from what the journal has of them
 - `worker`: the state of one worker
-- `facts`: what the journal tells of items that the engine has forgotten
 - `outcomes`: what follows from an attempt that raised: a retry, a failure for good, or an interruption
 - `parts`: the parts above, put together for one run
 - `hooks`: runs hooks, those of children before those of their parents

@@ -4,10 +4,9 @@ from collections.abc import Callable
 from types import TracebackType
 from typing import Final
 
-from aqueue._codec.class_names import type_name
 from aqueue._engine.hints import hint
+from aqueue._stream.error_info import CANCELLED
 from aqueue._system.notice import warn
-from aqueue.errors import CancelledByUser
 from aqueue.events import ItemFailed, Phase
 from aqueue.result import MAX_LISTED_FAILURES
 
@@ -21,8 +20,6 @@ _Facts = tuple[Phase, bool, bool]
 
 _SAME_FACTS: Final[dict[_Facts, _Facts]] = {}
 """For each of them the one object that is kept, however many items failed so."""
-
-_CANCELLED: Final = type_name(CancelledByUser)
 
 _MAX_CHAIN: Final = 64
 """How many of the exceptions that led to another are looked at."""
@@ -68,9 +65,8 @@ class Failures:
         self.exceptions: dict[int, Exception] = {}
         self.not_alive: dict[int, ItemFailed] = {}
         self._facts: dict[int, _Facts] | None = {} if may_be_taken_back else None  # by item
-        self._first: dict[
-            int, tuple[TracebackType | None, str]
-        ] = {}  # traceback and note, by the `id` of each of `exceptions`
+        # Traceback and note, by the `id` of each of `exceptions`.
+        self._first: dict[int, tuple[TracebackType | None, str]] = {}
         self._advice_given: set[str] = set()
 
     def restore(self, failure: ItemFailed) -> None:
@@ -83,7 +79,7 @@ class Failures:
     def _note(self, failure: ItemFailed, *, is_recorded: bool) -> None:
         self._count_kind(failure)
         if self._facts is not None:
-            facts = failure.phase, failure.error.type == _CANCELLED, is_recorded
+            facts = failure.phase, failure.error.type == CANCELLED, is_recorded
             self._facts[failure.item] = _SAME_FACTS.setdefault(facts, facts)
 
     @property
@@ -116,7 +112,7 @@ class Failures:
     def add(self, failure: ItemFailed, error: Exception) -> None:
         """Count `failure`, which `error` caused, and keep both as long as there is room."""
         self.count += 1
-        self.num_cancelled += failure.error.type == _CANCELLED
+        self.num_cancelled += failure.error.type == CANCELLED
         self._note(failure, is_recorded=False)
         is_listed = len(self.listed) < MAX_LISTED_FAILURES
         advice = hint(error)

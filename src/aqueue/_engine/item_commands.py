@@ -230,7 +230,7 @@ class ItemCommands:
             return "completed" if number <= self._parts.intake.last_id else "unknown"
         if found.place == "parent" and self._dispatcher.retries.is_delayed(number):
             return "retrying"
-        return found.place if found.place in ("failed", "retrying", "running") else "queued"
+        return found.state
 
     # ---- one item -----------------------------------------------------------------------------------------------
 

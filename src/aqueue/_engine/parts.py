@@ -3,7 +3,6 @@
 from aqueue._engine.attempt import EngineForItems
 from aqueue._engine.class_registry import ClassRegistry
 from aqueue._engine.dispatcher import Dispatcher
-from aqueue._engine.facts import ReadFacts
 from aqueue._engine.failures import Failures
 from aqueue._engine.group_limits import GroupLimits
 from aqueue._engine.intake import Intake
@@ -11,7 +10,7 @@ from aqueue._engine.item_class import NO_POLICIES, Policies
 from aqueue._engine.outcomes import Outcomes
 from aqueue._engine.payloads import Payloads
 from aqueue._engine.queues import PlainQueue
-from aqueue._engine.spilling import ReadAgain, ReadItems, Spilling
+from aqueue._engine.spilling import ReadAgain, ReadFacts, ReadItems, Spilling
 from aqueue._engine.stopping import OnError, StopLimits, Stopping
 from aqueue._engine.suspects import Suspects
 from aqueue._engine.timeouts import Timeouts

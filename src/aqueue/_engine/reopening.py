@@ -5,14 +5,13 @@ enqueued, which it will enqueue again.
 """
 
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from functools import partial
 from time import monotonic
 
 from aqueue._engine.adoption import RecordedChildren
 from aqueue._engine.changed_classes import ChangedClasses
 from aqueue._engine.ended_children import Announced, EndedChildren
-from aqueue._engine.facts import Facts
 from aqueue._engine.lines import BLOCK_ITEMS
 from aqueue._engine.parts import Parts
 from aqueue._engine.recorded_child import RecordedChild
@@ -20,6 +19,7 @@ from aqueue._engine.search import Step
 from aqueue._engine.stopping import Stage
 from aqueue._engine.tree import CLOSED, Node
 from aqueue._engine.turns import SLICE_S
+from aqueue._stream.item_facts import ItemFacts
 from aqueue.events import NO_DATA, Event, ItemAdopted, ItemCompleted, ItemEnqueued, ItemReopened, Phase
 
 __all__ = ["Reopening"]
@@ -124,23 +124,29 @@ class Reopening:
             events: list[Event] = []
             forgetful: list[int] = []
             yield partial(self._ask, part, events, forgetful)
-            facts: dict[int, Facts] = {}
+            facts: Mapping[int, ItemFacts] | Exception = {}
             if forgetful:
-                yield partial(self._ask_for_facts, forgetful, facts)
+                facts = yield from self.read_facts(forgetful)
+            if isinstance(facts, Exception):
+                if self._parts.stopping.stage is not Stage.ENDED:
+                    self._parts.stopping.fail(facts, "the journal can't be read", cancel=True)
+                return
             yield from self._put(part, events, facts)
 
-    def _ask_for_facts(self, numbers: list[int], facts: dict[int, Facts], then: Callable[[], None]) -> None:
-        """Read the facts of these items, put them into `facts`, and call `then`."""
+    def read_facts(self, numbers: Sequence[int]) -> Generator[Step, None, Mapping[int, ItemFacts] | Exception]:
+        """Read the facts of these items and of their ancestors, and return them, or why they can't be read; only with a journal."""
+        read: list[Mapping[int, ItemFacts] | Exception] = []
 
-        def on_read(found: Mapping[int, Facts] | Exception) -> None:
-            if not isinstance(found, Exception):
-                facts.update(found)
+        def ask(then: Callable[[], None]) -> None:
+            def on_read(facts: Mapping[int, ItemFacts] | Exception) -> None:
+                read.append(facts)
                 then()
-            elif self._parts.stopping.stage is not Stage.ENDED:
-                self._parts.stopping.fail(found, "the journal can't be read", cancel=True)
 
-        assert self._parts.read_facts is not None
-        self._parts.read_facts(numbers, on_read)
+            assert self._parts.read_facts is not None
+            self._parts.read_facts(numbers, on_read)
+
+        yield ask
+        return read[0]
 
     def _ask(
         self, part: list[tuple[Node, Phase]], events: list[Event], forgetful: list[int], then: Callable[[], None]
@@ -156,7 +162,9 @@ class Reopening:
         assert self._parts.read_again is not None
         self._parts.read_again([node.id for node, _ in part], parents, on_read)
 
-    def _put(self, part: list[tuple[Node, Phase]], events: list[Event], facts: Mapping[int, Facts]) -> Iterator[Step]:
+    def _put(
+        self, part: list[tuple[Node, Phase]], events: list[Event], facts: Mapping[int, ItemFacts]
+    ) -> Iterator[Step]:
         """Let these nodes run, about which `events` tell all that is needed."""
         numbers = {node.id for node, _ in part}
         announced: dict[int, ItemEnqueued] = {}

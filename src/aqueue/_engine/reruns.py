@@ -8,12 +8,10 @@ before its children, which it enqueues again: each child takes the place of the 
 from collections import defaultdict
 from collections.abc import Callable, Generator, Iterator, Mapping
 from collections.abc import Set as AbstractSet
-from functools import partial
 from itertools import islice
 from typing import Any, Final
 
 from aqueue._codec.digests import state_or_digest
-from aqueue._engine.facts import Facts
 from aqueue._engine.item_class import ItemClass
 from aqueue._engine.parts import Parts
 from aqueue._engine.recorded_child import RecordedChild
@@ -22,6 +20,7 @@ from aqueue._engine.search import InProgress, Search, Step, has_running_hook
 from aqueue._engine.stopping import Stage
 from aqueue._engine.tree import CLOSED, Node, RestoredNode
 from aqueue._engine.worker import Worker
+from aqueue._stream.item_facts import ItemFacts
 from aqueue._verbs import SeenState
 from aqueue.errors import SteeringError
 from aqueue.events import NO_DATA, ItemReopened, RunSteered
@@ -68,7 +67,7 @@ class Reruns:
         self._reopening = reopening
         self._hold = hold
         self._check_is_on = check_is_on
-        self._facts: Mapping[int, Facts] = {}
+        self._facts: Mapping[int, ItemFacts] = {}
         self._objects: dict[int, object] = {}
         self._made: dict[int, Node] = {}
         self._reruns: dict[int, Node] = {}
@@ -89,9 +88,7 @@ class Reruns:
             raise SteeringError(COMPLETED_ON_A_CLUSTER)
         left = {number: state for state, numbers in doing.command.items.items() for number in numbers}
         for _ in range(_MAX_READS):
-            read: list[Mapping[int, Facts] | Exception] = []
-            yield partial(self._read, list(left), read)
-            (facts,) = read
+            facts = yield from self._reopening.read_facts(list(left))
             if isinstance(facts, Exception):
                 raise SteeringError(f"the journal can't be read: {visible(str(facts), 1_000)}")
             self._hold(is_held=True)
@@ -111,14 +108,6 @@ class Reruns:
             if not left:
                 return
         doing.others.update(dict.fromkeys(left, "running"))
-
-    def _read(self, numbers: list[int], read: list[Mapping[int, Facts] | Exception], then: Callable[[], None]) -> None:
-        def on_read(facts: Mapping[int, Facts] | Exception) -> None:
-            read.append(facts)
-            then()
-
-        assert self._parts.read_facts is not None
-        self._parts.read_facts(numbers, on_read)
 
     # ---- one part after the other -------------------------------------------------------------------------------
 
@@ -156,7 +145,7 @@ class Reruns:
             return "unknown"
         found = self._search.find(number, running)
         if found is not None:
-            return found.place if found.place in ("failed", "retrying", "running") else "queued"
+            return found.state
         if self._search.has_abandoned(number):
             return "running"
         chain = [facts, *self._ended_above(facts)]
@@ -181,9 +170,9 @@ class Reruns:
     def _node(self, number: int) -> Node | None:
         return self._made.get(number) or self._search.completed(number)
 
-    def _ended_above(self, facts: Facts) -> list[Facts]:
+    def _ended_above(self, facts: ItemFacts) -> list[ItemFacts]:
         """Return the ancestors of an item that have no node any more, the deepest first."""
-        above: list[Facts] = []
+        above: list[ItemFacts] = []
         if self._node(facts.id) is None:
             while facts.parent and self._node(facts.parent) is None:
                 facts = self._facts[facts.parent]
@@ -207,7 +196,7 @@ class Reruns:
 
     # ---- one item -----------------------------------------------------------------------------------------------
 
-    def _rerun(self, facts: Facts) -> None:
+    def _rerun(self, facts: ItemFacts) -> None:
         number = facts.id
         node = self._node(number)
         if node is None:
@@ -220,7 +209,7 @@ class Reruns:
             node.cls.completed -= 1
         self._made[number] = self._reruns[number] = node
 
-    def _rerun_live(self, node: Node, facts: Facts) -> None:
+    def _rerun_live(self, node: Node, facts: ItemFacts) -> None:
         """Let the item of `node` run again, whose subtree has not ended well."""
         was_closed = node.pending == CLOSED
         self._reopening.withdraw_hook(node)
@@ -236,7 +225,7 @@ class Reruns:
             self._reopening.open_above(node, had_failed=node.num_failed > 0, topmost_first=True)
         self._stream.emit(ItemReopened, node.id, node.cls.type, None, node.group, rerun=True, skipped=facts.skipped)
 
-    def _bring_back(self, facts: Facts) -> Node:
+    def _bring_back(self, facts: ItemFacts) -> Node:
         """Make the nodes of an item, and of its ancestors that have ended well, and return that of the item."""
         chain = [*reversed(self._ended_above(facts)), facts]
         parent = self._node(chain[0].parent)
@@ -270,7 +259,7 @@ class Reruns:
         )
         return nodes[-1]
 
-    def _new_node(self, facts: Facts, parent: Node | None, cls: ItemClass) -> Node:
+    def _new_node(self, facts: ItemFacts, parent: Node | None, cls: ItemClass) -> Node:
         """Return a node of an item whose subtree had ended well: one thing is still to end, its `process` or what is below."""
         payloads = self._parts.payloads
         assert payloads is not None
@@ -299,7 +288,7 @@ class Reruns:
             setattr(node, name, value)
         return node
 
-    def _class_of(self, facts: Facts) -> ItemClass:
+    def _class_of(self, facts: ItemFacts) -> ItemClass:
         return self._parts.classes.announced_as(
             self._object(facts.id), facts.type, track_overall=facts.track_overall, hook=facts.hook
         )

@@ -46,6 +46,11 @@ class Found(msgspec.Struct, frozen=True, eq=False):
     place: Literal["failed", "retrying", "running", "queue", "suspects", "parent", "left", "opening"]
     worker: Worker | None = None
 
+    @property
+    def state(self) -> SeenState:
+        """Its state as people see it."""
+        return self.place if self.place in ("failed", "retrying", "running") else "queued"
+
 
 class InProgress:
     """A command that is being carried out.

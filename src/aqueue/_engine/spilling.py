@@ -11,9 +11,10 @@ from aqueue._engine.payloads import Payloads
 from aqueue._engine.stopping import Stage, Stopping
 from aqueue._engine.tree import JournaledNode, Node
 from aqueue._engine.turns import SLICE_S
+from aqueue._stream.item_facts import ItemFacts
 from aqueue.events import Event, ItemEnqueued
 
-__all__ = ["ReadAgain", "ReadItems", "Spilling"]
+__all__ = ["ReadAgain", "ReadFacts", "ReadItems", "Spilling"]
 
 Announced = Mapping[int, ItemEnqueued]
 """Announcements, by the numbers of their items."""
@@ -26,6 +27,9 @@ ReadAgain = Callable[[Sequence[int], Sequence[int], Callable[[list[Event], set[i
 
 The function also gets those of the latter about whose children the events don't tell all, since they had completed before.
 """
+
+ReadFacts = Callable[[Sequence[int], Callable[[Mapping[int, ItemFacts] | Exception], None]], None]
+"""Reads the facts of some items and all their ancestors in a thread, and calls a function with them, or with an error, in the loop."""
 
 
 class Spilling:

@@ -203,9 +203,8 @@ class Tree:
                 stream = self._stream
                 outcome = ItemChildrenFailed if node.num_failed else ItemChildrenProcessed
                 stream.append(outcome(stream.next_seq(), at, node.id, cls.type))
-                if (
-                    self.earlier_results
-                ):  # of the latest round that has ended: this one was closed over a failure, and has not
+                if self.earlier_results:
+                    # That of the latest round that has ended: this one was closed over a failure, and has not.
                     result = self.earlier_results.pop(node.id, result)
             node = self._detach(node, result)
         return None

@@ -1,7 +1,7 @@
 """What a journal tells of items that the fold of the live ones has forgotten, or has forgotten parts of.
 
-Whoever lets an item run again whose subtree had ended well needs its facts and those of its ancestors: see
-`aqueue.events.EndedItem`. A resume needs the children of such items: what they announced and returned.
+A retry of an item whose subtree had ended well needs the facts of the item and of its ancestors: see `aqueue.events.EndedItem`. A
+resume needs the children of such items: what they announced and returned.
 
 The events are read twice: first the announcements, which name each item's parent, and then all that happened to the items that were
 found. Of other items only the parent's number is kept, eight bytes.
@@ -9,95 +9,14 @@ found. Of other items only the parent's number is kept, eight bytes.
 
 from array import array
 from collections.abc import Callable, Iterable, Sequence
-from typing import NamedTuple
 
-import msgspec
 from msgspec import Raw
 
 from aqueue import events as ev
-from aqueue.events import NO_DATA, EndedItem, Event, ItemCompleted, ItemEnqueued, ItemStarted
+from aqueue._stream.item_facts import AnnouncedChild, ItemFacts
+from aqueue.events import NO_DATA, Event, ItemCompleted, ItemEnqueued, ItemStarted
 
-__all__ = ["AnnouncedChild", "ItemFacts", "ended_items"]
-
-
-class AnnouncedChild(NamedTuple):
-    """The announcement of a child: its number, that of the event, and what this one says."""
-
-    item: int
-    seq: int
-    type: str
-    key: str | None
-    payload: bytes
-
-
-class ItemFacts(msgspec.Struct):
-    """What a journal tells of an item, as of its last event.
-
-    Attributes:
-        id, parent, type, track_overall, hook, occurrence, payload: as announced; see `aqueue.events.ItemEnqueued`.
-        enqueued_seq: the number of that event.
-        key: its key, perhaps added by `item.adopted`.
-        state: its latest state: what it was adopted with, or what its `process` left.
-        state_seq: the number of the event that has it; 0 if that is the announcement.
-        group: the group in which it was queued last; None if it had none.
-        skipped: whether a person skipped it.
-        is_completed: whether its `process` has returned, or it was skipped, and nothing of it has run since.
-        is_closed: whether its subtree has ended well, or its hook has run over a failure.
-        attempt, hook_attempt: how often its `process` and its hook were started.
-        process_seq: the number of the event that has what its `process` returned, or what it was skipped with; 0 for nothing.
-        process_result: this result, as JSON.
-        result_seq, result: the same of the result that holds: that of its latest round that has ended. So that of the hook, if
-            this returned one.
-        has_children: whether it ever enqueued one.
-        children: the announcements of its children, in order. Only of an item that was asked for: if it runs again, it enqueues
-            them again.
-        results: the results that hold of its children by number, without None, if its class has a hook.
-    """
-
-    id: int
-    parent: int
-    type: str
-    enqueued_seq: int
-    track_overall: bool
-    hook: bool
-    key: str | None
-    occurrence: int
-    payload: bytes
-    state: bytes
-    group: str | None
-    state_seq: int = 0
-    skipped: bool = False
-    is_completed: bool = False
-    is_closed: bool = False
-    attempt: int = 0
-    hook_attempt: int = 0
-    process_seq: int = 0
-    process_result: Raw = NO_DATA
-    result_seq: int = 0
-    result: Raw = NO_DATA
-    has_children: bool = False
-    children: list[AnnouncedChild] = []
-    results: dict[int, Raw] = {}
-
-    @property
-    def announced_children(self) -> list[tuple[int, str, str | None, bytes]]:
-        """The same without the numbers of the events."""
-        return [(one.item, one.type, one.key, one.payload) for one in self.children]
-
-    def as_ended(self) -> EndedItem:
-        """Return what `item.reopened` says of it, if its subtree had ended well."""
-        return EndedItem(
-            self.parent,
-            self.enqueued_seq,
-            self.state_seq,
-            self.track_overall,
-            self.hook,
-            self.key,
-            self.occurrence,
-            self.has_children,
-            self.attempt,
-            self.hook_attempt,
-        )
+__all__ = ["ended_items"]
 
 
 def ended_items(wanted: Iterable[int], read: Callable[[], Iterable[Sequence[Event]]]) -> dict[int, ItemFacts]:

@@ -5,8 +5,7 @@ from typing import Final
 
 import msgspec
 
-from aqueue._codec.class_names import type_name
-from aqueue.errors import CancelledByUser
+from aqueue._stream.error_info import CANCELLED
 from aqueue.events import Event, ItemFailed, ItemReopened, ItemSkipped, Phase, RunResumed, RunStopping
 from aqueue.result import MAX_LISTED_FAILURES, FailureGroup, RunResult
 from aqueue.view import RunView
@@ -17,8 +16,6 @@ __all__ = ["FailureTally", "FoldedResult", "num_cancelled"]
 _MAX_GROUPS: Final = 100
 _MAX_COUNTED_KINDS: Final = 1_000
 """How many kinds of failures are counted: each keeps an event with its traceback, of at most 30,000 characters."""
-
-_CANCELLED: Final = type_name(CancelledByUser)
 
 _KindName = tuple[str, Phase, str]
 """The class of the items, the method that raised, the class of the exceptions."""
@@ -109,7 +106,7 @@ class FailureTally:
 
 def num_cancelled(groups: Iterable[FailureGroup]) -> int:
     """Return how many of these failures are of items that a person has cancelled: no resume runs them again."""
-    return sum(group.count for group in groups if group.error == _CANCELLED)
+    return sum(group.count for group in groups if group.error == CANCELLED)
 
 
 class FoldedResult:

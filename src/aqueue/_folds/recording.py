@@ -23,11 +23,12 @@ from aqueue._codec.class_names import type_name
 from aqueue._codec.digests import DIGEST_BYTES, KeySet, digest_of, encoded, pair_digest
 from aqueue._folds.crashes import Crashes
 from aqueue._folds.waiting_items import PAGE_ITEMS, Kind, Page, Siblings, WaitingItems
-from aqueue.errors import CancelledByUser, PoisonItem
+from aqueue._stream.error_info import CANCELLED
+from aqueue.errors import PoisonItem
 from aqueue.events import NO_DATA, Event, ItemCompleted, ItemDescribed, ItemEnqueued, ItemStarted, Phase, RunFinished
 from aqueue.view import InForce
 
-__all__ = ["CANCELLED", "POISON", "ROOT", "Ended", "RecordedItem", "RecordedRun", "Recording", "RunFacts"]
+__all__ = ["POISON", "ROOT", "Ended", "RecordedItem", "RecordedRun", "Recording", "RunFacts"]
 
 if TYPE_CHECKING:
     Numbers = array[int]
@@ -53,9 +54,6 @@ _NO_PAGE: Final = Page([None] * PAGE_ITEMS, array("q"))
 
 POISON: Final = type_name(PoisonItem)
 """The type of the error with which a poison item fails."""
-
-CANCELLED: Final = type_name(CancelledByUser)
-"""The type of the error with which an item fails that a person cancelled."""
 
 
 class RecordedItem(msgspec.Struct, gc=False, array_like=True):

@@ -10,9 +10,10 @@ import msgspec
 
 from aqueue._engine.outcomes import cancelled_by
 from aqueue._engine.restored_run import Change
-from aqueue._folds.ended_items import ItemFacts, ended_items
+from aqueue._folds.ended_items import ended_items
 from aqueue._folds.recording import ROOT, RecordedItem, RecordedRun, Recording
 from aqueue._stream.error_info import error_info
+from aqueue._stream.item_facts import ItemFacts
 from aqueue._verbs import OnItems, Retry, SeenState, Skip
 from aqueue.events import (
     NO_DATA,
@@ -90,9 +91,8 @@ class ItemEdits:
         self._cancelled = error_info(cancelled_by(command.by))
         self._closed: dict[int, ItemFacts] = {}  # ancestors and items that had ended well and were not reopened
         self._to_close: list[int] = []
-        self._failed_below: Counter[int] = (
-            Counter()
-        )  # how many children have failed or have a failure below, by their parent
+        # How many children have failed or have a failure below, by their parent.
+        self._failed_below: Counter[int] = Counter()
         self._count_what_has_ended()
         chosen = self._choose()
         self.count = len(chosen)

@@ -15,9 +15,9 @@ from aqueue._engine.changed_classes import ChangedClasses
 from aqueue._engine.ended_children import Announced, EndedChildren, Recognized
 from aqueue._engine.recorded_child import RecordedChild
 from aqueue._engine.tree import Results
-from aqueue._folds.ended_items import ItemFacts
 from aqueue._folds.recording import ROOT, RecordedItem, RecordedRun
 from aqueue._resume.plan import Plan
+from aqueue._stream.item_facts import ItemFacts
 from aqueue.errors import PayloadMismatch, UnknownItemType
 from aqueue.events import (
     NO_DATA,

@@ -4,10 +4,15 @@ from functools import partial
 from traceback import TracebackException
 from typing import Any, Final
 
+from aqueue._codec.class_names import type_name
+from aqueue.errors import CancelledByUser
 from aqueue.events import ErrorInfo
 from aqueue.text import visible, without_surrogates
 
-__all__ = ["error_info", "name_and_message"]
+__all__ = ["CANCELLED", "error_info", "name_and_message"]
+
+CANCELLED: Final = type_name(CancelledByUser)
+"""The type of the error with which an item fails that a person cancelled."""
 
 _MESSAGE_CHARS: Final = 10_000
 _TRACEBACK_CHARS: Final = 20_000
