@@ -195,6 +195,40 @@ def test_flush_returns_when_all_is_saved(tmp_path: Path) -> None:
     assert source.close(DEADLINE_S)
 
 
+class FastRun(Source):
+    """Makes 3,000 events each time when some are taken, until there are `end` of them."""
+
+    def __init__(self, waiting: int) -> None:
+        super().__init__(make_events(1, waiting))
+        self.made, self.end = waiting, 300_000
+        self.may_be_taken = threading.Event()
+
+    def take(self, most: int | None = None) -> list[Event]:
+        assert self.may_be_taken.wait(DEADLINE_S)
+        if self.made < self.end:
+            self.events.extend(make_events(self.made + 1, self.made + 3_000))
+            self.made += 3_000
+        return super().take(most)
+
+
+@pytest.mark.parametrize("waiting", [1, BATCH_EVENTS, 3 * BATCH_EVENTS])
+def test_flush_does_not_wait_for_the_later_events_of_a_fast_run(tmp_path: Path, waiting: int) -> None:
+    """It calls back once what there was is saved, while the run goes on: the answer to a command waits for that."""
+    journal = Journal.open(tmp_path / "run.db")
+    source = FastRun(waiting)
+    saved: list[int] = []
+
+    def on_saved() -> None:
+        saved.append(len(source.committed))
+        source.end = 0
+
+    source.start(journal)
+    source.flush(on_saved)
+    source.may_be_taken.set()
+    assert source.close(DEADLINE_S)
+    assert waiting <= saved[0] <= waiting + BATCH_EVENTS
+
+
 def test_any_thread_may_flush(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Of many flushes from many threads at once, each is called back, and once."""
     monkeypatch.setattr("aqueue._delivery.journal_thread.COMMIT_INTERVAL_S", 0.0)  # the writer looks all the time

@@ -1,5 +1,6 @@
 """The thread that takes the events of a run and commits them to its journal."""
 
+import math
 import threading
 from collections import deque
 from collections.abc import Callable, Sequence
@@ -65,7 +66,8 @@ class JournalThread:
         self._on_failed = on_failed
         self._on_closed = on_closed
         self._wake = threading.Event()
-        self._flushes: deque[Callable[[], None]] = deque()  # appending and popping are thread-safe
+        # By the number of the last event that waits; appending and popping are thread-safe.
+        self._flushes: deque[tuple[int, Callable[[], None]]] = deque()
         self._reads: deque[tuple[Question, OnRead]] = deque()  # as above
         self._is_ending = False
         self.has_failed = False
@@ -85,7 +87,7 @@ class JournalThread:
 
     def flush(self, on_done: Callable[[], None]) -> None:
         """Write what there is now; `on_done` is called, on any thread, when that is committed or can't be."""
-        self._flushes.append(on_done)
+        self._flushes.append((self._stream.last_waiting, on_done))
         self._wake.set()
         if self._has_ended:  # perhaps after it has looked for the last time
             self._end_flushes(1)
@@ -107,9 +109,7 @@ class JournalThread:
                 self._wake.wait(COMMIT_INTERVAL_S)
                 self._wake.clear()
                 is_ending = self._is_ending
-                flushes = len(self._flushes)  # counted before `take`, which returns all the events that these wait for
                 self._write_all()
-                self._end_flushes(flushes)
             if not self.has_failed:
                 self._snapshots.apply([], is_last=True)
         except JournalError as error:
@@ -140,20 +140,26 @@ class JournalThread:
             self._reads.popleft()
             num_written -= 1
 
-    def _end_flushes(self, number: int) -> None:
+    def _end_flushes(self, number: int, last_seq: float = math.inf) -> None:
+        """End those of the first `number` flushes that wait for no event after the one with the number `last_seq`."""
         with suppress(IndexError):  # two threads may do this at once, at the end
             for _ in range(number):
-                self._flushes.popleft()()
+                if self._flushes[0][0] > last_seq:
+                    return
+                self._flushes.popleft()[1]()
 
     def _write_all(self) -> None:
         """Write until only few events have come meanwhile."""
         stream = self._stream
         taken = BATCH_EVENTS
         while taken >= _BUSY_EVENTS:
+            flushes, last_seq = len(self._flushes), math.inf  # counted before `take`: these wait for what that returns, at most
             try:
                 asked = len(self._reads)
                 batch = stream.take(BATCH_EVENTS)
                 taken = len(batch)
+                if batch:
+                    last_seq = batch[-1].seq
                 stream.wake_if_room()
                 if not self.has_failed:
                     self._journal.write(batch)
@@ -172,3 +178,5 @@ class JournalThread:
                 taken = 0
             stream.bytes_written = stream.bytes_taken
             stream.wake_if_room()
+            # Not only when the loop ends: while a run is fast, it doesn't.
+            self._end_flushes(flushes, last_seq)

@@ -4,7 +4,7 @@ Most of them have no object any more: it is read back from the journal, as a res
 enqueued, which it will enqueue again.
 """
 
-from collections import defaultdict
+from collections import defaultdict, deque
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from functools import partial
 from time import monotonic
@@ -117,10 +117,11 @@ class Reopening:
 
     def read(self) -> Iterator[Step]:
         """Read the objects of reopened items, and let them run."""
-        unread = sorted(self._unread_above, key=lambda one: one[0].id) + self._unread
+        # A node leaves this as soon as it runs: to free 100,000 at the end takes 50 ms, in which nothing else can run.
+        unread = deque(sorted(self._unread_above, key=lambda one: one[0].id) + self._unread)
         self._unread, self._unread_above = [], []
-        for start in range(0, len(unread), BLOCK_ITEMS):
-            part = unread[start : start + BLOCK_ITEMS]
+        while unread:
+            part = [unread.popleft() for _ in range(min(BLOCK_ITEMS, len(unread)))]
             events: list[Event] = []
             forgetful: list[int] = []
             yield partial(self._ask, part, events, forgetful)

@@ -15,7 +15,7 @@ from msgspec.structs import replace
 
 from aqueue import events as ev
 from aqueue._history.known_items import STATES, UNKNOWN_TYPE, KnownItems
-from aqueue.events import Event, ItemCompleted, ItemDescribed, ItemEnqueued, ItemStarted, Phase
+from aqueue.events import Event, ItemCompleted, ItemDescribed, ItemEnqueued, ItemFailed, ItemStarted, Phase
 from aqueue.view import WorkerProcesses
 
 __all__ = ["UNKNOWN_TYPE", "Repairer"]
@@ -40,8 +40,8 @@ _STEPS: Final[dict[tuple[type[Event], Phase | None], dict[int | None, int]]] = {
     (ItemStarted, "after_children"): {_COMPLETED: _IN_HOOK},
     (ItemDescribed, None): {_RUNNING: _RUNNING, _IN_HOOK: _IN_HOOK},
     (ItemCompleted, None): {_RUNNING: _COMPLETED},
-    (ev.ItemFailed, "process"): {_RUNNING: _FAILED, _QUEUED: _FAILED},
-    (ev.ItemFailed, "after_children"): {_IN_HOOK: _HOOK_FAILED, _COMPLETED: _HOOK_FAILED},
+    (ItemFailed, "process"): {_RUNNING: _FAILED, _QUEUED: _FAILED},
+    (ItemFailed, "after_children"): {_IN_HOOK: _HOOK_FAILED, _COMPLETED: _HOOK_FAILED},
     (ev.ItemRetryScheduled, "process"): {_RUNNING: _QUEUED},
     (ev.ItemRetryScheduled, "after_children"): {_IN_HOOK: _COMPLETED},
     (ev.ItemInterrupted, "process"): {_RUNNING: _QUEUED},
@@ -68,7 +68,7 @@ _RERUN: Final[dict[int | None, int]] = dict.fromkeys((_COMPLETED, _HOOK_FAILED, 
 _EDITS: Final = (
     *(ev.RunSteered, ev.RunPaused, ev.RunUnpaused, ev.RunWorkersChanged),
     *(ev.GroupPaused, ev.GroupUnpaused, ev.GroupLimitChanged),
-    *(ev.ItemInterrupted, ev.ItemFailed, ev.ItemSkipped, ev.ItemReopened, ev.ItemRescheduled),
+    *(ev.ItemInterrupted, ItemFailed, ev.ItemSkipped, ev.ItemReopened, ev.ItemRescheduled),
     *(ev.ItemChildrenProcessed, ev.ItemChildrenFailed),
 )
 """What may follow `run.edited` without a process of the run."""
@@ -127,12 +127,12 @@ class Repairer:
                 if is_usual := is_usual and event.phase == "process":
                     running[worker] = event.item
                     states[at] += _RUNNING
-            elif isinstance(event, ItemCompleted):
+            elif isinstance(event, ItemCompleted) or (isinstance(event, ItemFailed) and self._ends_process(event)):
                 at, worker = event.item - first, event.worker
                 is_usual = running.get(worker) == event.item and 0 <= at < len(states) and event.deduplicated >= 0
                 if is_usual := is_usual and states[at] % STATES == _RUNNING:
                     del running[worker]
-                    states[at] += _COMPLETED - _RUNNING
+                    states[at] += (_COMPLETED if isinstance(event, ItemCompleted) else _FAILED) - _RUNNING
             elif isinstance(event, ItemEnqueued):
                 is_usual = event.item == first + len(states) and event.type in numbers and len(states) > 0
                 if is_usual := is_usual and (not event.parent or 0 <= event.parent - first < len(states)):
@@ -145,6 +145,11 @@ class Repairer:
                 self._repair(event)
                 first, states = self._items.last_span
         return whole
+
+    def _ends_process(self, event: ItemFailed) -> bool:
+        """Return whether `event` is the end of the `process` of a running item, and has its type."""
+        is_running = event.phase == "process" and self._running.get(event.worker) == event.item
+        return is_running and self._items.type_of(event.item) == event.type
 
     def _repair(self, event: Event) -> None:
         """Append `event` to the result, after those that it requires, or count it as left out."""
@@ -167,7 +172,7 @@ class Repairer:
         if isinstance(event, ev.RunEdited):
             return self._started.seq > 0
         if self._is_edited and isinstance(event, _EDITS):
-            return not isinstance(event, ev.ItemFailed | ev.ItemChildrenProcessed) or not event.worker
+            return not isinstance(event, ItemFailed | ev.ItemChildrenProcessed) or not event.worker
         return isinstance(event, ev.RunStarted)
 
     def _worker_of(self, item: int) -> int:
@@ -285,7 +290,7 @@ class Repairer:
             for earlier in self._before(event, phase, state):
                 self._repair(earlier)
             state = self._items.state(item)
-        if isinstance(event, ev.ItemFailed) and not worker and self._running.get(0) != item:
+        if isinstance(event, ItemFailed) and not worker and self._running.get(0) != item:
             worker = None  # it was cancelled while it waited
             if state in _AT_WORK:
                 return False

@@ -260,6 +260,14 @@ class EventStream:
         return batch
 
     @property
+    def last_waiting(self) -> int:
+        """The number of the last event that has not been taken; 0 if all have. In any thread."""
+        events = self.events
+        assert isinstance(events, list)
+        last = events[-1:]  # one step under the interpreter's lock
+        return last[0].seq if last else 0
+
+    @property
     def is_waited_for(self) -> bool:
         """Whether a task waits for room."""
         return self._room is not None
