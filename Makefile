@@ -35,6 +35,7 @@ demo: $(READY) ## Watch a real job: mirror a few thousand files over HTTP and ch
 		echo "Mirroring Python's standard library from a slow web server of its own takes about 25 seconds."; \
 		echo "Press Ctrl-C after 10 of them: running downloads finish, and the run stops. Then run 'make demo' again."; \
 	fi
+	@echo "To see it in a browser, too, run '$(VENV)/bin/aqueue serve build/demo/mirror.db' in another terminal."
 	@trap : INT; $(RUN) $(VENV)/bin/python examples/mirror.py stdlib build/demo/copy --slow 20 \
 		--resume build/demo/mirror.db && rm -rf build/demo \
 		&& echo "Every file was compared with the original. Next: docs/tutorial.md" \
@@ -100,8 +101,8 @@ package-test: $(READY)-check ## Build the wheel and the sdist; install, use and 
 	@$(RUN) python -m pytest -m packaging tests/packaging
 
 .PHONY: browser-test
-browser-test: $(READY)-browser ## Test the HTML report in a real Chromium, which must be installed (Debian: chromium).
-	@$(RUN) python -m pytest -m browser tests/report
+browser-test: $(READY)-browser ## Test the HTML report and the page in a real Chromium, which must be installed (Debian: chromium).
+	@$(RUN) python -m pytest -m browser tests/report tests/page
 
 .PHONY: bench
 bench: $(READY) ## Measure the engine, the reporters and the journal, against a hand-written loop and other queues.

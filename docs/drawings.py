@@ -197,7 +197,7 @@ ARCHITECTURE = Drawing(
         *parts(36, 61, ("_run", "connects the parts")),
         Box(605, 46, "", width=270, height=60),
         Words(486, 40, "aqueue status, pause, …", bold=True),
-        *parts(486, 61, ("cli __main__", "the command")),
+        *parts(486, 61, ("cli _page __main__", "the command")),
         Arrow(((155, 76), (155, 113))),
         Arrow(((605, 76), (605, 113))),
         # The way in from outside.

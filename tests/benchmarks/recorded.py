@@ -37,6 +37,8 @@ from aqueue.events import RunPaused, RunUnpaused, decode
 BEAT_S = 0.002
 SHORT_S = 0.01
 SHORT_WORKERS = 120
+FAST_S = 0.04
+FAST_WORKERS = 100
 COMMANDING = """
 import json, sys, time
 from aqueue import steering
@@ -125,6 +127,27 @@ class Shorts(Site):
     """Enqueues leaves that take 10 ms each, and has the run paused and unpaused by another process meanwhile."""
 
     leaf = Short
+
+
+class Fast(Leaf):
+    """A leaf that takes 40 ms: on 100 workers, these make 10,000 events per second."""
+
+    async def process(self, enqueue: aqueue.EnqueueFn, set_desc: aqueue.SetDescFn) -> None:
+        set_desc(self.url)
+        await trio.sleep(FAST_S)
+
+
+class Fasts(aqueue.Item):
+    """Enqueues leaves as fast as they run."""
+
+    def __init__(self, count: int) -> None:
+        self.count = count
+
+    async def process(self, enqueue: aqueue.EnqueueFn, set_desc: aqueue.SetDescFn) -> None:
+        for number in range(self.count):
+            enqueue(Fast(f"https://example.org/archive/page-{number:017}"))
+            if number % 250 == 0:
+                await trio.sleep(FAST_S * 250 / FAST_WORKERS)
 
 
 class Refused(Leaf):
@@ -311,6 +334,8 @@ def measure(job: str, count: int, path: str | None) -> dict[str, float]:
             return _steered(count, path)
         case "retried":
             return _retried(count, path)
+        case "fast":
+            return {"wall_s": _run([Fasts(count)], path, num_workers=FAST_WORKERS)}
         case "bytes":
             assert path is not None
             _run([Site(count)], path)

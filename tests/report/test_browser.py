@@ -3,7 +3,6 @@
 These need Chromium and Playwright: `make browser-test`.
 """
 
-import shutil
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
@@ -12,6 +11,7 @@ import pytest
 
 from aqueue.events import Event, RunResumed
 from aqueue.testing._scripted_runs import Script, completed, with_workers
+from tests.browser import chromium, violations
 from tests.report.runs import HOSTILE, large, of_everything, render
 
 if TYPE_CHECKING:
@@ -20,10 +20,6 @@ if TYPE_CHECKING:
 pytestmark = [pytest.mark.browser, pytest.mark.timeout(300)]
 
 CHARTS = ("rate", "found", "busy", "timeline", "durations", "tree")
-FLAGS = [
-    "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
-    "--disable-background-networking", "--disable-component-update", "--disable-sync",
-]  # fmt: skip
 CONTRAST_OF_TEXT = 4.5
 CONTRAST_OF_GRAPHICS = 3.0
 
@@ -57,18 +53,9 @@ def number_of(color: tuple[int, int, int]) -> int:
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator["Browser"]:
-    """Start Chromium; fail, and don't skip, where there is none."""
-    try:
-        from playwright.sync_api import sync_playwright
-    except ModuleNotFoundError:
-        pytest.fail("Playwright is not installed: `make browser-test` installs the dependency group `browser`")
-    chromium = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-    if chromium is None:
-        pytest.fail("no Chromium found on the PATH: install your system's package `chromium`")
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=chromium, args=FLAGS)
+    """Start Chromium."""
+    with chromium() as browser:
         yield browser
-        browser.close()
 
 
 class Visit:
@@ -411,13 +398,10 @@ def test_durations_of_one_type(browser: "Browser", files: dict[str, Path]) -> No
 @pytest.mark.parametrize("name", ["everything", "hostile", "small"])
 def test_axe_finds_nothing(browser: "Browser", files: dict[str, Path], name: str, scheme: str) -> None:
     """The rules of axe-core (roles, names, headings, regions, contrast of texts) find no violation."""
-    from axe_playwright_python.sync_playwright import Axe
-
     with Visit(browser, files[name], color_scheme=scheme) as visit:
         visit.page.evaluate("document.querySelectorAll('details').forEach((one) => { one.open = true; })")
-        found = Axe().run(visit.page).response["violations"]
 
-        assert [(rule["id"], rule["nodes"][0]["html"][:200]) for rule in found] == []
+        assert violations(visit.page) == []
 
 
 def luminance(color: tuple[int, int, int]) -> float:

@@ -1,6 +1,6 @@
 """The report's fold: exact figures, however the events are cut into batches, and bounded however many there are.
 
-It is made of `cli._report._series` and `cli._report._timeline`; the page shows it by `cli._report._charts` and
+It is `_page.over_time`, which is made of `_page.series` and `_page.timeline`; the page shows it by `cli._report._charts` and
 `cli._report._sections`.
 """
 
@@ -15,12 +15,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from aqueue._history.record import Record
+from aqueue._page.html import clock, counted
+from aqueue._page.over_time import MAX_TYPES, OTHER_TYPES, Durations, End, Fold, bin_edge
+from aqueue._page.series import MAX_BINS, Series
+from aqueue._page.timeline import MAX_ROWS, MAX_SPANS, Outcome, Span, Timeline
 from aqueue.cli._report._charts import MAX_CELLS, chart_data, over_time, timeline, tree, tree_cells
-from aqueue.cli._report._fold import MAX_TYPES, OTHER_TYPES, Durations, End, Fold, bin_edge
-from aqueue.cli._report._html import clock, counted
 from aqueue.cli._report._sections import failures, headline, limits, slowest, status, summary
-from aqueue.cli._report._series import MAX_BINS, Series
-from aqueue.cli._report._timeline import MAX_ROWS, MAX_SPANS, Outcome, Span, Timeline
 from aqueue.events import (
     ErrorInfo,
     Event,

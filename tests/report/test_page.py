@@ -1,6 +1,6 @@
 """The page: whole in one file, safe whatever the run's texts say, bounded, and readable without its script.
 
-Text gets into it by `cli._report._html` alone.
+Text gets into it by `_page.html` alone.
 """
 
 import json
@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 
-from aqueue.cli._report._html import Html, as_json, lines, table, text, time
+from aqueue._page.html import Html, as_json, lines, table, text, time
 from aqueue.events import ErrorInfo, Event
 from aqueue.testing._scripted_runs import (
     Script,

@@ -153,7 +153,8 @@ class JournalThread:
         stream = self._stream
         taken = BATCH_EVENTS
         while taken >= _BUSY_EVENTS:
-            flushes, last_seq = len(self._flushes), math.inf  # counted before `take`: these wait for what that returns, at most
+            # Counted before `take`: they wait for events that it returns, at the latest.
+            flushes, last_seq = len(self._flushes), math.inf
             try:
                 asked = len(self._reads)
                 batch = stream.take(BATCH_EVENTS)

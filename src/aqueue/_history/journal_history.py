@@ -7,7 +7,7 @@ from typing import Final
 
 from aqueue._folds.snapshot import GROWING, Folds, last_restored
 from aqueue._history.history import CannotRead, History, Line
-from aqueue._journal.file import identity, is_empty, shown
+from aqueue._journal.file import connect, identity, is_empty, shown
 from aqueue._journal.open_journals import connect_to_read
 from aqueue._journal.reader import EventReader, damaged, read_events_at
 from aqueue._journal.snapshots import read_snapshots
@@ -49,12 +49,13 @@ class JournalHistory(History):
 
     is_journal = True
 
-    def __init__(self, path: Path, *, also_own: bool = False) -> None:
+    def __init__(self, path: Path, *, also_own: bool = False, connection: sqlite3.Connection | None = None) -> None:
         """Open the journal at `path`.
 
         Parameters:
             path: the file.
             also_own: whether to read it while a run of this process is writing it, too.
+            connection: to it, if it was opened and checked already.
 
         Raises:
             JournalError: it can't be read; one of its subclasses says why.
@@ -64,10 +65,19 @@ class JournalHistory(History):
         self._journal = path
         if is_empty(path):
             raise CannotRead(f"{self.name} is empty: nothing is recorded there yet")
-        self._connection = connect_to_read(path, also_own=also_own)
+        self._connection = connection or connect_to_read(path, also_own=also_own)
         self._identity = identity(path)
         self._reader = EventReader(self._connection, path)
         self._needs_repair = True
+
+    def again(self) -> "JournalHistory":
+        """Return another reader of the same journal, which begins at its first event.
+
+        One that is made by the path would check the file, and to close a file drops all locks that this process has on it, those
+        of SQLite among them. Then a run that ends would delete the log from which the first one reads, and that would never
+        see another event.
+        """
+        return JournalHistory(self._journal, connection=connect(self._journal, "ro"))
 
     def read(self) -> list[Event] | None:
         """Return the next events; None if there are no more now.

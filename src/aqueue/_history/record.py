@@ -15,6 +15,7 @@ from aqueue._folds.snapshot import Folds
 from aqueue._history.history import History, batches
 from aqueue._history.process import Liveness, liveness
 from aqueue.events import (
+    Counts,
     Event,
     ItemDescribed,
     ItemEnqueued,
@@ -40,6 +41,7 @@ __all__ = [
     "assess",
     "chunks",
     "live_record",
+    "resume_hint",
 ]
 
 T = TypeVar("T")
@@ -325,3 +327,25 @@ def assess(view: RunView, started: RunStarted | None, history: History, now: flo
         process = f"{process} on {visible(started.host, 100)}, which can't be checked from here"
         return RunState("running" if now - view.at < _RECENT_S else "interrupted", f"{process}; {silence}", alive)
     return RunState("interrupted", f"{process} is gone (killed or crashed); {silence}", alive)
+
+
+def resume_hint(history: History, counts: Counts, num_cancelled: int = 0) -> str:
+    """Return how to resume an unfinished run, safe to show.
+
+    Parameters:
+        history: from which it was read.
+        counts: of the run.
+        num_cancelled: how many of the failed items a person has cancelled: no resume runs these again.
+    """
+    if history.path is None or not history.is_journal:
+        return "a log can't be resumed; to resume runs, record a journal with run_queue(resume=…)"
+    what = "to resume,"
+    if counts.enqueued and not counts.outstanding:
+        items = "item" if counts.failed == 1 else "items"
+        if not counts.failed:
+            what = "to finish (hooks may be left),"  # such as those above an item whose failure was skipped
+        elif counts.failed > num_cancelled:
+            what = f"to retry the failed {items},"
+        else:
+            what = f"to retry the cancelled {items}, use aqueue retry; then"
+    return f"{what} run the same program again (journal {visible(str(history.path), 1_000)})"

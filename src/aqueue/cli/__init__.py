@@ -26,6 +26,7 @@ from aqueue.cli._commands.items import items
 from aqueue.cli._commands.replay import replay
 from aqueue.cli._commands.report import report
 from aqueue.cli._commands.results import results
+from aqueue.cli._commands.serve import serve
 from aqueue.cli._commands.status import status
 from aqueue.cli._commands.steer import limit, pause, stop, unpause, workers
 from aqueue.cli._commands.steer_items import cancel, retry, skip
@@ -38,7 +39,7 @@ __all__ = ["main"]
 # In the order in which a person needs them.
 app.commands.clear()
 for _command in (
-    *(status, watch, tail, replay, items, failures, tree, explain),
+    *(status, watch, serve, tail, replay, items, failures, tree, explain),
     *(pause, unpause, workers, limit, stop),
     *(retry, skip, cancel),
     *(results, export, report, completion),

@@ -1,4 +1,4 @@
-"""Reads the run that a person named, and says how to resume it; which items of its tree to show."""
+"""Reads the run that a person named; which items of its tree to show."""
 
 from collections import deque
 from collections.abc import Callable
@@ -7,14 +7,12 @@ from typing import Final
 import msgspec
 
 from aqueue._folds.tree_shape import NUM_RANKS, FoldedSiblings, TreeShape
-from aqueue._history.history import History
 from aqueue._history.opening import open_history
 from aqueue._history.record import Record, live_record
 from aqueue.cli._app import closed_at_end
-from aqueue.events import Counts, Event
-from aqueue.text import visible
+from aqueue.events import Event
 
-__all__ = ["TreeCut", "cut_tree", "read_live", "read_record", "resume_hint"]
+__all__ = ["TreeCut", "cut_tree", "read_live", "read_record"]
 
 _MAX_SHOWN: Final = 20_000
 """About how many items of a tree are shown at most."""
@@ -69,25 +67,3 @@ def cut_tree(shape: TreeShape, top: int | None, depth: int, width: int, *, brief
         for child in cut.children:
             ranked[shape.rank(child) if brief else 0].append((child, levels - 1))
     return cuts
-
-
-def resume_hint(history: History, counts: Counts, num_cancelled: int = 0) -> str:
-    """Return how to resume an unfinished run, safe to show.
-
-    Parameters:
-        history: from which it was read.
-        counts: of the run.
-        num_cancelled: how many of the failed items a person has cancelled: no resume runs these again.
-    """
-    if history.path is None or not history.is_journal:
-        return "a log can't be resumed; to resume runs, record a journal with run_queue(resume=…)"
-    what = "to resume,"
-    if counts.enqueued and not counts.outstanding:
-        items = "item" if counts.failed == 1 else "items"
-        if not counts.failed:
-            what = "to finish (hooks may be left),"  # such as those above an item whose failure was skipped
-        elif counts.failed > num_cancelled:
-            what = f"to retry the failed {items},"
-        else:
-            what = f"to retry the cancelled {items}, use aqueue retry; then"
-    return f"{what} run the same program again (journal {visible(str(history.path), 1_000)})"

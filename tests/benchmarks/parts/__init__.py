@@ -7,8 +7,9 @@ from tests.benchmarks.parts.journal import JOURNAL, LARGE_JOURNAL
 from tests.benchmarks.parts.others import CRAWLS, TASKS
 from tests.benchmarks.parts.policies import FEATURES, POLICIES
 from tests.benchmarks.parts.reporters import REPORTERS
+from tests.benchmarks.parts.serving import SERVING
 
-PARTS: tuple[Part, ...] = (ENGINE, REPORTERS, FEATURES, POLICIES, JOURNAL, CLUSTER, CRAWLS, TASKS)
+PARTS: tuple[Part, ...] = (ENGINE, REPORTERS, FEATURES, POLICIES, JOURNAL, SERVING, CLUSTER, CRAWLS, TASKS)
 
 LARGE: tuple[Part, ...] = (LARGE_JOURNAL,)
 """Those for which an ordinary run has no time."""

@@ -10,6 +10,7 @@ Each module imports only from those above it:
 - `replay`: `aqueue replay`: replays a recorded run
 - `report`: `aqueue report`: writes a run as one HTML file
 - `results`: `aqueue results`: writes what the items returned
+- `serve`: `aqueue serve`: shows a run in the browser, live or ended
 - `status`: `aqueue status`: shows the state of a run on one screen
 - `steer`: `aqueue pause`, `unpause`, `workers`, `limit` and `stop`: steer a run, live or not
 - `steer_items`: `aqueue retry`, `skip` and `cancel`: commands on items

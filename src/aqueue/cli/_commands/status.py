@@ -10,10 +10,10 @@ from rich.text import Text
 
 from aqueue._folds.item_table import OUTSTANDING, STATES
 from aqueue._folds.outcome import num_cancelled
-from aqueue._history.record import Record, RunStateName
+from aqueue._history.record import Record, RunStateName, resume_hint
 from aqueue.cli import _app, _lists, _screen
 from aqueue.cli._formats.event_words import words_of_counts
-from aqueue.cli._record import read_live, resume_hint
+from aqueue.cli._record import read_live
 from aqueue.cli._screen import Column
 from aqueue.figures import amount, clock, duration, local_minute, per_second, time_ago, when_due
 from aqueue.result import FailureGroup

@@ -11,7 +11,7 @@ import click
 from aqueue._history.history import History
 from aqueue._history.opening import STANDARD_INPUT, open_history
 from aqueue._history.process import liveness
-from aqueue._history.record import RunState, assess
+from aqueue._history.record import RunState, assess, resume_hint
 from aqueue._system.job_control import JobControl
 from aqueue._system.notice import say
 from aqueue.cli import _app
@@ -19,7 +19,6 @@ from aqueue.cli._commands.status import EXIT_CODES
 from aqueue.cli._commands.tail import wait_for
 from aqueue.cli._playing.feeding import BATCH_INTERVAL_S, TICK_INTERVAL_S, Feeding, reporter_option, reporters_named
 from aqueue.cli._playing.stop_signals import StopSignals
-from aqueue.cli._record import resume_hint
 
 __all__ = ["watch"]
 

@@ -1,11 +1,7 @@
-"""The HTML report of a run: one page that needs nothing but a browser.
+"""The HTML report of a run: one page that needs nothing but a browser. It is made of the same parts as `aqueue._page`.
 
 Each module imports only from those above it:
 
-- `_html`: builds HTML and escapes all text in it
-- `_series`: counts over time, in a bounded number of bins
-- `_timeline`: what each worker did when: a bar per attempt, short ones joined
-- `_fold`: folds the events into both, into how long attempts took, and into the processes of the run
 - `_charts`: the charts of the page, and their data as tables
 - `_sections`: the text and tables of the page
 - `_page`: puts the page together in one file that needs nothing else
@@ -15,7 +11,7 @@ from contextlib import suppress
 
 from aqueue._history.history import History
 from aqueue._history.record import MISFITS, Record
-from aqueue.cli._report._fold import Fold
+from aqueue._page.over_time import Fold
 from aqueue.cli._report._page import page
 
 __all__ = ["Fold", "page", "read"]

@@ -6,11 +6,11 @@ from typing import Any, Final
 
 from aqueue._folds.tree_shape import TreeShape
 from aqueue._history.record import Record
+from aqueue._page.html import Html, clock, counted, joined, percent, rate, table, text
+from aqueue._page.over_time import BINS_PER_DECADE, Fold, bin_edge
+from aqueue._page.series import Period
+from aqueue._page.timeline import MAX_ROWS, Span
 from aqueue.cli._record import cut_tree
-from aqueue.cli._report._fold import BINS_PER_DECADE, Fold, bin_edge
-from aqueue.cli._report._html import Html, clock, counted, joined, percent, rate, table, text
-from aqueue.cli._report._series import Period
-from aqueue.cli._report._timeline import MAX_ROWS, Span
 from aqueue.figures import amount, duration
 from aqueue.text import short_names, visible
 

@@ -8,9 +8,9 @@ from string import Template
 from typing import Final
 
 from aqueue._history.record import Record
+from aqueue._page.html import Html, as_json, text, time
+from aqueue._page.over_time import End, Fold
 from aqueue.cli._report import _charts, _sections
-from aqueue.cli._report._fold import End, Fold
-from aqueue.cli._report._html import Html, as_json, text, time
 
 __all__ = ["page"]
 

@@ -5,9 +5,9 @@ from heapq import nlargest
 from typing import Final
 
 from aqueue._history.record import Record
+from aqueue._page.html import Html, counted, joined, lines, percent, rate, table, text, time
+from aqueue._page.over_time import Fold
 from aqueue.cli import _lists
-from aqueue.cli._report._fold import Fold
-from aqueue.cli._report._html import Html, counted, joined, lines, percent, rate, table, text, time
 from aqueue.cli._screen import first_line
 from aqueue.events import Counts
 from aqueue.figures import amount, duration

@@ -12,8 +12,8 @@ from typing import Final, Literal
 import msgspec
 
 from aqueue import events as ev
-from aqueue.cli._report._series import Series
-from aqueue.cli._report._timeline import Outcome, Timeline
+from aqueue._page.series import Series
+from aqueue._page.timeline import Outcome, Timeline
 from aqueue.events import ItemCompleted, ItemDescribed, ItemEnqueued, ItemStarted
 from aqueue.view import WorkerProcesses
 

@@ -1,0 +1,17 @@
+"""A run in the browser: a page that a server of its own keeps up to date, and what the report of a run shares with it.
+
+Each module imports only from those above it:
+
+- `html`: builds HTML and escapes all text in it
+- `series`: counts over time, in a bounded number of bins
+- `timeline`: what each worker did when: a bar per attempt, short ones joined
+- `over_time`: folds the events into both, into how long attempts took, and into the processes of the run
+- `failure_kinds`: folds the failures by kind, with when they happened
+- `followed_run`: reads a journal to its end, again and again, into these folds
+- `pictures`: bars and charts as SVG, which the style sheet colors
+- `frame`: what all views have around them: the state of the run, the tabs, what a reader must know first
+- `failures`: a view: the failures by kind
+- `now`: a view: what limits the run, its figures, groups, types and workers
+- `access`: lets only those read who have the printed address
+- `server`: the pages and their updates over HTTP
+"""

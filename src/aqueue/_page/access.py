@@ -1,0 +1,159 @@
+"""Lets only those read the page who have its printed address, and only as a page of their own.
+
+A server on a loopback address can be reached by every program and every user of the machine, and, by way of the browser, by every
+web site that a user visits. So:
+
+- A request must name this machine in `Host`: else a site whose name is made to lead here (DNS rebinding) could read.
+- It must have the cookie that the address's token was exchanged for. The token works once: who reads it later in a terminal or in the
+  history of a browser has nothing. The cookie is HttpOnly and SameSite=Strict, so that other sites' requests don't have it.
+- A browser must not say that another site has asked (`Sec-Fetch-Site`).
+- All answers have a policy under which nothing but the page's own files runs or loads, and no site may frame the page.
+"""
+
+import hmac
+import secrets
+from collections.abc import Sequence
+from http import HTTPStatus
+from typing import Final
+
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.middleware.trustedhost import TrustedHostMiddleware
+from starlette.requests import Request
+from starlette.responses import HTMLResponse, PlainTextResponse, Response
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+__all__ = ["LOOPBACK", "Access", "Keys"]
+
+LOOPBACK: Final = ("127.0.0.1", "localhost", "[::1]")
+"""How a browser on this machine may name it."""
+
+ENTER: Final = "/enter"
+_MAX_COOKIES: Final = 100
+_MAX_TOKENS: Final = 20
+
+_HEADERS: Final = {
+    "Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; img-src data:; "
+    "base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
+    "Cross-Origin-Opener-Policy": "same-origin",
+    "Cross-Origin-Resource-Policy": "same-origin",
+    "Referrer-Policy": "no-referrer",
+    "X-Content-Type-Options": "nosniff",
+}
+
+_NO_COOKIE: Final = (
+    "This browser may not read the page yet. Open the address that `aqueue serve` has printed; it works once. Press Enter in its terminal "
+    "for a new one.\n"
+)
+_USED: Final = "This address was used before, or is of another server. Press Enter in the terminal of `aqueue serve` for a new one.\n"
+_CROSS_SITE: Final = "This page can't be read by other sites.\n"
+
+# A page rather than a redirect: if another site has a link to the address, a browser sends no SameSite=Strict cookie for what that
+# redirects to, but does for what this page leads to.
+_WELCOME: Final = '<!doctype html><html lang="en"><title>aqueue</title><meta http-equiv="refresh" content="0; url=/"><a href="/">Open the page</a>'
+
+
+class Keys:
+    """The tokens that were printed and not used, and the cookies that they were exchanged for. Not kept on the disk."""
+
+    def __init__(self) -> None:
+        self._tokens: list[str] = []
+        self._cookies: list[str] = []
+
+    def token(self) -> str:
+        """Return a new token for one browser. Of those that nobody uses, the last 20 work."""
+        self._tokens = [*self._tokens[1 - _MAX_TOKENS :], secrets.token_urlsafe()]
+        return self._tokens[-1]
+
+    def cookie_for(self, token: str) -> str | None:
+        """Return the value of a cookie in exchange for `token`, which is of no use after that; None if it is none."""
+        found = _find(token, self._tokens)
+        if found is None:
+            return None
+        self._tokens.remove(found)
+        self._cookies = [*self._cookies[1 - _MAX_COOKIES :], secrets.token_urlsafe()]
+        return self._cookies[-1]
+
+    def has_cookie(self, value: str) -> bool:
+        """Return whether a cookie has one of the values that were given out."""
+        return _find(value, self._cookies) is not None
+
+
+def _find(value: str, known: Sequence[str]) -> str | None:
+    """Return which of `known` is `value`, in a time that doesn't tell how much of it is right."""
+    given = value.encode("utf-8", "replace")
+    return next((one for one in known if hmac.compare_digest(given, one.encode())), None)
+
+
+class Access:
+    """The middleware that does what this module says."""
+
+    def __init__(self, app: ASGIApp, *, keys: Keys, cookie: str, hosts: Sequence[str]) -> None:
+        """Guard `app`.
+
+        Parameters:
+            app: what only those may read that have a cookie.
+            keys: the tokens and cookies.
+            cookie: the cookie's name: browsers have the same cookies for all ports of a host.
+            hosts: how this machine may be named.
+        """
+        self._keys = keys
+        self._cookie = cookie
+        self._app = app
+        self._checked = TrustedHostMiddleware(self._check, allowed_hosts=hosts, www_redirect=False)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer a request."""
+        if scope["type"] != "http":  # the server's start and end; WebSockets are not accepted
+            if scope["type"] == "lifespan":
+                await self._app(scope, receive, send)
+            return
+
+        async def send_with_headers(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                headers = MutableHeaders(scope=message)
+                headers.update(_HEADERS)
+                headers.setdefault("Cache-Control", "no-store")
+            await send(message)
+
+        await self._checked(scope, receive, send_with_headers)
+
+    async def _check(self, scope: Scope, receive: Receive, send: Send) -> None:
+        request = Request(scope)
+        refusal = self._refusal(request)
+        answer: ASGIApp = self._app if refusal is None else refusal
+        await answer(scope, receive, send)
+
+    def _refusal(self, request: Request) -> Response | None:
+        """Return why a request isn't answered, or the answer that gives a cookie; None if it may be answered."""
+        if request.method not in ("GET", "HEAD"):
+            return PlainTextResponse(
+                "Only GET and HEAD are answered: this page is read-only.\n", HTTPStatus.METHOD_NOT_ALLOWED
+            )
+        if request.url.path == ENTER and request.method == "GET":
+            return self._enter(request)
+        if _is_cross_site(request.headers):
+            return PlainTextResponse(_CROSS_SITE, HTTPStatus.FORBIDDEN)
+        if not self._keys.has_cookie(request.cookies.get(self._cookie, "")):
+            return PlainTextResponse(_NO_COOKIE, HTTPStatus.UNAUTHORIZED)
+        return None
+
+    def _enter(self, request: Request) -> Response:
+        value = self._keys.cookie_for(request.query_params.get("token", ""))
+        if value is None:
+            if self._keys.has_cookie(request.cookies.get(self._cookie, "")):
+                return HTMLResponse(_WELCOME)
+            return PlainTextResponse(_USED, HTTPStatus.FORBIDDEN)
+        response = HTMLResponse(_WELCOME)
+        secure = request.url.scheme == "https"
+        response.set_cookie(self._cookie, value, httponly=True, samesite="strict", secure=secure, path="/")
+        return response
+
+
+def _is_cross_site(headers: Headers) -> bool:
+    """Return whether a browser says that a page of another site, or of another port, has asked for this.
+
+    Links on other pages may lead here: who follows one sees the page, and the other page doesn't.
+    """
+    if headers.get("sec-fetch-site", "none") in ("none", "same-origin"):
+        return False
+    return headers.get("sec-fetch-mode") != "navigate" or headers.get("sec-fetch-dest") != "document"

@@ -1,0 +1,152 @@
+"""The view of the failures: by kind, each with its innermost line of the user's code, and when it happened."""
+
+from typing import Final
+
+from aqueue._page.failure_kinds import KindHistory
+from aqueue._page.followed_run import FollowedRun
+from aqueue._page.frame import Parts
+from aqueue._page.html import Html, counted, joined, lines, text
+from aqueue._page.pictures import falling_bars
+from aqueue.figures import amount, local_minute, time_ago
+from aqueue.result import FailureGroup
+from aqueue.text import short_names
+from aqueue.tracebacks import place, user_frames
+
+__all__ = ["brief_kinds", "failures_layout", "failures_parts"]
+
+_MAX_KINDS: Final = 40
+_MAX_BRIEF: Final = 3
+_MAX_FRAMES: Final = 3
+_NUM_BARS: Final = 32
+_TRACEBACK_MAX_CHARS: Final = 8_000
+_BURST_BARS: Final = 3
+_BURST_SHARE: Final = 0.6
+_RECENT_S: Final = 120.0
+
+
+def failures_layout(parts: Parts) -> Html:
+    """Return the view, made of its parts."""
+    return joined([parts["failed"], parts["list"]])
+
+
+def failures_parts(run: FollowedRun) -> Parts:
+    """Return the parts of the view."""
+    groups, count = run.kinds.groups(), run.view.counts.failed
+    names = short_names(list(run.view.types))
+    waiting = run.view.waiting
+    retried = (
+        f"{amount(waiting)}{' more' * (count > 0)} {'is' if waiting == 1 else 'are'} being retried" if waiting else ""
+    )
+    if not count:
+        head = "No item has failed for good"
+    elif run.read_share < 1:
+        head = f"{counted(count, 'item')} failed for good"
+    else:
+        head = f"{counted(count, 'item')} failed for good, in {run.kinds.how_many}"
+    title = f'<h2 id="failed" class="title">{head} <span class="quiet">{retried}</span></h2>'
+    shown = joined(_kind(run, group, history, names) for group, history in groups[:_MAX_KINDS]) if count else ""
+    more = len(groups) - _MAX_KINDS
+    rest = f'<p class="rest">and {counted(more, "more kind")}</p>' if more > 0 else ""
+    return {"failed": Html(title), "list": Html(f'<div id="list" class="stack">{shown}{rest}</div>')}
+
+
+def brief_kinds(run: FollowedRun) -> Html:
+    """Return the most numerous kinds in brief, for another view."""
+    groups, count = run.kinds.groups(), run.view.counts.failed
+    if not groups or not count:
+        return Html('<section id="kinds" hidden></section>')
+    names = short_names(list(run.view.types))
+    cards = joined(_brief(run, group, history, names) for group, history in groups[:_MAX_BRIEF])
+    return Html(
+        f'<section id="kinds" aria-labelledby="kinds-title"><header class="title"><h2 id="kinds-title">Failures by kind</h2>'
+        f'<span class="quiet">{counted(count, "item")} failed for good</span><a class="end" href="/failures">All failures</a></header>'
+        f'<div class="cards">{cards}</div></section>'
+    )
+
+
+def _heading(group: FailureGroup, names: dict[str, str]) -> Html:
+    where = " in its hook" if group.phase == "after_children" else ""
+    error = group.error.rpartition(":")[2]
+    return Html(
+        f'<h3><span class="bad">{amount(group.count)} ×</span> {text(names.get(group.type, group.type), 120)}{where}: '
+        f'<span class="bad" title="{text(group.error, 200)}">{text(error, 120)}</span></h3>'
+        f"<p>“{text(first_line(group.first.error.message), 300) or 'no message'}”</p>"
+    )
+
+
+def _brief(run: FollowedRun, group: FailureGroup, history: KindHistory, names: dict[str, str]) -> Html:
+    frames = user_frames(group.first.error.traceback)[-1:]
+    code = "".join(
+        f"<code class=code>{text(_short_place(place(frame)), 60)}  {text(frame.code, 120)}</code>" for frame in frames
+    )
+    return Html(
+        f'<article class="card failure">{_heading(group, names)}{code}<div class="when">{_burst(run, history)}'
+        f'<span class="quiet">{text(_when(run, history))}</span></div></article>'
+    )
+
+
+def _kind(run: FollowedRun, group: FailureGroup, history: KindHistory, names: dict[str, str]) -> Html:
+    key = group.first.seq  # no two kinds have the same
+    frames = user_frames(group.first.error.traceback)[-_MAX_FRAMES:]
+    code = "".join(
+        f"<li{' class=inner' if frame is frames[-1] else ''}><code>{text(frame.code, 200) or '…'}</code>"
+        f"<small>{text(place(frame), 200)}</small></li>"
+        for frame in frames
+    )
+    attempts = sorted({one.attempt for one, _ in history.latest})
+    tries = f"{attempts[0]}" if len(attempts) == 1 else f"{attempts[0]} to {attempts[-1]}"
+    facts = [
+        ("First seen", local_minute(history.first_at, run.now)),
+        ("Last seen", f"{local_minute(history.last_at, run.now)}, {time_ago(run.now - history.last_at)}"),
+        ("Attempts", tries),
+    ]
+    shown = "".join(f"<div><dt>{title}</dt><dd>{text(fact)}</dd></div>" for title, fact in facts)
+    latest = "".join(
+        f"<li><b>{amount(one.item)}</b><span>{text(said or first_line(one.error.message), 160)}</span>"
+        f"<time>{local_minute(one.at, run.now)}</time></li>"
+        for one, said in reversed(history.latest)
+    )
+    traceback = lines(group.first.error.traceback, _TRACEBACK_MAX_CHARS)
+    listed = f'<ol class="frames" tabindex="0" aria-label="Where it failed">{code}</ol>' if frames else ""
+    whole = (
+        f'<details><summary>Traceback of item {amount(group.first.item)}</summary><button type="button" class="copy" data-copy="tb-{key}" '
+        f'hidden>Copy</button><pre tabindex="0" id="tb-{key}">{traceback}</pre></details>'
+        if traceback
+        else ""  # a person cancelled it
+    )
+    return Html(
+        f'<article class="card failure wide" id="kind-{key}"><div>{_heading(group, names)}{listed}<dl class="facts">{shown}</dl>'
+        f"{whole}</div>"
+        f'<div><p class="quiet">When, over the run</p>{_burst(run, history)}<p class="quiet">{text(_when(run, history))}</p>'
+        f'<p class="quiet latest">Latest</p><ol class="list">{latest}</ol></div></article>'
+    )
+
+
+def first_line(message: str) -> str:
+    """Return the first line of an error's message."""
+    return message.partition("\n")[0]
+
+
+def _short_place(where: str) -> str:
+    return where.partition(" in ")[0].rpartition("/")[2]
+
+
+def _burst(run: FollowedRun, history: KindHistory) -> Html:
+    return falling_bars(history.bars(run.elapsed_s, _NUM_BARS))
+
+
+def _when(run: FollowedRun, history: KindHistory) -> str:
+    """Return in words when the failures of a kind happened."""
+    bars = history.bars(run.elapsed_s, _NUM_BARS)
+    total = sum(bars)
+    if run.state.name == "running" and run.now - history.last_at < _RECENT_S:
+        return f"since {local_minute(history.first_at, run.now)}, still happening"
+    densest = max(range(_NUM_BARS - _BURST_BARS + 1), key=lambda at: sum(bars[at : at + _BURST_BARS]))
+    most = sum(bars[densest : densest + _BURST_BARS])
+    if total > _NUM_BARS and most >= _BURST_SHARE * total:
+        return f"{amount(most)} of them within a tenth of the run's time"
+    if history.first_at == history.last_at or local_minute(history.first_at, run.now) == local_minute(
+        history.last_at, run.now
+    ):
+        return f"at {local_minute(history.last_at, run.now)}"
+    return f"between {local_minute(history.first_at, run.now)} and {local_minute(history.last_at, run.now)}"

@@ -1,0 +1,138 @@
+"""Follows the run in a journal: as it stands, and what has happened since it began, which is read in the background."""
+
+import time
+from collections.abc import Iterable
+from contextlib import ExitStack, closing
+from pathlib import Path
+from typing import Final
+
+from aqueue._history.history import History
+from aqueue._history.journal_history import JournalHistory
+from aqueue._history.record import MISFITS, RunState, assess
+from aqueue._page.failure_kinds import FailureKinds
+from aqueue._page.over_time import Fold
+from aqueue.errors import JournalError
+from aqueue.events import Event, RunStarted
+from aqueue.view import RunView
+
+__all__ = ["FollowedRun"]
+
+_PAST_S: Final = 0.25
+"""How long one look at the past may take, seconds: the page waits for it."""
+
+_LIVENESS_S: Final = 2.0
+"""How often the process of the run is looked for, seconds."""
+
+
+class FollowedRun:
+    """A run and its journal, which is read to its end at each `poll`. All in one thread.
+
+    A view of the run as it stands needs the last snapshot and what came after it. What needs all events is read by a second
+    connection, some at each poll: a journal of a million items has several million.
+
+    Attributes:
+        name: the file's name, safe to show.
+        view: the run, folded from all events so far.
+        state: what it is doing.
+        now: when it was read last, Unix time in seconds; not before its last event.
+        over_time: counts over time, as far as the past is read.
+        kinds: the failures by kind, as far as the past is read.
+        num_processes: how many processes have run it, as far as the past is read.
+        until: until when the run's time counts, Unix time in seconds: now, or until its last event.
+        error: why the journal can't be read any more; empty if it can.
+    """
+
+    def __init__(self, path: Path) -> None:
+        """Open the journal at `path` and read the run as it stands.
+
+        Raises:
+            JournalError, CannotRead: it can't be read.
+        """
+        self.name = path.name
+        self.view = RunView()
+        self.over_time = Fold()
+        self.kinds = FailureKinds()
+        self.error = ""
+        self._past_seq = 0
+        self._started: RunStarted | None = None
+        self._assess_at = 0.0
+        with ExitStack() as stack:
+            self._live = stack.enter_context(closing(JournalHistory(path)))
+            self._past = stack.enter_context(closing(self._live.again()))
+            folds = self._live.start_at_snapshot()
+            if folds is not None:
+                self.view = folds.view
+                self._note_starts(self._live.events_at(folds.recording.facts.process_seqs).values())
+            self.now = time.time()
+            self.poll()
+            self._open = stack.pop_all()
+
+    @property
+    def read_share(self) -> float:
+        """How much of the past is read, from 0 to 1."""
+        return min(self._past_seq / self.view.seq, 1.0) if self.view.seq else 1.0
+
+    @property
+    def num_processes(self) -> int:
+        return self.over_time.num_processes
+
+    @property
+    def until(self) -> float:
+        return self.now if self.state.name == "running" else self.view.at
+
+    @property
+    def elapsed_s(self) -> float:
+        """How long the run has taken, seconds, without the time between processes."""
+        return self.view.elapsed_s(self.until)
+
+    @property
+    def ended_at(self) -> float:
+        """When its last process ended, as far as is recorded, Unix time in seconds. Commands that follow don't count."""
+        view = self.view
+        return view.started_at + self.elapsed_s - view.earlier_s if view.started_at else view.at
+
+    def poll(self) -> None:
+        """Read what the journal has now, and some of the past."""
+        if not self.error:
+            try:
+                self._follow()
+                self._read_past()
+            except JournalError as error:
+                self.error = str(error)
+        self.now = max(time.time(), self.view.at)
+        if time.monotonic() >= self._assess_at or self.view.state == "finished":
+            self._assess_at = time.monotonic() + _LIVENESS_S
+            self.state: RunState = assess(self.view, self._started, self._live, self.now)
+
+    def _follow(self) -> None:
+        while (events := self._live.read()) is not None:
+            try:
+                self.view.apply(events)
+            except MISFITS:  # after a snapshot nothing is repaired
+                self._live.rewind()
+                self.view = RunView()
+                continue
+            self._note_starts(events)
+
+    def _read_past(self) -> None:
+        end = time.monotonic() + _PAST_S
+        while time.monotonic() < end and (events := self._past.read()) is not None:
+            self.over_time.apply(events)
+            self.kinds.apply(events)
+            if events:
+                self._past_seq = events[-1].seq
+
+    def _note_starts(self, events: Iterable[Event]) -> None:
+        for event in events:
+            if isinstance(event, RunStarted):
+                self._started = event
+                self._assess_at = 0.0
+
+    @property
+    def history(self) -> History:
+        """The journal."""
+        return self._live
+
+    def close(self) -> None:
+        """Close the journal."""
+        self._open.close()

@@ -1,0 +1,138 @@
+"""What all views have around them: the name and state of the run, the tabs, and what a reader must know first."""
+
+from importlib.resources import files
+from string import Template
+from typing import Final
+
+from aqueue._folds.outcome import num_cancelled
+from aqueue._history.record import resume_hint
+from aqueue._page.followed_run import FollowedRun
+from aqueue._page.html import Html, counted, text
+from aqueue.figures import amount, duration, local_minute, person
+
+__all__ = ["VIEWS", "Parts", "document", "frame_parts", "icon", "state_of"]
+
+Parts = dict[str, Html]
+"""Elements of a page by their ids. The difference between two moments is a set of such elements."""
+
+VIEWS: Final = {"now": "Now", "failures": "Failures"}
+"""The views, by their place in the address, and their titles."""
+
+_STATES: Final = {
+    "running": ("run", "run", "Running"),
+    "paused": ("cut", "pause", "Paused"),
+    "stopping": ("cut", "stop", "Stopping"),
+    "completed": ("good", "check", "Completed"),
+    "failed": ("bad", "cross", "Failed"),
+    "interrupted": ("cut", "stop", "Interrupted"),
+    "gone": ("bad", "cross", "Process gone"),
+    "silent": ("cut", "stop", "No sign of life"),
+    "new": ("cut", "pause", "Not begun"),
+}
+"""By state: its color, its icon, its word."""
+
+
+def icon(name: str) -> Html:
+    """Return an icon of the page's sheet of icons. What it means must be said in words, too."""
+    return Html(f'<svg class="icon" aria-hidden="true"><use href="#i-{name}"/></svg>')
+
+
+def state_of(run: FollowedRun) -> str:
+    """Return what the run is doing, in a word: one of those of `RunState.name`, or another of `_STATES`.
+
+    ``silent`` is a run on another machine, which can't be looked at, and which has recorded nothing for a while.
+    """
+    name = run.state.name
+    if run.view.state == "new":
+        return "new"
+    if name == "interrupted" and run.view.state != "finished":
+        return "silent" if run.state.liveness == "elsewhere" else "gone"
+    if name == "running" and run.view.state == "stopping":
+        return "stopping"
+    return "paused" if name == "running" and run.view.in_force.paused is not None else name
+
+
+def frame_parts(run: FollowedRun, view: str) -> Parts:
+    """Return the parts around the view with that name."""
+    return {"state": _state(run), "tabs": _tabs(run, view), "notes": _notes(run), "said": _said(run)}
+
+
+def document(name: str, view: str, parts: Parts, main: Html) -> str:
+    """Return the whole page.
+
+    Parameters:
+        name: the name of the journal.
+        view: which view it is.
+        parts: those of the frame are used.
+        main: the view itself.
+    """
+    template = Template((files("aqueue._page") / "static" / "page.html").read_text("utf-8"))
+    return template.substitute(parts, name=text(name, 300), view=view, title=VIEWS[view], main=main)
+
+
+def _state(run: FollowedRun) -> Html:
+    color, sign, word = _STATES[state_of(run)]
+    return Html(
+        f'<p id="state"><span class="pill {color}">{icon(sign)}{word}</span> <span class="quiet">{text(_since(run))}</span></p>'
+    )
+
+
+def _since(run: FollowedRun) -> str:
+    view, state = run.view, state_of(run)
+    resumed = run.num_processes - 1
+    times = "" if resumed < 1 else ", resumed once" if resumed == 1 else f", resumed {amount(resumed)} times"
+    if state == "new":
+        return "nothing is recorded yet"
+    took = duration(run.elapsed_s)
+    if state == "paused" and (paused := view.in_force.paused) is not None:
+        return f"since {local_minute(paused.at, run.now)} by {person(paused.by)}; {took} in all{times}"
+    if state in ("running", "stopping"):
+        return f"for {took}{times}{f'; {view.stop_reason}' if view.stop_reason else ''}"
+    ended = f"{'since' if state == 'silent' else 'at'} {local_minute(run.ended_at, run.now)}, after {took}{times}"
+    return f"{ended}; {view.stop_reason}" if view.stop_reason else ended
+
+
+def _tabs(run: FollowedRun, view: str) -> Html:
+    failed = run.view.counts.failed
+    badges = {"failures": f' <b class="bad">✗ {amount(failed)}</b>' if failed else ""}
+    links = "".join(
+        f'<a href="{"/" if name == "now" else f"/{name}"}"{" aria-current=page" * (name == view)}>{title}{badges.get(name, "")}</a>'
+        for name, title in VIEWS.items()
+    )
+    return Html(f'<nav id="tabs" class="tabs" aria-label="Views">{links}</nav>')
+
+
+def _notes(run: FollowedRun) -> Html:
+    said: list[tuple[str, str, str]] = []
+    counts = run.view.counts
+    if run.error:
+        said.append(("bad", "The journal can't be read any more.", run.error))
+    elif (state := state_of(run)) in ("gone", "silent"):
+        hint = resume_hint(run.history, counts)
+        head = "The run's process is gone." if state == "gone" else "The run's process may be gone."
+        said.append(("bad", head, f"{run.state.why}. Nothing in the journal is lost; {hint}."))
+    elif state in ("interrupted", "failed"):
+        cancelled = num_cancelled(group for group, _ in run.kinds.groups())
+        hint = resume_hint(run.history, counts, cancelled)
+        said.append(
+            ("warn", "The run isn't finished." if counts.outstanding else "Items have failed.", f"{_upper(hint)}.")
+        )
+    said += [
+        ("warn", f"The reporter {failed.reporter} failed.", f"{failed.error.type}: {failed.error.message}")
+        for failed in run.view.failed_reporters[:3]
+    ]
+    if run.read_share < 1 and not run.error:
+        read = f"{run.read_share * 100:.0f} % of {counted(run.view.seq, 'event')} are read: "
+        said.append(("", "Reading what happened so far.", read + "charts and failures are complete once all are."))
+    notes = "".join(f'<p class="note {color}"><b>{text(head)}</b> {text(rest)}</p>' for color, head, rest in said)
+    return Html(f'<div id="notes">{notes}</div>')
+
+
+def _upper(sentence: str) -> str:
+    return sentence[:1].upper() + sentence[1:]
+
+
+def _said(run: FollowedRun) -> Html:
+    """Return what a screen reader announces when it changes: never a figure that always does."""
+    failures = f". {run.kinds.how_many} of failures" if run.kinds.groups() and run.read_share == 1 else ""
+    return Html(f'<p id="said" hidden>{_STATES[state_of(run)][2]}{failures}.</p>')

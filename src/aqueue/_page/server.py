@@ -1,0 +1,256 @@
+"""Serves the page of a run over HTTP, and sends what changes in it: only what is shown, a few times a second."""
+
+import asyncio
+import hashlib
+import socket
+import zlib
+from collections.abc import AsyncIterator, Callable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from http import HTTPStatus
+from importlib.resources import files
+from pathlib import Path
+from typing import Final
+
+import msgspec
+import uvicorn
+from starlette.applications import Starlette
+from starlette.middleware import Middleware
+from starlette.requests import Request
+from starlette.responses import PlainTextResponse, Response, StreamingResponse
+from starlette.routing import Route
+
+from aqueue._page.access import ENTER, LOOPBACK, Access, Keys
+from aqueue._page.failures import failures_layout, failures_parts
+from aqueue._page.followed_run import FollowedRun
+from aqueue._page.frame import VIEWS, Parts, document, frame_parts
+from aqueue._page.html import Html
+from aqueue._page.now import now_layout, now_parts
+
+__all__ = ["PageServer"]
+
+INTERVAL_S: Final = 0.4
+"""How often the run is looked at, and what changed is sent, seconds."""
+
+_PORT: Final = 8_700
+"""The usual port: with the same one each time, the address stays in a browser's history."""
+
+_SILENCE_S: Final = 15.0
+"""After how long without a change a browser gets a sign of life, seconds: else it would notice only late that the server is gone."""
+
+_STATIC: Final = {
+    "page.css": "text/css",
+    "page.js": "text/javascript",
+    "vendor/idiomorph.esm.js": "text/javascript",
+}
+"""The files that the page loads, and their types."""
+
+_VIEWS: Final[dict[str, tuple[Callable[[FollowedRun], Parts], Callable[[Parts], Html]]]] = {
+    "now": (now_parts, now_layout),
+    "failures": (failures_parts, failures_layout),
+}
+"""By name: what renders the parts of a view, and what puts them together."""
+
+
+class _Shown:
+    """The run, read and rendered on a thread of its own; each view once per look, for however many browsers.
+
+    Nothing is read while no browser is there, once all of the past is.
+    """
+
+    def __init__(self, run: FollowedRun, thread: ThreadPoolExecutor) -> None:
+        self._run = run
+        self._thread = thread
+        self._rendered: dict[str, Parts] = {}
+        self._looked_at = 0.0
+        self._lock = asyncio.Lock()
+        self._loop = asyncio.get_running_loop()
+        self.is_ending = asyncio.Event()
+
+    def end(self) -> None:
+        """Show nothing more; from any thread."""
+        with suppress(RuntimeError):  # the loop has been closed
+            self._loop.call_soon_threadsafe(self.is_ending.set)
+
+    async def parts(self, view: str) -> Parts:
+        """Return the parts of a view, with its frame, as they are now or were a moment ago."""
+        async with self._lock:
+            loop = self._loop
+            if loop.time() - self._looked_at >= INTERVAL_S:
+                await loop.run_in_executor(self._thread, self._run.poll)
+                self._rendered.clear()
+                self._looked_at = loop.time()
+            if view not in self._rendered:
+                self._rendered[view] = await loop.run_in_executor(self._thread, self._render, view)
+            return self._rendered[view]
+
+    async def document(self, view: str) -> str:
+        """Return the whole page."""
+        parts = await self.parts(view)
+        return document(self._run.name, view, parts, _VIEWS[view][1](parts))
+
+    @property
+    def seq(self) -> int:
+        """The number of the last event that is shown."""
+        return self._run.view.seq
+
+    def _render(self, view: str) -> Parts:
+        return frame_parts(self._run, view) | _VIEWS[view][0](self._run)
+
+    async def read_past(self) -> None:
+        """Read what happened before, whether or not a browser is there."""
+        while self._run.read_share < 1 and not (self._run.error or self.is_ending.is_set()):
+            await self.parts("now")
+            await asyncio.sleep(INTERVAL_S / 10)
+
+
+class PageServer:
+    """Serves the page of the run in a journal to browsers on this machine.
+
+    Attributes:
+        address: where it is served, without a token.
+    """
+
+    def __init__(self, path: Path, port: int | None = None) -> None:
+        """Read the journal at `path` and begin to listen.
+
+        Parameters:
+            path: the journal.
+            port: on which to listen; by default 8700, or another one if that is taken.
+
+        Raises:
+            JournalError, CannotRead: the journal can't be read.
+            OSError: the port is taken.
+        """
+        self._thread = ThreadPoolExecutor(1, "aqueue-page")
+        self._run = self._thread.submit(FollowedRun, path).result()
+        self._keys = Keys()
+        self._socket = _bound(port)
+        number = self._socket.getsockname()[1]
+        self.address = f"http://127.0.0.1:{number}"
+        self._cookie = f"aqueue-{number}"
+        self._shown: _Shown | None = None
+        config = uvicorn.Config(
+            self.app, lifespan="on", log_config=None, timeout_graceful_shutdown=1, server_header=False
+        )
+        self._server = _Server(config, self._end_streams)
+
+    def new_address(self) -> str:
+        """Return the address with a token that lets one browser in."""
+        return f"{self.address}{ENTER}?token={self._keys.token()}"
+
+    def serve(self) -> None:
+        """Serve until a signal or `end` ends it."""
+        with suppress(KeyboardInterrupt):  # uvicorn raises the signal again once all is closed
+            self._server.run(sockets=[self._socket])
+
+    def end(self) -> None:
+        """Let `serve` end; from any thread."""
+        self._server.should_exit = True
+        self._end_streams()
+
+    def close(self) -> None:
+        """Close the journal and the socket."""
+        self._socket.close()
+        self._thread.submit(self._run.close).result()
+        self._thread.shutdown()
+
+    def _end_streams(self) -> None:
+        """Let streams end, for which the server would wait."""
+        if self._shown is not None:
+            self._shown.end()
+
+    @property
+    def app(self) -> Starlette:
+        """The application: all that is served."""
+        routes = [Route("/" if view == "now" else f"/{view}", self._page, name=view) for view in VIEWS]
+        routes += [Route("/events/{view}", self._events), Route("/static/{name:path}", _static)]
+        access = Middleware(Access, keys=self._keys, cookie=self._cookie, hosts=LOOPBACK)
+        return Starlette(routes=routes, middleware=[access], lifespan=self._lifespan)
+
+    @asynccontextmanager
+    async def _lifespan(self, _: Starlette) -> AsyncIterator[None]:
+        self._shown = _Shown(self._run, self._thread)
+        async with AsyncExitStack() as stack:
+            past = asyncio.create_task(self._shown.read_past())
+            stack.callback(past.cancel)
+            yield
+
+    async def _page(self, request: Request) -> Response:
+        assert self._shown is not None
+        view = "now" if request.url.path == "/" else request.url.path[1:]
+        return Response(await self._shown.document(view), media_type="text/html")
+
+    async def _events(self, request: Request) -> Response:
+        view = request.path_params["view"]
+        if view not in VIEWS:
+            return PlainTextResponse("There is no such view.\n", HTTPStatus.NOT_FOUND)
+        messages = self._messages(view)
+        headers = {}
+        if "gzip" in request.headers.get("accept-encoding", ""):
+            messages = _compressed(messages)
+            headers["Content-Encoding"] = "gzip"
+        return StreamingResponse(messages, media_type="text/event-stream", headers=headers)
+
+    async def _messages(self, view: str) -> AsyncIterator[bytes]:
+        """Yield what a browser needs to show `view`: all of it, then what changed.
+
+        A slow browser gets the difference to what it got last, whenever it is ready: nothing waits for it in memory.
+        """
+        shown = self._shown
+        assert shown is not None
+        sent: Parts = {}
+        silent_s = 0.0
+        while not shown.is_ending.is_set():
+            parts = await shown.parts(view)
+            changed = {name: str(html) for name, html in parts.items() if sent.get(name) != html}
+            sent = parts
+            silent_s = 0.0 if changed else silent_s + INTERVAL_S
+            if changed:
+                yield b"id: %d\ndata: %b\n\n" % (shown.seq, msgspec.json.encode(changed))
+            elif silent_s >= _SILENCE_S:
+                silent_s = 0.0
+                yield b": nothing has changed\n\n"
+            with suppress(TimeoutError):
+                await asyncio.wait_for(shown.is_ending.wait(), INTERVAL_S)
+
+
+def _bound(port: int | None) -> socket.socket:
+    """Return a socket that is bound to a port of this machine alone: the usual one if it is free, or `port`."""
+    try:
+        return socket.create_server(("127.0.0.1", _PORT if port is None else port))
+    except OSError:
+        if port is not None:
+            raise
+        return socket.create_server(("127.0.0.1", 0))
+
+
+class _Server(uvicorn.Server):
+    """Tells at once of a signal that ends it: uvicorn itself first waits for answers that are being sent."""
+
+    def __init__(self, config: uvicorn.Config, on_end: Callable[[], None]) -> None:
+        super().__init__(config)
+        self._on_end = on_end
+
+    def handle_exit(self, sig: int, frame: object) -> None:
+        super().handle_exit(sig, frame)  # type: ignore[arg-type]
+        self._on_end()
+
+
+async def _compressed(messages: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+    """Yield `messages` as one gzip stream, each in full: what was sent before makes them a tenth of their size."""
+    compressor = zlib.compressobj(6, wbits=31)
+    async for message in messages:
+        yield compressor.compress(message) + compressor.flush(zlib.Z_SYNC_FLUSH)
+
+
+async def _static(request: Request) -> Response:
+    name = request.path_params["name"]
+    if name not in _STATIC:
+        return PlainTextResponse("There is no such file.\n", HTTPStatus.NOT_FOUND)
+    content = (files("aqueue._page") / "static" / name).read_bytes()
+    tag = f'"{hashlib.sha256(content).hexdigest()[:32]}"'
+    headers = {"ETag": tag, "Cache-Control": "no-cache"}
+    if request.headers.get("if-none-match") == tag:
+        return Response(status_code=HTTPStatus.NOT_MODIFIED, headers=headers)
+    return Response(content, media_type=_STATIC[name], headers=headers)

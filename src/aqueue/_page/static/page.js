@@ -1,0 +1,124 @@
+// Keeps a page up to date: the server sends the parts of it that have changed, as HTML in which all text of the run is escaped.
+import { Idiomorph } from "./vendor/idiomorph.esm.js";
+
+const SPEAK_MS = 10_000; // at most this often something is announced
+const AGAIN_MS = 4_000;
+
+const byId = (id) => document.getElementById(id);
+const view = document.body.dataset.view;
+let source = null;
+let waiting = {}; // parts that were sent and are not painted yet
+let seenAt = new Date();
+
+// ---- updates
+
+// What a person has opened stays open: the server doesn't know of it.
+const callbacks = {
+  beforeAttributeUpdated: (name, element) => !element.matches(name === "open" ? "details" : name === "hidden" ? ".copy" : "none"),
+};
+
+const paint = () => {
+  const parts = waiting;
+  waiting = {};
+  for (const [id, html] of Object.entries(parts)) {
+    const shown = byId(id);
+    if (shown === null) continue;
+    if (shown.hidden) shown.outerHTML = html; // it was empty
+    else Idiomorph.morph(shown, html, { morphStyle: "outerHTML", ignoreActiveValue: true, callbacks });
+  }
+  prepare();
+  speak();
+};
+
+const receive = (message) => {
+  if (Object.keys(waiting).length === 0) requestAnimationFrame(paint);
+  Object.assign(waiting, JSON.parse(message.data));
+};
+
+const connect = () => {
+  source?.close();
+  source = new EventSource(`/events/${view}`);
+  source.addEventListener("open", () => { byId("offline").hidden = true; });
+  source.addEventListener("message", (message) => {
+    seenAt = new Date();
+    receive(message);
+  });
+  source.addEventListener("error", () => lose(source));
+};
+
+// A lost connection is tried again by the browser; an answer that isn't a stream is final.
+const lose = async (lost) => {
+  if (document.hidden || lost !== source) return;
+  const answer = await fetch(location.pathname, { method: "HEAD" }).catch(() => null);
+  if (answer?.status === 401) {
+    tellLost("The server was started again: open the address that it has printed.");
+    return;
+  }
+  tellLost("The run itself may be fine. Trying again.");
+  if (lost.readyState === EventSource.CLOSED) setTimeout(() => lost === source && connect(), AGAIN_MS);
+};
+
+const tellLost = (words) => {
+  byId("seen").textContent = seenAt.toLocaleTimeString();
+  byId("lost").textContent = words;
+  byId("offline").hidden = false;
+};
+
+// Nobody sees a hidden page: it is sent nothing, and all of it once it is seen again.
+document.addEventListener("visibilitychange", () => {
+  if (!document.hidden) connect();
+  else { source?.close(); source = null; }
+});
+
+// ---- announcements for screen readers
+
+let spokenAt = -Infinity;
+let spoken = byId("said").textContent;
+let speaking = false;
+
+const speak = () => {
+  const said = byId("said").textContent;
+  if (said === spoken || speaking) return;
+  speaking = true;
+  setTimeout(() => {
+    speaking = false;
+    spokenAt = performance.now();
+    spoken = byId("said").textContent;
+    byId("spoken").textContent = spoken;
+  }, Math.max(spokenAt + SPEAK_MS - performance.now(), 0));
+};
+
+// ---- what needs this script
+
+const copied = async (button) => {
+  const text = byId(button.dataset.copy).textContent;
+  try {
+    await navigator.clipboard.writeText(text);
+  } catch { // not allowed, or no secure context: the text is selected, so that a key copies it
+    getSelection().selectAllChildren(byId(button.dataset.copy));
+  }
+  button.textContent = "Copied";
+  setTimeout(() => { button.textContent = "Copy"; }, 2_000);
+};
+
+const prepare = () => {
+  for (const button of document.querySelectorAll("button.copy[hidden]")) button.hidden = false;
+};
+
+document.addEventListener("click", (event) => {
+  const button = event.target.closest("button.copy");
+  if (button) copied(button);
+});
+
+const root = document.documentElement;
+const setTheme = (name) => { root.style.colorScheme = name ?? ""; };
+const isDark = () => (localStorage.theme ?? (matchMedia("(prefers-color-scheme: dark)").matches ? "dark" : "light")) === "dark";
+setTheme(localStorage.theme);
+byId("theme").hidden = false;
+byId("theme").addEventListener("click", () => {
+  localStorage.theme = isDark() ? "light" : "dark";
+  setTheme(localStorage.theme);
+});
+
+prepare();
+if (!document.hidden) connect();

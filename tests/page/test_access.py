@@ -1,0 +1,288 @@
+"""Who may read the page: each attack on a server on this machine that `_page.access` is there for."""
+
+import contextlib
+import re
+import socket
+import threading
+from collections.abc import Iterator
+
+import httpx
+import psutil
+import pytest
+
+from aqueue._page.access import Keys
+from aqueue._page.server import PageServer
+from tests.journal.writing import make_events, write
+
+READ = ("/", "/failures", "/events/now", "/static/page.js", "/static/vendor/idiomorph.esm.js", "/nothing")
+"""What somebody may try to read."""
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PageServer]:
+    """Serve the page of a run."""
+    path = tmp_path_factory.mktemp("page") / "run.db"
+    write(path, make_events(1, 50))
+    server = PageServer(path)
+    thread = threading.Thread(target=server.serve)
+    thread.start()
+    yield server
+    server.end()
+    thread.join()
+    server.close()
+
+
+@pytest.fixture
+def stranger(server: PageServer) -> Iterator[httpx.Client]:
+    """Return a browser that has no cookie."""
+    with httpx.Client(base_url=server.address) as client:
+        yield client
+
+
+@pytest.fixture
+def reader(server: PageServer, stranger: httpx.Client) -> httpx.Client:
+    """Return a browser that has opened the printed address."""
+    assert stranger.get(server.new_address()).status_code == 200
+    return stranger
+
+
+# ---- without the address ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("path", READ)
+def test_nothing_is_read_without_a_cookie(stranger: httpx.Client, path: str) -> None:
+    """Not even which paths exist; the answer says where the address is."""
+    answer = stranger.get(path)
+    assert answer.status_code == 401
+    assert "aqueue serve" in answer.text
+    assert "run.db" not in answer.text
+
+
+@pytest.mark.parametrize("token", ["", "guessed", "\ud800", "a" * 20_000, "é"])
+def test_a_guessed_token_gives_no_cookie(server: PageServer, stranger: httpx.Client, token: str) -> None:
+    """However many are tried, and whatever is in them; the right one works after that."""
+    for _ in range(50):
+        answer = stranger.get("/enter", params={"token": token.encode("utf-8", "replace").decode()})
+        assert answer.status_code == 403
+        assert "set-cookie" not in answer.headers
+    assert stranger.get("/enter").status_code == 403
+    assert stranger.get(server.new_address()).status_code == 200
+
+
+def test_a_token_works_once(server: PageServer, stranger: httpx.Client) -> None:
+    """Somebody who reads it later, in a terminal or in a browser's history, gets nothing and is told what to do."""
+    address = server.new_address()
+    assert "set-cookie" in stranger.get(address).headers
+    stranger.cookies.clear()
+    replayed = stranger.get(address)
+    assert replayed.status_code == 403
+    assert "set-cookie" not in replayed.headers
+    assert "Press Enter" in replayed.text
+
+
+def test_the_address_opened_again_in_the_same_browser_leads_to_the_page(
+    server: PageServer, stranger: httpx.Client
+) -> None:
+    """A reload or the browser's history isn't an attack."""
+    address = server.new_address()
+    stranger.get(address)
+    again = stranger.get(address)
+    assert again.status_code == 200
+    assert "set-cookie" not in again.headers
+
+
+def test_the_cookie_is_for_this_server_and_no_script(server: PageServer, stranger: httpx.Client) -> None:
+    """Other sites' requests don't have it, and it has the port in its name: browsers share cookies between ports."""
+    cookie = stranger.get(server.new_address()).headers["set-cookie"]
+    name, _, attributes = cookie.partition("=")
+    assert name == f"aqueue-{server.address.rpartition(':')[2]}"
+    assert {"HttpOnly", "Path=/", "SameSite=strict"} <= set(re.split("; ", attributes)[1:])
+    assert len(attributes.partition(";")[0]) >= 40
+
+
+@pytest.mark.parametrize("value", ["", "guessed", "é", "a" * 10_000, '"', "; Path=/"])
+def test_a_guessed_cookie_is_none(server: PageServer, stranger: httpx.Client, value: str) -> None:
+    """Any value but one that was given out is refused."""
+    name = f"aqueue-{server.address.rpartition(':')[2]}"
+    assert stranger.get("/", headers=[(b"cookie", f"{name}={value}".encode())]).status_code == 401
+
+
+def test_the_page_has_no_token_and_leads_to_no_address_with_one(server: PageServer, reader: httpx.Client) -> None:
+    """What a person copies from the address bar or the page lets nobody in."""
+    token = server.new_address().rpartition("=")[2]
+    for path in ("/", "/failures", "/static/page.js"):
+        text = reader.get(path).text
+        assert token not in text
+        assert "token" not in text
+
+
+def test_old_tokens_and_cookies_do_not_pile_up() -> None:
+    """Of tokens that nobody uses the last 20 work, and of cookies the last 100."""
+    keys = Keys()
+    tokens = [keys.token() for _ in range(25)]
+    assert keys.cookie_for(tokens[4]) is None
+    assert keys.cookie_for(tokens[5]) is not None
+    cookies = [cookie for _ in range(105) if (cookie := keys.cookie_for(keys.token()))]
+    assert [keys.has_cookie(cookie) for cookie in (cookies[4], cookies[5], cookies[-1])] == [False, True, True]
+
+
+# ---- other sites -----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "host",
+    [
+        "evil.example",
+        "evil.example:8700",
+        "127.0.0.1.evil.example",
+        "localhost.evil.example",
+        "127.0.0.1@evil.example",
+        "127.1",
+        "0.0.0.0",
+        "[::ffff:7f00:1]",
+        "127.0.0.1, evil.example",
+        "",
+        "x" * 5_000,
+    ],
+)
+def test_a_name_that_is_made_to_lead_here_is_refused(reader: httpx.Client, server: PageServer, host: str) -> None:
+    """DNS rebinding: the browser believes that the page is that site's own, so only `Host` tells. Also no token works."""
+    for path in (*READ, server.new_address().removeprefix(server.address)):
+        answer = reader.get(path, headers={"host": host})
+        assert answer.status_code == 400, path
+        assert "set-cookie" not in answer.headers
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "localhost", "LOCALHOST", "[::1]"])
+def test_the_names_of_this_machine_are_known(reader: httpx.Client, server: PageServer, host: str) -> None:
+    """With any port: `ssh -L` may lead from another one."""
+    cookies = "; ".join(f"{name}={value}" for name, value in reader.cookies.items())
+    for port in ("", ":9000"):
+        assert reader.get("/", headers={"host": host + port, "cookie": cookies}).status_code == 200
+
+
+@pytest.mark.parametrize("site", ["cross-site", "same-site", "unknown"])
+@pytest.mark.parametrize(
+    ("mode", "dest"), [("cors", "empty"), ("no-cors", "image"), ("no-cors", "script"), ("navigate", "iframe")]
+)
+def test_other_sites_read_nothing(reader: httpx.Client, site: str, mode: str, dest: str) -> None:
+    """Not even with the cookie, by a fetch, an image, a script or a frame: browsers say who asks."""
+    headers = {"sec-fetch-site": site, "sec-fetch-mode": mode, "sec-fetch-dest": dest}
+    for path in READ:
+        assert reader.get(path, headers=headers).status_code == 403
+
+
+def test_a_link_on_another_site_may_lead_to_the_page(reader: httpx.Client) -> None:
+    """The person who follows it sees the page; the other site doesn't."""
+    headers = {"sec-fetch-site": "cross-site", "sec-fetch-mode": "navigate", "sec-fetch-dest": "document"}
+    assert reader.get("/", headers=headers).status_code == 200
+
+
+@pytest.mark.parametrize("method", ["POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "PROPFIND"])
+@pytest.mark.parametrize("origin", ["https://evil.example", "null", None])
+def test_nothing_can_be_asked_of_a_read_only_page(reader: httpx.Client, method: str, origin: str | None) -> None:
+    """Neither by a form of another site nor by a script of its own; no header allows another origin anything."""
+    for path in ("/", "/failures", "/events/now", "/enter", "/pause"):
+        answer = reader.request(method, path, headers={"origin": origin} if origin else {}, content=b'{"verb": "stop"}')
+        assert answer.status_code == 405
+        assert not [name for name in answer.headers if name.startswith("access-control")]
+
+
+@pytest.mark.parametrize("path", ["/", "/failures", "/static/page.css", "/nothing"])
+def test_nothing_from_elsewhere_runs_in_the_page(reader: httpx.Client, path: str) -> None:
+    """Each answer has the policy: only the page's own files, no inline script or style, no frame around it."""
+    headers = reader.get(path).headers
+    policy = dict(part.split(" ", 1) for part in headers["content-security-policy"].split("; "))
+    assert policy["default-src"] == "'none'"
+    assert policy["script-src"] == policy["style-src"] == policy["connect-src"] == "'self'"
+    assert policy["base-uri"] == policy["form-action"] == policy["frame-ancestors"] == "'none'"
+    assert "unsafe" not in headers["content-security-policy"]
+    assert headers["x-content-type-options"] == "nosniff"
+    assert headers["referrer-policy"] == "no-referrer"
+    assert headers["cross-origin-resource-policy"] == "same-origin"
+
+
+def test_refusals_have_the_policy_too(stranger: httpx.Client) -> None:
+    """And are never kept by a cache."""
+    for answer in (stranger.get("/"), stranger.post("/"), stranger.get("/", headers={"host": "evil.example"})):
+        assert "default-src 'none'" in answer.headers["content-security-policy"]
+        assert answer.headers["cache-control"] == "no-store"
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/static/../access.py",
+        "/static/%2e%2e/access.py",
+        "/static/..%2faccess.py",
+        "/static/vendor/../../server.py",
+        "/static//etc/passwd",
+        "/static/page.html",
+        "/static/",
+        "/static/\x00",
+        "/events/../enter",
+        "/events/then",
+        "/events/",
+        "//evil.example/",
+    ],
+)
+def test_there_are_no_other_files(server: PageServer, reader: httpx.Client, path: str) -> None:
+    """A path is a name in a list, never a place on the disk."""
+    status, body = raw_get(server, path, reader)
+    assert status in (400, 404)
+    assert b"def " not in body
+
+
+def raw_get(server: PageServer, path: str, reader: httpx.Client) -> tuple[int, bytes]:
+    """Return the answer to a request for `path`, which no client has made a proper one."""
+    cookies = "; ".join(f"{name}={value}" for name, value in reader.cookies.items())
+    host = server.address.removeprefix("http://")
+    with socket.create_connection((host.partition(":")[0], int(host.partition(":")[2]))) as connection:
+        connection.sendall(
+            f"GET {path} HTTP/1.1\r\nHost: {host}\r\nCookie: {cookies}\r\nConnection: close\r\n\r\n".encode()
+        )
+        answer = b"".join(iter(lambda: connection.recv(65_536), b""))
+    return int(answer.split(b" ", 2)[1]), answer.partition(b"\r\n\r\n")[2]
+
+
+# ---- requests that are none --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"GET / HTTP/1.1\r\nHost: 127.0.0.1\r\nX: " + b"a" * 1_000_000,
+        b"GET /" + b"a" * 1_000_000,
+        b"GET / HTTP/1.1\r\n" + b"X: y\r\n" * 100_000,
+        b"GET / HTTP/9.9\r\n\r\n",
+        b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03",
+        b"\x00" * 1_000,
+        b"GET / HTTP/1.1\r\nHost: a\r\nHost: 127.0.0.1\r\n\r\n",
+        b"GET / HTTP/1.1\r\n\r\n",
+        b"POST / HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: 999999999999\r\n\r\nx",
+        b"POST / HTTP/1.1\r\nHost: 127.0.0.1\r\nTransfer-Encoding: chunked\r\n\r\nffffffff\r\nx",
+        b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
+        b"GET / HTTP/1.1\r\nHost: 127.0.0.1\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\r\n",
+        b"",
+    ],
+)
+def test_huge_and_malformed_requests_are_refused(server: PageServer, reader: httpx.Client, data: bytes) -> None:
+    """None is answered with anything of the run, and the server goes on."""
+    host, port = server.address.removeprefix("http://").split(":")
+    with socket.create_connection((host, port)) as connection, contextlib.suppress(OSError):
+        connection.sendall(data)
+        connection.shutdown(socket.SHUT_WR)
+        connection.settimeout(10)
+        answer = b"".join(iter(lambda: connection.recv(65_536), b""))
+        assert not answer or answer.split(b" ", 2)[1] in (b"400", b"401", b"405", b"431")
+        assert b"run.db" not in answer
+    assert reader.get("/").status_code == 200
+
+
+def test_only_this_machine_can_connect(server: PageServer) -> None:
+    """It listens on a loopback address alone, so that no other machine reaches it whatever it sends."""
+    port = int(server.address.rpartition(":")[2])
+    listening = [
+        one.laddr for one in psutil.Process().net_connections() if one.status == "LISTEN" and one.laddr.port == port
+    ]
+    assert [address.ip for address in listening] == ["127.0.0.1"]

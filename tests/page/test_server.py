@@ -1,0 +1,278 @@
+"""`_page.server` and `cli._commands.serve`: a real server process, and what it sends to browsers."""
+
+import json
+import os
+import re
+import signal
+import socket
+import sqlite3
+import subprocess
+import sys
+import time
+import zlib
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from tests.journal.writing import make_events, write
+
+DEADLINE_S = 30.0
+NUM_EVENTS = 4_000
+
+
+@contextmanager
+def serving(path: Path, *options: str) -> Iterator[tuple[subprocess.Popen[str], str]]:
+    """Run `aqueue serve` on the journal at `path`; yields the process and the printed address."""
+    command = [sys.executable, "-m", "aqueue", "serve", str(path), *options]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    with process:
+        try:
+            assert process.stdout is not None
+            line = process.stdout.readline()
+            address = re.search(r"http://\S+", line)
+            assert address is not None, (line, process.stderr and process.stderr.read())
+            yield process, address[0]
+        finally:
+            process.kill()
+
+
+@contextmanager
+def entered(address: str) -> Iterator[httpx.Client]:
+    """Yield a browser that has opened the printed address."""
+    with httpx.Client(base_url=address.partition("/enter")[0], timeout=DEADLINE_S) as client:
+        assert client.get(address).status_code == 200
+        yield client
+
+
+def messages(response: httpx.Response) -> Iterator[tuple[int, dict[str, str]]]:
+    """Yield what a stream sends: the number of the last event that is shown, and the parts that changed."""
+    seq = 0
+    for line in response.iter_lines():
+        if line.startswith("id: "):
+            seq = int(line[4:])
+        elif line.startswith("data: "):
+            yield seq, json.loads(line[6:])
+
+
+@pytest.fixture
+def journal(tmp_path: Path) -> Path:
+    """Return the journal of a run that has not ended."""
+    path = tmp_path / "run.db"
+    write(path, make_events(1, NUM_EVENTS))
+    return path
+
+
+# ---- what is sent --------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("view", ["now", "failures"])
+def test_a_stream_begins_with_all_that_is_shown_and_then_has_what_changes(journal: Path, view: str) -> None:
+    """A page that reconnects needs nothing of what it had; parts that don't change are not sent again."""
+    with (
+        serving(journal) as (_, address),
+        entered(address) as browser,
+        browser.stream("GET", f"/events/{view}") as stream,
+    ):
+        assert stream.headers["content-type"].startswith("text/event-stream")
+        sent = messages(stream)
+        seq, parts = next(sent)
+        page = browser.get("/" if view == "now" else f"/{view}").text
+        assert seq == NUM_EVENTS
+        assert {"state", "tabs", "notes", "said"} < set(parts)
+        assert all(f'id="{name}"' in html and f'id="{name}"' in page for name, html in parts.items())
+        write_more(journal, NUM_EVENTS + 400)
+        changed: dict[str, str] = {}
+        while seq < NUM_EVENTS + 400:
+            seq, some = next(sent)
+            changed |= some
+        if view == "now":
+            assert "figures" in changed
+        assert "tabs" not in changed
+
+
+def write_more(path: Path, last: int) -> None:
+    """Append events, as the process of a run does."""
+    from aqueue._journal.writer import Journal
+
+    journal = Journal.open(path)
+    first = sum(len(batch) for batch in journal.recorded()) + 1
+    journal.begin_writing()
+    journal.write(make_events(first, last))
+    journal.close()
+
+
+def test_a_stream_is_compressed_message_by_message(journal: Path) -> None:
+    """Each can be read as soon as it is there, and what was sent before makes the next ones small."""
+    with serving(journal) as (_, address), entered(address) as browser:
+        headers = {"accept-encoding": "gzip"}
+        with browser.stream("GET", "/events/now", headers=headers) as stream:
+            assert stream.headers["content-encoding"] == "gzip"
+            raw = stream.iter_raw()
+            unzip = zlib.decompressobj(wbits=31)
+            first = next(raw)
+            text = unzip.decompress(first)
+            assert text.endswith(b"\n\n")
+            write_more(journal, NUM_EVENTS + 40)
+            second = next(raw)
+            more = unzip.decompress(second)
+            assert more.endswith(b"\n\n")
+            assert len(second) < len(more) / 4
+
+
+def test_a_slow_browser_holds_up_no_other(journal: Path) -> None:
+    """It reads nothing for a while; then it gets what has changed, in order, up to now."""
+    with ExitStack() as stack:
+        _, address = stack.enter_context(serving(journal))
+        browser = stack.enter_context(entered(address))
+        other = stack.enter_context(entered_again(browser))
+        slow = messages(stack.enter_context(browser.stream("GET", "/events/now")))
+        next(slow)
+        fast = messages(stack.enter_context(other.stream("GET", "/events/now")))
+        last = NUM_EVENTS
+        for _ in range(7):
+            last += 40
+            write_more(journal, last)
+            while next(fast)[0] < last:
+                pass
+        seqs = [next(slow)[0]]
+        while seqs[-1] < last:
+            seqs.append(next(slow)[0])
+        assert seqs == sorted(seqs)
+
+
+@contextmanager
+def entered_again(browser: httpx.Client) -> Iterator[httpx.Client]:
+    """Return another connection of the same browser."""
+    with httpx.Client(base_url=browser.base_url, cookies=browser.cookies, timeout=DEADLINE_S) as other:
+        yield other
+
+
+def test_files_are_sent_once(journal: Path) -> None:
+    """A browser asks whether its copy is the latest, and is told so without getting it again."""
+    with serving(journal) as (_, address), entered(address) as browser:
+        for name, kind in (("page.css", "text/css"), ("page.js", "text/javascript")):
+            answer = browser.get(f"/static/{name}")
+            assert answer.headers["content-type"].startswith(kind)
+            again = browser.get(f"/static/{name}", headers={"if-none-match": answer.headers["etag"]})
+            assert (again.status_code, again.content) == (304, b"")
+
+
+def test_the_library_is_the_one_that_its_readme_names() -> None:
+    """The sum is that of the published file."""
+    from hashlib import sha256
+    from importlib.resources import files
+
+    folder = files("aqueue._page") / "static" / "vendor"
+    assert sha256((folder / "idiomorph.esm.js").read_bytes()).hexdigest() in (folder / "README.md").read_text("utf-8")
+
+
+# ---- the process ---------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("end", [signal.SIGINT, signal.SIGTERM])
+def test_ctrl_c_ends_it_at_once_though_browsers_are_connected(journal: Path, end: signal.Signals) -> None:
+    """Streams have no end of their own, and are not waited for."""
+    with (
+        serving(journal) as (process, address),
+        entered(address) as browser,
+        browser.stream("GET", "/events/now") as stream,
+    ):
+        next(messages(stream))
+        began = time.monotonic()
+        process.send_signal(end)
+        assert process.wait(DEADLINE_S) in (0, 128 + end)
+        assert time.monotonic() - began < 5
+        assert process.stderr is not None
+        assert "Traceback" not in process.stderr.read()
+
+
+def test_the_journal_is_only_read(journal: Path) -> None:
+    """Byte for byte the same after a page was shown, and a run may go on writing it meanwhile."""
+
+    def content() -> list[tuple[Any, ...]]:
+        with sqlite3.connect(journal) as connection:
+            return connection.execute("SELECT * FROM events ORDER BY seq").fetchall()
+
+    before = content()
+    with serving(journal) as (_, address), entered(address) as browser:
+        browser.get("/")
+        browser.get("/failures")
+        write_more(journal, NUM_EVENTS + 4)
+    assert content()[: len(before)] == before
+
+
+def test_a_port_that_is_taken_is_named(journal: Path) -> None:
+    """With `--port` only that port will do; without, another one is taken."""
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        done = failed(str(journal), "--port", str(port))
+        assert done.returncode == 2
+        assert f"port {port}" in done.stderr
+        assert "--port" in done.stderr
+    with serving(journal) as (_, first), serving(journal) as (_, second):
+        assert first.partition("/enter")[0] != second.partition("/enter")[0]
+        with entered(first) as browser, entered(second) as other:
+            assert browser.get("/").status_code == other.get("/").status_code == 200
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "said"),
+    [
+        ("none.db", None, "there is no journal"),
+        ("log.jsonl", b'{"event": "run.started"}\n', "not"),
+        ("-", None, "there is no journal"),
+    ],
+)
+def test_what_is_no_journal_is_refused(tmp_path: Path, name: str, content: bytes | None, said: str) -> None:
+    """The message names the file and what to do."""
+    if content is not None:
+        (tmp_path / name).write_bytes(content)
+    done = failed(name, cwd=tmp_path)
+    assert done.returncode == 2
+    assert said in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_without_the_extra_it_says_what_to_install(journal: Path, tmp_path: Path) -> None:
+    """Only those who use the page need its packages."""
+    blocker = tmp_path / "sitecustomize.py"
+    blocker.write_text("import sys\nsys.modules['starlette'] = None\n")
+    done = failed(str(journal), env=os.environ | {"PYTHONPATH": str(tmp_path)})
+    assert done.returncode == 2
+    assert "pip install 'aqueue[web]'" in done.stderr
+
+
+def failed(*arguments: str, **options: Any) -> subprocess.CompletedProcess[str]:
+    """Run `aqueue serve`, which is expected to end by itself."""
+    return subprocess.run(
+        [sys.executable, "-m", "aqueue", "serve", *arguments],
+        capture_output=True,
+        text=True,
+        timeout=DEADLINE_S,
+        check=False,
+        **options,
+    )
+
+
+def test_enter_prints_another_address(journal: Path) -> None:
+    """For a second browser: the first address has been used."""
+    import pexpect
+
+    child = pexpect.spawn(sys.executable, ["-m", "aqueue", "serve", str(journal)], encoding="utf-8", timeout=DEADLINE_S)
+    child.expect(r"(http://\S+)\r\n")
+    first = str(child.match.group(1))
+    child.expect("Press Enter")
+    with entered(first):
+        child.sendline("")
+        child.expect(r"(http://\S+)\r\n")
+        second = str(child.match.group(1))
+        assert second != first
+        with entered(second) as other:
+            assert other.get("/").status_code == 200
+    child.sendintr()
+    child.expect(pexpect.EOF)
+    child.close()
