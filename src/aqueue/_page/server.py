@@ -3,6 +3,7 @@
 import asyncio
 import hashlib
 import socket
+import time
 import zlib
 from collections.abc import AsyncIterator, Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -34,6 +35,9 @@ INTERVAL_S: Final = 0.4
 
 _PORT: Final = 8_700
 """The usual port: with the same one each time, the address stays in a browser's history."""
+
+_LOOK_S: Final = 5.0
+"""How often a server that is to end by itself looks whether anybody is there, seconds."""
 
 _SILENCE_S: Final = 15.0
 """After how long without a change a browser gets a sign of life, seconds: else it would notice only late that the server is gone."""
@@ -111,12 +115,14 @@ class PageServer:
         address: where it is served, without a token.
     """
 
-    def __init__(self, path: Path, port: int | None = None) -> None:
+    def __init__(self, path: Path, port: int | None = None, *, linger_s: float | None = None) -> None:
         """Read the journal at `path` and begin to listen.
 
         Parameters:
             path: the journal.
             port: on which to listen; by default 8700, or another one if that is taken.
+            linger_s: `serve` ends once no process has run the run and no browser has shown it for so long, seconds; None for
+                never.
 
         Raises:
             JournalError, CannotRead: the journal can't be read.
@@ -130,6 +136,8 @@ class PageServer:
         self.address = f"http://127.0.0.1:{number}"
         self._cookie = f"aqueue-{number}"
         self._shown: _Shown | None = None
+        self._linger_s = linger_s
+        self._num_streams = 0
         config = uvicorn.Config(
             self.app, lifespan="on", log_config=None, timeout_graceful_shutdown=1, server_header=False
         )
@@ -172,9 +180,21 @@ class PageServer:
     async def _lifespan(self, _: Starlette) -> AsyncIterator[None]:
         self._shown = _Shown(self._run, self._thread)
         async with AsyncExitStack() as stack:
-            past = asyncio.create_task(self._shown.read_past())
-            stack.callback(past.cancel)
+            tasks = [self._shown.read_past(), *([self._linger(self._linger_s)] if self._linger_s is not None else [])]
+            for task in tasks:
+                stack.callback(asyncio.create_task(task).cancel)
             yield
+
+    async def _linger(self, linger_s: float) -> None:
+        """End once nobody has run or looked at the run for `linger_s` seconds."""
+        assert self._shown is not None
+        idle_since = time.monotonic()
+        while time.monotonic() - idle_since < linger_s:
+            await asyncio.sleep(min(linger_s / 10, _LOOK_S))
+            await self._shown.parts("now")
+            if self._num_streams or self._run.state.name == "running":
+                idle_since = time.monotonic()
+        self.end()
 
     async def _page(self, request: Request) -> Response:
         assert self._shown is not None
@@ -185,12 +205,20 @@ class PageServer:
         view = request.path_params["view"]
         if view not in VIEWS:
             return PlainTextResponse("There is no such view.\n", HTTPStatus.NOT_FOUND)
-        messages = self._messages(view)
+        messages = self._counted(self._messages(view))
         headers = {}
         if "gzip" in request.headers.get("accept-encoding", ""):
             messages = _compressed(messages)
             headers["Content-Encoding"] = "gzip"
         return StreamingResponse(messages, media_type="text/event-stream", headers=headers)
+
+    async def _counted(self, messages: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+        self._num_streams += 1
+        try:
+            async for message in messages:
+                yield message
+        finally:
+            self._num_streams -= 1
 
     async def _messages(self, view: str) -> AsyncIterator[bytes]:
         """Yield what a browser needs to show `view`: all of it, then what changed.

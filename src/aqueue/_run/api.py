@@ -70,7 +70,7 @@ def run_queue(
         graceful_ctrl_c: whether the first Ctrl-C (SIGINT), SIGTERM or SIGHUP waits for the running items, by default True;
             with False it cancels them. The second cancels them in any case, the third ends the process at once.
         reporter: what shows or records the run: ``"auto"``, the default, ``"rich"``, ``"plain"``, ``"jsonl"``,
-            ``"jsonl:PATH"``, ``"none"``, the name of a plugin, a `Reporter`, or a sequence of these.
+            ``"jsonl:PATH"``, ``"web"``, ``"none"``, the name of a plugin, a `Reporter`, or a sequence of these.
         on_error: ``"stop"``, the default, stops the run gracefully when an item has failed for good, ``"continue"`` runs
             everything else.
         lifespan: a function that returns an async context manager, entered before the first item and left after the

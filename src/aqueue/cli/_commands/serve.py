@@ -27,8 +27,14 @@ __all__ = ["serve"]
     metavar="N",
     help="Listen on this port.  [default: 8700, or a free one if that is taken]",
 )
+@click.option(
+    "--linger",
+    type=click.FloatRange(0, 100_000, min_open=True),
+    metavar="MINUTES",
+    help="End once no process has run the run and no browser has shown it for so long.  [default: never]",
+)
 @click.option("--open", "opens", is_flag=True, help="Open the page in the browser.")
-def serve(file: str, port: int | None, opens: bool) -> None:
+def serve(file: str, port: int | None, linger: float | None, opens: bool) -> None:
     """Show a run in the browser: what limits it, its figures, workers and failures, as they change.
 
     FILE is a journal. The server is a process of its own, which only reads it: a run that is blocked or killed doesn't take the
@@ -48,7 +54,7 @@ def serve(file: str, port: int | None, opens: bool) -> None:
     if file == "-" or journal_file.is_empty(path):
         raise JournalError(f"there is no journal at {journal_file.shown(path)}; name the file that a run has written")
     try:
-        server = PageServer(path, port)
+        server = PageServer(path, port, linger_s=None if linger is None else linger * 60)
     except OSError as error:
         raise click.UsageError(
             f"port {port} can't be listened on: {reason(error)}; choose another one with --port"
@@ -56,6 +62,7 @@ def serve(file: str, port: int | None, opens: bool) -> None:
     click.get_current_context().call_on_close(server.close)
     address = server.new_address()
     click.echo(f"{journal_file.shown(path)}: {address}")
+    sys.stdout.flush()
     if sys.stdin is not None and sys.stdin.isatty():
         click.echo("The address works once, for one browser. Press Enter for another one, Ctrl-C to end.", err=True)
         threading.Thread(target=_print_more, args=(server.new_address,), daemon=True).start()
