@@ -102,7 +102,7 @@ package-test: $(READY)-check ## Build the wheel and the sdist; install, use and 
 
 .PHONY: browser-test
 browser-test: $(READY)-browser ## Test the HTML report and the page in a real Chromium, which must be installed (Debian: chromium).
-	@$(RUN) python -m pytest -m browser tests/report tests/page
+	@$(RUN) python -m pytest -n 2 --dist worksteal -m browser tests/report tests/page
 
 .PHONY: bench
 bench: $(READY) ## Measure the engine, the reporters and the journal, against a hand-written loop and other queues.

@@ -59,7 +59,7 @@ class WebReporter:
         if not run.journal:
             raise ReporterError("a page in the browser needs a journal: pass journal='run.db' or resume='run.db', too")
         if any(importlib.util.find_spec(name) is None for name in ("starlette", "uvicorn")):
-            raise ReporterError("a page in the browser needs more packages: pip install 'aqueue[web]'")
+            raise ReporterError("a page in the browser needs more packages: pip install '/path/to/aqueue[web]'")
         self._journal = run.journal
 
     def handle(self, events: Sequence[Event], view: RunView) -> None:

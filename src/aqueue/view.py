@@ -1060,8 +1060,8 @@ class RunView(msgspec.Struct, kw_only=True):
     def num_idle(self) -> int:
         """How many of the present workers are idle. Others may still run an item: those that retire, and hooks of lost ones."""
         running = self.running
-        if self.cluster:
-            return sum(worker not in running for worker in self.workers)
+        if self.cluster:  # not by a look at each worker: a made-up journal may say that there are 100 million
+            return self.num_workers - sum(self.processes.of(worker) is not None for worker in running)
         return self.num_workers - sum(worker <= self.num_workers for worker in running)
 
     @property

@@ -65,6 +65,7 @@ def test_there_are_the_subcommands_that_the_docs_name() -> None:
     assert list(app.commands) == [
         "status",
         "watch",
+        "serve",
         "tail",
         "replay",
         "items",

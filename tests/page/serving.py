@@ -141,7 +141,7 @@ class Server(_Process):
     @property
     def port(self) -> int:
         """Where it listens."""
-        return int(self.origin.rpartition(":")[2])
+        return int(self.origin.split("/")[2].split(":")[1])
 
     def new_address(self) -> str:
         """Press Enter in its terminal; return the address that it prints, which is `address` now."""

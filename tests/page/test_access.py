@@ -4,6 +4,7 @@ import contextlib
 import re
 import socket
 import threading
+import time
 from collections.abc import Iterator
 
 import httpx
@@ -44,6 +45,11 @@ def reader(server: PageServer, stranger: httpx.Client) -> httpx.Client:
     """Return a browser that has opened the printed address."""
     assert stranger.get(server.new_address()).status_code == 200
     return stranger
+
+
+def place(server: PageServer) -> str:
+    """Return the path below which the server has everything."""
+    return "/" + server.address.split("/", 3)[3]
 
 
 # ---- without the address ---------------------------------------------------------------------------------------
@@ -92,19 +98,17 @@ def test_the_address_opened_again_in_the_same_browser_leads_to_the_page(
 
 
 def test_the_cookie_is_for_this_server_and_no_script(server: PageServer, stranger: httpx.Client) -> None:
-    """Other sites' requests don't have it, and it has the port in its name: browsers share cookies between ports."""
+    """Other sites' requests don't have it, nor do servers on other ports, which don't know the path: ports share cookies."""
     cookie = stranger.get(server.new_address()).headers["set-cookie"]
-    name, _, attributes = cookie.partition("=")
-    assert name == f"aqueue-{server.address.rpartition(':')[2]}"
-    assert {"HttpOnly", "Path=/", "SameSite=strict"} <= set(re.split("; ", attributes)[1:])
+    attributes = cookie.removeprefix("aqueue=")
+    assert {"HttpOnly", f"Path={place(server)}", "SameSite=strict"} <= set(re.split("; ", attributes)[1:])
     assert len(attributes.partition(";")[0]) >= 40
 
 
 @pytest.mark.parametrize("value", ["", "guessed", "é", "a" * 10_000, '"', "; Path=/"])
-def test_a_guessed_cookie_is_none(server: PageServer, stranger: httpx.Client, value: str) -> None:
+def test_a_guessed_cookie_is_none(stranger: httpx.Client, value: str) -> None:
     """Any value but one that was given out is refused."""
-    name = f"aqueue-{server.address.rpartition(':')[2]}"
-    assert stranger.get("/", headers=[(b"cookie", f"{name}={value}".encode())]).status_code == 401
+    assert stranger.get("/", headers=[(b"cookie", f"aqueue={value}".encode())]).status_code == 401
 
 
 def test_the_page_has_no_token_and_leads_to_no_address_with_one(server: PageServer, reader: httpx.Client) -> None:
@@ -172,10 +176,37 @@ def test_other_sites_read_nothing(reader: httpx.Client, site: str, mode: str, de
         assert reader.get(path, headers=headers).status_code == 403
 
 
-def test_a_link_on_another_site_may_lead_to_the_page(reader: httpx.Client) -> None:
-    """The person who follows it sees the page; the other site doesn't."""
+def test_a_link_on_another_site_may_lead_to_the_page(reader: httpx.Client, stranger: httpx.Client) -> None:
+    """The person who follows it sees the page; the other site doesn't.
+
+    A browser leaves out a SameSite=Strict cookie then. It gets a page that loads the same address again, with it.
+    """
     headers = {"sec-fetch-site": "cross-site", "sec-fetch-mode": "navigate", "sec-fetch-dest": "document"}
-    assert reader.get("/", headers=headers).status_code == 200
+    assert "aqueue run" in reader.get("/", headers=headers).text
+    stranger.cookies.clear()
+    again = stranger.get("/failures", headers=headers)
+    assert "http-equiv" in again.text
+    assert "aqueue run" not in again.text
+    assert stranger.get("/failures", headers=headers | {"sec-fetch-site": "same-origin"}).status_code == 401
+
+
+def test_a_server_on_another_port_gets_no_cookie(server: PageServer) -> None:
+    """Browsers send cookies to all ports of a host; another user's server there doesn't know the path, which is a new one each time."""
+    with httpx.Client() as browser:
+        browser.get(server.new_address())
+        elsewhere = f"http://127.0.0.1:9/{server.address.rpartition('/')[0][-3:]}"
+        for url in (elsewhere, "http://127.0.0.1:9/", "http://127.0.0.1:9/steal"):
+            assert "cookie" not in browser.build_request("GET", url).headers
+        assert "cookie" in browser.build_request("GET", f"{server.address}/").headers
+    assert len(place(server)) > 16
+
+
+def test_a_cookie_that_is_slow_to_parse_holds_up_nobody(stranger: httpx.Client) -> None:
+    """Python's own parser takes seconds for it (CVE-2024-7592)."""
+    began = time.thread_time()
+    cookie = b'aqueue="' + b"\\" * 50_000 + b'"'
+    assert stranger.get("/", headers=[(b"cookie", cookie)]).status_code == 401
+    assert time.thread_time() - began < 1
 
 
 @pytest.mark.parametrize("method", ["POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "PROPFIND"])
@@ -236,7 +267,8 @@ def test_there_are_no_other_files(server: PageServer, reader: httpx.Client, path
 def raw_get(server: PageServer, path: str, reader: httpx.Client) -> tuple[int, bytes]:
     """Return the answer to a request for `path`, which no client has made a proper one."""
     cookies = "; ".join(f"{name}={value}" for name, value in reader.cookies.items())
-    host = server.address.removeprefix("http://")
+    host = server.address.split("/")[2]
+    path = path if path.startswith("//") else place(server) + path
     with socket.create_connection((host.partition(":")[0], int(host.partition(":")[2]))) as connection:
         connection.sendall(
             f"GET {path} HTTP/1.1\r\nHost: {host}\r\nCookie: {cookies}\r\nConnection: close\r\n\r\n".encode()
@@ -268,7 +300,7 @@ def raw_get(server: PageServer, path: str, reader: httpx.Client) -> tuple[int, b
 )
 def test_huge_and_malformed_requests_are_refused(server: PageServer, reader: httpx.Client, data: bytes) -> None:
     """None is answered with anything of the run, and the server goes on."""
-    host, port = server.address.removeprefix("http://").split(":")
+    host, port = server.address.split("/")[2].split(":")
     with socket.create_connection((host, port)) as connection, contextlib.suppress(OSError):
         connection.sendall(data)
         connection.shutdown(socket.SHUT_WR)
@@ -281,7 +313,7 @@ def test_huge_and_malformed_requests_are_refused(server: PageServer, reader: htt
 
 def test_only_this_machine_can_connect(server: PageServer) -> None:
     """It listens on a loopback address alone, so that no other machine reaches it whatever it sends."""
-    port = int(server.address.rpartition(":")[2])
+    port = int(server.address.split("/")[2].split(":")[1])
     listening = [
         one.laddr for one in psutil.Process().net_connections() if one.status == "LISTEN" and one.laddr.port == port
     ]

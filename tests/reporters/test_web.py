@@ -157,7 +157,7 @@ def test_it_needs_the_extra(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     """The run doesn't begin, and the message says what to install."""
     monkeypatch.delenv("CI", raising=False)
     monkeypatch.setattr("importlib.util.find_spec", lambda _: None)
-    with pytest.raises(ReporterError, match=r"pip install 'aqueue\[web\]'"):
+    with pytest.raises(ReporterError, match=r"pip install '/path/to/aqueue\[web\]'"):
         aqueue.run_queue([], reporter="web", journal=tmp_path / "run.db")
 
 

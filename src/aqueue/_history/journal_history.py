@@ -77,7 +77,18 @@ class JournalHistory(History):
         of SQLite among them. Then a run that ends would delete the log from which the first one reads, and that would never
         see another event.
         """
-        return JournalHistory(self._journal, connection=connect(self._journal, "ro"))
+        connection = connect(self._journal, "ro")
+        try:
+            connection.execute("SELECT seq FROM events LIMIT 1").fetchall()
+        except sqlite3.OperationalError:  # as in `connect_read_only`: a log can't be made there, so nobody writes one
+            connection.close()
+            connection = connect(self._journal, "ro&immutable=1")
+        return JournalHistory(self._journal, connection=connection)
+
+    @property
+    def last_read(self) -> int:
+        """The number of the last event that was read, known to this aqueue or not; 0 for none."""
+        return self._reader.after
 
     def read(self) -> list[Event] | None:
         """Return the next events; None if there are no more now.

@@ -5,14 +5,17 @@ web site that a user visits. So:
 
 - A request must name this machine in `Host`: else a site whose name is made to lead here (DNS rebinding) could read.
 - It must have the cookie that the address's token was exchanged for. The token works once: who reads it later in a terminal or in the
-  history of a browser has nothing. The cookie is HttpOnly and SameSite=Strict, so that other sites' requests don't have it.
+  history of a browser has nothing. The cookie is HttpOnly and SameSite=Strict, so that other sites' requests don't have it. For a
+  browser, all ports of a host are one site, and get the same cookies: so the page and its cookie are below a random path, which a
+  server of another user on another port can't know.
 - A browser must not say that another site has asked (`Sec-Fetch-Site`).
 - All answers have a policy under which nothing but the page's own files runs or loads, and no site may frame the page.
 """
 
 import hmac
 import secrets
-from collections.abc import Sequence
+from collections import deque
+from collections.abc import Iterable, Sequence
 from http import HTTPStatus
 from typing import Final
 
@@ -28,6 +31,7 @@ LOOPBACK: Final = ("127.0.0.1", "localhost", "[::1]")
 """How a browser on this machine may name it."""
 
 ENTER: Final = "/enter"
+_COOKIE: Final = "aqueue"
 _MAX_COOKIES: Final = 100
 _MAX_TOKENS: Final = 20
 
@@ -47,22 +51,24 @@ _NO_COOKIE: Final = (
 _USED: Final = "This address was used before, or is of another server. Press Enter in the terminal of `aqueue serve` for a new one.\n"
 _CROSS_SITE: Final = "This page can't be read by other sites.\n"
 
-# A page rather than a redirect: if another site has a link to the address, a browser sends no SameSite=Strict cookie for what that
-# redirects to, but does for what this page leads to.
-_WELCOME: Final = '<!doctype html><html lang="en"><title>aqueue</title><meta http-equiv="refresh" content="0; url=/"><a href="/">Open the page</a>'
+# A page rather than a redirect: if another site has a link to an address, a browser sends no SameSite=Strict cookie for it, nor for
+# what it redirects to, but does for what this page leads to.
+_WELCOME: Final = '<!doctype html><html lang="en"><title>aqueue</title><meta http-equiv="refresh" content="0; url=./"><a href="./">Open the page</a>'
+_ONCE_MORE: Final = '<!doctype html><html lang="en"><title>aqueue</title><meta http-equiv="refresh" content="0"><a href="">Open the page</a>'
 
 
 class Keys:
     """The tokens that were printed and not used, and the cookies that they were exchanged for. Not kept on the disk."""
 
     def __init__(self) -> None:
-        self._tokens: list[str] = []
-        self._cookies: list[str] = []
+        self._tokens: deque[str] = deque(maxlen=_MAX_TOKENS)  # printed by one thread, exchanged by another
+        self._cookies: deque[str] = deque(maxlen=_MAX_COOKIES)
 
     def token(self) -> str:
         """Return a new token for one browser. Of those that nobody uses, the last 20 work."""
-        self._tokens = [*self._tokens[1 - _MAX_TOKENS :], secrets.token_urlsafe()]
-        return self._tokens[-1]
+        token = secrets.token_urlsafe()
+        self._tokens.append(token)
+        return token
 
     def cookie_for(self, token: str) -> str | None:
         """Return the value of a cookie in exchange for `token`, which is of no use after that; None if it is none."""
@@ -70,34 +76,35 @@ class Keys:
         if found is None:
             return None
         self._tokens.remove(found)
-        self._cookies = [*self._cookies[1 - _MAX_COOKIES :], secrets.token_urlsafe()]
-        return self._cookies[-1]
+        cookie = secrets.token_urlsafe()
+        self._cookies.append(cookie)
+        return cookie
 
     def has_cookie(self, value: str) -> bool:
         """Return whether a cookie has one of the values that were given out."""
         return _find(value, self._cookies) is not None
 
 
-def _find(value: str, known: Sequence[str]) -> str | None:
+def _find(value: str, known: Iterable[str]) -> str | None:
     """Return which of `known` is `value`, in a time that doesn't tell how much of it is right."""
     given = value.encode("utf-8", "replace")
-    return next((one for one in known if hmac.compare_digest(given, one.encode())), None)
+    return next((one for one in tuple(known) if hmac.compare_digest(given, one.encode())), None)
 
 
 class Access:
     """The middleware that does what this module says."""
 
-    def __init__(self, app: ASGIApp, *, keys: Keys, cookie: str, hosts: Sequence[str]) -> None:
+    def __init__(self, app: ASGIApp, *, keys: Keys, place: str, hosts: Sequence[str]) -> None:
         """Guard `app`.
 
         Parameters:
             app: what only those may read that have a cookie.
             keys: the tokens and cookies.
-            cookie: the cookie's name: browsers have the same cookies for all ports of a host.
+            place: the path below which everything is.
             hosts: how this machine may be named.
         """
         self._keys = keys
-        self._cookie = cookie
+        self._place = place
         self._app = app
         self._checked = TrustedHostMiddleware(self._check, allowed_hosts=hosts, www_redirect=False)
 
@@ -129,31 +136,32 @@ class Access:
             return PlainTextResponse(
                 "Only GET and HEAD are answered: this page is read-only.\n", HTTPStatus.METHOD_NOT_ALLOWED
             )
-        if request.url.path == ENTER and request.method == "GET":
+        if request.scope["path"] == self._place + ENTER and request.method == "GET":
             return self._enter(request)
-        if _is_cross_site(request.headers):
+        is_cross_site = request.headers.get("sec-fetch-site", "none") not in ("none", "same-origin")
+        if is_cross_site and not _is_followed_link(request.headers):
             return PlainTextResponse(_CROSS_SITE, HTTPStatus.FORBIDDEN)
-        if not self._keys.has_cookie(request.cookies.get(self._cookie, "")):
-            return PlainTextResponse(_NO_COOKIE, HTTPStatus.UNAUTHORIZED)
-        return None
+        if self._has_cookie(request):
+            return None
+        return HTMLResponse(_ONCE_MORE) if is_cross_site else PlainTextResponse(_NO_COOKIE, HTTPStatus.UNAUTHORIZED)
+
+    def _has_cookie(self, request: Request) -> bool:
+        # `request.cookies` unquotes all of them, which takes seconds for one that a stranger has made for that (CVE-2024-7592).
+        pairs = (one.strip().partition("=") for line in request.headers.getlist("cookie") for one in line.split(";"))
+        return any(self._keys.has_cookie(value) for name, _, value in pairs if name == _COOKIE)
 
     def _enter(self, request: Request) -> Response:
         value = self._keys.cookie_for(request.query_params.get("token", ""))
         if value is None:
-            if self._keys.has_cookie(request.cookies.get(self._cookie, "")):
+            if self._has_cookie(request):
                 return HTMLResponse(_WELCOME)
             return PlainTextResponse(_USED, HTTPStatus.FORBIDDEN)
         response = HTMLResponse(_WELCOME)
         secure = request.url.scheme == "https"
-        response.set_cookie(self._cookie, value, httponly=True, samesite="strict", secure=secure, path="/")
+        response.set_cookie(_COOKIE, value, httponly=True, samesite="strict", secure=secure, path=self._place)
         return response
 
 
-def _is_cross_site(headers: Headers) -> bool:
-    """Return whether a browser says that a page of another site, or of another port, has asked for this.
-
-    Links on other pages may lead here: who follows one sees the page, and the other page doesn't.
-    """
-    if headers.get("sec-fetch-site", "none") in ("none", "same-origin"):
-        return False
-    return headers.get("sec-fetch-mode") != "navigate" or headers.get("sec-fetch-dest") != "document"
+def _is_followed_link(headers: Headers) -> bool:
+    """Return whether a person has followed a link of another page, which doesn't see what this one shows."""
+    return headers.get("sec-fetch-mode") == "navigate" and headers.get("sec-fetch-dest") == "document"

@@ -8,13 +8,23 @@ import msgspec
 
 from aqueue._folds.outcome import FailureTally
 from aqueue._page.html import counted
-from aqueue.events import Event, ItemDescribed, ItemFailed, Phase, RunEdited, RunResumed, RunStarted
+from aqueue.events import (
+    Event,
+    ItemDescribed,
+    ItemFailed,
+    ItemReopened,
+    ItemSkipped,
+    Phase,
+    RunEdited,
+    RunResumed,
+    RunStarted,
+)
 from aqueue.result import FailureGroup
 
 __all__ = ["FailureKinds", "KindHistory"]
 
 _NUM_BINS: Final = 64
-_FIRST_WIDTH_S: Final = 0.25
+_FIRST_WIDTH_S: Final = 0.001
 _NUM_LATEST: Final = 3
 _MAX_KINDS: Final = 1_000
 _MAX_GROUPS: Final = 100  # of those that a `FailureTally` returns
@@ -28,7 +38,7 @@ class KindHistory(msgspec.Struct):
         first_at, last_at: when the first and the last happened, Unix time in seconds.
         bins: how many happened in each stretch of the run's own time, which are `width_s` seconds long.
         width_s: see `bins`.
-        latest: the last of them, at most 3, each with what the item was described with then; empty if it wasn't.
+        latest: the last of them, at most 3, without those of items that ran again or were skipped; each with what the item was described with then; empty if it wasn't.
     """
 
     first_at: float
@@ -65,6 +75,7 @@ class FailureKinds:
         self._at = 0.0  # until when that time counts, Unix time in seconds
         self._goes_on = True  # whether time passes: not while a command edits a run without a process
         self._described: dict[int, ItemDescribed] = {}  # by worker
+        self._with_latest: dict[int, KindHistory] = {}  # by item: the kind among whose latest it is
 
     def apply(self, events: Sequence[Event]) -> None:
         """Fold `events`, which must follow those applied so far."""
@@ -74,6 +85,8 @@ class FailureKinds:
                 self._described[event.worker] = event
             elif type(event) is ItemFailed:
                 self._add(event, (event.at if goes_on else at) - self._epoch)
+            elif type(event) is ItemSkipped or (type(event) is ItemReopened and event.failed is not None):
+                self._take_back(event.item)
             elif type(event) in _BOUNDS:
                 goes_on = isinstance(event, RunStarted)  # RunResumed is one
                 if goes_on:
@@ -92,8 +105,18 @@ class FailureKinds:
                 self._forget_half()
             history = self._histories[kind] = KindHistory(event.at)
         described = self._described.get(event.worker)
+        if len(history.latest) == _NUM_LATEST:
+            self._with_latest.pop(history.latest[0][0].item, None)
+        self._with_latest[event.item] = history
         text = described.text if described is not None and described.item == event.item else ""
         history.add(event, max(elapsed_s, 0.0), text)
+
+    def _take_back(self, item: int) -> None:
+        """Let an item that runs again or was skipped be none of the latest."""
+        history = self._with_latest.pop(item, None)
+        if history is not None:
+            kept = [one for one in history.latest if one[0].item != item]
+            history.latest = deque(kept, _NUM_LATEST)
 
     @property
     def how_many(self) -> str:
@@ -105,6 +128,8 @@ class FailureKinds:
         """Forget the kinds that haven't happened for longest."""
         latest = sorted(self._histories.items(), key=lambda one: one[1].last_at)
         self._histories = dict(latest[len(latest) // 2 :])
+        histories = self._histories.values()
+        self._with_latest = {one.item: history for history in histories for one, _ in history.latest}
 
     def groups(self) -> list[tuple[FailureGroup, KindHistory]]:
         """Return the kinds of which items are failed now, the most numerous first, at most 100.

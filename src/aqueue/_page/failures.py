@@ -59,7 +59,7 @@ def brief_kinds(run: FollowedRun) -> Html:
     cards = joined(_brief(run, group, history, names) for group, history in groups[:_MAX_BRIEF])
     return Html(
         f'<section id="kinds" aria-labelledby="kinds-title"><header class="title"><h2 id="kinds-title">Failures by kind</h2>'
-        f'<span class="quiet">{counted(count, "item")} failed for good</span><a class="end" href="/failures">All failures</a></header>'
+        f'<span class="quiet">{counted(count, "item")} failed for good</span><a class="end" href="failures">All failures</a></header>'
         f'<div class="cards">{cards}</div></section>'
     )
 
@@ -93,12 +93,12 @@ def _kind(run: FollowedRun, group: FailureGroup, history: KindHistory, names: di
         f"<small>{text(place(frame), 200)}</small></li>"
         for frame in frames
     )
-    attempts = sorted({one.attempt for one, _ in history.latest})
+    attempts = sorted({one.attempt for one, _ in history.latest} or {group.first.attempt})
     tries = f"{attempts[0]}" if len(attempts) == 1 else f"{attempts[0]} to {attempts[-1]}"
     facts = [
         ("First seen", local_minute(history.first_at, run.now)),
         ("Last seen", f"{local_minute(history.last_at, run.now)}, {time_ago(run.now - history.last_at)}"),
-        ("Attempts", tries),
+        ("Attempts of the latest", tries),
     ]
     shown = "".join(f"<div><dt>{title}</dt><dd>{text(fact)}</dd></div>" for title, fact in facts)
     latest = "".join(
@@ -117,7 +117,7 @@ def _kind(run: FollowedRun, group: FailureGroup, history: KindHistory, names: di
     return Html(
         f'<article class="card failure wide" id="kind-{key}"><div>{_heading(group, names)}{listed}<dl class="facts">{shown}</dl>'
         f"{whole}</div>"
-        f'<div><p class="quiet">When, over the run</p>{_burst(run, history)}<p class="quiet">{text(_when(run, history))}</p>'
+        f'<div><p class="quiet">When, over the run; also of items retried since</p>{_burst(run, history)}<p class="quiet">{text(_when(run, history))}</p>'
         f'<p class="quiet latest">Latest</p><ol class="list">{latest}</ol></div></article>'
     )
 
@@ -139,14 +139,12 @@ def _when(run: FollowedRun, history: KindHistory) -> str:
     """Return in words when the failures of a kind happened."""
     bars = history.bars(run.elapsed_s, _NUM_BARS)
     total = sum(bars)
-    if run.state.name == "running" and run.now - history.last_at < _RECENT_S:
+    if run.state.name == "running" and total > 1 and run.now - history.last_at < _RECENT_S:
         return f"since {local_minute(history.first_at, run.now)}, still happening"
     densest = max(range(_NUM_BARS - _BURST_BARS + 1), key=lambda at: sum(bars[at : at + _BURST_BARS]))
     most = sum(bars[densest : densest + _BURST_BARS])
     if total > _NUM_BARS and most >= _BURST_SHARE * total:
-        return f"{amount(most)} of them within a tenth of the run's time"
-    if history.first_at == history.last_at or local_minute(history.first_at, run.now) == local_minute(
-        history.last_at, run.now
-    ):
+        return f"{amount(most)} failures within a tenth of the run's time"
+    if local_minute(history.first_at, run.now) == local_minute(history.last_at, run.now):
         return f"at {local_minute(history.last_at, run.now)}"
     return f"between {local_minute(history.first_at, run.now)} and {local_minute(history.last_at, run.now)}"

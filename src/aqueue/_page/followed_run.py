@@ -1,5 +1,7 @@
 """Follows the run in a journal: as it stands, and what has happened since it began, which is read in the background."""
 
+import logging
+import sqlite3
 import time
 from collections.abc import Iterable
 from contextlib import ExitStack, closing
@@ -16,6 +18,8 @@ from aqueue.events import Event, RunStarted
 from aqueue.view import RunView
 
 __all__ = ["FollowedRun"]
+
+_logger: Final = logging.getLogger(__name__)
 
 _PAST_S: Final = 0.25
 """How long one look at the past may take, seconds: the page waits for it."""
@@ -53,7 +57,8 @@ class FollowedRun:
         self.over_time = Fold()
         self.kinds = FailureKinds()
         self.error = ""
-        self._past_seq = 0
+        self.state = RunState("interrupted", "")
+        self._is_lost = False  # whether the error lasts
         self._started: RunStarted | None = None
         self._assess_at = 0.0
         with ExitStack() as stack:
@@ -70,7 +75,7 @@ class FollowedRun:
     @property
     def read_share(self) -> float:
         """How much of the past is read, from 0 to 1."""
-        return min(self._past_seq / self.view.seq, 1.0) if self.view.seq else 1.0
+        return min(self._past.last_read / self.view.seq, 1.0) if self.view.seq else 1.0
 
     @property
     def num_processes(self) -> int:
@@ -93,16 +98,26 @@ class FollowedRun:
 
     def poll(self) -> None:
         """Read what the journal has now, and some of the past."""
-        if not self.error:
+        if not self._is_lost:
+            had_error, self.error = self.error, ""
             try:
                 self._follow()
                 self._read_past()
             except JournalError as error:
                 self.error = str(error)
+                # The disk or the system may recover, and nothing was read that is lost now.
+                self._is_lost = not isinstance(error.__cause__, sqlite3.OperationalError)
+            except Exception as error:  # what was read is lost: no figure after this would be right
+                _logger.exception("a run can't be followed")
+                self.error = f"{type(error).__name__}: {error}; this is a bug in aqueue, please report it"
+                self._is_lost = True
+            self._assess_at = 0.0 if had_error else self._assess_at
         self.now = max(time.time(), self.view.at)
-        if time.monotonic() >= self._assess_at or self.view.state == "finished":
+        if self.error:  # another run may be writing a file of that name
+            self.state = RunState("interrupted", "")
+        elif time.monotonic() >= self._assess_at or self.view.state == "finished":
             self._assess_at = time.monotonic() + _LIVENESS_S
-            self.state: RunState = assess(self.view, self._started, self._live, self.now)
+            self.state = assess(self.view, self._started, self._live, self.now)
 
     def _follow(self) -> None:
         while (events := self._live.read()) is not None:
@@ -119,8 +134,6 @@ class FollowedRun:
         while time.monotonic() < end and (events := self._past.read()) is not None:
             self.over_time.apply(events)
             self.kinds.apply(events)
-            if events:
-                self._past_seq = events[-1].seq
 
     def _note_starts(self, events: Iterable[Event]) -> None:
         for event in events:

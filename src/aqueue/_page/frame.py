@@ -26,6 +26,7 @@ _STATES: Final = {
     "failed": ("bad", "cross", "Failed"),
     "interrupted": ("cut", "stop", "Interrupted"),
     "gone": ("bad", "cross", "Process gone"),
+    "unread": ("bad", "cross", "Can't be read"),
     "silent": ("cut", "stop", "No sign of life"),
     "new": ("cut", "pause", "Not begun"),
 }
@@ -42,6 +43,8 @@ def state_of(run: FollowedRun) -> str:
 
     ``silent`` is a run on another machine, which can't be looked at, and which has recorded nothing for a while.
     """
+    if run.error:
+        return "unread"
     name = run.state.name
     if run.view.state == "new":
         return "new"
@@ -81,13 +84,17 @@ def _since(run: FollowedRun) -> str:
     view, state = run.view, state_of(run)
     resumed = run.num_processes - 1
     times = "" if resumed < 1 else ", resumed once" if resumed == 1 else f", resumed {amount(resumed)} times"
+    if state == "unread":
+        return f"as it was at {local_minute(view.at, run.now)}"
     if state == "new":
         return "nothing is recorded yet"
     took = duration(run.elapsed_s)
     if state == "paused" and (paused := view.in_force.paused) is not None:
-        return f"since {local_minute(paused.at, run.now)} by {person(paused.by)}; {took} in all{times}"
-    if state in ("running", "stopping"):
-        return f"for {took}{times}{f'; {view.stop_reason}' if view.stop_reason else ''}"
+        return f"since {local_minute(paused.at, run.now)} by {person(paused.by)}; the run has taken {took}{times}"
+    if state == "stopping":
+        return f"after {took}{times}{f'; {view.stop_reason}' if view.stop_reason else ''}"
+    if state == "running":
+        return f"for {took}{times}"
     ended = f"{'since' if state == 'silent' else 'at'} {local_minute(run.ended_at, run.now)}, after {took}{times}"
     return f"{ended}; {view.stop_reason}" if view.stop_reason else ended
 
@@ -96,7 +103,7 @@ def _tabs(run: FollowedRun, view: str) -> Html:
     failed = run.view.counts.failed
     badges = {"failures": f' <b class="bad">✗ {amount(failed)}</b>' if failed else ""}
     links = "".join(
-        f'<a href="{"/" if name == "now" else f"/{name}"}"{" aria-current=page" * (name == view)}>{title}{badges.get(name, "")}</a>'
+        f'<a href="{"./" if name == "now" else name}"{" aria-current=page" * (name == view)}>{title}{badges.get(name, "")}</a>'
         for name, title in VIEWS.items()
     )
     return Html(f'<nav id="tabs" class="tabs" aria-label="Views">{links}</nav>')
@@ -106,7 +113,7 @@ def _notes(run: FollowedRun) -> Html:
     said: list[tuple[str, str, str]] = []
     counts = run.view.counts
     if run.error:
-        said.append(("bad", "The journal can't be read any more.", run.error))
+        said.append(("bad", "The journal can't be read.", f"{run.error}. If that lasts, start aqueue serve again."))
     elif (state := state_of(run)) in ("gone", "silent"):
         hint = resume_hint(run.history, counts)
         head = "The run's process is gone." if state == "gone" else "The run's process may be gone."

@@ -132,6 +132,8 @@ def _sentence(run: FollowedRun) -> tuple[str, str, str]:
             return "What limits this run", "No worker is there", "Items start once a worker process has joined."
         busy = f"{amount(_num_busy(view))} of {counted(view.num_workers, 'worker')} busy"
         return "What limits this run", f"Nothing holds the run back: {busy}", ""
+    if state == "unread":
+        return "What happens now", "The journal can't be read: the figures are of the past", ""
     left = f"{counted(counts.outstanding, 'item')} outstanding" if counts.outstanding else "nothing is outstanding"
     if state == "gone":
         return "What happens now", f"Nothing runs: the process was killed or has crashed, and {left}", ""
@@ -218,7 +220,10 @@ def _remaining(run: FollowedRun) -> tuple[str, object, str]:
             duration(run.elapsed_s),
             "without the time between processes" if run.num_processes > 1 else "",
         )
-    completing, finding = view.rate(now), view.rate(now, "enqueued")
+    ended = outstanding and (view.counts.enqueued - outstanding) / max(
+        view.counts.completed, 1
+    )  # failures end items, too
+    completing, finding = view.rate(now) * ended, view.rate(now, "enqueued")
     is_early = now - view.started_at < _MIN_ESTIMATED_S
     state = state_of(run)
     if state in ("paused", "stopping") or is_early or not outstanding or completing <= 0:

@@ -2,12 +2,15 @@
 
 import asyncio
 import hashlib
+import logging
+import secrets
 import socket
 import time
 import zlib
 from collections.abc import AsyncIterator, Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from functools import partial
 from http import HTTPStatus
 from importlib.resources import files
 from pathlib import Path
@@ -19,7 +22,7 @@ from starlette.applications import Starlette
 from starlette.middleware import Middleware
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response, StreamingResponse
-from starlette.routing import Route
+from starlette.routing import Mount, Route
 
 from aqueue._page.access import ENTER, LOOPBACK, Access, Keys
 from aqueue._page.failures import failures_layout, failures_parts
@@ -37,10 +40,10 @@ _PORT: Final = 8_700
 """The usual port: with the same one each time, the address stays in a browser's history."""
 
 _LOOK_S: Final = 5.0
-"""How often a server that is to end by itself looks whether anybody is there, seconds."""
+"""How often the run is read while no browser is there, seconds."""
 
-_SILENCE_S: Final = 15.0
-"""After how long without a change a browser gets a sign of life, seconds: else it would notice only late that the server is gone."""
+_SILENCE_S: Final = 5.0
+"""After how long without a change a browser gets a sign of life, seconds: without one for 20 s, it says that the server is gone."""
 
 _STATIC: Final = {
     "page.css": "text/css",
@@ -56,10 +59,19 @@ _VIEWS: Final[dict[str, tuple[Callable[[FollowedRun], Parts], Callable[[Parts], 
 """By name: what renders the parts of a view, and what puts them together."""
 
 
+_NOT_DRAWN: Final = Html(
+    """<div id="notes"><p class="note bad"><b>This view can't be drawn.</b> This is a bug in aqueue; the terminal of aqueue serve """
+    """says more. Please report it.</p></div>"""
+)
+_EMPTY_FRAME: Final[Parts] = {name: Html(f'<p id="{name}" hidden></p>') for name in ("state", "tabs", "notes", "said")}
+
+_logger: Final = logging.getLogger(__name__)
+
+
 class _Shown:
     """The run, read and rendered on a thread of its own; each view once per look, for however many browsers.
 
-    Nothing is read while no browser is there, once all of the past is.
+    While no browser is there, it is read every few seconds.
     """
 
     def __init__(self, run: FollowedRun, thread: ThreadPoolExecutor) -> None:
@@ -91,21 +103,22 @@ class _Shown:
     async def document(self, view: str) -> str:
         """Return the whole page."""
         parts = await self.parts(view)
-        return document(self._run.name, view, parts, _VIEWS[view][1](parts))
-
-    @property
-    def seq(self) -> int:
-        """The number of the last event that is shown."""
-        return self._run.view.seq
+        main = Html("") if parts.get("notes") is _NOT_DRAWN else _VIEWS[view][1](parts)
+        return document(self._run.name, view, _EMPTY_FRAME | parts, main)
 
     def _render(self, view: str) -> Parts:
-        return frame_parts(self._run, view) | _VIEWS[view][0](self._run)
+        try:
+            return frame_parts(self._run, view) | _VIEWS[view][0](self._run)
+        except Exception:
+            _logger.exception("a view can't be drawn")
+            return {"notes": _NOT_DRAWN}
 
-    async def read_past(self) -> None:
-        """Read what happened before, whether or not a browser is there."""
-        while self._run.read_share < 1 and not (self._run.error or self.is_ending.is_set()):
+    async def read(self) -> None:
+        """Read what happens, whether or not a browser is there: else one that comes after a night would wait for all of that."""
+        while not self.is_ending.is_set():
+            is_busy = self._run.read_share < 1 and not self._run.error
             await self.parts("now")
-            await asyncio.sleep(INTERVAL_S / 10)
+            await asyncio.sleep(INTERVAL_S / 10 if is_busy else _LOOK_S)
 
 
 class PageServer:
@@ -133,13 +146,13 @@ class PageServer:
         self._keys = Keys()
         self._socket = _bound(port)
         number = self._socket.getsockname()[1]
-        self.address = f"http://127.0.0.1:{number}"
-        self._cookie = f"aqueue-{number}"
+        self._place = f"/{secrets.token_urlsafe(12)}"
+        self.address = f"http://127.0.0.1:{number}{self._place}"
         self._shown: _Shown | None = None
         self._linger_s = linger_s
         self._num_streams = 0
         config = uvicorn.Config(
-            self.app, lifespan="on", log_config=None, timeout_graceful_shutdown=1, server_header=False
+            self.app, lifespan="on", ws="none", log_config=None, timeout_graceful_shutdown=1, server_header=False
         )
         self._server = _Server(config, self._end_streams)
 
@@ -170,17 +183,17 @@ class PageServer:
 
     @property
     def app(self) -> Starlette:
-        """The application: all that is served."""
-        routes = [Route("/" if view == "now" else f"/{view}", self._page, name=view) for view in VIEWS]
+        """The application: all that is served, below a path of its own."""
+        routes = [Route("/" if view == "now" else f"/{view}", partial(self._page, view)) for view in VIEWS]
         routes += [Route("/events/{view}", self._events), Route("/static/{name:path}", _static)]
-        access = Middleware(Access, keys=self._keys, cookie=self._cookie, hosts=LOOPBACK)
-        return Starlette(routes=routes, middleware=[access], lifespan=self._lifespan)
+        access = Middleware(Access, keys=self._keys, place=self._place, hosts=LOOPBACK)
+        return Starlette(routes=[Mount(self._place, routes=routes)], middleware=[access], lifespan=self._lifespan)
 
     @asynccontextmanager
     async def _lifespan(self, _: Starlette) -> AsyncIterator[None]:
         self._shown = _Shown(self._run, self._thread)
         async with AsyncExitStack() as stack:
-            tasks = [self._shown.read_past(), *([self._linger(self._linger_s)] if self._linger_s is not None else [])]
+            tasks = [self._shown.read(), *([self._linger(self._linger_s)] if self._linger_s is not None else [])]
             for task in tasks:
                 stack.callback(asyncio.create_task(task).cancel)
             yield
@@ -191,20 +204,20 @@ class PageServer:
         idle_since = time.monotonic()
         while time.monotonic() - idle_since < linger_s:
             await asyncio.sleep(min(linger_s / 10, _LOOK_S))
-            await self._shown.parts("now")
             if self._num_streams or self._run.state.name == "running":
                 idle_since = time.monotonic()
         self.end()
 
-    async def _page(self, request: Request) -> Response:
+    async def _page(self, view: str, _: Request) -> Response:
         assert self._shown is not None
-        view = "now" if request.url.path == "/" else request.url.path[1:]
         return Response(await self._shown.document(view), media_type="text/html")
 
     async def _events(self, request: Request) -> Response:
         view = request.path_params["view"]
         if view not in VIEWS:
             return PlainTextResponse("There is no such view.\n", HTTPStatus.NOT_FOUND)
+        if request.method == "HEAD":  # which has no end otherwise
+            return Response(media_type="text/event-stream")
         messages = self._counted(self._messages(view))
         headers = {}
         if "gzip" in request.headers.get("accept-encoding", ""):
@@ -235,10 +248,10 @@ class PageServer:
             sent = parts
             silent_s = 0.0 if changed else silent_s + INTERVAL_S
             if changed:
-                yield b"id: %d\ndata: %b\n\n" % (shown.seq, msgspec.json.encode(changed))
+                yield b"data: %b\n\n" % msgspec.json.encode(changed)
             elif silent_s >= _SILENCE_S:
                 silent_s = 0.0
-                yield b": nothing has changed\n\n"
+                yield b"data: {}\n\n"
             with suppress(TimeoutError):
                 await asyncio.wait_for(shown.is_ending.wait(), INTERVAL_S)
 

@@ -3,12 +3,13 @@ import { Idiomorph } from "./vendor/idiomorph.esm.js";
 
 const SPEAK_MS = 10_000; // at most this often something is announced
 const AGAIN_MS = 4_000;
+const SILENT_MS = 20_000; // the server sends something every 5 s
 
 const byId = (id) => document.getElementById(id);
 const view = document.body.dataset.view;
 let source = null;
 let waiting = {}; // parts that were sent and are not painted yet
-let seenAt = new Date();
+let heardAt = new Date();
 
 // ---- updates
 
@@ -37,10 +38,13 @@ const receive = (message) => {
 
 const connect = () => {
   source?.close();
-  source = new EventSource(`/events/${view}`);
-  source.addEventListener("open", () => { byId("offline").hidden = true; });
+  source = new EventSource(`events/${view}`);
+  source.addEventListener("open", () => {
+    heardAt = new Date();
+    byId("offline").hidden = true;
+  });
   source.addEventListener("message", (message) => {
-    seenAt = new Date();
+    heardAt = new Date();
     receive(message);
   });
   source.addEventListener("error", () => lose(source));
@@ -49,7 +53,8 @@ const connect = () => {
 // A lost connection is tried again by the browser; an answer that isn't a stream is final.
 const lose = async (lost) => {
   if (document.hidden || lost !== source) return;
-  const answer = await fetch(location.pathname, { method: "HEAD" }).catch(() => null);
+  const answer = await fetch(`events/${view}`, { method: "HEAD" }).catch(() => null);
+  if (lost !== source || lost.readyState === EventSource.OPEN) return;
   if (answer?.status === 401) {
     tellLost("The server was started again: open the address that it has printed.");
     return;
@@ -59,10 +64,18 @@ const lose = async (lost) => {
 };
 
 const tellLost = (words) => {
-  byId("seen").textContent = seenAt.toLocaleTimeString();
+  byId("seen").textContent = heardAt.toLocaleTimeString();
   byId("lost").textContent = words;
   byId("offline").hidden = false;
 };
+
+// A server that hangs, or a tunnel whose other end is gone, closes no connection.
+setInterval(() => {
+  if (document.hidden || source?.readyState !== EventSource.OPEN || Date.now() - heardAt < SILENT_MS) return;
+  tellLost("The run itself may be fine. Trying again.");
+  heardAt = new Date();
+  connect();
+}, SILENT_MS / 4);
 
 // Nobody sees a hidden page: it is sent nothing, and all of it once it is seen again.
 document.addEventListener("visibilitychange", () => {
@@ -96,6 +109,8 @@ const copied = async (button) => {
     await navigator.clipboard.writeText(text);
   } catch { // not allowed, or no secure context: the text is selected, so that a key copies it
     getSelection().selectAllChildren(byId(button.dataset.copy));
+    button.textContent = "Press Ctrl+C";
+    return;
   }
   button.textContent = "Copied";
   setTimeout(() => { button.textContent = "Copy"; }, 2_000);
@@ -110,15 +125,14 @@ document.addEventListener("click", (event) => {
   if (button) copied(button);
 });
 
-const root = document.documentElement;
-const setTheme = (name) => { root.style.colorScheme = name ?? ""; };
-const isDark = () => (localStorage.theme ?? (matchMedia("(prefers-color-scheme: dark)").matches ? "dark" : "light")) === "dark";
-setTheme(localStorage.theme);
-byId("theme").hidden = false;
-byId("theme").addEventListener("click", () => {
-  localStorage.theme = isDark() ? "light" : "dark";
-  setTheme(localStorage.theme);
-});
-
 prepare();
 if (!document.hidden) connect();
+
+const root = document.documentElement;
+const isDark = () => (root.style.colorScheme || (matchMedia("(prefers-color-scheme: dark)").matches ? "dark" : "light")) === "dark";
+try { root.style.colorScheme = localStorage.theme ?? ""; } catch { /* a browser may keep nothing */ }
+byId("theme").hidden = false;
+byId("theme").addEventListener("click", () => {
+  root.style.colorScheme = isDark() ? "light" : "dark";
+  try { localStorage.theme = root.style.colorScheme; } catch { /* as above */ }
+});

@@ -1,9 +1,13 @@
 """``aqueue serve``: shows a run in the browser, live or ended."""
 
+import signal
 import sys
 import threading
 import webbrowser
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager, suppress
+from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import click
 
@@ -19,7 +23,7 @@ __all__ = ["serve"]
     "Show a run in the browser, live or ended.",
     "aqueue serve run.db",
     "aqueue serve run.db --open",
-    "ssh -L 8700:127.0.0.1:8700 host aqueue serve run.db --port 8700",
+    "ssh -t -L 8700:127.0.0.1:8700 host aqueue serve run.db --port 8700",
 )
 @click.option(
     "--port",
@@ -48,30 +52,47 @@ def serve(file: str, port: int | None, linger: float | None, opens: bool) -> Non
     except ModuleNotFoundError as error:
         if (error.name or "").partition(".")[0] not in ("starlette", "uvicorn"):
             raise
-        raise click.UsageError("aqueue serve needs more packages: pip install 'aqueue[web]'") from None
+        raise click.UsageError("aqueue serve needs more packages: pip install '/path/to/aqueue[web]'") from None
 
     path = journal_file.resolve(file)
     if file == "-" or journal_file.is_empty(path):
-        raise JournalError(f"there is no journal at {journal_file.shown(path)}; name the file that a run has written")
+        raise JournalError(
+            f"there is no journal at {journal_file.shown(path)}; start the run first, or name the file that it has written"
+        )
     try:
         server = PageServer(path, port, linger_s=None if linger is None else linger * 60)
     except OSError as error:
         raise click.UsageError(
-            f"port {port} can't be listened on: {reason(error)}; choose another one with --port"
+            f"port {port or 'of any number'} can't be listened on: {reason(error)}; choose another one with --port"
         ) from error
     click.get_current_context().call_on_close(server.close)
-    address = server.new_address()
-    click.echo(f"{journal_file.shown(path)}: {address}")
+    click.echo(f"{journal_file.shown(path)}: {server.new_address()}")
+    click.echo("The address works once, for one browser.", err=True)
     sys.stdout.flush()
     if sys.stdin is not None and sys.stdin.isatty():
-        click.echo("The address works once, for one browser. Press Enter for another one, Ctrl-C to end.", err=True)
+        click.echo("Press Enter for another one, Ctrl-C to end.", err=True)
+        signal.signal(signal.SIGTTIN, signal.SIG_IGN)  # in the background, to read would stop the process
         threading.Thread(target=_print_more, args=(server.new_address,), daemon=True).start()
-    if opens:
-        webbrowser.open(address)
-    server.serve()
+    signal.signal(signal.SIGHUP, lambda *_: server.end())
+    with ExitStack() as stack:
+        if opens:
+            page = stack.enter_context(_leading_to(server.new_address()))
+            # A browser in a terminal returns only when it is closed.
+            threading.Thread(target=webbrowser.open, args=(page,), daemon=True).start()
+        server.serve()
 
 
 def _print_more(new_address: Callable[[], str]) -> None:
     """Print a new address for each line that a person enters."""
-    for _ in sys.stdin:
-        click.echo(new_address())
+    with suppress(OSError):  # in the background
+        for _ in sys.stdin:
+            click.echo(new_address())
+
+
+@contextmanager
+def _leading_to(address: str) -> Iterator[str]:
+    """Yield the address of a file that leads to `address`, which everybody could read among the arguments of a browser."""
+    with TemporaryDirectory(prefix="aqueue-") as folder:  # which only its owner can read
+        page = Path(folder, "open.html")
+        page.write_text(f'<!doctype html><title>aqueue</title><meta http-equiv="refresh" content="0; url={address}">')
+        yield page.as_uri()
