@@ -54,7 +54,7 @@ test-pythons: ## Run the tests on Python 3.13 and 3.14 in minimal Debian systems
 
 .PHONY: test-newest
 test-newest: ## Test engine, codec, journal and reporters on the newest Python that Debian has, if a system can be made.
-	@TESTS="tests/engine tests/stream tests/delivery tests/run tests/resume tests/codec tests/journal tests/reporters" tests/pythons.sh --first sid trixie
+	@TESTS="tests/engine tests/stream tests/delivery tests/run tests/codec tests/journal tests/reporters" tests/pythons.sh --first sid trixie
 
 .PHONY: test-uvloop
 test-uvloop: $(READY) ## Run the tests of runs on asyncio with uvloop in its place; `make test` runs some of them so.
