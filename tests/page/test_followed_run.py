@@ -27,7 +27,7 @@ from aqueue._page import followed_run
 from aqueue._page.failure_kinds import FailureKinds
 from aqueue._page.followed_run import FollowedRun
 from aqueue._page.over_time import Fold
-from aqueue.errors import JournalError
+from aqueue.errors import JournalDamaged, JournalError
 from aqueue.events import Event, ItemCompleted, ItemFailed, RunResumed, RunStarted, encode
 from aqueue.testing._scripted_runs import (
     Script,
@@ -476,3 +476,41 @@ def test_closing_closes_both_connections(path: Path) -> None:
     for history in (run.history, run._past):
         with pytest.raises(JournalError, match="closed database"):
             history.events_at([1])
+
+
+def test_error_of_the_disk_may_pass(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The page says so as long as it lasts, and goes on with the figures of now."""
+    events = make_events(1, 400)
+    write(path, events)
+    with followed(path) as run:
+
+        def fail() -> None:
+            raise JournalDamaged("the journal run.db can't be read") from sqlite3.OperationalError("disk I/O error")
+
+        with monkeypatch.context() as patch:
+            patch.setattr(run.history, "read", fail)
+            for _ in range(2):
+                run.poll()
+                assert "can't be read" in run.error
+        write(path, [*events, *make_events(401, 800)][400:])
+        run.poll()
+        assert run.error == ""
+        assert run.view == view_of(make_events(1, 800))
+
+
+def test_figures_that_would_be_wrong_are_not_shown_as_right(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What was read and couldn't be folded is lost: from then on the page says that the journal can't be read."""
+    write(path, make_events(1, 400))
+    with followed(path) as run:
+
+        def fail(_: object) -> None:
+            raise MemoryError
+
+        write(path, make_events(401, 800))
+        with monkeypatch.context() as patch:
+            patch.setattr(type(run.view), "apply", lambda *_: fail(None))
+            run.poll()
+        assert "MemoryError" in run.error
+        run.poll()
+        assert "MemoryError" in run.error
+        assert state(run) == "interrupted"

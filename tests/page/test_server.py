@@ -8,9 +8,10 @@ import socket
 import sqlite3
 import subprocess
 import sys
+import threading
 import time
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ from typing import Any
 import httpx
 import pytest
 
+from aqueue._page import server
 from aqueue.events import ItemCompleted
 from tests.journal.writing import make_events, write
 
@@ -26,10 +28,14 @@ NUM_EVENTS = 4_000
 
 
 @contextmanager
-def serving(path: Path, *options: str) -> Iterator[tuple[subprocess.Popen[str], str]]:
+def serving(
+    path: Path, *options: str, environment: Mapping[str, str] | None = None
+) -> Iterator[tuple[subprocess.Popen[str], str]]:
     """Run `aqueue serve` on the journal at `path`; yields the process and the printed address."""
     command = [sys.executable, "-m", "aqueue", "serve", str(path), *options]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    process = subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=os.environ | (environment or {})
+    )
     with process:
         try:
             assert process.stdout is not None
@@ -170,7 +176,7 @@ def test_the_library_is_the_one_that_its_readme_names() -> None:
 # ---- the process ---------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("end", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("end", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_ctrl_c_ends_it_at_once_though_browsers_are_connected(journal: Path, end: signal.Signals) -> None:
     """Streams have no end of their own, and are not waited for."""
     with (
@@ -273,3 +279,53 @@ def test_enter_prints_another_address(journal: Path) -> None:
     child.sendintr()
     child.expect(pexpect.EOF)
     child.close()
+
+
+def test_open_tells_the_address_to_nobody_else(journal: Path, tmp_path: Path) -> None:
+    """All users see the arguments of a browser: it gets a file that only its user can read. The server doesn't wait for it."""
+    seen = tmp_path / "seen"
+    browser = tmp_path / "browser"
+    browser.write_text(
+        f"#!{sys.executable}\nimport os, pathlib, sys, time, urllib.parse\n"
+        "page = urllib.parse.urlsplit(sys.argv[1]).path\n"
+        "mode = oct(os.stat(os.path.dirname(page)).st_mode)[-3:]\n"
+        f"pathlib.Path({str(seen)!r}).write_text('\\n'.join([sys.argv[1], mode, open(page).read()]))\ntime.sleep(60)\n"
+    )
+    browser.chmod(0o700)
+    with serving(journal, "--open", environment={"BROWSER": f"{browser} %s"}) as (_, address):
+        end = time.monotonic() + DEADLINE_S
+        while not seen.exists() or not seen.read_text():
+            assert time.monotonic() < end
+            time.sleep(0.05)
+        argument, mode, page = seen.read_text().split("\n", 2)
+        assert argument.startswith("file://")
+        assert "token" not in argument
+        assert mode == "700"
+        found = re.search(r"http://[^\"]+", page)
+        assert found is not None
+        with entered(found[0]) as one, entered(address) as other:
+            assert one.get("/").status_code == other.get("/").status_code == 200
+
+
+def test_the_head_of_a_stream_has_an_end(journal: Path) -> None:
+    """A page that has lost its stream asks so whether the server knows it."""
+    with serving(journal) as (_, address), entered(address) as browser:
+        assert browser.head("/events/now").status_code == 200
+        browser.cookies.clear()
+        assert browser.head("/events/now").status_code == 401
+
+
+def test_a_view_that_can_not_be_drawn_says_so(journal: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A bug in a view ends neither the server nor its policy, and the others are shown."""
+    monkeypatch.setitem(server._VIEWS, "now", (lambda _: 1 // 0, server._VIEWS["now"][1]))
+    page = server.PageServer(journal)
+    thread = threading.Thread(target=page.serve)
+    thread.start()
+    with entered(page.new_address()) as browser:
+        answer = browser.get("/")
+        assert "This view can't be drawn" in answer.text
+        assert "default-src 'none'" in answer.headers["content-security-policy"]
+        assert 'id="list"' in browser.get("/failures").text
+    page.end()
+    thread.join()
+    page.close()
