@@ -37,7 +37,7 @@ INTERVAL_S: Final = 0.4
 """How often the run is looked at, and what changed is sent, seconds."""
 
 _PORT: Final = 8_700
-"""The usual port: with the same one each time, the address stays in a browser's history."""
+"""The usual port, so that one can forward it over ssh without looking it up."""
 
 _LOOK_S: Final = 5.0
 """How often the run is read while no browser is there, seconds."""
