@@ -471,8 +471,9 @@ def test_paused_by_a_person() -> None:
     view = View(MadeUpRun(script.events, after_s=95))
 
     assert re.fullmatch(r"Paused since \d\d:\d\d by anna@host; the run has taken 2 min 5 s", view.said("state"))
-    assert "Paused by anna@host: 10 waiting Nothing starts until the run is unpaused: aqueue unpause" in view.said(
-        "why"
+    assert (
+        "Paused by anna@host: 10 waiting Nothing starts until a person unpauses it, with aqueue unpause."
+        in view.said("why")
     )
     assert "paused by a person 100 % 7" in view.said("why")
     assert view.figures()["Remaining"] == ("no estimate", "the run is paused")
@@ -503,7 +504,7 @@ def test_process_that_is_gone(hours: int) -> None:
     assert re.fullmatch(r"Process gone at .*\d\d:\d\d, after 30\.\d s", view.said("state"))
     assert view.figures()["Took"] == (duration(view.run.elapsed_s), "")
     assert re.fullmatch(r"1\.0/s average", view.figures()["Completed"][1])
-    assert "Nothing runs: the process was killed or has crashed, and 10 items outstanding" in view.said("why")
+    assert "Nothing runs: the process was killed or has crashed; 10 items outstanding" in view.said("why")
     assert "Last minute" not in view.said("why") and "busy 9" not in view.said("why")
     assert view.rows("types") == [["Page", "", "41", "31", "0", "0", "10", "0"]]
     assert view.part("workers").has_attr("hidden") and "Remaining" not in view.figures()

@@ -38,7 +38,7 @@ _OVERLAPPING: Final = {"blocked": "your code blocked the event loop", "held_up":
 """Shares of the same time, which may be part of any of those above."""
 
 _ADVICE: Final = (
-    ("paused by", "Nothing starts until the run is unpaused: aqueue unpause"),
+    ("paused by", "Nothing starts until a person unpauses it, with aqueue unpause."),
     ("limited by your code", "More workers won't help. Await in the item, or move the work to a thread."),
     ("limited by discovery", "More workers won't help: the running items have to find more first."),
     ("held up by", "More workers won't help."),
@@ -136,7 +136,7 @@ def _sentence(run: FollowedRun) -> tuple[str, str, str]:
         return "What happens now", "The journal can't be read: the figures are of the past", ""
     left = f"{counted(counts.outstanding, 'item')} outstanding" if counts.outstanding else "nothing is outstanding"
     if state == "gone":
-        return "What happens now", f"Nothing runs: the process was killed or has crashed, and {left}", ""
+        return "What happens now", f"Nothing runs: the process was killed or has crashed; {left}", ""
     if state == "silent":
         return "What happens now", f"Nothing was recorded for a while, and {left}", ""
     if state == "new":
