@@ -66,7 +66,7 @@ def test_nothing_is_read_without_a_cookie(stranger: httpx.Client, path: str) -> 
 
 @pytest.mark.parametrize("token", ["", "guessed", "\ud800", "a" * 20_000, "é"])
 def test_a_guessed_token_gives_no_cookie(server: PageServer, stranger: httpx.Client, token: str) -> None:
-    """However many are tried, and whatever is in them; the right one works after that."""
+    """Many wrong tokens, with any characters, are refused; the right one works after that."""
     for _ in range(50):
         answer = stranger.get("/enter", params={"token": token.encode("utf-8", "replace").decode()})
         assert answer.status_code == 403

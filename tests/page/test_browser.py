@@ -281,7 +281,7 @@ def test_each_browser_needs_an_address_of_its_own(browser: "Browser", steady: Se
             for visit in (first, third):
                 visit.updates(1)
                 assert visit.messages == []
-        first.enter(server.address)  # whoever is in may open an address that is used up
+        first.enter(server.address)  # a browser with a cookie may open a used address
         assert first.text("h1") == "run.db"
 
 

@@ -38,7 +38,8 @@ class KindHistory(msgspec.Struct):
         first_at, last_at: when the first and the last happened, Unix time in seconds.
         bins: how many happened in each stretch of the run's own time, which are `width_s` seconds long.
         width_s: see `bins`.
-        latest: the last of them, at most 3, without those of items that ran again or were skipped; each with what the item was described with then; empty if it wasn't.
+        latest: the last of them, at most 3, without those of items that ran again or were skipped; each with what the item was
+            described with then, empty if it wasn't.
     """
 
     first_at: float

@@ -76,12 +76,13 @@ def _heading(group: FailureGroup, names: dict[str, str]) -> Html:
 
 def _brief(run: FollowedRun, group: FailureGroup, history: KindHistory, names: dict[str, str]) -> Html:
     frames = user_frames(group.first.error.traceback)[-1:]
+    bars = history.bars(run.elapsed_s, _NUM_BARS)
     code = "".join(
         f"<code class=code>{text(_short_place(place(frame)), 60)}  {text(frame.code, 120)}</code>" for frame in frames
     )
     return Html(
-        f'<article class="card failure">{_heading(group, names)}{code}<div class="when">{_burst(run, history)}'
-        f'<span class="quiet">{text(_when(run, history))}</span></div></article>'
+        f'<article class="card failure">{_heading(group, names)}{code}<div class="when">{falling_bars(bars)}'
+        f'<span class="quiet">{text(_when(run, history, bars))}</span></div></article>'
     )
 
 
@@ -106,6 +107,7 @@ def _kind(run: FollowedRun, group: FailureGroup, history: KindHistory, names: di
         f"<time>{local_minute(one.at, run.now)}</time></li>"
         for one, said in reversed(history.latest)
     )
+    bars = history.bars(run.elapsed_s, _NUM_BARS)
     traceback = lines(group.first.error.traceback, _TRACEBACK_MAX_CHARS)
     listed = f'<ol class="frames" tabindex="0" aria-label="Where it failed">{code}</ol>' if frames else ""
     whole = (
@@ -117,7 +119,7 @@ def _kind(run: FollowedRun, group: FailureGroup, history: KindHistory, names: di
     return Html(
         f'<article class="card failure wide" id="kind-{key}"><div>{_heading(group, names)}{listed}<dl class="facts">{shown}</dl>'
         f"{whole}</div>"
-        f'<div><p class="quiet">When, over the run; also of items retried since</p>{_burst(run, history)}<p class="quiet">{text(_when(run, history))}</p>'
+        f'<div><p class="quiet">When, over the run; also of items retried since</p>{falling_bars(bars)}<p class="quiet">{text(_when(run, history, bars))}</p>'
         f'<p class="quiet latest">Latest</p><ol class="list">{latest}</ol></div></article>'
     )
 
@@ -131,13 +133,8 @@ def _short_place(where: str) -> str:
     return where.partition(" in ")[0].rpartition("/")[2]
 
 
-def _burst(run: FollowedRun, history: KindHistory) -> Html:
-    return falling_bars(history.bars(run.elapsed_s, _NUM_BARS))
-
-
-def _when(run: FollowedRun, history: KindHistory) -> str:
-    """Return in words when the failures of a kind happened."""
-    bars = history.bars(run.elapsed_s, _NUM_BARS)
+def _when(run: FollowedRun, history: KindHistory, bars: list[int]) -> str:
+    """Return in words when the failures of a kind happened; `bars` are those of its history."""
     total = sum(bars)
     if run.state.name == "running" and total > 1 and run.now - history.last_at < _RECENT_S:
         return f"since {local_minute(history.first_at, run.now)}, still happening"

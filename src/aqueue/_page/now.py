@@ -11,6 +11,7 @@ from aqueue._page.followed_run import FollowedRun
 from aqueue._page.frame import Parts, icon, state_of
 from aqueue._page.html import Html, counted, joined, percent, text
 from aqueue._page.pictures import Line, bar, chart, pips
+from aqueue.events import Counts
 from aqueue.figures import amount, duration, limit_words, local_minute, per_second, person, when_due
 from aqueue.text import short_names
 from aqueue.view import RunView, TypeView
@@ -26,13 +27,13 @@ _MIN_SHARE: Final = 0.005
 _MOST: Final = 0.5
 
 _SHARES: Final = {
-    "paused": ("paused by a person", "paused"),
-    "limited": ("held back by limits", "limited"),
-    "retrying": ("waiting for retries", "retrying"),
-    "empty": ("discovery: the queue was empty", "empty"),
-    "busy": ("all workers busy", "busy"),
+    "paused": "paused by a person",
+    "limited": "held back by limits",
+    "retrying": "waiting for retries",
+    "empty": "discovery: the queue was empty",
+    "busy": "all workers busy",
 }
-"""What a run's time is spent on: each share's words, and its class in the style sheet."""
+"""What a run's time is spent on, by the share's name, which is its class in the style sheet, too."""
 
 _OVERLAPPING: Final = {"blocked": "your code blocked the event loop", "held_up": "waited for disk or reporters"}
 """Shares of the same time, which may be part of any of those above."""
@@ -87,13 +88,13 @@ def _why(run: FollowedRun) -> Html:
     minute = run.view.shares(run.now) if is_running else whole
     rows = [("Last minute", minute)] if is_running else []
     bars = "".join(
-        f"<span>{title}</span>{bar([(css, getattr(of, name)) for name, (_, css) in _SHARES.items()], 'shares')}"
+        f"<span>{title}</span>{bar([(name, getattr(of, name)) for name in _SHARES], 'shares')}"
         for title, of in [*rows, ("Whole run", whole)]
     )
     legend = "".join(
-        f'<li><i class="key {css}"></i><span>{words}</span>{f"<b>{percent(getattr(minute, name), 1)}</b>" if is_running else ""}'
+        f'<li><i class="key {name if name in _SHARES else "part"}"></i><span>{words}</span>{f"<b>{percent(getattr(minute, name), 1)}</b>" if is_running else ""}'
         f"<b>{percent(getattr(whole, name), 1)}</b></li>"
-        for name, (words, css) in (_SHARES | {name: (words, "part") for name, words in _OVERLAPPING.items()}).items()
+        for name, words in (_SHARES | _OVERLAPPING).items()
         if max(getattr(minute, name), getattr(whole, name)) >= _MIN_SHARE
     )
     has_time = whole.of_s > 0 and legend
@@ -141,7 +142,7 @@ def _sentence(run: FollowedRun) -> tuple[str, str, str]:
         return "What happens now", f"Nothing was recorded for a while, and {left}", ""
     if state == "new":
         return "What happens now", "Nothing is recorded yet", ""
-    share, words = max((getattr(view.shares(run.until, "run"), name), words) for name, (words, _) in _SHARES.items())
+    share, words = max((getattr(view.shares(run.until, "run"), name), words) for name, words in _SHARES.items())
     mostly = ""
     if share >= _MIN_SHARE:
         mostly = (
@@ -192,15 +193,14 @@ def _figures(run: FollowedRun) -> Html:
         f"<div><dt>{title}</dt><dd>{text(figure)}</dd><dd class=more>{text(more)}</dd></div>"
         for title, figure, more in tiles
     )
-    done = bar(
-        [
-            ("done", counts.completed / found),
-            ("skipped", counts.skipped / found),
-            ("failed", counts.failed / found),
-        ],
-        "progress",
-    )
+    done = _done(counts, "progress")
     return Html(f'<section id="figures" class="card figures" aria-label="Figures">{done}<dl>{shown}</dl></section>')
+
+
+def _done(of: Counts | TypeView, css_class: str) -> Html:
+    """Return a bar of what has ended of what was found."""
+    states = {"done": of.completed, "skipped": of.skipped, "failed": of.failed}
+    return bar([(name, number / max(of.enqueued, 1)) for name, number in states.items()], css_class)
 
 
 def _next_retry(run: FollowedRun) -> str:
@@ -220,9 +220,8 @@ def _remaining(run: FollowedRun) -> tuple[str, object, str]:
             duration(run.elapsed_s),
             "without the time between processes" if run.num_processes > 1 else "",
         )
-    ended = outstanding and (view.counts.enqueued - outstanding) / max(
-        view.counts.completed, 1
-    )  # failures end items, too
+    # Failures end items, too: so many of them end for each that completes.
+    ended = outstanding and (view.counts.enqueued - outstanding) / max(view.counts.completed, 1)
     completing, finding = view.rate(now) * ended, view.rate(now, "enqueued")
     is_early = now - view.started_at < _MIN_ESTIMATED_S
     state = state_of(run)
@@ -268,14 +267,8 @@ def _groups(run: FollowedRun) -> Html:
     rows = "".join(_group(run, name, running[name], waiting[name]) for name in ranked[:_MAX_GROUPS])
     more = len(ranked) - _MAX_GROUPS
     rest = f'<p class="rest">and {counted(more, "more group")}</p>' if more > 0 else ""
-    head = "<tr>" + "".join(
-        f'<th scope="col"{mark}>{title}</th>'
-        for title, mark in [
-            *((title, "") for title in ("Group", "State", "Running", "Limit")),
-            ("Waiting", ' class="n"'),
-        ]
-    )
-    head += "</tr>"
+    titles = "".join(f'<th scope="col">{title}</th>' for title in ("Group", "State", "Running", "Limit"))
+    head = f'<tr>{titles}<th scope="col" class="n">Waiting</th></tr>'
     return Html(
         f'<section id="groups" class="card" aria-labelledby="groups-title"><header><h2 id="groups-title">Groups</h2>'
         f'<span class="quiet">most waiting first</span></header><table class="records"><thead>{head}</thead>'
@@ -333,10 +326,7 @@ def _types(run: FollowedRun) -> Html:
 
 
 def _type_row(name: str, of: TypeView, rate: float | None, css_class: str = "") -> Html:
-    found = max(of.enqueued, 1)
-    done = bar(
-        [("done", of.completed / found), ("skipped", of.skipped / found), ("failed", of.failed / found)], "meter"
-    )
+    done = _done(of, "meter")
     figures = [of.enqueued, of.completed, of.failed, of.waiting, of.queued, of.running]
     cells = "".join(
         f'<td class="n{" bad" if number and place == 2 else "" if number else " zero"}">{amount(number)}</td>'
