@@ -7,16 +7,17 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, Final, Self
 
+import httpx
 import psutil
 
 from tests.page.job import told_file
 
-__all__ = ["Run", "Server", "call", "until"]
+__all__ = ["Run", "Server", "call", "entered", "until"]
 
 _ROOT: Final = Path(__file__).parents[2]
 _DEADLINE_S: Final = 30.0
@@ -39,6 +40,14 @@ def until(condition: Callable[[], object], what: str) -> None:
     while not condition():
         assert time.monotonic() < end, f"{what} did not come"
         time.sleep(0.02)
+
+
+@contextmanager
+def entered(address: str) -> Iterator[httpx.Client]:
+    """Yield a browser that has opened the printed address."""
+    with httpx.Client(base_url=address.partition("/enter")[0], timeout=_DEADLINE_S) as browser:
+        assert browser.get(address).status_code == 200
+        yield browser
 
 
 def call(*arguments: object) -> str:

@@ -22,6 +22,7 @@ import pytest
 from aqueue._page import server
 from aqueue.events import ItemCompleted
 from tests.journal.writing import make_events, write
+from tests.page.serving import entered
 
 DEADLINE_S = 30.0
 NUM_EVENTS = 4_000
@@ -45,14 +46,6 @@ def serving(
             yield process, address[0]
         finally:
             process.kill()
-
-
-@contextmanager
-def entered(address: str) -> Iterator[httpx.Client]:
-    """Yield a browser that has opened the printed address."""
-    with httpx.Client(base_url=address.partition("/enter")[0], timeout=DEADLINE_S) as client:
-        assert client.get(address).status_code == 200
-        yield client
 
 
 def messages(response: httpx.Response) -> Iterator[dict[str, str]]:

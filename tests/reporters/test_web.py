@@ -19,6 +19,7 @@ from aqueue.errors import ReporterError
 from aqueue.reporting import Reporter, RunInfo
 from aqueue.testing import ReporterSuite
 from aqueue_reporters.web import WebReporter
+from tests.page.serving import entered
 
 DEADLINE_S = 30.0
 LINGER_S = 1.0
@@ -74,14 +75,6 @@ def running(path: Path, seconds: float) -> Iterator[tuple[subprocess.Popen[str],
             process.kill()
             if server.is_running():
                 server.kill()
-
-
-@contextmanager
-def entered(address: str) -> Iterator[httpx.Client]:
-    """Yield a browser that has opened the address."""
-    with httpx.Client(base_url=address.partition("/enter")[0], timeout=DEADLINE_S) as browser:
-        assert browser.get(address).status_code == 200
-        yield browser
 
 
 def wait_for(browser: httpx.Client, words: str) -> None:
