@@ -2,12 +2,9 @@
 
 import os
 import sqlite3
-import subprocess
-import sys
 import time
 from collections import Counter
-from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing
 from pathlib import Path
 
 import msgspec
@@ -24,9 +21,7 @@ from aqueue.testing._scripted_runs import Script, every_event_type, interrupted,
 from aqueue.view import RunView
 from tests.cli.runs import run
 from tests.journal.recorded import events_of
-from tests.journal.writing import DEADLINE_S, make_events, write
-
-WRITER = Path(__file__).parent.parent / "journal" / "writer.py"
+from tests.journal.writing import DEADLINE_S, live, make_events, write
 
 
 @pytest.fixture
@@ -47,24 +42,6 @@ def events_in(history: History) -> list[Event]:
     while (lines := history.read_lines()) is not None:
         events += [event for _, event in lines]
     return events
-
-
-@contextmanager
-def live(path: Path) -> Iterator["subprocess.Popen[str]"]:
-    """Have another process write a journal, without an end, 40 events at a time."""
-    process = subprocess.Popen(
-        [sys.executable, str(WRITER), str(path)],
-        stdout=subprocess.PIPE,
-        text=True,
-        env=os.environ | {"PYTHONPATH": "."},
-    )
-    try:
-        assert process.stdout is not None
-        assert process.stdout.readline() == "open\n"
-        yield process
-    finally:
-        process.kill()
-        process.communicate(timeout=DEADLINE_S)
 
 
 def edit(path: Path, *statements: str) -> None:

@@ -1,7 +1,11 @@
 """What the tests of the journal share: events by the number, a source of them, and waiting for what was written."""
 
+import os
+import subprocess
+import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from aqueue._delivery.journal_thread import JournalThread
@@ -13,9 +17,10 @@ from aqueue._stream.event_stream import BATCH_EVENTS, EventStream
 from aqueue.errors import JournalError
 from aqueue.events import Event, ItemCompleted, ItemDescribed, ItemEnqueued, ItemStarted, RunStarted
 
-__all__ = ["DEADLINE_S", "Source", "make_events", "recorded", "write"]
+__all__ = ["DEADLINE_S", "Source", "live", "make_events", "recorded", "write"]
 
 DEADLINE_S = 60.0
+WRITER = Path(__file__).with_name("writer.py")
 
 
 def make_events(first: int, last: int) -> list[Event]:
@@ -71,6 +76,24 @@ class Source(EventStream):
         """Have all written and the journal closed; tell whether that was done in time."""
         self._thread.end()
         return self._closed.wait(timeout_s)
+
+
+@contextmanager
+def live(path: Path) -> Iterator["subprocess.Popen[str]"]:
+    """Have another process write a journal, without an end, 40 events at a time."""
+    process = subprocess.Popen(
+        [sys.executable, str(WRITER), str(path)],
+        stdout=subprocess.PIPE,
+        text=True,
+        env=os.environ | {"PYTHONPATH": "."},
+    )
+    try:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "open\n"
+        yield process
+    finally:
+        process.kill()
+        process.communicate(timeout=DEADLINE_S)
 
 
 def wait(ask: Callable[[Callable[[], None]], None]) -> None:

@@ -40,10 +40,9 @@ from aqueue.testing._scripted_runs import (
 )
 from aqueue.view import RunView
 from tests.journal.recorded import events_of
-from tests.journal.writing import DEADLINE_S, Source, make_events, wait, write
+from tests.journal.writing import DEADLINE_S, Source, live, make_events, wait, write
 from tests.strategies import event_streams
 
-WRITER = Path(__file__).parent.parent / "journal" / "writer.py"
 RUNS = {
     "completed": completed(30),
     "every type": every_event_type(),
@@ -198,19 +197,10 @@ def test_processes_that_end_and_go_on_are_followed(path: Path) -> None:
 @contextmanager
 def writing(path: Path) -> Iterator["subprocess.Popen[str]"]:
     """Have another process write a journal, without an end, 40 events at a time; yields it once some are there."""
-    process = subprocess.Popen(
-        [sys.executable, str(WRITER), str(path)],
-        stdout=subprocess.PIPE,
-        text=True,
-        env=os.environ | {"PYTHONPATH": "."},
-    )
-    try:
+    with live(path) as process:
         assert process.stdout is not None
-        assert [process.stdout.readline(), process.stdout.readline()] == ["open\n", "1\n"] or path.exists()
+        assert process.stdout.readline() == "1\n" or path.exists()
         yield process
-    finally:
-        process.kill()
-        process.communicate(timeout=DEADLINE_S)
 
 
 # ---- snapshots and the past ----------------------------------------------------------------------------------------
