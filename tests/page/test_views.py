@@ -1,6 +1,6 @@
 """The page's views: what a person reads in each state of a run, safe whatever the run's texts say, and well-formed.
 
-They are `_page.now` and `_page.failures`, with what `_page.frame` has around them and the charts of `_page.pictures`.
+They are `_page.now` and `_page.failures`, each rendered from a `_page.moment`, with what `_page.frame` has around them and the charts of `_page.pictures`.
 """
 
 import math
@@ -21,13 +21,12 @@ from hypothesis import strategies as st
 
 from aqueue import events as ev
 from aqueue._history import record
-from aqueue._history.history import History
 from aqueue._history.process import Liveness
 from aqueue._page.failure_kinds import FailureKinds
 from aqueue._page.failures import failures_layout, failures_parts
-from aqueue._page.followed_run import FollowedRun
 from aqueue._page.frame import VIEWS, Parts, document, frame_parts, state_of
 from aqueue._page.html import Html
+from aqueue._page.moment import Moment
 from aqueue._page.now import _about, now_layout, now_parts
 from aqueue._page.over_time import Fold
 from aqueue._page.pictures import _round_up, _short, bar, chart, falling_bars, pips
@@ -54,7 +53,7 @@ from tests.report.runs import HOSTILE, TRACEBACK, EventsHistory, of_everything
 from tests.strategies import event_streams, hostile_text
 
 PAGE = "module:Page"
-RENDER: Final[dict[str, tuple[Callable[[FollowedRun], Parts], Callable[[Parts], Html]]]] = {
+RENDER: Final[dict[str, tuple[Callable[[Moment], Parts], Callable[[Parts], Html]]]] = {
     "now": (now_parts, now_layout),
     "failures": (failures_parts, failures_layout),
 }
@@ -67,7 +66,7 @@ class InMemory(EventsHistory):
     is_journal = True
 
 
-class MadeUpRun(FollowedRun):
+class MadeUpRun(Moment):
     """A run that is followed, as it would be after a look at a journal with these events."""
 
     def __init__(
@@ -89,28 +88,18 @@ class MadeUpRun(FollowedRun):
             share: how much of the past has been read.
         """
         self.name = name
-        self._made_up = InMemory([])
-        self._made_up.path = Path("/srv") / name.replace("\0", "")
-        self.view, self.over_time, self.kinds, self.error = RunView(), Fold(), FailureKinds(), ""
+        self.history = InMemory([])
+        self.history.path = Path("/srv") / name.replace("\0", "")
+        self.view, self.over_time, self.kinds = RunView(), Fold(), FailureKinds()
         self.view.apply(events)
         past = events[: int(len(events) * share)]
         self.over_time.apply(past)
         self.kinds.apply(past)
-        self._num_read = len(past)
+        self.read_share = len(past) / self.view.seq if self.view.seq else 1.0
         self.now = self.view.at + after_s
         starts = [event for event in events if isinstance(event, RunStarted)]
         with patch.object(record, "liveness", lambda *_: liveness):
-            self.state = record.assess(self.view, starts[-1] if starts else None, self._made_up, self.now)
-
-    @property
-    def history(self) -> History:
-        """The journal."""
-        return self._made_up
-
-    @property
-    def read_share(self) -> float:
-        """How much of the past is read, from 0 to 1."""
-        return self._num_read / self.view.seq if self.view.seq else 1.0
+            self.state = record.assess(self.view, starts[-1] if starts else None, self.history, self.now)
 
 
 class Shape(HTMLParser):
@@ -157,7 +146,7 @@ class Shape(HTMLParser):
 class View:
     """A view of a run, as a browser reads it."""
 
-    def __init__(self, run: FollowedRun, name: str = "now") -> None:
+    def __init__(self, run: Moment, name: str = "now") -> None:
         self.run = run
         self.name = name
         render, layout = RENDER[name]
@@ -214,7 +203,7 @@ SHEET = (files("aqueue._page") / "static" / "page.html").read_text("utf-8")
 SHEET_IDS = re.findall(r'id="(.+?)"', SHEET)
 
 
-def assert_well_formed(run: FollowedRun) -> None:
+def assert_well_formed(run: Moment) -> None:
     """Check what holds for the page of any run."""
     for name in VIEWS:
         view = View(run, name)
@@ -263,7 +252,7 @@ def assert_pictures_fit(elements: Sequence[tuple[str, dict[str, str]]]) -> None:
             assert 0 <= numbers_in(attributes.get("x1", "") or attributes["x"])[0] <= 100
 
 
-def assert_agrees(run: FollowedRun) -> None:
+def assert_agrees(run: Moment) -> None:
     """Check that the figures of the page are those of the run's view."""
     view, shown, counts = run.view, View(run), run.view.counts
     figures = {title: figure for title, (figure, _) in shown.figures().items()}

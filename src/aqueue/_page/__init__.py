@@ -7,6 +7,7 @@ Each module imports only from those above it:
 - `timeline`: what each worker did when: a bar per attempt, short ones joined
 - `over_time`: folds the events into both, into how long attempts took, and into the processes of the run
 - `failure_kinds`: folds the failures by kind, with when they happened
+- `moment`: what each view is rendered from: a run as it stands or as it was
 - `followed_run`: reads a journal to its end, again and again, into these folds
 - `pictures`: bars and charts as SVG, which the style sheet colors
 - `frame`: what all views have around them: the state of the run, the tabs, what a reader must know first

@@ -3,9 +3,9 @@
 from typing import Final
 
 from aqueue._page.failure_kinds import KindHistory
-from aqueue._page.followed_run import FollowedRun
 from aqueue._page.frame import Parts
 from aqueue._page.html import Html, counted, joined, lines, text
+from aqueue._page.moment import Moment
 from aqueue._page.pictures import falling_bars
 from aqueue.figures import amount, local_minute, time_ago
 from aqueue.result import FailureGroup
@@ -29,7 +29,7 @@ def failures_layout(parts: Parts) -> Html:
     return joined([parts["failed"], parts["list"]])
 
 
-def failures_parts(run: FollowedRun) -> Parts:
+def failures_parts(run: Moment) -> Parts:
     """Return the parts of the view."""
     groups, count = run.kinds.groups(), run.view.counts.failed
     names = short_names(list(run.view.types))
@@ -50,7 +50,7 @@ def failures_parts(run: FollowedRun) -> Parts:
     return {"failed": Html(title), "list": Html(f'<div id="list" class="stack">{shown}{rest}</div>')}
 
 
-def brief_kinds(run: FollowedRun) -> Html:
+def brief_kinds(run: Moment) -> Html:
     """Return the most numerous kinds in brief, for another view."""
     groups, count = run.kinds.groups(), run.view.counts.failed
     if not groups or not count:
@@ -74,7 +74,7 @@ def _heading(group: FailureGroup, names: dict[str, str]) -> Html:
     )
 
 
-def _brief(run: FollowedRun, group: FailureGroup, history: KindHistory, names: dict[str, str]) -> Html:
+def _brief(run: Moment, group: FailureGroup, history: KindHistory, names: dict[str, str]) -> Html:
     frames = user_frames(group.first.error.traceback)[-1:]
     bars = history.bars(run.elapsed_s, _NUM_BARS)
     code = "".join(
@@ -86,7 +86,7 @@ def _brief(run: FollowedRun, group: FailureGroup, history: KindHistory, names: d
     )
 
 
-def _kind(run: FollowedRun, group: FailureGroup, history: KindHistory, names: dict[str, str]) -> Html:
+def _kind(run: Moment, group: FailureGroup, history: KindHistory, names: dict[str, str]) -> Html:
     key = group.first.seq  # no two kinds have the same
     frames = user_frames(group.first.error.traceback)[-_MAX_FRAMES:]
     code = "".join(
@@ -133,7 +133,7 @@ def _short_place(where: str) -> str:
     return where.partition(" in ")[0].rpartition("/")[2]
 
 
-def _when(run: FollowedRun, history: KindHistory, bars: list[int]) -> str:
+def _when(run: Moment, history: KindHistory, bars: list[int]) -> str:
     """Return in words when the failures of a kind happened; `bars` are those of its history."""
     total = sum(bars)
     if run.state.name == "running" and total > 1 and run.now - history.last_at < _RECENT_S:

@@ -8,10 +8,10 @@ from contextlib import ExitStack, closing
 from pathlib import Path
 from typing import Final
 
-from aqueue._history.history import History
 from aqueue._history.journal_history import JournalHistory
 from aqueue._history.record import MISFITS, RunState, assess
 from aqueue._page.failure_kinds import FailureKinds
+from aqueue._page.moment import Moment
 from aqueue._page.over_time import Fold
 from aqueue.errors import JournalError
 from aqueue.events import Event, RunStarted
@@ -28,22 +28,13 @@ _LIVENESS_S: Final = 2.0
 """How often the process of the run is looked for, seconds."""
 
 
-class FollowedRun:
+class FollowedRun(Moment):
     """A run and its journal, which is read to its end at each `poll`. All in one thread.
 
     A view of the run as it stands needs the last snapshot and what came after it. What needs all events is read by a second
     connection, some at each poll: a journal of a million items has several million.
 
-    Attributes:
-        name: the file's name, safe to show.
-        view: the run, folded from all events so far.
-        state: what it is doing.
-        now: when it was read last, Unix time in seconds; not before its last event.
-        over_time: counts over time, as far as the past is read.
-        kinds: the failures by kind, as far as the past is read.
-        num_processes: how many processes have run it, as far as the past is read.
-        until: until when the run's time counts, Unix time in seconds: now, or until its last event.
-        error: why the journal can't be read any more; empty if it can.
+    Its moment is when it was read last.
     """
 
     def __init__(self, path: Path) -> None:
@@ -56,13 +47,12 @@ class FollowedRun:
         self.view = RunView()
         self.over_time = Fold()
         self.kinds = FailureKinds()
-        self.error = ""
         self.state = RunState("interrupted", "")
         self._is_lost = False  # whether the error lasts
         self._started: RunStarted | None = None
         self._assess_at = 0.0
         with ExitStack() as stack:
-            self._live = stack.enter_context(closing(JournalHistory(path)))
+            self.history = self._live = stack.enter_context(closing(JournalHistory(path)))
             self._past = stack.enter_context(closing(self._live.again()))
             folds = self._live.start_at_snapshot()
             if folds is not None:
@@ -71,30 +61,6 @@ class FollowedRun:
             self.now = time.time()
             self.poll()
             self._open = stack.pop_all()
-
-    @property
-    def read_share(self) -> float:
-        """How much of the past is read, from 0 to 1."""
-        return min(self._past.last_read / self.view.seq, 1.0) if self.view.seq else 1.0
-
-    @property
-    def num_processes(self) -> int:
-        return self.over_time.num_processes
-
-    @property
-    def until(self) -> float:
-        return self.now if self.state.name == "running" else self.view.at
-
-    @property
-    def elapsed_s(self) -> float:
-        """How long the run has taken, seconds, without the time between processes."""
-        return self.view.elapsed_s(self.until)
-
-    @property
-    def ended_at(self) -> float:
-        """When its last process ended, as far as is recorded, Unix time in seconds. Commands that follow don't count."""
-        view = self.view
-        return view.started_at + self.elapsed_s - view.earlier_s if view.started_at else view.at
 
     def poll(self) -> None:
         """Read what the journal has now, and some of the past."""
@@ -113,6 +79,7 @@ class FollowedRun:
                 self._is_lost = True
             self._assess_at = 0.0 if had_error else self._assess_at
         self.now = max(time.time(), self.view.at)
+        self.read_share = min(self._past.last_read / self.view.seq, 1.0) if self.view.seq else 1.0
         if self.error:  # another run may be writing a file of that name
             self.state = RunState("interrupted", "")
         elif time.monotonic() >= self._assess_at or self.view.state == "finished":
@@ -140,11 +107,6 @@ class FollowedRun:
             if isinstance(event, RunStarted):
                 self._started = event
                 self._assess_at = 0.0
-
-    @property
-    def history(self) -> History:
-        """The journal."""
-        return self._live
 
     def close(self) -> None:
         """Close the journal."""

@@ -6,8 +6,8 @@ from typing import Final
 
 from aqueue._folds.outcome import num_cancelled
 from aqueue._history.record import resume_hint
-from aqueue._page.followed_run import FollowedRun
 from aqueue._page.html import Html, counted, text
+from aqueue._page.moment import Moment
 from aqueue.figures import amount, duration, local_minute, person
 
 __all__ = ["VIEWS", "Parts", "document", "frame_parts", "icon", "state_of"]
@@ -38,7 +38,7 @@ def icon(name: str) -> Html:
     return Html(f'<svg class="icon" aria-hidden="true"><use href="#i-{name}"/></svg>')
 
 
-def state_of(run: FollowedRun) -> str:
+def state_of(run: Moment) -> str:
     """Return what the run is doing, in a word: one of those of `RunState.name`, or another of `_STATES`.
 
     ``silent`` is a run on another machine, which can't be looked at, and which has recorded nothing for a while.
@@ -55,7 +55,7 @@ def state_of(run: FollowedRun) -> str:
     return "paused" if name == "running" and run.view.in_force.paused is not None else name
 
 
-def frame_parts(run: FollowedRun, view: str) -> Parts:
+def frame_parts(run: Moment, view: str) -> Parts:
     """Return the parts around the view with that name."""
     return {"state": _state(run), "tabs": _tabs(run, view), "notes": _notes(run), "said": _said(run)}
 
@@ -73,14 +73,14 @@ def document(name: str, view: str, parts: Parts, main: Html) -> str:
     return template.substitute(parts, name=text(name, 300), view=view, title=VIEWS[view], main=main)
 
 
-def _state(run: FollowedRun) -> Html:
+def _state(run: Moment) -> Html:
     color, sign, word = _STATES[state_of(run)]
     return Html(
         f'<p id="state"><span class="pill {color}">{icon(sign)}{word}</span> <span class="quiet">{text(_since(run))}</span></p>'
     )
 
 
-def _since(run: FollowedRun) -> str:
+def _since(run: Moment) -> str:
     view, state = run.view, state_of(run)
     resumed = run.num_processes - 1
     times = "" if resumed < 1 else ", resumed once" if resumed == 1 else f", resumed {amount(resumed)} times"
@@ -99,7 +99,7 @@ def _since(run: FollowedRun) -> str:
     return f"{ended}; {view.stop_reason}" if view.stop_reason else ended
 
 
-def _tabs(run: FollowedRun, view: str) -> Html:
+def _tabs(run: Moment, view: str) -> Html:
     failed = run.view.counts.failed
     badges = {"failures": f' <b class="bad">✗ {amount(failed)}</b>' if failed else ""}
     links = "".join(
@@ -109,7 +109,7 @@ def _tabs(run: FollowedRun, view: str) -> Html:
     return Html(f'<nav id="tabs" class="tabs" aria-label="Views">{links}</nav>')
 
 
-def _notes(run: FollowedRun) -> Html:
+def _notes(run: Moment) -> Html:
     said: list[tuple[str, str, str]] = []
     counts = run.view.counts
     if run.error:
@@ -139,7 +139,7 @@ def _upper(sentence: str) -> str:
     return sentence[:1].upper() + sentence[1:]
 
 
-def _said(run: FollowedRun) -> Html:
+def _said(run: Moment) -> Html:
     """Return what a screen reader announces when it changes: never a figure that always does."""
     failures = f". {run.kinds.how_many} of failures" if run.kinds.groups() and run.read_share == 1 else ""
     return Html(f'<p id="said" hidden>{_STATES[state_of(run)][2]}{failures}.</p>')

@@ -7,9 +7,9 @@ from dataclasses import replace
 from typing import Final
 
 from aqueue._page.failures import brief_kinds
-from aqueue._page.followed_run import FollowedRun
 from aqueue._page.frame import Parts, icon, state_of
 from aqueue._page.html import Html, counted, joined, percent, text
+from aqueue._page.moment import Moment
 from aqueue._page.pictures import Line, bar, chart, pips
 from aqueue.events import Counts
 from aqueue.figures import amount, duration, limit_words, local_minute, per_second, person, when_due
@@ -65,7 +65,7 @@ def now_layout(parts: Parts) -> Html:
     return joined([parts["why"], parts["figures"], column, parts["workers"], parts["charts"], parts["kinds"]])
 
 
-def now_parts(run: FollowedRun) -> Parts:
+def now_parts(run: Moment) -> Parts:
     """Return the parts of the view."""
     return {
         "why": _why(run),
@@ -81,7 +81,7 @@ def now_parts(run: FollowedRun) -> Parts:
 # ---- what limits the run -------------------------------------------------------------------------------------------
 
 
-def _why(run: FollowedRun) -> Html:
+def _why(run: Moment) -> Html:
     kind, sentence, advice = _sentence(run)
     is_running = run.state.name == "running"
     whole = run.view.shares(run.until, "run")
@@ -112,7 +112,7 @@ def _num_busy(view: RunView) -> int:
     return view.num_workers - view.num_idle
 
 
-def _sentence(run: FollowedRun) -> tuple[str, str, str]:
+def _sentence(run: Moment) -> tuple[str, str, str]:
     """Return what is asked, the answer, and what would help."""
     view, state = run.view, state_of(run)
     counts = view.counts
@@ -163,7 +163,7 @@ def _sentence(run: FollowedRun) -> tuple[str, str, str]:
 # ---- figures -------------------------------------------------------------------------------------------------------
 
 
-def _figures(run: FollowedRun) -> Html:
+def _figures(run: Moment) -> Html:
     view, counts, now = run.view, run.view.counts, run.now
     is_running = run.state.name == "running"
     elapsed_s = run.elapsed_s
@@ -203,14 +203,14 @@ def _done(of: Counts | TypeView, css_class: str) -> Html:
     return bar([(name, number / max(of.enqueued, 1)) for name, number in states.items()], css_class)
 
 
-def _next_retry(run: FollowedRun) -> str:
+def _next_retry(run: Moment) -> str:
     view = run.view
     if not view.waiting or run.state.name != "running":
         return f"{counted(view.counts.retried, 'attempt')} retried" if view.counts.retried else "none"
     return f"the next {when_due(view.next_due, run.now)}"
 
 
-def _remaining(run: FollowedRun) -> tuple[str, object, str]:
+def _remaining(run: Moment) -> tuple[str, object, str]:
     """Return the tile with how much longer the run takes: a range, with what it assumes; or how long it took."""
     view, now = run.view, run.now
     outstanding = view.counts.outstanding
@@ -252,7 +252,7 @@ def _about(seconds: float) -> str:
 # ---- groups, types, workers ----------------------------------------------------------------------------------------
 
 
-def _groups(run: FollowedRun) -> Html:
+def _groups(run: Moment) -> Html:
     view, now = run.view, run.now
     running = Counter(one.group for one in view.running.values() if one.group is not None)
     waiting = Counter(view.groups)
@@ -276,7 +276,7 @@ def _groups(run: FollowedRun) -> Html:
     )
 
 
-def _group(run: FollowedRun, name: str, running: int, waiting: int) -> Html:
+def _group(run: Moment, name: str, running: int, waiting: int) -> Html:
     view, now = run.view, run.now
     known = view.in_force.limits.get(name)
     limit = known or view.limits.get(name)
@@ -301,7 +301,7 @@ def _group(run: FollowedRun, name: str, running: int, waiting: int) -> Html:
     )
 
 
-def _types(run: FollowedRun) -> Html:
+def _types(run: Moment) -> Html:
     view = run.view
     names = short_names(list(view.types))
     is_running = run.state.name == "running"
@@ -343,7 +343,7 @@ def _sum_row(types: Iterable[TypeView], rate: float | None) -> Html:
     return _type_row("All", all_types, rate, ' class="sum"')
 
 
-def _workers(run: FollowedRun) -> Html:
+def _workers(run: Moment) -> Html:
     view = run.view
     if run.state.name != "running":
         return Html('<section id="workers" hidden></section>')
@@ -371,7 +371,7 @@ def _workers(run: FollowedRun) -> Html:
     )
 
 
-def _idle_words(run: FollowedRun, why: str) -> str:
+def _idle_words(run: Moment, why: str) -> str:
     if not run.view.queued:
         return "Nothing waits to be started."
     held_back = _HELD_BACK.search(why) or run.view.in_force.paused is not None
@@ -385,7 +385,7 @@ def _age(seconds: float) -> str:
 # ---- over time -----------------------------------------------------------------------------------------------------
 
 
-def _charts(run: FollowedRun) -> Html:
+def _charts(run: Moment) -> Html:
     fold = run.over_time
     if run.read_share < 1 or not fold.num_processes or fold.elapsed_s <= 0:
         return Html('<div id="charts" class="charts"></div>')

@@ -29,6 +29,7 @@ from aqueue._page.failures import failures_layout, failures_parts
 from aqueue._page.followed_run import FollowedRun
 from aqueue._page.frame import VIEWS, Parts, document, frame_parts
 from aqueue._page.html import Html
+from aqueue._page.moment import Moment
 from aqueue._page.now import now_layout, now_parts
 
 __all__ = ["PageServer"]
@@ -52,7 +53,7 @@ _STATIC: Final = {
 }
 """The files that the page loads, and their types."""
 
-_VIEWS: Final[dict[str, tuple[Callable[[FollowedRun], Parts], Callable[[Parts], Html]]]] = {
+_VIEWS: Final[dict[str, tuple[Callable[[Moment], Parts], Callable[[Parts], Html]]]] = {
     "now": (now_parts, now_layout),
     "failures": (failures_parts, failures_layout),
 }
